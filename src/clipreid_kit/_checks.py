@@ -1,0 +1,63 @@
+"""Argument errors: owner, what was expected, what came, and what to do about it.
+
+Only metadata (shape, dtype, device) and plain Python numbers are looked at here, so a check never waits for a
+device.
+"""
+
+import math
+
+from torch import Tensor
+
+
+def fail(owner: str, expected: str, got: object, remedy: str = "") -> ValueError:
+    """Build the one kind of error that the library raises for a bad argument."""
+    message = f"{owner}: expected {expected}, got {got}."
+    return ValueError(f"{message} {remedy}" if remedy else message)
+
+
+def describe(tensor: Tensor) -> str:
+    """Shape, dtype and device of a tensor, for an error text."""
+    return f"shape {tuple(tensor.shape)}, {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+
+
+def check_embeddings(owner: str, name: str, embeddings: Tensor) -> None:
+    """Require a floating-point matrix (N, D) with D >= 1."""
+    if embeddings.ndim != 2 or embeddings.shape[1] == 0 or not embeddings.is_floating_point():
+        raise fail(owner, f"{name} as a floating-point matrix (N, D)", describe(embeddings))
+
+
+def check_same_width(owner: str, name: str, first: Tensor, other_name: str, second: Tensor) -> None:
+    """Require two matrices with the same number of columns, on one device."""
+    if first.shape[1] != second.shape[1]:
+        raise fail(
+            owner,
+            f"{name} and {other_name} of one width",
+            f"{tuple(first.shape)} and {tuple(second.shape)}",
+            "Take both from the same model, at the same level.",
+        )
+    if first.device != second.device:
+        raise fail(owner, f"{name} and {other_name} on one device", f"{first.device} and {second.device}")
+
+
+def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
+    """Require one integer label for each of ``rows`` rows."""
+    if labels.ndim != 1 or labels.shape[0] != rows or labels.is_floating_point() or labels.is_complex():
+        raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
+
+
+def check_positive(owner: str, name: str, value: float, unit: str = "") -> None:
+    """Require a finite number above zero."""
+    if not math.isfinite(value) or value <= 0:
+        raise fail(owner, f"{name} > 0{unit}", value)
+
+
+def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str = "") -> None:
+    """Require a finite number not below ``lowest``."""
+    if not math.isfinite(value) or value < lowest:
+        raise fail(owner, f"{name} >= {lowest}{unit}", value)
+
+
+def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Require one of a few words."""
+    if value not in choices:
+        raise fail(owner, f"{name} to be one of {', '.join(choices)}", repr(value))

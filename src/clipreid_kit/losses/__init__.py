@@ -1,0 +1,14 @@
+"""Losses: functions of embeddings and labels, and the Modules that hold their options."""
+
+from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
+from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
+from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
+
+__all__ = [
+    "InfoNCELoss",
+    "SupConLoss",
+    "TripletLoss",
+    "info_nce_loss",
+    "supcon_loss",
+    "triplet_loss",
+]

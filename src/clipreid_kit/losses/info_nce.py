@@ -1,0 +1,132 @@
+"""Symmetric InfoNCE, the loss that CLIP was trained with."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, fail
+from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit.distributed import gather
+
+
+def info_nce_loss(
+    image_embeddings: Float[Tensor, "n d"],
+    text_embeddings: Float[Tensor, "n d"],
+    *,
+    temperature: float | Float[Tensor, ""] = 0.07,
+) -> Float[Tensor, ""]:
+    r"""Symmetric InfoNCE: row i of the images belongs to row i of the texts, and to no other.
+
+    Use it where every row of a batch is a different identity. In batches that hold several images of an identity
+    (PK batches) the siblings would count as negatives: use :func:`supcon_loss` there.
+
+    .. math::
+        L = -\frac{1}{2N} \sum_i \Big[ \log \frac{e^{v_i \cdot t_i / \tau}}{\sum_j e^{v_i \cdot t_j / \tau}}
+            + \log \frac{e^{v_i \cdot t_i / \tau}}{\sum_j e^{v_j \cdot t_i / \tau}} \Big]
+
+    Args:
+        image_embeddings: Rows :math:`v`; L2-normalised here.
+        text_embeddings: Rows :math:`t`; L2-normalised here.
+        temperature: :math:`\tau > 0` in units of cosine similarity; a number, or a scalar tensor to train it.
+
+    Returns:
+        Mean over rows and both directions. Zero, connected to the graph, for no rows and for a single row.
+
+    Raises:
+        ValueError: If the shapes differ, or a ``temperature`` given as a number is not above 0.
+
+    Example:
+        >>> info_nce_loss(torch.eye(2), torch.eye(2), temperature=1.0)  # ln(1 + e) - 1
+        tensor(0.3133)
+
+    Relations:
+        Equals open_clip's ``ClipLoss`` with ``logit_scale`` = 1 / temperature on normalised features.
+
+    References:
+        Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, fig. 3.
+    """
+    check_embeddings("info_nce_loss", "image_embeddings", image_embeddings)
+    check_embeddings("info_nce_loss", "text_embeddings", text_embeddings)
+    check_same_width("info_nce_loss", "image_embeddings", image_embeddings, "text_embeddings", text_embeddings)
+    if image_embeddings.shape[0] != text_embeddings.shape[0]:
+        raise fail(
+            "info_nce_loss",
+            "as many texts as images",
+            f"{image_embeddings.shape[0]} images and {text_embeddings.shape[0]} texts",
+            "Repeat the text of an identity for each of its images, or use supcon_loss.",
+        )
+    if not isinstance(temperature, Tensor):
+        check_positive("info_nce_loss", "temperature", temperature)
+    images, texts = l2_normalize(image_embeddings), l2_normalize(text_embeddings)
+    if images.shape[0] == 0:
+        return (images.sum() + texts.sum()) * 0.0
+    logits_NN = dot_product(images, texts) / temperature
+    both_N = logits_NN.logsumexp(dim=1) + logits_NN.logsumexp(dim=0)
+    return (0.5 * both_N - logits_NN.diagonal()).mean()
+
+
+class InfoNCELoss(nn.Module):
+    """:func:`info_nce_loss` with its temperature held, fixed or learned.
+
+    Args:
+        temperature: Above 0, in units of cosine similarity; where it is learned, its first value.
+        learnable: Train the temperature. It is kept as ``log_scale`` = -ln(temperature), as CLIP does; give it to the
+            optimiser without weight decay.
+        max_scale: Upper bound of 1 / temperature. The parameter is set back to it at the start of a forward pass in
+            training, so that it never sticks beyond the bound.
+        distributed: Gather the rows of all ranks first.
+
+    Raises:
+        ValueError: If ``temperature`` or ``max_scale`` is not above 0, or 1 / temperature is beyond ``max_scale``.
+
+    Example:
+        >>> loss = InfoNCELoss(temperature=1.0, learnable=True)
+        >>> loss(torch.eye(2), torch.eye(2)).backward()
+        >>> loss.log_scale.grad is not None
+        True
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        *,
+        learnable: bool = False,
+        max_scale: float = 100.0,
+        distributed: bool = False,
+    ) -> None:
+        super().__init__()
+        check_positive("InfoNCELoss", "temperature", temperature)
+        check_positive("InfoNCELoss", "max_scale", max_scale)
+        if learnable and 1 / temperature > max_scale:
+            raise fail("InfoNCELoss", f"temperature >= 1 / max_scale = {1 / max_scale:g}", temperature)
+        self.learnable = learnable
+        self.max_scale = max_scale
+        self.distributed = distributed
+        self.fixed_temperature = temperature
+        log_scale = torch.tensor(-math.log(temperature))
+        self.log_scale = nn.Parameter(log_scale) if learnable else None
+
+    @property
+    def temperature(self) -> float:
+        """The present temperature, as a number (waits for the device if it is learned)."""
+        return self.fixed_temperature if self.log_scale is None else math.exp(-self.log_scale.item())
+
+    def forward(
+        self, image_embeddings: Float[Tensor, "n d"], text_embeddings: Float[Tensor, "n d"]
+    ) -> Float[Tensor, ""]:
+        """See :func:`info_nce_loss`."""
+        if self.distributed:
+            image_embeddings, text_embeddings = gather(image_embeddings), gather(text_embeddings)
+        if self.log_scale is None:
+            return info_nce_loss(image_embeddings, text_embeddings, temperature=self.fixed_temperature)
+        if self.training:
+            with torch.no_grad():
+                self.log_scale.clamp_(max=math.log(self.max_scale))
+        temperature = (-self.log_scale.float()).exp()
+        return info_nce_loss(image_embeddings, text_embeddings, temperature=temperature)
+
+    def extra_repr(self) -> str:
+        """Options, for ``print(module)``."""
+        return f"temperature={self.temperature:g}, learnable={self.learnable}, distributed={self.distributed}"

@@ -1,0 +1,9 @@
+"""Evaluation: features in, numbers out."""
+
+from clipreid_kit.metrics.reid import evaluate_reid
+from clipreid_kit.metrics.result import ReidResult
+
+__all__ = [
+    "ReidResult",
+    "evaluate_reid",
+]

@@ -1,0 +1,8 @@
+"""Heads and necks that a training loop puts on top of a tower."""
+
+from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
+
+__all__ = [
+    "BNNeck",
+    "BNNeckOutput",
+]

@@ -1,0 +1,7 @@
+"""Batch samplers."""
+
+from clipreid_kit.samplers.pk import PKSampler
+
+__all__ = [
+    "PKSampler",
+]

@@ -1,0 +1,154 @@
+"""One contract for every loss: whatever batch comes, the loss and its gradient are finite and connected."""
+
+import contextlib
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+
+from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
+
+
+class Paired(torch.nn.Module):
+    """Image-text form of a loss, called like the others."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, embeddings, labels):
+        texts = embeddings.roll(1, dims=1) + 0.3 * embeddings
+        if isinstance(self.loss, InfoNCELoss):
+            return self.loss(embeddings, texts)
+        return self.loss(embeddings, labels, texts, labels)
+
+
+LOSSES = {
+    "supcon": SupConLoss,
+    "supcon-cold": lambda: SupConLoss(0.01),
+    "supcon-sum": lambda: SupConLoss(positives="sum"),
+    "supcon-text": lambda: Paired(SupConLoss()),
+    "info_nce": lambda: Paired(InfoNCELoss()),
+    "info_nce-cold": lambda: Paired(InfoNCELoss(0.01)),
+    "info_nce-learned": lambda: Paired(InfoNCELoss(learnable=True)),
+    "triplet": TripletLoss,
+    "triplet-soft": lambda: TripletLoss(None),
+    "triplet-cosine": lambda: TripletLoss(distance="cosine"),
+    "triplet-semi-hard": lambda: TripletLoss(mining="semi_hard"),
+    "triplet-all": lambda: TripletLoss(mining="all"),
+    "triplet-all-soft": lambda: TripletLoss(None, mining="all"),
+    "triplet-all-cosine": lambda: TripletLoss(mining="all", distance="cosine"),
+}
+
+axis = torch.eye(8)
+BATCHES = {
+    "ordinary": (torch.randn(8, 8, generator=torch.Generator().manual_seed(1)), [0, 0, 0, 1, 1, 1, 2, 2]),
+    "ragged": (torch.randn(7, 8, generator=torch.Generator().manual_seed(2)), [0, 0, 0, 0, 1, 1, 2]),
+    "no rows": (torch.zeros(0, 8), []),
+    "one row": (axis[:1], [0]),
+    "one class": (torch.randn(4, 8, generator=torch.Generator().manual_seed(3)), [5, 5, 5, 5]),
+    "no positives": (axis[:4], [0, 1, 2, 3]),
+    "identical": (torch.ones(6, 8), [0, 0, 1, 1, 2, 2]),
+    "cosine +-1": (torch.stack([axis[0], axis[0], -axis[0], -axis[0]]), [0, 1, 0, 1]),
+    "zero vectors": (torch.zeros(4, 8), [0, 0, 1, 1]),
+    "one zero vector": (torch.cat([torch.zeros(1, 8), axis[:3]]), [0, 0, 1, 1]),
+    "tiny": (axis.roll(1, 0) * 1e-4 + 1e-5, [0, 0, 1, 1, 2, 2, 3, 3]),
+    "huge": (axis.roll(1, 0) * 1e4 + 1e3, [0, 0, 1, 1, 2, 2, 3, 3]),
+}
+
+
+@pytest.fixture(params=LOSSES, ids=str)
+def loss(request):
+    return LOSSES[request.param]()
+
+
+def run(loss, rows, labels, autocast=None):
+    rows = rows.clone().requires_grad_(True)
+    with autocast or contextlib.nullcontext():
+        value = loss(rows, torch.tensor(labels, dtype=torch.long))
+    value.backward()
+    return value.detach(), rows.grad
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("precision", ["float32", "float64", "float16", "bfloat16", "fp16 autocast", "bf16 autocast"])
+def test_finite_and_connected(loss, batch, precision):
+    rows, labels = BATCHES[batch]
+    if precision == "float16" and batch == "tiny":
+        rows = rows * 100  # a gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold
+    if precision.endswith("autocast"):
+        dtype = torch.float16 if precision == "fp16 autocast" else torch.bfloat16
+        value, gradient = run(loss, rows, labels, torch.autocast("cpu", dtype=dtype))
+    else:
+        value, gradient = run(loss, rows.to(getattr(torch, precision)), labels)
+    assert value.dtype == (torch.float64 if precision == "float64" else torch.float32)
+    assert math.isfinite(value.item())
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    if batch in ("no rows", "one row"):
+        assert value.item() == pytest.approx(0, abs=1e-6)
+    if batch == "no positives" and not isinstance(loss, Paired):
+        assert value.item() == 0
+
+
+def test_autocast_changes_nothing(loss):
+    rows, labels = BATCHES["ordinary"]
+    plain, plain_gradient = run(loss, rows, labels)
+    cast, cast_gradient = run(loss, rows, labels, torch.autocast("cpu", dtype=torch.bfloat16))
+    assert torch.equal(plain, cast)
+    assert torch.equal(plain_gradient, cast_gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_integer_labels_of_any_width(loss, dtype):
+    rows, labels = BATCHES["ordinary"]
+    assert torch.equal(loss(rows, torch.tensor(labels, dtype=dtype)), loss(rows, torch.tensor(labels)))
+
+
+def test_inputs_stay_unmodified_and_need_not_be_contiguous(loss):
+    rows, labels = BATCHES["ordinary"]
+    strided = torch.stack([rows, rows], dim=2)[:, :, 0]
+    assert not strided.is_contiguous()
+    before = strided.clone()
+    assert loss(strided, torch.tensor(labels)).item() == pytest.approx(loss(rows, torch.tensor(labels)).item())
+    assert torch.equal(strided, before)
+
+
+def test_state_dict_pickle_deepcopy(loss):
+    rows, labels = BATCHES["ordinary"]
+    want = loss(rows, torch.tensor(labels))
+    for clone in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        clone.load_state_dict(loss.state_dict())
+        assert torch.equal(clone(rows, torch.tensor(labels)), want)
+        assert repr(clone) == repr(loss)
+
+
+def test_falls_along_its_gradient(loss):
+    rows, labels = BATCHES["ordinary"]
+    rows = rows * 0.3  # near enough for every kind of mining to find a violation
+    value, gradient = run(loss, rows, labels)
+    assert value > 0
+    smaller, _ = run(loss, rows - 1e-3 * gradient / gradient.norm(), labels)
+    assert smaller < value
+
+
+def test_gradient_is_right(loss):
+    rows, labels = BATCHES["ragged"]
+    if isinstance(loss, Paired):
+        loss = loss.double()
+    assert torch.autograd.gradcheck(
+        lambda r: loss(r, torch.tensor(labels)), rows[:, :5].double().requires_grad_(True), fast_mode=True
+    )
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("name", LOSSES, ids=str)
+def test_compiles_in_one_graph(name):
+    torch._dynamo.reset()
+    rows, labels = BATCHES["ordinary"]
+    loss = LOSSES[name]().eval()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    got = compiled(rows, torch.tensor(labels))
+    assert got.item() == pytest.approx(loss(rows, torch.tensor(labels)).item(), rel=1e-5)

@@ -1,0 +1,76 @@
+"""Slow loops written from the papers; they import nothing of ours."""
+
+import math
+
+
+def _unit(row):
+    norm = math.sqrt(sum(x * x for x in row))
+    return [x / norm if norm else 0.0 for x in row]
+
+
+def _dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def supcon(rows, labels, temperature, contrast=None, contrast_labels=None, positives="mean"):
+    """Khosla et al. 2020, eq. 2, averaged over anchors with a positive."""
+    z = [_unit(r) for r in rows]
+    same_set = contrast is None
+    c = z if same_set else [_unit(r) for r in contrast]
+    contrast_labels = labels if same_set else contrast_labels
+    losses = []
+    for i in range(len(z)):
+        candidates = [a for a in range(len(c)) if not (same_set and a == i)]
+        chosen = [p for p in candidates if contrast_labels[p] == labels[i]]
+        if not chosen:
+            continue
+        total = sum(math.exp(_dot(z[i], c[a]) / temperature) for a in candidates)
+        terms = [-math.log(math.exp(_dot(z[i], c[p]) / temperature) / total) for p in chosen]
+        losses.append(sum(terms) / (len(chosen) if positives == "mean" else 1))
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def info_nce(images, texts, temperature):
+    """CLIP, figure 3: cross-entropy over rows and over columns, halved."""
+    v, t = [_unit(r) for r in images], [_unit(r) for r in texts]
+    n = len(v)
+    s = [[math.exp(_dot(v[i], t[j]) / temperature) for j in range(n)] for i in range(n)]
+    rows = [-math.log(s[i][i] / sum(s[i])) for i in range(n)]
+    columns = [-math.log(s[i][i] / sum(s[j][i] for j in range(n))) for i in range(n)]
+    return (sum(rows) + sum(columns)) / (2 * n)
+
+
+def triplet(rows, labels, margin, mining="hardest", distance="euclidean"):
+    """Hermans et al. 2017 (hardest, all) and FaceNet 2015 (semi-hard), one triplet at a time."""
+    if distance == "cosine":
+        rows = [_unit(r) for r in rows]
+
+        def d(i, j):
+            return 1 - _dot(rows[i], rows[j])
+    else:
+
+        def d(i, j):
+            return math.sqrt(sum((x - y) ** 2 for x, y in zip(rows[i], rows[j], strict=True)))
+
+    def loss(gap):
+        return math.log1p(math.exp(gap)) if margin is None else max(0.0, gap + margin)
+
+    n = len(rows)
+    losses = []
+    for a in range(n):
+        near = [p for p in range(n) if p != a and labels[p] == labels[a]]
+        far = [q for q in range(n) if labels[q] != labels[a]]
+        if not near or not far:
+            continue
+        if mining == "hardest":
+            losses.append(loss(max(d(a, p) for p in near) - min(d(a, q) for q in far)))
+        for p in near:
+            if mining == "semi_hard":
+                limit = math.inf if margin is None else d(a, p) + margin
+                allowed = [d(a, q) for q in far if d(a, p) < d(a, q) <= limit]
+                if allowed:
+                    losses.append(loss(d(a, p) - min(allowed)))
+            if mining == "all":
+                every = [loss(d(a, p) - d(a, q)) for q in far]
+                losses += every if margin is None else [x for x in every if x > 0]
+    return sum(losses) / len(losses) if losses else 0.0

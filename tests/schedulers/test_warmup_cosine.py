@@ -1,0 +1,89 @@
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipreid_kit.schedulers import WarmupCosineLR, warmup_cosine_factor
+
+steps = st.tuples(st.integers(0, 20), st.integers(1, 60)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+@given(steps, st.floats(0, 1), st.floats(0, 1))
+def test_rises_then_falls_within_bounds(lengths, start, floor):
+    warmup, total = lengths
+    factors = [warmup_cosine_factor(t, warmup, total, start_factor=start, min_factor=floor) for t in range(total + 1)]
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(factors[: warmup + 1]))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(factors[warmup:]))
+    assert max(factors) == pytest.approx(1)
+    assert factors[0] > 0 or total == 0
+    assert factors[-1] == pytest.approx(floor)
+
+
+def test_values_by_hand():
+    assert warmup_cosine_factor(0, 4, 10, start_factor=0.2) == pytest.approx(0.2 + 0.8 / 4)
+    assert warmup_cosine_factor(6, 4, 10, min_factor=0.1) == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi / 3)))
+
+
+def optimizer_with_two_groups():
+    a, b = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    return torch.optim.SGD([{"params": [a], "lr": 1.0}, {"params": [b], "lr": 0.1}])
+
+
+def run(scheduler, optimizer, count):
+    trace = []
+    for _ in range(count):
+        trace.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return trace
+
+
+def test_trace_equals_the_closed_form_in_every_group():
+    optimizer = optimizer_with_two_groups()
+    trace = run(WarmupCosineLR(optimizer, 3, 12, min_lr=0.01), optimizer, 12)
+    for t, (first, second) in enumerate(trace):
+        assert first == pytest.approx(warmup_cosine_factor(t, 3, 12, min_factor=0.01))
+        assert second == pytest.approx(0.1 * warmup_cosine_factor(t, 3, 12, min_factor=0.1))
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.01)] * 2
+
+
+def test_resumed_run_continues_the_trace():
+    optimizer = optimizer_with_two_groups()
+    want = run(WarmupCosineLR(optimizer, 3, 12), optimizer, 12)
+    optimizer = optimizer_with_two_groups()
+    scheduler = WarmupCosineLR(optimizer, 3, 12)
+    run(scheduler, optimizer, 5)
+    states = optimizer.state_dict(), scheduler.state_dict()
+    fresh = optimizer_with_two_groups()
+    resumed = WarmupCosineLR(fresh, 3, 12)
+    fresh.load_state_dict(states[0])
+    resumed.load_state_dict(states[1])
+    assert run(resumed, fresh, 7) == want[5:]
+
+
+def test_refuses_to_run_past_its_end():
+    optimizer = optimizer_with_two_groups()
+    scheduler = WarmupCosineLR(optimizer, 1, 4)
+    run(scheduler, optimizer, 4)
+    optimizer.step()
+    with pytest.raises(
+        ValueError, match=r"at most total_steps = 4 steps, got one more\. Count total_steps in the unit"
+    ):
+        scheduler.step()
+
+
+def test_errors():
+    optimizer = optimizer_with_two_groups()
+    with pytest.raises(ValueError, match="total_steps above warmup_steps, got 3 and 3"):
+        WarmupCosineLR(optimizer, 3, 3)
+    with pytest.raises(ValueError, match="warmup_steps >= 0, got -1"):
+        WarmupCosineLR(optimizer, -1, 3)
+    with pytest.raises(ValueError, match=r"min_lr not above the peak rate 0\.1 of every group, got 0\.5"):
+        WarmupCosineLR(optimizer, 1, 3, min_lr=0.5)
+    with pytest.raises(ValueError, match=r"step in \[0, total_steps = 10\], got 11"):
+        warmup_cosine_factor(11, 2, 10)
+    with pytest.raises(ValueError, match=r"min_factor in \[0, 1\], got 2"):
+        warmup_cosine_factor(1, 2, 10, min_factor=2)

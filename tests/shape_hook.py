@@ -1,0 +1,5 @@
+"""The type checker that the import hook puts on every function of the library while the tests run."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for

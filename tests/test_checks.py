@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from clipreid_kit import _checks
+
+
+def test_error_names_owner_expected_got_and_remedy():
+    error = _checks.fail("Owner", "an apple", "a pear", "Look in the other basket.")
+    assert isinstance(error, ValueError)
+    assert str(error) == "Owner: expected an apple, got a pear. Look in the other basket."
+    assert str(_checks.fail("Owner", "one", 2)) == "Owner: expected one, got 2."
+
+
+def test_describe_gives_shape_dtype_and_device():
+    assert _checks.describe(torch.zeros(2, 3).half()) == "shape (2, 3), float16 on cpu"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1])
+def test_check_positive(value):
+    with pytest.raises(ValueError, match="width > 0"):
+        _checks.check_positive("Owner", "width", value)
+    _checks.check_positive("Owner", "width", 0.1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1])
+def test_check_at_least(value):
+    with pytest.raises(ValueError, match="rows >= 2"):
+        _checks.check_at_least("Owner", "rows", value, 2)
+    _checks.check_at_least("Owner", "rows", 2, 2)
+
+
+def test_check_same_width_compares_devices():
+    with pytest.raises(ValueError, match="a and b on one device, got cpu and meta"):
+        _checks.check_same_width("Owner", "a", torch.zeros(2, 3), "b", torch.zeros(2, 3, device="meta"))

@@ -57,7 +57,7 @@ class BNNeck(nn.Module):
         if isinstance(self.reduction, nn.Linear):
             nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out")
         self.norm = nn.BatchNorm1d(self.out_dim)
-        self.norm.bias.requires_grad_(requires_grad=False)
+        self.norm.bias.requires_grad = False
 
     def forward(self, embeddings: Float[Tensor, "n d"]) -> BNNeckOutput:
         """Return the embeddings before and after the BatchNorm."""

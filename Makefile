@@ -1,0 +1,55 @@
+# Every target sets up what it needs in .venv, and again when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/quickstart
+
+.PHONY: quickstart test lint bench docs wheel clean
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/installed-run: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[train,viz]'
+	touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ .venv/installed-run
+
+.venv/installed-docs: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+quickstart: .venv/installed-run  ## generate data, fine-tune a small CLIP, evaluate before and after, write a report
+	rm -rf $(RUN)
+	$(BIN)/python -m examples.trainer examples/recipes/quickstart.yaml --out $(RUN)
+
+lint: .venv/installed-dev  ## format, rules, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## everything: lint, tests with the shape hook, tests without it
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not unhooked" --jaxtyping-packages=clipreid_kit,shape_hook.check
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "unhooked"
+
+bench: .venv/installed-dev  ## ratios to the peers
+	$(BIN)/python -m benchmarks.bench_losses
+	$(BIN)/python -m benchmarks.bench_samplers
+	$(BIN)/python -m benchmarks.bench_evaluation
+
+docs: .venv/installed-docs  ## the site, in site/
+	$(BIN)/mkdocs build --strict
+
+wheel: .venv/installed-dev  ## build the wheel, install it alone in an empty environment, import it
+	rm -rf dist build/wheel-check
+	$(BIN)/python -m build --wheel --no-isolation
+	$(PYTHON) -m venv build/wheel-check
+	build/wheel-check/bin/python -m pip install --quiet dist/*.whl
+	cd build && wheel-check/bin/python ../tests/wheel_check.py
+
+clean:
+	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,111 @@
+"""Strict YAML recipes: a parent, a note, and the lines that change. A misspelt key is an error, never a default."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from examples.trainer.config import Recipe
+
+
+def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:
+    """Read a recipe and its parents, apply ``section.key=value`` changes, and check every key and type.
+
+    Raises:
+        ValueError: If a file is missing or not a mapping, ``note`` is missing, parents run in a circle, or a key or
+            value is not one that the recipe knows; the text names the file, the key and the nearest valid name.
+    """
+    tree = _read(Path(path), ())
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected section.key=value, got {change!r}.")
+        nested: Any = yaml.safe_load(value)
+        for name in reversed(key.strip().split(".")):
+            nested = {name: nested}
+        tree = _merge(tree, nested)
+    recipe: Recipe = _build(Recipe, tree, str(path), "")
+    return recipe
+
+
+def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in children:
+        raise ValueError(f"{path}: expected parents that end, got a circle of base: lines.")
+    if not path.is_file():
+        known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: expected a recipe file, got none. Recipes in that folder: {known}.")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected YAML, got text that does not parse: {error}.") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: expected a mapping of keys, got {type(tree).__name__}.")
+    if "note" not in tree:
+        raise ValueError(f"{path}: expected a line `note:` that says why the recipe exists, got none.")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    # a parent's keys are checked with the child's: both names are given where one is wrong
+    return _merge(_read(path.parent / str(base), (*children, path.resolve())), tree)
+
+
+def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(parent)
+    for key, value in child.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _build(kind: Any, tree: dict[str, Any], source: str, prefix: str) -> Any:  # noqa: ANN401 (any dataclass)
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f" Did you mean {prefix}{near[0]}?" if near else f" Known keys: {', '.join(hints)}."
+            raise ValueError(f"{source}: expected a known key, got {name!r}.{hint}")
+        arguments[key] = _convert(hints[key], value, source, name)
+    required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f) and f.name not in arguments]
+    if required:
+        raise ValueError(f"{source}: expected the key {prefix}{required[0]}, got none.")
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _has_no_default(entry: "dataclasses.Field[Any]") -> bool:
+    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN401, PLR0911 (one line a type)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, dict):
+            return _build(hint, value, source, f"{name}.")
+    elif origin is types.UnionType:
+        return None if value is None else _convert(next(t for t in inner if t is not type(None)), value, source, name)
+    elif origin is Literal:
+        value = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+        if value in inner and type(value) in {type(choice) for choice in inner}:
+            return value
+        raise ValueError(f"{source}: expected {name} to be one of {', '.join(map(str, inner))}, got {value!r}.")
+    elif origin is list and isinstance(value, list):
+        return [_convert(inner[0], item, source, f"{name}[{i}]") for i, item in enumerate(value)]
+    elif origin is tuple and isinstance(value, list) and len(value) == len(inner):
+        return tuple(_convert(t, item, source, f"{name}[{i}]") for i, (t, item) in enumerate(zip(inner, value)))  # noqa: B905
+    elif hint is float and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 1e-5 as text: it is a number here
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif hint in (int, bool, str) and type(value) is hint:
+        return value
+    expected = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise ValueError(f"{source}: expected {name} as {expected}, got {value!r}.")

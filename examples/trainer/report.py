@@ -1,0 +1,144 @@
+"""The report of one run: its figures and ranked lists, put into one HTML file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from clipreid_kit import ReidResult
+from clipreid_kit.data import ImageRecord, load_image
+from clipreid_kit.distances import cosine_similarity
+from clipreid_kit.viz import cmc_figure, training_figure
+from examples.trainer.config import Recipe
+from examples.trainer.evaluation import Evaluation
+from examples.trainer.html_report import (
+    Chart,
+    Details,
+    Metric,
+    RankedLists,
+    RankedQuery,
+    Ranking,
+    Section,
+    Task,
+    picture_of,
+    write_report,
+)
+
+_METRICS = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
+_SHOWN = 8  # images of a ranked list
+
+
+def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evaluation | None) -> None:
+    """Write ``report.html`` of a run: table, curves, and ranked lists before and after."""
+    final = after or before
+    tasks = [_task("Image to image", before.images, after and after.images, "Which gallery images show it too?")]
+    if before.texts is not None:
+        note = "A sentence describes it; which images show it?"
+        tasks.append(_task("Text to image", before.texts, after and after.texts, note))
+    summary = (
+        f"{recipe.note} Tested on {final.images.num_valid_queries} queries against {final.images.num_gallery} gallery "
+        f"images of identities that were never trained on: Rank-1 {100 * final.images.rank(1):.1f} %, "
+        f"mAP {100 * final.images.mean_ap:.1f} %."
+    )
+    sections = [_cmc(before, after)]
+    history = run / "metrics.jsonl"
+    if after is not None and history.is_file():
+        sections.append(_training([json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]))
+    sections.append(_ranked_images(before, after))
+    if final.texts is not None:
+        sections.append(_ranked_texts(before, after))
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    settings = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False)
+    how = [Details("Recipe, with every value", settings), Details("Environment", environment)]
+    sections.append(Section("How this was made", how))
+    write_report(run / "report.html", title=f"{run.name}: {recipe.stage}", summary=summary, table=tasks, sections=sections)
+
+
+def _task(name: str, before: ReidResult, after: ReidResult | None, note: str) -> Task:
+    old, new = before.to_dict(), (after or before).to_dict()
+    rows = [Metric(title, None if after is None else old[key], new[key]) for key, title in _METRICS.items()]
+    return Task(name, rows, note)
+
+
+def _cmc(before: Evaluation, after: Evaluation | None) -> Section:
+    curves = {"zero-shot" if after is None else "before": before.images.cmc}
+    if after is not None:
+        curves["after"] = after.images.cmc
+    chart = Chart(
+        picture_of(lambda theme: cmc_figure(curves, theme=theme, size=(9.0, 3.8))),
+        "Cumulative matching characteristic, image to image",
+        "Share of queries with a right image among the first k.",
+        picture_of(lambda theme: cmc_figure(curves, theme=theme, size=(3.7, 3.3))),
+    )
+    return Section("Cumulative matching", [chart])
+
+
+def _training(history: list[dict[str, Any]]) -> Section:
+    rows = [{**row, **row.get("validation", {})} for row in history]
+    best = [row["epoch"] for row in history if row["best"]][-1]
+    metrics = {"rank_1": "Rank-1", "mean_ap": "mAP"}
+    chart = Chart(
+        picture_of(
+            lambda theme: training_figure(rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(9.0, 3.4))
+        ),
+        "Training loss and validation metrics by epoch",
+        f"Epoch {best} was best on validation identities, and is the one that was tested.",
+        picture_of(
+            lambda theme: training_figure(rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(3.7, 5.6))
+        ),
+    )
+    return Section("Training", [chart])
+
+
+def _ranked_images(before: Evaluation, after: Evaluation | None) -> Section:
+    queries = [
+        RankedQuery(load_image(before.query[i].path), _rankings(before, after, i, texts=False), _title(before.query[i]))
+        for i in _chosen((after or before).images)
+    ]
+    caption = "Chosen by average precision after training: from the best to the hardest query."
+    return Section("Ranked lists, image to image", [RankedLists(queries, caption)])
+
+
+def _ranked_texts(before: Evaluation, after: Evaluation | None) -> Section:
+    result = (after or before).texts
+    chosen = [] if result is None else _chosen(result, 4)
+    queries = [RankedQuery(before.captions[i], _rankings(before, after, i, texts=True)) for i in chosen]
+    return Section("Ranked lists, text to image", [RankedLists(queries, "Chosen in the same way.")])
+
+
+def _rankings(before: Evaluation, after: Evaluation | None, query: int, *, texts: bool) -> list[Ranking]:
+    named = {"zero-shot": before} if after is None else {"before": before, "after": after}
+    return [_ranking(label, found, query, texts=texts) for label, found in named.items()]
+
+
+def _ranking(label: str, found: Evaluation, query: int, *, texts: bool) -> Ranking:
+    embeddings = found.text_embeddings if texts else found.query_embeddings
+    similarity = cosine_similarity(embeddings[[query]], found.gallery_embeddings)[0].numpy()  # type: ignore[index]
+    owner = found.query[query] if not texts else next(r for r in found.query if r.caption == found.captions[query])
+    order = [
+        j
+        for j in np.argsort(-similarity, kind="stable").tolist()
+        if texts or found.gallery[j].identity != owner.identity or found.gallery[j].camera != owner.camera
+    ][:_SHOWN]
+    return Ranking(
+        label,
+        [load_image(found.gallery[j].path) for j in order],
+        [found.gallery[j].identity == owner.identity for j in order],
+        [float(similarity[j]) for j in order],
+    )
+
+
+def _chosen(result: ReidResult, count: int = 6) -> list[int]:
+    """Queries from the best to the worst average precision, evenly spread; equal ones by their order."""
+    valid = np.flatnonzero(result.num_positives > 0)
+    ordered = valid[np.argsort(-result.average_precision[valid], kind="stable")]
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [int(ordered[place]) for place in places]
+
+
+def _title(record: ImageRecord) -> str:
+    camera = "" if record.camera is None else f", camera {record.camera}"
+    return f"Query: identity {record.identity}{camera}"

@@ -73,7 +73,7 @@ def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
     kept = out / "recipe.json"
     if kept.is_file():
         if not resume:
-            raise ValueError(f"{out}: expected a new folder, got one with a run in it. Give --resume, or another --out.")
+            raise ValueError(f"{out}: expected a new folder, got one with a run. Give --resume, or another --out.")
         if json.loads(kept.read_text(encoding="utf-8")) != resolved:
             raise ValueError(f"{out}: expected the recipe of the run to resume, got another one. See {kept}.")
         return

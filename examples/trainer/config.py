@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
-def _require(owner: str, ok: bool, expected: str, got: object) -> None:  # noqa: FBT001 (a predicate)
+def _require(owner: str, ok: bool, expected: str, got: object) -> None:
     if not ok:
         raise ValueError(f"{owner}: expected {expected}, got {got}.")
 
@@ -126,9 +126,7 @@ class Optim:
         _require("optim.text_lr", self.text_lr is None or self.text_lr > 0, "a rate above 0", self.text_lr)
         _require("optim.clip_norm", self.clip_norm > 0, "a norm above 0", self.clip_norm)
         _require("optim.ema_decay", 0 <= self.ema_decay < 1, "a share in [0, 1)", self.ema_decay)
-        _require(
-            "optim.warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "0 <= it < epochs", self.warmup_epochs
-        )
+        _require("optim.warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "0 <= it < epochs", self.warmup_epochs)
 
 
 @dataclass(slots=True, kw_only=True)

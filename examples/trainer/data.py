@@ -1,6 +1,6 @@
 """From a recipe's data section to records, data sets and loaders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -38,8 +38,8 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> list[Imag
     data = recipe.data
     if data.source == "synthetic":
         generator = SyntheticReid(data.num_identities, views_per_camera=data.views_per_camera, seed=recipe.seed)
-        with progress(len(generator.records()), "images", quiet=quiet) as bar:
-            records = generator.write(out / "data", progress=lambda done, _: bar.update(done - bar.n))
+        with progress(len(generator.records()), "images", quiet=quiet) as advance:
+            records = generator.write(out / "data", progress=lambda _done, _total: advance(1))
     elif data.root is None:
         raise ValueError(f"data.root: expected a path for source {data.source!r}, got none. Give --data PATH.")
     elif data.source == "omniglot":
@@ -98,16 +98,18 @@ def training_batches(
     return sampler, loader
 
 
-def evaluation_batches(
-    recipe: Recipe, records: list[ImageRecord], towers: ClipTowers
-) -> "DataLoader[ReidItem]":
+def evaluation_batches(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers) -> "DataLoader[ReidItem]":
     """Images in order, without augmentation."""
     transform = eval_transform(towers.image_size, mean=towers.image_mean, std=towers.image_std)
     return DataLoader(ReidDataset(records, transform), batch_size=recipe.evaluate.batch_size)
 
 
 @contextmanager
-def progress(total: int, unit: str, *, quiet: bool = False) -> "Iterator[tqdm[None]]":
-    """A progress bar that leaves no line behind; none where output is not watched."""
+def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A progress bar that leaves no line behind; none where output is not watched. Gives what advances it."""
     with tqdm(total=total, unit=unit, leave=False, disable=True if quiet else None) as bar:
-        yield bar
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance

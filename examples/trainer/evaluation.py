@@ -41,10 +41,10 @@ def encode(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], *, qu
     was_training = towers.training
     towers.eval()
     parts = []
-    with progress(len(records), "images", quiet=quiet) as bar:
+    with progress(len(records), "images", quiet=quiet) as advance:
         for item in evaluation_batches(recipe, records, towers):
             parts.append(towers.encode_image(item.image).float().cpu())
-            bar.update(len(item.image))
+            advance(len(item.image))
     towers.train(was_training)
     return torch.cat(parts)
 

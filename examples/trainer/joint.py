@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -75,7 +75,8 @@ def train_joint(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], 
     model, optimizer = accelerator.prepare(towers, optimizer)
     average = None
     if recipe.optim.ema_decay:
-        average = AveragedModel(towers, multi_avg_fn=get_ema_multi_avg_fn(recipe.optim.ema_decay), use_buffers=True)
+        decay = get_ema_multi_avg_fn(recipe.optim.ema_decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(towers, multi_avg_fn=decay, use_buffers=True)
 
     checkpoints, history, start, waited = Checkpoints(run), [], 0, 0
     if resume:
@@ -120,7 +121,7 @@ def train_joint(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], 
         row: Row = {"epoch": epoch, **{name: total / steps for name, total in sums.items()}}
         row |= {"lr": schedule.get_last_lr()[0], "gradient_norm": sum(norms) / steps, "images_per_second": 0.0}
         row["images_per_second"] = steps * len(item.index) * accelerator.num_processes / (time.perf_counter() - began)
-        kept: ClipTowers = towers if average is None else average.module
+        kept = towers if average is None else cast("ClipTowers", average.module)
         improved = False
         if epoch % recipe.evaluate.every == 0 or epoch == recipe.optim.epochs:
             row["validation"] = evaluate(recipe, kept, records, VALIDATION, quiet=quiet).images.to_dict()

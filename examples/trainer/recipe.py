@@ -84,7 +84,7 @@ def _has_no_default(entry: "dataclasses.Field[Any]") -> bool:
     return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
 
 
-def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN401, PLR0911 (one line a type)
+def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN401 (one line a type)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, dict):

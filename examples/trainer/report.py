@@ -34,10 +34,11 @@ _SHOWN = 8  # images of a ranked list
 def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evaluation | None) -> None:
     """Write ``report.html`` of a run: table, curves, and ranked lists before and after."""
     final = after or before
-    tasks = [_task("Image to image", before.images, after and after.images, "Which gallery images show it too?")]
+    trained = None if after is None else after.images
+    tasks = [_task("Image to image", before.images, trained, "Which gallery images show it too?")]
     if before.texts is not None:
-        note = "A sentence describes it; which images show it?"
-        tasks.append(_task("Text to image", before.texts, after and after.texts, note))
+        trained = None if after is None else after.texts
+        tasks.append(_task("Text to image", before.texts, trained, "A sentence describes it; which images show it?"))
     summary = (
         f"{recipe.note} Tested on {final.images.num_valid_queries} queries against {final.images.num_gallery} gallery "
         f"images of identities that were never trained on: Rank-1 {100 * final.images.rank(1):.1f} %, "
@@ -54,7 +55,8 @@ def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evalu
     settings = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False)
     how = [Details("Recipe, with every value", settings), Details("Environment", environment)]
     sections.append(Section("How this was made", how))
-    write_report(run / "report.html", title=f"{run.name}: {recipe.stage}", summary=summary, table=tasks, sections=sections)
+    title = f"{run.name}: {recipe.stage}"
+    write_report(run / "report.html", title=title, summary=summary, table=tasks, sections=sections)
 
 
 def _task(name: str, before: ReidResult, after: ReidResult | None, note: str) -> Task:

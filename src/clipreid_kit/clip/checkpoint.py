@@ -1,0 +1,174 @@
+"""Towers in a folder: weights as safetensors, and a card that says what they are."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from clipreid_kit import __version__
+from clipreid_kit._checks import fail
+from clipreid_kit.clip.catalogue import build_model
+from clipreid_kit.clip.geometry import check_image_size, set_image_size
+from clipreid_kit.clip.towers import ClipTowers
+from clipreid_kit.clip.weights import load_weights, read_weights
+
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+_FORMAT = "clipreid_kit.towers/1"
+_TEXTS, _NUMBERS = ("name", "dtype"), ("embed_dim", "num_parameters")
+_LISTS, _MAPPINGS = ("image_size", "image_mean", "image_std"), ("config", "versions", "extra")
+
+
+def save_towers(towers: ClipTowers, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
+    """Save towers as ``model.safetensors`` and ``card.json``.
+
+    Use it to keep or share a fine-tuned model. The weights have open_clip's names, so open_clip loads the
+    file too where the image size is the native one. Each file is written under a temporary name, flushed to
+    the disk and renamed. The card also travels inside the weights, and :func:`load_towers` takes it from
+    there: a save that is cut off between the two renames leaves either the previous towers or the new ones,
+    never a mixture.
+
+    Args:
+        towers: What to save.
+        folder: Where to; made if need be, and its earlier towers replaced.
+        extra: Anything that JSON can hold, to be kept in the card. ``None`` for nothing.
+
+    Raises:
+        ValueError: If ``extra`` is not JSON, or ``folder`` is a file.
+
+    Example:
+        >>> import tempfile
+        >>> towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(128, 64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_towers(towers, folder, extra={"epoch": 3})
+        ...     load_towers(folder).image_size
+        (128, 64)
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise fail("save_towers", "a folder", f"the file {folder}")
+    card = {
+        "format": _FORMAT,
+        "name": towers.name,
+        "config": towers.config,
+        "image_size": list(towers.image_size),
+        "embed_dim": towers.embed_dim,
+        "image_mean": list(towers.image_mean),
+        "image_std": list(towers.image_std),
+        "dtype": str(towers.logit_scale.dtype).removeprefix("torch."),
+        "num_parameters": sum(parameter.numel() for parameter in towers.parameters()),
+        "versions": {
+            "clipreid_kit": __version__,
+            "open_clip": open_clip.__version__,
+            "torch": str(torch.__version__),
+        },
+        "extra": dict(extra or {}),
+    }
+    try:
+        text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise fail("save_towers", "extra that JSON can hold", f"{error}", "Give numbers, texts and lists.") from None
+    state = towers.state_dict()
+    tensors = {name.removeprefix("model."): value.detach().cpu().contiguous() for name, value in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt", "card": text}))
+    _write(folder / CARD_FILE, text.encode())
+
+
+def load_towers(folder: str | PathLike[str]) -> ClipTowers:
+    """Load towers that :func:`save_towers` saved, bit for bit.
+
+    Use it to go on with a fine-tuned model; nothing is downloaded.
+
+    Args:
+        folder: The folder with ``model.safetensors`` and ``card.json``.
+
+    Returns:
+        The towers on the CPU, in the dtype they were saved in and in training mode.
+
+    Raises:
+        ValueError: If a file is missing, cut off or damaged, or the weights are not those of the card.
+    """
+    folder = Path(folder)
+    for name in (CARD_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise fail(
+                "load_towers",
+                f"a folder with {CARD_FILE} and {WEIGHTS_FILE}",
+                f"{folder} without {name}",
+                "Give a folder written by save_towers.",
+            )
+    card = _parse_card(folder / CARD_FILE, (folder / CARD_FILE).read_bytes())
+    tensors = read_weights(folder / WEIGHTS_FILE)
+    inside = _card_in_weights(folder / WEIGHTS_FILE)
+    if inside is not None:
+        card = _parse_card(folder / WEIGHTS_FILE, inside.encode())
+    model: Any = build_model(card["config"], seed=0)
+    size = check_image_size(card["image_size"])
+    mean, std = (_colour(folder, card, key) for key in ("image_mean", "image_std"))
+    towers = ClipTowers(model, name=card["name"], config=card["config"], image_mean=mean, image_std=std)
+    if size != towers.image_size:
+        set_image_size(model.visual, size)
+    towers.to(getattr(torch, card["dtype"]))
+    towers.load_report = load_weights(towers, tensors, source_image_size=size)
+    return towers
+
+
+def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        card: object = json.loads(text)
+    except ValueError as error:
+        raise fail("load_towers", f"a card in JSON in {path}", f"{error}", "Save the towers again.") from None
+    found = card.get("format") if isinstance(card, dict) else type(card).__name__
+    if not isinstance(card, dict) or found != _FORMAT:
+        raise fail("load_towers", f"a card of the format {_FORMAT} in {path}", repr(found))
+    kinds = (_TEXTS, str), (_NUMBERS, int), (_LISTS, list), (_MAPPINGS, dict)
+    wrong = [key for keys, kind in kinds for key in keys if not isinstance(card.get(key), kind)]
+    if wrong:
+        raise fail("load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}")
+    if card["dtype"] not in ("float32", "float16", "bfloat16", "float64"):
+        raise fail("load_towers", f"the dtype of weights in {path}", repr(card["dtype"]))
+    return card
+
+
+def _card_in_weights(path: Path) -> str | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text: str | None = (file.metadata() or {}).get("card")
+    except (SafetensorError, OSError) as error:
+        raise fail("load_towers", f"{path} as a safetensors file", f"{error}") from None
+    return text
+
+
+def _colour(folder: Path, card: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    values = card[key]
+    if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise fail("load_towers", f"{key} as three numbers in the card of {folder}", values)
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that a kill at any instant leaves the old one or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself is on the disk once the folder is
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,109 @@
+"""Small open_clip configurations, one for each kind of tower."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from clipreid_kit.clip.catalogue import WeightSource
+from clipreid_kit.clip.towers import ClipTowers
+
+_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+_NO_COLOURS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    # head widths of 64, which is what OpenAI's layout implies
+    "vit": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 128, "patch_size": 16},
+        "text_cfg": _TEXT,
+    },
+    "resnet": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8},
+        "text_cfg": _TEXT,
+    },
+    "timm": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 160,
+            "timm_model_name": "test_vit",
+            "timm_pool": "token",
+            "timm_proj": "linear",
+        },
+        "text_cfg": _TEXT,
+    },
+    "convnext": {
+        "embed_dim": 32,
+        "vision_cfg": {
+            "image_size": 160,
+            "timm_model_name": "test_convnext",
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+        },
+        "text_cfg": _TEXT,
+    },
+    "siglip": {
+        "embed_dim": 64,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 160,
+            "timm_model_name": "test_vit2",
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": 500,
+            "hf_tokenizer_name": "nobody/nothing",
+            "width": 64,
+            "heads": 2,
+            "layers": 2,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+            "norm_kwargs": {"eps": 1e-6},
+            "act_kwargs": {"approximate": "tanh"},
+        },
+    },
+    "eos": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 128, "patch_size": 16},
+        "text_cfg": {**_TEXT, "vocab_size": 500, "pool_type": "eos", "eos_id": 2, "proj_bias": True},
+    },
+    "coca": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 64,
+            "layers": 2,
+            "width": 128,
+            "patch_size": 16,
+            "output_tokens": True,
+            "attentional_pool": True,
+            "attn_pooler_heads": 2,
+            "attn_pooler_queries": 8,
+        },
+        "text_cfg": {**_TEXT, "context_length": 76, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {"context_length": 76, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+    },
+}
+
+
+@pytest.fixture
+def configs() -> dict[str, dict[str, Any]]:
+    return copy.deepcopy(CONFIGS)
+
+
+@pytest.fixture
+def build(configs):
+    """Build small towers of one kind, in evaluation mode, from random weights or a file."""
+
+    def make(kind, path=None, image_size=None, seed=0):
+        source = WeightSource(path, False, *_NO_COLOURS)
+        return ClipTowers._from_config(kind, configs[kind], source, image_size, seed).eval()
+
+    return make

@@ -76,7 +76,7 @@ def train_joint(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], 
     average = None
     if recipe.optim.ema_decay:
         decay = get_ema_multi_avg_fn(recipe.optim.ema_decay)  # type: ignore[no-untyped-call]
-        average = AveragedModel(towers, multi_avg_fn=decay, use_buffers=True)
+        average = AveragedModel(towers, multi_avg_fn=decay)
 
     checkpoints, history, start, waited = Checkpoints(run), [], 0, 0
     if resume:

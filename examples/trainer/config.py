@@ -21,7 +21,7 @@ class Data:
     camera_pattern: str | None = None
     """For ``folder``: a regular expression with a group ``camera``, applied to file names."""
     held_out: list[str] = field(default_factory=list)
-    """For ``omniglot``: training alphabets that are used for validation instead."""
+    """For ``omniglot``: training alphabets that are used for validation instead; without any, nothing is validated."""
     num_identities: int = 240
     """For ``synthetic``: identities of all splits."""
     views_per_camera: int = 3
@@ -49,6 +49,8 @@ class Model:
     """A tag of open_clip or a local file; nothing for random weights."""
     image_size: tuple[int, int] | None = None
     """(height, width) in pixels; nothing for the native size."""
+    channels_last: bool = False
+    """Keep images and kernels channel by channel within a pixel while training: faster for convolutions."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -47,13 +47,19 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> list[Imag
     elif data.source == "csv":
         records = read_csv(data.root)
     else:
-        splits = [*TEST, *VALIDATION, "train"] if recipe.stage == "joint" else [*TEST]
+        held_out = [split for split in VALIDATION if (Path(data.root) / split).is_dir()]
+        splits = [*TEST, *held_out, "train"] if recipe.stage == "joint" else [*TEST]
         records = read_folder(data.root, splits=splits, camera_pattern=data.camera_pattern)
     check_files(records)
     trains = recipe.stage == "joint"
     check_splits(records, train="train" if trains else None, min_images=1)
-    if trains:
+    if trains and validates(records):
         check_splits(records, query="val_query", gallery="val_gallery", min_images=1)
+    elif recipe.evaluate.patience is not None:
+        raise ValueError(
+            "evaluate.patience: expected validation identities to wait for, got no val_query split. "
+            "Hold some training identities out, or leave patience empty and train all epochs."
+        )
     if recipe.loss.uses_text:
         bare = [r.path for r in records_of(records, "train") if not r.caption]
         if bare:
@@ -62,6 +68,11 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> list[Imag
                 "Add captions, or set loss.info_nce and loss.supcon_text to 0."
             )
     return records
+
+
+def validates(records: list[ImageRecord]) -> bool:
+    """Whether identities were held out for validation; without them the last epoch is the best."""
+    return any(record.split == VALIDATION[0] for record in records)
 
 
 def training_set(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers) -> ReidDataset:

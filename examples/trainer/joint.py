@@ -17,7 +17,7 @@ from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import ImageRecord
 from examples.trainer.checkpoint import Checkpoints, write_json
 from examples.trainer.config import Optim, Recipe
-from examples.trainer.data import VALIDATION, training_batches, training_set
+from examples.trainer.data import VALIDATION, training_batches, training_set, validates
 from examples.trainer.evaluation import evaluate
 
 Row = dict[str, Any]
@@ -72,6 +72,8 @@ def train_joint(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], 
     schedule = WarmupCosineLR(
         optimizer, round(recipe.optim.warmup_epochs * steps), recipe.optim.epochs * steps, recipe.optim.min_lr
     )
+    layout = torch.channels_last if recipe.model.channels_last else torch.contiguous_format
+    towers.to(memory_format=layout)
     model, optimizer = accelerator.prepare(towers, optimizer)
     average = None
     if recipe.optim.ema_decay:
@@ -98,7 +100,7 @@ def train_joint(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], 
         for item in bar:
             with accelerator.autocast():
                 texts = None if tokens is None else tokens[item.index]
-                embeddings = model(item.image.to(accelerator.device), texts)
+                embeddings = model(item.image.to(accelerator.device, memory_format=layout), texts)
             values = terms(embeddings.image, embeddings.text, item.label.to(accelerator.device))
             loss = torch.stack(list(values.values())).sum()
             if not math.isfinite(loss.item()):
@@ -123,7 +125,9 @@ def train_joint(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], 
         row["images_per_second"] = steps * len(item.index) * accelerator.num_processes / (time.perf_counter() - began)
         kept = towers if average is None else cast("ClipTowers", average.module)
         improved = False
-        if epoch % recipe.evaluate.every == 0 or epoch == recipe.optim.epochs:
+        if not validates(records):
+            improved = True
+        elif epoch % recipe.evaluate.every == 0 or epoch == recipe.optim.epochs:
             row["validation"] = evaluate(recipe, kept, records, VALIDATION, quiet=quiet).images.to_dict()
             score = float(row["validation"][recipe.evaluate.metric])
             improved = score > best

@@ -1,0 +1,39 @@
+"""The layers hold, files stay small, importing stays light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "clipreid_kit"
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_import_contracts_hold():
+    result = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports"))], cwd=SOURCE.parents[1], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def test_no_file_is_longer_than_300_lines():
+    sizes = {path.name: len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
+    assert len(sizes) > 30
+    assert {name: size for name, size in sizes.items() if size > 300} == {}
+
+
+def test_importing_the_library_is_light():
+    heavy = ["open_clip", "torchvision", "timm", "faiss", "matplotlib", "PIL"]
+    result = run_python(f"import sys, clipreid_kit; print([m for m in {heavy} if m in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_importing_reads_and_sets_no_random_state():
+    result = run_python(
+        "import random, torch; torch.manual_seed(3); a = torch.get_rng_state(), random.getstate();"
+        "import clipreid_kit.clip, clipreid_kit.data, clipreid_kit.viz;"
+        "print(torch.equal(a[0], torch.get_rng_state()) and a[1] == random.getstate())"
+    )
+    assert result.stdout.strip() == "True", result.stderr

@@ -23,6 +23,7 @@ CHANGES = {
     "data.orientations": "4",
     "model.name": "reid-tiny-vit",
     "model.image_size": "[64, 32]",
+    "model.channels_last": "true",
     "augment.horizontal_flip": "0.0",
     "augment.pad": "4",
     "augment.color_jitter": "0.0",

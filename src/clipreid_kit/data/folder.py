@@ -1,0 +1,147 @@
+"""Records from a folder of identity folders."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from clipreid_kit._checks import fail
+from clipreid_kit.data._literals import integers_if_all
+from clipreid_kit.data.records import ImageRecord
+
+
+def read_folder(
+    root: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    splits: Sequence[str] | None = None,
+    camera_pattern: str | None = None,
+) -> list[ImageRecord]:
+    r"""Read ``root/<identity>/**/<image>``, or ``root/<split>/<identity>/**/<image>``, as records.
+
+    Use it for your own images: put each identity's images in a folder of its name, and write no class. Images
+    are files that end in jpg, jpeg, png, bmp, webp, tif or tiff, in any case. Other files inside identity
+    folders, files beside the identity folders that are no images, and names that begin with a dot are
+    ignored.
+
+    Args:
+        root: The folder of identity folders, or of split folders if ``splits`` is given.
+        split: Name to write into every record's ``split``; ``None`` leaves it ``None``. Not together with
+            ``splits``.
+        splits: Names of the split folders to read, such as ``("train", "query", "gallery")``, in this order.
+            ``None`` means that ``root`` holds the identities themselves.
+        camera_pattern: Regular expression with a group named ``camera``, searched for in every file's name,
+            such as ``r"_c(?P<camera>\d+)"``. Cameras become integers if every one is an integer literal
+            (``01`` is not), else they stay strings. ``None`` leaves cameras unknown.
+
+    Returns:
+        One record for each image, ordered by split, identity and path; the same list on every machine.
+        ``identity`` is the folder's name, always as a string; paths begin with ``root`` as it was given.
+
+    Raises:
+        ValueError: If a folder is missing or has no identity folders, an identity folder holds no image, an
+            image lies outside an identity folder, the pattern is no regular expression with a group
+            ``camera``, or a file's name does not match it.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("rex/1_c1.jpg", "rex/2_c2.jpg", "tom/1_c1.jpg"):
+        ...         file = pathlib.Path(root, name)
+        ...         file.parent.mkdir(exist_ok=True)
+        ...         file.touch()
+        ...     records = read_folder(root, split="train", camera_pattern=r"_c(?P<camera>\d+)")
+        >>> [(record.identity, record.camera) for record in records]
+        [('rex', 1), ('rex', 2), ('tom', 1)]
+    """
+    if split is not None and splits is not None:
+        raise fail("read_folder", "split or splits", "both", "With splits, every record carries its folder's name.")
+    if isinstance(splits, str) or (splits is not None and not splits):
+        raise fail(
+            "read_folder",
+            "splits as a sequence of folder names",
+            repr(splits),
+            "One folder: splits=('train',).",
+        )
+    pattern = None if camera_pattern is None else _compile(camera_pattern)
+    folders = [(split, Path(root))] if splits is None else [(name, Path(root, name)) for name in splits]
+    _require_folder(Path(root), "root")
+    found = [
+        (name, identity.name, file)
+        for name, folder in folders
+        for identity in _identity_folders(folder)
+        for file in _images(identity)
+    ]
+    cameras: Sequence[int | str | None] = [None] * len(found)
+    if pattern is not None:
+        cameras = integers_if_all([_camera(pattern, file) for _, _, file in found])
+    return [
+        ImageRecord(str(file), identity, camera=camera, split=name)
+        for (name, identity, file), camera in zip(found, cameras, strict=True)
+    ]
+
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_LAYOUT = "Expected layout: <root>/<identity>/<image>, or <root>/<split>/<identity>/<image> with splits=(...)."
+
+
+def _compile(camera_pattern: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(camera_pattern)
+    except re.error as error:
+        expected = "camera_pattern as a regular expression"
+        raise fail("read_folder", expected, f"{camera_pattern!r} ({error})") from error
+    if "camera" not in pattern.groupindex:
+        remedy = r"Write the camera's part as (?P<camera>\d+)."
+        raise fail("read_folder", "camera_pattern with a group named camera", repr(camera_pattern), remedy)
+    return pattern
+
+
+def _camera(pattern: re.Pattern[str], file: Path) -> str:
+    match = pattern.search(file.name)
+    if match is None or not match["camera"]:
+        remedy = "Widen the pattern, or leave camera_pattern out if cameras are unknown."
+        raise fail("read_folder", f"every file's name to match camera_pattern {pattern.pattern!r}", str(file), remedy)
+    return match["camera"]
+
+
+def _require_folder(folder: Path, what: str) -> None:
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing there"
+        if what != "root":
+            names = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
+            got += f"; folders beside it: {', '.join(names[:10]) or 'none'}"
+        raise fail("read_folder", f"a folder for {what}: {folder}", got, _LAYOUT)
+
+
+def _identity_folders(folder: Path) -> list[Path]:
+    _require_folder(folder, "root or split")
+    entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
+    identities = [entry for entry in entries if entry.is_dir()]
+    loose = [entry.name for entry in entries if entry.suffix.lower() in _SUFFIXES and not entry.is_dir()]
+    if loose:
+        remedy = "Move each into the folder of its identity, or describe them in a table and use read_csv."
+        got = f"{len(loose)} beside them: {', '.join(loose[:3])}"
+        raise fail("read_folder", f"images inside identity folders of {folder}", got, remedy)
+    if not identities:
+        raise fail("read_folder", f"identity folders in {folder}", "none", _LAYOUT)
+    return identities
+
+
+def _images(identity: Path) -> Iterator[Path]:
+    images, others = [], set()
+    for parent, folders, names in os.walk(identity):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = Path(parent, name)
+            if name.startswith("."):
+                continue
+            if file.suffix.lower() in _SUFFIXES:
+                images.append(file)
+            else:
+                others.add(file.suffix or name)
+    if not images:
+        got = f"none (files there end in: {', '.join(sorted(others)[:5])})" if others else "none (it is empty)"
+        remedy = f"Images end in {', '.join(sorted(_SUFFIXES))}. Remove or fill the folder."
+        raise fail("read_folder", f"images in {identity}", got, remedy)
+    yield from sorted(images, key=lambda file: file.parts)

@@ -1,0 +1,90 @@
+import pytest
+
+from clipreid_kit.data import ImageRecord, read_folder
+
+
+def _fill(root, *names):
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return root
+
+
+def test_identities_are_folder_names_and_order_is_fixed(tmp_path):
+    _fill(tmp_path, "tom/b.PNG", "tom/a.jpg", "rex/2024/x.jpeg", "rex/10.webp", "0001/a.tif", "0001/b.bmp")
+    assert read_folder(tmp_path) == [
+        ImageRecord(f"{tmp_path}/0001/a.tif", "0001"),
+        ImageRecord(f"{tmp_path}/0001/b.bmp", "0001"),
+        ImageRecord(f"{tmp_path}/rex/10.webp", "rex"),
+        ImageRecord(f"{tmp_path}/rex/2024/x.jpeg", "rex"),
+        ImageRecord(f"{tmp_path}/tom/a.jpg", "tom"),
+        ImageRecord(f"{tmp_path}/tom/b.PNG", "tom"),
+    ]
+
+
+def test_numbers_stay_strings(tmp_path):
+    assert [record.identity for record in read_folder(_fill(tmp_path, "1/a.jpg", "12/a.jpg"))] == ["1", "12"]
+
+
+def test_a_relative_root_stays_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(_fill(tmp_path, "set/rex/a.jpg"))
+    assert [record.path for record in read_folder("set")] == ["set/rex/a.jpg"]
+
+
+def test_other_files_and_hidden_names_are_ignored(tmp_path):
+    _fill(tmp_path, "README.txt", ".DS_Store", ".cache/x/a.jpg", "rex/a.jpg", "rex/a.txt", "rex/._a.jpg")
+    assert [record.path for record in read_folder(tmp_path)] == [f"{tmp_path}/rex/a.jpg"]
+
+
+def test_split_names_the_records(tmp_path):
+    assert [r.split for r in read_folder(_fill(tmp_path, "rex/a.jpg"), split="train")] == ["train"]
+
+
+def test_splits_are_folders_in_the_given_order(tmp_path):
+    _fill(tmp_path, "train/rex/a.jpg", "query/tom/a.jpg", "gallery/tom/b.jpg", "notes/x.txt")
+    records = read_folder(tmp_path, splits=("query", "gallery", "train"))
+    assert [(r.split, r.identity) for r in records] == [("query", "tom"), ("gallery", "tom"), ("train", "rex")]
+
+
+@pytest.mark.parametrize(("names", "cameras"), [(("_c1", "_c2"), [1, 2]), (("_c01", "_c2"), ["01", "2"])])
+def test_cameras_come_from_file_names(tmp_path, names, cameras):
+    _fill(tmp_path, *(f"rex/{number}{name}.jpg" for number, name in enumerate(names)))
+    assert [r.camera for r in read_folder(tmp_path, camera_pattern=r"_c(?P<camera>\d+)")] == cameras
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "problem"),
+    [
+        (("rex/a.jpg",), {"splits": ("train",)}, "a folder for .*train, got nothing there; folders beside it: rex"),
+        (("train/rex/a.jpg", "query/b.txt"), {"splits": ("query",)}, "identity folders in .*query, got none"),
+        (("a.txt",), {}, "identity folders in .*, got none. Expected layout"),
+        (("rex/a.jpg", "b.jpg", "c.png"), {}, r"got 2 beside them: b\.jpg, c\.png\. Move"),
+        (("rex/a.jpg", "tom/a.heic"), {}, r"images in .*tom, got none \(files there end in: \.heic\)"),
+        (("rex/a.jpg",), {"splits": ()}, "splits as a sequence"),
+        (("rex/a.jpg",), {"splits": "train"}, r"One folder: splits=\('train',\)"),
+        (("rex/a.jpg",), {"split": "a", "splits": ("b",)}, "split or splits, got both"),
+        (("rex/a.jpg",), {"camera_pattern": "(c"}, "camera_pattern as a regular expression"),
+        (("rex/a.jpg",), {"camera_pattern": "c([0-9])"}, "a group named camera"),
+        (("rex/a.jpg",), {"camera_pattern": "c(?P<camera>[0-9])"}, r"to match camera_pattern .*, got .*rex/a\.jpg"),
+        (("rex/c.jpg",), {"camera_pattern": "c(?P<camera>[0-9])?"}, r"to match camera_pattern .*, got .*rex/c\.jpg"),
+    ],
+)
+def test_a_wrong_layout_says_what_was_found(tmp_path, names, options, problem):
+    with pytest.raises(ValueError, match=f"read_folder: expected .*{problem}"):
+        read_folder(_fill(tmp_path, *names), **options)
+
+
+def test_an_empty_identity_folder_is_an_error(tmp_path):
+    _fill(tmp_path, "rex/a.jpg")
+    (tmp_path / "tom").mkdir()
+    with pytest.raises(ValueError, match=r"images in .*tom, got none \(it is empty\)\. .*Remove or fill"):
+        read_folder(tmp_path)
+
+
+def test_a_missing_root_and_a_file_as_root(tmp_path):
+    with pytest.raises(ValueError, match=r"read_folder: expected a folder for root: .*none, got nothing there"):
+        read_folder(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="got a file"):
+        read_folder(tmp_path / "file")

@@ -19,8 +19,8 @@ def chunked_lists(labels: np.ndarray, p: int, k: int) -> int:
     for row, label in enumerate(labels.tolist()):
         rows[label].append(row)
     chunks = {}
-    for label, own in rows.items():
-        own = copy.copy(own) if len(own) >= k else np.random.choice(own, k).tolist()  # noqa: NPY002 (theirs)
+    for label, held in rows.items():
+        own = copy.copy(held) if len(held) >= k else np.random.choice(held, k).tolist()  # noqa: NPY002 (theirs)
         random.shuffle(own)
         chunks[label] = [own[i : i + k] for i in range(0, len(own) - k + 1, k)]
     left, count = list(chunks), 0

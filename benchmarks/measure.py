@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import torch
 
@@ -24,12 +24,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], repeats: int) ->
 
 def machine(*packages: str) -> str:
     """One line: processor, threads, versions."""
-    found = []
-    for package in ("torch", "numpy", *packages):
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(f"{package} not installed")
+    found = [f"{package} {version(package)}" for package in ("torch", "numpy", *packages)]
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{platform.machine()}, {torch.get_num_threads()} threads{load}; Python {platform.python_version()}, " + (
         ", ".join(found)

@@ -66,6 +66,8 @@ class Augment:
     shear: float = 0.0
     fill: int = 0
     erasing: float = 0.0
+    identity_warp: float = 0.0
+    """Share in [0, 1] of a strong warp that all images of an identity undergo alike, another one in each epoch."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from clipreid_kit.data import (
     read_omniglot,
     records_of,
     train_transform,
+    warp_transform,
 )
 from examples.trainer.config import Recipe
 
@@ -79,6 +80,7 @@ def training_set(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers)
     """Training images with augmentation."""
     options = asdict(recipe.augment)
     options["translate"] = (recipe.augment.translate, recipe.augment.translate)
+    warp = options.pop("identity_warp")
     transform = train_transform(towers.image_size, mean=towers.image_mean, std=towers.image_std, **options)
     return ReidDataset(
         records_of(records, "train"),
@@ -86,6 +88,11 @@ def training_set(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers)
         seed=recipe.seed,
         orientations=recipe.data.orientations,
         cache=recipe.data.cache,
+        identity_transform=warp_transform(
+            rotation=30 * warp, shear=40 * warp, perspective=0.8 * warp, fill=recipe.augment.fill
+        )
+        if warp
+        else None,
     )
 
 

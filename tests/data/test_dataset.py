@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from clipreid_kit.data import ImageRecord, ReidDataset, ReidItem, eval_transform, load_image, train_transform
+from clipreid_kit.data import (
+    ImageRecord,
+    ReidDataset,
+    ReidItem,
+    eval_transform,
+    load_image,
+    train_transform,
+    warp_transform,
+)
 
 _AUGMENT = train_transform(12, pad=2, rotation=20.0, color_jitter=0.4, erasing=0.5)
 _EXACT = eval_transform((6, 4), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -251,3 +259,33 @@ def test_a_transform_returns_a_tensor(records):
 def test_an_epoch_is_not_negative(records):
     with pytest.raises(ValueError, match=r"ReidDataset\.set_epoch: expected epoch >= 0, got -1"):
         ReidDataset(records, _EXACT).set_epoch(-1)
+
+
+def test_identity_transform_changes_all_images_of_an_identity_alike(tmp_path):
+    picture = _stripes()
+    made = []
+    for number, identity in enumerate((1, 2, 1, 2)):  # four files with the same content
+        path = tmp_path / f"{number}.png"
+        picture.save(path)
+        made.append(ImageRecord(str(path), identity))
+    warp = warp_transform(rotation=30.0, shear=20.0, perspective=0.5)
+    dataset = ReidDataset(made, eval_transform(24), identity_transform=warp)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = [dataset[i].image for i in range(4)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first[0], first[2])
+    assert torch.equal(first[1], first[3])
+    assert not torch.equal(first[0], first[1])
+    dataset.set_epoch(1)
+    assert not torch.equal(dataset[0].image, first[0])
+    assert torch.equal(dataset[0].image, dataset[2].image)
+    plain = ReidDataset(made, eval_transform(24))
+    assert not torch.equal(plain[0].image, first[0])
+
+
+def _stripes():
+    pixels = np.zeros((24, 24, 3), dtype=np.uint8)
+    pixels[4:20, 6:9] = 255
+    pixels[16:19, 6:18] = 128
+    return Image.fromarray(pixels)

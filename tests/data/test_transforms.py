@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipreid_kit.data import CLIP_MEAN, CLIP_STD, eval_transform, train_transform
+from clipreid_kit.data import CLIP_MEAN, CLIP_STD, eval_transform, train_transform, warp_transform
 
 _PLAIN = {"horizontal_flip": 0.0}
 _UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -162,3 +162,34 @@ def test_sizes_and_statistics_out_of_range(make, size, options, problem):
 def test_sizes_of_another_kind(size):
     with pytest.raises(ValueError, match="eval_transform: expected image_size as one number"):
         eval_transform(size)
+
+
+def test_warp_moves_shapes_fills_corners_and_keeps_the_size():
+    black = Image.new("RGB", (20, 30))
+    torch.manual_seed(0)
+    warped = warp_transform(shear=30.0, fill=255)(black)
+    assert warped.size == (20, 30)
+    assert np.asarray(warped).max() == 255  # uncovered
+    assert np.asarray(warped)[15, 10].tolist() == [0, 0, 0]
+    photo = _photo()
+    for options in ({"rotation": 40.0}, {"shear": 30.0}, {"perspective": 0.9}):
+        assert not np.array_equal(np.asarray(warp_transform(**options)(photo)), np.asarray(photo))
+
+
+def test_warp_with_nothing_to_do_returns_the_picture():
+    photo = _photo()
+    assert warp_transform()(photo) is photo
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rotation": 181.0}, "rotation"),
+        ({"shear": 90.0}, "shear"),
+        ({"perspective": 1.5}, "perspective"),
+        ({"fill": 256}, "fill"),
+    ],
+)
+def test_warp_refuses_what_is_out_of_range(options, message):
+    with pytest.raises(ValueError, match=rf"warp_transform: expected {message}"):
+        warp_transform(**options)

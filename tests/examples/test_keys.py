@@ -32,6 +32,7 @@ CHANGES = {
     "augment.scale": "[0.7, 1.3]",
     "augment.shear": "10",
     "augment.erasing": "1.0",
+    "augment.identity_warp": "0.5",
     "batch.num_identities": "6",
     "batch.num_instances": "3",
     "batch.coverage": "images",

@@ -9,7 +9,7 @@ from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.splits import check_identities, check_splits, records_of
 from clipreid_kit.data.synthetic import SyntheticReid
 from clipreid_kit.data.table import read_csv, write_csv
-from clipreid_kit.data.transforms import CLIP_MEAN, CLIP_STD, eval_transform, train_transform
+from clipreid_kit.data.transforms import CLIP_MEAN, CLIP_STD, eval_transform, train_transform, warp_transform
 
 __all__ = [
     "CLIP_MEAN",
@@ -28,5 +28,6 @@ __all__ = [
     "read_omniglot",
     "records_of",
     "train_transform",
+    "warp_transform",
     "write_csv",
 ]

@@ -1,7 +1,8 @@
 """Records as a torch data set: decoded, augmented from (seed, epoch, index) alone, labelled."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,9 @@ class ReidDataset(Dataset[ReidItem]):
             it.
         identities: The identities in the order of their labels; may hold more than occur. ``None`` numbers
             those that occur in sorted order.
+        identity_transform: Callable from a picture to a picture, such as :func:`warp_transform` returns, applied
+            before ``transform`` with random numbers from (seed, epoch, label): all images of an identity change
+            alike, and in every epoch anew. Where identities are few, this makes further ones. ``None`` for none.
 
     Attributes:
         records: The records, as a tuple.
@@ -98,6 +102,7 @@ class ReidDataset(Dataset[ReidItem]):
         orientations: int = 1,
         cache: bool = False,
         identities: Sequence[int | str] | None = None,
+        identity_transform: Callable[[Image.Image], Image.Image] | None = None,
     ) -> None:
         if not records:
             raise fail("ReidDataset", "at least one record", "none", "Check the split that they were taken from.")
@@ -107,6 +112,7 @@ class ReidDataset(Dataset[ReidItem]):
             raise fail("ReidDataset", "seed >= 0", seed)
         self.records = tuple(records)
         self.transform = transform
+        self.identity_transform = identity_transform
         self.seed = seed
         self.orientations = orientations
         self.identities = _identities(self.records) if identities is None else tuple(identities)
@@ -129,9 +135,17 @@ class ReidDataset(Dataset[ReidItem]):
         row, orientation = divmod(index, self.orientations)
         picture = load_image(self.records[row].path) if self._pixels is None else self._pixels[row]
         picture = _orient(picture, orientation)
-        image = self._transformed(picture, index)
+        label = int(self._labels[index])
+        if self.identity_transform is not None:
+            with self._random("identity", label):
+                picture = self.identity_transform(picture)
+        with self._random("item", index):
+            image: object = self.transform(picture)
+        if not isinstance(image, Tensor):
+            remedy = "Use train_transform or eval_transform, or end yours with v2.ToImage and v2.ToDtype."
+            raise fail("ReidDataset", "transform to return a tensor", type(image).__name__, remedy)
         camera = -1 if self._cameras is None else int(self._cameras[index])
-        return ReidItem(image, int(self._labels[index]), camera, index)
+        return ReidItem(image, label, camera, index)
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -177,20 +191,18 @@ class ReidDataset(Dataset[ReidItem]):
         self.__dict__.update(state)
         _shared(self._epoch)  # a deep copy is not shared any more
 
-    def _transformed(self, picture: Image.Image, index: int) -> Tensor:
+    @contextmanager
+    def _random(self, stream: str, number: int) -> Iterator[None]:
+        """Let torch's global generator depend on (seed, epoch, number) inside, and put it back."""
         generator = torch.default_generator
         before = generator.get_state()
         # As torch.random.fork_rng and torch.manual_seed do, but without a look at every accelerator: 2 and
         # not 130 us.
-        generator.manual_seed(_hash(f"{self.seed} {int(self._epoch)} {index}"))
+        generator.manual_seed(_hash(f"{stream} {self.seed} {int(self._epoch)} {number}"))
         try:
-            image: object = self.transform(picture)
+            yield
         finally:
             generator.set_state(before)
-        if not isinstance(image, Tensor):
-            remedy = "Use train_transform or eval_transform, or end yours with v2.ToImage and v2.ToDtype."
-            raise fail("ReidDataset", "transform to return a tensor", type(image).__name__, remedy)
-        return image
 
 
 def _hash(text: str) -> int:

@@ -154,6 +154,52 @@ def train_transform(
     return transform
 
 
+def warp_transform(
+    *,
+    rotation: float = 0.0,
+    shear: float = 0.0,
+    perspective: float = 0.0,
+    fill: int | tuple[int, int, int] = 0,
+) -> Callable[[Image.Image], Image.Image]:
+    """Distort a picture as a whole, to make another identity of it.
+
+    Use it as ``identity_transform`` of a :class:`ReidDataset`, where all images of an identity are distorted
+    alike: for line drawings and the like, whose shape is the identity.
+
+    Args:
+        rotation: Largest angle in degrees, either way, in [0, 180].
+        shear: Largest angle of shear along each axis in degrees, either way, in [0, 89].
+        perspective: How far corners may move, as a fraction of half the side, in [0, 1].
+        fill: Colour in 0..255 of what is uncovered.
+
+    Returns:
+        A callable from an RGB picture to one of the same size; with nothing to do it returns the picture.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> warp = warp_transform(rotation=15.0, shear=20.0, perspective=0.3, fill=255)
+        >>> warp(Image.new("RGB", (5, 7), "white")).size
+        (5, 7)
+    """
+    owner = "warp_transform"
+    _check_between(owner, "rotation", rotation, 180, " degrees")
+    _check_between(owner, "shear", shear, 89, " degrees")
+    _check_between(owner, "perspective", perspective, 1)
+    for level in (fill,) if isinstance(fill, int) else fill:
+        _check_between(owner, "fill", level, 255)
+    bilinear = v2.InterpolationMode.BILINEAR
+    steps: list[v2.Transform] = []
+    if rotation or shear:
+        angles = [-shear, shear, -shear, shear] if shear else None
+        steps.append(v2.RandomAffine(degrees=rotation, shear=angles, interpolation=bilinear, fill=fill))
+    if perspective:
+        steps.append(v2.RandomPerspective(perspective, p=1.0, interpolation=bilinear, fill=fill))
+    warp: Callable[[Image.Image], Image.Image] = v2.Compose(steps) if steps else v2.Identity()
+    return warp
+
+
 def _size(owner: str, image_size: int | tuple[int, int]) -> list[int]:
     sides = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
     if len(sides) != 2 or not all(_is_size(side) for side in sides):

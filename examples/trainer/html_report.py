@@ -9,128 +9,30 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipreid_kit.viz import ImageLike, Theme, figure_png, image_png
+from clipreid_kit.viz import Theme, figure_png, image_png
+from examples.trainer.html_parts import (
+    Chart,
+    Details,
+    Metric,
+    Picture,
+    RankedLists,
+    RankedQuery,
+    Ranking,
+    Section,
+    Task,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing can come from outside
+_STYLE = Path(__file__).with_name("html_report.css")
 _THUMBNAIL_SIDE = 160  # pixels; shown at half that size, so sharp on a phone
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the main table; fractions in [0, 1].
-
-    Attributes:
-        name: Such as ``Rank-1``.
-        before: Before training; ``None`` where there is nothing to compare with.
-        after: After training; NaN where nothing could be measured.
-    """
-
-    name: str
-    before: float | None
-    after: float
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What was searched with what, such as text to image, and how well that went."""
-
-    name: str
-    metrics: Sequence[Metric]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG for a light page and the same for a dark one, both with a transparent ground."""
-
-    light: bytes
-    dark: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A figure with a caption.
-
-    Attributes:
-        wide: For a desktop and for paper.
-        alt: What it shows, for those who cannot see it.
-        caption: A sentence below it.
-        narrow: For a phone; ``None`` shows the wide one there too.
-    """
-
-    wide: Picture
-    alt: str
-    caption: str
-    narrow: Picture | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """What one model found for one query, best first.
-
-    Attributes:
-        label: Which model, such as ``before``.
-        gallery: The images found.
-        matches: For each, whether it shows the query's identity.
-        similarities: For each, the number below it; ``None`` shows none.
-    """
-
-    label: str
-    gallery: Sequence[ImageLike]
-    matches: Sequence[bool]
-    similarities: Sequence[float] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse lists that do not belong together."""
-        for name, given in (("matches", self.matches), ("similarities", self.similarities)):
-            if given is not None and len(given) != len(self.gallery):
-                raise ValueError(
-                    f"Ranking: expected {name} of the length of gallery, {len(self.gallery)}, "
-                    f"got {len(given)}. Give one for each image."
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class RankedQuery:
-    """A query, an image or a sentence, and one or more rankings for it."""
-
-    query: ImageLike | str
-    rankings: Sequence[Ranking]
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RankedLists:
-    """Queries with what was found for them, and a caption for all."""
-
-    queries: Sequence[RankedQuery]
-    caption: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """Something to unfold: a text as it is (a recipe), or names with values (an environment)."""
-
-    title: str
-    content: str | Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading, a plain sentence or two, and what belongs below."""
-
-    title: str
-    blocks: Sequence[Chart | RankedLists | Details]
-    text: str = ""
 
 
 def picture_of(draw: Callable[[Theme], Figure]) -> Picture:
@@ -179,7 +81,7 @@ def _page(title: str, summary: str, table: Sequence[Task], sections: Sequence[Se
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{_STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <header>
@@ -346,149 +248,3 @@ def _size(png: bytes) -> str:
     if not png.startswith(b"\x89PNG\r\n\x1a\n") or len(png) < 24:
         raise ValueError("write_report: expected a picture as the bytes of a PNG file. Make them with figure_png.")
     return f'width="{int.from_bytes(png[16:20], "big")}" height="{int.from_bytes(png[20:24], "big")}"'
-
-
-_STYLE = """
-:root {
-  --page: #f4f6f8; --card: #ffffff; --panel: #f1f3f6; --edge: #dfe4ea; --text: #1b2430; --muted: #5b6675;
-  --accent: #005fb0; --right: #0b7a53; --right-soft: #e2f3ec; --wrong: #c2331f; --wrong-soft: #fbe9e6;
-  --on-mark: #ffffff; --base: #b4bdc9;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --page: #10151c; --card: #171d26; --panel: #232b37; --edge: #2f3947; --text: #e8ecf2; --muted: #a3adbb;
-    --accent: #62b5ff; --right: #3ecf96; --right-soft: #17382d; --wrong: #ff7d66; --wrong-soft: #442019;
-    --on-mark: #10151c; --base: #5b6675;
-  }
-}
-*, *::before, *::after { box-sizing: border-box; }
-html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
-body {
-  margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 67rem; background: var(--page); color: var(--text);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-}
-h1, h2, h3 { text-wrap: balance; }
-h1 { margin: 0; font-size: clamp(1.6rem, 1.2rem + 2vw, 2.25rem); line-height: 1.2; letter-spacing: -0.015em; }
-h2 { margin: 2.75rem 0 0.25rem; font-size: 1.3rem; line-height: 1.3; letter-spacing: -0.01em; }
-h3 { margin: 0 0 0.5rem; font-size: 0.9rem; line-height: 1.35; overflow-wrap: anywhere; }
-h4 { margin: 0 0 0.25rem; font-size: 0.85rem; }
-h4 span { margin-left: 0.35rem; color: var(--muted); font-weight: 400; }
-p { margin: 0.25rem 0 1rem; max-width: 44rem; text-wrap: pretty; }
-.summary { margin: 0.6rem 0 1.75rem; color: var(--muted); font-size: 1.1rem; }
-.card {
-  margin: 1rem 0 0; padding: 1.25rem; background: var(--card); border: 1px solid var(--edge);
-  border-radius: 12px;
-}
-.hidden {
-  position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
-  white-space: nowrap;
-}
-.note { margin: 0.9rem 0 0; color: var(--muted); font-size: 0.85rem; }
-.tasks { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 1rem; }
-.tasks .card { margin: 0; }
-th:first-child { width: 28%; }
-table { width: 100%; table-layout: fixed; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { padding-bottom: 0.35rem; font-size: 1.1rem; font-weight: 650; text-align: left; }
-thead th { padding: 0 0 0.1rem; color: var(--muted); font-size: 0.8rem; font-weight: 500; }
-th, td { padding: 0.55rem 0 0.3rem; text-align: right; white-space: nowrap; }
-tbody th { font-weight: 500; text-align: left; }
-.before { color: var(--muted); }
-.after { font-weight: 700; }
-.gain {
-  display: inline-block; min-width: 5.1em; padding: 0.05rem 0.55rem; border-radius: 99px; font-size: 0.9rem;
-  font-weight: 650;
-}
-.gain span { font-size: 0.7em; vertical-align: 0.1em; }
-.gain.up { background: var(--right-soft); color: var(--right); }
-.gain.down { background: var(--wrong-soft); color: var(--wrong); }
-.gain.same { background: var(--panel); color: var(--muted); }
-.scale td { padding: 0 0 0.2rem; }
-.track { position: relative; height: 5px; border-radius: 3px; background: var(--panel); overflow: hidden; }
-.track span { position: absolute; top: 0; bottom: 0; }
-.base { left: 0; background: var(--base); }
-.way.up { background: var(--right); }
-.way.down { background: var(--wrong); }
-figcaption { color: var(--muted); font-size: 0.9rem; }
-.chart figcaption { margin-top: 0.75rem; }
-.chart img { display: block; max-width: 100%; width: auto; height: auto; }
-@media print, (prefers-color-scheme: light) { .chart .dark { display: none; } }
-@media screen and (prefers-color-scheme: dark) { .chart .light { display: none; } }
-@media print, (min-width: 600.1px) { .chart .narrow { display: none; } }
-@media screen and (max-width: 600px) { .chart .wide { display: none; } }
-.legend { margin-bottom: 0.25rem; }
-.query { display: grid; grid-template-columns: 8.5rem minmax(0, 1fr); gap: 1.5rem; padding: 1.25rem 0; }
-.query + .query { border-top: 1px solid var(--edge); }
-.query:last-child { padding-bottom: 0; }
-.asked img {
-  display: block; max-width: 100%; width: 7.5rem; height: auto; border: 2px solid var(--muted);
-  border-radius: 6px;
-}
-blockquote {
-  margin: 0; padding: 0.75rem 0.8rem; background: var(--panel); border-left: 3px solid var(--accent);
-  border-radius: 0 6px 6px 0; font-size: 0.9rem; line-height: 1.45; overflow-wrap: anywhere;
-}
-.answers { display: grid; gap: 0.9rem; align-content: start; }
-ol {
-  display: grid; grid-template-columns: repeat(10, minmax(0, 1fr)); gap: 0.5rem; margin: 0;
-  padding: 0; list-style: none;
-}
-li { display: flex; flex-direction: column; align-items: center; }
-.rank, small {
-  color: var(--muted); font-size: 0.75rem; line-height: 1.4; font-variant-numeric: tabular-nums;
-}
-.found {
-  position: relative; display: block; width: 100%; border: 3px solid var(--right);
-  border-radius: 5px;
-}
-.found.wrong { border: 3px dashed var(--wrong); }
-.found img { display: block; width: 100%; height: auto; border-radius: 2px; }
-.mark, .key {
-  display: inline-grid; place-items: center; width: 1.25rem; height: 1.25rem; border-radius: 50%;
-  background: var(--right); color: var(--on-mark); font-size: 0.75rem; font-weight: 700; line-height: 1;
-}
-.mark { position: absolute; top: -5px; right: -5px; }
-.wrong > .mark, .key.wrong { background: var(--wrong); }
-details { padding: 0.9rem 1.25rem; }
-summary { font-weight: 600; cursor: pointer; }
-pre {
-  margin: 0.9rem 0 0.25rem; padding: 0.9rem 1rem; overflow-x: auto; background: var(--panel);
-  border-radius: 8px;
-  font: 0.85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
-}
-dl { margin: 0.9rem 0 0.25rem; font-size: 0.9rem; }
-dl div {
-  display: grid; grid-template-columns: minmax(7rem, 12rem) minmax(0, 1fr); gap: 1rem;
-  padding: 0.3rem 0;
-}
-dl div + div { border-top: 1px solid var(--edge); }
-dt { color: var(--muted); }
-dd { margin: 0; overflow-wrap: anywhere; }
-summary:focus-visible, pre:focus-visible {
-  outline: 2px solid var(--accent); outline-offset: 3px; border-radius: 4px;
-}
-@media (max-width: 760px) {
-  .query { grid-template-columns: minmax(0, 1fr); gap: 0.9rem; }
-}
-@media screen and (max-width: 600px) {
-  body { padding: 1.5rem 0.9rem 3rem; }
-  .card { padding: 1rem; }
-  .chart { padding: 0.75rem 0.5rem 1rem; }
-  .chart img { width: 100%; }
-  .chart figcaption { padding: 0 0.5rem; }
-  .unit { display: none; }
-  tbody th, thead th:first-child { width: 24%; }
-  thead th:last-child { width: 31%; }
-  .gain { min-width: 0; padding: 0.05rem 0.4rem; }
-  .mark { width: 1rem; height: 1rem; font-size: 0.65rem; }
-  ol { grid-template-columns: repeat(5, minmax(0, 1fr)); }
-}
-@media print {
-  body { max-width: none; padding: 0; background: none; font-size: 10pt; }
-  .card { break-inside: avoid; }
-  figure.card, details.card { break-inside: auto; }
-  .query, .chart, tr { break-inside: avoid; }
-  h2 { break-after: avoid; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  details::details-content { content-visibility: visible; block-size: auto; opacity: 1; }
-}
-"""

@@ -14,7 +14,7 @@ from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.viz import cmc_figure, training_figure
 from examples.trainer.config import Recipe
 from examples.trainer.evaluation import Evaluation
-from examples.trainer.html_report import (
+from examples.trainer.html_parts import (
     Chart,
     Details,
     Metric,
@@ -23,9 +23,8 @@ from examples.trainer.html_report import (
     Ranking,
     Section,
     Task,
-    picture_of,
-    write_report,
 )
+from examples.trainer.html_report import picture_of, write_report
 
 _METRICS = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
 _SHOWN = 8  # images of a ranked list

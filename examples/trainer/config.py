@@ -64,6 +64,7 @@ class Augment:
     translate: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     shear: float = 0.0
+    perspective: float = 0.0
     fill: int = 0
     erasing: float = 0.0
     identity_warp: float = 0.0

@@ -193,3 +193,12 @@ def test_warp_with_nothing_to_do_returns_the_picture():
 def test_warp_refuses_what_is_out_of_range(options, message):
     with pytest.raises(ValueError, match=rf"warp_transform: expected {message}"):
         warp_transform(**options)
+
+
+def test_perspective_distorts_and_fills():
+    torch.manual_seed(0)
+    image = train_transform(16, perspective=0.8, fill=255, **_PLAIN, **_UNIT)(Image.new("RGB", (16, 16)))
+    assert image.max() == 1
+    assert image[:, 8, 8].tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="perspective"):
+        train_transform(16, perspective=1.1)

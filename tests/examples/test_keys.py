@@ -31,6 +31,7 @@ CHANGES = {
     "augment.translate": "0.2",
     "augment.scale": "[0.7, 1.3]",
     "augment.shear": "10",
+    "augment.perspective": "0.5",
     "augment.erasing": "1.0",
     "augment.identity_warp": "0.5",
     "batch.num_identities": "6",

@@ -64,13 +64,14 @@ def train_transform(
     translate: tuple[float, float] = (0.0, 0.0),
     scale: tuple[float, float] = (1.0, 1.0),
     shear: float = 0.0,
+    perspective: float = 0.0,
     fill: int | tuple[int, int, int] = 0,
     erasing: float = 0.0,
 ) -> Callable[[Image.Image], Tensor]:
     """Resize, augment and normalise.
 
     Use it for training images. The steps are, in this order: resize, flip, pad and crop, colour jitter,
-    rotation with translation, scaling and shear, normalise, erase. A step whose arguments leave nothing to do
+    rotation with translation, scaling and shear, perspective, normalise, erase. A step whose arguments leave nothing to do
     is left out. Random numbers come from torch's global generator, as in torchvision; :class:`ReidDataset`
     sets it for each item, so that items depend on (seed, epoch, index) alone.
 
@@ -89,8 +90,9 @@ def train_transform(
         translate: Largest random shift along (x, y) as a fraction of the width and height, in [0, 1].
         scale: Range (lowest, highest) of a random magnification, > 0; below 1 shrinks.
         shear: Largest angle of a random horizontal shear in degrees, either way, in [0, 89].
-        fill: Colour in 0..255 of what padding, rotation, shift and shear uncover: one grey or (red, green,
-            blue). 255 suits drawings on white paper.
+        perspective: How far each corner may move inwards, as a fraction of half the side, in [0, 1].
+        fill: Colour in 0..255 of what padding and distortions uncover: one grey or (red, green, blue). 255
+            suits drawings on white paper.
         erasing: Probability of putting noise in a random rectangle of 2 % to 33 % of the area, after
             normalisation.
 
@@ -121,6 +123,7 @@ def train_transform(
         _check_between(owner, f"translate along {axis}", shift, 1)
     _check_between(owner, "rotation", rotation, 180, " degrees")
     _check_between(owner, "shear", shear, 89, " degrees")
+    _check_between(owner, "perspective", perspective, 1)
     check_at_least(owner, "pad", pad, 0, " pixels")
     for name, magnification in zip(("lowest scale", "highest scale"), scale, strict=True):
         check_positive(owner, name, magnification)
@@ -147,6 +150,9 @@ def train_transform(
             fill=fill,
         )
         steps.append(affine)
+    if perspective:
+        bilinear = v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandomPerspective(perspective, p=1.0, interpolation=bilinear, fill=fill))
     steps += _to_normalised(mean, std)
     if erasing:
         steps.append(v2.RandomErasing(erasing, value="random", inplace=True))
@@ -169,7 +175,7 @@ def warp_transform(
     Args:
         rotation: Largest angle in degrees, either way, in [0, 180].
         shear: Largest angle of shear along each axis in degrees, either way, in [0, 89].
-        perspective: How far corners may move, as a fraction of half the side, in [0, 1].
+        perspective: How far each corner may move inwards, as a fraction of half the side, in [0, 1].
         fill: Colour in 0..255 of what is uncovered.
 
     Returns:

@@ -67,6 +67,8 @@ class Augment:
     perspective: float = 0.0
     fill: int = 0
     erasing: float = 0.0
+    identity_orientations: Literal[1, 4, 8] = 1
+    """Turn all images of an identity alike, another way in each epoch: quarter turns (4), mirrored as well (8)."""
     identity_warp: float = 0.0
     """Share in [0, 1] of a strong warp that all images of an identity undergo alike, another one in each epoch."""
 

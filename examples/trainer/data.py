@@ -80,7 +80,11 @@ def training_set(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers)
     """Training images with augmentation."""
     options = asdict(recipe.augment)
     options["translate"] = (recipe.augment.translate, recipe.augment.translate)
-    warp = options.pop("identity_warp")
+    warp, orientations = options.pop("identity_warp"), options.pop("identity_orientations")
+    make_identity = None
+    if warp or orientations > 1:
+        strength = {"rotation": 30 * warp, "shear": 40 * warp, "perspective": 0.8 * warp}
+        make_identity = warp_transform(orientations=orientations, fill=recipe.augment.fill, **strength)
     transform = train_transform(towers.image_size, mean=towers.image_mean, std=towers.image_std, **options)
     return ReidDataset(
         records_of(records, "train"),
@@ -88,11 +92,7 @@ def training_set(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers)
         seed=recipe.seed,
         orientations=recipe.data.orientations,
         cache=recipe.data.cache,
-        identity_transform=warp_transform(
-            rotation=30 * warp, shear=40 * warp, perspective=0.8 * warp, fill=recipe.augment.fill
-        )
-        if warp
-        else None,
+        identity_transform=make_identity,
     )
 
 

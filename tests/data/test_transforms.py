@@ -202,3 +202,21 @@ def test_perspective_distorts_and_fills():
     assert image[:, 8, 8].tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="perspective"):
         train_transform(16, perspective=1.1)
+
+
+@pytest.mark.parametrize(("orientations", "expected"), [(4, 4), (8, 8)])
+def test_warp_draws_every_orientation(orientations, expected):
+    photo = _photo(8, 8)
+    torch.manual_seed(0)
+    warp = warp_transform(orientations=orientations)
+    turns = [np.rot90(np.asarray(photo), k) for k in range(4)]
+    allowed = {array.tobytes() for array in (*turns, *([t[:, ::-1] for t in turns] if orientations == 8 else ()))}
+    drawn = {np.asarray(warp(photo)).tobytes() for _ in range(200)}
+    assert len(drawn) == expected
+    assert drawn <= allowed
+
+
+@pytest.mark.unhooked
+def test_warp_refuses_other_orientations():
+    with pytest.raises(ValueError, match="orientations to be 1, 4 or 8, got 2"):
+        warp_transform(orientations=2)

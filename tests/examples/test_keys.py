@@ -34,6 +34,7 @@ CHANGES = {
     "augment.perspective": "0.5",
     "augment.erasing": "1.0",
     "augment.identity_warp": "0.5",
+    "augment.identity_orientations": "4",
     "batch.num_identities": "6",
     "batch.num_instances": "3",
     "batch.coverage": "images",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor, float32
@@ -162,6 +163,7 @@ def train_transform(
 
 def warp_transform(
     *,
+    orientations: Literal[1, 4, 8] = 1,
     rotation: float = 0.0,
     shear: float = 0.0,
     perspective: float = 0.0,
@@ -173,6 +175,9 @@ def warp_transform(
     alike: for line drawings and the like, whose shape is the identity.
 
     Args:
+        orientations: 4 turns the picture by a random multiple of 90 degrees, 8 mirrors it as well (half of the
+            time), 1 leaves it. Unlike ``ReidDataset(orientations=...)`` an identity has one orientation at a
+            time, so that a symmetric shape is never its own negative.
         rotation: Largest angle in degrees, either way, in [0, 180].
         shear: Largest angle of shear along each axis in degrees, either way, in [0, 89].
         perspective: How far each corner may move inwards, as a fraction of half the side, in [0, 1].
@@ -190,6 +195,8 @@ def warp_transform(
         (5, 7)
     """
     owner = "warp_transform"
+    if orientations not in (1, 4, 8):
+        raise fail(owner, "orientations to be 1, 4 or 8", orientations)
     _check_between(owner, "rotation", rotation, 180, " degrees")
     _check_between(owner, "shear", shear, 89, " degrees")
     _check_between(owner, "perspective", perspective, 1)
@@ -197,6 +204,10 @@ def warp_transform(
         _check_between(owner, "fill", level, 255)
     bilinear = v2.InterpolationMode.BILINEAR
     steps: list[v2.Transform] = []
+    if orientations > 1:
+        steps.append(v2.RandomChoice([v2.RandomRotation((angle, angle)) for angle in (0, 90, 180, 270)]))
+    if orientations == 8:
+        steps.append(v2.RandomHorizontalFlip())
     if rotation or shear:
         angles = [-shear, shear, -shear, shear] if shear else None
         steps.append(v2.RandomAffine(degrees=rotation, shear=angles, interpolation=bilinear, fill=fill))

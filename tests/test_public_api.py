@@ -53,7 +53,7 @@ def test_all_is_sorted(package):
     assert list(names) == sorted(names)
 
 
-@pytest.mark.parametrize(("package", "name", "value"), public(), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(("package", "name", "value"), list(public()), ids=lambda v: v if isinstance(v, str) else "")
 def test_is_documented(package, name, value):
     if not callable(value):
         return

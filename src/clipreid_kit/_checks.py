@@ -22,6 +22,8 @@ def describe(tensor: Tensor) -> str:
 
 def check_embeddings(owner: str, name: str, embeddings: Tensor) -> None:
     """Require a floating-point matrix (N, D) with D >= 1."""
+    if not isinstance(embeddings, Tensor):
+        raise fail(owner, f"{name} as a tensor", type(embeddings).__name__, "Use torch.as_tensor.")
     if embeddings.ndim != 2 or embeddings.shape[1] == 0 or not embeddings.is_floating_point():
         raise fail(owner, f"{name} as a floating-point matrix (N, D)", describe(embeddings))
 
@@ -41,6 +43,8 @@ def check_same_width(owner: str, name: str, first: Tensor, other_name: str, seco
 
 def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
     """Require one integer label for each of ``rows`` rows."""
+    if not isinstance(labels, Tensor):
+        raise fail(owner, f"{name} as a tensor of integers", type(labels).__name__, "Use torch.as_tensor.")
     if labels.ndim != 1 or labels.shape[0] != rows or labels.is_floating_point() or labels.is_complex():
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
 
@@ -55,6 +59,12 @@ def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str
     """Require a finite number not below ``lowest``."""
     if not math.isfinite(value) or value < lowest:
         raise fail(owner, f"{name} >= {lowest}{unit}", value)
+
+
+def check_integer(owner: str, name: str, value: int, lowest: int) -> None:
+    """Require a whole number not below ``lowest``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < lowest:
+        raise fail(owner, f"{name} as a whole number >= {lowest}", repr(value))
 
 
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -25,7 +25,8 @@ def l2_normalize(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Scale every row to unit length; a zero row stays zero and passes no gradient.
 
     Args:
-        embeddings: Rows of any length; float16 and bfloat16 come back as float32.
+        embeddings: Rows with norms between 1e-18 and 1e18 (or 0); float16 and bfloat16 come back as float32. Beyond
+            that range squares leave float32: such rows count as zero rows.
 
     Returns:
         Rows of length 1 (or 0), in float32 or float64. An empty matrix comes back empty.

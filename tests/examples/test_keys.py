@@ -23,6 +23,8 @@ CHANGES = {
     "data.orientations": "4",
     "model.name": "reid-tiny-vit",
     "model.image_size": "[64, 32]",
+    "model.image_mean": "[1, 1, 1]",
+    "model.image_std": "[0.5, 0.5, 0.5]",
     "model.channels_last": "true",
     "augment.horizontal_flip": "0.0",
     "augment.pad": "4",
@@ -53,6 +55,7 @@ CHANGES = {
     "optim.ema_decay": "0.5",
     "evaluate.cameras": "false",
     "evaluate.every": "2",
+    "evaluate.rotations": "[0, 10]",
 }
 # keys that change nothing unless another one does: the pair that shows the effect
 PAIRED = {

@@ -263,6 +263,8 @@ ROWS = np.eye(3, dtype=np.float32)
             {"query_embeddings": ROWS[0]},
             r"query_embeddings as a floating-point matrix \(N, D\), got shape \(3,\)",
         ),
+        ({"query_embeddings": ROWS.astype(object)}, "query_embeddings as numbers of at most 64 bits, got object"),
+        ({"query_embeddings": ROWS.astype(np.float64) * 1e200}, r"1e140 in 3 rows \(first: \[0, 1, 2\]\). Divide all"),
         ({"query_embeddings": ROWS.astype(int)}, "query_embeddings as a floating-point matrix.*int64"),
         ({"query_embeddings": ROWS[:0], "query_ids": []}, "at least one row of query_embeddings, got none"),
         ({"gallery_embeddings": ROWS[:0], "gallery_ids": []}, "at least one row of gallery_embeddings"),
@@ -287,7 +289,7 @@ ROWS = np.eye(3, dtype=np.float32)
         ),
         ({"similarity": "manhattan"}, "similarity to be one of cosine, euclidean"),
         ({"ties": "random"}, "ties to be one of pessimistic, optimistic"),
-        ({"max_rank": 0}, "max_rank >= 1, got 0"),
+        ({"max_rank": 0}, "max_rank as a whole number >= 1, got 0"),
     ],
 )
 def test_bad_input(change, message):
@@ -306,3 +308,58 @@ def test_unsigned_and_signed_ids_do_not_meet_in_floats():
     ids = np.array([2**62, 2**62 + 1, 5], dtype=np.uint64)
     result = evaluate_reid(ROWS, ROWS, query_ids=ids.astype(np.int64), gallery_ids=ids)
     assert result.num_positives.tolist() == [1, 1, 1]
+
+
+def test_global_settings_of_the_program_change_nothing():
+    queries, gallery, q_ids, g_ids = clustered(30, 200, 10, 32, 4, noise=2.0)
+
+    def run():
+        return evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap
+
+    want = run()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert run() == want
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch without this setting")
+def test_the_newer_precision_setting_changes_nothing():
+    import subprocess
+    import sys
+
+    code = (
+        "import torch, numpy as np; from clipreid_kit import evaluate_reid\n"
+        "x = np.random.default_rng(0).standard_normal((40, 16)); ids = np.arange(40) % 8\n"
+        "a = evaluate_reid(x[:8], x, query_ids=ids[:8], gallery_ids=ids).mean_ap\n"
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'\n"
+        "assert a == evaluate_reid(x[:8], x, query_ids=ids[:8], gallery_ids=ids).mean_ap"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_only_pairs_within_a_window_are_scored_again(monkeypatch):
+    from clipreid_kit.metrics import ranking
+
+    scored = 0
+    original = ranking.exact_similarity
+
+    def counted(queries, *arguments):
+        nonlocal scored
+        scored += len(queries)
+        return original(queries, *arguments)
+
+    monkeypatch.setattr(ranking, "exact_similarity", counted)
+    queries, gallery, q_ids, g_ids = clustered(50, 4000, 100, 256, 5, noise=4.0)
+    result = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids)
+    assert result.mean_ap < 0.6  # matches lie all over the gallery
+    assert scored < 0.03 * len(queries) * len(gallery)
+
+
+def test_reversed_and_big_endian_arrays():
+    queries, gallery, q_ids, g_ids = clustered(10, 50, 5, 8, 6)
+    want = evaluate_reid(queries[:, ::-1].copy(), gallery[:, ::-1].copy(), query_ids=q_ids, gallery_ids=g_ids)
+    got = evaluate_reid(queries[:, ::-1], gallery[:, ::-1].astype(">f4"), query_ids=q_ids, gallery_ids=g_ids)
+    assert got.mean_ap == want.mean_ap

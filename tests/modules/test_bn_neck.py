@@ -40,7 +40,7 @@ def test_errors():
         BNNeck(3)(torch.ones(1, 3))
     with pytest.raises(ValueError, match="embeddings of width 3, got 4"):
         BNNeck(3)(torch.ones(2, 4))
-    with pytest.raises(ValueError, match="dim >= 1, got 0"):
+    with pytest.raises(ValueError, match="dim as a whole number >= 1, got 0"):
         BNNeck(0)
-    with pytest.raises(ValueError, match="reduced_dim >= 1, got -2"):
+    with pytest.raises(ValueError, match="reduced_dim as a whole number >= 1, got -2"):
         BNNeck(4, -2)

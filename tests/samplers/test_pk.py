@@ -112,6 +112,15 @@ def test_spreads_over_cameras():
             assert {cameras[row] for row in batch[4:]} == {0, 1, 2, 3}
 
 
+def test_spreads_over_cameras_while_covering_every_image():
+    labels = [0] * 12 + [1] * 12
+    cameras = ([0] * 9 + [1, 2, 3]) * 2
+    for batch in PKSampler(labels, 2, 4, cameras=cameras, coverage="images"):
+        for block in (batch[:4], batch[4:]):  # the three rare cameras are dealt over the three parts
+            assert sorted(cameras[row] for row in block)[:3] == [0, 0, 0]
+            assert sorted(cameras[row] for row in block)[3] > 0
+
+
 def test_images_rotate_from_epoch_to_epoch():
     labels = [0] * 8 + [1] * 8
     sampler = PKSampler(labels, 2, 2)
@@ -169,12 +178,12 @@ def test_accepts_lists_tensors_and_arrays():
         ([[0, 1]], {}, r"flat list of integers, got shape \(1, 2\)"),
         ([0, 1], {"num_identities": 3}, "at least num_identities x world_size = 3 identities, got 2. Lower"),
         ([0, 1], {"num_identities": 1, "rank": 2, "world_size": 2}, r"rank in \[0, world_size = 2\), got 2"),
-        ([0, 1], {"num_identities": 0}, "num_identities >= 1, got 0"),
-        ([0, 1], {"num_instances": 0}, "num_instances >= 1, got 0"),
+        ([0, 1], {"num_identities": 0}, "num_identities as a whole number >= 1, got 0"),
+        ([0, 1], {"num_instances": 0}, "num_instances as a whole number >= 1, got 0"),
         ([0, 1], {"cameras": [0]}, "2 cameras, one for each label, got 1"),
         ([0, 1], {"coverage": "all"}, "coverage to be one of identities, images"),
         ([0, 1], {"short": "pad"}, "short to be one of repeat, drop, error"),
-        ([0, 1], {"seed": -1}, "seed >= 0"),
+        ([0, 1], {"seed": -1}, "seed as a whole number >= 0"),
     ],
 )
 def test_errors(labels, options, message):
@@ -184,7 +193,7 @@ def test_errors(labels, options, message):
 
 def test_bad_epoch():
     sampler = PKSampler([0, 1], 2, 2)
-    with pytest.raises(ValueError, match="epoch >= 0, got -1"):
+    with pytest.raises(ValueError, match="epoch as a whole number >= 0, got -1"):
         sampler.set_epoch(-1)
     with pytest.raises(ValueError, match=r"start_batch in \[0, 1\], got 2"):
         sampler.set_epoch(0, start_batch=2)

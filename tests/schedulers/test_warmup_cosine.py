@@ -79,7 +79,7 @@ def test_errors():
     optimizer = optimizer_with_two_groups()
     with pytest.raises(ValueError, match="total_steps above warmup_steps, got 3 and 3"):
         WarmupCosineLR(optimizer, 3, 3)
-    with pytest.raises(ValueError, match="warmup_steps >= 0, got -1"):
+    with pytest.raises(ValueError, match="warmup_steps as a whole number >= 0, got -1"):
         WarmupCosineLR(optimizer, -1, 3)
     with pytest.raises(ValueError, match=r"min_lr not above the peak rate 0\.1 of every group, got 0\.5"):
         WarmupCosineLR(optimizer, 1, 3, min_lr=0.5)
@@ -87,3 +87,11 @@ def test_errors():
         warmup_cosine_factor(11, 2, 10)
     with pytest.raises(ValueError, match=r"min_factor in \[0, 1\], got 2"):
         warmup_cosine_factor(1, 2, 10, min_factor=2)
+
+
+@pytest.mark.unhooked
+def test_counts_are_whole_numbers():
+    with pytest.raises(ValueError, match=r"warmup_steps as a whole number >= 0, got 2\.5"):
+        warmup_cosine_factor(2, 2.5, 10)
+    with pytest.raises(ValueError, match=r"total_steps as a whole number >= 1, got 10\.5"):
+        WarmupCosineLR(optimizer_with_two_groups(), 1, 10.5)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, fail
+from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, describe, fail
 from clipreid_kit.distances import dot_product, l2_normalize
 from clipreid_kit.distributed import gather
 
@@ -59,6 +59,8 @@ def info_nce_loss(
         )
     if not isinstance(temperature, Tensor):
         check_positive("info_nce_loss", "temperature", temperature)
+    elif temperature.ndim > 0:
+        raise fail("info_nce_loss", "temperature as a number or a scalar tensor", describe(temperature))
     images, texts = l2_normalize(image_embeddings), l2_normalize(text_embeddings)
     if images.shape[0] == 0:
         return (images.sum() + texts.sum()) * 0.0
@@ -99,7 +101,7 @@ class InfoNCELoss(nn.Module):
         super().__init__()
         check_positive("InfoNCELoss", "temperature", temperature)
         check_positive("InfoNCELoss", "max_scale", max_scale)
-        if learnable and 1 / temperature > max_scale:
+        if learnable and 1 / temperature > max_scale * (1 + 1e-9):
             raise fail("InfoNCELoss", f"temperature >= 1 / max_scale = {1 / max_scale:g}", temperature)
         self.learnable = learnable
         self.max_scale = max_scale

@@ -58,9 +58,9 @@ def triplet_loss(
         tensor(0.1250)
 
     Note:
-        The pairs are chosen on a matrix of squared distances without gradient, and only the chosen distances are
-        computed with it, from the difference of the rows: exact for near duplicates, where the usual matrix route
-        loses its digits.
+        With ``mining="hardest"`` pairs are chosen on a matrix of squared distances without gradient, and only the
+        chosen distances are computed with it, from the difference of the rows, which keeps the digits that the matrix
+        loses for near duplicates. The other minings use the matrix itself.
 
     References:
         Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, eq. 5 and 6. Schroff et

@@ -56,7 +56,7 @@ def negatives_above(
     query_norms, gallery_norms = row_norms(queries), row_norms(gallery)
     fast = FastSimilarity(queries, gallery, query_norms, gallery_norms, similarity)
     rows_in_block = max(1, min(512, _BLOCK // gallery.shape[0]))
-    buffer = torch.empty(rows_in_block, gallery.shape[0], device=queries.device)
+    buffer = torch.empty(rows_in_block, gallery.shape[0], dtype=torch.float32, device=queries.device)
     counts: list[IntArray] = []
     for start in range(0, queries.shape[0], rows_in_block):
         stop = min(start + rows_in_block, queries.shape[0])
@@ -88,17 +88,21 @@ def _count_certain(
     row[same_identity] = -np.inf
     lowest = np.nextafter(np.float32(of_positive.min() - window), np.float32(-np.inf))
     candidates = np.flatnonzero(row >= lowest)
-    values = row[candidates]
-    ascending = np.sort(values).astype(np.float64)
-    certain = len(ascending) - np.searchsorted(ascending, of_positive + window, side="right")
-    possible = len(ascending) - np.searchsorted(ascending, of_positive - window, side="left")
-    open_ones = np.flatnonzero(possible > certain)
+    order = np.argsort(row[candidates], kind="stable")
+    ascending = row[candidates][order].astype(np.float64)
+    begin = np.searchsorted(ascending, of_positive - window, side="left")
+    end = np.searchsorted(ascending, of_positive + window, side="right")
+    open_ones = np.flatnonzero(end > begin)
     if len(open_ones):
-        begin, end = len(values) - possible[open_ones], len(values) - certain[open_ones]
-        first, last = int(begin.min()), int(end.max())
-        near = candidates[np.argsort(values, kind="stable")[first:last]]
-        undecided.append(_Undecided(query, open_ones, begin - first, end - first, near))
-    return certain.astype(np.int64)
+        # the negatives inside any of the windows, and where each window lies among them
+        edges = np.zeros(len(ascending) + 1, dtype=np.int64)
+        np.add.at(edges, begin[open_ones], 1)
+        np.add.at(edges, end[open_ones], -1)
+        inside = np.cumsum(edges[:-1]) > 0
+        place = np.concatenate([[0], np.cumsum(inside)])
+        near = candidates[order[inside]]
+        undecided.append(_Undecided(query, open_ones, place[begin[open_ones]], place[end[open_ones]], near))
+    return (len(ascending) - end).astype(np.int64)
 
 
 def _decide(

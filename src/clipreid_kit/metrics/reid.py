@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_at_least, check_choice, check_embeddings, check_same_width, fail
+from clipreid_kit._checks import check_choice, check_embeddings, check_integer, check_same_width, fail
 from clipreid_kit.metrics.ranking import Ties, negatives_above
 from clipreid_kit.metrics.result import ReidResult
 from clipreid_kit.metrics.similarity import Similarity
@@ -79,7 +79,7 @@ def evaluate_reid(
     check_same_width("evaluate_reid", "query_embeddings", queries, "gallery_embeddings", gallery)
     check_choice("evaluate_reid", "similarity", similarity, ("cosine", "euclidean"))
     check_choice("evaluate_reid", "ties", ties, ("pessimistic", "optimistic"))
-    check_at_least("evaluate_reid", "max_rank", max_rank, 1)
+    check_integer("evaluate_reid", "max_rank", max_rank, 1)
     num_queries, num_gallery = queries.shape[0], gallery.shape[0]
     query_codes, gallery_codes = _codes("ids", query_ids, num_queries, gallery_ids, num_gallery)
     same_identity = _rows_of_identity(query_codes, gallery_codes)
@@ -114,10 +114,15 @@ def evaluate_reid(
 def _rows(name: str, embeddings: Tensor | npt.NDArray[Any]) -> Tensor:
     if isinstance(embeddings, Tensor):
         rows = embeddings.detach()
+        rows = rows.cpu() if rows.device.type == "mps" else rows  # which has no float64
     else:
+        array = np.asarray(embeddings)
+        if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+            raise fail("evaluate_reid", f"{name} as numbers of at most 64 bits", f"{array.dtype}")
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         with warnings.catch_warnings():  # a read-only array (a memory-mapped file) is fine: nothing writes to it
             warnings.simplefilter("ignore", UserWarning)
-            rows = torch.as_tensor(embeddings)
+            rows = torch.from_numpy(array)
     check_embeddings("evaluate_reid", name, rows)
     if rows.shape[0] == 0:
         raise fail("evaluate_reid", f"at least one row of {name}", "none", "Is the split empty?")
@@ -129,6 +134,16 @@ def _rows(name: str, embeddings: Tensor | npt.NDArray[Any]) -> Tensor:
             f"NaN or infinity in {bad.numel()} of {rows.shape[0]} rows (first: {bad[:5].tolist()})",
             "Look at the images of these rows, and at the precision that they were encoded in.",
         )
+    if rows.dtype == torch.float64:
+        largest = rows.abs().amax(dim=1)
+        beyond = torch.nonzero((largest > 1e140) | ((largest < 1e-140) & (largest > 0))).flatten()
+        if beyond.numel():
+            raise fail(
+                "evaluate_reid",
+                f"{name} whose squares are float64 numbers",
+                f"magnitudes beyond 1e-140 to 1e140 in {beyond.numel()} rows (first: {beyond[:5].tolist()})",
+                "Divide all embeddings by one common factor.",
+            )
     return rows
 
 

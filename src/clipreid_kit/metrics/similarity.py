@@ -75,7 +75,7 @@ class FastSimilarity:
     ) -> None:
         dim = gallery.shape[1]
         growth = (dim + 2) * _U32 / (1 - (dim + 2) * _U32)
-        rounding = _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
+        rounding = _input_rounding()
         relative = growth + 4 * _U32 + rounding * (2 + rounding) + 8 * dim * _U64
         self._column_scale: Tensor | None = None
         self._offset: Tensor | None = None
@@ -111,6 +111,13 @@ class FastSimilarity:
         if self._offset is not None:
             out.add_(self._offset)
         return out
+
+
+def _input_rounding() -> float:
+    try:
+        return _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
+    except RuntimeError:  # the program has set the precision of single backends, and torch does not say which
+        return _INPUT_ROUNDING["medium"]
 
 
 def _scaled(rows: Tensor, factors: Tensor) -> Tensor:

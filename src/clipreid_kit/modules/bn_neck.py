@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_embeddings, fail
+from clipreid_kit._checks import check_embeddings, check_integer, fail
 
 
 class BNNeckOutput(NamedTuple):
@@ -48,9 +48,9 @@ class BNNeck(nn.Module):
 
     def __init__(self, dim: int, reduced_dim: int | None = None) -> None:
         super().__init__()
-        check_at_least("BNNeck", "dim", dim, 1)
+        check_integer("BNNeck", "dim", dim, 1)
         if reduced_dim is not None:
-            check_at_least("BNNeck", "reduced_dim", reduced_dim, 1)
+            check_integer("BNNeck", "reduced_dim", reduced_dim, 1)
         self.dim = dim
         self.out_dim = dim if reduced_dim is None else reduced_dim
         self.reduction = nn.Identity() if reduced_dim is None else nn.Linear(dim, reduced_dim, bias=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_at_least, check_choice, fail
+from clipreid_kit._checks import check_choice, check_integer, fail
 
 IntArray = npt.NDArray[np.int64]
 
@@ -38,7 +38,8 @@ class PKSampler(Sampler[list[int]]):
         coverage: What one epoch covers, see above.
         short: What to do with an identity of fewer than K images: ``"repeat"`` its images (each as often as any
             other, give or take one), ``"drop"`` the identity, or ``"error"``.
-        cameras: Camera of each row. If given, the K images of an identity come from as many cameras as it has.
+        cameras: Camera of each row. If given, the K images of an identity come from as many cameras as it has; with
+            ``coverage="images"``, where all its images have to appear, each camera's are dealt evenly over its parts.
         rank: This process, in [0, world_size).
         world_size: Number of processes. Each yields as many batches as the others, and in one step all identities
             of all ranks differ.
@@ -75,9 +76,9 @@ class PKSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_at_least("PKSampler", "num_identities", num_identities, 1)
-        check_at_least("PKSampler", "num_instances", num_instances, 1)
-        check_at_least("PKSampler", "seed", seed, 0)
+        check_integer("PKSampler", "num_identities", num_identities, 1)
+        check_integer("PKSampler", "num_instances", num_instances, 1)
+        check_integer("PKSampler", "seed", seed, 0)
         check_choice("PKSampler", "coverage", coverage, ("identities", "images"))
         check_choice("PKSampler", "short", short, ("repeat", "drop", "error"))
         if not 0 <= rank < world_size:
@@ -132,7 +133,7 @@ class PKSampler(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         """Choose the epoch that the next iteration yields, and the batch it begins with (to resume inside one)."""
-        check_at_least("PKSampler.set_epoch", "epoch", epoch, 0)
+        check_integer("PKSampler.set_epoch", "epoch", epoch, 0)
         if not 0 <= start_batch <= len(self):
             raise fail("PKSampler.set_epoch", f"start_batch in [0, {len(self)}]", start_batch)
         self.epoch = epoch
@@ -228,11 +229,15 @@ class PKSampler(Sampler[list[int]]):
         order = np.lexsort((key, owner))
         if self._cameras is None or len(rows) == 0:
             return rows[order], begin
-        # spread over cameras: the n-th image of every camera comes before the (n+1)-th of any
         camera = self._cameras[rows]
         by_camera = np.lexsort((key, camera, owner))
+        place = np.arange(len(rows)) - begin[owner]
+        if self.coverage == "images":  # deal each camera's images over the parts of the identity, like cards
+            part = place % -(-count // self.num_instances)[owner]
+            return rows[by_camera[np.lexsort((place, part, owner))]], begin
+        # the n-th image of every camera comes before the (n+1)-th of any
         new_group = np.ones(len(rows), dtype=bool)
-        new_group[1:] = np.diff(owner[by_camera]).astype(bool) | np.diff(camera[by_camera]).astype(bool)
+        new_group[1:] = np.diff(owner).astype(bool) | np.diff(camera[by_camera]).astype(bool)
         start_of_group = np.maximum.accumulate(np.where(new_group, np.arange(len(rows)), 0))
         turn = np.empty(len(rows), dtype=np.int64)
         turn[by_camera] = np.arange(len(rows)) - start_of_group

@@ -5,7 +5,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from clipreid_kit._checks import check_at_least, fail
+from clipreid_kit._checks import check_at_least, check_integer, fail
 
 
 def warmup_cosine_factor(
@@ -33,7 +33,7 @@ def warmup_cosine_factor(
         A number in [0, 1]; above 0 at the first step, so that no step is wasted.
 
     Raises:
-        ValueError: If ``step`` lies beyond the schedule, or the numbers are out of range.
+        ValueError: If ``step`` lies beyond the schedule, a count is not a whole number, or a number is out of range.
 
     Example:
         >>> [round(warmup_cosine_factor(t, 2, 6), 2) for t in range(7)]
@@ -60,7 +60,8 @@ def warmup_cosine_factor(
 
 
 def _check_schedule(owner: str, warmup_steps: int, total_steps: int) -> None:
-    check_at_least(owner, "warmup_steps", warmup_steps, 0)
+    check_integer(owner, "warmup_steps", warmup_steps, 0)
+    check_integer(owner, "total_steps", total_steps, 1)
     if total_steps <= warmup_steps:
         raise fail(owner, "total_steps above warmup_steps", f"{total_steps} and {warmup_steps}")
 

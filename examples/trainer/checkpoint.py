@@ -4,6 +4,7 @@ A checkpoint is a folder that appears by one rename, complete and flushed. ``ind
 one and is replaced by one rename, so the two always belong together. Other folders are deleted afterwards.
 """
 
+import io
 import json
 import os
 import pickle
@@ -46,8 +47,10 @@ class Checkpoints:
         temporary = self.folder / f".{final.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         save_towers(towers, temporary, extra={"epoch": epoch})
+        packed = io.BytesIO()  # torch.save on a full disk ends in an error of its own kind, a plain write does not
+        torch.save(dict(state), packed)
         with (temporary / "trainer.pt").open("wb") as file:
-            torch.save(dict(state), file)
+            file.write(packed.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         _flush_folder(temporary)

@@ -49,6 +49,10 @@ class Model:
     """A tag of open_clip or a local file; nothing for random weights."""
     image_size: tuple[int, int] | None = None
     """(height, width) in pixels; nothing for the native size."""
+    image_mean: tuple[float, float, float] | None = None
+    """Subtracted from red, green and blue in [0, 1]; nothing for the model's own (CLIP's where it has none)."""
+    image_std: tuple[float, float, float] | None = None
+    """What the difference is divided by."""
     channels_last: bool = False
     """Keep images and kernels channel by channel within a pixel while training: faster for convolutions."""
 
@@ -83,6 +87,10 @@ class Batch:
     spread_cameras: bool = True
     """Take an identity's images from as many cameras as it has."""
 
+    def __post_init__(self) -> None:
+        _require("batch.num_identities", self.num_identities >= 1, "1 or more", self.num_identities)
+        _require("batch.num_instances", self.num_instances >= 1, "1 or more", self.num_instances)
+
 
 @dataclass(slots=True, kw_only=True)
 class Loss:
@@ -106,6 +114,8 @@ class Loss:
 
     def __post_init__(self) -> None:
         weights = (self.info_nce, self.supcon_image, self.supcon_text, self.triplet)
+        _require("loss.temperature", 0 < self.temperature < math.inf, "a number above 0", self.temperature)
+        _require("loss.margin", 0 <= self.margin < math.inf, "0 or more", self.margin)
         _require("loss", all(math.isfinite(w) and w >= 0 for w in weights), "weights >= 0", weights)
 
 
@@ -129,8 +139,12 @@ class Optim:
 
     def __post_init__(self) -> None:
         _require("optim.epochs", self.epochs >= 1, "1 or more", self.epochs)
-        _require("optim.lr", self.lr > 0, "a rate above 0", self.lr)
-        _require("optim.text_lr", self.text_lr is None or self.text_lr > 0, "a rate above 0", self.text_lr)
+        _require("optim.lr", 0 < self.lr < math.inf, "a rate above 0", self.lr)
+        text_lr = self.lr if self.text_lr is None else self.text_lr
+        _require("optim.text_lr", 0 < text_lr < math.inf, "a rate above 0", text_lr)
+        lowest = min(self.lr, text_lr)
+        _require("optim.min_lr", 0 <= self.min_lr <= lowest, "0 <= it <= lr and text_lr", self.min_lr)
+        _require("optim.weight_decay", 0 <= self.weight_decay < math.inf, "0 or more", self.weight_decay)
         _require("optim.clip_norm", self.clip_norm > 0, "a norm above 0", self.clip_norm)
         _require("optim.ema_decay", 0 <= self.ema_decay < 1, "a share in [0, 1)", self.ema_decay)
         _require("optim.warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "0 <= it < epochs", self.warmup_epochs)
@@ -149,10 +163,13 @@ class Evaluate:
     cameras: bool = True
     """Leave out gallery images of the query's identity and camera."""
     batch_size: int = 256
+    rotations: list[float] = field(default_factory=lambda: [0.0])
+    """Angles in degrees at which every image is looked at; the unit embeddings of all views are averaged."""
 
     def __post_init__(self) -> None:
         _require("evaluate.every", self.every >= 1, "1 or more", self.every)
         _require("evaluate.patience", self.patience is None or self.patience >= 1, "1 or more", self.patience)
+        _require("evaluate.rotations", len(self.rotations) > 0, "at least one angle", "none")
         _require("evaluate.batch_size", self.batch_size >= 1, "1 or more", self.batch_size)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from clipreid_kit import PKSampler
@@ -56,12 +57,12 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> list[Imag
     check_splits(records, train="train" if trains else None, min_images=1)
     if trains and validates(records):
         check_splits(records, query="val_query", gallery="val_gallery", min_images=1)
-    elif recipe.evaluate.patience is not None:
+    elif trains and recipe.evaluate.patience is not None:
         raise ValueError(
             "evaluate.patience: expected validation identities to wait for, got no val_query split. "
             "Hold some training identities out, or leave patience empty and train all epochs."
         )
-    if recipe.loss.uses_text:
+    if trains and recipe.loss.uses_text:
         bare = [r.path for r in records_of(records, "train") if not r.caption]
         if bare:
             raise ValueError(
@@ -116,9 +117,15 @@ def training_batches(
     return sampler, loader
 
 
-def evaluation_batches(recipe: Recipe, records: list[ImageRecord], towers: ClipTowers) -> "DataLoader[ReidItem]":
-    """Images in order, without augmentation."""
+def evaluation_batches(
+    recipe: Recipe, records: list[ImageRecord], towers: ClipTowers, angle: float = 0.0
+) -> "DataLoader[ReidItem]":
+    """Images in order, without augmentation; turned by an angle in degrees if one is given."""
     transform = eval_transform(towers.image_size, mean=towers.image_mean, std=towers.image_std)
+    if angle:
+        bilinear = v2.InterpolationMode.BILINEAR
+        turn = v2.RandomRotation((angle, angle), interpolation=bilinear, fill=recipe.augment.fill)
+        transform = v2.Compose([turn, transform])
     return DataLoader(ReidDataset(records, transform), batch_size=recipe.evaluate.batch_size)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from clipreid_kit import ReidResult, evaluate_reid
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import ImageRecord, records_of
+from clipreid_kit.distances import l2_normalize
 from examples.trainer.config import Recipe
 from examples.trainer.data import evaluation_batches, progress
 
@@ -24,8 +25,10 @@ class Evaluation:
     query_embeddings: Tensor
     gallery_embeddings: Tensor
     text_embeddings: Tensor | None
-    captions: list[str]
+    captions: dict[int | str, str]
     """One caption of each query identity that has any, in the order of ``text_embeddings``."""
+    camera_rule: bool
+    """Whether gallery images of the query's identity and camera were left out."""
 
     def numbers(self) -> dict[str, dict[str, float | int]]:
         """Plain numbers, by task."""
@@ -37,16 +40,20 @@ class Evaluation:
 
 @torch.no_grad()
 def encode(recipe: Recipe, towers: ClipTowers, records: list[ImageRecord], *, quiet: bool = False) -> Tensor:
-    """Image embeddings (N, D) of the records, in float32 on the CPU."""
+    """Image embeddings (N, D) of the records, in float32 on the CPU; the mean over views, if there are several."""
     was_training = towers.training
     towers.eval()
-    parts = []
-    with progress(len(records), "images", quiet=quiet) as advance:
-        for item in evaluation_batches(recipe, records, towers):
-            parts.append(towers.encode_image(item.image).float().cpu())
-            advance(len(item.image))
+    angles = recipe.evaluate.rotations
+    views = []
+    with progress(len(records) * len(angles), "images", quiet=quiet) as advance:
+        for angle in angles:
+            parts = []
+            for item in evaluation_batches(recipe, records, towers, angle):
+                parts.append(towers.encode_image(item.image).float().cpu())
+                advance(len(item.image))
+            views.append(torch.cat(parts))
     towers.train(was_training)
-    return torch.cat(parts)
+    return views[0] if len(views) == 1 else torch.stack([l2_normalize(view) for view in views]).mean(dim=0)
 
 
 @torch.no_grad()
@@ -66,23 +73,23 @@ def evaluate(
     query_embeddings = encode(recipe, towers, query, quiet=quiet)
     gallery_embeddings = encode(recipe, towers, gallery, quiet=quiet)
     gallery_ids = [r.identity for r in gallery]
-    cameras: dict[str, list[int] | list[str]] = {}
-    if recipe.evaluate.cameras and all(r.camera is not None for r in [*query, *gallery]):
-        cameras = {"query_cameras": _column(query), "gallery_cameras": _column(gallery)}
+    camera_rule = recipe.evaluate.cameras and all(r.camera is not None for r in [*query, *gallery])
     images = evaluate_reid(
         query_embeddings,
         gallery_embeddings,
         query_ids=np.array([r.identity for r in query]),
         gallery_ids=np.array(gallery_ids),
-        query_cameras=cameras.get("query_cameras"),
-        gallery_cameras=cameras.get("gallery_cameras"),
+        query_cameras=[str(r.camera) for r in query] if camera_rule else None,
+        gallery_cameras=[str(r.camera) for r in gallery] if camera_rule else None,
     )
     first = {r.identity: r.caption for r in reversed(query) if r.caption}
     texts, text_embeddings = None, None
     if first:
         was_training = towers.training
         towers.eval()
-        text_embeddings = towers.encode_text(towers.tokenize(list(first.values()))).float().cpu()
+        tokens = towers.tokenize(list(first.values()), too_long="cut")  # as in training
+        parts = [towers.encode_text(part).float().cpu() for part in torch.split(tokens, recipe.evaluate.batch_size)]
+        text_embeddings = torch.cat(parts)
         towers.train(was_training)
         texts = evaluate_reid(
             text_embeddings,
@@ -98,9 +105,6 @@ def evaluate(
         query_embeddings,
         gallery_embeddings,
         text_embeddings,
-        list(first.values()),
+        first,
+        camera_rule,
     )
-
-
-def _column(records: list[ImageRecord]) -> list[str]:
-    return [str(r.camera) for r in records]

@@ -24,7 +24,7 @@ def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:
         key, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"--set: expected section.key=value, got {change!r}.")
-        nested: Any = yaml.safe_load(value)
+        nested = _parse(value, f"--set {key}")
         for name in reversed(key.strip().split(".")):
             nested = {name: nested}
         tree = _merge(tree, nested)
@@ -39,9 +39,9 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: expected a recipe file, got none. Recipes in that folder: {known}.")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML, got text that does not parse: {error}.") from None
+        tree = _parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, got other bytes: {error}.") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a mapping of keys, got {type(tree).__name__}.")
     if "note" not in tree:
@@ -51,6 +51,25 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         return tree
     # a parent's keys are checked with the child's: both names are given where one is wrong
     return _merge(_read(path.parent / str(base), (*children, path.resolve())), tree)
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML in which a key stands once: the standard loader lets the last one win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[0]!r} stands twice, the second time{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, source: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
+    try:
+        return yaml.load(text, _Strict)  # noqa: S506 (a safe loader)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source}: expected YAML, got text that does not parse: {reason}.") from None
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def _ranked_images(before: Evaluation, after: Evaluation | None) -> Section:
 def _ranked_texts(before: Evaluation, after: Evaluation | None) -> Section:
     result = (after or before).texts
     chosen = [] if result is None else _chosen(result, 4)
-    queries = [RankedQuery(before.captions[i], _rankings(before, after, i, texts=True)) for i in chosen]
+    sentences = list(before.captions.values())
+    queries = [RankedQuery(sentences[i], _rankings(before, after, i, texts=True)) for i in chosen]
     return Section("Ranked lists, text to image", [RankedLists(queries, "Chosen in the same way.")])
 
 
@@ -118,16 +119,14 @@ def _rankings(before: Evaluation, after: Evaluation | None, query: int, *, texts
 def _ranking(label: str, found: Evaluation, query: int, *, texts: bool) -> Ranking:
     embeddings = found.text_embeddings if texts else found.query_embeddings
     similarity = cosine_similarity(embeddings[[query]], found.gallery_embeddings)[0].numpy()  # type: ignore[index]
-    owner = found.query[query] if not texts else next(r for r in found.query if r.caption == found.captions[query])
-    order = [
-        j
-        for j in np.argsort(-similarity, kind="stable").tolist()
-        if texts or found.gallery[j].identity != owner.identity or found.gallery[j].camera != owner.camera
-    ][:_SHOWN]
+    identity = list(found.captions)[query] if texts else found.query[query].identity
+    left_out = None if texts or not found.camera_rule else (identity, found.query[query].camera)
+    ranked = np.argsort(-similarity, kind="stable").tolist()
+    order = [j for j in ranked if (found.gallery[j].identity, found.gallery[j].camera) != left_out][:_SHOWN]
     return Ranking(
         label,
         [load_image(found.gallery[j].path) for j in order],
-        [found.gallery[j].identity == owner.identity for j in order],
+        [found.gallery[j].identity == identity for j in order],
         [float(similarity[j]) for j in order],
     )
 

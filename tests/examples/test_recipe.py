@@ -73,6 +73,14 @@ HEAD = "note: a\nstage: joint\n"
         ("note: a\nstage: stage2\n", r"stage to be one of zero_shot, joint, got 'stage2'"),
         ("- 1\n", "expected a mapping of keys, got list"),
         ("a: [\n", "expected YAML, got text that does not parse"),
+        (HEAD + "optim: {lr: 1}\noptim: {epochs: 1}\n", r"the key 'optim' stands twice"),
+        (HEAD + "optim: {lr: 1, lr: 2}\n", r"the key 'lr' stands twice"),
+        (HEAD + "loss: {supcon_image: 1, temperature: 0}\n", r"loss\.temperature: expected a number above 0"),
+        (HEAD + "loss: {triplet: 1, margin: -1}\n", r"loss\.margin: expected 0 or more"),
+        (HEAD + "loss: {triplet: 1}\nbatch: {num_instances: 0}\n", r"batch\.num_instances: expected 1 or more, got 0"),
+        (HEAD + "loss: {triplet: 1}\noptim: {lr: .inf}\n", r"optim\.lr: expected a rate above 0, got inf"),
+        (HEAD + "loss: {triplet: 1}\noptim: {weight_decay: -1}\n", r"optim\.weight_decay: expected 0 or more"),
+        (HEAD + "loss: {triplet: 1}\noptim: {min_lr: 1}\n", r"optim\.min_lr: expected 0 <= it <= lr and text_lr"),
         ("base: a.yaml\nnote: a\n", "a circle of base: lines"),
         ("base: b.yaml\nnote: a\n", r"b\.yaml: expected a recipe file, got none\. Recipes in that folder: a\.yaml"),
     ],
@@ -80,6 +88,13 @@ HEAD = "note: a\nstage: joint\n"
 def test_errors_name_file_key_and_remedy(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         load_recipe(write(tmp_path, "a.yaml", text))
+
+
+def test_bad_value_on_the_command_line(tmp_path):
+    path = write(tmp_path, "a.yaml", HEAD + "loss: {triplet: 1}\n")
+    for change in ("data.held_out=[A", "note=fix: x: y"):
+        with pytest.raises(ValueError, match=r"--set .*: expected YAML"):
+            load_recipe(path, [change])
 
 
 def test_bad_change(tmp_path):

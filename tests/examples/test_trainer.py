@@ -1,23 +1,29 @@
 """The trainer as its user meets it: sources, results, early stopping, bad input, kill and resume."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from tiny import tiny_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
-from clipreid_kit.data import SyntheticReid
+from clipreid_kit.data import SyntheticReid, write_csv
 from examples.trainer.__main__ import main, run
 from examples.trainer.data import load_records, training_set
+from examples.trainer.evaluation import evaluate
+from examples.trainer.report import _ranking
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -151,6 +157,109 @@ def test_stops_early_and_by_the_named_metric(tmp_path):
     assert len(history) == best + 3
     assert index(tmp_path / "run")["best"] == f"epoch-{best + 1:04d}"
     assert [row["epoch"] for row in history if row["best"]][-1] == best + 1
+
+
+def test_early_stopping_follows_the_named_metric(tmp_path, monkeypatch):
+    from examples.trainer import joint
+
+    scores = {"rank_1": iter([0.5, 0.4, 0.3, 0.2]), "mean_ap": iter([0.1, 0.2, 0.3, 0.4])}
+    original = joint.evaluate
+
+    def staged(*arguments, **options):
+        found = original(*arguments, **options)
+        numbers = found.images.to_dict() | {name: next(values) for name, values in scores.items()}
+        found.images = SimpleNamespace(to_dict=lambda: numbers)
+        return found
+
+    monkeypatch.setattr(joint, "evaluate", staged)
+    changes = ["optim.epochs=4", "evaluate.patience=2", "evaluate.metric=rank_1"]
+    run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == 3
+    assert index(tmp_path / "run")["best"] == "epoch-0001"
+
+
+def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
+    folder_set(tmp_path)
+    changes = ["stage=zero_shot", "data.source=folder", f"data.root={tmp_path}/folder"]
+    run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["before"]["image_to_image"]["rank_5"] > 0
+    assert "the same identity" in (tmp_path / "run" / "report.html").read_text()
+    recipe = tiny_recipe(tmp_path, *changes)
+    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
+    found = evaluate(recipe, towers, load_records(recipe, tmp_path), ("query", "gallery"))
+    assert not found.camera_rule
+    best = int(np.nanargmax(found.images.average_precision))
+    assert any(_ranking("after", found, best, texts=False).matches)
+
+
+def test_works_where_git_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    run(tiny_recipe(tmp_path, "stage=zero_shot"), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["revision"] is None
+
+
+def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path):
+    records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(tmp_path / "generated")
+    long = [dataclasses.replace(r, caption=f"{r.caption} {'and so on ' * 60}") for r in records]
+    write_csv(long, tmp_path / "long.csv")
+    run(tiny_recipe(tmp_path, "data.source=csv", f"data.root={tmp_path}/long.csv"), tmp_path / "run")
+    assert "text_to_image" in json.loads((tmp_path / "run" / "results.json").read_text())["after"]
+
+
+def test_a_lost_row_of_metrics_comes_back_on_resume(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    whole = rows(tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    run(tiny_recipe(tmp_path), tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == whole
+
+
+def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys):
+    tiny_recipe(tmp_path)
+    failing = ["--set", "batch.num_identities=400"]
+    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *failing)
+    assert code == 2
+    assert "num_identities" in text
+    more = ["--set", "data.num_identities=24"]
+    assert command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *more)[0] == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+@pytest.mark.slow
+def test_full_disk_is_one_line(tmp_path):
+    tiny_recipe(tmp_path)
+    limit = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000));"  # the weights fit, the state does not
+        "from examples.trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command_line = [sys.executable, "-c", limit, tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
+    done = subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "checkpoints" / "index.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path, free_port):
+    """A tower without BatchNorm: the same global batches, so the same losses up to rounding."""
+    tiny_recipe(tmp_path)
+    common = ["--set", "model.name=reid-tiny-vit", "--set", "batch.coverage=images", "--set", "data.workers=0"]
+
+    def launch(out, per_rank, *launcher):
+        arguments = ["-m", "examples.trainer", tmp_path / "tiny.yaml", "--out", tmp_path / out, *common]
+        arguments += ["--set", f"batch.num_identities={per_rank}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        command_line = [sys.executable, *launcher, *arguments]
+        done = subprocess.run(command_line, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    launch("one", 4)
+    launch("two", 2, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port}")
+    for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=2e-3)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=2e-2)
 
 
 def test_omniglot_holds_out_alphabets(tmp_path):

@@ -80,13 +80,15 @@ def _cmc(before: Evaluation, after: Evaluation | None) -> Section:
 def _training(history: list[dict[str, Any]]) -> Section:
     rows = [{**row, **row.get("validation", {})} for row in history]
     best = [row["epoch"] for row in history if row["best"]][-1]
-    metrics = {"rank_1": "Rank-1", "mean_ap": "mAP"}
+    validated = any("validation" in row for row in history)
+    metrics = {"rank_1": "Rank-1", "mean_ap": "mAP"} if validated else {}
+    why = "was best on validation identities" if validated else "is the last one, as none was validated"
     chart = Chart(
         picture_of(
             lambda theme: training_figure(rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(9.0, 3.4))
         ),
-        "Training loss and validation metrics by epoch",
-        f"Epoch {best} was best on validation identities, and is the one that was tested.",
+        "Training loss, and validation metrics if there are any, by epoch",
+        f"Epoch {best} {why}; it is the one that was tested.",
         picture_of(
             lambda theme: training_figure(rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(3.7, 5.6))
         ),

@@ -145,6 +145,18 @@ def test_csv_and_folder_and_camera_pattern(tmp_path):
     assert results[1] != results[2]  # without cameras nothing is left out
 
 
+def test_without_validation_identities_the_last_epoch_is_tested(tmp_path):
+    folder_set(tmp_path)
+    for split in ("val_query", "val_gallery"):
+        shutil.rmtree(tmp_path / "folder" / split)
+    changes = ["data.source=folder", f"data.root={tmp_path}/folder", "loss.supcon_text=0"]
+    run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
+    assert index(tmp_path / "run") == {"last": "epoch-0002", "best": "epoch-0002"}
+    assert "as none was validated" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(ValueError, match=r"evaluate\.patience: expected validation identities"):
+        run(tiny_recipe(tmp_path, *changes, "evaluate.patience=1"), tmp_path / "other")
+
+
 def test_stops_early_and_by_the_named_metric(tmp_path):
     # a rate of nearly 0 gains nothing: the first validation is the best, and one more is waited for
     changes = ["optim.epochs=6", "optim.lr=1e-30", "optim.weight_decay=0", "evaluate.patience=2"]

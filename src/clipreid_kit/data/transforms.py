@@ -73,8 +73,8 @@ def train_transform(
 
     Use it for training images. The steps are, in this order: resize, flip, pad and crop, colour jitter,
     rotation with translation, scaling and shear, perspective, normalise, erase. A step whose arguments leave
-    nothing to do is left out. Random numbers come from torch's global generator, as in torchvision; :class:`ReidDataset`
-    sets it for each item, so that items depend on (seed, epoch, index) alone.
+    nothing to do is left out. Random numbers come from torch's global generator, as in torchvision;
+    :class:`ReidDataset` sets it for each item, so that items depend on (seed, epoch, index) alone.
 
     Args:
         image_size: (height, width) in pixels, or one number for a square, >= 1. The picture is resized to

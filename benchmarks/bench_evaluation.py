@@ -4,15 +4,12 @@ The peers that people copy (CLIP-ReID's numpy loop) are restated here: argsort e
 """
 
 import argparse
-import resource
-import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from benchmarks.measure import interleaved, machine, show
+from benchmarks.measure import added_memory, interleaved, machine, show
 from clipreid_kit import evaluate_reid
 
 
@@ -47,29 +44,6 @@ def numpy_loop(
     return float(np.mean(precisions))
 
 
-def added_memory(work: Callable[[], object]) -> float:
-    """Peak resident memory that a piece of work adds, in MB, by sampling."""
-    peak, stop = [0.0], threading.Event()
-
-    def resident() -> float:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (not a path of ours)
-            return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-
-    before = resident()
-
-    def watch() -> None:
-        while not stop.is_set():
-            peak[0] = max(peak[0], resident())
-            time.sleep(0.002)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    work()
-    stop.set()
-    thread.join()
-    return peak[0] - before
-
-
 def main() -> None:
     """Market-1501's size by default; --large for MSMT17's."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,8 +68,7 @@ def main() -> None:
         print(f"mAP: ours {ours():.9f}, numpy loop {numpy_loop(q, qi, qc, g, gi, gc):.9f}")
     print(machine())
     memory = {name: added_memory(work) for name, work in contenders.items()}
-    show(f"{len(q)} x {len(g)}, 512-d, cameras excluded", interleaved(contenders, options.repeats), "clipreid_kit")
-    print("  added memory: " + ", ".join(f"{name} {value:.0f} MB" for name, value in memory.items()))
+    show(f"{len(q)} x {len(g)}, 512-d, cameras excluded", interleaved(contenders, options.repeats), memory=memory)
 
 
 if __name__ == "__main__":

@@ -1,59 +1,33 @@
-"""Losses, forward and backward, against pytorch-metric-learning and open_clip."""
+"""Losses, forward and backward, against the peers that pip installs and restated algorithms."""
 
 import argparse
-from collections.abc import Callable
+import gc
+import importlib
 
-import torch
-from open_clip.loss import ClipLoss
-from pytorch_metric_learning import distances, losses, miners, reducers
+from benchmarks.measure import added_memory, interleaved, machine, show
 
-from benchmarks.measure import interleaved, machine, show
-from clipreid_kit import InfoNCELoss, SupConLoss, TripletLoss
+FAMILIES = ("contrastive", "metric")
 
 
 def main() -> None:
     """B in {64, 512, 4096}, D 512, K 4."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 512, 4096])
+    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parser.parse_args()
     print(machine("pytorch-metric-learning", "open_clip_torch"))
-    euclidean = distances.LpDistance(normalize_embeddings=False)
-    mine = miners.BatchHardMiner(distance=euclidean)
-    peer_triplet = losses.TripletMarginLoss(margin=0.3, distance=euclidean, reducer=reducers.MeanReducer())
-    peer_supcon = losses.SupConLoss(temperature=0.07)
-    for batch in options.batches:
-        rows = torch.randn(batch, 512, generator=torch.Generator().manual_seed(0))
-        labels = torch.arange(batch) // 4
-        texts = torch.nn.functional.normalize(rows.roll(1, 0) + rows, dim=1)
-
-        def step(loss: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor = rows) -> Callable[[], None]:
-            def work() -> None:
-                leaf = rows.clone().requires_grad_()
-                loss(leaf).backward()
-
-            return work
-
-        def unit(r: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.normalize(r, dim=1)
-
-        pairs = {
-            "triplet, batch-hard": (
-                lambda r, y=labels: TripletLoss()(r, y),
-                {"pytorch-metric-learning": lambda r, y=labels: peer_triplet(r, y, mine(r, y))},
-            ),
-            "SupCon": (
-                lambda r, y=labels: SupConLoss()(r, y),
-                {"pytorch-metric-learning": lambda r, y=labels: peer_supcon(r, y)},
-            ),
-            "InfoNCE": (
-                lambda r, t=texts: InfoNCELoss()(r, t),
-                {"open_clip ClipLoss": lambda r, t=texts: ClipLoss()(unit(r), t, torch.tensor(1 / 0.07))},
-            ),
-        }
-        for name, (ours, peers) in pairs.items():
-            contenders = {"clipreid_kit": step(ours), **{peer: step(loss) for peer, loss in peers.items()}}
-            repeats = 30 if batch <= 512 else 5
-            show(f"{name}, B = {batch}, forward + backward", interleaved(contenders, repeats), "clipreid_kit")
+    for family in options.families:
+        for batch in options.batches:
+            for name, contenders in importlib.import_module(f"benchmarks.losses.{family}").contenders(batch).items():
+                if options.only in name:
+                    repeats = 30 if batch <= 512 else 5
+                    seconds = interleaved(contenders, repeats)
+                    memory = {}
+                    for contender, work in contenders.items():
+                        gc.collect()
+                        memory[contender] = added_memory(work)
+                    show(f"{name}, B = {batch}, forward + backward", seconds, memory=memory)
 
 
 if __name__ == "__main__":

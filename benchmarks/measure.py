@@ -1,16 +1,21 @@
-"""Interleaved timing: contenders take turns, medians are compared within one run."""
+"""Interleaved timing and added memory: contenders take turns, medians are compared within one run."""
 
 import os
 import platform
+import resource
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 import torch
 
+Work = Callable[[], object]
+OURS = "clipreid_kit"
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+
+def interleaved(contenders: Mapping[str, Work], repeats: int) -> dict[str, float]:
     """Median seconds of each contender; one unmeasured warm-up each, then they take turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(repeats + 1):
@@ -22,6 +27,29 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], repeats: int) ->
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def added_memory(work: Work) -> float:
+    """Peak resident memory that a piece of work adds, in MB, by sampling; small values are noise."""
+    peak, stop = [0.0], threading.Event()
+
+    def resident() -> float:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (not a path of ours)
+            return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+    before = resident()
+
+    def watch() -> None:
+        while not stop.is_set():
+            peak[0] = max(peak[0], resident())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    work()
+    stop.set()
+    thread.join()
+    return max(peak[0] - before, 0.0)
+
+
 def machine(*packages: str) -> str:
     """One line: processor, threads, versions."""
     found = [f"{package} {version(package)}" for package in ("torch", "numpy", *packages)]
@@ -31,9 +59,10 @@ def machine(*packages: str) -> str:
     )
 
 
-def show(title: str, seconds: Mapping[str, float], ours: str) -> None:
-    """Print a table: milliseconds, and how many times ours is faster."""
+def show(title: str, seconds: Mapping[str, float], ours: str = OURS, memory: Mapping[str, float] | None = None) -> None:
+    """Print a table: milliseconds, how many times ours is faster, and the added memory."""
     print(f"\n{title}")
     for name, value in seconds.items():
-        ratio = "" if name == ours else f"{value / seconds[ours]:8.2f}x ours"
-        print(f"  {name:42}{1000 * value:12.2f} ms {ratio}")
+        ratio = "" if name == ours else f"{value / seconds[ours]:6.2f}x ours"
+        added = f"  +{memory[name]:.0f} MB" if memory is not None else ""
+        print(f"  {name:42}{1000 * value:12.2f} ms {ratio:12}{added}")

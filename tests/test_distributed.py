@@ -10,78 +10,109 @@ from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
+DIM = 4
+
+# name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients are all compared
+CASES = {
+    "supcon": (SupConLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "supcon-text": (SupConLoss, lambda loss, images, texts, labels: loss(images, labels, texts, labels)),
+    "info_nce": (InfoNCELoss, lambda loss, images, texts, labels: loss(images, texts)),
+    "info_nce-learned": (
+        lambda distributed: InfoNCELoss(learnable=True, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, texts),
+    ),
+    "triplet": (TripletLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "triplet-all": (
+        lambda distributed: TripletLoss(mining="all", distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
+    # image against text
+    # with a memory or all classes
+    # metric
+    # heads
+    # sums of losses
+}
 
 
-def losses(distributed):
-    return {
-        "supcon": SupConLoss(distributed=distributed),
-        "supcon-text": SupConLoss(distributed=distributed),
-        "info_nce": InfoNCELoss(distributed=distributed),
-        "triplet": TripletLoss(distributed=distributed),
-        "triplet-all": TripletLoss(mining="all", distributed=distributed),
-    }
-
-
-def value(name, loss, model, rows, labels):
-    embeddings = model(rows)
-    if name == "info_nce":
-        return loss(embeddings, model(rows.flip(1)))
-    if name == "supcon-text":
-        return loss(embeddings, labels, model(rows.flip(1)), labels)
-    return loss(embeddings, labels)
-
-
-def setting():
+def setting(name, distributed):
     torch.manual_seed(3)
-    return torch.nn.Linear(6, 4), torch.randn(len(LABELS), 6), torch.tensor(LABELS)
+    model, rows = torch.nn.Linear(6, DIM), torch.randn(len(LABELS), 6)
+    return model, CASES[name][0](distributed=distributed), rows, torch.tensor(LABELS)
+
+
+def step(name, model, loss, rows, labels):
+    """One forward for both towers, as DDP counts forwards; then the loss, backward."""
+    images, texts = model(torch.cat([rows, rows.flip(1)])).chunk(2)
+    result = CASES[name][1](loss, images, texts, labels)
+    result.backward()
+    return result
+
+
+def state(loss):
+    return {key: tensor.detach().tolist() for key, tensor in loss.state_dict().items()}
 
 
 def worker(rank, port, queue):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     try:
-        model, rows, labels = setting()
         mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
-        wrapped = torch.nn.parallel.DistributedDataParallel(model)
         found = {}
-        for name, loss in losses(True).items():
-            wrapped.zero_grad()
-            if name in ("info_nce", "supcon-text"):  # one forward for both towers: DDP counts forwards
-
-                def both(x):
-                    return wrapped(torch.cat([x, x.flip(1)])).chunk(2)
-
-                images, texts = both(rows[mine])
-                own = labels[mine]
-                result = loss(images, texts) if name == "info_nce" else loss(images, own, texts, own)
-            else:
-                result = value(name, loss, wrapped, rows[mine], labels[mine])
-            result.backward()
-            found[name] = (result.item(), model.weight.grad.clone().tolist())
-        found["order"] = gather(labels[mine]).tolist()
+        for name in CASES:
+            model, loss, rows, labels = setting(name, distributed=True)
+            wrapped = torch.nn.parallel.DistributedDataParallel(model)
+            result = step(name, wrapped, loss, rows[mine], labels[mine])
+            own = [parameter.grad.clone() for parameter in loss.parameters()]
+            for gradient in own:  # as DDP does, where the loss is wrapped with the model
+                dist.all_reduce(gradient)
+            found[name] = (
+                result.item(),
+                model.weight.grad.tolist(),
+                [(gradient / 2).tolist() for gradient in own],
+                state(loss),
+            )
+        found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
         queue.put((rank, found))
     finally:
         dist.destroy_process_group()
 
 
-def test_two_ranks_give_the_gradient_of_one(free_port):
+@pytest.fixture(scope="module")
+def results():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
     context = mp.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, free_port, queue)) for rank in range(2)]
+    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    results = dict(queue.get(timeout=120) for _ in processes)
+    found = dict(queue.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
+    return found
+
+
+def test_rows_come_in_rank_order(results):
     assert results[0]["order"] == results[1]["order"] == LABELS
-    for name, loss in losses(False).items():
-        model, rows, labels = setting()
-        whole = value(name, loss, model, rows, labels)
-        whole.backward()
-        for rank in range(2):
-            got, gradient = results[rank][name]
-            assert got == pytest.approx(whole.item(), rel=1e-5), name
-            torch.testing.assert_close(torch.tensor(gradient), model.weight.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_ranks_give_the_gradient_of_one(results, name):
+    model, loss, rows, labels = setting(name, distributed=False)
+    whole = step(name, model, loss, rows, labels)
+    for rank in range(2):
+        value, gradient, own, held = results[rank][name]
+        assert value == pytest.approx(whole.item(), rel=1e-5)
+        torch.testing.assert_close(torch.tensor(gradient), model.weight.grad, atol=1e-6, rtol=1e-4)
+        for got, parameter in zip(own, loss.parameters(), strict=True):
+            torch.testing.assert_close(torch.tensor(got), parameter.grad, atol=1e-6, rtol=1e-4)
+        want = state(loss)
+        assert held.keys() == want.keys()
+        for key in want:
+            torch.testing.assert_close(torch.tensor(held[key]), torch.tensor(want[key]), atol=1e-6, rtol=1e-4)
 
 
 def test_without_a_process_group_nothing_changes():

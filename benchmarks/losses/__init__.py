@@ -1,0 +1,1 @@
+"""Contenders by family: each module has ``contenders(batch)``, ours first."""

@@ -1,0 +1,29 @@
+"""What is timed: one forward and one backward."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Work
+
+
+def step(rows: Tensor, loss: Callable[[Tensor], Tensor]) -> Work:
+    """Forward and backward of a loss of fresh leaf rows."""
+
+    def work() -> None:
+        loss(rows.clone().requires_grad_()).backward()
+
+    return work
+
+
+def floor(rows: Tensor, columns: int) -> Work:
+    """The matrix products that a loss of all pairs cannot avoid: one forward, two backward."""
+    others = torch.randn(columns, rows.shape[1])
+
+    def work() -> None:
+        similarity = rows @ others.T
+        similarity @ others
+        similarity.T @ rows
+
+    return work

@@ -19,19 +19,27 @@ import torch
 from clipreid_kit.clip import ClipTowers, load_towers, load_weights, save_towers
 
 
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one step: the old one stays until the new one is on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file (or lines, for a list) in one step: the old one stays until the new one is on the disk."""
+    """Write a JSON file (or lines, for a list) in one step."""
     if isinstance(content, list):
         text = "".join(json.dumps(row) + "\n" for row in content)
     else:
         text = json.dumps(content, indent=2) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _flush_folder(path.parent)
+    write_whole(path, text.encode())
 
 
 class Checkpoints:
@@ -49,11 +57,7 @@ class Checkpoints:
         save_towers(towers, temporary, extra={"epoch": epoch})
         packed = io.BytesIO()  # torch.save on a full disk ends in an error of its own kind, a plain write does not
         torch.save(dict(state), packed)
-        with (temporary / "trainer.pt").open("wb") as file:
-            file.write(packed.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        _flush_folder(temporary)
+        write_whole(temporary / "trainer.pt", packed.getbuffer())
         shutil.rmtree(final, ignore_errors=True)  # left by a run that was killed before it could point here
         temporary.rename(final)
         _flush_folder(self.folder)

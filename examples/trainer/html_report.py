@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipreid_kit.viz import Theme, figure_png, image_png
+from examples.trainer.checkpoint import write_whole
 from examples.trainer.html_parts import (
     Chart,
     Details,
@@ -58,16 +58,7 @@ def write_report(
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"write_report: expected an existing folder, got {path.parent}. Create it first.")
-    page = _page(title, summary, table, sections).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(page)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, _page(title, summary, table, sections).encode())
 
 
 def _page(title: str, summary: str, table: Sequence[Task], sections: Sequence[Section]) -> str:

@@ -1,11 +1,12 @@
 import json
+import os
+from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import clipreid_kit.clip.checkpoint as checkpoint
 from clipreid_kit.clip import ClipTowers, load_towers, load_weights, save_towers
 
 
@@ -112,7 +113,7 @@ def test_a_save_that_is_cut_off_leaves_a_whole_checkpoint(saved, monkeypatch, st
     calls = []
 
     def stop_before(name):
-        real = getattr(checkpoint.os, name) if name == "fsync" else checkpoint.Path.replace
+        real = os.fsync if name == "fsync" else Path.replace
 
         def call(*arguments):
             calls.append(name)
@@ -122,8 +123,8 @@ def test_a_save_that_is_cut_off_leaves_a_whole_checkpoint(saved, monkeypatch, st
 
         return call
 
-    monkeypatch.setattr(checkpoint.os, "fsync", stop_before("fsync"))
-    monkeypatch.setattr(checkpoint.Path, "replace", stop_before("replace"))
+    monkeypatch.setattr(os, "fsync", stop_before("fsync"))
+    monkeypatch.setattr(Path, "replace", stop_before("replace"))
     with pytest.raises(KeyboardInterrupt):
         save_towers(new, folder)
     monkeypatch.undo()

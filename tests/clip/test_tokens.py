@@ -101,6 +101,8 @@ class _Words:
             rows = torch.tensor([row + [0] * (max_length - len(row)) for row in rows])
         return type("Encoding", (), {"input_ids": rows[0] if single else rows})()
 
+    batch_encode_plus = __call__  # what earlier versions of open_clip call
+
 
 class _Stub(HFTokenizer):
     def __init__(self, name, context_length, tokenizer_mode=None, **options):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import save
 
 from clipreid_kit import __version__
 from clipreid_kit._checks import fail
+from clipreid_kit._files import write_whole
 from clipreid_kit.clip.catalogue import build_model
 from clipreid_kit.clip.geometry import check_image_size, set_image_size
 from clipreid_kit.clip.towers import ClipTowers
@@ -79,8 +79,8 @@ def save_towers(towers: ClipTowers, folder: str | PathLike[str], *, extra: Mappi
     state = towers.state_dict()
     tensors = {name.removeprefix("model."): value.detach().cpu().contiguous() for name, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt", "card": text}))
-    _write(folder / CARD_FILE, text.encode())
+    write_whole(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt", "card": text}))
+    write_whole(folder / CARD_FILE, text.encode())
 
 
 def load_towers(folder: str | PathLike[str]) -> ClipTowers:
@@ -153,22 +153,3 @@ def _colour(folder: Path, card: Mapping[str, Any], key: str) -> tuple[float, flo
     if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
         raise fail("load_towers", f"{key} as three numbers in the card of {folder}", values)
     return float(values[0]), float(values[1]), float(values[2])
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that a kill at any instant leaves the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself is on the disk once the folder is
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -2,12 +2,14 @@
 
 import csv
 import difflib
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail
+from clipreid_kit._files import write_whole
 from clipreid_kit.data._literals import integers_if_all
 from clipreid_kit.data.records import ImageRecord
 
@@ -125,23 +127,17 @@ def write_csv(
     if clash:
         raise fail("write_csv", "keys of extra that are not columns already", ", ".join(clash), "Rename those keys.")
     target = Path(path)
-    # One name for each process, so that two writers never share a half-written file.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*_NEEDED, *optional, *extra])
+    for record in records:
+        cells = [_written_path(record.path, relative_to), record.identity]
+        cells += ["" if getattr(record, name) is None else getattr(record, name) for name in optional]
+        writer.writerow([*cells, *(record.extra.get(key, "") for key in extra)])
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([*_NEEDED, *optional, *extra])
-            for record in records:
-                cells = [_written_path(record.path, relative_to), record.identity]
-                cells += ["" if getattr(record, name) is None else getattr(record, name) for name in optional]
-                writer.writerow([*cells, *(record.extra.get(key, "") for key in extra)])
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        write_whole(target, text.getvalue().encode("utf-8"))
     except (OSError, UnicodeEncodeError) as error:
         raise fail("write_csv", f"to write {target}", str(error), "Check the folder and the records' texts.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 _NEEDED = ("path", "identity")

@@ -1,13 +1,13 @@
 """Figures and images as bytes that are the same on every run."""
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from clipreid_kit._checks import check_at_least, fail
+from clipreid_kit._files import write_whole
 from clipreid_kit.viz.canvas import own_style
 from clipreid_kit.viz.pixels import ImageLike, rgb_pixels
 
@@ -76,16 +76,7 @@ def save_figure(figure: "matplotlib.figure.Figure", path: str | Path, *, dpi: fl
     if not path.parent.is_dir():
         raise fail("save_figure", "path in an existing folder", str(path), f"Create {path.parent} first.")
     check_at_least("save_figure", "dpi", dpi, 10.0, " pixels per inch")
-    content = _encoded("save_figure", figure, kind, dpi, transparent=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, _encoded("save_figure", figure, kind, dpi, transparent=False))
 
 
 def image_png(image: ImageLike, *, max_side: int | None = None) -> bytes:

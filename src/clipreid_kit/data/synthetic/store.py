@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from clipreid_kit._checks import fail
+from clipreid_kit._files import write_whole
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "SyntheticReid.write"
@@ -51,11 +51,11 @@ def write_folder(
     for done, number in enumerate(missing, start=len(records) - len(missing) + 1):
         encoded = io.BytesIO()
         render(number).save(encoded, format="PNG")
-        _replace(folder / records[number].path, encoded.getvalue())
+        write_whole(folder / records[number].path, encoded.getvalue(), flush=False)
         if progress is not None:
             progress(done, len(records))
     if not (folder / _RECORDS).exists():
-        _replace(folder / _RECORDS, table)
+        write_whole(folder / _RECORDS, table)
 
 
 def _claim(folder: Path, parameters: Mapping[str, object]) -> None:
@@ -65,7 +65,7 @@ def _claim(folder: Path, parameters: Mapping[str, object]) -> None:
     wanted = json.dumps(parameters, indent=2) + "\n"
     if not note.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_PARAMETERS))
+        foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(_PARAMETERS))
         if foreign:
             raise fail(
                 _OWNER,
@@ -73,7 +73,7 @@ def _claim(folder: Path, parameters: Mapping[str, object]) -> None:
                 f"{folder} with {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
                 "Name another folder; nothing was written.",
             )
-        _replace(note, wanted.encode())
+        write_whole(note, wanted.encode())
         return
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
@@ -116,9 +116,3 @@ def _check_table(path: Path, table: bytes) -> None:
 
 def _is_whole(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -66,3 +66,9 @@ def test_errors():
         dot_product(torch.ones(2, 3), torch.ones(2, 4))
     with pytest.raises(ValueError, match="l2_normalize: expected embeddings as a floating-point matrix"):
         l2_normalize(torch.ones(2, 3).long())
+
+
+def test_a_row_that_is_not_a_number_is_seen():
+    rows = l2_normalize(torch.tensor([[float("nan"), 1.0], [3.0, 4.0], [0.0, 0.0]]))
+    assert rows[0].isnan().any()
+    assert rows[1:].tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]

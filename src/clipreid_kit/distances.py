@@ -26,7 +26,7 @@ def l2_normalize(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
     Args:
         embeddings: Rows with norms between 1e-18 and 1e18 (or 0); float16 and bfloat16 come back as float32. Beyond
-            that range squares leave float32: such rows count as zero rows.
+            that range squares leave float32: such rows count as zero rows. A row with NaN comes back as NaN.
 
     Returns:
         Rows of length 1 (or 0), in float32 or float64. An empty matrix comes back empty.
@@ -44,7 +44,8 @@ def l2_normalize(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         rows = exact(embeddings)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         # dividing by a clamped zero would give a gradient of 1 / eps: finite, and large enough to wreck a step
-        return torch.where(length > 0, rows / length.clamp(min=torch.finfo(rows.dtype).tiny), 0.0)
+        # a NaN stays one: a broken row must be seen in the loss
+        return torch.where(length == 0, 0.0, rows / length.clamp(min=torch.finfo(rows.dtype).tiny))
 
 
 def dot_product(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, describe, fail
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit._checks import check_positive, fail
 from clipreid_kit.distributed import gather
+from clipreid_kit.losses._blocks import check_block_size
+from clipreid_kit.losses._paired import check_pairs, check_temperature, symmetric_softmax
 
 
 def info_nce_loss(
@@ -16,6 +17,7 @@ def info_nce_loss(
     text_embeddings: Float[Tensor, "n d"],
     *,
     temperature: float | Float[Tensor, ""] = 0.07,
+    block_size: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Symmetric InfoNCE: row i of the images belongs to row i of the texts, and to no other.
 
@@ -47,26 +49,15 @@ def info_nce_loss(
     References:
         Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, fig. 3.
     """
-    check_embeddings("info_nce_loss", "image_embeddings", image_embeddings)
-    check_embeddings("info_nce_loss", "text_embeddings", text_embeddings)
-    check_same_width("info_nce_loss", "image_embeddings", image_embeddings, "text_embeddings", text_embeddings)
-    if image_embeddings.shape[0] != text_embeddings.shape[0]:
-        raise fail(
-            "info_nce_loss",
-            "as many texts as images",
-            f"{image_embeddings.shape[0]} images and {text_embeddings.shape[0]} texts",
-            "Repeat the text of an identity for each of its images, or use supcon_loss.",
-        )
-    if not isinstance(temperature, Tensor):
-        check_positive("info_nce_loss", "temperature", temperature)
-    elif temperature.ndim > 0:
-        raise fail("info_nce_loss", "temperature as a number or a scalar tensor", describe(temperature))
-    images, texts = l2_normalize(image_embeddings), l2_normalize(text_embeddings)
-    if images.shape[0] == 0:
-        return (images.sum() + texts.sum()) * 0.0
-    logits_NN = dot_product(images, texts) / temperature
-    both_N = logits_NN.logsumexp(dim=1) + logits_NN.logsumexp(dim=0)
-    return (0.5 * both_N - logits_NN.diagonal()).mean()
+    check_pairs(
+        "info_nce_loss",
+        image_embeddings,
+        text_embeddings,
+        "Repeat the text of an identity for each of its images, or use supcon_loss.",
+    )
+    check_temperature("info_nce_loss", temperature)
+    check_block_size("info_nce_loss", block_size)
+    return symmetric_softmax(image_embeddings, text_embeddings, 1 / temperature, block_size)
 
 
 class InfoNCELoss(nn.Module):

@@ -14,10 +14,12 @@ from clipreid_kit._checks import (
     check_same_width,
     fail,
 )
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit.distances import exact
 from clipreid_kit.distributed import gather
+from clipreid_kit.losses._blocks import TwoRuns, UnitRows, attach, check_block_size, in_one_precision, spans, wanted
 
 Positives = Literal["mean", "sum"]
+Block = tuple[Tensor, Tensor]
 
 
 def supcon_loss(
@@ -28,6 +30,7 @@ def supcon_loss(
     *,
     temperature: float = 0.07,
     positives: Positives = "mean",
+    block_size: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Supervised contrastive (SupCon) loss between anchors and a contrast set.
 
@@ -77,6 +80,7 @@ def supcon_loss(
     check_labels("supcon_loss", "labels", labels, embeddings.shape[0])
     check_positive("supcon_loss", "temperature", temperature)
     check_choice("supcon_loss", "positives", positives, ("mean", "sum"))
+    check_block_size("supcon_loss", block_size)
     if (contrast is None) != (contrast_labels is None):
         raise fail(
             "supcon_loss",
@@ -84,30 +88,146 @@ def supcon_loss(
             "only one of them",
             "Give both for image-text, neither for one modality.",
         )
-    anchors = l2_normalize(embeddings)
     if contrast is None or contrast_labels is None:
-        candidates, candidate_labels, num_usable = anchors, labels, anchors.shape[0] - 1
-    else:
-        check_embeddings("supcon_loss", "contrast", contrast)
-        check_labels("supcon_loss", "contrast_labels", contrast_labels, contrast.shape[0])
-        check_same_width("supcon_loss", "embeddings", embeddings, "contrast", contrast)
-        candidates, candidate_labels, num_usable = l2_normalize(contrast), contrast_labels, contrast.shape[0]
-    if anchors.shape[0] == 0 or num_usable < 1:  # nothing to compare: a logsumexp over no candidate is not finite
+        rows = exact(embeddings)
+        if rows.shape[0] < 2:  # nothing to compare: a logsumexp over no candidate is not finite
+            return rows.sum() * 0.0
+        if len(spans(block_size, rows.shape[0], rows.shape[0], rows.device)) == 1:
+            return _whole(rows, labels, 1 / temperature, positives)
+        return _triangle(rows, labels, 1 / temperature, positives, block_size)
+    check_embeddings("supcon_loss", "contrast", contrast)
+    check_labels("supcon_loss", "contrast_labels", contrast_labels, contrast.shape[0])
+    check_same_width("supcon_loss", "embeddings", embeddings, "contrast", contrast)
+    anchors, candidates = in_one_precision(embeddings, contrast)
+    if anchors.shape[0] == 0 or candidates.shape[0] == 0:
         return (anchors.sum() + candidates.sum()) * 0.0
+    return _across(anchors, labels, candidates, contrast_labels, 1 / temperature, positives, block_size)
 
-    logits_NM = dot_product(anchors, candidates) / temperature
-    positive_NM = labels[:, None] == candidate_labels[None, :]
-    if contrast is None:  # an anchor is not its own positive, nor its own negative
-        self_NM = torch.eye(anchors.shape[0], dtype=torch.bool, device=anchors.device)
-        logits_NM = logits_NM.masked_fill(self_NM, float("-inf"))
-        positive_NM = positive_NM & ~self_NM
-    count_N = positive_NM.sum(dim=1)
-    # -sum_p log softmax_p = count * logsumexp - sum_p logit_p: no matrix of log-probabilities is kept
-    pull_N = torch.where(positive_NM, logits_NM, 0.0).sum(dim=1)
-    loss_N = count_N * logits_NM.logsumexp(dim=1) - pull_N
-    if positives == "mean":
-        loss_N = loss_N / count_N.clamp(min=1)
-    return loss_N.sum() / (count_N > 0).sum().clamp(min=1)
+
+def _shares(count_N: Tensor, positives: Positives) -> tuple[Tensor, Tensor, Tensor]:
+    """1 for an anchor with a positive; weights in its loss: of its logsumexp, and of each of its positives."""
+    valid_N = count_N.clamp(max=1)
+    if positives == "sum":
+        return valid_N, count_N, torch.ones_like(count_N)
+    return valid_N, valid_N, count_N.clamp(min=1).reciprocal()
+
+
+def _rows(
+    logits_BM: Tensor, positive_BM: Tensor, positives: Positives, *, among: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of the losses of some anchors, how many have a positive, and the slope at the logits, which are overwritten.
+
+    With ``among`` anchors and candidates are the same rows, and an anchor is neither its own positive nor its own
+    negative.
+    """
+    if among:
+        logits_BM.diagonal().fill_(-torch.inf)
+        positive_BM.diagonal().fill_(False)  # noqa: FBT003 (torch's own signature)
+    log_prob_BM = logits_BM.log_softmax(dim=1)
+    valid_B, push_B, each_B = _shares(positive_BM.sum(dim=1).to(logits_BM.dtype), positives)
+    pull_BM = torch.where(positive_BM, each_B[:, None], 0.0)
+    if among:
+        log_prob_BM.diagonal().fill_(0)  # -inf times a weight of 0 is not 0
+    loss = -torch.dot(pull_BM.view(-1), log_prob_BM.view(-1))
+    slope_BM = log_prob_BM.exp_().mul_(push_B[:, None]).sub_(pull_BM)
+    if among:
+        slope_BM.diagonal().fill_(0)
+    return loss, valid_B.sum(), slope_BM
+
+
+def _whole(embeddings: Tensor, labels: Tensor, scale: float, positives: Positives) -> Tensor:
+    """One modality, in one block. The slope is added to its transpose: one product gives the gradient, and not two."""
+    learn = wanted(embeddings)
+    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+        unit = UnitRows(embeddings)
+        logits_NN = (unit.rows @ unit.rows.T).mul_(scale)
+        loss, usable, slope_NN = _rows(logits_NN, labels[:, None] == labels[None, :], positives, among=True)
+        usable = usable.clamp(min=1)
+        gradient = unit.back((slope_NN + slope_NN.T) @ unit.rows, usable / scale) if learn else None
+    return attach(loss / usable, (embeddings, gradient))
+
+
+def _across(
+    anchors: Tensor,
+    labels: Tensor,
+    candidates: Tensor,
+    candidate_labels: Tensor,
+    scale: float,
+    positives: Positives,
+    block_size: int | None,
+) -> Tensor:
+    """Two sets of rows: a block of anchors holds all that its loss and its gradient need."""
+    learn, learn_other = wanted(anchors), wanted(candidates)
+    with torch.no_grad(), torch.autocast(anchors.device.type, enabled=False):
+        first, second = UnitRows(anchors), UnitRows(candidates)
+        parts, losses, counts = [], [], []
+        to_second = torch.zeros_like(candidates) if learn_other else None
+        for start, stop in spans(block_size, anchors.shape[0], candidates.shape[0], anchors.device):
+            rows_BD = first.rows[start:stop]
+            logits_BM = (rows_BD @ second.rows.T).mul_(scale)
+            positive_BM = labels[start:stop, None] == candidate_labels[None, :]
+            loss, usable, slope_BM = _rows(logits_BM, positive_BM, positives)
+            losses.append(loss)
+            counts.append(usable)
+            if learn:
+                parts.append(slope_BM @ second.rows)
+            if to_second is not None:
+                to_second.addmm_(slope_BM.T, rows_BD)
+        usable = torch.stack(counts).sum().clamp(min=1)
+        to_first = first.back(torch.cat(parts), usable / scale) if learn else None
+        if to_second is not None:
+            to_second = second.back(to_second, usable / scale)
+        loss = torch.stack(losses).sum() / usable
+    return attach(loss, (anchors, to_first), (candidates, to_second))
+
+
+def _triangle(
+    embeddings: Tensor, labels: Tensor, scale: float, positives: Positives, block_size: int | None
+) -> Tensor:
+    """One modality, by blocks. Logits are symmetric: each block of rows begins at its diagonal, and serves both sides.
+
+    A row's logsumexp is known when the last block was seen, so that blocks are run over twice.
+    """
+    learn = wanted(embeddings)
+    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+        unit, total = UnitRows(embeddings), embeddings.shape[0]
+        rows = unit.rows
+
+        def block(start: int, stop: int) -> Block:
+            logits = (rows[start:stop] @ rows[start:].T).mul_(scale)
+            positive = labels[start:stop, None] == labels[None, start:]
+            logits.diagonal().fill_(-torch.inf)
+            positive.diagonal().fill_(False)  # noqa: FBT003 (torch's own signature)
+            return logits, positive
+
+        blocks = TwoRuns(block, block_size, total, total, rows.device)
+        count_N, pull_N, lse_N = rows.new_zeros(total), rows.new_zeros(total), rows.new_full((total,), -torch.inf)
+        for start, stop, (logits, positive) in blocks.read():
+            pull = torch.where(positive, logits, 0.0)
+            count_N[start:stop] += positive.sum(dim=1)
+            pull_N[start:stop] += pull.sum(dim=1)
+            lse_N[start:stop] = torch.logaddexp(lse_N[start:stop], logits.logsumexp(dim=1))
+            if stop < total:  # the same pairs, seen from the rows below
+                wide = stop - start
+                count_N[stop:] += positive[:, wide:].sum(dim=0)
+                pull_N[stop:] += pull[:, wide:].sum(dim=0)
+                lse_N[stop:] = torch.logaddexp(lse_N[stop:], logits[:, wide:].logsumexp(dim=0))
+        valid_N, push_N, each_N = _shares(count_N, positives)
+        usable = valid_N.sum().clamp(min=1)
+        loss = (push_N * lse_N - each_N * pull_N).sum() / usable
+        gradient = None
+        if learn:
+            gradient = torch.zeros_like(rows)
+            shift_N = lse_N - push_N.log()  # exp(logit - shift) = push x softmax; of an anchor left out exp(-inf)
+            for start, stop, (logits, positive) in blocks.overwrite():
+                slope = (logits - shift_N[None, start:]).exp_()
+                slope += logits.sub_(shift_N[start:stop, None]).exp_()
+                slope -= torch.where(positive, each_N[start:stop, None] + each_N[None, start:], 0.0)
+                gradient[start:stop].addmm_(slope, rows[start:])
+                if stop < total:
+                    gradient[stop:].addmm_(slope[:, stop - start :].T, rows[start:stop])
+            gradient = unit.back(gradient, usable / scale)
+    return attach(loss, (embeddings, gradient))
 
 
 class SupConLoss(nn.Module):

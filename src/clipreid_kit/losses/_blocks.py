@@ -5,6 +5,7 @@ graph of the inputs. So first derivatives in reverse mode are exact, and second 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -24,24 +25,29 @@ Block = TypeVar("Block")
 
 class _Attach(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, *pairs: Tensor) -> Tensor:  # noqa: ANN401 (torch's own context)
-        ctx.save_for_backward(*pairs[1::2])
+    def forward(ctx: Any, value: Tensor, *triples: Tensor) -> Tensor:  # noqa: ANN401 (torch's own context)
+        ctx.save_for_backward(*triples[1::3], *triples[2::3])
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 (torch's own context)
         if torch.is_grad_enabled():  # a second derivative would silently miss this loss
             raise RuntimeError("This loss has first derivatives only: call backward without create_graph.")
-        found = [part for gradient in ctx.saved_tensors for part in (slope * gradient, None)]
-        return (None, *found)
+        number = len(ctx.saved_tensors) // 2
+        gradients, factors = ctx.saved_tensors[:number], ctx.saved_tensors[number:]
+        found = [gradient * (slope * factor) for gradient, factor in zip(gradients, factors, strict=True)]
+        return (None, *(part for one in found for part in (one, None, None)))
 
 
-def attach(value: Tensor, *pairs: tuple[object, Tensor | None]) -> Tensor:
-    """Give ``value`` the gradient of each (input, gradient); pairs without a gradient are left out."""
-    known = [tensor for pair in pairs if pair[1] is not None for tensor in pair]
+Part = tuple[Tensor, Tensor, Tensor]
+
+
+def attach(value: Tensor, *parts: Part | None) -> Tensor:
+    """Give ``value`` a gradient: of each (input, gradient, factor) gradient times factor."""
+    known = [tensor for part in parts if part is not None for tensor in part]
     if not known:
         return value
-    attached: Tensor = _Attach.apply(value, *known)  # type: ignore[no-untyped-call]
+    attached: Tensor = _Attach.apply(value, *known)
     return attached
 
 
@@ -50,24 +56,45 @@ def wanted(tensor: object) -> bool:
     return isinstance(tensor, Tensor) and tensor.requires_grad and torch.is_grad_enabled()
 
 
+def exactly(on: torch.device) -> AbstractContextManager[object]:
+    """Outside autocast. Entering a context costs as much as a small kernel, so it is not done where it does nothing."""
+    enabled = torch.is_autocast_enabled(on.type)
+    return torch.autocast(on.type, enabled=False) if enabled else nullcontext()
+
+
 def in_one_precision(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float32, or both in float64 where one of them is."""
     dtype = torch.promote_types(exact(first).dtype, exact(second).dtype)
     return first.to(dtype), second.to(dtype)
 
 
+def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """``total`` + ``left`` @ ``right``, in place where there is a total."""
+    return left @ right if total is None else total.addmm_(left, right)
+
+
+def join(parts: list[Tensor]) -> Tensor:
+    """Blocks one below the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class UnitRows:
     """Rows scaled to length 1 without a graph, as ``l2_normalize`` does, and the way back for a gradient."""
 
-    def __init__(self, rows: Tensor) -> None:
-        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    def __init__(self, embeddings: Tensor) -> None:
+        length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
         self._length = F.threshold(length, 0.0, torch.inf)  # a zero row stays zero and gets no gradient
-        self.rows = rows / self._length
+        self._embeddings = embeddings
+        self.rows = embeddings / self._length
 
-    def back(self, gradient: Tensor, over: float | Tensor = 1.0) -> Tensor:
-        """Gradient with respect to the rows as they came, divided by ``over``. Overwrites its argument."""
+    def back(self, gradient: Tensor, over: float | Tensor) -> Part:
+        """What the embeddings get for a gradient at the unit rows, divided by ``over``. Overwrites its argument."""
         along = (self.rows * gradient).sum(dim=1, keepdim=True)
-        return gradient.addcmul_(self.rows, along, value=-1).div_(self._length * over)
+        return self.across(gradient.addcmul_(self.rows, along, value=-1), over)
+
+    def across(self, gradient: Tensor, over: float | Tensor) -> Part:
+        """The same of a gradient that is orthogonal to each row already."""
+        return self._embeddings, gradient, (self._length * over).reciprocal()
 
 
 def check_block_size(owner: str, block_size: int | None) -> None:
@@ -87,8 +114,8 @@ def spans(size: int | None, rows: int, columns: int, on: torch.device) -> list[t
 class TwoRuns(Generic[Block]):
     """Runs twice over the blocks of an (n, m) matrix: once to read, once to overwrite.
 
-    ``compute(start, stop)`` gives a block. The second run gets the same tensors where they were few enough to keep
-    (a single block, or at most ``KEPT`` numbers and no ``size`` that the caller set), and otherwise computes them again.
+    ``compute(start, stop)`` gives a block. The second run gets the same tensors where they were few enough to keep (a
+    single block, or at most ``KEPT`` numbers and no ``size`` that the caller set), and else computes them again.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, describe, fail
-from clipreid_kit.losses._blocks import TwoRuns, UnitRows, attach, in_one_precision, wanted
+from clipreid_kit.losses._blocks import TwoRuns, UnitRows, add_product, attach, exactly, in_one_precision, join, wanted
 
 
 class Watcher(Protocol):
@@ -57,7 +57,7 @@ def symmetric_softmax(
     if total == 0:
         return (images.sum() + texts.sum()) * 0.0
     learn, learn_other, learn_scale = wanted(images), wanted(texts), wanted(scale)
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+    with torch.no_grad(), exactly(images.device):
         first, second = UnitRows(images), UnitRows(texts)
 
         def block(start: int, stop: int) -> Tensor:
@@ -69,22 +69,25 @@ def symmetric_softmax(
             return torch.where(same_BN, -torch.inf, logits_BN)
 
         blocks = TwoRuns(block, block_size, total, total, images.device)
-        pairs, across, down_N = [], [], images.new_full((total,), -torch.inf)
+        pairs: list[Tensor] = []
+        across: list[Tensor] = []
+        down: list[Tensor] = []
         for start, stop, logits_BN in blocks.read():
             pairs.append(logits_BN.diagonal(start).clone())
             across.append(logits_BN.logsumexp(dim=1))
-            down_N = torch.logaddexp(down_N, logits_BN.logsumexp(dim=0))
+            part_N = logits_BN.logsumexp(dim=0)
+            down = [torch.logaddexp(down[0], part_N) if down else part_N]
             if watcher is not None:
                 watcher.see(start, stop, logits_BN)
-        across_N = torch.cat(across)
-        loss = (0.5 * (across_N + down_N) - torch.cat(pairs)).mean()
+        across_N, down_N = join(across), down[0]
+        loss = (0.5 * (across_N + down_N) - join(pairs)).mean()
         if watcher is not None:
             loss = loss + watcher.finish()
         if not (learn or learn_other or learn_scale):
             return loss
         unit = scale / (2 * total)  # of the slopes below, which are near 0 at the optimum: so they lose no digits
         parts: list[Tensor] = []
-        to_second = torch.zeros_like(texts) if learn_other else None
+        to_second: Tensor | None = None
         for start, stop, logits_BN in blocks.overwrite():
             slope_BN = (logits_BN - down_N).exp_()
             slope_BN += logits_BN.sub_(across_N[start:stop, None]).exp_()
@@ -93,10 +96,13 @@ def symmetric_softmax(
                 watcher.add(start, stop, slope_BN, unit)
             if learn or learn_scale:
                 parts.append(slope_BN @ second.rows)
-            if to_second is not None:
-                to_second.addmm_(slope_BN.T, first.rows[start:stop])
-        to_first = torch.cat(parts) if parts else None
-        to_scale = (to_first * first.rows).sum() / (2 * total) if to_first is not None and learn_scale else None
-        to_first = first.back(to_first, 1 / unit) if to_first is not None and learn else None
-        to_second = second.back(to_second, 1 / unit) if to_second is not None else None
-    return attach(loss, (images, to_first), (texts, to_second), (scale, to_scale))
+            if learn_other:
+                to_second = add_product(to_second, slope_BN.T, first.rows[start:stop])
+        scale_part = first_part = None
+        if parts:
+            to_first = join(parts)
+            if isinstance(scale, Tensor) and learn_scale:
+                scale_part = scale, (to_first * first.rows).sum() / (2 * total), torch.ones_like(scale)
+            first_part = first.back(to_first, 1 / unit) if learn else None
+        second_part = second.back(to_second, 1 / unit) if to_second is not None else None
+    return attach(loss, first_part, second_part, scale_part)

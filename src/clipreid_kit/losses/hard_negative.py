@@ -73,7 +73,9 @@ def hard_negative_contrastive_loss(
         check_labels(owner, "labels", labels, image_embeddings.shape[0])
     _check_options(owner, temperature, margin, num_hard, hard_weight, block_size)
     num_hard = min(num_hard, image_embeddings.shape[0] - 1)
-    hinge = _Hinge(1 / temperature, margin, num_hard, hard_weight) if num_hard > 0 and hard_weight > 0 else None
+    hinge = None
+    if num_hard > 0 and hard_weight > 0:
+        hinge = _Hinge(1 / temperature, margin, num_hard, hard_weight, short=labels is not None)
     return symmetric_softmax(
         image_embeddings, text_embeddings, 1 / temperature, block_size, siblings=labels, watcher=hinge
     )
@@ -93,8 +95,9 @@ def _check_options(
 class _Hinge:
     """Mines on the blocks of logits that the softmax computes anyway; see ``_paired.Watcher``."""
 
-    def __init__(self, scale: float, margin: float, num_hard: int, weight: float) -> None:
+    def __init__(self, scale: float, margin: float, num_hard: int, weight: float, *, short: bool) -> None:
         self._scale, self._margin, self._num_hard, self._weight = scale, margin, num_hard, weight
+        self._short = short  # whether a row may have fewer negatives than num_hard
         # of each block of images (B, k): the logits of its hardest texts, which texts, and later the slopes
         self._texts: list[list[Tensor]] = []
         # of the texts (k, N): the logits of their hardest images so far, which images, and later the slopes
@@ -119,7 +122,9 @@ class _Hinge:
     def finish(self) -> Tensor:
         """Half the weighted sum of both hinges."""
         image_term, slope = self._hinge(torch.cat([values for values, _ in self._texts]), dim=1)
-        for block, part in zip(self._texts, slope.split([len(values) for values, _ in self._texts]), strict=True):
+        for block, part in zip(
+            self._texts, torch.split(slope, [len(values) for values, _ in self._texts]), strict=True
+        ):
             block.append(part)
         text_term, slope = self._hinge(self._images[0], dim=0)
         self._images.append(slope)
@@ -127,10 +132,12 @@ class _Hinge:
 
     def _hinge(self, logits: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         excess = logits / self._scale - self._margin  # -inf where a row has fewer negatives than are asked for
-        count = excess.isfinite().sum(dim=dim, keepdim=True)
-        usable = (count > 0).sum().clamp(min=1)
-        slope = (0.5 * self._weight) / (count.clamp(min=1) * usable).to(excess.dtype)
-        slope = torch.where(excess > 0, slope, 0.0)
+        share: float | Tensor = 0.5 * self._weight / excess.numel()
+        if self._short:
+            count = (excess > -torch.inf).sum(dim=dim, keepdim=True)
+            usable = (count > 0).sum().clamp(min=1)
+            share = 0.5 * self._weight / (count.clamp(min=1) * usable).to(excess.dtype)
+        slope = (excess > 0).to(excess.dtype) * share
         return (excess.clamp(min=0) * slope).sum(), slope
 
     def add(self, start: int, stop: int, slope_BN: Tensor, unit: float | Tensor) -> None:

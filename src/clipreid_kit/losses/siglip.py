@@ -16,7 +16,17 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.distributed import gather
-from clipreid_kit.losses._blocks import UnitRows, attach, check_block_size, in_one_precision, spans, wanted
+from clipreid_kit.losses._blocks import (
+    UnitRows,
+    add_product,
+    attach,
+    check_block_size,
+    exactly,
+    in_one_precision,
+    join,
+    spans,
+    wanted,
+)
 from clipreid_kit.losses._paired import check_pairs, check_temperature
 
 
@@ -110,13 +120,13 @@ def _sigmoid(
     block_size: int | None,
 ) -> Tensor:
     learn, learn_other, learn_scale, learn_bias = wanted(images), wanted(texts), wanted(scale), wanted(bias)
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+    with torch.no_grad(), exactly(images.device):
         first, second = UnitRows(images), UnitRows(texts)
         total = images.shape[0]
         parts: list[Tensor] = []
         losses: list[Tensor] = []
         slopes: list[Tensor] = []
-        to_second = torch.zeros_like(texts) if learn_other else None
+        to_second: Tensor | None = None
         for start, stop in spans(block_size, total, texts.shape[0], images.device):
             logits_BM = (first.rows[start:stop] @ second.rows.T).mul_(scale).add_(bias)
             # -log sigmoid(y x) = softplus(-y x): the sign of the positives is turned, and the sign of their slope back
@@ -134,17 +144,21 @@ def _sigmoid(
                 slope_BM = torch.where(positive_BM, -slope_BM, slope_BM)
             if learn or learn_scale:
                 parts.append(slope_BM @ second.rows)
-            if to_second is not None:
-                to_second.addmm_(slope_BM.T, first.rows[start:stop])
+            if learn_other:
+                to_second = add_product(to_second, slope_BM.T, first.rows[start:stop])
             if learn_bias:
                 slopes.append(slope_BM.sum())
         loss = torch.stack(losses).sum() / total
-        to_first = torch.cat(parts) if parts else None
-        to_scale = (to_first * first.rows).sum() / total if to_first is not None and learn_scale else None
-        to_bias = torch.stack(slopes).sum() / total if learn_bias else None
-        to_first = first.back(to_first, total / scale) if to_first is not None and learn else None
-        to_second = second.back(to_second, total / scale) if to_second is not None else None
-    return attach(loss, (images, to_first), (texts, to_second), (scale, to_scale), (bias, to_bias))
+        first_part = scale_part = bias_part = None
+        if parts:
+            to_first = join(parts)
+            if isinstance(scale, Tensor) and learn_scale:
+                scale_part = scale, (to_first * first.rows).sum() / total, torch.ones_like(scale)
+            first_part = first.back(to_first, total / scale) if learn else None
+        second_part = second.back(to_second, total / scale) if to_second is not None else None
+        if isinstance(bias, Tensor) and learn_bias:
+            bias_part = bias, torch.stack(slopes).sum() / total, torch.ones_like(bias)
+    return attach(loss, first_part, second_part, scale_part, bias_part)
 
 
 class SigLIPLoss(nn.Module):

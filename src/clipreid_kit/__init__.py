@@ -1,10 +1,14 @@
 """Components for fine-tuning CLIP-like models on re-identification and instance retrieval."""
 
 from clipreid_kit.losses import (
+    HardNegativeContrastiveLoss,
     InfoNCELoss,
+    SigLIPLoss,
     SupConLoss,
     TripletLoss,
+    hard_negative_contrastive_loss,
     info_nce_loss,
+    siglip_loss,
     supcon_loss,
     triplet_loss,
 )
@@ -18,14 +22,18 @@ __version__ = "0.1.0"
 __all__ = [
     "BNNeck",
     "BNNeckOutput",
+    "HardNegativeContrastiveLoss",
     "InfoNCELoss",
     "PKSampler",
     "ReidResult",
+    "SigLIPLoss",
     "SupConLoss",
     "TripletLoss",
     "WarmupCosineLR",
     "evaluate_reid",
+    "hard_negative_contrastive_loss",
     "info_nce_loss",
+    "siglip_loss",
     "supcon_loss",
     "triplet_loss",
     "warmup_cosine_factor",

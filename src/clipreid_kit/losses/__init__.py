@@ -1,14 +1,20 @@
 """Losses: functions of embeddings and labels, and the Modules that hold their options."""
 
+from clipreid_kit.losses.hard_negative import HardNegativeContrastiveLoss, hard_negative_contrastive_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
+from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
 
 __all__ = [
+    "HardNegativeContrastiveLoss",
     "InfoNCELoss",
+    "SigLIPLoss",
     "SupConLoss",
     "TripletLoss",
+    "hard_negative_contrastive_loss",
     "info_nce_loss",
+    "siglip_loss",
     "supcon_loss",
     "triplet_loss",
 ]

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, describe, fail
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit._checks import check_positive, fail
 from clipreid_kit.distributed import gather
+from clipreid_kit.losses._blocks import check_block_size
+from clipreid_kit.losses._paired import check_pairs, check_temperature, symmetric_softmax
 
 
 def info_nce_loss(
@@ -16,6 +17,7 @@ def info_nce_loss(
     text_embeddings: Float[Tensor, "n d"],
     *,
     temperature: float | Float[Tensor, ""] = 0.07,
+    block_size: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Symmetric InfoNCE: row i of the images belongs to row i of the texts, and to no other.
 
@@ -30,6 +32,9 @@ def info_nce_loss(
         image_embeddings: Rows :math:`v`; L2-normalised here.
         text_embeddings: Rows :math:`t`; L2-normalised here.
         temperature: :math:`\tau > 0` in units of cosine similarity; a number, or a scalar tensor to train it.
+        block_size: Images whose logits are held at once. ``None`` keeps the whole matrix up to 64 MiB (4096 rows in
+            float32), and beyond takes blocks of 4 MiB on a CPU and of 64 MiB elsewhere. It changes the last digits at
+            most.
 
     Returns:
         Mean over rows and both directions. Zero, connected to the graph, for no rows and for a single row.
@@ -42,31 +47,27 @@ def info_nce_loss(
         tensor(0.3133)
 
     Relations:
-        Equals open_clip's ``ClipLoss`` with ``logit_scale`` = 1 / temperature on normalised features.
+        Equals open_clip's ``ClipLoss`` with ``logit_scale`` = 1 / temperature on normalised features. With a hinge on
+        hard negatives: :func:`hard_negative_contrastive_loss`.
+
+    Note:
+        The gradient is found with the value, and there are first derivatives only. A softmax along both sides needs
+        all rows before the first slope: where the matrix is not kept, its blocks are computed twice, which makes four
+        matrix products of three. A compiled loss is one graph: for batches of any size where they fit in one block,
+        else for each size.
 
     References:
         Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, fig. 3.
     """
-    check_embeddings("info_nce_loss", "image_embeddings", image_embeddings)
-    check_embeddings("info_nce_loss", "text_embeddings", text_embeddings)
-    check_same_width("info_nce_loss", "image_embeddings", image_embeddings, "text_embeddings", text_embeddings)
-    if image_embeddings.shape[0] != text_embeddings.shape[0]:
-        raise fail(
-            "info_nce_loss",
-            "as many texts as images",
-            f"{image_embeddings.shape[0]} images and {text_embeddings.shape[0]} texts",
-            "Repeat the text of an identity for each of its images, or use supcon_loss.",
-        )
-    if not isinstance(temperature, Tensor):
-        check_positive("info_nce_loss", "temperature", temperature)
-    elif temperature.ndim > 0:
-        raise fail("info_nce_loss", "temperature as a number or a scalar tensor", describe(temperature))
-    images, texts = l2_normalize(image_embeddings), l2_normalize(text_embeddings)
-    if images.shape[0] == 0:
-        return (images.sum() + texts.sum()) * 0.0
-    logits_NN = dot_product(images, texts) / temperature
-    both_N = logits_NN.logsumexp(dim=1) + logits_NN.logsumexp(dim=0)
-    return (0.5 * both_N - logits_NN.diagonal()).mean()
+    check_pairs(
+        "info_nce_loss",
+        image_embeddings,
+        text_embeddings,
+        "Repeat the text of an identity for each of its images, or use supcon_loss.",
+    )
+    check_temperature("info_nce_loss", temperature)
+    check_block_size("info_nce_loss", block_size)
+    return symmetric_softmax(image_embeddings, text_embeddings, 1 / temperature, block_size)
 
 
 class InfoNCELoss(nn.Module):
@@ -78,10 +79,12 @@ class InfoNCELoss(nn.Module):
             optimiser without weight decay.
         max_scale: Upper bound of 1 / temperature. The parameter is set back to it at the start of a forward pass in
             training, so that it never sticks beyond the bound.
+        block_size: Images whose logits are held at once; ``None`` chooses.
         distributed: Gather the rows of all ranks first.
 
     Raises:
-        ValueError: If ``temperature`` or ``max_scale`` is not above 0, or 1 / temperature is beyond ``max_scale``.
+        ValueError: If ``temperature`` or ``max_scale`` is not above 0, 1 / temperature is beyond ``max_scale``, or
+            ``block_size`` is below 1.
 
     Example:
         >>> loss = InfoNCELoss(temperature=1.0, learnable=True)
@@ -96,15 +99,18 @@ class InfoNCELoss(nn.Module):
         *,
         learnable: bool = False,
         max_scale: float = 100.0,
+        block_size: int | None = None,
         distributed: bool = False,
     ) -> None:
         super().__init__()
         check_positive("InfoNCELoss", "temperature", temperature)
         check_positive("InfoNCELoss", "max_scale", max_scale)
+        check_block_size("InfoNCELoss", block_size)
         if learnable and 1 / temperature > max_scale * (1 + 1e-9):
             raise fail("InfoNCELoss", f"temperature >= 1 / max_scale = {1 / max_scale:g}", temperature)
         self.learnable = learnable
         self.max_scale = max_scale
+        self.block_size = block_size
         self.distributed = distributed
         self.fixed_temperature = temperature
         log_scale = torch.tensor(-math.log(temperature))
@@ -122,13 +128,17 @@ class InfoNCELoss(nn.Module):
         if self.distributed:
             image_embeddings, text_embeddings = gather(image_embeddings), gather(text_embeddings)
         if self.log_scale is None:
-            return info_nce_loss(image_embeddings, text_embeddings, temperature=self.fixed_temperature)
-        if self.training:
-            with torch.no_grad():
-                self.log_scale.clamp_(max=math.log(self.max_scale))
-        temperature = (-self.log_scale.float()).exp()
-        return info_nce_loss(image_embeddings, text_embeddings, temperature=temperature)
+            temperature: float | Tensor = self.fixed_temperature
+        else:
+            if self.training:
+                with torch.no_grad():
+                    self.log_scale.clamp_(max=math.log(self.max_scale))
+            temperature = (-self.log_scale.float()).exp()
+        return info_nce_loss(image_embeddings, text_embeddings, temperature=temperature, block_size=self.block_size)
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""
-        return f"temperature={self.temperature:g}, learnable={self.learnable}, distributed={self.distributed}"
+        return (
+            f"temperature={self.temperature:g}, learnable={self.learnable}, block_size={self.block_size}, "
+            f"distributed={self.distributed}"
+        )

@@ -1,8 +1,5 @@
 """Supervised contrastive loss: one modality, or image against text."""
 
-from typing import Literal
-
-import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
@@ -14,10 +11,10 @@ from clipreid_kit._checks import (
     check_same_width,
     fail,
 )
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit.distances import exact
 from clipreid_kit.distributed import gather
-
-Positives = Literal["mean", "sum"]
+from clipreid_kit.losses._blocks import check_block_size, in_one_precision, spans
+from clipreid_kit.losses._supcon import Positives, across, triangle, whole
 
 
 def supcon_loss(
@@ -28,6 +25,7 @@ def supcon_loss(
     *,
     temperature: float = 0.07,
     positives: Positives = "mean",
+    block_size: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Supervised contrastive (SupCon) loss between anchors and a contrast set.
 
@@ -47,6 +45,8 @@ def supcon_loss(
         contrast_labels: Identity of each contrast row; required with ``contrast``.
         temperature: :math:`\tau > 0`, in units of cosine similarity; 0.05 to 0.2 is usual.
         positives: ``"mean"`` divides by :math:`|P(i)|` (SupCon's :math:`L_{out}`); ``"sum"`` does not (PromptSG).
+        block_size: Anchors whose logits are held at once. ``None`` takes blocks of 4 MiB on a CPU and of 64 MiB
+            elsewhere. It changes the last digits at most.
 
     Returns:
         Mean of :math:`\ell_i` over the anchors that have a positive. If none has, zero with zero gradient, still
@@ -69,6 +69,11 @@ def supcon_loss(
         are normalised and the pair is left out, as in the paper. Across modalities row i of the contrast is a true
         pair and always stays.
 
+        The gradient is found with the value, block by block, so that the N x M matrix is never held: beside the
+        rows, their unit forms and their gradients, memory is a few blocks, and in one modality up to 45 MiB of blocks
+        that are kept for a second run (none where ``block_size`` is given). There are first derivatives only. A
+        compiled loss is one graph: for batches of any size where they fit in one block, else for each size.
+
     References:
         Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2. Yang et al., A Pedestrian is Worth One
         Prompt (PromptSG), CVPR 2024, eq. 5 and 6.
@@ -77,6 +82,7 @@ def supcon_loss(
     check_labels("supcon_loss", "labels", labels, embeddings.shape[0])
     check_positive("supcon_loss", "temperature", temperature)
     check_choice("supcon_loss", "positives", positives, ("mean", "sum"))
+    check_block_size("supcon_loss", block_size)
     if (contrast is None) != (contrast_labels is None):
         raise fail(
             "supcon_loss",
@@ -84,30 +90,20 @@ def supcon_loss(
             "only one of them",
             "Give both for image-text, neither for one modality.",
         )
-    anchors = l2_normalize(embeddings)
     if contrast is None or contrast_labels is None:
-        candidates, candidate_labels, num_usable = anchors, labels, anchors.shape[0] - 1
-    else:
-        check_embeddings("supcon_loss", "contrast", contrast)
-        check_labels("supcon_loss", "contrast_labels", contrast_labels, contrast.shape[0])
-        check_same_width("supcon_loss", "embeddings", embeddings, "contrast", contrast)
-        candidates, candidate_labels, num_usable = l2_normalize(contrast), contrast_labels, contrast.shape[0]
-    if anchors.shape[0] == 0 or num_usable < 1:  # nothing to compare: a logsumexp over no candidate is not finite
+        rows = exact(embeddings)
+        if rows.shape[0] < 2:  # nothing to compare: a logsumexp over no candidate is not finite
+            return rows.sum() * 0.0
+        if len(spans(block_size, rows.shape[0], rows.shape[0], rows.device)) == 1:
+            return whole(rows, labels, 1 / temperature, positives)
+        return triangle(rows, labels, 1 / temperature, positives, block_size)
+    check_embeddings("supcon_loss", "contrast", contrast)
+    check_labels("supcon_loss", "contrast_labels", contrast_labels, contrast.shape[0])
+    check_same_width("supcon_loss", "embeddings", embeddings, "contrast", contrast)
+    anchors, candidates = in_one_precision(embeddings, contrast)
+    if anchors.shape[0] == 0 or candidates.shape[0] == 0:
         return (anchors.sum() + candidates.sum()) * 0.0
-
-    logits_NM = dot_product(anchors, candidates) / temperature
-    positive_NM = labels[:, None] == candidate_labels[None, :]
-    if contrast is None:  # an anchor is not its own positive, nor its own negative
-        self_NM = torch.eye(anchors.shape[0], dtype=torch.bool, device=anchors.device)
-        logits_NM = logits_NM.masked_fill(self_NM, float("-inf"))
-        positive_NM = positive_NM & ~self_NM
-    count_N = positive_NM.sum(dim=1)
-    # -sum_p log softmax_p = count * logsumexp - sum_p logit_p: no matrix of log-probabilities is kept
-    pull_N = torch.where(positive_NM, logits_NM, 0.0).sum(dim=1)
-    loss_N = count_N * logits_NM.logsumexp(dim=1) - pull_N
-    if positives == "mean":
-        loss_N = loss_N / count_N.clamp(min=1)
-    return loss_N.sum() / (count_N > 0).sum().clamp(min=1)
+    return across(anchors, labels, candidates, contrast_labels, 1 / temperature, positives, block_size)
 
 
 class SupConLoss(nn.Module):
@@ -116,11 +112,12 @@ class SupConLoss(nn.Module):
     Args:
         temperature: Above 0, in units of cosine similarity.
         positives: ``"mean"`` (SupCon) or ``"sum"`` (PromptSG) over the positives of an anchor.
+        block_size: Anchors whose logits are held at once; ``None`` chooses.
         distributed: Gather embeddings and labels from all ranks first, so that DDP's averaged gradient is that of
             the whole batch; does nothing where no process group runs.
 
     Raises:
-        ValueError: If ``temperature`` is not above 0.
+        ValueError: If ``temperature`` is not above 0 or ``block_size`` is below 1.
 
     Example:
         >>> images, texts, labels = torch.eye(2), torch.eye(2), torch.tensor([3, 7])
@@ -128,12 +125,21 @@ class SupConLoss(nn.Module):
         tensor(0.3133)
     """
 
-    def __init__(self, temperature: float = 0.07, *, positives: Positives = "mean", distributed: bool = False) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        *,
+        positives: Positives = "mean",
+        block_size: int | None = None,
+        distributed: bool = False,
+    ) -> None:
         super().__init__()
         check_positive("SupConLoss", "temperature", temperature)
         check_choice("SupConLoss", "positives", positives, ("mean", "sum"))
+        check_block_size("SupConLoss", block_size)
         self.temperature = temperature
         self.positives: Positives = positives
+        self.block_size = block_size
         self.distributed = distributed
 
     def forward(
@@ -155,8 +161,12 @@ class SupConLoss(nn.Module):
             contrast_labels,
             temperature=self.temperature,
             positives=self.positives,
+            block_size=self.block_size,
         )
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""
-        return f"temperature={self.temperature}, positives={self.positives!r}, distributed={self.distributed}"
+        return (
+            f"temperature={self.temperature}, positives={self.positives!r}, block_size={self.block_size}, "
+            f"distributed={self.distributed}"
+        )

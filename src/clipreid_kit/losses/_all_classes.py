@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from clipreid_kit._checks import fail
 
@@ -25,7 +24,7 @@ class _CrossEntropy(torch.autograd.Function):
     """Rows against constant classes, a block of rows at a time; of the logits nothing is kept for the backward pass."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913, RUF100
+    def forward(
         ctx: Any,  # noqa: ANN401 (torch's own context)
         rows: Tensor,
         labels: Tensor,
@@ -46,9 +45,7 @@ class _CrossEntropy(torch.autograd.Function):
             own = logits.gather(1, label)
             total = logits.exp_().sum(dim=1, keepdim=True)
             losses.append((total.log() - own)[:, 0])
-            if (
-                with_gradient
-            ):  # softmax minus one at the label, times the sum that the softmax is still to be divided by
+            if with_gradient:  # softmax minus one at the label, times the sum that it is still to be divided by
                 logits.scatter_add_(1, label, -total)
                 if scale is not None:
                     logits.mul_(scale)
@@ -57,8 +54,11 @@ class _CrossEntropy(torch.autograd.Function):
         return torch.cat(losses)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 (torch's own context)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "cross-entropy over fixed classes has no second derivative: leave out create_graph=True."
+            )
         (of_rows,) = ctx.saved_tensors
         return gradient[:, None] * of_rows, None, None, None, None, None
 
@@ -79,8 +79,8 @@ def cross_entropy_over_classes(
         rows: Temperature applied.
         labels: Row of ``classes`` for each row.
         classes: At least one; of the dtype of ``rows``.
-        scale: Factor of each class; only for classes without gradient.
-        bias: Added to the logits of each class; -inf leaves a class out.
+        scale: Factor of each class; only for constant classes.
+        bias: Added to the logits of each class; only for constant classes. -inf leaves a class out.
 
     Returns:
         One value for each row, infinite where the class of a label is left out.
@@ -90,7 +90,4 @@ def cross_entropy_over_classes(
             with_gradient = torch.is_grad_enabled() and rows.requires_grad
             losses: Tensor = _CrossEntropy.apply(rows, labels.long(), classes, scale, bias, with_gradient)
             return losses
-        logits_NC = rows @ classes.T
-        if bias is not None:
-            logits_NC = logits_NC + bias
-        return -logits_NC.log_softmax(dim=1).gather(1, labels.long()[:, None])[:, 0]
+        return -(rows @ classes.T).log_softmax(dim=1).gather(1, labels.long()[:, None])[:, 0]

@@ -81,7 +81,7 @@ def image_to_text_ce_loss(
             wait for the device.
         text_embeddings: Texts :math:`t`, one row for each identity of the training set. Give them without gradient
             (``detach()``) if they are fixed: then no more than 64 MB of logits are held at a time, and none of them
-            until the backward pass. With gradient the logits (N, C) are held.
+            until the backward pass (and there is no second derivative). With gradient the logits (N, C) are held.
         temperature: :math:`\tau > 0`, in units of the similarity; 0.01 is the scale (100) that CLIP's own training
             ends at, so the untrained loss is that of CLIP's zero-shot classifier.
         label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities.

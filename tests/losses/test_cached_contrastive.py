@@ -250,6 +250,11 @@ def test_one_chunk_has_a_graph_at_a_time_and_the_last_ones_are_synchronised_toge
     step = CachedContrastive(*encoders, InfoNCELoss(0.3), chunk_size=2, text_chunk_size=4, no_sync=no_sync)
     step(images, texts).backward()
     assert "".join(log) == "(i)(it)it"
+    log.clear()
+    CachedContrastive(encoders[0], encoders[0], InfoNCELoss(0.3), chunk_size=3, no_sync=no_sync)(
+        images, texts
+    ).backward()
+    assert "".join(log) == "(i)(i)(i)i"
 
 
 def test_wrong_arguments():

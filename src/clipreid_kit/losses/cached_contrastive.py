@@ -124,6 +124,20 @@ def _statistics_kept(owners: Iterable[object]) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+def _steps(sides: list[_Side]) -> list[list[tuple[int, int]]]:
+    """The (side, chunk) pairs that share a backward pass, in order.
+
+    The last of them is the one that is synchronised, so it has to reach all parameters: with two encoders it takes
+    the last chunk of both. One encoder for both sides goes one chunk at a time; DDP dislikes two forward passes.
+    """
+    numbers = [range(len(side.chunks)) for side in sides]
+    if len(sides) == 2 and sides[0].encode == sides[1].encode:
+        return [[(side, chunk)] for side in (0, 1) for chunk in numbers[side]]
+    longest = max(len(chunks) for chunks in numbers)
+    aligned = [[None] * (longest - len(chunks)) + list(chunks) for chunks in numbers]
+    return [[(s, chunk) for s, chunk in enumerate(step) if chunk is not None] for step in zip(*aligned, strict=True)]
+
+
 class _Encode(torch.autograd.Function):
     """All rows, with the graph of none; the backward pass encodes chunk by chunk again, and passes on its gradient."""
 
@@ -140,20 +154,15 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:  # noqa: ANN401 (torch's own context)
         parts = [torch.split(gradient, side.sizes) for side, gradient in zip(ctx.sides, gradients, strict=True)]
-        steps = max(len(side.chunks) for side in ctx.sides)
+        *before, last = _steps(ctx.sides)
         with torch.enable_grad(), _statistics_kept(_owner(side.encode) for side in ctx.sides):
-            for step in range(steps):
-                # aligned at the end: the last chunks of both towers share the one backward pass that is synchronised
-                with ctx.no_sync() if step < steps - 1 else nullcontext():
-                    pairs = []
-                    for side, part in zip(ctx.sides, parts, strict=True):
-                        index = step - (steps - len(side.chunks))
-                        if index >= 0:
-                            pairs.append((side.second_pass(index), part[index]))
-                    trained = [(rows, gradient) for rows, gradient in pairs if rows.requires_grad]
+            for step in [*before, last]:
+                with nullcontext() if step is last else ctx.no_sync():
+                    encoded = [(ctx.sides[s].second_pass(chunk), parts[s][chunk]) for s, chunk in step]
+                    trained = [(rows, gradient) for rows, gradient in encoded if rows.requires_grad]
                     if trained:
-                        rows, of_rows = zip(*trained, strict=True)
-                        torch.autograd.backward(rows, of_rows)
+                        rows_of_step, gradients_of_step = zip(*trained, strict=True)
+                        torch.autograd.backward(rows_of_step, gradients_of_step)
         return None, None, None
 
 
@@ -184,7 +193,7 @@ class CachedContrastive:
         chunk_size: Rows of a chunk, at least 1: as many as fit with a graph.
         text_chunk_size: The same for texts; ``None`` is ``chunk_size``.
         no_sync: Makes the context in which gradients are not synchronised, such as ``ddp_model.no_sync``; entered for
-            all chunks but the last of each tower, which share one backward pass. ``None`` takes the encoders' own
+            all but the last backward pass, which two encoders share. ``None`` takes the encoders' own
             ``no_sync`` where they have one (``DistributedDataParallel`` itself is an encoder).
 
     Raises:
@@ -207,7 +216,8 @@ class CachedContrastive:
         On several ranks: give the loss ``distributed=True`` and wrap the towers as usual. One reduction is made for a
         step, whatever the number of chunks, so ranks may hold different numbers of rows (at least one). If the
         encoders are functions that call a wrapped model, pass ``no_sync=model.no_sync``: without it every chunk
-        reduces, which is slow, and waits for ever where ranks differ in their numbers of chunks.
+        reduces, which is slow, and waits for ever where ranks differ in their numbers of chunks. Two towers behind one
+        wrapper are two forward passes to one backward pass: with batch norm, give DDP ``broadcast_buffers=False``.
 
         Batch norm in training mode takes the statistics of a chunk, not of the batch: the loss differs from the
         plain step, as it does with any smaller batch. Running statistics are updated once where the encoder is a

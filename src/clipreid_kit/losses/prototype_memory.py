@@ -15,7 +15,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit.distances import l2_normalize
 from clipreid_kit.distributed import gather
 from clipreid_kit.losses._all_classes import check_class_labels, cross_entropy_over_classes
 
@@ -55,22 +55,19 @@ def _moved(
     they are written, every rank ends with the same memory.
     """
     same_NN = labels[:, None] == labels[None, :]
-    mean_NN = same_NN / same_NN.sum(dim=1, keepdim=True)
+    count_N = same_NN.sum(dim=1)
     if update == "each":  # row by row c <- m c + (1 - m) z, so a row has lost a factor m for each row after it
-        later_NN = same_NN & torch.ones_like(same_NN).tril(-1)
-        power_N = momentum ** later_NN.sum(dim=0).to(rows.dtype)
-        weight_NN = torch.where(same_NN, (1 - momentum) * power_N, 0.0)
-        keep_N = momentum ** same_NN.sum(dim=1).to(rows.dtype)
-    elif update == "hardest":
+        later_N = same_NN.tril(-1).sum(dim=0)
+        weight_N, keep_N = (1 - momentum) * momentum ** later_N.to(rows.dtype), momentum ** count_N.to(rows.dtype)
+    else:
+        weight_N, keep_N = (1 - momentum) / count_N, torch.full_like(rows[:, 0], momentum)
+    if update == "hardest":
         nearness_N = (prototypes * rows).sum(dim=1)
         farthest_N = nearness_N.expand_as(same_NN).masked_fill(~same_NN, float("inf")).argmin(dim=1)
-        place_N = torch.arange(rows.shape[0], device=rows.device)
-        weight_NN = torch.where(place_N == farthest_N[:, None], 1 - momentum, 0.0)
-        keep_N = torch.full_like(nearness_N, momentum)
-    else:
-        weight_NN, keep_N = (1 - momentum) * mean_NN, torch.full_like(rows[:, 0], momentum)
-    weight_NN = torch.where(filled[:, None], weight_NN, mean_NN).to(rows.dtype)
-    new = keep_N[:, None] * prototypes + dot_product(weight_NN, rows.T)
+        chosen_N = farthest_N == torch.arange(rows.shape[0], device=rows.device)
+        weight_N = torch.where(chosen_N, 1 - momentum, 0.0)
+    weight_N = torch.where(filled, weight_N, 1 / count_N).to(rows.dtype)
+    new = keep_N[:, None] * prototypes + same_NN.to(rows.dtype) @ (weight_N[:, None] * rows)
     length = torch.linalg.vector_norm(new, dim=1, keepdim=True)
     new = torch.where((length > 0) & length.isfinite(), new / length, prototypes)
     return new[same_NN.int().argmax(dim=1)]

@@ -6,7 +6,7 @@ import importlib
 
 from benchmarks.measure import added_memory, interleaved, machine, show
 
-FAMILIES = ("contrastive", "metric")
+FAMILIES = ("contrastive", "memory", "metric")
 
 
 def main() -> None:

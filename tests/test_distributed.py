@@ -6,11 +6,24 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from clipreid_kit.distributed import gather, world_size
-from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
+from clipreid_kit.losses import (
+    CrossBatchMemory,
+    ImageToTextCELoss,
+    InfoNCELoss,
+    PrototypeMemoryLoss,
+    SupConLoss,
+    TripletLoss,
+)
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
 DIM = 4
+
+
+def in_two_batches(loss, images, texts, labels):
+    """Texts first, so that images find something remembered."""
+    return loss(texts, labels) + loss(images, labels)
+
 
 # name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients are all compared
 CASES = {
@@ -28,6 +41,22 @@ CASES = {
     ),
     # image against text
     # with a memory or all classes
+    "image_to_text": (
+        lambda distributed: ImageToTextCELoss(distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels, torch.arange(3 * DIM).reshape(3, DIM).cos()),
+    ),
+    "prototype_memory": (
+        lambda distributed: PrototypeMemoryLoss(4, DIM, distributed=distributed),
+        in_two_batches,
+    ),
+    "prototype_memory-each": (
+        lambda distributed: PrototypeMemoryLoss(4, DIM, update="each", distributed=distributed),
+        lambda loss, images, texts, labels: [loss.initialize(texts, labels), loss(images, labels)][1],
+    ),
+    "cross_batch_memory": (
+        lambda distributed: CrossBatchMemory(SupConLoss(), DIM, 9, distributed=distributed),
+        in_two_batches,
+    ),
     # metric
     # heads
     # sums of losses

@@ -6,7 +6,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from clipreid_kit.distributed import gather, world_size
-from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
+from clipreid_kit.losses import (
+    CenterLoss,
+    CircleLoss,
+    InfoNCELoss,
+    MultiSimilarityLoss,
+    SupConLoss,
+    TripletLoss,
+    WeightedTripletLoss,
+)
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -29,6 +37,18 @@ CASES = {
     # image against text
     # with a memory or all classes
     # metric
+    "triplet-text": (TripletLoss, lambda loss, images, texts, labels: loss(images, labels, texts, labels)),
+    "weighted_triplet": (WeightedTripletLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "weighted_triplet-text": (
+        WeightedTripletLoss,
+        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
+    ),
+    "circle": (CircleLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "multi_similarity": (MultiSimilarityLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "center": (
+        lambda distributed: CenterLoss(3, DIM, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
     # heads
     # sums of losses
 }

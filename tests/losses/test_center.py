@@ -62,6 +62,17 @@ def test_training_finds_the_means():
     torch.testing.assert_close(loss.centers.detach(), want)
 
 
+@pytest.mark.unhooked
+def test_sparse_gradient_compiles():
+    torch._dynamo.reset()
+    loss, rows, labels = CenterLoss(9, 4, sparse_grad=True), torch.randn(3, 4), torch.tensor([8, 0, 8])
+    (want,) = torch.autograd.grad(loss(rows, labels), loss.centers)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    (got,) = torch.autograd.grad(compiled(rows, labels), loss.centers)
+    assert got.is_sparse
+    torch.testing.assert_close(got.to_dense(), want.to_dense())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_long_half_precision_rows(dtype):
     loss = CenterLoss(2, 8, std=0.0)

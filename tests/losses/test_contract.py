@@ -80,7 +80,7 @@ LOSSES = {
     "multi_similarity": MultiSimilarityLoss,
     "multi_similarity-every": lambda: MultiSimilarityLoss(epsilon=None),
     "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), across),
-    "center": lambda: Called(center(), to_centers),  # (with sparse_grad it does not compile)
+    "center": lambda: Called(center(), to_centers),
     # heads
     # sums of losses
 }

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -44,7 +46,7 @@ def test_equals_the_paper(sample, margin, mining, distance, average):
 @given(two_sides(), *OPTIONS)
 def test_equals_the_paper_across_modalities(sample, margin, mining, distance, average):
     sides = tuple(side.double() if side.is_floating_point() else side for side in sample)
-    got = triplet_loss(*sides, margin=margin, mining=mining, distance=distance, average=average)
+    got = TripletLoss(margin, mining=mining, distance=distance, average=average)(*sides)
     want = oracle.triplet(*(side.tolist() for side in sides), margin, mining, distance, average)
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
@@ -75,6 +77,15 @@ def test_anchor_without_positive_takes_no_part(mining):
     want = oracle.triplet(rows.tolist(), labels.tolist(), None, None, 100.0, mining, "euclidean", None)
     assert want > 50  # an average over four anchors, not five with a zero
     assert got.item() == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("average", [None, "mined", "violated"])
+def test_every_triplet_violates_a_soft_margin(average):
+    texts, text_labels = torch.tensor([[0.0], [1.0], [500.0]]), torch.tensor([0, 1, 1])
+    loss = triplet_loss(
+        torch.zeros(1, 1), torch.tensor([0]), texts, text_labels, margin=None, mining="all", average=average
+    )
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)) / 2)  # ln(1 + e^-500) rounds to 0, and counts
 
 
 @pytest.mark.parametrize("mining", ["hardest", "semi_hard", "all"])

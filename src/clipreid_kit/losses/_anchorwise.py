@@ -1,7 +1,8 @@
 """Losses that are a mean over anchors of a function of the anchor's row of similarities or distances.
 
 The matrix of all pairs is never held: blocks of anchors are computed, turned into a loss and its slope, and folded into
-the gradient of the rows at once. Memory is a block and the gradients, and a block stays in the processor's cache.
+the gradient of the rows at once. Memory is a block and the gradients, and a block stays in the processor's cache. The
+distances of a block are taken here, and not by ``distances``, because their slope is folded in by hand.
 """
 
 from collections.abc import Callable, Sequence

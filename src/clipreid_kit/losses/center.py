@@ -39,7 +39,7 @@ def center_loss(
         centers: A row for each identity.
         sparse_grad: Give ``centers`` a sparse gradient that holds the rows of the batch only, instead of one as large
             as ``centers``. Worth it from some ten thousand identities on, and for optimisers that take it:
-            ``torch.optim.SGD`` without weight decay, ``SparseAdam``, ``Adagrad``. Not with ``torch.compile``.
+            ``torch.optim.SGD`` without weight decay, ``SparseAdam``, ``Adagrad``.
 
     Returns:
         Mean over the rows, in the unit of the embeddings squared. Zero, connected to the graph, for no rows.

@@ -13,6 +13,13 @@ from clipreid_kit.losses import (
     PrototypeMemoryLoss,
     SupConLoss,
     TripletLoss,
+    CenterLoss,
+    CircleLoss,
+    InfoNCELoss,
+    MultiSimilarityLoss,
+    SupConLoss,
+    TripletLoss,
+    WeightedTripletLoss,
 )
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
@@ -58,6 +65,18 @@ CASES = {
         in_two_batches,
     ),
     # metric
+    "triplet-text": (TripletLoss, lambda loss, images, texts, labels: loss(images, labels, texts, labels)),
+    "weighted_triplet": (WeightedTripletLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "weighted_triplet-text": (
+        WeightedTripletLoss,
+        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
+    ),
+    "circle": (CircleLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "multi_similarity": (MultiSimilarityLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "center": (
+        lambda distributed: CenterLoss(3, DIM, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
     # heads
     # sums of losses
 }

@@ -38,39 +38,3 @@ def info_nce(images, texts, temperature):
     rows = [-math.log(s[i][i] / sum(s[i])) for i in range(n)]
     columns = [-math.log(s[i][i] / sum(s[j][i] for j in range(n))) for i in range(n)]
     return (sum(rows) + sum(columns)) / (2 * n)
-
-
-def triplet(rows, labels, margin, mining="hardest", distance="euclidean"):
-    """Hermans et al. 2017 (hardest, all) and FaceNet 2015 (semi-hard), one triplet at a time."""
-    if distance == "cosine":
-        rows = [_unit(r) for r in rows]
-
-        def d(i, j):
-            return 1 - _dot(rows[i], rows[j])
-    else:
-
-        def d(i, j):
-            return math.sqrt(sum((x - y) ** 2 for x, y in zip(rows[i], rows[j], strict=True)))
-
-    def loss(gap):
-        return math.log1p(math.exp(gap)) if margin is None else max(0.0, gap + margin)
-
-    n = len(rows)
-    losses = []
-    for a in range(n):
-        near = [p for p in range(n) if p != a and labels[p] == labels[a]]
-        far = [q for q in range(n) if labels[q] != labels[a]]
-        if not near or not far:
-            continue
-        if mining == "hardest":
-            losses.append(loss(max(d(a, p) for p in near) - min(d(a, q) for q in far)))
-        for p in near:
-            if mining == "semi_hard":
-                limit = math.inf if margin is None else d(a, p) + margin
-                allowed = [d(a, q) for q in far if d(a, p) < d(a, q) <= limit]
-                if allowed:
-                    losses.append(loss(d(a, p) - min(allowed)))
-            if mining == "all":
-                every = [loss(d(a, p) - d(a, q)) for q in far]
-                losses += every if margin is None else [x for x in every if x > 0]
-    return sum(losses) / len(losses) if losses else 0.0

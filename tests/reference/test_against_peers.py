@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from clipreid_kit import InfoNCELoss, SupConLoss, TripletLoss, evaluate_reid
+from clipreid_kit import (
+    CenterLoss,
+    CircleLoss,
+    InfoNCELoss,
+    MultiSimilarityLoss,
+    SupConLoss,
+    TripletLoss,
+    evaluate_reid,
+)
 
 pytestmark = pytest.mark.reference
 
@@ -38,6 +46,92 @@ def test_triplet_equals_pytorch_metric_learning(batch):
         assert TripletLoss(margin)(rows, labels).item() == pytest.approx(want.item(), rel=1e-5)
     every = losses.TripletMarginLoss(margin=0.3, distance=distance, reducer=reducers.AvgNonZeroReducer())
     assert TripletLoss(0.3, mining="all")(rows, labels).item() == pytest.approx(every(rows, labels).item(), rel=1e-4)
+
+
+def both(ours, peers, rows):
+    """Values and gradients of two losses."""
+    found = []
+    for loss in (ours, peers):
+        leaf = rows.clone().requires_grad_()
+        value = loss(leaf)
+        value.backward()
+        found += [(value.detach(), leaf.grad)]
+    return found
+
+
+def test_triplet_across_modalities_equals_pytorch_metric_learning(batch):
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    rows, labels = batch
+    texts = rows.roll(1, 1) + rows
+    distance = distances.LpDistance(normalize_embeddings=False)
+    mine = miners.BatchHardMiner(distance=distance)
+    for average, reducer in (("mined", reducers.MeanReducer()), ("violated", reducers.AvgNonZeroReducer())):
+        peer = losses.TripletMarginLoss(margin=0.3, distance=distance, reducer=reducer)
+        ours, theirs = both(
+            lambda r, average=average: TripletLoss(0.3, average=average)(r, labels, texts, labels),
+            lambda r, peer=peer: peer(r, labels, mine(r, labels, texts, labels), texts, labels),
+            rows,
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_soft_triplet_of_all_equals_pytorch_metric_learning(batch):
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import distances, losses, reducers
+
+    rows, labels = batch
+    peer = losses.TripletMarginLoss(
+        margin=0.0,
+        smooth_loss=True,
+        distance=distances.LpDistance(normalize_embeddings=False),
+        reducer=reducers.MeanReducer(),
+    )
+    ours = TripletLoss(None, mining="all")
+    torch.testing.assert_close(*both(lambda r: ours(r, labels), lambda r: peer(r, labels), rows), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_circle_equals_pytorch_metric_learning(batch, across):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    rows, labels = batch
+    other = (rows.roll(1, 1) + rows, labels.clone()) if across else ()
+    for margin, scale in ((0.25, 128.0), (0.4, 80.0)):
+        ours, peer = CircleLoss(margin, scale), losses.CircleLoss(m=margin, gamma=scale)
+        got, want = both(
+            lambda r, ours=ours: ours(r, labels, *other),
+            lambda r, peer=peer: peer(r, labels, None, *other),
+            rows,
+        )
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_multi_similarity_equals_pytorch_metric_learning(batch, across):
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import losses, miners
+
+    rows, labels = batch
+    other = (rows.roll(1, 1) + rows, labels.clone()) if across else ()
+    for epsilon in (0.1, 0.02, None):
+        ours = MultiSimilarityLoss(2.0, 50.0, 0.5, epsilon=epsilon)
+        peer = losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)
+
+        def theirs(r, epsilon=epsilon, peer=peer):
+            mined = None if epsilon is None else miners.MultiSimilarityMiner(epsilon)(r, labels, *other)
+            return peer(r, labels, mined, *other)
+
+        got, want = both(lambda r, ours=ours: ours(r, labels, *other), theirs, rows)
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_center_is_half_of_the_strong_baselines(batch):
+    rows, labels = batch
+    loss = CenterLoss(8, 16)
+    every = torch.cdist(rows, loss.centers).square()
+    theirs = every[torch.arange(32), labels].clamp(1e-12, 1e12).mean()
+    assert 2 * loss(rows, labels).item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
 def test_info_nce_equals_open_clip(batch):

@@ -8,8 +8,13 @@ from clipreid_kit.losses.cross_batch_memory import CrossBatchMemory, EmbeddingQu
 from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
+from clipreid_kit.losses.center import CenterLoss, center_loss
+from clipreid_kit.losses.circle import CircleLoss, circle_loss
+from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
+from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
+from clipreid_kit.losses.weighted_triplet import WeightedTripletLoss, weighted_triplet_loss
 
 __all__ = [
     "HardNegativeContrastiveLoss",
@@ -29,6 +34,18 @@ __all__ = [
     "image_to_text_ce_loss",
     "info_nce_loss",
     "siglip_loss",
+    "CenterLoss",
+    "CircleLoss",
+    "InfoNCELoss",
+    "MultiSimilarityLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "WeightedTripletLoss",
+    "center_loss",
+    "circle_loss",
+    "info_nce_loss",
+    "multi_similarity_loss",
     "supcon_loss",
     "triplet_loss",
+    "weighted_triplet_loss",
 ]

@@ -1,145 +1,112 @@
-"""Triplet loss with in-batch mining."""
+"""Triplet loss with in-batch mining: one modality, or image against text."""
 
-import math
+from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_choice, check_embeddings, check_labels
-from clipreid_kit.distances import (
-    dot_product,
-    euclidean_distance,
-    exact,
-    l2_normalize,
-    squared_euclidean_distance,
-)
-from clipreid_kit.distributed import gather
+from clipreid_kit._checks import check_at_least, check_choice
+from clipreid_kit.losses._anchorwise import anchorwise_loss, check_sides, gather_sides, nothing, prepare
+from clipreid_kit.losses._triplets import Hardest, every, most_positives, semi_hard
 
 Mining = Literal["hardest", "semi_hard", "all"]
 Distance = Literal["euclidean", "cosine"]
+Average = Literal["mined", "violated"]
 
 
 def triplet_loss(
     embeddings: Float[Tensor, "n d"],
     labels: Integer[Tensor, " n"],
+    contrast: Float[Tensor, "m d"] | None = None,
+    contrast_labels: Integer[Tensor, " m"] | None = None,
     *,
     margin: float | None = 0.3,
     mining: Mining = "hardest",
     distance: Distance = "euclidean",
+    average: Average | None = None,
 ) -> Float[Tensor, ""]:
     r"""Triplet loss: an anchor's positive shall be nearer than its negative, by a margin.
+
+    Leave out ``contrast`` for one modality. For image against text pass the texts as ``contrast``; call it a second
+    time with the two swapped for text against image. With one text for each image and labels that all differ, row i
+    of both is the true pair, and the loss is the mean of
+    :math:`\max(0, d(v_i, t_i) - \min_{j \ne i} d(v_i, t_j) + m)`.
 
     .. math:: \ell = \max(0,\; d(a, p) - d(a, n) + m) \quad\text{or, with a soft margin,}\quad
         \ell = \ln(1 + e^{d(a, p) - d(a, n)})
 
     Args:
-        embeddings: Rows; used as they are for ``distance="euclidean"`` (CLIP-ReID does not normalise), normalised
+        embeddings: Anchors; used as they are for ``distance="euclidean"`` (CLIP-ReID does not normalise), normalised
             for ``"cosine"``.
-        labels: Identity of each row. Every batch should hold several rows of an identity: see ``PKSampler``.
+        labels: Identity of each anchor. In one modality every batch should hold several rows of an identity: see
+            ``PKSampler``.
+        contrast: Rows that positives and negatives are taken from. ``None`` means ``embeddings`` itself, and then
+            (only then) an anchor is not its own positive.
+        contrast_labels: Identity of each contrast row; required with ``contrast``.
         margin: :math:`m \ge 0` in units of the distance (0.3 is usual); ``None`` is the soft margin.
         mining: ``"hardest"`` takes each anchor's farthest positive and nearest negative; ``"semi_hard"`` takes,
-            for every (anchor, positive), the nearest negative that is farther than the positive; ``"all"`` takes
-            every triplet and averages those with a loss above 0 (hinge) or all (soft margin, O(n^3) memory).
+            for every (anchor, positive), the nearest negative that is farther than the positive and within the
+            margin of it; ``"all"`` takes every triplet.
         distance: ``"euclidean"``, in the units of the embeddings, or ``"cosine"``, 1 - cosine in [0, 2].
+        average: Divide by the number of ``"mined"`` triplets, or of ``"violated"`` ones: those with a loss above 0,
+            which with a soft margin are all. ``None`` means ``"violated"`` for ``mining="all"``, else ``"mined"``.
 
     Returns:
-        Mean over the mined triplets. Anchors without a positive or without a negative take no part; with no triplet
-        at all (one row, one identity, no positives) it is zero and still connected to the graph.
+        Mean over the mined or the violated triplets. Anchors without a positive or without a negative take no part;
+        with no triplet at all (one row, one identity, no positives) it is zero and still connected to the graph.
 
     Raises:
-        ValueError: If shapes disagree or an option is out of its range.
+        ValueError: If shapes disagree, only one of ``contrast`` and ``contrast_labels`` is given, or an option is out
+            of its range.
 
     Example:
         >>> rows = torch.tensor([[0.0], [1.0], [3.0], [3.5]])
         >>> triplet_loss(rows, torch.tensor([0, 0, 1, 1]), margin=1.5)  # only row 1 is violated: 1 - 2 + 1.5
         tensor(0.1250)
+        >>> triplet_loss(rows, torch.tensor([0, 0, 1, 1]), margin=1.5, average="violated")
+        tensor(0.5000)
+
+    Relations:
+        :func:`weighted_triplet_loss` takes a weighted mean of all positives and negatives instead of the hardest.
 
     Note:
-        With ``mining="hardest"`` pairs are chosen on a matrix of squared distances without gradient, and only the
-        chosen distances are computed with it, from the difference of the rows, which keeps the digits that the matrix
-        loses for near duplicates. The other minings use the matrix itself.
+        The matrix of all pairs is computed in blocks and never held. With ``mining="hardest"`` it only chooses the
+        pairs: their distances come from the differences of the rows, which keep the digits that the matrix loses for
+        near duplicates. The other minings use the matrix itself, take a step for every positive of an anchor, and
+        read the largest number of those from the labels, which waits for the device; a compiled graph cannot, and
+        takes a step for every column: compile them for batches of a few hundred rows at most.
 
     References:
-        Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, eq. 5 and 6. Schroff et
+        Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, eq. 5 to 7. Schroff et
         al., FaceNet, CVPR 2015, section 3.2 (semi-hard).
     """
-    check_embeddings("triplet_loss", "embeddings", embeddings)
-    check_labels("triplet_loss", "labels", labels, embeddings.shape[0])
+    check_sides("triplet_loss", embeddings, labels, contrast, contrast_labels)
+    _check_options("triplet_loss", margin, mining, distance, average)
+    violated = mining == "all" if average is None else average == "violated"
+    violated = violated and margin is not None  # a soft margin is violated by every triplet
+    if mining == "hardest":
+        with torch.autocast(embeddings.device.type, enabled=False):
+            anchors, others = prepare(embeddings, contrast, distance)
+            if anchors.shape[0] == 0 or (others is not None and others.shape[0] == 0):
+                return nothing(anchors, others)
+            loss: Tensor = Hardest.apply(
+                anchors, others, labels, contrast_labels, margin, distance == "euclidean", violated
+            )
+            return loss
+    slots = most_positives(labels, contrast_labels)
+    rule = partial(every if mining == "all" else semi_hard, margin=margin, violated=violated, slots=slots)
+    return anchorwise_loss(embeddings, labels, contrast, contrast_labels, rule, distance)
+
+
+def _check_options(owner: str, margin: float | None, mining: str, distance: str, average: str | None) -> None:
     if margin is not None:
-        check_at_least("triplet_loss", "margin", margin, 0, " (None is the soft margin)")
-    check_choice("triplet_loss", "mining", mining, ("hardest", "semi_hard", "all"))
-    check_choice("triplet_loss", "distance", distance, ("euclidean", "cosine"))
-    if embeddings.shape[0] == 0:
-        return exact(embeddings).sum() * 0.0
-    with torch.autocast(embeddings.device.type, enabled=False):
-        rows = l2_normalize(embeddings) if distance == "cosine" else exact(embeddings)
-        same_NN = labels[:, None] == labels[None, :]
-        self_NN = torch.eye(rows.shape[0], dtype=torch.bool, device=rows.device)
-        positive_NN = same_NN & ~self_NN
-        if mining == "hardest":
-            return _hardest(rows, positive_NN, ~same_NN, margin, distance)
-        distance_NN = 1 - dot_product(rows, rows) if distance == "cosine" else euclidean_distance(rows, rows)
-        if mining == "semi_hard":
-            return _semi_hard(distance_NN, positive_NN, ~same_NN, margin)
-        return _all(distance_NN, positive_NN, ~same_NN, margin)
-
-
-def _violation(gap: Tensor, margin: float | None) -> Tensor:
-    return F.softplus(gap) if margin is None else F.relu(gap + margin)
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
-
-
-def _hardest(
-    rows: Tensor,
-    positive_NN: Bool[Tensor, "n n"],
-    negative_NN: Bool[Tensor, "n n"],
-    margin: float | None,
-    distance: Distance,
-) -> Tensor:
-    with torch.no_grad():
-        far_NN = -dot_product(rows, rows) if distance == "cosine" else squared_euclidean_distance(rows, rows)
-        farthest_N = far_NN.masked_fill(~positive_NN, -math.inf).argmax(dim=1)
-        nearest_N = far_NN.masked_fill(~negative_NN, math.inf).argmin(dim=1)
-        valid_N = positive_NN.any(dim=1) & negative_NN.any(dim=1)
-    if distance == "cosine":
-        gap_N = (rows * (rows[nearest_N] - rows[farthest_N])).sum(dim=1)
-    else:
-        to_positive = torch.linalg.vector_norm(rows - rows[farthest_N], dim=1)
-        gap_N = to_positive - torch.linalg.vector_norm(rows - rows[nearest_N], dim=1)
-    return _masked_mean(_violation(gap_N, margin), valid_N)
-
-
-def _semi_hard(distance_NN: Tensor, positive_NN: Tensor, negative_NN: Tensor, margin: float | None) -> Tensor:
-    with torch.no_grad():
-        sorted_NN, order_NN = distance_NN.masked_fill(~negative_NN, math.inf).sort(dim=1)
-        place_NN = torch.searchsorted(sorted_NN, distance_NN.contiguous(), right=True)
-        place_NN = place_NN.clamp(max=distance_NN.shape[1] - 1)
-        bound = math.inf if margin is None else margin
-        gap_NN = sorted_NN.gather(1, place_NN) - distance_NN
-        mined_NN = positive_NN & (gap_NN > 0) & gap_NN.isfinite() & (gap_NN <= bound)
-        chosen_NN = order_NN.gather(1, place_NN)
-    return _masked_mean(_violation(distance_NN - distance_NN.gather(1, chosen_NN), margin), mined_NN)
-
-
-def _all(distance_NN: Tensor, positive_NN: Tensor, negative_NN: Tensor, margin: float | None) -> Tensor:
-    if margin is None:
-        triplets = positive_NN[:, :, None] & negative_NN[:, None, :]
-        return _masked_mean(F.softplus(distance_NN[:, :, None] - distance_NN[:, None, :]), triplets)
-    # sum over n of max(0, d_ap + m - d_an) needs only how many negatives lie below d_ap + m, and their sum: sorting
-    # the negatives of an anchor and a running sum give both, in O(n^2 log n) and without the n^3 triplets
-    sorted_NN, order_NN = distance_NN.detach().masked_fill(~negative_NN, math.inf).sort(dim=1)
-    below_NN = torch.searchsorted(sorted_NN, (distance_NN.detach() + margin).contiguous())
-    values_NN = torch.where(sorted_NN.isfinite(), distance_NN.gather(1, order_NN), 0.0)
-    running_NN = F.pad(values_NN.cumsum(dim=1), (1, 0))
-    sum_NN = below_NN * (distance_NN + margin) - running_NN.gather(1, below_NN)
-    count = torch.where(positive_NN, below_NN, 0).sum()
-    return torch.where(positive_NN, sum_NN, 0.0).sum() / count.clamp(min=1)
+        check_at_least(owner, "margin", margin, 0, " (None is the soft margin)")
+    check_choice(owner, "mining", mining, ("hardest", "semi_hard", "all"))
+    check_choice(owner, "distance", distance, ("euclidean", "cosine"))
+    if average is not None:
+        check_choice(owner, "average", average, ("mined", "violated"))
 
 
 class TripletLoss(nn.Module):
@@ -149,6 +116,8 @@ class TripletLoss(nn.Module):
         margin: At least 0, in units of the distance; ``None`` is the soft margin.
         mining: ``"hardest"``, ``"semi_hard"`` or ``"all"``.
         distance: ``"euclidean"`` on the embeddings as they are, or ``"cosine"``.
+        average: Over the ``"mined"`` or the ``"violated"`` triplets; ``None`` means ``"violated"`` for
+            ``mining="all"``, else ``"mined"``.
         distributed: Gather the rows of all ranks first, and mine in the whole batch.
 
     Raises:
@@ -166,24 +135,37 @@ class TripletLoss(nn.Module):
         *,
         mining: Mining = "hardest",
         distance: Distance = "euclidean",
+        average: Average | None = None,
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        if margin is not None:
-            check_at_least("TripletLoss", "margin", margin, 0, " (None is the soft margin)")
-        check_choice("TripletLoss", "mining", mining, ("hardest", "semi_hard", "all"))
-        check_choice("TripletLoss", "distance", distance, ("euclidean", "cosine"))
+        _check_options("TripletLoss", margin, mining, distance, average)
         self.margin = margin
         self.mining: Mining = mining
         self.distance: Distance = distance
+        self.average: Average | None = average
         self.distributed = distributed
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Integer[Tensor, " n"],
+        contrast: Float[Tensor, "m d"] | None = None,
+        contrast_labels: Integer[Tensor, " m"] | None = None,
+    ) -> Float[Tensor, ""]:
         """See :func:`triplet_loss`."""
-        if self.distributed:
-            embeddings, labels = gather(embeddings), gather(labels)
-        return triplet_loss(embeddings, labels, margin=self.margin, mining=self.mining, distance=self.distance)
+        sides = (embeddings, labels, contrast, contrast_labels)
+        return triplet_loss(
+            *(gather_sides(*sides) if self.distributed else sides),
+            margin=self.margin,
+            mining=self.mining,
+            distance=self.distance,
+            average=self.average,
+        )
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""
-        return f"margin={self.margin}, mining={self.mining!r}, distance={self.distance!r}"
+        return (
+            f"margin={self.margin}, mining={self.mining!r}, distance={self.distance!r}, average={self.average!r}, "
+            f"distributed={self.distributed}"
+        )

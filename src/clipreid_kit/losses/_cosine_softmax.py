@@ -68,14 +68,14 @@ def margin_logits(
     """Scaled cosine to each identity (its nearest centre), in plain autograd; the margin is for given labels."""
     rows_ND, weight_MD = promoted(embeddings, weight)
     with torch.autocast(rows_ND.device.type, enabled=False):
-        cosine_NC = dot_product(l2_normalize(rows_ND), l2_normalize(weight_MD))
+        logits_NC = dot_product(l2_normalize(rows_ND) * scale, l2_normalize(weight_MD))
         if num_centers > 1:
-            cosine_NC = cosine_NC.view(*_by_center(cosine_NC, num_centers)).max(dim=2).values
+            logits_NC = logits_NC.view(*_by_center(logits_NC, num_centers)).max(dim=2).values
         if labels is None:
-            return cosine_NC * scale
+            return logits_NC
         target_N1 = labels.long()[:, None]
-        changed_N1, _ = margin(cosine_NC.gather(1, target_N1))
-        return cosine_NC.scatter(1, target_N1, changed_N1) * scale
+        changed_N1, _ = margin(logits_NC.gather(1, target_N1) / scale)
+        return logits_NC.scatter(1, target_N1, changed_N1 * scale)
 
 
 def margin_cross_entropy(

@@ -21,6 +21,7 @@ from clipreid_kit.losses import (
     TripletLoss,
     WeightedTripletLoss,
 )
+from clipreid_kit.losses import ArcFaceLoss, CosFaceLoss, InfoNCELoss, ProxyAnchorLoss, SupConLoss, TripletLoss
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -78,6 +79,26 @@ CASES = {
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     # heads
+    "arcface": (
+        lambda distributed: ArcFaceLoss(DIM, 3, num_centers=2, label_smoothing=0.1, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
+    "arcface-sampled": (
+        lambda distributed: ArcFaceLoss(DIM, 20, num_sampled=8, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
+    "cosface": (
+        lambda distributed: CosFaceLoss(DIM, 3, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
+    "cosface-sampled": (
+        lambda distributed: CosFaceLoss(DIM, 20, num_sampled=8, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
+    "proxy_anchor": (
+        lambda distributed: ProxyAnchorLoss(DIM, 3, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
     # sums of losses
 }
 

@@ -12,6 +12,11 @@ from clipreid_kit.losses.center import CenterLoss, center_loss
 from clipreid_kit.losses.circle import CircleLoss, circle_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
+from clipreid_kit.losses.arcface import ArcFaceHead, ArcFaceLoss, arcface_logits, arcface_loss
+from clipreid_kit.losses.class_sampling import ClassSample, ClassSampler, class_rows, sample_classes
+from clipreid_kit.losses.cosface import CosFaceHead, CosFaceLoss, cosface_logits, cosface_loss
+from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
+from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
 from clipreid_kit.losses.weighted_triplet import WeightedTripletLoss, weighted_triplet_loss
@@ -45,6 +50,24 @@ __all__ = [
     "circle_loss",
     "info_nce_loss",
     "multi_similarity_loss",
+    "ArcFaceHead",
+    "ArcFaceLoss",
+    "ClassSample",
+    "ClassSampler",
+    "CosFaceHead",
+    "CosFaceLoss",
+    "InfoNCELoss",
+    "ProxyAnchorLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "arcface_logits",
+    "arcface_loss",
+    "class_rows",
+    "cosface_logits",
+    "cosface_loss",
+    "info_nce_loss",
+    "proxy_anchor_loss",
+    "sample_classes",
     "supcon_loss",
     "triplet_loss",
     "weighted_triplet_loss",

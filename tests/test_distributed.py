@@ -6,11 +6,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from clipreid_kit.distributed import gather, world_size
-from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
+from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss, WeightedSum
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
 DIM = 4
+
+
+def summed(loss, images, texts, labels):
+    text, triplet = SupConLoss(distributed=loss.distributed), TripletLoss(distributed=loss.distributed)
+    return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[0]
+
 
 # name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients are all compared
 CASES = {
@@ -31,6 +37,14 @@ CASES = {
     # metric
     # heads
     # sums of losses
+    "weighted_sum-magnitude": (
+        lambda distributed: WeightedSum({"text": 1.0, "triplet": 2.0}, balance="magnitude", distributed=distributed),
+        summed,
+    ),
+    "weighted_sum-uncertainty": (
+        lambda distributed: WeightedSum({"text": 1.0, "triplet": 2.0}, balance="uncertainty", distributed=distributed),
+        summed,
+    ),
 }
 
 

@@ -2,13 +2,15 @@
 
 import contextlib
 import copy
+import functools
 import math
 import pickle
 
 import pytest
 import torch
 
-from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
+from clipreid_kit import linear_ramp
+from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss, WeightedSum
 
 
 class Called(torch.nn.Module):
@@ -32,6 +34,19 @@ def across(loss, images, texts, labels):
     return loss(images, labels, texts, labels)
 
 
+def summed(loss, images, texts, labels):
+    return loss(
+        {"text": SupConLoss()(images, labels, texts, labels), "triplet": TripletLoss()(images, labels)}, step=3
+    )[0]
+
+
+def weighted(balance):
+    """In evaluation mode, with running means: in training mode a call changes the next one's value."""
+    loss = WeightedSum({"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}, balance=balance)
+    loss({"text": torch.tensor(4.0), "triplet": torch.tensor(0.5)}, step=3)
+    return Called(loss.eval(), summed)
+
+
 LOSSES = {
     "supcon": SupConLoss,
     "supcon-cold": lambda: SupConLoss(0.01),
@@ -52,6 +67,9 @@ LOSSES = {
     # metric
     # heads
     # sums of losses
+    "weighted_sum": lambda: weighted("none"),
+    "weighted_sum-magnitude": lambda: weighted("magnitude"),
+    "weighted_sum-uncertainty": lambda: weighted("uncertainty"),
 }
 
 axis = torch.eye(8)

@@ -195,7 +195,7 @@ def test_errors():
         sum_losses({}, {"id": 1.0})
     with pytest.raises(ValueError, match=r"term 'id' as a floating-point scalar, got shape \(3,\).*Take its mean"):
         loss({"id": torch.ones(3), "triplet": torch.ones(())})
-    with pytest.raises(ValueError, match="term 'id' as a floating-point scalar, got .*int64"):
+    with pytest.raises(ValueError, match=r"term 'id' as a floating-point scalar, got .*int64"):
         loss({"id": torch.ones((), dtype=torch.long), "triplet": torch.ones(())})
     with pytest.raises(ValueError, match=r"a step, got none\. The weight of 'a' depends on it: pass step=epoch"):
         WeightedSum({"a": functools.partial(linear_ramp, start=0, end=1)})(scalars(a=1))

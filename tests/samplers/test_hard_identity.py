@@ -166,7 +166,7 @@ def test_resumes_anywhere_from_its_state(stop, rank):
 
 
 def test_update_takes_effect_with_the_next_iteration():
-    labels, sampler = made(12, 3)
+    _, sampler = made(12, 3)
     iterator = iter(sampler)
     first = next(iterator)
     _, undisturbed = made(12, 3)

@@ -88,6 +88,7 @@ def test_a_bad_term_shows_under_its_name_and_leaves_no_trace(balance, bad, weigh
     total, parts = loss(scalars(id=2, triplet=bad))
     assert not total.isfinite()
     assert [name for name, part in parts.items() if not part.isfinite()] == ["triplet"]
+    assert all(held.isfinite() for held in loss.state_dict().values())
     after, _ = loss(scalars(id=2, triplet=1))
     assert after.item() == pytest.approx(before.item())
 

@@ -165,6 +165,14 @@ def test_resumes_anywhere_from_its_state(stop, rank):
     assert list(resumed) == want
 
 
+def test_images_of_all_batches_are_drawn_anew():
+    _, sampler = made(256, 1, k=1, images=7)
+    drawn = [batch[0] % 7 for batch in sampler]
+    pieces = {tuple(drawn[i : i + 64]) for i in range(0, 256, 64)}
+    assert len(pieces) == 4
+    assert min(Counter(drawn).values()) > 256 / 7 / 2
+
+
 def test_update_takes_effect_with_the_next_iteration():
     _, sampler = made(12, 3)
     iterator = iter(sampler)

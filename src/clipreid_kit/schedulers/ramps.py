@@ -68,8 +68,10 @@ def _between(initial: float, final: float, share: float) -> float:
 
 
 def _progress(owner: str, step: int, start: int, end: int, initial: float, final: float) -> float:
-    for name, count in (("step", step), ("start", start), ("end", end)):
+    for name, count in (("start", start), ("end", end)):
         check_integer(owner, name, count, 0)
+    if step < 0:  # no more than a comparison: under torch.compile the step is symbolic
+        raise fail(owner, "step >= 0", step)
     if end < start:
         raise fail(owner, f"end not before start = {start}", end)
     for name, value in (("initial", initial), ("final", final)):

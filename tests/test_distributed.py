@@ -22,6 +22,7 @@ from clipreid_kit.losses import (
     WeightedTripletLoss,
 )
 from clipreid_kit.losses import ArcFaceLoss, CosFaceLoss, InfoNCELoss, ProxyAnchorLoss, SupConLoss, TripletLoss
+from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss, WeightedSum
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -31,6 +32,9 @@ DIM = 4
 def in_two_batches(loss, images, texts, labels):
     """Texts first, so that images find something remembered."""
     return loss(texts, labels) + loss(images, labels)
+def summed(loss, images, texts, labels):
+    text, triplet = SupConLoss(distributed=loss.distributed), TripletLoss(distributed=loss.distributed)
+    return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[0]
 
 
 # name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients are all compared
@@ -100,6 +104,14 @@ CASES = {
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     # sums of losses
+    "weighted_sum-magnitude": (
+        lambda distributed: WeightedSum({"text": 1.0, "triplet": 2.0}, balance="magnitude", distributed=distributed),
+        summed,
+    ),
+    "weighted_sum-uncertainty": (
+        lambda distributed: WeightedSum({"text": 1.0, "triplet": 2.0}, balance="uncertainty", distributed=distributed),
+        summed,
+    ),
 }
 
 

@@ -47,14 +47,24 @@ from clipreid_kit.losses import (
     info_nce_loss,
     proxy_anchor_loss,
     sample_classes,
+    WeightedSum,
+    info_nce_loss,
+    sum_losses,
     supcon_loss,
     triplet_loss,
     weighted_triplet_loss,
 )
 from clipreid_kit.metrics import ReidResult, evaluate_reid
 from clipreid_kit.modules import BNNeck, BNNeckOutput
-from clipreid_kit.samplers import PKSampler
-from clipreid_kit.schedulers import WarmupCosineLR, warmup_cosine_factor
+from clipreid_kit.samplers import HardIdentitySampler, PKSampler
+from clipreid_kit.schedulers import (
+    WarmupCosineLR,
+    WarmupMultiStepLR,
+    cosine_ramp,
+    linear_ramp,
+    warmup_cosine_factor,
+    warmup_multistep_factor,
+)
 
 __version__ = "0.1.0"
 
@@ -74,6 +84,7 @@ __all__ = [
     "ClassSampler",
     "CosFaceHead",
     "CosFaceLoss",
+    "HardIdentitySampler",
     "InfoNCELoss",
     "MultiSimilarityLoss",
     "PKSampler",
@@ -92,6 +103,9 @@ __all__ = [
     "class_rows",
     "cosface_logits",
     "cosface_loss",
+    "WarmupMultiStepLR",
+    "WeightedSum",
+    "cosine_ramp",
     "evaluate_reid",
     "hard_negative_contrastive_loss",
     "image_to_text_ce_loss",
@@ -104,4 +118,10 @@ __all__ = [
     "triplet_loss",
     "warmup_cosine_factor",
     "weighted_triplet_loss",
+    "linear_ramp",
+    "sum_losses",
+    "supcon_loss",
+    "triplet_loss",
+    "warmup_cosine_factor",
+    "warmup_multistep_factor",
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import math
 import pickle
 
@@ -31,6 +32,8 @@ from clipreid_kit.losses import (
     SupConLoss,
     TripletLoss,
 )
+from clipreid_kit import linear_ramp
+from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss, WeightedSum
 
 
 class Called(torch.nn.Module):
@@ -106,6 +109,17 @@ def center():
     with torch.no_grad():
         loss.centers[0] = torch.eye(8)[0]  # where the batch of one row is
     return loss
+def summed(loss, images, texts, labels):
+    return loss(
+        {"text": SupConLoss()(images, labels, texts, labels), "triplet": TripletLoss()(images, labels)}, step=3
+    )[0]
+
+
+def weighted(balance):
+    """In evaluation mode, with running means: in training mode a call changes the next one's value."""
+    loss = WeightedSum({"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}, balance=balance)
+    loss({"text": torch.tensor(4.0), "triplet": torch.tensor(0.5)}, step=3)
+    return Called(loss.eval(), summed)
 
 
 LOSSES = {
@@ -158,6 +172,9 @@ LOSSES = {
     "cosface-head": lambda: Classified(CosFaceHead(8, 6, num_centers=2), head_and_cross_entropy),
     "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), classified),
     # sums of losses
+    "weighted_sum": lambda: weighted("none"),
+    "weighted_sum-magnitude": lambda: weighted("magnitude"),
+    "weighted_sum-uncertainty": lambda: weighted("uncertainty"),
 }
 
 axis = torch.eye(8)

@@ -151,6 +151,77 @@ def test_skewed_set_covers_every_image():
     assert {row for batch in batches for row in batch} == set(range(640))
 
 
+def test_reserve_comes_round_to_all_identities():
+    labels = [0] * 400 + [i for i in range(1, 41) for _ in range(6)]
+    seen = Counter(labels[row] for batch in PKSampler(labels, 16, 4, coverage="images") for row in batch[::4])
+    del seen[0]  # it is in every batch by itself
+    assert sum(seen.values()) == 1500
+    assert min(seen.values()) >= 0.8 * 1500 / 40
+    assert max(seen.values()) <= 1.2 * 1500 / 40
+
+
+def test_ranks_take_turns_in_what_is_dealt():
+    labels = [0] * 400 + [i for i in range(1, 41) for _ in range(6)]
+    shares = []
+    for rank in range(2):
+        batches = list(PKSampler(labels, 8, 4, coverage="images", rank=rank, world_size=2))
+        shares.append(sum(0 in {labels[row] for row in batch} for batch in batches))
+    assert sum(shares) == 100
+    assert min(shares) > 40
+
+
+def test_each_part_of_an_identity_meets_other_identities():
+    labels = [i // 20 for i in range(2000)]
+    met = {label: [] for label in range(100)}
+    for batch in PKSampler(labels, 10, 4, coverage="images"):
+        present = {labels[row] for row in batch}
+        for label in present:
+            met[label].append(present - {label})
+    for companions in met.values():  # 5 batches x 9 others
+        assert len(companions) == 5
+        assert len(set.union(*companions)) >= 25
+
+
+@pytest.mark.parametrize("cameras", [None, [0, 0, 0, 1, 1] * 4])
+def test_images_are_drawn_evenly(cameras):
+    labels = [i // 5 for i in range(20)]
+    pairs = Counter()
+    sampler = PKSampler(labels, 4, 2, cameras=cameras, seed=3)
+    for epoch in range(600):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            pairs.update(tuple(sorted(batch[i : i + 2])) for i in range(0, 8, 2))
+    # 10 pairs of 5 images; with cameras 0, 0, 0, 1, 1 the 3 x 2 pairs of different cameras
+    expected = 600 / (10 if cameras is None else 6)
+    assert len(pairs) == 4 * (10 if cameras is None else 6)
+    assert all(abs(count - expected) < 4.5 * expected**0.5 for count in pairs.values())
+
+
+@given(st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), coverages, st.data())
+def test_ranks_resume_together(num_identities, p, world_size, coverage, data):
+    labels = [i for i in range(p * world_size + num_identities) for _ in range(1 + i % 4)]
+    for rank in range(world_size):
+        options = {"coverage": coverage, "rank": rank, "world_size": world_size}
+        sampler = PKSampler(labels, p, 2, **options)
+        sampler.set_epoch(3)
+        want = list(sampler)
+        stop = data.draw(st.integers(0, len(sampler)))
+        sampler.set_epoch(3, start_batch=stop)
+        assert list(sampler) == want[stop:]
+
+
+def test_chunks_do_not_show(monkeypatch):
+    labels = [i // 7 for i in range(700)]
+    want = {coverage: list(PKSampler(labels, 4, 3, coverage=coverage)) for coverage in ("identities", "images")}
+    monkeypatch.setattr("clipreid_kit.samplers.pk.CHUNK", 5)
+    assert {coverage: list(PKSampler(labels, 4, 3, coverage=coverage)) for coverage in want} == want
+
+
+def test_two_iterations_at_once_do_not_disturb_each_other():
+    sampler = PKSampler([i // 4 for i in range(80)], 4, 2)
+    assert [list(pair) for pair in zip(sampler, sampler, strict=True)] == [[batch, batch] for batch in sampler]
+
+
 def test_works_in_a_loader_with_workers():
     labels = [i // 4 for i in range(32)]
     dataset = torch.utils.data.TensorDataset(torch.arange(32))

@@ -20,6 +20,7 @@ from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
 from clipreid_kit.losses.weighted_triplet import WeightedTripletLoss, weighted_triplet_loss
+from clipreid_kit.losses.weighted_sum import WeightedSum, sum_losses
 
 __all__ = [
     "HardNegativeContrastiveLoss",
@@ -68,6 +69,9 @@ __all__ = [
     "info_nce_loss",
     "proxy_anchor_loss",
     "sample_classes",
+    "WeightedSum",
+    "info_nce_loss",
+    "sum_losses",
     "supcon_loss",
     "triplet_loss",
     "weighted_triplet_loss",

@@ -1,7 +1,9 @@
-"""Batch samplers."""
+"""Samplers: batches of row indices from labels alone."""
 
+from clipreid_kit.samplers.hard_identity import HardIdentitySampler
 from clipreid_kit.samplers.pk import PKSampler
 
 __all__ = [
+    "HardIdentitySampler",
     "PKSampler",
 ]

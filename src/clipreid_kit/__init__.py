@@ -8,7 +8,12 @@ from clipreid_kit.losses import (
     supcon_loss,
     triplet_loss,
 )
-from clipreid_kit.metrics import ReidResult, evaluate_reid
+from clipreid_kit.metrics import (
+    KReciprocalReranker,
+    ReidResult,
+    evaluate_reid,
+    k_reciprocal_rerank,
+)
 from clipreid_kit.modules import BNNeck, BNNeckOutput
 from clipreid_kit.samplers import PKSampler
 from clipreid_kit.schedulers import WarmupCosineLR, warmup_cosine_factor
@@ -19,6 +24,7 @@ __all__ = [
     "BNNeck",
     "BNNeckOutput",
     "InfoNCELoss",
+    "KReciprocalReranker",
     "PKSampler",
     "ReidResult",
     "SupConLoss",
@@ -26,6 +32,7 @@ __all__ = [
     "WarmupCosineLR",
     "evaluate_reid",
     "info_nce_loss",
+    "k_reciprocal_rerank",
     "supcon_loss",
     "triplet_loss",
     "warmup_cosine_factor",

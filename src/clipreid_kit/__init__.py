@@ -11,7 +11,9 @@ from clipreid_kit.losses import (
 from clipreid_kit.metrics import (
     KReciprocalReranker,
     ReidResult,
+    RetrievalResult,
     evaluate_reid,
+    evaluate_retrieval,
     k_reciprocal_rerank,
 )
 from clipreid_kit.modules import BNNeck, BNNeckOutput
@@ -27,10 +29,12 @@ __all__ = [
     "KReciprocalReranker",
     "PKSampler",
     "ReidResult",
+    "RetrievalResult",
     "SupConLoss",
     "TripletLoss",
     "WarmupCosineLR",
     "evaluate_reid",
+    "evaluate_retrieval",
     "info_nce_loss",
     "k_reciprocal_rerank",
     "supcon_loss",

@@ -60,11 +60,13 @@ def test_rows_that_are_all_the_mean():
     assert space.nearness(slice(0, 3), slice(0, 3)).eq(0).all()
 
 
-def test_earlier_copies():
+def test_groups_of_equal_rows():
     first, second = torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([[1.0], [2.0], [3.0]])
-    space = Space([first, second], "euclidean")
-    assert space.earlier_copies(slice(0, 6)).tolist() == [0, 0, 1, 2, 1, 0]
-    assert space.earlier_copies(slice(3, 6)).tolist() == [0, 0, 0]
+    groups = Space([first, second], "euclidean").groups(slice(0, 6))
+    assert groups[0] == groups[2] == groups[3]
+    assert groups[1] == groups[4]
+    assert len(set(groups.tolist())) == 3
+    assert len(set(Space([first, second], "cosine").groups(slice(3, 6)).tolist())) == 3
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -3,10 +3,14 @@
 from clipreid_kit.metrics.reid import evaluate_reid
 from clipreid_kit.metrics.rerank import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.result import ReidResult
+from clipreid_kit.metrics.retrieval import evaluate_retrieval
+from clipreid_kit.metrics.retrieval_result import RetrievalResult
 
 __all__ = [
     "KReciprocalReranker",
     "ReidResult",
+    "RetrievalResult",
     "evaluate_reid",
+    "evaluate_retrieval",
     "k_reciprocal_rerank",
 ]

@@ -162,7 +162,7 @@ def _settle(
         row = torch.div(flat, tile.shape[1], rounding_mode="floor").cpu().numpy()
         column = (flat % tile.shape[1] + columns.start).cpu().numpy()
         if len(row) > 64 * count * len(part):  # of equal rows only the first few can be among the neighbours
-            copies = space.earlier_copies(columns) if copies is None else copies
+            copies = _earlier_copies(space.groups(columns)) if copies is None else copies
             few = copies[column - columns.start] <= count
             row, column = row[few], column[few]
         mine = part.cpu().numpy() + rows.start
@@ -172,3 +172,12 @@ def _settle(
         chosen = column[order[begin[:, None] + np.arange(count)]]
         index[part, :count] = torch.from_numpy(chosen).to(index.device)
     return index
+
+
+def _earlier_copies(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many before each have its number."""
+    order = np.argsort(groups, kind="stable")
+    ascending = groups[order]
+    earlier = np.empty(len(groups), dtype=np.int64)
+    earlier[order] = np.arange(len(groups)) - np.searchsorted(ascending, ascending, side="left")
+    return earlier

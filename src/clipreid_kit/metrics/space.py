@@ -136,16 +136,11 @@ class Space:
             out[at : at + step] = score.cpu().numpy()
         return out
 
-    def earlier_copies(self, part: slice) -> IntArray:
-        """For each row of a range, how many rows of it before are equal to it, bit for bit."""
-        data = np.concatenate([rows.cpu().view(torch.uint8).numpy() for rows in self.sets])[part]
+    def groups(self, part: slice) -> IntArray:
+        """Number the rows of a range so that two have one number if they are equal, bit for bit."""
+        data = np.concatenate([rows.cpu().contiguous().view(torch.uint8).numpy() for rows in self.sets])[part]
         keys = np.ascontiguousarray(data).view(np.dtype((np.void, data.shape[1]))).ravel()
-        group = np.unique(keys, return_inverse=True)[1]
-        order = np.argsort(group, kind="stable")
-        begin = np.searchsorted(group[order], group[order], side="left")
-        earlier = np.empty(len(group), dtype=np.int64)
-        earlier[order] = np.arange(len(group)) - begin
-        return earlier
+        return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
     def _pairs(self, i: IntArray, j: IntArray) -> npt.NDArray[np.float32]:
         if self.rows.device.type == "cpu":

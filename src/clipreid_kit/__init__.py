@@ -12,9 +12,11 @@ from clipreid_kit.metrics import (
     KReciprocalReranker,
     ReidResult,
     RetrievalResult,
+    database_augmentation,
     evaluate_reid,
     evaluate_retrieval,
     k_reciprocal_rerank,
+    query_expansion,
 )
 from clipreid_kit.modules import BNNeck, BNNeckOutput
 from clipreid_kit.samplers import PKSampler
@@ -33,10 +35,12 @@ __all__ = [
     "SupConLoss",
     "TripletLoss",
     "WarmupCosineLR",
+    "database_augmentation",
     "evaluate_reid",
     "evaluate_retrieval",
     "info_nce_loss",
     "k_reciprocal_rerank",
+    "query_expansion",
     "supcon_loss",
     "triplet_loss",
     "warmup_cosine_factor",

@@ -1,5 +1,6 @@
 """Evaluation: features in, numbers out; and what is done with features before that."""
 
+from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.reid import evaluate_reid
 from clipreid_kit.metrics.rerank import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.result import ReidResult
@@ -10,7 +11,9 @@ __all__ = [
     "KReciprocalReranker",
     "ReidResult",
     "RetrievalResult",
+    "database_augmentation",
     "evaluate_reid",
     "evaluate_retrieval",
     "k_reciprocal_rerank",
+    "query_expansion",
 ]

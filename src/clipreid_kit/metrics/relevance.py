@@ -26,13 +26,7 @@ class Relevance(NamedTuple):
 
 def relevance_by_ids(owner: str, query_ids: Ids, candidate_ids: Ids, shape: tuple[int, int]) -> Relevance:
     """A candidate is relevant if it has the query's id."""
-    queries = flat_ids(owner, "query_ids", query_ids, shape[0])
-    candidates = flat_ids(owner, "candidate_ids", candidate_ids, shape[1])
-    if (queries.dtype.kind == "U") != (candidates.dtype.kind == "U"):
-        kinds = ["strings" if x.dtype.kind == "U" else "integers" for x in (queries, candidates)]
-        raise fail(owner, "query_ids and candidate_ids of one kind", " and ".join(kinds), "Convert one side.")
-    if queries.dtype.kind != "U" and queries.dtype != candidates.dtype:  # uint64 and int64 would meet in float64
-        queries, candidates = queries.astype(object), candidates.astype(object)
+    queries, candidates = shared_codes(owner, ("query_ids", "candidate_ids"), (query_ids, candidate_ids), shape)
     order = np.argsort(candidates, kind="stable")
     ascending = candidates[order]
     first = np.searchsorted(ascending, queries, side="left")
@@ -63,6 +57,20 @@ def relevance_by_lists(
             )
         rows.append(kept)
     return Relevance(np.cumsum([0, *(len(kept) for kept in rows)]), np.concatenate(rows))
+
+
+def shared_codes(
+    owner: str, names: tuple[str, str], ids: tuple[Ids, Ids], lengths: tuple[int, int]
+) -> tuple[IntArray, IntArray]:
+    """Number the ids of two sides alike, from 0."""
+    first, second = (flat_ids(owner, *side) for side in zip(names, ids, lengths, strict=True))
+    if (first.dtype.kind == "U") != (second.dtype.kind == "U"):
+        kinds = ["strings" if x.dtype.kind == "U" else "integers" for x in (first, second)]
+        raise fail(owner, f"{names[0]} and {names[1]} of one kind", " and ".join(kinds), "Convert one side.")
+    if first.dtype.kind != "U" and first.dtype != second.dtype:  # uint64 and int64 would meet in float64
+        first, second = first.astype(object), second.astype(object)
+    codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1].astype(np.int64)
+    return codes[: len(first)], codes[len(first) :]
 
 
 def flat_ids(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:

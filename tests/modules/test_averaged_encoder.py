@@ -110,5 +110,5 @@ def test_bad_images_and_encoders(images):
         AveragedEncoder(Small())(images.byte())
     with pytest.raises(ValueError, match=r"embeddings \(4, D\) from the encoder, got shape \(4, 3, 16, 8\)"):
         AveragedEncoder(nn.Identity())(images)
-    with pytest.raises(ValueError, match="from the encoder, got tuple. Wrap it"):
+    with pytest.raises(ValueError, match=r"from the encoder, got tuple\. Wrap it"):
         AveragedEncoder(lambda x: (x, x))(images)

@@ -86,7 +86,7 @@ class AveragedEncoder(nn.Module):
         return F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        embeddings = self.encoder(images)
+        embeddings: object = self.encoder(images)
         if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[0] != images.shape[0]:
             got = describe(embeddings) if isinstance(embeddings, Tensor) else type(embeddings).__name__
             raise fail(

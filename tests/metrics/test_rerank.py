@@ -98,11 +98,19 @@ def test_all_rows_equal_is_all_distances_equal_to_the_definition(distance):
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-def test_rounding_of_equal_rows_is_no_distance(distance):
-    features = np.tile(np.array([0.1, 0.2, 0.7, 1.3], dtype=np.float32), (30, 1))
+@pytest.mark.parametrize("seed", range(4))
+def test_rounding_of_equal_rows_is_no_distance(distance, seed):
+    features = np.tile(np.random.default_rng(seed).standard_normal(37).astype(np.float32), (30, 1))
     np.testing.assert_array_equal(
         dense(features, 5, distance=distance), dense(np.ones_like(features), 5, distance=distance)
     )
+
+
+def test_a_zero_row_is_at_distance_zero_from_itself_alone():
+    features = clusters(8, 8, 4)
+    features[0] = 0
+    want = oracle.rerank(features[:2], features[2:], 7, 1, 0.0)
+    np.testing.assert_allclose(dense(features, 2, k1=7, k2=1, lambda_value=0.0), want, atol=1e-6)
 
 
 def test_only_the_share_of_the_original_distance_remains_at_lambda_one():

@@ -26,6 +26,15 @@ def test_by_hand():
     assert RESULT.ndcg(2) == pytest.approx((1 / math.log2(3) / (1 + 1 / math.log2(3)) + 1) / 2)
 
 
+def test_a_second_one_by_hand():
+    result = RetrievalResult(np.array([1, 3, 4, 9]), np.array([0, 4]), 10)  # four relevant ones
+    assert result.ndcg(1) == 1.0  # no list could do better at 1
+    assert result.recall(1) == 0.25
+    assert result.mean_ap_at_r == pytest.approx((1 + 2 / 3 + 3 / 4) / 4)
+    assert result.mean_ap == pytest.approx((1 + 2 / 3 + 3 / 4 + 4 / 9) / 4)
+    assert result.r_precision == 0.75
+
+
 def test_k_beyond_the_candidates():
     assert RESULT.recall(1000) == RESULT.hit_rate(1000) == 1.0
     assert RESULT.ndcg(1000) == RESULT.ndcg()

@@ -82,3 +82,21 @@ def test_checked_sets_are_detached():
     assert not checked_sets("owner", ["rows"], [rows])[0].requires_grad
     with pytest.raises(ValueError, match=r"owner: expected finite rows, got NaN or infinity in 1 of 2 rows"):
         checked_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
+
+
+@pytest.mark.parametrize(("precision", "least"), [("highest", 0), ("high", 2.0**-8), ("medium", 2.0**-6)])
+def test_the_bound_knows_that_a_product_may_round_its_inputs(precision, least):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        error = float(Space([torch.eye(3)], "cosine").error[0])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert least < error < 1.1 * least + 1e-5
+
+
+def test_a_center_that_serves_all_rows():
+    rows = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    rows[0] = 50.0  # far away: the others have to keep their digits
+    space = Space([rows + 100.0], "euclidean")
+    assert float(space.rows[1:].norm(dim=1).max()) < 0.1

@@ -40,6 +40,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_losses
 	$(BIN)/python -m benchmarks.bench_samplers
 	$(BIN)/python -m benchmarks.bench_evaluation
+	$(BIN)/python -m benchmarks.bench_reranking
 
 docs: .venv/installed-docs  ## the site, in site/
 	$(BIN)/mkdocs build --strict

@@ -1,9 +1,28 @@
-"""Evaluation: features in, numbers out."""
+"""Evaluation: features in, numbers out; and what is done with features before that."""
 
+from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
+from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
+from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set
 from clipreid_kit.metrics.reid import evaluate_reid
+from clipreid_kit.metrics.rerank import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.result import ReidResult
+from clipreid_kit.metrics.retrieval import evaluate_retrieval
+from clipreid_kit.metrics.retrieval_result import RetrievalResult
+from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
 __all__ = [
+    "ConfidenceInterval",
+    "KReciprocalReranker",
+    "OpenSetResult",
     "ReidResult",
+    "RetrievalResult",
+    "VerificationResult",
+    "bootstrap_interval",
+    "database_augmentation",
+    "evaluate_open_set",
     "evaluate_reid",
+    "evaluate_retrieval",
+    "evaluate_verification",
+    "k_reciprocal_rerank",
+    "query_expansion",
 ]

@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import retrieval as oracle
+
+from clipreid_kit.metrics import evaluate_retrieval, relevant_ranks
+
+
+@st.composite
+def cases(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    num_queries, num_candidates, dim = draw(st.integers(1, 6)), draw(st.integers(1, 25)), draw(st.integers(1, 5))
+    levels = draw(st.sampled_from([1, 2, 1000]))  # few levels: many exact ties
+    queries = rng.integers(-levels, levels + 1, (num_queries, dim)).astype(np.float32)
+    candidates = rng.integers(-levels, levels + 1, (num_candidates, dim)).astype(np.float32)
+    relevant = [rng.permutation(num_candidates)[: rng.integers(0, num_candidates + 1)].tolist() for _ in queries]
+    return queries, candidates, relevant
+
+
+def compare(result, want, k):
+    assert result.num_queries == len(want)
+    valid = [row for row in want if row is not None]
+    assert result.num_valid_queries == len(valid)
+    for name in valid[0]:
+        options = {"k": k} if name in ("hit_rate", "recall", "precision", "ndcg") else {}
+        each = result.of_each(name, **options)
+        expected = [np.nan if row is None else row[name] for row in want]
+        np.testing.assert_allclose(each, expected, atol=1e-12, err_msg=name)
+    means = {name: np.mean([row[name] for row in valid]) for name in valid[0]}
+    assert result.hit_rate(k) == pytest.approx(means["hit_rate"])
+    assert result.recall(k) == pytest.approx(means["recall"])
+    assert result.precision(k) == pytest.approx(means["precision"])
+    assert result.ndcg(k) == pytest.approx(means["ndcg"])
+    assert result.mean_ap == pytest.approx(means["average_precision"])
+    assert result.mean_reciprocal_rank == pytest.approx(means["reciprocal_rank"])
+    assert result.r_precision == pytest.approx(means["r_precision"])
+    assert result.mean_ap_at_r == pytest.approx(means["average_precision_at_r"])
+
+
+@given(cases(), st.sampled_from(["pessimistic", "optimistic"]), st.integers(1, 30))
+def test_equals_a_walk_down_the_list(case, ties, k):
+    queries, candidates, relevant = case
+    similarity = -oracle.squared_distance(queries, candidates)  # of integers: exact
+    want = oracle.evaluate(similarity, relevant, k, pessimistic=ties == "pessimistic")
+    if not any(relevant):
+        return
+    rows = torch.from_numpy(queries), torch.from_numpy(candidates)
+    compare(evaluate_retrieval(*rows, relevant=relevant, distance="euclidean", ties=ties), want, k)
+    given_values = torch.from_numpy(similarity)
+    compare(evaluate_retrieval(None, similarity=given_values, relevant=relevant, ties=ties), want, k)
+
+
+@given(st.integers(0, 2**31), st.integers(2, 25), st.sampled_from(["pessimistic", "optimistic"]))
+def test_leave_one_out(seed, total, ties):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-2, 3, (total, 3)).astype(np.float32)
+    ids = rng.integers(0, 3, total)
+    ids[0] = ids[1]
+    relevant = [np.flatnonzero(ids == x).tolist() for x in ids]
+    similarity = -oracle.squared_distance(rows, rows)
+    want = oracle.evaluate(similarity, relevant, 3, pessimistic=ties == "pessimistic", alone=True)
+    result = evaluate_retrieval(torch.from_numpy(rows), query_ids=ids, distance="euclidean", ties=ties)
+    compare(result, want, 3)
+    assert result.num_candidates == total - 1
+    listed = evaluate_retrieval(torch.from_numpy(rows), relevant=relevant, distance="euclidean", ties=ties)
+    assert listed.ranks.tolist() == result.ranks.tolist()
+
+
+def clustered(seed, num_queries=60, num_candidates=300, dim=64):
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((20, dim))
+    q_ids, c_ids = rng.integers(0, 20, num_queries), rng.integers(0, 20, num_candidates)
+    queries = centres[q_ids] + 2 * rng.standard_normal((num_queries, dim))
+    candidates = centres[c_ids] + 2 * rng.standard_normal((num_candidates, dim))
+    return queries.astype(np.float32), candidates.astype(np.float32), q_ids, c_ids
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_near_ties_are_decided_in_float64_for_any_block(monkeypatch, distance):
+    queries, candidates, q_ids, c_ids = clustered(0)
+    candidates[50:100] = candidates[100:150]
+    candidates[50:100, 0] = np.nextafter(candidates[50:100, 0], np.float32(9))  # a float32 product cannot tell them
+    candidates[200:230] = candidates[150:180]
+    similarity = (
+        oracle.cosine(queries, candidates) if distance == "cosine" else -oracle.squared_distance(queries, candidates)
+    )
+    want = oracle.evaluate(similarity, [np.flatnonzero(c_ids == x).tolist() for x in q_ids], 5)
+    rows = torch.from_numpy(queries), torch.from_numpy(candidates)
+    for block, many in ((1 << 22, 1 << 16), (300, 1 << 16), (2100, 0)):
+        monkeypatch.setattr(relevant_ranks, "_BLOCK", block)
+        monkeypatch.setattr(relevant_ranks, "_MANY", many)
+        compare(evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids, distance=distance), want, 5)
+
+
+def test_order_of_candidates_changes_nothing():
+    queries, candidates, q_ids, c_ids = clustered(1)
+    order = np.random.default_rng(0).permutation(len(candidates))
+    first = evaluate_retrieval(
+        torch.from_numpy(queries), torch.from_numpy(candidates), query_ids=q_ids, candidate_ids=c_ids
+    )
+    second = evaluate_retrieval(
+        torch.from_numpy(queries), torch.from_numpy(candidates[order]), query_ids=q_ids, candidate_ids=c_ids[order]
+    )
+    assert first.ranks.tolist() == second.ranks.tolist()
+    third = evaluate_retrieval(
+        torch.from_numpy(queries[::-1].copy()), torch.from_numpy(candidates), query_ids=q_ids[::-1], candidate_ids=c_ids
+    )
+    assert third.mean_ap == first.mean_ap  # to the last bit
+
+
+def test_a_collapsed_model_scores_near_zero():
+    rows = torch.full((300, 8), 0.1)
+    ids = torch.arange(300) // 3
+    collapsed = evaluate_retrieval(rows, query_ids=ids)
+    assert collapsed.hit_rate(10) == 0
+    assert collapsed.mean_ap < 0.01
+    assert evaluate_retrieval(rows, query_ids=ids, ties="optimistic").mean_ap == 1
+
+
+def test_text_and_image_with_several_right_answers_either_way():
+    texts = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.6]])
+    images = torch.tensor([[1.0, 0.1], [0.1, 1.0]])
+    of_text = [0, 0, 1, 1]  # image that each caption describes
+    to_image = evaluate_retrieval(texts, images, query_ids=of_text, candidate_ids=[0, 1])
+    to_text = evaluate_retrieval(images, texts, query_ids=[0, 1], candidate_ids=of_text)
+    assert to_image.recall(1) == to_image.hit_rate(1) == 1.0  # one right image each: one and the same
+    assert (to_text.hit_rate(1), to_text.recall(1), to_text.recall(2)) == (1.0, 0.5, 1.0)
+    assert to_text.r_precision == 1.0
+
+
+def test_kinds_of_ids_and_relevance():
+    queries, candidates, q_ids, c_ids = clustered(2, 20, 60, 8)
+    rows = torch.from_numpy(queries), torch.from_numpy(candidates)
+    want = evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).mean_ap
+    assert evaluate_retrieval(*rows, query_ids=torch.from_numpy(q_ids), candidate_ids=c_ids.tolist()).mean_ap == want
+    named = [[f"id {i}" for i in ids] for ids in (q_ids, c_ids)]
+    assert evaluate_retrieval(*rows, query_ids=named[0], candidate_ids=named[1]).mean_ap == want
+    lists = [torch.from_numpy(np.flatnonzero(c_ids == x)) for x in q_ids]
+    assert evaluate_retrieval(*rows, relevant=lists).mean_ap == want
+    half = evaluate_retrieval(rows[0].half(), rows[1].half(), query_ids=q_ids, candidate_ids=c_ids)
+    assert half.mean_ap == pytest.approx(want, abs=1e-2)
+
+
+def test_inputs_may_require_grad_and_autocast_changes_nothing():
+    queries, candidates, q_ids, c_ids = clustered(3)
+    rows = torch.from_numpy(queries).requires_grad_(), torch.from_numpy(candidates)
+    want = evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist() == want
+
+
+ROWS = torch.eye(3)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query_embeddings": ROWS[0]}, r"query_embeddings as a floating-point matrix \(N, D\)"),
+        ({"candidate_embeddings": ROWS[:0]}, "at least one row of candidate_embeddings, got none"),
+        ({"candidate_embeddings": ROWS[:, :2]}, "of one width"),
+        ({"candidate_embeddings": ROWS / 0}, "finite candidate_embeddings, got NaN or infinity in 3 of 3"),
+        ({"query_ids": None}, "either ids or relevant, got candidate_ids"),
+        ({"query_ids": None, "candidate_ids": None}, "either ids or relevant, got neither"),
+        ({"relevant": [[0], [1], [2]]}, "either ids or relevant, got query_ids and candidate_ids and relevant"),
+        ({"candidate_ids": None}, "candidate_ids exactly where there are candidates, got none"),
+        ({"candidate_embeddings": None}, "got candidate_ids without candidate_embeddings"),
+        ({"query_ids": [0, 1]}, r"query_ids as 3 ids, one for each row, got shape \(2,\)"),
+        ({"query_ids": ["a", "b", "c"]}, "of one kind, got strings and integers. Convert"),
+        ({"query_ids": [7, 8, 9]}, "at least one query with a relevant candidate, got none among 3 queries and 3"),
+        ({"candidate_embeddings": None, "candidate_ids": None}, "at least one query with a relevant candidate"),
+        ({"distance": "dot"}, "distance to be one of cosine, euclidean"),
+        ({"ties": "mean"}, "ties to be one of pessimistic, optimistic"),
+        ({"similarity": ROWS}, "embeddings or similarity, got both. Pass None"),
+        ({"query_embeddings": None}, "query_embeddings or similarity, got neither"),
+        (
+            {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS.int()},
+            r"similarity as a floating-point matrix \(Q, C\), got torch.int32 \(3, 3\)",
+        ),
+        (
+            {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS * torch.nan},
+            "similarity without NaN, got 9 of them",
+        ),
+    ],
+)
+def test_bad_input(change, message):
+    arguments = {
+        "query_embeddings": ROWS,
+        "candidate_embeddings": ROWS,
+        "query_ids": [0, 1, 2],
+        "candidate_ids": [0, 1, 2],
+        **change,
+    }
+    queries, candidates = arguments.pop("query_embeddings"), arguments.pop("candidate_embeddings")
+    with pytest.raises(ValueError, match=f"evaluate_retrieval: expected .*{message}"):
+        evaluate_retrieval(queries, candidates, **arguments)

@@ -1,0 +1,85 @@
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from clipreid_kit.metrics import RetrievalResult
+
+# ranks 2 and 3 of 10; rank 1 of 10; nothing relevant
+RESULT = RetrievalResult(np.array([2, 3, 1]), np.array([0, 2, 3, 3]), 10)
+
+
+def test_by_hand():
+    assert (RESULT.num_queries, RESULT.num_valid_queries, RESULT.num_relevant.tolist()) == (3, 2, [2, 1, 0])
+    assert [RESULT.hit_rate(k) for k in (1, 2)] == [0.5, 1.0]
+    assert [RESULT.recall(k) for k in (1, 2, 3)] == [0.5, 0.75, 1.0]
+    assert RESULT.precision(2) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert RESULT.mean_ap == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+    assert RESULT.mean_reciprocal_rank == 0.75
+    assert RESULT.r_precision == 0.75
+    assert RESULT.mean_ap_at_r == pytest.approx((1 / 4 + 1) / 2)
+    gain = 1 / math.log2(3) + 1 / math.log2(4)
+    assert RESULT.ndcg() == pytest.approx((gain / (1 + 1 / math.log2(3)) + 1) / 2)
+    assert RESULT.ndcg(1) == 0.5
+    assert RESULT.ndcg(2) == pytest.approx((1 / math.log2(3) / (1 + 1 / math.log2(3)) + 1) / 2)
+
+
+def test_a_second_one_by_hand():
+    result = RetrievalResult(np.array([1, 3, 4, 9]), np.array([0, 4]), 10)  # four relevant ones
+    assert result.ndcg(1) == 1.0  # no list could do better at 1
+    assert result.recall(1) == 0.25
+    assert result.mean_ap_at_r == pytest.approx((1 + 2 / 3 + 3 / 4) / 4)
+    assert result.mean_ap == pytest.approx((1 + 2 / 3 + 3 / 4 + 4 / 9) / 4)
+    assert result.r_precision == 0.75
+
+
+def test_k_beyond_the_candidates():
+    assert RESULT.recall(1000) == RESULT.hit_rate(1000) == 1.0
+    assert RESULT.ndcg(1000) == RESULT.ndcg()
+    assert RESULT.precision(1000) == pytest.approx((2 + 1) / 2000)
+
+
+def test_of_each_has_nan_where_nothing_is_relevant():
+    np.testing.assert_array_equal(RESULT.of_each("recall", 2), [0.5, 1.0, np.nan])
+    np.testing.assert_array_equal(RESULT.of_each("r_precision"), [0.5, 1.0, np.nan])
+
+
+def test_dictionary_and_table():
+    numbers = RESULT.to_dict(ks=(1, 2))
+    assert json.loads(json.dumps(numbers)) == numbers
+    assert numbers["hit_rate_1"] == 0.5
+    assert numbers["recall_2"] == 0.75
+    assert numbers["ndcg_2"] == RESULT.ndcg(2)
+    assert (numbers["num_queries"], numbers["num_valid_queries"], numbers["num_candidates"]) == (3, 2, 10)
+    lines = str(RESULT).splitlines()
+    assert lines[0].split() == ["@1", "@5", "@10"]
+    assert lines[1].split() == ["hit", "rate", "50.00", "100.00", "100.00"]
+    assert lines[2].split() == ["recall", "50.00", "100.00", "100.00"]
+    assert lines[4] == "mAP 79.17  MRR 75.00  R-precision 75.00  MAP@R 62.50"
+    assert lines[5] == "2 queries, 10 candidates, 1 queries without a relevant one left out"
+    whole = RetrievalResult(np.array([1]), np.array([0, 1]), 1)
+    assert str(whole).endswith("1 queries, 1 candidates")
+    assert pickle.loads(pickle.dumps(RESULT)).mean_ap == RESULT.mean_ap
+
+
+def test_it_is_frozen():
+    with pytest.raises(AttributeError):
+        RESULT.num_candidates = 3
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("measure", "k", "message"),
+    [
+        ("f1", None, "measure to be one of hit_rate, recall"),
+        ("recall", None, "a k with 'recall', got None"),
+        ("average_precision", 3, "no k with 'average_precision', got 3"),
+        ("recall", 0, "k as a whole number >= 1, got 0"),
+        ("ndcg", 1.5, "k as a whole number >= 1, got 1.5"),
+    ],
+)
+def test_bad_measure(measure, k, message):
+    with pytest.raises(ValueError, match=message):
+        RESULT.of_each(measure, k)

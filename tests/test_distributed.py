@@ -7,22 +7,21 @@ import torch.multiprocessing as mp
 
 from clipreid_kit.distributed import gather, world_size
 from clipreid_kit.losses import (
+    ArcFaceLoss,
+    CenterLoss,
+    CircleLoss,
+    CosFaceLoss,
     CrossBatchMemory,
     ImageToTextCELoss,
     InfoNCELoss,
-    PrototypeMemoryLoss,
-    SupConLoss,
-    TripletLoss,
-    CenterLoss,
-    CircleLoss,
-    InfoNCELoss,
     MultiSimilarityLoss,
+    PrototypeMemoryLoss,
+    ProxyAnchorLoss,
     SupConLoss,
     TripletLoss,
+    WeightedSum,
     WeightedTripletLoss,
 )
-from clipreid_kit.losses import ArcFaceLoss, CosFaceLoss, InfoNCELoss, ProxyAnchorLoss, SupConLoss, TripletLoss
-from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss, WeightedSum
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -32,6 +31,8 @@ DIM = 4
 def in_two_batches(loss, images, texts, labels):
     """Texts first, so that images find something remembered."""
     return loss(texts, labels) + loss(images, labels)
+
+
 def summed(loss, images, texts, labels):
     text, triplet = SupConLoss(distributed=loss.distributed), TripletLoss(distributed=loss.distributed)
     return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[0]

@@ -9,31 +9,25 @@ import pickle
 import pytest
 import torch
 
+from clipreid_kit import linear_ramp
 from clipreid_kit.losses import (
+    ArcFaceHead,
+    ArcFaceLoss,
+    CenterLoss,
+    CircleLoss,
+    CosFaceHead,
+    CosFaceLoss,
     CrossBatchMemory,
     ImageToTextCELoss,
     InfoNCELoss,
-    PrototypeMemoryLoss,
-    SupConLoss,
-    TripletLoss,
-    CenterLoss,
-    CircleLoss,
-    InfoNCELoss,
     MultiSimilarityLoss,
-    SupConLoss,
-    TripletLoss,
-    WeightedTripletLoss,
-    ArcFaceHead,
-    ArcFaceLoss,
-    CosFaceHead,
-    CosFaceLoss,
-    InfoNCELoss,
+    PrototypeMemoryLoss,
     ProxyAnchorLoss,
     SupConLoss,
     TripletLoss,
+    WeightedSum,
+    WeightedTripletLoss,
 )
-from clipreid_kit import linear_ramp
-from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss, WeightedSum
 
 
 class Called(torch.nn.Module):
@@ -100,6 +94,8 @@ def with_queue(loss, images, texts, labels):
     loss.queue.reset()
     loss.queue.enqueue(REMEMBERED[labels.long()], labels)
     return loss(widened(images), labels)
+
+
 def to_centers(loss, images, texts, labels):
     return loss(torch.nn.functional.pad(images, (0, 8 - images.shape[1])), labels)
 
@@ -109,6 +105,8 @@ def center():
     with torch.no_grad():
         loss.centers[0] = torch.eye(8)[0]  # where the batch of one row is
     return loss
+
+
 def summed(loss, images, texts, labels):
     return loss(
         {"text": SupConLoss()(images, labels, texts, labels), "triplet": TripletLoss()(images, labels)}, step=3

@@ -1,76 +1,61 @@
 """Losses: functions of embeddings and labels, and the Modules that hold their options."""
 
-from clipreid_kit.losses.hard_negative import HardNegativeContrastiveLoss, hard_negative_contrastive_loss
-from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
-from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
+from clipreid_kit.losses.arcface import ArcFaceHead, ArcFaceLoss, arcface_logits, arcface_loss
 from clipreid_kit.losses.cached_contrastive import CachedContrastive
-from clipreid_kit.losses.cross_batch_memory import CrossBatchMemory, EmbeddingQueue
-from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
-from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
-from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.center import CenterLoss, center_loss
 from clipreid_kit.losses.circle import CircleLoss, circle_loss
-from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
-from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
-from clipreid_kit.losses.arcface import ArcFaceHead, ArcFaceLoss, arcface_logits, arcface_loss
 from clipreid_kit.losses.class_sampling import ClassSample, ClassSampler, class_rows, sample_classes
 from clipreid_kit.losses.cosface import CosFaceHead, CosFaceLoss, cosface_logits, cosface_loss
+from clipreid_kit.losses.cross_batch_memory import CrossBatchMemory, EmbeddingQueue
+from clipreid_kit.losses.hard_negative import HardNegativeContrastiveLoss, hard_negative_contrastive_loss
+from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
+from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
+from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
+from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
-from clipreid_kit.losses.weighted_triplet import WeightedTripletLoss, weighted_triplet_loss
 from clipreid_kit.losses.weighted_sum import WeightedSum, sum_losses
+from clipreid_kit.losses.weighted_triplet import WeightedTripletLoss, weighted_triplet_loss
 
 __all__ = [
-    "HardNegativeContrastiveLoss",
-    "InfoNCELoss",
-    "SigLIPLoss",
-    "SupConLoss",
-    "TripletLoss",
-    "hard_negative_contrastive_loss",
-    "CachedContrastive",
-    "CrossBatchMemory",
-    "EmbeddingQueue",
-    "ImageToTextCELoss",
-    "InfoNCELoss",
-    "PrototypeMemoryLoss",
-    "SupConLoss",
-    "TripletLoss",
-    "image_to_text_ce_loss",
-    "info_nce_loss",
-    "siglip_loss",
-    "CenterLoss",
-    "CircleLoss",
-    "InfoNCELoss",
-    "MultiSimilarityLoss",
-    "SupConLoss",
-    "TripletLoss",
-    "WeightedTripletLoss",
-    "center_loss",
-    "circle_loss",
-    "info_nce_loss",
-    "multi_similarity_loss",
     "ArcFaceHead",
     "ArcFaceLoss",
+    "CachedContrastive",
+    "CenterLoss",
+    "CircleLoss",
     "ClassSample",
     "ClassSampler",
     "CosFaceHead",
     "CosFaceLoss",
+    "CrossBatchMemory",
+    "EmbeddingQueue",
+    "HardNegativeContrastiveLoss",
+    "ImageToTextCELoss",
     "InfoNCELoss",
+    "MultiSimilarityLoss",
+    "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
+    "SigLIPLoss",
     "SupConLoss",
     "TripletLoss",
+    "WeightedSum",
+    "WeightedTripletLoss",
     "arcface_logits",
     "arcface_loss",
+    "center_loss",
+    "circle_loss",
     "class_rows",
     "cosface_logits",
     "cosface_loss",
+    "hard_negative_contrastive_loss",
+    "image_to_text_ce_loss",
     "info_nce_loss",
+    "multi_similarity_loss",
     "proxy_anchor_loss",
     "sample_classes",
-    "WeightedSum",
-    "info_nce_loss",
+    "siglip_loss",
     "sum_losses",
     "supcon_loss",
     "triplet_loss",

@@ -3,8 +3,4 @@
 from clipreid_kit.modules.averaged_encoder import AveragedEncoder
 from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
 
-__all__ = [
-    "AveragedEncoder",
-    "BNNeck",
-    "BNNeckOutput",
-]
+__all__ = ["AveragedEncoder", "BNNeck", "BNNeckOutput"]

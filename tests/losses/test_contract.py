@@ -226,6 +226,14 @@ def test_finite_and_connected(loss, batch, precision):
         assert value.item() == 0
 
 
+def test_a_row_that_is_not_a_number_is_seen(loss):
+    rows, labels = BATCHES["ordinary"]
+    rows = rows.clone()
+    rows[1, 0] = math.nan
+    value = loss(rows, torch.tensor(labels))
+    assert value.isnan(), "a broken batch went unnoticed"
+
+
 def test_autocast_changes_nothing(loss):
     rows, labels = BATCHES["ordinary"]
     plain, plain_gradient = run(loss, rows, labels)

@@ -127,7 +127,7 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         length_M = torch.linalg.vector_norm(weight_MD, dim=1)
         # a zero row of the weight counts as zero and gets no gradient, as in l2_normalize
-        inverse_M = torch.where(length_M > 0, 1 / length_M.clamp(min=torch.finfo(length_M.dtype).tiny), 0.0)
+        inverse_M = torch.where(length_M == 0, 0.0, 1 / length_M.clamp(min=torch.finfo(length_M.dtype).tiny))
         logits_NM = rows_ND.new_empty(rows_ND.shape[0], weight_MD.shape[0])
         scaled_ND = rows_ND * scale
         for part in _blocks(weight_MD):

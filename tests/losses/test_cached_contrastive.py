@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import socket
 from typing import NamedTuple
 
 import pytest
@@ -310,8 +309,8 @@ def wrapping(kind, wrap):
 KINDS = ["two wrappers", "one wrapper", "one tower"]
 
 
-def worker(rank, port, queue):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def worker(rank, file, queue):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     try:
         found = {}
         for kind in KINDS:
@@ -327,6 +326,7 @@ def worker(rank, port, queue):
                 values.append(value.item())
             found[kind] = values, {k: g.tolist() for k, g in gradients(*modules).items()}, [len(r) for r in reductions]
         queue.put((rank, found))
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
@@ -337,20 +337,21 @@ def count_reductions(wrapper):
     def average(state, bucket):
         calls.append(1)
         buffer = bucket.buffer().div_(dist.get_world_size())
-        return dist.all_reduce(buffer, async_op=True).get_future().then(lambda done: done.value()[0])
+        dist.all_reduce(buffer)
+        done = torch.futures.Future()
+        done.set_result(buffer)
+        return done
 
     wrapper.register_comm_hook(None, average)
     return calls
 
 
 @pytest.fixture(scope="module")
-def ranks():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+def ranks(tmp_path_factory):
+    file = tmp_path_factory.mktemp("ranks") / "store"
     context = mp.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
+    processes = [context.Process(target=worker, args=(rank, file, queue)) for rank in range(2)]
     for process in processes:
         process.start()
     found = dict(queue.get(timeout=120) for _ in processes)

@@ -148,3 +148,16 @@ def test_wrong_options(smoothing):
         ImageToTextCELoss(label_smoothing=smoothing)
     with pytest.raises(ValueError, match="temperature > 0"):
         ImageToTextCELoss(0.0)
+
+
+@pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+def test_compiles_with_its_gradient():
+    torch._dynamo.reset()
+    images, labels, texts = sample(5, 6, 9)
+    images.requires_grad_()
+    loss = ImageToTextCELoss()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    (got,) = torch.autograd.grad(compiled(images, labels, texts), images)
+    (want,) = torch.autograd.grad(loss(images, labels, texts), images)
+    torch.testing.assert_close(got, want)

@@ -173,3 +173,19 @@ def test_wrong_arguments():
 def test_wrong_momentum(momentum):
     with pytest.raises(ValueError, match=r"momentum in \[0, 1\)"):
         PrototypeMemoryLoss(3, 2, momentum=momentum)
+
+
+@pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.parametrize("update", UPDATES)
+def test_compiles_with_its_update(update):
+    torch._dynamo.reset()
+    rows, labels = torch.randn(6, 4, requires_grad=True), torch.tensor([0, 0, 1, 1, 2, 2])
+    loss, compiled = PrototypeMemoryLoss(3, 4, update=update), PrototypeMemoryLoss(3, 4, update=update)
+    for each in (loss, compiled):
+        each.initialize(torch.eye(4)[:3], torch.arange(3))
+    got = torch.compile(compiled, fullgraph=True, backend="aot_eager")(rows, labels)
+    want = loss(rows, labels)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got, rows), torch.autograd.grad(want, rows))
+    torch.testing.assert_close(compiled.prototypes, loss.prototypes)

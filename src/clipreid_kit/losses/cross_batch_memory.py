@@ -66,9 +66,10 @@ class EmbeddingQueue(nn.Module):
             expected = f"embeddings of width {self.stored_rows.shape[1]} on {self.stored_rows.device}"
             raise fail("EmbeddingQueue", expected, describe(embeddings), "Move the queue with .to().")
         # new tensors, not writes in place: a graph that holds the old rows stays valid until its backward pass
-        rows = torch.cat([self.stored_rows, embeddings.detach().to(self.stored_rows.dtype)])
-        self.stored_rows = rows[-self.size :].clone()
-        self.stored_labels = torch.cat([self.stored_labels, labels.long()])[-self.size :].clone()
+        new_rows, new_labels = embeddings[-self.size :], labels[-self.size :]
+        start = new_rows.shape[0]
+        self.stored_rows = torch.cat([self.stored_rows[start:], new_rows.to(self.stored_rows.dtype)])
+        self.stored_labels = torch.cat([self.stored_labels[start:], new_labels.long()])
         self.num_rows = min(self.size, self.num_rows + embeddings.shape[0])
 
     def reset(self) -> None:

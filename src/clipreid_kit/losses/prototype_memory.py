@@ -69,7 +69,7 @@ def _moved(
     weight_N = torch.where(filled, weight_N, 1 / count_N).to(rows.dtype)
     new = keep_N[:, None] * prototypes + same_NN.to(rows.dtype) @ (weight_N[:, None] * rows)
     length = torch.linalg.vector_norm(new, dim=1, keepdim=True)
-    new = torch.where((length > 0) & length.isfinite(), new / length, prototypes)
+    new = torch.where(length > 0, new / length, prototypes)
     return new[same_NN.int().argmax(dim=1)]
 
 

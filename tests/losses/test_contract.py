@@ -288,6 +288,7 @@ def test_gradient_is_right(loss):
 
 @pytest.mark.unhooked
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6's own tracing
 @pytest.mark.parametrize("name", LOSSES, ids=str)
 def test_compiles_in_one_graph(name):
     torch._dynamo.reset()

@@ -22,6 +22,7 @@ from clipreid_kit.losses import (
     WeightedSum,
     WeightedTripletLoss,
 )
+from clipreid_kit.losses import HardNegativeContrastiveLoss, InfoNCELoss, SigLIPLoss, SupConLoss, TripletLoss
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -53,6 +54,16 @@ CASES = {
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     # image against text
+    "supcon-blocks": (
+        lambda distributed: SupConLoss(block_size=3, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
+    "siglip": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts)),
+    "siglip-labels": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts, labels, labels)),
+    "hard_negative": (
+        lambda distributed: HardNegativeContrastiveLoss(margin=-0.5, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, texts, labels),
+    ),
     # with a memory or all classes
     "image_to_text": (
         lambda distributed: ImageToTextCELoss(distributed=distributed),

@@ -80,7 +80,7 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         "SupCon, image to text": case(
             pairs(lambda i, t: supcon(i, labels, t, labels)),
             {
-                "pytorch-metric-learning": pairs(lambda i, t: pml(i, labels, ref_emb=t, ref_labels=labels)),
+                "pytorch-metric-learning": pairs(lambda i, t: pml(i, labels, ref_emb=t, ref_labels=labels.clone())),
                 "CLIP-ReID, restated": pairs(lambda i, t: clip_reid_supcon(i, labels, t, labels)),
                 "CLIP-ReID, restated, unit rows": unit_pairs(lambda i, t: clip_reid_supcon(i, labels, t, labels)),
             },

@@ -1,6 +1,6 @@
 """Symmetric softmax over paired rows, by blocks: what InfoNCE and its form with hard negatives share."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from clipreid_kit._checks import check_embeddings, check_positive, check_same_wi
 from clipreid_kit.losses._blocks import TwoRuns, UnitRows, add_product, attach, exactly, in_one_precision, join, wanted
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """A further term of the same logits, in units of cosine similarity."""
 

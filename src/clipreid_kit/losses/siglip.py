@@ -232,7 +232,7 @@ class SigLIPLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""
-        bias = float(self.bias)
+        bias = self.bias.item() if isinstance(self.bias, Tensor) else self.bias
         return (
             f"temperature={self.temperature:g}, bias={bias:g}, learnable={self.learnable}, "
             f"block_size={self.block_size}, distributed={self.distributed}"

@@ -57,6 +57,7 @@ def supcon_loss(
             out of its range.
 
     Example:
+        >>> import torch
         >>> z = torch.eye(4)
         >>> supcon_loss(z, torch.tensor([0, 0, 1, 1]), temperature=1.0)  # ln 3: three equal candidates each
         tensor(1.0986)
@@ -120,6 +121,7 @@ class SupConLoss(nn.Module):
         ValueError: If ``temperature`` is not above 0 or ``block_size`` is below 1.
 
     Example:
+        >>> import torch
         >>> images, texts, labels = torch.eye(2), torch.eye(2), torch.tensor([3, 7])
         >>> SupConLoss(temperature=1.0)(images, labels, texts, labels)  # ln(1 + e) - 1
         tensor(0.3133)

@@ -8,7 +8,7 @@ from clipreid_kit.losses import (
     supcon_loss,
     triplet_loss,
 )
-from clipreid_kit.metrics import ReidResult, evaluate_reid
+from clipreid_kit.metrics import ReidEvaluator, ReidResult, evaluate_reid
 from clipreid_kit.modules import BNNeck, BNNeckOutput
 from clipreid_kit.samplers import PKSampler
 from clipreid_kit.schedulers import WarmupCosineLR, warmup_cosine_factor
@@ -20,6 +20,7 @@ __all__ = [
     "BNNeckOutput",
     "InfoNCELoss",
     "PKSampler",
+    "ReidEvaluator",
     "ReidResult",
     "SupConLoss",
     "TripletLoss",

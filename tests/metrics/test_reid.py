@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import reid as oracle
 
-from clipreid_kit.metrics import evaluate_reid
+from clipreid_kit.metrics import block, evaluate_reid, ranking
 
 
 @st.composite
@@ -24,27 +24,6 @@ def settings(draw):
         rng.integers(0, 2, num_queries),
         rng.integers(0, 3, num_gallery),
     )
-
-
-def exact(queries, gallery, similarity):
-    """The definition, written with numpy in the same fixed order (halving sums)."""
-
-    def fold(x):
-        while x.shape[-1] > 1:
-            half = (x.shape[-1] + 1) // 2
-            folded = x[..., :half].copy()
-            folded[..., : x.shape[-1] - half] += x[..., half:]
-            x = folded
-        return x[..., 0]
-
-    q, g = queries.astype(np.float64), gallery.astype(np.float64)
-    if similarity == "euclidean":
-        return -fold((q[:, None] - g[None]) ** 2)
-    unit = []
-    for rows in (q, g):
-        norm = np.sqrt(fold(rows * rows))
-        unit.append(rows / np.where(norm > 0, norm, 1)[:, None])
-    return fold(unit[0][:, None] * unit[1][None])
 
 
 def compare(result, want):
@@ -71,15 +50,21 @@ def compare(result, want):
 @given(
     settings(),
     st.sampled_from(["cosine", "euclidean"]),
-    st.sampled_from(["pessimistic", "optimistic"]),
+    st.sampled_from(["pessimistic", "optimistic", "mean"]),
+    st.sampled_from(["nothing", "cameras", "exclude", "both"]),
     st.booleans(),
 )
-def test_equals_brute_force(setting, similarity, ties, with_cameras):
+def test_equals_brute_force(setting, distance, ties, rules, with_junk):
     queries, gallery, q_ids, g_ids, q_cams, g_cams = setting
-    cameras = (q_cams, g_cams) if with_cameras else (None, None)
-    want = oracle.evaluate(
-        exact(queries, gallery, similarity), q_ids, g_ids, *cameras, pessimistic=ties == "pessimistic"
+    if ties == "mean":
+        gallery = gallery[:7]  # the oracle goes through all orders of equals
+        g_ids, g_cams = g_ids[:7], g_cams[:7]
+    sessions = (q_cams + q_ids) % 2, (g_cams + g_ids) % 3
+    columns = {"nothing": [], "cameras": [(q_cams, g_cams)], "exclude": [sessions]}.get(
+        rules, [(q_cams, g_cams), sessions]
     )
+    junk = (1, 5) if with_junk else ()
+    want = oracle.evaluate(oracle.exact(queries, gallery, distance), q_ids, g_ids, columns, junk, ties)
 
     def run():
         return evaluate_reid(
@@ -87,9 +72,11 @@ def test_equals_brute_force(setting, similarity, ties, with_cameras):
             gallery,
             query_ids=q_ids,
             gallery_ids=g_ids,
-            query_cameras=cameras[0],
-            gallery_cameras=cameras[1],
-            similarity=similarity,
+            query_cameras=q_cams if rules in ("cameras", "both") else None,
+            gallery_cameras=g_cams if rules in ("cameras", "both") else None,
+            exclude=[sessions] if rules in ("exclude", "both") else (),
+            junk_ids=junk,
+            distance=distance,
             ties=ties,
         )
 
@@ -97,11 +84,29 @@ def test_equals_brute_force(setting, similarity, ties, with_cameras):
         with pytest.raises(ValueError, match="at least one query with a match"):
             run()
     else:
-        compare(run(), want)
+        result = run()
+        compare(result, want)
+        assert result.num_gallery == sum(g not in junk for g in g_ids)
+
+
+@given(settings(), st.sampled_from(["cosine", "euclidean"]), st.booleans())
+def test_leave_one_out_equals_brute_force(setting, distance, with_cameras):
+    _, rows, _, ids, _, cameras = setting
+    own = np.arange(len(rows))
+    columns = [(own, own)] + ([(cameras, cameras)] if with_cameras else [])
+    want = oracle.evaluate(oracle.exact(rows, rows, distance), ids, ids, columns)
+    options = {"query_cameras": cameras} if with_cameras else {}
+    if all(row is None for row in want):
+        with pytest.raises(ValueError, match="at least one query with a match"):
+            evaluate_reid(rows, query_ids=ids, distance=distance, **options)
+    else:
+        compare(evaluate_reid(rows, query_ids=ids, distance=distance, **options), want)
+        by_column = evaluate_reid(rows, rows, query_ids=ids, gallery_ids=ids, exclude=columns, distance=distance)
+        compare(by_column, want)
 
 
 @given(settings(), st.integers(0, 100), st.sampled_from(["cosine", "euclidean"]))
-def test_order_of_the_gallery_and_power_of_two_scale_change_no_bit(setting, seed, similarity):
+def test_order_of_the_gallery_and_power_of_two_scale_change_no_bit(setting, seed, distance):
     queries, gallery, q_ids, g_ids = setting[:4]
     q_ids[0] = g_ids[0]
     order = np.random.default_rng(seed).permutation(len(gallery))
@@ -112,7 +117,7 @@ def test_order_of_the_gallery_and_power_of_two_scale_change_no_bit(setting, seed
             gallery[order] * scale,
             query_ids=q_ids,
             gallery_ids=g_ids[order],
-            similarity=similarity,
+            distance=distance,
         )
 
     plain, moved = run(np.arange(len(gallery)), 1), run(order, 0.25)
@@ -133,32 +138,119 @@ def clustered(num_queries, num_gallery, identities, dim, seed, noise=1.0):
     return queries.astype(np.float32), gallery.astype(np.float32), q_ids, g_ids
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
-def test_same_bits_for_any_block_thread_count_and_pass(monkeypatch, similarity):
-    from clipreid_kit.metrics import ranking
-
-    queries, gallery, q_ids, g_ids = clustered(150, 700, 30, 64, 0, noise=2.0)
-    gallery[100:200] = gallery[300:400] * np.float32(1 + 2**-20)  # near ties beyond float32
-    gallery[200:250] = gallery[400:450]  # exact ties
-
-    def run():
-        return evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids, similarity=similarity)
-
-    want = run()
-    compare(want, oracle.evaluate(exact(queries, gallery, similarity), q_ids, g_ids))
+def every_way(monkeypatch, run):
+    """Results of other blocks, tiles, slices, numbers of threads, passes and precisions than the usual ones."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    ways = {
+        "threads": {},
+        "one query at a time": {(ranking, "_ROWS"): 1, (ranking, "_BLOCK"): 1},
+        "tiles": {(ranking, "_TILE"): 97, (ranking, "_ROWS"): 13, (ranking, "_BLOCK"): 13},
+        "slices": {(block, "_SLICE"): 1},
+        "all exact": {(block, "_DENSE"): 10**9, (block, "_EXACT_TILE"): 50},
+        "none exact": {(block, "_DENSE"): 0.1},
+        "bfloat16": {(ranking, "bfloat16_pays"): lambda *_: True},
+        "bfloat16, tiles": {(ranking, "bfloat16_pays"): lambda *_: True, (ranking, "_TILE"): 300, (block, "_DENSE"): 1},
+        "medium": {},
+    }
     try:
-        for number, block, mode in [(1, 1, "highest"), (2, 700 * 7, "highest"), (2, 1 << 23, "medium")]:
-            torch.set_num_threads(number)
-            torch.set_float32_matmul_precision(mode)
-            monkeypatch.setattr(ranking, "_BLOCK", block)
-            got = run()
-            np.testing.assert_array_equal(got.average_precision, want.average_precision)
-            np.testing.assert_array_equal(got.first_rank, want.first_rank)
-            assert got.mean_ap == want.mean_ap
+        for name, changes in ways.items():
+            with monkeypatch.context() as patch:
+                for (module, attribute), value in changes.items():
+                    patch.setattr(module, attribute, value)
+                torch.set_num_threads(2 if name == "threads" else 1)
+                torch.set_float32_matmul_precision("medium" if name == "medium" else "highest")
+                yield name, run()
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
+
+
+def assert_same_bits(got, want, name=""):
+    np.testing.assert_array_equal(got.average_precision, want.average_precision, name)
+    np.testing.assert_array_equal(got.inverse_negative_penalty, want.inverse_negative_penalty, name)
+    np.testing.assert_array_equal(got.first_rank, want.first_rank, name)
+    np.testing.assert_array_equal(got.num_positives, want.num_positives, name)
+    assert (got.mean_ap, got.mean_inp, got.num_gallery) == (want.mean_ap, want.mean_inp, want.num_gallery)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("scale", [1.0, 3.7])
+def test_same_bits_any_way(monkeypatch, distance, scale):
+    queries, gallery, q_ids, g_ids = clustered(60, 700, 30, 64, 0, noise=2.0)
+    gallery[100:200] = gallery[300:400] * np.float32(1 + 2**-20)  # near ties beyond float32
+    gallery[200:250] = gallery[400:450]  # exact ties
+    gallery[:20] = np.tile(gallery[20], (20, 1)) * (1 + 2.0**-23 * np.arange(20)[:, None])  # an ulp apart
+    queries[3] = 0
+    if scale == 1.0:  # normalised before, as most are
+        queries, gallery = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in (queries, gallery))
+    queries, gallery = (np.float32(scale) * x.astype(np.float32) for x in (queries, gallery))
+
+    def run():
+        return evaluate_reid(
+            queries, gallery, query_ids=q_ids, gallery_ids=g_ids, distance=distance, junk_ids=[4], ties="mean"
+        )
+
+    want = run()
+    similarity = oracle.exact(queries, gallery, distance)
+    for ties in ("pessimistic", "optimistic"):
+        by_oracle = oracle.evaluate(similarity, q_ids, g_ids, junk=[4], ties=ties)
+        if distance == "euclidean":  # for the cosine, equals differ in the last bit of the oracle's quotient
+            result = evaluate_reid(
+                queries, gallery, query_ids=q_ids, gallery_ids=g_ids, distance=distance, junk_ids=[4], ties=ties
+            )
+            compare(result, by_oracle)
+    for name, got in every_way(monkeypatch, run):
+        assert_same_bits(got, want, name)
+
+
+def near_ties(kind):
+    """Galleries in which float32 sees little or nothing of what decides."""
+    rng = np.random.default_rng(5)
+    queries, ids = rng.standard_normal((40, 64)).astype(np.float32), rng.integers(0, 8, 600)
+    if kind == "all equal":
+        gallery = np.tile(queries[0], (600, 1))
+    elif kind == "an ulp apart":
+        gallery = np.tile(queries[0], (600, 1))
+        gallery[np.arange(600), rng.integers(0, 64, 600)] *= np.float32(1 + 2**-23)
+    elif kind == "codes":  # distinct rows, equal similarities
+        queries, gallery = (np.sign(rng.standard_normal((n, 64))).astype(np.float32) for n in (40, 600))
+    else:  # permutations of one row, and queries that do not care
+        gallery = np.stack([rng.permutation(queries[0]) for _ in range(600)])
+        queries = np.ones_like(queries) + 1e-7 * queries
+    return queries, gallery, ids[:40], ids
+
+
+@pytest.mark.parametrize("kind", ["all equal", "an ulp apart", "codes", "permutations"])
+def test_same_bits_where_float32_is_blind(monkeypatch, kind):
+    queries, gallery, q_ids, g_ids = near_ties(kind)
+
+    def run():
+        return evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids, ties="mean")
+
+    want = run()
+    for name, got in every_way(monkeypatch, run):
+        assert_same_bits(got, want, name)
+    order = np.random.default_rng(0).permutation(600)
+    moved = evaluate_reid(queries, gallery[order], query_ids=q_ids, gallery_ids=g_ids[order], ties="mean")
+    assert_same_bits(moved, want)
+    if kind in ("all equal", "codes"):  # whole numbers: the oracle is exact
+        for ties in ("pessimistic", "optimistic"):
+            result = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids, ties=ties)
+            similarity = oracle.exact(queries, gallery, "cosine")
+            compare(result, oracle.evaluate(similarity, q_ids, g_ids, ties=ties))
+
+
+def test_collapsed_model_by_formula():
+    # all equal: the k-th of n matches among N images is expected at rank k (N + 1) / (n + 1)
+    rows = np.ones((200, 16), dtype=np.float32)
+    ids = np.repeat(np.arange(50), 4)
+    result = evaluate_reid(rows[:50], rows, query_ids=np.arange(50), gallery_ids=ids, ties="mean")
+    np.testing.assert_allclose(result.average_precision, 5 / 201, rtol=1e-14)
+    np.testing.assert_allclose(result.inverse_negative_penalty, 5 / 201, rtol=1e-14)
+    np.testing.assert_allclose(result.first_rank, 201 / 5)
+    assert result.rank(40) == 0
+    assert result.rank(41) == 1
+    assert result.cmc[39:42].tolist() == [0, 1, 1]
 
 
 def test_one_float32_ulp_apart_is_told_apart():
@@ -171,8 +263,8 @@ def test_one_float32_ulp_apart_is_told_apart():
             gallery[i, 7] = np.nextafter(gallery[i, 7], np.float32(np.inf))
     ids = np.array([1 if i % 2 else 0 for i in range(64)])
     query = base[None].copy()
-    want = oracle.evaluate(exact(query, gallery, "euclidean"), [1], ids)
-    got = evaluate_reid(query, gallery, query_ids=[1], gallery_ids=ids, similarity="euclidean")
+    want = oracle.evaluate(oracle.exact(query, gallery, "euclidean"), [1], ids)
+    got = evaluate_reid(query, gallery, query_ids=[1], gallery_ids=ids, distance="euclidean")
     compare(got, want)
     assert got.first_rank[0] == 2
     np.testing.assert_allclose(got.mean_ap, 0.5)  # every other one, from rank 2 on
@@ -198,7 +290,7 @@ def test_zero_rows_are_ties_not_nan():
 def test_precisions_and_kinds_of_input(dtype):
     queries, gallery, q_ids, g_ids = clustered(20, 60, 8, 16, 1)
     queries, gallery = queries.astype(dtype), gallery.astype(dtype)
-    want = oracle.evaluate(exact(queries, gallery, "cosine"), q_ids, g_ids)
+    want = oracle.evaluate(oracle.exact(queries, gallery, "cosine"), q_ids, g_ids)
     got = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids)
     compare(got, want)
     as_tensors = evaluate_reid(
@@ -218,12 +310,12 @@ def test_precisions_and_kinds_of_input(dtype):
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e18, 1e30])
-@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
-def test_extreme_norms(scale, similarity):
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_extreme_norms(scale, distance):
     queries, gallery, q_ids, g_ids = clustered(20, 60, 8, 16, 2)
     factor = np.float32(2.0 ** np.round(np.log2(scale)))
-    want = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids, similarity=similarity)
-    got = evaluate_reid(queries * factor, gallery * factor, query_ids=q_ids, gallery_ids=g_ids, similarity=similarity)
+    want = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids, distance=distance)
+    got = evaluate_reid(queries * factor, gallery * factor, query_ids=q_ids, gallery_ids=g_ids, distance=distance)
     assert got.mean_ap == want.mean_ap
 
 
@@ -287,8 +379,21 @@ ROWS = np.eye(3, dtype=np.float32)
             {"query_cameras": [1, 1, 1], "gallery_cameras": [1, 1, 1]},
             "3 of 3 queries with their identity.*left out by the camera rule. If the cameras are unknown",
         ),
-        ({"similarity": "manhattan"}, "similarity to be one of cosine, euclidean"),
-        ({"ties": "random"}, "ties to be one of pessimistic, optimistic"),
+        ({"distance": "manhattan"}, "distance to be one of cosine, euclidean"),
+        ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
+        ({"gallery_ids": None}, "gallery_embeddings and gallery_ids, or neither, got gallery_embeddings only"),
+        ({"gallery_embeddings": None}, "got gallery_ids only. Leave both out to rank every query among the others"),
+        ({"gallery_embeddings": None, "gallery_ids": None}, "got 3 queries, each the only one of its identity"),
+        ({"query_embeddings": None}, "query_embeddings, or a matrix as similarity, got neither"),
+        ({"similarity": ROWS}, "a matrix as similarity, or embeddings, got both. Pass None"),
+        ({"exclude": [([0, 1], [0, 1, 2])]}, r"query_values of exclude as 3 ids, one for each row, got shape \(2,\)"),
+        ({"exclude": [([0, 1, 2], None)]}, "values of exclude of both sides or of neither, got query_"),
+        (
+            {"exclude": [([1, 1, 1], [1, 1, 1])]},
+            "every match of which is left out by the rules of exclude",
+        ),
+        ({"junk_ids": ["-1"]}, "junk_ids and gallery_ids of one kind, got strings and integers"),
+        ({"junk_ids": [0, 1, 2]}, "3 query identities, none among"),
         ({"max_rank": 0}, "max_rank as a whole number >= 1, got 0"),
     ],
 )
@@ -341,21 +446,29 @@ def test_the_newer_precision_setting_changes_nothing():
 
 
 def test_only_pairs_within_a_window_are_scored_again(monkeypatch):
-    from clipreid_kit.metrics import ranking
+    from clipreid_kit.metrics import rescore
 
-    scored = 0
-    original = ranking.exact_similarity
+    scored = {}
 
-    def counted(queries, *arguments):
-        nonlocal scored
-        scored += len(queries)
-        return original(queries, *arguments)
+    def watch(name):
+        original = getattr(rescore, name).__call__
 
-    monkeypatch.setattr(ranking, "exact_similarity", counted)
+        def counted(self, query, rows):
+            scored[name] = scored.get(name, 0) + len(rows)
+            return original(self, query, rows)
+
+        monkeypatch.setattr(getattr(rescore, name), "__call__", counted)
+
+    for name in ("SingleScorer", "PreciseScorer", "ExactScorer"):
+        watch(name)
     queries, gallery, q_ids, g_ids = clustered(50, 4000, 100, 256, 5, noise=4.0)
     result = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids)
     assert result.mean_ap < 0.6  # matches lie all over the gallery
-    assert scored < 0.03 * len(queries) * len(gallery)
+    assert scored["PreciseScorer"] < 0.02 * len(queries) * len(gallery)
+    assert "ExactScorer" not in scored
+    monkeypatch.setattr(ranking, "bfloat16_pays", lambda *_: True)
+    assert evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap == result.mean_ap
+    assert 0 < scored["SingleScorer"] < 0.5 * len(queries) * len(gallery)
 
 
 def test_reversed_and_big_endian_arrays():

@@ -3,6 +3,7 @@
 from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
 from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set
+from clipreid_kit.metrics.evaluator import ReidEvaluator
 from clipreid_kit.metrics.reid import evaluate_reid
 from clipreid_kit.metrics.rerank import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.result import ReidResult
@@ -14,6 +15,7 @@ __all__ = [
     "ConfidenceInterval",
     "KReciprocalReranker",
     "OpenSetResult",
+    "ReidEvaluator",
     "ReidResult",
     "RetrievalResult",
     "VerificationResult",

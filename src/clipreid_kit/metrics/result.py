@@ -23,9 +23,9 @@ class ReidResult:
     Attributes:
         average_precision: AP of each query, NaN where there is no match.
         inverse_negative_penalty: INP of each query: matches / rank of the last match; NaN where there is none.
-        first_rank: Rank of the first match, from 1; 0 where there is none.
+        first_rank: Rank of the first match, from 1; 0 where there is none. Whole numbers, except for ``ties="mean"``.
         num_positives: Valid matches of each query.
-        num_gallery: Size of the gallery.
+        num_gallery: Size of the gallery, without junk.
         max_rank: Length of :attr:`cmc`.
 
     Example:
@@ -37,7 +37,7 @@ class ReidResult:
 
     average_precision: FloatArray
     inverse_negative_penalty: FloatArray
-    first_rank: IntArray
+    first_rank: IntArray | FloatArray
     num_positives: IntArray
     num_gallery: int
     max_rank: int
@@ -76,7 +76,8 @@ class ReidResult:
     @property
     def cmc(self) -> FloatArray:
         """Cumulative matching characteristic: Rank-1 to Rank-``max_rank``, never falling."""
-        hits = np.bincount(self.first_rank[self.first_rank > 0], minlength=self.max_rank + 1)
+        ranks = np.ceil(self.first_rank[self.first_rank > 0]).astype(np.int64)
+        hits = np.bincount(ranks, minlength=self.max_rank + 1)
         curve: FloatArray = np.cumsum(hits[1 : self.max_rank + 1]) / self.num_valid_queries
         return curve
 

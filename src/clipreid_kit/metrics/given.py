@@ -1,0 +1,98 @@
+"""Matches by similarities that the caller gives: a matrix, or a function of blocks."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from clipreid_kit._checks import fail
+from clipreid_kit.metrics.identities import Labels
+from clipreid_kit.metrics.matches import Matches
+from clipreid_kit.metrics.rows import Rows
+
+BlockSimilarity = Callable[[Tensor, Tensor], Tensor]
+FloatArray = npt.NDArray[np.float64]
+Tile = tuple[int, FloatArray]  # the first gallery row, and similarities (queries, rows)
+_BLOCK = 1 << 22  # similarities that are looked at together
+_TILE = 1 << 16  # gallery rows of a tile, where the gallery is read from a file
+
+
+def given_matches(
+    owner: str,
+    similarity: Tensor | npt.NDArray[Any] | BlockSimilarity,
+    queries: Rows | None,
+    gallery: Rows | None,
+    labels: Labels,
+) -> Iterator[Matches]:
+    """Matches of all queries, counted by the given values."""
+    for first, last in labels.parts():
+        step = max(1, _BLOCK // len(labels.order))
+        for start in range(first, last, step):
+            stop = min(start + step, last)
+            if callable(similarity):
+                if queries is None or gallery is None:
+                    raise fail(owner, "embeddings for the function given as similarity", "none")
+                tiles = _Tiles(owner, similarity, queries.block(start, stop), gallery)
+                yield _count(labels, start, stop, tiles)
+            else:
+                rows = similarity[start:stop]
+                yield _count(labels, start, stop, [(0, _numbers(owner, rows, (stop - start, len(labels.order))))])
+
+
+def _count(labels: Labels, start: int, stop: int, tiles: Iterable[Tile]) -> Matches:
+    pairs = labels.pairs(start, stop)
+    query = pairs.query
+    scores = np.empty(len(query))
+    for left, values in tiles:
+        inside = (pairs.rows >= left) & (pairs.rows < left + values.shape[1])
+        scores[inside] = values[query[inside], pairs.rows[inside] - left]
+    matches = Matches.of(pairs, scores)
+    if len(matches.scores) == 0:
+        return matches
+    for left, values in tiles:
+        wrong = np.ones(values.shape, dtype=bool)
+        inside = (pairs.rows >= left) & (pairs.rows < left + values.shape[1])
+        wrong[query[inside], pairs.rows[inside] - left] = False
+        ignored = labels.ignored[(labels.ignored >= left) & (labels.ignored < left + values.shape[1])]
+        wrong[:, ignored - left] = False
+        for i in np.flatnonzero(np.diff(matches.begin)).tolist():
+            part = slice(matches.begin[i], matches.begin[i + 1])
+            wrong[i] &= values[i] >= matches.scores[part].min()
+            matches.add(part, matches.scores[part], values[i][wrong[i]])
+    return matches
+
+
+class _Tiles:
+    """The function's values for some queries: the whole gallery at once, or by tiles if it is read from a file.
+
+    Iterating again calls the function again, with the same blocks.
+    """
+
+    def __init__(self, owner: str, function: BlockSimilarity, queries: Tensor, gallery: Rows) -> None:
+        self.owner, self.function, self.queries, self.gallery = owner, function, queries, gallery
+        self.only: Tile | None = None
+
+    def __iter__(self) -> Iterator[Tile]:
+        if self.only is not None:
+            yield self.only
+            return
+        width = _TILE if self.gallery.streamed else len(self.gallery)
+        for left in range(0, len(self.gallery), width):
+            rows = self.gallery.block(left, min(left + width, len(self.gallery)))
+            values = self.function(self.queries, rows)
+            tile = left, _numbers(self.owner, values, (self.queries.shape[0], rows.shape[0]))
+            if width == len(self.gallery):
+                self.only = tile
+            yield tile
+
+
+def _numbers(owner: str, values: Tensor | npt.NDArray[Any], shape: tuple[int, int]) -> FloatArray:
+    """Given values as float64, which holds any of them."""
+    numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
+    if numbers.shape != shape:
+        raise fail(owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}")
+    if np.isnan(numbers).any():
+        raise fail(owner, "similarities that are numbers", f"NaN in {int(np.isnan(numbers).sum())} places")
+    return numbers

@@ -1,0 +1,168 @@
+"""Who is whose match: identities, cameras and other rules, as numbers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from clipreid_kit._checks import fail
+
+Ids = Sequence[int] | Sequence[str] | Tensor | npt.NDArray[Any]
+Rule = tuple[str, Ids | None, Ids | None]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+_PAIRS = 1 << 22  # pairs of one identity that are held at once
+
+
+@dataclass(slots=True)
+class Pairs:
+    """Queries and the gallery rows of their identity.
+
+    Attributes:
+        begin: (Q + 1,): the rows of query i are ``rows[begin[i]:begin[i + 1]]``.
+        rows: Gallery rows.
+        valid: Whether the row counts as a match; one that does not is left out for this query.
+    """
+
+    begin: IntArray
+    rows: IntArray
+    valid: BoolArray
+
+    @property
+    def query(self) -> IntArray:
+        """The query of every pair."""
+        return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
+
+
+class Labels:
+    """Identities of both sides, and the rules that leave matches out.
+
+    Args:
+        codes: Identity of every query and of every gallery row, as numbers >= 0.
+        columns: For each rule, the values of both sides as numbers.
+        ignored: Gallery rows that stand in no ranking.
+        rules: What the rules are called.
+    """
+
+    def __init__(
+        self,
+        codes: tuple[IntArray, IntArray],
+        columns: Sequence[tuple[IntArray, IntArray]],
+        ignored: BoolArray,
+        rules: Sequence[str],
+    ) -> None:
+        self.queries, of_gallery = codes
+        self.columns = columns
+        self.rules = rules
+        self.num_gallery = int((~ignored).sum())
+        self.num_identities = len(np.unique(of_gallery))
+        self.ignored = np.flatnonzero(ignored)
+        of_gallery = np.where(ignored, -1, of_gallery)
+        self.order = np.argsort(of_gallery, kind="stable")
+        self._ascending = of_gallery[self.order]
+
+    def span(self, codes: IntArray) -> tuple[IntArray, IntArray]:
+        """Where the gallery rows of these identities begin and end in ``order``."""
+        return self._ascending.searchsorted(codes, "left"), self._ascending.searchsorted(codes, "right")
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """Ranges of queries with a bounded number of pairs each."""
+        first, last = self.span(self.queries)
+        part = np.cumsum(last - first) // _PAIRS
+        ends = [*(np.flatnonzero(np.diff(part)) + 1).tolist(), len(part)]
+        yield from zip([0, *ends[:-1]], ends, strict=True)
+
+    def pairs(self, start: int, stop: int) -> Pairs:
+        """All pairs of one identity, for some queries, numbered from 0."""
+        first, last = self.span(self.queries[start:stop])
+        begin = np.concatenate([[0], np.cumsum(last - first)])
+        query = np.repeat(np.arange(stop - start), last - first)
+        rows = self.order[np.arange(begin[-1]) + (first - begin[:-1])[query]]
+        valid = np.ones(len(rows), dtype=bool)
+        for of_query, of_gallery in self.columns:
+            valid &= of_query[start + query] != of_gallery[rows]
+        return Pairs(begin, rows, valid)
+
+
+def read_labels(
+    owner: str,
+    shape: tuple[int, int],
+    ids: tuple[Ids, Ids | None],
+    rules: Sequence[Rule],
+    junk_ids: Sequence[int] | Sequence[str] = (),
+    own: tuple[IntArray, IntArray] | None = None,
+) -> Labels:
+    """Check identities and rules, and number them alike on both sides.
+
+    Args:
+        owner: Name of the caller, for error texts.
+        shape: Numbers of queries and of gallery rows.
+        ids: Identities of both sides; ``None`` for the gallery is leave-one-out.
+        rules: Name, values of the queries, values of the gallery.
+        junk_ids: Identities that stand in no ranking.
+        own: Numbers of the rows in leave-one-out, if they are not 0, 1, ... on both sides.
+    """
+    leave_one_out = ids[1] is None
+    query_ids = flat(owner, "query_ids", ids[0], shape[0])
+    gallery_ids = query_ids if ids[1] is None else flat(owner, "gallery_ids", ids[1], shape[1])
+    codes = _number(owner, "ids", query_ids, gallery_ids)
+    columns: list[tuple[IntArray, IntArray]] = []
+    names: list[str] = []
+    for name, of_query, other in rules:
+        of_gallery = of_query if leave_one_out and other is None else other
+        if of_query is None and of_gallery is None:
+            continue
+        if of_query is None or of_gallery is None:
+            got = f"query_{name} only" if of_gallery is None else f"gallery_{name} only"
+            remedy = "Give both for the rule, or leave both out."
+            raise fail(owner, f"{name} of both sides or of neither", got, remedy)
+        query_values = flat(owner, "query_" + name, of_query, shape[0])
+        columns.append(_number(owner, name, query_values, flat(owner, "gallery_" + name, of_gallery, shape[1])))
+        names.append("camera rule" if name == "cameras" else "rules of exclude")
+    if leave_one_out and own is None:
+        own = np.arange(shape[0]), np.arange(shape[1])
+    if own is not None:
+        columns.append(own)
+    ignored = np.zeros(shape[1], dtype=bool)
+    if len(junk_ids):
+        junk = flat(owner, "junk_ids", junk_ids, len(junk_ids))
+        numbers, of_gallery_ = _number(owner, "ids", junk, gallery_ids, "junk")
+        ignored = np.isin(of_gallery_, numbers)
+    return Labels(codes, columns, ignored, names)
+
+
+def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
+    """Ids as an array of integers or of strings, one for each row."""
+    array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind == "O" and all(isinstance(v, str) for v in array.flat):
+        array = array.astype(str)
+    if array.ndim != 1 or array.shape[0] != length:
+        raise fail(owner, f"{name} as {length} ids, one for each row", f"shape {array.shape}")
+    if array.dtype.kind not in "iuU" and length:
+        remedy = "Give each identity and camera an integer or a name."
+        raise fail(owner, f"{name} as integers or strings", f"{array.dtype}", remedy)
+    if not isinstance(values, Tensor | np.ndarray) and len({isinstance(v, str) for v in values}) > 1:
+        raise fail(owner, f"{name} of one kind", "integers and strings mixed")
+    return array
+
+
+def _number(
+    owner: str, name: str, query: npt.NDArray[Any], gallery: npt.NDArray[Any], side: str = "query"
+) -> tuple[IntArray, IntArray]:
+    """Number the ids of both sides alike, from 0."""
+    kinds = ["strings" if x.dtype.kind == "U" else "integers" for x in (query, gallery)]
+    if kinds[0] != kinds[1] and len(query) and len(gallery):
+        raise fail(
+            owner,
+            f"{side}_{name} and gallery_{name} of one kind",
+            f"{kinds[0]} and {kinds[1]}",
+            "An identity '7' is not the identity 7: convert one side.",
+        )
+    if kinds[0] == kinds[1] == "integers" and query.dtype != gallery.dtype:
+        # uint64 and int64 would meet in float64, and lose digits
+        query, gallery = query.astype(object), gallery.astype(object)
+    codes = np.unique(np.concatenate([query, gallery]), return_inverse=True)[1].astype(np.int64).reshape(-1)
+    return codes[: len(query)], codes[len(query) :]

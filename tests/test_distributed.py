@@ -12,17 +12,18 @@ from clipreid_kit.losses import (
     CircleLoss,
     CosFaceLoss,
     CrossBatchMemory,
+    HardNegativeContrastiveLoss,
     ImageToTextCELoss,
     InfoNCELoss,
     MultiSimilarityLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    SigLIPLoss,
     SupConLoss,
     TripletLoss,
     WeightedSum,
     WeightedTripletLoss,
 )
-from clipreid_kit.losses import HardNegativeContrastiveLoss, InfoNCELoss, SigLIPLoss, SupConLoss, TripletLoss
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch

@@ -46,6 +46,7 @@ from clipreid_kit.metrics import (
     ConfidenceInterval,
     KReciprocalReranker,
     OpenSetResult,
+    ReidEvaluator,
     ReidResult,
     RetrievalResult,
     VerificationResult,
@@ -68,12 +69,6 @@ from clipreid_kit.schedulers import (
     warmup_cosine_factor,
     warmup_multistep_factor,
 )
-from clipreid_kit.metrics import ReidEvaluator, ReidResult, evaluate_reid
-from clipreid_kit.modules import BNNeck, BNNeckOutput
-from clipreid_kit.samplers import PKSampler
-from clipreid_kit.schedulers import WarmupCosineLR, warmup_cosine_factor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArcFaceHead",

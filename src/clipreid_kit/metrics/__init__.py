@@ -1,9 +1,9 @@
 """Evaluation: features in, numbers out; and what is done with features before that."""
 
 from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
+from clipreid_kit.metrics.evaluator import ReidEvaluator
 from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set
-from clipreid_kit.metrics.evaluator import ReidEvaluator
 from clipreid_kit.metrics.reid import evaluate_reid
 from clipreid_kit.metrics.rerank import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.result import ReidResult

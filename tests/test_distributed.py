@@ -146,8 +146,8 @@ def state(loss):
     return {key: tensor.detach().tolist() for key, tensor in loss.state_dict().items()}
 
 
-def worker(rank, port, queue):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def worker(rank, store, queue, done):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
         mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
         found = {}
@@ -166,23 +166,21 @@ def worker(rank, port, queue):
             )
         found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
         queue.put((rank, found))
+        done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
     finally:
         dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def results():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+def results(tmp_path_factory):
     context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
+    queue, done = context.Queue(), context.Event()
+    store = tmp_path_factory.mktemp("two") / "store"
+    processes = [context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)]
     for process in processes:
         process.start()
-    found = dict(queue.get(timeout=120) for _ in processes)
+    found = dict(queue.get(timeout=300) for _ in processes)
+    done.set()
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0

@@ -1,7 +1,7 @@
 """Similarities of chosen pairs, more precise than those of the fast pass: in float64, and exact."""
 
 import warnings
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores pairs, and says how far the scores may be from the exact ones."""
 

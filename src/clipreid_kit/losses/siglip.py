@@ -219,14 +219,13 @@ class SigLIPLoss(nn.Module):
             image_embeddings, text_embeddings = gather(image_embeddings), gather(text_embeddings)
             labels = None if labels is None else gather(labels)
             text_labels = None if text_labels is None else gather(text_labels)
-        learned = self.log_scale is not None
         return siglip_loss(
             image_embeddings,
             text_embeddings,
             labels,
             text_labels,
             temperature=(-self.log_scale.float()).exp() if self.log_scale is not None else self.fixed_temperature,
-            bias=self.bias.float() if learned and isinstance(self.bias, Tensor) else self.bias,
+            bias=self.bias.float() if isinstance(self.bias, Tensor) else self.bias,
             block_size=self.block_size,
         )
 

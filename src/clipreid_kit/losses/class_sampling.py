@@ -77,7 +77,7 @@ def class_rows(
 
     Args:
         weight: Rows of all identities (C * num_centers, D).
-        classes: Identities to take, such as :attr:`ClassSample.classes`.
+        classes: Identities to take, such as ``classes`` of a :class:`ClassSample`.
         num_centers: Rows of an identity; they follow each other.
         sparse_grad: Give the weight a sparse gradient, of the rows taken. It saves the memory and the time of a
             gradient of all rows, and needs an optimiser that takes one: ``SparseAdam``, ``Adagrad`` or ``SGD``.

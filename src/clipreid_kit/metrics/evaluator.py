@@ -36,6 +36,7 @@ class ReidEvaluator:
         distributed: Whether the batches of all ranks make one set. ``compute`` then has to be called on every rank.
 
     Example:
+        >>> import torch
         >>> evaluator = ReidEvaluator()
         >>> evaluator.update(torch.eye(2), [7, 8], split="query")
         >>> for row, identity in zip(torch.eye(2), [7, 8]):

@@ -15,12 +15,12 @@ IntArray = npt.NDArray[np.int64]
 
 _BLOCK = 1 << 23  # elements of a block of similarities: 32 MB, if that is _ROWS queries at least
 _ROWS = 256
-_TILE = 1 << 17  # gallery rows of a tile (Block packs them into 17 bits); half of it where they are read from a file
+_TILE = 1 << 17  # gallery rows of a tile (Block packs them into 17 bits); a quarter where they come from a file
 
 
 def tile_width(gallery: Rows) -> int:
     """Number of gallery rows that are looked at together."""
-    return min(len(gallery), _TILE // 2 if gallery.streamed else _TILE)
+    return min(len(gallery), _TILE // 4 if gallery.streamed else _TILE)
 
 
 def count_wrong(
@@ -61,3 +61,4 @@ def count_wrong(
             numbers = np.arange(start, stop)
             block = Block(tile, queries.block(start, stop), norms[start:stop], numbers, of_same, skip, matches)
             block.count(buffer, low=True)
+        del rows, tile, block  # before the next is read

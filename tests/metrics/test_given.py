@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import reid as oracle
+
+from clipreid_kit.metrics import evaluate_reid
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["pessimistic", "optimistic", "mean"]), st.booleans())
+def test_matrix_equals_brute_force(seed, ties, as_tensor):
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(-2, 3, (5, 7)).astype(np.float32)
+    q_ids, g_ids = rng.integers(0, 3, 5), np.append(rng.integers(0, 4, 6), 0)
+    q_ids[0] = 0
+    want = oracle.evaluate(matrix, q_ids, g_ids, ties=ties, junk=[3])
+    given_matrix = torch.from_numpy(matrix).bfloat16() if as_tensor else matrix
+    result = evaluate_reid(None, similarity=given_matrix, query_ids=q_ids, gallery_ids=g_ids, ties=ties, junk_ids=[3])
+    for i, row in enumerate(want):
+        if row is not None:
+            assert result.average_precision[i] == pytest.approx(row[0], abs=1e-12)
+            assert result.first_rank[i] == pytest.approx(row[2])
+    assert result.num_valid_queries == sum(row is not None for row in want)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([np.exp, np.cbrt, lambda x: 3 * x - 7, np.arctan]))
+def test_rising_maps_change_nothing(seed, rising):
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(-3, 4, (6, 20)).astype(np.float64)
+    ids = {"query_ids": np.arange(6), "gallery_ids": rng.permutation(np.arange(20) % 8)}
+    plain = evaluate_reid(None, similarity=matrix, **ids)
+    mapped = evaluate_reid(None, similarity=rising(matrix), **ids)
+    np.testing.assert_array_equal(plain.average_precision, mapped.average_precision)
+    np.testing.assert_array_equal(plain.first_rank, mapped.first_rank)
+
+
+def dot(queries, gallery):
+    return queries.double() @ gallery.double().T
+
+
+def setting():
+    rng = np.random.default_rng(0)
+    return rng.integers(-3, 4, (9, 4)).astype(np.float32), rng.integers(-3, 4, (40, 4)).astype(np.float32)
+
+
+def test_function_equals_its_matrix_in_blocks_and_from_a_file(monkeypatch, tmp_path):
+    from clipreid_kit.metrics import given
+
+    queries, gallery = setting()
+    ids = {"query_ids": np.arange(9) % 5, "gallery_ids": np.arange(40) % 6, "junk_ids": [4]}
+    ids |= {"query_cameras": np.arange(9) % 2, "gallery_cameras": np.arange(40) % 3}
+    want = evaluate_reid(None, similarity=queries @ gallery.T, **ids)
+    monkeypatch.setattr(given, "_BLOCK", 80)
+    monkeypatch.setattr(given, "_TILE", 7)
+    np.save(tmp_path / "gallery.npy", gallery)
+    from_file = np.load(tmp_path / "gallery.npy", mmap_mode="r")
+    seen = []
+
+    def watched(a, b):
+        seen.append((len(a), len(b)))
+        return dot(a, b)
+
+    for rows in (gallery, from_file):
+        got = evaluate_reid(queries, rows, similarity=watched, **ids)
+        np.testing.assert_array_equal(got.average_precision, want.average_precision)
+        np.testing.assert_array_equal(got.first_rank, want.first_rank)
+    assert set(seen) == {(2, 40), (1, 40), (2, 7), (1, 7), (2, 5), (1, 5)}
+
+
+def test_leave_one_out_with_a_matrix_and_with_a_function():
+    rows = setting()[1][:12]
+    ids = np.arange(12) % 4
+    want = evaluate_reid(rows, query_ids=ids, similarity=dot)
+    got = evaluate_reid(None, query_ids=ids, similarity=rows @ rows.T)
+    np.testing.assert_array_equal(got.average_precision, want.average_precision)
+    assert got.num_positives.tolist() == [2] * 12
+
+
+def test_infinities_are_ranks_like_others():
+    matrix = np.array([[-np.inf, 0.0, np.inf, -np.inf]])
+    result = evaluate_reid(None, similarity=matrix, query_ids=[1], gallery_ids=[1, 2, 3, 4])
+    assert result.first_rank.tolist() == [4]
+    assert evaluate_reid(
+        None, similarity=matrix, query_ids=[1], gallery_ids=[1, 2, 3, 4], ties="optimistic"
+    ).first_rank.tolist() == [3]
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("similarity", "options", "message"),
+    [
+        (np.ones((2, 3)), {}, r"one for each row, got shape \(2,\)"),
+        (np.ones(3), {}, r"similarity as a matrix \(Q, G\), not empty, got shape \(3,\)"),
+        (np.ones((2, 0)), {}, r"got shape \(2, 0\)"),
+        (np.ones((2, 3)), {"gallery_ids": None}, r"\(N, N\) where gallery_ids is None, not empty, got shape \(2, 3\)"),
+        (np.full((2, 2), np.nan), {}, "similarities that are numbers, got NaN in 4 places"),
+    ],
+)
+def test_bad_matrix(similarity, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_reid(None, similarity=similarity, **{"query_ids": [0, 1], "gallery_ids": [0, 1], **options})
+
+
+def test_bad_function():
+    rows = np.eye(3)
+    with pytest.raises(ValueError, match=r"similarities \(queries, gallery\) of shape \(3, 3\), got shape \(3, 2\)"):
+        evaluate_reid(rows, rows, query_ids=[0, 1, 2], gallery_ids=[0, 1, 2], similarity=lambda a, b: (a @ b.T)[:, 1:])
+    with pytest.raises(ValueError, match="query_embeddings, or a matrix as similarity, got neither"):
+        evaluate_reid(None, None, query_ids=[0], similarity=dot)

@@ -1,0 +1,139 @@
+"""Two processes with parts of queries and gallery: on both, the bits of one process with all (gloo)."""
+
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from clipreid_kit.metrics import ReidEvaluator, evaluate_reid
+
+
+def sides(named=False, dtype=torch.float32):
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((12, 16))
+    result = []
+    for count in (23, 170):
+        ids = rng.integers(0, 14, count)
+        rows = np.round(2 * centres[ids % 12] + 2 * rng.standard_normal((count, 16)))
+        label = np.array([f"p{i}" for i in ids]) if named else ids
+        result.append((torch.from_numpy(rows).to(dtype), label, rng.integers(0, 4, count), rng.integers(0, 3, count)))
+    return result
+
+
+# name: (options, how the queries and the gallery are split, sides, whether with rules)
+CASES = {
+    "usual": ({}, 9, 60, {}, False),
+    "rules": ({"junk_ids": [3], "ties": "mean", "max_rank": 5}, 9, 60, {}, True),
+    "euclidean, names": ({"distance": "euclidean"}, 20, 169, {"named": True}, True),
+    "half precision": ({}, 1, 100, {"dtype": torch.bfloat16}, False),
+    "all queries here": ({}, 23, 60, {}, True),
+    "all of the gallery there": ({}, 9, 0, {}, True),
+    "leave one out": ({"leave_one_out": True, "ties": "mean"}, 23, 80, {}, True),
+}
+
+
+def feed(evaluator, side, split, rows, rules):
+    part = [x[rows] for x in side]
+    evaluator.update(part[0], part[1], split=split, **({"cameras": part[2], "exclude": [part[3]]} if rules else {}))
+
+
+def numbers(result):
+    arrays = (result.average_precision, result.inverse_negative_penalty, result.first_rank, result.cmc)
+    return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict()
+
+
+def on_rank(rank, name):
+    options, first, second, kind, rules = CASES[name]
+    query, gallery = sides(**kind)
+    mine = [slice(None, cut) if rank == 0 else slice(cut, None) for cut in (first, second)]
+    evaluator = ReidEvaluator(**options, distributed=True)
+    if options.get("leave_one_out"):
+        feed(evaluator, gallery, "query", mine[1], rules)
+    else:
+        feed(evaluator, query, "query", mine[0], rules)
+        feed(evaluator, gallery, "gallery", mine[1], rules)
+    return numbers(evaluator.compute())
+
+
+def broken_on_one_rank(rank, what):
+    query, gallery = sides()
+    rows = gallery[0].clone()
+    if what == "nan" and rank == 1:
+        rows[3] = np.nan
+    evaluator = ReidEvaluator(distributed=True)
+    if what != "empty":
+        evaluator.update(query[0], query[1] + (100 if what == "strangers" else 0), split="query")
+        cameras = gallery[2] if what == "cameras" and rank else None
+        evaluator.update(rows, gallery[1], cameras, split="gallery")
+    try:
+        evaluator.compute()
+    except ValueError as error:
+        return str(error)
+    return "no error"
+
+
+def worker(rank, port, queue):
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    from clipreid_kit.metrics import sharded
+
+    sharded._QUERIES = 4
+    try:
+        found = {name: on_rank(rank, name) for name in CASES}
+        found["errors"] = {w: broken_on_one_rank(rank, w) for w in ("nan", "empty", "strangers", "cameras")}
+        queue.put((rank, found))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = dict(queue.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_ranks_give_the_bits_of_one(results, name):
+    options, _, _, kind, rules = CASES[name]
+    query, gallery = sides(**kind)
+    options = dict(options)
+    alone = options.pop("leave_one_out", False)
+    if alone:
+        query = gallery
+    if rules:
+        options |= {"query_cameras": query[2], "gallery_cameras": gallery[2], "exclude": [(query[3], gallery[3])]}
+    ids = {"query_ids": query[1], "gallery_ids": None if alone else gallery[1]}
+    want = numbers(evaluate_reid(query[0], None if alone else gallery[0], **ids, **options))
+    assert results[0][name] == want
+    assert results[1][name] == want
+    assert 0.1 < want[1]["mean_ap"] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (
+            "nan",
+            "NaN or infinity in 1 of 170 rows (first: [3]). Look at the images of these rows, and at the precision",
+        ),
+        ("empty", 'at least one batch of split="query" on some rank, got none'),
+        ("strangers", "12 query identities, none among the 14 of the gallery"),
+        ("cameras", 'all batches of split="gallery" alike on all ranks, got width 16, numbered ids, cameras'),
+    ],
+)
+def test_an_error_on_one_rank_is_raised_on_all(results, what, message):
+    for rank in range(2):
+        assert message in results[rank]["errors"][what]

@@ -31,8 +31,9 @@ def _rows(
         logits_BM.diagonal().fill_(-torch.inf)
         positive_BM.diagonal().fill_(False)  # noqa: FBT003 (torch's own signature)
     log_prob_BM = logits_BM.log_softmax(dim=1)
-    valid_B, push_B, each_B = _shares(positive_BM.sum(dim=1).to(logits_BM.dtype), positives)
-    slope_BM = torch.where(positive_BM, -each_B[:, None], 0.0)
+    slope_BM = positive_BM.to(logits_BM.dtype)
+    valid_B, push_B, each_B = _shares(slope_BM.sum(dim=1), positives)
+    slope_BM.mul_(-each_B[:, None])
     if among:
         log_prob_BM.diagonal().fill_(0)  # -inf times a weight of 0 is not 0
     loss = torch.dot(slope_BM.view(-1), log_prob_BM.view(-1))

@@ -41,7 +41,7 @@ def feed(evaluator, side, split, rows, rules):
 
 
 def numbers(result):
-    arrays = (result.average_precision, result.inverse_negative_penalty, result.first_rank, result.cmc)
+    arrays = (result.average_precision, result.inverse_negative_penalty, result.first_rank, result.cmc, result.query_ids)
     return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict()
 
 

@@ -42,7 +42,7 @@ def feed(evaluator, side, split, rows, with_rules=True):
 
 
 def assert_same_bits(got, want):
-    for name in ("average_precision", "inverse_negative_penalty", "first_rank", "num_positives"):
+    for name in ("average_precision", "inverse_negative_penalty", "first_rank", "num_positives", "query_ids"):
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
     assert got.to_dict() == want.to_dict()
     assert got.max_rank == want.max_rank

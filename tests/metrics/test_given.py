@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import reid as oracle
 
-from clipreid_kit.metrics import evaluate_reid
+from clipreid_kit.metrics import KReciprocalReranker, evaluate_reid
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["pessimistic", "optimistic", "mean"]), st.booleans())
@@ -108,3 +108,45 @@ def test_bad_function():
         evaluate_reid(rows, rows, query_ids=[0, 1, 2], gallery_ids=[0, 1, 2], similarity=lambda a, b: (a @ b.T)[:, 1:])
     with pytest.raises(ValueError, match="query_embeddings, or a matrix as similarity, got neither"):
         evaluate_reid(None, None, query_ids=[0], similarity=dot)
+
+
+def crowd(seed=0):
+    rng = np.random.default_rng(seed)
+    ids = np.arange(72) % 6
+    rows = torch.from_numpy(rng.standard_normal((6, 8))[ids] + rng.standard_normal((72, 8))).float()
+    return rows[:12], rows[12:], {"query_ids": ids[:12], "gallery_ids": ids[12:]}
+
+
+def test_re_ranker_equals_its_matrix_and_is_asked_by_blocks(monkeypatch):
+    from clipreid_kit.metrics import given
+
+    queries, gallery, ids = crowd()
+    cameras = {"query_cameras": np.arange(12) % 2, "gallery_cameras": np.arange(60) % 3}
+    reranker = KReciprocalReranker(queries, gallery, k1=6, k2=3)
+    whole = torch.cat([reranker.similarity(i, i + 5) if i < 10 else reranker.similarity(i, 12) for i in (0, 5, 10)])
+    want = evaluate_reid(None, similarity=whole, **ids, **cameras)
+    sizes = []
+    original = KReciprocalReranker.block
+    monkeypatch.setattr(KReciprocalReranker, "block", lambda self, a, b: sizes.append(b - a) or original(self, a, b))
+    monkeypatch.setattr(given, "_BLOCK", 300)
+    got = evaluate_reid(None, similarity=reranker, **ids, **cameras)
+    np.testing.assert_array_equal(got.average_precision, want.average_precision)
+    np.testing.assert_array_equal(got.first_rank, want.first_rank)
+    assert sizes == [5, 5, 2]
+    assert got.mean_ap > evaluate_reid(queries, gallery, **ids, **cameras).mean_ap
+
+
+@pytest.mark.unhooked
+def test_re_ranker_bad_input():
+    queries, gallery, ids = crowd()
+    reranker = KReciprocalReranker(queries, gallery)
+    with pytest.raises(ValueError, match=r"a re-ranker as similarity, or embeddings, got both. Pass None"):
+        evaluate_reid(queries, gallery, similarity=reranker, **ids)
+    with pytest.raises(ValueError, match=r"gallery_ids with a re-ranker, got none. Every row would be among its own"):
+        evaluate_reid(None, similarity=reranker, query_ids=ids["query_ids"])
+    with pytest.raises(ValueError, match="query_ids as 12 ids, one for each row"):
+        evaluate_reid(None, similarity=reranker, query_ids=[1], gallery_ids=ids["gallery_ids"])
+    with pytest.raises(ValueError, match=r"got KReciprocalReranker. A re-ranker is made first: similarity=KReciprocal"):
+        evaluate_reid(queries, gallery, similarity=KReciprocalReranker, **ids)
+    with pytest.raises(ValueError, match=r"distance or similarity, got both. Ranks are those of similarity"):
+        evaluate_reid(None, similarity=reranker, distance="euclidean", **ids)

@@ -104,3 +104,20 @@ def test_bad_options():
         result.tpir(2)
     with pytest.raises(ValueError, match="rank as a whole number >= 1, got 0"):
         result.tpir(0.1, rank=0)
+
+
+def test_text_and_json():
+    import json
+
+    result = OpenSetResult(np.array([0.9, 0.7, 0.5]), np.array([1, 2, 1]), np.array([0.8, 0.6]))
+    values = result.to_dict(fpirs=(0.0, 0.5), rank=2)
+    assert values == {
+        "tpir_at_fpir_0": 1 / 3,
+        "tpir_at_fpir_0.5": 2 / 3,
+        "rank": 2,
+        "num_mated": 3,
+        "num_non_mated": 2,
+    }
+    assert json.loads(result.to_json(fpirs=(0.0, 0.5), rank=2)) == values
+    assert result.table(fpirs=(0.5,), rank=2).splitlines()[1].split() == ["50", "66.67", "0.6000"]
+    assert str(result) == "TPIR@FPIR 1 33.33  TPIR@FPIR 10 33.33  (rank 1, 3 mated and 2 non-mated queries)"

@@ -476,3 +476,50 @@ def test_reversed_and_big_endian_arrays():
     want = evaluate_reid(queries[:, ::-1].copy(), gallery[:, ::-1].copy(), query_ids=q_ids, gallery_ids=g_ids)
     got = evaluate_reid(queries[:, ::-1], gallery[:, ::-1].astype(">f4"), query_ids=q_ids, gallery_ids=g_ids)
     assert got.mean_ap == want.mean_ap
+
+
+def test_duplicate_rows_are_ties_by_the_stated_rule():
+    # the query's own picture is in the gallery twice: under its identity, and under another (a wrong label)
+    gallery = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    ids = {"query_ids": [1], "gallery_ids": [1, 2, 1]}
+    found = {
+        ties: evaluate_reid(gallery[:1], gallery, **ids, ties=ties) for ties in ("pessimistic", "optimistic", "mean")
+    }
+    assert [found[ties].first_rank[0] for ties in found] == [2, 1, 1.5]
+    np.testing.assert_allclose(found["pessimistic"].mean_ap, (1 / 2 + 2 / 3) / 2)
+    np.testing.assert_allclose(found["optimistic"].mean_ap, (1 + 2 / 3) / 2)
+    np.testing.assert_allclose(found["mean"].mean_ap, (1 / 1.5 + 2 / 3) / 2)
+
+
+def test_small_and_large_integers_do_not_overflow():
+    largest = np.iinfo(np.int64).max
+    for ids in ([-128, 0, 127], [np.iinfo(np.int64).min, 0, largest], [0, 1, 2]):
+        for kind in ("int8", "int32", "int64"):
+            if max(ids) <= np.iinfo(kind).max:
+                narrow = np.array(ids, dtype=kind)
+                result = evaluate_reid(ROWS, ROWS, query_ids=narrow, gallery_ids=np.array(ids))
+                assert result.num_positives.tolist() == [1, 1, 1]
+                assert result.mean_ap == 1
+    beyond = np.array([2**64 - 1, 2**64 - 2, 5], dtype=np.uint64)
+    assert evaluate_reid(ROWS, ROWS, query_ids=beyond, gallery_ids=beyond).mean_ap == 1
+    small = np.arange(256, dtype=np.uint8)  # counts of matches are no small integers
+    rows = np.random.default_rng(0).standard_normal((600, 4))
+    many = evaluate_reid(rows[:256], np.tile(rows[:1], (600, 1)), query_ids=small, gallery_ids=np.zeros(600, np.uint8))
+    assert many.num_positives[0] == 600
+    assert many.mean_ap == 1
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([2**70, 1, 2], r"as integers or strings, got object. Give each identity and camera an integer \(of 64 bits"),
+        ([None, 1, 2], "got object.*a missing one is no id"),
+        ([np.nan, 1, 2], "got float64.*a missing one is no id"),
+        ([True, False, True], "as integers or strings, got bool"),
+        ([[0], [1], [2]], r"as 3 ids, one for each row, got shape \(3, 1\)"),
+    ],
+)
+def test_what_is_no_id(ids, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_reid(ROWS, ROWS, query_ids=ids, gallery_ids=[0, 1, 2])

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import torch
 
-from clipreid_kit.metrics import ReidResult
+from clipreid_kit.metrics import ReidEvaluator, ReidResult, bootstrap_interval, evaluate_reid
 
 
 @pytest.fixture
@@ -46,3 +48,108 @@ def test_json_and_text(result):
 def test_rank_below_one(result):
     with pytest.raises(ValueError, match=r"ReidResult\.rank: expected k >= 1, got 0"):
         result.rank(0)
+
+
+def measured():
+    rng = np.random.default_rng(0)
+    positives = rng.integers(0, 3, 40)
+    ap = np.where(positives > 0, rng.random(40), np.nan)
+    first = np.where(positives > 0, rng.integers(1, 9, 40), 0)
+    return ReidResult(ap, ap / 2, first, positives, 9, 9, np.arange(40) // 4)
+
+
+def test_intervals_are_those_of_the_bootstrap_over_identities():
+    result = measured()
+    interval = result.interval("mean_ap", confidence=0.9, num_samples=500, seed=3)
+    assert interval == bootstrap_interval(
+        result.average_precision, result.query_ids, confidence=0.9, num_samples=500, seed=3
+    )
+    assert interval.mean == pytest.approx(result.mean_ap)
+    assert result.interval("mean_inp").mean == pytest.approx(result.mean_inp)
+    assert result.interval("rank", 3).mean == pytest.approx(result.rank(3))
+    assert interval.low < interval.mean < interval.high
+    other = result.interval("mean_ap", groups=np.arange(40), confidence=0.9, num_samples=500, seed=3)
+    assert other != interval
+
+
+def test_intervals_need_identities(result):
+    with pytest.raises(ValueError, match="groups, as the result holds no query_ids, got none"):
+        result.interval("mean_ap")
+    with pytest.raises(ValueError, match="at least two groups"):
+        result.interval("mean_ap", groups=[1, 1, 2])
+    assert "interval" not in result.table()
+
+
+@pytest.mark.unhooked
+def test_bad_measures():
+    with pytest.raises(ValueError, match="measure to be one of mean_ap, mean_inp, rank"):
+        measured().interval("accuracy")
+    with pytest.raises(ValueError, match="a k with 'rank', got None"):
+        measured().interval("rank")
+    with pytest.raises(ValueError, match="no k with 'mean_ap', got 3"):
+        measured().interval("mean_ap", 3)
+
+
+@pytest.mark.parametrize("ids", [None, np.arange(40) // 4, np.array([f"p{i}" for i in range(40)])])
+@pytest.mark.parametrize("halves", [False, True])
+def test_json_round_trip_to_the_last_bit(ids, halves):
+    result = dataclasses.replace(measured(), query_ids=ids)
+    if halves:  # as with ties="mean"
+        result = dataclasses.replace(result, first_rank=result.first_rank.astype(np.float64))
+    again = ReidResult.from_json(result.to_json(per_query=True))
+    for field in dataclasses.fields(ReidResult):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(result, field.name), field.name)
+    assert again.first_rank.dtype == result.first_rank.dtype
+    assert again.to_dict() == result.to_dict()
+    assert json.loads(result.to_json()) == result.to_dict()
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"per_query": {"query": [0]}}'])
+def test_json_without_the_columns(text):
+    with pytest.raises(ValueError, match=r"the columns of each query, got none. Write it with to_json\(per_query=True"):
+        ReidResult.from_json(text)
+
+
+def test_columns_and_csv(tmp_path, result):
+    assert list(result.per_query()) == [
+        "query",
+        "average_precision",
+        "inverse_negative_penalty",
+        "first_rank",
+        "num_positives",
+    ]
+    named = dataclasses.replace(result, query_ids=np.array(["a", "b", "c"]))
+    named.write_csv(tmp_path / "queries.csv")
+    assert (tmp_path / "queries.csv").read_text().splitlines() == [
+        "query,query_id,average_precision,inverse_negative_penalty,first_rank,num_positives",
+        "0,a,0.75,0.5,1,2",
+        "1,b,0.25,0.25,3,1",
+        "2,c,,,0,0",
+    ]
+
+
+def test_table(result):
+    assert result.table(ranks=(1, 3)) == (
+        "        percent\n"
+        "Rank-1    50.00\n"
+        "Rank-3   100.00\n"
+        "mAP       50.00\n"
+        "mINP      37.50\n"
+        "2 queries, 9 gallery, 1 queries without a match left out"
+    )
+    shown = measured().table(ranks=(1,), confidence=0.9).splitlines()
+    low, high = measured().interval("mean_ap", confidence=0.9)[1:]
+    assert shown[0].endswith("90 % interval")
+    assert shown[2].endswith(f"{100 * low:.2f} to {100 * high:.2f}")
+
+
+def test_evaluation_keeps_the_ids():
+    rows = np.eye(3)
+    result = evaluate_reid(rows, rows, query_ids=["a", "b", "c"], gallery_ids=["c", "b", "a"])
+    assert result.query_ids.tolist() == ["a", "b", "c"]
+    assert "interval" in result.table()
+    evaluator = ReidEvaluator()
+    for start in (0, 2):
+        evaluator.update(torch.eye(3)[start : start + 2], [7, 8, 9][start : start + 2], split="query")
+    evaluator.update(torch.eye(3), [9, 8, 7], split="gallery")
+    assert evaluator.compute().query_ids.tolist() == [7, 8, 9]

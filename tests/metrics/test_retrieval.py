@@ -196,3 +196,38 @@ def test_bad_input(change, message):
     queries, candidates = arguments.pop("query_embeddings"), arguments.pop("candidate_embeddings")
     with pytest.raises(ValueError, match=f"evaluate_retrieval: expected .*{message}"):
         evaluate_retrieval(queries, candidates, **arguments)
+
+
+def test_re_ranker_equals_its_matrix_block_by_block(monkeypatch):
+    from clipreid_kit import KReciprocalReranker
+    from clipreid_kit.metrics import rerank
+
+    rng = np.random.default_rng(0)
+    ids = np.arange(60) % 6
+    rows = torch.from_numpy(rng.standard_normal((6, 8))[ids] + 1.5 * rng.standard_normal((60, 8))).float()
+    reranker = KReciprocalReranker(rows[:10], rows[10:], k1=6, k2=3)
+    sides = {"query_ids": ids[:10] + 2, "candidate_ids": ids[10:]}  # two ids that no candidate has
+    monkeypatch.setattr(rerank, "_BLOCK", 200)
+    whole = torch.cat([block for _, block in reranker])
+    want = evaluate_retrieval(None, similarity=-whole, **sides)
+    got = evaluate_retrieval(None, similarity=reranker, **sides)
+    np.testing.assert_array_equal(got.ranks, want.ranks)
+    np.testing.assert_array_equal(got.begin, want.begin)
+    assert got.num_valid_queries < got.num_queries
+    assert got.query_ids.tolist() == want.query_ids.tolist() == (ids[:10] + 2).tolist()
+    assert evaluate_retrieval(None, similarity=reranker, relevant=[[i] for i in range(10)]).query_ids is None
+
+
+@pytest.mark.unhooked
+def test_re_ranker_bad_input():
+    from clipreid_kit import KReciprocalReranker
+
+    reranker = KReciprocalReranker(torch.eye(3), torch.eye(3))
+    with pytest.raises(ValueError, match="embeddings or similarity, got both"):
+        evaluate_retrieval(torch.eye(3), similarity=reranker, query_ids=[0, 1, 2], candidate_ids=[0, 1, 2])
+    with pytest.raises(ValueError, match="distance or similarity, got both"):
+        evaluate_retrieval(
+            None, similarity=reranker, distance="euclidean", query_ids=[0, 1, 2], candidate_ids=[0, 1, 2]
+        )
+    with pytest.raises(ValueError, match=r"query_ids as 3 ids|of shape"):
+        evaluate_retrieval(None, similarity=reranker, query_ids=[0], candidate_ids=[0, 1, 2])

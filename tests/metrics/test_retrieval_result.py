@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from clipreid_kit.metrics import RetrievalResult
+from clipreid_kit.metrics import RetrievalResult, bootstrap_interval
 
 # ranks 2 and 3 of 10; rank 1 of 10; nothing relevant
 RESULT = RetrievalResult(np.array([2, 3, 1]), np.array([0, 2, 3, 3]), 10)
@@ -83,3 +83,55 @@ def test_it_is_frozen():
 def test_bad_measure(measure, k, message):
     with pytest.raises(ValueError, match=message):
         RESULT.of_each(measure, k)
+
+
+def with_ids():
+    begin = np.arange(0, 44, 2)
+    ranks = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(1, 9), (21, 1)), axis=1)[:, :2], axis=1)
+    return RetrievalResult(ranks.ravel(), begin, 8, np.arange(21) // 3)
+
+
+@pytest.mark.parametrize(
+    ("measure", "k", "of_each"),
+    [
+        ("mean_ap", None, "average_precision"),
+        ("mean_reciprocal_rank", None, "reciprocal_rank"),
+        ("r_precision", None, "r_precision"),
+        ("mean_ap_at_r", None, "average_precision_at_r"),
+        ("recall", 3, "recall"),
+        ("ndcg", None, "ndcg"),
+    ],
+)
+def test_intervals_are_those_of_the_bootstrap_over_ids(measure, k, of_each):
+    result = with_ids()
+    interval = result.interval(measure, k, seed=2, num_samples=300)
+    want = bootstrap_interval(result.of_each(of_each, k), result.query_ids, seed=2, num_samples=300)
+    assert interval == want
+    mean = getattr(result, measure)
+    assert interval.mean == pytest.approx(mean(k) if callable(mean) else mean)
+
+
+def test_intervals_need_ids():
+    with pytest.raises(ValueError, match=r"groups, as the result holds no query_ids.*groups of one: range"):
+        RESULT.interval("mean_ap")
+    assert RESULT.interval("mean_ap", groups=range(3)).mean == pytest.approx(RESULT.mean_ap)
+
+
+@pytest.mark.unhooked
+def test_unknown_mean():
+    with pytest.raises(ValueError, match="measure to be one of hit_rate, recall, precision, ndcg, mean_ap"):
+        with_ids().interval("average_precision")
+
+
+def test_columns_table_and_json(tmp_path):
+    RESULT.write_csv(tmp_path / "queries.csv")
+    lines = (tmp_path / "queries.csv").read_text().splitlines()
+    assert lines[0] == "query,average_precision,r_precision,average_precision_at_r,ndcg,first_rank,num_relevant"
+    assert lines[2] == "1,1.0,1.0,1.0,1.0,1,1"
+    assert lines[3] == "2,,,,,0,0"
+    assert json.loads(RESULT.to_json()) == RESULT.to_dict()
+    table = RESULT.table(ks=(1,)).splitlines()
+    assert table[0].split() == ["percent"]
+    assert [line.split("  ")[0] for line in table[1:4]] == ["hit rate @1", "recall @1", "NDCG @1"]
+    assert "95 % interval" in with_ids().table()
+    assert with_ids().per_query()["query_id"].tolist() == with_ids().query_ids.tolist()

@@ -42,7 +42,7 @@ def feed(evaluator, side, split, rows, rules):
 
 def numbers(result):
     arrays = (result.average_precision, result.inverse_negative_penalty, result.first_rank, result.cmc)
-    return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict()
+    return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict() | {"ids": result.query_ids.tolist()}
 
 
 def on_rank(rank, name):

@@ -132,3 +132,22 @@ def test_rates_outside_their_range(fpr):
         result.tpr(fpr)
     with pytest.raises(ValueError, match=r"VerificationResult.threshold: expected fpr in \[0, 1\]"):
         result.threshold(fpr)
+
+
+def test_text_and_json():
+    import json
+
+    result = VerificationResult(np.array([0.9, 0.6, 0.4]), np.array([0, 1, 3]), num_impostors=10, num_tied=0)
+    values = result.to_dict(fprs=(0.0, 0.1))
+    assert values == {
+        "tpr_at_fpr_0": 1 / 3,
+        "tpr_at_fpr_0.1": 2 / 3,
+        "auc": result.auc,
+        "num_genuine": 3,
+        "num_impostors": 10,
+    }
+    assert json.loads(result.to_json(fprs=(0.0, 0.1))) == values
+    assert result.table(fprs=(0.1,)).splitlines()[1].split() == ["10", "66.67", "0.6000"]
+    assert str(result) == "TPR@FPR 0.1 33.33  TPR@FPR 1 33.33  (AUC 86.67, 3 genuine and 10 impostor pairs)"
+    none = VerificationResult(np.array([0.5]), np.array([4]), num_impostors=10, num_tied=0)
+    assert "inf" in none.table(fprs=(0.1,))

@@ -1,4 +1,4 @@
-"""Matches by similarities that the caller gives: a matrix, or a function of blocks."""
+"""Matches by similarities that the caller gives: a matrix, a re-ranker, or a function of blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 from clipreid_kit._checks import fail
 from clipreid_kit.metrics.identities import Labels
 from clipreid_kit.metrics.matches import Matches
+from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.rows import Rows
 
 BlockSimilarity = Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +22,7 @@ _TILE = 1 << 16  # gallery rows of a tile, where the gallery is read from a file
 
 def given_matches(
     owner: str,
-    similarity: Tensor | npt.NDArray[Any] | BlockSimilarity,
+    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker | BlockSimilarity,
     queries: Rows | None,
     gallery: Rows | None,
     labels: Labels,
@@ -37,7 +38,10 @@ def given_matches(
                 tiles = _Tiles(owner, similarity, queries.block(start, stop), gallery)
                 yield _count(labels, start, stop, tiles)
             else:
-                rows = similarity[start:stop]
+                if isinstance(similarity, KReciprocalReranker):
+                    rows: Tensor | npt.NDArray[Any] = similarity.similarity(start, stop)
+                else:
+                    rows = similarity[start:stop]
                 yield _count(labels, start, stop, [(0, _numbers(owner, rows, (stop - start, len(labels.order))))])
 
 
@@ -88,8 +92,11 @@ class _Tiles:
             yield tile
 
 
-def _numbers(owner: str, values: Tensor | npt.NDArray[Any], shape: tuple[int, int]) -> FloatArray:
+def _numbers(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
     """Given values as float64, which holds any of them."""
+    if not isinstance(values, Tensor | np.ndarray):
+        remedy = "A re-ranker is made first: similarity=KReciprocalReranker(query_embeddings, gallery_embeddings)."
+        raise fail(owner, "a tensor or array from the function given as similarity", type(values).__name__, remedy)
     numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
     if numbers.shape != shape:
         raise fail(owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}")

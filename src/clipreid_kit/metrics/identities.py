@@ -45,6 +45,7 @@ class Labels:
         columns: For each rule, the values of both sides as numbers.
         ignored: Gallery rows that stand in no ranking.
         rules: What the rules are called.
+        query_ids: Identity of every query as it was given.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Labels:
         columns: Sequence[tuple[IntArray, IntArray]],
         ignored: BoolArray,
         rules: Sequence[str],
+        query_ids: npt.NDArray[Any],
     ) -> None:
+        self.query_ids = query_ids
         self.queries, of_gallery = codes
         self.columns = columns
         self.rules = rules
@@ -131,7 +134,7 @@ def read_labels(
         junk = flat(owner, "junk_ids", junk_ids, len(junk_ids))
         numbers, of_gallery_ = _number(owner, "ids", junk, gallery_ids, "junk")
         ignored = np.isin(of_gallery_, numbers)
-    return Labels(codes, columns, ignored, names)
+    return Labels(codes, columns, ignored, names, query_ids)
 
 
 def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
@@ -142,7 +145,7 @@ def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     if array.ndim != 1 or array.shape[0] != length:
         raise fail(owner, f"{name} as {length} ids, one for each row", f"shape {array.shape}")
     if array.dtype.kind not in "iuU" and length:
-        remedy = "Give each identity and camera an integer or a name."
+        remedy = "Give each identity and camera an integer (of 64 bits at most) or a name; a missing one is no id."
         raise fail(owner, f"{name} as integers or strings", f"{array.dtype}", remedy)
     if not isinstance(values, Tensor | np.ndarray) and len({isinstance(v, str) for v in values}) > 1:
         raise fail(owner, f"{name} of one kind", "integers and strings mixed")
@@ -161,7 +164,7 @@ def _number(
             f"{kinds[0]} and {kinds[1]}",
             "An identity '7' is not the identity 7: convert one side.",
         )
-    if kinds[0] == kinds[1] == "integers" and query.dtype != gallery.dtype:
+    if kinds[0] == kinds[1] == "integers" and np.result_type(query, gallery).kind == "f":
         # uint64 and int64 would meet in float64, and lose digits
         query, gallery = query.astype(object), gallery.astype(object)
     codes = np.unique(np.concatenate([query, gallery]), return_inverse=True)[1].astype(np.int64).reshape(-1)

@@ -64,7 +64,8 @@ def result_of(owner: str, found: Iterable[Matches], labels: Labels, ties: Ties, 
     precision, penalty, first_rank, count = (np.concatenate(x) for x in zip(*(m for _, m in parts), strict=True))
     if not count.any():
         raise _no_match(owner, labels, sum(matches.with_identity for matches, _ in parts))
-    return ReidResult(precision, penalty, first_rank, count, labels.num_gallery, min(max_rank, labels.num_gallery))
+    longest = min(max_rank, labels.num_gallery)
+    return ReidResult(precision, penalty, first_rank, count, labels.num_gallery, longest, labels.query_ids)
 
 
 def _no_match(owner: str, labels: Labels, with_identity: int) -> ValueError:

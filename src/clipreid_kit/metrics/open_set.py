@@ -1,5 +1,6 @@
 """Open-set identification: find a known identity, and do not find an unknown one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.metrics.relevance import Ids, shared_codes
+from clipreid_kit.metrics.report import aligned, json_text
 from clipreid_kit.metrics.space import Space, checked_sets
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,6 +79,33 @@ class OpenSetResult:
         check_integer("OpenSetResult.tpir", "rank", rank, 1)
         accepted = (self.mated_similarity > self.threshold(fpir)) & (self.mated_rank <= rank)
         return int(accepted.sum()) / self.num_mated
+
+    def to_dict(self, fpirs: Sequence[float] = (0.01, 0.1), rank: int = 1) -> dict[str, float | int]:
+        """Plain numbers for a JSON file; rates as fractions."""
+        return {
+            **{f"tpir_at_fpir_{fpir:g}": self.tpir(fpir, rank) for fpir in fpirs},
+            "rank": rank,
+            "num_mated": self.num_mated,
+            "num_non_mated": self.num_non_mated,
+        }
+
+    def to_json(self, fpirs: Sequence[float] = (0.01, 0.1), rank: int = 1) -> str:
+        """JSON text of :meth:`to_dict`."""
+        return json_text(self.to_dict(fpirs, rank))
+
+    def table(self, fpirs: Sequence[float] = (0.01, 0.1), rank: int = 1) -> str:
+        """A table for people: rates in percent, and the similarity above which a query is taken for known."""
+        rows = [["FPIR", "TPIR", "threshold"]]
+        rows += [[f"{100 * x:g}", f"{100 * self.tpir(x, rank):.2f}", f"{self.threshold(x):.4f}"] for x in fpirs]
+        return "\n".join([*aligned(rows), self._note(rank)])
+
+    def __str__(self) -> str:
+        """One line for people, in percent."""
+        rates = "  ".join(f"TPIR@FPIR {100 * fpir:g} {100 * self.tpir(fpir):.2f}" for fpir in (0.01, 0.1))
+        return f"{rates}  ({self._note(1)})"
+
+    def _note(self, rank: int) -> str:
+        return f"rank {rank}, {self.num_mated} mated and {self.num_non_mated} non-mated queries"
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.given import BlockSimilarity, given_matches
 from clipreid_kit.metrics.identities import Ids, read_labels
 from clipreid_kit.metrics.measures import Ties, result_of
+from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.result import ReidResult
 from clipreid_kit.metrics.rows import Rows
 from clipreid_kit.metrics.search import find_matches
@@ -31,7 +32,7 @@ def evaluate_reid(
     exclude: Sequence[tuple[Ids, Ids | None]] = (),
     junk_ids: Sequence[int] | Sequence[str] = (),
     distance: Distance = "cosine",
-    similarity: Float[Tensor, "q g"] | Float[np.ndarray, "q g"] | BlockSimilarity | None = None,
+    similarity: Float[Tensor, "q g"] | Float[np.ndarray, "q g"] | KReciprocalReranker | BlockSimilarity | None = None,
     ties: Ties = "pessimistic",
     max_rank: int = 50,
 ) -> ReidResult:
@@ -49,7 +50,7 @@ def evaluate_reid(
 
     Args:
         query_embeddings: (Q, D), any scale; tensors on any device or numpy arrays, float16 to float64 or bfloat16.
-            ``None`` where ``similarity`` is a matrix.
+            ``None`` where ``similarity`` is a matrix or a re-ranker.
         gallery_embeddings: (G, D). A memory-mapped array is read by blocks, and never held as a whole. ``None``: the
             queries are the gallery.
         query_ids: Identity of each query: integers or strings.
@@ -62,8 +63,10 @@ def evaluate_reid(
             second is ``None`` in leave-one-out.
         junk_ids: Gallery items with one of these identities are left out of every ranking (Market-1501: ``(-1,)``).
         distance: ``"cosine"``, or ``"euclidean"`` for distances between the embeddings as they are.
-        similarity: Your own similarities, larger is nearer, instead of ``distance``: a matrix (Q, G), or a function of
-            (query rows, gallery rows) that returns their block. Ranks are those of the given values.
+        similarity: Your own similarities, larger is nearer, instead of ``distance``: a matrix (Q, G); a
+            :class:`KReciprocalReranker` of both sides, which is asked for a few queries at a time, so nothing of Q x G
+            is held; or a function of (query rows, gallery rows) that returns their block. Ranks are those of the given
+            values.
         ties: A wrong item exactly as near as a match stands above it (``"pessimistic"``: a collapsed model scores
             near 0), below it (``"optimistic"``), or ranks are those that a random order would give on average
             (``"mean"``). With distinct similarities all three are the classical definition.
@@ -84,12 +87,18 @@ def evaluate_reid(
         (0.0, 1.0, 0.5833, 0.6667)
         >>> evaluate_reid(gallery, query_ids=[3, 7, 7]).num_valid_queries  # leave-one-out: identity 3 stands alone
         2
+        >>> reranked = KReciprocalReranker(gallery[:1], gallery, k1=2, k2=1)
+        >>> evaluate_reid(None, similarity=reranked, query_ids=[7], gallery_ids=[3, 7, 7]).rank(2)
+        1.0
 
     References:
         Zheng et al., Scalable Person Re-identification (Market-1501), ICCV 2015, section 5. Ye et al., Deep Learning
         for Person Re-identification: A Survey and Outlook, TPAMI 2021, eq. 8 (mINP).
     """
     check_options("evaluate_reid", distance, ties, max_rank)
+    if similarity is not None and distance != "cosine":
+        remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
+        raise fail("evaluate_reid", "distance or similarity", "both", remedy)
     queries, gallery, shape = _sides(query_embeddings, gallery_embeddings, gallery_ids is None, similarity)
     labels = read_labels(
         "evaluate_reid",
@@ -127,14 +136,21 @@ def _sides(
     query: Tensor | npt.NDArray[Any] | None,
     gallery: Tensor | npt.NDArray[Any] | None,
     leave_one_out: bool,
-    similarity: Tensor | npt.NDArray[Any] | BlockSimilarity | None,
+    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker | BlockSimilarity | None,
 ) -> tuple[Rows | None, Rows | None, tuple[int, int]]:
     """Both sides, checked, and their sizes."""
     owner = "evaluate_reid"
+    given = isinstance(similarity, Tensor | np.ndarray | KReciprocalReranker)
+    if given and not (query is None and gallery is None):
+        kind = "re-ranker" if isinstance(similarity, KReciprocalReranker) else "matrix"
+        remedy = "Pass None as the first argument."
+        raise fail(owner, f"a {kind} as similarity, or embeddings", "both", remedy)
+    if isinstance(similarity, KReciprocalReranker):
+        if leave_one_out:
+            remedy = "Every row would be among its own neighbours twice."
+            raise fail(owner, "gallery_ids with a re-ranker", "none", remedy)
+        return None, None, (similarity.num_queries, similarity.num_gallery)
     if isinstance(similarity, Tensor | np.ndarray):
-        if query is not None or gallery is not None:
-            remedy = "Pass None as the first argument."
-            raise fail(owner, "a matrix as similarity, or embeddings", "both", remedy)
         size = tuple(similarity.shape)
         if len(size) != 2 or 0 in size or (leave_one_out and size[0] != size[1]):
             expected = "(N, N) where gallery_ids is None" if leave_one_out else "(Q, G)"

@@ -1,6 +1,7 @@
 """Measures of retrieval: text to image, image to text, or anything to anything, with several right answers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.metrics.relevance import Ids, Relevance, relevance_by_ids, relevance_by_lists
+from clipreid_kit.metrics.relevance import Ids, Relevance, flat_ids, relevance_by_ids, relevance_by_lists
 from clipreid_kit.metrics.relevant_ranks import Ties, ranks_in_space, ranks_of_matrix
+from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.retrieval_result import RetrievalResult
 from clipreid_kit.metrics.space import Distance, Space, checked_sets
 
@@ -26,7 +28,7 @@ def evaluate_retrieval(
     candidate_ids: Ids | None = None,
     relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None = None,
     distance: Distance = "cosine",
-    similarity: Float[Tensor, "q c"] | None = None,
+    similarity: Float[Tensor, "q c"] | KReciprocalReranker | None = None,
     ties: Ties = "pessimistic",
 ) -> RetrievalResult:
     """Evaluate retrieval: hit rate, recall and NDCG at k, mAP, MRR, R-precision and MAP@R.
@@ -43,7 +45,8 @@ def evaluate_retrieval(
         candidate_ids: Id of each candidate, of the same kind; ``None`` in leave-one-out.
         relevant: Instead of ids, for each query the row numbers of its relevant candidates; a list may be empty.
         distance: ``"cosine"``, or ``"euclidean"`` for distances between the embeddings as they are.
-        similarity: Instead of embeddings, your own similarities (Q, C), larger is nearer.
+        similarity: Instead of embeddings, your own similarities (Q, C), larger is nearer; or a
+            :class:`KReciprocalReranker` of queries and candidates, which is asked for a few queries at a time.
         ties: A wrong candidate exactly as near as a relevant one stands above it (``"pessimistic"``: a collapsed
             model scores near 0) or below it (``"optimistic"``). With distinct similarities both are the same.
 
@@ -72,11 +75,22 @@ def evaluate_retrieval(
     """
     check_choice(_OWNER, "distance", distance, ("cosine", "euclidean"))
     check_choice(_OWNER, "ties", ties, ("pessimistic", "optimistic"))
+    if similarity is not None and distance != "cosine":
+        remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
+        raise fail(_OWNER, "distance or similarity", "both", remedy)
+    if isinstance(similarity, KReciprocalReranker):
+        if query_embeddings is not None or candidate_embeddings is not None:
+            raise fail(_OWNER, "embeddings or similarity", "both", "Pass None for query_embeddings.")
+        shape = (similarity.num_queries, similarity.num_gallery)
+        relevance = _relevance(query_ids, candidate_ids, relevant, shape)
+        blocks = [_ranks_of_block(part, block, relevance, ties) for part, block in similarity]
+        return RetrievalResult(np.concatenate(blocks), relevance.begin, shape[1], _kept_ids(query_ids, shape[0]))
     if similarity is not None:
         similarity = _checked_matrix(similarity, query_embeddings, candidate_embeddings)
         relevance = _relevance(query_ids, candidate_ids, relevant, (similarity.shape[0], similarity.shape[1]))
         ranks = ranks_of_matrix(similarity, relevance, ties)
-        return RetrievalResult(ranks, relevance.begin, similarity.shape[1])
+        ids = _kept_ids(query_ids, similarity.shape[0])
+        return RetrievalResult(ranks, relevance.begin, similarity.shape[1], ids)
     if query_embeddings is None:
         raise fail(_OWNER, "query_embeddings or similarity", "neither")
     names, sets = ["query_embeddings"], [query_embeddings]
@@ -87,7 +101,17 @@ def evaluate_retrieval(
     shape = (sets[0].shape[0], sets[-1].shape[0])
     relevance = _relevance(query_ids, candidate_ids, relevant, shape, alone=alone)
     ranks = ranks_in_space(space, shape, relevance, ties, alone=alone)
-    return RetrievalResult(ranks, relevance.begin, shape[1] - alone)
+    return RetrievalResult(ranks, relevance.begin, shape[1] - alone, _kept_ids(query_ids, shape[0]))
+
+
+def _kept_ids(query_ids: Ids | None, count: int) -> npt.NDArray[Any] | None:
+    return None if query_ids is None else flat_ids(_OWNER, "query_ids", query_ids, count)
+
+
+def _ranks_of_block(part: slice, distances: Tensor, relevance: Relevance, ties: Ties) -> npt.NDArray[np.int64]:
+    begin = relevance.begin[part.start : part.stop + 1]
+    own = Relevance(begin - begin[0], relevance.rows[begin[0] : begin[-1]])
+    return ranks_of_matrix(-distances, own, ties)
 
 
 def _relevance(

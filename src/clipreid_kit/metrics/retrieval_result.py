@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
+from clipreid_kit.metrics.relevance import Ids
+from clipreid_kit.metrics.report import Columns, json_text, measure_table, write_columns
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -22,6 +26,19 @@ Measure = Literal[
     "r_precision",
     "average_precision_at_r",
 ]
+MeanMeasure = Literal[
+    "hit_rate", "recall", "precision", "ndcg", "mean_ap", "mean_reciprocal_rank", "r_precision", "mean_ap_at_r"
+]
+_OF_MEAN: dict[str, Measure] = {
+    "hit_rate": "hit_rate",
+    "recall": "recall",
+    "precision": "precision",
+    "ndcg": "ndcg",
+    "mean_ap": "average_precision",
+    "mean_reciprocal_rank": "reciprocal_rank",
+    "r_precision": "r_precision",
+    "mean_ap_at_r": "average_precision_at_r",
+}
 _WITH_K = ("hit_rate", "recall", "precision", "ndcg")
 _MEASURES = (*_WITH_K, "average_precision", "reciprocal_rank", "r_precision", "average_precision_at_r")
 
@@ -44,6 +61,7 @@ class RetrievalResult:
         ranks: Ranks of the relevant candidates of all queries, one query after the other, each ascending.
         begin: Those of query i are ``ranks[begin[i]:begin[i + 1]]``.
         num_candidates: Candidates that each query ranks.
+        query_ids: Id of each query, if known: intervals are taken over ids.
 
     Example:
         >>> result = RetrievalResult(np.array([1, 3, 2]), np.array([0, 2, 3]), num_candidates=4)  # two queries
@@ -54,6 +72,7 @@ class RetrievalResult:
     ranks: IntArray
     begin: IntArray
     num_candidates: int
+    query_ids: npt.NDArray[Any] | None = None
 
     @property
     def num_queries(self) -> int:
@@ -150,6 +169,53 @@ class RetrievalResult:
         values = np.bincount(query, counted, minlength=self.num_queries) / divisor
         return np.where(size > 0, values, np.nan)
 
+    def interval(
+        self,
+        measure: MeanMeasure,
+        k: int | None = None,
+        *,
+        groups: Ids | None = None,
+        confidence: float = 0.95,
+        num_samples: int = 2000,
+        seed: int = 0,
+    ) -> ConfidenceInterval:
+        """How far a mean may be from that of other ids: :func:`bootstrap_interval` over the ids of the queries.
+
+        Args:
+            measure: Name of the mean, as the attribute or method is called: ``"mean_ap"``, ``"recall"``...
+            k: For the measures that have one.
+            groups: What is drawn together, for each query; ``None`` for :attr:`query_ids`.
+            confidence: Share of samples inside, above 0 and below 1.
+            num_samples: Samples, each of as many ids as there are.
+            seed: Of a generator of its own.
+
+        Raises:
+            ValueError: If an option is out of its range, or no ids are known.
+        """
+        owner = "RetrievalResult.interval"
+        check_choice(owner, "measure", measure, tuple(_OF_MEAN))
+        chosen = self.query_ids if groups is None else groups
+        if chosen is None:
+            remedy = "Queries that have nothing in common are groups of one: range(num_queries)."
+            raise fail(owner, "groups, as the result holds no query_ids", "none", remedy)
+        values = self.of_each(_OF_MEAN[measure], k)
+        return bootstrap_interval(values, chosen, confidence=confidence, num_samples=num_samples, seed=seed)
+
+    def per_query(self) -> Columns:
+        """Columns for a closer look, one row for each query; ``first_rank`` is 0 where nothing is relevant."""
+        ids = {} if self.query_ids is None else {"query_id": self.query_ids}
+        some = self.num_relevant > 0
+        first_rank = np.zeros(self.num_queries, dtype=np.int64)
+        first_rank[some] = self.ranks[self.begin[:-1][some]]
+        whole: tuple[Measure, ...] = ("average_precision", "r_precision", "average_precision_at_r", "ndcg")
+        measures: Columns = {name: self.of_each(name) for name in whole}
+        columns = {"first_rank": first_rank, "num_relevant": self.num_relevant}
+        return {"query": np.arange(self.num_queries), **ids, **measures, **columns}
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write :meth:`per_query` to a CSV file; NaN is an empty cell."""
+        write_columns(path, self.per_query())
+
     def to_dict(self, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float | int]:
         """Plain numbers for a JSON file; rates as fractions."""
         measures = {"hit_rate": self.hit_rate, "recall": self.recall, "ndcg": self.ndcg}
@@ -164,6 +230,23 @@ class RetrievalResult:
             "num_candidates": self.num_candidates,
         }
 
+    def to_json(self, ks: Sequence[int] = (1, 5, 10)) -> str:
+        """JSON text of :meth:`to_dict`."""
+        return json_text(self.to_dict(ks))
+
+    def table(self, ks: Sequence[int] = (1, 5, 10), *, confidence: float = 0.95) -> str:
+        """A table for people, in percent, with intervals where two ids or more are known."""
+        wanted: list[tuple[str, MeanMeasure, int | None]] = [(f"hit rate @{k}", "hit_rate", k) for k in ks]
+        wanted += [(f"recall @{k}", "recall", k) for k in ks]
+        wanted += [(f"NDCG @{k}", "ndcg", k) for k in ks]
+        wanted += [("mAP", "mean_ap", None), ("MRR", "mean_reciprocal_rank", None)]
+        wanted += [("R-precision", "r_precision", None), ("MAP@R", "mean_ap_at_r", None)]
+        rates = {name: self._mean(_OF_MEAN[measure], k) for name, measure, k in wanted}
+        intervals = []
+        if self.query_ids is not None and len(np.unique(self.query_ids[self.num_relevant > 0])) > 1:
+            intervals = [self.interval(measure, k, confidence=confidence) for _, measure, k in wanted]
+        return measure_table(rates, intervals, confidence, self._note())
+
     def __str__(self) -> str:
         """A small table for people, in percent."""
         ks = (1, 5, 10)
@@ -177,10 +260,12 @@ class RetrievalResult:
             "MAP@R": self.mean_ap_at_r,
         }
         lines.append("  ".join(f"{name} {100 * rate:.2f}" for name, rate in rates.items()))
+        return "\n".join([*lines, self._note()])
+
+    def _note(self) -> str:
         left_out = self.num_queries - self.num_valid_queries
         note = f", {left_out} queries without a relevant one left out" if left_out else ""
-        lines.append(f"{self.num_valid_queries} queries, {self.num_candidates} candidates{note}")
-        return "\n".join(lines)
+        return f"{self.num_valid_queries} queries, {self.num_candidates} candidates{note}"
 
     def _mean(self, measure: Measure, k: int | None = None) -> float:
         values = self.of_each(measure, k)

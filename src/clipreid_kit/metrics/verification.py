@@ -1,6 +1,6 @@
 """Verification: are two images of one identity? ROC over all pairs, by blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipreid_kit._checks import fail
 from clipreid_kit.metrics.relevance import Ids, shared_codes
+from clipreid_kit.metrics.report import aligned, json_text
 from clipreid_kit.metrics.space import Space, checked_sets
 
 FloatArray = npt.NDArray[np.float64]
@@ -73,6 +74,33 @@ class VerificationResult:
         """Chance that a genuine pair is more similar than an impostor pair; a tie counts one half."""
         below = self.num_impostors * self.num_genuine - int(self.false_accepts.sum())
         return (below + self.num_tied / 2) / (self.num_impostors * self.num_genuine)
+
+    def to_dict(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> dict[str, float | int]:
+        """Plain numbers for a JSON file; rates as fractions."""
+        return {
+            **{f"tpr_at_fpr_{fpr:g}": self.tpr(fpr) for fpr in fprs},
+            "auc": self.auc,
+            "num_genuine": self.num_genuine,
+            "num_impostors": self.num_impostors,
+        }
+
+    def to_json(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> str:
+        """JSON text of :meth:`to_dict`."""
+        return json_text(self.to_dict(fprs))
+
+    def table(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> str:
+        """A table for people: rates in percent, and the similarity from which on a pair is accepted."""
+        rows = [["FPR", "TPR", "threshold"]]
+        rows += [[f"{100 * x:g}", f"{100 * self.tpr(x):.2f}", f"{self.threshold(x):.4f}"] for x in fprs]
+        return "\n".join([*aligned(rows), self._note()])
+
+    def __str__(self) -> str:
+        """One line for people, in percent."""
+        rates = "  ".join(f"TPR@FPR {100 * fpr:g} {100 * self.tpr(fpr):.2f}" for fpr in (0.001, 0.01))
+        return f"{rates}  ({self._note()})"
+
+    def _note(self) -> str:
+        return f"AUC {100 * self.auc:.2f}, {self.num_genuine} genuine and {self.num_impostors} impostor pairs"
 
     def _accepted(self, owner: str, fpr: float) -> int:
         if not 0 <= fpr <= 1:

@@ -110,7 +110,7 @@ class Block:
         if len(dense) and low:
             if 4 * len(dense) > shape[0]:  # bfloat16 does not pay with such data
                 tile.low = None
-            self._part(dense).count(torch.empty(len(dense) * shape[1], device=out.device), low=False)
+            self._part(dense).count(buffer, low=False)
         elif len(dense):
             self._part(dense).count_exactly()
 

@@ -65,7 +65,7 @@ def _rounded(rows: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
     step, factors = row_chunk(rows), inverse(norms)
     for start in range(0, rows.shape[0], step):
         part = slice(start, start + step)
-        unit = rows[part].float() * factors[part, None].float()
+        unit = (rows[part].double() * factors[part, None]).float()
         result[part] = unit
         away[part] = torch.linalg.vector_norm(unit - result[part].float(), dim=1)
     return result, away + 4 * 2.0**-24

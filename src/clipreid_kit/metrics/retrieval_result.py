@@ -1,5 +1,6 @@
 """What an evaluation of retrieval returns."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ class RetrievalResult:
             counted = (ranks <= size[query]) * (place / ranks)
         else:
             counted = place / ranks
-        values = np.bincount(query, counted, minlength=self.num_queries) / divisor
+        terms = counted.tolist()  # fsum rounds once, as for re-identification
+        sums = [math.fsum(terms[i:j]) for i, j in itertools.pairwise(self.begin.tolist())]
+        values = np.array(sums) / divisor
         return np.where(size > 0, values, np.nan)
 
     def to_dict(self, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float | int]:

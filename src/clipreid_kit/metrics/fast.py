@@ -47,7 +47,6 @@ class Float32Tile:
             # a power of two such that no norm exceeds 1: nothing overflows and nothing rounds
             largest = max(reach, float(norms.max()))
             self.scale = 2.0 ** -math.ceil(math.log2(largest)) if largest > 0 else 1.0
-            self.error *= 2.5
             self.gallery = scaled(gallery, torch.full_like(norms, self.scale))
             self._offset = (-0.5 * (norms * self.scale).square()).float()
             return

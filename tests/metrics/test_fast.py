@@ -45,7 +45,7 @@ def test_float32_values_lie_in_their_windows(dim, seed, scale, distance, positiv
     out = torch.empty(3, 20)
     tile.block(queries, norms[0], out)
     truth = exact(queries, gallery, distance)
-    low, beyond = tile.windows(tile.of_exact(truth, norms[0].numpy()[:, None]), 0.0)
+    low, beyond = tile.windows(tile.of_exact(truth, norms[0].numpy()[:, None]))
     assert (out.numpy() >= low).all()
     assert (out.numpy() < beyond).all()
 
@@ -57,7 +57,7 @@ def test_bfloat16_values_lie_in_their_windows(dim, seed, scale, distance, positi
     out = torch.empty(3, 20, dtype=torch.bfloat16)
     tile.block(queries, norms[0], out)
     truth = exact(queries, gallery, "cosine").ravel()
-    low, beyond = tile.windows(truth, 0.0, np.repeat(np.arange(3), 20))
+    low, beyond = tile.windows(truth, np.repeat(np.arange(3), 20))
     values = out.float().numpy().ravel()
     assert (values >= low).all()
     assert (values < beyond).all()
@@ -151,10 +151,10 @@ def test_bfloat16_rows_that_all_lose_stay_in_their_window(monkeypatch, dim):
     norms = torch.linalg.vector_norm(rows.double(), dim=1)
     tile, out = BFloat16Tile(rows, norms), torch.empty(1, 1, dtype=torch.bfloat16)
     tile.block(rows, norms, out)
-    low, _ = tile.windows(np.ones(1), 0.0, np.zeros(1, dtype=np.int64))
+    low, _ = tile.windows(np.ones(1), np.zeros(1, dtype=np.int64))
     assert low[0] <= float(out) < 1 - 0.006
     tile._errors *= 0.5
-    low, _ = tile.windows(np.ones(1), 0.0, np.zeros(1, dtype=np.int64))
+    low, _ = tile.windows(np.ones(1), np.zeros(1, dtype=np.int64))
     assert float(out) < low[0]
 
 
@@ -179,7 +179,7 @@ def test_queries_of_extreme_norms_in_bfloat16(scale):
     norms = [torch.linalg.vector_norm(x.double(), dim=1) for x in (queries, gallery)]
     tile, out = BFloat16Tile(gallery, norms[1]), torch.empty(5, 30, dtype=torch.bfloat16)
     tile.block(queries, norms[0], out)
-    low, beyond = tile.windows(exact(queries, gallery, "cosine").ravel(), 0.0, np.repeat(np.arange(5), 30))
+    low, beyond = tile.windows(exact(queries, gallery, "cosine").ravel(), np.repeat(np.arange(5), 30))
     values = out.float().numpy().ravel()
     assert (values >= low).all()
     assert (values < beyond).all()

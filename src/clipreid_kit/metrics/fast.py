@@ -71,9 +71,9 @@ class Float32Tile:
         if self._offset is not None:
             out.add_(self._offset)
 
-    def windows(self, scores: FloatArray, errors: FloatArray | float) -> tuple[Float32Array, Float32Array]:
-        """Fast values of items that may be as near as a score which is this far from the truth: from, and below."""
-        return outward(scores, errors + self.error)
+    def windows(self, scores: FloatArray) -> tuple[Float32Array, Float32Array]:
+        """Fast values of items that may be as near as a score in float64: from, and below."""
+        return outward(scores, self.error)
 
     def of_exact(self, scores: FloatArray, norms: FloatArray) -> FloatArray:
         """Fast values of exact similarities to queries with these norms, if nothing were rounded."""

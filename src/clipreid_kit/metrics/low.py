@@ -46,14 +46,12 @@ class BFloat16Tile:
         lost = away.cpu().numpy().astype(np.float64)
         self._errors = 1.01 * (lost * (1 + self._away) + self._away) + 2 * accumulation(rows.shape[1]) + 1e-20
 
-    def windows(
-        self, scores: FloatArray, errors: FloatArray | float, query: IntArray
-    ) -> tuple[Float32Array, Float32Array]:
-        """Fast values of items that may be as near as a score which is this far from the truth: from, and below.
+    def windows(self, scores: FloatArray, query: IntArray) -> tuple[Float32Array, Float32Array]:
+        """Fast values of items that may be as near as a score in float64: from, and below.
 
         The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges are rounded likewise.
         """
-        edges = outward(scores, errors + self._errors[query])
+        edges = outward(scores, self._errors[query])
         low, beyond = (torch.from_numpy(edge).bfloat16().float().numpy() for edge in edges)
         return low, np.nextafter(beyond, INFINITY)
 

@@ -20,7 +20,8 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-_SLICE = 1 << 21  # similarities that are looked through at once
+_SLICE = 1 << 20  # similarities that are looked through at once
+_WAITING = 1 << 18  # open pairs that are collected before they are scored again
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
 _DENSE = 32  # a query with more than 1/32 of the tile undecided is passed on to the next pass as a whole
 
@@ -161,7 +162,7 @@ class Block:
             pair = np.repeat(np.arange(len(near)), near)
             place = np.arange(len(pair)) + (near_from - (np.cumsum(near) - near))[pair]
             waiting.append(_Open(first + of_item, columns_of(packed[inside]), start + pair, inside.searchsorted(place)))
-            if sum(len(part.match) for part in waiting) > _SLICE or first + step >= size:
+            if sum(len(part.match) for part in waiting) > _WAITING or first + step >= size:
                 self._decide(waiting, ours, tiers)
                 waiting = []
         return np.concatenate(left)

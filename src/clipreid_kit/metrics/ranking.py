@@ -44,9 +44,9 @@ def count_wrong(
     reach = float(norms.max())
     width = tile_width(gallery)
     low = bfloat16_pays(queries, gallery, distance)
-    share = 2 if low else 1  # of bfloat16 numbers twice as many fit
-    step = min(len(queries), max(_ROWS, min(2 * _ROWS, share * _BLOCK // width)))
-    buffer = torch.empty(max(step // share, 1) * width, dtype=torch.float32, device=queries.device)
+    step = min(len(queries), max(_ROWS, min(2 * _ROWS, _BLOCK // width)))
+    room = (step + 1) // 2 if low else step  # of bfloat16 numbers twice as many fit
+    buffer = torch.empty(room * width, dtype=torch.float32, device=queries.device)
     same_query = same.query
     for left in range(0, len(gallery), width):
         right = min(left + width, len(gallery))

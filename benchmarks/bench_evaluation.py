@@ -4,17 +4,18 @@ CLIP-ReID's numpy loop is restated here: the whole matrix, argsort of each row, 
 """
 
 import argparse
-import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measure import added_memory, interleaved, machine, show
+from benchmarks.measure import OURS, Work, interleaved, machine, memory_in_a_process, peak_memory, show
 from clipreid_kit import ReidResult, evaluate_reid
 
 Side = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+FLOOR = "bare matmul by blocks (floor)"
 
 
 def clustered(*sizes: int, identities: int, dim: int = 512) -> list[Side]:
@@ -58,8 +59,30 @@ def matmul(query: torch.Tensor, gallery: torch.Tensor) -> Callable[[], None]:
     return work
 
 
-def compare(query: Side, gallery: Side, repeats: int, loop: bool) -> None:
-    """Time, memory and result of both passes, the floor, and the numpy loop where it fits."""
+def in_pml(query: Side, gallery: Side) -> float:
+    """pytorch-metric-learning's mAP; it knows no cameras, so all matches count."""
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    calculator = AccuracyCalculator(include=("mean_average_precision",), k=None, device=torch.device("cpu"))
+    found = calculator.get_accuracy(query[0], query[1], gallery[0], gallery[1], ref_includes_query=False)
+    return float(found["mean_average_precision"])
+
+
+def in_torchmetrics(query: Side, gallery: Side) -> float:
+    """torchmetrics' mAP of all similarities; no cameras, and similarities moved above 0, as it drops the others."""
+    from torchmetrics.retrieval import RetrievalMAP
+
+    metric = RetrievalMAP()
+    for start in range(0, len(query[0]), 512):
+        similarity = query[0][start : start + 512] @ gallery[0].T + 2
+        index = torch.arange(start, start + len(similarity))[:, None].expand_as(similarity)
+        match = query[1][start : start + 512, None] == gallery[1]
+        metric.update(similarity.flatten(), match.flatten(), index.flatten())
+    return float(metric.compute())
+
+
+def contenders_of(query: Side, gallery: Side, loop: bool) -> dict[str, Work]:
+    """Both passes, the floor, and the numpy loop where it fits."""
     from clipreid_kit.metrics import ranking
 
     chosen = ranking.bfloat16_pays
@@ -74,39 +97,33 @@ def compare(query: Side, gallery: Side, repeats: int, loop: bool) -> None:
         finally:
             ranking.bfloat16_pays = chosen
 
-    contenders: dict[str, Callable[[], object]] = {
-        "clipreid_kit": ours,
+    contenders: dict[str, Work] = {
+        OURS: ours,
         "clipreid_kit, float32 first": lambda: ours(lambda *_: False),
         "clipreid_kit, bfloat16 first": lambda: ours(lambda *_: True),
-        "bare blocked matmul (floor)": matmul(query[0], gallery[0]),
+        FLOOR: matmul(query[0], gallery[0]),
     }
-    print(ours())
     if loop:
         contenders["numpy loop with argsort (CLIP-ReID's way)"] = lambda: numpy_loop(query, gallery)
-        print(f"mAP: ours {ours().mean_ap:.9f}, numpy loop {numpy_loop(query, gallery):.9f}")
-    memory = {name: added_memory(work) for name, work in contenders.items()}
-    title = f"{len(query[0])} x {len(gallery[0])}, 512-d, cameras excluded"
-    show(title, interleaved(contenders, repeats), memory=memory)
+    return contenders
 
 
-def from_file(folder: Path, repeats: int) -> None:
+def from_file(folder: Path) -> dict[str, Work]:
     """1,000 queries against 1,000,000 rows in a memory-mapped file; the floor reads the file as well."""
     (query,) = clustered(1000, identities=50_000)
-    rows = np.lib.format.open_memmap(folder / "gallery.npy", "w+", np.float32, (1_000_000, 512))
-    ids = torch.empty(len(rows), dtype=torch.long)
-    step = 50_000
-    for start in range(0, len(rows), step):  # other identities, but for the first part
-        part = clustered(1000, step, identities=50_000)[1] if start == 0 else None
-        rng = torch.Generator().manual_seed(start)
-        fresh = torch.nn.functional.normalize(torch.randn(step, 512, generator=rng) + 0.3, dim=1)
-        rows[start : start + step] = (fresh if part is None else part[0]).numpy()
-        ids[start : start + step] = start + 50_000 + torch.arange(step) if part is None else part[1]
-    rows.flush()
-    del rows
-    gallery = np.load(folder / "gallery.npy", mmap_mode="r")
-
-    def ours() -> float:
-        return evaluate_reid(query[0], gallery, query_ids=query[1], gallery_ids=ids).mean_ap
+    path, step, total = folder / "gallery.npy", 50_000, 1_000_000
+    ids = torch.arange(total) + 50_000  # other identities, but for the first part
+    first = clustered(1000, step, identities=50_000)[1]
+    ids[:step] = first[1]
+    if not path.exists():
+        rows = np.lib.format.open_memmap(path, "w+", np.float32, (total, 512))
+        for start in range(0, total, step):
+            rng = torch.Generator().manual_seed(start)
+            fresh = torch.nn.functional.normalize(torch.randn(step, 512, generator=rng) + 0.3, dim=1)
+            rows[start : start + step] = (fresh if start else first[0]).numpy()
+        rows.flush()
+        del rows
+    gallery = np.load(path, mmap_mode="r")
 
     def floor() -> None:
         buffer = torch.empty(len(query[0]), 1 << 14)
@@ -114,9 +131,17 @@ def from_file(folder: Path, repeats: int) -> None:
             part = torch.from_numpy(np.array(gallery[start : start + (1 << 14)]))
             torch.mm(query[0], part.T, out=buffer[:, : len(part)])
 
-    contenders: dict[str, Callable[[], object]] = {"clipreid_kit": ours, "read and multiply (floor)": floor}
-    memory = {"clipreid_kit": added_memory(ours), "read and multiply (floor)": float("nan")}
-    show("1000 x 1000000 from a file, 512-d", interleaved(contenders, repeats), memory=memory)
+    return {OURS: lambda: evaluate_reid(query[0], gallery, query_ids=query[1], gallery_ids=ids), FLOOR: floor}
+
+
+def peers(query: Side, gallery: Side) -> None:
+    """What people install, once each."""
+    without = evaluate_reid(query[0], gallery[0], query_ids=query[1], gallery_ids=gallery[1]).mean_ap
+    print(f"\nwithout cameras, mAP {without:.9f}")
+    for name, work in (("pytorch-metric-learning", in_pml), ("torchmetrics", in_torchmetrics)):
+        began = time.perf_counter()
+        value = work(query, gallery)
+        print(f"  {name:42}{1000 * (time.perf_counter() - began):12.2f} ms  mAP {value:.9f}")
 
 
 def collapsed() -> None:
@@ -134,20 +159,40 @@ def main() -> None:
     """Market-1501's size by default; --large for MSMT17's, --million for a file, --collapsed for the worst case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="11,659 x 82,161 (no peer: they do not fit)")
-    parser.add_argument("--million", action="store_true", help="1,000 x 1,000,000 from a memory-mapped file (2 GB)")
+    parser.add_argument("--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder")
     parser.add_argument("--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal")
+    parser.add_argument("--peers", action="store_true", help="3,368 x 15,913 in installed packages")
+    parser.add_argument("--memory", help="print the memory that this contender adds, and nothing else")
+    parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    sizes = (11_659, 82_161, 3_060) if options.large else (3_368, 15_913, 751)
+    title, contenders = f"{sizes[0]} x {sizes[1]}, 512-d, cameras excluded", {}
+    flags = ["--large"] if options.large else []
+    if options.million is not None:
+        title, contenders = "1000 x 1000000 from a file, 512-d", from_file(options.million)
+        flags = ["--million", str(options.million)]
+    elif not options.collapsed:
+        sides = clustered(*sizes[:2], identities=sizes[2])
+        if options.peers:
+            return peers(*sides)
+        contenders = contenders_of(*sides, loop=not options.large)
+    if options.memory:
+        return print(peak_memory(contenders[options.memory]))
     print(machine())
-    if options.million:
-        with tempfile.TemporaryDirectory() as folder:
-            from_file(Path(folder), options.repeats)
-    elif options.collapsed:
-        collapsed()
-    elif options.large:
-        compare(*clustered(11_659, 82_161, identities=3_060), options.repeats, loop=False)
-    else:
-        compare(*clustered(3_368, 15_913, identities=751), options.repeats, loop=True)
+    if options.collapsed:
+        return collapsed()
+    memory = {
+        name: memory_in_a_process("benchmarks.bench_evaluation", name, *flags)
+        for name in contenders
+        if not options.no_memory
+    }
+    print(contenders[OURS]())
+    seconds = interleaved(contenders, options.repeats)
+    show(title, seconds, memory=memory)
+    for name in contenders:
+        print(f"  {name:42}{seconds[name] / seconds[FLOOR]:6.2f}x the floor")
+    return None
 
 
 if __name__ == "__main__":

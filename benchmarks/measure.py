@@ -1,9 +1,12 @@
 """Interleaved timing and added memory: contenders take turns, medians are compared within one run."""
 
+import ctypes
 import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -50,6 +53,27 @@ def added_memory(work: Work) -> float:
     return max(peak[0] - before, 0.0)
 
 
+def memory_in_a_process(module: str, name: str, *options: str) -> float:
+    """The same in a fresh process: ``python -m module ... --memory name`` has to print :func:`peak_memory`."""
+    command = [sys.executable, "-m", module, *options, "--memory", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def peak_memory(work: Work) -> float:
+    """Peak resident memory, as the kernel counts it, that the first run of a piece of work adds, in MB."""
+
+    def status(key: str) -> int:
+        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 (not a path of ours)
+            return next(int(line.split()[1]) for line in file if line.startswith(key))
+
+    ctypes.CDLL(None).malloc_trim(0)  # what making the inputs has left behind
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
+        file.write("5")  # the peak so far is forgotten
+    before = status("VmRSS")
+    work()
+    return max(status("VmHWM") - before, 0) * 1024 / 1e6
+
+
 def machine(*packages: str) -> str:
     """One line: processor, threads, versions."""
     found = [f"{package} {version(package)}" for package in ("torch", "numpy", *packages)]
@@ -64,5 +88,5 @@ def show(title: str, seconds: Mapping[str, float], ours: str = OURS, memory: Map
     print(f"\n{title}")
     for name, value in seconds.items():
         ratio = "" if name == ours else f"{value / seconds[ours]:6.2f}x ours"
-        added = f"  +{memory[name]:.0f} MB" if memory is not None else ""
+        added = f"  +{memory[name]:.0f} MB" if memory and name in memory else ""
         print(f"  {name:42}{1000 * value:12.2f} ms {ratio:12}{added}")

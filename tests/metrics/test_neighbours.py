@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 
 from clipreid_kit.metrics import neighbours
 from clipreid_kit.metrics.neighbours import nearest_between, nearest_others
-from clipreid_kit.metrics.space import Space
+from clipreid_kit.metrics.space import Space, checked_sets
+
+
+def space_of(sets, distance):
+    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
 
 
 def distances(rows):
@@ -32,7 +36,7 @@ def test_sets_are_those_of_a_sort_with_ties_by_index(seed, total, dim, levels):
     count = int(rng.integers(1, total))
     prefixes = (count // 2, count)
     want, matrix = brute_force(rows, count)
-    space = Space([torch.from_numpy(rows)], "euclidean")
+    space = space_of([torch.from_numpy(rows)], "euclidean")
     index, least = nearest_others(space, count, prefixes)
     same_sets(index, want, prefixes)
     farthest = (-least).numpy()
@@ -48,7 +52,7 @@ def test_any_tile_finds_the_same(monkeypatch, rows_in_tile, columns_in_tile):
     want, _ = brute_force(rows, 9)
     monkeypatch.setattr(neighbours, "_ROWS", rows_in_tile)
     monkeypatch.setattr(neighbours, "_COLUMNS", columns_in_tile)
-    space = Space([torch.from_numpy(rows)], "euclidean")
+    space = space_of([torch.from_numpy(rows)], "euclidean")
     kept = torch.full((20, 130), torch.nan)
     index, _ = nearest_others(space, 9, (4,), keep=(20, kept))
     same_sets(index, want, (4, 9))
@@ -60,9 +64,9 @@ def test_neighbours_closer_together_than_float32_can_tell():
     base = rng.standard_normal(256)
     rows = np.tile(base, (40, 1)) + 1e-9 * rng.standard_normal((40, 256))  # float64
     want, _ = brute_force(rows, 5)
-    index, _ = nearest_others(Space([torch.from_numpy(rows)], "euclidean"), 5, (2,))
+    index, _ = nearest_others(space_of([torch.from_numpy(rows)], "euclidean"), 5, (2,))
     same_sets(index, want, (2, 5))
-    found = nearest_between(Space([torch.from_numpy(rows)], "euclidean"), slice(0, 3), slice(3, 40), 5)
+    found = nearest_between(space_of([torch.from_numpy(rows)], "euclidean"), slice(0, 3), slice(3, 40), 5)
     matrix = distances(rows)
     for i in range(3):
         assert set(found[i].tolist()) == set(sorted(range(3, 40), key=lambda j: (matrix[i, j], j))[:5])
@@ -71,11 +75,11 @@ def test_neighbours_closer_together_than_float32_can_tell():
 def test_a_rough_product_changes_no_neighbour():
     rng = np.random.default_rng(2)
     rows = torch.from_numpy(rng.standard_normal((300, 32)).astype(np.float32))
-    want, _ = nearest_others(Space([rows], "cosine"), 10, (5,))
+    want, _ = nearest_others(space_of([rows], "cosine"), 10, (5,))
     precision = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        got, _ = nearest_others(Space([rows], "cosine"), 10, (5,))
+        got, _ = nearest_others(space_of([rows], "cosine"), 10, (5,))
     finally:
         torch.set_float32_matmul_precision(precision)
     same_sets(got, want.tolist(), (5, 10))
@@ -85,11 +89,11 @@ def test_many_copies_are_told_by_their_index():
     rows = torch.zeros(500, 3)
     rows[:, 0] = 1
     rows[250:, 0] = 2
-    index, _ = nearest_others(Space([rows], "euclidean"), 4, (2,))
+    index, _ = nearest_others(space_of([rows], "euclidean"), 4, (2,))
     assert set(index[0].tolist()) == {1, 2, 3, 4}
     assert set(index[3].tolist()) == {0, 1, 2, 4}
     assert set(index[499].tolist()) == {250, 251, 252, 253}
-    found = nearest_between(Space([rows], "cosine"), slice(0, 2), slice(100, 500), 3)
+    found = nearest_between(space_of([rows], "cosine"), slice(0, 2), slice(100, 500), 3)
     assert found.tolist() == [[100, 101, 102]] * 2
 
 
@@ -101,7 +105,7 @@ def test_between_two_sets(monkeypatch, step):
     want = np.argsort(matrix, axis=1, kind="stable")[:, :7] + 12
     monkeypatch.setattr(neighbours, "_ROWS", step)
     monkeypatch.setattr(neighbours, "_COLUMNS", 50)
-    space = Space([torch.from_numpy(first), torch.from_numpy(second)], "euclidean")
+    space = space_of([torch.from_numpy(first), torch.from_numpy(second)], "euclidean")
     same_sets(nearest_between(space, slice(0, 12), slice(12, 62), 7), want.tolist(), (7,))
     everything = nearest_between(space, slice(0, 12), slice(12, 62), 50)
     assert sorted(everything[0].tolist()) == list(range(12, 62))

@@ -5,7 +5,11 @@ from hypothesis import strategies as st
 
 from clipreid_kit.metrics import reciprocal
 from clipreid_kit.metrics.reciprocal import Sparse, averaged, ranges, reciprocal_weights, transposed
-from clipreid_kit.metrics.space import Space
+from clipreid_kit.metrics.space import Space, checked_sets
+
+
+def space_of(sets, distance):
+    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
 
 
 def to_dense(sparse, width):
@@ -56,7 +60,7 @@ def test_sets_by_hand(monkeypatch):
     largest = torch.tensor([9.5, 8.5, 7.4, 9.0, 9.5]).square()
     for step in (1, 2, 100):
         monkeypatch.setattr(reciprocal, "_STEP", step)
-        space = Space([places], "euclidean")
+        space = space_of([places], "euclidean")
         scale = -space.nearness(slice(0, 1), slice(4, 5)).item() / 9.5**2
         got = to_dense(reciprocal_weights(space, lists, largest * scale, k1=2), 5)
         assert (got[0] > 0).tolist() == [True, True, True, False, False]

@@ -1,29 +1,38 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from clipreid_kit.metrics.relevance import flat_ids, relevance_by_ids, relevance_by_lists
-
-
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 4), min_size=1, max_size=12))
-def test_by_ids(queries, candidates):
-    found = relevance_by_ids("owner", queries, candidates, (len(queries), len(candidates)))
-    assert len(found.begin) == len(queries) + 1
-    for i, query in enumerate(queries):
-        assert found.of(i).tolist() == [j for j, candidate in enumerate(candidates) if candidate == query]
+from clipreid_kit.metrics import identities
+from clipreid_kit.metrics.relevance import Lists
 
 
-def test_large_integers_of_two_kinds_do_not_meet_in_floats():
-    ids = np.array([2**62, 2**62 + 1], dtype=np.uint64)
-    found = relevance_by_ids("owner", ids.astype(np.int64), ids, (2, 2))
-    assert found.rows.tolist() == [0, 1]
+def lists(relevant, width, *, alone=False):
+    return Lists("owner", relevant, (len(relevant), width), alone=alone)
 
 
-def test_by_lists():
-    found = relevance_by_lists("owner", [[2, 0, 2], [], torch.tensor([1]), np.array([3])], (4, 4))
-    assert [found.of(i).tolist() for i in range(4)] == [[0, 2], [], [1], [3]]
+def test_by_hand():
+    found = lists([[2, 0, 2], [], torch.tensor([1]), np.array([3])], 4).pairs(0, 4)
+    assert found.begin.tolist() == [0, 2, 2, 3, 4]
+    assert found.rows.tolist() == [0, 2, 1, 3]
+    assert found.valid.all()
+
+
+def test_alone_a_query_is_no_match_of_its_own():
+    found = lists([[1, 2], [], [1, 2]], 3, alone=True)
+    assert found.pairs(0, 3).rows.tolist() == [0, 1, 2, 1, 1, 2]  # and its own row is no wrong item
+    assert found.pairs(0, 3).valid.tolist() == [False, True, True, False, True, False]
+    assert found.pairs(2, 3).begin.tolist() == [0, 2]
+    assert found.pairs(2, 3).valid.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("most", "pairs"), [(100, 100), (1, 100), (2, 100), (100, 1), (100, 3)])
+def test_parts_cover_all_queries_once(monkeypatch, most, pairs):
+    monkeypatch.setattr(identities, "_PAIRS", pairs)
+    found = lists([[0, 1], [], [2], [0, 1, 2, 3], [], []], 4)
+    parts = list(found.parts(most))
+    assert [0, *(stop for _, stop in parts)] == [*(start for start, _ in parts), 6]
+    assert max(stop - start for start, stop in parts) <= most
+    assert all(len(found.pairs(*part).rows) <= pairs for part in parts if part[1] - part[0] > 1)
 
 
 @pytest.mark.unhooked
@@ -39,19 +48,4 @@ def test_by_lists():
 )
 def test_bad_lists(relevant, message):
     with pytest.raises(ValueError, match=message):
-        relevance_by_lists("owner", relevant, (2, 4))
-
-
-@pytest.mark.unhooked
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([0.5, 1.0], "ids as integers or strings, got float64"),
-        (["a", 1], "ids of one kind, got integers and strings mixed"),
-        ([[1, 2]], r"ids as 2 ids, one for each row, got shape \(1, 2\)"),
-    ],
-)
-def test_bad_ids(values, message):
-    with pytest.raises(ValueError, match=message):
-        flat_ids("owner", "ids", values, 2)
-    assert flat_ids("owner", "ids", np.array(["a", "b"], dtype=object), 2).dtype.kind == "U"
+        Lists("owner", relevant, (2, 4), alone=False)

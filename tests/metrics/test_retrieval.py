@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import retrieval as oracle
 
-from clipreid_kit.metrics import evaluate_retrieval, relevant_ranks
+from clipreid_kit.metrics import evaluate_reid, evaluate_retrieval, ranking
 
 
 @st.composite
@@ -88,10 +88,50 @@ def test_near_ties_are_decided_in_float64_for_any_block(monkeypatch, distance):
     )
     want = oracle.evaluate(similarity, [np.flatnonzero(c_ids == x).tolist() for x in q_ids], 5)
     rows = torch.from_numpy(queries), torch.from_numpy(candidates)
-    for block, many in ((1 << 22, 1 << 16), (300, 1 << 16), (2100, 0)):
-        monkeypatch.setattr(relevant_ranks, "_BLOCK", block)
-        monkeypatch.setattr(relevant_ranks, "_MANY", many)
+    lists = [np.flatnonzero(c_ids == x) for x in q_ids]
+    for tile, some in ((1 << 17, 256), (130, 7)):
+        monkeypatch.setattr(ranking, "_TILE", tile)
+        monkeypatch.setattr(ranking, "_ROWS", some)
         compare(evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids, distance=distance), want, 5)
+        compare(evaluate_retrieval(*rows, relevant=lists, distance=distance), want, 5)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("ties", ["pessimistic", "optimistic"])
+def test_the_same_ranks_as_re_identification(distance, alone, ties):
+    queries, candidates, q_ids, c_ids = clustered(4)
+    candidates[50:100] = candidates[100:150]
+    candidates[200:230] = np.nextafter(candidates[150:180], np.float32(9))
+    queries[3] = candidates[7] = 0
+    if alone:
+        queries, q_ids = candidates, c_ids
+    want = evaluate_reid(
+        queries,
+        None if alone else candidates,
+        query_ids=q_ids,
+        gallery_ids=None if alone else c_ids,
+        distance=distance,
+        ties=ties,
+    )
+    relevant = [np.flatnonzero(c_ids == x) for x in q_ids]
+    for kinds in ({"relevant": relevant}, {"query_ids": q_ids, "candidate_ids": None if alone else c_ids}):
+        rows = torch.from_numpy(queries), None if alone else candidates
+        got = evaluate_retrieval(*rows, **kinds, distance=distance, ties=ties)
+        np.testing.assert_array_equal(got.ranks[got.begin[:-1]], want.first_rank)
+        np.testing.assert_array_equal(got.of_each("average_precision"), want.average_precision)
+        assert got.mean_ap == want.mean_ap
+
+
+def test_candidates_from_a_file(tmp_path, monkeypatch):
+    queries, candidates, q_ids, c_ids = clustered(5)
+    np.save(tmp_path / "rows.npy", candidates)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    want = evaluate_retrieval(queries, candidates, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist()
+    monkeypatch.setattr(ranking, "_TILE", 200)
+    assert evaluate_retrieval(queries, mapped, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist() == want
+    lists = [np.flatnonzero(c_ids == x) for x in q_ids]
+    assert evaluate_retrieval(queries, mapped, relevant=lists).ranks.tolist() == want
 
 
 def test_order_of_candidates_changes_nothing():
@@ -168,7 +208,10 @@ ROWS = torch.eye(3)
         ({"candidate_ids": None}, "candidate_ids exactly where there are candidates, got none"),
         ({"candidate_embeddings": None}, "got candidate_ids without candidate_embeddings"),
         ({"query_ids": [0, 1]}, r"query_ids as 3 ids, one for each row, got shape \(2,\)"),
-        ({"query_ids": ["a", "b", "c"]}, "of one kind, got strings and integers. Convert"),
+        (
+            {"query_ids": ["a", "b", "c"]},
+            "of one kind, got strings and integers. An identity .7. is not the identity 7: convert",
+        ),
         ({"query_ids": [7, 8, 9]}, "at least one query with a relevant candidate, got none among 3 queries and 3"),
         ({"candidate_embeddings": None, "candidate_ids": None}, "at least one query with a relevant candidate"),
         ({"distance": "dot"}, "distance to be one of cosine, euclidean"),
@@ -181,7 +224,7 @@ ROWS = torch.eye(3)
         ),
         (
             {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS * torch.nan},
-            "similarity without NaN, got 9 of them",
+            "similarities that are numbers, got NaN in 9 places",
         ),
     ],
 )

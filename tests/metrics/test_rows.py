@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipreid_kit.metrics import block, evaluate_reid, ranking
+from clipreid_kit.metrics import block, evaluate_reid, identities, ranking, search
 from clipreid_kit.metrics.rows import Rows
 
 
@@ -118,3 +118,32 @@ def test_candidates_fit_into_their_bits():
     assert ranking._TILE <= 1 << COLUMN_BITS
     assert block._SLICE < 1 << 31
     assert 2 * ranking._ROWS < 1 << 14
+
+
+def test_broken_queries_of_a_later_part_are_named_by_their_own_number(monkeypatch, tmp_path):
+    rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    rows[33] = np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    monkeypatch.setattr(search, "_QUERIES", 10)
+    monkeypatch.setattr(identities, "_PAIRS", 50)
+    for queries in (rows, np.load(tmp_path / "rows.npy", mmap_mode="r")):
+        with pytest.raises(ValueError, match=r"1 of 40 rows \(first: \[33\]\)"):
+            evaluate_reid(queries, np.ones((9, 4), np.float32), query_ids=[0] * 40, gallery_ids=[0] * 9)
+
+
+def test_a_private_map_is_left_alone():
+    memory = mmap.mmap(-1, 4 * 4 * 30, flags=mmap.MAP_PRIVATE)
+    rows = np.frombuffer(memory, dtype=np.float32).reshape(30, 4)
+    rows[:] = np.arange(1, 121).reshape(30, 4)
+    kept = Rows("test", "rows", rows)
+    assert not kept.streamed
+    kept.block(0, 30)
+    assert rows[29, 3] == 120
+
+
+def test_queries_from_a_file_in_parts(on_disk, monkeypatch):
+    path, rows, ids = on_disk
+    want = evaluate_reid(rows, query_ids=ids)
+    monkeypatch.setattr(search, "_QUERIES", 97)
+    got = evaluate_reid(np.load(path, mmap_mode="r"), query_ids=ids)
+    np.testing.assert_array_equal(got.average_precision, want.average_precision)

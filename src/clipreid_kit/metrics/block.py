@@ -20,7 +20,8 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-_SLICE = 1 << 21  # similarities that are looked through at once
+_SLICE = 1 << 20  # similarities that are looked through at once
+_WAITING = 1 << 18  # open pairs that are collected before they are scored again
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
 _DENSE = 32  # a query with more than 1/32 of the tile undecided is passed on to the next pass as a whole
 
@@ -42,6 +43,14 @@ class Tile:
         extreme = ((norms < 1e-15) & (norms > 0)).any() | (norms > 1e15).any()
         low = low and distance == "cosine" and rows.dtype == torch.float32 and not bool(extreme)
         self.low = BFloat16Tile(rows, norms) if low else None
+
+
+class _Ours(NamedTuple):
+    """The matches of the block: numbers among all, scores and how far these may be from the exact ones."""
+
+    match: IntArray
+    scores: FloatArray
+    errors: FloatArray
 
 
 class _Open(NamedTuple):
@@ -83,34 +92,36 @@ class Block:
             low: Whether to multiply in bfloat16 first, if the tile is prepared for it.
         """
         tile, shape = self.tile, (len(self.norms), len(self.tile.norms))
+        low = low and tile.low is not None
+        room = buffer.numel() * (2 if low else 1) // shape[1]
+        if shape[0] > room:
+            for start in range(0, shape[0], room):
+                self._part(np.arange(start, min(start + room, shape[0]))).count(buffer, low)
+            return
         query, match = self._matches()
         if len(match) == 0:
             return
-        tiers: list[Scorer] = [
-            PreciseScorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance),
-            ExactScorer(self.queries, tile.rows, tile.distance),
-        ]
-        known, rows = self.matches.scores[match] if self.matches.known else None, self.matches.rows[match]
+        precise = PreciseScorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
+        tiers: list[Scorer] = [precise, ExactScorer(self.queries, tile.rows, tile.distance)]
+        if self.matches.known:
+            scores, errors = self.matches.scores[match], np.zeros(len(match))
+        else:
+            scores, errors = precise(query, self.matches.rows[match])
         if low and tile.low is not None:
             out = buffer.view(torch.bfloat16)[: shape[0] * shape[1]].view(shape)
             tile.low.block(self.queries, self.norms, out)
             tiers.insert(0, SingleScorer(self.queries, self.norms, tile.rows, tile.norms))
-            scores, errors = tiers[0](query, rows) if known is None else (known, np.zeros(len(known)))
-            windows = tile.low.windows(scores, errors, query)
+            windows = tile.low.windows(scores, query)
         else:
-            low, out = False, buffer[: shape[0] * shape[1]].view(shape)
+            out = buffer[: shape[0] * shape[1]].view(shape)
             tile.fast.block(self.queries, self.norms, out)
-            if known is None:
-                places = torch.from_numpy(query * shape[1] + rows).to(out.device)
-                windows = tile.fast.windows(out.view(-1)[places].double().cpu().numpy(), tile.fast.error)
-            else:
-                windows = tile.fast.windows(tile.fast.of_exact(known, self.norms.cpu().numpy()[query]), 0.0)
+            windows = tile.fast.windows(tile.fast.of_exact(scores, self.norms.cpu().numpy()[query]))
         _mask(out, *self.same, self.skip)
-        dense = self._look_through(out, query, match, windows, tiers)
+        dense = self._look_through(out, query, _Ours(match, scores, errors), windows, tiers)
         if len(dense) and low:
             if 4 * len(dense) > shape[0]:  # bfloat16 does not pay with such data
                 tile.low = None
-            self._part(dense).count(torch.empty(len(dense) * shape[1], device=out.device), low=False)
+            self._part(dense).count(buffer, low=False)
         elif len(dense):
             self._part(dense).count_exactly()
 
@@ -118,7 +129,7 @@ class Block:
         self,
         out: Tensor,
         query: IntArray,
-        match: IntArray,
+        ours: _Ours,
         windows: tuple[Float32Array, Float32Array],
         tiers: list[Scorer],
     ) -> IntArray:
@@ -145,20 +156,18 @@ class Block:
             dense = np.bincount(of_item, minlength=count) > max(64, width // _DENSE)
             dense |= np.bincount(local, near, minlength=count) > 4 * width
             kept = ~dense[local]
-            self.matches.above[match[start:stop]] += np.where(kept, ends[local] - near_to, 0)
+            self.matches.above[ours.match[start:stop]] += np.where(kept, ends[local] - near_to, 0)
             left.append(first + np.flatnonzero(dense))
             near[~kept] = 0
             pair = np.repeat(np.arange(len(near)), near)
             place = np.arange(len(pair)) + (near_from - (np.cumsum(near) - near))[pair]
-            waiting.append(
-                _Open(first + of_item, columns_of(packed[inside]), match[start:stop][pair], inside.searchsorted(place))
-            )
-            if sum(len(part.match) for part in waiting) > _SLICE or first + step >= size:
-                self._decide(waiting, tiers)
+            waiting.append(_Open(first + of_item, columns_of(packed[inside]), start + pair, inside.searchsorted(place)))
+            if sum(len(part.match) for part in waiting) > _WAITING or first + step >= size:
+                self._decide(waiting, ours, tiers)
                 waiting = []
         return np.concatenate(left)
 
-    def _decide(self, waiting: list[_Open], tiers: list[Scorer]) -> None:
+    def _decide(self, waiting: list[_Open], ours: _Ours, tiers: list[Scorer]) -> None:
         """Decide what is open by better scores, until nothing is left."""
         matches = self.matches
         ahead = np.cumsum([0, *(len(part.rows) for part in waiting)])
@@ -170,18 +179,17 @@ class Block:
             if len(item) == 0:
                 return
             values, errors = score(query, rows)
-            opened = np.flatnonzero(np.diff(match, prepend=-1))  # pairs of one match stand together
-            of_match = np.repeat(np.arange(len(opened)), np.diff(opened, append=len(match)))
-            if matches.known:
-                ours, our_errors = matches.scores[match[opened]], np.zeros(len(opened))
-            else:
-                ours, our_errors = score(query[item[opened]], matches.rows[match[opened]])
-            difference = values[item] - ours[of_match]
-            tolerance = errors[item] + our_errors[of_match]
-            np.add.at(matches.above, match[difference > tolerance], 1)
-            equal = difference == 0
-            if not tolerance.any():
-                np.add.at(matches.tied, match[equal], 1)
+            scores, own_errors = ours.scores[match], ours.errors[match]
+            exact = not errors.any()
+            if exact and not matches.known:
+                opened = np.flatnonzero(np.diff(match, prepend=-1))  # pairs of one match stand together
+                of_match = np.repeat(np.arange(len(opened)), np.diff(opened, append=len(match)))
+                scores, own_errors = score(query[item[opened]], matches.rows[ours.match[match[opened]]])
+                scores, own_errors = scores[of_match], own_errors[of_match]
+            difference, tolerance = values[item] - scores, errors[item] + own_errors
+            np.add.at(matches.above, ours.match[match[difference > tolerance]], 1)
+            if exact:
+                np.add.at(matches.tied, ours.match[match[difference == 0]], 1)
                 return
             pairs = np.flatnonzero(np.abs(difference) <= tolerance)
             match, item = match[pairs], item[pairs]

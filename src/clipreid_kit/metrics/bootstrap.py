@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer, fail
-from clipreid_kit.metrics.relevance import Ids, flat_ids
+from clipreid_kit.metrics.identities import Ids, flat
 
 _CHUNK = 1 << 20  # draws that are held together: 8 MB
 
@@ -73,7 +73,7 @@ def bootstrap_interval(
     array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, np.float64)
     if array.ndim != 1:
         raise fail(owner, "values as a vector, one for each query", f"shape {array.shape}")
-    codes = np.unique(flat_ids(owner, "groups", groups, len(array)), return_inverse=True)[1]
+    codes = np.unique(flat(owner, "groups", groups, len(array)), return_inverse=True)[1]
     kept = ~np.isnan(array)
     if np.isinf(array).any():
         raise fail(owner, "finite values, or NaN for queries that take no part", "infinity")

@@ -64,7 +64,7 @@ def query_expansion(
     space = Space(sets, "cosine")
     num_queries = len(sets[0])
     near = nearest_between(space, slice(0, num_queries), slice(num_queries, len(space)), min(k, len(sets[1])))
-    return _mixed(l2_normalize(sets[0]), l2_normalize(sets[1]), near - num_queries, alpha)
+    return _mixed(l2_normalize(query_embeddings), l2_normalize(gallery_embeddings), near - num_queries, alpha)
 
 
 @torch.no_grad()
@@ -99,7 +99,7 @@ def database_augmentation(
     owner = "database_augmentation"
     _check_options(owner, k, alpha)
     rows = checked_sets(owner, ("gallery_embeddings",), (gallery_embeddings,))[0]
-    unit = l2_normalize(rows)
+    unit = l2_normalize(gallery_embeddings)
     if len(rows) == 1:
         return unit
     near, _ = nearest_others(Space([rows], "cosine"), min(k, len(rows) - 1))

@@ -47,7 +47,6 @@ class Float32Tile:
             # a power of two such that no norm exceeds 1: nothing overflows and nothing rounds
             largest = max(reach, float(norms.max()))
             self.scale = 2.0 ** -math.ceil(math.log2(largest)) if largest > 0 else 1.0
-            self.error *= 2.5
             self.gallery = scaled(gallery, torch.full_like(norms, self.scale))
             self._offset = (-0.5 * (norms * self.scale).square()).float()
             return
@@ -72,9 +71,9 @@ class Float32Tile:
         if self._offset is not None:
             out.add_(self._offset)
 
-    def windows(self, scores: FloatArray, errors: FloatArray | float) -> tuple[Float32Array, Float32Array]:
-        """Fast values of items that may be as near as a score which is this far from the truth: from, and below."""
-        return outward(scores, errors + self.error)
+    def windows(self, scores: FloatArray) -> tuple[Float32Array, Float32Array]:
+        """Fast values of items that may be as near as a score in float64: from, and below."""
+        return outward(scores, self.error)
 
     def of_exact(self, scores: FloatArray, norms: FloatArray) -> FloatArray:
         """Fast values of exact similarities to queries with these norms, if nothing were rounded."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from clipreid_kit._checks import fail
 from clipreid_kit.metrics.identities import Labels
 from clipreid_kit.metrics.matches import Matches
+from clipreid_kit.metrics.relevance import Lists
 from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.rows import Rows
 
@@ -25,27 +26,24 @@ def given_matches(
     similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker | BlockSimilarity,
     queries: Rows | None,
     gallery: Rows | None,
-    labels: Labels,
+    labels: Labels | Lists,
 ) -> Iterator[Matches]:
     """Matches of all queries, counted by the given values."""
-    for first, last in labels.parts():
-        step = max(1, _BLOCK // len(labels.order))
-        for start in range(first, last, step):
-            stop = min(start + step, last)
-            if callable(similarity):
-                if queries is None or gallery is None:
-                    raise fail(owner, "embeddings for the function given as similarity", "none")
-                tiles = _Tiles(owner, similarity, queries.block(start, stop), gallery)
-                yield _count(labels, start, stop, tiles)
-            else:
-                if isinstance(similarity, KReciprocalReranker):
-                    rows: Tensor | npt.NDArray[Any] = similarity.similarity(start, stop)
-                else:
-                    rows = similarity[start:stop]
-                yield _count(labels, start, stop, [(0, _numbers(owner, rows, (stop - start, len(labels.order))))])
+    for start, stop in labels.parts(max(1, _BLOCK // labels.width)):
+        if callable(similarity):
+            if queries is None or gallery is None:
+                raise fail(owner, "embeddings for the function given as similarity", "none")
+            tiles = _Tiles(owner, similarity, queries.block(start, stop), gallery)
+            yield _count(labels, start, stop, tiles)
+            continue
+        if isinstance(similarity, KReciprocalReranker):
+            rows: Tensor | npt.NDArray[Any] = similarity.similarity(start, stop)
+        else:
+            rows = similarity[start:stop]
+        yield _count(labels, start, stop, [(0, _numbers(owner, rows, (stop - start, labels.width)))])
 
 
-def _count(labels: Labels, start: int, stop: int, tiles: Iterable[Tile]) -> Matches:
+def _count(labels: Labels | Lists, start: int, stop: int, tiles: Iterable[Tile]) -> Matches:
     pairs = labels.pairs(start, stop)
     query = pairs.query
     scores = np.empty(len(query))

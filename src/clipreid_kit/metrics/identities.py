@@ -60,6 +60,7 @@ class Labels:
         self.queries, of_gallery = codes
         self.columns = columns
         self.rules = rules
+        self.width = len(ignored)
         self.num_gallery = int((~ignored).sum())
         self.num_identities = len(np.unique(of_gallery))
         self.ignored = np.flatnonzero(ignored)
@@ -71,12 +72,10 @@ class Labels:
         """Where the gallery rows of these identities begin and end in ``order``."""
         return self._ascending.searchsorted(codes, "left"), self._ascending.searchsorted(codes, "right")
 
-    def parts(self) -> Iterator[tuple[int, int]]:
-        """Ranges of queries with a bounded number of pairs each."""
+    def parts(self, most: int) -> Iterator[tuple[int, int]]:
+        """Ranges of queries, at most so many and with a bounded number of pairs each."""
         first, last = self.span(self.queries)
-        part = np.cumsum(last - first) // _PAIRS
-        ends = [*(np.flatnonzero(np.diff(part)) + 1).tolist(), len(part)]
-        yield from zip([0, *ends[:-1]], ends, strict=True)
+        yield from parts_of(last - first, most)
 
     def pairs(self, start: int, stop: int) -> Pairs:
         """All pairs of one identity, for some queries, numbered from 0."""
@@ -90,6 +89,17 @@ class Labels:
         return Pairs(begin, rows, valid)
 
 
+def parts_of(counts: IntArray, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of queries with such numbers of pairs: at most so many queries, and a bounded number of pairs each."""
+    start = 0
+    ahead = np.concatenate([[0], np.cumsum(counts)])
+    while start < len(counts):
+        stop = int(ahead.searchsorted(ahead[start] + _PAIRS, side="right")) - 1
+        stop = min(max(stop, start + 1), start + most, len(counts))
+        yield start, stop
+        start = stop
+
+
 def read_labels(
     owner: str,
     shape: tuple[int, int],
@@ -97,6 +107,7 @@ def read_labels(
     rules: Sequence[Rule],
     junk_ids: Sequence[int] | Sequence[str] = (),
     own: tuple[IntArray, IntArray] | None = None,
+    sides: tuple[str, str] = ("query", "gallery"),
 ) -> Labels:
     """Check identities and rules, and number them alike on both sides.
 
@@ -107,11 +118,10 @@ def read_labels(
         rules: Name, values of the queries, values of the gallery.
         junk_ids: Identities that stand in no ranking.
         own: Numbers of the rows in leave-one-out, if they are not 0, 1, ... on both sides.
+        sides: What the caller calls both sides.
     """
     leave_one_out = ids[1] is None
-    query_ids = flat(owner, "query_ids", ids[0], shape[0])
-    gallery_ids = query_ids if ids[1] is None else flat(owner, "gallery_ids", ids[1], shape[1])
-    codes = _number(owner, "ids", query_ids, gallery_ids)
+    codes = read_ids(owner, (ids[0], ids[0] if ids[1] is None else ids[1]), shape, sides)
     columns: list[tuple[IntArray, IntArray]] = []
     names: list[str] = []
     for name, of_query, other in rules:
@@ -122,8 +132,7 @@ def read_labels(
             got = f"query_{name} only" if of_gallery is None else f"gallery_{name} only"
             remedy = "Give both for the rule, or leave both out."
             raise fail(owner, f"{name} of both sides or of neither", got, remedy)
-        query_values = flat(owner, "query_" + name, of_query, shape[0])
-        columns.append(_number(owner, name, query_values, flat(owner, "gallery_" + name, of_gallery, shape[1])))
+        columns.append(read_ids(owner, (of_query, of_gallery), shape, name=name))
         names.append("camera rule" if name == "cameras" else "rules of exclude")
     if leave_one_out and own is None:
         own = np.arange(shape[0]), np.arange(shape[1])
@@ -131,10 +140,10 @@ def read_labels(
         columns.append(own)
     ignored = np.zeros(shape[1], dtype=bool)
     if len(junk_ids):
-        junk = flat(owner, "junk_ids", junk_ids, len(junk_ids))
-        numbers, of_gallery_ = _number(owner, "ids", junk, gallery_ids, "junk")
+        known = ids[0] if ids[1] is None else ids[1]
+        numbers, of_gallery_ = read_ids(owner, (junk_ids, known), (len(junk_ids), shape[1]), ("junk", "gallery"))
         ignored = np.isin(of_gallery_, numbers)
-    return Labels(codes, columns, ignored, names, query_ids)
+    return Labels(codes, columns, ignored, names, flat(owner, f"{sides[0]}_ids", ids[0], shape[0]))
 
 
 def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
@@ -152,20 +161,26 @@ def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     return array
 
 
-def _number(
-    owner: str, name: str, query: npt.NDArray[Any], gallery: npt.NDArray[Any], side: str = "query"
+def read_ids(
+    owner: str,
+    ids: tuple[Ids, Ids],
+    lengths: tuple[int, int],
+    sides: tuple[str, str] = ("query", "gallery"),
+    name: str = "ids",
 ) -> tuple[IntArray, IntArray]:
-    """Number the ids of both sides alike, from 0."""
-    kinds = ["strings" if x.dtype.kind == "U" else "integers" for x in (query, gallery)]
-    if kinds[0] != kinds[1] and len(query) and len(gallery):
+    """Check the ids of two sides, and number them alike, from 0."""
+    names = [f"{side}_{name}" for side in sides]
+    first, second = (flat(owner, *side) for side in zip(names, ids, lengths, strict=True))
+    kinds = ["strings" if x.dtype.kind == "U" else "integers" for x in (first, second)]
+    if kinds[0] != kinds[1] and len(first) and len(second):
         raise fail(
             owner,
-            f"{side}_{name} and gallery_{name} of one kind",
+            f"{names[0]} and {names[1]} of one kind",
             f"{kinds[0]} and {kinds[1]}",
             "An identity '7' is not the identity 7: convert one side.",
         )
-    if kinds[0] == kinds[1] == "integers" and np.result_type(query, gallery).kind == "f":
+    if kinds[0] == kinds[1] == "integers" and np.result_type(first, second).kind == "f":
         # uint64 and int64 would meet in float64, and lose digits
-        query, gallery = query.astype(object), gallery.astype(object)
-    codes = np.unique(np.concatenate([query, gallery]), return_inverse=True)[1].astype(np.int64).reshape(-1)
-    return codes[: len(query)], codes[len(query) :]
+        first, second = first.astype(object), second.astype(object)
+    codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1].astype(np.int64).reshape(-1)
+    return codes[: len(first)], codes[len(first) :]

@@ -15,9 +15,9 @@ from clipreid_kit.metrics.rows import Rows
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
-_PROBE = (128, 4096)  # queries and gallery rows of the timing probe
+_PROBE = (64, 4096)  # queries and gallery rows of the timing probe
 _GAIN = 2.5  # how many times faster than float32 the product has to be
-_LARGE = 1 << 36  # multiplications from which on it is tried
+_LARGE = 1 << 34  # multiplications from which on it is tried
 
 
 class BFloat16Tile:
@@ -46,14 +46,12 @@ class BFloat16Tile:
         lost = away.cpu().numpy().astype(np.float64)
         self._errors = 1.01 * (lost * (1 + self._away) + self._away) + 2 * accumulation(rows.shape[1]) + 1e-20
 
-    def windows(
-        self, scores: FloatArray, errors: FloatArray | float, query: IntArray
-    ) -> tuple[Float32Array, Float32Array]:
-        """Fast values of items that may be as near as a score which is this far from the truth: from, and below.
+    def windows(self, scores: FloatArray, query: IntArray) -> tuple[Float32Array, Float32Array]:
+        """Fast values of items that may be as near as a score in float64: from, and below.
 
         The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges are rounded likewise.
         """
-        edges = outward(scores, errors + self._errors[query])
+        edges = outward(scores, self._errors[query])
         low, beyond = (torch.from_numpy(edge).bfloat16().float().numpy() for edge in edges)
         return low, np.nextafter(beyond, INFINITY)
 
@@ -65,7 +63,7 @@ def _rounded(rows: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
     step, factors = row_chunk(rows), inverse(norms)
     for start in range(0, rows.shape[0], step):
         part = slice(start, start + step)
-        unit = rows[part].float() * factors[part, None].float()
+        unit = (rows[part].double() * factors[part, None]).float()
         result[part] = unit
         away[part] = torch.linalg.vector_norm(unit - result[part].float(), dim=1)
     return result, away + 4 * 2.0**-24
@@ -84,7 +82,7 @@ def bfloat16_pays(queries: Rows, gallery: Rows, distance: str) -> bool:
     seconds = []
     for dtype in (torch.float32, torch.bfloat16):
         a, b, times = left.to(dtype), right.to(dtype), []
-        for _ in range(4):
+        for _ in range(3):
             began = time.perf_counter()
             torch.mm(a, b.T)
             times.append(time.perf_counter() - began)

@@ -1,8 +1,8 @@
 """Nearest neighbours of every row, exact by a stated rule, without the matrix of all distances.
 
-The neighbours of a row are the other rows by distance in float64, the lower index first among equals. A float32 matrix
-product, tile by tile, decides almost every row; rows where its error bound leaves a boundary open are scored again in
-float64. So neighbours do not depend on BLAS, threads, tile size or device.
+The neighbours of a row are the other rows by exact similarity, the lower index first among equals. A float32 matrix
+product, tile by tile, decides almost every row; rows where its error bound leaves a boundary open are scored again
+exactly. So neighbours do not depend on BLAS, threads, tile size or device.
 """
 
 from collections.abc import Sequence

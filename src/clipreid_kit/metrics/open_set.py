@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer, fail
-from clipreid_kit.metrics.relevance import Ids, shared_codes
+from clipreid_kit.metrics.identities import Ids, read_ids
 from clipreid_kit.metrics.report import aligned, json_text
 from clipreid_kit.metrics.space import Space, checked_sets
 
@@ -149,7 +149,7 @@ def evaluate_open_set(
     sets = checked_sets(owner, ("query_embeddings", "gallery_embeddings"), (query_embeddings, gallery_embeddings))
     space = Space(sets, "cosine")
     num_queries, num_gallery = len(sets[0]), len(sets[1])
-    codes = shared_codes(owner, ("query_ids", "gallery_ids"), (query_ids, gallery_ids), (num_queries, num_gallery))
+    codes = read_ids(owner, (query_ids, gallery_ids), (num_queries, num_gallery))
     mated = np.isin(codes[0], codes[1])
     if mated.all() or not mated.any():
         raise fail(

@@ -13,7 +13,7 @@ from clipreid_kit.metrics.rows import Rows
 
 IntArray = npt.NDArray[np.int64]
 
-_BLOCK = 1 << 23  # elements of a block of similarities: 32 MB, if that is _ROWS queries at least
+_BLOCK = 1 << 22  # float32 elements of a block of similarities: 16 MB, if that is _ROWS queries at least
 _ROWS = 256
 _TILE = 1 << 17  # gallery rows of a tile (Block packs them into 17 bits); a quarter where they come from a file
 
@@ -43,10 +43,11 @@ def count_wrong(
     norms = queries.norms(0, len(queries))
     reach = float(norms.max())
     width = tile_width(gallery)
-    step = min(len(queries), max(_ROWS, min(2 * _ROWS, _BLOCK // width)))
-    buffer = torch.empty(step * width, dtype=torch.float32, device=queries.device)
-    same_query = same.query
     low = bfloat16_pays(queries, gallery, distance)
+    step = min(len(queries), max(_ROWS, min(2 * _ROWS, _BLOCK // width)))
+    room = (step + 1) // 2 if low else step  # of bfloat16 numbers twice as many fit
+    buffer = torch.empty(room * width, dtype=torch.float32, device=queries.device)
+    same_query = same.query
     for left in range(0, len(gallery), width):
         right = min(left + width, len(gallery))
         rows = gallery.block(left, right)

@@ -16,7 +16,7 @@ from clipreid_kit.metrics.identities import Ids, read_labels
 from clipreid_kit.metrics.measures import Ties, result_of
 from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.result import ReidResult
-from clipreid_kit.metrics.rows import Rows
+from clipreid_kit.metrics.rows import Rows, check_widths
 from clipreid_kit.metrics.search import find_matches
 
 
@@ -119,17 +119,6 @@ def check_options(owner: str, distance: str, ties: str, max_rank: int) -> None:
     check_choice(owner, "distance", distance, ("cosine", "euclidean"))
     check_choice(owner, "ties", ties, ("pessimistic", "optimistic", "mean"))
     check_integer(owner, "max_rank", max_rank, 1)
-
-
-def check_widths(owner: str, queries: Rows, gallery: Rows) -> None:
-    """Require queries and gallery of one width."""
-    if queries.shape[1] != gallery.shape[1]:
-        raise fail(
-            owner,
-            "query_embeddings and gallery_embeddings of one width",
-            f"{queries.shape} and {gallery.shape}",
-            "Take both from the same model, at the same level.",
-        )
 
 
 def _sides(

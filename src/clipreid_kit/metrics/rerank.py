@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.neighbours import nearest_others
 from clipreid_kit.metrics.reciprocal import Sparse, averaged, ranges, reciprocal_weights, transposed
-from clipreid_kit.metrics.space import Distance, Space, checked_sets
+from clipreid_kit.metrics.space import Space, checked_sets
 
 _BLOCK = 1 << 21  # float32 elements of a block of distances: 8 MB
 _SAME = 2.0**-20  # below this the largest distance of a row is rounding

@@ -1,5 +1,6 @@
 """Similarities of chosen pairs, more precise than those of the fast pass: in float64, and exact."""
 
+import itertools
 import warnings
 from typing import Protocol, runtime_checkable
 
@@ -42,14 +43,17 @@ class PreciseScorer:
         self.norms = query_norms.cpu().numpy(), gallery_norms.cpu().numpy()
 
     def __call__(self, query: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Scores and their errors."""
+        """Scores and their errors; soonest where pairs ascend by query."""
+        chosen = torch.from_numpy(rows).to(self.gallery.device)
+        begin = np.flatnonzero(np.diff(query, prepend=-1, append=-1)).tolist()
         scores = torch.empty(len(rows), dtype=torch.float64, device=self.gallery.device)
-        left, right = (torch.from_numpy(x).to(self.gallery.device) for x in (query, rows))
-        step = row_chunk(self.gallery)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            q, g = self.queries[left[part]], self.gallery[right[part]].double()
-            scores[part] = (q * g).sum(1) if self.distance == "cosine" else -(q - g).square_().sum(1)
+        step = 4 * row_chunk(self.gallery)
+        for first, last in itertools.pairwise(begin):
+            q = self.queries[int(query[first])]
+            for start in range(first, last, step):
+                part = slice(start, min(start + step, last))
+                g = self.gallery.index_select(0, chosen[part]).double()
+                scores[part] = g @ q if self.distance == "cosine" else -(g - q).square_().sum(1)
         values: FloatArray = scores.cpu().numpy()
         of_query, of_gallery = self.norms[0][query], self.norms[1][rows]
         relative = (11 * self.queries.shape[1] + 32) * 2.0**-53  # derivation in docs/design/evaluator.md

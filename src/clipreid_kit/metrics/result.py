@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
-from clipreid_kit.metrics.relevance import Ids
+from clipreid_kit.metrics.identities import Ids
 from clipreid_kit.metrics.report import Columns, json_text, measure_table, write_columns
 
 FloatArray = npt.NDArray[np.float64]

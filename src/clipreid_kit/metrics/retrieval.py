@@ -1,7 +1,7 @@
 """Measures of retrieval: text to image, image to text, or anything to anything, with several right answers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,26 +10,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.metrics.relevance import Ids, Relevance, flat_ids, relevance_by_ids, relevance_by_lists
-from clipreid_kit.metrics.relevant_ranks import Ties, ranks_in_space, ranks_of_matrix
+from clipreid_kit.metrics.exact import Distance
+from clipreid_kit.metrics.given import given_matches
+from clipreid_kit.metrics.identities import Ids, Labels, flat, read_labels
+from clipreid_kit.metrics.measures import match_ranks
+from clipreid_kit.metrics.relevance import Lists
 from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.retrieval_result import RetrievalResult
-from clipreid_kit.metrics.space import Distance, Space, checked_sets
+from clipreid_kit.metrics.rows import Rows, check_widths
+from clipreid_kit.metrics.search import find_matches
 
 _OWNER = "evaluate_retrieval"
 
 
 @torch.no_grad()
 def evaluate_retrieval(
-    query_embeddings: Float[Tensor, "q d"] | None,
-    candidate_embeddings: Float[Tensor, "c d"] | None = None,
+    query_embeddings: Float[Tensor, "q d"] | Float[np.ndarray, "q d"] | None,
+    candidate_embeddings: Float[Tensor, "c d"] | Float[np.ndarray, "c d"] | None = None,
     *,
     query_ids: Ids | None = None,
     candidate_ids: Ids | None = None,
     relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None = None,
     distance: Distance = "cosine",
-    similarity: Float[Tensor, "q c"] | KReciprocalReranker | None = None,
-    ties: Ties = "pessimistic",
+    similarity: Float[Tensor, "q c"] | Float[np.ndarray, "q c"] | KReciprocalReranker | None = None,
+    ties: Literal["pessimistic", "optimistic"] = "pessimistic",
 ) -> RetrievalResult:
     """Evaluate retrieval: hit rate, recall and NDCG at k, mAP, MRR, R-precision and MAP@R.
 
@@ -38,9 +42,10 @@ def evaluate_retrieval(
     exchanged. For the camera rule of re-identification there is :func:`evaluate_reid`.
 
     Args:
-        query_embeddings: (Q, D), any scale, float16 to float64; ``None`` where ``similarity`` is given.
-        candidate_embeddings: (C, D). ``None``: the queries are the candidates, and none is a candidate of its own
-            (leave-one-out).
+        query_embeddings: (Q, D), any scale; tensors on any device or numpy arrays, float16 to float64 or bfloat16.
+            ``None`` where ``similarity`` is given.
+        candidate_embeddings: (C, D). A memory-mapped array is read by blocks, and never held as a whole. ``None``: the
+            queries are the candidates, and none is a candidate of its own (leave-one-out).
         query_ids: Id of each query: integers or strings. A candidate with the same id is relevant.
         candidate_ids: Id of each candidate, of the same kind; ``None`` in leave-one-out.
         relevant: Instead of ids, for each query the row numbers of its relevant candidates; a list may be empty.
@@ -51,8 +56,9 @@ def evaluate_retrieval(
             model scores near 0) or below it (``"optimistic"``). With distinct similarities both are the same.
 
     Returns:
-        A :class:`RetrievalResult`. Ranks are those of float64 similarities, or of the given ones. Queries without a
-        relevant candidate are counted and take no part in the means.
+        A :class:`RetrievalResult`. Ranks are those of exact similarities, the same bits on any machine, and those of
+        :func:`evaluate_reid`; or those of the given values. Queries without a relevant candidate are counted and take
+        no part in the means.
 
     Raises:
         ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or infinity (rows
@@ -78,93 +84,80 @@ def evaluate_retrieval(
     if similarity is not None and distance != "cosine":
         remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
         raise fail(_OWNER, "distance or similarity", "both", remedy)
-    if isinstance(similarity, KReciprocalReranker):
-        if query_embeddings is not None or candidate_embeddings is not None:
-            raise fail(_OWNER, "embeddings or similarity", "both", "Pass None for query_embeddings.")
-        shape = (similarity.num_queries, similarity.num_gallery)
-        relevance = _relevance(query_ids, candidate_ids, relevant, shape)
-        blocks = [_ranks_of_block(part, block, relevance, ties) for part, block in similarity]
-        return RetrievalResult(np.concatenate(blocks), relevance.begin, shape[1], _kept_ids(query_ids, shape[0]))
+    _check_relevance(query_ids, candidate_ids, relevant)
     if similarity is not None:
-        similarity = _checked_matrix(similarity, query_embeddings, candidate_embeddings)
-        relevance = _relevance(query_ids, candidate_ids, relevant, (similarity.shape[0], similarity.shape[1]))
-        ranks = ranks_of_matrix(similarity, relevance, ties)
-        ids = _kept_ids(query_ids, similarity.shape[0])
-        return RetrievalResult(ranks, relevance.begin, similarity.shape[1], ids)
-    if query_embeddings is None:
-        raise fail(_OWNER, "query_embeddings or similarity", "neither")
-    names, sets = ["query_embeddings"], [query_embeddings]
-    alone = candidate_embeddings is None
-    if candidate_embeddings is not None:
-        names, sets = [*names, "candidate_embeddings"], [*sets, candidate_embeddings]
-    space = Space(checked_sets(_OWNER, names, sets), distance)
-    shape = (sets[0].shape[0], sets[-1].shape[0])
-    relevance = _relevance(query_ids, candidate_ids, relevant, shape, alone=alone)
-    ranks = ranks_in_space(space, shape, relevance, ties, alone=alone)
-    return RetrievalResult(ranks, relevance.begin, shape[1] - alone, _kept_ids(query_ids, shape[0]))
-
-
-def _kept_ids(query_ids: Ids | None, count: int) -> npt.NDArray[Any] | None:
-    return None if query_ids is None else flat_ids(_OWNER, "query_ids", query_ids, count)
-
-
-def _ranks_of_block(part: slice, distances: Tensor, relevance: Relevance, ties: Ties) -> npt.NDArray[np.int64]:
-    begin = relevance.begin[part.start : part.stop + 1]
-    own = Relevance(begin - begin[0], relevance.rows[begin[0] : begin[-1]])
-    return ranks_of_matrix(-distances, own, ties)
-
-
-def _relevance(
-    query_ids: Ids | None,
-    candidate_ids: Ids | None,
-    relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None,
-    shape: tuple[int, int],
-    *,
-    alone: bool = False,
-) -> Relevance:
-    if (relevant is None) == (query_ids is None) or (relevant is not None and candidate_ids is not None):
-        given = [
-            n
-            for n, v in (("query_ids", query_ids), ("candidate_ids", candidate_ids), ("relevant", relevant))
-            if v is not None
-        ]
-        raise fail(_OWNER, "either ids or relevant", " and ".join(given) or "neither")
-    if relevant is not None:
-        relevance = relevance_by_lists(_OWNER, relevant, shape)
-    elif query_ids is None or (candidate_ids is None) != alone:
-        raise fail(
-            _OWNER,
-            "candidate_ids exactly where there are candidates",
-            "none" if candidate_ids is None else "candidate_ids without candidate_embeddings",
-        )
+        shape = _shape_of(similarity, query_embeddings, candidate_embeddings)
+        labels = _labels(query_ids, candidate_ids, relevant, shape, alone=False)
+        found = given_matches(_OWNER, similarity, None, None, labels)
     else:
-        relevance = relevance_by_ids(_OWNER, query_ids, query_ids if candidate_ids is None else candidate_ids, shape)
-    if alone:
-        relevance = _without_self(relevance)
-    if len(relevance.rows) == 0:
+        queries, candidates = _sides(query_embeddings, candidate_embeddings)
+        alone = queries is candidates
+        shape = len(queries), len(candidates)
+        labels = _labels(query_ids, candidate_ids, relevant, shape, alone=alone)
+        found = find_matches(queries, candidates, labels, distance)
+    parts = [(match_ranks(matches, ties).astype(np.int64), np.diff(matches.begin)) for matches in found]
+    ranks, counts = (np.concatenate(x) for x in zip(*parts, strict=True))
+    if len(ranks) == 0:
         raise fail(
             _OWNER,
             "at least one query with a relevant candidate",
             f"none among {shape[0]} queries and {shape[1]} candidates",
             "Compare how the ids of the two sides were made: they have to be numbered or named alike.",
         )
-    return relevance
+    left_out = similarity is None and candidate_embeddings is None  # each query for itself
+    names = None if query_ids is None else flat(_OWNER, "query_ids", query_ids, shape[0])
+    return RetrievalResult(ranks, np.concatenate([[0], np.cumsum(counts)]), shape[1] - left_out, names)
 
 
-def _without_self(relevance: Relevance) -> Relevance:
-    query = np.repeat(np.arange(len(relevance.begin) - 1), np.diff(relevance.begin))
-    kept = relevance.rows != query
-    counts = np.bincount(query[kept], minlength=len(relevance.begin) - 1)
-    return Relevance(np.concatenate([[0], np.cumsum(counts)]), relevance.rows[kept])
+def _check_relevance(query_ids: Ids | None, candidate_ids: Ids | None, relevant: Sequence[Any] | None) -> None:
+    if (relevant is None) == (query_ids is None) or (relevant is not None and candidate_ids is not None):
+        arguments = (("query_ids", query_ids), ("candidate_ids", candidate_ids), ("relevant", relevant))
+        got = " and ".join(name for name, value in arguments if value is not None)
+        raise fail(_OWNER, "either ids or relevant", got or "neither")
 
 
-def _checked_matrix(similarity: Tensor, queries: Tensor | None, candidates: Tensor | None) -> Tensor:
+def _labels(
+    query_ids: Ids | None,
+    candidate_ids: Ids | None,
+    relevant: Sequence[Any] | None,
+    shape: tuple[int, int],
+    *,
+    alone: bool,
+) -> Labels | Lists:
+    if relevant is not None:
+        return Lists(_OWNER, relevant, shape, alone=alone)
+    if query_ids is None or (candidate_ids is None) != alone:
+        raise fail(
+            _OWNER,
+            "candidate_ids exactly where there are candidates",
+            "none" if candidate_ids is None else "candidate_ids without candidate_embeddings",
+        )
+    return read_labels(_OWNER, shape, (query_ids, candidate_ids), (), sides=("query", "candidate"))
+
+
+def _sides(
+    queries: Tensor | npt.NDArray[Any] | None, candidates: Tensor | npt.NDArray[Any] | None
+) -> tuple[Rows, Rows]:
+    """Both sides, checked; one and the same in leave-one-out."""
+    if queries is None:
+        raise fail(_OWNER, "query_embeddings or similarity", "neither")
+    rows = Rows(_OWNER, "query_embeddings", queries)
+    if candidates is None:
+        return rows, rows
+    others = Rows(_OWNER, "candidate_embeddings", candidates, rows.device)
+    check_widths(_OWNER, rows, others)
+    return rows, others
+
+
+def _shape_of(
+    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker, queries: object, candidates: object
+) -> tuple[int, int]:
     if queries is not None or candidates is not None:
         raise fail(_OWNER, "embeddings or similarity", "both", "Pass None for query_embeddings.")
-    if similarity.ndim != 2 or 0 in similarity.shape or not similarity.is_floating_point():
-        raise fail(
-            _OWNER, "similarity as a floating-point matrix (Q, C)", f"{similarity.dtype} {tuple(similarity.shape)}"
-        )
-    if bool(torch.isnan(similarity).any()):
-        raise fail(_OWNER, "similarity without NaN", f"{int(torch.isnan(similarity).sum())} of them")
-    return similarity.detach().float() if similarity.dtype == torch.bfloat16 else similarity.detach()
+    if isinstance(similarity, KReciprocalReranker):
+        return similarity.num_queries, similarity.num_gallery
+    shape = tuple(similarity.shape)
+    floating = similarity.is_floating_point() if isinstance(similarity, Tensor) else similarity.dtype.kind == "f"
+    if len(shape) != 2 or 0 in shape or not floating:
+        raise fail(_OWNER, "similarity as a floating-point matrix (Q, C)", f"{similarity.dtype} {shape}")
+    return shape[0], shape[1]

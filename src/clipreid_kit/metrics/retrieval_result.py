@@ -1,5 +1,6 @@
 """What an evaluation of retrieval returns."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
-from clipreid_kit.metrics.relevance import Ids
+from clipreid_kit.metrics.identities import Ids
 from clipreid_kit.metrics.report import Columns, json_text, measure_table, write_columns
 
 FloatArray = npt.NDArray[np.float64]
@@ -166,7 +167,9 @@ class RetrievalResult:
             counted = (ranks <= size[query]) * (place / ranks)
         else:
             counted = place / ranks
-        values = np.bincount(query, counted, minlength=self.num_queries) / divisor
+        terms = counted.tolist()  # fsum rounds once, as for re-identification
+        sums = [math.fsum(terms[i:j]) for i, j in itertools.pairwise(self.begin.tolist())]
+        values = np.array(sums) / divisor
         return np.where(size > 0, values, np.nan)
 
     def interval(

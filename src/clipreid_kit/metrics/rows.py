@@ -60,7 +60,10 @@ class Rows:
         """A range of the rows, read into memory if they are in a file."""
         if (start, stop) == (0, len(self)) and not self.streamed:
             return self
-        return Rows(self.owner, self.name, self.block(start, stop), self.device)
+        part = Rows(self.owner, self.name, self.block(start, stop), self.device)
+        # here and not in the part, which would give broken rows numbers of its own
+        part._norms = self.norms(start, stop, part.block(0, len(part)))
+        return part
 
     def block(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop``."""
@@ -130,6 +133,17 @@ class Rows:
             )
 
 
+def check_widths(owner: str, first: Rows, second: Rows) -> None:
+    """Require two sets of one width."""
+    if first.shape[1] != second.shape[1]:
+        raise fail(
+            owner,
+            f"{first.name} and {second.name} of one width",
+            f"{first.shape} and {second.shape}",
+            "Take both from the same model, at the same level.",
+        )
+
+
 def _tensor(array: npt.NDArray[Any]) -> Tensor:
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     with warnings.catch_warnings():  # a read-only array is fine: nothing writes to it
@@ -138,10 +152,10 @@ def _tensor(array: npt.NDArray[Any]) -> Tensor:
 
 
 def _file_of(source: object) -> mmap.mmap | None:
-    """The mapped file behind an array, unless it is mapped copy-on-write: then pages may hold changes."""
+    """The file behind a memmap or a view of one; not of other maps, private ones, say, whose pages may hold changes."""
+    shared = False
     while isinstance(source, np.ndarray):
-        if isinstance(source, np.memmap) and source.mode == "c":
-            return None
+        shared |= isinstance(source, np.memmap) and source.mode != "c"
         base: object = source.base
         source = base
-    return source if isinstance(source, mmap.mmap) else None
+    return source if shared and isinstance(source, mmap.mmap) else None

@@ -6,6 +6,7 @@ import torch
 
 from clipreid_kit.metrics.exact import Distance, Products, all_products, similarity, split_rows
 from clipreid_kit.metrics.identities import Labels, Pairs
+from clipreid_kit.metrics.rescore import ExactScorer
 from clipreid_kit.metrics.rows import Rows
 
 IntArray = npt.NDArray[np.int64]
@@ -32,15 +33,25 @@ def match_scores(
     pieces: list[tuple[IntArray, int, int, int]] = []  # queries, places in labels.order, place in the identity
     waiting = 0
     for group, first, last in zip(groups, *(x.tolist() for x in labels.span(found)), strict=False):
-        for start in range(first, last, _BATCH):
-            stop = min(start + _BATCH, last)
-            if waiting + stop - start > _BATCH:
+        for left in range(first, last, _BATCH):
+            right = min(left + _BATCH, last)
+            if waiting + right - left > _BATCH:
                 _score(pieces, scores, queries, gallery, labels, pairs, distance)
                 pieces, waiting = [], 0
-            pieces.append((group, start, stop, start - first))
-            waiting += stop - start
+            pieces.append((group, left, right, left - first))
+            waiting += right - left
     if pieces:
         _score(pieces, scores, queries, gallery, labels, pairs, distance)
+    return scores
+
+
+def listed_scores(queries: Rows, gallery: Rows, pairs: Pairs, distance: Distance) -> FloatArray:
+    """Exact similarity of every pair, whatever they have in common."""
+    scores, query = np.empty(len(pairs.rows)), pairs.query
+    for start in range(0, len(query), _BATCH):
+        part = slice(start, start + _BATCH)
+        scorer = ExactScorer(queries.block(0, len(queries)), gallery.take(pairs.rows[part]), distance)
+        scores[part], _ = scorer(query[part], np.arange(len(query[part])))
     return scores
 
 

@@ -6,17 +6,24 @@ from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.identities import Labels
 from clipreid_kit.metrics.matches import Matches
 from clipreid_kit.metrics.ranking import count_wrong, tile_width
+from clipreid_kit.metrics.relevance import Lists
 from clipreid_kit.metrics.rows import Rows
-from clipreid_kit.metrics.scores import match_scores
+from clipreid_kit.metrics.scores import listed_scores, match_scores
+
+_QUERIES = 1 << 15  # that are read from a file at once
 
 
-def find_matches(queries: Rows, gallery: Rows, labels: Labels, distance: Distance) -> Iterator[Matches]:
+def find_matches(queries: Rows, gallery: Rows, labels: Labels | Lists, distance: Distance) -> Iterator[Matches]:
     """Score the matches of all queries, and count the wrong items above them."""
-    for start, stop in labels.parts():
+    one_tile = tile_width(gallery) == len(gallery)
+    for start, stop in labels.parts(_QUERIES if queries.streamed else len(queries)):
         part = queries.part(start, stop)
         pairs = labels.pairs(start, stop)
-        one_tile = tile_width(gallery) == len(gallery)
-        scores = None if one_tile else match_scores(part, gallery, start, stop, labels, pairs, distance)
+        scores = None
+        if not one_tile and isinstance(labels, Labels):
+            scores = match_scores(part, gallery, start, stop, labels, pairs, distance)
+        elif not one_tile:
+            scores = listed_scores(part, gallery, pairs, distance)
         matches = Matches.of(pairs, scores)
         if len(matches.rows):
             count_wrong(part, gallery, pairs, labels.ignored, matches, distance)

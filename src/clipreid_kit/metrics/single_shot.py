@@ -10,11 +10,10 @@ from torch import Tensor
 
 from clipreid_kit._checks import fail
 from clipreid_kit.metrics.exact import Distance
-from clipreid_kit.metrics.identities import Ids, flat
+from clipreid_kit.metrics.identities import Ids, flat, read_ids
 from clipreid_kit.metrics.measures import Ties
 from clipreid_kit.metrics.protocols import Rerank, check_cameras, check_protocol, evaluate_sides
 from clipreid_kit.metrics.random_galleries import check_draws, checked_rows, draw_one_each
-from clipreid_kit.metrics.relevance import shared_codes
 from clipreid_kit.metrics.result import ReidResult
 from clipreid_kit.metrics.rows import Rows
 from clipreid_kit.metrics.split_results import SplitResults
@@ -83,9 +82,8 @@ class CUHK03Protocol:
         queries = checked_rows(_OWNER, "query_embeddings", query_embeddings, None)
         gallery = checked_rows(_OWNER, "gallery_embeddings", gallery_embeddings, queries.device)
         sizes = len(queries), len(gallery)
-        ids = shared_codes(_OWNER, ("query_ids", "gallery_ids"), (query_ids, gallery_ids), sizes)
-        names = ("query_cameras", "gallery_cameras")
-        cameras = shared_codes(_OWNER, names, (query_cameras, gallery_cameras), sizes)
+        ids = read_ids(_OWNER, (query_ids, gallery_ids), sizes)
+        cameras = read_ids(_OWNER, (query_cameras, gallery_cameras), sizes, name="cameras")
         found = [set(ids[1][cameras[1] != camera].tolist()) for camera in range(int(cameras[0].max()) + 1)]
         if not any(
             code in found[camera] for code, camera in zip(*(x.tolist() for x in (ids[0], cameras[0])), strict=True)

@@ -4,23 +4,20 @@ Nearness is larger where rows are nearer: the cosine, or minus half the squared 
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_embeddings, check_same_width, fail
+from clipreid_kit._checks import check_same_width
+from clipreid_kit.metrics.exact import Distance, pair_products, row_chunk, similarity, split_rows
+from clipreid_kit.metrics.fast import accumulation, inverse
+from clipreid_kit.metrics.rows import Rows
 
-Distance = Literal["cosine", "euclidean"]
 IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 20  # float64 elements of a temporary: 8 MB
-_U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
-_TINY = 1e-20  # more than all underflow of rows of length 1 and below can add up to
-# inputs of a float32 product may be rounded first, by the precision that the program has chosen
-_INPUT_ROUNDING = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-7}
 
 
 def nonzero(tile: Tensor, threshold: Tensor, *, strict: bool) -> Tensor:
@@ -31,33 +28,20 @@ def nonzero(tile: Tensor, threshold: Tensor, *, strict: bool) -> Tensor:
     return torch.nonzero((tile > threshold if strict else tile >= threshold).flatten()).flatten()
 
 
-def checked_sets(owner: str, names: Sequence[str], sets: Sequence[Tensor]) -> list[Tensor]:
-    """Require finite matrices of one width with at least one row each; detached."""
-    for name, rows in zip(names, sets, strict=True):
-        check_embeddings(owner, name, rows)
+def checked_sets(owner: str, names: Sequence[str], sets: Sequence[Tensor]) -> list[Rows]:
+    """Require finite matrices of one width, on one device, with at least one row each."""
+    checked = [Rows(owner, *side) for side in zip(names, sets, strict=True)]
+    for name, rows, of_set in zip(names, sets, checked, strict=True):
         check_same_width(owner, names[0], sets[0], name, rows)
-        if rows.shape[0] == 0:
-            raise fail(owner, f"at least one row of {name}", "none")
-        bad = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten()
-        if bad.numel():
-            raise fail(
-                owner,
-                f"finite {name}",
-                f"NaN or infinity in {bad.numel()} of {rows.shape[0]} rows (first: {bad[:5].tolist()})",
-                "Look at the images of these rows, and at the precision that they were encoded in.",
-            )
-        if rows.dtype == torch.float64 and float(rows.abs().max()) > 1e140:
-            raise fail(
-                owner, f"{name} whose squares are float64 numbers", f"{float(rows.abs().max()):.0e}", "Scale all rows."
-            )
-    return [rows.detach() for rows in sets]
+        of_set.norms(0, len(of_set))
+    return checked
 
 
 class Space:
     """Sets of rows one below the other; the sets themselves are kept as they are, beside a float32 copy.
 
     Args:
-        sets: Matrices of one width on one device, finite, from :func:`checked_sets`.
+        sets: From :func:`checked_sets`.
         distance: ``"cosine"``, or ``"euclidean"`` for the rows as they are.
 
     Attributes:
@@ -66,37 +50,33 @@ class Space:
         top: Nearness at distance 0: 1 for the cosine, 0 for Euclidean distance.
     """
 
-    def __init__(self, sets: Sequence[Tensor], distance: Distance) -> None:
-        self.sets = list(sets)
+    def __init__(self, sets: Sequence[Rows], distance: Distance) -> None:
+        self.sets = [rows.block(0, len(rows)) for rows in sets]
         self.distance = distance
         self.top = 1.0 if distance == "cosine" else 0.0
-        dim = sets[0].shape[1]
-        self.starts = np.cumsum([0, *(len(rows) for rows in sets)])
-        device = sets[0].device
+        self.starts = np.cumsum([0, *map(len, sets)])
+        dim, device = self.sets[0].shape[1], self.sets[0].device
         self.rows = torch.empty((len(self), dim), dtype=torch.float32, device=device)
-        norms = torch.empty(len(self), dtype=torch.float64, device=device)
-        self._center = torch.zeros(dim, dtype=torch.float64, device=device)
-        if distance == "euclidean":  # a common offset would cost digits, and changes no distance
-            first = sets[0][0].double()  # equal rows are moved to 0 exactly
-            moved = torch.stack([(self._double(part) - first).sum(dim=0) for part in self._parts()])
-            self._center = first + moved.sum(dim=0) / len(self)
-        for part in self._parts():
-            norms[part] = _sum_in_order((self._double(part) - self._center).square()).sqrt()
-        growth = (dim + 2) * _U32 / (1 - (dim + 2) * _U32)
-        rounding = _input_rounding()
-        relative = growth + 8 * _U32 + rounding * (2 + rounding) + 8 * dim * _U64
-        self._norms = norms
+        self._half: Tensor | None = None
+        norms = torch.cat([rows.norms(0, len(rows)) for rows in sets])
+        center = torch.zeros(dim, dtype=torch.float64, device=device)
         if distance == "cosine":
-            factor = torch.where(norms > 0, 1 / norms, 0.0)
-            self._half: Tensor | None = None
-            self.error = torch.full_like(norms, 1.01 * relative + _TINY)
-        else:  # scaled by a power of two: nothing overflows, nothing rounds
-            scale = 2.0 ** -float(norms.max().clamp(min=1e-300).log2().ceil())
+            factor = inverse(norms)
+            self.error = torch.full_like(norms, accumulation(dim))
+        else:
+            first = self.sets[0][0].double()  # equal rows are moved to 0 exactly
+            moved = torch.stack([(self._double(part) - first).sum(dim=0) for part in self._parts()])
+            center = first + moved.sum(dim=0) / len(self)  # a common offset would cost digits, and changes no distance
+            away = torch.cat([torch.linalg.vector_norm(self._double(part) - center, dim=1) for part in self._parts()])
+            # scaled by a power of two: nothing overflows, nothing rounds
+            spread = away.max().clamp(min=max(1e-300, 2.0**-60 * float(norms.max())))
+            scale = 2.0 ** -float(spread.log2().ceil())
             factor = torch.full_like(norms, scale)
-            self._half = (0.5 * (norms * scale).square()).float()
-            self.error = 1.01 * relative * (norms * scale + 1).square() + _TINY
+            self._half = (0.5 * (away * scale).square()).float()
+            lost = 4 * dim * 2.0**-53 * scale * (norms + norms.max())  # of both rows, where they are split
+            self.error = 1.01 * accumulation(dim) * (away * scale + 1).square() + 3 * lost + lost.square()
         for part in self._parts():
-            self.rows[part] = ((self._double(part) - self._center) * factor[part, None]).float()
+            self.rows[part] = ((self._double(part) - center) * factor[part, None]).float()
 
     def __len__(self) -> int:
         """All rows."""
@@ -123,22 +103,19 @@ class Space:
         return torch.from_numpy(out).to(self.rows.device)
 
     def exact(self, first: IntArray, second: IntArray) -> npt.NDArray[np.float64]:
-        """Similarity of pairs in float64, in one fixed order of operations; equal rows have equal scores."""
+        """Exact similarity of pairs."""
         out = np.empty(len(first))
-        step = max(1, _CHUNK // self.rows.shape[1])
+        step = 8 * row_chunk(self.rows)
         for at in range(0, len(first), step):
-            i, j = first[at : at + step], second[at : at + step]
-            a, b = self._take(i), self._take(j)
-            if self.distance == "euclidean":
-                score = -_sum_in_order((a - b).square())
-            else:
-                score = _sum_in_order(self._unit(a, i) * self._unit(b, j))
-            out[at : at + step] = score.cpu().numpy()
+            sides = [split_rows(self._take(rows[at : at + step]), self.distance) for rows in (first, second)]
+            scores = similarity(pair_products(sides[0], sides[1]), sides[0], sides[1], self.distance)
+            out[at : at + step] = scores.cpu().numpy()
         return out
 
     def groups(self, part: slice) -> IntArray:
         """Number the rows of a range so that two have one number if they are equal, bit for bit."""
-        data = np.concatenate([rows.cpu().contiguous().view(torch.uint8).numpy() for rows in self.sets])[part]
+        rows = torch.cat(self.sets)[part]  # of different types: in the one that holds both
+        data = rows.cpu().contiguous().view(torch.uint8).numpy()
         keys = np.ascontiguousarray(data).view(np.dtype((np.void, data.shape[1]))).ravel()
         return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
@@ -178,24 +155,3 @@ class Space:
             mine = (where >= start) & (where < start + len(rows))
             out[mine] = rows[where[mine] - start].double()
         return out
-
-    def _unit(self, rows: Tensor, index: IntArray) -> Tensor:
-        norms = self._norms[torch.from_numpy(index).to(rows.device)]
-        return rows / torch.where(norms > 0, norms, 1.0)[:, None]
-
-
-def _sum_in_order(values: Tensor) -> Tensor:
-    """Sum every row by folding its second half onto its first: one order of additions, on any machine."""
-    while values.shape[1] > 1:
-        half = (values.shape[1] + 1) // 2
-        folded = values[:, :half].clone()
-        folded[:, : values.shape[1] - half] += values[:, half:]
-        values = folded
-    return values[:, 0]
-
-
-def _input_rounding() -> float:
-    try:
-        return _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
-    except RuntimeError:  # the precision of single backends was set, and torch does not say which
-        return _INPUT_ROUNDING["medium"]

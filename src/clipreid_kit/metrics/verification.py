@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import fail
-from clipreid_kit.metrics.relevance import Ids, shared_codes
+from clipreid_kit.metrics.identities import Ids, read_ids
 from clipreid_kit.metrics.report import aligned, json_text
 from clipreid_kit.metrics.space import Space, checked_sets
 
@@ -144,14 +144,15 @@ def evaluate_verification(
         >>> result.num_genuine, result.num_impostors, result.tpr(0.0), result.auc
         (2, 4, 1.0, 1.0)
     """
-    names, sets, alone = ["query_embeddings"], [query_embeddings], gallery_embeddings is None
+    names, given, alone = ["query_embeddings"], [query_embeddings], gallery_embeddings is None
     if gallery_embeddings is not None:
-        names, sets = [*names, "gallery_embeddings"], [*sets, gallery_embeddings]
+        names, given = [*names, "gallery_embeddings"], [*given, gallery_embeddings]
     if (gallery_ids is None) != alone:
         raise fail(_OWNER, "gallery_ids exactly where there is a gallery", "none" if not alone else "gallery_ids alone")
-    space = Space(checked_sets(_OWNER, names, sets), "cosine")
+    sets = checked_sets(_OWNER, names, given)
+    space = Space(sets, "cosine")
     other_ids = query_ids if gallery_ids is None else gallery_ids
-    codes = shared_codes(_OWNER, ("query_ids", "gallery_ids"), (query_ids, other_ids), (len(sets[0]), len(sets[-1])))
+    codes = read_ids(_OWNER, (query_ids, other_ids), (len(sets[0]), len(sets[-1])))
     genuine = torch.sort(torch.cat([block[same] for block, same, _ in _blocks(space, codes, alone=alone)])).values
     num_pairs = len(sets[0]) * (len(sets[0]) - 1) // 2 if alone else len(sets[0]) * len(sets[1])
     num_impostors = num_pairs - genuine.numel()

@@ -96,7 +96,7 @@ def validate_records(
     report = ValidationReport(kept, len(everything), tuple(findings), balance_of(kept))
     if on_error == "raise" and any(finding.severity == "error" for finding in findings):
         remedy = 'Correct the data, or pass on_error="skip" to leave out what cannot be used.'
-        raise fail("validate_records", "sound records", f"{report}\n", remedy)
+        raise fail("validate_records", "sound records", f"these:\n{report}", remedy)
     return report
 
 
@@ -124,7 +124,7 @@ def _cannot_decode(path: str) -> str | None:
     try:
         load_image(path)
     except ValueError as error:
-        return str(error).partition(", got ")[2] or str(error)
+        return str(error).partition(", got ")[2].rpartition(". ")[0]  # without what was expected and the remedy
     return None
 
 

@@ -220,6 +220,18 @@ def test_the_protocol_of_hands():
     assert len({manifest.splits[f"gallery{n}"] for n in range(10)}) > 3
 
 
+def test_official_numbers_of_persons_give_the_protocols_galleries():
+    hands = _hands((146, 143, 151, 143), images=2)  # dorsal_l, dorsal_r, palmar_l, palmar_r
+    galleries = {"dorsal_l": 73, "dorsal_r": 71, "palmar_l": 75, "palmar_r": 71}
+    for aspect, own in galleries.items():
+        splits = split_hands(hands, aspect=aspect, num_splits=1).splits
+        assert (len(splits["gallery0"]), len(splits["gallery0_all"])) == (own, 290)
+    back = [ImageRecord(f"h/{n}.jpg", n % 502, view="dorsal_r", split="subject") for n in range(4650)]
+    back += [ImageRecord(f"h/x{n}.jpg", 1502 + n % 213, view="dorsal_r", split="distractor") for n in range(1342)]
+    splits = split_hands(back, aspect="dorsal_r", num_splits=1).splits
+    assert (len(splits["val"]), len(splits["gallery0"])) == (251, 1593)
+
+
 def test_persons_of_other_aspects_are_nobodys_match():
     records = _hands()
     applied = apply_split(records, split_hands(records, aspect="dorsal_r", num_splits=2))

@@ -23,6 +23,14 @@ def test_names_are_sorted_and_hidden_folders_left_out(tmp_path):
     assert not any("MACOSX" in name for name in packed.names)
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    trees.fill(tmp_path / "store", "x/1.jpg")
+    base = trees.fill(tmp_path / "set", "in/2.jpg")
+    (base / "linked").symlink_to(tmp_path / "store", target_is_directory=True)
+    (base / "in" / "up").symlink_to(base, target_is_directory=True)
+    assert open_tree("x", base, "it").names == ("in/2.jpg", "linked/x/1.jpg")
+
+
 def test_text_and_bytes_of_both_kinds(tmp_path):
     base = tmp_path / "set"
     trees.write(base, "a.txt", "\ufeffcaf\u00e9")

@@ -64,7 +64,7 @@ def open_tree(owner: str, path: str | os.PathLike[str], layout: str) -> FileTree
     if place.is_dir():
         names = []
         for parent, folders, files in os.walk(place, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(parent, name)]
             inside = os.path.relpath(parent, place).replace(os.sep, "/")
             names += files if inside == "." else [f"{inside}/{name}" for name in files]
         return FileTree(str(place), tuple(sorted(names)), f"{place}{os.sep}")
@@ -111,6 +111,12 @@ def locate(
         f"{shown} there, without {', '.join(best[1])}",
         "Give the folder that holds these, the folder above it, or a zip archive of it.",
     )
+
+
+def _leads_back(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in: following it would never end."""
+    folder = Path(parent, name)
+    return folder.is_symlink() and Path(parent).resolve().is_relative_to(folder.resolve())
 
 
 def _steps(name: str) -> list[str]:

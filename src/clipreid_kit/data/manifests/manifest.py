@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from clipreid_kit._checks import fail
@@ -60,7 +60,8 @@ def write_split(manifest: SplitManifest, path: str | os.PathLike[str]) -> None:
         ...     read_split(pathlib.Path(folder, "split.json")) == manifest
         True
     """
-    content = {"format": _FORMAT, "version": 1, **asdict(manifest)}
+    # Not asdict: that copies every name.
+    content = {"format": _FORMAT, "version": 1, **{one.name: getattr(manifest, one.name) for one in fields(manifest)}}
     try:
         write_whole(Path(path), f"{json.dumps(content, ensure_ascii=False, indent=1)}\n".encode())
     except (OSError, UnicodeEncodeError) as error:

@@ -108,10 +108,18 @@ def test_other_counts_warn_raise_or_are_ignored(tmp_path, name):
     ) as caught:
         records = _read(name, base, counts="warn")
     assert len(caught) == 1
-    assert caught[0].filename == __file__
     with pytest.raises(ValueError, match=rf'{name}: expected the official .*counts="ignore"'):
         _read(name, base, counts="raise")
     assert _read(name, base) == records
+
+
+@pytest.mark.unhooked  # the hook puts itself between caller and reader
+@every
+def test_the_warning_points_at_the_caller(tmp_path, name):
+    base = READERS[name][0](tmp_path)
+    with pytest.warns(UserWarning, match="official") as caught:
+        _read(name, base, counts="warn")
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize(

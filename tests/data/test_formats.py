@@ -58,7 +58,7 @@ _records = st.lists(
 
 
 @pytest.mark.parametrize("kind", [".json", ".jsonl"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(records=_records)
 def test_json_keeps_any_text_and_knows_seven_from_its_name(tmp_path, kind, records):
     write_table(records, tmp_path / f"a{kind}", relative_to="set")

@@ -92,17 +92,13 @@ def test_one_image_of_two_identities_and_mixed_kinds_are_refused():
 
 
 @given(
-    st.builds(
-        SplitManifest,
-        data=st.text(st.characters(exclude_categories=["Cs"])),
-        rule=st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
-        seed=st.none() | st.integers(0, 2**63),
-        splits=st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(["x/1.jpg", "\u00e9.png"])).map(tuple)),
-        sha256=st.just(""),
-        identities=st.dictionaries(st.just("x/1.jpg"), st.integers(0, 9) | st.just("rex")),
-    )
+    data=st.text(st.characters(exclude_categories=["Cs"])),
+    seed=st.none() | st.integers(0, 2**63),
+    splits=st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(["x/1.jpg", "\u00e9.png"])).map(tuple)),
+    identities=st.dictionaries(st.just("x/1.jpg"), st.integers(0, 9) | st.just("rex")),
 )
-def test_what_is_written_is_read_back(tmp_path_factory, manifest):
+def test_what_is_written_is_read_back(tmp_path_factory, data, seed, splits, identities):
+    manifest = SplitManifest(data, "by hand", seed, splits, "", identities)
     file = tmp_path_factory.getbasetemp() / "any.json"
     write_split(manifest, file)
     assert read_split(file) == manifest

@@ -15,11 +15,7 @@ def read_json_rows(owner: str, file: Path) -> list[dict[str, object]]:
     """Read the objects of a ``.json`` file (one list) or of a ``.jsonl`` file (one a line; blank lines are skipped)."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-        if file.suffix.lower() == ".jsonl":
-            # Not splitlines: that would cut at U+2028, which may stand inside a JSON string.
-            rows = [_parse(line, f"line {n} of {file}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        else:
-            rows = _parse(text, str(file))
+        rows = _lines(text, file) if file.suffix.lower() == ".jsonl" else _parse(text, str(file))
     except FileNotFoundError as error:
         raise fail(owner, "an existing table", f"no file at {file}", "Correct the path.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, _NotJsonError) as error:
@@ -68,6 +64,11 @@ def write_json_records(
 
 class _NotJsonError(ValueError):
     pass
+
+
+def _lines(text: str, file: Path) -> object:
+    # Not splitlines: that would cut at U+2028, which may stand inside a JSON string.
+    return [_parse(line, f"line {n} of {file}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _parse(text: str, where: str) -> object:

@@ -51,7 +51,9 @@ def read_captioned_folder(
         remedy = "One folder: splits=('train',)."
         raise fail("read_captioned_folder", "splits as a sequence of folder names", repr(splits), remedy)
     tree = open_tree("read_captioned_folder", path, "images and captions")
-    chosen = [(None, name) for name in tree.names if is_image(name)] if splits is None else []
+    chosen: list[tuple[str | None, str]] = []
+    if splits is None:
+        chosen += [(None, name) for name in tree.names if is_image(name)]
     for split in splits or ():
         images = tree.images(split)
         if not images:

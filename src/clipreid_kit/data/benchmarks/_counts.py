@@ -31,10 +31,12 @@ def check_counts(
         chosen = [record for record in records if getattr(record, field) == name]
         found = (len(chosen), len({record.identity for record in chosen}))
         if (images is not None and images != found[0]) or (identities is not None and identities != found[1]):
-            expected = [
+            officially = [
                 f"{number} {what}" for number, what in ((images, "images"), (identities, "identities")) if number
             ]
-            different.append(f"{name}: {found[0]} images of {found[1]} identities, officially {' of '.join(expected)}")
+            different.append(
+                f"{name}: {found[0]} images of {found[1]} identities, officially {' of '.join(officially)}"
+            )
     if not different:
         return
     expected = "the official number of images and identities"

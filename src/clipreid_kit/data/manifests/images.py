@@ -82,7 +82,7 @@ def _take(groups: list[list[str]], fraction: float, seed: int) -> set[str]:
     number = math.ceil(fraction * int(sizes.sum()))
     stay = _proportional(sizes, int(sizes.sum()) - number, rng)
     leave = _proportional(sizes - stay, number, rng)
-    taken = set()
+    taken: set[str] = set()
     for group, first, count in zip(groups, stay, leave, strict=True):
         order = rng.permutation(len(group))
         taken.update(group[place] for place in order[first : first + count])
@@ -102,4 +102,5 @@ def _proportional(sizes: NDArray[np.int64], number: int, rng: np.random.RandomSt
         chosen = rng.choice(places, size=min(len(places), left), replace=False)
         shares[chosen] += 1
         left -= len(chosen)
-    return shares.astype(np.int64)
+    whole: NDArray[np.int64] = shares.astype(np.int64)
+    return whole

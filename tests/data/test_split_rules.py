@@ -258,6 +258,9 @@ def test_one_aspect_alone_and_distractors():
     sizes = {name: len(keys) for name, keys in manifest.splits.items()}
     assert sizes == {"train": 8, "val": 4, "query0": 8, "gallery0": 4 + 5}
     assert manifest.identities == {}
+    splits = split_hands([*_hands(), *others], aspect="dorsal_r", num_splits=1).splits
+    assert len(splits["gallery0"]) == 4 + 5
+    assert set(splits["gallery0"]) < set(splits["gallery0_all"])
 
 
 def test_a_person_with_one_image_is_trained_on():

@@ -70,6 +70,7 @@ def _more(identity, camera, split, colour="red"):
 CASES = {
     "unreadable": (_cut, "error", {0}),
     "overlap": (_more("c", None, "train"), "error", {9}),
+    "leak": (_more("z", None, "train", (80, 5, 9)), "error", {9}),
     "no_match": (_more("z", None, "query"), "error", {9}),
     "conflict": (_more("b", None, "train", (0, 5, 9)), "error", {0, 9}),
     "same_camera": (_more("e", 1, "query"), "note", set()),

@@ -30,7 +30,7 @@ def validate_records(
     run. Splits that do not occur are not checked.
 
     Errors are: images that cannot be decoded; identities in training and test (``overlap``); an image's bytes
-    in both (``leak``) or under two identities (``conflict``); queries whose identity is not in the gallery
+    in both (``leak``) or else under two identities (``conflict``); queries whose identity is not in the gallery
     (``no_match``), or all of whose matches are from their own camera, which does not count, if that is so for
     every query (``same_camera``); captions that are missing or too short or long. Notes are: some such
     queries; training identities with one image, of which no pair can be made (``single_image``); other images
@@ -158,12 +158,12 @@ def _same_bytes(rows: list[ImageRecord], train: str | None, test: tuple[str, str
         together = [row for path in paths for row in by_path[path]]
         splits = {rows[row].split for row in together}
         names = " = ".join(paths)
-        if len({rows[row].identity for row in together}) > 1:
-            conflicts.append(names)
-            wrong.update(together)
-        elif train is not None and train in splits and splits & {*test}:
+        if train is not None and train in splits and splits & {*test}:
             leaks.append(names)
             wrong.update(row for row in together if rows[row].split == train)
+        elif len({rows[row].identity for row in together}) > 1:
+            conflicts.append(names)
+            wrong.update(together)
         else:
             others.append(names)
     found = [

@@ -4,12 +4,10 @@ import json
 import zipfile
 
 
-def fill(root, *names, **texts):
-    """Make empty files, and text files by (name, text) pairs given as ``texts`` with ``/`` and ``.`` in the names."""
+def fill(root, *names):
+    """Make empty files."""
     for name in names:
         write(root, name, "")
-    for name, text in texts.items():
-        write(root, name, text)
     return root
 
 

@@ -4,9 +4,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import check_choice, fail
 from clipreid_kit.data._literals import integers_if_all
+from clipreid_kit.data._pattern import compile_pattern
+from clipreid_kit.data._tree import IMAGE_SUFFIXES, is_image, open_tree
 from clipreid_kit.data.records import ImageRecord
 
 
@@ -16,13 +19,21 @@ def read_folder(
     split: str | None = None,
     splits: Sequence[str] | None = None,
     camera_pattern: str | None = None,
+    pattern: str | re.Pattern[str] | None = None,
+    unmatched: Literal["raise", "skip"] = "raise",
 ) -> list[ImageRecord]:
-    r"""Read ``root/<identity>/**/<image>``, or ``root/<split>/<identity>/**/<image>``, as records.
+    r"""Read ``root/<identity>/**/<image>``, or ``root/<split>/<identity>/**/<image>``, or any names by a pattern.
 
-    Use it for your own images: put each identity's images in a folder of its name, and write no class. Images
-    are files that end in jpg, jpeg, png, bmp, webp, tif or tiff, in any case. Other files inside identity
-    folders, files beside the identity folders that are no images, and names that begin with a dot are
-    ignored.
+    Use it for your own images: put each identity's images in a folder of its name, or say by ``pattern`` where
+    the identity stands in the names that they have, and write no class. Images are files that end in jpg,
+    jpeg, png, bmp, webp, tif or tiff, in any case. Other files inside identity folders, files beside the
+    identity folders that are no images, and names that begin with a dot are ignored.
+
+    A template is matched with a file's whole path below ``root``. ``{identity}``, ``{camera}``, ``{view}``,
+    ``{split}`` and ``{caption}`` fill the record, any other name goes to ``extra``; ``*`` is any text without
+    ``/``, ``**`` any text, ``?`` one character. A field takes as few characters as it can, and directly before
+    a wildcard a whole run of digits or of letters: ``c{camera}*`` finds 12 in ``c12s1``. A regular expression
+    is searched for in that path (with ``/`` on every system) and its named groups are the fields.
 
     Args:
         root: The folder of identity folders, or of split folders if ``splits`` is given.
@@ -33,15 +44,20 @@ def read_folder(
         camera_pattern: Regular expression with a group named ``camera``, searched for in every file's name,
             such as ``r"_c(?P<camera>\d+)"``. Cameras become integers if every one is an integer literal
             (``01`` is not), else they stay strings. ``None`` leaves cameras unknown.
+        pattern: A template such as ``"{identity}_c{camera}*.jpg"``, or a compiled regular expression with a
+            group named ``identity``; then ``root`` may be a zip archive, which is read in place. ``None``
+            means that folders are identities. Not together with ``splits`` and ``camera_pattern``.
+        unmatched: What to do with images that ``pattern`` does not fit: an error that names them, or leave
+            them out.
 
     Returns:
-        One record for each image, ordered by split, identity and path; the same list on every machine.
-        ``identity`` is the folder's name, always as a string; paths begin with ``root`` as it was given.
+        One record for each image, ordered by split, identity and path (with ``pattern`` by path); the same
+        list on every machine. ``identity`` is always a string; paths begin with ``root`` as it was given.
 
     Raises:
         ValueError: If a folder is missing or has no identity folders, an identity folder holds no image, an
-            image lies outside an identity folder, the pattern is no regular expression with a group
-            ``camera``, or a file's name does not match it.
+            image lies outside an identity folder, a pattern lacks its field or is no regular expression, or a
+            file's name does not match it.
 
     Example:
         >>> import pathlib, tempfile
@@ -53,7 +69,20 @@ def read_folder(
         ...     records = read_folder(root, split="train", camera_pattern=r"_c(?P<camera>\d+)")
         >>> [(record.identity, record.camera) for record in records]
         [('rex', 1), ('rex', 2), ('tom', 1)]
+
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("0002_c1s1_01.jpg", "0007_c12s1_07.jpg"):
+        ...         pathlib.Path(root, name).touch()
+        ...     records = read_folder(root, pattern="{identity}_c{camera}*.jpg")
+        >>> [(record.identity, record.camera) for record in records]
+        [('0002', 1), ('0007', 12)]
     """
+    if pattern is not None:
+        if splits is not None or camera_pattern is not None:
+            remedy = "Write {split} and {camera} into the pattern."
+            raise fail("read_folder", "pattern, or splits and camera_pattern", "both", remedy)
+        check_choice("read_folder", "unmatched", unmatched, ("raise", "skip"))
+        return _by_pattern(root, pattern, split, unmatched)
     if split is not None and splits is not None:
         raise fail("read_folder", "split or splits", "both", "With splits, every record carries its folder's name.")
     if isinstance(splits, str) or (splits is not None and not splits):
@@ -63,7 +92,7 @@ def read_folder(
             repr(splits),
             "One folder: splits=('train',).",
         )
-    pattern = None if camera_pattern is None else _compile(camera_pattern)
+    cameras_by = None if camera_pattern is None else _compile(camera_pattern)
     folders = [(split, Path(root))] if splits is None else [(name, Path(root, name)) for name in splits]
     _require_folder(Path(root), "root")
     found = [
@@ -73,16 +102,53 @@ def read_folder(
         for file in _images(identity)
     ]
     cameras: Sequence[int | str | None] = [None] * len(found)
-    if pattern is not None:
-        cameras = integers_if_all([_camera(pattern, file) for _, _, file in found])
+    if cameras_by is not None:
+        cameras = integers_if_all([_camera(cameras_by, file) for _, _, file in found])
     return [
         ImageRecord(str(file), identity, camera=camera, split=name)
         for (name, identity, file), camera in zip(found, cameras, strict=True)
     ]
 
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _LAYOUT = "Expected layout: <root>/<identity>/<image>, or <root>/<split>/<identity>/<image> with splits=(...)."
+
+
+_FIELDS = ("identity", "camera", "view", "split", "caption")
+
+
+def _by_pattern(
+    root: str | os.PathLike[str], pattern: str | re.Pattern[str], split: str | None, unmatched: str
+) -> list[ImageRecord]:
+    expression = compile_pattern("read_folder", pattern)
+    shown = pattern if isinstance(pattern, str) else pattern.pattern
+    if split is not None and "split" in expression.groupindex:
+        raise fail("read_folder", "split, or {split} in the pattern", "both")
+    tree = open_tree("read_folder", root, "images")
+    images = [name for name in tree.names if is_image(name)]
+    if not images:
+        got = f"none among {len(tree.names)} files" if tree.names else "an empty folder"
+        remedy = f"Images end in {', '.join(IMAGE_SUFFIXES)}."
+        raise fail("read_folder", f"images in {tree.place}", got, remedy)
+    found = [(name, expression.search(name)) for name in images]
+    rows = [(name, match.groupdict()) for name, match in found if match is not None and match["identity"]]
+    left = sorted(set(images) - {name for name, _ in rows})
+    if (left and unmatched == "raise") or not rows:
+        remedy = 'Change the pattern, or pass unmatched="skip" to leave them out.' if rows else "Change the pattern."
+        got = f"{len(left)} of {len(images)} that do not: {', '.join(left[:3])}{', ...' if len(left) > 3 else ''}"
+        raise fail("read_folder", f"every image's path to match {shown!r}", got, remedy)
+    filled = iter(integers_if_all([row["camera"] for _, row in rows if row.get("camera")]))
+    return [
+        ImageRecord(
+            tree.path(name),
+            row["identity"],
+            camera=next(filled) if row.get("camera") else None,
+            view=row.get("view") or None,
+            caption=row.get("caption") or None,
+            split=row.get("split") or split,
+            extra={key: value for key, value in row.items() if key not in _FIELDS and value},
+        )
+        for name, row in rows
+    ]
 
 
 def _compile(camera_pattern: str) -> re.Pattern[str]:
@@ -118,7 +184,7 @@ def _identity_folders(folder: Path) -> list[Path]:
     _require_folder(folder, "root or split")
     entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
     identities = [entry for entry in entries if entry.is_dir()]
-    loose = [entry.name for entry in entries if entry.suffix.lower() in _SUFFIXES and not entry.is_dir()]
+    loose = [entry.name for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()]
     if loose:
         remedy = "Move each into the folder of its identity, or describe them in a table and use read_csv."
         got = f"{len(loose)} beside them: {', '.join(loose[:3])}"
@@ -136,12 +202,12 @@ def _images(identity: Path) -> Iterator[Path]:
             file = Path(parent, name)
             if name.startswith("."):
                 continue
-            if file.suffix.lower() in _SUFFIXES:
+            if file.suffix.lower() in IMAGE_SUFFIXES:
                 images.append(file)
             else:
                 others.add(file.suffix or name)
     if not images:
         got = f"none (files there end in: {', '.join(sorted(others)[:5])})" if others else "none (it is empty)"
-        remedy = f"Images end in {', '.join(sorted(_SUFFIXES))}. Remove or fill the folder."
+        remedy = f"Images end in {', '.join(IMAGE_SUFFIXES)}. Remove or fill the folder."
         raise fail("read_folder", f"images in {identity}", got, remedy)
     yield from sorted(images, key=lambda file: file.parts)

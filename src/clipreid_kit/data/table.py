@@ -1,15 +1,14 @@
 """Records from a CSV table, and back."""
 
 import csv
-import difflib
 import io
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
+from clipreid_kit.data._columns import NEEDED, filled_columns, find_columns, written_path
 from clipreid_kit.data._literals import integers_if_all
 from clipreid_kit.data.records import ImageRecord
 
@@ -59,10 +58,10 @@ def read_csv(
     """
     file = Path(path)
     header, rows = _read_rows(file)
-    places = _places(file, header, columns or {})
+    places = find_columns("read_csv", file, header, columns or {})
     base = file.parent if root is None else Path(root)
     for number, row in rows:
-        for name in _NEEDED:
+        for name in NEEDED:
             if not row[places[name]].strip():
                 expected = f"a value in column {header[places[name]]!r} of each row"
                 raise fail("read_csv", expected, f"none in row {number} of {file}", "Fill the cell or drop the row.")
@@ -121,27 +120,19 @@ def write_csv(
         >>> back == records
         True
     """
-    optional = [name for name in _OPTIONAL if any(getattr(record, name) is not None for record in records)]
-    extra = sorted({key for record in records for key in record.extra})
-    clash = sorted(set(extra) & {*_NEEDED, *_OPTIONAL})
-    if clash:
-        raise fail("write_csv", "keys of extra that are not columns already", ", ".join(clash), "Rename those keys.")
+    optional, extra = filled_columns("write_csv", records)
     target = Path(path)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([*_NEEDED, *optional, *extra])
+    writer.writerow([*NEEDED, *optional, *extra])
     for record in records:
-        cells = [_written_path(record.path, relative_to), record.identity]
+        cells = [written_path("write_csv", record.path, relative_to), record.identity]
         cells += ["" if getattr(record, name) is None else getattr(record, name) for name in optional]
         writer.writerow([*cells, *(record.extra.get(key, "") for key in extra)])
     try:
         write_whole(target, text.getvalue().encode("utf-8"))
     except (OSError, UnicodeEncodeError) as error:
         raise fail("write_csv", f"to write {target}", str(error), "Check the folder and the records' texts.") from error
-
-
-_NEEDED = ("path", "identity")
-_OPTIONAL = ("camera", "view", "caption", "split")
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -165,34 +156,6 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rows[1:]
 
 
-def _places(file: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, int]:
-    """Find the place of each of our columns in the table."""
-    known = (*_NEEDED, *_OPTIONAL)
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        got = f"{', '.join(map(repr, twice))} more than once in {file}"
-        raise fail("read_csv", "column names that differ", got, "Rename or remove the others.")
-    unknown = [name for name in columns if name not in known]
-    if unknown:
-        remedy = "Keys are our names, values the table's; other columns go to extra by themselves."
-        raise fail("read_csv", f"keys of columns among {', '.join(known)}", ", ".join(map(repr, unknown)), remedy)
-    places = {}
-    for name in known:
-        wanted = columns.get(name, name)
-        if wanted in header:
-            places[name] = header.index(wanted)
-        elif name in _NEEDED or name in columns:
-            spelled = {found.strip().lower(): found for found in header}
-            nearest = difflib.get_close_matches(wanted.lower(), spelled, n=1)
-            guess = repr(spelled[nearest[0]]) if nearest else "<its name in the table>"
-            remedy = f"If it is named otherwise, pass columns={{{name!r}: {guess}}}."
-            got = f"columns {', '.join(map(repr, header))}"
-            raise fail("read_csv", f"a column {wanted!r} in {file}", got, remedy)
-    if len(set(places.values())) < len(places):
-        raise fail("read_csv", "a table column for each key of columns", f"one used twice: {dict(columns)}")
-    return places
-
-
 def _cameras(cells: list[str]) -> list[int | str | None]:
     filled = iter(integers_if_all([cell for cell in cells if cell]))
     return [next(filled) if cell else None for cell in cells]
@@ -200,14 +163,3 @@ def _cameras(cells: list[str]) -> list[int | str | None]:
 
 def _optional(row: list[str], places: Mapping[str, int], name: str) -> str | None:
     return (row[places[name]] or None) if name in places else None
-
-
-def _written_path(path: str, relative_to: str | os.PathLike[str] | None) -> str:
-    absolute = Path(path).absolute()
-    if relative_to is None:
-        return str(absolute)
-    try:
-        return absolute.relative_to(Path(relative_to).absolute()).as_posix()
-    except ValueError as error:
-        remedy = "Pass a folder that holds all images, or None to write absolute paths."
-        raise fail("write_csv", f"every image below {relative_to}", path, remedy) from error

@@ -1,0 +1,137 @@
+"""Small copies of the layouts of published benchmarks, for tests of their readers."""
+
+import json
+import zipfile
+
+
+def fill(root, *names):
+    """Make empty files."""
+    for name in names:
+        write(root, name, "")
+    return root
+
+
+def write(root, name, text):
+    file = root / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def pack(folder, archive):
+    """Put a folder into a zip archive, under the folder's own name."""
+    with zipfile.ZipFile(archive, "w") as pack:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                pack.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+    return archive
+
+
+def market1501(root):
+    return fill(
+        root / "Market-1501-v15.09.15",
+        "bounding_box_train/0002_c1s1_000451_03.jpg",
+        "bounding_box_train/0002_c3s2_000511_01.jpg",
+        "bounding_box_train/Thumbs.db",
+        "query/0001_c1s1_001051_00.jpg",
+        "bounding_box_test/-1_c3s1_000401_03.jpg",
+        "bounding_box_test/0000_c4s1_000151_01.jpg",
+        "bounding_box_test/0001_c2s1_001976_01.jpg",
+        "readme.txt",
+    )
+
+
+def cuhk03(root):
+    parts = ("bounding_box_train/0001_c1_1", "query/0003_c1_21", "bounding_box_test/0003_c2_23")
+    names = [f"{boxes}/{name}.png" for boxes in ("labeled", "detected") for name in parts]
+    return fill(root / "cuhk03-np", *names, "detected/bounding_box_train/0001_c2_7.png")
+
+
+def veri776(root):
+    return fill(
+        root / "VeRi",
+        "image_train/0001_c001_00016450_0.jpg",
+        "image_query/0002_c002_00030600_0.jpg",
+        "image_test/0002_c002_00030600_0.jpg",
+        "image_test/0002_c020_00084280_0.jpg",
+        "name_train.txt",
+    )
+
+
+def msmt17(root, version=1):
+    train, test = ("train", "test") if version == 1 else ("mask_train_v2", "mask_test_v2")
+    base = root / f"MSMT17_V{version}"
+    lists = {
+        "train": (train, ["0000/0000_000_01_0303morning_0015_0.jpg 0", "0001/0001_000_15_0113noon_0001_1.jpg 1"]),
+        "val": (train, ["0000/0000_001_12_0303morning_0016_0.jpg 0"]),
+        "query": (test, ["0000/0000_000_07_0303noon_0043_2.jpg 0"]),
+        "gallery": (test, ["0000/0000_001_08_0303noon_0043_2.jpg 0", "0001/0001_000_08_0303noon_0043_2.jpg 1"]),
+    }
+    for name, (folder, rows) in lists.items():
+        write(base, f"list_{name}.txt", "\n".join(rows) + "\n")
+        fill(base, *(f"{folder}/{row.split()[0]}" for row in rows))
+    return base
+
+
+def vehicleid(root):
+    base = root / "VehicleID_V1.0"
+    fill(base, *(f"image/{n:07}.jpg" for n in range(1, 7)), "attribute/img2vid.txt")
+    write(base, "train_test_split/train_list.txt", "0000001 17\n0000002 17\n")
+    write(base, "train_test_split/test_list_800.txt", "0000003 4\n0000004 4\n0000005 9\n")
+    write(base, "train_test_split/test_list_1600.txt", "0000006 4\n")
+    return base
+
+
+INSHOP_ROWS = [
+    ("img/WOMEN/Dresses/id_00000002/02_1_front.jpg", "id_00000002", "train"),
+    ("img/WOMEN/Dresses/id_00000002/02_3_back.jpg", "id_00000002", "train"),
+    ("img/MEN/Denim/id_00000080/01_4_full.jpg", "id_00000080", "query"),
+    ("img/MEN/Denim/id_00000080/01_7_additional.jpg", "id_00000080", "gallery"),
+]
+
+
+def inshop(root, rows=INSHOP_ROWS, count=None, images="Img/"):
+    base = root / "inshop"
+    lines = [str(len(rows) if count is None else count), "image_name item_id evaluation_status"]
+    write(base, "Eval/list_eval_partition.txt", "\n".join([*lines, *("  ".join(row) for row in rows)]) + "\n")
+    return fill(base, *(images + row[0] for row in rows))
+
+
+def hands11k(root, rows=None, header="id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"):
+    base = root / "11khands"
+    if rows is None:
+        rows = [
+            "0,27,male,fair,0,0,dorsal right,Hand_0000002.jpg",
+            "0,27,male,fair,0,0,palmar left,Hand_0000003.jpg",
+            "1200000 ,21,female,dark,0,1,dorsal right,Hand_0000004.jpg",
+            "1200000,21,female,dark,1,1,dorsal right,Hand_0000005.jpg",
+            "7,,male,fair,0,0,dorsal left,Hand_0000006.jpg",
+        ]
+    write(base, "HandInfo.csv", "\n".join([header, *rows]) + "\n")
+    return fill(base, *(f"Hands/Hand_000000{n}.jpg" for n in range(2, 7)))
+
+
+def polyu_hands(root):
+    base = root / "HD" / "Original Images"
+    fill(base, "1-501/2_1.bmp", "1-501/10_1.bmp", "1-501/2_2.bmp", "502-712/502_1.bmp", "notes.txt")
+    return base.parent
+
+
+def online_products(root):
+    base = root / "Stanford_Online_Products"
+    header = "image_id class_id super_class_id path\n"
+    write(base, "Ebay_train.txt", f"{header}1 1 1 bicycle_final/11_0.JPG\n2 1 1 bicycle_final/11_1.JPG\n")
+    write(base, "Ebay_test.txt", f"{header}59552 11319 3 coffee_maker_final/22_0.JPG\n")
+    return fill(base, *(f"bicycle_final/11_{n}.JPG" for n in (0, 1)), "coffee_maker_final/22_0.JPG")
+
+
+def cuhk_pedes(root, entries=None):
+    base = root / "CUHK-PEDES"
+    if entries is None:
+        rows = [("train", 1, "cam_a/001.bmp", ["a man", "a tall man"]), ("val", 2, "test_query/2.jpg", ["a woman"])]
+        rows += [("test", 3, "Market/3.jpg", ["a child", "a boy", "a young boy"])]
+        entries = [
+            {"split": s, "id": i, "file_path": f, "captions": c, "processed_tokens": [[]]} for s, i, f, c in rows
+        ]
+    write(base, "reid_raw.json", json.dumps(entries))
+    return fill(base, "imgs/cam_a/001.bmp", "imgs/test_query/2.jpg", "imgs/Market/3.jpg")

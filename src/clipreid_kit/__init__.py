@@ -59,7 +59,16 @@ from clipreid_kit.metrics import (
     k_reciprocal_rerank,
     query_expansion,
 )
-from clipreid_kit.modules import AveragedEncoder, BNNeck, BNNeckOutput
+from clipreid_kit.modules import (
+    AveragedEncoder,
+    BNNeck,
+    BNNeckOutput,
+    GeM,
+    InteractionOutput,
+    MultiModalInteraction,
+    TextualInversionMLP,
+    insert_pseudo_token,
+)
 from clipreid_kit.samplers import HardIdentitySampler, PKSampler
 from clipreid_kit.schedulers import (
     WarmupCosineLR,
@@ -86,11 +95,14 @@ __all__ = [
     "CosFaceLoss",
     "CrossBatchMemory",
     "EmbeddingQueue",
+    "GeM",
     "HardIdentitySampler",
     "HardNegativeContrastiveLoss",
     "ImageToTextCELoss",
     "InfoNCELoss",
+    "InteractionOutput",
     "KReciprocalReranker",
+    "MultiModalInteraction",
     "MultiSimilarityLoss",
     "OpenSetResult",
     "PKSampler",
@@ -101,6 +113,7 @@ __all__ = [
     "RetrievalResult",
     "SigLIPLoss",
     "SupConLoss",
+    "TextualInversionMLP",
     "TripletLoss",
     "VerificationResult",
     "WarmupCosineLR",
@@ -124,6 +137,7 @@ __all__ = [
     "hard_negative_contrastive_loss",
     "image_to_text_ce_loss",
     "info_nce_loss",
+    "insert_pseudo_token",
     "k_reciprocal_rerank",
     "linear_ramp",
     "multi_similarity_loss",

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from clipreid_kit.clip.text import causal_text, encode_causal_text, run_causal_text
+from clipreid_kit.clip.text import encode_causal_text, run_text, text_tower
 
 CAUSAL = ["vit", "timm", "eos"]
 MARKS = {"vit": (49406, 49407), "timm": (49406, 49407), "eos": (3, 2)}
@@ -24,7 +24,7 @@ def rows_of(kind: str, lengths: list[int], seed: int = 0) -> torch.Tensor:
 def test_equals_the_full_length_forward(build, kind, lengths):
     towers = build(kind)
     tokens = rows_of(kind, lengths)
-    text = causal_text(towers.model)
+    text = text_tower(towers.model)
     assert text is not None
     assert_close(encode_causal_text(text, tokens), towers.model.encode_text(tokens), atol=1e-5, rtol=1e-5)
 
@@ -33,14 +33,14 @@ def test_equals_the_full_length_forward(build, kind, lengths):
 def test_is_bit_equal_where_nothing_can_be_left_out(build, kind):
     towers = build(kind)
     tokens = rows_of(kind, [77, 40, 3])
-    assert torch.equal(encode_causal_text(causal_text(towers.model), tokens), towers.model.encode_text(tokens))
+    assert torch.equal(encode_causal_text(text_tower(towers.model), tokens), towers.model.encode_text(tokens))
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_equal_rows_are_encoded_once_and_come_back_in_order(build, kind, monkeypatch):
     towers = build(kind)
     tokens = rows_of(kind, [9, 6, 12])[[2, 0, 0, 1, 2, 0]]
-    text = causal_text(towers.model)
+    text = text_tower(towers.model)
     expected = towers.model.encode_text(tokens)
     seen = []
     forward = type(text.parts.transformer).forward
@@ -61,7 +61,7 @@ def test_gradients_equal_those_of_the_full_length_forward(build, kind):
     weights = torch.randn(6, 32, generator=torch.Generator().manual_seed(1))
     gradients = []
     for encode in (
-        lambda: encode_causal_text(causal_text(towers.model), tokens),
+        lambda: encode_causal_text(text_tower(towers.model), tokens),
         lambda: towers.model.encode_text(tokens),
     ):
         towers.zero_grad()
@@ -79,7 +79,7 @@ def test_what_follows_the_end_changes_nothing(build):
     tokens = rows_of("vit", [6, 10])
     dirty = tokens.clone()
     dirty[0, 6:10] = 77  # still before the other row's end, so it is run
-    text = causal_text(towers.model)
+    text = text_tower(towers.model)
     assert_close(encode_causal_text(text, dirty), encode_causal_text(text, tokens), atol=1e-5, rtol=1e-5)
     dirty[0, 5] = 300  # the end mark gone: the row is read elsewhere
     assert not torch.allclose(encode_causal_text(text, dirty)[0], encode_causal_text(text, tokens)[0], atol=1e-3)
@@ -87,10 +87,10 @@ def test_what_follows_the_end_changes_nothing(build):
 
 def test_runs_from_word_embeddings(build):
     towers = build("vit")
-    text = causal_text(towers.model)
+    text = text_tower(towers.model)
     tokens = rows_of("vit", [6, 11])[:, :11]
     words = towers.model.token_embedding(tokens).detach().requires_grad_()
-    embeddings = run_causal_text(text, words, tokens.argmax(dim=-1))
+    embeddings = run_text(text, words, tokens.argmax(dim=-1))
     assert_close(embeddings, encode_causal_text(text, tokens))
     embeddings[0].sum().backward()
     assert (words.grad[0, :6].abs().sum(dim=-1) > 0).all()
@@ -100,4 +100,5 @@ def test_runs_from_word_embeddings(build):
 
 @pytest.mark.parametrize("kind", ["siglip", "coca"])
 def test_other_towers_are_not_cut(build, kind):
-    assert causal_text(build(kind).model) is None
+    text = text_tower(build(kind).model)
+    assert text is None or not text.causal

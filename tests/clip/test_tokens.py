@@ -79,7 +79,7 @@ def test_refuses_what_is_no_list_of_texts(tokenizer):
         tokenizer(["a", 3])
     with pytest.raises(ValueError, match=r"expected one text, got \['a'\]"):
         tokenizer.count(["a"])
-    with pytest.raises(ValueError, match=r"too_long to be one of error, cut, got 'wrap'"):
+    with pytest.raises(ValueError, match=r"too_long to be one of error, cut, sentence, got 'wrap'"):
         tokenizer(["a"], "wrap")
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from open_clip.coca_model import CoCa
 from torch.testing import assert_close
 
+import clipreid_kit.clip.assemble as assemble_module
 import clipreid_kit.clip.towers as towers_module
 from clipreid_kit.clip import ClipTowers, TowerEmbeddings
 
@@ -202,7 +203,7 @@ def test_wrong_kinds_of_input(build):
 
 class TestFromOpenClip:
     def test_everything_is_checked_before_anything_is_built(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(towers_module, "build_model", lambda *arguments: pytest.fail("built"))
+        monkeypatch.setattr(assemble_module, "build_model", lambda *arguments: pytest.fail("built"))
         (tmp_path / "broken.pt").write_bytes(b"no weights")
         for arguments, match in [
             (("ViT-B-61",), r"The nearest: .*ViT-B-16"),

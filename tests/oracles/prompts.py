@@ -113,7 +113,7 @@ def prompt_stage(images, texts, labels, temperature, normalize):
     unit = lambda row: row / row.norm() if normalize else row  # noqa: E731
     v, t = [unit(row) for row in images], [unit(row) for row in texts]
     n = len(labels)
-    s = [[float(v[i] @ t[j]) / temperature for j in range(n)] for i in range(n)]
+    s = [[float((v[i] @ t[j]).detach()) / temperature for j in range(n)] for i in range(n)]
     image_to_text = text_to_image = 0.0
     for i in range(n):
         same = [p for p in range(n) if labels[p] == labels[i]]
@@ -137,7 +137,7 @@ def batch_hard_triplet(rows, labels, margin):
     """Farthest positive, nearest negative, Euclidean, mean over anchors that have both."""
     losses = []
     for i in range(len(rows)):
-        distances = [float((rows[i] - row).norm()) for row in rows]
+        distances = [float((rows[i] - row).detach().norm()) for row in rows]
         positives = [d for j, d in enumerate(distances) if j != i and labels[j] == labels[i]]
         negatives = [d for j, d in enumerate(distances) if labels[j] != labels[i]]
         if positives and negatives:
@@ -151,7 +151,7 @@ def supcon_across(rows, others, labels, temperature):
     unit = lambda row: row / row.norm()  # noqa: E731
     total = 0.0
     for i in range(n):
-        logits = [float(unit(rows[i]) @ unit(others[j])) / temperature for j in range(n)]
+        logits = [float((unit(rows[i]) @ unit(others[j])).detach()) / temperature for j in range(n)]
         same = [p for p in range(n) if labels[p] == labels[i]]
         total -= sum(_log_softmax_at(logits, p) for p in same) / len(same)
     return total / n

@@ -150,13 +150,16 @@ class ClipReID(nn.Module):
         self.necks = nn.ModuleList(BNNeck(width) for width in widths)
         self.classifiers = nn.ModuleList(head(width, identities) for width in widths) if "id" in weights else None
         self.total = WeightedSum(weights)
-        raw = partial(ImageToTextCELoss, 1.0, normalize=False, label_smoothing=label_smoothing)
-        own = {"distributed": distributed}
-        self.triplet = chosen(_OWNER, "triplet", weights, triplet, partial(TripletLoss, **own))
-        self.image_to_text = chosen(_OWNER, "image_to_text", weights, image_to_text, partial(raw, **own))
-        self.supcon = chosen(_OWNER, "supcon", weights, supcon, partial(SupConLoss, **own))
-        self.arcface = chosen(_OWNER, "arcface", weights, arcface, partial(ArcFaceLoss, widths[1], identities, **own))
-        self.center = chosen(_OWNER, "center", weights, center, partial(CenterLoss, identities, widths[1], **own))
+        raw = partial(ImageToTextCELoss, 1.0, normalize=False, label_smoothing=label_smoothing, distributed=distributed)
+        self.triplet = chosen(_OWNER, "triplet", weights, triplet, partial(TripletLoss, distributed=distributed))
+        self.image_to_text = chosen(_OWNER, "image_to_text", weights, image_to_text, raw)
+        self.supcon = chosen(_OWNER, "supcon", weights, supcon, partial(SupConLoss, distributed=distributed))
+        self.arcface = chosen(
+            _OWNER, "arcface", weights, arcface, partial(ArcFaceLoss, widths[1], identities, distributed=distributed)
+        )
+        self.center = chosen(
+            _OWNER, "center", weights, center, partial(CenterLoss, identities, widths[1], distributed=distributed)
+        )
 
     def forward(
         self,
@@ -214,10 +217,11 @@ class ClipReID(nn.Module):
         if self.classifiers is not None:
             first, second = (head(side, labels) for head, side in zip(self.classifiers, after, strict=True))
             logits = first, second
-            terms["id"] = sum(
+            parts = [
                 smoothed_cross_entropy(values, labels, self.label_smoothing, distributed=self.distributed)
                 for values in logits
-            )
+            ]
+            terms["id"] = torch.stack(parts).sum()
         if self.triplet is not None:
             levels = [side for side in (previous, *sides) if side is not None]
             terms["triplet"] = torch.stack([self.triplet(level, labels) for level in levels]).sum()

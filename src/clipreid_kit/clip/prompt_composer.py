@@ -30,6 +30,7 @@ class PromptComposer(nn.Module):
             than the context.
 
     Example:
+        >>> import torch
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit").eval()
         >>> aspects = [{"aspect": "right dorsal"}, {"aspect": "left palmar"}]
         >>> composer = PromptComposer(towers, "A photo of a {tokens} {aspect} hand.", fields=aspects)
@@ -84,7 +85,8 @@ class PromptComposer(nn.Module):
                 describe(pseudo_tokens),
                 "They belong into the space of the word embeddings.",
             )
-        return self.templates(towers, tokens, variant)
+        prompts: PromptEmbeddings = self.templates(towers, tokens, variant)
+        return prompts
 
     def encode_plain(self, towers: ClipTowers) -> Float[Tensor, "v d"]:
         """Text embeddings of the sentences without pseudo tokens (PromptSG's simplified prompt), one for each variant.

@@ -123,7 +123,8 @@ class IdentityPromptLearner(nn.Module):
             ValueError: If shapes disagree, a number is out of its range, or something is given that was not asked for
                 when the module was made.
         """
-        return self.templates(towers, self._words(labels, cameras, instances), template)
+        prompts: PromptEmbeddings = self.templates(towers, self._words(labels, cameras, instances), template)
+        return prompts
 
     def encode(
         self,
@@ -175,7 +176,7 @@ class IdentityPromptLearner(nn.Module):
         """
         check_integer(_OWNER, "block_size", block_size, 1)
         labels = torch.arange(self.num_identities)
-        return torch.cat([self._encode(towers, block, None, None) for block in labels.split(block_size)])
+        return torch.cat([self._encode(towers, block, None, None) for block in torch.split(labels, block_size)])
 
     def _encode(self, towers: ClipTowers, labels: Tensor, cameras: Tensor | None, instances: Tensor | None) -> Tensor:
         words = self._words(labels, cameras, instances)
@@ -216,7 +217,7 @@ class IdentityPromptLearner(nn.Module):
 
 
 def _rows_of(words: Tensor, numbers: Tensor) -> Tensor:
-    return F.embedding(numbers.to(words.device).long(), words.flatten(1)).unflatten(1, words.shape[1:])
+    return F.embedding(numbers.to(words.device).long(), words.flatten(1)).view(-1, *words.shape[1:])
 
 
 def _check_range(name: str, numbers: Tensor, count: int) -> None:
@@ -229,8 +230,10 @@ def _check_range(name: str, numbers: Tensor, count: int) -> None:
 
 def _instance_net(in_dim: int, width: int, std: float, generator: torch.Generator) -> nn.Module:
     check_integer(_OWNER, "instance_dim", in_dim, 1)
-    hidden = max(1, in_dim // 16)
-    first, second = nn.Linear(in_dim, hidden), nn.Linear(hidden, width)
+    hidden = max(8, in_dim // 16)
+    # on "meta" no start values are drawn from the global generator
+    first = nn.Linear(in_dim, hidden, device="meta").to_empty(device="cpu")
+    second = nn.Linear(hidden, width, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         for layer, spread in ((first, 1.0), (second, std / hidden**0.5)):
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * spread)

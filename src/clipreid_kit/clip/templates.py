@@ -13,6 +13,7 @@ from clipreid_kit.clip.towers import ClipTowers
 from clipreid_kit.modules.pseudo_token import insert_pseudo_token
 
 PLACEHOLDER = "tokens"
+_MARK = "{tokens}"
 Fields = Mapping[str, str]
 
 # two fillers of one token each: what differs between the two token rows is the place of the learned words
@@ -121,7 +122,11 @@ def fill_template(owner: str, template: str, fields: Fields) -> str:
     unused = [name for name in fields if name not in names or name == PLACEHOLDER]
     if unused:
         raise fail(owner, f"fields that {template!r} has", f"{unused[0]!r}", f"It has {', '.join(names)}.")
-    return template.format(**{**fields, PLACEHOLDER: f"{{{PLACEHOLDER}}}"})
+    filled = template.format(**{**fields, PLACEHOLDER: _MARK})
+    before, _, after = filled.partition(_MARK)
+    if before[-1:].isalnum() or after[:1].isalnum():
+        raise _joined(owner, filled)
+    return filled
 
 
 def _locate(owner: str, towers: ClipTowers, text: str, num_tokens: int) -> tuple[Tensor, int]:
@@ -140,7 +145,11 @@ def _locate(owner: str, towers: ClipTowers, text: str, num_tokens: int) -> tuple
         places = (first != second).nonzero().flatten().tolist()
         if len(places) == num_tokens and places[-1] - places[0] == num_tokens - 1:
             return first, int(places[0])
-    raise fail(
+    raise _joined(owner, text)
+
+
+def _joined(owner: str, text: str) -> ValueError:
+    return fail(
         owner,
         "a placeholder that stands as a word of its own",
         repr(text),

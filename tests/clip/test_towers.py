@@ -168,7 +168,9 @@ def test_images_need_no_tokenizer(build):
 def test_tokens(build):
     towers = build("vit")
     assert towers.count_tokens("a red coat") == 5
-    assert towers.tokenize(["red " * 99], too_long="cut").shape == (1, 77)
+    with pytest.warns(UserWarning, match="and are cut there"):
+        assert towers.tokenize(["red " * 99], too_long="cut").shape == (1, 77)
+    assert towers.token_ids("red coat") == towers.tokenize(["a red coat"])[0, 2:4].tolist()
     with pytest.raises(ValueError, match="at most 77 tokens"):
         towers.tokenize(["red " * 99])
 

@@ -21,6 +21,7 @@ from clipreid_kit.clip.camera import CameraEmbedding
 from clipreid_kit.clip.catalogue import build_model
 from clipreid_kit.clip.geometry import set_geometry
 from clipreid_kit.clip.grid import check_geometry, geometry_of
+from clipreid_kit.clip.recognise import check_architecture
 from clipreid_kit.clip.towers import ClipTowers
 from clipreid_kit.clip.weights import load_weights, read_weights
 
@@ -116,6 +117,7 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
     inside = _card_in_weights(folder / WEIGHTS_FILE)
     if inside is not None:
         card = _parse_card(folder / WEIGHTS_FILE, inside.encode())
+    check_architecture(card["name"], card["config"], tensors)
     model: Any = build_model(card["config"], seed=0)
     own = card.get("geometry", {})
     geometry = check_geometry(

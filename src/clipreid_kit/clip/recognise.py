@@ -30,7 +30,7 @@ def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str,
         ("trunk" in wanted and "image" in found) or ("image" in wanted and "trunk" in found)
     ):
         raise fail(
-            "ClipTowers.from_open_clip",
+            "ClipTowers",
             f"weights of {' and '.join(wanted.values())} for {name}",
             f"weights of {describe_architecture(state)}",
             "Name the model that the weights belong to.",

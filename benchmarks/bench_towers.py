@@ -85,7 +85,6 @@ def image_contenders() -> tuple[dict[str, Callable[[], Tensor]], list[torch.nn.M
 
     contenders = {
         OURS: three_levels,
-        "clipreid_kit, embedding alone": lambda: squared(towers.encode_image(images)),
         "open_clip, embedding alone": lambda: squared(peer.encode_image(images)),
         "CLIP-ReID, restated": lambda: squared(*restated(images)),
     }
@@ -96,7 +95,7 @@ def image() -> None:
     """Images through ViT-B/16, forward and backward into every weight."""
     contenders, _ = image_contenders()
     steps = {name: (lambda loss=loss: loss().backward()) for name, loss in contenders.items()}
-    show(f"{NAME} at {SIZE[0]} x {SIZE[1]}, batch {BATCH}, forward + backward", interleaved(steps, 3))
+    show(f"{NAME} at {SIZE[0]} x {SIZE[1]}, batch {BATCH}, forward + backward", interleaved(steps, 2))
 
 
 def kept_bytes(loss: Callable[[], Tensor], modules: list[torch.nn.Module]) -> int:

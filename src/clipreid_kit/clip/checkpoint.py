@@ -119,7 +119,7 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
         card = _parse_card(folder / WEIGHTS_FILE, inside.encode())
     check_architecture(card["name"], card["config"], tensors)
     model: Any = build_model(card["config"], seed=0)
-    own = card.get("geometry", {})
+    own = card["geometry"]
     geometry = check_geometry(
         card["image_size"],
         own.get("patch_stride"),
@@ -166,6 +166,8 @@ def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
     wrong = [key for keys, kind in kinds for key in keys if not isinstance(card.get(key), kind)]
     if wrong:
         raise fail("load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}")
+    if not isinstance(card.setdefault("geometry", {}), dict):  # cards of earlier versions have none
+        raise fail("load_towers", f"geometry as a mapping in the card of {path}", repr(card["geometry"]))
     if card["dtype"] not in ("float32", "float16", "bfloat16", "float64"):
         raise fail("load_towers", f"the dtype of weights in {path}", repr(card["dtype"]))
     return card

@@ -36,6 +36,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
         "text_cfg": _TEXT,
     },
+    "eva": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 224,
+            "timm_model_name": "eva02_tiny_patch14_224",
+            "timm_pool": "token",
+            "timm_proj": None,
+        },
+        "text_cfg": _TEXT,
+    },
     "convnext": {
         "embed_dim": 32,
         "vision_cfg": {

@@ -21,6 +21,7 @@ from clipreid_kit.clip.camera import CameraEmbedding
 from clipreid_kit.clip.catalogue import build_model
 from clipreid_kit.clip.geometry import set_geometry
 from clipreid_kit.clip.grid import check_geometry, geometry_of
+from clipreid_kit.clip.recognise import check_architecture
 from clipreid_kit.clip.towers import ClipTowers
 from clipreid_kit.clip.weights import load_weights, read_weights
 
@@ -116,8 +117,9 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
     inside = _card_in_weights(folder / WEIGHTS_FILE)
     if inside is not None:
         card = _parse_card(folder / WEIGHTS_FILE, inside.encode())
+    check_architecture(card["name"], card["config"], tensors)
     model: Any = build_model(card["config"], seed=0)
-    own = card.get("geometry", {})
+    own = card["geometry"]
     geometry = check_geometry(
         card["image_size"],
         own.get("patch_stride"),
@@ -164,6 +166,8 @@ def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
     wrong = [key for keys, kind in kinds for key in keys if not isinstance(card.get(key), kind)]
     if wrong:
         raise fail("load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}")
+    if not isinstance(card.setdefault("geometry", {}), dict):  # cards of earlier versions have none
+        raise fail("load_towers", f"geometry as a mapping in the card of {path}", repr(card["geometry"]))
     if card["dtype"] not in ("float32", "float16", "bfloat16", "float64"):
         raise fail("load_towers", f"the dtype of weights in {path}", repr(card["dtype"]))
     return card

@@ -48,11 +48,11 @@ def freeze(
     check_choice("freeze", "batch_norm", batch_norm, _POLICIES)
     if tower != "text":
         for parameter in towers.image_parameters():
-            parameter.requires_grad = False
+            _set_trainable(parameter, trainable=False)
         _set_still(towers, batch_norm)
     if tower != "image":
         for parameter in towers.text_parameters():
-            parameter.requires_grad = False
+            _set_trainable(parameter, trainable=False)
 
 
 def unfreeze_last_blocks(
@@ -95,7 +95,7 @@ def unfreeze_last_blocks(
         raise fail(owner, f'blocks in 0..{num_blocks} or "all"', repr(blocks))
     first = 0 if isinstance(blocks, str) else num_blocks - blocks + 1
     for name, parameter, place in own:
-        parameter.requires_grad = whole or place.depth >= first or name.startswith(_CAMERAS)
+        _set_trainable(parameter, trainable=whole or place.depth >= first or name.startswith(_CAMERAS))
     if tower == "image":
         _set_still(towers, batch_norm)
 
@@ -104,6 +104,12 @@ def keep_still(towers: "ClipTowers") -> None:
     """Put the BatchNorms of the image tower into the mode that the policy asks for; ``train()`` calls it."""
     for name, norm in _norms(towers):
         norm.train(towers.training and name not in towers.still)
+
+
+def _set_trainable(parameter: nn.Parameter, *, trainable: bool) -> None:
+    parameter.requires_grad = trainable
+    if not trainable:
+        parameter.grad = None  # an optimiser would go on moving it along an old gradient
 
 
 def _set_still(towers: "ClipTowers", batch_norm: BatchNormPolicy) -> None:

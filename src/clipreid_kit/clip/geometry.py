@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,13 +169,19 @@ def _grid_by_rows(num_patches: int, own: tuple[int, int]) -> tuple[int, int] | N
 
 def _source_grids(visual: nn.Module, size: tuple[int, int]) -> list[tuple[int, int]]:
     """List the grids that a checkpoint of that image size may have: with the tower's strides, or with native ones."""
-    grids = [Geometry(size)]
+    native = Geometry(size)
     tower: Any = visual
     if isinstance(visual, VisionTransformer):
-        grids.append(Geometry(size, patch_stride=tower.conv1.kernel_size))
+        native = Geometry(size, patch_stride=tower.conv1.kernel_size)
     elif isinstance(visual, ModifiedResNet):
-        grids.append(Geometry(size, last_stride=2))
-    return [grid_of(visual, geometry) for geometry in grids]
+        native = Geometry(size, last_stride=2)
+    try:
+        grids = [grid_of(visual, Geometry(size))]
+    except ValueError:
+        return [grid_of(visual, native)]
+    with suppress(ValueError):
+        grids.append(grid_of(visual, native))
+    return grids
 
 
 def _set_last_stride(block: OpenClip, stride: int) -> None:

@@ -285,7 +285,7 @@ def _timm(visual: OpenClip, images: Tensor, wanted: frozenset[str]) -> dict[str,
     found = {}
     if prefix:
         patches, first = before
-        found["previous"] = first[:, 0] if trunk.has_class_token else patches.mean(dim=1)
+        found["previous"] = first[:, 0] if trunk.cls_token is not None else patches.mean(dim=1)
     else:
         found["previous"] = before.mean(dim=(2, 3))
     found["unprojected"] = trunk.forward_head(final, pre_logits=True)

@@ -139,6 +139,11 @@ class SplitAttention(nn.Module):
         attention: The layer to take apart; batch first, all widths equal, with biases.
     """
 
+    q_proj: Any
+    k_proj: Any
+    v_proj: Any
+    out_proj: Any
+
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
         self.num_heads, self.dropout = attention.num_heads, attention.dropout
@@ -151,7 +156,7 @@ class SplitAttention(nn.Module):
             rows = slice(index * width, (index + 1) * width)
             setattr(self, name, _linear(weights[rows], biases[rows], trainable=weights.requires_grad))
         out = attention.out_proj
-        self.out_proj: Any = _linear(out.weight, out.bias, trainable=out.weight.requires_grad)
+        self.out_proj = _linear(out.weight, out.bias, trainable=out.weight.requires_grad)
 
     def forward(
         self,

@@ -30,7 +30,7 @@ def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str,
         ("trunk" in wanted and "image" in found) or ("image" in wanted and "trunk" in found)
     ):
         raise fail(
-            "ClipTowers.from_open_clip",
+            "ClipTowers",
             f"weights of {' and '.join(wanted.values())} for {name}",
             f"weights of {describe_architecture(state)}",
             "Name the model that the weights belong to.",
@@ -38,6 +38,8 @@ def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str,
 
 
 def _wanted(config: Mapping[str, Any]) -> dict[str, str]:
+    if not all(isinstance(config.get(part), Mapping) for part in ("vision_cfg", "text_cfg")):
+        return {}  # said by what builds it
     vision, text = config["vision_cfg"], config["text_cfg"]
     layers, width = vision.get("layers", 12), vision.get("width", 768)
     if vision.get("timm_model_name"):

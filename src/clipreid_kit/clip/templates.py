@@ -71,7 +71,7 @@ class PromptTemplates(nn.Module):
         self.eots: tuple[int, ...] = tuple(int(index) for index in eot)
         length = max(self.eots) + 1 if towers.text_is_causal else towers.context_length
         # not in the state dict: the template is an argument, and a checkpoint holds what was learned
-        self.register_buffer("tokens", torch.stack(rows)[:, :length], persistent=False)
+        self.register_buffer("tokens", torch.stack([row[:length] for row in rows]), persistent=False)
 
     @property
     def plain_texts(self) -> tuple[str, ...]:

@@ -138,7 +138,6 @@ class ClipReID(nn.Module):
         check_choice(_OWNER, "inference", inference, ("before", "after"))
         freeze(towers, "text")
         if image_blocks is not None:
-            freeze(towers, "image")
             unfreeze_last_blocks(towers, image_blocks)
         identities, widths = text_embeddings.shape[0], (towers.width, towers.embed_dim)
         self.towers = towers

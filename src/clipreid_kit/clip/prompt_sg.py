@@ -160,7 +160,6 @@ class PromptSG(nn.Module):
             raise fail(_OWNER, 'a neck for reduced_dim and for inference="after"', "use_neck=False")
         freeze(towers, "text")
         if image_blocks is not None:
-            freeze(towers, "image")
             unfreeze_last_blocks(towers, image_blocks)
         dim = towers.embed_dim
         self.towers = towers

@@ -22,6 +22,14 @@ def pictures(rows=6, seed=0):
     return torch.randn(rows, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
 
 
+def seasoned(model):
+    """Running statistics as after training: untrained ones would hide which side of a neck is read."""
+    for neck in model.necks:
+        torch.nn.init.normal_(neck.norm.running_mean)
+        torch.nn.init.uniform_(neck.norm.running_var, 0.5, 2.0)
+    return model.eval()
+
+
 def without_gradient(model):
     return [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
 
@@ -185,8 +193,19 @@ def test_a_variant_for_each_image(prompt):
         assert_close(mixed[row], each[variant][row], atol=1e-5, rtol=1e-5)
 
 
-def test_labels_never_enter_the_descriptor():
-    model = build().eval()
+def test_descriptor_after_the_neck():
+    before, after = seasoned(build()), seasoned(build(inference="after", reduced_dim=16))
+    assert before(pictures()).embedding.shape == (6, 128)
+    output = after(pictures())
+    neck = after.necks[0]
+    rows = output.representation @ neck.reduction.weight.T
+    expected = (rows - neck.norm.running_mean) / (neck.norm.running_var + 1e-5).sqrt()
+    assert_close(output.embedding, expected / expected.norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("inference", ["before", "after"])
+def test_labels_never_enter_the_descriptor(inference):
+    model = seasoned(build(inference=inference))
     with torch.no_grad():
         plain = model(pictures()).embedding
         assert_close(model(pictures(), LABELS).embedding, plain, atol=1e-5, rtol=1e-5)

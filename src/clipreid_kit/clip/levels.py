@@ -95,7 +95,7 @@ def run_image_tower(
     images = images.to(weight.device, weight.dtype)
     if levels is not None:
         _check_levels(levels)
-    if len(images) == 0:
+    if images.shape[0] == 0:  # len() would fix the batch size of an exported graph
         return _nothing(visual, images, levels or ("projected",), towers.embed_dim)
     shift = None if embedding is None else Shift(embedding(cameras, views), embedding.tokens)
     if levels is None:
@@ -209,9 +209,9 @@ def _vit(visual: OpenClip, images: Tensor, wanted: frozenset[str], shift: Shift 
 
 def _vit_tokens(visual: OpenClip, images: Tensor, shift: Shift | None) -> Tensor:
     x = visual.conv1(images).flatten(2).transpose(1, 2)
-    first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+    first = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
     if shift is not None:
-        rows = shift.rows.to(x.dtype).expand(len(x), -1)[:, None]
+        rows = shift.rows.to(x.dtype).expand(x.shape[0], -1)[:, None]
         first = first + rows
         x = x + rows if shift.tokens == "all" else x
     x = torch.cat([first, x], dim=1) + visual.positional_embedding.to(x.dtype)

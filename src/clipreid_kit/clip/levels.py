@@ -204,7 +204,7 @@ def _vit(visual: OpenClip, images: Tensor, wanted: frozenset[str], shift: Shift 
         found["unprojected"] = visual.ln_post(x[:, 0])
     else:
         found["unprojected"], found["patches"] = visual._pool(x)  # noqa: SLF001 (pooling has no public name there)
-    return found | _projected(visual, found, wanted)
+    return {**found, **_projected(visual, found, wanted)}
 
 
 def _vit_tokens(visual: OpenClip, images: Tensor, shift: Shift | None) -> Tensor:
@@ -250,10 +250,10 @@ def _resnet(visual: OpenClip, images: Tensor, wanted: frozenset[str]) -> dict[st
     if wanted == {"previous"}:
         return found
     x = run_block(visual.layer4, x, checkpointed, owner=visual)
-    found |= {"unprojected": x.mean(dim=(2, 3)), "patches": x.flatten(2).transpose(1, 2)}
+    found.update(unprojected=x.mean(dim=(2, 3)), patches=x.flatten(2).transpose(1, 2))
     if "projected_patches" in wanted:
         tokens = _attention_pool(visual.attnpool, x, every_place=True)
-        found |= {"projected": tokens[:, 0], "projected_patches": tokens[:, 1:]}
+        found.update(projected=tokens[:, 0], projected_patches=tokens[:, 1:])
     elif "projected" in wanted:
         found["projected"] = _attention_pool(visual.attnpool, x, every_place=False)[:, 0]
     return found

@@ -44,8 +44,8 @@ def text() -> None:
         return towers.encode_text_embeddings(prompts, eot.expand(len(distinct)))[inverse]
 
     contexts = torch.randn(NUM_IDENTITIES, NUM_WORDS, 512).mul(0.02).requires_grad_()
-    every, pk = torch.arange(NUM_IDENTITIES), torch.arange(4).repeat_interleave(NUM_INSTANCES)
-    for title, labels in ((f"{NUM_IDENTITIES} identities", every), ("PK batch of 4 x 4", pk)):
+    every, pk = torch.arange(NUM_IDENTITIES), torch.arange(8).repeat_interleave(NUM_INSTANCES)
+    for title, labels in ((f"{NUM_IDENTITIES} identities", every), ("PK batch of 8 x 4", pk)):
         found, gradients = [], []
         for run in (ours, peer):
             contexts.grad = None

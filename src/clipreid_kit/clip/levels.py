@@ -95,7 +95,7 @@ def run_image_tower(
     images = images.to(weight.device, weight.dtype)
     if levels is not None:
         _check_levels(levels)
-    if len(images) == 0:
+    if images.shape[0] == 0:  # len() would fix the batch size of an exported graph
         return _nothing(visual, images, levels or ("projected",), towers.embed_dim)
     shift = None if embedding is None else Shift(embedding(cameras, views), embedding.tokens)
     if levels is None:
@@ -204,14 +204,14 @@ def _vit(visual: OpenClip, images: Tensor, wanted: frozenset[str], shift: Shift 
         found["unprojected"] = visual.ln_post(x[:, 0])
     else:
         found["unprojected"], found["patches"] = visual._pool(x)  # noqa: SLF001 (pooling has no public name there)
-    return found | _projected(visual, found, wanted)
+    return {**found, **_projected(visual, found, wanted)}
 
 
 def _vit_tokens(visual: OpenClip, images: Tensor, shift: Shift | None) -> Tensor:
     x = visual.conv1(images).flatten(2).transpose(1, 2)
-    first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+    first = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
     if shift is not None:
-        rows = shift.rows.to(x.dtype).expand(len(x), -1)[:, None]
+        rows = shift.rows.to(x.dtype).expand(x.shape[0], -1)[:, None]
         first = first + rows
         x = x + rows if shift.tokens == "all" else x
     x = torch.cat([first, x], dim=1) + visual.positional_embedding.to(x.dtype)
@@ -250,10 +250,10 @@ def _resnet(visual: OpenClip, images: Tensor, wanted: frozenset[str]) -> dict[st
     if wanted == {"previous"}:
         return found
     x = run_block(visual.layer4, x, checkpointed, owner=visual)
-    found |= {"unprojected": x.mean(dim=(2, 3)), "patches": x.flatten(2).transpose(1, 2)}
+    found.update(unprojected=x.mean(dim=(2, 3)), patches=x.flatten(2).transpose(1, 2))
     if "projected_patches" in wanted:
         tokens = _attention_pool(visual.attnpool, x, every_place=True)
-        found |= {"projected": tokens[:, 0], "projected_patches": tokens[:, 1:]}
+        found.update(projected=tokens[:, 0], projected_patches=tokens[:, 1:])
     elif "projected" in wanted:
         found["projected"] = _attention_pool(visual.attnpool, x, every_place=False)[:, 0]
     return found

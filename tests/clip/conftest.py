@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from clipreid_kit.clip.assemble import assemble
 from clipreid_kit.clip.catalogue import WeightSource
+from clipreid_kit.clip.grid import Geometry
 from clipreid_kit.clip.towers import ClipTowers
 
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
@@ -31,6 +33,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "timm_model_name": "test_vit",
             "timm_pool": "token",
             "timm_proj": "linear",
+        },
+        "text_cfg": _TEXT,
+    },
+    "eva": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 224,
+            "timm_model_name": "eva02_tiny_patch14_224",
+            "timm_pool": "token",
+            "timm_proj": None,
         },
         "text_cfg": _TEXT,
     },
@@ -102,8 +115,8 @@ def configs() -> dict[str, dict[str, Any]]:
 def build(configs):
     """Build small towers of one kind, in evaluation mode, from random weights or a file."""
 
-    def make(kind, path=None, image_size=None, seed=0):
+    def make(kind, path=None, image_size=None, seed=0, **geometry):
         source = WeightSource(path, False, *_NO_COLOURS)
-        return ClipTowers._from_config(kind, configs[kind], source, image_size, seed).eval()
+        return assemble(ClipTowers, kind, configs[kind], source, Geometry(image_size, **geometry), seed).eval()
 
     return make

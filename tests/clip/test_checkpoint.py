@@ -79,6 +79,21 @@ def test_quick_gelu_is_kept(tmp_path):
     assert isinstance(twin.model.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
 
 
+def test_a_card_of_an_earlier_version_has_no_geometry(saved):
+    towers, folder = saved
+    weights = load_file(folder / "model.safetensors")
+    card = json.loads((folder / "card.json").read_text())
+    for geometry in ({}, {"geometry": ["stride"]}):
+        old = {key: value for key, value in card.items() if key != "geometry"} | geometry
+        (folder / "card.json").write_text(json.dumps(old))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if geometry:
+            with pytest.raises(ValueError, match=r"geometry as a mapping in the card"):
+                load_towers(folder)
+        else:
+            assert_same_bits(load_towers(folder), towers)
+
+
 def test_as_many_patches_in_another_shape_come_back_as_they_were(tmp_path):
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(128, 32))  # 16 x 4 from 8 x 8
     save_towers(towers, tmp_path)

@@ -51,10 +51,38 @@ def test_too_long_is_an_error_that_names_the_text(tokenizer):
 
 
 def test_cut_keeps_the_beginning_and_the_end_mark(tokenizer):
-    row = tokenizer([LONG], too_long="cut")[0]
-    whole = tokenizer(["red " * 75])[0]
-    assert torch.equal(row, whole)
-    assert torch.equal(tokenizer([LONG], "cut"), open_clip.get_tokenizer("ViT-B-16")([LONG]))
+    with pytest.warns(UserWarning, match=r"tokenize: 1 of 2 texts have more than 77 tokens .* first: 'red red"):
+        rows = tokenizer(["a coat", LONG], too_long="cut")
+    assert torch.equal(rows[1], tokenizer(["red " * 75])[0])
+    assert torch.equal(rows, open_clip.get_tokenizer("ViT-B-16")(["a coat", LONG]))
+
+
+SENTENCES = "A red coat. " * 20
+
+
+def test_cut_at_a_sentence_keeps_whole_ones(tokenizer):
+    # four tokens a sentence and two marks: 18 fit into 77
+    row = tokenizer([SENTENCES], "sentence")
+    assert torch.equal(row, tokenizer(["A red coat. " * 18]))
+    assert tokenizer.count("A red coat. " * 18) == 74
+    lines = "a red coat\n" * 30
+    assert torch.equal(tokenizer([lines], "sentence"), tokenizer(["a red coat\n" * 25]))
+    assert torch.equal(tokenizer(["A coat. " * 3], "sentence"), tokenizer(["A coat. " * 3]))
+    assert torch.equal(
+        tokenizer(["v1.5 of it! " + SENTENCES], "sentence"), tokenizer(["v1.5 of it! " + "A red coat. " * 17])
+    )
+
+
+def test_a_first_sentence_that_does_not_fit_is_cut_with_a_warning(tokenizer):
+    with pytest.warns(UserWarning, match="1 of 1 texts"):
+        row = tokenizer([LONG + ". A coat."], "sentence")
+    assert torch.equal(row, tokenizer(["red " * 75]))
+
+
+def test_ids_of_a_piece_are_found_in_the_whole(tokenizer):
+    piece, whole = tokenizer.inside(" red coat"), tokenizer(["a red coat"])[0].tolist()
+    assert whole[:5] == [SOT, tokenizer.inside("a")[0], *piece, EOT]
+    assert tokenizer.inside("") == []
 
 
 def test_cut_changes_no_text_that_fits(tokenizer):
@@ -79,7 +107,7 @@ def test_refuses_what_is_no_list_of_texts(tokenizer):
         tokenizer(["a", 3])
     with pytest.raises(ValueError, match=r"expected one text, got \['a'\]"):
         tokenizer.count(["a"])
-    with pytest.raises(ValueError, match=r"too_long to be one of error, cut, got 'wrap'"):
+    with pytest.raises(ValueError, match=r"too_long to be one of error, cut, sentence, got 'wrap'"):
         tokenizer(["a"], "wrap")
 
 
@@ -132,7 +160,9 @@ class TestHuggingFace:
             ValueError, match=r"at most 5 tokens, start and end included, got 7 tokens in 'a a a a a a'"
         ):
             tokenizer(["a a a a a a"])
-        assert tokenizer(["a a a a a a"], "cut").tolist() == [[3, 3, 3, 3, 1]]
+        with pytest.warns(UserWarning, match="1 of 1 texts have more than 5"):
+            assert tokenizer(["a a a a a a"], "cut").tolist() == [[3, 3, 3, 3, 1]]
+        assert tokenizer.inside("a bb") == [3, 4]
 
     def test_clips_mode_adds_three(self, monkeypatch):
         monkeypatch.setattr(tokens_module, "HFTokenizer", _Stub)

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from open_clip.coca_model import CoCa
 from torch.testing import assert_close
 
+import clipreid_kit.clip.assemble as assemble_module
 import clipreid_kit.clip.towers as towers_module
 from clipreid_kit.clip import ClipTowers, TowerEmbeddings
+from clipreid_kit.clip.catalogue import WeightSource
 
 KINDS = ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca"]
 
@@ -67,6 +69,32 @@ def test_equals_open_clip_at_full_size(name):
         assert torch.equal(towers.encode_image(images), reference.encode_image(images))
         assert_close(towers.encode_text(tokens), reference.encode_text(tokens), atol=1e-5, rtol=1e-5)
     assert towers.load_report is None
+
+
+FULL_WIDTH = ["ViT-B-16", "ViT-B-16-quickgelu", "ViT-L-14", "RN101", "ViT-B-16-SigLIP2", "EVA02-B-16"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_WIDTH)
+def test_equals_open_clip_at_full_width(name):
+    config = towers_module.model_config(name)[1]
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if "timm_model_name" not in vision:
+        vision["layers"] = [1, 1, 2, 1] if isinstance(vision["layers"], list) else 2
+    text["layers"], text["vocab_size"] = 2, 500
+    source = WeightSource(None, False, (0.0,) * 3, (1.0,) * 3)
+    towers = assemble_module.assemble(ClipTowers, name, config, source, seed=7).eval()
+    reference = reference_of(name, config, towers)
+    images, tokens = torch.randn(1, 3, *towers.image_size), torch.randint(3, 400, (2, towers.context_length))
+    tokens[0, 5], tokens[1, -1] = 499, 499
+    with torch.no_grad():
+        expected = reference.encode_image(images)
+        assert torch.equal(towers.encode_image(images), expected)
+        levels = towers.encode_image_levels(images, ["previous", "unprojected", "projected", "patches"])
+        assert_close(levels.projected, expected, atol=1e-5, rtol=1e-5)
+        assert torch.equal(towers.encode_text(tokens), reference.encode_text(tokens))
+    assert levels.patches.shape == (1, levels.grid[0] * levels.grid[1], towers.width)
+    assert (levels.previous.shape[1], levels.unprojected.shape[1]) == (towers.previous_width, towers.width)
 
 
 def test_is_float32_in_training_mode_with_stable_names(build):
@@ -167,7 +195,9 @@ def test_images_need_no_tokenizer(build):
 def test_tokens(build):
     towers = build("vit")
     assert towers.count_tokens("a red coat") == 5
-    assert towers.tokenize(["red " * 99], too_long="cut").shape == (1, 77)
+    with pytest.warns(UserWarning, match="and are cut there"):
+        assert towers.tokenize(["red " * 99], too_long="cut").shape == (1, 77)
+    assert towers.token_ids("red coat") == towers.tokenize(["a red coat"])[0, 2:4].tolist()
     with pytest.raises(ValueError, match="at most 77 tokens"):
         towers.tokenize(["red " * 99])
 
@@ -202,7 +232,7 @@ def test_wrong_kinds_of_input(build):
 
 class TestFromOpenClip:
     def test_everything_is_checked_before_anything_is_built(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(towers_module, "build_model", lambda *arguments: pytest.fail("built"))
+        monkeypatch.setattr(assemble_module, "build_model", lambda *arguments: pytest.fail("built"))
         (tmp_path / "broken.pt").write_bytes(b"no weights")
         for arguments, match in [
             (("ViT-B-61",), r"The nearest: .*ViT-B-16"),

@@ -11,12 +11,17 @@ import open_clip
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from clipreid_kit import __version__
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
+from clipreid_kit.clip.assemble import build_camera_embedding
+from clipreid_kit.clip.camera import CameraEmbedding
 from clipreid_kit.clip.catalogue import build_model
-from clipreid_kit.clip.geometry import check_image_size, set_image_size
+from clipreid_kit.clip.geometry import set_geometry
+from clipreid_kit.clip.grid import check_geometry, geometry_of
+from clipreid_kit.clip.recognise import check_architecture
 from clipreid_kit.clip.towers import ClipTowers
 from clipreid_kit.clip.weights import load_weights, read_weights
 
@@ -60,6 +65,7 @@ def save_towers(towers: ClipTowers, folder: str | PathLike[str], *, extra: Mappi
         "name": towers.name,
         "config": towers.config,
         "image_size": list(towers.image_size),
+        "geometry": _geometry_card(towers),
         "embed_dim": towers.embed_dim,
         "image_mean": list(towers.image_mean),
         "image_std": list(towers.image_std),
@@ -111,15 +117,41 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
     inside = _card_in_weights(folder / WEIGHTS_FILE)
     if inside is not None:
         card = _parse_card(folder / WEIGHTS_FILE, inside.encode())
+    check_architecture(card["name"], card["config"], tensors)
     model: Any = build_model(card["config"], seed=0)
-    size = check_image_size(card["image_size"])
+    own = card["geometry"]
+    geometry = check_geometry(
+        card["image_size"],
+        own.get("patch_stride"),
+        own.get("last_stride"),
+        own.get("position_resize", "bicubic"),
+    )
     mean, std = (_colour(folder, card, key) for key in ("image_mean", "image_std"))
     towers = ClipTowers(model, name=card["name"], config=card["config"], image_mean=mean, image_std=std)
-    if size != towers.image_size:
-        set_image_size(model.visual, size)
+    set_geometry(model.visual, geometry)
+    towers.position_resize = geometry.position_resize
+    if own.get("cameras"):
+        towers.camera_embedding = _cameras(model.visual, own["cameras"])
     towers.to(getattr(torch, card["dtype"]))
-    towers.load_report = load_weights(towers, tensors, source_image_size=size)
+    towers.load_report = load_weights(towers, tensors, source_image_size=geometry.image_size)
     return towers
+
+
+def _geometry_card(towers: ClipTowers) -> dict[str, Any]:
+    geometry, cameras = geometry_of(towers.model.visual), towers.camera_embedding
+    keys = ("num_cameras", "num_views", "scale", "tokens")
+    return {
+        "patch_stride": geometry.patch_stride,
+        "last_stride": geometry.last_stride,
+        "position_resize": towers.position_resize,
+        "cameras": None if cameras is None else {key: getattr(cameras, key) for key in keys},
+    }
+
+
+def _cameras(visual: nn.Module, card: Mapping[str, Any]) -> CameraEmbedding:
+    cameras = build_camera_embedding(visual, card["num_cameras"], card["num_views"])
+    cameras.scale, cameras.tokens = card["scale"], card["tokens"]
+    return cameras
 
 
 def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
@@ -134,6 +166,8 @@ def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
     wrong = [key for keys, kind in kinds for key in keys if not isinstance(card.get(key), kind)]
     if wrong:
         raise fail("load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}")
+    if not isinstance(card.setdefault("geometry", {}), dict):  # cards of earlier versions have none
+        raise fail("load_towers", f"geometry as a mapping in the card of {path}", repr(card["geometry"]))
     if card["dtype"] not in ("float32", "float16", "bfloat16", "float64"):
         raise fail("load_towers", f"the dtype of weights in {path}", repr(card["dtype"]))
     return card

@@ -1,11 +1,15 @@
 """Two-dimensional resizing of position tables, decided by the shape of the grid."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import describe, fail
+from clipreid_kit._checks import check_choice, describe, fail
+
+PositionResize = Literal["bicubic", "clip_reid"]
 
 
 def resize_position_embedding(
@@ -14,6 +18,7 @@ def resize_position_embedding(
     new_grid: tuple[int, int],
     *,
     num_prefix: int = 1,
+    method: PositionResize = "bicubic",
 ) -> Float[Tensor, "u d"]:
     """Resize a table of position embeddings from one grid of patches to another.
 
@@ -25,14 +30,16 @@ def resize_position_embedding(
         old_grid: (rows, columns) that the table is for.
         new_grid: (rows, columns) that are wanted.
         num_prefix: Rows before the grid, such as that of the class token; they are kept as they are.
+        method: ``bicubic``: bicubic with antialias, as open_clip and timm have it; ``clip_reid``: bilinear
+            without antialias, as CLIP-ReID and TransReID have it, to compare with their numbers.
 
     Returns:
-        The table for ``new_grid``, in the dtype of ``table``, interpolated in float32 (bicubic, antialiased).
-        The very same tensor where the grids agree.
+        The table for ``new_grid``, in the dtype of ``table``, interpolated in float32. The very same tensor
+        where the grids agree.
 
     Raises:
-        ValueError: If a grid has a side below 1, or the table's rows are not ``num_prefix`` plus the old
-            grid.
+        ValueError: If a grid has a side below 1, the table's rows are not ``num_prefix`` plus the old grid, or
+            there is no such method.
 
     Example:
         >>> import torch
@@ -41,10 +48,11 @@ def resize_position_embedding(
         tensor([9., 1., 3.])
 
     Note:
-        CLIP-ReID resizes bilinearly without antialias; its published numbers are therefore not
-        bit-comparable.
+        Peers leave a table alone that has the wanted number of rows; here the grid decides, with either
+        method.
     """
     owner = "resize_position_embedding"
+    check_choice(owner, "method", method, ("bicubic", "clip_reid"))
     for name, grid in (("old_grid", old_grid), ("new_grid", new_grid)):
         if min(grid) < 1:
             raise fail(owner, f"{name} as (rows, columns), each at least 1", grid)
@@ -62,6 +70,7 @@ def resize_position_embedding(
         return table
     prefix, patches = table[:num_prefix], table[num_prefix:]
     image = patches.float().reshape(1, old_grid[0], old_grid[1], -1).permute(0, 3, 1, 2)
-    image = F.interpolate(image, size=tuple(new_grid), mode="bicubic", antialias=True, align_corners=False)
+    mode, antialias = ("bicubic", True) if method == "bicubic" else ("bilinear", False)
+    image = F.interpolate(image, size=tuple(new_grid), mode=mode, antialias=antialias, align_corners=False)
     resized = image.permute(0, 2, 3, 1).reshape(new_grid[0] * new_grid[1], -1).to(table.dtype)
     return torch.cat([prefix, resized])

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
+from clipreid_kit.clip.recognise import describe_architecture
 
 _OWNER = "load_weights"
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -189,28 +190,6 @@ def tensors_of(checkpoint: object) -> dict[str, Tensor]:
     return state
 
 
-def describe_architecture(state: Mapping[str, Tensor]) -> str:
-    """Describe a CLIP model by its tensors; any other set of tensors by their number and the first name."""
-    state = {name.rpartition("model.")[2]: tensor for name, tensor in state.items()}
-    parts = []
-    first = state.get("visual.conv1.weight")
-    if first is not None and first.ndim == 4 and "visual.proj" in state:
-        blocks = _count_blocks(state, "visual.transformer.resblocks.")
-        parts.append(f"a ViT with patches of {first.shape[-1]}, width {first.shape[0]} and {blocks} blocks")
-    elif first is not None and first.ndim == 4 and "visual.attnpool.c_proj.weight" in state:
-        stages = "-".join(str(_count_blocks(state, f"visual.layer{stage}.")) for stage in range(1, 5))
-        parts.append(f"a ResNet with {stages} blocks and width {first.shape[0] * 2}")
-    elif any(name.startswith("visual.trunk.") for name in state):
-        count = sum(tensor.numel() for name, tensor in state.items() if name.startswith("visual.trunk."))
-        parts.append(f"a timm trunk with {count} parameters")
-    for prefix in ("", "text."):
-        words = state.get(f"{prefix}token_embedding.weight")
-        if words is not None and words.ndim == 2:
-            blocks = _count_blocks(state, f"{prefix}transformer.resblocks.")
-            parts.append(f"text of width {words.shape[1]} and {blocks} blocks")
-    return " and ".join(parts) or f"{len(state)} tensors, the first {next(iter(state), 'none')}"
-
-
 def _adapted(
     module: nn.Module, state: dict[str, Tensor], source_image_size: tuple[int, int] | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -232,10 +211,6 @@ def _read(path: Path) -> object:
     if _is_torchscript(path):
         return torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -1,0 +1,126 @@
+"""Which parameters of the towers train: none, the last blocks, all; and which BatchNorms move."""
+
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from clipreid_kit._checks import check_choice, fail
+from clipreid_kit.clip.places import places
+
+if TYPE_CHECKING:
+    from clipreid_kit.clip.towers import ClipTowers
+
+BatchNormPolicy = Literal["follow", "frozen", "running"]
+
+_POLICIES = ("follow", "frozen", "running")
+_CAMERAS = "camera_embedding."
+
+
+def freeze(
+    towers: "ClipTowers", tower: Literal["both", "image", "text"] = "both", *, batch_norm: BatchNormPolicy = "follow"
+) -> None:
+    """Freeze towers: no parameter trains, and by default no running statistic moves.
+
+    Use it for stage 1 of CLIP-ReID (both towers) and for what keeps its text tower (``"text"``).
+
+    Args:
+        towers: The towers; changed in place.
+        tower: Which of them. ``text`` includes ``logit_scale`` and ``logit_bias``.
+        batch_norm: What ResNets do with the running statistics of BatchNorm in training mode: ``follow``
+            keeps those of frozen layers and uses them, ``frozen`` those of all layers, ``running`` none.
+
+    Raises:
+        ValueError: If an option is none of these.
+
+    Example:
+        >>> from clipreid_kit.clip import ClipTowers
+        >>> towers = ClipTowers.from_open_clip("reid-tiny-resnet")
+        >>> freeze(towers)
+        >>> any(parameter.requires_grad for parameter in towers.parameters())
+        False
+
+    Note:
+        Freezing parameters alone leaves the statistics moving whenever ``train()`` is called, which makes a
+        frozen ResNet another one after a few batches.
+    """
+    check_choice("freeze", "tower", tower, ("both", "image", "text"))
+    check_choice("freeze", "batch_norm", batch_norm, _POLICIES)
+    if tower != "text":
+        for parameter in towers.image_parameters():
+            _set_trainable(parameter, trainable=False)
+        _set_still(towers, batch_norm)
+    if tower != "image":
+        for parameter in towers.text_parameters():
+            _set_trainable(parameter, trainable=False)
+
+
+def unfreeze_last_blocks(
+    towers: "ClipTowers",
+    blocks: int | Literal["all"],
+    *,
+    tower: Literal["image", "text"] = "image",
+    batch_norm: BatchNormPolicy = "follow",
+) -> None:
+    """Let the last blocks of one tower train, with the head behind them, and freeze the rest of that tower.
+
+    Use it to fine-tune with little data. The head always trains along: ``ln_post`` and the projection of a
+    ViT, the attention pool of a ResNet, ``ln_final``, the projection, ``logit_scale`` and ``logit_bias`` of
+    a text tower; so does a camera embedding, which is never pretrained.
+
+    Args:
+        towers: The towers; changed in place. The other tower is left alone.
+        blocks: How many: transformer blocks of a ViT or text tower, stages (``layer1`` to ``layer4``) of a
+            ResNet. 0 for the head alone; ``"all"`` for the whole tower, embeddings and stem included.
+        tower: Which tower.
+        batch_norm: As for :func:`freeze`.
+
+    Raises:
+        ValueError: If the tower has fewer blocks, or its blocks are not known.
+
+    Example:
+        >>> from clipreid_kit.clip import ClipTowers
+        >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
+        >>> unfreeze_last_blocks(towers, 1)
+        >>> sum(parameter.requires_grad for parameter in towers.image_parameters())  # a block, ln_post and proj
+        15
+    """
+    owner = "unfreeze_last_blocks"
+    check_choice(owner, "tower", tower, ("image", "text"))
+    check_choice(owner, "batch_norm", batch_norm, _POLICIES)
+    own = [(name, parameter, place) for name, parameter, place in places(towers) if place.tower == tower]
+    num_blocks = own[0][2].num_blocks
+    whole = blocks == "all"
+    if not whole and (isinstance(blocks, bool | str) or not 0 <= blocks <= num_blocks):
+        raise fail(owner, f'blocks in 0..{num_blocks} or "all"', repr(blocks))
+    first = 0 if isinstance(blocks, str) else num_blocks - blocks + 1
+    for name, parameter, place in own:
+        _set_trainable(parameter, trainable=whole or place.depth >= first or name.startswith(_CAMERAS))
+    if tower == "image":
+        _set_still(towers, batch_norm)
+
+
+def keep_still(towers: "ClipTowers") -> None:
+    """Put the BatchNorms of the image tower into the mode that the policy asks for; ``train()`` calls it."""
+    for name, norm in _norms(towers):
+        norm.train(towers.training and name not in towers.still)
+
+
+def _set_trainable(parameter: nn.Parameter, *, trainable: bool) -> None:
+    parameter.requires_grad = trainable
+    if not trainable:
+        parameter.grad = None  # an optimiser would go on moving it along an old gradient
+
+
+def _set_still(towers: "ClipTowers", batch_norm: BatchNormPolicy) -> None:
+    towers.still = frozenset(
+        name
+        for name, norm in _norms(towers)
+        if batch_norm == "frozen"
+        or (batch_norm == "follow" and not any(parameter.requires_grad for parameter in norm.parameters()))
+    )
+    keep_still(towers)
+
+
+def _norms(towers: "ClipTowers") -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in towers.model.visual.named_modules() if isinstance(module, _BatchNorm)]

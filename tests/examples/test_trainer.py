@@ -210,6 +210,7 @@ def test_works_where_git_is_missing(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["revision"] is None
 
 
+@pytest.mark.filterwarnings("ignore:tokenize. .* texts have more than 77 tokens:UserWarning")
 def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path):
     records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(tmp_path / "generated")
     long = [dataclasses.replace(r, caption=f"{r.caption} {'and so on ' * 60}") for r in records]

@@ -15,5 +15,28 @@ from clipreid_kit.metrics.single_shot import CUHK03Protocol
 from clipreid_kit.metrics.split_results import SplitResults
 from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
-__all__ = ['CUHK03Protocol', 'ConfidenceInterval', 'GallerySplit', 'HandsProtocol', 'InShopProtocol', 'KReciprocalReranker', 'LeaveOneOutProtocol', 'Market1501Protocol', 'OpenSetResult', 'ReidEvaluator', 'ReidResult', 'RetrievalResult', 'SplitResults', 'VehicleIDProtocol', 'VerificationResult', 'bootstrap_interval', 'database_augmentation', 'evaluate_open_set', 'evaluate_reid', 'evaluate_retrieval', 'evaluate_verification', 'k_reciprocal_rerank', 'query_expansion']
-
+__all__ = [
+    "CUHK03Protocol",
+    "ConfidenceInterval",
+    "GallerySplit",
+    "HandsProtocol",
+    "InShopProtocol",
+    "KReciprocalReranker",
+    "LeaveOneOutProtocol",
+    "Market1501Protocol",
+    "OpenSetResult",
+    "ReidEvaluator",
+    "ReidResult",
+    "RetrievalResult",
+    "SplitResults",
+    "VehicleIDProtocol",
+    "VerificationResult",
+    "bootstrap_interval",
+    "database_augmentation",
+    "evaluate_open_set",
+    "evaluate_reid",
+    "evaluate_retrieval",
+    "evaluate_verification",
+    "k_reciprocal_rerank",
+    "query_expansion",
+]

@@ -7,5 +7,13 @@ from clipreid_kit.modules.interaction import InteractionOutput, MultiModalIntera
 from clipreid_kit.modules.pseudo_token import insert_pseudo_token
 from clipreid_kit.modules.textual_inversion import TextualInversionMLP
 
-__all__ = ['AveragedEncoder', 'BNNeck', 'BNNeckOutput', 'GeM', 'InteractionOutput', 'MultiModalInteraction', 'TextualInversionMLP', 'insert_pseudo_token']
-
+__all__ = [
+    "AveragedEncoder",
+    "BNNeck",
+    "BNNeckOutput",
+    "GeM",
+    "InteractionOutput",
+    "MultiModalInteraction",
+    "TextualInversionMLP",
+    "insert_pseudo_token",
+]

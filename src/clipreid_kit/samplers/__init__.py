@@ -3,5 +3,4 @@
 from clipreid_kit.samplers.hard_identity import HardIdentitySampler
 from clipreid_kit.samplers.pk import PKSampler
 
-__all__ = ['HardIdentitySampler', 'PKSampler']
-
+__all__ = ["HardIdentitySampler", "PKSampler"]

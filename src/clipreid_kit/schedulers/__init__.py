@@ -4,5 +4,11 @@ from clipreid_kit.schedulers.ramps import cosine_ramp, linear_ramp
 from clipreid_kit.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine_factor
 from clipreid_kit.schedulers.warmup_multistep import WarmupMultiStepLR, warmup_multistep_factor
 
-__all__ = ['WarmupCosineLR', 'WarmupMultiStepLR', 'cosine_ramp', 'linear_ramp', 'warmup_cosine_factor', 'warmup_multistep_factor']
-
+__all__ = [
+    "WarmupCosineLR",
+    "WarmupMultiStepLR",
+    "cosine_ramp",
+    "linear_ramp",
+    "warmup_cosine_factor",
+    "warmup_multistep_factor",
+]

@@ -50,13 +50,15 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     image = _open(content, name)
     try:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        if image.format != "JPEG" or not _ORIENTED.isdisjoint(image.info):
+            ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image)
     except Exception as error:  # decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
         raise _damaged(name, error) from error
 
 
 _REMEDY = "Restore the file, or leave its record out."
+_ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp"})  # where a JPEG file may say which way is up
 _SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA = frozenset({"LA", "PA", "RGBA", "RGBa"})
 _EIGHT_BITS = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})

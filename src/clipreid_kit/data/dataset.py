@@ -1,6 +1,7 @@
 """Records as a torch data set: decoded, augmented from (seed, epoch, index) alone, labelled."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -135,24 +136,25 @@ class ReidDataset(Dataset[ReidItem]):
 
     def __getitem__(self, index: int) -> ReidItem:
         """Load, orient and transform one image."""
-        (item,) = self._items((index,))
-        return item
+        with self._random() as epoch:
+            return self._item(index, epoch)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ReidItem]:
         """Load a batch, as a ``DataLoader`` asks for it; each item as it is alone."""
-        return list(self._items(indices))
+        with self._random() as epoch:
+            return [self._item(index, epoch) for index in indices]
 
-    def _items(self, indices: Iterable[int]) -> Iterator[ReidItem]:
+    @contextmanager
+    def _random(self) -> Iterator[int | None]:
+        """Give the epoch to draw by, ``None`` if nothing is drawn; put torch's global generator back afterwards."""
         if self.identity_transform is None and draws_nothing(self.transform):
-            for index in indices:
-                yield self._item(index, None)
+            yield None
             return
         # As torch.random.fork_rng does, but without a look at every accelerator, and once for a batch.
         generator = torch.default_generator
-        before, epoch = generator.get_state(), self.epoch
+        before = generator.get_state()
         try:
-            for index in indices:
-                yield self._item(index, epoch)
+            yield self.epoch
         finally:
             generator.set_state(before)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from clipreid_kit._checks import check_choice, check_embeddings, check_integer, fail
 from clipreid_kit.data.mining.groups import Groups, group_numbers
 from clipreid_kit.data.mining.nearest import Search, nearest_allowed
+from clipreid_kit.data.numbering import hash_number
 from clipreid_kit.distances import l2_normalize
 
 _ROUNDS = 16  # of drawing again what was not allowed
@@ -76,7 +77,9 @@ def mine_hard_negatives(
         rows = len(labels) if features is None and labels is not None else len(captions or ())
         rows = rows if features is None else len(features)
         groups = Groups(group_numbers(owner, rows, labels, captions), torch.device("cpu"))
-        return _drawn(rows, groups, num_negatives, torch.Generator().manual_seed((seed << 32) + epoch))
+        return _drawn(
+            rows, groups, num_negatives, torch.Generator().manual_seed(hash_number(f"negatives {seed} {epoch}"))
+        )
     unit = unit_features(owner, features)
     groups = Groups(group_numbers(owner, len(unit), labels, captions), unit.device)
     found = nearest_allowed(unit, groups, num_negatives, ceiling_of(owner, max_similarity), search)

@@ -126,7 +126,7 @@ def prompts() -> None:
 
 
 def main() -> None:
-    """Loading and prompts; mining in --rows x 512 as well (100,000 take two to three minutes in all)."""
+    """Loading and prompts; mining in --rows x 512 as well (100,000 take about four minutes in all)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=9)

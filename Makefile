@@ -43,6 +43,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_reranking
 	$(BIN)/python -m benchmarks.bench_towers
 	$(BIN)/python -m benchmarks.bench_prompts
+	$(BIN)/python -m benchmarks.bench_data
 
 docs: .venv/installed-docs  ## the site, in site/
 	$(BIN)/mkdocs build --strict

@@ -86,6 +86,14 @@ def test_exif_orientation_is_applied(tmp_path, orientation, upright):
     assert np.array_equal(np.asarray(load_image(tmp_path / "a.png")), upright(np.asarray(_photo())))
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied_whatever_the_format(tmp_path, file_format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _photo().save(tmp_path / "a", file_format, exif=exif)
+    assert load_image(tmp_path / "a").size == (24, 16)
+
+
 def test_transparency_is_laid_on_white(tmp_path):
     for name, mode, colour, expected in (
         ("clear", "RGBA", (10, 20, 30, 0), (255, 255, 255)),

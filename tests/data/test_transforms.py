@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
-from clipreid_kit.data import CLIP_MEAN, CLIP_STD, eval_transform, train_transform, warp_transform
+from clipreid_kit.data import CLIP_MEAN, CLIP_STD, ImageSpec, eval_transform, preset_transforms, train_transform
 
 _PLAIN = {"horizontal_flip": 0.0}
 _UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -164,37 +165,6 @@ def test_sizes_of_another_kind(size):
         eval_transform(size)
 
 
-def test_warp_moves_shapes_fills_corners_and_keeps_the_size():
-    black = Image.new("RGB", (20, 30))
-    torch.manual_seed(0)
-    warped = warp_transform(shear=30.0, fill=255)(black)
-    assert warped.size == (20, 30)
-    assert np.asarray(warped).max() == 255  # uncovered
-    assert np.asarray(warped)[15, 10].tolist() == [0, 0, 0]
-    photo = _photo()
-    for options in ({"rotation": 40.0}, {"shear": 30.0}, {"perspective": 0.9}):
-        assert not np.array_equal(np.asarray(warp_transform(**options)(photo)), np.asarray(photo))
-
-
-def test_warp_with_nothing_to_do_returns_the_picture():
-    photo = _photo()
-    assert warp_transform()(photo) is photo
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"rotation": 181.0}, "rotation"),
-        ({"shear": 90.0}, "shear"),
-        ({"perspective": 1.5}, "perspective"),
-        ({"fill": 256}, "fill"),
-    ],
-)
-def test_warp_refuses_what_is_out_of_range(options, message):
-    with pytest.raises(ValueError, match=rf"warp_transform: expected {message}"):
-        warp_transform(**options)
-
-
 def test_perspective_distorts_and_fills():
     torch.manual_seed(0)
     image = train_transform(16, perspective=0.8, fill=255, **_PLAIN, **_UNIT)(Image.new("RGB", (16, 16)))
@@ -204,19 +174,103 @@ def test_perspective_distorts_and_fills():
         train_transform(16, perspective=1.1)
 
 
-@pytest.mark.parametrize(("orientations", "expected"), [(4, 4), (8, 8)])
-def test_warp_draws_every_orientation(orientations, expected):
-    photo = _photo(8, 8)
-    torch.manual_seed(0)
-    warp = warp_transform(orientations=orientations)
-    turns = [np.rot90(np.asarray(photo), k) for k in range(4)]
-    allowed = {array.tobytes() for array in (*turns, *([t[:, ::-1] for t in turns] if orientations == 8 else ()))}
-    drawn = {np.asarray(warp(photo)).tobytes() for _ in range(200)}
-    assert len(drawn) == expected
-    assert drawn <= allowed
+def test_every_step_of_the_pipeline_is_that_of_torchvision():
+    photo = _photo(30, 50)
+    resized = photo.resize((16, 32), Image.Resampling.BICUBIC)
+    expected = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(CLIP_MEAN, CLIP_STD)])
+    assert torch.equal(eval_transform((32, 16))(photo), expected(resized).as_subclass(torch.Tensor))
 
 
-@pytest.mark.unhooked
-def test_warp_refuses_other_orientations():
-    with pytest.raises(ValueError, match="orientations to be 1, 4 or 8, got 2"):
-        warp_transform(orientations=2)
+def test_a_spec_says_what_arguments_say():
+    photo = _photo()
+    spec = ImageSpec(image_size=(9, 5), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    assert torch.equal(eval_transform(spec)(photo), eval_transform((9, 5), mean=spec.mean, std=spec.std)(photo))
+    assert torch.equal(train_transform(spec, **_PLAIN)(photo), eval_transform(spec)(photo))
+    for make in (eval_transform, train_transform):
+        with pytest.raises(
+            ValueError, match=rf"{make.__name__}: expected mean and std to be left out beside an ImageSpec"
+        ):
+            make(spec, mean=(0.5, 0.5, 0.5))
+
+
+def test_a_spec_fills_and_an_argument_goes_before_it():
+    black = Image.new("RGB", (4, 4))
+    white = ImageSpec(image_size=(4, 4), fill=255, **_UNIT)
+    assert max(train_transform(white, pad=2, **_PLAIN)(black).max() for _ in range(9)) == 1
+    assert max(train_transform(white, pad=2, fill=0, **_PLAIN)(black).max() for _ in range(9)) == 0
+
+
+def test_a_random_crop_keeps_its_share_of_both_sides():
+    rows = np.repeat(np.arange(20, dtype=np.uint8)[:, None] * 10, 10, axis=1)
+    photo = Image.fromarray(np.stack([rows] * 3, axis=-1))
+    transform = train_transform((10, 5), crop=0.5, **_PLAIN, **_UNIT)
+    tops = {round(float(transform(photo)[0, 0, 0] * 25.5), 3) for _ in range(99)}
+    assert min(tops) == 0
+    assert max(tops) == pytest.approx(10, abs=0.01)
+    assert len(tops) == 11  # all places of 10 rows among 20
+    assert transform(photo).shape == (3, 10, 5)
+
+
+def test_augmix_mixes_and_depends_on_the_generator():
+    photo = _photo(16, 16)
+    plain = eval_transform(16, **_UNIT)(photo)
+    mixed = train_transform(16, augmix=1.0, **_PLAIN, **_UNIT)
+    torch.manual_seed(1)
+    first, second = mixed(photo), mixed(photo)
+    torch.manual_seed(1)
+    assert torch.equal(mixed(photo), first)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, plain)
+    rare = train_transform(16, augmix=0.3, **_PLAIN, **_UNIT)
+    same = sum(torch.equal(rare(photo), plain) for _ in range(100))
+    assert 40 < same < 100
+
+
+@pytest.mark.parametrize(
+    "name", ["openai", "clip-reid", "clip-reid-vehicle", "clip-reid-cnn", "hands", "hands-portrait"]
+)
+def test_presets_train_and_test_with_one_spec(name):
+    spec, train, evaluate = preset_transforms(name)
+    photo = _photo(40, 60)
+    assert train(photo).shape == evaluate(photo).shape == (3, *spec.image_size)
+    assert torch.equal(evaluate(photo), eval_transform(spec)(photo))
+    assert copy.deepcopy(spec) == spec
+    pickle.loads(pickle.dumps((spec, train, evaluate)))
+
+
+def test_the_openai_preset_is_its_preprocessing():
+    photo = _photo(300, 401)
+    expected = v2.Compose(
+        [
+            v2.Resize(224, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(224),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(CLIP_MEAN, CLIP_STD),
+        ]
+    )(photo)
+    assert torch.equal(preset_transforms("openai").evaluate(photo), expected.as_subclass(torch.Tensor))
+    assert torch.equal(preset_transforms("openai").train(photo), preset_transforms("openai").evaluate(photo))
+
+
+def test_clip_reid_trains_with_bicubic_and_tests_with_bilinear():
+    photo = _photo(30, 70)
+    _, train, evaluate = preset_transforms("clip-reid")
+    means = [np.asarray(photo.resize((128, 256), mode)) / 127.5 - 1 for mode in (Image.Resampling.BILINEAR,)]
+    assert np.allclose(evaluate(photo).permute(1, 2, 0), means[0], atol=1e-5)
+    assert "bicubic" in repr(train)
+    assert "bilinear" in repr(evaluate)
+    assert [type(step).__name__ for step in train.transforms[1:4]] == ["RandomHorizontalFlip", "Pad", "RandomCrop"]
+    assert type(train.transforms[-1]).__name__ == "RandomErasing"
+
+
+def test_hands_are_never_mirrored_and_always_normalised():
+    photo = _photo(40, 30)
+    for name in ("hands", "hands-portrait"):
+        _, train, evaluate = preset_transforms(name)
+        assert torch.equal(train(photo), evaluate(photo))
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(ValueError, match="preset_transforms: expected name to be one of openai, clip-reid, "):
+        preset_transforms("clip")

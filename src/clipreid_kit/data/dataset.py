@@ -1,6 +1,5 @@
 """Records as a torch data set: decoded, augmented from (seed, epoch, index) alone, labelled."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -13,7 +12,10 @@ from torch.utils.data import Dataset
 
 from clipreid_kit._checks import fail
 from clipreid_kit.data.images import load_image
+from clipreid_kit.data.numbering import cameras_of, hash_number, identities_of, labels_of
+from clipreid_kit.data.pixel_cache import PixelCache
 from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.transforms import draws_nothing
 
 
 class ReidItem(NamedTuple):
@@ -79,7 +81,7 @@ class ReidDataset(Dataset[ReidItem]):
 
     Example:
         >>> import pathlib, tempfile
-        >>> from clipreid_kit.data.transforms import eval_transform
+        >>> from clipreid_kit.data import eval_transform
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("rex.png", "tom.png"):
         ...         Image.new("RGB", (4, 4), "red").save(pathlib.Path(folder, name))
@@ -115,15 +117,18 @@ class ReidDataset(Dataset[ReidItem]):
         self.identity_transform = identity_transform
         self.seed = seed
         self.orientations = orientations
-        self.identities = _identities(self.records) if identities is None else tuple(identities)
-        base_labels = _labels(self.records, self.identities)
+        self.identities = identities_of(self.records) if identities is None else tuple(identities)
+        base_labels = labels_of(self.records, self.identities)
         offsets = torch.arange(orientations)
         self._labels = (base_labels[:, None] * orientations + offsets).flatten()
-        cameras = _cameras(self.records)
+        cameras = cameras_of(self.records)
         self._cameras = None if cameras is None else cameras.repeat_interleave(orientations)
+        # Looked up for each item: a list is ten times as fast as a tensor there.
+        self._label_of: list[int] = self._labels.tolist()
+        self._camera_of: list[int] | None = None if self._cameras is None else self._cameras.tolist()
         # In shared memory, so that set_epoch reaches workers that are already running.
         self._epoch = _shared(torch.zeros((), dtype=torch.int64))
-        self._pixels = _PixelCache(self.records) if cache else None
+        self._pixels = PixelCache(self.records) if cache else None
 
     def __len__(self) -> int:
         """Count the items: records times orientations."""
@@ -131,21 +136,49 @@ class ReidDataset(Dataset[ReidItem]):
 
     def __getitem__(self, index: int) -> ReidItem:
         """Load, orient and transform one image."""
-        index = range(len(self))[index]
+        with self._random() as epoch:
+            return self._item(index, epoch)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ReidItem]:
+        """Load a batch, as a ``DataLoader`` asks for it; each item as it is alone."""
+        with self._random() as epoch:
+            return [self._item(index, epoch) for index in indices]
+
+    @contextmanager
+    def _random(self) -> Iterator[int | None]:
+        """Give the epoch to draw by, ``None`` if nothing is drawn; put torch's global generator back afterwards."""
+        if self.identity_transform is None and draws_nothing(self.transform):
+            yield None
+            return
+        # As torch.random.fork_rng does, but without a look at every accelerator, and once for a batch.
+        generator = torch.default_generator
+        before = generator.get_state()
+        try:
+            yield self.epoch
+        finally:
+            generator.set_state(before)
+
+    def _item(self, index: int, epoch: int | None) -> ReidItem:
+        index = range(len(self._label_of))[index]
         row, orientation = divmod(index, self.orientations)
         picture = load_image(self.records[row].path) if self._pixels is None else self._pixels[row]
-        picture = _orient(picture, orientation)
-        label = int(self._labels[index])
+        if orientation:
+            picture = _orient(picture, orientation)
+        label = self._label_of[index]
         if self.identity_transform is not None:
-            with self._random("identity", label):
-                picture = self.identity_transform(picture)
-        with self._random("item", index):
-            image: object = self.transform(picture)
+            self._draw("identity", epoch, label)
+            picture = self.identity_transform(picture)
+        if epoch is not None:
+            self._draw("item", epoch, index)
+        image: object = self.transform(picture)
         if not isinstance(image, Tensor):
             remedy = "Use train_transform or eval_transform, or end yours with v2.ToImage and v2.ToDtype."
             raise fail("ReidDataset", "transform to return a tensor", type(image).__name__, remedy)
-        camera = -1 if self._cameras is None else int(self._cameras[index])
-        return ReidItem(image, label, camera, index)
+        return ReidItem(image, label, -1 if self._camera_of is None else self._camera_of[index], index)
+
+    def _draw(self, stream: str, epoch: int | None, number: int) -> None:
+        """Let torch's global generator depend on (seed, epoch, number)."""
+        torch.default_generator.manual_seed(hash_number(f"{stream} {self.seed} {epoch} {number}"))
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -172,6 +205,11 @@ class ReidDataset(Dataset[ReidItem]):
         """Number of different labels that there may be: identities times orientations."""
         return len(self.identities) * self.orientations
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that augmentation depends on now."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
         """Let augmentation depend on the epoch; reaches running workers of a ``DataLoader`` as well.
 
@@ -191,46 +229,9 @@ class ReidDataset(Dataset[ReidItem]):
         self.__dict__.update(state)
         _shared(self._epoch)  # a deep copy is not shared any more
 
-    @contextmanager
-    def _random(self, stream: str, number: int) -> Iterator[None]:
-        """Let torch's global generator depend on (seed, epoch, number) inside, and put it back."""
-        generator = torch.default_generator
-        before = generator.get_state()
-        # As torch.random.fork_rng and torch.manual_seed do, but without a look at every accelerator: 2 and
-        # not 130 us.
-        generator.manual_seed(_hash(f"{stream} {self.seed} {int(self._epoch)} {number}"))
-        try:
-            yield
-        finally:
-            generator.set_state(before)
-
-
-def _hash(text: str) -> int:
-    """63 bits that depend on the text alone; ten times as fast as a ``numpy.random.SeedSequence``."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
 
 def _shared(tensor: Tensor) -> Tensor:
     return tensor.share_memory_()  # type: ignore[no-untyped-call,no-any-return]
-
-
-class _PixelCache:
-    """Decoded pictures of any sizes in one uint8 tensor, which processes share."""
-
-    def __init__(self, records: Sequence[ImageRecord]) -> None:
-        pixels = bytearray()
-        self._sizes: list[tuple[int, int]] = []
-        self._starts = [0]
-        for record in records:
-            picture = load_image(record.path)
-            pixels += picture.tobytes()
-            self._sizes.append(picture.size)
-            self._starts.append(len(pixels))
-        self._pixels = torch.frombuffer(pixels, dtype=torch.uint8)
-
-    def __getitem__(self, row: int) -> Image.Image:
-        content = self._pixels[self._starts[row] : self._starts[row + 1]].numpy()
-        return Image.frombytes("RGB", self._sizes[row], content.data)
 
 
 _TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
@@ -241,45 +242,3 @@ def _orient(picture: Image.Image, orientation: int) -> Image.Image:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     turn = _TURNS[orientation % 4]
     return picture if turn is None else picture.transpose(turn)
-
-
-def _identities(records: Sequence[ImageRecord]) -> tuple[int | str, ...]:
-    numbers = sorted({record.identity for record in records if isinstance(record.identity, int)})
-    names = sorted({record.identity for record in records if isinstance(record.identity, str)})
-    if numbers and names:
-        got = f"{len(numbers)} integers ({numbers[0]}, ...) and {len(names)} strings ({names[0]!r}, ...)"
-        remedy = "Map all of them to one type: the integer 1 and the string '1' are different identities."
-        raise fail("ReidDataset", "all identities as integers or all as strings", got, remedy)
-    return (*numbers, *names)
-
-
-def _labels(records: Sequence[ImageRecord], identities: tuple[int | str, ...]) -> Int[Tensor, " n"]:
-    label_of = {identity: label for label, identity in enumerate(identities)}
-    if len(label_of) < len(identities):
-        raise fail("ReidDataset", "identities that differ", f"{len(identities) - len(label_of)} repeated")
-    unknown = list(dict.fromkeys(record.identity for record in records if record.identity not in label_of))
-    if unknown:
-        names = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-        got = f"{len(unknown)} that are not: {names}"
-        remedy = "Pass the identities of the gallery to the query set, or leave identities out."
-        raise fail("ReidDataset", "every record's identity among the given identities", got, remedy)
-    return torch.tensor([label_of[record.identity] for record in records])
-
-
-def _cameras(records: Sequence[ImageRecord]) -> Int[Tensor, " n"] | None:
-    cameras = [record.camera for record in records if record.camera is not None]
-    if not cameras:
-        return None
-    if len(cameras) < len(records):
-        got = f"none for {len(records) - len(cameras)} of {len(records)}"
-        remedy = "Unknown cameras would count as one camera: fill them in, or leave all of them None."
-        raise fail("ReidDataset", "a camera for every record or for none", got, remedy)
-    return torch.tensor([_camera_number(camera) for camera in cameras])
-
-
-def _camera_number(camera: int | str) -> int:
-    if isinstance(camera, str):
-        return _hash(camera)
-    if camera < 0:
-        raise fail("ReidDataset", "cameras >= 0, or None where there are none", camera, "-1 marks an unknown camera.")
-    return camera

@@ -50,16 +50,18 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     image = _open(content, name)
     try:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        if image.format != "JPEG" or not _ORIENTED.isdisjoint(image.info):
+            ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image)
     except Exception as error:  # decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
         raise _damaged(name, error) from error
 
 
 _REMEDY = "Restore the file, or leave its record out."
+_ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp"})  # where a JPEG file may say which way is up
 _SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA = frozenset({"LA", "PA", "RGBA", "RGBa"})
-_EIGHT_BITS = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
+_READABLE = _SIXTEEN_BITS | _ALPHA | frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
 
 
 def _open(content: bytes, name: str) -> Image.Image:
@@ -79,7 +81,7 @@ def _open(content: bytes, name: str) -> Image.Image:
         raise _too_large(name, f"{image.width} x {image.height} pixels")
     # PNG and PGM store 16 bits at most, and older Pillow opens those in its 32-bit mode.
     whole_range_known = image.mode == "I" and image.format in ("PNG", "PPM")
-    if image.mode not in _SIXTEEN_BITS | _ALPHA | _EIGHT_BITS and not whole_range_known:
+    if image.mode not in _READABLE and not whole_range_known:
         remedy = "Its range is not stated in the file: convert it to 8 or 16 bits yourself."
         raise fail("load_image", "an image of 8 or 16 bits", f"mode {image.mode!r}: {name}", remedy)
     return image

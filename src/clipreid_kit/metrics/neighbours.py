@@ -51,12 +51,12 @@ def nearest_others(
             torch.minimum(least[top:bottom], tile.amin(dim=1), out=least[top:bottom])
             if left == top:
                 tile.diagonal().fill_(-torch.inf)
-            _offer(nearness[top:bottom], index[top:bottom], tile, left, by_row=True, empty=top == left == 0)
+            offer(nearness[top:bottom], index[top:bottom], tile, left, by_row=True, empty=top == left == 0)
             if right > bottom:
                 first = max(left, bottom)
                 below = tile[:, first - left :]
                 torch.minimum(least[first:right], below.amin(dim=0), out=least[first:right])
-                _offer(nearness[first:right], index[first:right], below, top, by_row=False, empty=top == 0)
+                offer(nearness[first:right], index[first:right], below, top, by_row=False, empty=top == 0)
     index = _settle(
         space,
         slice(0, total),
@@ -90,8 +90,12 @@ def _keep(tile: Tensor, top: int, left: int, num_queries: int, out: Tensor) -> N
         out[top : top + rows, first : first + tile.shape[1] - skipped] = tile[:rows, skipped:]
 
 
-def _offer(nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool) -> None:
-    """Update lists, in descending order, with a tile: each of its rows (or columns) belongs to one list."""
+def offer(nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool) -> None:
+    """Update lists, in descending order, with a tile: each of its rows (or columns) belongs to one list.
+
+    Lists of nothing yet hold -inf. Items that shall not enter have -inf in the tile; they may fill lists that stay
+    short.
+    """
     if not empty:
         last = nearness[:, -1:]
         flat = nonzero(tile, last if by_row else last.T, strict=True)

@@ -1,0 +1,1 @@
+"""Prompts for a fashion data set, in four steps: generate, analyse, filter, structure."""

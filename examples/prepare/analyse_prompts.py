@@ -1,0 +1,26 @@
+"""Step 2: whether every image has a prompt, and every item a pair. Nothing is written.
+
+Run it as ``python -m examples.prepare.analyse_prompts --image-paths image_paths.json --prompts
+image_prompts_per_identity.json --split train``.
+"""
+
+import argparse
+from pathlib import Path
+
+from clipreid_kit.data import PromptTable, analyse_prompts, read_image_paths
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print what is missing."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--image-paths", type=Path, required=True)
+    parser.add_argument("--prompts", type=Path, required=True)
+    parser.add_argument("--key", choices=["identity", "variant"], default="identity")
+    parser.add_argument("--split")
+    options = parser.parse_args(arguments)
+    table = PromptTable.read(options.prompts, key=options.key)
+    print("\n".join(analyse_prompts(read_image_paths(options.image_paths), table, split=options.split).lines()))
+
+
+if __name__ == "__main__":
+    main()

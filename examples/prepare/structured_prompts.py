@@ -1,0 +1,36 @@
+"""Step 4: prompts that fit the text tower, colour and category first, then whole sentences.
+
+Run it as ``python -m examples.prepare.structured_prompts --descriptions list_description_inshop.json --image-paths
+image_paths_clean.json --out image_prompts_structured.json``.
+"""
+
+import argparse
+from pathlib import Path
+
+from clipreid_kit.data import read_descriptions, read_image_paths, structured_prompts, token_statistics, write_texts
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write a prompt for each item, or for each of its colour variants."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--descriptions", type=Path, required=True)
+    parser.add_argument("--image-paths", type=Path, required=True)
+    parser.add_argument("--key", choices=["identity", "variant"], default="identity")
+    parser.add_argument("--max-tokens", type=int, default=77)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    records = read_image_paths(options.image_paths)
+    items = {str(record.identity) for record in records}
+    prompts = structured_prompts(
+        [description for description in read_descriptions(options.descriptions) if description.item in items],
+        records,
+        by_variant=options.key == "variant",
+        max_tokens=options.max_tokens,
+    )
+    write_texts(prompts, options.out)
+    found = token_statistics(list(prompts.values()), options.max_tokens)
+    print(f"{found.num_texts} prompts of {found.shortest} to {found.longest} tokens, median {found.median:g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ Run from the repository: ``python -m benchmarks.bench_prompts [random | pk | ban
 values of all contenders are compared before anything is timed.
 """
 
-import sys
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -148,11 +148,15 @@ def interaction() -> None:
 def main() -> None:
     """Run all parts, or the one that is named."""
     parts = {"random": random, "pk": pk, "bank": bank, "interaction": interaction}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
+    chosen = parser.parse_args().parts or list(parts)
+    if wrong := set(chosen) - set(parts):
+        parser.error(f"no part {', '.join(sorted(wrong))}")
     torch.manual_seed(0)
     print(machine("open_clip_torch"))
-    for name, part in parts.items():
-        if name in (sys.argv[1:] or parts):
-            part()
+    for name in chosen:
+        parts[name]()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Run from the repository: ``python -m benchmarks.bench_towers [text | image | mem
 all contenders are compared before anything is timed.
 """
 
-import sys
+import argparse
 from collections.abc import Callable
 
 import open_clip
@@ -127,9 +127,19 @@ def memory() -> None:
         print(f"  {name:42}{sum(p.numel() for p in module.parameters()):12d} parameters")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run all parts, or those that are named."""
+    parts = {"text": text, "image": image, "memory": memory}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
+    chosen = parser.parse_args().parts or list(parts)
+    if wrong := set(chosen) - set(parts):
+        parser.error(f"no part {', '.join(sorted(wrong))}")
     torch.manual_seed(0)
     print(machine("open_clip_torch"))
-    parts = {"text": text, "image": image, "memory": memory}
-    for part in sys.argv[1:] or parts:
-        parts[part]()
+    for name in chosen:
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()

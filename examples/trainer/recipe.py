@@ -2,14 +2,17 @@
 
 import dataclasses
 import difflib
+import json
+import math
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
 from examples.trainer.config import Recipe
+from examples.trainer.rules import check
 
 
 def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:
@@ -29,6 +32,7 @@ def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:
             nested = {name: nested}
         tree = _merge(tree, nested)
     recipe: Recipe = _build(Recipe, tree, str(path), "")
+    check(recipe, str(path))
     return recipe
 
 
@@ -81,7 +85,7 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(kind: Any, tree: dict[str, Any], source: str, prefix: str) -> Any:  # noqa: ANN401 (any dataclass)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     arguments: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -108,8 +112,18 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN
     if dataclasses.is_dataclass(hint):
         if isinstance(value, dict):
             return _build(hint, value, source, f"{name}.")
-    elif origin is types.UnionType:
-        return None if value is None else _convert(next(t for t in inner if t is not type(None)), value, source, name)
+    elif origin is Annotated:
+        number = _convert(inner[0], value, source, name)
+        if number in inner[1]:
+            return number
+        raise ValueError(f"{source}: expected {name} to be {inner[1]}, got {value!r}.")
+    elif origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in inner:
+            return None
+        kinds = [kind for kind in inner if kind is not type(None)]
+        words = [kind for kind in kinds if typing.get_origin(kind) is Literal]
+        fits = words if isinstance(value, str) and words else [kind for kind in kinds if kind not in words] or words
+        return _convert(fits[0], value, source, name)
     elif origin is Literal:
         value = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
         if value in inner and type(value) in {type(choice) for choice in inner}:
@@ -121,9 +135,11 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN
         return tuple(_convert(t, item, source, f"{name}[{i}]") for i, (t, item) in enumerate(zip(inner, value)))  # noqa: B905
     elif hint is float and not isinstance(value, bool):
         try:  # YAML 1.1 reads 1e-5 as text: it is a number here
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            pass
+            number = math.nan
+        if math.isfinite(number):
+            return number
     elif hint in (int, bool, str) and type(value) is hint:
         return value
     expected = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)

@@ -32,7 +32,7 @@ NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1, below=False)]
 Below1 = Annotated[float, Range(0, 1)]
 Cosine = Annotated[float, Range(-1, 1, below=False)]
-Blocks = int | Literal["all"]
+Blocks = Count | Literal["all", "none"]
 Source = Literal[
     "synthetic", "folder", "table", "omniglot", "market1501", "msmt17", "cuhk03", "veri776", "vehicleid", "inshop",
     "hands11k", "polyu_hands", "online_products", "cuhk_pedes", "annotations", "captioned_folder",
@@ -235,7 +235,7 @@ class Optim:
     step_epochs: Some = 30  # of step; epochs between restarts
     gamma: Share = 0.1  # of multistep, step (at each) and exponential (every epoch)
     by_epoch: bool = False  # hold the rate during an epoch
-    clip_norm: Positive = 5.0  # largest global gradient norm
+    clip_norm: Positive | None = 5.0  # largest global gradient norm; nothing for any
     ema_decay: Below1 = 0.0  # share of the old average of weights kept at each step; the average is evaluated
 
 

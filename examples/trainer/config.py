@@ -32,7 +32,7 @@ NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1, below=False)]
 Below1 = Annotated[float, Range(0, 1)]
 Cosine = Annotated[float, Range(-1, 1, below=False)]
-Blocks = int | Literal["all"]
+Blocks = Count | Literal["all", "none"]
 Source = Literal[
     "synthetic", "folder", "table", "omniglot", "market1501", "msmt17", "cuhk03", "veri776", "vehicleid", "inshop",
     "hands11k", "polyu_hands", "online_products", "cuhk_pedes", "annotations", "captioned_folder",
@@ -46,7 +46,9 @@ class Data:
     """Where images, identities and captions come from."""
 
     source: Source = "synthetic"  # a generated set, a layout of one's own, or a benchmark's
-    root: str | None = None  # folder, table or zip file; `--data` overrides it; a generated set goes to the run's folder
+    root: str | None = (
+        None  # folder, table or zip file; `--data` overrides it; a generated set goes to the run's folder
+    )
     camera_pattern: str | None = None  # `folder`: a regular expression with a group `camera`, for file names
     aspect: Aspect = "dorsal_r"  # hands: the side that is trained and tested on; the others are distractors
     boxes: Literal["labeled", "detected"] = "labeled"  # `cuhk03`
@@ -64,9 +66,10 @@ class Data:
     caption_variations: Some = 1  # ways to say a caption of which an epoch draws one; 1 keeps it
     paraphrases: bool = True  # whether these include other sentences around the caption
     synonyms: str | None = None  # a JSON file: word to list of words
-    balance: Literal["none", "category", "length", "identity", "random"] = "none"  # what groups are made equal
+    balance: Literal["none", "category", "length", "identity"] = "none"  # what groups of images are made equal
     at_most: Some | None = None  # images of a group; nothing for those of the smallest group, or any if at_least is set
     at_least: Some | None = None  # images of a group, by repeating them
+    counts: Literal["warn", "raise", "ignore"] = "warn"  # if a benchmark has other than its official numbers
     check: Literal["files", "raise", "skip"] = "files"  # decode nothing, everything, or leave out what is wrong
     orientations: Literal[1, 4, 8] = 1  # derived identities: quarter turns, mirrored as well
     cache: bool = False  # keep decoded training images in memory

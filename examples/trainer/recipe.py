@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 import math
 import types
 import typing

@@ -16,13 +16,13 @@ from accelerate import Accelerator
 
 import clipreid_kit
 from clipreid_kit.clip import ClipTowers
+from examples.report.run_report import write_run_report
 from examples.trainer.checkpoint import Checkpoints, write_json
 from examples.trainer.config import Recipe
 from examples.trainer.data import TEST, load_records
 from examples.trainer.evaluation import Evaluation, evaluate
 from examples.trainer.joint import prepare_joint, train_joint
 from examples.trainer.recipe import load_recipe
-from examples.trainer.report import write_run_report
 
 
 def main(arguments: list[str] | None = None) -> int:

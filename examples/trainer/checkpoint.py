@@ -137,7 +137,8 @@ def warm_start(method: nn.Module, source: str) -> dict[str, Any]:
     folder = Checkpoints(run).path("best") if (run / "checkpoints").is_dir() else run
     if not (folder / "model.safetensors").is_file():
         raise ValueError(f"init_from: expected a run or a checkpoint with model.safetensors, got {source}.")
-    report = load_weights(method.towers, folder / "model.safetensors", strict=False)
+    towers = getattr(method, "towers", method)  # towers alone, to be tested as they are
+    report = load_weights(towers, folder / "model.safetensors", strict=False)
     heads, own = _heads(folder), method.state_dict()
     fits = {name: value for name, value in heads.items() if name in own and own[name].shape == value.shape}
     method.load_state_dict(fits, strict=False)

@@ -138,7 +138,10 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
         ids, others = np.array(list(captions)), np.array([r.identity for r in gallery])
         results["text_to_image"] = evaluate_reid(texts, of(gallery), query_ids=ids, gallery_ids=others)
         if recipe.stage == "retrieval":
-            both = {"text_to_image": (texts, of(gallery), ids, others), "image_to_text": (of(gallery), texts, others, ids)}
+            both = {
+                "text_to_image": (texts, of(gallery), ids, others),
+                "image_to_text": (of(gallery), texts, others, ids),
+            }
             for task, (left, right, own, theirs) in both.items():
                 results[f"{task}.retrieval"] = evaluate_retrieval(left, right, query_ids=own, candidate_ids=theirs)
     if predictions is not None and recipe.evaluate.predictions:

@@ -89,9 +89,12 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
         accelerator.init_trackers(track.wandb or "tensorboard", init_kwargs={"wandb": wandb})
     numbers = numbers_of(recipe, records)
     towers = make_towers(recipe, numbers).to(accelerator.device)
-    if recipe.init_from is not None and recipe.stage == "zero_shot":
-        check_pictures(recipe, image_spec(recipe, towers))
-        warm_start(towers, recipe.init_from)
+    if recipe.init_from is not None:
+        if recipe.stage == "zero_shot":
+            check_pictures(recipe, image_spec(recipe, towers))
+        report = warm_start(towers, recipe.init_from)
+        if main_process:
+            write_json(out / "init_from.json", report)
     tests, ks = tests_of(recipe, records), recipe.evaluate.k_values
     trains = recipe.stage != "zero_shot"
     last = None if trains else out

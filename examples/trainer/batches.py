@@ -145,7 +145,7 @@ class TrainingBatches:
         return self.length
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Batches with ``images``, ``labels``, ``index``, and ``tokens``, ``cameras``, ``views`` where they are used."""
+        """Batches with ``images``, ``labels`` and ``index``, and ``tokens``, ``cameras``, ``views`` where used."""
         self.dataset.set_epoch(epoch)
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
@@ -155,7 +155,9 @@ class TrainingBatches:
                 self.mined = MinedDataset(self.dataset, self._mine(epoch))
             order = DistributedSampler(self.mined, self.world_size, self.rank, seed=self.recipe.seed)
             order.set_epoch(epoch)
-            batches = DataLoader(self.mined, batch_sampler=BatchSampler(order, self._size(), False), **self.options)
+            batches = DataLoader(
+                self.mined, batch_sampler=BatchSampler(order, self._size(), drop_last=False), **self.options
+            )
         for item in batches:
             batch = {"images": item.image, "labels": item.label, "index": item.index}
             batch |= {name: numbers[item.index] for name, numbers in self.numbers.items()}

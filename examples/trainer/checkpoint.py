@@ -53,7 +53,7 @@ class Checkpoints:
     def save(
         self, epoch: int, method: nn.Module, state: Mapping[str, Any], *, best: bool, card: dict[str, Any]
     ) -> None:
-        """Save towers, what is beside them, and the trainer's state after an epoch, as the last and perhaps the best."""
+        """Save towers, what is beside them, and the trainer's state, as the last and perhaps as the best."""
         self.folder.mkdir(parents=True, exist_ok=True)
         final = self.folder / f"epoch-{epoch:04d}"
         temporary = self.folder / f".{final.name}.tmp"

@@ -116,11 +116,11 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
     """
     pairs = [pair for sides in tests.values() for pair in sides]
     images = {record.path: record for pair in pairs for part in pair for record in part or ()}
-    rows = {path: row for row, path in enumerate(images)}
+    places = {path: place for place, path in enumerate(images)}
     embeddings = encoder.images(list(images.values()))
 
     def of(records: Sequence[ImageRecord]) -> Tensor:
-        return embeddings[[rows[record.path] for record in records]]
+        return embeddings[[places[record.path] for record in records]]
 
     results: dict[str, Result] = {}
     for protocol, sides in tests.items():
@@ -138,21 +138,17 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
         ids, others = np.array(list(captions)), np.array([r.identity for r in gallery])
         results["text_to_image"] = evaluate_reid(texts, of(gallery), query_ids=ids, gallery_ids=others)
         if recipe.stage == "retrieval":
-            both = {
-                "text_to_image": (texts, of(gallery), ids, others),
-                "image_to_text": (of(gallery), texts, others, ids),
-            }
+            rows = of(gallery)
+            both = {"text_to_image": (texts, rows, ids, others), "image_to_text": (rows, texts, others, ids)}
             for task, (left, right, own, theirs) in both.items():
                 results[f"{task}.retrieval"] = evaluate_retrieval(left, right, query_ids=own, candidate_ids=theirs)
+    camera_rule = _has_camera_rule(recipe, pairs[0])
     if predictions is not None and recipe.evaluate.predictions:
-        names = [str(r.path) for r in query]
-        _write_best(
-            predictions / "predictions.jsonl", names, of(query), gallery, of(gallery), recipe.evaluate.predictions
-        )
+        file = predictions / "predictions.jsonl"
+        _write_best(file, query, of(query), gallery, of(gallery), recipe.evaluate.predictions, camera_rule=camera_rule)
         if texts is not None:
             file = predictions / "predictions_text.jsonl"
             _write_best(file, list(captions.values()), texts, gallery, of(gallery), recipe.evaluate.predictions)
-    camera_rule = _has_camera_rule(recipe, pairs[0])
     return Evaluation(results, query, gallery, of(query), of(gallery), texts, captions, camera_rule)
 
 
@@ -182,15 +178,27 @@ def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool
 
 
 def _write_best(
-    path: Path, names: Sequence[str], queries: Tensor, gallery: Sequence[ImageRecord], rows: Tensor, count: int
+    path: Path,
+    queries: Sequence[ImageRecord] | Sequence[str],
+    embeddings: Tensor,
+    gallery: Sequence[ImageRecord],
+    rows: Tensor,
+    count: int,
+    *,
+    camera_rule: bool = False,
 ) -> None:
+    """The nearest of the gallery for each query, without what the protocol leaves out, as lines of JSON."""
     lines: list[Mapping[str, Any]] = []
-    for name, query in zip(names, queries, strict=True):
-        similarity = cosine_similarity(query[None], rows)[0]
-        best = similarity.topk(min(count, len(rows)))
+    for query, embedding in zip(queries, embeddings, strict=True):
+        similarity = cosine_similarity(embedding[None], rows)[0]
+        if isinstance(query, ImageRecord):
+            own = (query.identity, query.camera) if camera_rule else None
+            out = [r.path == query.path or (r.identity, r.camera) == own for r in gallery]
+            similarity[torch.tensor(out)] = -torch.inf
+        best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
         found = [
-            {"path": gallery[i].path, "identity": gallery[i].identity, "similarity": s}
-            for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}
+            for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
-        lines.append({"query": name, "found": found})
+        lines.append({"query": query if isinstance(query, str) else query.path, "found": found})
     write_json(path, lines)

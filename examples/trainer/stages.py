@@ -114,7 +114,7 @@ def train(
             texts = texts_of(recipe, towers, dataset.records, dataset.identities)
     method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(accelerator.device)
     if recipe.init_from is not None and not (resume and Checkpoints(run).exists()):
-        report = warm_start(method, recipe.init_from)
+        report = warm_start(method, recipe.init_from)  # what is beside the towers, too
         if main:
             write_json(run / "init_from.json", report)
     plan = Plan(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from examples.trainer.config import Recipe
-from examples.trainer.recipe import load_recipe
+from examples.settings.config import Recipe
+from examples.settings.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from examples.report.html_parts import (
 )
 from examples.report.html_report import picture_of, write_report
 from examples.report.runs import rate, validation_of
-from examples.trainer.config import Recipe
+from examples.settings.config import Recipe
 from examples.trainer.evaluation import Evaluation
 
 _METRICS = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}

@@ -18,13 +18,13 @@ from accelerate import Accelerator
 import clipreid_kit
 from clipreid_kit.data import ImageSpec
 from examples.report.run_report import write_run_report
+from examples.settings.config import Recipe
+from examples.settings.recipe import load_recipe
+from examples.settings.smoke import smoke
 from examples.trainer.batches import image_spec
 from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
-from examples.trainer.config import Recipe
 from examples.trainer.data import load_records, tests_of
 from examples.trainer.evaluation import Encoder, evaluate
-from examples.trainer.recipe import load_recipe
-from examples.trainer.smoke import smoke
 from examples.trainer.stages import make_towers, numbers_of, train
 
 

@@ -25,9 +25,9 @@ from clipreid_kit.data import (
     train_transform,
     warp_transform,
 )
-from examples.trainer.config import Recipe
+from examples.settings.config import Recipe
+from examples.settings.rules import uses_text
 from examples.trainer.data import synonyms_of
-from examples.trainer.rules import uses_text
 
 Batch = dict[str, Tensor]
 Encode = Callable[[Sequence[ImageRecord], Sequence[str]], tuple[Tensor, Tensor]]

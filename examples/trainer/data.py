@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
-from examples.trainer.config import Data, Recipe
-from examples.trainer.rules import uses_text
+from examples.settings.config import Data, Recipe
+from examples.settings.rules import uses_text
 
 Sides = tuple[list[ImageRecord], list[ImageRecord] | None]  # queries and gallery; without one every image is both
 Tests = dict[str, list[Sides]]

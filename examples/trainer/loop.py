@@ -16,8 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from clipreid_kit.distances import cosine_similarity
+from examples.settings.config import Optim, Recipe
 from examples.trainer.checkpoint import Checkpoints, write_json
-from examples.trainer.config import Optim, Recipe
 from examples.trainer.optim import rate
 
 Row = dict[str, Any]

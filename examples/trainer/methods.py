@@ -37,8 +37,8 @@ from clipreid_kit.clip import (
 from clipreid_kit.data import ImageRecord, spoken_aspect
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.distributed import gather
-from examples.trainer.config import Recipe
-from examples.trainer.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, trains_text, uses_text
+from examples.settings.config import Recipe
+from examples.settings.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, trains_text, uses_text
 
 
 class Output(NamedTuple):

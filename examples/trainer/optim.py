@@ -9,7 +9,7 @@ from torch import nn
 
 from clipreid_kit import CenterLoss, warmup_cosine_factor, warmup_multistep_factor
 from clipreid_kit.clip import layerwise_lr_groups
-from examples.trainer.config import Optim
+from examples.settings.config import Optim
 from examples.trainer.methods import projection
 
 

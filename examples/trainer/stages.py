@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from clipreid_kit import PKSampler
 from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers
 from clipreid_kit.data import ImageRecord, records_of
+from examples.settings.config import Optim, Recipe
+from examples.settings.rules import terms_of, uses_text
 from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
 from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
-from examples.trainer.config import Optim, Recipe
 from examples.trainer.data import validates, validation_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.loop import Plan, fit
 from examples.trainer.methods import Output, TowerMethod, method_of, prompts_of, texts_of
 from examples.trainer.optim import optimizers_of
-from examples.trainer.rules import terms_of, uses_text
 
 
 class PromptPhase(ClipReIDPromptStage):

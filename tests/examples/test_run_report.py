@@ -10,7 +10,7 @@ from runs import numbers, retrieval_numbers, write_run
 from clipreid_kit import evaluate_reid
 from clipreid_kit.data import ImageRecord
 from examples.report import run_report
-from examples.trainer.config import Recipe
+from examples.settings.config import Recipe
 from examples.trainer.evaluation import Evaluation
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from examples.trainer.config import Loss, Recipe
+from examples.settings.config import Loss, Recipe
 
 TEXT_TERMS = ("supcon_text", "info_nce", "hard_negative", "triplet_text")
 TOWER_TERMS = ("id", "triplet", "center", "supcon_image", "prototype")

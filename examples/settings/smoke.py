@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from examples.trainer.config import Recipe
+from examples.settings.config import Recipe
 
 
 def smoke(recipe: Recipe) -> Recipe:

@@ -60,5 +60,5 @@ def rate(optim: Optim, base: float, step: int, steps: int) -> float:
         "multistep": [m * unit for m in optim.milestones],
         "step": [m * unit for m in range(optim.step_epochs, optim.epochs, optim.step_epochs) if m * unit >= warmup],
     }.get(optim.schedule, [])
-    factor = warmup_multistep_factor(step, warmup, marks, optim.gamma, start_factor=start)
+    factor = warmup_multistep_factor(step, warmup, marks, gamma=optim.gamma, start_factor=start)
     return base * factor * optim.gamma ** math.floor(past)

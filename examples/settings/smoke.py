@@ -19,7 +19,9 @@ def smoke(recipe: Recipe) -> Recipe:
     data = replace(recipe.data, workers=0, counts="ignore")
     evaluate = replace(recipe.evaluate, num_splits=2, batch_size=64)
     if data.root is None:
-        data = replace(data, source="synthetic", num_identities=24, views_per_camera=2, texts=None, caption=None)
+        data = replace(
+            data, source="synthetic", num_identities=24, views_per_camera=2, texts=None, caption=None, validation=0.0
+        )
         evaluate = replace(evaluate, protocols=["query_gallery"])
     data.validation = max(data.validation, 0.3) if data.validation else 0.0
     optim = replace(recipe.optim, epochs=2, warmup_epochs=min(recipe.optim.warmup_epochs, 1.0), step_epochs=1)

@@ -50,6 +50,8 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
         )
         records, found = list(report.records), report.counts
     trains = recipe.stage != "zero_shot"
+    if trains and data.validation and validates(records):
+        raise ValueError("data.validation: expected no validation identities in the data, got val_query. Set it to 0.")
     if trains and data.validation:
         held = kit.hold_out_identities(records_of(records, "train"), fraction=data.validation, seed=recipe.seed)
         rest = [record for record in records if record.split != "train"]

@@ -240,7 +240,7 @@ class Optim:
     step_epochs: Some = 30  # of step; epochs between restarts
     gamma: Share = 0.1  # of multistep, step (at each) and exponential (every epoch)
     by_epoch: bool = False  # hold the rate during an epoch
-    clip_norm: Positive = 5.0  # largest global gradient norm
+    clip_norm: Positive | None = 5.0  # largest global gradient norm; nothing for any
     ema_decay: Below1 = 0.0  # share of the old average of weights kept at each step; the average is evaluated
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
-from examples.trainer.recipe import load_recipe
+from examples.settings.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, PAGE = ROOT / "examples" / "recipes", ROOT / "docs" / "recipes.md"
 BEGIN, END = "<!-- recipes: made by examples/recipe_table.py -->", "<!-- end of recipes -->"
-TITLES = {"": "To begin with", "omniglot": "Handwritten characters"}  # other folders are titles as they are
 _NEXT = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")  # between sentences
 
 
@@ -58,8 +57,8 @@ def table() -> str:
     """Everything between the two marks of the page: a table for each folder of recipes."""
     lines = [BEGIN, ""]
     for folder in sorted({path.parent for path in RECIPES.rglob("*.yaml")}):
-        name = folder.relative_to(RECIPES).as_posix().removeprefix(".")
-        lines += [f"### {TITLES.get(name, name.capitalize())}", ""]
+        name = folder.relative_to(RECIPES).as_posix()
+        lines += [f"### {name.replace('/', ', ').capitalize()}", ""]
         lines += ["| recipe | stage | why | changes | figures elsewhere | command |", "| --- " * 6 + "|"]
         lines += [*(row(path) for path in sorted(folder.glob("*.yaml"))), ""]
     return "\n".join([*lines, END])

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
 
-from clipreid_kit.clip import ClipTowers, load_towers, load_weights, save_towers
+from clipreid_kit.clip import load_weights, read_weights, save_towers
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -48,13 +50,21 @@ class Checkpoints:
     def __init__(self, run: Path) -> None:
         self.folder = run / "checkpoints"
 
-    def save(self, epoch: int, towers: ClipTowers, state: Mapping[str, Any], *, best: bool) -> None:
-        """Save the towers and the trainer's state after an epoch, as the last and perhaps as the best."""
+    def save(
+        self, epoch: int, method: nn.Module, state: Mapping[str, Any], *, best: bool, card: dict[str, Any]
+    ) -> None:
+        """Save towers, what is beside them, and the trainer's state, as the last and perhaps as the best."""
         self.folder.mkdir(parents=True, exist_ok=True)
         final = self.folder / f"epoch-{epoch:04d}"
         temporary = self.folder / f".{final.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        save_towers(towers, temporary, extra={"epoch": epoch})
+        if any(p.requires_grad for p in method.towers.parameters()):
+            save_towers(method.towers, temporary, extra={"epoch": epoch, **card})
+        else:  # learned prompts alone
+            temporary.mkdir()
+        beside = {k: v.contiguous().cpu() for k, v in method.state_dict().items() if not k.startswith("towers.")}
+        if beside:
+            write_whole(temporary / "heads.safetensors", save_tensors(beside))
         packed = io.BytesIO()  # torch.save on a full disk ends in an error of its own kind, a plain write does not
         torch.save(dict(state), packed)
         write_whole(temporary / "trainer.pt", packed.getbuffer())
@@ -66,6 +76,10 @@ class Checkpoints:
         for other in self.folder.iterdir():
             if other.is_dir() and other.name not in index.values():
                 shutil.rmtree(other, ignore_errors=True)
+
+    def exists(self) -> bool:
+        """Whether an epoch was completed."""
+        return (self.folder / "index.json").is_file()
 
     def path(self, which: str) -> Path:
         """Folder of the ``last`` or ``best`` checkpoint.
@@ -81,27 +95,60 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{index}: expected the names of the last and best checkpoint, got other text.") from None
 
-    def load_trainer(self, towers: ClipTowers) -> dict[str, Any]:
-        """Load the last checkpoint's weights into the towers and return the trainer's state.
+    def load(self, which: str, method: nn.Module) -> None:
+        """Load the ``last`` or ``best`` weights into a method.
 
         Raises:
             ValueError: If the checkpoint is of another architecture, or its files are damaged.
         """
-        folder = self.path("last")
-        load_weights(towers, folder / "model.safetensors", strict=True)
-        path = folder / "trainer.pt"
+        folder = self.path(which)
+        if (folder / "model.safetensors").is_file():
+            load_weights(method.towers, folder / "model.safetensors", strict=True)
+        heads = _heads(folder)
+        own = {name for name in method.state_dict() if not name.startswith("towers.")}
+        if own != set(heads):
+            raise ValueError(f"{folder}: expected {len(own)} tensors beside the towers, got {len(heads)} others.")
+        method.load_state_dict(heads, strict=False)
+
+    def trainer_state(self) -> dict[str, Any]:
+        """The trainer's state after the last epoch.
+
+        Raises:
+            ValueError: If its file is damaged.
+        """
+        path = self.path("last") / "trainer.pt"
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path}: expected the trainer's state, got a file that cannot be read ({type(error).__name__}). "
-                "Start the run anew in another folder, or take its best weights with load_towers."
+                "Start the run anew in another folder, or begin another one with init_from."
             ) from None
         return state
 
-    def load_best(self) -> ClipTowers:
-        """Towers of the best epoch."""
-        return load_towers(self.path("best"))
+
+def warm_start(method: nn.Module, source: str) -> dict[str, Any]:
+    """Load what fits from the best checkpoint of another run, and report it; a classifier of others is dropped.
+
+    Raises:
+        ValueError: If there is no checkpoint.
+    """
+    run = Path(source)
+    folder = Checkpoints(run).path("best") if (run / "checkpoints").is_dir() else run
+    if not (folder / "model.safetensors").is_file():
+        raise ValueError(f"init_from: expected a run or a checkpoint with model.safetensors, got {source}.")
+    towers = getattr(method, "towers", method)  # towers alone, to be tested as they are
+    report = load_weights(towers, folder / "model.safetensors", strict=False)
+    heads, own = _heads(folder), method.state_dict()
+    fits = {name: value for name, value in heads.items() if name in own and own[name].shape == value.shape}
+    method.load_state_dict(fits, strict=False)
+    dropped = sorted(set(heads) - set(fits))
+    return {"from": str(folder), "towers": report.summary(), "heads": sorted(fits), "dropped": dropped}
+
+
+def _heads(folder: Path) -> dict[str, Tensor]:
+    path = folder / "heads.safetensors"
+    return read_weights(path) if path.is_file() else {}
 
 
 def _flush_folder(folder: Path) -> None:

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny import tiny_recipe
 
 from clipreid_kit.clip import ClipTowers
+from examples.settings.config import Recipe
 from examples.trainer.__main__ import run
-from examples.trainer.config import Recipe
 from examples.trainer.data import load_records, training_batches, training_set
 
 # another value for every key whose effect is a different result

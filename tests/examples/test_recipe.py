@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.trainer.recipe import load_recipe
+from examples.settings.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml"))
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from examples.recipe_table import BEGIN, END, PAGE, RECIPES, ROOT, changes, main, row, sentences, updated
-from examples.trainer.recipe import load_recipe
+from examples.settings.recipe import load_recipe
 
 PATHS = sorted(RECIPES.rglob("*.yaml"))
 
@@ -44,7 +44,7 @@ def test_a_row_says_what_a_recipe_changes():
     assert "`stage3_v2_rn50.yaml` and `init_from=runs/fashion/stage3_v2_rn50` `loss.temperature=0.05`" in found
     assert "| Logged Rank-1 54.0 and mAP 42.7 (StyleFinder), the best of all its models. |" in found
     assert found.endswith("fashion/stage3_v3_rn50.yaml --data DATA --out runs/fashion/stage3_v3_rn50` |")
-    assert "--data" not in row(RECIPES / "quickstart.yaml")
+    assert "--data" not in row(RECIPES / "quickstart" / "joint.yaml")
 
 
 def test_values_are_shown_as_yaml_takes_them():
@@ -67,6 +67,6 @@ def test_a_page_without_marks_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="not up to date"):
         main(["--check"])
     main([])
-    assert page.read_text().startswith(f"before\n{BEGIN}\n\n### To begin with")
+    assert page.read_text().startswith(f"before\n{BEGIN}\n\n### Fashion")
     assert page.read_text().endswith(f"{END}\nafter\n")
     main(["--check"])

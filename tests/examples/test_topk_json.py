@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from examples.trainer.config import Recipe
-from examples.trainer.recipe import load_recipe
-from examples.trainer.topk_json import SCHEMA, recipe_of_topk_json
+from examples.settings.config import Recipe
+from examples.settings.recipe import load_recipe
+from examples.settings.topk_json import SCHEMA, recipe_of_topk_json
 
 # another value for every key, with the keys that have to be there for it to count; by itself it is refused then
 FLIPS = {

@@ -20,10 +20,10 @@ from tiny import tiny_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
+from examples.report.run_report import _ranking
 from examples.trainer.__main__ import main, run
 from examples.trainer.data import load_records, training_set
 from examples.trainer.evaluation import evaluate
-from examples.trainer.report import _ranking
 
 REPOSITORY = Path(__file__).parents[2]
 

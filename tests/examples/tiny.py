@@ -1,6 +1,6 @@
 """A recipe that trains in a second, for tests of the trainer."""
 
-from examples.trainer.recipe import load_recipe
+from examples.settings.recipe import load_recipe
 
 TINY = """
 note: A run of a second.

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from examples.trainer.config import Loss, Recipe
+from examples.settings.config import Loss, Recipe
 
 TEXT_TERMS = ("supcon_text", "info_nce", "hard_negative", "triplet_text")
 TOWER_TERMS = ("id", "triplet", "center", "supcon_image", "prototype")
@@ -40,6 +40,11 @@ def _any(*names: str) -> Callable[[Recipe], bool]:
 
 _TRIPLETS, _CONTRASTS = _any("triplet", "triplet_text"), _any("supcon_image", *TEXT_TERMS, "supcon", "prototype")
 _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
+    "data.max_tokens": (lambda r: r.data.token_safe, "data.token_safe"),
+    "data.paraphrases": (lambda r: r.data.caption_variations > 1, "data.caption_variations above 1"),
+    "data.synonyms": (lambda r: r.data.caption_variations > 1, "data.caption_variations above 1"),
+    "data.at_most": (lambda r: r.data.balance != "none", "data.balance"),
+    "data.at_least": (lambda r: r.data.balance != "none", "data.balance"),
     "prompt": (lambda r: r.stage in ("clip_reid", "prompt_sg"), "stage clip_reid or prompt_sg"),
     "mining": (lambda r: r.stage == "retrieval", "stage retrieval"),
     "mining.num_negatives": (lambda r: r.mining.data == "hard_negative", "mining.data: hard_negative"),
@@ -52,7 +57,10 @@ _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "head.scale": (lambda r: r.head.kind != "linear", "head.kind: arcface or cosface"),
     "head.margin": (lambda r: r.head.kind != "linear", "head.kind: arcface or cosface"),
     "head.std": (lambda r: r.head.kind == "linear", "head.kind: linear"),
-    "head.reduced_dim": (lambda r: r.head.neck and r.stage != "clip_reid", "head.neck, and another stage than clip_reid"),
+    "head.reduced_dim": (
+        lambda r: r.head.neck and r.stage != "clip_reid",
+        "head.neck, and another stage than clip_reid",
+    ),
     "head.neck": (lambda r: r.stage != "clip_reid", "another stage than clip_reid, which has its necks"),
     "head.dropout": (lambda r: r.stage not in ("clip_reid", "prompt_sg"), "another stage than clip_reid and prompt_sg"),
     "loss.margin": (_TRIPLETS, "loss.triplet or triplet_text"),
@@ -122,7 +130,8 @@ def check(recipe: Recipe, source: str) -> None:
         "optim.min_lr at most every rate": optim.min_lr
         <= min(rate for rate in (optim.lr, optim.text_lr, optim.head_lr, optim.projection_lr) if rate is not None),
         "optim.milestones that rise, after the warm-up": (
-            optim.milestones == sorted(set(optim.milestones)) and not [m for m in optim.milestones if m < optim.warmup_epochs]
+            optim.milestones == sorted(set(optim.milestones))
+            and not [m for m in optim.milestones if m < optim.warmup_epochs]
         ),
         "loss.label_smoothing: 0 or loss.focal_gamma: 0": not (loss.label_smoothing and loss.focal_gamma),
         "evaluate.metric: loss with terms that know no identities": (

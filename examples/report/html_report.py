@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipreid_kit.viz import Theme, figure_png, image_png
-from examples.trainer.checkpoint import write_whole
-from examples.trainer.html_parts import (
+from examples.report.html_parts import (
     Chart,
     Details,
     Metric,
@@ -26,6 +25,7 @@ from examples.trainer.html_parts import (
     Section,
     Task,
 )
+from examples.trainer.checkpoint import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

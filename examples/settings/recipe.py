@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 import math
 import types
 import typing
@@ -11,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
-from examples.trainer.config import Recipe
-from examples.trainer.rules import check
+from examples.settings.config import Recipe
+from examples.settings.rules import check
 
 
 def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:

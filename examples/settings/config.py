@@ -31,14 +31,16 @@ Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1, below=False)]
 Below1 = Annotated[float, Range(0, 1)]
-Cosine = Annotated[float, Range(-1, 1, below=False)]
+Part = Annotated[float, Range(0, 1, above=True, below=False)]
+Mined = Literal["standard", "hard_negative", "triplet"]
+Stage = Literal["zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"]
+Schedule = Literal["cosine", "multistep", "step", "exponential", "restarts", "constant"]
 Blocks = Count | Literal["all", "none"]
 Source = Literal[
     "synthetic", "folder", "table", "omniglot", "market1501", "msmt17", "cuhk03", "veri776", "vehicleid", "inshop",
     "hands11k", "polyu_hands", "online_products", "cuhk_pedes", "annotations", "captioned_folder",
 ]  # fmt: skip
 Protocol = Literal["query_gallery", "splits", "distractors", "leave_one_out", "single_shot"]
-Aspect = Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,12 +48,12 @@ class Data:
     """Where images, identities and captions come from."""
 
     source: Source = "synthetic"  # a generated set, a layout of one's own, or a benchmark's
-    root: str | None = None  # folder, table or zip file; `--data` overrides it; a generated set goes to the run's folder
+    root: str | None = None  # folder, table or zip file; `--data` overrides it; a generated set needs none
     camera_pattern: str | None = None  # `folder`: a regular expression with a group `camera`, for file names
-    aspect: Aspect = "dorsal_r"  # hands: the side that is trained and tested on; the others are distractors
-    boxes: Literal["labeled", "detected"] = "labeled"  # `cuhk03`
+    aspect: Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"] = "dorsal_r"  # hands: the others are distractors
+    boxes: Literal["labeled", "detected"] = "labeled"  # `cuhk03`: which boxes
     merge_val: bool = True  # `msmt17`: train on train and val
-    test_identities: Literal[800, 1600, 2400] = 800  # `vehicleid`
+    test_identities: Literal[800, 1600, 2400] = 800  # `vehicleid`: which test list
     held_out: list[str] = field(default_factory=list)  # `omniglot`: training alphabets for validation
     num_identities: Annotated[int, Range(20)] = 240  # `synthetic`: identities of all splits
     views_per_camera: Annotated[int, Range(2)] = 3  # `synthetic`: images of an identity by each of four cameras
@@ -64,9 +66,10 @@ class Data:
     caption_variations: Some = 1  # ways to say a caption of which an epoch draws one; 1 keeps it
     paraphrases: bool = True  # whether these include other sentences around the caption
     synonyms: str | None = None  # a JSON file: word to list of words
-    balance: Literal["none", "category", "length", "identity", "random"] = "none"  # what groups are made equal
+    balance: Literal["none", "category", "length", "identity"] = "none"  # what groups of images are made equal
     at_most: Some | None = None  # images of a group; nothing for those of the smallest group, or any if at_least is set
     at_least: Some | None = None  # images of a group, by repeating them
+    counts: Literal["warn", "raise", "ignore"] = "warn"  # if a benchmark has other than its official numbers
     check: Literal["files", "raise", "skip"] = "files"  # decode nothing, everything, or leave out what is wrong
     orientations: Literal[1, 4, 8] = 1  # derived identities: quarter turns, mirrored as well
     cache: bool = False  # keep decoded training images in memory
@@ -102,18 +105,20 @@ class Model:
 class Augment:
     """Random changes of training images; see `clipreid_kit.data.train_transform`."""
 
-    crop: Annotated[float, Range(0, 1, above=True, below=False)] = 1.0
-    horizontal_flip: Share = 0.0
-    pad: Count = 0
-    color_jitter: Share = 0.0
-    rotation: NotNegative = 0.0
-    translate: Share = 0.0
-    scale: tuple[Positive, Positive] = (1.0, 1.0)
-    shear: NotNegative = 0.0
-    perspective: Share = 0.0
-    augmix: Share = 0.0
-    fill: Annotated[int, Range(0, 255, below=False)] = 0
-    erasing: Share = 0.0
+    crop: Annotated[float, Range(0, 1, above=True, below=False)] = (
+        1.0  # share of width and height that a random crop keeps
+    )
+    horizontal_flip: Share = 0.0  # probability of mirroring
+    pad: Count = 0  # pixels on each side before a random crop
+    color_jitter: Share = 0.0  # largest change of brightness, contrast and saturation
+    rotation: NotNegative = 0.0  # largest angle in degrees, either way
+    translate: Share = 0.0  # largest shift along both axes, as a fraction
+    scale: tuple[Positive, Positive] = (1.0, 1.0)  # lowest and highest magnification
+    shear: NotNegative = 0.0  # largest angle in degrees, either way
+    perspective: Share = 0.0  # how far each corner may move inwards
+    augmix: Share = 0.0  # probability of AugMix
+    fill: Annotated[int, Range(0, 255, below=False)] = 0  # grey level of what these uncover
+    erasing: Share = 0.0  # probability of noise in a random rectangle
     identity_orientations: Literal[1, 4, 8] = 1  # turn all images of an identity alike, another way each epoch
     identity_warp: Share = 0.0  # strength of a warp that all images of an identity undergo alike
 
@@ -122,9 +127,9 @@ class Augment:
 class Batch:
     """PK batches; see `clipreid_kit.PKSampler`. One instance gives batches of distinct identities."""
 
-    num_identities: Some = 16
-    num_instances: Some = 4
-    coverage: Literal["identities", "images"] = "images"
+    num_identities: Some = 16  # P
+    num_instances: Some = 4  # K
+    coverage: Literal["identities", "images"] = "images"  # what an epoch shows all of
     spread_cameras: bool = True  # take an identity's images from as many cameras as it has
 
 
@@ -132,7 +137,7 @@ class Batch:
 class Head:
     """The identity classifier."""
 
-    kind: Literal["linear", "arcface", "cosface"] = "linear"
+    kind: Literal["linear", "arcface", "cosface"] = "linear"  # linear, or with a margin
     neck: bool = True  # a BatchNorm before it (with `clip_reid` always)
     reduced_dim: Some | None = None  # width of a linear layer before that
     dropout: Below1 = 0.0  # before the classifier
@@ -157,7 +162,7 @@ class Loss:
     supcon: NotNegative = 0.0  # `clip_reid`, `prompt_sg`: images and learned or composed texts
     prototype: NotNegative = 0.0  # contrast with a memory of all identities
     ramp_epochs: Count = 0  # epochs in which the weight of supcon rises from 0
-    temperature: Positive = 0.07
+    temperature: Positive = 0.07  # of contrastive terms, in units of cosine similarity
     learn_temperature: bool = False  # by the towers' logit scale; for info_nce
     margin: NotNegative = 0.3  # of triplets
     soft_margin: bool = False  # of triplets: a softplus for the hinge
@@ -175,37 +180,37 @@ class Loss:
 class Prompt:
     """Learned prompts (`clip_reid`) and composed ones (`prompt_sg`)."""
 
-    template: list[str] = field(default_factory=lambda: ["A photo of a {tokens} person."])
+    template: list[str] = field(default_factory=lambda: ["A photo of a {tokens} person."])  # sentences
     num_tokens: Count = 4  # learned words of an identity
     shared_tokens: Count = 0  # learned words that all identities share
     camera_tokens: Count = 0  # learned words of each camera
     epochs: Count = 120  # of the first stage; 0 takes the sentences as they are, without learned words
-    batch_size: Some = 64
-    lr: Positive = 3.5e-4
-    weight_decay: NotNegative = 1e-4
-    warmup_epochs: NotNegative = 5.0
+    batch_size: Some = 64  # of the first stage
+    lr: Positive = 3.5e-4  # of the first stage
+    weight_decay: NotNegative = 1e-4  # likewise
+    warmup_epochs: NotNegative = 5.0  # likewise
     warmup_factor: Share = 0.0286  # share of the rate at which warm-up begins
-    min_lr: NotNegative = 1e-6
-    temperature: Positive = 1.0  # of the first stage
+    min_lr: NotNegative = 1e-6  # at the end of the first stage
+    temperature: Positive = 1.0  # of the first stage, in units of the similarity
     normalize: bool = False  # by cosine in the first stage; CLIP-ReID takes dot products
     mode: Literal["composed", "simplified"] = "composed"  # `prompt_sg`: a pseudo word from each image, or none
     test_mode: Literal["composed", "simplified"] = "composed"  # likewise, when images are compared
     inversion_dim: Some = 512  # hidden width of the network that makes the pseudo word
     interaction_blocks: Count = 2  # self-attention blocks after the cross-attention
-    interaction_dropout: Below1 = 0.0
-    triplet_levels: Literal["image", "interaction", "final"] = "image"
+    interaction_dropout: Below1 = 0.0  # in these blocks
+    triplet_levels: Literal["image", "interaction", "final"] = "image"  # what triplets of `prompt_sg` compare
 
 
 @dataclass(slots=True, kw_only=True)
 class Mining:
     """`retrieval`: what a batch is made of."""
 
-    data: Literal["standard", "hard_negative", "triplet"] = "standard"
-    num_negatives: Some = 3
-    negatives: Literal["semantic", "random"] = "semantic"
-    triplets: Literal["hardest", "semi_hard"] = "hardest"
+    data: Literal["standard", "hard_negative", "triplet"] = "standard"  # alone, with negatives, or triplets
+    num_negatives: Some = 3  # of each image
+    negatives: Literal["semantic", "random"] = "semantic"  # the most similar ones, or any
+    triplets: Literal["hardest", "semi_hard"] = "hardest"  # which are kept
     positives: Literal["identity", "caption"] = "identity"  # of triplets; caption: by similarity
-    margin: Positive = 0.5
+    margin: Positive = 0.5  # of triplets, a distance
     refresh_epochs: Some = 1  # epochs after which features are made anew
 
 
@@ -213,22 +218,22 @@ class Mining:
 class Optim:
     """Optimiser and schedule, stepped every batch."""
 
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    epochs: Some = 10
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # sgd with momentum
+    epochs: Some = 10  # passes over the training images, as `batch.coverage` counts them
     lr: Positive = 1e-3  # peak rate of the image tower
     text_lr: Positive | None = None  # of the text tower; nothing for lr
     projection_lr: Positive | None = None  # of both towers' last projections; nothing for their tower's
     head_lr: Positive | None = None  # of all that is beside the towers; nothing for lr
     center_lr: Positive = 0.5  # of the centres, by plain SGD
-    weight_decay: NotNegative = 0.05
+    weight_decay: NotNegative = 0.05  # on matrices and kernels
     decay_all: bool = False  # also biases, norms and tables
-    bias_lr_factor: Positive = 1.0
-    layer_decay: Annotated[float, Range(0, 1, above=True, below=False)] = 1.0  # factor on the rate, by block
+    bias_lr_factor: Positive = 1.0  # factor on the rate of biases
+    layer_decay: Part = 1.0  # factor on the rate, by block
     momentum: Below1 = 0.9  # of sgd
-    beta1: Below1 = 0.9
-    beta2: Below1 = 0.999
-    schedule: Literal["cosine", "multistep", "step", "exponential", "restarts", "constant"] = "cosine"
-    warmup_epochs: NotNegative = 1.0
+    beta1: Below1 = 0.9  # of adam and adamw
+    beta2: Below1 = 0.999  # of adam and adamw
+    schedule: Schedule = "cosine"  # of the rate, after the warm-up
+    warmup_epochs: NotNegative = 1.0  # epochs of linear warm-up; may be a fraction
     warmup_factor: Share = 0.0  # share of the rate at which warm-up begins
     min_lr: NotNegative = 0.0  # of cosine and restarts
     milestones: list[Some] = field(default_factory=list)  # epochs of multistep
@@ -251,34 +256,36 @@ class Evaluate:
     cameras: bool = True  # leave out gallery images of the query's identity and camera
     num_splits: Some = 10  # of splits and distractors
     features: Literal["before", "after"] = "before"  # the necks, where there are any
-    distance: Literal["cosine", "euclidean"] = "cosine"
+    distance: Literal["cosine", "euclidean"] = "cosine"  # of embeddings when they are compared
     flip: bool = False  # average over mirrored images
     rotations: list[float] = field(default_factory=lambda: [0.0])  # degrees; average over turned images
     rerank: bool = False  # also report k-reciprocal re-ranking, as a task of its own
     k_values: list[Some] = field(default_factory=lambda: [1, 5, 10])  # of hit rate, recall and NDCG between modalities
     predictions: Count = 0  # write this many of the best for each query
-    batch_size: Some = 256
+    batch_size: Some = 256  # images encoded at once
 
 
 @dataclass(slots=True, kw_only=True)
 class Track:
     """Where the log goes besides metrics.jsonl."""
 
-    console: Literal["epochs", "results", "nothing"] = "epochs"
-    tensorboard: bool = False
+    console: Literal["epochs", "results", "nothing"] = "epochs"  # what is printed
+    tensorboard: bool = False  # also write TensorBoard's files
     wandb: str | None = None  # a project
-    wandb_entity: str | None = None
+    wandb_entity: str | None = None  # the project's owner
 
 
 @dataclass(slots=True, kw_only=True)
 class Recipe:
     """One run."""
 
-    stage: Literal["zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"]
+    stage: Literal[
+        "zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"
+    ]  # see above
     note: str  # why this recipe exists
     seed: Count = 0  # of weights, batches, augmentation, splits and the generated set
     init_from: str | None = None  # a run or checkpoint whose weights to begin with
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"  # a GPU if there is one, or never
     precision: Literal["no", "bf16", "fp16"] = "no"  # mixed precision of the training steps
     accumulate: Some = 1  # batches to one step
     data: Data = field(default_factory=Data)

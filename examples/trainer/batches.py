@@ -74,7 +74,12 @@ def evaluation_batches(
         turn = v2.RandomRotation((angle, angle), interpolation=bilinear, fill=recipe.augment.fill)
         transform = v2.Compose([turn, transform])
     workers = recipe.data.workers if len(records) > 4 * recipe.evaluate.batch_size else 0
-    return DataLoader(ReidDataset(records, transform), batch_size=recipe.evaluate.batch_size, num_workers=workers)
+    return DataLoader(
+        ReidDataset(records, transform),
+        batch_size=recipe.evaluate.batch_size,
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
 
 
 class Numbers:
@@ -118,7 +123,12 @@ class TrainingBatches:
             if variations == 1:
                 self.tokens = self.tokenize([c or "" for c in dataset.captions], too_long="sentence")
         batch, workers = recipe.batch, recipe.data.workers
-        options: dict[str, Any] = {"num_workers": workers, "pin_memory": recipe.data.pin_memory}
+        # a generator of its own: a loader otherwise draws from the one of dropout, and not as often after a pause
+        options: dict[str, Any] = {
+            "num_workers": workers,
+            "pin_memory": recipe.data.pin_memory,
+            "generator": torch.Generator(),
+        }
         self.mined: MinedDataset | None = None
         self.sampler: PKSampler | None = None
         if recipe.mining.data == "standard":

@@ -5,26 +5,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from examples.settings.config import Data, Recipe
-from examples.settings.rules import uses_text
+from examples.settings.rules import HANDS, OWN_PROTOCOLS, uses_text
 
 Sides = tuple[list[ImageRecord], list[ImageRecord] | None]  # queries and gallery; without one every image is both
 Tests = dict[str, list[Sides]]
-OWN_PROTOCOLS = {
-    "hands11k": ["splits", "distractors"],
-    "polyu_hands": ["splits"],
-    "vehicleid": ["splits"],
-    "online_products": ["leave_one_out"],
-    "cuhk_pedes": ["leave_one_out"],
-    "annotations": ["leave_one_out"],
-    "captioned_folder": ["leave_one_out"],
+GROUPS: dict[str, Literal["category", "caption_length", "identity"]] = {
+    "category": "category",
+    "length": "caption_length",
+    "identity": "identity",
 }
-HANDS = ("hands11k", "polyu_hands")
 
 
 def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[list[ImageRecord], dict[str, int]]:
@@ -57,6 +53,10 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
         rest = [record for record in records if record.split != "train"]
         records = [*kit.apply_split(records_of(records, "train"), held), *rest]
     tests = tests_of(recipe, records)
+    if recipe.evaluate.rerank and not any(gallery for sides in tests.values() for _, gallery in sides):
+        raise ValueError(
+            "evaluate.rerank: expected a protocol with a gallery, got images that are compared among each other."
+        )
     if "query_gallery" in tests:
         kit.check_splits(records, train="train" if trains else None, min_images=1)
     if not trains:
@@ -82,7 +82,8 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
     if data.balance != "none":
         smallest = "smallest" if data.at_least is None and data.at_most is None else None
         at_most = data.at_most or smallest
-        train = kit.balance_records(train, data.balance, at_most=at_most, at_least=data.at_least, seed=recipe.seed)  # type: ignore[arg-type]
+        by = GROUPS[data.balance]
+        train = kit.balance_records(train, by, at_most=at_most, at_least=data.at_least, seed=recipe.seed)
         records = [*train, *(r for r in records if r.split != "train")]
     return records, found
 

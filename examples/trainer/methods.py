@@ -268,6 +268,9 @@ def method_of(
         )
     else:
         method = TowerMethod(recipe, towers, num_identities, distributed=distributed)
+    if not loss.id:  # a neck is trained by the classifier behind it, and the second one of ClipReID by the centres
+        for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:
+            neck.requires_grad_(requires_grad=False)
     train_only_what_is_asked(recipe, towers)
     if not uses_text(recipe) and not trains_text(recipe):
         freeze(towers, "text")

@@ -34,10 +34,10 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("seed", "1"),
         ("precision", "bf16"),
         ("accumulate", "2"),
-        ("data.validation", "0.3"),
+        ("data.root={images}/unheld.csv", "data.validation", "0.3"),
         ("data.balance=identity", "data.at_most", "4"),
         ("data.balance=identity", "data.at_least", "12"),
-        ("data.at_most=4", "data.balance", "identity"),
+        ("data.balance", "length"),
         ("data.check", "raise"),
         ("data.orientations", "4"),
         ("model.name", "reid-tiny-vit"),
@@ -253,10 +253,11 @@ def unchanged(images, tmp_path_factory):
     made: dict[tuple[str, ...], dict[str, typing.Any]] = {}
 
     def of(stage, *partners):
-        if (stage, *partners) not in made:
+        key = (stage, *partners)
+        if key not in made:
             folder = tmp_path_factory.mktemp("unchanged")
-            made[stage, *partners] = outcome(folder, *partners, stage=stage, images=images)
-        return made[stage, *partners]
+            made[key] = outcome(folder, *partners, stage=stage, images=images)
+        return made[key]
 
     return of
 
@@ -274,6 +275,7 @@ def rows_of(stages):
 
 def changes_the_run(tmp_path, unchanged, images, stage, row):
     *partners, key, value = row
+    partners = [partner.replace("{images}", str(images)) for partner in partners]
     before = unchanged(stage, *partners)
     after = outcome(tmp_path, *partners, f"{key}={value}", stage=stage, images=images)
     assert after != before
@@ -362,7 +364,9 @@ def test_readers_get_their_keys(tmp_path, monkeypatch, source, key, value):
         if name.startswith("read_"):
             monkeypatch.setattr(kit, name, lambda *a, _name=name, **k: calls.append((_name, a, k)) or [])
     for change in ((), (f"data.{key}={value}",)):
-        recipe = tiny_recipe(tmp_path, f"data.source={source}", f"data.root={tmp_path}", *SET, *change, stage="classifier")
+        recipe = tiny_recipe(
+            tmp_path, f"data.source={source}", f"data.root={tmp_path}", *SET, *change, stage="classifier"
+        )
         assert trainer_data._read(recipe, tmp_path, quiet=True) == []
     assert {name for name, *_ in calls} == {f"read_{source}"}
     assert calls[0] != calls[1]
@@ -389,12 +393,12 @@ def test_side_of_the_hand(tmp_path, monkeypatch):
     sides = []
     monkeypatch.setattr(kit, "read_hands11k", lambda *_, **__: [])
 
-    class Asked(Exception):
+    class AskedError(Exception):
         pass
 
     def split(records, *, aspect, **_):
         sides.append(aspect)
-        raise Asked
+        raise AskedError
 
     monkeypatch.setattr(kit, "split_hands", split)
     hands = ("data.source=hands11k", "data.root=.", *SET, "prompt.template=['A {aspect} hand {tokens}.']")
@@ -402,7 +406,7 @@ def test_side_of_the_hand(tmp_path, monkeypatch):
     for change in ((), ("data.aspect=palmar_l",)):
         recipe = tiny_recipe(tmp_path, *hands, *change, stage="clip_reid")
         texts.append(templates_of(recipe))
-        with pytest.raises(Asked):
+        with pytest.raises(AskedError):
             load_records(recipe, tmp_path)
     assert sides == ["dorsal_r", "palmar_l"]
     assert texts[0] != texts[1]
@@ -424,7 +428,9 @@ def test_texts_from_a_file(tmp_path, images):
 
 def test_synonyms_from_a_file(tmp_path, unchanged, images):
     path = tmp_path / "words.json"
-    words = {word for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0] for word in r.caption.split()}
+    words = {
+        word for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0] for word in r.caption.split()
+    }
     path.write_text(json.dumps({word.lower(): ["thing", "matter"] for word in words}))
     found = outcome(tmp_path, VARIED, f"data.synonyms={path}", stage="joint", images=images)
     assert found != unchanged("joint", VARIED)

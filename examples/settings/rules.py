@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 from examples.settings.config import Augment, Loss, Recipe
 
@@ -38,6 +39,11 @@ def terms_of(recipe: Recipe) -> dict[str, float]:
 def uses_text(recipe: Recipe) -> bool:
     """Whether the recipe trains on captions."""
     return any(terms_of(recipe)[name] for name in TEXT_TERMS)
+
+
+def too_long(recipe: Recipe) -> Literal["sentence", "cut"]:
+    """Where a text that is longer than the model's context ends."""
+    return "sentence" if recipe.data.token_safe else "cut"
 
 
 def trains_text(recipe: Recipe) -> bool:

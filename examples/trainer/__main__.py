@@ -89,6 +89,8 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             f"expected {os.environ['WORLD_SIZE']} processes that know each other, got each on its own. "
             "Start them with `accelerate launch`, or on CPUs with ACCELERATE_USE_CPU=true torchrun."
         )
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in float32
+        raise ValueError("precision: expected a GPU for fp16, got a CPU. Use bf16 or no.")
     main_process = accelerator.is_main_process
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
     resolved = json.loads(json.dumps(asdict(recipe)))

@@ -26,7 +26,7 @@ from clipreid_kit.data import (
     warp_transform,
 )
 from examples.settings.config import Recipe
-from examples.settings.rules import uses_text
+from examples.settings.rules import too_long, uses_text
 from examples.trainer.data import synonyms_of
 
 Batch = dict[str, Tensor]
@@ -121,7 +121,7 @@ class TrainingBatches:
                 dataset.captions, synonyms=synonyms, max_variations=variations, seed=recipe.seed, **templates
             )
             if variations == 1:
-                self.tokens = self.tokenize([c or "" for c in dataset.captions], too_long="sentence")
+                self.tokens = self.tokenize([c or "" for c in dataset.captions], too_long=too_long(recipe))
         batch, workers = recipe.batch, recipe.data.workers
         # a generator of its own: a loader otherwise draws from the one of dropout, and not as often after a pause
         options: dict[str, Any] = {
@@ -175,7 +175,7 @@ class TrainingBatches:
                 batch["tokens"] = self.tokens[item.index]
             elif self.captions is not None:
                 texts = [self.captions.text(i, epoch) for i in item.index.tolist()]
-                batch["tokens"] = self.tokenize(texts, too_long="sentence")
+                batch["tokens"] = self.tokenize(texts, too_long=too_long(self.recipe))
             yield batch
 
     def state_dict(self) -> dict[str, Tensor]:

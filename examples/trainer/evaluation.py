@@ -23,7 +23,7 @@ from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.distances import cosine_similarity, l2_normalize
 from examples.settings.config import Recipe
-from examples.settings.rules import TEXT_STAGES
+from examples.settings.rules import TEXT_STAGES, too_long
 from examples.trainer.batches import Numbers, evaluation_batches
 from examples.trainer.checkpoint import write_json
 from examples.trainer.data import Sides, Tests, progress
@@ -103,7 +103,7 @@ class Encoder:
         """Embeddings (N, D) of captions, in float32 on the CPU."""
         was_training = self.method.training
         self.method.eval()
-        tokens = self.towers.tokenize(list(captions), too_long="sentence")
+        tokens = self.towers.tokenize(list(captions), too_long=too_long(self.recipe))
         parts = [self.towers.encode_text(p).float().cpu() for p in tokens.split(self.recipe.evaluate.batch_size)]
         self.method.train(was_training)
         return torch.cat(parts)

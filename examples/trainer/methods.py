@@ -38,7 +38,7 @@ from clipreid_kit.data import ImageRecord, spoken_aspect
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.distributed import gather
 from examples.settings.config import Recipe
-from examples.settings.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, trains_text, uses_text
+from examples.settings.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, too_long, trains_text, uses_text
 
 
 class Output(NamedTuple):
@@ -221,7 +221,7 @@ def texts_of(recipe: Recipe, towers: ClipTowers, records: Sequence[ImageRecord],
         raise ValueError("prompt.epochs: expected captions for every identity where no prompts are learned, got none.")
     with torch.no_grad():
         return torch.stack(
-            [towers.encode_text(towers.tokenize(t, too_long="sentence")).mean(0) for t in captions.values()]
+            [towers.encode_text(towers.tokenize(t, too_long=too_long(recipe))).mean(0) for t in captions.values()]
         )
 
 

@@ -14,7 +14,7 @@ from clipreid_kit import PKSampler
 from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers
 from clipreid_kit.data import ImageRecord, records_of
 from examples.settings.config import Optim, Recipe
-from examples.settings.rules import terms_of, uses_text
+from examples.settings.rules import terms_of, too_long, uses_text
 from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
 from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
 from examples.trainer.data import validates, validation_of
@@ -50,9 +50,8 @@ class FeatureBatches:
         """All rows once, in the order of this epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         for rows in torch.randperm(len(self.columns["labels"]), generator=generator).split(self.size):
-            if len(rows) < self.ranks:
-                rows = rows.repeat(self.ranks)[: self.ranks]
-            mine = rows[: len(rows) // self.ranks * self.ranks][self.rank :: self.ranks]
+            shared = rows if len(rows) >= self.ranks else rows.repeat(self.ranks)[: self.ranks]
+            mine = shared[: len(shared) // self.ranks * self.ranks][self.rank :: self.ranks]
             yield {name: column[mine] for name, column in self.columns.items()} | {"index": mine}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -86,7 +85,7 @@ def make_towers(recipe: Recipe, numbers: Sequence[Numbers]) -> ClipTowers:
         image_size=model.image_size,
         patch_stride=model.patch_stride,
         last_stride=model.last_stride,
-        position_resize=model.position_resize,
+        position_resize="bicubic" if model.position_resize == "bicubic" else "clip_reid",
         num_cameras=known.get("camera", 0),
         num_views=known.get("view", 0),
         seed=recipe.seed,
@@ -239,7 +238,9 @@ def validation_loss(
     dataset = training_set(plain, rows, towers)
     size = min(recipe.batch.num_identities, len(dataset.identities))
     sampler = PKSampler(dataset.labels, size, recipe.batch.num_instances, seed=recipe.seed, coverage="images")
-    tokens = towers.tokenize([c or "" for c in dataset.captions], too_long="sentence") if uses_text(recipe) else None
+    tokens = (
+        towers.tokenize([c or "" for c in dataset.captions], too_long=too_long(recipe)) if uses_text(recipe) else None
+    )
     places = {f"{n.name}s": n.of(rows) for n in numbers}
     was_training, values = method.training, []
     method.eval()

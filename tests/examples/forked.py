@@ -17,6 +17,8 @@ def _go(arguments, errors, environment, file_limit):
     sys.stderr = Path(errors).open("a", buffering=1)  # noqa: SIM115 (until the process ends)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
+    multiprocessing.set_start_method("fork", force=True)  # of processes that load images, as usual
     if file_limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))

@@ -24,9 +24,11 @@ from examples.trainer.stages import make_towers, numbers_of
 VIT = "model.name=reid-tiny-vit"
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"
+LONGER = "data.caption=Figure {identity}." + " It was seen by camera {camera} on a quiet day" * 12 + "."
 LONG = "data.caption=A figure {identity}. It was seen by camera {camera}. Nobody knows what it was doing there."
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
+PLAIN = ("loss.supcon=0", "loss.temperature=0.07", "prompt.inversion_dim=512")
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
 # stage: key and another value; before them, changes that both runs have
 CHANGES: dict[str, list[tuple[str, ...]]] = {
@@ -44,7 +46,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("model.image_size", "[64, 32]"),
         ("model.image_mean", "[1, 1, 1]"),
         ("model.image_std", "[0.5, 0.5, 0.5]"),
-        ("model.image_size=[48, 48]", "model.interpolation", "bilinear"),
+        ("model.image_size=[64, 64]", "model.interpolation", "bilinear"),
         ("model.image_size=[64, 32]", "model.fit", "pad"),
         (VIT, "model.patch_stride", "6"),
         ("model.last_stride", "1"),
@@ -130,7 +132,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "image_encoder": [("loss.supcon_text", "0.5"), ("loss.temperature", "0.5"), ("stage", "joint")],
     "joint": [
         (LONG, "data.token_safe=true", "data.max_tokens", "12"),
-        (LONG, "data.max_tokens=12", "data.token_safe", "true"),
+        (LONGER, "data.token_safe", "true"),
         ("data.caption", "Figure {identity}"),
         ("data.caption_variations", "3"),
         (VARIED, "data.paraphrases", "false"),
@@ -139,7 +141,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("loss.triplet_text", "1.0"),
         ("loss.hard_negative", "1.0"),
         ("loss.hard_negative=1.0", "loss.negative_margin", "-0.5"),
-        ("loss.hard_negative=1.0", "loss.num_hard", "1"),
+        ("loss.hard_negative=1.0", "loss.negative_margin=-0.9", "loss.num_hard", "1"),
         ("evaluate.task", "text_to_image"),
     ],
     "retrieval": [
@@ -168,13 +170,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("prompt.lr", "1e-2"),
         ("prompt.weight_decay", "0.5"),
         ("prompt.warmup_epochs", "0"),
-        ("prompt.warmup_factor", "0.5"),
-        ("prompt.min_lr", "1e-4"),
+        ("prompt.epochs=4", "prompt.warmup_epochs=3", "prompt.warmup_factor", "0.5"),
+        ("prompt.epochs=4", "prompt.min_lr", "1e-4"),
         ("prompt.temperature", "0.1"),
         ("prompt.normalize", "true"),
     ],
     "prompt_sg": [
-        ("loss.supcon=0", "prompt.test_mode=simplified", "prompt.mode", "simplified"),
+        (*PLAIN, "prompt.mode", "simplified"),
         ("prompt.test_mode", "simplified"),
         ("prompt.inversion_dim", "8"),
         ("prompt.interaction_blocks", "2"),
@@ -287,6 +289,7 @@ def test_key_changes_the_run(tmp_path, unchanged, images, stage, row):
     changes_the_run(tmp_path, unchanged, images, stage, row)
 
 
+@pytest.mark.filterwarnings("ignore:tokenize. .* tokens:UserWarning")  # captions that are cut
 @pytest.mark.parametrize(("stage", "row"), rows_of([stage for stage in CHANGES if stage != "classifier"]))
 @pytest.mark.slow
 def test_key_of_a_stage_changes_the_run(tmp_path, unchanged, images, stage, row):

@@ -42,7 +42,7 @@ MISTAKES = {
     "model.image_size=[0, 32]": "to be a number at least 1, got 0",
     "model.image_blocks=most": "expected model.image_blocks to be one of all, none, got 'most'",
     "model.image_blocks=99": "blocks",
-    "model.name=ViT-B/16": "ViT-B-16",
+    "model.name=ViT-B-61": "ViT-B-16",
     "model.name=": "expected model.name as str, got None",
     "model.pretrained=nowhere.safetensors": "nowhere",
     "model.patch_stride=6": "patch",
@@ -72,7 +72,8 @@ MISTAKES = {
     "track.tensorboard=maybe": "expected track.tensorboard as bool",
     "track.wandb_entity=me": "expected track.wandb",
     "init_from=nowhere": "init_from: expected a run or a checkpoint",
-    "precision=fp16": "fp16",
+    "precision=fp16": "precision: expected a GPU for fp16",
+    "precision=half": "expected precision to be one of no, bf16, fp16",
     "data.held_out=[A": "expected YAML",
 }
 

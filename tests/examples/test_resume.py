@@ -39,11 +39,12 @@ def done(out):
 
 
 def content(out):
-    """Everything that a run leaves but times: weights and rows, by name."""
+    """Everything that a run leaves but times: weights that an index points to, and rows, by name."""
     found = {}
+    pointed = {path.parent / name for path in out.rglob("index.json") for name in json.loads(path.read_text()).values()}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" and path.parent in pointed:
             found |= {f"{name}/{key}": value.numpy().tobytes() for key, value in load_file(path).items()}
         elif path.suffix == ".jsonl":
             found[name] = [json.loads(line) for line in path.read_text().splitlines()]

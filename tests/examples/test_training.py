@@ -86,7 +86,7 @@ ONE_WAY = [
     ("joint", "model.text_blocks=1", "model.train_projections=false", "loss.hard_negative=1", "loss.triplet_text=1"),
     ("joint", "optim.ema_decay=0.5", "loss.id=1"),
     ("retrieval", "loss.learn_temperature=true", "loss.triplet_text=1"),
-    ("retrieval", "mining.data=hard_negative", "batch.coverage=images"),
+    ("retrieval", "mining.data=hard_negative"),
     ("clip_reid", VIT, "loss.id=0"),
     ("clip_reid", "loss.id=0", "loss.center=0.1", "prompt.camera_tokens=1", "prompt.shared_tokens=1"),
     ("clip_reid", "prompt.epochs=0", "prompt.warmup_epochs=5", "prompt.batch_size=64", "prompt.num_tokens=4"),
@@ -403,7 +403,7 @@ def test_accumulated_batches_are_one_step(tmp_path, images, watched):
 def test_init_from(tmp_path, images):
     table = (images / "records.csv").read_text().splitlines()
     fewer = images / "fewer.csv"
-    gone = sorted({line.split(",")[1] for line in table if ",train," in line})[:2]
+    gone = sorted({line.split(",")[1] for line in table if line.endswith(",train")})[:2]
     fewer.write_text("\n".join(line for line in table if line.split(",")[1] not in gone) + "\n")
     first = train(
         tmp_path / "first", images, "classifier", "data.num_identities=240", "loss.center=0.1", f"data.root={fewer}"

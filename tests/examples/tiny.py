@@ -32,7 +32,7 @@ STAGES = {
         "prompt: {inversion_dim: 16, interaction_blocks: 1}\n"
     ),
     "retrieval": (
-        "loss: {supcon_image: 0, supcon_text: 0, info_nce: 1.0}\nbatch: {num_identities: 6, num_instances: 1}\n"
+        "loss: {supcon_image: 0, supcon_text: 0, info_nce: 1.0}\nbatch: {num_identities: 6, num_instances: 1, coverage: images}\n"
     ),
 }
 
@@ -55,7 +55,7 @@ def tiny_recipe(folder, *changes, stage=None, images=None):
 
 
 def tiny_images(folder):
-    """Twenty generated identities of 32 x 32 pixels, with captions; for many runs; ``unheld.csv`` has no validation identities."""
+    """Twenty generated identities of 32 x 32 pixels, for many runs; in ``unheld.csv`` none is for validation."""
     records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(Path(folder))
     views = [replace(record, view=f"{int(str(record.camera)) % 2}") for record in records]
     write_csv(views, Path(folder) / "records.csv")

@@ -272,6 +272,9 @@ def method_of(
         for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:
             neck.requires_grad_(requires_grad=False)
     train_only_what_is_asked(recipe, towers)
+    if recipe.stage == "prompt_sg" and prompt.mode == "simplified":  # no pseudo word, so nothing asks for it
+        for parameter in (p for name, p in towers.named_parameters() if name.endswith("visual.proj")):
+            parameter.requires_grad = False
     if not uses_text(recipe) and not trains_text(recipe):
         freeze(towers, "text")
     return method

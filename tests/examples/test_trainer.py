@@ -17,9 +17,10 @@ from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
 from examples.report.run_report import _ranking
 from examples.settings.recipe import load_recipe
+from examples.trainer import data as trainer_data
 from examples.trainer.__main__ import main, run
 from examples.trainer.batches import training_set
-from examples.trainer.data import load_records, tests_of
+from examples.trainer.data import load_records
 from examples.trainer.evaluation import Encoder, evaluate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -192,7 +193,7 @@ def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
     recipe = tiny_recipe(tmp_path, *changes)
     towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
     records = load_records(recipe, tmp_path)[0]
-    found = evaluate(recipe, Encoder(recipe, towers, []), tests_of(recipe, records))
+    found = evaluate(recipe, Encoder(recipe, towers, []), trainer_data.tests_of(recipe, records))
     assert not found.camera_rule
     best = int(np.nanargmax(found.images.average_precision))
     assert any(_ranking("after", found, best, texts=False).matches)
@@ -291,6 +292,7 @@ def test_a_tracker_that_is_not_installed(tmp_path, images, monkeypatch):
 
 
 @pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
 def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
     calls = []
     monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: name)
@@ -359,11 +361,11 @@ def test_smoke(tmp_path, capsys, monkeypatch, name):
 @pytest.mark.usefixtures("_without_pictures")
 def test_a_json_recipe_of_the_retrieval_pipeline(tmp_path, images):
     """Its keys reach the run; the images are those of this test."""
-    tree = {"training_config": {"num_epochs": 1, "batch_size": 6}}
+    tree = {"training_config": {"epochs": 3, "batch_size": 6}}
     path = tmp_path / "topk.json"
     path.write_text(json.dumps(tree))
     recipe = load_recipe(path)
-    assert (recipe.stage, recipe.optim.epochs) == ("retrieval", 1)
+    assert (recipe.stage, recipe.optim.epochs) == ("retrieval", 3)
     assert recipe.batch.num_identities * recipe.batch.num_instances == 6
     small = tiny_recipe(tmp_path, stage="retrieval", images=images)
     recipe = dataclasses.replace(recipe, data=small.data, model=small.model, track=small.track)

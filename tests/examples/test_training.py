@@ -328,7 +328,7 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
             return found
         if kind == "loss":
             return found._replace(
-                loss=found.loss * math.nan, terms={**found.terms, "supcon_image": found.loss * math.nan}
+                loss=found.loss * math.nan, terms={**found.terms, "supcon_image": found.loss.detach() * math.nan}
             )
         found.loss.register_hook(lambda gradient: gradient * math.inf)
         return found

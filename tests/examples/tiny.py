@@ -32,7 +32,8 @@ STAGES = {
         "prompt: {inversion_dim: 16, interaction_blocks: 1}\n"
     ),
     "retrieval": (
-        "loss: {supcon_image: 0, supcon_text: 0, info_nce: 1.0}\nbatch: {num_identities: 6, num_instances: 1, coverage: images}\n"
+        "loss: {supcon_image: 0, supcon_text: 0, info_nce: 1.0}\n"
+        "batch: {num_identities: 6, num_instances: 1, coverage: images}\n"
     ),
 }
 

@@ -12,6 +12,7 @@ import yaml
 
 from examples.settings.config import Recipe
 from examples.settings.rules import check
+from examples.settings.topk_json import recipe_of_topk_json
 
 
 def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:
@@ -42,11 +43,14 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: expected a recipe file, got none. Recipes in that folder: {known}.")
     try:
-        tree = _parse(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
+        tree = _parse(text, str(path))  # JSON is YAML, too
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8, got other bytes: {error}.") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a mapping of keys, got {type(tree).__name__}.")
+    if path.suffix == ".json":
+        return recipe_of_topk_json(tree, str(path))
     if "note" not in tree:
         raise ValueError(f"{path}: expected a line `note:` that says why the recipe exists, got none.")
     base = tree.pop("base", None)

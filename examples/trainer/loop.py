@@ -155,7 +155,7 @@ def train_epoch(
             for name, value in values.items():
                 sums.setdefault(name, []).append(float(value.detach()))
             images += len(moved["labels"])
-        norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm)
+        norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm or math.inf)
         for optimizer in optimizers:
             optimizer.step()
         stepped = not optimizers[0].step_was_skipped  # float16 whose gradients overflowed: the scale is lowered

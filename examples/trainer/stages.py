@@ -163,7 +163,7 @@ def learn_prompts(
         warmup_factor=prompt.warmup_factor,
         min_lr=prompt.min_lr,
         by_epoch=True,
-        clip_norm=math.inf,
+        clip_norm=None,
     )
     batches = FeatureBatches(columns, prompt.batch_size, recipe.seed, rank, ranks)
     every = replace(recipe, accumulate=1, model=replace(recipe.model, channels_last=False))

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
-from examples.trainer.config import Augment, Recipe
-from examples.trainer.recipe import load_recipe
+from examples.settings.config import Augment, Recipe
+from examples.settings.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 HANDS = ROOT / "examples" / "recipes" / "hands"

@@ -162,3 +162,26 @@ def test_a_flat_folder_and_a_table_are_told_how_they_are_read(tmp_path):
     (tmp_path / "images.csv").touch()
     with pytest.raises(ValueError, match=r"got a file\. A table is read with read_table\."):
         read_folder(tmp_path / "images.csv")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
+def test_pictures_of_another_kind_are_not_missed_silently(tmp_path, packed, options):
+    names = ("rex/1.jpg", "rex/2.HEIC", "rex/3.gif", "tom/1.png", "tom/notes.txt")
+    root = _packed(tmp_path / "a.zip", *names) if packed else _fill(tmp_path / "a", *names)
+    problem = r"read_folder: left out 2 images that do not end in .*: .*2\.HEIC, .*3\.gif\. Convert them"
+    with pytest.warns(UserWarning, match=problem) as caught:
+        records = read_folder(root, **options)
+    assert len(records) == 2
+    assert len(caught) == 1
+
+
+@pytest.mark.unhooked  # the hook puts itself between caller and reader
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
+def test_the_warning_of_pictures_left_out_points_at_the_caller(tmp_path, options):
+    with pytest.warns(UserWarning, match="left out 1 images") as caught:
+        read_folder(_fill(tmp_path, "rex/1.jpg", "rex/2.gif"), **options)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="left out 1 images") as caught:
+        read_folder(_packed(tmp_path / "a.zip", "rex/1.jpg", "rex/2.gif"), **options)
+    assert caught[0].filename == __file__

@@ -108,7 +108,7 @@ def write_annotations(
             got = f"{', '.join(map(repr, clash))} for {record.path}"
             raise fail(owner, "keys of extra that the format has not", got, "Rename those keys.")
         values = (written_path(owner, record.path, relative_to), record.caption, record.identity)
-        row = {**dict(zip(_NEEDED, values, strict=True)), **others, **record.extra}
+        row: dict[str, object] = {**dict(zip(_NEEDED, values, strict=True)), **others, **record.extra}
         parts.setdefault(record.split, []).append(row)
     if None in parts and len(parts) > 1:
         raise fail(owner, "a split for every record or for none", f"none for {len(parts[None])} of {len(records)}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,8 @@ def read_folder(
     Use it for your own images: put each identity's images in a folder of its name, or say by ``pattern`` where
     the identity stands in the names that they have, and write no class. Images are files that end in jpg,
     jpeg, png, bmp, webp, tif or tiff, in any case. Other files inside identity folders, files beside the
-    identity folders that are no images, and names that begin with a dot are ignored.
+    identity folders that are no images, and names that begin with a dot are ignored. A warning names images that
+    are left out because they end otherwise (heic, avif, gif and the like).
 
     A template is matched with a file's whole path below ``root``. ``{identity}``, ``{camera}``, ``{view}``,
     ``{split}`` and ``{caption}`` fill the record, any other name goes to ``extra``; ``*`` is any text without
@@ -97,14 +99,16 @@ def read_folder(
     if Path(root).is_file() and Path(root).suffix.lower() == ".zip":
         found = _in_archive(root, split, splits)
     else:
+        unread: list[str] = []
         folders = [(split, Path(root))] if splits is None else [(name, Path(root, name)) for name in splits]
         _require_folder(Path(root), "root")
         found = [
             (name, identity.name, str(file))
             for name, folder in folders
             for identity in _identity_folders(folder)
-            for file in _images(identity)
+            for file in _images(identity, unread)
         ]
+        _warn_of_unread(unread, stacklevel=3)
     cameras: Sequence[int | str | None] = [None] * len(found)
     if cameras_by is not None:
         cameras = integers_if_all([_camera(cameras_by, file) for _, _, file in found])
@@ -118,6 +122,7 @@ _LAYOUT = "Expected layout: <root>/<identity>/<image>, or <root>/<split>/<identi
 
 
 _TABLES = (".csv", ".json", ".jsonl", ".parquet")
+_UNREAD = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jfif", ".jxl", ".dng", ".cr2", ".nef", ".arw")
 _FIELDS = ("identity", "camera", "view", "split", "caption")
 
 
@@ -134,6 +139,7 @@ def _by_pattern(
         got = f"none among {len(tree.names)} files" if tree.names else "an empty folder"
         remedy = f"Images end in {', '.join(IMAGE_SUFFIXES)}."
         raise fail("read_folder", f"images in {tree.place}", got, remedy)
+    _warn_of_unread(tree.names, stacklevel=4)
     found = [(name, expression.search(name)) for name in images]
     if tree.archive is not None and not any(match for _, match in found):
         found = [(name, expression.search(name.removeprefix(_wrapping(images)))) for name in images]
@@ -158,6 +164,15 @@ def _by_pattern(
     ]
 
 
+def _warn_of_unread(names: Sequence[str], stacklevel: int) -> None:
+    """Name images of a kind that is not read: otherwise half the pictures of a telephone would be missed silently."""
+    unread = [name for name in names if name.lower().endswith(_UNREAD)]
+    if unread:
+        shown = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
+        text = f"read_folder: left out {len(unread)} images that do not end in {', '.join(IMAGE_SUFFIXES)}: {shown}."
+        warnings.warn(f"{text} Convert them, or list those that Pillow can read in a table.", stacklevel=stacklevel)
+
+
 def _in_archive(
     root: str | os.PathLike[str], split: str | None, splits: Sequence[str] | None
 ) -> list[tuple[str | None, str, str]]:
@@ -180,6 +195,7 @@ def _in_archive(
             raise fail("read_folder", f"images inside identity folders of {tree.path(folder)}", got, remedy)
         rows = sorted(zip(inner, images, strict=True))
         found += [(name, steps[0], tree.path(image)) for steps, image in rows]
+        _warn_of_unread([name for name in tree.names if name.startswith(folder)], stacklevel=4)
     return found
 
 
@@ -243,7 +259,7 @@ def _identity_folders(folder: Path) -> list[Path]:
     return identities
 
 
-def _images(identity: Path) -> Iterator[Path]:
+def _images(identity: Path, unread: list[str]) -> Iterator[Path]:
     images, others = [], set()
     for parent, folders, names in os.walk(identity):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -255,6 +271,8 @@ def _images(identity: Path) -> Iterator[Path]:
                 images.append(file)
             else:
                 others.add(file.suffix or name)
+                if file.suffix.lower() in _UNREAD:
+                    unread.append(str(file))
     if not images:
         got = f"none (files there end in: {', '.join(sorted(others)[:5])})" if others else "none (it is empty)"
         remedy = f"Images end in {', '.join(IMAGE_SUFFIXES)}. Remove or fill the folder."

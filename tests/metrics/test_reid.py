@@ -240,6 +240,25 @@ def test_same_bits_where_float32_is_blind(monkeypatch, kind):
             compare(result, oracle.evaluate(similarity, q_ids, g_ids, ties=ties))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["clusters", "all equal", "an ulp apart", "codes", "permutations"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_a_gpu_gives_the_bits_of_the_processor(kind, dtype, distance):
+    queries, gallery, q_ids, g_ids = clustered(60, 700, 30, 64, 0, noise=2.0) if kind == "clusters" else near_ties(kind)
+    sides = torch.from_numpy(queries).to(dtype), torch.from_numpy(gallery).to(dtype)
+    options = {"query_ids": q_ids, "gallery_ids": g_ids, "distance": distance, "ties": "mean", "junk_ids": [4]}
+    want = evaluate_reid(*sides, **options)
+    precision = torch.get_float32_matmul_precision()
+    try:
+        for rough in ("highest", "high"):  # TF32
+            torch.set_float32_matmul_precision(rough)
+            assert_same_bits(evaluate_reid(*(x.cuda() for x in sides), **options), want, rough)
+            assert_same_bits(evaluate_reid(sides[0].cuda(), sides[1].double().numpy(), **options), want, rough)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
 def test_collapsed_model_by_formula():
     # all equal: the k-th of n matches among N images is expected at rank k (N + 1) / (n + 1)
     rows = np.ones((200, 16), dtype=np.float32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_embeddings, fail
-from clipreid_kit.metrics.exact import row_chunk
+from clipreid_kit.metrics.exact import double_chunks
 
 IntArray = npt.NDArray[np.int64]
 _READ = 1 << 24  # elements of a block where a whole file is looked through
@@ -93,8 +93,9 @@ class Rows:
         if not self.streamed and (start, stop) != (0, len(self)):
             return self.norms(0, len(self))[start:stop]
         rows = self.block(start, stop) if block is None else block
-        parts = torch.split(rows, row_chunk(rows))
-        norms = torch.cat([torch.linalg.vector_norm(part.double(), dim=1) for part in parts])
+        norms = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
+        for part, values in double_chunks(rows):
+            torch.linalg.vector_norm(values, dim=1, out=norms[part])
         bad = ~torch.isfinite(norms)
         if rows.dtype == torch.float64:
             bad |= (norms > 1e140) | (norms < 1e-140)

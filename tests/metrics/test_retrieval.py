@@ -239,6 +239,16 @@ ROWS = torch.eye(3)
         ({"distance": "dot"}, "distance to be one of cosine, euclidean"),
         ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
         ({"similarity": ROWS}, "embeddings or similarity, got both. Pass None"),
+        ({"query_embeddings": ROWS.to_sparse()}, "query_embeddings as a dense tensor, got sparse_coo"),
+        ({"query_ids": [[0], [1, 2], [2]]}, "query_ids as an array, got rows of unequal length"),
+        (
+            {"query_embeddings": None, "candidate_embeddings": None, "similarity": [[1.0]]},
+            "similarity as a matrix or a re-ranker, got list",
+        ),
+        (
+            {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS.to_sparse()},
+            "similarity as a dense tensor",
+        ),
         ({"query_embeddings": None}, "query_embeddings or similarity, got neither"),
         (
             {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS.int()},

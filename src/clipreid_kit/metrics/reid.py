@@ -99,6 +99,10 @@ def evaluate_reid(
     if similarity is not None and distance != "cosine":
         remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
         raise fail("evaluate_reid", "distance or similarity", "both", remedy)
+    if not isinstance(exclude, Sequence) or not all(isinstance(x, tuple | list) and len(x) == 2 for x in exclude):
+        raise fail(
+            "evaluate_reid", "exclude as a list of pairs (values of queries, values of gallery)", "something else"
+        )
     queries, gallery, shape = _sides(query_embeddings, gallery_embeddings, gallery_ids is None, similarity)
     labels = read_labels(
         "evaluate_reid",

@@ -157,6 +157,8 @@ def _shape_of(
         raise fail(_OWNER, "embeddings or similarity", "both", "Pass None for query_embeddings.")
     if isinstance(similarity, KReciprocalReranker):
         return similarity.num_queries, similarity.num_gallery
+    if not isinstance(similarity, Tensor | np.ndarray):
+        raise fail(_OWNER, "similarity as a matrix or a re-ranker", type(similarity).__name__)
     shape = tuple(similarity.shape)
     floating = similarity.is_floating_point() if isinstance(similarity, Tensor) else similarity.dtype.kind == "f"
     if len(shape) != 2 or 0 in shape or not floating:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_embeddings, fail
+from clipreid_kit._checks import check_dense, check_embeddings, fail
 from clipreid_kit.metrics.exact import double_chunks
 
 IntArray = npt.NDArray[np.int64]
@@ -36,10 +36,11 @@ class Rows:
         self._norms: Tensor | None = None
         self._source: Tensor | npt.NDArray[Any]
         if isinstance(source, Tensor):
+            check_dense(owner, name, source)
             tensor = source.detach()
             self._source = tensor.cpu() if tensor.device.type == "mps" else tensor  # which has no float64
         else:
-            array = np.asarray(source)
+            array = as_array(owner, name, source)
             if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
                 raise fail(owner, f"{name} as numbers of at most 64 bits", f"{array.dtype}")
             self._file = _file_of(source)
@@ -132,6 +133,16 @@ class Rows:
                 f"magnitudes beyond 1e-140 to 1e140 in {len(beyond)} rows (first: {beyond[:5]})",
                 "Divide all embeddings by one common factor.",
             )
+
+
+def as_array(owner: str, name: str, values: object) -> npt.NDArray[Any]:
+    """An array of what a caller gives; an error for rows of unequal length, and for masks, which would be lost."""
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        raise fail(owner, f"{name} without a mask", f"{np.ma.count_masked(values)} masked values", "Leave them out.")
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise fail(owner, f"{name} as an array", "rows of unequal length") from None
 
 
 def check_widths(owner: str, first: Rows, second: Rows) -> None:

@@ -158,6 +158,12 @@ def check_junk(owner: str, junk_ids: object) -> None:
         raise fail(owner, "junk_ids as a list of ids", repr(junk_ids))
 
 
+def check_exclude(owner: str, exclude: object) -> None:
+    """Require a list of pairs, which one pair alone is not."""
+    if not isinstance(exclude, tuple | list) or any(not isinstance(x, tuple | list) or len(x) != 2 for x in exclude):
+        raise fail(owner, "exclude as a list of pairs (values of queries, values of gallery)", "something else")
+
+
 def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     """Ids as an array of integers or of strings, one for each row."""
     if isinstance(values, Tensor):

@@ -157,7 +157,7 @@ class RetrievalResult:
             elif measure == "precision":
                 divisor = np.full_like(divisor, last)
         elif measure == "ndcg":
-            counted = (ranks <= last) / np.log2(ranks + 1.0)
+            counted = (ranks <= last).astype(np.float64) / np.log2(ranks + 1.0)
             ideal = np.cumsum(1 / np.log2(np.arange(int(divisor.max(initial=1))) + 2.0))
             divisor = ideal[np.minimum(np.maximum(size, 1), last) - 1]
         elif measure == "reciprocal_rank":
@@ -165,7 +165,7 @@ class RetrievalResult:
         elif measure == "r_precision":
             counted = (ranks <= size[query]).astype(np.float64)
         elif measure == "average_precision_at_r":
-            counted = (ranks <= size[query]) * (place / ranks)
+            counted = (ranks <= size[query]).astype(np.float64) * (place / ranks)
         else:
             counted = place / ranks
         terms = counted.tolist()  # fsum rounds once, as for re-identification

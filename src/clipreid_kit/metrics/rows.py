@@ -138,7 +138,9 @@ class Rows:
 def as_array(owner: str, name: str, values: object) -> npt.NDArray[Any]:
     """An array of what a caller gives; an error for rows of unequal length, and for masks, which would be lost."""
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
-        raise fail(owner, f"{name} without a mask", f"{np.ma.count_masked(values)} masked values", "Leave them out.")
+        raise fail(
+            owner, f"{name} without a mask", f"{int(np.ma.getmaskarray(values).sum())} masked values", "Leave them out."
+        )
     try:
         return np.asarray(values)
     except ValueError:

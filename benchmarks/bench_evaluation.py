@@ -4,7 +4,6 @@ CLIP-ReID's numpy loop is restated here: the whole matrix, argsort of each row, 
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,12 +48,14 @@ def numpy_loop(query: Side, gallery: Side) -> float:
 
 def matmul(query: torch.Tensor, gallery: torch.Tensor) -> Callable[[], None]:
     """The floor: all similarities in float32, block by block, and nothing done with them."""
-    buffer = torch.empty(512, len(gallery))
+    buffer = torch.empty(512, len(gallery), device=query.device)
 
     def work() -> None:
         for start in range(0, len(query), 512):
             part = query[start : start + 512]
             torch.mm(part, gallery.T, out=buffer[: len(part)])
+        if query.is_cuda:
+            torch.cuda.synchronize()
 
     return work
 
@@ -108,6 +109,30 @@ def contenders_of(query: Side, gallery: Side, loop: bool) -> dict[str, Work]:
     return contenders
 
 
+def on_device(query: Side, gallery: Side, device: str) -> dict[str, Work]:
+    """Features on a device, and features that have to be brought there first."""
+
+    def moved() -> list[Side]:
+        return [(side[0].to(device), *side[1:]) for side in (query, gallery)]
+
+    contenders = contenders_of(*moved(), loop=False)
+    del contenders["clipreid_kit, bfloat16 first"]  # for processors only
+
+    def copied() -> object:
+        return contenders_of(*moved(), loop=False)[OURS]()
+
+    on_processor = {"clipreid_kit, on the processor": contenders_of(query, gallery, loop=False)[OURS]}
+    return contenders | {"clipreid_kit, features copied there first": copied} | on_processor
+
+
+def check_bits(contenders: dict[str, Work]) -> None:
+    """All of ours agree to the last bit, query by query, wherever they ran."""
+    found = {name: work() for name, work in contenders.items() if name.startswith(OURS)}
+    if len({result.to_json(per_query=True) for result in found.values() if isinstance(result, ReidResult)}) != 1:
+        raise ValueError(f"not the same bits: {', '.join(f'{name} {result}' for name, result in found.items())}")
+    print(found[OURS])
+
+
 def from_file(folder: Path) -> dict[str, Work]:
     """1,000 queries against 1,000,000 rows in a memory-mapped file; the floor reads the file as well."""
     (query,) = clustered(1000, identities=50_000)
@@ -134,14 +159,18 @@ def from_file(folder: Path) -> dict[str, Work]:
     return {OURS: lambda: evaluate_reid(query[0], gallery, query_ids=query[1], gallery_ids=ids), FLOOR: floor}
 
 
-def peers(query: Side, gallery: Side) -> None:
-    """What people install, once each."""
-    without = evaluate_reid(query[0], gallery[0], query_ids=query[1], gallery_ids=gallery[1]).mean_ap
-    print(f"\nwithout cameras, mAP {without:.9f}")
-    for name, work in (("pytorch-metric-learning", in_pml), ("torchmetrics", in_torchmetrics)):
-        began = time.perf_counter()
-        value = work(query, gallery)
-        print(f"  {name:42}{1000 * (time.perf_counter() - began):12.2f} ms  mAP {value:.9f}")
+def peers(query: Side, gallery: Side) -> dict[str, Work]:
+    """What people install, and ours without cameras, which they do not know."""
+
+    def ours() -> ReidResult:
+        return evaluate_reid(query[0], gallery[0], query_ids=query[1], gallery_ids=gallery[1])
+
+    return {
+        OURS: ours,
+        FLOOR: matmul(query[0], gallery[0]),
+        "pytorch-metric-learning": lambda: in_pml(query, gallery),
+        "torchmetrics": lambda: in_torchmetrics(query, gallery),
+    }
 
 
 def collapsed() -> None:
@@ -162,6 +191,7 @@ def main() -> None:
     parser.add_argument("--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder")
     parser.add_argument("--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal")
     parser.add_argument("--peers", action="store_true", help="3,368 x 15,913 in installed packages")
+    parser.add_argument("--device", default="cpu", help="where the features are: cpu, cuda, cuda:1")
     parser.add_argument("--memory", help="print the memory that this contender adds, and nothing else")
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
@@ -174,12 +204,15 @@ def main() -> None:
         flags = ["--million", str(options.million)]
     elif not options.collapsed:
         sides = clustered(*sizes[:2], identities=sizes[2])
-        if options.peers:
-            return peers(*sides)
         contenders = contenders_of(*sides, loop=not options.large)
+        if options.device != "cpu":
+            title, flags = f"{title}, on {options.device}", [*flags, "--device", options.device]
+            contenders = on_device(sides[0], sides[1], options.device)
+        if options.peers:
+            title, contenders, flags = f"{sizes[0]} x {sizes[1]}, 512-d, no cameras", peers(*sides), ["--peers"]
     if options.memory:
-        return print(peak_memory(contenders[options.memory]))
-    print(machine())
+        return print(peak_memory(contenders[options.memory], options.device))
+    print(machine(device=options.device))
     if options.collapsed:
         return collapsed()
     memory = {
@@ -187,7 +220,9 @@ def main() -> None:
         for name in contenders
         if not options.no_memory
     }
-    print(contenders[OURS]())
+    check_bits(contenders)
+    if options.peers:
+        print("mAP:", ", ".join(f"{name} {value()}" for name, value in list(contenders.items())[2:]))
     seconds = interleaved(contenders, options.repeats)
     show(title, seconds, memory=memory)
     for name in contenders:

@@ -59,8 +59,14 @@ def memory_in_a_process(module: str, name: str, *options: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def peak_memory(work: Work) -> float:
-    """Peak resident memory, as the kernel counts it, that the first run of a piece of work adds, in MB."""
+def peak_memory(work: Work, device: str = "cpu") -> float:
+    """Peak memory that the first run of a piece of work adds, in MB: resident, as the kernel counts it, or a GPU's."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        given = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - given) / 1e6
 
     def status(key: str) -> int:
         with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 (not a path of ours)
@@ -74,12 +80,14 @@ def peak_memory(work: Work) -> float:
     return max(status("VmHWM") - before, 0) * 1024 / 1e6
 
 
-def machine(*packages: str) -> str:
-    """One line: processor, threads, versions."""
+def machine(*packages: str, device: str = "cpu") -> str:
+    """One line: processor, threads, versions, and the GPU if there is one in use."""
     found = [f"{package} {version(package)}" for package in ("torch", "numpy", *packages)]
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads{load}; Python {platform.python_version()}, " + (
-        ", ".join(found)
+    gpu = "" if device == "cpu" else f"{torch.cuda.get_device_name(device)}; "
+    return (
+        f"{gpu}{platform.machine()}, {torch.get_num_threads()} threads{load}; Python {platform.python_version()}, "
+        + (", ".join(found))
     )
 
 

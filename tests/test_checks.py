@@ -29,6 +29,20 @@ def test_check_at_least(value):
     _checks.check_at_least("Owner", "rows", 2, 2)
 
 
+def test_check_dense():
+    _checks.check_dense("Owner", "rows", torch.eye(2))
+    with pytest.raises(ValueError, match=r"Owner: expected rows as a dense tensor, got sparse_coo\. Use to_dense"):
+        _checks.check_dense("Owner", "rows", torch.eye(2).to_sparse())
+    with pytest.raises(ValueError, match="rows as a dense tensor, got a meta tensor"):
+        _checks.check_dense("Owner", "rows", torch.eye(2, device="meta"))
+
+
+def test_check_seed():
+    _checks.check_seed("Owner", 2**63 - 1)
+    with pytest.raises(ValueError, match=r"Owner: expected seed below 2\^63"):
+        _checks.check_seed("Owner", 2**63)
+
+
 def test_check_same_width_compares_devices():
     with pytest.raises(ValueError, match="a and b on one device, got cpu and meta"):
         _checks.check_same_width("Owner", "a", torch.zeros(2, 3), "b", torch.zeros(2, 3, device="meta"))

@@ -15,6 +15,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "R10": ("rank_10", "hit_rate_10"),
     "mAP": ("mean_ap",),
 }
+_MOMENTS = ("before", "after")
 # what a row of metrics.jsonl says besides the terms of the loss
 _NO_TERMS = {
     "epoch", "loss", "gradient_norm", "lr", "positive_cosine", "negative_cosine", "skipped", "alarms",
@@ -68,7 +69,8 @@ class Run:
     @property
     def terms(self) -> list[str]:
         """Names of the terms of the loss, in the order of the log."""
-        return list(dict.fromkeys(key for row in self.rows for key in row if key not in _NO_TERMS))
+        numbers = (key for row in self.rows for key, value in row.items() if type(value) in (int, float))
+        return [key for key in dict.fromkeys(numbers) if key not in _NO_TERMS]
 
     def validation(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Validation figures of an epoch, of the recipe's task or the only one; empty if it was not validated."""
@@ -146,6 +148,8 @@ def _walk(folder: Path) -> Iterable[Path]:
 def _read_run(path: Path, name: str, damaged: list[str]) -> Run:
     recipe = _read_object(path / "recipe.json", damaged) or {}
     results = _read_object(path / "results.json", damaged)
+    if results is not None:  # other keys say what was found in the data
+        results = {moment: tasks for moment, tasks in results.items() if moment in _MOMENTS}
     for task, found in [(task, found) for tasks in (results or {}).values() for task, found in tasks.items()]:
         if not isinstance(found, dict):
             damaged.append(f"{path / 'results.json'} (no figures under {task!r})")
@@ -162,7 +166,7 @@ def _read_object(path: Path, damaged: list[str]) -> dict[str, Any] | None:
         damaged.append(f"{path} ({error})")
         return None
     wanted = isinstance(found, dict) and (
-        path.name != "results.json" or all(isinstance(t, dict) for t in found.values())
+        path.name != "results.json" or all(isinstance(found.get(moment, {}), dict) for moment in _MOMENTS)
     )
     if not wanted:
         damaged.append(f"{path} (no mapping)")

@@ -90,7 +90,7 @@ class Model:
     fit: Literal["stretch", "pad", "crop"] = "stretch"  # of pictures with another aspect
     patch_stride: Some | None = None  # overlapping patches of a ViT; nothing for the patch size
     last_stride: Literal[1, 2] | None = None  # of a ResNet's last stage; nothing for the model's own
-    position_resize: Literal["bicubic", "bilinear"] = "bicubic"  # of position tables
+    position_resize: Literal["bicubic", "clip_reid"] = "bicubic"  # of position tables; clip_reid: bilinear, as its code
     camera_embedding: bool = False  # learned for each camera of the data, added to the tokens
     view_embedding: bool = False  # likewise, for each view
     image_blocks: Blocks = "all"  # last blocks of the image tower that are trained

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -16,11 +16,6 @@ from examples.settings.rules import HANDS, OWN_PROTOCOLS, uses_text
 
 Sides = tuple[list[ImageRecord], list[ImageRecord] | None]  # queries and gallery; without one every image is both
 Tests = dict[str, list[Sides]]
-GROUPS: dict[str, Literal["category", "caption_length", "identity"]] = {
-    "category": "category",
-    "length": "caption_length",
-    "identity": "identity",
-}
 
 
 def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[list[ImageRecord], dict[str, int]]:
@@ -33,7 +28,9 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
         ValueError: If a file or split is missing, or the splits make no sound experiment.
     """
     data, found = recipe.data, {}
-    records = _with_captions(data, _read(recipe, out, quiet=quiet))
+    everything = _read(recipe, out, quiet=quiet)
+    records = _with_captions(data, everything)
+    without = {"training_images_without_text": len(everything) - len(records)} if len(everything) > len(records) else {}
     if data.source in HANDS:  # validation images of training persons are no test of unseen ones: they are trained on
         manifest = kit.split_hands(records, aspect=data.aspect, num_splits=recipe.evaluate.num_splits, seed=recipe.seed)
         records = kit.apply_split(records, manifest)
@@ -60,16 +57,16 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
     if "query_gallery" in tests:
         kit.check_splits(records, train="train" if trains else None, min_images=1)
     if not trains:
-        return records, found
+        return records, found | without
     train = records_of(records, "train")
     if not train:
         splits = ", ".join(sorted({str(record.split) for record in records}))
         raise ValueError(f"data: expected training images, got splits {splits}.")
     for sides in tests.values():
         kit.check_identities(train, [record for pair in sides for part in pair for record in part or ()])
-    if validates(records):
+    if any(r.split == "val_query" for r in records):
         kit.check_splits(records, query="val_query", gallery="val_gallery", min_images=1)
-    elif recipe.evaluate.patience is not None:
+    elif not validates(records) and recipe.evaluate.patience is not None:
         raise ValueError(
             "evaluate.patience: expected validation identities to wait for, got no val_query split. "
             "Hold some training identities out (data.validation), or leave patience empty and train all epochs."
@@ -80,17 +77,24 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
             "Add captions (data.texts, data.caption), or set the text terms of the loss to 0."
         )
     if data.balance != "none":
-        smallest = "smallest" if data.at_least is None and data.at_most is None else None
+        smallest: Literal["smallest"] | None = "smallest" if data.at_least is None and data.at_most is None else None
         at_most = data.at_most or smallest
-        by = GROUPS[data.balance]
-        train = kit.balance_records(train, by, at_most=at_most, at_least=data.at_least, seed=recipe.seed)
+        groups: dict[str, Any] = {"category": _category, "length": "caption_length", "identity": "identity"}
+        train = kit.balance_records(
+            train, groups[data.balance], at_most=at_most, at_least=data.at_least, seed=recipe.seed
+        )
         records = [*train, *(r for r in records if r.split != "train")]
-    return records, found
+    return records, found | without
+
+
+def _category(record: ImageRecord) -> str:
+    """The extra column of that name; images without one are a group of their own."""
+    return record.extra.get("category", "")
 
 
 def validates(records: Sequence[ImageRecord]) -> bool:
     """Whether identities were held out for validation; without them the last epoch is the best."""
-    return any(record.split == "val_query" for record in records)
+    return any(record.split in ("val_query", "val") for record in records)
 
 
 def tests_of(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
@@ -123,6 +127,8 @@ def tests_of(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
 
 def validation_of(records: Sequence[ImageRecord]) -> Tests:
     """Queries and gallery of the held-out identities."""
+    if any(record.split == "val" for record in records):
+        return {"leave_one_out": [(records_of(records, "val"), None)]}
     return {"query_gallery": [(records_of(records, "val_query"), records_of(records, "val_gallery"))]}
 
 
@@ -171,13 +177,17 @@ def _with_captions(data: Data, records: list[ImageRecord]) -> list[ImageRecord]:
     if data.texts is not None:
         beside = Path(data.root or ".") / data.texts
         table = kit.PromptTable.read(beside if beside.is_file() else data.texts, key=data.texts_key, root=data.root)
-        records = table.caption(records)
+        # a cleaned table leaves identities out on purpose, as step 3 of examples/prepare does: they are not trained on
+        kept = [r for r in records if r.split != "train" or r in table]
+        if not any(r.split == "train" for r in kept):
+            kept = records  # another key, or another set: the table says what it lacks
+        records = [replace(r, caption=table.text(r)) if r.split == "train" or r in table else r for r in kept]
     elif data.caption is not None:
         texts = kit.template_texts(records, data.caption)
         records = [replace(record, caption=text) for record, text in zip(records, texts, strict=True)]
     if data.token_safe:
         known = {r.caption: kit.token_safe_prompt(r.caption, data.max_tokens) for r in records if r.caption}
-        records = [replace(r, caption=known.get(r.caption)) for r in records]
+        records = [replace(r, caption=known.get(r.caption or "")) for r in records]
     return records
 
 

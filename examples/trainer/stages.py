@@ -85,7 +85,7 @@ def make_towers(recipe: Recipe, numbers: Sequence[Numbers]) -> ClipTowers:
         image_size=model.image_size,
         patch_stride=model.patch_stride,
         last_stride=model.last_stride,
-        position_resize="bicubic" if model.position_resize == "bicubic" else "clip_reid",
+        position_resize=model.position_resize,
         num_cameras=known.get("camera", 0),
         num_views=known.get("view", 0),
         seed=recipe.seed,

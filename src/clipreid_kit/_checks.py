@@ -6,6 +6,7 @@ device.
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -26,6 +27,13 @@ def check_embeddings(owner: str, name: str, embeddings: Tensor) -> None:
         raise fail(owner, f"{name} as a tensor", type(embeddings).__name__, "Use torch.as_tensor.")
     if embeddings.ndim != 2 or embeddings.shape[1] == 0 or not embeddings.is_floating_point():
         raise fail(owner, f"{name} as a floating-point matrix (N, D)", describe(embeddings))
+
+
+def check_dense(owner: str, name: str, tensor: Tensor) -> None:
+    """Require a tensor that holds its numbers one by one: not a sparse, quantised or meta tensor."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        got = "a meta tensor" if tensor.is_meta else str(tensor.layout if not tensor.is_quantized else tensor.dtype)
+        raise fail(owner, f"{name} as a dense tensor", got.removeprefix("torch."), "Use to_dense or dequantize first.")
 
 
 def check_same_width(owner: str, name: str, first: Tensor, other_name: str, second: Tensor) -> None:
@@ -65,6 +73,13 @@ def check_integer(owner: str, name: str, value: int, lowest: int) -> None:
     """Require a whole number not below ``lowest``."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < lowest:
         raise fail(owner, f"{name} as a whole number >= {lowest}", repr(value))
+
+
+def check_seed(owner: str, seed: int) -> None:
+    """Require a seed that torch's generators take."""
+    check_integer(owner, "seed", seed, 0)
+    if seed >= 2**63:
+        raise fail(owner, "seed below 2^63", seed)
 
 
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipreid_kit.data import (
     ImageRecord,
@@ -86,6 +88,17 @@ def test_structured_prompts_fit_whatever_the_colour(limit):
         structured_prompts([], max_tokens=15)
 
 
+@given(colour=st.text(max_size=60), lines=st.lists(st.text(max_size=120), max_size=6), limit=st.sampled_from([16, 77]))
+def test_structured_prompts_of_any_text_fit(colour, lines, limit):
+    item = ItemDescription("id_1", colour, tuple(lines))
+    for by_variant in (False, True):
+        for prompt in structured_prompts(
+            [item], _images("id_1", "01"), by_variant=by_variant, max_tokens=limit
+        ).values():
+            assert count_clip_tokens(prompt) <= limit
+            assert prompt.startswith("A clothing item")
+
+
 def test_a_colour_is_not_said_of_variants_that_may_have_another():
     descriptions = [
         ItemDescription("one", "Red", ("A.",)),
@@ -119,3 +132,5 @@ def test_categories_are_spoken(folder, spoken):
 
 def test_a_column_tells_the_category_before_the_path_does():
     assert category_of(ImageRecord("img/MEN/Denim/i/01.jpg", "i", extra={"category": "Bags_Belts"})) == "bags and belts"
+    shop = {"category": "Graphic_Tees", "sex": "WOMEN"}  # as read_inshop has them
+    assert category_of(ImageRecord("a.jpg", "i", extra=shop)) == "women's graphic tees"

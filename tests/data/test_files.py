@@ -88,6 +88,18 @@ def test_unreadable_files_are_named(archive, tmp_path, path, problem):
     assert str(caught.value).endswith((".", "again."))
 
 
+def test_a_member_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as pack:
+        pack.writestr("a.png", bytes(1001))
+        pack.writestr("b.png", bytes(1000))
+    monkeypatch.setattr("clipreid_kit.data.files._LARGEST", 1000)
+    with pytest.raises(
+        ValueError, match=r"test: expected an archive member of at most 1000 bytes, got 1001 bytes: .*a\.png"
+    ):
+        read_bytes("test", f"{tmp_path}/bomb.zip::a.png")
+    assert read_bytes("test", f"{tmp_path}/bomb.zip::b.png") == bytes(1000)
+
+
 def test_check_files_passes_files_and_members(archive, tmp_path):
     (tmp_path / "a.jpg").touch()
     check_files([ImageRecord(str(tmp_path / "a.jpg"), 1), ImageRecord(f"{archive}::in/0.bin", 1)])

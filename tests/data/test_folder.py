@@ -1,3 +1,5 @@
+import zipfile
+
 import pytest
 
 from clipreid_kit.data import ImageRecord, read_folder
@@ -88,3 +90,98 @@ def test_a_missing_root_and_a_file_as_root(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="got a file"):
         read_folder(tmp_path / "file")
+
+
+def _packed(file, *names):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return file
+
+
+@pytest.mark.parametrize("above", ["", "dogs/", "backup/2024/dogs/"])
+def test_an_archive_is_read_like_the_folder(tmp_path, above):
+    names = ("rex/2_c2.jpg", "rex/1/a_c1.png", "tom/1_c1.JPG", "tom/notes.txt")
+    hidden = ("rex/._2_c2.jpg", ".cache/a_c1.jpg", "__MACOSX/rex/._2_c2.jpg")
+    file = _packed(tmp_path / "dogs.zip", *(above + name for name in names), *hidden)
+    records = read_folder(file, split="train", camera_pattern=r"_c(?P<camera>\d)")
+    assert records == [
+        ImageRecord(f"{file}::{above}rex/1/a_c1.png", "rex", camera=1, split="train"),
+        ImageRecord(f"{file}::{above}rex/2_c2.jpg", "rex", camera=2, split="train"),
+        ImageRecord(f"{file}::{above}tom/1_c1.JPG", "tom", camera=1, split="train"),
+    ]
+    plain = read_folder(_fill(tmp_path / "plain", *names), camera_pattern=r"_c(?P<camera>\d)")
+    assert [(r.identity, r.camera) for r in plain] == [(r.identity, r.camera) for r in records]
+
+
+def test_split_folders_in_an_archive(tmp_path):
+    names = ("train/rex/a.jpg", "query/tom/a.jpg", "gallery/tom/b.jpg", "gallery/ada/b.jpg")
+    file = _packed(tmp_path / "set.zip", *(f"set/{name}" for name in names))
+    records = read_folder(file, splits=("query", "gallery"))
+    assert [(r.split, r.identity) for r in records] == [("query", "tom"), ("gallery", "ada"), ("gallery", "tom")]
+    assert records[0].path == f"{file}::set/query/tom/a.jpg"
+
+
+def test_one_identity_in_an_archive_keeps_its_name(tmp_path):
+    assert [r.identity for r in read_folder(_packed(tmp_path / "a.zip", "rex/1.jpg", "rex/2.jpg"))] == ["rex"] * 2
+
+
+@pytest.mark.parametrize("above", ["", "photos/"])
+def test_a_pattern_begins_below_the_folder_that_an_archive_wraps_all_in(tmp_path, above):
+    file = _packed(tmp_path / "a.zip", f"{above}7_c1.jpg", f"{above}8_c2.jpg")
+    assert [(r.identity, r.camera) for r in read_folder(file, pattern="{identity}_c{camera}.jpg")] == [
+        ("7", 1),
+        ("8", 2),
+    ]
+    with pytest.raises(ValueError, match=r"to match '\{identity\}-\{camera\}\.jpg', got 2 of 2 that do not"):
+        read_folder(file, pattern="{identity}-{camera}.jpg")
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "problem"),
+    [
+        (("rex/a.jpg", "b.jpg"), {}, r"inside identity folders of .*a\.zip::, got 1 beside them: b\.jpg\. .*pattern="),
+        (("a.jpg", "b.jpg"), {}, r"got 2 beside them: a\.jpg, b\.jpg"),
+        (("a.txt",), {}, "inside identity folders of .*, got none"),
+        (
+            ("rex/a.jpg",),
+            {"splits": ("train", "query")},
+            "the folders train, query in .*, got rex/ there, without train",
+        ),
+        (("train/a.jpg",), {"splits": ("train",)}, "got 1 beside them: train/a.jpg"),
+    ],
+)
+def test_a_wrong_layout_in_an_archive_says_what_was_found(tmp_path, names, options, problem):
+    with pytest.raises(ValueError, match=f"read_folder: expected .*{problem}"):
+        read_folder(_packed(tmp_path / "a.zip", *names), **options)
+
+
+def test_a_flat_folder_and_a_table_are_told_how_they_are_read(tmp_path):
+    with pytest.raises(ValueError, match=r"got 1 beside them: 7_1\.jpg\. .*pattern=.*read_csv"):
+        read_folder(_fill(tmp_path / "flat", "7_1.jpg"))
+    (tmp_path / "images.csv").touch()
+    with pytest.raises(ValueError, match=r"got a file\. A table is read with read_table\."):
+        read_folder(tmp_path / "images.csv")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
+def test_pictures_of_another_kind_are_not_missed_silently(tmp_path, packed, options):
+    names = ("rex/1.jpg", "rex/2.HEIC", "rex/3.gif", "tom/1.png", "tom/notes.txt")
+    root = _packed(tmp_path / "a.zip", *names) if packed else _fill(tmp_path / "a", *names)
+    problem = r"read_folder: left out 2 images that do not end in .*: .*2\.HEIC, .*3\.gif\. Convert them"
+    with pytest.warns(UserWarning, match=problem) as caught:
+        records = read_folder(root, **options)
+    assert len(records) == 2
+    assert len(caught) == 1
+
+
+@pytest.mark.unhooked  # the hook puts itself between caller and reader
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
+def test_the_warning_of_pictures_left_out_points_at_the_caller(tmp_path, options):
+    with pytest.warns(UserWarning, match="left out 1 images") as caught:
+        read_folder(_fill(tmp_path, "rex/1.jpg", "rex/2.gif"), **options)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="left out 1 images") as caught:
+        read_folder(_packed(tmp_path / "a.zip", "rex/1.jpg", "rex/2.gif"), **options)
+    assert caught[0].filename == __file__

@@ -40,6 +40,14 @@ def test_a_folder_goes_as_a_whole_and_not_letter_by_letter(tmp_path):
         write_image_paths(_RECORDS, tmp_path / "p.json", relative_to="im")
 
 
+def test_an_archive_goes_as_a_folder_does(tmp_path):
+    packed = [ImageRecord("data/img.zip::img/a.jpg", "id_1", split="train")]
+    write_image_splits(packed, tmp_path / "s.json", relative_to="data/img.zip")
+    assert read_image_splits(tmp_path / "s.json") == {"train": ["img/a.jpg"]}
+    write_image_splits(packed, tmp_path / "s.json")
+    assert read_image_splits(tmp_path / "s.json") == {"train": ["data/img.zip::img/a.jpg"]}
+
+
 def test_splits_and_texts_are_read_back(tmp_path):
     write_image_splits(_RECORDS, tmp_path / "s.json")
     assert read_image_splits(tmp_path / "s.json") == {

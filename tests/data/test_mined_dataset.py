@@ -125,6 +125,21 @@ def test_what_is_mined_anew_reaches_running_workers(dataset):
     assert batch.index.tolist() == [0, 4, 1]
 
 
+@_forks
+def test_running_workers_show_what_no_workers_show_in_every_epoch(dataset):
+    sampler = CaptionSampler(dataset.captions, seed=1)
+    mined = MinedDataset(dataset, torch.tensor([[0, 2], [1, 3], [4, -1]]), captions=sampler)
+    options = {"batch_size": 2, "collate_fn": collate_mined}
+    running = DataLoader(mined, num_workers=2, persistent_workers=True, **options)
+    for epoch in (0, 1, 2, 0):
+        mined.refresh(epoch, lambda: torch.tensor([[0, 4], [1, 5], [2, 0], [3, -1]]), every=2)
+        pairs = list(zip(DataLoader(mined, **options), running, strict=True))
+        assert len(pairs) == 2
+        for alone, worked in pairs:
+            assert torch.equal(alone.image, worked.image)
+            assert (alone.caption, alone.rows.tolist()) == (worked.caption, worked.rows.tolist())
+
+
 def test_fewer_or_more_triplets_may_be_mined_anew(dataset):
     mined = MinedDataset(dataset, torch.tensor([[0, 1, 2]]))
     mined.update(torch.tensor([[0, 1, 2], [2, 3, 4], [4, 5, 0]]))

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipreid_kit.data import (
@@ -219,6 +219,43 @@ def test_the_protocol_of_hands():
         assert (sizes[f"query{n}"], sizes[f"gallery{n}"]) == (3 * 2, 3)
         assert sizes[f"gallery{n}_all"] == 3 + 4 + 3 + 4  # one of each person in each aspect's second half
     assert len({manifest.splits[f"gallery{n}"] for n in range(10)}) > 3
+
+
+@settings(max_examples=30)
+@given(
+    persons=st.lists(st.lists(st.integers(0, 4), min_size=4, max_size=9), min_size=2, max_size=3),
+    lone=st.integers(0, 3),
+    seed=st.integers(0, 9),
+    order=st.randoms(use_true_random=False),
+)
+def test_parts_of_hands_are_disjoint_complete_and_seeded(persons, lone, seed, order):
+    sizes = {f"view{n}": [*counts, 3, 3, 3, 3] for n, counts in enumerate(persons)}
+    records = [
+        ImageRecord(f"h/{view}_{person}_{n}.jpg", person, view=view)
+        for view, counts in sizes.items()
+        for person, count in enumerate(counts)
+        for n in range(count)
+    ]
+    records += [ImageRecord(f"h/x{n}.jpg", 1500 + n, view="view0", split="distractor") for n in range(lone)]
+    manifest = split_hands(records, aspect="view0", num_splits=3, seed=seed)
+    mixed = records.copy()
+    order.shuffle(mixed)
+    assert split_hands(mixed, aspect="view0", num_splits=3, seed=seed) == manifest
+    parts = {name: set(keys) for name, keys in manifest.splits.items()}
+    assert all(len(keys) == len(manifest.splits[name]) for name, keys in parts.items())
+    everyone = {p for p, count in enumerate(sizes["view0"]) if count}
+    first = set(sorted(everyone)[: -(-len(everyone) // 2)])
+    own = {r.path.split("/")[1]: r.identity for r in records if r.view == "view0" and r.split is None}
+    distractors = {f"x{n}.jpg" for n in range(lone)}
+    assert not parts["train"] & parts["val"]
+    assert parts["train"] | parts["val"] == {key for key, person in own.items() if person in first}
+    for n in range(3):
+        query, gallery = parts[f"query{n}"], parts[f"gallery{n}"]
+        assert not query & gallery
+        assert query | gallery == {key for key, person in own.items() if person not in first} | distractors
+        assert Counter(own[key] for key in gallery - distractors) == dict.fromkeys(everyone - first, 1)
+        assert gallery < parts[f"gallery{n}_all"]
+        assert not {key for key in parts[f"gallery{n}_all"] - gallery if key in own}
 
 
 def test_official_numbers_of_persons_give_the_protocols_galleries():

@@ -78,6 +78,13 @@ def test_an_index_column_without_a_name_is_extra(tmp_path):
         ),
         ("path, identity\n", None, r"columns=\{'identity': ' identity'\}"),
         ("path,zzz\n", None, r"columns=\{'identity': <its name in the table>\}"),
+        ("path;identity\na.jpg;1\n", None, "got columns 'path;identity'. Its cells seem to be separated by ';': save"),
+        ("path\tidentity\na.jpg\t1\n", None, r"Its cells seem to be separated by '\\t': save it with commas"),
+        (
+            "in/a.jpg,rex\nin/b.jpg,rex\n",
+            None,
+            r"got columns 'in/a\.jpg', 'rex'\. Its first row has to name the columns",
+        ),
         ("path,identity\n", {"camera": "cam"}, "a column 'cam' in"),
         ("path,identity\n", {"person": "pid"}, "keys of columns among path, identity, .*, got 'person'"),
         ("path,identity\n", {"caption": "identity"}, "one used twice"),

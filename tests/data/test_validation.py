@@ -50,7 +50,8 @@ def test_sound_records_pass_and_are_counted(sound):
 def test_records_without_splits_are_read_only(sound):
     records = [dataclasses.replace(record, split=None, camera=None) for record in sound]
     report = validate_records(records)
-    assert report.counts == {"records": 9, "skipped": 0}
+    assert report.counts == {"records": 9, "skipped": 0, "single_image": 1}
+    assert report.findings[0].text == "1 identities with one image"
     assert dataclasses.astuple(report.balance["-"]) == (9, 5, 0, 1, 2, 2)
 
 
@@ -161,7 +162,7 @@ def test_captions_have_a_length():
     records = [ImageRecord(f"{n}.jpg", n, caption=text) for n, text in enumerate(texts)]
     report = validate_records(records, images=False, caption_length=(3, 1000), on_error="skip")
     assert [r.path for r in report.records] == ["1.jpg", "2.jpg"]
-    assert report.counts == {"records": 5, "skipped": 3, "caption": 3}
+    assert report.counts == {"records": 5, "skipped": 3, "caption": 3, "single_image": 2}
 
 
 def test_many_findings_are_cut_short_and_errors_come_first():
@@ -184,6 +185,50 @@ def test_other_names_of_splits():
     ]
     assert "overlap" in _kinds(validate_records(records, **names, images=False, on_error="report"))
     assert validate_records(records, **{**names, "train": None}, images=False).findings == ()
+
+
+def _rows(*rows):
+    return [ImageRecord(f"{n}.jpg", i, camera=camera, split=split) for n, (i, camera, split) in enumerate(rows)]
+
+
+def test_a_test_part_that_is_not_divided_yet_is_apart_from_training():
+    records = _rows(("a", 1, "train"), ("a", 2, "train"), ("a", 1, "test"), ("b", 1, "test"), ("a", 1, "val"))
+    report = validate_records(records, images=False, on_error="skip")
+    assert report.counts == {"records": 5, "skipped": 2, "overlap": 1}
+    assert [record.split for record in report.records] == ["test", "test", "val"]
+    kept = validate_records(records, images=False, train="test", on_error="report")
+    assert "overlap" not in _kinds(kept)
+
+
+def test_every_pair_of_queries_and_gallery_is_looked_at():
+    sound = [("a", 1, "train"), ("a", 2, "train"), ("c", 1, "query0"), ("c", 2, "gallery0"), ("v", 1, "val_query")]
+    sound += [("v", 2, "val_gallery"), ("d", 1, "query1"), ("d", 2, "gallery1"), ("c", 1, "query_log")]
+    assert validate_records(_rows(*sound), images=False).findings == ()
+    for rows, kind, skipped in (
+        ([("x", 1, "query1")], "no_match", 1),
+        ([("d", 2, "query0")], "no_match", 1),  # in another gallery than its own
+        ([("v", 1, "train")], "overlap", 1),
+        ([("c", 1, "train")], "overlap", 1),
+        ([("x", 1, "query1"), ("x", 1, "gallery1")], "same_camera", 0),
+    ):
+        records = _rows(*sound, *rows)
+        report = validate_records(records, images=False, on_error="skip")
+        assert (report.counts[kind], report.counts["skipped"]) == (1, skipped), rows
+        assert all(f.severity == "note" for f in validate_records(report.records, images=False).findings)
+    both = _rows(*sound, ("x", 1, "query0"), ("y", 1, "query1"), ("z", 1, "val_query"))
+    (finding,) = validate_records(both, images=False, on_error="report").findings
+    assert finding.text == "3 queries whose identity is not in 'gallery0', 'gallery1', 'val_gallery'"
+    alone = _rows(*sound, ("w", 1, "query2"), ("w", 1, "gallery2"))  # nothing of this pair can be scored
+    assert _kinds(validate_records(alone, images=False, on_error="report")) == {"same_camera": ("error", 1)}
+
+
+def test_counts_go_into_a_metrics_file(sound, tmp_path):
+    (tmp_path / "0.png").write_bytes(b"no image")
+    report = validate_records(sound, on_error="skip")
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(json.dumps({"mean_ap": 0.5, "data": report.counts}) + "\n")
+    assert json.loads(file.read_text())["data"] == {"records": 9, "skipped": 1, "unreadable": 1, "single_image": 1}
+    assert all(type(value) is int for value in report.counts.values())
 
 
 def test_kinds_of_identities_are_not_mixed():

@@ -42,7 +42,14 @@ def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A 
     rows, best = [], -1.0
     for epoch, value in enumerate(rates, 1):
         row = {"epoch": epoch, "loss": 2.0 / epoch, **{name: share * 2.0 / epoch for name, share in terms.items()}}
-        row |= {"gradient_norm": 1.0, "lr": lr / epoch, "skipped": 0, "alarms": [], "images_per_second": 100.0}
+        row |= {
+            "gradient_norm": 1.0,
+            "lr": lr / epoch,
+            "rates": {"image": lr / epoch},
+            "skipped": 0,
+            "alarms": [],
+            "images_per_second": 100.0,
+        }
         row |= {"positive_cosine": 0.8, "negative_cosine": 0.1, "seconds": 1.5, "peak_memory_mb": 300.0}
         if value is not None:
             row |= {"validation": {"image_to_image": numbers(value)}, "score": value - 0.1}
@@ -56,7 +63,7 @@ def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A 
         rows = [{"epoch": e, "loss": 3.0 / e, "lr": 3.5e-4, "best": e == prompt} for e in range(1, prompt + 1)]
         (folder / "prompt" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if results is not None:
-        (folder / "results.json").write_text(json.dumps(results))
+        (folder / "results.json").write_text(json.dumps(results | {"data": {"unreadable": 2}}))
     return folder
 
 

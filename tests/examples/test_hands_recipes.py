@@ -12,6 +12,7 @@ import yaml
 from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
 from examples.settings.config import Augment, Recipe
 from examples.settings.recipe import load_recipe
+from examples.trainer.data import OWN_PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
 HANDS = ROOT / "examples" / "recipes" / "hands"
@@ -85,7 +86,6 @@ CHANGES = {
             "batch.num_identities": 8,
             "optim.warmup_epochs": 0,
             "optim.decay_all": True,
-            "evaluate.protocols": ["splits", "distractors"],
             "evaluate.metric": "rank_1",
         },
     ),
@@ -353,7 +353,7 @@ def test_images_are_prepared_alike_and_epochs_are_not_chosen_by_the_test(name):
     assert recipe.data.validation > 0
     assert recipe.evaluate.patience is not None
     assert recipe.batch.num_identities * recipe.batch.num_instances == 32
-    assert recipe.evaluate.protocols == ["splits", "distractors"]
+    assert recipe.evaluate.protocols == []  # the source's own: see the next test
     assert recipe.evaluate.num_splits == 10
 
 
@@ -365,6 +365,11 @@ def test_another_aspect_or_hd_by_one_switch(name, switch):
     key, _, value = switch.partition("=")
     changed = dict(flat(load_recipe(file(name), [switch])))
     assert changed == {**resolved(name), key: value}
+
+
+def test_small_and_distractor_galleries_are_the_own_protocols_of_the_hands():
+    assert OWN_PROTOCOLS["hands11k"] == ["splits", "distractors"]
+    assert OWN_PROTOCOLS["polyu_hands"] == ["splits"]  # its galleries hold the distractors already
 
 
 def test_one_cycle_warms_up_a_tenth_in_both_phases():

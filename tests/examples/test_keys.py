@@ -50,7 +50,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("model.image_size=[64, 32]", "model.fit", "pad"),
         (VIT, "model.patch_stride", "6"),
         ("model.last_stride", "1"),
-        (VIT, "model.image_size=[48, 32]", "model.position_resize", "bilinear"),
+        (VIT, "model.image_size=[48, 32]", "model.position_resize", "clip_reid"),
         (VIT, "model.camera_embedding", "true"),
         (VIT, "model.view_embedding", "true"),
         ("model.image_blocks", "1"),

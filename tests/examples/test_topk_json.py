@@ -201,3 +201,13 @@ def test_the_recipes_are_the_defaults_but_for_what_is_said(tmp_path):
     assert written.augment.horizontal_flip == 0.0  # captions tell left from right
     written.augment.horizontal_flip = 0.5
     assert written.augment == recipe.augment
+
+
+def test_the_metrics_choose_the_epoch_and_the_cuts(tmp_path):
+    for metrics, chosen, cuts in (
+        (["mAP"], "mean_ap", [1, 5, 10, 20]),
+        (["recall@1", "mAP"], "mean_ap", [1, 5, 10, 20]),
+        (["recall@1", "recall@3", "ndcg"], "rank_1", [1, 3, 5, 10, 20]),
+    ):
+        evaluate = loaded({"evaluation_config": {"metrics": metrics}}, tmp_path).evaluate
+        assert (evaluate.metric, evaluate.k_values, evaluate.predictions) == (chosen, cuts, 20)

@@ -75,6 +75,9 @@ def test_chunks_change_nothing(monkeypatch):
         ({"confidence": 1.0}, "confidence above 0 and below 1, got 1.0"),
         ({"num_samples": 0}, "num_samples as a whole number >= 1"),
         ({"seed": -1}, "seed as a whole number >= 0"),
+        ({"seed": 2**63}, r"seed below 2\^63"),
+        ({"values": ["a", "b", "c"]}, "values as numbers, got <U1"),
+        ({"values": [[1.0], [1.0, 2.0], [1.0]]}, "values as an array, got rows of unequal length"),
     ],
 )
 def test_bad_input(change, message):

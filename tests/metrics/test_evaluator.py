@@ -118,6 +118,28 @@ def test_bad_updates():
         ReidEvaluator(leave_one_out=True).update(rows, [0, 1, 2], split="gallery")
     with pytest.raises(ValueError, match="ties to be one of"):
         ReidEvaluator(ties="none")
+    with pytest.raises(ValueError, match="ReidEvaluator: expected junk_ids as a list of ids, got -1"):
+        ReidEvaluator(junk_ids=-1)
+    with pytest.raises(ValueError, match="embeddings as a dense tensor, got sparse_coo"):
+        evaluator.update(rows.to_sparse(), [0, 1, 2], split="query")
+    broken = rows.clone()
+    broken[1, 2] = torch.nan
+    late = ReidEvaluator()
+    for part in (rows, rows, broken):
+        late.update(part, [0, 1, 2], split="gallery")
+    late.update(rows, [0, 1, 2], split="query")
+    with pytest.raises(ValueError, match=r"finite gallery_embeddings, got NaN .* in 1 of 9 rows .first: \[7\]"):
+        late.compute()
+
+
+def test_ids_of_several_integer_types():
+    rows = torch.eye(4)
+    evaluator = ReidEvaluator()
+    evaluator.update(rows[:2], np.array([0, 2**62 + 1], dtype=np.uint64), split="query")
+    evaluator.update(rows[2:3], torch.tensor([2], dtype=torch.uint8), split="query")
+    evaluator.update(rows[3:], [2**62], split="query")
+    evaluator.update(rows, [0, 2**62 + 1, 2, 2**62], split="gallery")
+    assert evaluator.compute().num_positives.tolist() == [1, 1, 1, 1]
 
 
 def test_without_a_process_group_distributed_changes_nothing():

@@ -95,11 +95,27 @@ def test_infinities_are_ranks_like_others():
         (np.ones((2, 0)), {}, r"got shape \(2, 0\)"),
         (np.ones((2, 3)), {"gallery_ids": None}, r"\(N, N\) where gallery_ids is None, not empty, got shape \(2, 3\)"),
         (np.full((2, 2), np.nan), {}, "similarities that are numbers, got NaN in 4 places"),
+        (np.eye(2, dtype=complex), {}, "similarity as real numbers of at most 64 bits, got complex128"),
+        (torch.eye(2, dtype=torch.complex64), {}, "similarity as real numbers of at most 64 bits, got torch.complex64"),
+        (np.eye(2, dtype=object), {}, "similarity as real numbers of at most 64 bits, got object"),
+        (np.full((2, 2), "near"), {}, "similarity as real numbers"),
+        (torch.eye(2).to_sparse(), {}, "similarity as a dense tensor, got sparse_coo"),
+        (np.ma.masked_array(np.eye(2), mask=np.eye(2)), {}, "similarity without a mask, got 2 masked values"),
+        (np.array([[2**53, 2**53 + 1], [0, 0]]), {}, r"whole numbers below 2\^53 as similarities, got 9\.\d+e\+15"),
     ],
 )
 def test_bad_matrix(similarity, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_reid(None, similarity=similarity, **{"query_ids": [0, 1], "gallery_ids": [0, 1], **options})
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "bool", "float16"])
+def test_similarities_of_other_types(dtype):
+    values = np.array([[1, 0, 1], [0, 1, 0]]).astype(dtype)
+    ids = {"query_ids": [0, 1], "gallery_ids": [0, 1, 0]}
+    for similarity in (values, torch.from_numpy(values)):
+        assert evaluate_reid(None, similarity=similarity, **ids).mean_ap == 1
 
 
 def test_bad_function():

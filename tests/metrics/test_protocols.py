@@ -124,5 +124,15 @@ def test_bad_input():
         LeaveOneOutProtocol(max_rank=0)
     with pytest.raises(ValueError, match=r"distance or rerank, got both. Give it to the re-ranker: functools.partial"):
         InShopProtocol(distance="euclidean", rerank=KReciprocalReranker)
+    with pytest.raises(ValueError, match="rerank as a function such as KReciprocalReranker, or None, got True"):
+        InShopProtocol(rerank=True)
+    with pytest.raises(ValueError, match="Market1501Protocol: expected junk_ids as a list of ids, got -1"):
+        Market1501Protocol(junk_ids=-1)
+    with pytest.raises(ValueError, match="gallery_ids as an array, got rows of unequal length"):
+        Market1501Protocol().evaluate(
+            rows, rows, query_ids=[0, 1], gallery_ids=[[0], [0, 1]], query_cameras=[0, 0], gallery_cameras=[1, 1]
+        )
+    with pytest.raises(ValueError, match="a KReciprocalReranker from rerank, got Tensor"):  # distances, upside down
+        InShopProtocol(rerank=k_reciprocal_rerank).evaluate(rows, rows, **ids)
     with pytest.raises(AttributeError):
         InShopProtocol().ties = "mean"

@@ -139,6 +139,8 @@ def test_re_ranks_each_split_and_reads_a_mapped_file(tmp_path):
     [
         (lambda rows: VehicleIDProtocol(num_splits=0), "num_splits as a whole number >= 1, got 0"),
         (lambda rows: HandsProtocol(seed=-1), "seed as a whole number >= 0, got -1"),
+        (lambda rows: VehicleIDProtocol(seed=2**63), r"seed below 2\^63, got"),
+        (lambda rows: VehicleIDProtocol().splits(3), "VehicleIDProtocol: expected ids as a list of ids, got int"),
         (lambda rows: VehicleIDProtocol().evaluate(rows, [1, 2, 3]), "got 3 images of 3 identities"),
         (lambda rows: VehicleIDProtocol().evaluate(rows, [1, 2]), "VehicleIDProtocol: expected ids as 3 ids"),
         (

@@ -240,6 +240,25 @@ def test_same_bits_where_float32_is_blind(monkeypatch, kind):
             compare(result, oracle.evaluate(similarity, q_ids, g_ids, ties=ties))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["clusters", "all equal", "an ulp apart", "codes", "permutations"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_a_gpu_gives_the_bits_of_the_processor(kind, dtype, distance):
+    queries, gallery, q_ids, g_ids = clustered(60, 700, 30, 64, 0, noise=2.0) if kind == "clusters" else near_ties(kind)
+    sides = torch.from_numpy(queries).to(dtype), torch.from_numpy(gallery).to(dtype)
+    options = {"query_ids": q_ids, "gallery_ids": g_ids, "distance": distance, "ties": "mean", "junk_ids": [4]}
+    want = evaluate_reid(*sides, **options)
+    precision = torch.get_float32_matmul_precision()
+    try:
+        for rough in ("highest", "high"):  # TF32
+            torch.set_float32_matmul_precision(rough)
+            assert_same_bits(evaluate_reid(*(x.cuda() for x in sides), **options), want, rough)
+            assert_same_bits(evaluate_reid(sides[0].cuda(), sides[1].double().numpy(), **options), want, rough)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
 def test_collapsed_model_by_formula():
     # all equal: the k-th of n matches among N images is expected at rank k (N + 1) / (n + 1)
     rows = np.ones((200, 16), dtype=np.float32)
@@ -377,7 +396,8 @@ ROWS = np.eye(3, dtype=np.float32)
         ({"gallery_cameras": [0, 0, 0]}, "got gallery_cameras only"),
         (
             {"query_cameras": [1, 1, 1], "gallery_cameras": [1, 1, 1]},
-            "3 of 3 queries with their identity.*left out by the camera rule. If the cameras are unknown",
+            r"3 of 3 queries with their identity.*left out by the camera rule \(1 different cameras in all\). If the "
+            "cameras are unknown, or one number",
         ),
         ({"distance": "manhattan"}, "distance to be one of cosine, euclidean"),
         ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
@@ -393,8 +413,26 @@ ROWS = np.eye(3, dtype=np.float32)
             "every match of which is left out by the rules of exclude",
         ),
         ({"junk_ids": ["-1"]}, "junk_ids and gallery_ids of one kind, got strings and integers"),
-        ({"junk_ids": [0, 1, 2]}, "3 query identities, none among"),
+        ({"junk_ids": [0, 1, 2]}, "3 query identities, none among the 3 of the gallery, of which 3 rows are junk"),
         ({"max_rank": 0}, "max_rank as a whole number >= 1, got 0"),
+        ({"query_embeddings": ROWS.astype(complex)}, "query_embeddings as numbers of at most 64 bits, got complex128"),
+        ({"query_embeddings": [[1.0, 0.0], [1.0]]}, "query_embeddings as an array, got rows of unequal length"),
+        (
+            {"gallery_embeddings": np.ma.masked_array(ROWS, mask=ROWS > 0)},
+            "gallery_embeddings without a mask, got 3 masked values",
+        ),
+        ({"gallery_embeddings": torch.eye(3).to_sparse()}, "gallery_embeddings as a dense tensor, got sparse_coo"),
+        ({"query_embeddings": torch.eye(3, device="meta")}, "query_embeddings as a dense tensor, got a meta tensor"),
+        ({"query_ids": torch.tensor([0, 1, 2]).to_sparse()}, "query_ids as a dense tensor"),
+        ({"query_ids": [[0], [1, 2], [2]]}, "query_ids as an array, got rows of unequal length"),
+        ({"query_ids": np.ma.masked_array([0, 1, 2], mask=[0, 1, 0])}, "query_ids without a mask, got 1 masked values"),
+        ({"query_ids": 1}, r"query_ids as 3 ids, one for each row, got shape \(\)"),
+        ({"query_cameras": [1, 2, 3], "gallery_cameras": ["1", "2", "3"]}, "gallery_cameras of one kind, got integers"),
+        ({"junk_ids": -1}, "junk_ids as a list of ids, got -1"),
+        ({"junk_ids": "-1"}, "junk_ids as a list of ids, got '-1'"),
+        ({"junk_ids": None}, "junk_ids as a list of ids, got None"),
+        ({"exclude": ([0, 1, 2], [0, 1, 2])}, "exclude as a list of pairs"),
+        ({"exclude": None}, "exclude as a list of pairs"),
     ],
 )
 def test_bad_input(change, message):

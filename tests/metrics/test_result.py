@@ -46,7 +46,7 @@ def test_json_and_text(result):
 
 
 def test_rank_below_one(result):
-    with pytest.raises(ValueError, match=r"ReidResult\.rank: expected k >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"ReidResult\.rank: expected k as a whole number >= 1, got 0"):
         result.rank(0)
 
 
@@ -108,6 +108,18 @@ def test_json_round_trip_to_the_last_bit(ids, halves):
 def test_json_without_the_columns(text):
     with pytest.raises(ValueError, match=r"the columns of each query, got none. Write it with to_json\(per_query=True"):
         ReidResult.from_json(text)
+
+
+@pytest.mark.parametrize("change", ['"first_rank": [1, 2]', '"first_rank": 1'])
+def test_json_with_columns_of_other_lengths(result, change):
+    values = json.loads(result.to_json(per_query=True))
+    values["per_query"].update(json.loads("{" + change + "}"))
+    with pytest.raises(ValueError, match="columns of one length"):
+        ReidResult.from_json(json.dumps(values))
+    values = json.loads(result.to_json(per_query=True))
+    del values["max_rank"]
+    with pytest.raises(ValueError, match="columns of each query"):
+        ReidResult.from_json(json.dumps(values))
 
 
 def test_columns_and_csv(tmp_path, result):

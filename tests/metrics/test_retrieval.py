@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,8 @@ from hypothesis import strategies as st
 from oracles import retrieval as oracle
 
 from clipreid_kit.metrics import evaluate_reid, evaluate_retrieval, ranking
+
+TIES = ["pessimistic", "optimistic", "mean"]
 
 
 @st.composite
@@ -39,11 +43,11 @@ def compare(result, want, k):
     assert result.mean_ap_at_r == pytest.approx(means["average_precision_at_r"])
 
 
-@given(cases(), st.sampled_from(["pessimistic", "optimistic"]), st.integers(1, 30))
+@given(cases(), st.sampled_from(TIES), st.integers(1, 30))
 def test_equals_a_walk_down_the_list(case, ties, k):
     queries, candidates, relevant = case
     similarity = -oracle.squared_distance(queries, candidates)  # of integers: exact
-    want = oracle.evaluate(similarity, relevant, k, pessimistic=ties == "pessimistic")
+    want = oracle.evaluate(similarity, relevant, k, ties=ties)
     if not any(relevant):
         return
     rows = torch.from_numpy(queries), torch.from_numpy(candidates)
@@ -52,7 +56,7 @@ def test_equals_a_walk_down_the_list(case, ties, k):
     compare(evaluate_retrieval(None, similarity=given_values, relevant=relevant, ties=ties), want, k)
 
 
-@given(st.integers(0, 2**31), st.integers(2, 25), st.sampled_from(["pessimistic", "optimistic"]))
+@given(st.integers(0, 2**31), st.integers(2, 25), st.sampled_from(TIES))
 def test_leave_one_out(seed, total, ties):
     rng = np.random.default_rng(seed)
     rows = rng.integers(-2, 3, (total, 3)).astype(np.float32)
@@ -60,7 +64,7 @@ def test_leave_one_out(seed, total, ties):
     ids[0] = ids[1]
     relevant = [np.flatnonzero(ids == x).tolist() for x in ids]
     similarity = -oracle.squared_distance(rows, rows)
-    want = oracle.evaluate(similarity, relevant, 3, pessimistic=ties == "pessimistic", alone=True)
+    want = oracle.evaluate(similarity, relevant, 3, ties=ties, alone=True)
     result = evaluate_retrieval(torch.from_numpy(rows), query_ids=ids, distance="euclidean", ties=ties)
     compare(result, want, 3)
     assert result.num_candidates == total - 1
@@ -98,7 +102,7 @@ def test_near_ties_are_decided_in_float64_for_any_block(monkeypatch, distance):
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("alone", [False, True])
-@pytest.mark.parametrize("ties", ["pessimistic", "optimistic"])
+@pytest.mark.parametrize("ties", TIES)
 def test_the_same_ranks_as_re_identification(distance, alone, ties):
     queries, candidates, q_ids, c_ids = clustered(4)
     candidates[50:100] = candidates[100:150]
@@ -157,6 +161,24 @@ def test_a_collapsed_model_scores_near_zero():
     assert collapsed.hit_rate(10) == 0
     assert collapsed.mean_ap < 0.01
     assert evaluate_retrieval(rows, query_ids=ids, ties="optimistic").mean_ap == 1
+    by_chance = evaluate_retrieval(rows, query_ids=ids, ties="mean")
+    assert set(by_chance.ranks.tolist()) == {100, 200}  # two right ones among 299: on average at a third and two thirds
+    assert by_chance.per_query()["first_rank"].tolist() == [100] * 300
+
+
+def test_mean_ranks_by_hand():
+    # one right and one wrong at the top, then a right one between two wrong ones that are as near as it is
+    similarity = torch.tensor([[3.0, 3.0, 1.0, 1.0, 1.0]])
+    result = evaluate_retrieval(None, similarity=similarity, relevant=[[1, 3]], ties="mean")
+    assert result.ranks.tolist() == [1.5, 4.0]
+    assert result.mean_ap == (1 / 1.5 + 2 / 4) / 2
+    assert (result.hit_rate(1), result.hit_rate(2), result.recall(3), result.r_precision) == (0.0, 1.0, 0.5, 0.5)
+    assert result.ndcg(1) == 0.0
+    assert result.per_query()["first_rank"].tolist() == [1.5]
+    assert json.loads(result.to_json())["mean_reciprocal_rank"] == 1 / 1.5
+    distinct = torch.tensor([[3.0, 2.0, 1.0, 0.0, -1.0]])
+    rules = [evaluate_retrieval(None, similarity=distinct, relevant=[[1, 3]], ties=ties) for ties in TIES]
+    assert [result.ranks.tolist() for result in rules] == [[2, 4]] * 3
 
 
 def test_text_and_image_with_several_right_answers_either_way():
@@ -215,8 +237,18 @@ ROWS = torch.eye(3)
         ({"query_ids": [7, 8, 9]}, "at least one query with a relevant candidate, got none among 3 queries and 3"),
         ({"candidate_embeddings": None, "candidate_ids": None}, "at least one query with a relevant candidate"),
         ({"distance": "dot"}, "distance to be one of cosine, euclidean"),
-        ({"ties": "mean"}, "ties to be one of pessimistic, optimistic"),
+        ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
         ({"similarity": ROWS}, "embeddings or similarity, got both. Pass None"),
+        ({"query_embeddings": ROWS.to_sparse()}, "query_embeddings as a dense tensor, got sparse_coo"),
+        ({"query_ids": [[0], [1, 2], [2]]}, "query_ids as an array, got rows of unequal length"),
+        (
+            {"query_embeddings": None, "candidate_embeddings": None, "similarity": [[1.0]]},
+            "similarity as a matrix or a re-ranker, got list",
+        ),
+        (
+            {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS.to_sparse()},
+            "similarity as a dense tensor",
+        ),
         ({"query_embeddings": None}, "query_embeddings or similarity, got neither"),
         (
             {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS.int()},

@@ -107,6 +107,8 @@ def test_bad_input():
     same = {"query_cameras": np.zeros(6, int), "gallery_cameras": np.zeros(16, int)}
     with pytest.raises(ValueError, match="6 of 6 queries with their identity in the gallery, none by another camera"):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, **same})
+    with pytest.raises(ValueError, match="CUHK03Protocol: expected query_embeddings and gallery_embeddings of"):
+        CUHK03Protocol().evaluate(queries, gallery[:, :2], **arguments)
     gallery[3] = np.nan
     with pytest.raises(ValueError, match=r"CUHK03Protocol: expected finite gallery_embeddings.*first: \[3\]"):
         CUHK03Protocol().evaluate(queries, gallery, **arguments)

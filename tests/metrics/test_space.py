@@ -88,6 +88,14 @@ def test_checked_sets_are_detached():
     assert not space_of([rows], "cosine").sets[0].requires_grad
     with pytest.raises(ValueError, match=r"owner: expected finite rows, got NaN or infinity in 1 of 2 rows"):
         checked_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
+    with pytest.raises(ValueError, match="owner: expected rows as a dense tensor"):
+        checked_sets("owner", ["rows"], [torch.eye(2).to_sparse()])
+
+
+@pytest.mark.unhooked
+def test_checked_sets_are_tensors():
+    with pytest.raises(ValueError, match="owner: expected rows as a tensor, got list"):
+        checked_sets("owner", ["rows"], [[[0.0], [1.0]]])
 
 
 @pytest.mark.parametrize(("precision", "least"), [("highest", 0), ("high", 2.0**-8), ("medium", 2.0**-6)])

@@ -1,6 +1,6 @@
 """Records, readers, prompts, images, transforms and mining: from files on disk to the items of a ``DataLoader``."""
 
-from clipreid_kit.data.annotations import read_annotations
+from clipreid_kit.data.annotations import read_annotations, write_annotations
 from clipreid_kit.data.balance import balance_records
 from clipreid_kit.data.benchmarks import (
     read_cuhk03,
@@ -162,6 +162,7 @@ __all__ = [
     "validate_records",
     "variant_of",
     "warp_transform",
+    "write_annotations",
     "write_csv",
     "write_image_paths",
     "write_image_splits",

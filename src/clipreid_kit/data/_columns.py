@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail
+from clipreid_kit.data._tree import is_image
 from clipreid_kit.data.records import ImageRecord
 
 NEEDED = ("path", "identity")
@@ -35,6 +36,10 @@ def find_columns(owner: str, file: Path, header: Sequence[str], columns: Mapping
             nearest = difflib.get_close_matches(wanted.lower(), spelled, n=1)
             guess = repr(spelled[nearest[0]]) if nearest else "<its name in the table>"
             remedy = f"If it is named otherwise, pass columns={{{name!r}: {guess}}}."
+            if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), "")):
+                remedy = f"Its cells seem to be separated by {other!r}: save it with commas."
+            elif any(is_image(found) for found in header):
+                remedy = "Its first row has to name the columns."
             got = f"columns {', '.join(map(repr, header))}"
             raise fail(owner, f"a column {wanted!r} in {file}", got, remedy)
     if len(set(places.values())) < len(places):

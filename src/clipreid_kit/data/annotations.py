@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail
+from clipreid_kit._files import write_whole
+from clipreid_kit.data._columns import written_path
 from clipreid_kit.data.records import ImageRecord
 
 
@@ -59,6 +62,62 @@ def read_annotations(
         for name, part in parts.items()
         for number, entry in enumerate(_entries(part, name, file), start=1)
     ]
+
+
+def write_annotations(
+    records: Sequence[ImageRecord],
+    path: str | os.PathLike[str],
+    *,
+    relative_to: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write what :func:`read_annotations` reads: ``{"splits": {...}}``, or a bare list where no record has a split.
+
+    Use it to hand captioned images to a program that takes this format. Cameras and views, which the format has
+    no key for, become further keys, that :func:`read_annotations` puts into ``extra``. The file appears whole or
+    not at all.
+
+    Args:
+        records: What to write, each with a caption; all with a split, or none. Splits are in the order of their
+            first record.
+        path: Where to, or a folder for ``annotations.json``; an existing file is replaced.
+        relative_to: Folder that holds all images, to write paths relative to it; pass it as ``root`` when
+            reading. ``None`` writes absolute paths.
+
+    Raises:
+        ValueError: If a record has no caption, some have a split and others none, an image lies outside
+            ``relative_to``, ``extra`` has a key of the format, or the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> records = [ImageRecord("images/a.jpg", 4, caption="a red door", split="train")]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_annotations(records, folder, relative_to="images")
+        ...     read_annotations(folder, root="images") == records
+        True
+    """
+    owner = "write_annotations"
+    parts: dict[str | None, list[dict[str, object]]] = {}
+    for record in records:
+        if record.caption is None:
+            remedy = "Give every record one, for example with PromptTable.caption."
+            raise fail(owner, "a caption for every record", f"none for {record.path}", remedy)
+        ours = {"camera": record.camera, "view": record.view}
+        others = {key: value for key, value in ours.items() if value is not None}
+        clash = [key for key in record.extra if key in _NEEDED or key in others]
+        if clash:
+            got = f"{', '.join(map(repr, clash))} for {record.path}"
+            raise fail(owner, "keys of extra that the format has not", got, "Rename those keys.")
+        values = (written_path(owner, record.path, relative_to), record.caption, record.identity)
+        row: dict[str, object] = {**dict(zip(_NEEDED, values, strict=True)), **others, **record.extra}
+        parts.setdefault(record.split, []).append(row)
+    if None in parts and len(parts) > 1:
+        raise fail(owner, "a split for every record or for none", f"none for {len(parts[None])} of {len(records)}")
+    target = Path(path, "annotations.json") if Path(path).is_dir() else Path(path)
+    content: object = {"splits": parts} if parts and None not in parts else parts.get(None, [])
+    try:
+        write_whole(target, f"{json.dumps(content, ensure_ascii=False, indent=2)}\n".encode())
+    except (OSError, UnicodeEncodeError) as error:
+        raise fail(owner, f"to write {target}", str(error), "Check the folder and the records' texts.") from error
 
 
 _NEEDED = ("image_path", "caption", "id")

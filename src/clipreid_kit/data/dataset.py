@@ -42,10 +42,8 @@ class ReidDataset(Dataset[ReidItem]):
     """Images of identities, for a ``DataLoader`` and a sampler that works on :attr:`labels`.
 
     Use it for training and for evaluation alike; only the transform differs. Items depend on (seed, epoch,
-    index)
-    alone: torch's global CPU generator is set for each item and put back after it, so the number of workers,
-        the
-    order and the batches change nothing. (Python's ``random`` and NumPy's global generator are not set;
+    index) alone: torch's global CPU generator is set for each item and put back after it, so the number of
+    workers, the order and the batches change nothing. (Python's ``random`` and NumPy's global generator are not set;
     torchvision's transforms do not use them.)
 
     For evaluation, query and gallery need *one* numbering of identities: pass the gallery's

@@ -23,7 +23,10 @@ def read_bytes(owner: str, path: str | os.PathLike[str]) -> bytes:
     try:
         if member is None:
             return Path(file).read_bytes()
-        return open_archive(file).read(member)
+        archive = open_archive(file)
+        size = archive.getinfo(member).file_size
+        if size <= _LARGEST:  # a few kilobytes may unpack to more than the memory holds
+            return archive.read(member)
     except FileNotFoundError as error:
         raise fail(owner, "an existing image file", f"no file at {file}", _REMEDY) from error
     except KeyError as error:
@@ -33,6 +36,8 @@ def read_bytes(owner: str, path: str | os.PathLike[str]) -> bytes:
         raise fail(owner, f"to read {file if member is None else path}", _reason(error), _REMEDY) from error
     except Exception as error:  # zlib.error, lzma.LZMAError: a damaged member
         raise fail(owner, f"to read {path}", _reason(error), "Fetch or pack the archive again.") from error
+    remedy = "Leave its record out, or unpack the archive if you trust it."
+    raise fail(owner, f"an archive member of at most {_LARGEST} bytes", f"{size} bytes: {path}", remedy)
 
 
 def open_archive(file: str) -> zipfile.ZipFile:
@@ -82,6 +87,7 @@ def check_files(records: Iterable[ImageRecord]) -> None:
         raise fail("check_files", f"a file for each of {total} records", f"{len(missing)} missing: {names}", remedy)
 
 
+_LARGEST = 1 << 30  # bytes; more than Pillow's largest image has uncompressed
 _REMEDY = "Correct the path, restore the file, or leave the record out; check_files lists every missing one."
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail
@@ -27,14 +27,16 @@ def validate_records(
     """Look for everything that makes results wrong or stops training, and report all of it at once.
 
     Use it once for new data; :func:`check_files` and :func:`check_splits` are the quick checks before each
-    run. Splits that do not occur are not checked.
+    run. Splits that do not occur are not checked. Splits named like a pair are one: besides ``query`` and
+    ``gallery``, ``val_query`` and ``val_gallery``, or ``query3`` and ``gallery3``. Test identities are those of
+    all pairs and of a split ``test``.
 
     Errors are: images that cannot be decoded; identities in training and test (``overlap``); an image's bytes
     in both (``leak``) or else under two identities (``conflict``); queries whose identity is not in the gallery
     (``no_match``), or all of whose matches are from their own camera, which does not count, if that is so for
     every query (``same_camera``); captions that are missing or too short or long. Notes are: some such
-    queries; training identities with one image, of which no pair can be made (``single_image``); other images
-    with the same bytes (``duplicate``).
+    queries; identities with one image, of which no pair can be made, in training or without a split
+    (``single_image``); other images with the same bytes (``duplicate``).
 
     Args:
         records: Records of all splits.
@@ -79,12 +81,14 @@ def validate_records(
         remedy = "Map all of them to one type: the integer 1 and the string '1' are different identities."
         raise fail("validate_records", "all identities as integers or all as strings", shown, remedy)
     kept, findings = everything, []
+    pairs = _pairs(everything, query, gallery)
+    test = {"test", *(name for pair in pairs for name in pair)} - {train}
     looks: list[Callable[[list[ImageRecord]], tuple[list[Finding], set[int]]]] = [
         lambda rows: _unreadable(rows) if images else ([], set()),
         lambda rows: _captions(rows, caption_length) if caption_length else ([], set()),
-        lambda rows: _overlap(rows, train, (query, gallery)),
-        lambda rows: _same_bytes(rows, train, (query, gallery)) if duplicates else ([], set()),
-        lambda rows: _matches(rows, query, gallery),
+        lambda rows: _overlap(rows, train, test),
+        lambda rows: _same_bytes(rows, train, test) if duplicates else ([], set()),
+        lambda rows: _matches(rows, pairs),
         lambda rows: _single(rows, train),
     ]
     for look in looks:
@@ -137,7 +141,7 @@ def _captions(rows: list[ImageRecord], length: tuple[int, int]) -> _Found:
     return [_finding("caption", text, [rows[row].path for row in wrong], "error")], set(wrong)
 
 
-def _overlap(rows: list[ImageRecord], train: str | None, test: tuple[str, str]) -> _Found:
+def _overlap(rows: list[ImageRecord], train: str | None, test: Collection[str | None]) -> _Found:
     trained = {record.identity for record in rows if record.split == train and train is not None}
     both = trained & {record.identity for record in rows if record.split in test}
     if not both:
@@ -146,7 +150,7 @@ def _overlap(rows: list[ImageRecord], train: str | None, test: tuple[str, str]) 
     return [_finding("overlap", "identities in training and test", sorted(both, key=str), "error")], wrong
 
 
-def _same_bytes(rows: list[ImageRecord], train: str | None, test: tuple[str, str]) -> _Found:
+def _same_bytes(rows: list[ImageRecord], train: str | None, test: Collection[str | None]) -> _Found:
     by_path: dict[str, list[int]] = {}
     for row, record in enumerate(rows):
         by_path.setdefault(record.path, []).append(row)
@@ -200,24 +204,39 @@ def _size(path: str) -> int | None:
         return None
 
 
-def _matches(rows: list[ImageRecord], query: str, gallery: str) -> _Found:
-    cameras: dict[int | str, set[int | str | None]] = {}
-    for record in rows:
-        if record.split == gallery:
-            cameras.setdefault(record.identity, set()).add(record.camera)
-    queries = [row for row, record in enumerate(rows) if record.split == query]
-    lost = [row for row in queries if rows[row].identity not in cameras]
-    without = set(lost)
-    same = [row for row in queries if row not in without and _only_own_camera(rows[row], cameras)]
+def _pairs(rows: list[ImageRecord], query: str, gallery: str) -> list[tuple[str, str]]:
+    """Name the splits that are searched, each with the one that it is searched in."""
+    names = {record.split for record in rows if record.split is not None} - {query}
+    likewise = [(name, name.replace(query, gallery)) for name in sorted(names) if query in name]
+    return [(query, gallery), *(pair for pair in likewise if pair[1] in names)]
+
+
+def _matches(rows: list[ImageRecord], pairs: Sequence[tuple[str, str]]) -> _Found:
+    lost: list[int] = []
+    same: list[int] = []
+    without: set[str] = set()
+    unscored = False  # whether no query of some pair can be scored
+    for query, gallery in pairs:
+        cameras: dict[int | str, set[int | str | None]] = {}
+        for record in rows:
+            if record.split == gallery:
+                cameras.setdefault(record.identity, set()).add(record.camera)
+        queries = [row for row, record in enumerate(rows) if record.split == query]
+        missing = {row for row in queries if rows[row].identity not in cameras}
+        own = [row for row in queries if row not in missing and _only_own_camera(rows[row], cameras)]
+        unscored |= bool(own) and len(own) + len(missing) == len(queries)
+        lost += sorted(missing)
+        same += own
+        without |= {gallery} if missing else set()
     found = []
     if lost:
-        text = f"queries whose identity is not in {gallery!r}"
+        where = ", ".join(map(repr, sorted(without)[:3])) + (", ..." if len(without) > 3 else "")
+        text = f"queries whose identity is not in {where}"
         found.append(_finding("no_match", text, [rows[row].path for row in lost], "error"))
     if same:
         text = "queries whose matches are all from their own camera, which do not count"
-        every = len(same) + len(lost) == len(queries)
-        found.append(_finding("same_camera", text, [rows[row].path for row in same], "error" if every else "note"))
-    return found, without
+        found.append(_finding("same_camera", text, [rows[row].path for row in same], "error" if unscored else "note"))
+    return found, set(lost)
 
 
 def _only_own_camera(record: ImageRecord, cameras: Mapping[int | str, set[int | str | None]]) -> bool:
@@ -225,6 +244,10 @@ def _only_own_camera(record: ImageRecord, cameras: Mapping[int | str, set[int | 
 
 
 def _single(rows: list[ImageRecord], train: str | None) -> _Found:
-    trained = Counter(record.identity for record in rows if train is not None and record.split == train)
-    single = sorted((identity for identity, count in trained.items() if count == 1), key=str)
-    return ([_finding("single_image", "training identities with one image", single, "note")] if single else []), set()
+    looked_at = [record for record in rows if train is not None and record.split in (train, None)]
+    counts = Counter(record.identity for record in looked_at)
+    single = sorted((identity for identity, count in counts.items() if count == 1), key=str)
+    text = "identities with one image"
+    if any(record.split == train for record in looked_at):
+        text = f"training {text}"
+    return ([_finding("single_image", text, single, "note")] if single else []), set()

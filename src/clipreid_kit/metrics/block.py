@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
 _SLICE = 1 << 20  # similarities that are looked through at once
-_WAITING = 1 << 18  # open pairs that are collected before they are scored again
+_WAITING = 1 << 16  # open pairs that are collected before they are scored again
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
 _DENSE = 8  # a query with more than 1/8 of the tile undecided is passed on to the next pass as a whole
 

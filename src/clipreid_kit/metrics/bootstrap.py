@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._checks import check_integer, check_seed, fail
 from clipreid_kit.metrics.identities import Ids, flat
+from clipreid_kit.metrics.rows import as_array
 
 _CHUNK = 1 << 20  # draws that are held together: 8 MB
 
@@ -67,10 +68,13 @@ def bootstrap_interval(
     """
     owner = "bootstrap_interval"
     check_integer(owner, "num_samples", num_samples, 1)
-    check_integer(owner, "seed", seed, 0)
+    check_seed(owner, seed)
     if not 0 < confidence < 1:
         raise fail(owner, "confidence above 0 and below 1", confidence)
-    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, np.float64)
+    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else as_array(owner, "values", values)
+    if array.dtype.kind not in "fiub":
+        raise fail(owner, "values as numbers", f"{array.dtype}")
+    array = array.astype(np.float64)
     if array.ndim != 1:
         raise fail(owner, "values as a vector, one for each query", f"shape {array.shape}")
     codes = np.unique(flat(owner, "groups", groups, len(array)), return_inverse=True)[1]

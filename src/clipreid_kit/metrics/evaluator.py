@@ -1,15 +1,17 @@
 """Evaluation of batches as they come, on one process or on several that hold parts of the gallery."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, check_embeddings, fail
+from clipreid_kit._checks import check_choice, check_dense, check_embeddings, fail
 from clipreid_kit.distributed import world_size
 from clipreid_kit.metrics.exact import Distance
-from clipreid_kit.metrics.identities import Ids, flat
+from clipreid_kit.metrics.identities import Ids, check_junk, flat
 from clipreid_kit.metrics.measures import Ties
 from clipreid_kit.metrics.reid import check_options, evaluate_reid
 from clipreid_kit.metrics.result import ReidResult
@@ -56,6 +58,7 @@ class ReidEvaluator:
         distributed: bool = False,
     ) -> None:
         check_options(_OWNER, distance, ties, max_rank)
+        check_junk(_OWNER, junk_ids)
         self.distance: Distance = distance
         self.ties: Ties = ties
         self.max_rank, self.junk_ids = max_rank, junk_ids
@@ -91,12 +94,13 @@ class ReidEvaluator:
         if split == "gallery" and self.leave_one_out:
             raise fail(_OWNER, 'split="query" only, as leave_one_out=True', 'split="gallery"')
         check_embeddings(_OWNER, "embeddings", embeddings)
+        check_dense(_OWNER, "embeddings", embeddings)
         count = embeddings.shape[0]
         batch = Shard(
             embeddings.detach().clone(),
-            flat(_OWNER, "ids", ids, count),
-            None if cameras is None else flat(_OWNER, "cameras", cameras, count),
-            tuple(flat(_OWNER, "values of exclude", values, count) for values in exclude),
+            _signed(flat(_OWNER, "ids", ids, count)),
+            None if cameras is None else _signed(flat(_OWNER, "cameras", cameras, count)),
+            tuple(_signed(flat(_OWNER, "values of exclude", values, count)) for values in exclude),
         )
         if count == 0:
             return
@@ -136,3 +140,9 @@ class ReidEvaluator:
             ties=self.ties,
             max_rank=self.max_rank,
         )
+
+
+def _signed(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Ids as int64 where they fit: with uint64 in one batch and int64 in another they would meet in floats."""
+    fits = ids.dtype == np.uint64 and (ids <= np.iinfo(np.int64).max).all()
+    return ids.astype(np.int64) if fits else ids

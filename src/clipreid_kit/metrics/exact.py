@@ -7,6 +7,7 @@ order, block size, number of threads or device. Derivation: docs/design/evaluato
 """
 
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -48,6 +49,15 @@ class Products(NamedTuple):
 def row_chunk(rows: Tensor) -> int:
     """Number of rows to handle at once where a temporary copy is made."""
     return max(1, (_CHUNK_CPU if rows.device.type == "cpu" else _CHUNK) // rows.shape[1])
+
+
+def double_chunks(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The rows in float64, a chunk at a time, in one buffer: fresh ones would leave holes in the allocator's heap."""
+    step = row_chunk(rows)
+    buffer = torch.empty(min(step, rows.shape[0]), rows.shape[1], dtype=torch.float64, device=rows.device)
+    for start in range(0, rows.shape[0], step):
+        part = slice(start, min(start + step, rows.shape[0]))
+        yield part, buffer[: part.stop - start].copy_(rows[part])
 
 
 def halving_sum(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit.metrics.candidates import INFINITY
-from clipreid_kit.metrics.exact import Distance, row_chunk
+from clipreid_kit.metrics.exact import Distance, double_chunks
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -95,11 +95,9 @@ def accumulation(dim: int) -> float:
 
 def scaled(rows: Tensor, factors: Tensor) -> Tensor:
     """Rows times factors in float64, rounded to float32, without a float64 copy of the whole."""
-    step = row_chunk(rows)
     result = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-    for start in range(0, rows.shape[0], step):
-        part = slice(start, start + step)
-        result[part] = rows[part].double() * factors[part, None]
+    for part, values in double_chunks(rows):
+        result[part] = values.mul_(factors[part, None])
     return result
 
 

@@ -7,17 +7,18 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import check_dense, fail
 from clipreid_kit.metrics.identities import Labels
 from clipreid_kit.metrics.matches import Matches
 from clipreid_kit.metrics.relevance import Lists
 from clipreid_kit.metrics.rerank import KReciprocalReranker
-from clipreid_kit.metrics.rows import Rows
+from clipreid_kit.metrics.rows import Rows, as_array
 
 BlockSimilarity = Callable[[Tensor, Tensor], Tensor]
 FloatArray = npt.NDArray[np.float64]
 Tile = tuple[int, FloatArray]  # the first gallery row, and similarities (queries, rows)
 _BLOCK = 1 << 22  # similarities that are looked at together
+_WHOLE = 2.0**53  # from here on float64 tells whole numbers no longer apart
 _TILE = 1 << 16  # gallery rows of a tile, where the gallery is read from a file
 
 
@@ -29,6 +30,8 @@ def given_matches(
     labels: Labels | Lists,
 ) -> Iterator[Matches]:
     """Matches of all queries, counted by the given values."""
+    if isinstance(similarity, Tensor):
+        check_dense(owner, "similarity", similarity)
     for start, stop in labels.parts(max(1, _BLOCK // labels.width)):
         if callable(similarity):
             if queries is None or gallery is None:
@@ -95,9 +98,21 @@ def _numbers(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
     if not isinstance(values, Tensor | np.ndarray):
         remedy = "A re-ranker is made first: similarity=KReciprocalReranker(query_embeddings, gallery_embeddings)."
         raise fail(owner, "a tensor or array from the function given as similarity", type(values).__name__, remedy)
-    numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
+    if isinstance(values, Tensor):
+        check_dense(owner, "similarity", values)
+        whole, kind = not values.is_floating_point(), "c" if values.is_complex() else "f"
+    else:
+        values = as_array(owner, "similarity", values)
+        whole, kind = values.dtype.kind in "iub", values.dtype.kind
+    if kind not in "fiub" or values.dtype.itemsize > 8:
+        raise fail(owner, "similarity as real numbers of at most 64 bits", f"{values.dtype}")
+    numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else values.astype(np.float64)
     if numbers.shape != shape:
         raise fail(owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}")
     if np.isnan(numbers).any():
         raise fail(owner, "similarities that are numbers", f"NaN in {int(np.isnan(numbers).sum())} places")
+    if whole and np.abs(numbers).max(initial=0) >= _WHOLE:
+        raise fail(
+            owner, "whole numbers below 2^53 as similarities", f"{np.abs(numbers).max():g}", "They would be ties."
+        )
     return numbers

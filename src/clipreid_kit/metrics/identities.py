@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import check_dense, fail
+from clipreid_kit.metrics.rows import as_array
 
 Ids = Sequence[int] | Sequence[str] | Tensor | npt.NDArray[Any]
 Rule = tuple[str, Ids | None, Ids | None]
@@ -62,6 +63,7 @@ class Labels:
         self.rules = rules
         self.width = len(ignored)
         self.num_gallery = int((~ignored).sum())
+        self.num_cameras: int | None = None  # if the rules know cameras
         self.num_identities = len(np.unique(of_gallery))
         self.ignored = np.flatnonzero(ignored)
         of_gallery = np.where(ignored, -1, of_gallery)
@@ -139,16 +141,34 @@ def read_labels(
     if own is not None:
         columns.append(own)
     ignored = np.zeros(shape[1], dtype=bool)
+    check_junk(owner, junk_ids)
     if len(junk_ids):
         known = ids[0] if ids[1] is None else ids[1]
         numbers, of_gallery_ = read_ids(owner, (junk_ids, known), (len(junk_ids), shape[1]), ("junk", "gallery"))
         ignored = np.isin(of_gallery_, numbers)
-    return Labels(codes, columns, ignored, names, flat(owner, f"{sides[0]}_ids", ids[0], shape[0]))
+    labels = Labels(codes, columns, ignored, names, flat(owner, f"{sides[0]}_ids", ids[0], shape[0]))
+    if names[:1] == ["camera rule"]:
+        labels.num_cameras = len(np.unique(np.concatenate(columns[0])))
+    return labels
+
+
+def check_junk(owner: str, junk_ids: object) -> None:
+    """Require a list of identities, which one identity alone is not."""
+    if isinstance(junk_ids, str) or not isinstance(junk_ids, Sequence | np.ndarray | Tensor):
+        raise fail(owner, "junk_ids as a list of ids", repr(junk_ids))
+
+
+def check_exclude(owner: str, exclude: object) -> None:
+    """Require a list of pairs, which one pair alone is not."""
+    if not isinstance(exclude, tuple | list) or any(not isinstance(x, tuple | list) or len(x) != 2 for x in exclude):
+        raise fail(owner, "exclude as a list of pairs (values of queries, values of gallery)", "something else")
 
 
 def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     """Ids as an array of integers or of strings, one for each row."""
-    array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if isinstance(values, Tensor):
+        check_dense(owner, name, values)
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else as_array(owner, name, values)
     if array.dtype.kind == "O" and all(isinstance(v, str) for v in array.flat):
         array = array.astype(str)
     if array.ndim != 1 or array.shape[0] != length:

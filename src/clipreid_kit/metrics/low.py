@@ -1,5 +1,6 @@
 """Similarities by one bfloat16 matrix product: several times faster than float32 where the processor has it."""
 
+import math
 import time
 
 import numpy as np
@@ -8,16 +9,18 @@ import torch
 from torch import Tensor
 
 from clipreid_kit.metrics.candidates import INFINITY
-from clipreid_kit.metrics.exact import row_chunk
+from clipreid_kit.metrics.exact import double_chunks, row_chunk
 from clipreid_kit.metrics.fast import accumulation, inverse, outward
 from clipreid_kit.metrics.rows import Rows
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
-_PROBE = (64, 4096)  # queries and gallery rows of the timing probe
+_PROBE = (64, 1024)  # queries and gallery rows of the timing probe
 _GAIN = 1.5  # how many times faster than float32 the product has to be
-_LARGE = 1 << 34  # multiplications from which on it is tried
+_SURE = 1.5  # a whole pass in float32 takes longer than its product by this factor at least
+_LARGE = 1 << 32  # multiplications from which on it is tried
+_TRIALS, _TRIAL = 2, 64  # blocks of either kind that are timed, and their queries
 
 
 class BFloat16Tile:
@@ -60,24 +63,27 @@ def _rounded(rows: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
     """Rows divided by their norms, in bfloat16, and how far each is from what it stands for."""
     result = torch.empty(rows.shape, dtype=torch.bfloat16, device=rows.device)
     away = torch.empty(rows.shape[0], dtype=torch.float32, device=rows.device)
-    step, factors = row_chunk(rows), inverse(norms)
-    for start in range(0, rows.shape[0], step):
-        part = slice(start, start + step)
-        unit = (rows[part].double() * factors[part, None]).float()
+    factors = inverse(norms)
+    buffer = torch.empty(min(row_chunk(rows), rows.shape[0]), rows.shape[1], dtype=torch.float32, device=rows.device)
+    for part, values in double_chunks(rows):
+        unit = buffer[: len(values)].copy_(values.mul_(factors[part, None]))
         result[part] = unit
-        away[part] = torch.linalg.vector_norm(unit - result[part].float(), dim=1)
+        torch.linalg.vector_norm(unit.sub_(result[part]), dim=1, out=away[part])
     return result, away + 4 * 2.0**-24
 
 
-def bfloat16_pays(queries: Rows, gallery: Rows, distance: str) -> bool:
+def bfloat16_pays(queries: Rows, gallery: Rows, distance: str) -> float:
     """Whether to try bfloat16: float32 cosines of a large set, on a processor that is much faster with it.
 
     That is found out with a small product. It decides the time, never the result.
+
+    Returns:
+        Seconds for a pair of rows below which no pass in float32 could be as fast; 0 if bfloat16 is not to be tried.
     """
     dim = gallery.shape[1]
     work = len(queries) * len(gallery) * dim
     if distance != "cosine" or gallery.device.type != "cpu" or gallery.dtype != torch.float32 or work < _LARGE:
-        return False
+        return 0.0
     left, right = (torch.full((n, dim), 1.0 / dim) for n in _PROBE)
     seconds = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -87,4 +93,45 @@ def bfloat16_pays(queries: Rows, gallery: Rows, distance: str) -> bool:
             torch.mm(a, b.T)
             times.append(time.perf_counter() - began)
         seconds.append(min(times))
-    return seconds[0] > _GAIN * seconds[1]
+    return _SURE * seconds[0] / math.prod(_PROBE) if seconds[0] > _GAIN * seconds[1] else 0.0
+
+
+class Pace:
+    """Which pass is the faster with these data, by the clock: bfloat16 loses where too much has to be scored again.
+
+    Two small blocks in bfloat16 go first; if they were no faster than float32 could ever be, two in float32 follow.
+    It decides the time, never the result.
+
+    Args:
+        allowance: From :func:`bfloat16_pays`.
+    """
+
+    def __init__(self, allowance: float) -> None:
+        self._allowance = allowance
+        self._taken: dict[bool, list[float]] = {True: [], False: []}
+        self._chosen = None if allowance else False
+
+    @property
+    def low(self) -> bool:
+        """Whether the next block is multiplied in bfloat16."""
+        return len(self._taken[True]) < _TRIALS if self._chosen is None else self._chosen
+
+    @property
+    def settled(self) -> bool:
+        """Whether the choice is made."""
+        return self._chosen is not None
+
+    def rows(self, usual: int) -> int:
+        """Queries of the next block."""
+        return usual if self._chosen is not None else min(usual, _TRIAL)
+
+    def took(self, seconds: float, pairs: int) -> None:
+        """Note how long the last block took."""
+        if self._chosen is not None:
+            return
+        self._taken[self.low].append(seconds / pairs)
+        best = [min(self._taken[low], default=math.inf) for low in (False, True)]
+        if len(self._taken[True]) == _TRIALS and best[1] < self._allowance:
+            self._chosen = True
+        elif len(self._taken[False]) == _TRIALS:
+            self._chosen = best[1] < best[0]

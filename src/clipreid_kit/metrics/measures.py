@@ -73,15 +73,18 @@ def _no_match(owner: str, labels: Labels, with_identity: int) -> ValueError:
     if with_identity == 0:
         identities = len(np.unique(labels.queries))
         shown = f"{identities} query identities, none among the {labels.num_identities} of the gallery"
+        shown += f", of which {len(labels.ignored)} rows are junk" if len(labels.ignored) else ""
         remedy = "Compare how the ids of the two sides were made: they have to be numbered or named alike."
         return fail(owner, expected, shown, remedy)
     if not labels.rules:
         return fail(owner, expected, f"{len(labels.queries)} queries, each the only one of its identity")
     rules = " and the ".join(dict.fromkeys(labels.rules))
+    if labels.num_cameras is not None:
+        rules = rules.replace("camera rule", f"camera rule ({labels.num_cameras} different cameras in all)")
     return fail(
         owner,
         expected,
         f"{with_identity} of {len(labels.queries)} queries with their identity in the gallery, every match of which is "
         f"left out by the {rules}",
-        "If the cameras are unknown, leave query_cameras and gallery_cameras out.",
+        "If the cameras are unknown, or one number stands for all, leave query_cameras and gallery_cameras out.",
     )

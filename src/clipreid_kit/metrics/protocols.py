@@ -11,12 +11,12 @@ from torch import Tensor
 
 from clipreid_kit._checks import fail
 from clipreid_kit.metrics.exact import Distance
-from clipreid_kit.metrics.identities import Ids
+from clipreid_kit.metrics.identities import Ids, check_junk
 from clipreid_kit.metrics.measures import Ties
 from clipreid_kit.metrics.reid import check_options, evaluate_reid
 from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.result import ReidResult
-from clipreid_kit.metrics.rows import Rows
+from clipreid_kit.metrics.rows import Rows, as_array
 
 Rerank = Callable[[Tensor, Tensor], KReciprocalReranker]
 
@@ -58,6 +58,7 @@ class Market1501Protocol:
     rerank: Rerank | None = None
 
     def __post_init__(self) -> None:
+        check_junk("Market1501Protocol", self.junk_ids)
         check_protocol("Market1501Protocol", self.distance, self.ties, self.max_rank, self.rerank)
 
     def evaluate(
@@ -72,7 +73,10 @@ class Market1501Protocol:
     ) -> ReidResult:
         """Evaluate; arguments as for :func:`evaluate_reid`, cameras required."""
         check_cameras("Market1501Protocol", query_cameras, gallery_cameras, "Without any there is InShopProtocol.")
-        named = not isinstance(gallery_ids, Tensor) and np.asarray(gallery_ids).dtype.kind in "UO"
+        named = (
+            not isinstance(gallery_ids, Tensor)
+            and as_array("Market1501Protocol", "gallery_ids", gallery_ids).dtype.kind in "UO"
+        )
         return evaluate_sides(
             query_embeddings,
             gallery_embeddings,
@@ -180,6 +184,8 @@ class LeaveOneOutProtocol:
 def check_protocol(owner: str, distance: Distance, ties: Ties, max_rank: int, rerank: Rerank | None) -> None:
     """Check the options that all protocols have."""
     check_options(owner, distance, ties, max_rank)
+    if rerank is not None and not callable(rerank):
+        raise fail(owner, "rerank as a function such as KReciprocalReranker, or None", repr(rerank))
     if rerank is not None and distance != "cosine":
         remedy = "Give it to the re-ranker: functools.partial(KReciprocalReranker, distance='euclidean')."
         raise fail(owner, "distance or rerank", "both", remedy)
@@ -212,6 +218,8 @@ def evaluate_sides(
         rows = Rows("evaluate_reid", "query_embeddings", queries)
         others = Rows("evaluate_reid", "gallery_embeddings", gallery, rows.device)
         similarity = rerank(rows.block(0, len(rows)), others.block(0, len(others)))
+        if not isinstance(similarity, KReciprocalReranker):  # a matrix of distances would be ranked upside down
+            raise fail("evaluate_reid", "a KReciprocalReranker from rerank", type(similarity).__name__)
     return evaluate_reid(
         None if rerank is not None else queries,
         None if rerank is not None else gallery,

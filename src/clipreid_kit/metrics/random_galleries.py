@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._checks import check_integer, check_seed, fail
 from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.identities import Ids, flat
 from clipreid_kit.metrics.measures import Ties
@@ -168,7 +168,7 @@ def draw_one_each(codes: IntArray, generator: torch.Generator) -> IntArray:
 def check_draws(owner: str, count: int, seed: int) -> None:
     """Check number and seed of random draws."""
     check_integer(owner, "num_splits", count, 1)
-    check_integer(owner, "seed", seed, 0)
+    check_seed(owner, seed)
 
 
 def checked_rows(owner: str, name: str, embeddings: Tensor | npt.NDArray[Any], device: torch.device | None) -> Rows:
@@ -181,6 +181,8 @@ def checked_rows(owner: str, name: str, embeddings: Tensor | npt.NDArray[Any], d
 
 
 def _codes(owner: str, name: str, ids: Ids) -> IntArray:
+    if not hasattr(ids, "__len__"):
+        raise fail(owner, f"{name} as a list of ids", type(ids).__name__)
     array = flat(owner, name, ids, len(ids))
     return np.unique(array, return_inverse=True)[1].astype(np.int64).reshape(-1)
 

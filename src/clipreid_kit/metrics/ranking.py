@@ -1,5 +1,7 @@
 """How many wrong gallery items stand above each match, and how many exactly beside it: all that the measures need."""
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -7,7 +9,7 @@ import torch
 from clipreid_kit.metrics.block import Block, Tile
 from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.identities import Pairs
-from clipreid_kit.metrics.low import bfloat16_pays
+from clipreid_kit.metrics.low import Pace, bfloat16_pays
 from clipreid_kit.metrics.matches import Matches
 from clipreid_kit.metrics.rows import Rows
 
@@ -43,23 +45,28 @@ def count_wrong(
     norms = queries.norms(0, len(queries))
     reach = float(norms.max())
     width = tile_width(gallery)
-    low = bfloat16_pays(queries, gallery, distance)
+    pace = Pace(bfloat16_pays(queries, gallery, distance))
     step = min(len(queries), max(_ROWS, min(2 * _ROWS, _BLOCK // width)))
-    room = (step + 1) // 2 if low else step  # of bfloat16 numbers twice as many fit
+    room = (step + 1) // 2 if pace.low else step  # of bfloat16 numbers twice as many fit
     buffer = torch.empty(room * width, dtype=torch.float32, device=queries.device)
     same_query = same.query
     for left in range(0, len(gallery), width):
         right = min(left + width, len(gallery))
         rows = gallery.block(left, right)
-        tile = Tile(rows, gallery.norms(left, right, rows), distance, reach, low)
+        tile = Tile(rows, gallery.norms(left, right, rows), distance, reach, pace.low)
         inside = (same.rows >= left) & (same.rows < right)
         tile_query, tile_rows = same_query[inside], same.rows[inside] - left
         skip = ignored[(ignored >= left) & (ignored < right)] - left
-        for start in range(0, len(queries), step):
-            stop = min(start + step, len(queries))
+        stop = 0
+        while stop < len(queries):
+            start, began = stop, time.perf_counter()
+            stop = min(start + pace.rows(step), len(queries))
             part = slice(*tile_query.searchsorted([start, stop]).tolist())
             of_same = tile_query[part] - start, tile_rows[part]
             numbers = np.arange(start, stop)
             block = Block(tile, queries.block(start, stop), norms[start:stop], numbers, of_same, skip, matches)
-            block.count(buffer, low=True)
+            block.count(buffer, pace.low)
+            pace.took(time.perf_counter() - began, (stop - start) * (right - left))
+            if tile.low is not None and pace.settled and not pace.low:  # float32 takes the room
+                tile.low, buffer = None, torch.empty(step * width, dtype=torch.float32, device=queries.device)
         del rows, tile, block  # before the next is read

@@ -12,7 +12,7 @@ from torch import Tensor
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.given import BlockSimilarity, given_matches
-from clipreid_kit.metrics.identities import Ids, read_labels
+from clipreid_kit.metrics.identities import Ids, check_exclude, read_labels
 from clipreid_kit.metrics.measures import Ties, result_of
 from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.result import ReidResult
@@ -99,6 +99,7 @@ def evaluate_reid(
     if similarity is not None and distance != "cosine":
         remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
         raise fail("evaluate_reid", "distance or similarity", "both", remedy)
+    check_exclude("evaluate_reid", exclude)
     queries, gallery, shape = _sides(query_embeddings, gallery_embeddings, gallery_ids is None, similarity)
     labels = read_labels(
         "evaluate_reid",

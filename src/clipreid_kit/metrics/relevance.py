@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import check_dense, fail
 from clipreid_kit.metrics.identities import Pairs, parts_of
+from clipreid_kit.metrics.rows import as_array
 
 IntArray = npt.NDArray[np.int64]
 
@@ -25,24 +26,27 @@ class Lists:
     def __init__(
         self, owner: str, relevant: Sequence[Sequence[int] | Tensor | IntArray], shape: tuple[int, int], *, alone: bool
     ) -> None:
+        if not hasattr(relevant, "__len__"):
+            raise fail(owner, f"relevant as {shape[0]} lists, one for each query", type(relevant).__name__)
         if len(relevant) != shape[0]:
             raise fail(owner, f"relevant as {shape[0]} lists, one for each query", len(relevant))
         rows, own = [], [[i] if alone else [] for i in range(shape[0])]
         for i, members in enumerate(relevant):
-            array = members.cpu().numpy() if isinstance(members, Tensor) else np.asarray(members)
+            if isinstance(members, Tensor):
+                check_dense(owner, "relevant", members)
+            array = members.cpu().numpy() if isinstance(members, Tensor) else as_array(owner, "relevant", members)
             if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
                 raise fail(
                     owner, "relevant as lists of candidate numbers", f"{array.dtype} {array.shape} for query {i}"
                 )
-            found = np.unique(np.append(array, own[i]).astype(np.int64))
-            if found.size and (found[0] < 0 or found[-1] >= shape[1]):
+            if array.size and (array.min() < 0 or array.max() >= shape[1]):
                 raise fail(
                     owner,
                     f"relevant candidates from 0 to {shape[1] - 1}",
-                    f"{found[0] if found[0] < 0 else found[-1]} for query {i}",
+                    f"{array.min() if array.min() < 0 else array.max()} for query {i}",
                     "They are row numbers of candidate_embeddings, not ids.",
                 )
-            rows.append(found)
+            rows.append(np.unique(np.append(array.astype(np.int64), np.array(own[i], dtype=np.int64))))
         self.width = shape[1]
         self.ignored = np.empty(0, dtype=np.int64)
         self._alone = alone

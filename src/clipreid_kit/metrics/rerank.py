@@ -142,7 +142,8 @@ def k_reciprocal_rerank(
         tensor([[0., 1., 1.]])
     """
     out = torch.empty(0)
-    if query_embeddings.ndim == gallery_embeddings.ndim == 2:
+    sides: tuple[object, object] = query_embeddings, gallery_embeddings
+    if all(isinstance(side, Tensor) and side.ndim == 2 for side in sides):
         out = torch.empty(query_embeddings.shape[0], gallery_embeddings.shape[0], device=query_embeddings.device)
     encoding = _encode("k_reciprocal_rerank", query_embeddings, gallery_embeddings, k1, k2, lambda_value, distance, out)
     return _mixed(encoding, 0, out)

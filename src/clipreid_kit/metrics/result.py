@@ -18,6 +18,7 @@ from clipreid_kit.metrics.report import Columns, json_text, measure_table, write
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 ReidMeasure = Literal["mean_ap", "mean_inp", "rank"]
+_SIZES = {"num_gallery", "max_rank"}
 _PER_QUERY = ("average_precision", "inverse_negative_penalty", "first_rank", "num_positives")
 
 
@@ -76,10 +77,9 @@ class ReidResult:
         """Rank-k: the share of queries with a match among the first k. A k beyond the gallery gives 1.
 
         Raises:
-            ValueError: If ``k`` is below 1.
+            ValueError: If ``k`` is no whole number or below 1.
         """
-        if k < 1:
-            raise fail("ReidResult.rank", "k >= 1", k)
+        check_integer("ReidResult.rank", "k", k, 1)
         hit = (self.first_rank > 0) & (self.first_rank <= k)
         return int(hit.sum()) / self.num_valid_queries
 
@@ -176,9 +176,11 @@ class ReidResult:
         """
         values = json.loads(text)
         table = values.get("per_query") if isinstance(values, dict) else None
-        if not isinstance(table, dict) or not {*_PER_QUERY} <= table.keys():
-            remedy = "Write it with to_json(per_query=True)."
+        remedy = "Write it with to_json(per_query=True)."
+        if not isinstance(table, dict) or not {*_PER_QUERY} <= table.keys() or not values.keys() >= _SIZES:
             raise fail("ReidResult.from_json", "JSON with the columns of each query", "none", remedy)
+        if any(not isinstance(column, list) or len(column) != len(table[_PER_QUERY[0]]) for column in table.values()):
+            raise fail("ReidResult.from_json", "columns of one length", "others", remedy)
         precision, penalty = (np.asarray(table[name], dtype=np.float64) for name in _PER_QUERY[:2])
         first_rank = np.asarray(table["first_rank"])
         positives = np.asarray(table["num_positives"], dtype=np.int64)

@@ -1,7 +1,7 @@
 """Measures of retrieval: text to image, image to text, or anything to anything, with several right answers."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from clipreid_kit._checks import check_choice, fail
 from clipreid_kit.metrics.exact import Distance
 from clipreid_kit.metrics.given import given_matches
 from clipreid_kit.metrics.identities import Ids, Labels, flat, read_labels
-from clipreid_kit.metrics.measures import match_ranks
+from clipreid_kit.metrics.measures import Ties, match_ranks
 from clipreid_kit.metrics.relevance import Lists
 from clipreid_kit.metrics.rerank import KReciprocalReranker
 from clipreid_kit.metrics.retrieval_result import RetrievalResult
@@ -33,7 +33,7 @@ def evaluate_retrieval(
     relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None = None,
     distance: Distance = "cosine",
     similarity: Float[Tensor, "q c"] | Float[np.ndarray, "q c"] | KReciprocalReranker | None = None,
-    ties: Literal["pessimistic", "optimistic"] = "pessimistic",
+    ties: Ties = "pessimistic",
 ) -> RetrievalResult:
     """Evaluate retrieval: hit rate, recall and NDCG at k, mAP, MRR, R-precision and MAP@R.
 
@@ -53,7 +53,8 @@ def evaluate_retrieval(
         similarity: Instead of embeddings, your own similarities (Q, C), larger is nearer; or a
             :class:`KReciprocalReranker` of queries and candidates, which is asked for a few queries at a time.
         ties: A wrong candidate exactly as near as a relevant one stands above it (``"pessimistic"``: a collapsed
-            model scores near 0) or below it (``"optimistic"``). With distinct similarities both are the same.
+            model scores near 0), below it (``"optimistic"``), or ranks are those that a random order would give on
+            average (``"mean"``). With distinct similarities all three are the same.
 
     Returns:
         A :class:`RetrievalResult`. Ranks are those of exact similarities, the same bits on any machine, and those of
@@ -80,7 +81,7 @@ def evaluate_retrieval(
         Metric Learning Reality Check, ECCV 2020 (R-precision, MAP@R).
     """
     check_choice(_OWNER, "distance", distance, ("cosine", "euclidean"))
-    check_choice(_OWNER, "ties", ties, ("pessimistic", "optimistic"))
+    check_choice(_OWNER, "ties", ties, ("pessimistic", "optimistic", "mean"))
     if similarity is not None and distance != "cosine":
         remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
         raise fail(_OWNER, "distance or similarity", "both", remedy)
@@ -95,7 +96,7 @@ def evaluate_retrieval(
         shape = len(queries), len(candidates)
         labels = _labels(query_ids, candidate_ids, relevant, shape, alone=alone)
         found = find_matches(queries, candidates, labels, distance)
-    parts = [(match_ranks(matches, ties).astype(np.int64), np.diff(matches.begin)) for matches in found]
+    parts = [(match_ranks(matches, ties), np.diff(matches.begin)) for matches in found]
     ranks, counts = (np.concatenate(x) for x in zip(*parts, strict=True))
     if len(ranks) == 0:
         raise fail(
@@ -156,6 +157,8 @@ def _shape_of(
         raise fail(_OWNER, "embeddings or similarity", "both", "Pass None for query_embeddings.")
     if isinstance(similarity, KReciprocalReranker):
         return similarity.num_queries, similarity.num_gallery
+    if not isinstance(similarity, Tensor | np.ndarray):
+        raise fail(_OWNER, "similarity as a matrix or a re-ranker", type(similarity).__name__)
     shape = tuple(similarity.shape)
     floating = similarity.is_floating_point() if isinstance(similarity, Tensor) else similarity.dtype.kind == "f"
     if len(shape) != 2 or 0 in shape or not floating:

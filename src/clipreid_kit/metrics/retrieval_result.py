@@ -59,7 +59,8 @@ class RetrievalResult:
     Queries without a relevant candidate are counted, and take no part in any mean.
 
     Attributes:
-        ranks: Ranks of the relevant candidates of all queries, one query after the other, each ascending.
+        ranks: Ranks of the relevant candidates of all queries, one query after the other, each ascending. Whole
+            numbers, except for ``ties="mean"``.
         begin: Those of query i are ``ranks[begin[i]:begin[i + 1]]``.
         num_candidates: Candidates that each query ranks.
         query_ids: Id of each query, if known: intervals are taken over ids.
@@ -70,7 +71,7 @@ class RetrievalResult:
         (0.5, 0.25, 0.75)
     """
 
-    ranks: IntArray
+    ranks: IntArray | FloatArray
     begin: IntArray
     num_candidates: int
     query_ids: npt.NDArray[Any] | None = None
@@ -156,7 +157,7 @@ class RetrievalResult:
             elif measure == "precision":
                 divisor = np.full_like(divisor, last)
         elif measure == "ndcg":
-            counted = (ranks <= last) / np.log2(ranks + 1.0)
+            counted = (ranks <= last).astype(np.float64) / np.log2(ranks + 1.0)
             ideal = np.cumsum(1 / np.log2(np.arange(int(divisor.max(initial=1))) + 2.0))
             divisor = ideal[np.minimum(np.maximum(size, 1), last) - 1]
         elif measure == "reciprocal_rank":
@@ -164,7 +165,7 @@ class RetrievalResult:
         elif measure == "r_precision":
             counted = (ranks <= size[query]).astype(np.float64)
         elif measure == "average_precision_at_r":
-            counted = (ranks <= size[query]) * (place / ranks)
+            counted = (ranks <= size[query]).astype(np.float64) * (place / ranks)
         else:
             counted = place / ranks
         terms = counted.tolist()  # fsum rounds once, as for re-identification
@@ -208,7 +209,7 @@ class RetrievalResult:
         """Columns for a closer look, one row for each query; ``first_rank`` is 0 where nothing is relevant."""
         ids = {} if self.query_ids is None else {"query_id": self.query_ids}
         some = self.num_relevant > 0
-        first_rank = np.zeros(self.num_queries, dtype=np.int64)
+        first_rank = np.zeros(self.num_queries, dtype=self.ranks.dtype)
         first_rank[some] = self.ranks[self.begin[:-1][some]]
         whole: tuple[Measure, ...] = ("average_precision", "r_precision", "average_precision_at_r", "ndcg")
         measures: Columns = {name: self.of_each(name) for name in whole}

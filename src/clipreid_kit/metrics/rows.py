@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_embeddings, fail
-from clipreid_kit.metrics.exact import row_chunk
+from clipreid_kit._checks import check_dense, check_embeddings, fail
+from clipreid_kit.metrics.exact import double_chunks
 
 IntArray = npt.NDArray[np.int64]
 _READ = 1 << 24  # elements of a block where a whole file is looked through
@@ -36,10 +36,11 @@ class Rows:
         self._norms: Tensor | None = None
         self._source: Tensor | npt.NDArray[Any]
         if isinstance(source, Tensor):
+            check_dense(owner, name, source)
             tensor = source.detach()
             self._source = tensor.cpu() if tensor.device.type == "mps" else tensor  # which has no float64
         else:
-            array = np.asarray(source)
+            array = as_array(owner, name, source)
             if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
                 raise fail(owner, f"{name} as numbers of at most 64 bits", f"{array.dtype}")
             self._file = _file_of(source)
@@ -93,8 +94,9 @@ class Rows:
         if not self.streamed and (start, stop) != (0, len(self)):
             return self.norms(0, len(self))[start:stop]
         rows = self.block(start, stop) if block is None else block
-        parts = torch.split(rows, row_chunk(rows))
-        norms = torch.cat([torch.linalg.vector_norm(part.double(), dim=1) for part in parts])
+        norms = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
+        for part, values in double_chunks(rows):
+            torch.linalg.vector_norm(values, dim=1, out=norms[part])
         bad = ~torch.isfinite(norms)
         if rows.dtype == torch.float64:
             bad |= (norms > 1e140) | (norms < 1e-140)
@@ -131,6 +133,18 @@ class Rows:
                 f"magnitudes beyond 1e-140 to 1e140 in {len(beyond)} rows (first: {beyond[:5]})",
                 "Divide all embeddings by one common factor.",
             )
+
+
+def as_array(owner: str, name: str, values: object) -> npt.NDArray[Any]:
+    """An array of what a caller gives; an error for rows of unequal length, and for masks, which would be lost."""
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        raise fail(
+            owner, f"{name} without a mask", f"{int(np.ma.getmaskarray(values).sum())} masked values", "Leave them out."
+        )
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise fail(owner, f"{name} as an array", "rows of unequal length") from None
 
 
 def check_widths(owner: str, first: Rows, second: Rows) -> None:

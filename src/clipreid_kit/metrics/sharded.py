@@ -91,6 +91,7 @@ def evaluate_shards(
         rules += [("values of exclude", q, g) for q, g in zip(exclude, gallery.exclude, strict=True)]
     labels = read_labels(_OWNER, (len(ids), len(gallery.ids)), (ids, gallery.ids), rules, junk_ids, own)
     found = list(_find(query, rows, labels, sizes, distance))
+    labels.num_cameras = None  # of one rank
     labels.num_gallery = int(_summed(torch.tensor(labels.num_gallery)))
     if not any(len(matches.above) for matches in found):
         everyone: list[Any] = [None] * dist.get_world_size()

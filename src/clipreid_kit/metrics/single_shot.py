@@ -15,7 +15,7 @@ from clipreid_kit.metrics.measures import Ties
 from clipreid_kit.metrics.protocols import Rerank, check_cameras, check_protocol, evaluate_sides
 from clipreid_kit.metrics.random_galleries import check_draws, checked_rows, draw_one_each
 from clipreid_kit.metrics.result import ReidResult
-from clipreid_kit.metrics.rows import Rows
+from clipreid_kit.metrics.rows import Rows, check_widths
 from clipreid_kit.metrics.split_results import SplitResults
 
 IntArray = npt.NDArray[np.int64]
@@ -81,6 +81,7 @@ class CUHK03Protocol:
         check_cameras(_OWNER, query_cameras, gallery_cameras, "Galleries are made by camera.")
         queries = checked_rows(_OWNER, "query_embeddings", query_embeddings, None)
         gallery = checked_rows(_OWNER, "gallery_embeddings", gallery_embeddings, queries.device)
+        check_widths(_OWNER, queries, gallery)
         sizes = len(queries), len(gallery)
         ids = read_ids(_OWNER, (query_ids, gallery_ids), sizes)
         cameras = read_ids(_OWNER, (query_cameras, gallery_cameras), sizes, name="cameras")

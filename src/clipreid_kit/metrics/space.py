@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_same_width
+from clipreid_kit._checks import check_embeddings, check_same_width
 from clipreid_kit.metrics.exact import Distance, pair_products, row_chunk, similarity, split_rows
 from clipreid_kit.metrics.fast import accumulation, inverse
 from clipreid_kit.metrics.rows import Rows
@@ -30,6 +30,8 @@ def nonzero(tile: Tensor, threshold: Tensor, *, strict: bool) -> Tensor:
 
 def checked_sets(owner: str, names: Sequence[str], sets: Sequence[Tensor]) -> list[Rows]:
     """Require finite matrices of one width, on one device, with at least one row each."""
+    for name, rows in zip(names, sets, strict=True):
+        check_embeddings(owner, name, rows)
     checked = [Rows(owner, *side) for side in zip(names, sets, strict=True)]
     for name, rows, of_set in zip(names, sets, checked, strict=True):
         check_same_width(owner, names[0], sets[0], name, rows)

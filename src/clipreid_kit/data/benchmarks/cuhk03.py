@@ -46,6 +46,7 @@ def read_cuhk03(
     layout = f"CUHK03-NP's {', '.join(parts.values())}"
     tree, _ = locate("read_cuhk03", path, [(folder,) for folder in parts.values()], layout)
     records = named_records("read_cuhk03", tree, parts, _NAME, "<identity>_c<camera>_<number>.png")
+    # as the table in the protocol's own repository has them
     train, gallery = (7368, 5328) if boxes == "labeled" else (7365, 5332)
     official = {"train": (train, 767), "query": (1400, 700), "gallery": (gallery, 700)}
     check_counts("read_cuhk03", records, official, counts)

@@ -51,6 +51,7 @@ def read_msmt17(path: str | os.PathLike[str], *, merge_val: bool, counts: Policy
         *_listed(tree, "query", test, "query"),
         *_listed(tree, "gallery", test, "gallery"),
     ]
+    # 30,248 is what others count in list_train.txt; list_val.txt holds the rest of the published 32,621
     trained: dict[str, tuple[int | None, int | None]] = (
         {"train": (32621, 1041)} if merge_val else {"train": (30248, 1041), "val": (2373, None)}
     )

@@ -159,7 +159,8 @@ def category_of(record: ImageRecord) -> str:
     """Say the category of an item as a person does, from the folders of its image.
 
     Args:
-        record: With an extra column ``category``, or a path such as ``img/WOMEN/Blouses_Shirts/id_1/01_1_front.jpg``.
+        record: With an extra column ``category`` (and ``sex``, as :func:`read_inshop` gives), or a path such as
+            ``img/WOMEN/Blouses_Shirts/id_1/01_1_front.jpg``.
 
     Returns:
         Such as ``women's blouses and shirts``; empty if neither is there.
@@ -169,7 +170,7 @@ def category_of(record: ImageRecord) -> str:
         "men's jackets and vests"
     """
     if record.extra.get("category"):
-        return _spoken(record.extra["category"])
+        return f"{_SEXES.get(record.extra.get('sex', ''), '')} {_spoken(record.extra['category'])}".strip()
     parts = PurePosixPath(record.path.replace(os.sep, "/")).parts
     for sex, category in itertools.pairwise(parts[:-1]):
         if sex in _SEXES:

@@ -189,21 +189,24 @@ def _write(owner: str, path: PathLike, content: object) -> None:
         raise fail(owner, f"to write {path}", str(error), "Check the folder and the texts.") from error
 
 
+def relative_key(owner: str, path: str, relative_to: PathLike | None) -> str:
+    """Write a path with ``/`` and below a folder, or below an archive or a folder in one."""
+    if relative_to is None:
+        return Path(path).as_posix()
+    folder = os.fspath(relative_to).replace(".zip::", ".zip/")
+    try:
+        return str(PurePosixPath(Path(path.replace(".zip::", ".zip/")).as_posix()).relative_to(Path(folder).as_posix()))
+    except ValueError as error:
+        raise fail(owner, f"every image below {relative_to}", path) from error
+
+
 def _joined(root: PathLike | None, key: str) -> str:
     return key if root is None else str(Path(root) / key)
 
 
 def _keys(owner: str, records: Sequence[ImageRecord], relative_to: PathLike | None) -> list[str]:
     """The path of each record as a key: the folder goes as a whole, never letter by letter."""
-    keys = []
-    for record in records:
-        key = PurePosixPath(Path(record.path).as_posix())
-        if relative_to is not None:
-            try:
-                key = key.relative_to(Path(relative_to).as_posix())
-            except ValueError as error:
-                raise fail(owner, f"every image below {relative_to}", record.path) from error
-        keys.append(str(key))
+    keys = [relative_key(owner, record.path, relative_to) for record in records]
     if len(set(keys)) < len(keys):
         raise fail(owner, "records with paths that differ", f"{len(keys) - len(set(keys))} repeated")
     return keys

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.data.prompts.json_files import read_texts, write_texts
+from clipreid_kit.data.prompts.json_files import read_texts, relative_key, write_texts
 from clipreid_kit.data.prompts.templates import template_texts
 from clipreid_kit.data.prompts.token_safe import token_safe_prompt
 from clipreid_kit.data.prompts.token_statistics import TokenStatistics, token_statistics
@@ -25,7 +25,8 @@ class PromptTable:
 
     Args:
         texts: The texts by key: ``str(identity)``; ``identity/variant`` with the variant as :func:`variant_of` finds
-            it; or the image's path as in its record.
+            it; or the image's path as in its record, or the end of it from a folder on: ``img/a/1.jpg`` goes with
+            ``data/img/a/1.jpg`` and ``data.zip::img/a/1.jpg``, wherever the data lie. The longest key counts.
         key: What the texts are keyed by.
 
     Attributes:
@@ -126,16 +127,21 @@ class PromptTable:
             texts = {str(Path(root) / name): text for name, text in texts.items()}
         return cls(texts, key=key)
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def write(self, path: str | os.PathLike[str], *, relative_to: str | os.PathLike[str] | None = None) -> None:
         """Write a JSON object that :meth:`read` reads, by sorted keys.
 
         Args:
             path: Where to; an existing file is replaced.
+            relative_to: With ``key="image"``, a folder or archive that holds all images, left out of the keys, such
+                as the one that holds ``img`` for ``image_texts.json``; ``None`` writes the keys as they are.
 
         Raises:
-            ValueError: If the file cannot be written.
+            ValueError: If an image lies outside ``relative_to``, or the file cannot be written.
         """
-        write_texts(self.texts, path)
+        texts = self.texts
+        if relative_to is not None and self.key == "image":
+            texts = {relative_key("PromptTable.write", name, relative_to): text for name, text in texts.items()}
+        write_texts(texts, path)
 
     def text(self, record: ImageRecord) -> str:
         """Give the text of an image.
@@ -166,8 +172,16 @@ class PromptTable:
             Copies of the records with the texts as captions.
 
         Raises:
-            ValueError: If the table has no text for one of them.
+            ValueError: If the table has no text for one of them, or two images have one key where it is keyed by
+                image.
         """
+        if self.key == "image":
+            paths: dict[str, str] = {}
+            for record in records:
+                name = self.key_of(record)
+                if paths.setdefault(name, record.path) != record.path:
+                    got = f"{paths[name]} and {record.path} for {name!r}"
+                    raise fail("PromptTable.caption", "one image for each key", got, "Begin the keys further up.")
         return [replace(record, caption=self.text(record)) for record in records]
 
     def token_safe(self, max_tokens: int = 77, *, count_tokens: Callable[[str], int] | None = None) -> "PromptTable":
@@ -216,7 +230,12 @@ class PromptTable:
         Raises:
             ValueError: If the table is keyed by variant and the record tells none.
         """
-        return _key_of(record, self.key)
+        name = _key_of(record, self.key)
+        if self.key != "image" or name in self.texts:
+            return name
+        steps = name.replace("::", "/").replace(os.sep, "/").split("/")
+        ends = ("/".join(steps[start:]) for start in range(len(steps) - 1))
+        return next((end for end in ends if end in self.texts), name)
 
     def __len__(self) -> int:
         """Count the texts."""

@@ -283,7 +283,7 @@ class Recipe:
         "zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"
     ]  # see above
     note: str  # why this recipe exists
-    seed: Count = 0  # of weights, batches, augmentation, splits and the generated set
+    seed: Annotated[int, Range(0, 2**32)] = 0  # of weights, batches, augmentation, splits and the generated set
     init_from: str | None = None  # a run or checkpoint whose weights to begin with
     device: Literal["auto", "cpu"] = "auto"  # a GPU if there is one, or never
     precision: Literal["no", "bf16", "fp16"] = "no"  # mixed precision of the training steps

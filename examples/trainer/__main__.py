@@ -9,17 +9,20 @@ import subprocess
 import sys
 from dataclasses import asdict
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 import clipreid_kit
 from clipreid_kit.data import ImageSpec
 from examples.report.run_report import write_run_report
 from examples.settings.config import Recipe
 from examples.settings.recipe import load_recipe
+from examples.settings.rules import check
 from examples.settings.smoke import smoke
 from examples.trainer.batches import image_spec
 from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
@@ -50,9 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = load_recipe(options.recipe, options.set)
         if options.data is not None:
             recipe.data.root = options.data
+            check(recipe, "--data")
         run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        print(f"error: {reason} Lower model.image_size, batch or evaluate.batch_size.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted: go on with --resume --out {out}", file=sys.stderr)
@@ -65,6 +75,9 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     torch.manual_seed(recipe.seed)  # heads and dropout
     track = recipe.track
     trackers = [name for name, on in (("tensorboard", track.tensorboard), ("wandb", track.wandb)) if on]
+    for name in trackers:  # accelerate goes on without one that is not installed
+        if find_spec(name) is None:
+            raise ValueError(f"track.{name}: expected the package {name}, got none. Install it: pip install {name}.")
     accelerator = Accelerator(
         mixed_precision=None if recipe.precision == "no" else recipe.precision,
         cpu=recipe.device == "cpu",
@@ -76,7 +89,10 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             f"expected {os.environ['WORLD_SIZE']} processes that know each other, got each on its own. "
             "Start them with `accelerate launch`, or on CPUs with ACCELERATE_USE_CPU=true torchrun."
         )
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in float32
+        raise ValueError("precision: expected a GPU for fp16, got a CPU. Use bf16 or no.")
     main_process = accelerator.is_main_process
+    out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
     resolved = json.loads(json.dumps(asdict(recipe)))
     if main_process:
         open_run(out, resolved, resume=resume)
@@ -93,7 +109,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
         if recipe.stage == "zero_shot":
             check_pictures(recipe, image_spec(recipe, towers))
         report = warm_start(towers, recipe.init_from)
-        if main_process:
+        if main_process and recipe.stage == "zero_shot":  # others report what is beside the towers, too
             write_json(out / "init_from.json", report)
     tests, ks = tests_of(recipe, records), recipe.evaluate.k_values
     trains = recipe.stage != "zero_shot"
@@ -137,7 +153,8 @@ def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
     A run that ended before it had anything to show (a mistake in its data, say) may be started again over itself.
     """
     kept = out / "recipe.json"
-    shows = (out / "checkpoints" / "index.json").is_file() or (out / "results.json").is_file()
+    signs = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
+    shows = any((out / sign).is_file() for sign in signs)
     if shows and not resume:
         raise ValueError(f"{out}: expected a new folder, got one with a run. Give --resume, or another --out.")
     if shows:

@@ -26,7 +26,7 @@ from clipreid_kit.data import (
     warp_transform,
 )
 from examples.settings.config import Recipe
-from examples.settings.rules import uses_text
+from examples.settings.rules import too_long, uses_text
 from examples.trainer.data import synonyms_of
 
 Batch = dict[str, Tensor]
@@ -74,7 +74,12 @@ def evaluation_batches(
         turn = v2.RandomRotation((angle, angle), interpolation=bilinear, fill=recipe.augment.fill)
         transform = v2.Compose([turn, transform])
     workers = recipe.data.workers if len(records) > 4 * recipe.evaluate.batch_size else 0
-    return DataLoader(ReidDataset(records, transform), batch_size=recipe.evaluate.batch_size, num_workers=workers)
+    return DataLoader(
+        ReidDataset(records, transform),
+        batch_size=recipe.evaluate.batch_size,
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
 
 
 class Numbers:
@@ -116,9 +121,14 @@ class TrainingBatches:
                 dataset.captions, synonyms=synonyms, max_variations=variations, seed=recipe.seed, **templates
             )
             if variations == 1:
-                self.tokens = self.tokenize([c or "" for c in dataset.captions], too_long="sentence")
+                self.tokens = self.tokenize([c or "" for c in dataset.captions], too_long=too_long(recipe))
         batch, workers = recipe.batch, recipe.data.workers
-        options: dict[str, Any] = {"num_workers": workers, "pin_memory": recipe.data.pin_memory}
+        # a generator of its own: a loader otherwise draws from the one of dropout, and not as often after a pause
+        options: dict[str, Any] = {
+            "num_workers": workers,
+            "pin_memory": recipe.data.pin_memory,
+            "generator": torch.Generator(),
+        }
         self.mined: MinedDataset | None = None
         self.sampler: PKSampler | None = None
         if recipe.mining.data == "standard":
@@ -165,7 +175,7 @@ class TrainingBatches:
                 batch["tokens"] = self.tokens[item.index]
             elif self.captions is not None:
                 texts = [self.captions.text(i, epoch) for i in item.index.tolist()]
-                batch["tokens"] = self.tokenize(texts, too_long="sentence")
+                batch["tokens"] = self.tokenize(texts, too_long=too_long(self.recipe))
             yield batch
 
     def state_dict(self) -> dict[str, Tensor]:

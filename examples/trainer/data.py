@@ -12,20 +12,10 @@ from tqdm import tqdm
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from examples.settings.config import Data, Recipe
-from examples.settings.rules import uses_text
+from examples.settings.rules import HANDS, OWN_PROTOCOLS, uses_text
 
 Sides = tuple[list[ImageRecord], list[ImageRecord] | None]  # queries and gallery; without one every image is both
 Tests = dict[str, list[Sides]]
-OWN_PROTOCOLS = {
-    "hands11k": ["splits", "distractors"],
-    "polyu_hands": ["splits"],
-    "vehicleid": ["splits"],
-    "online_products": ["leave_one_out"],
-    "cuhk_pedes": ["leave_one_out"],
-    "annotations": ["leave_one_out"],
-    "captioned_folder": ["leave_one_out"],
-}
-HANDS = ("hands11k", "polyu_hands")
 
 
 def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[list[ImageRecord], dict[str, int]]:
@@ -60,6 +50,10 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
         rest = [record for record in records if record.split != "train"]
         records = [*kit.apply_split(records_of(records, "train"), held), *rest]
     tests = tests_of(recipe, records)
+    if recipe.evaluate.rerank and not any(gallery for sides in tests.values() for _, gallery in sides):
+        raise ValueError(
+            "evaluate.rerank: expected a protocol with a gallery, got images that are compared among each other."
+        )
     if "query_gallery" in tests:
         kit.check_splits(records, train="train" if trains else None, min_images=1)
     if not trains:

@@ -23,6 +23,7 @@ from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.distances import cosine_similarity, l2_normalize
 from examples.settings.config import Recipe
+from examples.settings.rules import TEXT_STAGES, too_long
 from examples.trainer.batches import Numbers, evaluation_batches
 from examples.trainer.checkpoint import write_json
 from examples.trainer.data import Sides, Tests, progress
@@ -102,7 +103,7 @@ class Encoder:
         """Embeddings (N, D) of captions, in float32 on the CPU."""
         was_training = self.method.training
         self.method.eval()
-        tokens = self.towers.tokenize(list(captions), too_long="sentence")
+        tokens = self.towers.tokenize(list(captions), too_long=too_long(self.recipe))
         parts = [self.towers.encode_text(p).float().cpu() for p in tokens.split(self.recipe.evaluate.batch_size)]
         self.method.train(was_training)
         return torch.cat(parts)
@@ -128,12 +129,13 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
         if len({r.identity for r in sides[0][0]}) < len(sides[0][0]) or sides[0][1] is not None:
             found = [_images(recipe, of, pair, protocol) for pair in sides]
             results[name] = found[0] if len(found) == 1 else SplitResults(tuple(found), protocol)  # type: ignore[arg-type]
-            if recipe.evaluate.rerank and sides[0][1] is not None and len(found) == 1:
-                results[f"{name}.rerank"] = _images(recipe, of, sides[0], protocol, rerank=True)
+            if recipe.evaluate.rerank and sides[0][1] is not None:
+                again = [_images(recipe, of, pair, protocol, rerank=True) for pair in sides]
+                results[f"{name}.rerank"] = again[0] if len(again) == 1 else SplitResults(tuple(again), protocol)  # type: ignore[arg-type]
     query, gallery = pairs[0][0], pairs[0][1] or pairs[0][0]
     captions = {r.identity: r.caption for r in reversed(query) if r.caption}
     texts = None
-    if captions and recipe.stage in ("zero_shot", "joint", "retrieval", "image_encoder"):
+    if captions and recipe.stage in TEXT_STAGES:
         texts = encoder.texts(list(captions.values()))
         ids, others = np.array(list(captions)), np.array([r.identity for r in gallery])
         results["text_to_image"] = evaluate_reid(texts, of(gallery), query_ids=ids, gallery_ids=others)

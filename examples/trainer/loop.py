@@ -35,6 +35,7 @@ class Plan:
     score: Callable[[nn.Module], tuple[float, dict[str, Any]]] | None = None  # larger is better; and what to log
     card: dict[str, Any] | None = None  # kept beside the weights
     floors: dict[str, float] | None = None  # value of a weighted term when all embeddings are equal
+    name: str = ""  # before what is logged, where a run has several phases
 
 
 def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resume: bool) -> list[Row]:
@@ -103,7 +104,7 @@ def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resu
             }
             checkpoints.save(epoch, kept, state, best=row["best"], card=plan.card or {})
             write_json(run / "metrics.jsonl", history)
-            accelerator.log({k: v for k, v in _flat(row) if isinstance(v, int | float)}, step=epoch)
+            accelerator.log({k: v for k, v in _flat(row, plan.name) if isinstance(v, int | float)}, step=epoch)
             if recipe.track.console == "epochs":
                 tqdm.write(describe(row))
         accelerator.wait_for_everyone()
@@ -137,8 +138,10 @@ def train_epoch(
                 part["lr"] = rate(optim, part.setdefault("base_lr", part["lr"]), (epoch - 1) * steps + done, steps)
         for optimizer in optimizers:
             optimizer.zero_grad()
+        chosen: list[int] = []  # rows of all images of this step
         for i, batch in enumerate(group):
-            rows = batch.pop("index", None)
+            rows = batch.pop("index").tolist()
+            chosen += rows
             moved = {name: value if name in ("cameras", "views") else value.to(device) for name, value in batch.items()}
             if recipe.model.channels_last and moved["images"].ndim == 4:
                 moved["images"] = moved["images"].to(memory_format=torch.channels_last)
@@ -147,15 +150,15 @@ def train_epoch(
                 output = model(**moved, step=epoch - 1)
             loss = output.loss
             if not math.isfinite(loss.item()):
-                stop(
-                    run, epoch, None if rows is None else rows.tolist(), {n: float(v) for n, v in output.terms.items()}
-                )
+                stop(run, epoch, rows, {**{n: float(v) for n, v in output.terms.items()}, "loss": loss.item()})
             accelerator.backward(loss / len(group))
             values = {**output.terms, "loss": loss, **pair_cosines(output, moved["labels"])}
             for name, value in values.items():
                 sums.setdefault(name, []).append(float(value.detach()))
             images += len(moved["labels"])
         norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm or math.inf)
+        if accelerator.scaler is None and not math.isfinite(norm):  # a step would write it into every weight
+            stop(run, epoch, chosen, {"gradient_norm": float(norm)})
         for optimizer in optimizers:
             optimizer.step()
         stepped = not optimizers[0].step_was_skipped  # float16 whose gradients overflowed: the scale is lowered
@@ -165,7 +168,7 @@ def train_epoch(
             if average is not None:
                 average.update_parameters(plan.method)
         bar.set_postfix(loss=f"{loss.item():.3f}")
-    means = {name: sum(v for v in values if math.isfinite(v)) / max(1, len(values)) for name, values in sums.items()}
+    means = {name: sum(values) / len(values) for name, values in sums.items()}
     row: Row = {"epoch": epoch, **means, "skipped": skipped, "images": images}
     row["lr"] = max(part["lr"] for part in optimizers[0].param_groups)
     row["rates"] = {part["name"]: part["lr"] for part in optimizers[0].param_groups}
@@ -214,14 +217,14 @@ def alarms(row: Row, floors: dict[str, float], *, warm: bool) -> list[str]:
     return found
 
 
-def stop(run: Path, epoch: int, rows: list[int] | None, terms: dict[str, float]) -> None:
+def stop(run: Path, epoch: int, rows: list[int], terms: dict[str, float]) -> None:
     """Save what the failed batch was made of, and stop."""
     write_json(
         run / "failed_batch.json", {"epoch": epoch, "rows": rows, "terms": {n: str(v) for n, v in terms.items()}}
     )
-    bad = ", ".join(f"{name} {value}" for name, value in terms.items() if not math.isfinite(value)) or "their sum"
+    bad = ", ".join(f"{name} {value}" for name, value in terms.items() if not math.isfinite(value))
     raise ValueError(
-        f"epoch {epoch}: expected a finite loss, got {bad}. The rows of the batch are in "
+        f"epoch {epoch}: expected finite losses and gradients, got {bad}. The rows of the batch are in "
         f"{run / 'failed_batch.json'}; lower optim.lr, or use precision: no."
     )
 

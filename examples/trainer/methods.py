@@ -38,7 +38,7 @@ from clipreid_kit.data import ImageRecord, spoken_aspect
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.distributed import gather
 from examples.settings.config import Recipe
-from examples.settings.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, trains_text, uses_text
+from examples.settings.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, too_long, trains_text, uses_text
 
 
 class Output(NamedTuple):
@@ -221,7 +221,7 @@ def texts_of(recipe: Recipe, towers: ClipTowers, records: Sequence[ImageRecord],
         raise ValueError("prompt.epochs: expected captions for every identity where no prompts are learned, got none.")
     with torch.no_grad():
         return torch.stack(
-            [towers.encode_text(towers.tokenize(t, too_long="sentence")).mean(0) for t in captions.values()]
+            [towers.encode_text(towers.tokenize(t, too_long=too_long(recipe))).mean(0) for t in captions.values()]
         )
 
 
@@ -268,7 +268,13 @@ def method_of(
         )
     else:
         method = TowerMethod(recipe, towers, num_identities, distributed=distributed)
+    if not loss.id:  # a neck is trained by the classifier behind it, and the second one of ClipReID by the centres
+        for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:
+            neck.requires_grad_(requires_grad=False)
     train_only_what_is_asked(recipe, towers)
+    if recipe.stage == "prompt_sg" and prompt.mode == "simplified":  # no pseudo word, so nothing asks for it
+        for parameter in (p for name, p in towers.named_parameters() if name.endswith("visual.proj")):
+            parameter.requires_grad = False
     if not uses_text(recipe) and not trains_text(recipe):
         freeze(towers, "text")
     return method

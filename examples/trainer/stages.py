@@ -14,7 +14,7 @@ from clipreid_kit import PKSampler
 from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers
 from clipreid_kit.data import ImageRecord, records_of
 from examples.settings.config import Optim, Recipe
-from examples.settings.rules import terms_of, uses_text
+from examples.settings.rules import terms_of, too_long, uses_text
 from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
 from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
 from examples.trainer.data import validates, validation_of
@@ -38,7 +38,7 @@ class PromptPhase(ClipReIDPromptStage):
 
 
 class FeatureBatches:
-    """Cached features in random batches; each rank takes its share of every batch."""
+    """Cached features in random batches; each rank takes its share of every batch, all of one size."""
 
     def __init__(self, columns: dict[str, Tensor], size: int, seed: int, rank: int, ranks: int) -> None:
         self.columns, self.size, self.seed, self.rank, self.ranks = columns, size, seed, rank, ranks
@@ -50,7 +50,8 @@ class FeatureBatches:
         """All rows once, in the order of this epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         for rows in torch.randperm(len(self.columns["labels"]), generator=generator).split(self.size):
-            mine = rows[: max(len(rows) // self.ranks, 1) * self.ranks][self.rank :: self.ranks]
+            shared = rows if len(rows) >= self.ranks else rows.repeat(self.ranks)[: self.ranks]
+            mine = shared[: len(shared) // self.ranks * self.ranks][self.rank :: self.ranks]
             yield {name: column[mine] for name, column in self.columns.items()} | {"index": mine}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -64,7 +65,15 @@ class FeatureBatches:
 def numbers_of(recipe: Recipe, records: Sequence[ImageRecord]) -> list[Numbers]:
     """Cameras and views, as far as the towers are to know them."""
     model, train = recipe.model, records_of(records, "train")
-    return [Numbers(train, n) for n, on in (("camera", model.camera_embedding), ("view", model.view_embedding)) if on]
+    names = [n for n, on in (("camera", model.camera_embedding), ("view", model.view_embedding)) if on]
+    for name in names:
+        bare = [record.path for record in train if getattr(record, name) is None]
+        if bare:
+            raise ValueError(
+                f"model.{name}_embedding: expected a {name} for every training image, got none for {len(bare)} "
+                f"({bare[0]}, ...)."
+            )
+    return [Numbers(train, name) for name in names]
 
 
 def make_towers(recipe: Recipe, numbers: Sequence[Numbers]) -> ClipTowers:
@@ -124,7 +133,7 @@ def train(
         recipe.optim,
         scorer(recipe, records, numbers, towers) if validates(records) else None,
         {"image_spec": image_spec(recipe, towers).as_dict()},
-        floors_of(recipe, identities),
+        floors_of(recipe, identities, ranks),
     )
     fit(recipe, plan, run, accelerator, resume=resume)
     Checkpoints(run).load("best", method)
@@ -169,15 +178,16 @@ def learn_prompts(
     every = replace(recipe, accumulate=1, model=replace(recipe.model, channels_last=False))
     folder = run / "prompt"
     folder.mkdir(parents=True, exist_ok=True)
-    fit(every, Plan(phase, batches, optimizers_of(phase, optim), optim), folder, accelerator, resume=resume)
+    plan = Plan(phase, batches, optimizers_of(phase, optim), optim, name="prompt/")
+    fit(every, plan, folder, accelerator, resume=resume)
     Checkpoints(folder).load("best", phase)
     with torch.no_grad():
         return prompts.encode_all(towers)
 
 
-def floors_of(recipe: Recipe, identities: int) -> dict[str, float]:
+def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, float]:
     """What weighted terms are when all embeddings are equal."""
-    rows = recipe.batch.num_identities * recipe.batch.num_instances
+    rows = ranks * recipe.batch.num_identities * recipe.batch.num_instances
     levels = 2 if recipe.stage == "clip_reid" else 1
     floors = {
         "id": levels * math.log(identities),
@@ -228,7 +238,9 @@ def validation_loss(
     dataset = training_set(plain, rows, towers)
     size = min(recipe.batch.num_identities, len(dataset.identities))
     sampler = PKSampler(dataset.labels, size, recipe.batch.num_instances, seed=recipe.seed, coverage="images")
-    tokens = towers.tokenize([c or "" for c in dataset.captions], too_long="sentence") if uses_text(recipe) else None
+    tokens = (
+        towers.tokenize([c or "" for c in dataset.captions], too_long=too_long(recipe)) if uses_text(recipe) else None
+    )
     places = {f"{n.name}s": n.of(rows) for n in numbers}
     was_training, values = method.training, []
     method.eval()

@@ -72,7 +72,9 @@ def test_recipe_trains(tmp_path, monkeypatch, roots, name):
     assert not [n for n, nonzero in seen["gradients"].items() if not nonzero]
     assert still == set(after) - trained
     if recipe.stage == "clip_reid" and recipe.prompt.epochs:
-        prompts = [json.loads(line) for line in (tmp_path / "run" / "prompt" / "metrics.jsonl").read_text().splitlines()]
+        prompts = [
+            json.loads(line) for line in (tmp_path / "run" / "prompt" / "metrics.jsonl").read_text().splitlines()
+        ]
         assert prompts[-1]["loss"] < prompts[0]["loss"]
 
 

@@ -25,7 +25,14 @@ def evaluation(folder, seed):
     result = evaluate_reid(embeddings[:3], embeddings[3:], query_ids=ids[:3], gallery_ids=ids[3:])
     captions = {identity: f"Sentence {identity}" for identity in range(3)}
     return Evaluation(
-        result, result, records[:3], records[3:], embeddings[:3], embeddings[3:], embeddings[:3], captions, True
+        {"image_to_image": result, "text_to_image": result},
+        records[:3],
+        records[3:],
+        embeddings[:3],
+        embeddings[3:],
+        embeddings[:3],
+        captions,
+        camera_rule=True,
     )
 
 

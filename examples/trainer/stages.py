@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from clipreid_kit import PKSampler
-from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers
+from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers
 from clipreid_kit.data import ImageRecord, records_of
 from examples.settings.config import Optim, Recipe
 from examples.settings.rules import terms_of, uses_text
@@ -20,7 +20,7 @@ from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
 from examples.trainer.data import validates, validation_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.loop import Plan, fit
-from examples.trainer.methods import Output, TowerMethod, method_of, prompts_of, texts_of
+from examples.trainer.methods import Output, method_of, prompts_of, texts_of
 from examples.trainer.optim import optimizers_of
 
 
@@ -221,7 +221,7 @@ def validation_loss(
     log: dict[str, Any],
 ) -> float:
     """Mean loss on batches of held-out identities: the training loss, without augmentation, the same batches always."""
-    if not isinstance(method, TowerMethod):
+    if not isinstance(method, ClipBaseline):
         raise ValueError("evaluate.metric: expected another than loss for clip_reid and prompt_sg, got loss.")
     plain = replace(recipe, augment=type(recipe.augment)(), data=replace(recipe.data, orientations=1, workers=0))
     rows = [r for r in records if r.split in ("val_query", "val_gallery")]
@@ -238,7 +238,8 @@ def validation_loss(
         images, labels = torch.stack([i.image for i in items]), torch.tensor([i.label for i in items])
         here = {name: values[chosen] for name, values in places.items()}
         text = None if tokens is None else tokens[chosen].to(device)
-        values.append(float(method.loss_of(images.to(device), labels.to(device), text, **here)))
+        output = method(images.to(device), labels, tokens=text, terms=method.open_set_terms, **here)
+        values.append(float(output.loss))
     method.train(was_training)
     mean = sum(values) / len(values)
     log["loss"] = {"loss": mean}

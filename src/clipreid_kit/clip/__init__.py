@@ -1,5 +1,6 @@
 """Image and text towers of any open_clip model with ReID geometry: levels, freezing, rates, checkpoints."""
 
+from clipreid_kit.clip.baseline import ClipBaseline, ClipBaselineOutput
 from clipreid_kit.clip.camera import CameraEmbedding
 from clipreid_kit.clip.checkpoint import load_towers, save_towers
 from clipreid_kit.clip.checkpointing import set_gradient_checkpointing
@@ -23,6 +24,8 @@ from clipreid_kit.clip.weights import LoadReport, load_weights, read_weights
 
 __all__ = [
     "CameraEmbedding",
+    "ClipBaseline",
+    "ClipBaselineOutput",
     "ClipReID",
     "ClipReIDOutput",
     "ClipReIDPromptStage",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from clipreid_kit import PKSampler
-from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers
+from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers, TrainingCheckpoints, warm_start
 from clipreid_kit.data import ImageRecord, records_of
+from examples.report.files import write_json
 from examples.settings.config import Optim, Recipe
 from examples.settings.rules import terms_of, uses_text
 from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
-from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
 from examples.trainer.data import validates, validation_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.loop import Plan, fit
@@ -113,10 +113,10 @@ def train(
         else:
             texts = texts_of(recipe, towers, dataset.records, dataset.identities)
     method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(accelerator.device)
-    if recipe.init_from is not None and not (resume and Checkpoints(run).exists()):
+    if recipe.init_from is not None and not (resume and TrainingCheckpoints(run / "checkpoints").exists()):
         report = warm_start(method, recipe.init_from)  # what is beside the towers, too
         if main:
-            write_json(run / "init_from.json", report)
+            write_json(run / "init_from.json", asdict(report))
     plan = Plan(
         method,
         batches,
@@ -127,7 +127,7 @@ def train(
         floors_of(recipe, identities),
     )
     fit(recipe, plan, run, accelerator, resume=resume)
-    Checkpoints(run).load("best", method)
+    TrainingCheckpoints(run / "checkpoints").load("best", method)
     return method
 
 
@@ -170,7 +170,7 @@ def learn_prompts(
     folder = run / "prompt"
     folder.mkdir(parents=True, exist_ok=True)
     fit(every, Plan(phase, batches, optimizers_of(phase, optim), optim), folder, accelerator, resume=resume)
-    Checkpoints(folder).load("best", phase)
+    TrainingCheckpoints(folder / "checkpoints").load("best", phase)
     with torch.no_grad():
         return prompts.encode_all(towers)
 

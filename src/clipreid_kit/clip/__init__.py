@@ -20,6 +20,7 @@ from clipreid_kit.clip.prompt_stage import ClipReIDPromptStage, PromptStageOutpu
 from clipreid_kit.clip.small import small_model_config, small_model_names
 from clipreid_kit.clip.templates import PromptEmbeddings
 from clipreid_kit.clip.towers import ClipTowers
+from clipreid_kit.clip.training_checkpoints import TrainingCheckpoints, warm_start
 from clipreid_kit.clip.weights import LoadReport, load_weights, read_weights
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "PromptSGOutput",
     "PromptStageOutput",
     "TowerEmbeddings",
+    "TrainingCheckpoints",
     "add_lora",
     "export_image_tower",
     "freeze",
@@ -55,4 +57,5 @@ __all__ = [
     "small_model_config",
     "small_model_names",
     "unfreeze_last_blocks",
+    "warm_start",
 ]

@@ -317,6 +317,20 @@ def step_of(module, optimizer, *batch):
 
 
 @pytest.mark.unhooked
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles(build, name):
+    towers = small_towers(build, name)
+    model = ClipReID(towers, torch.randn(5, towers.embed_dim), weights=ALL).eval()
+    images = torch.randn(6, 3, *towers.image_size)
+    output = torch.compile(model, fullgraph=True, backend="aot_eager")(images, LABELS)
+    expected = model(images, LABELS)
+    assert_close(output.loss, expected.loss, atol=1e-4, rtol=1e-4)
+    assert_close(output.embedding, expected.embedding, atol=1e-5, rtol=1e-4)
+    output.loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.unhooked
 def test_errors():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     texts = torch.randn(5, towers.embed_dim)

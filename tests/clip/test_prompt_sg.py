@@ -291,6 +291,20 @@ def test_training_lowers_the_loss():
 
 
 @pytest.mark.unhooked
+@pytest.mark.parametrize(("name", "prompt"), [(NAMES[0], "composed"), (NAMES[0], "simplified"), (NAMES[1], "composed")])
+def test_compiles(build, name, prompt):
+    towers = small_towers(build, name)
+    model = PromptSG(towers, 5, prompt=prompt).eval()
+    images = torch.randn(6, 3, *towers.image_size)
+    output = torch.compile(model, fullgraph=True, backend="aot_eager")(images, LABELS)
+    expected = model(images, LABELS)
+    assert_close(output.loss, expected.loss, atol=1e-4, rtol=1e-4)
+    assert_close(output.embedding, expected.embedding, atol=1e-5, rtol=1e-4)
+    output.loss.backward()
+    assert without_part(model) == []
+
+
+@pytest.mark.unhooked
 def test_errors():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     with pytest.raises(ValueError, match=r"labels in \[0, 5\), got labels from 5 to 5"):

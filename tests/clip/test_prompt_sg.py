@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -198,6 +199,20 @@ def test_groups_of_the_optimiser_leave_nothing_out(name):
 def test_is_made_in_training_mode_with_its_towers():
     towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=SIZE).eval()
     assert all(module.training for module in PromptSG(towers, 5).modules())
+
+
+def test_a_head_with_a_margin_is_the_identity_loss():
+    """What the hands pipeline computed and left out: the margin is in the loss, and its head learns."""
+    options = {"weights": {"id": 1.0}, "label_smoothing": 0.0, "reduced_dim": 16}
+    model = made(head=ArcFaceHead, **options)
+    none = made(head=partial(ArcFaceHead, margin=0.0), **options)
+    none.load_state_dict(model.state_dict())
+    output = model(pictures(), LABELS)
+    assert output.loss > none(pictures(), LABELS).loss + 1  # a margin of 30 times some tenths
+    output.loss.backward()
+    assert without_gradient(model) == []
+    reduced = model.necks[0](output.representation).after
+    assert_close(output.logits, model.classifiers[0](reduced, LABELS), atol=1e-4, rtol=1e-4)
 
 
 def test_composed_and_simplified_inference():

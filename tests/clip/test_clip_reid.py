@@ -317,6 +317,7 @@ def step_of(module, optimizer, *batch):
 
 
 @pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
 @pytest.mark.parametrize("name", NAMES)
 def test_compiles(build, name):
     towers = small_towers(build, name)

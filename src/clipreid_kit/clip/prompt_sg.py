@@ -238,17 +238,19 @@ class PromptSG(nn.Module):
         representation, sides = seen.embedding, [seen.embedding, projected]
         after = sides
         if self.necks is not None and (labels is not None or self.inference == "after"):
-            outputs = [neck(side) for neck, side in zip(self.necks, sides, strict=False)]
+            outputs = [neck(side) for neck, side in zip(self.necks, sides[: len(self.necks)], strict=True)]
             after = [output.after for output in outputs]
         embedding = l2_normalize(after[0] if self.inference == "after" else representation)
-        output = PromptSGOutput(embedding, representation, projected, pseudo, text, seen.attention, None, None, {})
+        features = embedding, representation, projected, pseudo, text, seen.attention
         if labels is None:
-            return output
+            return PromptSGOutput(*features, None, None, {})
         labels = labels.to(projected.device)
         terms: dict[str, Tensor] = {}
         logits = None
         if self.classifiers is not None:
-            all_logits = [head(side, labels) for head, side in zip(self.classifiers, after, strict=False)]
+            all_logits = [
+                head(side, labels) for head, side in zip(self.classifiers, after[: len(self.classifiers)], strict=True)
+            ]
             logits = all_logits[0]
             parts = [
                 smoothed_cross_entropy(values, labels, self.label_smoothing, distributed=self.distributed)
@@ -269,7 +271,7 @@ class PromptSG(nn.Module):
                 text, labels, projected, labels
             )
         loss, weighted = self.total(terms, step=step)
-        return output._replace(logits=logits, loss=loss, terms=weighted)
+        return PromptSGOutput(*features, logits, loss, weighted)
 
     def _text(
         self, projected: Tensor, variant: int | Tensor, text: Tensor | None, *, contrasted: bool

@@ -29,6 +29,8 @@ LONG = "data.caption=A figure {identity}. It was seen by camera {camera}. Nobody
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
 PLAIN = ("loss.supcon=0", "loss.temperature=0.07", "prompt.inversion_dim=512")
+ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
+NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "mining.refresh_epochs")
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
 # stage: key and another value; before them, changes that both runs have
 CHANGES: dict[str, list[tuple[str, ...]]] = {
@@ -277,6 +279,8 @@ def rows_of(stages):
 
 def changes_the_run(tmp_path, unchanged, images, stage, row):
     *partners, key, value = row
+    if not any(change.startswith(NEEDS_EPOCHS) for change in row):
+        partners = [*ONE_EPOCH, *partners]
     partners = [partner.replace("{images}", str(images)) for partner in partners]
     before = unchanged(stage, *partners)
     after = outcome(tmp_path, *partners, f"{key}={value}", stage=stage, images=images)

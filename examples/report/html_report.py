@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipreid_kit.viz import Theme, figure_png, image_png
+from examples.report.files import write_whole
 from examples.report.html_parts import (
     Chart,
     Details,
@@ -25,7 +26,6 @@ from examples.report.html_parts import (
     Section,
     Task,
 )
-from examples.trainer.checkpoint import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,14 +18,15 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 import clipreid_kit
+from clipreid_kit.clip import TrainingCheckpoints, warm_start
 from clipreid_kit.data import ImageSpec
+from examples.report.files import write_json
 from examples.report.run_report import write_run_report
 from examples.settings.config import Recipe
 from examples.settings.recipe import load_recipe
 from examples.settings.rules import check
 from examples.settings.smoke import smoke
 from examples.trainer.batches import image_spec
-from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
 from examples.trainer.data import load_records, tests_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.stages import make_towers, numbers_of, train
@@ -110,7 +111,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             check_pictures(recipe, image_spec(recipe, towers))
         report = warm_start(towers, recipe.init_from)
         if main_process and recipe.stage == "zero_shot":  # others report what is beside the towers, too
-            write_json(out / "init_from.json", report)
+            write_json(out / "init_from.json", asdict(report))
     tests, ks = tests_of(recipe, records), recipe.evaluate.k_values
     trains = recipe.stage != "zero_shot"
     last = None if trains else out
@@ -142,7 +143,8 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
 def check_pictures(recipe: Recipe, spec: ImageSpec) -> None:
     """Require that a checkpoint is tested with the pictures it was trained with."""
     source = Path(str(recipe.init_from))
-    card = (Checkpoints(source).path("best") if (source / "checkpoints").is_dir() else source) / "card.json"
+    run = TrainingCheckpoints(source / "checkpoints")
+    card = (run.path("best") if run.exists() else source) / "card.json"
     if card.is_file() and (trained := json.loads(card.read_text(encoding="utf-8")).get("extra", {}).get("image_spec")):
         ImageSpec.from_dict(trained).check_same(spec)
 

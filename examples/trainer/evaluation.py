@@ -22,10 +22,10 @@ from clipreid_kit import (
 from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.distances import cosine_similarity, l2_normalize
+from examples.report.files import write_json
 from examples.settings.config import Recipe
 from examples.settings.rules import TEXT_STAGES, too_long
 from examples.trainer.batches import Numbers, evaluation_batches
-from examples.trainer.checkpoint import write_json
 from examples.trainer.data import Sides, Tests, progress
 
 Result = ReidResult | SplitResults | RetrievalResult

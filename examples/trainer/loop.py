@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from clipreid_kit.clip import TrainingCheckpoints
 from clipreid_kit.distances import cosine_similarity
+from examples.report.files import write_json
 from examples.settings.config import Optim, Recipe
-from examples.trainer.checkpoint import Checkpoints, write_json
 from examples.trainer.optim import rate
 
 Row = dict[str, Any]
@@ -48,10 +49,10 @@ def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resu
     if optim.ema_decay:
         average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))  # type: ignore[no-untyped-call]
     kept = method if average is None else cast("nn.Module", average.module)
-    checkpoints, history, start, waited = Checkpoints(run), [], 0, 0
+    checkpoints, history, start, waited = TrainingCheckpoints(run / "checkpoints"), [], 0, 0
     if resume and checkpoints.exists():
         checkpoints.load("last", method)
-        state = checkpoints.trainer_state()
+        state = checkpoints.state()
         if average is not None:
             average.module.load_state_dict(method.state_dict())  # the checkpoint's weights are the average
             average.n_averaged.fill_(state["averaged"])

@@ -5,13 +5,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipreid_kit import (
     ArcFaceHead,
-    BNNeck,
-    CenterLoss,
     CosFaceHead,
     HardNegativeContrastiveLoss,
     InfoNCELoss,
@@ -20,10 +17,10 @@ from clipreid_kit import (
     SupConLoss,
     TextualInversionMLP,
     TripletLoss,
-    WeightedSum,
     linear_ramp,
 )
 from clipreid_kit.clip import (
+    ClipBaseline,
     ClipReID,
     ClipTowers,
     IdentityClassifier,
@@ -35,10 +32,8 @@ from clipreid_kit.clip import (
     unfreeze_last_blocks,
 )
 from clipreid_kit.data import ImageRecord, spoken_aspect
-from clipreid_kit.distances import l2_normalize
-from clipreid_kit.distributed import gather
 from examples.settings.config import Recipe
-from examples.settings.rules import TEXT_TERMS, WITHOUT_IDENTITIES, terms_of, too_long, trains_text, uses_text
+from examples.settings.rules import terms_of, too_long, trains_text, uses_text
 
 
 class Output(NamedTuple):
@@ -47,107 +42,6 @@ class Output(NamedTuple):
     embedding: Tensor
     loss: Tensor | None
     terms: dict[str, Tensor]
-
-
-class TowerMethod(nn.Module):
-    """Towers, a neck and a classifier if they are used, and any sum of losses on image and text embeddings."""
-
-    def __init__(self, recipe: Recipe, towers: ClipTowers, num_identities: int, *, distributed: bool) -> None:
-        super().__init__()
-        loss, head, dim = recipe.loss, recipe.head, towers.embed_dim
-        self.towers, self.inference, self.distributed = towers, recipe.evaluate.features, distributed
-        self.smoothing, self.focal = loss.label_smoothing, (loss.focal_gamma, loss.focal_alpha)
-        self.weights = {name: weight for name, weight in terms_of(recipe).items() if weight}
-        self.total = WeightedSum(self.weights)
-        self.neck = BNNeck(dim, head.reduced_dim) if head.neck and "id" in self.weights else None
-        self.dropout = nn.Dropout(head.dropout)
-        width = head.reduced_dim if head.reduced_dim and self.neck is not None else dim
-        self.classifier = head_of(recipe)(width, num_identities) if "id" in self.weights else None
-        self.triplet = triplet_of(recipe, distributed=distributed)
-        self.center = CenterLoss(num_identities, dim, distributed=distributed) if loss.center else None
-        self.supcon = SupConLoss(loss.temperature, distributed=distributed)
-        learnable = {"learnable": loss.learn_temperature, "distributed": distributed}
-        self.info_nce = InfoNCELoss(loss.temperature, **learnable) if loss.info_nce else None
-        self.siblings = recipe.mining.data != "standard"  # mined batches may hold several images of an identity
-        self.hard = HardNegativeContrastiveLoss(
-            loss.temperature, loss.negative_margin, loss.num_hard, distributed=distributed
-        )
-        memory = {"temperature": loss.temperature, "momentum": loss.momentum, "distributed": distributed}
-        self.prototype = PrototypeMemoryLoss(num_identities, dim, **memory) if loss.prototype else None
-
-    def forward(
-        self,
-        images: Tensor,
-        labels: Tensor | None = None,
-        *,
-        tokens: Tensor | None = None,
-        cameras: Tensor | None = None,
-        views: Tensor | None = None,
-        step: int | None = None,
-    ) -> Output:
-        """Descriptor of images (N, 3, H, W), and with labels (N,) the losses, with tokens (N, L) those of texts."""
-        features = self.towers.encode_image(images, cameras=cameras, views=views)
-        after = features if self.neck is None else self.neck(features).after
-        embedding = l2_normalize(after if self.inference == "after" else features)
-        if labels is None:
-            return Output(embedding, None, {})
-        terms: dict[str, Tensor] = {}
-        if self.classifier is not None:
-            logits = self.classifier(self.dropout(after), labels)
-            rows = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.smoothing)
-            terms["id"] = (gather(rows) if self.distributed else rows).mean()
-        terms |= self.open_set_terms(features, labels, tokens)
-        if self.center is not None:
-            terms["center"] = self.center(features, labels)
-        if self.prototype is not None:
-            terms["prototype"] = self.prototype(features, labels)
-        total, parts = self.total({name: terms[name] for name in self.weights}, step=step)
-        return Output(embedding, total, parts)
-
-    def open_set_terms(self, features: Tensor, labels: Tensor, tokens: Tensor | None) -> dict[str, Tensor]:
-        """The terms that have a value for identities never seen, too."""
-        terms: dict[str, Tensor] = {}
-        if "triplet" in self.weights:
-            terms["triplet"] = self.triplet(features, labels)
-        if "supcon_image" in self.weights:
-            terms["supcon_image"] = self.supcon(features, labels)
-        if tokens is None or not any(name in self.weights for name in TEXT_TERMS):
-            return terms
-        texts = self.towers.encode_text(tokens)
-        both: dict[str, Callable[[], Tensor]] = {
-            "supcon_text": lambda: (
-                self.supcon(features, labels, texts, labels) + self.supcon(texts, labels, features, labels)
-            ),
-            "triplet_text": lambda: (
-                self.triplet(features, labels, texts, labels) + self.triplet(texts, labels, features, labels)
-            ),
-        }
-        terms |= {name: value() / 2 for name, value in both.items() if name in self.weights}
-        if "hard_negative" in self.weights:
-            terms["hard_negative"] = self.hard(features, texts, labels)
-        if self.info_nce is not None:
-            terms["info_nce"] = self._paired(features, texts, labels)
-        return terms
-
-    def loss_of(self, images: Tensor, labels: Tensor, tokens: Tensor | None, **places: Tensor) -> Tensor:
-        """The weighted sum for identities that were never seen."""
-        terms = self.open_set_terms(self.towers.encode_image(images, **places), labels, tokens)
-        return self.total({name: terms[name] for name in self.weights if name in WITHOUT_IDENTITIES})[0]
-
-    def _paired(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
-        if self.siblings:  # as InfoNCE where identities differ; siblings count as right, and not as negatives
-            return self.supcon(images, labels, texts, labels) / 2 + self.supcon(texts, labels, images, labels) / 2
-        gamma, alpha = self.focal
-        if not self.smoothing and not gamma:
-            return self.info_nce(images, texts)
-        both = [l2_normalize(gather(side) if self.distributed else side) for side in (images, texts)]
-        logits = both[0].float() @ both[1].float().T / self.info_nce.temperature
-        pairs = torch.arange(len(logits), device=logits.device)
-        losses = []
-        for side in (logits, logits.T):
-            rows = F.cross_entropy(side, pairs, reduction="none", label_smoothing=self.smoothing)
-            losses.append((alpha * (1 - torch.exp(-rows)) ** gamma * rows if gamma else rows).mean())
-        return torch.stack(losses).mean()
 
 
 def head_of(recipe: Recipe) -> Callable[[int, int], nn.Module]:
@@ -233,15 +127,17 @@ def method_of(
     weights: dict[str, Any] = {name: weight for name, weight in terms_of(recipe).items() if weight}
     if loss.ramp_epochs and "supcon" in weights:
         weights["supcon"] = partial(linear_ramp, start=0, end=loss.ramp_epochs, final=loss.supcon)
-    triplet = triplet_of(recipe, distributed=distributed) if loss.triplet else None
+    if "info_nce" in weights and recipe.mining.data != "standard":  # mined batches hold several images of an identity
+        weights["supcon_text"] = weights.get("supcon_text", 0.0) + weights.pop("info_nce")
+    contrast: dict[str, Any] = {"temperature": loss.temperature, "distributed": distributed}
     common: dict[str, Any] = {
         "weights": weights,
         "head": head_of(recipe),
         "label_smoothing": loss.label_smoothing,
         "image_blocks": None,
         "inference": recipe.evaluate.features,
-        "triplet": triplet,
-        "supcon": SupConLoss(loss.temperature, distributed=distributed) if loss.supcon else None,
+        "triplet": triplet_of(recipe, distributed=distributed) if {"triplet", "triplet_text"} & set(weights) else None,
+        "supcon": SupConLoss(**contrast) if {"supcon", "supcon_image", "supcon_text"} & set(weights) else None,
         "distributed": distributed,
     }
     if recipe.stage == "clip_reid":
@@ -267,7 +163,27 @@ def method_of(
             **common,
         )
     else:
-        method = TowerMethod(recipe, towers, num_identities, distributed=distributed)
+        info_nce, hard = None, None
+        if "info_nce" in weights:
+            softer: dict[str, Any] = {"label_smoothing": loss.label_smoothing}
+            softer |= {"focal_gamma": loss.focal_gamma, "focal_alpha": loss.focal_alpha}
+            info_nce = InfoNCELoss(learnable=loss.learn_temperature, **softer, **contrast)
+        if "hard_negative" in weights:
+            hard = HardNegativeContrastiveLoss(margin=loss.negative_margin, num_hard=loss.num_hard, **contrast)
+        necked = recipe.head.neck and "id" in weights
+        memory = {"momentum": loss.momentum, **contrast}
+        method = ClipBaseline(
+            towers,
+            num_identities,
+            use_neck=necked,
+            reduced_dim=recipe.head.reduced_dim if necked else None,
+            dropout=recipe.head.dropout,
+            text_blocks=None,
+            prototype=PrototypeMemoryLoss(num_identities, towers.embed_dim, **memory) if loss.prototype else None,
+            info_nce=info_nce,
+            hard_negative=hard,
+            **(common if necked else {**common, "inference": "before"}),
+        )
     if not loss.id:  # a neck is trained by the classifier behind it, and the second one of ClipReID by the centres
         for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:
             neck.requires_grad_(requires_grad=False)

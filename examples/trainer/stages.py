@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from clipreid_kit import PKSampler
-from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers
+from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers, TrainingCheckpoints, warm_start
 from clipreid_kit.data import ImageRecord, records_of
+from examples.report.files import write_json
 from examples.settings.config import Optim, Recipe
 from examples.settings.rules import terms_of, too_long, uses_text
 from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
-from examples.trainer.checkpoint import Checkpoints, warm_start, write_json
 from examples.trainer.data import validates, validation_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.loop import Plan, fit
-from examples.trainer.methods import Output, TowerMethod, method_of, prompts_of, texts_of
+from examples.trainer.methods import Output, method_of, prompts_of, texts_of
 from examples.trainer.optim import optimizers_of
 
 
@@ -122,10 +122,10 @@ def train(
         else:
             texts = texts_of(recipe, towers, dataset.records, dataset.identities)
     method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(accelerator.device)
-    if recipe.init_from is not None and not (resume and Checkpoints(run).exists()):
+    if recipe.init_from is not None and not (resume and TrainingCheckpoints(run / "checkpoints").exists()):
         report = warm_start(method, recipe.init_from)  # what is beside the towers, too
         if main:
-            write_json(run / "init_from.json", report)
+            write_json(run / "init_from.json", asdict(report))
     plan = Plan(
         method,
         batches,
@@ -136,7 +136,7 @@ def train(
         floors_of(recipe, identities, ranks),
     )
     fit(recipe, plan, run, accelerator, resume=resume)
-    Checkpoints(run).load("best", method)
+    TrainingCheckpoints(run / "checkpoints").load("best", method)
     return method
 
 
@@ -180,7 +180,7 @@ def learn_prompts(
     folder.mkdir(parents=True, exist_ok=True)
     plan = Plan(phase, batches, optimizers_of(phase, optim), optim, name="prompt/")
     fit(every, plan, folder, accelerator, resume=resume)
-    Checkpoints(folder).load("best", phase)
+    TrainingCheckpoints(folder / "checkpoints").load("best", phase)
     with torch.no_grad():
         return prompts.encode_all(towers)
 
@@ -231,7 +231,7 @@ def validation_loss(
     log: dict[str, Any],
 ) -> float:
     """Mean loss on batches of held-out identities: the training loss, without augmentation, the same batches always."""
-    if not isinstance(method, TowerMethod):
+    if not isinstance(method, ClipBaseline):
         raise ValueError("evaluate.metric: expected another than loss for clip_reid and prompt_sg, got loss.")
     plain = replace(recipe, augment=type(recipe.augment)(), data=replace(recipe.data, orientations=1, workers=0))
     rows = [r for r in records if r.split in ("val_query", "val_gallery")]
@@ -250,7 +250,8 @@ def validation_loss(
         images, labels = torch.stack([i.image for i in items]), torch.tensor([i.label for i in items])
         here = {name: values[chosen] for name, values in places.items()}
         text = None if tokens is None else tokens[chosen].to(device)
-        values.append(float(method.loss_of(images.to(device), labels.to(device), text, **here)))
+        output = method(images.to(device), labels, tokens=text, terms=method.open_set_terms, **here)
+        values.append(float(output.loss))
     method.train(was_training)
     mean = sum(values) / len(values)
     log["loss"] = {"loss": mean}

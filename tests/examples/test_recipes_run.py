@@ -5,7 +5,6 @@ from pathlib import Path
 
 import layouts
 import pytest
-import torch
 
 from clipreid_kit import warmup_cosine_factor
 from examples.settings.recipe import load_recipe

@@ -317,7 +317,7 @@ def command(capsys, *arguments):
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind):
     tiny_recipe(tmp_path)
-    original, calls = stages.TowerMethod.forward, []
+    original, calls = stages.ClipBaseline.forward, []
 
     def failing(self, images, labels=None, **options):
         found = original(self, images, labels, **options)
@@ -333,7 +333,7 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
         found.loss.register_hook(lambda gradient: gradient * math.inf)
         return found
 
-    monkeypatch.setattr(stages.TowerMethod, "forward", failing)
+    monkeypatch.setattr(stages.ClipBaseline, "forward", failing)
     code, text = command(
         capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", "--set", "data.source=table", "--set",
         "data.num_identities=240", "--set", "data.views_per_camera=3", "--data", images / "records.csv",

@@ -163,7 +163,9 @@ class TrainingBatches:
         else:
             if self.mined is None or (epoch - 1) % self.recipe.mining.refresh_epochs == 0:
                 self.mined = MinedDataset(self.dataset, self._mine(epoch))
-            order = DistributedSampler(self.mined, self.world_size, self.rank, seed=self.recipe.seed)
+            order: DistributedSampler[Any] = DistributedSampler(
+                self.mined, self.world_size, self.rank, seed=self.recipe.seed
+            )
             order.set_epoch(epoch)
             batches = DataLoader(
                 self.mined, batch_sampler=BatchSampler(order, self._size(), drop_last=False), **self.options
@@ -195,11 +197,15 @@ class TrainingBatches:
                 None, labels, mining.num_negatives, strategy="random", captions=captions, seed=seed, epoch=epoch
             )
             return anchored(found)
+        if self.encode is None:
+            raise ValueError("TrainingBatches: expected encode for mined data, got None.")
         images, texts = self.encode(self.dataset.records, [caption or "" for caption in captions])
         both = torch.nn.functional.normalize(images, dim=1) + torch.nn.functional.normalize(texts, dim=1)
         if mining.data == "hard_negative":
             return anchored(mine_hard_negatives(both, labels, mining.num_negatives, captions=captions))
-        positives = {"labels": labels} if mining.positives == "identity" else {"caption_features": texts}
+        positives: dict[str, Any] = (
+            {"labels": labels} if mining.positives == "identity" else {"caption_features": texts}
+        )
         found = mine_triplets(both, strategy=mining.triplets, margin=mining.margin, captions=captions, **positives)
         if not len(found):
             raise ValueError(

@@ -27,9 +27,7 @@ from examples.trainer.optim import optimizers_of
 class PromptPhase(ClipReIDPromptStage):
     """The first stage of CLIP-ReID, called like every other method; images are their features here."""
 
-    def forward(  # type: ignore[override]
-        self, images: Tensor, labels: Tensor, *, cameras: Tensor | None = None, step: int | None = None
-    ) -> Any:  # noqa: ANN401
+    def forward(self, images: Tensor, labels: Tensor, *, cameras: Tensor | None = None, step: int | None = None) -> Any:  # noqa: ANN401
         """The loss of both directions."""
         del step
         found = super().forward(images, labels, cameras=cameras)
@@ -49,7 +47,8 @@ class FeatureBatches:
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """All rows once, in the order of this epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        for rows in torch.randperm(len(self.columns["labels"]), generator=generator).split(self.size):
+        order = torch.randperm(len(self.columns["labels"]), generator=generator)
+        for rows in torch.split(order, self.size):
             shared = rows if len(rows) >= self.ranks else rows.repeat(self.ranks)[: self.ranks]
             mine = shared[: len(shared) // self.ranks * self.ranks][self.rank :: self.ranks]
             yield {name: column[mine] for name, column in self.columns.items()} | {"index": mine}

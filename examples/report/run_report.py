@@ -49,14 +49,14 @@ def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evalu
         f"images of identities that were never trained on: Rank-1 {100 * main.rank(1):.1f} %, "
         f"mAP {100 * main.mean_ap:.1f} %."
     )
-    sections = [] if before.images is None else [_cmc(before, after)]
+    sections = [] if before.images is None else [_cmc(before.images, None if after is None else after.images)]
     history = run / "metrics.jsonl"
     if after is not None and history.is_file():
         rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
         if rows:
             sections.append(_training(rows, recipe.evaluate.task))
     if final.images is not None:
-        sections.append(_ranked_images(before, after))
+        sections.append(_ranked_images(before, after, final.images))
     if final.texts is not None:
         sections.append(_ranked_texts(before, after))
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
@@ -73,10 +73,10 @@ def _task(name: str, before: ReidResult, after: ReidResult | None, note: str) ->
     return Task(name, rows, note)
 
 
-def _cmc(before: Evaluation, after: Evaluation | None) -> Section:
-    curves = {"zero-shot" if after is None else "before": before.images.cmc}
+def _cmc(before: ReidResult, after: ReidResult | None) -> Section:
+    curves = {"zero-shot" if after is None else "before": before.cmc}
     if after is not None:
-        curves["after"] = after.images.cmc
+        curves["after"] = after.cmc
     chart = Chart(
         picture_of(lambda theme: cmc_figure(curves, theme=theme, size=(9.0, 3.8))),
         "Cumulative matching characteristic, image to image",
@@ -109,10 +109,10 @@ def _training(history: list[dict[str, Any]], task: str) -> Section:
     return Section("Training", [chart])
 
 
-def _ranked_images(before: Evaluation, after: Evaluation | None) -> Section:
+def _ranked_images(before: Evaluation, after: Evaluation | None, result: ReidResult) -> Section:
     queries = [
         RankedQuery(load_image(before.query[i].path), _rankings(before, after, i, texts=False), _title(before.query[i]))
-        for i in _chosen((after or before).images)
+        for i in _chosen(result)
     ]
     caption = "Chosen by average precision after training: from the best to the hardest query."
     return Section("Ranked lists, image to image", [RankedLists(queries, caption)])

@@ -19,19 +19,19 @@ def tables() -> str:
     lines = source.splitlines()
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     hints = typing.get_type_hints(config.Recipe)
-    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    sections: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
     parts = []
-    for name, kind in {"": config.Recipe, **sections}.items():
+    for name, kind in ({"": config.Recipe} | sections).items():
         prefix = f"{name}." if name else ""
         comments = {}
-        for node in classes[kind.__name__].body:  # type: ignore[attr-defined]
+        for node in classes[kind.__name__].body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 comments[node.target.id] = "".join(
                     line.partition("  # ")[2] for line in lines[node.lineno - 1 : node.end_lineno]
                 )
         rows = ["| key | default | values | meaning |", "| --- | --- | --- | --- |"]
         kinds = typing.get_type_hints(kind, include_extras=True)
-        for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        for field in dataclasses.fields(kind):
             if not dataclasses.is_dataclass(hints.get(field.name)) or name:
                 values = describe(kinds[field.name])
                 rows.append(f"| `{prefix}{field.name}` | {default_of(field)} | {values} | {comments[field.name]} |")

@@ -82,7 +82,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     accelerator = Accelerator(
         mixed_precision=None if recipe.precision == "no" else recipe.precision,
         cpu=recipe.device == "cpu",
-        log_with=trackers or None,  # type: ignore[arg-type]
+        log_with=trackers or None,
         project_dir=out,
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > accelerator.num_processes:

@@ -106,7 +106,7 @@ class TrainingBatches:
         *,
         rank: int = 0,
         world_size: int = 1,
-        encode: Encode | None = None,
+        encode: Encode,
     ) -> None:
         self.recipe, self.dataset, self.encode = recipe, dataset, encode
         self.rank, self.world_size, self.tokenize = rank, world_size, towers.tokenize
@@ -163,7 +163,8 @@ class TrainingBatches:
         else:
             if self.mined is None or (epoch - 1) % self.recipe.mining.refresh_epochs == 0:
                 self.mined = MinedDataset(self.dataset, self._mine(epoch))
-            order = DistributedSampler(self.mined, self.world_size, self.rank, seed=self.recipe.seed)
+            share: dict[str, Any] = {"num_replicas": self.world_size, "rank": self.rank, "seed": self.recipe.seed}
+            order: DistributedSampler[int] = DistributedSampler(self.mined, **share)
             order.set_epoch(epoch)
             batches = DataLoader(
                 self.mined, batch_sampler=BatchSampler(order, self._size(), drop_last=False), **self.options
@@ -199,7 +200,9 @@ class TrainingBatches:
         both = torch.nn.functional.normalize(images, dim=1) + torch.nn.functional.normalize(texts, dim=1)
         if mining.data == "hard_negative":
             return anchored(mine_hard_negatives(both, labels, mining.num_negatives, captions=captions))
-        positives = {"labels": labels} if mining.positives == "identity" else {"caption_features": texts}
+        positives: dict[str, Any] = (
+            {"labels": labels} if mining.positives == "identity" else {"caption_features": texts}
+        )
         found = mine_triplets(both, strategy=mining.triplets, margin=mining.margin, captions=captions, **positives)
         if not len(found):
             raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from clipreid_kit import PKSampler
+from clipreid_kit import PKSampler, degenerate_losses
 from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers, TrainingCheckpoints, warm_start
 from clipreid_kit.data import ImageRecord, records_of
 from examples.report.files import write_json
@@ -27,9 +27,7 @@ from examples.trainer.optim import optimizers_of
 class PromptPhase(ClipReIDPromptStage):
     """The first stage of CLIP-ReID, called like every other method; images are their features here."""
 
-    def forward(  # type: ignore[override]
-        self, images: Tensor, labels: Tensor, *, cameras: Tensor | None = None, step: int | None = None
-    ) -> Any:  # noqa: ANN401
+    def forward(self, images: Tensor, labels: Tensor, *, cameras: Tensor | None = None, step: int | None = None) -> Any:  # noqa: ANN401
         """The loss of both directions."""
         del step
         found = super().forward(images, labels, cameras=cameras)
@@ -49,7 +47,8 @@ class FeatureBatches:
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """All rows once, in the order of this epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        for rows in torch.randperm(len(self.columns["labels"]), generator=generator).split(self.size):
+        order = torch.randperm(len(self.columns["labels"]), generator=generator)
+        for rows in torch.split(order, self.size):
             shared = rows if len(rows) >= self.ranks else rows.repeat(self.ranks)[: self.ranks]
             mine = shared[: len(shared) // self.ranks * self.ranks][self.rank :: self.ranks]
             yield {name: column[mine] for name, column in self.columns.items()} | {"index": mine}
@@ -187,19 +186,10 @@ def learn_prompts(
 
 def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, float]:
     """What weighted terms are when all embeddings are equal."""
-    rows = ranks * recipe.batch.num_identities * recipe.batch.num_instances
-    levels = 2 if recipe.stage == "clip_reid" else 1
-    floors = {
-        "id": levels * math.log(identities),
-        "supcon_image": math.log(max(rows - 1, 1)),
-        "info_nce": math.log(rows),
-    }
-    weights = terms_of(recipe)
-    return {
-        name: weights[name] * floor
-        for name, floor in (floors | {"supcon_text": math.log(rows)}).items()
-        if weights[name] and floor
-    }
+    found = degenerate_losses(ranks * recipe.batch.num_identities * recipe.batch.num_instances, identities)
+    floors = {name: found[name] for name in ("id", "supcon_image", "supcon_text", "info_nce")}
+    floors["id"] *= 2 if recipe.stage == "clip_reid" else 1  # of two levels
+    return {name: weight * floors[name] for name, weight in terms_of(recipe).items() if weight and name in floors}
 
 
 def scorer(recipe: Recipe, records: list[ImageRecord], numbers: Sequence[Numbers], towers: ClipTowers) -> Any:  # noqa: ANN401

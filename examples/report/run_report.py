@@ -109,10 +109,10 @@ def _training(history: list[dict[str, Any]], task: str) -> Section:
     return Section("Training", [chart])
 
 
-def _ranked_images(before: Evaluation, after: Evaluation | None, final: ReidResult) -> Section:
+def _ranked_images(before: Evaluation, after: Evaluation | None, result: ReidResult) -> Section:
     queries = [
         RankedQuery(load_image(before.query[i].path), _rankings(before, after, i, texts=False), _title(before.query[i]))
-        for i in _chosen(final)
+        for i in _chosen(result)
     ]
     caption = "Chosen by average precision after training: from the best to the hardest query."
     return Section("Ranked lists, image to image", [RankedLists(queries, caption)])

@@ -19,10 +19,9 @@ def tables() -> str:
     lines = source.splitlines()
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     hints = typing.get_type_hints(config.Recipe)
-    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    sections: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
     parts = []
-    kind: Any
-    for name, kind in {"": config.Recipe, **sections}.items():
+    for name, kind in ({"": config.Recipe} | sections).items():
         prefix = f"{name}." if name else ""
         comments = {}
         for node in classes[kind.__name__].body:

@@ -106,7 +106,7 @@ class TrainingBatches:
         *,
         rank: int = 0,
         world_size: int = 1,
-        encode: Encode | None = None,
+        encode: Encode,
     ) -> None:
         self.recipe, self.dataset, self.encode = recipe, dataset, encode
         self.rank, self.world_size, self.tokenize = rank, world_size, towers.tokenize
@@ -163,9 +163,8 @@ class TrainingBatches:
         else:
             if self.mined is None or (epoch - 1) % self.recipe.mining.refresh_epochs == 0:
                 self.mined = MinedDataset(self.dataset, self._mine(epoch))
-            order: DistributedSampler[Any] = DistributedSampler(
-                self.mined, self.world_size, self.rank, seed=self.recipe.seed
-            )
+            share: dict[str, Any] = {"num_replicas": self.world_size, "rank": self.rank, "seed": self.recipe.seed}
+            order: DistributedSampler[int] = DistributedSampler(self.mined, **share)
             order.set_epoch(epoch)
             batches = DataLoader(
                 self.mined, batch_sampler=BatchSampler(order, self._size(), drop_last=False), **self.options
@@ -197,8 +196,6 @@ class TrainingBatches:
                 None, labels, mining.num_negatives, strategy="random", captions=captions, seed=seed, epoch=epoch
             )
             return anchored(found)
-        if self.encode is None:
-            raise ValueError("TrainingBatches: expected encode for mined data, got None.")
         images, texts = self.encode(self.dataset.records, [caption or "" for caption in captions])
         both = torch.nn.functional.normalize(images, dim=1) + torch.nn.functional.normalize(texts, dim=1)
         if mining.data == "hard_negative":

@@ -67,7 +67,7 @@ class Encoder:
 
     def __init__(self, recipe: Recipe, method: nn.Module, numbers: Sequence[Numbers], *, quiet: bool = False) -> None:
         self.recipe, self.method, self.numbers, self.quiet = recipe, method, numbers, quiet
-        self.towers = cast("ClipTowers", method if isinstance(method, ClipTowers) else method.towers)
+        self.towers: ClipTowers = method if isinstance(method, ClipTowers) else cast("ClipTowers", method.towers)
 
     @torch.no_grad()
     def images(self, records: Sequence[ImageRecord]) -> Tensor:
@@ -104,8 +104,7 @@ class Encoder:
         was_training = self.method.training
         self.method.eval()
         tokens = self.towers.tokenize(list(captions), too_long=too_long(self.recipe))
-        groups = torch.split(tokens, self.recipe.evaluate.batch_size)
-        parts = [self.towers.encode_text(group).float().cpu() for group in groups]
+        parts = [self.towers.encode_text(p).float().cpu() for p in torch.split(tokens, self.recipe.evaluate.batch_size)]
         self.method.train(was_training)
         return torch.cat(parts)
 
@@ -203,5 +202,6 @@ def _write_best(
             {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}
             for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
-        lines.append({"query": query.path if isinstance(query, ImageRecord) else query, "found": found})
+        name = query.path if isinstance(query, ImageRecord) else query
+        lines.append({"query": name, "found": found})
     write_json(path, lines)

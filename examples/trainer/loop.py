@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from clipreid_kit import collapse_alarms, pair_cosines
 from clipreid_kit.clip import TrainingCheckpoints
-from clipreid_kit.distances import cosine_similarity
 from examples.report.files import write_json
 from examples.settings.config import Optim, Recipe
 from examples.trainer.optim import rate
@@ -48,7 +48,7 @@ def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resu
     average = None
     if optim.ema_decay:
         average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))  # type: ignore[no-untyped-call]
-    kept: nn.Module = method if average is None else average.module
+    kept = method if average is None else average.module
     checkpoints, history, start, waited = TrainingCheckpoints(run / "checkpoints"), [], 0, 0
     if resume and checkpoints.exists():
         checkpoints.load("last", method)
@@ -153,9 +153,14 @@ def train_epoch(
             if not math.isfinite(loss.item()):
                 stop(run, epoch, rows, {**{n: float(v) for n, v in output.terms.items()}, "loss": loss.item()})
             accelerator.backward(loss / len(group))
-            values = {**output.terms, "loss": loss, **pair_cosines(output, moved["labels"])}
-            for name, value in values.items():
-                sums.setdefault(name, []).append(float(value.detach()))
+            values: dict[str, float | None] = {name: float(value) for name, value in output.terms.items()}
+            values["loss"] = loss.item()
+            if output.embedding is not None:
+                positive, negative = pair_cosines(output.embedding, moved["labels"])
+                values |= {"positive_cosine": positive, "negative_cosine": negative}
+            for name, number in values.items():
+                if number is not None:
+                    sums.setdefault(name, []).append(number)
             images += len(moved["labels"])
         norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm or math.inf)
         if accelerator.scaler is None and not math.isfinite(norm):  # a step would write it into every weight
@@ -173,7 +178,8 @@ def train_epoch(
     row: Row = {"epoch": epoch, **means, "skipped": skipped, "images": images}
     row["lr"] = max(part["lr"] for part in optimizers[0].param_groups)
     row["rates"] = {part["name"]: part["lr"] for part in optimizers[0].param_groups}
-    row["alarms"] = alarms(row, plan.floors or {}, warm=epoch > optim.warmup_epochs + 1)
+    floors = plan.floors if plan.floors and epoch > optim.warmup_epochs + 1 else {}
+    row["alarms"] = collapse_alarms(means, floors, negative_cosine=means.get("negative_cosine"))
     if torch.cuda.is_available():
         row["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return row
@@ -189,33 +195,6 @@ def grouped(batches: Any, size: int) -> Iterator[list[Batch]]:  # noqa: ANN401 (
             group = []
     if group:
         yield group
-
-
-@torch.no_grad()
-def pair_cosines(output: Any, labels: Tensor) -> dict[str, Tensor]:  # noqa: ANN401 (any method's)
-    """Mean cosine of pairs of one identity, and of different ones."""
-    embedding = getattr(output, "embedding", None)
-    if embedding is None:
-        return {}
-    cosines = cosine_similarity(embedding.float(), embedding.float())
-    same = labels[:, None] == labels[None]
-    other = ~same
-    same.fill_diagonal_(fill_value=False)
-    means = {"positive_cosine": same, "negative_cosine": other}
-    return {name: cosines[mask].mean() for name, mask in means.items() if mask.any()}
-
-
-def alarms(row: Row, floors: dict[str, float], *, warm: bool) -> list[str]:
-    """Signs that a model collapses or that a head does not learn."""
-    found = []
-    if row.get("negative_cosine", 0.0) > 0.99:
-        found.append(
-            f"different identities have a mean cosine of {row['negative_cosine']:.4f}: embeddings have collapsed"
-        )
-    for name, floor in floors.items():
-        if warm and name in row and abs(row[name] - floor) < 0.005 * floor:
-            found.append(f"{name} is {row[name]:.4f}, what it is for equal embeddings: nothing is learned")
-    return found
 
 
 def stop(run: Path, epoch: int, rows: list[int], terms: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from clipreid_kit import PKSampler
+from clipreid_kit import PKSampler, degenerate_losses
 from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers, TrainingCheckpoints, warm_start
 from clipreid_kit.data import ImageRecord, records_of
 from examples.report.files import write_json
@@ -186,19 +186,10 @@ def learn_prompts(
 
 def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, float]:
     """What weighted terms are when all embeddings are equal."""
-    rows = ranks * recipe.batch.num_identities * recipe.batch.num_instances
-    levels = 2 if recipe.stage == "clip_reid" else 1
-    floors = {
-        "id": levels * math.log(identities),
-        "supcon_image": math.log(max(rows - 1, 1)),
-        "info_nce": math.log(rows),
-    }
-    weights = terms_of(recipe)
-    return {
-        name: weights[name] * floor
-        for name, floor in (floors | {"supcon_text": math.log(rows)}).items()
-        if weights[name] and floor
-    }
+    found = degenerate_losses(ranks * recipe.batch.num_identities * recipe.batch.num_instances, identities)
+    floors = {name: found[name] for name in ("id", "supcon_image", "supcon_text", "info_nce")}
+    floors["id"] *= 2 if recipe.stage == "clip_reid" else 1  # of two levels
+    return {name: weight * floors[name] for name, weight in terms_of(recipe).items() if weight and name in floors}
 
 
 def scorer(recipe: Recipe, records: list[ImageRecord], numbers: Sequence[Numbers], towers: ClipTowers) -> Any:  # noqa: ANN401

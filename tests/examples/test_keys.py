@@ -312,7 +312,7 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     recipe = tiny_recipe(tmp_path, "data.workers=2", "data.pin_memory=true", VIT, **common)
     towers = make_towers(recipe, [])
     dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
-    loader = TrainingBatches(recipe, dataset, towers, []).loader
+    loader = TrainingBatches(recipe, dataset, towers, [], encode=None).loader
     assert (loader.num_workers, loader.pin_memory) == (2, True)
     asked = []
     monkeypatch.setattr("examples.trainer.methods.set_gradient_checkpointing", asked.append)

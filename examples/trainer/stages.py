@@ -224,7 +224,7 @@ def validation_loss(
     if not isinstance(method, ClipBaseline):
         raise ValueError("evaluate.metric: expected another than loss for clip_reid and prompt_sg, got loss.")
     plain = replace(recipe, augment=type(recipe.augment)(), data=replace(recipe.data, orientations=1, workers=0))
-    rows = [r for r in records if r.split in ("val_query", "val_gallery")]
+    rows = [r for r in records if r.split in ("val", "val_query", "val_gallery")]
     dataset = training_set(plain, rows, towers)
     size = min(recipe.batch.num_identities, len(dataset.identities))
     sampler = PKSampler(dataset.labels, size, recipe.batch.num_instances, seed=recipe.seed, coverage="images")

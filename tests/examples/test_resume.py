@@ -117,12 +117,12 @@ def test_kills_between_two_minings(tmp_path, images, data):
     path = tmp_path / "retrieval.yaml"
     tiny_recipe(tmp_path, stage="retrieval")
     options = settings(
-        images, f"mining.data={data}", "mining.refresh_epochs=3", "optim.epochs=7", "optim.lr=1e-2",
+        images, f"mining.data={data}", "mining.refresh_epochs=2", "optim.epochs=5", "optim.lr=1e-2",
         "loss.triplet_text=1", "data.caption=figure {identity} by camera {camera}", "mining.margin=1.5"
         if data == "triplet" else "mining.num_negatives=2",
     )  # fmt: skip
-    came = kill_until_done(tmp_path, path, options, 6, random.Random(5))
-    assert any(count % 3 for count in came)
+    came = kill_until_done(tmp_path, path, options, 5, random.Random(5))
+    assert any(count % 2 for count in came)
 
 
 def command(capsys, *arguments):

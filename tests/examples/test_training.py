@@ -16,7 +16,6 @@ from examples.settings.config import Optim
 from examples.trainer import __main__ as trainer
 from examples.trainer import loop, stages
 from examples.trainer.__main__ import main, run
-from examples.trainer.loop import alarms
 from examples.trainer.optim import rate
 
 VIT = "model.name=reid-tiny-vit"
@@ -348,13 +347,6 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
     last = load_file(tmp_path / "run" / "checkpoints" / "epoch-0001" / "model.safetensors")
     assert all(value.isfinite().all() for value in last.values())
     assert len(rows(tmp_path / "run")) == 1
-
-
-def test_alarms():
-    assert alarms({"negative_cosine": 0.5, "id": 1.0}, {"id": math.log(10)}, warm=True) == []
-    assert "collapsed" in alarms({"negative_cosine": 0.995}, {}, warm=False)[0]
-    assert "nothing is learned" in alarms({"id": math.log(10) * 1.001}, {"id": math.log(10)}, warm=True)[0]
-    assert alarms({"id": math.log(10)}, {"id": math.log(10)}, warm=False) == []
 
 
 def test_a_collapsed_model_and_a_constant_head_are_called_out(tmp_path, images, capsys):

@@ -240,7 +240,7 @@ def validation_loss(
     was_training, values = method.training, []
     method.eval()
     device = next(method.parameters()).device
-    gathering = [part for part in method.modules() if getattr(part, "distributed", False)]
+    gathering: list[Any] = [part for part in method.modules() if getattr(part, "distributed", False)]
     for part in gathering:  # the other processes are waiting
         part.distributed = False
     for chosen in sampler:

@@ -48,7 +48,7 @@ def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resu
     average = None
     if optim.ema_decay:
         average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))  # type: ignore[no-untyped-call]
-    kept = method if average is None else average.module
+    kept: nn.Module = method if average is None else average.module
     checkpoints, history, start, waited = TrainingCheckpoints(run / "checkpoints"), [], 0, 0
     if resume and checkpoints.exists():
         checkpoints.load("last", method)

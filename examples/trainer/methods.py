@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,7 @@ def method_of(
         "distributed": distributed,
     }
     if recipe.stage == "clip_reid":
-        method: nn.Module = ClipReID(towers, texts, **common)
+        method: nn.Module = ClipReID(towers, cast("Tensor", texts), **common)
     elif recipe.stage == "prompt_sg":
         method = PromptSG(
             towers,

@@ -14,7 +14,7 @@ from clipreid_kit import PKSampler, degenerate_losses
 from clipreid_kit.clip import ClipBaseline, ClipReIDPromptStage, ClipTowers, TrainingCheckpoints, warm_start
 from clipreid_kit.data import ImageRecord, records_of
 from examples.report.files import write_json
-from examples.settings.config import Optim, Recipe
+from examples.settings.config import Augment, Optim, Recipe
 from examples.settings.rules import terms_of, too_long, uses_text
 from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
 from examples.trainer.data import validates, validation_of
@@ -189,7 +189,10 @@ def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, floa
     found = degenerate_losses(ranks * recipe.batch.num_identities * recipe.batch.num_instances, identities)
     floors = {name: found[name] for name in ("id", "supcon_image", "supcon_text", "info_nce")}
     floors["id"] *= 2 if recipe.stage == "clip_reid" else 1  # of two levels
-    return {name: weight * floors[name] for name, weight in terms_of(recipe).items() if weight and name in floors}
+    weights = terms_of(recipe)
+    if recipe.mining.data != "standard":  # there InfoNCE is SupCon, which knows siblings
+        weights["supcon_text"] += weights.pop("info_nce")
+    return {name: weight * floors[name] for name, weight in weights.items() if weight and name in floors}
 
 
 def scorer(recipe: Recipe, records: list[ImageRecord], numbers: Sequence[Numbers], towers: ClipTowers) -> Any:  # noqa: ANN401
@@ -223,7 +226,9 @@ def validation_loss(
     """Mean loss on batches of held-out identities: the training loss, without augmentation, the same batches always."""
     if not isinstance(method, ClipBaseline):
         raise ValueError("evaluate.metric: expected another than loss for clip_reid and prompt_sg, got loss.")
-    plain = replace(recipe, augment=type(recipe.augment)(), data=replace(recipe.data, orientations=1, workers=0))
+    plain = replace(
+        recipe, augment=Augment(fill=recipe.augment.fill), data=replace(recipe.data, orientations=1, workers=0)
+    )
     rows = [r for r in records if r.split in ("val", "val_query", "val_gallery")]
     dataset = training_set(plain, rows, towers)
     size = min(recipe.batch.num_identities, len(dataset.identities))
@@ -235,6 +240,9 @@ def validation_loss(
     was_training, values = method.training, []
     method.eval()
     device = next(method.parameters()).device
+    gathering: list[Any] = [part for part in method.modules() if getattr(part, "distributed", False)]
+    for part in gathering:  # the other processes are waiting
+        part.distributed = False
     for chosen in sampler:
         items = [dataset[i] for i in chosen]
         images, labels = torch.stack([i.image for i in items]), torch.tensor([i.label for i in items])
@@ -242,6 +250,8 @@ def validation_loss(
         text = None if tokens is None else tokens[chosen].to(device)
         output = method(images.to(device), labels, tokens=text, terms=method.open_set_terms, **here)
         values.append(float(output.loss))
+    for part in gathering:
+        part.distributed = True
     method.train(was_training)
     mean = sum(values) / len(values)
     log["loss"] = {"loss": mean}

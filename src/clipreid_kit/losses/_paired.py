@@ -63,7 +63,7 @@ def _focal(log_loss: Tensor, gamma: float, alpha: float) -> tuple[Tensor, Tensor
     loss = log_loss.clamp(min=0)  # a logsumexp may lie a rounding below its largest term
     wrong = -torch.expm1(-loss)  # 1 - p without cancellation
     weight = alpha * wrong**gamma
-    ratio = torch.where(wrong > 0, loss / torch.where(wrong > 0, wrong, 1.0), 1.0)  # tends to 1 where both vanish
+    ratio = torch.where(wrong > 0, loss / wrong, 1.0)  # tends to 1 where both vanish; there is no graph here
     return weight * loss, weight * (1 + gamma * (1 - wrong) * ratio)
 
 

@@ -111,7 +111,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             check_pictures(recipe, image_spec(recipe, towers))
         report = warm_start(towers, recipe.init_from)
         if main_process and recipe.stage == "zero_shot":  # others report what is beside the towers, too
-            write_json(out / "init_from.json", asdict(report))
+            write_json(out / "init_from.json", {"from": recipe.init_from, **asdict(report)})
     tests, ks = tests_of(recipe, records), recipe.evaluate.k_values
     trains = recipe.stage != "zero_shot"
     last = None if trains else out

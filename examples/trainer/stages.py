@@ -124,7 +124,7 @@ def train(
     if recipe.init_from is not None and not (resume and TrainingCheckpoints(run / "checkpoints").exists()):
         report = warm_start(method, recipe.init_from)  # what is beside the towers, too
         if main:
-            write_json(run / "init_from.json", asdict(report))
+            write_json(run / "init_from.json", {"from": recipe.init_from, **asdict(report)})
     plan = Plan(
         method,
         batches,

@@ -126,7 +126,7 @@ class TrainingBatches:
         # a generator of its own: a loader otherwise draws from the one of dropout, and not as often after a pause
         options: dict[str, Any] = {
             "num_workers": workers,
-            "pin_memory": recipe.data.pin_memory,
+            "pin_memory": recipe.data.pin_memory and torch.cuda.is_available(),
             "generator": torch.Generator(),
         }
         self.mined: MinedDataset | None = None

@@ -30,7 +30,7 @@ MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera 
 TRIPLETS = ("mining.data=triplet",)
 PLAIN = ("loss.supcon=0", "loss.temperature=0.07", "prompt.inversion_dim=512")
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
-NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "mining.refresh_epochs")
+NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "loss.momentum", "mining.refresh_epochs")
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
 # stage: key and another value; before them, changes that both runs have
 CHANGES: dict[str, list[tuple[str, ...]]] = {
@@ -157,7 +157,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         (*MINED, "mining.refresh_epochs", "2"),
         (*TRIPLETS, "mining.margin=0.01", "mining.triplets", "semi_hard"),
         (*TRIPLETS, "mining.positives", "caption"),
-        (*TRIPLETS, "mining.triplets=semi_hard", "mining.margin", "1.5"),
+        (*TRIPLETS, "mining.triplets=semi_hard", "mining.margin", "0.01"),
     ],
     "clip_reid": [
         ("loss.image_to_text", "0.5"),

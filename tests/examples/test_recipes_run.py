@@ -14,7 +14,7 @@ from examples.trainer.__main__ import run
 
 FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 RECIPES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
-# heads with a margin, few batches, negatives that grow harder; a memory has few prototypes to tell apart in its first epoch
+# margins, few batches, negatives that grow harder; a memory has few prototypes to tell apart in its first epoch
 SLOW_TO_FALL = {
     "hands/stage1/arcface_rn50",
     "omniglot/image_tower",

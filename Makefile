@@ -24,7 +24,7 @@ RUN ?= runs/quickstart
 
 quickstart: .venv/installed-run  ## generate data, fine-tune a small CLIP, evaluate before and after, write a report
 	rm -rf $(RUN)
-	$(BIN)/python -m examples.trainer examples/recipes/quickstart.yaml --out $(RUN)
+	$(BIN)/python -m examples.trainer examples/recipes/quickstart/joint.yaml --out $(RUN)
 
 lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/ruff format --check .

@@ -1,11 +1,14 @@
-"""Towers against open_clip and CLIP-ReID's model: identity prompts, images, kept activations.
+"""Towers against open_clip and CLIP-ReID's model: identity prompts, images, kept activations, a step of training.
 
-Run from the repository: ``python -m benchmarks.bench_towers [text | image | memory]``. Random weights; the values of
-all contenders are compared before anything is timed.
+Run from the repository: ``python -m benchmarks.bench_towers [text | image | memory | step]``. Random weights; the
+values of all contenders are compared before anything is timed. ``step`` is a step of CLIP-ReID's second stage with its
+optimiser, on a GPU; ``step --tiny`` runs the same code on a CPU, to see that it does.
 """
 
 import argparse
+import gc
 from collections.abc import Callable
+from functools import partial
 
 import open_clip
 import torch
@@ -13,8 +16,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.measure import OURS, interleaved, machine, show
-from benchmarks.restated_towers import RestatedText, RestatedVisual, identity_prompts, squared
-from clipreid_kit.clip import ClipTowers, freeze
+from benchmarks.restated_towers import RestatedStageTwo, RestatedText, RestatedVisual, identity_prompts, squared
+from clipreid_kit.clip import ClipReID, ClipTowers, freeze, layerwise_lr_groups
 
 NAME, SIZE, BATCH = "ViT-B-16-quickgelu", (256, 128), 8
 TEMPLATE, PLACEHOLDER = "A photo of a X X X X person.", "X"
@@ -127,14 +130,121 @@ def memory() -> None:
         print(f"  {name:42}{sum(p.numel() for p in module.parameters()):12d} parameters")
 
 
+Step = Callable[[], Tensor]
+STEP, SMALL_STEP = (NAME, SIZE, 64, 10), ("ViT-B-32-quickgelu", (64, 32), 8, 1)
+
+
+def stage_two(name: str, size: tuple[int, int], batch: int, device: str) -> tuple[ClipReID, RestatedStageTwo]:
+    """Both methods with the same weights, and as many identities as Market-1501 trains with."""
+    texts = torch.randn(751, 512)
+    model = ClipReID(ClipTowers.from_open_clip(name, image_size=size), texts)
+    towers = model.towers
+    rows, columns = towers.grid
+    visual = RestatedVisual(768, 12, 12, size[0] // rows, rows * columns, 512)
+    visual.load_state_dict(towers.model.visual.state_dict())
+    restated = RestatedStageTwo(visual, (768, 512), texts.clone(), 0.25)
+    for own, there in zip(model.classifiers, restated.classifiers, strict=True):
+        there.weight.data.copy_(own.weight)
+    model, restated = model.to(device), restated.to(device)
+    images, labels = torch.randn(batch, 3, *size, device=device), torch.arange(batch) // 4
+    with torch.no_grad():
+        found, expected = model(images, labels).loss, restated(images, labels.to(device))[0]
+    assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    return model, restated
+
+
+def ours_step(model: ClipReID, images: Tensor, labels: Tensor, *, compiled: bool = False) -> Step:
+    """In bfloat16, with one group for each rate and nothing that waits for the device."""
+    groups = layerwise_lr_groups(model, 5e-6, weight_decay=1e-4, bias_lr_factor=2.0, no_decay=())
+    optimizer = torch.optim.Adam(groups, fused=True)
+    run = torch.compile(model) if compiled else model
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            loss: Tensor = run(images, labels).loss
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def peer_step(model: RestatedStageTwo, images: Tensor, labels: Tensor) -> Step:
+    """In float16 with a scaler, a group for each parameter, and numbers for the log at every step."""
+    groups = [
+        {"params": [p], "lr": 1e-5 if "bias" in name else 5e-6, "weight_decay": 1e-4}
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    ]
+    device = images.device.type
+    optimizer, scaler = torch.optim.Adam(groups), torch.amp.GradScaler(device)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.float16):
+            loss, hits = model(images, labels.to(images.device))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        loss.item(), hits.item()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return loss.detach()
+
+    return step
+
+
+def training(name: str, size: tuple[int, int], batch: int, steps: int) -> None:
+    """Images per second and peak memory of a step with its optimiser."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, labels = torch.randn(batch, 3, *size, device=device), torch.arange(batch) // 4
+    makers = {
+        OURS: (0, ours_step),
+        f"{OURS}, compiled": (0, partial(ours_step, compiled=True)),
+        "CLIP-ReID, restated": (1, peer_step),
+    }
+    if device == "cpu":
+        del makers[f"{OURS}, compiled"]
+
+    def several(step: Step) -> None:
+        for _ in range(steps):
+            last = step()
+        if not bool(last.isfinite()):  # also waits for the device
+            raise RuntimeError("a loss is not finite")
+
+    peaks = {}
+    for title, (which, make) in makers.items() if device == "cuda" else ():
+        step = make(stage_two(name, size, batch, device)[which], images, labels)
+        several(step)
+        torch.cuda.reset_peak_memory_stats()
+        several(step)
+        peaks[title] = torch.cuda.max_memory_allocated() / 1e6
+        del step
+        gc.collect()
+    contenders = {
+        title: partial(several, make(stage_two(name, size, batch, device)[which], images, labels))
+        for title, (which, make) in makers.items()
+    }
+    seconds = interleaved(contenders, 5 if device == "cuda" else 1)
+    show(f"{steps} steps of stage 2, {name} at {size[0]} x {size[1]}, batch {batch}, {device}", seconds)
+    for title, value in seconds.items():
+        peak = f", peak {peaks[title]:.0f} MB" if title in peaks else ""
+        print(f"  {title:42}{steps * batch / value:10.1f} images/s{peak}")
+
+
 def main() -> None:
     """Run all parts, or those that are named."""
-    parts = {"text": text, "image": image, "memory": memory}
+    names = ("text", "image", "memory", "step")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
-    chosen = parser.parse_args().parts or list(parts)
-    if wrong := set(chosen) - set(parts):
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(names)}; all if none is named, step on a GPU only")
+    parser.add_argument("--tiny", action="store_true", help="step at a size that a CPU manages")
+    options = parser.parse_args()
+    chosen = options.parts or [name for name in names if name != "step" or torch.cuda.is_available()]
+    if wrong := set(chosen) - set(names):
         parser.error(f"no part {', '.join(sorted(wrong))}")
+    step = partial(training, *(SMALL_STEP if options.tiny else STEP))
+    parts = {"text": text, "image": image, "memory": memory, "step": step}
     torch.manual_seed(0)
     print(machine("open_clip_torch"))
     for name in chosen:

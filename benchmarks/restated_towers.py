@@ -79,6 +79,48 @@ class RestatedText(nn.Module):
         return x[torch.arange(x.shape[0]), tokens.argmax(dim=-1)] @ self.text_projection
 
 
+class RestatedStageTwo(nn.Module):
+    """The second stage's losses as its code has them: one-hot targets, masks for the hardest pairs, a plain sum."""
+
+    def __init__(self, visual: RestatedVisual, widths: tuple[int, int], texts: Tensor, id_weight: float) -> None:
+        super().__init__()
+        self.visual = visual
+        self.necks = nn.ModuleList(nn.BatchNorm1d(width) for width in widths)
+        self.classifiers = nn.ModuleList(nn.Linear(width, len(texts), bias=False) for width in widths)
+        self.register_buffer("texts", texts)
+        self.id_weight = id_weight
+        for neck in self.necks:
+            neck.bias.requires_grad_(requires_grad=False)
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and how many images of the batch go to their text."""
+        levels = self.visual(images)
+        sides = zip(self.classifiers, self.necks, levels[1:], strict=True)
+        scores = [classifier(neck(level)) for classifier, neck, level in sides]
+        to_texts = levels[2] @ self.texts.t()
+        identity = sum(_smoothed(score, labels) for score in scores)
+        triplet = sum(_triplet(level, labels) for level in levels)
+        hits = (to_texts.max(1)[1] == labels).float().mean()
+        return self.id_weight * identity + triplet + _smoothed(to_texts, labels), hits
+
+
+def _smoothed(logits: Tensor, labels: Tensor, epsilon: float = 0.1) -> Tensor:
+    log_share = torch.log_softmax(logits, dim=1)
+    targets = torch.zeros(log_share.size()).scatter_(1, labels.unsqueeze(1).cpu(), 1).to(logits.device)
+    targets = (1 - epsilon) * targets + epsilon / logits.shape[1]
+    return (-targets * log_share).mean(0).sum()
+
+
+def _triplet(level: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
+    count = len(level)
+    squares = level.pow(2).sum(1, keepdim=True).expand(count, count)
+    distances = (squares + squares.t() - 2 * torch.matmul(level, level.t())).clamp(min=1e-12).sqrt()
+    same = labels.expand(count, count).eq(labels.expand(count, count).t())
+    far = distances[same].contiguous().view(count, -1).max(1)[0]
+    near = distances[~same].contiguous().view(count, -1).min(1)[0]
+    return F.margin_ranking_loss(near, far, torch.ones_like(near), margin=margin)
+
+
 def identity_prompts(context: Tensor, words: Tensor, first: int) -> Tensor:
     """Put learned rows (N, M, W) into the word embeddings of one template (L, W), from a position on."""
     count, length = context.shape[:2]

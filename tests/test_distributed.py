@@ -59,6 +59,14 @@ CASES = {
         lambda distributed: SupConLoss(block_size=3, distributed=distributed),
         lambda loss, images, texts, labels: loss(images, labels),
     ),
+    "info_nce-smoothed": (
+        lambda distributed: InfoNCELoss(learnable=True, label_smoothing=0.1, block_size=3, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, texts),
+    ),
+    "info_nce-focal": (
+        lambda distributed: InfoNCELoss(focal_gamma=2.0, focal_alpha=0.5, distributed=distributed),
+        lambda loss, images, texts, labels: loss(images, texts),
+    ),
     "siglip": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts)),
     "siglip-labels": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts, labels, labels)),
     "hard_negative": (

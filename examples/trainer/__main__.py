@@ -8,84 +8,145 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 import clipreid_kit
-from clipreid_kit.clip import ClipTowers
-from examples.trainer.checkpoint import Checkpoints, write_json
-from examples.trainer.config import Recipe
-from examples.trainer.data import TEST, load_records
-from examples.trainer.evaluation import Evaluation, evaluate
-from examples.trainer.joint import prepare_joint, train_joint
-from examples.trainer.recipe import load_recipe
-from examples.trainer.report import write_run_report
+from clipreid_kit.clip import TrainingCheckpoints, warm_start
+from clipreid_kit.data import ImageSpec
+from examples.report.files import write_json
+from examples.report.run_report import write_run_report
+from examples.settings.config import Recipe
+from examples.settings.recipe import load_recipe
+from examples.settings.rules import check
+from examples.settings.smoke import smoke
+from examples.trainer.batches import image_spec
+from examples.trainer.data import load_records, tests_of
+from examples.trainer.evaluation import Encoder, evaluate
+from examples.trainer.stages import make_towers, numbers_of, train
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run, and turn an expected error into one line."""
     parser = argparse.ArgumentParser(prog="python -m examples.trainer", description=__doc__)
-    parser.add_argument("recipe", type=Path, help="a YAML file, such as examples/recipes/quickstart.yaml")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; new, or the one to resume")
-    parser.add_argument("--data", type=str, help="folder, CSV or zip file with the images (data.root)")
+    parser.add_argument(
+        "recipe", type=Path, help="a YAML file, such as examples/recipes/quickstart/joint.yaml, or JSON"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the run, new or to resume; runs/<recipe>/<time> if left out"
+    )
+    parser.add_argument("--data", type=str, help="folder, table or zip file with the images (data.root)")
     parser.add_argument("--resume", action="store_true", help="go on after the last completed epoch")
+    parser.add_argument("--smoke", action="store_true", help="small towers, two epochs: does the recipe run at all?")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a line of the recipe")
     options = parser.parse_args(arguments)
+    time = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
+    out = options.out or Path("runs") / f"{options.recipe.parent.name}-{options.recipe.stem}" / time
     try:
+        if options.resume and options.out is None:
+            raise ValueError("--resume: expected --out with the folder of the run, got none.")
         recipe = load_recipe(options.recipe, options.set)
         if options.data is not None:
             recipe.data.root = options.data
-        run(recipe, options.out, resume=options.resume)
+            check(recipe, "--data")
+        run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        print(f"error: {reason} Lower model.image_size, batch or evaluate.batch_size.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print(f"\ninterrupted: go on with --resume --out {options.out}", file=sys.stderr)
+        print(f"\ninterrupted: go on with --resume --out {out}", file=sys.stderr)
         return 130
     return 0
 
 
 def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
-    """Run a recipe: data, evaluation before, training, evaluation after, report."""
-    accelerator = Accelerator(mixed_precision=None if recipe.precision == "no" else recipe.precision)
+    """Run a recipe: data, evaluation before, training, evaluation of the best epoch, report."""
+    torch.manual_seed(recipe.seed)  # heads and dropout
+    track = recipe.track
+    trackers = [name for name, on in (("tensorboard", track.tensorboard), ("wandb", track.wandb)) if on]
+    for name in trackers:  # accelerate goes on without one that is not installed
+        if find_spec(name) is None:
+            raise ValueError(f"track.{name}: expected the package {name}, got none. Install it: pip install {name}.")
+    accelerator = Accelerator(
+        mixed_precision=None if recipe.precision == "no" else recipe.precision,
+        cpu=recipe.device == "cpu",
+        log_with=trackers or None,
+        project_dir=out,
+    )
     if int(os.environ.get("WORLD_SIZE", "1")) > accelerator.num_processes:
         raise ValueError(
             f"expected {os.environ['WORLD_SIZE']} processes that know each other, got each on its own. "
             "Start them with `accelerate launch`, or on CPUs with ACCELERATE_USE_CPU=true torchrun."
         )
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in float32
+        raise ValueError("precision: expected a GPU for fp16, got a CPU. Use bf16 or no.")
     main_process = accelerator.is_main_process
+    out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
+    resolved = json.loads(json.dumps(asdict(recipe)))
     if main_process:
-        open_run(out, json.loads(json.dumps(asdict(recipe))), resume=resume)
-        records = load_records(recipe, out)
+        open_run(out, resolved, resume=resume)
+        records, found = load_records(recipe, out)
     accelerator.wait_for_everyone()
     if not main_process:
-        records = load_records(recipe, out, quiet=True)
-    model = recipe.model
-    towers = ClipTowers.from_open_clip(model.name, model.pretrained, image_size=model.image_size, seed=recipe.seed)
-    towers.image_mean = model.image_mean or towers.image_mean
-    towers.image_std = model.image_std or towers.image_std
-    towers.to(accelerator.device)
-    joint = prepare_joint(recipe, towers, records, accelerator) if recipe.stage == "joint" else None
-
-    before = evaluate(recipe, towers, records, TEST) if main_process else None
-    if joint is not None:
+        records, found = load_records(recipe, out, quiet=True)
+    if trackers:
+        wandb = {"entity": track.wandb_entity, "dir": str(out)}
+        accelerator.init_trackers(track.wandb or "tensorboard", init_kwargs={"wandb": wandb})
+    numbers = numbers_of(recipe, records)
+    towers = make_towers(recipe, numbers).to(accelerator.device)
+    if recipe.init_from is not None:
+        if recipe.stage == "zero_shot":
+            check_pictures(recipe, image_spec(recipe, towers))
+        report = warm_start(towers, recipe.init_from)
+        if main_process and recipe.stage == "zero_shot":  # others report what is beside the towers, too
+            write_json(out / "init_from.json", {"from": recipe.init_from, **asdict(report)})
+    tests, ks = tests_of(recipe, records), recipe.evaluate.k_values
+    trains = recipe.stage != "zero_shot"
+    last = None if trains else out
+    before = evaluate(recipe, Encoder(recipe, towers, numbers), tests, last) if main_process else None
+    results: dict[str, Any] = {}
+    after = None
+    if trains:
         # a run that was killed before its first epoch was complete starts anew
-        resumable = resume and (out / "checkpoints" / "index.json").is_file()
-        train_joint(recipe, towers, records, joint, out, accelerator, resume=resumable)
+        method = train(recipe, towers, records, out, accelerator, resume=resume)
+        after = evaluate(recipe, Encoder(recipe, method, numbers), tests, out) if main_process else None
+    accelerator.end_training()
     if before is None:
         return
-    results: dict[str, Any] = {"before": before.numbers()}
-    after: Evaluation | None = None
-    if joint is not None:
-        after = evaluate(recipe, Checkpoints(out).load_best().to(accelerator.device), records, TEST)
-        results["after"] = after.numbers()
+    results["before"] = before.numbers(ks)
+    if after is not None:
+        results["after"] = after.numbers(ks)
+    if found:
+        results["data"] = found
     write_json(out / "results.json", results)
+    history = {"recipe": resolved, "environment": json.loads((out / "environment.json").read_text(encoding="utf-8"))}
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if trains else []
+    write_json(out / "history.json", {**history, "epochs": [json.loads(line) for line in lines], "results": results})
     write_run_report(out, recipe, before, after)
-    print(table(results))
-    print(f"report: {out / 'report.html'}")
+    if track.console != "nothing":
+        print(table(results))
+        print(f"report: {out / 'report.html'}")
+
+
+def check_pictures(recipe: Recipe, spec: ImageSpec) -> None:
+    """Require that a checkpoint is tested with the pictures it was trained with."""
+    source = Path(str(recipe.init_from))
+    run = TrainingCheckpoints(source / "checkpoints")
+    card = (run.path("best") if run.exists() else source) / "card.json"
+    if card.is_file() and (trained := json.loads(card.read_text(encoding="utf-8")).get("extra", {}).get("image_spec")):
+        ImageSpec.from_dict(trained).check_same(spec)
 
 
 def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
@@ -94,7 +155,8 @@ def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
     A run that ended before it had anything to show (a mistake in its data, say) may be started again over itself.
     """
     kept = out / "recipe.json"
-    shows = (out / "checkpoints" / "index.json").is_file() or (out / "results.json").is_file()
+    signs = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
+    shows = any((out / sign).is_file() for sign in signs)
     if shows and not resume:
         raise ValueError(f"{out}: expected a new folder, got one with a run. Give --resume, or another --out.")
     if shows:
@@ -134,13 +196,18 @@ def revision() -> str | None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Before and after, in percent, one line a task."""
+    """Before and after, in percent, one line a task; of random splits the mean."""
     columns = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
-    lines = [f"{'':24}" + "".join(f"{title:>9}" for title in columns.values())]
-    for task in results["before"]:
-        for moment in results:
-            cells = "".join(f"{100 * results[moment][task][key]:9.1f}" for key in columns)
-            lines.append(f"{task.replace('_', ' ') + ', ' + moment:24}{cells}")
+    also = {"rank_1": "hit_rate_1", "rank_5": "hit_rate_5", "rank_10": "hit_rate_10"}
+    lines = [f"{'':36}" + "".join(f"{title:>9}" for title in columns.values())]
+    moments = [moment for moment in ("before", "after") if moment in results]
+    for task in results[moments[-1]]:
+        for moment in moments:
+            found = results[moment].get(task, {})
+            numbers = found.get("mean", found)
+            values = [numbers.get(key, numbers.get(also.get(key, key))) for key in columns]
+            cells = "".join(f"{'-':>9}" if value is None else f"{100 * value:9.1f}" for value in values)
+            lines.append(f"{task.replace('_', ' ').replace('.', ', ') + ', ' + moment:36}{cells}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes, *, flush: bool = True) -> None:
+def write_whole(path: Path, content: bytes | memoryview, *, flush: bool = True) -> None:
     """Write a file so that a kill at any instant leaves the old one or the new one, never a part.
 
     Written under a temporary name that is this process's own, flushed to the disk, and renamed. ``flush=False`` leaves
@@ -20,8 +20,14 @@ def write_whole(path: Path, content: bytes, *, flush: bool = True) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if flush and os.name == "posix":  # the rename itself is on the disk once the folder is
-        descriptor = os.open(path.parent, os.O_RDONLY)
+    if flush:
+        flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk: a rename is there only once its folder is."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

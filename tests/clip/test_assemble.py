@@ -90,6 +90,7 @@ def test_strides_and_cameras_are_saved(tmp_path):
 
 def test_a_wrong_file_is_refused_before_anything_is_built(build, tmp_path, monkeypatch):
     states = {kind: build(kind).model.state_dict() for kind in ("vit", "resnet", "timm")}
+    states["none"] = {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
     monkeypatch.setattr(assemble_module, "build_model", lambda *arguments: pytest.fail("built"))
     for kind, there, match in [
         (
@@ -100,6 +101,7 @@ def test_a_wrong_file_is_refused_before_anything_is_built(build, tmp_path, monke
         ("resnet", "vit", r"a ResNet with 1-1-1-1 blocks and width 8 .* got weights of a ViT with patches of 16"),
         ("vit", "timm", r"got weights of a timm trunk with \d+ parameters"),
         ("timm", "vit", r"weights of the timm trunk test_vit .* got weights of a ViT"),
+        ("vit", "none", r"got weights of 2 tensors, the first conv1\.weight"),
     ]:
         torch.save(states[there], tmp_path / "other.pt")
         with pytest.raises(ValueError, match=match):

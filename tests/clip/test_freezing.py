@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from clipreid_kit.clip import CameraEmbedding, freeze, unfreeze_last_blocks
+from clipreid_kit.clip.freezing import freeze_projection
 
 
 def trainable(towers):
@@ -81,6 +82,14 @@ def test_last_blocks_of_text(build):
     text = {name for name in trainable(towers) if not name.startswith("model.visual.")}
     assert {name.split(".")[1] for name in text} == {"transformer", "ln_final", "text_projection", "logit_scale"}
     assert {name.split(".")[3] for name in text if ".resblocks." in name} == {"1"}
+
+
+@pytest.mark.parametrize(("kind", "names"), [("vit", {"proj"}), ("resnet", {"attnpool"}), ("timm", {"head"})])
+def test_the_projection_can_be_frozen_alone(build, kind, names):
+    towers = build(kind)
+    before = trainable(towers)
+    freeze_projection(towers)
+    assert {name.split(".")[2] for name in before - trainable(towers)} == names
 
 
 def test_a_camera_embedding_trains_with_whatever_does(build):

@@ -5,12 +5,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from clipreid_kit.clip import ClipReID, ClipReIDPromptStage, ClipTowers, IdentityPromptLearner, PromptSG
+from clipreid_kit.clip import ClipBaseline, ClipReID, ClipReIDPromptStage, ClipTowers, IdentityPromptLearner, PromptSG
 
 SIZE = (64, 32)
-NAMES = ("prompts", "clip_reid", "prompt_sg")
+NAMES = ("prompts", "clip_reid", "prompt_sg", "baseline")
 LABELS = torch.tensor([0, 0, 1, 1, 2, 0, 2])
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
+TOKENS = torch.arange(21).reshape(7, 3) % 5 + 300  # the end of a text is its largest number
+JOINT = {"id": 0.5, "triplet": 1.0, "center": 0.01, "prototype": 0.1, "supcon_image": 0.3, "supcon_text": 0.4}
+JOINT |= {"info_nce": 0.2, "hard_negative": 0.2, "triplet_text": 0.3}
 TERMS = {"id": 0.5, "triplet": 1.0, "image_to_text": 0.7, "supcon": 0.3, "arcface": 0.2, "center": 0.01}
 
 
@@ -21,6 +24,8 @@ def method(name, distributed):
         return ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 3), distributed=distributed)
     if name == "clip_reid":
         return ClipReID(towers, torch.randn(3, 128), weights=TERMS, image_blocks=1, distributed=distributed)
+    if name == "baseline":
+        return ClipBaseline(towers, 3, weights=JOINT, image_blocks=1, text_blocks=1, distributed=distributed)
     return PromptSG(towers, 3, image_blocks=1, distributed=distributed)
 
 
@@ -32,7 +37,8 @@ def batch(name):
 def gradients(name, rows, wrapped, inner):
     # BatchNorm in evaluation: statistics of the whole batch are SyncBatchNorm's matter
     wrapped.eval()
-    loss = wrapped(batch(name)[rows], LABELS[rows]).loss
+    also = {"tokens": TOKENS[rows]} if name == "baseline" else {}
+    loss = wrapped(batch(name)[rows], LABELS[rows], **also).loss
     loss.backward()
     return loss.item(), {key: p.grad.clone() for key, p in inner.named_parameters() if p.grad is not None}
 

@@ -148,6 +148,19 @@ def test_first_words(towers):
     assert not torch.equal(learner.identity_words, other.identity_words)
 
 
+def test_words_that_begin_as_a_phrase(towers):
+    learner = IdentityPromptLearner(towers, 3, num_tokens=2, first_words="tall old", std=0.0)
+    expected = towers.encode_text(towers.tokenize(["A photo of a tall old person."]))
+    assert_close(learner.encode_all(towers), expected.expand(3, -1), atol=1e-5, rtol=1e-5)
+    noisy = IdentityPromptLearner(towers, 3, num_tokens=2, first_words="tall old", std=0.1)
+    plain = IdentityPromptLearner(towers, 3, num_tokens=2, std=0.1)
+    assert_close(noisy.identity_words - learner.identity_words, plain.identity_words, atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"first_words of num_tokens=4 tokens, got 2 in 'tall old'"):
+        IdentityPromptLearner(towers, 3, first_words="tall old")
+    with pytest.raises(ValueError, match="first_words of num_tokens=0 tokens"):
+        IdentityPromptLearner(towers, 3, num_tokens=0, num_shared_tokens=1, first_words="tall")
+
+
 def test_state_is_the_learned_words(towers):
     learner = IdentityPromptLearner(towers, 3, num_shared_tokens=1, num_cameras=2)
     assert set(learner.state_dict()) == {"identity_words", "shared_words", "camera_words"}

@@ -1,11 +1,12 @@
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from oracles import prompts as oracle
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipTowers, PromptComposer, PromptSG, load_weights
+from clipreid_kit.clip import ClipTowers, PromptComposer, PromptSG, layerwise_lr_groups, load_weights
 from clipreid_kit.losses import ArcFaceHead, SupConLoss, TripletLoss
 from clipreid_kit.modules import MultiModalInteraction, TextualInversionMLP
 
@@ -14,7 +15,7 @@ NAMES = ("reid-tiny-vit", "reid-tiny-resnet")
 LABELS = torch.tensor([0, 0, 2, 2, 3, 3])
 
 
-def build(name="reid-tiny-vit", **options):
+def made(name="reid-tiny-vit", **options):
     return PromptSG(ClipTowers.from_open_clip(name, image_size=SIZE), 5, **options)
 
 
@@ -36,7 +37,7 @@ def without_gradient(model):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formulas_of_the_paper(name):
-    model = build(name)
+    model = made(name)
     torch.nn.init.normal_(model.classifiers[0].weight, std=0.3)
     towers = model.towers.eval()  # so that the towers give the same features twice
     output = model(pictures(), LABELS)
@@ -73,7 +74,7 @@ def test_equals_the_formulas_of_the_paper(name):
 
 
 def test_a_changed_pseudo_token_changes_the_descriptor():
-    model = build().eval()
+    model = made().eval()
     with torch.no_grad():
         before = model(pictures())
         for parameter in model.inversion.parameters():
@@ -85,7 +86,7 @@ def test_a_changed_pseudo_token_changes_the_descriptor():
 
 @pytest.mark.parametrize("levels", ["image", "interaction", "final"])
 def test_gradient_reaches_everything_that_trains(levels):
-    model = build(triplet_levels=levels, triplet=TripletLoss(None), id_levels="both")
+    model = made(triplet_levels=levels, triplet=TripletLoss(None), id_levels="both")
     model(pictures(), LABELS).loss.backward()
     assert without_gradient(model) == []
     trained = {key.split(".")[0] for key, p in model.named_parameters() if p.requires_grad}
@@ -95,14 +96,14 @@ def test_gradient_reaches_everything_that_trains(levels):
 
 @pytest.mark.parametrize("term", ["id", "triplet", "supcon"])
 def test_each_term_trains_the_inversion_network(term):
-    model = build(weights={term: 1.0}, triplet=TripletLoss(None) if term == "triplet" else None)
+    model = made(weights={term: 1.0}, triplet=TripletLoss(None) if term == "triplet" else None)
     model(pictures(), LABELS).loss.backward()
     assert all(p.grad.abs().sum() > 0 for p in model.inversion.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frozen_parts_stay_as_they_are(name):
-    model = build(name, image_blocks=1)
+    model = made(name, image_blocks=1)
     frozen = {key: p.detach().clone() for key, p in model.named_parameters() if not p.requires_grad}
     assert {key.split(".")[2] for key in frozen if key.startswith("towers")} >= {"visual", "token_embedding"}
     trained = {key: p.detach().clone() for key, p in model.named_parameters() if p.requires_grad}
@@ -116,26 +117,36 @@ def test_frozen_parts_stay_as_they_are(name):
     assert [key for key, value in trained.items() if torch.equal(now[key], value)] == []
 
 
+def small_towers(build, name):
+    return build("vit" if name == NAMES[0] else "resnet", image_size=(64, 32)).train()
+
+
+def without_part(model):
+    """Parameters that train and take no part, which DistributedDataParallel refuses."""
+    return [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_combinations_of_options_take_a_step(name):
-    size = (32, 16) if name == "reid-tiny-vit" else SIZE
-    towers, images = ClipTowers.from_open_clip(name, image_size=size), torch.randn(6, 3, *size)
-    half = name == NAMES[0]  # in turns: each combination runs in both precisions, one with each tower
+def test_every_combination_of_options_takes_a_step(build, name, half):
+    towers = small_towers(build, name)
+    images = torch.randn(6, 3, *towers.image_size)
     for toggles in itertools.product(
         ("composed", "simplified"),
         ("linear", "arcface"),
         (True, False),
         ("image", "interaction", "final"),
         ("representation", "both"),
+        ("joint", "query"),
     ):
-        half = not half
-        prompt, head, use_neck, triplet_levels, id_levels = toggles
+        prompt, head, use_neck, triplet_levels, id_levels, sequence = toggles
         model = PromptSG(
             towers,
             5,
             prompt=prompt,
+            interaction=MultiModalInteraction(towers.embed_dim, visual_dim=towers.width, sequence=sequence),
             use_neck=use_neck,
-            reduced_dim=32 if use_neck else None,
+            reduced_dim=16 if use_neck else None,
             triplet_levels=triplet_levels,
             id_levels=id_levels,
             inference="after" if use_neck else "before",
@@ -146,24 +157,66 @@ def test_combinations_of_options_take_a_step(name):
             output = model(images, LABELS)
         assert output.loss.isfinite(), toggles
         assert set(output.terms) == ({"id", "triplet", "supcon"} if prompt == "composed" else {"id", "triplet"})
-        assert output.embedding.shape == (6, 32 if use_neck else 128)
+        assert output.embedding.shape == (6, 16 if use_neck else towers.embed_dim)
         output.loss.backward()
+        assert without_part(model) == [], toggles
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
         optimizer.step()
         optimizer.zero_grad()
 
 
-def test_every_combination_of_terms_takes_a_step():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
-    for terms in (terms for count in (1, 2) for terms in itertools.combinations(("id", "triplet", "supcon"), count)):
-        output = PromptSG(towers, 5, weights=dict.fromkeys(terms, 1.0))(pictures(), LABELS)
-        assert set(output.terms) == set(terms)
-        assert (output.logits is None) is ("id" not in terms)
-        output.loss.backward()
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_combination_of_terms_takes_a_step(build, name, half):
+    towers = small_towers(build, name)
+    images = torch.randn(6, 3, *towers.image_size)
+    for prompt, names in (("composed", ("id", "triplet", "supcon")), ("simplified", ("id", "triplet"))):
+        combinations = (c for count in range(1, 4) for c in itertools.combinations(names, count))
+        for terms, levels in itertools.product(combinations, ("representation", "both")):
+            model = PromptSG(towers, 5, prompt=prompt, weights=dict.fromkeys(terms, 1.0), id_levels=levels)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                output = model(images, LABELS)
+            assert set(output.terms) == set(terms)
+            assert (output.logits is None) is ("id" not in terms)
+            output.loss.backward()
+            assert without_part(model) == [], (prompt, terms, levels)
+            model.zero_grad()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_of_the_optimiser_leave_nothing_out(name):
+    """Reduction, neck and head are in a group and in the state dict, like everything else that trains."""
+    model = made(name, reduced_dim=16, head=ArcFaceHead, label_smoothing=0.0)
+    groups = layerwise_lr_groups(model, {"towers": 5e-6, "": 5e-5}, weight_decay=1e-4)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(rates)
+    assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
+    neck = model.necks[0]
+    assert {rates[id(p)] for p in (neck.reduction.weight, neck.norm.weight, model.classifiers[0].weight)} == {5e-5}
+    assert {"necks.0.reduction.weight", "necks.0.norm.running_mean", "classifiers.0.weight"} <= set(model.state_dict())
+
+
+def test_is_made_in_training_mode_with_its_towers():
+    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=SIZE).eval()
+    assert all(module.training for module in PromptSG(towers, 5).modules())
+
+
+def test_a_head_with_a_margin_is_the_identity_loss():
+    """What the hands pipeline computed and left out: the margin is in the loss, and its head learns."""
+    options = {"weights": {"id": 1.0}, "label_smoothing": 0.0, "reduced_dim": 16}
+    model = made(head=ArcFaceHead, **options)
+    none = made(head=partial(ArcFaceHead, margin=0.0), **options)
+    none.load_state_dict(model.state_dict())
+    output = model(pictures(), LABELS)
+    assert output.loss > none(pictures(), LABELS).loss + 1  # a margin of 30 times some tenths
+    output.loss.backward()
+    assert without_gradient(model) == []
+    reduced = model.necks[0](output.representation).after
+    assert_close(output.logits, model.classifiers[0](reduced, LABELS), atol=1e-4, rtol=1e-4)
 
 
 def test_composed_and_simplified_inference():
-    model = build().eval()
+    model = made().eval()
     with torch.no_grad():
         composed = model(pictures())
         text = model.composer.encode_plain(model.towers)
@@ -173,7 +226,7 @@ def test_composed_and_simplified_inference():
     assert_close(simplified.text_embeddings, text.expand(6, -1))
     assert (composed.embedding - simplified.embedding).norm(dim=1).min() > 1e-4
     assert_close(alone.embedding, simplified.embedding[2:3], atol=1e-5, rtol=1e-5)
-    trained_so = build(prompt="simplified").eval()
+    trained_so = made(prompt="simplified").eval()
     assert trained_so.inversion is None
     trained_so.load_state_dict(model.state_dict(), strict=False)
     with torch.no_grad():
@@ -195,7 +248,7 @@ def test_a_variant_for_each_image(prompt):
 
 
 def test_descriptor_after_the_neck():
-    before, after = seasoned(build()), seasoned(build(inference="after", reduced_dim=16))
+    before, after = seasoned(made()), seasoned(made(inference="after", reduced_dim=16))
     assert before(pictures()).embedding.shape == (6, 128)
     output = after(pictures())
     neck = after.necks[0]
@@ -206,7 +259,7 @@ def test_descriptor_after_the_neck():
 
 @pytest.mark.parametrize("inference", ["before", "after"])
 def test_labels_never_enter_the_descriptor(inference):
-    model = seasoned(build(inference=inference))
+    model = seasoned(made(inference=inference))
     with torch.no_grad():
         plain = model(pictures()).embedding
         assert_close(model(pictures(), LABELS).embedding, plain, atol=1e-5, rtol=1e-5)
@@ -227,7 +280,7 @@ def test_parts_of_ones_own():
 
 
 def test_state_dict_round_trip_and_other_identities():
-    model = build(id_levels="both").train()
+    model = made(id_levels="both").train()
     model(pictures(), LABELS)
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3)
     other = PromptSG(towers, 5, id_levels="both")
@@ -239,7 +292,7 @@ def test_state_dict_round_trip_and_other_identities():
 
 
 def test_training_lowers_the_loss():
-    model = build(triplet=TripletLoss(None))
+    model = made(triplet=TripletLoss(None))
     images = torch.randn(4, 3, *SIZE)[LABELS] + 0.3 * torch.randn(6, 3, *SIZE)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-4)
     losses = []
@@ -253,10 +306,25 @@ def test_training_lowers_the_loss():
 
 
 @pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.parametrize(("name", "prompt"), [(NAMES[0], "composed"), (NAMES[0], "simplified"), (NAMES[1], "composed")])
+def test_compiles(build, name, prompt):
+    towers = small_towers(build, name)
+    model = PromptSG(towers, 5, prompt=prompt).eval()
+    images = torch.randn(6, 3, *towers.image_size)
+    output = torch.compile(model, fullgraph=True, backend="aot_eager")(images, LABELS)
+    expected = model(images, LABELS)
+    assert_close(output.loss, expected.loss, atol=1e-4, rtol=1e-4)
+    assert_close(output.embedding, expected.embedding, atol=1e-5, rtol=1e-4)
+    output.loss.backward()
+    assert without_part(model) == []
+
+
+@pytest.mark.unhooked
 def test_errors():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     with pytest.raises(ValueError, match=r"labels in \[0, 5\), got labels from 5 to 5"):
-        build()(pictures(2), torch.tensor([5, 5]))
+        made()(pictures(2), torch.tensor([5, 5]))
     with pytest.raises(ValueError, match="weights of id, triplet, supcon, got 'center'"):
         PromptSG(towers, 5, weights={"center": 1.0})
     with pytest.raises(ValueError, match='prompt="composed" for SupCon and an inversion network, got supcon without'):

@@ -89,6 +89,16 @@ def test_cached_features_are_those_of_evaluation():
     assert_close(features, towers.eval().encode_image(images))
 
 
+def test_a_camera_embedding_takes_no_part_in_cached_features():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 2))
+    images = torch.randn(3, 3, *SIZE)
+    found = stage.image_embeddings(images)
+    assert not torch.allclose(found, towers.encode_image(images), atol=1e-4)
+    towers.camera_embedding = None
+    assert torch.equal(found, towers.encode_image(images))
+
+
 def test_autocast_changes_little(stage):
     images, labels = torch.randn(6, stage.towers.embed_dim), torch.arange(6) % 3
     stage.normalize = True

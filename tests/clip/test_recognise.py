@@ -20,7 +20,16 @@ def test_a_model_s_own_weights_pass(build, configs, kind):
     towers = build(kind)
     check_architecture(kind, configs[kind], towers.state_dict())
     check_architecture(kind, configs[kind], towers.model.state_dict())
-    check_architecture(kind, configs[kind], {"unknown": torch.zeros(1)})  # said by what loads it
+    named = {"model.visual.some": torch.zeros(1)}
+    check_architecture(kind, configs[kind], named)  # too little is said by what loads it
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "blocks.0.norm1.weight", "vision_model.embeddings.class_embedding"])
+def test_what_is_no_open_clip_model_is_refused(configs, name):
+    """A ResNet of torchvision, a ViT of timm, a CLIP of Hugging Face."""
+    for kind in ("vit", "siglip"):
+        with pytest.raises(ValueError, match=f"for {kind}, got weights of 1 tensors, the first {name}"):
+            check_architecture(kind, configs[kind], {name: torch.zeros(3)})
 
 
 def test_text_of_another_width(build, configs):

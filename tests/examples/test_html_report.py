@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clipreid_kit.viz import cmc_figure
-from examples.trainer.html_parts import (
+from examples.report.html_parts import (
     Chart,
     Details,
     Metric,
@@ -20,7 +20,7 @@ from examples.trainer.html_parts import (
     Section,
     Task,
 )
-from examples.trainer.html_report import picture_of, write_report
+from examples.report.html_report import picture_of, write_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
 EVIL = '<script>alert("x")</script> & \'"'

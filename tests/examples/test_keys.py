@@ -1,81 +1,221 @@
-"""Every key of a recipe changes the run: none is decoration."""
+"""Every key of a recipe changes the run, found by walking the keys: none is decoration."""
 
 import dataclasses
 import json
+import os
 import typing
+from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors.torch import load_file
-from tiny import tiny_recipe
+from tiny import tiny_images, tiny_recipe
 
+from clipreid_kit import data as kit
 from clipreid_kit.clip import ClipTowers
-from examples.trainer.__main__ import run
-from examples.trainer.config import Recipe
-from examples.trainer.data import load_records, training_batches, training_set
+from examples.settings.config import Recipe
+from examples.trainer import __main__ as trainer
+from examples.trainer import data as trainer_data
+from examples.trainer.batches import TrainingBatches, training_set
+from examples.trainer.data import load_records
+from examples.trainer.methods import templates_of
+from examples.trainer.stages import make_towers, numbers_of
 
-# another value for every key whose effect is a different result
-CHANGES = {
-    "stage": "zero_shot",
-    "seed": "1",
-    "precision": "bf16",
-    "data.num_identities": "24",
-    "data.views_per_camera": "3",
-    "data.orientations": "4",
-    "model.name": "reid-tiny-vit",
-    "model.image_size": "[64, 32]",
-    "model.image_mean": "[1, 1, 1]",
-    "model.image_std": "[0.5, 0.5, 0.5]",
-    "model.channels_last": "true",
-    "augment.horizontal_flip": "0.0",
-    "augment.pad": "4",
-    "augment.color_jitter": "0.0",
-    "augment.rotation": "20",
-    "augment.translate": "0.2",
-    "augment.scale": "[0.7, 1.3]",
-    "augment.shear": "10",
-    "augment.perspective": "0.5",
-    "augment.erasing": "1.0",
-    "augment.identity_warp": "0.5",
-    "augment.identity_orientations": "4",
-    "batch.num_identities": "6",
-    "batch.num_instances": "3",
-    "batch.coverage": "images",
-    "batch.spread_cameras": "false",
-    "loss.supcon_image": "0.5",
-    "loss.supcon_text": "0.0",
-    "loss.triplet": "1.0",
-    "loss.temperature": "0.5",
-    "optim.epochs": "3",
-    "optim.lr": "2e-3",
-    "optim.text_lr": "2e-3",
-    "optim.weight_decay": "0.5",
-    "optim.warmup_epochs": "0",
-    "optim.min_lr": "5e-4",
-    "optim.clip_norm": "0.01",
-    "optim.ema_decay": "0.5",
-    "evaluate.cameras": "false",
-    "evaluate.every": "2",
-    "evaluate.rotations": "[0, 10]",
+VIT = "model.name=reid-tiny-vit"
+ARC = "head.kind=arcface"
+VARIED = "data.caption_variations=3"
+LONGER = "data.caption=Figure {identity}." + " It was seen by camera {camera} on a quiet day" * 12 + "."
+LONG = "data.caption=A figure {identity}. It was seen by camera {camera}. Nobody knows what it was doing there."
+MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
+TRIPLETS = ("mining.data=triplet",)
+PLAIN = ("loss.supcon=0", "loss.temperature=0.07", "prompt.inversion_dim=512")
+ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
+NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "loss.momentum", "mining.refresh_epochs")
+STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
+# stage: key and another value; before them, changes that both runs have
+CHANGES: dict[str, list[tuple[str, ...]]] = {
+    "classifier": [
+        ("seed", "1"),
+        ("precision", "bf16"),
+        ("accumulate", "2"),
+        ("data.root={images}/unheld.csv", "data.validation", "0.3"),
+        ("data.balance=identity", "data.at_most", "4"),
+        ("data.balance=identity", "data.at_least", "12"),
+        ("data.balance", "length"),
+        ("data.check", "raise"),
+        ("data.orientations", "4"),
+        ("model.name", "reid-tiny-vit"),
+        ("model.image_size", "[64, 32]"),
+        ("model.image_mean", "[1, 1, 1]"),
+        ("model.image_std", "[0.5, 0.5, 0.5]"),
+        ("model.image_size=[64, 64]", "model.interpolation", "bilinear"),
+        ("model.image_size=[64, 32]", "model.fit", "pad"),
+        (VIT, "model.patch_stride", "6"),
+        ("model.last_stride", "1"),
+        (VIT, "model.image_size=[48, 32]", "model.position_resize", "clip_reid"),
+        (VIT, "model.camera_embedding", "true"),
+        (VIT, "model.view_embedding", "true"),
+        ("model.image_blocks", "1"),
+        ("model.train_projections", "false"),
+        ("model.batch_norm", "frozen"),
+        ("augment.crop", "0.5"),
+        ("augment.horizontal_flip", "0.0"),
+        ("augment.pad", "4"),
+        ("augment.color_jitter", "0.0"),
+        ("augment.rotation", "20"),
+        ("augment.translate", "0.2"),
+        ("augment.scale", "[0.7, 1.3]"),
+        ("augment.shear", "10"),
+        ("augment.perspective", "0.5"),
+        ("augment.augmix", "1.0"),
+        ("augment.pad=4", "augment.fill", "255"),
+        ("augment.erasing", "1.0"),
+        ("augment.identity_warp", "0.5"),
+        ("augment.identity_orientations", "4"),
+        ("batch.num_identities", "6"),
+        ("batch.num_instances", "3"),
+        ("batch.coverage", "images"),
+        ("batch.spread_cameras", "false"),
+        ("head.kind", "cosface"),
+        ("head.neck", "false"),
+        ("head.reduced_dim", "16"),
+        ("head.dropout", "0.5"),
+        (ARC, "head.scale", "10"),
+        (ARC, "head.margin", "0.1"),
+        ("head.std", "0.1"),
+        ("loss.id", "0.5"),
+        ("loss.triplet", "0.5"),
+        ("loss.center", "0.1"),
+        ("loss.supcon_image", "0.5"),
+        ("loss.prototype", "0.5"),
+        ("loss.margin", "1.0"),
+        ("loss.soft_margin", "true"),
+        ("loss.mining", "semi_hard"),
+        ("loss.distance", "cosine"),
+        ("loss.label_smoothing", "0.1"),
+        ("loss.prototype=1", "loss.momentum", "0.9"),
+        ("optim.optimizer", "sgd"),
+        ("optim.epochs", "3"),
+        ("optim.lr", "2e-3"),
+        ("optim.projection_lr", "5e-3"),
+        ("optim.head_lr", "5e-3"),
+        ("loss.center=1", "optim.center_lr", "0.1"),
+        ("optim.weight_decay", "0.5"),
+        ("optim.decay_all", "true"),
+        ("optim.bias_lr_factor", "2"),
+        ("optim.layer_decay", "0.5"),
+        ("optim.optimizer=sgd", "optim.momentum", "0.1"),
+        ("optim.beta1", "0.5"),
+        ("optim.beta2", "0.9"),
+        ("optim.schedule", "constant"),
+        ("optim.warmup_epochs", "0"),
+        ("optim.warmup_factor", "0.5"),
+        ("optim.min_lr", "5e-4"),
+        (*STEPS, "optim.schedule=multistep", "optim.milestones", "[1]"),
+        (*STEPS, "optim.schedule=step", "optim.step_epochs", "2"),
+        (*STEPS, "optim.schedule=exponential", "optim.gamma", "0.5"),
+        ("optim.by_epoch", "true"),
+        ("optim.clip_norm", "0.01"),
+        ("optim.ema_decay", "0.5"),
+        ("evaluate.protocols", "[splits]"),
+        ("evaluate.metric", "mean_inp"),
+        ("evaluate.every", "2"),
+        ("optim.epochs=4", "optim.lr=1e-30", "optim.weight_decay=0", "evaluate.patience", "1"),
+        ("evaluate.cameras", "false"),
+        ("evaluate.protocols=[splits]", "evaluate.num_splits", "2"),
+        ("evaluate.features", "after"),
+        ("evaluate.distance", "euclidean"),
+        ("evaluate.flip", "true"),
+        ("evaluate.rotations", "[0, 10]"),
+        ("evaluate.rerank", "true"),
+        ("evaluate.k_values", "[1, 3]"),
+        ("evaluate.predictions", "2"),
+    ],
+    "image_encoder": [("loss.supcon_text", "0.5"), ("loss.temperature", "0.5"), ("stage", "joint")],
+    "joint": [
+        (LONG, "data.token_safe=true", "data.max_tokens", "12"),
+        (LONGER, "data.token_safe", "true"),
+        ("data.caption", "Figure {identity}"),
+        ("data.caption_variations", "3"),
+        (VARIED, "data.paraphrases", "false"),
+        ("model.text_blocks", "none"),
+        ("optim.text_lr", "2e-3"),
+        ("loss.triplet_text", "1.0"),
+        ("loss.hard_negative", "1.0"),
+        ("loss.hard_negative=1.0", "loss.negative_margin", "-0.5"),
+        ("loss.hard_negative=1.0", "loss.negative_margin=-0.9", "loss.num_hard", "1"),
+        ("evaluate.task", "text_to_image"),
+    ],
+    "retrieval": [
+        ("loss.info_nce", "0.5"),
+        ("loss.learn_temperature", "true"),
+        ("loss.focal_gamma", "2"),
+        ("loss.focal_gamma=2", "loss.focal_alpha", "2"),
+        ("mining.data", "hard_negative"),
+        (*MINED, "mining.num_negatives", "1"),
+        (*MINED, "mining.negatives", "random"),
+        (*MINED, "mining.refresh_epochs", "2"),
+        (*TRIPLETS, "mining.margin=0.01", "mining.triplets", "semi_hard"),
+        (*TRIPLETS, "mining.positives", "caption"),
+        (*TRIPLETS, "mining.triplets=semi_hard", "mining.margin", "0.01"),
+    ],
+    "clip_reid": [
+        ("loss.image_to_text", "0.5"),
+        ("loss.supcon", "0.5"),
+        ("loss.supcon=1", "loss.ramp_epochs", "2"),
+        ("prompt.template", "['A picture of {tokens}.']"),
+        ("prompt.num_tokens", "1"),
+        ("prompt.shared_tokens", "1"),
+        ("prompt.camera_tokens", "1"),
+        ("prompt.epochs", "3"),
+        ("prompt.batch_size", "10"),
+        ("prompt.lr", "1e-2"),
+        ("prompt.weight_decay", "0.5"),
+        ("prompt.warmup_epochs", "0"),
+        ("prompt.epochs=4", "prompt.warmup_epochs=3", "prompt.warmup_factor", "0.5"),
+        ("prompt.epochs=4", "prompt.min_lr", "1e-4"),
+        ("prompt.temperature", "0.1"),
+        ("prompt.normalize", "true"),
+    ],
+    "prompt_sg": [
+        (*PLAIN, "prompt.mode", "simplified"),
+        ("prompt.test_mode", "simplified"),
+        ("prompt.inversion_dim", "8"),
+        ("prompt.interaction_blocks", "2"),
+        ("prompt.interaction_dropout", "0.5"),
+        ("prompt.triplet_levels", "final"),
+    ],
 }
-# keys that change nothing unless another one does: the pair that shows the effect
-PAIRED = {
-    "augment.fill": ("augment.pad=4", "augment.fill=255"),
-    "loss.margin": ("loss.triplet=1.0", "loss.margin=1.0"),
-}
-# keys whose effect is tested by a test of their own below, or in test_trainer.py
+# keys that a test of their own shows: here, or in test_trainer.py
 ELSEWHERE = {
-    "note",
-    "data.source",
-    "data.root",
-    "data.camera_pattern",
-    "data.held_out",
-    "data.cache",
-    "data.workers",
-    "model.pretrained",
-    "loss.info_nce",
-    "evaluate.metric",
-    "evaluate.patience",
-    "evaluate.batch_size",
+    "note": "test_runs.py: stands in the recipe and the report",
+    "init_from": "test_runs.py",
+    "device": "test_how_and_not_what",
+    "data.source": "test_readers_get_their_keys",
+    "data.root": "test_readers_get_their_keys",
+    "data.camera_pattern": "test_readers_get_their_keys",
+    "data.aspect": "test_side_of_the_hand",
+    "data.boxes": "test_readers_get_their_keys",
+    "data.merge_val": "test_readers_get_their_keys",
+    "data.test_identities": "test_readers_get_their_keys",
+    "data.held_out": "test_readers_get_their_keys",
+    "data.counts": "test_readers_get_their_keys",
+    "data.num_identities": "test_generated_set_gets_its_keys",
+    "data.views_per_camera": "test_generated_set_gets_its_keys",
+    "data.texts": "test_texts_from_a_file",
+    "data.texts_key": "test_texts_from_a_file",
+    "data.synonyms": "test_synonyms_from_a_file",
+    "data.cache": "test_how_and_not_what",
+    "data.workers": "test_how_and_not_what",
+    "data.pin_memory": "test_how_and_not_what",
+    "model.pretrained": "test_trainer.py",
+    "model.gradient_checkpointing": "test_how_and_not_what",
+    "model.channels_last": "test_how_and_not_what",
+    "evaluate.batch_size": "test_how_and_not_what",
+    "track.console": "test_trainer.py",
+    "track.tensorboard": "test_trainer.py",
+    "track.wandb": "test_trainer.py",
+    "track.wandb_entity": "test_trainer.py",
 }
 
 
@@ -84,62 +224,230 @@ def keys(kind, prefix=""):
         yield from keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
 
 
-def outcome(folder, *changes):
-    """Everything about a run that is not a time: weights of the last epoch, metrics and results."""
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return tiny_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(autouse=True)
+def _without_pictures(monkeypatch):
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def outcome(folder, *changes, stage, images):
+    """Everything about a run that is not a time: sums of all weights, epochs, results and predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    out = folder / "run"
-    run(tiny_recipe(folder, *changes), out)
-    weights, history = {}, []
-    if (out / "metrics.jsonl").exists():
-        index = json.loads((out / "checkpoints" / "index.json").read_text())
-        weights = load_file(out / "checkpoints" / index["last"] / "model.safetensors")
-        history = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    for row in history:
-        del row["images_per_second"], row["seconds"]
-    numbers = json.loads((out / "results.json").read_text())
-    return {name: tensor.double().sum().item() for name, tensor in weights.items()}, history, numbers
+    trainer.run(tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder / "run")
+    found: dict[str, typing.Any] = {}
+    for path in sorted((folder / "run").rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".safetensors":
+            found |= {f"{name}/{key}": value.double().abs().sum().item() for key, value in load_file(path).items()}
+        elif path.suffix == ".jsonl":
+            found[name] = [json.loads(line) for line in path.read_text().splitlines()]
+            for row in found[name]:
+                row.pop("images_per_second", None), row.pop("seconds", None)
+    return found | json.loads((folder / "run" / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory):
-    return outcome(tmp_path_factory.mktemp("baseline"))
+def unchanged(images, tmp_path_factory):
+    """Outcomes of the runs that others are compared with, made when they are first asked for."""
+    made: dict[tuple[str, ...], dict[str, typing.Any]] = {}
+
+    def of(stage, *partners):
+        key = (stage, *partners)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("unchanged")
+            made[key] = outcome(folder, *partners, stage=stage, images=images)
+        return made[key]
+
+    return of
 
 
 def test_every_key_is_covered():
-    assert set(keys(Recipe)) == set(CHANGES) | set(PAIRED) | ELSEWHERE
+    shown = [row[-2] for rows in CHANGES.values() for row in rows]
+    assert len(shown) == len(set(shown))
+    assert not set(shown) & set(ELSEWHERE)
+    assert set(shown) | set(ELSEWHERE) == set(keys(Recipe))
 
 
-def test_a_run_repeats_itself(tmp_path, baseline):
-    assert outcome(tmp_path) == baseline
+def rows_of(stages):
+    return [pytest.param(stage, row, id=f"{stage}-{row[-2]}") for stage in stages for row in CHANGES[stage]]
 
 
-@pytest.mark.parametrize("key", CHANGES)
-def test_key_changes_the_run(tmp_path, baseline, key):
-    changed = outcome(tmp_path, f"{key}={CHANGES[key]}")
-    assert changed[0] != baseline[0] or changed[2] != baseline[2] or changed[1] != baseline[1]
+def changes_the_run(tmp_path, unchanged, images, stage, row):
+    *partners, key, value = row
+    if not any(change.startswith(NEEDS_EPOCHS) for change in row):
+        partners = [*ONE_EPOCH, *partners]
+    partners = [partner.replace("{images}", str(images)) for partner in partners]
+    before = unchanged(stage, *partners)
+    after = outcome(tmp_path, *partners, f"{key}={value}", stage=stage, images=images)
+    assert after != before
 
 
-@pytest.mark.parametrize("key", PAIRED)
-def test_key_changes_the_run_with_its_partner(tmp_path, key):
-    partner, change = PAIRED[key]
-    assert outcome(tmp_path / "a", partner) != outcome(tmp_path / "b", partner, change)
+@pytest.mark.parametrize(("stage", "row"), rows_of(["classifier"]))
+@pytest.mark.slow  # all of them: a run each
+def test_key_changes_the_run(tmp_path, unchanged, images, stage, row):
+    changes_the_run(tmp_path, unchanged, images, stage, row)
 
 
-def test_info_nce_trains(tmp_path, baseline):
-    changes = ["loss.supcon_image=0", "loss.supcon_text=0", "loss.info_nce=1.0", "batch.num_instances=1"]
-    _, history, _ = outcome(tmp_path, *changes)
-    assert set(history[0]) >= {"info_nce", "loss"}
-    assert history[0]["info_nce"] == history[0]["loss"]
+@pytest.mark.filterwarnings("ignore:tokenize. .* tokens:UserWarning")  # captions that are cut
+@pytest.mark.parametrize(("stage", "row"), rows_of([stage for stage in CHANGES if stage != "classifier"]))
+@pytest.mark.slow
+def test_key_of_a_stage_changes_the_run(tmp_path, unchanged, images, stage, row):
+    changes_the_run(tmp_path, unchanged, images, stage, row)
 
 
-def test_workers_and_cache_change_how_and_not_what(tmp_path, baseline):
-    assert outcome(tmp_path / "a", "data.workers=2") == baseline
-    assert outcome(tmp_path / "b", "data.cache=false", "evaluate.batch_size=7")[1] == baseline[1]
-    recipe = tiny_recipe(tmp_path, "data.workers=2", "data.cache=false")
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-    dataset = training_set(recipe, load_records(recipe, tmp_path), towers)
-    assert training_batches(recipe, dataset)[1].num_workers == 2
-    for record in dataset.records:  # nothing is kept in memory: without the files there is no image
-        (tmp_path / "data" / record.path).unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="load_image"):
-        dataset[0]
+@pytest.mark.parametrize("stage", CHANGES)
+def test_a_run_repeats_itself(tmp_path, unchanged, images, stage):
+    assert outcome(tmp_path, stage=stage, images=images) == unchanged(stage)
+
+
+def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
+    common = {"stage": "classifier", "images": images}
+    for change in ("data.workers=1", "data.cache=true", "device=cpu", "evaluate.batch_size=7"):
+        assert outcome(tmp_path / change, change, **common) == unchanged("classifier"), change
+    recipe = tiny_recipe(tmp_path, "data.workers=2", "data.pin_memory=true", VIT, **common)
+    towers = make_towers(recipe, [])
+    dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
+    loader = TrainingBatches(recipe, dataset, towers, [], encode=None).loader
+    assert (loader.num_workers, loader.pin_memory) == (2, torch.cuda.is_available())
+    asked = []
+    monkeypatch.setattr("examples.trainer.methods.set_gradient_checkpointing", asked.append)
+    near = outcome(tmp_path / "near", "model.gradient_checkpointing=true", **common)
+    assert asked
+    assert near == unchanged("classifier")
+    formats = []
+    original = torch.nn.Module.to
+
+    def spied(module, *arguments, **options):
+        formats.append(options.get("memory_format"))
+        return original(module, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "to", spied)
+    outcome(tmp_path / "last", "model.channels_last=true", **common)
+    assert torch.channels_last in formats
+
+
+def test_cached_images_need_no_files(tmp_path):
+    own = tiny_images(tmp_path / "images")
+    for cache in (False, True):
+        recipe = tiny_recipe(tmp_path, f"data.cache={str(cache).lower()}", images=own)
+        towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
+        dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
+        first = dataset[0]
+        path = own / "hidden.png"
+        original = next(p for p in own.rglob("*.png") if str(dataset.records[0].path).endswith(p.name))
+        original.rename(path)
+        try:
+            if cache:
+                assert dataset[0].image.equal(first.image)
+            else:
+                with pytest.raises(ValueError, match="load_image"):
+                    dataset[0]
+        finally:
+            path.rename(original)
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "value"),
+    [
+        ("folder", "camera_pattern", "_c(?P<camera>[0-9]+)"),
+        ("omniglot", "held_out", "[Greek]"),
+        ("msmt17", "merge_val", "false"),
+        ("cuhk03", "boxes", "detected"),
+        ("vehicleid", "test_identities", "1600"),
+        *((source, "counts", "ignore") for source in ("market1501", "msmt17", "cuhk03", "veri776", "vehicleid")),
+        *((source, "counts", "raise") for source in ("inshop", "hands11k", "polyu_hands", "online_products")),
+        ("cuhk_pedes", "counts", "raise"),
+        *((source, "root", "elsewhere") for source in ("table", "annotations", "captioned_folder")),
+    ],
+)
+def test_readers_get_their_keys(tmp_path, monkeypatch, source, key, value):
+    calls = []
+    for name in dir(kit):
+        if name.startswith("read_"):
+            monkeypatch.setattr(kit, name, lambda *a, _name=name, **k: calls.append((_name, a, k)) or [])
+    for change in ((), (f"data.{key}={value}",)):
+        recipe = tiny_recipe(
+            tmp_path, f"data.source={source}", f"data.root={tmp_path}", *SET, *change, stage="classifier"
+        )
+        assert trainer_data._read(recipe, tmp_path, quiet=True) == []
+    assert {name for name, *_ in calls} == {f"read_{source}"}
+    assert calls[0] != calls[1]
+
+
+SET = ("data.num_identities=240", "data.views_per_camera=3")  # as they are unless told: they are of the generated set
+
+
+@pytest.mark.parametrize("key", ["num_identities=30", "views_per_camera=4"])
+def test_generated_set_gets_its_keys(tmp_path, monkeypatch, key):
+    made = []
+
+    def generator(*arguments, **options):
+        made.append((arguments, options))
+        return SimpleNamespace(records=list, write=lambda *_, **__: [])
+
+    monkeypatch.setattr(kit, "SyntheticReid", generator)
+    for change in ((), (f"data.{key}",)):
+        trainer_data._read(tiny_recipe(tmp_path, *change), tmp_path, quiet=True)
+    assert made[0] != made[1]
+
+
+def test_side_of_the_hand(tmp_path, monkeypatch):
+    sides = []
+    monkeypatch.setattr(kit, "read_hands11k", lambda *_, **__: [])
+
+    class AskedError(Exception):
+        pass
+
+    def split(records, *, aspect, **_):
+        sides.append(aspect)
+        raise AskedError
+
+    monkeypatch.setattr(kit, "split_hands", split)
+    hands = ("data.source=hands11k", "data.root=.", *SET, "prompt.template=['A {aspect} hand {tokens}.']")
+    texts = []
+    for change in ((), ("data.aspect=palmar_l",)):
+        recipe = tiny_recipe(tmp_path, *hands, *change, stage="clip_reid")
+        texts.append(templates_of(recipe))
+        with pytest.raises(AskedError):
+            load_records(recipe, tmp_path)
+    assert sides == ["dorsal_r", "palmar_l"]
+    assert texts[0] != texts[1]
+
+
+def test_texts_from_a_file(tmp_path, images):
+    records = load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
+    tables = {
+        "identity": {r.identity: f"person {r.identity}" for r in records},
+        "image": {r.path: f"picture {r.path}" for r in records},
+    }
+    for name, table in tables.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(table))
+        recipe = tiny_recipe(tmp_path, f"data.texts={path}", f"data.texts_key={name}", images=images)
+        found = load_records(recipe, tmp_path)[0]
+        assert [r.caption for r in found] == [table[r.identity if name == "identity" else r.path] for r in found]
+
+
+def test_synonyms_from_a_file(tmp_path, unchanged, images):
+    path = tmp_path / "words.json"
+    words = {
+        word for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0] for word in r.caption.split()
+    }
+    path.write_text(json.dumps({word.lower(): ["thing", "matter"] for word in words}))
+    found = outcome(tmp_path, VARIED, f"data.synonyms={path}", stage="joint", images=images)
+    assert found != unchanged("joint", VARIED)
+
+
+def test_cameras_and_views_are_asked_for(tmp_path, images):
+    for key in ("camera", "view"):
+        recipe = tiny_recipe(tmp_path, VIT, f"model.{key}_embedding=true", images=images)
+        records = load_records(recipe, tmp_path)[0]
+        assert [n.name for n in numbers_of(recipe, records)] == [key]
+        bare = [dataclasses.replace(record, **{key: None}) for record in records]
+        with pytest.raises(ValueError, match=f"model.{key}_embedding: expected a {key} for every training image"):
+            numbers_of(recipe, bare)

@@ -1,54 +1,65 @@
-"""The trainer as its user meets it: sources, results, early stopping, bad input, kill and resume."""
+"""The trainer as its user meets it: what a run leaves, sources, predictions, tracking, and input that is not sound."""
 
-import contextlib
 import dataclasses
 import json
+import math
 import os
-import random
+import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from tiny import tiny_recipe
+from tiny import tiny_images, tiny_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
+from examples.report.run_report import _ranking
+from examples.settings.recipe import load_recipe
+from examples.trainer import data as trainer_data
 from examples.trainer.__main__ import main, run
-from examples.trainer.data import load_records, training_set
-from examples.trainer.evaluation import evaluate
-from examples.trainer.report import _ranking
+from examples.trainer.batches import training_set
+from examples.trainer.data import load_records
+from examples.trainer.evaluation import Encoder, evaluate
 
 REPOSITORY = Path(__file__).parents[2]
+QUICKSTART = REPOSITORY / "examples" / "recipes" / "quickstart"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """A run of the generated set, as a beginner makes it."""
     folder = tmp_path_factory.mktemp("finished")
     run(tiny_recipe(folder), folder / "run")
     return folder / "run"
+
+
+@pytest.fixture
+def _without_pictures(monkeypatch):
+    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
 
 
 def index(out):
     return json.loads((out / "checkpoints" / "index.json").read_text())
 
 
-def rows(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def weights(out, which="last"):
-    return load_file(out / "checkpoints" / index(out)[which] / "model.safetensors")
+def results(out):
+    return json.loads((out / "results.json").read_text())
 
 
-def epochs_done(out):
-    return rows(out)[-1]["epoch"] if (out / "metrics.jsonl").exists() else 0
+def command(capsys, *arguments):
+    code = main(list(map(str, arguments)))
+    return code, capsys.readouterr().err
 
 
 def test_leaves_everything_beside_the_result(finished):
@@ -56,68 +67,84 @@ def test_leaves_everything_beside_the_result(finished):
         "checkpoints",
         "data",
         "environment.json",
+        "history.json",
         "metrics.jsonl",
         "recipe.json",
         "report.html",
         "results.json",
     }
-    results = json.loads((finished / "results.json").read_text())
-    assert set(results) == {"before", "after"}
-    for moment in results.values():
+    assert set(results(finished)) == {"before", "after"}
+    for moment in results(finished).values():
         assert set(moment) == {"image_to_image", "text_to_image"}
         assert 0 <= moment["image_to_image"]["mean_ap"] <= 1
-    for row in rows(finished):
+    for row in lines(finished / "metrics.jsonl"):
         assert row["loss"] == pytest.approx(row["supcon_image"] + row["supcon_text"])
         assert row["lr"] >= 0
         assert row["gradient_norm"] > 0
-    assert json.loads((finished / "recipe.json").read_text())["note"] == "A run of a second."
+        assert row["images_per_second"] > 0
+        assert -1 <= row["negative_cosine"] <= row["positive_cosine"] <= 1
+        assert row["skipped"] == 0
+    recipe = json.loads((finished / "recipe.json").read_text())
+    assert recipe["note"] == "A run of a second."
+    environment = json.loads((finished / "environment.json").read_text())
+    assert {"clipreid_kit", "torch", "python", "machine", "revision"} <= set(environment)
+    history = json.loads((finished / "history.json").read_text())
+    assert history == {
+        "recipe": recipe,
+        "environment": environment,
+        "epochs": lines(finished / "metrics.jsonl"),
+        "results": results(finished),
+    }
     assert "A run of a second." in (finished / "report.html").read_text()
     assert load_towers(finished / "checkpoints" / index(finished)["best"]).image_size == (32, 32)
 
 
-def test_learning_rate_follows_the_closed_form(finished):
-    from clipreid_kit import warmup_cosine_factor
+def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):
+    tiny_recipe(tmp_path)
+    before = {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))}
+    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", finished)
+    assert code == 2
+    assert "Give --resume" in text
+    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", finished, "--resume", "--set", "seed=3")
+    assert code == 2
+    assert "expected the recipe of the run to resume, got another one (seed differ" in text
+    assert {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))} == before
 
-    steps = 3  # 12 identities in batches of 4
-    expected = [1e-3 * warmup_cosine_factor(steps * epoch, steps, 2 * steps) for epoch in (1, 2)]
-    assert [row["lr"] for row in rows(finished)] == pytest.approx(expected)
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_without_a_folder_the_run_is_named_by_recipe_and_time(tmp_path, images, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny_recipe(tmp_path)
+    table = ["--set", "data.source=table", "--set", "data.num_identities=240", "--set", "data.views_per_camera=3"]
+    more = ["--data", images / "records.csv", "--set", "stage=zero_shot"]
+    assert command(capsys, tmp_path / "tiny.yaml", *table, *more) == (0, "")
+    (folder,) = (tmp_path / "runs" / f"{tmp_path.name}-tiny").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", folder.name)
+    assert (folder / "results.json").is_file()
 
 
-def test_zero_shot_trains_nothing(tmp_path):
-    run(tiny_recipe(tmp_path, "stage=zero_shot"), tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert set(results) == {"before"}
+@pytest.mark.usefixtures("_without_pictures")
+def test_zero_shot_trains_nothing(tmp_path, images):
+    run(tiny_recipe(tmp_path, "stage=zero_shot", images=images), tmp_path / "run")
+    assert set(results(tmp_path / "run")) == {"before"}
     assert not (tmp_path / "run" / "checkpoints").exists()
+    assert json.loads((tmp_path / "run" / "history.json").read_text())["epochs"] == []
 
 
-def test_without_text_terms_the_text_tower_stays(tmp_path):
-    recipe = tiny_recipe(tmp_path, "loss.supcon_text=0")
-    run(recipe, tmp_path / "run")
-    before = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32), seed=0).state_dict()
-    after = load_towers(tmp_path / "run" / "checkpoints" / index(tmp_path / "run")["last"]).state_dict()
-    moved = {name for name in before if not before[name].equal(after[name])}
-    assert moved
-    assert all(".visual." in name for name in moved)
-    trainable = {
-        f"model.visual.{n}" for n, _ in ClipTowers.from_open_clip("reid-tiny-resnet").model.visual.named_parameters()
-    }
-    assert trainable <= moved
-
-
-def test_with_text_terms_every_trainable_parameter_moves(finished):
-    before = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32), seed=0)
-    after = load_towers(finished / "checkpoints" / index(finished)["last"]).state_dict()
-    frozen = {"model.logit_scale"}
-    for name, parameter in before.named_parameters():
-        assert parameter.equal(after[name]) == (name in frozen), name
-
-
+@pytest.mark.usefixtures("_without_pictures")
 def test_warm_start_from_a_local_file(tmp_path, finished):
-    source = finished / "checkpoints" / index(finished)["last"] / "model.safetensors"
+    source = finished / "checkpoints" / index(finished)["best"] / "model.safetensors"
     run(tiny_recipe(tmp_path, "stage=zero_shot", f"model.pretrained={source}"), tmp_path / "run")
-    warm = json.loads((tmp_path / "run" / "results.json").read_text())["before"]
-    cold = json.loads((finished / "results.json").read_text())["before"]
-    assert warm != cold
+    assert results(tmp_path / "run")["before"] == results(finished)["after"]
+    assert results(tmp_path / "run")["before"] != results(finished)["before"]
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_the_best_epoch_is_tested(tmp_path, images):
+    run(tiny_recipe(tmp_path, "optim.epochs=3", "optim.lr=1e-2", images=images), tmp_path / "run")
+    best = tmp_path / "run" / "checkpoints" / index(tmp_path / "run")["best"] / "model.safetensors"
+    run(tiny_recipe(tmp_path, "stage=zero_shot", f"model.pretrained={best}", images=images), tmp_path / "again")
+    assert results(tmp_path / "again")["before"] == results(tmp_path / "run")["after"]
 
 
 def folder_set(root):
@@ -128,28 +155,28 @@ def folder_set(root):
         target.write_bytes((root / "generated" / record.path).read_bytes())
 
 
-def test_csv_and_folder_and_camera_pattern(tmp_path):
+OWN = ("data.num_identities=240", "data.views_per_camera=3")  # as they are unless told: of the generated set
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_table_and_folder_and_camera_pattern(tmp_path):
     folder_set(tmp_path)
-    common = ["loss.supcon_text=0", "optim.epochs=1", "optim.warmup_epochs=0"]
-    run(
-        tiny_recipe(tmp_path, "data.source=csv", f"data.root={tmp_path}/generated/records.csv", *common), tmp_path / "a"
-    )
+    table = ["data.source=table", f"data.root={tmp_path}/generated/records.csv", *OWN, "stage=zero_shot"]
+    run(tiny_recipe(tmp_path, *table), tmp_path / "a")
     pattern = "data.camera_pattern='_c(?P<camera>[0-9]+)_'"
-    folder = ["data.source=folder", f"data.root={tmp_path}/folder", *common]
+    folder = ["data.source=folder", f"data.root={tmp_path}/folder", *OWN, "stage=zero_shot"]
     run(tiny_recipe(tmp_path, *folder, pattern), tmp_path / "b")
     run(tiny_recipe(tmp_path, *folder), tmp_path / "c")
-    results = [
-        json.loads((tmp_path / n / "results.json").read_text())["before"]["image_to_image"]["mean_ap"] for n in "abc"
-    ]
-    assert results[0] == results[1]  # the same images, identities and cameras by another road
-    assert results[1] != results[2]  # without cameras nothing is left out
+    found = [results(tmp_path / n)["before"]["image_to_image"]["mean_ap"] for n in "abc"]
+    assert found[0] == found[1]  # the same images, identities and cameras by another road
+    assert found[1] != found[2]  # without cameras nothing is left out
 
 
 def test_without_validation_identities_the_last_epoch_is_tested(tmp_path):
     folder_set(tmp_path)
     for split in ("val_query", "val_gallery"):
         shutil.rmtree(tmp_path / "folder" / split)
-    changes = ["data.source=folder", f"data.root={tmp_path}/folder", "loss.supcon_text=0"]
+    changes = ["data.source=folder", f"data.root={tmp_path}/folder", *OWN, "loss.supcon_text=0"]
     run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
     assert index(tmp_path / "run") == {"last": "epoch-0002", "best": "epoch-0002"}
     assert "as none was validated" in (tmp_path / "run" / "report.html").read_text()
@@ -157,260 +184,245 @@ def test_without_validation_identities_the_last_epoch_is_tested(tmp_path):
         run(tiny_recipe(tmp_path, *changes, "evaluate.patience=1"), tmp_path / "other")
 
 
-def test_stops_early_and_by_the_named_metric(tmp_path):
-    # a rate of nearly 0 gains nothing: the first validation is the best, and one more is waited for
-    changes = ["optim.epochs=6", "optim.lr=1e-30", "optim.weight_decay=0", "evaluate.patience=2"]
-    changes += ["evaluate.metric=rank_1", "augment.horizontal_flip=0"]
-    run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
-    history = rows(tmp_path / "run")
-    scores = [row["validation"]["rank_1"] for row in history]
-    assert len(history) < 6
-    best = scores.index(max(scores))
-    assert len(history) == best + 3
-    assert index(tmp_path / "run")["best"] == f"epoch-{best + 1:04d}"
-    assert [row["epoch"] for row in history if row["best"]][-1] == best + 1
-
-
-def test_early_stopping_follows_the_named_metric(tmp_path, monkeypatch):
-    from examples.trainer import joint
-
-    scores = {"rank_1": iter([0.5, 0.4, 0.3, 0.2]), "mean_ap": iter([0.1, 0.2, 0.3, 0.4])}
-    original = joint.evaluate
-
-    def staged(*arguments, **options):
-        found = original(*arguments, **options)
-        numbers = found.images.to_dict() | {name: next(values) for name, values in scores.items()}
-        found.images = SimpleNamespace(to_dict=lambda: numbers)
-        return found
-
-    monkeypatch.setattr(joint, "evaluate", staged)
-    changes = ["optim.epochs=4", "evaluate.patience=2", "evaluate.metric=rank_1"]
-    run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
-    assert len(rows(tmp_path / "run")) == 3
-    assert index(tmp_path / "run")["best"] == "epoch-0001"
-
-
 def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
     folder_set(tmp_path)
-    changes = ["stage=zero_shot", "data.source=folder", f"data.root={tmp_path}/folder"]
+    changes = ["stage=zero_shot", "data.source=folder", f"data.root={tmp_path}/folder", *OWN]
     run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["before"]["image_to_image"]["rank_5"] > 0
+    assert results(tmp_path / "run")["before"]["image_to_image"]["rank_5"] > 0
     assert "the same identity" in (tmp_path / "run" / "report.html").read_text()
     recipe = tiny_recipe(tmp_path, *changes)
     towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-    found = evaluate(recipe, towers, load_records(recipe, tmp_path), ("query", "gallery"))
+    records = load_records(recipe, tmp_path)[0]
+    found = evaluate(recipe, Encoder(recipe, towers, []), trainer_data.tests_of(recipe, records))
     assert not found.camera_rule
     best = int(np.nanargmax(found.images.average_precision))
     assert any(_ranking("after", found, best, texts=False).matches)
 
 
-def test_works_where_git_is_missing(tmp_path, monkeypatch):
+def test_validation_and_test_share_no_identity(tmp_path, images):
+    for seed in range(5):
+        recipe = tiny_recipe(
+            tmp_path, "data.validation=0.3", f"seed={seed}", f"data.root={images}/unheld.csv", images=images
+        )
+        identities: dict[str, set[str]] = {}
+        for record in load_records(recipe, tmp_path)[0]:
+            identities.setdefault(record.split, set()).add(record.identity)
+        held = identities["val_query"] | identities["val_gallery"]
+        assert held
+        assert not held & (identities["query"] | identities["gallery"])
+        assert not held & identities["train"]
+    records = [
+        dataclasses.replace(r, split="query" if r.split == "val_query" else r.split)
+        for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
+    ]
+    write_csv(
+        [*records, *(dataclasses.replace(r, split="query") for r in records if r.split == "train")], images / "leak.csv"
+    )
+    with pytest.raises(ValueError, match="identit"):
+        load_records(tiny_recipe(tmp_path, f"data.root={images}/leak.csv", images=images), tmp_path)
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_damaged_images_are_left_out_and_counted(tmp_path, capsys):
+    own = tiny_images(tmp_path / "images")
+    records = load_records(tiny_recipe(tmp_path, images=own), tmp_path)[0]
+    victims = [r for r in records if r.split == "train"][:3]
+    for record in victims:
+        path = next(p for p in own.rglob(Path(record.path).name))
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=re.escape(Path(victims[0].path).name)):
+        run(tiny_recipe(tmp_path, "data.check=raise", "stage=zero_shot", images=own), tmp_path / "raise")
+    run(tiny_recipe(tmp_path, "data.check=skip", images=own), tmp_path / "skip")
+    found = results(tmp_path / "skip")["data"]
+    assert 3 in found.values()
+    assert json.loads((tmp_path / "skip" / "history.json").read_text())["results"]["data"] == found
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_predictions(tmp_path, images):
+    run(
+        tiny_recipe(tmp_path, "evaluate.predictions=3", "optim.epochs=1", "optim.warmup_epochs=0", images=images),
+        tmp_path / "run",
+    )
+    records = {r.path: r for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]}
+    rows = lines(tmp_path / "run" / "predictions.jsonl")
+    queries = [r for r in records.values() if r.split == "query"]
+    assert [row["query"] for row in rows] == [r.path for r in queries]
+    first = 0
+    for row in rows:
+        query = records[row["query"]]
+        similarities = [found["similarity"] for found in row["found"]]
+        assert len(similarities) == 3
+        assert similarities == sorted(similarities, reverse=True)
+        for found in row["found"]:
+            other = records[found["path"]]
+            assert other.split == "gallery"
+            assert found["identity"] == other.identity
+            assert (other.identity, other.camera) != (query.identity, query.camera)
+        first += row["found"][0]["identity"] == query.identity
+    assert first / len(rows) == pytest.approx(results(tmp_path / "run")["after"]["image_to_image"]["rank_1"])
+    texts = lines(tmp_path / "run" / "predictions_text.jsonl")
+    assert len(texts) == len({r.identity for r in queries})
+    assert all(len(row["found"]) == 3 for row in texts)
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_tensorboard(tmp_path, images):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    changes = ["track.tensorboard=true", "track.console=nothing"]
+    run(tiny_recipe(tmp_path, *changes, stage="clip_reid", images=images), tmp_path / "run")
+    scalars = {}
+    for path in (tmp_path / "run").rglob("events.out.tfevents.*"):
+        events = accumulator.EventAccumulator(str(path.parent))
+        events.Reload()
+        scalars |= {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    for prefix, file in (("", "metrics.jsonl"), ("prompt/", "prompt/metrics.jsonl")):
+        rows = lines(tmp_path / "run" / file)
+        expected = [(row["epoch"], pytest.approx(row["loss"])) for row in rows]
+        assert scalars[f"{prefix}loss"] == expected
+    assert "validation/image_to_image/mean_ap" in scalars
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_a_tracker_that_is_not_installed(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: None)
+    for change, name in (("track.wandb=project", "wandb"), ("track.tensorboard=true", "tensorboard")):
+        with pytest.raises(ValueError, match=rf"track\.{name}: expected the package {name}, got none"):
+            run(tiny_recipe(tmp_path, change, images=images), tmp_path / "run")
+
+
+@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
+def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
+    calls = []
+    monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: name)
+    monkeypatch.setattr(
+        "accelerate.Accelerator.init_trackers", lambda self, project, init_kwargs: calls.append((project, init_kwargs))
+    )
+    changes = ["track.wandb=hands", "track.wandb_entity=lab", "stage=zero_shot"]
+    run(tiny_recipe(tmp_path, *changes, images=images), tmp_path / "run")
+    assert calls[0][0] == "hands"
+    assert calls[0][1]["wandb"]["entity"] == "lab"
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_console(tmp_path, images, capsys):
+    said = {}
+    for level in ("epochs", "results", "nothing"):
+        run(tiny_recipe(tmp_path, f"track.console={level}", stage="classifier", images=images), tmp_path / level)
+        said[level] = capsys.readouterr().out
+    assert said["nothing"] == ""
+    assert "Rank-1" in said["results"]
+    assert "epoch   1" not in said["results"]
+    assert "epoch   1" in said["epochs"]
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_works_where_git_is_missing(tmp_path, images, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    run(tiny_recipe(tmp_path, "stage=zero_shot"), tmp_path / "run")
+    run(tiny_recipe(tmp_path, "stage=zero_shot", images=images), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["revision"] is None
 
 
+@pytest.mark.usefixtures("_without_pictures")
 @pytest.mark.filterwarnings("ignore:tokenize. .* texts have more than 77 tokens:UserWarning")
-def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path):
-    records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(tmp_path / "generated")
-    long = [dataclasses.replace(r, caption=f"{r.caption} {'and so on ' * 60}") for r in records]
-    write_csv(long, tmp_path / "long.csv")
-    run(tiny_recipe(tmp_path, "data.source=csv", f"data.root={tmp_path}/long.csv"), tmp_path / "run")
-    assert "text_to_image" in json.loads((tmp_path / "run" / "results.json").read_text())["after"]
+def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path, images):
+    change = "data.caption=Figure {identity} " + "and so on " * 60
+    run(tiny_recipe(tmp_path, change, images=images), tmp_path / "run")
+    assert "text_to_image" in results(tmp_path / "run")["after"]
 
 
-def test_a_lost_row_of_metrics_comes_back_on_resume(tmp_path, finished):
-    shutil.copytree(finished, tmp_path / "run")
-    whole = rows(tmp_path / "run")
-    (tmp_path / "run" / "metrics.jsonl").unlink()
-    run(tiny_recipe(tmp_path), tmp_path / "run", resume=True)
-    assert rows(tmp_path / "run") == whole
-
-
-def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys):
+def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys, images, monkeypatch):
+    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
     tiny_recipe(tmp_path)
+    own = [word for change in ("data.source=table", *OWN) for word in ("--set", change)]
+    own += ["--data", images / "records.csv"]
     failing = ["--set", "batch.num_identities=400"]
-    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *failing)
+    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *own, *failing)
     assert code == 2
     assert "num_identities" in text
-    more = ["--set", "data.num_identities=24"]
-    assert command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *more)[0] == 0
+    assert command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *own)[0] == 0
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+@pytest.mark.parametrize("name", ["joint_v4", "clip_reid", "prompt_sg", "zero_shot"])
 @pytest.mark.slow
-def test_full_disk_is_one_line(tmp_path):
-    tiny_recipe(tmp_path)
-    limit = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000));"  # the weights fit, the state does not
-        "from examples.trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command_line = [sys.executable, "-c", limit, tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
-    done = subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run" / "checkpoints" / "index.json").exists()
+def test_smoke(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
+    assert command(capsys, QUICKSTART / f"{name}.yaml", "--smoke", "--out", tmp_path / "run")[0] == 0
+    found = results(tmp_path / "run")
+    assert ("after" in found) == (name != "zero_shot")
+    if name != "zero_shot":
+        rows = lines(tmp_path / "run" / "metrics.jsonl")
+        assert len(rows) == 2
+        assert all(math.isfinite(row["loss"]) for row in rows)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["num_identities"] == 24
 
 
-@pytest.mark.slow
-def test_two_processes_train_like_one(tmp_path, free_port):
-    """A tower without BatchNorm: the same global batches, so the same losses up to rounding."""
-    tiny_recipe(tmp_path)
-    common = ["--set", "model.name=reid-tiny-vit", "--set", "batch.coverage=images", "--set", "data.workers=0"]
-
-    def launch(out, per_rank, *launcher):
-        arguments = ["-m", "examples.trainer", tmp_path / "tiny.yaml", "--out", tmp_path / out, *common]
-        arguments += ["--set", f"batch.num_identities={per_rank}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        command_line = [sys.executable, *launcher, *arguments]
-        done = subprocess.run(command_line, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    launch("one", 4)
-    launch("two", 2, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port}")
-    for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], rel=2e-3)
-        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=2e-2)
+@pytest.mark.usefixtures("_without_pictures")
+def test_a_json_recipe_of_the_retrieval_pipeline(tmp_path, images):
+    """Its keys reach the run; the images are those of this test."""
+    tree = {"training_config": {"epochs": 3, "batch_size": 6}}
+    path = tmp_path / "topk.json"
+    path.write_text(json.dumps(tree))
+    recipe = load_recipe(path)
+    assert (recipe.stage, recipe.optim.epochs) == ("retrieval", 3)
+    assert recipe.batch.num_identities * recipe.batch.num_instances == 6
+    small = tiny_recipe(tmp_path, stage="retrieval", images=images)
+    recipe = dataclasses.replace(recipe, data=small.data, model=small.model, track=small.track)
+    recipe.optim.warmup_epochs = 0
+    run(recipe, tmp_path / "run")
+    assert "text_to_image.retrieval" in results(tmp_path / "run")["after"]
 
 
 def test_omniglot_holds_out_alphabets(tmp_path):
     data = REPOSITORY.parent / "shared" / "data" / "omniglot-reid.zip"
     if not data.is_file():
         pytest.skip("the Omniglot images are not beside this checkout")
-    recipe = tiny_recipe(
-        tmp_path, "data.source=omniglot", f"data.root={data}", "data.held_out=[Greek]", "data.orientations=8"
-    )
-    recipe.loss.supcon_text = 0.0
-    records = load_records(recipe, tmp_path)
+    changes = ["data.source=omniglot", f"data.root={data}", "data.held_out=[Greek]", "data.orientations=8", *OWN]
+    recipe = tiny_recipe(tmp_path, *changes, "loss.supcon_text=0")
+    records = load_records(recipe, tmp_path)[0]
     assert {r.identity.split("/")[0] for r in records if r.split in ("val_query", "val_gallery")} == {"Greek"}
     towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-    trained = training_set(recipe, records, towers)
-    assert len(trained) == 8 * sum(r.split == "train" for r in records)
+    train = [r for r in records if r.split == "train"]
+    assert len(training_set(recipe, train, towers)) == 8 * len(train)
 
 
-def command(capsys, *arguments):
-    code = main(list(map(str, arguments)))
-    return code, capsys.readouterr().err
+def test_missing_captions_are_named(tmp_path, capsys, images):
+    records = load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
+    write_csv([dataclasses.replace(r, caption=None) for r in records], images / "bare.csv")
+    with pytest.raises(ValueError, match="a caption for every training image"):
+        run(tiny_recipe(tmp_path, f"data.root={images}/bare.csv", images=images), tmp_path / "run")
 
 
-def test_bad_input_is_one_line(tmp_path, capsys, finished):
-    path = tmp_path / "tiny.yaml"
-    tiny_recipe(tmp_path)
-
-    def error(*arguments, out="new"):
-        code, text = command(capsys, path, "--out", tmp_path / out, *arguments)
-        assert code == 2
-        assert text.startswith("error: ")
-        assert text.count("\n") == 1
-        return text
-
-    assert "Give --data PATH" in error("--set", "data.source=csv")
-    assert "nowhere.csv" in error("--set", "data.source=csv", "--data", tmp_path / "nowhere.csv", out="b")
-    assert "Did you mean optim.epochs?" in error("--set", "optim.epoch=3")
-    assert "ViT-B-16" in error("--set", "model.name=ViT-B-61", out="c")
-    (tmp_path / "used").mkdir()
-    (tmp_path / "used" / "thesis.txt").touch()
-    assert "expected a new or empty folder" in error(out="used")
-    code, text = command(capsys, path, "--out", finished)
-    assert code == 2
-    assert "Give --resume" in text
-    code, text = command(capsys, path, "--out", finished, "--resume", "--set", "seed=3")
-    assert code == 2
-    assert "expected the recipe of the run to resume" in text
-
-
-def test_missing_captions_are_named(tmp_path, capsys):
-    folder_set(tmp_path)
-    tiny_recipe(tmp_path)
-    arguments = ["--set", "data.source=folder", "--data", tmp_path / "folder", "--out", tmp_path / "run"]
-    code, text = command(capsys, tmp_path / "tiny.yaml", *arguments)
-    assert code == 2
-    assert "a caption for every training image" in text
-
-
-def test_corrupt_image_is_named(tmp_path, capsys):
-    folder_set(tmp_path)
-    tiny_recipe(tmp_path)
-    victim = next((tmp_path / "folder" / "query").rglob("*.png"))
+def test_a_corrupt_image_is_named(tmp_path):
+    own = tiny_images(tmp_path / "images")
+    victim = next(own.rglob("*.png"))
     victim.write_bytes(victim.read_bytes()[:100])
-    arguments = ["--set", "data.source=folder", "--set", "loss.supcon_text=0", "--data", tmp_path / "folder"]
-    code, text = command(capsys, tmp_path / "tiny.yaml", *arguments, "--out", tmp_path / "run")
-    assert code == 2
-    assert victim.name in text
+    with pytest.raises(ValueError, match=re.escape(victim.name)):
+        run(tiny_recipe(tmp_path, images=own), tmp_path / "run")
 
 
-def test_checkpoint_of_another_architecture(tmp_path, capsys):
-    tiny_recipe(tmp_path)
+def test_a_checkpoint_of_another_architecture(tmp_path, images):
     save_towers(ClipTowers.from_open_clip("reid-tiny-vit"), tmp_path / "other")
-    weights_file = tmp_path / "other" / "model.safetensors"
-    arguments = ["--set", f"model.pretrained={weights_file}", "--out", tmp_path / "run"]
-    code, text = command(capsys, tmp_path / "tiny.yaml", *arguments)
-    assert code == 2
-    assert "ResNet" in text
-    assert "ViT" in text
+    source = tmp_path / "other" / "model.safetensors"
+    with pytest.raises(ValueError, match=r"ResNet[\s\S]*ViT|ViT[\s\S]*ResNet"):
+        run(tiny_recipe(tmp_path, f"model.pretrained={source}", images=images), tmp_path / "run")
 
 
-@contextlib.contextmanager
-def start(path, out, *more):
-    """A run in a process of its own; what it says on stderr is appended to ``errors.txt`` beside the recipe."""
-    with (
-        (path.parent / "errors.txt").open("a") as errors,
-        subprocess.Popen(
-            [sys.executable, "-m", "examples.trainer", path, "--out", out, "--set", "optim.epochs=12", *more],
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        ) as process,
-    ):
-        yield process
-        process.kill()
+def test_zero_shot_of_a_run_asks_for_its_pictures(tmp_path, finished, images):
+    """Weights that were trained with one size and normalisation are not tested with another in silence."""
+    recipe = tiny_recipe(
+        tmp_path, "stage=zero_shot", f"init_from={finished}", "model.image_mean=[0, 0, 0]", images=images
+    )
+    with pytest.raises(ValueError, match="mean"):
+        run(recipe, tmp_path / "run")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "more", [(), ("--set", "optim.ema_decay=0.8", "--set", "data.workers=1")], ids=["plain", "ema"]
-)
-def test_killed_and_resumed_run_ends_bit_identical(tmp_path, more):
-    tiny_recipe(tmp_path)
-    path, whole, killed = tmp_path / "tiny.yaml", tmp_path / "whole", tmp_path / "killed"
-    with start(path, whole, *more) as process:
-        assert process.wait(timeout=300) == 0, (tmp_path / "errors.txt").read_text()
-
-    rng = random.Random(7)
-    for attempt, stop in enumerate([signal.SIGINT, signal.SIGKILL, signal.SIGKILL, None]):
-        with start(path, killed, *more, *(["--resume"] if attempt else [])) as process:
-            if stop is None:
-                assert process.wait(timeout=300) == 0, (tmp_path / "errors.txt").read_text()
-                break
-            before = epochs_done(killed)
-            while epochs_done(killed) <= before:
-                assert process.poll() is None, (tmp_path / "errors.txt").read_text()
-                time.sleep(0.002)
-            time.sleep(rng.random() * 0.2)  # some instant of an epoch, of a save or of a validation
-            process.send_signal(stop)
-            assert process.wait(timeout=60) in (130, -stop)
-        assert epochs_done(killed) < 12, "finished before the kill: the test shows nothing"
-    for which in ("last", "best"):
-        a, b = weights(killed, which), weights(whole, which)
-        assert a.keys() == b.keys()
-        assert all(a[name].equal(b[name]) for name in a)
-    assert (killed / "results.json").read_bytes() == (whole / "results.json").read_bytes()
-    for a, b in zip(rows(killed), rows(whole), strict=True):
-        for row in (a, b):
-            del row["seconds"], row["images_per_second"]
-        assert a == b
-
-
-@pytest.mark.slow
-def test_interrupt_says_how_to_go_on(tmp_path):
-    tiny_recipe(tmp_path)
-    with start(tmp_path / "tiny.yaml", tmp_path / "run") as process:
-        while epochs_done(tmp_path / "run") == 0:
-            assert process.poll() is None, (tmp_path / "errors.txt").read_text()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-    assert "--resume" in (tmp_path / "errors.txt").read_text()
+def test_weights_are_readable_without_the_trainer(finished):
+    best = finished / "checkpoints" / index(finished)["best"]
+    card = json.loads((best / "card.json").read_text())
+    assert card["extra"]["image_spec"]["image_size"] == [32, 32]
+    towers = load_towers(best)
+    saved = load_file(best / "model.safetensors")
+    assert all(value.equal(saved[name]) for name, value in towers.state_dict().items() if name in saved)
+    assert os.access(best / "trainer.pt", os.R_OK) or index(finished)["best"] != index(finished)["last"]

@@ -30,11 +30,16 @@ def supcon(rows, labels, temperature, contrast=None, contrast_labels=None, posit
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def info_nce(images, texts, temperature):
-    """CLIP, figure 3: cross-entropy over rows and over columns, halved."""
+def info_nce(images, texts, temperature, smoothing=0.0, gamma=0.0, alpha=1.0):
+    """CLIP, figure 3: cross-entropy over rows and over columns, halved; targets smoothed, or losses focal (eq. 5)."""
     v, t = [_unit(r) for r in images], [_unit(r) for r in texts]
     n = len(v)
     s = [[math.exp(_dot(v[i], t[j]) / temperature) for j in range(n)] for i in range(n)]
-    rows = [-math.log(s[i][i] / sum(s[i])) for i in range(n)]
-    columns = [-math.log(s[i][i] / sum(s[j][i] for j in range(n))) for i in range(n)]
-    return (sum(rows) + sum(columns)) / (2 * n)
+    losses = []
+    for matrix in (s, [list(column) for column in zip(*s, strict=True)]):
+        for i in range(n):
+            p = [value / sum(matrix[i]) for value in matrix[i]]
+            target = [smoothing / n + (1 - smoothing) * (j == i) for j in range(n)]
+            entropy = -sum(target[j] * math.log(p[j]) for j in range(n))
+            losses.append(alpha * (1 - p[i]) ** gamma * entropy)
+    return sum(losses) / (2 * n)

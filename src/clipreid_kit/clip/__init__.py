@@ -1,5 +1,6 @@
 """Image and text towers of any open_clip model with ReID geometry: levels, freezing, rates, checkpoints."""
 
+from clipreid_kit.clip.baseline import ClipBaseline, ClipBaselineOutput
 from clipreid_kit.clip.camera import CameraEmbedding
 from clipreid_kit.clip.checkpoint import load_towers, save_towers
 from clipreid_kit.clip.checkpointing import set_gradient_checkpointing
@@ -19,10 +20,13 @@ from clipreid_kit.clip.prompt_stage import ClipReIDPromptStage, PromptStageOutpu
 from clipreid_kit.clip.small import small_model_config, small_model_names
 from clipreid_kit.clip.templates import PromptEmbeddings
 from clipreid_kit.clip.towers import ClipTowers
+from clipreid_kit.clip.training_checkpoints import TrainingCheckpoints, warm_start
 from clipreid_kit.clip.weights import LoadReport, load_weights, read_weights
 
 __all__ = [
     "CameraEmbedding",
+    "ClipBaseline",
+    "ClipBaselineOutput",
     "ClipReID",
     "ClipReIDOutput",
     "ClipReIDPromptStage",
@@ -37,6 +41,7 @@ __all__ = [
     "PromptSGOutput",
     "PromptStageOutput",
     "TowerEmbeddings",
+    "TrainingCheckpoints",
     "add_lora",
     "export_image_tower",
     "freeze",
@@ -52,4 +57,5 @@ __all__ = [
     "small_model_config",
     "small_model_names",
     "unfreeze_last_blocks",
+    "warm_start",
 ]

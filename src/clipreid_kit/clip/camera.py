@@ -1,6 +1,6 @@
 """A learned vector for each camera, each view, or each pair of them."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +10,13 @@ from clipreid_kit._checks import check_choice, check_integer, check_positive, de
 
 _STD = 0.02
 _OWNER = "CameraEmbedding"
+
+
+class Shift(NamedTuple):
+    """What is added to the tokens before the position table: rows (N, W) or (W,), to one token or to all."""
+
+    rows: Tensor
+    tokens: Literal["class", "all"]
 
 
 class CameraEmbedding(nn.Module):

@@ -15,6 +15,7 @@ BatchNormPolicy = Literal["follow", "frozen", "running"]
 
 _POLICIES = ("follow", "frozen", "running")
 _CAMERAS = "camera_embedding."
+_PROJECTIONS = ("proj", "attnpool.", "head.")
 
 
 def freeze(
@@ -98,6 +99,13 @@ def unfreeze_last_blocks(
         _set_trainable(parameter, trainable=whole or place.depth >= first or name.startswith(_CAMERAS))
     if tower == "image":
         _set_still(towers, batch_norm)
+
+
+def freeze_projection(towers: "ClipTowers") -> None:
+    """Freeze what leads from ``unprojected`` and ``patches`` to ``projected``, for methods that read the former."""
+    for name, parameter in towers.model.visual.named_parameters():
+        if name.startswith(_PROJECTIONS):
+            _set_trainable(parameter, trainable=False)
 
 
 def keep_still(towers: "ClipTowers") -> None:

@@ -1,4 +1,4 @@
-"""What ClipReID and PromptSG share: a plain identity classifier, its loss, and checks of named terms."""
+"""What ClipBaseline, ClipReID and PromptSG share: a plain identity classifier, its loss, and checks of named terms."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -18,8 +18,8 @@ Head = Callable[[int, int], nn.Module]
 class IdentityClassifier(nn.Module):
     """Linear classifier over identities without a bias, for the side of a BNNeck that is normalised; holds its weight.
 
-    It is called like :class:`ArcFaceHead`, so that either can be the ``head`` of :class:`ClipReID` and
-    :class:`PromptSG`.
+    It is called like :class:`ArcFaceHead`, so that either can be the ``head`` of :class:`ClipBaseline`,
+    :class:`ClipReID` and :class:`PromptSG`.
 
     Args:
         dim: Width of the embeddings.
@@ -86,11 +86,19 @@ def check_terms(owner: str, weights: Mapping[str, Weight], known: Iterable[str])
 
 
 def chosen(
-    owner: str, name: str, weights: Mapping[str, Weight], given: nn.Module | None, default: Callable[[], nn.Module]
+    owner: str,
+    name: str,
+    weights: Mapping[str, Weight],
+    given: nn.Module | None,
+    default: Callable[[], nn.Module],
+    *,
+    terms: tuple[str, ...] = (),
 ) -> nn.Module | None:
-    """The loss of a term: the given one or a new one; ``None`` for a term without a weight."""
-    if name in weights:
+    """The loss of a term, or of several: the given one or a new one; ``None`` where no term has a weight."""
+    terms = terms or (name,)
+    if any(term in weights for term in terms):
         return default() if given is None else given
     if given is not None:
-        raise fail(owner, f"a weight for {name!r}", "its loss alone", "A loss without a weight would do nothing.")
+        wanted = " or ".join(repr(term) for term in terms)
+        raise fail(owner, f"a weight for {wanted}", "its loss alone", "A loss without a weight would do nothing.")
     return None

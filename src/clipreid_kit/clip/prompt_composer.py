@@ -55,7 +55,9 @@ class PromptComposer(nn.Module):
         super().__init__()
         self.templates = PromptTemplates(_OWNER, towers, template, fields, num_tokens)
         self.text_width = towers.text_width
-        self.plain_tokens = towers.tokenize(self.templates.plain_texts)
+        tokens = towers.tokenize(self.templates.plain_texts)
+        end = int(towers.end_of_text(tokens).max()) + 1 if towers.text_is_causal else tokens.shape[1]
+        self.plain_tokens = tokens[:, :end]
 
     def forward(
         self,

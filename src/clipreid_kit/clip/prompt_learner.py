@@ -34,6 +34,8 @@ class IdentityPromptLearner(nn.Module):
         num_camera_tokens: Learned words of each camera, at least 1; only with cameras.
         instance_dim: Width of an image embedding that shifts all learned words by a small network (CoCoOp); ``None``
             for no such network.
+        first_words: Words that every identity's begin as, with noise of ``std`` added (CoOp's initialisation by a
+            phrase); they have to be ``num_tokens`` tokens. ``None`` for noise alone.
         std: Standard deviation of the first learned words, at least 0; 0.02 is that of CLIP's words before training.
         seed: Seed of the first learned words; the global generator is neither read nor changed.
 
@@ -73,6 +75,7 @@ class IdentityPromptLearner(nn.Module):
         num_cameras: int = 0,
         num_camera_tokens: int = 1,
         instance_dim: int | None = None,
+        first_words: str | None = None,
         std: float = 0.02,
         seed: int = 0,
     ) -> None:
@@ -93,6 +96,8 @@ class IdentityPromptLearner(nn.Module):
             return nn.Parameter(torch.randn(*shape, width, generator=generator) * std)
 
         self.identity_words = words(num_identities, num_tokens) if num_tokens else None
+        if first_words is not None:
+            _begin_with(towers, first_words, num_tokens, self.identity_words)
         self.shared_words = words(num_shared_tokens) if num_shared_tokens else None
         self.camera_words = words(num_cameras, num_camera_tokens) if num_cameras else None
         self.instance_dim = instance_dim
@@ -214,6 +219,14 @@ class IdentityPromptLearner(nn.Module):
         unit = l2_normalize(instances.to(words.device))
         shift: Tensor = self.instance_net(unit.to(words.dtype))
         return words + shift[:, None].to(words.dtype)
+
+
+def _begin_with(towers: ClipTowers, first_words: str, num_tokens: int, words: nn.Parameter | None) -> None:
+    ids = towers.token_ids(first_words)
+    if words is None or len(ids) != num_tokens:
+        raise fail(_OWNER, f"first_words of num_tokens={num_tokens} tokens", f"{len(ids)} in {first_words!r}")
+    with torch.no_grad():
+        words.add_(towers.embed_tokens(torch.tensor([ids]))[0].to(words))
 
 
 def _rows_of(words: Tensor, numbers: Tensor) -> Tensor:

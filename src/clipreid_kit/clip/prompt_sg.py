@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, describe, fail
-from clipreid_kit.clip.freezing import freeze, unfreeze_last_blocks
+from clipreid_kit.clip.freezing import freeze, freeze_projection, unfreeze_last_blocks
 from clipreid_kit.clip.heads import (
     Head,
     IdentityClassifier,
@@ -85,7 +85,8 @@ class PromptSG(nn.Module):
         neck and classifier of its own.
 
     Args:
-        towers: The model; the text tower is frozen, and gradient passes through it to the pseudo word.
+        towers: The model; the text tower is frozen, and gradient passes through it to the pseudo word. All of it is
+            put into training mode, as this module is.
         num_identities: Training identities C, labelled from 0.
         composer: The sentence; ``None`` for ``PromptComposer(towers)``, a photo of a person.
         inversion: ``None`` for ``TextualInversionMLP(D, text width)``.
@@ -101,7 +102,7 @@ class PromptSG(nn.Module):
         triplet_levels: ``"image"``, ``"interaction"`` or ``"final"``; see above.
         id_levels: ``"representation"`` or ``"both"``; see above.
         image_blocks: Last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None`` leaves
-            ``requires_grad`` as it is.
+            ``requires_grad`` and the policy of running statistics as they are.
         inference: Descriptor from the representation ``"before"`` the neck, or ``"after"`` it, reduced then too.
         triplet: Loss of each level; ``None`` for ``TripletLoss(margin=0.3)``.
         supcon: ``None`` for ``SupConLoss(temperature=0.07)``; the printed formula has ``positives="sum"``.
@@ -117,6 +118,9 @@ class PromptSG(nn.Module):
         >>> output = model(torch.randn(4, 3, 64, 32), torch.tensor([0, 0, 3, 3]))
         >>> sorted(output.terms), output.embedding.shape
         (['id', 'supcon', 'triplet'], torch.Size([4, 128]))
+
+    Note:
+        What no term trains is frozen: the towers' projection under simplified prompts, a neck without a classifier.
 
     References:
         Yang et al., A Pedestrian is Worth One Prompt: Towards Language Guidance Person Re-Identification, CVPR 2024.
@@ -161,6 +165,8 @@ class PromptSG(nn.Module):
         freeze(towers, "text")
         if image_blocks is not None:
             unfreeze_last_blocks(towers, image_blocks)
+            if prompt == "simplified" and (id_levels == "representation" or "id" not in weights):
+                freeze_projection(towers)
         dim = towers.embed_dim
         self.towers = towers
         self.num_identities = num_identities
@@ -183,6 +189,11 @@ class PromptSG(nn.Module):
         self.total = WeightedSum(weights)
         self.triplet = chosen(_OWNER, "triplet", weights, triplet, partial(TripletLoss, distributed=distributed))
         self.supcon = chosen(_OWNER, "supcon", weights, supcon, partial(SupConLoss, distributed=distributed))
+        if self.necks is not None and "id" not in weights:
+            self.necks.requires_grad_(requires_grad=False)
+        if weights.keys() == {"supcon"}:
+            self.interaction.requires_grad_(requires_grad=False)
+        self.train()  # the towers, too: whatever came before may have left them in evaluation mode
 
     def forward(
         self,
@@ -227,17 +238,19 @@ class PromptSG(nn.Module):
         representation, sides = seen.embedding, [seen.embedding, projected]
         after = sides
         if self.necks is not None and (labels is not None or self.inference == "after"):
-            outputs = [neck(side) for neck, side in zip(self.necks, sides, strict=False)]
+            outputs = [neck(side) for neck, side in zip(self.necks, sides[: len(self.necks)], strict=True)]
             after = [output.after for output in outputs]
         embedding = l2_normalize(after[0] if self.inference == "after" else representation)
-        output = PromptSGOutput(embedding, representation, projected, pseudo, text, seen.attention, None, None, {})
+        features = embedding, representation, projected, pseudo, text, seen.attention
         if labels is None:
-            return output
+            return PromptSGOutput(*features, None, None, {})
         labels = labels.to(projected.device)
         terms: dict[str, Tensor] = {}
         logits = None
         if self.classifiers is not None:
-            all_logits = [head(side, labels) for head, side in zip(self.classifiers, after, strict=False)]
+            all_logits = [
+                head(side, labels) for head, side in zip(self.classifiers, after[: len(self.classifiers)], strict=True)
+            ]
             logits = all_logits[0]
             parts = [
                 smoothed_cross_entropy(values, labels, self.label_smoothing, distributed=self.distributed)
@@ -258,7 +271,7 @@ class PromptSG(nn.Module):
                 text, labels, projected, labels
             )
         loss, weighted = self.total(terms, step=step)
-        return output._replace(logits=logits, loss=loss, terms=weighted)
+        return PromptSGOutput(*features, logits, loss, weighted)
 
     def _text(
         self, projected: Tensor, variant: int | Tensor, text: Tensor | None, *, contrasted: bool

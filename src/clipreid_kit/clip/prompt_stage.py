@@ -1,6 +1,6 @@
 """CLIP-ReID, first stage: learned prompts are fitted to the features of a frozen image tower."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Integer
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_labels, check_positive, check_same_width
 from clipreid_kit.clip.freezing import freeze
+from clipreid_kit.clip.levels import run_image_tower
 from clipreid_kit.clip.prompt_learner import IdentityPromptLearner
 from clipreid_kit.clip.towers import ClipTowers
 from clipreid_kit.distances import exact, l2_normalize
@@ -106,7 +107,9 @@ class ClipReIDPromptStage(nn.Module):
 
     @torch.no_grad()
     def image_embeddings(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of images, once for the whole stage; without a camera embedding, as in CLIP-ReID.
+        """Features of images, once for the whole stage.
+
+        A camera embedding of the towers takes no part: it is not trained yet, and CLIP-ReID leaves it out here.
 
         Args:
             images: As ``towers.encode_image`` takes them.
@@ -115,7 +118,7 @@ class ClipReIDPromptStage(nn.Module):
             Rows without gradient, float32 or float64, not normalised.
         """
         self.towers.eval()
-        return exact(self.towers.encode_image(images))
+        return exact(cast("Tensor", run_image_tower(self.towers, images, None, None, None, shifted=False).projected))
 
     def forward(
         self,

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from clipreid_kit._checks import fail
 
+# as open_clip names its towers, and MobileCLIP, which open_clip converts
+_TOWERS = ("visual.", "transformer.", "text.", "token_embedding.", "image_encoder.", "text_encoder.")
+
 
 def describe_architecture(state: Mapping[str, Tensor]) -> str:
     """Describe a CLIP model by its tensors; any other set of tensors by their number and the first name."""
@@ -15,7 +18,7 @@ def describe_architecture(state: Mapping[str, Tensor]) -> str:
 
 
 def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint of another architecture before anything is built.
+    """Refuse a checkpoint of another architecture, or of no CLIP model at all, before anything is built.
 
     Args:
         name: Name of the model that is wanted.
@@ -23,12 +26,13 @@ def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str,
         state: The checkpoint, in whatever layout.
 
     Raises:
-        ValueError: If it tells an image tower or a text tower of another kind.
+        ValueError: If it tells an image tower or a text tower of another kind, or no name in it is that of a tower.
     """
     wanted, found = _wanted(config), _facts(state)
-    if any(wanted[part] != found[part] for part in wanted.keys() & found.keys() - {"trunk"}) or (
-        ("trunk" in wanted and "image" in found) or ("image" in wanted and "trunk" in found)
-    ):
+    differs = any(wanted[part] != found[part] for part in wanted.keys() & found.keys() - {"trunk"})
+    other_kind = ("trunk" in wanted and "image" in found) or ("image" in wanted and "trunk" in found)
+    no_towers = bool(wanted) and not any(name.rpartition("model.")[2].startswith(_TOWERS) for name in state)
+    if differs or other_kind or no_towers:
         raise fail(
             "ClipTowers",
             f"weights of {' and '.join(wanted.values())} for {name}",

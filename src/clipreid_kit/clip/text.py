@@ -130,11 +130,13 @@ def encode_embeddings(
         )
     if len(embeddings) == 0:
         return cast(Tensor, model.logit_scale.new_zeros(0, embed_dim))
-    first, last = int(eot.min()), int(eot.max())
-    if first < 0 or last >= embeddings.shape[1]:
-        raise fail(owner, f"eot in 0..{embeddings.shape[1] - 1}", f"{first}..{last}")
-    device = text.parts.token_embedding.weight.device
-    return run_text(text, (embeddings[:, : last + 1] if text.causal else embeddings).to(device), eot)
+    length = embeddings.shape[1]
+    if not torch.compiler.is_compiling():  # a graph runs the length that it is given
+        first, last = int(eot.min()), int(eot.max())
+        if first < 0 or last >= length:
+            raise fail(owner, f"eot in 0..{length - 1}", f"{first}..{last}")
+        length = last + 1 if text.causal else length
+    return run_text(text, embeddings[:, :length].to(text.parts.token_embedding.weight.device), eot)
 
 
 def encode_causal_text(text: TextTower, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
@@ -145,8 +147,12 @@ def encode_causal_text(text: TextTower, tokens: Int[Tensor, "n l"]) -> Float[Ten
         tokens: At least one row. Where they lie on the CPU, no device is waited for.
 
     Returns:
-        One row for each row of ``tokens``; equal, to rounding, to the full-length forward of every row.
+        One row for each row of ``tokens``; equal, to rounding, to the full-length forward of every row. In a compiled
+        graph every row is run, and at the length that it has.
     """
+    if torch.compiler.is_compiling():
+        rows = tokens.to(text.parts.token_embedding.weight.device)
+        return run_text(text, text.parts.token_embedding(rows), end_positions(text, rows))
     tokens = tokens[:, : int(end_positions(text, tokens).max()) + 1]
     distinct, inverse = torch.unique(tokens, dim=0, return_inverse=True)
     repeated = len(distinct) < len(tokens)

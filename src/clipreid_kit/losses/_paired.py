@@ -5,7 +5,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_embeddings, check_positive, check_same_width, describe, fail
+from clipreid_kit._checks import (
+    check_at_least,
+    check_embeddings,
+    check_positive,
+    check_same_width,
+    describe,
+    fail,
+)
 from clipreid_kit.losses._blocks import TwoRuns, UnitRows, add_product, attach, exactly, in_one_precision, join, wanted
 
 
@@ -40,6 +47,26 @@ def check_temperature(owner: str, temperature: float | Tensor) -> None:
         raise fail(owner, "temperature as a number or a scalar tensor", describe(temperature))
 
 
+def check_softening(owner: str, label_smoothing: float, focal_gamma: float, focal_alpha: float) -> None:
+    """Require options of InfoNCE that fit together."""
+    if not 0 <= label_smoothing < 1:
+        raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
+    check_at_least(owner, "focal_gamma", focal_gamma, 0)
+    check_positive(owner, "focal_alpha", focal_alpha)
+    if label_smoothing and (focal_gamma or focal_alpha != 1):
+        got = f"{label_smoothing} with focal_gamma={focal_gamma} and focal_alpha={focal_alpha}"
+        raise fail(owner, "label_smoothing or focal weights", got, "Smoothed targets have no one probability.")
+
+
+def _focal(log_loss: Tensor, gamma: float, alpha: float) -> tuple[Tensor, Tensor]:
+    """Alpha times (1 - p)^gamma times the loss -ln p, and its derivative by -ln p."""
+    loss = log_loss.clamp(min=0)  # a logsumexp may lie a rounding below its largest term
+    wrong = -torch.expm1(-loss)  # 1 - p without cancellation
+    weight = alpha * wrong**gamma
+    ratio = torch.where(wrong > 0, loss / wrong, 1.0)  # tends to 1 where both vanish; there is no graph here
+    return weight * loss, weight * (1 + gamma * (1 - wrong) * ratio)
+
+
 def symmetric_softmax(
     images: Tensor,
     texts: Tensor,
@@ -48,11 +75,15 @@ def symmetric_softmax(
     *,
     siblings: Tensor | None = None,
     watcher: Watcher | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    focal_alpha: float = 1.0,
 ) -> Tensor:
     """Mean over rows and directions of -log softmax of the true pair; pairs of equal ``siblings`` take no part.
 
     A column's logsumexp is known when the last block of rows was seen, so that blocks are run over twice.
     """
+    focal = bool(focal_gamma) or focal_alpha != 1
     images, texts = in_one_precision(images, texts)
     total = images.shape[0]
     if total == 0:
@@ -73,15 +104,27 @@ def symmetric_softmax(
         pairs: list[Tensor] = []
         across: list[Tensor] = []
         down: list[Tensor] = []
+        spread: list[Tensor] = []  # sums of all logits, which smoothed targets ask for
         for start, stop, logits_BN in blocks.read():
             pairs.append(logits_BN.diagonal(start).clone())
             across.append(logits_BN.logsumexp(dim=1))
             part_N = logits_BN.logsumexp(dim=0)
             down = [torch.logaddexp(down[0], part_N) if down else part_N]
+            if label_smoothing:
+                spread.append(logits_BN.sum(dim=1))
             if watcher is not None:
                 watcher.see(start, stop, logits_BN)
-        across_N, down_N = join(across), down[0]
-        loss = (0.5 * (across_N + down_N) - join(pairs)).mean()
+        across_N, down_N, pairs_N = join(across), down[0], join(pairs)
+        across_slope_N = down_slope_N = None
+        if focal:
+            across_loss_N, across_slope_N = _focal(across_N - pairs_N, focal_gamma, focal_alpha)
+            down_loss_N, down_slope_N = _focal(down_N - pairs_N, focal_gamma, focal_alpha)
+            loss = (0.5 * (across_loss_N + down_loss_N)).mean()
+        elif label_smoothing:
+            target_N = (1 - label_smoothing) * pairs_N + (label_smoothing / total) * join(spread)
+            loss = (0.5 * (across_N + down_N) - target_N).mean()
+        else:
+            loss = (0.5 * (across_N + down_N) - pairs_N).mean()
         if watcher is not None:
             loss = loss + watcher.finish()
         if not (learn or learn_other or learn_scale):
@@ -91,8 +134,15 @@ def symmetric_softmax(
         to_second: Tensor | None = None
         for start, stop, logits_BN in blocks.overwrite():
             slope_BN = (logits_BN - down_N).exp_()
-            slope_BN += logits_BN.sub_(across_N[start:stop, None]).exp_()
-            slope_BN.diagonal(start).sub_(2)
+            there_BN = logits_BN.sub_(across_N[start:stop, None]).exp_()
+            if across_slope_N is not None and down_slope_N is not None:
+                slope_BN = slope_BN.mul_(down_slope_N) + there_BN.mul_(across_slope_N[start:stop, None])
+                slope_BN.diagonal(start).sub_(across_slope_N[start:stop] + down_slope_N[start:stop])
+            else:
+                slope_BN += there_BN
+                slope_BN.diagonal(start).sub_(2 * (1 - label_smoothing))
+            if label_smoothing:
+                slope_BN -= 2 * label_smoothing / total
             if watcher is not None:
                 watcher.add(start, stop, slope_BN, unit)
             if learn or learn_scale:

@@ -1,6 +1,7 @@
 """Evaluation: features in, numbers out; and what is done with features before that."""
 
 from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
+from clipreid_kit.metrics.collapse import PairCosines, collapse_alarms, degenerate_losses, pair_cosines
 from clipreid_kit.metrics.evaluator import ReidEvaluator
 from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set
@@ -25,6 +26,7 @@ __all__ = [
     "LeaveOneOutProtocol",
     "Market1501Protocol",
     "OpenSetResult",
+    "PairCosines",
     "ReidEvaluator",
     "ReidResult",
     "RetrievalResult",
@@ -32,11 +34,14 @@ __all__ = [
     "VehicleIDProtocol",
     "VerificationResult",
     "bootstrap_interval",
+    "collapse_alarms",
     "database_augmentation",
+    "degenerate_losses",
     "evaluate_open_set",
     "evaluate_reid",
     "evaluate_retrieval",
     "evaluate_verification",
     "k_reciprocal_rerank",
+    "pair_cosines",
     "query_expansion",
 ]

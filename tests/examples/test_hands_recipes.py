@@ -1,0 +1,406 @@
+"""The hands recipes: each version changes what was reported of it against its parent, and nothing else."""
+
+import dataclasses
+import fnmatch
+import functools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
+from examples.settings.config import Augment, Recipe
+from examples.settings.recipe import load_recipe
+from examples.trainer.data import OWN_PROTOCOLS
+
+ROOT = Path(__file__).parents[2]
+HANDS = ROOT / "examples" / "recipes" / "hands"
+NAMES = sorted(path.relative_to(HANDS).with_suffix("").as_posix() for path in HANDS.rglob("*.yaml"))
+TRAINED = [name for name in NAMES if name != "base" and "zero_shot" not in name]
+
+RN50 = {"model.name": "RN50-quickgelu", "model.batch_norm": "frozen"}
+CYCLE = {  # OneCycleLR: pct_start 0.1 of 30 epochs, div_factor 25, to almost 0
+    "optim.warmup_epochs": 3,
+    "optim.warmup_factor": 0.04,
+    "optim.min_lr": 0,
+    "prompt.warmup_epochs": 3,
+    "prompt.warmup_factor": 0.04,
+    "prompt.min_lr": 0,
+}
+COSINE = {  # from the full rate to 1e-6
+    "optim.warmup_epochs": 0,
+    "optim.warmup_factor": 0,
+    "optim.min_lr": 1e-6,
+    "prompt.warmup_epochs": 0,
+    "prompt.warmup_factor": 0.0286,
+    "prompt.min_lr": 1e-6,
+}
+CONSTANT = {"optim.schedule": "constant", "optim.warmup_epochs": 0, "optim.min_lr": 0}
+FOUR_TEMPLATES = [
+    "A photo of a {tokens} hand.",
+    "A close-up of the {tokens} of a person.",
+    "{tokens} hand image.",
+    "An image showing a {tokens}.",
+]
+ADAMW = {
+    "optim.optimizer": "adamw",
+    "optim.by_epoch": False,
+    "loss.distance": "cosine",
+    "prompt.template": FOUR_TEMPLATES,
+}
+NO_TRIPLET = {"loss.triplet": 0, "loss.distance": "euclidean"}
+TRIPLET = {"loss.triplet": 1, "loss.distance": "cosine"}
+ARC_20 = {"head.scale": 20, "head.margin": 0.3, "loss.center": 5e-4, **TRIPLET}
+WARM = {
+    "loss.supcon": 0.5,
+    "loss.ramp_epochs": 20,
+    "optim.weight_decay": 1e-4,
+    "optim.schedule": "cosine",
+    "optim.warmup_epochs": 1,
+    "optim.min_lr": 1e-7,
+    "evaluate.patience": 5,
+}
+NO_ID = {"loss.id": 0, "loss.label_smoothing": 0, "head.neck": True, "head.std": 0.001}
+NECK = {"head.kind": "arcface", "head.reduced_dim": 256, "loss.id": 1, "loss.label_smoothing": 0.1}
+PAPER = {
+    "prompt.template": ["A photo of a {tokens} {aspect} hand."],
+    "prompt.interaction_blocks": 2,
+    "prompt.interaction_dropout": 0.1,
+}
+SLOW = {"optim.lr": 1e-6, "optim.head_lr": 1e-6, "optim.clip_norm": 1}
+LONG = {"optim.epochs": 60, "evaluate.patience": 10, "loss.ramp_epochs": 60}
+FRAME = {"prompt.template": ["A captured frame showing a persons {tokens} {aspect} hand during surveillance."]}
+PORTRAIT = {"model.image_size": (224, 128), "model.fit": "stretch"}
+
+# file: (parent, all that differs from it once both are resolved)
+CHANGES = {
+    "base": (
+        None,
+        {
+            "data.source": "hands11k",
+            "data.validation": 0.15,
+            "model.name": "ViT-B-16-quickgelu",
+            "model.pretrained": "openai",
+            "model.fit": "pad",
+            "batch.num_identities": 8,
+            "optim.warmup_epochs": 0,
+            "optim.decay_all": True,
+            "evaluate.metric": "rank_1",
+        },
+    ),
+    "stage1/zero_shot_vit": ("base", {}),
+    "stage1/zero_shot_rn50": ("stage1/zero_shot_vit", RN50),
+    "stage1/classifier_vit": (
+        "base",
+        {
+            "stage": "classifier",
+            "head.neck": False,
+            "head.std": 0.0585,  # Xavier: (2 / (512 + 72)) ** 0.5
+            "loss.id": 1,
+            "loss.triplet": 1,
+            "optim.optimizer": "adam",
+            "optim.lr": 1e-5,
+            "optim.head_lr": 1e-6,
+            "optim.weight_decay": 1e-4,
+            "optim.schedule": "constant",
+            "optim.clip_norm": 1,
+            "evaluate.patience": 3,
+        },
+    ),
+    "stage1/classifier_rn50": ("stage1/classifier_vit", {**RN50, "head.std": 0.0427}),  # (2 / (1024 + 72)) ** 0.5
+    "stage1/sequential_vit": ("stage1/classifier_vit", {"head.neck": True, "head.dropout": 0.2}),
+    "stage1/sequential_rn50": ("stage1/classifier_rn50", {"head.neck": True, "head.dropout": 0.2}),
+    "stage1/arcface_vit": ("stage1/classifier_vit", {"head.kind": "arcface", "head.std": 0.001}),
+    "stage1/arcface_rn50": ("stage1/classifier_rn50", {"head.kind": "arcface", "head.std": 0.001}),
+    "stage1/random_vit": ("stage1/classifier_vit", {"model.pretrained": None}),
+    "stage1/random_rn50": ("stage1/classifier_rn50", {"model.pretrained": None, "model.batch_norm": "follow"}),
+    "stage2/v1_vit": (
+        "base",
+        {
+            "stage": "clip_reid",
+            "head.kind": "arcface",
+            "loss.id": 1,
+            "loss.triplet": 1,
+            "loss.center": 5e-4,
+            "loss.supcon": 1,
+            "prompt.template": ["A photo of {tokens}'s {aspect} hand for identification."],
+            "prompt.num_tokens": 12,
+            "prompt.epochs": 30,
+            "prompt.batch_size": 32,
+            "prompt.lr": 1e-4,
+            "prompt.weight_decay": 5e-4,
+            "prompt.warmup_epochs": 0,
+            "prompt.temperature": 0.07,
+            "prompt.normalize": True,
+            "optim.optimizer": "adam",
+            "optim.epochs": 30,
+            "optim.lr": 1e-4,
+            "optim.weight_decay": 5e-4,
+            "optim.min_lr": 1e-6,
+            "optim.by_epoch": True,
+            "evaluate.patience": 5,
+        },
+    ),
+    "stage2/v1_rn50": ("stage2/v1_vit", RN50),
+    "stage2/v2_vit": ("stage2/v1_vit", {**ADAMW, "optim.lr": 1e-5, "optim.head_lr": 1e-4}),
+    "stage2/v2_rn50": ("stage2/v1_rn50", {**ADAMW, "optim.head_lr": 1e-4}),
+    "stage2/v3_vit": ("stage2/v2_vit", CYCLE),
+    "stage2/v3_rn50": ("stage2/v2_rn50", {**CYCLE, "optim.lr": 5e-4}),
+    "stage2/v4_vit": ("stage2/v3_vit", {**NO_TRIPLET, "loss.center": 0}),
+    "stage2/v4_rn50": ("stage2/v3_rn50", {**NO_TRIPLET, "loss.center": 0}),
+    "stage2/v5_vit": ("stage2/v4_vit", ARC_20),
+    "stage2/v5_rn50": ("stage2/v4_rn50", ARC_20),
+    "stage2/v6_vit": ("stage2/v5_vit", {"model.image_blocks": 2}),
+    "stage2/v6_rn50": ("stage2/v5_rn50", {"model.image_blocks": 2}),
+    "stage2/v7_rn50": ("stage2/v6_rn50", {"head.scale": 25, "head.margin": 0.35}),
+    "stage2/v8_rn50": (
+        "stage2/v7_rn50",
+        {**COSINE, "head.scale": 30, "model.image_blocks": 4, "optim.lr": 1e-4},
+    ),
+    "stage2/v9_vit": (
+        "stage2/v6_vit",
+        {
+            **COSINE,
+            **NO_TRIPLET,
+            "head.scale": 35,
+            "head.margin": 0.4,
+            "loss.center": 3e-4,
+            "model.image_blocks": "all",
+        },
+    ),
+    "stage2/v9_rn50": (
+        "stage2/v8_rn50",
+        {
+            **NO_TRIPLET,
+            "head.scale": 35,
+            "head.margin": 0.4,
+            "loss.center": 3e-4,
+            "model.image_blocks": "all",
+            "optim.lr": 7e-5,
+        },
+    ),
+    "stage2/v10_rn50": ("stage2/v9_rn50", {**TRIPLET, "head.scale": 30, "model.image_blocks": 4}),
+    "stage3/v1_vit": (
+        "base",
+        {
+            "stage": "prompt_sg",
+            "head.neck": False,
+            "head.std": 0.0255,  # torch's linear layer: (3 * 512) ** -0.5
+            "loss.id": 1,
+            "loss.triplet": 1,
+            "loss.label_smoothing": 0.1,
+            "prompt.template": ["A detailed photo of {tokens}'s {aspect} hand for identification."],
+            "prompt.interaction_blocks": 0,
+            "prompt.triplet_levels": "final",
+            "optim.epochs": 20,
+            "optim.lr": 1e-4,
+            "optim.head_lr": 1e-5,
+            "optim.weight_decay": 5e-4,
+            "optim.schedule": "constant",
+            "evaluate.patience": 3,
+        },
+    ),
+    "stage3/v1_rn50": ("stage3/v1_vit", {**RN50, "head.std": 0.018}),  # (3 * 1024) ** -0.5
+    "stage3/v2_vit": ("stage3/v1_vit", WARM),
+    "stage3/v2_rn50": ("stage3/v1_rn50", WARM),
+    "stage3/v3_vit": ("stage3/v2_vit", NO_ID),
+    "stage3/v3_rn50": ("stage3/v2_rn50", NO_ID),
+    "stage3/v4_vit": ("stage3/v3_vit", NECK),
+    "stage3/v4_rn50": ("stage3/v3_rn50", NECK),
+    "stage3/v5_vit": ("stage3/v4_vit", PAPER),
+    "stage3/v5_rn50": ("stage3/v4_rn50", PAPER),
+    "stage3/v6_vit": ("stage3/v5_vit", SLOW),
+    "stage3/v6_rn50": ("stage3/v5_rn50", SLOW),
+    "stage3/v7_vit": ("stage3/v6_vit", {"loss.id": 0.2}),
+    "stage3/v7_rn50": ("stage3/v6_rn50", {"loss.id": 0.1}),
+    "stage3/v8_vit": ("stage3/v7_vit", CONSTANT),
+    "stage3/v8_rn50": (
+        "stage3/v7_rn50",
+        {**CONSTANT, "head.reduced_dim": 1024, "optim.lr": 1e-4, "optim.head_lr": 1e-4, "optim.clip_norm": 0.5},
+    ),
+    "stage3/v9_vit": ("stage3/v8_vit", LONG),
+    "stage3/v9_rn50": ("stage3/v8_rn50", LONG),
+    "stage3/v10_vit": ("stage3/v9_vit", FRAME),
+    "stage3/v10_rn50": ("stage3/v9_rn50", FRAME),
+    "stage3/v11_vit": ("stage3/v10_vit", PORTRAIT),
+    "stage3/v11_rn50": ("stage3/v10_rn50", PORTRAIT),
+}
+# what a version has in the end, however many parents it has: (key, value)
+FACTS = {
+    "stage1/classifier_rn50": [("optim.epochs", 10), ("loss.margin", 0.3), ("batch.num_instances", 4)],
+    "stage2/v1_vit": [("head.scale", 30), ("head.margin", 0.5), ("optim.schedule", "cosine"), ("optim.center_lr", 0.5)],
+    "stage2/v2_rn50": [("optim.lr", 1e-4), ("loss.temperature", 0.07), ("optim.weight_decay", 5e-4)],
+    "stage2/v3_rn50": [("optim.head_lr", 1e-4), ("prompt.lr", 1e-4), ("optim.schedule", "cosine")],
+    "stage2/v5_vit": [("optim.lr", 1e-5), ("loss.id", 1), ("loss.supcon", 1), ("model.image_blocks", "all")],
+    "stage2/v7_rn50": [("optim.lr", 5e-4), ("model.image_blocks", 2), ("loss.center", 5e-4)],
+    "stage2/v8_rn50": [("head.margin", 0.35), ("loss.center", 5e-4), ("loss.triplet", 1), ("optim.schedule", "cosine")],
+    "stage2/v9_vit": [("optim.lr", 1e-5), ("evaluate.patience", 5), ("prompt.num_tokens", 12)],
+    "stage2/v10_rn50": [("optim.lr", 7e-5), ("head.margin", 0.4), ("loss.center", 3e-4), ("loss.margin", 0.3)],
+    "stage3/v1_vit": [("head.kind", "linear"), ("optim.clip_norm", 5), ("loss.supcon", 0), ("prompt.mode", "composed")],
+    "stage3/v4_rn50": [("head.scale", 30), ("head.margin", 0.5), ("head.neck", True), ("loss.supcon", 0.5)],
+    "stage3/v5_rn50": [("optim.clip_norm", 5), ("prompt.inversion_dim", 512), ("optim.weight_decay", 1e-4)],
+    "stage3/v11_vit": [("loss.id", 0.2), ("loss.triplet", 1), ("head.reduced_dim", 256), ("optim.clip_norm", 1)],
+    "stage3/v11_rn50": [("loss.id", 0.1), ("optim.lr", 1e-4), ("optim.epochs", 60), ("evaluate.patience", 10)],
+}
+# R1/mAP in percent, dorsal_r, mean of 10 splits; None where none was published
+PUBLISHED = {
+    "stage1/zero_shot": ("71.42/78.98", "68.61/75.78"),
+    "stage1/classifier": ("93.69/95.58", "57.65/66.18"),
+    "stage2/v1": ("62.11/71.35", "57.64/67.07"),
+    "stage2/v2": ("75.90/83.19", "46.09/57.59"),
+    "stage2/v3": ("84.82/89.91", "53.37/62.85"),
+    "stage2/v4": ("74.07/81.93", "50.82/61.34"),
+    "stage2/v5": ("88.18/92.20", "53.74/63.69"),
+    "stage2/v6": ("76.08/83.03", "45.09/56.47"),
+    "stage2/v7": (None, "51.62/62.63"),
+    "stage2/v8": (None, "52.97/64.30"),
+    "stage2/v9": ("28.88/47.23", "59.84/69.80"),
+    "stage2/v10": (None, "51.52/62.26"),
+    "stage3/v1": ("62.38/71.57", "64.07/71.44"),
+    "stage3/v2": ("36.45/47.64", "56.18/66.17"),
+    "stage3/v3": ("26.35/38.68", "68.99/76.28"),
+    "stage3/v4": ("42.25/54.32", "51.92/61.73"),
+    "stage3/v5": ("41.45/52.09", "45.70/55.54"),
+    "stage3/v6": ("80.83/86.63", "50.08/60.29"),
+    "stage3/v7": (None, None),
+    "stage3/v8": ("85.86/89.99", "61.23/69.75"),
+    "stage3/v9": ("84.90/89.79", "52.86/62.88"),
+    "stage3/v10": ("84.87/89.35", "63.00/71.13"),
+    "stage3/v11": ("81.59/86.93", "58.25/67.29"),
+}
+FIGURES = [
+    (f"{version}_{tower}", figure)
+    for version, pair in PUBLISHED.items()
+    for tower, figure in zip(("vit", "rn50"), pair, strict=True)
+    if figure
+]
+
+
+def file(name):
+    return HANDS / f"{name}.yaml"
+
+
+@functools.cache
+def recipe_of(name):
+    return load_recipe(file(name))
+
+
+def flat(recipe):
+    """Every key of a resolved recipe but the note."""
+    for name, value in dataclasses.asdict(recipe).items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        elif name != "note":
+            yield name, value
+
+
+def resolved(name):
+    return dict(flat(recipe_of(name)))
+
+
+def test_every_file_is_in_the_table():
+    assert sorted(CHANGES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_short_and_say_why(name):
+    lines = file(name).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 120
+    assert len(recipe_of(name).note) > 80
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_version_changes_what_was_reported_and_nothing_else(name):
+    parent, expected = CHANGES[name]
+    tree = yaml.safe_load(file(name).read_text(encoding="utf-8"))
+    if parent is None:
+        assert "base" not in tree
+        before = dict(flat(Recipe(stage="zero_shot", note="")))
+    else:
+        assert (file(name).parent / tree["base"]).resolve() == file(parent)
+        before = resolved(parent)
+    after = resolved(name)
+    assert {key: value for key, value in after.items() if value != before[key]} == expected
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_facts_that_are_inherited(name):
+    keys = resolved(name)
+    assert [(key, keys[key]) for key, _ in FACTS[name]] == FACTS[name]
+
+
+@pytest.mark.parametrize(("name", "figure"), FIGURES)
+def test_notes_have_the_published_figure(name, figure):
+    note = recipe_of(name).note
+    assert figure in note
+    assert "10 splits" in note or "9 splits" in note or "dorsal_r" in note
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if re.search(r"stage[23]/v(?!1_)", name)])
+def test_notes_say_what_the_figure_is_worth(name):
+    note = recipe_of(name).note
+    assert re.search(r"test persons|faulty fusion|; the last epoch|; epoch 1\b|of 9 splits", note)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_images_are_prepared_alike_and_epochs_are_not_chosen_by_the_test(name):
+    recipe = recipe_of(name)
+    assert recipe.augment == Augment()  # above all no mirror: it would turn right hands into left ones
+    assert (recipe.model.image_mean, recipe.model.image_std, recipe.model.interpolation) == (None, None, "bicubic")
+    assert not recipe.evaluate.flip
+    assert recipe.data.validation > 0
+    assert recipe.evaluate.patience is not None
+    assert recipe.batch.num_identities * recipe.batch.num_instances == 32
+    assert recipe.evaluate.protocols == []  # the source's own: see the next test
+    assert recipe.evaluate.num_splits == 10
+
+
+@pytest.mark.parametrize("name", ["base", "stage1/classifier_vit", "stage2/v10_rn50", "stage3/v11_vit"])
+@pytest.mark.parametrize(
+    "switch", ["data.aspect=dorsal_l", "data.aspect=palmar_r", "data.aspect=palmar_l", "data.source=polyu_hands"]
+)
+def test_another_aspect_or_hd_by_one_switch(name, switch):
+    key, _, value = switch.partition("=")
+    changed = dict(flat(load_recipe(file(name), [switch])))
+    assert changed == {**resolved(name), key: value}
+
+
+def test_small_and_distractor_galleries_are_the_own_protocols_of_the_hands():
+    assert OWN_PROTOCOLS["hands11k"] == ["splits", "distractors"]
+    assert OWN_PROTOCOLS["polyu_hands"] == ["splits"]  # its galleries hold the distractors already
+
+
+def test_one_cycle_warms_up_a_tenth_in_both_phases():
+    recipe = recipe_of("stage2/v3_vit")
+    assert recipe.optim.warmup_epochs / recipe.optim.epochs == pytest.approx(0.1)
+    assert recipe.prompt.warmup_epochs / recipe.prompt.epochs == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("stage", [3, 2])
+def test_templates_take_part(stage):
+    """Each has one place for the pseudo word, ends inside the context, and its fields are known."""
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)).eval()
+    recipes = [recipe_of(name) for name in TRAINED if name.startswith(f"stage{stage}")]
+    sentences = {template: recipe.prompt.num_tokens for recipe in recipes for template in recipe.prompt.template}
+    assert len(sentences) == {2: 5, 3: 3}[stage]
+    for template, count in sentences.items():
+        fields = {"aspect": "right dorsal"} if "{aspect}" in template else {}
+        if stage == 2:
+            templates = IdentityPromptLearner(towers, 3, template, fields=fields, num_tokens=count).templates
+        else:
+            templates = PromptComposer(towers, template, fields=fields).templates
+        assert "{" not in templates.plain_texts[0]
+        assert ("right dorsal hand" in templates.plain_texts[0]) == bool(fields)
+
+
+def test_deviations_name_recipes_that_exist():
+    page = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", page.partition("\n## Hands\n")[2], flags=re.MULTILINE)[0]
+    rows = [row.strip("|").split("|") for row in re.findall(r"^\| `.*\|$", section, re.MULTILINE)]
+    assert len(rows) > 30
+    for cells in rows:
+        assert len(cells) == 5, cells
+        for pattern in re.findall(r"`([^`]+)`", cells[0]):
+            assert fnmatch.filter(NAMES, pattern), pattern

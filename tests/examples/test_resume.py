@@ -1,0 +1,244 @@
+"""Kills, full disks and pauses at any instant: the run ends with the same bits, or says in one line what is wrong."""
+
+import errno
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from forked import started
+from safetensors.torch import load_file
+from tiny import tiny_images, tiny_recipe
+
+from examples.trainer import __main__ as trainer
+from examples.trainer.__main__ import main
+
+NAMES = ("metrics.jsonl", "prompt/metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return tiny_images(tmp_path_factory.mktemp("images"))
+
+
+def settings(images, *changes):
+    """Options of a command line that trains on the shared images."""
+    fixed = (
+        "data.source=table", f"data.root={images}/records.csv", "data.num_identities=240", "data.views_per_camera=3",
+        "track.console=nothing",
+    )  # fmt: skip
+    return [word for change in (*fixed, *changes) for word in ("--set", change)]
+
+
+def done(out):
+    """Epochs that were completed, of all phases."""
+    return sum(len((out / name).read_text().splitlines()) for name in NAMES if (out / name).exists())
+
+
+def content(out):
+    """Everything that a run leaves but times: weights that an index points to, and rows, by name."""
+    found = {}
+    pointed = {path.parent / name for path in out.rglob("index.json") for name in json.loads(path.read_text()).values()}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.suffix == ".safetensors" and path.parent in pointed:
+            found |= {f"{name}/{key}": value.numpy().tobytes() for key, value in load_file(path).items()}
+        elif path.suffix == ".jsonl":
+            found[name] = [json.loads(line) for line in path.read_text().splitlines()]
+            for row in found[name]:
+                for key in ("seconds", "images_per_second"):
+                    row.pop(key, None)
+    return found | {"results.json": (out / "results.json").read_text()}
+
+
+def kill_until_done(folder, path, options, kills, rng):
+    """Kill a run at random instants, go on each time, and let it end at last.
+
+    Returns:
+        After how many epochs each kill came.
+    """
+    whole, killed, errors = folder / "whole", folder / "killed", folder / "errors.txt"
+    with started(path, "--out", whole, *options, errors=errors) as process:
+        process.join(300)
+        assert process.exitcode == 0, errors.read_text()
+    came = []
+    for attempt in range(kills + 1):
+        before = done(killed)
+        with started(path, "--out", killed, *options, *(["--resume"] if attempt else []), errors=errors) as process:
+            if attempt == kills:
+                process.join(300)
+                assert process.exitcode == 0, errors.read_text()
+                break
+            wanted = before + rng.choice([0, 0, 1])
+            while done(killed) < wanted and process.exitcode is None:
+                time.sleep(0.002)
+            process.join(rng.random() * 0.6)  # some instant of start, epoch, save, validation or report
+            process.kill()
+            process.join()
+            assert process.exitcode in (0, -signal.SIGKILL), errors.read_text()
+            came.append(done(killed))
+    found, expected = content(killed), content(whole)
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
+    return came
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path, images):
+    """With all that has a state: averages, centres, a memory, accumulation, patience, dropout and a loading process."""
+    path = tmp_path / "classifier.yaml"
+    tiny_recipe(tmp_path, stage="classifier")
+    options = settings(
+        images, "optim.ema_decay=0.8", "loss.center=0.1", "loss.prototype=0.5", "accumulate=2", "evaluate.patience=3",
+        "evaluate.every=2", "head.dropout=0.5", "data.workers=1", "optim.epochs=14", "optim.optimizer=adam",
+    )  # fmt: skip
+    came = kill_until_done(tmp_path, path, options, 20, random.Random(7))
+    assert len({count for count in came if 0 < count < 14}) >= 3, "the kills came too early or too late to show much"
+
+
+@pytest.mark.slow
+def test_kills_in_both_phases(tmp_path, images):
+    path = tmp_path / "clip_reid.yaml"
+    tiny_recipe(tmp_path, stage="clip_reid")
+    options = settings(
+        images, "prompt.epochs=6", "optim.epochs=5", "loss.center=0.1", "prompt.shared_tokens=1",
+        "head.std=0.1", "loss.supcon=0.1", "loss.ramp_epochs=3",
+    )  # fmt: skip
+    came = kill_until_done(tmp_path, path, options, 12, random.Random(3))
+    assert {count < 6 for count in came} == {True, False}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["hard_negative", "triplet"])
+def test_kills_between_two_minings(tmp_path, images, data):
+    path = tmp_path / "retrieval.yaml"
+    tiny_recipe(tmp_path, stage="retrieval")
+    options = settings(
+        images, f"mining.data={data}", "mining.refresh_epochs=2", "optim.epochs=5", "optim.lr=1e-2",
+        "loss.triplet_text=1", "data.caption=figure {identity} by camera {camera}", "mining.margin=1.5"
+        if data == "triplet" else "mining.num_negatives=2",
+    )  # fmt: skip
+    came = kill_until_done(tmp_path, path, options, 5, random.Random(5))
+    assert any(count % 2 for count in came)
+
+
+def command(capsys, *arguments):
+    code = main(list(map(str, arguments)))
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["classifier", "clip_reid"])
+def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage):
+    """In the first phase, too."""
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+    path, out = tmp_path / f"{stage}.yaml", tmp_path / "run"
+    tiny_recipe(tmp_path, stage=stage)
+
+    class StopError(ValueError):
+        pass
+
+    original = os.replace
+
+    def until_the_first_epoch(source, target):
+        original(source, target)
+        if Path(target).name == "metrics.jsonl":
+            raise StopError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", until_the_first_epoch)
+        assert command(capsys, path, "--out", out, *settings(images))[0] == 2
+    assert done(out) == 1
+    code, text = command(capsys, path, "--out", out, "--resume", *settings(images, "loss.triplet=0.5"))
+    assert code == 2
+    assert "expected the recipe of the run to resume, got another one (loss differ" in text
+    code, text = command(capsys, path, "--out", out, *settings(images))
+    assert code == 2
+    assert "Give --resume" in text
+    assert command(capsys, path, "--out", out, "--resume", *settings(images))[0] == 0
+
+
+@pytest.mark.parametrize("stage", ["classifier", "clip_reid"])
+def test_a_disk_that_is_full_again_and_again(tmp_path, images, capsys, monkeypatch, stage):
+    """The n-th write fails, for every n: one line each time, and in the end the run that never failed."""
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    path, whole, out = tmp_path / f"{stage}.yaml", tmp_path / "whole", tmp_path / "run"
+    tiny_recipe(tmp_path, stage=stage)
+    assert command(capsys, path, "--out", whole, *settings(images))[0] == 0
+    failures = 0
+    for count in range(1, 60):
+        calls = []
+
+        def full(_, calls=calls, count=count):
+            calls.append(count)
+            if len(calls) == count:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        code, text = command(capsys, path, "--out", out, "--resume", *settings(images))
+        if code == 0:
+            break
+        failures += 1
+        assert code == 2
+        assert text.startswith("error: ")
+        assert text.count("\n") == 1
+        assert "No space left" in text
+        assert not list(out.rglob(".*.tmp"))[1:], "what was half written is cleared, or replaced by the next"
+    assert failures >= 10
+    assert content(out) == content(whole)
+
+
+@pytest.mark.slow
+def test_full_disk_in_earnest(tmp_path, images):
+    """The operating system refuses: the weights fit, the optimiser's state does not."""
+    path, errors = tmp_path / "tiny.yaml", tmp_path / "errors.txt"
+    tiny_recipe(tmp_path)
+    with started(path, "--out", tmp_path / "run", *settings(images), errors=errors, file_limit=20_000_000) as process:
+        process.join(120)
+        assert process.exitcode == 2
+    assert errors.read_text().startswith("error: ")
+    assert errors.read_text().count("\n") == 1
+    assert not (tmp_path / "run" / "checkpoints" / "index.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/proc and permissions are POSIX")
+def test_a_folder_that_takes_nothing(tmp_path, images, capsys):
+    tiny_recipe(tmp_path)
+    (tmp_path / "file").touch()
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    places = [tmp_path / "file" / "run", Path("/proc/run"), *([closed / "run"] if os.geteuid() else [])]
+    for place in places:
+        code, text = command(capsys, tmp_path / "tiny.yaml", "--out", place, *settings(images))
+        assert code == 2
+        assert text.startswith("error: ")
+        assert text.count("\n") == 1
+        assert str(place) in text
+
+
+@pytest.mark.slow
+def test_interrupt_says_how_to_go_on(tmp_path, images):
+    path, errors, out = tmp_path / "tiny.yaml", tmp_path / "errors.txt", tmp_path / "run"
+    tiny_recipe(tmp_path)
+    with started(path, "--out", out, *settings(images, "optim.epochs=40"), errors=errors) as process:
+        while done(out) == 0:
+            assert process.exitcode is None, errors.read_text()
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 130
+    assert f"--resume --out {out}" in errors.read_text()
+
+
+def test_a_lost_row_of_metrics_comes_back(tmp_path, images, capsys, monkeypatch):
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+    tiny_recipe(tmp_path)
+    out, options = tmp_path / "run", settings(images)
+    assert command(capsys, tmp_path / "tiny.yaml", "--out", out, *options)[0] == 0
+    whole = content(out)
+    (out / "metrics.jsonl").unlink()
+    assert command(capsys, tmp_path / "tiny.yaml", "--out", out, "--resume", *options)[0] == 0
+    assert content(out) == whole

@@ -1,0 +1,61 @@
+"""From a recipe's data section to records, on small sets in the layouts of the sources."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import layouts
+import pytest
+
+from clipreid_kit.data import records_of
+from examples.settings.recipe import load_recipe
+from examples.trainer.data import load_records, validates, validation_of
+
+
+def loaded(path, root, tmp_path, *changes):
+    recipe = load_recipe(f"examples/recipes/{path}.yaml", ["data.counts=ignore", f"data.root={root}", *changes])
+    return load_records(replace(recipe), tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "captioned_folder"])
+def test_a_validation_split_of_pairs_is_its_own_query_and_gallery(tmp_path, name):
+    layout = layouts.captioned_folder if name == "captioned_folder" else layouts.annotations
+    records, _ = loaded(f"retrieval/{name}", layout(tmp_path), tmp_path)
+    assert validates(records)
+    (((queries, gallery),),) = validation_of(records).values()
+    assert gallery is None
+    assert queries == records_of(records, "val")
+
+
+def test_items_that_a_cleaned_table_leaves_out_are_not_trained_on(tmp_path):
+    root = layouts.inshop(tmp_path)
+    file = root / "image_prompts_clean.json"
+    texts = json.loads(file.read_text())
+    del texts["id_00000001"], texts["id_00000024"]  # one of the training items, and one of the test
+    file.write_text(json.dumps(texts))
+    records, found = loaded("fashion/stage3_v2_vit", root, tmp_path)
+    assert found == {"training_images_without_text": 6}
+    assert "id_00000001" not in {r.identity for r in records}
+    assert len([r for r in records if r.identity == "id_00000024"]) == 6  # tests compare images
+    with pytest.raises(ValueError, match="expected a text by variant, got none for 'id_00000001/01'"):
+        loaded("fashion/stage3_v2_vit", root, tmp_path, "data.texts_key=variant")
+
+
+@pytest.mark.parametrize("balance", ["category", "length", "identity"])
+def test_training_images_are_balanced_by_what_the_recipe_says(tmp_path, balance):
+    root = layouts.annotations(tmp_path)
+    file = root / "annotations.json"
+    content = json.loads(file.read_text())
+    for entry in content["splits"]["train"][:3]:
+        del entry["category"]
+    file.write_text(json.dumps(content))
+    records, _ = loaded("retrieval/contrastive", root, tmp_path, f"data.balance={balance}")
+    groups = {
+        "category": lambda r: r.extra.get("category"),
+        "length": lambda r: len(r.caption) // 20,
+        "identity": lambda r: r.identity,
+    }
+    counts = Counter(map(groups[balance], records_of(records, "train")))
+    assert len(counts) > 1
+    assert len(set(counts.values())) == 1
+    assert len(records_of(records, "test")) == 16

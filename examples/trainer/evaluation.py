@@ -21,7 +21,7 @@ from clipreid_kit import (
 )
 from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import ImageRecord
-from clipreid_kit.distances import cosine_similarity, l2_normalize
+from clipreid_kit.distances import cosine_similarity, euclidean_distance, l2_normalize
 from examples.report.files import write_json
 from examples.settings.config import Recipe
 from examples.settings.rules import TEXT_STAGES, too_long
@@ -147,10 +147,11 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
     camera_rule = _has_camera_rule(recipe, pairs[0])
     if predictions is not None and recipe.evaluate.predictions:
         file = predictions / "predictions.jsonl"
-        _write_best(file, query, of(query), gallery, of(gallery), recipe.evaluate.predictions, camera_rule=camera_rule)
+        count, metric = recipe.evaluate.predictions, recipe.evaluate.distance
+        _write_best(file, query, of(query), gallery, of(gallery), count, metric, camera_rule=camera_rule)
         if texts is not None:
             file = predictions / "predictions_text.jsonl"
-            _write_best(file, list(captions.values()), texts, gallery, of(gallery), recipe.evaluate.predictions)
+            _write_best(file, list(captions.values()), texts, gallery, of(gallery), count, "cosine")
     return Evaluation(results, query, gallery, of(query), of(gallery), texts, captions, camera_rule)
 
 
@@ -186,17 +187,22 @@ def _write_best(
     gallery: Sequence[ImageRecord],
     rows: Tensor,
     count: int,
+    metric: str,
     *,
     camera_rule: bool = False,
 ) -> None:
     """The nearest of the gallery for each query, without what the protocol leaves out, as lines of JSON."""
     lines: list[Mapping[str, Any]] = []
+    left_out: dict[Any, list[int]] = {}
+    for row, record in enumerate(gallery):
+        for key in (record.path, (record.identity, record.camera) if camera_rule else None):
+            left_out.setdefault(key, []).append(row)
     for query, embedding in zip(queries, embeddings, strict=True):
-        similarity = cosine_similarity(embedding[None], rows)[0]
+        one = embedding[None]
+        similarity = (cosine_similarity(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
         if isinstance(query, ImageRecord):
-            own = (query.identity, query.camera) if camera_rule else None
-            out = [r.path == query.path or (r.identity, r.camera) == own for r in gallery]
-            similarity[torch.tensor(out)] = -torch.inf
+            own = left_out.get((query.identity, query.camera), []) if camera_rule else []
+            similarity[left_out.get(query.path, []) + own] = -torch.inf
         best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
         found = [
             {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}

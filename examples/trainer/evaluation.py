@@ -1,6 +1,6 @@
 """Encode images and captions, and evaluate them by every protocol with the library's evaluators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,8 +21,8 @@ from clipreid_kit import (
 )
 from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import ImageRecord
-from clipreid_kit.distances import cosine_similarity, euclidean_distance, l2_normalize
-from examples.report.files import write_json
+from clipreid_kit.distances import l2_normalize
+from examples.report.predictions import write_best
 from examples.settings.config import Recipe
 from examples.settings.rules import TEXT_STAGES, too_long
 from examples.trainer.batches import Numbers, evaluation_batches
@@ -148,10 +148,10 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
     if predictions is not None and recipe.evaluate.predictions:
         file = predictions / "predictions.jsonl"
         count, metric = recipe.evaluate.predictions, recipe.evaluate.distance
-        _write_best(file, query, of(query), gallery, of(gallery), count, metric, camera_rule=camera_rule)
+        write_best(file, query, of(query), gallery, of(gallery), count, metric, camera_rule=camera_rule)
         if texts is not None:
             file = predictions / "predictions_text.jsonl"
-            _write_best(file, list(captions.values()), texts, gallery, of(gallery), count, "cosine")
+            write_best(file, list(captions.values()), texts, gallery, of(gallery), count, "cosine")
     return Evaluation(results, query, gallery, of(query), of(gallery), texts, captions, camera_rule)
 
 
@@ -178,36 +178,3 @@ def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool
         similarity = KReciprocalReranker(l2_normalize(of(query)), l2_normalize(of(gallery)))
         return evaluate_reid(None, None, similarity=similarity, **options)
     return evaluate_reid(of(query), of(gallery), **options)
-
-
-def _write_best(
-    path: Path,
-    queries: Sequence[ImageRecord] | Sequence[str],
-    embeddings: Tensor,
-    gallery: Sequence[ImageRecord],
-    rows: Tensor,
-    count: int,
-    metric: str,
-    *,
-    camera_rule: bool = False,
-) -> None:
-    """The nearest of the gallery for each query, without what the protocol leaves out, as lines of JSON."""
-    lines: list[Mapping[str, Any]] = []
-    left_out: dict[Any, list[int]] = {}
-    for row, record in enumerate(gallery):
-        for key in (record.path, (record.identity, record.camera) if camera_rule else None):
-            left_out.setdefault(key, []).append(row)
-    for query, embedding in zip(queries, embeddings, strict=True):
-        one = embedding[None]
-        similarity = (cosine_similarity(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
-        if isinstance(query, ImageRecord):
-            own = left_out.get((query.identity, query.camera), []) if camera_rule else []
-            similarity[left_out.get(query.path, []) + own] = -torch.inf
-        best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
-        found = [
-            {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}
-            for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-        name = query.path if isinstance(query, ImageRecord) else query
-        lines.append({"query": name, "found": found})
-    write_json(path, lines)

@@ -4,34 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from examples.settings.ranges import Below1, Count, NotNegative, Part, Positive, Range, Share, Some
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Values that a number may have, both ends included unless said."""
-
-    low: float
-    high: float = math.inf
-    above: bool = False  # low itself is not allowed
-    below: bool = True  # high itself is not allowed
-
-    def __contains__(self, value: float) -> bool:
-        return (value > self.low if self.above else value >= self.low) and (
-            value < self.high if self.below else value <= self.high
-        )
-
-    def __str__(self) -> str:
-        lower = f"{'above' if self.above else 'at least'} {self.low:g}"
-        upper = "" if math.isinf(self.high) else f" and {'below' if self.below else 'at most'} {self.high:g}"
-        return f"a number {lower}{upper}"
-
-
-Count = Annotated[int, Range(0)]
-Some = Annotated[int, Range(1)]
-Positive = Annotated[float, Range(0, above=True)]
-NotNegative = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1, below=False)]
-Below1 = Annotated[float, Range(0, 1)]
-Part = Annotated[float, Range(0, 1, above=True, below=False)]
 Mined = Literal["standard", "hard_negative", "triplet"]
 Stage = Literal["zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"]
 Schedule = Literal["cosine", "multistep", "step", "exponential", "restarts", "constant"]
@@ -261,7 +235,7 @@ class Evaluate:
     rotations: list[float] = field(default_factory=lambda: [0.0])  # degrees; average over turned images
     rerank: bool = False  # also report k-reciprocal re-ranking, as a task of its own
     k_values: list[Some] = field(default_factory=lambda: [1, 5, 10])  # of hit rate, recall and NDCG between modalities
-    predictions: Count = 0  # write this many of the best for each query
+    predictions: Count = 0  # write this many of the best for each query, with similarity (or minus the distance)
     batch_size: Some = 256  # images encoded at once
 
 

@@ -1,6 +1,6 @@
 """Encode images and captions, and evaluate them by every protocol with the library's evaluators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,8 +21,8 @@ from clipreid_kit import (
 )
 from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import ImageRecord
-from clipreid_kit.distances import cosine_similarity, l2_normalize
-from examples.report.files import write_json
+from clipreid_kit.distances import l2_normalize
+from examples.report.predictions import write_best
 from examples.settings.config import Recipe
 from examples.settings.rules import TEXT_STAGES, too_long
 from examples.trainer.batches import Numbers, evaluation_batches
@@ -147,10 +147,11 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests, predictions: Path |
     camera_rule = _has_camera_rule(recipe, pairs[0])
     if predictions is not None and recipe.evaluate.predictions:
         file = predictions / "predictions.jsonl"
-        _write_best(file, query, of(query), gallery, of(gallery), recipe.evaluate.predictions, camera_rule=camera_rule)
+        count, metric = recipe.evaluate.predictions, recipe.evaluate.distance
+        write_best(file, query, of(query), gallery, of(gallery), count, metric, camera_rule=camera_rule)
         if texts is not None:
             file = predictions / "predictions_text.jsonl"
-            _write_best(file, list(captions.values()), texts, gallery, of(gallery), recipe.evaluate.predictions)
+            write_best(file, list(captions.values()), texts, gallery, of(gallery), count, "cosine")
     return Evaluation(results, query, gallery, of(query), of(gallery), texts, captions, camera_rule)
 
 
@@ -177,31 +178,3 @@ def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool
         similarity = KReciprocalReranker(l2_normalize(of(query)), l2_normalize(of(gallery)))
         return evaluate_reid(None, None, similarity=similarity, **options)
     return evaluate_reid(of(query), of(gallery), **options)
-
-
-def _write_best(
-    path: Path,
-    queries: Sequence[ImageRecord] | Sequence[str],
-    embeddings: Tensor,
-    gallery: Sequence[ImageRecord],
-    rows: Tensor,
-    count: int,
-    *,
-    camera_rule: bool = False,
-) -> None:
-    """The nearest of the gallery for each query, without what the protocol leaves out, as lines of JSON."""
-    lines: list[Mapping[str, Any]] = []
-    for query, embedding in zip(queries, embeddings, strict=True):
-        similarity = cosine_similarity(embedding[None], rows)[0]
-        if isinstance(query, ImageRecord):
-            own = (query.identity, query.camera) if camera_rule else None
-            out = [r.path == query.path or (r.identity, r.camera) == own for r in gallery]
-            similarity[torch.tensor(out)] = -torch.inf
-        best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
-        found = [
-            {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}
-            for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-        name = query.path if isinstance(query, ImageRecord) else query
-        lines.append({"query": name, "found": found})
-    write_json(path, lines)

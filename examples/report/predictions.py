@@ -1,0 +1,45 @@
+"""What was found for each query, as lines of JSON."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipreid_kit.data import ImageRecord
+from clipreid_kit.distances import cosine_similarity, euclidean_distance
+from examples.report.files import write_json
+
+
+def write_best(
+    path: Path,
+    queries: Sequence[ImageRecord] | Sequence[str],
+    embeddings: Tensor,
+    gallery: Sequence[ImageRecord],
+    rows: Tensor,
+    count: int,
+    metric: str,
+    *,
+    camera_rule: bool = False,
+) -> None:
+    """The nearest of the gallery for each query, without what the protocol leaves out, as lines of JSON."""
+    lines: list[Mapping[str, Any]] = []
+    left_out: dict[Any, list[int]] = {}
+    for row, record in enumerate(gallery):
+        for key in (record.path, (record.identity, record.camera) if camera_rule else None):
+            left_out.setdefault(key, []).append(row)
+    for query, embedding in zip(queries, embeddings, strict=True):
+        one = embedding[None]
+        similarity = (cosine_similarity(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
+        if isinstance(query, ImageRecord):
+            own = left_out.get((query.identity, query.camera), []) if camera_rule else []
+            similarity[left_out.get(query.path, []) + own] = -torch.inf
+        best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
+        found = [
+            {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}
+            for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+        name = query.path if isinstance(query, ImageRecord) else query
+        lines.append({"query": name, "found": found})
+    write_json(path, lines)

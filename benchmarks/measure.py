@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import random
 import resource
 import statistics
 import subprocess
@@ -19,10 +20,15 @@ OURS = "clipreid_kit"
 
 
 def interleaved(contenders: Mapping[str, Work], repeats: int) -> dict[str, float]:
-    """Median seconds of each contender; one unmeasured warm-up each, then they take turns."""
+    """Median seconds of each contender; one unmeasured warm-up each, then they take turns, in another order each time.
+
+    What ran before counts: after a contender that fills the caches and frees hundreds of megabytes all are slower.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    order, rng = list(contenders.items()), random.Random(0)
     for turn in range(repeats + 1):
-        for name, work in contenders.items():
+        rng.shuffle(order)
+        for name, work in order:
             began = time.perf_counter()
             work()
             if turn:

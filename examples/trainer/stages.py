@@ -16,7 +16,14 @@ from clipreid_kit.data import ImageRecord, records_of
 from examples.report.files import write_json
 from examples.settings.config import Augment, Optim, Recipe
 from examples.settings.rules import terms_of, too_long, uses_text
-from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
+from examples.trainer.batches import (
+    Batch,
+    Numbers,
+    TrainingBatches,
+    evaluation_batches,
+    image_spec,
+    training_set,
+)
 from examples.trainer.data import validates, validation_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.loop import Plan, fit
@@ -115,9 +122,7 @@ def train(
     texts = None
     if recipe.stage == "clip_reid":
         if recipe.prompt.epochs:
-            texts = learn_prompts(
-                recipe, towers, dataset.records, dataset.labels, run, accelerator, encoder, resume=resume
-            )
+            texts = learn_prompts(recipe, towers, dataset.records, dataset.labels, run, accelerator, resume=resume)
         else:
             texts = texts_of(recipe, towers, dataset.records, dataset.identities)
     method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(accelerator.device)
@@ -146,7 +151,6 @@ def learn_prompts(
     labels: Tensor,
     run: Path,
     accelerator: Accelerator,
-    encoder: Encoder,
     *,
     resume: bool,
 ) -> Tensor:
@@ -157,7 +161,9 @@ def learn_prompts(
     phase = PromptPhase(
         towers, prompts, temperature=recipe.prompt.temperature, normalize=recipe.prompt.normalize, distributed=ranks > 1
     ).to(accelerator.device)
-    columns = {"images": encoder.images(records), "labels": labels}
+    # as they are: one view, no camera, not normalised
+    features = [phase.image_embeddings(item.image).cpu() for item in evaluation_batches(recipe, records, towers, 0.0)]
+    columns = {"images": torch.cat(features), "labels": labels}
     if recipe.prompt.camera_tokens:
         columns["cameras"] = cameras.of(records)
     prompt, rank = recipe.prompt, accelerator.process_index

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit.data import ImageRecord
-from clipreid_kit.distances import cosine_similarity, euclidean_distance
+from clipreid_kit.distances import dot_product, euclidean_distance, l2_normalize
 from examples.report.files import write_json
 
 
@@ -29,9 +29,11 @@ def write_best(
     for row, record in enumerate(gallery):
         for key in (record.path, (record.identity, record.camera) if camera_rule else None):
             left_out.setdefault(key, []).append(row)
+    if metric == "cosine":
+        embeddings, rows = l2_normalize(embeddings), l2_normalize(rows)
     for query, embedding in zip(queries, embeddings, strict=True):
         one = embedding[None]
-        similarity = (cosine_similarity(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
+        similarity = (dot_product(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
         if isinstance(query, ImageRecord):
             own = left_out.get((query.identity, query.camera), []) if camera_rule else []
             similarity[left_out.get(query.path, []) + own] = -torch.inf

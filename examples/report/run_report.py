@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from clipreid_kit import ReidResult
+from clipreid_kit import ReidResult, SplitResults
 from clipreid_kit.data import ImageRecord, load_image
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.viz import cmc_figure, training_figure
@@ -36,18 +36,23 @@ def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evalu
     final = after or before
     tasks = []
     if before.images is not None:
-        trained = None if after is None else after.images
-        tasks.append(_task("Image to image", before.images, trained, "Which gallery images show it too?"))
+        trained = None if after is None else after.main_numbers()
+        tasks.append(_task("Image to image", before.main_numbers(), trained, "Which gallery images show it too?"))
     if before.texts is not None:
-        trained = None if after is None else after.texts
-        tasks.append(_task("Text to image", before.texts, trained, "A sentence describes it; which images show it?"))
+        trained = None if after is None or after.texts is None else after.texts.to_dict()
+        tasks.append(
+            _task("Text to image", before.texts.to_dict(), trained, "A sentence describes it; which images show it?")
+        )
     main = final.images or final.texts
     if main is None:
         raise ValueError("write_run_report: expected a result between images or of texts, got none.")
+    numbers = final.main_numbers()
+    splits = next(iter(final.results.values()))
+    mean = f", means of {splits.num_splits} random galleries" if isinstance(splits, SplitResults) else ""
     summary = (
         f"{recipe.note} Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery "
-        f"images of identities that were never trained on: Rank-1 {100 * main.rank(1):.1f} %, "
-        f"mAP {100 * main.mean_ap:.1f} %."
+        f"images of identities that were never trained on: Rank-1 {100 * numbers['rank_1']:.1f} %, "
+        f"mAP {100 * numbers['mean_ap']:.1f} %{mean}."
     )
     sections = [] if before.images is None else [_cmc(before.images, None if after is None else after.images)]
     history = run / "metrics.jsonl"
@@ -67,8 +72,8 @@ def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evalu
     write_report(run / "report.html", title=title, summary=summary, table=tasks, sections=sections)
 
 
-def _task(name: str, before: ReidResult, after: ReidResult | None, note: str) -> Task:
-    old, new = before.to_dict(), (after or before).to_dict()
+def _task(name: str, before: dict[str, Any], after: dict[str, Any] | None, note: str) -> Task:
+    old, new = before, after or before
     rows = [Metric(title, None if after is None else old[key], new[key]) for key, title in _METRICS.items()]
     return Task(name, rows, note)
 

@@ -241,6 +241,9 @@ def check(recipe: Recipe, source: str) -> None:
             or (recipe.stage == "retrieval" and recipe.evaluate.metric != "mean_inp")
         ),
         "data.orientations: 1 with mined data": recipe.data.orientations == 1 or recipe.mining.data == "standard",
+        "data.orientations: 1 for clip_reid, whose texts are of the identities": (
+            recipe.data.orientations == 1 or recipe.stage != "clip_reid"
+        ),
         "one sentence as prompt.template of prompt_sg": recipe.stage != "prompt_sg" or len(prompt.template) == 1,
         "evaluate.rotations with at least one angle": bool(recipe.evaluate.rotations),
         "evaluate.k_values with at least one": bool(recipe.evaluate.k_values),

@@ -5,16 +5,16 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
-from clipreid_kit.clip import TrainingCheckpoints, warm_start
+from clipreid_kit.clip import warm_start
 from clipreid_kit.data import ImageSpec
 from examples.report.files import write_json
 from examples.report.run_folder import open_run, table
@@ -26,7 +26,7 @@ from examples.settings.smoke import smoke
 from examples.trainer.batches import image_spec
 from examples.trainer.data import load_records, tests_of
 from examples.trainer.evaluation import Encoder, evaluate
-from examples.trainer.stages import make_towers, numbers_of, train
+from examples.trainer.stages import card_of, make_towers, numbers_of, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,10 +77,11 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
         if find_spec(name) is None:
             raise ValueError(f"track.{name}: expected the package {name}, got none. Install it: pip install {name}.")
     accelerator = Accelerator(
-        mixed_precision=None if recipe.precision == "no" else recipe.precision,
+        mixed_precision=recipe.precision,  # none would be taken from the environment
         cpu=recipe.device == "cpu",
         log_with=trackers or None,
         project_dir=out,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],  # the others wait for an evaluation
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > accelerator.num_processes:
         raise ValueError(
@@ -105,7 +106,9 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     towers = make_towers(recipe, numbers).to(accelerator.device)
     if recipe.init_from is not None:
         if recipe.stage == "zero_shot":
-            check_pictures(recipe, image_spec(recipe, towers))
+            trained = card_of(recipe.init_from).get("image_spec")
+            if trained:  # with other pictures than in training the numbers would be others
+                ImageSpec.from_dict(trained).check_same(image_spec(recipe, towers))
         report = warm_start(towers, recipe.init_from)
         if main_process and recipe.stage == "zero_shot":  # others report what is beside the towers, too
             write_json(out / "init_from.json", {"from": recipe.init_from, **asdict(report)})
@@ -135,15 +138,6 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     if track.console != "nothing":
         print(table(results))
         print(f"report: {out / 'report.html'}")
-
-
-def check_pictures(recipe: Recipe, spec: ImageSpec) -> None:
-    """Require that a checkpoint is tested with the pictures it was trained with."""
-    source = Path(str(recipe.init_from))
-    run = TrainingCheckpoints(source / "checkpoints")
-    card = (run.path("best") if run.exists() else source) / "card.json"
-    if card.is_file() and (trained := json.loads(card.read_text(encoding="utf-8")).get("extra", {}).get("image_spec")):
-        ImageSpec.from_dict(trained).check_same(spec)
 
 
 if __name__ == "__main__":

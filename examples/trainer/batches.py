@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 from torchvision.transforms import v2
@@ -162,7 +163,8 @@ class TrainingBatches:
             batches: Any = self.loader
         else:
             if self.mined is None or (epoch - 1) % self.recipe.mining.refresh_epochs == 0:
-                self.mined = MinedDataset(self.dataset, self._mine(epoch))
+                found = [self._mine(epoch) if self.rank == 0 else None]  # once: all have to have the same
+                self.mined = MinedDataset(self.dataset, broadcast_object_list(found)[0])
             share: dict[str, Any] = {"num_replicas": self.world_size, "rank": self.rank, "seed": self.recipe.seed}
             order: DistributedSampler[int] = DistributedSampler(self.mined, **share)
             order.set_epoch(epoch)
@@ -178,6 +180,10 @@ class TrainingBatches:
                 texts = [self.captions.text(i, epoch) for i in item.index.tolist()]
                 batch["tokens"] = self.tokenize(texts, too_long=too_long(self.recipe))
             yield batch
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Paths of the images of rows."""
+        return [str(self.dataset.records[row // self.recipe.data.orientations].path) for row in rows]
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the next epoch needs to be the same after a pause."""

@@ -62,8 +62,9 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
     if not train:
         splits = ", ".join(sorted({str(record.split) for record in records}))
         raise ValueError(f"data: expected training images, got splits {splits}.")
+    judged = [r for r in records if r.split in ("val", "val_query", "val_gallery")]
     for sides in tests.values():
-        kit.check_identities(train, [record for pair in sides for part in pair for record in part or ()])
+        kit.check_identities([*train, *judged], [record for pair in sides for part in pair for record in part or ()])
     if any(r.split == "val_query" for r in records):
         kit.check_splits(records, query="val_query", gallery="val_gallery", min_images=1)
     elif not validates(records) and recipe.evaluate.patience is not None:

@@ -52,6 +52,12 @@ class Evaluation:
             return None
         return found.results[0] if isinstance(found, SplitResults) else found  # type: ignore[return-value]
 
+    def main_numbers(self) -> dict[str, Any]:
+        """Of the first protocol between images; the mean where it has several splits."""
+        found: dict[str, Any] = next(iter(self.results.values())).to_dict()
+        mean: dict[str, Any] = found.get("mean", found)
+        return mean
+
     @property
     def texts(self) -> ReidResult | None:
         """Text to image."""
@@ -89,7 +95,9 @@ class Encoder:
                         if self.method is self.towers:
                             return self.towers.encode_image(images, **here)
                         also = {} if text is None else {"text": text}
-                        return self.method(images.to(self.towers.logit_scale.device), **here, **also).embedding  # type: ignore[no-any-return]
+                        # accelerate's own forward computes in mixed precision, which is for training
+                        forward = getattr(self.method, "_original_forward", self.method)
+                        return forward(images.to(self.towers.logit_scale.device), **here, **also).embedding  # type: ignore[no-any-return]
 
                     encode = AveragedEncoder(embed) if flip else embed
                     parts.append(encode(item.image).float().cpu())
@@ -169,10 +177,13 @@ def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool
         options["query_cameras"] = [str(r.camera) for r in query]
         options["gallery_cameras"] = [str(r.camera) for r in gallery]
     if protocol == "single_shot":
+        if "query_cameras" not in options:
+            raise ValueError(
+                "evaluate.protocols: expected cameras for single_shot, got none, or evaluate.cameras: false."
+            )
         options.pop("distance")
-        return CUHK03Protocol(seed=recipe.seed, distance=recipe.evaluate.distance).evaluate(
-            of(query), of(gallery), **options
-        )
+        similar = {"rerank": KReciprocalReranker} if rerank else {"distance": recipe.evaluate.distance}
+        return CUHK03Protocol(seed=recipe.seed, **similar).evaluate(of(query), of(gallery), **options)
     if rerank:
         options.pop("distance")
         similarity = KReciprocalReranker(l2_normalize(of(query)), l2_normalize(of(gallery)))

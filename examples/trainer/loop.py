@@ -37,6 +37,7 @@ class Plan:
     card: dict[str, Any] | None = None  # kept beside the weights
     floors: dict[str, float] | None = None  # value of a weighted term when all embeddings are equal
     name: str = ""  # before what is logged, where a run has several phases
+    first: int = 0  # epochs of the phases before
 
 
 def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resume: bool) -> list[Row]:
@@ -44,7 +45,8 @@ def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resu
     main, optim, method = accelerator.is_main_process, plan.optim, plan.method
     if recipe.model.channels_last:
         method.to(memory_format=torch.channels_last)
-    model, *optimizers = accelerator.prepare(method, *plan.optimizers)
+    model, first = accelerator.prepare(method, plan.optimizers[0])
+    optimizers = [first, *plan.optimizers[1:]]  # a second prepared one would be unscaled twice
     average = None
     if optim.ema_decay:
         average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))  # type: ignore[no-untyped-call]
@@ -105,10 +107,15 @@ def fit(recipe: Recipe, plan: Plan, run: Path, accelerator: Accelerator, *, resu
             }
             checkpoints.save(epoch, kept, state, best=row["best"], card=plan.card or {})
             write_json(run / "metrics.jsonl", history)
-            accelerator.log({k: v for k, v in _flat(row, plan.name) if isinstance(v, int | float)}, step=epoch)
+            accelerator.log(
+                {k: v for k, v in _flat(row, plan.name) if isinstance(v, int | float)}, step=plan.first + epoch
+            )
             if recipe.track.console == "epochs":
                 tqdm.write(describe(row))
         accelerator.wait_for_everyone()
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    accelerator.free_memory()  # the next phase has optimisers of its own
     return history
 
 
@@ -151,7 +158,12 @@ def train_epoch(
                 output = model(**moved, step=epoch - 1)
             loss = output.loss
             if not math.isfinite(loss.item()):
-                stop(run, epoch, rows, {**{n: float(v) for n, v in output.terms.items()}, "loss": loss.item()})
+                stop(
+                    run,
+                    epoch,
+                    plan.batches.names(rows),
+                    {**{n: float(v) for n, v in output.terms.items()}, "loss": loss.item()},
+                )
             accelerator.backward(loss / len(group))
             values: dict[str, float | None] = {name: float(value) for name, value in output.terms.items()}
             values["loss"] = loss.item()
@@ -162,14 +174,18 @@ def train_epoch(
                 if number is not None:
                     sums.setdefault(name, []).append(number)
             images += len(moved["labels"])
+        if accelerator.scaler is not None:
+            for optimizer in optimizers[1:]:
+                accelerator.scaler.unscale_(optimizer)
         norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm or math.inf)
         if accelerator.scaler is None and not math.isfinite(norm):  # a step would write it into every weight
-            stop(run, epoch, chosen, {"gradient_norm": float(norm)})
-        for optimizer in optimizers:
-            optimizer.step()
+            stop(run, epoch, plan.batches.names(chosen), {"gradient_norm": float(norm)})
+        optimizers[0].step()
         stepped = not optimizers[0].step_was_skipped  # float16 whose gradients overflowed: the scale is lowered
         skipped += not stepped
         if stepped:
+            for optimizer in optimizers[1:]:
+                optimizer.step()
             sums.setdefault("gradient_norm", []).append(float(norm))
             if average is not None:
                 average.update_parameters(plan.method)
@@ -197,7 +213,7 @@ def grouped(batches: Any, size: int) -> Iterator[list[Batch]]:  # noqa: ANN401 (
         yield group
 
 
-def stop(run: Path, epoch: int, rows: list[int], terms: dict[str, float]) -> None:
+def stop(run: Path, epoch: int, rows: list[str], terms: dict[str, float]) -> None:
     """Save what the failed batch was made of, and stop."""
     write_json(
         run / "failed_batch.json", {"epoch": epoch, "rows": rows, "terms": {n: str(v) for n, v in terms.items()}}

@@ -108,15 +108,18 @@ def texts_of(recipe: Recipe, towers: ClipTowers, records: Sequence[ImageRecord],
     """Without learned prompts: the mean of an identity's captions (C, D); zeros where no term looks at them."""
     if not (recipe.loss.image_to_text or recipe.loss.supcon):
         return torch.zeros(len(identities), towers.embed_dim)
-    captions = {
-        identity: sorted({r.caption or "" for r in records if r.identity == identity}) for identity in identities
-    }
-    if not all(all(texts) for texts in captions.values()):
+    captions: dict[Any, set[str]] = {identity: set() for identity in identities}
+    for record in records:
+        captions[record.identity].add(record.caption or "")
+    pairs = [(i, text) for i, identity in enumerate(identities) for text in sorted(captions[identity])]
+    if not all(text for _, text in pairs):
         raise ValueError("prompt.epochs: expected captions for every identity where no prompts are learned, got none.")
+    tokens = towers.tokenize([text for _, text in pairs], too_long=too_long(recipe))
     with torch.no_grad():
-        return torch.stack(
-            [towers.encode_text(towers.tokenize(t, too_long=too_long(recipe))).mean(0) for t in captions.values()]
-        )
+        rows = torch.cat([towers.encode_text(part) for part in torch.split(tokens, 256)])
+    owners = torch.tensor([i for i, _ in pairs], device=rows.device)
+    sums = rows.new_zeros(len(identities), rows.shape[1]).index_add_(0, owners, rows)
+    return sums / torch.bincount(owners, minlength=len(identities))[:, None]
 
 
 def method_of(

@@ -1,5 +1,6 @@
 """From a recipe to trained weights: the phases of each stage, in order."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +17,14 @@ from clipreid_kit.data import ImageRecord, records_of
 from examples.report.files import write_json
 from examples.settings.config import Augment, Optim, Recipe
 from examples.settings.rules import terms_of, too_long, uses_text
-from examples.trainer.batches import Batch, Numbers, TrainingBatches, image_spec, training_set
+from examples.trainer.batches import (
+    Batch,
+    Numbers,
+    TrainingBatches,
+    evaluation_batches,
+    image_spec,
+    training_set,
+)
 from examples.trainer.data import validates, validation_of
 from examples.trainer.evaluation import Encoder, evaluate
 from examples.trainer.loop import Plan, fit
@@ -53,12 +61,24 @@ class FeatureBatches:
             mine = shared[: len(shared) // self.ranks * self.ranks][self.rank :: self.ranks]
             yield {name: column[mine] for name, column in self.columns.items()} | {"index": mine}
 
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """What a message calls rows."""
+        return [f"image {row}" for row in rows]
+
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing: an epoch's order is that of its number."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Nothing to take back."""
+
+
+def card_of(source: str) -> dict[str, Any]:
+    """What the trainer kept beside the best weights of a run, or beside a checkpoint; nothing if it was not kept."""
+    run = TrainingCheckpoints(Path(source) / "checkpoints")
+    card = (run.path("best") if run.exists() else Path(source)) / "card.json"
+    found = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    return found.get("extra", {})  # type: ignore[no-any-return]
 
 
 def numbers_of(recipe: Recipe, records: Sequence[ImageRecord]) -> list[Numbers]:
@@ -115,14 +135,18 @@ def train(
     texts = None
     if recipe.stage == "clip_reid":
         if recipe.prompt.epochs:
-            texts = learn_prompts(
-                recipe, towers, dataset.records, dataset.labels, run, accelerator, encoder, resume=resume
-            )
+            texts = learn_prompts(recipe, towers, dataset.records, dataset.labels, run, accelerator, resume=resume)
         else:
             texts = texts_of(recipe, towers, dataset.records, dataset.identities)
     method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(accelerator.device)
     if recipe.init_from is not None and not (resume and TrainingCheckpoints(run / "checkpoints").exists()):
+        beside = {n: t for n, t in method.state_dict().items() if not n.startswith("towers.") and t.ndim}
+        own = {n: t.clone() for n, t in beside.items() if t.shape[0] == identities}
         report = warm_start(method, recipe.init_from)  # what is beside the towers, too
+        if card_of(recipe.init_from).get("identities") != [str(i) for i in dataset.identities]:
+            method.load_state_dict(own, strict=False)  # rows of identities are of those that are trained on here
+        if texts is not None:
+            method.get_buffer("text_embeddings").copy_(texts)  # those of this run, whatever was loaded
         if main:
             write_json(run / "init_from.json", {"from": recipe.init_from, **asdict(report)})
     plan = Plan(
@@ -131,8 +155,9 @@ def train(
         optimizers_of(method, recipe.optim, recipe.loss.center),
         recipe.optim,
         scorer(recipe, records, numbers, towers) if validates(records) else None,
-        {"image_spec": image_spec(recipe, towers).as_dict()},
+        {"image_spec": image_spec(recipe, towers).as_dict(), "identities": [str(i) for i in dataset.identities]},
         floors_of(recipe, identities, ranks),
+        first=recipe.prompt.epochs if recipe.stage == "clip_reid" else 0,
     )
     fit(recipe, plan, run, accelerator, resume=resume)
     TrainingCheckpoints(run / "checkpoints").load("best", method)
@@ -146,7 +171,6 @@ def learn_prompts(
     labels: Tensor,
     run: Path,
     accelerator: Accelerator,
-    encoder: Encoder,
     *,
     resume: bool,
 ) -> Tensor:
@@ -157,7 +181,9 @@ def learn_prompts(
     phase = PromptPhase(
         towers, prompts, temperature=recipe.prompt.temperature, normalize=recipe.prompt.normalize, distributed=ranks > 1
     ).to(accelerator.device)
-    columns = {"images": encoder.images(records), "labels": labels}
+    # as they are: one view, no camera, not normalised
+    features = [phase.image_embeddings(item.image).cpu() for item in evaluation_batches(recipe, records, towers, 0.0)]
+    columns = {"images": torch.cat(features), "labels": labels}
     if recipe.prompt.camera_tokens:
         columns["cameras"] = cameras.of(records)
     prompt, rank = recipe.prompt, accelerator.process_index
@@ -190,8 +216,8 @@ def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, floa
     floors = {name: found[name] for name in ("id", "supcon_image", "supcon_text", "info_nce")}
     floors["id"] *= 2 if recipe.stage == "clip_reid" else 1  # of two levels
     weights = terms_of(recipe)
-    if recipe.mining.data != "standard":  # there InfoNCE is SupCon, which knows siblings
-        weights["supcon_text"] += weights.pop("info_nce")
+    if recipe.mining.data != "standard" or recipe.loss.focal_gamma:  # batches of any size, or weighted rows
+        floors = {name: floor for name, floor in floors.items() if name not in ("supcon_text", "info_nce")}
     return {name: weight * floors[name] for name, weight in weights.items() if weight and name in floors}
 
 
@@ -248,7 +274,8 @@ def validation_loss(
         images, labels = torch.stack([i.image for i in items]), torch.tensor([i.label for i in items])
         here = {name: values[chosen] for name, values in places.items()}
         text = None if tokens is None else tokens[chosen].to(device)
-        output = method(images.to(device), labels, tokens=text, terms=method.open_set_terms, **here)
+        forward = getattr(method, "_original_forward", method)  # accelerate's own computes in mixed precision
+        output = forward(images.to(device), labels, tokens=text, terms=method.open_set_terms, **here)
         values.append(float(output.loss))
     for part in gathering:
         part.distributed = True

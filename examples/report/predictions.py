@@ -27,8 +27,9 @@ def write_best(
     lines: list[Mapping[str, Any]] = []
     left_out: dict[Any, list[int]] = {}
     for row, record in enumerate(gallery):
-        for key in (record.path, (record.identity, record.camera) if camera_rule else None):
-            left_out.setdefault(key, []).append(row)
+        left_out.setdefault(record.path, []).append(row)
+        if camera_rule:
+            left_out.setdefault((record.identity, record.camera), []).append(row)
     if metric == "cosine":
         embeddings, rows = l2_normalize(embeddings), l2_normalize(rows)
     for query, embedding in zip(queries, embeddings, strict=True):

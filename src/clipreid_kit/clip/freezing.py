@@ -1,5 +1,6 @@
 """Which parameters of the towers train: none, the last blocks, all; and which BatchNorms move."""
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
     from clipreid_kit.clip.towers import ClipTowers
 
 BatchNormPolicy = Literal["follow", "frozen", "running"]
+Blocks = int | Literal["all", "none"]
 
 _POLICIES = ("follow", "frozen", "running")
 _CAMERAS = "camera_embedding."
 _PROJECTIONS = ("proj", "attnpool.", "head.")
+_INTO_JOINT_SPACE = re.compile(r"\.visual\.(proj$|attnpool\.c_proj\.|head\.)|\btext_projection\b")
 
 
 def freeze(
@@ -99,6 +102,72 @@ def unfreeze_last_blocks(
         _set_trainable(parameter, trainable=whole or place.depth >= first or name.startswith(_CAMERAS))
     if tower == "image":
         _set_still(towers, batch_norm)
+
+
+def set_trainable(
+    towers: "ClipTowers",
+    *,
+    image: Blocks = "all",
+    text: Blocks = "none",
+    projections: bool = True,
+    temperature: bool = False,
+    batch_norm: BatchNormPolicy = "follow",
+) -> None:
+    """Say in one call what of the towers trains.
+
+    Use it where a configuration decides; it sets every parameter, whatever was frozen before.
+
+    Args:
+        towers: The towers; changed in place.
+        image: Blocks of the image tower that train, as for :func:`unfreeze_last_blocks`, or ``"none"`` of the tower.
+        text: The same of the text tower.
+        projections: Whether the last projections into the joint space train, where their tower does; see
+            :func:`projection_names`.
+        temperature: Whether ``logit_scale`` and ``logit_bias`` train, where the text tower does. The losses of this
+            library that learn a temperature have one of their own.
+        batch_norm: As for :func:`freeze`.
+
+    Raises:
+        ValueError: If a tower has fewer blocks, its blocks are not known, or an option is none of these.
+
+    Example:
+        >>> from clipreid_kit.clip import ClipTowers
+        >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
+        >>> set_trainable(towers, image=1, projections=False)
+        >>> names = [name for name, parameter in towers.named_parameters() if parameter.requires_grad]
+        >>> len(names), "model.visual.proj" in names
+        (14, False)
+    """
+    chosen: tuple[tuple[Literal["image", "text"], Blocks], ...] = (("image", image), ("text", text))
+    for tower, blocks in chosen:
+        if blocks == "none":
+            freeze(towers, tower, batch_norm=batch_norm)
+        else:
+            unfreeze_last_blocks(towers, blocks, tower=tower, batch_norm=batch_norm)
+    still = set() if projections else set(projection_names(towers))
+    for name, parameter in towers.named_parameters():
+        if name in still or (not temperature and name.endswith(("logit_scale", "logit_bias"))):
+            _set_trainable(parameter, trainable=False)
+
+
+def projection_names(towers: "ClipTowers") -> tuple[str, ...]:
+    """Name the parameters that lead from a tower's own width into the joint space of images and texts.
+
+    Use it to give them a rate of their own, or to leave them as they were trained.
+
+    Args:
+        towers: The towers.
+
+    Returns:
+        ``proj`` of a ViT, ``c_proj`` of a ResNet's attention pool, the head behind a trunk of timm, and the text
+        projection, as far as the model has them.
+
+    Example:
+        >>> from clipreid_kit.clip import ClipTowers
+        >>> projection_names(ClipTowers.from_open_clip("reid-tiny-vit"))
+        ('model.text_projection', 'model.visual.proj')
+    """
+    return tuple(name for name, _ in towers.named_parameters() if _INTO_JOINT_SPACE.search(name))
 
 
 def freeze_projection(towers: "ClipTowers") -> None:

@@ -30,6 +30,15 @@ class PromptStageOutput(NamedTuple):
     text_to_image: Tensor
     text_embeddings: Tensor
 
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """What each direction adds to the loss, without gradient, for the log; as the other methods have it."""
+        return {"image_to_text": self.image_to_text.detach(), "text_to_image": self.text_to_image.detach()}
+
+    @property
+    def embedding(self) -> None:
+        """Nothing: the images are given as features, and no descriptor is made of them."""
+
 
 class ClipReIDPromptStage(nn.Module):
     r"""First stage of CLIP-ReID: one text for each identity, learned against frozen image features.

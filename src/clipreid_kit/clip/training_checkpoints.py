@@ -126,7 +126,7 @@ class TrainingCheckpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            towers, beside = _parts(method)
+            towers, beside = split_method(method)
             if towers is not None and (towers is method or _trains(towers)):
                 save_towers(towers, temporary, extra={"epoch": epoch, **(card or {})})
             if beside:
@@ -160,8 +160,8 @@ class TrainingCheckpoints:
             ValueError: If there is no checkpoint, it is of another method, or its files are damaged.
         """
         folder = self.path(which)
-        towers, _ = _parts(method)
-        tensors = _tensors(folder, method, towers)
+        towers, _ = split_method(method)
+        tensors = tensors_of_checkpoint(folder, method, towers)
         if towers is not None and not (folder / WEIGHTS_FILE).is_file():
             if towers is method or _trains(towers):
                 remedy = "It was saved with frozen towers, or the file was deleted."
@@ -169,7 +169,7 @@ class TrainingCheckpoints:
             tensors |= {name: value for name, value in method.state_dict().items() if name.startswith(_PREFIX)}
         if not tensors:
             raise fail(_OWNER, f"weights in {folder}", "none")
-        return load_weights(method, tensors, source_image_size=_image_size(folder))
+        return load_weights(method, tensors, source_image_size=trained_image_size(folder))
 
     def state(self, which: Literal["last", "best"] = "last") -> dict[str, Any]:
         """The state of the training after a checkpoint, its tensors on the CPU.
@@ -202,42 +202,7 @@ class TrainingCheckpoints:
             raise fail(_OWNER, f"the names of the last and best checkpoint in {path}", "other text") from None
 
 
-def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
-    """Load what fits from a checkpoint of another training, and report what did not.
-
-    Use it to begin a training with the weights of an earlier one, with other identities, heads or image size: a
-    classifier of other identities is left as it is, position tables are resized.
-
-    Args:
-        method: Any module, with or without :class:`ClipTowers` under the name ``towers``; or towers alone.
-        source: A folder of :class:`TrainingCheckpoints`, whose best one is taken; a folder with such a one in it,
-            named ``checkpoints``; a single checkpoint; or a folder of :func:`save_towers`.
-
-    Returns:
-        What went where, by the names of ``method``.
-
-    Raises:
-        ValueError: If there is no checkpoint, its files are damaged, or nothing in it fits.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = TrainingCheckpoints(folder).save(1, nn.Linear(2, 2), {}, best=True)
-        ...     warm_start(nn.Linear(2, 2, bias=False), folder)
-        LoadReport(loaded=('weight',), missing=(), unexpected=('bias',), resized=(), mismatched=())
-    """
-    folder = Path(source)
-    for place in (folder, folder / "checkpoints"):
-        if TrainingCheckpoints(place).exists():
-            folder = TrainingCheckpoints(place).path("best")
-            break
-    tensors = _tensors(folder, method, _parts(method)[0])
-    if not tensors:
-        raise fail("warm_start", f"a training or a checkpoint with {WEIGHTS_FILE} or {HEADS_FILE}", f"{source}")
-    return load_weights(method, tensors, strict=False, source_image_size=_image_size(folder))
-
-
-def _parts(method: nn.Module) -> tuple[ClipTowers | None, dict[str, Tensor]]:
+def split_method(method: nn.Module) -> tuple[ClipTowers | None, dict[str, Tensor]]:
     """The towers, if there are any, and all tensors beside them."""
     towers = method if isinstance(method, ClipTowers) else getattr(method, "towers", None)
     if not isinstance(towers, ClipTowers):
@@ -256,7 +221,7 @@ def _trains(towers: ClipTowers) -> bool:
     return any(parameter.requires_grad for parameter in towers.parameters())
 
 
-def _tensors(folder: Path, method: nn.Module, towers: ClipTowers | None) -> dict[str, Tensor]:
+def tensors_of_checkpoint(folder: Path, method: nn.Module, towers: ClipTowers | None) -> dict[str, Tensor]:
     """All tensors of a checkpoint that are this method's matter, by its names."""
     found: dict[str, Tensor] = {}
     if (folder / WEIGHTS_FILE).is_file():
@@ -267,7 +232,7 @@ def _tensors(folder: Path, method: nn.Module, towers: ClipTowers | None) -> dict
     return found
 
 
-def _image_size(folder: Path) -> tuple[int, int] | None:
+def trained_image_size(folder: Path) -> tuple[int, int] | None:
     """Height and width that a checkpoint was trained at, if its card tells them."""
     try:
         height, width = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))["image_size"]

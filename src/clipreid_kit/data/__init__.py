@@ -15,6 +15,7 @@ from clipreid_kit.data.benchmarks import (
     read_veri776,
 )
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
+from clipreid_kit.data.field_numbers import FieldNumbers
 from clipreid_kit.data.files import check_files
 from clipreid_kit.data.folder import read_folder
 from clipreid_kit.data.formats import read_table, write_table
@@ -72,6 +73,7 @@ from clipreid_kit.data.prompts import (
     write_image_splits,
     write_texts,
 )
+from clipreid_kit.data.read import dataset_names, read_dataset
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.report import Finding, SplitBalance, ValidationReport
 from clipreid_kit.data.sidecars import read_captioned_folder
@@ -86,6 +88,7 @@ __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
     "CaptionSampler",
+    "FieldNumbers",
     "Finding",
     "ImageRecord",
     "ImageSpec",
@@ -114,6 +117,7 @@ __all__ = [
     "check_splits",
     "collate_mined",
     "count_clip_tokens",
+    "dataset_names",
     "eval_transform",
     "fill_template",
     "filter_identities",
@@ -129,6 +133,7 @@ __all__ = [
     "read_csv",
     "read_cuhk03",
     "read_cuhk_pedes",
+    "read_dataset",
     "read_descriptions",
     "read_folder",
     "read_hands11k",

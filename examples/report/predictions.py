@@ -9,7 +9,18 @@ from torch import Tensor
 
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.distances import dot_product, euclidean_distance, l2_normalize
+from examples.report.evaluation import Evaluation
 from examples.report.files import write_json
+
+
+def write_predictions(folder: Path, found: Evaluation, count: int, metric: str) -> None:
+    """Write what was found for each query of the first protocol, and for each caption."""
+    gallery, rows = found.gallery, found.gallery_embeddings
+    images, rule = (found.query, found.query_embeddings), found.camera_rule
+    write_best(folder / "predictions.jsonl", *images, gallery, rows, count, metric, camera_rule=rule)
+    if found.text_embeddings is not None:
+        captions = list(found.captions.values())
+        write_best(folder / "predictions_text.jsonl", captions, found.text_embeddings, gallery, rows, count, "cosine")
 
 
 def write_best(

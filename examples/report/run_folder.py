@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def revision() -> str | None:
     return found.stdout.strip() or None
 
 
+def write_history(out: Path, results: dict[str, Any]) -> None:
+    """Write the results, and with them the recipe, the environment and every epoch as one JSON file."""
+    write_json(out / "results.json", results)
+    kept = {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in ("recipe", "environment")}
+    log = out / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    write_json(out / "history.json", {**kept, "epochs": [json.loads(line) for line in lines], "results": results})
+
+
 def table(results: dict[str, Any]) -> str:
     """Before and after, in percent, one line a task; of random splits the mean."""
     columns = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
@@ -73,3 +83,23 @@ def table(results: dict[str, Any]) -> str:
             cells = "".join(f"{'-':>9}" if value is None else f"{100 * value:9.1f}" for value in values)
             lines.append(f"{task.replace('_', ' ').replace('.', ', ') + ', ' + moment:36}{cells}")
     return "\n".join(lines)
+
+
+def epoch_line(row: dict[str, Any]) -> str:
+    """One line about an epoch."""
+    line = f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  {row['images_per_second']:.0f} images/s"
+    for numbers in row.get("validation", {}).values():
+        if "rank_1" in numbers:
+            line += f"  validation Rank-1 {100 * numbers['rank_1']:.1f}  mAP {100 * numbers['mean_ap']:.1f}"
+            break
+    line += "  best" if row["best"] and "validation" in row else ""
+    return "\n".join([line, *(f"  ALARM: {text}" for text in row["alarms"])])
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of what is logged, those of parts with the part's name before theirs."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value

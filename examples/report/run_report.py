@@ -12,6 +12,7 @@ from clipreid_kit import ReidResult, SplitResults
 from clipreid_kit.data import ImageRecord, load_image
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.viz import cmc_figure, training_figure
+from examples.report.evaluation import Evaluation
 from examples.report.html_parts import (
     Chart,
     Details,
@@ -25,7 +26,6 @@ from examples.report.html_parts import (
 from examples.report.html_report import picture_of, write_report
 from examples.report.runs import rate, validation_of
 from examples.settings.config import Recipe
-from examples.trainer.evaluation import Evaluation
 
 _METRICS = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
 _SHOWN = 8  # images of a ranked list

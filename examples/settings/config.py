@@ -174,6 +174,12 @@ class Prompt:
     interaction_dropout: Below1 = 0.0  # in these blocks
     triplet_levels: Literal["image", "interaction", "final"] = "image"  # what triplets of `prompt_sg` compare
 
+    def optim(self) -> "Optim":
+        """Optimiser and schedule of the first stage, by its rates: Adam, decay on all, one rate an epoch."""
+        names = ("epochs", "lr", "weight_decay", "warmup_epochs", "warmup_factor", "min_lr")
+        own = {name: getattr(self, name) for name in names}
+        return Optim(optimizer="adam", decay_all=True, by_epoch=True, clip_norm=None, **own)
+
 
 @dataclass(slots=True, kw_only=True)
 class Mining:

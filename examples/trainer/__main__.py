@@ -13,38 +13,38 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from torch import nn
 
-from clipreid_kit.clip import warm_start
+from clipreid_kit.clip import read_card, warm_start
 from clipreid_kit.data import ImageSpec
+from examples.report.evaluation import Evaluation
 from examples.report.files import write_json
-from examples.report.run_folder import open_run, table
+from examples.report.predictions import write_predictions
+from examples.report.run_folder import open_run, table, write_history
 from examples.report.run_report import write_run_report
 from examples.settings.config import Recipe
 from examples.settings.recipe import load_recipe
 from examples.settings.rules import check
 from examples.settings.smoke import smoke
-from examples.trainer.batches import image_spec
 from examples.trainer.data import load_records, tests_of
 from examples.trainer.evaluation import Encoder, evaluate
-from examples.trainer.stages import card_of, make_towers, numbers_of, train
+from examples.trainer.pictures import image_spec
+from examples.trainer.stages import Session, make_towers, numbers_of, train
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run, and turn an expected error into one line."""
     parser = argparse.ArgumentParser(prog="python -m examples.trainer", description=__doc__)
-    parser.add_argument(
-        "recipe", type=Path, help="a YAML file, such as examples/recipes/quickstart/joint.yaml, or JSON"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder of the run, new or to resume; runs/<recipe>/<time> if left out"
-    )
-    parser.add_argument("--data", type=str, help="folder, table or zip file with the images (data.root)")
-    parser.add_argument("--resume", action="store_true", help="go on after the last completed epoch")
-    parser.add_argument("--smoke", action="store_true", help="small towers, two epochs: does the recipe run at all?")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a line of the recipe")
+    add = parser.add_argument
+    add("recipe", type=Path, help="a YAML file, such as examples/recipes/quickstart/joint.yaml, or JSON")
+    add("--out", type=Path, help="folder of the run, new or to resume; runs/<recipe>/<time> if left out")
+    add("--data", type=str, help="folder, table or zip file with the images (data.root)")
+    add("--resume", action="store_true", help="go on after the last completed epoch")
+    add("--smoke", action="store_true", help="small towers, two epochs: does the recipe run at all?")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a line of the recipe")
     options = parser.parse_args(arguments)
-    time = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
-    out = options.out or Path("runs") / f"{options.recipe.parent.name}-{options.recipe.stem}" / time
+    named = Path("runs") / f"{options.recipe.parent.name}-{options.recipe.stem}"
+    out = options.out or named / datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
     try:
         if options.resume and options.out is None:
             raise ValueError("--resume: expected --out with the folder of the run, got none.")
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     """Run a recipe: data, evaluation before, training, evaluation of the best epoch, report."""
     torch.manual_seed(recipe.seed)  # heads and dropout
-    track = recipe.track
+    track, trains = recipe.track, recipe.stage != "zero_shot"
     trackers = [name for name, on in (("tensorboard", track.tensorboard), ("wandb", track.wandb)) if on]
     for name in trackers:  # accelerate goes on without one that is not installed
         if find_spec(name) is None:
@@ -92,9 +92,8 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
         raise ValueError("precision: expected a GPU for fp16, got a CPU. Use bf16 or no.")
     main_process = accelerator.is_main_process
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
-    resolved = json.loads(json.dumps(asdict(recipe)))
     if main_process:
-        open_run(out, resolved, resume=resume)
+        open_run(out, json.loads(json.dumps(asdict(recipe))), resume=resume)
         records, found = load_records(recipe, out)
     accelerator.wait_for_everyone()
     if not main_process:
@@ -105,35 +104,27 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     numbers = numbers_of(recipe, records)
     towers = make_towers(recipe, numbers).to(accelerator.device)
     if recipe.init_from is not None:
-        if recipe.stage == "zero_shot":
-            trained = card_of(recipe.init_from).get("image_spec")
-            if trained:  # with other pictures than in training the numbers would be others
-                ImageSpec.from_dict(trained).check_same(image_spec(recipe, towers))
+        trained = None if trains else read_card(recipe.init_from).get("image_spec")
+        if trained:  # with other pictures than in training the numbers would be others
+            ImageSpec.from_dict(trained).check_same(image_spec(recipe, towers))
         report = warm_start(towers, recipe.init_from)
-        if main_process and recipe.stage == "zero_shot":  # others report what is beside the towers, too
+        if main_process and not trains:  # others report what is beside the towers, too
             write_json(out / "init_from.json", {"from": recipe.init_from, **asdict(report)})
-    tests, ks = tests_of(recipe, records), recipe.evaluate.k_values
-    trains = recipe.stage != "zero_shot"
-    last = None if trains else out
-    before = evaluate(recipe, Encoder(recipe, towers, numbers), tests, last) if main_process else None
-    results: dict[str, Any] = {}
-    after = None
-    if trains:
-        # a run that was killed before its first epoch was complete starts anew
-        method = train(recipe, towers, records, out, accelerator, resume=resume)
-        after = evaluate(recipe, Encoder(recipe, method, numbers), tests, out) if main_process else None
+
+    def test(method: nn.Module) -> Evaluation | None:
+        return evaluate(recipe, Encoder(recipe, method, numbers), tests_of(recipe, records)) if main_process else None
+
+    before, after = test(towers), None
+    if trains:  # a run that was killed before its first epoch was complete starts anew
+        after = test(train(Session(recipe, out, accelerator, records, towers, numbers), resume=resume))
     accelerator.end_training()
     if before is None:
         return
-    results["before"] = before.numbers(ks)
-    if after is not None:
-        results["after"] = after.numbers(ks)
-    if found:
-        results["data"] = found
-    write_json(out / "results.json", results)
-    history = {"recipe": resolved, "environment": json.loads((out / "environment.json").read_text(encoding="utf-8"))}
-    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if trains else []
-    write_json(out / "history.json", {**history, "epochs": [json.loads(line) for line in lines], "results": results})
+    moments = {"before": before, "after": after}
+    results: dict[str, Any] = {k: v.numbers(recipe.evaluate.k_values) for k, v in moments.items() if v is not None}
+    if recipe.evaluate.predictions:
+        write_predictions(out, after or before, recipe.evaluate.predictions, recipe.evaluate.distance)
+    write_history(out, results | ({"data": found} if found else {}))
     write_run_report(out, recipe, before, after)
     if track.console != "nothing":
         print(table(results))

@@ -1,11 +1,9 @@
 """From a recipe's data section to records, splits and tests."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
@@ -27,7 +25,7 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
     Raises:
         ValueError: If a file or split is missing, or the splits make no sound experiment.
     """
-    data, found = recipe.data, {}
+    data, trains, found = recipe.data, recipe.stage != "zero_shot", {}
     everything = _read(recipe, out, quiet=quiet)
     records = _with_captions(data, everything)
     without = {"training_images_without_text": len(everything) - len(records)} if len(everything) > len(records) else {}
@@ -38,36 +36,29 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
     if data.check == "files":
         kit.check_files(records)
     else:
-        report = kit.validate_records(
-            records, train=None if recipe.stage == "zero_shot" else "train", on_error=data.check
-        )
+        report = kit.validate_records(records, train="train" if trains else None, on_error=data.check)
         records, found = list(report.records), report.counts
-    trains = recipe.stage != "zero_shot"
-    if trains and data.validation and validates(records):
+    if trains and data.validation and validation_of(records):
         raise ValueError("data.validation: expected no validation identities in the data, got val_query. Set it to 0.")
     if trains and data.validation:
-        held = kit.hold_out_identities(records_of(records, "train"), fraction=data.validation, seed=recipe.seed)
-        rest = [record for record in records if record.split != "train"]
-        records = [*kit.apply_split(records_of(records, "train"), held), *rest]
+        known = records_of(records, "train")
+        manifest = kit.hold_out_identities(known, fraction=data.validation, seed=recipe.seed)
+        records = [*kit.apply_split(known, manifest), *(r for r in records if r.split != "train")]
     tests = tests_of(recipe, records)
     if recipe.evaluate.rerank and not any(gallery for sides in tests.values() for _, gallery in sides):
-        raise ValueError(
-            "evaluate.rerank: expected a protocol with a gallery, got images that are compared among each other."
-        )
+        raise ValueError("evaluate.rerank: expected a protocol with a gallery, got images compared among each other.")
     if "query_gallery" in tests:
         kit.check_splits(records, train="train" if trains else None, min_images=1)
     if not trains:
         return records, found | without
     train = records_of(records, "train")
-    if not train:
-        splits = ", ".join(sorted({str(record.split) for record in records}))
-        raise ValueError(f"data: expected training images, got splits {splits}.")
     judged = [r for r in records if r.split in ("val", "val_query", "val_gallery")]
     for sides in tests.values():
         kit.check_identities([*train, *judged], [record for pair in sides for part in pair for record in part or ()])
-    if any(r.split == "val_query" for r in records):
+    held = validation_of(records)
+    if "query_gallery" in held:
         kit.check_splits(records, query="val_query", gallery="val_gallery", min_images=1)
-    elif not validates(records) and recipe.evaluate.patience is not None:
+    elif not held and recipe.evaluate.patience is not None:
         raise ValueError(
             "evaluate.patience: expected validation identities to wait for, got no val_query split. "
             "Hold some training identities out (data.validation), or leave patience empty and train all epochs."
@@ -78,32 +69,16 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
             "Add captions (data.texts, data.caption), or set the text terms of the loss to 0."
         )
     if data.balance != "none":
-        smallest: Literal["smallest"] | None = "smallest" if data.at_least is None and data.at_most is None else None
-        at_most = data.at_most or smallest
-        groups: dict[str, Any] = {"category": _category, "length": "caption_length", "identity": "identity"}
-        train = kit.balance_records(
-            train, groups[data.balance], at_most=at_most, at_least=data.at_least, seed=recipe.seed
-        )
+        groups: dict[str, Any] = {"length": "caption_length", "category": lambda r: r.extra.get("category", "")}
+        at_most: Any = data.at_most or ("smallest" if data.at_least is None else None)
+        options: dict[str, Any] = {"at_most": at_most, "at_least": data.at_least, "seed": recipe.seed}
+        train = kit.balance_records(train, groups.get(data.balance, "identity"), **options)
         records = [*train, *(r for r in records if r.split != "train")]
     return records, found | without
 
 
-def _category(record: ImageRecord) -> str:
-    """The extra column of that name; images without one are a group of their own."""
-    return record.extra.get("category", "")
-
-
-def validates(records: Sequence[ImageRecord]) -> bool:
-    """Whether identities were held out for validation; without them the last epoch is the best."""
-    return any(record.split in ("val_query", "val") for record in records)
-
-
 def tests_of(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
-    """Queries and galleries of every protocol; several of each for random splits.
-
-    Raises:
-        ValueError: If a protocol's splits are not there.
-    """
+    """Queries and galleries of every protocol, whose splits have to be there; several of each for random splits."""
     tests: Tests = {}
     sides = {str(record.split) for record in records}
     for protocol in recipe.evaluate.protocols or OWN_PROTOCOLS.get(recipe.data.source, ["query_gallery"]):
@@ -127,51 +102,35 @@ def tests_of(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
 
 
 def validation_of(records: Sequence[ImageRecord]) -> Tests:
-    """Queries and gallery of the held-out identities."""
+    """Queries and gallery of the held-out identities; nothing where there are none: the last epoch is the best then."""
     if any(record.split == "val" for record in records):
         return {"leave_one_out": [(records_of(records, "val"), None)]}
-    return {"query_gallery": [(records_of(records, "val_query"), records_of(records, "val_gallery"))]}
+    if any(record.split == "val_query" for record in records):
+        return {"query_gallery": [(records_of(records, "val_query"), records_of(records, "val_gallery"))]}
+    return {}
 
 
 def _read(recipe: Recipe, out: Path, *, quiet: bool) -> list[ImageRecord]:
-    data = recipe.data
-    if data.source == "synthetic":
+    data, source = recipe.data, recipe.data.source
+    if source == "synthetic":
         generator = kit.SyntheticReid(data.num_identities, views_per_camera=data.views_per_camera, seed=recipe.seed)
-        with progress(len(generator.records()), "images", quiet=quiet) as advance:
-            return generator.write(out / "data", progress=lambda _done, _total: advance(1))
+        with tqdm(total=len(generator.records()), unit="images", leave=False, disable=quiet or None) as bar:
+            return generator.write(out / "data", progress=lambda *_: bar.update() and None)  # type: ignore[arg-type]
     if data.root is None:
-        raise ValueError(f"data.root: expected a path for source {data.source!r}, got none. Give --data PATH.")
-    root, counts = data.root, data.counts
-    readers: dict[str, Callable[[], list[ImageRecord]]] = {
-        "folder": lambda: kit.read_folder(root, splits=_folders(recipe, root), camera_pattern=data.camera_pattern),
-        "table": lambda: kit.read_table(root),
-        "omniglot": lambda: kit.read_omniglot(root, held_out_alphabets=data.held_out),
-        "market1501": lambda: kit.read_market1501(root, counts=counts),
-        "msmt17": lambda: kit.read_msmt17(root, merge_val=data.merge_val, counts=counts),
-        "cuhk03": lambda: kit.read_cuhk03(root, boxes=data.boxes, counts=counts),
-        "veri776": lambda: kit.read_veri776(root, counts=counts),
-        "vehicleid": lambda: kit.read_vehicleid(root, test_identities=data.test_identities, counts=counts),
-        "inshop": lambda: kit.read_inshop(root, counts=counts),
-        "hands11k": lambda: kit.read_hands11k(root, counts=counts),
-        "polyu_hands": lambda: kit.read_polyu_hands(root, counts=counts),
-        "online_products": lambda: kit.read_online_products(root, counts=counts),
-        "cuhk_pedes": lambda: kit.read_cuhk_pedes(root, counts=counts),
-        "annotations": lambda: kit.read_annotations(root),
-        "captioned_folder": lambda: kit.read_captioned_folder(root, splits=_folders(recipe, root)),
-    }
-    return readers[data.source]()
-
-
-def _folders(recipe: Recipe, root: str) -> list[str] | None:
-    """Splits that an image folder holds; those that it must hold are named by the reader if they are missing."""
-    held = [
-        name
-        for name in ("train", "query", "gallery", "val_query", "val_gallery", "val", "test")
-        if (Path(root) / name).is_dir()
-    ]
-    if recipe.data.source == "captioned_folder":
-        return held or None
-    return list(dict.fromkeys([*held, *(["train"] if recipe.stage != "zero_shot" else []), "query", "gallery"]))
+        raise ValueError(f"data.root: expected a path for source {source!r}, got none. Give --data PATH.")
+    own = {"folder": "camera_pattern", "msmt17": "merge_val", "cuhk03": "boxes", "vehicleid": "test_identities"}
+    options: dict[str, Any] = {own[source]: getattr(data, own[source])} if source in own else {}
+    if source == "omniglot":
+        options["held_out_alphabets"] = data.held_out
+    elif source in ("folder", "captioned_folder"):
+        places = ("train", "query", "gallery", "val_query", "val_gallery", "val", "test")
+        held = [place for place in places if (Path(data.root) / place).is_dir()]
+        if source == "folder":  # those that it must hold are named by the reader if they are missing
+            held += [place for place in places[recipe.stage == "zero_shot" : 3] if place not in held]
+        options["splits"] = held or None
+    elif source not in ("omniglot", "table", "annotations"):
+        options["counts"] = data.counts
+    return kit.read_dataset(source, data.root, **options)
 
 
 def _with_captions(data: Data, records: list[ImageRecord]) -> list[ImageRecord]:
@@ -190,19 +149,3 @@ def _with_captions(data: Data, records: list[ImageRecord]) -> list[ImageRecord]:
         known = {r.caption: kit.token_safe_prompt(r.caption, data.max_tokens) for r in records if r.caption}
         records = [replace(r, caption=known.get(r.caption or "")) for r in records]
     return records
-
-
-def synonyms_of(data: Data) -> dict[str, list[str]] | None:
-    """The recipe's words and what may stand for them."""
-    return None if data.synonyms is None else json.loads(Path(data.synonyms).read_text(encoding="utf-8"))
-
-
-@contextmanager
-def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A progress bar that leaves no line behind; none where output is not watched. Gives what advances it."""
-    with tqdm(total=total, unit=unit, leave=False, disable=True if quiet else None) as bar:
-
-        def advance(count: int) -> None:
-            bar.update(count)
-
-        yield advance

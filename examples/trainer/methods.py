@@ -1,8 +1,8 @@
 """What each stage trains: towers with heads and losses, from the library's parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,21 +27,13 @@ from clipreid_kit.clip import (
     IdentityPromptLearner,
     PromptComposer,
     PromptSG,
-    freeze,
+    caption_embeddings,
     set_gradient_checkpointing,
-    unfreeze_last_blocks,
+    set_trainable,
 )
-from clipreid_kit.data import ImageRecord, spoken_aspect
+from clipreid_kit.data import ReidDataset, spoken_aspect
 from examples.settings.config import Recipe
-from examples.settings.rules import terms_of, too_long, trains_text, uses_text
-
-
-class Output(NamedTuple):
-    """What a method gives: a descriptor, and with labels the loss and its weighted terms."""
-
-    embedding: Tensor
-    loss: Tensor | None
-    terms: dict[str, Tensor]
+from examples.settings.rules import terms_of, too_long, trains_text
 
 
 def head_of(recipe: Recipe) -> Callable[[int, int], nn.Module]:
@@ -60,30 +52,6 @@ def triplet_of(recipe: Recipe, *, distributed: bool) -> TripletLoss:
     return TripletLoss(margin, mining=loss.mining, distance=loss.distance, distributed=distributed)
 
 
-def train_only_what_is_asked(recipe: Recipe, towers: ClipTowers) -> None:
-    """Freeze towers, blocks and projections as the recipe says; the temperature is the recipe's."""
-    model = recipe.model
-    for tower, blocks in (
-        ("image", model.image_blocks),
-        ("text", model.text_blocks if trains_text(recipe) else "none"),
-    ):
-        if blocks == "none":
-            freeze(towers, tower, batch_norm=model.batch_norm)  # type: ignore[arg-type]
-        else:
-            unfreeze_last_blocks(towers, blocks, tower=tower, batch_norm=model.batch_norm)  # type: ignore[arg-type]
-    for name, parameter in towers.named_parameters():
-        scale = name.endswith(("logit_scale", "logit_bias"))
-        if scale or (not model.train_projections and projection(name)):
-            parameter.requires_grad = False
-    if model.gradient_checkpointing:
-        set_gradient_checkpointing(towers)
-
-
-def projection(name: str) -> bool:
-    """Whether a parameter is a last projection into the joint space."""
-    return name.endswith(("visual.proj", "text_projection", "text_projection.weight")) or ".attnpool.c_proj." in name
-
-
 def templates_of(recipe: Recipe) -> list[str]:
     """The sentences of the prompts, with the side of the hand in them."""
     return [text.replace("{aspect}", spoken_aspect(recipe.data.aspect)) for text in recipe.prompt.template]
@@ -92,41 +60,32 @@ def templates_of(recipe: Recipe) -> list[str]:
 def prompts_of(recipe: Recipe, towers: ClipTowers, num_identities: int, num_cameras: int) -> IdentityPromptLearner:
     """Learned prompts of the first stage of CLIP-ReID."""
     prompt = recipe.prompt
-    return IdentityPromptLearner(
-        towers,
-        num_identities,
-        templates_of(recipe),
-        num_tokens=prompt.num_tokens,
-        num_shared_tokens=prompt.shared_tokens,
-        num_cameras=num_cameras if prompt.camera_tokens else 0,
-        num_camera_tokens=max(prompt.camera_tokens, 1),
-        seed=recipe.seed,
-    )
+    options: dict[str, Any] = {"num_tokens": prompt.num_tokens, "num_shared_tokens": prompt.shared_tokens}
+    options |= {"num_cameras": num_cameras, "num_camera_tokens": max(prompt.camera_tokens, 1), "seed": recipe.seed}
+    return IdentityPromptLearner(towers, num_identities, templates_of(recipe), **options)
 
 
-def texts_of(recipe: Recipe, towers: ClipTowers, records: Sequence[ImageRecord], identities: Sequence[Any]) -> Tensor:
+def texts_of(recipe: Recipe, towers: ClipTowers, dataset: ReidDataset) -> Tensor:
     """Without learned prompts: the mean of an identity's captions (C, D); zeros where no term looks at them."""
     if not (recipe.loss.image_to_text or recipe.loss.supcon):
-        return torch.zeros(len(identities), towers.embed_dim)
-    captions: dict[Any, set[str]] = {identity: set() for identity in identities}
-    for record in records:
-        captions[record.identity].add(record.caption or "")
-    pairs = [(i, text) for i, identity in enumerate(identities) for text in sorted(captions[identity])]
-    if not all(text for _, text in pairs):
+        return torch.zeros(len(dataset.identities), towers.embed_dim)
+    captions: dict[Any, list[str]] = {identity: [] for identity in dataset.identities}
+    for record in dataset.records:
+        captions[record.identity].append(record.caption or "")
+    if not all(map(all, captions.values())):
         raise ValueError("prompt.epochs: expected captions for every identity where no prompts are learned, got none.")
-    tokens = towers.tokenize([text for _, text in pairs], too_long=too_long(recipe))
-    with torch.no_grad():
-        rows = torch.cat([towers.encode_text(part) for part in torch.split(tokens, 256)])
-    owners = torch.tensor([i for i, _ in pairs], device=rows.device)
-    sums = rows.new_zeros(len(identities), rows.shape[1]).index_add_(0, owners, rows)
-    return sums / torch.bincount(owners, minlength=len(identities))[:, None]
+    return caption_embeddings(towers, list(captions.values()), too_long=too_long(recipe))
 
 
 def method_of(
     recipe: Recipe, towers: ClipTowers, num_identities: int, *, distributed: bool, texts: Tensor | None = None
 ) -> nn.Module:
     """The module of a stage's (last) phase."""
-    loss, prompt = recipe.loss, recipe.prompt
+    loss, prompt, model = recipe.loss, recipe.prompt, recipe.model
+    which: dict[str, Any] = {"projections": model.train_projections, "batch_norm": model.batch_norm}
+    set_trainable(towers, image=model.image_blocks, text=model.text_blocks if trains_text(recipe) else "none", **which)
+    if model.gradient_checkpointing:
+        set_gradient_checkpointing(towers)
     weights: dict[str, Any] = {name: weight for name, weight in terms_of(recipe).items() if weight}
     if loss.ramp_epochs and "supcon" in weights:
         weights["supcon"] = partial(linear_ramp, start=0, end=loss.ramp_epochs, final=loss.supcon)
@@ -146,30 +105,24 @@ def method_of(
     if recipe.stage == "clip_reid":
         method: nn.Module = ClipReID(towers, cast("Tensor", texts), **common)
     elif recipe.stage == "prompt_sg":
+        dim, inversion = towers.embed_dim, None
+        if prompt.mode == "composed":
+            inversion = TextualInversionMLP(dim, towers.text_width, hidden_dim=prompt.inversion_dim)
+        common |= {"prompt": prompt.mode, "use_neck": recipe.head.neck, "reduced_dim": recipe.head.reduced_dim}
+        shape: dict[str, Any] = {"visual_dim": towers.width, "dropout": prompt.interaction_dropout}
         method = PromptSG(
             towers,
             num_identities,
             composer=PromptComposer(towers, templates_of(recipe)),
-            inversion=TextualInversionMLP(towers.embed_dim, towers.text_width, hidden_dim=prompt.inversion_dim)
-            if prompt.mode == "composed"
-            else None,
-            interaction=MultiModalInteraction(
-                towers.embed_dim,
-                prompt.interaction_blocks,
-                visual_dim=towers.width,
-                dropout=prompt.interaction_dropout,
-            ),
-            prompt=prompt.mode,
-            use_neck=recipe.head.neck,
-            reduced_dim=recipe.head.reduced_dim,
+            inversion=inversion,
+            interaction=MultiModalInteraction(dim, prompt.interaction_blocks, **shape),
             triplet_levels=prompt.triplet_levels,
             **common,
         )
     else:
         info_nce, hard = None, None
         if "info_nce" in weights:
-            softer: dict[str, Any] = {"label_smoothing": loss.label_smoothing}
-            softer |= {"focal_gamma": loss.focal_gamma, "focal_alpha": loss.focal_alpha}
+            softer = {name: getattr(loss, name) for name in ("label_smoothing", "focal_gamma", "focal_alpha")}
             info_nce = InfoNCELoss(learnable=loss.learn_temperature, **softer, **contrast)
         if "hard_negative" in weights:
             hard = HardNegativeContrastiveLoss(margin=loss.negative_margin, num_hard=loss.num_hard, **contrast)
@@ -190,10 +143,4 @@ def method_of(
     if not loss.id:  # a neck is trained by the classifier behind it, and the second one of ClipReID by the centres
         for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:
             neck.requires_grad_(requires_grad=False)
-    train_only_what_is_asked(recipe, towers)
-    if recipe.stage == "prompt_sg" and prompt.mode == "simplified":  # no pseudo word, so nothing asks for it
-        for parameter in (p for name, p in towers.named_parameters() if name.endswith("visual.proj")):
-            parameter.requires_grad = False
-    if not uses_text(recipe) and not trains_text(recipe):
-        freeze(towers, "text")
     return method

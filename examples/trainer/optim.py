@@ -1,16 +1,14 @@
 """Optimisers with every trainable parameter in one group, and rates as a closed form."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from clipreid_kit import CenterLoss, warmup_cosine_factor, warmup_multistep_factor
-from clipreid_kit.clip import layerwise_lr_groups
+from clipreid_kit.clip import layerwise_lr_groups, projection_names
 from examples.settings.config import Optim
-from examples.trainer.methods import projection
 
 
 def optimizers_of(method: nn.Module, optim: Optim, center_weight: float = 0.0) -> list[torch.optim.Optimizer]:
@@ -23,7 +21,7 @@ def optimizers_of(method: nn.Module, optim: Optim, center_weight: float = 0.0) -
     rates["towers.camera_embedding"] = optim.lr
     names = [name for name, _ in method.named_parameters()]
     if optim.projection_lr:
-        rates |= {name: optim.projection_lr for name in names if projection(name)}
+        rates |= {f"towers.{name}": optim.projection_lr for name in projection_names(method.towers)}  # type: ignore[arg-type]
     rates = {prefix: rate for prefix, rate in rates.items() if any(n.startswith(prefix) for n in names)}
     groups = layerwise_lr_groups(
         method,
@@ -33,13 +31,10 @@ def optimizers_of(method: nn.Module, optim: Optim, center_weight: float = 0.0) -
         bias_lr_factor=optim.bias_lr_factor,
         no_decay=() if optim.decay_all else None,
     )
-    betas = (optim.beta1, optim.beta2)
-    made: dict[str, Callable[[], torch.optim.Optimizer]] = {
-        "adamw": lambda: torch.optim.AdamW(groups, betas=betas),
-        "adam": lambda: torch.optim.Adam(groups, betas=betas),
-        "sgd": lambda: torch.optim.SGD(groups, momentum=optim.momentum),
-    }
-    optimizers = [made[optim.optimizer]()]
+    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    sgd = optim.optimizer == "sgd"
+    own: dict[str, Any] = {"momentum": optim.momentum} if sgd else {"betas": (optim.beta1, optim.beta2)}
+    optimizers: list[torch.optim.Optimizer] = [kinds[optim.optimizer](groups, **own)]
     for module in centers:  # the gradient is divided by the weight of the term, as the strong baselines do
         module.requires_grad_()
         optimizers.append(torch.optim.SGD(module.parameters(), lr=optim.center_lr / center_weight))

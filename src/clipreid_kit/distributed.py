@@ -7,11 +7,13 @@ that arrived for a rank's own rows. So rank :math:`r` sees :math:`R \cdot \parti
 different numbers of rows.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class _Gather(torch.autograd.Function):
@@ -67,3 +69,32 @@ def gather(rows: Tensor) -> Tensor:
     dist.all_gather(sizes, size)
     gathered: Tensor = _Gather.apply(rows, [int(s) for s in sizes], dist.get_rank())
     return gathered
+
+
+@contextmanager
+def alone(module: nn.Module) -> Iterator[None]:
+    """Let every loss in a module see the rows of this process only, until the block ends.
+
+    Use it where one process computes a loss and the others do not, such as on a validation split: a loss with
+    ``distributed=True`` would wait for their rows for ever.
+
+    Args:
+        module: A loss, or anything that holds losses of this library.
+
+    Example:
+        >>> from clipreid_kit import SupConLoss
+        >>> loss = SupConLoss(distributed=True)
+        >>> with alone(loss):
+        ...     loss.distributed
+        False
+        >>> loss.distributed
+        True
+    """
+    gathering: list[Any] = [part for part in module.modules() if getattr(part, "distributed", False) is True]
+    for part in gathering:
+        part.distributed = False
+    try:
+        yield
+    finally:
+        for part in gathering:
+            part.distributed = True

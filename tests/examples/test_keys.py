@@ -16,9 +16,11 @@ from clipreid_kit.clip import ClipTowers
 from examples.settings.config import Recipe
 from examples.trainer import __main__ as trainer
 from examples.trainer import data as trainer_data
-from examples.trainer.batches import TrainingBatches, training_set
+from examples.trainer.batches import TrainingBatches
 from examples.trainer.data import load_records
+from examples.trainer.evaluation import Encoder
 from examples.trainer.methods import templates_of
+from examples.trainer.pictures import training_set
 from examples.trainer.stages import make_towers, numbers_of
 
 VIT = "model.name=reid-tiny-vit"
@@ -312,7 +314,7 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     recipe = tiny_recipe(tmp_path, "data.workers=2", "data.pin_memory=true", VIT, **common)
     towers = make_towers(recipe, [])
     dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
-    loader = TrainingBatches(recipe, dataset, towers, [], encode=None).loader
+    loader = TrainingBatches(recipe, dataset, Encoder(recipe, towers, []), 0, 1).loader
     assert (loader.num_workers, loader.pin_memory) == (2, torch.cuda.is_available())
     asked = []
     monkeypatch.setattr("examples.trainer.methods.set_gradient_checkpointing", asked.append)
@@ -447,7 +449,10 @@ def test_cameras_and_views_are_asked_for(tmp_path, images):
     for key in ("camera", "view"):
         recipe = tiny_recipe(tmp_path, VIT, f"model.{key}_embedding=true", images=images)
         records = load_records(recipe, tmp_path)[0]
-        assert [n.name for n in numbers_of(recipe, records)] == [key]
+        assert [n.field for n in numbers_of(recipe, records)] == [key]
         bare = [dataclasses.replace(record, **{key: None}) for record in records]
-        with pytest.raises(ValueError, match=f"model.{key}_embedding: expected a {key} for every training image"):
+        with pytest.raises(
+            ValueError,
+            match=f"FieldNumbers: expected a {key} for every training image",
+        ):
             numbers_of(recipe, bare)

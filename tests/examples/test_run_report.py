@@ -10,8 +10,8 @@ from runs import numbers, retrieval_numbers, write_run
 from clipreid_kit import evaluate_reid
 from clipreid_kit.data import ImageRecord
 from examples.report import run_report
+from examples.report.evaluation import Evaluation
 from examples.settings.config import Recipe
-from examples.trainer.evaluation import Evaluation
 
 
 def evaluation(folder, seed):

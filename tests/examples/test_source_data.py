@@ -9,7 +9,7 @@ import pytest
 
 from clipreid_kit.data import records_of
 from examples.settings.recipe import load_recipe
-from examples.trainer.data import load_records, validates, validation_of
+from examples.trainer.data import load_records, validation_of
 
 
 def loaded(path, root, tmp_path, *changes):
@@ -21,7 +21,7 @@ def loaded(path, root, tmp_path, *changes):
 def test_a_validation_split_of_pairs_is_its_own_query_and_gallery(tmp_path, name):
     layout = layouts.captioned_folder if name == "captioned_folder" else layouts.annotations
     records, _ = loaded(f"retrieval/{name}", layout(tmp_path), tmp_path)
-    assert validates(records)
+    assert validation_of(records)
     (((queries, gallery),),) = validation_of(records).values()
     assert gallery is None
     assert queries == records_of(records, "val")

@@ -19,9 +19,9 @@ from examples.report.run_report import _ranking
 from examples.settings.recipe import load_recipe
 from examples.trainer import data as trainer_data
 from examples.trainer.__main__ import main, run
-from examples.trainer.batches import training_set
 from examples.trainer.data import load_records
 from examples.trainer.evaluation import Encoder, evaluate
+from examples.trainer.pictures import training_set
 
 REPOSITORY = Path(__file__).parents[2]
 QUICKSTART = REPOSITORY / "examples" / "recipes" / "quickstart"

@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from examples.settings.config import Optim
 from examples.trainer import __main__ as trainer
-from examples.trainer import loop, stages
+from examples.trainer import loop, methods, stages
 from examples.trainer.__main__ import main, run
 from examples.trainer.optim import rate
 
@@ -53,14 +53,14 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch):
     found = Watched()
-    original = stages.optimizers_of
+    original = loop.optimizers_of
 
     def spied(method, *arguments):
         optimizers = original(method, *arguments)
         found.made(method, optimizers)
         return optimizers
 
-    monkeypatch.setattr(stages, "optimizers_of", spied)
+    monkeypatch.setattr(loop, "optimizers_of", spied)
     hook = register_optimizer_step_pre_hook(found.step)
     yield found
     hook.remove()
@@ -316,7 +316,7 @@ def command(capsys, *arguments):
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind):
     tiny_recipe(tmp_path)
-    original, calls = stages.ClipBaseline.forward, []
+    original, calls = methods.ClipBaseline.forward, []
 
     def failing(self, images, labels=None, **options):
         found = original(self, images, labels, **options)
@@ -332,7 +332,7 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
         found.loss.register_hook(lambda gradient: gradient * math.inf)
         return found
 
-    monkeypatch.setattr(stages.ClipBaseline, "forward", failing)
+    monkeypatch.setattr(methods.ClipBaseline, "forward", failing)
     code, text = command(
         capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", "--set", "data.source=table", "--set",
         "data.num_identities=240", "--set", "data.views_per_camera=3", "--data", images / "records.csv",

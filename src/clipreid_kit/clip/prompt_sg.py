@@ -102,7 +102,7 @@ class PromptSG(nn.Module):
         triplet_levels: ``"image"``, ``"interaction"`` or ``"final"``; see above.
         id_levels: ``"representation"`` or ``"both"``; see above.
         image_blocks: Last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None`` leaves
-            ``requires_grad`` and the policy of running statistics as they are.
+            ``requires_grad`` and the policy of running statistics as they are, but for what no term trains.
         inference: Descriptor from the representation ``"before"`` the neck, or ``"after"`` it, reduced then too.
         triplet: Loss of each level; ``None`` for ``TripletLoss(margin=0.3)``.
         supcon: ``None`` for ``SupConLoss(temperature=0.07)``; the printed formula has ``positives="sum"``.
@@ -165,8 +165,8 @@ class PromptSG(nn.Module):
         freeze(towers, "text")
         if image_blocks is not None:
             unfreeze_last_blocks(towers, image_blocks)
-            if prompt == "simplified" and (id_levels == "representation" or "id" not in weights):
-                freeze_projection(towers)
+        if prompt == "simplified" and (id_levels == "representation" or "id" not in weights):
+            freeze_projection(towers)
         dim = towers.embed_dim
         self.towers = towers
         self.num_identities = num_identities

@@ -73,6 +73,7 @@ from clipreid_kit.data.prompts import (
     write_image_splits,
     write_texts,
 )
+from clipreid_kit.data.protocol_columns import protocol_columns
 from clipreid_kit.data.read import dataset_names, read_dataset
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.report import Finding, SplitBalance, ValidationReport
@@ -128,6 +129,7 @@ __all__ = [
     "order_of_information",
     "preset_transforms",
     "prompts_from_descriptions",
+    "protocol_columns",
     "read_annotations",
     "read_captioned_folder",
     "read_csv",

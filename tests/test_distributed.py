@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from clipreid_kit.distributed import gather, world_size
+from clipreid_kit.distributed import alone, gather, world_size
 from clipreid_kit.losses import (
     ArcFaceLoss,
     CenterLoss,
@@ -173,6 +173,10 @@ def worker(rank, store, queue, done):
                 state(loss),
             )
         found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
+        model, loss, rows, labels = setting("supcon", distributed=True)
+        if rank == 0:  # the other one does not come
+            with alone(torch.nn.ModuleList([loss])):
+                found["alone"] = loss(model(rows[mine]), labels[mine]).item()
         queue.put((rank, found))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
     finally:
@@ -197,6 +201,18 @@ def results(tmp_path_factory):
 
 def test_rows_come_in_rank_order(results):
     assert results[0]["order"] == results[1]["order"] == LABELS
+
+
+def test_one_rank_computes_alone(results):
+    model, loss, rows, labels = setting("supcon", distributed=False)
+    assert results[0]["alone"] == pytest.approx(loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6)
+
+
+def test_losses_gather_again_after_an_error():
+    loss = SupConLoss(distributed=True)
+    with pytest.raises(ValueError, match="labels"), alone(loss):
+        loss(torch.zeros(2, 3), torch.zeros(3))
+    assert loss.distributed
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from clipreid_kit.clip import CameraEmbedding, freeze, unfreeze_last_blocks
+from clipreid_kit.clip import CameraEmbedding, freeze, projection_names, set_trainable, unfreeze_last_blocks
 from clipreid_kit.clip.freezing import freeze_projection
 
 
@@ -166,3 +166,47 @@ def test_the_policy_survives_a_copy(build):
 def test_errors(build, work, match):
     with pytest.raises(ValueError, match=match):
         work(build("vit"))
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
+def test_one_call_sets_what_two_would(build, kind):
+    for image in ("none", 0, 1, "all"):
+        for text in ("none", 1, "all"):
+            found, expected = build(kind), build(kind)
+            freeze(found)  # whatever was before
+            set_trainable(found, image=image, text=text, temperature=True, batch_norm="running")
+            for tower, blocks in (("image", image), ("text", text)):
+                if blocks == "none":
+                    freeze(expected, tower, batch_norm="running")
+                else:
+                    unfreeze_last_blocks(expected, blocks, tower=tower, batch_norm="running")
+            assert trainable(found) == trainable(expected)
+            assert found.still == expected.still
+            set_trainable(found, image=image, text=text)
+            assert trainable(expected) - trainable(found) <= {"model.logit_scale"}
+
+
+PROJECTIONS = {
+    "vit": {"model.visual.proj", "model.text_projection"},
+    "resnet": {"model.visual.attnpool.c_proj.weight", "model.visual.attnpool.c_proj.bias", "model.text_projection"},
+    "timm": {"model.visual.head.proj.weight", "model.text.text_projection"},
+}
+
+
+@pytest.mark.parametrize("kind", list(PROJECTIONS))
+def test_projections_are_found_and_left_alone(build, kind):
+    towers = build(kind)
+    assert set(projection_names(towers)) == PROJECTIONS[kind]
+    width = towers.embed_dim
+    shapes = [parameter.shape for name, parameter in towers.named_parameters() if name in PROJECTIONS[kind]]
+    assert all(width in shape for shape in shapes)
+    set_trainable(towers, text="all", projections=False)
+    assert not trainable(towers) & PROJECTIONS[kind]
+    assert len(trainable(towers)) > 20
+    set_trainable(towers, text="all")
+    assert trainable(towers) >= PROJECTIONS[kind]
+
+
+def test_wrong_blocks_are_refused(build):
+    with pytest.raises(ValueError, match="unfreeze_last_blocks: expected blocks in"):
+        set_trainable(build("vit"), image="some")

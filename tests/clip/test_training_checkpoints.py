@@ -19,6 +19,7 @@ from clipreid_kit.clip import (
     freeze,
     load_towers,
     load_weights,
+    read_card,
     save_towers,
     warm_start,
 )
@@ -356,6 +357,18 @@ def test_warm_start_takes_what_fits(checkpoints, tmp_path):
     larger = ClipBaseline(small("reid-tiny-vit", size=(64, 32)), 4)
     checkpoints.save(3, ClipBaseline(small("reid-tiny-vit", size=(48, 24)), 4), {}, best=True)
     assert warm_start(larger, checkpoints.folder).resized == ("towers.model.visual.positional_embedding",)
+
+
+def test_cards_are_read_from_wherever_warm_start_reads(checkpoints, tmp_path):
+    kept = {"identities": ["rex", "tom"]}
+    checkpoints.save(1, moved(method()), {}, best=True, card=kept)
+    for source in (checkpoints.folder, checkpoints.folder.parent, checkpoints.path("best")):
+        assert read_card(source) == {"epoch": 1, **kept}
+    assert read_card(tmp_path / "nothing") == {}
+    for damaged in ("{", "[]", '{"extra": 3}'):
+        (checkpoints.path("best") / "card.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"read_card: expected a card in .*card\.json, got other text"):
+            read_card(checkpoints.folder)
 
 
 def test_warm_start_without_towers(checkpoints):

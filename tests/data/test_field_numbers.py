@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipreid_kit.data import FieldNumbers, ImageRecord
+
+NAMES = st.one_of(st.integers(0, 20), st.text("ab", min_size=1, max_size=3))
+
+
+def records(values, field="camera"):
+    return [ImageRecord(f"{i}.jpg", i, **{field: value}) for i, value in enumerate(values)]
+
+
+@given(st.lists(NAMES, min_size=1), st.lists(NAMES), st.sampled_from(["camera", "view"]))
+def test_numbers_are_those_of_training(train, test, field):
+    known = FieldNumbers(records(train, field), field)
+    own = known.of(records(train, field)).tolist()
+    assert set(own) == set(range(len(known)))
+    assert len(known) == len(set(train))
+    assert [own[train.index(v)] if v in train else -1 for v in test] == known.of(records(test, field)).tolist()
+
+
+def test_the_order_of_the_records_changes_nothing():
+    values = ["gate", 3, "yard", 1]
+    assert FieldNumbers(records(values), "camera").known == FieldNumbers(records(values[::-1]), "camera").known
+
+
+def test_what_has_no_camera_is_named():
+    with pytest.raises(ValueError, match=r"expected a camera for every training image, got none for 2 \(1.jpg, ...\)"):
+        FieldNumbers(records([1, None, None]), "camera")
+    with pytest.raises(ValueError, match="expected a view for every training image, got no images"):
+        FieldNumbers([], "view")
+    with pytest.raises(ValueError, match="expected field"):
+        FieldNumbers(records([1]), "identity")

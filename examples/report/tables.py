@@ -50,12 +50,14 @@ def training_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
 def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs whose recipes differ in the seed alone (and in where the log goes), by what their names share.
 
-    A number after the word seed in ``init_from`` is taken for the seed, as each seed goes on from its own.
+    In ``init_from`` a number after the word seed, or at the end and the run's own, is taken for the seed, as each seed goes
+    on from its own.
     """
     alike: dict[str, list[Run]] = {}
     for run in runs:
         recipe = {key: value for key, value in run.recipe.items() if key not in ("seed", "track")}
-        recipe["init_from"] = re.sub(r"seed[\W_]*\d+", "seed", str(recipe.get("init_from")))
+        own = re.sub(rf"(?<=[\W_]){run.recipe.get('seed')}$", "seed", str(recipe.get("init_from")))
+        recipe["init_from"] = re.sub(r"seed[\W_]*\d+", "seed", own)
         alike.setdefault(json.dumps(recipe, sort_keys=True), []).append(run)
     named = [(_shared_name([run.name for run in members]), members) for members in alike.values()]
     once = [name for name, _ in named]

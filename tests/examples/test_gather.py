@@ -136,6 +136,17 @@ def test_a_seed_that_goes_on_from_its_own_is_the_same_version(tmp_path):
     assert list(groups(find_runs([tmp_path]))) == ["fresh", "v3"]
 
 
+def test_runs_of_a_comparison_are_versions_with_spread(tmp_path):
+    """As python -m examples.compare names them: each seed begins with the weights of its own."""
+    for version, source in (("joint_v2", "pretrain"), ("joint_v3", "joint_v2")):
+        for seed in (0, 1, 2):
+            path = write_run(tmp_path / f"{version}-{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5 + seed / 10))
+            recipe = json.loads((path / "recipe.json").read_text()) | {"init_from": f"runs/{source}-{seed}"}
+            (path / "recipe.json").write_text(json.dumps(recipe))
+    found = groups(find_runs([tmp_path]))
+    assert {name: len(members) for name, members in found.items()} == {"joint_v2": 3, "joint_v3": 3}
+
+
 def test_a_killed_seed_counts_in_no_mean(tmp_path):
     write_run(tmp_path / "v1-seed0", rates=[0.5], results=both(0.1, 0.5))
     write_run(tmp_path / "v1-seed1", seed=1, rates=[0.9])

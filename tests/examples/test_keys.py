@@ -240,7 +240,12 @@ def _without_pictures(monkeypatch):
 def outcome(folder, *changes, stage, images):
     """Everything about a run that is not a time: sums of all weights, epochs, results and predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    trainer.run(tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder / "run")
+    return outcome_of(tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder)
+
+
+def outcome_of(recipe, folder):
+    """The same of a recipe that was made elsewhere."""
+    trainer.run(recipe, folder / "run")
     found: dict[str, typing.Any] = {}
     for path in sorted((folder / "run").rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/quickstart
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test lint bench docs wheel clean
+.PHONY: quickstart test test-slow lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -32,9 +34,13 @@ lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## everything: lint, tests with the shape hook, tests without it
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not unhooked" --jaxtyping-packages=clipreid_kit,shape_hook.check
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "unhooked"
+test: lint  ## lint, tests with the shape hook, tests without it; all but the slow ones
+	$(PYTEST) $(HOOK) -m "not unhooked and not slow"
+	$(PYTEST) -m "unhooked and not slow"
+
+test-slow: .venv/installed-dev  ## whole runs: every recipe, each of its keys, kills and resumes
+	$(PYTEST) $(HOOK) -m "slow and not unhooked"
+	$(PYTEST) -m "slow and unhooked"
 
 bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_losses

@@ -50,8 +50,8 @@ def training_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
 def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs whose recipes differ in the seed alone (and in where the log goes), by what their names share.
 
-    In ``init_from`` a number after the word seed, or at the end and the run's own, is taken for the seed, as each seed goes
-    on from its own.
+    In ``init_from`` a number after the word seed, or the run's own at the end, is taken for the seed: each seed goes on
+    from its own.
     """
     alike: dict[str, list[Run]] = {}
     for run in runs:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from examples.settings.ranges import Below1, Count, NotNegative, Part, Positive, Range, Share, Some
 
@@ -240,9 +240,16 @@ class Evaluate:
     flip: bool = False  # average over mirrored images
     rotations: list[float] = field(default_factory=lambda: [0.0])  # degrees; average over turned images
     rerank: bool = False  # also report k-reciprocal re-ranking, as a task of its own
+    rerank_k1: Some = 20  # of it: neighbours of an image
+    rerank_k2: Some = 6  # of it: images over which the neighbours' weights are averaged
+    rerank_lambda: Share = 0.3  # of it: share of the original distance
     k_values: list[Some] = field(default_factory=lambda: [1, 5, 10])  # of hit rate, recall and NDCG between modalities
     predictions: Count = 0  # write this many of the best for each query, with similarity (or minus the distance)
     batch_size: Some = 256  # images encoded at once
+
+    def reranking(self) -> dict[str, Any]:
+        """What `KReciprocalReranker` takes."""
+        return {"k1": self.rerank_k1, "k2": self.rerank_k2, "lambda_value": self.rerank_lambda}
 
 
 @dataclass(slots=True, kw_only=True)

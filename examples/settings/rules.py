@@ -170,6 +170,7 @@ _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
         lambda r: bool({"splits", "distractors"} & {*r.evaluate.protocols, *OWN_PROTOCOLS.get(r.data.source, ())}),
         "evaluate.protocols with splits or distractors",
     ),
+    **{f"evaluate.rerank_{n}": (lambda r: r.evaluate.rerank, "evaluate.rerank") for n in ("k1", "k2", "lambda")},
     "track.wandb_entity": (lambda r: r.track.wandb is not None, "track.wandb"),
     "optim.center_lr": (_any("center"), "loss.center"),
     "optim.momentum": (lambda r: r.optim.optimizer == "sgd", "optim.optimizer: sgd"),

@@ -130,7 +130,7 @@ def _read(recipe: Recipe, out: Path, *, quiet: bool) -> list[ImageRecord]:
         options["splits"] = held or None
     elif source not in ("omniglot", "table", "annotations"):
         options["counts"] = data.counts
-    return kit.read_dataset(source, data.root, **options)
+    return getattr(kit, f"read_{source}")(data.root, **options)  # type: ignore[no-any-return]
 
 
 def _with_captions(data: Data, records: list[ImageRecord]) -> list[ImageRecord]:

@@ -120,7 +120,9 @@ def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool
     columns: dict[str, Any] = protocol_columns(query, gallery, cameras=None if recipe.evaluate.cameras else False)
     if gallery is None:
         return evaluate_reid(of(query), distance=recipe.evaluate.distance, **columns)
-    similar: dict[str, Any] = {"rerank": KReciprocalReranker} if rerank else {"distance": recipe.evaluate.distance}
+    similar: dict[str, Any] = {"distance": recipe.evaluate.distance}
+    if rerank:
+        similar = {"rerank": partial(KReciprocalReranker, **recipe.evaluate.reranking())}
     if protocol != "single_shot":
         kind = partial(Market1501Protocol, junk_ids=()) if "query_cameras" in columns else InShopProtocol
         return kind(**similar).evaluate(of(query), of(gallery), **columns)

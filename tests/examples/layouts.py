@@ -51,6 +51,17 @@ def market1501(root):
     return base
 
 
+def omniglot(root):
+    """Characters of four alphabets to train on and of two others; the first four drawers of a test character ask."""
+    base = root / "omniglot-reid"
+    for part, identities, drawers in (("train", TRAIN, range(1, 6)), ("test", TEST, (1, 2, 5, 6, 7, 8))):
+        for i in identities:
+            for number, drawer in enumerate(drawers):
+                file = base / part / f"Alphabet_{part}_{i // 4}" / f"character{i:02}" / f"{i:04}_{drawer:02}.png"
+                draw(file, i, number)
+    return base
+
+
 def cuhk03(root):
     base = root / "cuhk03-np"
     for boxes in ("labeled", "detected"):

@@ -4,7 +4,6 @@ import json
 import math
 from pathlib import Path
 
-import layouts
 import pytest
 
 from examples.settings.recipe import load_recipe
@@ -23,18 +22,6 @@ SLOW_TO_FALL = {
     "papers/prototype_vit_msmt17",
 }
 QUICK = {"fashion/stage3_v2_rn50", "hands/stage2/v5_vit", "papers/prompt_sg_vit_market1501", "quickstart/classifier"}
-
-
-@pytest.fixture(scope="session")
-def roots(tmp_path_factory):
-    made = {}
-
-    def root(source):
-        if source not in made and hasattr(layouts, source):
-            made[source] = str(getattr(layouts, source)(tmp_path_factory.mktemp(source)))
-        return made.get(source)
-
-    return root
 
 
 def closed_form(optim, base, step, steps):

@@ -74,7 +74,6 @@ from clipreid_kit.data.prompts import (
     write_texts,
 )
 from clipreid_kit.data.protocol_columns import protocol_columns
-from clipreid_kit.data.read import dataset_names, read_dataset
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.report import Finding, SplitBalance, ValidationReport
 from clipreid_kit.data.sidecars import read_captioned_folder
@@ -118,7 +117,6 @@ __all__ = [
     "check_splits",
     "collate_mined",
     "count_clip_tokens",
-    "dataset_names",
     "eval_transform",
     "fill_template",
     "filter_identities",
@@ -135,7 +133,6 @@ __all__ = [
     "read_csv",
     "read_cuhk03",
     "read_cuhk_pedes",
-    "read_dataset",
     "read_descriptions",
     "read_folder",
     "read_hands11k",

@@ -207,6 +207,7 @@ def test_projections_are_found_and_left_alone(build, kind):
     assert trainable(towers) >= PROJECTIONS[kind]
 
 
+@pytest.mark.unhooked
 def test_wrong_blocks_are_refused(build):
     with pytest.raises(ValueError, match="unfreeze_last_blocks: expected blocks in"):
         set_trainable(build("vit"), image="some")

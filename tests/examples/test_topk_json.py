@@ -196,6 +196,8 @@ def test_the_recipes_are_the_defaults_but_for_what_is_said(tmp_path):
     paths = dict.fromkeys(("train_data_path", "val_data_path", "test_data_path"), "annotations.json")
     recipe = loaded({"dataset_config": paths}, tmp_path)
     written = load_recipe("examples/recipes/retrieval/contrastive.yaml")
+    assert recipe.optim.text_lr == recipe.optim.lr  # said once there
+    recipe.optim.text_lr = None
     for section in ("loss", "optim", "batch", "model", "mining", "evaluate"):
         assert getattr(written, section) == getattr(recipe, section)
     assert written.augment.horizontal_flip == 0.0  # captions tell left from right

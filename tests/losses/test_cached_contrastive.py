@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 from typing import NamedTuple
 
 import pytest
@@ -327,6 +328,9 @@ def worker(rank, file, queue, done):
             found[kind] = values, {k: g.tolist() for k, g in gradients(*modules).items()}, [len(r) for r in reductions]
         queue.put((rank, found))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
+        queue.close()
+        queue.join_thread()
+        os._exit(0)  # its threads may abort while the interpreter ends
     finally:
         dist.destroy_process_group()
 

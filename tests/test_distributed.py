@@ -174,6 +174,10 @@ def worker(rank, store, queue, done):
             )
         found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
         model, loss, rows, labels = setting("supcon", distributed=True)
+        try:
+            alone(torch.nn.parallel.DistributedDataParallel(model)).__enter__()
+        except ValueError as error:
+            found["wrapped"] = str(error)
         if rank == 0:  # the other one does not come
             with alone(torch.nn.ModuleList([loss])):
                 found["alone"] = loss(model(rows[mine]), labels[mine]).item()
@@ -205,6 +209,7 @@ def test_rows_come_in_rank_order(results):
 
 def test_one_rank_computes_alone(results):
     model, loss, rows, labels = setting("supcon", distributed=False)
+    assert results[1]["wrapped"].startswith("alone: expected the module itself, got one that DDP wraps.")
     assert results[0]["alone"] == pytest.approx(loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6)
 
 

@@ -40,14 +40,14 @@ def write_best(
     for row, record in enumerate(gallery):
         left_out.setdefault(record.path, []).append(row)
         if camera_rule:
-            left_out.setdefault((record.identity, record.camera), []).append(row)
+            left_out.setdefault((record.identity, str(record.camera)), []).append(row)
     if metric == "cosine":
         embeddings, rows = l2_normalize(embeddings), l2_normalize(rows)
     for query, embedding in zip(queries, embeddings, strict=True):
         one = embedding[None]
         similarity = (dot_product(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
         if isinstance(query, ImageRecord):
-            own = left_out.get((query.identity, query.camera), []) if camera_rule else []
+            own = left_out.get((query.identity, str(query.camera)), []) if camera_rule else []
             similarity[left_out.get(query.path, []) + own] = -torch.inf
         best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
         found = [

@@ -140,13 +140,13 @@ def _ranking(label: str, found: Evaluation, query: int, *, texts: bool) -> Ranki
     embeddings = found.text_embeddings if texts else found.query_embeddings
     similarity = cosine_similarity(embeddings[[query]], found.gallery_embeddings)[0].numpy()  # type: ignore[index]
     identity = list(found.captions)[query] if texts else found.query[query].identity
-    left_out = None if texts or not found.camera_rule else (identity, found.query[query].camera)
+    left_out = None if texts or not found.camera_rule else (identity, str(found.query[query].camera))
     ranked = np.argsort(-similarity, kind="stable").tolist()
     own = None if texts else found.query[query].path  # where every image is query and gallery at once
     order = [
         j
         for j in ranked
-        if (found.gallery[j].identity, found.gallery[j].camera) != left_out and found.gallery[j].path != own
+        if (found.gallery[j].identity, str(found.gallery[j].camera)) != left_out and found.gallery[j].path != own
     ][:_SHOWN]
     return Ranking(
         label,

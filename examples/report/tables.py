@@ -50,18 +50,27 @@ def training_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
 def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs whose recipes differ in the seed alone (and in where the log goes), by what their names share.
 
-    In ``init_from`` a number after the word seed, or the run's own at the end, is taken for the seed: each seed goes on
-    from its own.
+    Runs may go on from one run, or each seed from its own: then a number after the word seed in ``init_from``, or the
+    run's own at its end, is taken for the seed.
     """
-    alike: dict[str, list[Run]] = {}
+    equal: dict[str, list[Run]] = {}
     for run in runs:
-        recipe = {key: value for key, value in run.recipe.items() if key not in ("seed", "track")}
-        own = re.sub(rf"(?<=[\W_]){run.recipe.get('seed')}$", "seed", str(recipe.get("init_from")))
-        recipe["init_from"] = re.sub(r"seed[\W_]*\d+", "seed", own)
-        alike.setdefault(json.dumps(recipe, sort_keys=True), []).append(run)
+        equal.setdefault(_key(run, str(run.recipe.get("init_from"))), []).append(run)
+    alike: dict[str, list[Run]] = {}
+    for key, members in equal.items():
+        common = len({run.recipe.get("seed") for run in members}) > 1  # they go on from one and the same
+        for run in members:
+            source = re.sub(rf"(?<=[\W_]){run.recipe.get('seed')}$", "seed", str(run.recipe.get("init_from")))
+            own = _key(run, re.sub(r"seed[\W_]*\d+", "seed", source))
+            alike.setdefault(key if common else own, []).append(run)
     named = [(_shared_name([run.name for run in members]), members) for members in alike.values()]
     once = [name for name, _ in named]
     return {name if once.count(name) == 1 else _all_names(members): members for name, members in named}
+
+
+def _key(run: Run, source: str) -> str:
+    recipe = {key: value for key, value in run.recipe.items() if key not in ("seed", "track")}
+    return json.dumps(recipe | {"init_from": source}, sort_keys=True)
 
 
 def group_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:

@@ -63,10 +63,11 @@ def load_records(recipe: Recipe, out: Path, *, quiet: bool = False) -> tuple[lis
             "evaluate.patience: expected validation identities to wait for, got no val_query split. "
             "Hold some training identities out (data.validation), or leave patience empty and train all epochs."
         )
-    if uses_text(recipe) and (bare := [r.path for r in train if not r.caption]):
+    read = [*train, *(judged if recipe.evaluate.metric == "loss" else [])]  # with their captions
+    if uses_text(recipe) and (bare := [r.path for r in read if not r.caption]):
         raise ValueError(
-            f"data: expected a caption for every training image, got none for {len(bare)} ({bare[0]}, ...). "
-            "Add captions (data.texts, data.caption), or set the text terms of the loss to 0."
+            "data: expected a caption for every image to train on, or to judge by the loss, got none for "
+            f"{len(bare)} ({bare[0]}, ...). Add captions (data.texts, data.caption), or set the text terms to 0."
         )
     if data.balance != "none":
         groups: dict[str, Any] = {"length": "caption_length", "category": lambda r: r.extra.get("category", "")}

@@ -1,8 +1,6 @@
 """``python -m examples.trainer.report RUNS... [--out FOLDER]``: gather runs into tables and pictures."""
 
-import sys
-
 from examples.report.gather import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

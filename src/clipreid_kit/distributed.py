@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 class _Gather(torch.autograd.Function):
@@ -78,8 +79,13 @@ def alone(module: nn.Module) -> Iterator[None]:
     Use it where one process computes a loss and the others do not, such as on a validation split: a loss with
     ``distributed=True`` would wait for their rows for ever.
 
+    Call the module itself in the block: DDP's wrapper would wait to send its buffers.
+
     Args:
         module: A loss, or anything that holds losses of this library.
+
+    Raises:
+        ValueError: If the module is wrapped by ``DistributedDataParallel``.
 
     Example:
         >>> from clipreid_kit import SupConLoss
@@ -90,6 +96,8 @@ def alone(module: nn.Module) -> Iterator[None]:
         >>> loss.distributed
         True
     """
+    if any(isinstance(part, DistributedDataParallel) for part in module.modules()):
+        raise ValueError("alone: expected the module itself, got one that DDP wraps. Give model.module, and call that.")
     gathering: list[Any] = [part for part in module.modules() if getattr(part, "distributed", False) is True]
     for part in gathering:
         part.distributed = False

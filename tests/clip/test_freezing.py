@@ -183,13 +183,18 @@ def test_one_call_sets_what_two_would(build, kind):
             assert trainable(found) == trainable(expected)
             assert found.still == expected.still
             set_trainable(found, image=image, text=text)
-            assert trainable(expected) - trainable(found) <= {"model.logit_scale"}
+            assert trainable(found) == trainable(expected) - {"model.logit_scale"}
 
 
 PROJECTIONS = {
     "vit": {"model.visual.proj", "model.text_projection"},
     "resnet": {"model.visual.attnpool.c_proj.weight", "model.visual.attnpool.c_proj.bias", "model.text_projection"},
     "timm": {"model.visual.head.proj.weight", "model.text.text_projection"},
+    "eva": {"model.visual.trunk.head.weight", "model.visual.trunk.head.bias", "model.text.text_projection"},
+    "convnext": {"model.visual.head.proj.weight", "model.text_projection"},
+    "siglip": {"model.text.text_projection.weight", "model.text.text_projection.bias"},  # its image tower has none
+    "eos": {"model.visual.proj", "model.text.text_projection.weight", "model.text.text_projection.bias"},
+    "coca": {"model.visual.proj", "model.text.text_projection"},  # and none into the vocabulary
 }
 
 
@@ -209,5 +214,14 @@ def test_projections_are_found_and_left_alone(build, kind):
 
 @pytest.mark.unhooked
 def test_wrong_blocks_are_refused(build):
-    with pytest.raises(ValueError, match="unfreeze_last_blocks: expected blocks in"):
-        set_trainable(build("vit"), image="some")
+    for wrong in ("some", None, 1.5, True, 3, -1):
+        for tower in ("image", "text"):
+            towers = build("vit")
+            before = trainable(towers)
+            other = {"text" if tower == "image" else "image": "none"}
+            with pytest.raises(ValueError, match=rf"set_trainable: expected {tower} as a number in 0\.\.2, \"all\" or"):
+                set_trainable(towers, **{tower: wrong}, **other)
+            assert trainable(towers) == before  # of both
+        if wrong is not None:
+            with pytest.raises(ValueError, match="unfreeze_last_blocks: expected blocks in"):
+                unfreeze_last_blocks(build("vit"), wrong)

@@ -364,7 +364,9 @@ def test_cards_are_read_from_wherever_warm_start_reads(checkpoints, tmp_path):
     checkpoints.save(1, moved(method()), {}, best=True, card=kept)
     for source in (checkpoints.folder, checkpoints.folder.parent, checkpoints.path("best")):
         assert read_card(source) == {"epoch": 1, **kept}
-    assert read_card(tmp_path / "nothing") == {}
+    assert read_card(tmp_path) == {}  # a folder with no towers in it
+    with pytest.raises(ValueError, match="read_card: expected a training or a checkpoint, got"):
+        read_card(tmp_path / "nothing")
     for damaged in ("{", "[]", '{"extra": 3}'):
         (checkpoints.path("best") / "card.json").write_text(damaged)
         with pytest.raises(ValueError, match=r"read_card: expected a card in .*card\.json, got other text"):

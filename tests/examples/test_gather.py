@@ -147,6 +147,16 @@ def test_runs_of_a_comparison_are_versions_with_spread(tmp_path):
     assert {name: len(members) for name, members in found.items()} == {"joint_v2": 3, "joint_v3": 3}
 
 
+def test_seeds_that_go_on_from_one_run_are_one_version(tmp_path):
+    for version, source in (("joint", "runs/pretrain-0"), ("other", "runs/pretrain-1"), ("hub", "hub/ViT-B-16-2")):
+        for seed in (0, 1, 2):
+            path = write_run(tmp_path / f"{version}-{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5))
+            recipe = json.loads((path / "recipe.json").read_text()) | {"init_from": source}
+            (path / "recipe.json").write_text(json.dumps(recipe))
+    found = groups(find_runs([tmp_path]))
+    assert {name: len(members) for name, members in found.items()} == {"hub": 3, "joint": 3, "other": 3}
+
+
 def test_a_killed_seed_counts_in_no_mean(tmp_path):
     write_run(tmp_path / "v1-seed0", rates=[0.5], results=both(0.1, 0.5))
     write_run(tmp_path / "v1-seed1", seed=1, rates=[0.9])

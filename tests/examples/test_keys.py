@@ -257,7 +257,8 @@ def outcome_of(recipe, folder):
         elif path.suffix == ".jsonl":
             found[name] = [json.loads(line) for line in path.read_text().splitlines()]
             for row in found[name]:
-                row.pop("images_per_second", None), row.pop("seconds", None)
+                for name_of_time in ("images_per_second", "seconds", "peak_memory_mb"):
+                    row.pop(name_of_time, None)
     return found | json.loads((folder / "run" / "results.json").read_text())
 
 

@@ -121,6 +121,13 @@ def unchanged(roots, tmp_path_factory):
     return of
 
 
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+@pytest.mark.slow
+def test_its_run_repeats_itself(tmp_path, unchanged, name):
+    small, before = unchanged(name, {})
+    assert outcome_of(copy.deepcopy(small), tmp_path) == before
+
+
 @pytest.mark.filterwarnings("ignore:tokenize. .* tokens:UserWarning")  # captions that are cut
 @pytest.mark.parametrize(("name", "key"), CASES)
 @pytest.mark.slow

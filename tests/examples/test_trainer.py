@@ -391,8 +391,15 @@ def test_omniglot_holds_out_alphabets(tmp_path):
 def test_missing_captions_are_named(tmp_path, capsys, images):
     records = load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
     write_csv([dataclasses.replace(r, caption=None) for r in records], images / "bare.csv")
-    with pytest.raises(ValueError, match="a caption for every training image"):
+    with pytest.raises(ValueError, match="a caption for every image to train on"):
         run(tiny_recipe(tmp_path, f"data.root={images}/bare.csv", images=images), tmp_path / "run")
+    half = [r if r.split == "train" else dataclasses.replace(r, caption=None) for r in records]
+    write_csv(half, images / "half.csv")
+    changes = f"data.root={images}/half.csv", "evaluate.metric=loss"
+    with pytest.raises(ValueError, match="a caption for every image to train on, or to judge by the loss"):
+        run(tiny_recipe(tmp_path, *changes, images=images), tmp_path / "judged")
+    assert not (tmp_path / "judged" / "checkpoints").exists()
+    load_records(tiny_recipe(tmp_path, changes[0], images=images), tmp_path)  # not asked for otherwise
 
 
 def test_a_corrupt_image_is_named(tmp_path):

@@ -9,6 +9,7 @@ from torch import Tensor
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.clip.tokens import TooLong
 from clipreid_kit.clip.towers import ClipTowers
+from clipreid_kit.distances import exact
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def caption_embeddings(
         batch_size: Captions encoded at once.
 
     Returns:
-        A row for each identity, not normalised; none for no identities.
+        A row for each identity, float32 (float64 of such towers), not normalised; none for no identities.
 
     Raises:
         ValueError: If an identity has no caption or an empty one.
@@ -38,16 +39,19 @@ def caption_embeddings(
     """
     owner = "caption_embeddings"
     check_integer(owner, "batch_size", batch_size, 1)
-    bare = [label for label, own in enumerate(captions) if isinstance(own, str) or not own or not all(own)]
+    listed = [[] if isinstance(own, str) else list(own) for own in captions]
+    bare = [label for label, own in enumerate(listed) if not own or not all(str(text).strip() for text in own)]
     if bare:
-        got = f"none, an empty one or bare text for label {bare[0]}" + (f" and {len(bare) - 1} more" * (len(bare) > 1))
+        got = f"none, an empty one or a bare text for label {bare[0]}" + (
+            f" and {len(bare) - 1} more" * (len(bare) > 1)
+        )
         raise fail(owner, "a collection of captions for every identity", got)
-    pairs = [(label, text) for label, own in enumerate(captions) for text in sorted(set(own))]
+    pairs = [(label, text) for label, own in enumerate(listed) for text in sorted(set(own))]
     device = towers.logit_scale.device
     if not pairs:
         return torch.zeros(0, towers.embed_dim, device=device)
     tokens = towers.tokenize([text for _, text in pairs], too_long=too_long)
-    rows = torch.cat([towers.encode_text(part) for part in torch.split(tokens, batch_size)])
+    rows = torch.cat([exact(towers.encode_text(part)) for part in torch.split(tokens, batch_size)])
     owners = torch.tensor([label for label, _ in pairs], device=rows.device)
-    sums = rows.new_zeros(len(captions), rows.shape[1]).index_add_(0, owners, rows)
-    return sums / torch.bincount(owners, minlength=len(captions))[:, None]
+    sums = rows.new_zeros(len(listed), rows.shape[1]).index_add_(0, owners, rows)
+    return sums / torch.bincount(owners, minlength=len(listed))[:, None]

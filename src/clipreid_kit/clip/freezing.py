@@ -18,7 +18,10 @@ Blocks = int | Literal["all", "none"]
 _POLICIES = ("follow", "frozen", "running")
 _CAMERAS = "camera_embedding."
 _PROJECTIONS = ("proj", "attnpool.", "head.")
-_INTO_JOINT_SPACE = re.compile(r"\.visual\.(proj$|attnpool\.c_proj\.|head\.)|\btext_projection\b")
+_INTO_JOINT_SPACE = re.compile(
+    r"model\.(visual\.(proj$|attnpool\.c_proj\.|head\.)|(text\.)?text_projection\b|text\.proj\.)"
+)
+_OF_TRUNK = re.compile(r"model\.visual\.trunk\.head\.(fc\.)?(weight|bias)$")
 
 
 def freeze(
@@ -95,7 +98,7 @@ def unfreeze_last_blocks(
     own = [(name, parameter, place) for name, parameter, place in places(towers) if place.tower == tower]
     num_blocks = own[0][2].num_blocks
     whole = blocks == "all"
-    if not whole and (isinstance(blocks, bool | str) or not 0 <= blocks <= num_blocks):
+    if not whole and (not isinstance(blocks, int) or isinstance(blocks, bool) or not 0 <= blocks <= num_blocks):
         raise fail(owner, f'blocks in 0..{num_blocks} or "all"', repr(blocks))
     first = 0 if isinstance(blocks, str) else num_blocks - blocks + 1
     for name, parameter, place in own:
@@ -139,6 +142,12 @@ def set_trainable(
         (14, False)
     """
     chosen: tuple[tuple[Literal["image", "text"], Blocks], ...] = (("image", image), ("text", text))
+    check_choice("set_trainable", "batch_norm", batch_norm, _POLICIES)
+    depths = {place.tower: place.num_blocks for _, _, place in places(towers)}
+    for tower, blocks in chosen:  # before anything changes
+        whole = isinstance(blocks, int) and not isinstance(blocks, bool)
+        if not (0 <= int(blocks) <= depths[tower] if whole else blocks in ("all", "none")):
+            raise fail("set_trainable", f'{tower} as a number in 0..{depths[tower]}, "all" or "none"', repr(blocks))
     for tower, blocks in chosen:
         if blocks == "none":
             freeze(towers, tower, batch_norm=batch_norm)
@@ -159,21 +168,26 @@ def projection_names(towers: "ClipTowers") -> tuple[str, ...]:
         towers: The towers.
 
     Returns:
-        ``proj`` of a ViT, ``c_proj`` of a ResNet's attention pool, the head behind a trunk of timm, and the text
-        projection, as far as the model has them.
+        ``proj`` of a ViT, ``c_proj`` of a ResNet's attention pool, the head behind a trunk of timm or, without one, the
+        trunk's own, and the text projection, as far as the model has them.
 
     Example:
         >>> from clipreid_kit.clip import ClipTowers
         >>> projection_names(ClipTowers.from_open_clip("reid-tiny-vit"))
         ('model.text_projection', 'model.visual.proj')
     """
-    return tuple(name for name, _ in towers.named_parameters() if _INTO_JOINT_SPACE.search(name))
+    names = [name for name, _ in towers.named_parameters()]
+    found = [name for name in names if _INTO_JOINT_SPACE.match(name)]
+    if not any(name.startswith("model.visual.head.") for name in found):
+        found += [name for name in names if _OF_TRUNK.match(name)]
+    return tuple(found)
 
 
 def freeze_projection(towers: "ClipTowers") -> None:
     """Freeze what leads from ``unprojected`` and ``patches`` to ``projected``, for methods that read the former."""
+    last = projection_names(towers)
     for name, parameter in towers.model.visual.named_parameters():
-        if name.startswith(_PROJECTIONS):
+        if name.startswith(_PROJECTIONS) or f"model.visual.{name}" in last:
             _set_trainable(parameter, trainable=False)
 
 

@@ -60,7 +60,7 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
         What was kept; nothing where no towers were saved, as then there is no card.
 
     Raises:
-        ValueError: If the card is damaged.
+        ValueError: If there is no such folder, or the card is damaged.
 
     Example:
         >>> import tempfile
@@ -71,7 +71,10 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
         ...     read_card(folder)
         {'epoch': 1, 'identities': ['rex', 'tom']}
     """
-    path = _checkpoint(source) / CARD_FILE
+    folder = _checkpoint(source)
+    path = folder / CARD_FILE
+    if not folder.is_dir():
+        raise fail("read_card", "a training or a checkpoint", f"{source}")
     if not path.is_file():
         return {}
     try:

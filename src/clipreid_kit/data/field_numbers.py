@@ -23,7 +23,8 @@ class FieldNumbers:
 
     Attributes:
         field: As given.
-        known: The number of each camera or view, in the order of their names.
+        known: The number of each camera or view, in the order of their names; the integer 1 and the
+            string "1" are two.
 
     Raises:
         ValueError: If there are no records, or one has no camera (view).
@@ -40,10 +41,12 @@ class FieldNumbers:
         bare = [record.path for record in records if getattr(record, field) is None]
         if bare or not records:
             got = f"none for {len(bare)} ({bare[0]}, ...)" if bare else "no images"
-            remedy = f"Leave the {field} embedding out, or read the images with their {field}s."
+            remedy = f"Use nothing that is learned for each {field}, or read the images with theirs."
             raise fail("FieldNumbers", f"a {field} for every training image", got, remedy)
         self.field = field
-        names = sorted({getattr(record, field) for record in records}, key=str)
+        names = sorted(
+            {getattr(record, field) for record in records}, key=lambda name: (str(name), isinstance(name, str))
+        )
         self.known: dict[int | str, int] = {name: number for number, name in enumerate(names)}
 
     def __len__(self) -> int:

@@ -26,7 +26,8 @@ def protocol_columns(
 
     Returns:
         ``query_ids``; with a gallery ``gallery_ids``; and with cameras ``query_cameras`` and ``gallery_cameras``, as
-        text, so that those of numbers and of names compare.
+        text, so that those of numbers and of names compare. One value for each record, (Q,) or (G,); none gives none,
+        which every evaluation refuses.
 
     Raises:
         ValueError: If identities are integers and strings mixed, or cameras are asked for and a record has none.
@@ -44,9 +45,11 @@ def protocol_columns(
     """
     sides = {"query": query} if gallery is None else {"query": query, "gallery": gallery}
     everyone = [record for side in sides.values() for record in side]
-    if len({type(record.identity) for record in everyone}) > 1:
+    names = [record.identity for record in everyone if isinstance(record.identity, str)]
+    if 0 < len(names) < len(everyone):
+        got = f"{len(names)} strings ({names[0]!r}, ...) among {len(everyone)}"
         remedy = "The integer 1 and the string '1' are different identities: map all of them to one type."
-        raise fail("protocol_columns", "identities that are all integers or all strings", "both", remedy)
+        raise fail("protocol_columns", "identities that are all integers or all strings", got, remedy)
     columns = {f"{name}_ids": np.array([record.identity for record in side]) for name, side in sides.items()}
     bare = [record.path for record in everyone if record.camera is None]
     if cameras and (bare or gallery is None):

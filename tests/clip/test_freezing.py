@@ -219,7 +219,9 @@ def test_wrong_blocks_are_refused(build):
             towers = build("vit")
             before = trainable(towers)
             other = {"text" if tower == "image" else "image": "none"}
-            with pytest.raises(ValueError, match=rf"set_trainable: expected {tower} as a number in 0\.\.2, \"all\" or"):
+            with pytest.raises(
+                ValueError, match=rf"set_trainable: expected {tower} as a number of blocks in 0\.\.2, \"all\" or"
+            ):
                 set_trainable(towers, **{tower: wrong}, **other)
             assert trainable(towers) == before  # of both
         if wrong is not None:

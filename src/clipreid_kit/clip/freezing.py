@@ -147,7 +147,9 @@ def set_trainable(
     for tower, blocks in chosen:  # before anything changes
         whole = isinstance(blocks, int) and not isinstance(blocks, bool)
         if not (0 <= int(blocks) <= depths[tower] if whole else blocks in ("all", "none")):
-            raise fail("set_trainable", f'{tower} as a number in 0..{depths[tower]}, "all" or "none"', repr(blocks))
+            raise fail(
+                "set_trainable", f'{tower} as a number of blocks in 0..{depths[tower]}, "all" or "none"', repr(blocks)
+            )
     for tower, blocks in chosen:
         if blocks == "none":
             freeze(towers, tower, batch_norm=batch_norm)

@@ -33,7 +33,7 @@ OTHERS = {
     "prompt.epochs": (3,),
     "prompt.warmup_epochs": (0.0,),
 }
-SCHEDULE = {"optim.epochs": 4, "optim.warmup_epochs": 2.0, "optim.step_epochs": 2}  # long enough to see all of it
+SCHEDULE = {"optim.epochs": 5, "optim.warmup_epochs": 2.0, "optim.step_epochs": 2}  # two restarts and all of a decay
 PROMPT_SCHEDULE = {"prompt.epochs": 4, "prompt.warmup_epochs": 2.0}
 # what both runs have, so that the key can be seen in two epochs of a few images
 PARTNERS = {

@@ -102,6 +102,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
         wandb = {"entity": track.wandb_entity, "dir": str(out)}
         accelerator.init_trackers(track.wandb or "tensorboard", init_kwargs={"wandb": wandb})
     numbers = numbers_of(recipe, records)
+    tests = tests_of(recipe, records)
     towers = make_towers(recipe, numbers).to(accelerator.device)
     if recipe.init_from is not None:
         trained = None if trains else read_card(recipe.init_from).get("image_spec")
@@ -112,7 +113,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             write_json(out / "init_from.json", {"from": recipe.init_from, **asdict(report)})
 
     def test(method: nn.Module) -> Evaluation | None:
-        return evaluate(recipe, Encoder(recipe, method, numbers), tests_of(recipe, records)) if main_process else None
+        return evaluate(recipe, Encoder(recipe, method, numbers), tests) if main_process else None
 
     before, after = test(towers), None
     if trains:  # a run that was killed before its first epoch was complete starts anew

@@ -38,7 +38,9 @@ def write_images(folder: Path, number: int, size: tuple[int, int]) -> list[Image
         identity = f"{row % 8}"
         path = folder / identity / f"{row}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = random.integers(0, 256, (max(2, size[1] // 8), max(2, size[0] // 8), 3), dtype=np.uint8)
+        coarse = random.integers(
+            0, 256, (max(2, size[1] // 8), max(2, size[0] // 8), 3), dtype=np.uint8
+        )
         Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
         records.append(ImageRecord(str(path), identity, camera=1))
     return records
@@ -79,13 +81,17 @@ def loading(repeats: int) -> None:
             for mode, transform in ours.items():
                 contenders = {
                     OURS: epoch(ReidDataset(records, transform), 0),
-                    "ImageFolder, transform of clipreid_kit": epoch(ImageFolder(folder, transform), 0),
+                    "ImageFolder, transform of clipreid_kit": epoch(
+                        ImageFolder(folder, transform), 0
+                    ),
                     "ImageFolder, transform of torchvision": epoch(
                         ImageFolder(folder, plain(train=mode == "train")), 0
                     ),
                 }
                 if size == (64, 128):
-                    contenders["clipreid_kit, cache"] = epoch(ReidDataset(records, transform, cache=True), 0)
+                    contenders["clipreid_kit, cache"] = epoch(
+                        ReidDataset(records, transform, cache=True), 0
+                    )
                 show(f"{label}, {mode}, 160 images to 256 x 128", interleaved(contenders, repeats))
 
 
@@ -103,7 +109,9 @@ def mining(rows: int, dim: int) -> None:
         "hard negatives, faiss": lambda: mine_hard_negatives(features, labels, 3, search="faiss"),
         "hard negatives, random": lambda: mine_hard_negatives(None, labels, 3, strategy="random"),
         "triplets, hardest, exact": lambda: mine_triplets(features, labels, search="exact"),
-        "triplets, semi-hard, exact": lambda: mine_triplets(features, labels, strategy="semi_hard", search="exact"),
+        "triplets, semi-hard, exact": lambda: mine_triplets(
+            features, labels, strategy="semi_hard", search="exact"
+        ),
     }.items():
         began = time.perf_counter()
         found[name] = work()
@@ -115,7 +123,10 @@ def mining(rows: int, dim: int) -> None:
 
 def prompts() -> None:
     """Microseconds to make a description fit."""
-    text = "A crisp woven dress with a scoop neckline, a smocked waist and covered buttons. Hand wash cold. " * 3
+    text = (
+        "A crisp woven dress with a scoop neckline, a smocked waist and covered buttons. Hand wash cold. "
+        * 3
+    )
     seconds = []
     for _ in range(5):
         began = time.perf_counter()

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import OURS, Work, interleaved, machine, memory_in_a_process, peak_memory, show
+from benchmarks.measure import (
+    OURS,
+    Work,
+    interleaved,
+    machine,
+    memory_in_a_process,
+    peak_memory,
+    show,
+)
 from clipreid_kit import ReidResult, evaluate_reid
 
 Side = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -21,11 +29,15 @@ def clustered(*sizes: int, identities: int, dim: int = 512) -> list[Side]:
     """Unit features of clustered identities with hard matches, ids and cameras: mAP and mINP as of a good model."""
     rng = torch.Generator().manual_seed(0)
     centres = torch.randn(identities, dim, generator=rng)
-    centres += torch.randn(64, dim, generator=rng)[torch.randint(0, 64, (identities,), generator=rng)]
+    centres += torch.randn(64, dim, generator=rng)[
+        torch.randint(0, 64, (identities,), generator=rng)
+    ]
 
     def sample(count: int) -> Side:
         ids = torch.randint(0, identities, (count,), generator=rng)
-        noise = torch.randn(count, dim, generator=rng) * (1 + 2.5 * torch.rand(count, 1, generator=rng))
+        noise = torch.randn(count, dim, generator=rng) * (
+            1 + 2.5 * torch.rand(count, 1, generator=rng)
+        )
         rows = torch.nn.functional.normalize(centres[ids] + noise, dim=1)
         return rows, ids, torch.randint(0, 6, (count,), generator=rng)
 
@@ -34,7 +46,9 @@ def clustered(*sizes: int, identities: int, dim: int = 512) -> list[Side]:
 
 def numpy_loop(query: Side, gallery: Side) -> float:
     """The usual evaluation: whole matrix, whole argsort, a loop over queries."""
-    q_ids, g_ids, q_cams, g_cams = (x.numpy() for side in zip(query[1:], gallery[1:], strict=True) for x in side)
+    q_ids, g_ids, q_cams, g_cams = (
+        x.numpy() for side in zip(query[1:], gallery[1:], strict=True) for x in side
+    )
     order = np.argsort(-(query[0] @ gallery[0].T).numpy(), axis=1)
     precisions = []
     for i in range(len(q_ids)):
@@ -64,8 +78,12 @@ def in_pml(query: Side, gallery: Side) -> float:
     """pytorch-metric-learning's mAP; it knows no cameras, so all matches count."""
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-    calculator = AccuracyCalculator(include=("mean_average_precision",), k=None, device=torch.device("cpu"))
-    found = calculator.get_accuracy(query[0], query[1], gallery[0], gallery[1], ref_includes_query=False)
+    calculator = AccuracyCalculator(
+        include=("mean_average_precision",), k=None, device=torch.device("cpu")
+    )
+    found = calculator.get_accuracy(
+        query[0], query[1], gallery[0], gallery[1], ref_includes_query=False
+    )
     return float(found["mean_average_precision"])
 
 
@@ -88,7 +106,11 @@ def contenders_of(query: Side, gallery: Side, loop: bool) -> dict[str, Work]:
 
     chosen = ranking.bfloat16_pays
     options = dict(
-        zip(("query_ids", "query_cameras", "gallery_ids", "gallery_cameras"), (*query[1:], *gallery[1:]), strict=True)
+        zip(
+            ("query_ids", "query_cameras", "gallery_ids", "gallery_cameras"),
+            (*query[1:], *gallery[1:]),
+            strict=True,
+        )
     )
 
     def ours(pays: Callable[..., bool] = chosen) -> ReidResult:
@@ -121,15 +143,28 @@ def on_device(query: Side, gallery: Side, device: str) -> dict[str, Work]:
     def copied() -> object:
         return contenders_of(*moved(), loop=False)[OURS]()
 
-    on_processor = {"clipreid_kit, on the processor": contenders_of(query, gallery, loop=False)[OURS]}
+    on_processor = {
+        "clipreid_kit, on the processor": contenders_of(query, gallery, loop=False)[OURS]
+    }
     return contenders | {"clipreid_kit, features copied there first": copied} | on_processor
 
 
 def check_bits(contenders: dict[str, Work]) -> None:
     """All of ours agree to the last bit, query by query, wherever they ran."""
     found = {name: work() for name, work in contenders.items() if name.startswith(OURS)}
-    if len({result.to_json(per_query=True) for result in found.values() if isinstance(result, ReidResult)}) != 1:
-        raise ValueError(f"not the same bits: {', '.join(f'{name} {result}' for name, result in found.items())}")
+    if (
+        len(
+            {
+                result.to_json(per_query=True)
+                for result in found.values()
+                if isinstance(result, ReidResult)
+            }
+        )
+        != 1
+    ):
+        raise ValueError(
+            f"not the same bits: {', '.join(f'{name} {result}' for name, result in found.items())}"
+        )
     print(found[OURS])
 
 
@@ -144,7 +179,9 @@ def from_file(folder: Path) -> dict[str, Work]:
         rows = np.lib.format.open_memmap(path, "w+", np.float32, (total, 512))
         for start in range(0, total, step):
             rng = torch.Generator().manual_seed(start)
-            fresh = torch.nn.functional.normalize(torch.randn(step, 512, generator=rng) + 0.3, dim=1)
+            fresh = torch.nn.functional.normalize(
+                torch.randn(step, 512, generator=rng) + 0.3, dim=1
+            )
             rows[start : start + step] = (fresh if start else first[0]).numpy()
         rows.flush()
         del rows
@@ -156,7 +193,10 @@ def from_file(folder: Path) -> dict[str, Work]:
             part = torch.from_numpy(np.array(gallery[start : start + (1 << 14)]))
             torch.mm(query[0], part.T, out=buffer[:, : len(part)])
 
-    return {OURS: lambda: evaluate_reid(query[0], gallery, query_ids=query[1], gallery_ids=ids), FLOOR: floor}
+    return {
+        OURS: lambda: evaluate_reid(query[0], gallery, query_ids=query[1], gallery_ids=ids),
+        FLOOR: floor,
+    }
 
 
 def peers(query: Side, gallery: Side) -> dict[str, Work]:
@@ -179,20 +219,35 @@ def collapsed() -> None:
     rng = torch.Generator().manual_seed(1)
     ones = torch.ones(1, 512)
     for name, spread in (("one point", 0.0), ("within 1 ulp", 2.0**-23), ("within 1e-5", 1e-5)):
-        sides = [ones + spread * torch.randn(len(rows[0]), 512, generator=rng) for rows in (query, gallery)]
-        work = {"clipreid_kit": lambda s=sides: evaluate_reid(*s, query_ids=query[1], gallery_ids=gallery[1])}
+        sides = [
+            ones + spread * torch.randn(len(rows[0]), 512, generator=rng)
+            for rows in (query, gallery)
+        ]
+        work = {
+            "clipreid_kit": lambda s=sides: evaluate_reid(
+                *s, query_ids=query[1], gallery_ids=gallery[1]
+            )
+        }
         show(f"collapsed: {name}, 3368 x 15913", interleaved(work, 1))
 
 
 def main() -> None:
     """Market-1501's size by default; --large for MSMT17's, --million for a file, --collapsed for the worst case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", action="store_true", help="11,659 x 82,161 (no peer: they do not fit)")
-    parser.add_argument("--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder")
-    parser.add_argument("--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal")
+    parser.add_argument(
+        "--large", action="store_true", help="11,659 x 82,161 (no peer: they do not fit)"
+    )
+    parser.add_argument(
+        "--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder"
+    )
+    parser.add_argument(
+        "--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal"
+    )
     parser.add_argument("--peers", action="store_true", help="3,368 x 15,913 in installed packages")
     parser.add_argument("--device", default="cpu", help="where the features are: cpu, cuda, cuda:1")
-    parser.add_argument("--memory", help="print the memory that this contender adds, and nothing else")
+    parser.add_argument(
+        "--memory", help="print the memory that this contender adds, and nothing else"
+    )
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -209,7 +264,11 @@ def main() -> None:
             title, flags = f"{title}, on {options.device}", [*flags, "--device", options.device]
             contenders = on_device(sides[0], sides[1], options.device)
         if options.peers:
-            title, contenders, flags = f"{sizes[0]} x {sizes[1]}, 512-d, no cameras", peers(*sides), ["--peers"]
+            title, contenders, flags = (
+                f"{sizes[0]} x {sizes[1]}, 512-d, no cameras",
+                peers(*sides),
+                ["--peers"],
+            )
     if options.memory:
         return print(peak_memory(contenders[options.memory], options.device))
     print(machine(device=options.device))
@@ -222,7 +281,9 @@ def main() -> None:
     }
     check_bits(contenders)
     if options.peers:
-        print("mAP:", ", ".join(f"{name} {value()}" for name, value in list(contenders.items())[2:]))
+        print(
+            "mAP:", ", ".join(f"{name} {value()}" for name, value in list(contenders.items())[2:])
+        )
     seconds = interleaved(contenders, options.repeats)
     show(title, seconds, memory=memory)
     for name in contenders:

@@ -20,7 +20,9 @@ def main() -> None:
     print(machine("pytorch-metric-learning", "open_clip_torch"))
     for family in options.families:
         for batch in options.batches:
-            for name, contenders in importlib.import_module(f"benchmarks.losses.{family}").contenders(batch).items():
+            for name, contenders in (
+                importlib.import_module(f"benchmarks.losses.{family}").contenders(batch).items()
+            ):
                 if options.only in name:
                     repeats = options.repeats or (30 if batch <= 512 else 5)
                     seconds = interleaved(contenders, repeats)

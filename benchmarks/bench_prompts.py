@@ -17,7 +17,11 @@ from clipreid_kit import MultiModalInteraction
 from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers, IdentityPromptLearner
 
 NAME, PEER = "ViT-B-16-quickgelu", "CLIP-ReID, restated"
-TEMPLATE, NUM_IDENTITIES, NUM_IMAGES = "A photo of a {tokens} person.", 751, 12_936  # of Market-1501
+TEMPLATE, NUM_IDENTITIES, NUM_IMAGES = (
+    "A photo of a {tokens} person.",
+    751,
+    12_936,
+)  # of Market-1501
 BATCH, NUM_INSTANCES = 32, 4
 
 
@@ -82,7 +86,9 @@ def stage1(title: str, labels: Tensor) -> None:
     seconds = interleaved({OURS: lambda: ours().backward(), PEER: lambda: peer().backward()}, 2)
     show(f"stage-1 step, {NUM_IDENTITIES} identities, batch {BATCH}, {title}", seconds)
     hours = {name: NUM_IMAGES / BATCH * value / 3600 for name, value in seconds.items()}
-    print(f"  an epoch of {NUM_IMAGES} images: {hours[OURS]:.2f} h, restated {hours[PEER]:.2f} h, on this machine")
+    print(
+        f"  an epoch of {NUM_IMAGES} images: {hours[OURS]:.2f} h, restated {hours[PEER]:.2f} h, on this machine"
+    )
 
 
 def random() -> None:
@@ -92,7 +98,9 @@ def random() -> None:
 
 def pk() -> None:
     """Rows of a PK sampler."""
-    labels = torch.randperm(NUM_IDENTITIES)[: BATCH // NUM_INSTANCES].repeat_interleave(NUM_INSTANCES)
+    labels = torch.randperm(NUM_IDENTITIES)[: BATCH // NUM_INSTANCES].repeat_interleave(
+        NUM_INSTANCES
+    )
     stage1(f"PK with K = {NUM_INSTANCES}", labels)
 
 
@@ -117,7 +125,9 @@ def bank() -> None:
 
 def interaction() -> None:
     """One text over 128 patches of 768: keys and values of all patches, or of none."""
-    ours = MultiModalInteraction(512, 0, visual_dim=768, residual=False, norm="post", input_norm=False)
+    ours = MultiModalInteraction(
+        512, 0, visual_dim=768, residual=False, norm="post", input_norm=False
+    )
     ours.attended_norm = nn.Identity()
     peer = nn.MultiheadAttention(512, 8, kdim=768, vdim=768, batch_first=True)
     layers = ours.attention
@@ -141,8 +151,12 @@ def interaction() -> None:
     def step(run: Callable[[], Tensor]) -> Callable[[], None]:
         return lambda: squared(run()).backward()
 
-    seconds = interleaved({OURS: step(attend), "torch.nn.MultiheadAttention": step(attend_peer)}, 15)
-    show(f"cross-attention of one text over 128 patches, batch {BATCH}, forward + backward", seconds)
+    seconds = interleaved(
+        {OURS: step(attend), "torch.nn.MultiheadAttention": step(attend_peer)}, 15
+    )
+    show(
+        f"cross-attention of one text over 128 patches, batch {BATCH}, forward + backward", seconds
+    )
 
 
 def main() -> None:

@@ -11,13 +11,23 @@ import numpy as np
 import torch
 
 from benchmarks.bench_evaluation import clustered
-from benchmarks.measure import OURS, Work, interleaved, machine, memory_in_a_process, peak_memory, show
+from benchmarks.measure import (
+    OURS,
+    Work,
+    interleaved,
+    machine,
+    memory_in_a_process,
+    peak_memory,
+    show,
+)
 from clipreid_kit import KReciprocalReranker, k_reciprocal_rerank
 
 DENSE = "dense (CLIP-ReID's way, float32)"
 
 
-def dense(queries: torch.Tensor, gallery: torch.Tensor, k1: int = 20, k2: int = 6, share: float = 0.3) -> np.ndarray:
+def dense(
+    queries: torch.Tensor, gallery: torch.Tensor, k1: int = 20, k2: int = 6, share: float = 0.3
+) -> np.ndarray:
     """The usual re-ranking: everything N x N in float32."""
     rows = torch.cat([queries, gallery])
     total, num_queries = len(rows), len(queries)
@@ -60,7 +70,9 @@ def contenders_of(queries: torch.Tensor, gallery: torch.Tensor) -> dict[str, Wor
     """Ours as a matrix and by blocks, and the dense way."""
     return {
         OURS: lambda: k_reciprocal_rerank(queries, gallery),
-        "clipreid_kit, blocks only": lambda: [block.shape for _, block in KReciprocalReranker(queries, gallery)],
+        "clipreid_kit, blocks only": lambda: [
+            block.shape for _, block in KReciprocalReranker(queries, gallery)
+        ],
         DENSE: lambda: dense(queries, gallery),
     }
 
@@ -75,20 +87,28 @@ def huge() -> None:
         encoded = time.perf_counter()
         total = sum(float(block.sum()) for _, block in reranker)
         done = time.perf_counter()
-        print(f"  encoding {encoded - began:.1f} s, blocks {done - encoded:.1f} s (checksum {total:.6e})")
+        print(
+            f"  encoding {encoded - began:.1f} s, blocks {done - encoded:.1f} s (checksum {total:.6e})"
+        )
 
     print("\n20,000 x 80,000, 512-d")
-    print(f"  +{peak_memory(work):.0f} MB over the embeddings; a dense matrix of 100,000 x 100,000 is 40,000 MB")
+    print(
+        f"  +{peak_memory(work):.0f} MB over the embeddings; a dense matrix of 100,000 x 100,000 is 40,000 MB"
+    )
 
 
 def main() -> None:
     """1,000 queries and 5,000 images by default; --large for Market-1501's size, --huge for 100,000 images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--large", action="store_true", help="3,368 x 15,913: the peer takes 10 GB and a minute or more, and runs once"
+        "--large",
+        action="store_true",
+        help="3,368 x 15,913: the peer takes 10 GB and a minute or more, and runs once",
     )
     parser.add_argument("--huge", action="store_true", help="20,000 x 80,000, without the peer")
-    parser.add_argument("--memory", help="print the memory that this contender adds, and nothing else")
+    parser.add_argument(
+        "--memory", help="print the memory that this contender adds, and nothing else"
+    )
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -111,7 +131,9 @@ def main() -> None:
 
     def last() -> None:
         began = time.perf_counter()
-        apart = np.abs(dense(queries, gallery) - k_reciprocal_rerank(queries, gallery).numpy()).max()
+        apart = np.abs(
+            dense(queries, gallery) - k_reciprocal_rerank(queries, gallery).numpy()
+        ).max()
         once[DENSE] = time.perf_counter() - began
         print(f"largest difference from the dense algorithm: {apart:.1e}")
 

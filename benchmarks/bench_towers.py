@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.measure import OURS, interleaved, machine, show
-from benchmarks.restated_towers import RestatedStageTwo, RestatedText, RestatedVisual, identity_prompts, squared
+from benchmarks.restated_towers import (
+    RestatedStageTwo,
+    RestatedText,
+    RestatedVisual,
+    identity_prompts,
+    squared,
+)
 from clipreid_kit.clip import ClipReID, ClipTowers, freeze, layerwise_lr_groups
 
 NAME, SIZE, BATCH = "ViT-B-16-quickgelu", (256, 128), 8
@@ -39,7 +45,9 @@ def text() -> None:
     cut, eot = int(towers.end_of_text(tokens)) + 1, towers.end_of_text(tokens)
 
     def peer(contexts: Tensor, labels: Tensor) -> Tensor:
-        return restated(identity_prompts(contexts[labels], words, first), tokens.expand(len(labels), -1))
+        return restated(
+            identity_prompts(contexts[labels], words, first), tokens.expand(len(labels), -1)
+        )
 
     def ours(contexts: Tensor, labels: Tensor) -> Tensor:
         distinct, inverse = labels.unique(return_inverse=True)
@@ -59,7 +67,9 @@ def text() -> None:
         assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
         assert_close(gradients[0], gradients[1], atol=1e-4, rtol=1e-4)
 
-        def step(run: Callable[[Tensor, Tensor], Tensor], labels: Tensor = labels) -> Callable[[], None]:
+        def step(
+            run: Callable[[Tensor, Tensor], Tensor], labels: Tensor = labels
+        ) -> Callable[[], None]:
             return lambda: squared(run(contexts, labels)).backward()
 
         seconds = interleaved({OURS: step(ours), "CLIP-ReID, restated": step(peer)}, 3)
@@ -98,7 +108,9 @@ def image() -> None:
     """Images through ViT-B/16, forward and backward into every weight."""
     contenders, _ = image_contenders()
     steps = {name: (lambda loss=loss: loss().backward()) for name, loss in contenders.items()}
-    show(f"{NAME} at {SIZE[0]} x {SIZE[1]}, batch {BATCH}, forward + backward", interleaved(steps, 2))
+    show(
+        f"{NAME} at {SIZE[0]} x {SIZE[1]}, batch {BATCH}, forward + backward", interleaved(steps, 2)
+    )
 
 
 def kept_bytes(loss: Callable[[], Tensor], modules: list[torch.nn.Module]) -> int:
@@ -125,7 +137,9 @@ def memory() -> None:
     print(f"\nkept for the backward pass, {NAME} at {SIZE[0]} x {SIZE[1]}, batch {BATCH}")
     kept = {name: kept_bytes(loss, modules) for name, loss in contenders.items()}
     for name, count in kept.items():
-        print(f"  {name:42}{count / 1e6:10.1f} MB  {count / kept['open_clip, embedding alone']:.4f} of open_clip's")
+        print(
+            f"  {name:42}{count / 1e6:10.1f} MB  {count / kept['open_clip, embedding alone']:.4f} of open_clip's"
+        )
     for name, module in zip((OURS, "open_clip", "CLIP-ReID, restated"), modules, strict=True):
         print(f"  {name:42}{sum(p.numel() for p in module.parameters()):12d} parameters")
 
@@ -134,7 +148,9 @@ Step = Callable[[], Tensor]
 STEP, SMALL_STEP = (NAME, SIZE, 64, 10), ("ViT-B-32-quickgelu", (64, 32), 8, 1)
 
 
-def stage_two(name: str, size: tuple[int, int], batch: int, device: str) -> tuple[ClipReID, RestatedStageTwo]:
+def stage_two(
+    name: str, size: tuple[int, int], batch: int, device: str
+) -> tuple[ClipReID, RestatedStageTwo]:
     """Both methods with the same weights, and as many identities as Market-1501 trains with."""
     texts = torch.randn(751, 512)
     model = ClipReID(ClipTowers.from_open_clip(name, image_size=size), texts)
@@ -227,7 +243,10 @@ def training(name: str, size: tuple[int, int], batch: int, steps: int) -> None:
         for title, (which, make) in makers.items()
     }
     seconds = interleaved(contenders, 5 if device == "cuda" else 1)
-    show(f"{steps} steps of stage 2, {name} at {size[0]} x {size[1]}, batch {batch}, {device}", seconds)
+    show(
+        f"{steps} steps of stage 2, {name} at {size[0]} x {size[1]}, batch {batch}, {device}",
+        seconds,
+    )
     for title, value in seconds.items():
         peak = f", peak {peaks[title]:.0f} MB" if title in peaks else ""
         print(f"  {title:42}{steps * batch / value:10.1f} images/s{peak}")
@@ -237,10 +256,14 @@ def main() -> None:
     """Run all parts, or those that are named."""
     names = ("text", "image", "memory", "step")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(names)}; all if none is named, step on a GPU only")
+    parser.add_argument(
+        "parts", nargs="*", help=f"of {', '.join(names)}; all if none is named, step on a GPU only"
+    )
     parser.add_argument("--tiny", action="store_true", help="step at a size that a CPU manages")
     options = parser.parse_args()
-    chosen = options.parts or [name for name in names if name != "step" or torch.cuda.is_available()]
+    chosen = options.parts or [
+        name for name in names if name != "step" or torch.cuda.is_available()
+    ]
     if wrong := set(chosen) - set(names):
         parser.error(f"no part {', '.join(sorted(wrong))}")
     step = partial(training, *(SMALL_STEP if options.tiny else STEP))

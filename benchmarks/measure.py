@@ -62,7 +62,9 @@ def added_memory(work: Work) -> float:
 def memory_in_a_process(module: str, name: str, *options: str) -> float:
     """The same in a fresh process: ``python -m module ... --memory name`` has to print :func:`peak_memory`."""
     command = [sys.executable, "-m", module, *options, "--memory", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    )
 
 
 def peak_memory(work: Work, device: str = "cpu") -> float:
@@ -97,7 +99,12 @@ def machine(*packages: str, device: str = "cpu") -> str:
     )
 
 
-def show(title: str, seconds: Mapping[str, float], ours: str = OURS, memory: Mapping[str, float] | None = None) -> None:
+def show(
+    title: str,
+    seconds: Mapping[str, float],
+    ours: str = OURS,
+    memory: Mapping[str, float] | None = None,
+) -> None:
     """Print a table: milliseconds, how many times ours is faster, and the added memory."""
     print(f"\n{title}")
     for name, value in seconds.items():

@@ -85,7 +85,9 @@ class Balanced:
                 others = [row for row in own if self.cameras[row] != self.cameras[first]]
                 others = others or [row for row in own if row != first] or [own[0]]
                 yield int(first)
-                yield from np.random.choice(others, self.k - 1, replace=len(others) < self.k).tolist()
+                yield from np.random.choice(
+                    others, self.k - 1, replace=len(others) < self.k
+                ).tolist()
 
 
 def batches_of(rows: Iterator[int], size: int) -> Iterator[list[int]]:

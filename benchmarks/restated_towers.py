@@ -21,7 +21,11 @@ class _Block(nn.Module):
         self.attn = nn.MultiheadAttention(width, heads)
         self.ln_1, self.ln_2 = _LayerNorm(width), _LayerNorm(width)
         self.mlp = nn.ModuleDict(
-            {"c_fc": nn.Linear(width, 4 * width), "gelu": _QuickGELU(), "c_proj": nn.Linear(4 * width, width)}
+            {
+                "c_fc": nn.Linear(width, 4 * width),
+                "gelu": _QuickGELU(),
+                "c_proj": nn.Linear(4 * width, width),
+            }
         )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -39,7 +43,9 @@ class _Blocks(nn.Module):
 class RestatedVisual(nn.Module):
     """Gives the class tokens after block 11, after ln_post, and projected; every patch token goes all the way."""
 
-    def __init__(self, width: int, layers: int, heads: int, patch: int, num_patches: int, embed_dim: int) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, patch: int, num_patches: int, embed_dim: int
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
@@ -69,7 +75,9 @@ class RestatedText(nn.Module):
         self.transformer = _Blocks(width, layers, heads)
         self.ln_final = _LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
-        self.register_buffer("mask", torch.full((context, context), float("-inf")).triu(1), persistent=False)
+        self.register_buffer(
+            "mask", torch.full((context, context), float("-inf")).triu(1), persistent=False
+        )
 
     def forward(self, prompts: Tensor, tokens: Tensor) -> Tensor:
         x = (prompts + self.positional_embedding).permute(1, 0, 2)
@@ -82,11 +90,15 @@ class RestatedText(nn.Module):
 class RestatedStageTwo(nn.Module):
     """The second stage's losses as its code has them: one-hot targets, masks for the hardest pairs, a plain sum."""
 
-    def __init__(self, visual: RestatedVisual, widths: tuple[int, int], texts: Tensor, id_weight: float) -> None:
+    def __init__(
+        self, visual: RestatedVisual, widths: tuple[int, int], texts: Tensor, id_weight: float
+    ) -> None:
         super().__init__()
         self.visual = visual
         self.necks = nn.ModuleList(nn.BatchNorm1d(width) for width in widths)
-        self.classifiers = nn.ModuleList(nn.Linear(width, len(texts), bias=False) for width in widths)
+        self.classifiers = nn.ModuleList(
+            nn.Linear(width, len(texts), bias=False) for width in widths
+        )
         self.register_buffer("texts", texts)
         self.id_weight = id_weight
         for neck in self.necks:
@@ -106,7 +118,9 @@ class RestatedStageTwo(nn.Module):
 
 def _smoothed(logits: Tensor, labels: Tensor, epsilon: float = 0.1) -> Tensor:
     log_share = torch.log_softmax(logits, dim=1)
-    targets = torch.zeros(log_share.size()).scatter_(1, labels.unsqueeze(1).cpu(), 1).to(logits.device)
+    targets = (
+        torch.zeros(log_share.size()).scatter_(1, labels.unsqueeze(1).cpu(), 1).to(logits.device)
+    )
     targets = (1 - epsilon) * targets + epsilon / logits.shape[1]
     return (-targets * log_share).mean(0).sum()
 
@@ -124,7 +138,10 @@ def _triplet(level: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
 def identity_prompts(context: Tensor, words: Tensor, first: int) -> Tensor:
     """Put learned rows (N, M, W) into the word embeddings of one template (L, W), from a position on."""
     count, length = context.shape[:2]
-    prefix, suffix = words[:first].expand(count, -1, -1), words[first + length :].expand(count, -1, -1)
+    prefix, suffix = (
+        words[:first].expand(count, -1, -1),
+        words[first + length :].expand(count, -1, -1),
+    )
     return torch.cat([prefix, context, suffix], dim=1)
 
 

@@ -17,7 +17,9 @@ class MarkdownDocstrings(griffe.Extension):
         """Find where each public name lives, then rewrite every docstring with links to these places."""
         homes: dict[str, str] = {}
         for module in pkg.modules.values():
-            names = module.exports or [name for name in module.functions if not name.startswith("_")]
+            names = module.exports or [
+                name for name in module.functions if not name.startswith("_")
+            ]
             homes.update({str(name): f"{module.path}.{name}" for name in names})
         _rewrite(pkg, homes)
 

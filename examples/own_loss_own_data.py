@@ -31,7 +31,9 @@ class Patterns(Dataset[tuple[Tensor, int]]):
         image = interpolate(pattern, (32, 32), mode="bilinear")[0]
         shift = torch.randint(-4, 5, (2,), generator=rng).tolist()
         light = 0.5 + torch.rand(1, generator=rng)
-        return torch.roll(image, shift, (1, 2)) * light + 0.2 * torch.randn(3, 32, 32, generator=rng), label
+        return torch.roll(image, shift, (1, 2)) * light + 0.2 * torch.randn(
+            3, 32, 32, generator=rng
+        ), label
 
 
 class PairLoss(nn.Module):
@@ -50,15 +52,22 @@ def evaluate(tower: nn.Module, data: Patterns) -> ReidResult:
     """The first image of each identity is searched among the others; identities may be numbers or words."""
     embeddings = tower.eval()(torch.stack([data[row][0] for row in range(len(data))]))
     first = torch.arange(len(data)) % VIEWS == 0
-    names = {part: [f"pattern {label}" for label in data.labels[part == first].tolist()] for part in (True, False)}
-    return evaluate_reid(embeddings[first], embeddings[~first], query_ids=names[True], gallery_ids=names[False])
+    names = {
+        part: [f"pattern {label}" for label in data.labels[part == first].tolist()]
+        for part in (True, False)
+    }
+    return evaluate_reid(
+        embeddings[first], embeddings[~first], query_ids=names[True], gallery_ids=names[False]
+    )
 
 
 def main(num_identities: int = 96, epochs: int = 12) -> tuple[ReidResult, ReidResult]:
     """Train, and return the results on unseen patterns before and after."""
     torch.manual_seed(0)
     train, test = Patterns(0, num_identities), Patterns(num_identities, num_identities)
-    tower = nn.Sequential(nn.Conv2d(3, 64, 8, 4), nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 128))
+    tower = nn.Sequential(
+        nn.Conv2d(3, 64, 8, 4), nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 128)
+    )
     before = evaluate(tower, test)
     terms = {"pairs": PairLoss(), "triplet": TripletLoss(margin=0.3, distance="cosine")}
     total = WeightedSum({"pairs": 1.0, "triplet": partial(linear_ramp, start=2, end=6)})
@@ -68,7 +77,9 @@ def main(num_identities: int = 96, epochs: int = 12) -> tuple[ReidResult, ReidRe
         sampler.set_epoch(epoch)
         for image, label in DataLoader(train, batch_sampler=sampler):
             embeddings = tower.train()(image)
-            loss, parts = total({name: term(embeddings, label) for name, term in terms.items()}, step=epoch)
+            loss, parts = total(
+                {name: term(embeddings, label) for name, term in terms.items()}, step=epoch
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -59,7 +59,10 @@ def table() -> str:
     for folder in sorted({path.parent for path in RECIPES.rglob("*.yaml")}):
         name = folder.relative_to(RECIPES).as_posix()
         lines += [f"### {name.replace('/', ', ').capitalize()}", ""]
-        lines += ["| recipe | stage | why | changes | figures elsewhere | command |", "| --- " * 6 + "|"]
+        lines += [
+            "| recipe | stage | why | changes | figures elsewhere | command |",
+            "| --- " * 6 + "|",
+        ]
         lines += [*(row(path) for path in sorted(folder.glob("*.yaml"))), ""]
     return "\n".join([*lines, END])
 
@@ -73,14 +76,18 @@ def updated(page: str) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{PAGE.name}: expected the lines {BEGIN!r} and {END!r}, got a page without them.")
+        raise ValueError(
+            f"{PAGE.name}: expected the lines {BEGIN!r} and {END!r}, got a page without them."
+        )
     return before + table() + after
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the table into the page, or only look whether it is up to date."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is another one")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if the page is another one"
+    )
     options = parser.parse_args(arguments)
     page = PAGE.read_text(encoding="utf-8")
     if options.check and updated(page) != page:

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from clipreid_kit import GeM, PKSampler, ReidEvaluator, ReidResult, SupConLoss, WarmupCosineLR
-from clipreid_kit.data import ReidDataset, ReidItem, SyntheticReid, eval_transform, records_of, train_transform
+from clipreid_kit.data import (
+    ReidDataset,
+    ReidItem,
+    SyntheticReid,
+    eval_transform,
+    records_of,
+    train_transform,
+)
 
 SIZE = (32, 32)
 
@@ -20,8 +27,12 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         stem = nn.Conv2d(3, 64, 4, stride=4), nn.BatchNorm2d(64), nn.ReLU()
-        self.tower = nn.Sequential(*stem, nn.Conv2d(64, 128, 3, stride=2), GeM(), nn.Linear(128, 128))
-        self.loss = SupConLoss(temperature=0.1, distributed=True)  # on one process it is the plain loss
+        self.tower = nn.Sequential(
+            *stem, nn.Conv2d(64, 128, 3, stride=2), GeM(), nn.Linear(128, 128)
+        )
+        self.loss = SupConLoss(
+            temperature=0.1, distributed=True
+        )  # on one process it is the plain loss
         self.evaluator = ReidEvaluator(distributed=True)
         self.results: list[ReidResult] = []
 
@@ -32,7 +43,9 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
     def validation_step(self, batch: list[Tensor], _index: int, dataloader_idx: int) -> None:
         """Queries come from the first loader, the gallery from the second."""
         image, label, camera, _ = batch
-        self.evaluator.update(self.tower(image), label, camera, split="gallery" if dataloader_idx else "query")
+        self.evaluator.update(
+            self.tower(image), label, camera, split="gallery" if dataloader_idx else "query"
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Log fractions."""
@@ -61,11 +74,25 @@ def main(num_identities: int = 160, epochs: int = 8) -> tuple[ReidResult, ReidRe
         records = SyntheticReid(num_identities, views_per_camera=2, image_size=SIZE).write(folder)
         train = ReidDataset(records_of(records, "train"), augment, cache=True)
         query = ReidDataset(records_of(records, "query"), plain, cache=True)
-        gallery = ReidDataset(records_of(records, "gallery"), plain, cache=True, identities=query.identities)
+        gallery = ReidDataset(
+            records_of(records, "gallery"), plain, cache=True, identities=query.identities
+        )
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    options = {"use_distributed_sampler": False, "enable_checkpointing": False, "num_sanity_val_steps": 0, **quiet}
+    options = {
+        "use_distributed_sampler": False,
+        "enable_checkpointing": False,
+        "num_sanity_val_steps": 0,
+        **quiet,
+    }
     trainer, module = lightning.Trainer(accelerator="cpu", max_epochs=epochs, **options), Module()
-    sampler = PKSampler(train.labels, 16, 4, coverage="images", rank=trainer.global_rank, world_size=trainer.world_size)
+    sampler = PKSampler(
+        train.labels,
+        16,
+        4,
+        coverage="images",
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
     loaders = [DataLoader(part, batch_size=64) for part in (query, gallery)]
     trainer.validate(module, loaders, verbose=False)
     trainer.fit(module, DataLoader(train, batch_sampler=sampler), loaders)

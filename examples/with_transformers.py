@@ -9,7 +9,14 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from clipreid_kit import GeM, PKSampler, ReidResult, SupConLoss, WarmupCosineLR, evaluate_reid
-from clipreid_kit.data import ReidDataset, ReidItem, SyntheticReid, eval_transform, records_of, train_transform
+from clipreid_kit.data import (
+    ReidDataset,
+    ReidItem,
+    SyntheticReid,
+    eval_transform,
+    records_of,
+    train_transform,
+)
 
 
 class Model(nn.Module):
@@ -18,8 +25,12 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         stem = nn.Conv2d(3, 64, 4, stride=4), nn.BatchNorm2d(64), nn.ReLU()
-        self.tower = nn.Sequential(*stem, nn.Conv2d(64, 128, 3, stride=2), GeM(), nn.Linear(128, 128))
-        self.loss = SupConLoss(temperature=0.1, distributed=True)  # on one process it is the plain loss
+        self.tower = nn.Sequential(
+            *stem, nn.Conv2d(64, 128, 3, stride=2), GeM(), nn.Linear(128, 128)
+        )
+        self.loss = SupConLoss(
+            temperature=0.1, distributed=True
+        )  # on one process it is the plain loss
 
     def forward(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Loss and embeddings (N, D)."""
@@ -29,7 +40,10 @@ class Model(nn.Module):
 
 def collate(items: list[ReidItem]) -> dict[str, Tensor]:
     """Items of a ReidDataset by the names of the model's arguments."""
-    return {"image": torch.stack([i.image for i in items]), "label": torch.tensor([i.label for i in items])}
+    return {
+        "image": torch.stack([i.image for i in items]),
+        "label": torch.tensor([i.label for i in items]),
+    }
 
 
 class ReidTrainer(Trainer):  # type: ignore[misc]
@@ -62,15 +76,23 @@ def main(num_identities: int = 160, epochs: int = 16) -> tuple[ReidResult, ReidR
     torch.manual_seed(0)
     model, augment, plain = Model(), train_transform(32, pad=3), eval_transform(32)
     with tempfile.TemporaryDirectory() as folder:
-        records = SyntheticReid(num_identities, views_per_camera=2, image_size=(32, 32)).write(folder)
+        records = SyntheticReid(num_identities, views_per_camera=2, image_size=(32, 32)).write(
+            folder
+        )
         train = ReidDataset(records_of(records, "train"), augment, cache=True)
         query = ReidDataset(records_of(records, "query"), plain, cache=True)
-        gallery = ReidDataset(records_of(records, "gallery"), plain, cache=True, identities=query.identities)
+        gallery = ReidDataset(
+            records_of(records, "gallery"), plain, cache=True, identities=query.identities
+        )
         quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no"}
-        args = TrainingArguments(folder, num_train_epochs=epochs, use_cpu=True, label_names=["label"], **quiet)
+        args = TrainingArguments(
+            folder, num_train_epochs=epochs, use_cpu=True, label_names=["label"], **quiet
+        )
         steps = epochs * len(PKSampler(train.labels, 16, 4, world_size=args.world_size))
         rate = WarmupCosineLR(torch.optim.AdamW(model.parameters(), lr=3e-3), steps // 8, steps)
-        trainer = ReidTrainer(model, args, collate, train, callbacks=[SetEpoch()], optimizers=(rate.optimizer, rate))
+        trainer = ReidTrainer(
+            model, args, collate, train, callbacks=[SetEpoch()], optimizers=(rate.optimizer, rate)
+        )
         before = evaluate(trainer, query, gallery)
         trainer.train()
         return before, evaluate(trainer, query, gallery)

@@ -13,7 +13,10 @@ def run_python(code):
 
 def test_import_contracts_hold():
     result = subprocess.run(
-        [str(Path(sys.executable).with_name("lint-imports"))], cwd=SOURCE.parents[1], capture_output=True, text=True
+        [str(Path(sys.executable).with_name("lint-imports"))],
+        cwd=SOURCE.parents[1],
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stdout
 
@@ -26,7 +29,9 @@ def test_no_file_is_longer_than_300_lines():
 
 def test_importing_the_library_is_light():
     heavy = ["open_clip", "torchvision", "timm", "faiss", "matplotlib", "PIL"]
-    result = run_python(f"import sys, clipreid_kit; print([m for m in {heavy} if m in sys.modules])")
+    result = run_python(
+        f"import sys, clipreid_kit; print([m for m in {heavy} if m in sys.modules])"
+    )
     assert result.stdout.strip() == "[]", result.stderr
 
 

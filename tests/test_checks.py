@@ -31,7 +31,9 @@ def test_check_at_least(value):
 
 def test_check_dense():
     _checks.check_dense("Owner", "rows", torch.eye(2))
-    with pytest.raises(ValueError, match=r"Owner: expected rows as a dense tensor, got sparse_coo\. Use to_dense"):
+    with pytest.raises(
+        ValueError, match=r"Owner: expected rows as a dense tensor, got sparse_coo\. Use to_dense"
+    ):
         _checks.check_dense("Owner", "rows", torch.eye(2).to_sparse())
     with pytest.raises(ValueError, match="rows as a dense tensor, got a meta tensor"):
         _checks.check_dense("Owner", "rows", torch.eye(2, device="meta"))
@@ -45,4 +47,6 @@ def test_check_seed():
 
 def test_check_same_width_compares_devices():
     with pytest.raises(ValueError, match="a and b on one device, got cpu and meta"):
-        _checks.check_same_width("Owner", "a", torch.zeros(2, 3), "b", torch.zeros(2, 3, device="meta"))
+        _checks.check_same_width(
+            "Owner", "a", torch.zeros(2, 3), "b", torch.zeros(2, 3, device="meta")
+        )

@@ -18,9 +18,14 @@ def test_equal_float64_by_hand(first, second):
     a, b = first[0], second[0]
     wide_a, wide_b = a.double(), b.double()
     torch.testing.assert_close(
-        euclidean_distance(a, b), (wide_a[:, None] - wide_b[None]).norm(dim=2).float(), atol=1e-3, rtol=1e-4
+        euclidean_distance(a, b),
+        (wide_a[:, None] - wide_b[None]).norm(dim=2).float(),
+        atol=1e-3,
+        rtol=1e-4,
     )
-    cosine = (wide_a / wide_a.norm(dim=1, keepdim=True)) @ (wide_b / wide_b.norm(dim=1, keepdim=True)).T
+    cosine = (wide_a / wide_a.norm(dim=1, keepdim=True)) @ (
+        wide_b / wide_b.norm(dim=1, keepdim=True)
+    ).T
     torch.testing.assert_close(cosine_similarity(a, b), cosine.float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(dot_product(a, b), (wide_a @ wide_b.T).float(), atol=1e-5, rtol=1e-5)
 
@@ -35,7 +40,12 @@ def test_precision_is_at_least_float32(dtype):
     want = torch.float64 if dtype == torch.float64 else torch.float32
     rows = torch.ones(2, 3, dtype=dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for function in (cosine_similarity, dot_product, euclidean_distance, squared_euclidean_distance):
+        for function in (
+            cosine_similarity,
+            dot_product,
+            euclidean_distance,
+            squared_euclidean_distance,
+        ):
             assert function(rows, rows).dtype == want
     assert dot_product(rows, rows.double()).dtype == torch.float64
 
@@ -62,9 +72,13 @@ def test_empty():
 
 @pytest.mark.unhooked
 def test_errors():
-    with pytest.raises(ValueError, match=r"dot_product: expected first and second of one width, got \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"dot_product: expected first and second of one width, got \(2, 3\)"
+    ):
         dot_product(torch.ones(2, 3), torch.ones(2, 4))
-    with pytest.raises(ValueError, match="l2_normalize: expected embeddings as a floating-point matrix"):
+    with pytest.raises(
+        ValueError, match="l2_normalize: expected embeddings as a floating-point matrix"
+    ):
         l2_normalize(torch.ones(2, 3).long())
 
 

@@ -36,14 +36,22 @@ def in_two_batches(loss, images, texts, labels):
 
 
 def summed(loss, images, texts, labels):
-    text, triplet = SupConLoss(distributed=loss.distributed), TripletLoss(distributed=loss.distributed)
-    return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[0]
+    text, triplet = (
+        SupConLoss(distributed=loss.distributed),
+        TripletLoss(distributed=loss.distributed),
+    )
+    return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[
+        0
+    ]
 
 
 # name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients are all compared
 CASES = {
     "supcon": (SupConLoss, lambda loss, images, texts, labels: loss(images, labels)),
-    "supcon-text": (SupConLoss, lambda loss, images, texts, labels: loss(images, labels, texts, labels)),
+    "supcon-text": (
+        SupConLoss,
+        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
+    ),
     "info_nce": (InfoNCELoss, lambda loss, images, texts, labels: loss(images, texts)),
     "info_nce-learned": (
         lambda distributed: InfoNCELoss(learnable=True, distributed=distributed),
@@ -60,7 +68,9 @@ CASES = {
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     "info_nce-smoothed": (
-        lambda distributed: InfoNCELoss(learnable=True, label_smoothing=0.1, block_size=3, distributed=distributed),
+        lambda distributed: InfoNCELoss(
+            learnable=True, label_smoothing=0.1, block_size=3, distributed=distributed
+        ),
         lambda loss, images, texts, labels: loss(images, texts),
     ),
     "info_nce-focal": (
@@ -68,7 +78,10 @@ CASES = {
         lambda loss, images, texts, labels: loss(images, texts),
     ),
     "siglip": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts)),
-    "siglip-labels": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts, labels, labels)),
+    "siglip-labels": (
+        SigLIPLoss,
+        lambda loss, images, texts, labels: loss(images, texts, labels, labels),
+    ),
     "hard_negative": (
         lambda distributed: HardNegativeContrastiveLoss(margin=-0.5, distributed=distributed),
         lambda loss, images, texts, labels: loss(images, texts, labels),
@@ -76,7 +89,9 @@ CASES = {
     # with a memory or all classes
     "image_to_text": (
         lambda distributed: ImageToTextCELoss(distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels, torch.arange(3 * DIM).reshape(3, DIM).cos()),
+        lambda loss, images, texts, labels: loss(
+            images, labels, torch.arange(3 * DIM).reshape(3, DIM).cos()
+        ),
     ),
     "prototype_memory": (
         lambda distributed: PrototypeMemoryLoss(4, DIM, distributed=distributed),
@@ -84,28 +99,41 @@ CASES = {
     ),
     "prototype_memory-each": (
         lambda distributed: PrototypeMemoryLoss(4, DIM, update="each", distributed=distributed),
-        lambda loss, images, texts, labels: [loss.initialize(texts, labels), loss(images, labels)][1],
+        lambda loss, images, texts, labels: [loss.initialize(texts, labels), loss(images, labels)][
+            1
+        ],
     ),
     "cross_batch_memory": (
         lambda distributed: CrossBatchMemory(SupConLoss(), DIM, 9, distributed=distributed),
         in_two_batches,
     ),
     # metric
-    "triplet-text": (TripletLoss, lambda loss, images, texts, labels: loss(images, labels, texts, labels)),
-    "weighted_triplet": (WeightedTripletLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "triplet-text": (
+        TripletLoss,
+        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
+    ),
+    "weighted_triplet": (
+        WeightedTripletLoss,
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
     "weighted_triplet-text": (
         WeightedTripletLoss,
         lambda loss, images, texts, labels: loss(images, labels, texts, labels),
     ),
     "circle": (CircleLoss, lambda loss, images, texts, labels: loss(images, labels)),
-    "multi_similarity": (MultiSimilarityLoss, lambda loss, images, texts, labels: loss(images, labels)),
+    "multi_similarity": (
+        MultiSimilarityLoss,
+        lambda loss, images, texts, labels: loss(images, labels),
+    ),
     "center": (
         lambda distributed: CenterLoss(3, DIM, distributed=distributed),
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     # heads
     "arcface": (
-        lambda distributed: ArcFaceLoss(DIM, 3, num_centers=2, label_smoothing=0.1, distributed=distributed),
+        lambda distributed: ArcFaceLoss(
+            DIM, 3, num_centers=2, label_smoothing=0.1, distributed=distributed
+        ),
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     "arcface-sampled": (
@@ -126,11 +154,15 @@ CASES = {
     ),
     # sums of losses
     "weighted_sum-magnitude": (
-        lambda distributed: WeightedSum({"text": 1.0, "triplet": 2.0}, balance="magnitude", distributed=distributed),
+        lambda distributed: WeightedSum(
+            {"text": 1.0, "triplet": 2.0}, balance="magnitude", distributed=distributed
+        ),
         summed,
     ),
     "weighted_sum-uncertainty": (
-        lambda distributed: WeightedSum({"text": 1.0, "triplet": 2.0}, balance="uncertainty", distributed=distributed),
+        lambda distributed: WeightedSum(
+            {"text": 1.0, "triplet": 2.0}, balance="uncertainty", distributed=distributed
+        ),
         summed,
     ),
 }
@@ -192,7 +224,9 @@ def results(tmp_path_factory):
     context = mp.get_context("spawn")
     queue, done = context.Queue(), context.Event()
     store = tmp_path_factory.mktemp("two") / "store"
-    processes = [context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)]
+    processes = [
+        context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
     found = dict(queue.get(timeout=300) for _ in processes)
@@ -209,8 +243,12 @@ def test_rows_come_in_rank_order(results):
 
 def test_one_rank_computes_alone(results):
     model, loss, rows, labels = setting("supcon", distributed=False)
-    assert results[1]["wrapped"].startswith("alone: expected the module itself, got one that DDP wraps.")
-    assert results[0]["alone"] == pytest.approx(loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6)
+    assert results[1]["wrapped"].startswith(
+        "alone: expected the module itself, got one that DDP wraps."
+    )
+    assert results[0]["alone"] == pytest.approx(
+        loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6
+    )
 
 
 @pytest.mark.unhooked
@@ -234,7 +272,9 @@ def test_two_ranks_give_the_gradient_of_one(results, name):
         want = state(loss)
         assert held.keys() == want.keys()
         for key in want:
-            torch.testing.assert_close(torch.tensor(held[key]), torch.tensor(want[key]), atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(
+                torch.tensor(held[key]), torch.tensor(want[key]), atol=1e-6, rtol=1e-4
+            )
 
 
 def test_without_a_process_group_nothing_changes():

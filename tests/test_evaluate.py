@@ -49,18 +49,26 @@ def as_json(run, arrays, *options):
 
 def evaluated(**changes):
     arguments = {**SIDES, **changes}
-    return evaluate_reid(arguments.pop("query_embeddings"), arguments.pop("gallery_embeddings"), **arguments)
+    return evaluate_reid(
+        arguments.pop("query_embeddings"), arguments.pop("gallery_embeddings"), **arguments
+    )
 
 
 def test_cameras_are_used_where_they_are(run):
     out = run(SIDES)
-    assert out == f"market1501, cosine, ties pessimistic, same identity and camera left out\n{evaluated().table()}\n"
+    assert (
+        out
+        == f"market1501, cosine, ties pessimistic, same identity and camera left out\n{evaluated().table()}\n"
+    )
     assert "interval" in out
     plain = evaluated(query_cameras=None, gallery_cameras=None)
     assert run(NO_CAMERAS) == f"inshop, cosine, ties pessimistic\n{plain.table()}\n"
     assert "cameras of the file not used" in run(SIDES, "--protocol", "inshop")
     alone = evaluate_reid(ROWS, query_ids=IDS)
-    assert run({"features": ROWS, "labels": IDS}) == f"leave-one-out, cosine, ties pessimistic\n{alone.table()}\n"
+    assert (
+        run({"features": ROWS, "labels": IDS})
+        == f"leave-one-out, cosine, ties pessimistic\n{alone.table()}\n"
+    )
     ruled = evaluate_reid(ROWS, query_ids=IDS, query_cameras=CAMERAS)
     assert ruled.table() in run({"features": ROWS, "labels": IDS, "cameras": CAMERAS})
 
@@ -82,15 +90,21 @@ def test_options_change_the_numbers(run):
     excluded = as_json(run, {**SIDES, **sessions}, "--exclude", "session")["result"]
     assert excluded == evaluated(exclude=[tuple(sessions.values())]).to_dict()
     assert "same session left out" in run({**SIDES, **sessions}, "--exclude", "session")
-    alone = as_json(run, {"embeddings": ROWS, "ids": IDS, "session": CAMERAS}, "--exclude", "session")["result"]
+    alone = as_json(
+        run, {"embeddings": ROWS, "ids": IDS, "session": CAMERAS}, "--exclude", "session"
+    )["result"]
     assert alone == evaluate_reid(ROWS, query_ids=IDS, exclude=[(CAMERAS, None)]).to_dict()
 
 
 def test_re_ranking(run):
     import torch
 
-    reranker = KReciprocalReranker(torch.from_numpy(ROWS[:12]), torch.from_numpy(ROWS[12:]), k1=7, k2=3)
-    want = evaluate_reid(None, similarity=reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]).to_dict()
+    reranker = KReciprocalReranker(
+        torch.from_numpy(ROWS[:12]), torch.from_numpy(ROWS[12:]), k1=7, k2=3
+    )
+    want = evaluate_reid(
+        None, similarity=reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]
+    ).to_dict()
     found = as_json(run, NO_CAMERAS, "--rerank", "--k1", "7", "--k2", "3")
     assert found["result"] == want
     assert found["rerank"] == {"k1": 7, "k2": 3, "lambda_value": 0.3}
@@ -108,7 +122,9 @@ def test_drawn_galleries(run):
     others = {"distractor_embeddings": ROWS[::7] + 1, "distractor_ids": np.arange(11) // 2}
     found = as_json(run, {**one_set, **others}, "--protocol", "hands")["result"]
     assert found == HandsProtocol().evaluate(ROWS, IDS, **others).to_dict()
-    assert "Hands without distractors, 2 random galleries" in run(one_set, "--protocol", "hands", "--splits", "2")
+    assert "Hands without distractors, 2 random galleries" in run(
+        one_set, "--protocol", "hands", "--splits", "2"
+    )
 
 
 def test_files(run, tmp_path):
@@ -116,18 +132,28 @@ def test_files(run, tmp_path):
     assert json.loads((tmp_path / "a.json").read_text())["result"] == evaluated().to_dict()
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [int(row["query_id"]) for row in rows] == IDS[:12].tolist()
-    assert [row["average_precision"] for row in rows] == [str(x) for x in evaluated().average_precision]
+    assert [row["average_precision"] for row in rows] == [
+        str(x) for x in evaluated().average_precision
+    ]
     np.save(tmp_path / "q.npy", ROWS[:12])
     np.save(tmp_path / "g.npy", ROWS[12:])
     ids = {name: values for name, values in SIDES.items() if "embeddings" not in name}
-    options = ["--query-embeddings", str(tmp_path / "q.npy"), "--gallery-embeddings", str(tmp_path / "g.npy")]
+    options = [
+        "--query-embeddings",
+        str(tmp_path / "q.npy"),
+        "--gallery-embeddings",
+        str(tmp_path / "g.npy"),
+    ]
     assert as_json(run, ids, *options)["result"] == evaluated().to_dict()
     renamed = {"who" if name == "query_ids" else name: values for name, values in SIDES.items()}
     assert as_json(run, renamed, "--key", "query_ids=who")["result"] == evaluated().to_dict()
 
 
 def test_named_identities_and_named_junk(run):
-    names = {"query_ids": [f"{i:04d}" for i in IDS[:12]], "gallery_ids": ["-1"] + [f"{i:04d}" for i in IDS[13:]]}
+    names = {
+        "query_ids": [f"{i:04d}" for i in IDS[:12]],
+        "gallery_ids": ["-1"] + [f"{i:04d}" for i in IDS[13:]],
+    }
     found = as_json(run, {**SIDES, **names})["result"]
     assert found["num_gallery"] == 59
     assert found == evaluated(**names, junk_ids=["-1"]).to_dict()
@@ -142,19 +168,31 @@ def test_named_identities_and_named_junk(run):
             [],
             "in 2 of 12 rows (first: [3, 9])",
         ),
-        ({**SIDES, "query_ids": IDS[:3]}, [], "query_ids as 12 ids, one for each row, got shape (3,)"),
+        (
+            {**SIDES, "query_ids": IDS[:3]},
+            [],
+            "query_ids as 12 ids, one for each row, got shape (3,)",
+        ),
         pytest.param(
             {**SIDES, "gallery_embeddings": ROWS[12:, :5]},
             [],
             "of one width, got (12, 8) and (60, 5)",
             marks=pytest.mark.unhooked,
         ),
-        ({**SIDES, "query_cameras": IDS[:12] * 0, "gallery_cameras": IDS[12:] * 0}, [], "left out by the camera rule"),
+        (
+            {**SIDES, "query_cameras": IDS[:12] * 0, "gallery_cameras": IDS[12:] * 0},
+            [],
+            "left out by the camera rule",
+        ),
         (NO_CAMERAS, ["--protocol", "market1501"], "no array 'query_cameras'"),
         (SIDES, ["--protocol", "hands"], "no array 'embeddings'"),
         (SIDES, ["--exclude", "session"], "no array 'query_session'; it has:"),
         (SIDES, ["--junk-id", "x"], "--junk-id x: the ids of the file are whole numbers"),
-        (SIDES, ["--key", "query_ids=who"], "no array 'who' for query_ids; it has: query_embeddings"),
+        (
+            SIDES,
+            ["--key", "query_ids=who"],
+            "no array 'who' for query_ids; it has: query_embeddings",
+        ),
         (SIDES, ["--rerank", "--k1", "0"], "k1 as a whole number >= 1"),
         (SIDES, ["--json", "nowhere/at/all.json"], "nowhere/at"),
     ],
@@ -172,11 +210,20 @@ def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
         (["--k1", "20"], "--k1, --k2 and --lambda-value need --rerank"),
         (["--rerank", "--distance", "euclidean"], "--rerank with --distance"),
         (["--seed", "1"], "--splits and --seed draw galleries, and market1501 draws none"),
-        (["--protocol", "cuhk03", "--exclude", "session"], "--exclude and --junk-id are not for cuhk03"),
-        (["--protocol", "hands", "--query-embeddings", "q.npy"], "are not for hands, which takes one set"),
+        (
+            ["--protocol", "cuhk03", "--exclude", "session"],
+            "--exclude and --junk-id are not for cuhk03",
+        ),
+        (
+            ["--protocol", "hands", "--query-embeddings", "q.npy"],
+            "are not for hands, which takes one set",
+        ),
         (["--protocol", "leave-one-out", "--rerank"], "an image would be its own neighbour"),
         (["--protocol", "msmt17"], "invalid choice: 'msmt17'"),
-        (["--key", "query_idz=x"], "'query_idz=x' is not NAME=KEY with one of the names query_embeddings"),
+        (
+            ["--key", "query_idz=x"],
+            "'query_idz=x' is not NAME=KEY with one of the names query_embeddings",
+        ),
         (["--ranks", "0"], "0 is no rank"),
         (["--rank", "3"], "unrecognized arguments: --rank"),
     ],
@@ -194,7 +241,14 @@ def test_help_says_what_the_file_holds(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for word in ("query_embeddings (Q, D)", "market1501:", "q_pids", "exit status: 0", "--per-query", "examples:"):
+    for word in (
+        "query_embeddings (Q, D)",
+        "market1501:",
+        "q_pids",
+        "exit status: 0",
+        "--per-query",
+        "examples:",
+    ):
         assert word in text
     assert max(len(line) for line in text.splitlines()) < 161
 
@@ -206,11 +260,15 @@ def test_as_a_program(tmp_path):
         "heavy = {'open_clip', 'torchvision', 'timm', 'faiss', 'matplotlib', 'PIL'} & set(sys.modules);"
         "raise SystemExit(f'imported {heavy}' if heavy else status)"
     )
-    light = subprocess.run([sys.executable, "-c", code, tmp_path / "features.npz"], capture_output=True, text=True)
+    light = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "features.npz"], capture_output=True, text=True
+    )
     assert light.returncode == 0, light.stderr
     assert evaluated().table() in light.stdout
     bad = subprocess.run(
-        [sys.executable, "-m", "clipreid_kit.evaluate", tmp_path / "no.npz"], capture_output=True, text=True
+        [sys.executable, "-m", "clipreid_kit.evaluate", tmp_path / "no.npz"],
+        capture_output=True,
+        text=True,
     )
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == f"error: {tmp_path / 'no.npz'}: no such file.\n"

@@ -27,7 +27,9 @@ def test_names_and_other_names(tmp_path):
 
 def test_single_files_are_mapped(tmp_path):
     np.save(tmp_path / "rows.npy", ROWS)
-    features = FeatureFile(saved(tmp_path, ids=[1]), {}, {"gallery_embeddings": tmp_path / "rows.npy"})
+    features = FeatureFile(
+        saved(tmp_path, ids=[1]), {}, {"gallery_embeddings": tmp_path / "rows.npy"}
+    )
     assert isinstance(features.get("gallery_embeddings"), np.memmap)
     assert features.has("gallery_embeddings")
 
@@ -48,11 +50,23 @@ def test_columns_as_other_programs_write_them(tmp_path, ids, want):
 @pytest.mark.parametrize(
     ("arrays", "read", "message"),
     [
-        ({"a": [1], "b": [2]}, "ids", r"no array 'ids' \(nor labels, .*; it has: a, b. Say --key ids=ITS_NAME."),
-        ({"q_pids": [1], "query_pids": [2]}, "query_ids", "both query_pids and q_pids may be query_ids. Say --key"),
+        (
+            {"a": [1], "b": [2]},
+            "ids",
+            r"no array 'ids' \(nor labels, .*; it has: a, b. Say --key ids=ITS_NAME.",
+        ),
+        (
+            {"q_pids": [1], "query_pids": [2]},
+            "query_ids",
+            "both query_pids and q_pids may be query_ids. Say --key",
+        ),
         ({"ids": [1, 2.5]}, "ids", "ids has to be whole numbers or names, got 2.5 in row 1"),
         ({"ids": [1, np.nan]}, "ids", "got nan in row 1"),
-        ({"ids": np.array(["a", None], dtype=object)}, "ids", "'ids' is a pickled Python object.*any code. Save plain"),
+        (
+            {"ids": np.array(["a", None], dtype=object)},
+            "ids",
+            "'ids' is a pickled Python object.*any code. Save plain",
+        ),
     ],
 )
 def test_bad_arrays(tmp_path, arrays, read, message):
@@ -79,7 +93,9 @@ def broken(path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind", ["no such file", "a folder", "broken (", "neither .npz nor .npy", "one array (.npy)"])
+@pytest.mark.parametrize(
+    "kind", ["no such file", "a folder", "broken (", "neither .npz nor .npy", "one array (.npy)"]
+)
 def test_bad_files(tmp_path, kind):
     path = broken(saved(tmp_path, ids=np.arange(1000)), kind)
     with pytest.raises(ValueError) as error:  # noqa: PT011 (the text is looked at below)
@@ -100,7 +116,9 @@ def test_damage_within_and_foreign_members(tmp_path):
     with pytest.raises(ValueError, match=r"'notes.txt' is no array"):
         FeatureFile(path, {"ids": "notes.txt"}, {}).get("ids")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    features = FeatureFile(saved(tmp_path, ids=[1]), {}, {"gallery_embeddings": tmp_path / "objects.npy"})
+    features = FeatureFile(
+        saved(tmp_path, ids=[1]), {}, {"gallery_embeddings": tmp_path / "objects.npy"}
+    )
     with pytest.raises(ValueError, match="pickled Python object"):
         features.get("gallery_embeddings")
     features = FeatureFile(path, {}, {"gallery_embeddings": path})

@@ -44,8 +44,13 @@ def public():
 
 
 def test_the_list_of_public_names_is_frozen():
-    found = {package: sorted(name for p, name, _ in public() if p == package) for package in [*PACKAGES, *MODULES]}
-    assert found == json.loads(SURFACE.read_text()), "a name came or went: say so in CHANGELOG.md, then update the list"
+    found = {
+        package: sorted(name for p, name, _ in public() if p == package)
+        for package in [*PACKAGES, *MODULES]
+    }
+    assert found == json.loads(SURFACE.read_text()), (
+        "a name came or went: say so in CHANGELOG.md, then update the list"
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -54,9 +59,13 @@ def test_all_is_sorted(package):
     assert list(names) == sorted(names)
 
 
-@pytest.mark.parametrize(("package", "name", "value"), list(public()), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("package", "name", "value"), list(public()), ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_is_documented(package, name, value):
-    if not callable(value) or typing.get_origin(value) is not None:  # a type alias has no docstring of its own
+    if (
+        not callable(value) or typing.get_origin(value) is not None
+    ):  # a type alias has no docstring of its own
         return
     text = inspect.getdoc(value)
     assert text, f"{package}.{name} has no docstring"
@@ -89,5 +98,7 @@ def test_most_names_document_their_arguments():
 
 def test_every_name_is_in_the_docs():
     pages = "\n".join(p.read_text() for p in (Path(__file__).parents[1] / "docs").rglob("*.md"))
-    missing = [f"{package}.{name}" for package, name, _ in public() if not re.search(rf"\b{name}\b", pages)]
+    missing = [
+        f"{package}.{name}" for package, name, _ in public() if not re.search(rf"\b{name}\b", pages)
+    ]
     assert not missing

@@ -62,10 +62,16 @@ def msmt17(root, version=1):
     train, test = ("train", "test") if version == 1 else ("mask_train_v2", "mask_test_v2")
     base = root / f"MSMT17_V{version}"
     lists = {
-        "train": (train, ["0000/0000_000_01_0303morning_0015_0.jpg 0", "0001/0001_000_15_0113noon_0001_1.jpg 1"]),
+        "train": (
+            train,
+            ["0000/0000_000_01_0303morning_0015_0.jpg 0", "0001/0001_000_15_0113noon_0001_1.jpg 1"],
+        ),
         "val": (train, ["0000/0000_001_12_0303morning_0016_0.jpg 0"]),
         "query": (test, ["0000/0000_000_07_0303noon_0043_2.jpg 0"]),
-        "gallery": (test, ["0000/0000_001_08_0303noon_0043_2.jpg 0", "0001/0001_000_08_0303noon_0043_2.jpg 1"]),
+        "gallery": (
+            test,
+            ["0000/0000_001_08_0303noon_0043_2.jpg 0", "0001/0001_000_08_0303noon_0043_2.jpg 1"],
+        ),
     }
     for name, (folder, rows) in lists.items():
         write(base, f"list_{name}.txt", "\n".join(rows) + "\n")
@@ -93,11 +99,17 @@ INSHOP_ROWS = [
 def inshop(root, rows=INSHOP_ROWS, count=None, images="Img/"):
     base = root / "inshop"
     lines = [str(len(rows) if count is None else count), "image_name item_id evaluation_status"]
-    write(base, "Eval/list_eval_partition.txt", "\n".join([*lines, *("  ".join(row) for row in rows)]) + "\n")
+    write(
+        base,
+        "Eval/list_eval_partition.txt",
+        "\n".join([*lines, *("  ".join(row) for row in rows)]) + "\n",
+    )
     return fill(base, *(images + row[0] for row in rows))
 
 
-def hands11k(root, rows=None, header="id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"):
+def hands11k(
+    root, rows=None, header="id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"
+):
     base = root / "11khands"
     if rows is None:
         rows = [
@@ -120,7 +132,11 @@ def polyu_hands(root):
 def online_products(root):
     base = root / "Stanford_Online_Products"
     header = "image_id class_id super_class_id path\n"
-    write(base, "Ebay_train.txt", f"{header}1 1 1 bicycle_final/11_0.JPG\n2 1 1 bicycle_final/11_1.JPG\n")
+    write(
+        base,
+        "Ebay_train.txt",
+        f"{header}1 1 1 bicycle_final/11_0.JPG\n2 1 1 bicycle_final/11_1.JPG\n",
+    )
     write(base, "Ebay_test.txt", f"{header}59552 11319 3 coffee_maker_final/22_0.JPG\n")
     return fill(base, *(f"bicycle_final/11_{n}.JPG" for n in (0, 1)), "coffee_maker_final/22_0.JPG")
 
@@ -128,10 +144,14 @@ def online_products(root):
 def cuhk_pedes(root, entries=None):
     base = root / "CUHK-PEDES"
     if entries is None:
-        rows = [("train", 1, "cam_a/001.bmp", ["a man", "a tall man"]), ("val", 2, "test_query/2.jpg", ["a woman"])]
+        rows = [
+            ("train", 1, "cam_a/001.bmp", ["a man", "a tall man"]),
+            ("val", 2, "test_query/2.jpg", ["a woman"]),
+        ]
         rows += [("test", 3, "Market/3.jpg", ["a child", "a boy", "a young boy"])]
         entries = [
-            {"split": s, "id": i, "file_path": f, "captions": c, "processed_tokens": [[]]} for s, i, f, c in rows
+            {"split": s, "id": i, "file_path": f, "captions": c, "processed_tokens": [[]]}
+            for s, i, f, c in rows
         ]
     write(base, "reid_raw.json", json.dumps(entries))
     return fill(base, "imgs/cam_a/001.bmp", "imgs/test_query/2.jpg", "imgs/Market/3.jpg")

@@ -21,7 +21,9 @@ DIM, INSTANCES, LARGEST_PEER = 512, 4, 8192
 Pairs = Callable[[Tensor, Tensor], Tensor]
 
 
-def clip_reid_supcon(anchors: Tensor, labels: Tensor, candidates: Tensor, candidate_labels: Tensor) -> Tensor:
+def clip_reid_supcon(
+    anchors: Tensor, labels: Tensor, candidates: Tensor, candidate_labels: Tensor
+) -> Tensor:
     """The loss of CLIP-ReID's stage 1 as its paper and code describe it: temperature 1, rows as they are.
 
     Ours normalises the rows, which is a good part of the time at B = 64; with ``unit rows`` the restated one does, too.
@@ -38,7 +40,9 @@ def dense_hard_negatives(images: Tensor, texts: Tensor) -> Tensor:
     cosine = functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
     true = torch.arange(len(images))
     logits = cosine / 0.07
-    softmax = (functional.cross_entropy(logits, true) + functional.cross_entropy(logits.T, true)) / 2
+    softmax = (
+        functional.cross_entropy(logits, true) + functional.cross_entropy(logits.T, true)
+    ) / 2
     negative = cosine.masked_fill(torch.eye(len(images), dtype=torch.bool), -torch.inf)
     hinges = [(negative.topk(3, dim=dim).values - 0.5).relu().mean() for dim in (0, 1)]
     return softmax + sum(hinges) / 2
@@ -59,14 +63,20 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         return step(both, lambda r: loss(r[:batch], r[batch:]))
 
     def unit_pairs(loss: Pairs) -> Work:
-        return pairs(lambda i, t: loss(functional.normalize(i, dim=1), functional.normalize(t, dim=1)))
+        return pairs(
+            lambda i, t: loss(functional.normalize(i, dim=1), functional.normalize(t, dim=1))
+        )
 
     def unit_supcon(r: Tensor) -> Tensor:
         unit = functional.normalize(r, dim=1)
         return clip_reid_supcon(unit, labels, unit, labels)
 
     def case(ours: Work, peers: Mapping[str, Work]) -> dict[str, Work]:
-        return {OURS: ours, **(peers if batch <= LARGEST_PEER else {}), "floor: three products": products}
+        return {
+            OURS: ours,
+            **(peers if batch <= LARGEST_PEER else {}),
+            "floor: three products": products,
+        }
 
     return {
         "SupCon, one modality": case(
@@ -80,12 +90,18 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         "SupCon, image to text": case(
             pairs(lambda i, t: supcon(i, labels, t, labels)),
             {
-                "pytorch-metric-learning": pairs(lambda i, t: pml(i, labels, ref_emb=t, ref_labels=labels.clone())),
+                "pytorch-metric-learning": pairs(
+                    lambda i, t: pml(i, labels, ref_emb=t, ref_labels=labels.clone())
+                ),
                 "CLIP-ReID, restated": pairs(lambda i, t: clip_reid_supcon(i, labels, t, labels)),
-                "CLIP-ReID, restated, unit rows": unit_pairs(lambda i, t: clip_reid_supcon(i, labels, t, labels)),
+                "CLIP-ReID, restated, unit rows": unit_pairs(
+                    lambda i, t: clip_reid_supcon(i, labels, t, labels)
+                ),
             },
         ),
-        "InfoNCE": case(pairs(InfoNCELoss()), {"open_clip ClipLoss": unit_pairs(lambda i, t: clip(i, t, scale))}),
+        "InfoNCE": case(
+            pairs(InfoNCELoss()), {"open_clip ClipLoss": unit_pairs(lambda i, t: clip(i, t, scale))}
+        ),
         "SigLIP": case(
             pairs(SigLIPLoss(learnable=False)),
             {"open_clip SigLipLoss": unit_pairs(lambda i, t: siglip(i, t, ten, -ten))},

@@ -26,7 +26,9 @@ def clip_reid(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     cosine = functional.linear(functional.normalize(rows), functional.normalize(weight))
     sine = (1 - cosine.square()).clamp(0, 1).sqrt()
     turned = cosine * math.cos(0.5) - sine * math.sin(0.5)
-    turned = torch.where(cosine > math.cos(math.pi - 0.5), turned, cosine - math.sin(math.pi - 0.5) * 0.5)
+    turned = torch.where(
+        cosine > math.cos(math.pi - 0.5), turned, cosine - math.sin(math.pi - 0.5) * 0.5
+    )
     hot = torch.zeros_like(cosine).scatter_(1, labels[:, None], 1)
     return functional.cross_entropy(30 * (hot * turned + (1 - hot) * cosine), labels)
 
@@ -35,7 +37,9 @@ def fast_reid(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """The angle of every column by acos, a matrix of margins added, and the cosine again."""
     cosine = functional.linear(functional.normalize(rows), functional.normalize(weight))
     hot = torch.zeros_like(cosine).scatter_(1, labels[:, None], 0.5)
-    return functional.cross_entropy((cosine.clamp(-1 + 1e-7, 1 - 1e-7).acos() + hot).cos() * 30, labels)
+    return functional.cross_entropy(
+        (cosine.clamp(-1 + 1e-7, 1 - 1e-7).acos() + hot).cos() * 30, labels
+    )
 
 
 def fast_reid_cosine(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -51,7 +55,10 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
     cases: dict[str, dict[str, Work]] = {}
     for identities in (10_000, 100_000) if batch <= 512 else (10_000,):
         labels = torch.randint(identities, (batch,), generator=torch.Generator().manual_seed(1))
-        cases |= {f"{name}, C = {identities:,}": case for name, case in _cases(rows, labels, identities).items()}
+        cases |= {
+            f"{name}, C = {identities:,}": case
+            for name, case in _cases(rows, labels, identities).items()
+        }
     return cases
 
 
@@ -73,7 +80,9 @@ def _cases(rows: Tensor, labels: Tensor, identities: int) -> dict[str, dict[str,
             "floor": floor(rows, identities),
             "ArcFaceHead and cross_entropy": _Step(
                 lambda: ArcFaceHead(DIM, identities),
-                lambda head: step(rows, lambda r: functional.cross_entropy(head(r, labels), labels)),
+                lambda head: step(
+                    rows, lambda r: functional.cross_entropy(head(r, labels), labels)
+                ),
             ),
             PEER: module(lambda: losses.ArcFaceLoss(identities, DIM, margin=degrees, scale=30)),
             "CLIP-ReID's algorithm": restated(clip_reid),
@@ -97,7 +106,11 @@ def _cases(rows: Tensor, labels: Tensor, identities: int) -> dict[str, dict[str,
             "floor": floor(rows, 3 * identities),
             PEER: module(
                 lambda: losses.SubCenterArcFaceLoss(
-                    num_classes=identities, embedding_size=DIM, margin=degrees, scale=30, sub_centers=3
+                    num_classes=identities,
+                    embedding_size=DIM,
+                    margin=degrees,
+                    scale=30,
+                    sub_centers=3,
                 )
             ),
         }
@@ -105,7 +118,9 @@ def _cases(rows: Tensor, labels: Tensor, identities: int) -> dict[str, dict[str,
         tenth = identities // 10
         cases["ArcFace of a sampled tenth"] = {
             OURS: module(lambda: ArcFaceLoss(DIM, identities, num_sampled=tenth)),
-            "sparse gradient": module(lambda: ArcFaceLoss(DIM, identities, num_sampled=tenth, sparse_grad=True)),
+            "sparse gradient": module(
+                lambda: ArcFaceLoss(DIM, identities, num_sampled=tenth, sparse_grad=True)
+            ),
             "all identities": arcface,
         }
     return cases

@@ -47,7 +47,9 @@ class SmallViT(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.0, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            64, 4, 256, dropout=0.0, batch_first=True, norm_first=True
+        )
         self.patches = nn.Linear(48, 64)
         self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
@@ -77,13 +79,17 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
             "torch, texts normalised beforehand": step(
                 rows,
                 lambda r: functional.cross_entropy(
-                    functional.normalize(r, dim=1) @ unit_texts.T / 0.01, labels, label_smoothing=0.1
+                    functional.normalize(r, dim=1) @ unit_texts.T / 0.01,
+                    labels,
+                    label_smoothing=0.1,
                 ),
             ),
         },
         "image-to-text CE, C = 10000, raw": {
             OURS: step(rows, lambda r: raw(r, labels, texts)),
-            "torch": step(rows, lambda r: functional.cross_entropy(r @ texts.T, labels, label_smoothing=0.1)),
+            "torch": step(
+                rows, lambda r: functional.cross_entropy(r @ texts.T, labels, label_smoothing=0.1)
+            ),
         },
         "prototype memory, C = 10000, hardest": {
             OURS: step(rows, lambda r: prototypes(r, labels)),

@@ -11,7 +11,13 @@ from torch.nn import functional
 
 from benchmarks.losses.step import floor, step
 from benchmarks.measure import OURS, Work
-from clipreid_kit import CenterLoss, CircleLoss, MultiSimilarityLoss, TripletLoss, WeightedTripletLoss
+from clipreid_kit import (
+    CenterLoss,
+    CircleLoss,
+    MultiSimilarityLoss,
+    TripletLoss,
+    WeightedTripletLoss,
+)
 
 DIM, INSTANCES, IDENTITIES = 512, 4, 1051
 PEER = "pytorch-metric-learning"
@@ -84,16 +90,22 @@ def fast_reid_circle(rows: Tensor, labels: Tensor) -> Tensor:
 def masked_center(rows: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """The common re-implementations' form: distances to all centres, all but one of each row masked away."""
     count, classes = len(rows), len(centers)
-    squared = rows.square().sum(1, keepdim=True) + centers.square().sum(1)[None] - 2 * rows @ centers.T
+    squared = (
+        rows.square().sum(1, keepdim=True) + centers.square().sum(1)[None] - 2 * rows @ centers.T
+    )
     mask = labels[:, None].expand(count, classes).eq(torch.arange(classes).expand(count, classes))
     return (squared * mask.float()).clamp(min=1e-12, max=1e12).sum() / count
 
 
 def looped_center(rows: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """The strong baselines' form: all distances, then a loop over rows that takes one of each."""
-    squared = rows.square().sum(1, keepdim=True) + centers.square().sum(1)[None] - 2 * rows @ centers.T
+    squared = (
+        rows.square().sum(1, keepdim=True) + centers.square().sum(1)[None] - 2 * rows @ centers.T
+    )
     mask = labels[:, None] == torch.arange(len(centers))
-    return torch.cat([squared[i][mask[i]].clamp(min=1e-12, max=1e12) for i in range(len(rows))]).mean()
+    return torch.cat(
+        [squared[i][mask[i]].clamp(min=1e-12, max=1e12) for i in range(len(rows))]
+    ).mean()
 
 
 def fresh(centers: Tensor, work: Work) -> Work:
@@ -124,8 +136,14 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         miners.BatchHardMiner(distance=euclidean),
         losses.TripletMarginLoss(margin=0.3, distance=euclidean, reducer=reducers.MeanReducer()),
     )
-    similar, similarity = miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(2, 50, 0.5)
-    circle, every = losses.CircleLoss(m=0.25, gamma=128), losses.TripletMarginLoss(margin=0.3, distance=euclidean)
+    similar, similarity = (
+        miners.MultiSimilarityMiner(epsilon=0.1),
+        losses.MultiSimilarityLoss(2, 50, 0.5),
+    )
+    circle, every = (
+        losses.CircleLoss(m=0.25, gamma=128),
+        losses.TripletMarginLoss(margin=0.3, distance=euclidean),
+    )
     triplet, center = TripletLoss(), CenterLoss(IDENTITIES, DIM)
     mined = {name: TripletLoss(mining=name) for name in ("semi_hard", "all")}
     soft, weighted, ours_circle, ours_similarity = (
@@ -178,7 +196,9 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         },
         f"center, C = {IDENTITIES}": {
             OURS: fresh(center.centers, step(rows, lambda r: center(r, labels % IDENTITIES))),
-            "all centres, masked": fresh(centers, step(rows, lambda r: masked_center(r, labels % IDENTITIES, centers))),
+            "all centres, masked": fresh(
+                centers, step(rows, lambda r: masked_center(r, labels % IDENTITIES, centers))
+            ),
         },
         "center, C = 100 000": {
             OURS: fresh(sparse.centers, step(rows, lambda r: sparse(r, labels))),
@@ -189,7 +209,9 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         cases[f"center, C = {IDENTITIES}"]["all centres, a loop over rows"] = fresh(
             centers, step(rows, lambda r: looped_center(r, labels % IDENTITIES, centers))
         )
-        cases["triplet, batch-hard"]["torchreid's algorithm"] = step(rows, lambda r: torchreid_triplet(r, labels))
+        cases["triplet, batch-hard"]["torchreid's algorithm"] = step(
+            rows, lambda r: torchreid_triplet(r, labels)
+        )
         cases["triplet, semi-hard"][PEER] = step(rows, lambda r: peer(r, labels, semi(r, labels)))
         cases["triplet, all"][PEER] = step(rows, lambda r: every(r, labels))
         cases["triplet, all, soft margin"][PEER] = step(rows, lambda r: peer_soft(r, labels))

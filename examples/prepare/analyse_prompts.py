@@ -19,7 +19,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--split")
     options = parser.parse_args(arguments)
     table = PromptTable.read(options.prompts, key=options.key)
-    print("\n".join(analyse_prompts(read_image_paths(options.image_paths), table, split=options.split).lines()))
+    print(
+        "\n".join(
+            analyse_prompts(
+                read_image_paths(options.image_paths), table, split=options.split
+            ).lines()
+        )
+    )
 
 
 if __name__ == "__main__":

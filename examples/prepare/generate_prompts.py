@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     prompts = prompts_from_descriptions(read_descriptions(options.descriptions), sorted(items))
     write_texts(prompts, options.out)
     found = token_statistics(list(prompts.values()))
-    print(f"{found.num_texts} prompts, {found.num_too_long} of them longer than {found.max_tokens} tokens")
+    print(
+        f"{found.num_texts} prompts, {found.num_too_long} of them longer than {found.max_tokens} tokens"
+    )
 
 
 if __name__ == "__main__":

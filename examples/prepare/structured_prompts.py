@@ -7,7 +7,13 @@ image_paths_clean.json --out image_prompts_structured.json``.
 import argparse
 from pathlib import Path
 
-from clipreid_kit.data import read_descriptions, read_image_paths, structured_prompts, token_statistics, write_texts
+from clipreid_kit.data import (
+    read_descriptions,
+    read_image_paths,
+    structured_prompts,
+    token_statistics,
+    write_texts,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -22,14 +28,20 @@ def main(arguments: list[str] | None = None) -> None:
     records = read_image_paths(options.image_paths)
     items = {str(record.identity) for record in records}
     prompts = structured_prompts(
-        [description for description in read_descriptions(options.descriptions) if description.item in items],
+        [
+            description
+            for description in read_descriptions(options.descriptions)
+            if description.item in items
+        ],
         records,
         by_variant=options.key == "variant",
         max_tokens=options.max_tokens,
     )
     write_texts(prompts, options.out)
     found = token_statistics(list(prompts.values()), options.max_tokens)
-    print(f"{found.num_texts} prompts of {found.shortest} to {found.longest} tokens, median {found.median:g}")
+    print(
+        f"{found.num_texts} prompts of {found.shortest} to {found.longest} tokens, median {found.median:g}"
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ class Evaluation:
     query_embeddings: Tensor
     gallery_embeddings: Tensor
     text_embeddings: Tensor | None
-    captions: dict[int | str, str]  # one of each query identity that has any, in the order of text_embeddings
+    captions: dict[
+        int | str, str
+    ]  # one of each query identity that has any, in the order of text_embeddings
     camera_rule: bool  # whether gallery images of the query's identity and camera were left out
 
     @property
@@ -46,4 +48,7 @@ class Evaluation:
 
     def numbers(self, ks: Sequence[int]) -> dict[str, dict[str, Any]]:
         """Plain numbers, by task."""
-        return {task: result.to_dict(tuple(sorted({1, 5, 10, *ks}))) for task, result in self.results.items()}
+        return {
+            task: result.to_dict(tuple(sorted({1, 5, 10, *ks})))
+            for task, result in self.results.items()
+        }

@@ -18,7 +18,9 @@ _NAMES = {"R1": "Rank-1", "mAP": "mAP"}
 _BLUE, _TEXT, _MUTED, _GRID = "#005fb0", "#1b2430", "#5b6675", "#e3e7ec"
 
 
-def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Mapping[str, Cell]]) -> list[Path]:
+def write_figures(
+    out: Path, runs: Sequence[Run], table: Sequence[Mapping[str, Cell]]
+) -> list[Path]:
     """Write every picture that the runs give rise to, as PNG; returns where they are.
 
     ``training/<run>.png`` shows the terms of the loss and the validation of one run, ``rank_1_by_epoch.png`` and
@@ -32,7 +34,10 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Mapping[str, C
             figures[file] = _training(run)
         if run.prompt_rows:
             figures[f"{file}_prompt"] = training_figure(
-                run.prompt_rows, metric_keys=(), titles=(f"{run.name}: prompt loss", ""), size=(5.0, 3.4)
+                run.prompt_rows,
+                metric_keys=(),
+                titles=(f"{run.name}: prompt loss", ""),
+                size=(5.0, 3.4),
             )
     for measure, name in _NAMES.items():
         short = name.lower().replace("-", "_")
@@ -42,7 +47,9 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Mapping[str, C
         }
         validated = {version: members for version, members in validated.items() if members}
         if validated:
-            figures[f"{short}_by_epoch"] = _panels(validated, measure, f"{name} on validation by epoch (%)")
+            figures[f"{short}_by_epoch"] = _panels(
+                validated, measure, f"{name} on validation by epoch (%)"
+            )
         for task in dict.fromkeys(str(row["task"]) for row in table):
             rows = [row for row in table if row["task"] == task]
             heading = f"{name} on the test set (%)\n{title(task)}"
@@ -56,7 +63,10 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Mapping[str, C
 
 def _training(run: Run) -> "Figure":
     """The loss and its terms beside the validation of one run."""
-    rows = [{**row, **{measure: rate(run.validation(row), measure) for measure in _NAMES}} for row in run.rows]
+    rows = [
+        {**row, **{measure: rate(run.validation(row), measure) for measure in _NAMES}}
+        for row in run.rows
+    ]
     metrics = {m: name for m, name in _NAMES.items() if any(row[m] is not None for row in rows)}
     terms = run.terms if len(run.terms) > 1 else []
     losses = {"loss": "loss", **{term: term.replace("_", " ") for term in terms}}
@@ -81,30 +91,59 @@ def _panels(versions: Mapping[str, Sequence[Run]], measure: str, heading: str) -
 
     columns = min(3, len(versions))
     lines = math.ceil(len(versions) / columns)
-    figure, panels = _blank(max(5.0, 3.2 * columns), 2.3 * lines + 0.5, heading, rows=lines, columns=columns)
+    figure, panels = _blank(
+        max(5.0, 3.2 * columns), 2.3 * lines + 0.5, heading, rows=lines, columns=columns
+    )
     last_epoch = max(run.rows[-1]["epoch"] for members in versions.values() for run in members)
     for axes, (version, members) in zip(panels, versions.items(), strict=False):
         seeds = f", {len(members)} runs" if len(members) > 1 else ""
         unfinished = sum(run.results is None for run in members)
-        killed = "" if not unfinished else ", unfinished" if len(members) == 1 else f", {unfinished} unfinished"
-        axes.set_title(f"{version}{seeds}{killed}", loc="left", fontsize=9, color=_TEXT, parse_math=False)
+        killed = (
+            ""
+            if not unfinished
+            else ", unfinished"
+            if len(members) == 1
+            else f", {unfinished} unfinished"
+        )
+        axes.set_title(
+            f"{version}{seeds}{killed}", loc="left", fontsize=9, color=_TEXT, parse_math=False
+        )
         axes.set_ylim(0, 100)
         axes.set_xlim(0, last_epoch * 1.02 + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(axis="y", color=_GRID, linewidth=0.9)
         for run in members:
-            known = [(epoch, 100 * value) for epoch, value in _curve(run, measure) if value is not None]
-            axes.plot(*zip(*known, strict=True), color=_BLUE, linewidth=1.4, alpha=0.55 if len(members) > 1 else 1.0)
+            known = [
+                (epoch, 100 * value) for epoch, value in _curve(run, measure) if value is not None
+            ]
+            axes.plot(
+                *zip(*known, strict=True),
+                color=_BLUE,
+                linewidth=1.4,
+                alpha=0.55 if len(members) > 1 else 1.0,
+            )
             chosen = [point for point in known if point[0] == run.best_epoch]
             if len(known) == 1 or chosen:
-                axes.plot(*zip(*(chosen or known), strict=True), "o", color=_BLUE, markersize=5, clip_on=False)
+                axes.plot(
+                    *zip(*(chosen or known), strict=True),
+                    "o",
+                    color=_BLUE,
+                    markersize=5,
+                    clip_on=False,
+                )
         tops = [(100 * value, epoch) for run in members for epoch, value in _curve(run, measure)
                 if value is not None and epoch == run.best_epoch]  # fmt: skip
         if tops:
             (low, epoch), (high, _) = min(tops), max(tops)
-            best = f"best: {low:.1f} at epoch {epoch}" if len(tops) == 1 else f"best: {low:.1f} to {high:.1f}"
+            best = (
+                f"best: {low:.1f} at epoch {epoch}"
+                if len(tops) == 1
+                else f"best: {low:.1f} to {high:.1f}"
+            )
             # where a curve that rises leaves room
-            axes.text(0.97, 0.06, best, transform=axes.transAxes, ha="right", fontsize=8.5, color=_MUTED)
+            axes.text(
+                0.97, 0.06, best, transform=axes.transAxes, ha="right", fontsize=8.5, color=_MUTED
+            )
     for axes in panels[len(versions) :]:
         axes.set_visible(False)
     for axes in panels[max(0, len(versions) - columns) : len(versions)]:
@@ -114,9 +153,17 @@ def _panels(versions: Mapping[str, Sequence[Run]], measure: str, heading: str) -
 
 def _bars(rows: Sequence[Mapping[str, Cell]], measure: str, heading: str) -> "Figure":
     """The versions from the best to the worst, with values; a line for the spread over seeds, a tick for before."""
-    bars = [row for row in rows if row["moment"] != "before" and isinstance(row[f"{measure}_fraction"], float)]
-    bars.sort(key=lambda row: (_number(row[f"{measure}_fraction"]), natural(str(row["version"]))[::-1]))
-    before = {row["version"]: row[f"{measure}_fraction"] for row in rows if row["moment"] == "before"}
+    bars = [
+        row
+        for row in rows
+        if row["moment"] != "before" and isinstance(row[f"{measure}_fraction"], float)
+    ]
+    bars.sort(
+        key=lambda row: (_number(row[f"{measure}_fraction"]), natural(str(row["version"]))[::-1])
+    )
+    before = {
+        row["version"]: row[f"{measure}_fraction"] for row in rows if row["moment"] == "before"
+    }
     figure, (axes,) = _blank(7.2, 0.34 * len(bars) + 1.3, heading)
     for place, row in enumerate(bars):
         value, spread = row[f"{measure}_fraction"], row[f"{measure}_std_fraction"]

@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 
 from examples.report.figures import write_figures
-from examples.report.markdown import evaluation_markdown, group_markdown, runs_markdown, training_markdown
+from examples.report.markdown import (
+    evaluation_markdown,
+    group_markdown,
+    runs_markdown,
+    training_markdown,
+)
 from examples.report.runs import find_runs
 from examples.report.tables import csv_text, evaluation_rows, group_rows, training_rows
 
@@ -13,8 +18,15 @@ from examples.report.tables import csv_text, evaluation_rows, group_rows, traini
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, write everything, print the tables; an expected error becomes one line."""
     parser = argparse.ArgumentParser(prog="python -m examples.trainer.report", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or folders that hold some, at any depth")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="where to write to (default: report)")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        help="folders of runs, or folders that hold some, at any depth",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), help="where to write to (default: report)"
+    )
     options = parser.parse_args(arguments)
     try:
         print(gather(options.runs, options.out), end="")

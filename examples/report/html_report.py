@@ -30,18 +30,27 @@ from examples.report.html_parts import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing can come from outside
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing can come from outside
+)
 _STYLE = Path(__file__).with_name("html_report.css")
 _THUMBNAIL_SIDE = 160  # pixels; shown at half that size, so sharp on a phone
 
 
 def picture_of(draw: Callable[[Theme], Figure]) -> Picture:
     """Draw a figure for a light and for a dark page: ``lambda theme: cmc_figure(curves, theme=theme)``."""
-    return Picture(figure_png(draw("light"), transparent=True), figure_png(draw("dark"), transparent=True))
+    return Picture(
+        figure_png(draw("light"), transparent=True), figure_png(draw("dark"), transparent=True)
+    )
 
 
 def write_report(
-    path: str | Path, *, title: str, summary: str, table: Sequence[Task], sections: Sequence[Section]
+    path: str | Path,
+    *,
+    title: str,
+    summary: str,
+    table: Sequence[Task],
+    sections: Sequence[Section],
 ) -> None:
     """Write the report; a reader of ``path`` sees the old file or the whole new one, never a part.
 
@@ -57,7 +66,9 @@ def write_report(
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise ValueError(f"write_report: expected an existing folder, got {path.parent}. Create it first.")
+        raise ValueError(
+            f"write_report: expected an existing folder, got {path.parent}. Create it first."
+        )
     write_whole(path, _page(title, summary, table, sections).encode())
 
 
@@ -92,7 +103,9 @@ def _page(title: str, summary: str, table: Sequence[Task], sections: Sequence[Se
 
 def _task(task: Task) -> str:
     compared = any(metric.before is not None for metric in task.metrics)
-    heads = ("Before", "After", 'Gain<span class="unit"> (points)</span>') if compared else ("Result",)
+    heads = (
+        ("Before", "After", 'Gain<span class="unit"> (points)</span>') if compared else ("Result",)
+    )
     columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
     rows = "\n".join(_metric(metric, compared=compared) for metric in task.metrics)
     note = f'<p class="note">{escape(task.note)}</p>' if task.note else ""
@@ -111,7 +124,9 @@ def _task(task: Task) -> str:
 def _metric(metric: Metric, *, compared: bool) -> str:
     for value in (metric.before, metric.after):
         if value is not None and (value < 0 or value > 1):
-            raise ValueError(f"write_report: expected metric {metric.name!r} within [0, 1], got {value:g}.")
+            raise ValueError(
+                f"write_report: expected metric {metric.name!r} within [0, 1], got {value:g}."
+            )
     cells = f'<td class="after">{_percent(metric.after)}</td>'
     if compared:
         cells = f'<td class="before">{_percent(metric.before)}</td>{cells}<td>{_gain(metric)}</td>'
@@ -126,7 +141,9 @@ def _percent(fraction: float | None) -> str:
 def _gain(metric: Metric) -> str:
     if metric.before is None or not math.isfinite(metric.before) or not math.isfinite(metric.after):
         return "n/a"
-    points = round(100 * metric.after, 1) - round(100 * metric.before, 1)  # of the figures that stand beside it
+    points = round(100 * metric.after, 1) - round(
+        100 * metric.before, 1
+    )  # of the figures that stand beside it
     if abs(points) < 0.05:
         return '<span class="gain same">0.0</span>'
     kind, arrow, sign = ("up", "▲", "+") if points > 0 else ("down", "▼", "&minus;")
@@ -164,7 +181,8 @@ def _chart(chart: Chart) -> str:
         versions = [(f"wide {theme}", png) for theme, png in versions]
         versions += [("narrow light", narrow.light), ("narrow dark", narrow.dark)]
     images = "\n".join(
-        f'<img class="{kind}" src="{_data_uri(png)}" {_size(png)} alt="{escape(chart.alt)}">' for kind, png in versions
+        f'<img class="{kind}" src="{_data_uri(png)}" {_size(png)} alt="{escape(chart.alt)}">'
+        for kind, png in versions
     )
     return f"""<figure class="card chart">
 {images}
@@ -227,7 +245,9 @@ def _details(details: Details) -> str:
             for name, value in details.content.items()
         )
         content = f"<dl>{rows}</dl>"
-    return f'<details class="card">\n<summary>{escape(details.title)}</summary>\n{content}\n</details>'
+    return (
+        f'<details class="card">\n<summary>{escape(details.title)}</summary>\n{content}\n</details>'
+    )
 
 
 def _data_uri(png: bytes) -> str:
@@ -237,5 +257,9 @@ def _data_uri(png: bytes) -> str:
 def _size(png: bytes) -> str:
     """Width and height, so that nothing jumps while the page opens."""
     if not png.startswith(b"\x89PNG\r\n\x1a\n") or len(png) < 24:
-        raise ValueError("write_report: expected a picture as the bytes of a PNG file. Make them with figure_png.")
-    return f'width="{int.from_bytes(png[16:20], "big")}" height="{int.from_bytes(png[20:24], "big")}"'
+        raise ValueError(
+            "write_report: expected a picture as the bytes of a PNG file. Make them with figure_png."
+        )
+    return (
+        f'width="{int.from_bytes(png[16:20], "big")}" height="{int.from_bytes(png[20:24], "big")}"'
+    )

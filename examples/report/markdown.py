@@ -14,7 +14,9 @@ def runs_markdown(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
         best = "-" if run.best_epoch is None else str(run.best_epoch)
-        rows.append([*map(str, about(run).values()), run.status, best, str(run.recipe.get("note", ""))])
+        rows.append(
+            [*map(str, about(run).values()), run.status, best, str(run.recipe.get("note", ""))]
+        )
     return f"# Runs\n\n{markdown(heads, rows)}\n"
 
 
@@ -28,16 +30,23 @@ def evaluation_markdown(runs: Sequence[Run]) -> str:
         rows = []
         for run in shown:
             before = means(run.before.get(task, {}))
-            first = [percent(rate(before, measure)) for measure in ("R1", "mAP")] if compared else []
+            first = (
+                [percent(rate(before, measure)) for measure in ("R1", "mAP")] if compared else []
+            )
             found, std = means(run.tested[task]), run.tested[task].get("std") or {}
-            rows.append([run.name, *first, *(percent(rate(found, m), rate(std, m)) for m in MEASURES)])
+            rows.append(
+                [run.name, *first, *(percent(rate(found, m), rate(std, m)) for m in MEASURES)]
+            )
         most = max(len(run.tested[task].get("splits", [])) for run in shown)
         spread = f"; mean ± standard deviation over {most} splits" if most else ""
         parts += [f"## {title(task)} (%{spread})", markdown(heads, rows)]
         if most:
             splits = [[run.name, m, *(percent(rate(one, m)) for one in run.tested[task].get("splits", []))]
                       for run in shown for m in MEASURES]  # fmt: skip
-            parts += ["Each split:", markdown(["version", "", *map(str, range(1, most + 1))], splits)]
+            parts += [
+                "Each split:",
+                markdown(["version", "", *map(str, range(1, most + 1))], splits),
+            ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,7 +67,8 @@ def training_markdown(table: Sequence[Mapping[str, Cell]]) -> str:
     columns = [column for column in ordered(table) if column != "is_best"]
     shown = [column.replace("_fraction", " (%)").replace("_", " ") for column in columns]
     rows = [
-        [*(_cell(column, row.get(column)) for column in columns), "best" if row["is_best"] else ""] for row in table
+        [*(_cell(column, row.get(column)) for column in columns), "best" if row["is_best"] else ""]
+        for row in table
     ]
     return "# Training\n\n" + markdown([*shown, ""], rows) + "\n"
 
@@ -69,9 +79,12 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     full = [row + [""] * (len(heads) - len(row)) for row in full]
     widths = [max(3, *(len(row[i]) for row in full)) for i in range(len(heads))]
     lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in full
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in full
     ]
-    return "\n".join([lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]])
+    return "\n".join(
+        [lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]]
+    )
 
 
 def percent(value: float | None, spread: float | None = None) -> str:

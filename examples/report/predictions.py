@@ -17,10 +17,20 @@ def write_predictions(folder: Path, found: Evaluation, count: int, metric: str) 
     """Write what was found for each query of the first protocol, and for each caption."""
     gallery, rows = found.gallery, found.gallery_embeddings
     images, rule = (found.query, found.query_embeddings), found.camera_rule
-    write_best(folder / "predictions.jsonl", *images, gallery, rows, count, metric, camera_rule=rule)
+    write_best(
+        folder / "predictions.jsonl", *images, gallery, rows, count, metric, camera_rule=rule
+    )
     if found.text_embeddings is not None:
         captions = list(found.captions.values())
-        write_best(folder / "predictions_text.jsonl", captions, found.text_embeddings, gallery, rows, count, "cosine")
+        write_best(
+            folder / "predictions_text.jsonl",
+            captions,
+            found.text_embeddings,
+            gallery,
+            rows,
+            count,
+            "cosine",
+        )
 
 
 def write_best(
@@ -45,7 +55,9 @@ def write_best(
         embeddings, rows = l2_normalize(embeddings), l2_normalize(rows)
     for query, embedding in zip(queries, embeddings, strict=True):
         one = embedding[None]
-        similarity = (dot_product(one, rows) if metric == "cosine" else -euclidean_distance(one, rows))[0]
+        similarity = (
+            dot_product(one, rows) if metric == "cosine" else -euclidean_distance(one, rows)
+        )[0]
         if isinstance(query, ImageRecord):
             own = left_out.get((query.identity, str(query.camera)), []) if camera_rule else []
             similarity[left_out.get(query.path, []) + own] = -torch.inf

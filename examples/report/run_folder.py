@@ -23,7 +23,9 @@ def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
     signs = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
     shows = any((out / sign).is_file() for sign in signs)
     if shows and not resume:
-        raise ValueError(f"{out}: expected a new folder, got one with a run. Give --resume, or another --out.")
+        raise ValueError(
+            f"{out}: expected a new folder, got one with a run. Give --resume, or another --out."
+        )
     if shows:
         other = json.loads(kept.read_text(encoding="utf-8"))
         changed = [key for key in resolved if resolved[key] != other.get(key)]
@@ -35,7 +37,9 @@ def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
         return
     foreign = [p.name for p in out.iterdir() if not p.name.startswith(".")] if out.is_dir() else []
     if foreign and not kept.is_file():
-        raise ValueError(f"{out}: expected a new or empty folder, got one with other files. Give another --out.")
+        raise ValueError(
+            f"{out}: expected a new or empty folder, got one with other files. Give another --out."
+        )
     out.mkdir(parents=True, exist_ok=True)
     if kept.is_file() and json.loads(kept.read_text(encoding="utf-8"))["data"] != resolved["data"]:
         shutil.rmtree(out / "data", ignore_errors=True)  # generated for the recipe that failed
@@ -54,7 +58,9 @@ def revision() -> str | None:
     """Git revision of this trainer, where there is one."""
     folder = Path(__file__).parent
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S607
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
+        )  # noqa: S607
     except OSError:  # no git on this machine
         return None
     return found.stdout.strip() or None
@@ -63,15 +69,27 @@ def revision() -> str | None:
 def write_history(out: Path, results: dict[str, Any]) -> None:
     """Write the results, and with them the recipe, the environment and every epoch as one JSON file."""
     write_json(out / "results.json", results)
-    kept = {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in ("recipe", "environment")}
+    kept = {
+        name: json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("recipe", "environment")
+    }
     log = out / "metrics.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    write_json(out / "history.json", {**kept, "epochs": [json.loads(line) for line in lines], "results": results})
+    write_json(
+        out / "history.json",
+        {**kept, "epochs": [json.loads(line) for line in lines], "results": results},
+    )
 
 
 def table(results: dict[str, Any]) -> str:
     """Before and after, in percent, one line a task; of random splits the mean."""
-    columns = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
+    columns = {
+        "rank_1": "Rank-1",
+        "rank_5": "Rank-5",
+        "rank_10": "Rank-10",
+        "mean_ap": "mAP",
+        "mean_inp": "mINP",
+    }
     also = {"rank_1": "hit_rate_1", "rank_5": "hit_rate_5", "rank_10": "hit_rate_10"}
     lines = [f"{'':36}" + "".join(f"{title:>9}" for title in columns.values())]
     moments = [moment for moment in ("before", "after") if moment in results]
@@ -80,14 +98,18 @@ def table(results: dict[str, Any]) -> str:
             found = results[moment].get(task, {})
             numbers = found.get("mean", found)
             values = [numbers.get(key, numbers.get(also.get(key, key))) for key in columns]
-            cells = "".join(f"{'-':>9}" if value is None else f"{100 * value:9.1f}" for value in values)
+            cells = "".join(
+                f"{'-':>9}" if value is None else f"{100 * value:9.1f}" for value in values
+            )
             lines.append(f"{task.replace('_', ' ').replace('.', ', ') + ', ' + moment:36}{cells}")
     return "\n".join(lines)
 
 
 def epoch_line(row: dict[str, Any]) -> str:
     """One line about an epoch."""
-    line = f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  {row['images_per_second']:.0f} images/s"
+    line = (
+        f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  {row['images_per_second']:.0f} images/s"
+    )
     for numbers in row.get("validation", {}).values():
         if "rank_1" in numbers:
             line += f"  validation Rank-1 {100 * numbers['rank_1']:.1f}  mAP {100 * numbers['mean_ap']:.1f}"

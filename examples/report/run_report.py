@@ -27,34 +27,64 @@ from examples.report.html_report import picture_of, write_report
 from examples.report.runs import rate, validation_of
 from examples.settings.config import Recipe
 
-_METRICS = {"rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
+_METRICS = {
+    "rank_1": "Rank-1",
+    "rank_5": "Rank-5",
+    "rank_10": "Rank-10",
+    "mean_ap": "mAP",
+    "mean_inp": "mINP",
+}
 _SHOWN = 8  # images of a ranked list
 
 
-def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evaluation | None) -> None:
+def write_run_report(
+    run: Path, recipe: Recipe, before: Evaluation, after: Evaluation | None
+) -> None:
     """Write ``report.html`` of a run: table, curves, and ranked lists before and after."""
     final = after or before
     tasks = []
     if before.images is not None:
         trained = None if after is None else after.main_numbers()
-        tasks.append(_task("Image to image", before.main_numbers(), trained, "Which gallery images show it too?"))
+        tasks.append(
+            _task(
+                "Image to image",
+                before.main_numbers(),
+                trained,
+                "Which gallery images show it too?",
+            )
+        )
     if before.texts is not None:
         trained = None if after is None or after.texts is None else after.texts.to_dict()
         tasks.append(
-            _task("Text to image", before.texts.to_dict(), trained, "A sentence describes it; which images show it?")
+            _task(
+                "Text to image",
+                before.texts.to_dict(),
+                trained,
+                "A sentence describes it; which images show it?",
+            )
         )
     main = final.images or final.texts
     if main is None:
-        raise ValueError("write_run_report: expected a result between images or of texts, got none.")
+        raise ValueError(
+            "write_run_report: expected a result between images or of texts, got none."
+        )
     numbers = final.main_numbers()
     splits = next(iter(final.results.values()))
-    mean = f", means of {splits.num_splits} random galleries" if isinstance(splits, SplitResults) else ""
+    mean = (
+        f", means of {splits.num_splits} random galleries"
+        if isinstance(splits, SplitResults)
+        else ""
+    )
     summary = (
         f"{recipe.note} Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery "
         f"images of identities that were never trained on: Rank-1 {100 * numbers['rank_1']:.1f} %, "
         f"mAP {100 * numbers['mean_ap']:.1f} %{mean}."
     )
-    sections = [] if before.images is None else [_cmc(before.images, None if after is None else after.images)]
+    sections = (
+        []
+        if before.images is None
+        else [_cmc(before.images, None if after is None else after.images)]
+    )
     history = run / "metrics.jsonl"
     if after is not None and history.is_file():
         rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
@@ -74,7 +104,10 @@ def write_run_report(run: Path, recipe: Recipe, before: Evaluation, after: Evalu
 
 def _task(name: str, before: dict[str, Any], after: dict[str, Any] | None, note: str) -> Task:
     old, new = before, after or before
-    rows = [Metric(title, None if after is None else old[key], new[key]) for key, title in _METRICS.items()]
+    rows = [
+        Metric(title, None if after is None else old[key], new[key])
+        for key, title in _METRICS.items()
+    ]
     return Task(name, rows, note)
 
 
@@ -94,21 +127,32 @@ def _cmc(before: ReidResult, after: ReidResult | None) -> Section:
 def _training(history: list[dict[str, Any]], task: str) -> Section:
     found = [validation_of(row, task) for row in history]
     rows = [
-        {**row, **{m: rate(numbers, m) for m in ("R1", "mAP")}} for row, numbers in zip(history, found, strict=True)
+        {**row, **{m: rate(numbers, m) for m in ("R1", "mAP")}}
+        for row, numbers in zip(history, found, strict=True)
     ]
-    best = next((row["epoch"] for row in reversed(history) if row.get("best")), history[-1]["epoch"])
+    best = next(
+        (row["epoch"] for row in reversed(history) if row.get("best")), history[-1]["epoch"]
+    )
     validated = any(row.get("validation") for row in history)
     names = {"R1": "Rank-1", "mAP": "mAP"}
     metrics = {m: name for m, name in names.items() if any(row[m] is not None for row in rows)}
-    why = "was best on validation identities" if validated else "is the last one, as none was validated"
+    why = (
+        "was best on validation identities"
+        if validated
+        else "is the last one, as none was validated"
+    )
     chart = Chart(
         picture_of(
-            lambda theme: training_figure(rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(9.0, 3.4))
+            lambda theme: training_figure(
+                rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(9.0, 3.4)
+            )
         ),
         "Training loss, and validation metrics if there are any, by epoch",
         f"Epoch {best} {why}; it is the one that was tested.",
         picture_of(
-            lambda theme: training_figure(rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(3.7, 5.6))
+            lambda theme: training_figure(
+                rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(3.7, 5.6)
+            )
         ),
     )
     return Section("Training", [chart])
@@ -116,7 +160,11 @@ def _training(history: list[dict[str, Any]], task: str) -> Section:
 
 def _ranked_images(before: Evaluation, after: Evaluation | None, result: ReidResult) -> Section:
     queries = [
-        RankedQuery(load_image(before.query[i].path), _rankings(before, after, i, texts=False), _title(before.query[i]))
+        RankedQuery(
+            load_image(before.query[i].path),
+            _rankings(before, after, i, texts=False),
+            _title(before.query[i]),
+        )
         for i in _chosen(result)
     ]
     caption = "Chosen by average precision after training: from the best to the hardest query."
@@ -131,7 +179,9 @@ def _ranked_texts(before: Evaluation, after: Evaluation | None) -> Section:
     return Section("Ranked lists, text to image", [RankedLists(queries, "Chosen in the same way.")])
 
 
-def _rankings(before: Evaluation, after: Evaluation | None, query: int, *, texts: bool) -> list[Ranking]:
+def _rankings(
+    before: Evaluation, after: Evaluation | None, query: int, *, texts: bool
+) -> list[Ranking]:
     named = {"zero-shot": before} if after is None else {"before": before, "after": after}
     return [_ranking(label, found, query, texts=texts) for label, found in named.items()]
 
@@ -140,13 +190,18 @@ def _ranking(label: str, found: Evaluation, query: int, *, texts: bool) -> Ranki
     embeddings = found.text_embeddings if texts else found.query_embeddings
     similarity = cosine_similarity(embeddings[[query]], found.gallery_embeddings)[0].numpy()  # type: ignore[index]
     identity = list(found.captions)[query] if texts else found.query[query].identity
-    left_out = None if texts or not found.camera_rule else (identity, str(found.query[query].camera))
+    left_out = (
+        None if texts or not found.camera_rule else (identity, str(found.query[query].camera))
+    )
     ranked = np.argsort(-similarity, kind="stable").tolist()
-    own = None if texts else found.query[query].path  # where every image is query and gallery at once
+    own = (
+        None if texts else found.query[query].path
+    )  # where every image is query and gallery at once
     order = [
         j
         for j in ranked
-        if (found.gallery[j].identity, str(found.gallery[j].camera)) != left_out and found.gallery[j].path != own
+        if (found.gallery[j].identity, str(found.gallery[j].camera)) != left_out
+        and found.gallery[j].path != own
     ][:_SHOWN]
     return Ranking(
         label,

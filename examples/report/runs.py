@@ -59,17 +59,27 @@ class Run:
     @property
     def tested(self) -> dict[str, Any]:
         """Test figures by task: of the best checkpoint, or of the model as it came where nothing was trained."""
-        return {} if self.results is None else self.results.get("after", self.results.get("before", {}))
+        return (
+            {}
+            if self.results is None
+            else self.results.get("after", self.results.get("before", {}))
+        )
 
     @property
     def before(self) -> dict[str, Any]:
         """Test figures by task before training; empty where nothing was trained."""
-        return {} if self.results is None or "after" not in self.results else self.results.get("before", {})
+        return (
+            {}
+            if self.results is None or "after" not in self.results
+            else self.results.get("before", {})
+        )
 
     @property
     def terms(self) -> list[str]:
         """Names of the terms of the loss, in the order of the log."""
-        numbers = (key for row in self.rows for key, value in row.items() if type(value) in (int, float))
+        numbers = (
+            key for row in self.rows for key, value in row.items() if type(value) in (int, float)
+        )
         return [key for key in dict.fromkeys(numbers) if key not in _NO_TERMS]
 
     def validation(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,14 +98,18 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         found = [path.resolve() for path in _walk(folder)] if folder.is_dir() else []
         if not found:
             got = "none there" if folder.is_dir() else "no such folder"
-            raise ValueError(f"{folder}: expected runs (folders with a recipe.json) in it or below, got {got}.")
+            raise ValueError(
+                f"{folder}: expected runs (folders with a recipe.json) in it or below, got {got}."
+            )
         paths |= dict.fromkeys(found)
     damaged: list[str] = []
     names = distinct_names(list(paths))
     runs = [_read_run(path, name, damaged) for path, name in zip(paths, names, strict=True)]
     if damaged:
         remedy = "Repair these files, or leave their runs out."
-        raise ValueError(f"expected whole JSON files, got {len(damaged)} damaged: {'; '.join(damaged)}. {remedy}")
+        raise ValueError(
+            f"expected whole JSON files, got {len(damaged)} damaged: {'; '.join(damaged)}. {remedy}"
+        )
     return sorted(runs, key=lambda run: natural(run.name))
 
 
@@ -111,7 +125,9 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         names = ["/".join(path.parts[-depth:]) for path, depth in zip(paths, depths, strict=True)]
         if len(set(names)) == len(names):
             return names
-        depths = [depth + (names.count(name) > 1) for name, depth in zip(names, depths, strict=True)]
+        depths = [
+            depth + (names.count(name) > 1) for name, depth in zip(names, depths, strict=True)
+        ]
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
@@ -122,7 +138,11 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
 
 def validation_of(row: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Validation figures of an epoch for a task, or for the first one there is; means where there are splits."""
-    tasks = {name: found for name, found in (row.get("validation") or {}).items() if isinstance(found, dict)}
+    tasks = {
+        name: found
+        for name, found in (row.get("validation") or {}).items()
+        if isinstance(found, dict)
+    }
     first = next(iter(tasks.values()), {})
     return means(next((tasks[name] for name in (task, f"{task}.splits") if name in tasks), first))
 
@@ -150,10 +170,14 @@ def _read_run(path: Path, name: str, damaged: list[str]) -> Run:
     results = _read_object(path / "results.json", damaged)
     if results is not None:  # other keys say what was found in the data
         results = {moment: tasks for moment, tasks in results.items() if moment in _MOMENTS}
-    for task, found in [(task, found) for tasks in (results or {}).values() for task, found in tasks.items()]:
+    for task, found in [
+        (task, found) for tasks in (results or {}).values() for task, found in tasks.items()
+    ]:
         if not isinstance(found, dict):
             damaged.append(f"{path / 'results.json'} (no figures under {task!r})")
-    rows, prompt_rows = (_read_rows(path / log, damaged) for log in ("metrics.jsonl", "prompt/metrics.jsonl"))
+    rows, prompt_rows = (
+        _read_rows(path / log, damaged) for log in ("metrics.jsonl", "prompt/metrics.jsonl")
+    )
     return Run(name, path, recipe, rows, prompt_rows, results)
 
 
@@ -166,7 +190,8 @@ def _read_object(path: Path, damaged: list[str]) -> dict[str, Any] | None:
         damaged.append(f"{path} ({error})")
         return None
     wanted = isinstance(found, dict) and (
-        path.name != "results.json" or all(isinstance(found.get(moment, {}), dict) for moment in _MOMENTS)
+        path.name != "results.json"
+        or all(isinstance(found.get(moment, {}), dict) for moment in _MOMENTS)
     )
     if not wanted:
         damaged.append(f"{path} (no mapping)")

@@ -35,14 +35,20 @@ def training_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
     table: list[dict[str, Cell]] = []
     for run in runs:
         for entry in run.prompt_rows:
-            phase: dict[str, Cell] = {"phase": "prompt", "epoch": entry["epoch"], "prompt_loss": entry.get("loss")}
+            phase: dict[str, Cell] = {
+                "phase": "prompt",
+                "epoch": entry["epoch"],
+                "prompt_loss": entry.get("loss"),
+            }
             table.append({"version": run.name, **phase, "lr": entry.get("lr"), "is_best": False})
         for entry in run.rows:
             row: dict[str, Cell] = {"version": run.name, "phase": "main", "epoch": entry["epoch"]}
             row |= {"prompt_loss": None, "loss": entry.get("loss"), "lr": entry.get("lr")}
             row |= {f"loss_{term}": entry[term] for term in run.terms if term in entry}
             found = run.validation(entry)
-            row |= {f"val_{measure}_fraction": rate(found, measure) for measure in MEASURES if found}
+            row |= {
+                f"val_{measure}_fraction": rate(found, measure) for measure in MEASURES if found
+            }
             table.append(row | {"is_best": entry["epoch"] == run.best_epoch})
     return table
 
@@ -58,14 +64,20 @@ def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
         equal.setdefault(_key(run, str(run.recipe.get("init_from"))), []).append(run)
     alike: dict[str, list[Run]] = {}
     for key, members in equal.items():
-        common = len({run.recipe.get("seed") for run in members}) > 1  # they go on from one and the same
+        common = (
+            len({run.recipe.get("seed") for run in members}) > 1
+        )  # they go on from one and the same
         for run in members:
-            source = re.sub(rf"(?<=[\W_]){run.recipe.get('seed')}$", "seed", str(run.recipe.get("init_from")))
+            source = re.sub(
+                rf"(?<=[\W_]){run.recipe.get('seed')}$", "seed", str(run.recipe.get("init_from"))
+            )
             own = _key(run, re.sub(r"seed[\W_]*\d+", "seed", source))
             alike.setdefault(key if common else own, []).append(run)
     named = [(_shared_name([run.name for run in members]), members) for members in alike.values()]
     once = [name for name, _ in named]
-    return {name if once.count(name) == 1 else _all_names(members): members for name, members in named}
+    return {
+        name if once.count(name) == 1 else _all_names(members): members for name, members in named
+    }
 
 
 def _key(run: Run, source: str) -> str:
@@ -98,7 +110,11 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
 
 def about(run: Run) -> dict[str, Cell]:
     """What tells a run from the others."""
-    return {"version": run.name, "stage": str(run.recipe.get("stage", "")), "seed": run.recipe.get("seed")}
+    return {
+        "version": run.name,
+        "stage": str(run.recipe.get("stage", "")),
+        "seed": run.recipe.get("seed"),
+    }
 
 
 def ordered(table: Sequence[Mapping[str, Cell]]) -> list[str]:
@@ -121,22 +137,35 @@ def csv_text(table: Sequence[Mapping[str, Cell]]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in table)
+    writer.writerows(
+        {key: "" if value is None else value for key, value in row.items()} for row in table
+    )
     return file.getvalue()
 
 
 def _columns(task: str, numbers: Mapping[str, Any], moment: str) -> dict[str, Cell]:
     name, _, kind = task.partition(".")
     if "splits" not in numbers:
-        prefix = "query_gallery" if task == "image_to_image" else kind if name == "image_to_image" else task
+        prefix = (
+            "query_gallery"
+            if task == "image_to_image"
+            else kind
+            if name == "image_to_image"
+            else task
+        )
         return {f"{moment}{prefix}_{m}_fraction": rate(numbers, m) for m in MEASURES}
-    prefix = "" if task == "image_to_image.splits" else f"{kind if name == 'image_to_image' else task}_"
+    prefix = (
+        "" if task == "image_to_image.splits" else f"{kind if name == 'image_to_image' else task}_"
+    )
     row: dict[str, Cell] = {}
     if not moment:
         for number, split in enumerate(numbers["splits"], 1):
             row |= {f"{prefix}split{number}_{m}_fraction": rate(split, m) for m in MEASURES}
     row |= {f"{moment}{prefix}final_{m}_fraction": rate(means(numbers), m) for m in MEASURES}
-    return row | {f"{moment}{prefix}final_{m}_std_fraction": rate(numbers.get("std") or {}, m) for m in MEASURES}
+    return row | {
+        f"{moment}{prefix}final_{m}_std_fraction": rate(numbers.get("std") or {}, m)
+        for m in MEASURES
+    }
 
 
 def _shared_name(names: Sequence[str]) -> str:

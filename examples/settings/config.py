@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from examples.settings.ranges import Below1, Count, NotNegative, Part, Positive, Range, Share, Some
 
 Mined = Literal["standard", "hard_negative", "triplet"]
-Stage = Literal["zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"]
+Stage = Literal[
+    "zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"
+]
 Schedule = Literal["cosine", "multistep", "step", "exponential", "restarts", "constant"]
 Blocks = Count | Literal["all", "none"]
 Source = Literal[
@@ -22,29 +24,53 @@ class Data:
     """Where images, identities and captions come from."""
 
     source: Source = "synthetic"  # a generated set, a layout of one's own, or a benchmark's
-    root: str | None = None  # folder, table or zip file; `--data` overrides it; a generated set needs none
-    camera_pattern: str | None = None  # `folder`: a regular expression with a group `camera`, for file names
-    aspect: Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"] = "dorsal_r"  # hands: the others are distractors
+    root: str | None = (
+        None  # folder, table or zip file; `--data` overrides it; a generated set needs none
+    )
+    camera_pattern: str | None = (
+        None  # `folder`: a regular expression with a group `camera`, for file names
+    )
+    aspect: Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"] = (
+        "dorsal_r"  # hands: the others are distractors
+    )
     boxes: Literal["labeled", "detected"] = "labeled"  # `cuhk03`: which boxes
     merge_val: bool = True  # `msmt17`: train on train and val
     test_identities: Literal[800, 1600, 2400] = 800  # `vehicleid`: which test list
-    held_out: list[str] = field(default_factory=list)  # `omniglot`: training alphabets for validation
+    held_out: list[str] = field(
+        default_factory=list
+    )  # `omniglot`: training alphabets for validation
     num_identities: Annotated[int, Range(20)] = 240  # `synthetic`: identities of all splits
-    views_per_camera: Annotated[int, Range(2)] = 3  # `synthetic`: images of an identity by each of four cameras
-    validation: Below1 = 0.0  # share of the training identities that are held out to choose the epoch
+    views_per_camera: Annotated[int, Range(2)] = (
+        3  # `synthetic`: images of an identity by each of four cameras
+    )
+    validation: Below1 = (
+        0.0  # share of the training identities that are held out to choose the epoch
+    )
     texts: str | None = None  # a JSON file of texts, beside the images or by its path
     texts_key: Literal["identity", "variant", "image"] = "identity"  # what its keys name
-    caption: str | None = None  # a sentence for all images, with fields such as {identity}, {aspect}, {camera}
+    caption: str | None = (
+        None  # a sentence for all images, with fields such as {identity}, {aspect}, {camera}
+    )
     token_safe: bool = False  # shorten captions at sentences, and not at the last token that fits
-    max_tokens: Annotated[int, Range(3)] = 77  # longest text, start and end included; the model's context if shorter
+    max_tokens: Annotated[int, Range(3)] = (
+        77  # longest text, start and end included; the model's context if shorter
+    )
     caption_variations: Some = 1  # ways to say a caption of which an epoch draws one; 1 keeps it
     paraphrases: bool = True  # whether these include other sentences around the caption
     synonyms: str | None = None  # a JSON file: word to list of words
-    balance: Literal["none", "category", "length", "identity"] = "none"  # what groups of images are made equal
-    at_most: Some | None = None  # images of a group; nothing for those of the smallest group, or any if at_least is set
+    balance: Literal["none", "category", "length", "identity"] = (
+        "none"  # what groups of images are made equal
+    )
+    at_most: Some | None = (
+        None  # images of a group; nothing for those of the smallest group, or any if at_least is set
+    )
     at_least: Some | None = None  # images of a group, by repeating them
-    counts: Literal["warn", "raise", "ignore"] = "warn"  # if a benchmark has other than its official numbers
-    check: Literal["files", "raise", "skip"] = "files"  # decode nothing, everything, or leave out what is wrong
+    counts: Literal["warn", "raise", "ignore"] = (
+        "warn"  # if a benchmark has other than its official numbers
+    )
+    check: Literal["files", "raise", "skip"] = (
+        "files"  # decode nothing, everything, or leave out what is wrong
+    )
     orientations: Literal[1, 4, 8] = 1  # derived identities: quarter turns, mirrored as well
     cache: bool = False  # keep decoded training images in memory
     workers: Count = 1  # processes that load training images
@@ -57,20 +83,28 @@ class Model:
 
     name: str = "reid-tiny-resnet"  # an open_clip model, or one of the small ones of clipreid_kit
     pretrained: str | None = None  # a tag of open_clip or a local file; nothing for random weights
-    image_size: tuple[Some, Some] | None = None  # (height, width) in pixels; nothing for the native size
+    image_size: tuple[Some, Some] | None = (
+        None  # (height, width) in pixels; nothing for the native size
+    )
     image_mean: tuple[float, float, float] | None = None  # nothing for the model's own
     image_std: tuple[Positive, Positive, Positive] | None = None  # nothing for the model's own
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of resizing
     fit: Literal["stretch", "pad", "crop"] = "stretch"  # of pictures with another aspect
     patch_stride: Some | None = None  # overlapping patches of a ViT; nothing for the patch size
-    last_stride: Literal[1, 2] | None = None  # of a ResNet's last stage; nothing for the model's own
-    position_resize: Literal["bicubic", "clip_reid"] = "bicubic"  # of position tables; clip_reid: bilinear, as its code
+    last_stride: Literal[1, 2] | None = (
+        None  # of a ResNet's last stage; nothing for the model's own
+    )
+    position_resize: Literal["bicubic", "clip_reid"] = (
+        "bicubic"  # of position tables; clip_reid: bilinear, as its code
+    )
     camera_embedding: bool = False  # learned for each camera of the data, added to the tokens
     view_embedding: bool = False  # likewise, for each view
     image_blocks: Blocks = "all"  # last blocks of the image tower that are trained
     text_blocks: Blocks = "all"  # likewise of the text tower, in stages that train it
     train_projections: bool = True  # whether the last projections of both towers are trained
-    batch_norm: Literal["follow", "frozen", "running"] = "follow"  # running statistics of BatchNorm in training
+    batch_norm: Literal["follow", "frozen", "running"] = (
+        "follow"  # running statistics of BatchNorm in training
+    )
     gradient_checkpointing: bool = False  # compute twice, keep less
     channels_last: bool = False  # keep channels together in memory: faster for convolutions
 
@@ -93,7 +127,9 @@ class Augment:
     augmix: Share = 0.0  # probability of AugMix
     fill: Annotated[int, Range(0, 255, below=False)] = 0  # grey level of what these uncover
     erasing: Share = 0.0  # probability of noise in a random rectangle
-    identity_orientations: Literal[1, 4, 8] = 1  # turn all images of an identity alike, another way each epoch
+    identity_orientations: Literal[1, 4, 8] = (
+        1  # turn all images of an identity alike, another way each epoch
+    )
     identity_warp: Share = 0.0  # strength of a warp that all images of an identity undergo alike
 
 
@@ -116,7 +152,9 @@ class Head:
     reduced_dim: Some | None = None  # width of a linear layer before that
     dropout: Below1 = 0.0  # before the classifier
     scale: Positive = 30.0  # of arcface and cosface
-    margin: Annotated[float, Range(0, math.pi)] = 0.5  # of arcface, in radians, and cosface, in cosines
+    margin: Annotated[float, Range(0, math.pi)] = (
+        0.5  # of arcface, in radians, and cosface, in cosines
+    )
     std: NotNegative = 0.001  # of a linear classifier's first weights
 
 
@@ -129,7 +167,9 @@ class Loss:
     center: NotNegative = 0.0  # distance to the identity's centre
     supcon_image: NotNegative = 0.0  # SupCon among images
     supcon_text: NotNegative = 0.0  # SupCon between images and captions, both directions
-    info_nce: NotNegative = 0.0  # symmetric, pairs of image and caption; needs `batch.num_instances: 1`
+    info_nce: NotNegative = (
+        0.0  # symmetric, pairs of image and caption; needs `batch.num_instances: 1`
+    )
     hard_negative: NotNegative = 0.0  # InfoNCE and a hinge on the hardest captions and images
     triplet_text: NotNegative = 0.0  # triplets of images and captions, both directions
     image_to_text: NotNegative = 0.0  # `clip_reid`: cross entropy over the texts of all identities
@@ -154,11 +194,15 @@ class Loss:
 class Prompt:
     """Learned prompts (`clip_reid`) and composed ones (`prompt_sg`)."""
 
-    template: list[str] = field(default_factory=lambda: ["A photo of a {tokens} person."])  # sentences
+    template: list[str] = field(
+        default_factory=lambda: ["A photo of a {tokens} person."]
+    )  # sentences
     num_tokens: Count = 4  # learned words of an identity
     shared_tokens: Count = 0  # learned words that all identities share
     camera_tokens: Count = 0  # learned words of each camera
-    epochs: Count = 120  # of the first stage; 0 takes the sentences as they are, without learned words
+    epochs: Count = (
+        120  # of the first stage; 0 takes the sentences as they are, without learned words
+    )
     batch_size: Some = 64  # of the first stage
     lr: Positive = 3.5e-4  # of the first stage
     weight_decay: NotNegative = 1e-4  # likewise
@@ -167,12 +211,16 @@ class Prompt:
     min_lr: NotNegative = 1e-6  # at the end of the first stage
     temperature: Positive = 1.0  # of the first stage, in units of the similarity
     normalize: bool = False  # by cosine in the first stage; CLIP-ReID takes dot products
-    mode: Literal["composed", "simplified"] = "composed"  # `prompt_sg`: a pseudo word from each image, or none
+    mode: Literal["composed", "simplified"] = (
+        "composed"  # `prompt_sg`: a pseudo word from each image, or none
+    )
     test_mode: Literal["composed", "simplified"] = "composed"  # likewise, when images are compared
     inversion_dim: Some = 512  # hidden width of the network that makes the pseudo word
     interaction_blocks: Count = 2  # self-attention blocks after the cross-attention
     interaction_dropout: Below1 = 0.0  # in these blocks
-    triplet_levels: Literal["image", "interaction", "final"] = "image"  # what triplets of `prompt_sg` compare
+    triplet_levels: Literal["image", "interaction", "final"] = (
+        "image"  # what triplets of `prompt_sg` compare
+    )
 
     def optim(self) -> "Optim":
         """Optimiser and schedule of the first stage, by its rates: Adam, decay on all, one rate an epoch."""
@@ -185,7 +233,9 @@ class Prompt:
 class Mining:
     """`retrieval`: what a batch is made of."""
 
-    data: Literal["standard", "hard_negative", "triplet"] = "standard"  # alone, with negatives, or triplets
+    data: Literal["standard", "hard_negative", "triplet"] = (
+        "standard"  # alone, with negatives, or triplets
+    )
     num_negatives: Some = 3  # of each image
     negatives: Literal["semantic", "random"] = "semantic"  # the most similar ones, or any
     triplets: Literal["hardest", "semi_hard"] = "hardest"  # which are kept
@@ -202,7 +252,9 @@ class Optim:
     epochs: Some = 10  # passes over the training images, as `batch.coverage` counts them
     lr: Positive = 1e-3  # peak rate of the image tower
     text_lr: Positive | None = None  # of the text tower; nothing for lr
-    projection_lr: Positive | None = None  # of both towers' last projections; nothing for their tower's
+    projection_lr: Positive | None = (
+        None  # of both towers' last projections; nothing for their tower's
+    )
     head_lr: Positive | None = None  # of all that is beside the towers; nothing for lr
     center_lr: Positive = 0.5  # of the centres, by plain SGD
     weight_decay: NotNegative = 0.05  # on matrices and kernels
@@ -221,7 +273,9 @@ class Optim:
     gamma: Share = 0.1  # of multistep, step (at each) and exponential (every epoch)
     by_epoch: bool = False  # hold the rate during an epoch
     clip_norm: Positive | None = 5.0  # largest global gradient norm; nothing for any
-    ema_decay: Below1 = 0.0  # share of the old average of weights kept at each step; the average is evaluated
+    ema_decay: Below1 = (
+        0.0  # share of the old average of weights kept at each step; the average is evaluated
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -229,8 +283,12 @@ class Evaluate:
     """How models are compared, and when training stops."""
 
     protocols: list[Protocol] = field(default_factory=list)  # nothing for the source's own
-    task: Literal["image_to_image", "text_to_image", "image_to_text"] = "image_to_image"  # of the metric
-    metric: Literal["mean_ap", "rank_1", "mean_inp", "loss"] = "mean_ap"  # on validation; chooses the best epoch
+    task: Literal["image_to_image", "text_to_image", "image_to_text"] = (
+        "image_to_image"  # of the metric
+    )
+    metric: Literal["mean_ap", "rank_1", "mean_inp", "loss"] = (
+        "mean_ap"  # on validation; chooses the best epoch
+    )
     every: Some = 1  # epochs between validations; the last is always validated
     patience: Some | None = None  # validations without a gain before training stops
     cameras: bool = True  # leave out gallery images of the query's identity and camera
@@ -238,13 +296,19 @@ class Evaluate:
     features: Literal["before", "after"] = "before"  # the necks, where there are any
     distance: Literal["cosine", "euclidean"] = "cosine"  # of embeddings when they are compared
     flip: bool = False  # average over mirrored images
-    rotations: list[float] = field(default_factory=lambda: [0.0])  # degrees; average over turned images
+    rotations: list[float] = field(
+        default_factory=lambda: [0.0]
+    )  # degrees; average over turned images
     rerank: bool = False  # also report k-reciprocal re-ranking, as a task of its own
     rerank_k1: Some = 20  # of it: neighbours of an image
     rerank_k2: Some = 6  # of it: images over which the neighbours' weights are averaged
     rerank_lambda: Share = 0.3  # of it: share of the original distance
-    k_values: list[Some] = field(default_factory=lambda: [1, 5, 10])  # of hit rate, recall and NDCG between modalities
-    predictions: Count = 0  # write this many of the best for each query, with similarity (or minus the distance)
+    k_values: list[Some] = field(
+        default_factory=lambda: [1, 5, 10]
+    )  # of hit rate, recall and NDCG between modalities
+    predictions: Count = (
+        0  # write this many of the best for each query, with similarity (or minus the distance)
+    )
     batch_size: Some = 256  # images encoded at once
 
     def reranking(self) -> dict[str, Any]:
@@ -270,7 +334,9 @@ class Recipe:
         "zero_shot", "classifier", "image_encoder", "joint", "clip_reid", "prompt_sg", "retrieval"
     ]  # see above
     note: str  # why this recipe exists
-    seed: Annotated[int, Range(0, 2**32)] = 0  # of weights, batches, augmentation, splits and the generated set
+    seed: Annotated[int, Range(0, 2**32)] = (
+        0  # of weights, batches, augmentation, splits and the generated set
+    )
     init_from: str | None = None  # a run or checkpoint whose weights to begin with
     device: Literal["auto", "cpu"] = "auto"  # a GPU if there is one, or never
     precision: Literal["no", "bf16", "fp16"] = "no"  # mixed precision of the training steps

@@ -19,7 +19,9 @@ def tables() -> str:
     lines = source.splitlines()
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     hints = typing.get_type_hints(config.Recipe)
-    sections: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    sections: dict[str, Any] = {
+        name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)
+    }
     parts = []
     for name, kind in ({"": config.Recipe} | sections).items():
         prefix = f"{name}." if name else ""
@@ -34,7 +36,9 @@ def tables() -> str:
         for field in dataclasses.fields(kind):
             if not dataclasses.is_dataclass(hints.get(field.name)) or name:
                 values = describe(kinds[field.name])
-                rows.append(f"| `{prefix}{field.name}` | {default_of(field)} | {values} | {comments[field.name]} |")
+                rows.append(
+                    f"| `{prefix}{field.name}` | {default_of(field)} | {values} | {comments[field.name]} |"
+                )
         title = f"### {name}\n\n{kind.__doc__}\n\n" if name else "### The run\n\n"
         parts.append(title + "\n".join(rows))
     return "\n\n".join(parts)
@@ -58,7 +62,9 @@ def describe(hint: Any) -> str:  # noqa: ANN401 (any type)
     """What a value may be, in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return str(inner[1]).replace("a number", "a whole number" if inner[0] is int else "a number")
+        return str(inner[1]).replace(
+            "a number", "a whole number" if inner[0] is int else "a number"
+        )
     if origin in (types.UnionType, typing.Union):
         return " or ".join(describe(kind) for kind in inner if kind is not type(None)) + (
             ", or nothing" if type(None) in inner else ""

@@ -21,7 +21,11 @@ class Range:
 
     def __str__(self) -> str:
         lower = f"{'above' if self.above else 'at least'} {self.low:g}"
-        upper = "" if math.isinf(self.high) else f" and {'below' if self.below else 'at most'} {self.high:g}"
+        upper = (
+            ""
+            if math.isinf(self.high)
+            else f" and {'below' if self.below else 'at most'} {self.high:g}"
+        )
         return f"a number {lower}{upper}"
 
 

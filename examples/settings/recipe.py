@@ -41,7 +41,9 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"{path}: expected parents that end, got a circle of base: lines.")
     if not path.is_file():
         known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: expected a recipe file, got none. Recipes in that folder: {known}.")
+        raise ValueError(
+            f"{path}: expected a recipe file, got none. Recipes in that folder: {known}."
+        )
     try:
         text = path.read_text(encoding="utf-8")
         tree = _parse(text, str(path))  # JSON is YAML, too
@@ -52,7 +54,9 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     if path.suffix == ".json":
         return recipe_of_topk_json(tree, str(path))
     if "note" not in tree:
-        raise ValueError(f"{path}: expected a line `note:` that says why the recipe exists, got none.")
+        raise ValueError(
+            f"{path}: expected a line `note:` that says why the recipe exists, got none."
+        )
     base = tree.pop("base", None)
     if base is None:
         return tree
@@ -67,7 +71,9 @@ class _Strict(yaml.SafeLoader):
         keys = [self.construct_object(key) for key, _ in node.value]
         twice = [key for i, key in enumerate(keys) if key in keys[:i]]
         if twice:
-            raise yaml.YAMLError(f"the key {twice[0]!r} stands twice, the second time{node.start_mark}")
+            raise yaml.YAMLError(
+                f"the key {twice[0]!r} stands twice, the second time{node.start_mark}"
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -76,14 +82,18 @@ def _parse(text: str, source: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
         return yaml.load(text, _Strict)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{source}: expected YAML, got text that does not parse: {reason}.") from None
+        raise ValueError(
+            f"{source}: expected YAML, got text that does not parse: {reason}."
+        ) from None
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     merged = dict(parent)
     for key, value in child.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
     return merged
 
 
@@ -94,10 +104,14 @@ def _build(kind: Any, tree: dict[str, Any], source: str, prefix: str) -> Any:  #
         name = f"{prefix}{key}"
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f" Did you mean {prefix}{near[0]}?" if near else f" Known keys: {', '.join(hints)}."
+            hint = (
+                f" Did you mean {prefix}{near[0]}?" if near else f" Known keys: {', '.join(hints)}."
+            )
             raise ValueError(f"{source}: expected a known key, got {name!r}.{hint}")
         arguments[key] = _convert(hints[key], value, source, name)
-    required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f) and f.name not in arguments]
+    required = [
+        f.name for f in dataclasses.fields(kind) if _has_no_default(f) and f.name not in arguments
+    ]
     if required:
         raise ValueError(f"{source}: expected the key {prefix}{required[0]}, got none.")
     try:
@@ -125,17 +139,26 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN
             return None
         kinds = [kind for kind in inner if kind is not type(None)]
         words = [kind for kind in kinds if typing.get_origin(kind) is Literal]
-        fits = words if isinstance(value, str) and words else [kind for kind in kinds if kind not in words] or words
+        fits = (
+            words
+            if isinstance(value, str) and words
+            else [kind for kind in kinds if kind not in words] or words
+        )
         return _convert(fits[0], value, source, name)
     elif origin is Literal:
         value = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
         if value in inner and type(value) in {type(choice) for choice in inner}:
             return value
-        raise ValueError(f"{source}: expected {name} to be one of {', '.join(map(str, inner))}, got {value!r}.")
+        raise ValueError(
+            f"{source}: expected {name} to be one of {', '.join(map(str, inner))}, got {value!r}."
+        )
     elif origin is list and isinstance(value, list):
         return [_convert(inner[0], item, source, f"{name}[{i}]") for i, item in enumerate(value)]
     elif origin is tuple and isinstance(value, list) and len(value) == len(inner):
-        return tuple(_convert(t, item, source, f"{name}[{i}]") for i, (t, item) in enumerate(zip(inner, value)))  # noqa: B905
+        return tuple(
+            _convert(t, item, source, f"{name}[{i}]")
+            for i, (t, item) in enumerate(zip(inner, value))
+        )  # noqa: B905
     elif hint is float and not isinstance(value, bool):
         try:  # YAML 1.1 reads 1e-5 as text: it is a number here
             number = float(value)

@@ -36,12 +36,28 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run, and turn an expected error into one line."""
     parser = argparse.ArgumentParser(prog="python -m examples.trainer", description=__doc__)
     add = parser.add_argument
-    add("recipe", type=Path, help="a YAML file, such as examples/recipes/quickstart/joint.yaml, or JSON")
-    add("--out", type=Path, help="folder of the run, new or to resume; runs/<recipe>/<time> if left out")
+    add(
+        "recipe",
+        type=Path,
+        help="a YAML file, such as examples/recipes/quickstart/joint.yaml, or JSON",
+    )
+    add(
+        "--out",
+        type=Path,
+        help="folder of the run, new or to resume; runs/<recipe>/<time> if left out",
+    )
     add("--data", type=str, help="folder, table or zip file with the images (data.root)")
     add("--resume", action="store_true", help="go on after the last completed epoch")
-    add("--smoke", action="store_true", help="small towers, two epochs: does the recipe run at all?")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a line of the recipe")
+    add(
+        "--smoke", action="store_true", help="small towers, two epochs: does the recipe run at all?"
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a line of the recipe",
+    )
     options = parser.parse_args(arguments)
     named = Path("runs") / f"{options.recipe.parent.name}-{options.recipe.stem}"
     out = options.out or named / datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
@@ -60,7 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         if "memory" not in str(error):
             raise
         reason = str(error).splitlines()[0]
-        print(f"error: {reason} Lower model.image_size, batch or evaluate.batch_size.", file=sys.stderr)
+        print(
+            f"error: {reason} Lower model.image_size, batch or evaluate.batch_size.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted: go on with --resume --out {out}", file=sys.stderr)
@@ -72,23 +91,31 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     """Run a recipe: data, evaluation before, training, evaluation of the best epoch, report."""
     torch.manual_seed(recipe.seed)  # heads and dropout
     track, trains = recipe.track, recipe.stage != "zero_shot"
-    trackers = [name for name, on in (("tensorboard", track.tensorboard), ("wandb", track.wandb)) if on]
+    trackers = [
+        name for name, on in (("tensorboard", track.tensorboard), ("wandb", track.wandb)) if on
+    ]
     for name in trackers:  # accelerate goes on without one that is not installed
         if find_spec(name) is None:
-            raise ValueError(f"track.{name}: expected the package {name}, got none. Install it: pip install {name}.")
+            raise ValueError(
+                f"track.{name}: expected the package {name}, got none. Install it: pip install {name}."
+            )
     accelerator = Accelerator(
         mixed_precision=recipe.precision,  # none would be taken from the environment
         cpu=recipe.device == "cpu",
         log_with=trackers or None,
         project_dir=out,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],  # the others wait for an evaluation
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(hours=12))
+        ],  # the others wait for an evaluation
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > accelerator.num_processes:
         raise ValueError(
             f"expected {os.environ['WORLD_SIZE']} processes that know each other, got each on its own. "
             "Start them with `accelerate launch`, or on CPUs with ACCELERATE_USE_CPU=true torchrun."
         )
-    if recipe.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in float32
+    if (
+        recipe.precision == "fp16" and accelerator.device.type == "cpu"
+    ):  # accelerate would compute in float32
         raise ValueError("precision: expected a GPU for fp16, got a CPU. Use bf16 or no.")
     main_process = accelerator.is_main_process
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
@@ -117,14 +144,20 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
 
     before, after = test(towers), None
     if trains:  # a run that was killed before its first epoch was complete starts anew
-        after = test(train(Session(recipe, out, accelerator, records, towers, numbers), resume=resume))
+        after = test(
+            train(Session(recipe, out, accelerator, records, towers, numbers), resume=resume)
+        )
     accelerator.end_training()
     if before is None:
         return
     moments = {"before": before, "after": after}
-    results: dict[str, Any] = {k: v.numbers(recipe.evaluate.k_values) for k, v in moments.items() if v is not None}
+    results: dict[str, Any] = {
+        k: v.numbers(recipe.evaluate.k_values) for k, v in moments.items() if v is not None
+    }
     if recipe.evaluate.predictions:
-        write_predictions(out, after or before, recipe.evaluate.predictions, recipe.evaluate.distance)
+        write_predictions(
+            out, after or before, recipe.evaluate.predictions, recipe.evaluate.distance
+        )
     write_history(out, results | ({"data": found} if found else {}))
     write_run_report(out, recipe, before, after)
     if track.console != "nothing":

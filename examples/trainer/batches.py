@@ -30,17 +30,35 @@ from examples.trainer.loop import Batch
 class TrainingBatches:
     """PK batches, or mined ones, of one rank; called with an epoch's number, it gives that epoch's."""
 
-    def __init__(self, recipe: Recipe, dataset: ReidDataset, encoder: Encoder, rank: int, ranks: int) -> None:
-        self.recipe, self.dataset, self.encoder, self.rank, self.ranks = recipe, dataset, encoder, rank, ranks
+    def __init__(
+        self, recipe: Recipe, dataset: ReidDataset, encoder: Encoder, rank: int, ranks: int
+    ) -> None:
+        self.recipe, self.dataset, self.encoder, self.rank, self.ranks = (
+            recipe,
+            dataset,
+            encoder,
+            rank,
+            ranks,
+        )
         data, batch = recipe.data, recipe.batch
         self.size = batch.num_identities * batch.num_instances
         known = {f"{n.field}s": n.of(dataset.records) for n in encoder.numbers}
-        self.numbers = {name: column.repeat_interleave(data.orientations) for name, column in known.items()}
+        self.numbers = {
+            name: column.repeat_interleave(data.orientations) for name, column in known.items()
+        }
         self.captions, self.tokens = None, None
         if uses_text(recipe):
-            words = None if data.synonyms is None else json.loads(Path(data.synonyms).read_text(encoding="utf-8"))
+            words = (
+                None
+                if data.synonyms is None
+                else json.loads(Path(data.synonyms).read_text(encoding="utf-8"))
+            )
             options: dict[str, Any] = {} if data.paraphrases else {"templates": ()}
-            options |= {"synonyms": words, "max_variations": data.caption_variations, "seed": recipe.seed}
+            options |= {
+                "synonyms": words,
+                "max_variations": data.caption_variations,
+                "seed": recipe.seed,
+            }
             self.captions = CaptionSampler(dataset.captions, **options)
             if data.caption_variations == 1:
                 self.tokens = self._tokenize([c or "" for c in dataset.captions])
@@ -51,7 +69,12 @@ class TrainingBatches:
         self.sampler: PKSampler | None = None
         if recipe.mining.data == "standard":
             cameras = dataset.cameras if batch.spread_cameras else None
-            options = {"seed": recipe.seed, "coverage": batch.coverage, "rank": rank, "world_size": ranks}
+            options = {
+                "seed": recipe.seed,
+                "coverage": batch.coverage,
+                "rank": rank,
+                "world_size": ranks,
+            }
             shape = (batch.num_identities, batch.num_instances)
             self.sampler = PKSampler(dataset.labels, *shape, cameras=cameras, **options)
             self.loading |= {"batch_sampler": self.sampler, "persistent_workers": data.workers > 0}
@@ -59,7 +82,11 @@ class TrainingBatches:
 
     def __len__(self) -> int:
         """Batches of an epoch; of mined triplets, which may be fewer, the most there can be."""
-        return -(-len(self.dataset) // self.size // self.ranks) if self.sampler is None else len(self.sampler)
+        return (
+            -(-len(self.dataset) // self.size // self.ranks)
+            if self.sampler is None
+            else len(self.sampler)
+        )
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """Batches with ``images``, ``labels`` and ``index``, and ``tokens``, ``cameras``, ``views`` where used."""
@@ -72,12 +99,16 @@ class TrainingBatches:
             if self.tokens is not None:
                 batch["tokens"] = self.tokens[item.index]
             elif self.captions is not None:
-                batch["tokens"] = self._tokenize([self.captions.text(i, epoch) for i in item.index.tolist()])
+                batch["tokens"] = self._tokenize(
+                    [self.captions.text(i, epoch) for i in item.index.tolist()]
+                )
             yield batch
 
     def names(self, rows: Sequence[int]) -> list[str]:
         """Paths of the images of rows."""
-        return [str(self.dataset.records[row // self.recipe.data.orientations].path) for row in rows]
+        return [
+            str(self.dataset.records[row // self.recipe.data.orientations].path) for row in rows
+        ]
 
     def state_dict(self) -> Batch:
         """What the next epoch needs to be the same after a pause."""
@@ -93,9 +124,15 @@ class TrainingBatches:
 
     def _mined_batches(self, epoch: int) -> "DataLoader[Any]":
         if self.mined is None or (epoch - 1) % self.recipe.mining.refresh_epochs == 0:
-            found = [self._mine(epoch) if self.rank == 0 else None]  # once: all have to have the same
+            found = [
+                self._mine(epoch) if self.rank == 0 else None
+            ]  # once: all have to have the same
             self.mined = MinedDataset(self.dataset, broadcast_object_list(found)[0])
-        share: dict[str, Any] = {"num_replicas": self.ranks, "rank": self.rank, "seed": self.recipe.seed}
+        share: dict[str, Any] = {
+            "num_replicas": self.ranks,
+            "rank": self.rank,
+            "seed": self.recipe.seed,
+        }
         order: DistributedSampler[int] = DistributedSampler(self.mined, **share)
         order.set_epoch(epoch)
         rows = BatchSampler(order, self.size, drop_last=False)
@@ -106,12 +143,20 @@ class TrainingBatches:
         options: dict[str, Any] = {"captions": captions}
         if mining.data == "hard_negative" and mining.negatives == "random":
             options |= {"strategy": "random", "seed": self.recipe.seed, "epoch": epoch}
-            return anchored(mine_hard_negatives(None, dataset.labels, mining.num_negatives, **options))
+            return anchored(
+                mine_hard_negatives(None, dataset.labels, mining.num_negatives, **options)
+            )
         texts = self.encoder.texts([caption or "" for caption in captions])
         both = l2_normalize(self.encoder.images(dataset.records)) + l2_normalize(texts)
         if mining.data == "hard_negative":
-            return anchored(mine_hard_negatives(both, dataset.labels, mining.num_negatives, **options))
-        options |= {"labels": dataset.labels} if mining.positives == "identity" else {"caption_features": texts}
+            return anchored(
+                mine_hard_negatives(both, dataset.labels, mining.num_negatives, **options)
+            )
+        options |= (
+            {"labels": dataset.labels}
+            if mining.positives == "identity"
+            else {"caption_features": texts}
+        )
         found = mine_triplets(both, strategy=mining.triplets, margin=mining.margin, **options)
         if not len(found):
             raise ValueError(

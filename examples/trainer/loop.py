@@ -37,19 +37,31 @@ class Phase:
     method: nn.Module  # called with a batch, gives loss, terms and, with images, an embedding
     batches: Any  # called with an epoch, gives its batches; with a length and a state
     optim: Optim
-    score: Callable[[nn.Module], tuple[float, Row]] | None = None  # larger is better; and what to log
+    score: Callable[[nn.Module], tuple[float, Row]] | None = (
+        None  # larger is better; and what to log
+    )
     card: dict[str, Any] = field(default_factory=dict)  # kept beside the weights
-    floors: dict[str, float] = field(default_factory=dict)  # of weighted terms when all embeddings are equal
+    floors: dict[str, float] = field(
+        default_factory=dict
+    )  # of weighted terms when all embeddings are equal
     name: str = ""  # before what is logged, where a run has several phases
     first: int = 0  # epochs of the phases before
-    model: Any = None  # the method as accelerate runs it, its optimisers, and the average of its weights
+    model: Any = (
+        None  # the method as accelerate runs it, its optimisers, and the average of its weights
+    )
     optimizers: list[Any] = field(default_factory=list)
     average: AveragedModel | None = None
 
 
 def fit(phase: Phase, *, resume: bool) -> list[Row]:
     """Train, validate, and keep the last and the best checkpoint; resume bit for bit where asked to."""
-    recipe, run, accelerator, optim, method = phase.recipe, phase.run, phase.accelerator, phase.optim, phase.method
+    recipe, run, accelerator, optim, method = (
+        phase.recipe,
+        phase.run,
+        phase.accelerator,
+        phase.optim,
+        phase.method,
+    )
     if recipe.model.channels_last:
         method.to(memory_format=torch.channels_last)
     first, *centers = optimizers_of(method, optim, recipe.loss.center)
@@ -59,16 +71,22 @@ def fit(phase: Phase, *, resume: bool) -> list[Row]:
         phase.average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))  # type: ignore[no-untyped-call]
     kept: nn.Module = method if phase.average is None else phase.average.module
     checkpoints = TrainingCheckpoints(run / "checkpoints")
-    history, start, waited = _resume(phase, checkpoints) if resume and checkpoints.exists() else ([], 0, 0)
+    history, start, waited = (
+        _resume(phase, checkpoints) if resume and checkpoints.exists() else ([], 0, 0)
+    )
     best = max((row["score"] for row in history if "score" in row), default=-math.inf)
     for epoch in range(start + 1, optim.epochs + 1):
         if recipe.evaluate.patience is not None and waited >= recipe.evaluate.patience:
             break
         began = time.perf_counter()
         row = train_epoch(phase, epoch)
-        row["images_per_second"] = row.pop("images") * accelerator.num_processes / (time.perf_counter() - began)
+        row["images_per_second"] = (
+            row.pop("images") * accelerator.num_processes / (time.perf_counter() - began)
+        )
         improved = phase.score is None
-        if phase.score is not None and (epoch % recipe.evaluate.every == 0 or epoch == optim.epochs):
+        if phase.score is not None and (
+            epoch % recipe.evaluate.every == 0 or epoch == optim.epochs
+        ):
             found = [phase.score(kept) if accelerator.is_main_process else None]
             broadcast_object_list(found)  # every process has to stop at the same epoch
             row["score"], row["validation"] = cast("tuple[float, Row]", found[0])
@@ -109,7 +127,9 @@ def _resume(phase: Phase, checkpoints: TrainingCheckpoints) -> tuple[list[Row], 
     checkpoints.load("last", phase.method)
     state = checkpoints.state()
     if average is not None:
-        average.module.load_state_dict(phase.method.state_dict())  # the checkpoint's weights are the average
+        average.module.load_state_dict(
+            phase.method.state_dict()
+        )  # the checkpoint's weights are the average
         average.n_averaged.fill_(state["averaged"])
         phase.method.load_state_dict(state["raw"])
     for optimizer, saved in zip(phase.optimizers, state["optimizers"], strict=True):
@@ -136,25 +156,42 @@ def train_epoch(phase: Phase, epoch: int) -> Row:
     images, skipped = 0, 0
     title = f"epoch {epoch}/{optim.epochs}"
     quiet = None if accelerator.is_main_process and recipe.track.console == "epochs" else True
-    bar = tqdm(phase.batches(epoch), total=len(phase.batches), desc=title, leave=False, disable=quiet)
+    bar = tqdm(
+        phase.batches(epoch), total=len(phase.batches), desc=title, leave=False, disable=quiet
+    )
     every = iter(bar)
-    for done, group in enumerate(iter(lambda: list(itertools.islice(every, recipe.accumulate)), [])):  # steps
+    for done, group in enumerate(
+        iter(lambda: list(itertools.islice(every, recipe.accumulate)), [])
+    ):  # steps
         for part in first.param_groups:
-            part["lr"] = rate(optim, part.setdefault("base_lr", part["lr"]), (epoch - 1) * steps + done, steps)
+            part["lr"] = rate(
+                optim, part.setdefault("base_lr", part["lr"]), (epoch - 1) * steps + done, steps
+            )
         for optimizer in phase.optimizers:
             optimizer.zero_grad()
         chosen: list[int] = []  # rows of all images of this step
         for i, batch in enumerate(group):
             rows = batch.pop("index").tolist()
             chosen += rows
-            moved = {k: v if k in ("cameras", "views") else v.to(accelerator.device) for k, v in batch.items()}
+            moved = {
+                k: v if k in ("cameras", "views") else v.to(accelerator.device)
+                for k, v in batch.items()
+            }
             if recipe.model.channels_last and "images" in moved:
                 moved["images"] = moved["images"].to(memory_format=torch.channels_last)
             last = i + 1 == len(group)
-            ramp: dict[str, Any] = {"step": epoch - 1} if recipe.loss.ramp_epochs and not phase.name else {}
-            with contextlib.nullcontext() if last else accelerator.no_sync(model), accelerator.autocast():
+            ramp: dict[str, Any] = (
+                {"step": epoch - 1} if recipe.loss.ramp_epochs and not phase.name else {}
+            )
+            with (
+                contextlib.nullcontext() if last else accelerator.no_sync(model),
+                accelerator.autocast(),
+            ):
                 output = model(**moved, **ramp)
-            values = {**{name: float(value) for name, value in output.terms.items()}, "loss": output.loss.item()}
+            values = {
+                **{name: float(value) for name, value in output.terms.items()},
+                "loss": output.loss.item(),
+            }
             if not math.isfinite(values["loss"]):
                 stop(phase, epoch, rows, values)
             accelerator.backward(output.loss / len(group))
@@ -168,7 +205,9 @@ def train_epoch(phase: Phase, epoch: int) -> Row:
             for optimizer in centers:
                 accelerator.scaler.unscale_(optimizer)
         norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm or math.inf)
-        if accelerator.scaler is None and not math.isfinite(norm):  # a step would write it into every weight
+        if accelerator.scaler is None and not math.isfinite(
+            norm
+        ):  # a step would write it into every weight
             stop(phase, epoch, chosen, {"gradient_norm": float(norm)})
         first.step()
         if first.step_was_skipped:  # float16 whose gradients overflowed: the scale is lowered
@@ -193,7 +232,10 @@ def train_epoch(phase: Phase, epoch: int) -> Row:
 
 def stop(phase: Phase, epoch: int, rows: list[int], terms: dict[str, float]) -> None:
     """Save what the failed batch was made of, and stop."""
-    kept, values = phase.run / "failed_batch.json", {name: str(value) for name, value in terms.items()}
+    kept, values = (
+        phase.run / "failed_batch.json",
+        {name: str(value) for name, value in terms.items()},
+    )
     write_json(kept, {"epoch": epoch, "rows": phase.batches.names(rows), "terms": values})
     bad = ", ".join(f"{name} {value}" for name, value in terms.items() if not math.isfinite(value))
     raise ValueError(

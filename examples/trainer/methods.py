@@ -54,14 +54,26 @@ def triplet_of(recipe: Recipe, *, distributed: bool) -> TripletLoss:
 
 def templates_of(recipe: Recipe) -> list[str]:
     """The sentences of the prompts, with the side of the hand in them."""
-    return [text.replace("{aspect}", spoken_aspect(recipe.data.aspect)) for text in recipe.prompt.template]
+    return [
+        text.replace("{aspect}", spoken_aspect(recipe.data.aspect))
+        for text in recipe.prompt.template
+    ]
 
 
-def prompts_of(recipe: Recipe, towers: ClipTowers, num_identities: int, num_cameras: int) -> IdentityPromptLearner:
+def prompts_of(
+    recipe: Recipe, towers: ClipTowers, num_identities: int, num_cameras: int
+) -> IdentityPromptLearner:
     """Learned prompts of the first stage of CLIP-ReID."""
     prompt = recipe.prompt
-    options: dict[str, Any] = {"num_tokens": prompt.num_tokens, "num_shared_tokens": prompt.shared_tokens}
-    options |= {"num_cameras": num_cameras, "num_camera_tokens": max(prompt.camera_tokens, 1), "seed": recipe.seed}
+    options: dict[str, Any] = {
+        "num_tokens": prompt.num_tokens,
+        "num_shared_tokens": prompt.shared_tokens,
+    }
+    options |= {
+        "num_cameras": num_cameras,
+        "num_camera_tokens": max(prompt.camera_tokens, 1),
+        "seed": recipe.seed,
+    }
     return IdentityPromptLearner(towers, num_identities, templates_of(recipe), **options)
 
 
@@ -73,23 +85,37 @@ def texts_of(recipe: Recipe, towers: ClipTowers, dataset: ReidDataset) -> Tensor
     for record in dataset.records:
         captions[record.identity].append(record.caption or "")
     if not all(map(all, captions.values())):
-        raise ValueError("prompt.epochs: expected captions for every identity where no prompts are learned, got none.")
+        raise ValueError(
+            "prompt.epochs: expected captions for every identity where no prompts are learned, got none."
+        )
     return caption_embeddings(towers, list(captions.values()), too_long=too_long(recipe))
 
 
 def method_of(
-    recipe: Recipe, towers: ClipTowers, num_identities: int, *, distributed: bool, texts: Tensor | None = None
+    recipe: Recipe,
+    towers: ClipTowers,
+    num_identities: int,
+    *,
+    distributed: bool,
+    texts: Tensor | None = None,
 ) -> nn.Module:
     """The module of a stage's (last) phase."""
     loss, prompt, model = recipe.loss, recipe.prompt, recipe.model
     which: dict[str, Any] = {"projections": model.train_projections, "batch_norm": model.batch_norm}
-    set_trainable(towers, image=model.image_blocks, text=model.text_blocks if trains_text(recipe) else "none", **which)
+    set_trainable(
+        towers,
+        image=model.image_blocks,
+        text=model.text_blocks if trains_text(recipe) else "none",
+        **which,
+    )
     if model.gradient_checkpointing:
         set_gradient_checkpointing(towers)
     weights: dict[str, Any] = {name: weight for name, weight in terms_of(recipe).items() if weight}
     if loss.ramp_epochs and "supcon" in weights:
         weights["supcon"] = partial(linear_ramp, start=0, end=loss.ramp_epochs, final=loss.supcon)
-    if "info_nce" in weights and recipe.mining.data != "standard":  # mined batches hold several images of an identity
+    if (
+        "info_nce" in weights and recipe.mining.data != "standard"
+    ):  # mined batches hold several images of an identity
         weights["supcon_text"] = weights.get("supcon_text", 0.0) + weights.pop("info_nce")
     contrast: dict[str, Any] = {"temperature": loss.temperature, "distributed": distributed}
     common: dict[str, Any] = {
@@ -98,8 +124,12 @@ def method_of(
         "label_smoothing": loss.label_smoothing,
         "image_blocks": None,
         "inference": recipe.evaluate.features,
-        "triplet": triplet_of(recipe, distributed=distributed) if {"triplet", "triplet_text"} & set(weights) else None,
-        "supcon": SupConLoss(**contrast) if {"supcon", "supcon_image", "supcon_text"} & set(weights) else None,
+        "triplet": triplet_of(recipe, distributed=distributed)
+        if {"triplet", "triplet_text"} & set(weights)
+        else None,
+        "supcon": SupConLoss(**contrast)
+        if {"supcon", "supcon_image", "supcon_text"} & set(weights)
+        else None,
         "distributed": distributed,
     }
     if recipe.stage == "clip_reid":
@@ -108,7 +138,11 @@ def method_of(
         dim, inversion = towers.embed_dim, None
         if prompt.mode == "composed":
             inversion = TextualInversionMLP(dim, towers.text_width, hidden_dim=prompt.inversion_dim)
-        common |= {"prompt": prompt.mode, "use_neck": recipe.head.neck, "reduced_dim": recipe.head.reduced_dim}
+        common |= {
+            "prompt": prompt.mode,
+            "use_neck": recipe.head.neck,
+            "reduced_dim": recipe.head.reduced_dim,
+        }
         shape: dict[str, Any] = {"visual_dim": towers.width, "dropout": prompt.interaction_dropout}
         method = PromptSG(
             towers,
@@ -122,10 +156,15 @@ def method_of(
     else:
         info_nce, hard = None, None
         if "info_nce" in weights:
-            softer = {name: getattr(loss, name) for name in ("label_smoothing", "focal_gamma", "focal_alpha")}
+            softer = {
+                name: getattr(loss, name)
+                for name in ("label_smoothing", "focal_gamma", "focal_alpha")
+            }
             info_nce = InfoNCELoss(learnable=loss.learn_temperature, **softer, **contrast)
         if "hard_negative" in weights:
-            hard = HardNegativeContrastiveLoss(margin=loss.negative_margin, num_hard=loss.num_hard, **contrast)
+            hard = HardNegativeContrastiveLoss(
+                margin=loss.negative_margin, num_hard=loss.num_hard, **contrast
+            )
         necked = recipe.head.neck and "id" in weights
         memory = {"momentum": loss.momentum, **contrast}
         method = ClipBaseline(
@@ -135,7 +174,9 @@ def method_of(
             reduced_dim=recipe.head.reduced_dim if necked else None,
             dropout=recipe.head.dropout,
             text_blocks=None,
-            prototype=PrototypeMemoryLoss(num_identities, towers.embed_dim, **memory) if loss.prototype else None,
+            prototype=PrototypeMemoryLoss(num_identities, towers.embed_dim, **memory)
+            if loss.prototype
+            else None,
             info_nce=info_nce,
             hard_negative=hard,
             **(common if necked else {**common, "inference": "before"}),

@@ -11,7 +11,9 @@ from clipreid_kit.clip import layerwise_lr_groups, projection_names
 from examples.settings.config import Optim
 
 
-def optimizers_of(method: nn.Module, optim: Optim, center_weight: float = 0.0) -> list[torch.optim.Optimizer]:
+def optimizers_of(
+    method: nn.Module, optim: Optim, center_weight: float = 0.0
+) -> list[torch.optim.Optimizer]:
     """The optimiser, every trainable parameter in one group; and plain SGD for the centres, if there are any."""
     centers = [module for module in method.modules() if isinstance(module, CenterLoss)]
     for parameter in (p for module in centers for p in module.parameters()):
@@ -22,7 +24,9 @@ def optimizers_of(method: nn.Module, optim: Optim, center_weight: float = 0.0) -
     names = [name for name, _ in method.named_parameters()]
     if optim.projection_lr:
         rates |= {f"towers.{name}": optim.projection_lr for name in projection_names(method.towers)}  # type: ignore[arg-type]
-    rates = {prefix: rate for prefix, rate in rates.items() if any(n.startswith(prefix) for n in names)}
+    rates = {
+        prefix: rate for prefix, rate in rates.items() if any(n.startswith(prefix) for n in names)
+    }
     groups = layerwise_lr_groups(
         method,
         rates,
@@ -31,11 +35,19 @@ def optimizers_of(method: nn.Module, optim: Optim, center_weight: float = 0.0) -
         bias_lr_factor=optim.bias_lr_factor,
         no_decay=() if optim.decay_all else None,
     )
-    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    kinds: dict[str, Any] = {
+        "adamw": torch.optim.AdamW,
+        "adam": torch.optim.Adam,
+        "sgd": torch.optim.SGD,
+    }
     sgd = optim.optimizer == "sgd"
-    own: dict[str, Any] = {"momentum": optim.momentum} if sgd else {"betas": (optim.beta1, optim.beta2)}
+    own: dict[str, Any] = (
+        {"momentum": optim.momentum} if sgd else {"betas": (optim.beta1, optim.beta2)}
+    )
     optimizers: list[torch.optim.Optimizer] = [kinds[optim.optimizer](groups, **own)]
-    for module in centers:  # the gradient is divided by the weight of the term, as the strong baselines do
+    for (
+        module
+    ) in centers:  # the gradient is divided by the weight of the term, as the strong baselines do
         module.requires_grad_()
         optimizers.append(torch.optim.SGD(module.parameters(), lr=optim.center_lr / center_weight))
     return optimizers
@@ -48,12 +60,20 @@ def rate(optim: Optim, base: float, step: int, steps: int) -> float:
     start, least = optim.warmup_factor, min(optim.min_lr / base, 1.0)
     if optim.schedule in ("cosine", "restarts"):
         period = optim.step_epochs * unit if optim.schedule == "restarts" else None
-        options: dict[str, Any] = {"start_factor": start, "min_factor": least, "restart_period": period}
+        options: dict[str, Any] = {
+            "start_factor": start,
+            "min_factor": least,
+            "restart_period": period,
+        }
         return base * warmup_cosine_factor(step, warmup, total, **options)
     past = max(step - warmup, 0) / unit if optim.schedule == "exponential" else 0.0
     marks = {
         "multistep": [m * unit for m in optim.milestones],
-        "step": [m * unit for m in range(optim.step_epochs, optim.epochs, optim.step_epochs) if m * unit >= warmup],
+        "step": [
+            m * unit
+            for m in range(optim.step_epochs, optim.epochs, optim.step_epochs)
+            if m * unit >= warmup
+        ],
     }.get(optim.schedule, [])
     factor = warmup_multistep_factor(step, warmup, marks, gamma=optim.gamma, start_factor=start)
     return base * factor * optim.gamma ** math.floor(past)

@@ -11,7 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from clipreid_kit import degenerate_losses
-from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers, TrainingCheckpoints, read_card, warm_start
+from clipreid_kit.clip import (
+    ClipReIDPromptStage,
+    ClipTowers,
+    TrainingCheckpoints,
+    read_card,
+    warm_start,
+)
 from clipreid_kit.data import FieldNumbers, ImageRecord, ReidDataset, records_of
 from clipreid_kit.distributed import alone
 from examples.report.files import write_json
@@ -36,9 +42,13 @@ class Session:
     towers: ClipTowers
     numbers: list[FieldNumbers]  # of cameras and views, as far as the towers are to know them
 
-    def batches(self, recipe: Recipe, dataset: ReidDataset, rank: int = 0, ranks: int = 1) -> TrainingBatches:
+    def batches(
+        self, recipe: Recipe, dataset: ReidDataset, rank: int = 0, ranks: int = 1
+    ) -> TrainingBatches:
         """Training batches of one process."""
-        encoder = Encoder(recipe, self.towers, self.numbers, quiet=not self.accelerator.is_main_process)
+        encoder = Encoder(
+            recipe, self.towers, self.numbers, quiet=not self.accelerator.is_main_process
+        )
         return TrainingBatches(recipe, dataset, encoder, rank, ranks)
 
 
@@ -93,7 +103,12 @@ def make_towers(recipe: Recipe, numbers: Sequence[FieldNumbers]) -> ClipTowers:
 
 def train(session: Session, *, resume: bool) -> nn.Module:
     """Run every phase of the recipe's stage and return the method with its best weights."""
-    recipe, towers, run, accelerator = session.recipe, session.towers, session.out, session.accelerator
+    recipe, towers, run, accelerator = (
+        session.recipe,
+        session.towers,
+        session.out,
+        session.accelerator,
+    )
     rank, ranks = accelerator.process_index, accelerator.num_processes
     dataset = training_set(recipe, records_of(session.records, "train"), towers)
     batches = session.batches(recipe, dataset, rank, ranks)
@@ -101,16 +116,30 @@ def train(session: Session, *, resume: bool) -> nn.Module:
     texts = None
     if recipe.stage == "clip_reid":
         learn = recipe.prompt.epochs > 0
-        texts = learn_prompts(session, dataset, resume=resume) if learn else texts_of(recipe, towers, dataset)
-    method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(accelerator.device)
-    if recipe.init_from is not None and not (resume and TrainingCheckpoints(run / "checkpoints").exists()):
-        beside = {n: t for n, t in method.state_dict().items() if not n.startswith("towers.") and t.ndim}
+        texts = (
+            learn_prompts(session, dataset, resume=resume)
+            if learn
+            else texts_of(recipe, towers, dataset)
+        )
+    method = method_of(recipe, towers, identities, distributed=ranks > 1, texts=texts).to(
+        accelerator.device
+    )
+    if recipe.init_from is not None and not (
+        resume and TrainingCheckpoints(run / "checkpoints").exists()
+    ):
+        beside = {
+            n: t for n, t in method.state_dict().items() if not n.startswith("towers.") and t.ndim
+        }
         own = {n: t.clone() for n, t in beside.items() if t.shape[0] == identities}
         report = warm_start(method, recipe.init_from)  # what is beside the towers, too
         if read_card(recipe.init_from).get("identities") != names:
-            method.load_state_dict(own, strict=False)  # rows of identities are of those that are trained on here
+            method.load_state_dict(
+                own, strict=False
+            )  # rows of identities are of those that are trained on here
         if texts is not None:
-            method.get_buffer("text_embeddings").copy_(texts)  # those of this run, whatever was loaded
+            method.get_buffer("text_embeddings").copy_(
+                texts
+            )  # those of this run, whatever was loaded
         if accelerator.is_main_process:
             write_json(run / "init_from.json", {"from": recipe.init_from, **asdict(report)})
     phase = Phase(recipe, run, accelerator, method, batches, recipe.optim)
@@ -128,19 +157,31 @@ def learn_prompts(session: Session, dataset: ReidDataset, *, resume: bool) -> Te
     recipe, towers, accelerator = session.recipe, session.towers, session.accelerator
     prompt, records, ranks = recipe.prompt, dataset.records, accelerator.num_processes
     cameras = FieldNumbers(records, "camera") if prompt.camera_tokens else None
-    prompts = prompts_of(recipe, towers, dataset.num_identities, 0 if cameras is None else len(cameras))
+    prompts = prompts_of(
+        recipe, towers, dataset.num_identities, 0 if cameras is None else len(cameras)
+    )
     options: dict[str, Any] = {"temperature": prompt.temperature, "normalize": prompt.normalize}
-    stage = ClipReIDPromptStage(towers, prompts, distributed=ranks > 1, **options).to(accelerator.device)
+    stage = ClipReIDPromptStage(towers, prompts, distributed=ranks > 1, **options).to(
+        accelerator.device
+    )
     # as they are: one view, no camera, not normalised
-    features = [stage.image_embeddings(item.image).cpu() for item in evaluation_batches(recipe, records, towers, 0.0)]
+    features = [
+        stage.image_embeddings(item.image).cpu()
+        for item in evaluation_batches(recipe, records, towers, 0.0)
+    ]
     columns = {"image_embeddings": torch.cat(features), "labels": dataset.labels}
     if cameras is not None:
         columns["cameras"] = cameras.of(records)
-    batches = FeatureBatches(columns, prompt.batch_size, recipe.seed, accelerator.process_index, ranks)
+    batches = FeatureBatches(
+        columns, prompt.batch_size, recipe.seed, accelerator.process_index, ranks
+    )
     every = replace(recipe, accumulate=1, model=replace(recipe.model, channels_last=False))
     folder = session.out / "prompt"
     folder.mkdir(parents=True, exist_ok=True)
-    fit(Phase(every, folder, accelerator, stage, batches, prompt.optim(), name="prompt/"), resume=resume)
+    fit(
+        Phase(every, folder, accelerator, stage, batches, prompt.optim(), name="prompt/"),
+        resume=resume,
+    )
     TrainingCheckpoints(folder / "checkpoints").load("best", stage)
     with torch.no_grad():
         return prompts.encode_all(towers)
@@ -148,12 +189,18 @@ def learn_prompts(session: Session, dataset: ReidDataset, *, resume: bool) -> Te
 
 def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, float]:
     """What weighted terms are when all embeddings are equal."""
-    found = degenerate_losses(ranks * recipe.batch.num_identities * recipe.batch.num_instances, identities)
+    found = degenerate_losses(
+        ranks * recipe.batch.num_identities * recipe.batch.num_instances, identities
+    )
     found["id"] *= 2 if recipe.stage == "clip_reid" else 1  # of two levels
     # of batches of one size, with rows that weigh the same
     steady = recipe.mining.data == "standard" and not recipe.loss.focal_gamma
     names = ("id", "supcon_image", *(("supcon_text", "info_nce") if steady else ()))
-    return {name: weight * found[name] for name, weight in terms_of(recipe).items() if weight and name in names}
+    return {
+        name: weight * found[name]
+        for name, weight in terms_of(recipe).items()
+        if weight and name in names
+    }
 
 
 def scorer(session: Session) -> Any:  # noqa: ANN401
@@ -161,13 +208,17 @@ def scorer(session: Session) -> Any:  # noqa: ANN401
     recipe, wanted, held = session.recipe, session.recipe.evaluate, validation_of(session.records)
 
     def score(method: nn.Module) -> tuple[float, dict[str, Any]]:
-        log: dict[str, Any] = evaluate(recipe, Encoder(recipe, method, session.numbers), held).numbers(wanted.k_values)
+        log: dict[str, Any] = evaluate(
+            recipe, Encoder(recipe, method, session.numbers), held
+        ).numbers(wanted.k_values)
         if wanted.metric == "loss":
             log["loss"] = {"loss": validation_loss(session, method)}
             return -log["loss"]["loss"], log
         task = log.get(wanted.task, log.get(f"{wanted.task}.retrieval"))
         if task is None:
-            raise ValueError(f"evaluate.task: expected {' or '.join(log)} of the validation split, got {wanted.task}.")
+            raise ValueError(
+                f"evaluate.task: expected {' or '.join(log)} of the validation split, got {wanted.task}."
+            )
         return float(task[wanted.metric] if wanted.metric in task else task["hit_rate_1"]), log
 
     return score
@@ -188,11 +239,16 @@ def validation_loss(session: Session, method: Any) -> float:  # noqa: ANN401 (a 
     )
     was_training, values = method.training, []
     method.eval()
-    forward = getattr(method, "_original_forward", method)  # accelerate's own computes in mixed precision
+    forward = getattr(
+        method, "_original_forward", method
+    )  # accelerate's own computes in mixed precision
     with alone(method):  # the other processes are waiting
         for batch in session.batches(plain, training_set(plain, rows, session.towers))(0):
             del batch["index"]
-            moved = {k: v if k in ("cameras", "views") else v.to(session.accelerator.device) for k, v in batch.items()}
+            moved = {
+                k: v if k in ("cameras", "views") else v.to(session.accelerator.device)
+                for k, v in batch.items()
+            }
             values.append(float(forward(**moved, terms=method.open_set_terms).loss))
     method.train(was_training)
     return sum(values) / len(values)

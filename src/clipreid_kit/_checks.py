@@ -32,8 +32,17 @@ def check_embeddings(owner: str, name: str, embeddings: Tensor) -> None:
 def check_dense(owner: str, name: str, tensor: Tensor) -> None:
     """Require a tensor that holds its numbers one by one: not a sparse, quantised or meta tensor."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-        got = "a meta tensor" if tensor.is_meta else str(tensor.layout if not tensor.is_quantized else tensor.dtype)
-        raise fail(owner, f"{name} as a dense tensor", got.removeprefix("torch."), "Use to_dense or dequantize first.")
+        got = (
+            "a meta tensor"
+            if tensor.is_meta
+            else str(tensor.layout if not tensor.is_quantized else tensor.dtype)
+        )
+        raise fail(
+            owner,
+            f"{name} as a dense tensor",
+            got.removeprefix("torch."),
+            "Use to_dense or dequantize first.",
+        )
 
 
 def check_same_width(owner: str, name: str, first: Tensor, other_name: str, second: Tensor) -> None:
@@ -46,14 +55,23 @@ def check_same_width(owner: str, name: str, first: Tensor, other_name: str, seco
             "Take both from the same model, at the same level.",
         )
     if first.device != second.device:
-        raise fail(owner, f"{name} and {other_name} on one device", f"{first.device} and {second.device}")
+        raise fail(
+            owner, f"{name} and {other_name} on one device", f"{first.device} and {second.device}"
+        )
 
 
 def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
     """Require one integer label for each of ``rows`` rows."""
     if not isinstance(labels, Tensor):
-        raise fail(owner, f"{name} as a tensor of integers", type(labels).__name__, "Use torch.as_tensor.")
-    if labels.ndim != 1 or labels.shape[0] != rows or labels.is_floating_point() or labels.is_complex():
+        raise fail(
+            owner, f"{name} as a tensor of integers", type(labels).__name__, "Use torch.as_tensor."
+        )
+    if (
+        labels.ndim != 1
+        or labels.shape[0] != rows
+        or labels.is_floating_point()
+        or labels.is_complex()
+    ):
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
 
 

@@ -54,10 +54,25 @@ def option_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("features", type=Path, help="the .npz file (see below)")
-    add("--query-embeddings", type=Path, metavar="NPY", help="embeddings from a file of their own, read in place")
-    add("--gallery-embeddings", type=Path, metavar="NPY", help="the same; it may be larger than the memory")
     add(
-        "--key", type=_pair, action="append", default=[], metavar="NAME=KEY", help="what an array is called in the file"
+        "--query-embeddings",
+        type=Path,
+        metavar="NPY",
+        help="embeddings from a file of their own, read in place",
+    )
+    add(
+        "--gallery-embeddings",
+        type=Path,
+        metavar="NPY",
+        help="the same; it may be larger than the memory",
+    )
+    add(
+        "--key",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="NAME=KEY",
+        help="what an array is called in the file",
     )
     add(
         "--protocol",
@@ -77,7 +92,11 @@ def option_parser() -> argparse.ArgumentParser:
         help="where a wrong image exactly as near as a match stands: above it (default), below, or as by chance",
     )
     add(
-        "--exclude", action="append", default=[], metavar="COLUMN", help="leave out matches with the query's value, too"
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="leave out matches with the query's value, too",
     )
     add(
         "--junk-id",
@@ -89,17 +108,34 @@ def option_parser() -> argparse.ArgumentParser:
     add("--rerank", action="store_true", help="k-reciprocal re-ranking; say so beside the number")
     add("--k1", type=int, metavar="K", help="neighbours for --rerank (default: 20)")
     add("--k2", type=int, metavar="K", help="images that --rerank averages over (default: 6)")
-    add("--lambda-value", type=float, metavar="L", help="share of the original distance for --rerank (default: 0.3)")
+    add(
+        "--lambda-value",
+        type=float,
+        metavar="L",
+        help="share of the original distance for --rerank (default: 0.3)",
+    )
     add("--splits", type=int, metavar="N", help="random galleries (default: 10; cuhk03: 100)")
     add("--seed", type=int, metavar="S", help="seed of the random galleries (default: 0)")
-    add("--ranks", type=_rank, nargs="+", default=[1, 5, 10], metavar="K", help="Rank-k to show (default: 1 5 10)")
+    add(
+        "--ranks",
+        type=_rank,
+        nargs="+",
+        default=[1, 5, 10],
+        metavar="K",
+        help="Rank-k to show (default: 1 5 10)",
+    )
     add(
         "--json",
         type=Path,
         metavar="FILE",
         help="write the numbers (fractions); - for the standard output, without the table",
     )
-    add("--per-query", type=Path, metavar="CSV", help="write AP, INP, first rank and number of matches of each query")
+    add(
+        "--per-query",
+        type=Path,
+        metavar="CSV",
+        help="write AP, INP, first rank and number of matches of each query",
+    )
     add("--version", action="version", version=f"clipreid_kit {__version__}")
     return parser
 
@@ -107,7 +143,9 @@ def option_parser() -> argparse.ArgumentParser:
 def _pair(text: str) -> tuple[str, str]:
     name, _, key = text.partition("=")
     if name not in ALIASES or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=KEY with one of the names {', '.join(ALIASES)}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=KEY with one of the names {', '.join(ALIASES)}"
+        )
     return name, key
 
 
@@ -126,7 +164,8 @@ def superfluous(options: argparse.Namespace, protocol: str) -> str:
         "--k1, --k2 and --lambda-value need --rerank": rerank and not options.rerank,
         "--rerank is not for leave-one-out: an image would be its own neighbour": options.rerank
         and protocol == "leave-one-out",
-        "--rerank with --distance is not supported: give one": options.rerank and options.distance != "cosine",
+        "--rerank with --distance is not supported: give one": options.rerank
+        and options.distance != "cosine",
         f"--splits and --seed draw galleries, and {protocol} draws none": not drawn
         and (options.splits is not None or options.seed is not None),
         f"--exclude and --junk-id are not for {protocol}, whose galleries are drawn": drawn

@@ -12,7 +12,15 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 ALIASES: dict[str, tuple[str, ...]] = {
-    "query_embeddings": ("query_features", "query_feats", "query_feat", "query_f", "q_embeddings", "q_features", "qf"),
+    "query_embeddings": (
+        "query_features",
+        "query_feats",
+        "query_feat",
+        "query_f",
+        "q_embeddings",
+        "q_features",
+        "qf",
+    ),
     "gallery_embeddings": (
         "gallery_features",
         "gallery_feats",
@@ -22,7 +30,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "g_features",
         "gf",
     ),
-    "query_ids": ("query_labels", "query_label", "query_pids", "query_pid", "q_pids", "q_pid", "q_ids", "q_labels"),
+    "query_ids": (
+        "query_labels",
+        "query_label",
+        "query_pids",
+        "query_pid",
+        "q_pids",
+        "q_pid",
+        "q_ids",
+        "q_labels",
+    ),
     "gallery_ids": (
         "gallery_labels",
         "gallery_label",
@@ -33,7 +50,15 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "g_ids",
         "g_labels",
     ),
-    "query_cameras": ("query_camids", "query_camid", "query_cams", "query_cam", "q_camids", "q_camid", "q_cameras"),
+    "query_cameras": (
+        "query_camids",
+        "query_camid",
+        "query_cams",
+        "query_cam",
+        "q_camids",
+        "q_camid",
+        "q_cameras",
+    ),
     "gallery_cameras": (
         "gallery_camids",
         "gallery_camid",
@@ -66,12 +91,16 @@ class FeatureFile:
     def __init__(self, path: Path, keys: Mapping[str, str], files: Mapping[str, Path]) -> None:
         self.path, self.keys, self.files = path, dict(keys), dict(files)
         if not _is_archive(path):
-            raise ValueError(f"{path}: one array (.npy), where a .npz with names was expected. {_HOW_NPY}")
+            raise ValueError(
+                f"{path}: one array (.npy), where a .npz with names was expected. {_HOW_NPY}"
+            )
         try:
             with zipfile.ZipFile(path) as archive:
                 self.names = [name.removesuffix(".npy") for name in archive.namelist()]
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{path}: broken ({error}): was the file written to its end?") from None
+            raise ValueError(
+                f"{path}: broken ({error}): was the file written to its end?"
+            ) from None
         for name, key in self.keys.items():
             if key not in self.names:
                 raise ValueError(f"{path}: no array {key!r} for {name}; {self._there()}")
@@ -92,7 +121,9 @@ class FeatureFile:
         if key is None:
             others = ", ".join(ALIASES.get(name, ()))
             also = f" (nor {others})" if others else ""
-            raise ValueError(f"{self.path}: no array {name!r}{also}; {self._there()} Say --key {name}=ITS_NAME.")
+            raise ValueError(
+                f"{self.path}: no array {name!r}{also}; {self._there()} Say --key {name}=ITS_NAME."
+            )
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 array: object = archive[key]
@@ -115,7 +146,9 @@ class FeatureFile:
             if not whole.all():
                 row = int(np.flatnonzero(~whole.ravel())[0])
                 shown = f"{array.ravel()[row]} in row {row}"
-                raise ValueError(f"{self.path}: {name} has to be whole numbers or names, got {shown}.")
+                raise ValueError(
+                    f"{self.path}: {name} has to be whole numbers or names, got {shown}."
+                )
             array = array.astype(np.int64)
         return array
 
@@ -124,7 +157,9 @@ class FeatureFile:
             return self.keys[name]
         found = [key for key in (name, *ALIASES.get(name, ())) if key in self.names]
         if len(found) > 1 and found[0] != name:
-            raise ValueError(f"{self.path}: both {' and '.join(found)} may be {name}. Say --key {name}={found[0]}.")
+            raise ValueError(
+                f"{self.path}: both {' and '.join(found)} may be {name}. Say --key {name}={found[0]}."
+            )
         return found[0] if found else None
 
     def _there(self) -> str:
@@ -161,6 +196,8 @@ def _mapped(path: Path, name: str) -> Array:
 
 def _unreadable(path: Path, key: str, error: Exception) -> str:
     if "allow_pickle" in str(error) or "Python objects" in str(error):
-        remedy = "Save plain arrays: numpy.asarray(values, dtype=str) for names, dtype=int for numbers."
+        remedy = (
+            "Save plain arrays: numpy.asarray(values, dtype=str) for names, dtype=int for numbers."
+        )
         return f"{path}: {key!r} is a pickled Python object, and loading one can run any code. {remedy}"
     return f"{path}: {key!r} is broken ({error}): was the file written to its end?"

@@ -62,7 +62,9 @@ def dot_product(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Fl
         return a @ b.T
 
 
-def cosine_similarity(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+def cosine_similarity(
+    first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]
+) -> Float[Tensor, "n m"]:
     """Cosine of every row with every row, in [-1, 1] up to rounding; 0 against a zero row.
 
     Args:
@@ -82,7 +84,9 @@ def cosine_similarity(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"])
     return dot_product(l2_normalize(first), l2_normalize(second))
 
 
-def squared_euclidean_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+def squared_euclidean_distance(
+    first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]
+) -> Float[Tensor, "n m"]:
     r"""Squared Euclidean distance of every row to every row, never negative.
 
     Uses :math:`|a|^2 + |b|^2 - 2 a \cdot b` after moving the mean of ``first`` to the origin: fast, exact enough to
@@ -113,7 +117,9 @@ def squared_euclidean_distance(first: Float[Tensor, "n d"], second: Float[Tensor
         return (product + a.square().sum(dim=1)[:, None]).clamp(min=0)
 
 
-def euclidean_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+def euclidean_distance(
+    first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]
+) -> Float[Tensor, "n m"]:
     """Euclidean distance of every row to every row; where it is 0 the gradient is 0.
 
     Example:

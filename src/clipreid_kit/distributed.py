@@ -62,7 +62,9 @@ def gather(rows: Tensor) -> Tensor:
         torch.Size([2, 3])
     """
     if rows.ndim == 0:
-        raise ValueError("gather: expected a tensor with rows, got a scalar. Add a dimension: rows[None].")
+        raise ValueError(
+            "gather: expected a tensor with rows, got a scalar. Add a dimension: rows[None]."
+        )
     if world_size() == 1:
         return rows
     size = torch.tensor([rows.shape[0]], device=rows.device)
@@ -97,8 +99,12 @@ def alone(module: nn.Module) -> Iterator[None]:
         True
     """
     if any(isinstance(part, DistributedDataParallel) for part in module.modules()):
-        raise ValueError("alone: expected the module itself, got one that DDP wraps. Give model.module, and call that.")
-    gathering: list[Any] = [part for part in module.modules() if getattr(part, "distributed", False) is True]
+        raise ValueError(
+            "alone: expected the module itself, got one that DDP wraps. Give model.module, and call that."
+        )
+    gathering: list[Any] = [
+        part for part in module.modules() if getattr(part, "distributed", False) is True
+    ]
     for part in gathering:
         part.distributed = False
     try:

@@ -28,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = option_parser()
     options = parser.parse_args(arguments)
     try:
-        files = {"query_embeddings": options.query_embeddings, "gallery_embeddings": options.gallery_embeddings}
+        files = {
+            "query_embeddings": options.query_embeddings,
+            "gallery_embeddings": options.gallery_embeddings,
+        }
         given = {name: path for name, path in files.items() if path is not None}
         features = FeatureFile(options.features, dict(options.key), given)
         protocol = options.protocol or _protocol_for(features)
@@ -44,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except MemoryError:
-        sys.stderr.write("error: not enough memory. Give the embeddings as .npy files, which are read in parts.\n")
+        sys.stderr.write(
+            "error: not enough memory. Give the embeddings as .npy files, which are read in parts.\n"
+        )
         return 1
     if str(options.json) != "-":
-        sys.stdout.write(f"{_heading(features, protocol, options)}\n{result.table(options.ranks)}\n")
+        sys.stdout.write(
+            f"{_heading(features, protocol, options)}\n{result.table(options.ranks)}\n"
+        )
     return 0
 
 
@@ -66,14 +73,22 @@ def _heading(features: FeatureFile, protocol: str, options: argparse.Namespace) 
     cameras = "cameras" if protocol == "leave-one-out" else "query_cameras"
     if protocol in ("market1501", "leave-one-out") and features.has(cameras):
         words.append("same identity and camera left out")
-    elif protocol in ("inshop", "vehicleid", "hands") and (features.has("query_cameras") or features.has("cameras")):
+    elif protocol in ("inshop", "vehicleid", "hands") and (
+        features.has("query_cameras") or features.has("cameras")
+    ):
         words.append("cameras of the file not used")
     words += [f"same {name} left out" for name in options.exclude]
     return ", ".join(words)
 
 
-def _evaluate(features: FeatureFile, protocol: str, options: argparse.Namespace) -> ReidResult | SplitResults:
-    rerank = partial(KReciprocalReranker, **_chosen(options, "k1", "k2", "lambda_value")) if options.rerank else None
+def _evaluate(
+    features: FeatureFile, protocol: str, options: argparse.Namespace
+) -> ReidResult | SplitResults:
+    rerank = (
+        partial(KReciprocalReranker, **_chosen(options, "k1", "k2", "lambda_value"))
+        if options.rerank
+        else None
+    )
     if protocol in DRAWN:
         return _evaluate_drawn(features, protocol, options, rerank)
     junk = options.junk_id or (["-1"] if protocol == "market1501" else [])
@@ -98,7 +113,10 @@ def _evaluate(features: FeatureFile, protocol: str, options: argparse.Namespace)
         gallery_ids=gallery_ids,
         query_cameras=features.column("query_cameras") if cameras else None,
         gallery_cameras=features.column("gallery_cameras") if cameras else None,
-        exclude=[(features.column(f"query_{name}"), features.column(f"gallery_{name}")) for name in options.exclude],
+        exclude=[
+            (features.column(f"query_{name}"), features.column(f"gallery_{name}"))
+            for name in options.exclude
+        ],
         junk_ids=_like(gallery_ids, junk),
         distance=options.distance,
         ties=options.ties,
@@ -112,7 +130,9 @@ def _evaluate_drawn(
     draws = {"num_splits": options.splits, "seed": options.seed}
     given: dict[str, Any] = {name: value for name, value in draws.items() if value is not None}
     if protocol == "cuhk03":
-        cuhk03 = CUHK03Protocol(**given, distance=options.distance, ties=options.ties, rerank=rerank)
+        cuhk03 = CUHK03Protocol(
+            **given, distance=options.distance, ties=options.ties, rerank=rerank
+        )
         return cuhk03.evaluate(
             features.get("query_embeddings"),
             features.get("gallery_embeddings"),
@@ -123,14 +143,20 @@ def _evaluate_drawn(
         )
     embeddings, ids = features.get("embeddings"), features.column("ids")
     if protocol == "vehicleid":
-        vehicles = VehicleIDProtocol(**given, distance=options.distance, ties=options.ties, rerank=rerank)
+        vehicles = VehicleIDProtocol(
+            **given, distance=options.distance, ties=options.ties, rerank=rerank
+        )
         return vehicles.evaluate(embeddings, ids)
     hands = HandsProtocol(**given, distance=options.distance, ties=options.ties, rerank=rerank)
     return hands.evaluate(
         embeddings,
         ids,
-        distractor_embeddings=features.get("distractor_embeddings") if features.has("distractor_embeddings") else None,
-        distractor_ids=features.column("distractor_ids") if features.has("distractor_ids") else None,
+        distractor_embeddings=features.get("distractor_embeddings")
+        if features.has("distractor_embeddings")
+        else None,
+        distractor_ids=features.column("distractor_ids")
+        if features.has("distractor_ids")
+        else None,
     )
 
 
@@ -141,20 +167,25 @@ def _like(ids: Array, junk: Sequence[str]) -> list[str] | list[int]:
     try:
         return [int(name) for name in junk]
     except ValueError:
-        raise ValueError(f"--junk-id {' '.join(junk)}: the ids of the file are whole numbers.") from None
+        raise ValueError(
+            f"--junk-id {' '.join(junk)}: the ids of the file are whole numbers."
+        ) from None
 
 
 def _chosen(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def _write_json(options: argparse.Namespace, protocol: str, result: ReidResult | SplitResults) -> None:
+def _write_json(
+    options: argparse.Namespace, protocol: str, result: ReidResult | SplitResults
+) -> None:
     values = {
         "features": str(options.features),
         "protocol": protocol,
         "distance": None if options.rerank else options.distance,
         "ties": options.ties,
-        "rerank": {"k1": 20, "k2": 6, "lambda_value": 0.3} | _chosen(options, "k1", "k2", "lambda_value")
+        "rerank": {"k1": 20, "k2": 6, "lambda_value": 0.3}
+        | _chosen(options, "k1", "k2", "lambda_value")
         if options.rerank
         else None,
         "exclude": options.exclude,

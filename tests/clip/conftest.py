@@ -85,7 +85,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "embed_dim": 32,
         "custom_text": True,
         "vision_cfg": {"image_size": 64, "layers": 2, "width": 128, "patch_size": 16},
-        "text_cfg": {**_TEXT, "vocab_size": 500, "pool_type": "eos", "eos_id": 2, "proj_bias": True},
+        "text_cfg": {
+            **_TEXT,
+            "vocab_size": 500,
+            "pool_type": "eos",
+            "eos_id": 2,
+            "proj_bias": True,
+        },
     },
     "coca": {
         "embed_dim": 32,
@@ -101,7 +107,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "attn_pooler_queries": 8,
         },
         "text_cfg": {**_TEXT, "context_length": 76, "embed_cls": True, "output_tokens": True},
-        "multimodal_cfg": {"context_length": 76, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+        "multimodal_cfg": {
+            "context_length": 76,
+            "vocab_size": 49408,
+            "width": 64,
+            "heads": 1,
+            "layers": 1,
+        },
     },
 }
 
@@ -117,6 +129,8 @@ def build(configs):
 
     def make(kind, path=None, image_size=None, seed=0, **geometry):
         source = WeightSource(path, False, *_NO_COLOURS)
-        return assemble(ClipTowers, kind, configs[kind], source, Geometry(image_size, **geometry), seed).eval()
+        return assemble(
+            ClipTowers, kind, configs[kind], source, Geometry(image_size, **geometry), seed
+        ).eval()
 
     return make

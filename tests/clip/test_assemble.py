@@ -3,7 +3,13 @@ import torch
 from torch.testing import assert_close
 
 import clipreid_kit.clip.assemble as assemble_module
-from clipreid_kit.clip import ClipTowers, load_towers, load_weights, resize_position_embedding, save_towers
+from clipreid_kit.clip import (
+    ClipTowers,
+    load_towers,
+    load_weights,
+    resize_position_embedding,
+    save_towers,
+)
 
 
 def test_overlapping_patches_keep_every_weight_but_the_table(build):
@@ -11,7 +17,9 @@ def test_overlapping_patches_keep_every_weight_but_the_table(build):
     assert other.grid == (5, 3)
     before, after = native.model.visual.state_dict(), other.model.visual.state_dict()
     changed = {
-        name for name in before if not (before[name].shape == after[name].shape and before[name].equal(after[name]))
+        name
+        for name in before
+        if not (before[name].shape == after[name].shape and before[name].equal(after[name]))
     }
     assert changed == {"positional_embedding"}
     expected = resize_position_embedding(before["positional_embedding"], (4, 4), (5, 3))
@@ -39,9 +47,13 @@ def test_clip_reid_s_table_is_another(build, kind):
     table = build(kind).model.visual.get_parameter(key)
     side = 4 if kind == "vit" else 2
     grid = table[1:].detach().T.reshape(1, -1, side, side)
-    expected = torch.nn.functional.interpolate(grid, size=bilinear.grid, mode="bilinear").flatten(2)[0].T
+    expected = (
+        torch.nn.functional.interpolate(grid, size=bilinear.grid, mode="bilinear").flatten(2)[0].T
+    )
     assert_close(bilinear.model.visual.get_parameter(key)[1:].detach(), expected)
-    assert not torch.allclose(bicubic.model.visual.get_parameter(key), bilinear.model.visual.get_parameter(key))
+    assert not torch.allclose(
+        bicubic.model.visual.get_parameter(key), bilinear.model.visual.get_parameter(key)
+    )
 
 
 def test_a_file_takes_the_method_of_the_towers(build, tmp_path):
@@ -49,7 +61,9 @@ def test_a_file_takes_the_method_of_the_towers(build, tmp_path):
     towers = build("vit", image_size=(128, 64), position_resize="clip_reid")
     report = load_weights(towers, native.model.state_dict(), source_image_size=(64, 64))
     assert report.resized == ("model.visual.positional_embedding",)
-    expected = resize_position_embedding(native.model.visual.positional_embedding, (4, 4), (8, 4), method="clip_reid")
+    expected = resize_position_embedding(
+        native.model.visual.positional_embedding, (4, 4), (8, 4), method="clip_reid"
+    )
     assert torch.equal(towers.model.visual.positional_embedding, expected)
 
 
@@ -90,7 +104,10 @@ def test_strides_and_cameras_are_saved(tmp_path):
 
 def test_a_wrong_file_is_refused_before_anything_is_built(build, tmp_path, monkeypatch):
     states = {kind: build(kind).model.state_dict() for kind in ("vit", "resnet", "timm")}
-    states["none"] = {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
+    states["none"] = {
+        "conv1.weight": torch.zeros(64, 3, 7, 7),
+        "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1),
+    }
     monkeypatch.setattr(assemble_module, "build_model", lambda *arguments: pytest.fail("built"))
     for kind, there, match in [
         (
@@ -98,7 +115,11 @@ def test_a_wrong_file_is_refused_before_anything_is_built(build, tmp_path, monke
             "resnet",
             r"weights of a ViT with patches of 16, width 128 and 2 blocks .* for vit, got weights of a ResNet",
         ),
-        ("resnet", "vit", r"a ResNet with 1-1-1-1 blocks and width 8 .* got weights of a ViT with patches of 16"),
+        (
+            "resnet",
+            "vit",
+            r"a ResNet with 1-1-1-1 blocks and width 8 .* got weights of a ViT with patches of 16",
+        ),
         ("vit", "timm", r"got weights of a timm trunk with \d+ parameters"),
         ("timm", "vit", r"weights of the timm trunk test_vit .* got weights of a ViT"),
         ("vit", "none", r"got weights of 2 tensors, the first conv1\.weight"),

@@ -33,7 +33,11 @@ def captions(model):
 
 
 def without_gradient(model):
-    return [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
 
 
 def unit(rows):
@@ -48,7 +52,10 @@ def test_every_term_equals_its_paper():
     stored = model.prototype.prototypes.clone()
     model.towers.eval()
     output = model(pictures(), LABELS, tokens=captions(model))
-    images, texts = model.towers.encode_image(pictures()).detach(), model.towers.encode_text(captions(model)).detach()
+    images, texts = (
+        model.towers.encode_image(pictures()).detach(),
+        model.towers.encode_text(captions(model)).detach(),
+    )
     i, t, labels = images.tolist(), texts.tolist(), LABELS.tolist()
     normed = prompts.batch_norm(images, model.neck.norm.weight, model.neck.norm.bias)
     among = (unit(images) @ unit(stored).T / 0.05).log_softmax(1)
@@ -58,14 +65,25 @@ def test_every_term_equals_its_paper():
         "center": metric.center(i, labels, model.center.centers.tolist()),
         "prototype": -among[torch.arange(6), LABELS].mean().item(),
         "supcon_image": losses.supcon(i, labels, 0.07),
-        "supcon_text": (losses.supcon(i, labels, 0.07, t, labels) + losses.supcon(t, labels, 0.07, i, labels)) / 2,
+        "supcon_text": (
+            losses.supcon(i, labels, 0.07, t, labels) + losses.supcon(t, labels, 0.07, i, labels)
+        )
+        / 2,
         "info_nce": losses.info_nce(i, t, 0.07),
     }
     for term, value in expected.items():
-        assert_close(output.terms[term].item(), ALL[term] * float(value), atol=1e-3, rtol=1e-4, msg=term)
-    for term in ("triplet_text", "hard_negative"):  # of two modalities, as the losses themselves, in both directions
+        assert_close(
+            output.terms[term].item(), ALL[term] * float(value), atol=1e-3, rtol=1e-4, msg=term
+        )
+    for term in (
+        "triplet_text",
+        "hard_negative",
+    ):  # of two modalities, as the losses themselves, in both directions
         assert output.terms[term] > 0
-    both = [TripletLoss()(images, LABELS, texts, LABELS), TripletLoss()(texts, LABELS, images, LABELS)]
+    both = [
+        TripletLoss()(images, LABELS, texts, LABELS),
+        TripletLoss()(texts, LABELS, images, LABELS),
+    ]
     assert_close(output.terms["triplet_text"], ALL["triplet_text"] * sum(both) / 2)
     assert_close(output.loss, torch.stack(list(output.terms.values())).sum())
     assert_close(output.features, images)
@@ -86,16 +104,27 @@ def test_descriptor(inference, reduced_dim):
         features = model.neck.reduction(features) - model.neck.norm.running_mean
         features = features / (model.neck.norm.running_var + 1e-5).sqrt()
     assert_close(output.embedding, unit(features))
-    assert (output.text_embeddings, output.logits, output.loss, output.terms) == (None, None, None, {})
+    assert (output.text_embeddings, output.logits, output.loss, output.terms) == (
+        None,
+        None,
+        None,
+        {},
+    )
     with torch.no_grad():  # labels never enter it, nor do the other images
         for labels in (LABELS, LABELS.flip(0)):
-            assert_close(model(pictures(), labels).embedding, output.embedding.detach(), atol=1e-5, rtol=1e-5)
-        assert_close(model(pictures()[:1]).embedding, output.embedding[:1].detach(), atol=1e-5, rtol=1e-5)
+            assert_close(
+                model(pictures(), labels).embedding, output.embedding.detach(), atol=1e-5, rtol=1e-5
+            )
+        assert_close(
+            model(pictures()[:1]).embedding, output.embedding[:1].detach(), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_only_what_is_asked_for_is_built_and_computed(monkeypatch):
     model = build(weights={"supcon_image": 1.0})
-    assert (model.neck, model.classifier, model.triplet, model.center, model.prototype) == (None,) * 5
+    assert (model.neck, model.classifier, model.triplet, model.center, model.prototype) == (
+        None,
+    ) * 5
     assert (model.info_nce, model.hard_negative) == (None, None)
     monkeypatch.setattr(ClipTowers, "encode_text", lambda *_: pytest.fail("a text was encoded"))
     model(pictures(), LABELS, tokens=captions(model))
@@ -107,7 +136,13 @@ def test_only_what_is_asked_for_is_built_and_computed(monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_everything_that_trains(name):
-    model = build(name, weights=ALL, triplet=TripletLoss(None), info_nce=InfoNCELoss(learnable=True), dropout=0.2)
+    model = build(
+        name,
+        weights=ALL,
+        triplet=TripletLoss(None),
+        info_nce=InfoNCELoss(learnable=True),
+        dropout=0.2,
+    )
     for key, parameter in model.named_parameters():
         if key.endswith("bn3.weight"):  # open_clip starts a ResNet's branches at 0
             torch.nn.init.ones_(parameter)
@@ -119,7 +154,9 @@ def test_gradient_reaches_everything_that_trains(name):
     assert still == {"model.logit_scale"}
 
 
-@pytest.mark.parametrize(("weights", "tower"), [({"triplet": 1.0}, "text"), ({"supcon_text": 1.0}, "neither")])
+@pytest.mark.parametrize(
+    ("weights", "tower"), [({"triplet": 1.0}, "text"), ({"supcon_text": 1.0}, "neither")]
+)
 def test_frozen_parts_stay_as_they_are(weights, tower):
     model = build(weights=weights, image_blocks=1, text_blocks=1)
     frozen = {key: p.detach().clone() for key, p in model.named_parameters() if not p.requires_grad}
@@ -147,10 +184,14 @@ def test_none_leaves_what_trains_to_the_caller():
 def test_every_combination_of_terms_takes_a_step(name):
     towers, images = ClipTowers.from_open_clip(name, image_size=SIZE), pictures()
     tokens = towers.tokenize(WORDS)
-    half = name == NAMES[0]  # in turns: each combination runs in both precisions, one with each tower
+    half = (
+        name == NAMES[0]
+    )  # in turns: each combination runs in both precisions, one with each tower
     for terms in [*itertools.combinations(ALL, 1), *itertools.pairwise(ALL), tuple(ALL)]:
         half = not half
-        model = ClipBaseline(towers, 5, weights={term: ALL[term] for term in terms}, head=ArcFaceHead)
+        model = ClipBaseline(
+            towers, 5, weights={term: ALL[term] for term in terms}, head=ArcFaceHead
+        )
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             output = model(images, LABELS, tokens=tokens)
@@ -174,8 +215,12 @@ def test_some_terms_of_all():
         some = model(pictures(), LABELS, tokens=tokens, terms=terms)
         assert list(some.terms) == [name for name in ALL if name in terms]
         assert_close(some.loss, torch.stack([every.terms[name] for name in terms]).sum())
-    unseen = model(pictures(), LABELS + 100, tokens=tokens, terms=model.open_set_terms)  # identities never seen
-    assert_close(unseen.loss, model(pictures(), LABELS, tokens=tokens, terms=model.open_set_terms).loss)
+    unseen = model(
+        pictures(), LABELS + 100, tokens=tokens, terms=model.open_set_terms
+    )  # identities never seen
+    assert_close(
+        unseen.loss, model(pictures(), LABELS, tokens=tokens, terms=model.open_set_terms).loss
+    )
 
 
 def test_labels_without_classes_may_be_any():
@@ -205,7 +250,9 @@ def test_dropout_is_before_the_classifier_alone():
 
 def test_weights_may_follow_the_epoch():
     model = build(weights={"supcon_image": lambda epoch: 0.1 * epoch, "triplet": 1.0})
-    first, third = (model(pictures(), LABELS, terms=["supcon_image"], step=step).loss for step in (1, 3))
+    first, third = (
+        model(pictures(), LABELS, terms=["supcon_image"], step=step).loss for step in (1, 3)
+    )
     assert_close(third, 3 * first)
     with pytest.raises(ValueError, match="a step"):
         model(pictures(), LABELS)
@@ -215,7 +262,9 @@ def test_cameras_reach_the_towers():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
     torch.nn.init.normal_(next(towers.camera_embedding.parameters()))
     model = ClipBaseline(towers, 5).eval()
-    first, second = (model(pictures(), cameras=torch.full((6,), camera)).embedding for camera in (0, 2))
+    first, second = (
+        model(pictures(), cameras=torch.full((6,), camera)).embedding for camera in (0, 2)
+    )
     assert not torch.allclose(first, second)
 
 
@@ -249,9 +298,13 @@ def test_both_towers_learn():
 @pytest.mark.unhooked
 def test_errors():
     tokens = build().towers.tokenize(WORDS)
-    with pytest.raises(ValueError, match=r"weights of id, center, prototype, triplet.*got 'suncon'"):
+    with pytest.raises(
+        ValueError, match=r"weights of id, center, prototype, triplet.*got 'suncon'"
+    ):
         build(weights={"suncon": 1.0})
-    with pytest.raises(ValueError, match="a weight for 'supcon_image' or 'supcon_text', got its loss alone"):
+    with pytest.raises(
+        ValueError, match="a weight for 'supcon_image' or 'supcon_text', got its loss alone"
+    ):
         build(supcon=SupConLoss())
     with pytest.raises(ValueError, match="num_identities for id, center, got None"):
         build(identities=None, weights={"id": 1.0, "center": 1.0})

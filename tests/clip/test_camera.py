@@ -6,7 +6,11 @@ from clipreid_kit.clip import CameraEmbedding, ClipTowers
 
 
 def test_one_row_for_each_camera_view_or_pair():
-    for options, count in [({"num_cameras": 3}, 3), ({"num_views": 4}, 4), ({"num_cameras": 3, "num_views": 4}, 12)]:
+    for options, count in [
+        ({"num_cameras": 3}, 3),
+        ({"num_views": 4}, 4),
+        ({"num_cameras": 3, "num_views": 4}, 12),
+    ]:
         table = CameraEmbedding(5, **options).table
         assert table.shape == (count, 5)
         assert len(torch.unique(table, dim=0)) == count
@@ -22,7 +26,9 @@ def test_what_nobody_has_seen_gets_the_mean():
     embedding = CameraEmbedding(5, num_cameras=3, num_views=2).eval()
     table = embedding.table.reshape(3, 2, 5)
     rows = embedding(torch.tensor([7, 1, -1, 1]), torch.tensor([1, 9, -1, 0]))
-    assert_close(rows, torch.stack([table[:, 1].mean(0), table[1].mean(0), table.mean((0, 1)), table[1, 0]]))
+    assert_close(
+        rows, torch.stack([table[:, 1].mean(0), table[1].mean(0), table.mean((0, 1)), table[1, 0]])
+    )
     assert_close(embedding(), table.mean(dim=(0, 1)))
     assert_close(embedding(views=torch.tensor([1])), table[:, 1].mean(0, keepdim=True))
     assert_close(embedding(torch.tensor([0])), table[0].mean(0, keepdim=True))
@@ -67,8 +73,12 @@ def test_ids_are_integers():
 
 
 def test_towers_hold_one():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16), num_cameras=2, num_views=3)
+    towers = ClipTowers.from_open_clip(
+        "reid-tiny-vit", image_size=(32, 16), num_cameras=2, num_views=3
+    )
     assert towers.camera_embedding.table.shape == (6, 128)
     assert "camera_embedding.table" in towers.state_dict()
-    with pytest.raises(ValueError, match=r"cameras and views for a ViT of open_clip only.* got ModifiedResNet"):
+    with pytest.raises(
+        ValueError, match=r"cameras and views for a ViT of open_clip only.* got ModifiedResNet"
+    ):
         ClipTowers.from_open_clip("reid-tiny-resnet", num_cameras=2)

@@ -13,7 +13,9 @@ def test_is_the_mean_of_the_captions(towers):
     captions = [["a red coat", "a coat", "a red coat"], ("a blue bag",), {"a cup", "a mug"}]
     found = caption_embeddings(towers, captions, batch_size=2)
     expected = [
-        torch.stack([towers.encode_text(towers.tokenize([text]))[0] for text in sorted(set(own))]).mean(dim=0)
+        torch.stack(
+            [towers.encode_text(towers.tokenize([text]))[0] for text in sorted(set(own))]
+        ).mean(dim=0)
         for own in captions
     ]
     assert torch.allclose(found, torch.stack(expected), atol=1e-5)
@@ -26,7 +28,9 @@ def test_no_identities_give_no_rows(towers):
 
 @pytest.mark.parametrize("bare", [[], [""], ["a coat", "  "], "a coat"])
 def test_an_identity_without_caption_is_named(towers, bare):
-    with pytest.raises(ValueError, match=r"caption_embeddings: expected a collection of captions .* label 1"):
+    with pytest.raises(
+        ValueError, match=r"caption_embeddings: expected a collection of captions .* label 1"
+    ):
         caption_embeddings(towers, [["a coat"], bare])
 
 

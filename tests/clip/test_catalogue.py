@@ -50,7 +50,9 @@ def test_colours_without_a_tag_are_those_that_all_tags_share():
     ],
 )
 def test_a_tag_brings_its_activation_and_colours(monkeypatch, tmp_path, name, tag, quick, mean):
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: str(tmp_path / "weights.bin"))
+    monkeypatch.setattr(
+        open_clip, "download_pretrained", lambda config: str(tmp_path / "weights.bin")
+    )
     source = find_weights(name, tag)
     assert source.path == tmp_path / "weights.bin"
     assert source.quick_gelu == quick
@@ -63,23 +65,29 @@ def test_a_failed_download_has_a_remedy(monkeypatch):
 
     monkeypatch.setattr(open_clip, "download_pretrained", refuse)
     with pytest.raises(
-        ValueError, match=r"to download the weights 'openai' of RN50, got .*offline\. Check the network"
+        ValueError,
+        match=r"to download the weights 'openai' of RN50, got .*offline\. Check the network",
     ):
         find_weights("RN50", "openai")
 
 
 def test_an_unknown_tag_shows_the_nearest():
     with pytest.raises(
-        ValueError, match=r"as a tag of ViT-B-16, or a file, got 'opnai'\. The nearest of its tags: openai"
+        ValueError,
+        match=r"as a tag of ViT-B-16, or a file, got 'opnai'\. The nearest of its tags: openai",
     ):
         find_weights("ViT-B-16", "opnai")
-    with pytest.raises(ValueError, match=r"as a tag of reid-tiny-vit, or a file, got 'openai'\. It has no tags"):
+    with pytest.raises(
+        ValueError, match=r"as a tag of reid-tiny-vit, or a file, got 'openai'\. It has no tags"
+    ):
         find_weights("reid-tiny-vit", "openai")
 
 
 @pytest.mark.parametrize("as_path", [str, lambda path: path])
 def test_a_missing_file(tmp_path, as_path):
-    with pytest.raises(ValueError, match=r"pretrained as a file that exists, got .*gone\.pt\. Check the path"):
+    with pytest.raises(
+        ValueError, match=r"pretrained as a file that exists, got .*gone\.pt\. Check the path"
+    ):
         find_weights("ViT-B-16", as_path(tmp_path / "gone.pt"))
     with pytest.raises(ValueError, match="a file that exists"):
         find_weights("ViT-B-16", "gone.safetensors")
@@ -129,15 +137,23 @@ def test_the_configuration_is_not_changed(configs):
     assert repr(configs["siglip"]) == before
 
 
-@pytest.mark.parametrize("change", [{"vision_cfg": {"timm_model_name": "no_such_trunk"}}, {"no_such_option": 1}])
+@pytest.mark.parametrize(
+    "change", [{"vision_cfg": {"timm_model_name": "no_such_trunk"}}, {"no_such_option": 1}]
+)
 def test_a_configuration_that_cannot_be_built(configs, change):
-    with pytest.raises(ValueError, match=r"expected a configuration that open_clip can build here, got .*no_such"):
+    with pytest.raises(
+        ValueError, match=r"expected a configuration that open_clip can build here, got .*no_such"
+    ):
         build_model({**configs["vit"], **change}, seed=0)
 
 
 def test_no_download_of_base_weights(configs, monkeypatch):
     built = []
-    monkeypatch.setattr(open_clip, "CustomTextCLIP", lambda **options: built.append(options) or torch.nn.Linear(1, 1))
+    monkeypatch.setattr(
+        open_clip,
+        "CustomTextCLIP",
+        lambda **options: built.append(options) or torch.nn.Linear(1, 1),
+    )
     configs["timm"]["vision_cfg"]["timm_model_pretrained"] = True
     configs["timm"]["text_cfg"] = {"hf_model_name": "roberta-base"}
     catalogue.build_model(configs["timm"], seed=0)

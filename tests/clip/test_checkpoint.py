@@ -37,7 +37,11 @@ def test_round_trip_is_bit_exact(build, tmp_path, kind, dtype):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for tensor in towers.state_dict().values():  # a trained BatchNorm counts, too
-            values = torch.rand(tensor.shape) / 10 if tensor.is_floating_point() else torch.full(tensor.shape, 7)
+            values = (
+                torch.rand(tensor.shape) / 10
+                if tensor.is_floating_point()
+                else torch.full(tensor.shape, 7)
+            )
             tensor.copy_(values)
     save_towers(towers, tmp_path)
     twin = load_towers(tmp_path)
@@ -74,7 +78,9 @@ def test_quick_gelu_is_kept(tmp_path):
     towers = ClipTowers.from_open_clip("reid-tiny-vit")
     state = towers.model.state_dict() | {"input_resolution": torch.tensor(64)}
     torch.save(state, tmp_path / "openai.pt")
-    save_towers(ClipTowers.from_open_clip("reid-tiny-vit", tmp_path / "openai.pt"), tmp_path / "run")
+    save_towers(
+        ClipTowers.from_open_clip("reid-tiny-vit", tmp_path / "openai.pt"), tmp_path / "run"
+    )
     twin = load_towers(tmp_path / "run")
     assert isinstance(twin.model.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
 
@@ -159,7 +165,10 @@ class TestBadFolders:
     @pytest.mark.parametrize("name", ["card.json", "model.safetensors"])
     def test_a_file_is_missing(self, saved, name):
         (saved[1] / name).unlink()
-        with pytest.raises(ValueError, match=rf"load_towers: expected a folder with .* without {name}\. Give a folder"):
+        with pytest.raises(
+            ValueError,
+            match=rf"load_towers: expected a folder with .* without {name}\. Give a folder",
+        ):
             load_towers(saved[1])
 
     def test_no_folder(self, tmp_path):
@@ -169,7 +178,9 @@ class TestBadFolders:
     @pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "\x00", '{"format": '])
     def test_a_card_that_is_no_json(self, saved, text):
         (saved[1] / "card.json").write_text(text)
-        with pytest.raises(ValueError, match=r"expected a card in JSON in .*card\.json, got ") as error:
+        with pytest.raises(
+            ValueError, match=r"expected a card in JSON in .*card\.json, got "
+        ) as error:
             load_towers(saved[1])
         assert error.value.__suppress_context__
 
@@ -179,7 +190,9 @@ class TestBadFolders:
         with pytest.raises(ValueError, match=r"a card of the format clipreid_kit\.towers/1"):
             load_towers(saved[1])
 
-    @pytest.mark.parametrize(("key", "value"), [("config", 3), ("name", None), ("image_mean", "x"), ("embed_dim", "a")])
+    @pytest.mark.parametrize(
+        ("key", "value"), [("config", 3), ("name", None), ("image_mean", "x"), ("embed_dim", "a")]
+    )
     def test_a_card_with_a_hole(self, saved, key, value):
         self.edit(saved[1], {key: value})
         with pytest.raises(ValueError, match=rf"one without a valid {key}"):
@@ -202,7 +215,10 @@ class TestBadFolders:
     def test_weights_of_another_model(self, saved):
         config = ClipTowers.from_open_clip("reid-tiny-vit").config
         self.edit(saved[1], {"config": config, "image_size": [64, 64]})
-        with pytest.raises(ValueError, match=r"weights of a ViT with patches of 8.*weights of a ResNet with 1-1-1-1"):
+        with pytest.raises(
+            ValueError,
+            match=r"weights of a ViT with patches of 8.*weights of a ResNet with 1-1-1-1",
+        ):
             load_towers(saved[1])
 
     @pytest.mark.parametrize("keep", [0, 4, 60, 0.5, 0.999])
@@ -223,7 +239,9 @@ class TestBadFolders:
 
 def test_bad_saves(tmp_path, build):
     towers = build("vit")
-    with pytest.raises(ValueError, match=r"save_towers: expected extra that JSON can hold, got .*set"):
+    with pytest.raises(
+        ValueError, match=r"save_towers: expected extra that JSON can hold, got .*set"
+    ):
         save_towers(towers, tmp_path / "run", extra={"ids": {1, 2}})
     with pytest.raises(ValueError, match="extra that JSON can hold"):
         save_towers(towers, tmp_path / "run", extra={"loss": float("nan")})

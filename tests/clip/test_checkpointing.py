@@ -16,8 +16,17 @@ def run(towers):
     images = torch.randn(4, 3, *twin.image_size, generator=generator)
     image, text = twin(images, twin.tokenize(["a coat", "a hat", "a bag", "a red bag"]))
     levels = twin.encode_image_levels(images, ["previous", "unprojected"])
-    (image.square().sum() + text.square().sum() + levels.previous.sum() + levels.unprojected.sum()).backward()
-    gradients = {name: parameter.grad for name, parameter in twin.named_parameters() if parameter.grad is not None}
+    (
+        image.square().sum()
+        + text.square().sum()
+        + levels.previous.sum()
+        + levels.unprojected.sum()
+    ).backward()
+    gradients = {
+        name: parameter.grad
+        for name, parameter in twin.named_parameters()
+        if parameter.grad is not None
+    }
     return image, gradients, dict(twin.named_buffers())
 
 
@@ -32,14 +41,26 @@ def test_values_gradients_and_statistics_are_those_of_a_plain_step(build, kind):
         assert values.keys() == expected.keys()
         for name, value in expected.items():
             # a batch that is counted twice would move the statistics twice
-            assert_close(values[name], value, atol=1e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+            assert_close(
+                values[name],
+                value,
+                atol=1e-4,
+                rtol=1e-4,
+                msg=lambda text, name=name: f"{name}: {text}",
+            )
 
 
-@pytest.mark.parametrize(("kind", "part"), [("vit", "transformer"), ("resnet", "layer3"), ("timm", "trunk")])
+@pytest.mark.parametrize(
+    ("kind", "part"), [("vit", "transformer"), ("resnet", "layer3"), ("timm", "trunk")]
+)
 def test_activations_are_computed_again(build, kind, part):
     towers = build(kind).train()
     module = getattr(towers.model.visual, part)
-    inner = {"transformer": lambda: module.resblocks[0], "layer3": lambda: module[0], "trunk": lambda: module.blocks[0]}
+    inner = {
+        "transformer": lambda: module.resblocks[0],
+        "layer3": lambda: module[0],
+        "trunk": lambda: module.blocks[0],
+    }
     calls = []
     inner[part]().register_forward_pre_hook(lambda *arguments: calls.append(1))
     images = torch.randn(2, 3, *towers.image_size)
@@ -56,7 +77,9 @@ def test_text_alone(build, kind):
     set_gradient_checkpointing(towers, "text")
     transformer = getattr(towers.model, "text", towers.model).transformer
     assert transformer.grad_checkpointing
-    assert not getattr(getattr(towers.model.visual, "transformer", None), "grad_checkpointing", False)
+    assert not getattr(
+        getattr(towers.model.visual, "transformer", None), "grad_checkpointing", False
+    )
     set_gradient_checkpointing(towers, "text", enabled=False)
     assert not transformer.grad_checkpointing
 

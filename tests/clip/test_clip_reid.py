@@ -20,7 +20,14 @@ from clipreid_kit.losses import ArcFaceHead, CenterLoss, CosFaceHead, ImageToTex
 SIZE = (64, 32)
 NAMES = ("reid-tiny-vit", "reid-tiny-resnet")
 LABELS = torch.tensor([0, 0, 2, 2, 3, 3])
-ALL = {"id": 0.5, "triplet": 1.0, "image_to_text": 0.7, "supcon": 0.3, "arcface": 0.2, "center": 0.01}
+ALL = {
+    "id": 0.5,
+    "triplet": 1.0,
+    "image_to_text": 0.7,
+    "supcon": 0.3,
+    "arcface": 0.2,
+    "center": 0.01,
+}
 
 
 def made(name="reid-tiny-vit", identities=5, **options):
@@ -42,7 +49,11 @@ def seasoned(model):
 
 
 def without_gradient(model):
-    return [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +67,9 @@ def test_equals_the_formulas_of_the_paper(name):
     levels = model.towers.encode_image_levels(pictures(), ("previous", "unprojected", "projected"))
     labels = LABELS.tolist()
     identity = 0.0
-    for feature, neck, head in zip((levels.unprojected, levels.projected), model.necks, model.classifiers, strict=True):
+    for feature, neck, head in zip(
+        (levels.unprojected, levels.projected), model.necks, model.classifiers, strict=True
+    ):
         normed = oracle.batch_norm(feature, neck.norm.weight, neck.norm.bias)
         identity += oracle.smoothed_ce(normed @ head.weight.T, labels, 0.1)
     three = (levels.previous, levels.unprojected, levels.projected)
@@ -91,7 +104,9 @@ def test_labels_never_enter_the_descriptor(inference):
         plain = model(pictures()).embedding
         for labels in (LABELS, LABELS.flip(0)):
             assert_close(model(pictures(), labels).embedding, plain, atol=1e-5, rtol=1e-5)
-        assert_close(model(pictures()[:1]).embedding, plain[:1], atol=1e-5, rtol=1e-5)  # one image at a time
+        assert_close(
+            model(pictures()[:1]).embedding, plain[:1], atol=1e-5, rtol=1e-5
+        )  # one image at a time
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +139,10 @@ def test_frozen_parts_stay_as_they_are(name):
 
 
 def small_towers(build, name):
-    return build("vit" if name == NAMES[0] else "resnet", image_size=(64, 32) if name == NAMES[1] else (32, 16)).train()
+    return build(
+        "vit" if name == NAMES[0] else "resnet",
+        image_size=(64, 32) if name == NAMES[1] else (32, 16),
+    ).train()
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -133,7 +151,11 @@ def test_every_combination_of_terms_takes_a_step(build, name, half):
     towers = small_towers(build, name)
     texts, images = torch.randn(5, towers.embed_dim), torch.randn(6, 3, *towers.image_size)
     for terms in (terms for count in range(1, 7) for terms in itertools.combinations(ALL, count)):
-        options = {"head": ArcFaceHead, "label_smoothing": 0.0} if "supcon" in terms else {"inference": "after"}
+        options = (
+            {"head": ArcFaceHead, "label_smoothing": 0.0}
+            if "supcon" in terms
+            else {"inference": "after"}
+        )
         model = ClipReID(towers, texts, weights={term: ALL[term] for term in terms}, **options)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
@@ -144,7 +166,9 @@ def test_every_combination_of_terms_takes_a_step(build, name, half):
         assert (output.logits is None) is ("id" not in terms)
         output.loss.backward()
         # DistributedDataParallel fails where a parameter that trains takes no part
-        assert [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None] == [], terms
+        assert [
+            key for key, p in model.named_parameters() if p.requires_grad and p.grad is None
+        ] == [], terms
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
         optimizer.step()
         optimizer.zero_grad()
@@ -155,19 +179,32 @@ def test_every_combination_of_terms_takes_a_step(build, name, half):
 def test_every_combination_of_other_toggles_takes_a_step(build, name, half):
     towers = small_towers(build, name)
     images = torch.randn(6, 3, *towers.image_size)
-    toggles = (IdentityClassifier, ArcFaceHead), (0, 1, "all"), ("both", "projected"), ("before", "after")
+    toggles = (
+        (IdentityClassifier, ArcFaceHead),
+        (0, 1, "all"),
+        ("both", "projected"),
+        ("before", "after"),
+    )
     texts = (torch.randn(5, towers.embed_dim), IdentityPromptLearner(towers, 5), None)
     for head, blocks, levels, inference, text in itertools.product(*toggles, texts):
         weights = {"id": 0.25, "triplet": 1.0} if text is None else ALL
-        options = {"levels": levels, "inference": inference, "num_identities": 5 if text is None else None}
+        options = {
+            "levels": levels,
+            "inference": inference,
+            "num_identities": 5 if text is None else None,
+        }
         model = ClipReID(towers, text, weights=weights, head=head, image_blocks=blocks, **options)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             output = model(images, LABELS)
         output.loss.backward()
         assert output.loss.isfinite()
         assert len(output.logits) == (2 if levels == "both" else 1)
-        assert output.embedding.shape[1] == towers.embed_dim + (towers.width if levels == "both" else 0)
-        assert [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+        assert output.embedding.shape[1] == towers.embed_dim + (
+            towers.width if levels == "both" else 0
+        )
+        assert [
+            key for key, p in model.named_parameters() if p.requires_grad and p.grad is None
+        ] == []
         model.zero_grad()
 
 
@@ -175,12 +212,16 @@ def test_every_combination_of_other_toggles_takes_a_step(build, name, half):
 def test_groups_of_the_optimiser_leave_nothing_out(name):
     """Neck, classifiers, ArcFace and centres are in a group each once, with rates of their own where asked."""
     model = made(name, weights=ALL)
-    groups = layerwise_lr_groups(model, {"towers": 5e-6, "center": 0.5, "": 5e-5}, weight_decay=1e-4)
+    groups = layerwise_lr_groups(
+        model, {"towers": 5e-6, "center": 0.5, "": 5e-5}, weight_decay=1e-4
+    )
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(rates)
     assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
     assert rates[id(model.center.centers)] == 0.5
-    assert {rates[id(p)] for p in (model.necks[0].norm.weight, model.classifiers[1].weight)} == {5e-5}
+    assert {rates[id(p)] for p in (model.necks[0].norm.weight, model.classifiers[1].weight)} == {
+        5e-5
+    }
     assert rates[id(model.arcface.head.weight)] == 5e-5
     held = {name for name, _ in model.named_parameters()}
     assert held <= model.state_dict().keys()
@@ -204,7 +245,9 @@ def test_the_projected_level_alone():
     assert output.previous is None
     assert_close(output.embedding, output.projected / output.projected.norm(dim=1, keepdim=True))
     assert_close(output.terms["triplet"], TripletLoss()(output.projected, LABELS).detach())
-    assert_close(output.logits[0], model.necks[0](output.projected).after @ model.classifiers[0].weight.T)
+    assert_close(
+        output.logits[0], model.necks[0](output.projected).after @ model.classifiers[0].weight.T
+    )
 
 
 def test_the_baseline_without_texts():
@@ -243,9 +286,13 @@ def test_a_head_with_a_margin_is_the_identity_loss(head):
 def test_losses_of_ones_own():
     soft = made(weights={"triplet": 1.0}, triplet=TripletLoss(None))(pictures(), LABELS)
     assert not torch.isclose(soft.loss, made(weights={"triplet": 1.0})(pictures(), LABELS).loss)
-    cosine = made(weights={"image_to_text": 1.0}, image_to_text=ImageToTextCELoss(0.1, label_smoothing=0.0))
+    cosine = made(
+        weights={"image_to_text": 1.0}, image_to_text=ImageToTextCELoss(0.1, label_smoothing=0.0)
+    )
     output = cosine(pictures(), LABELS)
-    expected = ImageToTextCELoss(0.1, label_smoothing=0.0)(output.projected, LABELS, cosine.text_embeddings)
+    expected = ImageToTextCELoss(0.1, label_smoothing=0.0)(
+        output.projected, LABELS, cosine.text_embeddings
+    )
     assert_close(output.loss, expected)
 
 
@@ -261,7 +308,9 @@ def test_state_dict_round_trip():
     model = made(weights=ALL).train()
     model(pictures(), LABELS)
     other = ClipReID(
-        ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3), torch.zeros(5, 128), weights=ALL
+        ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3),
+        torch.zeros(5, 128),
+        weights=ALL,
     )
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.eval()(pictures()).embedding, model.eval()(pictures()).embedding)
@@ -317,7 +366,9 @@ def step_of(module, optimizer, *batch):
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, about itself
 @pytest.mark.parametrize("name", NAMES)
 def test_compiles(build, name):
     towers = small_towers(build, name)
@@ -343,7 +394,9 @@ def test_errors():
         ClipReID(towers, texts, weights={"suncon": 1.0})
     with pytest.raises(ValueError, match="a weight for 'center', got its loss alone"):
         ClipReID(towers, texts, center=CenterLoss(5, 128))
-    with pytest.raises(ValueError, match=r"texts \(C, 128\) of at least one identity, got \(5, 64\)"):
+    with pytest.raises(
+        ValueError, match=r"texts \(C, 128\) of at least one identity, got \(5, 64\)"
+    ):
         ClipReID(towers, texts[:, :64])
     with pytest.raises(ValueError, match="inference to be one of before, after"):
         ClipReID(towers, texts, inference="both")

@@ -22,7 +22,9 @@ def test_the_file_gives_the_same_numbers_for_any_batch(build, tmp_path, kind):
     assert 0 <= difference <= 1e-4
     assert towers.training
     assert [path.name for path in tmp_path.iterdir()] == ["tower.onnx"]
-    session = onnxruntime.InferenceSession(str(tmp_path / "tower.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "tower.onnx"), providers=["CPUExecutionProvider"]
+    )
     for count in (1, 2, 7):
         images = torch.randn(count, 3, *towers.image_size)
         found = session.run(["embeddings"], {"images": images.numpy()})[0]
@@ -49,7 +51,9 @@ def test_what_differs_is_not_left_behind(build, tmp_path, monkeypatch):
 
 def test_what_is_missing_is_named(build, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"onnxruntime and onnxscript, got .*pip install clipreid_kit\[export\]"):
+    with pytest.raises(
+        ValueError, match=r"onnxruntime and onnxscript, got .*pip install clipreid_kit\[export\]"
+    ):
         export_image_tower(build("vit"), tmp_path / "tower.onnx")
     with pytest.raises(ValueError, match="tolerance > 0"):
         export_image_tower(build("vit"), tmp_path / "tower.onnx", tolerance=0.0)

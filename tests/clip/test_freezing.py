@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from clipreid_kit.clip import CameraEmbedding, freeze, projection_names, set_trainable, unfreeze_last_blocks
+from clipreid_kit.clip import (
+    CameraEmbedding,
+    freeze,
+    projection_names,
+    set_trainable,
+    unfreeze_last_blocks,
+)
 from clipreid_kit.clip.freezing import freeze_projection
 
 
@@ -28,7 +34,11 @@ def step(towers):
 def moved(towers, work):
     before = copy.deepcopy(towers.state_dict())
     work(towers)
-    return {name for name, tensor in towers.state_dict().items() if not torch.equal(tensor, before[name])}
+    return {
+        name
+        for name, tensor in towers.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
@@ -43,7 +53,9 @@ def test_frozen_towers_stay_as_they_are_to_the_bit(build, kind):
 def test_one_tower_can_be_frozen_alone(build, kind):
     towers = build(kind)
     freeze(towers, "text")
-    assert trainable(towers) == {name for name, _ in towers.named_parameters() if name.startswith("model.visual.")}
+    assert trainable(towers) == {
+        name for name, _ in towers.named_parameters() if name.startswith("model.visual.")
+    }
     assert not any(name.startswith("model.transformer.") for name in moved(towers, step))
     unfreeze_last_blocks(towers, "all", tower="text")
     freeze(towers, "image")
@@ -51,7 +63,11 @@ def test_one_tower_can_be_frozen_alone(build, kind):
     assert not any(name.startswith("model.visual.") for name in moved(towers, step))
 
 
-HEADS = {"vit": ("ln_post", "proj"), "resnet": ("attnpool",), "timm": ("trunk.norm", "trunk.fc_norm", "head")}
+HEADS = {
+    "vit": ("ln_post", "proj"),
+    "resnet": ("attnpool",),
+    "timm": ("trunk.norm", "trunk.fc_norm", "head"),
+}
 BLOCKS = {"vit": "transformer.resblocks.{}.", "resnet": "layer{}.", "timm": "trunk.blocks.{}."}
 NUMBERS = {"vit": [0, 1], "resnet": [1, 2, 3, 4], "timm": list(range(6))}
 
@@ -61,11 +77,21 @@ def test_last_blocks_train_with_the_head_behind_them(build, kind):
     towers = build(kind)
     text = {name for name in trainable(towers) if not name.startswith("model.visual.")}
     names = [name for name, _ in towers.model.visual.named_parameters()]
-    numbers = [number for number in NUMBERS[kind] if any(n.startswith(BLOCKS[kind].format(number)) for n in names)]
+    numbers = [
+        number
+        for number in NUMBERS[kind]
+        if any(n.startswith(BLOCKS[kind].format(number)) for n in names)
+    ]
     for count in range(len(numbers) + 1):
         unfreeze_last_blocks(towers, count)
-        open_blocks = tuple(BLOCKS[kind].format(number) for number in numbers[len(numbers) - count :])
-        expected = {f"model.visual.{name}" for name in names if name.startswith((*open_blocks, *HEADS[kind]))}
+        open_blocks = tuple(
+            BLOCKS[kind].format(number) for number in numbers[len(numbers) - count :]
+        )
+        expected = {
+            f"model.visual.{name}"
+            for name in names
+            if name.startswith((*open_blocks, *HEADS[kind]))
+        }
         assert trainable(towers) - text == expected
         assert expected
     unfreeze_last_blocks(towers, "all")
@@ -80,11 +106,18 @@ def test_last_blocks_of_text(build):
     towers = build("vit")
     unfreeze_last_blocks(towers, 1, tower="text")
     text = {name for name in trainable(towers) if not name.startswith("model.visual.")}
-    assert {name.split(".")[1] for name in text} == {"transformer", "ln_final", "text_projection", "logit_scale"}
+    assert {name.split(".")[1] for name in text} == {
+        "transformer",
+        "ln_final",
+        "text_projection",
+        "logit_scale",
+    }
     assert {name.split(".")[3] for name in text if ".resblocks." in name} == {"1"}
 
 
-@pytest.mark.parametrize(("kind", "names"), [("vit", {"proj"}), ("resnet", {"attnpool"}), ("timm", {"head"})])
+@pytest.mark.parametrize(
+    ("kind", "names"), [("vit", {"proj"}), ("resnet", {"attnpool"}), ("timm", {"head"})]
+)
 def test_the_projection_can_be_frozen_alone(build, kind, names):
     towers = build(kind)
     before = trainable(towers)
@@ -110,7 +143,9 @@ def still(towers):
     return {
         name.split(".")[0]
         for name in norms
-        if not any(f"model.visual.{name}.{buffer}" in names for buffer in ("running_mean", "running_var"))
+        if not any(
+            f"model.visual.{name}.{buffer}" in names for buffer in ("running_mean", "running_var")
+        )
     }
 
 
@@ -140,7 +175,9 @@ def test_frozen_statistics_are_also_those_in_use(build):
     assert not torch.allclose(towers.encode_image(images), expected)
     freeze(towers)
     assert towers.training
-    assert not any(module.training for module in towers.modules() if isinstance(module, nn.BatchNorm2d))
+    assert not any(
+        module.training for module in towers.modules() if isinstance(module, nn.BatchNorm2d)
+    )
 
 
 def test_the_policy_survives_a_copy(build):
@@ -157,10 +194,19 @@ def test_the_policy_survives_a_copy(build):
         (lambda towers: unfreeze_last_blocks(towers, 3), r'blocks in 0\.\.2 or "all", got 3'),
         (lambda towers: unfreeze_last_blocks(towers, -1), r'blocks in 0\.\.2 or "all", got -1'),
         (lambda towers: unfreeze_last_blocks(towers, True), r'blocks in 0\.\.2 or "all", got True'),
-        (lambda towers: unfreeze_last_blocks(towers, "last"), r'blocks in 0\.\.2 or "all", got \'last\''),
-        (lambda towers: unfreeze_last_blocks(towers, 1, tower="both"), "tower to be one of image, text"),
+        (
+            lambda towers: unfreeze_last_blocks(towers, "last"),
+            r'blocks in 0\.\.2 or "all", got \'last\'',
+        ),
+        (
+            lambda towers: unfreeze_last_blocks(towers, 1, tower="both"),
+            "tower to be one of image, text",
+        ),
         (lambda towers: freeze(towers, "images"), "tower to be one of both, image, text"),
-        (lambda towers: freeze(towers, batch_norm="eval"), "batch_norm to be one of follow, frozen, running"),
+        (
+            lambda towers: freeze(towers, batch_norm="eval"),
+            "batch_norm to be one of follow, frozen, running",
+        ),
     ],
 )
 def test_errors(build, work, match):
@@ -188,12 +234,27 @@ def test_one_call_sets_what_two_would(build, kind):
 
 PROJECTIONS = {
     "vit": {"model.visual.proj", "model.text_projection"},
-    "resnet": {"model.visual.attnpool.c_proj.weight", "model.visual.attnpool.c_proj.bias", "model.text_projection"},
+    "resnet": {
+        "model.visual.attnpool.c_proj.weight",
+        "model.visual.attnpool.c_proj.bias",
+        "model.text_projection",
+    },
     "timm": {"model.visual.head.proj.weight", "model.text.text_projection"},
-    "eva": {"model.visual.trunk.head.weight", "model.visual.trunk.head.bias", "model.text.text_projection"},
+    "eva": {
+        "model.visual.trunk.head.weight",
+        "model.visual.trunk.head.bias",
+        "model.text.text_projection",
+    },
     "convnext": {"model.visual.head.proj.weight", "model.text_projection"},
-    "siglip": {"model.text.text_projection.weight", "model.text.text_projection.bias"},  # its image tower has none
-    "eos": {"model.visual.proj", "model.text.text_projection.weight", "model.text.text_projection.bias"},
+    "siglip": {
+        "model.text.text_projection.weight",
+        "model.text.text_projection.bias",
+    },  # its image tower has none
+    "eos": {
+        "model.visual.proj",
+        "model.text.text_projection.weight",
+        "model.text.text_projection.bias",
+    },
     "coca": {"model.visual.proj", "model.text.text_projection"},  # and none into the vocabulary
 }
 
@@ -203,7 +264,11 @@ def test_projections_are_found_and_left_alone(build, kind):
     towers = build(kind)
     assert set(projection_names(towers)) == PROJECTIONS[kind]
     width = towers.embed_dim
-    shapes = [parameter.shape for name, parameter in towers.named_parameters() if name in PROJECTIONS[kind]]
+    shapes = [
+        parameter.shape
+        for name, parameter in towers.named_parameters()
+        if name in PROJECTIONS[kind]
+    ]
     assert all(width in shape for shape in shapes)
     set_trainable(towers, text="all", projections=False)
     assert not trainable(towers) & PROJECTIONS[kind]
@@ -220,7 +285,8 @@ def test_wrong_blocks_are_refused(build):
             before = trainable(towers)
             other = {"text" if tower == "image" else "image": "none"}
             with pytest.raises(
-                ValueError, match=rf"set_trainable: expected {tower} as a number of blocks in 0\.\.2, \"all\" or"
+                ValueError,
+                match=rf"set_trainable: expected {tower} as a number of blocks in 0\.\.2, \"all\" or",
             ):
                 set_trainable(towers, **{tower: wrong}, **other)
             assert trainable(towers) == before  # of both

@@ -57,7 +57,10 @@ def test_as_many_patches_in_another_shape_is_another_table(build, kind, size, gr
 
 @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
 def test_only_the_table_changes(build, kind):
-    native, other = build(kind).model.state_dict(), build(kind, image_size=(320, 64)).model.state_dict()
+    native, other = (
+        build(kind).model.state_dict(),
+        build(kind, image_size=(320, 64)).model.state_dict(),
+    )
     assert native.keys() == other.keys()
     changed = {name for name in native if not torch.equal(native[name], other[name])}
     assert len(changed) == 1
@@ -102,7 +105,9 @@ def test_sizes_that_the_patches_do_not_cover(build, kind, size, match):
 
 def test_a_trunk_of_fixed_size(build, configs):
     configs["convnext"]["vision_cfg"] |= {"timm_model_name": "gmlp_ti16_224", "image_size": 224}
-    with pytest.raises(ValueError, match=r"that MlpMixer takes, got 256 x 128 .*fixed to its native 224 x 224"):
+    with pytest.raises(
+        ValueError, match=r"that MlpMixer takes, got 256 x 128 .*fixed to its native 224 x 224"
+    ):
         build("convnext", image_size=(256, 128))
 
 
@@ -110,13 +115,19 @@ def test_strided_patches_are_counted(build):
     visual = build("vit").model.visual
     visual.conv1.stride = (12, 12)
     assert position_table(visual, Geometry((256, 128))).grid == (21, 10)
-    with pytest.raises(ValueError, match=r"stride 12 x 12.* got 12 x 128\. The nearest is 16 x 124"):
+    with pytest.raises(
+        ValueError, match=r"stride 12 x 12.* got 12 x 128\. The nearest is 16 x 124"
+    ):
         position_table(visual, Geometry((12, 128)))
 
 
 class TestFitPositionTable:
     def state(self, rows, width=128):
-        return {"visual.positional_embedding": torch.randn(rows, width, generator=torch.Generator().manual_seed(0))}
+        return {
+            "visual.positional_embedding": torch.randn(
+                rows, width, generator=torch.Generator().manual_seed(0)
+            )
+        }
 
     def test_square_to_rectangle(self, build):
         visual, state = build("vit", image_size=(128, 64)).model.visual, self.state(1 + 49)
@@ -133,7 +144,9 @@ class TestFitPositionTable:
 
     def test_two_readings_are_refused(self, build):
         visual, state = build("vit", image_size=(256, 16)).model.visual, self.state(1 + 16)
-        with pytest.raises(ValueError, match=r"16 patches, which may be 4 x 4 or 16 x 1\. Pass source_image_size"):
+        with pytest.raises(
+            ValueError, match=r"16 patches, which may be 4 x 4 or 16 x 1\. Pass source_image_size"
+        ):
             fit_position_table(visual, state, None)
         assert fit_position_table(visual, state, (256, 16)) == {}
         assert fit_position_table(visual, state, (64, 64)).keys() == state.keys()

@@ -3,7 +3,9 @@ import pytest
 from clipreid_kit.clip.grid import Geometry, check_geometry, check_image_size, geometry_of, grid_of
 
 
-@pytest.mark.parametrize("size", [(0, 64), (64, -1), (True, 64), (64.0, 64), (64,), "64", 64, [64, 32, 3]])
+@pytest.mark.parametrize(
+    "size", [(0, 64), (64, -1), (True, 64), (64.0, 64), (64,), "64", 64, [64, 32, 3]]
+)
 def test_what_is_no_size(size):
     with pytest.raises(ValueError, match=r"expected image_size as \(height, width\) in pixels"):
         check_image_size(size)
@@ -33,10 +35,22 @@ def test_a_last_stride_of_one_doubles_the_map(build):
 @pytest.mark.parametrize(
     ("kind", "wanted", "match"),
     [
-        ("resnet", Geometry(patch_stride=(12, 12)), r"patch_stride for a ViT of open_clip only, got .* ModifiedResNet"),
-        ("vit", Geometry(last_stride=1), "last_stride for a ResNet of open_clip only, got 1 for VisionTransformer"),
+        (
+            "resnet",
+            Geometry(patch_stride=(12, 12)),
+            r"patch_stride for a ViT of open_clip only, got .* ModifiedResNet",
+        ),
+        (
+            "vit",
+            Geometry(last_stride=1),
+            "last_stride for a ResNet of open_clip only, got 1 for VisionTransformer",
+        ),
         ("timm", Geometry(patch_stride=(8, 8)), "patch_stride for a ViT of open_clip only"),
-        ("timm", Geometry(position_resize="clip_reid"), r'position_resize="bicubic" for a trunk of timm'),
+        (
+            "timm",
+            Geometry(position_resize="clip_reid"),
+            r'position_resize="bicubic" for a trunk of timm',
+        ),
         ("resnet", Geometry((128, 40), last_stride=1), r"patches of 16 x 16 .* got 128 x 40"),
     ],
 )
@@ -46,7 +60,9 @@ def test_what_a_tower_cannot_have(build, kind, wanted, match):
 
 
 def test_arguments_are_checked():
-    assert check_geometry((64, 32), 12, 1, "clip_reid") == Geometry((64, 32), (12, 12), 1, "clip_reid")
+    assert check_geometry((64, 32), 12, 1, "clip_reid") == Geometry(
+        (64, 32), (12, 12), 1, "clip_reid"
+    )
     assert check_geometry(None, (12, 8), None, "bicubic").patch_stride == (12, 8)
     for arguments, match in [
         (((64, 0), None, None, "bicubic"), "image_size as"),

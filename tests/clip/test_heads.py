@@ -20,16 +20,23 @@ def test_classifier_is_a_product():
 def test_cross_entropy(smoothing):
     logits, labels = torch.randn(4, 7), torch.tensor([0, 6, 3, 3])
     loss = smoothed_cross_entropy(logits, labels, smoothing, distributed=False)
-    assert_close(loss.item(), oracle.smoothed_ce(logits, labels.tolist(), smoothing), atol=1e-5, rtol=1e-5)
+    assert_close(
+        loss.item(), oracle.smoothed_ce(logits, labels.tolist(), smoothing), atol=1e-5, rtol=1e-5
+    )
     assert smoothed_cross_entropy(logits[:0], labels[:0], smoothing, distributed=False) == 0
-    assert smoothed_cross_entropy(logits.bfloat16(), labels, smoothing, distributed=False).dtype == torch.float32
+    assert (
+        smoothed_cross_entropy(logits.bfloat16(), labels, smoothing, distributed=False).dtype
+        == torch.float32
+    )
 
 
 @pytest.mark.unhooked
 def test_errors():
     with pytest.raises(ValueError, match="num_identities as a whole number >= 1"):
         IdentityClassifier(6, 0)
-    with pytest.raises(ValueError, match=r"owner: expected labels in \[0, 3\), got labels from -1 to 3"):
+    with pytest.raises(
+        ValueError, match=r"owner: expected labels in \[0, 3\), got labels from -1 to 3"
+    ):
         check_identities("owner", torch.tensor([-1, 3]), 2, 3)
     with pytest.raises(ValueError, match="weights of id, triplet, got 'tripelt'"):
         check_terms("owner", {"tripelt": 1.0}, ("id", "triplet"))

@@ -34,7 +34,13 @@ def test_learned_texts_are_encoded_with_gradient(towers):
         assert_close(rows, everyone[LABELS], atol=1e-5, rtol=1e-5)
         prompts.zero_grad()
         rows.square().sum().backward(retain_graph=True)
-        assert (prompts.identity_words.grad.abs().sum(dim=(1, 2)) > 0).tolist() == [True, False, True, True, False]
+        assert (prompts.identity_words.grad.abs().sum(dim=(1, 2)) > 0).tolist() == [
+            True,
+            False,
+            True,
+            True,
+            False,
+        ]
 
 
 def test_cameras_and_images_reach_the_words(towers):
@@ -43,7 +49,10 @@ def test_cameras_and_images_reach_the_words(towers):
     rows = texts_of_rows(towers, prompts, texts_of_all(towers, prompts), LABELS, cameras, images)
     assert_close(rows, prompts.encode(towers, LABELS, cameras=cameras, instances=images))
     plain = IdentityPromptLearner(towers, 5)
-    assert texts_of_rows(towers, plain, None, LABELS, cameras, images).shape == (6, 128)  # cameras of the towers only
+    assert texts_of_rows(towers, plain, None, LABELS, cameras, images).shape == (
+        6,
+        128,
+    )  # cameras of the towers only
 
 
 def test_prompts_that_go_on_learning_in_the_second_stage():
@@ -56,7 +65,9 @@ def test_prompts_that_go_on_learning_in_the_second_stage():
     output = live(pictures(), LABELS)
     assert_close(output.loss, fixed(pictures(), LABELS).loss, atol=1e-4, rtol=1e-4)
     output.loss.backward()
-    assert (live.prompts.identity_words.grad.abs().sum(dim=(1, 2)) > 0).all()  # of all identities, the absent ones too
+    assert (
+        live.prompts.identity_words.grad.abs().sum(dim=(1, 2)) > 0
+    ).all()  # of all identities, the absent ones too
     assert all(p.grad is None for p in towers.text_parameters())
     with torch.no_grad():
         live.prompts.identity_words.mul_(-1)
@@ -80,7 +91,10 @@ def test_errors(towers):
     for arguments, match in [
         ((None, None, 128, {"id"}), "num_identities, without texts to count, got None"),
         ((None, 0, 128, {"id"}), "num_identities as a whole number >= 1"),
-        ((None, 5, 128, {"id", "image_to_text"}), r"texts for 'image_to_text', got None\. Give them"),
+        (
+            (None, 5, 128, {"id", "image_to_text"}),
+            r"texts for 'image_to_text', got None\. Give them",
+        ),
         ((None, 5, 128, {"supcon"}), "texts for 'supcon'"),
         ((texts, 6, 128, {"id"}), r"num_identities of the texts, 5, got 6\. Leave it out"),
         ((texts, None, 64, {"id"}), r"texts \(C, 64\) of at least one identity, got \(5, 128\)"),
@@ -92,5 +106,7 @@ def test_errors(towers):
     ]:
         with pytest.raises(ValueError, match=match):
             count_identities("owner", *arguments)
-    assert [count_identities("owner", t, n, 128, {"supcon"}) for t, n in ((texts, None), (prompts, 5))] == [5, 5]
+    assert [
+        count_identities("owner", t, n, 128, {"supcon"}) for t, n in ((texts, None), (prompts, 5))
+    ] == [5, 5]
     assert count_identities("owner", None, 7, 128, {"id"}) == 7

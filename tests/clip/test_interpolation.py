@@ -7,8 +7,16 @@ from torch.testing import assert_close
 
 from clipreid_kit.clip import ClipTowers, interpolate_weights
 
-START = {"w": torch.tensor([1.0, -2.0]), "n": torch.tensor(3), "h": torch.tensor([1.0], dtype=torch.bfloat16)}
-END = {"w": torch.tensor([3.0, 0.5]), "n": torch.tensor(8), "h": torch.tensor([2.0], dtype=torch.bfloat16)}
+START = {
+    "w": torch.tensor([1.0, -2.0]),
+    "n": torch.tensor(3),
+    "h": torch.tensor([1.0], dtype=torch.bfloat16),
+}
+END = {
+    "w": torch.tensor([3.0, 0.5]),
+    "n": torch.tensor(8),
+    "h": torch.tensor([2.0], dtype=torch.bfloat16),
+}
 
 
 @given(st.floats(0, 1))
@@ -37,7 +45,9 @@ def test_half_precision_weights_against_float32():
 
 
 def test_towers_between_two():
-    first, last, between = (ClipTowers.from_open_clip("reid-tiny-resnet", seed=seed) for seed in (0, 1, 2))
+    first, last, between = (
+        ClipTowers.from_open_clip("reid-tiny-resnet", seed=seed) for seed in (0, 1, 2)
+    )
     between.load_state_dict(interpolate_weights(first, last, 0.25))
     expected = 0.75 * first.model.visual.conv1.weight + 0.25 * last.model.visual.conv1.weight
     assert_close(between.model.visual.conv1.weight, expected)

@@ -22,17 +22,24 @@ def test_text_of_old_checkpoints_moves_below_text(build):
     model = build("eos").model
     old = {name.removeprefix("text."): tensor for name, tensor in model.state_dict().items()}
     old["text_projection"] = torch.zeros(1)
-    assert {"text.positional_embedding", "text.token_embedding.weight"} <= to_open_clip_layout(model, old).keys()
+    assert {"text.positional_embedding", "text.token_embedding.weight"} <= to_open_clip_layout(
+        model, old
+    ).keys()
 
 
 def test_a_scale_may_be_a_vector_of_one(build):
     model = build("siglip").model
-    converted = to_open_clip_layout(model, {"logit_scale": torch.ones(1), "logit_bias": torch.ones(1)})
+    converted = to_open_clip_layout(
+        model, {"logit_scale": torch.ones(1), "logit_bias": torch.ones(1)}
+    )
     assert converted["logit_scale"].shape == ()
     assert converted["logit_bias"].shape == ()
 
 
 def test_position_ids_of_old_text_models_are_dropped(build):
-    state = {"text.transformer.embeddings.position_ids": torch.arange(3), "logit_scale": torch.tensor(1.0)}
+    state = {
+        "text.transformer.embeddings.position_ids": torch.arange(3),
+        "logit_scale": torch.tensor(1.0),
+    }
     assert to_open_clip_layout(build("siglip").model, state).keys() == {"logit_scale"}
     assert len(state) == 2  # the caller's mapping is left alone

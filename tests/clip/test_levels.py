@@ -12,7 +12,11 @@ ALL_KINDS = ["vit", "resnet", "timm", "convnext", "siglip", "eva"]
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_each_choice_of_levels_gives_the_same_numbers(build, kind):
     towers = build(kind)
-    has = [level for level in LEVELS if not (level == "projected_patches" and kind in ("convnext", "siglip"))]
+    has = [
+        level
+        for level in LEVELS
+        if not (level == "projected_patches" and kind in ("convnext", "siglip"))
+    ]
     images = torch.randn(2, 3, *towers.image_size)
     with torch.no_grad():
         whole = towers.encode_image_levels(images, has)
@@ -25,7 +29,9 @@ def test_each_choice_of_levels_gives_the_same_numbers(build, kind):
                     assert (value is not None) == (level in wanted)
                     if value is not None:
                         assert_close(value, getattr(whole, level), atol=1e-5, rtol=1e-5)
-    assert (whole.previous.shape[1], whole.unprojected.shape[1]) == level_widths(towers.model.visual)
+    assert (whole.previous.shape[1], whole.unprojected.shape[1]) == level_widths(
+        towers.model.visual
+    )
     rows, columns = whole.grid
     assert whole.patches.shape == (2, rows * columns, towers.width)
 
@@ -49,7 +55,9 @@ def test_runs_under_autocast(build, kind):
             fast = towers.encode_image_levels(images, LEVELS[:4])
     for level in LEVELS[:4]:
         value = getattr(exact, level)
-        assert_close(getattr(fast, level).float(), value, atol=0.05 * float(value.abs().max()), rtol=0)
+        assert_close(
+            getattr(fast, level).float(), value, atol=0.05 * float(value.abs().max()), rtol=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,11 @@ def test_runs_under_autocast(build, kind):
     [
         ("vit", ["last"], r"each level to be one of previous, unprojected, .* got 'last'"),
         ("vit", [], r"levels as a sequence of names, at least one, got \[\]"),
-        ("siglip", ["projected_patches"], r"got projected_patches of a tower that projects what it pooled"),
+        (
+            "siglip",
+            ["projected_patches"],
+            r"got projected_patches of a tower that projects what it pooled",
+        ),
         ("coca", ["patches"], r"got patches of a tower with attentional pooling"),
     ],
 )
@@ -69,7 +81,9 @@ def test_levels_that_are_not_there(build, kind, levels, match):
 
 
 def test_cameras_without_an_embedding(build):
-    with pytest.raises(ValueError, match=r"expected no cameras and views, got some\. Build the towers with num_cam"):
+    with pytest.raises(
+        ValueError, match=r"expected no cameras and views, got some\. Build the towers with num_cam"
+    ):
         build("vit").encode_image(torch.zeros(1, 3, 64, 64), cameras=torch.tensor([0]))
     with pytest.raises(ValueError, match="no cameras and views"):
         build("resnet")(torch.zeros(1, 3, 64, 64), views=torch.tensor([0]))
@@ -84,7 +98,9 @@ def test_compiles(build, kind):
     assert_close(compiled(images), towers.encode_image(images), atol=1e-5, rtol=1e-5)
     if kind != "timm":
         levels = torch.compile(towers.encode_image_levels, backend="aot_eager", fullgraph=True)
-        found, expected = (run(images, ["previous", "projected"]) for run in (levels, towers.encode_image_levels))
+        found, expected = (
+            run(images, ["previous", "projected"]) for run in (levels, towers.encode_image_levels)
+        )
         assert_close(found.previous, expected.previous, atol=1e-5, rtol=1e-5)
         assert_close(found.projected, expected.projected, atol=1e-5, rtol=1e-5)
 

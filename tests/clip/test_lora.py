@@ -27,7 +27,9 @@ def test_split_attention_is_torch_s(masked):
     x, query = torch.randn(3, 7, 64), torch.randn(3, 7, 64)
     mask = torch.full((7, 7), float("-inf")).triu(1) if masked else None
     expected = layer(query, x, x, need_weights=False, attn_mask=mask)[0]
-    assert_close(split(query, x, x, need_weights=False, attn_mask=mask)[0], expected, atol=1e-5, rtol=1e-5)
+    assert_close(
+        split(query, x, x, need_weights=False, attn_mask=mask)[0], expected, atol=1e-5, rtol=1e-5
+    )
     joined = split.joined()
     assert joined.state_dict().keys() == layer.state_dict().keys()
     for name, tensor in layer.state_dict().items():
@@ -68,7 +70,9 @@ def test_adapters_start_as_nothing_train_alone_and_merge_exactly(build, tmp_path
     adapters = {name: p for name, p in towers.named_parameters() if p in own and p.requires_grad}
     assert len(adapters) == 2 * len(layers)
     assert all("lora_" in name for name in adapters)
-    assert all(p.requires_grad for name, p in towers.named_parameters() if p not in own and name in other)
+    assert all(
+        p.requires_grad for name, p in towers.named_parameters() if p not in own and name in other
+    )
 
     optimizer = torch.optim.SGD(adapters.values(), lr=1.0)
     for _ in range(2):
@@ -79,7 +83,11 @@ def test_adapters_start_as_nothing_train_alone_and_merge_exactly(build, tmp_path
     assert all(float(p.grad.abs().sum()) > 0 for p in adapters.values())
     trained = outputs(towers, tower)
     assert not torch.allclose(trained, expected, atol=1e-4)
-    frozen = {name.replace(".base_layer", ""): p for name, p in towers.named_parameters() if "lora_" not in name}
+    frozen = {
+        name.replace(".base_layer", ""): p
+        for name, p in towers.named_parameters()
+        if "lora_" not in name
+    }
     for name, tensor in before.items():
         if name in frozen:
             assert torch.equal(frozen[name], tensor), name
@@ -99,7 +107,9 @@ def test_parts_and_seed(build):
     assert all(".mlp." in name for name in add_lora(build("vit"), 2, parts=("mlp",)))
     add_lora(again, 2, parts=("attention",))
     add_lora(other, 2, parts=("attention",), seed=1)
-    tables = [{n: p for n, p in t.named_parameters() if "lora_A" in n} for t in (first, again, other)]
+    tables = [
+        {n: p for n, p in t.named_parameters() if "lora_A" in n} for t in (first, again, other)
+    ]
     assert all(torch.equal(tables[0][name], tables[1][name]) for name in tables[0])
     assert not any(torch.equal(tables[0][name], tables[2][name]) for name in tables[0])
 
@@ -110,7 +120,9 @@ def test_errors_with_peft(build):
         add_lora(build("resnet"))
     towers = build("vit")
     add_lora(towers, 2)
-    with pytest.raises(ValueError, match=r"a tower of images without adapters, got one with some\. Call merge_lora"):
+    with pytest.raises(
+        ValueError, match=r"a tower of images without adapters, got one with some\. Call merge_lora"
+    ):
         add_lora(towers, 2)
 
 
@@ -122,7 +134,9 @@ def test_errors(build, monkeypatch):
         with pytest.raises(ValueError, match=match):
             add_lora(build("vit"), **options)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ValueError, match=r"peft, got none installed\. Run pip install clipreid_kit\[lora\]"):
+    with pytest.raises(
+        ValueError, match=r"peft, got none installed\. Run pip install clipreid_kit\[lora\]"
+    ):
         add_lora(build("vit"))
 
 

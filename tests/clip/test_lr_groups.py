@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from clipreid_kit.clip import CameraEmbedding, ClipTowers, freeze, layerwise_lr_groups, unfreeze_last_blocks
+from clipreid_kit.clip import (
+    CameraEmbedding,
+    ClipTowers,
+    freeze,
+    layerwise_lr_groups,
+    unfreeze_last_blocks,
+)
 
 
 class Method(nn.Module):
@@ -22,7 +28,11 @@ def method(build):
 
 def rate_of(module, groups):
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    rows = [(names[id(p)], group["lr"], group["weight_decay"]) for group in groups for p in group["params"]]
+    rows = [
+        (names[id(p)], group["lr"], group["weight_decay"])
+        for group in groups
+        for p in group["params"]
+    ]
     assert len(rows) == len({name for name, _, _ in rows})
     return {name: (lr, decay) for name, lr, decay in rows}
 
@@ -32,7 +42,9 @@ def rate_of(module, groups):
 def test_every_trainable_parameter_stands_in_exactly_one_group(build, kind, blocks):
     method = Method(build(kind))
     unfreeze_last_blocks(method.towers, blocks)
-    groups = layerwise_lr_groups(method, 1e-3, layer_decay=0.7, weight_decay=0.1, bias_lr_factor=2.0)
+    groups = layerwise_lr_groups(
+        method, 1e-3, layer_decay=0.7, weight_decay=0.1, bias_lr_factor=2.0
+    )
     wanted = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
     assert rate_of(method, groups).keys() == wanted
     assert len({group["name"] for group in groups}) == len(groups)
@@ -40,7 +52,9 @@ def test_every_trainable_parameter_stands_in_exactly_one_group(build, kind, bloc
 
 
 def test_rates_by_hand(method):
-    groups = layerwise_lr_groups(method, 8.0, layer_decay=0.5, weight_decay=0.1, bias_lr_factor=10.0)
+    groups = layerwise_lr_groups(
+        method, 8.0, layer_decay=0.5, weight_decay=0.1, bias_lr_factor=10.0
+    )
     rates = rate_of(method, groups)
     for name, expected in {
         "towers.model.visual.proj": (8.0, 0.1),
@@ -63,7 +77,12 @@ def test_rates_by_hand(method):
     }.items():
         assert rates[name] == pytest.approx(expected), name
     labels = {group["name"] for group in groups}
-    assert {"image head", "image block 1", "image embeddings, no decay", "image block 2, bias, no decay"} <= labels
+    assert {
+        "image head",
+        "image block 1",
+        "image embeddings, no decay",
+        "image block 2, bias, no decay",
+    } <= labels
 
 
 def test_clip_reid_s_groups(method):
@@ -85,14 +104,17 @@ def test_the_longest_name_that_fits_counts(method):
 
 
 def test_ends_of_names_without_decay(method):
-    found = rate_of(method, layerwise_lr_groups(method, 1.0, weight_decay=0.1, no_decay=("proj", "neck.weight")))
+    found = rate_of(
+        method, layerwise_lr_groups(method, 1.0, weight_decay=0.1, no_decay=("proj", "neck.weight"))
+    )
     spared = {name for name, (_, decay) in found.items() if decay == 0}
     assert spared == {"towers.model.visual.proj", "neck.weight"}
 
 
 def test_orphans_are_listed(method):
     with pytest.raises(
-        ValueError, match=r"got none for towers\.camera_embedding\.table, neck\.weight, neck\.bias\. Ad"
+        ValueError,
+        match=r"got none for towers\.camera_embedding\.table, neck\.weight, neck\.bias\. Ad",
     ):
         layerwise_lr_groups(method, {"towers.model": 1.0, "classifier": 1.0})
     freeze(method.towers)
@@ -104,7 +126,10 @@ def test_orphans_are_listed(method):
 
 def test_errors(method):
     for options, match in [
-        ({"lr": {"necks": 1.0, "": 1.0}}, "names in lr that some parameter begins with, got 'necks'"),
+        (
+            {"lr": {"necks": 1.0, "": 1.0}},
+            "names in lr that some parameter begins with, got 'necks'",
+        ),
         ({"lr": {"nec": 1.0, "": 1.0}}, "got 'nec'"),
         ({"lr": -1.0}, "lr >= 0"),
         ({"lr": 1.0, "layer_decay": 1.5}, r"layer_decay in \(0, 1\], got 1.5"),
@@ -115,5 +140,7 @@ def test_errors(method):
         with pytest.raises(ValueError, match=match):
             layerwise_lr_groups(method, **options)
     method.requires_grad_(requires_grad=False)
-    with pytest.raises(ValueError, match="a module with trainable parameters, got Method without any"):
+    with pytest.raises(
+        ValueError, match="a module with trainable parameters, got Method without any"
+    ):
         layerwise_lr_groups(method, 1.0)

@@ -5,27 +5,54 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from clipreid_kit.clip import ClipBaseline, ClipReID, ClipReIDPromptStage, ClipTowers, IdentityPromptLearner, PromptSG
+from clipreid_kit.clip import (
+    ClipBaseline,
+    ClipReID,
+    ClipReIDPromptStage,
+    ClipTowers,
+    IdentityPromptLearner,
+    PromptSG,
+)
 
 SIZE = (64, 32)
 NAMES = ("prompts", "clip_reid", "prompt_sg", "baseline")
 LABELS = torch.tensor([0, 0, 1, 1, 2, 0, 2])
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
 TOKENS = torch.arange(21).reshape(7, 3) % 5 + 300  # the end of a text is its largest number
-JOINT = {"id": 0.5, "triplet": 1.0, "center": 0.01, "prototype": 0.1, "supcon_image": 0.3, "supcon_text": 0.4}
+JOINT = {
+    "id": 0.5,
+    "triplet": 1.0,
+    "center": 0.01,
+    "prototype": 0.1,
+    "supcon_image": 0.3,
+    "supcon_text": 0.4,
+}
 JOINT |= {"info_nce": 0.2, "hard_negative": 0.2, "triplet_text": 0.3}
-TERMS = {"id": 0.5, "triplet": 1.0, "image_to_text": 0.7, "supcon": 0.3, "arcface": 0.2, "center": 0.01}
+TERMS = {
+    "id": 0.5,
+    "triplet": 1.0,
+    "image_to_text": 0.7,
+    "supcon": 0.3,
+    "arcface": 0.2,
+    "center": 0.01,
+}
 
 
 def method(name, distributed):
     torch.manual_seed(0)
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     if name == "prompts":
-        return ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 3), distributed=distributed)
+        return ClipReIDPromptStage(
+            towers, IdentityPromptLearner(towers, 3), distributed=distributed
+        )
     if name == "clip_reid":
-        return ClipReID(towers, torch.randn(3, 128), weights=TERMS, image_blocks=1, distributed=distributed)
+        return ClipReID(
+            towers, torch.randn(3, 128), weights=TERMS, image_blocks=1, distributed=distributed
+        )
     if name == "baseline":
-        return ClipBaseline(towers, 3, weights=JOINT, image_blocks=1, text_blocks=1, distributed=distributed)
+        return ClipBaseline(
+            towers, 3, weights=JOINT, image_blocks=1, text_blocks=1, distributed=distributed
+        )
     return PromptSG(towers, 3, image_blocks=1, distributed=distributed)
 
 
@@ -40,7 +67,9 @@ def gradients(name, rows, wrapped, inner):
     also = {"tokens": TOKENS[rows]} if name == "baseline" else {}
     loss = wrapped(batch(name)[rows], LABELS[rows], **also).loss
     loss.backward()
-    return loss.item(), {key: p.grad.clone() for key, p in inner.named_parameters() if p.grad is not None}
+    return loss.item(), {
+        key: p.grad.clone() for key, p in inner.named_parameters() if p.grad is not None
+    }
 
 
 def run_rank(rank, port, folder):
@@ -67,5 +96,9 @@ def test_two_processes_equal_one(free_port, tmp_path):
             assert found.keys() == expected.keys()
             for key, value in expected.items():
                 torch.testing.assert_close(
-                    found[key], value, atol=2e-5, rtol=1e-3, msg=lambda text, at=key: f"{at}: {text}"
+                    found[key],
+                    value,
+                    atol=2e-5,
+                    rtol=1e-3,
+                    msg=lambda text, at=key: f"{at}: {text}",
                 )

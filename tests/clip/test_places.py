@@ -9,12 +9,16 @@ def table(towers):
     return {name: str(place) for name, _, place in places(towers)}
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca", "eva"])
+@pytest.mark.parametrize(
+    "kind", ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca", "eva"]
+)
 def test_every_parameter_has_one_place_in_its_own_tower(build, kind):
     towers = build(kind)
     found = list(places(towers))
     assert [name for name, _, _ in found] == [name for name, _ in towers.named_parameters()]
-    assert all((place.tower == "image") == name.startswith("model.visual.") for name, _, place in found)
+    assert all(
+        (place.tower == "image") == name.startswith("model.visual.") for name, _, place in found
+    )
     for tower in ("image", "text"):
         depths = {place.depth for _, _, place in found if place.tower == tower}
         count = next(place.num_blocks for _, _, place in found if place.tower == tower)
@@ -61,5 +65,7 @@ def test_a_camera_embedding_stands_with_the_embeddings(build):
 def test_unknown_blocks_are_named():
     towers = ClipTowers.from_open_clip("reid-tiny-vit")
     towers.model.visual.transformer = nn.Identity()
-    with pytest.raises(ValueError, match="a tower of images whose blocks are known, got VisionTransformer"):
+    with pytest.raises(
+        ValueError, match="a tower of images whose blocks are known, got VisionTransformer"
+    ):
         list(places(towers))

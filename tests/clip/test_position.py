@@ -17,10 +17,15 @@ def table_of(grid: torch.Tensor, prefix: int) -> torch.Tensor:
 @given(SIDES, SIDES, st.integers(0, 2))
 def test_equal_grids_give_the_very_same_table(height, width, prefix):
     table = torch.randn(prefix + height * width, 3)
-    assert resize_position_embedding(table, (height, width), (height, width), num_prefix=prefix) is table
+    assert (
+        resize_position_embedding(table, (height, width), (height, width), num_prefix=prefix)
+        is table
+    )
 
 
-@given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 2), st.sampled_from([torch.float32, torch.bfloat16]))
+@given(
+    SIDES, SIDES, SIDES, SIDES, st.integers(0, 2), st.sampled_from([torch.float32, torch.bfloat16])
+)
 def test_rows_prefix_and_dtype(old_h, old_w, new_h, new_w, prefix, dtype):
     table = torch.randn(prefix + old_h * old_w, 3).to(dtype)
     resized = resize_position_embedding(table, (old_h, old_w), (new_h, new_w), num_prefix=prefix)
@@ -43,9 +48,13 @@ def test_a_linear_ramp_stays_a_ramp_inside(old, new, across, down):
     expected = (torch.arange(new) + 0.5) * old / new
     grid = line[:, None].expand(old, across) if down else line.expand(across, old)
     new_grid = (new, across + 2) if down else (across + 2, new)
-    resized = resize_position_embedding(table_of(grid, 1), tuple(grid.shape), new_grid)[1:].reshape(new_grid)
+    resized = resize_position_embedding(table_of(grid, 1), tuple(grid.shape), new_grid)[1:].reshape(
+        new_grid
+    )
     lines = resized.T if down else resized
-    assert_close(lines, lines[:1].expand_as(lines))  # a ramp along one axis says nothing about the other
+    assert_close(
+        lines, lines[:1].expand_as(lines)
+    )  # a ramp along one axis says nothing about the other
     margin = 3 * max(1.0, old / new)
     inside = (expected > margin) & (expected < old - margin)
     assert inside.any()
@@ -83,7 +92,12 @@ def test_gradient_reaches_the_table():
             (1, 4),
             r"expected 5 rows \(1 prefix rows and a grid of 2 x 2\), got 6 rows\. Give the grid",
         ),
-        (5, (2, 2), (0, 4), r"expected new_grid as \(rows, columns\), each at least 1, got \(0, 4\)"),
+        (
+            5,
+            (2, 2),
+            (0, 4),
+            r"expected new_grid as \(rows, columns\), each at least 1, got \(0, 4\)",
+        ),
         (5, (-2, -2), (1, 4), r"expected old_grid"),
     ],
 )
@@ -94,5 +108,8 @@ def test_errors(rows, old, new, match):
 
 @pytest.mark.unhooked
 def test_refuses_a_table_that_is_no_matrix():
-    with pytest.raises(ValueError, match=r"expected table as a floating-point matrix \(T, D\), got shape \(1, 5, 2\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected table as a floating-point matrix \(T, D\), got shape \(1, 5, 2\)",
+    ):
         resize_position_embedding(torch.zeros(1, 5, 2), (2, 2), (1, 4))

@@ -33,7 +33,9 @@ def test_another_pseudo_token_gives_another_text(towers):
 
 def test_a_word_as_its_own_pseudo_token(towers):
     """The embedding of a word gives the text of that word."""
-    composer = PromptComposer(towers, "a photo of a {tokens} coat, {view}", fields={"view": "seen from behind"})
+    composer = PromptComposer(
+        towers, "a photo of a {tokens} coat, {view}", fields={"view": "seen from behind"}
+    )
     red = towers.embed_tokens(torch.tensor([towers.token_ids("red")]))[:, 0]
     texts = towers.encode_text_embeddings(*composer(towers, red))
     expected = towers.encode_text(towers.tokenize(["a photo of a red coat, seen from behind"]))
@@ -44,7 +46,9 @@ def test_several_pseudo_tokens(towers):
     composer = PromptComposer(towers, num_tokens=2)
     pair = towers.embed_tokens(torch.tensor([towers.token_ids("tall old")]))
     expected = towers.encode_text(towers.tokenize(["a photo of a tall old person."]))
-    assert_close(towers.encode_text_embeddings(*composer(towers, pair)), expected, atol=1e-5, rtol=1e-5)
+    assert_close(
+        towers.encode_text_embeddings(*composer(towers, pair)), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_variant_for_each_image(towers):
@@ -54,7 +58,12 @@ def test_a_variant_for_each_image(towers):
     texts = towers.encode_text_embeddings(*composer(towers, pseudo, torch.tensor([1, 0, 1])))
     assert_close(texts[0], texts[2])
     assert (texts[0] - texts[1]).norm() > 1e-2
-    assert_close(texts[1:2], towers.encode_text_embeddings(*composer(towers, pseudo[:1], 0)), atol=1e-5, rtol=1e-5)
+    assert_close(
+        texts[1:2],
+        towers.encode_text_embeddings(*composer(towers, pseudo[:1], 0)),
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 def test_the_plain_sentence(towers):
@@ -70,11 +79,15 @@ def test_the_plain_sentence(towers):
 @pytest.mark.unhooked
 def test_errors(towers):
     composer = PromptComposer(towers)
-    with pytest.raises(ValueError, match=r"pseudo tokens \(N, 1, 64\), got shape \(2, 128\).*word embeddings"):
+    with pytest.raises(
+        ValueError, match=r"pseudo tokens \(N, 1, 64\), got shape \(2, 128\).*word embeddings"
+    ):
         composer(towers, torch.zeros(2, 128))
     with pytest.raises(ValueError, match=r"pseudo tokens \(N, 1, 64\)"):
         composer(towers, torch.zeros(2, 2, 64))
-    with pytest.raises(ValueError, match=r"PromptComposer: expected a template with \{tokens\} exactly once"):
+    with pytest.raises(
+        ValueError, match=r"PromptComposer: expected a template with \{tokens\} exactly once"
+    ):
         PromptComposer(towers, "a photo of a person")
     with pytest.raises(ValueError, match=r"got none for \{aspect\}"):
         PromptComposer(towers, "a {tokens} {aspect} hand")

@@ -74,7 +74,9 @@ def test_repeats_have_the_gradient_of_rows_encoded_one_by_one(towers):
 
 
 def test_words_stand_in_the_stated_order(towers):
-    learner = IdentityPromptLearner(towers, 3, num_tokens=1, num_shared_tokens=2, num_cameras=2, num_camera_tokens=1)
+    learner = IdentityPromptLearner(
+        towers, 3, num_tokens=1, num_shared_tokens=2, num_cameras=2, num_camera_tokens=1
+    )
     embeddings, eot = learner(towers, torch.tensor([2, 0]), cameras=torch.tensor([1, 0]))
     assert torch.equal(embeddings[0, 5:7], learner.shared_words)
     assert torch.equal(embeddings[0, 7], learner.camera_words[1, 0])
@@ -85,7 +87,9 @@ def test_words_stand_in_the_stated_order(towers):
     assert_close(without[0, 7], learner.camera_words.mean(dim=0)[0])
 
 
-@pytest.mark.parametrize("options", [{"num_tokens": 0, "num_shared_tokens": 3}, {"num_tokens": 0, "num_cameras": 2}])
+@pytest.mark.parametrize(
+    "options", [{"num_tokens": 0, "num_shared_tokens": 3}, {"num_tokens": 0, "num_cameras": 2}]
+)
 def test_identities_may_have_no_words_of_their_own(towers, options):
     learner = IdentityPromptLearner(towers, 3, **options)
     texts = learner.encode_all(towers)
@@ -100,7 +104,12 @@ def test_cameras_make_texts_differ(towers):
     assert torch.equal(texts[0], texts[2])
     assert (texts[0] - texts[1]).norm() > 1e-3
     texts.pow(2).sum().backward()
-    assert (learner.camera_words.grad.abs().sum(dim=(1, 2)) > 0).tolist() == [False, True, True, False]
+    assert (learner.camera_words.grad.abs().sum(dim=(1, 2)) > 0).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_instances_shift_all_words(towers):
@@ -117,7 +126,11 @@ def test_instances_shift_all_words(towers):
 
 
 def test_every_template_takes_part(towers):
-    sentences = ["A photo of a {tokens} hand.", "a close-up of the {tokens} of a person.", "{tokens}"]
+    sentences = [
+        "A photo of a {tokens} hand.",
+        "a close-up of the {tokens} of a person.",
+        "{tokens}",
+    ]
     learner = IdentityPromptLearner(towers, 4, sentences)
     labels = torch.tensor([3, 1])
     each = []
@@ -125,7 +138,9 @@ def test_every_template_takes_part(towers):
         alone = IdentityPromptLearner(towers, 4, sentence)
         alone.load_state_dict(learner.state_dict())
         each.append(alone.encode(towers, labels))
-        assert torch.equal(each[-1], towers.encode_text_embeddings(*learner(towers, labels, template=index)))
+        assert torch.equal(
+            each[-1], towers.encode_text_embeddings(*learner(towers, labels, template=index))
+        )
     assert_close(learner.encode(towers, labels), torch.stack(each).mean(dim=0))
     assert min((each[i] - each[j]).norm() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-2
 
@@ -143,8 +158,13 @@ def test_first_words(towers):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert learner.identity_words.shape == (200, 4, towers.text_width)
     assert learner.identity_words.std().item() == pytest.approx(0.02, rel=0.02)
-    again, other = (IdentityPromptLearner(towers, 200, num_shared_tokens=3, instance_dim=32, seed=s) for s in (0, 1))
-    assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), again.parameters(), strict=True))
+    again, other = (
+        IdentityPromptLearner(towers, 200, num_shared_tokens=3, instance_dim=32, seed=s)
+        for s in (0, 1)
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(learner.parameters(), again.parameters(), strict=True)
+    )
     assert not torch.equal(learner.identity_words, other.identity_words)
 
 
@@ -154,8 +174,12 @@ def test_words_that_begin_as_a_phrase(towers):
     assert_close(learner.encode_all(towers), expected.expand(3, -1), atol=1e-5, rtol=1e-5)
     noisy = IdentityPromptLearner(towers, 3, num_tokens=2, first_words="tall old", std=0.1)
     plain = IdentityPromptLearner(towers, 3, num_tokens=2, std=0.1)
-    assert_close(noisy.identity_words - learner.identity_words, plain.identity_words, atol=1e-6, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"first_words of num_tokens=4 tokens, got 2 in 'tall old'"):
+    assert_close(
+        noisy.identity_words - learner.identity_words, plain.identity_words, atol=1e-6, rtol=1e-6
+    )
+    with pytest.raises(
+        ValueError, match=r"first_words of num_tokens=4 tokens, got 2 in 'tall old'"
+    ):
         IdentityPromptLearner(towers, 3, first_words="tall old")
     with pytest.raises(ValueError, match="first_words of num_tokens=0 tokens"):
         IdentityPromptLearner(towers, 3, num_tokens=0, num_shared_tokens=1, first_words="tall")
@@ -180,11 +204,15 @@ def test_no_rows(towers):
 
 @pytest.mark.unhooked
 def test_errors(towers):
-    with pytest.raises(ValueError, match=r"IdentityPromptLearner: expected a template with \{tokens\} exactly once"):
+    with pytest.raises(
+        ValueError, match=r"IdentityPromptLearner: expected a template with \{tokens\} exactly once"
+    ):
         IdentityPromptLearner(towers, 3, "a photo of a person")
     with pytest.raises(ValueError, match=r"2 of them in 'a \{tokens\} and a \{tokens\}'"):
         IdentityPromptLearner(towers, 3, "a {tokens} and a {tokens}")
-    with pytest.raises(ValueError, match=r"at most 77 tokens, start, end and 75 learned ones included, got 83"):
+    with pytest.raises(
+        ValueError, match=r"at most 77 tokens, start, end and 75 learned ones included, got 83"
+    ):
         IdentityPromptLearner(towers, 3, num_tokens=75)
     with pytest.raises(ValueError, match="learned tokens as a whole number >= 1, got 0"):
         IdentityPromptLearner(towers, 3, num_tokens=0)

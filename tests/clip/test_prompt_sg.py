@@ -6,7 +6,13 @@ import torch
 from oracles import prompts as oracle
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipTowers, PromptComposer, PromptSG, layerwise_lr_groups, load_weights
+from clipreid_kit.clip import (
+    ClipTowers,
+    PromptComposer,
+    PromptSG,
+    layerwise_lr_groups,
+    load_weights,
+)
 from clipreid_kit.losses import ArcFaceHead, SupConLoss, TripletLoss
 from clipreid_kit.modules import MultiModalInteraction, TextualInversionMLP
 
@@ -32,7 +38,11 @@ def seasoned(model):
 
 
 def without_gradient(model):
-    return [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +51,9 @@ def test_equals_the_formulas_of_the_paper(name):
     torch.nn.init.normal_(model.classifiers[0].weight, std=0.3)
     towers = model.towers.eval()  # so that the towers give the same features twice
     output = model(pictures(), LABELS)
-    levels = towers.encode_image_levels(pictures(), ("previous", "unprojected", "projected", "patches"))
+    levels = towers.encode_image_levels(
+        pictures(), ("previous", "unprojected", "projected", "patches")
+    )
     # s* = f(v), and the sentence with s* in the place of a word, at full length
     pseudo = oracle.inversion(levels.projected, model.inversion.state_dict())
     tokens = towers.tokenize(["A photo of a x person."])
@@ -50,7 +62,13 @@ def test_equals_the_formulas_of_the_paper(name):
     text = towers.encode_text_embeddings(words, tokens.argmax(dim=1).expand(6))
     assert_close(output.pseudo_tokens, pseudo, atol=1e-4, rtol=1e-4)
     assert_close(output.text_embeddings, text, atol=1e-4, rtol=1e-4)
-    options = {"joint": True, "readout": "query", "residual": True, "norm": "pre", "input_norm": True}
+    options = {
+        "joint": True,
+        "readout": "query",
+        "residual": True,
+        "norm": "pre",
+        "input_norm": True,
+    }
     state = dict(model.interaction.state_dict())
     seen, _, attention = oracle.interaction(text, levels.patches, state, 8, 2, **options)
     assert_close(output.representation, seen, atol=1e-4, rtol=1e-4)
@@ -105,7 +123,10 @@ def test_each_term_trains_the_inversion_network(term):
 def test_frozen_parts_stay_as_they_are(name):
     model = made(name, image_blocks=1)
     frozen = {key: p.detach().clone() for key, p in model.named_parameters() if not p.requires_grad}
-    assert {key.split(".")[2] for key in frozen if key.startswith("towers")} >= {"visual", "token_embedding"}
+    assert {key.split(".")[2] for key in frozen if key.startswith("towers")} >= {
+        "visual",
+        "token_embedding",
+    }
     trained = {key: p.detach().clone() for key, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     for seed in range(2):
@@ -144,7 +165,9 @@ def test_every_combination_of_options_takes_a_step(build, name, half):
             towers,
             5,
             prompt=prompt,
-            interaction=MultiModalInteraction(towers.embed_dim, visual_dim=towers.width, sequence=sequence),
+            interaction=MultiModalInteraction(
+                towers.embed_dim, visual_dim=towers.width, sequence=sequence
+            ),
             use_neck=use_neck,
             reduced_dim=16 if use_neck else None,
             triplet_levels=triplet_levels,
@@ -156,7 +179,9 @@ def test_every_combination_of_options_takes_a_step(build, name, half):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             output = model(images, LABELS)
         assert output.loss.isfinite(), toggles
-        assert set(output.terms) == ({"id", "triplet", "supcon"} if prompt == "composed" else {"id", "triplet"})
+        assert set(output.terms) == (
+            {"id", "triplet", "supcon"} if prompt == "composed" else {"id", "triplet"}
+        )
         assert output.embedding.shape == (6, 16 if use_neck else towers.embed_dim)
         output.loss.backward()
         assert without_part(model) == [], toggles
@@ -170,10 +195,15 @@ def test_every_combination_of_options_takes_a_step(build, name, half):
 def test_every_combination_of_terms_takes_a_step(build, name, half):
     towers = small_towers(build, name)
     images = torch.randn(6, 3, *towers.image_size)
-    for prompt, names in (("composed", ("id", "triplet", "supcon")), ("simplified", ("id", "triplet"))):
+    for prompt, names in (
+        ("composed", ("id", "triplet", "supcon")),
+        ("simplified", ("id", "triplet")),
+    ):
         combinations = (c for count in range(1, 4) for c in itertools.combinations(names, count))
         for terms, levels in itertools.product(combinations, ("representation", "both")):
-            model = PromptSG(towers, 5, prompt=prompt, weights=dict.fromkeys(terms, 1.0), id_levels=levels)
+            model = PromptSG(
+                towers, 5, prompt=prompt, weights=dict.fromkeys(terms, 1.0), id_levels=levels
+            )
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
                 output = model(images, LABELS)
             assert set(output.terms) == set(terms)
@@ -192,8 +222,12 @@ def test_groups_of_the_optimiser_leave_nothing_out(name):
     assert sum(len(group["params"]) for group in groups) == len(rates)
     assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
     neck = model.necks[0]
-    assert {rates[id(p)] for p in (neck.reduction.weight, neck.norm.weight, model.classifiers[0].weight)} == {5e-5}
-    assert {"necks.0.reduction.weight", "necks.0.norm.running_mean", "classifiers.0.weight"} <= set(model.state_dict())
+    assert {
+        rates[id(p)] for p in (neck.reduction.weight, neck.norm.weight, model.classifiers[0].weight)
+    } == {5e-5}
+    assert {"necks.0.reduction.weight", "necks.0.norm.running_mean", "classifiers.0.weight"} <= set(
+        model.state_dict()
+    )
 
 
 def test_is_made_in_training_mode_with_its_towers():
@@ -269,7 +303,9 @@ def test_labels_never_enter_the_descriptor(inference):
 def test_parts_of_ones_own():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     inversion = TextualInversionMLP(towers.embed_dim, towers.text_width, form="basic")
-    interaction = MultiModalInteraction(towers.embed_dim, 1, visual_dim=towers.width, sequence="query")
+    interaction = MultiModalInteraction(
+        towers.embed_dim, 1, visual_dim=towers.width, sequence="query"
+    )
     supcon = SupConLoss(0.1, positives="sum")
     model = PromptSG(towers, 5, inversion=inversion, interaction=interaction, supcon=supcon)
     assert model.inversion is inversion
@@ -288,7 +324,10 @@ def test_state_dict_round_trip_and_other_identities():
     assert torch.equal(other.eval()(pictures()).embedding, model.eval()(pictures()).embedding)
     more = PromptSG(towers, 8, id_levels="both")
     report = load_weights(more, model.state_dict(), strict=False)
-    assert [name for name, _, _ in report.mismatched] == ["classifiers.0.weight", "classifiers.1.weight"]
+    assert [name for name, _, _ in report.mismatched] == [
+        "classifiers.0.weight",
+        "classifiers.1.weight",
+    ]
 
 
 def test_training_lowers_the_loss():
@@ -306,8 +345,12 @@ def test_training_lowers_the_loss():
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
-@pytest.mark.parametrize(("name", "prompt"), [(NAMES[0], "composed"), (NAMES[0], "simplified"), (NAMES[1], "composed")])
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, about itself
+@pytest.mark.parametrize(
+    ("name", "prompt"), [(NAMES[0], "composed"), (NAMES[0], "simplified"), (NAMES[1], "composed")]
+)
 def test_compiles(build, name, prompt):
     towers = small_towers(build, name)
     model = PromptSG(towers, 5, prompt=prompt).eval()
@@ -327,7 +370,10 @@ def test_errors():
         made()(pictures(2), torch.tensor([5, 5]))
     with pytest.raises(ValueError, match="weights of id, triplet, supcon, got 'center'"):
         PromptSG(towers, 5, weights={"center": 1.0})
-    with pytest.raises(ValueError, match='prompt="composed" for SupCon and an inversion network, got supcon without'):
+    with pytest.raises(
+        ValueError,
+        match='prompt="composed" for SupCon and an inversion network, got supcon without',
+    ):
         PromptSG(towers, 5, prompt="simplified", weights={"supcon": 1.0})
     with pytest.raises(ValueError, match="got inversion without it"):
         PromptSG(towers, 5, prompt="simplified", inversion=torch.nn.Identity())

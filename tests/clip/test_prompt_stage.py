@@ -58,13 +58,17 @@ def test_learns_the_prompts_and_moves_nothing_else(name):
         losses.append(total)
     assert losses[-1] < (0.7 if name == "reid-tiny-vit" else 0.99) * losses[0]
     assert all(torch.equal(before[key], value) for key, value in towers.state_dict().items())
-    assert [key for key, p in stage.named_parameters() if p.grad is not None] == ["prompts.identity_words"]
+    assert [key for key, p in stage.named_parameters() if p.grad is not None] == [
+        "prompts.identity_words"
+    ]
 
 
 def test_a_last_batch_of_one_or_of_none(stage):
     for rows in (1, 0):
         stage.zero_grad()
-        output = stage(torch.randn(rows, stage.towers.embed_dim), torch.zeros(rows, dtype=torch.long))
+        output = stage(
+            torch.randn(rows, stage.towers.embed_dim), torch.zeros(rows, dtype=torch.long)
+        )
         assert output.loss == 0
         output.loss.backward()
         assert torch.count_nonzero(stage.prompts.identity_words.grad) == 0
@@ -73,7 +77,10 @@ def test_a_last_batch_of_one_or_of_none(stage):
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 6, 12])
 def test_any_batch_size_for_any_number_of_images(stage, batch):
     features, labels = torch.randn(12, stage.towers.embed_dim), torch.arange(12) % 5
-    values = [float(stage(features[rows], labels[rows]).loss.detach()) for rows in torch.arange(12).split(batch)]
+    values = [
+        float(stage(features[rows], labels[rows]).loss.detach())
+        for rows in torch.arange(12).split(batch)
+    ]
     assert len(values) == -(-12 // batch)
     assert all(torch.tensor(values).isfinite())
 

@@ -9,7 +9,12 @@ from clipreid_kit.clip import random_state, set_random_state
 
 
 def draw():
-    return [*torch.randn(3).tolist(), random.random(), random.gauss(0, 1), *np.random.standard_normal(3)]  # noqa: NPY002
+    return [
+        *torch.randn(3).tolist(),
+        random.random(),
+        random.gauss(0, 1),
+        *np.random.standard_normal(3),
+    ]  # noqa: NPY002
 
 
 def test_every_generator_goes_on_where_it_was():
@@ -38,7 +43,11 @@ def damaged():
     yield "nothing", {}
     for key in state:
         yield f"no {key}", {k: v for k, v in state.items() if k != key}
-    for why, python in (("few", [3]), ("large", [version, [2**70, *numbers[1:]], gauss]), ("text", [3, numbers, "x"])):
+    for why, python in (
+        ("few", [3]),
+        ("large", [version, [2**70, *numbers[1:]], gauss]),
+        ("text", [3, numbers, "x"]),
+    ):
         yield f"python {why}", state | {"python": python}
     for why, wrong in (
         ("few keys", [name, [1, 2], position, *rest]),

@@ -36,7 +36,9 @@ def test_only_the_span_changes(towers):
     assert eot.tolist() == [9, 9, 9]
 
 
-@pytest.mark.parametrize("template", ["{tokens} person", "x {tokens} q x", "a photo of {tokens}", "{tokens}"])
+@pytest.mark.parametrize(
+    "template", ["{tokens} person", "x {tokens} q x", "a photo of {tokens}", "{tokens}"]
+)
 def test_any_place_and_words_like_the_filler(towers, template):
     templates = PromptTemplates("owner", towers, template, None, 3)
     before = template.split("{tokens}")[0].strip()
@@ -44,14 +46,18 @@ def test_any_place_and_words_like_the_filler(towers, template):
 
 
 def test_punctuation_may_follow(towers):
-    templates = PromptTemplates("owner", towers, "a photo of {tokens}'s hand, {aspect}", {"aspect": "left palmar"}, 2)
+    templates = PromptTemplates(
+        "owner", towers, "a photo of {tokens}'s hand, {aspect}", {"aspect": "left palmar"}, 2
+    )
     assert templates.starts == (4,)
     assert templates.texts == ("a photo of {tokens}'s hand, left palmar",)
 
 
 def test_variants_are_templates_by_fields(towers):
     fields = [{"aspect": "left"}, {"aspect": "right dorsal"}]
-    templates = PromptTemplates("owner", towers, ["a {tokens} {aspect} hand", "{aspect}: {tokens}"], fields, 1)
+    templates = PromptTemplates(
+        "owner", towers, ["a {tokens} {aspect} hand", "{aspect}: {tokens}"], fields, 1
+    )
     assert templates.texts == (
         "a {tokens} left hand",
         "a {tokens} right dorsal hand",
@@ -103,14 +109,22 @@ def test_bad_templates(template, fields, words):
 
 @pytest.mark.unhooked
 def test_errors(towers):
-    with pytest.raises(ValueError, match=r"at most 77 tokens, start, end and 70 learned ones included, got 78"):
+    with pytest.raises(
+        ValueError, match=r"at most 77 tokens, start, end and 70 learned ones included, got 78"
+    ):
         PromptTemplates("owner", towers, PERSON, None, 70)
     for joined in ("a super{tokens} person", "a {tokens}person", "a {tokens}{noun}"):
-        with pytest.raises(ValueError, match=r"stands as a word of its own.*a blank before and after"):
-            PromptTemplates("owner", towers, joined, {"noun": "hand"} if "noun" in joined else None, 4)
+        with pytest.raises(
+            ValueError, match=r"stands as a word of its own.*a blank before and after"
+        ):
+            PromptTemplates(
+                "owner", towers, joined, {"noun": "hand"} if "noun" in joined else None, 4
+            )
     with pytest.raises(ValueError, match="learned tokens as a whole number >= 1, got 0"):
         PromptTemplates("owner", towers, PERSON, None, 0)
-    with pytest.raises(ValueError, match="at least one template and one set of fields, got 0 and 1"):
+    with pytest.raises(
+        ValueError, match="at least one template and one set of fields, got 0 and 1"
+    ):
         PromptTemplates("owner", towers, [], None, 1)
     templates = PromptTemplates("owner", towers, PERSON, None, 1)
     learned = torch.zeros(2, 1, towers.text_width)

@@ -26,14 +26,18 @@ def test_equals_the_full_length_forward(build, kind, lengths):
     tokens = rows_of(kind, lengths)
     text = text_tower(towers.model)
     assert text is not None
-    assert_close(encode_causal_text(text, tokens), towers.model.encode_text(tokens), atol=1e-5, rtol=1e-5)
+    assert_close(
+        encode_causal_text(text, tokens), towers.model.encode_text(tokens), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_is_bit_equal_where_nothing_can_be_left_out(build, kind):
     towers = build(kind)
     tokens = rows_of(kind, [77, 40, 3])
-    assert torch.equal(encode_causal_text(text_tower(towers.model), tokens), towers.model.encode_text(tokens))
+    assert torch.equal(
+        encode_causal_text(text_tower(towers.model), tokens), towers.model.encode_text(tokens)
+    )
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
@@ -47,7 +51,9 @@ def test_equal_rows_are_encoded_once_and_come_back_in_order(build, kind, monkeyp
     monkeypatch.setattr(
         type(text.parts.transformer),
         "forward",
-        lambda self, x, attn_mask=None: seen.append(tuple(x.shape)) or forward(self, x, attn_mask=attn_mask),
+        lambda self, x, attn_mask=None: (
+            seen.append(tuple(x.shape)) or forward(self, x, attn_mask=attn_mask)
+        ),
     )
     embeddings = encode_causal_text(text, tokens)
     assert seen == [(3, 12, 64)]
@@ -66,12 +72,20 @@ def test_gradients_equal_those_of_the_full_length_forward(build, kind):
     ):
         towers.zero_grad()
         (encode() * weights).sum().backward()
-        gradients.append({n: p.grad.clone() for n, p in towers.named_parameters() if p.grad is not None})
+        gradients.append(
+            {n: p.grad.clone() for n, p in towers.named_parameters() if p.grad is not None}
+        )
     ours, full = gradients
     assert ours.keys() == full.keys()
     assert any("token_embedding" in name for name in ours)
     for name, gradient in full.items():
-        assert_close(ours[name], gradient, atol=1e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            ours[name],
+            gradient,
+            atol=1e-4,
+            rtol=1e-4,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 def test_what_follows_the_end_changes_nothing(build):
@@ -80,9 +94,13 @@ def test_what_follows_the_end_changes_nothing(build):
     dirty = tokens.clone()
     dirty[0, 6:10] = 77  # still before the other row's end, so it is run
     text = text_tower(towers.model)
-    assert_close(encode_causal_text(text, dirty), encode_causal_text(text, tokens), atol=1e-5, rtol=1e-5)
+    assert_close(
+        encode_causal_text(text, dirty), encode_causal_text(text, tokens), atol=1e-5, rtol=1e-5
+    )
     dirty[0, 5] = 300  # the end mark gone: the row is read elsewhere
-    assert not torch.allclose(encode_causal_text(text, dirty)[0], encode_causal_text(text, tokens)[0], atol=1e-3)
+    assert not torch.allclose(
+        encode_causal_text(text, dirty)[0], encode_causal_text(text, tokens)[0], atol=1e-3
+    )
 
 
 def test_runs_from_word_embeddings(build):
@@ -112,7 +130,9 @@ class TestEmbeddings:
         tokens = rows_of(kind if kind in MARKS else "vit", [6, 9, 9])[:, :length] % 500
         tokens[:2, 11] = 0
         eot = towers.end_of_text(tokens)
-        expected = towers.model.encode_text(torch.nn.functional.pad(tokens, (0, length - tokens.shape[1])))
+        expected = towers.model.encode_text(
+            torch.nn.functional.pad(tokens, (0, length - tokens.shape[1]))
+        )
         found = towers.encode_text_embeddings(towers.embed_tokens(tokens), eot)
         assert_close(found, expected, atol=1e-5, rtol=1e-5)
         assert_close(towers.encode_text(tokens), expected, atol=1e-5, rtol=1e-5)
@@ -141,19 +161,27 @@ class TestEmbeddings:
         towers = build("vit")
         tokens = rows_of("vit", [6, 11, 8])
         seen = []
-        towers.model.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
+        towers.model.transformer.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0].shape[1])
+        )
         towers.encode_text_embeddings(towers.embed_tokens(tokens), towers.end_of_text(tokens))
         assert seen == [11]
 
     def test_nothing_in_gives_nothing_out(self, build):
         towers = build("vit")
-        none = towers.encode_text_embeddings(torch.zeros(0, 5, 64), torch.zeros(0, dtype=torch.long))
+        none = towers.encode_text_embeddings(
+            torch.zeros(0, 5, 64), torch.zeros(0, dtype=torch.long)
+        )
         assert none.shape == (0, towers.embed_dim)
 
     @pytest.mark.parametrize(
         ("shape", "eot", "match"),
         [
-            ((2, 78, 64), [1, 1], r"embeddings \(N, L, 64\) with L in 1\.\.77, got shape \(2, 78, 64\)"),
+            (
+                (2, 78, 64),
+                [1, 1],
+                r"embeddings \(N, L, 64\) with L in 1\.\.77, got shape \(2, 78, 64\)",
+            ),
             ((2, 5, 32), [1, 1], r"embeddings \(N, L, 64\)"),
             ((2, 5, 64), [1, 5], r"eot in 0\.\.4, got 1\.\.5"),
             ((2, 5, 64), [-1, 3], r"eot in 0\.\.4, got -1\.\.3"),
@@ -169,7 +197,9 @@ class TestEmbeddings:
             build("vit").encode_text_embeddings(torch.zeros(2, 5, 64), torch.tensor([1]))
 
     def test_towers_that_are_not_causal_need_the_whole_context(self, build):
-        with pytest.raises(ValueError, match=r"the whole context of 16 .* got a length of 5\. Embed whole rows"):
+        with pytest.raises(
+            ValueError, match=r"the whole context of 16 .* got a length of 5\. Embed whole rows"
+        ):
             build("siglip").encode_text_embeddings(torch.zeros(1, 5, 64), torch.tensor([4]))
 
     def test_towers_that_run_from_ids_only(self, build):
@@ -180,6 +210,7 @@ class TestEmbeddings:
             lambda: towers.text_width,
         ):
             with pytest.raises(
-                ValueError, match=r"that runs from word embeddings, got that of CoCa\. Towers of Hugging"
+                ValueError,
+                match=r"that runs from word embeddings, got that of CoCa\. Towers of Hugging",
             ):
                 work()

@@ -19,7 +19,13 @@ def tokenizer():
 
 
 def test_equals_open_clip(tokenizer):
-    texts = ["a photo of a person.", "", "Ein rotes Kleid, übergroß & schön!", "日本語 test", "a  b\n c"]
+    texts = [
+        "a photo of a person.",
+        "",
+        "Ein rotes Kleid, übergroß & schön!",
+        "日本語 test",
+        "a  b\n c",
+    ]
     assert torch.equal(tokenizer(texts), open_clip.get_tokenizer("ViT-B-16")(texts))
 
 
@@ -51,7 +57,9 @@ def test_too_long_is_an_error_that_names_the_text(tokenizer):
 
 
 def test_cut_keeps_the_beginning_and_the_end_mark(tokenizer):
-    with pytest.warns(UserWarning, match=r"tokenize: 1 of 2 texts have more than 77 tokens .* first: 'red red"):
+    with pytest.warns(
+        UserWarning, match=r"tokenize: 1 of 2 texts have more than 77 tokens .* first: 'red red"
+    ):
         rows = tokenizer(["a coat", LONG], too_long="cut")
     assert torch.equal(rows[1], tokenizer(["red " * 75])[0])
     assert torch.equal(rows, open_clip.get_tokenizer("ViT-B-16")(["a coat", LONG]))
@@ -69,7 +77,8 @@ def test_cut_at_a_sentence_keeps_whole_ones(tokenizer):
     assert torch.equal(tokenizer([lines], "sentence"), tokenizer(["a red coat\n" * 25]))
     assert torch.equal(tokenizer(["A coat. " * 3], "sentence"), tokenizer(["A coat. " * 3]))
     assert torch.equal(
-        tokenizer(["v1.5 of it! " + SENTENCES], "sentence"), tokenizer(["v1.5 of it! " + "A red coat. " * 17])
+        tokenizer(["v1.5 of it! " + SENTENCES], "sentence"),
+        tokenizer(["v1.5 of it! " + "A red coat. " * 17]),
     )
 
 
@@ -90,7 +99,9 @@ def test_cut_changes_no_text_that_fits(tokenizer):
 
 
 def test_marks_inside_a_text_are_refused(tokenizer):
-    with pytest.raises(ValueError, match=r"without start or end marks inside, got 'a <end_of_text> b'"):
+    with pytest.raises(
+        ValueError, match=r"without start or end marks inside, got 'a <end_of_text> b'"
+    ):
         tokenizer(["a <end_of_text> b"])
 
 
@@ -101,7 +112,10 @@ def test_survives_pickling(tokenizer):
 
 @pytest.mark.unhooked
 def test_refuses_what_is_no_list_of_texts(tokenizer):
-    with pytest.raises(ValueError, match=r"expected a sequence of texts, got 'a coat'\. Put a single text into a list"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected a sequence of texts, got 'a coat'\. Put a single text into a list",
+    ):
         tokenizer("a coat")
     with pytest.raises(ValueError, match=r"expected a sequence of texts, got \['a', 3\]"):
         tokenizer(["a", 3])
@@ -119,10 +133,15 @@ def test_a_string_is_refused_with_or_without_the_hook(tokenizer):
 class _Words:
     """What a Hugging Face tokenizer does, for words: ids by length, end mark 1, padding 0."""
 
-    def __call__(self, texts, return_tensors=None, max_length=None, padding=None, truncation=False, **options):
+    def __call__(
+        self, texts, return_tensors=None, max_length=None, padding=None, truncation=False, **options
+    ):
         single = isinstance(texts, str)
         ends = [] if options.get("add_special_tokens") is False else [1]
-        rows = [[2 + len(word) for word in text.split()] + ends for text in ([texts] if single else texts)]
+        rows = [
+            [2 + len(word) for word in text.split()] + ends
+            for text in ([texts] if single else texts)
+        ]
         if truncation:
             rows = [row if len(row) <= max_length else [*row[: max_length - 1], 1] for row in rows]
         if padding:
@@ -134,7 +153,11 @@ class _Words:
 
 class _Stub(HFTokenizer):
     def __init__(self, name, context_length, tokenizer_mode=None, **options):
-        self.name, self.context_length, self.tokenizer_mode = name, context_length, tokenizer_mode or ""
+        self.name, self.context_length, self.tokenizer_mode = (
+            name,
+            context_length,
+            tokenizer_mode or "",
+        )
         self.clean_fn, self.strip_sep_token, self.tokenizer = str.strip, False, _Words()
 
 
@@ -144,7 +167,9 @@ CONFIG = {"hf_tokenizer_name": "some/words", "context_length": 5}
 class TestHuggingFace:
     def test_is_made_when_first_needed(self, monkeypatch):
         made = []
-        monkeypatch.setattr(tokens_module, "HFTokenizer", lambda *a, **k: made.append(a) or _Stub(*a, **k))
+        monkeypatch.setattr(
+            tokens_module, "HFTokenizer", lambda *a, **k: made.append(a) or _Stub(*a, **k)
+        )
         tokenizer = TextTokenizer(CONFIG)
         assert not made
         tokenizer.count("a b")
@@ -157,7 +182,8 @@ class TestHuggingFace:
         assert tokenizer.count(" a bb ") == 3
         assert tokenizer(["a bb"]).tolist() == [[3, 4, 1, 0, 0]]
         with pytest.raises(
-            ValueError, match=r"at most 5 tokens, start and end included, got 7 tokens in 'a a a a a a'"
+            ValueError,
+            match=r"at most 5 tokens, start and end included, got 7 tokens in 'a a a a a a'",
         ):
             tokenizer(["a a a a a a"])
         with pytest.warns(UserWarning, match="1 of 1 texts have more than 5"):
@@ -168,7 +194,9 @@ class TestHuggingFace:
         monkeypatch.setattr(tokens_module, "HFTokenizer", _Stub)
         assert TextTokenizer({**CONFIG, "tokenizer_mode": "clips"}).count("a b") == 5
 
-    @pytest.mark.parametrize("error", [ImportError("no transformers"), OSError("offline\nlong story")])
+    @pytest.mark.parametrize(
+        "error", [ImportError("no transformers"), OSError("offline\nlong story")]
+    )
     def test_what_cannot_be_fetched_has_a_remedy(self, monkeypatch, error):
         def refuse(*arguments, **options):
             raise error

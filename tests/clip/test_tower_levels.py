@@ -8,8 +8,16 @@ from clipreid_kit.clip.grid import geometry_of
 from clipreid_kit.clip.levels import LEVELS
 
 GEOMETRIES = {
-    "vit": [{"image_size": (64, 64)}, {"image_size": (64, 32)}, {"image_size": (50, 40), "patch_stride": (12, 7)}],
-    "resnet": [{"image_size": (64, 64)}, {"image_size": (96, 64)}, {"image_size": (64, 32), "last_stride": 1}],
+    "vit": [
+        {"image_size": (64, 64)},
+        {"image_size": (64, 32)},
+        {"image_size": (50, 40), "patch_stride": (12, 7)},
+    ],
+    "resnet": [
+        {"image_size": (64, 64)},
+        {"image_size": (96, 64)},
+        {"image_size": (64, 32), "last_stride": 1},
+    ],
 }
 CASES = [(kind, geometry) for kind, geometries in GEOMETRIES.items() for geometry in geometries]
 
@@ -50,24 +58,38 @@ def test_every_level_equals_the_papers(make, kind, geometry):
         expected = [oracle(towers, image) for image in images]
     for level in LEVELS:
         value = torch.stack([one[level] for one in expected])
-        assert_close(getattr(levels, level), value, atol=2e-5, rtol=2e-5, msg=lambda text, level=level: level + text)
+        assert_close(
+            getattr(levels, level),
+            value,
+            atol=2e-5,
+            rtol=2e-5,
+            msg=lambda text, level=level: level + text,
+        )
     assert levels.grid == towers.grid
     assert levels.patches.shape[1] == towers.grid[0] * towers.grid[1]
     widths = towers.previous_width, towers.width, towers.embed_dim
-    assert (levels.previous.shape[1], levels.unprojected.shape[1], levels.projected.shape[1]) == widths
+    assert (
+        levels.previous.shape[1],
+        levels.unprojected.shape[1],
+        levels.projected.shape[1],
+    ) == widths
 
 
 @pytest.mark.parametrize("tokens", ["class", "all"])
 def test_camera_rows_go_where_the_papers_add_them(make, tokens):
     towers = make("vit", image_size=(64, 32))
-    towers.camera_embedding = CameraEmbedding(128, num_cameras=3, num_views=2, scale=3.0, tokens=tokens).eval()
+    towers.camera_embedding = CameraEmbedding(
+        128, num_cameras=3, num_views=2, scale=3.0, tokens=tokens
+    ).eval()
     torch.nn.init.normal_(towers.camera_embedding.table)
     images, cameras, views = torch.randn(2, 3, 64, 32), torch.tensor([2, 0]), torch.tensor([1, 0])
     with torch.no_grad():
         levels = towers.encode_image_levels(images, LEVELS, cameras=cameras, views=views)
         for row, image in enumerate(images):
             added = 3 * towers.camera_embedding.table[cameras[row] * 2 + views[row]]
-            expected = oracle(towers, image, **{"class_rows" if tokens == "class" else "all_rows": added})
+            expected = oracle(
+                towers, image, **{"class_rows" if tokens == "class" else "all_rows": added}
+            )
             for level in LEVELS:
                 assert_close(getattr(levels, level)[row], expected[level], atol=2e-5, rtol=2e-5)
         embedded = towers.encode_image(images, cameras=cameras, views=views)
@@ -102,7 +124,9 @@ def test_gradient_of_every_level_equals_that_of_the_whole(build, kind):
         towers.zero_grad()
         levels = towers.encode_image_levels(images, wanted)
         sum(getattr(levels, level).square().sum() for level in LEVELS[:3]).backward()
-        gradients.append({name: p.grad.clone() for name, p in towers.named_parameters() if p.grad is not None})
+        gradients.append(
+            {name: p.grad.clone() for name, p in towers.named_parameters() if p.grad is not None}
+        )
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[1].items():
         assert_close(gradients[0][name], gradient, atol=1e-3, rtol=1e-3)
@@ -115,7 +139,9 @@ def test_gradient_reaches_the_camera_rows(build):
     towers.encode_image(torch.randn(2, 3, 64, 64), cameras=torch.tensor([0, 2])).sum().backward()
     moved = towers.camera_embedding.table.grad.abs().sum(dim=1) > 0
     assert moved.tolist() == [True, False, True]
-    assert any(parameter is towers.camera_embedding.table for parameter in towers.image_parameters())
+    assert any(
+        parameter is towers.camera_embedding.table for parameter in towers.image_parameters()
+    )
 
 
 def test_dropped_patches_have_no_grid(build, configs):

@@ -22,7 +22,13 @@ KINDS = ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca"]
 def reference_of(kind, config, towers):
     """The same weights in a model that open_clip alone has built."""
     options = {key: value for key, value in config.items() if key != "custom_text"}
-    build = CoCa if kind == "coca" else open_clip.CustomTextCLIP if "custom_text" in config else open_clip.CLIP
+    build = (
+        CoCa
+        if kind == "coca"
+        else open_clip.CustomTextCLIP
+        if "custom_text" in config
+        else open_clip.CLIP
+    )
     with torch.random.fork_rng():
         model = build(**options)
     model.load_state_dict(towers.model.state_dict())
@@ -68,13 +74,17 @@ def test_equals_open_clip_at_full_size(name):
     tokens = towers.tokenize(["a photo of a person.", "a red coat"])
     with torch.no_grad():
         assert torch.equal(towers.encode_image(images), reference.encode_image(images))
-        assert_close(towers.encode_text(tokens), reference.encode_text(tokens), atol=1e-5, rtol=1e-5)
+        assert_close(
+            towers.encode_text(tokens), reference.encode_text(tokens), atol=1e-5, rtol=1e-5
+        )
     assert towers.load_report is None
 
 
 # open_clip's names for LAION's models, and with another activation for OpenAI's
 FULL_WIDTH = ["ViT-B-16", "ViT-L-14", "RN101", "ViT-B-16-SigLIP2", "EVA02-B-16"]
-FULL_WIDTH += [f"{name}-quickgelu" for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "RN50", "RN101")]
+FULL_WIDTH += [
+    f"{name}-quickgelu" for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "RN50", "RN101")
+]
 
 
 @pytest.mark.slow
@@ -88,16 +98,24 @@ def test_equals_open_clip_at_full_width(name):
     source = WeightSource(None, False, (0.0,) * 3, (1.0,) * 3)
     towers = assemble_module.assemble(ClipTowers, name, config, source, seed=7).eval()
     reference = reference_of(name, config, towers)
-    images, tokens = torch.randn(1, 3, *towers.image_size), torch.randint(3, 400, (2, towers.context_length))
+    images, tokens = (
+        torch.randn(1, 3, *towers.image_size),
+        torch.randint(3, 400, (2, towers.context_length)),
+    )
     tokens[0, 5], tokens[1, -1] = 499, 499
     with torch.no_grad():
         expected = reference.encode_image(images)
         assert torch.equal(towers.encode_image(images), expected)
-        levels = towers.encode_image_levels(images, ["previous", "unprojected", "projected", "patches"])
+        levels = towers.encode_image_levels(
+            images, ["previous", "unprojected", "projected", "patches"]
+        )
         assert_close(levels.projected, expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(towers.encode_text(tokens), reference.encode_text(tokens))
     assert levels.patches.shape == (1, levels.grid[0] * levels.grid[1], towers.width)
-    assert (levels.previous.shape[1], levels.unprojected.shape[1]) == (towers.previous_width, towers.width)
+    assert (levels.previous.shape[1], levels.unprojected.shape[1]) == (
+        towers.previous_width,
+        towers.width,
+    )
 
 
 def test_is_float32_in_training_mode_with_stable_names(build):
@@ -124,7 +142,9 @@ def test_each_parameter_is_of_one_tower(build, kind):
     towers = build(kind)
     image, text = list(towers.image_parameters()), list(towers.text_parameters())
     assert sorted(map(id, [*image, *text])) == sorted(map(id, towers.parameters()))
-    assert {id(parameter) for parameter in image} == {id(p) for p in towers.model.visual.parameters()}
+    assert {id(parameter) for parameter in image} == {
+        id(p) for p in towers.model.visual.parameters()
+    }
     assert any(parameter is towers.logit_scale for parameter in text)
 
 
@@ -156,7 +176,9 @@ def test_forward_gives_what_it_is_given(build):
 def test_gradient_reaches_every_parameter_that_takes_part(build):
     towers = build("resnet", image_size=(128, 64))
     towers.train()
-    image, text = towers(torch.randn(4, 3, 128, 64), towers.tokenize(["a", "b", "c", "d"]), normalize=True)
+    image, text = towers(
+        torch.randn(4, 3, 128, 64), towers.tokenize(["a", "b", "c", "d"]), normalize=True
+    )
     F.cross_entropy(towers.logit_scale.exp() * image @ text.T, torch.arange(4)).backward()
     without = [name for name, parameter in towers.named_parameters() if parameter.grad is None]
     assert without == []
@@ -178,7 +200,9 @@ def test_runs_under_autocast(build):
     assert_close(fast.text.float(), exact.text, atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda towers: pickle.loads(pickle.dumps(towers))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda towers: pickle.loads(pickle.dumps(towers))]
+)
 def test_copies(build, copied):
     towers = build("vit", image_size=(128, 64))
     towers.tokenize(["loaded"])
@@ -195,7 +219,9 @@ def test_images_need_no_tokenizer(build, monkeypatch):
     monkeypatch.setattr(tokens_module, "HFTokenizer", refuse)
     towers = build("siglip")
     towers.encode_image(torch.zeros(1, 3, 160, 160))
-    with pytest.raises(ValueError, match=r"the tokenizer 'nobody/nothing' .* got OSError: no network"):
+    with pytest.raises(
+        ValueError, match=r"the tokenizer 'nobody/nothing' .* got OSError: no network"
+    ):
         towers.tokenize(["a coat"])
 
 
@@ -211,13 +237,16 @@ def test_tokens(build):
 
 def test_wrong_image_size(build):
     with pytest.raises(
-        ValueError, match=r"encode_image: expected images of 128 x 64, got 64 x 128\. Resize the images"
+        ValueError,
+        match=r"encode_image: expected images of 128 x 64, got 64 x 128\. Resize the images",
     ):
         build("vit", image_size=(128, 64)).encode_image(torch.zeros(1, 3, 64, 128))
 
 
 def test_rows_longer_than_the_context(build):
-    with pytest.raises(ValueError, match=r"token ids \(N, L\) with L in 1\.\.77, got shape \(2, 78\)"):
+    with pytest.raises(
+        ValueError, match=r"token ids \(N, L\) with L in 1\.\.77, got shape \(2, 78\)"
+    ):
         build("vit").encode_text(torch.zeros(2, 78, dtype=torch.long))
     with pytest.raises(ValueError, match=r"with L in 1\.\.77, got shape \(2, 0\)"):
         build("vit").encode_text(torch.zeros(2, 0, dtype=torch.long))
@@ -265,8 +294,13 @@ class TestFromOpenClip:
         assert not torch.equal(before, after)
 
     def test_a_file_of_another_model(self, tmp_path):
-        torch.save(ClipTowers.from_open_clip("reid-tiny-resnet").model.state_dict(), tmp_path / "other.pt")
-        with pytest.raises(ValueError, match=r"a ViT with patches of 8.* got weights of a ResNet with 1-1-1-1 blocks"):
+        torch.save(
+            ClipTowers.from_open_clip("reid-tiny-resnet").model.state_dict(), tmp_path / "other.pt"
+        )
+        with pytest.raises(
+            ValueError,
+            match=r"a ViT with patches of 8.* got weights of a ResNet with 1-1-1-1 blocks",
+        ):
             ClipTowers.from_open_clip("reid-tiny-vit", str(tmp_path / "other.pt"))
 
     def test_a_tag(self, monkeypatch, tmp_path):
@@ -274,11 +308,15 @@ class TestFromOpenClip:
         there = ClipTowers.from_open_clip("reid-tiny-vit", seed=1)
         torch.save(there.model.state_dict(), tmp_path / "weights.bin")
         monkeypatch.setattr(towers_module, "model_config", lambda name: (name, config))
-        monkeypatch.setattr(open_clip, "download_pretrained", lambda tag: str(tmp_path / "weights.bin"))
+        monkeypatch.setattr(
+            open_clip, "download_pretrained", lambda tag: str(tmp_path / "weights.bin")
+        )
         towers = ClipTowers.from_open_clip("ViT-B-32", "openai")
         assert towers.config["quick_gelu"] is True  # OpenAI's weights were trained with it
         assert "quick_gelu" not in config
-        assert isinstance(towers.model.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
+        assert isinstance(
+            towers.model.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU
+        )
         assert torch.equal(towers.model.visual.proj, there.model.visual.proj)
 
 

@@ -45,7 +45,9 @@ def moved(module):
 
 def same(one, other):
     one, other = one.state_dict(), other.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name]) for name, value in one.items()
+    )
 
 
 @pytest.fixture
@@ -97,7 +99,12 @@ def test_a_method_comes_back_bit_for_bit(checkpoints):
     optimizer = torch.optim.AdamW(one.parameters())
     one(torch.randn(4, 3, *SIZE), torch.tensor([0, 0, 1, 1])).loss.backward()
     optimizer.step()
-    state = {"epoch": 1, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(), "history": [{"loss": 0.5}]}
+    state = {
+        "epoch": 1,
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+        "history": [{"loss": 0.5}],
+    }
     checkpoints.save(1, one, state, best=True, card={"image_spec": {"fit": "pad"}})
     assert {path.name for path in checkpoints.path("last").iterdir()} == {
         *("model.safetensors", "card.json", "heads.safetensors", "trainer.pt")
@@ -121,7 +128,10 @@ def test_modules_of_every_kind(checkpoints):
     for module, other in [
         (moved(small()), small()),
         (tied, nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))),
-        (nn.ModuleDict({"towers": nn.Linear(2, 2)}), nn.ModuleDict({"towers": nn.Linear(2, 2)})),  # of another kind
+        (
+            nn.ModuleDict({"towers": nn.Linear(2, 2)}),
+            nn.ModuleDict({"towers": nn.Linear(2, 2)}),
+        ),  # of another kind
     ]:
         checkpoints.save(1, module, {}, best=True)
         checkpoints.load("best", other)
@@ -142,7 +152,9 @@ def test_frozen_towers_are_left_out(checkpoints):
     checkpoints.load("last", other)
     assert torch.equal(other.classifier.weight, one.classifier.weight)
     assert same(other.towers, before)
-    with pytest.raises(ValueError, match=r"model\.safetensors in .*, for towers that train, got none"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors in .*, for towers that train, got none"
+    ):
         checkpoints.load("last", method())
 
 
@@ -189,7 +201,12 @@ def halve(descriptor):
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
-CASES = [(Killed(), True, True), (Killed(), True, False), (Killed(), False, False), (FULL, True, False)]
+CASES = [
+    (Killed(), True, True),
+    (Killed(), True, False),
+    (Killed(), False, False),
+    (FULL, True, False),
+]
 CASES += [(FULL, False, False)]
 
 
@@ -222,7 +239,9 @@ def test_whatever_stops_a_save_leaves_checkpoints_whole(tmp_path, error, best, w
             assert checkpoints.state("best")["epoch"] == 1
         elif checkpoints.state("last")["epoch"] == 2:
             assert checkpoints.state("best")["epoch"] == 2
-        checkpoints.save(2, layer, {"epoch": 2}, best=best)  # and the run goes on over what was left lying
+        checkpoints.save(
+            2, layer, {"epoch": 2}, best=best
+        )  # and the run goes on over what was left lying
         assert checkpoints.state()["epoch"] == 2
         assert len(names(checkpoints)) == (2 if best else 3)
     assert whole
@@ -232,7 +251,9 @@ def test_whatever_stops_a_save_leaves_checkpoints_whole(tmp_path, error, best, w
 def test_the_same_epoch_again_never_touches_what_the_index_names(checkpoints, monkeypatch):
     checkpoints.save(1, nn.Linear(2, 2), {"try": 1}, best=True)
     removed = []
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: removed.append((path.name, checkpoints.state()["try"])))
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda path, **_: removed.append((path.name, checkpoints.state()["try"]))
+    )
     checkpoints.save(1, nn.Linear(2, 2), {"try": 2}, best=True)
     assert ("epoch-0001", 1) not in removed
     monkeypatch.undo()
@@ -285,7 +306,9 @@ def test_damage_is_one_clear_error(checkpoints):
         with pytest.raises(ValueError, match=r"the state of a training in .*trainer\.pt"):
             checkpoints.state()
     file.unlink()
-    with pytest.raises(ValueError, match=r"trainer\.pt, got a file that cannot be read \(FileNotFoundError\)"):
+    with pytest.raises(
+        ValueError, match=r"trainer\.pt, got a file that cannot be read \(FileNotFoundError\)"
+    ):
         checkpoints.state()
     before = copied(moved(layer))
     for name in ("heads.safetensors", "model.safetensors"):
@@ -337,7 +360,12 @@ def test_warm_start_takes_what_fits(checkpoints, tmp_path):
     checkpoints.save(1, one, {}, best=True)
     checkpoints.save(2, moved(method(identities=9)), {}, best=False)
     save_towers(one.towers, tmp_path / "towers")
-    places = [checkpoints.folder, checkpoints.folder.parent, checkpoints.path("best"), tmp_path / "towers"]
+    places = [
+        checkpoints.folder,
+        checkpoints.folder.parent,
+        checkpoints.path("best"),
+        tmp_path / "towers",
+    ]
     for source in places:
         other = method(identities=4)
         classifier = other.classifier.weight.clone()
@@ -356,7 +384,9 @@ def test_warm_start_takes_what_fits(checkpoints, tmp_path):
     assert (report.missing, report.unexpected, report.mismatched) == ((), (), ())
     larger = ClipBaseline(small("reid-tiny-vit", size=(64, 32)), 4)
     checkpoints.save(3, ClipBaseline(small("reid-tiny-vit", size=(48, 24)), 4), {}, best=True)
-    assert warm_start(larger, checkpoints.folder).resized == ("towers.model.visual.positional_embedding",)
+    assert warm_start(larger, checkpoints.folder).resized == (
+        "towers.model.visual.positional_embedding",
+    )
 
 
 def test_cards_are_read_from_wherever_warm_start_reads(checkpoints, tmp_path):
@@ -369,18 +399,25 @@ def test_cards_are_read_from_wherever_warm_start_reads(checkpoints, tmp_path):
         read_card(tmp_path / "nothing")
     for damaged in ("{", "[]", '{"extra": 3}'):
         (checkpoints.path("best") / "card.json").write_text(damaged)
-        with pytest.raises(ValueError, match=r"read_card: expected a card in .*card\.json, got other text"):
+        with pytest.raises(
+            ValueError, match=r"read_card: expected a card in .*card\.json, got other text"
+        ):
             read_card(checkpoints.folder)
 
 
 def test_warm_start_without_towers(checkpoints):
-    one, other = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 9)), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    one, other = (
+        nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 9)),
+        nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)),
+    )
     checkpoints.save(1, one, {}, best=True)
     report = warm_start(other, checkpoints.folder)
     assert report.loaded == ("0.weight", "0.bias")
     assert torch.equal(other[0].weight, one[0].weight)
     (checkpoints.folder / "card.json").write_text("not JSON")
-    with pytest.raises(ValueError, match=r"warm_start: expected a training or a checkpoint with model\.safetensors"):
+    with pytest.raises(
+        ValueError, match=r"warm_start: expected a training or a checkpoint with model\.safetensors"
+    ):
         warm_start(other, checkpoints.folder.parent.parent)
 
 

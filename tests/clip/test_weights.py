@@ -22,7 +22,9 @@ def openai_state(configs):
             torch.manual_seed(11)
             model = open_clip.CLIP(**configs[kind], quick_gelu=True)
         convert_weights_to_fp16(model)
-        return model.state_dict() | {key: torch.tensor(number) for key, number in OPENAI_NUMBERS.items()}
+        return model.state_dict() | {
+            key: torch.tensor(number) for key, number in OPENAI_NUMBERS.items()
+        }
 
     return make
 
@@ -55,7 +57,9 @@ def save_as(form, state, path):
             save_torchscript(state, path)
         case "training checkpoint":
             wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
-            torch.save({"epoch": 3, "name": "run", "state_dict": wrapped, "optimizer": {"state": {}}}, path)
+            torch.save(
+                {"epoch": 3, "name": "run", "state_dict": wrapped, "optimizer": {"state": {}}}, path
+            )
         case "safetensors":
             save_file(state, path)
 
@@ -108,12 +112,16 @@ def test_weights_of_the_wanted_size_load_as_they_are(build, tmp_path):
     here = build("vit", tmp_path / "weights.pt", image_size=(128, 64), seed=2)
     assert_close(here.state_dict(), there.state_dict(), atol=0, rtol=0)
     assert here.load_report.resized == ()
-    with pytest.raises(ValueError, match=r"positional_embedding \(33, 128\) in the checkpoint, \(17, 128\) here"):
+    with pytest.raises(
+        ValueError, match=r"positional_embedding \(33, 128\) in the checkpoint, \(17, 128\) here"
+    ):
         build("vit", tmp_path / "weights.pt")
 
 
 def test_square_weights_of_a_third_size_are_resized_and_reported(build, tmp_path):
-    torch.save(build("vit", image_size=(96, 96), seed=1).model.state_dict(), tmp_path / "weights.pt")
+    torch.save(
+        build("vit", image_size=(96, 96), seed=1).model.state_dict(), tmp_path / "weights.pt"
+    )
     here = build("vit", tmp_path / "weights.pt", image_size=(128, 64), seed=2)
     assert here.load_report.resized == ("model.visual.positional_embedding",)
     assert "1 resized: model.visual.positional_embedding" in here.load_report.summary()
@@ -123,17 +131,23 @@ class TestLoadWeights:
     def test_a_module_around_towers(self, build):
         def wrap(seed, classes, **options):
             with torch.random.fork_rng():
-                return nn.ModuleDict({"towers": build("vit", seed=seed, **options), "head": nn.Linear(32, classes)})
+                return nn.ModuleDict(
+                    {"towers": build("vit", seed=seed, **options), "head": nn.Linear(32, classes)}
+                )
 
         there, here = wrap(1, 10), wrap(2, 7, image_size=(128, 64))
         old_head = here["head"].weight.clone()
-        with pytest.raises(ValueError, match=r"head\.weight \(10, 32\) in the checkpoint, \(7, 32\) here"):
+        with pytest.raises(
+            ValueError, match=r"head\.weight \(10, 32\) in the checkpoint, \(7, 32\) here"
+        ):
             load_weights(here, there.state_dict())
         report = load_weights(here, {"model": there.state_dict()}, strict=False)
         assert report.resized == ("towers.model.visual.positional_embedding",)
         assert [name for name, *_ in report.mismatched] == ["head.weight", "head.bias"]
         assert torch.equal(here["head"].weight, old_head)
-        assert torch.equal(here["towers"].model.text_projection, there["towers"].model.text_projection)
+        assert torch.equal(
+            here["towers"].model.text_projection, there["towers"].model.text_projection
+        )
 
     def test_a_failure_changes_nothing(self, build):
         here, there = build("vit", seed=1), build("vit", seed=2).model.state_dict()
@@ -146,7 +160,9 @@ class TestLoadWeights:
     def test_what_is_missing_or_too_much(self):
         layer = nn.Linear(2, 2)
         state = {"weight": torch.eye(2), "other": torch.zeros(1)}
-        with pytest.raises(ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\."):
+        with pytest.raises(
+            ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\."
+        ):
             load_weights(layer, state)
         report = load_weights(layer, state, strict=False)
         assert report == LoadReport(("weight",), missing=("bias",), unexpected=("other",))
@@ -171,13 +187,18 @@ class TestLoadWeights:
         with pytest.raises(ValueError, match="expected weights of") as error:
             load_weights(build("vit"), build("resnet").model.state_dict())
         text = str(error.value)
-        assert "expected weights of a ViT with patches of 16, width 128 and 2 blocks and text of width 64" in text
+        assert (
+            "expected weights of a ViT with patches of 16, width 128 and 2 blocks and text of width 64"
+            in text
+        )
         assert "got weights of a ResNet with 1-1-1-1 blocks and width 8 and text" in text
         assert "visual.conv1.weight (4, 3, 3, 3) in the checkpoint, (128, 3, 16, 16) here" in text
 
     @pytest.mark.parametrize("source", [{}, {"epoch": 3}, {"state_dict": {"a": 1}}])
     def test_without_tensors(self, source):
-        with pytest.raises(ValueError, match=r"expected a mapping of names to tensors, got dict without any"):
+        with pytest.raises(
+            ValueError, match=r"expected a mapping of names to tensors, got dict without any"
+        ):
             load_weights(nn.Linear(2, 2), source)
 
 
@@ -196,7 +217,11 @@ def test_tensors_of_odd_shapes_end_in_the_same_error(build, tmp_path, kind, imag
     state = {name: torch.zeros(3) for name in build(kind).model.state_dict()}
     torch.save(state, tmp_path / "odd.pt")
     with pytest.raises(ValueError, match=r"expected weights of .* got weights of "):
-        build(kind, tmp_path / "odd.pt", image_size=(160, 320) if image_size and kind == "timm" else image_size)
+        build(
+            kind,
+            tmp_path / "odd.pt",
+            image_size=(160, 320) if image_size and kind == "timm" else image_size,
+        )
 
 
 def test_a_trunk_of_timm_is_described(build):
@@ -211,7 +236,9 @@ class _Evil:
 
 class TestDamagedFiles:
     def test_missing(self, tmp_path):
-        with pytest.raises(ValueError, match=r"a file that exists, got .*none\.pt\. Check the path"):
+        with pytest.raises(
+            ValueError, match=r"a file that exists, got .*none\.pt\. Check the path"
+        ):
             read_weights(tmp_path / "none.pt")
 
     @pytest.mark.parametrize("form", ["state dict", "TorchScript", "safetensors"])
@@ -221,11 +248,15 @@ class TestDamagedFiles:
         save_as(form, {"layer.weight": torch.randn(50, 50)}, path)
         data = path.read_bytes()
         path.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
-        with pytest.raises(ValueError, match=r"load_weights: expected .* got \d+ bytes that cannot be read"):
+        with pytest.raises(
+            ValueError, match=r"load_weights: expected .* got \d+ bytes that cannot be read"
+        ):
             read_weights(path)
 
     @pytest.mark.parametrize("suffix", [".pt", ".bin", ".safetensors", ".npz"])
-    @pytest.mark.parametrize("data", [b"{}", b"\xff" * 400, b"PK\x03\x04 no archive", b"\x80\x05K\x01."])
+    @pytest.mark.parametrize(
+        "data", [b"{}", b"\xff" * 400, b"PK\x03\x04 no archive", b"\x80\x05K\x01."]
+    )
     def test_of_another_kind(self, tmp_path, suffix, data):
         path = tmp_path / f"weights{suffix}"
         path.write_bytes(data)

@@ -8,7 +8,9 @@ from clipreid_kit.data import ImageRecord, balance_records
 
 
 def _records(groups, **columns):
-    return [ImageRecord(str(n), n, extra={"category": name}, **columns) for n, name in enumerate(groups)]
+    return [
+        ImageRecord(str(n), n, extra={"category": name}, **columns) for n, name in enumerate(groups)
+    ]
 
 
 def _sizes(records):
@@ -35,7 +37,11 @@ def test_groups_get_the_sizes_that_were_asked_for(groups, at_most, at_least):
     assert after == {name: max(count, least) for name, count in cut.items()}
     times = Counter(record.path for record in balanced)
     for name, count in cut.items():  # what stays is repeated evenly
-        of_group = [times[record.path] for record in records if record.extra["category"] == name and times[record.path]]
+        of_group = [
+            times[record.path]
+            for record in records
+            if record.extra["category"] == name and times[record.path]
+        ]
         assert len(of_group) == count
         assert max(of_group) - min(of_group) <= 1
     kept = [record for record in records if times[record.path]]
@@ -50,7 +56,10 @@ def test_what_is_drawn_depends_on_the_seed():
 
 
 def test_groups_by_caption_length_column_or_function():
-    records = [ImageRecord(str(n), n, caption="x" * n, camera=n % 2, view="side") for n in (1, 19, 20, 39, 40)]
+    records = [
+        ImageRecord(str(n), n, caption="x" * n, camera=n % 2, view="side")
+        for n in (1, 19, 20, 39, 40)
+    ]
     assert len(balance_records(records, "caption_length")) == 3
     assert len(balance_records(records, "camera")) == 4
     assert len(balance_records(records, "view")) == 5
@@ -77,5 +86,7 @@ def test_wrong_options_are_explained(options, problem):
 def test_words_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="by to be category, caption_length"):
         balance_records(_records("ab"), "colour")
-    with pytest.raises(ValueError, match="at_most as a whole number, 'smallest' or None, got 'largest'"):
+    with pytest.raises(
+        ValueError, match="at_most as a whole number, 'smallest' or None, got 'largest'"
+    ):
         balance_records(_records("ab"), at_most="largest")

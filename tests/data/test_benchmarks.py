@@ -29,14 +29,29 @@ def _read(name, path, counts="ignore"):
 
 def _rows(records, base):
     return [
-        (r.path.replace("::", "/").partition(base.name)[2], r.identity, r.camera, r.split, r.extra) for r in records
+        (r.path.replace("::", "/").partition(base.name)[2], r.identity, r.camera, r.split, r.extra)
+        for r in records
     ]
 
 
 def test_every_reader_is_here():
-    others = {"read_annotations", "read_captioned_folder", "read_csv", "read_folder", "read_omniglot", "read_split"}
-    others |= {"read_descriptions", "read_image_paths", "read_image_splits", "read_texts"}  # of prompts
-    assert {name for name in data.__all__ if name.startswith("read_")} - others - {"read_table"} == set(READERS)
+    others = {
+        "read_annotations",
+        "read_captioned_folder",
+        "read_csv",
+        "read_folder",
+        "read_omniglot",
+        "read_split",
+    }
+    others |= {
+        "read_descriptions",
+        "read_image_paths",
+        "read_image_splits",
+        "read_texts",
+    }  # of prompts
+    assert {name for name in data.__all__ if name.startswith("read_")} - others - {
+        "read_table"
+    } == set(READERS)
 
 
 @every
@@ -63,7 +78,9 @@ def test_a_relative_path_stays_relative(tmp_path, monkeypatch, name):
 def test_another_layout_says_what_was_looked_for_and_found(tmp_path, name):
     base = READERS[name][0](tmp_path / "set")
     needed = next(
-        entry for entry in sorted(base.rglob("*")) if entry.is_dir() or entry.suffix in (".txt", ".csv", ".json")
+        entry
+        for entry in sorted(base.rglob("*"))
+        if entry.is_dir() or entry.suffix in (".txt", ".csv", ".json")
     )
     for entry in sorted(base.rglob("*"), reverse=True):
         if entry.name in (
@@ -79,25 +96,34 @@ def test_another_layout_says_what_was_looked_for_and_found(tmp_path, name):
         ):
             needed = entry
     shutil.rmtree(needed) if needed.is_dir() else needed.unlink()
-    with pytest.raises(ValueError, match=rf"{name}: expected .* there, without .*{needed.name}.*\. Give the folder"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: expected .* there, without .*{needed.name}.*\. Give the folder"
+    ):
         _read(name, base)
 
 
 @every
 def test_nothing_and_an_empty_folder(tmp_path, name):
-    with pytest.raises(ValueError, match=rf"{name}: expected a folder or zip archive with .*, got nothing at .*none"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{name}: expected a folder or zip archive with .*, got nothing at .*none",
+    ):
         _read(name, tmp_path / "none")
     with pytest.raises(ValueError, match=rf"{name}: expected .*, got no files there, without"):
         _read(name, tmp_path)
     broken = trees.write(tmp_path, "set.zip", "no archive")
-    with pytest.raises(ValueError, match=rf"{name}: expected .*set\.zip to be a zip archive or a folder"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: expected .*set\.zip to be a zip archive or a folder"
+    ):
         _read(name, broken)
 
 
 @pytest.mark.unhooked
 @every
 def test_another_policy_is_explained(tmp_path, name):
-    with pytest.raises(ValueError, match=f"{name}: expected counts to be one of warn, raise, ignore"):
+    with pytest.raises(
+        ValueError, match=f"{name}: expected counts to be one of warn, raise, ignore"
+    ):
         _read(name, tmp_path, counts="no")
 
 
@@ -138,6 +164,7 @@ def test_a_listed_image_that_is_missing_is_named(tmp_path, name, image):
     base = READERS[name][0](tmp_path)
     (base / image).unlink()
     with pytest.raises(
-        ValueError, match=rf"{name}: expected an image for each of the \d+ rows of .*, got 1 missing: .*{image}"
+        ValueError,
+        match=rf"{name}: expected an image for each of the \d+ rows of .*, got 1 missing: .*{image}",
     ):
         _read(name, base)

@@ -12,7 +12,9 @@ _RECORDS = [
     ImageRecord("01_g", "bare", split="train"),
 ]
 _BY_ITEM = PromptTable({"x": "X", "y": "Y", "z": "Z", "away": "W"})
-_BY_VARIANT = PromptTable({"x/01": "X1", "x/02": "X2", "y/01": "Y", "z/01": "Z", "bare/01": "B"}, key="variant")
+_BY_VARIANT = PromptTable(
+    {"x/01": "X1", "x/02": "X2", "y/01": "Y", "z/01": "Z", "bare/01": "B"}, key="variant"
+)
 
 
 def test_what_is_missing_is_found():
@@ -37,7 +39,11 @@ def test_several_prompts_of_one_identity_are_found():
 
 def test_a_split_is_looked_at_alone():
     report = analyse_prompts(_RECORDS, _BY_ITEM, split="query")
-    assert (report.num_images, report.single_image, report.unused) == (1, ("z",), ("away", "x", "y"))
+    assert (report.num_images, report.single_image, report.unused) == (
+        1,
+        ("z",),
+        ("away", "x", "y"),
+    )
 
 
 def test_identities_with_images_and_prompts_stay():
@@ -49,5 +55,7 @@ def test_identities_with_images_and_prompts_stay():
     assert prompts.key == "variant"
     assert filter_identities(_RECORDS, _BY_ITEM, split="query")[1].texts == {"x": "X", "y": "Y"}
     assert filter_identities([], _BY_ITEM)[0] == []
-    with pytest.raises(ValueError, match="filter_identities: expected min_images as a whole number >= 1"):
+    with pytest.raises(
+        ValueError, match="filter_identities: expected min_images as a whole number >= 1"
+    ):
         filter_identities(_RECORDS, _BY_ITEM, min_images=0)

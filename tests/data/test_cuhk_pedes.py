@@ -17,14 +17,22 @@ def test_a_record_for_each_image_or_for_each_caption(tmp_path):
     ]  # fmt: skip
     assert first[0].path == f"{base}/imgs/cam_a/001.bmp"
     each = read_cuhk_pedes(base, captions="each", counts="ignore")
-    assert [r.caption for r in each] == ["a man", "a tall man", "a woman", "a child", "a boy", "a young boy"]
+    assert [r.caption for r in each] == [
+        "a man",
+        "a tall man",
+        "a woman",
+        "a child",
+        "a boy",
+        "a young boy",
+    ]
     assert [r.identity for r in each] == [1, 1, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize("captions", ["first", "each"])
 def test_images_are_counted_and_not_captions(tmp_path, captions):
     with pytest.raises(
-        ValueError, match=r"train: 1 images of 1 identities, officially 34054 .*test: 1 images of 1 .* 3074"
+        ValueError,
+        match=r"train: 1 images of 1 identities, officially 34054 .*test: 1 images of 1 .* 3074",
     ):
         read_cuhk_pedes(trees.cuhk_pedes(tmp_path), captions=captions, counts="raise")
 
@@ -72,7 +80,10 @@ def test_products_have_a_category(tmp_path):
     [
         ("", "the header 'image_id .*' in Ebay_test.txt, got an empty file"),
         ("1 2 3 a.jpg\n", "the header .*got '1 2 3 a.jpg'"),
-        ("image_id class_id super_class_id path\n1 2 3\n", "rows of image_id .* in Ebay_test.txt, got '1 2 3'"),
+        (
+            "image_id class_id super_class_id path\n1 2 3\n",
+            "rows of image_id .* in Ebay_test.txt, got '1 2 3'",
+        ),
         ("image_id class_id super_class_id path\n1 b 3 a.jpg\n", "rows of .*got '1 b 3 a.jpg'"),
     ],
 )

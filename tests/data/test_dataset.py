@@ -78,7 +78,10 @@ def test_a_batch_sampler_reads_the_labels(records):
 
 
 def test_integer_identities_sort_as_numbers(records):
-    numbered = [ImageRecord(record.path, number) for record, number in zip(records, (10, 9, 10, 2, 9), strict=True)]
+    numbered = [
+        ImageRecord(record.path, number)
+        for record, number in zip(records, (10, 9, 10, 2, 9), strict=True)
+    ]
     dataset = ReidDataset(numbered, _EXACT)
     assert dataset.identities == (2, 9, 10)
     assert dataset.labels.tolist() == [2, 1, 2, 0, 1]
@@ -115,7 +118,13 @@ def test_equal_cameras_have_equal_numbers_in_any_data_set(records):
 @pytest.mark.parametrize("orientations", [4, 8])
 def test_each_orientation_is_an_identity_of_its_own(records, orientations, cache):
     dataset = ReidDataset(records, _array_of, orientations=orientations, cache=cache)
-    assert len(dataset) == 5 * orientations == len(dataset.labels) == len(dataset.cameras) == len(dataset.captions)
+    assert (
+        len(dataset)
+        == 5 * orientations
+        == len(dataset.labels)
+        == len(dataset.cameras)
+        == len(dataset.captions)
+    )
     assert dataset.num_identities == 3 * orientations == len(dataset.labels.unique())
     assert dataset.identities == ("ada", "rex", "tom")
     for index, item in enumerate(dataset):
@@ -210,7 +219,9 @@ def test_a_bad_image_is_named_through_a_worker(records, tmp_path):
         ReidDataset(dataset.records, _EXACT, cache=True)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))]
+)
 def test_a_copy_has_an_epoch_of_its_own_that_workers_share(records, copied):
     dataset = ReidDataset(records, _AUGMENT, cache=True)
     twin = copied(dataset)
@@ -226,7 +237,10 @@ def test_a_copy_has_an_epoch_of_its_own_that_workers_share(records, copied):
     [
         ({"orientations": 2}, "orientations to be 1, 4 or 8, got 2"),
         ({"seed": -1}, "seed >= 0, got -1"),
-        ({"identities": ("ada",)}, "among the given identities, got 2 that are not: 'tom', 'rex'. Pass"),
+        (
+            {"identities": ("ada",)},
+            "among the given identities, got 2 that are not: 'tom', 'rex'. Pass",
+        ),
         ({"identities": ("ada", "rex", "tom", "ada")}, "identities that differ, got 1 repeated"),
     ],
 )
@@ -239,19 +253,29 @@ def test_wrong_options_are_explained(records, options, problem):
     ("change", "problem"),
     [
         ([], "at least one record, got none"),
-        ([("a.png", 1, 0), ("a.png", "1", 0)], r"got 1 integers \(1, ...\) and 1 strings \('1', ...\)"),
-        ([("a.png", 1, 0), ("a.png", 1, None)], "a camera for every record or for none, got none for 1 of 2"),
+        (
+            [("a.png", 1, 0), ("a.png", "1", 0)],
+            r"got 1 integers \(1, ...\) and 1 strings \('1', ...\)",
+        ),
+        (
+            [("a.png", 1, 0), ("a.png", 1, None)],
+            "a camera for every record or for none, got none for 1 of 2",
+        ),
         ([("a.png", 1, -1)], "cameras >= 0, or None where there are none, got -1"),
     ],
 )
 def test_wrong_records_are_explained(change, problem):
     with pytest.raises(ValueError, match=f"ReidDataset: expected .*{problem}"):
-        ReidDataset([ImageRecord(path, identity, camera=camera) for path, identity, camera in change], _EXACT)
+        ReidDataset(
+            [ImageRecord(path, identity, camera=camera) for path, identity, camera in change],
+            _EXACT,
+        )
 
 
 def test_a_transform_returns_a_tensor(records):
     with pytest.raises(
-        ValueError, match=r"expected transform to return a tensor, got \w*Image\w*\. Use train_transform"
+        ValueError,
+        match=r"expected transform to return a tensor, got \w*Image\w*\. Use train_transform",
     ):
         ReidDataset(records, lambda picture: picture)[0]
 

@@ -14,9 +14,7 @@ from clipreid_kit.data import (
     structured_prompts,
 )
 
-_TELLING = (
-    "A fluid woven blouse with a deep V-neckline, fluttery cap sleeves and a row of contrast piping along the hem."
-)
+_TELLING = "A fluid woven blouse with a deep V-neckline, fluttery cap sleeves and a row of contrast piping along the hem."
 
 
 def _images(item, *variants, folder="WOMEN/Blouses_Shirts"):
@@ -38,7 +36,15 @@ def test_descriptions_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ['{"a": 1}', "[1]", '[{"color": "red"}]', '[{"item": "a", "description": [1]}]', '[{"item": 7}]', "[", ""],
+    [
+        '{"a": 1}',
+        "[1]",
+        '[{"color": "red"}]',
+        '[{"item": "a", "description": [1]}]',
+        '[{"item": 7}]',
+        "[",
+        "",
+    ],
 )
 def test_other_descriptions_are_refused(tmp_path, content):
     (tmp_path / "list.json").write_text(content)
@@ -72,7 +78,9 @@ def test_structured_prompts_say_colour_and_category_first_and_fit():
     )
     blouse = ItemDescription("id_1", "Heather Grey", lines)
     (prompt,) = structured_prompts([blouse], _images("id_1", "01")).values()
-    assert prompt.startswith("A clothing item in heather grey, women's blouses and shirts. A fluid woven blouse with")
+    assert prompt.startswith(
+        "A clothing item in heather grey, women's blouses and shirts. A fluid woven blouse with"
+    )
     assert count_clip_tokens(prompt) <= 77
     assert "Hand wash" not in prompt or prompt.index("Lined.") < prompt.index("Hand wash")
     (short,) = structured_prompts([blouse], _images("id_1", "01"), max_tokens=30).values()
@@ -83,12 +91,18 @@ def test_structured_prompts_say_colour_and_category_first_and_fit():
 @pytest.mark.parametrize("limit", [16, 20, 40, 64])
 def test_structured_prompts_fit_whatever_the_colour(limit):
     long = ItemDescription("a", "very " * 60, (_TELLING,))
-    assert all(count_clip_tokens(p) <= limit for p in structured_prompts([long], max_tokens=limit).values())
+    assert all(
+        count_clip_tokens(p) <= limit for p in structured_prompts([long], max_tokens=limit).values()
+    )
     with pytest.raises(ValueError, match="max_tokens as a whole number >= 16"):
         structured_prompts([], max_tokens=15)
 
 
-@given(colour=st.text(max_size=60), lines=st.lists(st.text(max_size=120), max_size=6), limit=st.sampled_from([16, 77]))
+@given(
+    colour=st.text(max_size=60),
+    lines=st.lists(st.text(max_size=120), max_size=6),
+    limit=st.sampled_from([16, 77]),
+)
 def test_structured_prompts_of_any_text_fit(colour, lines, limit):
     item = ItemDescription("id_1", colour, tuple(lines))
     for by_variant in (False, True):
@@ -131,6 +145,9 @@ def test_categories_are_spoken(folder, spoken):
 
 
 def test_a_column_tells_the_category_before_the_path_does():
-    assert category_of(ImageRecord("img/MEN/Denim/i/01.jpg", "i", extra={"category": "Bags_Belts"})) == "bags and belts"
+    assert (
+        category_of(ImageRecord("img/MEN/Denim/i/01.jpg", "i", extra={"category": "Bags_Belts"}))
+        == "bags and belts"
+    )
     shop = {"category": "Graphic_Tees", "sex": "WOMEN"}  # as read_inshop has them
     assert category_of(ImageRecord("a.jpg", "i", extra=shop)) == "women's graphic tees"

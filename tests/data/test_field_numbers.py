@@ -19,18 +19,33 @@ def test_numbers_are_those_of_training(data, field):
     own = known.of(records(train, field)).tolist()
     assert set(own) == set(range(len(known)))
     assert len(known) == len(set(train))
-    assert [own[train.index(v)] if v in train else -1 for v in test] == known.of(records(test, field)).tolist()
+    assert [own[train.index(v)] if v in train else -1 for v in test] == known.of(
+        records(test, field)
+    ).tolist()
 
 
 def test_the_order_of_the_records_changes_nothing():
     values = ["gate", 3, "yard", 1, "1", "3"]  # 1 and "1" are two, in this order
-    assert FieldNumbers(records(values), "camera").known == {1: 0, "1": 1, 3: 2, "3": 3, "gate": 4, "yard": 5}
-    assert FieldNumbers(records(values), "camera").known == FieldNumbers(records(values[::-1]), "camera").known
+    assert FieldNumbers(records(values), "camera").known == {
+        1: 0,
+        "1": 1,
+        3: 2,
+        "3": 3,
+        "gate": 4,
+        "yard": 5,
+    }
+    assert (
+        FieldNumbers(records(values), "camera").known
+        == FieldNumbers(records(values[::-1]), "camera").known
+    )
 
 
 @pytest.mark.unhooked
 def test_what_has_no_camera_is_named():
-    with pytest.raises(ValueError, match=r"expected a camera for every training image, got none for 2 \(1.jpg, ...\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected a camera for every training image, got none for 2 \(1.jpg, ...\)",
+    ):
         FieldNumbers(records([1, None, None]), "camera")
     with pytest.raises(ValueError, match="expected a view for every training image, got no images"):
         FieldNumbers([], "view")

@@ -69,10 +69,19 @@ def _flip_last_data_byte(path):
         ("none.jpg", "expected an existing image file, got no file at .*none.jpg"),
         (".", "IsADirectoryError|PermissionError"),
         ("none.zip::a.jpg", "got no file at .*none.zip"),
-        ("pack.zip::in/99.bin", "expected the archive member in/99.bin, got an archive without it: .*pack.zip"),
-        ("damaged.zip::in/0.bin", "expected to read .*damaged.zip::in/0.bin, got BadZipFile: Bad CRC"),
+        (
+            "pack.zip::in/99.bin",
+            "expected the archive member in/99.bin, got an archive without it: .*pack.zip",
+        ),
+        (
+            "damaged.zip::in/0.bin",
+            "expected to read .*damaged.zip::in/0.bin, got BadZipFile: Bad CRC",
+        ),
         ("deflated.zip::a.bin", "expected to read .*deflated.zip::a.bin, got (error|BadZipFile)"),
-        ("text.zip::a.jpg", "expected to read .*text.zip::a.jpg, got BadZipFile: File is not a zip file"),
+        (
+            "text.zip::a.jpg",
+            "expected to read .*text.zip::a.jpg, got BadZipFile: File is not a zip file",
+        ),
         ("nul\0.jpg", "expected to read .*null"),
     ],
 )
@@ -88,13 +97,16 @@ def test_unreadable_files_are_named(archive, tmp_path, path, problem):
     assert str(caught.value).endswith((".", "again."))
 
 
-def test_a_member_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+def test_a_member_that_would_fill_the_memory_is_refused_before_it_is_unpacked(
+    tmp_path, monkeypatch
+):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as pack:
         pack.writestr("a.png", bytes(1001))
         pack.writestr("b.png", bytes(1000))
     monkeypatch.setattr("clipreid_kit.data.files._LARGEST", 1000)
     with pytest.raises(
-        ValueError, match=r"test: expected an archive member of at most 1000 bytes, got 1001 bytes: .*a\.png"
+        ValueError,
+        match=r"test: expected an archive member of at most 1000 bytes, got 1001 bytes: .*a\.png",
     ):
         read_bytes("test", f"{tmp_path}/bomb.zip::a.png")
     assert read_bytes("test", f"{tmp_path}/bomb.zip::b.png") == bytes(1000)
@@ -107,14 +119,23 @@ def test_check_files_passes_files_and_members(archive, tmp_path):
 
 
 def test_check_files_counts_what_is_missing_and_names_three(archive, tmp_path):
-    missing = [f"{archive}::no.jpg", f"{tmp_path}/no.zip::a.jpg", f"{tmp_path}", f"{tmp_path}/no.jpg"]
+    missing = [
+        f"{archive}::no.jpg",
+        f"{tmp_path}/no.zip::a.jpg",
+        f"{tmp_path}",
+        f"{tmp_path}/no.jpg",
+    ]
     records = [ImageRecord(path, 1) for path in [f"{archive}::in/0.bin", *missing]]
-    with pytest.raises(ValueError, match="check_files: expected a file for each of 5 records") as caught:
+    with pytest.raises(
+        ValueError, match="check_files: expected a file for each of 5 records"
+    ) as caught:
         check_files(records)
     assert f"got 4 missing: {', '.join(missing[:3])}, ...." in str(caught.value)
 
 
 def test_check_files_names_a_broken_archive(tmp_path):
     (tmp_path / "text.zip").write_text("not an archive")
-    with pytest.raises(ValueError, match=re.escape(f"expected {tmp_path}/text.zip to be a zip archive")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"expected {tmp_path}/text.zip to be a zip archive")
+    ):
         check_files([ImageRecord(f"{tmp_path}/text.zip::a.jpg", 1)])

@@ -12,7 +12,9 @@ _modes = st.sampled_from(["bicubic", "bilinear"])
 
 
 def _photo(width, height):
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 @given(width=_sides, height=_sides, target=st.tuples(_sides, _sides), mode=_modes)
@@ -25,7 +27,9 @@ def test_every_way_gives_exactly_the_size(width, height, target, mode):
 @given(width=_sides, height=_sides, side=_sides)
 def test_a_square_crop_is_that_of_torchvision(width, height, side):
     photo = _photo(width, height)
-    peer = v2.Compose([v2.Resize(side, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(side)])(photo)
+    peer = v2.Compose(
+        [v2.Resize(side, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(side)]
+    )(photo)
     assert np.array_equal(np.asarray(CropToSize((side, side), "bicubic")(photo)), np.asarray(peer))
 
 
@@ -37,7 +41,8 @@ def test_a_stretch_is_that_of_torchvision(width, height, target):
 
 
 @pytest.mark.parametrize(
-    ("size", "inner"), [((20, 40), (slice(0, 20), slice(15, 25))), ((40, 10), (slice(10, 30), slice(0, 10)))]
+    ("size", "inner"),
+    [((20, 40), (slice(0, 20), slice(15, 25))), ((40, 10), (slice(10, 30), slice(0, 10)))],
 )
 def test_padding_keeps_the_aspect_and_the_middle(size, inner):
     padded = np.asarray(PadToSize(size, "bicubic", (9, 8, 7))(Image.new("RGB", (5, 10), "white")))
@@ -47,8 +52,12 @@ def test_padding_keeps_the_aspect_and_the_middle(size, inner):
 
 
 def test_a_crop_keeps_the_middle():
-    stripes = Image.fromarray(np.repeat(np.arange(30, dtype=np.uint8)[None, :, None], 10, axis=0).repeat(3, axis=2))
-    assert np.asarray(CropToSize((10, 10), "bicubic")(stripes))[0, :, 0].tolist() == list(range(10, 20))
+    stripes = Image.fromarray(
+        np.repeat(np.arange(30, dtype=np.uint8)[None, :, None], 10, axis=0).repeat(3, axis=2)
+    )
+    assert np.asarray(CropToSize((10, 10), "bicubic")(stripes))[0, :, 0].tolist() == list(
+        range(10, 20)
+    )
 
 
 @given(width=_sides, height=_sides, share=st.floats(0.01, 1))

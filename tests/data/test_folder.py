@@ -14,7 +14,15 @@ def _fill(root, *names):
 
 
 def test_identities_are_folder_names_and_order_is_fixed(tmp_path):
-    _fill(tmp_path, "tom/b.PNG", "tom/a.jpg", "rex/2024/x.jpeg", "rex/10.webp", "0001/a.tif", "0001/b.bmp")
+    _fill(
+        tmp_path,
+        "tom/b.PNG",
+        "tom/a.jpg",
+        "rex/2024/x.jpeg",
+        "rex/10.webp",
+        "0001/a.tif",
+        "0001/b.bmp",
+    )
     assert read_folder(tmp_path) == [
         ImageRecord(f"{tmp_path}/0001/a.tif", "0001"),
         ImageRecord(f"{tmp_path}/0001/b.bmp", "0001"),
@@ -26,7 +34,10 @@ def test_identities_are_folder_names_and_order_is_fixed(tmp_path):
 
 
 def test_numbers_stay_strings(tmp_path):
-    assert [record.identity for record in read_folder(_fill(tmp_path, "1/a.jpg", "12/a.jpg"))] == ["1", "12"]
+    assert [record.identity for record in read_folder(_fill(tmp_path, "1/a.jpg", "12/a.jpg"))] == [
+        "1",
+        "12",
+    ]
 
 
 def test_a_relative_root_stays_relative(tmp_path, monkeypatch):
@@ -35,7 +46,15 @@ def test_a_relative_root_stays_relative(tmp_path, monkeypatch):
 
 
 def test_other_files_and_hidden_names_are_ignored(tmp_path):
-    _fill(tmp_path, "README.txt", ".DS_Store", ".cache/x/a.jpg", "rex/a.jpg", "rex/a.txt", "rex/._a.jpg")
+    _fill(
+        tmp_path,
+        "README.txt",
+        ".DS_Store",
+        ".cache/x/a.jpg",
+        "rex/a.jpg",
+        "rex/a.txt",
+        "rex/._a.jpg",
+    )
     assert [record.path for record in read_folder(tmp_path)] == [f"{tmp_path}/rex/a.jpg"]
 
 
@@ -46,10 +65,16 @@ def test_split_names_the_records(tmp_path):
 def test_splits_are_folders_in_the_given_order(tmp_path):
     _fill(tmp_path, "train/rex/a.jpg", "query/tom/a.jpg", "gallery/tom/b.jpg", "notes/x.txt")
     records = read_folder(tmp_path, splits=("query", "gallery", "train"))
-    assert [(r.split, r.identity) for r in records] == [("query", "tom"), ("gallery", "tom"), ("train", "rex")]
+    assert [(r.split, r.identity) for r in records] == [
+        ("query", "tom"),
+        ("gallery", "tom"),
+        ("train", "rex"),
+    ]
 
 
-@pytest.mark.parametrize(("names", "cameras"), [(("_c1", "_c2"), [1, 2]), (("_c01", "_c2"), ["01", "2"])])
+@pytest.mark.parametrize(
+    ("names", "cameras"), [(("_c1", "_c2"), [1, 2]), (("_c01", "_c2"), ["01", "2"])]
+)
 def test_cameras_come_from_file_names(tmp_path, names, cameras):
     _fill(tmp_path, *(f"rex/{number}{name}.jpg" for number, name in enumerate(names)))
     assert [r.camera for r in read_folder(tmp_path, camera_pattern=r"_c(?P<camera>\d+)")] == cameras
@@ -58,18 +83,38 @@ def test_cameras_come_from_file_names(tmp_path, names, cameras):
 @pytest.mark.parametrize(
     ("names", "options", "problem"),
     [
-        (("rex/a.jpg",), {"splits": ("train",)}, "a folder for .*train, got nothing there; folders beside it: rex"),
-        (("train/rex/a.jpg", "query/b.txt"), {"splits": ("query",)}, "identity folders in .*query, got none"),
+        (
+            ("rex/a.jpg",),
+            {"splits": ("train",)},
+            "a folder for .*train, got nothing there; folders beside it: rex",
+        ),
+        (
+            ("train/rex/a.jpg", "query/b.txt"),
+            {"splits": ("query",)},
+            "identity folders in .*query, got none",
+        ),
         (("a.txt",), {}, "identity folders in .*, got none. Expected layout"),
         (("rex/a.jpg", "b.jpg", "c.png"), {}, r"got 2 beside them: b\.jpg, c\.png\. Move"),
-        (("rex/a.jpg", "tom/a.heic"), {}, r"images in .*tom, got none \(files there end in: \.heic\)"),
+        (
+            ("rex/a.jpg", "tom/a.heic"),
+            {},
+            r"images in .*tom, got none \(files there end in: \.heic\)",
+        ),
         (("rex/a.jpg",), {"splits": ()}, "splits as a sequence"),
         (("rex/a.jpg",), {"splits": "train"}, r"One folder: splits=\('train',\)"),
         (("rex/a.jpg",), {"split": "a", "splits": ("b",)}, "split or splits, got both"),
         (("rex/a.jpg",), {"camera_pattern": "(c"}, "camera_pattern as a regular expression"),
         (("rex/a.jpg",), {"camera_pattern": "c([0-9])"}, "a group named camera"),
-        (("rex/a.jpg",), {"camera_pattern": "c(?P<camera>[0-9])"}, r"to match camera_pattern .*, got .*rex/a\.jpg"),
-        (("rex/c.jpg",), {"camera_pattern": "c(?P<camera>[0-9])?"}, r"to match camera_pattern .*, got .*rex/c\.jpg"),
+        (
+            ("rex/a.jpg",),
+            {"camera_pattern": "c(?P<camera>[0-9])"},
+            r"to match camera_pattern .*, got .*rex/a\.jpg",
+        ),
+        (
+            ("rex/c.jpg",),
+            {"camera_pattern": "c(?P<camera>[0-9])?"},
+            r"to match camera_pattern .*, got .*rex/c\.jpg",
+        ),
     ],
 )
 def test_a_wrong_layout_says_what_was_found(tmp_path, names, options, problem):
@@ -80,12 +125,16 @@ def test_a_wrong_layout_says_what_was_found(tmp_path, names, options, problem):
 def test_an_empty_identity_folder_is_an_error(tmp_path):
     _fill(tmp_path, "rex/a.jpg")
     (tmp_path / "tom").mkdir()
-    with pytest.raises(ValueError, match=r"images in .*tom, got none \(it is empty\)\. .*Remove or fill"):
+    with pytest.raises(
+        ValueError, match=r"images in .*tom, got none \(it is empty\)\. .*Remove or fill"
+    ):
         read_folder(tmp_path)
 
 
 def test_a_missing_root_and_a_file_as_root(tmp_path):
-    with pytest.raises(ValueError, match=r"read_folder: expected a folder for root: .*none, got nothing there"):
+    with pytest.raises(
+        ValueError, match=r"read_folder: expected a folder for root: .*none, got nothing there"
+    ):
         read_folder(tmp_path / "none")
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="got a file"):
@@ -118,29 +167,43 @@ def test_split_folders_in_an_archive(tmp_path):
     names = ("train/rex/a.jpg", "query/tom/a.jpg", "gallery/tom/b.jpg", "gallery/ada/b.jpg")
     file = _packed(tmp_path / "set.zip", *(f"set/{name}" for name in names))
     records = read_folder(file, splits=("query", "gallery"))
-    assert [(r.split, r.identity) for r in records] == [("query", "tom"), ("gallery", "ada"), ("gallery", "tom")]
+    assert [(r.split, r.identity) for r in records] == [
+        ("query", "tom"),
+        ("gallery", "ada"),
+        ("gallery", "tom"),
+    ]
     assert records[0].path == f"{file}::set/query/tom/a.jpg"
 
 
 def test_one_identity_in_an_archive_keeps_its_name(tmp_path):
-    assert [r.identity for r in read_folder(_packed(tmp_path / "a.zip", "rex/1.jpg", "rex/2.jpg"))] == ["rex"] * 2
+    assert [
+        r.identity for r in read_folder(_packed(tmp_path / "a.zip", "rex/1.jpg", "rex/2.jpg"))
+    ] == ["rex"] * 2
 
 
 @pytest.mark.parametrize("above", ["", "photos/"])
 def test_a_pattern_begins_below_the_folder_that_an_archive_wraps_all_in(tmp_path, above):
     file = _packed(tmp_path / "a.zip", f"{above}7_c1.jpg", f"{above}8_c2.jpg")
-    assert [(r.identity, r.camera) for r in read_folder(file, pattern="{identity}_c{camera}.jpg")] == [
+    assert [
+        (r.identity, r.camera) for r in read_folder(file, pattern="{identity}_c{camera}.jpg")
+    ] == [
         ("7", 1),
         ("8", 2),
     ]
-    with pytest.raises(ValueError, match=r"to match '\{identity\}-\{camera\}\.jpg', got 2 of 2 that do not"):
+    with pytest.raises(
+        ValueError, match=r"to match '\{identity\}-\{camera\}\.jpg', got 2 of 2 that do not"
+    ):
         read_folder(file, pattern="{identity}-{camera}.jpg")
 
 
 @pytest.mark.parametrize(
     ("names", "options", "problem"),
     [
-        (("rex/a.jpg", "b.jpg"), {}, r"inside identity folders of .*a\.zip::, got 1 beside them: b\.jpg\. .*pattern="),
+        (
+            ("rex/a.jpg", "b.jpg"),
+            {},
+            r"inside identity folders of .*a\.zip::, got 1 beside them: b\.jpg\. .*pattern=",
+        ),
         (("a.jpg", "b.jpg"), {}, r"got 2 beside them: a\.jpg, b\.jpg"),
         (("a.txt",), {}, "inside identity folders of .*, got none"),
         (
@@ -169,7 +232,9 @@ def test_a_flat_folder_and_a_table_are_told_how_they_are_read(tmp_path):
 def test_pictures_of_another_kind_are_not_missed_silently(tmp_path, packed, options):
     names = ("rex/1.jpg", "rex/2.HEIC", "rex/3.gif", "tom/1.png", "tom/notes.txt")
     root = _packed(tmp_path / "a.zip", *names) if packed else _fill(tmp_path / "a", *names)
-    problem = r"read_folder: left out 2 images that do not end in .*: .*2\.HEIC, .*3\.gif\. Convert them"
+    problem = (
+        r"read_folder: left out 2 images that do not end in .*: .*2\.HEIC, .*3\.gif\. Convert them"
+    )
     with pytest.warns(UserWarning, match=problem) as caught:
         records = read_folder(root, **options)
     assert len(records) == 2

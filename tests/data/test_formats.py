@@ -41,7 +41,9 @@ def test_csv_is_that_of_read_csv_and_write_csv(tmp_path):
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 _name = _text.filter(str.strip)
-_key = _text.filter(lambda text: text not in {"path", "identity", "camera", "view", "caption", "split"})
+_key = _text.filter(
+    lambda text: text not in {"path", "identity", "camera", "view", "caption", "split"}
+)
 _records = st.lists(
     st.builds(
         ImageRecord,
@@ -76,7 +78,9 @@ def test_values_that_are_no_text(tmp_path):
         "no": None,
     }
     (record,) = read_table(_table(tmp_path, "a.json", [row]), root="r", columns={"path": "file"})
-    assert record == ImageRecord("r/a.jpg", 7, view="3", extra={"age": "30", "tags": '["x", "\u00e9"]'})
+    assert record == ImageRecord(
+        "r/a.jpg", 7, view="3", extra={"age": "30", "tags": '["x", "\u00e9"]'}
+    )
     assert type(record.identity) is int
 
 
@@ -87,7 +91,9 @@ def test_keys_may_be_missing_from_single_rows(tmp_path):
 
 
 def test_a_byte_order_mark_and_blank_lines(tmp_path):
-    file = _table(tmp_path, "a.jsonl", '\ufeff{"path": "a", "identity": 1}\r\n\n{"path": "b", "identity": 1}')
+    file = _table(
+        tmp_path, "a.jsonl", '\ufeff{"path": "a", "identity": 1}\r\n\n{"path": "b", "identity": 1}'
+    )
     assert len(read_table(file)) == 2
 
 
@@ -95,17 +101,49 @@ def test_a_byte_order_mark_and_blank_lines(tmp_path):
     ("name", "content", "problem"),
     [
         ("a.json", "{", r"a\.json as JSON, got NotJsonError: .*a\.json: Expecting"),
-        ("a.jsonl", '{"path": "a", "identity": 1}\n{', r"as JSON, got NotJsonError: line 2 of .*a\.jsonl"),
-        ("a.json", '[{"path": "a", "path": "b", "identity": 1}]', "'path' more than once in an object"),
-        ("a.json", {"splits": {}}, "a list of objects, .*, got an object with 'splits'. .*use read_annotations"),
+        (
+            "a.jsonl",
+            '{"path": "a", "identity": 1}\n{',
+            r"as JSON, got NotJsonError: line 2 of .*a\.jsonl",
+        ),
+        (
+            "a.json",
+            '[{"path": "a", "path": "b", "identity": 1}]',
+            "'path' more than once in an object",
+        ),
+        (
+            "a.json",
+            {"splits": {}},
+            "a list of objects, .*, got an object with 'splits'. .*use read_annotations",
+        ),
         ("a.json", [1], "a list of objects, .*, got something else"),
         ("a.json", "3", "a list of objects"),
-        ("a.json", [{"path": "a", "pid": 1}], "a column 'identity' in .*, got columns 'path', 'pid'"),
-        ("a.json", [{"path": "a", "identity": 1}, {"path": "b"}], "a value of 'identity' .*, got none in record 2 of"),
-        ("a.json", [{"path": " ", "identity": 1}], "a value of 'path' in each record, got none in record 1"),
-        ("a.json", [{"path": "a", "identity": True}], "identity as a whole number or text, got True in record 1"),
+        (
+            "a.json",
+            [{"path": "a", "pid": 1}],
+            "a column 'identity' in .*, got columns 'path', 'pid'",
+        ),
+        (
+            "a.json",
+            [{"path": "a", "identity": 1}, {"path": "b"}],
+            "a value of 'identity' .*, got none in record 2 of",
+        ),
+        (
+            "a.json",
+            [{"path": " ", "identity": 1}],
+            "a value of 'path' in each record, got none in record 1",
+        ),
+        (
+            "a.json",
+            [{"path": "a", "identity": True}],
+            "identity as a whole number or text, got True in record 1",
+        ),
         ("a.json", [{"path": "a", "identity": 1.5}], "identity as a whole number or text, got 1.5"),
-        ("a.json", [{"path": "a", "identity": 1, "camera": []}], r"camera as a whole number or text, got \[\]"),
+        (
+            "a.json",
+            [{"path": "a", "identity": 1, "camera": []}],
+            r"camera as a whole number or text, got \[\]",
+        ),
         ("a.txt", "", r"a file that ends in \.csv, \.json, \.jsonl, \.parquet, got '.*a\.txt'"),
     ],
 )
@@ -115,7 +153,9 @@ def test_a_bad_table_is_explained(tmp_path, name, content, problem):
 
 
 def test_missing_and_undecodable_tables_are_explained(tmp_path):
-    with pytest.raises(ValueError, match=r"read_table: expected an existing table, got no file at .*none\.json"):
+    with pytest.raises(
+        ValueError, match=r"read_table: expected an existing table, got no file at .*none\.json"
+    ):
         read_table(tmp_path / "none.json")
     (tmp_path / "a.json").write_bytes(b'["\xff"]')
     with pytest.raises(ValueError, match=r"a\.json as JSON, got UnicodeDecodeError"):
@@ -127,7 +167,10 @@ def test_missing_and_undecodable_tables_are_explained(tmp_path):
     ("record", "problem"),
     [
         (ImageRecord("other/a.jpg", 1), "every image below set, got other/a.jpg"),
-        (ImageRecord("set/a.jpg", 1, extra={"camera": "1"}), "keys of extra that are not columns already, got camera"),
+        (
+            ImageRecord("set/a.jpg", 1, extra={"camera": "1"}),
+            "keys of extra that are not columns already, got camera",
+        ),
         (ImageRecord("set/a.jpg", 1, caption="\ud800"), "to write .*surrogates"),
     ],
 )

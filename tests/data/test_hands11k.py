@@ -12,13 +12,20 @@ def test_aspects_accessories_and_the_stray_blank(tmp_path):
         (7, "dorsal_l", "6"),
         (0, "palmar_l", "3"),
     ]
-    assert records[0].extra == {"age": "27", "gender": "male", "skinColor": "fair", "nailPolish": "0"}
+    assert records[0].extra == {
+        "age": "27",
+        "gender": "male",
+        "skinColor": "fair",
+        "nailPolish": "0",
+    }
     assert "age" not in records[2].extra
 
 
 def test_chosen_aspects_and_with_accessories(tmp_path):
     base = trees.hands11k(tmp_path)
-    records = read_hands11k(base, aspects=("palmar_l", "dorsal_r"), accessories=True, counts="raise")
+    records = read_hands11k(
+        base, aspects=("palmar_l", "dorsal_r"), accessories=True, counts="raise"
+    )
     assert [(r.identity, r.view) for r in records] == [
         (0, "palmar_l"), (0, "dorsal_r"), (1200000, "dorsal_r"), (1200000, "dorsal_r"),
     ]  # fmt: skip
@@ -26,7 +33,8 @@ def test_chosen_aspects_and_with_accessories(tmp_path):
 
 def test_official_numbers_are_those_of_an_aspect(tmp_path):
     with pytest.raises(
-        ValueError, match=r"got dorsal_r: 2 images of 2 identities, officially 2004 images of 143 identities. A"
+        ValueError,
+        match=r"got dorsal_r: 2 images of 2 identities, officially 2004 images of 143 identities. A",
     ):
         read_hands11k(trees.hands11k(tmp_path), aspects=["dorsal_r"], counts="raise")
 
@@ -75,9 +83,13 @@ def test_polyu_identities_are_numbers_and_distractors_are_nobodys(tmp_path):
 def test_polyu_with_strays_or_without_images(tmp_path):
     base = trees.polyu_hands(tmp_path)
     trees.fill(base / "Original Images", "1-501/hand.bmp")
-    with pytest.raises(ValueError, match=r"images named <identity>_\*\.jpg in 1-501, got 1-501/hand\.bmp"):
+    with pytest.raises(
+        ValueError, match=r"images named <identity>_\*\.jpg in 1-501, got 1-501/hand\.bmp"
+    ):
         read_polyu_hands(base)
     (base / "Original Images" / "1-501" / "hand.bmp").unlink()
-    (base / "Original Images" / "502-712" / "502_1.bmp").rename(base / "Original Images" / "502-712" / "a.txt")
+    (base / "Original Images" / "502-712" / "502_1.bmp").rename(
+        base / "Original Images" / "502-712" / "a.txt"
+    )
     with pytest.raises(ValueError, match=r"images in .*502-712, got none"):
         read_polyu_hands(base)

@@ -11,7 +11,12 @@ _SPEC = ImageSpec(image_size=(256, 128), fit="pad", fill=(1, 2, 3), train_interp
 def test_a_spec_survives_json():
     assert ImageSpec.from_dict(json.loads(json.dumps(_SPEC.as_dict()))) == _SPEC
     least = ImageSpec.from_dict({"image_size": [8, 4]})
-    assert (least.mean, least.std, least.interpolation, least.fit) == (CLIP_MEAN, CLIP_STD, "bicubic", "stretch")
+    assert (least.mean, least.std, least.interpolation, least.fit) == (
+        CLIP_MEAN,
+        CLIP_STD,
+        "bicubic",
+        "stretch",
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,7 +33,9 @@ def test_a_spec_survives_json():
     ],
 )
 def test_a_test_that_shows_other_pictures_is_refused(change, problem):
-    with pytest.raises(ValueError, match=rf"ImageSpec\.check_same: expected the pictures .*{problem}"):
+    with pytest.raises(
+        ValueError, match=rf"ImageSpec\.check_same: expected the pictures .*{problem}"
+    ):
         _SPEC.check_same(replace(_SPEC, **change))
 
 

@@ -20,18 +20,25 @@ def _encoded(image, file_format, **options):
 
 def _photo():
     rows, columns = np.mgrid[:24, :16]
-    return Image.fromarray(np.stack([rows * 10, columns * 15, rows + columns], axis=-1).astype(np.uint8))
+    return Image.fromarray(
+        np.stack([rows * 10, columns * 15, rows + columns], axis=-1).astype(np.uint8)
+    )
 
 
 def _png_of_size(width, height):
     """A PNG with a true header of any size and next to no data."""
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 10))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -52,7 +59,9 @@ def test_a_lossless_picture_comes_back_as_it_was(tmp_path, file_format):
 @pytest.mark.parametrize("file_format", ["JPEG", "WEBP"])
 def test_a_lossy_picture_is_near(tmp_path, file_format):
     _photo().save(tmp_path / "a", file_format, quality=95)
-    assert np.abs(np.asarray(load_image(tmp_path / "a")).astype(int) - np.asarray(_photo())).mean() < 6
+    assert (
+        np.abs(np.asarray(load_image(tmp_path / "a")).astype(int) - np.asarray(_photo())).mean() < 6
+    )
 
 
 def test_the_name_does_not_decide_the_format(tmp_path):
@@ -63,7 +72,9 @@ def test_the_name_does_not_decide_the_format(tmp_path):
 def test_a_zip_member_is_read_in_place(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("in/side.png", _encoded(_photo(), "PNG"))
-    assert np.array_equal(np.asarray(load_image(f"{tmp_path}/a.zip::in/side.png")), np.asarray(_photo()))
+    assert np.array_equal(
+        np.asarray(load_image(f"{tmp_path}/a.zip::in/side.png")), np.asarray(_photo())
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +177,10 @@ _BAD = {
     "cut.webp": (_encoded(_photo(), "WEBP")[:60], "truncated or corrupt|something else"),
     "flipped.png": (_PNG[:60] + bytes([_PNG[60] ^ 255]) + _PNG[61:], "truncated or corrupt"),
     "short.png": (_png_of_size(50, 50), "truncated or corrupt"),
-    "large.png": (_png_of_size(10_000, 9_000), r"at most 89478485 pixels, got .*: .*(90000000|10000 x 9000) pixels"),
+    "large.png": (
+        _png_of_size(10_000, 9_000),
+        r"at most 89478485 pixels, got .*: .*(90000000|10000 x 9000) pixels",
+    ),
     "bomb.png": (_png_of_size(60_000, 60_000), r"at most 89478485 pixels, got .*3600000000 pixels"),
     "float.tif": (_encoded(Image.new("F", (2, 2)), "TIFF"), "8 or 16 bits, got mode 'F'"),
     "thirty_two.tif": (_encoded(Image.new("I", (2, 2)), "TIFF"), "8 or 16 bits, got mode 'I'"),
@@ -181,7 +195,9 @@ def test_a_bad_image_is_named_with_what_to_do(tmp_path, name):
     with pytest.raises(ValueError, match=rf"^load_image: expected .*(?:{problem})") as caught:
         load_image(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
-    assert any(word in str(caught.value) for word in ("Restore the file", "Shrink it", "convert it"))
+    assert any(
+        word in str(caught.value) for word in ("Restore the file", "Shrink it", "convert it")
+    )
 
 
 def test_a_large_image_is_refused_where_warnings_are_errors(tmp_path):
@@ -191,7 +207,9 @@ def test_a_large_image_is_refused_where_warnings_are_errors(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"load_image: expected an existing image file, got no file at .*no\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"load_image: expected an existing image file, got no file at .*no\.jpg"
+    ):
         load_image(tmp_path / "no.jpg")
 
 

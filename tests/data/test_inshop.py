@@ -36,19 +36,27 @@ def test_an_archive_in_an_archive_is_refused(tmp_path):
     base = trees.inshop(tmp_path)
     shutil.rmtree(base / "Img")
     trees.pack(base / "Eval", base / "img.zip")
-    with pytest.raises(ValueError, match=r"got an archive in an archive: .*\. Unpack the outer archive"):
+    with pytest.raises(
+        ValueError, match=r"got an archive in an archive: .*\. Unpack the outer archive"
+    ):
         read_inshop(trees.pack(base, tmp_path / "all.zip"))
 
 
 def test_other_file_names_leave_the_view_unknown(tmp_path):
-    (record,) = read_inshop(trees.inshop(tmp_path, [("img/a.jpg", "id_1", "train")]), counts="ignore")
+    (record,) = read_inshop(
+        trees.inshop(tmp_path, [("img/a.jpg", "id_1", "train")]), counts="ignore"
+    )
     assert (record.view, record.extra) == (None, {})
 
 
 @pytest.mark.parametrize(
     ("rows", "count", "problem"),
     [
-        (trees.INSHOP_ROWS, 5, r"5 rows in .*list_eval_partition\.txt, as its first line says, got 4"),
+        (
+            trees.INSHOP_ROWS,
+            5,
+            r"5 rows in .*list_eval_partition\.txt, as its first line says, got 4",
+        ),
         (trees.INSHOP_ROWS, "x", "the number of rows, then a header, in .*, got 'x' first"),
         (
             [("img/a.jpg", "id_1", "test")],

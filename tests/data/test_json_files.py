@@ -36,7 +36,9 @@ def test_a_folder_goes_as_a_whole_and_not_letter_by_letter(tmp_path):
     write_image_paths(_RECORDS, tmp_path / "p.json", relative_to="img")
     assert list(json.loads((tmp_path / "p.json").read_text())) == ["mgi/a.jpg", "b.jpg", "c.jpg"]
     assert read_image_paths(tmp_path / "p.json", root="img") == _RECORDS
-    with pytest.raises(ValueError, match=r"write_image_paths: expected every image below im, got img/mgi/a\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"write_image_paths: expected every image below im, got img/mgi/a\.jpg"
+    ):
         write_image_paths(_RECORDS, tmp_path / "p.json", relative_to="im")
 
 

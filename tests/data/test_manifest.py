@@ -17,7 +17,10 @@ from clipreid_kit.data import (
 
 
 def _records(folder="here", count=6):
-    return [ImageRecord(f"{folder}/in{n % 2}/{n}.jpg", n // 2, camera=n % 2, caption=str(n)) for n in range(count)]
+    return [
+        ImageRecord(f"{folder}/in{n % 2}/{n}.jpg", n // 2, camera=n % 2, caption=str(n))
+        for n in range(count)
+    ]
 
 
 def test_a_manifest_is_a_file(tmp_path):
@@ -32,7 +35,9 @@ def test_a_manifest_is_a_file(tmp_path):
 def test_applying_keeps_all_but_the_split():
     records = _records()
     applied = apply_split(records, split_first_identities(records))
-    expected = [dataclasses.replace(r, split="train" if n < 4 else "test") for n, r in enumerate(records)]
+    expected = [
+        dataclasses.replace(r, split="train" if n < 4 else "test") for n, r in enumerate(records)
+    ]
     assert applied == [expected[n] for n in (0, 2, 1, 3, 4, 5)]  # by part, then by path
 
 
@@ -60,7 +65,10 @@ def test_others_among_the_records_need_the_root():
     manifest = split_first_identities(_records())
     more = [*_records("top/here"), ImageRecord("top/other/1.jpg", 99)]
     problem = r"got 6 of 6 not there, such as in0/0\.jpg \(one that is: here/in0/0\.jpg\)\. .*root="
-    with pytest.raises(ValueError, match=f"expected the images of the split of 'unnamed' among the records, {problem}"):
+    with pytest.raises(
+        ValueError,
+        match=f"expected the images of the split of 'unnamed' among the records, {problem}",
+    ):
         apply_split(more, manifest)
     assert len(apply_split(more[:-1], manifest, root="top/here")) == 6
     with pytest.raises(ValueError, match=r"every image below top/here, got top/other/1\.jpg"):
@@ -77,24 +85,34 @@ def test_other_identities_for_the_same_images_are_noticed():
     records = _records()
     manifest = split_first_identities(records)
     changed = [dataclasses.replace(records[0], identity=1), *records[1:]]
-    with pytest.raises(ValueError, match="the identities that 'unnamed' had, got others for the same images"):
+    with pytest.raises(
+        ValueError, match="the identities that 'unnamed' had, got others for the same images"
+    ):
         apply_split(changed, manifest)
     assert len(apply_split([*records, ImageRecord("here/in0/new.jpg", 1)], manifest)) == 6
 
 
 def test_one_image_of_two_identities_and_mixed_kinds_are_refused():
     with pytest.raises(ValueError, match=r"one identity for each image, got 1 and 2 for a/1\.jpg"):
-        split_first_identities([ImageRecord("a/1.jpg", 1), ImageRecord("a/1.jpg", 2), ImageRecord("a/2.jpg", 2)])
-    with pytest.raises(ValueError, match="all identities as integers or all as strings, got int and str"):
+        split_first_identities(
+            [ImageRecord("a/1.jpg", 1), ImageRecord("a/1.jpg", 2), ImageRecord("a/2.jpg", 2)]
+        )
+    with pytest.raises(
+        ValueError, match="all identities as integers or all as strings, got int and str"
+    ):
         split_first_identities([ImageRecord("a/1.jpg", 1), ImageRecord("a/2.jpg", "1")])
-    with pytest.raises(ValueError, match="split_first_identities: expected records to split, got none"):
+    with pytest.raises(
+        ValueError, match="split_first_identities: expected records to split, got none"
+    ):
         split_first_identities([])
 
 
 @given(
     data=st.text(st.characters(exclude_categories=["Cs"])),
     seed=st.none() | st.integers(0, 2**63),
-    splits=st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(["x/1.jpg", "\u00e9.png"])).map(tuple)),
+    splits=st.dictionaries(
+        st.sampled_from("abc"), st.lists(st.sampled_from(["x/1.jpg", "\u00e9.png"])).map(tuple)
+    ),
     identities=st.dictionaries(st.just("x/1.jpg"), st.integers(0, 9) | st.just("rex")),
 )
 def test_what_is_written_is_read_back(tmp_path_factory, data, seed, splits, identities):
@@ -126,7 +144,9 @@ def test_another_file_is_explained(tmp_path, change, problem):
 
 
 def test_no_file_no_json_and_no_place_to_write(tmp_path):
-    with pytest.raises(ValueError, match=r"read_split: expected a split manifest, got no file at .*none\.json"):
+    with pytest.raises(
+        ValueError, match=r"read_split: expected a split manifest, got no file at .*none\.json"
+    ):
         read_split(tmp_path / "none.json")
     (tmp_path / "a.json").write_text("[")
     with pytest.raises(ValueError, match=r"a\.json as JSON, got JSONDecodeError"):

@@ -33,13 +33,19 @@ def _agree(found, expected, margin):
             assert min(edges) < 5e-3
 
 
-@given(data=labelled_rows(max_rows=12), strategy=_strategies, margin=st.sampled_from([0.1, 0.5, 1.5]))
+@given(
+    data=labelled_rows(max_rows=12), strategy=_strategies, margin=st.sampled_from([0.1, 0.5, 1.5])
+)
 def test_triplets_by_identity_agree_with_a_loop(data, strategy, margin):
     features, labels = data
     mined = mine_triplets(features, labels, strategy=strategy, margin=margin)
     names = labels.tolist()
     expected = oracle.triplets(
-        features.double().tolist(), lambda i, j: names[i] == names[j], strategy, margin, ceiling=0.99
+        features.double().tolist(),
+        lambda i, j: names[i] == names[j],
+        strategy,
+        margin,
+        ceiling=0.99,
     )
     _agree(_distances(features, mined), expected, margin)
     assert mined[:, 0].tolist() == sorted(set(mined[:, 0].tolist()))
@@ -60,7 +66,9 @@ def test_triplets_by_captions_agree_with_a_loop(data, strategy, seed, alike, til
     texts = torch.randn(len(features), 3, generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triplets_module, "_TILE", tile)
-        mined = mine_triplets(features, caption_features=texts, caption_similarity=alike, strategy=strategy)
+        mined = mine_triplets(
+            features, caption_features=texts, caption_similarity=alike, strategy=strategy
+        )
     near = oracle.cosines(texts.double().tolist())
     expected = oracle.triplets(
         features.double().tolist(), lambda i, j: near[i][j] >= alike, strategy, 0.5, ceiling=0.99
@@ -80,7 +88,12 @@ def test_a_hand_computed_case():
     angles = torch.tensor([0.0, 40.0, 21.0, 60.0, 100.0]).deg2rad()
     features = torch.stack([angles.cos(), angles.sin()], dim=1)
     labels = torch.tensor([0, 0, 1, 1, 2])
-    assert mine_triplets(features, labels, margin=0.1).tolist() == [[0, 1, 2], [1, 0, 2], [2, 3, 1], [3, 2, 1]]
+    assert mine_triplets(features, labels, margin=0.1).tolist() == [
+        [0, 1, 2],
+        [1, 0, 2],
+        [2, 3, 1],
+        [3, 2, 1],
+    ]
     # anchor 0: p at 40 degrees, the next farther negative at 60; d = 0.68 and 1.0
     semi_hard = mine_triplets(features, labels, strategy="semi_hard", margin=0.4)
     assert semi_hard.tolist()[0] == [0, 1, 3]
@@ -110,7 +123,10 @@ def test_no_items_or_one_identity_have_no_triplets():
     ("options", "problem"),
     [
         ({"margin": 0.0}, "margin > 0, a distance, got 0.0"),
-        ({"labels": None}, "either labels or caption_features, which say what a positive is, got neither"),
+        (
+            {"labels": None},
+            "either labels or caption_features, which say what a positive is, got neither",
+        ),
         ({"caption_features": torch.eye(3)}, "either labels or caption_features.*got both"),
         (
             {"labels": None, "caption_features": torch.eye(3), "caption_similarity": 2.0},
@@ -127,7 +143,11 @@ def test_wrong_options_are_explained(options, problem):
 
 @pytest.mark.unhooked
 def test_wrong_types_are_explained():
-    with pytest.raises(ValueError, match="mine_triplets: expected strategy to be one of hardest, semi_hard"):
+    with pytest.raises(
+        ValueError, match="mine_triplets: expected strategy to be one of hardest, semi_hard"
+    ):
         mine_triplets(torch.eye(3), torch.arange(3), strategy="all")
-    with pytest.raises(ValueError, match="expected caption_features with 3 rows, as features, got 4"):
+    with pytest.raises(
+        ValueError, match="expected caption_features with 3 rows, as features, got 4"
+    ):
         mine_triplets(torch.eye(3), caption_features=torch.eye(4))

@@ -29,9 +29,16 @@ def dataset(tmp_path):
     rng = np.random.default_rng(0)
     records = []
     for number, identity in enumerate(_LABELS):
-        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
         records.append(
-            ImageRecord(str(tmp_path / f"{number}.png"), identity, caption=f"A thing {number}", camera=number)
+            ImageRecord(
+                str(tmp_path / f"{number}.png"),
+                identity,
+                caption=f"A thing {number}",
+                camera=number,
+            )
         )
     return ReidDataset(records, train_transform(6, erasing=0.5))
 
@@ -66,13 +73,23 @@ def test_losses_take_the_batches_of_every_kind(dataset, workers):
     negatives = anchored(mine_hard_negatives(features, dataset.labels, 2))
     triplets = mine_triplets(features, dataset.labels, margin=1.9)
     assert len(triplets) == 6
-    losses = (HardNegativeContrastiveLoss(), SupConLoss(), TripletLoss(margin=2.0, distance="cosine"))
-    for mined in (MinedDataset(dataset), MinedDataset(dataset, negatives), MinedDataset(dataset, triplets)):
+    losses = (
+        HardNegativeContrastiveLoss(),
+        SupConLoss(),
+        TripletLoss(margin=2.0, distance="cosine"),
+    )
+    for mined in (
+        MinedDataset(dataset),
+        MinedDataset(dataset, negatives),
+        MinedDataset(dataset, triplets),
+    ):
         for batch in DataLoader(mined, batch_size=3, collate_fn=collate_mined, num_workers=workers):
             embeddings = batch.image.flatten(1)[:, :8].clone().requires_grad_()
             texts = torch.eye(len(batch.caption), 8)
             contrastive, supervised, triplet = losses
-            total = contrastive(embeddings, texts, batch.label) + supervised(embeddings, batch.label)
+            total = contrastive(embeddings, texts, batch.label) + supervised(
+                embeddings, batch.label
+            )
             total = total + triplet(embeddings, batch.label)
             if batch.rows.shape[1] == 3:
                 anchor, positive, negative = embeddings[batch.rows].unbind(1)
@@ -117,7 +134,9 @@ def test_mining_is_due_every_few_epochs(dataset):
 @_forks
 def test_what_is_mined_anew_reaches_running_workers(dataset):
     mined = MinedDataset(dataset, torch.tensor([[0, 2], [1, 3]]))
-    loader = DataLoader(mined, batch_size=2, collate_fn=collate_mined, num_workers=1, persistent_workers=True)
+    loader = DataLoader(
+        mined, batch_size=2, collate_fn=collate_mined, num_workers=1, persistent_workers=True
+    )
     (batch,) = loader
     assert batch.index.tolist() == [0, 2, 1, 3]
     mined.update(torch.tensor([[0, 4], [1, -1]]))
@@ -159,7 +178,10 @@ def test_a_copy_has_tuples_of_its_own_that_workers_share(dataset, copied):
 @pytest.mark.parametrize(
     ("mined", "problem"),
     [
-        (torch.zeros(0, 2, dtype=torch.int64), "at least one row of mined items, got none. Mine with a larger margin"),
+        (
+            torch.zeros(0, 2, dtype=torch.int64),
+            "at least one row of mined items, got none. Mine with a larger margin",
+        ),
         (torch.tensor([[0, 6]]), "numbers of items from 0 to 5.*got 0 to 6"),
         (torch.tensor([[0, -2]]), "got -2 to 0"),
         (torch.tensor([[-1, 2]]), "-1 for nothing but not for an anchor"),
@@ -173,10 +195,13 @@ def test_wrong_numbers_are_explained(dataset, mined, problem):
 @pytest.mark.unhooked
 def test_wrong_shapes_are_explained(dataset):
     with pytest.raises(
-        ValueError, match=r"mined as a matrix of whole numbers \(T, m\), got torch.int64 of shape \(2,\)"
+        ValueError,
+        match=r"mined as a matrix of whole numbers \(T, m\), got torch.int64 of shape \(2,\)",
     ):
         MinedDataset(dataset, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="6 captions, one for each item, got 1"):
         MinedDataset(dataset, captions=["a"])
-    with pytest.raises(ValueError, match=r"MinedDataset.update: expected at most 6 rows of 1 numbers, got \(1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"MinedDataset.update: expected at most 6 rows of 1 numbers, got \(1, 2\)"
+    ):
         MinedDataset(dataset).update(torch.tensor([[0, 1]]))

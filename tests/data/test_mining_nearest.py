@@ -72,8 +72,12 @@ def test_few_rows_give_what_there_is(rows, count, kinds, many):
 def test_auto_takes_faiss_for_very_many_rows(monkeypatch):
     taken = []
     by_tiles = nearest_module._by_tiles
-    monkeypatch.setattr(nearest_module, "_by_lists", lambda *given: taken.append("faiss") or by_tiles(*given))
-    monkeypatch.setattr(nearest_module, "_by_tiles", lambda *given: taken.append("exact") or by_tiles(*given))
+    monkeypatch.setattr(
+        nearest_module, "_by_lists", lambda *given: taken.append("faiss") or by_tiles(*given)
+    )
+    monkeypatch.setattr(
+        nearest_module, "_by_tiles", lambda *given: taken.append("exact") or by_tiles(*given)
+    )
     monkeypatch.setattr(nearest_module, "_MANY_ROWS", 80)
     for rows in (80, 81):
         groups = Groups(group_numbers("test", rows, None, None), _CPU)
@@ -93,7 +97,11 @@ def test_pairs_are_those_of_one_group():
         (2, 2),
         (2, 0),
     }
-    assert groups.together(torch.tensor([0, 0, 1]), torch.tensor([3, 1, 1])).tolist() == [True, False, True]
+    assert groups.together(torch.tensor([0, 0, 1]), torch.tensor([3, 1, 1])).tolist() == [
+        True,
+        False,
+        True,
+    ]
     assert groups.largest == 1 + 2 + 2
 
 

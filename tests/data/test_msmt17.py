@@ -25,11 +25,13 @@ def test_both_versions_and_the_switch(tmp_path, version):
 def test_official_numbers_follow_the_switch(tmp_path):
     base = trees.msmt17(tmp_path)
     with pytest.raises(
-        ValueError, match=r"train: 3 images of 2 identities, officially 32621 images of 1041 identities; q"
+        ValueError,
+        match=r"train: 3 images of 2 identities, officially 32621 images of 1041 identities; q",
     ):
         read_msmt17(base, merge_val=True, counts="raise")
     with pytest.raises(
-        ValueError, match=r"officially 30248 .*; val: 1 images of 1 identities, officially 2373 images; q"
+        ValueError,
+        match=r"officially 30248 .*; val: 1 images of 1 identities, officially 2373 images; q",
     ):
         read_msmt17(base, merge_val=False, counts="raise")
 
@@ -39,9 +41,13 @@ def test_the_switch_has_no_default(tmp_path):
         read_msmt17(trees.msmt17(tmp_path))
 
 
-@pytest.mark.parametrize("row", ["0000/a.jpg 0", "0000/0000_000_01_x.jpg", "0000/0000_000_01_x.jpg zero"])
+@pytest.mark.parametrize(
+    "row", ["0000/a.jpg 0", "0000/0000_000_01_x.jpg", "0000/0000_000_01_x.jpg zero"]
+)
 def test_a_row_that_is_none_is_named(tmp_path, row):
     base = trees.msmt17(tmp_path)
     trees.write(base, "list_val.txt", f"\n{row}\n")
-    with pytest.raises(ValueError, match=rf"rows of <folder>/.* in list_val\.txt, got '{row}' in row 2"):
+    with pytest.raises(
+        ValueError, match=rf"rows of <folder>/.* in list_val\.txt, got '{row}' in row 2"
+    ):
         read_msmt17(base, merge_val=True)

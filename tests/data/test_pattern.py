@@ -12,8 +12,16 @@ from clipreid_kit.data._pattern import compile_pattern
 @pytest.mark.parametrize(
     ("template", "path", "fields"),
     [
-        ("{identity}_c{camera}*.jpg", "0002_c1s1_000451_03.jpg", {"identity": "0002", "camera": "1"}),
-        ("{identity}_c{camera}*.jpg", "0002_c12s1_000451_03.jpg", {"identity": "0002", "camera": "12"}),
+        (
+            "{identity}_c{camera}*.jpg",
+            "0002_c1s1_000451_03.jpg",
+            {"identity": "0002", "camera": "1"},
+        ),
+        (
+            "{identity}_c{camera}*.jpg",
+            "0002_c12s1_000451_03.jpg",
+            {"identity": "0002", "camera": "12"},
+        ),
         ("{identity}_c{camera}*.jpg", "0002_cEASTs.jpg", {"identity": "0002", "camera": "EASTs"}),
         ("{identity}_c{camera}*.jpg", "in/0002_c1.jpg", None),
         ("{identity}_c{camera}*.jpg", "0002_c1.png", None),
@@ -59,7 +67,9 @@ def test_a_bad_pattern_is_explained(pattern, problem):
 
 
 def test_a_folder_and_an_archive_by_pattern(tmp_path):
-    base = trees.fill(tmp_path / "set", "b_c2.jpg", "a_c1.JPG", "in/c_c10_x.jpg", "notes.txt", ".hidden_c1.jpg")
+    base = trees.fill(
+        tmp_path / "set", "b_c2.jpg", "a_c1.JPG", "in/c_c10_x.jpg", "notes.txt", ".hidden_c1.jpg"
+    )
     pattern = "**{identity}_c{camera}*.*"
     expected = [("a", 1), ("b", 2), ("in/c", 10)]
     with pytest.raises(ValueError, match="to match"):
@@ -76,9 +86,17 @@ def test_a_folder_and_an_archive_by_pattern(tmp_path):
 
 def test_every_field_has_its_place(tmp_path):
     base = trees.fill(tmp_path, "query/rex/front-red coat-rain-01.jpg")
-    (record,) = read_folder(base, pattern="{split}/{identity}/{view}-{caption}-{weather}-{camera}.jpg")
+    (record,) = read_folder(
+        base, pattern="{split}/{identity}/{view}-{caption}-{weather}-{camera}.jpg"
+    )
     assert record == ImageRecord(
-        f"{base}/query/rex/front-red coat-rain-01.jpg", "rex", "01", "front", "red coat", "query", {"weather": "rain"}
+        f"{base}/query/rex/front-red coat-rain-01.jpg",
+        "rex",
+        "01",
+        "front",
+        "red coat",
+        "query",
+        {"weather": "rain"},
     )
 
 
@@ -89,7 +107,9 @@ def test_images_that_do_not_match(tmp_path):
         match=r"to match '{identity}_\*\.jpg', got 4 of 6 that do not: c\.jpg, d\.jpg, e\.jpg, \.\.\.\. .*skip",
     ):
         read_folder(base, pattern="{identity}_*.jpg")
-    assert [r.identity for r in read_folder(base, pattern="{identity}_*.jpg", unmatched="skip")] == ["a", "b"]
+    assert [
+        r.identity for r in read_folder(base, pattern="{identity}_*.jpg", unmatched="skip")
+    ] == ["a", "b"]
     with pytest.raises(ValueError, match="got 6 of 6 that do not"):
         read_folder(base, pattern="{identity}_*.png", unmatched="skip")
 

@@ -7,7 +7,9 @@ from clipreid_kit.data import ImageRecord
 
 def test_a_record_needs_a_path_and_an_identity_only():
     record = ImageRecord("a.jpg", "rex")
-    assert (record.camera, record.view, record.caption, record.split, record.extra) == (None,) * 4 + ({},)
+    assert (record.camera, record.view, record.caption, record.split, record.extra) == (
+        None,
+    ) * 4 + ({},)
 
 
 def test_a_record_is_a_value():
@@ -19,7 +21,9 @@ def test_a_record_is_a_value():
 @pytest.mark.unhooked
 @pytest.mark.parametrize("identity", [None, 1.0, True, "", float("nan"), ("rex",)])
 def test_an_identity_is_an_integer_or_a_word(identity):
-    with pytest.raises(ValueError, match=r"ImageRecord: expected identity .* got .* for a\.jpg\. Map"):
+    with pytest.raises(
+        ValueError, match=r"ImageRecord: expected identity .* got .* for a\.jpg\. Map"
+    ):
         ImageRecord("a.jpg", identity)
 
 

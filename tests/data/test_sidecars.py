@@ -8,12 +8,21 @@ from clipreid_kit.data import check_files, read_captioned_folder
 def folder(tmp_path):
     base = tmp_path / "data"
     trees.fill(
-        base, "train/a.JPG", "train/b.png", "train/in/c.webp", "val/a_very-long_name.bmp", "test/short_name.jpeg"
+        base,
+        "train/a.JPG",
+        "train/b.png",
+        "train/in/c.webp",
+        "val/a_very-long_name.bmp",
+        "test/short_name.jpeg",
     )
     trees.write(base, "train/a.txt", " from the text \n")
     trees.write(base, "train/a.json", '{"caption": "not this", "place": "hall"}')
     trees.write(base, "train/b.txt", " \n")
-    trees.write(base, "train/b.json", '{"caption": "", "description": "the second key", "year": 3, "none": null}')
+    trees.write(
+        base,
+        "train/b.json",
+        '{"caption": "", "description": "the second key", "year": 3, "none": null}',
+    )
     trees.write(base, "train/in/c.json", '{"caption": "the first key", "description": "not this"}')
     return base
 
@@ -39,7 +48,12 @@ def test_a_name_counts_from_eleven_characters(folder):
 
 def test_splits_are_folders_in_the_given_order(folder):
     records = read_captioned_folder(folder, splits=("val", "train"))
-    assert [(r.identity, r.split) for r in records] == [(0, "val"), (1, "train"), (2, "train"), (3, "train")]
+    assert [(r.identity, r.split) for r in records] == [
+        (0, "val"),
+        (1, "train"),
+        (2, "train"),
+        (3, "train"),
+    ]
     archive = trees.pack(folder, folder.parent / "data.zip")
     assert _rows(read_captioned_folder(archive, uncaptioned="skip")) == _rows(
         read_captioned_folder(folder, uncaptioned="skip")
@@ -50,7 +64,10 @@ def test_splits_are_folders_in_the_given_order(folder):
     ("options", "problem"),
     [
         ({}, r"a caption for every image, got none for 1 of 5: test/short_name\.jpeg\. .*skip"),
-        ({"splits": ("test",), "uncaptioned": "skip"}, "a caption for every image, got none for 1 of 1"),
+        (
+            {"splits": ("test",), "uncaptioned": "skip"},
+            "a caption for every image, got none for 1 of 1",
+        ),
         ({"splits": ("dev",)}, "images in 'dev' of .*, got none; folders there: test, train, val"),
         ({"splits": ()}, "splits as a sequence of folder names"),
     ],
@@ -70,7 +87,9 @@ def test_wrong_options_are_explained(folder, options, problem):
         read_captioned_folder(folder, **options)
 
 
-@pytest.mark.parametrize(("text", "problem"), [("{", r"a\.json as JSON"), ("[]", r"an object in .*a\.json, got list")])
+@pytest.mark.parametrize(
+    ("text", "problem"), [("{", r"a\.json as JSON"), ("[]", r"an object in .*a\.json, got list")]
+)
 def test_a_bad_file_beside_an_image_is_named(folder, text, problem):
     trees.write(folder, "train/a.json", text)
     with pytest.raises(ValueError, match=f"read_captioned_folder: expected .*{problem}"):

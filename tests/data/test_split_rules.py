@@ -27,18 +27,27 @@ def _records(sizes, cameras=None):
     """As many images of each identity as ``sizes`` says, cameras in turn."""
     rows = [(identity, number) for identity, size in enumerate(sizes) for number in range(size)]
     return [
-        ImageRecord(f"d/{identity}/{number}.jpg", identity, camera=number % cameras if cameras else None)
+        ImageRecord(
+            f"d/{identity}/{number}.jpg", identity, camera=number % cameras if cameras else None
+        )
         for identity, number in rows
     ]
 
 
-_PAIR = [ImageRecord("d/90/a.jpg", 90), ImageRecord("d/90/b.jpg", 90)]  # so that every rule has something to take
+_PAIR = [
+    ImageRecord("d/90/a.jpg", 90),
+    ImageRecord("d/90/b.jpg", 90),
+]  # so that every rule has something to take
 
 RULES = {
-    "identities": lambda records, seed: split_identities(records, {"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed),
+    "identities": lambda records, seed: split_identities(
+        records, {"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed
+    ),
     "first": lambda records, seed: split_first_identities(records),
     "images": lambda records, seed: split_images([*records, *_PAIR], seed=seed),
-    "held out": lambda records, seed: hold_out_identities([*records, *_PAIR], fraction=0.05, seed=seed),
+    "held out": lambda records, seed: hold_out_identities(
+        [*records, *_PAIR], fraction=0.05, seed=seed
+    ),
     "drawn": lambda records, seed: split_query_gallery([*records, *_PAIR], num_splits=1, seed=seed),
 }
 
@@ -80,7 +89,9 @@ def test_another_seed_is_another_split_and_the_global_state_does_not_matter(rule
 def test_identities_are_shared_out_whole_and_in_proportion(sizes, seed):
     records = _records(sizes)
     manifest = split_identities(records, {"train": 0.5, "val": 0.25, "test": 0.25}, seed=seed)
-    identities = {name: {key.split("/")[0] for key in keys} for name, keys in manifest.splits.items()}
+    identities = {
+        name: {key.split("/")[0] for key in keys} for name, keys in manifest.splits.items()
+    }
     assert sum(map(len, identities.values())) == len(sizes)
     for name, fraction in (("train", 0.5), ("val", 0.25), ("test", 0.25)):
         assert abs(len(identities[name]) - fraction * len(sizes)) < 1
@@ -89,7 +100,9 @@ def test_identities_are_shared_out_whole_and_in_proportion(sizes, seed):
 def test_every_identity_comes_to_the_test_part_equally_often():
     records = _records([1] * 10)
     seen = Counter(
-        key for seed in range(400) for key in split_identities(records, {"a": 0.7, "b": 0.3}, seed=seed).splits["b"]
+        key
+        for seed in range(400)
+        for key in split_identities(records, {"a": 0.7, "b": 0.3}, seed=seed).splits["b"]
     )
     assert len(seen) == 10
     assert all(85 <= count <= 155 for count in seen.values())  # 120 expected, sd 9
@@ -102,7 +115,10 @@ def test_every_identity_comes_to_the_test_part_equally_often():
         ({"a": 0.5, "b": 0.4}, r"fractions in \(0, 1\] that sum to 1, got {'a': 0\.5, 'b': 0\.4}"),
         ({"a": 1.5, "b": -0.5}, "that sum to 1"),
         ({}, "that sum to 1"),
-        ({"a": 0.99, "b": 0.01}, "images in every part, got none in 'b' of 4 images of 4 identities"),
+        (
+            {"a": 0.99, "b": 0.01},
+            "images in every part, got none in 'b' of 4 images of 4 identities",
+        ),
     ],
 )
 def test_fractions_that_do_not_work_are_explained(fractions, problem):
@@ -116,8 +132,13 @@ def test_the_first_half_is_sorted_as_numbers_or_as_texts_and_rounded_up():
         "train": ("0.jpg", "10.jpg", "9.jpg"), "test": ("100.jpg", "1200000.jpg"),
     }  # fmt: skip
     texts = [ImageRecord(f"{n}.jpg", str(n)) for n in (10, 9, 100)]
-    assert split_first_identities(texts, names=("a", "b")).splits == {"a": ("10.jpg", "100.jpg"), "b": ("9.jpg",)}
-    with pytest.raises(ValueError, match=r"split_first_identities: expected fraction in \(0, 1\), got 1"):
+    assert split_first_identities(texts, names=("a", "b")).splits == {
+        "a": ("10.jpg", "100.jpg"),
+        "b": ("9.jpg",),
+    }
+    with pytest.raises(
+        ValueError, match=r"split_first_identities: expected fraction in \(0, 1\), got 1"
+    ):
         split_first_identities(texts, fraction=1.0)
 
 
@@ -148,7 +169,12 @@ def test_options_of_split_images(options, problem):
         split_images(_records([1, 1]))
 
 
-@given(sizes=_sizes, cameras=st.sampled_from([None, 2, 3]), most=st.integers(1, 4), seed=st.integers(0, 9))
+@given(
+    sizes=_sizes,
+    cameras=st.sampled_from([None, 2, 3]),
+    most=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
 def test_held_out_identities_make_sound_queries(sizes, cameras, most, seed):
     records = _records([*sizes, 3, 3], cameras)
     manifest = hold_out_identities(records, fraction=0.1, query_images=most, seed=seed)
@@ -165,13 +191,19 @@ def test_held_out_identities_make_sound_queries(sizes, cameras, most, seed):
 
 def test_an_identity_of_one_camera_is_not_held_out():
     one = [ImageRecord(f"{n}.jpg", n // 2, camera=0) for n in range(8)]
-    with pytest.raises(ValueError, match=r"1 identities with images of two cameras .*, got 0\. Hold out fewer"):
+    with pytest.raises(
+        ValueError, match=r"1 identities with images of two cameras .*, got 0\. Hold out fewer"
+    ):
         hold_out_identities(one)
     two = [ImageRecord("x.jpg", 9, camera=0), ImageRecord("y.jpg", 9, camera=1)]
-    assert {r.identity for r in apply_split([*one, *two], hold_out_identities([*one, *two])) if r.split != "train"} == {
-        9
-    }
-    with pytest.raises(ValueError, match=r"hold_out_identities: expected fraction in \(0, 1\), got 1\.0"):
+    assert {
+        r.identity
+        for r in apply_split([*one, *two], hold_out_identities([*one, *two]))
+        if r.split != "train"
+    } == {9}
+    with pytest.raises(
+        ValueError, match=r"hold_out_identities: expected fraction in \(0, 1\), got 1\.0"
+    ):
         hold_out_identities(two, fraction=1.0)
 
 
@@ -179,12 +211,23 @@ def test_an_identity_of_one_camera_is_not_held_out():
 def test_a_draw_has_some_gallery_images_of_each_and_all_others_as_queries(sizes, number, seed):
     sizes = [*sizes, 6]
     manifest = split_query_gallery(_records(sizes), num_splits=3, gallery_images=number, seed=seed)
-    assert list(manifest.splits) == ["query0", "gallery0", "query1", "gallery1", "query2", "gallery2"]
+    assert list(manifest.splits) == [
+        "query0",
+        "gallery0",
+        "query1",
+        "gallery1",
+        "query2",
+        "gallery2",
+    ]
     for n in range(3):
         gallery = Counter(int(key.split("/")[0]) for key in manifest.splits[f"gallery{n}"])
         assert gallery == {identity: min(size, number) for identity, size in enumerate(sizes)}
         both = {*manifest.splits[f"query{n}"], *manifest.splits[f"gallery{n}"]}
-        assert len(both) == sum(sizes) == len(manifest.splits[f"query{n}"]) + len(manifest.splits[f"gallery{n}"])
+        assert (
+            len(both)
+            == sum(sizes)
+            == len(manifest.splits[f"query{n}"]) + len(manifest.splits[f"gallery{n}"])
+        )
 
 
 def test_distractors_are_in_every_gallery_and_nobody_else():
@@ -193,7 +236,10 @@ def test_distractors_are_in_every_gallery_and_nobody_else():
     for n in range(2):
         assert {"x/1.jpg", "x/2.jpg"} <= set(manifest.splits[f"gallery{n}"])
         assert not {"x/1.jpg", "x/2.jpg"} & set(manifest.splits[f"query{n}"])
-    with pytest.raises(ValueError, match="distractors with identities of their own, got 1 that are tested, such as 0"):
+    with pytest.raises(
+        ValueError,
+        match="distractors with identities of their own, got 1 that are tested, such as 0",
+    ):
         split_query_gallery(records, distractors=[ImageRecord("d/x/1.jpg", 0)])
     with pytest.raises(ValueError, match="images in every part, got none in 'query0' of 2 images"):
         split_query_gallery(_records([1, 1]), num_splits=1)
@@ -214,10 +260,15 @@ def test_the_protocol_of_hands():
     sizes = {name: len(keys) for name, keys in manifest.splits.items()}
     assert sizes["train"] == 4 * 2
     assert sizes["val"] == 4
-    assert [name for name in sizes if name.startswith("gallery")][:2] == ["gallery0", "gallery0_all"]
+    assert [name for name in sizes if name.startswith("gallery")][:2] == [
+        "gallery0",
+        "gallery0_all",
+    ]
     for n in range(10):
         assert (sizes[f"query{n}"], sizes[f"gallery{n}"]) == (3 * 2, 3)
-        assert sizes[f"gallery{n}_all"] == 3 + 4 + 3 + 4  # one of each person in each aspect's second half
+        assert (
+            sizes[f"gallery{n}_all"] == 3 + 4 + 3 + 4
+        )  # one of each person in each aspect's second half
     assert len({manifest.splits[f"gallery{n}"] for n in range(10)}) > 3
 
 
@@ -236,7 +287,9 @@ def test_parts_of_hands_are_disjoint_complete_and_seeded(persons, lone, seed, or
         for person, count in enumerate(counts)
         for n in range(count)
     ]
-    records += [ImageRecord(f"h/x{n}.jpg", 1500 + n, view="view0", split="distractor") for n in range(lone)]
+    records += [
+        ImageRecord(f"h/x{n}.jpg", 1500 + n, view="view0", split="distractor") for n in range(lone)
+    ]
     manifest = split_hands(records, aspect="view0", num_splits=3, seed=seed)
     mixed = records.copy()
     order.shuffle(mixed)
@@ -245,15 +298,22 @@ def test_parts_of_hands_are_disjoint_complete_and_seeded(persons, lone, seed, or
     assert all(len(keys) == len(manifest.splits[name]) for name, keys in parts.items())
     everyone = {p for p, count in enumerate(sizes["view0"]) if count}
     first = set(sorted(everyone)[: -(-len(everyone) // 2)])
-    own = {r.path.split("/")[1]: r.identity for r in records if r.view == "view0" and r.split is None}
+    own = {
+        r.path.split("/")[1]: r.identity for r in records if r.view == "view0" and r.split is None
+    }
     distractors = {f"x{n}.jpg" for n in range(lone)}
     assert not parts["train"] & parts["val"]
     assert parts["train"] | parts["val"] == {key for key, person in own.items() if person in first}
     for n in range(3):
         query, gallery = parts[f"query{n}"], parts[f"gallery{n}"]
         assert not query & gallery
-        assert query | gallery == {key for key, person in own.items() if person not in first} | distractors
-        assert Counter(own[key] for key in gallery - distractors) == dict.fromkeys(everyone - first, 1)
+        assert (
+            query | gallery
+            == {key for key, person in own.items() if person not in first} | distractors
+        )
+        assert Counter(own[key] for key in gallery - distractors) == dict.fromkeys(
+            everyone - first, 1
+        )
         assert gallery < parts[f"gallery{n}_all"]
         assert not {key for key in parts[f"gallery{n}_all"] - gallery if key in own}
 
@@ -264,8 +324,13 @@ def test_official_numbers_of_persons_give_the_protocols_galleries():
     for aspect, own in galleries.items():
         splits = split_hands(hands, aspect=aspect, num_splits=1).splits
         assert (len(splits["gallery0"]), len(splits["gallery0_all"])) == (own, 290)
-    back = [ImageRecord(f"h/{n}.jpg", n % 502, view="dorsal_r", split="subject") for n in range(4650)]
-    back += [ImageRecord(f"h/x{n}.jpg", 1502 + n % 213, view="dorsal_r", split="distractor") for n in range(1342)]
+    back = [
+        ImageRecord(f"h/{n}.jpg", n % 502, view="dorsal_r", split="subject") for n in range(4650)
+    ]
+    back += [
+        ImageRecord(f"h/x{n}.jpg", 1502 + n % 213, view="dorsal_r", split="distractor")
+        for n in range(1342)
+    ]
     splits = split_hands(back, aspect="dorsal_r", num_splits=1).splits
     assert (len(splits["val"]), len(splits["gallery0"])) == (251, 1593)
 
@@ -290,7 +355,10 @@ def test_persons_of_other_aspects_are_nobodys_match():
 
 def test_one_aspect_alone_and_distractors():
     records = [r for r in _hands() if r.view == "dorsal_r"]
-    others = [ImageRecord(f"h/x{n}.jpg", 1500 + n // 2, view="dorsal_r", split="distractor") for n in range(5)]
+    others = [
+        ImageRecord(f"h/x{n}.jpg", 1500 + n // 2, view="dorsal_r", split="distractor")
+        for n in range(5)
+    ]
     manifest = split_hands([*records, *others], aspect="dorsal_r", num_splits=1)
     sizes = {name: len(keys) for name, keys in manifest.splits.items()}
     assert sizes == {"train": 8, "val": 4, "query0": 8, "gallery0": 4 + 5}
@@ -303,7 +371,9 @@ def test_one_aspect_alone_and_distractors():
 def test_a_person_with_one_image_is_trained_on():
     counts = [1, 3, 3, 3]
     records = [
-        ImageRecord(f"h/{i}_{n}.jpg", i, view="dorsal_x") for i, count in enumerate(counts) for n in range(count)
+        ImageRecord(f"h/{i}_{n}.jpg", i, view="dorsal_x")
+        for i, count in enumerate(counts)
+        for n in range(count)
     ]
     manifest = split_hands(records, aspect="dorsal_x", num_splits=1)
     assert "0_0.jpg" in manifest.splits["train"]
@@ -312,10 +382,22 @@ def test_a_person_with_one_image_is_trained_on():
 @pytest.mark.parametrize(
     ("records", "problem"),
     [
-        (_hands(), "records of view 'dorsal', got views 'dorsal_l', 'dorsal_r', 'palmar_l', 'palmar_r'"),
-        ([ImageRecord("a.jpg", "x", view="dorsal")], "persons as whole numbers from 0 to 9999999, got 'x'"),
-        ([ImageRecord("a.jpg", 10_000_000, view="dorsal")], "persons as whole numbers from 0 to 9999999, got 10000000"),
-        ([ImageRecord("a.jpg", 1, view="dorsal")], "images in every part, got none in 'val', 'query0', 'gallery0'"),
+        (
+            _hands(),
+            "records of view 'dorsal', got views 'dorsal_l', 'dorsal_r', 'palmar_l', 'palmar_r'",
+        ),
+        (
+            [ImageRecord("a.jpg", "x", view="dorsal")],
+            "persons as whole numbers from 0 to 9999999, got 'x'",
+        ),
+        (
+            [ImageRecord("a.jpg", 10_000_000, view="dorsal")],
+            "persons as whole numbers from 0 to 9999999, got 10000000",
+        ),
+        (
+            [ImageRecord("a.jpg", 1, view="dorsal")],
+            "images in every part, got none in 'val', 'query0', 'gallery0'",
+        ),
     ],
 )
 def test_hands_that_do_not_work_are_explained(records, problem):

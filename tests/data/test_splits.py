@@ -13,8 +13,16 @@ def _record(identity, split=None, camera=None):
 
 def _sound(camera=True):
     rows = [("a", "train", 1), ("a", "train", 2), ("b", "train", 1), ("b", "train", 1)]
-    rows += [("c", "query", 1), ("c", "gallery", 2), ("d", "query", 2), ("d", "gallery", 1), ("e", "gallery", 1)]
-    return [_record(identity, split, number if camera else None) for identity, split, number in rows]
+    rows += [
+        ("c", "query", 1),
+        ("c", "gallery", 2),
+        ("d", "query", 2),
+        ("d", "gallery", 1),
+        ("e", "gallery", 1),
+    ]
+    return [
+        _record(identity, split, number if camera else None) for identity, split, number in rows
+    ]
 
 
 def test_records_of_keeps_the_order():
@@ -49,7 +57,9 @@ def test_many_shared_identities_are_counted_and_three_named():
 
 
 def test_numbers_and_strings_do_not_compare():
-    with pytest.raises(ValueError, match=r"check_identities: .*got int \(1\) and str \('1'\)\. Map all"):
+    with pytest.raises(
+        ValueError, match=r"check_identities: .*got int \(1\) and str \('1'\)\. Map all"
+    ):
         check_identities([_record(1)], [_record("1")])
 
 
@@ -94,7 +104,11 @@ def test_a_missing_split_is_named(split):
 
 def test_one_camera_for_everything_leaves_no_match():
     records = [dataclasses.replace(record, camera=1) for record in _sound()]
-    with pytest.raises(ValueError, match=r"another camera than the query's, got none for any of 2 queries\. .*None"):
+    with pytest.raises(
+        ValueError, match=r"another camera than the query's, got none for any of 2 queries\. .*None"
+    ):
         check_splits(records)
-    records[-2] = dataclasses.replace(records[-2], camera=2)  # the gallery image of "d", the last query
+    records[-2] = dataclasses.replace(
+        records[-2], camera=2
+    )  # the gallery image of "d", the last query
     check_splits(records)

@@ -16,7 +16,13 @@ MANY = make_identities(600, 0, SHAPES)
 
 
 def named(identity):
-    return identity.kind, identity.main_colour, identity.second_colour, identity.pattern, identity.mark
+    return (
+        identity.kind,
+        identity.main_colour,
+        identity.second_colour,
+        identity.pattern,
+        identity.mark,
+    )
 
 
 def test_numbers_count_from_zero():
@@ -35,11 +41,15 @@ def test_everything_that_can_be_drawn_occurs():
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**70), count=st.integers(1, 40), more=st.integers(0, 40))
 def test_a_larger_set_begins_with_the_smaller_one(seed, count, more):
-    assert make_identities(count + more, seed, SHAPES)[:count] == make_identities(count, seed, SHAPES)
+    assert make_identities(count + more, seed, SHAPES)[:count] == make_identities(
+        count, seed, SHAPES
+    )
 
 
 def test_no_two_identities_look_the_same_by_design():
-    looks = {(*named(one), one.shade, one.fineness if one.pattern != "plain" else None) for one in MANY}
+    looks = {
+        (*named(one), one.shade, one.fineness if one.pattern != "plain" else None) for one in MANY
+    }
     assert len(looks) == len(MANY)
 
 
@@ -55,18 +65,29 @@ def test_colours_beside_each_other_can_be_told_apart():
     for one in MANY:
         assert contrast(one.main_colour, one.second_colour) >= 130
         if one.mark is not None:
-            assert min(contrast(one.mark.colour, other) for other in (one.main_colour, one.second_colour)) >= 130
+            assert (
+                min(
+                    contrast(one.mark.colour, other)
+                    for other in (one.main_colour, one.second_colour)
+                )
+                >= 130
+            )
 
 
 def test_exact_colours_stay_near_their_names():
     for one in MANY:
-        nearest = min(COLOURS, key=lambda name: float(np.linalg.norm(np.subtract(COLOURS[name], one.second_rgb))))
+        nearest = min(
+            COLOURS,
+            key=lambda name: float(np.linalg.norm(np.subtract(COLOURS[name], one.second_rgb))),
+        )
         assert nearest == one.second_colour
 
 
 def test_shade_changes_the_exact_colour():
     pairs = [(one, other) for one, other in pairwise(MANY) if named(one)[:2] == named(other)[:2]]
-    darker = [(sum(one.main_rgb), sum(other.main_rgb)) for one, other in pairs if one.shade < other.shade]
+    darker = [
+        (sum(one.main_rgb), sum(other.main_rgb)) for one, other in pairs if one.shade < other.shade
+    ]
     assert darker
     assert all(first < second for first, second in darker)
 

@@ -14,7 +14,11 @@ IDENTITIES = make_identities(300, 0, all_shapes())
 
 
 def words_in(caption, vocabulary):
-    return {word for word in vocabulary if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", caption, re.IGNORECASE)}
+    return {
+        word
+        for word in vocabulary
+        if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", caption, re.IGNORECASE)
+    }
 
 
 def captions(identity, count=12):
@@ -31,8 +35,9 @@ def test_all_that_is_said_is_true(identity):
         assert words_in(caption, PATTERNS) <= {identity.pattern}
         assert words_in(caption, MARK_SHAPES) <= ({mark.shape} if mark else set())
         if mark is not None and mark.shape != "band" and words_in(caption, MARK_SHAPES):
-            assert f"{mark.colour} {mark.shape} {mark.symbol}".strip() + f" {mark.place}" in caption.replace(
-                mark.colour.capitalize(), mark.colour
+            assert (
+                f"{mark.colour} {mark.shape} {mark.symbol}".strip() + f" {mark.place}"
+                in caption.replace(mark.colour.capitalize(), mark.colour)
             )
 
 
@@ -42,7 +47,8 @@ def test_at_most_one_attribute_is_left_out():
             told = [
                 identity.main_colour in caption.lower(),
                 identity.second_colour in caption.lower(),
-                bool(words_in(caption, PATTERNS)) or (identity.pattern == "plain" and "trim" in caption),
+                bool(words_in(caption, PATTERNS))
+                or (identity.pattern == "plain" and "trim" in caption),
                 identity.mark is None or bool(words_in(caption, MARK_SHAPES)),
             ]
             assert sum(told) >= 3, caption
@@ -73,7 +79,14 @@ def test_trousers_come_in_pairs():
 
 
 def test_a_plain_unmarked_thing_can_be_described_by_kind_and_colour_only():
-    plain = replace(IDENTITIES[0], kind="mug", main_colour="red", second_colour="white", pattern="plain", mark=None)
+    plain = replace(
+        IDENTITIES[0],
+        kind="mug",
+        main_colour="red",
+        second_colour="white",
+        pattern="plain",
+        mark=None,
+    )
     spoken = captions(plain, 100)
     assert any("plain red mug" in caption and "white" not in caption for caption in spoken)
     assert any("white trim" in caption for caption in spoken)

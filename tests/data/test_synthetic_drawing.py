@@ -62,7 +62,9 @@ def test_every_mark_shows_in_every_place(kind, shape):
         assert len(where) > 60
         if shape != "band":
             row, column = np.median(where, axis=0)
-            assert (row, column) == pytest.approx((100 + 90 * place.y, 100 + 90 * place.x), abs=0.7 * 90 * place.size)
+            assert (row, column) == pytest.approx(
+                (100 + 90 * place.y, 100 + 90 * place.x), abs=0.7 * 90 * place.size
+            )
 
 
 @pytest.mark.parametrize("symbol", LETTERS + NUMBERS)

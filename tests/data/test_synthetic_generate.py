@@ -30,7 +30,12 @@ def test_an_image_does_not_depend_on_the_size_of_the_set():
 
 
 def test_every_image_is_its_own():
-    seen = {digest(DATA, identity, camera, view) for identity in range(4) for camera in range(4) for view in range(3)}
+    seen = {
+        digest(DATA, identity, camera, view)
+        for identity in range(4)
+        for camera in range(4)
+        for view in range(3)
+    }
     assert len(seen) == 48
 
 
@@ -106,7 +111,9 @@ def test_splits_share_no_identity_and_queries_have_positives_elsewhere(
     for query, gallery in (("query", "gallery"), ("val_query", "val_gallery")):
         held = {(record.identity, record.camera) for record in by_split.get(gallery, [])}
         for record in by_split.get(query, []):
-            others = {camera for identity, camera in held if identity == record.identity} - {record.camera}
+            others = {camera for identity, camera in held if identity == record.identity} - {
+                record.camera
+            }
             assert others == set(range(num_cameras)) - {record.camera}
     asked = len(by_split["query"])
     assert asked == len(groups[2]) * num_cameras * query_views
@@ -123,7 +130,10 @@ def test_splits_share_no_identity_and_queries_have_positives_elsewhere(
         ({"image_size": (31, 64)}, "image_size height as a whole number >= 32, got 31"),
         ({"image_size": (64, 8)}, "image_size width as a whole number >= 32, got 8"),
         ({"query_views": 0}, "query_views as a whole number >= 1, got 0"),
-        ({"query_views": 3}, "query_views < views_per_camera = 3, so that the gallery keeps a view, got 3"),
+        (
+            {"query_views": 3},
+            "query_views < views_per_camera = 3, so that the gallery keeps a view, got 3",
+        ),
         ({"split_fractions": (0.5, 0.5, 0.5)}, "split_fractions that sum to 1"),
     ],
 )
@@ -146,9 +156,14 @@ def test_arguments_of_wrong_types_are_refused(options, text):
         SyntheticReid(**options)
 
 
-@pytest.mark.parametrize("which", [(24, 0, 0), (0, 4, 0), (0, 0, 3), (-1, 0, 0), (0, -1, 0), (0, 0, -1)])
+@pytest.mark.parametrize(
+    "which", [(24, 0, 0), (0, 4, 0), (0, 0, 3), (-1, 0, 0), (0, -1, 0), (0, 0, -1)]
+)
 def test_images_that_do_not_exist_are_refused(which):
-    with pytest.raises(ValueError, match=r"SyntheticReid\.render: expected (identity|camera|view) from 0 to \d+, got"):
+    with pytest.raises(
+        ValueError,
+        match=r"SyntheticReid\.render: expected (identity|camera|view) from 0 to \d+, got",
+    ):
         DATA.render(*which)
     with pytest.raises(ValueError, match=r"SyntheticReid\.caption: expected"):
         DATA.caption(*which)
@@ -162,7 +177,10 @@ def test_the_contact_sheet_holds_the_pictures():
         for column in range(8):
             left, top = 6 + column * 70, 6 + row * 70
             tile = sheet.crop((left, top, left + 64, top + 64)).crop(middle)
-            assert tile.tobytes() == DATA.render(identity, column // 2, column % 2).crop(middle).tobytes()
+            assert (
+                tile.tobytes()
+                == DATA.render(identity, column // 2, column % 2).crop(middle).tobytes()
+            )
     assert sheet.getpixel((2, 2)) == (255, 255, 255)
 
 

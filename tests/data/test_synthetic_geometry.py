@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from clipreid_kit.data.synthetic.geometry import box, ellipse, flipped, project, smooth, smooth_line, symmetric
+from clipreid_kit.data.synthetic.geometry import (
+    box,
+    ellipse,
+    flipped,
+    project,
+    smooth,
+    smooth_line,
+    symmetric,
+)
 
 
 def test_smoothing_keeps_a_doubled_corner_and_cuts_a_single_one():

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from clipreid_kit.data.synthetic.marks import LETTERS, MARK_SHAPES, NUMBERS, glyph_strokes, mark_polygon
+from clipreid_kit.data.synthetic.marks import (
+    LETTERS,
+    MARK_SHAPES,
+    NUMBERS,
+    glyph_strokes,
+    mark_polygon,
+)
 
 FILLED = [shape for shape in MARK_SHAPES if shape not in ("letter", "number", "band")]
 
@@ -25,5 +31,8 @@ def test_glyphs_stay_in_their_square(symbol):
 
 
 def test_glyphs_differ():
-    drawn = {b"".join(stroke.tobytes() for stroke in glyph_strokes(symbol)) for symbol in LETTERS + NUMBERS}
+    drawn = {
+        b"".join(stroke.tobytes() for stroke in glyph_strokes(symbol))
+        for symbol in LETTERS + NUMBERS
+    }
     assert len(drawn) == len(LETTERS) + len(NUMBERS)

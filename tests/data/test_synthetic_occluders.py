@@ -13,7 +13,9 @@ MATRIX = np.array([[80.0, 0.0, 100.0], [0.0, 80.0, 100.0], [0.0, 0.0, 1.0]])
 
 def cover(occluder, side, seed):
     canvas = Canvas(Image.new("RGB", (200, 200), (1, 2, 3)), Image.new("L", (200, 200)))
-    draw_occluder(canvas, SHAPES, Pose(MATRIX, False, 80.0, occluder, side), np.random.default_rng(seed))
+    draw_occluder(
+        canvas, SHAPES, Pose(MATRIX, False, 80.0, occluder, side), np.random.default_rng(seed)
+    )
     mask = np.asarray(canvas.mask) > 0
     assert (np.asarray(canvas.picture)[mask] != (1, 2, 3)).any(axis=1).mean() > 0.98
     return mask

@@ -15,7 +15,9 @@ MUG = replace(make_identities(1, 0, SHAPES)[0], kind="mug", mark=None)
 
 def poses(identity, size=(192, 192), count=80):
     return [
-        make_pose(identity, make_camera(i % 8, 0), SHAPES[identity.kind], size, np.random.default_rng(i))
+        make_pose(
+            identity, make_camera(i % 8, 0), SHAPES[identity.kind], size, np.random.default_rng(i)
+        )
         for i in range(count)
     ]
 
@@ -23,7 +25,9 @@ def poses(identity, size=(192, 192), count=80):
 def test_letters_and_numbers_are_never_mirrored():
     place = SHAPES["mug"].places[0].words
     for shape, symbol in (("letter", "K"), ("number", "4")):
-        assert not any(pose.mirrored for pose in poses(replace(MUG, mark=Mark(shape, symbol, "red", place, 0))))
+        assert not any(
+            pose.mirrored for pose in poses(replace(MUG, mark=Mark(shape, symbol, "red", place, 0)))
+        )
     starred = poses(replace(MUG, mark=Mark("star", "", "red", place, 0)))
     assert {pose.mirrored for pose in starred} == {True, False}
 
@@ -35,7 +39,9 @@ def test_everything_that_stands_in_front_occurs_and_nothing_is_commonest():
 
 
 def test_what_stands_in_front_keeps_off_a_mark_beside_the_middle():
-    marked = replace(MUG, mark=Mark("star", "", "red", SHAPES["mug"].places[1].words, 1))  # left of the middle
+    marked = replace(
+        MUG, mark=Mark("star", "", "red", SHAPES["mug"].places[1].words, 1)
+    )  # left of the middle
     assert SHAPES["mug"].places[1].x < -0.15
     assert all(pose.side == (-1.0 if pose.mirrored else 1.0) for pose in poses(marked))
 

@@ -11,7 +11,13 @@ from clipreid_kit.data.synthetic.shapes import KINDS, all_shapes
 SHAPES = all_shapes()
 IDENTITIES = make_identities(120, 0, SHAPES)
 CLEAN = replace(
-    make_camera(0, 0), background="wall", brightness=0.0, contrast=1.0, cast=(1.0, 1.0, 1.0), blur=0.0, noise=0.0
+    make_camera(0, 0),
+    background="wall",
+    brightness=0.0,
+    contrast=1.0,
+    cast=(1.0, 1.0, 1.0),
+    blur=0.0,
+    noise=0.0,
 )
 
 
@@ -24,7 +30,9 @@ def pixels(identity, camera=CLEAN, size=(64, 64), seed=0):
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (96, 32), (33, 47), (128, 256)])
 def test_any_size_shows_the_object(size):
-    lighter = replace(IDENTITIES[0], main_rgb=(250, 20, 20), second_rgb=(250, 20, 20), pattern="plain", mark=None)
+    lighter = replace(
+        IDENTITIES[0], main_rgb=(250, 20, 20), second_rgb=(250, 20, 20), pattern="plain", mark=None
+    )
     darker = replace(lighter, main_rgb=(20, 20, 250), second_rgb=(20, 20, 250))
     changed = np.abs(pixels(lighter, size=size) - pixels(darker, size=size)).max(axis=2) > 60
     assert 0.08 < changed.mean() < 0.8
@@ -32,7 +40,14 @@ def test_any_size_shows_the_object(size):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_stands_out_from_its_background(kind):
-    red = replace(IDENTITIES[0], kind=kind, main_rgb=(220, 30, 30), second_rgb=(30, 30, 30), pattern="plain", mark=None)
+    red = replace(
+        IDENTITIES[0],
+        kind=kind,
+        main_rgb=(220, 30, 30),
+        second_rgb=(30, 30, 30),
+        pattern="plain",
+        mark=None,
+    )
     picture = pixels(red)
     assert ((picture[..., 0] > 150) & (picture[..., 1] < 80)).mean() > 0.03
     assert picture.std() > 15
@@ -51,7 +66,11 @@ def test_the_camera_leaves_its_mark():
     def roughness(camera):
         return np.abs(np.diff(pixels(identity, camera), axis=1)).mean()
 
-    assert roughness(replace(CLEAN, noise=0.05)) > roughness(CLEAN) > roughness(replace(CLEAN, blur=1.5))
+    assert (
+        roughness(replace(CLEAN, noise=0.05))
+        > roughness(CLEAN)
+        > roughness(replace(CLEAN, blur=1.5))
+    )
 
 
 def test_the_light_falls_off_along_its_direction():

@@ -25,4 +25,6 @@ def test_marks_have_places_of_their_own_on_the_drawing(kind):
     places = SHAPES[kind].places
     assert len(places) >= 2
     assert len({place.words for place in places}) == len(places)
-    assert all(0.1 < place.size < 0.35 and max(abs(place.x), abs(place.y)) < 0.9 for place in places)
+    assert all(
+        0.1 < place.size < 0.35 and max(abs(place.x), abs(place.y)) < 0.9 for place in places
+    )

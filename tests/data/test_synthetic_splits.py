@@ -29,7 +29,9 @@ def test_counts_add_up_and_follow_the_fractions(count, weights):
         assert share == 1 or abs(share - count * fraction) < 3
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)])
+@pytest.mark.parametrize(
+    "fractions", [(0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)]
+)
 def test_bad_fractions_are_refused(fractions):
     with pytest.raises(ValueError, match=r"SyntheticReid: expected split_fractions .*, got \("):
         split_counts(10, fractions)
@@ -42,11 +44,15 @@ def test_a_wrong_number_of_fractions_is_refused():
 
 
 def test_too_few_identities_are_refused_with_a_way_out():
-    with pytest.raises(ValueError, match=r"num_identities >= 3, one for each split, got 2\. Ask for more"):
+    with pytest.raises(
+        ValueError, match=r"num_identities >= 3, one for each split, got 2\. Ask for more"
+    ):
         split_counts(2, (0.6, 0.2, 0.2))
     assert split_counts(2, (0.5, 0.0, 0.5)) == (1, 0, 1)
 
 
 def test_names():
-    names = [[split_name(identity, view, (1, 1, 1), 1) for view in range(2)] for identity in range(3)]
+    names = [
+        [split_name(identity, view, (1, 1, 1), 1) for view in range(2)] for identity in range(3)
+    ]
     assert names == [["train", "train"], ["val_query", "val_gallery"], ["query", "gallery"]]

@@ -14,7 +14,11 @@ def small(seed=0, **changes):
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_what_is_written_is_what_is_drawn(tmp_path):
@@ -35,7 +39,10 @@ def test_the_table_lists_every_image(tmp_path):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "identity", "camera", "view", "caption", "split"]
     expected = [
-        {name: str(getattr(record, name)) for name in ("path", "identity", "camera", "view", "caption", "split")}
+        {
+            name: str(getattr(record, name))
+            for name in ("path", "identity", "camera", "view", "caption", "split")
+        }
         for record in data.records()
     ]
     assert rows == expected
@@ -44,7 +51,11 @@ def test_the_table_lists_every_image(tmp_path):
 
 def test_nothing_temporary_stays(tmp_path):
     small().write(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "records.csv", "synthetic.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "images",
+        "records.csv",
+        "synthetic.json",
+    ]
     assert len(list((tmp_path / "images").iterdir())) == 16
 
 
@@ -96,14 +107,18 @@ def test_while_lost_images_are_drawn_the_folder_counts_as_incomplete(tmp_path):
     small().write(tmp_path)
     (tmp_path / "images" / "0001_c0_v1.png").unlink()
     seen = []
-    small().write(tmp_path, progress=lambda done, total: seen.append((tmp_path / "records.csv").exists()))
+    small().write(
+        tmp_path, progress=lambda done, total: seen.append((tmp_path / "records.csv").exists())
+    )
     assert seen == [False]
     assert (tmp_path / "records.csv").exists()
 
 
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match=r"SyntheticReid\.write: expected a new or empty folder.*thesis\.txt"):
+    with pytest.raises(
+        ValueError, match=r"SyntheticReid\.write: expected a new or empty folder.*thesis\.txt"
+    ):
         small().write(tmp_path)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
@@ -134,7 +149,9 @@ def test_a_folder_of_other_parameters_is_refused_by_name(tmp_path, changes, name
 @pytest.mark.parametrize("text", ["{", "[]", '{"generator": "another"}', ""])
 def test_a_damaged_or_foreign_note_is_refused(tmp_path, text):
     (tmp_path / "synthetic.json").write_text(text)
-    with pytest.raises(ValueError, match=r"SyntheticReid\.write: expected .*synthetic\.json|written with"):
+    with pytest.raises(
+        ValueError, match=r"SyntheticReid\.write: expected .*synthetic\.json|written with"
+    ):
         small().write(tmp_path)
     assert contents(tmp_path) == {"synthetic.json": text.encode()}
 

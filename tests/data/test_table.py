@@ -26,12 +26,21 @@ def test_every_column_finds_its_place(tmp_path):
 
 def test_relative_paths_begin_at_root_and_absolute_ones_stay(tmp_path):
     table = _table(tmp_path, "path,identity\na.jpg,1\n/abs/b.jpg,1\npack.zip::in/c.jpg,1\n")
-    assert [r.path for r in read_csv(table, root="set")] == ["set/a.jpg", "/abs/b.jpg", "set/pack.zip::in/c.jpg"]
+    assert [r.path for r in read_csv(table, root="set")] == [
+        "set/a.jpg",
+        "/abs/b.jpg",
+        "set/pack.zip::in/c.jpg",
+    ]
 
 
 @pytest.mark.parametrize(
     ("cells", "expected"),
-    [(("1", "20"), [1, 20]), (("0001", "2"), ["0001", "2"]), (("1", "rex"), ["1", "rex"]), (("-1", "0"), [-1, 0])],
+    [
+        (("1", "20"), [1, 20]),
+        (("0001", "2"), ["0001", "2"]),
+        (("1", "rex"), ["1", "rex"]),
+        (("-1", "0"), [-1, 0]),
+    ],
 )
 def test_identities_are_integers_only_if_all_are(tmp_path, cells, expected):
     rows = "".join(f"a.jpg,{cell},{cell}\n" for cell in cells)
@@ -48,11 +57,17 @@ def test_an_empty_camera_is_unknown_and_leaves_the_others_integers(tmp_path):
 def test_columns_are_renamed(tmp_path):
     table = _table(tmp_path, "file,pid,identity\na.jpg,7,a note\n")
     (record,) = read_csv(table, columns={"path": "file", "identity": "pid"})
-    assert (record.path, record.identity, record.extra) == (f"{tmp_path}/a.jpg", 7, {"identity": "a note"})
+    assert (record.path, record.identity, record.extra) == (
+        f"{tmp_path}/a.jpg",
+        7,
+        {"identity": "a note"},
+    )
 
 
 def test_byte_order_mark_quotes_newlines_and_blank_lines(tmp_path):
-    table = _table(tmp_path, '\ufeffpath,identity,caption\r\n"a,b.jpg",1,"he said ""hi""\nand left"\r\n\r\n')
+    table = _table(
+        tmp_path, '\ufeffpath,identity,caption\r\n"a,b.jpg",1,"he said ""hi""\nand left"\r\n\r\n'
+    )
     (record,) = read_csv(table)
     assert (record.path, record.caption) == (f"{tmp_path}/a,b.jpg", 'he said "hi"\nand left')
 
@@ -78,18 +93,34 @@ def test_an_index_column_without_a_name_is_extra(tmp_path):
         ),
         ("path, identity\n", None, r"columns=\{'identity': ' identity'\}"),
         ("path,zzz\n", None, r"columns=\{'identity': <its name in the table>\}"),
-        ("path;identity\na.jpg;1\n", None, "got columns 'path;identity'. Its cells seem to be separated by ';': save"),
-        ("path\tidentity\na.jpg\t1\n", None, r"Its cells seem to be separated by '\\t': save it with commas"),
+        (
+            "path;identity\na.jpg;1\n",
+            None,
+            "got columns 'path;identity'. Its cells seem to be separated by ';': save",
+        ),
+        (
+            "path\tidentity\na.jpg\t1\n",
+            None,
+            r"Its cells seem to be separated by '\\t': save it with commas",
+        ),
         (
             "in/a.jpg,rex\nin/b.jpg,rex\n",
             None,
             r"got columns 'in/a\.jpg', 'rex'\. Its first row has to name the columns",
         ),
         ("path,identity\n", {"camera": "cam"}, "a column 'cam' in"),
-        ("path,identity\n", {"person": "pid"}, "keys of columns among path, identity, .*, got 'person'"),
+        (
+            "path,identity\n",
+            {"person": "pid"},
+            "keys of columns among path, identity, .*, got 'person'",
+        ),
         ("path,identity\n", {"caption": "identity"}, "one used twice"),
         ("path,identity,x,x\n", None, "column names that differ, got 'x' more than once"),
-        ("path,identity\na.jpg,1\n\nb.jpg,\n", None, "a value in column 'identity' of each row, got none in row 4"),
+        (
+            "path,identity\na.jpg,1\n\nb.jpg,\n",
+            None,
+            "a value in column 'identity' of each row, got none in row 4",
+        ),
         ("path,identity\n ,1\n", None, "a value in column 'path' of each row, got none in row 2"),
         ("path,identity\na.jpg,1,2\n", None, "2 cells in each row, got 3 in row 2"),
         ("path,identity\na.jpg\n", None, "2 cells in each row, got 1 in row 2"),
@@ -111,9 +142,13 @@ def test_other_encodings_and_missing_tables_are_explained(tmp_path):
         read_csv(tmp_path)
 
 
-_cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+_cell = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
+)
 _word = _cell.filter(lambda text: text.strip() and not text.lstrip("-").isdigit())
-_name = _cell.filter(lambda text: text not in {"path", "identity", "camera", "view", "caption", "split"})
+_name = _cell.filter(
+    lambda text: text not in {"path", "identity", "camera", "view", "caption", "split"}
+)
 
 
 def _records(identity, camera):
@@ -162,7 +197,10 @@ def test_an_archive_member_is_written_relative_to_its_archive(tmp_path):
     ("record", "problem"),
     [
         (ImageRecord("other/a.jpg", 1), "every image below set, got other/a.jpg"),
-        (ImageRecord("set/a.jpg", 1, extra={"camera": "1"}), "keys of extra that are not columns already, got camera"),
+        (
+            ImageRecord("set/a.jpg", 1, extra={"camera": "1"}),
+            "keys of extra that are not columns already, got camera",
+        ),
         (ImageRecord("set/a.jpg", 1, caption="\ud800"), "to write .*surrogates"),
     ],
 )

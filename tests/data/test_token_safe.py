@@ -3,7 +3,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from clipreid_kit.data import count_clip_tokens, order_of_information, split_sentences, token_safe_prompt
+from clipreid_kit.data import (
+    count_clip_tokens,
+    order_of_information,
+    split_sentences,
+    token_safe_prompt,
+)
 
 _CLIP = SimpleTokenizer()
 _LONG = "A crisp woven dress with a scoop neckline and a smocked waist, finished with a row of tiny covered buttons."
@@ -20,7 +25,10 @@ _marks = st.sampled_from(
 _texts = st.one_of(
     st.text(max_size=400),
     st.lists(
-        st.one_of(st.text(max_size=30), st.sampled_from([_LONG, "Hand wash.", "a\n", ", "]), _marks), max_size=20
+        st.one_of(
+            st.text(max_size=30), st.sampled_from([_LONG, "Hand wash.", "a\n", ", "]), _marks
+        ),
+        max_size=20,
     ).map("".join),
 )
 
@@ -66,7 +74,10 @@ def test_whole_sentences_that_fit_are_kept():
 
 
 def test_the_first_sentence_is_cut_where_nothing_else_is_left():
-    assert token_safe_prompt(_LONG, 20) == "A crisp woven dress with a scoop neckline and a smocked waist"
+    assert (
+        token_safe_prompt(_LONG, 20)
+        == "A crisp woven dress with a scoop neckline and a smocked waist"
+    )
     assert token_safe_prompt(_LONG, 9) == "A crisp woven dress with a scoop"
     assert token_safe_prompt("pneumonoultramicroscopicsilicovolcanoconiosis", 6) == ""
     assert token_safe_prompt("", 77) == ""
@@ -86,7 +97,9 @@ def test_marks_do_not_end_the_text():
 
 
 def test_another_tokenizer_may_count():
-    prompt = token_safe_prompt("one two. three four. five.", 5, count_tokens=lambda text: len(text.split()) + 2)
+    prompt = token_safe_prompt(
+        "one two. three four. five.", 5, count_tokens=lambda text: len(text.split()) + 2
+    )
     assert prompt == "one two. five."
 
 
@@ -97,11 +110,18 @@ def test_order_decides_what_is_kept_and_where():
 
 
 def test_sentences_end_at_marks_and_lines():
-    assert split_sentences("One. Two!  Three?\nFour 3.5 cm\n\n") == ["One.", "Two!", "Three?", "Four 3.5 cm"]
+    assert split_sentences("One. Two!  Three?\nFour 3.5 cm\n\n") == [
+        "One.",
+        "Two!",
+        "Three?",
+        "Four 3.5 cm",
+    ]
     assert split_sentences("一件大衣。红色。") == ["一件大衣。", "红色。"]
     assert split_sentences(" \n ") == []
 
 
 def test_there_is_room_for_start_and_end():
-    with pytest.raises(ValueError, match=r"token_safe_prompt: expected max_tokens as a whole number >= 2, got 1"):
+    with pytest.raises(
+        ValueError, match=r"token_safe_prompt: expected max_tokens as a whole number >= 2, got 1"
+    ):
         token_safe_prompt("a", 1)

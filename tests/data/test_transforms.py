@@ -7,7 +7,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from clipreid_kit.data import CLIP_MEAN, CLIP_STD, ImageSpec, eval_transform, preset_transforms, train_transform
+from clipreid_kit.data import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ImageSpec,
+    eval_transform,
+    preset_transforms,
+    train_transform,
+)
 
 _PLAIN = {"horizontal_flip": 0.0}
 _UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -30,7 +37,10 @@ def test_a_picture_becomes_a_plain_float_tensor(make, size, shape):
 
 def test_the_statistics_are_those_of_clip():
     image = eval_transform(2)(Image.new("RGB", (2, 2), (255, 0, 51)))
-    expected = [(level - mean) / std for level, mean, std in zip((1.0, 0.0, 0.2), CLIP_MEAN, CLIP_STD, strict=True)]
+    expected = [
+        (level - mean) / std
+        for level, mean, std in zip((1.0, 0.0, 0.2), CLIP_MEAN, CLIP_STD, strict=True)
+    ]
     assert torch.allclose(image[:, 0, 0], torch.tensor(expected))
 
 
@@ -49,7 +59,9 @@ def test_training_without_augmentation_is_evaluation():
 
 def test_the_picture_is_left_alone():
     photo = _photo()
-    train_transform((20, 12), pad=2, rotation=20, erasing=1.0, color_jitter=0.5, horizontal_flip=1.0)(photo)
+    train_transform(
+        (20, 12), pad=2, rotation=20, erasing=1.0, color_jitter=0.5, horizontal_flip=1.0
+    )(photo)
     assert np.array_equal(np.asarray(photo), np.asarray(_photo()))
 
 
@@ -93,7 +105,9 @@ def test_the_scale_range_is_kept():
 
 
 def test_jitter_changes_colours_but_not_grey_into_colour():
-    image = train_transform(8, **_PLAIN, **_UNIT, color_jitter=0.5)(Image.new("RGB", (8, 8), (100, 100, 100)))
+    image = train_transform(8, **_PLAIN, **_UNIT, color_jitter=0.5)(
+        Image.new("RGB", (8, 8), (100, 100, 100))
+    )
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])
     assert image.unique().numel() == 1
@@ -107,7 +121,9 @@ def test_erasing_comes_after_normalisation():
     assert image.min() < 0  # noise, which no picture in [0, 1] has
 
 
-@pytest.mark.parametrize("options", [{}, {"pad": 3, "rotation": 9.0, "color_jitter": 0.3, "erasing": 0.9}])
+@pytest.mark.parametrize(
+    "options", [{}, {"pad": 3, "rotation": 9.0, "color_jitter": 0.3, "erasing": 0.9}]
+)
 def test_a_transform_is_picklable_and_depends_on_torch_seeds_alone(options):
     transform = train_transform(16, **options)
     results = []
@@ -150,7 +166,11 @@ def test_augmentation_out_of_range(options, problem):
         (8, {"mean": (0.5,)}, r"mean as three finite numbers, .*got \(0.5,\)"),
         (8, {"std": (0.5, 0.5, float("nan"))}, "std as three finite numbers"),
         (8, {"std": (0.5, 0.0, 0.5)}, "std > 0, got 0.0"),
-        (8, {"mean": (123.7, 116.3, 103.5)}, "mean and std of channels in .* Divide statistics of 0..255 by 255"),
+        (
+            8,
+            {"mean": (123.7, 116.3, 103.5)},
+            "mean and std of channels in .* Divide statistics of 0..255 by 255",
+        ),
     ],
 )
 def test_sizes_and_statistics_out_of_range(make, size, options, problem):
@@ -167,7 +187,9 @@ def test_sizes_of_another_kind(size):
 
 def test_perspective_distorts_and_fills():
     torch.manual_seed(0)
-    image = train_transform(16, perspective=0.8, fill=255, **_PLAIN, **_UNIT)(Image.new("RGB", (16, 16)))
+    image = train_transform(16, perspective=0.8, fill=255, **_PLAIN, **_UNIT)(
+        Image.new("RGB", (16, 16))
+    )
     assert image.max() == 1
     assert image[:, 8, 8].tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="perspective"):
@@ -177,18 +199,23 @@ def test_perspective_distorts_and_fills():
 def test_every_step_of_the_pipeline_is_that_of_torchvision():
     photo = _photo(30, 50)
     resized = photo.resize((16, 32), Image.Resampling.BICUBIC)
-    expected = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(CLIP_MEAN, CLIP_STD)])
+    expected = v2.Compose(
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(CLIP_MEAN, CLIP_STD)]
+    )
     assert torch.equal(eval_transform((32, 16))(photo), expected(resized).as_subclass(torch.Tensor))
 
 
 def test_a_spec_says_what_arguments_say():
     photo = _photo()
     spec = ImageSpec(image_size=(9, 5), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    assert torch.equal(eval_transform(spec)(photo), eval_transform((9, 5), mean=spec.mean, std=spec.std)(photo))
+    assert torch.equal(
+        eval_transform(spec)(photo), eval_transform((9, 5), mean=spec.mean, std=spec.std)(photo)
+    )
     assert torch.equal(train_transform(spec, **_PLAIN)(photo), eval_transform(spec)(photo))
     for make in (eval_transform, train_transform):
         with pytest.raises(
-            ValueError, match=rf"{make.__name__}: expected mean and std to be left out beside an ImageSpec"
+            ValueError,
+            match=rf"{make.__name__}: expected mean and std to be left out beside an ImageSpec",
         ):
             make(spec, mean=(0.5, 0.5, 0.5))
 
@@ -249,18 +276,29 @@ def test_the_openai_preset_is_its_preprocessing():
             v2.Normalize(CLIP_MEAN, CLIP_STD),
         ]
     )(photo)
-    assert torch.equal(preset_transforms("openai").evaluate(photo), expected.as_subclass(torch.Tensor))
-    assert torch.equal(preset_transforms("openai").train(photo), preset_transforms("openai").evaluate(photo))
+    assert torch.equal(
+        preset_transforms("openai").evaluate(photo), expected.as_subclass(torch.Tensor)
+    )
+    assert torch.equal(
+        preset_transforms("openai").train(photo), preset_transforms("openai").evaluate(photo)
+    )
 
 
 def test_clip_reid_trains_with_bicubic_and_tests_with_bilinear():
     photo = _photo(30, 70)
     _, train, evaluate = preset_transforms("clip-reid")
-    means = [np.asarray(photo.resize((128, 256), mode)) / 127.5 - 1 for mode in (Image.Resampling.BILINEAR,)]
+    means = [
+        np.asarray(photo.resize((128, 256), mode)) / 127.5 - 1
+        for mode in (Image.Resampling.BILINEAR,)
+    ]
     assert np.allclose(evaluate(photo).permute(1, 2, 0), means[0], atol=1e-5)
     assert "bicubic" in repr(train)
     assert "bilinear" in repr(evaluate)
-    assert [type(step).__name__ for step in train.transforms[1:4]] == ["RandomHorizontalFlip", "Pad", "RandomCrop"]
+    assert [type(step).__name__ for step in train.transforms[1:4]] == [
+        "RandomHorizontalFlip",
+        "Pad",
+        "RandomCrop",
+    ]
     assert type(train.transforms[-1]).__name__ == "RandomErasing"
 
 
@@ -272,5 +310,7 @@ def test_hands_are_never_mirrored_and_always_normalised():
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(ValueError, match="preset_transforms: expected name to be one of openai, clip-reid, "):
+    with pytest.raises(
+        ValueError, match="preset_transforms: expected name to be one of openai, clip-reid, "
+    ):
         preset_transforms("clip")

@@ -19,9 +19,17 @@ def _image(folder, name, colour):
 @pytest.fixture
 def sound(tmp_path):
     rows = [("a", 1, "train"), ("a", 2, "train"), ("b", 1, "train"), ("b", 2, "train")]
-    rows += [("c", 1, "query"), ("c", 2, "gallery"), ("d", 2, "query"), ("d", 1, "gallery"), ("e", 1, "gallery")]
+    rows += [
+        ("c", 1, "query"),
+        ("c", 2, "gallery"),
+        ("d", 2, "query"),
+        ("d", 1, "gallery"),
+        ("e", 1, "gallery"),
+    ]
     return [
-        ImageRecord(_image(tmp_path, f"{n}.png", (n * 20, 5, 9)), identity, camera=camera, split=split)
+        ImageRecord(
+            _image(tmp_path, f"{n}.png", (n * 20, 5, 9)), identity, camera=camera, split=split
+        )
         for n, (identity, camera, split) in enumerate(rows)
     ]
 
@@ -64,7 +72,12 @@ def _cut(records):
 def _more(identity, camera, split, colour="red"):
     return lambda records: [
         *records,
-        ImageRecord(_image(Path(records[0].path).parent, "x.png", colour), identity, camera=camera, split=split),
+        ImageRecord(
+            _image(Path(records[0].path).parent, "x.png", colour),
+            identity,
+            camera=camera,
+            split=split,
+        ),
     ]
 
 
@@ -95,12 +108,17 @@ def test_one_problem_is_found_and_skipped(sound, kind):
     if severity == "error":
         (finding,) = (finding for finding in report.findings if finding.kind == kind)
         with pytest.raises(
-            ValueError, match=r'(?s)validate_records: expected sound records, got these:\n.*on_error="skip"'
+            ValueError,
+            match=r'(?s)validate_records: expected sound records, got these:\n.*on_error="skip"',
         ) as caught:
             validate_records(records)
         assert finding.text in str(caught.value)
         assert finding.examples[0] in str(caught.value)
-        assert not {f.kind for f in validate_records(left.records, on_error="report").findings if f.severity == "error"}
+        assert not {
+            f.kind
+            for f in validate_records(left.records, on_error="report").findings
+            if f.severity == "error"
+        }
     else:
         assert list(validate_records(records).records) == records
 
@@ -108,13 +126,23 @@ def test_one_problem_is_found_and_skipped(sound, kind):
 def test_bytes_in_training_and_test_leave_training(sound, tmp_path):
     records = [*sound, ImageRecord(_image(tmp_path, "x.png", (80, 5, 9)), "c", split="train")]
     report = validate_records(records, on_error="report")
-    assert _kinds(report) == {"overlap": ("error", 1), "leak": ("error", 1), "single_image": ("note", 1)}
-    assert validate_records(records, on_error="skip").counts == {"records": 10, "skipped": 1, "overlap": 1}
+    assert _kinds(report) == {
+        "overlap": ("error", 1),
+        "leak": ("error", 1),
+        "single_image": ("note", 1),
+    }
+    assert validate_records(records, on_error="skip").counts == {
+        "records": 10,
+        "skipped": 1,
+        "overlap": 1,
+    }
 
 
 def test_every_query_of_one_camera_is_an_error(sound):
     records = [dataclasses.replace(record, camera=1) for record in sound]
-    with pytest.raises(ValueError, match="error: 2 queries whose matches are all from their own camera"):
+    with pytest.raises(
+        ValueError, match="error: 2 queries whose matches are all from their own camera"
+    ):
         validate_records(records)
     assert len(validate_records(records, on_error="skip").records) == 9
     unknown = [dataclasses.replace(record, camera=None) for record in sound]
@@ -152,9 +180,16 @@ def test_archives_are_looked_into(tmp_path):
 
 
 def test_images_need_not_be_opened():
-    records = [ImageRecord("none/a.jpg", 1, split="train"), ImageRecord("none/b.jpg", 1, split="train")]
+    records = [
+        ImageRecord("none/a.jpg", 1, split="train"),
+        ImageRecord("none/b.jpg", 1, split="train"),
+    ]
     assert validate_records(records, images=False).findings == ()
-    assert validate_records(records, on_error="report").counts == {"records": 2, "skipped": 0, "unreadable": 2}
+    assert validate_records(records, on_error="report").counts == {
+        "records": 2,
+        "skipped": 0,
+        "unreadable": 2,
+    }
 
 
 def test_captions_have_a_length():
@@ -188,11 +223,16 @@ def test_other_names_of_splits():
 
 
 def _rows(*rows):
-    return [ImageRecord(f"{n}.jpg", i, camera=camera, split=split) for n, (i, camera, split) in enumerate(rows)]
+    return [
+        ImageRecord(f"{n}.jpg", i, camera=camera, split=split)
+        for n, (i, camera, split) in enumerate(rows)
+    ]
 
 
 def test_a_test_part_that_is_not_divided_yet_is_apart_from_training():
-    records = _rows(("a", 1, "train"), ("a", 2, "train"), ("a", 1, "test"), ("b", 1, "test"), ("a", 1, "val"))
+    records = _rows(
+        ("a", 1, "train"), ("a", 2, "train"), ("a", 1, "test"), ("b", 1, "test"), ("a", 1, "val")
+    )
     report = validate_records(records, images=False, on_error="skip")
     assert report.counts == {"records": 5, "skipped": 2, "overlap": 1}
     assert [record.split for record in report.records] == ["test", "test", "val"]
@@ -201,8 +241,19 @@ def test_a_test_part_that_is_not_divided_yet_is_apart_from_training():
 
 
 def test_every_pair_of_queries_and_gallery_is_looked_at():
-    sound = [("a", 1, "train"), ("a", 2, "train"), ("c", 1, "query0"), ("c", 2, "gallery0"), ("v", 1, "val_query")]
-    sound += [("v", 2, "val_gallery"), ("d", 1, "query1"), ("d", 2, "gallery1"), ("c", 1, "query_log")]
+    sound = [
+        ("a", 1, "train"),
+        ("a", 2, "train"),
+        ("c", 1, "query0"),
+        ("c", 2, "gallery0"),
+        ("v", 1, "val_query"),
+    ]
+    sound += [
+        ("v", 2, "val_gallery"),
+        ("d", 1, "query1"),
+        ("d", 2, "gallery1"),
+        ("c", 1, "query_log"),
+    ]
     assert validate_records(_rows(*sound), images=False).findings == ()
     for rows, kind, skipped in (
         ([("x", 1, "query1")], "no_match", 1),
@@ -214,12 +265,20 @@ def test_every_pair_of_queries_and_gallery_is_looked_at():
         records = _rows(*sound, *rows)
         report = validate_records(records, images=False, on_error="skip")
         assert (report.counts[kind], report.counts["skipped"]) == (1, skipped), rows
-        assert all(f.severity == "note" for f in validate_records(report.records, images=False).findings)
+        assert all(
+            f.severity == "note" for f in validate_records(report.records, images=False).findings
+        )
     both = _rows(*sound, ("x", 1, "query0"), ("y", 1, "query1"), ("z", 1, "val_query"))
     (finding,) = validate_records(both, images=False, on_error="report").findings
-    assert finding.text == "3 queries whose identity is not in 'gallery0', 'gallery1', 'val_gallery'"
-    alone = _rows(*sound, ("w", 1, "query2"), ("w", 1, "gallery2"))  # nothing of this pair can be scored
-    assert _kinds(validate_records(alone, images=False, on_error="report")) == {"same_camera": ("error", 1)}
+    assert (
+        finding.text == "3 queries whose identity is not in 'gallery0', 'gallery1', 'val_gallery'"
+    )
+    alone = _rows(
+        *sound, ("w", 1, "query2"), ("w", 1, "gallery2")
+    )  # nothing of this pair can be scored
+    assert _kinds(validate_records(alone, images=False, on_error="report")) == {
+        "same_camera": ("error", 1)
+    }
 
 
 def test_counts_go_into_a_metrics_file(sound, tmp_path):
@@ -227,12 +286,20 @@ def test_counts_go_into_a_metrics_file(sound, tmp_path):
     report = validate_records(sound, on_error="skip")
     file = tmp_path / "metrics.jsonl"
     file.write_text(json.dumps({"mean_ap": 0.5, "data": report.counts}) + "\n")
-    assert json.loads(file.read_text())["data"] == {"records": 9, "skipped": 1, "unreadable": 1, "single_image": 1}
+    assert json.loads(file.read_text())["data"] == {
+        "records": 9,
+        "skipped": 1,
+        "unreadable": 1,
+        "single_image": 1,
+    }
     assert all(type(value) is int for value in report.counts.values())
 
 
 def test_kinds_of_identities_are_not_mixed():
-    with pytest.raises(ValueError, match=r"validate_records: expected all identities .*got int \(1\) and str \('1'\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"validate_records: expected all identities .*got int \(1\) and str \('1'\)",
+    ):
         validate_records([ImageRecord("a.jpg", 1), ImageRecord("b.jpg", "1")])
 
 

@@ -18,7 +18,10 @@ def test_synonyms_come_before_templates_and_nothing_twice():
         "An image depicting a red coat.",
         "This is a red coat.",
     )
-    assert caption_variations("A red coat.", synonyms=_SYNONYMS, max_variations=2) == ("A red coat.", "A red jacket.")
+    assert caption_variations("A red coat.", synonyms=_SYNONYMS, max_variations=2) == (
+        "A red coat.",
+        "A red jacket.",
+    )
     assert caption_variations("A hat", synonyms=_SYNONYMS, templates=()) == ("A hat",)
 
 
@@ -61,7 +64,9 @@ def test_texts_depend_on_seed_epoch_and_index_alone():
     again = pickle.loads(pickle.dumps(CaptionSampler(captions, synonyms=_SYNONYMS, seed=3)))
     assert [again.text(index, 2) for index in reversed(range(100))] == drawn[2][::-1]
     assert drawn[0] != drawn[1] != drawn[2]
-    assert drawn[0] != [CaptionSampler(captions, synonyms=_SYNONYMS, seed=4).text(i, 0) for i in range(100)]
+    assert drawn[0] != [
+        CaptionSampler(captions, synonyms=_SYNONYMS, seed=4).text(i, 0) for i in range(100)
+    ]
     for index, text in enumerate(drawn[0]):
         assert text in caption_variations(captions[index], synonyms=_SYNONYMS)
     assert set(drawn[0][::2]) == set(caption_variations("A red coat.", synonyms=_SYNONYMS))
@@ -69,5 +74,7 @@ def test_texts_depend_on_seed_epoch_and_index_alone():
 
 
 def test_every_item_needs_a_caption():
-    with pytest.raises(ValueError, match=r"CaptionSampler: expected a caption for every item, got none for item 1"):
+    with pytest.raises(
+        ValueError, match=r"CaptionSampler: expected a caption for every item, got none for item 1"
+    ):
         CaptionSampler(["a", None])

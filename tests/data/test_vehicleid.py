@@ -9,7 +9,9 @@ def test_lists_become_train_and_test(tmp_path):
     assert [(r.identity, r.split, r.camera) for r in records] == [
         (17, "train", None), (17, "train", None), (4, "test", None), (4, "test", None), (9, "test", None),
     ]  # fmt: skip
-    (other,) = records_of(read_vehicleid(trees.vehicleid(tmp_path), test_identities=1600, counts="ignore"), "test")
+    (other,) = records_of(
+        read_vehicleid(trees.vehicleid(tmp_path), test_identities=1600, counts="ignore"), "test"
+    )
     assert other.path.endswith("0000006.jpg")
 
 
@@ -23,7 +25,8 @@ def test_the_protocol_is_a_draw_of_one_gallery_image(tmp_path):
 
 def test_the_number_of_test_identities_is_checked(tmp_path):
     with pytest.raises(
-        ValueError, match=r"officially 113346 .*; test: 3 images of 2 identities, officially 800 identities\."
+        ValueError,
+        match=r"officially 113346 .*; test: 3 images of 2 identities, officially 800 identities\.",
     ):
         read_vehicleid(trees.vehicleid(tmp_path), counts="raise")
 
@@ -38,5 +41,7 @@ def test_another_test_list(tmp_path):
 def test_a_row_that_is_none_is_named(tmp_path, row):
     base = trees.vehicleid(tmp_path)
     trees.write(base, "train_test_split/train_list.txt", f"{row}\n")
-    with pytest.raises(ValueError, match=rf"rows of <image> <vehicle> in .*train_list\.txt, got '{row}' in row 1"):
+    with pytest.raises(
+        ValueError, match=rf"rows of <image> <vehicle> in .*train_list\.txt, got '{row}' in row 1"
+    ):
         read_vehicleid(base)

@@ -48,7 +48,10 @@ def test_warp_draws_every_orientation(orientations, expected):
     torch.manual_seed(0)
     warp = warp_transform(orientations=orientations)
     turns = [np.rot90(np.asarray(photo), k) for k in range(4)]
-    allowed = {array.tobytes() for array in (*turns, *([t[:, ::-1] for t in turns] if orientations == 8 else ()))}
+    allowed = {
+        array.tobytes()
+        for array in (*turns, *([t[:, ::-1] for t in turns] if orientations == 8 else ()))
+    }
     drawn = {np.asarray(warp(photo)).tobytes() for _ in range(200)}
     assert len(drawn) == expected
     assert drawn <= allowed

@@ -31,11 +31,14 @@ def _go(arguments, errors, environment, file_limit):
 def started(*arguments, errors, environment=None, file_limit=None):
     """The trainer's command line in a process; what it says on stderr is appended to a file."""
     parts = (str(REPOSITORY), str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", ""))
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, os.pathsep.join(parts).split(os.pathsep))))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys(filter(None, os.pathsep.join(parts).split(os.pathsep)))
+    )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["examples.trainer.__main__"])
     process = context.Process(
-        target=_go, args=(list(map(str, arguments)), str(errors), dict(environment or {}), file_limit)
+        target=_go,
+        args=(list(map(str, arguments)), str(errors), dict(environment or {}), file_limit),
     )
     process.start()
     try:

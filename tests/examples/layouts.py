@@ -45,8 +45,13 @@ def named(root, parts, name, extra=()):
 
 def market1501(root):
     parts = ("bounding_box_train", "query", "bounding_box_test")
-    base = named(root / "Market-1501-v15.09.15", parts, lambda i, c, n: f"{i:04}_c{c}s1_{n:06}_00.jpg")
-    for name, number in (("0000_c1s1_000001_00.jpg", 6), ("-1_c2s1_000002_00.jpg", 7)):  # a distractor, and junk
+    base = named(
+        root / "Market-1501-v15.09.15", parts, lambda i, c, n: f"{i:04}_c{c}s1_{n:06}_00.jpg"
+    )
+    for name, number in (
+        ("0000_c1s1_000001_00.jpg", 6),
+        ("-1_c2s1_000002_00.jpg", 7),
+    ):  # a distractor, and junk
         draw(base / parts[2] / name, 1, number)
     return base
 
@@ -54,10 +59,19 @@ def market1501(root):
 def omniglot(root):
     """Characters of four alphabets to train on and of two others; the first four drawers of a test character ask."""
     base = root / "omniglot-reid"
-    for part, identities, drawers in (("train", TRAIN, range(1, 6)), ("test", TEST, (1, 2, 5, 6, 7, 8))):
+    for part, identities, drawers in (
+        ("train", TRAIN, range(1, 6)),
+        ("test", TEST, (1, 2, 5, 6, 7, 8)),
+    ):
         for i in identities:
             for number, drawer in enumerate(drawers):
-                file = base / part / f"Alphabet_{part}_{i // 4}" / f"character{i:02}" / f"{i:04}_{drawer:02}.png"
+                file = (
+                    base
+                    / part
+                    / f"Alphabet_{part}_{i // 4}"
+                    / f"character{i:02}"
+                    / f"{i:04}_{drawer:02}.png"
+                )
                 draw(file, i, number)
     return base
 
@@ -71,7 +85,9 @@ def cuhk03(root):
 
 
 def veri776(root):
-    own = [("image_test", i, n) for i in TEST for n in range(2)]  # the queries are in the gallery as well
+    own = [
+        ("image_test", i, n) for i in TEST for n in range(2)
+    ]  # the queries are in the gallery as well
     parts = ("image_train", "image_query", "image_test")
     return named(root / "VeRi", parts, lambda i, c, n: f"{i:04}_c{c:03}_{n:08}_0.jpg", own)
 
@@ -100,29 +116,46 @@ def vehicleid(root):
         rows = [(f"{100 * i + n:07}", i, n) for i in identities for n in range(4)]
         for image, identity, number in rows:
             draw(base / "image" / f"{image}.jpg", identity, number)
-        write(base / "train_test_split" / f"{name}.txt", "".join(f"{image} {i}\n" for image, i, _ in rows))
+        write(
+            base / "train_test_split" / f"{name}.txt",
+            "".join(f"{image} {i}\n" for image, i, _ in rows),
+        )
     return base
 
 
 VIEWS = ("front", "side", "back", "full")
-PROMPTS = ("image_prompts_per_identity.json", "image_prompts_clean.json", "image_prompts_structured.json")
+PROMPTS = (
+    "image_prompts_per_identity.json",
+    "image_prompts_clean.json",
+    "image_prompts_structured.json",
+)
 
 
 def inshop(root):
     """With the descriptions, and with the prompts that are made of them, by item and by colour variant."""
     base, rows = root / "inshop", []
-    for identities, split_of in ((TRAIN, lambda _: "train"), (TEST, lambda n: "query" if n < 2 else "gallery")):
+    for identities, split_of in (
+        (TRAIN, lambda _: "train"),
+        (TEST, lambda n: "query" if n < 2 else "gallery"),
+    ):
         for i in identities:
             for n in range(6):
                 view = VIEWS[n % len(VIEWS)]
                 name = f"img/WOMEN/Dresses/id_{i:08}/{n // 4 + 1:02}_{n % 4 + 1}_{view}.jpg"
                 draw(base / "Img" / name, i, n)
                 rows.append(f"{name} id_{i:08} {split_of(n)}")
-    write(base / "Eval" / "list_eval_partition.txt", "\n".join([str(len(rows)), "image_name item_id status", *rows]))
+    write(
+        base / "Eval" / "list_eval_partition.txt",
+        "\n".join([str(len(rows)), "image_name item_id status", *rows]),
+    )
     texts = {f"id_{i:08}": caption(i) for i in (*TRAIN, *TEST)}
-    descriptions = [{"item": item, "color": "Blue", "description": [text]} for item, text in texts.items()]
+    descriptions = [
+        {"item": item, "color": "Blue", "description": [text]} for item, text in texts.items()
+    ]
     write(base / "Anno" / "list_description_inshop.json", descriptions)
-    by_variant = {f"{item}/{variant}": text for item, text in texts.items() for variant in ("01", "02")}
+    by_variant = {
+        f"{item}/{variant}": text for item, text in texts.items() for variant in ("01", "02")
+    }
     for name, content in zip(PROMPTS, (texts, texts, by_variant), strict=True):
         write(base / name, content)
     return base
@@ -133,7 +166,10 @@ ASPECTS = ("dorsal right", "dorsal left", "palmar right", "palmar left")
 
 def hands11k(root):
     """Twelve persons, eleven of them on all four aspects."""
-    base, rows = root / "11khands", ["id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"]
+    base, rows = (
+        root / "11khands",
+        ["id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"],
+    )
     for aspect, words in enumerate(ASPECTS):
         for person in range(1, 13 if aspect == 0 else 12):
             for n in range(5):
@@ -156,11 +192,18 @@ def polyu_hands(root):
 def online_products(root):
     base = root / "Stanford_Online_Products"
     for name, identities in (("train", TRAIN), ("test", TEST)):
-        rows = [(i, f"{'bicycle' if i % 2 else 'lamp'}_final/{i}_{n}.JPG", n) for i in identities for n in range(4)]
+        rows = [
+            (i, f"{'bicycle' if i % 2 else 'lamp'}_final/{i}_{n}.JPG", n)
+            for i in identities
+            for n in range(4)
+        ]
         for identity, path, number in rows:
             draw(base / path, identity, number)
         lines = [f"{row} {i} {i % 2 + 1} {path}" for row, (i, path, _) in enumerate(rows, start=1)]
-        write(base / f"Ebay_{name}.txt", "\n".join(["image_id class_id super_class_id path", *lines]) + "\n")
+        write(
+            base / f"Ebay_{name}.txt",
+            "\n".join(["image_id class_id super_class_id path", *lines]) + "\n",
+        )
     return base
 
 
@@ -189,7 +232,12 @@ def annotations(root):
         for i, n in captioned(split):
             path = f"images/{i:03}_{n}.png"
             draw(base / path, i, n)
-            entry = {"image_path": path, "caption": caption(i, n), "id": i, "category": ("indoor", "outdoor")[i % 2]}
+            entry = {
+                "image_path": path,
+                "caption": caption(i, n),
+                "id": i,
+                "category": ("indoor", "outdoor")[i % 2],
+            }
             splits.setdefault(split, []).append(entry)
     write(base / "annotations.json", {"splits": splits})
     return base
@@ -203,5 +251,7 @@ def captioned_folder(root):
             file = base / split / f"{i:03}_{n}.png"
             draw(file, i, n)
             text = caption(i, n)
-            write(file.with_suffix(".json" if n % 2 else ".txt"), {"caption": text} if n % 2 else text)
+            write(
+                file.with_suffix(".json" if n % 2 else ".txt"), {"caption": text} if n % 2 else text
+            )
     return base

@@ -15,17 +15,42 @@ def split_numbers(values):
     splits = [numbers(value) for value in values]
     wanted = ("rank_1", "rank_5", "rank_10", "mean_ap", "mean_inp")
     mean = {key: sum(one[key] for one in splits) / len(splits) for key in wanted}
-    std = {key: (sum((one[key] - mean[key]) ** 2 for one in splits) / max(len(splits) - 1, 1)) ** 0.5 for key in wanted}
+    std = {
+        key: (sum((one[key] - mean[key]) ** 2 for one in splits) / max(len(splits) - 1, 1)) ** 0.5
+        for key in wanted
+    }
     if len(splits) == 1:
         std = dict.fromkeys(wanted)
-    return {"protocol": "galleries", "num_splits": len(splits), "mean": mean, "std": std, "splits": splits}
+    return {
+        "protocol": "galleries",
+        "num_splits": len(splits),
+        "mean": mean,
+        "std": std,
+        "splits": splits,
+    }
 
 
 def retrieval_numbers(value):
-    return {"hit_rate_1": value, "hit_rate_5": value + 0.1, "hit_rate_10": value + 0.2, "mean_ap": value / 2}
+    return {
+        "hit_rate_1": value,
+        "hit_rate_5": value + 0.1,
+        "hit_rate_10": value + 0.2,
+        "mean_ap": value / 2,
+    }
 
 
-def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A note.", terms=TERMS, prompt=0, lr=1e-3):
+def write_run(
+    folder,
+    *,
+    stage="joint",
+    seed=0,
+    rates=(),
+    results=None,
+    note="A note.",
+    terms=TERMS,
+    prompt=0,
+    lr=1e-3,
+):
     """A run with one epoch for each rate (``None``: not validated). Without results it was killed."""
     folder.mkdir(parents=True)
     recipe = {
@@ -41,7 +66,11 @@ def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A 
     (folder / "recipe.json").write_text(json.dumps(recipe))
     rows, best = [], -1.0
     for epoch, value in enumerate(rates, 1):
-        row = {"epoch": epoch, "loss": 2.0 / epoch, **{name: share * 2.0 / epoch for name, share in terms.items()}}
+        row = {
+            "epoch": epoch,
+            "loss": 2.0 / epoch,
+            **{name: share * 2.0 / epoch for name, share in terms.items()},
+        }
         row |= {
             "gradient_norm": 1.0,
             "lr": lr / epoch,
@@ -50,7 +79,12 @@ def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A 
             "alarms": [],
             "images_per_second": 100.0,
         }
-        row |= {"positive_cosine": 0.8, "negative_cosine": 0.1, "seconds": 1.5, "peak_memory_mb": 300.0}
+        row |= {
+            "positive_cosine": 0.8,
+            "negative_cosine": 0.1,
+            "seconds": 1.5,
+            "peak_memory_mb": 300.0,
+        }
         if value is not None:
             row |= {"validation": {"image_to_image": numbers(value)}, "score": value - 0.1}
         row["best"] = value is not None and value > best
@@ -60,8 +94,13 @@ def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A 
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if prompt:
         (folder / "prompt").mkdir()
-        rows = [{"epoch": e, "loss": 3.0 / e, "lr": 3.5e-4, "best": e == prompt} for e in range(1, prompt + 1)]
-        (folder / "prompt" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows = [
+            {"epoch": e, "loss": 3.0 / e, "lr": 3.5e-4, "best": e == prompt}
+            for e in range(1, prompt + 1)
+        ]
+        (folder / "prompt" / "metrics.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
     if results is not None:
         (folder / "results.json").write_text(json.dumps(results | {"data": {"unreadable": 2}}))
     return folder
@@ -69,4 +108,7 @@ def write_run(folder, *, stage="joint", seed=0, rates=(), results=None, note="A 
 
 def both(before, after):
     """Results of a trained run with one task."""
-    return {"before": {"image_to_image": numbers(before)}, "after": {"image_to_image": numbers(after)}}
+    return {
+        "before": {"image_to_image": numbers(before)},
+        "after": {"image_to_image": numbers(after)},
+    }

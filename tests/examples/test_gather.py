@@ -37,9 +37,15 @@ def folder(tmp_path):
         results["after"]["image_to_image.splits"] = split_numbers([value, value + 0.1])
         results["after"]["image_to_image.distractors"] = split_numbers([value / 2])
         write_run(
-            here / "v2" / f"seed{seed}", seed=seed, rates=[0.5, value - 0.1, 0.4], results=results, note="Two | v."
+            here / "v2" / f"seed{seed}",
+            seed=seed,
+            rates=[0.5, value - 0.1, 0.4],
+            results=results,
+            note="Two | v.",
         )
-    write_run(here / "clip", stage="clip_reid", rates=[None, 0.5], prompt=3, results=both(0.25, 0.6))
+    write_run(
+        here / "clip", stage="clip_reid", rates=[None, 0.5], prompt=3, results=both(0.25, 0.6)
+    )
     write_run(here / "killed", rates=[0.3], lr=7.0)
     return here
 
@@ -51,8 +57,17 @@ def test_main_writes_tables_and_pictures_and_prints_the_tables(folder, tmp_path,
     assert "75.00 ± 5.00" in printed
     assert printed.endswith(f"5 of 6 runs complete. 6 tables and 16 pictures: {tmp_path / 'out'}\n")
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
-    tasks = ("image_to_image", "image_to_image_splits", "image_to_image_distractors", "text_to_image")
-    expected = {f"{name}.{kind}" for name in ("evaluation", "training", "versions") for kind in ("csv", "md")}
+    tasks = (
+        "image_to_image",
+        "image_to_image_splits",
+        "image_to_image_distractors",
+        "text_to_image",
+    )
+    expected = {
+        f"{name}.{kind}"
+        for name in ("evaluation", "training", "versions")
+        for kind in ("csv", "md")
+    }
     expected |= {f"{task}_{measure}.png" for task in tasks for measure in ("rank_1", "map")}
     expected |= {"rank_1_by_epoch.png", "map_by_epoch.png"}
     runs = ("clip", "clip_prompt", "killed", "v2__seed0", "v2__seed1", "v2__seed2")
@@ -67,9 +82,16 @@ def test_evaluation_has_one_row_a_run_with_the_best_checkpoints_test_figures(fol
     rows = {row["version"]: row for row in evaluation_rows(find_runs([folder]))}
     assert list(rows) == ["clip", "killed", "v2/seed0", "v2/seed1", "v2/seed2", "zero"]
     row = rows["v2/seed1"]
-    assert (row["stage"], row["seed"], row["status"], row["best_epoch"]) == ("joint", 1, "complete", 2)
+    assert (row["stage"], row["seed"], row["status"], row["best_epoch"]) == (
+        "joint",
+        1,
+        "complete",
+        2,
+    )
     assert row["remarks"] == "Two | v."
-    assert row["query_gallery_R1_fraction"] == 0.75  # the test, and neither the last nor the best validation
+    assert (
+        row["query_gallery_R1_fraction"] == 0.75
+    )  # the test, and neither the last nor the best validation
     assert row["before_query_gallery_mAP_fraction"] == pytest.approx(0.15)
     splits = [row[f"split{i}_R5_fraction"] for i in (1, 2)]
     assert splits == pytest.approx([0.85, 0.95])
@@ -97,7 +119,11 @@ def test_training_has_one_row_an_epoch_with_every_term(folder, tmp_path):
         ("main", "2", "", "1.0"),
     ]
     assert [row["val_R1_fraction"] for row in clip] == ["", "", "", "", "0.5"]
-    assert (clip[-1]["loss_id"], clip[-1]["loss_triplet"], clip[-1]["lr"]) == ("0.6", "0.4", "0.0005")
+    assert (clip[-1]["loss_id"], clip[-1]["loss_triplet"], clip[-1]["lr"]) == (
+        "0.6",
+        "0.4",
+        "0.0005",
+    )
     assert not {"loss_gradient_norm", "loss_seconds", "loss_best"} & set(clip[0])
     best = {(row["version"], row["epoch"]) for row in rows if row["is_best"] == "True"}
     assert best == {("clip", "2"), ("killed", "1"), *((f"v2/seed{seed}", "2") for seed in range(3))}
@@ -110,7 +136,9 @@ def test_seeds_of_one_recipe_become_one_version(folder):
     assert {name: len(members) for name, members in groups(runs).items()} == {
         "clip": 1, "killed": 1, "v2": 3, "zero": 1,
     }  # fmt: skip
-    rows = [row for row in group_rows(runs) if row["num_runs"] == 3 and row["task"] == "image_to_image"]
+    rows = [
+        row for row in group_rows(runs) if row["num_runs"] == 3 and row["task"] == "image_to_image"
+    ]
     before, after = rows
     assert (before["moment"], after["moment"]) == ("before", "after")
     assert after["R1_fraction"] == pytest.approx(0.75)
@@ -129,8 +157,12 @@ def test_versions_are_named_after_what_their_runs_share(tmp_path):
 
 def test_a_seed_that_goes_on_from_its_own_is_the_same_version(tmp_path):
     for seed in (0, 1):
-        path = write_run(tmp_path / f"v3-seed{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5))
-        recipe = json.loads((path / "recipe.json").read_text()) | {"init_from": f"runs/v2-seed{seed}"}
+        path = write_run(
+            tmp_path / f"v3-seed{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5)
+        )
+        recipe = json.loads((path / "recipe.json").read_text()) | {
+            "init_from": f"runs/v2-seed{seed}"
+        }
         (path / "recipe.json").write_text(json.dumps(recipe | {"track": {"console": f"{seed}"}}))
     write_run(tmp_path / "fresh", rates=[0.5], results=both(0.1, 0.5))
     assert list(groups(find_runs([tmp_path]))) == ["fresh", "v3"]
@@ -140,21 +172,38 @@ def test_runs_of_a_comparison_are_versions_with_spread(tmp_path):
     """As python -m examples.compare names them: each seed begins with the weights of its own."""
     for version, source in (("joint_v2", "pretrain"), ("joint_v3", "joint_v2")):
         for seed in (0, 1, 2):
-            path = write_run(tmp_path / f"{version}-{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5 + seed / 10))
-            recipe = json.loads((path / "recipe.json").read_text()) | {"init_from": f"runs/{source}-{seed}"}
+            path = write_run(
+                tmp_path / f"{version}-{seed}",
+                seed=seed,
+                rates=[0.5],
+                results=both(0.1, 0.5 + seed / 10),
+            )
+            recipe = json.loads((path / "recipe.json").read_text()) | {
+                "init_from": f"runs/{source}-{seed}"
+            }
             (path / "recipe.json").write_text(json.dumps(recipe))
     found = groups(find_runs([tmp_path]))
     assert {name: len(members) for name, members in found.items()} == {"joint_v2": 3, "joint_v3": 3}
 
 
 def test_seeds_that_go_on_from_one_run_are_one_version(tmp_path):
-    for version, source in (("joint", "runs/pretrain-0"), ("other", "runs/pretrain-1"), ("hub", "hub/ViT-B-16-2")):
+    for version, source in (
+        ("joint", "runs/pretrain-0"),
+        ("other", "runs/pretrain-1"),
+        ("hub", "hub/ViT-B-16-2"),
+    ):
         for seed in (0, 1, 2):
-            path = write_run(tmp_path / f"{version}-{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5))
+            path = write_run(
+                tmp_path / f"{version}-{seed}", seed=seed, rates=[0.5], results=both(0.1, 0.5)
+            )
             recipe = json.loads((path / "recipe.json").read_text()) | {"init_from": source}
             (path / "recipe.json").write_text(json.dumps(recipe))
     found = groups(find_runs([tmp_path]))
-    assert {name: len(members) for name, members in found.items()} == {"hub": 3, "joint": 3, "other": 3}
+    assert {name: len(members) for name, members in found.items()} == {
+        "hub": 3,
+        "joint": 3,
+        "other": 3,
+    }
 
 
 def test_a_killed_seed_counts_in_no_mean(tmp_path):
@@ -168,8 +217,16 @@ def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path):
     for version in ("a", "b"):
         write_run(tmp_path / version / "long", rates=[0.5], results=both(0.1, 0.5), note=version)
     assert [run.name for run in find_runs([tmp_path])] == ["a/long", "b/long"]
-    assert distinct_names([Path("/x/a/s"), Path("/y/a/s"), Path("/y/b/t")]) == ["x/a/s", "y/a/s", "t"]
-    assert distinct_names([Path("/x/v1/seed0"), Path("/x/v2/1"), Path("/x/t")]) == ["v1/seed0", "v2/1", "t"]
+    assert distinct_names([Path("/x/a/s"), Path("/y/a/s"), Path("/y/b/t")]) == [
+        "x/a/s",
+        "y/a/s",
+        "t",
+    ]
+    assert distinct_names([Path("/x/v1/seed0"), Path("/x/v2/1"), Path("/x/t")]) == [
+        "v1/seed0",
+        "v2/1",
+        "t",
+    ]
 
 
 def test_a_run_that_is_given_twice_counts_once(folder):
@@ -203,7 +260,11 @@ def test_only_killed_runs_still_make_tables(tmp_path):
         ("results.json", '{"before": {', r"results\.json \(Expecting"),
         ("results.json", "[]", r"results\.json \(no mapping\)"),
         ("results.json", '{"before": 1}', r"results\.json \(no mapping\)"),
-        ("results.json", '{"before": {"image_to_image": 1}}', r"results\.json \(no figures under 'image_to_image'\)"),
+        (
+            "results.json",
+            '{"before": {"image_to_image": 1}}',
+            r"results\.json \(no figures under 'image_to_image'\)",
+        ),
         ("recipe.json", "", r"recipe\.json \(Expecting"),
         ("metrics.jsonl", '{"epoch": 1}\n{"epo', r"metrics\.jsonl, line 2 \("),
         ("metrics.jsonl", '{"loss": 1}\n', r"metrics\.jsonl, line 1 \(no row of an epoch\)"),
@@ -212,7 +273,9 @@ def test_only_killed_runs_still_make_tables(tmp_path):
 )
 def test_damaged_files_are_named(folder, tmp_path, file, text, words):
     (folder / "zero" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=rf"expected whole JSON files, got 1 damaged: .*zero.{words}"):
+    with pytest.raises(
+        ValueError, match=rf"expected whole JSON files, got 1 damaged: .*zero.{words}"
+    ):
         gather([folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -232,24 +295,43 @@ def test_folders_without_runs_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"nothing: expected runs .*, got no such folder"):
         find_runs([tmp_path / "nothing"])
     with pytest.raises(
-        ValueError, match=r"expected runs \(folders with a recipe.json\) in it or below, got none there"
+        ValueError,
+        match=r"expected runs \(folders with a recipe.json\) in it or below, got none there",
     ):
         find_runs([tmp_path])
 
 
 def test_the_command_is_that_of_the_trainer(folder, tmp_path):
-    command = [sys.executable, "-m", "examples.trainer.report", str(folder / "killed"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "examples.trainer.report",
+        str(folder / "killed"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "unfinished, 1 epoch done" in done.stdout
 
 
 def test_validation_is_that_of_the_task():
-    row = {"validation": {"loss": 1.5, "text_to_image": retrieval_numbers(0.3), "image_to_image": numbers(0.5)}}
+    row = {
+        "validation": {
+            "loss": 1.5,
+            "text_to_image": retrieval_numbers(0.3),
+            "image_to_image": numbers(0.5),
+        }
+    }
     assert rate(validation_of(row, "image_to_image"), "R1") == 0.5
     assert rate(validation_of(row, "text_to_image"), "R1") == 0.3
     assert rate(validation_of(row, "image_to_text"), "R1") == 0.3  # the first
-    splits = {"validation": {"text_to_image": numbers(0.1), "image_to_image.splits": split_numbers([0.4, 0.6])}}
+    splits = {
+        "validation": {
+            "text_to_image": numbers(0.1),
+            "image_to_image.splits": split_numbers([0.4, 0.6]),
+        }
+    }
     assert rate(validation_of(splits, "image_to_image"), "R1") == pytest.approx(0.5)
     for nothing in ({}, {"validation": None}, {"validation": {}}, {"validation": {"loss": 1.0}}):
         assert validation_of(nothing, "image_to_image") == {}

@@ -70,7 +70,11 @@ PAPER = {
 }
 SLOW = {"optim.lr": 1e-6, "optim.head_lr": 1e-6, "optim.clip_norm": 1}
 LONG = {"optim.epochs": 60, "evaluate.patience": 10, "loss.ramp_epochs": 60}
-FRAME = {"prompt.template": ["A captured frame showing a persons {tokens} {aspect} hand during surveillance."]}
+FRAME = {
+    "prompt.template": [
+        "A captured frame showing a persons {tokens} {aspect} hand during surveillance."
+    ]
+}
 PORTRAIT = {"model.image_size": (224, 128), "model.fit": "stretch"}
 
 # file: (parent, all that differs from it once both are resolved)
@@ -108,13 +112,19 @@ CHANGES = {
             "evaluate.patience": 3,
         },
     ),
-    "stage1/classifier_rn50": ("stage1/classifier_vit", {**RN50, "head.std": 0.0427}),  # (2 / (1024 + 72)) ** 0.5
+    "stage1/classifier_rn50": (
+        "stage1/classifier_vit",
+        {**RN50, "head.std": 0.0427},
+    ),  # (2 / (1024 + 72)) ** 0.5
     "stage1/sequential_vit": ("stage1/classifier_vit", {"head.neck": True, "head.dropout": 0.2}),
     "stage1/sequential_rn50": ("stage1/classifier_rn50", {"head.neck": True, "head.dropout": 0.2}),
     "stage1/arcface_vit": ("stage1/classifier_vit", {"head.kind": "arcface", "head.std": 0.001}),
     "stage1/arcface_rn50": ("stage1/classifier_rn50", {"head.kind": "arcface", "head.std": 0.001}),
     "stage1/random_vit": ("stage1/classifier_vit", {"model.pretrained": None}),
-    "stage1/random_rn50": ("stage1/classifier_rn50", {"model.pretrained": None, "model.batch_norm": "follow"}),
+    "stage1/random_rn50": (
+        "stage1/classifier_rn50",
+        {"model.pretrained": None, "model.batch_norm": "follow"},
+    ),
     "stage2/v1_vit": (
         "base",
         {
@@ -217,7 +227,13 @@ CHANGES = {
     "stage3/v8_vit": ("stage3/v7_vit", CONSTANT),
     "stage3/v8_rn50": (
         "stage3/v7_rn50",
-        {**CONSTANT, "head.reduced_dim": 1024, "optim.lr": 1e-4, "optim.head_lr": 1e-4, "optim.clip_norm": 0.5},
+        {
+            **CONSTANT,
+            "head.reduced_dim": 1024,
+            "optim.lr": 1e-4,
+            "optim.head_lr": 1e-4,
+            "optim.clip_norm": 0.5,
+        },
     ),
     "stage3/v9_vit": ("stage3/v8_vit", LONG),
     "stage3/v9_rn50": ("stage3/v8_rn50", LONG),
@@ -228,20 +244,72 @@ CHANGES = {
 }
 # what a version has in the end, however many parents it has: (key, value)
 FACTS = {
-    "stage1/classifier_rn50": [("optim.epochs", 10), ("loss.margin", 0.3), ("batch.num_instances", 4)],
-    "stage2/v1_vit": [("head.scale", 30), ("head.margin", 0.5), ("optim.schedule", "cosine"), ("optim.center_lr", 0.5)],
-    "stage2/v2_rn50": [("optim.lr", 1e-4), ("loss.temperature", 0.07), ("optim.weight_decay", 5e-4)],
+    "stage1/classifier_rn50": [
+        ("optim.epochs", 10),
+        ("loss.margin", 0.3),
+        ("batch.num_instances", 4),
+    ],
+    "stage2/v1_vit": [
+        ("head.scale", 30),
+        ("head.margin", 0.5),
+        ("optim.schedule", "cosine"),
+        ("optim.center_lr", 0.5),
+    ],
+    "stage2/v2_rn50": [
+        ("optim.lr", 1e-4),
+        ("loss.temperature", 0.07),
+        ("optim.weight_decay", 5e-4),
+    ],
     "stage2/v3_rn50": [("optim.head_lr", 1e-4), ("prompt.lr", 1e-4), ("optim.schedule", "cosine")],
-    "stage2/v5_vit": [("optim.lr", 1e-5), ("loss.id", 1), ("loss.supcon", 1), ("model.image_blocks", "all")],
+    "stage2/v5_vit": [
+        ("optim.lr", 1e-5),
+        ("loss.id", 1),
+        ("loss.supcon", 1),
+        ("model.image_blocks", "all"),
+    ],
     "stage2/v7_rn50": [("optim.lr", 5e-4), ("model.image_blocks", 2), ("loss.center", 5e-4)],
-    "stage2/v8_rn50": [("head.margin", 0.35), ("loss.center", 5e-4), ("loss.triplet", 1), ("optim.schedule", "cosine")],
+    "stage2/v8_rn50": [
+        ("head.margin", 0.35),
+        ("loss.center", 5e-4),
+        ("loss.triplet", 1),
+        ("optim.schedule", "cosine"),
+    ],
     "stage2/v9_vit": [("optim.lr", 1e-5), ("evaluate.patience", 5), ("prompt.num_tokens", 12)],
-    "stage2/v10_rn50": [("optim.lr", 7e-5), ("head.margin", 0.4), ("loss.center", 3e-4), ("loss.margin", 0.3)],
-    "stage3/v1_vit": [("head.kind", "linear"), ("optim.clip_norm", 5), ("loss.supcon", 0), ("prompt.mode", "composed")],
-    "stage3/v4_rn50": [("head.scale", 30), ("head.margin", 0.5), ("head.neck", True), ("loss.supcon", 0.5)],
-    "stage3/v5_rn50": [("optim.clip_norm", 5), ("prompt.inversion_dim", 512), ("optim.weight_decay", 1e-4)],
-    "stage3/v11_vit": [("loss.id", 0.2), ("loss.triplet", 1), ("head.reduced_dim", 256), ("optim.clip_norm", 1)],
-    "stage3/v11_rn50": [("loss.id", 0.1), ("optim.lr", 1e-4), ("optim.epochs", 60), ("evaluate.patience", 10)],
+    "stage2/v10_rn50": [
+        ("optim.lr", 7e-5),
+        ("head.margin", 0.4),
+        ("loss.center", 3e-4),
+        ("loss.margin", 0.3),
+    ],
+    "stage3/v1_vit": [
+        ("head.kind", "linear"),
+        ("optim.clip_norm", 5),
+        ("loss.supcon", 0),
+        ("prompt.mode", "composed"),
+    ],
+    "stage3/v4_rn50": [
+        ("head.scale", 30),
+        ("head.margin", 0.5),
+        ("head.neck", True),
+        ("loss.supcon", 0.5),
+    ],
+    "stage3/v5_rn50": [
+        ("optim.clip_norm", 5),
+        ("prompt.inversion_dim", 512),
+        ("optim.weight_decay", 1e-4),
+    ],
+    "stage3/v11_vit": [
+        ("loss.id", 0.2),
+        ("loss.triplet", 1),
+        ("head.reduced_dim", 256),
+        ("optim.clip_norm", 1),
+    ],
+    "stage3/v11_rn50": [
+        ("loss.id", 0.1),
+        ("optim.lr", 1e-4),
+        ("optim.epochs", 60),
+        ("evaluate.patience", 10),
+    ],
 }
 # R1/mAP in percent, dorsal_r, mean of 10 splits; None where none was published
 PUBLISHED = {
@@ -338,7 +406,9 @@ def test_notes_have_the_published_figure(name, figure):
     assert "10 splits" in note or "9 splits" in note or "dorsal_r" in note
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if re.search(r"stage[23]/v(?!1_)", name)])
+@pytest.mark.parametrize(
+    "name", [name for name in TRAINED if re.search(r"stage[23]/v(?!1_)", name)]
+)
 def test_notes_say_what_the_figure_is_worth(name):
     note = recipe_of(name).note
     assert re.search(r"test persons|faulty fusion|; the last epoch|; epoch 1\b|of 9 splits", note)
@@ -347,8 +417,14 @@ def test_notes_say_what_the_figure_is_worth(name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_images_are_prepared_alike_and_epochs_are_not_chosen_by_the_test(name):
     recipe = recipe_of(name)
-    assert recipe.augment == Augment()  # above all no mirror: it would turn right hands into left ones
-    assert (recipe.model.image_mean, recipe.model.image_std, recipe.model.interpolation) == (None, None, "bicubic")
+    assert (
+        recipe.augment == Augment()
+    )  # above all no mirror: it would turn right hands into left ones
+    assert (recipe.model.image_mean, recipe.model.image_std, recipe.model.interpolation) == (
+        None,
+        None,
+        "bicubic",
+    )
     assert not recipe.evaluate.flip
     assert recipe.data.validation > 0
     assert recipe.evaluate.patience is not None
@@ -357,9 +433,17 @@ def test_images_are_prepared_alike_and_epochs_are_not_chosen_by_the_test(name):
     assert recipe.evaluate.num_splits == 10
 
 
-@pytest.mark.parametrize("name", ["base", "stage1/classifier_vit", "stage2/v10_rn50", "stage3/v11_vit"])
 @pytest.mark.parametrize(
-    "switch", ["data.aspect=dorsal_l", "data.aspect=palmar_r", "data.aspect=palmar_l", "data.source=polyu_hands"]
+    "name", ["base", "stage1/classifier_vit", "stage2/v10_rn50", "stage3/v11_vit"]
+)
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "data.aspect=dorsal_l",
+        "data.aspect=palmar_r",
+        "data.aspect=palmar_l",
+        "data.source=polyu_hands",
+    ],
 )
 def test_another_aspect_or_hd_by_one_switch(name, switch):
     key, _, value = switch.partition("=")
@@ -383,12 +467,18 @@ def test_templates_take_part(stage):
     """Each has one place for the pseudo word, ends inside the context, and its fields are known."""
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)).eval()
     recipes = [recipe_of(name) for name in TRAINED if name.startswith(f"stage{stage}")]
-    sentences = {template: recipe.prompt.num_tokens for recipe in recipes for template in recipe.prompt.template}
+    sentences = {
+        template: recipe.prompt.num_tokens
+        for recipe in recipes
+        for template in recipe.prompt.template
+    }
     assert len(sentences) == {2: 5, 3: 3}[stage]
     for template, count in sentences.items():
         fields = {"aspect": "right dorsal"} if "{aspect}" in template else {}
         if stage == 2:
-            templates = IdentityPromptLearner(towers, 3, template, fields=fields, num_tokens=count).templates
+            templates = IdentityPromptLearner(
+                towers, 3, template, fields=fields, num_tokens=count
+            ).templates
         else:
             templates = PromptComposer(towers, template, fields=fields).templates
         assert "{" not in templates.plain_texts[0]

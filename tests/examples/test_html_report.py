@@ -55,7 +55,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     def classed(self, name: str) -> list[str]:
-        return [tag for tag, attributes in self.tags if name in (attributes.get("class") or "").split()]
+        return [
+            tag for tag, attributes in self.tags if name in (attributes.get("class") or "").split()
+        ]
 
 
 def full_report(path: Path, text: str = "words") -> Page:
@@ -70,7 +72,15 @@ def full_report(path: Path, text: str = "words") -> Page:
             Section(text, [Chart(picture, alt=text, caption=text, narrow=picture)], text=text),
             Section(
                 text,
-                [RankedLists([RankedQuery(RED, [ranking, ranking], title=text), RankedQuery(text, [ranking])], text)],
+                [
+                    RankedLists(
+                        [
+                            RankedQuery(RED, [ranking, ranking], title=text),
+                            RankedQuery(text, [ranking]),
+                        ],
+                        text,
+                    )
+                ],
             ),
             Section(text, [Details(text, text), Details(text, {text: text, "threads": 2})]),
         ],
@@ -91,7 +101,9 @@ def test_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     page = full_report(tmp_path / "report.html")
     for _, attributes in page.tags:
         for name in ("src", "href", "srcset", "action", "data"):
-            assert (attributes.get(name) or "data:image/png;base64,").startswith("data:image/png;base64,")
+            assert (attributes.get(name) or "data:image/png;base64,").startswith(
+                "data:image/png;base64,"
+            )
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|@import|url\(", text)
@@ -147,10 +159,18 @@ def test_gains(tmp_path: Path, before: float | None, after: float, words: list[s
 
 def test_marks_and_frames_follow_the_matches(tmp_path: Path) -> None:
     page = full_report(tmp_path / "report.html")
-    found = [attributes["class"] for tag, attributes in page.tags if "found" in (attributes.get("class") or "")]
+    found = [
+        attributes["class"]
+        for tag, attributes in page.tags
+        if "found" in (attributes.get("class") or "")
+    ]
     assert found == ["found right", "found wrong", "found wrong"] * 3
     alts = [attributes["alt"] for attributes in page.named("img")][5:8]
-    assert alts == ["Rank 1: the same identity", "Rank 2: another identity", "Rank 3: another identity"]
+    assert alts == [
+        "Rank 1: the same identity",
+        "Rank 2: another identity",
+        "Rank 3: another identity",
+    ]
     assert page.words.count("✓") == 1 + 3  # the key, and one in each ranking
     assert page.words.count("✗") == 1 + 6
     assert page.words.count("0.71") == 3
@@ -181,7 +201,9 @@ def test_same_content_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
 
@@ -199,17 +221,27 @@ def test_bad_content_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
     with pytest.raises(ValueError, match=r"metric 'mAP' within \[0, 1\], got 70"):
-        write_report(path, title="T", summary="S", table=[Task("t", [Metric("mAP", 0.1, 70.0)])], sections=[])
+        write_report(
+            path, title="T", summary="S", table=[Task("t", [Metric("mAP", 0.1, 70.0)])], sections=[]
+        )
     jpeg = Picture(b"\xff\xd8\xff", b"\xff\xd8\xff")
     with pytest.raises(ValueError, match="a picture as the bytes of a PNG file"):
-        write_report(path, title="T", summary="S", table=[], sections=[Section("s", [Chart(jpeg, "a", "c")])])
+        write_report(
+            path, title="T", summary="S", table=[], sections=[Section("s", [Chart(jpeg, "a", "c")])]
+        )
     assert path.read_text() == "old"
 
 
 def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Ranking: expected matches of the length of gallery, 1, got 2"):
+    with pytest.raises(
+        ValueError, match=r"Ranking: expected matches of the length of gallery, 1, got 2"
+    ):
         Ranking("after", [RED], [True, False])
-    with pytest.raises(ValueError, match=r"Ranking: expected similarities of the length of gallery, 1, got 0"):
+    with pytest.raises(
+        ValueError, match=r"Ranking: expected similarities of the length of gallery, 1, got 0"
+    ):
         Ranking("after", [RED], [True], [])
-    with pytest.raises(ValueError, match=r"write_report: expected an existing folder, got .*missing"):
+    with pytest.raises(
+        ValueError, match=r"write_report: expected an existing folder, got .*missing"
+    ):
         write_report(tmp_path / "missing" / "r.html", title="T", summary="S", table=[], sections=[])

@@ -26,7 +26,9 @@ from examples.trainer.stages import make_towers, numbers_of
 VIT = "model.name=reid-tiny-vit"
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"
-LONGER = "data.caption=Figure {identity}." + " It was seen by camera {camera} on a quiet day" * 12 + "."
+LONGER = (
+    "data.caption=Figure {identity}." + " It was seen by camera {camera} on a quiet day" * 12 + "."
+)
 LONG = "data.caption=A figure {identity}. It was seen by camera {camera}. Nobody knows what it was doing there."
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
@@ -226,7 +228,9 @@ ELSEWHERE = {
 
 def keys(kind, prefix=""):
     for name, hint in typing.get_type_hints(kind).items():
-        yield from keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+        yield from (
+            keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +247,9 @@ def _without_pictures(monkeypatch):
 def outcome(folder, *changes, stage, images):
     """Everything about a run that is not a time: sums of all weights, epochs, results and predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    return outcome_of(tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder)
+    return outcome_of(
+        tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder
+    )
 
 
 def outcome_of(recipe, folder):
@@ -253,7 +259,10 @@ def outcome_of(recipe, folder):
     for path in sorted((folder / "run").rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".safetensors":
-            found |= {f"{name}/{key}": value.double().abs().sum().item() for key, value in load_file(path).items()}
+            found |= {
+                f"{name}/{key}": value.double().abs().sum().item()
+                for key, value in load_file(path).items()
+            }
         elif path.suffix == ".jsonl":
             found[name] = [json.loads(line) for line in path.read_text().splitlines()]
             for row in found[name]:
@@ -285,7 +294,11 @@ def test_every_key_is_covered():
 
 
 def rows_of(stages):
-    return [pytest.param(stage, row, id=f"{stage}-{row[-2]}") for stage in stages for row in CHANGES[stage]]
+    return [
+        pytest.param(stage, row, id=f"{stage}-{row[-2]}")
+        for stage in stages
+        for row in CHANGES[stage]
+    ]
 
 
 def changes_the_run(tmp_path, unchanged, images, stage, row):
@@ -305,7 +318,9 @@ def test_key_changes_the_run(tmp_path, unchanged, images, stage, row):
 
 
 @pytest.mark.filterwarnings("ignore:tokenize. .* tokens:UserWarning")  # captions that are cut
-@pytest.mark.parametrize(("stage", "row"), rows_of([stage for stage in CHANGES if stage != "classifier"]))
+@pytest.mark.parametrize(
+    ("stage", "row"), rows_of([stage for stage in CHANGES if stage != "classifier"])
+)
 @pytest.mark.slow
 def test_key_of_a_stage_changes_the_run(tmp_path, unchanged, images, stage, row):
     changes_the_run(tmp_path, unchanged, images, stage, row)
@@ -350,7 +365,9 @@ def test_cached_images_need_no_files(tmp_path):
         dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
         first = dataset[0]
         path = own / "hidden.png"
-        original = next(p for p in own.rglob("*.png") if str(dataset.records[0].path).endswith(p.name))
+        original = next(
+            p for p in own.rglob("*.png") if str(dataset.records[0].path).endswith(p.name)
+        )
         original.rename(path)
         try:
             if cache:
@@ -370,8 +387,14 @@ def test_cached_images_need_no_files(tmp_path):
         ("msmt17", "merge_val", "false"),
         ("cuhk03", "boxes", "detected"),
         ("vehicleid", "test_identities", "1600"),
-        *((source, "counts", "ignore") for source in ("market1501", "msmt17", "cuhk03", "veri776", "vehicleid")),
-        *((source, "counts", "raise") for source in ("inshop", "hands11k", "polyu_hands", "online_products")),
+        *(
+            (source, "counts", "ignore")
+            for source in ("market1501", "msmt17", "cuhk03", "veri776", "vehicleid")
+        ),
+        *(
+            (source, "counts", "raise")
+            for source in ("inshop", "hands11k", "polyu_hands", "online_products")
+        ),
         ("cuhk_pedes", "counts", "raise"),
         *((source, "root", "elsewhere") for source in ("table", "annotations", "captioned_folder")),
     ],
@@ -380,17 +403,27 @@ def test_readers_get_their_keys(tmp_path, monkeypatch, source, key, value):
     calls = []
     for name in dir(kit):
         if name.startswith("read_"):
-            monkeypatch.setattr(kit, name, lambda *a, _name=name, **k: calls.append((_name, a, k)) or [])
+            monkeypatch.setattr(
+                kit, name, lambda *a, _name=name, **k: calls.append((_name, a, k)) or []
+            )
     for change in ((), (f"data.{key}={value}",)):
         recipe = tiny_recipe(
-            tmp_path, f"data.source={source}", f"data.root={tmp_path}", *SET, *change, stage="classifier"
+            tmp_path,
+            f"data.source={source}",
+            f"data.root={tmp_path}",
+            *SET,
+            *change,
+            stage="classifier",
         )
         assert trainer_data._read(recipe, tmp_path, quiet=True) == []
     assert {name for name, *_ in calls} == {f"read_{source}"}
     assert calls[0] != calls[1]
 
 
-SET = ("data.num_identities=240", "data.views_per_camera=3")  # as they are unless told: they are of the generated set
+SET = (
+    "data.num_identities=240",
+    "data.views_per_camera=3",
+)  # as they are unless told: they are of the generated set
 
 
 @pytest.mark.parametrize("key", ["num_identities=30", "views_per_camera=4"])
@@ -419,7 +452,12 @@ def test_side_of_the_hand(tmp_path, monkeypatch):
         raise AskedError
 
     monkeypatch.setattr(kit, "split_hands", split)
-    hands = ("data.source=hands11k", "data.root=.", *SET, "prompt.template=['A {aspect} hand {tokens}.']")
+    hands = (
+        "data.source=hands11k",
+        "data.root=.",
+        *SET,
+        "prompt.template=['A {aspect} hand {tokens}.']",
+    )
     texts = []
     for change in ((), ("data.aspect=palmar_l",)):
         recipe = tiny_recipe(tmp_path, *hands, *change, stage="clip_reid")
@@ -439,15 +477,21 @@ def test_texts_from_a_file(tmp_path, images):
     for name, table in tables.items():
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(table))
-        recipe = tiny_recipe(tmp_path, f"data.texts={path}", f"data.texts_key={name}", images=images)
+        recipe = tiny_recipe(
+            tmp_path, f"data.texts={path}", f"data.texts_key={name}", images=images
+        )
         found = load_records(recipe, tmp_path)[0]
-        assert [r.caption for r in found] == [table[r.identity if name == "identity" else r.path] for r in found]
+        assert [r.caption for r in found] == [
+            table[r.identity if name == "identity" else r.path] for r in found
+        ]
 
 
 def test_synonyms_from_a_file(tmp_path, unchanged, images):
     path = tmp_path / "words.json"
     words = {
-        word for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0] for word in r.caption.split()
+        word
+        for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
+        for word in r.caption.split()
     }
     path.write_text(json.dumps({word.lower(): ["thing", "matter"] for word in words}))
     found = outcome(tmp_path, VARIED, f"data.synonyms={path}", stage="joint", images=images)

@@ -21,7 +21,9 @@ READERS = {
     "online_products": lambda root: kit.read_online_products(root, counts="ignore"),
     "cuhk_pedes": lambda root: kit.read_cuhk_pedes(root, counts="ignore"),
     "annotations": kit.read_annotations,
-    "captioned_folder": lambda root: kit.read_captioned_folder(root, splits=("train", "val", "test")),
+    "captioned_folder": lambda root: kit.read_captioned_folder(
+        root, splits=("train", "val", "test")
+    ),
 }
 CAPTIONED = {"cuhk_pedes", "annotations", "captioned_folder"}
 WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17"}
@@ -73,17 +75,23 @@ def test_every_query_has_a_match(source):
         assert name == "captioned_folder" or min(test.values()) >= 2
         return
     query, gallery = (
-        ("query0", "gallery0") if name in ("hands11k", "polyu_hands", "vehicleid") else ("query", "gallery")
+        ("query0", "gallery0")
+        if name in ("hands11k", "polyu_hands", "vehicleid")
+        else ("query", "gallery")
     )
     kit.check_splits(records, query=query, gallery=gallery)
     if name in WITH_CAMERAS:
         seen = {(record.identity, record.camera) for record in records_of(records, gallery)}
         for record in records_of(records, query):
-            assert any(identity == record.identity and camera != record.camera for identity, camera in seen)
+            assert any(
+                identity == record.identity and camera != record.camera for identity, camera in seen
+            )
     if name == "hands11k":
         assert len(records_of(records, "gallery0_all")) > 3 * len(records_of(records, "gallery0"))
     if name == "polyu_hands":
-        assert {r.identity for r in records_of(records, "gallery0")} > {r.identity for r in records_of(records, query)}
+        assert {r.identity for r in records_of(records, "gallery0")} > {
+            r.identity for r in records_of(records, query)
+        }
 
 
 def test_captions_are_there_where_the_layout_has_them(source):

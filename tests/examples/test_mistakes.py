@@ -86,7 +86,9 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
     where += ["--set", "data.num_identities=240", "--set", "data.views_per_camera=3"]
     if key in ("data.source", "data.boxes"):
         where = []
-    text = answer(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *where, "--set", change)
+    text = answer(
+        capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *where, "--set", change
+    )
     import re
 
     assert re.search(MISTAKES[change], text), text
@@ -98,7 +100,11 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
         ("a.yaml", "", "expected a mapping of keys, got NoneType"),
         ("a.yaml", "note a\nstage joint\n", "expected a mapping of keys, got str"),
         ("a.yaml", "note: a\n\tstage: joint\n", "does not parse"),
-        ("a.yaml", "note: a\nstage: joint\nbase: [tiny.yaml]\n", "expected a recipe file, got none"),
+        (
+            "a.yaml",
+            "note: a\nstage: joint\nbase: [tiny.yaml]\n",
+            "expected a recipe file, got none",
+        ),
         ("a.yaml", "note: a\nbase: .\n", "expected a recipe file, got none"),
         ("a.yaml", "note: a\n<<: {stage: joint}\n", "does not parse"),
         ("a.yaml", "note: a\n1: 2\n", "expected a known key, got '1'"),
@@ -125,8 +131,17 @@ def test_odd_paths(tmp_path, capsys, images):
     assert "tiny.yaml" in answer(capsys, tmp_path / "tinny.yaml", "--out", tmp_path / "run")
     answer(capsys, tmp_path, "--out", tmp_path / "run")
     answer(capsys, "\0", "--out", tmp_path / "run")
-    assert "data.source" in answer(capsys, recipe, "--out", tmp_path / "run", "--data", images)  # of a generated set
-    table = ["--set", "data.source=table", "--set", "data.num_identities=240", "--set", "data.views_per_camera=3"]
+    assert "data.source" in answer(
+        capsys, recipe, "--out", tmp_path / "run", "--data", images
+    )  # of a generated set
+    table = [
+        "--set",
+        "data.source=table",
+        "--set",
+        "data.num_identities=240",
+        "--set",
+        "data.views_per_camera=3",
+    ]
     answer(capsys, recipe, "--out", tmp_path / "run", *table, "--data", tmp_path / "nowhere.csv")
     answer(capsys, recipe, "--out", tmp_path / "run", *table, "--data", recipe)
     answer(capsys, recipe, "--out", tmp_path / "run", *table, "--data", "")
@@ -138,7 +153,18 @@ def test_odd_paths(tmp_path, capsys, images):
     assert "expected a new or empty folder" in answer(capsys, recipe, "--out", tmp_path / "thesis")
     (tmp_path / "file").touch()
     answer(capsys, recipe, "--out", tmp_path / "file")
-    answer(capsys, recipe, "--out", tmp_path / "run", "--resume", "--set", "init_from=.", "--data", images, *folder)
+    answer(
+        capsys,
+        recipe,
+        "--out",
+        tmp_path / "run",
+        "--resume",
+        "--set",
+        "init_from=.",
+        "--data",
+        images,
+        *folder,
+    )
 
 
 def test_the_command_line_itself(capsys):

@@ -9,10 +9,23 @@ from safetensors.torch import load_file
 from tiny import tiny_images, tiny_recipe
 
 # plain gradient steps: Adam would make a step of full size out of a gradient that is zero but for rounding
-COMMON = ("optim.optimizer=sgd", "optim.lr=0.005", "batch.coverage=images", "data.workers=0", "track.console=nothing")
+COMMON = (
+    "optim.optimizer=sgd",
+    "optim.lr=0.005",
+    "batch.coverage=images",
+    "data.workers=0",
+    "track.console=nothing",
+)
 VIT = "model.name=reid-tiny-vit"  # BatchNorm in a tower, or a neck, sees the images of its own process alone
 CASES = {
-    "joint": (VIT, "loss.id=1", "head.neck=false", "loss.center=0.1", "loss.triplet=1", "loss.prototype=0.5"),
+    "joint": (
+        VIT,
+        "loss.id=1",
+        "head.neck=false",
+        "loss.center=0.1",
+        "loss.triplet=1",
+        "loss.prototype=0.5",
+    ),
     "clip_reid": (VIT, "loss.id=0", "loss.supcon=0.5", "prompt.lr=1e-3"),
     "prompt_sg": (
         "head.neck=false",
@@ -21,7 +34,12 @@ CASES = {
         "prompt.inversion_dim=512",
         "prompt.mode=simplified",
     ),
-    "retrieval": (VIT, "loss.hard_negative=1", "loss.learn_temperature=true", "optim.ema_decay=0.5"),
+    "retrieval": (
+        VIT,
+        "loss.hard_negative=1",
+        "loss.learn_temperature=true",
+        "optim.ema_decay=0.5",
+    ),
 }
 
 
@@ -41,7 +59,9 @@ def tensors(out):
                     f"{'prompt' if phase.name == 'prompt' else 'run'}/{path.name}/{name}": value
                     for name, value in load_file(path).items()
                 }
-            numbers += [json.loads(line) for line in (phase / "metrics.jsonl").read_text().splitlines()]
+            numbers += [
+                json.loads(line) for line in (phase / "metrics.jsonl").read_text().splitlines()
+            ]
     return weights, numbers
 
 
@@ -60,13 +80,23 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
 
     def options(out, identities):
         changes = [*fixed, f"batch.num_identities={identities}"]
-        return [tmp_path / f"{stage}.yaml", "--out", out, *(word for change in changes for word in ("--set", change))]
+        return [
+            tmp_path / f"{stage}.yaml",
+            "--out",
+            out,
+            *(word for change in changes for word in ("--set", change)),
+        ]
 
     one, two, errors = tmp_path / "one", tmp_path / "two", tmp_path / "errors.txt"
     with started(*options(one, 4), errors=errors) as process:
         process.join(200)
         assert process.exitcode == 0, errors.read_text()
-    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    launch = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port),
+    }
     launch |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     first, second = ({**launch, "RANK": rank, "LOCAL_RANK": rank} for rank in "01")
     with (
@@ -81,7 +111,9 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
     for name, value in alone.items():
         if "running_" in name or name.endswith("num_batches_tracked"):
             continue  # of necks that no term looks at
-        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=5e-6, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            together[name], value, rtol=1e-4, atol=5e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )
     for a, b in zip(history, other, strict=True):
         for key in ("loss", "gradient_norm", "lr"):
             assert b[key] == pytest.approx(a[key], rel=1e-4), key

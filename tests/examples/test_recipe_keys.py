@@ -33,7 +33,11 @@ OTHERS = {
     "prompt.epochs": (3,),
     "prompt.warmup_epochs": (0.0,),
 }
-SCHEDULE = {"optim.epochs": 5, "optim.warmup_epochs": 2.0, "optim.step_epochs": 2}  # two restarts and all of a decay
+SCHEDULE = {
+    "optim.epochs": 5,
+    "optim.warmup_epochs": 2.0,
+    "optim.step_epochs": 2,
+}  # two restarts and all of a decay
 PROMPT_SCHEDULE = {"prompt.epochs": 4, "prompt.warmup_epochs": 2.0}
 # what both runs have, so that the key can be seen in two epochs of a few images
 PARTNERS = {
@@ -50,9 +54,24 @@ PARTNERS = {
     **{f"prompt.{name}": PROMPT_SCHEDULE for name in ("min_lr", "warmup_epochs", "warmup_factor")},
 }  # fmt: skip
 # changes of training, which a run without it inherits from the recipe that it is the child of
-TRAINING = ("batch.", "loss.", "optim.", "augment.", "head.", "prompt.", "mining.", "precision", "seed", "accumulate")
+TRAINING = (
+    "batch.",
+    "loss.",
+    "optim.",
+    "augment.",
+    "head.",
+    "prompt.",
+    "mining.",
+    "precision",
+    "seed",
+    "accumulate",
+)
 ALSO_TRAINING = {"data.validation", "evaluate.metric", "evaluate.patience", "model.batch_norm"}
-WITHOUT_TEXT = ("classifier", "clip_reid", "prompt_sg")  # and these a caption, which no term of theirs looks at
+WITHOUT_TEXT = (
+    "classifier",
+    "clip_reid",
+    "prompt_sg",
+)  # and these a caption, which no term of theirs looks at
 
 
 def get(recipe, key):
@@ -115,7 +134,10 @@ def unchanged(roots, tmp_path_factory):
                 put(small, key, value)
             if small.optim.milestones:
                 small.optim.milestones = [small.optim.epochs - 1]
-            made[case] = small, outcome_of(copy.deepcopy(small), tmp_path_factory.mktemp("unchanged"))
+            made[case] = (
+                small,
+                outcome_of(copy.deepcopy(small), tmp_path_factory.mktemp("unchanged")),
+            )
         return made[case]
 
     return of
@@ -133,7 +155,11 @@ def test_its_run_repeats_itself(tmp_path, unchanged, name):
 @pytest.mark.slow
 def test_key_of_a_recipe_changes_its_run(tmp_path, unchanged, name, key):
     small, before = unchanged(name, PARTNERS.get(key, {}))
-    other, now, usual = copy.deepcopy(small), get(small, key), get(Recipe(stage=small.stage, note=""), key)
+    other, now, usual = (
+        copy.deepcopy(small),
+        get(small, key),
+        get(Recipe(stage=small.stage, note=""), key),
+    )
     weights = [term for term, weight in terms_of(small).items() if weight]
     if [key.removeprefix("loss.")] == weights:  # the only one
         usual = now / 2

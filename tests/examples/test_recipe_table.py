@@ -5,7 +5,18 @@ import re
 import pytest
 import yaml
 
-from examples.recipe_table import BEGIN, END, PAGE, RECIPES, ROOT, changes, main, row, sentences, updated
+from examples.recipe_table import (
+    BEGIN,
+    END,
+    PAGE,
+    RECIPES,
+    ROOT,
+    changes,
+    main,
+    row,
+    sentences,
+    updated,
+)
 from examples.settings.recipe import load_recipe
 
 PATHS = sorted(RECIPES.rglob("*.yaml"))
@@ -28,7 +39,9 @@ def test_every_recipe_loads_and_is_short(path):
     assert len(lines) <= 25
     assert max(map(len, lines)) <= 120
     recipe = load_recipe(path)
-    for linked in re.findall(r"examples/\S+\.json", "\n".join(lines).replace(",", " ").replace("}", " ")):
+    for linked in re.findall(
+        r"examples/\S+\.json", "\n".join(lines).replace(",", " ").replace("}", " ")
+    ):
         assert (ROOT / linked).is_file()
     if recipe.init_from is not None:  # where the command of the page puts the run of that recipe
         assert (RECIPES / recipe.init_from.removeprefix("runs/")).with_suffix(".yaml").is_file()
@@ -41,21 +54,34 @@ def test_a_row_says_what_a_recipe_changes():
     assert found.startswith(
         "| `fashion/stage3_v3_rn50.yaml` | joint | Training goes on from version 2 with a lower rate"
     )
-    assert "`stage3_v2_rn50.yaml` and `init_from=runs/fashion/stage3_v2_rn50` `loss.temperature=0.05`" in found
+    assert (
+        "`stage3_v2_rn50.yaml` and `init_from=runs/fashion/stage3_v2_rn50` `loss.temperature=0.05`"
+        in found
+    )
     assert "| Logged Rank-1 54.0 and mAP 42.7 (StyleFinder), the best of all its models. |" in found
-    assert found.endswith("fashion/stage3_v3_rn50.yaml --data DATA --out runs/fashion/stage3_v3_rn50` |")
+    assert found.endswith(
+        "fashion/stage3_v3_rn50.yaml --data DATA --out runs/fashion/stage3_v3_rn50` |"
+    )
     assert "--data" not in row(RECIPES / "quickstart" / "joint.yaml")
 
 
 def test_values_are_shown_as_yaml_takes_them():
-    tree = yaml.safe_load("{stage: joint, precision: bf16, optim: {lr: 0.001, clip_norm: null}, data: {cache: true}}")
-    assert changes(tree) == "`precision=bf16` `optim.lr=0.001` `optim.clip_norm=null` `data.cache=true`"
+    tree = yaml.safe_load(
+        "{stage: joint, precision: bf16, optim: {lr: 0.001, clip_norm: null}, data: {cache: true}}"
+    )
+    assert (
+        changes(tree)
+        == "`precision=bf16` `optim.lr=0.001` `optim.clip_norm=null` `data.cache=true`"
+    )
     assert changes({"note": "x", "base": "y.yaml"}) == "nothing"
 
 
 def test_figures_are_the_sentences_that_say_so():
     note = "The first. Published mAP 89.6 and Rank-1 95.5 (CLIP-ReID). More is said. Logged mAP 1.0 once."
-    assert sentences(note) == ("The first.", "Published mAP 89.6 and Rank-1 95.5 (CLIP-ReID). Logged mAP 1.0 once.")
+    assert sentences(note) == (
+        "The first.",
+        "Published mAP 89.6 and Rank-1 95.5 (CLIP-ReID). Logged mAP 1.0 once.",
+    )
 
 
 def test_a_page_without_marks_is_an_error(tmp_path, monkeypatch):

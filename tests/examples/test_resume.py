@@ -35,17 +35,25 @@ def settings(images, *changes):
 
 def done(out):
     """Epochs that were completed, of all phases."""
-    return sum(len((out / name).read_text().splitlines()) for name in NAMES if (out / name).exists())
+    return sum(
+        len((out / name).read_text().splitlines()) for name in NAMES if (out / name).exists()
+    )
 
 
 def content(out):
     """Everything that a run leaves but times: weights that an index points to, and rows, by name."""
     found = {}
-    pointed = {path.parent / name for path in out.rglob("index.json") for name in json.loads(path.read_text()).values()}
+    pointed = {
+        path.parent / name
+        for path in out.rglob("index.json")
+        for name in json.loads(path.read_text()).values()
+    }
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
         if path.suffix == ".safetensors" and path.parent in pointed:
-            found |= {f"{name}/{key}": value.numpy().tobytes() for key, value in load_file(path).items()}
+            found |= {
+                f"{name}/{key}": value.numpy().tobytes() for key, value in load_file(path).items()
+            }
         elif path.suffix == ".jsonl":
             found[name] = [json.loads(line) for line in path.read_text().splitlines()]
             for row in found[name]:
@@ -67,7 +75,9 @@ def kill_until_done(folder, path, options, kills, rng):
     came = []
     for attempt in range(kills + 1):
         before = done(killed)
-        with started(path, "--out", killed, *options, *(["--resume"] if attempt else []), errors=errors) as process:
+        with started(
+            path, "--out", killed, *options, *(["--resume"] if attempt else []), errors=errors
+        ) as process:
             if attempt == kills:
                 process.join(300)
                 assert process.exitcode == 0, errors.read_text()
@@ -75,7 +85,9 @@ def kill_until_done(folder, path, options, kills, rng):
             wanted = before + rng.choice([0, 0, 1])
             while done(killed) < wanted and process.exitcode is None:
                 time.sleep(0.002)
-            process.join(rng.random() * 0.6)  # some instant of start, epoch, save, validation or report
+            process.join(
+                rng.random() * 0.6
+            )  # some instant of start, epoch, save, validation or report
             process.kill()
             process.join()
             assert process.exitcode in (0, -signal.SIGKILL), errors.read_text()
@@ -96,7 +108,9 @@ def test_twenty_kills(tmp_path, images):
         "evaluate.every=2", "head.dropout=0.5", "data.workers=1", "optim.epochs=14", "optim.optimizer=adam",
     )  # fmt: skip
     came = kill_until_done(tmp_path, path, options, 20, random.Random(7))
-    assert len({count for count in came if 0 < count < 14}) >= 3, "the kills came too early or too late to show much"
+    assert len({count for count in came if 0 < count < 14}) >= 3, (
+        "the kills came too early or too late to show much"
+    )
 
 
 @pytest.mark.slow
@@ -151,7 +165,9 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
         patch.setattr(os, "replace", until_the_first_epoch)
         assert command(capsys, path, "--out", out, *settings(images))[0] == 2
     assert done(out) == 1
-    code, text = command(capsys, path, "--out", out, "--resume", *settings(images, "loss.triplet=0.5"))
+    code, text = command(
+        capsys, path, "--out", out, "--resume", *settings(images, "loss.triplet=0.5")
+    )
     assert code == 2
     assert "expected the recipe of the run to resume, got another one (loss differ" in text
     code, text = command(capsys, path, "--out", out, *settings(images))
@@ -186,7 +202,9 @@ def test_a_disk_that_is_full_again_and_again(tmp_path, images, capsys, monkeypat
         assert text.startswith("error: ")
         assert text.count("\n") == 1
         assert "No space left" in text
-        assert not list(out.rglob(".*.tmp"))[1:], "what was half written is cleared, or replaced by the next"
+        assert not list(out.rglob(".*.tmp"))[1:], (
+            "what was half written is cleared, or replaced by the next"
+        )
     assert failures >= 10
     assert content(out) == content(whole)
 
@@ -196,7 +214,9 @@ def test_full_disk_in_earnest(tmp_path, images):
     """The operating system refuses: the weights fit, the optimiser's state does not."""
     path, errors = tmp_path / "tiny.yaml", tmp_path / "errors.txt"
     tiny_recipe(tmp_path)
-    with started(path, "--out", tmp_path / "run", *settings(images), errors=errors, file_limit=20_000_000) as process:
+    with started(
+        path, "--out", tmp_path / "run", *settings(images), errors=errors, file_limit=20_000_000
+    ) as process:
         process.join(120)
         assert process.exitcode == 2
     assert errors.read_text().startswith("error: ")
@@ -210,7 +230,11 @@ def test_a_folder_that_takes_nothing(tmp_path, images, capsys):
     (tmp_path / "file").touch()
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    places = [tmp_path / "file" / "run", Path("/proc/run"), *([closed / "run"] if os.geteuid() else [])]
+    places = [
+        tmp_path / "file" / "run",
+        Path("/proc/run"),
+        *([closed / "run"] if os.geteuid() else []),
+    ]
     for place in places:
         code, text = command(capsys, tmp_path / "tiny.yaml", "--out", place, *settings(images))
         assert code == 2
@@ -223,7 +247,9 @@ def test_a_folder_that_takes_nothing(tmp_path, images, capsys):
 def test_interrupt_says_how_to_go_on(tmp_path, images):
     path, errors, out = tmp_path / "tiny.yaml", tmp_path / "errors.txt", tmp_path / "run"
     tiny_recipe(tmp_path)
-    with started(path, "--out", out, *settings(images, "optim.epochs=40"), errors=errors) as process:
+    with started(
+        path, "--out", out, *settings(images, "optim.epochs=40"), errors=errors
+    ) as process:
         while done(out) == 0:
             assert process.exitcode is None, errors.read_text()
             time.sleep(0.01)

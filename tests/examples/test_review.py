@@ -17,9 +17,16 @@ def test_evaluation_is_in_full_precision(tmp_path):
     """A checkpoint that is tested by itself has the numbers of the run that made it, whatever it was trained in."""
     run(tiny_recipe(tmp_path, "precision=bf16", "track.console=nothing"), tmp_path / "run")
     AcceleratorState._reset_state(reset_partial_state=True)
-    alone = ["stage=zero_shot", f"init_from={tmp_path / 'run'}", "track.console=nothing", "evaluate.predictions=3"]
+    alone = [
+        "stage=zero_shot",
+        f"init_from={tmp_path / 'run'}",
+        "track.console=nothing",
+        "evaluate.predictions=3",
+    ]
     run(tiny_recipe(tmp_path, *alone), tmp_path / "alone")
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "alone")]
+    results = [
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "alone")
+    ]
     assert results[0]["after"] == results[1]["before"]
 
 
@@ -39,7 +46,12 @@ def test_predictions_leave_out_what_the_protocol_does(tmp_path):
     rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.5]])
     for metric, ahead in (("cosine", 0.9938837), ("euclidean", -0.1414214)):
         path = tmp_path / f"{metric}.jsonl"
-        write_best(path, query, torch.tensor([[1.0, 0.0]]), gallery, rows, 2, metric, camera_rule=True)
+        write_best(
+            path, query, torch.tensor([[1.0, 0.0]]), gallery, rows, 2, metric, camera_rule=True
+        )
         found = json.loads(path.read_text())["found"]
-        assert [one["path"] for one in found] == ["g1.png", "g3.png"]  # g0 is of the query's identity and camera
+        assert [one["path"] for one in found] == [
+            "g1.png",
+            "g3.png",
+        ]  # g0 is of the query's identity and camera
         assert found[0]["similarity"] == pytest.approx(ahead, abs=1e-6)

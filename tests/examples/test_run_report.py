@@ -41,7 +41,9 @@ def report(tmp_path, monkeypatch, rows, *, task="image_to_image"):
     drawn = []
     draw = run_report.training_figure
     monkeypatch.setattr(
-        run_report, "training_figure", lambda rows, **options: [drawn.append(options), draw(rows, **options)][1]
+        run_report,
+        "training_figure",
+        lambda rows, **options: [drawn.append(options), draw(rows, **options)][1],
     )
     run = write_run(tmp_path / "run")
     (run / "environment.json").write_text("{}")
@@ -68,7 +70,9 @@ def test_the_best_validated_epoch_is_marked(tmp_path, monkeypatch):
 
 
 def test_without_validation_the_last_epoch_is_shown(tmp_path, monkeypatch):
-    drawn, page = report(tmp_path, monkeypatch, [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "best": True}])
+    drawn, page = report(
+        tmp_path, monkeypatch, [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "best": True}]
+    )
     assert (drawn[0]["best_epoch"], drawn[0]["metric_keys"]) == (2, {})
     assert "as none was validated" in page
 

@@ -81,8 +81,17 @@ def test_with_transformers():
 def test_two_processes():
     """That each result equals the one of all embeddings in one process is checked by the file itself."""
     code = "import torch; torch.set_num_threads(1); from examples.two_processes import main; main(60, 4)"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
-    done = subprocess.run([*launch, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--no-python",
+    ]
+    done = subprocess.run(
+        [*launch, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("processes: 2\nbefore ")
     before, after = (float(found) for found in re.findall(r"mAP (\S+)", done.stdout))

@@ -13,7 +13,9 @@ from examples.trainer.data import load_records, validation_of
 
 
 def loaded(path, root, tmp_path, *changes):
-    recipe = load_recipe(f"examples/recipes/{path}.yaml", ["data.counts=ignore", f"data.root={root}", *changes])
+    recipe = load_recipe(
+        f"examples/recipes/{path}.yaml", ["data.counts=ignore", f"data.root={root}", *changes]
+    )
     return load_records(replace(recipe), tmp_path / "run", quiet=True)
 
 
@@ -37,7 +39,9 @@ def test_items_that_a_cleaned_table_leaves_out_are_not_trained_on(tmp_path):
     assert found == {"training_images_without_text": 6}
     assert "id_00000001" not in {r.identity for r in records}
     assert len([r for r in records if r.identity == "id_00000024"]) == 6  # tests compare images
-    with pytest.raises(ValueError, match="expected a text by variant, got none for 'id_00000001/01'"):
+    with pytest.raises(
+        ValueError, match="expected a text by variant, got none for 'id_00000001/01'"
+    ):
         loaded("fashion/stage3_v2_vit", root, tmp_path, "data.texts_key=variant")
 
 

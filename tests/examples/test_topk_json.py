@@ -49,8 +49,14 @@ FLIPS = {
     "dataset_config.dataset_type": ("triplet", {}),
     "dataset_config.max_length": (32, {}),
     "dataset_config.use_augmentation": (False, {}),
-    "dataset_config.negative_mining_strategy": ("random", {"dataset_config": {"dataset_type": "hard_negative"}}),
-    "dataset_config.triplet_strategy": ("semi_hard", {"dataset_config": {"dataset_type": "triplet"}}),
+    "dataset_config.negative_mining_strategy": (
+        "random",
+        {"dataset_config": {"dataset_type": "hard_negative"}},
+    ),
+    "dataset_config.triplet_strategy": (
+        "semi_hard",
+        {"dataset_config": {"dataset_type": "triplet"}},
+    ),
     "augmentation_config.color_jitter": (0.1, {}),
     "augmentation_config.random_horizontal_flip": (0.0, {}),
     "augmentation_config.random_rotation": (0, {}),
@@ -74,7 +80,10 @@ FLIPS = {
     "hardware_config.mixed_precision": (False, {}),
     "hardware_config.gradient_accumulation_steps": (4, {}),
     "data_balancing_config.balance_strategy": ("length", {}),
-    "data_balancing_config.max_samples_per_category": (50, {"data_balancing_config": {"undersample_majority": True}}),
+    "data_balancing_config.max_samples_per_category": (
+        50,
+        {"data_balancing_config": {"undersample_majority": True}},
+    ),
     "data_balancing_config.min_samples_per_category": (50, {}),
     "data_balancing_config.oversample_minority": (False, {}),
     "data_balancing_config.undersample_majority": (True, {}),
@@ -92,7 +101,11 @@ REFUSED = {
     "advanced_config.use_ddp": True,
     "advanced_config.find_unused_parameters": True,
 }
-PATHS = {"dataset_config.train_data_path", "dataset_config.val_data_path", "dataset_config.test_data_path"}
+PATHS = {
+    "dataset_config.train_data_path",
+    "dataset_config.val_data_path",
+    "dataset_config.test_data_path",
+}
 KEYS = {f"{section}.{key}" for section, keys in SCHEMA["defaults"].items() for key in keys}
 
 
@@ -119,11 +132,19 @@ def test_the_defaults_make_a_recipe(tmp_path):
     recipe = loaded({}, tmp_path)
     assert isinstance(recipe, Recipe)
     assert recipe == loaded(SCHEMA["defaults"], tmp_path)
-    assert (recipe.stage, recipe.model.name, recipe.model.pretrained) == ("retrieval", "ViT-B-32-quickgelu", "openai")
+    assert (recipe.stage, recipe.model.name, recipe.model.pretrained) == (
+        "retrieval",
+        "ViT-B-32-quickgelu",
+        "openai",
+    )
     assert (recipe.data.source, recipe.data.root) == ("captioned_folder", "data")
     assert (recipe.loss.hard_negative, recipe.loss.info_nce, recipe.loss.num_hard) == (1.0, 0.0, 3)
     assert (recipe.optim.lr, recipe.optim.text_lr, recipe.optim.projection_lr) == (5e-6, 5e-6, 2e-5)
-    assert (recipe.optim.schedule, recipe.optim.step_epochs, recipe.optim.clip_norm) == ("restarts", 10, 1.0)
+    assert (recipe.optim.schedule, recipe.optim.step_epochs, recipe.optim.clip_norm) == (
+        "restarts",
+        10,
+        1.0,
+    )
     assert recipe.evaluate.k_values == [1, 5, 10, 20]
 
 
@@ -136,14 +157,18 @@ def test_every_key_changes_the_recipe(tmp_path, name):
 
 @pytest.mark.parametrize("name", [name for name, (_, partners) in FLIPS.items() if partners])
 def test_a_key_that_would_change_nothing_is_refused(name):
-    with pytest.raises(ValueError, match=rf"^topk.json: expected {re.escape(name)} to stay .*no other key here"):
+    with pytest.raises(
+        ValueError, match=rf"^topk.json: expected {re.escape(name)} to stay .*no other key here"
+    ):
         recipe_of_topk_json(changed(name, FLIPS[name][0], {}), "topk.json")
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_trainer_does_not_do_is_refused_with_the_reason(name):
     reason = SCHEMA["refused"][name.split(".")[1]]
-    with pytest.raises(ValueError, match=rf"expected {re.escape(name)} to stay .*: {re.escape(reason)}"):
+    with pytest.raises(
+        ValueError, match=rf"expected {re.escape(name)} to stay .*: {re.escape(reason)}"
+    ):
         recipe_of_topk_json(changed(name, REFUSED[name], {}), "topk.json")
     assert set(SCHEMA["refused"]) == {key.split(".")[1] for key in REFUSED}
 
@@ -158,7 +183,9 @@ def test_the_rate_falls_to_the_same_share_in_every_group(tmp_path):
 
 
 def test_one_annotation_file_or_three_folders(tmp_path):
-    paths = dict.fromkeys(("train_data_path", "val_data_path", "test_data_path"), "sets/annotations.json")
+    paths = dict.fromkeys(
+        ("train_data_path", "val_data_path", "test_data_path"), "sets/annotations.json"
+    )
     data = loaded({"dataset_config": paths}, tmp_path).data
     assert (data.source, data.root) == ("annotations", "sets/annotations.json")
     paths = {f"{split}_data_path": f"sets/{split}" for split in ("train", "val", "test")}
@@ -170,15 +197,30 @@ def test_one_annotation_file_or_three_folders(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"loss_config": {"temprature": 0.1}}, r"'loss_config.temprature'. Did you mean loss_config.temperature\?"),
+        (
+            {"loss_config": {"temprature": 0.1}},
+            r"'loss_config.temprature'. Did you mean loss_config.temperature\?",
+        ),
         ({"los_config": {}, "epochs": 3}, r"'epochs'. Did you mean training_config.epochs"),
-        ({"training_config": {"epochs": "3"}}, "training_config.epochs as int, such as 20, got '3'"),
+        (
+            {"training_config": {"epochs": "3"}},
+            "training_config.epochs as int, such as 20, got '3'",
+        ),
         ({"training_config": {"save_checkpoints": 1}}, "training_config.save_checkpoints as bool"),
-        ({"loss_config": {"loss_type": "circle"}}, "one of contrastive, triplet, info_nce, focal, got 'circle'"),
+        (
+            {"loss_config": {"loss_type": "circle"}},
+            "one of contrastive, triplet, info_nce, focal, got 'circle'",
+        ),
         ({"model_config": {"model_name": "ViT-B-32"}}, "RN50x64, ViT-B/32, ViT-B/16"),
-        ({"scheduler_config": {"scheduler": "multistep"}}, "one of cosine, step, exponential, constant"),
+        (
+            {"scheduler_config": {"scheduler": "multistep"}},
+            "one of cosine, step, exponential, constant",
+        ),
         ({"evaluation_config": {"metrics": ["ndcg"]}}, "with mAP or recall@1 among them"),
-        ({"evaluation_config": {"metrics": ["mAP", "recall@0"]}}, "metrics of mAP, ndcg and recall@<k>"),
+        (
+            {"evaluation_config": {"metrics": ["mAP", "recall@0"]}},
+            "metrics of mAP, ndcg and recall@<k>",
+        ),
         ({"hardware_config": {"device": "cuda:1"}}, "one of auto, cpu"),
     ],
 )
@@ -193,7 +235,9 @@ def test_numbers_of_another_kind_are_left_to_the_loader(tmp_path):
 
 
 def test_the_recipes_are_the_defaults_but_for_what_is_said(tmp_path):
-    paths = dict.fromkeys(("train_data_path", "val_data_path", "test_data_path"), "annotations.json")
+    paths = dict.fromkeys(
+        ("train_data_path", "val_data_path", "test_data_path"), "annotations.json"
+    )
     recipe = loaded({"dataset_config": paths}, tmp_path)
     written = load_recipe("examples/recipes/retrieval/contrastive.yaml")
     assert recipe.optim.text_lr == recipe.optim.lr  # said once there

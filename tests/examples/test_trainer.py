@@ -105,17 +105,28 @@ def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):
     code, text = command(capsys, tmp_path / "tiny.yaml", "--out", finished)
     assert code == 2
     assert "Give --resume" in text
-    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", finished, "--resume", "--set", "seed=3")
+    code, text = command(
+        capsys, tmp_path / "tiny.yaml", "--out", finished, "--resume", "--set", "seed=3"
+    )
     assert code == 2
     assert "expected the recipe of the run to resume, got another one (seed differ" in text
     assert {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))} == before
 
 
 @pytest.mark.usefixtures("_without_pictures")
-def test_without_a_folder_the_run_is_named_by_recipe_and_time(tmp_path, images, monkeypatch, capsys):
+def test_without_a_folder_the_run_is_named_by_recipe_and_time(
+    tmp_path, images, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     tiny_recipe(tmp_path)
-    table = ["--set", "data.source=table", "--set", "data.num_identities=240", "--set", "data.views_per_camera=3"]
+    table = [
+        "--set",
+        "data.source=table",
+        "--set",
+        "data.num_identities=240",
+        "--set",
+        "data.views_per_camera=3",
+    ]
     more = ["--data", images / "records.csv", "--set", "stage=zero_shot"]
     assert command(capsys, tmp_path / "tiny.yaml", *table, *more) == (0, "")
     (folder,) = (tmp_path / "runs" / f"{tmp_path.name}-tiny").iterdir()
@@ -143,7 +154,10 @@ def test_warm_start_from_a_local_file(tmp_path, finished):
 def test_the_best_epoch_is_tested(tmp_path, images):
     run(tiny_recipe(tmp_path, "optim.epochs=3", "optim.lr=1e-2", images=images), tmp_path / "run")
     best = tmp_path / "run" / "checkpoints" / index(tmp_path / "run")["best"] / "model.safetensors"
-    run(tiny_recipe(tmp_path, "stage=zero_shot", f"model.pretrained={best}", images=images), tmp_path / "again")
+    run(
+        tiny_recipe(tmp_path, "stage=zero_shot", f"model.pretrained={best}", images=images),
+        tmp_path / "again",
+    )
     assert results(tmp_path / "again")["before"] == results(tmp_path / "run")["after"]
 
 
@@ -155,13 +169,21 @@ def folder_set(root):
         target.write_bytes((root / "generated" / record.path).read_bytes())
 
 
-OWN = ("data.num_identities=240", "data.views_per_camera=3")  # as they are unless told: of the generated set
+OWN = (
+    "data.num_identities=240",
+    "data.views_per_camera=3",
+)  # as they are unless told: of the generated set
 
 
 @pytest.mark.usefixtures("_without_pictures")
 def test_table_and_folder_and_camera_pattern(tmp_path):
     folder_set(tmp_path)
-    table = ["data.source=table", f"data.root={tmp_path}/generated/records.csv", *OWN, "stage=zero_shot"]
+    table = [
+        "data.source=table",
+        f"data.root={tmp_path}/generated/records.csv",
+        *OWN,
+        "stage=zero_shot",
+    ]
     run(tiny_recipe(tmp_path, *table), tmp_path / "a")
     pattern = "data.camera_pattern='_c(?P<camera>[0-9]+)_'"
     folder = ["data.source=folder", f"data.root={tmp_path}/folder", *OWN, "stage=zero_shot"]
@@ -202,7 +224,11 @@ def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
 def test_validation_and_test_share_no_identity(tmp_path, images):
     for seed in range(5):
         recipe = tiny_recipe(
-            tmp_path, "data.validation=0.3", f"seed={seed}", f"data.root={images}/unheld.csv", images=images
+            tmp_path,
+            "data.validation=0.3",
+            f"seed={seed}",
+            f"data.root={images}/unheld.csv",
+            images=images,
         )
         identities: dict[str, set[str]] = {}
         for record in load_records(recipe, tmp_path)[0]:
@@ -216,7 +242,8 @@ def test_validation_and_test_share_no_identity(tmp_path, images):
         for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
     ]
     write_csv(
-        [*records, *(dataclasses.replace(r, split="query") for r in records if r.split == "train")], images / "leak.csv"
+        [*records, *(dataclasses.replace(r, split="query") for r in records if r.split == "train")],
+        images / "leak.csv",
     )
     with pytest.raises(ValueError, match="identit"):
         load_records(tiny_recipe(tmp_path, f"data.root={images}/leak.csv", images=images), tmp_path)
@@ -231,7 +258,10 @@ def test_damaged_images_are_left_out_and_counted(tmp_path, capsys):
         path = next(p for p in own.rglob(Path(record.path).name))
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=re.escape(Path(victims[0].path).name)):
-        run(tiny_recipe(tmp_path, "data.check=raise", "stage=zero_shot", images=own), tmp_path / "raise")
+        run(
+            tiny_recipe(tmp_path, "data.check=raise", "stage=zero_shot", images=own),
+            tmp_path / "raise",
+        )
     run(tiny_recipe(tmp_path, "data.check=skip", images=own), tmp_path / "skip")
     found = results(tmp_path / "skip")["data"]
     assert 3 in found.values()
@@ -241,7 +271,13 @@ def test_damaged_images_are_left_out_and_counted(tmp_path, capsys):
 @pytest.mark.usefixtures("_without_pictures")
 def test_predictions(tmp_path, images):
     run(
-        tiny_recipe(tmp_path, "evaluate.predictions=3", "optim.epochs=1", "optim.warmup_epochs=0", images=images),
+        tiny_recipe(
+            tmp_path,
+            "evaluate.predictions=3",
+            "optim.epochs=1",
+            "optim.warmup_epochs=0",
+            images=images,
+        ),
         tmp_path / "run",
     )
     records = {r.path: r for r in load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]}
@@ -260,7 +296,9 @@ def test_predictions(tmp_path, images):
             assert found["identity"] == other.identity
             assert (other.identity, other.camera) != (query.identity, query.camera)
         first += row["found"][0]["identity"] == query.identity
-    assert first / len(rows) == pytest.approx(results(tmp_path / "run")["after"]["image_to_image"]["rank_1"])
+    assert first / len(rows) == pytest.approx(
+        results(tmp_path / "run")["after"]["image_to_image"]["rank_1"]
+    )
     texts = lines(tmp_path / "run" / "predictions_text.jsonl")
     assert len(texts) == len({r.identity for r in queries})
     assert all(len(row["found"]) == 3 for row in texts)
@@ -275,9 +313,15 @@ def test_tensorboard(tmp_path, images):
     for path in (tmp_path / "run").rglob("events.out.tfevents.*"):
         events = accumulator.EventAccumulator(str(path.parent))
         events.Reload()
-        scalars |= {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        scalars |= {
+            tag: [(e.step, e.value) for e in events.Scalars(tag)]
+            for tag in events.Tags()["scalars"]
+        }
     prompts = len(lines(tmp_path / "run" / "prompt" / "metrics.jsonl"))  # steps of a log only rise
-    for prefix, file, first in (("", "metrics.jsonl", prompts), ("prompt/", "prompt/metrics.jsonl", 0)):
+    for prefix, file, first in (
+        ("", "metrics.jsonl", prompts),
+        ("prompt/", "prompt/metrics.jsonl", 0),
+    ):
         rows = lines(tmp_path / "run" / file)
         expected = [(first + row["epoch"], pytest.approx(row["loss"])) for row in rows]
         assert scalars[f"{prefix}loss"] == expected
@@ -287,8 +331,13 @@ def test_tensorboard(tmp_path, images):
 @pytest.mark.usefixtures("_without_pictures")
 def test_a_tracker_that_is_not_installed(tmp_path, images, monkeypatch):
     monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: None)
-    for change, name in (("track.wandb=project", "wandb"), ("track.tensorboard=true", "tensorboard")):
-        with pytest.raises(ValueError, match=rf"track\.{name}: expected the package {name}, got none"):
+    for change, name in (
+        ("track.wandb=project", "wandb"),
+        ("track.tensorboard=true", "tensorboard"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"track\.{name}: expected the package {name}, got none"
+        ):
             run(tiny_recipe(tmp_path, change, images=images), tmp_path / "run")
 
 
@@ -298,7 +347,8 @@ def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
     calls = []
     monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: name)
     monkeypatch.setattr(
-        "accelerate.Accelerator.init_trackers", lambda self, project, init_kwargs: calls.append((project, init_kwargs))
+        "accelerate.Accelerator.init_trackers",
+        lambda self, project, init_kwargs: calls.append((project, init_kwargs)),
     )
     changes = ["track.wandb=hands", "track.wandb_entity=lab", "stage=zero_shot"]
     run(tiny_recipe(tmp_path, *changes, images=images), tmp_path / "run")
@@ -310,7 +360,10 @@ def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
 def test_console(tmp_path, images, capsys):
     said = {}
     for level in ("epochs", "results", "nothing"):
-        run(tiny_recipe(tmp_path, f"track.console={level}", stage="classifier", images=images), tmp_path / level)
+        run(
+            tiny_recipe(tmp_path, f"track.console={level}", stage="classifier", images=images),
+            tmp_path / level,
+        )
         said[level] = capsys.readouterr().out
     assert said["nothing"] == ""
     assert "Rank-1" in said["results"]
@@ -349,14 +402,18 @@ def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys, images, 
 @pytest.mark.slow
 def test_smoke(tmp_path, capsys, monkeypatch, name):
     monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
-    assert command(capsys, QUICKSTART / f"{name}.yaml", "--smoke", "--out", tmp_path / "run")[0] == 0
+    assert (
+        command(capsys, QUICKSTART / f"{name}.yaml", "--smoke", "--out", tmp_path / "run")[0] == 0
+    )
     found = results(tmp_path / "run")
     assert ("after" in found) == (name != "zero_shot")
     if name != "zero_shot":
         rows = lines(tmp_path / "run" / "metrics.jsonl")
         assert len(rows) == 2
         assert all(math.isfinite(row["loss"]) for row in rows)
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["num_identities"] == 24
+    assert (
+        json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["num_identities"] == 24
+    )
 
 
 @pytest.mark.usefixtures("_without_pictures")
@@ -379,10 +436,18 @@ def test_omniglot_holds_out_alphabets(tmp_path):
     data = REPOSITORY.parent / "shared" / "data" / "omniglot-reid.zip"
     if not data.is_file():
         pytest.skip("the Omniglot images are not beside this checkout")
-    changes = ["data.source=omniglot", f"data.root={data}", "data.held_out=[Greek]", "data.orientations=8", *OWN]
+    changes = [
+        "data.source=omniglot",
+        f"data.root={data}",
+        "data.held_out=[Greek]",
+        "data.orientations=8",
+        *OWN,
+    ]
     recipe = tiny_recipe(tmp_path, *changes, "loss.supcon_text=0")
     records = load_records(recipe, tmp_path)[0]
-    assert {r.identity.split("/")[0] for r in records if r.split in ("val_query", "val_gallery")} == {"Greek"}
+    assert {
+        r.identity.split("/")[0] for r in records if r.split in ("val_query", "val_gallery")
+    } == {"Greek"}
     towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
     train = [r for r in records if r.split == "train"]
     assert len(training_set(recipe, train, towers)) == 8 * len(train)
@@ -396,10 +461,14 @@ def test_missing_captions_are_named(tmp_path, capsys, images):
     half = [r if r.split == "train" else dataclasses.replace(r, caption=None) for r in records]
     write_csv(half, images / "half.csv")
     changes = f"data.root={images}/half.csv", "evaluate.metric=loss"
-    with pytest.raises(ValueError, match="a caption for every image to train on, or to judge by the loss"):
+    with pytest.raises(
+        ValueError, match="a caption for every image to train on, or to judge by the loss"
+    ):
         run(tiny_recipe(tmp_path, *changes, images=images), tmp_path / "judged")
     assert not (tmp_path / "judged" / "checkpoints").exists()
-    load_records(tiny_recipe(tmp_path, changes[0], images=images), tmp_path)  # not asked for otherwise
+    load_records(
+        tiny_recipe(tmp_path, changes[0], images=images), tmp_path
+    )  # not asked for otherwise
 
 
 def test_a_corrupt_image_is_named(tmp_path):
@@ -420,7 +489,11 @@ def test_a_checkpoint_of_another_architecture(tmp_path, images):
 def test_zero_shot_of_a_run_asks_for_its_pictures(tmp_path, finished, images):
     """Weights that were trained with one size and normalisation are not tested with another in silence."""
     recipe = tiny_recipe(
-        tmp_path, "stage=zero_shot", f"init_from={finished}", "model.image_mean=[0, 0, 0]", images=images
+        tmp_path,
+        "stage=zero_shot",
+        f"init_from={finished}",
+        "model.image_mean=[0, 0, 0]",
+        images=images,
     )
     with pytest.raises(ValueError, match="mean"):
         run(recipe, tmp_path / "run")
@@ -432,5 +505,10 @@ def test_weights_are_readable_without_the_trainer(finished):
     assert card["extra"]["image_spec"]["image_size"] == [32, 32]
     towers = load_towers(best)
     saved = load_file(best / "model.safetensors")
-    assert all(value.equal(saved[name]) for name, value in towers.state_dict().items() if name in saved)
-    assert os.access(best / "trainer.pt", os.R_OK) or index(finished)["best"] != index(finished)["last"]
+    assert all(
+        value.equal(saved[name]) for name, value in towers.state_dict().items() if name in saved
+    )
+    assert (
+        os.access(best / "trainer.pt", os.R_OK)
+        or index(finished)["best"] != index(finished)["last"]
+    )

@@ -68,7 +68,10 @@ def watched(monkeypatch):
 
 def train(folder, images, stage, *changes):
     folder.mkdir(parents=True, exist_ok=True)
-    run(tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder / "run")
+    run(
+        tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images),
+        folder / "run",
+    )
     return folder / "run"
 
 
@@ -82,13 +85,31 @@ ONE_WAY = [
     ("classifier", "model.image_blocks=none", "loss.center=0.1", "loss.prototype=0.1"),
     ("classifier", "head.neck=false", "head.kind=cosface"),
     ("classifier", "head.reduced_dim=8", "evaluate.features=after"),
-    ("joint", "model.text_blocks=1", "model.train_projections=false", "loss.hard_negative=1", "loss.triplet_text=1"),
+    (
+        "joint",
+        "model.text_blocks=1",
+        "model.train_projections=false",
+        "loss.hard_negative=1",
+        "loss.triplet_text=1",
+    ),
     ("joint", "optim.ema_decay=0.5", "loss.id=1"),
     ("retrieval", "loss.learn_temperature=true", "loss.triplet_text=1"),
     ("retrieval", "mining.data=hard_negative"),
     ("clip_reid", VIT, "loss.id=0"),
-    ("clip_reid", "loss.id=0", "loss.center=0.1", "prompt.camera_tokens=1", "prompt.shared_tokens=1"),
-    ("clip_reid", "prompt.epochs=0", "prompt.warmup_epochs=5", "prompt.batch_size=64", "prompt.num_tokens=4"),
+    (
+        "clip_reid",
+        "loss.id=0",
+        "loss.center=0.1",
+        "prompt.camera_tokens=1",
+        "prompt.shared_tokens=1",
+    ),
+    (
+        "clip_reid",
+        "prompt.epochs=0",
+        "prompt.warmup_epochs=5",
+        "prompt.batch_size=64",
+        "prompt.num_tokens=4",
+    ),
     ("prompt_sg", "loss.id=0"),
     (
         "prompt_sg",
@@ -98,7 +119,12 @@ ONE_WAY = [
         "prompt.inversion_dim=512",
         "prompt.triplet_levels=final",
     ),
-    ("prompt_sg", "model.text_blocks=all", "prompt.triplet_levels=interaction", "head.reduced_dim=8"),
+    (
+        "prompt_sg",
+        "model.text_blocks=all",
+        "prompt.triplet_levels=interaction",
+        "head.reduced_dim=8",
+    ),
 ]
 
 
@@ -106,8 +132,18 @@ ONE_WAY = [
 def test_trainable_means_trained(tmp_path, images, watched, case):
     """Every trainable parameter is in one group and gets gradient; all else stays as it is to the bit."""
     stage, *changes = case
-    train(tmp_path, images, stage, *changes, "optim.epochs=1", "optim.warmup_epochs=0", "augment.color_jitter=0")
-    assert len(watched.methods) == (2 if stage == "clip_reid" and "prompt.epochs=0" not in changes else 1)
+    train(
+        tmp_path,
+        images,
+        stage,
+        *changes,
+        "optim.epochs=1",
+        "optim.warmup_epochs=0",
+        "augment.color_jitter=0",
+    )
+    assert len(watched.methods) == (
+        2 if stage == "clip_reid" and "prompt.epochs=0" not in changes else 1
+    )
     for method, began in zip(watched.methods, watched.began, strict=True):
         groups = {}
         for key, _, _, touched in watched.steps:
@@ -121,13 +157,24 @@ def test_trainable_means_trained(tmp_path, images, watched, case):
             assert any(groups[id(parameter)]), f"{name} is trained, and has no gradient"
             assert len(groups[id(parameter)]) <= steps, name
     last, began = watched.methods[-1], watched.began[-1]
-    listed = [id(p) for optimizer in watched.optimizers for group in optimizer.param_groups for p in group["params"]]
+    listed = [
+        id(p)
+        for optimizer in watched.optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
     assert len(listed) == len(set(listed))
     assert set(listed) == {id(p) for p in last.parameters() if p.requires_grad}
-    assert not any(p.requires_grad for name, p in last.named_parameters() if name.endswith("logit_scale"))
+    assert not any(
+        p.requires_grad for name, p in last.named_parameters() if name.endswith("logit_scale")
+    )
     if stage not in ("joint", "retrieval"):
         text = [name for name, _ in last.towers.named_parameters() if ".visual." not in name]
-        assert all(now[f"towers.{name}"].equal(began[f"towers.{name}"]) for name in text if "camera" not in name)
+        assert all(
+            now[f"towers.{name}"].equal(began[f"towers.{name}"])
+            for name in text
+            if "camera" not in name
+        )
 
 
 @pytest.mark.parametrize("policy", ["follow", "frozen", "running"])
@@ -137,11 +184,15 @@ def test_batch_norm_policies(tmp_path, images, watched, policy):
         "optim.epochs=1", "optim.warmup_epochs=0",
     )  # fmt: skip
     method, began = watched.methods[0], watched.began[0]
-    moved = {n for n, v in method.state_dict().items() if "running_mean" in n and not v.equal(began[n])}
+    moved = {
+        n for n, v in method.state_dict().items() if "running_mean" in n and not v.equal(began[n])
+    }
     towers = {name for name in moved if name.startswith("towers.")}
     everywhere = {n for n in began if "running_mean" in n and n.startswith("towers.")}
     expected = {
-        "follow": {n for n in everywhere if method.get_submodule(n.rpartition(".")[0]).weight.requires_grad},
+        "follow": {
+            n for n in everywhere if method.get_submodule(n.rpartition(".")[0]).weight.requires_grad
+        },
         "frozen": set(),
         "running": everywhere,
     }
@@ -161,7 +212,8 @@ def base_rate(name, optim):
         blocks = {True: 4, False: TEXT_BLOCKS}[image]
         block = re.search(r"resblocks\.(\d+)\.", name)
         first = any(
-            part in name for part in ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_emb")
+            part in name
+            for part in ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_emb")
         )
         depth = int(block[1]) + 1 if block else 0 if first else blocks + 1
         value *= optim.layer_decay ** (blocks + 1 - depth)
@@ -192,20 +244,33 @@ def test_rates_of_all_groups(tmp_path, images, watched):
     steps, warmup, optim = 2, 2, recipe.optim  # three batches an epoch, two to a step
     for name, trace in traces.items():
         if name.startswith("center"):
-            assert trace == pytest.approx([0.3 / 0.5] * 6)  # the gradient is divided by the weight of the term
+            assert trace == pytest.approx(
+                [0.3 / 0.5] * 6
+            )  # the gradient is divided by the weight of the term
             continue
         peak, expected = base_rate(name, optim), []
         for t in range(3 * steps):
             share = 0.5 * (1 + math.cos(math.pi * (t - warmup) / (3 * steps - warmup)))
             low = min(optim.min_lr, peak)
-            expected.append(peak * (0.1 + 0.9 * (t + 1) / warmup) if t < warmup else low + (peak - low) * share)
+            expected.append(
+                peak * (0.1 + 0.9 * (t + 1) / warmup) if t < warmup else low + (peak - low) * share
+            )
         assert trace == pytest.approx(expected), name
-        spared = method.get_parameter(name).ndim < 2 or name.endswith(("positional_embedding", "class_embedding"))
+        spared = method.get_parameter(name).ndim < 2 or name.endswith(
+            ("positional_embedding", "class_embedding")
+        )
         assert decays[name] == (0.0 if spared else optim.weight_decay), name
-    peaks = [max(trace[2 * e + 1] for n, trace in traces.items() if not n.startswith("center")) for e in range(3)]
+    peaks = [
+        max(trace[2 * e + 1] for n, trace in traces.items() if not n.startswith("center"))
+        for e in range(3)
+    ]
     assert [row["lr"] for row in rows(out)] == pytest.approx(peaks)
     for row in rows(out):  # no group hides another of its name
-        seen = {round(trace[2 * row["epoch"] - 1], 12) for n, trace in traces.items() if not n.startswith("center")}
+        seen = {
+            round(trace[2 * row["epoch"] - 1], 12)
+            for n, trace in traces.items()
+            if not n.startswith("center")
+        }
         assert {round(value, 12) for value in row["rates"].values()} == seen
 
 
@@ -224,7 +289,9 @@ SCHEDULES = [
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("keys", SCHEDULES, ids=lambda keys: "-".join(map(str, keys.values())))
 def test_every_schedule_is_its_closed_form(keys, warmup, by_epoch):
-    optim = Optim(epochs=7, lr=0.8, warmup_epochs=warmup, warmup_factor=0.25, by_epoch=by_epoch, **keys)
+    optim = Optim(
+        epochs=7, lr=0.8, warmup_epochs=warmup, warmup_factor=0.25, by_epoch=by_epoch, **keys
+    )
     steps, base = 4, 0.5
     found = [rate(optim, base, step, steps) for step in range(7 * steps)]
     for step, value in enumerate(found):
@@ -235,7 +302,9 @@ def test_every_schedule_is_its_closed_form(keys, warmup, by_epoch):
         elif optim.schedule in ("cosine", "restarts"):
             begin = round(warmup * unit)
             length = 7 * unit - begin if optim.schedule == "cosine" else optim.step_epochs * unit
-            expected = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * ((t - begin) % length) / length))
+            expected = low + (1 - low) * 0.5 * (
+                1 + math.cos(math.pi * ((t - begin) % length) / length)
+            )
         else:
             epoch = step // steps
             expected = {
@@ -278,11 +347,19 @@ def test_early_stopping_by_a_named_metric(tmp_path, images, monkeypatch, task, m
         return Found()
 
     monkeypatch.setattr(stages, "evaluate", staged)
-    changes = ["optim.epochs=5", "evaluate.patience=2", f"evaluate.task={task}", f"evaluate.metric={metric}"]
+    changes = [
+        "optim.epochs=5",
+        "evaluate.patience=2",
+        f"evaluate.task={task}",
+        f"evaluate.metric={metric}",
+    ]
     out = train(tmp_path, images, "retrieval", *changes)
     assert [row["score"] for row in rows(out)] == peaked[:4]
     assert [row["best"] for row in rows(out)] == [True, True, False, False]
-    assert json.loads((out / "checkpoints" / "index.json").read_text()) == {"last": "epoch-0004", "best": "epoch-0002"}
+    assert json.loads((out / "checkpoints" / "index.json").read_text()) == {
+        "last": "epoch-0004",
+        "best": "epoch-0002",
+    }
 
 
 def test_early_stopping_by_loss(tmp_path, images):
@@ -302,7 +379,13 @@ def test_early_stopping_by_loss(tmp_path, images):
 
 
 def test_patience_counts_validations(tmp_path, images):
-    changes = ["optim.epochs=12", "evaluate.patience=1", "evaluate.every=2", "optim.lr=1e-30", "optim.weight_decay=0"]
+    changes = [
+        "optim.epochs=12",
+        "evaluate.patience=1",
+        "evaluate.every=2",
+        "optim.lr=1e-30",
+        "optim.weight_decay=0",
+    ]
     out = train(tmp_path, images, "classifier", *changes, "model.batch_norm=frozen")
     assert [row["epoch"] for row in rows(out) if "validation" in row] == [2, 4]
     assert len(rows(out)) == 4
@@ -327,7 +410,8 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
             return found
         if kind == "loss":
             return found._replace(
-                loss=found.loss * math.nan, terms={**found.terms, "supcon_image": found.loss.detach() * math.nan}
+                loss=found.loss * math.nan,
+                terms={**found.terms, "supcon_image": found.loss.detach() * math.nan},
             )
         found.loss.register_hook(lambda gradient: gradient * math.inf)
         return found
@@ -350,13 +434,31 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
 
 
 def test_a_collapsed_model_and_a_constant_head_are_called_out(tmp_path, images, capsys):
-    changes = ["optim.epochs=3", "optim.lr=1e-30", "optim.weight_decay=0", "head.std=0", "track.console=epochs"]
-    out = train(tmp_path, images, "classifier", *changes, "augment.color_jitter=0", "augment.horizontal_flip=0")
+    changes = [
+        "optim.epochs=3",
+        "optim.lr=1e-30",
+        "optim.weight_decay=0",
+        "head.std=0",
+        "track.console=epochs",
+    ]
+    out = train(
+        tmp_path,
+        images,
+        "classifier",
+        *changes,
+        "augment.color_jitter=0",
+        "augment.horizontal_flip=0",
+    )
     assert any("id is" in text for text in rows(out)[-1]["alarms"])
     assert "ALARM" in capsys.readouterr().out
     constant = ["optim.lr=1e-30", "optim.weight_decay=0", "optim.epochs=1"]
     out = train(
-        tmp_path / "collapsed", images, "classifier", *constant, "optim.warmup_epochs=0", "model.batch_norm=frozen"
+        tmp_path / "collapsed",
+        images,
+        "classifier",
+        *constant,
+        "optim.warmup_epochs=0",
+        "model.batch_norm=frozen",
     )
     assert any("collapsed" in text for text in rows(out)[-1]["alarms"])
 
@@ -376,13 +478,17 @@ def test_average_of_weights(tmp_path, images, watched):
     expected = dict(seen[0])
     for weights in seen[1:]:
         expected = {name: 0.6 * expected[name] + 0.4 * value for name, value in weights.items()}
-    folder = out / "checkpoints" / json.loads((out / "checkpoints" / "index.json").read_text())["last"]
+    folder = (
+        out / "checkpoints" / json.loads((out / "checkpoints" / "index.json").read_text())["last"]
+    )
     saved = load_file(folder / "model.safetensors")
     for name, value in expected.items():
         if name.startswith("towers."):
             torch.testing.assert_close(saved[name.removeprefix("towers.model.")], value)
     assert any(
-        not saved[n.removeprefix("towers.model.")].equal(v) for n, v in seen[-1].items() if n.startswith("towers.")
+        not saved[n.removeprefix("towers.model.")].equal(v)
+        for n, v in seen[-1].items()
+        if n.startswith("towers.")
     )
 
 
@@ -398,12 +504,22 @@ def test_init_from(tmp_path, images):
     gone = sorted({line.split(",")[1] for line in table if line.endswith(",train")})[:2]
     fewer.write_text("\n".join(line for line in table if line.split(",")[1] not in gone) + "\n")
     first = train(
-        tmp_path / "first", images, "classifier", "data.num_identities=240", "loss.center=0.1", f"data.root={fewer}"
+        tmp_path / "first",
+        images,
+        "classifier",
+        "data.num_identities=240",
+        "loss.center=0.1",
+        f"data.root={fewer}",
     )
-    again = train(tmp_path / "second", images, "classifier", f"init_from={first}", "loss.center=0.1")
+    again = train(
+        tmp_path / "second", images, "classifier", f"init_from={first}", "loss.center=0.1"
+    )
     report = json.loads((again / "init_from.json").read_text())
     assert report["from"] == str(first)
-    assert {name for name, *_ in report["mismatched"]} == {"classifier.weight", "center.centers"}  # other identities
+    assert {name for name, *_ in report["mismatched"]} == {
+        "classifier.weight",
+        "center.centers",
+    }  # other identities
     assert any("neck" in name for name in report["loaded"])
     assert not report["missing"]
     results = json.loads((again / "results.json").read_text())
@@ -413,7 +529,10 @@ def test_init_from(tmp_path, images):
     same = train(tmp_path / "third", images, "classifier", f"init_from={again}", "loss.center=0.1")
     report = json.loads((same / "init_from.json").read_text())
     assert not report["mismatched"] + report["missing"] + report["unexpected"]
-    run(tiny_recipe(tmp_path, f"init_from={first}", "stage=zero_shot", images=images), tmp_path / "zero")
+    run(
+        tiny_recipe(tmp_path, f"init_from={first}", "stage=zero_shot", images=images),
+        tmp_path / "zero",
+    )
     assert json.loads((tmp_path / "zero" / "init_from.json").read_text())["loaded"]
 
 

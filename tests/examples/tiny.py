@@ -48,7 +48,9 @@ def tiny_recipe(folder, *changes, stage=None, images=None):
     path.write_text(TINY)
     if stage is not None:
         path = folder / f"{stage}.yaml"
-        path.write_text(f"base: tiny.yaml\nnote: A run of a second.\nstage: {stage}\n{STAGES[stage]}")
+        path.write_text(
+            f"base: tiny.yaml\nnote: A run of a second.\nstage: {stage}\n{STAGES[stage]}"
+        )
     if images is not None:
         synthetic = "data.num_identities=240", "data.views_per_camera=3"
         changes = ("data.source=table", f"data.root={images}/records.csv", *synthetic, *changes)
@@ -60,5 +62,8 @@ def tiny_images(folder):
     records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(Path(folder))
     views = [replace(record, view=f"{int(str(record.camera)) % 2}") for record in records]
     write_csv(views, Path(folder) / "records.csv")
-    write_csv([r for r in views if r.split not in ("val_query", "val_gallery")], Path(folder) / "unheld.csv")
+    write_csv(
+        [r for r in views if r.split not in ("val_query", "val_gallery")],
+        Path(folder) / "unheld.csv",
+    )
     return Path(folder)

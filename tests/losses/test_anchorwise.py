@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from clipreid_kit.losses import _anchorwise, _triplets, circle_loss, multi_similarity_loss, weighted_triplet_loss
+from clipreid_kit.losses import (
+    _anchorwise,
+    _triplets,
+    circle_loss,
+    multi_similarity_loss,
+    weighted_triplet_loss,
+)
 from clipreid_kit.losses._anchorwise import log_sum
 from clipreid_kit.losses.triplet import triplet_loss
 
@@ -71,7 +77,9 @@ def test_nothing_to_train(loss):
 
 def test_second_derivative_is_refused(loss):
     rows, labels = sides(across=False)
-    with pytest.raises(RuntimeError, match=r"no second derivative. Take its gradient without create_graph"):
+    with pytest.raises(
+        RuntimeError, match=r"no second derivative. Take its gradient without create_graph"
+    ):
         torch.autograd.grad(loss(rows, labels), rows, create_graph=True)
 
 
@@ -79,12 +87,18 @@ def test_rows_of_two_precisions(loss):
     images, labels, texts, text_labels = sides(across=True)
     mixed = loss(images.float(), labels, texts, text_labels)
     assert mixed.dtype == torch.float64
-    torch.testing.assert_close(mixed, loss(images, labels, texts, text_labels), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        mixed, loss(images, labels, texts, text_labels), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("empty", [0, 1])
 def test_an_empty_side_gives_a_connected_zero(loss, empty):
-    given = [torch.randn(3, 4, requires_grad=True), torch.arange(3), torch.randn(3, 4, requires_grad=True)]
+    given = [
+        torch.randn(3, 4, requires_grad=True),
+        torch.arange(3),
+        torch.randn(3, 4, requires_grad=True),
+    ]
     given = [*given, torch.arange(3)]
     given[2 * empty] = torch.zeros(0, 4, requires_grad=True)
     given[2 * empty + 1] = torch.zeros(0, dtype=torch.long)
@@ -96,21 +110,31 @@ def test_an_empty_side_gives_a_connected_zero(loss, empty):
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, about itself
 @pytest.mark.parametrize("name", ["hardest", "semi-hard", "circle"])
 def test_compiled_gradients(name, monkeypatch):
     monkeypatch.setattr(_anchorwise, "BLOCK", 15)  # two blocks
     monkeypatch.setattr(_triplets, "BLOCK", 15)
     torch._dynamo.reset()
-    loss, rows, labels = LOSSES[name], torch.randn(5, 3).requires_grad_(), torch.tensor([0, 0, 1, 1, 1])
+    loss, rows, labels = (
+        LOSSES[name],
+        torch.randn(5, 3).requires_grad_(),
+        torch.tensor([0, 0, 1, 1, 1]),
+    )
     (want,) = torch.autograd.grad(loss(rows, labels), rows)
     assert want.norm() > 0
-    (got,) = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(rows, labels), rows)
+    (got,) = torch.autograd.grad(
+        torch.compile(loss, fullgraph=True, backend="aot_eager")(rows, labels), rows
+    )
     torch.testing.assert_close(got, want)
 
 
 def test_log_sum():
-    rows = torch.tensor([[1.0, 2.0, -torch.inf], [-torch.inf, -torch.inf, -torch.inf], [1000.0, -1000.0, 0.0]])
+    rows = torch.tensor(
+        [[1.0, 2.0, -torch.inf], [-torch.inf, -torch.inf, -torch.inf], [1000.0, -1000.0, 0.0]]
+    )
     value, share = log_sum(rows)
     assert torch.equal(value, rows.logsumexp(dim=1))
     torch.testing.assert_close(share[[0, 2]], rows[[0, 2]].softmax(dim=1))
@@ -120,7 +144,9 @@ def test_log_sum():
 @pytest.mark.unhooked
 def test_errors(loss):
     rows, labels = torch.zeros(3, 2), torch.arange(3)
-    with pytest.raises(ValueError, match="expected contrast and contrast_labels together, got only one of them"):
+    with pytest.raises(
+        ValueError, match="expected contrast and contrast_labels together, got only one of them"
+    ):
         loss(rows, labels, rows)
     with pytest.raises(ValueError, match="embeddings and contrast of one width"):
         loss(rows, labels, torch.zeros(3, 5), labels)

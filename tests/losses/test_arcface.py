@@ -24,14 +24,25 @@ def at_angle(*degrees):
 
 
 def test_hand_computed():
-    logits = arcface_logits(at_angle(30.0), torch.tensor([0]), at_angle(0.0, 90.0), scale=10.0, margin=math.radians(30))
-    assert logits[0].tolist() == pytest.approx([10 * math.cos(math.radians(60)), 10 * math.cos(math.radians(60))])
-    loss = arcface_loss(at_angle(30.0), torch.tensor([0]), at_angle(0.0, 90.0), scale=10.0, margin=math.radians(30))
+    logits = arcface_logits(
+        at_angle(30.0), torch.tensor([0]), at_angle(0.0, 90.0), scale=10.0, margin=math.radians(30)
+    )
+    assert logits[0].tolist() == pytest.approx(
+        [10 * math.cos(math.radians(60)), 10 * math.cos(math.radians(60))]
+    )
+    loss = arcface_loss(
+        at_angle(30.0), torch.tensor([0]), at_angle(0.0, 90.0), scale=10.0, margin=math.radians(30)
+    )
     assert loss.item() == pytest.approx(math.log(2))
 
 
 def test_hand_computed_beyond_pi():
-    rows, weight, label, margin = at_angle(160.0), at_angle(0.0), torch.tensor([0]), math.radians(40)
+    rows, weight, label, margin = (
+        at_angle(160.0),
+        at_angle(0.0),
+        torch.tensor([0]),
+        math.radians(40),
+    )
     linear = arcface_logits(rows, label, weight, scale=1.0, margin=margin)
     assert linear.item() == pytest.approx(math.cos(math.radians(160)) - margin * math.sin(margin))
     easy = arcface_logits(rows, label, weight, scale=1.0, margin=margin, fallback="easy")
@@ -41,12 +52,18 @@ def test_hand_computed_beyond_pi():
     assert arcface_logits(rows, label, weight, scale=1.0, margin=margin).item() == pytest.approx(
         math.cos(math.radians(140))
     )
-    assert arcface_logits(rows, label, weight, scale=1.0, margin=margin, fallback="easy").item() == pytest.approx(
-        math.cos(math.radians(100))
-    )
+    assert arcface_logits(
+        rows, label, weight, scale=1.0, margin=margin, fallback="easy"
+    ).item() == pytest.approx(math.cos(math.radians(100)))
 
 
-@given(labelled_rows(), st.floats(0, 3), FALLBACKS, st.sampled_from([1, 3]), st.sampled_from([0.0, 0.1, 0.5]))
+@given(
+    labelled_rows(),
+    st.floats(0, 3),
+    FALLBACKS,
+    st.sampled_from([1, 3]),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
 def test_equals_the_paper(sample, margin, fallback, num_centers, smoothing):
     rows, labels = sample[0].double(), sample[1]
     weight = weights(IDENTITIES * num_centers).double()
@@ -55,11 +72,21 @@ def test_equals_the_paper(sample, margin, fallback, num_centers, smoothing):
     got = arcface_logits(rows, labels, weight, **options)
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), atol=1e-6, rtol=1e-6)
     loss = arcface_loss(rows, labels, weight, label_smoothing=smoothing, **options)
-    assert loss.item() == pytest.approx(oracle.cross_entropy(want, labels.tolist(), smoothing), rel=1e-6, abs=1e-6)
+    assert loss.item() == pytest.approx(
+        oracle.cross_entropy(want, labels.tolist(), smoothing), rel=1e-6, abs=1e-6
+    )
 
 
-@given(labelled_rows(), FALLBACKS, st.sampled_from([1, 3]), st.sampled_from([0.0, 0.1]), st.floats(0, 2))
-def test_the_written_gradient_is_the_one_of_autograd(sample, fallback, num_centers, smoothing, margin):
+@given(
+    labelled_rows(),
+    FALLBACKS,
+    st.sampled_from([1, 3]),
+    st.sampled_from([0.0, 0.1]),
+    st.floats(0, 2),
+)
+def test_the_written_gradient_is_the_one_of_autograd(
+    sample, fallback, num_centers, smoothing, margin
+):
     rows, labels = sample[0].double().requires_grad_(), sample[1]
     weight = weights(IDENTITIES * num_centers).double().requires_grad_()
     options = {"scale": 8.0, "margin": margin, "fallback": fallback, "num_centers": num_centers}
@@ -74,11 +101,17 @@ def test_the_written_gradient_is_the_one_of_autograd(sample, fallback, num_cente
 
 
 def test_gradient_of_the_logits_by_differences():
-    rows, weight = weights(6, seed=1).double().requires_grad_(), weights(8).double().requires_grad_()
+    rows, weight = (
+        weights(6, seed=1).double().requires_grad_(),
+        weights(8).double().requires_grad_(),
+    )
     labels = torch.tensor([0, 1, 2, 3, 3, 0])
     for fallback in ("linear", "easy"):
         assert torch.autograd.gradcheck(
-            lambda r, w, f=fallback: arcface_logits(r, labels, w, scale=2.0, fallback=f, num_centers=2), (rows, weight)
+            lambda r, w, f=fallback: arcface_logits(
+                r, labels, w, scale=2.0, fallback=f, num_centers=2
+            ),
+            (rows, weight),
         )
 
 
@@ -88,11 +121,15 @@ def test_gradient_of_the_logits_by_differences():
 def test_finite_where_the_cosine_is_one(fallback, margin, dtype):
     # cosines of exactly 1, exactly -1, a rounding error beside them, and of a zero row and a zero weight
     beside = torch.nextafter(torch.tensor(1.0, dtype=dtype), torch.tensor(0.0, dtype=dtype))
-    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [beside, 1e-4], [0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], dtype=dtype)
+    rows = torch.tensor(
+        [[1.0, 0.0], [-1.0, 0.0], [beside, 1e-4], [0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], dtype=dtype
+    )
     weight = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]], dtype=dtype)
     labels = torch.tensor([0, 0, 0, 1, 0, 2])
     for call in (
-        lambda r, w: F.cross_entropy(arcface_logits(r, labels, w, margin=margin, fallback=fallback), labels),
+        lambda r, w: F.cross_entropy(
+            arcface_logits(r, labels, w, margin=margin, fallback=fallback), labels
+        ),
         lambda r, w: arcface_loss(r, labels, w, margin=margin, fallback=fallback),
     ):
         leaves = rows.clone().requires_grad_(), weight.clone().requires_grad_()
@@ -105,7 +142,9 @@ def test_finite_where_the_cosine_is_one(fallback, margin, dtype):
 
 def test_a_cosine_of_one_is_exact_and_near_it_the_slope_is_the_true_one():
     weight = torch.tensor([[1.0, 0.0]])
-    exact = arcface_logits(torch.tensor([[5.0, 0.0]]), torch.tensor([0]), weight, scale=1.0, margin=0.5)
+    exact = arcface_logits(
+        torch.tensor([[5.0, 0.0]]), torch.tensor([0]), weight, scale=1.0, margin=0.5
+    )
     assert exact.item() == pytest.approx(math.cos(0.5), abs=1e-7)
     row = at_angle(1.0).requires_grad_()
     logit = arcface_logits(row, torch.tensor([0]), weight.double(), scale=1.0, margin=0.5)
@@ -130,7 +169,9 @@ def test_ignores_order_names_and_scale(sample, row_scale, weight_scale):
 @given(labelled_rows(), st.floats(0, 1.4), st.floats(0.05, 0.1))
 def test_a_larger_margin_costs_more_and_touches_the_target_only(sample, margin, more):
     rows, labels = sample
-    small, large = (arcface_logits(rows, labels, weights(), margin=m) for m in (margin, margin + more))
+    small, large = (
+        arcface_logits(rows, labels, weights(), margin=m) for m in (margin, margin + more)
+    )
     target = F.one_hot(labels, IDENTITIES).bool()
     assert torch.equal(small[~target], large[~target])
     assert (large[target] <= small[target] + 1e-5).all()
@@ -142,7 +183,9 @@ def test_a_larger_margin_costs_more_and_touches_the_target_only(sample, margin, 
 @given(st.floats(0.0, 3.1))
 def test_linear_falls_as_the_angle_grows(margin):
     rows = at_angle(*range(1, 180))
-    logits = arcface_logits(rows, torch.zeros(179, dtype=torch.long), at_angle(0.0), scale=1.0, margin=margin)[:, 0]
+    logits = arcface_logits(
+        rows, torch.zeros(179, dtype=torch.long), at_angle(0.0), scale=1.0, margin=margin
+    )[:, 0]
     if margin <= math.pi / 2:
         assert (logits.diff() < 0).all()
 
@@ -160,7 +203,9 @@ def test_centers_of_an_identity_stand_together_and_the_nearest_counts():
 
 def test_head_and_loss_are_one():
     torch.manual_seed(1)
-    loss = ArcFaceLoss(DIM, IDENTITIES, 20.0, 0.3, num_centers=2, fallback="easy", label_smoothing=0.1)
+    loss = ArcFaceLoss(
+        DIM, IDENTITIES, 20.0, 0.3, num_centers=2, fallback="easy", label_smoothing=0.1
+    )
     rows, labels = weights(6, seed=3), torch.tensor([0, 1, 2, 3, 3, 0])
     want = F.cross_entropy(loss.head(rows, labels), labels, label_smoothing=0.1)
     assert loss(rows, labels).item() == pytest.approx(want.item(), rel=1e-6)
@@ -168,7 +213,8 @@ def test_head_and_loss_are_one():
     assert list(loss.head.state_dict()) == ["weight"]
     assert loss.head.weight.shape == (8, DIM)
     assert torch.equal(
-        loss.head(rows), arcface_logits(rows, None, loss.head.weight.detach(), scale=20.0, num_centers=2)
+        loss.head(rows),
+        arcface_logits(rows, None, loss.head.weight.detach(), scale=20.0, num_centers=2),
     )
     assert "fallback='easy', num_centers=2" in repr(loss)
 
@@ -191,14 +237,21 @@ def test_blocks_of_rows_and_of_classes_change_nothing():
     labels = torch.arange(70) * 128
     leaves = rows.requires_grad_(), weight.requires_grad_()
     got = torch.autograd.grad(arcface_loss(rows, labels, weight), leaves)
-    want = torch.autograd.grad(F.cross_entropy(arcface_logits(rows, labels, weight), labels), leaves)
+    want = torch.autograd.grad(
+        F.cross_entropy(arcface_logits(rows, labels, weight), labels), leaves
+    )
     torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("rows_dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "rows_dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+)
 @pytest.mark.parametrize("weight_dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_precision_is_promoted(rows_dtype, weight_dtype):
-    rows, weight = weights(3).to(rows_dtype).requires_grad_(), weights().to(weight_dtype).requires_grad_()
+    rows, weight = (
+        weights(3).to(rows_dtype).requires_grad_(),
+        weights().to(weight_dtype).requires_grad_(),
+    )
     labels = torch.tensor([0, 1, 2])
     want = torch.float64 if torch.float64 in (rows_dtype, weight_dtype) else torch.float32
     loss = arcface_loss(rows, labels, weight)
@@ -239,17 +292,37 @@ def test_an_unknown_identity_is_an_error():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((torch.zeros(4), torch.zeros(4).long(), weights()), {}, "embeddings as a floating-point matrix"),
+        (
+            (torch.zeros(4), torch.zeros(4).long(), weights()),
+            {},
+            "embeddings as a floating-point matrix",
+        ),
         ((torch.zeros(4, 5), torch.zeros(4), weights()), {}, "labels as 4 integers.*float32"),
-        ((torch.zeros(4, 5), torch.zeros(3).long(), weights()), {}, r"labels as 4 integers.*\(3,\)"),
-        ((torch.zeros(4, 3), torch.zeros(4).long(), weights()), {}, r"of one width, got \(4, 3\) and \(4, 5\)"),
+        (
+            (torch.zeros(4, 5), torch.zeros(3).long(), weights()),
+            {},
+            r"labels as 4 integers.*\(3,\)",
+        ),
+        (
+            (torch.zeros(4, 3), torch.zeros(4).long(), weights()),
+            {},
+            r"of one width, got \(4, 3\) and \(4, 5\)",
+        ),
         (
             (torch.zeros(4, 5), torch.zeros(4).long(), weights()),
             {"num_centers": 3},
             r"weight with 3 row\(s\) for each identity, got 4 rows",
         ),
-        ((torch.zeros(4, 5), torch.zeros(4).long(), torch.zeros(0, 5)), {}, "for each identity, got 0 rows"),
-        ((torch.zeros(4, 5), torch.zeros(4).long(), weights()), {"fallback": "none"}, "fallback to be one of"),
+        (
+            (torch.zeros(4, 5), torch.zeros(4).long(), torch.zeros(0, 5)),
+            {},
+            "for each identity, got 0 rows",
+        ),
+        (
+            (torch.zeros(4, 5), torch.zeros(4).long(), weights()),
+            {"fallback": "none"},
+            "fallback to be one of",
+        ),
     ],
 )
 def test_wrong_arguments(call, arguments, options, message):

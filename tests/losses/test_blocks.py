@@ -60,11 +60,15 @@ CASES = {
         lambda v, t, tau, b: plain_supcon(v, v, LABELS, LABELS, 0.2, "mean", True),
     ),
     "supcon-sum": (
-        lambda v, t, tau, b, size: supcon_loss(v, LABELS, temperature=0.2, positives="sum", block_size=size),
+        lambda v, t, tau, b, size: supcon_loss(
+            v, LABELS, temperature=0.2, positives="sum", block_size=size
+        ),
         lambda v, t, tau, b: plain_supcon(v, v, LABELS, LABELS, 0.2, "sum", True),
     ),
     "supcon-text": (
-        lambda v, t, tau, b, size: supcon_loss(v, LABELS, t, TEXT_LABELS, temperature=0.2, block_size=size),
+        lambda v, t, tau, b, size: supcon_loss(
+            v, LABELS, t, TEXT_LABELS, temperature=0.2, block_size=size
+        ),
         lambda v, t, tau, b: plain_supcon(v, t, LABELS, TEXT_LABELS, 0.2, "mean", False),
     ),
     "supcon-text-sum": (
@@ -106,7 +110,10 @@ def inputs(dtype=torch.float64):
 
 def gradients(loss, leaves, scale=1.0):
     found = torch.autograd.grad(scale * loss, leaves, allow_unused=True)
-    return [torch.zeros_like(leaf) if one is None else one for one, leaf in zip(found, leaves, strict=True)]
+    return [
+        torch.zeros_like(leaf) if one is None else one
+        for one, leaf in zip(found, leaves, strict=True)
+    ]
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -190,7 +197,9 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.unhooked
-@pytest.mark.parametrize("name", ["supcon", "supcon-text", "info_nce", "siglip", "siglip-labels", "hard_negative"])
+@pytest.mark.parametrize(
+    "name", ["supcon", "supcon-text", "info_nce", "siglip", "siglip-labels", "hard_negative"]
+)
 def test_the_matrix_is_never_held(name):
     rows, labels = torch.randn(256, 4, requires_grad=True), torch.arange(256) // 4
     texts = torch.randn(256, 4, requires_grad=True)
@@ -239,9 +248,16 @@ def test_automatic_blocks_are_larger_off_the_cpu():
 @pytest.mark.parametrize("first", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("second", [torch.float16, torch.float64])
 def test_two_precisions(first, second):
-    images, texts = torch.randn(4, 3).to(first).requires_grad_(), torch.randn(4, 3).to(second).requires_grad_()
+    images, texts = (
+        torch.randn(4, 3).to(first).requires_grad_(),
+        torch.randn(4, 3).to(second).requires_grad_(),
+    )
     labels = torch.tensor([0, 0, 1, 1])
-    for loss in (info_nce_loss(images, texts), siglip_loss(images, texts), supcon_loss(images, labels, texts, labels)):
+    for loss in (
+        info_nce_loss(images, texts),
+        siglip_loss(images, texts),
+        supcon_loss(images, labels, texts, labels),
+    ):
         assert loss.dtype == (torch.float64 if torch.float64 in (first, second) else torch.float32)
         loss.backward()
     assert images.grad.dtype == first
@@ -249,9 +265,13 @@ def test_two_precisions(first, second):
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, of its own making
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, of its own making
 @pytest.mark.parametrize("size", [None, 7])
-@pytest.mark.parametrize("name", ["supcon", "supcon-text", "info_nce", "siglip-labels", "hard_negative"])
+@pytest.mark.parametrize(
+    "name", ["supcon", "supcon-text", "info_nce", "siglip-labels", "hard_negative"]
+)
 def test_compiles_with_its_gradient(name, size):
     torch._dynamo.reset()
     ours = CASES[name][0]

@@ -50,7 +50,9 @@ def test_equals_the_plain_step(num_rows, chunk_size, text_chunk_size, seed):
     plain = loss(image(images), text(texts))
     plain.backward()
     want = gradients(image, text, loss)
-    step = CachedContrastive(image, text, loss, chunk_size=chunk_size, text_chunk_size=text_chunk_size)
+    step = CachedContrastive(
+        image, text, loss, chunk_size=chunk_size, text_chunk_size=text_chunk_size
+    )
     value = step(images, texts)
     value.backward()
     torch.testing.assert_close(value, plain)
@@ -102,7 +104,10 @@ class Tokens(NamedTuple):
 @pytest.mark.parametrize(
     ("pack", "unpack"),
     [
-        (lambda x: {"rows": x, "kind": "text"}, lambda b: b["rows"] if b["kind"] == "text" else None),
+        (
+            lambda x: {"rows": x, "kind": "text"},
+            lambda b: b["rows"] if b["kind"] == "text" else None,
+        ),
         (lambda x: [x, None], lambda b: b[0]),
         (lambda x: (x, [x, {"more": x}]), lambda b: (b[0] + b[1][0] + b[1][1]["more"]) / 3),
         (lambda x: Tokens(x, torch.ones(len(x), 1)), lambda b: b.ids * b.mask),
@@ -122,7 +127,9 @@ def test_is_an_ordinary_scalar_scaled_and_accumulated():
     image, text = towers()
     batches = [inputs(5, seed) for seed in range(3)]
     for images, texts in batches:
-        (InfoNCELoss(0.3)(image(images), text(texts)) / 3 + image[0].weight.square().sum()).backward()
+        (
+            InfoNCELoss(0.3)(image(images), text(texts)) / 3 + image[0].weight.square().sum()
+        ).backward()
     want = gradients(image, text)
     step = CachedContrastive(image, text, InfoNCELoss(0.3), chunk_size=2)
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
@@ -153,7 +160,9 @@ def test_autocast_is_the_same_in_both_passes():
     image, text = towers()
     images, texts = inputs(6)
     cast = torch.autocast("cpu", dtype=torch.bfloat16)
-    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):  # or chunks add up in bfloat16
+    with torch.autocast(
+        "cpu", dtype=torch.bfloat16, cache_enabled=False
+    ):  # or chunks add up in bfloat16
         plain = InfoNCELoss(0.3)(in_chunks(image, images, 2), in_chunks(text, texts, 2))
     plain.backward()
     want = gradients(image, text)
@@ -224,7 +233,9 @@ def test_frozen_sides_and_an_unused_side():
     step(images, texts).backward()  # nothing to train is no error: the loss may have parameters
     text.requires_grad_(True)
     CachedContrastive(image, text, lambda v, t: v.sum(), chunk_size=2)(images, texts).backward()
-    assert all((parameter.grad == 0).all() for parameter in text.parameters())  # as DDP needs: reached, with zero
+    assert all(
+        (parameter.grad == 0).all() for parameter in text.parameters()
+    )  # as DDP needs: reached, with zero
 
 
 def test_one_chunk_has_a_graph_at_a_time_and_the_last_ones_are_synchronised_together():
@@ -247,7 +258,9 @@ def test_one_chunk_has_a_graph_at_a_time_and_the_last_ones_are_synchronised_toge
 
     images, texts = inputs(5)
     encoders = watched("i", image), watched("t", text)
-    step = CachedContrastive(*encoders, InfoNCELoss(0.3), chunk_size=2, text_chunk_size=4, no_sync=no_sync)
+    step = CachedContrastive(
+        *encoders, InfoNCELoss(0.3), chunk_size=2, text_chunk_size=4, no_sync=no_sync
+    )
     step(images, texts).backward()
     assert "".join(log) == "(i)(it)it"
     log.clear()
@@ -269,12 +282,19 @@ def test_wrong_arguments():
         CachedContrastive(image, None, InfoNCELoss(0.3))(images, texts)
     with pytest.raises(ValueError, match="images without gradient"):
         step(images.requires_grad_(), texts)
-    with pytest.raises(ValueError, match=r"texts as tensors with one number of rows, got shape \(4, 6\).*\(3, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"texts as tensors with one number of rows, got shape \(4, 6\).*\(3, 6\)"
+    ):
         step(images.detach(), [texts, texts[:3]])
     with pytest.raises(ValueError, match="texts as tensors with one number of rows, got list"):
         step(images.detach(), ["a", "b"])
-    with pytest.raises(ValueError, match=r"the encoder of texts to return \(4, D\) for a chunk, got shape \(4, 2, 3\)"):
-        CachedContrastive(image, lambda x: x.view(4, 2, 3), InfoNCELoss(0.3))(images.detach(), texts)
+    with pytest.raises(
+        ValueError,
+        match=r"the encoder of texts to return \(4, D\) for a chunk, got shape \(4, 2, 3\)",
+    ):
+        CachedContrastive(image, lambda x: x.view(4, 2, 3), InfoNCELoss(0.3))(
+            images.detach(), texts
+        )
 
 
 class Both(torch.nn.Module):
@@ -302,7 +322,9 @@ def wrapping(kind, wrap):
         wrapped = wrap(both)
         encoders = (lambda x: wrapped(x, "image")), (lambda x: wrapped(x, "text"))
         return encoders, getattr(wrapped, "no_sync", None), (both.image, both.text), (wrapped,)
-    image, _ = towers(torch.nn.BatchNorm1d(8).eval())  # one tower for both sides; with buffers, which DDP sends round
+    image, _ = towers(
+        torch.nn.BatchNorm1d(8).eval()
+    )  # one tower for both sides; with buffers, which DDP sends round
     wrapped = wrap(image)
     return (wrapped, wrapped), None, (image,), (wrapped,)
 
@@ -315,7 +337,9 @@ def worker(rank, file, queue, done):
     try:
         found = {}
         for kind in KINDS:
-            encoders, no_sync, modules, wrappers = wrapping(kind, torch.nn.parallel.DistributedDataParallel)
+            encoders, no_sync, modules, wrappers = wrapping(
+                kind, torch.nn.parallel.DistributedDataParallel
+            )
             reductions = [count_reductions(wrapper) for wrapper in wrappers]
             loss = InfoNCELoss(0.3, distributed=True)
             step = CachedContrastive(*encoders, loss, chunk_size=2, no_sync=no_sync)
@@ -325,7 +349,11 @@ def worker(rank, file, queue, done):
                 value = step(images, texts)
                 value.backward()
                 values.append(value.item())
-            found[kind] = values, {k: g.tolist() for k, g in gradients(*modules).items()}, [len(r) for r in reductions]
+            found[kind] = (
+                values,
+                {k: g.tolist() for k, g in gradients(*modules).items()},
+                [len(r) for r in reductions],
+            )
         queue.put((rank, found))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
         queue.close()
@@ -355,7 +383,9 @@ def ranks(tmp_path_factory):
     file = tmp_path_factory.mktemp("ranks") / "store"
     context = mp.get_context("spawn")
     queue, done = context.Queue(), context.Event()
-    processes = [context.Process(target=worker, args=(rank, file, queue, done)) for rank in range(2)]
+    processes = [
+        context.Process(target=worker, args=(rank, file, queue, done)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
     found = dict(queue.get(timeout=300) for _ in processes)

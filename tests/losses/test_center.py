@@ -65,7 +65,11 @@ def test_training_finds_the_means():
 @pytest.mark.unhooked
 def test_sparse_gradient_compiles():
     torch._dynamo.reset()
-    loss, rows, labels = CenterLoss(9, 4, sparse_grad=True), torch.randn(3, 4), torch.tensor([8, 0, 8])
+    loss, rows, labels = (
+        CenterLoss(9, 4, sparse_grad=True),
+        torch.randn(3, 4),
+        torch.tensor([8, 0, 8]),
+    )
     (want,) = torch.autograd.grad(loss(rows, labels), loss.centers)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     (got,) = torch.autograd.grad(compiled(rows, labels), loss.centers)
@@ -92,11 +96,17 @@ def test_label_without_a_centre(labels):
 
 @pytest.mark.unhooked
 def test_errors():
-    with pytest.raises(ValueError, match=r"embeddings and centers of one width, got .2, 3. and .5, 2."):
+    with pytest.raises(
+        ValueError, match=r"embeddings and centers of one width, got .2, 3. and .5, 2."
+    ):
         CenterLoss(5, 2)(torch.zeros(2, 3), torch.zeros(2).long())
-    with pytest.raises(ValueError, match="CenterLoss: expected num_identities as a whole number >= 1, got 0"):
+    with pytest.raises(
+        ValueError, match="CenterLoss: expected num_identities as a whole number >= 1, got 0"
+    ):
         CenterLoss(0, 2)
-    with pytest.raises(ValueError, match=r"CenterLoss: expected dim as a whole number >= 1, got 2\.5"):
+    with pytest.raises(
+        ValueError, match=r"CenterLoss: expected dim as a whole number >= 1, got 2\.5"
+    ):
         CenterLoss(2, 2.5)
     with pytest.raises(ValueError, match="CenterLoss: expected std >= 0, got -1"):
         CenterLoss(2, 2, std=-1.0)

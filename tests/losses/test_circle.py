@@ -24,7 +24,9 @@ def test_hand_computed():
 def test_equals_the_paper(sample, margin, scale):
     rows, labels = sample
     want = oracle.circle(rows.tolist(), labels.tolist(), None, None, margin, scale)
-    assert circle_loss(rows, labels, margin=margin, scale=scale).item() == pytest.approx(want, rel=1e-4, abs=1e-4)
+    assert circle_loss(rows, labels, margin=margin, scale=scale).item() == pytest.approx(
+        want, rel=1e-4, abs=1e-4
+    )
 
 
 @given(two_sides(), *OPTIONS)
@@ -42,8 +44,13 @@ def test_gradient_is_the_papers_with_the_weights_held_fixed():
             moved = [[[*row] for row in at] for _ in range(2)]
             moved[0][i][j] += step
             moved[1][i][j] -= step
-            up, down = (oracle.circle(m, labels.tolist(), None, None, 0.25, 8.0, weighed_at=at) for m in moved)
-            assert rows.grad[i, j].item() == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-6)
+            up, down = (
+                oracle.circle(m, labels.tolist(), None, None, 0.25, 8.0, weighed_at=at)
+                for m in moved
+            )
+            assert rows.grad[i, j].item() == pytest.approx(
+                (up - down) / (2 * step), rel=1e-4, abs=1e-6
+            )
 
 
 @given(labelled_rows(min_rows=2), st.floats(0.1, 10.0), st.randoms())
@@ -52,7 +59,10 @@ def test_neither_order_nor_length_of_rows_matters(sample, factor, random):
     order = list(range(len(rows)))
     random.shuffle(order)
     torch.testing.assert_close(
-        circle_loss(factor * rows[order], labels[order]), circle_loss(rows, labels), rtol=1e-4, atol=1e-3
+        circle_loss(factor * rows[order], labels[order]),
+        circle_loss(rows, labels),
+        rtol=1e-4,
+        atol=1e-3,
     )
 
 

@@ -37,7 +37,11 @@ def test_a_sample_of_all_is_no_sample():
     assert renamed.tolist() == [3, 0, 3]
 
 
-@given(st.lists(st.integers(0, IDENTITIES - 1), max_size=12), st.integers(12, IDENTITIES), st.integers(0, 99))
+@given(
+    st.lists(st.integers(0, IDENTITIES - 1), max_size=12),
+    st.integers(12, IDENTITIES),
+    st.integers(0, 99),
+)
 def test_holds_the_batch_once_and_the_labels_point_to_it(labels, num_sampled, seed):
     labels = torch.tensor(labels, dtype=torch.long)
     classes, renamed = sample_classes(labels, IDENTITIES, num_sampled, generator=rng(seed))
@@ -178,7 +182,11 @@ def test_a_sparse_gradient_trains():
 @pytest.mark.parametrize("kind", [ArcFaceLoss, CosFaceLoss])
 def test_odd_batches(kind):
     loss = kind(DIM, IDENTITIES, num_sampled=5)
-    for rows, labels in ((torch.zeros(0, DIM), []), (torch.zeros(2, DIM), [1, 1]), (1e4 * torch.ones(3, DIM), [0] * 3)):
+    for rows, labels in (
+        (torch.zeros(0, DIM), []),
+        (torch.zeros(2, DIM), [1, 1]),
+        (1e4 * torch.ones(3, DIM), [0] * 3),
+    ):
         leaf = rows.requires_grad_()
         value = loss(leaf, torch.tensor(labels, dtype=torch.long))
         value.backward()
@@ -190,7 +198,10 @@ def test_odd_batches(kind):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ClassSampler(10, 11), "ClassSampler: expected num_sampled <= 10, the number of identities, got 11"),
+        (
+            lambda: ClassSampler(10, 11),
+            "ClassSampler: expected num_sampled <= 10, the number of identities, got 11",
+        ),
         (lambda: ClassSampler(0, 1), "num_identities as a whole number >= 1"),
         (lambda: ClassSampler(10, 0), "num_sampled as a whole number >= 1"),
         (lambda: ClassSampler(10, 5, seed=-1), "seed as a whole number >= 0"),
@@ -198,8 +209,14 @@ def test_odd_batches(kind):
             lambda: ClassSampler(10, 2)(torch.tensor([0, 0, 1])),
             "num_sampled of at least the rows of the batch, 3, got 2. Every row's identity takes part",
         ),
-        (lambda: class_rows(torch.zeros(5, 2), torch.tensor([0]), num_centers=2), "2 .* each identity, got 5 rows"),
-        (lambda: class_rows(torch.zeros(5, 2), torch.tensor([0]), num_centers=0), "num_centers as a whole number"),
+        (
+            lambda: class_rows(torch.zeros(5, 2), torch.tensor([0]), num_centers=2),
+            "2 .* each identity, got 5 rows",
+        ),
+        (
+            lambda: class_rows(torch.zeros(5, 2), torch.tensor([0]), num_centers=0),
+            "num_centers as a whole number",
+        ),
     ],
 )
 def test_wrong_arguments(call, message):

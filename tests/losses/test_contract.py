@@ -111,13 +111,19 @@ def center():
 
 def summed(loss, images, texts, labels):
     return loss(
-        {"text": SupConLoss()(images, labels, texts, labels), "triplet": TripletLoss()(images, labels)}, step=3
+        {
+            "text": SupConLoss()(images, labels, texts, labels),
+            "triplet": TripletLoss()(images, labels),
+        },
+        step=3,
     )[0]
 
 
 def weighted(balance):
     """In evaluation mode, with running means: in training mode a call changes the next one's value."""
-    loss = WeightedSum({"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}, balance=balance)
+    loss = WeightedSum(
+        {"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}, balance=balance
+    )
     loss({"text": torch.tensor(4.0), "triplet": torch.tensor(0.5)}, step=3)
     return Called(loss.eval(), summed)
 
@@ -147,19 +153,29 @@ LOSSES = {
     "supcon-text-blocks": lambda: Called(SupConLoss(block_size=5), across),
     "info_nce-blocks": lambda: Called(InfoNCELoss(learnable=True, block_size=5), by_pairs),
     "info_nce-smoothed": lambda: Called(InfoNCELoss(learnable=True, label_smoothing=0.1), by_pairs),
-    "info_nce-smoothed-blocks": lambda: Called(InfoNCELoss(label_smoothing=0.1, block_size=5), by_pairs),
+    "info_nce-smoothed-blocks": lambda: Called(
+        InfoNCELoss(label_smoothing=0.1, block_size=5), by_pairs
+    ),
     "info_nce-focal": lambda: Called(InfoNCELoss(focal_gamma=2.0, focal_alpha=0.5), by_pairs),
-    "info_nce-focal-blocks": lambda: Called(InfoNCELoss(0.01, focal_gamma=0.5, block_size=5), by_pairs),
+    "info_nce-focal-blocks": lambda: Called(
+        InfoNCELoss(0.01, focal_gamma=0.5, block_size=5), by_pairs
+    ),
     "siglip": lambda: Called(SigLIPLoss(), by_pairs),
     "siglip-fixed": lambda: Called(SigLIPLoss(learnable=False), by_pairs),
     "siglip-labels-blocks": lambda: Called(SigLIPLoss(block_size=5), by_labelled_pairs),
     "hard_negative": lambda: Called(HardNegativeContrastiveLoss(), by_pairs),
-    "hard_negative-labels": lambda: Called(HardNegativeContrastiveLoss(margin=-0.5), by_labelled_pairs),
-    "hard_negative-blocks": lambda: Called(HardNegativeContrastiveLoss(margin=0, block_size=5), by_labelled_pairs),
+    "hard_negative-labels": lambda: Called(
+        HardNegativeContrastiveLoss(margin=-0.5), by_labelled_pairs
+    ),
+    "hard_negative-blocks": lambda: Called(
+        HardNegativeContrastiveLoss(margin=0, block_size=5), by_labelled_pairs
+    ),
     # with a memory or all classes
     # (CachedContrastive takes encoders, and runs a backward pass inside another, which no compiler can make one graph)
     "image_to_text": lambda: Called(ImageToTextCELoss(), against_trained_texts),
-    "image_to_text-raw": lambda: Called(ImageToTextCELoss(1.0, normalize=False), against_trained_texts),
+    "image_to_text-raw": lambda: Called(
+        ImageToTextCELoss(1.0, normalize=False), against_trained_texts
+    ),
     "image_to_text-fixed": lambda: Called(ImageToTextCELoss(), against_fixed_texts),
     "prototype_memory": lambda: Called(PrototypeMemoryLoss(8, 8), with_prototypes).eval(),
     "cross_batch_memory": lambda: Called(CrossBatchMemory(SupConLoss(), 8, 16), with_queue).eval(),
@@ -180,9 +196,13 @@ LOSSES = {
     # (with num_sampled in training mode they draw from a torch.Generator, which no compiler traces, and another sample
     # at each call: see test_class_sampling.py; in eval mode they are the losses below)
     "arcface": lambda: Classified(ArcFaceLoss(8, 6), classified),
-    "arcface-easy": lambda: Classified(ArcFaceLoss(8, 6, fallback="easy", label_smoothing=0.1), classified),
+    "arcface-easy": lambda: Classified(
+        ArcFaceLoss(8, 6, fallback="easy", label_smoothing=0.1), classified
+    ),
     "arcface-cold": lambda: Classified(ArcFaceLoss(8, 6, scale=64.0, margin=2.0), classified),
-    "arcface-centers": lambda: Classified(ArcFaceLoss(8, 6, num_centers=3, label_smoothing=0.1), classified),
+    "arcface-centers": lambda: Classified(
+        ArcFaceLoss(8, 6, num_centers=3, label_smoothing=0.1), classified
+    ),
     "arcface-head": lambda: Classified(ArcFaceHead(8, 6), head_and_cross_entropy),
     "arcface-sampled": lambda: Classified(ArcFaceLoss(8, 6, num_sampled=6), classified).eval(),
     "cosface": lambda: Classified(CosFaceLoss(8, 6), classified),
@@ -197,8 +217,14 @@ LOSSES = {
 
 axis = torch.eye(8)
 BATCHES = {
-    "ordinary": (torch.randn(8, 8, generator=torch.Generator().manual_seed(1)), [0, 0, 0, 1, 1, 1, 2, 2]),
-    "ragged": (torch.randn(7, 8, generator=torch.Generator().manual_seed(2)), [0, 0, 0, 0, 1, 1, 2]),
+    "ordinary": (
+        torch.randn(8, 8, generator=torch.Generator().manual_seed(1)),
+        [0, 0, 0, 1, 1, 1, 2, 2],
+    ),
+    "ragged": (
+        torch.randn(7, 8, generator=torch.Generator().manual_seed(2)),
+        [0, 0, 0, 0, 1, 1, 2],
+    ),
     "no rows": (torch.zeros(0, 8), []),
     "one row": (axis[:1], [0]),
     "one class": (torch.randn(4, 8, generator=torch.Generator().manual_seed(3)), [5, 5, 5, 5]),
@@ -226,11 +252,15 @@ def run(loss, rows, labels, autocast=None):
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
-@pytest.mark.parametrize("precision", ["float32", "float64", "float16", "bfloat16", "fp16 autocast", "bf16 autocast"])
+@pytest.mark.parametrize(
+    "precision", ["float32", "float64", "float16", "bfloat16", "fp16 autocast", "bf16 autocast"]
+)
 def test_finite_and_connected(loss, batch, precision):
     rows, labels = BATCHES[batch]
     if precision == "float16" and batch == "tiny":
-        rows = rows * 100  # a gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold
+        rows = (
+            rows * 100
+        )  # a gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold
     if precision.endswith("autocast"):
         dtype = torch.float16 if precision == "fp16 autocast" else torch.bfloat16
         value, gradient = run(loss, rows, labels, torch.autocast("cpu", dtype=dtype))
@@ -241,7 +271,9 @@ def test_finite_and_connected(loss, batch, precision):
     assert gradient is not None
     assert gradient.isfinite().all()
     # to SigLIP a single pair is a question, and so is a single row to a loss over classes
-    alone = isinstance(loss, Classified) or (isinstance(loss, Called) and isinstance(loss.loss, SigLIPLoss))
+    alone = isinstance(loss, Classified) or (
+        isinstance(loss, Called) and isinstance(loss.loss, SigLIPLoss)
+    )
     if batch == "no rows" or (batch == "one row" and not alone):
         assert value.item() == pytest.approx(0, abs=1e-6)
     if batch == "no positives" and not isinstance(loss, Called):
@@ -267,7 +299,9 @@ def test_autocast_changes_nothing(loss):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
 def test_integer_labels_of_any_width(loss, dtype):
     rows, labels = BATCHES["ordinary"]
-    assert torch.equal(loss(rows, torch.tensor(labels, dtype=dtype)), loss(rows, torch.tensor(labels)))
+    assert torch.equal(
+        loss(rows, torch.tensor(labels, dtype=dtype)), loss(rows, torch.tensor(labels))
+    )
 
 
 def test_inputs_stay_unmodified_and_need_not_be_contiguous(loss):
@@ -275,7 +309,9 @@ def test_inputs_stay_unmodified_and_need_not_be_contiguous(loss):
     strided = torch.stack([rows, rows], dim=2)[:, :, 0]
     assert not strided.is_contiguous()
     before = strided.clone()
-    assert loss(strided, torch.tensor(labels)).item() == pytest.approx(loss(rows, torch.tensor(labels)).item())
+    assert loss(strided, torch.tensor(labels)).item() == pytest.approx(
+        loss(rows, torch.tensor(labels)).item()
+    )
     assert torch.equal(strided, before)
 
 
@@ -304,14 +340,22 @@ def test_gradient_is_right(loss):
     if isinstance(loss, Called):
         loss = loss.double()
     assert torch.autograd.gradcheck(
-        lambda r: loss(r, torch.tensor(labels)), rows[:, :5].double().requires_grad_(True), fast_mode=True
+        lambda r: loss(r, torch.tensor(labels)),
+        rows[:, :5].double().requires_grad_(True),
+        fast_mode=True,
     )
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6's own tracing
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, of its own making
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, about itself
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6's own tracing
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, of its own making
 @pytest.mark.parametrize("name", LOSSES, ids=str)
 def test_compiles_in_one_graph(name):
     torch._dynamo.reset()

@@ -60,8 +60,12 @@ def test_a_row_does_not_meet_itself_and_the_graph_survives_storing():
     loss = CrossBatchMemory(SupConLoss(), 3, 8)
     assert loss(rows, labels).item() == 0  # no positive: not even the row's own copy
 
-    def raw(embeddings, labels, contrast=None, contrast_labels=None):  # keeps the memory itself for the backward pass
-        return (embeddings @ (embeddings if contrast is None else contrast).T).logsumexp(dim=1).mean()
+    def raw(
+        embeddings, labels, contrast=None, contrast_labels=None
+    ):  # keeps the memory itself for the backward pass
+        return (
+            (embeddings @ (embeddings if contrast is None else contrast).T).logsumexp(dim=1).mean()
+        )
 
     loss = CrossBatchMemory(Raw(raw), 3, 4)
     loss(rows, labels)
@@ -87,7 +91,9 @@ def test_evaluation_stores_nothing():
 
 def test_resumes_where_it_was():
     generator = torch.Generator().manual_seed(0)
-    batches = [(torch.randn(4, 3, generator=generator), torch.tensor([0, 0, 1, 1])) for _ in range(5)]
+    batches = [
+        (torch.randn(4, 3, generator=generator), torch.tensor([0, 0, 1, 1])) for _ in range(5)
+    ]
     loss = CrossBatchMemory(SupConLoss(), 3, 6, warmup_steps=2)
     for batch in batches[:3]:
         loss(*batch)
@@ -98,7 +104,10 @@ def test_resumes_where_it_was():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match=r"loss with distributed=False, got True\. Set it on CrossBatchMemory instead"):
+    with pytest.raises(
+        ValueError,
+        match=r"loss with distributed=False, got True\. Set it on CrossBatchMemory instead",
+    ):
         CrossBatchMemory(SupConLoss(distributed=True), 3, 8)
     with pytest.raises(ValueError, match="weight >= 0"):
         CrossBatchMemory(SupConLoss(), 3, 8, weight=-1.0)

@@ -5,14 +5,21 @@ from hypothesis import strategies as st
 from oracles import contrastive as oracle
 from strategies import labelled_rows
 
-from clipreid_kit.losses import HardNegativeContrastiveLoss, hard_negative_contrastive_loss, info_nce_loss
+from clipreid_kit.losses import (
+    HardNegativeContrastiveLoss,
+    hard_negative_contrastive_loss,
+    info_nce_loss,
+)
 
 
 def hinge(images, texts, labels=None, **options):
     """The second term alone."""
     options = {"temperature": 0.3, **options}
     whole = hard_negative_contrastive_loss(images, texts, labels, **options)
-    return (whole - hard_negative_contrastive_loss(images, texts, labels, **{**options, "hard_weight": 0})).item()
+    return (
+        whole
+        - hard_negative_contrastive_loss(images, texts, labels, **{**options, "hard_weight": 0})
+    ).item()
 
 
 def test_hand_computed_hinge():
@@ -57,7 +64,13 @@ def test_equals_the_definition(sample, with_labels, num_hard, margin, block_size
         block_size=block_size,
     )
     want = oracle.hard_negative(
-        rows.tolist(), texts.tolist(), 0.2, margin, num_hard, 1.7, labels.tolist() if with_labels else None
+        rows.tolist(),
+        texts.tolist(),
+        0.2,
+        margin,
+        num_hard,
+        1.7,
+        labels.tolist() if with_labels else None,
     )
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
@@ -88,7 +101,9 @@ def test_only_the_mined_pairs_get_a_gradient(block_size):
     leaf = texts.clone().requires_grad_()
     cosine = torch.nn.functional.cosine_similarity(images[:, None], leaf[None], dim=2)
     negative = cosine - 9 * torch.eye(6)
-    ((negative.max(dim=1).values + 1).mean() / 2 + (negative.max(dim=0).values + 1).mean() / 2).backward()
+    (
+        (negative.max(dim=1).values + 1).mean() / 2 + (negative.max(dim=0).values + 1).mean() / 2
+    ).backward()
     torch.testing.assert_close(from_hinge, leaf.grad)
 
 
@@ -97,7 +112,9 @@ def test_ignores_order_names_and_scale(sample, scale):
     rows, labels = sample
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows)))
     want = hard_negative_contrastive_loss(rows, rows.flip(1), labels, margin=0).item()
-    got = hard_negative_contrastive_loss(rows[order] * scale, rows.flip(1)[order], 7 - labels[order], margin=0)
+    got = hard_negative_contrastive_loss(
+        rows[order] * scale, rows.flip(1)[order], 7 - labels[order], margin=0
+    )
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 

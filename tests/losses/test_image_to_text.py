@@ -6,12 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import memory as oracle
 
-from clipreid_kit.losses import ImageToTextCELoss, _all_classes, image_to_text_ce_loss, info_nce_loss
+from clipreid_kit.losses import (
+    ImageToTextCELoss,
+    _all_classes,
+    image_to_text_ce_loss,
+    info_nce_loss,
+)
 
 
 def sample(num_rows, num_texts, seed, dim=4):
     rng = torch.Generator().manual_seed(seed)
-    images, texts = torch.randn(num_rows, dim, generator=rng), torch.randn(num_texts, dim, generator=rng)
+    images, texts = (
+        torch.randn(num_rows, dim, generator=rng),
+        torch.randn(num_texts, dim, generator=rng),
+    )
     return images, torch.randint(num_texts, (num_rows,), generator=rng), texts
 
 
@@ -44,7 +52,12 @@ def test_equals_the_paper(num_rows, num_texts, seed, smoothing, form, trained_te
         normalize=normalize,
     )
     want = oracle.image_to_text_ce(
-        images.tolist(), labels.tolist(), texts.tolist(), temperature, smoothing, normalize=normalize
+        images.tolist(),
+        labels.tolist(),
+        texts.tolist(),
+        temperature,
+        smoothing,
+        normalize=normalize,
     )
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
@@ -55,7 +68,9 @@ def test_gradients_of_fixed_and_of_trained_texts(normalize, smoothing):
     images, labels, texts = (x.double() if x.is_floating_point() else x for x in sample(5, 7, 1))
 
     def loss(v, t):
-        return image_to_text_ce_loss(v, labels, t, temperature=0.5, label_smoothing=smoothing, normalize=normalize)
+        return image_to_text_ce_loss(
+            v, labels, t, temperature=0.5, label_smoothing=smoothing, normalize=normalize
+        )
 
     assert torch.autograd.gradcheck(lambda v: loss(v, texts), images.requires_grad_())
     assert torch.autograd.gradcheck(loss, (images, texts.clone().requires_grad_()))
@@ -73,18 +88,28 @@ def test_is_the_raw_form_of_clip_reid():
 @given(st.integers(0, 10_000), st.floats(0.01, 100), st.floats(0.01, 100))
 def test_ignores_order_and_scale(seed, image_scale, text_scale):
     images, labels, texts = sample(5, 6, seed)
-    order, names = torch.randperm(5), torch.randperm(6)  # texts[names] has the text of identity names[k] in row k
+    order, names = (
+        torch.randperm(5),
+        torch.randperm(6),
+    )  # texts[names] has the text of identity names[k] in row k
     renamed = names.argsort()[labels]
     want = image_to_text_ce_loss(images, labels, texts, temperature=0.1).item()
-    got = image_to_text_ce_loss(images[order] * image_scale, renamed[order], texts[names] * text_scale, temperature=0.1)
+    got = image_to_text_ce_loss(
+        images[order] * image_scale, renamed[order], texts[names] * text_scale, temperature=0.1
+    )
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
 def test_both_directions_are_info_nce():
     images, _, texts = sample(6, 6, 3)
     pairs = torch.arange(6)
-    both = [image_to_text_ce_loss(a, pairs, b, label_smoothing=0.0) for a, b in ((images, texts), (texts, images))]
-    assert info_nce_loss(images, texts, temperature=0.01).item() == pytest.approx(sum(both).item() / 2, rel=1e-5)
+    both = [
+        image_to_text_ce_loss(a, pairs, b, label_smoothing=0.0)
+        for a, b in ((images, texts), (texts, images))
+    ]
+    assert info_nce_loss(images, texts, temperature=0.01).item() == pytest.approx(
+        sum(both).item() / 2, rel=1e-5
+    )
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
@@ -123,7 +148,9 @@ def test_zero_texts_and_zero_images():
 
 def test_labels_out_of_range():
     images, _, texts = sample(2, 3, 7)
-    with pytest.raises(ValueError, match=r"labels in \[0, 3\), got labels from 0 to 3\. A label is a row of text"):
+    with pytest.raises(
+        ValueError, match=r"labels in \[0, 3\), got labels from 0 to 3\. A label is a row of text"
+    ):
         image_to_text_ce_loss(images, torch.tensor([0, 3]), texts)
     with pytest.raises(ValueError, match="got labels from -1 to 2"):
         ImageToTextCELoss()(images, torch.tensor([-1, 2]), texts)
@@ -134,7 +161,9 @@ def test_labels_out_of_range():
 @pytest.mark.unhooked
 def test_wrong_shapes():
     images, labels, texts = sample(2, 3, 8)
-    with pytest.raises(ValueError, match=r"embeddings and text_embeddings of one width, got \(2, 4\) and \(3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"embeddings and text_embeddings of one width, got \(2, 4\) and \(3, 3\)"
+    ):
         image_to_text_ce_loss(images, labels, texts[:, :3])
     with pytest.raises(ValueError, match="labels as 2 integers"):
         image_to_text_ce_loss(images, labels.float(), texts)
@@ -144,14 +173,18 @@ def test_wrong_shapes():
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
 def test_wrong_options(smoothing):
-    with pytest.raises(ValueError, match=r"ImageToTextCELoss: expected label_smoothing in \[0, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"ImageToTextCELoss: expected label_smoothing in \[0, 1\)"
+    ):
         ImageToTextCELoss(label_smoothing=smoothing)
     with pytest.raises(ValueError, match="temperature > 0"):
         ImageToTextCELoss(0.0)
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, about itself
 def test_compiles_with_its_gradient():
     torch._dynamo.reset()
     images, labels, texts = sample(5, 6, 9)

@@ -15,11 +15,19 @@ def test_equals_the_paper(rows, seed, temperature):
     rng = torch.Generator().manual_seed(seed)
     images, texts = torch.randn(rows, 4, generator=rng), torch.randn(rows, 4, generator=rng)
     got = info_nce_loss(images, texts, temperature=temperature).item()
-    assert got == pytest.approx(oracle.info_nce(images.tolist(), texts.tolist(), temperature), rel=1e-4, abs=1e-5)
-    assert info_nce_loss(texts, images, temperature=temperature).item() == pytest.approx(got, rel=1e-5, abs=1e-6)
+    assert got == pytest.approx(
+        oracle.info_nce(images.tolist(), texts.tolist(), temperature), rel=1e-4, abs=1e-5
+    )
+    assert info_nce_loss(texts, images, temperature=temperature).item() == pytest.approx(
+        got, rel=1e-5, abs=1e-6
+    )
 
 
-SOFTER = [{"label_smoothing": 0.1}, {"label_smoothing": 0.7}, {"focal_gamma": 2.0, "focal_alpha": 0.25}]
+SOFTER = [
+    {"label_smoothing": 0.1},
+    {"label_smoothing": 0.7},
+    {"focal_gamma": 2.0, "focal_alpha": 0.25},
+]
 SOFTER += [{"focal_gamma": 0.5}, {"focal_alpha": 3.0}]
 
 
@@ -29,13 +37,17 @@ def two(rows, seed=0, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("options", SOFTER, ids=str)
-@given(rows=st.integers(1, 8), seed=st.integers(0, 10_000), block_size=st.sampled_from([None, 1, 3]))
+@given(
+    rows=st.integers(1, 8), seed=st.integers(0, 10_000), block_size=st.sampled_from([None, 1, 3])
+)
 def test_smoothing_and_focal_weights_equal_their_papers(options, rows, seed, block_size):
     images, texts = two(rows, seed)
     got = info_nce_loss(images, texts, temperature=0.3, block_size=block_size, **options).item()
     keys = {"label_smoothing": "smoothing", "focal_gamma": "gamma", "focal_alpha": "alpha"}
     wanted = {keys[key]: value for key, value in options.items()}
-    assert got == pytest.approx(oracle.info_nce(images.tolist(), texts.tolist(), 0.3, **wanted), rel=1e-4, abs=1e-5)
+    assert got == pytest.approx(
+        oracle.info_nce(images.tolist(), texts.tolist(), 0.3, **wanted), rel=1e-4, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
@@ -43,11 +55,18 @@ def test_smoothing_is_torchs_with_its_gradient(smoothing):
     images, texts = two(9)
     scale = torch.tensor(5.0, requires_grad=True)
     inputs = [images, texts, scale]
-    got = info_nce_loss(images, texts, temperature=1 / scale, label_smoothing=smoothing, block_size=4)
+    got = info_nce_loss(
+        images, texts, temperature=1 / scale, label_smoothing=smoothing, block_size=4
+    )
     logits = scale * F.normalize(images) @ F.normalize(texts).T
-    sides = [F.cross_entropy(side, torch.arange(9), label_smoothing=smoothing) for side in (logits, logits.T)]
+    sides = [
+        F.cross_entropy(side, torch.arange(9), label_smoothing=smoothing)
+        for side in (logits, logits.T)
+    ]
     torch.testing.assert_close(got, sum(sides) / 2)
-    torch.testing.assert_close(torch.autograd.grad(got, inputs), torch.autograd.grad(sum(sides) / 2, inputs))
+    torch.testing.assert_close(
+        torch.autograd.grad(got, inputs), torch.autograd.grad(sum(sides) / 2, inputs)
+    )
 
 
 @pytest.mark.parametrize("options", SOFTER, ids=str)
@@ -56,19 +75,27 @@ def test_the_gradient_of_softer_losses_is_right(options, block_size):
     images, texts = two(5, dtype=torch.float64)
     scale = torch.tensor(4.0, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda i, t, s: info_nce_loss(i, t, temperature=1 / s, block_size=block_size, **options), (images, texts, scale)
+        lambda i, t, s: info_nce_loss(i, t, temperature=1 / s, block_size=block_size, **options),
+        (images, texts, scale),
     )
 
 
 def test_focal_weights_turn_from_what_is_right_already():
     right = torch.eye(2, requires_grad=True)
-    for gamma in (0.5, 1.0, 2.0):  # at a temperature where 1 - p is 0 in float32: neither NaN nor a slope
+    for gamma in (
+        0.5,
+        1.0,
+        2.0,
+    ):  # at a temperature where 1 - p is 0 in float32: neither NaN nor a slope
         value = info_nce_loss(right, torch.eye(2), temperature=0.005, focal_gamma=gamma)
         value.backward()
         assert value.item() == 0
     assert torch.equal(right.grad, torch.zeros(2, 2))
     wrong = torch.eye(2).flip(0)  # p = 1 / (1 + e^10): the weight is 1
-    plain, focal = (info_nce_loss(torch.eye(2), wrong, temperature=0.1, focal_gamma=g).item() for g in (0.0, 2.0))
+    plain, focal = (
+        info_nce_loss(torch.eye(2), wrong, temperature=0.1, focal_gamma=g).item()
+        for g in (0.0, 2.0)
+    )
     assert focal == pytest.approx(plain, rel=1e-3)
 
 
@@ -97,7 +124,9 @@ def test_learned_temperature_moves_and_stays_in_bounds():
     loss(images, images)
     assert loss.temperature == pytest.approx(1 / 20, rel=1e-5)
     optimizer.zero_grad()
-    loss(images, images.flip(0)).backward()  # wrong pairs ask for a warmer one: the bound does not hold it back
+    loss(
+        images, images.flip(0)
+    ).backward()  # wrong pairs ask for a warmer one: the bound does not hold it back
     optimizer.step()
     assert loss.temperature > 1 / 20
 
@@ -121,14 +150,19 @@ def test_errors():
         info_nce_loss(torch.zeros(3, 4), torch.zeros(3, 4), temperature=0)
     with pytest.raises(ValueError, match=r"temperature >= 1 / max_scale = 0.01"):
         InfoNCELoss(0.001, learnable=True)
-    for owner in (InfoNCELoss, lambda **options: info_nce_loss(torch.eye(2), torch.eye(2), **options)):
+    for owner in (
+        InfoNCELoss,
+        lambda **options: info_nce_loss(torch.eye(2), torch.eye(2), **options),
+    ):
         with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\), got 1"):
             owner(label_smoothing=1.0)
         with pytest.raises(ValueError, match=r"focal_gamma >= 0, got -1"):
             owner(focal_gamma=-1.0)
         with pytest.raises(ValueError, match=r"focal_alpha > 0, got 0"):
             owner(focal_alpha=0.0)
-        with pytest.raises(ValueError, match=r"label_smoothing or focal weights, got 0.1 with focal_gamma=2.0"):
+        with pytest.raises(
+            ValueError, match=r"label_smoothing or focal weights, got 0.1 with focal_gamma=2.0"
+        ):
             owner(label_smoothing=0.1, focal_gamma=2.0)
     with pytest.raises(ValueError, match="max_scale > 0"):
         InfoNCELoss(max_scale=-math.inf)

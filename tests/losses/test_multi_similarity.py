@@ -25,7 +25,9 @@ def test_hand_computed():
     every = [math.log(1 + math.exp(s)) for s in (-0.1, -0.5, -0.1, 0.3)]
     loss = multi_similarity_loss(rows, labels, epsilon=None, **options)
     assert loss.item() == pytest.approx(sum(every) / 2)
-    mined = multi_similarity_loss(rows, labels, epsilon=0.1, **options)  # the pairs of row 0 keep their distance
+    mined = multi_similarity_loss(
+        rows, labels, epsilon=0.1, **options
+    )  # the pairs of row 0 keep their distance
     assert mined.item() == pytest.approx((every[2] + every[3]) / 2)
 
 
@@ -34,7 +36,9 @@ def test_equals_the_paper(sample, alpha, beta, base, epsilon):
     rows, labels = sample
     # float64: which pairs count is decided by comparisons, and the oracle compares in float64
     got = MultiSimilarityLoss(alpha, beta, base, epsilon=epsilon)(rows.double(), labels).item()
-    want = oracle.multi_similarity(rows.tolist(), labels.tolist(), None, None, alpha, beta, base, epsilon)
+    want = oracle.multi_similarity(
+        rows.tolist(), labels.tolist(), None, None, alpha, beta, base, epsilon
+    )
     assert got == pytest.approx(want, rel=1e-6, abs=1e-6)
 
 
@@ -59,7 +63,9 @@ def test_neither_order_nor_length_of_rows_matters(sample, factor, random):
 
 @given(labelled_rows(min_rows=4))
 def test_more_slack_costs_no_less(sample):
-    losses = [multi_similarity_loss(*sample, epsilon=epsilon).item() for epsilon in (0.0, 0.1, 1.0, None)]
+    losses = [
+        multi_similarity_loss(*sample, epsilon=epsilon).item() for epsilon in (0.0, 0.1, 1.0, None)
+    ]
     assert all(low <= high + 1e-6 for low, high in pairwise(losses))
 
 

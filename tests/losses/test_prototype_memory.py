@@ -27,7 +27,10 @@ def test_hand_computed_loss():
     [
         ("hardest", (0.5, 0.5)),  # half of (1, 0), half of the row at (0, 1)
         ("mean", (0.5 + 0.25, 0.25)),
-        ("each", (0.25 + 0.25, 0.5)),  # (0, 1) comes last: half; (1, 0) before it: a quarter; a quarter is left
+        (
+            "each",
+            (0.25 + 0.25, 0.5),
+        ),  # (0, 1) comes last: half; (1, 0) before it: a quarter; a quarter is left
     ],
 )
 def test_hand_computed_update(update, direction):
@@ -54,11 +57,15 @@ def test_equals_the_paper_over_several_batches(batches, momentum, update, initia
         loss.initialize(rows, labels)
         slow.initialize(rows.tolist(), labels.tolist())
     for batch, labels in batches:
-        rows = batch + 0.1 * torch.randn(1, 5, generator=rng)  # no ties: two rows are equally near to their mean
+        rows = batch + 0.1 * torch.randn(
+            1, 5, generator=rng
+        )  # no ties: two rows are equally near to their mean
         want = slow.loss(rows.tolist(), labels.tolist())
         slow.move(rows.tolist(), labels.tolist())
         assert loss(rows, labels).item() == pytest.approx(want, rel=1e-4, abs=1e-5)
-        for prototype, filled, expected in zip(loss.prototypes, loss.filled, slow.prototypes, strict=True):
+        for prototype, filled, expected in zip(
+            loss.prototypes, loss.filled, slow.prototypes, strict=True
+        ):
             assert filled.item() == (expected is not None)
             if expected is not None:
                 torch.testing.assert_close(prototype, torch.tensor(expected), atol=1e-4, rtol=1e-4)
@@ -150,7 +157,9 @@ def test_rows_that_are_not_finite_leave_the_memory(update, bad):
 
 def test_labels_out_of_range():
     loss = PrototypeMemoryLoss(3, 2)
-    with pytest.raises(ValueError, match=r"labels in \[0, 3\), got labels from 0 to 3\. num_identities counts all"):
+    with pytest.raises(
+        ValueError, match=r"labels in \[0, 3\), got labels from 0 to 3\. num_identities counts all"
+    ):
         loss(torch.eye(2), torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="labels from -1 to 1"):
         loss.initialize(torch.eye(2), torch.tensor([-1, 1]))
@@ -176,12 +185,17 @@ def test_wrong_momentum(momentum):
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.6, about itself
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.6, about itself
 @pytest.mark.parametrize("update", UPDATES)
 def test_compiles_with_its_update(update):
     torch._dynamo.reset()
     rows, labels = torch.randn(6, 4, requires_grad=True), torch.tensor([0, 0, 1, 1, 2, 2])
-    loss, compiled = PrototypeMemoryLoss(3, 4, update=update), PrototypeMemoryLoss(3, 4, update=update)
+    loss, compiled = (
+        PrototypeMemoryLoss(3, 4, update=update),
+        PrototypeMemoryLoss(3, 4, update=update),
+    )
     for each in (loss, compiled):
         each.initialize(torch.eye(4)[:3], torch.arange(3))
     got = torch.compile(compiled, fullgraph=True, backend="aot_eager")(rows, labels)

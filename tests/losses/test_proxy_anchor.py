@@ -21,7 +21,9 @@ def test_hand_computed():
     got = proxy_anchor_loss(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), scale=2.0, margin=0.5)
     assert got.item() == pytest.approx(math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1)))
     # proxies without a row of theirs are no part of the first mean, and are part of the second
-    got = proxy_anchor_loss(torch.eye(2)[:1], torch.tensor([0]), torch.eye(2), scale=2.0, margin=0.5)
+    got = proxy_anchor_loss(
+        torch.eye(2)[:1], torch.tensor([0]), torch.eye(2), scale=2.0, margin=0.5
+    )
     assert got.item() == pytest.approx(math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1)) / 2)
 
 
@@ -39,14 +41,23 @@ def test_ignores_order_names_and_scale(sample, names, scale):
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows)))
     renamed = torch.empty(IDENTITIES, DIM)
     renamed[torch.tensor(names)] = proxies()
-    got = proxy_anchor_loss(rows[order] * scale, torch.tensor(names)[labels[order]], renamed / scale)
-    assert got.item() == pytest.approx(proxy_anchor_loss(rows, labels, proxies()).item(), rel=1e-4, abs=1e-4)
+    got = proxy_anchor_loss(
+        rows[order] * scale, torch.tensor(names)[labels[order]], renamed / scale
+    )
+    assert got.item() == pytest.approx(
+        proxy_anchor_loss(rows, labels, proxies()).item(), rel=1e-4, abs=1e-4
+    )
 
 
 def test_gradient_by_differences():
-    rows, weight = torch.randn(6, DIM, dtype=torch.float64, requires_grad=True), proxies().double().requires_grad_()
+    rows, weight = (
+        torch.randn(6, DIM, dtype=torch.float64, requires_grad=True),
+        proxies().double().requires_grad_(),
+    )
     labels = torch.tensor([0, 0, 1, 2, 2, 2])
-    assert torch.autograd.gradcheck(lambda r, w: proxy_anchor_loss(r, labels, w, scale=5.0), (rows, weight))
+    assert torch.autograd.gradcheck(
+        lambda r, w: proxy_anchor_loss(r, labels, w, scale=5.0), (rows, weight)
+    )
 
 
 def test_a_large_scale_does_not_overflow():
@@ -60,7 +71,9 @@ def test_a_large_scale_does_not_overflow():
 
 def test_one_row_whose_proxy_has_no_other():
     rows = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    loss = proxy_anchor_loss(rows, torch.tensor([0]), torch.tensor([[0.6, 0.8]]), scale=1.0, margin=0.1)
+    loss = proxy_anchor_loss(
+        rows, torch.tensor([0]), torch.tensor([[0.6, 0.8]]), scale=1.0, margin=0.1
+    )
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.5)))  # and nothing to push away
     loss.backward()
     assert rows.grad.isfinite().all()
@@ -91,7 +104,9 @@ def test_wrong_options(options, message):
 
 @pytest.mark.unhooked
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="proxy_anchor_loss: expected embeddings and weight of one width"):
+    with pytest.raises(
+        ValueError, match="proxy_anchor_loss: expected embeddings and weight of one width"
+    ):
         proxy_anchor_loss(torch.zeros(2, 3), torch.tensor([0, 1]), proxies())
     with pytest.raises(ValueError, match="proxy_anchor_loss: expected margin >= 0"):
         proxy_anchor_loss(torch.zeros(2, DIM), torch.tensor([0, 1]), proxies(), margin=-1.0)

@@ -20,12 +20,19 @@ def test_hand_computed():
     assert got.item() == pytest.approx(math.log1p(math.exp(-1)) + math.log1p(math.exp(1)))
 
 
-@given(st.integers(1, 8), st.integers(0, 10_000), st.sampled_from([0.05, 0.1, 1.0]), st.sampled_from([-10.0, 0.0, 3]))
+@given(
+    st.integers(1, 8),
+    st.integers(0, 10_000),
+    st.sampled_from([0.05, 0.1, 1.0]),
+    st.sampled_from([-10.0, 0.0, 3]),
+)
 def test_equals_the_paper(rows, seed, temperature, bias):
     rng = torch.Generator().manual_seed(seed)
     images, texts = torch.randn(rows, 4, generator=rng), torch.randn(rows, 4, generator=rng)
     got = siglip_loss(images, texts, temperature=temperature, bias=bias).item()
-    assert got == pytest.approx(oracle.siglip(images.tolist(), texts.tolist(), temperature, bias), rel=1e-4)
+    assert got == pytest.approx(
+        oracle.siglip(images.tolist(), texts.tolist(), temperature, bias), rel=1e-4
+    )
     swapped = siglip_loss(texts, images, temperature=temperature, bias=bias).item()
     assert swapped == pytest.approx(got, rel=1e-4)
 
@@ -33,8 +40,12 @@ def test_equals_the_paper(rows, seed, temperature, bias):
 @given(labelled_rows(), labelled_rows(), st.sampled_from([None, 1, 3]))
 def test_equals_the_paper_with_identities(first, second, block_size):
     (images, labels), (texts, text_labels) = first, second
-    got = siglip_loss(images, texts, labels, text_labels, temperature=0.2, bias=-2.0, block_size=block_size)
-    want = oracle.siglip(images.tolist(), texts.tolist(), 0.2, -2.0, labels.tolist(), text_labels.tolist())
+    got = siglip_loss(
+        images, texts, labels, text_labels, temperature=0.2, bias=-2.0, block_size=block_size
+    )
+    want = oracle.siglip(
+        images.tolist(), texts.tolist(), 0.2, -2.0, labels.tolist(), text_labels.tolist()
+    )
     assert got.item() == pytest.approx(want, rel=1e-4)
     own = siglip_loss(images, images.flip(1), labels, block_size=block_size)
     want = oracle.siglip(images.tolist(), images.flip(1).tolist(), 0.1, -10.0, labels.tolist())

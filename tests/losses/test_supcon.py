@@ -12,11 +12,15 @@ from clipreid_kit.losses import SupConLoss, supcon_loss
 
 def test_hand_computed_one_modality():
     # each anchor: one positive among three candidates, all at cosine 0
-    assert supcon_loss(torch.eye(4), torch.tensor([0, 0, 1, 1])).item() == pytest.approx(math.log(3))
+    assert supcon_loss(torch.eye(4), torch.tensor([0, 0, 1, 1])).item() == pytest.approx(
+        math.log(3)
+    )
 
 
 def test_hand_computed_image_text_keeps_the_true_pair():
-    loss = supcon_loss(torch.eye(2), torch.tensor([4, 9]), torch.eye(2), torch.tensor([4, 9]), temperature=1.0)
+    loss = supcon_loss(
+        torch.eye(2), torch.tensor([4, 9]), torch.eye(2), torch.tensor([4, 9]), temperature=1.0
+    )
     assert loss.item() == pytest.approx(math.log(1 + math.e) - 1)
     # a perfect true pair beside an orthogonal sibling is not free of loss, and is not thrown away either
     images = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -42,7 +46,9 @@ def test_equals_the_paper(sample, temperature, positives):
 def test_equals_the_paper_across_modalities(first, second):
     (rows, labels), (contrast, contrast_labels) = first, second
     got = supcon_loss(rows, labels, contrast, contrast_labels, temperature=0.2)
-    want = oracle.supcon(rows.tolist(), labels.tolist(), 0.2, contrast.tolist(), contrast_labels.tolist())
+    want = oracle.supcon(
+        rows.tolist(), labels.tolist(), 0.2, contrast.tolist(), contrast_labels.tolist()
+    )
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -52,7 +58,9 @@ def test_ignores_order_names_and_scale(sample, names, scale):
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows)))
     renamed = torch.tensor(names)[labels]
     want = supcon_loss(rows, labels).item()
-    assert supcon_loss(rows[order] * scale, renamed[order]).item() == pytest.approx(want, rel=1e-4, abs=1e-5)
+    assert supcon_loss(rows[order] * scale, renamed[order]).item() == pytest.approx(
+        want, rel=1e-4, abs=1e-5
+    )
 
 
 def test_duplicated_contrast_is_the_cross_form_with_the_diagonal():
@@ -71,10 +79,16 @@ def test_duplicated_contrast_is_the_cross_form_with_the_diagonal():
             (torch.zeros(4), torch.zeros(4).long()),
             r"supcon_loss: expected embeddings as a floating-point matrix",
         ),
-        ((torch.zeros(4, 2).long(), torch.zeros(4).long()), r"embeddings as a floating-point matrix.*int64"),
+        (
+            (torch.zeros(4, 2).long(), torch.zeros(4).long()),
+            r"embeddings as a floating-point matrix.*int64",
+        ),
         ((torch.zeros(4, 2), torch.zeros(3).long()), r"labels as 4 integers.*\(3,\)"),
         ((torch.zeros(4, 2), torch.zeros(4)), r"labels as 4 integers.*float32"),
-        ((torch.zeros(4, 2), torch.zeros(4).long(), torch.zeros(4, 2)), r"only one of them.*Give both"),
+        (
+            (torch.zeros(4, 2), torch.zeros(4).long(), torch.zeros(4, 2)),
+            r"only one of them.*Give both",
+        ),
         (
             (torch.zeros(4, 2), torch.zeros(4).long(), torch.zeros(5, 3), torch.zeros(5).long()),
             r"of one width, got \(4, 2\) and \(5, 3\)",

@@ -14,16 +14,24 @@ def test_hand_computed():
     rows, labels = torch.tensor([[0.0], [1.0], [3.0], [3.5]]), torch.tensor([0, 0, 1, 1])
     # gaps (farthest positive - nearest negative): 1-3, 1-2, .5-2, .5-2.5
     assert triplet_loss(rows, labels, margin=2.0).item() == pytest.approx((0 + 1 + 0.5 + 0) / 4)
-    assert triplet_loss(rows, labels, margin=2.0, average="violated").item() == pytest.approx((1 + 0.5) / 2)
+    assert triplet_loss(rows, labels, margin=2.0, average="violated").item() == pytest.approx(
+        (1 + 0.5) / 2
+    )
 
 
 def test_hand_computed_across_modalities():
     images, texts = torch.tensor([[0.0], [4.0], [10.0]]), torch.tensor([[1.0], [3.0], [9.0]])
     labels = torch.arange(3)
     # image to text, gaps: 1-3, 1-3, 1-7; text to image: 1-3, 1-3, 1-5
-    assert triplet_loss(images, labels, texts, labels, margin=3.0).item() == pytest.approx((1 + 1 + 0) / 3)
-    assert triplet_loss(texts, labels, images, labels, margin=3.0).item() == pytest.approx((1 + 1 + 0) / 3)
-    assert triplet_loss(texts, labels, images, labels, margin=5.0).item() == pytest.approx((3 + 3 + 1) / 3)
+    assert triplet_loss(images, labels, texts, labels, margin=3.0).item() == pytest.approx(
+        (1 + 1 + 0) / 3
+    )
+    assert triplet_loss(texts, labels, images, labels, margin=3.0).item() == pytest.approx(
+        (1 + 1 + 0) / 3
+    )
+    assert triplet_loss(texts, labels, images, labels, margin=5.0).item() == pytest.approx(
+        (3 + 3 + 1) / 3
+    )
 
 
 OPTIONS = (
@@ -38,8 +46,12 @@ OPTIONS = (
 def test_equals_the_paper(sample, margin, mining, distance, average):
     rows, labels = sample
     # float64: which triplets count is decided by comparisons, and the oracle compares in float64
-    got = triplet_loss(rows.double(), labels, margin=margin, mining=mining, distance=distance, average=average)
-    want = oracle.triplet(rows.tolist(), labels.tolist(), None, None, margin, mining, distance, average)
+    got = triplet_loss(
+        rows.double(), labels, margin=margin, mining=mining, distance=distance, average=average
+    )
+    want = oracle.triplet(
+        rows.tolist(), labels.tolist(), None, None, margin, mining, distance, average
+    )
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -55,10 +67,15 @@ def test_equals_the_paper_across_modalities(sample, margin, mining, distance, av
 @pytest.mark.parametrize("margin", [0.5, None])
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_gradients_of_both_sides(mining, margin, distance):
-    images, texts = torch.randn(5, 3).double().requires_grad_(), torch.randn(6, 3).double().requires_grad_()
+    images, texts = (
+        torch.randn(5, 3).double().requires_grad_(),
+        torch.randn(6, 3).double().requires_grad_(),
+    )
     labels, text_labels = torch.tensor([0, 0, 1, 2, 3]), torch.tensor([0, 1, 1, 2, 2, 4])
     assert torch.autograd.gradcheck(
-        lambda i, t: triplet_loss(i, labels, t, text_labels, margin=margin, mining=mining, distance=distance),
+        lambda i, t: triplet_loss(
+            i, labels, t, text_labels, margin=margin, mining=mining, distance=distance
+        ),
         (images, texts),
     )
 
@@ -66,7 +83,9 @@ def test_gradients_of_both_sides(mining, margin, distance):
 def test_near_duplicates_keep_their_digits():
     rows = torch.tensor([[1000.0, 0.0], [1000.0, 0.001], [1000.0, 0.004], [1000.0, 0.0]]).double()
     labels = torch.tensor([0, 0, 1, 1])
-    want = oracle.triplet(rows.tolist(), labels.tolist(), None, None, 0.01, "hardest", "euclidean", None)
+    want = oracle.triplet(
+        rows.tolist(), labels.tolist(), None, None, 0.01, "hardest", "euclidean", None
+    )
     assert triplet_loss(rows.float(), labels, margin=0.01).item() == pytest.approx(want, rel=1e-3)
 
 
@@ -74,7 +93,9 @@ def test_near_duplicates_keep_their_digits():
 def test_anchor_without_positive_takes_no_part(mining):
     rows, labels = torch.randn(5, 4).double(), torch.tensor([0, 0, 1, 1, 2])
     got = triplet_loss(rows, labels, margin=100.0, mining=mining)
-    want = oracle.triplet(rows.tolist(), labels.tolist(), None, None, 100.0, mining, "euclidean", None)
+    want = oracle.triplet(
+        rows.tolist(), labels.tolist(), None, None, 100.0, mining, "euclidean", None
+    )
     assert want > 50  # an average over four anchors, not five with a zero
     assert got.item() == pytest.approx(want, rel=1e-6)
 
@@ -83,9 +104,17 @@ def test_anchor_without_positive_takes_no_part(mining):
 def test_every_triplet_violates_a_soft_margin(average):
     texts, text_labels = torch.tensor([[0.0], [1.0], [500.0]]), torch.tensor([0, 1, 1])
     loss = triplet_loss(
-        torch.zeros(1, 1), torch.tensor([0]), texts, text_labels, margin=None, mining="all", average=average
+        torch.zeros(1, 1),
+        torch.tensor([0]),
+        texts,
+        text_labels,
+        margin=None,
+        mining="all",
+        average=average,
     )
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)) / 2)  # ln(1 + e^-500) rounds to 0, and counts
+    assert loss.item() == pytest.approx(
+        math.log(1 + math.exp(-1)) / 2
+    )  # ln(1 + e^-500) rounds to 0, and counts
 
 
 @pytest.mark.parametrize("mining", ["hardest", "semi_hard", "all"])

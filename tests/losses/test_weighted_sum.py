@@ -28,7 +28,9 @@ def test_sum_is_that_of_its_parts(pairs):
         {n: torch.tensor(v) for n, (v, _) in pairs.items()}, {n: w for n, (_, w) in pairs.items()}
     )
     assert total.item() == pytest.approx(sum(v * w for v, w in pairs.values()), abs=1e-4)
-    assert {n: p.item() for n, p in parts.items()} == {n: pytest.approx(v * w, abs=1e-5) for n, (v, w) in pairs.items()}
+    assert {n: p.item() for n, p in parts.items()} == {
+        n: pytest.approx(v * w, abs=1e-5) for n, (v, w) in pairs.items()
+    }
 
 
 @pytest.mark.parametrize("balance", ["none", "magnitude", "uncertainty"])
@@ -50,7 +52,9 @@ def test_ramps_follow_the_step():
             "id": 1.0,
             "linear": functools.partial(linear_ramp, start=2, end=6, final=3.0),
             "cosine": functools.partial(cosine_ramp, start=0, end=4),
-            "there and back": functools.partial(warmup_cosine_factor, warmup_steps=2, total_steps=8),
+            "there and back": functools.partial(
+                warmup_cosine_factor, warmup_steps=2, total_steps=8
+            ),
         }
     )
     values = scalars(**{"id": 1, "linear": 1, "cosine": 1, "there and back": 1})
@@ -73,7 +77,10 @@ def test_weight_zero_keeps_the_graph():
 
 
 def test_half_precision_terms_are_added_in_float32():
-    terms = {"a": torch.tensor(2048.0, dtype=torch.float16), "b": torch.tensor(1.0, dtype=torch.float16)}
+    terms = {
+        "a": torch.tensor(2048.0, dtype=torch.float16),
+        "b": torch.tensor(1.0, dtype=torch.float16),
+    }
     total, parts = sum_losses(terms, {"a": 1.0, "b": 1.0})
     assert total.item() == 2049  # 2048 in float16
     assert total.dtype == parts["b"].dtype == torch.float32
@@ -134,7 +141,10 @@ def test_magnitude_learns_in_training_only_and_is_in_the_state():
     loss = WeightedSum({"id": 1.0, "triplet": 1.0}, balance="magnitude")
     loss(scalars(id=8, triplet=2))
     state = {name: value.clone() for name, value in loss.state_dict().items()}
-    assert {name: value.item() for name, value in state.items()} == {"magnitude_id": 8, "magnitude_triplet": 2}
+    assert {name: value.item() for name, value in state.items()} == {
+        "magnitude_id": 8,
+        "magnitude_triplet": 2,
+    }
     loss.eval()(scalars(id=1, triplet=7))
     assert all(torch.equal(value, state[name]) for name, value in loss.state_dict().items())
     again = WeightedSum({"id": 1.0, "triplet": 1.0}, balance="magnitude").eval()
@@ -153,7 +163,9 @@ def test_magnitude_factors_have_no_gradient():
 
 
 def test_magnitude_of_all_ranks(monkeypatch):
-    monkeypatch.setattr("clipreid_kit.losses.weighted_sum.gather", lambda rows: torch.cat([rows, 3 * rows]))
+    monkeypatch.setattr(
+        "clipreid_kit.losses.weighted_sum.gather", lambda rows: torch.cat([rows, 3 * rows])
+    )
     loss = WeightedSum({"a": 1.0}, balance="magnitude", distributed=True)
     loss(scalars(a=2))
     assert loss.magnitude_a.item() == 4
@@ -186,19 +198,27 @@ def test_uncertainty_finds_its_optimum():
 
 def test_errors():
     loss = WeightedSum({"id": 1.0, "triplet": 1.0})
-    with pytest.raises(ValueError, match=r"terms named id, triplet, got 'triplets'\. Did you mean 'triplet'\?"):
+    with pytest.raises(
+        ValueError, match=r"terms named id, triplet, got 'triplets'\. Did you mean 'triplet'\?"
+    ):
         loss(scalars(id=1, triplets=1))
     with pytest.raises(ValueError, match=r"got 'flow'\. Give it a weight"):
         loss(scalars(id=1, triplet=1, flow=2))
     with pytest.raises(ValueError, match=r"WeightedSum: expected a term 'triplet', got only id\."):
         loss(scalars(id=1))
-    with pytest.raises(ValueError, match=r"sum_losses: expected a term 'id', got only an empty mapping\."):
+    with pytest.raises(
+        ValueError, match=r"sum_losses: expected a term 'id', got only an empty mapping\."
+    ):
         sum_losses({}, {"id": 1.0})
-    with pytest.raises(ValueError, match=r"term 'id' as a floating-point scalar, got shape \(3,\).*Take its mean"):
+    with pytest.raises(
+        ValueError, match=r"term 'id' as a floating-point scalar, got shape \(3,\).*Take its mean"
+    ):
         loss({"id": torch.ones(3), "triplet": torch.ones(())})
     with pytest.raises(ValueError, match=r"term 'id' as a floating-point scalar, got .*int64"):
         loss({"id": torch.ones((), dtype=torch.long), "triplet": torch.ones(())})
-    with pytest.raises(ValueError, match=r"a step, got none\. The weight of 'a' depends on it: pass step=epoch"):
+    with pytest.raises(
+        ValueError, match=r"a step, got none\. The weight of 'a' depends on it: pass step=epoch"
+    ):
         WeightedSum({"a": functools.partial(linear_ramp, start=0, end=1)})(scalars(a=1))
     with pytest.raises(ValueError, match=r"weight of a >= 0 and finite, got -1"):
         WeightedSum({"a": lambda step: -1.0})(scalars(a=1), step=0)
@@ -216,7 +236,9 @@ def test_errors():
 
 @pytest.mark.unhooked
 def test_errors_of_type():
-    with pytest.raises(ValueError, match="balance to be one of none, magnitude, uncertainty, got 'auto'"):
+    with pytest.raises(
+        ValueError, match="balance to be one of none, magnitude, uncertainty, got 'auto'"
+    ):
         WeightedSum({"a": 1.0}, balance="auto")
     with pytest.raises(ValueError, match="term 'a' as a tensor, got float"):
         WeightedSum({"a": 1.0})({"a": 1.0})
@@ -226,12 +248,16 @@ def test_errors_of_type():
 @pytest.mark.parametrize("balance", ["magnitude", "uncertainty"])
 def test_compiles_in_training_mode(balance):
     torch._dynamo.reset()
-    plain = WeightedSum({"a": 1.0, "b": functools.partial(linear_ramp, start=0, end=4)}, balance=balance)
+    plain = WeightedSum(
+        {"a": 1.0, "b": functools.partial(linear_ramp, start=0, end=4)}, balance=balance
+    )
     compiled = copy.deepcopy(plain)
     call = torch.compile(compiled, fullgraph=True, backend="aot_eager")
     for step in range(3):
         values = scalars(a=step + 1, b=2)
-        assert call(values, step=step)[0].item() == pytest.approx(plain(values, step=step)[0].item())
+        assert call(values, step=step)[0].item() == pytest.approx(
+            plain(values, step=step)[0].item()
+        )
     assert {n: v.item() for n, v in compiled.state_dict().items()} == {
         n: v.item() for n, v in plain.state_dict().items()
     }

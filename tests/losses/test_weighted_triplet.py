@@ -23,7 +23,9 @@ def test_hand_computed():
 def test_equals_the_paper(sample, distance):
     rows, labels = sample
     got = weighted_triplet_loss(rows.double(), labels, distance=distance).item()
-    assert got == pytest.approx(oracle.weighted_triplet(rows.tolist(), labels.tolist(), None, None, distance), abs=1e-6)
+    assert got == pytest.approx(
+        oracle.weighted_triplet(rows.tolist(), labels.tolist(), None, None, distance), abs=1e-6
+    )
 
 
 @given(two_sides(), DISTANCES)
@@ -51,12 +53,18 @@ def test_one_positive_and_one_negative_is_the_soft_triplet():
 
 def test_long_rows_weigh_as_the_hardest():
     rows, labels = 1e6 * torch.randn(12, 4).double(), torch.arange(12) // 3
-    torch.testing.assert_close(weighted_triplet_loss(rows, labels), triplet_loss(rows, labels, margin=None))
+    torch.testing.assert_close(
+        weighted_triplet_loss(rows, labels), triplet_loss(rows, labels, margin=None)
+    )
 
 
 @pytest.mark.unhooked
 def test_errors():
-    with pytest.raises(ValueError, match="WeightedTripletLoss: expected distance to be one of euclidean, cosine"):
+    with pytest.raises(
+        ValueError, match="WeightedTripletLoss: expected distance to be one of euclidean, cosine"
+    ):
         WeightedTripletLoss(distance="l1")
-    with pytest.raises(ValueError, match="weighted_triplet_loss: expected distance to be one of euclidean, cosine"):
+    with pytest.raises(
+        ValueError, match="weighted_triplet_loss: expected distance to be one of euclidean, cosine"
+    ):
         weighted_triplet_loss(torch.zeros(2, 2), torch.zeros(2).long(), distance="l1")

@@ -10,7 +10,8 @@ from clipreid_kit.metrics import bootstrap_interval
 def test_all_samples_of_three_groups():
     values, groups = np.array([1.0, 0.0, 0.5, 0.5, 0.2]), np.array([0, 0, 1, 1, 2])
     every = [
-        np.concatenate([values[groups == g] for g in chosen]).mean() for chosen in itertools.product(range(3), repeat=3)
+        np.concatenate([values[groups == g] for g in chosen]).mean()
+        for chosen in itertools.product(range(3), repeat=3)
     ]
     interval = bootstrap_interval(values, groups, confidence=0.8, num_samples=20_000)
     assert interval.mean == pytest.approx(values.mean())
@@ -25,7 +26,9 @@ def test_groups_widen_what_single_queries_would_give():
     grouped = bootstrap_interval(values, np.repeat(np.arange(30), 20))
     single = bootstrap_interval(values, np.arange(600))
     assert grouped.high - grouped.low > 3 * (single.high - single.low)
-    assert grouped.high - grouped.low == pytest.approx(2 * 1.96 * of_group.std() / 30**0.5, rel=0.15)
+    assert grouped.high - grouped.low == pytest.approx(
+        2 * 1.96 * of_group.std() / 30**0.5, rel=0.15
+    )
 
 
 def test_it_covers_the_truth_about_as_often_as_it_says():
@@ -52,7 +55,9 @@ def test_its_own_generator():
 def test_queries_without_a_value_take_no_part():
     values = np.array([1.0, np.nan, 0.0, np.nan, 0.4])
     with_nan = bootstrap_interval(values, ["a", "b", "c", "c", "d"])
-    assert with_nan == bootstrap_interval(torch.tensor([1.0, 0.0, 0.4], dtype=torch.float64), ["a", "c", "d"])
+    assert with_nan == bootstrap_interval(
+        torch.tensor([1.0, 0.0, 0.4], dtype=torch.float64), ["a", "c", "d"]
+    )
 
 
 def test_chunks_change_nothing(monkeypatch):
@@ -68,9 +73,15 @@ def test_chunks_change_nothing(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"values": np.ones((2, 2))}, r"values as a vector, one for each query, got shape \(2, 2\)"),
+        (
+            {"values": np.ones((2, 2))},
+            r"values as a vector, one for each query, got shape \(2, 2\)",
+        ),
         ({"values": np.array([1.0, np.inf, 0.0])}, "finite values, or NaN"),
-        ({"values": np.array([1.0, np.nan, np.nan])}, "at least two groups with a value, got 1. One identity"),
+        (
+            {"values": np.array([1.0, np.nan, np.nan])},
+            "at least two groups with a value, got 1. One identity",
+        ),
         ({"groups": [0, 1]}, r"groups as 3 ids, one for each row, got shape \(2,\)"),
         ({"confidence": 1.0}, "confidence above 0 and below 1, got 1.0"),
         ({"num_samples": 0}, "num_samples as a whole number >= 1"),

@@ -9,8 +9,15 @@ from clipreid_kit.metrics.candidates import columns_of, find_candidates, pack, q
 @given(st.integers(0, 1000), st.sampled_from([torch.float32, torch.bfloat16]))
 def test_candidates_are_what_is_not_below(seed, dtype):
     rng = np.random.default_rng(seed)
-    values = torch.from_numpy(rng.choice([-np.inf, -1.5, -1e-20, -0.0, 0.0, 1e-20, 0.3, 1.0], (4, 30))).to(dtype)
-    lowest = torch.from_numpy(rng.choice([-1.5, -1e-20, 0.0, 1e-20, 0.3, 2.0, np.inf], 4)).to(dtype).float().numpy()
+    values = torch.from_numpy(
+        rng.choice([-np.inf, -1.5, -1e-20, -0.0, 0.0, 1e-20, 0.3, 1.0], (4, 30))
+    ).to(dtype)
+    lowest = (
+        torch.from_numpy(rng.choice([-1.5, -1e-20, 0.0, 1e-20, 0.3, 2.0, np.inf], 4))
+        .to(dtype)
+        .float()
+        .numpy()
+    )
     packed, ends = find_candidates(values, lowest)
     numbers = values.float().numpy()
     assert ends.tolist() == np.cumsum((numbers >= lowest[:, None]).sum(axis=1)).tolist()

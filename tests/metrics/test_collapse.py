@@ -16,14 +16,20 @@ def by_loops(rows, labels):
         for j in range(len(rows)):
             if i != j:
                 lengths = math.sqrt(sum(x * x for x in rows[i]) * sum(x * x for x in rows[j]))
-                cosine = sum(x * y for x, y in zip(rows[i], rows[j], strict=True)) / lengths if lengths else 0.0
+                cosine = (
+                    sum(x * y for x, y in zip(rows[i], rows[j], strict=True)) / lengths
+                    if lengths
+                    else 0.0
+                )
                 (same if labels[i] == labels[j] else other).append(cosine)
     return [sum(group) / len(group) if group else None for group in (same, other)]
 
 
 @given(st.lists(st.integers(-2, 3), max_size=9), st.integers(0, 10_000), st.booleans())
 def test_equals_a_loop_over_pairs(labels, seed, with_zeros):
-    rows = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(seed)) * 10.0 ** (seed % 7 - 3)
+    rows = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(seed)) * 10.0 ** (
+        seed % 7 - 3
+    )
     if with_zeros:
         rows[::3] = 0
     got = pair_cosines(rows, torch.tensor(labels, dtype=torch.long))
@@ -36,7 +42,9 @@ def test_large_equal_rows_keep_their_digits():
     cosines = F.normalize(rows.double())[:600] @ F.normalize(rows.double())[:600].T
     got = pair_cosines(rows[:600], torch.arange(600))
     assert got.positive is None
-    assert got.negative == pytest.approx((cosines.sum() - cosines.trace()).item() / (600 * 599), abs=1e-9)
+    assert got.negative == pytest.approx(
+        (cosines.sum() - cosines.trace()).item() / (600 * 599), abs=1e-9
+    )
     assert 0.999 < pair_cosines(rows.bfloat16(), torch.arange(5000) // 2).positive <= 1 + 1e-7
 
 
@@ -69,25 +77,39 @@ def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
     floors = degenerate_losses(12, 4, margin=0.3)
     assert set(found) == set(floors)
     assert {name: value.item() for name, value in found.items()} == pytest.approx(floors, rel=1e-5)
-    assert TripletLoss(None)(rows, labels).item() == pytest.approx(degenerate_losses(12, margin=None)["triplet"])
+    assert TripletLoss(None)(rows, labels).item() == pytest.approx(
+        degenerate_losses(12, margin=None)["triplet"]
+    )
     assert "id" not in degenerate_losses(12)
     assert degenerate_losses(1)["supcon_image"] == 0
     values = {name: value.item() for name, value in found.items()}
-    assert len(collapse_alarms(values, floors, negative_cosine=pair_cosines(rows, labels).negative)) == 7
+    assert (
+        len(collapse_alarms(values, floors, negative_cosine=pair_cosines(rows, labels).negative))
+        == 7
+    )
 
 
 def test_alarms_are_where_the_thresholds_say():
     floors = {"id": 4.0, "triplet": 0.0}
     for value, alarmed in [(4.0, 1), (3.981, 1), (4.019, 1), (3.979, 0), (4.021, 0), (0.0, 0)]:
         assert len(collapse_alarms({"id": value}, floors)) == alarmed
-    assert collapse_alarms({"id": 3.9, "triplet": 0.0, "other": 4.0}, floors, negative_cosine=0.99) == []
+    assert (
+        collapse_alarms({"id": 3.9, "triplet": 0.0, "other": 4.0}, floors, negative_cosine=0.99)
+        == []
+    )
     assert len(collapse_alarms({"id": 3.9}, floors, tolerance=0.05)) == 1
-    assert "mean cosine of 0.9901: embeddings have collapsed" in collapse_alarms({}, {}, negative_cosine=0.9901)[0]
+    assert (
+        "mean cosine of 0.9901: embeddings have collapsed"
+        in collapse_alarms({}, {}, negative_cosine=0.9901)[0]
+    )
     assert collapse_alarms({}, {}, negative_cosine=0.9901, max_cosine=1.0) == []
     assert collapse_alarms({"id": 4.0}, floors) == [
         "id is 4.0000, near the 4.0000 of equal embeddings: nothing is learned"
     ]
-    assert collapse_alarms({"id": math.nan, "triplet": math.inf}, floors) == ["id is nan", "triplet is inf"]
+    assert collapse_alarms({"id": math.nan, "triplet": math.inf}, floors) == [
+        "id is nan",
+        "triplet is inf",
+    ]
 
 
 def test_a_training_that_collapses_alarms_and_one_that_learns_does_not():
@@ -104,10 +126,14 @@ def test_a_training_that_collapses_alarms_and_one_that_learns_does_not():
             texts = torch.ones(16, 8) if wrong else model(inputs.roll(1, 0))
             value = loss(model(inputs), own, texts, own if wrong else labels.roll(1, 0))
             optimizer.zero_grad()
-            (value + (1 - F.cosine_similarity(model(inputs), texts)).mean() if wrong else value).backward()
+            (
+                value + (1 - F.cosine_similarity(model(inputs), texts)).mean() if wrong else value
+            ).backward()
             optimizer.step()
         cosines = pair_cosines(model(inputs), labels)
-        found = collapse_alarms({"supcon_text": value.item()}, floors, negative_cosine=cosines.negative)
+        found = collapse_alarms(
+            {"supcon_text": value.item()}, floors, negative_cosine=cosines.negative
+        )
         assert len(found) == (2 if wrong else 0)
 
 

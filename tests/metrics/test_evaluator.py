@@ -18,7 +18,14 @@ def sides(seed=0, named=False, dtype=torch.float32):
         ids = rng.integers(0, 14, count)
         rows = np.round(centres[ids % 12] + rng.standard_normal((count, 16)))
         label = np.array([f"p{i}" for i in ids]) if named else ids
-        result.append((torch.from_numpy(rows).to(dtype), label, rng.integers(0, 4, count), rng.integers(0, 3, count)))
+        result.append(
+            (
+                torch.from_numpy(rows).to(dtype),
+                label,
+                rng.integers(0, 4, count),
+                rng.integers(0, 3, count),
+            )
+        )
     return result
 
 
@@ -42,7 +49,13 @@ def feed(evaluator, side, split, rows, with_rules=True):
 
 
 def assert_same_bits(got, want):
-    for name in ("average_precision", "inverse_negative_penalty", "first_rank", "num_positives", "query_ids"):
+    for name in (
+        "average_precision",
+        "inverse_negative_penalty",
+        "first_rank",
+        "num_positives",
+        "query_ids",
+    ):
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
     assert got.to_dict() == want.to_dict()
     assert got.max_rank == want.max_rank
@@ -56,7 +69,12 @@ def assert_same_bits(got, want):
 )
 def test_batches_equal_the_whole(cuts, named, ties, distance):
     query, gallery = sides(1, named)
-    options = {"ties": ties, "distance": distance, "max_rank": 7, "junk_ids": ["p3"] if named else [3]}
+    options = {
+        "ties": ties,
+        "distance": distance,
+        "max_rank": 7,
+        "junk_ids": ["p3"] if named else [3],
+    }
     evaluator = ReidEvaluator(**options)
     edges = [0, *sorted(cuts), 170]
     for start, stop in itertools.pairwise(edges):
@@ -84,7 +102,9 @@ def test_batches_are_copied():
     for start in range(0, 170, 10):
         buffer.copy_(gallery[0][start : start + 10])
         rows = slice(start, start + 10)
-        evaluator.update(buffer, gallery[1][rows], gallery[2][rows], split="gallery", exclude=[gallery[3][rows]])
+        evaluator.update(
+            buffer, gallery[1][rows], gallery[2][rows], split="gallery", exclude=[gallery[3][rows]]
+        )
     assert_same_bits(evaluator.compute(), whole(query, gallery))
 
 
@@ -104,7 +124,10 @@ def test_bad_updates():
     with pytest.raises(ValueError, match='at least one batch of split="gallery"'):
         evaluator.compute()
     for change, message in [
-        ({"ids": ["a", "b", "c"]}, "width 3, named ids, no cameras, .* float32 after width 3, numbered ids"),
+        (
+            {"ids": ["a", "b", "c"]},
+            "width 3, named ids, no cameras, .* float32 after width 3, numbered ids",
+        ),
         ({"cameras": [0, 0, 0]}, "cameras, 0 values"),
         ({"embeddings": rows.double()}, "float64 after"),
         ({"exclude": [[0, 1, 2]]}, "1 values of exclude"),
@@ -112,13 +135,17 @@ def test_bad_updates():
         with pytest.raises(ValueError, match=message):
             evaluator.update(**{"embeddings": rows, "ids": [0, 1, 2], "split": "query", **change})
     evaluator.update(rows, [0, 1, 2], [0, 1, 2], split="gallery")
-    with pytest.raises(ValueError, match="cameras and values of exclude for both splits or for neither"):
+    with pytest.raises(
+        ValueError, match="cameras and values of exclude for both splits or for neither"
+    ):
         evaluator.compute()
     with pytest.raises(ValueError, match='split="query" only, as leave_one_out=True'):
         ReidEvaluator(leave_one_out=True).update(rows, [0, 1, 2], split="gallery")
     with pytest.raises(ValueError, match="ties to be one of"):
         ReidEvaluator(ties="none")
-    with pytest.raises(ValueError, match="ReidEvaluator: expected junk_ids as a list of ids, got -1"):
+    with pytest.raises(
+        ValueError, match="ReidEvaluator: expected junk_ids as a list of ids, got -1"
+    ):
         ReidEvaluator(junk_ids=-1)
     with pytest.raises(ValueError, match="embeddings as a dense tensor, got sparse_coo"):
         evaluator.update(rows.to_sparse(), [0, 1, 2], split="query")
@@ -128,7 +155,9 @@ def test_bad_updates():
     for part in (rows, rows, broken):
         late.update(part, [0, 1, 2], split="gallery")
     late.update(rows, [0, 1, 2], split="query")
-    with pytest.raises(ValueError, match=r"finite gallery_embeddings, got NaN .* in 1 of 9 rows .first: \[7\]"):
+    with pytest.raises(
+        ValueError, match=r"finite gallery_embeddings, got NaN .* in 1 of 9 rows .first: \[7\]"
+    ):
         late.compute()
 
 

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics.exact import all_products, halving_sum, pair_products, similarity, split_rows
+from clipreid_kit.metrics.exact import (
+    all_products,
+    halving_sum,
+    pair_products,
+    similarity,
+    split_rows,
+)
 
 
 @given(st.integers(1, 70), st.integers(1, 5), st.integers(0, 1000))
@@ -48,7 +54,9 @@ def test_products_are_exact(dim, seed, dtype, spread):
                 inner(parts[i][0], parts[j][1]) + inner(parts[i][1], parts[j][0]),
             )
             assert Fraction(products.high[i, j].item()) == high
-            assert products.middle[i, j].item() == pytest.approx(float(middle), rel=2**-52, abs=1e-300)
+            assert products.middle[i, j].item() == pytest.approx(
+                float(middle), rel=2**-52, abs=1e-300
+            )
             assert Fraction(products.low[i, j].item()) == inner(parts[i][1], parts[j][1])
 
 
@@ -62,7 +70,9 @@ def test_worst_case_still_fits(dim):
     for name, left, right in (("high", 0, 0), ("low", 1, 1)):
         want = sum(
             Fraction(a) * Fraction(b)
-            for a, b in zip(split.parts[0, left].tolist(), split.parts[1, right].tolist(), strict=True)
+            for a, b in zip(
+                split.parts[0, left].tolist(), split.parts[1, right].tolist(), strict=True
+            )
         )
         assert Fraction(getattr(products, name)[0, 1].item()) == want
     one_way = [
@@ -75,29 +85,50 @@ def test_worst_case_still_fits(dim):
     assert products.middle[0, 1].item() == one_way[0] + one_way[1]
 
 
-@given(st.integers(1, 100), st.integers(0, 1000), st.sampled_from(["cosine", "euclidean"]), st.sampled_from([0.0, 8.0]))
+@given(
+    st.integers(1, 100),
+    st.integers(0, 1000),
+    st.sampled_from(["cosine", "euclidean"]),
+    st.sampled_from([0.0, 8.0]),
+)
 def test_close_to_the_truth_and_the_same_in_any_company(dim, seed, distance, spread):
-    rows = rows_of(dim, seed, torch.float32, 0.0) * 10.0 ** torch.linspace(-spread, spread, 4)[:, None]
+    rows = (
+        rows_of(dim, seed, torch.float32, 0.0) * 10.0 ** torch.linspace(-spread, spread, 4)[:, None]
+    )
     split = split_rows(rows, distance)
     block = similarity(all_products(split, split), split, split, distance)
     exact = [[Fraction(x) for x in row] for row in rows.double().tolist()]
     for i in range(4):
         alone = split_rows(rows[i : i + 1], distance)
-        assert torch.equal(similarity(all_products(alone, split), alone, split, distance)[0], block[i])
+        assert torch.equal(
+            similarity(all_products(alone, split), alone, split, distance)[0], block[i]
+        )
         repeated = split.take(torch.full((4,), i))
-        assert torch.equal(similarity(pair_products(repeated, split), repeated, split, distance), block[i])
+        assert torch.equal(
+            similarity(pair_products(repeated, split), repeated, split, distance), block[i]
+        )
         for j in range(4):
             if distance == "euclidean":
                 want = -float(sum((a - b) ** 2 for a, b in zip(exact[i], exact[j], strict=True)))
-                assert block[i, j].item() == pytest.approx(want, rel=1e-12, abs=1e-25 * float(rows[i].norm()) ** 2)
+                assert block[i, j].item() == pytest.approx(
+                    want, rel=1e-12, abs=1e-25 * float(rows[i].norm()) ** 2
+                )
             else:
                 dot = sum(a * b for a, b in zip(exact[i], exact[j], strict=True))
                 norms = [math.sqrt(sum(a * a for a in row)) for row in (exact[i], exact[j])]
-                assert block[i, j].item() == pytest.approx(float(dot) / norms[0] / norms[1], abs=1e-13)
+                assert block[i, j].item() == pytest.approx(
+                    float(dot) / norms[0] / norms[1], abs=1e-13
+                )
 
 
 def test_zero_rows():
     split = split_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "cosine")
-    assert similarity(all_products(split, split), split, split, "cosine").tolist() == [[0, 0], [0, 1]]
+    assert similarity(all_products(split, split), split, split, "cosine").tolist() == [
+        [0, 0],
+        [0, 1],
+    ]
     split = split_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "euclidean")
-    assert similarity(all_products(split, split), split, split, "euclidean").tolist() == [[0, -25], [-25, 0]]
+    assert similarity(all_products(split, split), split, split, "euclidean").tolist() == [
+        [0, -25],
+        [-25, 0],
+    ]

@@ -12,7 +12,9 @@ from clipreid_kit.metrics import database_augmentation, expansion, query_expansi
 def cases(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     dim = draw(st.integers(2, 6))
-    queries, gallery = (rng.standard_normal((draw(st.integers(1, 15)), dim)).astype(np.float32) for _ in "qg")
+    queries, gallery = (
+        rng.standard_normal((draw(st.integers(1, 15)), dim)).astype(np.float32) for _ in "qg"
+    )
     if draw(st.booleans()):
         gallery[-1] = gallery[0]
     return queries, gallery, draw(st.integers(1, 18)), draw(st.sampled_from([None, 0.0, 1.0, 3.0]))
@@ -23,12 +25,16 @@ def test_equals_the_loop(case, chunk):
     queries, gallery, k, alpha = case
     before, expansion._CHUNK = expansion._CHUNK, chunk
     try:
-        got = query_expansion(torch.from_numpy(queries), torch.from_numpy(gallery), k=k, alpha=alpha)
+        got = query_expansion(
+            torch.from_numpy(queries), torch.from_numpy(gallery), k=k, alpha=alpha
+        )
         augmented = database_augmentation(torch.from_numpy(gallery), k=k, alpha=alpha)
     finally:
         expansion._CHUNK = before
     np.testing.assert_allclose(got, oracle.expand(queries, gallery, k, alpha), atol=2e-5)
-    np.testing.assert_allclose(augmented, oracle.expand(gallery, gallery, k, alpha, skip_self=True), atol=2e-5)
+    np.testing.assert_allclose(
+        augmented, oracle.expand(gallery, gallery, k, alpha, skip_self=True), atol=2e-5
+    )
 
 
 def test_it_helps_on_clusters():
@@ -79,7 +85,9 @@ def test_precisions(dtype):
 
 
 def test_one_row_of_gallery():
-    torch.testing.assert_close(database_augmentation(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 0.8]]))
+    torch.testing.assert_close(
+        database_augmentation(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 0.8]])
+    )
 
 
 def test_no_gradient_and_inputs_left_alone():

@@ -14,7 +14,9 @@ from clipreid_kit.metrics.rescore import PreciseScorer, SingleScorer
 
 def sides(dim, seed, scale, positive, normalise=False):
     rng = np.random.default_rng(seed)
-    queries, gallery = (torch.from_numpy(rng.standard_normal((n, dim)) * scale).float() for n in (3, 20))
+    queries, gallery = (
+        torch.from_numpy(rng.standard_normal((n, dim)) * scale).float() for n in (3, 20)
+    )
     if positive:  # no cancellation in the sum: the worst case for rounding
         queries, gallery = queries.abs(), gallery.abs()
     if normalise:
@@ -89,8 +91,14 @@ def one_after_the_other(rows, columns, out):
 
 def lost_terms(dim, distance):
     """A row whose first product is so large that the sum, in float32, does not change by the many others."""
-    row = torch.full((1, dim), 2.0**-12 if distance == "cosine" else 2.0**-12.5 * (1 - 2.0**-9), dtype=torch.float64)
-    row[0, 0] = 1.01 if distance == "cosine" else 0.9  # divided by its norm, the product is above 1; or below it
+    row = torch.full(
+        (1, dim),
+        2.0**-12 if distance == "cosine" else 2.0**-12.5 * (1 - 2.0**-9),
+        dtype=torch.float64,
+    )
+    row[0, 0] = (
+        1.01 if distance == "cosine" else 0.9
+    )  # divided by its norm, the product is above 1; or below it
     return row
 
 
@@ -127,7 +135,8 @@ def test_norms_that_are_nearly_one_are_paid_for(scale):
 def test_a_product_that_cuts_its_inputs_off_stays_in_its_window(monkeypatch, precision, bits, dim):
     def rounding(rows, columns, out):
         first, second = (
-            (x.view(torch.int32) & -(1 << (23 - bits))).view(torch.float32) for x in (rows, columns.T.contiguous())
+            (x.view(torch.int32) & -(1 << (23 - bits))).view(torch.float32)
+            for x in (rows, columns.T.contiguous())
         )
         return out.copy_((first.double() @ second.double().T).float())
 
@@ -144,7 +153,9 @@ def test_a_product_that_cuts_its_inputs_off_stays_in_its_window(monkeypatch, pre
     assert 1.5 * 2.0**-bits < 1 - float(out) <= tile.error
 
 
-@pytest.mark.parametrize("dim", [1017, 4065])  # 1 / sqrt(dim) lies half way between two bfloat16 numbers, nearly
+@pytest.mark.parametrize(
+    "dim", [1017, 4065]
+)  # 1 / sqrt(dim) lies half way between two bfloat16 numbers, nearly
 def test_bfloat16_rows_that_all_lose_stay_in_their_window(monkeypatch, dim):
     monkeypatch.setattr(torch, "mm", one_after_the_other)
     rows = torch.full((1, dim), 1.0)
@@ -166,7 +177,9 @@ def test_float64_bound_where_all_coordinates_lose_when_they_are_split(dim, dista
     rows = torch.full((1, dim), value, dtype=torch.float64)
     other = rows if distance == "cosine" else -rows
     norms = torch.linalg.vector_norm(rows, dim=1)
-    values, errors = PreciseScorer(rows, norms, other, norms, distance)(np.zeros(1, int), np.zeros(1, int))
+    values, errors = PreciseScorer(rows, norms, other, norms, distance)(
+        np.zeros(1, int), np.zeros(1, int)
+    )
     lost = abs(values[0] - exact(rows, other, distance)[0, 0])
     assert 0.5 * errors[0] < lost <= errors[0]
 
@@ -179,7 +192,9 @@ def test_queries_of_extreme_norms_in_bfloat16(scale):
     norms = [torch.linalg.vector_norm(x.double(), dim=1) for x in (queries, gallery)]
     tile, out = BFloat16Tile(gallery, norms[1]), torch.empty(5, 30, dtype=torch.bfloat16)
     tile.block(queries, norms[0], out)
-    low, beyond = tile.windows(exact(queries, gallery, "cosine").ravel(), np.repeat(np.arange(5), 30))
+    low, beyond = tile.windows(
+        exact(queries, gallery, "cosine").ravel(), np.repeat(np.arange(5), 30)
+    )
     values = out.float().numpy().ravel()
     assert (values >= low).all()
     assert (values < beyond).all()

@@ -8,7 +8,9 @@ from oracles import reid as oracle
 from clipreid_kit.metrics import KReciprocalReranker, evaluate_reid
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["pessimistic", "optimistic", "mean"]), st.booleans())
+@given(
+    st.integers(0, 10_000), st.sampled_from(["pessimistic", "optimistic", "mean"]), st.booleans()
+)
 def test_matrix_equals_brute_force(seed, ties, as_tensor):
     rng = np.random.default_rng(seed)
     matrix = rng.integers(-2, 3, (5, 7)).astype(np.float32)
@@ -16,7 +18,9 @@ def test_matrix_equals_brute_force(seed, ties, as_tensor):
     q_ids[0] = 0
     want = oracle.evaluate(matrix, q_ids, g_ids, ties=ties, junk=[3])
     given_matrix = torch.from_numpy(matrix).bfloat16() if as_tensor else matrix
-    result = evaluate_reid(None, similarity=given_matrix, query_ids=q_ids, gallery_ids=g_ids, ties=ties, junk_ids=[3])
+    result = evaluate_reid(
+        None, similarity=given_matrix, query_ids=q_ids, gallery_ids=g_ids, ties=ties, junk_ids=[3]
+    )
     for i, row in enumerate(want):
         if row is not None:
             assert result.average_precision[i] == pytest.approx(row[0], abs=1e-12)
@@ -41,7 +45,9 @@ def dot(queries, gallery):
 
 def setting():
     rng = np.random.default_rng(0)
-    return rng.integers(-3, 4, (9, 4)).astype(np.float32), rng.integers(-3, 4, (40, 4)).astype(np.float32)
+    return rng.integers(-3, 4, (9, 4)).astype(np.float32), rng.integers(-3, 4, (40, 4)).astype(
+        np.float32
+    )
 
 
 def test_function_equals_its_matrix_in_blocks_and_from_a_file(monkeypatch, tmp_path):
@@ -93,20 +99,42 @@ def test_infinities_are_ranks_like_others():
         (np.ones((2, 3)), {}, r"one for each row, got shape \(2,\)"),
         (np.ones(3), {}, r"similarity as a matrix \(Q, G\), not empty, got shape \(3,\)"),
         (np.ones((2, 0)), {}, r"got shape \(2, 0\)"),
-        (np.ones((2, 3)), {"gallery_ids": None}, r"\(N, N\) where gallery_ids is None, not empty, got shape \(2, 3\)"),
+        (
+            np.ones((2, 3)),
+            {"gallery_ids": None},
+            r"\(N, N\) where gallery_ids is None, not empty, got shape \(2, 3\)",
+        ),
         (np.full((2, 2), np.nan), {}, "similarities that are numbers, got NaN in 4 places"),
-        (np.eye(2, dtype=complex), {}, "similarity as real numbers of at most 64 bits, got complex128"),
-        (torch.eye(2, dtype=torch.complex64), {}, "similarity as real numbers of at most 64 bits, got torch.complex64"),
+        (
+            np.eye(2, dtype=complex),
+            {},
+            "similarity as real numbers of at most 64 bits, got complex128",
+        ),
+        (
+            torch.eye(2, dtype=torch.complex64),
+            {},
+            "similarity as real numbers of at most 64 bits, got torch.complex64",
+        ),
         (np.eye(2, dtype=object), {}, "similarity as real numbers of at most 64 bits, got object"),
         (np.full((2, 2), "near"), {}, "similarity as real numbers"),
         (torch.eye(2).to_sparse(), {}, "similarity as a dense tensor, got sparse_coo"),
-        (np.ma.masked_array(np.eye(2), mask=np.eye(2)), {}, "similarity without a mask, got 2 masked values"),
-        (np.array([[2**53, 2**53 + 1], [0, 0]]), {}, r"whole numbers below 2\^53 as similarities, got 9\.\d+e\+15"),
+        (
+            np.ma.masked_array(np.eye(2), mask=np.eye(2)),
+            {},
+            "similarity without a mask, got 2 masked values",
+        ),
+        (
+            np.array([[2**53, 2**53 + 1], [0, 0]]),
+            {},
+            r"whole numbers below 2\^53 as similarities, got 9\.\d+e\+15",
+        ),
     ],
 )
 def test_bad_matrix(similarity, options, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_reid(None, similarity=similarity, **{"query_ids": [0, 1], "gallery_ids": [0, 1], **options})
+        evaluate_reid(
+            None, similarity=similarity, **{"query_ids": [0, 1], "gallery_ids": [0, 1], **options}
+        )
 
 
 @pytest.mark.unhooked
@@ -120,9 +148,19 @@ def test_similarities_of_other_types(dtype):
 
 def test_bad_function():
     rows = np.eye(3)
-    with pytest.raises(ValueError, match=r"similarities \(queries, gallery\) of shape \(3, 3\), got shape \(3, 2\)"):
-        evaluate_reid(rows, rows, query_ids=[0, 1, 2], gallery_ids=[0, 1, 2], similarity=lambda a, b: (a @ b.T)[:, 1:])
-    with pytest.raises(ValueError, match="query_embeddings, or a matrix as similarity, got neither"):
+    with pytest.raises(
+        ValueError, match=r"similarities \(queries, gallery\) of shape \(3, 3\), got shape \(3, 2\)"
+    ):
+        evaluate_reid(
+            rows,
+            rows,
+            query_ids=[0, 1, 2],
+            gallery_ids=[0, 1, 2],
+            similarity=lambda a, b: (a @ b.T)[:, 1:],
+        )
+    with pytest.raises(
+        ValueError, match="query_embeddings, or a matrix as similarity, got neither"
+    ):
         evaluate_reid(None, None, query_ids=[0], similarity=dot)
 
 
@@ -139,11 +177,18 @@ def test_re_ranker_equals_its_matrix_and_is_asked_by_blocks(monkeypatch):
     queries, gallery, ids = crowd()
     cameras = {"query_cameras": np.arange(12) % 2, "gallery_cameras": np.arange(60) % 3}
     reranker = KReciprocalReranker(queries, gallery, k1=6, k2=3)
-    whole = torch.cat([reranker.similarity(i, i + 5) if i < 10 else reranker.similarity(i, 12) for i in (0, 5, 10)])
+    whole = torch.cat(
+        [
+            reranker.similarity(i, i + 5) if i < 10 else reranker.similarity(i, 12)
+            for i in (0, 5, 10)
+        ]
+    )
     want = evaluate_reid(None, similarity=whole, **ids, **cameras)
     sizes = []
     original = KReciprocalReranker.block
-    monkeypatch.setattr(KReciprocalReranker, "block", lambda self, a, b: sizes.append(b - a) or original(self, a, b))
+    monkeypatch.setattr(
+        KReciprocalReranker, "block", lambda self, a, b: sizes.append(b - a) or original(self, a, b)
+    )
     monkeypatch.setattr(given, "_BLOCK", 300)
     got = evaluate_reid(None, similarity=reranker, **ids, **cameras)
     np.testing.assert_array_equal(got.average_precision, want.average_precision)
@@ -156,13 +201,23 @@ def test_re_ranker_equals_its_matrix_and_is_asked_by_blocks(monkeypatch):
 def test_re_ranker_bad_input():
     queries, gallery, ids = crowd()
     reranker = KReciprocalReranker(queries, gallery)
-    with pytest.raises(ValueError, match=r"a re-ranker as similarity, or embeddings, got both. Pass None"):
+    with pytest.raises(
+        ValueError, match=r"a re-ranker as similarity, or embeddings, got both. Pass None"
+    ):
         evaluate_reid(queries, gallery, similarity=reranker, **ids)
-    with pytest.raises(ValueError, match=r"gallery_ids with a re-ranker, got none. Every row would be among its own"):
+    with pytest.raises(
+        ValueError,
+        match=r"gallery_ids with a re-ranker, got none. Every row would be among its own",
+    ):
         evaluate_reid(None, similarity=reranker, query_ids=ids["query_ids"])
     with pytest.raises(ValueError, match="query_ids as 12 ids, one for each row"):
         evaluate_reid(None, similarity=reranker, query_ids=[1], gallery_ids=ids["gallery_ids"])
-    with pytest.raises(ValueError, match=r"got KReciprocalReranker. A re-ranker is made first: similarity=KReciprocal"):
+    with pytest.raises(
+        ValueError,
+        match=r"got KReciprocalReranker. A re-ranker is made first: similarity=KReciprocal",
+    ):
         evaluate_reid(queries, gallery, similarity=KReciprocalReranker, **ids)
-    with pytest.raises(ValueError, match=r"distance or similarity, got both. Ranks are those of similarity"):
+    with pytest.raises(
+        ValueError, match=r"distance or similarity, got both. Ranks are those of similarity"
+    ):
         evaluate_reid(None, similarity=reranker, distance="euclidean", **ids)

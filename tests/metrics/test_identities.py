@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 from clipreid_kit.metrics.identities import flat, parts_of, read_ids, read_labels
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 4), min_size=1, max_size=12))
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=8),
+    st.lists(st.integers(0, 4), min_size=1, max_size=12),
+)
 def test_pairs_of_one_identity(queries, gallery):
     labels = read_labels("owner", (len(queries), len(gallery)), (queries, gallery), ())
     found = labels.pairs(0, len(queries))
@@ -46,5 +49,7 @@ def test_bad_ids(values, message):
 
 
 def test_the_sides_are_named_as_the_caller_names_them():
-    with pytest.raises(ValueError, match="shop_ids and street_ids of one kind, got strings and integers"):
+    with pytest.raises(
+        ValueError, match="shop_ids and street_ids of one kind, got strings and integers"
+    ):
         read_ids("owner", (["7"], [7]), (1, 1), ("shop", "street"))

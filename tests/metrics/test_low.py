@@ -61,7 +61,9 @@ def test_only_large_float32_cosines_on_a_processor_are_tried(monkeypatch):
 def test_the_clock_changes_no_bit(monkeypatch, tile, float32_wins):
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 20, 400)
-    rows = (rng.standard_normal((20, 32))[ids] + 1.5 * rng.standard_normal((400, 32))).astype(np.float32)
+    rows = (rng.standard_normal((20, 32))[ids] + 1.5 * rng.standard_normal((400, 32))).astype(
+        np.float32
+    )
     sides = {"query_ids": ids[:90], "gallery_ids": ids[90:]}
     want = evaluate_reid(rows[:90], rows[90:], **sides)
     used = []

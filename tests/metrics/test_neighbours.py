@@ -19,7 +19,10 @@ def distances(rows):
 
 def brute_force(rows, count):
     matrix = distances(rows)
-    lists = [sorted((j for j in range(len(rows)) if j != i), key=lambda j: (matrix[i, j], j)) for i in range(len(rows))]
+    lists = [
+        sorted((j for j in range(len(rows)) if j != i), key=lambda j: (matrix[i, j], j))
+        for i in range(len(rows))
+    ]
     return [members[:count] for members in lists], matrix
 
 
@@ -32,7 +35,9 @@ def same_sets(index, want, prefixes):
 @given(st.integers(0, 2**31), st.integers(2, 60), st.integers(1, 4), st.sampled_from([1, 3, 1000]))
 def test_sets_are_those_of_a_sort_with_ties_by_index(seed, total, dim, levels):
     rng = np.random.default_rng(seed)
-    rows = rng.integers(-levels, levels + 1, (total, dim)).astype(np.float32)  # few levels: many exact ties
+    rows = rng.integers(-levels, levels + 1, (total, dim)).astype(
+        np.float32
+    )  # few levels: many exact ties
     count = int(rng.integers(1, total))
     prefixes = (count // 2, count)
     want, matrix = brute_force(rows, count)
@@ -41,7 +46,9 @@ def test_sets_are_those_of_a_sort_with_ties_by_index(seed, total, dim, levels):
     same_sets(index, want, prefixes)
     farthest = (-least).numpy()
     if matrix.max() > 0:  # nearness is minus half the square, in a scale of its own
-        np.testing.assert_allclose(farthest / farthest.max(), matrix.max(axis=1) / matrix.max(), atol=1e-6)
+        np.testing.assert_allclose(
+            farthest / farthest.max(), matrix.max(axis=1) / matrix.max(), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize(("rows_in_tile", "columns_in_tile"), [(2, 5), (3, 7), (10, 10), (64, 200)])
@@ -56,7 +63,9 @@ def test_any_tile_finds_the_same(monkeypatch, rows_in_tile, columns_in_tile):
     kept = torch.full((20, 130), torch.nan)
     index, _ = nearest_others(space, 9, (4,), keep=(20, kept))
     same_sets(index, want, (4, 9))
-    torch.testing.assert_close(kept, space.nearness(slice(0, 20), slice(20, 150)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        kept, space.nearness(slice(0, 20), slice(20, 150)), atol=1e-6, rtol=0
+    )
 
 
 def test_neighbours_closer_together_than_float32_can_tell():
@@ -66,10 +75,14 @@ def test_neighbours_closer_together_than_float32_can_tell():
     want, _ = brute_force(rows, 5)
     index, _ = nearest_others(space_of([torch.from_numpy(rows)], "euclidean"), 5, (2,))
     same_sets(index, want, (2, 5))
-    found = nearest_between(space_of([torch.from_numpy(rows)], "euclidean"), slice(0, 3), slice(3, 40), 5)
+    found = nearest_between(
+        space_of([torch.from_numpy(rows)], "euclidean"), slice(0, 3), slice(3, 40), 5
+    )
     matrix = distances(rows)
     for i in range(3):
-        assert set(found[i].tolist()) == set(sorted(range(3, 40), key=lambda j: (matrix[i, j], j))[:5])
+        assert set(found[i].tolist()) == set(
+            sorted(range(3, 40), key=lambda j: (matrix[i, j], j))[:5]
+        )
 
 
 def test_a_rough_product_changes_no_neighbour():

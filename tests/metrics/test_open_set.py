@@ -51,7 +51,9 @@ def test_equals_trying_every_threshold(seed, tied, fpir, rank, block):
         open_set._BLOCK = before
     assert result.num_mated + result.num_non_mated == 12
     assert result.num_mated == np.isin(q_ids, g_ids).sum()
-    assert result.tpir(fpir, rank) == pytest.approx(brute_force(queries, gallery, q_ids, g_ids, fpir, rank))
+    assert result.tpir(fpir, rank) == pytest.approx(
+        brute_force(queries, gallery, q_ids, g_ids, fpir, rank)
+    )
 
 
 def test_by_hand():
@@ -60,7 +62,9 @@ def test_by_hand():
     assert result.threshold(1.0) == -np.inf
     assert result.tpir(1.0) == pytest.approx(2 / 3)
     assert result.tpir(1.0, rank=2) == 1.0
-    assert OpenSetResult(np.array([0.8]), np.array([1]), np.array([0.8])).tpir(0.0) == 0.0  # a tie is not above
+    assert (
+        OpenSetResult(np.array([0.8]), np.array([1]), np.array([0.8])).tpir(0.0) == 0.0
+    )  # a tie is not above
 
 
 def test_without_a_threshold_it_is_rank_k_of_the_mated():
@@ -68,8 +72,12 @@ def test_without_a_threshold_it_is_rank_k_of_the_mated():
     ids = torch.arange(60) % 12
     rows = torch.randn(12, 8, generator=rng)[ids] + 1.5 * torch.randn(60, 8, generator=rng)
     gallery = ids[24:] < 8
-    result = evaluate_open_set(rows[:24], rows[24:][gallery], query_ids=ids[:24], gallery_ids=ids[24:][gallery])
-    closed = evaluate_reid(rows[:24], rows[24:][gallery], query_ids=ids[:24], gallery_ids=ids[24:][gallery])
+    result = evaluate_open_set(
+        rows[:24], rows[24:][gallery], query_ids=ids[:24], gallery_ids=ids[24:][gallery]
+    )
+    closed = evaluate_reid(
+        rows[:24], rows[24:][gallery], query_ids=ids[:24], gallery_ids=ids[24:][gallery]
+    )
     assert closed.num_valid_queries == result.num_mated == 16
     for k in (1, 3):
         assert result.tpir(1.0, rank=k) == closed.rank(k)
@@ -79,7 +87,10 @@ def test_without_a_threshold_it_is_rank_k_of_the_mated():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query_ids": [0, 1, 2]}, "with and without their identity in the gallery, got 3 of 3 with it. For a closed"),
+        (
+            {"query_ids": [0, 1, 2]},
+            "with and without their identity in the gallery, got 3 of 3 with it. For a closed",
+        ),
         ({"query_ids": [7, 8, 9]}, "got 0 of 3 with it"),
         ({"query_ids": [0, 1]}, "query_ids as 3 ids"),
         ({"gallery_embeddings": torch.eye(3) / 0}, "finite gallery_embeddings"),
@@ -120,4 +131,7 @@ def test_text_and_json():
     }
     assert json.loads(result.to_json(fpirs=(0.0, 0.5), rank=2)) == values
     assert result.table(fpirs=(0.5,), rank=2).splitlines()[1].split() == ["50", "66.67", "0.6000"]
-    assert str(result) == "TPIR@FPIR 1 33.33  TPIR@FPIR 10 33.33  (rank 1, 3 mated and 2 non-mated queries)"
+    assert (
+        str(result)
+        == "TPIR@FPIR 1 33.33  TPIR@FPIR 10 33.33  (rank 1, 3 mated and 2 non-mated queries)"
+    )

@@ -27,14 +27,23 @@ def test_market1501_by_hand():
     gallery = on_circle(1, 2, 3, 4, 5, 6, 7)
     ids, cameras = [7, -1, 0, 9, 7, 7, -1], [1, 2, 2, 1, 2, 1, 3]
     result = Market1501Protocol().evaluate(
-        on_circle(0), gallery, query_ids=[7], gallery_ids=ids, query_cameras=[1], gallery_cameras=cameras
+        on_circle(0),
+        gallery,
+        query_ids=[7],
+        gallery_ids=ids,
+        query_cameras=[1],
+        gallery_cameras=cameras,
     )
     assert result.first_rank.tolist() == [3]
     assert result.num_positives.tolist() == [1]
     assert result.num_gallery == 5
     names = {"query_ids": ["0007"], "gallery_ids": [f"{i:04d}" if i >= 0 else "-1" for i in ids]}
     named = Market1501Protocol().evaluate(
-        on_circle(0), gallery, **names, query_cameras=["c1"], gallery_cameras=[f"c{c}" for c in cameras]
+        on_circle(0),
+        gallery,
+        **names,
+        query_cameras=["c1"],
+        gallery_cameras=[f"c{c}" for c in cameras],
     )
     assert (named.mean_ap, named.num_gallery) == (result.mean_ap, 5)
 
@@ -42,7 +51,10 @@ def test_market1501_by_hand():
 @given(st.integers(0, 10_000))
 def test_market1501_equals_brute_force(seed):
     rng = np.random.default_rng(seed)
-    queries, gallery = rng.integers(-2, 3, (5, 3)).astype(np.float32), rng.integers(-2, 3, (20, 3)).astype(np.float32)
+    queries, gallery = (
+        rng.integers(-2, 3, (5, 3)).astype(np.float32),
+        rng.integers(-2, 3, (20, 3)).astype(np.float32),
+    )
     ids = rng.integers(1, 4, 5), rng.integers(-1, 5, 20)
     cameras = rng.integers(0, 2, 5), rng.integers(0, 3, 20)
     want = oracle.evaluate(oracle.exact(queries, gallery, "cosine"), *ids, [cameras], junk=[-1])
@@ -107,7 +119,8 @@ def test_re_ranked_by_option_equals_re_ranked_by_matrix():
     np.testing.assert_allclose(got.average_precision, want.average_precision, atol=1e-6)
     crossed = Market1501Protocol(rerank=rerank).evaluate(rows[:12], rows[12:], **sides, **cameras)
     np.testing.assert_array_equal(
-        crossed.num_positives, evaluate_reid(None, similarity=matrix, **sides, **cameras).num_positives
+        crossed.num_positives,
+        evaluate_reid(None, similarity=matrix, **sides, **cameras).num_positives,
     )
     assert got.mean_ap != InShopProtocol().evaluate(rows[:12], rows[12:], **sides).mean_ap
 
@@ -116,23 +129,42 @@ def test_re_ranked_by_option_equals_re_ranked_by_matrix():
 def test_bad_input():
     rows = np.eye(2, dtype=np.float32)
     ids = {"query_ids": [0, 1], "gallery_ids": [0, 1]}
-    with pytest.raises(ValueError, match=r"query_cameras and gallery_cameras, got None. Without any there is InShop"):
+    with pytest.raises(
+        ValueError,
+        match=r"query_cameras and gallery_cameras, got None. Without any there is InShop",
+    ):
         Market1501Protocol().evaluate(rows, rows, **ids, query_cameras=None, gallery_cameras=None)
     with pytest.raises(ValueError, match="InShopProtocol: expected ties to be one of"):
         InShopProtocol(ties="random")
-    with pytest.raises(ValueError, match="LeaveOneOutProtocol: expected max_rank as a whole number >= 1"):
+    with pytest.raises(
+        ValueError, match="LeaveOneOutProtocol: expected max_rank as a whole number >= 1"
+    ):
         LeaveOneOutProtocol(max_rank=0)
-    with pytest.raises(ValueError, match=r"distance or rerank, got both. Give it to the re-ranker: functools.partial"):
+    with pytest.raises(
+        ValueError,
+        match=r"distance or rerank, got both. Give it to the re-ranker: functools.partial",
+    ):
         InShopProtocol(distance="euclidean", rerank=KReciprocalReranker)
-    with pytest.raises(ValueError, match="rerank as a function such as KReciprocalReranker, or None, got True"):
+    with pytest.raises(
+        ValueError, match="rerank as a function such as KReciprocalReranker, or None, got True"
+    ):
         InShopProtocol(rerank=True)
-    with pytest.raises(ValueError, match="Market1501Protocol: expected junk_ids as a list of ids, got -1"):
+    with pytest.raises(
+        ValueError, match="Market1501Protocol: expected junk_ids as a list of ids, got -1"
+    ):
         Market1501Protocol(junk_ids=-1)
     with pytest.raises(ValueError, match="gallery_ids as an array, got rows of unequal length"):
         Market1501Protocol().evaluate(
-            rows, rows, query_ids=[0, 1], gallery_ids=[[0], [0, 1]], query_cameras=[0, 0], gallery_cameras=[1, 1]
+            rows,
+            rows,
+            query_ids=[0, 1],
+            gallery_ids=[[0], [0, 1]],
+            query_cameras=[0, 0],
+            gallery_cameras=[1, 1],
         )
-    with pytest.raises(ValueError, match="a KReciprocalReranker from rerank, got Tensor"):  # distances, upside down
+    with pytest.raises(
+        ValueError, match="a KReciprocalReranker from rerank, got Tensor"
+    ):  # distances, upside down
         InShopProtocol(rerank=k_reciprocal_rerank).evaluate(rows, rows, **ids)
     with pytest.raises(AttributeError):
         InShopProtocol().ties = "mean"

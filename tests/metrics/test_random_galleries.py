@@ -15,7 +15,11 @@ def on_circle(*degrees):
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-@given(st.lists(st.integers(0, 5), min_size=2, max_size=30), st.integers(0, 1000), st.sampled_from(["id", "number"]))
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=30),
+    st.integers(0, 1000),
+    st.sampled_from(["id", "number"]),
+)
 def test_splits_are_one_image_of_each_identity_and_all_others(numbers, seed, kind):
     ids = [f"p{i}" for i in numbers] if kind == "id" else numbers
     protocol = VehicleIDProtocol(num_splits=4, seed=seed)
@@ -71,7 +75,9 @@ def test_by_hand():
     assert results.mean_ap == np.mean(want)
     assert results.std("mean_ap") == np.std(want, ddof=1)
     assert [result.query_ids.tolist() for result in results.results] == [["a"]] * 20
-    assert [rows.tolist() for rows in results.query_rows] == [[1] if ap == 0.5 else [0] for ap in want]
+    assert [rows.tolist() for rows in results.query_rows] == [
+        [1] if ap == 0.5 else [0] for ap in want
+    ]
 
 
 @given(st.integers(0, 10_000), st.booleans())
@@ -98,7 +104,9 @@ def test_distractors_stand_in_every_gallery_and_match_nothing():
     assert beside.rank(1) == 0  # each lies between the two images of an identity
     assert beside.rank(2) == 1
     assert [result.num_gallery for result in beside.results] == [4] * 5
-    for one, other in zip(alone.query_rows, beside.query_rows, strict=True):  # the same own images are drawn
+    for one, other in zip(
+        alone.query_rows, beside.query_rows, strict=True
+    ):  # the same own images are drawn
         np.testing.assert_array_equal(one, other)
     # a distractor is one whatever it is called: two folders that are numbered apart share names
     named_alike = protocol.evaluate(rows, ids, distractor_embeddings=others, distractor_ids=[1, 2])
@@ -112,7 +120,9 @@ def test_one_image_of_each_distractor_where_they_are_named():
     rows, ids = rng.standard_normal((20, 8)).astype(np.float32), np.arange(20) % 4
     others = torch.from_numpy(rng.standard_normal((9, 8)))
     named = [f"palm {i % 3}" for i in range(9)]
-    results = HandsProtocol(num_splits=3).evaluate(rows, ids, distractor_embeddings=others, distractor_ids=named)
+    results = HandsProtocol(num_splits=3).evaluate(
+        rows, ids, distractor_embeddings=others, distractor_ids=named
+    )
     assert [result.num_gallery for result in results.results] == [4 + 3] * 3
     whole = HandsProtocol(num_splits=3).evaluate(rows, ids, distractor_embeddings=others)
     assert [result.num_gallery for result in whole.results] == [4 + 9] * 3
@@ -140,9 +150,18 @@ def test_re_ranks_each_split_and_reads_a_mapped_file(tmp_path):
         (lambda rows: VehicleIDProtocol(num_splits=0), "num_splits as a whole number >= 1, got 0"),
         (lambda rows: HandsProtocol(seed=-1), "seed as a whole number >= 0, got -1"),
         (lambda rows: VehicleIDProtocol(seed=2**63), r"seed below 2\^63, got"),
-        (lambda rows: VehicleIDProtocol().splits(3), "VehicleIDProtocol: expected ids as a list of ids, got int"),
-        (lambda rows: VehicleIDProtocol().evaluate(rows, [1, 2, 3]), "got 3 images of 3 identities"),
-        (lambda rows: VehicleIDProtocol().evaluate(rows, [1, 2]), "VehicleIDProtocol: expected ids as 3 ids"),
+        (
+            lambda rows: VehicleIDProtocol().splits(3),
+            "VehicleIDProtocol: expected ids as a list of ids, got int",
+        ),
+        (
+            lambda rows: VehicleIDProtocol().evaluate(rows, [1, 2, 3]),
+            "got 3 images of 3 identities",
+        ),
+        (
+            lambda rows: VehicleIDProtocol().evaluate(rows, [1, 2]),
+            "VehicleIDProtocol: expected ids as 3 ids",
+        ),
         (
             lambda rows: VehicleIDProtocol().evaluate(np.where(rows == 3, np.nan, rows), [1, 1, 2]),
             r"finite embeddings, got NaN or infinity in 1 of 3 rows \(first: \[2\]\)",
@@ -152,11 +171,15 @@ def test_re_ranks_each_split_and_reads_a_mapped_file(tmp_path):
             "distractor_embeddings with distractor_ids, got none",
         ),
         (
-            lambda rows: HandsProtocol().evaluate(rows, [1, 1, 2], distractor_embeddings=rows[:, :1]),
+            lambda rows: HandsProtocol().evaluate(
+                rows, [1, 1, 2], distractor_embeddings=rows[:, :1]
+            ),
             "embeddings and distractor_embeddings of one width",
         ),
         (
-            lambda rows: HandsProtocol().evaluate(rows, [1, 1, 2], distractor_embeddings=np.full((2, 2), np.inf)),
+            lambda rows: HandsProtocol().evaluate(
+                rows, [1, 1, 2], distractor_embeddings=np.full((2, 2), np.inf)
+            ),
             "finite distractor_embeddings",
         ),
     ],

@@ -22,10 +22,16 @@ def to_dense(sparse, width):
 
 
 def random_sparse(rng, rows, columns):
-    matrix = torch.from_numpy(rng.random((rows, columns)) * (rng.random((rows, columns)) < 0.3)).float()
+    matrix = torch.from_numpy(
+        rng.random((rows, columns)) * (rng.random((rows, columns)) < 0.3)
+    ).float()
     row, column = torch.nonzero(matrix, as_tuple=True)
     counts = torch.bincount(row, minlength=rows)
-    return matrix, Sparse(torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]), column, matrix[row, column])
+    return matrix, Sparse(
+        torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
+        column,
+        matrix[row, column],
+    )
 
 
 def test_ranges():
@@ -64,7 +70,13 @@ def test_sets_by_hand(monkeypatch):
         scale = -space.nearness(slice(0, 1), slice(4, 5)).item() / 9.5**2
         got = to_dense(reciprocal_weights(space, lists, largest * scale, k1=2), 5)
         assert (got[0] > 0).tolist() == [True, True, True, False, False]
-        assert (got[3] > 0).tolist() == [False, False, False, True, True]  # 2 is near 3, and 3 not near 2
+        assert (got[3] > 0).tolist() == [
+            False,
+            False,
+            False,
+            True,
+            True,
+        ]  # 2 is near 3, and 3 not near 2
         exponents = torch.tensor([0.0, 1.0, 2.1**2]) / 9.5**2
         torch.testing.assert_close(got[0, :3], torch.softmax(-exponents, dim=0))
         torch.testing.assert_close(got.sum(dim=1), torch.ones(5))

@@ -64,7 +64,9 @@ def test_equals_brute_force(setting, distance, ties, rules, with_junk):
         rules, [(q_cams, g_cams), sessions]
     )
     junk = (1, 5) if with_junk else ()
-    want = oracle.evaluate(oracle.exact(queries, gallery, distance), q_ids, g_ids, columns, junk, ties)
+    want = oracle.evaluate(
+        oracle.exact(queries, gallery, distance), q_ids, g_ids, columns, junk, ties
+    )
 
     def run():
         return evaluate_reid(
@@ -101,7 +103,9 @@ def test_leave_one_out_equals_brute_force(setting, distance, with_cameras):
             evaluate_reid(rows, query_ids=ids, distance=distance, **options)
     else:
         compare(evaluate_reid(rows, query_ids=ids, distance=distance, **options), want)
-        by_column = evaluate_reid(rows, rows, query_ids=ids, gallery_ids=ids, exclude=columns, distance=distance)
+        by_column = evaluate_reid(
+            rows, rows, query_ids=ids, gallery_ids=ids, exclude=columns, distance=distance
+        )
         compare(by_column, want)
 
 
@@ -130,9 +134,13 @@ def test_order_of_the_gallery_and_power_of_two_scale_change_no_bit(setting, seed
 def clustered(num_queries, num_gallery, identities, dim, seed, noise=1.0):
     rng = np.random.default_rng(seed)
     centres = (
-        rng.standard_normal((identities, dim)) + 0.5 * rng.standard_normal((8, dim))[rng.integers(0, 8, identities)]
+        rng.standard_normal((identities, dim))
+        + 0.5 * rng.standard_normal((8, dim))[rng.integers(0, 8, identities)]
     )
-    q_ids, g_ids = rng.integers(0, identities, num_queries), rng.integers(0, identities, num_gallery)
+    q_ids, g_ids = (
+        rng.integers(0, identities, num_queries),
+        rng.integers(0, identities, num_gallery),
+    )
     queries = centres[q_ids] + noise * rng.standard_normal((num_queries, dim))
     gallery = centres[g_ids] + noise * rng.standard_normal((num_gallery, dim))
     return queries.astype(np.float32), gallery.astype(np.float32), q_ids, g_ids
@@ -149,7 +157,11 @@ def every_way(monkeypatch, run):
         "all exact": {(block, "_DENSE"): 10**9, (block, "_EXACT_TILE"): 50},
         "none exact": {(block, "_DENSE"): 0.1},
         "bfloat16": {(ranking, "bfloat16_pays"): lambda *_: True},
-        "bfloat16, tiles": {(ranking, "bfloat16_pays"): lambda *_: True, (ranking, "_TILE"): 300, (block, "_DENSE"): 1},
+        "bfloat16, tiles": {
+            (ranking, "bfloat16_pays"): lambda *_: True,
+            (ranking, "_TILE"): 300,
+            (block, "_DENSE"): 1,
+        },
         "medium": {},
     }
     try:
@@ -170,7 +182,11 @@ def assert_same_bits(got, want, name=""):
     np.testing.assert_array_equal(got.inverse_negative_penalty, want.inverse_negative_penalty, name)
     np.testing.assert_array_equal(got.first_rank, want.first_rank, name)
     np.testing.assert_array_equal(got.num_positives, want.num_positives, name)
-    assert (got.mean_ap, got.mean_inp, got.num_gallery) == (want.mean_ap, want.mean_inp, want.num_gallery)
+    assert (got.mean_ap, got.mean_inp, got.num_gallery) == (
+        want.mean_ap,
+        want.mean_inp,
+        want.num_gallery,
+    )
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
@@ -179,24 +195,43 @@ def test_same_bits_any_way(monkeypatch, distance, scale):
     queries, gallery, q_ids, g_ids = clustered(60, 700, 30, 64, 0, noise=2.0)
     gallery[100:200] = gallery[300:400] * np.float32(1 + 2**-20)  # near ties beyond float32
     gallery[200:250] = gallery[400:450]  # exact ties
-    gallery[:20] = np.tile(gallery[20], (20, 1)) * (1 + 2.0**-23 * np.arange(20)[:, None])  # an ulp apart
+    gallery[:20] = np.tile(gallery[20], (20, 1)) * (
+        1 + 2.0**-23 * np.arange(20)[:, None]
+    )  # an ulp apart
     queries[3] = 0
     if scale == 1.0:  # normalised before, as most are
-        queries, gallery = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in (queries, gallery))
+        queries, gallery = (
+            x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+            for x in (queries, gallery)
+        )
     queries, gallery = (np.float32(scale) * x.astype(np.float32) for x in (queries, gallery))
 
     def run():
         return evaluate_reid(
-            queries, gallery, query_ids=q_ids, gallery_ids=g_ids, distance=distance, junk_ids=[4], ties="mean"
+            queries,
+            gallery,
+            query_ids=q_ids,
+            gallery_ids=g_ids,
+            distance=distance,
+            junk_ids=[4],
+            ties="mean",
         )
 
     want = run()
     similarity = oracle.exact(queries, gallery, distance)
     for ties in ("pessimistic", "optimistic"):
         by_oracle = oracle.evaluate(similarity, q_ids, g_ids, junk=[4], ties=ties)
-        if distance == "euclidean":  # for the cosine, equals differ in the last bit of the oracle's quotient
+        if (
+            distance == "euclidean"
+        ):  # for the cosine, equals differ in the last bit of the oracle's quotient
             result = evaluate_reid(
-                queries, gallery, query_ids=q_ids, gallery_ids=g_ids, distance=distance, junk_ids=[4], ties=ties
+                queries,
+                gallery,
+                query_ids=q_ids,
+                gallery_ids=g_ids,
+                distance=distance,
+                junk_ids=[4],
+                ties=ties,
             )
             compare(result, by_oracle)
     for name, got in every_way(monkeypatch, run):
@@ -213,7 +248,9 @@ def near_ties(kind):
         gallery = np.tile(queries[0], (600, 1))
         gallery[np.arange(600), rng.integers(0, 64, 600)] *= np.float32(1 + 2**-23)
     elif kind == "codes":  # distinct rows, equal similarities
-        queries, gallery = (np.sign(rng.standard_normal((n, 64))).astype(np.float32) for n in (40, 600))
+        queries, gallery = (
+            np.sign(rng.standard_normal((n, 64))).astype(np.float32) for n in (40, 600)
+        )
     else:  # permutations of one row, and queries that do not care
         gallery = np.stack([rng.permutation(queries[0]) for _ in range(600)])
         queries = np.ones_like(queries) + 1e-7 * queries
@@ -231,7 +268,9 @@ def test_same_bits_where_float32_is_blind(monkeypatch, kind):
     for name, got in every_way(monkeypatch, run):
         assert_same_bits(got, want, name)
     order = np.random.default_rng(0).permutation(600)
-    moved = evaluate_reid(queries, gallery[order], query_ids=q_ids, gallery_ids=g_ids[order], ties="mean")
+    moved = evaluate_reid(
+        queries, gallery[order], query_ids=q_ids, gallery_ids=g_ids[order], ties="mean"
+    )
     assert_same_bits(moved, want)
     if kind in ("all equal", "codes"):  # whole numbers: the oracle is exact
         for ties in ("pessimistic", "optimistic"):
@@ -245,16 +284,26 @@ def test_same_bits_where_float32_is_blind(monkeypatch, kind):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 def test_a_gpu_gives_the_bits_of_the_processor(kind, dtype, distance):
-    queries, gallery, q_ids, g_ids = clustered(60, 700, 30, 64, 0, noise=2.0) if kind == "clusters" else near_ties(kind)
+    queries, gallery, q_ids, g_ids = (
+        clustered(60, 700, 30, 64, 0, noise=2.0) if kind == "clusters" else near_ties(kind)
+    )
     sides = torch.from_numpy(queries).to(dtype), torch.from_numpy(gallery).to(dtype)
-    options = {"query_ids": q_ids, "gallery_ids": g_ids, "distance": distance, "ties": "mean", "junk_ids": [4]}
+    options = {
+        "query_ids": q_ids,
+        "gallery_ids": g_ids,
+        "distance": distance,
+        "ties": "mean",
+        "junk_ids": [4],
+    }
     want = evaluate_reid(*sides, **options)
     precision = torch.get_float32_matmul_precision()
     try:
         for rough in ("highest", "high"):  # TF32
             torch.set_float32_matmul_precision(rough)
             assert_same_bits(evaluate_reid(*(x.cuda() for x in sides), **options), want, rough)
-            assert_same_bits(evaluate_reid(sides[0].cuda(), sides[1].double().numpy(), **options), want, rough)
+            assert_same_bits(
+                evaluate_reid(sides[0].cuda(), sides[1].double().numpy(), **options), want, rough
+            )
     finally:
         torch.set_float32_matmul_precision(precision)
 
@@ -295,7 +344,9 @@ def test_collapsed_model_scores_near_zero_and_optimistic_would_not():
     collapsed = evaluate_reid(rows[:50], rows, query_ids=np.arange(50), gallery_ids=ids)
     assert collapsed.rank(1) == 0
     assert collapsed.mean_ap < 0.02
-    best = evaluate_reid(rows[:50], rows, query_ids=np.arange(50), gallery_ids=ids, ties="optimistic")
+    best = evaluate_reid(
+        rows[:50], rows, query_ids=np.arange(50), gallery_ids=ids, ties="optimistic"
+    )
     assert best.mean_ap == 1
 
 
@@ -320,12 +371,17 @@ def test_precisions_and_kinds_of_input(dtype):
     )
     assert as_tensors.mean_ap == got.mean_ap
     named = evaluate_reid(
-        queries, gallery, query_ids=[f"p{i}" for i in q_ids], gallery_ids=np.array([f"p{i}" for i in g_ids])
+        queries,
+        gallery,
+        query_ids=[f"p{i}" for i in q_ids],
+        gallery_ids=np.array([f"p{i}" for i in g_ids]),
     )
     assert named.mean_ap == got.mean_ap
     read_only = gallery.copy()
     read_only.flags.writeable = False
-    assert evaluate_reid(queries, read_only, query_ids=q_ids, gallery_ids=g_ids).mean_ap == got.mean_ap
+    assert (
+        evaluate_reid(queries, read_only, query_ids=q_ids, gallery_ids=g_ids).mean_ap == got.mean_ap
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e18, 1e30])
@@ -334,7 +390,9 @@ def test_extreme_norms(scale, distance):
     queries, gallery, q_ids, g_ids = clustered(20, 60, 8, 16, 2)
     factor = np.float32(2.0 ** np.round(np.log2(scale)))
     want = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids, distance=distance)
-    got = evaluate_reid(queries * factor, gallery * factor, query_ids=q_ids, gallery_ids=g_ids, distance=distance)
+    got = evaluate_reid(
+        queries * factor, gallery * factor, query_ids=q_ids, gallery_ids=g_ids, distance=distance
+    )
     assert got.mean_ap == want.mean_ap
 
 
@@ -343,7 +401,9 @@ def test_one_row_of_another_scale_does_not_matter_to_cosine():
     want = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids)
     gallery[3] *= np.float32(2.0**90)
     gallery[4] *= np.float32(2.0**-90)
-    assert evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap == want.mean_ap
+    assert (
+        evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap == want.mean_ap
+    )
 
 
 def test_camera_rule_by_hand():
@@ -351,7 +411,9 @@ def test_camera_rule_by_hand():
     options = {"query_ids": [5], "gallery_ids": [5, 6, 5, 7]}
     plain = evaluate_reid(gallery[:1], gallery, **options)
     assert plain.rank(1) == 1
-    ruled = evaluate_reid(gallery[:1], gallery, **options, query_cameras=[0], gallery_cameras=[0, 0, 1, 1])
+    ruled = evaluate_reid(
+        gallery[:1], gallery, **options, query_cameras=[0], gallery_cameras=[0, 0, 1, 1]
+    )
     assert ruled.rank(1) == 0  # the frame of the same camera is gone, its wrong neighbour is first
     assert ruled.mean_ap == 0.5
     assert ruled.num_positives.tolist() == [1]
@@ -374,25 +436,46 @@ ROWS = np.eye(3, dtype=np.float32)
             {"query_embeddings": ROWS[0]},
             r"query_embeddings as a floating-point matrix \(N, D\), got shape \(3,\)",
         ),
-        ({"query_embeddings": ROWS.astype(object)}, "query_embeddings as numbers of at most 64 bits, got object"),
-        ({"query_embeddings": ROWS.astype(np.float64) * 1e200}, r"1e140 in 3 rows \(first: \[0, 1, 2\]\). Divide all"),
-        ({"query_embeddings": ROWS.astype(int)}, "query_embeddings as a floating-point matrix.*int64"),
-        ({"query_embeddings": ROWS[:0], "query_ids": []}, "at least one row of query_embeddings, got none"),
-        ({"gallery_embeddings": ROWS[:0], "gallery_ids": []}, "at least one row of gallery_embeddings"),
+        (
+            {"query_embeddings": ROWS.astype(object)},
+            "query_embeddings as numbers of at most 64 bits, got object",
+        ),
+        (
+            {"query_embeddings": ROWS.astype(np.float64) * 1e200},
+            r"1e140 in 3 rows \(first: \[0, 1, 2\]\). Divide all",
+        ),
+        (
+            {"query_embeddings": ROWS.astype(int)},
+            "query_embeddings as a floating-point matrix.*int64",
+        ),
+        (
+            {"query_embeddings": ROWS[:0], "query_ids": []},
+            "at least one row of query_embeddings, got none",
+        ),
+        (
+            {"gallery_embeddings": ROWS[:0], "gallery_ids": []},
+            "at least one row of gallery_embeddings",
+        ),
         ({"gallery_embeddings": ROWS[:, :2]}, r"of one width, got \(3, 3\) and \(3, 2\)"),
         (
             {"gallery_embeddings": np.array([[1, 0, 0], [np.nan, 0, 0], [0, np.inf, 0]])},
             r"2 of 3 rows \(first: \[1, 2\]\)",
         ),
         ({"query_ids": [0, 1]}, r"query_ids as 3 ids, one for each row, got shape \(2,\)"),
-        ({"query_ids": ["0", "1", "2"]}, "of one kind, got strings and integers. An identity '7' is not"),
+        (
+            {"query_ids": ["0", "1", "2"]},
+            "of one kind, got strings and integers. An identity '7' is not",
+        ),
         ({"query_ids": [0.0, 1.0, 2.0]}, "query_ids as integers or strings, got float64"),
         ({"query_ids": ["a", 1, 2]}, "query_ids of one kind, got integers and strings mixed"),
         (
             {"query_ids": [7, 8, 9]},
             "3 query identities, none among the 3 of the gallery. Compare how the ids",
         ),
-        ({"query_cameras": [0, 0, 0]}, "cameras of both sides or of neither, got query_cameras only"),
+        (
+            {"query_cameras": [0, 0, 0]},
+            "cameras of both sides or of neither, got query_cameras only",
+        ),
         ({"gallery_cameras": [0, 0, 0]}, "got gallery_cameras only"),
         (
             {"query_cameras": [1, 1, 1], "gallery_cameras": [1, 1, 1]},
@@ -401,33 +484,69 @@ ROWS = np.eye(3, dtype=np.float32)
         ),
         ({"distance": "manhattan"}, "distance to be one of cosine, euclidean"),
         ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
-        ({"gallery_ids": None}, "gallery_embeddings and gallery_ids, or neither, got gallery_embeddings only"),
-        ({"gallery_embeddings": None}, "got gallery_ids only. Leave both out to rank every query among the others"),
-        ({"gallery_embeddings": None, "gallery_ids": None}, "got 3 queries, each the only one of its identity"),
+        (
+            {"gallery_ids": None},
+            "gallery_embeddings and gallery_ids, or neither, got gallery_embeddings only",
+        ),
+        (
+            {"gallery_embeddings": None},
+            "got gallery_ids only. Leave both out to rank every query among the others",
+        ),
+        (
+            {"gallery_embeddings": None, "gallery_ids": None},
+            "got 3 queries, each the only one of its identity",
+        ),
         ({"query_embeddings": None}, "query_embeddings, or a matrix as similarity, got neither"),
         ({"similarity": ROWS}, "a matrix as similarity, or embeddings, got both. Pass None"),
-        ({"exclude": [([0, 1], [0, 1, 2])]}, r"query_values of exclude as 3 ids, one for each row, got shape \(2,\)"),
-        ({"exclude": [([0, 1, 2], None)]}, "values of exclude of both sides or of neither, got query_"),
+        (
+            {"exclude": [([0, 1], [0, 1, 2])]},
+            r"query_values of exclude as 3 ids, one for each row, got shape \(2,\)",
+        ),
+        (
+            {"exclude": [([0, 1, 2], None)]},
+            "values of exclude of both sides or of neither, got query_",
+        ),
         (
             {"exclude": [([1, 1, 1], [1, 1, 1])]},
             "every match of which is left out by the rules of exclude",
         ),
         ({"junk_ids": ["-1"]}, "junk_ids and gallery_ids of one kind, got strings and integers"),
-        ({"junk_ids": [0, 1, 2]}, "3 query identities, none among the 3 of the gallery, of which 3 rows are junk"),
+        (
+            {"junk_ids": [0, 1, 2]},
+            "3 query identities, none among the 3 of the gallery, of which 3 rows are junk",
+        ),
         ({"max_rank": 0}, "max_rank as a whole number >= 1, got 0"),
-        ({"query_embeddings": ROWS.astype(complex)}, "query_embeddings as numbers of at most 64 bits, got complex128"),
-        ({"query_embeddings": [[1.0, 0.0], [1.0]]}, "query_embeddings as an array, got rows of unequal length"),
+        (
+            {"query_embeddings": ROWS.astype(complex)},
+            "query_embeddings as numbers of at most 64 bits, got complex128",
+        ),
+        (
+            {"query_embeddings": [[1.0, 0.0], [1.0]]},
+            "query_embeddings as an array, got rows of unequal length",
+        ),
         (
             {"gallery_embeddings": np.ma.masked_array(ROWS, mask=ROWS > 0)},
             "gallery_embeddings without a mask, got 3 masked values",
         ),
-        ({"gallery_embeddings": torch.eye(3).to_sparse()}, "gallery_embeddings as a dense tensor, got sparse_coo"),
-        ({"query_embeddings": torch.eye(3, device="meta")}, "query_embeddings as a dense tensor, got a meta tensor"),
+        (
+            {"gallery_embeddings": torch.eye(3).to_sparse()},
+            "gallery_embeddings as a dense tensor, got sparse_coo",
+        ),
+        (
+            {"query_embeddings": torch.eye(3, device="meta")},
+            "query_embeddings as a dense tensor, got a meta tensor",
+        ),
         ({"query_ids": torch.tensor([0, 1, 2]).to_sparse()}, "query_ids as a dense tensor"),
         ({"query_ids": [[0], [1, 2], [2]]}, "query_ids as an array, got rows of unequal length"),
-        ({"query_ids": np.ma.masked_array([0, 1, 2], mask=[0, 1, 0])}, "query_ids without a mask, got 1 masked values"),
+        (
+            {"query_ids": np.ma.masked_array([0, 1, 2], mask=[0, 1, 0])},
+            "query_ids without a mask, got 1 masked values",
+        ),
         ({"query_ids": 1}, r"query_ids as 3 ids, one for each row, got shape \(\)"),
-        ({"query_cameras": [1, 2, 3], "gallery_cameras": ["1", "2", "3"]}, "gallery_cameras of one kind, got integers"),
+        (
+            {"query_cameras": [1, 2, 3], "gallery_cameras": ["1", "2", "3"]},
+            "gallery_cameras of one kind, got integers",
+        ),
         ({"junk_ids": -1}, "junk_ids as a list of ids, got -1"),
         ({"junk_ids": "-1"}, "junk_ids as a list of ids, got '-1'"),
         ({"junk_ids": None}, "junk_ids as a list of ids, got None"),
@@ -467,7 +586,9 @@ def test_global_settings_of_the_program_change_nothing():
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch without this setting")
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch without this setting"
+)
 def test_the_newer_precision_setting_changes_nothing():
     import subprocess
     import sys
@@ -506,14 +627,21 @@ def test_only_pairs_within_a_window_are_scored_again(monkeypatch):
     assert "ExactScorer" not in scored
     monkeypatch.setattr(ranking, "bfloat16_pays", lambda *_: True)
     monkeypatch.setattr(block, "_DENSE", 1)
-    assert evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap == result.mean_ap
+    assert (
+        evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap
+        == result.mean_ap
+    )
     assert 0 < scored["SingleScorer"] <= len(queries) * len(gallery)  # each once at most
 
 
 def test_reversed_and_big_endian_arrays():
     queries, gallery, q_ids, g_ids = clustered(10, 50, 5, 8, 6)
-    want = evaluate_reid(queries[:, ::-1].copy(), gallery[:, ::-1].copy(), query_ids=q_ids, gallery_ids=g_ids)
-    got = evaluate_reid(queries[:, ::-1], gallery[:, ::-1].astype(">f4"), query_ids=q_ids, gallery_ids=g_ids)
+    want = evaluate_reid(
+        queries[:, ::-1].copy(), gallery[:, ::-1].copy(), query_ids=q_ids, gallery_ids=g_ids
+    )
+    got = evaluate_reid(
+        queries[:, ::-1], gallery[:, ::-1].astype(">f4"), query_ids=q_ids, gallery_ids=g_ids
+    )
     assert got.mean_ap == want.mean_ap
 
 
@@ -522,7 +650,8 @@ def test_duplicate_rows_are_ties_by_the_stated_rule():
     gallery = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     ids = {"query_ids": [1], "gallery_ids": [1, 2, 1]}
     found = {
-        ties: evaluate_reid(gallery[:1], gallery, **ids, ties=ties) for ties in ("pessimistic", "optimistic", "mean")
+        ties: evaluate_reid(gallery[:1], gallery, **ids, ties=ties)
+        for ties in ("pessimistic", "optimistic", "mean")
     }
     assert [found[ties].first_rank[0] for ties in found] == [2, 1, 1.5]
     np.testing.assert_allclose(found["pessimistic"].mean_ap, (1 / 2 + 2 / 3) / 2)
@@ -543,7 +672,12 @@ def test_small_and_large_integers_do_not_overflow():
     assert evaluate_reid(ROWS, ROWS, query_ids=beyond, gallery_ids=beyond).mean_ap == 1
     small = np.arange(256, dtype=np.uint8)  # counts of matches are no small integers
     rows = np.random.default_rng(0).standard_normal((600, 4))
-    many = evaluate_reid(rows[:256], np.tile(rows[:1], (600, 1)), query_ids=small, gallery_ids=np.zeros(600, np.uint8))
+    many = evaluate_reid(
+        rows[:256],
+        np.tile(rows[:1], (600, 1)),
+        query_ids=small,
+        gallery_ids=np.zeros(600, np.uint8),
+    )
     assert many.num_positives[0] == 600
     assert many.mean_ap == 1
 
@@ -552,7 +686,10 @@ def test_small_and_large_integers_do_not_overflow():
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([2**70, 1, 2], r"as integers or strings, got object. Give each identity and camera an integer \(of 64 bits"),
+        (
+            [2**70, 1, 2],
+            r"as integers or strings, got object. Give each identity and camera an integer \(of 64 bits",
+        ),
         ([None, 1, 2], "got object.*a missing one is no id"),
         ([np.nan, 1, 2], "got float64.*a missing one is no id"),
         ([True, False, True], "as integers or strings, got bool"),

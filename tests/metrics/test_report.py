@@ -8,7 +8,10 @@ from clipreid_kit.metrics.report import aligned, json_text, measure_table, write
 
 def test_table_with_and_without_intervals():
     rates = {"Rank-1": 1.0, "mAP": 0.12345}
-    assert measure_table(rates, [], 0.95, "note") == "        percent\nRank-1   100.00\nmAP       12.35\nnote"
+    assert (
+        measure_table(rates, [], 0.95, "note")
+        == "        percent\nRank-1   100.00\nmAP       12.35\nnote"
+    )
     intervals = [ConfidenceInterval(1, 1, 1), ConfidenceInterval(0.1, 0.05, 0.2)]
     lines = measure_table(rates, intervals, 0.9, "note").splitlines()
     assert lines[0].endswith("90 % interval")
@@ -21,13 +24,28 @@ def test_columns_are_aligned():
 
 
 def test_json_has_no_nan_and_keeps_every_bit():
-    values = {"a": np.nan, "b": [1.0, np.inf], "c": {"d": np.array([0.1, np.nan])}, "e": 1 / 3, "f": "ä"}
+    values = {
+        "a": np.nan,
+        "b": [1.0, np.inf],
+        "c": {"d": np.array([0.1, np.nan])},
+        "e": 1 / 3,
+        "f": "ä",
+    }
     text = json_text(values)
-    assert json.loads(text) == {"a": None, "b": [1.0, None], "c": {"d": [0.1, None]}, "e": 1 / 3, "f": "ä"}
+    assert json.loads(text) == {
+        "a": None,
+        "b": [1.0, None],
+        "c": {"d": [0.1, None]},
+        "e": 1 / 3,
+        "f": "ä",
+    }
     assert "ä" in text
 
 
 def test_csv(tmp_path):
     path = tmp_path / "table.csv"
-    write_columns(path, {"id": np.array(['a,"b"', "c"]), "x": np.array([1 / 3, np.nan]), "n": np.array([1, 2])})
+    write_columns(
+        path,
+        {"id": np.array(['a,"b"', "c"]), "x": np.array([1 / 3, np.nan]), "n": np.array([1, 2])},
+    )
     assert path.read_text() == 'id,x,n\n"a,""b""",0.3333333333333333,1\nc,,2\n'

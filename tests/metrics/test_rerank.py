@@ -22,9 +22,13 @@ def dense(features, num_queries, **options):
 
 @st.composite
 def cases(draw):
-    features = clusters(draw(st.integers(0, 2**31)), draw(st.integers(2, 40)), draw(st.integers(1, 8)))
+    features = clusters(
+        draw(st.integers(0, 2**31)), draw(st.integers(2, 40)), draw(st.integers(1, 8))
+    )
     if draw(st.booleans()):
-        features[len(features) // 2 :] = features[: len(features) - len(features) // 2]  # every row twice: exact ties
+        features[len(features) // 2 :] = features[
+            : len(features) - len(features) // 2
+        ]  # every row twice: exact ties
     if draw(st.booleans()):
         features[0] = 0
     options = {
@@ -48,7 +52,11 @@ def test_equals_the_dense_definition(case):
 def test_equals_the_dense_definition_on_many_tiles_and_blocks(monkeypatch, distance):
     features = clusters(1, 90, 16, 9)
     want = oracle.rerank(features[:20], features[20:], 12, 4, 0.3, distance)
-    for rows, columns, block, expanded in ((7, 20, 1, 1), (13, 13, 70 * 3, 100), (90, 90, 1 << 20, 1 << 20)):
+    for rows, columns, block, expanded in (
+        (7, 20, 1, 1),
+        (13, 13, 70 * 3, 100),
+        (90, 90, 1 << 20, 1 << 20),
+    ):
         monkeypatch.setattr(neighbours, "_ROWS", rows)
         monkeypatch.setattr(neighbours, "_COLUMNS", columns)
         monkeypatch.setattr(rerank, "_BLOCK", block)
@@ -145,7 +153,9 @@ def test_euclidean_survives_a_common_offset_and_any_magnitude():
     shifted = features.astype(np.float64) + 1000.0
     np.testing.assert_allclose(dense(shifted, 7, distance="euclidean"), want, atol=1e-5)
     for scale in (2.0**-60, 2.0**60):
-        np.testing.assert_array_equal(dense(features * np.float32(scale), 7, distance="euclidean"), want)
+        np.testing.assert_array_equal(
+            dense(features * np.float32(scale), 7, distance="euclidean"), want
+        )
 
 
 def test_it_helps_on_clusters():
@@ -191,14 +201,20 @@ ROWS = torch.eye(4)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query_embeddings": ROWS[0]}, r"query_embeddings as a floating-point matrix \(N, D\), got shape \(4,\)"),
+        (
+            {"query_embeddings": ROWS[0]},
+            r"query_embeddings as a floating-point matrix \(N, D\), got shape \(4,\)",
+        ),
         ({"gallery_embeddings": ROWS[:, :2]}, "of one width"),
         ({"gallery_embeddings": ROWS[:0]}, "at least one row of gallery_embeddings, got none"),
         (
             {"query_embeddings": ROWS / 0},
             r"finite query_embeddings, got NaN or infinity in 4 of 4 rows \(first: \[0, 1",
         ),
-        ({"gallery_embeddings": ROWS.double() * 1e200}, "gallery_embeddings whose squares are float64 numbers"),
+        (
+            {"gallery_embeddings": ROWS.double() * 1e200},
+            "gallery_embeddings whose squares are float64 numbers",
+        ),
         ({"k1": 0}, "k1 as a whole number >= 1, got 0"),
         ({"k2": 0}, "k2 as a whole number >= 1, got 0"),
         ({"lambda_value": 1.1}, r"lambda_value in \[0, 1\], got 1.1"),
@@ -206,7 +222,9 @@ ROWS = torch.eye(4)
         ({"distance": "manhattan"}, "distance to be one of cosine, euclidean, got 'manhattan'"),
     ],
 )
-@pytest.mark.parametrize("call", [k_reciprocal_rerank, KReciprocalReranker], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "call", [k_reciprocal_rerank, KReciprocalReranker], ids=lambda c: c.__name__
+)
 def test_bad_input(call, change, message):
     arguments = {"query_embeddings": ROWS, "gallery_embeddings": ROWS, **change}
     queries, gallery = arguments.pop("query_embeddings"), arguments.pop("gallery_embeddings")

@@ -46,7 +46,9 @@ def test_json_and_text(result):
 
 
 def test_rank_below_one(result):
-    with pytest.raises(ValueError, match=r"ReidResult\.rank: expected k as a whole number >= 1, got 0"):
+    with pytest.raises(
+        ValueError, match=r"ReidResult\.rank: expected k as a whole number >= 1, got 0"
+    ):
         result.rank(0)
 
 
@@ -68,7 +70,9 @@ def test_intervals_are_those_of_the_bootstrap_over_identities():
     assert result.interval("mean_inp").mean == pytest.approx(result.mean_inp)
     assert result.interval("rank", 3).mean == pytest.approx(result.rank(3))
     assert interval.low < interval.mean < interval.high
-    other = result.interval("mean_ap", groups=np.arange(40), confidence=0.9, num_samples=500, seed=3)
+    other = result.interval(
+        "mean_ap", groups=np.arange(40), confidence=0.9, num_samples=500, seed=3
+    )
     assert other != interval
 
 
@@ -98,7 +102,9 @@ def test_json_round_trip_to_the_last_bit(ids, halves):
         result = dataclasses.replace(result, first_rank=result.first_rank.astype(np.float64))
     again = ReidResult.from_json(result.to_json(per_query=True))
     for field in dataclasses.fields(ReidResult):
-        np.testing.assert_array_equal(getattr(again, field.name), getattr(result, field.name), field.name)
+        np.testing.assert_array_equal(
+            getattr(again, field.name), getattr(result, field.name), field.name
+        )
     assert again.first_rank.dtype == result.first_rank.dtype
     assert again.to_dict() == result.to_dict()
     assert json.loads(result.to_json()) == result.to_dict()
@@ -106,7 +112,10 @@ def test_json_round_trip_to_the_last_bit(ids, halves):
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '{"per_query": {"query": [0]}}'])
 def test_json_without_the_columns(text):
-    with pytest.raises(ValueError, match=r"the columns of each query, got none. Write it with to_json\(per_query=True"):
+    with pytest.raises(
+        ValueError,
+        match=r"the columns of each query, got none. Write it with to_json\(per_query=True",
+    ):
         ReidResult.from_json(text)
 
 
@@ -162,6 +171,8 @@ def test_evaluation_keeps_the_ids():
     assert "interval" in result.table()
     evaluator = ReidEvaluator()
     for start in (0, 2):
-        evaluator.update(torch.eye(3)[start : start + 2], [7, 8, 9][start : start + 2], split="query")
+        evaluator.update(
+            torch.eye(3)[start : start + 2], [7, 8, 9][start : start + 2], split="query"
+        )
     evaluator.update(torch.eye(3), [9, 8, 7], split="gallery")
     assert evaluator.compute().query_ids.tolist() == [7, 8, 9]

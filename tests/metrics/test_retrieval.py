@@ -15,11 +15,18 @@ TIES = ["pessimistic", "optimistic", "mean"]
 @st.composite
 def cases(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-    num_queries, num_candidates, dim = draw(st.integers(1, 6)), draw(st.integers(1, 25)), draw(st.integers(1, 5))
+    num_queries, num_candidates, dim = (
+        draw(st.integers(1, 6)),
+        draw(st.integers(1, 25)),
+        draw(st.integers(1, 5)),
+    )
     levels = draw(st.sampled_from([1, 2, 1000]))  # few levels: many exact ties
     queries = rng.integers(-levels, levels + 1, (num_queries, dim)).astype(np.float32)
     candidates = rng.integers(-levels, levels + 1, (num_candidates, dim)).astype(np.float32)
-    relevant = [rng.permutation(num_candidates)[: rng.integers(0, num_candidates + 1)].tolist() for _ in queries]
+    relevant = [
+        rng.permutation(num_candidates)[: rng.integers(0, num_candidates + 1)].tolist()
+        for _ in queries
+    ]
     return queries, candidates, relevant
 
 
@@ -53,7 +60,9 @@ def test_equals_a_walk_down_the_list(case, ties, k):
     rows = torch.from_numpy(queries), torch.from_numpy(candidates)
     compare(evaluate_retrieval(*rows, relevant=relevant, distance="euclidean", ties=ties), want, k)
     given_values = torch.from_numpy(similarity)
-    compare(evaluate_retrieval(None, similarity=given_values, relevant=relevant, ties=ties), want, k)
+    compare(
+        evaluate_retrieval(None, similarity=given_values, relevant=relevant, ties=ties), want, k
+    )
 
 
 @given(st.integers(0, 2**31), st.integers(2, 25), st.sampled_from(TIES))
@@ -65,10 +74,14 @@ def test_leave_one_out(seed, total, ties):
     relevant = [np.flatnonzero(ids == x).tolist() for x in ids]
     similarity = -oracle.squared_distance(rows, rows)
     want = oracle.evaluate(similarity, relevant, 3, ties=ties, alone=True)
-    result = evaluate_retrieval(torch.from_numpy(rows), query_ids=ids, distance="euclidean", ties=ties)
+    result = evaluate_retrieval(
+        torch.from_numpy(rows), query_ids=ids, distance="euclidean", ties=ties
+    )
     compare(result, want, 3)
     assert result.num_candidates == total - 1
-    listed = evaluate_retrieval(torch.from_numpy(rows), relevant=relevant, distance="euclidean", ties=ties)
+    listed = evaluate_retrieval(
+        torch.from_numpy(rows), relevant=relevant, distance="euclidean", ties=ties
+    )
     assert listed.ranks.tolist() == result.ranks.tolist()
 
 
@@ -85,10 +98,14 @@ def clustered(seed, num_queries=60, num_candidates=300, dim=64):
 def test_near_ties_are_decided_in_float64_for_any_block(monkeypatch, distance):
     queries, candidates, q_ids, c_ids = clustered(0)
     candidates[50:100] = candidates[100:150]
-    candidates[50:100, 0] = np.nextafter(candidates[50:100, 0], np.float32(9))  # a float32 product cannot tell them
+    candidates[50:100, 0] = np.nextafter(
+        candidates[50:100, 0], np.float32(9)
+    )  # a float32 product cannot tell them
     candidates[200:230] = candidates[150:180]
     similarity = (
-        oracle.cosine(queries, candidates) if distance == "cosine" else -oracle.squared_distance(queries, candidates)
+        oracle.cosine(queries, candidates)
+        if distance == "cosine"
+        else -oracle.squared_distance(queries, candidates)
     )
     want = oracle.evaluate(similarity, [np.flatnonzero(c_ids == x).tolist() for x in q_ids], 5)
     rows = torch.from_numpy(queries), torch.from_numpy(candidates)
@@ -96,7 +113,11 @@ def test_near_ties_are_decided_in_float64_for_any_block(monkeypatch, distance):
     for tile, some in ((1 << 17, 256), (130, 7)):
         monkeypatch.setattr(ranking, "_TILE", tile)
         monkeypatch.setattr(ranking, "_ROWS", some)
-        compare(evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids, distance=distance), want, 5)
+        compare(
+            evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids, distance=distance),
+            want,
+            5,
+        )
         compare(evaluate_retrieval(*rows, relevant=lists, distance=distance), want, 5)
 
 
@@ -119,7 +140,10 @@ def test_the_same_ranks_as_re_identification(distance, alone, ties):
         ties=ties,
     )
     relevant = [np.flatnonzero(c_ids == x) for x in q_ids]
-    for kinds in ({"relevant": relevant}, {"query_ids": q_ids, "candidate_ids": None if alone else c_ids}):
+    for kinds in (
+        {"relevant": relevant},
+        {"query_ids": q_ids, "candidate_ids": None if alone else c_ids},
+    ):
         rows = torch.from_numpy(queries), None if alone else candidates
         got = evaluate_retrieval(*rows, **kinds, distance=distance, ties=ties)
         np.testing.assert_array_equal(got.ranks[got.begin[:-1]], want.first_rank)
@@ -131,9 +155,14 @@ def test_candidates_from_a_file(tmp_path, monkeypatch):
     queries, candidates, q_ids, c_ids = clustered(5)
     np.save(tmp_path / "rows.npy", candidates)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    want = evaluate_retrieval(queries, candidates, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist()
+    want = evaluate_retrieval(
+        queries, candidates, query_ids=q_ids, candidate_ids=c_ids
+    ).ranks.tolist()
     monkeypatch.setattr(ranking, "_TILE", 200)
-    assert evaluate_retrieval(queries, mapped, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist() == want
+    assert (
+        evaluate_retrieval(queries, mapped, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist()
+        == want
+    )
     lists = [np.flatnonzero(c_ids == x) for x in q_ids]
     assert evaluate_retrieval(queries, mapped, relevant=lists).ranks.tolist() == want
 
@@ -142,14 +171,23 @@ def test_order_of_candidates_changes_nothing():
     queries, candidates, q_ids, c_ids = clustered(1)
     order = np.random.default_rng(0).permutation(len(candidates))
     first = evaluate_retrieval(
-        torch.from_numpy(queries), torch.from_numpy(candidates), query_ids=q_ids, candidate_ids=c_ids
+        torch.from_numpy(queries),
+        torch.from_numpy(candidates),
+        query_ids=q_ids,
+        candidate_ids=c_ids,
     )
     second = evaluate_retrieval(
-        torch.from_numpy(queries), torch.from_numpy(candidates[order]), query_ids=q_ids, candidate_ids=c_ids[order]
+        torch.from_numpy(queries),
+        torch.from_numpy(candidates[order]),
+        query_ids=q_ids,
+        candidate_ids=c_ids[order],
     )
     assert first.ranks.tolist() == second.ranks.tolist()
     third = evaluate_retrieval(
-        torch.from_numpy(queries[::-1].copy()), torch.from_numpy(candidates), query_ids=q_ids[::-1], candidate_ids=c_ids
+        torch.from_numpy(queries[::-1].copy()),
+        torch.from_numpy(candidates),
+        query_ids=q_ids[::-1],
+        candidate_ids=c_ids,
     )
     assert third.mean_ap == first.mean_ap  # to the last bit
 
@@ -162,7 +200,10 @@ def test_a_collapsed_model_scores_near_zero():
     assert collapsed.mean_ap < 0.01
     assert evaluate_retrieval(rows, query_ids=ids, ties="optimistic").mean_ap == 1
     by_chance = evaluate_retrieval(rows, query_ids=ids, ties="mean")
-    assert set(by_chance.ranks.tolist()) == {100, 200}  # two right ones among 299: on average at a third and two thirds
+    assert set(by_chance.ranks.tolist()) == {
+        100,
+        200,
+    }  # two right ones among 299: on average at a third and two thirds
     assert by_chance.per_query()["first_rank"].tolist() == [100] * 300
 
 
@@ -172,12 +213,19 @@ def test_mean_ranks_by_hand():
     result = evaluate_retrieval(None, similarity=similarity, relevant=[[1, 3]], ties="mean")
     assert result.ranks.tolist() == [1.5, 4.0]
     assert result.mean_ap == (1 / 1.5 + 2 / 4) / 2
-    assert (result.hit_rate(1), result.hit_rate(2), result.recall(3), result.r_precision) == (0.0, 1.0, 0.5, 0.5)
+    assert (result.hit_rate(1), result.hit_rate(2), result.recall(3), result.r_precision) == (
+        0.0,
+        1.0,
+        0.5,
+        0.5,
+    )
     assert result.ndcg(1) == 0.0
     assert result.per_query()["first_rank"].tolist() == [1.5]
     assert json.loads(result.to_json())["mean_reciprocal_rank"] == 1 / 1.5
     distinct = torch.tensor([[3.0, 2.0, 1.0, 0.0, -1.0]])
-    rules = [evaluate_retrieval(None, similarity=distinct, relevant=[[1, 3]], ties=ties) for ties in TIES]
+    rules = [
+        evaluate_retrieval(None, similarity=distinct, relevant=[[1, 3]], ties=ties) for ties in TIES
+    ]
     assert [result.ranks.tolist() for result in rules] == [[2, 4]] * 3
 
 
@@ -187,7 +235,9 @@ def test_text_and_image_with_several_right_answers_either_way():
     of_text = [0, 0, 1, 1]  # image that each caption describes
     to_image = evaluate_retrieval(texts, images, query_ids=of_text, candidate_ids=[0, 1])
     to_text = evaluate_retrieval(images, texts, query_ids=[0, 1], candidate_ids=of_text)
-    assert to_image.recall(1) == to_image.hit_rate(1) == 1.0  # one right image each: one and the same
+    assert (
+        to_image.recall(1) == to_image.hit_rate(1) == 1.0
+    )  # one right image each: one and the same
     assert (to_text.hit_rate(1), to_text.recall(1), to_text.recall(2)) == (1.0, 0.5, 1.0)
     assert to_text.r_precision == 1.0
 
@@ -196,7 +246,12 @@ def test_kinds_of_ids_and_relevance():
     queries, candidates, q_ids, c_ids = clustered(2, 20, 60, 8)
     rows = torch.from_numpy(queries), torch.from_numpy(candidates)
     want = evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).mean_ap
-    assert evaluate_retrieval(*rows, query_ids=torch.from_numpy(q_ids), candidate_ids=c_ids.tolist()).mean_ap == want
+    assert (
+        evaluate_retrieval(
+            *rows, query_ids=torch.from_numpy(q_ids), candidate_ids=c_ids.tolist()
+        ).mean_ap
+        == want
+    )
     named = [[f"id {i}" for i in ids] for ids in (q_ids, c_ids)]
     assert evaluate_retrieval(*rows, query_ids=named[0], candidate_ids=named[1]).mean_ap == want
     lists = [torch.from_numpy(np.flatnonzero(c_ids == x)) for x in q_ids]
@@ -210,7 +265,9 @@ def test_inputs_may_require_grad_and_autocast_changes_nothing():
     rows = torch.from_numpy(queries).requires_grad_(), torch.from_numpy(candidates)
     want = evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist() == want
+        assert (
+            evaluate_retrieval(*rows, query_ids=q_ids, candidate_ids=c_ids).ranks.tolist() == want
+        )
 
 
 ROWS = torch.eye(3)
@@ -223,10 +280,16 @@ ROWS = torch.eye(3)
         ({"query_embeddings": ROWS[0]}, r"query_embeddings as a floating-point matrix \(N, D\)"),
         ({"candidate_embeddings": ROWS[:0]}, "at least one row of candidate_embeddings, got none"),
         ({"candidate_embeddings": ROWS[:, :2]}, "of one width"),
-        ({"candidate_embeddings": ROWS / 0}, "finite candidate_embeddings, got NaN or infinity in 3 of 3"),
+        (
+            {"candidate_embeddings": ROWS / 0},
+            "finite candidate_embeddings, got NaN or infinity in 3 of 3",
+        ),
         ({"query_ids": None}, "either ids or relevant, got candidate_ids"),
         ({"query_ids": None, "candidate_ids": None}, "either ids or relevant, got neither"),
-        ({"relevant": [[0], [1], [2]]}, "either ids or relevant, got query_ids and candidate_ids and relevant"),
+        (
+            {"relevant": [[0], [1], [2]]},
+            "either ids or relevant, got query_ids and candidate_ids and relevant",
+        ),
         ({"candidate_ids": None}, "candidate_ids exactly where there are candidates, got none"),
         ({"candidate_embeddings": None}, "got candidate_ids without candidate_embeddings"),
         ({"query_ids": [0, 1]}, r"query_ids as 3 ids, one for each row, got shape \(2,\)"),
@@ -234,19 +297,32 @@ ROWS = torch.eye(3)
             {"query_ids": ["a", "b", "c"]},
             "of one kind, got strings and integers. An identity .7. is not the identity 7: convert",
         ),
-        ({"query_ids": [7, 8, 9]}, "at least one query with a relevant candidate, got none among 3 queries and 3"),
-        ({"candidate_embeddings": None, "candidate_ids": None}, "at least one query with a relevant candidate"),
+        (
+            {"query_ids": [7, 8, 9]},
+            "at least one query with a relevant candidate, got none among 3 queries and 3",
+        ),
+        (
+            {"candidate_embeddings": None, "candidate_ids": None},
+            "at least one query with a relevant candidate",
+        ),
         ({"distance": "dot"}, "distance to be one of cosine, euclidean"),
         ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
         ({"similarity": ROWS}, "embeddings or similarity, got both. Pass None"),
-        ({"query_embeddings": ROWS.to_sparse()}, "query_embeddings as a dense tensor, got sparse_coo"),
+        (
+            {"query_embeddings": ROWS.to_sparse()},
+            "query_embeddings as a dense tensor, got sparse_coo",
+        ),
         ({"query_ids": [[0], [1, 2], [2]]}, "query_ids as an array, got rows of unequal length"),
         (
             {"query_embeddings": None, "candidate_embeddings": None, "similarity": [[1.0]]},
             "similarity as a matrix or a re-ranker, got list",
         ),
         (
-            {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS.to_sparse()},
+            {
+                "query_embeddings": None,
+                "candidate_embeddings": None,
+                "similarity": ROWS.to_sparse(),
+            },
             "similarity as a dense tensor",
         ),
         ({"query_embeddings": None}, "query_embeddings or similarity, got neither"),
@@ -255,7 +331,11 @@ ROWS = torch.eye(3)
             r"similarity as a floating-point matrix \(Q, C\), got torch.int32 \(3, 3\)",
         ),
         (
-            {"query_embeddings": None, "candidate_embeddings": None, "similarity": ROWS * torch.nan},
+            {
+                "query_embeddings": None,
+                "candidate_embeddings": None,
+                "similarity": ROWS * torch.nan,
+            },
             "similarities that are numbers, got NaN in 9 places",
         ),
     ],
@@ -279,7 +359,9 @@ def test_re_ranker_equals_its_matrix_block_by_block(monkeypatch):
 
     rng = np.random.default_rng(0)
     ids = np.arange(60) % 6
-    rows = torch.from_numpy(rng.standard_normal((6, 8))[ids] + 1.5 * rng.standard_normal((60, 8))).float()
+    rows = torch.from_numpy(
+        rng.standard_normal((6, 8))[ids] + 1.5 * rng.standard_normal((60, 8))
+    ).float()
     reranker = KReciprocalReranker(rows[:10], rows[10:], k1=6, k2=3)
     sides = {"query_ids": ids[:10] + 2, "candidate_ids": ids[10:]}  # two ids that no candidate has
     monkeypatch.setattr(rerank, "_BLOCK", 200)
@@ -290,7 +372,10 @@ def test_re_ranker_equals_its_matrix_block_by_block(monkeypatch):
     np.testing.assert_array_equal(got.begin, want.begin)
     assert got.num_valid_queries < got.num_queries
     assert got.query_ids.tolist() == want.query_ids.tolist() == (ids[:10] + 2).tolist()
-    assert evaluate_retrieval(None, similarity=reranker, relevant=[[i] for i in range(10)]).query_ids is None
+    assert (
+        evaluate_retrieval(None, similarity=reranker, relevant=[[i] for i in range(10)]).query_ids
+        is None
+    )
 
 
 @pytest.mark.unhooked
@@ -299,10 +384,16 @@ def test_re_ranker_bad_input():
 
     reranker = KReciprocalReranker(torch.eye(3), torch.eye(3))
     with pytest.raises(ValueError, match="embeddings or similarity, got both"):
-        evaluate_retrieval(torch.eye(3), similarity=reranker, query_ids=[0, 1, 2], candidate_ids=[0, 1, 2])
+        evaluate_retrieval(
+            torch.eye(3), similarity=reranker, query_ids=[0, 1, 2], candidate_ids=[0, 1, 2]
+        )
     with pytest.raises(ValueError, match="distance or similarity, got both"):
         evaluate_retrieval(
-            None, similarity=reranker, distance="euclidean", query_ids=[0, 1, 2], candidate_ids=[0, 1, 2]
+            None,
+            similarity=reranker,
+            distance="euclidean",
+            query_ids=[0, 1, 2],
+            candidate_ids=[0, 1, 2],
         )
     with pytest.raises(ValueError, match=r"query_ids as 3 ids|of shape"):
         evaluate_retrieval(None, similarity=reranker, query_ids=[0], candidate_ids=[0, 1, 2])

@@ -12,7 +12,11 @@ RESULT = RetrievalResult(np.array([2, 3, 1]), np.array([0, 2, 3, 3]), 10)
 
 
 def test_by_hand():
-    assert (RESULT.num_queries, RESULT.num_valid_queries, RESULT.num_relevant.tolist()) == (3, 2, [2, 1, 0])
+    assert (RESULT.num_queries, RESULT.num_valid_queries, RESULT.num_relevant.tolist()) == (
+        3,
+        2,
+        [2, 1, 0],
+    )
     assert [RESULT.hit_rate(k) for k in (1, 2)] == [0.5, 1.0]
     assert [RESULT.recall(k) for k in (1, 2, 3)] == [0.5, 0.75, 1.0]
     assert RESULT.precision(2) == pytest.approx((1 / 2 + 1 / 2) / 2)
@@ -52,7 +56,11 @@ def test_dictionary_and_table():
     assert numbers["hit_rate_1"] == 0.5
     assert numbers["recall_2"] == 0.75
     assert numbers["ndcg_2"] == RESULT.ndcg(2)
-    assert (numbers["num_queries"], numbers["num_valid_queries"], numbers["num_candidates"]) == (3, 2, 10)
+    assert (numbers["num_queries"], numbers["num_valid_queries"], numbers["num_candidates"]) == (
+        3,
+        2,
+        10,
+    )
     lines = str(RESULT).splitlines()
     assert lines[0].split() == ["@1", "@5", "@10"]
     assert lines[1].split() == ["hit", "rate", "50.00", "100.00", "100.00"]
@@ -87,7 +95,9 @@ def test_bad_measure(measure, k, message):
 
 def with_ids():
     begin = np.arange(0, 44, 2)
-    ranks = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(1, 9), (21, 1)), axis=1)[:, :2], axis=1)
+    ranks = np.sort(
+        np.random.default_rng(0).permuted(np.tile(np.arange(1, 9), (21, 1)), axis=1)[:, :2], axis=1
+    )
     return RetrievalResult(ranks.ravel(), begin, 8, np.arange(21) // 3)
 
 
@@ -112,21 +122,28 @@ def test_intervals_are_those_of_the_bootstrap_over_ids(measure, k, of_each):
 
 
 def test_intervals_need_ids():
-    with pytest.raises(ValueError, match=r"groups, as the result holds no query_ids.*groups of one: range"):
+    with pytest.raises(
+        ValueError, match=r"groups, as the result holds no query_ids.*groups of one: range"
+    ):
         RESULT.interval("mean_ap")
     assert RESULT.interval("mean_ap", groups=range(3)).mean == pytest.approx(RESULT.mean_ap)
 
 
 @pytest.mark.unhooked
 def test_unknown_mean():
-    with pytest.raises(ValueError, match="measure to be one of hit_rate, recall, precision, ndcg, mean_ap"):
+    with pytest.raises(
+        ValueError, match="measure to be one of hit_rate, recall, precision, ndcg, mean_ap"
+    ):
         with_ids().interval("average_precision")
 
 
 def test_columns_table_and_json(tmp_path):
     RESULT.write_csv(tmp_path / "queries.csv")
     lines = (tmp_path / "queries.csv").read_text().splitlines()
-    assert lines[0] == "query,average_precision,r_precision,average_precision_at_r,ndcg,first_rank,num_relevant"
+    assert (
+        lines[0]
+        == "query,average_precision,r_precision,average_precision_at_r,ndcg,first_rank,num_relevant"
+    )
     assert lines[2] == "1,1.0,1.0,1.0,1.0,1,1"
     assert lines[3] == "2,,,,,0,0"
     assert json.loads(RESULT.to_json()) == RESULT.to_dict()

@@ -25,11 +25,17 @@ def test_file_equals_array(monkeypatch, on_disk, distance, mode):
     monkeypatch.setattr(ranking, "_TILE", 130)
     mapped = np.load(path, mmap_mode=mode)
     for gallery in (mapped, mapped[:], np.asarray(mapped)):
-        got = evaluate_reid(rows[:50], gallery, query_ids=ids[:50], gallery_ids=ids, distance=distance)
+        got = evaluate_reid(
+            rows[:50], gallery, query_ids=ids[:50], gallery_ids=ids, distance=distance
+        )
         np.testing.assert_array_equal(got.average_precision, want.average_precision)
         np.testing.assert_array_equal(got.first_rank, want.first_rank)
-    part = evaluate_reid(rows[:50], mapped[100:600:2], query_ids=ids[:50], gallery_ids=ids[100:600:2])
-    again = evaluate_reid(rows[:50], rows[100:600:2], query_ids=ids[:50], gallery_ids=ids[100:600:2])
+    part = evaluate_reid(
+        rows[:50], mapped[100:600:2], query_ids=ids[:50], gallery_ids=ids[100:600:2]
+    )
+    again = evaluate_reid(
+        rows[:50], rows[100:600:2], query_ids=ids[:50], gallery_ids=ids[100:600:2]
+    )
     assert part.mean_ap == again.mean_ap
 
 
@@ -38,7 +44,9 @@ def test_changes_of_a_private_map_are_seen(on_disk):
     mapped = np.load(path, mmap_mode="c")
     mapped[:] = mapped[::-1].copy()
     got = evaluate_reid(rows[:50], mapped, query_ids=ids[:50], gallery_ids=ids[::-1])
-    assert got.mean_ap == evaluate_reid(rows[:50], rows, query_ids=ids[:50], gallery_ids=ids).mean_ap
+    assert (
+        got.mean_ap == evaluate_reid(rows[:50], rows, query_ids=ids[:50], gallery_ids=ids).mean_ap
+    )
     np.testing.assert_array_equal(mapped, rows[::-1])
 
 
@@ -60,12 +68,18 @@ def test_a_file_is_read_by_blocks(monkeypatch, on_disk):
     evaluate_reid(rows[:5], np.load(path, mmap_mode="r"), query_ids=ids[:5], gallery_ids=ids)
     assert widest < 200
     blocks = [(tile.start, tile.stop) for tile in tiles if isinstance(tile, slice)]
-    assert sorted(blocks) == [(start, min(start + 32, 700)) for start in range(0, 700, 32)]  # each row once
+    assert sorted(blocks) == [
+        (start, min(start + 32, 700)) for start in range(0, 700, 32)
+    ]  # each row once
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="a system that cannot give pages back")
+@pytest.mark.skipif(
+    not hasattr(mmap, "MADV_DONTNEED"), reason="a system that cannot give pages back"
+)
 def test_pages_of_a_file_are_given_back(tmp_path):
-    big = np.lib.format.open_memmap(tmp_path / "big.npy", mode="w+", dtype=np.float32, shape=(200_000, 64))
+    big = np.lib.format.open_memmap(
+        tmp_path / "big.npy", mode="w+", dtype=np.float32, shape=(200_000, 64)
+    )
     big[:] = 1
     del big
 
@@ -98,7 +112,12 @@ def test_bfloat16_and_strided_tensors():
     want = evaluate_reid(rows.double(), query_ids=ids)
     assert evaluate_reid(rows, query_ids=ids).mean_ap == want.mean_ap
     assert evaluate_reid(rows.T.contiguous().T, query_ids=ids).mean_ap == want.mean_ap
-    assert evaluate_reid(rows.float().requires_grad_(), rows.half(), query_ids=ids, gallery_ids=ids).mean_ap > 0
+    assert (
+        evaluate_reid(
+            rows.float().requires_grad_(), rows.half(), query_ids=ids, gallery_ids=ids
+        ).mean_ap
+        > 0
+    )
 
 
 def test_broken_rows_of_a_file_are_named(tmp_path, monkeypatch):
@@ -107,9 +126,15 @@ def test_broken_rows_of_a_file_are_named(tmp_path, monkeypatch):
     np.save(tmp_path / "rows.npy", rows)
     monkeypatch.setattr(ranking, "_TILE", 130)
     with pytest.raises(
-        ValueError, match=r"finite gallery_embeddings, got NaN or .* in 2 of 300 rows \(first: \[7, 250\]"
+        ValueError,
+        match=r"finite gallery_embeddings, got NaN or .* in 2 of 300 rows \(first: \[7, 250\]",
     ):
-        evaluate_reid(rows[:5], np.load(tmp_path / "rows.npy", mmap_mode="r"), query_ids=[0] * 5, gallery_ids=[0] * 300)
+        evaluate_reid(
+            rows[:5],
+            np.load(tmp_path / "rows.npy", mmap_mode="r"),
+            query_ids=[0] * 5,
+            gallery_ids=[0] * 300,
+        )
 
 
 def test_candidates_fit_into_their_bits():
@@ -128,7 +153,9 @@ def test_broken_queries_of_a_later_part_are_named_by_their_own_number(monkeypatc
     monkeypatch.setattr(identities, "_PAIRS", 50)
     for queries in (rows, np.load(tmp_path / "rows.npy", mmap_mode="r")):
         with pytest.raises(ValueError, match=r"1 of 40 rows \(first: \[33\]\)"):
-            evaluate_reid(queries, np.ones((9, 4), np.float32), query_ids=[0] * 40, gallery_ids=[0] * 9)
+            evaluate_reid(
+                queries, np.ones((9, 4), np.float32), query_ids=[0] * 40, gallery_ids=[0] * 9
+            )
 
 
 def test_a_private_map_is_left_alone():

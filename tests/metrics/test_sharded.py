@@ -19,7 +19,14 @@ def sides(named=False, dtype=torch.float32):
         ids = rng.integers(0, 14, count)
         rows = np.round(2 * centres[ids % 12] + 2 * rng.standard_normal((count, 16)))
         label = np.array([f"p{i}" for i in ids]) if named else ids
-        result.append((torch.from_numpy(rows).to(dtype), label, rng.integers(0, 4, count), rng.integers(0, 3, count)))
+        result.append(
+            (
+                torch.from_numpy(rows).to(dtype),
+                label,
+                rng.integers(0, 4, count),
+                rng.integers(0, 3, count),
+            )
+        )
     return result
 
 
@@ -37,12 +44,24 @@ CASES = {
 
 def feed(evaluator, side, split, rows, rules):
     part = [x[rows] for x in side]
-    evaluator.update(part[0], part[1], split=split, **({"cameras": part[2], "exclude": [part[3]]} if rules else {}))
+    evaluator.update(
+        part[0],
+        part[1],
+        split=split,
+        **({"cameras": part[2], "exclude": [part[3]]} if rules else {}),
+    )
 
 
 def numbers(result):
-    arrays = (result.average_precision, result.inverse_negative_penalty, result.first_rank, result.cmc)
-    return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict() | {"ids": result.query_ids.tolist()}
+    arrays = (
+        result.average_precision,
+        result.inverse_negative_penalty,
+        result.first_rank,
+        result.cmc,
+    )
+    return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict() | {
+        "ids": result.query_ids.tolist()
+    }
 
 
 def on_rank(rank, name):
@@ -82,7 +101,9 @@ def worker(rank, port, queue):
     sharded._QUERIES = 4
     try:
         found = {name: on_rank(rank, name) for name in CASES}
-        found["errors"] = {w: broken_on_one_rank(rank, w) for w in ("nan", "empty", "strangers", "cameras")}
+        found["errors"] = {
+            w: broken_on_one_rank(rank, w) for w in ("nan", "empty", "strangers", "cameras")
+        }
         queue.put((rank, found))
     finally:
         dist.destroy_process_group()
@@ -114,7 +135,11 @@ def test_two_ranks_give_the_bits_of_one(results, name):
     if alone:
         query = gallery
     if rules:
-        options |= {"query_cameras": query[2], "gallery_cameras": gallery[2], "exclude": [(query[3], gallery[3])]}
+        options |= {
+            "query_cameras": query[2],
+            "gallery_cameras": gallery[2],
+            "exclude": [(query[3], gallery[3])],
+        }
     ids = {"query_ids": query[1], "gallery_ids": None if alone else gallery[1]}
     want = numbers(evaluate_reid(query[0], None if alone else gallery[0], **ids, **options))
     assert results[0][name] == want
@@ -131,7 +156,10 @@ def test_two_ranks_give_the_bits_of_one(results, name):
         ),
         ("empty", 'at least one batch of split="query" on some rank, got none'),
         ("strangers", "12 query identities, none among the 14 of the gallery"),
-        ("cameras", 'all batches of split="gallery" alike on all ranks, got width 16, numbered ids, cameras'),
+        (
+            "cameras",
+            'all batches of split="gallery" alike on all ranks, got width 16, numbered ids, cameras',
+        ),
     ],
 )
 def test_an_error_on_one_rank_is_raised_on_all(results, what, message):

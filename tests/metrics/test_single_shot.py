@@ -16,7 +16,9 @@ def on_circle(*degrees):
 
 def sides(seed, num_queries=6, num_gallery=16):
     rng = np.random.default_rng(seed)
-    queries, gallery = (rng.integers(-3, 4, (n, 3)).astype(np.float32) for n in (num_queries, num_gallery))
+    queries, gallery = (
+        rng.integers(-3, 4, (n, 3)).astype(np.float32) for n in (num_queries, num_gallery)
+    )
     arguments = {
         "query_ids": rng.integers(0, 4, num_queries),
         "gallery_ids": rng.integers(0, 4, num_gallery),
@@ -38,7 +40,10 @@ def test_by_hand():
         gallery_cameras=[1, 1, 2, 2, 3],
     )
     found = results.values("mean_ap")
-    assert set(found.tolist()) == {0.5, 1.0}  # one match of the two in each draw, and 1 / rank; never both
+    assert set(found.tolist()) == {
+        0.5,
+        1.0,
+    }  # one match of the two in each draw, and 1 / rank; never both
     assert 10 < (found == 1).sum() < 30
     assert all(result.num_positives.tolist() == [1] for result in results.results)
     assert all(result.num_gallery == 2 for result in results.results)
@@ -53,7 +58,9 @@ def test_each_draw_equals_brute_force(seed):
     drawn = []
     original = single_shot.draw_one_each
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(single_shot, "draw_one_each", lambda *a: drawn.append(original(*a)) or drawn[-1])
+        patch.setattr(
+            single_shot, "draw_one_each", lambda *a: drawn.append(original(*a)) or drawn[-1]
+        )
         if oracle.single_shot_expectation(similarity, *arguments.values()) == [None] * 6:
             with pytest.raises(ValueError, match="none by another camera"):
                 CUHK03Protocol(num_splits=2, seed=seed).evaluate(queries, gallery, **arguments)
@@ -64,7 +71,9 @@ def test_each_draw_equals_brute_force(seed):
         for place, camera in enumerate(cameras):
             others = np.flatnonzero(arguments["gallery_cameras"] != camera)
             rows = others[drawn[which * len(cameras) + place]]
-            assert sorted(arguments["gallery_ids"][rows]) == sorted(set(arguments["gallery_ids"][others]))
+            assert sorted(arguments["gallery_ids"][rows]) == sorted(
+                set(arguments["gallery_ids"][others])
+            )
             own = np.flatnonzero(arguments["query_cameras"] == camera)
             ids = arguments["query_ids"][own], arguments["gallery_ids"][rows]
             for i, row in zip(own, reid.evaluate(similarity[np.ix_(own, rows)], *ids), strict=True):
@@ -78,22 +87,30 @@ def test_mean_over_draws_is_the_expectation():
     queries, gallery, arguments = sides(6, 6, 10)
     arguments["query_ids"][0] = arguments["gallery_ids"][0]
     arguments["query_cameras"][0], arguments["gallery_cameras"][0] = 0, 1
-    want = oracle.single_shot_expectation(reid.exact(queries, gallery, "cosine"), *arguments.values())
+    want = oracle.single_shot_expectation(
+        reid.exact(queries, gallery, "cosine"), *arguments.values()
+    )
     results = CUHK03Protocol(num_splits=150).evaluate(queries, gallery, **arguments)
     for i, value in enumerate(want):
         found = [result.average_precision[i] for result in results.results]
         if value is None:
             assert np.isnan(found).all()
         else:
-            assert np.mean(found) == pytest.approx(value, abs=4 * np.std(found) / np.sqrt(150) + 1e-9)
+            assert np.mean(found) == pytest.approx(
+                value, abs=4 * np.std(found) / np.sqrt(150) + 1e-9
+            )
 
 
 def test_options_reach_the_evaluation():
     queries, gallery, arguments = sides(3)
-    results = CUHK03Protocol(num_splits=2, ties="mean", max_rank=2).evaluate(queries, gallery, **arguments)
+    results = CUHK03Protocol(num_splits=2, ties="mean", max_rank=2).evaluate(
+        queries, gallery, **arguments
+    )
     assert results.results[0].first_rank.dtype == np.float64
     assert len(results.cmc) == 2
-    again = CUHK03Protocol(num_splits=2, rerank=KReciprocalReranker).evaluate(queries, gallery, **arguments)
+    again = CUHK03Protocol(num_splits=2, rerank=KReciprocalReranker).evaluate(
+        queries, gallery, **arguments
+    )
     assert again.protocol.endswith("re-ranked")
     np.testing.assert_array_equal(again.results[0].num_positives, results.results[0].num_positives)
     np.testing.assert_array_equal(again.results[0].query_ids, arguments["query_ids"])
@@ -102,13 +119,23 @@ def test_options_reach_the_evaluation():
 @pytest.mark.unhooked
 def test_bad_input():
     queries, gallery, arguments = sides(0)
-    with pytest.raises(ValueError, match=r"query_cameras and gallery_cameras, got None. Galleries are made by camera"):
+    with pytest.raises(
+        ValueError,
+        match=r"query_cameras and gallery_cameras, got None. Galleries are made by camera",
+    ):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, "query_cameras": None})
     same = {"query_cameras": np.zeros(6, int), "gallery_cameras": np.zeros(16, int)}
-    with pytest.raises(ValueError, match="6 of 6 queries with their identity in the gallery, none by another camera"):
+    with pytest.raises(
+        ValueError,
+        match="6 of 6 queries with their identity in the gallery, none by another camera",
+    ):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, **same})
-    with pytest.raises(ValueError, match="CUHK03Protocol: expected query_embeddings and gallery_embeddings of"):
+    with pytest.raises(
+        ValueError, match="CUHK03Protocol: expected query_embeddings and gallery_embeddings of"
+    ):
         CUHK03Protocol().evaluate(queries, gallery[:, :2], **arguments)
     gallery[3] = np.nan
-    with pytest.raises(ValueError, match=r"CUHK03Protocol: expected finite gallery_embeddings.*first: \[3\]"):
+    with pytest.raises(
+        ValueError, match=r"CUHK03Protocol: expected finite gallery_embeddings.*first: \[3\]"
+    ):
         CUHK03Protocol().evaluate(queries, gallery, **arguments)

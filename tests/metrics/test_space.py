@@ -15,7 +15,10 @@ def space_of(sets, distance):
 def two_sets(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     dim = draw(st.integers(1, 70))
-    sets = [rng.standard_normal((draw(st.integers(1, 12)), dim)) * draw(st.sampled_from([1e-3, 1, 50])) for _ in "qg"]
+    sets = [
+        rng.standard_normal((draw(st.integers(1, 12)), dim)) * draw(st.sampled_from([1e-3, 1, 50]))
+        for _ in "qg"
+    ]
     dtypes = [draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16])) for _ in sets]
     return [torch.from_numpy(x).to(dtype) for x, dtype in zip(sets, dtypes, strict=True)]
 
@@ -36,7 +39,9 @@ def test_fast_nearness_is_within_its_bound(sets, distance, offset):
     assert float(space.error.max()) < 1e-3
     pairs = np.arange(len(space))
     away = space.distances(pairs, pairs[::-1].copy())
-    torch.testing.assert_close(away.double(), space.top - want[pairs, pairs[::-1].copy()], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        away.double(), space.top - want[pairs, pairs[::-1].copy()], atol=1e-5, rtol=0
+    )
 
 
 @given(two_sets(), st.sampled_from(["cosine", "euclidean"]))
@@ -50,7 +55,9 @@ def test_exact_scores(sets, distance):
     else:
         want = -((rows[first] - rows[second]) ** 2).sum(axis=1)
     np.testing.assert_allclose(got, want, atol=1e-12, rtol=1e-12)
-    np.testing.assert_array_equal(got, got.reshape(len(rows), -1).T.ravel())  # the same bits both ways
+    np.testing.assert_array_equal(
+        got, got.reshape(len(rows), -1).T.ravel()
+    )  # the same bits both ways
 
 
 def test_zero_rows_have_cosine_zero():
@@ -80,13 +87,17 @@ def test_nonzero(strict):
     tile = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
     found = nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
     assert found.tolist() == ([1] if strict else [0, 1, 2])
-    assert nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == ([1, 2] if strict else [0, 1, 2])
+    assert nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
+        [1, 2] if strict else [0, 1, 2]
+    )
 
 
 def test_checked_sets_are_detached():
     rows = torch.eye(2, requires_grad=True)
     assert not space_of([rows], "cosine").sets[0].requires_grad
-    with pytest.raises(ValueError, match=r"owner: expected finite rows, got NaN or infinity in 1 of 2 rows"):
+    with pytest.raises(
+        ValueError, match=r"owner: expected finite rows, got NaN or infinity in 1 of 2 rows"
+    ):
         checked_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
     with pytest.raises(ValueError, match="owner: expected rows as a dense tensor"):
         checked_sets("owner", ["rows"], [torch.eye(2).to_sparse()])
@@ -98,7 +109,9 @@ def test_checked_sets_are_tensors():
         checked_sets("owner", ["rows"], [[[0.0], [1.0]]])
 
 
-@pytest.mark.parametrize(("precision", "least"), [("highest", 0), ("high", 2.0**-8), ("medium", 2.0**-6)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("highest", 0), ("high", 2.0**-8), ("medium", 2.0**-6)]
+)
 def test_the_bound_knows_that_a_product_may_round_its_inputs(precision, least):
     before = torch.get_float32_matmul_precision()
     try:

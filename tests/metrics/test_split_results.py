@@ -17,7 +17,9 @@ def result(ap, rank, num_queries=1):
 
 @pytest.fixture
 def both():
-    return SplitResults((result(1.0, 1), result(0.5, 2)), "two galleries", (np.array([5]), np.array([6])))
+    return SplitResults(
+        (result(1.0, 1), result(0.5, 2)), "two galleries", (np.array([5]), np.array([6]))
+    )
 
 
 def test_mean_and_spread(both):

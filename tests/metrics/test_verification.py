@@ -27,13 +27,20 @@ def cases(draw):
     for _ in range(2):
         count = draw(st.integers(2, 14))
         rows = rng.standard_normal((count, 5)).astype(np.float32)
-        sets.append((square[rng.integers(0, 4, count)] if draw(st.booleans()) else rows, rng.integers(0, 3, count)))
+        sets.append(
+            (
+                square[rng.integers(0, 4, count)] if draw(st.booleans()) else rows,
+                rng.integers(0, 3, count),
+            )
+        )
     if sets[0][0].shape[1] != sets[1][0].shape[1]:
         sets[1] = (sets[0][0][::-1].copy(), sets[0][1][::-1].copy())
     return sets[0], sets[1], draw(st.booleans())
 
 
-@given(cases(), st.sampled_from([0.0, 0.01, 0.1, 0.25, 0.5, 1.0]), st.sampled_from([1, 17, 1 << 22]))
+@given(
+    cases(), st.sampled_from([0.0, 0.01, 0.1, 0.25, 0.5, 1.0]), st.sampled_from([1, 17, 1 << 22])
+)
 def test_equals_counting_all_pairs(case, fpr, block):
     (queries, q_ids), (gallery, g_ids), alone = case
     if alone:
@@ -54,7 +61,12 @@ def test_equals_counting_all_pairs(case, fpr, block):
     assert (result.num_genuine, result.num_impostors) == (len(genuine), len(impostor))
     np.testing.assert_allclose(result.similarity, -np.sort(-genuine), atol=2e-5)
     want = max(
-        [0.0] + [(genuine >= t).mean() for t in np.concatenate([genuine, impostor]) if (impostor >= t).mean() <= fpr]
+        [0.0]
+        + [
+            (genuine >= t).mean()
+            for t in np.concatenate([genuine, impostor])
+            if (impostor >= t).mean() <= fpr
+        ]
     )
     assert result.tpr(fpr) == pytest.approx(want)
     difference = genuine[:, None] - impostor[None]
@@ -93,7 +105,11 @@ def test_scikit_learn():
     ids = torch.arange(60) % 6
     rows = torch.randn(6, 8, generator=rng)[ids] + torch.randn(60, 8, generator=rng)
     result = evaluate_verification(rows[:20], rows[20:], query_ids=ids[:20], gallery_ids=ids[20:])
-    similarity = torch.nn.functional.cosine_similarity(rows[:20, None], rows[None, 20:], dim=2).flatten().numpy()
+    similarity = (
+        torch.nn.functional.cosine_similarity(rows[:20, None], rows[None, 20:], dim=2)
+        .flatten()
+        .numpy()
+    )
     match = (ids[:20, None] == ids[None, 20:]).flatten().numpy()
     assert result.auc == pytest.approx(metrics.roc_auc_score(match, similarity), abs=1e-4)
     fpr, tpr, _ = metrics.roc_curve(match, similarity, drop_intermediate=False)
@@ -108,7 +124,10 @@ def test_scikit_learn():
         ({"query_embeddings": torch.eye(3) / 0}, "finite query_embeddings"),
         ({"gallery_ids": None}, "gallery_ids exactly where there is a gallery, got none"),
         ({"gallery_embeddings": None}, "got gallery_ids alone"),
-        ({"gallery_ids": ["a", "b", "c"]}, "query_ids and gallery_ids of one kind, got integers and strings"),
+        (
+            {"gallery_ids": ["a", "b", "c"]},
+            "query_ids and gallery_ids of one kind, got integers and strings",
+        ),
         ({"query_ids": [7, 8, 9]}, "at least one genuine and one impostor pair, got 0 and 9"),
         ({"query_ids": [0, 0, 0], "gallery_ids": [0, 0, 0]}, "got 9 and 0"),
     ],
@@ -137,7 +156,9 @@ def test_rates_outside_their_range(fpr):
 def test_text_and_json():
     import json
 
-    result = VerificationResult(np.array([0.9, 0.6, 0.4]), np.array([0, 1, 3]), num_impostors=10, num_tied=0)
+    result = VerificationResult(
+        np.array([0.9, 0.6, 0.4]), np.array([0, 1, 3]), num_impostors=10, num_tied=0
+    )
     values = result.to_dict(fprs=(0.0, 0.1))
     assert values == {
         "tpr_at_fpr_0": 1 / 3,
@@ -148,6 +169,9 @@ def test_text_and_json():
     }
     assert json.loads(result.to_json(fprs=(0.0, 0.1))) == values
     assert result.table(fprs=(0.1,)).splitlines()[1].split() == ["10", "66.67", "0.6000"]
-    assert str(result) == "TPR@FPR 0.1 33.33  TPR@FPR 1 33.33  (AUC 86.67, 3 genuine and 10 impostor pairs)"
+    assert (
+        str(result)
+        == "TPR@FPR 0.1 33.33  TPR@FPR 1 33.33  (AUC 86.67, 3 genuine and 10 impostor pairs)"
+    )
     none = VerificationResult(np.array([0.5]), np.array([4]), num_impostors=10, num_tied=0)
     assert "inf" in none.table(fprs=(0.1,))

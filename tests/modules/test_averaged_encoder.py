@@ -37,7 +37,9 @@ def test_mean_of_the_two_sides(images):
     plain = (encoder(images) + encoder(images.flip(3))) / 2
     torch.testing.assert_close(AveragedEncoder(encoder, normalize=False)(images), plain)
     torch.testing.assert_close(AveragedEncoder(encoder, flip=False)(images), unit(encoder(images)))
-    torch.testing.assert_close(AveragedEncoder(encoder)(images.flip(3)), want)  # a mirror image is the same image
+    torch.testing.assert_close(
+        AveragedEncoder(encoder)(images.flip(3)), want
+    )  # a mirror image is the same image
 
 
 def test_sizes(images):
@@ -51,9 +53,13 @@ def test_sizes(images):
 
 def test_every_scale_counts_alike(images):
     encoder = Small()
-    parts = [AveragedEncoder(encoder, flip=False, scales=(scale,))(images) for scale in (0.5, 1.0, 2.0)]
+    parts = [
+        AveragedEncoder(encoder, flip=False, scales=(scale,))(images) for scale in (0.5, 1.0, 2.0)
+    ]
     want = unit(torch.stack(parts).mean(dim=0))
-    torch.testing.assert_close(AveragedEncoder(encoder, flip=False, scales=(0.5, 1.0, 2.0))(images), want)
+    torch.testing.assert_close(
+        AveragedEncoder(encoder, flip=False, scales=(0.5, 1.0, 2.0))(images), want
+    )
 
 
 def test_downsizing_is_antialiased():
@@ -104,11 +110,15 @@ def test_bad_options(options, message):
 
 @pytest.mark.unhooked
 def test_bad_images_and_encoders(images):
-    with pytest.raises(ValueError, match=r"floating-point images \(N, 3, H, W\), got shape \(3, 16, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"floating-point images \(N, 3, H, W\), got shape \(3, 16, 8\)"
+    ):
         AveragedEncoder(Small())(images[0])
     with pytest.raises(ValueError, match=r"got shape \(4, 3, 16, 8\), uint8"):
         AveragedEncoder(Small())(images.byte())
-    with pytest.raises(ValueError, match=r"embeddings \(4, D\) from the encoder, got shape \(4, 3, 16, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"embeddings \(4, D\) from the encoder, got shape \(4, 3, 16, 8\)"
+    ):
         AveragedEncoder(nn.Identity())(images)
     with pytest.raises(ValueError, match=r"from the encoder, got tuple\. Wrap it"):
         AveragedEncoder(lambda x: (x, x))(images)

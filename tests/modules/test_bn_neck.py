@@ -36,7 +36,9 @@ def test_eval_takes_one_row():
 
 @pytest.mark.unhooked
 def test_errors():
-    with pytest.raises(ValueError, match=r"BNNeck: expected at least two rows in training mode, got one\. Drop"):
+    with pytest.raises(
+        ValueError, match=r"BNNeck: expected at least two rows in training mode, got one\. Drop"
+    ):
         BNNeck(3)(torch.ones(1, 3))
     with pytest.raises(ValueError, match="embeddings of width 3, got 4"):
         BNNeck(3)(torch.ones(2, 4))

@@ -66,7 +66,9 @@ def test_errors():
         GeM(0)
     with pytest.raises(ValueError, match="eps > 0"):
         GeM(eps=-1.0)
-    with pytest.raises(ValueError, match=r"a feature map \(N, C, H, W\) or tokens \(N, T, C\).*shape \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"a feature map \(N, C, H, W\) or tokens \(N, T, C\).*shape \(2, 3\)"
+    ):
         GeM()(torch.rand(2, 3))
 
 

@@ -38,7 +38,9 @@ def test_equals_the_formula(options, blocks):
     joint = options["sequence"] == "joint" and blocks > 0
     rest = {name: value for name, value in options.items() if name != "sequence"}
     state = dict(module.state_dict())
-    expected, states, weights = oracle.interaction(text, patches, state, 2, blocks, joint=joint, **rest)
+    expected, states, weights = oracle.interaction(
+        text, patches, state, 2, blocks, joint=joint, **rest
+    )
     output = module(text, patches)
     assert_close(output.embedding, expected)
     assert_close(output.attention, weights)
@@ -49,7 +51,13 @@ def test_equals_the_formula(options, blocks):
 
 def test_the_printed_formula():
     """One head, no norm, no residual, no output layer: softmax(Q K^T / sqrt d) V."""
-    options = {"sequence": "query", "residual": False, "norm": "post", "input_norm": False, "num_heads": 1}
+    options = {
+        "sequence": "query",
+        "residual": False,
+        "norm": "post",
+        "input_norm": False,
+        "num_heads": 1,
+    }
     module = MultiModalInteraction(4, 0, visual_dim=6, **options)
     torch.nn.init.eye_(module.attention.out.weight)
     torch.nn.init.zeros_(module.attention.out.bias)
@@ -64,12 +72,19 @@ def test_the_printed_formula():
 @pytest.mark.parametrize("options", OPTIONS[::3], ids=lambda o: "-".join(map(str, o.values())))
 def test_the_text_matters_and_every_parameter_learns(options):
     module = MultiModalInteraction(16, visual_dim=12, **options)
-    text, patches = torch.randn(4, 16, requires_grad=True), torch.randn(4, 6, 12, requires_grad=True)
+    text, patches = (
+        torch.randn(4, 16, requires_grad=True),
+        torch.randn(4, 6, 12, requires_grad=True),
+    )
     output = module(text, patches)
     assert not torch.allclose(output.embedding, module(text.flip(0), patches).embedding, atol=1e-4)
     assert not torch.allclose(output.embedding, module(text, patches.flip(0)).embedding, atol=1e-4)
     output.embedding.pow(3).sum().backward()
-    assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 1e-7] == []
+    assert [
+        name
+        for name, p in module.named_parameters()
+        if p.grad is None or not p.grad.abs().sum() > 1e-7
+    ] == []
     assert text.grad.abs().sum() > 0
     assert patches.grad.abs().sum() > 0
 
@@ -84,8 +99,15 @@ def test_attention_is_a_share_of_each_patch():
 def test_the_order_of_patches_does_not_matter():
     module = MultiModalInteraction(16, visual_dim=12)
     text, patches, order = torch.randn(2, 16), torch.randn(2, 6, 12), torch.randperm(6)
-    assert_close(module(text, patches[:, order]).embedding, module(text, patches).embedding, atol=1e-5, rtol=1e-4)
-    assert_close(module(text, patches[:, order]).attention, module(text, patches).attention[:, order])
+    assert_close(
+        module(text, patches[:, order]).embedding,
+        module(text, patches).embedding,
+        atol=1e-5,
+        rtol=1e-4,
+    )
+    assert_close(
+        module(text, patches[:, order]).attention, module(text, patches).attention[:, order]
+    )
 
 
 def test_dropout_acts_in_training_only():
@@ -112,7 +134,9 @@ def test_autocast_copies_and_pickles():
 
 @pytest.mark.unhooked
 def test_errors():
-    with pytest.raises(ValueError, match=r"at least two visual tokens, got 1\. The softmax over one key is 1"):
+    with pytest.raises(
+        ValueError, match=r"at least two visual tokens, got 1\. The softmax over one key is 1"
+    ):
         MultiModalInteraction(16)(torch.zeros(2, 16), torch.zeros(2, 1, 16))
     with pytest.raises(ValueError, match="num_heads to divide dim 12, got 8"):
         MultiModalInteraction(12)
@@ -134,4 +158,6 @@ def test_compiles(sequence):
     module = MultiModalInteraction(16, visual_dim=12, sequence=sequence)
     text, patches = torch.randn(2, 16), torch.randn(2, 6, 12)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    assert_close(compiled(text, patches).embedding, module(text, patches).embedding, atol=1e-5, rtol=1e-4)
+    assert_close(
+        compiled(text, patches).embedding, module(text, patches).embedding, atol=1e-5, rtol=1e-4
+    )

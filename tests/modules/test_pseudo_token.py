@@ -15,7 +15,11 @@ def test_replaces_the_span_and_nothing_else(rows, count, start, shared, as_tenso
     assert out.shape == (rows, 7, 2)
     for i in range(rows):
         for j in range(7):
-            expected = learned[i, j - start] if start <= j < start + count else words[0 if shared else i, j]
+            expected = (
+                learned[i, j - start]
+                if start <= j < start + count
+                else words[0 if shared else i, j]
+            )
             assert torch.equal(out[i, j], expected)
 
 
@@ -26,7 +30,10 @@ def test_a_place_for_each_row():
 
 @pytest.mark.parametrize("start", [1, torch.tensor([1, 0])])
 def test_gradient_to_both(start):
-    words, learned = torch.randn(2, 4, 3, requires_grad=True), torch.randn(2, 2, 3, requires_grad=True)
+    words, learned = (
+        torch.randn(2, 4, 3, requires_grad=True),
+        torch.randn(2, 2, 3, requires_grad=True),
+    )
     insert_pseudo_token(words, learned, start).sum().backward()
     assert torch.equal(learned.grad, torch.ones_like(learned))
     assert words.grad.sum() == 2 * 2 * 3
@@ -34,7 +41,10 @@ def test_gradient_to_both(start):
 
 
 def test_takes_the_dtype_of_the_sentence_and_no_rows():
-    assert insert_pseudo_token(torch.zeros(1, 3, 2), torch.ones(2, 2, dtype=torch.bfloat16), 1).dtype == torch.float32
+    assert (
+        insert_pseudo_token(torch.zeros(1, 3, 2), torch.ones(2, 2, dtype=torch.bfloat16), 1).dtype
+        == torch.float32
+    )
     assert insert_pseudo_token(torch.zeros(1, 3, 2), torch.ones(0, 2), 1).shape == (0, 3, 2)
 
 
@@ -45,7 +55,9 @@ def test_errors():
         insert_pseudo_token(words, torch.zeros(2, 2, 3), 3)
     with pytest.raises(ValueError, match=r"start in \[0, 3\] for 1 of 4 words, got -1 to 2"):
         insert_pseudo_token(words, torch.zeros(2, 3), torch.tensor([2, -1]))
-    with pytest.raises(ValueError, match=r"pseudo_tokens \(N, 3\) or \(N, M, 3\).*not that of image embeddings"):
+    with pytest.raises(
+        ValueError, match=r"pseudo_tokens \(N, 3\) or \(N, M, 3\).*not that of image embeddings"
+    ):
         insert_pseudo_token(words, torch.zeros(2, 5), 0)
     with pytest.raises(ValueError, match="one sentence, or one for each of 3 rows, got 2"):
         insert_pseudo_token(torch.zeros(2, 4, 3), torch.zeros(3, 3), 0)

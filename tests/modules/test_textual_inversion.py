@@ -14,7 +14,9 @@ def test_paper_form_equals_the_formula():
     torch.nn.init.normal_(inversion.norm.weight)
     torch.nn.init.normal_(inversion.norm.bias)
     rows = torch.randn(9, 6)
-    assert_close(inversion(rows), oracle.inversion(rows, dict(inversion.state_dict())), atol=1e-5, rtol=1e-5)
+    assert_close(
+        inversion(rows), oracle.inversion(rows, dict(inversion.state_dict())), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_basic_form_equals_the_formula():
@@ -28,7 +30,11 @@ def test_basic_form_equals_the_formula():
 def test_sizes_of_the_paper():
     inversion = TextualInversionMLP(1024, 512)
     linear = [layer for layer in inversion.layers if isinstance(layer, torch.nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in linear] == [(1024, 512), (512, 512), (512, 512)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [
+        (1024, 512),
+        (512, 512),
+        (512, 512),
+    ]
     assert inversion.norm.num_features == 512
 
 
@@ -36,7 +42,9 @@ def test_first_tokens_have_the_asked_for_size():
     rows = torch.randn(64, 6)
     for affine in (True, False):
         inversion = TextualInversionMLP(6, 5, affine=affine, token_std=0.02)
-        assert_close(inversion(rows).std(dim=0, unbiased=False), torch.full((5,), 0.02), atol=1e-3, rtol=0)
+        assert_close(
+            inversion(rows).std(dim=0, unbiased=False), torch.full((5,), 0.02), atol=1e-3, rtol=0
+        )
         assert (inversion.norm.weight is None) is not affine
 
 

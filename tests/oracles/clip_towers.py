@@ -39,10 +39,14 @@ def vit_levels(state, image, num_heads, stride, class_rows=0.0, all_rows=0.0):
     patches = []
     for top in range(0, image.shape[1] - size + 1, stride[0]):
         for left in range(0, image.shape[2] - size + 1, stride[1]):
-            patches.append((kernel * image[:, top : top + size, left : left + size]).sum(dim=(1, 2, 3)))
+            patches.append(
+                (kernel * image[:, top : top + size, left : left + size]).sum(dim=(1, 2, 3))
+            )
     tokens = torch.stack([state["class_embedding"] + class_rows, *patches]) + all_rows
     x = layer_norm(state, "ln_pre", tokens + state["positional_embedding"])
-    num_blocks = len({name.split(".")[2] for name in state if name.startswith("transformer.resblocks.")})
+    num_blocks = len(
+        {name.split(".")[2] for name in state if name.startswith("transformer.resblocks.")}
+    )
     for block in range(num_blocks):
         before = x
         x = vit_block(state, f"transformer.resblocks.{block}", x, num_heads)
@@ -76,7 +80,9 @@ def bottleneck(state, name, x, stride):
     out = torch.relu(batch_norm(state, f"{name}.bn2", conv(state, f"{name}.conv2", out, padding=1)))
     out = batch_norm(state, f"{name}.bn3", conv(state, f"{name}.conv3", average(out, stride)))
     if f"{name}.downsample.0.weight" in state:
-        x = batch_norm(state, f"{name}.downsample.1", conv(state, f"{name}.downsample.0", average(x, stride)))
+        x = batch_norm(
+            state, f"{name}.downsample.1", conv(state, f"{name}.downsample.0", average(x, stride))
+        )
     return torch.relu(out + x)
 
 
@@ -89,11 +95,16 @@ def resnet_levels(state, image, num_heads, last_stride):
     x = average(x, 2)
     for stage, stride in ((1, 1), (2, 2), (3, 2), (4, last_stride)):
         before = x
-        blocks = sorted({int(name.split(".")[1]) for name in state if name.startswith(f"layer{stage}.")})
+        blocks = sorted(
+            {int(name.split(".")[1]) for name in state if name.startswith(f"layer{stage}.")}
+        )
         for block in blocks:
             x = bottleneck(state, f"layer{stage}.{block}", x, stride if block == 0 else 1)
     places = x.flatten(1).T
-    tokens = torch.cat([places.mean(dim=0, keepdim=True), places]) + state["attnpool.positional_embedding"]
+    tokens = (
+        torch.cat([places.mean(dim=0, keepdim=True), places])
+        + state["attnpool.positional_embedding"]
+    )
     query, key, value = (linear(state, f"attnpool.{part}_proj", tokens) for part in "qkv")
     pooled = linear(state, "attnpool.c_proj", attend(query, key, value, num_heads))
     return {

@@ -18,7 +18,11 @@ def siglip(images, texts, temperature, bias, labels=None, text_labels=None):
     total = 0.0
     for i in range(len(images)):
         for j in range(len(texts)):
-            together = i == j if labels is None else labels[i] == (labels if text_labels is None else text_labels)[j]
+            together = (
+                i == j
+                if labels is None
+                else labels[i] == (labels if text_labels is None else text_labels)[j]
+            )
             x = (1 if together else -1) * (cosine[i][j] / temperature + bias)
             total += math.log1p(math.exp(-x)) if x > 0 else -x + math.log1p(math.exp(x))
     return total / len(images) if images and texts else 0.0

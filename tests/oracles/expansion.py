@@ -14,7 +14,10 @@ def expand(queries, gallery, k, alpha=None, skip_self=False):
     out = []
     for i, q in enumerate(queries):
         cosine = [(q * g).sum() for g in gallery]
-        order = sorted((j for j in range(len(gallery)) if not (skip_self and i == j)), key=lambda j: (-cosine[j], j))
+        order = sorted(
+            (j for j in range(len(gallery)) if not (skip_self and i == j)),
+            key=lambda j: (-cosine[j], j),
+        )
         total = q.copy()
         for j in order[:k]:
             weight = 1.0 if alpha is None else (cosine[j] ** alpha if cosine[j] > 0 else 0.0)

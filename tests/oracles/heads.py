@@ -20,7 +20,9 @@ def _arcface(cosine, margin, fallback):
     angle = math.acos(cosine)
     if fallback == "easy":
         return math.cos(angle + margin) if angle < math.pi / 2 else cosine
-    return math.cos(angle + margin) if angle + margin < math.pi else cosine - margin * math.sin(margin)
+    return (
+        math.cos(angle + margin) if angle + margin < math.pi else cosine - margin * math.sin(margin)
+    )
 
 
 def arcface_logits(rows, labels, weight, scale, margin, fallback="linear", num_centers=1):
@@ -49,7 +51,12 @@ def cross_entropy(logits, labels, smoothing=0.0):
         top = max(row)
         log_total = top + math.log(sum(math.exp(x - top) for x in row))
         share = smoothing / len(row)
-        losses.append(sum((share + (1 - smoothing) * (j == label)) * (log_total - x) for j, x in enumerate(row)))
+        losses.append(
+            sum(
+                (share + (1 - smoothing) * (j == label)) * (log_total - x)
+                for j, x in enumerate(row)
+            )
+        )
     return sum(losses) / len(losses) if losses else 0.0
 
 
@@ -57,8 +64,12 @@ def proxy_anchor(rows, labels, proxies, scale, margin):
     """Kim et al. 2020, eq. 4, one proxy at a time."""
     pulls, pushes = [], []
     for identity, proxy in enumerate(proxies):
-        same = [_cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label == identity]
-        other = [_cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label != identity]
+        same = [
+            _cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label == identity
+        ]
+        other = [
+            _cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label != identity
+        ]
         if same:
             pulls.append(math.log(1 + sum(math.exp(-scale * (s - margin)) for s in same)))
         pushes.append(math.log(1 + sum(math.exp(scale * (s + margin)) for s in other)))

@@ -28,7 +28,12 @@ def image_to_text_ce(images, labels, texts, temperature, label_smoothing, normal
     for image, label in zip(images, labels, strict=True):
         log_p = _log_softmax([_dot(image, t) / temperature for t in texts])
         uniform = label_smoothing / len(texts)
-        losses.append(-sum(((1 - label_smoothing) * (c == label) + uniform) * log_p[c] for c in range(len(texts))))
+        losses.append(
+            -sum(
+                ((1 - label_smoothing) * (c == label) + uniform) * log_p[c]
+                for c in range(len(texts))
+            )
+        )
     return sum(losses) / len(losses) if losses else 0.0
 
 
@@ -42,7 +47,9 @@ class PrototypeMemory:
     def initialize(self, rows, labels):
         for identity in range(len(self.prototypes)):
             mine = [_unit(r) for r, y in zip(rows, labels, strict=True) if y == identity]
-            self.prototypes[identity] = _unit([sum(x) for x in zip(*mine, strict=True)]) if mine else None
+            self.prototypes[identity] = (
+                _unit([sum(x) for x in zip(*mine, strict=True)]) if mine else None
+            )
 
     def loss(self, rows, labels):
         filled = [k for k, c in enumerate(self.prototypes) if c is not None]
@@ -65,9 +72,14 @@ class PrototypeMemory:
             elif self.update == "mean":
                 steps, momentum = [mean], self.momentum
             else:
-                steps, momentum = [min(mine, key=lambda z: _dot(z, self.prototypes[identity]))], self.momentum
+                steps, momentum = (
+                    [min(mine, key=lambda z: _dot(z, self.prototypes[identity]))],
+                    self.momentum,
+                )
             for z in steps:
-                present = [momentum * c + (1 - momentum) * x for c, x in zip(present, z, strict=True)]
+                present = [
+                    momentum * c + (1 - momentum) * x for c, x in zip(present, z, strict=True)
+                ]
                 present = _unit(present) if normalise_each else present
             self.prototypes[identity] = _unit(present)
 

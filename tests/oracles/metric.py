@@ -112,4 +112,6 @@ def multi_similarity(rows, labels, contrast, contrast_labels, alpha, beta, base,
 
 def center(rows, labels, centers):
     """Wen et al. 2016, eq. 2, divided by the number of rows."""
-    return _mean([math.dist(row, centers[label]) ** 2 / 2 for row, label in zip(rows, labels, strict=True)])
+    return _mean(
+        [math.dist(row, centers[label]) ** 2 / 2 for row, label in zip(rows, labels, strict=True)]
+    )

@@ -31,7 +31,9 @@ def hard_negatives(features, labels, count, captions=None, ceiling=math.inf):
     found = []
     for i in range(len(near)):
         allowed = [
-            (near[i][j], j) for j in range(len(near)) if may_be_negative(i, j, labels, captions, near[i][j], ceiling)
+            (near[i][j], j)
+            for j in range(len(near))
+            if may_be_negative(i, j, labels, captions, near[i][j], ceiling)
         ]
         found.append(sorted(allowed, key=lambda pair: -pair[0])[:count])
     return found
@@ -42,11 +44,16 @@ def triplets(features, is_positive, strategy, margin, labels=None, captions=None
     near = cosines(features)
     kept = []
     for a in range(len(near)):
-        positives = [math.sqrt(max(0.0, 2 - 2 * near[a][p])) for p in range(len(near)) if p != a and is_positive(a, p)]
+        positives = [
+            math.sqrt(max(0.0, 2 - 2 * near[a][p]))
+            for p in range(len(near))
+            if p != a and is_positive(a, p)
+        ]
         negatives = [
             math.sqrt(max(0.0, 2 - 2 * near[a][n]))
             for n in range(len(near))
-            if not is_positive(a, n) and may_be_negative(a, n, labels, captions, near[a][n], ceiling)
+            if not is_positive(a, n)
+            and may_be_negative(a, n, labels, captions, near[a][n], ceiling)
         ]
         if not positives:
             continue

@@ -8,7 +8,10 @@ import torch
 def gem(features, p, eps=1e-6):
     """Radenovic et al., eq. 3, over the places of one image (places, channels)."""
     places, channels = len(features), len(features[0])
-    return [(sum(max(features[t][c], eps) ** p for t in range(places)) / places) ** (1 / p) for c in range(channels)]
+    return [
+        (sum(max(features[t][c], eps) ** p for t in range(places)) / places) ** (1 / p)
+        for c in range(channels)
+    ]
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
@@ -91,7 +94,9 @@ def interaction(text, patches, state, heads, blocks, *, joint, readout, residual
         row = sentence + seen if residual else seen
         if norm == "post":
             row = layer_norm(row, state["attended_norm.weight"], state["attended_norm.bias"])
-        sequence = torch.cat([row[None], linear(tokens, state, "projection")]) if joint else row[None]
+        sequence = (
+            torch.cat([row[None], linear(tokens, state, "projection")]) if joint else row[None]
+        )
         states = [row]
         for b in range(blocks):
             sequence = self_block(sequence, state, f"blocks.{b}", heads, norm)

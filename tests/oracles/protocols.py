@@ -26,7 +26,11 @@ def single_shot_expectation(similarity, query_ids, gallery_ids, query_cameras, g
         values = []
         for gallery in itertools.product(*images.values()):
             own = next(j for j in gallery if gallery_ids[j] == identity)
-            above = sum(similarity[i][j] >= similarity[i][own] for j in gallery if gallery_ids[j] != identity)
+            above = sum(
+                similarity[i][j] >= similarity[i][own]
+                for j in gallery
+                if gallery_ids[j] != identity
+            )
             values.append(1 / (1 + above))
         means.append(float(np.mean(values)))
     return means

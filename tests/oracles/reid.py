@@ -19,7 +19,9 @@ def exact(queries, gallery, distance):
 def expected_ranks(kept):
     """Mean rank of the 1st, 2nd, ... match over all orders of equal items; ``kept`` are (similarity, match)."""
     ranks, before = [], 0
-    for _, group in itertools.groupby(sorted(kept, key=lambda item: -item[0]), key=lambda item: item[0]):
+    for _, group in itertools.groupby(
+        sorted(kept, key=lambda item: -item[0]), key=lambda item: item[0]
+    ):
         labels = [match for _, match in group]
         total = sum(labels)
         if total:
@@ -38,13 +40,17 @@ def evaluate(similarity, query_ids, gallery_ids, columns=(), junk=(), ties="pess
     for i, q in enumerate(query_ids):
         kept = []
         for j, g in enumerate(gallery_ids):
-            left_out = g == q and any(of_query[i] == of_gallery[j] for of_query, of_gallery in columns)
+            left_out = g == q and any(
+                of_query[i] == of_gallery[j] for of_query, of_gallery in columns
+            )
             if not left_out and g not in junk:
                 kept.append((similarity[i][j], bool(g == q)))
         if ties == "mean":
             hits = expected_ranks(kept)
         else:  # among equals the wrong ones come first (pessimistic) or last
-            kept.sort(key=lambda item: (-item[0], item[1] if ties == "pessimistic" else not item[1]))
+            kept.sort(
+                key=lambda item: (-item[0], item[1] if ties == "pessimistic" else not item[1])
+            )
             hits = [rank for rank, (_, match) in enumerate(kept, start=1) if match]
         if not hits:
             rows.append(None)

@@ -63,5 +63,7 @@ def rerank(queries, gallery, k1, k2, lambda_value, distance="cosine"):
             lower = np.minimum(smoothed[i], smoothed[j]).sum()
             upper = np.maximum(smoothed[i], smoothed[j]).sum()
             jaccard = 1 - lower / upper  # (10)
-            final[i, j - num_queries] = (1 - lambda_value) * jaccard + lambda_value * matrix[i, j]  # (12)
+            final[i, j - num_queries] = (1 - lambda_value) * jaccard + lambda_value * matrix[
+                i, j
+            ]  # (12)
     return final

@@ -44,7 +44,10 @@ def from_ranks(ranks, k):
         "average_precision": sum(precision) / total,
         "reciprocal_rank": 1 / ranks[0],
         "r_precision": sum(rank <= total for rank in ranks) / total,
-        "average_precision_at_r": sum(p for p, rank in zip(precision, ranks, strict=True) if rank <= total) / total,
+        "average_precision_at_r": sum(
+            p for p, rank in zip(precision, ranks, strict=True) if rank <= total
+        )
+        / total,
     }
 
 
@@ -61,7 +64,9 @@ def evaluate(similarity, relevant, k, ties="pessimistic", alone=False):
             rows.append(from_ranks(expected_ranks(similarity[i], kept, right), k))
             continue
         # among equals the wrong ones come first (pessimistic) or last
-        order = sorted(kept, key=lambda j: (-similarity[i][j], (j in right) == (ties == "pessimistic")))
+        order = sorted(
+            kept, key=lambda j: (-similarity[i][j], (j in right) == (ties == "pessimistic"))
+        )
         hits = [j in right for j in order]
         total = len(right)
         precision = [sum(hits[: r + 1]) / (r + 1) for r in range(len(hits))]
@@ -72,10 +77,14 @@ def evaluate(similarity, relevant, k, ties="pessimistic", alone=False):
                 "recall": sum(hits[:k]) / total,
                 "precision": sum(hits[:k]) / k,
                 "ndcg": sum(hit / math.log2(r + 2) for r, hit in enumerate(hits[:k])) / ideal,
-                "average_precision": sum(p for p, hit in zip(precision, hits, strict=True) if hit) / total,
+                "average_precision": sum(p for p, hit in zip(precision, hits, strict=True) if hit)
+                / total,
                 "reciprocal_rank": 1 / (hits.index(True) + 1),
                 "r_precision": sum(hits[:total]) / total,
-                "average_precision_at_r": sum(p * hit for p, hit in zip(precision[:total], hits, strict=False)) / total,
+                "average_precision_at_r": sum(
+                    p * hit for p, hit in zip(precision[:total], hits, strict=False)
+                )
+                / total,
             }
         )
     return rows

@@ -40,12 +40,16 @@ def test_triplet_equals_pytorch_metric_learning(batch):
     distance = distances.LpDistance(normalize_embeddings=False)
     mined = miners.BatchHardMiner(distance=distance)(rows, labels)
     for margin in (0.3, 3.0):
-        want = losses.TripletMarginLoss(margin=margin, distance=distance, reducer=reducers.MeanReducer())(
-            rows, labels, mined
-        )
+        want = losses.TripletMarginLoss(
+            margin=margin, distance=distance, reducer=reducers.MeanReducer()
+        )(rows, labels, mined)
         assert TripletLoss(margin)(rows, labels).item() == pytest.approx(want.item(), rel=1e-5)
-    every = losses.TripletMarginLoss(margin=0.3, distance=distance, reducer=reducers.AvgNonZeroReducer())
-    assert TripletLoss(0.3, mining="all")(rows, labels).item() == pytest.approx(every(rows, labels).item(), rel=1e-4)
+    every = losses.TripletMarginLoss(
+        margin=0.3, distance=distance, reducer=reducers.AvgNonZeroReducer()
+    )
+    assert TripletLoss(0.3, mining="all")(rows, labels).item() == pytest.approx(
+        every(rows, labels).item(), rel=1e-4
+    )
 
 
 def both(ours, peers, rows):
@@ -67,7 +71,10 @@ def test_triplet_across_modalities_equals_pytorch_metric_learning(batch):
     texts = rows.roll(1, 1) + rows
     distance = distances.LpDistance(normalize_embeddings=False)
     mine = miners.BatchHardMiner(distance=distance)
-    for average, reducer in (("mined", reducers.MeanReducer()), ("violated", reducers.AvgNonZeroReducer())):
+    for average, reducer in (
+        ("mined", reducers.MeanReducer()),
+        ("violated", reducers.AvgNonZeroReducer()),
+    ):
         peer = losses.TripletMarginLoss(margin=0.3, distance=distance, reducer=reducer)
         ours, theirs = both(
             lambda r, average=average: TripletLoss(0.3, average=average)(r, labels, texts, labels),
@@ -89,7 +96,9 @@ def test_soft_triplet_of_all_equals_pytorch_metric_learning(batch):
         reducer=reducers.MeanReducer(),
     )
     ours = TripletLoss(None, mining="all")
-    torch.testing.assert_close(*both(lambda r: ours(r, labels), lambda r: peer(r, labels), rows), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        *both(lambda r: ours(r, labels), lambda r: peer(r, labels), rows), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("across", [False, True])
@@ -119,7 +128,9 @@ def test_multi_similarity_equals_pytorch_metric_learning(batch, across):
         peer = losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)
 
         def theirs(r, epsilon=epsilon, peer=peer):
-            mined = None if epsilon is None else miners.MultiSimilarityMiner(epsilon)(r, labels, *other)
+            mined = (
+                None if epsilon is None else miners.MultiSimilarityMiner(epsilon)(r, labels, *other)
+            )
             return peer(r, labels, mined, *other)
 
         got, want = both(lambda r, ours=ours: ours(r, labels, *other), theirs, rows)
@@ -151,7 +162,9 @@ def test_average_precision_equals_scikit_learn_and_torchmetrics(batch):
     rows, labels = batch
     noisy = rows + torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
     result = evaluate_reid(rows, noisy, query_ids=labels, gallery_ids=labels)
-    similarity = torch.nn.functional.cosine_similarity(rows[:, None].double(), noisy[None].double(), dim=2)
+    similarity = torch.nn.functional.cosine_similarity(
+        rows[:, None].double(), noisy[None].double(), dim=2
+    )
     for i in range(len(rows)):
         match = labels == labels[i]
         want = metrics.average_precision_score(match.numpy(), similarity[i].numpy())

@@ -18,7 +18,9 @@ def leaves():
 
 def compare(got, want, leaves):
     torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
-    for one, other in zip(torch.autograd.grad(got, leaves), torch.autograd.grad(want, leaves), strict=True):
+    for one, other in zip(
+        torch.autograd.grad(got, leaves), torch.autograd.grad(want, leaves), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 

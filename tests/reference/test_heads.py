@@ -46,7 +46,11 @@ def test_arcface(losses, batch, margin):
 def test_sub_center_arcface(losses, batch):
     ours = ArcFaceLoss(DIM, IDENTITIES, 20.0, 0.5, num_centers=3)
     peer = losses.SubCenterArcFaceLoss(
-        num_classes=IDENTITIES, embedding_size=DIM, margin=math.degrees(0.5), scale=20, sub_centers=3
+        num_classes=IDENTITIES,
+        embedding_size=DIM,
+        margin=math.degrees(0.5),
+        scale=20,
+        sub_centers=3,
     )
     same(ours, ours.head.weight, peer, peer.W, *batch)
 
@@ -68,13 +72,17 @@ def test_arcface_of_clip_reid(batch, easy):
     rows, labels = batch
     weight = torch.randn(IDENTITIES, DIM, generator=torch.Generator().manual_seed(2))
     margin, scale = 0.4, 30.0
-    cosine = torch.nn.functional.linear(torch.nn.functional.normalize(rows), torch.nn.functional.normalize(weight))
+    cosine = torch.nn.functional.linear(
+        torch.nn.functional.normalize(rows), torch.nn.functional.normalize(weight)
+    )
     sine = (1 - cosine**2).clamp(0, 1).sqrt()
     phi = cosine * math.cos(margin) - sine * math.sin(margin)
     if easy:
         phi = torch.where(cosine > 0, phi, cosine)
     else:
-        phi = torch.where(cosine > math.cos(math.pi - margin), phi, cosine - margin * math.sin(math.pi - margin))
+        phi = torch.where(
+            cosine > math.cos(math.pi - margin), phi, cosine - margin * math.sin(math.pi - margin)
+        )
     hot = torch.nn.functional.one_hot(labels, IDENTITIES).float()
     want = torch.nn.functional.cross_entropy(scale * (hot * phi + (1 - hot) * cosine), labels)
     fallback = "easy" if easy else "linear"

@@ -21,6 +21,11 @@ def test_cross_batch_memory_equals_pytorch_metric_learning():
         value = ours(rows, labels)
         if step > 0:
             held = slice(None) if peer.has_been_filled else slice(peer.queue_idx)
-            want = pairs(rows, labels, ref_emb=peer.embedding_memory[held], ref_labels=peer.label_memory[held])
+            want = pairs(
+                rows,
+                labels,
+                ref_emb=peer.embedding_memory[held],
+                ref_labels=peer.label_memory[held],
+            )
             assert (value - alone).item() == pytest.approx(want.item(), rel=1e-5)
         peer.add_to_memory(rows, labels, 8)

@@ -14,9 +14,14 @@ def sets():
     rng = torch.Generator().manual_seed(5)
     centres = torch.randn(12, 16, generator=rng, dtype=torch.float64)
     q_ids, c_ids = torch.arange(40) % 14, torch.arange(200) % 12  # two query ids have no candidate
-    queries = torch.cat([centres, centres[:2]])[q_ids] + 1.5 * torch.randn(40, 16, generator=rng, dtype=torch.float64)
+    queries = torch.cat([centres, centres[:2]])[q_ids] + 1.5 * torch.randn(
+        40, 16, generator=rng, dtype=torch.float64
+    )
     candidates = centres[c_ids] + 1.5 * torch.randn(200, 16, generator=rng, dtype=torch.float64)
-    similarity = torch.nn.functional.normalize(queries, dim=1) @ torch.nn.functional.normalize(candidates, dim=1).T
+    similarity = (
+        torch.nn.functional.normalize(queries, dim=1)
+        @ torch.nn.functional.normalize(candidates, dim=1).T
+    )
     result = evaluate_retrieval(queries, candidates, query_ids=q_ids, candidate_ids=c_ids)
     return similarity, q_ids[:, None] == c_ids[None], result
 
@@ -33,13 +38,25 @@ def test_torchmetrics(sets):
     skip = {"empty_target_action": "skip"}
     assert result.num_queries - result.num_valid_queries > 0
     assert result.mean_ap == pytest.approx(peer(retrieval.RetrievalMAP(**skip)), rel=1e-5)
-    assert result.mean_reciprocal_rank == pytest.approx(peer(retrieval.RetrievalMRR(**skip)), rel=1e-5)
-    assert result.r_precision == pytest.approx(peer(retrieval.RetrievalRPrecision(**skip)), rel=1e-5)
+    assert result.mean_reciprocal_rank == pytest.approx(
+        peer(retrieval.RetrievalMRR(**skip)), rel=1e-5
+    )
+    assert result.r_precision == pytest.approx(
+        peer(retrieval.RetrievalRPrecision(**skip)), rel=1e-5
+    )
     for k in (1, 5, 20):
-        assert result.ndcg(k) == pytest.approx(peer(retrieval.RetrievalNormalizedDCG(top_k=k, **skip)), rel=1e-5)
-        assert result.hit_rate(k) == pytest.approx(peer(retrieval.RetrievalHitRate(top_k=k, **skip)), rel=1e-5)
-        assert result.recall(k) == pytest.approx(peer(retrieval.RetrievalRecall(top_k=k, **skip)), rel=1e-5)
-        assert result.precision(k) == pytest.approx(peer(retrieval.RetrievalPrecision(top_k=k, **skip)), rel=1e-5)
+        assert result.ndcg(k) == pytest.approx(
+            peer(retrieval.RetrievalNormalizedDCG(top_k=k, **skip)), rel=1e-5
+        )
+        assert result.hit_rate(k) == pytest.approx(
+            peer(retrieval.RetrievalHitRate(top_k=k, **skip)), rel=1e-5
+        )
+        assert result.recall(k) == pytest.approx(
+            peer(retrieval.RetrievalRecall(top_k=k, **skip)), rel=1e-5
+        )
+        assert result.precision(k) == pytest.approx(
+            peer(retrieval.RetrievalPrecision(top_k=k, **skip)), rel=1e-5
+        )
 
 
 def test_scikit_learn(sets):
@@ -51,7 +68,9 @@ def test_scikit_learn(sets):
         want = metrics.average_precision_score(match[i].numpy(), similarity[i].numpy())
         assert precision[i] == pytest.approx(want, rel=1e-9)
     for k in (1, 10, None):
-        want = metrics.ndcg_score(match.numpy()[valid].astype(float), similarity.numpy()[valid], k=k)
+        want = metrics.ndcg_score(
+            match.numpy()[valid].astype(float), similarity.numpy()[valid], k=k
+        )
         assert result.ndcg(k) == pytest.approx(want, rel=1e-9)
 
 
@@ -62,7 +81,9 @@ def test_pytorch_metric_learning():
     rows = torch.randn(12, 16, generator=rng)[labels] + 1.2 * torch.randn(120, 16, generator=rng)
     rows = torch.nn.functional.normalize(rows, dim=1)
     names = ("mean_average_precision_at_r", "r_precision", "precision_at_1", "mean_reciprocal_rank")
-    want = module.AccuracyCalculator(include=names, k=119).get_accuracy(rows, labels)  # leave-one-out
+    want = module.AccuracyCalculator(include=names, k=119).get_accuracy(
+        rows, labels
+    )  # leave-one-out
     result = evaluate_retrieval(rows, query_ids=labels)
     assert result.mean_ap_at_r == pytest.approx(want["mean_average_precision_at_r"], rel=1e-6)
     assert result.r_precision == pytest.approx(want["r_precision"], rel=1e-6)

@@ -65,7 +65,9 @@ def test_every_identity_is_an_anchor_once_with_its_nearest(n, p, k, epoch):
 def test_neighbours_equal_those_of_the_loop(seed, n, p):
     rng = np.random.default_rng(seed)
     labels = [10 * i - 7 for i in range(n)] + (10 * rng.integers(0, n, 20) - 7).tolist()
-    embeddings = torch.from_numpy(rng.standard_normal((len(labels), 6)) * rng.uniform(0.1, 9, (len(labels), 1))).float()
+    embeddings = torch.from_numpy(
+        rng.standard_normal((len(labels), 6)) * rng.uniform(0.1, 9, (len(labels), 1))
+    ).float()
     sampler = HardIdentitySampler(labels, p, 1)
     sampler.update(embeddings, labels)
     want = slow_neighbours(embeddings, labels, p - 1)
@@ -79,7 +81,9 @@ def test_blocks_do_not_show(monkeypatch):
     embeddings = torch.randn(90, 8)
     whole = HardIdentitySampler(labels, 5, 2)
     whole.update(embeddings, labels)
-    monkeypatch.setattr(hard_identity, "BLOCK", 70)  # 2 rows of similarities, 8 embeddings at a time
+    monkeypatch.setattr(
+        hard_identity, "BLOCK", 70
+    )  # 2 rows of similarities, 8 embeddings at a time
     blocks = HardIdentitySampler(labels, 5, 2)
     blocks.update(embeddings, labels)
     assert torch.equal(whole.state_dict()["neighbours"], blocks.state_dict()["neighbours"])
@@ -126,7 +130,9 @@ def test_the_first_rank_has_the_nearest():
     for batch in sampler:
         anchor, *others = (labels[row] for row in batch[::2])
         near += sorted(circular(anchor, other, 60) for other in others) == [1, 1]
-    assert near >= len(sampler) - 4  # where the anchor of the other rank is a neighbour, the next one comes
+    assert (
+        near >= len(sampler) - 4
+    )  # where the anchor of the other rank is a neighbour, the next one comes
 
 
 @pytest.mark.unhooked  # beartype itself draws from `random`
@@ -159,7 +165,9 @@ def test_resumes_anywhere_from_its_state(stop, rank):
     iterator = iter(interrupted)
     taken = [next(iterator) for _ in range(stop)]
     state = interrupted.state_dict()
-    _, resumed = made(200, 3, rank=rank, world_size=2, update=False)  # the neighbours come from the state
+    _, resumed = made(
+        200, 3, rank=rank, world_size=2, update=False
+    )  # the neighbours come from the state
     resumed.load_state_dict(state)
     assert taken + list(resumed) == want
     assert list(resumed) == want
@@ -193,7 +201,11 @@ def test_images_rotate_and_cameras_are_spread():
         sampler.set_epoch(epoch)
         for batch in sampler:
             seen |= set(batch)
-            assert {cameras[row] for row in batch[:4]} == {cameras[row] for row in batch[4:]} == {0, 1, 2, 3}
+            assert (
+                {cameras[row] for row in batch[:4]}
+                == {cameras[row] for row in batch[4:]}
+                == {0, 1, 2, 3}
+            )
     assert seen == set(range(32))
 
 
@@ -229,19 +241,29 @@ def test_half_precision_and_double_embeddings():
 
 def test_errors():
     labels, sampler = made(6, 2, update=False)
-    with pytest.raises(ValueError, match=r"update\(embeddings, labels\) before the first batch, got none\. Where"):
+    with pytest.raises(
+        ValueError, match=r"update\(embeddings, labels\) before the first batch, got none\. Where"
+    ):
         next(iter(sampler))
-    with pytest.raises(ValueError, match=r"an embedding of every identity, got none for 2 of 6 \(identity 4\)"):
+    with pytest.raises(
+        ValueError, match=r"an embedding of every identity, got none for 2 of 6 \(identity 4\)"
+    ):
         sampler.update(torch.randn(4, 3), [0, 1, 2, 3])
     with pytest.raises(ValueError, match="4 labels, one for each embedding, got 3"):
         sampler.update(torch.randn(4, 3), [0, 1, 2])
-    with pytest.raises(ValueError, match=r"finite embeddings, got NaN or infinity\. Did the model diverge"):
+    with pytest.raises(
+        ValueError, match=r"finite embeddings, got NaN or infinity\. Did the model diverge"
+    ):
         sampler.update(torch.full((6, 3), torch.nan), range(6))
-    with pytest.raises(ValueError, match="HardIdentitySampler: expected at least num_identities x world_size = 8"):
+    with pytest.raises(
+        ValueError, match="HardIdentitySampler: expected at least num_identities x world_size = 8"
+    ):
         HardIdentitySampler(labels, 4, 2, world_size=2)
     with pytest.raises(ValueError, match=r"start_batch in \[0, 6\], got 7"):
         sampler.set_epoch(0, start_batch=7)
-    with pytest.raises(ValueError, match=r"neighbours of shape \(6, 1\), got \(6, 2\)\. Make the sampler"):
+    with pytest.raises(
+        ValueError, match=r"neighbours of shape \(6, 1\), got \(6, 2\)\. Make the sampler"
+    ):
         sampler.load_state_dict(made(6, 3)[1].state_dict())
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from clipreid_kit.samplers import PKSampler
 
-label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(lambda x: len(set(x)) >= 4)
+label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(
+    lambda x: len(set(x)) >= 4
+)
 coverages = st.sampled_from(["identities", "images"])
 
 
@@ -21,7 +23,9 @@ def check_batches(batches, labels, p, k):
         assert len(set.union(*blocks)) == p
 
 
-@given(label_lists, st.integers(1, 4), st.integers(1, 5), coverages, st.integers(0, 5), st.booleans())
+@given(
+    label_lists, st.integers(1, 4), st.integers(1, 5), coverages, st.integers(0, 5), st.booleans()
+)
 def test_every_batch_is_p_by_k_and_len_is_exact(labels, p, k, coverage, epoch, with_cameras):
     cameras = [i % 3 for i in range(len(labels))] if with_cameras else None
     sampler = PKSampler(labels, p, k, coverage=coverage, seed=4, cameras=cameras)
@@ -116,7 +120,10 @@ def test_spreads_over_cameras_while_covering_every_image():
     labels = [0] * 12 + [1] * 12
     cameras = ([0] * 9 + [1, 2, 3]) * 2
     for batch in PKSampler(labels, 2, 4, cameras=cameras, coverage="images"):
-        for block in (batch[:4], batch[4:]):  # the three rare cameras are dealt over the three parts
+        for block in (
+            batch[:4],
+            batch[4:],
+        ):  # the three rare cameras are dealt over the three parts
             assert sorted(cameras[row] for row in block)[:3] == [0, 0, 0]
             assert sorted(cameras[row] for row in block)[3] > 0
 
@@ -137,9 +144,13 @@ def test_short_identities():
     assert Counter(labels[row] for row in repeated) == {0: 4, 1: 4, 2: 4}
     dropped = PKSampler(labels, 2, 4, short="drop")
     assert {labels[row] for batch in dropped for row in batch} == {0, 2}
-    with pytest.raises(ValueError, match=r"1 identities with fewer \(identity 1 has 1\). Use short="):
+    with pytest.raises(
+        ValueError, match=r"1 identities with fewer \(identity 1 has 1\). Use short="
+    ):
         PKSampler(labels, 2, 4, short="error")
-    with pytest.raises(ValueError, match=r'= 3 identities, got 2. Lower num_identities, or use short="repeat"'):
+    with pytest.raises(
+        ValueError, match=r'= 3 identities, got 2. Lower num_identities, or use short="repeat"'
+    ):
         PKSampler(labels, 3, 4, short="drop")
 
 
@@ -153,7 +164,9 @@ def test_skewed_set_covers_every_image():
 
 def test_reserve_comes_round_to_all_identities():
     labels = [0] * 400 + [i for i in range(1, 41) for _ in range(6)]
-    seen = Counter(labels[row] for batch in PKSampler(labels, 16, 4, coverage="images") for row in batch[::4])
+    seen = Counter(
+        labels[row] for batch in PKSampler(labels, 16, 4, coverage="images") for row in batch[::4]
+    )
     del seen[0]  # it is in every batch by itself
     assert sum(seen.values()) == 1500
     assert min(seen.values()) >= 0.8 * 1500 / 40
@@ -212,14 +225,19 @@ def test_ranks_resume_together(num_identities, p, world_size, coverage, data):
 
 def test_chunks_do_not_show(monkeypatch):
     labels = [i // 7 for i in range(700)]
-    want = {coverage: list(PKSampler(labels, 4, 3, coverage=coverage)) for coverage in ("identities", "images")}
+    want = {
+        coverage: list(PKSampler(labels, 4, 3, coverage=coverage))
+        for coverage in ("identities", "images")
+    }
     monkeypatch.setattr("clipreid_kit.samplers.pk.CHUNK", 5)
     assert {coverage: list(PKSampler(labels, 4, 3, coverage=coverage)) for coverage in want} == want
 
 
 def test_two_iterations_at_once_do_not_disturb_each_other():
     sampler = PKSampler([i // 4 for i in range(80)], 4, 2)
-    assert [list(pair) for pair in zip(sampler, sampler, strict=True)] == [[batch, batch] for batch in sampler]
+    assert [list(pair) for pair in zip(sampler, sampler, strict=True)] == [
+        [batch, batch] for batch in sampler
+    ]
 
 
 def test_works_in_a_loader_with_workers():
@@ -227,7 +245,9 @@ def test_works_in_a_loader_with_workers():
     dataset = torch.utils.data.TensorDataset(torch.arange(32))
     want = list(PKSampler(labels, 4, 2))
     for workers in (0, 2):
-        loader = torch.utils.data.DataLoader(dataset, batch_sampler=PKSampler(labels, 4, 2), num_workers=workers)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_sampler=PKSampler(labels, 4, 2), num_workers=workers
+        )
         assert len(loader) == len(want)
         assert [batch[0].tolist() for batch in loader] == want
 
@@ -247,8 +267,16 @@ def test_accepts_lists_tensors_and_arrays():
         (["a", "b"], {}, r"labels as a flat list of integers.*np.unique"),
         ([0.5, 1.5], {}, "labels as a flat list of integers"),
         ([[0, 1]], {}, r"flat list of integers, got shape \(1, 2\)"),
-        ([0, 1], {"num_identities": 3}, "at least num_identities x world_size = 3 identities, got 2. Lower"),
-        ([0, 1], {"num_identities": 1, "rank": 2, "world_size": 2}, r"rank in \[0, world_size = 2\), got 2"),
+        (
+            [0, 1],
+            {"num_identities": 3},
+            "at least num_identities x world_size = 3 identities, got 2. Lower",
+        ),
+        (
+            [0, 1],
+            {"num_identities": 1, "rank": 2, "world_size": 2},
+            r"rank in \[0, world_size = 2\), got 2",
+        ),
         ([0, 1], {"num_identities": 0}, "num_identities as a whole number >= 1, got 0"),
         ([0, 1], {"num_instances": 0}, "num_instances as a whole number >= 1, got 0"),
         ([0, 1], {"cameras": [0]}, "2 cameras, one for each label, got 1"),

@@ -18,7 +18,9 @@ values = st.floats(-100, 100)
 def test_goes_from_one_value_to_the_other_and_stays_there(ramp, start, length, initial, final):
     end = start + length
     weights = [ramp(t, start, end, initial=initial, final=final) for t in range(end + 5)]
-    assert all(weight == initial for weight in weights[: start + 1 if length else start])  # to the last bit
+    assert all(
+        weight == initial for weight in weights[: start + 1 if length else start]
+    )  # to the last bit
     assert all(weight == final for weight in weights[end:])
     rising = 1 if final >= initial else -1
     assert all(rising * (b - a) >= -1e-9 for a, b in itertools.pairwise(weights))
@@ -28,9 +30,9 @@ def test_goes_from_one_value_to_the_other_and_stays_there(ramp, start, length, i
 @given(st.integers(0, 9), st.integers(1, 20), st.integers(0, 20))
 def test_is_symmetric_about_its_middle(ramp, start, length, step):
     step = min(step, length)
-    assert ramp(start + step, start, start + length) + ramp(start + length - step, start, start + length) == (
-        pytest.approx(1)
-    )
+    assert ramp(start + step, start, start + length) + ramp(
+        start + length - step, start, start + length
+    ) == (pytest.approx(1))
 
 
 @given(st.integers(0, 40), st.integers(0, 15), st.integers(1, 15))
@@ -54,7 +56,9 @@ def test_partial_can_be_pickled(ramp):
 
 @ramps
 def test_errors(ramp):
-    with pytest.raises(ValueError, match=f"{ramp.__name__}: expected end not before start = 5, got 4"):
+    with pytest.raises(
+        ValueError, match=f"{ramp.__name__}: expected end not before start = 5, got 4"
+    ):
         ramp(0, 5, 4)
     with pytest.raises(ValueError, match="step >= 0, got -1"):
         ramp(-1, 0, 4)

@@ -20,25 +20,36 @@ def schedules(draw):
 @given(schedules())
 def test_rises_then_falls_by_gamma_at_each_milestone(schedule):
     warmup, milestones, gamma, start = schedule
-    factors = [warmup_multistep_factor(t, warmup, milestones, gamma=gamma, start_factor=start) for t in range(33)]
+    factors = [
+        warmup_multistep_factor(t, warmup, milestones, gamma=gamma, start_factor=start)
+        for t in range(33)
+    ]
     assert all(a <= b + 1e-12 for a, b in itertools.pairwise(factors[:warmup]))
     assert all(a >= b for a, b in itertools.pairwise(factors[max(warmup - 1, 0) :]))
     assert factors[-1] == pytest.approx(gamma ** len(milestones))
-    for earlier, later, t in zip(factors[warmup:], factors[warmup + 1 :], itertools.count(warmup + 1)):
+    for earlier, later, t in zip(
+        factors[warmup:], factors[warmup + 1 :], itertools.count(warmup + 1)
+    ):
         assert later == pytest.approx(earlier * (gamma if t in milestones else 1), abs=1e-12)
     if warmup:
         assert factors[warmup - 1] == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("warmup_factor", "milestones", "epochs"), [(0.1, [30, 50], 60), (0.01, [40, 70], 120)])
+@pytest.mark.parametrize(
+    ("warmup_factor", "milestones", "epochs"), [(0.1, [30, 50], 60), (0.01, [40, 70], 120)]
+)
 def test_equals_clip_reid_with_milestones_one_earlier(warmup_factor, milestones, epochs):
-    for epoch in range(1, epochs + 1):  # there the scheduler is stepped before the epoch, and so begins at 1
+    for epoch in range(
+        1, epochs + 1
+    ):  # there the scheduler is stepped before the epoch, and so begins at 1
         share = 1.0
         if epoch < 10:
             share = warmup_factor * (1 - epoch / 10) + epoch / 10
         want = share * 0.1 ** bisect_right(milestones, epoch)
         ours = [m - 1 for m in milestones]
-        assert warmup_multistep_factor(epoch - 1, 10, ours, start_factor=warmup_factor) == pytest.approx(want)
+        assert warmup_multistep_factor(
+            epoch - 1, 10, ours, start_factor=warmup_factor
+        ) == pytest.approx(want)
 
 
 def optimizer_with_two_groups():
@@ -95,7 +106,9 @@ def test_ends_where_it_has_an_end():
     scheduler = WarmupMultiStepLR(optimizer, 1, [2], total_steps=4)
     run(scheduler, optimizer, 4)
     optimizer.step()
-    with pytest.raises(ValueError, match=r"WarmupMultiStepLR: expected at most total_steps = 4 steps, got one more"):
+    with pytest.raises(
+        ValueError, match=r"WarmupMultiStepLR: expected at most total_steps = 4 steps, got one more"
+    ):
         scheduler.step()
     with pytest.raises(ValueError, match=r"step in \[0, total_steps = 4\], got 5"):
         warmup_multistep_factor(5, 1, [2], total_steps=4)
@@ -115,7 +128,11 @@ def test_ends_where_it_has_an_end():
         ((1, [3]), {"gamma": 1.5}, r"gamma in \[0, 1\], got 1\.5"),
         ((1, [3]), {"gamma": math.nan}, r"gamma in \[0, 1\], got nan"),
         ((1, [3]), {"start_factor": 2.0}, r"start_factor in \[0, 1\], got 2\.0"),
-        ((1, [3]), {"total_steps": 3}, r"total_steps above .* got 3 with 1 and \[3\]\. Count all of them in one unit"),
+        (
+            (1, [3]),
+            {"total_steps": 3},
+            r"total_steps above .* got 3 with 1 and \[3\]\. Count all of them in one unit",
+        ),
         ((3, []), {"total_steps": 3}, r"total_steps above .* got 3 with 3 and \[\]"),
     ],
 )

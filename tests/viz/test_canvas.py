@@ -47,7 +47,9 @@ def test_without_matplotlib_the_import_works_and_a_call_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"cmc_figure needs matplotlib.*pip install clipreid_kit\[viz\]"):
+    with pytest.raises(
+        ImportError, match=r"cmc_figure needs matplotlib.*pip install clipreid_kit\[viz\]"
+    ):
         cmc_figure({"after": [0.5, 1.0]})
 
 

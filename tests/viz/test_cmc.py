@@ -19,13 +19,21 @@ def test_curves_in_percent_with_names_and_rank_1_at_the_lines() -> None:
     np.testing.assert_allclose(axes.lines[1].get_ydata(), [84.7, 90, 95])
     labels = {text.get_text(): to_hex(text.get_color()) for text in axes.texts}
     before, after = palette_of("test", "light").series[:2]
-    assert labels == {"before": before, "after": after, "Rank-1\n18.6%": before, "Rank-1\n84.7%": after}
+    assert labels == {
+        "before": before,
+        "after": after,
+        "Rank-1\n18.6%": before,
+        "Rank-1\n84.7%": after,
+    }
     assert axes.get_legend() is None
 
 
 def test_curves_differ_by_more_than_colour() -> None:
     figure = cmc_figure({str(index): [0.1 * index, 0.5] for index in range(4)})
-    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in figure.axes[0].lines}) == 4
+    assert (
+        len({str(line.get_linestyle()) + str(line._dash_pattern) for line in figure.axes[0].lines})
+        == 4
+    )
     assert figure.axes[0].lines[-1].get_linestyle() == "-"
 
 
@@ -75,10 +83,16 @@ def test_every_cmc_can_be_drawn(curve: list[float]) -> None:
     [
         ({}, "expected at least one curve, got none"),
         ({"a": []}, r"expected curve 'a' as one row of fractions, got shape \(0,\)"),
-        ({"a": [0.5, 84.7]}, r"curve 'a' within \[0, 1\], got values from 0.5 to 84.7. Pass fractions"),
+        (
+            {"a": [0.5, 84.7]},
+            r"curve 'a' within \[0, 1\], got values from 0.5 to 84.7. Pass fractions",
+        ),
         ({"a": [-0.1, 0.5]}, r"curve 'a' within \[0, 1\]"),
         ({"a": [0.5, float("nan")]}, r"curve 'a' within \[0, 1\]"),
-        ({"b": [0.5, 0.6, 0.4]}, r"curve 'b' that never falls, got 0.6 at rank 2 and 0.4 at rank 3"),
+        (
+            {"b": [0.5, 0.6, 0.4]},
+            r"curve 'b' that never falls, got 0.6 at rank 2 and 0.4 at rank 3",
+        ),
     ],
 )
 def test_bad_curves(curves: dict[str, list[float]], text: str) -> None:

@@ -26,7 +26,9 @@ def ranked() -> matplotlib.figure.Figure:
 
 
 def training() -> matplotlib.figure.Figure:
-    return training_figure([{"epoch": 1, "loss": 2.0, "mean_ap": 0.1}, {"epoch": 2, "loss": 1.0}], best_epoch=1)
+    return training_figure(
+        [{"epoch": 1, "loss": 2.0, "mean_ap": 0.1}, {"epoch": 2, "loss": 1.0}], best_epoch=1
+    )
 
 
 @pytest.mark.parametrize("draw", [cmc, ranked, training])
@@ -58,7 +60,9 @@ def test_files_are_the_same_on_every_run(tmp_path: Path, ending: str) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == [first.name, second.name]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "cmc.png"
     path.write_bytes(b"old")
 
@@ -73,9 +77,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_bad_arguments(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"save_figure: expected path ending in .png, .svg or .pdf, got cmc.gif"):
+    with pytest.raises(
+        ValueError, match=r"save_figure: expected path ending in .png, .svg or .pdf, got cmc.gif"
+    ):
         save_figure(cmc(), tmp_path / "cmc.gif")
-    with pytest.raises(ValueError, match=r"path in an existing folder, got .*Create .*missing first"):
+    with pytest.raises(
+        ValueError, match=r"path in an existing folder, got .*Create .*missing first"
+    ):
         save_figure(cmc(), tmp_path / "missing" / "cmc.png")
     with pytest.raises(ValueError, match=r"figure_png: expected dpi >= 10"):
         figure_png(cmc(), dpi=0.0)

@@ -35,7 +35,9 @@ def test_a_truncated_file_is_named(tmp_path: object) -> None:
     file.write_bytes(buffer.getvalue()[:3000])
     with (
         Image.open(file) as image,
-        pytest.raises(ValueError, match=r"owner: expected queries\[0\] as a readable image, got .*cut\.png"),
+        pytest.raises(
+            ValueError, match=r"owner: expected queries\[0\] as a readable image, got .*cut\.png"
+        ),
     ):
         rgb_pixels("owner", "queries[0]", image)
 
@@ -57,5 +59,7 @@ def test_no_pixels() -> None:
     ],
 )
 def test_not_an_image(image: object, got: str) -> None:
-    with pytest.raises(ValueError, match=f"owner: expected image as a PIL image or a uint8 array.*{got}"):
+    with pytest.raises(
+        ValueError, match=f"owner: expected image as a PIL image or a uint8 array.*{got}"
+    ):
         rgb_pixels("owner", "image", image)

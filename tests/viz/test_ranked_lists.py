@@ -54,7 +54,9 @@ def test_images_keep_their_aspect(size: tuple[int, int]) -> None:
     figure.canvas.draw()
     box = axes_of(figure, "gallery 0 rank 2").get_window_extent()
     assert box.width / box.height == pytest.approx(size[0] / size[1], rel=1e-6)
-    assert box.y0 == pytest.approx(axes_of(figure, "gallery 0 rank 1").get_window_extent().y0)  # on one line
+    assert box.y0 == pytest.approx(
+        axes_of(figure, "gallery 0 rank 1").get_window_extent().y0
+    )  # on one line
 
 
 def test_order_is_left_to_right_then_down_and_the_query_is_left() -> None:
@@ -120,7 +122,10 @@ def test_a_sentence_stands_in_the_query_cell() -> None:
         ({"titles": ["a", "b"]}, "titles of the length of queries, 1, got 2"),
         ({"captions": []}, "captions of the length of queries, 1, got 0"),
         ({"similarities": []}, "similarities of the length of queries, 1, got 0"),
-        ({"galleries": [[]], "matches": [[]]}, r"at least one image in galleries\[0\], got none. Leave that"),
+        (
+            {"galleries": [[]], "matches": [[]]},
+            r"at least one image in galleries\[0\], got none. Leave that",
+        ),
         ({"matches": [[True, True]]}, r"matches\[0\] of the length of galleries\[0\], 1, got 2"),
         ({"similarities": [[]]}, r"similarities\[0\] of the length of galleries\[0\], 1, got 0"),
         ({"max_columns": 0}, "max_columns >= 1, got 0"),
@@ -128,7 +133,9 @@ def test_a_sentence_stands_in_the_query_cell() -> None:
 )
 def test_what_does_not_belong_together(changes: dict[str, object], text: str) -> None:
     given = {"queries": [photo()], "galleries": [[photo()]], "matches": [[True]], **changes}
-    with pytest.raises(ValueError, match=f"ranked_list_figure: expected .*{text.removeprefix('expected ')}"):
+    with pytest.raises(
+        ValueError, match=f"ranked_list_figure: expected .*{text.removeprefix('expected ')}"
+    ):
         ranked_list_figure(**given)
 
 

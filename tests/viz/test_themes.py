@@ -5,7 +5,10 @@ from clipreid_kit.viz.themes import Theme, palette_of
 
 def luminance(colour: str) -> float:
     channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in channels
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -32,5 +35,7 @@ def test_series_are_distinct(theme: Theme) -> None:
 
 @pytest.mark.unhooked
 def test_unknown_theme() -> None:
-    with pytest.raises(ValueError, match=r"cmc_figure: expected theme to be one of light, dark, got 'sepia'"):
+    with pytest.raises(
+        ValueError, match=r"cmc_figure: expected theme to be one of light, dark, got 'sepia'"
+    ):
         palette_of("cmc_figure", "sepia")

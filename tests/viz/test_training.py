@@ -15,9 +15,14 @@ ROWS: list[Mapping[str, object]] = [
 
 
 def test_losses_and_metrics_in_two_panels() -> None:
-    figure = training_figure(ROWS, loss_keys={"loss": "total", "supcon": "SupCon"}, metric_keys={"val": "mAP"})
+    figure = training_figure(
+        ROWS, loss_keys={"loss": "total", "supcon": "SupCon"}, metric_keys={"val": "mAP"}
+    )
     losses, metrics = figure.axes
-    assert [line.get_ydata().tolist() for line in losses.lines] == [[3, 2, 1, 1], [2, 1.5, 0.5, 0.5]]
+    assert [line.get_ydata().tolist() for line in losses.lines] == [
+        [3, 2, 1, 1],
+        [2, 1.5, 0.5, 0.5],
+    ]
     assert [text.get_text() for text in losses.texts] == ["total", "SupCon"]
     assert metrics.lines[0].get_xdata().tolist() == [1, 3]
     np.testing.assert_allclose(metrics.lines[0].get_ydata(), [20, 60])
@@ -68,13 +73,18 @@ def test_negative_losses_are_in_the_picture() -> None:
     [
         ([], "expected at least one row, got none"),
         ([{"loss": 1.0}], "expected an integer under 'epoch' in row 0, got None"),
-        ([{"epoch": 2, "loss": 1.0}, {"epoch": 2, "loss": 1.0}], "epochs that rise, got 2 after 2 in row 1"),
+        (
+            [{"epoch": 2, "loss": 1.0}, {"epoch": 2, "loss": 1.0}],
+            "epochs that rise, got 2 after 2 in row 1",
+        ),
         ([{"epoch": 1, "loss": "low"}], "a number under 'loss' in row 0, got 'low'"),
         ([{"epoch": 1, "lose": 1.0}], "key 'loss' in at least one row, got rows with epoch, lose"),
     ],
 )
 def test_bad_rows(rows: list[Mapping[str, object]], text: str) -> None:
-    with pytest.raises(ValueError, match=f"training_figure: expected .*{text.removeprefix('expected ')}"):
+    with pytest.raises(
+        ValueError, match=f"training_figure: expected .*{text.removeprefix('expected ')}"
+    ):
         training_figure(rows, metric_keys=())
 
 

@@ -51,10 +51,14 @@ def assemble(
     if source.quick_gelu:
         config = {**config, "quick_gelu": True}
     model: Any = build_model(config, seed)
-    towers = kind(model, name=name, config=config, image_mean=source.image_mean, image_std=source.image_std)
+    towers = kind(
+        model, name=name, config=config, image_mean=source.image_mean, image_std=source.image_std
+    )
     towers.position_resize = geometry.position_resize
     # a table with the native number of rows is native, also where the wanted geometry has as many patches
-    native_first = state is not None and (geometry == Geometry() or has_own_table_rows(model.visual, state))
+    native_first = state is not None and (
+        geometry == Geometry() or has_own_table_rows(model.visual, state)
+    )
     if state is not None and native_first:
         towers.load_report = load_weights(towers, state)
     set_geometry(model.visual, geometry)
@@ -63,7 +67,9 @@ def assemble(
     return towers
 
 
-def build_camera_embedding(visual: nn.Module, num_cameras: int, num_views: int, seed: int = 0) -> CameraEmbedding:
+def build_camera_embedding(
+    visual: nn.Module, num_cameras: int, num_views: int, seed: int = 0
+) -> CameraEmbedding:
     """Build the camera embedding for an image tower.
 
     Raises:
@@ -76,4 +82,6 @@ def build_camera_embedding(visual: nn.Module, num_cameras: int, num_views: int, 
             type(getattr(visual, "trunk", visual)).__name__,
             "Leave num_cameras and num_views at 0.",
         )
-    return CameraEmbedding(level_widths(visual)[0], num_cameras=num_cameras, num_views=num_views, seed=seed)
+    return CameraEmbedding(
+        level_widths(visual)[0], num_cameras=num_cameras, num_views=num_views, seed=seed
+    )

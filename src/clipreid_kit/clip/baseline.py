@@ -170,7 +170,11 @@ class ClipBaseline(nn.Module):
         necked = use_neck and "id" in weights
         if not necked and (reduced_dim is not None or inference == "after"):
             got = "use_neck=False" if not use_neck else "no such term"
-            raise fail(_OWNER, 'a neck, and so the term "id", for reduced_dim and for inference="after"', got)
+            raise fail(
+                _OWNER,
+                'a neck, and so the term "id", for reduced_dim and for inference="after"',
+                got,
+            )
         if image_blocks is not None:
             unfreeze_last_blocks(towers, image_blocks)
         if not any(name in weights for name in TEXT_TERMS):
@@ -178,7 +182,9 @@ class ClipBaseline(nn.Module):
         elif text_blocks is not None:
             unfreeze_last_blocks(towers, text_blocks, tower="text")
             for name, parameter in towers.named_parameters():
-                if name.endswith(("logit_scale", "logit_bias")):  # of no loss here: DDP would wait for their gradient
+                if name.endswith(
+                    ("logit_scale", "logit_bias")
+                ):  # of no loss here: DDP would wait for their gradient
                     parameter.requires_grad = False
         dim, count = towers.embed_dim, num_identities or 0
         width = dim if reduced_dim is None else reduced_dim
@@ -192,8 +198,12 @@ class ClipBaseline(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = head(width, count) if "id" in weights else None
 
-        def made(name: str, given: nn.Module | None, kind: Callable[..., nn.Module], *terms: str) -> nn.Module | None:
-            return chosen(_OWNER, name, weights, given, partial(kind, distributed=distributed), terms=terms)
+        def made(
+            name: str, given: nn.Module | None, kind: Callable[..., nn.Module], *terms: str
+        ) -> nn.Module | None:
+            return chosen(
+                _OWNER, name, weights, given, partial(kind, distributed=distributed), terms=terms
+            )
 
         self.triplet = made("triplet", triplet, TripletLoss, "triplet", "triplet_text")
         self.center = made("center", center, partial(CenterLoss, count, dim))
@@ -248,7 +258,9 @@ class ClipBaseline(nn.Module):
         logits = texts = None
         if self.classifier is not None and "id" in asked:
             logits = self.classifier(self.dropout(after), labels)
-            values["id"] = smoothed_cross_entropy(logits, labels, self.label_smoothing, distributed=self.distributed)
+            values["id"] = smoothed_cross_entropy(
+                logits, labels, self.label_smoothing, distributed=self.distributed
+            )
         for name, loss in (("triplet", self.triplet), ("supcon_image", self.supcon)):
             if loss is not None and name in asked:
                 values[name] = loss(features, labels)
@@ -259,7 +271,11 @@ class ClipBaseline(nn.Module):
             if loss is not None and name in asked:
                 values[name] = loss(features, labels)
         every = self.total.weights
-        total = self.total if len(asked) == len(every) else WeightedSum({name: every[name] for name in asked})
+        total = (
+            self.total
+            if len(asked) == len(every)
+            else WeightedSum({name: every[name] for name in asked})
+        )
         loss, parts = total(values, step=step)
         return ClipBaselineOutput(embedding, features, texts, logits, loss, parts)
 
@@ -285,11 +301,15 @@ class ClipBaseline(nn.Module):
             raise fail(_OWNER, f"tokens of {rows} captions for {', '.join(on_texts)}", got)
         return asked
 
-    def _text_terms(self, asked: tuple[str, ...], images: Tensor, texts: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _text_terms(
+        self, asked: tuple[str, ...], images: Tensor, texts: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
         for name, loss in (("supcon_text", self.supcon), ("triplet_text", self.triplet)):
             if loss is not None and name in asked:
-                values[name] = (loss(images, labels, texts, labels) + loss(texts, labels, images, labels)) / 2
+                values[name] = (
+                    loss(images, labels, texts, labels) + loss(texts, labels, images, labels)
+                ) / 2
         if self.hard_negative is not None and "hard_negative" in asked:
             values["hard_negative"] = self.hard_negative(images, texts, labels)
         if self.info_nce is not None and "info_nce" in asked:

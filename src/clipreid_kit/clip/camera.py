@@ -81,7 +81,9 @@ class CameraEmbedding(nn.Module):
         check_positive(_OWNER, "scale", scale)
         check_choice(_OWNER, "tokens", tokens, ("class", "all"))
         if num_cameras == num_views == 0:
-            raise fail(_OWNER, "num_cameras or num_views above 0", "neither", "Leave the embedding out.")
+            raise fail(
+                _OWNER, "num_cameras or num_views above 0", "neither", "Leave the embedding out."
+            )
         self.width, self.num_cameras, self.num_views = width, num_cameras, num_views
         self.scale, self.tokens = scale, tokens
         rows = torch.empty(max(1, num_cameras) * max(1, num_views), width)
@@ -136,7 +138,12 @@ class CameraEmbedding(nn.Module):
             return None
         if ids is None:
             if self.training:
-                raise fail(_OWNER, f"{name} in training", "None", "Pass them, or call eval() if this is no training.")
+                raise fail(
+                    _OWNER,
+                    f"{name} in training",
+                    "None",
+                    "Pass them, or call eval() if this is no training.",
+                )
             return None
         unknown = (ids < 0) | (ids >= count)
         if self.training and bool(unknown.any()):

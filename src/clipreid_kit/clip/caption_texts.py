@@ -14,7 +14,11 @@ from clipreid_kit.distances import exact
 
 @torch.no_grad()
 def caption_embeddings(
-    towers: ClipTowers, captions: Sequence[Collection[str]], *, too_long: TooLong = "error", batch_size: int = 256
+    towers: ClipTowers,
+    captions: Sequence[Collection[str]],
+    *,
+    too_long: TooLong = "error",
+    batch_size: int = 256,
 ) -> Float[Tensor, "c d"]:
     """Embed identities by the mean of their captions, without gradient.
 
@@ -40,7 +44,11 @@ def caption_embeddings(
     owner = "caption_embeddings"
     check_integer(owner, "batch_size", batch_size, 1)
     listed = [[] if isinstance(own, str) else list(own) for own in captions]
-    bare = [label for label, own in enumerate(listed) if not own or not all(str(text).strip() for text in own)]
+    bare = [
+        label
+        for label, own in enumerate(listed)
+        if not own or not all(str(text).strip() for text in own)
+    ]
     if bare:
         got = f"none, an empty one or a bare text for label {bare[0]}" + (
             f" and {len(bare) - 1} more" * (len(bare) > 1)

@@ -20,7 +20,16 @@ _OWNER = "ClipTowers.from_open_clip"
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz", ".npy")
 
 # what open_clip and timm raise for a configuration with a hole, a wrong word or a part that is not installed
-_UNBUILDABLE = (AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+_UNBUILDABLE = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 Colour = tuple[float, float, float]
 
@@ -77,7 +86,9 @@ def find_weights(name: str, pretrained: str | PathLike[str] | None) -> WeightSou
     tags = open_clip.list_pretrained_tags_by_model(name)
     if isinstance(pretrained, str) and open_clip.is_pretrained_cfg(name, pretrained):
         tag = open_clip.get_pretrained_cfg(name, pretrained)
-        return WeightSource(_download(name, pretrained, tag), bool(tag.get("quick_gelu", False)), *_colours([tag]))
+        return WeightSource(
+            _download(name, pretrained, tag), bool(tag.get("quick_gelu", False)), *_colours([tag])
+        )
     mean, std = _colours([open_clip.get_pretrained_cfg(name, tag) for tag in tags])
     if pretrained is None:
         return WeightSource(None, quick_gelu=False, image_mean=mean, image_std=std)
@@ -85,7 +96,11 @@ def find_weights(name: str, pretrained: str | PathLike[str] | None) -> WeightSou
     if path.is_file():
         return WeightSource(path, quick_gelu=False, image_mean=mean, image_std=std)
     if path.is_dir():
-        remedy = "A folder written by save_towers is read by load_towers." if (path / "card.json").exists() else ""
+        remedy = (
+            "A folder written by save_towers is read by load_towers."
+            if (path / "card.json").exists()
+            else ""
+        )
         raise fail(_OWNER, "pretrained as a file with weights", f"the folder {path}", remedy)
     if isinstance(pretrained, PathLike) or path.suffix in _WEIGHT_SUFFIXES or len(path.parts) > 1:
         raise fail(_OWNER, "pretrained as a file that exists", f"{path}", "Check the path.")
@@ -122,7 +137,11 @@ def _instantiate(config: Mapping[str, Any]) -> nn.Module:
         vision["timm_model_pretrained"] = False
     if "hf_model_name" in text:
         text["hf_model_pretrained"] = False
-    kind = (CoCa if "multimodal_cfg" in options else open_clip.CustomTextCLIP) if custom_text else open_clip.CLIP
+    kind = (
+        (CoCa if "multimodal_cfg" in options else open_clip.CustomTextCLIP)
+        if custom_text
+        else open_clip.CLIP
+    )
     model: nn.Module = kind(vision_cfg=vision, text_cfg=text, **options)
     return model
 

@@ -32,7 +32,9 @@ _TEXTS, _NUMBERS = ("name", "dtype"), ("embed_dim", "num_parameters")
 _LISTS, _MAPPINGS = ("image_size", "image_mean", "image_std"), ("config", "versions", "extra")
 
 
-def save_towers(towers: ClipTowers, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
+def save_towers(
+    towers: ClipTowers, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None = None
+) -> None:
     """Save towers as ``model.safetensors`` and ``card.json``.
 
     Use it to keep or share a fine-tuned model. The weights have open_clip's names, so open_clip loads the
@@ -81,9 +83,14 @@ def save_towers(towers: ClipTowers, folder: str | PathLike[str], *, extra: Mappi
     try:
         text = json.dumps(card, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
-        raise fail("save_towers", "extra that JSON can hold", f"{error}", "Give numbers, texts and lists.") from None
+        raise fail(
+            "save_towers", "extra that JSON can hold", f"{error}", "Give numbers, texts and lists."
+        ) from None
     state = towers.state_dict()
-    tensors = {name.removeprefix("model."): value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors = {
+        name.removeprefix("model."): value.detach().cpu().contiguous()
+        for name, value in state.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt", "card": text}))
     write_whole(folder / CARD_FILE, text.encode())
@@ -127,7 +134,9 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
         own.get("position_resize", "bicubic"),
     )
     mean, std = (_colour(folder, card, key) for key in ("image_mean", "image_std"))
-    towers = ClipTowers(model, name=card["name"], config=card["config"], image_mean=mean, image_std=std)
+    towers = ClipTowers(
+        model, name=card["name"], config=card["config"], image_mean=mean, image_std=std
+    )
     set_geometry(model.visual, geometry)
     towers.position_resize = geometry.position_resize
     if own.get("cameras"):
@@ -158,16 +167,22 @@ def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
     try:
         card: object = json.loads(text)
     except ValueError as error:
-        raise fail("load_towers", f"a card in JSON in {path}", f"{error}", "Save the towers again.") from None
+        raise fail(
+            "load_towers", f"a card in JSON in {path}", f"{error}", "Save the towers again."
+        ) from None
     found = card.get("format") if isinstance(card, dict) else type(card).__name__
     if not isinstance(card, dict) or found != _FORMAT:
         raise fail("load_towers", f"a card of the format {_FORMAT} in {path}", repr(found))
     kinds = (_TEXTS, str), (_NUMBERS, int), (_LISTS, list), (_MAPPINGS, dict)
     wrong = [key for keys, kind in kinds for key in keys if not isinstance(card.get(key), kind)]
     if wrong:
-        raise fail("load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}")
+        raise fail(
+            "load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}"
+        )
     if not isinstance(card.setdefault("geometry", {}), dict):  # cards of earlier versions have none
-        raise fail("load_towers", f"geometry as a mapping in the card of {path}", repr(card["geometry"]))
+        raise fail(
+            "load_towers", f"geometry as a mapping in the card of {path}", repr(card["geometry"])
+        )
     if card["dtype"] not in ("float32", "float16", "bfloat16", "float64"):
         raise fail("load_towers", f"the dtype of weights in {path}", repr(card["dtype"]))
     return card
@@ -184,6 +199,8 @@ def _card_in_weights(path: Path) -> str | None:
 
 def _colour(folder: Path, card: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     values = card[key]
-    if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+    if len(values) != 3 or not all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values
+    ):
         raise fail("load_towers", f"{key} as three numbers in the card of {folder}", values)
     return float(values[0]), float(values[1]), float(values[2])

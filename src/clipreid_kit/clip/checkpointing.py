@@ -87,7 +87,11 @@ def run_block(
 
 @contextmanager
 def _statistics_kept(owner: nn.Module) -> Iterator[None]:
-    norms = [module for module in owner.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [
+        module
+        for module in owner.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

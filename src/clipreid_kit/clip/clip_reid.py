@@ -24,13 +24,22 @@ from clipreid_kit.clip.identity_texts import count_identities, texts_of_all, tex
 from clipreid_kit.clip.prompt_learner import IdentityPromptLearner
 from clipreid_kit.clip.towers import ClipTowers
 from clipreid_kit.distances import l2_normalize
-from clipreid_kit.losses import ArcFaceLoss, CenterLoss, ImageToTextCELoss, SupConLoss, TripletLoss, WeightedSum
+from clipreid_kit.losses import (
+    ArcFaceLoss,
+    CenterLoss,
+    ImageToTextCELoss,
+    SupConLoss,
+    TripletLoss,
+    WeightedSum,
+)
 from clipreid_kit.losses.weighted_sum import Weight
 from clipreid_kit.modules import BNNeck
 
 _OWNER = "ClipReID"
 TERMS = ("id", "triplet", "image_to_text", "supcon", "arcface", "center")
-PAPER_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 0.25, "triplet": 1.0, "image_to_text": 1.0})
+PAPER_WEIGHTS: Mapping[str, Weight] = MappingProxyType(
+    {"id": 0.25, "triplet": 1.0, "image_to_text": 1.0}
+)
 
 
 class ClipReIDOutput(NamedTuple):
@@ -141,7 +150,9 @@ class ClipReID(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        identities = count_identities(_OWNER, text_embeddings, num_identities, towers.embed_dim, weights)
+        identities = count_identities(
+            _OWNER, text_embeddings, num_identities, towers.embed_dim, weights
+        )
         check_terms(_OWNER, weights, TERMS)
         check_smoothing(_OWNER, label_smoothing)
         check_choice(_OWNER, "levels", levels, ("both", "projected"))
@@ -154,24 +165,46 @@ class ClipReID(nn.Module):
         self.towers = towers
         fixed = text_embeddings.detach().clone() if isinstance(text_embeddings, Tensor) else None
         self.register_buffer("text_embeddings", fixed)
-        self.prompts = text_embeddings if isinstance(text_embeddings, IdentityPromptLearner) else None
+        self.prompts = (
+            text_embeddings if isinstance(text_embeddings, IdentityPromptLearner) else None
+        )
         self.num_identities = identities
         self.levels = levels
         self.label_smoothing = label_smoothing
         self.inference = inference
         self.distributed = distributed
         self.necks = nn.ModuleList(BNNeck(width) for width in widths)
-        self.classifiers = nn.ModuleList(head(width, identities) for width in widths) if "id" in weights else None
+        self.classifiers = (
+            nn.ModuleList(head(width, identities) for width in widths) if "id" in weights else None
+        )
         self.total = WeightedSum(weights)
-        raw = partial(ImageToTextCELoss, 1.0, normalize=False, label_smoothing=label_smoothing, distributed=distributed)
-        self.triplet = chosen(_OWNER, "triplet", weights, triplet, partial(TripletLoss, distributed=distributed))
+        raw = partial(
+            ImageToTextCELoss,
+            1.0,
+            normalize=False,
+            label_smoothing=label_smoothing,
+            distributed=distributed,
+        )
+        self.triplet = chosen(
+            _OWNER, "triplet", weights, triplet, partial(TripletLoss, distributed=distributed)
+        )
         self.image_to_text = chosen(_OWNER, "image_to_text", weights, image_to_text, raw)
-        self.supcon = chosen(_OWNER, "supcon", weights, supcon, partial(SupConLoss, distributed=distributed))
+        self.supcon = chosen(
+            _OWNER, "supcon", weights, supcon, partial(SupConLoss, distributed=distributed)
+        )
         self.arcface = chosen(
-            _OWNER, "arcface", weights, arcface, partial(ArcFaceLoss, dim, identities, distributed=distributed)
+            _OWNER,
+            "arcface",
+            weights,
+            arcface,
+            partial(ArcFaceLoss, dim, identities, distributed=distributed),
         )
         self.center = chosen(
-            _OWNER, "center", weights, center, partial(CenterLoss, identities, dim, distributed=distributed)
+            _OWNER,
+            "center",
+            weights,
+            center,
+            partial(CenterLoss, identities, dim, distributed=distributed),
         )
         if "id" not in weights:  # what no term reaches has no gradient, and a flag that says so
             used = 1 if {"arcface", "center"} & weights.keys() else 0
@@ -204,7 +237,10 @@ class ClipReID(nn.Module):
         """
         if labels is not None:
             check_identities(_OWNER, labels, images.shape[0], self.num_identities)
-        names: tuple[Literal["previous", "unprojected", "projected"], ...] = ("unprojected", "projected")
+        names: tuple[Literal["previous", "unprojected", "projected"], ...] = (
+            "unprojected",
+            "projected",
+        )
         if labels is not None and self.triplet is not None and self.levels == "both":
             names = ("previous", *names)
         levels = self.towers.encode_image_levels(images, names, cameras=cameras, views=views)
@@ -223,7 +259,9 @@ class ClipReID(nn.Module):
         terms, logits = self._terms(levels.previous, sides, after, labels.to(projected.device))
         terms |= self._text_terms(projected, labels, cameras)
         loss, parts = self.total(terms, step=step)
-        return ClipReIDOutput(embedding, unprojected, projected, levels.previous, logits, loss, parts)
+        return ClipReIDOutput(
+            embedding, unprojected, projected, levels.previous, logits, loss, parts
+        )
 
     def _terms(
         self, previous: Tensor | None, sides: list[Tensor], after: list[Tensor], labels: Tensor
@@ -231,9 +269,13 @@ class ClipReID(nn.Module):
         terms: dict[str, Tensor] = {}
         logits = None
         if self.classifiers is not None:
-            logits = tuple(head(side, labels) for head, side in zip(self.classifiers, after, strict=True))
+            logits = tuple(
+                head(side, labels) for head, side in zip(self.classifiers, after, strict=True)
+            )
             parts = [
-                smoothed_cross_entropy(values, labels, self.label_smoothing, distributed=self.distributed)
+                smoothed_cross_entropy(
+                    values, labels, self.label_smoothing, distributed=self.distributed
+                )
                 for values in logits
             ]
             terms["id"] = torch.stack(parts).sum()
@@ -246,7 +288,9 @@ class ClipReID(nn.Module):
             terms["center"] = self.center(after[-1], labels)
         return terms, logits
 
-    def _text_terms(self, projected: Tensor, labels: Tensor, cameras: Tensor | None) -> dict[str, Tensor]:
+    def _text_terms(
+        self, projected: Tensor, labels: Tensor, cameras: Tensor | None
+    ) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
         texts = self.prompts if self.text_embeddings is None else self.text_embeddings
         if texts is None:
@@ -257,5 +301,7 @@ class ClipReID(nn.Module):
             terms["image_to_text"] = self.image_to_text(projected, own, everyone)
         if self.supcon is not None:
             rows = texts_of_rows(self.towers, texts, everyone, labels, cameras, projected)
-            terms["supcon"] = self.supcon(projected, own, rows, own) + self.supcon(rows, own, projected, own)
+            terms["supcon"] = self.supcon(projected, own, rows, own) + self.supcon(
+                rows, own, projected, own
+            )
         return terms

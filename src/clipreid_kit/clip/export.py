@@ -60,7 +60,12 @@ def export_image_tower(
         import onnxruntime
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
-        raise fail(_OWNER, "onnxruntime and onnxscript", f"{error}", "Run pip install clipreid_kit[export].") from None
+        raise fail(
+            _OWNER,
+            "onnxruntime and onnxscript",
+            f"{error}",
+            "Run pip install clipreid_kit[export].",
+        ) from None
     path = Path(path)
     wrapped, training = _ImageTower(towers, normalize=normalize), towers.training
     weight = next(towers.image_parameters())
@@ -85,7 +90,9 @@ def _difference(session: OpenSession, module: nn.Module, images: Tensor) -> floa
     try:
         found = torch.from_numpy(session.run(["embeddings"], {"images": images.cpu().numpy()})[0])
     except Exception as error:
-        raise fail(_OWNER, "a graph that takes any batch", f"{type(error).__name__}: {error}") from error
+        raise fail(
+            _OWNER, "a graph that takes any batch", f"{type(error).__name__}: {error}"
+        ) from error
     with torch.no_grad():
         return float((found - module(images).cpu()).abs().max())
 
@@ -117,4 +124,6 @@ def _write(module: nn.Module, images: Tensor, path: Path) -> None:
                 **options,
             )
     except Exception as error:
-        raise fail(_OWNER, "a tower that torch exports", f"{type(error).__name__}: {error}") from error
+        raise fail(
+            _OWNER, "a tower that torch exports", f"{type(error).__name__}: {error}"
+        ) from error

@@ -25,7 +25,10 @@ _OF_TRUNK = re.compile(r"model\.visual\.trunk\.head\.(fc\.)?(weight|bias)$")
 
 
 def freeze(
-    towers: "ClipTowers", tower: Literal["both", "image", "text"] = "both", *, batch_norm: BatchNormPolicy = "follow"
+    towers: "ClipTowers",
+    tower: Literal["both", "image", "text"] = "both",
+    *,
+    batch_norm: BatchNormPolicy = "follow",
 ) -> None:
     """Freeze towers: no parameter trains, and by default no running statistic moves.
 
@@ -95,14 +98,22 @@ def unfreeze_last_blocks(
     owner = "unfreeze_last_blocks"
     check_choice(owner, "tower", tower, ("image", "text"))
     check_choice(owner, "batch_norm", batch_norm, _POLICIES)
-    own = [(name, parameter, place) for name, parameter, place in places(towers) if place.tower == tower]
+    own = [
+        (name, parameter, place)
+        for name, parameter, place in places(towers)
+        if place.tower == tower
+    ]
     num_blocks = own[0][2].num_blocks
     whole = blocks == "all"
-    if not whole and (not isinstance(blocks, int) or isinstance(blocks, bool) or not 0 <= blocks <= num_blocks):
+    if not whole and (
+        not isinstance(blocks, int) or isinstance(blocks, bool) or not 0 <= blocks <= num_blocks
+    ):
         raise fail(owner, f'blocks in 0..{num_blocks} or "all"', repr(blocks))
     first = 0 if isinstance(blocks, str) else num_blocks - blocks + 1
     for name, parameter, place in own:
-        _set_trainable(parameter, trainable=whole or place.depth >= first or name.startswith(_CAMERAS))
+        _set_trainable(
+            parameter, trainable=whole or place.depth >= first or name.startswith(_CAMERAS)
+        )
     if tower == "image":
         _set_still(towers, batch_norm)
 
@@ -148,7 +159,9 @@ def set_trainable(
         whole = isinstance(blocks, int) and not isinstance(blocks, bool)
         if not (0 <= int(blocks) <= depths[tower] if whole else blocks in ("all", "none")):
             raise fail(
-                "set_trainable", f'{tower} as a number of blocks in 0..{depths[tower]}, "all" or "none"', repr(blocks)
+                "set_trainable",
+                f'{tower} as a number of blocks in 0..{depths[tower]}, "all" or "none"',
+                repr(blocks),
             )
     for tower, blocks in chosen:
         if blocks == "none":
@@ -210,10 +223,17 @@ def _set_still(towers: "ClipTowers", batch_norm: BatchNormPolicy) -> None:
         name
         for name, norm in _norms(towers)
         if batch_norm == "frozen"
-        or (batch_norm == "follow" and not any(parameter.requires_grad for parameter in norm.parameters()))
+        or (
+            batch_norm == "follow"
+            and not any(parameter.requires_grad for parameter in norm.parameters())
+        )
     )
     keep_still(towers)
 
 
 def _norms(towers: "ClipTowers") -> list[tuple[str, nn.Module]]:
-    return [(name, module) for name, module in towers.model.visual.named_modules() if isinstance(module, _BatchNorm)]
+    return [
+        (name, module)
+        for name, module in towers.model.visual.named_modules()
+        if isinstance(module, _BatchNorm)
+    ]

@@ -56,10 +56,18 @@ def position_table(visual: nn.Module, wanted: Geometry | None = None) -> Positio
     patches: Any = getattr(trunk, "patch_embed", None)
     if not isinstance(table, Tensor) or table.ndim != 3 or not hasattr(patches, "grid_size"):
         return None
-    prefix = 0 if getattr(trunk, "no_embed_class", False) else int(getattr(trunk, "num_prefix_tokens", 0))
+    prefix = (
+        0
+        if getattr(trunk, "no_embed_class", False)
+        else int(getattr(trunk, "num_prefix_tokens", 0))
+    )
     if table.shape[1] != prefix + math.prod(patches.grid_size):
         return None
-    rows, columns = patches.grid_size if wanted is None or wanted.image_size is None else grid_of(visual, wanted)
+    rows, columns = (
+        patches.grid_size
+        if wanted is None or wanted.image_size is None
+        else grid_of(visual, wanted)
+    )
     return PositionTable("trunk.pos_embed", (int(rows), int(columns)), prefix)
 
 
@@ -92,7 +100,11 @@ def set_geometry(visual: nn.Module, wanted: Geometry) -> None:
             resized = resize_position_embedding(
                 table, old.grid, new.grid, num_prefix=old.num_prefix, method=wanted.position_resize
             ).clone()
-        setattr(visual.get_submodule(module_name), name, nn.Parameter(resized, requires_grad=table.requires_grad))
+        setattr(
+            visual.get_submodule(module_name),
+            name,
+            nn.Parameter(resized, requires_grad=table.requires_grad),
+        )
     tower: Any = visual
     if isinstance(visual, VisionTransformer):
         tower.grid_size = new.grid
@@ -105,7 +117,11 @@ def set_geometry(visual: nn.Module, wanted: Geometry) -> None:
 def has_own_table_rows(visual: nn.Module, state: Mapping[str, Tensor]) -> bool:
     """Say whether a checkpoint's position table has as many rows as the tower's, or either has none."""
     own = position_table(visual)
-    table = None if own is None else state.get(f"visual.{own.key}", state.get(f"model.visual.{own.key}"))
+    table = (
+        None
+        if own is None
+        else state.get(f"visual.{own.key}", state.get(f"model.visual.{own.key}"))
+    )
     if own is None or table is None or table.ndim < 2:
         return True
     return table.shape[-2] == visual.get_parameter(own.key).shape[-2]
@@ -148,7 +164,9 @@ def fit_position_table(
     if grid is None or grid == own.grid:
         return {}
     rows = table.reshape(-1, table.shape[-1])
-    resized = resize_position_embedding(rows, grid, own.grid, num_prefix=own.num_prefix, method=method)
+    resized = resize_position_embedding(
+        rows, grid, own.grid, num_prefix=own.num_prefix, method=method
+    )
     return {key: resized.reshape(current.shape)}
 
 

@@ -43,7 +43,9 @@ def check_geometry(
     check_choice(_OWNER, "position_resize", position_resize, ("bicubic", "clip_reid"))
     return Geometry(
         None if image_size is None else check_image_size(image_size),
-        None if patch_stride is None else _pair("patch_stride as one number or (down, across)", patch_stride),
+        None
+        if patch_stride is None
+        else _pair("patch_stride as one number or (down, across)", patch_stride),
         None if last_stride is None else int(str(last_stride)),
         position_resize,
     )
@@ -77,7 +79,10 @@ def geometry_of(visual: nn.Module) -> Geometry:
     """Read the geometry that an image tower has; strides are ``None`` where it has none of that kind."""
     tower: Any = visual
     if isinstance(visual, VisionTransformer):
-        return Geometry(image_size_of(visual), patch_stride=(int(tower.conv1.stride[0]), int(tower.conv1.stride[1])))
+        return Geometry(
+            image_size_of(visual),
+            patch_stride=(int(tower.conv1.stride[0]), int(tower.conv1.stride[1])),
+        )
     if isinstance(visual, ModifiedResNet):
         return Geometry(image_size_of(visual), last_stride=int(tower.layer4[0].stride))
     return Geometry(image_size_of(visual))
@@ -118,26 +123,39 @@ def timm_patch(trunk: nn.Module) -> tuple[int, int] | None:
 def _refuse_strides(visual: nn.Module, wanted: Geometry) -> None:
     kind = type(visual.trunk).__name__ if isinstance(visual, TimmModel) else type(visual).__name__
     if wanted.patch_stride is not None and not isinstance(visual, VisionTransformer):
-        raise fail(_OWNER, "patch_stride for a ViT of open_clip only", f"{wanted.patch_stride} for {kind}")
+        raise fail(
+            _OWNER, "patch_stride for a ViT of open_clip only", f"{wanted.patch_stride} for {kind}"
+        )
     if wanted.last_stride is not None and not isinstance(visual, ModifiedResNet):
-        raise fail(_OWNER, "last_stride for a ResNet of open_clip only", f"{wanted.last_stride} for {kind}")
+        raise fail(
+            _OWNER, "last_stride for a ResNet of open_clip only", f"{wanted.last_stride} for {kind}"
+        )
     if wanted.position_resize != "bicubic" and isinstance(visual, TimmModel):
-        raise fail(_OWNER, 'position_resize="bicubic" for a trunk of timm', repr(wanted.position_resize))
+        raise fail(
+            _OWNER, 'position_resize="bicubic" for a trunk of timm', repr(wanted.position_resize)
+        )
 
 
 def _pair(name: str, value: object) -> tuple[int, int]:
     if (
         not isinstance(value, tuple | list)
         or len(value) != 2
-        or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in value)
+        or not all(
+            isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in value
+        )
     ):
         raise fail(_OWNER, f"{name} in pixels, or None", repr(value))
     return int(value[0]), int(value[1])
 
 
-def _cover(image_size: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+def _cover(
+    image_size: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]
+) -> tuple[int, int]:
     """Count the patches along both sides; a size that leaves pixels unread is refused, unless patches overlap."""
-    steps = [divmod(side - size, step) for side, size, step in zip(image_size, patch, stride, strict=True)]
+    steps = [
+        divmod(side - size, step)
+        for side, size, step in zip(image_size, patch, stride, strict=True)
+    ]
     apart = patch[0] <= stride[0] and patch[1] <= stride[1]
     if any(count < 0 or (rest and apart) for count, rest in steps):
         near = [

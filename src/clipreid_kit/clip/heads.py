@@ -40,7 +40,9 @@ class IdentityClassifier(nn.Module):
         check_integer("IdentityClassifier", "num_identities", num_identities, 1)
         self.weight = nn.Parameter(torch.randn(num_identities, dim) * std)
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None
+    ) -> Tensor:
         """Logits (N, C); the labels, which a head with a margin needs, change nothing."""
         del labels
         return F.linear(embeddings, self.weight)
@@ -51,11 +53,17 @@ class IdentityClassifier(nn.Module):
 
 
 def smoothed_cross_entropy(
-    logits: Float[Tensor, "n c"], labels: Integer[Tensor, " n"], label_smoothing: float, *, distributed: bool
+    logits: Float[Tensor, "n c"],
+    labels: Integer[Tensor, " n"],
+    label_smoothing: float,
+    *,
+    distributed: bool,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over the rows (of all ranks), in float32; 0, connected to the graph, for no rows."""
     with torch.autocast(logits.device.type, enabled=False):
-        losses = F.cross_entropy(exact(logits), labels.long(), reduction="none", label_smoothing=label_smoothing)
+        losses = F.cross_entropy(
+            exact(logits), labels.long(), reduction="none", label_smoothing=label_smoothing
+        )
     losses = gather(losses) if distributed else losses
     return losses.sum() / max(losses.shape[0], 1)
 
@@ -68,7 +76,9 @@ def check_identities(owner: str, labels: Tensor, rows: int, num_identities: int)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_identities:
         remedy = "Number the training identities from 0."
-        raise fail(owner, f"labels in [0, {num_identities})", f"labels from {low} to {high}", remedy)
+        raise fail(
+            owner, f"labels in [0, {num_identities})", f"labels from {low} to {high}", remedy
+        )
 
 
 def check_smoothing(owner: str, label_smoothing: float) -> None:
@@ -100,5 +110,10 @@ def chosen(
         return default() if given is None else given
     if given is not None:
         wanted = " or ".join(repr(term) for term in terms)
-        raise fail(owner, f"a weight for {wanted}", "its loss alone", "A loss without a weight would do nothing.")
+        raise fail(
+            owner,
+            f"a weight for {wanted}",
+            "its loss alone",
+            "A loss without a weight would do nothing.",
+        )
     return None

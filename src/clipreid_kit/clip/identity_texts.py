@@ -38,7 +38,12 @@ def count_identities(
     comparing = [name for name in _COMPARING if name in terms]
     if texts is None:
         if comparing:
-            raise fail(owner, f"texts for {comparing[0]!r}", "None", "Give them, or weights without that term.")
+            raise fail(
+                owner,
+                f"texts for {comparing[0]!r}",
+                "None",
+                "Give them, or weights without that term.",
+            )
         if num_identities is None:
             raise fail(owner, "num_identities, without texts to count", "None")
         check_integer(owner, "num_identities", num_identities, 1)
@@ -46,13 +51,20 @@ def count_identities(
     if isinstance(texts, Tensor):
         check_embeddings(owner, "text_embeddings", texts)
         if texts.shape[1] != embed_dim or texts.shape[0] == 0:
-            raise fail(owner, f"texts (C, {embed_dim}) of at least one identity", tuple(texts.shape))
+            raise fail(
+                owner, f"texts (C, {embed_dim}) of at least one identity", tuple(texts.shape)
+            )
         count = texts.shape[0]
     else:
         count = texts.num_identities
         if not comparing:
             remedy = "They would learn nothing: give texts.encode_all(towers)."
-            raise fail(owner, f"a weight for {' or '.join(_COMPARING)} with prompts that learn", "none", remedy)
+            raise fail(
+                owner,
+                f"a weight for {' or '.join(_COMPARING)} with prompts that learn",
+                "none",
+                remedy,
+            )
     if num_identities not in (None, count):
         raise fail(owner, f"num_identities of the texts, {count}", num_identities, "Leave it out.")
     return count
@@ -60,7 +72,11 @@ def count_identities(
 
 def texts_of_all(towers: ClipTowers, texts: Tensor | IdentityPromptLearner) -> Tensor:
     """Give a text for each identity (C, D), encoded now if it is still learned."""
-    return texts if isinstance(texts, Tensor) else texts.encode(towers, torch.arange(texts.num_identities))
+    return (
+        texts
+        if isinstance(texts, Tensor)
+        else texts.encode(towers, torch.arange(texts.num_identities))
+    )
 
 
 def texts_of_rows(

@@ -50,12 +50,18 @@ def interpolate_weights(
     first, last = (_state(source) for source in (start, end))
     if first.keys() != last.keys():
         odd = sorted(first.keys() ^ last.keys())
-        raise fail(_OWNER, "two checkpoints of the same tensors", f"{len(odd)} in one only: {', '.join(odd[:5])}")
+        raise fail(
+            _OWNER,
+            "two checkpoints of the same tensors",
+            f"{len(odd)} in one only: {', '.join(odd[:5])}",
+        )
     wrong = [name for name, tensor in first.items() if tensor.shape != last[name].shape]
     if wrong:
         name = wrong[0]
         raise fail(
-            _OWNER, "tensors of the same shapes", f"{name} {tuple(first[name].shape)} and {tuple(last[name].shape)}"
+            _OWNER,
+            "tensors of the same shapes",
+            f"{name} {tuple(first[name].shape)} and {tuple(last[name].shape)}",
         )
     return {name: _between(first[name], last[name], weight) for name in last}
 

@@ -31,7 +31,11 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
     Returns:
         A new mapping under the model's names, as far as they are known.
     """
-    state = {key.removeprefix("model."): tensor for key, tensor in state.items() if key not in OPENAI_KEYS}
+    state = {
+        key.removeprefix("model."): tensor
+        for key, tensor in state.items()
+        if key not in OPENAI_KEYS
+    }
     converted: dict[str, Tensor] = convert_state_dict(model, state)
     if "positional_embedding" in converted and not hasattr(model, "positional_embedding"):
         converted = convert_to_custom_text_state_dict(converted)
@@ -40,12 +44,17 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
         converted.pop(_OBSOLETE, None)
     for key in ("logit_scale", "logit_bias"):
         if key in converted and key in own and converted[key].numel() == own[key].numel():
-            converted[key] = converted[key].reshape(own[key].shape)  # one number, or a vector of one
+            converted[key] = converted[key].reshape(
+                own[key].shape
+            )  # one number, or a vector of one
     return converted
 
 
 def adapt_to_towers(
-    model: OpenClip, state: Mapping[str, Tensor], source_image_size: tuple[int, int] | None, method: PositionResize
+    model: OpenClip,
+    state: Mapping[str, Tensor],
+    source_image_size: tuple[int, int] | None,
+    method: PositionResize,
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Bring a checkpoint into the layout of :class:`ClipTowers`.
 
@@ -63,7 +72,9 @@ def adapt_to_towers(
         ValueError: If the position table can be read in two ways.
     """
     cameras = {key: value for key, value in state.items() if key.startswith(_CAMERAS)}
-    converted = to_open_clip_layout(model, {key: value for key, value in state.items() if key not in cameras})
+    converted = to_open_clip_layout(
+        model, {key: value for key, value in state.items() if key not in cameras}
+    )
     resized = fit_position_table(model.visual, converted, source_image_size, method)
     named = {_PREFIX + key: value for key, value in {**converted, **resized}.items()}
     return named | cameras, tuple(_PREFIX + key for key in resized)

@@ -84,7 +84,12 @@ def run_image_tower(
     check_images(images, image_size_of(visual))
     embedding = towers.camera_embedding if shifted else None
     if embedding is None and (cameras is not None or views is not None):
-        raise fail("encode_image", "no cameras and views", "some", "Build the towers with num_cameras or num_views.")
+        raise fail(
+            "encode_image",
+            "no cameras and views",
+            "some",
+            "Build the towers with num_cameras or num_views.",
+        )
     weight = next(visual.parameters())
     images = images.to(weight.device, weight.dtype)
     if levels is not None:
@@ -101,7 +106,10 @@ def run_image_tower(
 
 
 def image_levels(
-    visual: nn.Module, images: Float[Tensor, "n 3 h w"], wanted: Collection[str], shift: Shift | None = None
+    visual: nn.Module,
+    images: Float[Tensor, "n 3 h w"],
+    wanted: Collection[str],
+    shift: Shift | None = None,
 ) -> ImageLevels:
     """Run an image tower and keep the levels that are asked for.
 
@@ -161,15 +169,21 @@ def _levels(visual: nn.Module, found: dict[str, Tensor], wanted: Collection[str]
     previous, unprojected, projected, patches, projected_patches = (
         found[level] if level in wanted else None for level in LEVELS
     )
-    return ImageLevels(previous, unprojected, projected, patches, projected_patches, grid_of(visual))
+    return ImageLevels(
+        previous, unprojected, projected, patches, projected_patches, grid_of(visual)
+    )
 
 
-def _nothing(visual: nn.Module, images: Tensor, wanted: Collection[str], embed_dim: int) -> ImageLevels:
+def _nothing(
+    visual: nn.Module, images: Tensor, wanted: Collection[str], embed_dim: int
+) -> ImageLevels:
     previous, width = level_widths(visual)
     rows, columns = grid_of(visual)
     widths = {"previous": previous, "unprojected": width, "patches": width}
     found: dict[str, Tensor] = {
-        level: images.new_zeros(0, *([rows * columns] if level in PATCHES else []), widths.get(level, embed_dim))
+        level: images.new_zeros(
+            0, *([rows * columns] if level in PATCHES else []), widths.get(level, embed_dim)
+        )
         for level in LEVELS
     }
     return _levels(visual, found, wanted)

@@ -79,10 +79,17 @@ def add_lora(
     try:
         import peft
     except ImportError:
-        raise fail(_OWNER, "peft", "none installed", "Run pip install clipreid_kit[lora].") from None
+        raise fail(
+            _OWNER, "peft", "none installed", "Run pip install clipreid_kit[lora]."
+        ) from None
     prefix, root = _blocks(towers, tower)
     if any(name.endswith("lora_A") for name, _ in root.named_modules()):
-        raise fail(_OWNER, f"a tower of {tower}s without adapters", "one with some", "Call merge_lora first.")
+        raise fail(
+            _OWNER,
+            f"a tower of {tower}s without adapters",
+            "one with some",
+            "Call merge_lora first.",
+        )
     freeze(towers, tower)
     for block in root.modules():
         for name, layer in list(block.named_children()):
@@ -97,7 +104,10 @@ def add_lora(
     if not layers:
         raise fail(_OWNER, "linear layers in the blocks", "none")
     config = peft.LoraConfig(
-        r=rank, lora_alpha=rank if alpha is None else alpha, lora_dropout=dropout, target_modules=layers
+        r=rank,
+        lora_alpha=rank if alpha is None else alpha,
+        lora_dropout=dropout,
+        target_modules=layers,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -151,10 +161,14 @@ class SplitAttention(nn.Module):
         biases: Tensor | None = attention.in_proj_bias
         width = attention.embed_dim
         if not attention.batch_first or weights is None or biases is None:
-            raise fail(_OWNER, "attention that is batch first, with biases and one width", repr(attention))
+            raise fail(
+                _OWNER, "attention that is batch first, with biases and one width", repr(attention)
+            )
         for index, name in enumerate(("q_proj", "k_proj", "v_proj")):
             rows = slice(index * width, (index + 1) * width)
-            setattr(self, name, _linear(weights[rows], biases[rows], trainable=weights.requires_grad))
+            setattr(
+                self, name, _linear(weights[rows], biases[rows], trainable=weights.requires_grad)
+            )
         out = attention.out_proj
         self.out_proj = _linear(out.weight, out.bias, trainable=out.weight.requires_grad)
 
@@ -170,9 +184,13 @@ class SplitAttention(nn.Module):
         if need_weights:
             raise fail("SplitAttention", "need_weights=False", "True")
         parts: Any = (self.q_proj(query), self.k_proj(key), self.v_proj(value))
-        query, key, value = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        query, key, value = (
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in parts
+        )
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=rate)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=attn_mask, dropout_p=rate
+        )
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
     def joined(self) -> nn.MultiheadAttention:
@@ -188,8 +206,12 @@ class SplitAttention(nn.Module):
             dtype=weight.dtype,
         )
         trainable = parts[0].weight.requires_grad
-        layer.in_proj_weight = nn.Parameter(torch.cat([part.weight.detach() for part in parts]), trainable)
-        layer.in_proj_bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]), trainable)
+        layer.in_proj_weight = nn.Parameter(
+            torch.cat([part.weight.detach() for part in parts]), trainable
+        )
+        layer.in_proj_bias = nn.Parameter(
+            torch.cat([part.bias.detach() for part in parts]), trainable
+        )
         layer.out_proj.weight, layer.out_proj.bias = self.out_proj.weight, self.out_proj.bias
         return layer.train(self.training)
 
@@ -202,7 +224,9 @@ def _blocks(towers: "ClipTowers", tower: str) -> tuple[str, nn.Module]:
         blocks = None
     else:
         visual = towers.model.visual
-        blocks = getattr(visual, "transformer", getattr(getattr(visual, "trunk", None), "blocks", None))
+        blocks = getattr(
+            visual, "transformer", getattr(getattr(visual, "trunk", None), "blocks", None)
+        )
     if not isinstance(blocks, nn.Module):
         raise fail(_OWNER, "a tower of transformer blocks", type(towers.model.visual).__name__)
     name = next(name for name, module in towers.named_modules() if module is blocks)

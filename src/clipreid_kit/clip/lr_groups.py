@@ -11,7 +11,13 @@ from clipreid_kit.clip.towers import ClipTowers
 
 _OWNER = "layerwise_lr_groups"
 _SHOWN = 10
-_TABLES = ("positional_embedding", "class_embedding", "pos_embed", "cls_token", "camera_embedding.table")
+_TABLES = (
+    "positional_embedding",
+    "class_embedding",
+    "pos_embed",
+    "cls_token",
+    "camera_embedding.table",
+)
 
 
 def layerwise_lr_groups(
@@ -68,7 +74,11 @@ def layerwise_lr_groups(
     if layer_decay > 1:
         raise fail(_OWNER, "layer_decay in (0, 1]", layer_decay)
     where = _places(module)
-    trainable = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    trainable = [
+        (name, parameter)
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    ]
     _check_prefixes(module, rates, trainable)
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
     for name, parameter in trainable:
@@ -100,11 +110,15 @@ def _check_prefixes(
     module: nn.Module, rates: Mapping[str, float], trainable: Sequence[tuple[str, nn.Parameter]]
 ) -> None:
     if not trainable:
-        raise fail(_OWNER, "a module with trainable parameters", f"{type(module).__name__} without any")
+        raise fail(
+            _OWNER, "a module with trainable parameters", f"{type(module).__name__} without any"
+        )
     names = [name for name, _ in module.named_parameters()]
     unused = [prefix for prefix in rates if not any(_fits(prefix, name) for name in names)]
     if unused:
-        raise fail(_OWNER, "names in lr that some parameter begins with", ", ".join(map(repr, unused)))
+        raise fail(
+            _OWNER, "names in lr that some parameter begins with", ", ".join(map(repr, unused))
+        )
     orphans = [name for name, _ in trainable if not any(_fits(prefix, name) for prefix in rates)]
     if orphans:
         more = f" and {len(orphans) - _SHOWN} more" if len(orphans) > _SHOWN else ""

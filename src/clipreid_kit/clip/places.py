@@ -51,7 +51,9 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         """Name the place."""
-        part = "embeddings" if self.depth == 0 else "head" if self.is_head else f"block {self.depth}"
+        part = (
+            "embeddings" if self.depth == 0 else "head" if self.is_head else f"block {self.depth}"
+        )
         return f"{self.tower} {part}"
 
 
@@ -71,15 +73,25 @@ def places(towers: "ClipTowers") -> Iterator[tuple[str, nn.Parameter, Place]]:
         match = re.match(patterns[tower][0], name)
         found.append((name, parameter, tower, int(match[1]) if match else None))
     numbers = {
-        tower: sorted({block for _, _, where, block in found if where == tower and block is not None})
+        tower: sorted(
+            {block for _, _, where, block in found if where == tower and block is not None}
+        )
         for tower in patterns
     }
     for name, parameter, tower, block in found:
         own = numbers[tower]
         if not own:
-            raise fail("ClipTowers", f"a tower of {tower}s whose blocks are known", type(towers.model.visual).__name__)
+            raise fail(
+                "ClipTowers",
+                f"a tower of {tower}s whose blocks are known",
+                type(towers.model.visual).__name__,
+            )
         outside = 0 if re.match(patterns[tower][1], name) else len(own) + 1
-        yield name, parameter, Place(tower, outside if block is None else own.index(block) + 1, len(own))
+        yield (
+            name,
+            parameter,
+            Place(tower, outside if block is None else own.index(block) + 1, len(own)),
+        )
 
 
 def _patterns(visual: nn.Module) -> tuple[str, str]:

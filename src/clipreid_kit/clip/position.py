@@ -71,6 +71,8 @@ def resize_position_embedding(
     prefix, patches = table[:num_prefix], table[num_prefix:]
     image = patches.float().reshape(1, old_grid[0], old_grid[1], -1).permute(0, 3, 1, 2)
     mode, antialias = ("bicubic", True) if method == "bicubic" else ("bilinear", False)
-    image = F.interpolate(image, size=tuple(new_grid), mode=mode, antialias=antialias, align_corners=False)
+    image = F.interpolate(
+        image, size=tuple(new_grid), mode=mode, antialias=antialias, align_corners=False
+    )
     resized = image.permute(0, 2, 3, 1).reshape(new_grid[0] * new_grid[1], -1).to(table.dtype)
     return torch.cat([prefix, resized])

@@ -56,7 +56,9 @@ class PromptComposer(nn.Module):
         self.templates = PromptTemplates(_OWNER, towers, template, fields, num_tokens)
         self.text_width = towers.text_width
         tokens = towers.tokenize(self.templates.plain_texts)
-        end = int(towers.end_of_text(tokens).max()) + 1 if towers.text_is_causal else tokens.shape[1]
+        end = (
+            int(towers.end_of_text(tokens).max()) + 1 if towers.text_is_causal else tokens.shape[1]
+        )
         self.plain_tokens = tokens[:, :end]
 
     def forward(

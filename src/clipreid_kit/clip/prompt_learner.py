@@ -81,7 +81,11 @@ class IdentityPromptLearner(nn.Module):
     ) -> None:
         super().__init__()
         check_integer(_OWNER, "num_identities", num_identities, 1)
-        counts = {"num_tokens": num_tokens, "num_shared_tokens": num_shared_tokens, "num_cameras": num_cameras}
+        counts = {
+            "num_tokens": num_tokens,
+            "num_shared_tokens": num_shared_tokens,
+            "num_cameras": num_cameras,
+        }
         for name, value in counts.items():
             check_integer(_OWNER, name, value, 0)
         check_integer(_OWNER, "num_camera_tokens", num_camera_tokens, 1)
@@ -101,7 +105,9 @@ class IdentityPromptLearner(nn.Module):
         self.shared_words = words(num_shared_tokens) if num_shared_tokens else None
         self.camera_words = words(num_cameras, num_camera_tokens) if num_cameras else None
         self.instance_dim = instance_dim
-        self.instance_net = None if instance_dim is None else _instance_net(instance_dim, width, std, generator)
+        self.instance_net = (
+            None if instance_dim is None else _instance_net(instance_dim, width, std, generator)
+        )
 
     def forward(
         self,
@@ -128,7 +134,9 @@ class IdentityPromptLearner(nn.Module):
             ValueError: If shapes disagree, a number is out of its range, or something is given that was not asked for
                 when the module was made.
         """
-        prompts: PromptEmbeddings = self.templates(towers, self._words(labels, cameras, instances), template)
+        prompts: PromptEmbeddings = self.templates(
+            towers, self._words(labels, cameras, instances), template
+        )
         return prompts
 
     def encode(
@@ -155,14 +163,20 @@ class IdentityPromptLearner(nn.Module):
         """
         check_labels(_OWNER, "labels", labels, labels.shape[0])
         if labels.shape[0] == 0:
-            return next(self.parameters()).sum() * 0 + towers.logit_scale.new_zeros(0, towers.embed_dim)
+            return next(self.parameters()).sum() * 0 + towers.logit_scale.new_zeros(
+                0, towers.embed_dim
+            )
         if instances is not None:
             return self._encode(towers, labels, cameras, instances)
         if cameras is not None:
             check_labels(_OWNER, "cameras", cameras, labels.shape[0])
-        keys = labels[:, None] if cameras is None else torch.stack([labels, cameras.to(labels)], dim=1)
+        keys = (
+            labels[:, None] if cameras is None else torch.stack([labels, cameras.to(labels)], dim=1)
+        )
         distinct, inverse = torch.unique(keys, dim=0, return_inverse=True)
-        texts = self._encode(towers, distinct[:, 0], None if cameras is None else distinct[:, 1], None)
+        texts = self._encode(
+            towers, distinct[:, 0], None if cameras is None else distinct[:, 1], None
+        )
         return texts.index_select(0, inverse.to(texts.device))
 
     @torch.no_grad()
@@ -181,9 +195,13 @@ class IdentityPromptLearner(nn.Module):
         """
         check_integer(_OWNER, "block_size", block_size, 1)
         labels = torch.arange(self.num_identities)
-        return torch.cat([self._encode(towers, block, None, None) for block in torch.split(labels, block_size)])
+        return torch.cat(
+            [self._encode(towers, block, None, None) for block in torch.split(labels, block_size)]
+        )
 
-    def _encode(self, towers: ClipTowers, labels: Tensor, cameras: Tensor | None, instances: Tensor | None) -> Tensor:
+    def _encode(
+        self, towers: ClipTowers, labels: Tensor, cameras: Tensor | None, instances: Tensor | None
+    ) -> Tensor:
         words = self._words(labels, cameras, instances)
         texts = [
             towers.encode_text_embeddings(*self.templates(towers, words, template))
@@ -214,17 +232,29 @@ class IdentityPromptLearner(nn.Module):
             return words
         check_embeddings(_OWNER, "instances", instances)
         if self.instance_net is None or instances.shape != (rows, self.instance_dim):
-            wanted = "no instances" if self.instance_net is None else f"instances ({rows}, {self.instance_dim})"
-            raise fail(_OWNER, wanted, f"shape {tuple(instances.shape)}", "instance_dim is their width.")
+            wanted = (
+                "no instances"
+                if self.instance_net is None
+                else f"instances ({rows}, {self.instance_dim})"
+            )
+            raise fail(
+                _OWNER, wanted, f"shape {tuple(instances.shape)}", "instance_dim is their width."
+            )
         unit = l2_normalize(instances.to(words.device))
         shift: Tensor = self.instance_net(unit.to(words.dtype))
         return words + shift[:, None].to(words.dtype)
 
 
-def _begin_with(towers: ClipTowers, first_words: str, num_tokens: int, words: nn.Parameter | None) -> None:
+def _begin_with(
+    towers: ClipTowers, first_words: str, num_tokens: int, words: nn.Parameter | None
+) -> None:
     ids = towers.token_ids(first_words)
     if words is None or len(ids) != num_tokens:
-        raise fail(_OWNER, f"first_words of num_tokens={num_tokens} tokens", f"{len(ids)} in {first_words!r}")
+        raise fail(
+            _OWNER,
+            f"first_words of num_tokens={num_tokens} tokens",
+            f"{len(ids)} in {first_words!r}",
+        )
     with torch.no_grad():
         words.add_(towers.embed_tokens(torch.tensor([ids]))[0].to(words))
 

@@ -155,11 +155,19 @@ class PromptSG(nn.Module):
         check_choice(_OWNER, "inference", inference, ("before", "after"))
         check_smoothing(_OWNER, label_smoothing)
         if weights is None:
-            weights = {name: value for name, value in PAPER_WEIGHTS.items() if prompt == "composed" or name != "supcon"}
+            weights = {
+                name: value
+                for name, value in PAPER_WEIGHTS.items()
+                if prompt == "composed" or name != "supcon"
+            }
         check_terms(_OWNER, weights, TERMS)
         if prompt == "simplified" and ("supcon" in weights or inversion is not None):
             unused = "supcon" if "supcon" in weights else "inversion"
-            raise fail(_OWNER, 'prompt="composed" for SupCon and an inversion network', f"{unused} without it")
+            raise fail(
+                _OWNER,
+                'prompt="composed" for SupCon and an inversion network',
+                f"{unused} without it",
+            )
         if not use_neck and (reduced_dim is not None or inference == "after"):
             raise fail(_OWNER, 'a neck for reduced_dim and for inference="after"', "use_neck=False")
         freeze(towers, "text")
@@ -184,11 +192,21 @@ class PromptSG(nn.Module):
         self.interaction = interaction
         count = 2 if id_levels == "both" else 1
         width = dim if reduced_dim is None else reduced_dim
-        self.necks = nn.ModuleList(BNNeck(dim, reduced_dim) for _ in range(count)) if use_neck else None
-        self.classifiers = nn.ModuleList(head(width, num_identities) for _ in range(count)) if "id" in weights else None
+        self.necks = (
+            nn.ModuleList(BNNeck(dim, reduced_dim) for _ in range(count)) if use_neck else None
+        )
+        self.classifiers = (
+            nn.ModuleList(head(width, num_identities) for _ in range(count))
+            if "id" in weights
+            else None
+        )
         self.total = WeightedSum(weights)
-        self.triplet = chosen(_OWNER, "triplet", weights, triplet, partial(TripletLoss, distributed=distributed))
-        self.supcon = chosen(_OWNER, "supcon", weights, supcon, partial(SupConLoss, distributed=distributed))
+        self.triplet = chosen(
+            _OWNER, "triplet", weights, triplet, partial(TripletLoss, distributed=distributed)
+        )
+        self.supcon = chosen(
+            _OWNER, "supcon", weights, supcon, partial(SupConLoss, distributed=distributed)
+        )
         if self.necks is not None and "id" not in weights:
             self.necks.requires_grad_(requires_grad=False)
         if weights.keys() == {"supcon"}:
@@ -226,7 +244,9 @@ class PromptSG(nn.Module):
         """
         if labels is not None:
             check_identities(_OWNER, labels, images.shape[0], self.num_identities)
-        training_levels = labels is not None and self.triplet is not None and self.triplet_levels == "image"
+        training_levels = (
+            labels is not None and self.triplet is not None and self.triplet_levels == "image"
+        )
         names = ("projected", "patches", *(("previous", "unprojected") if training_levels else ()))
         levels = self.towers.encode_image_levels(images, names, cameras=cameras, views=views)
         projected, patches = levels.projected, levels.patches
@@ -238,7 +258,9 @@ class PromptSG(nn.Module):
         representation, sides = seen.embedding, [seen.embedding, projected]
         after = sides
         if self.necks is not None and (labels is not None or self.inference == "after"):
-            outputs = [neck(side) for neck, side in zip(self.necks, sides[: len(self.necks)], strict=True)]
+            outputs = [
+                neck(side) for neck, side in zip(self.necks, sides[: len(self.necks)], strict=True)
+            ]
             after = [output.after for output in outputs]
         embedding = l2_normalize(after[0] if self.inference == "after" else representation)
         features = embedding, representation, projected, pseudo, text, seen.attention
@@ -249,11 +271,14 @@ class PromptSG(nn.Module):
         logits = None
         if self.classifiers is not None:
             all_logits = [
-                head(side, labels) for head, side in zip(self.classifiers, after[: len(self.classifiers)], strict=True)
+                head(side, labels)
+                for head, side in zip(self.classifiers, after[: len(self.classifiers)], strict=True)
             ]
             logits = all_logits[0]
             parts = [
-                smoothed_cross_entropy(values, labels, self.label_smoothing, distributed=self.distributed)
+                smoothed_cross_entropy(
+                    values, labels, self.label_smoothing, distributed=self.distributed
+                )
                 for values in all_logits
             ]
             terms["id"] = torch.stack(parts).sum()
@@ -262,10 +287,14 @@ class PromptSG(nn.Module):
                 "final": [representation],
                 "interaction": list(seen.states[-3:]),
                 "image": [
-                    level for level in (levels.previous, levels.unprojected, representation) if level is not None
+                    level
+                    for level in (levels.previous, levels.unprojected, representation)
+                    if level is not None
                 ],
             }
-            terms["triplet"] = torch.stack([self.triplet(row, labels) for row in rows[self.triplet_levels]]).sum()
+            terms["triplet"] = torch.stack(
+                [self.triplet(row, labels) for row in rows[self.triplet_levels]]
+            ).sum()
         if self.supcon is not None:
             terms["supcon"] = self.supcon(projected, labels, text, labels) + self.supcon(
                 text, labels, projected, labels
@@ -282,7 +311,12 @@ class PromptSG(nn.Module):
             if text.ndim != 2 or text.shape[1] != dim or text.shape[0] not in (1, rows):
                 raise fail(_OWNER, f"text (1, {dim}) or ({rows}, {dim})", describe(text))
             if contrasted and text.shape[0] != rows:
-                raise fail(_OWNER, "a text for each image, for SupCon", "one for all", "Leave text out, or the labels.")
+                raise fail(
+                    _OWNER,
+                    "a text for each image, for SupCon",
+                    "one for all",
+                    "Leave text out, or the labels.",
+                )
             return None, text.to(projected).expand(rows, -1)
         if self.inversion is not None:
             pseudo: Tensor = self.inversion(projected)

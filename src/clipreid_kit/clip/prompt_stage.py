@@ -33,7 +33,10 @@ class PromptStageOutput(NamedTuple):
     @property
     def terms(self) -> dict[str, Tensor]:
         """What each direction adds to the loss, without gradient, for the log; as the other methods have it."""
-        return {"image_to_text": self.image_to_text.detach(), "text_to_image": self.text_to_image.detach()}
+        return {
+            "image_to_text": self.image_to_text.detach(),
+            "text_to_image": self.text_to_image.detach(),
+        }
 
     @property
     def embedding(self) -> None:
@@ -127,7 +130,12 @@ class ClipReIDPromptStage(nn.Module):
             Rows without gradient, float32 or float64, not normalised.
         """
         self.towers.eval()
-        return exact(cast("Tensor", run_image_tower(self.towers, images, None, None, None, shifted=False).projected))
+        return exact(
+            cast(
+                "Tensor",
+                run_image_tower(self.towers, images, None, None, None, shifted=False).projected,
+            )
+        )
 
     def forward(
         self,
@@ -154,7 +162,11 @@ class ClipReIDPromptStage(nn.Module):
         check_labels(owner, "labels", labels, image_embeddings.shape[0])
         instances = image_embeddings if self.prompts.instance_dim is not None else None
         texts = self.prompts.encode(self.towers, labels, cameras=cameras, instances=instances)
-        images, rows, labels = exact(image_embeddings).to(texts.device), exact(texts), labels.to(texts.device)
+        images, rows, labels = (
+            exact(image_embeddings).to(texts.device),
+            exact(texts),
+            labels.to(texts.device),
+        )
         check_same_width(owner, "image_embeddings", images, "text embeddings", rows)
         if self.distributed:
             images, rows, labels = gather(images), gather(rows), gather(labels)
@@ -167,7 +179,9 @@ class ClipReIDPromptStage(nn.Module):
         return PromptStageOutput(image_to_text + text_to_image, image_to_text, text_to_image, texts)
 
 
-def _mean_of_positives(logits: Float[Tensor, "n n"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+def _mean_of_positives(
+    logits: Float[Tensor, "n n"], labels: Integer[Tensor, " n"]
+) -> Float[Tensor, ""]:
     """Supervised contrastive loss of square logits; the diagonal is a pair like others."""
     positive = labels[:, None] == labels[None, :]
     log_share = logits.log_softmax(dim=1).where(positive, 0.0).sum(dim=1) / positive.sum(dim=1)

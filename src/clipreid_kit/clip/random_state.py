@@ -59,9 +59,18 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         numpy = (name, np.array(keys, dtype=np.uint32), position, *rest)
         devices = list(state["cuda"])
         _try(python, numpy, state["cpu"], devices)
-    except (LookupError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+        AttributeError,
+    ) as error:
         got = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise fail("set_random_state", "what random_state gave", got, "Begin anew, or seed them.") from None
+        raise fail(
+            "set_random_state", "what random_state gave", got, "Begin anew, or seed them."
+        ) from None
     random.setstate(python)
     np.random.set_state(numpy)  # noqa: NPY002
     torch.set_rng_state(state["cpu"])
@@ -69,12 +78,17 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(own, device)
 
 
-def _try(python: tuple[Any, ...], numpy: tuple[Any, ...], cpu: torch.Tensor, devices: list[torch.Tensor]) -> None:
+def _try(
+    python: tuple[Any, ...], numpy: tuple[Any, ...], cpu: torch.Tensor, devices: list[torch.Tensor]
+) -> None:
     """Set generators that nobody uses, and check what these let pass."""
     random.Random().setstate(python)  # noqa: S311
     np.random.RandomState().set_state(numpy)
     torch.Generator().set_state(cpu)
-    if not (python[2] is None or isinstance(python[2], float)) or not 0 <= numpy[2] <= len(numpy[1]) == 624:
+    if (
+        not (python[2] is None or isinstance(python[2], float))
+        or not 0 <= numpy[2] <= len(numpy[1]) == 624
+    ):
         raise ValueError("numbers out of range")
     if not all(own.dtype == torch.uint8 and own.ndim == 1 for own in devices):
         raise ValueError("a GPU's state that is no row of bytes")

@@ -8,13 +8,23 @@ from torch import Tensor
 from clipreid_kit._checks import fail
 
 # as open_clip names its towers, and MobileCLIP, which open_clip converts
-_TOWERS = ("visual.", "transformer.", "text.", "token_embedding.", "image_encoder.", "text_encoder.")
+_TOWERS = (
+    "visual.",
+    "transformer.",
+    "text.",
+    "token_embedding.",
+    "image_encoder.",
+    "text_encoder.",
+)
 
 
 def describe_architecture(state: Mapping[str, Tensor]) -> str:
     """Describe a CLIP model by its tensors; any other set of tensors by their number and the first name."""
     facts = _facts(state)
-    return " and ".join(facts.values()) or f"{len(state)} tensors, the first {next(iter(state), 'none')}"
+    return (
+        " and ".join(facts.values())
+        or f"{len(state)} tensors, the first {next(iter(state), 'none')}"
+    )
 
 
 def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
@@ -30,8 +40,12 @@ def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str,
     """
     wanted, found = _wanted(config), _facts(state)
     differs = any(wanted[part] != found[part] for part in wanted.keys() & found.keys() - {"trunk"})
-    other_kind = ("trunk" in wanted and "image" in found) or ("image" in wanted and "trunk" in found)
-    no_towers = bool(wanted) and not any(name.rpartition("model.")[2].startswith(_TOWERS) for name in state)
+    other_kind = ("trunk" in wanted and "image" in found) or (
+        "image" in wanted and "trunk" in found
+    )
+    no_towers = bool(wanted) and not any(
+        name.rpartition("model.")[2].startswith(_TOWERS) for name in state
+    )
     if differs or other_kind or no_towers:
         raise fail(
             "ClipTowers",
@@ -68,12 +82,16 @@ def _facts(state: Mapping[str, Tensor]) -> dict[str, str]:
         stages = [_count_blocks(state, f"visual.layer{stage}.") for stage in range(1, 5)]
         facts["image"] = _resnet(stages, first.shape[0] * 2)
     elif any(name.startswith("visual.trunk.") for name in state):
-        count = sum(tensor.numel() for name, tensor in state.items() if name.startswith("visual.trunk."))
+        count = sum(
+            tensor.numel() for name, tensor in state.items() if name.startswith("visual.trunk.")
+        )
         facts["trunk"] = f"a timm trunk with {count} parameters"
     for prefix in ("", "text."):
         words = state.get(f"{prefix}token_embedding.weight")
         if words is not None and words.ndim == 2:
-            facts["text"] = _text(words.shape[1], _count_blocks(state, f"{prefix}transformer.resblocks."))
+            facts["text"] = _text(
+                words.shape[1], _count_blocks(state, f"{prefix}transformer.resblocks.")
+            )
     return facts
 
 
@@ -90,4 +108,6 @@ def _text(width: int, blocks: int) -> str:
 
 
 def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+    return len(
+        {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
+    )

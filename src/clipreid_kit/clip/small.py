@@ -45,6 +45,10 @@ def small_model_config(name: str) -> dict[str, Any]:
     """
     if name not in _NAMES:
         raise fail("small_model_config", f"name to be one of {', '.join(_NAMES)}", repr(name))
-    text = resources.files("clipreid_kit.clip").joinpath("configs", f"{name}.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("clipreid_kit.clip")
+        .joinpath("configs", f"{name}.json")
+        .read_text(encoding="utf-8")
+    )
     config: dict[str, Any] = json.loads(text)
     return config

@@ -59,11 +59,19 @@ class PromptTemplates(nn.Module):
         super().__init__()
         check_integer(owner, "the number of learned tokens", num_tokens, 1)
         templates = (templates,) if isinstance(templates, str) else tuple(templates)
-        sets: tuple[Fields, ...] = (fields or {},) if isinstance(fields, Mapping | None) else tuple(fields)
+        sets: tuple[Fields, ...] = (
+            (fields or {},) if isinstance(fields, Mapping | None) else tuple(fields)
+        )
         if not templates or not sets:
-            raise fail(owner, "at least one template and one set of fields", f"{len(templates)} and {len(sets)}")
+            raise fail(
+                owner,
+                "at least one template and one set of fields",
+                f"{len(templates)} and {len(sets)}",
+            )
         filled = [fill_template(owner, template, words) for template in templates for words in sets]
-        rows, starts = zip(*(_locate(owner, towers, text, num_tokens) for text in filled), strict=True)
+        rows, starts = zip(
+            *(_locate(owner, towers, text, num_tokens) for text in filled), strict=True
+        )
         self.texts = tuple(filled)
         self.num_tokens = num_tokens
         self.starts: tuple[int, ...] = starts
@@ -71,7 +79,9 @@ class PromptTemplates(nn.Module):
         self.eots: tuple[int, ...] = tuple(int(index) for index in eot)
         length = max(self.eots) + 1 if towers.text_is_causal else towers.context_length
         # not in the state dict: the template is an argument, and a checkpoint holds what was learned
-        self.register_buffer("tokens", torch.stack([row[:length] for row in rows]), persistent=False)
+        self.register_buffer(
+            "tokens", torch.stack([row[:length] for row in rows]), persistent=False
+        )
 
     @property
     def plain_texts(self) -> tuple[str, ...]:
@@ -79,7 +89,10 @@ class PromptTemplates(nn.Module):
         return tuple(" ".join(text.format(**{PLACEHOLDER: ""}).split()) for text in self.texts)
 
     def forward(
-        self, towers: ClipTowers, learned: Float[Tensor, "n m w"], variant: int | Int[Tensor, " n"] = 0
+        self,
+        towers: ClipTowers,
+        learned: Float[Tensor, "n m w"],
+        variant: int | Int[Tensor, " n"] = 0,
     ) -> PromptEmbeddings:
         """Put learned words into one variant, or into another for each row."""
         count = learned.shape[0]
@@ -91,7 +104,9 @@ class PromptTemplates(nn.Module):
             eot = torch.full((count,), self.eots[variant])
             return PromptEmbeddings(insert_pseudo_token(words, learned, self.starts[variant]), eot)
         variant = variant.cpu().long()
-        if variant.shape != (count,) or (count and not 0 <= int(variant.min()) <= int(variant.max()) < len(self.texts)):
+        if variant.shape != (count,) or (
+            count and not 0 <= int(variant.min()) <= int(variant.max()) < len(self.texts)
+        ):
             raise fail("prompts", f"{count} variants in [0, {len(self.texts)})", variant.tolist())
         words = towers.embed_tokens(self.tokens[variant.to(self.tokens.device)])
         starts, eot = torch.tensor(self.starts)[variant], torch.tensor(self.eots)[variant]
@@ -118,10 +133,14 @@ def fill_template(owner: str, template: str, fields: Fields) -> str:
         )
     missing = [name for name in names if name != PLACEHOLDER and name not in fields]
     if missing:
-        raise fail(owner, f"fields for every placeholder of {template!r}", f"none for {{{missing[0]}}}")
+        raise fail(
+            owner, f"fields for every placeholder of {template!r}", f"none for {{{missing[0]}}}"
+        )
     unused = [name for name in fields if name not in names or name == PLACEHOLDER]
     if unused:
-        raise fail(owner, f"fields that {template!r} has", f"{unused[0]!r}", f"It has {', '.join(names)}.")
+        raise fail(
+            owner, f"fields that {template!r} has", f"{unused[0]!r}", f"It has {', '.join(names)}."
+        )
     filled = template.format(**{**fields, PLACEHOLDER: _MARK})
     before, _, after = filled.partition(_MARK)
     if before[-1:].isalnum() or after[:1].isalnum():
@@ -132,7 +151,9 @@ def fill_template(owner: str, template: str, fields: Fields) -> str:
 def _locate(owner: str, towers: ClipTowers, text: str, num_tokens: int) -> tuple[Tensor, int]:
     """Token ids of a template with fillers, and where these begin."""
     for fillers in _FILLERS:
-        sentences = [text.format(**{PLACEHOLDER: " ".join([filler] * num_tokens)}) for filler in fillers]
+        sentences = [
+            text.format(**{PLACEHOLDER: " ".join([filler] * num_tokens)}) for filler in fillers
+        ]
         count = max(towers.count_tokens(sentence) for sentence in sentences)
         if count > towers.context_length:
             raise fail(

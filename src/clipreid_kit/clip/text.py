@@ -79,7 +79,9 @@ def runnable_text(owner: str, model: nn.Module) -> TextTower:
     return text
 
 
-def encode_tokens(model: OpenClip, tokens: Tensor, context_length: int, embed_dim: int) -> Float[Tensor, "n d"]:
+def encode_tokens(
+    model: OpenClip, tokens: Tensor, context_length: int, embed_dim: int
+) -> Float[Tensor, "n d"]:
     """Encode rows of token ids with whatever text tower a model has.
 
     Raises:
@@ -102,7 +104,9 @@ def look_up(model: nn.Module, tokens: Tensor, context_length: int) -> Float[Tens
     """
     text = runnable_text("embed_tokens", model)
     _check_tokens("embed_tokens", tokens, context_length)
-    return cast(Tensor, text.parts.token_embedding(tokens.to(text.parts.token_embedding.weight.device)))
+    return cast(
+        Tensor, text.parts.token_embedding(tokens.to(text.parts.token_embedding.weight.device))
+    )
 
 
 def encode_embeddings(
@@ -117,7 +121,11 @@ def encode_embeddings(
     owner = "encode_text_embeddings"
     text = runnable_text(owner, model)
     shape = f"embeddings (N, L, {text.width}) with L in 1..{context_length}"
-    if embeddings.ndim != 3 or embeddings.shape[2] != text.width or not 0 < embeddings.shape[1] <= context_length:
+    if (
+        embeddings.ndim != 3
+        or embeddings.shape[2] != text.width
+        or not 0 < embeddings.shape[1] <= context_length
+    ):
         raise fail(owner, shape, describe(embeddings))
     if eot.shape != embeddings.shape[:1] or eot.is_floating_point():
         raise fail(owner, f"eot as {len(embeddings)} integers, one for each row", describe(eot))
@@ -162,7 +170,9 @@ def encode_causal_text(text: TextTower, tokens: Int[Tensor, "n l"]) -> Float[Ten
     return embeddings.index_select(0, inverse.to(embeddings.device)) if repeated else embeddings
 
 
-def run_text(text: TextTower, word_embeddings: Float[Tensor, "n l w"], eot: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+def run_text(
+    text: TextTower, word_embeddings: Float[Tensor, "n l w"], eot: Int[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
     """Run the tower from word embeddings, without positions; any length up to the context.
 
     Args:

@@ -37,7 +37,9 @@ class TextTokenizer:
         owner = "tokenize"
         check_choice(owner, "too_long", too_long, ("error", "cut", "sentence"))
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise fail(owner, "a sequence of texts", _shown(texts), "Put a single text into a list.")
+            raise fail(
+                owner, "a sequence of texts", _shown(texts), "Put a single text into a list."
+            )
         if too_long == "sentence":
             texts = [self._whole_sentences(text) for text in texts]
         long = [text for text in texts if self.count(text) > self.context_length]
@@ -125,7 +127,9 @@ def _build(config: Mapping[str, Any], context_length: int) -> SimpleTokenizer | 
 def _ids(tokenizer: SimpleTokenizer, owner: str, text: str) -> list[int]:
     inside: list[int] = tokenizer.encode(text)
     if tokenizer.eot_token_id in inside or tokenizer.sot_token_id in inside:
-        raise fail(owner, "a text without start or end marks inside", _shown(text), "They are added here.")
+        raise fail(
+            owner, "a text without start or end marks inside", _shown(text), "They are added here."
+        )
     return [tokenizer.sot_token_id, *inside, tokenizer.eot_token_id]
 
 

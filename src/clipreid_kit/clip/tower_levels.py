@@ -16,13 +16,19 @@ PATCHES = frozenset(("patches", "projected_patches"))
 _OWNER = "encode_image_levels"
 
 
-def vit_levels(visual: OpenClip, images: Tensor, wanted: frozenset[str], shift: Shift | None) -> dict[str, Tensor]:
+def vit_levels(
+    visual: OpenClip, images: Tensor, wanted: frozenset[str], shift: Shift | None
+) -> dict[str, Tensor]:
     """Run a ViT of open_clip; without patches the last block runs for the class token alone."""
     if wanted & PATCHES:
         if visual.attn_pool is not None:
-            raise fail(_OWNER, "levels that the tower has", "patches of a tower with attentional pooling")
+            raise fail(
+                _OWNER, "levels that the tower has", "patches of a tower with attentional pooling"
+            )
         if visual.training and getattr(visual.patch_dropout, "prob", 0.0) > 0:
-            raise fail(_OWNER, "no patch dropout where patches are asked for", visual.patch_dropout.prob)
+            raise fail(
+                _OWNER, "no patch dropout where patches are asked for", visual.patch_dropout.prob
+            )
     blocks = visual.transformer.resblocks
     checkpointed = visual.transformer.grad_checkpointing
     x = _vit_tokens(visual, images, shift)
@@ -69,7 +75,9 @@ class _ClassTokenOnly:
         return out
 
 
-def _projected(visual: OpenClip, found: dict[str, Tensor], wanted: frozenset[str]) -> dict[str, Tensor]:
+def _projected(
+    visual: OpenClip, found: dict[str, Tensor], wanted: frozenset[str]
+) -> dict[str, Tensor]:
     projected = {}
     for level, source in (("projected", "unprojected"), ("projected_patches", "patches")):
         if level in wanted:
@@ -132,6 +140,12 @@ def timm_levels(visual: OpenClip, images: Tensor, wanted: frozenset[str]) -> dic
         found["projected"] = visual.head(trunk.forward_head(final))
     if "projected_patches" in wanted:
         if final.ndim != 3 or getattr(trunk, "attn_pool", None) is not None:
-            raise fail(_OWNER, "levels that the tower has", "projected_patches of a tower that projects what it pooled")
-        found["projected_patches"] = visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(found["patches"]))))
+            raise fail(
+                _OWNER,
+                "levels that the tower has",
+                "projected_patches of a tower that projects what it pooled",
+            )
+        found["projected_patches"] = visual.head(
+            trunk.head(trunk.head_drop(trunk.fc_norm(found["patches"])))
+        )
     return found

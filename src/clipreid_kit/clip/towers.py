@@ -15,9 +15,22 @@ from clipreid_kit.clip.catalogue import Colour, find_weights, model_config
 from clipreid_kit.clip.freezing import keep_still
 from clipreid_kit.clip.grid import check_geometry, grid_of, image_size_of
 from clipreid_kit.clip.layout import adapt_to_towers
-from clipreid_kit.clip.levels import ImageLevels, Level, TowerEmbeddings, level_widths, run_image_tower
+from clipreid_kit.clip.levels import (
+    ImageLevels,
+    Level,
+    TowerEmbeddings,
+    level_widths,
+    run_image_tower,
+)
 from clipreid_kit.clip.position import PositionResize
-from clipreid_kit.clip.text import encode_embeddings, encode_tokens, end_positions, look_up, runnable_text, text_tower
+from clipreid_kit.clip.text import (
+    encode_embeddings,
+    encode_tokens,
+    end_positions,
+    look_up,
+    runnable_text,
+    text_tower,
+)
 from clipreid_kit.clip.tokens import TextTokenizer, TooLong
 from clipreid_kit.clip.weights import LoadReport
 
@@ -54,7 +67,13 @@ class ClipTowers(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, *, name: str, config: Mapping[str, Any], image_mean: Colour, image_std: Colour
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        image_mean: Colour,
+        image_std: Colour,
     ) -> None:
         super().__init__()
         self.model: Any = model
@@ -116,7 +135,9 @@ class ClipTowers(nn.Module):
         name, config = model_config(name)
         towers = assemble(cls, name, config, find_weights(name, pretrained), geometry, seed)
         if num_cameras or num_views:
-            towers.camera_embedding = build_camera_embedding(towers.model.visual, num_cameras, num_views, seed)
+            towers.camera_embedding = build_camera_embedding(
+                towers.model.visual, num_cameras, num_views, seed
+            )
         return towers
 
     @property
@@ -219,7 +240,9 @@ class ClipTowers(nn.Module):
         """
         return run_image_tower(self, images, levels, cameras, views)
 
-    def encode_text(self, tokens: Int[Tensor, "n l"], *, normalize: bool = False) -> Float[Tensor, "n d"]:
+    def encode_text(
+        self, tokens: Int[Tensor, "n l"], *, normalize: bool = False
+    ) -> Float[Tensor, "n d"]:
         """Embed rows of token ids; a causal tower stops at the last end and runs once for equal rows.
 
         Others (SigLIP, CoCa, Hugging Face) run as they are. Leave the ids on the CPU and no device is waited for.
@@ -264,7 +287,9 @@ class ClipTowers(nn.Module):
     ) -> TowerEmbeddings:
         """Embed pictures, texts or both in one call, which is what DistributedDataParallel needs."""
         return TowerEmbeddings(
-            None if images is None else self.encode_image(images, cameras=cameras, views=views, normalize=normalize),
+            None
+            if images is None
+            else self.encode_image(images, cameras=cameras, views=views, normalize=normalize),
             None if tokens is None else self.encode_text(tokens, normalize=normalize),
         )
 

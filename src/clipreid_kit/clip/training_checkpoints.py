@@ -132,7 +132,9 @@ class TrainingCheckpoints:
             if beside:
                 write_whole(temporary / HEADS_FILE, save_tensors(beside))
             write_whole(temporary / STATE_FILE, packed)
-            shutil.rmtree(final, ignore_errors=True)  # left by a run that was killed before the index named it
+            shutil.rmtree(
+                final, ignore_errors=True
+            )  # left by a run that was killed before the index named it
             temporary.rename(final)
         except (OSError, ValueError):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -165,8 +167,14 @@ class TrainingCheckpoints:
         if towers is not None and not (folder / WEIGHTS_FILE).is_file():
             if towers is method or _trains(towers):
                 remedy = "It was saved with frozen towers, or the file was deleted."
-                raise fail(_OWNER, f"{WEIGHTS_FILE} in {folder}, for towers that train", "none", remedy)
-            tensors |= {name: value for name, value in method.state_dict().items() if name.startswith(_PREFIX)}
+                raise fail(
+                    _OWNER, f"{WEIGHTS_FILE} in {folder}, for towers that train", "none", remedy
+                )
+            tensors |= {
+                name: value
+                for name, value in method.state_dict().items()
+                if name.startswith(_PREFIX)
+            }
         if not tensors:
             raise fail(_OWNER, f"weights in {folder}", "none")
         return load_weights(method, tensors, source_image_size=trained_image_size(folder))
@@ -186,9 +194,17 @@ class TrainingCheckpoints:
         path = self.path(which) / STATE_FILE
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
             got = f"a file that cannot be read ({type(error).__name__})"
-            raise fail(_OWNER, f"the state of a training in {path}", got, "Begin anew in another folder.") from None
+            raise fail(
+                _OWNER, f"the state of a training in {path}", got, "Begin anew in another folder."
+            ) from None
         return state
 
     def _index(self) -> dict[str, str]:
@@ -199,7 +215,9 @@ class TrainingCheckpoints:
             index = json.loads(path.read_text(encoding="utf-8"))
             return {which: str(index[which]) for which in ("last", "best")}
         except (ValueError, KeyError, TypeError):
-            raise fail(_OWNER, f"the names of the last and best checkpoint in {path}", "other text") from None
+            raise fail(
+                _OWNER, f"the names of the last and best checkpoint in {path}", "other text"
+            ) from None
 
 
 def split_method(method: nn.Module) -> tuple[ClipTowers | None, dict[str, Tensor]]:
@@ -221,12 +239,16 @@ def _trains(towers: ClipTowers) -> bool:
     return any(parameter.requires_grad for parameter in towers.parameters())
 
 
-def tensors_of_checkpoint(folder: Path, method: nn.Module, towers: ClipTowers | None) -> dict[str, Tensor]:
+def tensors_of_checkpoint(
+    folder: Path, method: nn.Module, towers: ClipTowers | None
+) -> dict[str, Tensor]:
     """All tensors of a checkpoint that are this method's matter, by its names."""
     found: dict[str, Tensor] = {}
     if (folder / WEIGHTS_FILE).is_file():
         prefix = "" if towers is method or towers is None else _PREFIX
-        found = {prefix + name: value for name, value in read_weights(folder / WEIGHTS_FILE).items()}
+        found = {
+            prefix + name: value for name, value in read_weights(folder / WEIGHTS_FILE).items()
+        }
     if towers is not method and (folder / HEADS_FILE).is_file():
         found |= read_weights(folder / HEADS_FILE)
     return found
@@ -248,6 +270,8 @@ def _packed(state: Mapping[str, Any]) -> memoryview:
     packed.seek(0)
     strange = torch.serialization.get_unsafe_globals_in_checkpoint(packed)
     if strange:
-        remedy = "It could not be loaded again: give numbers, texts, tensors, lists and dictionaries."
+        remedy = (
+            "It could not be loaded again: give numbers, texts, tensors, lists and dictionaries."
+        )
         raise fail(_OWNER, "a state of plain data", ", ".join(strange), remedy)
     return packed.getbuffer()

@@ -46,7 +46,11 @@ def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
     folder = _checkpoint(source)
     found = tensors_of_checkpoint(folder, method, split_method(method)[0])
     if not found:
-        raise fail("warm_start", f"a training or a checkpoint with {WEIGHTS_FILE} or {HEADS_FILE}", f"{source}")
+        raise fail(
+            "warm_start",
+            f"a training or a checkpoint with {WEIGHTS_FILE} or {HEADS_FILE}",
+            f"{source}",
+        )
     return load_weights(method, found, strict=False, source_image_size=trained_image_size(folder))
 
 

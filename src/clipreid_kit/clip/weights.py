@@ -54,12 +54,17 @@ class LoadReport:
             2 tensors loaded
             1 missing: c
         """
-        changed = tuple(f"{name} {there} in the checkpoint, {here} here" for name, there, here in self.mismatched)
+        changed = tuple(
+            f"{name} {there} in the checkpoint, {here} here"
+            for name, there, here in self.mismatched
+        )
         lines = [f"{len(self.loaded)} tensors loaded"]
         kinds = ("resized", self.resized), ("mismatched", changed), ("missing", self.missing)
         for kind, names in (*kinds, ("unexpected", self.unexpected)):
             if names:
-                lines.append(f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+                lines.append(
+                    f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+                )
         return "\n".join(lines)
 
 
@@ -111,7 +116,11 @@ def load_weights(
     state = tensors_of(source) if isinstance(source, Mapping) else read_weights(source)
     state, resized = _adapted(module, state, source_image_size)
     own = module.state_dict()
-    fitting = {name: tensor for name, tensor in state.items() if name in own and tensor.shape == own[name].shape}
+    fitting = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in own and tensor.shape == own[name].shape
+    }
     report = LoadReport(
         loaded=tuple(name for name in own if name in fitting),
         missing=tuple(name for name in own if name not in state),
@@ -181,9 +190,15 @@ def tensors_of(checkpoint: object) -> dict[str, Tensor]:
             checkpoint = checkpoint[key]
             break
     items = checkpoint.items() if isinstance(checkpoint, Mapping) else ()
-    state = {name: tensor for name, tensor in items if isinstance(name, str) and isinstance(tensor, Tensor)}
+    state = {
+        name: tensor
+        for name, tensor in items
+        if isinstance(name, str) and isinstance(tensor, Tensor)
+    }
     if not state:
-        raise fail(_OWNER, "a mapping of names to tensors", f"{type(checkpoint).__name__} without any")
+        raise fail(
+            _OWNER, "a mapping of names to tensors", f"{type(checkpoint).__name__} without any"
+        )
     for prefix in _WRAPPERS:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
@@ -196,7 +211,11 @@ def _adapted(
     adapted, resized = dict(state), []
     for name, part in module.named_modules():
         prefix = f"{name}." if name else ""
-        inner = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        inner = {
+            key.removeprefix(prefix): tensor
+            for key, tensor in state.items()
+            if key.startswith(prefix)
+        }
         if isinstance(part, AdaptsStateDict) and inner:
             fitted, changed = part.adapt_state_dict(inner, source_image_size)
             adapted = {key: tensor for key, tensor in adapted.items() if not key.startswith(prefix)}

@@ -80,7 +80,12 @@ from clipreid_kit.data.sidecars import read_captioned_folder
 from clipreid_kit.data.splits import check_identities, check_splits, records_of
 from clipreid_kit.data.synthetic import SyntheticReid
 from clipreid_kit.data.table import read_csv, write_csv
-from clipreid_kit.data.transforms import PresetTransforms, eval_transform, preset_transforms, train_transform
+from clipreid_kit.data.transforms import (
+    PresetTransforms,
+    eval_transform,
+    preset_transforms,
+    train_transform,
+)
 from clipreid_kit.data.validation import validate_records
 from clipreid_kit.data.warp import warp_transform
 

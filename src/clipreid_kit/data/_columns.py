@@ -15,7 +15,9 @@ NEEDED = ("path", "identity")
 OPTIONAL = ("camera", "view", "caption", "split")
 
 
-def find_columns(owner: str, file: Path, header: Sequence[str], columns: Mapping[str, str]) -> dict[str, int]:
+def find_columns(
+    owner: str, file: Path, header: Sequence[str], columns: Mapping[str, str]
+) -> dict[str, int]:
     """Find the place of each of our columns in the table."""
     known = (*NEEDED, *OPTIONAL)
     twice = [name for name, count in Counter(header).items() if count > 1]
@@ -25,7 +27,12 @@ def find_columns(owner: str, file: Path, header: Sequence[str], columns: Mapping
     unknown = [name for name in columns if name not in known]
     if unknown:
         remedy = "Keys are our names, values the table's; other columns go to extra by themselves."
-        raise fail(owner, f"keys of columns among {', '.join(known)}", ", ".join(map(repr, unknown)), remedy)
+        raise fail(
+            owner,
+            f"keys of columns among {', '.join(known)}",
+            ", ".join(map(repr, unknown)),
+            remedy,
+        )
     places = {}
     for name in known:
         wanted = columns.get(name, name)
@@ -36,19 +43,27 @@ def find_columns(owner: str, file: Path, header: Sequence[str], columns: Mapping
             nearest = difflib.get_close_matches(wanted.lower(), spelled, n=1)
             guess = repr(spelled[nearest[0]]) if nearest else "<its name in the table>"
             remedy = f"If it is named otherwise, pass columns={{{name!r}: {guess}}}."
-            if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), "")):
+            if len(header) == 1 and (
+                other := next((mark for mark in ";\t|" if mark in header[0]), "")
+            ):
                 remedy = f"Its cells seem to be separated by {other!r}: save it with commas."
             elif any(is_image(found) for found in header):
                 remedy = "Its first row has to name the columns."
             got = f"columns {', '.join(map(repr, header))}"
             raise fail(owner, f"a column {wanted!r} in {file}", got, remedy)
     if len(set(places.values())) < len(places):
-        raise fail(owner, "a table column for each key of columns", f"one used twice: {dict(columns)}")
+        raise fail(
+            owner, "a table column for each key of columns", f"one used twice: {dict(columns)}"
+        )
     return places
 
 
 def typed_records(
-    owner: str, file: Path, rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], base: Path
+    owner: str,
+    file: Path,
+    rows: Sequence[Mapping[str, object]],
+    columns: Mapping[str, str],
+    base: Path,
 ) -> list[ImageRecord]:
     """Build records from rows whose values have types: those of a JSON or Parquet file."""
     header = list(dict.fromkeys(name for row in rows for name in row))
@@ -62,17 +77,26 @@ def typed_records(
         for name in NEEDED:
             if _empty(value[name]):
                 expected = f"a value of {ours[name]!r} in each record"
-                raise fail(owner, expected, f"none in record {number} of {file}", "Fill it or drop the record.")
+                raise fail(
+                    owner,
+                    expected,
+                    f"none in record {number} of {file}",
+                    "Fill it or drop the record.",
+                )
         records.append(
             ImageRecord(
                 path=str(base / str(value["path"])),
                 identity=_name(owner, "identity", value["identity"], number, file),
-                camera=None if _empty(value.get("camera")) else _name(owner, "camera", value["camera"], number, file),
+                camera=None
+                if _empty(value.get("camera"))
+                else _name(owner, "camera", value["camera"], number, file),
                 view=_text(value.get("view")),
                 caption=_text(value.get("caption")),
                 split=_text(value.get("split")),
                 extra={
-                    name: text for name in row if name not in ours.values() and (text := _text(row[name])) is not None
+                    name: text
+                    for name in row
+                    if name not in ours.values() and (text := _text(row[name])) is not None
                 },
             )
         )
@@ -81,11 +105,18 @@ def typed_records(
 
 def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
     """Name the optional columns that a record fills, and the keys of ``extra``."""
-    optional = [name for name in OPTIONAL if any(getattr(record, name) is not None for record in records)]
+    optional = [
+        name for name in OPTIONAL if any(getattr(record, name) is not None for record in records)
+    ]
     extra = sorted({key for record in records for key in record.extra})
     clash = sorted(set(extra) & {*NEEDED, *OPTIONAL})
     if clash:
-        raise fail(owner, "keys of extra that are not columns already", ", ".join(clash), "Rename those keys.")
+        raise fail(
+            owner,
+            "keys of extra that are not columns already",
+            ", ".join(clash),
+            "Rename those keys.",
+        )
     return optional, extra
 
 
@@ -106,7 +137,9 @@ def _empty(value: object) -> bool:
 
 
 def _name(owner: str, what: str, value: object, number: int, file: Path) -> int | str:
-    if isinstance(value, float) and value.is_integer():  # whole numbers become floats where cells of a column are empty
+    if (
+        isinstance(value, float) and value.is_integer()
+    ):  # whole numbers become floats where cells of a column are empty
         return int(value)
     if isinstance(value, int | str) and not isinstance(value, bool):
         return value

@@ -40,16 +40,22 @@ class FileTree:
         try:
             if self.archive is None:
                 return Path(self.path(name)).read_bytes()
-            return open_archive(self.archive).read(self.path(name).removeprefix(f"{self.archive}::"))
+            return open_archive(self.archive).read(
+                self.path(name).removeprefix(f"{self.archive}::")
+            )
         except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
-            raise fail(owner, f"to read {self.path(name)}", f"{type(error).__name__}: {error}") from error
+            raise fail(
+                owner, f"to read {self.path(name)}", f"{type(error).__name__}: {error}"
+            ) from error
 
     def text(self, owner: str, name: str) -> str:
         """Read a text file of the tree as UTF-8."""
         try:
             return self.read(owner, name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise fail(owner, f"{self.path(name)} as UTF-8 text", str(error), "Fetch the file again.") from error
+            raise fail(
+                owner, f"{self.path(name)} as UTF-8 text", str(error), "Fetch the file again."
+            ) from error
 
 
 def is_image(name: str) -> bool:
@@ -64,12 +70,21 @@ def open_tree(owner: str, path: str | os.PathLike[str], layout: str) -> FileTree
     if place.is_dir():
         names = []
         for parent, folders, files in os.walk(place, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(parent, name)]
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and not _leads_back(parent, name)
+            ]
             inside = os.path.relpath(parent, place).replace(os.sep, "/")
             names += files if inside == "." else [f"{inside}/{name}" for name in files]
         return FileTree(str(place), tuple(sorted(names)), f"{place}{os.sep}")
     if not place.exists():
-        raise fail(owner, f"a folder or zip archive with {layout}", f"nothing at {place}", "Correct the path.")
+        raise fail(
+            owner,
+            f"a folder or zip archive with {layout}",
+            f"nothing at {place}",
+            "Correct the path.",
+        )
     try:
         members = [name for name in open_archive(str(place)).namelist() if not name.endswith("/")]
     except (OSError, zipfile.BadZipFile) as error:
@@ -92,16 +107,23 @@ def locate(
     found = {name for full in tree.names for name in _steps(full)}
     bases = [
         "",
-        *sorted({"/".join(parts[:depth]) + "/" for depth in (1, 2) for parts in _folders(tree, depth)}, key=_by_depth),
+        *sorted(
+            {"/".join(parts[:depth]) + "/" for depth in (1, 2) for parts in _folders(tree, depth)},
+            key=_by_depth,
+        ),
     ]
     best: tuple[int, list[str]] = (-1, [])
     for base in bases:
-        chosen = [next((option for option in options if base + option in found), "") for options in needed]
+        chosen = [
+            next((option for option in options if base + option in found), "") for options in needed
+        ]
         if all(chosen):
             names = tuple(name.removeprefix(base) for name in tree.names if name.startswith(base))
             inner = base if tree.archive else base.replace("/", os.sep)
             return FileTree(tree.place, names, tree.prefix + inner, tree.archive), chosen
-        missing = [" or ".join(options) for options, there in zip(needed, chosen, strict=True) if not there]
+        missing = [
+            " or ".join(options) for options, there in zip(needed, chosen, strict=True) if not there
+        ]
         best = max(best, (len(needed) - len(missing), missing), key=lambda item: item[0])
     top = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in tree.names})
     shown = f"{', '.join(top[:6])}{', ...' if len(top) > 6 else ''}" if top else "no files"

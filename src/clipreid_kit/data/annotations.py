@@ -12,7 +12,10 @@ from clipreid_kit.data.records import ImageRecord
 
 
 def read_annotations(
-    path: str | os.PathLike[str], *, split: str | None = None, root: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    root: str | os.PathLike[str] | None = None,
 ) -> list[ImageRecord]:
     """Read ``{"splits": {"train": [...], ...}}``, or a bare list, of ``{"image_path", "caption", "id", ...}``.
 
@@ -49,11 +52,18 @@ def read_annotations(
         parts = dict(content["splits"])
         if split is not None and split not in parts:
             found = ", ".join(map(repr, parts)) or "none"
-            raise fail("read_annotations", f"a split {split!r} in {file}", f"splits {found}", "Name one that is there.")
+            raise fail(
+                "read_annotations",
+                f"a split {split!r} in {file}",
+                f"splits {found}",
+                "Name one that is there.",
+            )
         parts = {name: part for name, part in parts.items() if split in (None, name)}
     else:
         got = (
-            f"an object with {', '.join(map(repr, list(content)[:5]))}" if isinstance(content, dict) else repr(content)
+            f"an object with {', '.join(map(repr, list(content)[:5]))}"
+            if isinstance(content, dict)
+            else repr(content)
         )
         raise fail("read_annotations", f'{{"splits": {{...}}}} or a list in {file}', got[:200])
     base = file.parent if root is None else Path(root)
@@ -108,16 +118,26 @@ def write_annotations(
             got = f"{', '.join(map(repr, clash))} for {record.path}"
             raise fail(owner, "keys of extra that the format has not", got, "Rename those keys.")
         values = (written_path(owner, record.path, relative_to), record.caption, record.identity)
-        row: dict[str, object] = {**dict(zip(_NEEDED, values, strict=True)), **others, **record.extra}
+        row: dict[str, object] = {
+            **dict(zip(_NEEDED, values, strict=True)),
+            **others,
+            **record.extra,
+        }
         parts.setdefault(record.split, []).append(row)
     if None in parts and len(parts) > 1:
-        raise fail(owner, "a split for every record or for none", f"none for {len(parts[None])} of {len(records)}")
+        raise fail(
+            owner,
+            "a split for every record or for none",
+            f"none for {len(parts[None])} of {len(records)}",
+        )
     target = Path(path, "annotations.json") if Path(path).is_dir() else Path(path)
     content: object = {"splits": parts} if parts and None not in parts else parts.get(None, [])
     try:
         write_whole(target, f"{json.dumps(content, ensure_ascii=False, indent=2)}\n".encode())
     except (OSError, UnicodeEncodeError) as error:
-        raise fail(owner, f"to write {target}", str(error), "Check the folder and the records' texts.") from error
+        raise fail(
+            owner, f"to write {target}", str(error), "Check the folder and the records' texts."
+        ) from error
 
 
 _NEEDED = ("image_path", "caption", "id")
@@ -128,20 +148,30 @@ def _content(file: Path) -> object:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         remedy = "Give a .json file, or a folder that holds annotations.json."
-        raise fail("read_annotations", "an annotation file", f"no file at {file}", remedy) from error
+        raise fail(
+            "read_annotations", "an annotation file", f"no file at {file}", remedy
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise fail("read_annotations", f"{file} as JSON", f"{type(error).__name__}: {error}") from error
+        raise fail(
+            "read_annotations", f"{file} as JSON", f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _entries(part: object, name: str | None, file: Path) -> list[object]:
     if not isinstance(part, list):
-        raise fail("read_annotations", f"a list of entries in split {name!r} of {file}", type(part).__name__)
+        raise fail(
+            "read_annotations",
+            f"a list of entries in split {name!r} of {file}",
+            type(part).__name__,
+        )
     return part
 
 
 def _record(entry: object, number: int, split: str | None, file: Path, base: Path) -> ImageRecord:
     where = f"entry {number} of split {split!r}" if split is not None else f"entry {number}"
-    lacking = [key for key in _NEEDED if key not in entry] if isinstance(entry, dict) else list(_NEEDED)
+    lacking = (
+        [key for key in _NEEDED if key not in entry] if isinstance(entry, dict) else list(_NEEDED)
+    )
     if lacking or not isinstance(entry, dict):
         got = f"{where} without {', '.join(lacking)} in {file}"
         raise fail("read_annotations", f"{', '.join(_NEEDED)} in each entry", got)
@@ -149,11 +179,16 @@ def _record(entry: object, number: int, split: str | None, file: Path, base: Pat
     if not isinstance(path, str) or not path or not isinstance(caption, str):
         got = f"{path!r} and {caption!r} in {where} of {file}"
         raise fail("read_annotations", "image_path and caption as texts", got)
-    extra = {key: value for key, value in entry.items() if key not in _NEEDED and value not in (None, "")}
+    extra = {
+        key: value for key, value in entry.items() if key not in _NEEDED and value not in (None, "")
+    }
     return ImageRecord(
         str(base / path),
         entry["id"],
         caption=caption.strip() or None,
         split=split,
-        extra={k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in extra.items()},
+        extra={
+            k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+            for k, v in extra.items()
+        },
     )

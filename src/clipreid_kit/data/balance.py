@@ -8,7 +8,10 @@ import torch
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data.records import ImageRecord
 
-Group = Literal["category", "caption_length", "identity", "camera", "view"] | Callable[[ImageRecord], Hashable]
+Group = (
+    Literal["category", "caption_length", "identity", "camera", "view"]
+    | Callable[[ImageRecord], Hashable]
+)
 _BIN = 20  # characters
 
 
@@ -62,7 +65,9 @@ def balance_records(
         return []
     rng = torch.Generator().manual_seed(seed)
     most: int | None = min(map(len, groups.values())) if at_most == "smallest" else at_most
-    chosen = {name: _draw(rows, most, rng) if most is not None else rows for name, rows in groups.items()}
+    chosen = {
+        name: _draw(rows, most, rng) if most is not None else rows for name, rows in groups.items()
+    }
     least: int | None = max(map(len, chosen.values())) if at_least == "largest" else at_least
     if least is not None and most is not None and least > most:
         raise fail(owner, "at_least <= at_most", f"{least} and {most}")
@@ -77,7 +82,10 @@ def balance_records(
 def _draw(rows: list[int], number: int, rng: torch.Generator) -> list[int]:
     if number >= len(rows):
         return rows
-    return [rows[place] for place in torch.randperm(len(rows), generator=rng)[:number].sort().values.tolist()]
+    return [
+        rows[place]
+        for place in torch.randperm(len(rows), generator=rng)[:number].sort().values.tolist()
+    ]
 
 
 def _group(owner: str, record: ImageRecord, by: Group) -> Hashable:
@@ -91,8 +99,17 @@ def _group(owner: str, record: ImageRecord, by: Group) -> Hashable:
     elif by in ("identity", "camera", "view"):
         value = getattr(record, by)
     else:
-        raise fail(owner, "by to be category, caption_length, identity, camera, view or a function", repr(by))
+        raise fail(
+            owner,
+            "by to be category, caption_length, identity, camera, view or a function",
+            repr(by),
+        )
     if value is None:
         name = "caption" if by == "caption_length" else by
-        raise fail(owner, f"a {name} for every record", f"none for {record.path}", "Fill it, or pass a function.")
+        raise fail(
+            owner,
+            f"a {name} for every record",
+            f"none for {record.path}",
+            "Fill it, or pass a function.",
+        )
     return value

@@ -105,7 +105,12 @@ class ReidDataset(Dataset[ReidItem]):
         identity_transform: Callable[[Image.Image], Image.Image] | None = None,
     ) -> None:
         if not records:
-            raise fail("ReidDataset", "at least one record", "none", "Check the split that they were taken from.")
+            raise fail(
+                "ReidDataset",
+                "at least one record",
+                "none",
+                "Check the split that they were taken from.",
+            )
         if orientations not in (1, 4, 8):
             raise fail("ReidDataset", "orientations to be 1, 4 or 8", orientations)
         if seed < 0:
@@ -123,7 +128,9 @@ class ReidDataset(Dataset[ReidItem]):
         self._cameras = None if cameras is None else cameras.repeat_interleave(orientations)
         # Looked up for each item: a list is ten times as fast as a tensor there.
         self._label_of: list[int] = self._labels.tolist()
-        self._camera_of: list[int] | None = None if self._cameras is None else self._cameras.tolist()
+        self._camera_of: list[int] | None = (
+            None if self._cameras is None else self._cameras.tolist()
+        )
         # In shared memory, so that set_epoch reaches workers that are already running.
         self._epoch = _shared(torch.zeros((), dtype=torch.int64))
         self._pixels = PixelCache(self.records) if cache else None
@@ -172,7 +179,9 @@ class ReidDataset(Dataset[ReidItem]):
         if not isinstance(image, Tensor):
             remedy = "Use train_transform or eval_transform, or end yours with v2.ToImage and v2.ToDtype."
             raise fail("ReidDataset", "transform to return a tensor", type(image).__name__, remedy)
-        return ReidItem(image, label, -1 if self._camera_of is None else self._camera_of[index], index)
+        return ReidItem(
+            image, label, -1 if self._camera_of is None else self._camera_of[index], index
+        )
 
     def _draw(self, stream: str, epoch: int | None, number: int) -> None:
         """Let torch's global generator depend on (seed, epoch, number)."""

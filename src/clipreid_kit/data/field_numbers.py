@@ -41,11 +41,14 @@ class FieldNumbers:
         bare = [record.path for record in records if getattr(record, field) is None]
         if bare or not records:
             got = f"none for {len(bare)} ({bare[0]}, ...)" if bare else "no images"
-            remedy = f"Use nothing that is learned for each {field}, or read the images with theirs."
+            remedy = (
+                f"Use nothing that is learned for each {field}, or read the images with theirs."
+            )
             raise fail("FieldNumbers", f"a {field} for every training image", got, remedy)
         self.field = field
         names = sorted(
-            {getattr(record, field) for record in records}, key=lambda name: (str(name), isinstance(name, str))
+            {getattr(record, field) for record in records},
+            key=lambda name: (str(name), isinstance(name, str)),
         )
         self.known: dict[int | str, int] = {name: number for number, name in enumerate(names)}
 
@@ -55,4 +58,7 @@ class FieldNumbers:
 
     def of(self, records: Sequence[ImageRecord]) -> Int[Tensor, " n"]:
         """Give the number of each record; -1 where the training images did not have its camera (view)."""
-        return torch.tensor([self.known.get(getattr(record, self.field), -1) for record in records], dtype=torch.int64)
+        return torch.tensor(
+            [self.known.get(getattr(record, self.field), -1) for record in records],
+            dtype=torch.int64,
+        )

@@ -32,12 +32,25 @@ def read_bytes(owner: str, path: str | os.PathLike[str]) -> bytes:
     except KeyError as error:
         got = f"an archive without it: {file}"
         raise fail(owner, f"the archive member {member}", got, _REMEDY) from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, ArithmeticError) as error:
-        raise fail(owner, f"to read {file if member is None else path}", _reason(error), _REMEDY) from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        ArithmeticError,
+    ) as error:
+        raise fail(
+            owner, f"to read {file if member is None else path}", _reason(error), _REMEDY
+        ) from error
     except Exception as error:  # zlib.error, lzma.LZMAError: a damaged member
-        raise fail(owner, f"to read {path}", _reason(error), "Fetch or pack the archive again.") from error
+        raise fail(
+            owner, f"to read {path}", _reason(error), "Fetch or pack the archive again."
+        ) from error
     remedy = "Leave its record out, or unpack the archive if you trust it."
-    raise fail(owner, f"an archive member of at most {_LARGEST} bytes", f"{size} bytes: {path}", remedy)
+    raise fail(
+        owner, f"an archive member of at most {_LARGEST} bytes", f"{size} bytes: {path}", remedy
+    )
 
 
 def open_archive(file: str) -> zipfile.ZipFile:
@@ -84,7 +97,12 @@ def check_files(records: Iterable[ImageRecord]) -> None:
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         remedy = "Correct the paths, the folder that they are relative to, or restore the files."
-        raise fail("check_files", f"a file for each of {total} records", f"{len(missing)} missing: {names}", remedy)
+        raise fail(
+            "check_files",
+            f"a file for each of {total} records",
+            f"{len(missing)} missing: {names}",
+            remedy,
+        )
 
 
 _LARGEST = 1 << 30  # bytes; more than Pillow's largest image has uncompressed

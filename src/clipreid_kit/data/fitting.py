@@ -44,7 +44,10 @@ class PadToSize:
         """Return a new picture of exactly the size."""
         height, width = self.size
         scale = min(height / picture.height, width / picture.width)
-        inner = (max(1, min(width, round(picture.width * scale))), max(1, min(height, round(picture.height * scale))))
+        inner = (
+            max(1, min(width, round(picture.width * scale))),
+            max(1, min(height, round(picture.height * scale))),
+        )
         resized = picture.resize(inner, _FILTERS[self.interpolation])
         colour = (self.fill,) * 3 if isinstance(self.fill, int) else self.fill
         paper = Image.new("RGB", (width, height), colour)

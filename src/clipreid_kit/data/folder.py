@@ -87,7 +87,12 @@ def read_folder(
         check_choice("read_folder", "unmatched", unmatched, ("raise", "skip"))
         return _by_pattern(root, pattern, split, unmatched)
     if split is not None and splits is not None:
-        raise fail("read_folder", "split or splits", "both", "With splits, every record carries its folder's name.")
+        raise fail(
+            "read_folder",
+            "split or splits",
+            "both",
+            "With splits, every record carries its folder's name.",
+        )
     if isinstance(splits, str) or (splits is not None and not splits):
         raise fail(
             "read_folder",
@@ -100,7 +105,11 @@ def read_folder(
         found = _in_archive(root, split, splits)
     else:
         unread: list[str] = []
-        folders = [(split, Path(root))] if splits is None else [(name, Path(root, name)) for name in splits]
+        folders = (
+            [(split, Path(root))]
+            if splits is None
+            else [(name, Path(root, name)) for name in splits]
+        )
         _require_folder(Path(root), "root")
         found = [
             (name, identity.name, str(file))
@@ -122,7 +131,19 @@ _LAYOUT = "Expected layout: <root>/<identity>/<image>, or <root>/<split>/<identi
 
 
 _TABLES = (".csv", ".json", ".jsonl", ".parquet")
-_UNREAD = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jfif", ".jxl", ".dng", ".cr2", ".nef", ".arw")
+_UNREAD = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".gif",
+    ".jp2",
+    ".jfif",
+    ".jxl",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+)
 _FIELDS = ("identity", "camera", "view", "split", "caption")
 
 
@@ -143,10 +164,18 @@ def _by_pattern(
     found = [(name, expression.search(name)) for name in images]
     if tree.archive is not None and not any(match for _, match in found):
         found = [(name, expression.search(name.removeprefix(_wrapping(images)))) for name in images]
-    rows = [(name, match.groupdict()) for name, match in found if match is not None and match["identity"]]
+    rows = [
+        (name, match.groupdict())
+        for name, match in found
+        if match is not None and match["identity"]
+    ]
     left = sorted(set(images) - {name for name, _ in rows})
     if (left and unmatched == "raise") or not rows:
-        remedy = 'Change the pattern, or pass unmatched="skip" to leave them out.' if rows else "Change the pattern."
+        remedy = (
+            'Change the pattern, or pass unmatched="skip" to leave them out.'
+            if rows
+            else "Change the pattern."
+        )
         got = f"{len(left)} of {len(images)} that do not: {', '.join(left[:3])}{', ...' if len(left) > 3 else ''}"
         raise fail("read_folder", f"every image's path to match {shown!r}", got, remedy)
     filled = iter(integers_if_all([row["camera"] for _, row in rows if row.get("camera")]))
@@ -170,7 +199,10 @@ def _warn_of_unread(names: Sequence[str], stacklevel: int) -> None:
     if unread:
         shown = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
         text = f"read_folder: left out {len(unread)} images that do not end in {', '.join(IMAGE_SUFFIXES)}: {shown}."
-        warnings.warn(f"{text} Convert them, or list those that Pillow can read in a table.", stacklevel=stacklevel)
+        warnings.warn(
+            f"{text} Convert them, or list those that Pillow can read in a table.",
+            stacklevel=stacklevel,
+        )
 
 
 def _in_archive(
@@ -180,7 +212,9 @@ def _in_archive(
     layout = f"the folders {', '.join(splits)}" if splits is not None else "identity folders"
     if splits is None:
         tree = open_tree("read_folder", root, layout)
-        parts: list[tuple[str | None, str]] = [(split, _wrapping([n for n in tree.names if _is_shown(n)], least=2))]
+        parts: list[tuple[str | None, str]] = [
+            (split, _wrapping([n for n in tree.names if _is_shown(n)], least=2))
+        ]
     else:
         tree, _ = locate("read_folder", root, [(name,) for name in splits], layout)
         parts = [(name, f"{name}/") for name in splits]
@@ -192,7 +226,9 @@ def _in_archive(
         if loose or not images:
             got = f"{len(loose)} beside them: {', '.join(loose[:3])}" if loose else "none"
             remedy = f"{_LAYOUT} Or say by pattern= where the identity stands in the names."
-            raise fail("read_folder", f"images inside identity folders of {tree.path(folder)}", got, remedy)
+            raise fail(
+                "read_folder", f"images inside identity folders of {tree.path(folder)}", got, remedy
+            )
         rows = sorted(zip(inner, images, strict=True))
         found += [(name, steps[0], tree.path(image)) for steps, image in rows]
         _warn_of_unread([name for name in tree.names if name.startswith(folder)], stacklevel=4)
@@ -207,7 +243,9 @@ def _wrapping(names: Sequence[str], least: int = 1) -> str:
     """Name the folder that all names lie in, with ``/``; at least so many steps of each name stay."""
     steps = [name.split("/") for name in names]
     depth = 0
-    while steps and all(len(one) > depth + least and one[depth] == steps[0][depth] for one in steps):
+    while steps and all(
+        len(one) > depth + least and one[depth] == steps[0][depth] for one in steps
+    ):
         depth += 1
     return "".join(f"{step}/" for step in steps[0][:depth]) if steps else ""
 
@@ -220,7 +258,9 @@ def _compile(camera_pattern: str) -> re.Pattern[str]:
         raise fail("read_folder", expected, f"{camera_pattern!r} ({error})") from error
     if "camera" not in pattern.groupindex:
         remedy = r"Write the camera's part as (?P<camera>\d+)."
-        raise fail("read_folder", "camera_pattern with a group named camera", repr(camera_pattern), remedy)
+        raise fail(
+            "read_folder", "camera_pattern with a group named camera", repr(camera_pattern), remedy
+        )
     return pattern
 
 
@@ -228,7 +268,12 @@ def _camera(pattern: re.Pattern[str], file: str) -> str:
     match = pattern.search(Path(file).name)
     if match is None or not match["camera"]:
         remedy = "Widen the pattern, or leave camera_pattern out if cameras are unknown."
-        raise fail("read_folder", f"every file's name to match camera_pattern {pattern.pattern!r}", file, remedy)
+        raise fail(
+            "read_folder",
+            f"every file's name to match camera_pattern {pattern.pattern!r}",
+            file,
+            remedy,
+        )
     return match["camera"]
 
 
@@ -244,9 +289,16 @@ def _require_folder(folder: Path, what: str) -> None:
 
 def _identity_folders(folder: Path) -> list[Path]:
     _require_folder(folder, "root or split")
-    entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
+    entries = sorted(
+        (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
+        key=lambda e: e.name,
+    )
     identities = [entry for entry in entries if entry.is_dir()]
-    loose = [entry.name for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()]
+    loose = [
+        entry.name
+        for entry in entries
+        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()
+    ]
     if loose:
         remedy = (
             "Move each into the folder of its identity, say by pattern= where the identity stands in the names, "
@@ -274,7 +326,11 @@ def _images(identity: Path, unread: list[str]) -> Iterator[Path]:
                 if file.suffix.lower() in _UNREAD:
                     unread.append(str(file))
     if not images:
-        got = f"none (files there end in: {', '.join(sorted(others)[:5])})" if others else "none (it is empty)"
+        got = (
+            f"none (files there end in: {', '.join(sorted(others)[:5])})"
+            if others
+            else "none (it is empty)"
+        )
         remedy = f"Images end in {', '.join(IMAGE_SUFFIXES)}. Remove or fill the folder."
         raise fail("read_folder", f"images in {identity}", got, remedy)
     yield from sorted(images, key=lambda file: file.parts)

@@ -102,5 +102,10 @@ _KINDS = (".csv", ".json", ".jsonl", ".parquet")
 def _kind(owner: str, path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in _KINDS:
-        raise fail(owner, f"a file that ends in {', '.join(_KINDS)}", repr(os.fspath(path)), "Rename or convert it.")
+        raise fail(
+            owner,
+            f"a file that ends in {', '.join(_KINDS)}",
+            repr(os.fspath(path)),
+            "Rename or convert it.",
+        )
     return suffix

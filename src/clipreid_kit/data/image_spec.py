@@ -66,7 +66,9 @@ class ImageSpec:
         check_statistics(owner, self.mean, self.std)
         check_choice(owner, "interpolation", self.interpolation, ("bicubic", "bilinear"))
         if self.train_interpolation is not None:
-            check_choice(owner, "train_interpolation", self.train_interpolation, ("bicubic", "bilinear"))
+            check_choice(
+                owner, "train_interpolation", self.train_interpolation, ("bicubic", "bilinear")
+            )
         check_choice(owner, "fit", self.fit, ("stretch", "pad", "crop"))
         check_fill(owner, self.fill)
 
@@ -76,7 +78,10 @@ class ImageSpec:
         Returns:
             A value for each attribute, with lists for tuples.
         """
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "ImageSpec":
@@ -96,7 +101,9 @@ class ImageSpec:
         if unknown or "image_size" not in values:
             got = f"{', '.join(map(repr, unknown))}" if unknown else "no image_size"
             raise fail("ImageSpec.from_dict", f"names among {', '.join(known)}", got)
-        given: dict[str, object] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        given: dict[str, object] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in values.items()
+        }
         return cls(**given)  # type: ignore[arg-type]
 
     def check_same(self, tested: "ImageSpec") -> None:
@@ -111,17 +118,29 @@ class ImageSpec:
         names = [f.name for f in fields(self) if f.name != "train_interpolation"]
         other = [name for name in names if getattr(self, name) != getattr(tested, name)]
         if other:
-            values = "; ".join(f"{name} {getattr(self, name)} and {getattr(tested, name)}" for name in other)
+            values = "; ".join(
+                f"{name} {getattr(self, name)} and {getattr(tested, name)}" for name in other
+            )
             remedy = "Make the test's transform from the spec in the checkpoint."
             expected = "the pictures that the model was trained with"
-            raise fail("ImageSpec.check_same", expected, f"other {', '.join(other)} ({values})", remedy)
+            raise fail(
+                "ImageSpec.check_same", expected, f"other {', '.join(other)} ({values})", remedy
+            )
 
 
 def check_image_size(owner: str, image_size: object) -> tuple[int, int]:
     """Require one number of pixels or (height, width), and give the latter."""
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(_is_size(side) for side in sides):
-        raise fail(owner, "image_size as one number of pixels or (height, width), each >= 1", repr(image_size))
+    if (
+        not isinstance(sides, tuple | list)
+        or len(sides) != 2
+        or not all(_is_size(side) for side in sides)
+    ):
+        raise fail(
+            owner,
+            "image_size as one number of pixels or (height, width), each >= 1",
+            repr(image_size),
+        )
     return sides[0], sides[1]
 
 
@@ -129,12 +148,16 @@ def check_statistics(owner: str, mean: Sequence[float], std: Sequence[float]) ->
     """Require a mean and a standard deviation for three channels in [0, 1]."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or not all(math.isfinite(v) for v in values):
-            raise fail(owner, f"{name} as three finite numbers, for red, green and blue", repr(values))
+            raise fail(
+                owner, f"{name} as three finite numbers, for red, green and blue", repr(values)
+            )
     for value in std:
         check_positive(owner, "std", value)
     if max(map(abs, mean)) > 1 or max(std) > 1:
         remedy = "Divide statistics of 0..255 by 255."
-        raise fail(owner, "mean and std of channels in [0, 1]", f"{tuple(mean)} and {tuple(std)}", remedy)
+        raise fail(
+            owner, "mean and std of channels in [0, 1]", f"{tuple(mean)} and {tuple(std)}", remedy
+        )
 
 
 def check_fill(owner: str, fill: int | tuple[int, int, int]) -> None:
@@ -158,10 +181,18 @@ IMAGE_PRESETS: Mapping[str, ImageSpec] = MappingProxyType(
     {
         "openai": ImageSpec(image_size=(224, 224), fit="crop"),
         "clip-reid": ImageSpec(
-            image_size=(256, 128), mean=_HALF, std=_HALF, interpolation="bilinear", train_interpolation="bicubic"
+            image_size=(256, 128),
+            mean=_HALF,
+            std=_HALF,
+            interpolation="bilinear",
+            train_interpolation="bicubic",
         ),
         "clip-reid-vehicle": ImageSpec(
-            image_size=(256, 256), mean=_HALF, std=_HALF, interpolation="bilinear", train_interpolation="bicubic"
+            image_size=(256, 256),
+            mean=_HALF,
+            std=_HALF,
+            interpolation="bilinear",
+            train_interpolation="bicubic",
         ),
         "clip-reid-cnn": ImageSpec(
             image_size=(256, 128),

@@ -53,15 +53,21 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
         if image.format != "JPEG" or not _ORIENTED.isdisjoint(image.info):
             ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image)
-    except Exception as error:  # decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
+    except (
+        Exception
+    ) as error:  # decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
         raise _damaged(name, error) from error
 
 
 _REMEDY = "Restore the file, or leave its record out."
-_ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp"})  # where a JPEG file may say which way is up
+_ORIENTED = frozenset(
+    {"exif", "xmp", "XML:com.adobe.xmp"}
+)  # where a JPEG file may say which way is up
 _SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA = frozenset({"LA", "PA", "RGBA", "RGBa"})
-_READABLE = _SIXTEEN_BITS | _ALPHA | frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
+_READABLE = (
+    _SIXTEEN_BITS | _ALPHA | frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
+)
 
 
 def _open(content: bytes, name: str) -> Image.Image:
@@ -89,7 +95,12 @@ def _open(content: bytes, name: str) -> Image.Image:
 
 def _too_large(name: str, size: str) -> ValueError:
     remedy = "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file."
-    return fail("load_image", f"an image of at most {Image.MAX_IMAGE_PIXELS} pixels", f"{name}: {size}", remedy)
+    return fail(
+        "load_image",
+        f"an image of at most {Image.MAX_IMAGE_PIXELS} pixels",
+        f"{name}: {size}",
+        remedy,
+    )
 
 
 def _damaged(name: str, error: Exception) -> ValueError:

@@ -18,27 +18,47 @@ def read_json_rows(owner: str, file: Path) -> list[dict[str, object]]:
         rows = _lines(text, file) if file.suffix.lower() == ".jsonl" else _parse(text, str(file))
     except FileNotFoundError as error:
         raise fail(owner, "an existing table", f"no file at {file}", "Correct the path.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, _NotJsonError) as error:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        RecursionError,
+        _NotJsonError,
+    ) as error:
         remedy = "JSON is UTF-8: one list of objects (.json), or an object a line (.jsonl)."
-        raise fail(owner, f"{file} as JSON", f"{type(error).__name__.strip('_')}: {error}", remedy) from error
+        raise fail(
+            owner, f"{file} as JSON", f"{type(error).__name__.strip('_')}: {error}", remedy
+        ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        found = f"an object with {', '.join(map(repr, list(rows)[:5]))}" if isinstance(rows, dict) else "something else"
+        found = (
+            f"an object with {', '.join(map(repr, list(rows)[:5]))}"
+            if isinstance(rows, dict)
+            else "something else"
+        )
         remedy = "For {'splits': {...}} use read_annotations." if isinstance(rows, dict) else ""
         raise fail(owner, f"a list of objects, one for each image, in {file}", found, remedy)
     return rows
 
 
 def json_records(
-    owner: str, path: str | os.PathLike[str], root: str | os.PathLike[str] | None, columns: Mapping[str, str] | None
+    owner: str,
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None,
+    columns: Mapping[str, str] | None,
 ) -> list[ImageRecord]:
     """Read records from a JSON or JSON Lines file."""
     file = Path(path)
     rows = read_json_rows(owner, file)
-    return typed_records(owner, file, rows, columns or {}, file.parent if root is None else Path(root))
+    return typed_records(
+        owner, file, rows, columns or {}, file.parent if root is None else Path(root)
+    )
 
 
 def write_json_records(
-    owner: str, records: Sequence[ImageRecord], path: str | os.PathLike[str], relative_to: str | os.PathLike[str] | None
+    owner: str,
+    records: Sequence[ImageRecord],
+    path: str | os.PathLike[str],
+    relative_to: str | os.PathLike[str] | None,
 ) -> None:
     """Write records as JSON or JSON Lines; fields that are empty are left out."""
     filled_columns(owner, records)
@@ -59,7 +79,9 @@ def write_json_records(
     try:
         write_whole(target, text.encode("utf-8"))
     except (OSError, UnicodeEncodeError) as error:
-        raise fail(owner, f"to write {target}", str(error), "Check the folder and the records' texts.") from error
+        raise fail(
+            owner, f"to write {target}", str(error), "Check the folder and the records' texts."
+        ) from error
 
 
 class _NotJsonError(ValueError):
@@ -68,7 +90,11 @@ class _NotJsonError(ValueError):
 
 def _lines(text: str, file: Path) -> object:
     # Not splitlines: that would cut at U+2028, which may stand inside a JSON string.
-    return [_parse(line, f"line {n} of {file}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return [
+        _parse(line, f"line {n} of {file}")
+        for n, line in enumerate(text.split("\n"), 1)
+        if line.strip()
+    ]
 
 
 def _parse(text: str, where: str) -> object:

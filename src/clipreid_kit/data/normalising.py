@@ -25,7 +25,9 @@ class ToNormalised:
     _std: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_mean", torch.tensor(self.mean, dtype=torch.float32)[:, None, None])
+        object.__setattr__(
+            self, "_mean", torch.tensor(self.mean, dtype=torch.float32)[:, None, None]
+        )
         object.__setattr__(self, "_std", torch.tensor(self.std, dtype=torch.float32)[:, None, None])
 
     def __call__(self, picture: Image.Image) -> Float[Tensor, "3 h w"]:

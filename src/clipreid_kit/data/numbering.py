@@ -27,12 +27,18 @@ def identities_of(records: Sequence[ImageRecord]) -> tuple[int | str, ...]:
     return (*numbers, *names)
 
 
-def labels_of(records: Sequence[ImageRecord], identities: tuple[int | str, ...]) -> Int[Tensor, " n"]:
+def labels_of(
+    records: Sequence[ImageRecord], identities: tuple[int | str, ...]
+) -> Int[Tensor, " n"]:
     """The label of each record: the place of its identity among the given ones."""
     label_of = {identity: label for label, identity in enumerate(identities)}
     if len(label_of) < len(identities):
-        raise fail("ReidDataset", "identities that differ", f"{len(identities) - len(label_of)} repeated")
-    unknown = list(dict.fromkeys(record.identity for record in records if record.identity not in label_of))
+        raise fail(
+            "ReidDataset", "identities that differ", f"{len(identities) - len(label_of)} repeated"
+        )
+    unknown = list(
+        dict.fromkeys(record.identity for record in records if record.identity not in label_of)
+    )
     if unknown:
         names = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
         got = f"{len(unknown)} that are not: {names}"
@@ -48,7 +54,9 @@ def cameras_of(records: Sequence[ImageRecord]) -> Int[Tensor, " n"] | None:
         return None
     if len(cameras) < len(records):
         got = f"none for {len(records) - len(cameras)} of {len(records)}"
-        remedy = "Unknown cameras would count as one camera: fill them in, or leave all of them None."
+        remedy = (
+            "Unknown cameras would count as one camera: fill them in, or leave all of them None."
+        )
         raise fail("ReidDataset", "a camera for every record or for none", got, remedy)
     return torch.tensor([_camera_number(camera) for camera in cameras])
 
@@ -57,5 +65,10 @@ def _camera_number(camera: int | str) -> int:
     if isinstance(camera, str):
         return hash_number(camera)
     if camera < 0:
-        raise fail("ReidDataset", "cameras >= 0, or None where there are none", camera, "-1 marks an unknown camera.")
+        raise fail(
+            "ReidDataset",
+            "cameras >= 0, or None where there are none",
+            camera,
+            "-1 marks an unknown camera.",
+        )
     return camera

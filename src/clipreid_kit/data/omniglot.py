@@ -57,7 +57,12 @@ def read_omniglot(
         raise fail("read_omniglot", "query_drawers >= 1", query_drawers)
     if isinstance(held_out_alphabets, str):
         remedy = f"One alphabet: held_out_alphabets=({held_out_alphabets!r},)."
-        raise fail("read_omniglot", "held_out_alphabets as a sequence of names", repr(held_out_alphabets), remedy)
+        raise fail(
+            "read_omniglot",
+            "held_out_alphabets as a sequence of names",
+            repr(held_out_alphabets),
+            remedy,
+        )
     drawings = _drawings(Path(path))
     known = sorted({alphabet for part, alphabet, _, _, _ in drawings if part == "train"})
     unknown = [name for name in held_out_alphabets if name not in known]
@@ -70,7 +75,9 @@ def read_omniglot(
         if part == "train":
             split = f"val_{split}" if alphabet in held_out_alphabets else "train"
         identity = f"{alphabet}/{character}"
-        records.append(ImageRecord(file, identity, camera=drawer, split=split, extra={"alphabet": alphabet}))
+        records.append(
+            ImageRecord(file, identity, camera=drawer, split=split, extra={"alphabet": alphabet})
+        )
     return records
 
 
@@ -85,7 +92,9 @@ def _drawings(path: Path) -> list[tuple[str, str, str, int, str]]:
     """Find (part, alphabet, character, drawer, record path) of every drawing, training part first."""
     if path.is_dir():
         base = path / "omniglot-reid" if (path / "omniglot-reid").is_dir() else path
-        names = sorted(file.relative_to(base).as_posix() for file in base.rglob("*") if file.is_file())
+        names = sorted(
+            file.relative_to(base).as_posix() for file in base.rglob("*") if file.is_file()
+        )
         prefix = f"{base}{os.sep}"
     elif path.exists():
         try:
@@ -93,7 +102,9 @@ def _drawings(path: Path) -> list[tuple[str, str, str, int, str]]:
                 names = sorted(name for name in archive.namelist() if not name.endswith("/"))
         except (OSError, zipfile.BadZipFile) as error:
             remedy = f"The archive holds {_LAYOUT}; fetch it again, or give the unpacked folder."
-            raise fail("read_omniglot", f"{path} to be a zip archive or a folder", str(error), remedy) from error
+            raise fail(
+                "read_omniglot", f"{path} to be a zip archive or a folder", str(error), remedy
+            ) from error
         prefix = f"{path}::"
     else:
         raise fail(
@@ -113,6 +124,10 @@ def _drawings(path: Path) -> list[tuple[str, str, str, int, str]]:
         raise fail("read_omniglot", f"every picture at {_LAYOUT}", got, "Rename or remove them.")
     for part in ("train", "test"):
         if not any(drawing[0] == part for drawing in drawings):
-            found = f"{len(names)} files in {path}, such as {', '.join(names[:3])}" if names else f"no files in {path}"
+            found = (
+                f"{len(names)} files in {path}, such as {', '.join(names[:3])}"
+                if names
+                else f"no files in {path}"
+            )
             raise fail("read_omniglot", f"drawings at {_LAYOUT}", f"none for {part} among {found}")
     return sorted(drawings, key=lambda drawing: (drawing[0] != "train", drawing[4]))

@@ -11,7 +11,10 @@ from clipreid_kit.data.records import ImageRecord
 
 
 def protocol_columns(
-    query: Sequence[ImageRecord], gallery: Sequence[ImageRecord] | None = None, *, cameras: bool | None = None
+    query: Sequence[ImageRecord],
+    gallery: Sequence[ImageRecord] | None = None,
+    *,
+    cameras: bool | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Give identities, and cameras, of records as the evaluations of this library take them.
 
@@ -49,12 +52,22 @@ def protocol_columns(
     if 0 < len(names) < len(everyone):
         got = f"{len(names)} strings ({names[0]!r}, ...) among {len(everyone)}"
         remedy = "The integer 1 and the string '1' are different identities: map all of them to one type."
-        raise fail("protocol_columns", "identities that are all integers or all strings", got, remedy)
-    columns = {f"{name}_ids": np.array([record.identity for record in side]) for name, side in sides.items()}
+        raise fail(
+            "protocol_columns", "identities that are all integers or all strings", got, remedy
+        )
+    columns = {
+        f"{name}_ids": np.array([record.identity for record in side])
+        for name, side in sides.items()
+    }
     bare = [record.path for record in everyone if record.camera is None]
     if cameras and (bare or gallery is None):
         got = "no gallery" if gallery is None else f"none for {len(bare)} ({bare[0]}, ...)"
-        raise fail("protocol_columns", "a gallery, and a camera for every record", got, "Or cameras=False.")
+        raise fail(
+            "protocol_columns", "a gallery, and a camera for every record", got, "Or cameras=False."
+        )
     if cameras or (cameras is None and gallery is not None and not bare):
-        columns |= {f"{name}_cameras": np.array([str(r.camera) for r in side]) for name, side in sides.items()}
+        columns |= {
+            f"{name}_cameras": np.array([str(r.camera) for r in side])
+            for name, side in sides.items()
+        }
     return columns

@@ -75,24 +75,44 @@ class ValidationReport:
     def counts(self) -> dict[str, int]:
         """Numbers for a metrics file: records checked, records skipped, and how many each finding concerns."""
         found = {finding.kind: finding.count for finding in self.findings}
-        return {"records": self.num_records, "skipped": self.num_records - len(self.records), **found}
+        return {
+            "records": self.num_records,
+            "skipped": self.num_records - len(self.records),
+            **found,
+        }
 
     def to_dict(self) -> dict[str, object]:
         """Give all but the records as plain values for JSON."""
         return {
             "counts": self.counts,
-            "findings": [{**asdict(finding), "examples": list(finding.examples)} for finding in self.findings],
+            "findings": [
+                {**asdict(finding), "examples": list(finding.examples)} for finding in self.findings
+            ],
             "balance": {name: asdict(balance) for name, balance in self.balance.items()},
         }
 
     def __str__(self) -> str:
         """Write the findings a line each, and a table of the splits."""
         skipped = self.num_records - len(self.records)
-        lines = [f"{self.num_records} records, {skipped} left out" if skipped else f"{self.num_records} records"]
-        lines += [f"{f.severity}: {f.text}: {', '.join(f.examples)}{_more(f)}" for f in self.findings]
+        lines = [
+            f"{self.num_records} records, {skipped} left out"
+            if skipped
+            else f"{self.num_records} records"
+        ]
+        lines += [
+            f"{f.severity}: {f.text}: {', '.join(f.examples)}{_more(f)}" for f in self.findings
+        ]
         if not self.findings:
             lines.append("nothing found")
-        rows = [("split", "images", "identities", "cameras", "images per identity (fewest, median, most)")]
+        rows = [
+            (
+                "split",
+                "images",
+                "identities",
+                "cameras",
+                "images per identity (fewest, median, most)",
+            )
+        ]
         for name, b in self.balance.items():
             spread = f"{b.fewest}, {b.median:g}, {b.most}"
             rows.append((name, str(b.images), str(b.identities), str(b.cameras or "-"), spread))

@@ -49,7 +49,9 @@ def read_captioned_folder(
     check_choice("read_captioned_folder", "uncaptioned", uncaptioned, ("raise", "skip"))
     if isinstance(splits, str) or (splits is not None and not splits):
         remedy = "One folder: splits=('train',)."
-        raise fail("read_captioned_folder", "splits as a sequence of folder names", repr(splits), remedy)
+        raise fail(
+            "read_captioned_folder", "splits as a sequence of folder names", repr(splits), remedy
+        )
     tree = open_tree("read_captioned_folder", path, "images and captions")
     chosen: list[tuple[str | None, str]] = []
     if splits is None:
@@ -90,8 +92,15 @@ def _caption(tree: FileTree, there: frozenset[str], name: str) -> tuple[str | No
     if f"{stem}.json" in there:
         content = _object(tree, f"{stem}.json")
         texts += [value for key in _KEYS if isinstance(value := content.get(key), str)]
-        rest = {key: value for key, value in content.items() if key not in _KEYS and value not in (None, "")}
-        extra = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in rest.items()}
+        rest = {
+            key: value
+            for key, value in content.items()
+            if key not in _KEYS and value not in (None, "")
+        }
+        extra = {
+            k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+            for k, v in rest.items()
+        }
     title = stem.rpartition("/")[2].replace("_", " ").replace("-", " ")
     if len(title) >= _SHORTEST_NAME:
         texts.append(title)
@@ -104,5 +113,7 @@ def _object(tree: FileTree, name: str) -> dict[str, object]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise fail("read_captioned_folder", f"{tree.path(name)} as JSON", str(error)) from error
     if not isinstance(content, dict):
-        raise fail("read_captioned_folder", f"an object in {tree.path(name)}", type(content).__name__)
+        raise fail(
+            "read_captioned_folder", f"an object in {tree.path(name)}", type(content).__name__
+        )
     return content

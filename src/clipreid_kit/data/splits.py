@@ -30,9 +30,16 @@ def records_of(records: Iterable[ImageRecord], split: str) -> list[ImageRecord]:
     everything = list(records)
     chosen = [record for record in everything if record.split == split]
     if not chosen:
-        counts = Counter("None" if record.split is None else repr(record.split) for record in everything)
-        found = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items())) or "no records at all"
-        raise fail("records_of", f"records of split {split!r}", found, "Name a split that is there.")
+        counts = Counter(
+            "None" if record.split is None else repr(record.split) for record in everything
+        )
+        found = (
+            ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+            or "no records at all"
+        )
+        raise fail(
+            "records_of", f"records of split {split!r}", found, "Name a split that is there."
+        )
     return chosen
 
 
@@ -64,11 +71,18 @@ def check_identities(train: Iterable[ImageRecord], test: Iterable[ImageRecord]) 
     if len(kinds) > 1:
         shown = " and ".join(f"{kind} ({kinds[kind]!r})" for kind in sorted(kinds))
         remedy = "Map all of them to one type: the integer 1 and the string '1' are different identities."
-        raise fail("check_identities", "all identities as integers or all as strings", shown, remedy)
+        raise fail(
+            "check_identities", "all identities as integers or all as strings", shown, remedy
+        )
     both = trained & tested
     if both:
         remedy = "Move each identity to one side: results on trained identities say little."
-        raise fail("check_identities", "no identity in both training and test", f"{_some(both)} in both", remedy)
+        raise fail(
+            "check_identities",
+            "no identity in both training and test",
+            f"{_some(both)} in both",
+            remedy,
+        )
 
 
 def check_splits(
@@ -116,7 +130,9 @@ def check_splits(
         remedy = "Leave them out, or pass min_images=1 if your sampler and loss allow identities without a pair."
         expected = f"{min_images} images or more of each identity in {train!r}"
         raise fail("check_splits", expected, f"{_some(few)} with fewer", remedy)
-    missing = {record.identity for record in queries} - {record.identity for record in gallery_records}
+    missing = {record.identity for record in queries} - {
+        record.identity for record in gallery_records
+    }
     if missing:
         remedy = "Move these queries out, or add gallery images of them: a query without a match cannot be ranked."
         raise fail(
@@ -141,5 +157,8 @@ def _check_cameras(queries: Sequence[ImageRecord], gallery: Sequence[ImageRecord
 
 def _some(identities: set[int | str]) -> str:
     """Count and name the first three of identities of one type."""
-    names = [repr(identity) for identity in sorted(identities, key=lambda i: (i, "") if isinstance(i, int) else (0, i))]
+    names = [
+        repr(identity)
+        for identity in sorted(identities, key=lambda i: (i, "") if isinstance(i, int) else (0, i))
+    ]
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

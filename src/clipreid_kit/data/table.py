@@ -64,7 +64,12 @@ def read_csv(
         for name in NEEDED:
             if not row[places[name]].strip():
                 expected = f"a value in column {header[places[name]]!r} of each row"
-                raise fail("read_csv", expected, f"none in row {number} of {file}", "Fill the cell or drop the row.")
+                raise fail(
+                    "read_csv",
+                    expected,
+                    f"none in row {number} of {file}",
+                    "Fill the cell or drop the row.",
+                )
     identities = integers_if_all([row[places["identity"]] for _, row in rows])
     cameras = _cameras([row[places["camera"]] if "camera" in places else "" for _, row in rows])
     extra = [(name, place) for place, name in enumerate(header) if place not in places.values()]
@@ -127,12 +132,19 @@ def write_csv(
     writer.writerow([*NEEDED, *optional, *extra])
     for record in records:
         cells = [written_path("write_csv", record.path, relative_to), record.identity]
-        cells += ["" if getattr(record, name) is None else getattr(record, name) for name in optional]
+        cells += [
+            "" if getattr(record, name) is None else getattr(record, name) for name in optional
+        ]
         writer.writerow([*cells, *(record.extra.get(key, "") for key in extra)])
     try:
         write_whole(target, text.getvalue().encode("utf-8"))
     except (OSError, UnicodeEncodeError) as error:
-        raise fail("write_csv", f"to write {target}", str(error), "Check the folder and the records' texts.") from error
+        raise fail(
+            "write_csv",
+            f"to write {target}",
+            str(error),
+            "Check the folder and the records' texts.",
+        ) from error
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -141,18 +153,32 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             numbered = list(enumerate(csv.reader(stream, strict=True), start=1))
     except FileNotFoundError as error:
-        raise fail("read_csv", "an existing CSV file", f"no file at {file}", "Correct the path.") from error
+        raise fail(
+            "read_csv", "an existing CSV file", f"no file at {file}", "Correct the path."
+        ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         remedy = "Save the table as comma-separated UTF-8."
-        raise fail("read_csv", f"{file} as a CSV table", f"{type(error).__name__}: {error}", remedy) from error
+        raise fail(
+            "read_csv", f"{file} as a CSV table", f"{type(error).__name__}: {error}", remedy
+        ) from error
     rows = [(number, row) for number, row in numbered if row]
     if not rows:
-        raise fail("read_csv", f"a header row in {file}", "an empty file", "The header needs path and identity.")
+        raise fail(
+            "read_csv",
+            f"a header row in {file}",
+            "an empty file",
+            "The header needs path and identity.",
+        )
     header = rows[0][1]
     for number, row in rows[1:]:
         if len(row) != len(header):
             got = f"{len(row)} in row {number} of {file}"
-            raise fail("read_csv", f"{len(header)} cells in each row", got, 'Quote cells that hold commas with ".')
+            raise fail(
+                "read_csv",
+                f"{len(header)} cells in each row",
+                got,
+                'Quote cells that hold commas with ".',
+            )
     return header, rows[1:]
 
 

@@ -56,7 +56,9 @@ def eval_transform(
         (torch.Size([3, 4, 2]), tensor([1.]))
     """
     spec = _spec("eval_transform", image_size, mean, std)
-    transform: Transform = v2.Compose([*fitting(spec, spec.interpolation), ToNormalised(spec.mean, spec.std)])
+    transform: Transform = v2.Compose(
+        [*fitting(spec, spec.interpolation), ToNormalised(spec.mean, spec.std)]
+    )
     return transform
 
 
@@ -226,7 +228,9 @@ def preset_transforms(name: str) -> PresetTransforms:
 
 def draws_nothing(transform: object) -> bool:
     """Whether a transform is known to need no random numbers, as what :func:`eval_transform` gives."""
-    return isinstance(transform, v2.Compose) and all(isinstance(step, _STILL) for step in transform.transforms)
+    return isinstance(transform, v2.Compose) and all(
+        isinstance(step, _STILL) for step in transform.transforms
+    )
 
 
 _STILL = (Stretch, PadToSize, CropToSize, ToNormalised)
@@ -241,9 +245,19 @@ def _spec(
     if isinstance(image_size, ImageSpec):
         if mean is not None or std is not None:
             remedy = "Put them into the spec, with dataclasses.replace."
-            raise fail(owner, "mean and std to be left out beside an ImageSpec", f"{mean} and {std}", remedy)
+            raise fail(
+                owner,
+                "mean and std to be left out beside an ImageSpec",
+                f"{mean} and {std}",
+                remedy,
+            )
         return image_size
     size = check_image_size(owner, image_size)
-    means, stds = tuple(CLIP_MEAN if mean is None else mean), tuple(CLIP_STD if std is None else std)
+    means, stds = (
+        tuple(CLIP_MEAN if mean is None else mean),
+        tuple(CLIP_STD if std is None else std),
+    )
     check_statistics(owner, means, stds)
-    return ImageSpec(image_size=size, mean=(means[0], means[1], means[2]), std=(stds[0], stds[1], stds[2]))
+    return ImageSpec(
+        image_size=size, mean=(means[0], means[1], means[2]), std=(stds[0], stds[1], stds[2])
+    )

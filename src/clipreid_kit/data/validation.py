@@ -79,7 +79,9 @@ def validate_records(
     if len(kinds) > 1:
         shown = " and ".join(f"{kind} ({kinds[kind]!r})" for kind in sorted(kinds))
         remedy = "Map all of them to one type: the integer 1 and the string '1' are different identities."
-        raise fail("validate_records", "all identities as integers or all as strings", shown, remedy)
+        raise fail(
+            "validate_records", "all identities as integers or all as strings", shown, remedy
+        )
     kept, findings = everything, []
     pairs = _pairs(everything, query, gallery)
     test = {"test", *(name for pair in pairs for name in pair)} - {train}
@@ -107,8 +109,12 @@ def validate_records(
 _Found = tuple[list[Finding], set[int]]
 
 
-def _finding(kind: str, text: str, concerned: Sequence[object], severity: Literal["error", "note"]) -> Finding:
-    return Finding(kind, severity, len(concerned), f"{len(concerned)} {text}", tuple(map(str, concerned[:3])))
+def _finding(
+    kind: str, text: str, concerned: Sequence[object], severity: Literal["error", "note"]
+) -> Finding:
+    return Finding(
+        kind, severity, len(concerned), f"{len(concerned)} {text}", tuple(map(str, concerned[:3]))
+    )
 
 
 def _unreadable(rows: list[ImageRecord]) -> _Found:
@@ -128,13 +134,17 @@ def _cannot_decode(path: str) -> str | None:
     try:
         load_image(path)
     except ValueError as error:
-        return str(error).partition(", got ")[2].rpartition(". ")[0]  # without what was expected and the remedy
+        return (
+            str(error).partition(", got ")[2].rpartition(". ")[0]
+        )  # without what was expected and the remedy
     return None
 
 
 def _captions(rows: list[ImageRecord], length: tuple[int, int]) -> _Found:
     fewest, most = length
-    wrong = [row for row, record in enumerate(rows) if not fewest <= len(record.caption or "") <= most]
+    wrong = [
+        row for row, record in enumerate(rows) if not fewest <= len(record.caption or "") <= most
+    ]
     if not wrong:
         return [], set()
     text = f"captions that have not {fewest} to {most} characters"
@@ -146,8 +156,12 @@ def _overlap(rows: list[ImageRecord], train: str | None, test: Collection[str | 
     both = trained & {record.identity for record in rows if record.split in test}
     if not both:
         return [], set()
-    wrong = {row for row, record in enumerate(rows) if record.split == train and record.identity in both}
-    return [_finding("overlap", "identities in training and test", sorted(both, key=str), "error")], wrong
+    wrong = {
+        row for row, record in enumerate(rows) if record.split == train and record.identity in both
+    }
+    return [
+        _finding("overlap", "identities in training and test", sorted(both, key=str), "error")
+    ], wrong
 
 
 def _same_bytes(rows: list[ImageRecord], train: str | None, test: Collection[str | None]) -> _Found:
@@ -199,7 +213,11 @@ def _equal_files(paths: Iterable[str]) -> list[list[str]]:
 def _size(path: str) -> int | None:
     file, member = split_member(path)
     try:
-        return os.stat(file).st_size if member is None else open_archive(file).getinfo(member).file_size  # noqa: PTH116
+        return (
+            os.stat(file).st_size
+            if member is None
+            else open_archive(file).getinfo(member).file_size
+        )  # noqa: PTH116
     except (OSError, KeyError, ValueError):
         return None
 
@@ -223,7 +241,9 @@ def _matches(rows: list[ImageRecord], pairs: Sequence[tuple[str, str]]) -> _Foun
                 cameras.setdefault(record.identity, set()).add(record.camera)
         queries = [row for row, record in enumerate(rows) if record.split == query]
         missing = {row for row in queries if rows[row].identity not in cameras}
-        own = [row for row in queries if row not in missing and _only_own_camera(rows[row], cameras)]
+        own = [
+            row for row in queries if row not in missing and _only_own_camera(rows[row], cameras)
+        ]
         unscored |= bool(own) and len(own) + len(missing) == len(queries)
         lost += sorted(missing)
         same += own
@@ -235,11 +255,20 @@ def _matches(rows: list[ImageRecord], pairs: Sequence[tuple[str, str]]) -> _Foun
         found.append(_finding("no_match", text, [rows[row].path for row in lost], "error"))
     if same:
         text = "queries whose matches are all from their own camera, which do not count"
-        found.append(_finding("same_camera", text, [rows[row].path for row in same], "error" if unscored else "note"))
+        found.append(
+            _finding(
+                "same_camera",
+                text,
+                [rows[row].path for row in same],
+                "error" if unscored else "note",
+            )
+        )
     return found, set(lost)
 
 
-def _only_own_camera(record: ImageRecord, cameras: Mapping[int | str, set[int | str | None]]) -> bool:
+def _only_own_camera(
+    record: ImageRecord, cameras: Mapping[int | str, set[int | str | None]]
+) -> bool:
     return record.camera is not None and not cameras[record.identity] - {record.camera}
 
 

@@ -53,12 +53,16 @@ def warp_transform(
     bilinear = v2.InterpolationMode.BILINEAR
     steps: list[v2.Transform] = []
     if orientations > 1:
-        steps.append(v2.RandomChoice([v2.RandomRotation((angle, angle)) for angle in (0, 90, 180, 270)]))
+        steps.append(
+            v2.RandomChoice([v2.RandomRotation((angle, angle)) for angle in (0, 90, 180, 270)])
+        )
     if orientations == 8:
         steps.append(v2.RandomHorizontalFlip())
     if rotation or shear:
         angles = [-shear, shear, -shear, shear] if shear else None
-        steps.append(v2.RandomAffine(degrees=rotation, shear=angles, interpolation=bilinear, fill=fill))
+        steps.append(
+            v2.RandomAffine(degrees=rotation, shear=angles, interpolation=bilinear, fill=fill)
+        )
     if perspective:
         steps.append(v2.RandomPerspective(perspective, p=1.0, interpolation=bilinear, fill=fill))
     warp: Callable[[Image.Image], Image.Image] = v2.Compose(steps) if steps else v2.Identity()

@@ -7,7 +7,10 @@ from clipreid_kit.losses.circle import CircleLoss, circle_loss
 from clipreid_kit.losses.class_sampling import ClassSample, ClassSampler, class_rows, sample_classes
 from clipreid_kit.losses.cosface import CosFaceHead, CosFaceLoss, cosface_logits, cosface_loss
 from clipreid_kit.losses.cross_batch_memory import CrossBatchMemory, EmbeddingQueue
-from clipreid_kit.losses.hard_negative import HardNegativeContrastiveLoss, hard_negative_contrastive_loss
+from clipreid_kit.losses.hard_negative import (
+    HardNegativeContrastiveLoss,
+    hard_negative_contrastive_loss,
+)
 from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss

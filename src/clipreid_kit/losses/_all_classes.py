@@ -17,7 +17,9 @@ def check_class_labels(owner: str, labels: Tensor, num_classes: int, remedy: str
         return
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= num_classes:
-        raise fail(owner, f"labels in [0, {num_classes})", f"labels from {lowest} to {highest}", remedy)
+        raise fail(
+            owner, f"labels in [0, {num_classes})", f"labels from {lowest} to {highest}", remedy
+        )
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -35,7 +37,9 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         losses, gradients = [], []
         size = max(1, MAX_LOGITS // classes.shape[0])
-        for block, label in zip(torch.split(rows, size), torch.split(labels[:, None], size), strict=True):
+        for block, label in zip(
+            torch.split(rows, size), torch.split(labels[:, None], size), strict=True
+        ):
             logits = block @ classes.T
             if scale is not None:
                 logits.mul_(scale)
@@ -46,7 +50,9 @@ class _CrossEntropy(torch.autograd.Function):
             # e^-80 is lost in a sum of at least 1; below e^-87 are denormal numbers, forty times slower on a CPU
             total = logits.clamp_(min=-80).exp_().sum(dim=1, keepdim=True)
             losses.append((total.log() - own)[:, 0])
-            if with_gradient:  # softmax minus one at the label, times the sum that it is still to be divided by
+            if (
+                with_gradient
+            ):  # softmax minus one at the label, times the sum that it is still to be divided by
                 logits.scatter_add_(1, label, -total)
                 if scale is not None:
                     logits.mul_(scale)
@@ -89,6 +95,8 @@ def cross_entropy_over_classes(
     with torch.autocast(rows.device.type, enabled=False):
         if not (torch.is_grad_enabled() and classes.requires_grad):
             with_gradient = torch.is_grad_enabled() and rows.requires_grad
-            losses: Tensor = _CrossEntropy.apply(rows, labels.long(), classes, scale, bias, with_gradient)
+            losses: Tensor = _CrossEntropy.apply(
+                rows, labels.long(), classes, scale, bias, with_gradient
+            )
             return losses
         return -(rows @ classes.T).log_softmax(dim=1).gather(1, labels.long()[:, None])[:, 0]

@@ -26,7 +26,11 @@ block's losses, the number of losses to average over, and the slope of the sum b
 
 
 def check_sides(
-    owner: str, embeddings: Tensor, labels: Tensor, contrast: Tensor | None, contrast_labels: Tensor | None
+    owner: str,
+    embeddings: Tensor,
+    labels: Tensor,
+    contrast: Tensor | None,
+    contrast_labels: Tensor | None,
 ) -> None:
     """Require labelled anchors, and either a labelled contrast of the same width or none."""
     check_embeddings(owner, "embeddings", embeddings)
@@ -52,7 +56,9 @@ def gather_sides(
     )
 
 
-def prepare(rows: Tensor, contrast: Tensor | None, measure: Measure) -> tuple[Tensor, Tensor | None]:
+def prepare(
+    rows: Tensor, contrast: Tensor | None, measure: Measure
+) -> tuple[Tensor, Tensor | None]:
     """Both sides in one exact precision, normalised where the measure is a cosine."""
     ready = exact if measure == "euclidean" else l2_normalize
     anchors, others = ready(rows), None if contrast is None else ready(contrast)
@@ -85,8 +91,12 @@ def nothing(anchors: Tensor, others: Tensor | None) -> Tensor:
 
 def scaled(gradients: Sequence[Tensor | None], slope: Tensor) -> tuple[Tensor | None, ...]:
     """Backward of a loss whose gradients were found on the way forward, which cannot be differentiated again."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph=True: refused, not wrong
-        raise RuntimeError("This loss has no second derivative. Take its gradient without create_graph=True.")
+    if (
+        torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    ):  # create_graph=True: refused, not wrong
+        raise RuntimeError(
+            "This loss has no second derivative. Take its gradient without create_graph=True."
+        )
     return tuple(None if gradient is None else gradient * slope for gradient in gradients)
 
 
@@ -162,7 +172,9 @@ def _matrix(part: Tensor, columns: Tensor, measure: Measure) -> Tensor:
 
 
 def _weights(slope: Tensor, matrix: Tensor, measure: Measure) -> Tensor:
-    if measure == "euclidean":  # the slope of |a - b| by a is (a - b) / |a - b|, and 0 where they coincide
+    if (
+        measure == "euclidean"
+    ):  # the slope of |a - b| by a is (a - b) / |a - b|, and 0 where they coincide
         return (slope / matrix).masked_fill_(matrix == 0, 0.0)
     return slope if measure == "similarity" else -slope
 

@@ -32,10 +32,14 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 (torch's own context)
         if torch.is_grad_enabled():  # a second derivative would silently miss this loss
-            raise RuntimeError("This loss has first derivatives only: call backward without create_graph.")
+            raise RuntimeError(
+                "This loss has first derivatives only: call backward without create_graph."
+            )
         number = len(ctx.saved_tensors) // 2
         gradients, factors = ctx.saved_tensors[:number], ctx.saved_tensors[number:]
-        found = [gradient * (slope * factor) for gradient, factor in zip(gradients, factors, strict=True)]
+        found = [
+            gradient * (slope * factor) for gradient, factor in zip(gradients, factors, strict=True)
+        ]
         return (None, *(part for one in found for part in (one, None, None)))
 
 
@@ -83,7 +87,9 @@ class UnitRows:
 
     def __init__(self, embeddings: Tensor) -> None:
         length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-        self._length = F.threshold(length, 0.0, torch.inf)  # a zero row stays zero and gets no gradient
+        self._length = F.threshold(
+            length, 0.0, torch.inf
+        )  # a zero row stays zero and gets no gradient
         self._embeddings = embeddings
         self.rows = embeddings / self._length
 
@@ -119,7 +125,12 @@ class TwoRuns(Generic[Block]):
     """
 
     def __init__(
-        self, compute: Callable[[int, int], Block], size: int | None, rows: int, columns: int, on: torch.device
+        self,
+        compute: Callable[[int, int], Block],
+        size: int | None,
+        rows: int,
+        columns: int,
+        on: torch.device,
     ) -> None:
         self._compute = compute
         self._spans = spans(size, rows, columns, on)

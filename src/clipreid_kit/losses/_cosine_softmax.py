@@ -26,7 +26,12 @@ Margin = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def check_head(
-    owner: str, embeddings: Tensor, labels: Tensor | None, weight: Tensor, scale: float, num_centers: int
+    owner: str,
+    embeddings: Tensor,
+    labels: Tensor | None,
+    weight: Tensor,
+    scale: float,
+    num_centers: int,
 ) -> None:
     """Require what every head of scaled cosines requires; the values of labels are not looked at."""
     check_embeddings(owner, "embeddings", embeddings)
@@ -37,7 +42,9 @@ def check_head(
     check_positive(owner, "scale", scale)
     check_integer(owner, "num_centers", num_centers, 1)
     if weight.shape[0] == 0 or weight.shape[0] % num_centers != 0:
-        raise fail(owner, f"weight with {num_centers} row(s) for each identity", f"{weight.shape[0]} rows")
+        raise fail(
+            owner, f"weight with {num_centers} row(s) for each identity", f"{weight.shape[0]} rows"
+        )
 
 
 def check_loss(
@@ -48,7 +55,10 @@ def check_loss(
         raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
     if sparse_grad and num_sampled is None:
         raise fail(
-            owner, "sparse_grad with num_sampled", "sparse_grad alone", "Without sampling every row has a gradient."
+            owner,
+            "sparse_grad with num_sampled",
+            "sparse_grad alone",
+            "Without sampling every row has a gradient.",
         )
 
 
@@ -91,7 +101,13 @@ def margin_cross_entropy(
     rows_ND, weight_MD = promoted(embeddings, weight)
     with torch.autocast(rows_ND.device.type, enabled=False):
         loss_N: Tensor = _CrossEntropy.apply(
-            l2_normalize(rows_ND), weight_MD, labels.long(), margin, scale, num_centers, label_smoothing
+            l2_normalize(rows_ND),
+            weight_MD,
+            labels.long(),
+            margin,
+            scale,
+            num_centers,
+            label_smoothing,
         )
         return loss_N.sum() / max(rows_ND.shape[0], 1)
 
@@ -127,14 +143,18 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         length_M = torch.linalg.vector_norm(weight_MD, dim=1)
         # a zero row of the weight counts as zero and gets no gradient, as in l2_normalize
-        inverse_M = torch.where(length_M == 0, 0.0, 1 / length_M.clamp(min=torch.finfo(length_M.dtype).tiny))
+        inverse_M = torch.where(
+            length_M == 0, 0.0, 1 / length_M.clamp(min=torch.finfo(length_M.dtype).tiny)
+        )
         logits_NM = rows_ND.new_empty(rows_ND.shape[0], weight_MD.shape[0])
         scaled_ND = rows_ND * scale
         for part in _blocks(weight_MD):
             unit_BD = weight_MD[part] * inverse_M[part, None]
             logits_NM[:, part].addmm_(scaled_ND, unit_BD.T, beta=0)
         losses = [
-            _loss_and_gradient(logits_NM[part], labels_N[part, None], margin, scale, num_centers, smoothing)
+            _loss_and_gradient(
+                logits_NM[part], labels_N[part, None], margin, scale, num_centers, smoothing
+            )
             for part in _blocks(logits_NM)
         ]
         ctx.save_for_backward(rows_ND, weight_MD, inverse_M, logits_NM)
@@ -143,7 +163,9 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 (torch's own context)
-        if torch.is_grad_enabled():  # only with create_graph; torch's once_differentiable lets a plain mean pass
+        if (
+            torch.is_grad_enabled()
+        ):  # only with create_graph; torch's once_differentiable lets a plain mean pass
             raise RuntimeError(
                 "the gradient is written out once: for a second one take the cross entropy of the logits"
             )
@@ -164,7 +186,12 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradient(
-    logits_BM: Tensor, target_B1: Tensor, margin: Margin, scale: float, num_centers: int, smoothing: float
+    logits_BM: Tensor,
+    target_B1: Tensor,
+    margin: Margin,
+    scale: float,
+    num_centers: int,
+    smoothing: float,
 ) -> Tensor:
     """Cross entropy (B,) of scaled cosines, which are overwritten by its derivative by them."""
     logits_BC, winner_BC1 = logits_BM, None
@@ -179,7 +206,9 @@ def _loss_and_gradient(
     gradient_BC = log_prob_BC.exp_()
     if smoothing > 0:
         gradient_BC -= smoothing / gradient_BC.shape[1]
-    gradient_BC.scatter_(1, target_B1, (gradient_BC.gather(1, target_B1) + (smoothing - 1)) * slope_B1)
+    gradient_BC.scatter_(
+        1, target_B1, (gradient_BC.gather(1, target_B1) + (smoothing - 1)) * slope_B1
+    )
     if winner_BC1 is None:
         logits_BM.copy_(gradient_BC)
     else:

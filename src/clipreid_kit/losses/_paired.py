@@ -13,7 +13,16 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
-from clipreid_kit.losses._blocks import TwoRuns, UnitRows, add_product, attach, exactly, in_one_precision, join, wanted
+from clipreid_kit.losses._blocks import (
+    TwoRuns,
+    UnitRows,
+    add_product,
+    attach,
+    exactly,
+    in_one_precision,
+    join,
+    wanted,
+)
 
 
 @runtime_checkable
@@ -36,7 +45,12 @@ def check_pairs(owner: str, images: Tensor, texts: Tensor, remedy: str) -> None:
     check_embeddings(owner, "text_embeddings", texts)
     check_same_width(owner, "image_embeddings", images, "text_embeddings", texts)
     if images.shape[0] != texts.shape[0]:
-        raise fail(owner, "as many texts as images", f"{images.shape[0]} images and {texts.shape[0]} texts", remedy)
+        raise fail(
+            owner,
+            "as many texts as images",
+            f"{images.shape[0]} images and {texts.shape[0]} texts",
+            remedy,
+        )
 
 
 def check_temperature(owner: str, temperature: float | Tensor) -> None:
@@ -47,7 +61,9 @@ def check_temperature(owner: str, temperature: float | Tensor) -> None:
         raise fail(owner, "temperature as a number or a scalar tensor", describe(temperature))
 
 
-def check_softening(owner: str, label_smoothing: float, focal_gamma: float, focal_alpha: float) -> None:
+def check_softening(
+    owner: str, label_smoothing: float, focal_gamma: float, focal_alpha: float
+) -> None:
     """Require options of InfoNCE that fit together."""
     if not 0 <= label_smoothing < 1:
         raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
@@ -55,7 +71,12 @@ def check_softening(owner: str, label_smoothing: float, focal_gamma: float, foca
     check_positive(owner, "focal_alpha", focal_alpha)
     if label_smoothing and (focal_gamma or focal_alpha != 1):
         got = f"{label_smoothing} with focal_gamma={focal_gamma} and focal_alpha={focal_alpha}"
-        raise fail(owner, "label_smoothing or focal weights", got, "Smoothed targets have no one probability.")
+        raise fail(
+            owner,
+            "label_smoothing or focal weights",
+            got,
+            "Smoothed targets have no one probability.",
+        )
 
 
 def _focal(log_loss: Tensor, gamma: float, alpha: float) -> tuple[Tensor, Tensor]:
@@ -63,7 +84,9 @@ def _focal(log_loss: Tensor, gamma: float, alpha: float) -> tuple[Tensor, Tensor
     loss = log_loss.clamp(min=0)  # a logsumexp may lie a rounding below its largest term
     wrong = -torch.expm1(-loss)  # 1 - p without cancellation
     weight = alpha * wrong**gamma
-    ratio = torch.where(wrong > 0, loss / wrong, 1.0)  # tends to 1 where both vanish; there is no graph here
+    ratio = torch.where(
+        wrong > 0, loss / wrong, 1.0
+    )  # tends to 1 where both vanish; there is no graph here
     return weight * loss, weight * (1 + gamma * (1 - wrong) * ratio)
 
 
@@ -129,14 +152,18 @@ def symmetric_softmax(
             loss = loss + watcher.finish()
         if not (learn or learn_other or learn_scale):
             return loss
-        unit = scale / (2 * total)  # of the slopes below, which are near 0 at the optimum: so they lose no digits
+        unit = scale / (
+            2 * total
+        )  # of the slopes below, which are near 0 at the optimum: so they lose no digits
         parts: list[Tensor] = []
         to_second: Tensor | None = None
         for start, stop, logits_BN in blocks.overwrite():
             slope_BN = (logits_BN - down_N).exp_()
             there_BN = logits_BN.sub_(across_N[start:stop, None]).exp_()
             if across_slope_N is not None and down_slope_N is not None:
-                slope_BN = slope_BN.mul_(down_slope_N) + there_BN.mul_(across_slope_N[start:stop, None])
+                slope_BN = slope_BN.mul_(down_slope_N) + there_BN.mul_(
+                    across_slope_N[start:stop, None]
+                )
                 slope_BN.diagonal(start).sub_(across_slope_N[start:stop] + down_slope_N[start:stop])
             else:
                 slope_BN += there_BN
@@ -153,7 +180,11 @@ def symmetric_softmax(
         if parts:
             to_first = join(parts)
             if isinstance(scale, Tensor) and learn_scale:
-                scale_part = scale, (to_first * first.rows).sum() / (2 * total), torch.ones_like(scale)
+                scale_part = (
+                    scale,
+                    (to_first * first.rows).sum() / (2 * total),
+                    torch.ones_like(scale),
+                )
             first_part = first.back(to_first, 1 / unit) if learn else None
         second_part = second.back(to_second, 1 / unit) if to_second is not None else None
     return attach(loss, first_part, second_part, scale_part)

@@ -5,7 +5,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clipreid_kit.losses._blocks import TwoRuns, UnitRows, add_product, attach, exactly, join, spans, wanted
+from clipreid_kit.losses._blocks import (
+    TwoRuns,
+    UnitRows,
+    add_product,
+    attach,
+    exactly,
+    join,
+    spans,
+    wanted,
+)
 
 Positives = Literal["mean", "sum"]
 Block = tuple[Tensor, Tensor]
@@ -46,7 +55,9 @@ def whole(embeddings: Tensor, labels: Tensor, scale: float, positives: Positives
     with torch.no_grad(), exactly(embeddings.device):
         unit = UnitRows(embeddings)
         logits_NN = (unit.rows @ unit.rows.T).mul_(scale)
-        loss, usable, slope_NN = _rows(logits_NN, labels[:, None] == labels[None, :], positives, among=True)
+        loss, usable, slope_NN = _rows(
+            logits_NN, labels[:, None] == labels[None, :], positives, among=True
+        )
         usable = usable.clamp(min=1)
         part = None
         if learn:
@@ -91,7 +102,9 @@ def across(
     return attach(loss, first_part, second_part)
 
 
-def triangle(embeddings: Tensor, labels: Tensor, scale: float, positives: Positives, block_size: int | None) -> Tensor:
+def triangle(
+    embeddings: Tensor, labels: Tensor, scale: float, positives: Positives, block_size: int | None
+) -> Tensor:
     """One modality, by blocks. Logits are symmetric: each block of rows begins at its diagonal, and serves both sides.
 
     A row's logsumexp is known when the last block was seen, so that blocks are run over twice.
@@ -109,7 +122,11 @@ def triangle(embeddings: Tensor, labels: Tensor, scale: float, positives: Positi
             return logits, positive
 
         blocks = TwoRuns(block, block_size, total, total, rows.device)
-        count_N, pull_N, lse_N = rows.new_zeros(total), rows.new_zeros(total), rows.new_full((total,), -torch.inf)
+        count_N, pull_N, lse_N = (
+            rows.new_zeros(total),
+            rows.new_zeros(total),
+            rows.new_full((total,), -torch.inf),
+        )
         for start, stop, (logits, positive) in blocks.read():
             pull = torch.where(positive, logits, 0.0)
             count_N[start:stop] += positive.sum(dim=1)
@@ -126,7 +143,9 @@ def triangle(embeddings: Tensor, labels: Tensor, scale: float, positives: Positi
         part = None
         if learn:
             gradient = torch.zeros_like(rows)
-            shift_N = lse_N - push_N.log()  # exp(logit - shift) = push x softmax; of an anchor left out exp(-inf)
+            shift_N = (
+                lse_N - push_N.log()
+            )  # exp(logit - shift) = push x softmax; of an anchor left out exp(-inf)
             for start, stop, (logits, positive) in blocks.overwrite():
                 slope = (logits - shift_N[None, start:]).exp_()
                 slope += logits.sub_(shift_N[start:stop, None]).exp_()

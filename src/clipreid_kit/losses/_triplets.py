@@ -25,7 +25,9 @@ class Hardest(torch.autograd.Function):
         violated: bool,
     ) -> Tensor:
         columns = anchors if others is None else others
-        farthest, nearest, valid = _hardest_pairs(anchors, others, labels, other_labels, euclidean=euclidean)
+        farthest, nearest, valid = _hardest_pairs(
+            anchors, others, labels, other_labels, euclidean=euclidean
+        )
         pull, push = columns.index_select(0, farthest), columns.index_select(0, nearest)
         if euclidean:
             pull, push = anchors - pull, anchors - push
@@ -56,7 +58,12 @@ class Hardest(torch.autograd.Function):
 
 
 def _hardest_pairs(
-    anchors: Tensor, others: Tensor | None, labels: Tensor, other_labels: Tensor | None, *, euclidean: bool
+    anchors: Tensor,
+    others: Tensor | None,
+    labels: Tensor,
+    other_labels: Tensor | None,
+    *,
+    euclidean: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Column of each anchor's farthest positive and nearest negative, and whether it has both."""
     column_labels = labels if other_labels is None else other_labels
@@ -79,7 +86,9 @@ def _hardest_pairs(
         if others is None:  # an anchor is not its own positive
             far.diagonal(start).fill_(-math.inf)
         most, farthest = far.max(dim=1)
-        found.append((farthest, nearest, (most != -math.inf) & (near != math.inf)))  # NaN is no reason to leave out
+        found.append(
+            (farthest, nearest, (most != -math.inf) & (near != math.inf))
+        )  # NaN is no reason to leave out
     if len(found) == 1:
         return found[0]
     farthest, nearest, valid = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -97,7 +106,13 @@ def most_positives(labels: Tensor, other_labels: Tensor | None) -> int:
 
 
 def semi_hard(
-    distance: Tensor, positive: Tensor, negative: Tensor, *, margin: float | None, violated: bool, slots: int
+    distance: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    margin: float | None,
+    violated: bool,
+    slots: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For each positive the nearest negative beyond it, where it is within the margin."""
     near, place = distance.masked_fill(~positive, -math.inf).topk(slots, dim=1)
@@ -105,9 +120,13 @@ def semi_hard(
     total, count, slope = _start(distance)
     for slot in range(slots):
         to_positive = near[:, slot, None]
-        to_negative, chosen = beyond.masked_fill(beyond <= to_positive, math.inf).min(dim=1, keepdim=True)
+        to_negative, chosen = beyond.masked_fill(beyond <= to_positive, math.inf).min(
+            dim=1, keepdim=True
+        )
         gap = to_positive - to_negative
-        mined = (to_positive != -math.inf) & (to_negative != math.inf)  # NaN is no reason to leave out
+        mined = (to_positive != -math.inf) & (
+            to_negative != math.inf
+        )  # NaN is no reason to leave out
         if margin is not None:
             mined &= ~(gap < -margin)
         loss, pull = _hinge(torch.where(mined, gap, -math.inf), margin)
@@ -117,7 +136,13 @@ def semi_hard(
 
 
 def every(
-    distance: Tensor, positive: Tensor, negative: Tensor, *, margin: float | None, violated: bool, slots: int
+    distance: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    margin: float | None,
+    violated: bool,
+    slots: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Every positive with every negative of an anchor, one positive of each anchor at a time."""
     near, place = distance.masked_fill(~positive, -math.inf).topk(slots, dim=1)

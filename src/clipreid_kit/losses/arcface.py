@@ -73,7 +73,12 @@ def arcface_logits(
     check_head("arcface_logits", embeddings, labels, weight, scale, num_centers)
     _check_margin("arcface_logits", margin, fallback)
     return margin_logits(
-        embeddings, labels, weight, partial(_angular, margin=margin, fallback=fallback), scale, num_centers
+        embeddings,
+        labels,
+        weight,
+        partial(_angular, margin=margin, fallback=fallback),
+        scale,
+        num_centers,
     )
 
 
@@ -122,19 +127,28 @@ def arcface_loss(
     _check_margin("arcface_loss", margin, fallback)
     check_loss("arcface_loss", label_smoothing)
     turned = partial(_angular, margin=margin, fallback=fallback)
-    return margin_cross_entropy(embeddings, labels, weight, turned, scale, num_centers, label_smoothing)
+    return margin_cross_entropy(
+        embeddings, labels, weight, turned, scale, num_centers, label_smoothing
+    )
 
 
 def _check_margin(owner: str, margin: float, fallback: Fallback) -> None:
     if not 0 <= margin < math.pi:
-        raise fail(owner, "margin in [0, pi) radians", margin, "Degrees are turned into radians by math.radians.")
+        raise fail(
+            owner,
+            "margin in [0, pi) radians",
+            margin,
+            "Degrees are turned into radians by math.radians.",
+        )
     check_choice(owner, "fallback", fallback, ("linear", "easy"))
 
 
 def _angular(cosine: Tensor, margin: float, fallback: Fallback) -> tuple[Tensor, Tensor]:
     """Cosine of the angle plus the margin, and its derivative by the cosine."""
     squared_sine = (1 - cosine) * (1 + cosine)
-    nonzero = squared_sine > 0  # a root has an infinite slope at 0, and rounding may carry a cosine beyond 1
+    nonzero = (
+        squared_sine > 0
+    )  # a root has an infinite slope at 0, and rounding may carry a cosine beyond 1
     sine = torch.where(nonzero, squared_sine, 1.0).sqrt()
     turned = cosine * math.cos(margin) - torch.where(nonzero, sine, 0.0) * math.sin(margin)
     slope = math.cos(margin) + torch.where(nonzero, cosine / sine, 0.0) * math.sin(margin)
@@ -176,7 +190,11 @@ class ArcFaceHead(nn.Module):
         num_centers: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in {"dim": dim, "num_identities": num_identities, "num_centers": num_centers}.items():
+        for name, value in {
+            "dim": dim,
+            "num_identities": num_identities,
+            "num_centers": num_centers,
+        }.items():
             check_integer("ArcFaceHead", name, value, 1)
         check_positive("ArcFaceHead", "scale", scale)
         _check_margin("ArcFaceHead", margin, fallback)
@@ -187,7 +205,9 @@ class ArcFaceHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_identities * num_centers, dim))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None
+    ) -> Tensor:
         """Logits (N, C): with the margin for ``labels``, plain scaled cosines without."""
         return arcface_logits(
             embeddings,
@@ -254,13 +274,19 @@ class ArcFaceLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_loss("ArcFaceLoss", label_smoothing, num_sampled, sparse_grad=sparse_grad)
-        self.head = ArcFaceHead(dim, num_identities, scale, margin, fallback=fallback, num_centers=num_centers)
-        self.sampler = None if num_sampled is None else ClassSampler(num_identities, num_sampled, seed=seed)
+        self.head = ArcFaceHead(
+            dim, num_identities, scale, margin, fallback=fallback, num_centers=num_centers
+        )
+        self.sampler = (
+            None if num_sampled is None else ClassSampler(num_identities, num_sampled, seed=seed)
+        )
         self.label_smoothing = label_smoothing
         self.sparse_grad = sparse_grad
         self.distributed = distributed
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
         """See :func:`arcface_loss`."""
         if self.distributed:
             embeddings, labels = gather(embeddings), gather(labels)
@@ -268,7 +294,9 @@ class ArcFaceLoss(nn.Module):
         weight: Tensor = head.weight
         if self.sampler is not None and self.training:
             classes, labels = self.sampler(labels)
-            weight = class_rows(weight, classes, num_centers=head.num_centers, sparse_grad=self.sparse_grad)
+            weight = class_rows(
+                weight, classes, num_centers=head.num_centers, sparse_grad=self.sparse_grad
+            )
         return arcface_loss(
             embeddings,
             labels,

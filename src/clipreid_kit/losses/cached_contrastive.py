@@ -46,7 +46,10 @@ def _num_rows(name: str, batch: object) -> int:
         raise fail("CachedContrastive", f"{name} as tensors with one number of rows", found)
     if any(tensor.requires_grad for tensor in tensors):
         raise fail(
-            "CachedContrastive", f"{name} without gradient", "requires_grad=True", "Pass what the encoder reads."
+            "CachedContrastive",
+            f"{name} without gradient",
+            "requires_grad=True",
+            "Pass what the encoder reads.",
         )
     return sizes.pop()
 
@@ -78,7 +81,9 @@ class _Settings:
             if self.states:
                 set_device_states(self.devices, self.states)
             for kind, dtype, enabled in self.autocasts:
-                stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=self.cache))
+                stack.enter_context(
+                    torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=self.cache)
+                )
             yield
 
 
@@ -101,7 +106,11 @@ class _Side:
             encoded: object = self.encode(chunk)
             if not isinstance(encoded, Tensor) or encoded.ndim != 2 or encoded.shape[0] != size:
                 found = describe(encoded) if isinstance(encoded, Tensor) else type(encoded).__name__
-                raise fail("CachedContrastive", f"the encoder of {self.name} to return ({size}, D) for a chunk", found)
+                raise fail(
+                    "CachedContrastive",
+                    f"the encoder of {self.name} to return ({size}, D) for a chunk",
+                    found,
+                )
             rows.append(encoded)
         return torch.cat(rows)
 
@@ -114,7 +123,9 @@ class _Side:
 def _statistics_kept(owners: Iterable[object]) -> Iterator[None]:
     """Batch norms use the statistics of their batch, as before, and do not add them to the running ones again."""
     modules = [m for owner in owners if isinstance(owner, nn.Module) for m in owner.modules()]
-    norms = {m for m in modules if isinstance(m, _BatchNorm) and m.training and m.track_running_stats}
+    norms = {
+        m for m in modules if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+    }
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -135,7 +146,10 @@ def _steps(sides: list[_Side]) -> list[list[tuple[int, int]]]:
         return [[(side, chunk)] for side in (0, 1) for chunk in numbers[side]]
     longest = max(len(chunks) for chunks in numbers)
     aligned = [[None] * (longest - len(chunks)) + list(chunks) for chunks in numbers]
-    return [[(s, chunk) for s, chunk in enumerate(step) if chunk is not None] for step in zip(*aligned, strict=True)]
+    return [
+        [(s, chunk) for s, chunk in enumerate(step) if chunk is not None]
+        for step in zip(*aligned, strict=True)
+    ]
 
 
 class _Encode(torch.autograd.Function):
@@ -153,12 +167,17 @@ class _Encode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:  # noqa: ANN401 (torch's own context)
-        parts = [torch.split(gradient, side.sizes) for side, gradient in zip(ctx.sides, gradients, strict=True)]
+        parts = [
+            torch.split(gradient, side.sizes)
+            for side, gradient in zip(ctx.sides, gradients, strict=True)
+        ]
         *before, last = _steps(ctx.sides)
         with torch.enable_grad(), _statistics_kept(_owner(side.encode) for side in ctx.sides):
             for step in [*before, last]:
                 with nullcontext() if step is last else ctx.no_sync():
-                    encoded = [(ctx.sides[s].second_pass(chunk), parts[s][chunk]) for s, chunk in step]
+                    encoded = [
+                        (ctx.sides[s].second_pass(chunk), parts[s][chunk]) for s, chunk in step
+                    ]
                     trained = [(rows, gradient) for rows, gradient in encoded if rows.requires_grad]
                     if trained:
                         rows_of_step, gradients_of_step = zip(*trained, strict=True)
@@ -262,13 +281,26 @@ class CachedContrastive:
         """Loss of the whole batch, to call ``backward`` on; see the class."""
         sides = [_Side("images", self.encode_image, images, self.chunk_size)]
         if (texts is None) != (self.encode_text is None):
-            got = "texts and no encode_text" if self.encode_text is None else "encode_text and no texts"
-            raise fail("CachedContrastive", "texts and encode_text together", got, "With one tower, texts is None.")
+            got = (
+                "texts and no encode_text"
+                if self.encode_text is None
+                else "encode_text and no texts"
+            )
+            raise fail(
+                "CachedContrastive",
+                "texts and encode_text together",
+                got,
+                "With one tower, texts is None.",
+            )
         if self.encode_text is not None:
             sides.append(_Side("texts", self.encode_text, texts, self.text_chunk_size))
         anchor = torch.empty(0, requires_grad=True)
         embeddings = _Encode.apply(anchor, sides, self.no_sync)
-        if any(torch.is_autocast_enabled(kind) for side in sides for kind, _, _ in side.settings[0].autocasts):
+        if any(
+            torch.is_autocast_enabled(kind)
+            for side in sides
+            for kind, _, _ in side.settings[0].autocasts
+        ):
             # weights cast in the pass without graph must not be taken for those of a pass with one
             torch.clear_autocast_cache()
         return self.loss(*embeddings, *loss_args)

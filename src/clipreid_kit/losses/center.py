@@ -68,7 +68,12 @@ def center_loss(
         low, high = (int(edge) for edge in labels.aminmax())
         if low < 0 or high >= centers.shape[0]:
             remedy = "Number the training identities from 0."
-            raise fail("center_loss", f"labels from 0 to {centers.shape[0] - 1}", f"{low} to {high}", remedy)
+            raise fail(
+                "center_loss",
+                f"labels from 0 to {centers.shape[0] - 1}",
+                f"{low} to {high}",
+                remedy,
+            )
     with torch.autocast(embeddings.device.type, enabled=False):
         offset = exact(embeddings) - exact(F.embedding(labels.long(), centers, sparse=sparse_grad))
         return 0.5 * offset.square().sum() / max(embeddings.shape[0], 1)
@@ -126,7 +131,9 @@ class CenterLoss(nn.Module):
         self.sparse_grad = sparse_grad
         self.distributed = distributed
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
         """See :func:`center_loss`."""
         if self.distributed:
             embeddings, labels = gather(embeddings), gather(labels)

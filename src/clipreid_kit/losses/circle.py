@@ -82,7 +82,9 @@ def _rule(
 ) -> tuple[Tensor, Tensor, Tensor]:
     pull = (1 + margin - similarity).clamp_(min=0).mul_(scale)  # scale times alpha
     push = (similarity + margin).clamp_(min=0).mul_(scale)
-    near, near_share = log_sum((pull * (1 - margin - similarity)).masked_fill_(~positive, -torch.inf))
+    near, near_share = log_sum(
+        (pull * (1 - margin - similarity)).masked_fill_(~positive, -torch.inf)
+    )
     far, far_share = log_sum((push * (similarity - margin)).masked_fill_(~negative, -torch.inf))
     valid = (near != -torch.inf) & (far != -torch.inf)
     slope = push.mul_(far_share).sub_(pull.mul_(near_share)).mul_((near + far).sigmoid()[:, None])
@@ -106,7 +108,9 @@ class CircleLoss(nn.Module):
         tensor(0.7944)
     """
 
-    def __init__(self, margin: float = 0.25, scale: float = 128.0, *, distributed: bool = False) -> None:
+    def __init__(
+        self, margin: float = 0.25, scale: float = 128.0, *, distributed: bool = False
+    ) -> None:
         super().__init__()
         _check_options("CircleLoss", margin, scale)
         self.margin = margin
@@ -122,7 +126,11 @@ class CircleLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """See :func:`circle_loss`."""
         sides = (embeddings, labels, contrast, contrast_labels)
-        return circle_loss(*(gather_sides(*sides) if self.distributed else sides), margin=self.margin, scale=self.scale)
+        return circle_loss(
+            *(gather_sides(*sides) if self.distributed else sides),
+            margin=self.margin,
+            scale=self.scale,
+        )
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""

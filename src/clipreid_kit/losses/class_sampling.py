@@ -24,7 +24,11 @@ class ClassSample(NamedTuple):
 
 
 def sample_classes(
-    labels: Integer[Tensor, " n"], num_identities: int, num_sampled: int, *, generator: torch.Generator
+    labels: Integer[Tensor, " n"],
+    num_identities: int,
+    num_sampled: int,
+    *,
+    generator: torch.Generator,
 ) -> ClassSample:
     """Draw identities for one step: all of the batch, and others at random until there are ``num_sampled``.
 
@@ -71,7 +75,11 @@ def sample_classes(
 
 
 def class_rows(
-    weight: Float[Tensor, "m d"], classes: Integer[Tensor, " s"], *, num_centers: int = 1, sparse_grad: bool = False
+    weight: Float[Tensor, "m d"],
+    classes: Integer[Tensor, " s"],
+    *,
+    num_centers: int = 1,
+    sparse_grad: bool = False,
 ) -> Float[Tensor, "r d"]:
     """Take the rows of some identities out of a head's weight, with gradient.
 
@@ -96,7 +104,11 @@ def class_rows(
     check_embeddings("class_rows", "weight", weight)
     check_integer("class_rows", "num_centers", num_centers, 1)
     if weight.shape[0] % num_centers != 0:
-        raise fail("class_rows", f"weight with {num_centers} row(s) for each identity", f"{weight.shape[0]} rows")
+        raise fail(
+            "class_rows",
+            f"weight with {num_centers} row(s) for each identity",
+            f"{weight.shape[0]} rows",
+        )
     index = classes[:, None] * num_centers + torch.arange(num_centers, device=classes.device)
     return F.embedding(index.flatten(), weight, sparse=sparse_grad)
 

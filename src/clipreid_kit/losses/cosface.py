@@ -57,7 +57,9 @@ def cosface_logits(
     """
     check_head("cosface_logits", embeddings, labels, weight, scale, num_centers)
     check_at_least("cosface_logits", "margin", margin, 0, " (cosine)")
-    return margin_logits(embeddings, labels, weight, partial(_additive, margin=margin), scale, num_centers)
+    return margin_logits(
+        embeddings, labels, weight, partial(_additive, margin=margin), scale, num_centers
+    )
 
 
 def cosface_loss(
@@ -103,7 +105,9 @@ def cosface_loss(
     check_at_least("cosface_loss", "margin", margin, 0, " (cosine)")
     check_loss("cosface_loss", label_smoothing)
     lowered = partial(_additive, margin=margin)
-    return margin_cross_entropy(embeddings, labels, weight, lowered, scale, num_centers, label_smoothing)
+    return margin_cross_entropy(
+        embeddings, labels, weight, lowered, scale, num_centers, label_smoothing
+    )
 
 
 def _additive(cosine: Tensor, margin: float) -> tuple[Tensor, Tensor]:
@@ -133,10 +137,20 @@ class CosFaceHead(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_identities: int, scale: float = 30.0, margin: float = 0.35, *, num_centers: int = 1
+        self,
+        dim: int,
+        num_identities: int,
+        scale: float = 30.0,
+        margin: float = 0.35,
+        *,
+        num_centers: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in {"dim": dim, "num_identities": num_identities, "num_centers": num_centers}.items():
+        for name, value in {
+            "dim": dim,
+            "num_identities": num_identities,
+            "num_centers": num_centers,
+        }.items():
             check_integer("CosFaceHead", name, value, 1)
         check_positive("CosFaceHead", "scale", scale)
         check_at_least("CosFaceHead", "margin", margin, 0, " (cosine)")
@@ -146,10 +160,17 @@ class CosFaceHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_identities * num_centers, dim))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None
+    ) -> Tensor:
         """Logits (N, C): with the margin for ``labels``, plain scaled cosines without."""
         return cosface_logits(
-            embeddings, labels, self.weight, scale=self.scale, margin=self.margin, num_centers=self.num_centers
+            embeddings,
+            labels,
+            self.weight,
+            scale=self.scale,
+            margin=self.margin,
+            num_centers=self.num_centers,
         )
 
     def extra_repr(self) -> str:
@@ -206,12 +227,16 @@ class CosFaceLoss(nn.Module):
         super().__init__()
         check_loss("CosFaceLoss", label_smoothing, num_sampled, sparse_grad=sparse_grad)
         self.head = CosFaceHead(dim, num_identities, scale, margin, num_centers=num_centers)
-        self.sampler = None if num_sampled is None else ClassSampler(num_identities, num_sampled, seed=seed)
+        self.sampler = (
+            None if num_sampled is None else ClassSampler(num_identities, num_sampled, seed=seed)
+        )
         self.label_smoothing = label_smoothing
         self.sparse_grad = sparse_grad
         self.distributed = distributed
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
         """See :func:`cosface_loss`."""
         if self.distributed:
             embeddings, labels = gather(embeddings), gather(labels)
@@ -219,7 +244,9 @@ class CosFaceLoss(nn.Module):
         weight: Tensor = head.weight
         if self.sampler is not None and self.training:
             classes, labels = self.sampler(labels)
-            weight = class_rows(weight, classes, num_centers=head.num_centers, sparse_grad=self.sparse_grad)
+            weight = class_rows(
+                weight, classes, num_centers=head.num_centers, sparse_grad=self.sparse_grad
+            )
         return cosface_loss(
             embeddings,
             labels,

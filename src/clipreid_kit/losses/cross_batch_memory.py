@@ -4,7 +4,14 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_embeddings, check_integer, check_labels, describe, fail
+from clipreid_kit._checks import (
+    check_at_least,
+    check_embeddings,
+    check_integer,
+    check_labels,
+    describe,
+    fail,
+)
 from clipreid_kit.distributed import gather
 
 
@@ -62,13 +69,22 @@ class EmbeddingQueue(nn.Module):
         """
         check_embeddings("EmbeddingQueue", "embeddings", embeddings)
         check_labels("EmbeddingQueue", "labels", labels, embeddings.shape[0])
-        if embeddings.shape[1] != self.stored_rows.shape[1] or embeddings.device != self.stored_rows.device:
-            expected = f"embeddings of width {self.stored_rows.shape[1]} on {self.stored_rows.device}"
-            raise fail("EmbeddingQueue", expected, describe(embeddings), "Move the queue with .to().")
+        if (
+            embeddings.shape[1] != self.stored_rows.shape[1]
+            or embeddings.device != self.stored_rows.device
+        ):
+            expected = (
+                f"embeddings of width {self.stored_rows.shape[1]} on {self.stored_rows.device}"
+            )
+            raise fail(
+                "EmbeddingQueue", expected, describe(embeddings), "Move the queue with .to()."
+            )
         # new tensors, not writes in place: a graph that holds the old rows stays valid until its backward pass
         new_rows, new_labels = embeddings[-self.size :], labels[-self.size :]
         start = new_rows.shape[0]
-        self.stored_rows = torch.cat([self.stored_rows[start:], new_rows.to(self.stored_rows.dtype)])
+        self.stored_rows = torch.cat(
+            [self.stored_rows[start:], new_rows.to(self.stored_rows.dtype)]
+        )
         self.stored_labels = torch.cat([self.stored_labels[start:], new_labels.long()])
         self.num_rows = min(self.size, self.num_rows + embeddings.shape[0])
 
@@ -147,7 +163,12 @@ class CrossBatchMemory(nn.Module):
         check_at_least("CrossBatchMemory", "weight", weight, 0)
         check_integer("CrossBatchMemory", "warmup_steps", warmup_steps, 0)
         if getattr(loss, "distributed", False):
-            raise fail("CrossBatchMemory", "loss with distributed=False", "True", "Set it on CrossBatchMemory instead.")
+            raise fail(
+                "CrossBatchMemory",
+                "loss with distributed=False",
+                "True",
+                "Set it on CrossBatchMemory instead.",
+            )
         self.loss = loss
         self.queue = EmbeddingQueue(dim, size)
         self.weight = weight
@@ -155,13 +176,17 @@ class CrossBatchMemory(nn.Module):
         self.distributed = distributed
         self.num_steps = 0
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
         """Loss of the batch and, where rows are remembered, of the batch against them; then the batch is stored."""
         if self.distributed:
             embeddings, labels = gather(embeddings), gather(labels)
         value: Tensor = self.loss(embeddings, labels)
         if self.queue.num_rows > 0:
-            value = value + self.weight * self.loss(embeddings, labels, self.queue.rows(), self.queue.labels())
+            value = value + self.weight * self.loss(
+                embeddings, labels, self.queue.rows(), self.queue.labels()
+            )
         if self.training:
             if self.num_steps >= self.warmup_steps:
                 self.queue.enqueue(embeddings, labels)

@@ -68,7 +68,12 @@ def hard_negative_contrastive_loss(
         and the first term is InfoNCE. First derivatives only.
     """
     owner = "hard_negative_contrastive_loss"
-    check_pairs(owner, image_embeddings, text_embeddings, "Repeat the text of an identity for each of its images.")
+    check_pairs(
+        owner,
+        image_embeddings,
+        text_embeddings,
+        "Repeat the text of an identity for each of its images.",
+    )
     if labels is not None:
         check_labels(owner, "labels", labels, image_embeddings.shape[0])
     _check_options(owner, temperature, margin, num_hard, hard_weight, block_size)
@@ -77,12 +82,22 @@ def hard_negative_contrastive_loss(
     if num_hard > 0 and hard_weight > 0:
         hinge = _Hinge(1 / temperature, margin, num_hard, hard_weight, short=labels is not None)
     return symmetric_softmax(
-        image_embeddings, text_embeddings, 1 / temperature, block_size, siblings=labels, watcher=hinge
+        image_embeddings,
+        text_embeddings,
+        1 / temperature,
+        block_size,
+        siblings=labels,
+        watcher=hinge,
     )
 
 
 def _check_options(
-    owner: str, temperature: float, margin: float, num_hard: int, hard_weight: float, block_size: int | None
+    owner: str,
+    temperature: float,
+    margin: float,
+    num_hard: int,
+    hard_weight: float,
+    block_size: int | None,
 ) -> None:
     check_positive(owner, "temperature", temperature)
     if not -1 <= margin < 1:
@@ -95,7 +110,9 @@ def _check_options(
 class _Hinge:
     """Mines on the blocks of logits that the softmax computes anyway; see ``_paired.Watcher``."""
 
-    def __init__(self, scale: float, margin: float, num_hard: int, weight: float, *, short: bool) -> None:
+    def __init__(
+        self, scale: float, margin: float, num_hard: int, weight: float, *, short: bool
+    ) -> None:
         self._scale, self._margin, self._num_hard, self._weight = scale, margin, num_hard, weight
         self._short = short  # whether a row may have fewer negatives than num_hard
         # of each block of images (B, k): the logits of its hardest texts, which texts, and later the slopes
@@ -114,7 +131,10 @@ class _Hinge:
         true_B.copy_(kept_B)
         images = images + start
         if self._images:
-            values, images = torch.cat([self._images[0], values]), torch.cat([self._images[1], images])
+            values, images = (
+                torch.cat([self._images[0], values]),
+                torch.cat([self._images[1], images]),
+            )
             values, best = values.topk(min(self._num_hard, values.shape[0]), dim=0)
             images = images.gather(0, best)
         self._images = [values, images]
@@ -131,7 +151,9 @@ class _Hinge:
         return image_term + text_term
 
     def _hinge(self, logits: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        excess = logits / self._scale - self._margin  # -inf where a row has fewer negatives than are asked for
+        excess = (
+            logits / self._scale - self._margin
+        )  # -inf where a row has fewer negatives than are asked for
         share: float | Tensor = 0.5 * self._weight / excess.numel()
         if self._short:
             count = (excess > -torch.inf).sum(dim=dim, keepdim=True)
@@ -180,7 +202,9 @@ class HardNegativeContrastiveLoss(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        _check_options("HardNegativeContrastiveLoss", temperature, margin, num_hard, hard_weight, block_size)
+        _check_options(
+            "HardNegativeContrastiveLoss", temperature, margin, num_hard, hard_weight, block_size
+        )
         self.temperature = temperature
         self.margin = margin
         self.num_hard = num_hard

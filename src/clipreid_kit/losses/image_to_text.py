@@ -4,7 +4,13 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_embeddings, check_labels, check_positive, check_same_width, fail
+from clipreid_kit._checks import (
+    check_embeddings,
+    check_labels,
+    check_positive,
+    check_same_width,
+    fail,
+)
 from clipreid_kit.distances import exact, l2_normalize
 from clipreid_kit.distributed import gather
 from clipreid_kit.losses._all_classes import check_class_labels, cross_entropy_over_classes
@@ -32,7 +38,10 @@ def _losses_of_rows(
     _check_smoothing(owner, label_smoothing)
     num_texts = text_embeddings.shape[0]
     check_class_labels(
-        owner, labels, num_texts, "A label is a row of text_embeddings: relabel the training identities."
+        owner,
+        labels,
+        num_texts,
+        "A label is a row of text_embeddings: relabel the training identities.",
     )
     with torch.autocast(embeddings.device.type, enabled=False):
         rows = (l2_normalize(embeddings) if normalize else exact(embeddings)) / temperature
@@ -44,11 +53,15 @@ def _losses_of_rows(
         scale = None
         if normalize and texts.requires_grad:
             texts = l2_normalize(texts)
-        elif normalize:  # of many texts, N x C logits are cheaper to scale than a C x D copy is to make
+        elif (
+            normalize
+        ):  # of many texts, N x C logits are cheaper to scale than a C x D copy is to make
             length = torch.linalg.vector_norm(texts, dim=1)
             scale = torch.where(length > 0, 1 / length.clamp(min=torch.finfo(dtype).tiny), 0.0)
         losses = cross_entropy_over_classes(rows, labels, texts, scale)
-        if label_smoothing > 0:  # the smoothed target needs the mean of all logits, which is one product
+        if (
+            label_smoothing > 0
+        ):  # the smoothed target needs the mean of all logits, which is one product
             own = texts.index_select(0, labels)
             own = own if scale is None else own * scale.index_select(0, labels)[:, None]
             mean = (texts.sum(dim=0) if scale is None else scale @ texts) / num_texts
@@ -110,7 +123,9 @@ def image_to_text_ce_loss(
         Li, Sun and Li, CLIP-ReID: Exploiting Vision-Language Model for Image Re-Identification without Concrete Text
         Labels, AAAI 2023, second stage, L_i2tce.
     """
-    losses = _losses_of_rows(embeddings, labels, text_embeddings, temperature, label_smoothing, normalize)
+    losses = _losses_of_rows(
+        embeddings, labels, text_embeddings, temperature, label_smoothing, normalize
+    )
     return losses.sum() / max(losses.shape[0], 1)
 
 
@@ -157,7 +172,12 @@ class ImageToTextCELoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """See :func:`image_to_text_ce_loss`."""
         losses = _losses_of_rows(
-            embeddings, labels, text_embeddings, self.temperature, self.label_smoothing, self.normalize
+            embeddings,
+            labels,
+            text_embeddings,
+            self.temperature,
+            self.label_smoothing,
+            self.normalize,
         )
         if self.distributed:  # a row's loss needs no other row: N numbers travel, and no embedding
             losses = gather(losses)

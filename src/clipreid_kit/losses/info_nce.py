@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_positive, fail
 from clipreid_kit.distributed import gather
 from clipreid_kit.losses._blocks import check_block_size
-from clipreid_kit.losses._paired import check_pairs, check_softening, check_temperature, symmetric_softmax
+from clipreid_kit.losses._paired import (
+    check_pairs,
+    check_softening,
+    check_temperature,
+    symmetric_softmax,
+)
 
 
 def info_nce_loss(
@@ -138,7 +143,9 @@ class InfoNCELoss(nn.Module):
         check_softening("InfoNCELoss", label_smoothing, focal_gamma, focal_alpha)
         check_block_size("InfoNCELoss", block_size)
         if learnable and 1 / temperature > max_scale * (1 + 1e-9):
-            raise fail("InfoNCELoss", f"temperature >= 1 / max_scale = {1 / max_scale:g}", temperature)
+            raise fail(
+                "InfoNCELoss", f"temperature >= 1 / max_scale = {1 / max_scale:g}", temperature
+            )
         self.learnable = learnable
         self.max_scale = max_scale
         self.label_smoothing = label_smoothing
@@ -153,7 +160,9 @@ class InfoNCELoss(nn.Module):
     @property
     def temperature(self) -> float:
         """The present temperature, as a number (waits for the device if it is learned)."""
-        return self.fixed_temperature if self.log_scale is None else math.exp(-self.log_scale.item())
+        return (
+            self.fixed_temperature if self.log_scale is None else math.exp(-self.log_scale.item())
+        )
 
     def forward(
         self, image_embeddings: Float[Tensor, "n d"], text_embeddings: Float[Tensor, "n d"]

@@ -83,7 +83,11 @@ def multi_similarity_loss(
 
 
 def _check_options(
-    owner: str, positive_scale: float, negative_scale: float, threshold: float, epsilon: float | None
+    owner: str,
+    positive_scale: float,
+    negative_scale: float,
+    threshold: float,
+    epsilon: float | None,
 ) -> None:
     check_positive(owner, "positive_scale", positive_scale)
     check_positive(owner, "negative_scale", negative_scale)
@@ -103,7 +107,10 @@ def _rule(
     threshold: float,
     epsilon: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    near, far = similarity.masked_fill(~positive, torch.inf), similarity.masked_fill(~negative, -torch.inf)
+    near, far = (
+        similarity.masked_fill(~positive, torch.inf),
+        similarity.masked_fill(~negative, -torch.inf),
+    )
     least, most = near.amin(dim=1, keepdim=True), far.amax(dim=1, keepdim=True)
     # where there is no positive the least is inf and no negative passes, and the other way round
     near.masked_fill_(near >= most + epsilon, torch.inf)

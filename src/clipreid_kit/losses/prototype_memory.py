@@ -35,7 +35,9 @@ def _losses_of_rows(
         if rows.shape[0] == 0:
             return rows.sum(dim=1) * 0.0, filled[labels.long()]
         # with no prototype at all every logit would be -inf, and their softmax 0 / 0
-        bias = torch.zeros_like(filled, dtype=rows.dtype).masked_fill(~filled & filled.any(), float("-inf"))
+        bias = torch.zeros_like(filled, dtype=rows.dtype).masked_fill(
+            ~filled & filled.any(), float("-inf")
+        )
         losses = cross_entropy_over_classes(rows, labels, prototypes.to(rows.dtype), bias=bias)
         known = filled.index_select(0, labels.long())
         return torch.where(known, losses, 0.0), known
@@ -56,9 +58,14 @@ def _moved(
     """
     same_NN = labels[:, None] == labels[None, :]
     count_N = same_NN.sum(dim=1)
-    if update == "each":  # row by row c <- m c + (1 - m) z, so a row has lost a factor m for each row after it
+    if (
+        update == "each"
+    ):  # row by row c <- m c + (1 - m) z, so a row has lost a factor m for each row after it
         later_N = same_NN.tril(-1).sum(dim=0)
-        weight_N, keep_N = (1 - momentum) * momentum ** later_N.to(rows.dtype), momentum ** count_N.to(rows.dtype)
+        weight_N, keep_N = (
+            (1 - momentum) * momentum ** later_N.to(rows.dtype),
+            momentum ** count_N.to(rows.dtype),
+        )
     else:
         weight_N, keep_N = (1 - momentum) / count_N, torch.full_like(rows[:, 0], momentum)
     if update == "hardest":
@@ -162,13 +169,27 @@ class PrototypeMemoryLoss(nn.Module):
         check_labels(owner, "labels", labels, embeddings.shape[0])
         if embeddings.shape[1] != dim or embeddings.device != self.prototypes.device:
             expected = f"embeddings of width {dim} on {self.prototypes.device}"
-            raise fail(owner, expected, describe(embeddings), "Make the memory for this model, and move it with .to().")
-        check_class_labels(owner, labels, num_identities, "num_identities counts all identities of the training set.")
+            raise fail(
+                owner,
+                expected,
+                describe(embeddings),
+                "Make the memory for this model, and move it with .to().",
+            )
+        check_class_labels(
+            owner,
+            labels,
+            num_identities,
+            "num_identities counts all identities of the training set.",
+        )
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
         """Mean loss of the rows whose identity has a prototype (zero, connected, if none has); then the update."""
         self._check(embeddings, labels)
-        losses, known = _losses_of_rows(embeddings, labels, self.prototypes, self.filled, self.temperature)
+        losses, known = _losses_of_rows(
+            embeddings, labels, self.prototypes, self.filled, self.temperature
+        )
         if self.distributed:
             losses, known = gather(losses), gather(known.float())
         loss = losses.sum() / known.sum().clamp(min=1)
@@ -208,7 +229,9 @@ class PrototypeMemoryLoss(nn.Module):
         if self.distributed:
             embeddings, labels = gather(embeddings), gather(labels)
         rows = l2_normalize(embeddings)
-        sums = torch.zeros_like(self.prototypes, dtype=rows.dtype).index_add_(0, labels.long(), rows)
+        sums = torch.zeros_like(self.prototypes, dtype=rows.dtype).index_add_(
+            0, labels.long(), rows
+        )
         means = l2_normalize(sums)
         self.prototypes.copy_(means)
         self.filled.copy_((means != 0).any(dim=1))

@@ -113,11 +113,15 @@ class ProxyAnchorLoss(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_identities, dim))
         nn.init.kaiming_normal_(self.weight, mode="fan_out")
 
-    def forward(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
         """See :func:`proxy_anchor_loss`."""
         if self.distributed:
             embeddings, labels = gather(embeddings), gather(labels)
-        return proxy_anchor_loss(embeddings, labels, self.weight, scale=self.scale, margin=self.margin)
+        return proxy_anchor_loss(
+            embeddings, labels, self.weight, scale=self.scale, margin=self.margin
+        )
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""

@@ -84,12 +84,18 @@ def siglip_loss(
     """
     if labels is None:
         if text_labels is not None:
-            raise fail("siglip_loss", "text_labels together with labels", "text_labels only", "Give both.")
-        check_pairs("siglip_loss", image_embeddings, text_embeddings, "Give labels and text_labels.")
+            raise fail(
+                "siglip_loss", "text_labels together with labels", "text_labels only", "Give both."
+            )
+        check_pairs(
+            "siglip_loss", image_embeddings, text_embeddings, "Give labels and text_labels."
+        )
     else:
         check_embeddings("siglip_loss", "image_embeddings", image_embeddings)
         check_embeddings("siglip_loss", "text_embeddings", text_embeddings)
-        check_same_width("siglip_loss", "image_embeddings", image_embeddings, "text_embeddings", text_embeddings)
+        check_same_width(
+            "siglip_loss", "image_embeddings", image_embeddings, "text_embeddings", text_embeddings
+        )
         check_labels("siglip_loss", "labels", labels, image_embeddings.shape[0])
         text_labels = labels if text_labels is None else text_labels
         check_labels("siglip_loss", "text_labels", text_labels, text_embeddings.shape[0])
@@ -119,7 +125,12 @@ def _sigmoid(
     bias: float | Tensor,
     block_size: int | None,
 ) -> Tensor:
-    learn, learn_other, learn_scale, learn_bias = wanted(images), wanted(texts), wanted(scale), wanted(bias)
+    learn, learn_other, learn_scale, learn_bias = (
+        wanted(images),
+        wanted(texts),
+        wanted(scale),
+        wanted(bias),
+    )
     with torch.no_grad(), exactly(images.device):
         first, second = UnitRows(images), UnitRows(texts)
         total = images.shape[0]
@@ -200,12 +211,16 @@ class SigLIPLoss(nn.Module):
         self.distributed = distributed
         self.fixed_temperature = temperature
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learnable else None
-        self.bias: float | nn.Parameter = nn.Parameter(torch.tensor(float(bias))) if learnable else bias
+        self.bias: float | nn.Parameter = (
+            nn.Parameter(torch.tensor(float(bias))) if learnable else bias
+        )
 
     @property
     def temperature(self) -> float:
         """The present temperature, as a number (waits for the device if it is learned)."""
-        return self.fixed_temperature if self.log_scale is None else math.exp(-self.log_scale.item())
+        return (
+            self.fixed_temperature if self.log_scale is None else math.exp(-self.log_scale.item())
+        )
 
     def forward(
         self,
@@ -224,7 +239,9 @@ class SigLIPLoss(nn.Module):
             text_embeddings,
             labels,
             text_labels,
-            temperature=(-self.log_scale.float()).exp() if self.log_scale is not None else self.fixed_temperature,
+            temperature=(-self.log_scale.float()).exp()
+            if self.log_scale is not None
+            else self.fixed_temperature,
             bias=self.bias.float() if isinstance(self.bias, Tensor) else self.bias,
             block_size=self.block_size,
         )

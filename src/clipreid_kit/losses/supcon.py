@@ -104,7 +104,9 @@ def supcon_loss(
     anchors, candidates = in_one_precision(embeddings, contrast)
     if anchors.shape[0] == 0 or candidates.shape[0] == 0:
         return (anchors.sum() + candidates.sum()) * 0.0
-    return across(anchors, labels, candidates, contrast_labels, 1 / temperature, positives, block_size)
+    return across(
+        anchors, labels, candidates, contrast_labels, 1 / temperature, positives, block_size
+    )
 
 
 class SupConLoss(nn.Module):

@@ -8,7 +8,13 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_choice
-from clipreid_kit.losses._anchorwise import anchorwise_loss, check_sides, gather_sides, nothing, prepare
+from clipreid_kit.losses._anchorwise import (
+    anchorwise_loss,
+    check_sides,
+    gather_sides,
+    nothing,
+    prepare,
+)
 from clipreid_kit.losses._triplets import Hardest, every, most_positives, semi_hard
 
 Mining = Literal["hardest", "semi_hard", "all"]
@@ -96,11 +102,15 @@ def triplet_loss(
             )
             return loss
     slots = most_positives(labels, contrast_labels)
-    rule = partial(every if mining == "all" else semi_hard, margin=margin, violated=violated, slots=slots)
+    rule = partial(
+        every if mining == "all" else semi_hard, margin=margin, violated=violated, slots=slots
+    )
     return anchorwise_loss(embeddings, labels, contrast, contrast_labels, rule, distance)
 
 
-def _check_options(owner: str, margin: float | None, mining: str, distance: str, average: str | None) -> None:
+def _check_options(
+    owner: str, margin: float | None, mining: str, distance: str, average: str | None
+) -> None:
     if margin is not None:
         check_at_least(owner, "margin", margin, 0, " (None is the soft margin)")
     check_choice(owner, "mining", mining, ("hardest", "semi_hard", "all"))

@@ -18,7 +18,9 @@ Balance = Literal["none", "magnitude", "uncertainty"]
 Parts = dict[str, Tensor]
 
 
-def sum_losses(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> tuple[Float[Tensor, ""], Parts]:
+def sum_losses(
+    terms: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> tuple[Float[Tensor, ""], Parts]:
     r"""Add losses by name, :math:`\sum_i w_i L_i`, and return each weighted term for the log.
 
     Args:
@@ -43,11 +45,15 @@ def sum_losses(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> tup
     for name, weight in weights.items():
         _check_weight("sum_losses", name, weight)
     weighted = {name: weight * exact(terms[name]) for name, weight in weights.items()}
-    return torch.stack(list(weighted.values())).sum(), {name: part.detach() for name, part in weighted.items()}
+    return torch.stack(list(weighted.values())).sum(), {
+        name: part.detach() for name, part in weighted.items()
+    }
 
 
 def _check_weight(owner: str, name: str, weight: float) -> None:
-    if not 0 <= weight < math.inf:  # comparisons alone: under torch.compile a ramp's weight is symbolic
+    if (
+        not 0 <= weight < math.inf
+    ):  # comparisons alone: under torch.compile a ramp's weight is symbolic
         raise fail(owner, f"weight of {name} >= 0 and finite", weight)
 
 
@@ -73,7 +79,12 @@ def _check_terms(owner: str, terms: Mapping[str, Tensor], names: Iterable[str]) 
         if not isinstance(terms[name], Tensor):
             raise fail(owner, f"term {name!r} as a tensor", type(terms[name]).__name__)
         if terms[name].ndim or not terms[name].is_floating_point():
-            raise fail(owner, f"term {name!r} as a floating-point scalar", describe(terms[name]), "Take its mean.")
+            raise fail(
+                owner,
+                f"term {name!r} as a floating-point scalar",
+                describe(terms[name]),
+                "Take its mean.",
+            )
 
 
 class WeightedSum(nn.Module):
@@ -149,7 +160,9 @@ class WeightedSum(nn.Module):
             if balance == "uncertainty":
                 self.register_parameter(f"log_variance_{name}", nn.Parameter(torch.zeros(())))
 
-    def forward(self, terms: Mapping[str, Tensor], *, step: int | None = None) -> tuple[Float[Tensor, ""], Parts]:
+    def forward(
+        self, terms: Mapping[str, Tensor], *, step: int | None = None
+    ) -> tuple[Float[Tensor, ""], Parts]:
         """Add the terms.
 
         Args:
@@ -181,7 +194,12 @@ class WeightedSum(nn.Module):
         if not callable(weight):
             return weight
         if step is None:
-            raise fail("WeightedSum", "a step", "none", f"The weight of {name!r} depends on it: pass step=epoch.")
+            raise fail(
+                "WeightedSum",
+                "a step",
+                "none",
+                f"The weight of {name!r} depends on it: pass step=epoch.",
+            )
         return weight(step)
 
     def _log_variance(self, name: str) -> Tensor:
@@ -198,7 +216,9 @@ class WeightedSum(nn.Module):
             seen = gather(seen[None]).mean(dim=0)
         for name, value in zip(values, seen, strict=True):
             held = self._magnitude(name)
-            moved = torch.where(held > 0, held.lerp(value.to(held.dtype), 1 - self.momentum), value.to(held.dtype))
+            moved = torch.where(
+                held > 0, held.lerp(value.to(held.dtype), 1 - self.momentum), value.to(held.dtype)
+            )
             held.copy_(torch.where(value.isfinite(), moved, held))
 
     def _factors(self, weights: Mapping[str, float]) -> Parts:
@@ -206,8 +226,12 @@ class WeightedSum(nn.Module):
         held = {name: self._magnitude(name) for name in weights}
         weight = torch.stack([weights[name] * (held[name] > 0) for name in weights])
         size = torch.stack([weights[name] * held[name] for name in weights]).sum() / weight.sum()
-        factors = {name: (size / value).clamp(1 / self.limit, self.limit) for name, value in held.items()}
-        return {name: torch.where((held[name] > 0) & (size > 0), factors[name], 1.0) for name in weights}
+        factors = {
+            name: (size / value).clamp(1 / self.limit, self.limit) for name, value in held.items()
+        }
+        return {
+            name: torch.where((held[name] > 0) & (size > 0), factors[name], 1.0) for name in weights
+        }
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""

@@ -73,7 +73,10 @@ def _rule(distance: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor,
     valid = positive.any(dim=1) & negative.any(dim=1)
     pull = distance.masked_fill(~positive, -torch.inf).softmax(dim=1)
     push = distance.masked_fill(~negative, torch.inf).neg_().softmax(dim=1)
-    to_positive, to_negative = (pull * distance).sum(dim=1, keepdim=True), (push * distance).sum(dim=1, keepdim=True)
+    to_positive, to_negative = (
+        (pull * distance).sum(dim=1, keepdim=True),
+        (push * distance).sum(dim=1, keepdim=True),
+    )
     gap = to_positive - to_negative
     total = torch.where(valid, F.softplus(gap).squeeze(1), 0.0).sum()
     # d/dd_j of sum_k w_k d_k is w_j (1 + d_j - sum) where the weights rise with d, w_j (1 - d_j + sum) where they fall
@@ -112,7 +115,9 @@ class WeightedTripletLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """See :func:`weighted_triplet_loss`."""
         sides = (embeddings, labels, contrast, contrast_labels)
-        return weighted_triplet_loss(*(gather_sides(*sides) if self.distributed else sides), distance=self.distance)
+        return weighted_triplet_loss(
+            *(gather_sides(*sides) if self.distributed else sides), distance=self.distance
+        )
 
     def extra_repr(self) -> str:
         """Options, for ``print(module)``."""

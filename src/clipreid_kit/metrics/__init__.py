@@ -1,7 +1,12 @@
 """Evaluation: features in, numbers out; and what is done with features before that."""
 
 from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
-from clipreid_kit.metrics.collapse import PairCosines, collapse_alarms, degenerate_losses, pair_cosines
+from clipreid_kit.metrics.collapse import (
+    PairCosines,
+    collapse_alarms,
+    degenerate_losses,
+    pair_cosines,
+)
 from clipreid_kit.metrics.evaluator import ReidEvaluator
 from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set

@@ -23,7 +23,9 @@ Float32Array = npt.NDArray[np.float32]
 _SLICE = 1 << 20  # similarities that are looked through at once
 _WAITING = 1 << 16  # open pairs that are collected before they are scored again
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
-_DENSE = 8  # a query with more than 1/8 of the tile undecided is passed on to the next pass as a whole
+_DENSE = (
+    8  # a query with more than 1/8 of the tile undecided is passed on to the next pass as a whole
+)
 
 
 class Tile:
@@ -37,7 +39,9 @@ class Tile:
         low: Whether to try bfloat16 first.
     """
 
-    def __init__(self, rows: Tensor, norms: Tensor, distance: Distance, reach: float, low: bool) -> None:
+    def __init__(
+        self, rows: Tensor, norms: Tensor, distance: Distance, reach: float, low: bool
+    ) -> None:
         self.rows, self.norms, self.distance = rows, norms, distance
         self.fast = Float32Tile(rows, norms, distance, reach)
         extreme = ((norms < 1e-15) & (norms > 0)).any() | (norms > 1e15).any()
@@ -143,14 +147,18 @@ class Block:
         begin = query.searchsorted(np.arange(0, size + step, step).clip(max=size))
         left = [np.empty(0, dtype=np.int64)]
         waiting: list[_Open] = []
-        for first, start, stop in zip(range(0, size, step), begin[:-1].tolist(), begin[1:].tolist(), strict=True):
+        for first, start, stop in zip(
+            range(0, size, step), begin[:-1].tolist(), begin[1:].tolist(), strict=True
+        ):
             count = min(step, size - first)
             local, edges = query[start:stop] - first, [edge[start:stop] for edge in windows]
             lowest = np.full(count, INFINITY)
             np.minimum.at(lowest, local, edges[0])
             packed, ends = find_candidates(out[first : first + count], lowest)
             near_from, near_to = (packed.searchsorted(pack(local, edge, 0)) for edge in edges)
-            opened = np.bincount(near_from, minlength=len(packed) + 1) - np.bincount(near_to, minlength=len(packed) + 1)
+            opened = np.bincount(near_from, minlength=len(packed) + 1) - np.bincount(
+                near_to, minlength=len(packed) + 1
+            )
             inside = np.flatnonzero(np.cumsum(opened)[:-1])
             of_item, near = query_of(packed[inside]), near_to - near_from
             dense = np.bincount(of_item, minlength=count) > max(64, width // _DENSE)
@@ -161,7 +169,14 @@ class Block:
             near[~kept] = 0
             pair = np.repeat(np.arange(len(near)), near)
             place = np.arange(len(pair)) + (near_from - (np.cumsum(near) - near))[pair]
-            waiting.append(_Open(first + of_item, columns_of(packed[inside]), start + pair, inside.searchsorted(place)))
+            waiting.append(
+                _Open(
+                    first + of_item,
+                    columns_of(packed[inside]),
+                    start + pair,
+                    inside.searchsorted(place),
+                )
+            )
             if sum(len(part.match) for part in waiting) > _WAITING or first + step >= size:
                 self._decide(waiting, ours, tiers)
                 waiting = []
@@ -172,7 +187,9 @@ class Block:
         matches = self.matches
         ahead = np.cumsum([0, *(len(part.rows) for part in waiting)])
         query, rows, match = (np.concatenate(x) for x in list(zip(*waiting, strict=True))[:3])
-        item = np.concatenate([part.item + shift for part, shift in zip(waiting, ahead.tolist(), strict=False)])
+        item = np.concatenate(
+            [part.item + shift for part, shift in zip(waiting, ahead.tolist(), strict=False)]
+        )
         for score in tiers:
             needed = np.flatnonzero(np.bincount(item, minlength=len(rows)))
             query, rows, item = query[needed], rows[needed], needed.searchsorted(item)
@@ -182,9 +199,13 @@ class Block:
             scores, own_errors = ours.scores[match], ours.errors[match]
             exact = not errors.any()
             if exact and not matches.known:
-                opened = np.flatnonzero(np.diff(match, prepend=-1))  # pairs of one match stand together
+                opened = np.flatnonzero(
+                    np.diff(match, prepend=-1)
+                )  # pairs of one match stand together
                 of_match = np.repeat(np.arange(len(opened)), np.diff(opened, append=len(match)))
-                scores, own_errors = score(query[item[opened]], matches.rows[ours.match[match[opened]]])
+                scores, own_errors = score(
+                    query[item[opened]], matches.rows[ours.match[match[opened]]]
+                )
                 scores, own_errors = scores[of_match], own_errors[of_match]
             difference, tolerance = values[item] - scores, errors[item] + own_errors
             np.add.at(matches.above, ours.match[match[difference > tolerance]], 1)
@@ -201,12 +222,16 @@ class Block:
         if matches.known:
             scores = matches.scores[match]
         else:
-            scores, _ = ExactScorer(self.queries, tile.rows, tile.distance)(query, matches.rows[match])
+            scores, _ = ExactScorer(self.queries, tile.rows, tile.distance)(
+                query, matches.rows[match]
+            )
         parts = np.flatnonzero(np.diff(query, prepend=-1, append=len(self.norms))).tolist()
         of_queries = split_rows(self.queries, tile.distance)
         for left in range(0, len(tile.norms), _EXACT_TILE):
             of_gallery = split_rows(tile.rows[left : left + _EXACT_TILE], tile.distance)
-            out = similarity(all_products(of_queries, of_gallery), of_queries, of_gallery, tile.distance)
+            out = similarity(
+                all_products(of_queries, of_gallery), of_queries, of_gallery, tile.distance
+            )
             inside = (self.same[1] >= left) & (self.same[1] < left + out.shape[1])
             skip = self.skip[(self.skip >= left) & (self.skip < left + out.shape[1])] - left
             _mask(out, self.same[0][inside], self.same[1][inside] - left, skip)
@@ -222,14 +247,22 @@ class Block:
         same = query[query >= 0], self.same[1][query >= 0]
         rows = torch.from_numpy(chosen).to(self.queries.device)
         return Block(
-            self.tile, self.queries[rows], self.norms[rows], self.numbers[chosen], same, self.skip, self.matches
+            self.tile,
+            self.queries[rows],
+            self.norms[rows],
+            self.numbers[chosen],
+            same,
+            self.skip,
+            self.matches,
         )
 
     def _matches(self) -> tuple[IntArray, IntArray]:
         """The query, within the block, and the number of every match."""
         first, last = self.matches.begin[self.numbers], self.matches.begin[self.numbers + 1]
         query = np.repeat(np.arange(len(first)), last - first)
-        return query, np.arange(len(query)) + (first - (np.cumsum(last - first) - (last - first)))[query]
+        return query, np.arange(len(query)) + (first - (np.cumsum(last - first) - (last - first)))[
+            query
+        ]
 
 
 def _mask(out: Tensor, query: IntArray, rows: IntArray, skip: IntArray) -> None:

@@ -71,7 +71,11 @@ def bootstrap_interval(
     check_seed(owner, seed)
     if not 0 < confidence < 1:
         raise fail(owner, "confidence above 0 and below 1", confidence)
-    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else as_array(owner, "values", values)
+    array = (
+        values.detach().cpu().double().numpy()
+        if isinstance(values, Tensor)
+        else as_array(owner, "values", values)
+    )
     if array.dtype.kind not in "fiub":
         raise fail(owner, "values as numbers", f"{array.dtype}")
     array = array.astype(np.float64)
@@ -84,14 +88,21 @@ def bootstrap_interval(
     codes = np.unique(codes[kept], return_inverse=True)[1]
     counts = np.bincount(codes)
     if len(counts) < 2:
-        raise fail(owner, "at least two groups with a value", len(counts), "One identity says nothing about others.")
+        raise fail(
+            owner,
+            "at least two groups with a value",
+            len(counts),
+            "One identity says nothing about others.",
+        )
     sums = torch.from_numpy(np.bincount(codes, array[kept]))
     sizes = torch.from_numpy(counts).double()
     rng = torch.Generator().manual_seed(seed)
     means = []
     step = max(1, _CHUNK // len(counts))
     for start in range(0, num_samples, step):
-        drawn = torch.randint(len(counts), (min(step, num_samples - start), len(counts)), generator=rng)
+        drawn = torch.randint(
+            len(counts), (min(step, num_samples - start), len(counts)), generator=rng
+        )
         means.append(sums[drawn].sum(dim=1) / sizes[drawn].sum(dim=1))
     tail = (1 - confidence) / 2
     low, high = np.quantile(torch.cat(means).numpy(), [tail, 1 - tail])

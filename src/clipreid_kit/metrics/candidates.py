@@ -57,7 +57,9 @@ def find_candidates(out: Tensor, lowest: Float32Array) -> tuple[IntArray, IntArr
     return packed, np.cumsum(count)
 
 
-def _of_bfloat16(bits: npt.NDArray[np.int16], lowest: Float32Array) -> tuple[IntArray, Float32Array]:
+def _of_bfloat16(
+    bits: npt.NDArray[np.int16], lowest: Float32Array
+) -> tuple[IntArray, Float32Array]:
     """Numpy knows no bfloat16, but its bits ascend with the value, as integers, on the positive side."""
     threshold = (lowest.view(np.int32) >> 16).astype(np.int16)  # the lowest are bfloat16 numbers
     found = bits >= np.maximum(threshold, 0)[:, None]

@@ -60,7 +60,11 @@ def pair_cosines(embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     same = int(counts.square().sum())
     num_positive, num_negative = same - total, total * total - same
     positive = float(of_identities - rows.square().sum()) / num_positive if num_positive else None
-    negative = float(sums.sum(dim=0).square().sum() - of_identities) / num_negative if num_negative else None
+    negative = (
+        float(sums.sum(dim=0).square().sum() - of_identities) / num_negative
+        if num_negative
+        else None
+    )
     return PairCosines(positive, negative)
 
 
@@ -159,11 +163,15 @@ def collapse_alarms(
     check_at_least("collapse_alarms", "tolerance", tolerance, 0)
     found = []
     if negative_cosine is not None and negative_cosine > max_cosine:
-        found.append(f"different identities have a mean cosine of {negative_cosine:.4f}: embeddings have collapsed")
+        found.append(
+            f"different identities have a mean cosine of {negative_cosine:.4f}: embeddings have collapsed"
+        )
     for name, value in losses.items():
         floor = floors.get(name, 0.0)
         if not math.isfinite(value):
             found.append(f"{name} is {value}")
         elif floor > 0 and abs(value - floor) <= tolerance * floor:
-            found.append(f"{name} is {value:.4f}, near the {floor:.4f} of equal embeddings: nothing is learned")
+            found.append(
+                f"{name} is {value:.4f}, near the {floor:.4f} of equal embeddings: nothing is learned"
+            )
     return found

@@ -123,9 +123,17 @@ class ReidEvaluator:
             return evaluate_shards(shards, self.junk_ids, self.distance, self.ties, self.max_rank)
         for split, side in (("query", query), ("gallery", gallery)):
             if len(side.ids) == 0:
-                raise fail(_OWNER, f'at least one batch of split="{split}"', "none", "Was update called?")
-        if (query.cameras is None) != (gallery.cameras is None) or len(query.exclude) != len(gallery.exclude):
-            raise fail(_OWNER, "cameras and values of exclude for both splits or for neither", "one split with them")
+                raise fail(
+                    _OWNER, f'at least one batch of split="{split}"', "none", "Was update called?"
+                )
+        if (query.cameras is None) != (gallery.cameras is None) or len(query.exclude) != len(
+            gallery.exclude
+        ):
+            raise fail(
+                _OWNER,
+                "cameras and values of exclude for both splits or for neither",
+                "one split with them",
+            )
         alone = self.leave_one_out
         return evaluate_reid(
             query.embeddings,

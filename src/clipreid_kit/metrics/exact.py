@@ -15,7 +15,9 @@ from torch import Tensor
 
 Distance = Literal["cosine", "euclidean"]
 _CHUNK = 1 << 22  # elements of a temporary on a device
-_CHUNK_CPU = 1 << 15  # stays in the processor's cache, and below the size from which torch wakes its threads
+_CHUNK_CPU = (
+    1 << 15
+)  # stays in the processor's cache, and below the size from which torch wakes its threads
 
 
 class Split(NamedTuple):
@@ -54,7 +56,9 @@ def row_chunk(rows: Tensor) -> int:
 def double_chunks(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """The rows in float64, a chunk at a time, in one buffer: fresh ones would leave holes in the allocator's heap."""
     step = row_chunk(rows)
-    buffer = torch.empty(min(step, rows.shape[0]), rows.shape[1], dtype=torch.float64, device=rows.device)
+    buffer = torch.empty(
+        min(step, rows.shape[0]), rows.shape[1], dtype=torch.float64, device=rows.device
+    )
     for start in range(0, rows.shape[0], step):
         part = slice(start, min(start + step, rows.shape[0]))
         yield part, buffer[: part.stop - start].copy_(rows[part])
@@ -100,7 +104,11 @@ def split_rows(rows: Tensor, distance: Distance) -> Split:
 
 def all_products(queries: Split, gallery: Split) -> Products:
     """Inner products of every query with every gallery row: (Q, G) each."""
-    num_queries, num_gallery, dim = queries.parts.shape[0], gallery.parts.shape[0], queries.parts.shape[2]
+    num_queries, num_gallery, dim = (
+        queries.parts.shape[0],
+        gallery.parts.shape[0],
+        queries.parts.shape[2],
+    )
     with torch.autocast(queries.parts.device.type, enabled=False):
         flat = queries.parts.view(-1, dim) @ gallery.parts.view(-1, dim).T
     four = flat.view(num_queries, 2, num_gallery, 2)
@@ -121,8 +129,12 @@ def similarity(products: Products, queries: Split, gallery: Split, distance: Dis
     """
     high, middle, low = products
     if high.ndim == 2:
-        queries = Split(queries.parts, queries.norm[:, None], queries.scale[:, None], queries.square[:, :, None])
-        gallery = Split(gallery.parts, gallery.norm[None], gallery.scale[None], gallery.square[:, None])
+        queries = Split(
+            queries.parts, queries.norm[:, None], queries.scale[:, None], queries.square[:, :, None]
+        )
+        gallery = Split(
+            gallery.parts, gallery.norm[None], gallery.scale[None], gallery.square[:, None]
+        )
     if distance == "cosine":
         norms = queries.norm * gallery.norm
         return (high + (middle + low)) / torch.where(norms > 0, norms, 1.0)

@@ -60,11 +60,17 @@ def query_expansion(
     """
     owner = "query_expansion"
     _check_options(owner, k, alpha)
-    sets = checked_sets(owner, ("query_embeddings", "gallery_embeddings"), (query_embeddings, gallery_embeddings))
+    sets = checked_sets(
+        owner, ("query_embeddings", "gallery_embeddings"), (query_embeddings, gallery_embeddings)
+    )
     space = Space(sets, "cosine")
     num_queries = len(sets[0])
-    near = nearest_between(space, slice(0, num_queries), slice(num_queries, len(space)), min(k, len(sets[1])))
-    return _mixed(l2_normalize(query_embeddings), l2_normalize(gallery_embeddings), near - num_queries, alpha)
+    near = nearest_between(
+        space, slice(0, num_queries), slice(num_queries, len(space)), min(k, len(sets[1]))
+    )
+    return _mixed(
+        l2_normalize(query_embeddings), l2_normalize(gallery_embeddings), near - num_queries, alpha
+    )
 
 
 @torch.no_grad()

@@ -77,7 +77,11 @@ class Float32Tile:
 
     def of_exact(self, scores: FloatArray, norms: FloatArray) -> FloatArray:
         """Fast values of exact similarities to queries with these norms, if nothing were rounded."""
-        return scores if self.scale is None else 0.5 * ((norms * self.scale) ** 2 + scores * self.scale**2)
+        return (
+            scores
+            if self.scale is None
+            else 0.5 * ((norms * self.scale) ** 2 + scores * self.scale**2)
+        )
 
 
 def outward(scores: FloatArray, errors: FloatArray | float) -> tuple[Float32Array, Float32Array]:
@@ -109,5 +113,7 @@ def inverse(norms: Tensor) -> Tensor:
 def _input_rounding() -> float:
     try:
         return _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
-    except RuntimeError:  # the program has set the precision of single backends, and torch does not say which
+    except (
+        RuntimeError
+    ):  # the program has set the precision of single backends, and torch does not say which
         return _INPUT_ROUNDING["medium"]

@@ -43,7 +43,9 @@ def given_matches(
             rows: Tensor | npt.NDArray[Any] = similarity.similarity(start, stop)
         else:
             rows = similarity[start:stop]
-        yield _count(labels, start, stop, [(0, _numbers(owner, rows, (stop - start, labels.width)))])
+        yield _count(
+            labels, start, stop, [(0, _numbers(owner, rows, (stop - start, labels.width)))]
+        )
 
 
 def _count(labels: Labels | Lists, start: int, stop: int, tiles: Iterable[Tile]) -> Matches:
@@ -60,7 +62,9 @@ def _count(labels: Labels | Lists, start: int, stop: int, tiles: Iterable[Tile])
         wrong = np.ones(values.shape, dtype=bool)
         inside = (pairs.rows >= left) & (pairs.rows < left + values.shape[1])
         wrong[query[inside], pairs.rows[inside] - left] = False
-        ignored = labels.ignored[(labels.ignored >= left) & (labels.ignored < left + values.shape[1])]
+        ignored = labels.ignored[
+            (labels.ignored >= left) & (labels.ignored < left + values.shape[1])
+        ]
         wrong[:, ignored - left] = False
         for i in np.flatnonzero(np.diff(matches.begin)).tolist():
             part = slice(matches.begin[i], matches.begin[i + 1])
@@ -75,7 +79,9 @@ class _Tiles:
     Iterating again calls the function again, with the same blocks.
     """
 
-    def __init__(self, owner: str, function: BlockSimilarity, queries: Tensor, gallery: Rows) -> None:
+    def __init__(
+        self, owner: str, function: BlockSimilarity, queries: Tensor, gallery: Rows
+    ) -> None:
         self.owner, self.function, self.queries, self.gallery = owner, function, queries, gallery
         self.only: Tile | None = None
 
@@ -97,7 +103,12 @@ def _numbers(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
     """Given values as float64, which holds any of them."""
     if not isinstance(values, Tensor | np.ndarray):
         remedy = "A re-ranker is made first: similarity=KReciprocalReranker(query_embeddings, gallery_embeddings)."
-        raise fail(owner, "a tensor or array from the function given as similarity", type(values).__name__, remedy)
+        raise fail(
+            owner,
+            "a tensor or array from the function given as similarity",
+            type(values).__name__,
+            remedy,
+        )
     if isinstance(values, Tensor):
         check_dense(owner, "similarity", values)
         whole, kind = not values.is_floating_point(), "c" if values.is_complex() else "f"
@@ -106,13 +117,22 @@ def _numbers(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
         whole, kind = values.dtype.kind in "iub", values.dtype.kind
     if kind not in "fiub" or values.dtype.itemsize > 8:
         raise fail(owner, "similarity as real numbers of at most 64 bits", f"{values.dtype}")
-    numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else values.astype(np.float64)
+    numbers = (
+        values.double().cpu().numpy() if isinstance(values, Tensor) else values.astype(np.float64)
+    )
     if numbers.shape != shape:
-        raise fail(owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}")
+        raise fail(
+            owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}"
+        )
     if np.isnan(numbers).any():
-        raise fail(owner, "similarities that are numbers", f"NaN in {int(np.isnan(numbers).sum())} places")
+        raise fail(
+            owner, "similarities that are numbers", f"NaN in {int(np.isnan(numbers).sum())} places"
+        )
     if whole and np.abs(numbers).max(initial=0) >= _WHOLE:
         raise fail(
-            owner, "whole numbers below 2^53 as similarities", f"{np.abs(numbers).max():g}", "They would be ties."
+            owner,
+            "whole numbers below 2^53 as similarities",
+            f"{np.abs(numbers).max():g}",
+            "They would be ties.",
         )
     return numbers

@@ -72,7 +72,9 @@ class Labels:
 
     def span(self, codes: IntArray) -> tuple[IntArray, IntArray]:
         """Where the gallery rows of these identities begin and end in ``order``."""
-        return self._ascending.searchsorted(codes, "left"), self._ascending.searchsorted(codes, "right")
+        return self._ascending.searchsorted(codes, "left"), self._ascending.searchsorted(
+            codes, "right"
+        )
 
     def parts(self, most: int) -> Iterator[tuple[int, int]]:
         """Ranges of queries, at most so many and with a bounded number of pairs each."""
@@ -144,9 +146,13 @@ def read_labels(
     check_junk(owner, junk_ids)
     if len(junk_ids):
         known = ids[0] if ids[1] is None else ids[1]
-        numbers, of_gallery_ = read_ids(owner, (junk_ids, known), (len(junk_ids), shape[1]), ("junk", "gallery"))
+        numbers, of_gallery_ = read_ids(
+            owner, (junk_ids, known), (len(junk_ids), shape[1]), ("junk", "gallery")
+        )
         ignored = np.isin(of_gallery_, numbers)
-    labels = Labels(codes, columns, ignored, names, flat(owner, f"{sides[0]}_ids", ids[0], shape[0]))
+    labels = Labels(
+        codes, columns, ignored, names, flat(owner, f"{sides[0]}_ids", ids[0], shape[0])
+    )
     if names[:1] == ["camera rule"]:
         labels.num_cameras = len(np.unique(np.concatenate(columns[0])))
     return labels
@@ -160,15 +166,25 @@ def check_junk(owner: str, junk_ids: object) -> None:
 
 def check_exclude(owner: str, exclude: object) -> None:
     """Require a list of pairs, which one pair alone is not."""
-    if not isinstance(exclude, tuple | list) or any(not isinstance(x, tuple | list) or len(x) != 2 for x in exclude):
-        raise fail(owner, "exclude as a list of pairs (values of queries, values of gallery)", "something else")
+    if not isinstance(exclude, tuple | list) or any(
+        not isinstance(x, tuple | list) or len(x) != 2 for x in exclude
+    ):
+        raise fail(
+            owner,
+            "exclude as a list of pairs (values of queries, values of gallery)",
+            "something else",
+        )
 
 
 def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     """Ids as an array of integers or of strings, one for each row."""
     if isinstance(values, Tensor):
         check_dense(owner, name, values)
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else as_array(owner, name, values)
+    array = (
+        values.detach().cpu().numpy()
+        if isinstance(values, Tensor)
+        else as_array(owner, name, values)
+    )
     if array.dtype.kind == "O" and all(isinstance(v, str) for v in array.flat):
         array = array.astype(str)
     if array.ndim != 1 or array.shape[0] != length:
@@ -176,7 +192,10 @@ def flat(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     if array.dtype.kind not in "iuU" and length:
         remedy = "Give each identity and camera an integer (of 64 bits at most) or a name; a missing one is no id."
         raise fail(owner, f"{name} as integers or strings", f"{array.dtype}", remedy)
-    if not isinstance(values, Tensor | np.ndarray) and len({isinstance(v, str) for v in values}) > 1:
+    if (
+        not isinstance(values, Tensor | np.ndarray)
+        and len({isinstance(v, str) for v in values}) > 1
+    ):
         raise fail(owner, f"{name} of one kind", "integers and strings mixed")
     return array
 
@@ -202,5 +221,9 @@ def read_ids(
     if kinds[0] == kinds[1] == "integers" and np.result_type(first, second).kind == "f":
         # uint64 and int64 would meet in float64, and lose digits
         first, second = first.astype(object), second.astype(object)
-    codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1].astype(np.int64).reshape(-1)
+    codes = (
+        np.unique(np.concatenate([first, second]), return_inverse=True)[1]
+        .astype(np.int64)
+        .reshape(-1)
+    )
     return codes[: len(first)], codes[len(first) :]

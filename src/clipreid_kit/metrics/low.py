@@ -47,7 +47,9 @@ class BFloat16Tile:
         with torch.autocast(rows.device.type, enabled=False):
             torch.mm(rows, self.gallery.T, out=out)
         lost = away.cpu().numpy().astype(np.float64)
-        self._errors = 1.01 * (lost * (1 + self._away) + self._away) + 2 * accumulation(rows.shape[1]) + 1e-20
+        self._errors = (
+            1.01 * (lost * (1 + self._away) + self._away) + 2 * accumulation(rows.shape[1]) + 1e-20
+        )
 
     def windows(self, scores: FloatArray, query: IntArray) -> tuple[Float32Array, Float32Array]:
         """Fast values of items that may be as near as a score in float64: from, and below.
@@ -64,7 +66,9 @@ def _rounded(rows: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
     result = torch.empty(rows.shape, dtype=torch.bfloat16, device=rows.device)
     away = torch.empty(rows.shape[0], dtype=torch.float32, device=rows.device)
     factors = inverse(norms)
-    buffer = torch.empty(min(row_chunk(rows), rows.shape[0]), rows.shape[1], dtype=torch.float32, device=rows.device)
+    buffer = torch.empty(
+        min(row_chunk(rows), rows.shape[0]), rows.shape[1], dtype=torch.float32, device=rows.device
+    )
     for part, values in double_chunks(rows):
         unit = buffer[: len(values)].copy_(values.mul_(factors[part, None]))
         result[part] = unit
@@ -82,7 +86,12 @@ def bfloat16_pays(queries: Rows, gallery: Rows, distance: str) -> float:
     """
     dim = gallery.shape[1]
     work = len(queries) * len(gallery) * dim
-    if distance != "cosine" or gallery.device.type != "cpu" or gallery.dtype != torch.float32 or work < _LARGE:
+    if (
+        distance != "cosine"
+        or gallery.device.type != "cpu"
+        or gallery.dtype != torch.float32
+        or work < _LARGE
+    ):
         return 0.0
     left, right = (torch.full((n, dim), 1.0 / dim) for n in _PROBE)
     seconds = []

@@ -42,7 +42,9 @@ def match_ranks(matches: Matches, ties: Ties) -> FloatArray | IntArray:
     return ranks
 
 
-def measure(matches: Matches, ties: Ties) -> tuple[FloatArray, FloatArray, FloatArray | IntArray, IntArray]:
+def measure(
+    matches: Matches, ties: Ties
+) -> tuple[FloatArray, FloatArray, FloatArray | IntArray, IntArray]:
     """Average precision, inverse negative penalty, rank of the first match and number of matches, for each query."""
     num_queries = len(matches.begin) - 1
     ranks = match_ranks(matches, ties)
@@ -58,29 +60,41 @@ def measure(matches: Matches, ties: Ties) -> tuple[FloatArray, FloatArray, Float
     return precision, penalty, first_rank if ties == "mean" else first_rank.astype(np.int64), count
 
 
-def result_of(owner: str, found: Iterable[Matches], labels: Labels, ties: Ties, max_rank: int) -> ReidResult:
+def result_of(
+    owner: str, found: Iterable[Matches], labels: Labels, ties: Ties, max_rank: int
+) -> ReidResult:
     """Put the measures of all parts together; an error if no query has a match."""
     parts = [(matches, measure(matches, ties)) for matches in found]
-    precision, penalty, first_rank, count = (np.concatenate(x) for x in zip(*(m for _, m in parts), strict=True))
+    precision, penalty, first_rank, count = (
+        np.concatenate(x) for x in zip(*(m for _, m in parts), strict=True)
+    )
     if not count.any():
         raise _no_match(owner, labels, sum(matches.with_identity for matches, _ in parts))
     longest = min(max_rank, labels.num_gallery)
-    return ReidResult(precision, penalty, first_rank, count, labels.num_gallery, longest, labels.query_ids)
+    return ReidResult(
+        precision, penalty, first_rank, count, labels.num_gallery, longest, labels.query_ids
+    )
 
 
 def _no_match(owner: str, labels: Labels, with_identity: int) -> ValueError:
     expected = "at least one query with a match in the gallery"
     if with_identity == 0:
         identities = len(np.unique(labels.queries))
-        shown = f"{identities} query identities, none among the {labels.num_identities} of the gallery"
+        shown = (
+            f"{identities} query identities, none among the {labels.num_identities} of the gallery"
+        )
         shown += f", of which {len(labels.ignored)} rows are junk" if len(labels.ignored) else ""
         remedy = "Compare how the ids of the two sides were made: they have to be numbered or named alike."
         return fail(owner, expected, shown, remedy)
     if not labels.rules:
-        return fail(owner, expected, f"{len(labels.queries)} queries, each the only one of its identity")
+        return fail(
+            owner, expected, f"{len(labels.queries)} queries, each the only one of its identity"
+        )
     rules = " and the ".join(dict.fromkeys(labels.rules))
     if labels.num_cameras is not None:
-        rules = rules.replace("camera rule", f"camera rule ({labels.num_cameras} different cameras in all)")
+        rules = rules.replace(
+            "camera rule", f"camera rule ({labels.num_cameras} different cameras in all)"
+        )
     return fail(
         owner,
         expected,

@@ -19,7 +19,11 @@ _ROWS, _COLUMNS = 512, 8192  # a tile is 16 MB
 
 @torch.no_grad()
 def nearest_others(
-    space: Space, count: int, prefixes: Sequence[int] = (), *, keep: tuple[int, Tensor] | None = None
+    space: Space,
+    count: int,
+    prefixes: Sequence[int] = (),
+    *,
+    keep: tuple[int, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the ``count`` nearest other rows of every row, and the distance to the farthest one.
 
@@ -35,7 +39,9 @@ def nearest_others(
         Neighbours (N, count) int64, and for each row the least nearness (N,), float32.
     """
     total = len(space)
-    kept = min(count + 1, total - 1)  # one more than asked for shows whether the last place is certain
+    kept = min(
+        count + 1, total - 1
+    )  # one more than asked for shows whether the last place is certain
     device = space.rows.device
     nearness = torch.full((total, kept), -torch.inf, device=device)
     index = torch.zeros((total, kept), dtype=torch.int64, device=device)
@@ -51,12 +57,26 @@ def nearest_others(
             torch.minimum(least[top:bottom], tile.amin(dim=1), out=least[top:bottom])
             if left == top:
                 tile.diagonal().fill_(-torch.inf)
-            offer(nearness[top:bottom], index[top:bottom], tile, left, by_row=True, empty=top == left == 0)
+            offer(
+                nearness[top:bottom],
+                index[top:bottom],
+                tile,
+                left,
+                by_row=True,
+                empty=top == left == 0,
+            )
             if right > bottom:
                 first = max(left, bottom)
                 below = tile[:, first - left :]
                 torch.minimum(least[first:right], below.amin(dim=0), out=least[first:right])
-                offer(nearness[first:right], index[first:right], below, top, by_row=False, empty=top == 0)
+                offer(
+                    nearness[first:right],
+                    index[first:right],
+                    below,
+                    top,
+                    by_row=False,
+                    empty=top == 0,
+                )
     index = _settle(
         space,
         slice(0, total),
@@ -79,7 +99,9 @@ def nearest_between(space: Space, rows: slice, columns: slice, count: int) -> Te
     for start in range(rows.start, rows.stop, step):
         part = slice(start, min(start + step, rows.stop))
         nearness, index = space.nearness(part, columns).topk(kept, dim=1)
-        found.append(_settle(space, part, columns, nearness, index + columns.start, (count,), others=False))
+        found.append(
+            _settle(space, part, columns, nearness, index + columns.start, (count,), others=False)
+        )
     return torch.cat(found)[:, :count]
 
 
@@ -90,7 +112,9 @@ def _keep(tile: Tensor, top: int, left: int, num_queries: int, out: Tensor) -> N
         out[top : top + rows, first : first + tile.shape[1] - skipped] = tile[:rows, skipped:]
 
 
-def offer(nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool) -> None:
+def offer(
+    nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool
+) -> None:
     """Update lists, in descending order, with a tile: each of its rows (or columns) belongs to one list.
 
     Lists of nothing yet hold -inf. Items that shall not enter have -inf in the tile; they may fill lists that stay
@@ -115,7 +139,9 @@ def offer(nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row:
     if lists.numel() == 0:
         return
     slot = torch.cumsum(counts > 0, 0)[owner] - 1
-    position = torch.arange(owner.numel(), device=owner.device) - (torch.cumsum(counts, 0) - counts)[owner]
+    position = (
+        torch.arange(owner.numel(), device=owner.device) - (torch.cumsum(counts, 0) - counts)[owner]
+    )
     width = int(counts.max())
     padded = torch.full((lists.numel(), width), -torch.inf, device=values.device)
     padded[slot, position] = values
@@ -165,7 +191,9 @@ def _settle(
         flat = nonzero(tile, lowest[:, None], strict=False)
         row = torch.div(flat, tile.shape[1], rounding_mode="floor").cpu().numpy()
         column = (flat % tile.shape[1] + columns.start).cpu().numpy()
-        if len(row) > 64 * count * len(part):  # of equal rows only the first few can be among the neighbours
+        if len(row) > 64 * count * len(
+            part
+        ):  # of equal rows only the first few can be among the neighbours
             copies = _earlier_copies(space.groups(columns)) if copies is None else copies
             few = copies[column - columns.start] <= count
             row, column = row[few], column[few]

@@ -64,7 +64,9 @@ class OpenSetResult:
             raise fail("OpenSetResult.threshold", "fpir in [0, 1]", fpir)
         # a share such as 0.29 of 100 is a float below 29: half a unit in the last place is given back
         allowed = int(np.floor(fpir * self.num_non_mated * (1 + 2.0**-52)))
-        return float(self.non_mated_similarity[allowed]) if allowed < self.num_non_mated else -np.inf
+        return (
+            float(self.non_mated_similarity[allowed]) if allowed < self.num_non_mated else -np.inf
+        )
 
     def tpir(self, fpir: float, rank: int = 1) -> float:
         """True positive identification rate where at most ``fpir`` of the non-mated queries are taken for known.
@@ -80,7 +82,9 @@ class OpenSetResult:
         accepted = (self.mated_similarity > self.threshold(fpir)) & (self.mated_rank <= rank)
         return int(accepted.sum()) / self.num_mated
 
-    def to_dict(self, fpirs: Sequence[float] = (0.01, 0.1), rank: int = 1) -> dict[str, float | int]:
+    def to_dict(
+        self, fpirs: Sequence[float] = (0.01, 0.1), rank: int = 1
+    ) -> dict[str, float | int]:
         """Plain numbers for a JSON file; rates as fractions."""
         return {
             **{f"tpir_at_fpir_{fpir:g}": self.tpir(fpir, rank) for fpir in fpirs},
@@ -96,12 +100,17 @@ class OpenSetResult:
     def table(self, fpirs: Sequence[float] = (0.01, 0.1), rank: int = 1) -> str:
         """A table for people: rates in percent, and the similarity above which a query is taken for known."""
         rows = [["FPIR", "TPIR", "threshold"]]
-        rows += [[f"{100 * x:g}", f"{100 * self.tpir(x, rank):.2f}", f"{self.threshold(x):.4f}"] for x in fpirs]
+        rows += [
+            [f"{100 * x:g}", f"{100 * self.tpir(x, rank):.2f}", f"{self.threshold(x):.4f}"]
+            for x in fpirs
+        ]
         return "\n".join([*aligned(rows), self._note(rank)])
 
     def __str__(self) -> str:
         """One line for people, in percent."""
-        rates = "  ".join(f"TPIR@FPIR {100 * fpir:g} {100 * self.tpir(fpir):.2f}" for fpir in (0.01, 0.1))
+        rates = "  ".join(
+            f"TPIR@FPIR {100 * fpir:g} {100 * self.tpir(fpir):.2f}" for fpir in (0.01, 0.1)
+        )
         return f"{rates}  ({self._note(1)})"
 
     def _note(self, rank: int) -> str:
@@ -146,7 +155,9 @@ def evaluate_open_set(
         2014. ISO/IEC 19795-1.
     """
     owner = "evaluate_open_set"
-    sets = checked_sets(owner, ("query_embeddings", "gallery_embeddings"), (query_embeddings, gallery_embeddings))
+    sets = checked_sets(
+        owner, ("query_embeddings", "gallery_embeddings"), (query_embeddings, gallery_embeddings)
+    )
     space = Space(sets, "cosine")
     num_queries, num_gallery = len(sets[0]), len(sets[1])
     codes = read_ids(owner, (query_ids, gallery_ids), (num_queries, num_gallery))

@@ -72,7 +72,12 @@ class Market1501Protocol:
         gallery_cameras: Ids,
     ) -> ReidResult:
         """Evaluate; arguments as for :func:`evaluate_reid`, cameras required."""
-        check_cameras("Market1501Protocol", query_cameras, gallery_cameras, "Without any there is InShopProtocol.")
+        check_cameras(
+            "Market1501Protocol",
+            query_cameras,
+            gallery_cameras,
+            "Without any there is InShopProtocol.",
+        )
         named = (
             not isinstance(gallery_ids, Tensor)
             and as_array("Market1501Protocol", "gallery_ids", gallery_ids).dtype.kind in "UO"
@@ -176,12 +181,22 @@ class LeaveOneOutProtocol:
     def __post_init__(self) -> None:
         check_protocol("LeaveOneOutProtocol", self.distance, self.ties, self.max_rank, None)
 
-    def evaluate(self, embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"], ids: Ids) -> ReidResult:
+    def evaluate(
+        self, embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"], ids: Ids
+    ) -> ReidResult:
         """Evaluate (N, D) embeddings with an identity for each row."""
-        return evaluate_reid(embeddings, query_ids=ids, distance=self.distance, ties=self.ties, max_rank=self.max_rank)
+        return evaluate_reid(
+            embeddings,
+            query_ids=ids,
+            distance=self.distance,
+            ties=self.ties,
+            max_rank=self.max_rank,
+        )
 
 
-def check_protocol(owner: str, distance: Distance, ties: Ties, max_rank: int, rerank: Rerank | None) -> None:
+def check_protocol(
+    owner: str, distance: Distance, ties: Ties, max_rank: int, rerank: Rerank | None
+) -> None:
     """Check the options that all protocols have."""
     check_options(owner, distance, ties, max_rank)
     if rerank is not None and not callable(rerank):
@@ -191,7 +206,9 @@ def check_protocol(owner: str, distance: Distance, ties: Ties, max_rank: int, re
         raise fail(owner, "distance or rerank", "both", remedy)
 
 
-def check_cameras(owner: str, query_cameras: Ids | None, gallery_cameras: Ids | None, remedy: str) -> None:
+def check_cameras(
+    owner: str, query_cameras: Ids | None, gallery_cameras: Ids | None, remedy: str
+) -> None:
     """Require cameras: without them the rule would silently be another."""
     if query_cameras is None or gallery_cameras is None:
         raise fail(owner, "query_cameras and gallery_cameras", "None", remedy)
@@ -218,8 +235,12 @@ def evaluate_sides(
         rows = Rows("evaluate_reid", "query_embeddings", queries)
         others = Rows("evaluate_reid", "gallery_embeddings", gallery, rows.device)
         similarity = rerank(rows.block(0, len(rows)), others.block(0, len(others)))
-        if not isinstance(similarity, KReciprocalReranker):  # a matrix of distances would be ranked upside down
-            raise fail("evaluate_reid", "a KReciprocalReranker from rerank", type(similarity).__name__)
+        if not isinstance(
+            similarity, KReciprocalReranker
+        ):  # a matrix of distances would be ranked upside down
+            raise fail(
+                "evaluate_reid", "a KReciprocalReranker from rerank", type(similarity).__name__
+            )
     return evaluate_reid(
         None if rerank is not None else queries,
         None if rerank is not None else gallery,

@@ -78,7 +78,9 @@ class VehicleIDProtocol:
         codes = _codes("VehicleIDProtocol", "ids", ids)
         return _splits("VehicleIDProtocol", codes, self.num_splits, self.seed)
 
-    def evaluate(self, embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"], ids: Ids) -> SplitResults:
+    def evaluate(
+        self, embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"], ids: Ids
+    ) -> SplitResults:
         """Evaluate (N, D) embeddings with an identity for each row.
 
         Raises:
@@ -130,7 +132,9 @@ class HandsProtocol:
 
     def splits(self, ids: Ids) -> Iterator[GallerySplit]:
         """The splits themselves, to be kept in a file or used elsewhere."""
-        return _splits("HandsProtocol", _codes("HandsProtocol", "ids", ids), self.num_splits, self.seed)
+        return _splits(
+            "HandsProtocol", _codes("HandsProtocol", "ids", ids), self.num_splits, self.seed
+        )
 
     def evaluate(
         self,
@@ -171,7 +175,9 @@ def check_draws(owner: str, count: int, seed: int) -> None:
     check_seed(owner, seed)
 
 
-def checked_rows(owner: str, name: str, embeddings: Tensor | npt.NDArray[Any], device: torch.device | None) -> Rows:
+def checked_rows(
+    owner: str, name: str, embeddings: Tensor | npt.NDArray[Any], device: torch.device | None
+) -> Rows:
     """Rows that were looked at as a whole, so that an error names them by the numbers that the caller knows."""
     rows = Rows(owner, name, embeddings, device)
     step = max(1, _CHECKED // rows.shape[1]) if rows.streamed else len(rows)
@@ -190,7 +196,11 @@ def _codes(owner: str, name: str, ids: Ids) -> IntArray:
 def _splits(owner: str, codes: IntArray, count: int, seed: int) -> Iterator[GallerySplit]:
     if len(codes) == 0 or np.bincount(codes).max() < 2:
         got = f"{len(codes)} images of {len(codes)} identities"
-        raise fail(owner, "at least one identity with two images: one for the gallery, one to ask for it", got)
+        raise fail(
+            owner,
+            "at least one identity with two images: one for the gallery, one to ask for it",
+            got,
+        )
     generator = torch.Generator().manual_seed(seed)
     for _ in range(count):
         gallery = draw_one_each(codes, generator)
@@ -220,14 +230,20 @@ def _evaluate(
             shown = f"{rows.shape} and {others.shape}"
             raise fail(owner, "embeddings and distractor_embeddings of one width", shown)
         if distractor_ids is not None:
-            of_others = _codes(owner, "distractor_ids", flat(owner, "distractor_ids", distractor_ids, len(others)))
-    generator = torch.Generator().manual_seed(protocol.seed)  # of its own: the galleries are those without distractors
+            of_others = _codes(
+                owner, "distractor_ids", flat(owner, "distractor_ids", distractor_ids, len(others))
+            )
+    generator = torch.Generator().manual_seed(
+        protocol.seed
+    )  # of its own: the galleries are those without distractors
     results: list[ReidResult] = []
     query_rows: list[IntArray] = []
     for split in _splits(owner, codes, protocol.num_splits, protocol.seed):
         gallery, gallery_codes = rows.take(split.gallery_rows), codes[split.gallery_rows]
         if others is not None:
-            chosen = np.arange(len(others)) if of_others is None else draw_one_each(of_others, generator)
+            chosen = (
+                np.arange(len(others)) if of_others is None else draw_one_each(of_others, generator)
+            )
             gallery = torch.cat([gallery, others.take(chosen)])
             gallery_codes = np.concatenate([gallery_codes, np.full(len(chosen), -1)])
         result = evaluate_sides(
@@ -242,4 +258,6 @@ def _evaluate(
         )
         results.append(replace(result, query_ids=named[split.query_rows]))
         query_rows.append(split.query_rows)
-    return SplitResults(tuple(results), name + (", re-ranked" if protocol.rerank else ""), tuple(query_rows))
+    return SplitResults(
+        tuple(results), name + (", re-ranked" if protocol.rerank else ""), tuple(query_rows)
+    )

@@ -15,9 +15,13 @@ from clipreid_kit.metrics.rows import Rows
 
 IntArray = npt.NDArray[np.int64]
 
-_BLOCK = 1 << 22  # float32 elements of a block of similarities: 16 MB, if that is _ROWS queries at least
+_BLOCK = (
+    1 << 22
+)  # float32 elements of a block of similarities: 16 MB, if that is _ROWS queries at least
 _ROWS = 256
-_TILE = 1 << 17  # gallery rows of a tile (Block packs them into 17 bits); a quarter where they come from a file
+_TILE = (
+    1 << 17
+)  # gallery rows of a tile (Block packs them into 17 bits); a quarter where they come from a file
 
 
 def tile_width(gallery: Rows) -> int:
@@ -26,7 +30,12 @@ def tile_width(gallery: Rows) -> int:
 
 
 def count_wrong(
-    queries: Rows, gallery: Rows, same: Pairs, ignored: IntArray, matches: Matches, distance: Distance
+    queries: Rows,
+    gallery: Rows,
+    same: Pairs,
+    ignored: IntArray,
+    matches: Matches,
+    distance: Distance,
 ) -> None:
     """Count the wrong items of this gallery above and beside each match, and add them up in ``matches``.
 
@@ -64,9 +73,14 @@ def count_wrong(
             part = slice(*tile_query.searchsorted([start, stop]).tolist())
             of_same = tile_query[part] - start, tile_rows[part]
             numbers = np.arange(start, stop)
-            block = Block(tile, queries.block(start, stop), norms[start:stop], numbers, of_same, skip, matches)
+            block = Block(
+                tile, queries.block(start, stop), norms[start:stop], numbers, of_same, skip, matches
+            )
             block.count(buffer, pace.low)
             pace.took(time.perf_counter() - began, (stop - start) * (right - left))
             if tile.low is not None and pace.settled and not pace.low:  # float32 takes the room
-                tile.low, buffer = None, torch.empty(step * width, dtype=torch.float32, device=queries.device)
+                tile.low, buffer = (
+                    None,
+                    torch.empty(step * width, dtype=torch.float32, device=queries.device),
+                )
         del rows, tile, block  # before the next is read

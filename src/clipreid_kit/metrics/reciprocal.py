@@ -25,7 +25,9 @@ class Sparse(NamedTuple):
 def ranges(begin: Tensor, counts: Tensor) -> Tensor:
     """All of begin[0], begin[0] + 1, ... (counts[0] of them), then begin[1], ..."""
     ahead = torch.cumsum(counts, 0) - counts
-    return torch.arange(int(counts.sum()), device=begin.device) + torch.repeat_interleave(begin - ahead, counts)
+    return torch.arange(int(counts.sum()), device=begin.device) + torch.repeat_interleave(
+        begin - ahead, counts
+    )
 
 
 def reciprocal_weights(space: Space, lists: IntArray, largest: Tensor, k1: int) -> Sparse:
@@ -52,7 +54,9 @@ def reciprocal_weights(space: Space, lists: IntArray, largest: Tensor, k1: int) 
         columns.append(keys % total)
     row, column = np.concatenate(rows), np.concatenate(columns)
     away = space.distances(row, column).cpu().div_(largest.cpu()[torch.from_numpy(row)])
-    away[torch.from_numpy(row == column)] = 0.0  # also for a zero row, which has no cosine with itself
+    away[torch.from_numpy(row == column)] = (
+        0.0  # also for a zero row, which has no cosine with itself
+    )
     weight = away.neg_().exp_()
     counts = torch.from_numpy(np.bincount(row, minlength=total))
     sums = torch.zeros(total).scatter_add_(0, torch.from_numpy(row), weight)
@@ -74,7 +78,11 @@ def averaged(weights: Sparse, lists: IntArray) -> Sparse:
         keys, order = torch.sort(row * total + weights.column[entries], stable=True)
         keys, group = torch.unique_consecutive(keys, return_inverse=True)
         value = torch.zeros(len(keys)).scatter_add_(0, group, weights.weight[entries[order]])
-        counts.append(torch.bincount(torch.div(keys, total, rounding_mode="floor"), minlength=len(near) // size))
+        counts.append(
+            torch.bincount(
+                torch.div(keys, total, rounding_mode="floor"), minlength=len(near) // size
+            )
+        )
         columns.append(keys % total)
         values.append(value.div_(size))
     return Sparse(_begin(torch.cat(counts)), torch.cat(columns), torch.cat(values))
@@ -106,13 +114,19 @@ def _reciprocal(lists: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 
 def _expanded(
-    full: npt.NDArray[np.int32], half: npt.NDArray[np.int32], half_size: IntArray, part: slice, total: int
+    full: npt.NDArray[np.int32],
+    half: npt.NDArray[np.int32],
+    half_size: IntArray,
+    part: slice,
+    total: int,
 ) -> IntArray:
     """Eq. 3 for a part of the rows, as keys (row in the part * N + column); some come more than once."""
     own = full[part]
     row, place = np.nonzero(own >= 0)
     candidate = own[row, place]
-    members = np.ascontiguousarray(half[candidate].T)  # pairs last: the comparisons below run over long rows
+    members = np.ascontiguousarray(
+        half[candidate].T
+    )  # pairs last: the comparisons below run over long rows
     of_row = np.ascontiguousarray(own.T)[:, row]
     shared = np.zeros(members.shape, dtype=bool)
     for other in of_row:

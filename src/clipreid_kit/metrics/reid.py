@@ -32,7 +32,11 @@ def evaluate_reid(
     exclude: Sequence[tuple[Ids, Ids | None]] = (),
     junk_ids: Sequence[int] | Sequence[str] = (),
     distance: Distance = "cosine",
-    similarity: Float[Tensor, "q g"] | Float[np.ndarray, "q g"] | KReciprocalReranker | BlockSimilarity | None = None,
+    similarity: Float[Tensor, "q g"]
+    | Float[np.ndarray, "q g"]
+    | KReciprocalReranker
+    | BlockSimilarity
+    | None = None,
     ties: Ties = "pessimistic",
     max_rank: int = 50,
 ) -> ReidResult:
@@ -100,12 +104,17 @@ def evaluate_reid(
         remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
         raise fail("evaluate_reid", "distance or similarity", "both", remedy)
     check_exclude("evaluate_reid", exclude)
-    queries, gallery, shape = _sides(query_embeddings, gallery_embeddings, gallery_ids is None, similarity)
+    queries, gallery, shape = _sides(
+        query_embeddings, gallery_embeddings, gallery_ids is None, similarity
+    )
     labels = read_labels(
         "evaluate_reid",
         shape,
         (query_ids, gallery_ids),
-        [("cameras", query_cameras, gallery_cameras), *(("values of exclude", q, g) for q, g in exclude)],
+        [
+            ("cameras", query_cameras, gallery_cameras),
+            *(("values of exclude", q, g) for q, g in exclude),
+        ],
         junk_ids,
     )
     if similarity is not None:
@@ -153,6 +162,8 @@ def _sides(
         remedy = "Leave both out to rank every query among the others."
         raise fail(owner, "gallery_embeddings and gallery_ids, or neither", got, remedy)
     queries = Rows(owner, "query_embeddings", query)
-    rows = queries if gallery is None else Rows(owner, "gallery_embeddings", gallery, queries.device)
+    rows = (
+        queries if gallery is None else Rows(owner, "gallery_embeddings", gallery, queries.device)
+    )
     check_widths(owner, queries, rows)
     return queries, rows, (len(queries), len(rows))

@@ -24,20 +24,33 @@ class Lists:
     """
 
     def __init__(
-        self, owner: str, relevant: Sequence[Sequence[int] | Tensor | IntArray], shape: tuple[int, int], *, alone: bool
+        self,
+        owner: str,
+        relevant: Sequence[Sequence[int] | Tensor | IntArray],
+        shape: tuple[int, int],
+        *,
+        alone: bool,
     ) -> None:
         if not hasattr(relevant, "__len__"):
-            raise fail(owner, f"relevant as {shape[0]} lists, one for each query", type(relevant).__name__)
+            raise fail(
+                owner, f"relevant as {shape[0]} lists, one for each query", type(relevant).__name__
+            )
         if len(relevant) != shape[0]:
             raise fail(owner, f"relevant as {shape[0]} lists, one for each query", len(relevant))
         rows, own = [], [[i] if alone else [] for i in range(shape[0])]
         for i, members in enumerate(relevant):
             if isinstance(members, Tensor):
                 check_dense(owner, "relevant", members)
-            array = members.cpu().numpy() if isinstance(members, Tensor) else as_array(owner, "relevant", members)
+            array = (
+                members.cpu().numpy()
+                if isinstance(members, Tensor)
+                else as_array(owner, "relevant", members)
+            )
             if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
                 raise fail(
-                    owner, "relevant as lists of candidate numbers", f"{array.dtype} {array.shape} for query {i}"
+                    owner,
+                    "relevant as lists of candidate numbers",
+                    f"{array.dtype} {array.shape} for query {i}",
                 )
             if array.size and (array.min() < 0 or array.max() >= shape[1]):
                 raise fail(
@@ -46,7 +59,9 @@ class Lists:
                     f"{array.min() if array.min() < 0 else array.max()} for query {i}",
                     "They are row numbers of candidate_embeddings, not ids.",
                 )
-            rows.append(np.unique(np.append(array.astype(np.int64), np.array(own[i], dtype=np.int64))))
+            rows.append(
+                np.unique(np.append(array.astype(np.int64), np.array(own[i], dtype=np.int64)))
+            )
         self.width = shape[1]
         self.ignored = np.empty(0, dtype=np.int64)
         self._alone = alone
@@ -60,7 +75,11 @@ class Lists:
     def pairs(self, start: int, stop: int) -> Pairs:
         """All relevant candidates of some queries, which are numbered from 0."""
         begin = self._begin[start : stop + 1]
-        pairs = Pairs(begin - begin[0], self._rows[begin[0] : begin[-1]], np.ones(begin[-1] - begin[0], dtype=bool))
+        pairs = Pairs(
+            begin - begin[0],
+            self._rows[begin[0] : begin[-1]],
+            np.ones(begin[-1] - begin[0], dtype=bool),
+        )
         if self._alone:
             pairs.valid = pairs.rows != start + pairs.query
         return pairs

@@ -18,7 +18,10 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 def measure_table(
-    rates: Mapping[str, float], intervals: Sequence[ConfidenceInterval], confidence: float, note: str
+    rates: Mapping[str, float],
+    intervals: Sequence[ConfidenceInterval],
+    confidence: float,
+    note: str,
 ) -> str:
     """Rates in percent, one below the other, beside their intervals where they are known, and a note below."""
     rows = [["", "percent"], *([name, f"{100 * rate:.2f}"] for name, rate in rates.items())]
@@ -34,7 +37,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
         lines.append("  ".join(cells).rstrip())
     return lines
 
@@ -54,14 +60,18 @@ def write_columns(path: str | Path, columns: Columns) -> None:
 
 
 def _cells(column: npt.NDArray[Any]) -> list[Any]:
-    return ["" if isinstance(value, float) and math.isnan(value) else value for value in column.tolist()]
+    return [
+        "" if isinstance(value, float) and math.isnan(value) else value for value in column.tolist()
+    ]
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(each) for each in (value.tolist() if isinstance(value, np.ndarray) else value)]
+        return [
+            _plain(each) for each in (value.tolist() if isinstance(value, np.ndarray) else value)
+        ]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

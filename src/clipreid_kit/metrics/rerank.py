@@ -78,7 +78,15 @@ class KReciprocalReranker:
         lambda_value: float = 0.3,
         distance: Distance = "cosine",
     ) -> None:
-        encoding = _encode("KReciprocalReranker", query_embeddings, gallery_embeddings, k1, k2, lambda_value, distance)
+        encoding = _encode(
+            "KReciprocalReranker",
+            query_embeddings,
+            gallery_embeddings,
+            k1,
+            k2,
+            lambda_value,
+            distance,
+        )
         self._encoding = encoding
         self.num_queries = encoding.num_queries
         self.num_gallery = len(encoding.space) - encoding.num_queries
@@ -91,9 +99,15 @@ class KReciprocalReranker:
             ValueError: If the range is empty or leaves the queries.
         """
         if not 0 <= start < stop <= self.num_queries:
-            raise fail("KReciprocalReranker.block", f"0 <= start < stop <= {self.num_queries}", f"{start}, {stop}")
+            raise fail(
+                "KReciprocalReranker.block",
+                f"0 <= start < stop <= {self.num_queries}",
+                f"{start}, {stop}",
+            )
         gallery = slice(self.num_queries, len(self._encoding.space))
-        return _mixed(self._encoding, start, self._encoding.space.nearness(slice(start, stop), gallery))
+        return _mixed(
+            self._encoding, start, self._encoding.space.nearness(slice(start, stop), gallery)
+        )
 
     def similarity(self, start: int, stop: int) -> Float[Tensor, "b g"]:
         """Minus :meth:`block`: larger is nearer."""
@@ -144,8 +158,19 @@ def k_reciprocal_rerank(
     out = torch.empty(0)
     sides: tuple[object, object] = query_embeddings, gallery_embeddings
     if all(isinstance(side, Tensor) and side.ndim == 2 for side in sides):
-        out = torch.empty(query_embeddings.shape[0], gallery_embeddings.shape[0], device=query_embeddings.device)
-    encoding = _encode("k_reciprocal_rerank", query_embeddings, gallery_embeddings, k1, k2, lambda_value, distance, out)
+        out = torch.empty(
+            query_embeddings.shape[0], gallery_embeddings.shape[0], device=query_embeddings.device
+        )
+    encoding = _encode(
+        "k_reciprocal_rerank",
+        query_embeddings,
+        gallery_embeddings,
+        k1,
+        k2,
+        lambda_value,
+        distance,
+        out,
+    )
     return _mixed(encoding, 0, out)
 
 
@@ -185,7 +210,9 @@ def _encode(
     )
     lists = np.concatenate([np.arange(total)[:, None], others.cpu().numpy()], axis=1)
     largest = space.top - least
-    largest = torch.where(largest > _SAME, largest, torch.inf)  # rows that are all the same have distance 0
+    largest = torch.where(
+        largest > _SAME, largest, torch.inf
+    )  # rows that are all the same have distance 0
     weights = averaged(reciprocal_weights(space, lists, largest, k1), lists[:, :k2])
     device = space.rows.device
     last = int(weights.begin[num_queries])
@@ -195,7 +222,14 @@ def _encode(
         lambda_value,
         largest[:num_queries],
         Sparse(
-            *(x.to(device) for x in (weights.begin[: num_queries + 1], weights.column[:last], weights.weight[:last]))
+            *(
+                x.to(device)
+                for x in (
+                    weights.begin[: num_queries + 1],
+                    weights.column[:last],
+                    weights.weight[:last],
+                )
+            )
         ),
         Sparse(*(x.to(device) for x in transposed(weights, num_queries, total))),
     )
@@ -205,23 +239,34 @@ def _mixed(encoding: _Encoding, start: int, out: Tensor) -> Tensor:
     """Turn nearness of the queries from ``start`` on into final distances, in place."""
     weights, postings, share = encoding.weights, encoding.postings, encoding.share
     posted = postings.begin[1:] - postings.begin[:-1]
-    meetings = torch.cat([posted.new_zeros(1), posted[weights.column].cumsum(0)])[weights.begin].tolist()
+    meetings = torch.cat([posted.new_zeros(1), posted[weights.column].cumsum(0)])[
+        weights.begin
+    ].tolist()
     step = max(1, _BLOCK // out.shape[1])
     first = start
     while first < start + out.shape[0]:
         stop = first + 1
-        while stop < min(first + step, start + out.shape[0]) and meetings[stop + 1] - meetings[first] <= _EXPANDED:
+        while (
+            stop < min(first + step, start + out.shape[0])
+            and meetings[stop + 1] - meetings[first] <= _EXPANDED
+        ):
             stop += 1
         shared = _shared(weights, postings, posted, first, stop, out.shape[1])
-        jaccard = shared.div_(2 - shared).neg_().add_(1)  # rows sum to 1: sum of maxima = 2 - sum of minima
+        jaccard = (
+            shared.div_(2 - shared).neg_().add_(1)
+        )  # rows sum to 1: sum of maxima = 2 - sum of minima
         block = out[first - start : stop - start]
-        block.neg_().add_(encoding.space.top).clamp_(min=0).mul_(share / encoding.largest[first:stop, None])
+        block.neg_().add_(encoding.space.top).clamp_(min=0).mul_(
+            share / encoding.largest[first:stop, None]
+        )
         block.add_(jaccard, alpha=1 - share)
         first = stop
     return out
 
 
-def _shared(weights: Sparse, postings: Sparse, posted: Tensor, first: int, stop: int, num_gallery: int) -> Tensor:
+def _shared(
+    weights: Sparse, postings: Sparse, posted: Tensor, first: int, stop: int, num_gallery: int
+) -> Tensor:
     """Sum of minima of the weights of some queries and of every gallery row, through the images both have."""
     entries = slice(int(weights.begin[first]), int(weights.begin[stop]))
     column = weights.column[entries]
@@ -229,7 +274,9 @@ def _shared(weights: Sparse, postings: Sparse, posted: Tensor, first: int, stop:
     owner = torch.repeat_interleave(torch.arange(stop - first, device=column.device), lengths)
     counts = posted[column]
     met = ranges(postings.begin[column], counts)
-    values = torch.minimum(torch.repeat_interleave(weights.weight[entries], counts), postings.weight[met])
+    values = torch.minimum(
+        torch.repeat_interleave(weights.weight[entries], counts), postings.weight[met]
+    )
     places = torch.repeat_interleave(owner * num_gallery, counts).add_(postings.column[met])
     out = torch.zeros((stop - first) * num_gallery, device=column.device)
     return out.scatter_add_(0, places, values).view(stop - first, num_gallery)

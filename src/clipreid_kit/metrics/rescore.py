@@ -37,7 +37,12 @@ class PreciseScorer:
     """
 
     def __init__(
-        self, queries: Tensor, query_norms: Tensor, gallery: Tensor, gallery_norms: Tensor, distance: Distance
+        self,
+        queries: Tensor,
+        query_norms: Tensor,
+        gallery: Tensor,
+        gallery_norms: Tensor,
+        distance: Distance,
     ) -> None:
         self.queries, self.gallery, self.distance = queries.double(), gallery, distance
         self.norms = query_norms.cpu().numpy(), gallery_norms.cpu().numpy()
@@ -56,7 +61,9 @@ class PreciseScorer:
                 scores[part] = g @ q if self.distance == "cosine" else -(g - q).square_().sum(1)
         values: FloatArray = scores.cpu().numpy()
         of_query, of_gallery = self.norms[0][query], self.norms[1][rows]
-        relative = (11 * self.queries.shape[1] + 32) * 2.0**-53  # derivation in docs/design/evaluator.md
+        relative = (
+            11 * self.queries.shape[1] + 32
+        ) * 2.0**-53  # derivation in docs/design/evaluator.md
         if self.distance == "euclidean":
             return values, relative * (of_query + of_gallery) ** 2
         product = of_query * of_gallery
@@ -100,7 +107,9 @@ class SingleScorer:
         gallery_norms: Their norms, 0 or between 1e-15 and 1e15.
     """
 
-    def __init__(self, queries: Tensor, query_norms: Tensor, gallery: Tensor, gallery_norms: Tensor) -> None:
+    def __init__(
+        self, queries: Tensor, query_norms: Tensor, gallery: Tensor, gallery_norms: Tensor
+    ) -> None:
         self.queries, self.gallery = scaled(queries, inverse(query_norms)), gallery.float()
         self.factors = inverse(gallery_norms).cpu().numpy()
 

@@ -133,17 +133,32 @@ class ReidResult:
             check_integer(owner, "k", k, 1)
         chosen = self.query_ids if groups is None else groups
         if chosen is None:
-            raise fail(owner, "groups, as the result holds no query_ids", "none", "Give the identity of each query.")
+            raise fail(
+                owner,
+                "groups, as the result holds no query_ids",
+                "none",
+                "Give the identity of each query.",
+            )
         if measure == "rank":
-            values = np.where(self.num_positives > 0, (self.first_rank <= (k or 1)).astype(np.float64), np.nan)
+            values = np.where(
+                self.num_positives > 0, (self.first_rank <= (k or 1)).astype(np.float64), np.nan
+            )
         else:
-            values = self.average_precision if measure == "mean_ap" else self.inverse_negative_penalty
-        return bootstrap_interval(values, chosen, confidence=confidence, num_samples=num_samples, seed=seed)
+            values = (
+                self.average_precision if measure == "mean_ap" else self.inverse_negative_penalty
+            )
+        return bootstrap_interval(
+            values, chosen, confidence=confidence, num_samples=num_samples, seed=seed
+        )
 
     def per_query(self) -> Columns:
         """Columns for a closer look, one row for each query; ``pandas.DataFrame`` takes them as they are."""
         ids = {} if self.query_ids is None else {"query_id": self.query_ids}
-        return {"query": np.arange(self.num_queries), **ids, **{name: getattr(self, name) for name in _PER_QUERY}}
+        return {
+            "query": np.arange(self.num_queries),
+            **ids,
+            **{name: getattr(self, name) for name in _PER_QUERY},
+        }
 
     def write_csv(self, path: str | Path) -> None:
         """Write :meth:`per_query` to a CSV file; NaN is an empty cell."""
@@ -177,21 +192,44 @@ class ReidResult:
         values = json.loads(text)
         table = values.get("per_query") if isinstance(values, dict) else None
         remedy = "Write it with to_json(per_query=True)."
-        if not isinstance(table, dict) or not {*_PER_QUERY} <= table.keys() or not values.keys() >= _SIZES:
-            raise fail("ReidResult.from_json", "JSON with the columns of each query", "none", remedy)
-        if any(not isinstance(column, list) or len(column) != len(table[_PER_QUERY[0]]) for column in table.values()):
+        if (
+            not isinstance(table, dict)
+            or not {*_PER_QUERY} <= table.keys()
+            or not values.keys() >= _SIZES
+        ):
+            raise fail(
+                "ReidResult.from_json", "JSON with the columns of each query", "none", remedy
+            )
+        if any(
+            not isinstance(column, list) or len(column) != len(table[_PER_QUERY[0]])
+            for column in table.values()
+        ):
             raise fail("ReidResult.from_json", "columns of one length", "others", remedy)
         precision, penalty = (np.asarray(table[name], dtype=np.float64) for name in _PER_QUERY[:2])
         first_rank = np.asarray(table["first_rank"])
         positives = np.asarray(table["num_positives"], dtype=np.int64)
         ids = np.asarray(table["query_id"]) if "query_id" in table else None
-        return cls(precision, penalty, first_rank, positives, values["num_gallery"], values["max_rank"], ids)
+        return cls(
+            precision,
+            penalty,
+            first_rank,
+            positives,
+            values["num_gallery"],
+            values["max_rank"],
+            ids,
+        )
 
     def table(self, ranks: Sequence[int] = (1, 5, 10), *, confidence: float = 0.95) -> str:
         """A table for people, in percent, with intervals where two identities or more are known."""
-        rates = {f"Rank-{k}": self.rank(k) for k in ranks} | {"mAP": self.mean_ap, "mINP": self.mean_inp}
+        rates = {f"Rank-{k}": self.rank(k) for k in ranks} | {
+            "mAP": self.mean_ap,
+            "mINP": self.mean_inp,
+        }
         intervals = []
-        if self.query_ids is not None and len(np.unique(self.query_ids[self.num_positives > 0])) > 1:
+        if (
+            self.query_ids is not None
+            and len(np.unique(self.query_ids[self.num_positives > 0])) > 1
+        ):
             intervals = [self.interval("rank", k, confidence=confidence) for k in ranks]
             intervals += [self.interval("mean_ap", confidence=confidence)]
             intervals += [self.interval("mean_inp", confidence=confidence)]

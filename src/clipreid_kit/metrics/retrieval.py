@@ -107,12 +107,22 @@ def evaluate_retrieval(
         )
     left_out = similarity is None and candidate_embeddings is None  # each query for itself
     names = None if query_ids is None else flat(_OWNER, "query_ids", query_ids, shape[0])
-    return RetrievalResult(ranks, np.concatenate([[0], np.cumsum(counts)]), shape[1] - left_out, names)
+    return RetrievalResult(
+        ranks, np.concatenate([[0], np.cumsum(counts)]), shape[1] - left_out, names
+    )
 
 
-def _check_relevance(query_ids: Ids | None, candidate_ids: Ids | None, relevant: Sequence[Any] | None) -> None:
-    if (relevant is None) == (query_ids is None) or (relevant is not None and candidate_ids is not None):
-        arguments = (("query_ids", query_ids), ("candidate_ids", candidate_ids), ("relevant", relevant))
+def _check_relevance(
+    query_ids: Ids | None, candidate_ids: Ids | None, relevant: Sequence[Any] | None
+) -> None:
+    if (relevant is None) == (query_ids is None) or (
+        relevant is not None and candidate_ids is not None
+    ):
+        arguments = (
+            ("query_ids", query_ids),
+            ("candidate_ids", candidate_ids),
+            ("relevant", relevant),
+        )
         got = " and ".join(name for name, value in arguments if value is not None)
         raise fail(_OWNER, "either ids or relevant", got or "neither")
 
@@ -160,7 +170,13 @@ def _shape_of(
     if not isinstance(similarity, Tensor | np.ndarray):
         raise fail(_OWNER, "similarity as a matrix or a re-ranker", type(similarity).__name__)
     shape = tuple(similarity.shape)
-    floating = similarity.is_floating_point() if isinstance(similarity, Tensor) else similarity.dtype.kind == "f"
+    floating = (
+        similarity.is_floating_point()
+        if isinstance(similarity, Tensor)
+        else similarity.dtype.kind == "f"
+    )
     if len(shape) != 2 or 0 in shape or not floating:
-        raise fail(_OWNER, "similarity as a floating-point matrix (Q, C)", f"{similarity.dtype} {shape}")
+        raise fail(
+            _OWNER, "similarity as a floating-point matrix (Q, C)", f"{similarity.dtype} {shape}"
+        )
     return shape[0], shape[1]

@@ -28,7 +28,14 @@ Measure = Literal[
     "average_precision_at_r",
 ]
 MeanMeasure = Literal[
-    "hit_rate", "recall", "precision", "ndcg", "mean_ap", "mean_reciprocal_rank", "r_precision", "mean_ap_at_r"
+    "hit_rate",
+    "recall",
+    "precision",
+    "ndcg",
+    "mean_ap",
+    "mean_reciprocal_rank",
+    "r_precision",
+    "mean_ap_at_r",
 ]
 _OF_MEAN: dict[str, Measure] = {
     "hit_rate": "hit_rate",
@@ -41,7 +48,13 @@ _OF_MEAN: dict[str, Measure] = {
     "mean_ap_at_r": "average_precision_at_r",
 }
 _WITH_K = ("hit_rate", "recall", "precision", "ndcg")
-_MEASURES = (*_WITH_K, "average_precision", "reciprocal_rank", "r_precision", "average_precision_at_r")
+_MEASURES = (
+    *_WITH_K,
+    "average_precision",
+    "reciprocal_rank",
+    "r_precision",
+    "average_precision_at_r",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +160,9 @@ class RetrievalResult:
             raise fail(owner, f"{'a' if k is None else 'no'} k with {measure!r}", k)
         size, ranks = self.num_relevant, self.ranks
         query = np.repeat(np.arange(self.num_queries), size)
-        place = np.arange(len(ranks)) - self.begin[query] + 1  # 1 for the first relevant one of a query
+        place = (
+            np.arange(len(ranks)) - self.begin[query] + 1
+        )  # 1 for the first relevant one of a query
         last = self.num_candidates if k is None else k
         divisor = np.maximum(size, 1).astype(np.float64)
         if measure in ("hit_rate", "recall", "precision"):
@@ -203,7 +218,9 @@ class RetrievalResult:
             remedy = "Queries that have nothing in common are groups of one: range(num_queries)."
             raise fail(owner, "groups, as the result holds no query_ids", "none", remedy)
         values = self.of_each(_OF_MEAN[measure], k)
-        return bootstrap_interval(values, chosen, confidence=confidence, num_samples=num_samples, seed=seed)
+        return bootstrap_interval(
+            values, chosen, confidence=confidence, num_samples=num_samples, seed=seed
+        )
 
     def per_query(self) -> Columns:
         """Columns for a closer look, one row for each query; ``first_rank`` is 0 where nothing is relevant."""
@@ -211,7 +228,12 @@ class RetrievalResult:
         some = self.num_relevant > 0
         first_rank = np.zeros(self.num_queries, dtype=self.ranks.dtype)
         first_rank[some] = self.ranks[self.begin[:-1][some]]
-        whole: tuple[Measure, ...] = ("average_precision", "r_precision", "average_precision_at_r", "ndcg")
+        whole: tuple[Measure, ...] = (
+            "average_precision",
+            "r_precision",
+            "average_precision_at_r",
+            "ndcg",
+        )
         measures: Columns = {name: self.of_each(name) for name in whole}
         columns = {"first_rank": first_rank, "num_relevant": self.num_relevant}
         return {"query": np.arange(self.num_queries), **ids, **measures, **columns}
@@ -240,7 +262,9 @@ class RetrievalResult:
 
     def table(self, ks: Sequence[int] = (1, 5, 10), *, confidence: float = 0.95) -> str:
         """A table for people, in percent, with intervals where two ids or more are known."""
-        wanted: list[tuple[str, MeanMeasure, int | None]] = [(f"hit rate @{k}", "hit_rate", k) for k in ks]
+        wanted: list[tuple[str, MeanMeasure, int | None]] = [
+            (f"hit rate @{k}", "hit_rate", k) for k in ks
+        ]
         wanted += [(f"recall @{k}", "recall", k) for k in ks]
         wanted += [(f"NDCG @{k}", "ndcg", k) for k in ks]
         wanted += [("mAP", "mean_ap", None), ("MRR", "mean_reciprocal_rank", None)]
@@ -248,14 +272,20 @@ class RetrievalResult:
         rates = {name: self._mean(_OF_MEAN[measure], k) for name, measure, k in wanted}
         intervals = []
         if self.query_ids is not None and len(np.unique(self.query_ids[self.num_relevant > 0])) > 1:
-            intervals = [self.interval(measure, k, confidence=confidence) for _, measure, k in wanted]
+            intervals = [
+                self.interval(measure, k, confidence=confidence) for _, measure, k in wanted
+            ]
         return measure_table(rates, intervals, confidence, self._note())
 
     def __str__(self) -> str:
         """A small table for people, in percent."""
         ks = (1, 5, 10)
         lines = ["          " + "".join(f"{f'@{k}':>8}" for k in ks)]
-        for name, measure in (("hit rate", self.hit_rate), ("recall", self.recall), ("NDCG", self.ndcg)):
+        for name, measure in (
+            ("hit rate", self.hit_rate),
+            ("recall", self.recall),
+            ("NDCG", self.ndcg),
+        ):
             lines.append(f"{name:10}" + "".join(f"{100 * measure(k):8.2f}" for k in ks))
         rates = {
             "mAP": self.mean_ap,

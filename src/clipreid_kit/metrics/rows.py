@@ -29,7 +29,11 @@ class Rows:
     """
 
     def __init__(
-        self, owner: str, name: str, source: Tensor | npt.NDArray[Any], device: torch.device | None = None
+        self,
+        owner: str,
+        name: str,
+        source: Tensor | npt.NDArray[Any],
+        device: torch.device | None = None,
     ) -> None:
         self.owner, self.name = owner, name
         self._file: mmap.mmap | None = None
@@ -38,7 +42,9 @@ class Rows:
         if isinstance(source, Tensor):
             check_dense(owner, name, source)
             tensor = source.detach()
-            self._source = tensor.cpu() if tensor.device.type == "mps" else tensor  # which has no float64
+            self._source = (
+                tensor.cpu() if tensor.device.type == "mps" else tensor
+            )  # which has no float64
         else:
             array = as_array(owner, name, source)
             if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
@@ -76,7 +82,9 @@ class Rows:
 
     def _read(self, rows: slice | IntArray) -> Tensor:
         if isinstance(self._source, Tensor):
-            place = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._source.device)
+            place = (
+                rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._source.device)
+            )
             return self._source[place].to(self.device)
         part = _tensor(np.array(self._source[rows])).to(self.device)
         if self._file is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -139,7 +147,10 @@ def as_array(owner: str, name: str, values: object) -> npt.NDArray[Any]:
     """An array of what a caller gives; an error for rows of unequal length, and for masks, which would be lost."""
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
         raise fail(
-            owner, f"{name} without a mask", f"{int(np.ma.getmaskarray(values).sum())} masked values", "Leave them out."
+            owner,
+            f"{name} without a mask",
+            f"{int(np.ma.getmaskarray(values).sum())} masked values",
+            "Leave them out.",
         )
     try:
         return np.asarray(values)

@@ -15,7 +15,13 @@ _BATCH = 1 << 10  # gallery rows that are split at once
 
 
 def match_scores(
-    queries: Rows, gallery: Rows, start: int, stop: int, labels: Labels, pairs: Pairs, distance: Distance
+    queries: Rows,
+    gallery: Rows,
+    start: int,
+    stop: int,
+    labels: Labels,
+    pairs: Pairs,
+    distance: Distance,
 ) -> FloatArray:
     """Exact similarity of every pair of one identity, for the queries ``start`` to ``stop`` of the labels.
 
@@ -30,7 +36,9 @@ def match_scores(
     members = members[np.argsort(codes[members], kind="stable")]
     found, begin = np.unique(codes[members], return_index=True)
     groups = np.split(members, begin[1:])
-    pieces: list[tuple[IntArray, int, int, int]] = []  # queries, places in labels.order, place in the identity
+    pieces: list[
+        tuple[IntArray, int, int, int]
+    ] = []  # queries, places in labels.order, place in the identity
     waiting = 0
     for group, first, last in zip(groups, *(x.tolist() for x in labels.span(found)), strict=False):
         for left in range(first, last, _BATCH):
@@ -50,7 +58,9 @@ def listed_scores(queries: Rows, gallery: Rows, pairs: Pairs, distance: Distance
     scores, query = np.empty(len(pairs.rows)), pairs.query
     for start in range(0, len(query), _BATCH):
         part = slice(start, start + _BATCH)
-        scorer = ExactScorer(queries.block(0, len(queries)), gallery.take(pairs.rows[part]), distance)
+        scorer = ExactScorer(
+            queries.block(0, len(queries)), gallery.take(pairs.rows[part]), distance
+        )
         scores[part], _ = scorer(query[part], np.arange(len(query[part])))
     return scores
 
@@ -72,7 +82,9 @@ def _score(
     q = g = 0
     for group, start, stop, place in pieces:
         size, length = len(group), stop - start
-        block = all_products(of_queries.take(slice(q, q + size)), of_gallery.take(slice(g, g + length)))
+        block = all_products(
+            of_queries.take(slice(q, q + size)), of_gallery.take(slice(g, g + length))
+        )
         products.append(Products(*(part.reshape(-1) for part in block)))
         left.append(np.repeat(np.arange(q, q + size), length))
         right.append(np.tile(np.arange(g, g + length), size))

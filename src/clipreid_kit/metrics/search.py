@@ -13,7 +13,9 @@ from clipreid_kit.metrics.scores import listed_scores, match_scores
 _QUERIES = 1 << 15  # that are read from a file at once
 
 
-def find_matches(queries: Rows, gallery: Rows, labels: Labels | Lists, distance: Distance) -> Iterator[Matches]:
+def find_matches(
+    queries: Rows, gallery: Rows, labels: Labels | Lists, distance: Distance
+) -> Iterator[Matches]:
     """Score the matches of all queries, and count the wrong items above them."""
     one_tile = tile_width(gallery) == len(gallery)
     for start, stop in labels.parts(_QUERIES if queries.streamed else len(queries)):

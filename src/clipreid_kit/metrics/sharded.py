@@ -54,7 +54,10 @@ def joined(batches: Sequence[Shard]) -> Shard:
         torch.cat([batch.embeddings for batch in batches]),
         np.concatenate([batch.ids for batch in batches]),
         np.concatenate(cameras) if cameras else None,
-        tuple(np.concatenate(values) for values in zip(*(batch.exclude for batch in batches), strict=True)),
+        tuple(
+            np.concatenate(values)
+            for values in zip(*(batch.exclude for batch in batches), strict=True)
+        ),
     )
 
 
@@ -88,15 +91,21 @@ def evaluate_shards(
     rules = []
     if len(gallery.ids):
         rules.append(("cameras", cameras, gallery.cameras))
-        rules += [("values of exclude", q, g) for q, g in zip(exclude, gallery.exclude, strict=True)]
-    labels = read_labels(_OWNER, (len(ids), len(gallery.ids)), (ids, gallery.ids), rules, junk_ids, own)
+        rules += [
+            ("values of exclude", q, g) for q, g in zip(exclude, gallery.exclude, strict=True)
+        ]
+    labels = read_labels(
+        _OWNER, (len(ids), len(gallery.ids)), (ids, gallery.ids), rules, junk_ids, own
+    )
     found = list(_find(query, rows, labels, sizes, distance))
     labels.num_cameras = None  # of one rank
     labels.num_gallery = int(_summed(torch.tensor(labels.num_gallery)))
     if not any(len(matches.above) for matches in found):
         everyone: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(everyone, (np.unique(gallery.ids), labels.rules))
-        labels.num_identities = len(np.unique(np.concatenate([unique for unique, _ in everyone if len(unique)])))
+        labels.num_identities = len(
+            np.unique(np.concatenate([unique for unique, _ in everyone if len(unique)]))
+        )
         labels.rules = max((names for _, names in everyone), key=len)
     return result_of(_OWNER, found, labels, ties, max_rank)
 
@@ -118,13 +127,24 @@ def _checked(query: Shard, gallery: Shard) -> Rows | None:
     for rank, (text, *_) in enumerate(everyone):
         if text:
             raise ValueError(f"{text} (on rank {rank})")
-    for name, of_all in zip(("query", "gallery"), list(zip(*everyone, strict=True))[1:], strict=True):
+    for name, of_all in zip(
+        ("query", "gallery"), list(zip(*everyone, strict=True))[1:], strict=True
+    ):
         found = sorted({", ".join(kind) for kind in of_all if kind is not None})
         if len(found) == 0:
-            raise fail(_OWNER, f'at least one batch of split="{name}" on some rank', "none", "Was update called?")
+            raise fail(
+                _OWNER,
+                f'at least one batch of split="{name}" on some rank',
+                "none",
+                "Was update called?",
+            )
         if len(found) > 1:
-            raise fail(_OWNER, f'all batches of split="{name}" alike on all ranks', "; ".join(found))
-    sides = sorted({", ".join(kind[:-1]) for _, *both in everyone for kind in both if kind is not None})
+            raise fail(
+                _OWNER, f'all batches of split="{name}" alike on all ranks', "; ".join(found)
+            )
+    sides = sorted(
+        {", ".join(kind[:-1]) for _, *both in everyone for kind in both if kind is not None}
+    )
     if len(sides) > 1:
         raise fail(_OWNER, "both splits alike", "; ".join(sides))
     return rows
@@ -160,7 +180,12 @@ def _find(
 
 
 def _part(
-    embeddings: Tensor, gallery: Rows | None, labels: Labels, start: int, stop: int, distance: Distance
+    embeddings: Tensor,
+    gallery: Rows | None,
+    labels: Labels,
+    start: int,
+    stop: int,
+    distance: Distance,
 ) -> Matches:
     """Matches of some queries in the galleries of all ranks, counted on all ranks."""
     pairs = labels.pairs(start, stop)
@@ -179,7 +204,9 @@ def _part(
     matches = Matches(begin, np.full(len(order), -1), values[order], with_identity)
     if queries is not None and gallery is not None and matches.known:
         count_wrong(queries, gallery, pairs, labels.ignored, matches, distance)
-    matches.above, matches.tied = (_summed(torch.from_numpy(x)).numpy() for x in (matches.above, matches.tied))
+    matches.above, matches.tied = (
+        _summed(torch.from_numpy(x)).numpy() for x in (matches.above, matches.tied)
+    )
     return matches
 
 
@@ -192,4 +219,8 @@ def _summed(numbers: Tensor) -> Tensor:
 
 def _device() -> torch.device:
     """Where tensors have to be to be sent."""
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if dist.get_backend() == "nccl"
+        else torch.device("cpu")
+    )

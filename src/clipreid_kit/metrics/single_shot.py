@@ -85,9 +85,13 @@ class CUHK03Protocol:
         sizes = len(queries), len(gallery)
         ids = read_ids(_OWNER, (query_ids, gallery_ids), sizes)
         cameras = read_ids(_OWNER, (query_cameras, gallery_cameras), sizes, name="cameras")
-        found = [set(ids[1][cameras[1] != camera].tolist()) for camera in range(int(cameras[0].max()) + 1)]
+        found = [
+            set(ids[1][cameras[1] != camera].tolist())
+            for camera in range(int(cameras[0].max()) + 1)
+        ]
         if not any(
-            code in found[camera] for code, camera in zip(*(x.tolist() for x in (ids[0], cameras[0])), strict=True)
+            code in found[camera]
+            for code, camera in zip(*(x.tolist() for x in (ids[0], cameras[0])), strict=True)
         ):
             both = int(np.isin(ids[0], ids[1]).sum())
             raise fail(
@@ -98,7 +102,10 @@ class CUHK03Protocol:
             )
         generator = torch.Generator().manual_seed(self.seed)
         named = flat(_OWNER, "query_ids", query_ids, sizes[0])
-        results = [self._draw(queries, gallery, ids, cameras, named, generator) for _ in range(self.num_splits)]
+        results = [
+            self._draw(queries, gallery, ids, cameras, named, generator)
+            for _ in range(self.num_splits)
+        ]
         name = f"CUHK03 single shot, {self.num_splits} draws (seed {self.seed}){', re-ranked' if self.rerank else ''}"
         return SplitResults(tuple(results), name)
 
@@ -136,4 +143,6 @@ class CUHK03Protocol:
             precision[own], penalty[own] = result.average_precision, result.inverse_negative_penalty
             first_rank[own], positives[own] = result.first_rank, result.num_positives
         first = first_rank if self.ties == "mean" else first_rank.astype(np.int64)
-        return ReidResult(precision, penalty, first, positives, largest, min(self.max_rank, largest), named)
+        return ReidResult(
+            precision, penalty, first, positives, largest, min(self.max_rank, largest), named
+        )

@@ -68,15 +68,26 @@ class Space:
         else:
             first = self.sets[0][0].double()  # equal rows are moved to 0 exactly
             moved = torch.stack([(self._double(part) - first).sum(dim=0) for part in self._parts()])
-            center = first + moved.sum(dim=0) / len(self)  # a common offset would cost digits, and changes no distance
-            away = torch.cat([torch.linalg.vector_norm(self._double(part) - center, dim=1) for part in self._parts()])
+            center = first + moved.sum(dim=0) / len(
+                self
+            )  # a common offset would cost digits, and changes no distance
+            away = torch.cat(
+                [
+                    torch.linalg.vector_norm(self._double(part) - center, dim=1)
+                    for part in self._parts()
+                ]
+            )
             # scaled by a power of two: nothing overflows, nothing rounds
             spread = away.max().clamp(min=max(1e-300, 2.0**-60 * float(norms.max())))
             scale = 2.0 ** -float(spread.log2().ceil())
             factor = torch.full_like(norms, scale)
             self._half = (0.5 * (away * scale).square()).float()
-            lost = 4 * dim * 2.0**-53 * scale * (norms + norms.max())  # of both rows, where they are split
-            self.error = 1.01 * accumulation(dim) * (away * scale + 1).square() + 3 * lost + lost.square()
+            lost = (
+                4 * dim * 2.0**-53 * scale * (norms + norms.max())
+            )  # of both rows, where they are split
+            self.error = (
+                1.01 * accumulation(dim) * (away * scale + 1).square() + 3 * lost + lost.square()
+            )
         for part in self._parts():
             self.rows[part] = ((self._double(part) - center) * factor[part, None]).float()
 
@@ -84,11 +95,17 @@ class Space:
         """All rows."""
         return int(self.starts[-1])
 
-    def nearness(self, rows: slice | Tensor, columns: slice, buffer: Tensor | None = None) -> Tensor:
+    def nearness(
+        self, rows: slice | Tensor, columns: slice, buffer: Tensor | None = None
+    ) -> Tensor:
         """Fast nearness of rows to rows, in float32; a matrix in ``buffer`` if one is given."""
         first, second = self.rows[rows], self.rows[columns]
         shape = first.shape[0], second.shape[0]
-        out = torch.empty(shape, device=first.device) if buffer is None else buffer[: shape[0] * shape[1]].view(shape)
+        out = (
+            torch.empty(shape, device=first.device)
+            if buffer is None
+            else buffer[: shape[0] * shape[1]].view(shape)
+        )
         with torch.autocast(first.device.type, enabled=False):
             torch.mm(first, second.T, out=out)
         if self._half is None:
@@ -109,8 +126,13 @@ class Space:
         out = np.empty(len(first))
         step = 8 * row_chunk(self.rows)
         for at in range(0, len(first), step):
-            sides = [split_rows(self._take(rows[at : at + step]), self.distance) for rows in (first, second)]
-            scores = similarity(pair_products(sides[0], sides[1]), sides[0], sides[1], self.distance)
+            sides = [
+                split_rows(self._take(rows[at : at + step]), self.distance)
+                for rows in (first, second)
+            ]
+            scores = similarity(
+                pair_products(sides[0], sides[1]), sides[0], sides[1], self.distance
+            )
             out[at : at + step] = scores.cpu().numpy()
         return out
 
@@ -126,7 +148,10 @@ class Space:
             rows = self.rows.numpy()
             product = np.einsum("nd,nd->n", rows[i], rows[j])
         else:
-            first, second = torch.from_numpy(i).to(self.rows.device), torch.from_numpy(j).to(self.rows.device)
+            first, second = (
+                torch.from_numpy(i).to(self.rows.device),
+                torch.from_numpy(j).to(self.rows.device),
+            )
             product = (self.rows[first] * self.rows[second]).sum(dim=1).cpu().numpy()
         result: npt.NDArray[np.float32]
         if self._half is None:
@@ -152,7 +177,9 @@ class Space:
         where = torch.from_numpy(index).to(self.rows.device)
         if len(self.sets) == 1:
             return self.sets[0][where].double()
-        out = torch.empty((len(index), self.rows.shape[1]), dtype=torch.float64, device=self.rows.device)
+        out = torch.empty(
+            (len(index), self.rows.shape[1]), dtype=torch.float64, device=self.rows.device
+        )
         for start, rows in zip(self.starts[:-1].tolist(), self.sets, strict=True):
             mine = (where >= start) & (where < start + len(rows))
             out[mine] = rows[where[mine] - start].double()

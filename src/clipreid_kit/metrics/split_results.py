@@ -44,7 +44,11 @@ class SplitResults:
         if len(self.results) == 0:
             raise fail("SplitResults", "the result of at least one split", "none")
         if len(self.query_rows) not in (0, len(self.results)):
-            raise fail("SplitResults", f"query_rows of {len(self.results)} splits, or of none", len(self.query_rows))
+            raise fail(
+                "SplitResults",
+                f"query_rows of {len(self.results)} splits, or of none",
+                len(self.query_rows),
+            )
 
     @property
     def num_splits(self) -> int:
@@ -61,7 +65,9 @@ class SplitResults:
         check_choice(owner, "measure", measure, ("mean_ap", "mean_inp", "rank"))
         if (k is None) == (measure == "rank"):
             raise fail(owner, f"{'a' if k is None else 'no'} k with {measure!r}", k)
-        return np.array([getattr(result, measure) if k is None else result.rank(k) for result in self.results])
+        return np.array(
+            [getattr(result, measure) if k is None else result.rank(k) for result in self.results]
+        )
 
     def std(self, measure: ReidMeasure, k: int | None = None) -> float:
         """Sample standard deviation of :meth:`values` (divided by splits - 1); NaN for a single split."""
@@ -97,8 +103,13 @@ class SplitResults:
         tables = [result.per_query() for result in self.results]
         for table, rows in zip(tables, self.query_rows, strict=False):
             table["query"] = rows
-        split = np.repeat(np.arange(self.num_splits), [result.num_queries for result in self.results])
-        return {"split": split, **{name: np.concatenate([table[name] for table in tables]) for name in tables[0]}}
+        split = np.repeat(
+            np.arange(self.num_splits), [result.num_queries for result in self.results]
+        )
+        return {
+            "split": split,
+            **{name: np.concatenate([table[name] for table in tables]) for name in tables[0]},
+        }
 
     def write_csv(self, path: str | Path) -> None:
         """Write :meth:`per_query` to a CSV file; NaN is an empty cell."""
@@ -106,13 +117,18 @@ class SplitResults:
 
     def to_dict(self, ranks: Sequence[int] = (1, 5, 10)) -> dict[str, Any]:
         """Plain numbers for a JSON file: protocol, mean, spread, and each split; rates as fractions."""
-        wanted: list[tuple[str, ReidMeasure, int | None]] = [(f"rank_{k}", "rank", k) for k in ranks]
+        wanted: list[tuple[str, ReidMeasure, int | None]] = [
+            (f"rank_{k}", "rank", k) for k in ranks
+        ]
         wanted += [("mean_ap", "mean_ap", None), ("mean_inp", "mean_inp", None)]
         return {
             "protocol": self.protocol,
             "num_splits": self.num_splits,
             "mean": {name: float(self.values(measure, k).mean()) for name, measure, k in wanted},
-            "std": {name: None if self.num_splits == 1 else self.std(measure, k) for name, measure, k in wanted},
+            "std": {
+                name: None if self.num_splits == 1 else self.std(measure, k)
+                for name, measure, k in wanted
+            },
             "splits": [result.to_dict(ranks) for result in self.results],
         }
 
@@ -122,13 +138,17 @@ class SplitResults:
 
     def table(self, ranks: Sequence[int] = (1, 5, 10)) -> str:
         """A table for people, in percent: mean, standard deviation, lowest and highest of the splits."""
-        wanted: list[tuple[str, ReidMeasure, int | None]] = [(f"Rank-{k}", "rank", k) for k in ranks]
+        wanted: list[tuple[str, ReidMeasure, int | None]] = [
+            (f"Rank-{k}", "rank", k) for k in ranks
+        ]
         wanted += [("mAP", "mean_ap", None), ("mINP", "mean_inp", None)]
         rows = [["", "mean", "std", "min", "max"]]
         for name, measure, k in wanted:
             values = self.values(measure, k)
             shown = [values.mean(), self.std(measure, k), values.min(), values.max()]
-            rows.append([name, *(f"{100 * value:.2f}" if np.isfinite(value) else "-" for value in shown)])
+            rows.append(
+                [name, *(f"{100 * value:.2f}" if np.isfinite(value) else "-" for value in shown)]
+            )
         return "\n".join([*aligned(rows), self._note()])
 
     def __str__(self) -> str:

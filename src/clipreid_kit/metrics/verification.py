@@ -91,12 +91,16 @@ class VerificationResult:
     def table(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> str:
         """A table for people: rates in percent, and the similarity from which on a pair is accepted."""
         rows = [["FPR", "TPR", "threshold"]]
-        rows += [[f"{100 * x:g}", f"{100 * self.tpr(x):.2f}", f"{self.threshold(x):.4f}"] for x in fprs]
+        rows += [
+            [f"{100 * x:g}", f"{100 * self.tpr(x):.2f}", f"{self.threshold(x):.4f}"] for x in fprs
+        ]
         return "\n".join([*aligned(rows), self._note()])
 
     def __str__(self) -> str:
         """One line for people, in percent."""
-        rates = "  ".join(f"TPR@FPR {100 * fpr:g} {100 * self.tpr(fpr):.2f}" for fpr in (0.001, 0.01))
+        rates = "  ".join(
+            f"TPR@FPR {100 * fpr:g} {100 * self.tpr(fpr):.2f}" for fpr in (0.001, 0.01)
+        )
         return f"{rates}  ({self._note()})"
 
     def _note(self) -> str:
@@ -148,12 +152,18 @@ def evaluate_verification(
     if gallery_embeddings is not None:
         names, given = [*names, "gallery_embeddings"], [*given, gallery_embeddings]
     if (gallery_ids is None) != alone:
-        raise fail(_OWNER, "gallery_ids exactly where there is a gallery", "none" if not alone else "gallery_ids alone")
+        raise fail(
+            _OWNER,
+            "gallery_ids exactly where there is a gallery",
+            "none" if not alone else "gallery_ids alone",
+        )
     sets = checked_sets(_OWNER, names, given)
     space = Space(sets, "cosine")
     other_ids = query_ids if gallery_ids is None else gallery_ids
     codes = read_ids(_OWNER, (query_ids, other_ids), (len(sets[0]), len(sets[-1])))
-    genuine = torch.sort(torch.cat([block[same] for block, same, _ in _blocks(space, codes, alone=alone)])).values
+    genuine = torch.sort(
+        torch.cat([block[same] for block, same, _ in _blocks(space, codes, alone=alone)])
+    ).values
     num_pairs = len(sets[0]) * (len(sets[0]) - 1) // 2 if alone else len(sets[0]) * len(sets[1])
     num_impostors = num_pairs - genuine.numel()
     if genuine.numel() == 0 or num_impostors == 0:
@@ -164,7 +174,9 @@ def evaluate_verification(
             "Compare how the ids of the two sides were made.",
         )
     # for each number of genuine pairs, the impostor pairs that are above so many (and at least as similar as so many)
-    above, reaching = torch.zeros((2, genuine.numel() + 1), dtype=torch.int64, device=genuine.device)
+    above, reaching = torch.zeros(
+        (2, genuine.numel() + 1), dtype=torch.int64, device=genuine.device
+    )
     for block, _, impostor in _blocks(space, codes, alone=alone):
         values = block.masked_fill_(~impostor, -torch.inf).flatten()
         below = torch.searchsorted(genuine, values)
@@ -176,11 +188,16 @@ def evaluate_verification(
     false_accepts = int(reaching.sum()) - torch.cumsum(reaching, 0)[:-1]
     num_tied = int((torch.cumsum(above, 0) - torch.cumsum(reaching, 0)).sum())
     return VerificationResult(
-        genuine.flip(0).double().cpu().numpy(), false_accepts.flip(0).cpu().numpy(), num_impostors, num_tied
+        genuine.flip(0).double().cpu().numpy(),
+        false_accepts.flip(0).cpu().numpy(),
+        num_impostors,
+        num_tied,
     )
 
 
-def _blocks(space: Space, codes: tuple[IntArray, IntArray], *, alone: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _blocks(
+    space: Space, codes: tuple[IntArray, IntArray], *, alone: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Cosines of some queries with all others, and which of the pairs are genuine and which impostors."""
     device = space.rows.device
     queries, gallery = (torch.from_numpy(side).to(device) for side in codes)

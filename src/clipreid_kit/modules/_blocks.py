@@ -31,7 +31,9 @@ class QueryAttention(nn.Module):
         self.value = nn.Linear(token_dim, dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, query: Float[Tensor, "n d"], tokens: Float[Tensor, "n t v"]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Float[Tensor, "n d"], tokens: Float[Tensor, "n t v"]
+    ) -> tuple[Tensor, Tensor]:
         """Attended values (N, D), and the weights (N, T) as the mean over the heads."""
         heads, width = self.num_heads, query.shape[1] // self.num_heads
         key = self.key.weight.view(heads, width, -1)
@@ -57,7 +59,14 @@ class SelfBlock(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, *, single: bool, post_norm: bool, mlp_ratio: float, dropout: float
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        single: bool,
+        post_norm: bool,
+        mlp_ratio: float,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -86,7 +95,9 @@ class SelfBlock(nn.Module):
         values = self.value(tokens)
         if self.query is not None and self.key is not None:
             split = (self.query(tokens), self.key(tokens), values)
-            query, key, value = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in split)
+            query, key, value = (
+                part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in split
+            )
             values = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         attended: Tensor = self.out(values)
         return attended

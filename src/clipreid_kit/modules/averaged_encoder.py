@@ -53,7 +53,9 @@ class AveragedEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(scales) == 0:
-            raise fail("AveragedEncoder", "at least one scale", "none", "1.0 is the image as it is.")
+            raise fail(
+                "AveragedEncoder", "at least one scale", "none", "1.0 is the image as it is."
+            )
         for scale in scales:
             check_positive("AveragedEncoder", "scales", scale)
         check_integer("AveragedEncoder", "multiple_of", multiple_of, 1)
@@ -67,7 +69,11 @@ class AveragedEncoder(nn.Module):
         """Embeddings (N, D), float32 or float64; of unit length if ``normalize``."""
         if images.ndim != 4 or not images.is_floating_point():
             raise fail("AveragedEncoder", "floating-point images (N, 3, H, W)", describe(images))
-        views = [self._encoded(view) for scale in self.scales for view in self._mirrored(self._resized(images, scale))]
+        views = [
+            self._encoded(view)
+            for scale in self.scales
+            for view in self._mirrored(self._resized(images, scale))
+        ]
         mean = torch.stack(views).mean(dim=0)
         return l2_normalize(mean) if self.normalize else mean
 
@@ -87,8 +93,16 @@ class AveragedEncoder(nn.Module):
 
     def _encoded(self, images: Tensor) -> Tensor:
         embeddings: object = self.encoder(images)
-        if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[0] != images.shape[0]:
-            got = describe(embeddings) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+        if (
+            not isinstance(embeddings, Tensor)
+            or embeddings.ndim != 2
+            or embeddings.shape[0] != images.shape[0]
+        ):
+            got = (
+                describe(embeddings)
+                if isinstance(embeddings, Tensor)
+                else type(embeddings).__name__
+            )
             raise fail(
                 "AveragedEncoder",
                 f"embeddings ({images.shape[0]}, D) from the encoder",

@@ -53,7 +53,9 @@ class BNNeck(nn.Module):
             check_integer("BNNeck", "reduced_dim", reduced_dim, 1)
         self.dim = dim
         self.out_dim = dim if reduced_dim is None else reduced_dim
-        self.reduction = nn.Identity() if reduced_dim is None else nn.Linear(dim, reduced_dim, bias=False)
+        self.reduction = (
+            nn.Identity() if reduced_dim is None else nn.Linear(dim, reduced_dim, bias=False)
+        )
         if isinstance(self.reduction, nn.Linear):
             nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out")
         self.norm = nn.BatchNorm1d(self.out_dim)

@@ -48,11 +48,19 @@ class GeM(nn.Module):
         else:
             self.register_buffer("p", torch.tensor(float(p)))
 
-    def forward(self, features: Float[Tensor, "n c h w"] | Float[Tensor, "n t c"]) -> Float[Tensor, "n c"]:
+    def forward(
+        self, features: Float[Tensor, "n c h w"] | Float[Tensor, "n t c"]
+    ) -> Float[Tensor, "n c"]:
         """Pool a map (N, C, H, W) over its places, or tokens (N, T, C) over T: rows (N, C), float32 or float64."""
-        if features.ndim not in (3, 4) or not features.is_floating_point() or features[0:1].numel() == 0:
+        if (
+            features.ndim not in (3, 4)
+            or not features.is_floating_point()
+            or features[0:1].numel() == 0
+        ):
             raise fail(
-                "GeM", "a feature map (N, C, H, W) or tokens (N, T, C), with at least one row", describe(features)
+                "GeM",
+                "a feature map (N, C, H, W) or tokens (N, T, C), with at least one row",
+                describe(features),
             )
         with torch.autocast(features.device.type, enabled=False):
             logs = exact(features).clamp(min=self.eps).log()

@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_choice, check_embeddings, check_integer, describe, fail
+from clipreid_kit._checks import (
+    check_at_least,
+    check_choice,
+    check_embeddings,
+    check_integer,
+    describe,
+    fail,
+)
 from clipreid_kit.modules._blocks import QueryAttention, SelfBlock
 
 _OWNER = "MultiModalInteraction"
@@ -112,7 +119,9 @@ class MultiModalInteraction(nn.Module):
             raise fail(_OWNER, "dropout in [0, 1)", dropout)
         if readout == "mean" and (sequence == "query" or num_self_blocks == 0):
             raise fail(
-                _OWNER, 'readout="query" without visual tokens in the blocks', f"{sequence=}, {num_self_blocks=}"
+                _OWNER,
+                'readout="query" without visual tokens in the blocks',
+                f"{sequence=}, {num_self_blocks=}",
             )
         self.dim = dim
         self.visual_dim = visual_dim
@@ -126,11 +135,14 @@ class MultiModalInteraction(nn.Module):
         self.projection = nn.Linear(visual_dim, dim) if joint else None
         options = {"single": not joint, "post_norm": norm == "post"}
         self.blocks = nn.ModuleList(
-            SelfBlock(dim, num_heads, **options, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(num_self_blocks)
+            SelfBlock(dim, num_heads, **options, mlp_ratio=mlp_ratio, dropout=dropout)
+            for _ in range(num_self_blocks)
         )
         self.last_norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 
-    def forward(self, text: Float[Tensor, "n d"], visual: Float[Tensor, "n t v"]) -> InteractionOutput:
+    def forward(
+        self, text: Float[Tensor, "n d"], visual: Float[Tensor, "n t v"]
+    ) -> InteractionOutput:
         """Look at the ``visual`` tokens of each image with its ``text``."""
         self._check(text, visual)
         tokens = self.visual_norm(visual)
@@ -142,7 +154,9 @@ class MultiModalInteraction(nn.Module):
         states = [state]
         for block in self.blocks:
             sequence = block(sequence)
-            states.append(sequence[:, 0] if self.readout == "query" else sequence[:, 1:].mean(dim=1))
+            states.append(
+                sequence[:, 0] if self.readout == "query" else sequence[:, 1:].mean(dim=1)
+            )
         states[-1] = self.last_norm(states[-1])
         return InteractionOutput(states[-1], tuple(states), attention)
 
@@ -151,7 +165,10 @@ class MultiModalInteraction(nn.Module):
         rows = text.shape[0]
         if visual.ndim != 3 or visual.shape[0] != rows or not visual.is_floating_point():
             raise fail(_OWNER, f"visual tokens ({rows}, T, {self.visual_dim})", describe(visual))
-        for name, tensor, width in (("text", text, self.dim), ("visual tokens", visual, self.visual_dim)):
+        for name, tensor, width in (
+            ("text", text, self.dim),
+            ("visual tokens", visual, self.visual_dim),
+        ):
             if tensor.shape[-1] != width:
                 raise fail(_OWNER, f"{name} of width {width}", tensor.shape[-1])
         if visual.shape[1] < 2:

@@ -41,7 +41,9 @@ def insert_pseudo_token(
         Gal et al., An Image is Worth One Word, ICLR 2023 (pseudo words). Yang et al., PromptSG, CVPR 2024, section 3.
     """
     if word_embeddings.ndim != 3 or not word_embeddings.is_floating_point():
-        raise fail(_OWNER, "word_embeddings as floating-point (1 or N, L, W)", describe(word_embeddings))
+        raise fail(
+            _OWNER, "word_embeddings as floating-point (1 or N, L, W)", describe(word_embeddings)
+        )
     if pseudo_tokens.ndim not in (2, 3) or pseudo_tokens.shape[-1] != word_embeddings.shape[2]:
         raise fail(
             _OWNER,
@@ -52,7 +54,9 @@ def insert_pseudo_token(
     tokens = pseudo_tokens[:, None] if pseudo_tokens.ndim == 2 else pseudo_tokens
     rows, count, width = tokens.shape
     if word_embeddings.shape[0] not in (1, rows):
-        raise fail(_OWNER, f"one sentence, or one for each of {rows} rows", word_embeddings.shape[0])
+        raise fail(
+            _OWNER, f"one sentence, or one for each of {rows} rows", word_embeddings.shape[0]
+        )
     length = word_embeddings.shape[1]
     sentences, tokens = word_embeddings.expand(rows, -1, -1), tokens.to(word_embeddings.dtype)
     if isinstance(start, int):
@@ -68,4 +72,8 @@ def insert_pseudo_token(
 
 def _check_span(first: int, last: int, count: int, length: int) -> None:
     if first < 0 or last + count > length:
-        raise fail(_OWNER, f"start in [0, {length - count}] for {count} of {length} words", f"{first} to {last}")
+        raise fail(
+            _OWNER,
+            f"start in [0, {length - count}] for {count} of {length} words",
+            f"{first} to {last}",
+        )

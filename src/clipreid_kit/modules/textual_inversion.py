@@ -55,12 +55,20 @@ class TextualInversionMLP(nn.Module):
     ) -> None:
         super().__init__()
         owner = "TextualInversionMLP"
-        for name, value in {"in_dim": in_dim, "token_dim": token_dim, "hidden_dim": hidden_dim}.items():
+        for name, value in {
+            "in_dim": in_dim,
+            "token_dim": token_dim,
+            "hidden_dim": hidden_dim,
+        }.items():
             check_integer(owner, name, value, 1)
         check_choice(owner, "form", form, ("paper", "basic"))
         check_positive(owner, "token_std", token_std)
         if form == "basic" and (token_std != 1.0 or not affine):
-            raise fail(owner, 'affine and token_std with form="paper" only', f"affine={affine}, token_std={token_std}")
+            raise fail(
+                owner,
+                'affine and token_std with form="paper" only',
+                f"affine={affine}, token_std={token_std}",
+            )
         self.in_dim = in_dim
         self.form = form
         layers: list[nn.Module] = [nn.Linear(in_dim, hidden_dim), nn.ReLU()]
@@ -77,7 +85,9 @@ class TextualInversionMLP(nn.Module):
         """Pseudo tokens, one for each embedding."""
         check_embeddings("TextualInversionMLP", "embeddings", embeddings)
         if embeddings.shape[1] != self.in_dim:
-            raise fail("TextualInversionMLP", f"embeddings of width {self.in_dim}", embeddings.shape[1])
+            raise fail(
+                "TextualInversionMLP", f"embeddings of width {self.in_dim}", embeddings.shape[1]
+            )
         tokens: Tensor = self.layers(embeddings)
         if self.norm is None:
             return tokens

@@ -4,7 +4,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clipreid_kit.samplers._rows import IntArray, RowsByIdentity, generator, permutation, random_keys
+from clipreid_kit.samplers._rows import (
+    IntArray,
+    RowsByIdentity,
+    generator,
+    permutation,
+    random_keys,
+)
 
 
 def deal(parts: IntArray, num_batches: int, rng: torch.Generator) -> IntArray:
@@ -90,7 +96,10 @@ class Epoch:
         identity, part = self._all_ranks(begin, end)
         # ranks take turns in the rows of the table: the last rank is not the one that gets the reserve
         column = (self._mine[None, :] + np.arange(begin, end)[:, None]) % self._size
-        identity, part = np.take_along_axis(identity, column, axis=1), np.take_along_axis(part, column, axis=1)
+        identity, part = (
+            np.take_along_axis(identity, column, axis=1),
+            np.take_along_axis(part, column, axis=1),
+        )
         self._order(identity)
         num_instances, count = self._held.num_instances, self._held.count[identity][:, :, None]
         within = (part[:, :, None] * num_instances + np.arange(num_instances)) % count
@@ -107,7 +116,9 @@ class Epoch:
         steps = np.flatnonzero(self._missing[begin:end])
         if len(steps):
             empty = place[steps] < 0
-            identity[steps], part[steps] = self._fill(identity[steps], part[steps], empty, begin + steps)
+            identity[steps], part[steps] = self._fill(
+                identity[steps], part[steps], empty, begin + steps
+            )
         return identity, part
 
     def _fill(
@@ -117,8 +128,12 @@ class Epoch:
         row = np.arange(len(steps))[:, None]
         is_in = np.zeros((len(steps), len(self._held) + 1), dtype=bool)
         is_in[row, np.where(empty, len(self._held), identity)] = True
-        turn, place = np.divmod(self._reserve_begin[steps][:, None] + np.arange(self._size), len(self._held))
-        candidate = self._reserve[place]  # all different, and as many as a step has: enough are free
+        turn, place = np.divmod(
+            self._reserve_begin[steps][:, None] + np.arange(self._size), len(self._held)
+        )
+        candidate = self._reserve[
+            place
+        ]  # all different, and as many as a step has: enough are free
         chosen = ~is_in[row, candidate]
         chosen &= np.cumsum(chosen, axis=1) <= self._missing[steps][:, None]
         identity[empty], part[empty] = candidate[chosen], 1 + turn[chosen]
@@ -129,5 +144,7 @@ class Epoch:
         if len(new):
             places, _ = self._held.places(new)
             key = self._key[places].astype(np.int64)
-            self._ordered[places] = self._held.shuffled(new, key, "parts" if self._all_parts else "draw")
+            self._ordered[places] = self._held.shuffled(
+                new, key, "parts" if self._all_parts else "draw"
+            )
             self._is_ordered[new] = True

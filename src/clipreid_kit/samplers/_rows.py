@@ -32,7 +32,13 @@ class RowsByIdentity:
     """
 
     def __init__(
-        self, owner: str, labels: Integers, num_instances: int, short: Short, cameras: Integers | None, needed: int
+        self,
+        owner: str,
+        labels: Integers,
+        num_instances: int,
+        short: Short,
+        cameras: Integers | None,
+        needed: int,
     ) -> None:
         check_choice(owner, "short", short, ("repeat", "drop", "error"))
         label_of_row = integers(owner, "labels", labels)
@@ -44,7 +50,9 @@ class RowsByIdentity:
         if cameras is not None:
             camera_of_row = integers(owner, "cameras", cameras)
             if camera_of_row.size != label_of_row.size:
-                raise fail(owner, f"{label_of_row.size} cameras, one for each label", camera_of_row.size)
+                raise fail(
+                    owner, f"{label_of_row.size} cameras, one for each label", camera_of_row.size
+                )
             self.camera_of_row = np.unique(camera_of_row, return_inverse=True)[1].astype(np.int64)
 
         self.labels: IntArray = label_of_row[self.rows[first]]
@@ -66,7 +74,8 @@ class RowsByIdentity:
                 owner,
                 f"at least num_identities x world_size = {needed} identities",
                 len(count),
-                "Lower num_identities" + (', or use short="repeat".' if short == "drop" and too_few.any() else "."),
+                "Lower num_identities"
+                + (', or use short="repeat".' if short == "drop" and too_few.any() else "."),
             )
 
     def __len__(self) -> int:
@@ -79,7 +88,9 @@ class RowsByIdentity:
         begin = np.cumsum(count) - count
         return np.arange(int(count.sum())) + np.repeat(self.first[identities] - begin, count), begin
 
-    def shuffled(self, identities: IntArray, key: IntArray, spread: Literal["draw", "parts"]) -> IntArray:
+    def shuffled(
+        self, identities: IntArray, key: IntArray, spread: Literal["draw", "parts"]
+    ) -> IntArray:
         """Rows of these identities, one identity after the other, each identity's in the order that the keys give.
 
         With cameras, any first K rows of an identity come from as many cameras as it has (``"draw"``), or each
@@ -116,7 +127,9 @@ def order_within(group: IntArray, key: IntArray) -> IntArray:
     if group_bits + KEY_BITS + place_bits > 63:
         return np.lexsort((key, group))
     # the three in one number: sorting numbers is several times faster than sorting places by two keys
-    packed = np.sort((group << (KEY_BITS + place_bits)) | (key << place_bits) | np.arange(len(group)))
+    packed = np.sort(
+        (group << (KEY_BITS + place_bits)) | (key << place_bits) | np.arange(len(group))
+    )
     return packed & ((1 << place_bits) - 1)
 
 
@@ -139,7 +152,9 @@ def order_within_labels(labels: IntArray) -> IntArray:
 
 def integers(owner: str, name: str, values: Integers) -> IntArray:
     """Labels or cameras as a flat array."""
-    array: npt.NDArray[Any] = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array: npt.NDArray[Any] = (
+        values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    )
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise fail(
             owner,
@@ -150,7 +165,9 @@ def integers(owner: str, name: str, values: Integers) -> IntArray:
     return array.astype(np.int64)
 
 
-def check_counts(owner: str, num_identities: int, num_instances: int, seed: int, rank: int, world_size: int) -> None:
+def check_counts(
+    owner: str, num_identities: int, num_instances: int, seed: int, rank: int, world_size: int
+) -> None:
     """Check the numbers that every sampler here takes."""
     check_integer(owner, "num_identities", num_identities, 1)
     check_integer(owner, "num_instances", num_instances, 1)

@@ -25,7 +25,9 @@ from clipreid_kit.samplers._rows import (
     random_keys,
 )
 
-CHUNK = 64  # batches that one stream of random numbers serves: part of what the batches of a seed are
+CHUNK = (
+    64  # batches that one stream of random numbers serves: part of what the batches of a seed are
+)
 BLOCK = 1 << 24  # similarities, or numbers of embeddings, that are held at once
 
 
@@ -94,7 +96,9 @@ class HardIdentitySampler(Sampler[list[int]]):
         self._start = 0
         self._yielded = 0
         size = num_identities * world_size
-        self._held = RowsByIdentity("HardIdentitySampler", labels, num_instances, short, cameras, size)
+        self._held = RowsByIdentity(
+            "HardIdentitySampler", labels, num_instances, short, cameras, size
+        )
         self._neighbours: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
@@ -145,7 +149,9 @@ class HardIdentitySampler(Sampler[list[int]]):
         check_integer("HardIdentitySampler.set_epoch", "epoch", epoch, 0)
         check_integer("HardIdentitySampler.set_epoch", "start_batch", start_batch, 0)
         if start_batch > len(self):
-            raise fail("HardIdentitySampler.set_epoch", f"start_batch in [0, {len(self)}]", start_batch)
+            raise fail(
+                "HardIdentitySampler.set_epoch", f"start_batch in [0, {len(self)}]", start_batch
+            )
         self.epoch = epoch
         self._start = start_batch
         self._yielded = start_batch
@@ -182,9 +188,14 @@ class HardIdentitySampler(Sampler[list[int]]):
             )
         start, self._start = self._start, 0
         self._yielded = start
-        neighbours, epoch = self._neighbours, self.epoch  # an update takes effect with the next iteration
+        neighbours, epoch = (
+            self._neighbours,
+            self.epoch,
+        )  # an update takes effect with the next iteration
         order = permutation(len(self._held), generator(self.seed, epoch, 0))
-        anchors = np.resize(order, (len(self), self.world_size))  # the last step goes on with the first anchors
+        anchors = np.resize(
+            order, (len(self), self.world_size)
+        )  # the last step goes on with the first anchors
         for chunk in range(start // CHUNK, -(-len(self) // CHUNK)):
             begin = chunk * CHUNK
             identities = self._with_neighbours(anchors[begin : begin + CHUNK], neighbours)
@@ -199,7 +210,9 @@ class HardIdentitySampler(Sampler[list[int]]):
         is_in = np.zeros((len(anchors), len(self._held)), dtype=bool)
         is_in[row, anchors] = True
         chosen = anchors[:, :0]
-        for rank in range(self.rank + 1):  # lower ranks choose first; what they leave is always enough
+        for rank in range(
+            self.rank + 1
+        ):  # lower ranks choose first; what they leave is always enough
             candidate = neighbours[anchors[:, rank]]
             free = ~is_in[row, candidate]
             free &= np.cumsum(free, axis=1) < self.num_identities
@@ -218,7 +231,9 @@ class HardIdentitySampler(Sampler[list[int]]):
         return batches
 
 
-def _mean_directions(owner: str, embeddings: Tensor, row: IntArray, identity: IntArray, num_identities: int) -> Tensor:
+def _mean_directions(
+    owner: str, embeddings: Tensor, row: IntArray, identity: IntArray, num_identities: int
+) -> Tensor:
     """Mean of the normalised rows of each identity, normalised."""
     total = embeddings.new_zeros((num_identities, embeddings.shape[1]), dtype=torch.float32)
     step = max(1, BLOCK // embeddings.shape[1])

@@ -135,6 +135,8 @@ class PKSampler(Sampler[list[int]]):
             all_parts=self.coverage == "images",
         )
         for begin in range(start, len(self), CHUNK):
-            for number, batch in enumerate(epoch.batches(begin, min(begin + CHUNK, len(self))), begin + 1):
+            for number, batch in enumerate(
+                epoch.batches(begin, min(begin + CHUNK, len(self))), begin + 1
+            ):
                 self._yielded = number
                 yield batch

@@ -11,7 +11,9 @@ import math
 from clipreid_kit._checks import check_integer, fail
 
 
-def linear_ramp(step: int, start: int, end: int, *, initial: float = 0.0, final: float = 1.0) -> float:
+def linear_ramp(
+    step: int, start: int, end: int, *, initial: float = 0.0, final: float = 1.0
+) -> float:
     r"""Weight that goes from one value to another on a line, and is constant before and after.
 
     .. math:: w(t) = a + (b - a)\,\mathrm{clip}\Big(\frac{t - t_0}{t_1 - t_0},\, 0,\, 1\Big)
@@ -36,7 +38,9 @@ def linear_ramp(step: int, start: int, end: int, *, initial: float = 0.0, final:
     return _between(initial, final, _progress("linear_ramp", step, start, end, initial, final))
 
 
-def cosine_ramp(step: int, start: int, end: int, *, initial: float = 0.0, final: float = 1.0) -> float:
+def cosine_ramp(
+    step: int, start: int, end: int, *, initial: float = 0.0, final: float = 1.0
+) -> float:
     r"""Weight that goes from one value to another on half a cosine: slowly at both ends, fast in the middle.
 
     .. math:: w(t) = a + \frac{b - a}{2} (1 - \cos \pi x), \quad

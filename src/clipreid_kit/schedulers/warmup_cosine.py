@@ -66,7 +66,14 @@ def warmup_cosine_factor(
     References:
         Loshchilov and Hutter, SGDR, ICLR 2017, eq. 5.
     """
-    _check_schedule("warmup_cosine_factor", warmup_steps, total_steps, start_factor, restart_period, period_growth)
+    _check_schedule(
+        "warmup_cosine_factor",
+        warmup_steps,
+        total_steps,
+        start_factor,
+        restart_period,
+        period_growth,
+    )
     check_share("warmup_cosine_factor", "min_factor", min_factor)
     check_step("warmup_cosine_factor", step, total_steps)
     if step < warmup_steps:
@@ -87,7 +94,12 @@ def _in_period(done: int, period: int, growth: int, *, is_last: bool) -> tuple[i
 
 
 def _check_schedule(
-    owner: str, warmup_steps: int, total_steps: int, start_factor: float, restart_period: int | None, period_growth: int
+    owner: str,
+    warmup_steps: int,
+    total_steps: int,
+    start_factor: float,
+    restart_period: int | None,
+    period_growth: int,
 ) -> None:
     check_integer(owner, "warmup_steps", warmup_steps, 0)
     check_integer(owner, "total_steps", total_steps, 1)
@@ -142,12 +154,18 @@ class WarmupCosineLR(LRScheduler):
         restart_period: int | None = None,
         period_growth: int = 1,
     ) -> None:
-        _check_schedule("WarmupCosineLR", warmup_steps, total_steps, start_factor, restart_period, period_growth)
+        _check_schedule(
+            "WarmupCosineLR", warmup_steps, total_steps, start_factor, restart_period, period_growth
+        )
         check_at_least("WarmupCosineLR", "min_lr", min_lr, 0)
         for group in optimizer.param_groups:
             peak = float(group.get("initial_lr", group["lr"]))
             if min_lr > peak:
-                raise fail("WarmupCosineLR", f"min_lr not above the peak rate {peak:g} of every group", min_lr)
+                raise fail(
+                    "WarmupCosineLR",
+                    f"min_lr not above the peak rate {peak:g} of every group",
+                    min_lr,
+                )
         self.warmup_steps = warmup_steps
         self.total_steps = total_steps
         self.min_lr = min_lr

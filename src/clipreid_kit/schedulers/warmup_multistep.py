@@ -136,7 +136,9 @@ class WarmupMultiStepLR(LRScheduler):
         start_factor: float = 0.0,
         total_steps: int | None = None,
     ) -> None:
-        _check_schedule("WarmupMultiStepLR", warmup_steps, milestones, gamma, start_factor, total_steps)
+        _check_schedule(
+            "WarmupMultiStepLR", warmup_steps, milestones, gamma, start_factor, total_steps
+        )
         self.warmup_steps = warmup_steps
         self.milestones = tuple(milestones)
         self.gamma = gamma
@@ -148,7 +150,11 @@ class WarmupMultiStepLR(LRScheduler):
         """Rates at the present step, one for each parameter group."""
         check_not_past_the_end("WarmupMultiStepLR", self.last_epoch, self.total_steps)
         factor = warmup_multistep_factor(
-            self.last_epoch, self.warmup_steps, self.milestones, gamma=self.gamma, start_factor=self.start_factor
+            self.last_epoch,
+            self.warmup_steps,
+            self.milestones,
+            gamma=self.gamma,
+            start_factor=self.start_factor,
         )
         return [float(rate) * factor for rate in self.base_lrs]
 

@@ -34,7 +34,9 @@ def own_style(owner: str) -> Iterator[None]:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        raise ImportError(f"{owner} needs matplotlib. Install it with: pip install clipreid_kit[viz]") from error
+        raise ImportError(
+            f"{owner} needs matplotlib. Install it with: pip install clipreid_kit[viz]"
+        ) from error
     defaults = {
         key: value
         for key, value in mpl.rcParamsDefault.items()
@@ -46,7 +48,9 @@ def own_style(owner: str) -> Iterator[None]:
         yield
 
 
-def blank_figure(owner: str, size: tuple[float, float], palette: Palette) -> "matplotlib.figure.Figure":
+def blank_figure(
+    owner: str, size: tuple[float, float], palette: Palette
+) -> "matplotlib.figure.Figure":
     """An empty figure of ``size`` inches with an Agg canvas; call it within ``own_style``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -65,7 +69,12 @@ def plot_panel(
     width, height = figure.get_size_inches()
     left, bottom, panel_width, panel_height = box
     axes = figure.add_axes(
-        (left / width, bottom / height, max(panel_width, 0.3) / width, max(panel_height, 0.3) / height)
+        (
+            left / width,
+            bottom / height,
+            max(panel_width, 0.3) / width,
+            max(panel_height, 0.3) / height,
+        )
     )
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left"]].set_visible(False)

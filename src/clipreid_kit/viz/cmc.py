@@ -62,10 +62,14 @@ def cmc_figure(
         figure = blank_figure("cmc_figure", size, palette)
         left, bottom, top = 1.2, 0.5, 0.42
         right = 0.3 + label_width(list(percents))
-        axes = plot_panel(figure, (left, bottom, size[0] - left - right, size[1] - bottom - top), palette)
+        axes = plot_panel(
+            figure, (left, bottom, size[0] - left - right, size[1] - bottom - top), palette
+        )
         axes.set_xlim(1, max(last, 2))
         axes.set_ylim(0, 100)
-        axes.set_xticks([rank for rank in (1, 5, 10, 15, 20, 30, 50, 100, 200, 500, 1000) if rank <= last])
+        axes.set_xticks(
+            [rank for rank in (1, 5, 10, 15, 20, 30, 50, 100, 200, 500, 1000) if rank <= last]
+        )
         axes.set_yticks(range(0, 101, 20), [f"{value}" for value in range(0, 101, 20)])
         axes.tick_params(axis="y", pad=54)
         axes.set_xlabel("rank k", color=palette.muted, fontsize=9)
@@ -94,7 +98,15 @@ def cmc_figure(
         ends = [(float(len(percent)), float(percent[-1])) for percent in percents.values()]
         write_labels(figure, axes, list(percents), ends, colours, gap=0.17)
         starts = [(1.0, float(percent[0])) for percent in percents.values()]
-        write_labels(figure, axes, [f"Rank-1\n{y:.1f}%" for _, y in starts], starts, colours, gap=0.32, offset=-7.0)
+        write_labels(
+            figure,
+            axes,
+            [f"Rank-1\n{y:.1f}%" for _, y in starts],
+            starts,
+            colours,
+            gap=0.32,
+            offset=-7.0,
+        )
     return figure
 
 
@@ -104,7 +116,9 @@ def _checked(name: str, curve: Curve) -> Float[np.ndarray, " k"]:
         raise fail("cmc_figure", f"curve {name!r} as one row of fractions", f"shape {values.shape}")
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         got = f"values from {values.min():g} to {values.max():g}"
-        raise fail("cmc_figure", f"curve {name!r} within [0, 1]", got, "Pass fractions, not percent.")
+        raise fail(
+            "cmc_figure", f"curve {name!r} within [0, 1]", got, "Pass fractions, not percent."
+        )
     if (np.diff(values) < -1e-9).any():
         rank = int(np.argmax(np.diff(values) < -1e-9)) + 1
         got = f"{values[rank - 1]:g} at rank {rank} and {values[rank]:g} at rank {rank + 1}"

@@ -22,7 +22,9 @@ _NO_METADATA: dict[str, dict[str, None]] = {
 }
 
 
-def figure_png(figure: "matplotlib.figure.Figure", *, dpi: float = 144.0, transparent: bool = False) -> bytes:
+def figure_png(
+    figure: "matplotlib.figure.Figure", *, dpi: float = 144.0, transparent: bool = False
+) -> bytes:
     r"""A figure as a PNG file in memory, without date or version inside.
 
     For embedding in a page or a notebook.
@@ -48,7 +50,9 @@ def figure_png(figure: "matplotlib.figure.Figure", *, dpi: float = 144.0, transp
     return _encoded("figure_png", figure, "png", dpi, transparent=transparent)
 
 
-def save_figure(figure: "matplotlib.figure.Figure", path: str | Path, *, dpi: float = 144.0) -> None:
+def save_figure(
+    figure: "matplotlib.figure.Figure", path: str | Path, *, dpi: float = 144.0
+) -> None:
     """Write a figure to a PNG, SVG or PDF file, without date or version inside.
 
     The file is written under a temporary name and renamed, so a reader never sees half of it.
@@ -74,7 +78,9 @@ def save_figure(figure: "matplotlib.figure.Figure", path: str | Path, *, dpi: fl
     if kind not in _NO_METADATA:
         raise fail("save_figure", "path ending in .png, .svg or .pdf", path.name or "an empty name")
     if not path.parent.is_dir():
-        raise fail("save_figure", "path in an existing folder", str(path), f"Create {path.parent} first.")
+        raise fail(
+            "save_figure", "path in an existing folder", str(path), f"Create {path.parent} first."
+        )
     check_at_least("save_figure", "dpi", dpi, 10.0, " pixels per inch")
     write_whole(path, _encoded("save_figure", figure, kind, dpi, transparent=False))
 
@@ -111,8 +117,12 @@ def image_png(image: ImageLike, *, max_side: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def _encoded(owner: str, figure: "matplotlib.figure.Figure", kind: str, dpi: float, *, transparent: bool) -> bytes:
+def _encoded(
+    owner: str, figure: "matplotlib.figure.Figure", kind: str, dpi: float, *, transparent: bool
+) -> bytes:
     buffer = io.BytesIO()
     with own_style(owner):
-        figure.savefig(buffer, format=kind, dpi=dpi, transparent=transparent, metadata=_NO_METADATA[kind])
+        figure.savefig(
+            buffer, format=kind, dpi=dpi, transparent=transparent, metadata=_NO_METADATA[kind]
+        )
     return buffer.getvalue()

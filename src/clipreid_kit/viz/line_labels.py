@@ -12,7 +12,10 @@ _CHARACTER_INCHES = 0.082  # a wide average for 9-point DejaVu Sans, bold includ
 
 def label_width(labels: Sequence[str]) -> float:
     """Inches to keep free beside a panel for the longest of ``labels``."""
-    return max((len(line) for label in labels for line in label.split("\n")), default=0) * _CHARACTER_INCHES
+    return (
+        max((len(line) for label in labels for line in label.split("\n")), default=0)
+        * _CHARACTER_INCHES
+    )
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
@@ -28,7 +31,10 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     for index in order:
         groups.append([index])
         centres.append(positions[index])
-        while len(groups) > 1 and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2:
+        while (
+            len(groups) > 1
+            and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2
+        ):
             last = groups.pop()
             centres.pop()
             groups[-1] += last

@@ -31,7 +31,12 @@ class Cell(NamedTuple):
 
 def _axes(figure: "matplotlib.figure.Figure", label: str, cell: Cell) -> "matplotlib.axes.Axes":
     width, height = figure.get_size_inches()
-    box = (cell.left / width, 1 - (cell.top + cell.height) / height, cell.width / width, cell.height / height)
+    box = (
+        cell.left / width,
+        1 - (cell.top + cell.height) / height,
+        cell.width / width,
+        cell.height / height,
+    )
     axes = figure.add_axes(box, label=label, xticks=[], yticks=[])
     axes.set_anchor("S")
     return axes

@@ -76,7 +76,10 @@ def ranked_list_figure(
     rows = [
         _Row(
             query if isinstance(query, str) else rgb_pixels(owner, f"queries[{row}]", query),
-            [rgb_pixels(owner, f"galleries[{row}][{rank}]", image) for rank, image in enumerate(galleries[row])],
+            [
+                rgb_pixels(owner, f"galleries[{row}][{rank}]", image)
+                for rank, image in enumerate(galleries[row])
+            ],
             matches[row],
             similarities[row] if similarities is not None else None,
             titles[row] if titles is not None else "",
@@ -143,7 +146,9 @@ class _Layout(NamedTuple):
 
 def _laid_out(rows: Sequence[_Row], max_columns: int) -> _Layout:
     aspects = sorted(image.shape[0] / image.shape[1] for row in rows for image in row.found)
-    aspect = min(max(aspects[len(aspects) // 2], 0.5), 2.5)  # the cells' shape is that of a usual image
+    aspect = min(
+        max(aspects[len(aspects) // 2], 0.5), 2.5
+    )  # the cells' shape is that of a usual image
     width, height = 1.05 / math.sqrt(aspect), 1.05 * math.sqrt(aspect)
     has_text = any(isinstance(row.query, str) for row in rows)
     return _Layout(
@@ -156,10 +161,18 @@ def _laid_out(rows: Sequence[_Row], max_columns: int) -> _Layout:
 
 
 def _draw_row(
-    figure: "matplotlib.figure.Figure", index: int, row: _Row, top: float, layout: _Layout, palette: Palette
+    figure: "matplotlib.figure.Figure",
+    index: int,
+    row: _Row,
+    top: float,
+    layout: _Layout,
+    palette: Palette,
 ) -> None:
     bottom = top + layout.row_height(row)
-    for text, weight, colour in ((row.title, "bold", palette.text), (row.caption, "normal", palette.muted)):
+    for text, weight, colour in (
+        (row.title, "bold", palette.text),
+        (row.caption, "normal", palette.muted),
+    ):
         for words in layout.heading(text):
             write_text(figure, words, (_MARGIN, top), colour, size=_TITLE_POINTS, weight=weight)
             top += _LINE
@@ -175,7 +188,9 @@ def _draw_row(
         draw_found(figure, label, pixels, cell, palette, right=bool(row.matches[place]))
         if row.similarities is not None:
             below = (cell.middle, cell.top + cell.height + 0.06)
-            write_text(figure, f"{float(row.similarities[place]):.2f}", below, palette.muted, centred=True)
+            write_text(
+                figure, f"{float(row.similarities[place]):.2f}", below, palette.muted, centred=True
+            )
 
 
 def _check(
@@ -200,7 +215,9 @@ def _check(
             raise fail(owner, f"{name} of the length of queries, {len(queries)}", count)
     for row, gallery in enumerate(galleries):
         if len(gallery) == 0:
-            raise fail(owner, f"at least one image in galleries[{row}]", "none", "Leave that query out.")
+            raise fail(
+                owner, f"at least one image in galleries[{row}]", "none", "Leave that query out."
+            )
         for name, given in (("matches", matches), ("similarities", similarities)):
             if given is not None and len(given[row]) != len(gallery):
                 expected = f"{name}[{row}] of the length of galleries[{row}], {len(gallery)}"

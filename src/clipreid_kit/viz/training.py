@@ -62,7 +62,9 @@ def training_figure(
     if best_epoch is not None and best_epoch not in epochs:
         raise fail("training_figure", f"best_epoch among {epochs[0]} to {epochs[-1]}", best_epoch)
     losses = _lines(rows, epochs, loss_keys)
-    metrics = {name: _percent(name, points) for name, points in _lines(rows, epochs, metric_keys).items()}
+    metrics = {
+        name: _percent(name, points) for name, points in _lines(rows, epochs, metric_keys).items()
+    }
     if not losses:
         raise fail("training_figure", "at least one key in loss_keys", "none")
     with own_style("training_figure"):
@@ -87,16 +89,25 @@ def _epochs(rows: Sequence[Mapping[str, object]], key: str) -> list[int]:
             raise fail("training_figure", f"an integer under {key!r} in row {index}", repr(epoch))
         if epochs and epoch <= epochs[-1]:
             remedy = "A resumed run writes each epoch once: drop the older row."
-            raise fail("training_figure", "epochs that rise", f"{epoch} after {epochs[-1]} in row {index}", remedy)
+            raise fail(
+                "training_figure",
+                "epochs that rise",
+                f"{epoch} after {epochs[-1]} in row {index}",
+                remedy,
+            )
         epochs.append(epoch)
     return epochs
 
 
 def _lines(
-    rows: Sequence[Mapping[str, object]], epochs: Sequence[int], keys: Mapping[str, str] | Sequence[str]
+    rows: Sequence[Mapping[str, object]],
+    epochs: Sequence[int],
+    keys: Mapping[str, str] | Sequence[str],
 ) -> dict[str, Points]:
     if isinstance(keys, str):  # a string is a sequence of letters
-        raise fail("training_figure", "keys as a sequence or a mapping", repr(keys), f"Write ({keys!r},).")
+        raise fail(
+            "training_figure", "keys as a sequence or a mapping", repr(keys), f"Write ({keys!r},)."
+        )
     names = keys if isinstance(keys, Mapping) else {key: key for key in keys}
     lines: dict[str, Points] = {}
     for key, name in names.items():
@@ -119,11 +130,18 @@ def _percent(name: str, points: Points) -> Points:
     for epoch, value in points:
         if value < 0 or value > 1:
             got = f"{value:g} at epoch {epoch}"
-            raise fail("training_figure", f"metric {name!r} within [0, 1]", got, "Log fractions, not percent.")
+            raise fail(
+                "training_figure",
+                f"metric {name!r} within [0, 1]",
+                got,
+                "Log fractions, not percent.",
+            )
     return [(epoch, 100 * value) for epoch, value in points]
 
 
-def _boxes(size: tuple[float, float], labels: list[list[str]]) -> list[tuple[float, float, float, float]]:
+def _boxes(
+    size: tuple[float, float], labels: list[list[str]]
+) -> list[tuple[float, float, float, float]]:
     left, bottom, top = 0.55, 0.5, 0.6
     right = [0.25 + label_width(names) for names in labels]
     width, height = size
@@ -133,7 +151,10 @@ def _boxes(size: tuple[float, float], labels: list[list[str]]) -> list[tuple[flo
         return [(left, low, width - left - max(right), each - bottom - top) for low in lowest]
     each = width / len(labels)
     panels = zip(range(len(labels)), right, strict=True)
-    return [(each * index + left, bottom, each - left - free, height - bottom - top) for index, free in panels]
+    return [
+        (each * index + left, bottom, each - left - free, height - bottom - top)
+        for index, free in panels
+    ]
 
 
 def _draw(
@@ -173,7 +194,11 @@ def _draw(
         name: next(((float(x), y) for x, y in reversed(points) if math.isfinite(y)), None)
         for name, points in lines.items()
     }
-    shown = [(name, end, colour) for (name, end), colour in zip(ends.items(), colours, strict=True) if end]
+    shown = [
+        (name, end, colour)
+        for (name, end), colour in zip(ends.items(), colours, strict=True)
+        if end
+    ]
     if shown:
         names, points_at, used = zip(*shown, strict=True)
         write_labels(figure, axes, names, points_at, used, gap=0.17)
@@ -181,7 +206,9 @@ def _draw(
 
 def _mark(panels: "list[matplotlib.axes.Axes]", best_epoch: int, palette: Palette) -> None:
     for axes in panels:
-        axes.axvline(best_epoch, color=palette.muted, linewidth=1, linestyle=(0, (3, 3)), zorder=1.5)
+        axes.axvline(
+            best_epoch, color=palette.muted, linewidth=1, linestyle=(0, (3, 3)), zorder=1.5
+        )
     axes = panels[-1]
     low, high = axes.get_xlim()
     late = best_epoch > (low + high) / 2

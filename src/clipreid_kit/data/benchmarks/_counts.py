@@ -30,9 +30,13 @@ def check_counts(
     for name, (images, identities) in official.items():
         chosen = [record for record in records if getattr(record, field) == name]
         found = (len(chosen), len({record.identity for record in chosen}))
-        if (images is not None and images != found[0]) or (identities is not None and identities != found[1]):
+        if (images is not None and images != found[0]) or (
+            identities is not None and identities != found[1]
+        ):
             officially = [
-                f"{number} {what}" for number, what in ((images, "images"), (identities, "identities")) if number
+                f"{number} {what}"
+                for number, what in ((images, "images"), (identities, "identities"))
+                if number
             ]
             different.append(
                 f"{name}: {found[0]} images of {found[1]} identities, officially {' of '.join(officially)}"
@@ -52,6 +56,10 @@ def require_images(owner: str, tree: FileTree, names: Sequence[str], listed_in: 
     there = set(tree.names)
     missing = [name for name in names if name not in there]
     if missing:
-        shown = ", ".join(tree.path(name) for name in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        shown = ", ".join(tree.path(name) for name in missing[:3]) + (
+            ", ..." if len(missing) > 3 else ""
+        )
         expected = f"an image for each of the {len(names)} rows of {listed_in}"
-        raise fail(owner, expected, f"{len(missing)} missing: {shown}", "Unpack or fetch the images again.")
+        raise fail(
+            owner, expected, f"{len(missing)} missing: {shown}", "Unpack or fetch the images again."
+        )

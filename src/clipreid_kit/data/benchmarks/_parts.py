@@ -18,10 +18,21 @@ def named_records(
         found = [(image, name.fullmatch(image.rpartition("/")[2])) for image in images]
         stray = [image for image, match in found if match is None]
         if stray or not images:
-            got = f"{len(stray)} named otherwise, such as {stray[0]}" if stray else f"none in {tree.path(folder)}"
-            raise fail(owner, f"images named {shown} in {folder}", got, "Remove them or fetch the set again.")
+            got = (
+                f"{len(stray)} named otherwise, such as {stray[0]}"
+                if stray
+                else f"none in {tree.path(folder)}"
+            )
+            raise fail(
+                owner,
+                f"images named {shown} in {folder}",
+                got,
+                "Remove them or fetch the set again.",
+            )
         records += [
-            ImageRecord(tree.path(image), int(match["identity"]), camera=int(match["camera"]), split=split)
+            ImageRecord(
+                tree.path(image), int(match["identity"]), camera=int(match["camera"]), split=split
+            )
             for image, match in found
             if match is not None
         ]

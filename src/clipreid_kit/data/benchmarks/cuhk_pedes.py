@@ -11,7 +11,10 @@ from clipreid_kit.data.records import ImageRecord
 
 
 def read_cuhk_pedes(
-    path: str | os.PathLike[str], *, captions: Literal["first", "each"] = "first", counts: Policy = "warn"
+    path: str | os.PathLike[str],
+    *,
+    captions: Literal["first", "each"] = "first",
+    counts: Policy = "warn",
 ) -> list[ImageRecord]:
     """Read ``CUHK-PEDES/imgs/**`` with the captions and splits of ``reid_raw.json``.
 
@@ -41,7 +44,12 @@ def read_cuhk_pedes(
     """
     check_policy("read_cuhk_pedes", counts)
     check_choice("read_cuhk_pedes", "captions", captions, ("first", "each"))
-    tree, _ = locate("read_cuhk_pedes", path, [("imgs",), ("reid_raw.json",)], "CUHK-PEDES's imgs and reid_raw.json")
+    tree, _ = locate(
+        "read_cuhk_pedes",
+        path,
+        [("imgs",), ("reid_raw.json",)],
+        "CUHK-PEDES's imgs and reid_raw.json",
+    )
     entries = _entries(tree)
     require_images("read_cuhk_pedes", tree, [image for image, *_ in entries], "reid_raw.json")
     once = [
@@ -72,13 +80,23 @@ def _entries(tree: FileTree) -> list[tuple[str, int, str, list[str]]]:
     try:
         content = json.loads(tree.text("read_cuhk_pedes", "reid_raw.json"))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise fail("read_cuhk_pedes", "reid_raw.json as JSON", str(error), "Fetch it again.") from error
+        raise fail(
+            "read_cuhk_pedes", "reid_raw.json as JSON", str(error), "Fetch it again."
+        ) from error
     if not isinstance(content, list) or not content:
-        got = f"{type(content).__name__} of {len(content)}" if isinstance(content, dict | list) else repr(content)
+        got = (
+            f"{type(content).__name__} of {len(content)}"
+            if isinstance(content, dict | list)
+            else repr(content)
+        )
         raise fail("read_cuhk_pedes", "a list of entries in reid_raw.json", got, "Fetch it again.")
     entries = []
     for number, entry in enumerate(content, start=1):
-        values = [entry.get(key) for key in ("file_path", "id", "split", "captions")] if isinstance(entry, dict) else []
+        values = (
+            [entry.get(key) for key in ("file_path", "id", "split", "captions")]
+            if isinstance(entry, dict)
+            else []
+        )
         match values:
             case [str(image), int(identity), str(split), [str(), *_] as texts] if all(
                 isinstance(t, str) for t in texts
@@ -86,5 +104,10 @@ def _entries(tree: FileTree) -> list[tuple[str, int, str, list[str]]]:
                 entries.append((f"imgs/{image}", identity, split, texts))
             case _:
                 expected = "file_path, id, split and captions in each entry of reid_raw.json"
-                raise fail("read_cuhk_pedes", expected, f"{str(entry)[:120]} as entry {number}", "Fetch it again.")
+                raise fail(
+                    "read_cuhk_pedes",
+                    expected,
+                    f"{str(entry)[:120]} as entry {number}",
+                    "Fetch it again.",
+                )
     return entries

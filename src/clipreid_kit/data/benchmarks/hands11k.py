@@ -51,11 +51,16 @@ def read_hands11k(
     check_policy("read_hands11k", counts)
     if isinstance(aspects, str) or not aspects:
         raise fail(
-            "read_hands11k", "aspects as a sequence of names", repr(aspects), "One aspect: aspects=('dorsal_r',)."
+            "read_hands11k",
+            "aspects as a sequence of names",
+            repr(aspects),
+            "One aspect: aspects=('dorsal_r',).",
         )
     for aspect in aspects:
         check_choice("read_hands11k", "aspects", aspect, tuple(_OFFICIAL))
-    tree, _ = locate("read_hands11k", path, [("Hands",), ("HandInfo.csv",)], "11k Hands' Hands/ and HandInfo.csv")
+    tree, _ = locate(
+        "read_hands11k", path, [("Hands",), ("HandInfo.csv",)], "11k Hands' Hands/ and HandInfo.csv"
+    )
     rows = [row for row in _rows(tree) if accessories or row["accessories"] == "0"]
     require_images("read_hands11k", tree, [row["imageName"] for row in rows], "HandInfo.csv")
     records = [
@@ -76,7 +81,12 @@ def read_hands11k(
 
 
 _NEEDED = ("id", "accessories", "imageName", "aspectOfHand")
-_OFFICIAL = {"dorsal_r": (2004, 143), "dorsal_l": (1869, 146), "palmar_r": (1965, 143), "palmar_l": (2027, 151)}
+_OFFICIAL = {
+    "dorsal_r": (2004, 143),
+    "dorsal_l": (1869, 146),
+    "palmar_r": (1965, 143),
+    "palmar_l": (2027, 151),
+}
 _ASPECTS = {
     "dorsal right": "dorsal_r",
     "dorsal left": "dorsal_l",
@@ -92,13 +102,25 @@ def _rows(tree: FileTree) -> list[dict[str, str]]:
     lacking = [name for name in _NEEDED if name not in header]
     if lacking:
         expected = f"columns {', '.join(_NEEDED)} in HandInfo.csv"
-        raise fail("read_hands11k", expected, f"{', '.join(header) or 'an empty file'}", "Fetch the table again.")
+        raise fail(
+            "read_hands11k",
+            expected,
+            f"{', '.join(header) or 'an empty file'}",
+            "Fetch the table again.",
+        )
     rows = []
     for number, cells in enumerate(reader, start=2):
         row = {str(name): value.strip() for name, value in cells.items() if isinstance(value, str)}
         aspect = _ASPECTS.get(row.get("aspectOfHand", "").lower())
-        if aspect is None or not row.get("id", "").isdecimal() or not row.get("imageName") or "accessories" not in row:
+        if (
+            aspect is None
+            or not row.get("id", "").isdecimal()
+            or not row.get("imageName")
+            or "accessories" not in row
+        ):
             expected = "an id, accessories, an image and one of the four aspects in each row of HandInfo.csv"
-            raise fail("read_hands11k", expected, f"{row} in row {number}", "Fetch the table again.")
+            raise fail(
+                "read_hands11k", expected, f"{row} in row {number}", "Fetch the table again."
+            )
         rows.append({**row, "aspectOfHand": aspect, "imageName": f"Hands/{row['imageName']}"})
     return rows

@@ -44,7 +44,12 @@ def read_inshop(path: str | os.PathLike[str], *, counts: Policy = "warn") -> lis
     if images.endswith(".zip"):
         if tree.archive is not None:
             remedy = "Unpack the outer archive."
-            raise fail("read_inshop", "images in a folder", f"an archive in an archive: {tree.path(images)}", remedy)
+            raise fail(
+                "read_inshop",
+                "images in a folder",
+                f"an archive in an archive: {tree.path(images)}",
+                remedy,
+            )
         tree, prefix = open_tree("read_inshop", tree.path(images), _LAYOUT), ""
     require_images("read_inshop", tree, [prefix + name for name, _, _ in rows], table)
     records = []
@@ -52,7 +57,9 @@ def read_inshop(path: str | os.PathLike[str], *, counts: Policy = "warn") -> lis
         match = _NAME.fullmatch(name)
         extra = {key: match[key] for key in ("sex", "category", "variant")} if match else {}
         view = match["view"] if match else None
-        records.append(ImageRecord(tree.path(prefix + name), item, view=view, split=split, extra=extra))
+        records.append(
+            ImageRecord(tree.path(prefix + name), item, view=view, split=split, extra=extra)
+        )
     check_counts("read_inshop", records, _OFFICIAL, counts)
     return records
 
@@ -60,7 +67,9 @@ def read_inshop(path: str | os.PathLike[str], *, counts: Policy = "warn") -> lis
 _LAYOUT = "In-shop's Eval/list_eval_partition.txt and Img/img"
 _TABLES = ("Eval/list_eval_partition.txt", "list_eval_partition.txt")
 _IMAGES = ("Img/img", "img", "Img/img.zip", "img.zip")
-_NAME = re.compile(r"img/(?P<sex>[^/]+)/(?P<category>[^/]+)/[^/]+/(?P<variant>\d+)_\d+_(?P<view>[a-z]+)\.[^/.]+")
+_NAME = re.compile(
+    r"img/(?P<sex>[^/]+)/(?P<category>[^/]+)/[^/]+/(?P<variant>\d+)_\d+_(?P<view>[a-z]+)\.[^/.]+"
+)
 _OFFICIAL = {"train": (25882, 3997), "query": (14218, 3985), "gallery": (12612, 3985)}
 
 
@@ -70,7 +79,12 @@ def _rows(tree: FileTree, table: str) -> list[tuple[str, str, str]]:
     rows = lines[2:]
     if len(lines) < 2 or len(lines[0]) != 1 or not lines[0][0].isdecimal():
         got = "an empty file" if not lines else f"{' '.join(lines[0])!r} first"
-        raise fail("read_inshop", f"the number of rows, then a header, in {table}", got, "Fetch the list again.")
+        raise fail(
+            "read_inshop",
+            f"the number of rows, then a header, in {table}",
+            got,
+            "Fetch the list again.",
+        )
     for row in rows:
         if len(row) != 3 or row[2] not in _OFFICIAL:
             expected = f"rows of <image> <item> train|query|gallery in {table}"

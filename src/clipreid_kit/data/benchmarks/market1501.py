@@ -9,7 +9,9 @@ from clipreid_kit.data.benchmarks._parts import named_records
 from clipreid_kit.data.records import ImageRecord
 
 
-def read_market1501(path: str | os.PathLike[str], *, junk: bool = False, counts: Policy = "warn") -> list[ImageRecord]:
+def read_market1501(
+    path: str | os.PathLike[str], *, junk: bool = False, counts: Policy = "warn"
+) -> list[ImageRecord]:
     """Read ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/<identity>_c<camera>s*.jpg``.
 
     Use it for Market-1501 and whatever is laid out like it. The zip archive is read in place.
@@ -44,7 +46,9 @@ def read_market1501(path: str | os.PathLike[str], *, junk: bool = False, counts:
     """
     check_policy("read_market1501", counts)
     tree, _ = locate("read_market1501", path, [(folder,) for folder in _PARTS.values()], _LAYOUT)
-    records = named_records("read_market1501", tree, _PARTS, _NAME, "<identity>_c<camera>s<sequence>_*.jpg")
+    records = named_records(
+        "read_market1501", tree, _PARTS, _NAME, "<identity>_c<camera>s<sequence>_*.jpg"
+    )
     people = [record for record in records if record.identity != -1]
     check_counts("read_market1501", people, _OFFICIAL, counts)
     return records if junk else people

@@ -9,7 +9,9 @@ from clipreid_kit.data.benchmarks._counts import Policy, check_counts, check_pol
 from clipreid_kit.data.records import ImageRecord
 
 
-def read_msmt17(path: str | os.PathLike[str], *, merge_val: bool, counts: Policy = "warn") -> list[ImageRecord]:
+def read_msmt17(
+    path: str | os.PathLike[str], *, merge_val: bool, counts: Policy = "warn"
+) -> list[ImageRecord]:
     """Read MSMT17 by its lists ``list_{train,val,query,gallery}.txt``, version 1 or 2.
 
     Use it for MSMT17. Version 1 keeps its images in ``train`` and ``test``, version 2 in ``mask_train_v2`` and
@@ -55,13 +57,22 @@ def read_msmt17(path: str | os.PathLike[str], *, merge_val: bool, counts: Policy
     trained: dict[str, tuple[int | None, int | None]] = (
         {"train": (32621, 1041)} if merge_val else {"train": (30248, 1041), "val": (2373, None)}
     )
-    check_counts("read_msmt17", records, {**trained, "query": (11659, 3060), "gallery": (82161, 3060)}, counts)
+    check_counts(
+        "read_msmt17",
+        records,
+        {**trained, "query": (11659, 3060), "gallery": (82161, 3060)},
+        counts,
+    )
     return records
 
 
-_LAYOUT = "MSMT17's train and test (version 2: mask_train_v2 and mask_test_v2) and its four list_*.txt"
+_LAYOUT = (
+    "MSMT17's train and test (version 2: mask_train_v2 and mask_test_v2) and its four list_*.txt"
+)
 _FOLDERS = [("train", "mask_train_v2", "mask_train_V2"), ("test", "mask_test_v2", "mask_test_V2")]
-_ROW = re.compile(r"(?P<file>(?:[^/\s]+/)*[^_/\s]+_[^_/\s]+_(?P<camera>\d+)_[^/\s]+)\s+(?P<label>\d+)")
+_ROW = re.compile(
+    r"(?P<file>(?:[^/\s]+/)*[^_/\s]+_[^_/\s]+_(?P<camera>\d+)_[^/\s]+)\s+(?P<label>\d+)"
+)
 
 
 def _listed(tree: FileTree, name: str, folder: str, split: str) -> list[ImageRecord]:
@@ -73,10 +84,13 @@ def _listed(tree: FileTree, name: str, folder: str, split: str) -> list[ImageRec
         match = _ROW.fullmatch(line.strip())
         if match is None:
             expected = f"rows of <folder>/<identity>_<number>_<camera>_* <label> in {file}"
-            raise fail("read_msmt17", expected, f"{line!r} in row {number}", "Fetch the list again.")
+            raise fail(
+                "read_msmt17", expected, f"{line!r} in row {number}", "Fetch the list again."
+            )
         rows.append((f"{folder}/{match['file']}", int(match["label"]), int(match["camera"])))
     require_images("read_msmt17", tree, [image for image, _, _ in rows], file)
     part = "test" if split in ("query", "gallery") else "train"
     return [
-        ImageRecord(tree.path(image), f"{part}/{label}", camera=camera, split=split) for image, label, camera in rows
+        ImageRecord(tree.path(image), f"{part}/{label}", camera=camera, split=split)
+        for image, label, camera in rows
     ]

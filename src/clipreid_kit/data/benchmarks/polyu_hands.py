@@ -51,12 +51,24 @@ def read_polyu_hands(path: str | os.PathLike[str], *, counts: Policy = "warn") -
             match = _NAME.fullmatch(image.rpartition("/")[2])
             if match is None:
                 remedy = "Remove it or fetch the set again."
-                raise fail("read_polyu_hands", f"images named <identity>_*.jpg in {folder}", image, remedy)
+                raise fail(
+                    "read_polyu_hands", f"images named <identity>_*.jpg in {folder}", image, remedy
+                )
             rows.append((int(match["identity"]) + offset, image))
         if not rows:
-            raise fail("read_polyu_hands", f"images in {tree.path(folder)}", "none", "Unpack the set again.")
-        records += [ImageRecord(tree.path(image), i, view="dorsal_r", split=split) for i, image in sorted(rows)]
-    check_counts("read_polyu_hands", records, {"subject": (4650, 502), "distractor": (1342, 213)}, counts)
+            raise fail(
+                "read_polyu_hands",
+                f"images in {tree.path(folder)}",
+                "none",
+                "Unpack the set again.",
+            )
+        records += [
+            ImageRecord(tree.path(image), i, view="dorsal_r", split=split)
+            for i, image in sorted(rows)
+        ]
+    check_counts(
+        "read_polyu_hands", records, {"subject": (4650, 502), "distractor": (1342, 213)}, counts
+    )
     return records
 
 

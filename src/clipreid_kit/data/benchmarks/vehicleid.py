@@ -44,11 +44,21 @@ def read_vehicleid(
     """
     check_policy("read_vehicleid", counts)
     check_choice("read_vehicleid", "test_identities", str(test_identities), _SIZES)
-    lists = {"train": "train_test_split/train_list.txt", "test": f"train_test_split/test_list_{test_identities}.txt"}
+    lists = {
+        "train": "train_test_split/train_list.txt",
+        "test": f"train_test_split/test_list_{test_identities}.txt",
+    }
     layout = f"VehicleID's image/ and {' and '.join(lists.values())}"
-    tree, _ = locate("read_vehicleid", path, [("image",), *((name,) for name in lists.values())], layout)
+    tree, _ = locate(
+        "read_vehicleid", path, [("image",), *((name,) for name in lists.values())], layout
+    )
     records = [record for split, name in lists.items() for record in _listed(tree, name, split)]
-    check_counts("read_vehicleid", records, {"train": (113346, 13164), "test": (None, test_identities)}, counts)
+    check_counts(
+        "read_vehicleid",
+        records,
+        {"train": (113346, 13164), "test": (None, test_identities)},
+        counts,
+    )
     return records
 
 
@@ -63,7 +73,12 @@ def _listed(tree: FileTree, file: str, split: str) -> list[ImageRecord]:
             continue
         if len(cells) != 2 or not cells[1].isdecimal():
             got = f"{line!r} in row {number}"
-            raise fail("read_vehicleid", f"rows of <image> <vehicle> in {file}", got, "Fetch the list again.")
+            raise fail(
+                "read_vehicleid",
+                f"rows of <image> <vehicle> in {file}",
+                got,
+                "Fetch the list again.",
+            )
         rows.append((f"image/{cells[0]}.jpg", int(cells[1])))
     require_images("read_vehicleid", tree, [image for image, _ in rows], file)
     return [ImageRecord(tree.path(image), vehicle, split=split) for image, vehicle in rows]

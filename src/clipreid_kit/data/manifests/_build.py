@@ -28,4 +28,6 @@ def build_manifest(
     used = {key for keys in splits.values() for key in keys}
     known = {key: identity for identity, group in images.items() for key in group if key in used}
     parts = {name: tuple(sorted(keys)) for name, keys in splits.items()}
-    return SplitManifest(data or "unnamed", rule, seed, parts, checksum(known), dict(identities or {}))
+    return SplitManifest(
+        data or "unnamed", rule, seed, parts, checksum(known), dict(identities or {})
+    )

@@ -13,19 +13,31 @@ from clipreid_kit.data.records import ImageRecord
 _SEPARATORS = re.compile(r"::|/" if os.sep == "/" else r"::|[/\\]")
 
 
-def keys_of(owner: str, records: Sequence[ImageRecord], root: str | os.PathLike[str] | None) -> list[str]:
+def keys_of(
+    owner: str, records: Sequence[ImageRecord], root: str | os.PathLike[str] | None
+) -> list[str]:
     """Give each image's path below ``root``, or below the deepest folder (or archive's folder) that holds them all."""
     parts = [_SEPARATORS.split(record.path) for record in records]
     if root is None:
-        common = [steps[0] for steps in takewhile(_all_equal, zip(*(names[:-1] for names in parts), strict=False))]
+        common = [
+            steps[0]
+            for steps in takewhile(_all_equal, zip(*(names[:-1] for names in parts), strict=False))
+        ]
     else:
         common = [part for part in _SEPARATORS.split(str(Path(root))) if part != "."]
     depth = len(common)
     outside = next(
-        (r.path for r, p in zip(records, parts, strict=True) if p[:depth] != common or len(p) <= depth), None
+        (
+            r.path
+            for r, p in zip(records, parts, strict=True)
+            if p[:depth] != common or len(p) <= depth
+        ),
+        None,
     )
     if outside is not None:
-        raise fail(owner, f"every image below {root}", outside, "Name the folder as the records' paths do.")
+        raise fail(
+            owner, f"every image below {root}", outside, "Name the folder as the records' paths do."
+        )
     return ["/".join(names[depth:]) for names in parts]
 
 
@@ -38,7 +50,12 @@ def images_of(
     kinds = {type(record.identity).__name__ for record in records}
     if len(kinds) > 1:
         remedy = "Map all of them to one type: the integer 1 and the string '1' are different identities."
-        raise fail(owner, "all identities as integers or all as strings", " and ".join(sorted(kinds)), remedy)
+        raise fail(
+            owner,
+            "all identities as integers or all as strings",
+            " and ".join(sorted(kinds)),
+            remedy,
+        )
     images: dict[str, ImageRecord] = {}
     for key, record in zip(keys_of(owner, records, root), records, strict=True):
         if images.setdefault(key, record).identity != record.identity:
@@ -52,7 +69,10 @@ def images_of(
 
 def sort_identities(identities: Iterable[int | str]) -> list[int | str]:
     """Sort numbers as numbers and texts as texts."""
-    return sorted(identities, key=lambda identity: (identity, "") if isinstance(identity, int) else (0, identity))
+    return sorted(
+        identities,
+        key=lambda identity: (identity, "") if isinstance(identity, int) else (0, identity),
+    )
 
 
 def _all_equal(steps: tuple[str, ...]) -> bool:

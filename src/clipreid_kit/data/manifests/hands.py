@@ -59,15 +59,25 @@ def split_hands(
     check_integer("split_hands", "seed", seed, 0)
     views = sorted({record.view or "" for record in records})
     if aspect not in views:
-        raise fail("split_hands", f"records of view {aspect!r}", f"views {', '.join(map(repr, views)) or 'none'}")
-    strange = next((i for r in records if not isinstance(i := r.identity, int) or not 0 <= i < _LIMIT), None)
+        raise fail(
+            "split_hands",
+            f"records of view {aspect!r}",
+            f"views {', '.join(map(repr, views)) or 'none'}",
+        )
+    strange = next(
+        (i for r in records if not isinstance(i := r.identity, int) or not 0 <= i < _LIMIT), None
+    )
     if strange is not None:
         raise fail("split_hands", f"persons as whole numbers from 0 to {_LIMIT - 1}", repr(strange))
     everything = images_of("split_hands", records, root)
     groups = {view: _of_view(everything, view) for view in views}
     trained, tested = _halves(groups[aspect])
-    always = [key for group in everything.values() for key, r in group.items() if r.split == "distractor"]
-    validated = set(draw({i: group for i, group in trained.items() if len(group) > 1}, 1, seed, "val"))
+    always = [
+        key for group in everything.values() for key, r in group.items() if r.split == "distractor"
+    ]
+    validated = set(
+        draw({i: group for i, group in trained.items() if len(group) > 1}, 1, seed, "val")
+    )
     splits = {"train": [key for group in trained.values() for key in group if key not in validated]}
     splits["val"] = sorted(validated)
     others = [(view, _halves(groups[view])[1]) for view in views if view != aspect]
@@ -75,7 +85,9 @@ def split_hands(
     for number in range(num_splits):
         gallery = draw(tested, 1, seed, f"gallery{number}")
         out = set(gallery)
-        splits[f"query{number}"] = [key for group in tested.values() for key in group if key not in out]
+        splits[f"query{number}"] = [
+            key for group in tested.values() for key in group if key not in out
+        ]
         splits[f"gallery{number}"] = [*gallery, *always]
         strangers = []
         for place, (_, group) in enumerate(others, start=1):
@@ -90,7 +102,9 @@ def split_hands(
         f"{aspect}: the first {len(trained)} of {len(trained) + len(tested)} persons trained on, {num_splits} draws "
         f"of one gallery image a person, {len(always)} distractors, other aspects: {strangers_of}"
     )
-    return build_manifest("split_hands", everything, splits, data=data, rule=rule, seed=seed, identities=renamed)
+    return build_manifest(
+        "split_hands", everything, splits, data=data, rule=rule, seed=seed, identities=renamed
+    )
 
 
 _LIMIT = 10_000_000
@@ -100,7 +114,9 @@ _Group = Mapping[int | str, Mapping[str, ImageRecord]]
 
 def _of_view(images: _Group, view: str) -> _Group:
     chosen = {
-        identity: {key: r for key, r in group.items() if (r.view or "") == view and r.split != "distractor"}
+        identity: {
+            key: r for key, r in group.items() if (r.view or "") == view and r.split != "distractor"
+        }
         for identity, group in images.items()
     }
     return {identity: group for identity, group in chosen.items() if group}

@@ -46,9 +46,15 @@ def split_identities(
         {'train': 8, 'test': 2}
     """
     check_integer("split_identities", "seed", seed, 0)
-    if not fractions or any(not 0 < f <= 1 for f in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
+    if (
+        not fractions
+        or any(not 0 < f <= 1 for f in fractions.values())
+        or abs(sum(fractions.values()) - 1) > 1e-6
+    ):
         expected = "fractions in (0, 1] that sum to 1"
-        raise fail("split_identities", expected, dict(fractions), "Such as {'train': 0.8, 'test': 0.2}.")
+        raise fail(
+            "split_identities", expected, dict(fractions), "Such as {'train': 0.8, 'test': 0.2}."
+        )
     images = images_of("split_identities", records, root)
     names = {repr(identity): identity for identity in images}
     order = shuffled(names, seed, "identity")
@@ -98,7 +104,9 @@ def split_first_identities(
     identities = list(images)
     cut = math.ceil(fraction * len(identities))
     halves = (identities[:cut], identities[cut:])
-    splits = {n: [key for i in half for key in images[i]] for n, half in zip(names, halves, strict=True)}
+    splits = {
+        n: [key for i in half for key in images[i]] for n, half in zip(names, halves, strict=True)
+    }
     rule = f"the first {cut} of {len(identities)} identities in sorted order"
     return build_manifest("split_first_identities", images, splits, data=data, rule=rule, seed=None)
 
@@ -153,7 +161,11 @@ def hold_out_identities(
         expected = f"{wanted} identities with images of two cameras (or two images, where cameras are unknown)"
         raise fail("hold_out_identities", expected, len(able), "Hold out fewer.")
     taken = [able[name] for name in shuffled(able, seed, "held out")[:wanted]]
-    queries = [q for i in taken for q in _queries(images[i], shuffled(images[i], seed, "query"), query_images)]
+    queries = [
+        q
+        for i in taken
+        for q in _queries(images[i], shuffled(images[i], seed, "query"), query_images)
+    ]
     held = [key for identity in taken for key in images[identity]]
     held_or_not = set(held)
     splits = {
@@ -168,8 +180,12 @@ def hold_out_identities(
 def _share(total: int, fractions: list[float]) -> list[int]:
     """Round shares so that they sum up: the largest remainders are rounded up."""
     counts = [math.floor(total * fraction + 1e-9) for fraction in fractions]
-    remainders = [count - total * fraction for count, fraction in zip(counts, fractions, strict=True)]
-    for place in sorted(range(len(counts)), key=lambda n: (round(remainders[n], 9), n))[: total - sum(counts)]:
+    remainders = [
+        count - total * fraction for count, fraction in zip(counts, fractions, strict=True)
+    ]
+    for place in sorted(range(len(counts)), key=lambda n: (round(remainders[n], 9), n))[
+        : total - sum(counts)
+    ]:
         counts[place] += 1
     return counts
 
@@ -180,7 +196,9 @@ def _queries(images: Mapping[str, ImageRecord], order: list[str], most: int) -> 
     for key in order:
         attempt = [*chosen, key]
         rest = {images[other].camera for other in images if other not in attempt}
-        if all(rest - {images[one].camera} or (images[one].camera is None and rest) for one in attempt):
+        if all(
+            rest - {images[one].camera} or (images[one].camera is None and rest) for one in attempt
+        ):
             chosen = attempt
         if len(chosen) == most:
             break

@@ -60,17 +60,22 @@ def split_images(
         raise fail("split_images", "fraction in (0, 1)", fraction)
     images = images_of("split_images", records, root)
     groups: dict[int | str, list[str]] = {identity: [] for identity in images}
-    for key, record in dict(zip(keys_of("split_images", records, root), records, strict=True)).items():
+    for key, record in dict(
+        zip(keys_of("split_images", records, root), records, strict=True)
+    ).items():
         groups[record.identity].append(key)
     pairs = [groups[identity] for identity in sort_identities(groups) if len(groups[identity]) > 1]
     if not pairs:
-        raise fail("split_images", "an identity with two images or more", "none", "There is nothing to share out.")
+        raise fail(
+            "split_images",
+            "an identity with two images or more",
+            "none",
+            "There is nothing to share out.",
+        )
     taken = _take(pairs, fraction, seed)
     kept = [key for group in images.values() for key in group if key not in taken]
     single = len(groups) - len(pairs)
-    rule = (
-        f"{fraction:g} of the images, stratified by identity; {single} identities with one image stay in {names[0]!r}"
-    )
+    rule = f"{fraction:g} of the images, stratified by identity; {single} identities with one image stay in {names[0]!r}"
     splits = {names[0]: kept, names[1]: sorted(taken)}
     return build_manifest("split_images", images, splits, data=data, rule=rule, seed=seed)
 
@@ -89,7 +94,9 @@ def _take(groups: list[list[str]], fraction: float, seed: int) -> set[str]:
     return taken
 
 
-def _proportional(sizes: NDArray[np.int64], number: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+def _proportional(
+    sizes: NDArray[np.int64], number: int, rng: np.random.RandomState
+) -> NDArray[np.int64]:
     """Share ``number`` out in proportion to ``sizes``; what rounding leaves goes to the largest remainders, by lot."""
     ideal = sizes / sizes.sum() * number
     shares = np.floor(ideal)

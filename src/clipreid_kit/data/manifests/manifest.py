@@ -61,7 +61,11 @@ def write_split(manifest: SplitManifest, path: str | os.PathLike[str]) -> None:
         True
     """
     # Not asdict: that copies every name.
-    content = {"format": _FORMAT, "version": 1, **{one.name: getattr(manifest, one.name) for one in fields(manifest)}}
+    content = {
+        "format": _FORMAT,
+        "version": 1,
+        **{one.name: getattr(manifest, one.name) for one in fields(manifest)},
+    }
     try:
         write_whole(Path(path), f"{json.dumps(content, ensure_ascii=False, indent=1)}\n".encode())
     except (OSError, UnicodeEncodeError) as error:
@@ -92,7 +96,9 @@ def read_split(path: str | os.PathLike[str]) -> SplitManifest:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise fail("read_split", "a split manifest", f"no file at {file}", "Correct the path.") from error
+        raise fail(
+            "read_split", "a split manifest", f"no file at {file}", "Correct the path."
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise fail("read_split", f"{file} as JSON", f"{type(error).__name__}: {error}") from error
     match content:
@@ -105,7 +111,10 @@ def read_split(path: str | os.PathLike[str]) -> SplitManifest:
             "splits": dict(splits),
             "sha256": str(sha256),
             "identities": dict(identities),
-        } if all(isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in splits.values()):
+        } if all(
+            isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+            for keys in splits.values()
+        ):
             parts = {name: tuple(keys) for name, keys in splits.items()}
             return SplitManifest(data, rule, seed, parts, sha256, identities)
     found = (
@@ -115,12 +124,18 @@ def read_split(path: str | os.PathLike[str]) -> SplitManifest:
     )
     got = found or "something else"
     raise fail(
-        "read_split", f"a manifest of format {_FORMAT!r}, version 1, in {file}", got, "Was it written by write_split?"
+        "read_split",
+        f"a manifest of format {_FORMAT!r}, version 1, in {file}",
+        got,
+        "Was it written by write_split?",
     )
 
 
 def apply_split(
-    records: Sequence[ImageRecord], manifest: SplitManifest, *, root: str | os.PathLike[str] | None = None
+    records: Sequence[ImageRecord],
+    manifest: SplitManifest,
+    *,
+    root: str | os.PathLike[str] | None = None,
 ) -> list[ImageRecord]:
     """Give the records of a manifest's parts, each with the part's name as its split.
 
@@ -154,14 +169,25 @@ def apply_split(
     wanted = {key for keys in manifest.splits.values() for key in keys}
     missing = sorted(wanted - rows.keys())
     if missing:
-        got = (
-            f"{len(missing)} of {len(wanted)} not there, such as {missing[0]} (one that is: {next(iter(rows), 'none')})"
-        )
+        got = f"{len(missing)} of {len(wanted)} not there, such as {missing[0]} (one that is: {next(iter(rows), 'none')})"
         remedy = "Read the data that it names, or say by root= which folder the paths begin at."
-        raise fail("apply_split", f"the images of the split of {manifest.data!r} among the records", got, remedy)
-    if manifest.sha256 and checksum({key: rows[key][0].identity for key in wanted}) != manifest.sha256:
+        raise fail(
+            "apply_split",
+            f"the images of the split of {manifest.data!r} among the records",
+            got,
+            remedy,
+        )
+    if (
+        manifest.sha256
+        and checksum({key: rows[key][0].identity for key in wanted}) != manifest.sha256
+    ):
         remedy = "The data were changed since, or are others: make the split anew."
-        raise fail("apply_split", f"the identities that {manifest.data!r} had", "others for the same images", remedy)
+        raise fail(
+            "apply_split",
+            f"the identities that {manifest.data!r} had",
+            "others for the same images",
+            remedy,
+        )
     return [
         _placed(record, name, manifest.identities.get(key, record.identity))
         for name, keys in manifest.splits.items()
@@ -172,7 +198,9 @@ def apply_split(
 
 def _placed(record: ImageRecord, split: str, identity: int | str) -> ImageRecord:
     # Not replace: ten splits of a large gallery are a million records, and this takes a third of its time.
-    return ImageRecord(record.path, identity, record.camera, record.view, record.caption, split, record.extra)
+    return ImageRecord(
+        record.path, identity, record.camera, record.view, record.caption, split, record.extra
+    )
 
 
 def checksum(identities: Mapping[str, int | str]) -> str:

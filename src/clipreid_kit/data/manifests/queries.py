@@ -64,12 +64,16 @@ def split_query_gallery(
     for number in range(num_splits):
         gallery = draw(own, gallery_images, seed, f"gallery{number}")
         drawn = set(gallery)
-        splits[f"query{number}"] = [key for group in own.values() for key in group if key not in drawn]
+        splits[f"query{number}"] = [
+            key for group in own.values() for key in group if key not in drawn
+        ]
         splits[f"gallery{number}"] = [*gallery, *others]
     rule = f"{num_splits} draws of {gallery_images} gallery images an identity, {len(others)} distractors"
     return build_manifest("split_query_gallery", images, splits, data=data, rule=rule, seed=seed)
 
 
-def draw(images: Mapping[int | str, Mapping[str, ImageRecord]], number: int, seed: int, purpose: str) -> list[str]:
+def draw(
+    images: Mapping[int | str, Mapping[str, ImageRecord]], number: int, seed: int, purpose: str
+) -> list[str]:
     """Draw some images of each identity at random."""
     return [key for group in images.values() for key in shuffled(group, seed, purpose)[:number]]

@@ -1,7 +1,13 @@
 """Mining: hard negatives and triplets from features, and data sets that show them."""
 
 from clipreid_kit.data.mining.hard_negatives import mine_hard_negatives
-from clipreid_kit.data.mining.mined_dataset import MinedBatch, MinedDataset, MinedItem, anchored, collate_mined
+from clipreid_kit.data.mining.mined_dataset import (
+    MinedBatch,
+    MinedDataset,
+    MinedItem,
+    anchored,
+    collate_mined,
+)
 from clipreid_kit.data.mining.triplets import mine_triplets
 
 __all__ = [

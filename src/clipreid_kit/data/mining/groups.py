@@ -24,8 +24,15 @@ def group_numbers(
             raise fail(owner, f"{rows} captions, one for each row", f"{len(captions)}")
         numbers: dict[object, int] = {}
         # a row without a caption shares it with none
-        tidy = [("", row) if text is None else " ".join(text.casefold().split()) for row, text in enumerate(captions)]
-        groups.append(torch.tensor([numbers.setdefault(text, len(numbers)) for text in tidy], dtype=torch.int64))
+        tidy = [
+            ("", row) if text is None else " ".join(text.casefold().split())
+            for row, text in enumerate(captions)
+        ]
+        groups.append(
+            torch.tensor(
+                [numbers.setdefault(text, len(numbers)) for text in tidy], dtype=torch.int64
+            )
+        )
     return groups
 
 
@@ -55,14 +62,18 @@ class Groups:
 
     def together(self, rows: Int[Tensor, "..."], columns: Int[Tensor, "..."]) -> Tensor:
         """Whether the two rows of each pair share a group; shapes are broadcast."""
-        return torch.stack([number[rows] == number[columns] for number, *_ in self._kinds]).any(dim=0)
+        return torch.stack([number[rows] == number[columns] for number, *_ in self._kinds]).any(
+            dim=0
+        )
 
     def pairs(self, rows: Int[Tensor, " b"]) -> tuple[Tensor, Tensor]:
         """All pairs of a place in ``rows`` and a row that shares a group with it; some occur twice."""
         found = []
         for number, members, counts, first in self._kinds:
             mine = number[rows]
-            owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts[mine])
+            owner = torch.repeat_interleave(
+                torch.arange(len(rows), device=rows.device), counts[mine]
+            )
             begin = torch.cumsum(counts[mine], 0) - counts[mine]
             place = torch.arange(len(owner), device=rows.device) - begin[owner]
             found.append((owner, members[first[mine][owner] + place]))
@@ -74,7 +85,9 @@ class Groups:
         if block != self._block:
             self._block = block
             rows = torch.arange(block.start, block.stop, device=tile.device)
-            many = sum(int(counts[number[rows]].sum()) for number, _, counts, _ in self._kinds) > _MANY
+            many = (
+                sum(int(counts[number[rows]].sum()) for number, _, counts, _ in self._kinds) > _MANY
+            )
             self._rows, self._columns = (None, None) if many else self.pairs(rows)
         if self._rows is None or self._columns is None:
             columns = torch.arange(left, left + tile.shape[1], device=tile.device)

@@ -71,14 +71,21 @@ def mine_hard_negatives(
     owner = "mine_hard_negatives"
     check_choice(owner, "strategy", strategy, ("semantic", "random"))
     check_choice(owner, "search", search, ("auto", "exact", "faiss"))
-    for name, number, lowest in (("num_negatives", num_negatives, 1), ("seed", seed, 0), ("epoch", epoch, 0)):
+    for name, number, lowest in (
+        ("num_negatives", num_negatives, 1),
+        ("seed", seed, 0),
+        ("epoch", epoch, 0),
+    ):
         check_integer(owner, name, number, lowest)
     if strategy == "random":
         rows = len(labels) if features is None and labels is not None else len(captions or ())
         rows = rows if features is None else len(features)
         groups = Groups(group_numbers(owner, rows, labels, captions), torch.device("cpu"))
         return _drawn(
-            rows, groups, num_negatives, torch.Generator().manual_seed(hash_number(f"negatives {seed} {epoch}"))
+            rows,
+            groups,
+            num_negatives,
+            torch.Generator().manual_seed(hash_number(f"negatives {seed} {epoch}")),
         )
     unit = unit_features(owner, features)
     groups = Groups(group_numbers(owner, len(unit), labels, captions), unit.device)
@@ -94,7 +101,11 @@ def unit_features(owner: str, features: Tensor | None) -> Float[Tensor, "n d"]:
     unit = l2_normalize(features.detach()).float()
     broken = torch.nonzero(~torch.isfinite(unit).all(dim=1)).flatten()
     if len(broken):
-        raise fail(owner, "finite features", f"{len(broken)} rows with NaN or infinity, the first is {int(broken[0])}")
+        raise fail(
+            owner,
+            "finite features",
+            f"{len(broken)} rows with NaN or infinity, the first is {int(broken[0])}",
+        )
     return unit
 
 
@@ -116,7 +127,9 @@ def _drawn(rows: int, groups: Groups, count: int, rng: torch.Generator) -> Int[T
             break
         tried = torch.randint(rows, (len(todo), count), generator=rng)
         ordered = tried.sort(dim=1).values
-        fine = ~groups.together(todo[:, None], tried).any(dim=1) & ~(ordered[:, 1:] == ordered[:, :-1]).any(dim=1)
+        fine = ~groups.together(todo[:, None], tried).any(dim=1) & ~(
+            ordered[:, 1:] == ordered[:, :-1]
+        ).any(dim=1)
         drawn[todo[fine]] = tried[fine]
         todo = todo[~fine]
     for part in torch.split(todo, max(1, _BLOCK // max(rows, 1))):

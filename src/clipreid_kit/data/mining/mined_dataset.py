@@ -113,7 +113,9 @@ class MinedDataset(Dataset[MinedItem]):
         there = [number for number in numbers if number >= 0]
         epoch = self.dataset.epoch
         if isinstance(self._captions, CaptionSampler):
-            texts: tuple[str | None, ...] = tuple(self._captions.text(number, epoch) for number in there)
+            texts: tuple[str | None, ...] = tuple(
+                self._captions.text(number, epoch) for number in there
+            )
         else:
             texts = tuple(self._captions[number] for number in there)
         place = iter(range(len(there)))
@@ -146,7 +148,9 @@ class MinedDataset(Dataset[MinedItem]):
             raise fail(owner, f"at most {room} rows of {width} numbers", tuple(mined.shape))
         self._fill(mined)
 
-    def refresh(self, epoch: int, mine: Callable[[], Int[Tensor, "t k"]], *, every: int = 1) -> bool:
+    def refresh(
+        self, epoch: int, mine: Callable[[], Int[Tensor, "t k"]], *, every: int = 1
+    ) -> bool:
         """Begin an epoch, and mine anew if it is time to.
 
         Use it before each epoch in place of :meth:`set_epoch`. Epochs 0, n, 2n ... are those to mine in; a training
@@ -230,7 +234,9 @@ def collate_mined(items: Sequence[MinedItem]) -> MinedBatch:
                 row_of[item.index] = len(shown)
                 shown.append(item)
                 captions.append(caption)
-        rows.append([row_of[mined.items[place].index] if place >= 0 else -1 for place in mined.places])
+        rows.append(
+            [row_of[mined.items[place].index] if place >= 0 else -1 for place in mined.places]
+        )
     return MinedBatch(
         image=torch.stack([item.image for item in shown]),
         caption=tuple(captions),
@@ -243,14 +249,23 @@ def collate_mined(items: Sequence[MinedItem]) -> MinedBatch:
 
 def _check_mined(owner: str, mined: Tensor, items: int) -> None:
     if mined.ndim != 2 or mined.shape[1] == 0 or mined.is_floating_point():
-        raise fail(owner, "mined as a matrix of whole numbers (T, m)", f"{mined.dtype} of shape {tuple(mined.shape)}")
+        raise fail(
+            owner,
+            "mined as a matrix of whole numbers (T, m)",
+            f"{mined.dtype} of shape {tuple(mined.shape)}",
+        )
     if len(mined) == 0:
         raise fail(
-            owner, "at least one row of mined items", "none", "Mine with a larger margin, or with less left out."
+            owner,
+            "at least one row of mined items",
+            "none",
+            "Mine with a larger margin, or with less left out.",
         )
     anchors = mined[:, 0]
     if int(mined.max()) >= items or int(mined.min()) < -1 or int(anchors.min()) < 0:
-        expected = f"numbers of items from 0 to {items - 1}, and -1 for nothing but not for an anchor"
+        expected = (
+            f"numbers of items from 0 to {items - 1}, and -1 for nothing but not for an anchor"
+        )
         raise fail(owner, expected, f"{int(mined.min())} to {int(mined.max())}")
 
 

@@ -14,7 +14,11 @@ Search = Literal["auto", "exact", "faiss"]
 
 _ROWS, _COLUMNS = 512, 8192  # a tile is 16 MB
 _MANY_ROWS = 150_000  # from here on "auto" takes faiss
-_LISTS, _PROBES, _TRAINING = 4, 24, 64  # lists: 4 sqrt(N); of them 24 are searched; 64 rows a list train them
+_LISTS, _PROBES, _TRAINING = (
+    4,
+    24,
+    64,
+)  # lists: 4 sqrt(N); of them 24 are searched; 64 rows a list train them
 _FEWEST = 39  # rows that faiss wants to train a list with
 _SPARE, _MOST_SPARE = 8, 128
 
@@ -75,14 +79,32 @@ def _by_tiles(unit: Tensor, groups: Groups, count: int, ceiling: float | Tensor)
                 by_row = tile.masked_fill_(tile >= ceiling[top:bottom, None], -torch.inf)
             elif bool(tile.amax() >= ceiling):
                 tile.masked_fill_(tile >= ceiling, -torch.inf)
-            offer(similarity[top:bottom], index[top:bottom], by_row, left, by_row=True, empty=top == left == 0)
+            offer(
+                similarity[top:bottom],
+                index[top:bottom],
+                by_row,
+                left,
+                by_row=True,
+                empty=top == left == 0,
+            )
             if right > bottom:
-                offer(similarity[first:right], index[first:right], below, top, by_row=False, empty=top == 0)
+                offer(
+                    similarity[first:right],
+                    index[first:right],
+                    below,
+                    top,
+                    by_row=False,
+                    empty=top == 0,
+                )
     return Nearest(similarity, index.masked_fill_(similarity == -torch.inf, -1))
 
 
 def nearest_of(
-    rows: Int[Tensor, " r"], unit: Float[Tensor, "n d"], groups: Groups, count: int, ceiling: float | Tensor
+    rows: Int[Tensor, " r"],
+    unit: Float[Tensor, "n d"],
+    groups: Groups,
+    count: int,
+    ceiling: float | Tensor,
 ) -> Nearest:
     """As :func:`nearest_allowed`, for some rows, each compared with all."""
     found = []

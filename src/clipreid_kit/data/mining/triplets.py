@@ -86,15 +86,23 @@ def mine_triplets(
     numbers = group_numbers(owner, len(unit), labels, captions)
     groups = Groups(numbers, unit.device)
     if labels is not None:
-        positive, near = _by_identity(unit, Groups(numbers[1:2], unit.device), farthest=strategy == "hardest")
-        limit = torch.minimum(near, torch.full_like(near, ceiling)) if strategy == "semi_hard" else ceiling
+        positive, near = _by_identity(
+            unit, Groups(numbers[1:2], unit.device), farthest=strategy == "hardest"
+        )
+        limit = (
+            torch.minimum(near, torch.full_like(near, ceiling))
+            if strategy == "semi_hard"
+            else ceiling
+        )
         found = nearest_allowed(unit, groups, 1, limit, search)
         negative, away = found.rows[:, 0], found.similarity[:, 0]
     else:
         if not -1 < caption_similarity <= 1:
             raise fail(owner, "caption_similarity in (-1, 1]", caption_similarity)
         texts = _caption_rows(owner, caption_features, len(unit)).to(unit.device)
-        positive, near, negative, away = _by_captions(unit, texts, groups, caption_similarity, ceiling, strategy)
+        positive, near, negative, away = _by_captions(
+            unit, texts, groups, caption_similarity, ceiling, strategy
+        )
     kept = (positive >= 0) & (negative >= 0)
     to_positive, to_negative = _distance(near), _distance(away)
     kept &= to_positive + margin > to_negative
@@ -130,7 +138,9 @@ def _by_identity(unit: Tensor, identity: Groups, *, farthest: bool) -> tuple[Ten
         similarity = torch.cat(
             [
                 torch.linalg.vecdot(unit[rows[mine]], unit[theirs])
-                for mine, theirs in zip(torch.split(owner, _PAIRS), torch.split(member, _PAIRS), strict=True)
+                for mine, theirs in zip(
+                    torch.split(owner, _PAIRS), torch.split(member, _PAIRS), strict=True
+                )
             ]
         )
         best = torch.full((len(rows),), -torch.inf, device=unit.device)

@@ -17,7 +17,12 @@ from clipreid_kit.data.prompts.json_files import (
     write_texts,
 )
 from clipreid_kit.data.prompts.table import PromptTable, variant_of
-from clipreid_kit.data.prompts.templates import fill_template, spoken_aspect, template_fields, template_texts
+from clipreid_kit.data.prompts.templates import (
+    fill_template,
+    spoken_aspect,
+    template_fields,
+    template_texts,
+)
 from clipreid_kit.data.prompts.token_safe import (
     count_clip_tokens,
     order_of_information,

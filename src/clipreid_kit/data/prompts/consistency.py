@@ -50,7 +50,9 @@ class PromptReport:
         return found
 
 
-def analyse_prompts(records: Sequence[ImageRecord], table: PromptTable, *, split: str | None = None) -> PromptReport:
+def analyse_prompts(
+    records: Sequence[ImageRecord], table: PromptTable, *, split: str | None = None
+) -> PromptReport:
     """Look whether every image has a prompt, and every identity a pair; nothing is changed.
 
     Args:
@@ -88,7 +90,11 @@ def analyse_prompts(records: Sequence[ImageRecord], table: PromptTable, *, split
 
 
 def filter_identities(
-    records: Sequence[ImageRecord], table: PromptTable, *, min_images: int = 2, split: str | None = None
+    records: Sequence[ImageRecord],
+    table: PromptTable,
+    *,
+    min_images: int = 2,
+    split: str | None = None,
 ) -> tuple[list[ImageRecord], PromptTable]:
     """Keep the identities that have images enough, each of them with a prompt.
 
@@ -112,7 +118,9 @@ def filter_identities(
         (['1.jpg', '2.jpg'], {'id_1': 'a coat'})
     """
     check_integer("filter_identities", "min_images", min_images, 1)
-    counts = Counter(record.identity for record in records if split is None or record.split == split)
+    counts = Counter(
+        record.identity for record in records if split is None or record.split == split
+    )
     dropped = {identity for identity, count in counts.items() if count < min_images}
     dropped |= {record.identity for record in records if record not in table}
     kept = [record for record in records if record.identity not in dropped]

@@ -10,7 +10,11 @@ from pathlib import PurePosixPath
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data.prompts.json_files import read_json
 from clipreid_kit.data.prompts.table import variant_of
-from clipreid_kit.data.prompts.token_safe import count_clip_tokens, order_of_information, token_safe_prompt
+from clipreid_kit.data.prompts.token_safe import (
+    count_clip_tokens,
+    order_of_information,
+    token_safe_prompt,
+)
 from clipreid_kit.data.records import ImageRecord
 
 
@@ -55,10 +59,14 @@ def read_descriptions(path: str | os.PathLike[str]) -> list[ItemDescription]:
     entries = read_json(owner, path)
     if not isinstance(entries, list):
         raise fail(owner, f"a JSON list in {path}", type(entries).__name__)
-    return [_description(owner, path, number, entry) for number, entry in enumerate(entries, start=1)]
+    return [
+        _description(owner, path, number, entry) for number, entry in enumerate(entries, start=1)
+    ]
 
 
-def prompts_from_descriptions(descriptions: Iterable[ItemDescription], items: Iterable[str] = ()) -> dict[str, str]:
+def prompts_from_descriptions(
+    descriptions: Iterable[ItemDescription], items: Iterable[str] = ()
+) -> dict[str, str]:
     """Join each description into one prompt, ``A clothing item in {color}. {lines}``.
 
     Nothing is shortened: most of these prompts are longer than a text tower reads. :func:`structured_prompts` makes
@@ -80,7 +88,9 @@ def prompts_from_descriptions(descriptions: Iterable[ItemDescription], items: It
     prompts = {}
     for description in descriptions:
         lines = (line.strip() for line in description.lines)
-        prompts[_key(description)] = " ".join([_lead(description.color, ""), *(line for line in lines if line)])
+        prompts[_key(description)] = " ".join(
+            [_lead(description.color, ""), *(line for line in lines if line)]
+        )
     described = {key.partition("/")[0] for key in prompts}
     for item in items:
         if item not in described:
@@ -140,16 +150,23 @@ def structured_prompts(
                 if own is not None:
                     colours[f"{item}/{variant}"] = (own.color, own)
                 elif general is not None:
-                    colours[f"{item}/{variant}"] = (general.color if len(found) == 1 else "", general)
+                    colours[f"{item}/{variant}"] = (
+                        general.color if len(found) == 1 else "",
+                        general,
+                    )
     else:
         colours = {key: (description.color, description) for key, description in known.items()}
     prompts = {}
     for key, (colour, description) in sorted(colours.items()):
         lead = token_safe_prompt(
-            _lead(colour.lower(), categories.get(description.item, "")), max_tokens, count_tokens=count
+            _lead(colour.lower(), categories.get(description.item, "")),
+            max_tokens,
+            count_tokens=count,
         )
         room = max_tokens - count(lead) + 2
-        body = token_safe_prompt("\n".join(description.lines), room, count_tokens=count, order=order_of_information)
+        body = token_safe_prompt(
+            "\n".join(description.lines), room, count_tokens=count, order=order_of_information
+        )
         prompt = f"{lead} {body}".strip()
         prompts[key] = prompt if count(prompt) <= max_tokens else lead
     return prompts
@@ -193,10 +210,16 @@ def _lead(colour: str, category: str) -> str:
 
 
 def _key(description: ItemDescription) -> str:
-    return description.item if description.variant is None else f"{description.item}/{description.variant}"
+    return (
+        description.item
+        if description.variant is None
+        else f"{description.item}/{description.variant}"
+    )
 
 
-def _description(owner: str, path: str | os.PathLike[str], number: int, entry: object) -> ItemDescription:
+def _description(
+    owner: str, path: str | os.PathLike[str], number: int, entry: object
+) -> ItemDescription:
     expected = '{"item": text, "color": text, "description": [text, ...]}'
     if not isinstance(entry, Mapping):
         raise fail(owner, f"{expected} as entry {number} of {path}", type(entry).__name__)
@@ -204,6 +227,12 @@ def _description(owner: str, path: str | os.PathLike[str], number: int, entry: o
     variant = entry.get("variant")
     lines = [lines] if isinstance(lines, str) else lines
     texts = isinstance(lines, list) and all(isinstance(line, str) for line in lines)
-    if not (isinstance(item, str) and item and isinstance(colour, str) and texts and isinstance(variant, str | None)):
+    if not (
+        isinstance(item, str)
+        and item
+        and isinstance(colour, str)
+        and texts
+        and isinstance(variant, str | None)
+    ):
         raise fail(owner, f"{expected} as entry {number} of {path}", repr(dict(entry))[:80])
     return ItemDescription(item, colour, tuple(lines), variant)

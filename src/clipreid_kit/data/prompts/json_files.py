@@ -35,14 +35,19 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
     """
     records = []
     for key, value in _read_object("read_image_paths", path).items():
-        if not (isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("item_id", "split"))):
+        if not (
+            isinstance(value, dict)
+            and all(isinstance(value.get(name), str) for name in ("item_id", "split"))
+        ):
             expected = f'{{"item_id": text, "split": text}} for every image in {path}'
             raise fail("read_image_paths", expected, f"{_shown(value)} for {key}")
         records.append(ImageRecord(_joined(root, key), value["item_id"], split=value["split"]))
     return records
 
 
-def write_image_paths(records: Sequence[ImageRecord], path: PathLike, *, relative_to: PathLike | None = None) -> None:
+def write_image_paths(
+    records: Sequence[ImageRecord], path: PathLike, *, relative_to: PathLike | None = None
+) -> None:
     """Write what :func:`read_image_paths` reads; identities become texts.
 
     Args:
@@ -58,7 +63,10 @@ def write_image_paths(records: Sequence[ImageRecord], path: PathLike, *, relativ
     for record in records:
         if record.split is None:
             raise fail(owner, "a split for every record", f"none for {record.path}")
-    rows = {key: {"item_id": str(r.identity), "split": r.split} for key, r in zip(keys, records, strict=True)}
+    rows = {
+        key: {"item_id": str(r.identity), "split": r.split}
+        for key, r in zip(keys, records, strict=True)
+    }
     _write(owner, path, rows)
 
 
@@ -87,7 +95,11 @@ def read_image_splits(path: PathLike) -> dict[str, list[str]]:
     seen: set[str] = set()
     for split, paths in _read_object(owner, path).items():
         if not isinstance(paths, list) or not all(isinstance(name, str) for name in paths):
-            raise fail(owner, f"a list of image paths for every split in {path}", f"{_shown(paths)} for {split}")
+            raise fail(
+                owner,
+                f"a list of image paths for every split in {path}",
+                f"{_shown(paths)} for {split}",
+            )
         for name in paths:
             if name in seen:
                 raise fail(owner, f"every image once in {path}", f"{name} twice")
@@ -96,7 +108,9 @@ def read_image_splits(path: PathLike) -> dict[str, list[str]]:
     return splits
 
 
-def write_image_splits(records: Sequence[ImageRecord], path: PathLike, *, relative_to: PathLike | None = None) -> None:
+def write_image_splits(
+    records: Sequence[ImageRecord], path: PathLike, *, relative_to: PathLike | None = None
+) -> None:
     """Write what :func:`read_image_splits` reads.
 
     Args:
@@ -138,7 +152,9 @@ def read_texts(path: PathLike) -> dict[str, str]:
     texts = {}
     for key, value in _read_object("read_texts", path).items():
         if not isinstance(value, str):
-            raise fail("read_texts", f"a text for every key in {path}", f"{_shown(value)} for {key}")
+            raise fail(
+                "read_texts", f"a text for every key in {path}", f"{_shown(value)} for {key}"
+            )
         texts[key] = value
     return texts
 
@@ -162,7 +178,9 @@ def read_json(owner: str, path: PathLike) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except FileNotFoundError as error:
-        raise fail(owner, "an existing JSON file", f"no file at {file}", "Correct the path.") from error
+        raise fail(
+            owner, "an existing JSON file", f"no file at {file}", "Correct the path."
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise fail(owner, f"{file} as JSON in UTF-8", f"{type(error).__name__}: {error}") from error
 
@@ -178,7 +196,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+        raise ValueError(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice"
+        )
     return content
 
 
@@ -186,7 +206,9 @@ def _write(owner: str, path: PathLike, content: object) -> None:
     try:
         write_whole(Path(path), (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     except (OSError, UnicodeEncodeError) as error:
-        raise fail(owner, f"to write {path}", str(error), "Check the folder and the texts.") from error
+        raise fail(
+            owner, f"to write {path}", str(error), "Check the folder and the texts."
+        ) from error
 
 
 def relative_key(owner: str, path: str, relative_to: PathLike | None) -> str:
@@ -195,7 +217,11 @@ def relative_key(owner: str, path: str, relative_to: PathLike | None) -> str:
         return Path(path).as_posix()
     folder = os.fspath(relative_to).replace(".zip::", ".zip/")
     try:
-        return str(PurePosixPath(Path(path.replace(".zip::", ".zip/")).as_posix()).relative_to(Path(folder).as_posix()))
+        return str(
+            PurePosixPath(Path(path.replace(".zip::", ".zip/")).as_posix()).relative_to(
+                Path(folder).as_posix()
+            )
+        )
     except ValueError as error:
         raise fail(owner, f"every image below {relative_to}", path) from error
 
@@ -208,7 +234,9 @@ def _keys(owner: str, records: Sequence[ImageRecord], relative_to: PathLike | No
     """The path of each record as a key: the folder goes as a whole, never letter by letter."""
     keys = [relative_key(owner, record.path, relative_to) for record in records]
     if len(set(keys)) < len(keys):
-        raise fail(owner, "records with paths that differ", f"{len(keys) - len(set(keys))} repeated")
+        raise fail(
+            owner, "records with paths that differ", f"{len(keys) - len(set(keys))} repeated"
+        )
     return keys
 
 

@@ -103,11 +103,17 @@ class PromptTable:
             {'a.jpg': 'a hat'}
         """
         captioned = [record for record in records if record.caption]
-        return cls(_collect(captioned, [record.caption or "" for record in captioned], key), key=key)
+        return cls(
+            _collect(captioned, [record.caption or "" for record in captioned], key), key=key
+        )
 
     @classmethod
     def read(
-        cls, path: str | os.PathLike[str], *, key: Key = "identity", root: str | os.PathLike[str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        key: Key = "identity",
+        root: str | os.PathLike[str] | None = None,
     ) -> "PromptTable":
         """Read a JSON object from key to text.
 
@@ -127,7 +133,9 @@ class PromptTable:
             texts = {str(Path(root) / name): text for name, text in texts.items()}
         return cls(texts, key=key)
 
-    def write(self, path: str | os.PathLike[str], *, relative_to: str | os.PathLike[str] | None = None) -> None:
+    def write(
+        self, path: str | os.PathLike[str], *, relative_to: str | os.PathLike[str] | None = None
+    ) -> None:
         """Write a JSON object that :meth:`read` reads, by sorted keys.
 
         Args:
@@ -140,7 +148,10 @@ class PromptTable:
         """
         texts = self.texts
         if relative_to is not None and self.key == "image":
-            texts = {relative_key("PromptTable.write", name, relative_to): text for name, text in texts.items()}
+            texts = {
+                relative_key("PromptTable.write", name, relative_to): text
+                for name, text in texts.items()
+            }
         write_texts(texts, path)
 
     def text(self, record: ImageRecord) -> str:
@@ -158,7 +169,9 @@ class PromptTable:
         name = self.key_of(record)
         if name not in self.texts:
             got = f"none for {name!r} ({record.path})"
-            remedy = "Add it, or leave the record out; filter_identities does so for whole identities."
+            remedy = (
+                "Add it, or leave the record out; filter_identities does so for whole identities."
+            )
             raise fail("PromptTable.text", f"a text by {self.key}", got, remedy)
         return self.texts[name]
 
@@ -181,10 +194,17 @@ class PromptTable:
                 name = self.key_of(record)
                 if paths.setdefault(name, record.path) != record.path:
                     got = f"{paths[name]} and {record.path} for {name!r}"
-                    raise fail("PromptTable.caption", "one image for each key", got, "Begin the keys further up.")
+                    raise fail(
+                        "PromptTable.caption",
+                        "one image for each key",
+                        got,
+                        "Begin the keys further up.",
+                    )
         return [replace(record, caption=self.text(record)) for record in records]
 
-    def token_safe(self, max_tokens: int = 77, *, count_tokens: Callable[[str], int] | None = None) -> "PromptTable":
+    def token_safe(
+        self, max_tokens: int = 77, *, count_tokens: Callable[[str], int] | None = None
+    ) -> "PromptTable":
         """Shorten every text with :func:`token_safe_prompt`.
 
         Args:
@@ -198,11 +218,14 @@ class PromptTable:
             ValueError: If nothing of a text is left, because its first word alone does not fit.
         """
         short = {
-            name: token_safe_prompt(text, max_tokens, count_tokens=count_tokens) for name, text in self.texts.items()
+            name: token_safe_prompt(text, max_tokens, count_tokens=count_tokens)
+            for name, text in self.texts.items()
         }
         return PromptTable(short, key=self.key)
 
-    def statistics(self, max_tokens: int = 77, *, count_tokens: Callable[[str], int] | None = None) -> TokenStatistics:
+    def statistics(
+        self, max_tokens: int = 77, *, count_tokens: Callable[[str], int] | None = None
+    ) -> TokenStatistics:
         """Measure the texts in tokens.
 
         Args:
@@ -268,7 +291,12 @@ def variant_of(record: ImageRecord) -> str:
     found = _VARIANT.match(PurePosixPath(record.path.replace(os.sep, "/")).name)
     if found is None:
         remedy = 'Fill the column, or use key="identity".'
-        raise fail("variant_of", "an extra column 'variant' or a name such as 02_1_front.jpg", record.path, remedy)
+        raise fail(
+            "variant_of",
+            "an extra column 'variant' or a name such as 02_1_front.jpg",
+            record.path,
+            remedy,
+        )
     return found[1]
 
 
@@ -287,5 +315,10 @@ def _collect(records: Sequence[ImageRecord], texts: Sequence[str], key: Key) -> 
         name = _key_of(record, key)
         if found.setdefault(name, text) != text:
             got = f"{found[name]!r} and {text!r} for {name}"
-            raise fail("PromptTable", f"one text for each {key}", got, 'Key the table by "variant" or "image".')
+            raise fail(
+                "PromptTable",
+                f"one text for each {key}",
+                got,
+                'Key the table by "variant" or "image".',
+            )
     return found

@@ -59,7 +59,9 @@ def template_fields(template: str) -> tuple[str, ...]:
         parts = list(_FORMATTER.parse(template))
     except ValueError as error:
         remedy = "Write {{ and }} for braces that shall stay."
-        raise fail("fill_template", "every brace to be closed", f"{template!r}: {error}", remedy) from error
+        raise fail(
+            "fill_template", "every brace to be closed", f"{template!r}: {error}", remedy
+        ) from error
     names = []
     for _, name, style, conversion in parts:
         if name is None:
@@ -67,7 +69,9 @@ def template_fields(template: str) -> tuple[str, ...]:
         if not name.isidentifier() or style or conversion:
             shown = name + (f"!{conversion}" if conversion else "") + (f":{style}" if style else "")
             remedy = "Write a name, such as {noun}."
-            raise fail("fill_template", f"fields with plain names in {template!r}", f"{{{shown}}}", remedy)
+            raise fail(
+                "fill_template", f"fields with plain names in {template!r}", f"{{{shown}}}", remedy
+            )
         names.append(name)
     return tuple(dict.fromkeys(names))
 
@@ -104,8 +108,12 @@ def template_texts(
         missing = [name for name in wanted if name not in values]
         if missing:
             got = f"no {', '.join(missing)} for {record.path}"
-            remedy = f"Give it in fields, fill the column, or use one of: {', '.join(sorted(values))}."
-            raise fail("template_texts", f"the fields of {template!r} for every record", got, remedy)
+            remedy = (
+                f"Give it in fields, fill the column, or use one of: {', '.join(sorted(values))}."
+            )
+            raise fail(
+                "template_texts", f"the fields of {template!r} for every record", got, remedy
+            )
         texts.append(fill_template(template, values))
     return texts
 

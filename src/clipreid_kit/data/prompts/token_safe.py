@@ -85,7 +85,9 @@ def order_of_information(sentences: Sequence[str]) -> list[int]:
         >>> order_of_information(["Hand wash cold.", "A knit dress with a scoop neck.", "Made in China."])
         [1, 0, 2]
     """
-    return sorted(range(len(sentences)), key=lambda place: _ASIDE.search(sentences[place]) is not None)
+    return sorted(
+        range(len(sentences)), key=lambda place: _ASIDE.search(sentences[place]) is not None
+    )
 
 
 def split_sentences(text: str) -> list[str]:
@@ -182,5 +184,7 @@ def _beginning(sentence: str, max_tokens: int, count: CountTokens) -> str:
 def _word_ends(sentence: str) -> Iterator[int]:
     """Where a cut leaves words whole, in ascending order."""
     for place, letter in enumerate(sentence):
-        if letter == " " or (place and _CHARACTER.match(letter) and not unicodedata.combining(letter)):
+        if letter == " " or (
+            place and _CHARACTER.match(letter) and not unicodedata.combining(letter)
+        ):
             yield place

@@ -48,12 +48,18 @@ def caption_variations(
     found = [caption]
     for word, others in (synonyms or {}).items():
         if not word.strip() or not all(other.strip() for other in others):
-            raise fail(owner, "words and synonyms that are not empty", f"{word!r}: {list(others)!r}")
+            raise fail(
+                owner, "words and synonyms that are not empty", f"{word!r}: {list(others)!r}"
+            )
         found += [_replaced(caption, word, other) for other in others[:2]]
     for template in templates:
         if template_fields(template) != ("caption",):
             raise fail(owner, "the field {caption} and no other in each template", repr(template))
-        found.append(fill_template(template, {"caption": _ARTICLE.sub(lambda match: match[0].lower(), caption)}))
+        found.append(
+            fill_template(
+                template, {"caption": _ARTICLE.sub(lambda match: match[0].lower(), caption)}
+            )
+        )
     return tuple(dict.fromkeys(found))[:max_variations]
 
 
@@ -94,7 +100,9 @@ class CaptionSampler:
         for index, caption in enumerate(captions):
             if caption is None:
                 remedy = "Give every record a caption, for example with PromptTable.caption."
-                raise fail("CaptionSampler", "a caption for every item", f"none for item {index}", remedy)
+                raise fail(
+                    "CaptionSampler", "a caption for every item", f"none for item {index}", remedy
+                )
             if caption not in known:
                 known[caption] = caption_variations(
                     caption, synonyms=synonyms, templates=templates, max_variations=max_variations
@@ -117,7 +125,9 @@ class CaptionSampler:
             One of its variations.
         """
         variations = self._variations[index]
-        number = hashlib.blake2b(f"caption {self.seed} {epoch} {index}".encode(), digest_size=8).digest()
+        number = hashlib.blake2b(
+            f"caption {self.seed} {epoch} {index}".encode(), digest_size=8
+        ).digest()
         return variations[int.from_bytes(number, "big") % len(variations)]
 
 

@@ -122,9 +122,17 @@ def make_identities(count: int, seed: int, shapes: Mapping[str, Shape]) -> tuple
         kind = kinds.pop()
         first: Identity | None = None
         for _ in range(int(rng.choice(_FAMILY_SIZES))):
-            member = _founder(rng, kind, shapes[kind]) if first is None else _twin(rng, first, shapes[kind])
+            member = (
+                _founder(rng, kind, shapes[kind])
+                if first is None
+                else _twin(rng, first, shapes[kind])
+            )
             while (key := _key(member)) in seen:
-                member = _founder(rng, kind, shapes[kind]) if first is None else _twin(rng, member, shapes[kind])
+                member = (
+                    _founder(rng, kind, shapes[kind])
+                    if first is None
+                    else _twin(rng, member, shapes[kind])
+                )
             first = first or member
             seen.add(key)
             made.append(_finished(rng, replace(member, number=len(made))))
@@ -183,7 +191,11 @@ def _mark(rng: np.random.Generator, main: str, second: str, shape: Shape) -> Mar
     if rng.random() < 0.08:
         return None
     sign = MARK_SHAPES[int(rng.integers(len(MARK_SHAPES)))]
-    symbol = str(rng.choice({"letter": LETTERS, "number": NUMBERS}[sign])) if sign in ("letter", "number") else ""
+    symbol = (
+        str(rng.choice({"letter": LETTERS, "number": NUMBERS}[sign]))
+        if sign in ("letter", "number")
+        else ""
+    )
     # a band runs through the first place, which no trim covers
     index = 0 if sign == "band" else int(rng.integers(len(shape.places)))
     words = "" if sign == "band" else shape.places[index].words
@@ -191,7 +203,9 @@ def _mark(rng: np.random.Generator, main: str, second: str, shape: Shape) -> Mar
 
 
 def _colour(rng: np.random.Generator, beside: tuple[str, ...]) -> str:
-    allowed = [name for name in COLOURS if all(contrast(name, other) >= _MIN_CONTRAST for other in beside)]
+    allowed = [
+        name for name in COLOURS if all(contrast(name, other) >= _MIN_CONTRAST for other in beside)
+    ]
     return allowed[int(rng.integers(len(allowed)))]
 
 

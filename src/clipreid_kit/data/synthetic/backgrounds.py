@@ -54,30 +54,43 @@ def _mixed(first: Rgb, second: Rgb, part: float) -> Rgb:
     return red, green, blue
 
 
-def _wall(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _wall(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     width, height = size
     base, light, dark = tones
     floor = height * rng.uniform(0.66, 0.84)
     for step in range(12):
-        draw.rectangle((0, floor * step / 12, width, floor * (step + 1) / 12), fill=_mixed(light, base, step / 11))
+        draw.rectangle(
+            (0, floor * step / 12, width, floor * (step + 1) / 12),
+            fill=_mixed(light, base, step / 11),
+        )
     draw.rectangle((0, floor, width, height), fill=dark)
-    draw.rectangle((0, floor - height * 0.03, width, floor), fill=_mixed(light, (255, 255, 255), 0.5))
+    draw.rectangle(
+        (0, floor - height * 0.03, width, floor), fill=_mixed(light, (255, 255, 255), 0.5)
+    )
 
 
-def _planks(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _planks(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     width, height = size
     base, light, dark = tones
     board = min(size) * 0.19
     top = -rng.uniform(0.0, board)
     while top < height:
-        draw.rectangle((0, top, width, top + board), fill=_mixed(base, light, rng.uniform(-0.5, 1.0)))
+        draw.rectangle(
+            (0, top, width, top + board), fill=_mixed(base, light, rng.uniform(-0.5, 1.0))
+        )
         draw.line((0, top, width, top), fill=dark, width=max(1, round(board * 0.07)))
         joint = rng.uniform(0.0, width)
         draw.line((joint, top, joint, top + board), fill=dark, width=max(1, round(board * 0.07)))
         top += board
 
 
-def _tiles(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _tiles(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     base, light, dark = tones
     side = min(size) * 0.26
     left, top = rng.uniform(0.0, side, size=2)
@@ -85,10 +98,17 @@ def _tiles(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Gene
         for column in range(-1, int(size[0] / side) + 2):
             x, y = column * side + left, row * side + top
             fill = light if (row + column) % 2 == 0 else base
-            draw.rectangle((x, y, x + side, y + side), fill=fill, outline=dark, width=max(1, round(side * 0.04)))
+            draw.rectangle(
+                (x, y, x + side, y + side),
+                fill=fill,
+                outline=dark,
+                width=max(1, round(side * 0.04)),
+            )
 
 
-def _bricks(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _bricks(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     base, light, dark = tones
     high = min(size) * 0.13
     wide = 2.1 * high
@@ -102,7 +122,9 @@ def _bricks(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Gen
             draw.rectangle((x, y, x + wide - joint, y + high - joint), fill=fill)
 
 
-def _lights(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _lights(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     base, light, dark = tones
     side = min(size)
     draw.rectangle((0, 0, *size), fill=dark)
@@ -113,7 +135,9 @@ def _lights(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Gen
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
-def _curtain(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _curtain(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     _, light, dark = tones
     fold = min(size) * 0.22
     left = -rng.uniform(0.0, fold)
@@ -122,22 +146,30 @@ def _curtain(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Ge
         for step in range(steps):
             part = 0.5 - 0.5 * np.cos(2.0 * np.pi * step / steps)
             x = left + fold * step / steps
-            draw.rectangle((x, 0, x + fold / steps + 1, size[1]), fill=_mixed(dark, light, float(part)))
+            draw.rectangle(
+                (x, 0, x + fold / steps + 1, size[1]), fill=_mixed(dark, light, float(part))
+            )
         left += fold
 
 
-def _hills(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _hills(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     width, height = size
     base, light, dark = tones
     draw.rectangle((0, 0, width, height), fill=_mixed(light, (255, 255, 255), 0.55))
     x = np.linspace(0.0, 1.0, 25)
     for level, fill in ((0.5, light), (0.66, base), (0.82, dark)):
         rise = 0.07 * np.sin(2.0 * np.pi * (x * rng.uniform(0.8, 1.6) + rng.random()))
-        ridge = [(float(a), float(b)) for a, b in zip(x * width, (level + rise) * height, strict=True)]
+        ridge = [
+            (float(a), float(b)) for a, b in zip(x * width, (level + rise) * height, strict=True)
+        ]
         draw.polygon([*ridge, (width, height), (0, height)], fill=fill)
 
 
-def _paving(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones) -> None:
+def _paving(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator, tones: Tones
+) -> None:
     base, light, dark = tones
     side = min(size) * 0.3
     left, top = rng.uniform(-side, 0.0, size=2)
@@ -146,4 +178,6 @@ def _paving(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Gen
         for column in range(-1, int(size[0] / side) + 3):
             x, y = left + (column + 0.33 * (row % 3)) * side, top + row * side
             fill = _mixed(base, light, rng.uniform(-0.6, 1.0))
-            draw.rounded_rectangle((x, y, x + side * 0.94, y + side * 0.94), radius=side * 0.1, fill=fill)
+            draw.rounded_rectangle(
+                (x, y, x + side * 0.94, y + side * 0.94), radius=side * 0.1, fill=fill
+            )

@@ -67,7 +67,9 @@ def make_camera(number: int, seed: int) -> Camera:
     rng = np.random.default_rng((seed, _STREAM, number + 1))
     small = float(rng.uniform(0.74, 0.86))
     strength = float(rng.uniform(0.5, 0.9))
-    red, green, blue = (1.0 + strength * (gain - 1.0) for gain in _CASTS[casts[number % len(_CASTS)]])
+    red, green, blue = (
+        1.0 + strength * (gain - 1.0) for gain in _CASTS[casts[number % len(_CASTS)]]
+    )
     return Camera(
         background=BACKGROUNDS[backgrounds[number % len(BACKGROUNDS)]],
         hue=float(rng.random()),

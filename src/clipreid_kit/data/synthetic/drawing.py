@@ -36,7 +36,13 @@ class Canvas:
 
 
 def draw_object(
-    canvas: Canvas, shape: Shape, look: Look, matrix: Float[np.ndarray, "3 3"], unit: float, *, mirrored: bool
+    canvas: Canvas,
+    shape: Shape,
+    look: Look,
+    matrix: Float[np.ndarray, "3 3"],
+    unit: float,
+    *,
+    mirrored: bool,
 ) -> None:
     """Paint an object: its parts from back to front, then its mark.
 
@@ -52,7 +58,9 @@ def draw_object(
     picture, mask = ImageDraw.Draw(canvas.picture), ImageDraw.Draw(canvas.mask)
     fabric = Image.new("L", canvas.picture.size)
     on_fabric = ImageDraw.Draw(fabric)
-    texture = _texture(canvas.picture.size, look, matrix @ side) if look.pattern != "plain" else None
+    texture = (
+        _texture(canvas.picture.size, look, matrix @ side) if look.pattern != "plain" else None
+    )
     paints = _paints(look)
     contour = max(1, round(_CONTOUR * unit))
     for part in shape.parts:
@@ -100,7 +108,10 @@ def _draw_mark(
     centre = np.array([-place.x if mirrored else place.x, place.y])
     if mark.symbol:
         pen = max(1, round(0.42 * place.size * unit))
-        lines = [_pixels(project(matrix, centre + 0.92 * place.size * line)) for line in glyph_strokes(mark.symbol)]
+        lines = [
+            _pixels(project(matrix, centre + 0.92 * place.size * line))
+            for line in glyph_strokes(mark.symbol)
+        ]
         for points in lines:
             _stroke(picture, points, edge, pen + 2 * rim)
         for points in lines:
@@ -142,7 +153,9 @@ def _texture(size: tuple[int, int], look: Look, matrix: Float[np.ndarray, "3 3"]
     y = (inverse[1, 0] * column + (inverse[1, 1] * row + inverse[1, 2])) / depth
     second = pattern_mask(look.pattern, x, y, look.period)
     texture = Image.new("RGB", size, look.main)
-    texture.paste(look.second, (0, 0, width, height), Image.fromarray(second.astype(np.uint8) * 255))
+    texture.paste(
+        look.second, (0, 0, width, height), Image.fromarray(second.astype(np.uint8) * 255)
+    )
     return texture
 
 
@@ -169,7 +182,9 @@ def _pixels(points: Points) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points.tolist()]
 
 
-def _stroke(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], fill: Rgb | int, width: int) -> None:
+def _stroke(
+    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], fill: Rgb | int, width: int
+) -> None:
     draw.line(points, fill=fill, width=width, joint="curve")
     radius = width / 2.0
     for x, y in (points[0], points[-1]):

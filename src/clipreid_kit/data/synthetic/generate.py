@@ -116,7 +116,9 @@ class SyntheticReid:
         self._check_exists("render", identity, camera, view)
         height, width = self.image_size
         rng = np.random.default_rng((self.seed, _VIEW_STREAM, identity, camera, view))
-        return render_view(self.identities[identity], self._cameras[camera], self._shapes, (width, height), rng)
+        return render_view(
+            self.identities[identity], self._cameras[camera], self._shapes, (width, height), rng
+        )
 
     def caption(self, identity: int, camera: int, view: int) -> str:
         """Describe the identity in an image: truthfully, in varied words, at most one attribute left out.
@@ -242,28 +244,44 @@ class SyntheticReid:
         if identities is None and not 1 <= num_identities <= total:
             raise fail(owner, f"num_identities from 1 to {total}", num_identities)
         if identities is not None and len(identities) == 0:
-            raise fail(owner, "at least one identity", "none", "Leave identities out to spread the rows.")
+            raise fail(
+                owner, "at least one identity", "none", "Leave identities out to spread the rows."
+            )
         if not 1 <= views <= self.views_per_camera:
             raise fail(owner, f"views from 1 to views_per_camera = {self.views_per_camera}", views)
         if gap < 0:
             raise fail(owner, "gap >= 0 pixels", gap)
-        shown = [row * total // num_identities for row in range(num_identities)] if identities is None else identities
+        shown = (
+            [row * total // num_identities for row in range(num_identities)]
+            if identities is None
+            else identities
+        )
         height, width = self.image_size
         columns = self.num_cameras * views
-        sheet = Image.new("RGB", (columns * (width + gap) + gap, len(shown) * (height + gap) + gap), (255, 255, 255))
+        sheet = Image.new(
+            "RGB",
+            (columns * (width + gap) + gap, len(shown) * (height + gap) + gap),
+            (255, 255, 255),
+        )
         frame = Image.new("L", (4 * width, 4 * height))
         radius = 0.3 * min(height, width)
-        ImageDraw.Draw(frame).rounded_rectangle((0, 0, 4 * width - 1, 4 * height - 1), radius=radius, fill=255)
+        ImageDraw.Draw(frame).rounded_rectangle(
+            (0, 0, 4 * width - 1, 4 * height - 1), radius=radius, fill=255
+        )
         frame = frame.resize((width, height), Image.Resampling.LANCZOS)
         for row, identity in enumerate(shown):
             for column in range(columns):
                 picture = self.render(identity, *divmod(column, views))
-                sheet.paste(picture, (gap + column * (width + gap), gap + row * (height + gap)), frame)
+                sheet.paste(
+                    picture, (gap + column * (width + gap), gap + row * (height + gap)), frame
+                )
         return sheet
 
     def _check_exists(self, method: str, identity: int, camera: int, view: int) -> None:
         limits = (len(self.identities), self.num_cameras, self.views_per_camera)
-        for name, value, limit in zip(("identity", "camera", "view"), (identity, camera, view), limits, strict=True):
+        for name, value, limit in zip(
+            ("identity", "camera", "view"), (identity, camera, view), limits, strict=True
+        ):
             if not 0 <= value < limit:
                 raise fail(f"SyntheticReid.{method}", f"{name} from 0 to {limit - 1}", value)
 

@@ -68,7 +68,9 @@ def smooth_line(corners: Sequence[tuple[float, float]], rounds: int = 3) -> Poin
     points = np.asarray(corners, dtype=np.float64)
     for _ in range(rounds):
         start, end = points[:-1], points[1:]
-        cut = np.stack([0.75 * start + 0.25 * end, 0.25 * start + 0.75 * end], axis=1).reshape(-1, 2)
+        cut = np.stack([0.75 * start + 0.25 * end, 0.25 * start + 0.75 * end], axis=1).reshape(
+            -1, 2
+        )
         points = np.concatenate([points[:1], cut[1:-1], points[-1:]])
     return points
 
@@ -85,7 +87,13 @@ def symmetric(half: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def ellipse(
-    x: float, y: float, width: float, height: float, start: float = 0.0, stop: float = 360.0, count: int = 36
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    start: float = 0.0,
+    stop: float = 360.0,
+    count: int = 36,
 ) -> Points:
     """Points of an ellipse with half axes ``width`` and ``height``; degrees run clockwise from the right."""
     angle = np.radians(np.linspace(start, stop, count))
@@ -95,7 +103,9 @@ def ellipse(
 def box(left: float, top: float, right: float, bottom: float, radius: float = 0.0) -> Points:
     """A rectangle whose corners have the given radius."""
     if radius == 0.0:
-        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=np.float64)
+        return np.array(
+            [(left, top), (right, top), (right, bottom), (left, bottom)], dtype=np.float64
+        )
     corners = (
         (right - radius, top + radius, -90.0),
         (right - radius, bottom - radius, 0.0),

@@ -24,7 +24,9 @@ _LEAF = (
 )
 
 
-def draw_occluder(canvas: Canvas, shapes: Mapping[str, Shape], pose: Pose, rng: np.random.Generator) -> None:
+def draw_occluder(
+    canvas: Canvas, shapes: Mapping[str, Shape], pose: Pose, rng: np.random.Generator
+) -> None:
     """Paint what stands in front of an object, over its edge and not over its middle.
 
     Args:
@@ -36,22 +38,39 @@ def draw_occluder(canvas: Canvas, shapes: Mapping[str, Shape], pose: Pose, rng: 
     if pose.occluder == "object":
         _draw_other_object(canvas, shapes, pose, rng)
     elif pose.occluder == "bar":
-        x, lean, half = pose.side * rng.uniform(0.5, 0.85), rng.uniform(-0.2, 0.2), rng.uniform(0.06, 0.1)
-        ends = [(x - half - lean, -3), (x + half - lean, -3), (x + half + lean, 3), (x - half + lean, 3)]
+        x, lean, half = (
+            pose.side * rng.uniform(0.5, 0.85),
+            rng.uniform(-0.2, 0.2),
+            rng.uniform(0.06, 0.1),
+        )
+        ends = [
+            (x - half - lean, -3),
+            (x + half - lean, -3),
+            (x + half + lean, 3),
+            (x - half + lean, 3),
+        ]
         gleam = [(x - 0.4 * half - lean, -3), (x - 0.4 * half + lean, 3)]
-        _draw_piece(canvas, pose, np.array(ends), np.array(gleam), _BARS[int(rng.integers(len(_BARS)))])
+        _draw_piece(
+            canvas, pose, np.array(ends), np.array(gleam), _BARS[int(rng.integers(len(_BARS)))]
+        )
     else:
         turn = float(rng.uniform(-1.0, 0.9)) + (np.pi if pose.side < 0 else 0.0)
         along = np.array([[np.sin(turn), -np.cos(turn)], [np.cos(turn), np.sin(turn)]])
         tip = 0.34 * along[1]
         red, green, blue = (shade + int(rng.integers(-24, 25)) for shade in (70, 130, 72))
         vein = np.array([(0.0, 0.1), (0.0, 1.2)])
-        _draw_piece(canvas, pose, smooth(_LEAF) @ along + tip, vein @ along + tip, (red, green, blue))
+        _draw_piece(
+            canvas, pose, smooth(_LEAF) @ along + tip, vein @ along + tip, (red, green, blue)
+        )
 
 
-def _draw_piece(canvas: Canvas, pose: Pose, outline: Points, ridge: Float[np.ndarray, "m 2"], colour: Rgb) -> None:
+def _draw_piece(
+    canvas: Canvas, pose: Pose, outline: Points, ridge: Float[np.ndarray, "m 2"], colour: Rgb
+) -> None:
     red, green, blue = colour
-    points, line = ([(float(x), float(y)) for x, y in project(pose.matrix, part)] for part in (outline, ridge))
+    points, line = (
+        [(float(x), float(y)) for x, y in project(pose.matrix, part)] for part in (outline, ridge)
+    )
     picture = ImageDraw.Draw(canvas.picture)
     edge = (red // 2, green // 2, blue // 2)
     picture.polygon(points, fill=colour, outline=edge, width=max(1, round(0.03 * pose.unit)))
@@ -60,10 +79,16 @@ def _draw_piece(canvas: Canvas, pose: Pose, outline: Points, ridge: Float[np.nda
     ImageDraw.Draw(canvas.mask).polygon(points, fill=255)
 
 
-def _draw_other_object(canvas: Canvas, shapes: Mapping[str, Shape], pose: Pose, rng: np.random.Generator) -> None:
+def _draw_other_object(
+    canvas: Canvas, shapes: Mapping[str, Shape], pose: Pose, rng: np.random.Generator
+) -> None:
     kind = sorted(shapes)[int(rng.integers(len(shapes)))]
-    main, second = (list(COLOURS.values())[i] for i in rng.choice(len(COLOURS), size=2, replace=False))
+    main, second = (
+        list(COLOURS.values())[i] for i in rng.choice(len(COLOURS), size=2, replace=False)
+    )
     x, y = pose.side * rng.uniform(0.9, 1.1), rng.uniform(0.45, 0.85)
     away = np.array([[0.6, 0.0, x], [0.0, 0.6, y], [0.0, 0.0, 1.0]])
     look = Look(main, second, "plain", 1.0, None)
-    draw_object(canvas, shapes[kind], look, pose.matrix @ away, 0.6 * pose.unit, mirrored=pose.side < 0)
+    draw_object(
+        canvas, shapes[kind], look, pose.matrix @ away, 0.6 * pose.unit, mirrored=pose.side < 0
+    )

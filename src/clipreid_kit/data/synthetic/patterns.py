@@ -45,7 +45,9 @@ def pattern_mask(
         squares: Float[np.ndarray, "h w"] = np.floor(1.6 * x / period) + np.floor(1.6 * y / period)
         return squares % 2.0 < 0.5
     if pattern == "zigzags":
-        return (y / (1.25 * period) + 0.45 * np.abs((x / (1.25 * period)) % 1.0 - 0.5) * 2.0) % 1.0 < 0.45
+        return (
+            y / (1.25 * period) + 0.45 * np.abs((x / (1.25 * period)) % 1.0 - 0.5) * 2.0
+        ) % 1.0 < 0.45
     if pattern == "grid lines":
         return ((x / (1.3 * period) + 0.11) % 1.0 < 0.22) | ((y / (1.3 * period)) % 1.0 < 0.22)
     if pattern == "dots":

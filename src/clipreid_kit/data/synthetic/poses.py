@@ -33,7 +33,11 @@ class Pose:
 
 
 def make_pose(
-    identity: Identity, camera: Camera, shape: Shape, size: tuple[int, int], rng: np.random.Generator
+    identity: Identity,
+    camera: Camera,
+    shape: Shape,
+    size: tuple[int, int],
+    rng: np.random.Generator,
 ) -> Pose:
     """Draw a pose: rotation, shear, perspective, mirror, position, scale and what stands in front.
 
@@ -59,14 +63,20 @@ def make_pose(
     centre_x = 0.5 * width + rng.uniform(-0.85, 0.85) * room_x
     centre_y = 0.5 * height + rng.uniform(-0.85, 0.85) * room_y
 
-    place = np.array([[stretch_x * unit, 0.0, centre_x], [0.0, stretch_y * unit, centre_y], [0.0, 0.0, 1.0]])
+    place = np.array(
+        [[stretch_x * unit, 0.0, centre_x], [0.0, stretch_y * unit, centre_y], [0.0, 0.0, 1.0]]
+    )
     cosine, sine = np.cos(turn), np.sin(turn)
     rotation = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    tilt = np.array([[1.0, rng.uniform(-0.14, 0.14), 0.0], [0.0, camera.squash, 0.0], [0.0, 0.0, 1.0]])
+    tilt = np.array(
+        [[1.0, rng.uniform(-0.14, 0.14), 0.0], [0.0, camera.squash, 0.0], [0.0, 0.0, 1.0]]
+    )
     tilt[2, :2] = rng.uniform(-0.14, 0.14, size=2)
     turned_away = float(rng.uniform(0.84, 1.04))
     body = np.diag([identity.slimness * turned_away, 1.0, 1.0])
-    occluder = OCCLUDERS[int(rng.integers(len(OCCLUDERS)))] if rng.random() < _OCCLUSION_ODDS else ""
+    occluder = (
+        OCCLUDERS[int(rng.integers(len(OCCLUDERS)))] if rng.random() < _OCCLUSION_ODDS else ""
+    )
     side = 1.0 if rng.random() < 0.5 else -1.0
     if identity.mark is not None and identity.mark.shape != "band":
         at = shape.places[identity.mark.place_index].x * (-1.0 if mirrored else 1.0)

@@ -40,7 +40,9 @@ def render_view(
     hue, lightness = camera.hue + rng.normal(0.0, 0.07), camera.lightness + rng.normal(0.0, 0.05)
     scene = draw_background(camera.background, float(hue % 1.0), float(lightness), large, rng)
     canvas = Canvas(scene, Image.new("L", large))
-    look = Look(identity.main_rgb, identity.second_rgb, identity.pattern, identity.period, identity.mark)
+    look = Look(
+        identity.main_rgb, identity.second_rgb, identity.pattern, identity.period, identity.mark
+    )
     draw_object(canvas, shapes[identity.kind], look, pose.matrix, pose.unit, mirrored=pose.mirrored)
     front = Image.new("L", large)
     if pose.occluder:
@@ -50,7 +52,11 @@ def render_view(
 
 
 def _photograph(
-    scene: Image.Image, covered: Image.Image, front: Image.Image, camera: Camera, rng: np.random.Generator
+    scene: Image.Image,
+    covered: Image.Image,
+    front: Image.Image,
+    camera: Camera,
+    rng: np.random.Generator,
 ) -> Image.Image:
     width, height = scene.size
     short = min(scene.size)
@@ -73,7 +79,12 @@ def _photograph(
     y = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
     light = 1.0 + camera.light * (toward_x * x + toward_y * y) * (0.7 + 0.6 * body)
     exposure = (light * (1.0 - 0.42 * fallen))[:, :, None]
-    pixels = (pixels * exposure - 0.5) * camera.contrast + 0.5 + camera.brightness + float(rng.normal(0.0, 0.02))
+    pixels = (
+        (pixels * exposure - 0.5) * camera.contrast
+        + 0.5
+        + camera.brightness
+        + float(rng.normal(0.0, 0.02))
+    )
     pixels = pixels * np.asarray(camera.cast, dtype=np.float32)
     pixels = pixels + camera.noise * rng.standard_normal(pixels.shape, dtype=np.float32)
     return Image.fromarray(np.rint(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8))

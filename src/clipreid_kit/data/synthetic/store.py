@@ -43,7 +43,9 @@ def write_folder(
     _claim(folder, parameters)
     table = _table(records)
     _check_table(folder / _RECORDS, table)
-    missing = [number for number, record in enumerate(records) if not _is_whole(folder / record.path)]
+    missing = [
+        number for number, record in enumerate(records) if not _is_whole(folder / record.path)
+    ]
     if missing:
         (folder / _RECORDS).unlink(missing_ok=True)
         for parent in {(folder / records[number].path).parent for number in missing}:
@@ -65,7 +67,11 @@ def _claim(folder: Path, parameters: Mapping[str, object]) -> None:
     wanted = json.dumps(parameters, indent=2) + "\n"
     if not note.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(_PARAMETERS))
+        foreign = sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if not entry.name.lstrip(".").startswith(_PARAMETERS)
+        )
         if foreign:
             raise fail(
                 _OWNER,
@@ -86,12 +92,17 @@ def _claim(folder: Path, parameters: Mapping[str, object]) -> None:
         ) from None
     if found != json.loads(wanted):
         found = found if isinstance(found, dict) else {}
-        differing = [name for name in json.loads(wanted) if found.get(name) != json.loads(wanted)[name]]
+        differing = [
+            name for name in json.loads(wanted) if found.get(name) != json.loads(wanted)[name]
+        ]
         raise fail(
             _OWNER,
-            ", ".join(f"{name}={json.loads(wanted)[name]}" for name in differing) or "the same parameters",
+            ", ".join(f"{name}={json.loads(wanted)[name]}" for name in differing)
+            or "the same parameters",
             f"{folder}, which was written with "
-            + (", ".join(f"{name}={found.get(name)}" for name in differing) or "others beside them"),
+            + (
+                ", ".join(f"{name}={found.get(name)}" for name in differing) or "others beside them"
+            ),
             "Name another folder, or remove this one.",
         )
 

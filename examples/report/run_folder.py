@@ -59,8 +59,12 @@ def revision() -> str | None:
     folder = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
-        )  # noqa: S607
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError:  # no git on this machine
         return None
     return found.stdout.strip() or None

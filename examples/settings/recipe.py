@@ -157,8 +157,8 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN
     elif origin is tuple and isinstance(value, list) and len(value) == len(inner):
         return tuple(
             _convert(t, item, source, f"{name}[{i}]")
-            for i, (t, item) in enumerate(zip(inner, value))
-        )  # noqa: B905
+            for i, (t, item) in enumerate(zip(inner, value, strict=True))
+        )
     elif hint is float and not isinstance(value, bool):
         try:  # YAML 1.1 reads 1e-5 as text: it is a number here
             number = float(value)

@@ -13,8 +13,8 @@ def draw():
         *torch.randn(3).tolist(),
         random.random(),
         random.gauss(0, 1),
-        *np.random.standard_normal(3),
-    ]  # noqa: NPY002
+        *np.random.standard_normal(3),  # noqa: NPY002
+    ]
 
 
 def test_every_generator_goes_on_where_it_was():

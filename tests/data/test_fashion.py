@@ -14,7 +14,10 @@ from clipreid_kit.data import (
     structured_prompts,
 )
 
-_TELLING = "A fluid woven blouse with a deep V-neckline, fluttery cap sleeves and a row of contrast piping along the hem."
+_TELLING = (
+    "A fluid woven blouse with a deep V-neckline, fluttery cap sleeves "
+    "and a row of contrast piping along the hem."
+)
 
 
 def _images(item, *variants, folder="WOMEN/Blouses_Shirts"):

@@ -213,11 +213,9 @@ def _equal_files(paths: Iterable[str]) -> list[list[str]]:
 def _size(path: str) -> int | None:
     file, member = split_member(path)
     try:
-        return (
-            os.stat(file).st_size
-            if member is None
-            else open_archive(file).getinfo(member).file_size
-        )  # noqa: PTH116
+        if member is None:
+            return os.stat(file).st_size  # noqa: PTH116
+        return open_archive(file).getinfo(member).file_size
     except (OSError, KeyError, ValueError):
         return None
 

@@ -75,7 +75,10 @@ def split_images(
     taken = _take(pairs, fraction, seed)
     kept = [key for group in images.values() for key in group if key not in taken]
     single = len(groups) - len(pairs)
-    rule = f"{fraction:g} of the images, stratified by identity; {single} identities with one image stay in {names[0]!r}"
+    rule = (
+        f"{fraction:g} of the images, stratified by identity; "
+        f"{single} identities with one image stay in {names[0]!r}"
+    )
     splits = {names[0]: kept, names[1]: sorted(taken)}
     return build_manifest("split_images", images, splits, data=data, rule=rule, seed=seed)
 

@@ -169,7 +169,8 @@ def apply_split(
     wanted = {key for keys in manifest.splits.values() for key in keys}
     missing = sorted(wanted - rows.keys())
     if missing:
-        got = f"{len(missing)} of {len(wanted)} not there, such as {missing[0]} (one that is: {next(iter(rows), 'none')})"
+        present = next(iter(rows), "none")
+        got = f"{len(missing)} of {len(wanted)} not there, such as {missing[0]} (one that is: {present})"
         remedy = "Read the data that it names, or say by root= which folder the paths begin at."
         raise fail(
             "apply_split",

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from clipreid_kit.distributed import alone, gather, world_size
+from clipreid_kit.distributed import gather, local_losses, world_size
 from clipreid_kit.losses import (
     ArcFaceLoss,
     CenterLoss,
@@ -207,11 +207,11 @@ def worker(rank, store, queue, done):
         found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
         model, loss, rows, labels = setting("supcon", distributed=True)
         try:
-            alone(torch.nn.parallel.DistributedDataParallel(model)).__enter__()
+            local_losses(torch.nn.parallel.DistributedDataParallel(model)).__enter__()
         except ValueError as error:
             found["wrapped"] = str(error)
         if rank == 0:  # the other one does not come
-            with alone(torch.nn.ModuleList([loss])):
+            with local_losses(torch.nn.ModuleList([loss])):
                 found["alone"] = loss(model(rows[mine]), labels[mine]).item()
         queue.put((rank, found))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
@@ -254,7 +254,7 @@ def test_one_rank_computes_alone(results):
 @pytest.mark.unhooked
 def test_losses_gather_again_after_an_error():
     loss = SupConLoss(distributed=True)
-    with pytest.raises(ValueError, match="labels"), alone(loss):
+    with pytest.raises(ValueError, match="labels"), local_losses(loss):
         loss(torch.zeros(2, 3), torch.zeros(3))
     assert loss.distributed
 

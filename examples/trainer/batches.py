@@ -15,10 +15,10 @@ from clipreid_kit.data import (
     CaptionSampler,
     MinedDataset,
     ReidDataset,
-    anchored,
     collate_mined,
     mine_hard_negatives,
     mine_triplets,
+    with_anchor_column,
 )
 from clipreid_kit.distances import l2_normalize
 from examples.settings.config import Recipe
@@ -143,13 +143,13 @@ class TrainingBatches:
         options: dict[str, Any] = {"captions": captions}
         if mining.data == "hard_negative" and mining.negatives == "random":
             options |= {"strategy": "random", "seed": self.recipe.seed, "epoch": epoch}
-            return anchored(
+            return with_anchor_column(
                 mine_hard_negatives(None, dataset.labels, mining.num_negatives, **options)
             )
         texts = self.encoder.texts([caption or "" for caption in captions])
         both = l2_normalize(self.encoder.images(dataset.records)) + l2_normalize(texts)
         if mining.data == "hard_negative":
-            return anchored(
+            return with_anchor_column(
                 mine_hard_negatives(both, dataset.labels, mining.num_negatives, **options)
             )
         options |= (

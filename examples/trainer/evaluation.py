@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipreid_kit import (
-    AveragedEncoder,
     CUHK03Protocol,
     InShopProtocol,
     KReciprocalReranker,
     Market1501Protocol,
     SplitResults,
+    TestTimeAugmentation,
     evaluate_reid,
     evaluate_retrieval,
 )
 from clipreid_kit.clip import ClipTowers, PromptSG
-from clipreid_kit.data import FieldNumbers, ImageRecord, protocol_columns
+from clipreid_kit.data import CategoryIndex, ImageRecord, evaluation_ids
 from clipreid_kit.distances import l2_normalize
 from examples.report.evaluation import Evaluation, Result
 from examples.settings.config import Recipe
@@ -33,7 +33,12 @@ class Encoder:
     """Images and captions to embeddings: by a method that was trained, or by towers as they come."""
 
     def __init__(
-        self, recipe: Recipe, method: nn.Module, numbers: list[FieldNumbers], *, quiet: bool = False
+        self,
+        recipe: Recipe,
+        method: nn.Module,
+        numbers: list[CategoryIndex],
+        *,
+        quiet: bool = False,
     ) -> None:
         self.recipe, self.method, self.numbers, self.quiet = recipe, method, numbers, quiet
         self.towers: ClipTowers = (
@@ -60,7 +65,7 @@ class Encoder:
                         name: numbers[item.index] for name, numbers in places.items()
                     }
                     encode = partial(self._embed, options=here | text)
-                    both = AveragedEncoder(encode) if self.recipe.evaluate.flip else encode
+                    both = TestTimeAugmentation(encode) if self.recipe.evaluate.flip else encode
                     parts.append(both(item.image).float().cpu())
                     bar.update(len(item.image))
                 views.append(torch.cat(parts))
@@ -139,7 +144,7 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests) -> Evaluation:
                 results[f"{task}.retrieval"] = evaluate_retrieval(
                     left, right, query_ids=own, candidate_ids=theirs
                 )
-    camera_rule = "query_cameras" in protocol_columns(
+    camera_rule = "query_cameras" in evaluation_ids(
         *pairs[0], cameras=None if recipe.evaluate.cameras else False
     )
     return Evaluation(results, query, gallery, of(query), of(gallery), texts, captions, camera_rule)
@@ -147,7 +152,7 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests) -> Evaluation:
 
 def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool = False) -> Result:  # noqa: ANN401
     query, gallery = pair
-    columns: dict[str, Any] = protocol_columns(
+    columns: dict[str, Any] = evaluation_ids(
         query, gallery, cameras=None if recipe.evaluate.cameras else False
     )
     if gallery is None:

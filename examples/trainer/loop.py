@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from clipreid_kit import collapse_alarms, pair_cosines
+from clipreid_kit import check_collapse, pair_cosines
 from clipreid_kit.clip import TrainingCheckpoints, random_state, set_random_state
 from examples.report.files import write_json
 from examples.report.run_folder import epoch_line, flat
@@ -224,7 +224,7 @@ def train_epoch(phase: Phase, epoch: int) -> Row:
     row["lr"] = max(part["lr"] for part in first.param_groups)
     row["rates"] = {part["name"]: part["lr"] for part in first.param_groups}
     floors = phase.floors if epoch > optim.warmup_epochs + 1 else {}
-    row["alarms"] = collapse_alarms(means, floors, negative_cosine=means.get("negative_cosine"))
+    row["alarms"] = check_collapse(means, floors, negative_cosine=means.get("negative_cosine"))
     if torch.cuda.is_available():
         row["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return row

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from clipreid_kit import degenerate_losses
+from clipreid_kit import chance_level_losses
 from clipreid_kit.clip import (
     ClipReIDPromptStage,
     ClipTowers,
@@ -18,8 +18,8 @@ from clipreid_kit.clip import (
     read_card,
     warm_start,
 )
-from clipreid_kit.data import FieldNumbers, ImageRecord, ReidDataset, records_of
-from clipreid_kit.distributed import alone
+from clipreid_kit.data import CategoryIndex, ImageRecord, ReidDataset, records_of
+from clipreid_kit.distributed import local_losses
 from examples.report.files import write_json
 from examples.settings.config import Augment, Mining, Recipe
 from examples.settings.rules import terms_of
@@ -40,7 +40,7 @@ class Session:
     accelerator: Accelerator
     records: list[ImageRecord]
     towers: ClipTowers
-    numbers: list[FieldNumbers]  # of cameras and views, as far as the towers are to know them
+    numbers: list[CategoryIndex]  # of cameras and views, as far as the towers are to know them
 
     def batches(
         self, recipe: Recipe, dataset: ReidDataset, rank: int = 0, ranks: int = 1
@@ -82,14 +82,14 @@ class FeatureBatches:
         """Nothing to take back."""
 
 
-def numbers_of(recipe: Recipe, records: Sequence[ImageRecord]) -> list[FieldNumbers]:
+def numbers_of(recipe: Recipe, records: Sequence[ImageRecord]) -> list[CategoryIndex]:
     """Cameras and views, as far as the towers are to know them."""
     train = [record for record in records if record.split == "train"]
-    cameras = [FieldNumbers(train, "camera")] if recipe.model.camera_embedding else []
-    return [*cameras, FieldNumbers(train, "view")] if recipe.model.view_embedding else cameras
+    cameras = [CategoryIndex(train, "camera")] if recipe.model.camera_embedding else []
+    return [*cameras, CategoryIndex(train, "view")] if recipe.model.view_embedding else cameras
 
 
-def make_towers(recipe: Recipe, numbers: Sequence[FieldNumbers]) -> ClipTowers:
+def make_towers(recipe: Recipe, numbers: Sequence[CategoryIndex]) -> ClipTowers:
     """The towers of a recipe, with what is beside their weights."""
     model = recipe.model
     names = ("image_size", "patch_stride", "last_stride", "position_resize")
@@ -156,7 +156,7 @@ def learn_prompts(session: Session, dataset: ReidDataset, *, resume: bool) -> Te
     """The first phase of CLIP-ReID: a text for each identity (C, D), learned against cached image features."""
     recipe, towers, accelerator = session.recipe, session.towers, session.accelerator
     prompt, records, ranks = recipe.prompt, dataset.records, accelerator.num_processes
-    cameras = FieldNumbers(records, "camera") if prompt.camera_tokens else None
+    cameras = CategoryIndex(records, "camera") if prompt.camera_tokens else None
     prompts = prompts_of(
         recipe, towers, dataset.num_identities, 0 if cameras is None else len(cameras)
     )
@@ -189,7 +189,7 @@ def learn_prompts(session: Session, dataset: ReidDataset, *, resume: bool) -> Te
 
 def floors_of(recipe: Recipe, identities: int, ranks: int = 1) -> dict[str, float]:
     """What weighted terms are when all embeddings are equal."""
-    found = degenerate_losses(
+    found = chance_level_losses(
         ranks * recipe.batch.num_identities * recipe.batch.num_instances, identities
     )
     found["id"] *= 2 if recipe.stage == "clip_reid" else 1  # of two levels
@@ -242,7 +242,7 @@ def validation_loss(session: Session, method: Any) -> float:  # noqa: ANN401 (a 
     forward = getattr(
         method, "_original_forward", method
     )  # accelerate's own computes in mixed precision
-    with alone(method):  # the other processes are waiting
+    with local_losses(method):  # the other processes are waiting
         for batch in session.batches(plain, training_set(plain, rows, session.towers))(0):
             del batch["index"]
             moved = {

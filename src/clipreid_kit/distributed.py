@@ -75,7 +75,7 @@ def gather(rows: Tensor) -> Tensor:
 
 
 @contextmanager
-def alone(module: nn.Module) -> Iterator[None]:
+def local_losses(module: nn.Module) -> Iterator[None]:
     """Let every loss in a module see the rows of this process only, until the block ends.
 
     Use it where one process computes a loss and the others do not, such as on a validation split: a loss with
@@ -92,7 +92,7 @@ def alone(module: nn.Module) -> Iterator[None]:
     Example:
         >>> from clipreid_kit import SupConLoss
         >>> loss = SupConLoss(distributed=True)
-        >>> with alone(loss):
+        >>> with local_losses(loss):
         ...     loss.distributed
         False
         >>> loss.distributed

@@ -20,7 +20,7 @@ from clipreid_kit.metrics import (
     VehicleIDProtocol,
     evaluate_reid,
 )
-from clipreid_kit.metrics.protocols import Rerank, evaluate_sides
+from clipreid_kit.metrics.protocols.fixed_gallery import Rerank, evaluate_sides
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from clipreid_kit.clip.assemble import assemble
-from clipreid_kit.clip.catalogue import WeightSource
-from clipreid_kit.clip.grid import Geometry
-from clipreid_kit.clip.towers import ClipTowers
+from clipreid_kit.clip.towers.build import assemble
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.grid import Geometry
+from clipreid_kit.clip.towers.model_catalogue import WeightSource
 
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
 _NO_COLOURS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

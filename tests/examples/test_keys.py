@@ -506,6 +506,6 @@ def test_cameras_and_views_are_asked_for(tmp_path, images):
         bare = [dataclasses.replace(record, **{key: None}) for record in records]
         with pytest.raises(
             ValueError,
-            match=f"FieldNumbers: expected a {key} for every training image",
+            match=f"CategoryIndex: expected a {key} for every training image",
         ):
             numbers_of(recipe, bare)

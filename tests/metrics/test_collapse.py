@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipreid_kit.losses import InfoNCELoss, SupConLoss, TripletLoss
-from clipreid_kit.metrics import collapse_alarms, degenerate_losses, pair_cosines
+from clipreid_kit.metrics import chance_level_losses, check_collapse, pair_cosines
 
 
 def by_loops(rows, labels):
@@ -74,17 +74,17 @@ def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
         "triplet_text": triplet(rows, labels, other, labels),
         "id": F.cross_entropy(torch.full((12, 4), 3.0), labels, label_smoothing=0.1),
     }
-    floors = degenerate_losses(12, 4, margin=0.3)
+    floors = chance_level_losses(12, 4, margin=0.3)
     assert set(found) == set(floors)
     assert {name: value.item() for name, value in found.items()} == pytest.approx(floors, rel=1e-5)
     assert TripletLoss(None)(rows, labels).item() == pytest.approx(
-        degenerate_losses(12, margin=None)["triplet"]
+        chance_level_losses(12, margin=None)["triplet"]
     )
-    assert "id" not in degenerate_losses(12)
-    assert degenerate_losses(1)["supcon_image"] == 0
+    assert "id" not in chance_level_losses(12)
+    assert chance_level_losses(1)["supcon_image"] == 0
     values = {name: value.item() for name, value in found.items()}
     assert (
-        len(collapse_alarms(values, floors, negative_cosine=pair_cosines(rows, labels).negative))
+        len(check_collapse(values, floors, negative_cosine=pair_cosines(rows, labels).negative))
         == 7
     )
 
@@ -92,21 +92,21 @@ def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
 def test_alarms_are_where_the_thresholds_say():
     floors = {"id": 4.0, "triplet": 0.0}
     for value, alarmed in [(4.0, 1), (3.981, 1), (4.019, 1), (3.979, 0), (4.021, 0), (0.0, 0)]:
-        assert len(collapse_alarms({"id": value}, floors)) == alarmed
+        assert len(check_collapse({"id": value}, floors)) == alarmed
     assert (
-        collapse_alarms({"id": 3.9, "triplet": 0.0, "other": 4.0}, floors, negative_cosine=0.99)
+        check_collapse({"id": 3.9, "triplet": 0.0, "other": 4.0}, floors, negative_cosine=0.99)
         == []
     )
-    assert len(collapse_alarms({"id": 3.9}, floors, tolerance=0.05)) == 1
+    assert len(check_collapse({"id": 3.9}, floors, tolerance=0.05)) == 1
     assert (
         "mean cosine of 0.9901: embeddings have collapsed"
-        in collapse_alarms({}, {}, negative_cosine=0.9901)[0]
+        in check_collapse({}, {}, negative_cosine=0.9901)[0]
     )
-    assert collapse_alarms({}, {}, negative_cosine=0.9901, max_cosine=1.0) == []
-    assert collapse_alarms({"id": 4.0}, floors) == [
+    assert check_collapse({}, {}, negative_cosine=0.9901, max_cosine=1.0) == []
+    assert check_collapse({"id": 4.0}, floors) == [
         "id is 4.0000, near the 4.0000 of equal embeddings: nothing is learned"
     ]
-    assert collapse_alarms({"id": math.nan, "triplet": math.inf}, floors) == [
+    assert check_collapse({"id": math.nan, "triplet": math.inf}, floors) == [
         "id is nan",
         "triplet is inf",
     ]
@@ -114,7 +114,7 @@ def test_alarms_are_where_the_thresholds_say():
 
 def test_a_training_that_collapses_alarms_and_one_that_learns_does_not():
     labels = torch.arange(16) // 4
-    loss, floors = SupConLoss(0.1), degenerate_losses(16)
+    loss, floors = SupConLoss(0.1), chance_level_losses(16)
     inputs = torch.randn(4, 8)[labels] + 0.3 * torch.randn(16, 8)
     for wrong in (True, False):
         torch.manual_seed(0)
@@ -131,7 +131,7 @@ def test_a_training_that_collapses_alarms_and_one_that_learns_does_not():
             ).backward()
             optimizer.step()
         cosines = pair_cosines(model(inputs), labels)
-        found = collapse_alarms(
+        found = check_collapse(
             {"supcon_text": value.item()}, floors, negative_cosine=cosines.negative
         )
         assert len(found) == (2 if wrong else 0)
@@ -142,12 +142,12 @@ def test_errors():
     with pytest.raises(ValueError, match="pair_cosines: expected labels as 2 integers"):
         pair_cosines(torch.eye(2), torch.arange(3))
     with pytest.raises(ValueError, match="num_rows as a whole number >= 1, got 0"):
-        degenerate_losses(0)
+        chance_level_losses(0)
     with pytest.raises(ValueError, match="num_identities as a whole number >= 1, got 0"):
-        degenerate_losses(4, 0)
+        chance_level_losses(4, 0)
     with pytest.raises(ValueError, match="margin >= 0, got -1"):
-        degenerate_losses(4, margin=-1.0)
+        chance_level_losses(4, margin=-1.0)
     with pytest.raises(ValueError, match=r"max_cosine in \[-1, 1\], got 99"):
-        collapse_alarms({}, {}, max_cosine=99)
+        check_collapse({}, {}, max_cosine=99)
     with pytest.raises(ValueError, match="tolerance >= 0, got -1"):
-        collapse_alarms({}, {}, tolerance=-1.0)
+        check_collapse({}, {}, tolerance=-1.0)

@@ -1,30 +1,35 @@
 """Image and text towers of any open_clip model with ReID geometry: levels, freezing, rates, checkpoints."""
 
-from clipreid_kit.clip.baseline import ClipBaseline, ClipBaselineOutput
-from clipreid_kit.clip.camera import CameraEmbedding
-from clipreid_kit.clip.caption_texts import caption_embeddings
-from clipreid_kit.clip.checkpoint import load_towers, save_towers
-from clipreid_kit.clip.checkpointing import set_gradient_checkpointing
-from clipreid_kit.clip.clip_reid import ClipReID, ClipReIDOutput
-from clipreid_kit.clip.export import export_image_tower
-from clipreid_kit.clip.freezing import freeze, projection_names, set_trainable, unfreeze_last_blocks
-from clipreid_kit.clip.heads import IdentityClassifier
-from clipreid_kit.clip.interpolation import interpolate_weights
-from clipreid_kit.clip.levels import ImageLevels, TowerEmbeddings
-from clipreid_kit.clip.lora import add_lora, merge_lora
-from clipreid_kit.clip.lr_groups import layerwise_lr_groups
-from clipreid_kit.clip.position import resize_position_embedding
-from clipreid_kit.clip.prompt_composer import PromptComposer
-from clipreid_kit.clip.prompt_learner import IdentityPromptLearner
-from clipreid_kit.clip.prompt_sg import PromptSG, PromptSGOutput
-from clipreid_kit.clip.prompt_stage import ClipReIDPromptStage, PromptStageOutput
-from clipreid_kit.clip.random_state import random_state, set_random_state
-from clipreid_kit.clip.small import small_model_config, small_model_names
-from clipreid_kit.clip.templates import PromptEmbeddings
-from clipreid_kit.clip.towers import ClipTowers
-from clipreid_kit.clip.training_checkpoints import TrainingCheckpoints
-from clipreid_kit.clip.warm_start import read_card, warm_start
-from clipreid_kit.clip.weights import LoadReport, load_weights, read_weights
+from clipreid_kit.clip.checkpoints.interpolate import interpolate_weights
+from clipreid_kit.clip.checkpoints.onnx_export import export_image_tower
+from clipreid_kit.clip.checkpoints.rng_state import random_state, set_random_state
+from clipreid_kit.clip.checkpoints.save_load import load_towers, save_towers
+from clipreid_kit.clip.checkpoints.training_checkpoints import TrainingCheckpoints
+from clipreid_kit.clip.checkpoints.warm_start import read_card, warm_start
+from clipreid_kit.clip.methods.baseline import ClipBaseline, ClipBaselineOutput
+from clipreid_kit.clip.methods.clip_reid import ClipReID, ClipReIDOutput
+from clipreid_kit.clip.methods.clip_reid_prompts import ClipReIDPromptStage, PromptStageOutput
+from clipreid_kit.clip.methods.identity_head import IdentityClassifier
+from clipreid_kit.clip.methods.prompt_sg import PromptSG, PromptSGOutput
+from clipreid_kit.clip.prompts.caption_embeddings import caption_embeddings
+from clipreid_kit.clip.prompts.composer import PromptComposer
+from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
+from clipreid_kit.clip.prompts.templates import PromptEmbeddings
+from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.levels import ImageLevels, TowerEmbeddings
+from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights, read_weights
+from clipreid_kit.clip.towers.position_embedding import resize_position_embedding
+from clipreid_kit.clip.towers.small_models import small_model_config, small_model_names
+from clipreid_kit.clip.tuning.freezing import (
+    freeze,
+    projection_names,
+    set_trainable,
+    unfreeze_last_blocks,
+)
+from clipreid_kit.clip.tuning.gradient_checkpointing import set_gradient_checkpointing
+from clipreid_kit.clip.tuning.lora import add_lora, merge_lora
+from clipreid_kit.clip.tuning.lr_groups import layerwise_lr_groups
 
 __all__ = [
     "CameraEmbedding",

@@ -1,7 +1,5 @@
 """Records, readers, prompts, images, transforms and mining: from files on disk to the items of a ``DataLoader``."""
 
-from clipreid_kit.data.annotations import read_annotations, write_annotations
-from clipreid_kit.data.balance import balance_records
 from clipreid_kit.data.benchmarks import (
     read_cuhk03,
     read_cuhk_pedes,
@@ -14,13 +12,20 @@ from clipreid_kit.data.benchmarks import (
     read_vehicleid,
     read_veri776,
 )
+from clipreid_kit.data.benchmarks.omniglot import read_omniglot
+from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
-from clipreid_kit.data.field_numbers import FieldNumbers
-from clipreid_kit.data.files import check_files
-from clipreid_kit.data.folder import read_folder
-from clipreid_kit.data.formats import read_table, write_table
-from clipreid_kit.data.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
-from clipreid_kit.data.images import load_image
+from clipreid_kit.data.evaluation_ids import evaluation_ids
+from clipreid_kit.data.files.archives import check_files
+from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
+from clipreid_kit.data.images.load import load_image
+from clipreid_kit.data.images.transforms import (
+    PresetTransforms,
+    eval_transform,
+    preset_transforms,
+    train_transform,
+)
+from clipreid_kit.data.images.warp import warp_transform
 from clipreid_kit.data.manifests import (
     SplitManifest,
     apply_split,
@@ -33,16 +38,17 @@ from clipreid_kit.data.manifests import (
     split_query_gallery,
     write_split,
 )
+from clipreid_kit.data.manifests.balance import balance_records
+from clipreid_kit.data.manifests.split_checks import check_identities, check_splits, records_of
 from clipreid_kit.data.mining import (
     MinedBatch,
     MinedDataset,
     MinedItem,
-    anchored,
     collate_mined,
     mine_hard_negatives,
     mine_triplets,
+    with_anchor_column,
 )
-from clipreid_kit.data.omniglot import read_omniglot
 from clipreid_kit.data.prompts import (
     CaptionSampler,
     ItemDescription,
@@ -73,27 +79,21 @@ from clipreid_kit.data.prompts import (
     write_image_splits,
     write_texts,
 )
-from clipreid_kit.data.protocol_columns import protocol_columns
+from clipreid_kit.data.readers.annotations import read_annotations, write_annotations
+from clipreid_kit.data.readers.any_table import read_table, write_table
+from clipreid_kit.data.readers.captioned_folder import read_captioned_folder
+from clipreid_kit.data.readers.csv_table import read_csv, write_csv
+from clipreid_kit.data.readers.folder import read_folder
 from clipreid_kit.data.records import ImageRecord
-from clipreid_kit.data.report import Finding, SplitBalance, ValidationReport
-from clipreid_kit.data.sidecars import read_captioned_folder
-from clipreid_kit.data.splits import check_identities, check_splits, records_of
 from clipreid_kit.data.synthetic import SyntheticReid
-from clipreid_kit.data.table import read_csv, write_csv
-from clipreid_kit.data.transforms import (
-    PresetTransforms,
-    eval_transform,
-    preset_transforms,
-    train_transform,
-)
-from clipreid_kit.data.validation import validate_records
-from clipreid_kit.data.warp import warp_transform
+from clipreid_kit.data.validation.report import Finding, SplitBalance, ValidationReport
+from clipreid_kit.data.validation.validate import validate_records
 
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
     "CaptionSampler",
-    "FieldNumbers",
+    "CategoryIndex",
     "Finding",
     "ImageRecord",
     "ImageSpec",
@@ -112,7 +112,6 @@ __all__ = [
     "TokenStatistics",
     "ValidationReport",
     "analyse_prompts",
-    "anchored",
     "apply_split",
     "balance_records",
     "caption_variations",
@@ -123,6 +122,7 @@ __all__ = [
     "collate_mined",
     "count_clip_tokens",
     "eval_transform",
+    "evaluation_ids",
     "fill_template",
     "filter_identities",
     "hold_out_identities",
@@ -132,7 +132,6 @@ __all__ = [
     "order_of_information",
     "preset_transforms",
     "prompts_from_descriptions",
-    "protocol_columns",
     "read_annotations",
     "read_captioned_folder",
     "read_csv",
@@ -171,6 +170,7 @@ __all__ = [
     "validate_records",
     "variant_of",
     "warp_transform",
+    "with_anchor_column",
     "write_annotations",
     "write_csv",
     "write_image_paths",

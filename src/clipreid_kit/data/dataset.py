@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clipreid_kit._checks import fail
-from clipreid_kit.data.images import load_image
+from clipreid_kit.data.images.load import load_image
+from clipreid_kit.data.images.pixel_cache import PixelCache
+from clipreid_kit.data.images.transforms import draws_nothing
 from clipreid_kit.data.numbering import cameras_of, hash_number, identities_of, labels_of
-from clipreid_kit.data.pixel_cache import PixelCache
 from clipreid_kit.data.records import ImageRecord
-from clipreid_kit.data.transforms import draws_nothing
 
 
 class ReidItem(NamedTuple):

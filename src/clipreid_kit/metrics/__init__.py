@@ -1,24 +1,32 @@
 """Evaluation: features in, numbers out; and what is done with features before that."""
 
-from clipreid_kit.metrics.bootstrap import ConfidenceInterval, bootstrap_interval
 from clipreid_kit.metrics.collapse import (
     PairCosines,
-    collapse_alarms,
-    degenerate_losses,
+    chance_level_losses,
+    check_collapse,
     pair_cosines,
 )
 from clipreid_kit.metrics.evaluator import ReidEvaluator
-from clipreid_kit.metrics.expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set
-from clipreid_kit.metrics.protocols import InShopProtocol, LeaveOneOutProtocol, Market1501Protocol
-from clipreid_kit.metrics.random_galleries import GallerySplit, HandsProtocol, VehicleIDProtocol
+from clipreid_kit.metrics.protocols.fixed_gallery import (
+    InShopProtocol,
+    LeaveOneOutProtocol,
+    Market1501Protocol,
+)
+from clipreid_kit.metrics.protocols.random_gallery import (
+    GallerySplit,
+    HandsProtocol,
+    VehicleIDProtocol,
+)
+from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
 from clipreid_kit.metrics.reid import evaluate_reid
-from clipreid_kit.metrics.rerank import KReciprocalReranker, k_reciprocal_rerank
-from clipreid_kit.metrics.result import ReidResult
+from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
+from clipreid_kit.metrics.reranking.query_expansion import database_augmentation, query_expansion
+from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval, bootstrap_interval
+from clipreid_kit.metrics.results.reid_result import ReidResult
+from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
+from clipreid_kit.metrics.results.split_results import SplitResults
 from clipreid_kit.metrics.retrieval import evaluate_retrieval
-from clipreid_kit.metrics.retrieval_result import RetrievalResult
-from clipreid_kit.metrics.single_shot import CUHK03Protocol
-from clipreid_kit.metrics.split_results import SplitResults
 from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
 __all__ = [
@@ -39,9 +47,9 @@ __all__ = [
     "VehicleIDProtocol",
     "VerificationResult",
     "bootstrap_interval",
-    "collapse_alarms",
+    "chance_level_losses",
+    "check_collapse",
     "database_augmentation",
-    "degenerate_losses",
     "evaluate_open_set",
     "evaluate_reid",
     "evaluate_retrieval",

@@ -28,7 +28,7 @@ class PairCosines(NamedTuple):
 def pair_cosines(embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> PairCosines:
     r"""Mean cosine of pairs of one identity, and of different ones.
 
-    Use it in a training loop, for the log and for :func:`collapse_alarms`: the first should rise above the second. When
+    Use it in a training loop, for the log and for :func:`check_collapse`: the first should rise above the second. When
     both go to 1, all embeddings are about equal. Nothing of N x N is made: with unit rows :math:`u`, the sums
     :math:`S_c` of an identity's rows and :math:`S` of all,
 
@@ -68,12 +68,12 @@ def pair_cosines(embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     return PairCosines(positive, negative)
 
 
-def degenerate_losses(
+def chance_level_losses(
     num_rows: int, num_identities: int | None = None, *, margin: float | None = 0.3
 ) -> dict[str, float]:
     r"""Values of losses where all embeddings are equal, or a classifier tells nothing.
 
-    Use them as ``floors`` of :func:`collapse_alarms`. A softmax over k equal candidates has the loss :math:`\ln k`,
+    Use them as ``floors`` of :func:`check_collapse`. A softmax over k equal candidates has the loss :math:`\ln k`,
     whatever its temperature and label smoothing:
 
     ============================================ ===================================
@@ -101,13 +101,13 @@ def degenerate_losses(
         ValueError: If a number is out of its range.
 
     Example:
-        >>> floors = degenerate_losses(64, 751)
+        >>> floors = chance_level_losses(64, 751)
         >>> [round(floors[name], 3) for name in ("supcon_image", "info_nce", "id", "triplet")]
         [4.143, 4.159, 6.621, 0.3]
     """
-    check_integer("degenerate_losses", "num_rows", num_rows, 1)
+    check_integer("chance_level_losses", "num_rows", num_rows, 1)
     if margin is not None:
-        check_at_least("degenerate_losses", "margin", margin, 0)
+        check_at_least("chance_level_losses", "margin", margin, 0)
     triplet = math.log(2) if margin is None else margin
     values = {
         "supcon_image": math.log(max(num_rows - 1, 1)),
@@ -117,12 +117,12 @@ def degenerate_losses(
         "triplet_text": triplet,
     }
     if num_identities is not None:
-        check_integer("degenerate_losses", "num_identities", num_identities, 1)
+        check_integer("chance_level_losses", "num_identities", num_identities, 1)
         values["id"] = math.log(num_identities)
     return values
 
 
-def collapse_alarms(
+def check_collapse(
     losses: Mapping[str, float],
     floors: Mapping[str, float],
     *,
@@ -142,7 +142,7 @@ def collapse_alarms(
 
     Args:
         losses: Mean of each term over the epoch.
-        floors: Value of a term when nothing is told, above 0, in the same units: see :func:`degenerate_losses`. Terms
+        floors: Value of a term when nothing is told, above 0, in the same units: see :func:`chance_level_losses`. Terms
             without a floor, and floors of 0 or without a term, are passed over.
         negative_cosine: Of :func:`pair_cosines`; ``None`` where it is not known.
         max_cosine: In [-1, 1].
@@ -155,12 +155,12 @@ def collapse_alarms(
         ValueError: If a threshold is out of its range.
 
     Example:
-        >>> collapse_alarms({"id": 6.62, "triplet": 0.1}, degenerate_losses(64, 751), negative_cosine=0.4)
+        >>> check_collapse({"id": 6.62, "triplet": 0.1}, chance_level_losses(64, 751), negative_cosine=0.4)
         ['id is 6.6200, near the 6.6214 of equal embeddings: nothing is learned']
     """
     if not -1 <= max_cosine <= 1:
-        raise fail("collapse_alarms", "max_cosine in [-1, 1]", max_cosine)
-    check_at_least("collapse_alarms", "tolerance", tolerance, 0)
+        raise fail("check_collapse", "max_cosine in [-1, 1]", max_cosine)
+    check_at_least("check_collapse", "tolerance", tolerance, 0)
     found = []
     if negative_cosine is not None and negative_cosine > max_cosine:
         found.append(

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_dense, check_embeddings, fail
 from clipreid_kit.distributed import world_size
-from clipreid_kit.metrics.exact import Distance
-from clipreid_kit.metrics.identities import Ids, check_junk, flat
-from clipreid_kit.metrics.measures import Ties
+from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit.metrics._engine.identity_matches import Ids, check_junk, flat
+from clipreid_kit.metrics._engine.ranks_to_measures import Ties
+from clipreid_kit.metrics._engine.sharded_evaluation import Shard, evaluate_shards, joined
 from clipreid_kit.metrics.reid import check_options, evaluate_reid
-from clipreid_kit.metrics.result import ReidResult
-from clipreid_kit.metrics.sharded import Shard, evaluate_shards, joined
+from clipreid_kit.metrics.results.reid_result import ReidResult
 
 _OWNER = "ReidEvaluator"
 

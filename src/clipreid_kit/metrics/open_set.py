@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer, fail
-from clipreid_kit.metrics.identities import Ids, read_ids
-from clipreid_kit.metrics.report import aligned, json_text
-from clipreid_kit.metrics.space import Space, checked_sets
+from clipreid_kit.metrics._engine.identity_matches import Ids, read_ids
+from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets
+from clipreid_kit.metrics.results.tables import aligned, json_text
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, fail
-from clipreid_kit.metrics.exact import Distance
-from clipreid_kit.metrics.given import BlockSimilarity, given_matches
-from clipreid_kit.metrics.identities import Ids, check_exclude, read_labels
-from clipreid_kit.metrics.measures import Ties, result_of
-from clipreid_kit.metrics.rerank import KReciprocalReranker
-from clipreid_kit.metrics.result import ReidResult
-from clipreid_kit.metrics.rows import Rows, check_widths
-from clipreid_kit.metrics.search import find_matches
+from clipreid_kit.metrics._engine.embedding_rows import Rows, check_widths
+from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit.metrics._engine.find_matches import find_matches
+from clipreid_kit.metrics._engine.given_similarity import BlockSimilarity, given_matches
+from clipreid_kit.metrics._engine.identity_matches import Ids, check_exclude, read_labels
+from clipreid_kit.metrics._engine.ranks_to_measures import Ties, result_of
+from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
+from clipreid_kit.metrics.results.reid_result import ReidResult
 
 
 @torch.no_grad()

@@ -10,15 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.metrics.exact import Distance
-from clipreid_kit.metrics.given import given_matches
-from clipreid_kit.metrics.identities import Ids, Labels, flat, read_labels
-from clipreid_kit.metrics.measures import Ties, match_ranks
-from clipreid_kit.metrics.relevance import Lists
-from clipreid_kit.metrics.rerank import KReciprocalReranker
-from clipreid_kit.metrics.retrieval_result import RetrievalResult
-from clipreid_kit.metrics.rows import Rows, check_widths
-from clipreid_kit.metrics.search import find_matches
+from clipreid_kit.metrics._engine.embedding_rows import Rows, check_widths
+from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit.metrics._engine.find_matches import find_matches
+from clipreid_kit.metrics._engine.given_similarity import given_matches
+from clipreid_kit.metrics._engine.identity_matches import Ids, Labels, flat, read_labels
+from clipreid_kit.metrics._engine.ranks_to_measures import Ties, match_ranks
+from clipreid_kit.metrics._engine.relevance_lists import Lists
+from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
+from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
 
 _OWNER = "evaluate_retrieval"
 

@@ -1,19 +1,19 @@
 """Heads and necks that a training loop puts on top of a tower, and the parts of prompt methods."""
 
-from clipreid_kit.modules.averaged_encoder import AveragedEncoder
 from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
 from clipreid_kit.modules.gem import GeM
 from clipreid_kit.modules.interaction import InteractionOutput, MultiModalInteraction
 from clipreid_kit.modules.pseudo_token import insert_pseudo_token
+from clipreid_kit.modules.test_time_augmentation import TestTimeAugmentation
 from clipreid_kit.modules.textual_inversion import TextualInversionMLP
 
 __all__ = [
-    "AveragedEncoder",
     "BNNeck",
     "BNNeckOutput",
     "GeM",
     "InteractionOutput",
     "MultiModalInteraction",
+    "TestTimeAugmentation",
     "TextualInversionMLP",
     "insert_pseudo_token",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.data._tree import FileTree
+from clipreid_kit.data.files.file_tree import FileTree
 from clipreid_kit.data.records import ImageRecord
 
 Policy = Literal["warn", "raise", "ignore"]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from clipreid_kit._checks import fail
-from clipreid_kit.data._tree import FileTree
+from clipreid_kit.data.files.file_tree import FileTree
 from clipreid_kit.data.records import ImageRecord
 
 

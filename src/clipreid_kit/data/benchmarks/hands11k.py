@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.data._tree import FileTree, locate
 from clipreid_kit.data.benchmarks._counts import Policy, check_counts, check_policy, require_images
+from clipreid_kit.data.files.file_tree import FileTree, locate
 from clipreid_kit.data.records import ImageRecord
 
 

@@ -4,8 +4,8 @@ import os
 import re
 
 from clipreid_kit._checks import fail
-from clipreid_kit.data._tree import FileTree, locate, open_tree
 from clipreid_kit.data.benchmarks._counts import Policy, check_counts, check_policy, require_images
+from clipreid_kit.data.files.file_tree import FileTree, locate, open_tree
 from clipreid_kit.data.records import ImageRecord
 
 

@@ -5,8 +5,8 @@ from clipreid_kit.data.mining.mined_dataset import (
     MinedBatch,
     MinedDataset,
     MinedItem,
-    anchored,
     collate_mined,
+    with_anchor_column,
 )
 from clipreid_kit.data.mining.triplets import mine_triplets
 
@@ -14,8 +14,8 @@ __all__ = [
     "MinedBatch",
     "MinedDataset",
     "MinedItem",
-    "anchored",
     "collate_mined",
     "mine_hard_negatives",
     "mine_triplets",
+    "with_anchor_column",
 ]

@@ -53,7 +53,7 @@ class MinedDataset(Dataset[MinedItem]):
     Use it with ``DataLoader(..., collate_fn=collate_mined)``. The three usual kinds:
 
     - *standard*: without ``mined``, an item alone;
-    - *hard negatives*: what :func:`mine_hard_negatives` gives, as ``anchored(negatives)``;
+    - *hard negatives*: what :func:`mine_hard_negatives` gives, as ``with_anchor_column(negatives)``;
     - *triplets*: what :func:`mine_triplets` gives.
 
     Encode the rows of a batch once. ``HardNegativeContrastiveLoss``, ``SupConLoss`` and ``TripletLoss`` take the
@@ -198,7 +198,7 @@ class MinedDataset(Dataset[MinedItem]):
         self._state[0] = len(mined)
 
 
-def anchored(negatives: Int[Tensor, "n k"]) -> Int[Tensor, "n m"]:
+def with_anchor_column(negatives: Int[Tensor, "n k"]) -> Int[Tensor, "n m"]:
     """Put the number of each item before those of its negatives.
 
     Args:
@@ -208,7 +208,7 @@ def anchored(negatives: Int[Tensor, "n k"]) -> Int[Tensor, "n m"]:
         A column more, for :class:`MinedDataset`.
 
     Example:
-        >>> anchored(torch.tensor([[5, 7], [3, -1]]))
+        >>> with_anchor_column(torch.tensor([[5, 7], [3, -1]]))
         tensor([[ 0,  5,  7],
                 [ 1,  3, -1]])
     """

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipreid_kit.data.mining.groups import Groups
-from clipreid_kit.metrics.neighbours import offer
+from clipreid_kit.metrics._engine.nearest_neighbours import offer
 
 Search = Literal["auto", "exact", "faiss"]
 

@@ -1,0 +1,1 @@
+"""Save, load, resume, interpolate and export trained towers."""

@@ -1,0 +1,1 @@
+"""Complete training methods: the baseline, CLIP-ReID and PromptSG."""

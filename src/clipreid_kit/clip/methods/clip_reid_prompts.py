@@ -1,0 +1,188 @@
+"""CLIP-ReID, first stage: learned prompts are fitted to the features of a frozen image tower."""
+
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from clipreid_kit._checks import check_embeddings, check_labels, check_positive, check_same_width
+from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.levels import run_image_tower
+from clipreid_kit.clip.tuning.freezing import freeze
+from clipreid_kit.distances import exact, l2_normalize
+from clipreid_kit.distributed import gather
+
+
+class PromptStageOutput(NamedTuple):
+    """What :class:`ClipReIDPromptStage` gives.
+
+    Attributes:
+        loss: The sum of both directions.
+        image_to_text: Every image against the texts of the batch.
+        text_to_image: Every text against the images of the batch.
+        text_embeddings: The text of each row (N, D), not normalised.
+    """
+
+    loss: Tensor
+    image_to_text: Tensor
+    text_to_image: Tensor
+    text_embeddings: Tensor
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """What each direction adds to the loss, without gradient, for the log; as the other methods have it."""
+        return {
+            "image_to_text": self.image_to_text.detach(),
+            "text_to_image": self.text_to_image.detach(),
+        }
+
+    @property
+    def embedding(self) -> None:
+        """Nothing: the images are given as features, and no descriptor is made of them."""
+
+
+class ClipReIDPromptStage(nn.Module):
+    r"""First stage of CLIP-ReID: one text for each identity, learned against frozen image features.
+
+    Freezes both towers, keeps them in evaluation mode, and lets gradient through the text tower to the prompts alone.
+    Encode the training images once with :meth:`image_embeddings`, without augmentation; an epoch is then a permutation
+    of the rows, in batches of any size (a last batch of one row has a loss of 0)::
+
+        features = torch.cat([stage.image_embeddings(batch) for batch in batches])
+        optimizer = torch.optim.Adam(stage.prompts.parameters(), lr=3.5e-4, weight_decay=1e-4)
+        for rows in torch.randperm(len(features)).split(64):
+            optimizer.zero_grad()
+            stage(features[rows], labels[rows]).loss.backward()
+            optimizer.step()
+        texts = stage.prompts.encode_all(towers)  # for ClipReID
+
+    .. math::
+        L = -\frac{1}{N} \sum_i \frac{1}{|P(i)|} \sum_{p \in P(i)}
+        \Big( \log \frac{e^{V_i \cdot T_p / \tau}}{\sum_a e^{V_i \cdot T_a / \tau}}
+        + \log \frac{e^{V_p \cdot T_i / \tau}}{\sum_a e^{V_a \cdot T_i / \tau}} \Big)
+
+    with :math:`P(i)` all rows of the batch of the identity of row i, itself included.
+
+    Args:
+        towers: The model; its ``requires_grad`` is switched off.
+        prompts: The prompts to learn.
+        temperature: :math:`\tau > 0`, in units of the similarity.
+        normalize: Compare by cosine; the temperature should then be some 0.01 to 0.1. ``False`` takes raw dot products,
+            as CLIP-ReID does, which with CLIP's weights is nearly a cosine at a temperature of 0.01.
+        distributed: Gather the rows of all ranks first.
+
+    Raises:
+        ValueError: If ``temperature`` is not above 0.
+
+    Example:
+        >>> towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
+        >>> stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, num_identities=5))
+        >>> features = stage.image_embeddings(torch.randn(6, 3, 64, 32))
+        >>> output = stage(features, torch.tensor([0, 0, 1, 2, 3, 4]))
+        >>> output.loss.backward()
+        >>> [name for name, p in stage.named_parameters() if p.grad is not None]
+        ['prompts.identity_words']
+
+    Note:
+        Texts of one identity are equal, so the printed :math:`L_{i2t}`, which has the pair (i, i) alone, is the same
+        number as the mean over :math:`P(i)`.
+
+    References:
+        Li, Sun and Li, CLIP-ReID, AAAI 2023, eq. 1 to 4.
+    """
+
+    def __init__(
+        self,
+        towers: ClipTowers,
+        prompts: IdentityPromptLearner,
+        *,
+        temperature: float = 1.0,
+        normalize: bool = False,
+        distributed: bool = False,
+    ) -> None:
+        super().__init__()
+        check_positive("ClipReIDPromptStage", "temperature", temperature)
+        freeze(towers)
+        self.towers = towers.eval()
+        self.prompts = prompts
+        self.temperature = temperature
+        self.normalize = normalize
+        self.distributed = distributed
+
+    def train(self, mode: bool = True) -> "ClipReIDPromptStage":
+        """Set the mode of the prompts; the towers stay in evaluation mode, so that no running statistics move."""
+        super().train(mode)
+        self.towers.eval()
+        return self
+
+    @torch.no_grad()
+    def image_embeddings(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Features of images, once for the whole stage.
+
+        A camera embedding of the towers takes no part: it is not trained yet, and CLIP-ReID leaves it out here.
+
+        Args:
+            images: As ``towers.encode_image`` takes them.
+
+        Returns:
+            Rows without gradient, float32 or float64, not normalised.
+        """
+        self.towers.eval()
+        return exact(
+            cast(
+                "Tensor",
+                run_image_tower(self.towers, images, None, None, None, shifted=False).projected,
+            )
+        )
+
+    def forward(
+        self,
+        image_embeddings: Float[Tensor, "n d"],
+        labels: Integer[Tensor, " n"],
+        *,
+        cameras: Integer[Tensor, " n"] | None = None,
+    ) -> PromptStageOutput:
+        """Compare cached features with the texts of their identities.
+
+        Args:
+            image_embeddings: Rows of :meth:`image_embeddings`.
+            labels: Their identities. On the CPU no device is waited for.
+            cameras: Their cameras, for prompts with words for cameras.
+
+        Returns:
+            Losses and texts; for no rows a loss of 0 that is connected to the graph.
+
+        Raises:
+            ValueError: If shapes disagree, or a label (on the CPU) is out of range.
+        """
+        owner = "ClipReIDPromptStage"
+        check_embeddings(owner, "image_embeddings", image_embeddings)
+        check_labels(owner, "labels", labels, image_embeddings.shape[0])
+        instances = image_embeddings if self.prompts.instance_dim is not None else None
+        texts = self.prompts.encode(self.towers, labels, cameras=cameras, instances=instances)
+        images, rows, labels = (
+            exact(image_embeddings).to(texts.device),
+            exact(texts),
+            labels.to(texts.device),
+        )
+        check_same_width(owner, "image_embeddings", images, "text embeddings", rows)
+        if self.distributed:
+            images, rows, labels = gather(images), gather(rows), gather(labels)
+        with torch.autocast(texts.device.type, enabled=False):
+            if self.normalize:
+                images, rows = l2_normalize(images), l2_normalize(rows)
+            logits = images @ rows.to(images.dtype).T / self.temperature
+            image_to_text = _mean_of_positives(logits, labels)
+            text_to_image = _mean_of_positives(logits.T, labels)
+        return PromptStageOutput(image_to_text + text_to_image, image_to_text, text_to_image, texts)
+
+
+def _mean_of_positives(
+    logits: Float[Tensor, "n n"], labels: Integer[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """Supervised contrastive loss of square logits; the diagonal is a pair like others."""
+    positive = labels[:, None] == labels[None, :]
+    log_share = logits.log_softmax(dim=1).where(positive, 0.0).sum(dim=1) / positive.sum(dim=1)
+    return -log_share.sum() / max(logits.shape[0], 1)

@@ -1,0 +1,1 @@
+"""Prompts for the text tower: templates, learned tokens, pseudo-tokens, captions."""

@@ -1,0 +1,1 @@
+"""Checks of records before training, with a report."""

@@ -1,0 +1,1 @@
+"""The ranking engine: exact ranks of all matches, block by block. Private."""

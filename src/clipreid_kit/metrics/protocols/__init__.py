@@ -1,0 +1,1 @@
+"""Evaluation protocols under the names of their papers."""

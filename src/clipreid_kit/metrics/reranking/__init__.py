@@ -1,0 +1,1 @@
+"""k-reciprocal re-ranking, query expansion and database augmentation."""

@@ -1,0 +1,82 @@
+import pytest
+
+from clipreid_kit.clip.towers.grid import (
+    Geometry,
+    check_geometry,
+    check_image_size,
+    geometry_of,
+    grid_of,
+)
+
+
+@pytest.mark.parametrize(
+    "size", [(0, 64), (64, -1), (True, 64), (64.0, 64), (64,), "64", 64, [64, 32, 3]]
+)
+def test_what_is_no_size(size):
+    with pytest.raises(ValueError, match=r"expected image_size as \(height, width\) in pixels"):
+        check_image_size(size)
+
+
+def test_a_list_is_a_size():
+    assert check_image_size([64, 32]) == (64, 32)
+
+
+def test_clip_reid_s_overlapping_patches():
+    from open_clip.transformer import VisionTransformer
+
+    visual = VisionTransformer(224, 16, width=64, layers=1, heads=1, mlp_ratio=1)
+    assert grid_of(visual) == (14, 14)
+    assert grid_of(visual, Geometry((256, 128))) == (16, 8)
+    assert grid_of(visual, Geometry((256, 128), patch_stride=(12, 12))) == (21, 10)
+    assert geometry_of(visual) == Geometry((224, 224), patch_stride=(16, 16))
+
+
+def test_a_last_stride_of_one_doubles_the_map(build):
+    visual = build("resnet").model.visual
+    assert grid_of(visual, Geometry((256, 128))) == (8, 4)
+    assert grid_of(visual, Geometry((256, 128), last_stride=1)) == (16, 8)
+    assert geometry_of(visual).last_stride == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "match"),
+    [
+        (
+            "resnet",
+            Geometry(patch_stride=(12, 12)),
+            r"patch_stride for a ViT of open_clip only, got .* ModifiedResNet",
+        ),
+        (
+            "vit",
+            Geometry(last_stride=1),
+            "last_stride for a ResNet of open_clip only, got 1 for VisionTransformer",
+        ),
+        ("timm", Geometry(patch_stride=(8, 8)), "patch_stride for a ViT of open_clip only"),
+        (
+            "timm",
+            Geometry(position_resize="clip_reid"),
+            r'position_resize="bicubic" for a trunk of timm',
+        ),
+        ("resnet", Geometry((128, 40), last_stride=1), r"patches of 16 x 16 .* got 128 x 40"),
+    ],
+)
+def test_what_a_tower_cannot_have(build, kind, wanted, match):
+    with pytest.raises(ValueError, match=match):
+        grid_of(build(kind).model.visual, wanted)
+
+
+def test_arguments_are_checked():
+    assert check_geometry((64, 32), 12, 1, "clip_reid") == Geometry(
+        (64, 32), (12, 12), 1, "clip_reid"
+    )
+    assert check_geometry(None, (12, 8), None, "bicubic").patch_stride == (12, 8)
+    for arguments, match in [
+        (((64, 0), None, None, "bicubic"), "image_size as"),
+        (
+            (None, 0, None, "bicubic"),
+            r"patch_stride as one number or \(down, across\) in pixels, or None, got \(0, 0\)",
+        ),
+        ((None, None, 3, "bicubic"), "last_stride to be 1, 2 or None, got 3"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            check_geometry(*arguments)

@@ -29,6 +29,28 @@ def test_check_at_least(value):
     _checks.check_at_least("Owner", "rows", 2, 2)
 
 
+@pytest.mark.parametrize("value", ["0.1", None, True, torch.tensor(0.1), [0.1]])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda value: _checks.check_positive("Owner", "width", value),
+        lambda value: _checks.check_at_least("Owner", "width", value, 0),
+        lambda value: _checks.check_fraction("Owner", "width", value),
+        lambda value: _checks.check_integer("Owner", "width", value, 0),
+    ],
+)
+def test_a_number_of_another_type_is_named(check, value):
+    with pytest.raises(ValueError, match=r"Owner: expected width as a (whole )?number"):
+        check(value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, float("nan"), float("inf")])
+def test_check_fraction(value):
+    with pytest.raises(ValueError, match=r"width in \[0, 1\)"):
+        _checks.check_fraction("Owner", "width", value)
+    _checks.check_fraction("Owner", "width", 0)
+
+
 def test_check_dense():
     _checks.check_dense("Owner", "rows", torch.eye(2))
     with pytest.raises(

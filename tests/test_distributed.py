@@ -94,11 +94,11 @@ CASES = {
         ),
     ),
     "prototype_memory": (
-        lambda distributed: PrototypeMemoryLoss(4, DIM, distributed=distributed),
+        lambda distributed: PrototypeMemoryLoss(DIM, 4, distributed=distributed),
         in_two_batches,
     ),
     "prototype_memory-each": (
-        lambda distributed: PrototypeMemoryLoss(4, DIM, update="each", distributed=distributed),
+        lambda distributed: PrototypeMemoryLoss(DIM, 4, update="each", distributed=distributed),
         lambda loss, images, texts, labels: [loss.initialize(texts, labels), loss(images, labels)][
             1
         ],
@@ -126,7 +126,7 @@ CASES = {
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     "center": (
-        lambda distributed: CenterLoss(3, DIM, distributed=distributed),
+        lambda distributed: CenterLoss(DIM, 3, distributed=distributed),
         lambda loss, images, texts, labels: loss(images, labels),
     ),
     # heads

@@ -66,7 +66,7 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
     texts = torch.randn(IDENTITIES, DIM, generator=rng)
     unit_texts = functional.normalize(texts, dim=1)
     cosine, raw = ImageToTextCELoss(), ImageToTextCELoss(1.0, normalize=False)
-    prototypes, restated = PrototypeMemoryLoss(IDENTITIES, DIM), ClusterMemory(texts)
+    prototypes, restated = PrototypeMemoryLoss(DIM, IDENTITIES), ClusterMemory(texts)
     prototypes.initialize(texts, torch.arange(IDENTITIES))
     ours_queue = CrossBatchMemory(SupConLoss(), DIM, MEMORY)
     peer_queue = losses.CrossBatchMemory(losses.SupConLoss(temperature=0.07), DIM, MEMORY)

@@ -144,7 +144,7 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         losses.CircleLoss(m=0.25, gamma=128),
         losses.TripletMarginLoss(margin=0.3, distance=euclidean),
     )
-    triplet, center = TripletLoss(), CenterLoss(IDENTITIES, DIM)
+    triplet, center = TripletLoss(), CenterLoss(DIM, IDENTITIES)
     mined = {name: TripletLoss(mining=name) for name in ("semi_hard", "all")}
     soft, weighted, ours_circle, ours_similarity = (
         TripletLoss(None, mining="all"),
@@ -157,7 +157,7 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
     )
     semi = miners.TripletMarginMiner(margin=0.3, type_of_triplets="semihard", distance=euclidean)
     centers = torch.randn(IDENTITIES, DIM, requires_grad=True)
-    dense, sparse = CenterLoss(100_000, DIM), CenterLoss(100_000, DIM, sparse_grad=True)
+    dense, sparse = CenterLoss(DIM, 100_000), CenterLoss(DIM, 100_000, sparse_grad=True)
     cases = {
         "triplet, batch-hard": {
             OURS: step(rows, lambda r: triplet(r, labels)),

@@ -293,7 +293,7 @@ class Evaluate:
     patience: Some | None = None  # validations without a gain before training stops
     cameras: bool = True  # leave out gallery images of the query's identity and camera
     num_splits: Some = 10  # of splits and distractors
-    features: Literal["before", "after"] = "before"  # the necks, where there are any
+    descriptor: Literal["pre_neck", "post_neck"] = "pre_neck"  # the necks, where there are any
     distance: Literal["cosine", "euclidean"] = "cosine"  # of embeddings when they are compared
     flip: bool = False  # average over mirrored images
     rotations: list[float] = field(

@@ -214,7 +214,7 @@ _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "optim.projection_lr": (lambda r: r.model.train_projections, "model.train_projections"),
     "optim.decay_all": (lambda r: r.optim.weight_decay > 0, "optim.weight_decay"),
     "optim.warmup_factor": (lambda r: r.optim.warmup_epochs > 0, "optim.warmup_epochs"),
-    "evaluate.features": (
+    "evaluate.descriptor": (
         lambda r: (
             r.stage == "clip_reid" or (r.head.neck and (r.stage == "prompt_sg" or r.loss.id > 0))
         ),

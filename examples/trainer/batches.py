@@ -15,6 +15,7 @@ from clipreid_kit.data import (
     CaptionSampler,
     MinedDataset,
     ReidDataset,
+    ReidItem,
     collate_mined,
     mine_hard_negatives,
     mine_triplets,
@@ -94,13 +95,14 @@ class TrainingBatches:
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
         for item in self._mined_batches(epoch) if self.sampler is None else self.loader:
-            batch = {"images": item.image, "labels": item.label, "index": item.index}
-            batch |= {name: numbers[item.index] for name, numbers in self.numbers.items()}
+            rows = item.row if isinstance(item, ReidItem) else item.dataset_rows
+            batch = {"images": item.image, "labels": item.label, "index": rows}
+            batch |= {name: numbers[rows] for name, numbers in self.numbers.items()}
             if self.tokens is not None:
-                batch["tokens"] = self.tokens[item.index]
+                batch["tokens"] = self.tokens[rows]
             elif self.captions is not None:
                 batch["tokens"] = self._tokenize(
-                    [self.captions.text(i, epoch) for i in item.index.tolist()]
+                    [self.captions.text(i, epoch) for i in rows.tolist()]
                 )
             yield batch
 

@@ -62,7 +62,7 @@ class Encoder:
                 parts = []
                 for item in evaluation_batches(self.recipe, records, self.towers, angle):
                     here: dict[str, Any] = {
-                        name: numbers[item.index] for name, numbers in places.items()
+                        name: numbers[item.row] for name, numbers in places.items()
                     }
                     encode = partial(self._embed, options=here | text)
                     both = TestTimeAugmentation(encode) if self.recipe.evaluate.flip else encode

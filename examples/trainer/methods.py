@@ -123,7 +123,7 @@ def method_of(
         "head": head_of(recipe),
         "label_smoothing": loss.label_smoothing,
         "image_blocks": None,
-        "inference": recipe.evaluate.features,
+        "descriptor": recipe.evaluate.descriptor,
         "triplet": triplet_of(recipe, distributed=distributed)
         if {"triplet", "triplet_text"} & set(weights)
         else None,
@@ -174,12 +174,12 @@ def method_of(
             reduced_dim=recipe.head.reduced_dim if necked else None,
             dropout=recipe.head.dropout,
             text_blocks=None,
-            prototype=PrototypeMemoryLoss(num_identities, towers.embed_dim, **memory)
+            prototype=PrototypeMemoryLoss(towers.embed_dim, num_identities, **memory)
             if loss.prototype
             else None,
             info_nce=info_nce,
             hard_negative=hard,
-            **(common if necked else {**common, "inference": "before"}),
+            **(common if necked else {**common, "descriptor": "pre_neck"}),
         )
     if not loss.id:  # a neck is trained by the classifier behind it, and the second one of ClipReID by the centres
         for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:

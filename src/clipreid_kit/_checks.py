@@ -5,6 +5,7 @@ device.
 """
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
@@ -75,22 +76,42 @@ def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
 
 
+def check_number(owner: str, name: str, value: float) -> None:
+    """Require a plain number: no bool, text, ``None`` or tensor."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise fail(owner, f"{name} as a number", _spelled(value))
+
+
 def check_positive(owner: str, name: str, value: float, unit: str = "") -> None:
     """Require a finite number above zero."""
+    check_number(owner, name, value)
     if not math.isfinite(value) or value <= 0:
         raise fail(owner, f"{name} > 0{unit}", value)
 
 
 def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str = "") -> None:
     """Require a finite number not below ``lowest``."""
+    check_number(owner, name, value)
     if not math.isfinite(value) or value < lowest:
         raise fail(owner, f"{name} >= {lowest}{unit}", value)
 
 
+def check_fraction(owner: str, name: str, value: float) -> None:
+    """Require a number in [0, 1)."""
+    check_number(owner, name, value)
+    if not 0 <= value < 1:
+        raise fail(owner, f"{name} in [0, 1)", value)
+
+
 def check_integer(owner: str, name: str, value: int, lowest: int) -> None:
     """Require a whole number not below ``lowest``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < lowest:
-        raise fail(owner, f"{name} as a whole number >= {lowest}", repr(value))
+    if isinstance(value, bool | Tensor) or not hasattr(value, "__index__") or value < lowest:
+        raise fail(owner, f"{name} as a whole number >= {lowest}", _spelled(value))
+
+
+def _spelled(value: object) -> str:
+    """Spell a wrong argument out; a tensor by its shape, since reading its values would wait."""
+    return f"a tensor of {describe(value)}" if isinstance(value, Tensor) else repr(value)
 
 
 def check_seed(owner: str, seed: int) -> None:

@@ -56,7 +56,7 @@ def test_items_and_tensors_agree(records):
 
 def test_indices_count_from_either_end(records):
     dataset = ReidDataset(records, _EXACT)
-    assert dataset[-1].index == 4
+    assert dataset[-1].row == 4
     with pytest.raises(IndexError):
         dataset[5]
 
@@ -67,7 +67,7 @@ def test_default_collation_makes_a_batch_of_the_same_kind(records):
     assert batch.image.shape == (3, 3, 6, 4)
     assert batch.label.tolist() == [2, 1, 2]
     assert batch.camera.tolist() == [0, 1, 0]
-    assert batch.index.tolist() == [0, 1, 2]
+    assert batch.row.tolist() == [0, 1, 2]
 
 
 def test_a_batch_sampler_reads_the_labels(records):

@@ -127,7 +127,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("optim.epochs=4", "optim.lr=1e-30", "optim.weight_decay=0", "evaluate.patience", "1"),
         ("evaluate.cameras", "false"),
         ("evaluate.protocols=[splits]", "evaluate.num_splits", "2"),
-        ("evaluate.features", "after"),
+        ("evaluate.descriptor", "post_neck"),
         ("evaluate.distance", "euclidean"),
         ("evaluate.flip", "true"),
         ("evaluate.rotations", "[0, 10]"),

@@ -84,7 +84,7 @@ ONE_WAY = [
     ("classifier", VIT, "model.image_blocks=2", "model.camera_embedding=true"),
     ("classifier", "model.image_blocks=none", "loss.center=0.1", "loss.prototype=0.1"),
     ("classifier", "head.neck=false", "head.kind=cosface"),
-    ("classifier", "head.reduced_dim=8", "evaluate.features=after"),
+    ("classifier", "head.reduced_dim=8", "evaluate.descriptor=post_neck"),
     (
         "joint",
         "model.text_blocks=1",

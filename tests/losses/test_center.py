@@ -26,8 +26,8 @@ def test_equals_the_paper(sample):
 
 
 def test_sparse_gradient_is_the_dense_one():
-    dense = CenterLoss(50, 4)
-    sparse = CenterLoss(50, 4, sparse_grad=True)
+    dense = CenterLoss(4, 50)
+    sparse = CenterLoss(4, 50, sparse_grad=True)
     sparse.load_state_dict(dense.state_dict())
     rows, labels = torch.randn(6, 4), torch.tensor([3, 3, 49, 0, 7, 3])
     for loss in (dense, sparse):
@@ -41,7 +41,7 @@ def test_sparse_gradient_is_the_dense_one():
 
 
 def test_the_rate_of_the_strong_baselines_moves_a_centre_halfway():
-    loss, weight = CenterLoss(2, 3), 0.0005
+    loss, weight = CenterLoss(3, 2), 0.0005
     row, before = torch.randn(1, 3), loss.centers.detach().clone()
     optimizer = torch.optim.SGD(loss.parameters(), lr=0.5 / weight)  # as the docstring says
     (weight * loss(row, torch.tensor([1]))).backward()
@@ -52,7 +52,7 @@ def test_the_rate_of_the_strong_baselines_moves_a_centre_halfway():
 
 def test_training_finds_the_means():
     rows, labels = torch.randn(30, 4), torch.arange(30) % 3
-    loss = CenterLoss(3, 4)
+    loss = CenterLoss(4, 3)
     optimizer = torch.optim.SGD(loss.parameters(), lr=1.0)
     for _ in range(50):
         optimizer.zero_grad()
@@ -66,7 +66,7 @@ def test_training_finds_the_means():
 def test_sparse_gradient_compiles():
     torch._dynamo.reset()
     loss, rows, labels = (
-        CenterLoss(9, 4, sparse_grad=True),
+        CenterLoss(4, 9, sparse_grad=True),
         torch.randn(3, 4),
         torch.tensor([8, 0, 8]),
     )
@@ -79,7 +79,7 @@ def test_sparse_gradient_compiles():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_long_half_precision_rows(dtype):
-    loss = CenterLoss(2, 8, std=0.0)
+    loss = CenterLoss(8, 2, std=0.0)
     rows = torch.full((2, 8), 200.0, dtype=dtype, requires_grad=True)
     value = loss(rows, torch.tensor([0, 1]))  # 160 000, beyond float16
     value.backward()
@@ -91,7 +91,7 @@ def test_long_half_precision_rows(dtype):
 def test_label_without_a_centre(labels):
     want = rf"center_loss: expected labels from 0 to 2, got {min(labels)} to {max(labels)}. Number .* from 0"
     with pytest.raises(ValueError, match=want):
-        CenterLoss(3, 2)(torch.zeros(2, 2), torch.tensor(labels))
+        CenterLoss(2, 3)(torch.zeros(2, 2), torch.tensor(labels))
 
 
 @pytest.mark.unhooked
@@ -99,14 +99,14 @@ def test_errors():
     with pytest.raises(
         ValueError, match=r"embeddings and centers of one width, got .2, 3. and .5, 2."
     ):
-        CenterLoss(5, 2)(torch.zeros(2, 3), torch.zeros(2).long())
+        CenterLoss(2, 5)(torch.zeros(2, 3), torch.zeros(2).long())
     with pytest.raises(
         ValueError, match="CenterLoss: expected num_identities as a whole number >= 1, got 0"
     ):
-        CenterLoss(0, 2)
+        CenterLoss(2, 0)
     with pytest.raises(
         ValueError, match=r"CenterLoss: expected dim as a whole number >= 1, got 2\.5"
     ):
-        CenterLoss(2, 2.5)
+        CenterLoss(2.5, 2)
     with pytest.raises(ValueError, match="CenterLoss: expected std >= 0, got -1"):
         CenterLoss(2, 2, std=-1.0)

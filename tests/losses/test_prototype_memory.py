@@ -13,7 +13,7 @@ UPDATES = ["hardest", "mean", "each"]
 
 
 def test_hand_computed_loss():
-    loss = PrototypeMemoryLoss(3, 2, temperature=1.0).eval()
+    loss = PrototypeMemoryLoss(2, 3, temperature=1.0).eval()
     loss.initialize(torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 2]))
     assert loss.prototypes.tolist() == [[1, 0], [0, 0], [0, 1]]
     # row 0 is at its prototype, row 1 of identity 2 between both, the identity of row 2 is not known
@@ -79,7 +79,7 @@ def test_normalising_after_every_row_is_close():
     centre = torch.randn(1, 64, generator=rng)
     rows = centre + 0.8 * torch.randn(4, 64, generator=rng)
     for momentum in (0.2, 0.9):
-        loss = PrototypeMemoryLoss(1, 64, momentum=momentum, update="each")
+        loss = PrototypeMemoryLoss(64, 1, momentum=momentum, update="each")
         slow = oracle.PrototypeMemory(1, 1.0, momentum, "each")
         loss.initialize(centre, torch.tensor([0]))
         slow.initialize(centre.tolist(), [0])
@@ -94,7 +94,7 @@ def test_order_of_rows_does_not_matter(sample, update):
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows)))
     memories = []
     for chosen in (torch.arange(len(rows)), order):
-        loss = PrototypeMemoryLoss(4, 5, update=update)
+        loss = PrototypeMemoryLoss(5, 4, update=update)
         loss.initialize(torch.eye(5)[:4], torch.arange(4))
         memories.append((loss(3 * rows[chosen], labels[chosen]), loss.prototypes))
     torch.testing.assert_close(memories[0], memories[1], atol=1e-5, rtol=1e-4)
@@ -103,7 +103,7 @@ def test_order_of_rows_does_not_matter(sample, update):
 def test_the_memory_has_no_graph_and_does_not_disturb_the_backward_pass():
     rows = torch.randn(6, 4, requires_grad=True)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    loss = PrototypeMemoryLoss(3, 4)
+    loss = PrototypeMemoryLoss(4, 3)
     loss.initialize(torch.randn(3, 4), torch.arange(3))
     before = loss.prototypes.clone()
     value = loss(rows, labels)
@@ -116,7 +116,7 @@ def test_the_memory_has_no_graph_and_does_not_disturb_the_backward_pass():
 
 
 def test_evaluation_moves_nothing():
-    loss = PrototypeMemoryLoss(3, 4).eval()
+    loss = PrototypeMemoryLoss(4, 3).eval()
     loss.initialize(torch.randn(3, 4), torch.arange(3))
     before = loss.prototypes.clone()
     loss(torch.randn(3, 4), torch.arange(3))
@@ -124,7 +124,7 @@ def test_evaluation_moves_nothing():
 
 
 def test_initialize_replaces_everything():
-    loss = PrototypeMemoryLoss(4, 2)
+    loss = PrototypeMemoryLoss(2, 4)
     loss.initialize(torch.eye(2), torch.tensor([0, 1]))
     # identity 2: rows of very different lengths count alike; identity 3: rows that cancel leave no direction
     rows = torch.tensor([[100.0, 0.0], [0.0, 0.1], [1.0, 0.0], [-1.0, 0.0]])
@@ -136,7 +136,7 @@ def test_initialize_replaces_everything():
 
 def test_nothing_known_is_a_connected_zero():
     rows = torch.randn(4, 3, requires_grad=True)
-    value = PrototypeMemoryLoss(2, 3)(rows, torch.tensor([0, 0, 1, 1]))
+    value = PrototypeMemoryLoss(3, 2)(rows, torch.tensor([0, 0, 1, 1]))
     value.backward()
     assert value.item() == 0
     assert (rows.grad == 0).all()
@@ -145,18 +145,18 @@ def test_nothing_known_is_a_connected_zero():
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_rows_that_are_not_finite_leave_the_memory(update, bad):
-    loss = PrototypeMemoryLoss(2, 3, update=update)
+    loss = PrototypeMemoryLoss(3, 2, update=update)
     loss.initialize(torch.eye(3)[:2], torch.tensor([0, 1]))
     loss(torch.tensor([[bad, 0, 0], [0, 1, 1.0]]), torch.tensor([0, 1]))
     assert loss.prototypes[0].tolist() == [1, 0, 0]
     assert loss.prototypes.isfinite().all()
-    empty = PrototypeMemoryLoss(1, 3, update=update)
+    empty = PrototypeMemoryLoss(3, 1, update=update)
     empty(torch.tensor([[bad, 0, 0]]), torch.tensor([0]))
     assert not empty.filled.any()
 
 
 def test_labels_out_of_range():
-    loss = PrototypeMemoryLoss(3, 2)
+    loss = PrototypeMemoryLoss(2, 3)
     with pytest.raises(
         ValueError, match=r"labels in \[0, 3\), got labels from 0 to 3\. num_identities counts all"
     ):
@@ -167,21 +167,21 @@ def test_labels_out_of_range():
 
 @pytest.mark.unhooked
 def test_wrong_arguments():
-    loss = PrototypeMemoryLoss(3, 2)
+    loss = PrototypeMemoryLoss(2, 3)
     with pytest.raises(ValueError, match=r"embeddings of width 2 on cpu, got shape \(2, 3\)"):
         loss(torch.zeros(2, 3), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="labels as 2 integers"):
         loss(torch.eye(2), torch.tensor([0]))
     with pytest.raises(ValueError, match="update to be one of hardest, mean, each, got 'last'"):
-        PrototypeMemoryLoss(3, 2, update="last")
+        PrototypeMemoryLoss(2, 3, update="last")
     with pytest.raises(ValueError, match="num_identities as a whole number >= 1, got 0"):
-        PrototypeMemoryLoss(0, 2)
+        PrototypeMemoryLoss(2, 0)
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
 def test_wrong_momentum(momentum):
     with pytest.raises(ValueError, match=r"momentum in \[0, 1\)"):
-        PrototypeMemoryLoss(3, 2, momentum=momentum)
+        PrototypeMemoryLoss(2, 3, momentum=momentum)
 
 
 @pytest.mark.unhooked
@@ -193,8 +193,8 @@ def test_compiles_with_its_update(update):
     torch._dynamo.reset()
     rows, labels = torch.randn(6, 4, requires_grad=True), torch.tensor([0, 0, 1, 1, 2, 2])
     loss, compiled = (
-        PrototypeMemoryLoss(3, 4, update=update),
-        PrototypeMemoryLoss(3, 4, update=update),
+        PrototypeMemoryLoss(4, 3, update=update),
+        PrototypeMemoryLoss(4, 3, update=update),
     )
     for each in (loss, compiled):
         each.initialize(torch.eye(4)[:3], torch.arange(3))

@@ -139,7 +139,7 @@ def test_multi_similarity_equals_pytorch_metric_learning(batch, across):
 
 def test_center_is_half_of_the_strong_baselines(batch):
     rows, labels = batch
-    loss = CenterLoss(8, 16)
+    loss = CenterLoss(16, 8)
     every = torch.cdist(rows, loss.centers).square()
     theirs = every[torch.arange(32), labels].clamp(1e-12, 1e12).mean()
     assert 2 * loss(rows, labels).item() == pytest.approx(theirs.item(), rel=1e-5)

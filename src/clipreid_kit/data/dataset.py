@@ -22,20 +22,20 @@ class ReidItem(NamedTuple):
     """One item of a :class:`ReidDataset`, or a batch of them.
 
     torch's default collation turns a list of items into one ``ReidItem`` whose fields are tensors with a
-    leading batch dimension: ``image`` (N, 3, H, W), and ``label``, ``camera`` and ``index`` of shape (N,),
+    leading batch dimension: ``image`` (N, 3, H, W), and ``label``, ``camera`` and ``row`` of shape (N,),
     int64.
 
     Attributes:
         image: What the transform returned.
         label: Number of the identity, from 0.
         camera: Number of the camera, -1 if the data set knows none.
-        index: Number of the item in the data set.
+        row: Row of the item in the data set.
     """
 
     image: Float[Tensor, "..."]
     label: int
     camera: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    row: int
 
 
 class ReidDataset(Dataset[ReidItem]):
@@ -89,7 +89,7 @@ class ReidDataset(Dataset[ReidItem]):
         >>> gallery.identities, gallery.labels, query.labels
         (('rex', 'tom'), tensor([0, 1]), tensor([1]))
         >>> item = query[0]
-        >>> item.image.shape, item.label, item.camera, item.index
+        >>> item.image.shape, item.label, item.camera, item.row
         (torch.Size([3, 8, 8]), 1, 1, 0)
     """
 

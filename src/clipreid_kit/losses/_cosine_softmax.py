@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipreid_kit._checks import (
     check_embeddings,
+    check_fraction,
     check_integer,
     check_labels,
     check_positive,
@@ -51,8 +52,7 @@ def check_loss(
     owner: str, label_smoothing: float, num_sampled: int | None = None, *, sparse_grad: bool = False
 ) -> None:
     """Require what every loss of a head requires besides."""
-    if not 0 <= label_smoothing < 1:
-        raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
+    check_fraction(owner, "label_smoothing", label_smoothing)
     if sparse_grad and num_sampled is None:
         raise fail(
             owner,

@@ -8,6 +8,7 @@ from torch import Tensor
 from clipreid_kit._checks import (
     check_at_least,
     check_embeddings,
+    check_fraction,
     check_positive,
     check_same_width,
     describe,
@@ -65,8 +66,7 @@ def check_softening(
     owner: str, label_smoothing: float, focal_gamma: float, focal_alpha: float
 ) -> None:
     """Require options of InfoNCE that fit together."""
-    if not 0 <= label_smoothing < 1:
-        raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
+    check_fraction(owner, "label_smoothing", label_smoothing)
     check_at_least(owner, "focal_gamma", focal_gamma, 0)
     check_positive(owner, "focal_alpha", focal_alpha)
     if label_smoothing and (focal_gamma or focal_alpha != 1):

@@ -97,8 +97,8 @@ class CenterLoss(nn.Module):
     divide by the size of the gradient: the weight does not matter for the centres, only the group's rate does.
 
     Args:
-        num_identities: Training identities, labelled 0 to ``num_identities`` - 1.
         dim: Width of the embeddings.
+        num_identities: Training identities, labelled 0 to ``num_identities`` - 1.
         std: Standard deviation of the first centres, at least 0; 1 is that of the baselines, whose embeddings are
             long. For unit rows begin at 0, or copy the mean embedding of each identity into ``centers``.
         sparse_grad: Sparse gradient of the centres; see :func:`center_loss`.
@@ -109,23 +109,23 @@ class CenterLoss(nn.Module):
         ValueError: If a number is out of its range.
 
     Example:
-        >>> loss = CenterLoss(num_identities=2, dim=2, std=0.0)
+        >>> loss = CenterLoss(dim=2, num_identities=2, std=0.0)
         >>> loss(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([0, 1]))  # 25 / 4
         tensor(6.2500, grad_fn=<DivBackward0>)
     """
 
     def __init__(
         self,
-        num_identities: int,
         dim: int,
+        num_identities: int,
         *,
         std: float = 1.0,
         sparse_grad: bool = False,
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        check_integer("CenterLoss", "num_identities", num_identities, 1)
         check_integer("CenterLoss", "dim", dim, 1)
+        check_integer("CenterLoss", "num_identities", num_identities, 1)
         check_at_least("CenterLoss", "std", std, 0)
         self.centers = nn.Parameter(torch.randn(num_identities, dim) * std)
         self.sparse_grad = sparse_grad
@@ -143,6 +143,6 @@ class CenterLoss(nn.Module):
         """Options, for ``print(module)``."""
         num_identities, dim = self.centers.shape
         return (
-            f"num_identities={num_identities}, dim={dim}, sparse_grad={self.sparse_grad}, "
+            f"dim={dim}, num_identities={num_identities}, sparse_grad={self.sparse_grad}, "
             f"distributed={self.distributed}"
         )

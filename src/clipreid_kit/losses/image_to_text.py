@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import (
     check_embeddings,
+    check_fraction,
     check_labels,
     check_positive,
     check_same_width,
-    fail,
 )
 from clipreid_kit.distances import exact, l2_normalize
 from clipreid_kit.distributed import gather
@@ -17,8 +17,7 @@ from clipreid_kit.losses._all_classes import check_class_labels, cross_entropy_o
 
 
 def _check_smoothing(owner: str, label_smoothing: float) -> None:
-    if not 0 <= label_smoothing < 1:
-        raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
+    check_fraction(owner, "label_smoothing", label_smoothing)
 
 
 def _losses_of_rows(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import (
     check_choice,
     check_embeddings,
+    check_fraction,
     check_integer,
     check_labels,
     check_positive,
@@ -98,9 +99,9 @@ class PrototypeMemoryLoss(nn.Module):
     Rows that are not finite leave the memory as it is, so a skipped mixed-precision step does no lasting harm.
 
     Args:
+        dim: Width D of the embeddings.
         num_identities: Rows of the memory: labels are in [0, ``num_identities``). Out of that range is an error: a
             ``ValueError`` for labels on the CPU, the device's own assertion elsewhere.
-        dim: Width D of the embeddings.
         temperature: :math:`\tau > 0`, in units of cosine similarity.
         momentum: :math:`m` in [0, 1): the share of a prototype that stays at an update.
         update: :math:`u_y` is ``"hardest"``, the row least similar to the prototype; ``"mean"``, the mean of the
@@ -112,7 +113,7 @@ class PrototypeMemoryLoss(nn.Module):
         ValueError: If an option is out of its range.
 
     Example:
-        >>> loss = PrototypeMemoryLoss(num_identities=3, dim=2, temperature=1.0)
+        >>> loss = PrototypeMemoryLoss(dim=2, num_identities=3, temperature=1.0)
         >>> rows, labels = torch.eye(2), torch.tensor([0, 2])
         >>> loss(rows, labels)  # nothing is remembered yet
         tensor(0.)
@@ -141,8 +142,8 @@ class PrototypeMemoryLoss(nn.Module):
 
     def __init__(
         self,
-        num_identities: int,
         dim: int,
+        num_identities: int,
         *,
         temperature: float = 0.05,
         momentum: float = 0.2,
@@ -150,11 +151,10 @@ class PrototypeMemoryLoss(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        check_integer("PrototypeMemoryLoss", "num_identities", num_identities, 1)
         check_integer("PrototypeMemoryLoss", "dim", dim, 1)
+        check_integer("PrototypeMemoryLoss", "num_identities", num_identities, 1)
         check_positive("PrototypeMemoryLoss", "temperature", temperature)
-        if not 0 <= momentum < 1:
-            raise fail("PrototypeMemoryLoss", "momentum in [0, 1)", momentum)
+        check_fraction("PrototypeMemoryLoss", "momentum", momentum)
         check_choice("PrototypeMemoryLoss", "update", update, ("hardest", "mean", "each"))
         self.temperature = temperature
         self.momentum = momentum

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_choice, describe, fail
+from clipreid_kit._checks import check_at_least, check_choice, check_fraction, describe, fail
 from clipreid_kit.distances import exact
 from clipreid_kit.distributed import gather
 
@@ -146,8 +146,7 @@ class WeightedSum(nn.Module):
             if not callable(weight):
                 _check_weight("WeightedSum", name, weight)
         check_choice("WeightedSum", "balance", balance, ("none", "magnitude", "uncertainty"))
-        if not 0 <= momentum < 1:
-            raise fail("WeightedSum", "momentum in [0, 1)", momentum)
+        check_fraction("WeightedSum", "momentum", momentum)
         check_at_least("WeightedSum", "limit", limit, 1)
         self.weights = dict(weights)
         self.balance: Balance = balance

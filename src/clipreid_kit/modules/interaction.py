@@ -10,6 +10,7 @@ from clipreid_kit._checks import (
     check_at_least,
     check_choice,
     check_embeddings,
+    check_fraction,
     check_integer,
     describe,
     fail,
@@ -115,8 +116,7 @@ class MultiModalInteraction(nn.Module):
         check_choice(_OWNER, "readout", readout, ("query", "mean"))
         check_choice(_OWNER, "norm", norm, ("pre", "post"))
         check_at_least(_OWNER, "mlp_ratio", mlp_ratio, 0)
-        if not 0 <= dropout < 1:
-            raise fail(_OWNER, "dropout in [0, 1)", dropout)
+        check_fraction(_OWNER, "dropout", dropout)
         if readout == "mean" and (sequence == "query" or num_self_blocks == 0):
             raise fail(
                 _OWNER,

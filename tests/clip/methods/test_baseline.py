@@ -91,16 +91,16 @@ def test_every_term_equals_its_paper():
     assert_close(output.embedding, unit(images))
 
 
-@pytest.mark.parametrize("inference", ["before", "after"])
+@pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
 @pytest.mark.parametrize("reduced_dim", [None, 16])
-def test_descriptor(inference, reduced_dim):
-    model = build(inference=inference, reduced_dim=reduced_dim)
+def test_descriptor(descriptor, reduced_dim):
+    model = build(descriptor=descriptor, reduced_dim=reduced_dim)
     torch.nn.init.normal_(model.neck.norm.running_mean)
     torch.nn.init.uniform_(model.neck.norm.running_var, 0.5, 2.0)
     model.eval()
     output = model(pictures())
     features = model.towers.encode_image(pictures())
-    if inference == "after":
+    if descriptor == "post_neck":
         features = model.neck.reduction(features) - model.neck.norm.running_mean
         features = features / (model.neck.norm.running_var + 1e-5).sqrt()
     assert_close(output.embedding, unit(features))
@@ -310,12 +310,12 @@ def test_errors():
         build(identities=None, weights={"id": 1.0, "center": 1.0})
     with pytest.raises(ValueError, match="num_identities as a whole number >= 1, got 0"):
         build(identities=0)
-    with pytest.raises(ValueError, match=r"a neck.*for inference=\"after\", got no such term"):
-        build(weights={"triplet": 1.0}, inference="after")
-    with pytest.raises(ValueError, match=r"a neck.*for inference=\"after\", got use_neck=False"):
+    with pytest.raises(ValueError, match=r"a neck.*for descriptor=\"after\", got no such term"):
+        build(weights={"triplet": 1.0}, descriptor="post_neck")
+    with pytest.raises(ValueError, match=r"a neck.*for descriptor=\"after\", got use_neck=False"):
         build(use_neck=False, reduced_dim=8)
-    with pytest.raises(ValueError, match="inference to be one of before, after"):
-        build(inference="both")
+    with pytest.raises(ValueError, match="descriptor to be one of before, after"):
+        build(descriptor="both")
     with pytest.raises(ValueError, match=r"dropout in \[0, 1\), got 1"):
         build(dropout=1.0)
     with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\)"):

@@ -81,13 +81,13 @@ def test_equals_the_formulas_of_the_paper(name):
     assert_close(output.loss.item(), sum(expected.values()), atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("inference", ["before", "after"])
-def test_descriptor(inference):
-    model = seasoned(made(inference=inference))
+@pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
+def test_descriptor(descriptor):
+    model = seasoned(made(descriptor=descriptor))
     output = model(pictures())
     levels = model.towers.encode_image_levels(pictures(), ("unprojected", "projected"))
     sides = [levels.unprojected, levels.projected]
-    if inference == "after":
+    if descriptor == "post_neck":
         sides = [
             (side - neck.norm.running_mean) / (neck.norm.running_var + 1e-5).sqrt()
             for side, neck in zip(sides, model.necks, strict=True)
@@ -97,9 +97,9 @@ def test_descriptor(inference):
     assert (output.previous, output.logits, output.loss, output.terms) == (None, None, None, {})
 
 
-@pytest.mark.parametrize("inference", ["before", "after"])
-def test_labels_never_enter_the_descriptor(inference):
-    model = seasoned(made(inference=inference))
+@pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
+def test_labels_never_enter_the_descriptor(descriptor):
+    model = seasoned(made(descriptor=descriptor))
     with torch.no_grad():
         plain = model(pictures()).embedding
         for labels in (LABELS, LABELS.flip(0)):
@@ -154,7 +154,7 @@ def test_every_combination_of_terms_takes_a_step(build, name, half):
         options = (
             {"head": ArcFaceHead, "label_smoothing": 0.0}
             if "supcon" in terms
-            else {"inference": "after"}
+            else {"descriptor": "post_neck"}
         )
         model = ClipReID(towers, texts, weights={term: ALL[term] for term in terms}, **options)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -183,14 +183,14 @@ def test_every_combination_of_other_toggles_takes_a_step(build, name, half):
         (IdentityClassifier, ArcFaceHead),
         (0, 1, "all"),
         ("both", "projected"),
-        ("before", "after"),
+        ("pre_neck", "post_neck"),
     )
     texts = (torch.randn(5, towers.embed_dim), IdentityPromptLearner(towers, 5), None)
-    for head, blocks, levels, inference, text in itertools.product(*toggles, texts):
+    for head, blocks, levels, descriptor, text in itertools.product(*toggles, texts):
         weights = {"id": 0.25, "triplet": 1.0} if text is None else ALL
         options = {
             "levels": levels,
-            "inference": inference,
+            "descriptor": descriptor,
             "num_identities": 5 if text is None else None,
         }
         model = ClipReID(towers, text, weights=weights, head=head, image_blocks=blocks, **options)
@@ -393,13 +393,13 @@ def test_errors():
     with pytest.raises(ValueError, match=r"weights of id, triplet, image_to_text.*got 'suncon'"):
         ClipReID(towers, texts, weights={"suncon": 1.0})
     with pytest.raises(ValueError, match="a weight for 'center', got its loss alone"):
-        ClipReID(towers, texts, center=CenterLoss(5, 128))
+        ClipReID(towers, texts, center=CenterLoss(128, 5))
     with pytest.raises(
         ValueError, match=r"texts \(C, 128\) of at least one identity, got \(5, 64\)"
     ):
         ClipReID(towers, texts[:, :64])
-    with pytest.raises(ValueError, match="inference to be one of before, after"):
-        ClipReID(towers, texts, inference="both")
+    with pytest.raises(ValueError, match="descriptor to be one of before, after"):
+        ClipReID(towers, texts, descriptor="both")
     with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\)"):
         ClipReID(towers, texts, label_smoothing=1.0)
     with pytest.raises(ValueError, match="at least two rows in training mode"):

@@ -172,7 +172,7 @@ def test_every_combination_of_options_takes_a_step(build, name, half):
             reduced_dim=16 if use_neck else None,
             triplet_levels=triplet_levels,
             id_levels=id_levels,
-            inference="after" if use_neck else "before",
+            descriptor="post_neck" if use_neck else "pre_neck",
             **({"head": ArcFaceHead, "label_smoothing": 0.0} if head == "arcface" else {}),
         )
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -282,7 +282,7 @@ def test_a_variant_for_each_image(prompt):
 
 
 def test_descriptor_after_the_neck():
-    before, after = seasoned(made()), seasoned(made(inference="after", reduced_dim=16))
+    before, after = seasoned(made()), seasoned(made(descriptor="post_neck", reduced_dim=16))
     assert before(pictures()).embedding.shape == (6, 128)
     output = after(pictures())
     neck = after.necks[0]
@@ -291,9 +291,9 @@ def test_descriptor_after_the_neck():
     assert_close(output.embedding, expected / expected.norm(dim=1, keepdim=True))
 
 
-@pytest.mark.parametrize("inference", ["before", "after"])
-def test_labels_never_enter_the_descriptor(inference):
-    model = seasoned(made(inference=inference))
+@pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
+def test_labels_never_enter_the_descriptor(descriptor):
+    model = seasoned(made(descriptor=descriptor))
     with torch.no_grad():
         plain = model(pictures()).embedding
         assert_close(model(pictures(), LABELS).embedding, plain, atol=1e-5, rtol=1e-5)

@@ -48,7 +48,7 @@ def test_the_standard_kind_shows_every_item_alone(dataset):
     assert len(mined) == 6
     assert mined.labels.tolist() == _LABELS
     batch = collate_mined([mined[1], mined[-1]])
-    assert batch.index.tolist() == [1, 5]
+    assert batch.dataset_rows.tolist() == [1, 5]
     assert batch.label.tolist() == [0, 2]
     assert batch.camera.tolist() == [1, 5]
     assert batch.caption == ("A thing 1", "A thing 5")
@@ -61,9 +61,9 @@ def test_the_standard_kind_shows_every_item_alone(dataset):
 def test_an_image_is_in_a_batch_once(dataset):
     mined = MinedDataset(dataset, torch.tensor([[0, 2, 4], [1, 2, -1], [2, 0, 5]]))
     batch = collate_mined([mined[n] for n in range(3)])
-    assert batch.index.tolist() == [0, 2, 4, 1, 5]
+    assert batch.dataset_rows.tolist() == [0, 2, 4, 1, 5]
     assert batch.rows.tolist() == [[0, 1, 2], [3, 1, -1], [1, 0, 4]]
-    assert batch.index[batch.rows[0]].tolist() == [0, 2, 4]
+    assert batch.dataset_rows[batch.rows[0]].tolist() == [0, 2, 4]
 
 
 @_forks
@@ -138,10 +138,10 @@ def test_what_is_mined_anew_reaches_running_workers(dataset):
         mined, batch_size=2, collate_fn=collate_mined, num_workers=1, persistent_workers=True
     )
     (batch,) = loader
-    assert batch.index.tolist() == [0, 2, 1, 3]
+    assert batch.dataset_rows.tolist() == [0, 2, 1, 3]
     mined.update(torch.tensor([[0, 4], [1, -1]]))
     (batch,) = loader
-    assert batch.index.tolist() == [0, 4, 1]
+    assert batch.dataset_rows.tolist() == [0, 4, 1]
 
 
 @_forks

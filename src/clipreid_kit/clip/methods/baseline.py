@@ -8,7 +8,14 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_choice, check_integer, check_labels, describe, fail
+from clipreid_kit._checks import (
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_labels,
+    describe,
+    fail,
+)
 from clipreid_kit.clip.methods.identity_head import (
     Head,
     IdentityClassifier,
@@ -104,10 +111,10 @@ class ClipBaseline(nn.Module):
             ``requires_grad`` as it is.
         text_blocks: The same of the text tower, without its temperature, which the losses have of their own. Without a
             term on texts the text tower is frozen whatever is given here.
-        inference: Descriptor from the features ``"before"`` the neck, or ``"after"`` it, reduced then too.
+        descriptor: ``"pre_neck"`` or ``"post_neck"``: features before or after the neck (then reduced).
         triplet: Of ``"triplet"`` and ``"triplet_text"``; ``None`` for ``TripletLoss(margin=0.3)``.
-        center: ``None`` for ``CenterLoss(C, D)``.
-        prototype: ``None`` for ``PrototypeMemoryLoss(C, D)``.
+        center: ``None`` for ``CenterLoss(D, C)``.
+        prototype: ``None`` for ``PrototypeMemoryLoss(D, C)``.
         supcon: Of ``"supcon_image"`` and ``"supcon_text"``; ``None`` for ``SupConLoss()``.
         info_nce: ``None`` for ``InfoNCELoss()``.
         hard_negative: ``None`` for ``HardNegativeContrastiveLoss()``.
@@ -147,7 +154,7 @@ class ClipBaseline(nn.Module):
         label_smoothing: float = 0.1,
         image_blocks: int | Literal["all"] | None = "all",
         text_blocks: int | Literal["all"] | None = "all",
-        inference: Literal["before", "after"] = "before",
+        descriptor: Literal["pre_neck", "post_neck"] = "pre_neck",
         triplet: nn.Module | None = None,
         center: nn.Module | None = None,
         prototype: nn.Module | None = None,
@@ -159,20 +166,19 @@ class ClipBaseline(nn.Module):
         super().__init__()
         check_terms(_OWNER, weights, TERMS)
         check_smoothing(_OWNER, label_smoothing)
-        if not 0 <= dropout < 1:
-            raise fail(_OWNER, "dropout in [0, 1)", dropout)
-        check_choice(_OWNER, "inference", inference, ("before", "after"))
+        check_fraction(_OWNER, "dropout", dropout)
+        check_choice(_OWNER, "descriptor", descriptor, ("pre_neck", "post_neck"))
         classes = [name for name in CLASS_TERMS if name in weights]
         if num_identities is not None:
             check_integer(_OWNER, "num_identities", num_identities, 1)
         elif classes:
             raise fail(_OWNER, f"num_identities for {', '.join(classes)}", "None")
         necked = use_neck and "id" in weights
-        if not necked and (reduced_dim is not None or inference == "after"):
+        if not necked and (reduced_dim is not None or descriptor == "post_neck"):
             got = "use_neck=False" if not use_neck else "no such term"
             raise fail(
                 _OWNER,
-                'a neck, and so the term "id", for reduced_dim and for inference="after"',
+                'a neck, and so the term "id", for reduced_dim and for descriptor="post_neck"',
                 got,
             )
         if image_blocks is not None:
@@ -191,7 +197,7 @@ class ClipBaseline(nn.Module):
         self.towers = towers
         self.num_identities = num_identities
         self.label_smoothing = label_smoothing
-        self.inference = inference
+        self.descriptor = descriptor
         self.distributed = distributed
         self.total = WeightedSum(weights)
         self.neck = BNNeck(dim, reduced_dim) if necked else None
@@ -206,11 +212,11 @@ class ClipBaseline(nn.Module):
             )
 
         self.triplet = made("triplet", triplet, TripletLoss, "triplet", "triplet_text")
-        self.center = made("center", center, partial(CenterLoss, count, dim))
+        self.center = made("center", center, partial(CenterLoss, dim, count))
         self.supcon = made("supcon", supcon, SupConLoss, "supcon_image", "supcon_text")
         self.info_nce = made("info_nce", info_nce, InfoNCELoss)
         self.hard_negative = made("hard_negative", hard_negative, HardNegativeContrastiveLoss)
-        self.prototype = made("prototype", prototype, partial(PrototypeMemoryLoss, count, dim))
+        self.prototype = made("prototype", prototype, partial(PrototypeMemoryLoss, dim, count))
 
     @property
     def open_set_terms(self) -> tuple[str, ...]:
@@ -248,9 +254,9 @@ class ClipBaseline(nn.Module):
         asked = self._asked(labels, tokens, images.shape[0], terms)
         features = self.towers.encode_image(images, cameras=cameras, views=views)
         after = features
-        if self.neck is not None and (self.inference == "after" or "id" in asked):
+        if self.neck is not None and (self.descriptor == "post_neck" or "id" in asked):
             after = self.neck(features).after
-        embedding = l2_normalize(after if self.inference == "after" else features)
+        embedding = l2_normalize(after if self.descriptor == "post_neck" else features)
         if labels is None:
             return ClipBaselineOutput(embedding, features, None, None, None, {})
         labels = labels.to(features.device)

@@ -100,12 +100,12 @@ class ClipReID(nn.Module):
         levels: ``"both"`` as in the paper, or ``"projected"``: neck, classifier, triplet loss and descriptor on the
             projected level alone, as in the hands pipeline.
         num_identities: C, where there are no texts to count; ``None`` else.
-        inference: Descriptor from the features ``"before"`` the necks, as in the paper, or ``"after"`` them.
+        descriptor: ``"pre_neck"`` (the paper) or ``"post_neck"``: features before or after the necks.
         triplet: Loss of each of three levels; ``None`` for ``TripletLoss(margin=0.3)``.
         image_to_text: ``None`` for the paper's: raw dot products with smoothed labels.
         supcon: ``None`` for ``SupConLoss()``.
         arcface: ``None`` for ``ArcFaceLoss(D, C)``.
-        center: ``None`` for ``CenterLoss(C, D)``.
+        center: ``None`` for ``CenterLoss(D, C)``.
         distributed: Gather rows of all ranks in the losses made here; those given have their own switch.
 
     Raises:
@@ -141,7 +141,7 @@ class ClipReID(nn.Module):
         image_blocks: int | Literal["all"] | None = "all",
         levels: Literal["both", "projected"] = "both",
         num_identities: int | None = None,
-        inference: Literal["before", "after"] = "before",
+        descriptor: Literal["pre_neck", "post_neck"] = "pre_neck",
         triplet: nn.Module | None = None,
         image_to_text: nn.Module | None = None,
         supcon: nn.Module | None = None,
@@ -156,7 +156,7 @@ class ClipReID(nn.Module):
         check_terms(_OWNER, weights, TERMS)
         check_smoothing(_OWNER, label_smoothing)
         check_choice(_OWNER, "levels", levels, ("both", "projected"))
-        check_choice(_OWNER, "inference", inference, ("before", "after"))
+        check_choice(_OWNER, "descriptor", descriptor, ("pre_neck", "post_neck"))
         freeze(towers, "text")
         if image_blocks is not None:
             unfreeze_last_blocks(towers, image_blocks)
@@ -171,7 +171,7 @@ class ClipReID(nn.Module):
         self.num_identities = identities
         self.levels = levels
         self.label_smoothing = label_smoothing
-        self.inference = inference
+        self.descriptor = descriptor
         self.distributed = distributed
         self.necks = nn.ModuleList(BNNeck(width) for width in widths)
         self.classifiers = (
@@ -204,7 +204,7 @@ class ClipReID(nn.Module):
             "center",
             weights,
             center,
-            partial(CenterLoss, identities, dim, distributed=distributed),
+            partial(CenterLoss, dim, identities, distributed=distributed),
         )
         if "id" not in weights:  # what no term reaches has no gradient, and a flag that says so
             used = 1 if {"arcface", "center"} & weights.keys() else 0
@@ -248,9 +248,9 @@ class ClipReID(nn.Module):
         if unprojected is None or projected is None:
             raise fail(_OWNER, "towers with a level before the projection", self.towers.name)
         sides: list[Tensor] = [unprojected, projected] if self.levels == "both" else [projected]
-        if labels is not None or self.inference == "after":
+        if labels is not None or self.descriptor == "post_neck":
             after = [neck(side).after for neck, side in zip(self.necks, sides, strict=True)]
-            descriptor = torch.cat(after if self.inference == "after" else sides, dim=1)
+            descriptor = torch.cat(after if self.descriptor == "post_neck" else sides, dim=1)
         else:
             after, descriptor = [], torch.cat(sides, dim=1)
         embedding = l2_normalize(descriptor)

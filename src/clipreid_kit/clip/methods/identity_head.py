@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_integer, check_labels, fail
+from clipreid_kit._checks import check_fraction, check_integer, check_labels, fail
 from clipreid_kit.distances import exact
 from clipreid_kit.distributed import gather
 from clipreid_kit.losses.weighted_sum import Weight
@@ -83,8 +83,7 @@ def check_identities(owner: str, labels: Tensor, rows: int, num_identities: int)
 
 def check_smoothing(owner: str, label_smoothing: float) -> None:
     """Require a number in [0, 1)."""
-    if not 0 <= label_smoothing < 1:
-        raise fail(owner, "label_smoothing in [0, 1)", label_smoothing)
+    check_fraction(owner, "label_smoothing", label_smoothing)
 
 
 def check_terms(owner: str, weights: Mapping[str, Weight], known: Iterable[str]) -> None:

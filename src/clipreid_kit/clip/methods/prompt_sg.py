@@ -103,7 +103,7 @@ class PromptSG(nn.Module):
         id_levels: ``"representation"`` or ``"both"``; see above.
         image_blocks: Last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None`` leaves
             ``requires_grad`` and the policy of running statistics as they are, but for what no term trains.
-        inference: Descriptor from the representation ``"before"`` the neck, or ``"after"`` it, reduced then too.
+        descriptor: ``"pre_neck"`` or ``"post_neck"``: the representation before or after the neck.
         triplet: Loss of each level; ``None`` for ``TripletLoss(margin=0.3)``.
         supcon: ``None`` for ``SupConLoss(temperature=0.07)``; the printed formula has ``positives="sum"``.
         distributed: Gather rows of all ranks in the losses made here; those given have their own switch.
@@ -143,7 +143,7 @@ class PromptSG(nn.Module):
         triplet_levels: Literal["image", "interaction", "final"] = "image",
         id_levels: Literal["representation", "both"] = "representation",
         image_blocks: int | Literal["all"] | None = "all",
-        inference: Literal["before", "after"] = "before",
+        descriptor: Literal["pre_neck", "post_neck"] = "pre_neck",
         triplet: nn.Module | None = None,
         supcon: nn.Module | None = None,
         distributed: bool = False,
@@ -152,7 +152,7 @@ class PromptSG(nn.Module):
         check_choice(_OWNER, "prompt", prompt, ("composed", "simplified"))
         check_choice(_OWNER, "triplet_levels", triplet_levels, ("image", "interaction", "final"))
         check_choice(_OWNER, "id_levels", id_levels, ("representation", "both"))
-        check_choice(_OWNER, "inference", inference, ("before", "after"))
+        check_choice(_OWNER, "descriptor", descriptor, ("pre_neck", "post_neck"))
         check_smoothing(_OWNER, label_smoothing)
         if weights is None:
             weights = {
@@ -168,8 +168,10 @@ class PromptSG(nn.Module):
                 'prompt="composed" for SupCon and an inversion network',
                 f"{unused} without it",
             )
-        if not use_neck and (reduced_dim is not None or inference == "after"):
-            raise fail(_OWNER, 'a neck for reduced_dim and for inference="after"', "use_neck=False")
+        if not use_neck and (reduced_dim is not None or descriptor == "post_neck"):
+            raise fail(
+                _OWNER, 'a neck for reduced_dim and for descriptor="post_neck"', "use_neck=False"
+            )
         freeze(towers, "text")
         if image_blocks is not None:
             unfreeze_last_blocks(towers, image_blocks)
@@ -181,7 +183,7 @@ class PromptSG(nn.Module):
         self.prompt = prompt
         self.label_smoothing = label_smoothing
         self.triplet_levels = triplet_levels
-        self.inference = inference
+        self.descriptor = descriptor
         self.distributed = distributed
         self.composer = PromptComposer(towers) if composer is None else composer
         if prompt == "composed" and inversion is None:
@@ -257,12 +259,12 @@ class PromptSG(nn.Module):
         seen = self.interaction(text, patches)
         representation, sides = seen.embedding, [seen.embedding, projected]
         after = sides
-        if self.necks is not None and (labels is not None or self.inference == "after"):
+        if self.necks is not None and (labels is not None or self.descriptor == "post_neck"):
             outputs = [
                 neck(side) for neck, side in zip(self.necks, sides[: len(self.necks)], strict=True)
             ]
             after = [output.after for output in outputs]
-        embedding = l2_normalize(after[0] if self.inference == "after" else representation)
+        embedding = l2_normalize(after[0] if self.descriptor == "post_neck" else representation)
         features = embedding, representation, projected, pseudo, text, seen.attention
         if labels is None:
             return PromptSGOutput(*features, None, None, {})

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._checks import check_choice, check_fraction, check_integer, fail
 from clipreid_kit.clip.towers.text_forward import runnable_text
 from clipreid_kit.clip.tuning.freezing import freeze
 
@@ -74,8 +74,7 @@ def add_lora(
     check_integer(_OWNER, "rank", rank, 1)
     for part in parts:
         check_choice(_OWNER, "each of parts", part, tuple(_PARTS))
-    if not 0 <= dropout < 1:
-        raise fail(_OWNER, "dropout in [0, 1)", dropout)
+    check_fraction(_OWNER, "dropout", dropout)
     try:
         import peft
     except ImportError:

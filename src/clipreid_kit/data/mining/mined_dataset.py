@@ -35,7 +35,7 @@ class MinedBatch(NamedTuple):
         caption: The text of each row, ``None`` where there is none; tokenise them as they are.
         label: (M,) int64.
         camera: (M,) int64, -1 where unknown.
-        index: (M,) int64, numbers of items in the data set; no two are equal.
+        dataset_rows: (M,) int64, rows of the items in the data set; no two are equal.
         rows: (B, m) int64: for each anchor its row, then those of what was mined for it; -1 where there was none.
     """
 
@@ -43,7 +43,7 @@ class MinedBatch(NamedTuple):
     caption: tuple[str | None, ...]
     label: Int[Tensor, " m"]
     camera: Int[Tensor, " m"]
-    index: Int[Tensor, " m"]  # type: ignore[assignment]  # hides tuple.index, as in ReidItem
+    dataset_rows: Int[Tensor, " m"]
     rows: Int[Tensor, "b k"]
 
 
@@ -230,19 +230,19 @@ def collate_mined(items: Sequence[MinedItem]) -> MinedBatch:
     rows = []
     for mined in items:
         for item, caption in zip(mined.items, mined.captions, strict=True):
-            if item.index not in row_of:
-                row_of[item.index] = len(shown)
+            if item.row not in row_of:
+                row_of[item.row] = len(shown)
                 shown.append(item)
                 captions.append(caption)
         rows.append(
-            [row_of[mined.items[place].index] if place >= 0 else -1 for place in mined.places]
+            [row_of[mined.items[place].row] if place >= 0 else -1 for place in mined.places]
         )
     return MinedBatch(
         image=torch.stack([item.image for item in shown]),
         caption=tuple(captions),
         label=torch.tensor([item.label for item in shown]),
         camera=torch.tensor([item.camera for item in shown]),
-        index=torch.tensor([item.index for item in shown]),
+        dataset_rows=torch.tensor([item.row for item in shown]),
         rows=torch.tensor(rows),
     )
 

@@ -52,7 +52,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_data
 
 docs: .venv/installed-docs  ## the site, in site/
-	$(BIN)/mkdocs build --strict
+	PYTHONPATH=docs $(BIN)/zensical build --clean --strict
 
 wheel: .venv/installed-dev  ## build the wheel, install it alone in an empty environment, import it
 	rm -rf dist build/wheel-check

@@ -1,41 +1,86 @@
-"""Every Python block of README and docs runs, page by page, in an empty folder."""
+"""Every Python block of README and docs runs, page by page, in an empty folder; links and figures hold."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import clipreid_kit
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FIGURES = re.compile(r"<!-- figures: (\w+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT).with_suffix(""))
 
 
 def test_there_are_pages():
-    assert len(PAGES) >= 10
+    assert len(PAGES) >= 20
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if PYTHON.search(p.read_text())], ids=name_of)
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     text = page.read_text()
-    for match in BLOCK.finditer(text):
-        line = text[: match.start()].count("\n") + 2
-        code = compile("\n" * (line - 1) + match[1], str(page), "exec")
+
+    for match in PYTHON.finditer(text):
+        first_line = text[: match.start()].count("\n") + 2
+        code = compile("\n" * (first_line - 1) + match[1], str(page), "exec")
         exec(code, names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_links_between_pages_and_pictures_exist(page):
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_is_at_most_80_columns_wide(page):
+    lines = [line for block in CODE.findall(page.read_text()) for line in block.splitlines()]
+    assert [line for line in lines if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_between_pages_and_images_exist(page):
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_changelog_has_the_version_and_numerics():
-    import clipreid_kit
+def figure_tables():
+    """Tables of figures by name, from the one file that holds them."""
+    found = json.loads((ROOT / "docs" / "figures.json").read_text())
+    for name, table in found.items():
+        columns = table["columns"]
+        lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
 
+        for row, cells in table["rows"].items():
+            lines.append(f"| {row} | {' | '.join(cells)} |")
+
+        yield name, "\n".join([*lines, "", table["note"]])
+
+
+def test_figures_come_from_one_file():
+    tables = dict(figure_tables())
+    quoted = [
+        (page, name, text.strip())
+        for page in PAGES
+        for name, text in FIGURES.findall(page.read_text())
+    ]
+    assert {name for _, name, _ in quoted} == set(tables)
+
+    for page, name, text in quoted:
+        assert text == tables[name], f"{page}: copy the table from docs/figures.json"
+
+
+def test_changelog_has_this_version_and_unreleased_changes_on_top():
+    sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sections[0] in ("Unreleased", clipreid_kit.__version__)
+    assert clipreid_kit.__version__ in sections
+
+
+def test_every_version_of_the_changelog_states_what_moved_a_number():
     text = (ROOT / "CHANGELOG.md").read_text()
-    assert f"## [{clipreid_kit.__version__}]" in text or "## [Unreleased]" in text
-    assert "### Numerics" in text
+    for version in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert "### Numerics" in version, version.splitlines()[0]

@@ -1,0 +1,152 @@
+"""Every shell block of README and docs runs, page by page, in an empty folder; every recipe loads.
+
+The folder holds the photographs, tables and features that the pages mention. Three programs are
+replaced, so that a page takes seconds: ``pip`` checks that the package and its extra exist, ``make``
+checks that the target exists, and the trainer gets ``--smoke``.
+"""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+SHELL = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MAKER = shutil.which("make")
+RECIPE = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+PYTHON = """#!/bin/sh
+case "$*" in
+    *--help*|*examples.trainer.report*) exec {python} "$@" ;;
+    *"-m examples.trainer "*) exec {python} "$@" --smoke ;;
+esac
+exec {python} "$@"
+"""
+
+MAKE = """#!/bin/sh
+exec {make} --dry-run --directory {root} "$@" > /dev/null
+"""
+
+PIP = """#!/bin/sh
+exec {python} {root}/tests/check_requirements.py "$@"
+"""
+
+
+def pages_with(block):
+    """Pages that hold a block of a kind, and their names as ids."""
+    return [
+        pytest.param(page, id=str(page.relative_to(ROOT).with_suffix("")))
+        for page in PAGES
+        if block.search(page.read_text(encoding="utf-8"))
+    ]
+
+
+def write_program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def write_photos(folder):
+    """Photographs of 14 identities in the layout of the pages, and a table of the same images."""
+    identities = {
+        "train": range(8),
+        "val_query": range(8, 11),
+        "val_gallery": range(8, 11),
+        "query": range(11, 14),
+        "gallery": range(11, 14),
+    }
+    lines = ["path,identity,split,camera"]
+    for split, numbers in identities.items():
+        for number in numbers:
+            for photo in range(4):
+                path = Path(
+                    "photos", split, f"{number:04}", f"{split}_c{photo % 2 + 1}_{photo}.png"
+                )
+                file = folder / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (48, 64), (number * 15, photo * 40, 90)).save(file)
+                lines.append(f"{path},{number:04},{split},{photo % 2 + 1}")
+
+    (folder / "photos.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_features(folder):
+    """Features of ten identities in the two forms that the evaluation command reads."""
+    rng = np.random.default_rng(0)
+    gallery_ids = np.arange(40) % 10
+    arrays = {
+        "query_embeddings": rng.standard_normal((10, 8)),
+        "gallery_embeddings": rng.standard_normal((40, 8)),
+        "query_ids": np.arange(10),
+        "gallery_ids": gallery_ids,
+    }
+    np.savez(folder / "features.npz", **arrays)
+    np.savez(folder / "ids.npz", query_ids=arrays["query_ids"], gallery_ids=gallery_ids)
+    np.save(folder / "q.npy", arrays["query_embeddings"])
+    np.save(folder / "g.npy", arrays["gallery_embeddings"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in which the commands of a page can run."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    names = {"python": sys.executable, "root": ROOT, "make": MAKER}
+    for program in ("bin/python", ".venv/bin/python"):
+        write_program(tmp_path / program, PYTHON.format(**names))
+
+    write_program(tmp_path / "bin" / "pip", PIP.format(**names))
+    write_program(tmp_path / "bin" / "make", MAKE.format(**names))
+    write_photos(tmp_path)
+    write_features(tmp_path)
+    layouts.market1501(tmp_path / "Market-1501")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MAKER, reason="make is not installed")
+@pytest.mark.parametrize("page", pages_with(SHELL))
+def test_shell_blocks_run(page, folder):
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join(
+            [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+        ),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+        "OMP_NUM_THREADS": "1",
+    }
+    for block in SHELL.findall(page.read_text(encoding="utf-8")):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", pages_with(RECIPE))
+def test_recipes_load(page, folder):
+    from examples.settings.recipe import load_recipe
+
+    for number, text in enumerate(RECIPE.findall(page.read_text(encoding="utf-8"))):
+        file = folder / f"recipe{number}.yaml"
+        file.write_text(text)
+        assert load_recipe(file).note
+
+
+def test_there_are_blocks():
+    assert len(pages_with(SHELL)) >= 4
+    assert len(pages_with(RECIPE)) >= 1

@@ -15,7 +15,7 @@ from clipreid_kit.data.benchmarks import (
 from clipreid_kit.data.benchmarks.omniglot import read_omniglot
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
-from clipreid_kit.data.evaluation_ids import evaluation_ids
+from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.load import load_image
@@ -121,7 +121,9 @@ __all__ = [
     "check_splits",
     "collate_mined",
     "count_clip_tokens",
+    "encode_images",
     "eval_transform",
+    "evaluate_records",
     "evaluation_ids",
     "fill_template",
     "filter_identities",

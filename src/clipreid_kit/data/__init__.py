@@ -1,4 +1,4 @@
-"""Records, readers, prompts, images, transforms and mining: from files on disk to the items of a ``DataLoader``."""
+"""Image records: readers, splits, checks, prompts, transforms, mining, data sets and evaluation."""
 
 from clipreid_kit.data.benchmarks import (
     read_cuhk03,
@@ -7,25 +7,25 @@ from clipreid_kit.data.benchmarks import (
     read_inshop,
     read_market1501,
     read_msmt17,
+    read_omniglot,
     read_online_products,
     read_polyu_hands,
     read_vehicleid,
     read_veri776,
 )
-from clipreid_kit.data.benchmarks.omniglot import read_omniglot
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
 from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
-from clipreid_kit.data.images.load import load_image
+from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.transforms import (
     PresetTransforms,
     eval_transform,
     preset_transforms,
     train_transform,
 )
-from clipreid_kit.data.images.warp import warp_transform
+from clipreid_kit.data.images.warp_transform import warp_transform
 from clipreid_kit.data.manifests import (
     SplitManifest,
     apply_split,
@@ -64,15 +64,15 @@ from clipreid_kit.data.prompts import (
     token_safe_prompt,
     token_statistics,
 )
-from clipreid_kit.data.readers.annotations import read_annotations, write_annotations
-from clipreid_kit.data.readers.any_table import read_table, write_table
+from clipreid_kit.data.readers.annotations_json import read_annotations, write_annotations
 from clipreid_kit.data.readers.captioned_folder import read_captioned_folder
 from clipreid_kit.data.readers.csv_table import read_csv, write_csv
-from clipreid_kit.data.readers.folder import read_folder
+from clipreid_kit.data.readers.image_folder import read_folder
+from clipreid_kit.data.readers.table_by_suffix import read_table, write_table
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic import SyntheticReid
 from clipreid_kit.data.validation.report import Finding, SplitBalance, ValidationReport
-from clipreid_kit.data.validation.validate import validate_records
+from clipreid_kit.data.validation.validate_records import validate_records
 
 __all__ = [
     "CLIP_MEAN",

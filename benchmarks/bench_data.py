@@ -1,4 +1,4 @@
-"""Loading images against torchvision's ImageFolder, token counts of prompts, and mining."""
+"""Loading images compared with torchvision's ImageFolder, shortening of prompts, and mining."""
 
 import argparse
 import statistics
@@ -27,84 +27,97 @@ from clipreid_kit.data import (
     train_transform,
 )
 
-_SIZE = (256, 128)
+INPUT_SIZE = (256, 128)
+NUM_IMAGES = 160
+SMALL = (64, 128)
+SOURCES = {"64 x 128 JPEG (Market-1501)": SMALL, "480 x 640 JPEG": (480, 640)}
 
 
 def write_images(folder: Path, number: int, size: tuple[int, int]) -> list[ImageRecord]:
-    """JPEG files with smooth content, in the layout of ImageFolder."""
+    """Write JPEG files with smooth content, in the layout of ImageFolder."""
     random = np.random.default_rng(0)
+    width, height = size
+
     records = []
     for row in range(number):
         identity = f"{row % 8}"
         path = folder / identity / f"{row}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = random.integers(
-            0, 256, (max(2, size[1] // 8), max(2, size[0] // 8), 3), dtype=np.uint8
-        )
-        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+
+        coarse_shape = (max(2, height // 8), max(2, width // 8), 3)
+        coarse = Image.fromarray(random.integers(0, 256, coarse_shape, dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
         records.append(ImageRecord(str(path), identity, camera=1))
     return records
 
 
-def plain(*, train: bool) -> Callable[[Image.Image], torch.Tensor]:
-    """The same steps as torchvision writes them."""
-    augment = [v2.RandomHorizontalFlip(), v2.Pad(10), v2.RandomCrop(list(_SIZE))] if train else []
-    erase = [v2.RandomErasing(0.5, value="random")] if train else []
-    return v2.Compose(
-        [
-            v2.Resize(list(_SIZE), interpolation=v2.InterpolationMode.BICUBIC),
-            *augment,
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(CLIP_MEAN, CLIP_STD),
-            *erase,
-        ]
-    )
+def torchvision_transform(*, train: bool) -> Callable[[Image.Image], torch.Tensor]:
+    """Build the same steps from torchvision's parts."""
+    bicubic = v2.InterpolationMode.BICUBIC
+    steps: list[Callable[..., object]] = [v2.Resize(list(INPUT_SIZE), interpolation=bicubic)]
+    if train:
+        steps += [v2.RandomHorizontalFlip(), v2.Pad(10), v2.RandomCrop(list(INPUT_SIZE))]
+
+    steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    steps.append(v2.Normalize(CLIP_MEAN, CLIP_STD))
+    if train:
+        steps.append(v2.RandomErasing(0.5, value="random"))
+
+    transform: Callable[[Image.Image], torch.Tensor] = v2.Compose(steps)
+    return transform
 
 
-def epoch(dataset: "Dataset[object]", workers: int) -> Callable[[], None]:
-    """Read all batches."""
+def epoch_of(dataset: "Dataset[object]", num_workers: int) -> Callable[[], None]:
+    """Return a function that reads all batches of a data set."""
 
-    def work() -> None:
-        for _ in DataLoader(dataset, batch_size=32, num_workers=workers):
+    def read_all() -> None:
+        for _ in DataLoader(dataset, batch_size=32, num_workers=num_workers):
             pass
 
-    return work
+    return read_all
 
 
-def loading(repeats: int) -> None:
-    """Datasets take turns over the same files; what is shown is milliseconds for an epoch of 160 images."""
-    ours = {"train": train_transform(_SIZE, pad=10, erasing=0.5), "eval": eval_transform(_SIZE)}
-    for label, size in (("64 x 128 JPEG (Market-1501)", (64, 128)), ("480 x 640 JPEG", (480, 640))):
+def measure_loading(repeats: int) -> None:
+    """Show milliseconds for an epoch of 160 images; the data sets take turns."""
+    transforms = {
+        "train": train_transform(INPUT_SIZE, pad=10, erasing=0.5),
+        "eval": eval_transform(INPUT_SIZE),
+    }
+    for source, size in SOURCES.items():
         with tempfile.TemporaryDirectory() as folder:
-            records = write_images(Path(folder), 160, size)
-            for mode, transform in ours.items():
-                contenders = {
-                    OURS: epoch(ReidDataset(records, transform), 0),
-                    "ImageFolder, transform of clipreid_kit": epoch(
-                        ImageFolder(folder, transform), 0
-                    ),
-                    "ImageFolder, transform of torchvision": epoch(
-                        ImageFolder(folder, plain(train=mode == "train")), 0
-                    ),
+            records = write_images(Path(folder), NUM_IMAGES, size)
+
+            for mode, ours in transforms.items():
+                peer = torchvision_transform(train=mode == "train")
+                datasets: dict[str, Dataset[object]] = {
+                    OURS: ReidDataset(records, ours),
+                    "ImageFolder, transform of clipreid_kit": ImageFolder(folder, ours),
+                    "ImageFolder, transform of torchvision": ImageFolder(folder, peer),
                 }
-                if size == (64, 128):
-                    contenders["clipreid_kit, cache"] = epoch(
-                        ReidDataset(records, transform, cache=True), 0
-                    )
-                show(f"{label}, {mode}, 160 images to 256 x 128", interleaved(contenders, repeats))
+                if size == SMALL:
+                    datasets["clipreid_kit, cache"] = ReidDataset(records, ours, cache=True)
+
+                contenders = {name: epoch_of(dataset, 0) for name, dataset in datasets.items()}
+                title = f"{source}, {mode}, {NUM_IMAGES} images to 256 x 128"
+                show(title, interleaved(contenders, repeats))
 
 
-def mining(rows: int, dim: int) -> None:
-    """Hard negatives and triplets of random features around shared directions, so that neighbours mean something."""
+def random_features(num_rows: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw features around shared directions, so that neighbours mean something, and labels."""
     random = torch.Generator().manual_seed(0)
-    labels = torch.arange(rows) // 10
-    families = torch.randn(rows // 200 + 1, dim, generator=random)[torch.arange(rows) // 200]
-    identities = torch.randn(rows // 10 + 1, dim, generator=random)[labels]
-    features = families + identities + torch.randn(rows, dim, generator=random)
-    print(f"\nmining in {rows} x {dim}, {torch.get_num_threads()} threads")
-    found = {}
-    for name, work in {
+    labels = torch.arange(num_rows) // 10
+    family_of = torch.arange(num_rows) // 200
+
+    families = torch.randn(num_rows // 200 + 1, dim, generator=random)[family_of]
+    identities = torch.randn(num_rows // 10 + 1, dim, generator=random)[labels]
+    noise = torch.randn(num_rows, dim, generator=random)
+    return families + identities + noise, labels
+
+
+def measure_mining(num_rows: int, dim: int) -> None:
+    """Show seconds for hard negatives and triplets, and how many of them faiss finds."""
+    features, labels = random_features(num_rows, dim)
+    searches = {
         "hard negatives, exact": lambda: mine_hard_negatives(features, labels, 3, search="exact"),
         "hard negatives, faiss": lambda: mine_hard_negatives(features, labels, 3, search="faiss"),
         "hard negatives, random": lambda: mine_hard_negatives(None, labels, 3, strategy="random"),
@@ -112,45 +125,56 @@ def mining(rows: int, dim: int) -> None:
         "triplets, semi-hard, exact": lambda: mine_triplets(
             features, labels, strategy="semi_hard", search="exact"
         ),
-    }.items():
-        began = time.perf_counter()
-        found[name] = work()
-        print(f"  {name:34}{time.perf_counter() - began:9.2f} s", flush=True)
-    exact, fast = found["hard negatives, exact"], found["hard negatives, faiss"]
-    shared = (exact[:, :, None] == fast[:, None, :]).any(dim=2).float().mean()
-    print(f"  faiss finds {shared:.1%} of the exact hard negatives")
+    }
+
+    print(f"\nmining in {num_rows} x {dim}, {torch.get_num_threads()} threads")
+    found = {}
+    for name, search in searches.items():
+        start = time.perf_counter()
+        found[name] = search()
+        print(f"  {name:34}{time.perf_counter() - start:9.2f} s", flush=True)
+
+    exact = found["hard negatives, exact"]
+    approximate = found["hard negatives, faiss"]
+    recall = (exact[:, :, None] == approximate[:, None, :]).any(dim=2).float().mean()
+    print(f"  faiss finds {recall:.1%} of the exact hard negatives")
 
 
-def prompts() -> None:
-    """Microseconds to make a description fit."""
-    text = (
-        "A crisp woven dress with a scoop neckline, a smocked waist and covered buttons. Hand wash cold. "
-        * 3
+def measure_prompts() -> None:
+    """Show microseconds to shorten a description to 77 tokens."""
+    description = (
+        "A crisp woven dress with a scoop neckline, a smocked waist and covered buttons. "
+        "Hand wash cold. "
     )
+    text = description * 3
+
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        start = time.perf_counter()
         for number in range(100):
             token_safe_prompt(f"{text} {number}")
-        seconds.append((time.perf_counter() - began) / 100)
-    print(f"\ntoken_safe_prompt, {len(text)} characters: {1e6 * statistics.median(seconds):.0f} us")
+        seconds.append((time.perf_counter() - start) / 100)
+
+    microseconds = 1e6 * statistics.median(seconds)
+    print(f"\ntoken_safe_prompt, {len(text)} characters: {microseconds:.0f} us")
 
 
 def main() -> None:
-    """Loading and prompts; mining in --rows x 512 as well (100,000 take about four minutes in all)."""
+    """Measure loading, prompts and mining in --rows x 512 (100,000 rows: about four minutes)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", nargs="+", choices=["loading", "prompts", "mining"])
     options = parser.parse_args()
     print(machine("torchvision", "pillow", "faiss-cpu"))
-    wanted = options.only or ["loading", "prompts", "mining"]
-    if "loading" in wanted:
-        loading(options.repeats)
-    if "prompts" in wanted:
-        prompts()
-    if "mining" in wanted:
-        mining(options.rows, 512)
+
+    chosen = options.only or ["loading", "prompts", "mining"]
+    if "loading" in chosen:
+        measure_loading(options.repeats)
+    if "prompts" in chosen:
+        measure_prompts()
+    if "mining" in chosen:
+        measure_mining(options.rows, 512)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ import zipfile
 
 
 def fill(root, *names):
-    """Make empty files."""
+    """Create empty files."""
     for name in names:
         write(root, name, "")
     return root
 
 
 def write(root, name, text):
+    """Create a text file, with its folders."""
     file = root / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
@@ -20,10 +21,10 @@ def write(root, name, text):
 
 def pack(folder, archive):
     """Put a folder into a zip archive, under the folder's own name."""
-    with zipfile.ZipFile(archive, "w") as pack:
+    with zipfile.ZipFile(archive, "w") as opened:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
-                pack.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+                opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
     return archive
 
 
@@ -42,9 +43,16 @@ def market1501(root):
 
 
 def cuhk03(root):
-    parts = ("bounding_box_train/0001_c1_1", "query/0003_c1_21", "bounding_box_test/0003_c2_23")
-    names = [f"{boxes}/{name}.png" for boxes in ("labeled", "detected") for name in parts]
-    return fill(root / "cuhk03-np", *names, "detected/bounding_box_train/0001_c2_7.png")
+    return fill(
+        root / "cuhk03-np",
+        "labeled/bounding_box_train/0001_c1_1.png",
+        "labeled/query/0003_c1_21.png",
+        "labeled/bounding_box_test/0003_c2_23.png",
+        "detected/bounding_box_train/0001_c1_1.png",
+        "detected/bounding_box_train/0001_c2_7.png",
+        "detected/query/0003_c1_21.png",
+        "detected/bounding_box_test/0003_c2_23.png",
+    )
 
 
 def veri776(root):
@@ -58,23 +66,27 @@ def veri776(root):
     )
 
 
+MSMT17_ROWS = {
+    "train": [
+        "0000/0000_000_01_0303morning_0015_0.jpg 0",
+        "0001/0001_000_15_0113noon_0001_1.jpg 1",
+    ],
+    "val": ["0000/0000_001_12_0303morning_0016_0.jpg 0"],
+    "query": ["0000/0000_000_07_0303noon_0043_2.jpg 0"],
+    "gallery": [
+        "0000/0000_001_08_0303noon_0043_2.jpg 0",
+        "0001/0001_000_08_0303noon_0043_2.jpg 1",
+    ],
+}
+
+
 def msmt17(root, version=1):
-    train, test = ("train", "test") if version == 1 else ("mask_train_v2", "mask_test_v2")
     base = root / f"MSMT17_V{version}"
-    lists = {
-        "train": (
-            train,
-            ["0000/0000_000_01_0303morning_0015_0.jpg 0", "0001/0001_000_15_0113noon_0001_1.jpg 1"],
-        ),
-        "val": (train, ["0000/0000_001_12_0303morning_0016_0.jpg 0"]),
-        "query": (test, ["0000/0000_000_07_0303noon_0043_2.jpg 0"]),
-        "gallery": (
-            test,
-            ["0000/0000_001_08_0303noon_0043_2.jpg 0", "0001/0001_000_08_0303noon_0043_2.jpg 1"],
-        ),
-    }
-    for name, (folder, rows) in lists.items():
+    train, test = ("train", "test") if version == 1 else ("mask_train_v2", "mask_test_v2")
+
+    for name, rows in MSMT17_ROWS.items():
         write(base, f"list_{name}.txt", "\n".join(rows) + "\n")
+        folder = train if name in ("train", "val") else test
         fill(base, *(f"{folder}/{row.split()[0]}" for row in rows))
     return base
 
@@ -98,27 +110,26 @@ INSHOP_ROWS = [
 
 def inshop(root, rows=INSHOP_ROWS, count=None, images="Img/"):
     base = root / "inshop"
-    lines = [str(len(rows) if count is None else count), "image_name item_id evaluation_status"]
-    write(
-        base,
-        "Eval/list_eval_partition.txt",
-        "\n".join([*lines, *("  ".join(row) for row in rows)]) + "\n",
-    )
+    num_rows = len(rows) if count is None else count
+    lines = [str(num_rows), "image_name item_id evaluation_status"]
+    lines += ["  ".join(row) for row in rows]
+
+    write(base, "Eval/list_eval_partition.txt", "\n".join(lines) + "\n")
     return fill(base, *(images + row[0] for row in rows))
 
 
-def hands11k(
-    root, rows=None, header="id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"
-):
+HANDS11K_HEADER = "id,age,gender,skinColor,accessories,nailPolish,aspectOfHand,imageName"
+HANDS11K_ROWS = [
+    "0,27,male,fair,0,0,dorsal right,Hand_0000002.jpg",
+    "0,27,male,fair,0,0,palmar left,Hand_0000003.jpg",
+    "1200000 ,21,female,dark,0,1,dorsal right,Hand_0000004.jpg",
+    "1200000,21,female,dark,1,1,dorsal right,Hand_0000005.jpg",
+    "7,,male,fair,0,0,dorsal left,Hand_0000006.jpg",
+]
+
+
+def hands11k(root, rows=HANDS11K_ROWS, header=HANDS11K_HEADER):
     base = root / "11khands"
-    if rows is None:
-        rows = [
-            "0,27,male,fair,0,0,dorsal right,Hand_0000002.jpg",
-            "0,27,male,fair,0,0,palmar left,Hand_0000003.jpg",
-            "1200000 ,21,female,dark,0,1,dorsal right,Hand_0000004.jpg",
-            "1200000,21,female,dark,1,1,dorsal right,Hand_0000005.jpg",
-            "7,,male,fair,0,0,dorsal left,Hand_0000006.jpg",
-        ]
     write(base, "HandInfo.csv", "\n".join([header, *rows]) + "\n")
     return fill(base, *(f"Hands/Hand_000000{n}.jpg" for n in range(2, 7)))
 
@@ -129,29 +140,38 @@ def polyu_hands(root):
     return base.parent
 
 
+ONLINE_PRODUCTS_HEADER = "image_id class_id super_class_id path"
+
+
 def online_products(root):
     base = root / "Stanford_Online_Products"
-    header = "image_id class_id super_class_id path\n"
-    write(
-        base,
-        "Ebay_train.txt",
-        f"{header}1 1 1 bicycle_final/11_0.JPG\n2 1 1 bicycle_final/11_1.JPG\n",
-    )
-    write(base, "Ebay_test.txt", f"{header}59552 11319 3 coffee_maker_final/22_0.JPG\n")
-    return fill(base, *(f"bicycle_final/11_{n}.JPG" for n in (0, 1)), "coffee_maker_final/22_0.JPG")
+    train = ["1 1 1 bicycle_final/11_0.JPG", "2 1 1 bicycle_final/11_1.JPG"]
+    test = ["59552 11319 3 coffee_maker_final/22_0.JPG"]
+
+    write(base, "Ebay_train.txt", "\n".join([ONLINE_PRODUCTS_HEADER, *train]) + "\n")
+    write(base, "Ebay_test.txt", "\n".join([ONLINE_PRODUCTS_HEADER, *test]) + "\n")
+    return fill(base, *(row.split()[-1] for row in [*train, *test]))
 
 
-def cuhk_pedes(root, entries=None):
+CUHK_PEDES_ENTRIES = [
+    {
+        "split": "train",
+        "id": 1,
+        "file_path": "cam_a/001.bmp",
+        "captions": ["a man", "a tall man"],
+        "processed_tokens": [[]],
+    },
+    {"split": "val", "id": 2, "file_path": "test_query/2.jpg", "captions": ["a woman"]},
+    {
+        "split": "test",
+        "id": 3,
+        "file_path": "Market/3.jpg",
+        "captions": ["a child", "a boy", "a young boy"],
+    },
+]
+
+
+def cuhk_pedes(root, entries=CUHK_PEDES_ENTRIES):
     base = root / "CUHK-PEDES"
-    if entries is None:
-        rows = [
-            ("train", 1, "cam_a/001.bmp", ["a man", "a tall man"]),
-            ("val", 2, "test_query/2.jpg", ["a woman"]),
-        ]
-        rows += [("test", 3, "Market/3.jpg", ["a child", "a boy", "a young boy"])]
-        entries = [
-            {"split": s, "id": i, "file_path": f, "captions": c, "processed_tokens": [[]]}
-            for s, i, f, c in rows
-        ]
     write(base, "reid_raw.json", json.dumps(entries))
-    return fill(base, "imgs/cam_a/001.bmp", "imgs/test_query/2.jpg", "imgs/Market/3.jpg")
+    return fill(base, *(f"imgs/{entry['file_path']}" for entry in CUHK_PEDES_ENTRIES))

@@ -1,4 +1,4 @@
-"""Records, readers, prompts, images, transforms and mining: from files on disk to the items of a ``DataLoader``."""
+"""Image records: readers, splits, checks, prompts, transforms, mining, data sets and evaluation."""
 
 from clipreid_kit.data.benchmarks import (
     read_cuhk03,
@@ -7,32 +7,31 @@ from clipreid_kit.data.benchmarks import (
     read_inshop,
     read_market1501,
     read_msmt17,
+    read_omniglot,
     read_online_products,
     read_polyu_hands,
     read_vehicleid,
     read_veri776,
 )
-from clipreid_kit.data.benchmarks.omniglot import read_omniglot
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
-from clipreid_kit.data.evaluation_ids import evaluation_ids
+from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
-from clipreid_kit.data.images.load import load_image
+from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.transforms import (
     PresetTransforms,
     eval_transform,
     preset_transforms,
     train_transform,
 )
-from clipreid_kit.data.images.warp import warp_transform
+from clipreid_kit.data.images.warp_transform import warp_transform
 from clipreid_kit.data.manifests import (
     SplitManifest,
     apply_split,
     hold_out_identities,
     read_split,
     split_first_identities,
-    split_hands,
     split_identities,
     split_images,
     split_query_gallery,
@@ -51,43 +50,29 @@ from clipreid_kit.data.mining import (
 )
 from clipreid_kit.data.prompts import (
     CaptionSampler,
-    ItemDescription,
     PromptReport,
     PromptTable,
     TokenStatistics,
     analyse_prompts,
     caption_variations,
-    category_of,
     count_clip_tokens,
     fill_template,
     filter_identities,
-    order_of_information,
-    prompts_from_descriptions,
-    read_descriptions,
-    read_image_paths,
-    read_image_splits,
-    read_texts,
     split_sentences,
-    spoken_aspect,
-    structured_prompts,
     template_fields,
     template_texts,
     token_safe_prompt,
     token_statistics,
-    variant_of,
-    write_image_paths,
-    write_image_splits,
-    write_texts,
 )
-from clipreid_kit.data.readers.annotations import read_annotations, write_annotations
-from clipreid_kit.data.readers.any_table import read_table, write_table
+from clipreid_kit.data.readers.annotations_json import read_annotations, write_annotations
 from clipreid_kit.data.readers.captioned_folder import read_captioned_folder
 from clipreid_kit.data.readers.csv_table import read_csv, write_csv
-from clipreid_kit.data.readers.folder import read_folder
+from clipreid_kit.data.readers.image_folder import read_folder
+from clipreid_kit.data.readers.table_by_suffix import read_table, write_table
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic import SyntheticReid
 from clipreid_kit.data.validation.report import Finding, SplitBalance, ValidationReport
-from clipreid_kit.data.validation.validate import validate_records
+from clipreid_kit.data.validation.validate_records import validate_records
 
 __all__ = [
     "CLIP_MEAN",
@@ -97,7 +82,6 @@ __all__ = [
     "Finding",
     "ImageRecord",
     "ImageSpec",
-    "ItemDescription",
     "MinedBatch",
     "MinedDataset",
     "MinedItem",
@@ -115,13 +99,14 @@ __all__ = [
     "apply_split",
     "balance_records",
     "caption_variations",
-    "category_of",
     "check_files",
     "check_identities",
     "check_splits",
     "collate_mined",
     "count_clip_tokens",
+    "encode_images",
     "eval_transform",
+    "evaluate_records",
     "evaluation_ids",
     "fill_template",
     "filter_identities",
@@ -129,19 +114,14 @@ __all__ = [
     "load_image",
     "mine_hard_negatives",
     "mine_triplets",
-    "order_of_information",
     "preset_transforms",
-    "prompts_from_descriptions",
     "read_annotations",
     "read_captioned_folder",
     "read_csv",
     "read_cuhk03",
     "read_cuhk_pedes",
-    "read_descriptions",
     "read_folder",
     "read_hands11k",
-    "read_image_paths",
-    "read_image_splits",
     "read_inshop",
     "read_market1501",
     "read_msmt17",
@@ -150,32 +130,24 @@ __all__ = [
     "read_polyu_hands",
     "read_split",
     "read_table",
-    "read_texts",
     "read_vehicleid",
     "read_veri776",
     "records_of",
     "split_first_identities",
-    "split_hands",
     "split_identities",
     "split_images",
     "split_query_gallery",
     "split_sentences",
-    "spoken_aspect",
-    "structured_prompts",
     "template_fields",
     "template_texts",
     "token_safe_prompt",
     "token_statistics",
     "train_transform",
     "validate_records",
-    "variant_of",
     "warp_transform",
     "with_anchor_column",
     "write_annotations",
     "write_csv",
-    "write_image_paths",
-    "write_image_splits",
     "write_split",
     "write_table",
-    "write_texts",
 ]

@@ -1,4 +1,4 @@
-"""The one row type of every data set here: which image shows which identity."""
+"""Image records: the one row type of every data set in this library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,18 +10,21 @@ from clipreid_kit._checks import fail
 class ImageRecord:
     """One image of one identity.
 
+    Use lists of records for any data set: readers return them, splits and checks take them, and
+    :class:`ReidDataset` loads their images.
+
     Attributes:
-        path: An image file, or ``archive.zip::member`` for a file inside a zip archive.
-        identity: Who or what is shown; an integer or a non-empty string.
-        camera: Which camera took it, an integer or a string; ``None`` where cameras are unknown.
-        view: Aspect or pose, such as ``front``; ``None`` where unknown.
-        caption: A sentence that describes the image or its identity; ``None`` where there is none.
-        split: ``train``, ``val``, ``query``, ``gallery`` or a name of one's own.
-        extra: Further columns, as they were read.
+        path: Path of an image file, or ``archive.zip::member`` for a file inside a zip archive.
+        identity: Person, animal or object in the image; an integer or a non-empty string.
+        camera: Camera that took the image, an integer or a non-empty string; ``None`` if unknown.
+        view: Aspect or pose, such as ``front``; ``None`` if unknown.
+        caption: Description of the image or of its identity; ``None`` if there is none.
+        split: ``train``, ``val``, ``query``, ``gallery`` or any other name; ``None`` if not split.
+        extra: Values of further columns, as they were read.
 
     Raises:
-        ValueError: If ``identity``, or ``camera`` where there is one, is neither an integer nor a non-empty
-            string.
+        ValueError: If ``identity``, or a ``camera`` that is not ``None``, is neither an integer nor
+            a non-empty string.
 
     Example:
         >>> record = ImageRecord("img/0001_c1.jpg", identity=1, camera=1, caption="a red coat")
@@ -38,14 +41,21 @@ class ImageRecord:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not _is_name(self.identity):
-            remedy = "Map your identities to one of the two before building records."
-            got = f"{self.identity!r} for {self.path}"
-            raise fail("ImageRecord", "identity as an integer or a non-empty string", got, remedy)
-        if self.camera is not None and not _is_name(self.camera):
-            got = f"{self.camera!r} for {self.path}"
-            raise fail("ImageRecord", "camera as an integer, a non-empty string or None", got)
+        if not _is_integer_or_name(self.identity):
+            raise fail(
+                "ImageRecord",
+                "identity as an integer or a non-empty string",
+                f"{self.identity!r} for {self.path}",
+                "Map identities to integers or strings before building records.",
+            )
+        if self.camera is not None and not _is_integer_or_name(self.camera):
+            raise fail(
+                "ImageRecord",
+                "camera as an integer, a non-empty string or None",
+                f"{self.camera!r} for {self.path}",
+            )
 
 
-def _is_name(value: object) -> bool:
+def _is_integer_or_name(value: object) -> bool:
+    """Return whether a value can name an identity or a camera."""
     return isinstance(value, int | str) and not isinstance(value, bool) and value != ""

@@ -1,94 +1,84 @@
 import pytest
 import trees
 
-from clipreid_kit.data import read_cuhk_pedes, read_online_products
+from clipreid_kit.data import read_cuhk_pedes
+
+ENTRY = {"split": "train", "id": 1, "file_path": "Market/3.jpg", "captions": ["a"]}
 
 
-def test_a_record_for_each_image_or_for_each_caption(tmp_path):
+def test_one_record_for_each_image(tmp_path):
     base = trees.cuhk_pedes(tmp_path)
-    first = read_cuhk_pedes(base, counts="ignore")
-    assert [(r.identity, r.split, r.caption) for r in first] == [
+    records = read_cuhk_pedes(base, counts="ignore")
+
+    assert [(record.identity, record.split, record.caption) for record in records] == [
         (1, "train", "a man"),
         (2, "val", "a woman"),
         (3, "test", "a child"),
     ]
-    assert [r.extra for r in first] == [
-        {"caption_2": "a tall man"}, {}, {"caption_2": "a boy", "caption_3": "a young boy"},
-    ]  # fmt: skip
-    assert first[0].path == f"{base}/imgs/cam_a/001.bmp"
-    each = read_cuhk_pedes(base, captions="each", counts="ignore")
-    assert [r.caption for r in each] == [
-        "a man",
-        "a tall man",
-        "a woman",
-        "a child",
-        "a boy",
-        "a young boy",
+    assert [record.extra for record in records] == [
+        {"caption_2": "a tall man"},
+        {},
+        {"caption_2": "a boy", "caption_3": "a young boy"},
     ]
-    assert [r.identity for r in each] == [1, 1, 2, 3, 3, 3]
+    assert records[0].path == f"{base}/imgs/cam_a/001.bmp"
+
+
+def test_one_record_for_each_caption(tmp_path):
+    records = read_cuhk_pedes(trees.cuhk_pedes(tmp_path), captions="each", counts="ignore")
+
+    assert [(record.identity, record.caption) for record in records] == [
+        (1, "a man"),
+        (1, "a tall man"),
+        (2, "a woman"),
+        (3, "a child"),
+        (3, "a boy"),
+        (3, "a young boy"),
+    ]
 
 
 @pytest.mark.parametrize("captions", ["first", "each"])
 def test_images_are_counted_and_not_captions(tmp_path, captions):
-    with pytest.raises(
-        ValueError,
-        match=r"train: 1 images of 1 identities, officially 34054 .*test: 1 images of 1 .* 3074",
-    ):
+    message = "train has 1 images of 1 identities, officially 34054 .*test has 1 images .* 3074"
+    with pytest.raises(ValueError, match=message):
         read_cuhk_pedes(trees.cuhk_pedes(tmp_path), captions=captions, counts="raise")
 
 
 @pytest.mark.unhooked
-def test_another_choice_of_captions(tmp_path):
+def test_another_choice_of_captions_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="captions to be one of first, each"):
         read_cuhk_pedes(tmp_path, captions="all")
 
 
-_GOOD = {"split": "train", "id": 1, "file_path": "Market/3.jpg", "captions": ["a"]}
+@pytest.mark.parametrize(
+    ("content", "found"), [({"train": []}, "dict"), ([], "an empty list"), ("x", "str")]
+)
+def test_a_file_that_is_not_a_list_is_an_error(tmp_path, content, found):
+    base = trees.cuhk_pedes(tmp_path, content)
+    with pytest.raises(ValueError, match=rf"reid_raw\.json has to hold a list .*holds {found}\."):
+        read_cuhk_pedes(base)
 
 
 @pytest.mark.parametrize(
-    "entries",
+    ("entries", "number"),
     [
-        {"train": []},
-        [],
-        ["x"],
-        [{**_GOOD, "id": "1"}],
-        [{**_GOOD, "captions": []}],
-        [{**_GOOD, "captions": ["a", 2]}],
-        [_GOOD, {key: value for key, value in _GOOD.items() if key != "split"}],
+        (["x"], 1),
+        ([{**ENTRY, "id": "1"}], 1),
+        ([{**ENTRY, "split": 7}], 1),
+        ([{**ENTRY, "file_path": None}], 1),
+        ([{**ENTRY, "captions": []}], 1),
+        ([{**ENTRY, "captions": ["a", 2]}], 1),
+        ([ENTRY, {key: value for key, value in ENTRY.items() if key != "split"}], 2),
     ],
 )
-def test_bad_annotations_are_explained(tmp_path, entries):
-    with pytest.raises(ValueError, match=r"read_cuhk_pedes: expected .* reid_raw\.json, got "):
-        read_cuhk_pedes(trees.cuhk_pedes(tmp_path, entries))
-    trees.write(tmp_path / "CUHK-PEDES", "reid_raw.json", "{")
-    with pytest.raises(ValueError, match=r"reid_raw\.json as JSON"):
-        read_cuhk_pedes(tmp_path)
+def test_a_bad_entry_is_named(tmp_path, entries, number):
+    base = trees.cuhk_pedes(tmp_path, entries)
+    with pytest.raises(ValueError, match=rf"read_cuhk_pedes: entry {number} of reid_raw\.json is "):
+        read_cuhk_pedes(base)
 
 
-def test_products_have_a_category(tmp_path):
-    records = read_online_products(trees.online_products(tmp_path), counts="ignore")
-    assert [(r.identity, r.split, r.extra["category"]) for r in records] == [
-        (1, "train", "bicycle"),
-        (1, "train", "bicycle"),
-        (11319, "test", "coffee_maker"),
-    ]
+def test_a_damaged_file_is_an_error(tmp_path):
+    base = trees.cuhk_pedes(tmp_path)
+    trees.write(base, "reid_raw.json", "{")
 
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "the header 'image_id .*' in Ebay_test.txt, got an empty file"),
-        ("1 2 3 a.jpg\n", "the header .*got '1 2 3 a.jpg'"),
-        (
-            "image_id class_id super_class_id path\n1 2 3\n",
-            "rows of image_id .* in Ebay_test.txt, got '1 2 3'",
-        ),
-        ("image_id class_id super_class_id path\n1 b 3 a.jpg\n", "rows of .*got '1 b 3 a.jpg'"),
-    ],
-)
-def test_bad_product_lists_are_explained(tmp_path, text, problem):
-    base = trees.online_products(tmp_path)
-    trees.write(base, "Ebay_test.txt", text)
-    with pytest.raises(ValueError, match=f"read_online_products: expected {problem}"):
-        read_online_products(base)
+    with pytest.raises(ValueError, match=r"reid_raw\.json is not valid JSON: "):
+        read_cuhk_pedes(base)

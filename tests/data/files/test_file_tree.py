@@ -6,8 +6,9 @@ import trees
 from clipreid_kit.data.files.file_tree import is_image, locate, open_tree
 
 
-def test_names_are_sorted_and_hidden_folders_left_out(tmp_path):
-    base = trees.fill(
+@pytest.fixture
+def folder(tmp_path):
+    return trees.fill(
         tmp_path / "set",
         "b/2.jpg",
         "b/1.jpg",
@@ -17,17 +18,41 @@ def test_names_are_sorted_and_hidden_folders_left_out(tmp_path):
         "b/.hidden.jpg",
         "b0/y.jpg",
     )
-    tree = open_tree("x", base, "anything")
-    assert tree.names == ("a.txt", "b-a/x.jpg", "b/.hidden.jpg", "b/1.jpg", "b/2.jpg", "b0/y.jpg")
+
+
+def test_names_are_sorted_and_hidden_folders_are_left_out(folder):
+    assert open_tree("x", folder, "anything").names == (
+        "a.txt",
+        "b-a/x.jpg",
+        "b/.hidden.jpg",
+        "b/1.jpg",
+        "b/2.jpg",
+        "b0/y.jpg",
+    )
+
+
+def test_the_files_below_a_folder(folder):
+    tree = open_tree("x", folder, "anything")
+
     assert tree.below("b") == ("b/.hidden.jpg", "b/1.jpg", "b/2.jpg")
     assert tree.images("b") == ["b/1.jpg", "b/2.jpg"]
     assert tree.below("c") == tree.below("a.txt") == ()
-    assert tree.path("b/1.jpg") == f"{base}/b/1.jpg"
-    with zipfile.ZipFile(trees.pack(base, tmp_path / "set.zip"), "a") as archive:
+
+
+def test_paths_begin_with_the_folder_or_the_archive(folder, tmp_path):
+    packed = trees.pack(folder, tmp_path / "set.zip")
+
+    assert open_tree("x", folder, "").path("b/1.jpg") == f"{folder}/b/1.jpg"
+    assert open_tree("x", packed, "").path("set/b/1.jpg") == f"{packed}::set/b/1.jpg"
+
+
+def test_files_that_macos_adds_to_an_archive_are_left_out(folder, tmp_path):
+    with zipfile.ZipFile(trees.pack(folder, tmp_path / "set.zip"), "a") as archive:
         archive.writestr("__MACOSX/set/b/1.jpg", "")
-    packed = open_tree("x", tmp_path / "set.zip", "anything")
-    assert "set/b/1.jpg" in packed.names
-    assert not any("MACOSX" in name for name in packed.names)
+
+    names = open_tree("x", tmp_path / "set.zip", "anything").names
+    assert "set/b/1.jpg" in names
+    assert not any("MACOSX" in name for name in names)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):
@@ -35,25 +60,35 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     base = trees.fill(tmp_path / "set", "in/2.jpg")
     (base / "linked").symlink_to(tmp_path / "store", target_is_directory=True)
     (base / "in" / "up").symlink_to(base, target_is_directory=True)
+
     assert open_tree("x", base, "it").names == ("in/2.jpg", "linked/x/1.jpg")
 
 
-def test_text_and_bytes_of_both_kinds(tmp_path):
+@pytest.fixture(params=["folder", "archive"])
+def text_tree(request, tmp_path):
     base = tmp_path / "set"
     trees.write(base, "a.txt", "\ufeffcaf\u00e9")
     (base / "b.txt").write_bytes(b"\xff")
-    for tree in (
-        open_tree("x", base, ""),
-        locate("x", trees.pack(base, tmp_path / "s.zip"), [("a.txt",)], "it")[0],
-    ):
-        assert tree.text("x", "a.txt") == "caf\u00e9"
-        assert tree.read("x", "b.txt") == b"\xff"
-        with pytest.raises(ValueError, match=r"x: expected .*b\.txt as UTF-8 text"):
-            tree.text("x", "b.txt")
-        with pytest.raises(
-            ValueError, match=r"x: expected to read .*c\.txt, got (FileNotFound|Key)Error"
-        ):
-            tree.read("x", "c.txt")
+    if request.param == "folder":
+        return open_tree("x", base, "")
+
+    tree, _ = locate("x", trees.pack(base, tmp_path / "s.zip"), [("a.txt",)], "it")
+    return tree
+
+
+def test_text_and_bytes_are_read(text_tree):
+    assert text_tree.text("x", "a.txt") == "caf\u00e9"
+    assert text_tree.read("x", "b.txt") == b"\xff"
+
+
+def test_text_in_another_encoding_is_an_error(text_tree):
+    with pytest.raises(ValueError, match=r"x: cannot read .*b\.txt: it is not UTF-8 text"):
+        text_tree.text("x", "b.txt")
+
+
+def test_a_missing_file_is_an_error(text_tree):
+    with pytest.raises(ValueError, match=r"x: cannot read .*c\.txt: (FileNotFound|Key)Error"):
+        text_tree.read("x", "c.txt")
 
 
 def test_the_nearest_folder_that_has_everything_is_found(tmp_path):
@@ -61,28 +96,33 @@ def test_the_nearest_folder_that_has_everything_is_found(tmp_path):
         tmp_path, "one/a/1.jpg", "two/in/a/2.jpg", "two/in/b.txt", "x/y/z/a/1.jpg", "x/y/z/b.txt"
     )
     tree, found = locate("x", tmp_path, [("a",), ("c.txt", "b.txt")], "a and b")
+
     assert found == ["a", "b.txt"]
     assert tree.names == ("a/2.jpg", "b.txt")
     assert tree.path("a/2.jpg") == f"{tmp_path}/two/in/a/2.jpg"
-    deep = trees.fill(tmp_path / "deep" / "x", "y/z/w/a/1.jpg", "y/z/w/b.txt")
-    with pytest.raises(
-        ValueError,
-        match=r"x: expected a and b in .*x, got y/ there, without a, c\.txt or b\.txt\. Give",
-    ):
+
+
+def test_folders_more_than_two_levels_down_are_not_searched(tmp_path):
+    deep = trees.fill(tmp_path / "x", "y/z/w/a/1.jpg", "y/z/w/b.txt")
+
+    message = r"x: expected a and b in .*x, found y/; missing: a, c\.txt or b\.txt\. Pass"
+    with pytest.raises(ValueError, match=message):
         locate("x", deep, [("a",), ("c.txt", "b.txt")], "a and b")
 
 
 def test_the_error_is_about_the_folder_that_has_most(tmp_path):
     trees.fill(tmp_path, "set/a/1.jpg", "set/b.txt", *(f"more{n}/1.jpg" for n in range(7)))
-    with pytest.raises(
-        ValueError, match=r"got more0/, .*, more5/, \.\.\. there, without c\.txt\. Give"
-    ):
+
+    message = r"found more0/, .*, more5/, \.\.\.; missing: c\.txt\. Pass"
+    with pytest.raises(ValueError, match=message):
         locate("x", tmp_path, [("a",), ("b.txt",), ("c.txt",)], "it")
 
 
-def test_an_archive_must_be_named_so(tmp_path):
+def test_the_name_of_an_archive_has_to_end_in_zip(tmp_path):
     archive = trees.pack(trees.fill(tmp_path / "set", "a.jpg"), tmp_path / "set.jar")
-    with pytest.raises(ValueError, match=r"a zip archive whose name ends in \.zip, got .*set\.jar"):
+
+    message = r"x: the name of a zip archive has to end in \.zip: rename .*set\.jar"
+    with pytest.raises(ValueError, match=message):
         open_tree("x", archive, "it")
 
 
@@ -90,5 +130,5 @@ def test_an_archive_must_be_named_so(tmp_path):
     ("name", "expected"),
     [("a.JPG", True), ("in/.a.jpg", False), ("a.txt", False), (".x/a.png", True)],
 )
-def test_what_an_image_is(name, expected):
+def test_is_image(name, expected):
     assert is_image(name) is expected

@@ -27,53 +27,67 @@ def folder(tmp_path):
     return base
 
 
-def _rows(records):
-    return [(r.identity, r.caption, r.split) for r in records]
+def rows(records):
+    return [(record.identity, record.caption, record.split) for record in records]
 
 
 def test_captions_are_looked_for_in_order(folder):
     records = read_captioned_folder(folder, uncaptioned="skip")
-    captions = ["from the text", "the second key", "the first key", "a very long name"]
-    assert _rows(records) == [(n, text, None) for n, text in enumerate(captions)]
-    assert [r.extra for r in records] == [{"place": "hall"}, {"year": "3"}, {}, {}]
+
+    assert rows(records) == [
+        (0, "from the text", None),
+        (1, "the second key", None),
+        (2, "the first key", None),
+        (3, "a very long name", None),
+    ]
     check_files(records)
 
 
-def test_a_name_counts_from_eleven_characters(folder):
+def test_further_keys_are_extra(folder):
+    records = read_captioned_folder(folder, uncaptioned="skip")
+    assert [record.extra for record in records] == [{"place": "hall"}, {"year": "3"}, {}, {}]
+
+
+def test_a_name_is_a_caption_from_eleven_characters(folder):
     trees.fill(folder, "val/ten_letter.jpg", "val/eleven_lett.jpg")
-    captions = [r.caption for r in read_captioned_folder(folder, uncaptioned="skip")]
+    captions = [record.caption for record in read_captioned_folder(folder, uncaptioned="skip")]
+
     assert "eleven lett" in captions
     assert "ten letter" not in captions
 
 
 def test_splits_are_folders_in_the_given_order(folder):
     records = read_captioned_folder(folder, splits=("val", "train"))
-    assert [(r.identity, r.split) for r in records] == [
+
+    assert [(record.identity, record.split) for record in records] == [
         (0, "val"),
         (1, "train"),
         (2, "train"),
         (3, "train"),
     ]
+
+
+def test_an_archive_gives_the_same(folder):
     archive = trees.pack(folder, folder.parent / "data.zip")
-    assert _rows(read_captioned_folder(archive, uncaptioned="skip")) == _rows(
-        read_captioned_folder(folder, uncaptioned="skip")
-    )
+    packed = read_captioned_folder(archive, uncaptioned="skip")
+
+    assert rows(packed) == rows(read_captioned_folder(folder, uncaptioned="skip"))
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({}, r"a caption for every image, got none for 1 of 5: test/short_name\.jpeg\. .*skip"),
+        ({}, r"1 of 5 images have no caption: test/short_name\.jpeg\. .*skip"),
+        ({"splits": ("test",), "uncaptioned": "skip"}, "1 of 1 images have no caption"),
         (
-            {"splits": ("test",), "uncaptioned": "skip"},
-            "a caption for every image, got none for 1 of 1",
+            {"splits": ("dev",)},
+            "there are no images in 'dev' of .*; its folders are test, train, val",
         ),
-        ({"splits": ("dev",)}, "images in 'dev' of .*, got none; folders there: test, train, val"),
-        ({"splits": ()}, "splits as a sequence of folder names"),
+        ({"splits": ()}, "expected splits as a sequence of folder names"),
     ],
 )
-def test_what_is_missing_is_named(folder, options, problem):
-    with pytest.raises(ValueError, match=f"read_captioned_folder: expected {problem}"):
+def test_missing_captions_and_images_are_named(folder, options, problem):
+    with pytest.raises(ValueError, match=f"read_captioned_folder: {problem}"):
         read_captioned_folder(folder, **options)
 
 
@@ -88,19 +102,27 @@ def test_wrong_options_are_explained(folder, options, problem):
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("{", r"a\.json as JSON"), ("[]", r"an object in .*a\.json, got list")]
+    ("text", "problem"),
+    [
+        ("{", r".*a\.json is not valid JSON"),
+        ("[]", r".*a\.json has to hold an object, not list"),
+    ],
 )
-def test_a_bad_file_beside_an_image_is_named(folder, text, problem):
+def test_a_bad_json_beside_an_image_is_named(folder, text, problem):
     trees.write(folder, "train/a.json", text)
-    with pytest.raises(ValueError, match=f"read_captioned_folder: expected .*{problem}"):
+    with pytest.raises(ValueError, match=f"read_captioned_folder: {problem}"):
         read_captioned_folder(folder)
 
 
-def test_no_images(tmp_path):
-    trees.fill(tmp_path, "a.txt")
-    with pytest.raises(ValueError, match=r"images in .*, got none among 1 files\. Images end in"):
-        read_captioned_folder(tmp_path)
+def test_a_text_in_another_encoding_is_named(tmp_path):
     (tmp_path / "latin.jpg").touch()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(ValueError, match=r"latin\.txt as UTF-8 text"):
+
+    with pytest.raises(ValueError, match=r"latin\.txt: it is not UTF-8 text"):
+        read_captioned_folder(tmp_path)
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    trees.fill(tmp_path, "a.txt")
+    with pytest.raises(ValueError, match=r"none of the 1 files in .* is an image\. Images end in"):
         read_captioned_folder(tmp_path)

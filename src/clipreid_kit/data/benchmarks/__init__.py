@@ -1,4 +1,4 @@
-"""Readers of published benchmarks: each checks the layout, names what is wrong, and knows the official counts."""
+"""Readers of published benchmarks, which check the layout and the official numbers of images."""
 
 from clipreid_kit.data.benchmarks.cuhk03 import read_cuhk03
 from clipreid_kit.data.benchmarks.cuhk_pedes import read_cuhk_pedes
@@ -6,6 +6,7 @@ from clipreid_kit.data.benchmarks.hands11k import read_hands11k
 from clipreid_kit.data.benchmarks.inshop import read_inshop
 from clipreid_kit.data.benchmarks.market1501 import read_market1501
 from clipreid_kit.data.benchmarks.msmt17 import read_msmt17
+from clipreid_kit.data.benchmarks.omniglot import read_omniglot
 from clipreid_kit.data.benchmarks.online_products import read_online_products
 from clipreid_kit.data.benchmarks.polyu_hands import read_polyu_hands
 from clipreid_kit.data.benchmarks.vehicleid import read_vehicleid
@@ -18,6 +19,7 @@ __all__ = [
     "read_inshop",
     "read_market1501",
     "read_msmt17",
+    "read_omniglot",
     "read_online_products",
     "read_polyu_hands",
     "read_vehicleid",

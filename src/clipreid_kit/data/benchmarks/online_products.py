@@ -1,11 +1,17 @@
-"""Stanford Online Products: things that were sold on a market place."""
+"""Stanford Online Products: items that were sold on eBay."""
 
 import os
 
-from clipreid_kit._checks import fail
-from clipreid_kit.data.benchmarks._counts import Policy, check_counts, check_policy, require_images
+from clipreid_kit.data.benchmarks._listed_images import require_images
+from clipreid_kit.data.benchmarks._official_counts import Policy, check_counts, check_policy
+from clipreid_kit.data.benchmarks._text_lists import bad_row, numbered_lines
 from clipreid_kit.data.files.file_tree import FileTree, locate
 from clipreid_kit.data.records import ImageRecord
+
+_LAYOUT = "Stanford Online Products' Ebay_train.txt and Ebay_test.txt"
+_LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
+_HEADER = ["image_id", "class_id", "super_class_id", "path"]
+_OFFICIAL = {"train": (59551, 11318), "test": (60502, 11316)}
 
 
 def read_online_products(
@@ -13,70 +19,65 @@ def read_online_products(
 ) -> list[ImageRecord]:
     """Read ``Stanford_Online_Products/<category>_final/<image>.JPG`` by ``Ebay_{train,test}.txt``.
 
-    Use it for Stanford Online Products (SOP). The zip archive is read in place. Each test image is a query
-    among all the others: evaluate split ``test`` leave-one-out.
+    Use it for Stanford Online Products (SOP). A zip archive is read in place. Each test image is a
+    query among all others: evaluate split ``test`` leave-one-out.
 
     Args:
         path: The folder or zip archive, or a folder above it.
-        counts: If a split has other than its official numbers: ``"warn"``, ``"raise"`` a ``ValueError``, or
-            ``"ignore"`` it, for a part of the set.
+        counts: Whether a split with other than its official numbers is a warning (``"warn"``), an
+            error (``"raise"``) or allowed (``"ignore"``, for a part of the set).
 
     Returns:
-        Records with splits ``train`` (59,551 images, 11,318 identities) and ``test`` (60,502, 11,316), in the
-        lists' order; ``extra["category"]`` is such as ``bicycle``, identities are integers, there are no
-        cameras.
+        Records with splits ``train`` (59,551 images, 11,318 identities) and ``test`` (60,502,
+        11,316), in the order of the lists. Identities are integers, ``extra["category"]`` is a name
+        such as ``bicycle``; there are no cameras.
 
     Raises:
-        ValueError: If the layout is another one (what was looked for and what was found), a row is none, an
-            image is missing, or the counts differ and shall not.
+        ValueError: If the layout is different (the message names the expected and the found files),
+            a row has another form, an image is missing, or the numbers differ and
+            ``counts="raise"``.
 
     Example:
         >>> read_online_products("no/such/folder")
         Traceback (most recent call last):
         ...
-        ValueError: read_online_products: expected a folder or zip archive with Stanford Online Products' ...
+        ValueError: read_online_products: there is nothing at no/such/folder; expected ...
     """
     check_policy("read_online_products", counts)
     tree, _ = locate("read_online_products", path, [(name,) for name in _LISTS.values()], _LAYOUT)
-    records = [record for split, name in _LISTS.items() for record in _listed(tree, name, split)]
-    check_counts(
-        "read_online_products", records, {"train": (59551, 11318), "test": (60502, 11316)}, counts
-    )
+
+    records = []
+    for split, file in _LISTS.items():
+        records += _read_list(tree, file, split)
+
+    check_counts("read_online_products", records, _OFFICIAL, counts)
     return records
 
 
-_LAYOUT = "Stanford Online Products' Ebay_train.txt and Ebay_test.txt"
-_LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
-_HEADER = ["image_id", "class_id", "super_class_id", "path"]
-
-
-def _listed(tree: FileTree, file: str, split: str) -> list[ImageRecord]:
-    lines = [
-        line.split()
-        for line in tree.text("read_online_products", file).splitlines()
-        if line.strip()
-    ]
-    if not lines or lines[0] != _HEADER:
-        got = repr(" ".join(lines[0])) if lines else "an empty file"
-        raise fail(
-            "read_online_products",
-            f"the header {' '.join(_HEADER)!r} in {file}",
-            got,
-            "Fetch the list again.",
+def _read_list(tree: FileTree, file: str, split: str) -> list[ImageRecord]:
+    """Read the records of a list, whose first row is a header."""
+    lines = list(numbered_lines("read_online_products", tree, file))
+    header = lines[0][1].split() if lines else []
+    if header != _HEADER:
+        found = " ".join(header) if lines else "an empty file"
+        raise ValueError(
+            f"read_online_products: {file} has to begin with {' '.join(_HEADER)!r}, found "
+            f"{found!r}. Download the list again."
         )
-    for row in lines[1:]:
-        if len(row) != len(_HEADER) or not row[1].isdecimal():
-            expected = f"rows of {' '.join(_HEADER)} in {file}"
-            raise fail(
-                "read_online_products", expected, repr(" ".join(row)), "Fetch the list again."
-            )
-    require_images("read_online_products", tree, [row[3] for row in lines[1:]], file)
-    return [
-        ImageRecord(
-            tree.path(row[3]),
-            int(row[1]),
-            split=split,
-            extra={"category": row[3].split("/")[0].removesuffix("_final")},
+
+    images: list[str] = []
+    records: list[ImageRecord] = []
+    for number, line in lines[1:]:
+        cells = line.split()
+        if len(cells) != len(_HEADER) or not cells[1].isdecimal():
+            raise bad_row("read_online_products", file, " ".join(_HEADER), number, line)
+
+        _, identity, _, image = cells
+        category = image.split("/")[0].removesuffix("_final")
+        images.append(image)
+        records.append(
+            ImageRecord(tree.path(image), int(identity), split=split, extra={"category": category})
         )
-        for row in lines[1:]
-    ]
+
+    require_images("read_online_products", tree, images, file)
+    return records

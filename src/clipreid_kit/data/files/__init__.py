@@ -1,1 +1,1 @@
-"""Files in folders and zip archives."""
+"""Files in folders and in zip archives, which are read in place."""

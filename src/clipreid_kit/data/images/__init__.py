@@ -1,1 +1,1 @@
-"""Decode, resize, augment and normalise images."""
+"""Images: loading, resizing, augmentation and normalisation."""

@@ -1,4 +1,4 @@
-"""Three ways to bring a picture to a size, and a random part of it."""
+"""Resizing steps: stretch, pad or crop to a size, and a random crop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,81 +11,92 @@ from clipreid_kit.data.images.image_spec import ImageSpec, Interpolation
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-def fitting(spec: ImageSpec, interpolation: Interpolation) -> list[Callable[..., object]]:
-    """The step that brings a picture to the size of a spec, in the way of the spec."""
+def resize_step(
+    spec: ImageSpec, interpolation: Interpolation
+) -> Callable[[Image.Image], Image.Image]:
+    """Return the step that resizes an image to ``spec.image_size`` in the way of ``spec.fit``."""
     if spec.fit == "pad":
-        return [PadToSize(spec.image_size, interpolation, spec.fill)]
+        return PadToSize(spec.image_size, interpolation, spec.fill)
     if spec.fit == "crop":
-        return [CropToSize(spec.image_size, interpolation)]
-    return [Stretch(spec.image_size, interpolation)]
+        return CropToSize(spec.image_size, interpolation)
+    return StretchToSize(spec.image_size, interpolation)
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Resize a picture to exactly the size, whatever its aspect; torchvision's ``Resize``, pixel by pixel."""
+class StretchToSize:
+    """Resize an image to exactly the size, whatever its aspect ratio.
 
-    size: tuple[int, int]
-    interpolation: Interpolation
-
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        """Return a new picture."""
-        return picture.resize((self.size[1], self.size[0]), _FILTERS[self.interpolation])
-
-
-@dataclass(frozen=True)
-class PadToSize:
-    """Resize a picture until it just fits inside, and fill the rest evenly on both sides."""
-
-    size: tuple[int, int]
-    interpolation: Interpolation
-    fill: int | tuple[int, int, int]
-
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        """Return a new picture of exactly the size."""
-        height, width = self.size
-        scale = min(height / picture.height, width / picture.width)
-        inner = (
-            max(1, min(width, round(picture.width * scale))),
-            max(1, min(height, round(picture.height * scale))),
-        )
-        resized = picture.resize(inner, _FILTERS[self.interpolation])
-        colour = (self.fill,) * 3 if isinstance(self.fill, int) else self.fill
-        paper = Image.new("RGB", (width, height), colour)
-        paper.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
-        return paper
-
-
-@dataclass(frozen=True)
-class CropToSize:
-    """Resize a picture until it just covers the size, and cut what is too much evenly from both sides.
-
-    For squares this is torchvision's ``Resize(side)`` and ``CenterCrop(side)``, pixel by pixel.
+    The pixels are those of torchvision's ``Resize``.
     """
 
     size: tuple[int, int]
     interpolation: Interpolation
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        """Return a new picture of exactly the size."""
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return a new image."""
         height, width = self.size
-        if picture.height * width <= picture.width * height:  # the height decides
-            outer = (picture.width * height // picture.height, height)
-        else:
-            outer = (width, picture.height * width // picture.width)
-        cut: Image.Image = v2.functional.center_crop(
-            picture.resize(outer, _FILTERS[self.interpolation]), [height, width]
-        )
-        return cut
+        return image.resize((width, height), _FILTERS[self.interpolation])
 
 
 @dataclass(frozen=True)
-class RandomShare:
-    """Keep a random part that has a share of the width and of the height."""
+class PadToSize:
+    """Resize an image until it just fits inside the size, and fill the rest evenly."""
 
-    share: float
+    size: tuple[int, int]
+    interpolation: Interpolation
+    fill: int | tuple[int, int, int]
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        """Return a new picture, of one pixel at least."""
-        size = [max(1, int(side * self.share)) for side in (picture.height, picture.width)]
-        part: Image.Image = v2.RandomCrop(size)(picture)
-        return part
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return a new image of exactly the size."""
+        height, width = self.size
+
+        # Rounding may leave the inner image one pixel too large, or without any.
+        scale = min(height / image.height, width / image.width)
+        inner_width = max(1, min(width, round(image.width * scale)))
+        inner_height = max(1, min(height, round(image.height * scale)))
+        resized = image.resize((inner_width, inner_height), _FILTERS[self.interpolation])
+
+        colour = (self.fill,) * 3 if isinstance(self.fill, int) else self.fill
+        canvas = Image.new("RGB", (width, height), colour)
+        canvas.paste(resized, ((width - inner_width) // 2, (height - inner_height) // 2))
+        return canvas
+
+
+@dataclass(frozen=True)
+class CropToSize:
+    """Resize an image until it just covers the size, and cut the excess evenly from both sides.
+
+    For squares the pixels are those of torchvision's ``Resize(side)`` and ``CenterCrop(side)``.
+    """
+
+    size: tuple[int, int]
+    interpolation: Interpolation
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return a new image of exactly the size."""
+        height, width = self.size
+
+        # Compared by products of integers: the image is wider than the size, or narrower.
+        if image.height * width <= image.width * height:
+            outer = (image.width * height // image.height, height)
+        else:
+            outer = (width, image.height * width // image.width)
+        resized = image.resize(outer, _FILTERS[self.interpolation])
+
+        cropped: Image.Image = v2.functional.center_crop(resized, [height, width])
+        return cropped
+
+
+@dataclass(frozen=True)
+class RandomFractionCrop:
+    """Crop a random part that keeps a fraction of the width and of the height."""
+
+    fraction: float
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return a new image, at least one pixel in size."""
+        height = max(1, int(image.height * self.fraction))
+        width = max(1, int(image.width * self.fraction))
+
+        cropped: Image.Image = v2.RandomCrop([height, width])(image)
+        return cropped

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_embeddings, check_integer, fail
+from clipreid_kit.data._hash_number import hash_number
 from clipreid_kit.data.mining.groups import Groups, group_numbers
 from clipreid_kit.data.mining.nearest import Search, nearest_allowed
-from clipreid_kit.data.numbering import hash_number
 from clipreid_kit.distances import l2_normalize
 
 _ROUNDS = 16  # of drawing again what was not allowed

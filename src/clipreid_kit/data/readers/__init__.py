@@ -1,1 +1,1 @@
-"""Readers of folders, tables and annotation files into records."""
+"""Readers of folders, tables and annotation files, and writers of the latter two."""

@@ -1,4 +1,4 @@
-"""A folder of images with their captions in files beside them (format B)."""
+"""A folder of images with captions in files beside them."""
 
 import json
 import os
@@ -7,7 +7,13 @@ from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail
 from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image, open_tree
+from clipreid_kit.data.readers._extra_values import text_of
 from clipreid_kit.data.records import ImageRecord
+
+_CAPTION_KEYS = ("caption", "description")
+
+# A file name with fewer characters is not a caption.
+_SHORTEST_CAPTION_IN_NAME = 11
 
 
 def read_captioned_folder(
@@ -16,31 +22,34 @@ def read_captioned_folder(
     splits: Sequence[str] | None = None,
     uncaptioned: Literal["raise", "skip"] = "raise",
 ) -> list[ImageRecord]:
-    """Read every image below a folder with the caption that stands beside it.
+    """Read every image below a folder with the caption in the file beside it.
 
-    Use it for text-to-image retrieval data without a table. The caption of ``door.jpg`` is the text of
-    ``door.txt``; else ``caption`` or ``description`` in ``door.json``, whose other keys go to ``extra``; else
-    the file's name with ``_`` and ``-`` as blanks, if that is longer than ten characters. A zip archive is
-    read in place.
+    Use it for text-to-image retrieval data without a table. The caption of ``door.jpg`` is the text
+    of ``door.txt``; else ``caption`` or ``description`` in ``door.json``, whose other keys go to
+    ``extra``; else the name of the file, with ``_`` and ``-`` as spaces, if it is longer than ten
+    characters. A zip archive is read in place.
 
     Args:
         path: The folder or zip archive.
-        splits: Folders directly inside to read as splits, such as ``("train", "val", "test")``, in this
-            order. ``None`` reads everything, without splits.
-        uncaptioned: What to do with images without a caption: an error that names them, or leave them out.
+        splits: Folders directly inside to read as splits, such as ``("train", "val", "test")``, in
+            this order. ``None`` reads all images, without splits.
+        uncaptioned: Whether images without a caption are an error (``"raise"``), or left out
+            (``"skip"``).
 
     Returns:
-        One record for each image, ordered by split and path. Every image is an identity of its own: a
-        running number from 0.
+        One record for each image, ordered by split and path. Every image is an identity of its own:
+        a running number from 0.
 
     Raises:
-        ValueError: If the folder or a split's folder is missing or has no images, a ``.json`` beside an image
-            is no object, or images have no caption and shall not be left out.
+        ValueError: If the folder or the folder of a split is missing or has no images, a ``.json``
+            beside an image is not an object, no image has a caption, or an image has none and
+            ``uncaptioned="raise"``.
 
     Example:
         >>> import pathlib, tempfile
+        >>> files = {"a.jpg": "", "a.txt": "a red door", "a_long_way-home.png": ""}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name, text in (("a.jpg", ""), ("a.txt", "a red door"), ("a_long_way-home.png", "")):
+        ...     for name, text in files.items():
         ...         _ = pathlib.Path(folder, name).write_text(text)
         ...     records = read_captioned_folder(folder)
         >>> [(record.identity, record.caption) for record in records]
@@ -48,72 +57,100 @@ def read_captioned_folder(
     """
     check_choice("read_captioned_folder", "uncaptioned", uncaptioned, ("raise", "skip"))
     if isinstance(splits, str) or (splits is not None and not splits):
+        expected = "splits as a sequence of folder names"
         remedy = "One folder: splits=('train',)."
-        raise fail(
-            "read_captioned_folder", "splits as a sequence of folder names", repr(splits), remedy
-        )
+        raise fail("read_captioned_folder", expected, repr(splits), remedy)
+
     tree = open_tree("read_captioned_folder", path, "images and captions")
-    chosen: list[tuple[str | None, str]] = []
+    existing = frozenset(tree.names)
+
+    records: list[ImageRecord] = []
+    without_caption: list[str] = []
+    for split, image in _images_of_splits(tree, splits):
+        caption, extra = _caption_and_extra(tree, existing, image)
+        if caption is None:
+            without_caption.append(image)
+            continue
+
+        number = len(records)
+        records.append(
+            ImageRecord(tree.path(image), number, caption=caption, split=split, extra=extra)
+        )
+
+    if without_caption and (uncaptioned == "raise" or not records):
+        num_images = len(records) + len(without_caption)
+        more = ", ..." if len(without_caption) > 3 else ""
+        raise ValueError(
+            f"read_captioned_folder: {len(without_caption)} of {num_images} images have no "
+            f"caption: {', '.join(without_caption[:3])}{more}. Write a .txt beside each, or pass "
+            'uncaptioned="skip" to leave them out.'
+        )
+    return records
+
+
+def _images_of_splits(tree: FileTree, splits: Sequence[str] | None) -> list[tuple[str | None, str]]:
+    """Return (split, image) of every image to read."""
     if splits is None:
-        chosen += [(None, name) for name in tree.names if is_image(name)]
-    for split in splits or ():
+        images = [name for name in tree.names if is_image(name)]
+        if not images:
+            raise ValueError(
+                f"read_captioned_folder: none of the {len(tree.names)} files in {tree.root} is an "
+                f"image. Images end in {', '.join(IMAGE_SUFFIXES)}."
+            )
+        return [(None, image) for image in images]
+
+    chosen: list[tuple[str | None, str]] = []
+    for split in splits:
         images = tree.images(split)
         if not images:
             folders = sorted({name.split("/")[0] for name in tree.names if "/" in name})
-            got = f"none; folders there: {', '.join(folders[:10]) or 'none'}"
-            raise fail("read_captioned_folder", f"images in {split!r} of {tree.place}", got)
-        chosen += [(split, name) for name in images]
-    if not chosen:
-        got = f"none among {len(tree.names)} files"
-        remedy = f"Images end in {', '.join(IMAGE_SUFFIXES)}."
-        raise fail("read_captioned_folder", f"images in {tree.place}", got, remedy)
-    there = frozenset(tree.names)
-    rows = [(split, name, *_caption(tree, there, name)) for split, name in chosen]
-    bare = [name for _, name, caption, _ in rows if caption is None]
-    if bare and (uncaptioned == "raise" or len(bare) == len(rows)):
-        got = f"none for {len(bare)} of {len(rows)}: {', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}"
-        remedy = 'Write a .txt beside each, or pass uncaptioned="skip" to leave them out.'
-        raise fail("read_captioned_folder", "a caption for every image", got, remedy)
-    captioned = [row for row in rows if row[2] is not None]
-    return [
-        ImageRecord(tree.path(name), number, caption=caption, split=split, extra=extra)
-        for number, (split, name, caption, extra) in enumerate(captioned)
-    ]
+            raise ValueError(
+                f"read_captioned_folder: there are no images in {split!r} of {tree.root}; its "
+                f"folders are {', '.join(folders[:10]) or 'none'}."
+            )
+        chosen += [(split, image) for image in images]
+    return chosen
 
 
-_KEYS = ("caption", "description")
-_SHORTEST_NAME = 11
-
-
-def _caption(tree: FileTree, there: frozenset[str], name: str) -> tuple[str | None, dict[str, str]]:
-    stem = name.rpartition(".")[0]
+def _caption_and_extra(
+    tree: FileTree, existing: frozenset[str], image: str
+) -> tuple[str | None, dict[str, str]]:
+    """Return the caption of an image, ``None`` if it has none, and the further keys of its JSON."""
+    stem = image.rpartition(".")[0]
+    candidates: list[str] = []
     extra: dict[str, str] = {}
-    texts = [tree.text("read_captioned_folder", f"{stem}.txt")] if f"{stem}.txt" in there else []
-    if f"{stem}.json" in there:
-        content = _object(tree, f"{stem}.json")
-        texts += [value for key in _KEYS if isinstance(value := content.get(key), str)]
-        rest = {
-            key: value
-            for key, value in content.items()
-            if key not in _KEYS and value not in (None, "")
-        }
-        extra = {
-            k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
-            for k, v in rest.items()
-        }
-    title = stem.rpartition("/")[2].replace("_", " ").replace("-", " ")
-    if len(title) >= _SHORTEST_NAME:
-        texts.append(title)
-    return next((text.strip() for text in texts if text.strip()), None), extra
+
+    if f"{stem}.txt" in existing:
+        candidates.append(tree.text("read_captioned_folder", f"{stem}.txt"))
+
+    if f"{stem}.json" in existing:
+        content = _read_object(tree, f"{stem}.json")
+        for key in _CAPTION_KEYS:
+            value = content.pop(key, None)
+            if isinstance(value, str):
+                candidates.append(value)
+        for key, value in content.items():
+            if value not in (None, ""):
+                extra[key] = text_of(value)
+
+    name = stem.rpartition("/")[2].replace("_", " ").replace("-", " ")
+    if len(name) >= _SHORTEST_CAPTION_IN_NAME:
+        candidates.append(name)
+
+    filled = [text.strip() for text in candidates if text.strip()]
+    return (filled[0] if filled else None), extra
 
 
-def _object(tree: FileTree, name: str) -> dict[str, object]:
+def _read_object(tree: FileTree, name: str) -> dict[str, object]:
+    """Read the JSON object beside an image."""
+    path = tree.path(name)
     try:
         content = json.loads(tree.text("read_captioned_folder", name))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise fail("read_captioned_folder", f"{tree.path(name)} as JSON", str(error)) from error
+        raise ValueError(f"read_captioned_folder: {path} is not valid JSON: {error}.") from error
+
     if not isinstance(content, dict):
-        raise fail(
-            "read_captioned_folder", f"an object in {tree.path(name)}", type(content).__name__
+        raise ValueError(
+            f"read_captioned_folder: {path} has to hold an object, not {type(content).__name__}."
         )
     return content

@@ -1,1 +1,1 @@
-"""Checks of records before training, with a report."""
+"""Validation of records: the checks, and the report of what they found."""

@@ -1,4 +1,4 @@
-"""What a check of records found: to be read, to be kept beside results, and to go on with."""
+"""Report of a validation: findings, the balance of the splits, and the records to use."""
 
 import statistics
 from collections import Counter
@@ -14,12 +14,13 @@ class Finding:
     """One kind of problem.
 
     Attributes:
-        kind: A word that stays the same: ``unreadable``, ``overlap``, ``leak``, ``conflict``, ``no_match``,
-            ``same_camera``, ``single_image``, ``duplicate`` or ``caption``.
-        severity: ``error`` where results would be wrong or training would stop, else ``note``.
-        count: How many records, queries or identities are concerned; ``text`` says which of these.
-        text: What was found, as a sentence.
-        examples: The first three.
+        kind: ``unreadable``, ``overlap``, ``leak``, ``conflict``, ``no_match``, ``same_camera``,
+            ``single_image``, ``duplicate`` or ``caption``.
+        severity: ``error`` if results would be wrong or training would stop, else ``note``.
+        count: Number of records, queries, identities or images that are affected; ``text`` says of
+            which.
+        text: The problem in words.
+        examples: The first three that are affected.
     """
 
     kind: str
@@ -28,18 +29,23 @@ class Finding:
     text: str
     examples: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Return the finding as one line."""
+        more = ", ..." if self.count > len(self.examples) else ""
+        return f"{self.severity}: {self.text}: {', '.join(self.examples)}{more}"
+
 
 @dataclass(frozen=True, slots=True)
 class SplitBalance:
-    """How images are spread over the identities of a split.
+    """Distribution of the images of a split over its identities.
 
     Attributes:
-        images: Number of records.
+        images: Number of images.
         identities: Number of identities.
-        cameras: Number of cameras; 0 where none is known.
-        fewest: Images of the identity with the fewest.
-        median: Images of the identity in the middle.
-        most: Images of the identity with the most.
+        cameras: Number of cameras; 0 if none is known.
+        fewest: Smallest number of images of an identity.
+        median: Median number of images of an identity.
+        most: Largest number of images of an identity.
     """
 
     images: int
@@ -50,15 +56,15 @@ class SplitBalance:
     most: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ValidationReport:
-    """What :func:`validate_records` found. ``str(report)`` is for people, :meth:`to_dict` for JSON.
+    """Result of :func:`validate_records`. Print it, or save :meth:`to_dict` as JSON.
 
     Attributes:
-        records: The records to go on with: all of them, or those that were not skipped.
-        num_records: How many were checked.
+        records: The records to use: all, or those that were not skipped.
+        num_records: Number of records that were checked.
         findings: Problems, errors first.
-        balance: How each split is made up, of the records that are left.
+        balance: Distribution of the images of each split, of ``records``.
 
     Example:
         >>> report = ValidationReport((), 0, (), {})
@@ -73,66 +79,82 @@ class ValidationReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers for a metrics file: records checked, records skipped, and how many each finding concerns."""
-        found = {finding.kind: finding.count for finding in self.findings}
-        return {
+        """Numbers for a metrics file: records, skipped records, and the count of each finding."""
+        counts = {
             "records": self.num_records,
             "skipped": self.num_records - len(self.records),
-            **found,
         }
+        for finding in self.findings:
+            counts[finding.kind] = finding.count
+        return counts
 
     def to_dict(self) -> dict[str, object]:
-        """Give all but the records as plain values for JSON."""
+        """Return everything but the records in JSON's types."""
+        findings = [
+            {**asdict(finding), "examples": list(finding.examples)} for finding in self.findings
+        ]
         return {
             "counts": self.counts,
-            "findings": [
-                {**asdict(finding), "examples": list(finding.examples)} for finding in self.findings
-            ],
+            "findings": findings,
             "balance": {name: asdict(balance) for name, balance in self.balance.items()},
         }
 
     def __str__(self) -> str:
-        """Write the findings a line each, and a table of the splits."""
-        skipped = self.num_records - len(self.records)
-        lines = [
-            f"{self.num_records} records, {skipped} left out"
-            if skipped
-            else f"{self.num_records} records"
-        ]
-        lines += [
-            f"{f.severity}: {f.text}: {', '.join(f.examples)}{_more(f)}" for f in self.findings
-        ]
+        """Return one line for each finding, and a table of the splits."""
+        num_skipped = self.num_records - len(self.records)
+        skipped = f", {num_skipped} left out" if num_skipped else ""
+
+        lines = [f"{self.num_records} records{skipped}"]
+        lines += [str(finding) for finding in self.findings]
         if not self.findings:
             lines.append("nothing found")
-        rows = [
-            (
-                "split",
-                "images",
-                "identities",
-                "cameras",
-                "images per identity (fewest, median, most)",
-            )
-        ]
-        for name, b in self.balance.items():
-            spread = f"{b.fewest}, {b.median:g}, {b.most}"
-            rows.append((name, str(b.images), str(b.identities), str(b.cameras or "-"), spread))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(lines + ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows])
+        lines += _balance_table(self.balance)
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def balance_of(records: Sequence[ImageRecord]) -> dict[str, SplitBalance]:
-    """Count images, identities and cameras of each split; records without a split are under ``-``."""
-    splits: dict[str, list[ImageRecord]] = {}
+    """Return the balance of each split; records without a split are under ``-``."""
+    records_of_split: dict[str, list[ImageRecord]] = {}
     for record in records:
-        splits.setdefault(record.split if record.split is not None else "-", []).append(record)
+        split = "-" if record.split is None else record.split
+        records_of_split.setdefault(split, []).append(record)
+
     balances = {}
-    for name, group in splits.items():
+    for split, group in records_of_split.items():
         sizes = list(Counter(record.identity for record in group).values())
-        cameras = {record.camera for record in group} - {None}
-        spread = min(sizes), statistics.median(sizes), max(sizes)
-        balances[name] = SplitBalance(len(group), len(sizes), len(cameras), *spread)
+        cameras = {record.camera for record in group if record.camera is not None}
+        balances[split] = SplitBalance(
+            images=len(group),
+            identities=len(sizes),
+            cameras=len(cameras),
+            fewest=min(sizes),
+            median=statistics.median(sizes),
+            most=max(sizes),
+        )
     return balances
 
 
-def _more(finding: Finding) -> str:
-    return ", ..." if finding.count > len(finding.examples) else ""
+def _balance_table(balance: Mapping[str, SplitBalance]) -> list[str]:
+    """Return the lines of a table with a row for each split."""
+    per_identity = "images per identity (fewest, median, most)"
+    rows = [("split", "images", "identities", "cameras", per_identity)]
+    for name, split in balance.items():
+        rows.append(
+            (
+                name,
+                str(split.images),
+                str(split.identities),
+                str(split.cameras or "-"),
+                f"{split.fewest}, {split.median:g}, {split.most}",
+            )
+        )
+
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -1,0 +1,87 @@
+"""Integer labels and camera numbers of records, as tensors."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from clipreid_kit._checks import fail
+from clipreid_kit.data._hash_number import hash_number
+from clipreid_kit.data.records import ImageRecord
+
+_OWNER = "ReidDataset"
+
+
+def identities_of(records: Sequence[ImageRecord]) -> tuple[int | str, ...]:
+    """Return the identities that occur, in sorted order."""
+    integers = {record.identity for record in records if isinstance(record.identity, int)}
+    strings = {record.identity for record in records if isinstance(record.identity, str)}
+
+    numbers = sorted(integers)
+    names = sorted(strings)
+    if numbers and names:
+        raise ValueError(
+            f"{_OWNER}: {len(numbers)} identities are integers ({numbers[0]}, ...) and "
+            f"{len(names)} are strings ({names[0]!r}, ...). The integer 1 and the string '1' are "
+            "different identities: map all of them to one type."
+        )
+
+    return (*numbers, *names)
+
+
+def labels_of(
+    records: Sequence[ImageRecord], identities: tuple[int | str, ...]
+) -> Int[Tensor, " n"]:
+    """Return the label of each record: the position of its identity among the given ones."""
+    label_of = {identity: label for label, identity in enumerate(identities)}
+    if len(label_of) < len(identities):
+        num_repeated = len(identities) - len(label_of)
+        raise ValueError(f"{_OWNER}: {num_repeated} of the given identities are repeated.")
+
+    _check_known(records, label_of)
+    return torch.tensor([label_of[record.identity] for record in records])
+
+
+def cameras_of(records: Sequence[ImageRecord]) -> Int[Tensor, " n"] | None:
+    """Return the number of each record's camera; ``None`` if no record has a camera."""
+    cameras = [record.camera for record in records if record.camera is not None]
+    if not cameras:
+        return None
+
+    if len(cameras) < len(records):
+        raise ValueError(
+            f"{_OWNER}: {len(records) - len(cameras)} of {len(records)} records have no camera. "
+            "Unknown cameras would count as one camera: fill them in, or leave all of them None."
+        )
+
+    return torch.tensor([_camera_number(camera) for camera in cameras])
+
+
+def _check_known(records: Sequence[ImageRecord], known: dict[int | str, int]) -> None:
+    """Raise ValueError if a record's identity has no label."""
+    unknown: dict[int | str, None] = {}  # in the order of the records, each once
+    for record in records:
+        if record.identity not in known:
+            unknown[record.identity] = None
+
+    if unknown:
+        names = ", ".join(repr(identity) for identity in list(unknown)[:3])
+        more = ", ..." if len(unknown) > 3 else ""
+        raise ValueError(
+            f"{_OWNER}: {len(unknown)} identities of the records are not among the given "
+            f"identities: {names}{more}. Pass the identities of the gallery to the query set, or "
+            "leave identities out."
+        )
+
+
+def _camera_number(camera: int | str) -> int:
+    """Return an integer camera as it is, and a number that depends on the string for any other."""
+    if isinstance(camera, str):
+        return hash_number(camera)
+
+    if camera < 0:
+        remedy = "The number -1 marks an unknown camera."
+        raise fail(_OWNER, "cameras >= 0, or None for an unknown camera", camera, remedy)
+
+    return camera

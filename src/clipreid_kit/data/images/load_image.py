@@ -1,0 +1,144 @@
+"""Decoding of any image file to one upright 8-bit RGB image, or to one clear error."""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from clipreid_kit.data.files.archives import UnreadableFileError, read_bytes, unreadable
+
+_REMEDY = "Restore the file, or leave its record out."
+
+# Where a JPEG file may say which way is up.
+_ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp"})
+
+_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+_ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
+_EIGHT_BIT_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
+_READABLE_MODES = _SIXTEEN_BIT_MODES | _ALPHA_MODES | _EIGHT_BIT_MODES
+
+
+def load_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Load an image as upright 8-bit RGB.
+
+    Use it wherever an image is read, so that training, evaluation and retrieval see the same
+    pixels.
+
+    - EXIF orientation is applied.
+    - Transparent parts (alpha channel, transparent palette entry or colour) become white.
+    - 16-bit grey is scaled to 8 bits (65535 becomes 255), not clipped. 1-bit, palette, grey, CMYK
+      and YCbCr images are converted. Images of floats or 32-bit integers are an error, because
+      their range is not stated in the file.
+    - Of an animation or a multi-page file, the first image is read.
+    - An image of more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (89 million unless changed) is an
+      error before it is decoded.
+
+    Args:
+        path: An image file, or ``archive.zip::member`` for a file inside a zip archive, which is
+            not unpacked.
+
+    Returns:
+        An image of mode ``RGB``.
+
+    Raises:
+        ValueError: If the file is missing, empty, not an image, truncated, corrupt or too large.
+            The message names the file, what happened and what to do.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "grey.png")
+        ...     Image.new("L", (2, 3), color=7).save(path)
+        ...     image = load_image(path)
+        >>> image.mode, image.size, image.getpixel((0, 0))
+        ('RGB', (2, 3), (7, 7, 7))
+    """
+    content = read_bytes("load_image", path)
+    name = os.fspath(path)
+    if not content:
+        raise unreadable("load_image", name, "the file is empty (0 bytes)", _REMEDY)
+
+    image = _open(content, name)
+    try:
+        image.load()
+
+        # A JPEG without these keys needs no search for an orientation, which takes longer.
+        if image.format != "JPEG" or not _ORIENTATION_KEYS.isdisjoint(image.info):
+            ImageOps.exif_transpose(image, in_place=True)
+
+        return _to_rgb(image)
+    # Decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def _open(content: bytes, name: str) -> Image.Image:
+    """Read the header, and raise ValueError for what cannot be read, before anything is decoded."""
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error)) from error
+    except UnidentifiedImageError as error:
+        reason = (
+            f"its {len(content)} bytes are no image (JPEG, PNG, WebP, BMP, TIFF or GIF), or the "
+            "header is damaged"
+        )
+        raise unreadable("load_image", name, reason, _REMEDY) from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise _too_large(name, f"{image.width} x {image.height} pixels")
+
+    # PNG and PGM store 16 bits at most, and older Pillow opens those in its 32-bit mode.
+    is_sixteen_bit = image.mode == "I" and image.format in ("PNG", "PPM")
+    if image.mode not in _READABLE_MODES and not is_sixteen_bit:
+        raise unreadable(
+            "load_image",
+            name,
+            f"its mode is {image.mode!r}, whose range of values is not stated in the file",
+            "Convert it to 8 or 16 bits.",
+        )
+
+    return image
+
+
+def _too_large(name: str, size: str) -> UnreadableFileError:
+    """Build the error for an image of too many pixels."""
+    return unreadable(
+        "load_image",
+        name,
+        f"it has more than {Image.MAX_IMAGE_PIXELS} pixels ({size})",
+        "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file.",
+    )
+
+
+def _damaged(name: str, error: Exception) -> UnreadableFileError:
+    """Build the error for a file that ends too early or cannot be decoded."""
+    reason = f"it is truncated or corrupt ({type(error).__name__}: {error})"
+    return unreadable("load_image", name, reason, _REMEDY)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded image of any readable mode to RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+
+    if image.mode == "I" or image.mode in _SIXTEEN_BIT_MODES:
+        return _sixteen_bits_to_rgb(image)
+
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+    return image.convert("RGB")
+
+
+def _sixteen_bits_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, rounded to the nearest; a transparent value becomes white."""
+    values = np.asarray(image).astype(np.uint32)
+    eight_bits = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    eight_bits[values == image.info.get("transparency", -1)] = 255
+    return Image.fromarray(eight_bits).convert("RGB")

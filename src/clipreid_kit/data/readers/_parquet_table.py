@@ -1,0 +1,92 @@
+"""Records from Parquet files, and back; needs pyarrow."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from clipreid_kit._files import write_whole
+from clipreid_kit.data.files.archives import describe_error
+from clipreid_kit.data.readers._table_columns import filled_columns
+from clipreid_kit.data.readers._typed_rows import typed_records
+from clipreid_kit.data.readers._write_file import unwritable, written_path
+from clipreid_kit.data.records import ImageRecord
+
+
+def read_parquet_records(
+    owner: str,
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None,
+    columns: Mapping[str, str] | None,
+) -> list[ImageRecord]:
+    """Read records from a Parquet file."""
+    pa, parquet = _import_pyarrow(owner)
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{owner}: there is no file at {file}. Correct the path.")
+
+    try:
+        rows = parquet.read_table(file).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{owner}: cannot read {file} as Parquet: {describe_error(error)}. Write the table "
+            "again."
+        ) from error
+
+    return typed_records(
+        owner, file, rows, columns or {}, file.parent if root is None else Path(root)
+    )
+
+
+def write_parquet_records(
+    owner: str,
+    records: Sequence[ImageRecord],
+    path: str | os.PathLike[str],
+    relative_to: str | os.PathLike[str] | None,
+) -> None:
+    """Write records as Parquet; a column holds integers or strings, not both."""
+    pa, parquet = _import_pyarrow(owner)
+    optional, extra = filled_columns(owner, records)
+
+    table: dict[str, list[object]] = {
+        "path": [written_path(owner, record.path, relative_to) for record in records],
+        "identity": [record.identity for record in records],
+    }
+    for name in optional:
+        table[name] = [getattr(record, name) for record in records]
+    for key in extra:
+        table[key] = [record.extra.get(key) for record in records]
+    _check_one_type(owner, table)
+
+    target = Path(path)
+    content = io.BytesIO()
+    try:
+        parquet.write_table(pa.table(table), content)
+        write_whole(target, content.getvalue())
+    except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
+        raise unwritable(owner, target, error) from error
+
+
+def _check_one_type(owner: str, table: Mapping[str, Sequence[object]]) -> None:
+    """Raise ValueError if identities or cameras are integers and strings."""
+    for name in ("identity", "camera"):
+        values = [value for value in table.get(name, ()) if value is not None]
+        types = sorted({type(value).__name__ for value in values})
+        if len(types) > 1:
+            raise ValueError(
+                f"{owner}: the column {name} holds {' and '.join(types)}, and Parquet takes one "
+                "type. The integer 1 and the string '1' are different: map all to one type."
+            )
+
+
+def _import_pyarrow(owner: str) -> tuple[ModuleType, ModuleType]:
+    """Import pyarrow and its Parquet module, which are an optional dependency."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(
+            f"{owner} needs pyarrow for Parquet. Install it with: pip install pyarrow"
+        ) from error
+    return pa, parquet

@@ -1,0 +1,95 @@
+"""Columns of a table and the fields of a record that they fill, in any kind of file."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clipreid_kit.data.files.file_tree import is_image
+from clipreid_kit.data.records import ImageRecord
+
+REQUIRED = ("path", "identity")
+OPTIONAL = ("camera", "view", "caption", "split")
+FIELDS = (*REQUIRED, *OPTIONAL)
+
+
+def find_columns(
+    owner: str, file: Path, header: Sequence[str], columns: Mapping[str, str]
+) -> dict[str, int]:
+    """Find the column of each field: its index in the header.
+
+    ``columns`` holds the table's names of fields that are named otherwise there.
+    """
+    _check_distinct(owner, file, header)
+    _check_renamed_fields(owner, columns)
+
+    index_of: dict[str, int] = {}
+    for field in FIELDS:
+        name = columns.get(field, field)
+        if name in header:
+            index_of[field] = header.index(name)
+        elif field in REQUIRED or field in columns:
+            names = ", ".join(map(repr, header))
+            raise ValueError(
+                f"{owner}: {file} has no column {name!r}; its columns are {names}. "
+                f"{_remedy_for_missing_column(field, name, header)}"
+            )
+
+    if len(set(index_of.values())) < len(index_of):
+        raise ValueError(f"{owner}: columns maps two fields to one column: {dict(columns)}.")
+    return index_of
+
+
+def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
+    """Return the optional fields that any record fills, and the keys of ``extra``, sorted."""
+    optional = [field for field in OPTIONAL if _is_filled(field, records)]
+    extra = sorted({key for record in records for key in record.extra})
+    clashes = [key for key in extra if key in FIELDS]
+    if clashes:
+        raise ValueError(
+            f"{owner}: the keys {', '.join(clashes)} of extra are names of columns already. "
+            "Rename those keys."
+        )
+
+    return optional, extra
+
+
+def _is_filled(field: str, records: Sequence[ImageRecord]) -> bool:
+    """Return whether any record has a value for a field."""
+    return any(getattr(record, field) is not None for record in records)
+
+
+def _check_distinct(owner: str, file: Path, header: Sequence[str]) -> None:
+    """Raise ValueError if a column name occurs twice."""
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{owner}: the columns {', '.join(map(repr, repeated))} occur more than once in "
+            f"{file}. Rename or remove the others."
+        )
+
+
+def _check_renamed_fields(owner: str, columns: Mapping[str, str]) -> None:
+    """Raise ValueError if a key of ``columns`` is not a field."""
+    unknown = [name for name in columns if name not in FIELDS]
+    if unknown:
+        raise ValueError(
+            f"{owner}: columns has the keys {', '.join(map(repr, unknown))}; its keys are among "
+            f"{', '.join(FIELDS)}, its values names in the table. All other columns go to extra."
+        )
+
+
+def _remedy_for_missing_column(field: str, name: str, header: Sequence[str]) -> str:
+    """Return the most likely reason for a missing column."""
+    if len(header) == 1:
+        for separator in ";\t|":
+            if separator in header[0]:
+                return f"Its cells seem to be separated by {separator!r}: save it with commas."
+
+    if any(is_image(found) for found in header):
+        return "Its first row has to name the columns."
+
+    by_spelling = {found.strip().lower(): found for found in header}
+    nearest = difflib.get_close_matches(name.lower(), by_spelling, n=1)
+    guess = repr(by_spelling[nearest[0]]) if nearest else "<its name in the table>"
+    return f"If it is named otherwise, pass columns={{{field!r}: {guess}}}."

@@ -1,0 +1,189 @@
+"""The single checks of a validation.
+
+Each returns the findings of the records, and the rows that these findings concern and that
+``on_error="skip"`` leaves out.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from clipreid_kit.data.files.archives import UnreadableFileError
+from clipreid_kit.data.images.load_image import load_image
+from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.validation._equal_files import group_equal_files
+from clipreid_kit.data.validation.report import Finding
+
+Found = tuple[list[Finding], set[int]]
+Records = Sequence[ImageRecord]
+
+
+def find_unreadable(records: Records) -> Found:
+    """Find images that cannot be decoded."""
+    reasons: dict[str, str] = {}
+    for path in dict.fromkeys(record.path for record in records):
+        reason = _reason_against(path)
+        if reason:
+            reasons[path] = reason
+
+    examples = [f"{path} ({reason})" for path, reason in reasons.items()]
+    rows = {row for row, record in enumerate(records) if record.path in reasons}
+    return _findings("unreadable", "error", "images that cannot be decoded", examples), rows
+
+
+def find_bad_captions(records: Records, length: tuple[int, int]) -> Found:
+    """Find captions that are missing, too short or too long."""
+    fewest, most = length
+    rows = []
+    for row, record in enumerate(records):
+        if not fewest <= len(record.caption or "") <= most:
+            rows.append(row)
+
+    text = f"captions that do not have {fewest} to {most} characters"
+    return _findings("caption", "error", text, _paths(records, rows)), set(rows)
+
+
+def find_overlap(records: Records, train: str | None, test: Collection[str | None]) -> Found:
+    """Find identities in training and test; the rows are those of training."""
+    if train is None:
+        return [], set()
+
+    trained = {record.identity for record in records if record.split == train}
+    tested = {record.identity for record in records if record.split in test}
+    both = trained & tested
+
+    rows = set()
+    for row, record in enumerate(records):
+        if record.split == train and record.identity in both:
+            rows.add(row)
+
+    examples = [str(identity) for identity in sorted(both, key=str)]
+    return _findings("overlap", "error", "identities in training and test", examples), rows
+
+
+def find_equal_files(records: Records, train: str | None, test: Collection[str | None]) -> Found:
+    """Find images of equal bytes: in training and test, of two identities, or repeated."""
+    rows_of_path: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        rows_of_path.setdefault(record.path, []).append(row)
+
+    conflicts: list[str] = []
+    leaks: list[str] = []
+    duplicates: list[str] = []
+    wrong: set[int] = set()
+    for paths in group_equal_files(rows_of_path):
+        names = " = ".join(paths)
+        rows = [row for path in paths for row in rows_of_path[path]]
+        splits = {records[row].split for row in rows}
+        identities = {records[row].identity for row in rows}
+
+        if train is not None and train in splits and splits & {*test}:
+            leaks.append(names)
+            wrong.update(row for row in rows if records[row].split == train)
+        elif len(identities) > 1:
+            conflicts.append(names)
+            wrong.update(rows)
+        else:
+            duplicates.append(names)
+
+    conflict_text = "images whose bytes occur under two identities"
+    leak_text = "images whose bytes are in training and test"
+    duplicate_text = "images that occur under several names"
+    return [
+        *_findings("conflict", "error", conflict_text, conflicts),
+        *_findings("leak", "error", leak_text, leaks),
+        *_findings("duplicate", "note", duplicate_text, duplicates),
+    ], wrong
+
+
+def find_queries_without_match(records: Records, pairs: Sequence[tuple[str, str]]) -> Found:
+    """Find queries without a match in the gallery, or with matches of their own camera only.
+
+    ``pairs`` are the names of query splits, each with that of its gallery.
+    """
+    no_match: list[int] = []
+    same_camera: list[int] = []
+    galleries: list[str] = []
+    some_pair_has_no_valid_query = False
+
+    for query, gallery in pairs:
+        cameras_of = _cameras_of_identities(records, gallery)
+        without: list[int] = []
+        own_camera: list[int] = []
+        num_queries = 0
+        for row, record in enumerate(records):
+            if record.split != query:
+                continue
+            num_queries += 1
+            if record.identity not in cameras_of:
+                without.append(row)
+            elif record.camera is not None and cameras_of[record.identity] == {record.camera}:
+                own_camera.append(row)
+
+        no_match += without
+        same_camera += own_camera
+        if without:
+            galleries.append(gallery)
+        if own_camera and len(own_camera) + len(without) == num_queries:
+            some_pair_has_no_valid_query = True
+
+    more = ", ..." if len(set(galleries)) > 3 else ""
+    where = ", ".join(map(repr, sorted(set(galleries))[:3])) + more
+    no_match_text = f"queries whose identity is not in {where}"
+    same_camera_text = "queries whose matches are all from their own camera, which do not count"
+    severity: Literal["error", "note"] = "error" if some_pair_has_no_valid_query else "note"
+    return [
+        *_findings("no_match", "error", no_match_text, _paths(records, no_match)),
+        *_findings("same_camera", severity, same_camera_text, _paths(records, same_camera)),
+    ], set(no_match)
+
+
+def find_single_images(records: Records, train: str | None) -> Found:
+    """Find identities with one image, in training or without a split."""
+    if train is None:
+        return [], set()
+
+    trainable = [record for record in records if record.split in (train, None)]
+    counts = Counter(record.identity for record in trainable)
+    single = [identity for identity, count in counts.items() if count == 1]
+
+    text = "identities with one image"
+    if any(record.split == train for record in trainable):
+        text = f"training {text}"
+    examples = [str(identity) for identity in sorted(single, key=str)]
+    return _findings("single_image", "note", text, examples), set()
+
+
+def _reason_against(path: str) -> str:
+    """Return why an image cannot be decoded; an empty string if it can."""
+    try:
+        load_image(path)
+    except UnreadableFileError as error:
+        return error.reason
+    return ""
+
+
+def _cameras_of_identities(
+    records: Records, split: str
+) -> Mapping[int | str, set[int | str | None]]:
+    """Return the cameras of each identity of a split."""
+    cameras_of: dict[int | str, set[int | str | None]] = {}
+    for record in records:
+        if record.split == split:
+            cameras_of.setdefault(record.identity, set()).add(record.camera)
+    return cameras_of
+
+
+def _paths(records: Records, rows: Sequence[int]) -> list[str]:
+    """Return the paths of rows."""
+    return [records[row].path for row in rows]
+
+
+def _findings(
+    kind: str, severity: Literal["error", "note"], text: str, affected: Sequence[str]
+) -> list[Finding]:
+    """Return one finding; none if nothing is affected."""
+    if not affected:
+        return []
+    count = len(affected)
+    return [Finding(kind, severity, count, f"{count} {text}", tuple(affected[:3]))]

@@ -1,0 +1,162 @@
+"""Validation of records: everything that makes results wrong or stops training, in one report."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from clipreid_kit._checks import check_choice
+from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.validation._checks_of_records import (
+    Found,
+    find_bad_captions,
+    find_equal_files,
+    find_overlap,
+    find_queries_without_match,
+    find_single_images,
+    find_unreadable,
+)
+from clipreid_kit.data.validation.report import Finding, ValidationReport, balance_of
+
+
+def validate_records(
+    records: Iterable[ImageRecord],
+    *,
+    train: str | None = "train",
+    query: str = "query",
+    gallery: str = "gallery",
+    images: bool = True,
+    duplicates: bool = True,
+    caption_length: tuple[int, int] | None = None,
+    on_error: Literal["raise", "skip", "report"] = "raise",
+) -> ValidationReport:
+    """Find everything that makes results wrong or stops training, and report it at once.
+
+    Use it once for new data; :func:`check_files` and :func:`check_splits` are the quick checks
+    before each run. Splits that do not occur are not checked. Besides ``query`` and ``gallery``,
+    splits with the same names and an addition are pairs: ``val_query`` and ``val_gallery``,
+    ``query3`` and ``gallery3``. Test identities are those of all pairs and of a split ``test``.
+
+    Errors are:
+
+    - ``unreadable``: images that cannot be decoded;
+    - ``overlap``: identities in training and test;
+    - ``leak``: images whose bytes are in training and test;
+    - ``conflict``: other images whose bytes occur under two identities;
+    - ``no_match``: queries whose identity is not in the gallery;
+    - ``same_camera``: queries whose matches are all from their own camera, which do not count, if
+      no query of a pair has another match;
+    - ``caption``: captions that are missing, too short or too long.
+
+    Notes are:
+
+    - ``same_camera``: such queries, if others have a match;
+    - ``single_image``: identities with one image, which have no positive pair, in training or
+      without a split;
+    - ``duplicate``: other images with the same bytes.
+
+    Args:
+        records: Records of all splits.
+        train: Name of the training split; ``None`` for evaluation alone.
+        query: Name of the query split.
+        gallery: Name of the gallery split.
+        images: Whether to decode every image, which takes a few milliseconds each.
+        duplicates: Whether to compare the bytes of images (only files of equal size are read).
+        caption_length: Fewest and most characters of every caption, such as (3, 1000); ``None``
+            does not check captions.
+        on_error: If there is an error, ``"raise"`` a ``ValueError`` with the whole report;
+            ``"skip"`` the records that errors concern (of an overlap or a leak those in training);
+            or ``"report"`` only.
+
+    Returns:
+        The report, with the records to use in ``records``, in their order; its ``counts`` are made
+        for a metrics file. After skipping, no errors of these kinds are left, except for queries
+        that all lack a match from another camera: these records stay.
+
+    Raises:
+        ValueError: If there is an error and ``on_error`` is ``"raise"``; or if some identities are
+            integers and others strings.
+
+    Example:
+        >>> records = [
+        ...     ImageRecord("0.jpg", 0, split="train"),
+        ...     ImageRecord("1.jpg", 0, split="train"),
+        ...     ImageRecord("2.jpg", 1, split="query"),
+        ...     ImageRecord("3.jpg", 1, split="gallery"),
+        ...     ImageRecord("4.jpg", 2, split="query"),
+        ... ]
+        >>> report = validate_records(records, images=False, duplicates=False, on_error="skip")
+        >>> report.counts
+        {'records': 5, 'skipped': 1, 'no_match': 1}
+        >>> print(report)
+        5 records, 1 left out
+        error: 1 queries whose identity is not in 'gallery': 4.jpg
+        split    images  identities  cameras  images per identity (fewest, median, most)
+        train    2       1           -        2, 2, 2
+        query    1       1           -        1, 1, 1
+        gallery  1       1           -        1, 1, 1
+    """
+    check_choice("validate_records", "on_error", on_error, ("raise", "skip", "report"))
+    everything = list(records)
+    _check_one_type(everything)
+
+    pairs = _query_gallery_pairs(everything, query, gallery)
+    test = {"test"}
+    for pair in pairs:
+        test.update(pair)
+    if train is not None:
+        test.discard(train)
+
+    # With on_error="skip", each check sees the records that the ones before it have left.
+    checks: list[Callable[[list[ImageRecord]], Found]] = []
+    if images:
+        checks.append(find_unreadable)
+    if caption_length is not None:
+        length = caption_length
+        checks.append(lambda kept: find_bad_captions(kept, length))
+    checks.append(lambda kept: find_overlap(kept, train, test))
+    if duplicates:
+        checks.append(lambda kept: find_equal_files(kept, train, test))
+    checks.append(lambda kept: find_queries_without_match(kept, pairs))
+    checks.append(lambda kept: find_single_images(kept, train))
+
+    kept = everything
+    findings: list[Finding] = []
+    for check in checks:
+        found, rows = check(kept)
+        findings += found
+        if on_error == "skip" and rows:
+            kept = [record for row, record in enumerate(kept) if row not in rows]
+
+    findings.sort(key=lambda finding: finding.severity)  # "error" before "note"
+    report = ValidationReport(kept, len(everything), tuple(findings), balance_of(kept))
+
+    if on_error == "raise" and any(finding.severity == "error" for finding in findings):
+        raise ValueError(
+            f"validate_records: the data has errors.\n{report}\nCorrect the data, or pass "
+            'on_error="skip" to leave out the records that errors concern.'
+        )
+    return report
+
+
+def _check_one_type(records: Sequence[ImageRecord]) -> None:
+    """Raise ValueError if some identities are integers and others strings."""
+    example_of = {type(record.identity).__name__: record.identity for record in records}
+    if len(example_of) > 1:
+        types = " and ".join(f"{name} ({example_of[name]!r})" for name in sorted(example_of))
+        raise ValueError(
+            f"validate_records: identities are of several types: {types}. The integer 1 and the "
+            "string '1' are different identities: map all of them to one type."
+        )
+
+
+def _query_gallery_pairs(
+    records: Sequence[ImageRecord], query: str, gallery: str
+) -> list[tuple[str, str]]:
+    """Return the names of query splits, each with that of the gallery that it is searched in."""
+    names = {record.split for record in records if record.split is not None} - {query}
+
+    pairs = [(query, gallery)]
+    for name in sorted(names):
+        partner = name.replace(query, gallery)
+        if query in name and partner in names:
+            pairs.append((name, partner))
+    return pairs

@@ -1,0 +1,295 @@
+import zipfile
+
+import pytest
+import trees
+
+from clipreid_kit.data import ImageRecord, read_folder
+
+CAMERA = r"_c(?P<camera>\d+)"
+
+
+def pack(file, *names):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return file
+
+
+def test_identities_are_folder_names_and_the_order_is_fixed(tmp_path):
+    trees.fill(
+        tmp_path,
+        "tom/b.PNG",
+        "tom/a.jpg",
+        "rex/2024/x.jpeg",
+        "rex/10.webp",
+        "0001/a.tif",
+        "0001/b.bmp",
+    )
+    assert read_folder(tmp_path) == [
+        ImageRecord(f"{tmp_path}/0001/a.tif", "0001"),
+        ImageRecord(f"{tmp_path}/0001/b.bmp", "0001"),
+        ImageRecord(f"{tmp_path}/rex/10.webp", "rex"),
+        ImageRecord(f"{tmp_path}/rex/2024/x.jpeg", "rex"),
+        ImageRecord(f"{tmp_path}/tom/a.jpg", "tom"),
+        ImageRecord(f"{tmp_path}/tom/b.PNG", "tom"),
+    ]
+
+
+def test_numbers_stay_strings(tmp_path):
+    records = read_folder(trees.fill(tmp_path, "1/a.jpg", "12/a.jpg"))
+    assert [record.identity for record in records] == ["1", "12"]
+
+
+def test_a_relative_root_stays_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(trees.fill(tmp_path, "set/rex/a.jpg"))
+    assert [record.path for record in read_folder("set")] == ["set/rex/a.jpg"]
+
+
+def test_other_files_and_hidden_names_are_ignored(tmp_path):
+    trees.fill(
+        tmp_path,
+        "README.txt",
+        ".DS_Store",
+        ".cache/x/a.jpg",
+        "rex/a.jpg",
+        "rex/a.txt",
+        "rex/._a.jpg",
+    )
+    assert [record.path for record in read_folder(tmp_path)] == [f"{tmp_path}/rex/a.jpg"]
+
+
+def test_split_is_that_of_every_record(tmp_path):
+    records = read_folder(trees.fill(tmp_path, "rex/a.jpg"), split="train")
+    assert [record.split for record in records] == ["train"]
+
+
+def test_splits_are_folders_in_the_given_order(tmp_path):
+    trees.fill(tmp_path, "train/rex/a.jpg", "query/tom/a.jpg", "gallery/tom/b.jpg", "notes/x.txt")
+    records = read_folder(tmp_path, splits=("query", "gallery", "train"))
+
+    assert [(record.split, record.identity) for record in records] == [
+        ("query", "tom"),
+        ("gallery", "tom"),
+        ("train", "rex"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "cameras"),
+    [(("1_c1", "2_c2"), [1, 2]), (("1_c01", "2_c2"), ["01", "2"])],
+)
+def test_cameras_come_from_file_names(tmp_path, names, cameras):
+    trees.fill(tmp_path, *(f"rex/{name}.jpg" for name in names))
+    records = read_folder(tmp_path, camera_pattern=CAMERA)
+
+    assert [record.camera for record in records] == cameras
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "problem"),
+    [
+        (
+            ("rex/a.jpg",),
+            {"splits": ("train",)},
+            r"there is no .*train; the folders beside it are: rex\. Expected layout",
+        ),
+        (
+            ("train/rex/a.jpg", "query/b.txt"),
+            {"splits": ("query",)},
+            "there are no identity folders in .*query",
+        ),
+        (("a.txt",), {}, r"there are no identity folders in .*\. Expected layout"),
+        (
+            ("rex/a.jpg", "b.jpg", "c.png"),
+            {},
+            r"2 images in .* are not inside an identity folder: b\.jpg, c\.png\. Move",
+        ),
+        (
+            ("rex/a.jpg", "tom/a.heic"),
+            {},
+            r"there are no images in .*tom \(its files end in \.heic\)",
+        ),
+    ],
+)
+def test_another_layout_is_explained(tmp_path, names, options, problem):
+    with pytest.raises(ValueError, match=f"read_folder: {problem}"):
+        read_folder(trees.fill(tmp_path, *names), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"splits": ()}, "expected splits as a sequence"),
+        ({"splits": "train"}, r"expected .*One folder: splits=\('train',\)"),
+        ({"split": "a", "splits": ("b",)}, "pass either split or splits"),
+        ({"camera_pattern": "(c"}, r"camera_pattern '\(c' is not a regular expression: "),
+        ({"camera_pattern": "c([0-9])"}, "has no group named camera"),
+        (
+            {"camera_pattern": "c(?P<camera>[0-9])"},
+            r".*rex/c\.jpg does not match camera_pattern",
+        ),
+        (
+            {"camera_pattern": "c(?P<camera>[0-9])?"},
+            r".*rex/c\.jpg does not match camera_pattern",
+        ),
+    ],
+)
+def test_wrong_options_are_explained(tmp_path, options, problem):
+    with pytest.raises(ValueError, match=f"read_folder: .*{problem}"):
+        read_folder(trees.fill(tmp_path, "rex/c.jpg"), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"splits": ("train",)}, "pattern cannot be combined with splits or camera_pattern. Write"),
+        (
+            {"camera_pattern": "(?P<camera>1)"},
+            "pattern cannot be combined with splits or camera_pattern",
+        ),
+        ({"split": "train"}, r"pass either split, or {split} in the pattern"),
+    ],
+)
+def test_options_that_contradict_a_pattern_are_an_error(tmp_path, options, problem):
+    trees.fill(tmp_path, "train/rex_1.jpg")
+    with pytest.raises(ValueError, match=f"read_folder: {problem}"):
+        read_folder(tmp_path, pattern="{split}/{identity}_*.jpg", **options)
+
+
+@pytest.mark.unhooked
+def test_another_word_for_unmatched_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="unmatched to be one of raise, skip"):
+        read_folder(tmp_path, pattern="{identity}.jpg", unmatched="ignore")
+
+
+def test_an_empty_identity_folder_is_an_error(tmp_path):
+    trees.fill(tmp_path, "rex/a.jpg")
+    (tmp_path / "tom").mkdir()
+
+    message = r"there are no images in .*tom \(it is empty\)\. .*Remove or fill"
+    with pytest.raises(ValueError, match=message):
+        read_folder(tmp_path)
+
+
+def test_a_missing_root_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"read_folder: there is no .*none\. Expected layout"):
+        read_folder(tmp_path / "none")
+
+
+def test_a_file_as_root_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file, not a folder"):
+        read_folder(tmp_path / "file")
+
+
+def test_a_table_as_root_names_its_reader(tmp_path):
+    (tmp_path / "images.csv").touch()
+    with pytest.raises(ValueError, match=r"is a file, not a folder\. Read a table with read_table"):
+        read_folder(tmp_path / "images.csv")
+
+
+def test_a_flat_folder_names_the_other_ways(tmp_path):
+    with pytest.raises(ValueError, match=r"folder: 7_1\.jpg\. .*pattern=.*read_csv"):
+        read_folder(trees.fill(tmp_path / "flat", "7_1.jpg"))
+
+
+@pytest.mark.parametrize("above", ["", "dogs/", "backup/2024/dogs/"])
+def test_an_archive_is_read_like_the_folder(tmp_path, above):
+    names = ("rex/2_c2.jpg", "rex/1/a_c1.png", "tom/1_c1.JPG", "tom/notes.txt")
+    hidden = ("rex/._2_c2.jpg", ".cache/a_c1.jpg", "__MACOSX/rex/._2_c2.jpg")
+    file = pack(tmp_path / "dogs.zip", *(above + name for name in names), *hidden)
+
+    records = read_folder(file, split="train", camera_pattern=CAMERA)
+    assert records == [
+        ImageRecord(f"{file}::{above}rex/1/a_c1.png", "rex", camera=1, split="train"),
+        ImageRecord(f"{file}::{above}rex/2_c2.jpg", "rex", camera=2, split="train"),
+        ImageRecord(f"{file}::{above}tom/1_c1.JPG", "tom", camera=1, split="train"),
+    ]
+
+    plain = read_folder(trees.fill(tmp_path / "plain", *names), camera_pattern=CAMERA)
+    assert [(record.identity, record.camera) for record in plain] == [
+        (record.identity, record.camera) for record in records
+    ]
+
+
+def test_split_folders_in_an_archive(tmp_path):
+    names = ("train/rex/a.jpg", "query/tom/a.jpg", "gallery/tom/b.jpg", "gallery/ada/b.jpg")
+    file = pack(tmp_path / "set.zip", *(f"set/{name}" for name in names))
+    records = read_folder(file, splits=("query", "gallery"))
+
+    assert records[0].path == f"{file}::set/query/tom/a.jpg"
+    assert [(record.split, record.identity) for record in records] == [
+        ("query", "tom"),
+        ("gallery", "ada"),
+        ("gallery", "tom"),
+    ]
+
+
+def test_one_identity_in_an_archive_keeps_its_name(tmp_path):
+    records = read_folder(pack(tmp_path / "a.zip", "rex/1.jpg", "rex/2.jpg"))
+    assert [record.identity for record in records] == ["rex", "rex"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "problem"),
+    [
+        (
+            ("rex/a.jpg", "b.jpg"),
+            {},
+            r"1 images in .*a\.zip:: are not inside an identity folder: b\.jpg\. .*pattern=",
+        ),
+        (("a.jpg", "b.jpg"), {}, r"2 images in .*: a\.jpg, b\.jpg\."),
+        (("a.txt",), {}, "there are no images in identity folders of .*"),
+        (
+            ("rex/a.jpg",),
+            {"splits": ("train", "query")},
+            "expected the folders train, query in .*, found rex/; missing: train",
+        ),
+        (
+            ("train/a.jpg",),
+            {"splits": ("train",)},
+            r"1 images in .*train/ are not .*: train/a\.jpg",
+        ),
+    ],
+)
+def test_another_layout_in_an_archive_is_explained(tmp_path, names, options, problem):
+    with pytest.raises(ValueError, match=f"read_folder: {problem}"):
+        read_folder(pack(tmp_path / "a.zip", *names), **options)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
+def test_images_of_other_formats_are_a_warning(tmp_path, packed, options):
+    names = ("rex/1.jpg", "rex/2.HEIC", "rex/3.gif", "tom/1.png", "tom/notes.txt")
+    root = pack(tmp_path / "a.zip", *names) if packed else trees.fill(tmp_path / "a", *names)
+
+    message = (
+        r"read_folder: left out 2 images that do not end in .*: .*2\.HEIC, .*3\.gif\. Convert them"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        records = read_folder(root, **options)
+
+    assert len(records) == 2
+    assert len(caught) == 1
+
+
+def test_images_of_other_formats_in_several_splits_are_one_warning(tmp_path):
+    names = ("train/rex/1.jpg", "train/rex/2.gif", "query/tom/1.jpg", "query/tom/2.gif")
+    roots = [pack(tmp_path / "a.zip", *names), trees.fill(tmp_path / "a", *names)]
+
+    for root in roots:
+        with pytest.warns(UserWarning, match="left out 2 images") as caught:
+            read_folder(root, splits=("train", "query"))
+        assert len(caught) == 1
+
+
+@pytest.mark.unhooked  # the hook puts itself between caller and reader
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
+def test_the_warning_points_at_the_caller(tmp_path, packed, options):
+    names = ("rex/1.jpg", "rex/2.gif")
+    root = pack(tmp_path / "a.zip", *names) if packed else trees.fill(tmp_path / "a", *names)
+
+    with pytest.warns(UserWarning, match="left out 1 images") as caught:
+        read_folder(root, **options)
+    assert caught[0].filename == __file__

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
-from clipreid_kit.data.prompts.variations import CaptionSampler
+from clipreid_kit.data.prompts.caption_variations import CaptionSampler
 
 
 class MinedItem(NamedTuple):

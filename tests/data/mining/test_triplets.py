@@ -11,26 +11,32 @@ from clipreid_kit.data import mine_triplets
 from clipreid_kit.data.mining import triplets as triplets_module
 
 _strategies = st.sampled_from(["hardest", "semi_hard"])
-_NEAR = 1e-4  # decisions nearer than this to a threshold may fall either way
 
 
-def _distances(features, triplets):
-    near = oracle.cosines(features.double().tolist())
-    return [
-        (a, math.sqrt(max(0, 2 - 2 * near[a][p])), math.sqrt(max(0, 2 - 2 * near[a][n])))
-        for a, p, n in triplets.tolist()
-    ]
+def distances(features, triplets):
+    """Anchor, distance to the positive and distance to the negative of each triplet, in float64."""
+    similarity = oracle.cosines(features.double().tolist())
+
+    found = {}
+    for anchor, positive, negative in triplets.tolist():
+        to_positive = math.sqrt(max(0, 2 - 2 * similarity[anchor][positive]))
+        to_negative = math.sqrt(max(0, 2 - 2 * similarity[anchor][negative]))
+        found[anchor] = (to_positive, to_negative)
+    return found
 
 
-def _agree(found, expected, margin):
-    found, expected = {t[0]: t for t in found}, {t[0]: t for t in expected}
-    for anchor in found.keys() | expected.keys():
-        if anchor in found and anchor in expected:
-            assert found[anchor] == pytest.approx(expected[anchor], abs=2e-3)
-        else:  # only one of both keeps it: it is at the edge
-            _, to_positive, to_negative = found.get(anchor) or expected[anchor]
-            edges = (abs(to_positive + margin - to_negative), abs(to_positive - to_negative))
-            assert min(edges) < 5e-3
+def assert_equal_up_to_rounding(found, expected, margin):
+    """Compare triplets; a triplet at the very edge of a condition may be kept or not."""
+    expected = {anchor: (positive, negative) for anchor, positive, negative in expected}
+
+    for anchor in found.keys() & expected.keys():
+        assert found[anchor] == pytest.approx(expected[anchor], abs=2e-3)
+
+    for anchor in found.keys() ^ expected.keys():
+        to_positive, to_negative = found.get(anchor) or expected[anchor]
+        from_margin = abs(to_positive + margin - to_negative)
+        from_positive = abs(to_positive - to_negative)
+        assert min(from_margin, from_positive) < 5e-3
 
 
 @given(
@@ -39,65 +45,88 @@ def _agree(found, expected, margin):
 def test_triplets_by_identity_agree_with_a_loop(data, strategy, margin):
     features, labels = data
     mined = mine_triplets(features, labels, strategy=strategy, margin=margin)
-    names = labels.tolist()
+
     expected = oracle.triplets(
         features.double().tolist(),
-        lambda i, j: names[i] == names[j],
+        lambda i, j: labels[i] == labels[j],
         strategy,
         margin,
         ceiling=0.99,
     )
-    _agree(_distances(features, mined), expected, margin)
-    assert mined[:, 0].tolist() == sorted(set(mined[:, 0].tolist()))
-    assert torch.equal(labels[mined[:, 0]], labels[mined[:, 1]])
-    assert not (labels[mined[:, 0]] == labels[mined[:, 2]]).any()
-    assert not (mined[:, 0] == mined[:, 1]).any()
+    assert_equal_up_to_rounding(distances(features, mined), expected, margin)
+
+
+@given(data=labelled_rows(max_rows=12), strategy=_strategies)
+def test_triplets_by_identity_are_well_formed(data, strategy):
+    features, labels = data
+    anchor, positive, negative = mine_triplets(features, labels, strategy=strategy).unbind(1)
+
+    assert anchor.tolist() == sorted(set(anchor.tolist()))
+    assert torch.equal(labels[anchor], labels[positive])
+    assert (labels[anchor] != labels[negative]).all()
+    assert (anchor != positive).all()
 
 
 @given(
     data=labelled_rows(max_rows=10),
     strategy=_strategies,
     seed=st.integers(0, 99),
-    alike=st.sampled_from([0.0, 0.6]),
+    caption_similarity=st.sampled_from([0.0, 0.6]),
     tile=st.sampled_from([1, 1 << 22]),
 )
-def test_triplets_by_captions_agree_with_a_loop(data, strategy, seed, alike, tile):
+def test_triplets_by_captions_agree_with_a_loop(data, strategy, seed, caption_similarity, tile):
     features, _ = data
     texts = torch.randn(len(features), 3, generator=torch.Generator().manual_seed(seed))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triplets_module, "_TILE", tile)
         mined = mine_triplets(
-            features, caption_features=texts, caption_similarity=alike, strategy=strategy
+            features,
+            caption_features=texts,
+            caption_similarity=caption_similarity,
+            strategy=strategy,
         )
-    near = oracle.cosines(texts.double().tolist())
+
+    of_captions = oracle.cosines(texts.double().tolist())
     expected = oracle.triplets(
-        features.double().tolist(), lambda i, j: near[i][j] >= alike, strategy, 0.5, ceiling=0.99
+        features.double().tolist(),
+        lambda i, j: of_captions[i][j] >= caption_similarity,
+        strategy,
+        0.5,
+        ceiling=0.99,
     )
-    _agree(_distances(features, mined), expected, 0.5)
+    assert_equal_up_to_rounding(distances(features, mined), expected, 0.5)
 
 
-def test_triplets_that_need_no_training_are_not_kept():
-    """The mistake of known code is to keep exactly these."""
-    apart = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.01, 1.0]])
-    assert mine_triplets(apart, torch.tensor([0, 0, 1, 1])).shape == (0, 3)
-    mixed = torch.tensor([0, 1, 1, 0])
-    assert len(mine_triplets(apart, mixed, max_similarity=None)) == 4
+def test_triplets_that_need_no_training_are_left_out():
+    """Other implementations keep exactly these."""
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.01, 1.0]])
+    separated, mixed = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
+
+    assert mine_triplets(features, separated).shape == (0, 3)
+    assert len(mine_triplets(features, mixed, max_similarity=None)) == 4
 
 
-def test_a_hand_computed_case():
+@pytest.fixture
+def on_a_circle():
     angles = torch.tensor([0.0, 40.0, 21.0, 60.0, 100.0]).deg2rad()
     features = torch.stack([angles.cos(), angles.sin()], dim=1)
-    labels = torch.tensor([0, 0, 1, 1, 2])
-    assert mine_triplets(features, labels, margin=0.1).tolist() == [
-        [0, 1, 2],
-        [1, 0, 2],
-        [2, 3, 1],
-        [3, 2, 1],
-    ]
-    # anchor 0: p at 40 degrees, the next farther negative at 60; d = 0.68 and 1.0
-    semi_hard = mine_triplets(features, labels, strategy="semi_hard", margin=0.4)
-    assert semi_hard.tolist()[0] == [0, 1, 3]
-    assert 0 not in mine_triplets(features, labels, strategy="semi_hard", margin=0.3)[:, 0].tolist()
+    return features, torch.tensor([0, 0, 1, 1, 2])
+
+
+def test_hardest_triplets_by_hand(on_a_circle):
+    mined = mine_triplets(*on_a_circle, margin=0.1)
+
+    assert mined.tolist() == [[0, 1, 2], [1, 0, 2], [2, 3, 1], [3, 2, 1]]
+
+
+def test_a_semi_hard_negative_is_farther_than_the_positive(on_a_circle):
+    # Anchor 0 has its positive at 40 degrees and the next farther negative at 60: 0.68 and 1.0.
+    wide = mine_triplets(*on_a_circle, strategy="semi_hard", margin=0.4)
+    narrow = mine_triplets(*on_a_circle, strategy="semi_hard", margin=0.3)
+
+    assert wide.tolist()[0] == [0, 1, 3]
+    assert 0 not in narrow[:, 0].tolist()
 
 
 def test_negatives_with_the_same_caption_and_near_duplicates_are_left_out():
@@ -112,42 +141,59 @@ def test_negatives_with_the_same_caption_and_near_duplicates_are_left_out():
     assert negative(captions=["a coat", "b", "c", "A  Coat", "d"]) == 4
 
 
-def test_no_items_or_one_identity_have_no_triplets():
-    assert mine_triplets(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
+def test_no_items_have_no_triplets():
+    no_labels = torch.zeros(0, dtype=torch.int64)
+
+    assert mine_triplets(torch.zeros(0, 3), no_labels).shape == (0, 3)
+    assert mine_triplets(torch.zeros(0, 3), caption_features=torch.zeros(0, 2)).shape == (0, 3)
+
+
+def test_one_identity_or_single_images_have_no_triplets():
     assert mine_triplets(torch.eye(3), torch.zeros(3, dtype=torch.int64)).shape == (0, 3)
     assert mine_triplets(torch.eye(3), torch.arange(3)).shape == (0, 3)
-    assert mine_triplets(torch.zeros(0, 3), caption_features=torch.zeros(0, 2)).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"margin": 0.0}, "margin > 0, a distance, got 0.0"),
+        ({"margin": 0.0}, "expected margin > 0, a distance, got 0.0"),
+        ({"labels": None}, "pass either labels or caption_features.*; neither was given"),
         (
-            {"labels": None},
-            "either labels or caption_features, which say what a positive is, got neither",
+            {"caption_features": torch.eye(3)},
+            "pass either labels or caption_features.*; both were given",
         ),
-        ({"caption_features": torch.eye(3)}, "either labels or caption_features.*got both"),
         (
             {"labels": None, "caption_features": torch.eye(3), "caption_similarity": 2.0},
-            r"caption_similarity in \(-1, 1\]",
+            r"expected caption_similarity in \(-1, 1\]",
         ),
-        ({"max_similarity": -1.0}, r"max_similarity in \(-1, 1\]"),
+        ({"max_similarity": -1.0}, r"expected max_similarity in \(-1, 1\]"),
     ],
 )
 def test_wrong_options_are_explained(options, problem):
     arguments = {"features": torch.eye(3), "labels": torch.arange(3), **options}
-    with pytest.raises(ValueError, match=rf"mine_triplets: expected {problem}"):
+
+    with pytest.raises(ValueError, match=f"mine_triplets: {problem}"):
         mine_triplets(**arguments)
 
 
 @pytest.mark.unhooked
-def test_wrong_types_are_explained():
-    with pytest.raises(
-        ValueError, match="mine_triplets: expected strategy to be one of hardest, semi_hard"
-    ):
-        mine_triplets(torch.eye(3), torch.arange(3), strategy="all")
-    with pytest.raises(
-        ValueError, match="expected caption_features with 3 rows, as features, got 4"
-    ):
-        mine_triplets(torch.eye(3), caption_features=torch.eye(4))
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"strategy": "all"}, "strategy to be one of hardest, semi_hard"),
+        ({"margin": "0.5"}, "margin as a number, got '0.5'"),
+        (
+            {"labels": None, "caption_features": torch.eye(4)},
+            "caption_features with 3 rows, like features, got 4",
+        ),
+        (
+            {"labels": None, "caption_features": torch.eye(3), "caption_similarity": None},
+            "caption_similarity as a number, got None",
+        ),
+    ],
+)
+def test_wrong_types_are_explained(options, problem):
+    arguments = {"features": torch.eye(3), "labels": torch.arange(3), **options}
+
+    with pytest.raises(ValueError, match=f"mine_triplets: expected {problem}"):
+        mine_triplets(**arguments)

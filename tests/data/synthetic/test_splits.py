@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.data.synthetic.splits import split_counts, split_name
+from clipreid_kit.data.synthetic._splits import split_counts, split_name
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ def test_counts_by_hand(count, fractions, expected):
 def test_counts_add_up_and_follow_the_fractions(count, weights):
     fractions = tuple(weight / sum(weights) for weight in weights)
     counts = split_counts(count, fractions)
+
     assert sum(counts) == count
     for share, fraction in zip(counts, fractions, strict=True):
         assert (share > 0) == (fraction > 0)
@@ -38,6 +39,13 @@ def test_bad_fractions_are_refused(fractions):
 
 
 @pytest.mark.unhooked
+@pytest.mark.parametrize("value", ["0.5", None, True])
+def test_fractions_that_are_no_numbers_are_refused(value):
+    with pytest.raises(ValueError, match="SyntheticReid: expected split_fractions as a number"):
+        split_counts(10, (0.5, 0.0, value))
+
+
+@pytest.mark.unhooked
 def test_a_wrong_number_of_fractions_is_refused():
     with pytest.raises(ValueError, match="three numbers"):
         split_counts(10, (0.5, 0.5))
@@ -48,11 +56,16 @@ def test_too_few_identities_are_refused_with_a_way_out():
         ValueError, match=r"num_identities >= 3, one for each split, got 2\. Ask for more"
     ):
         split_counts(2, (0.6, 0.2, 0.2))
+
+
+def test_an_unused_split_needs_no_identity():
     assert split_counts(2, (0.5, 0.0, 0.5)) == (1, 0, 1)
 
 
 def test_names():
-    names = [
-        [split_name(identity, view, (1, 1, 1), 1) for view in range(2)] for identity in range(3)
-    ]
-    assert names == [["train", "train"], ["val_query", "val_gallery"], ["query", "gallery"]]
+    def names(identity):
+        return [split_name(identity, view, (1, 1, 1), query_views=1) for view in range(2)]
+
+    assert names(0) == ["train", "train"]
+    assert names(1) == ["val_query", "val_gallery"]
+    assert names(2) == ["query", "gallery"]

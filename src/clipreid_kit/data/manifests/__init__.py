@@ -1,4 +1,4 @@
-"""Splits as manifests: files that say which images are in which part, by what rule and seed."""
+"""Splits as manifests: files that list the images of each part, and the rule behind them."""
 
 from clipreid_kit.data.manifests.hands_split import split_hands
 from clipreid_kit.data.manifests.identity_split import (

@@ -1,4 +1,4 @@
-"""Fewer of what there is much of, more of what there is little of."""
+"""Balance groups of records by under- and over-sampling."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
@@ -12,7 +12,9 @@ Group = (
     Literal["category", "caption_length", "identity", "camera", "view"]
     | Callable[[ImageRecord], Hashable]
 )
-_BIN = 20  # characters
+
+_OWNER = "balance_records"
+_BIN = 20  # characters of a caption
 
 
 def balance_records(
@@ -23,25 +25,26 @@ def balance_records(
     at_least: int | Literal["largest"] | None = None,
     seed: int = 0,
 ) -> list[ImageRecord]:
-    """Balance records between groups, by leaving some out and by repeating others.
+    """Balance groups by under- and over-sampling.
 
-    Use it on the training split, and give what it returns to the :class:`ReidDataset`.
+    Use it on the training split, and pass the result to :class:`ReidDataset`.
 
     Args:
-        records: What to balance.
-        by: What makes a group: the extra column ``category``, the caption's length in bins of 20 characters, the
-            identity, camera or view, or a function from a record to anything hashable.
-        at_most: Groups that are larger lose records, drawn at random; ``"smallest"`` brings all to the size of the
-            smallest. ``None`` leaves none out.
-        at_least: Groups that are smaller are repeated, evenly; ``"largest"`` brings all to the size of the largest
-            (after ``at_most``). ``None`` repeats none.
-        seed: Of what is drawn, >= 0.
+        records: The records to balance.
+        by: Property that defines a group: the extra column ``category``, the caption's length in
+            bins of 20 characters, the identity, camera or view, or a function from a record to
+            anything hashable.
+        at_most: Larger groups lose random records; ``"smallest"`` reduces all groups to the size of
+            the smallest. ``None`` drops no records.
+        at_least: The records of smaller groups are repeated evenly; ``"largest"`` extends all
+            groups to the size of the largest (after ``at_most``). ``None`` repeats no records.
+        seed: Seed of the random choices, >= 0.
 
     Returns:
-        The records that stay in their order, then the repeated ones. No records give none.
+        The kept records in their order, then the repeated ones. Empty if there are no records.
 
     Raises:
-        ValueError: If a record has not what ``by`` names, or a number is out of range.
+        ValueError: If a record lacks the property ``by``, or a number is out of range.
 
     Example:
         >>> records = [ImageRecord(f"{n}.jpg", n, view="front" if n else "back") for n in range(4)]
@@ -50,47 +53,64 @@ def balance_records(
         >>> [record.view for record in balance_records(records, "view", at_most=None, at_least=2)]
         ['back', 'front', 'front', 'front', 'back']
     """
-    owner = "balance_records"
-    check_integer(owner, "seed", seed, 0)
-    for name, number, word in (("at_most", at_most, "smallest"), ("at_least", at_least, "largest")):
-        if isinstance(number, str):
-            if number != word:
-                raise fail(owner, f"{name} as a whole number, {word!r} or None", repr(number))
-        elif number is not None:
-            check_integer(owner, name, number, 1)
+    check_integer(_OWNER, "seed", seed, 0)
+    _check_size("at_most", at_most, "smallest")
+    _check_size("at_least", at_least, "largest")
+
     groups: dict[Hashable, list[int]] = {}
     for row, record in enumerate(records):
-        groups.setdefault(_group(owner, record, by), []).append(row)
+        groups.setdefault(_group_of(record, by), []).append(row)
     if not groups:
         return []
+
     rng = torch.Generator().manual_seed(seed)
-    most: int | None = min(map(len, groups.values())) if at_most == "smallest" else at_most
-    chosen = {
-        name: _draw(rows, most, rng) if most is not None else rows for name, rows in groups.items()
-    }
-    least: int | None = max(map(len, chosen.values())) if at_least == "largest" else at_least
+
+    most = min(map(len, groups.values())) if at_most == "smallest" else at_most
+    kept = list(groups.values())
+    if most is not None:
+        kept = [_draw(rows, most, rng) for rows in kept]
+
+    least = max(map(len, kept)) if at_least == "largest" else at_least
     if least is not None and most is not None and least > most:
-        raise fail(owner, "at_least <= at_most", f"{least} and {most}")
-    kept = sorted(row for rows in chosen.values() for row in rows)
+        raise fail(_OWNER, "at_least <= at_most", f"{least} and {most}")
+
     repeated: list[int] = []
-    for rows in chosen.values():
-        missing = max(0, (least or 0) - len(rows))
-        repeated += rows * (missing // len(rows)) + _draw(rows, missing % len(rows), rng)
-    return [records[row] for row in (*kept, *repeated)]
+    if least is not None:
+        for rows in kept:
+            repeated += _repeat(rows, max(0, least - len(rows)), rng)
+
+    in_order = sorted(row for rows in kept for row in rows)
+    return [records[row] for row in (*in_order, *repeated)]
 
 
-def _draw(rows: list[int], number: int, rng: torch.Generator) -> list[int]:
-    if number >= len(rows):
+def _check_size(name: str, size: int | str | None, word: str) -> None:
+    if size is None or size == word:
+        return
+    if isinstance(size, str):
+        raise fail(_OWNER, f"{name} as a whole number, {word!r} or None", repr(size))
+
+    check_integer(_OWNER, name, size, 1)
+
+
+def _draw(rows: list[int], count: int, rng: torch.Generator) -> list[int]:
+    """Draw ``count`` rows at random, in their order; all if there are no more."""
+    if count >= len(rows):
         return rows
-    return [
-        rows[place]
-        for place in torch.randperm(len(rows), generator=rng)[:number].sort().values.tolist()
-    ]
+
+    positions = torch.randperm(len(rows), generator=rng)[:count].sort().values
+    return [rows[position] for position in positions.tolist()]
 
 
-def _group(owner: str, record: ImageRecord, by: Group) -> Hashable:
+def _repeat(rows: list[int], count: int, rng: torch.Generator) -> list[int]:
+    """Repeat rows ``count`` times in all, each as often as the others up to one time."""
+    times, remainder = divmod(count, len(rows))
+    return rows * times + _draw(rows, remainder, rng)
+
+
+def _group_of(record: ImageRecord, by: Group) -> Hashable:
     if callable(by):
         return by(record)
+
     value: Hashable | None
     if by == "category":
         value = record.extra.get("category")
@@ -99,17 +119,13 @@ def _group(owner: str, record: ImageRecord, by: Group) -> Hashable:
     elif by in ("identity", "camera", "view"):
         value = getattr(record, by)
     else:
-        raise fail(
-            owner,
-            "by to be category, caption_length, identity, camera, view or a function",
-            repr(by),
-        )
+        expected = "by to be category, caption_length, identity, camera, view or a function"
+        raise fail(_OWNER, expected, repr(by))
+
     if value is None:
         name = "caption" if by == "caption_length" else by
-        raise fail(
-            owner,
-            f"a {name} for every record",
-            f"none for {record.path}",
-            "Fill it, or pass a function.",
+        raise ValueError(
+            f"{_OWNER}: {record.path} has no {name}. Fill it for every record, or pass a function."
         )
+
     return value

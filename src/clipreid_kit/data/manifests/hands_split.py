@@ -1,15 +1,22 @@
-"""The protocol of the hand data sets: halves of the persons, a validation image each, ten random galleries."""
+"""The protocol of the hand data sets: half of the persons for training, and random galleries."""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from clipreid_kit._checks import check_integer, fail
-from clipreid_kit.data.manifests._build import build_manifest
-from clipreid_kit.data.manifests._keys import images_of
+from clipreid_kit.data.manifests._build_manifest import build_manifest
+from clipreid_kit.data.manifests._image_keys import (
+    ImagesByIdentity,
+    draw_images,
+    images_of,
+    keys_except,
+)
 from clipreid_kit.data.manifests.manifest import SplitManifest
-from clipreid_kit.data.manifests.query_gallery_split import draw
 from clipreid_kit.data.records import ImageRecord
+
+_OWNER = "split_hands"
+_LIMIT = 10_000_000  # above all persons
 
 
 def split_hands(
@@ -21,108 +28,139 @@ def split_hands(
     data: str = "",
     root: str | os.PathLike[str] | None = None,
 ) -> SplitManifest:
-    """Make all parts of the hand re-identification protocol for one aspect.
+    """Build all parts of the hand re-identification protocol for one aspect.
 
-    Use it for :func:`read_hands11k` and :func:`read_polyu_hands`. The first half of the aspect's persons is
-    trained on, but for one random image each (``val``); of the second half, one random image a person is the
-    gallery and all others are queries, ``num_splits`` times.
+    Use it for :func:`read_hands11k` and :func:`read_polyu_hands`. The first half of the aspect's
+    persons is for training, except for one random image each (``val``). Of the second half, one
+    random image of each person is the gallery and all remaining images are queries, ``num_splits``
+    times.
 
-    With the other aspects among the records there are also ``gallery<n>_all``: ``gallery<n>`` and the
-    galleries of the other aspects, drawn likewise, as persons of their own. Published numbers (MBA-Net) are on
-    these, with 290 images for 11k Hands: say which of the two a result is on.
+    If the records include other aspects, there are also ``gallery<n>_all``: ``gallery<n>`` plus the
+    galleries of the other aspects, drawn in the same way, as different persons. Published results
+    (MBA-Net) are on these, with 290 images for 11k Hands: state which of the two a result is on.
 
     Args:
-        records: All records of a reader, of this aspect and of others; persons are whole numbers. Those with
-            split ``distractor`` are in every gallery.
-        aspect: The ``view`` that is trained and tested on, such as ``dorsal_r``.
-        num_splits: N >= 1 random galleries.
-        seed: Any whole number >= 0.
+        records: All records of a reader, of this aspect and of others; persons are whole numbers.
+            Records with split ``distractor`` are in every gallery.
+        aspect: The ``view`` for training and testing, such as ``dorsal_r``.
+        num_splits: Number N of random galleries, >= 1.
+        seed: Seed of the draws, >= 0.
         data: Name of the data, for the manifest.
-        root: Folder that the manifest's paths begin at; ``None`` means the deepest that holds all images.
+        root: Folder that the manifest's paths are relative to; ``None`` means the deepest folder
+            that holds all images.
 
     Returns:
-        A manifest with ``train``, ``val``, and for each n ``query<n>``, ``gallery<n>`` and, with other
-        aspects, ``gallery<n>_all``. Images of other aspects have the person's number plus 11,000,000,
-        21,000,000 or 31,000,000 there.
+        A manifest with ``train``, ``val``, and for each n ``query<n>``, ``gallery<n>`` and, with
+        other aspects, ``gallery<n>_all``. There, images of other aspects have the person's number
+        plus 11,000,000, 21,000,000 or 31,000,000.
 
     Raises:
-        ValueError: If no record has this aspect, persons are not whole numbers below 10,000,000, or there are
-            too few of them.
+        ValueError: If no record has this aspect, persons are not whole numbers below 10,000,000, or
+            there are too few of them.
 
     Example:
-        >>> records = [ImageRecord(f"{view}{n}.jpg", n // 3, view=view) for view in ("l", "r") for n in range(12)]
+        >>> records = []
+        >>> for view in ("l", "r"):
+        ...     records += [ImageRecord(f"{view}{n}.jpg", n // 3, view=view) for n in range(12)]
         >>> manifest = split_hands(records, aspect="r", num_splits=1)
         >>> {name: len(keys) for name, keys in manifest.splits.items()}
         {'train': 4, 'val': 2, 'query0': 4, 'gallery0': 2, 'gallery0_all': 4}
     """
-    check_integer("split_hands", "num_splits", num_splits, 1)
-    check_integer("split_hands", "seed", seed, 0)
-    views = sorted({record.view or "" for record in records})
-    if aspect not in views:
-        raise fail(
-            "split_hands",
-            f"records of view {aspect!r}",
-            f"views {', '.join(map(repr, views)) or 'none'}",
-        )
-    strange = next(
-        (i for r in records if not isinstance(i := r.identity, int) or not 0 <= i < _LIMIT), None
-    )
-    if strange is not None:
-        raise fail("split_hands", f"persons as whole numbers from 0 to {_LIMIT - 1}", repr(strange))
-    everything = images_of("split_hands", records, root)
-    groups = {view: _of_view(everything, view) for view in views}
-    trained, tested = _halves(groups[aspect])
-    always = [
-        key for group in everything.values() for key, r in group.items() if r.split == "distractor"
-    ]
-    validated = set(
-        draw({i: group for i, group in trained.items() if len(group) > 1}, 1, seed, "val")
-    )
-    splits = {"train": [key for group in trained.values() for key in group if key not in validated]}
-    splits["val"] = sorted(validated)
-    others = [(view, _halves(groups[view])[1]) for view in views if view != aspect]
-    renamed: dict[str, int | str] = {}
+    check_integer(_OWNER, "num_splits", num_splits, 1)
+    check_integer(_OWNER, "seed", seed, 0)
+    _check_persons(records)
+    other_aspects = _other_aspects(records, aspect)
+
+    images = images_of(_OWNER, records, root)
+    train_persons, test_persons = _halves(_images_of_aspect(images, aspect))
+    distractors = _distractors(images)
+
+    # A person with a single image is only trained on.
+    with_pairs = {person: group for person, group in train_persons.items() if len(group) > 1}
+    validation = set(draw_images(with_pairs, 1, seed, "val"))
+    splits = {"train": keys_except(train_persons, validation), "val": sorted(validation)}
+
+    strangers = [_halves(_images_of_aspect(images, other))[1] for other in other_aspects]
+    stranger_ids: dict[str, int | str] = {}
     for number in range(num_splits):
-        gallery = draw(tested, 1, seed, f"gallery{number}")
-        out = set(gallery)
-        splits[f"query{number}"] = [
-            key for group in tested.values() for key in group if key not in out
-        ]
-        splits[f"gallery{number}"] = [*gallery, *always]
-        strangers = []
-        for place, (_, group) in enumerate(others, start=1):
-            drawn = draw(group, 1, seed, f"gallery{number}")
-            person = {key: identity for identity, keys in group.items() for key in keys}
-            renamed.update({key: int(person[key]) + place * _LIMIT + _LIMIT // 10 for key in drawn})
-            strangers += drawn
-        if others:
-            splits[f"gallery{number}_all"] = [*gallery, *always, *strangers]
-    strangers_of = ", ".join(view for view, _ in others) or "none"
+        gallery = draw_images(test_persons, 1, seed, f"gallery{number}")
+        splits[f"query{number}"] = keys_except(test_persons, set(gallery))
+        splits[f"gallery{number}"] = [*gallery, *distractors]
+
+        if strangers:
+            drawn = _draw_strangers(strangers, seed, f"gallery{number}")
+            stranger_ids.update(drawn)
+            splits[f"gallery{number}_all"] = [*gallery, *distractors, *drawn]
+
+    num_persons = len(train_persons) + len(test_persons)
     rule = (
-        f"{aspect}: the first {len(trained)} of {len(trained) + len(tested)} persons trained on, {num_splits} draws "
-        f"of one gallery image a person, {len(always)} distractors, other aspects: {strangers_of}"
+        f"{aspect}: the first {len(train_persons)} of {num_persons} persons trained on, "
+        f"{num_splits} draws of one gallery image a person, {len(distractors)} distractors, "
+        f"other aspects: {', '.join(other_aspects) or 'none'}"
     )
     return build_manifest(
-        "split_hands", everything, splits, data=data, rule=rule, seed=seed, identities=renamed
+        _OWNER, images, splits, data=data, rule=rule, seed=seed, identities=stranger_ids
     )
 
 
-_LIMIT = 10_000_000
+def _check_persons(records: Sequence[ImageRecord]) -> None:
+    for record in records:
+        person = record.identity
+        if not isinstance(person, int) or not 0 <= person < _LIMIT:
+            raise fail(_OWNER, f"persons as whole numbers from 0 to {_LIMIT - 1}", repr(person))
 
-_Group = Mapping[int | str, Mapping[str, ImageRecord]]
+
+def _other_aspects(records: Sequence[ImageRecord], aspect: str) -> list[str]:
+    """List the aspects of the records except for the given one, which must be among them."""
+    aspects = {record.view or "" for record in records}
+    if aspect not in aspects:
+        found = ", ".join(repr(name) for name in sorted(aspects)) or "none"
+        raise ValueError(f"{_OWNER}: no record has view {aspect!r}; the views are {found}.")
+
+    return sorted(aspects - {aspect})
 
 
-def _of_view(images: _Group, view: str) -> _Group:
-    chosen = {
-        identity: {
-            key: r for key, r in group.items() if (r.view or "") == view and r.split != "distractor"
+def _images_of_aspect(images: ImagesByIdentity, aspect: str) -> ImagesByIdentity:
+    """Keep the persons and images of one aspect, without distractors."""
+    chosen = {}
+    for person, group in images.items():
+        of_aspect = {
+            key: record
+            for key, record in group.items()
+            if (record.view or "") == aspect and record.split != "distractor"
         }
-        for identity, group in images.items()
-    }
-    return {identity: group for identity, group in chosen.items() if group}
+        if of_aspect:
+            chosen[person] = of_aspect
+
+    return chosen
 
 
-def _halves(images: _Group) -> tuple[_Group, _Group]:
-    cut = math.ceil(len(images) / 2)
-    identities = list(images)
-    return {i: images[i] for i in identities[:cut]}, {i: images[i] for i in identities[cut:]}
+def _distractors(images: ImagesByIdentity) -> list[str]:
+    found = []
+    for group in images.values():
+        found += [key for key, record in group.items() if record.split == "distractor"]
+
+    return found
+
+
+def _halves(images: ImagesByIdentity) -> tuple[ImagesByIdentity, ImagesByIdentity]:
+    """Divide the persons, in sorted order, into two halves; the first is the larger one."""
+    persons = list(images)
+    cut = math.ceil(len(persons) / 2)
+    first = {person: images[person] for person in persons[:cut]}
+    second = {person: images[person] for person in persons[cut:]}
+    return first, second
+
+
+def _draw_strangers(aspects: Sequence[ImagesByIdentity], seed: int, purpose: str) -> dict[str, int]:
+    """Draw one image of each person in each other aspect, with a number that no person has.
+
+    A left hand must not match the right hand of the same person.
+    """
+    stranger_ids = {}
+    for place, images in enumerate(aspects, start=1):
+        person_of = {key: person for person, group in images.items() for key in group}
+        for key in draw_images(images, 1, seed, purpose):
+            stranger_ids[key] = int(person_of[key]) + place * _LIMIT + _LIMIT // 10
+
+    return stranger_ids

@@ -1,12 +1,17 @@
-"""Splits that share no identity: at random, by order, and validation identities taken out of training."""
+"""Splits that share no identity: at random, by order, or held out of the training split."""
 
 import math
 import os
 from collections.abc import Mapping, Sequence
 
-from clipreid_kit._checks import check_integer, fail
-from clipreid_kit.data.manifests._build import build_manifest
-from clipreid_kit.data.manifests._keys import images_of, shuffled
+from clipreid_kit._checks import check_integer, check_number, fail
+from clipreid_kit.data.manifests._build_manifest import build_manifest
+from clipreid_kit.data.manifests._image_keys import (
+    check_open_fraction,
+    images_of,
+    keys_except,
+    shuffled,
+)
 from clipreid_kit.data.manifests.manifest import SplitManifest
 from clipreid_kit.data.records import ImageRecord
 
@@ -19,25 +24,26 @@ def split_identities(
     data: str = "",
     root: str | os.PathLike[str] | None = None,
 ) -> SplitManifest:
-    """Share identities out at random: no identity is in two parts.
+    """Divide identities at random into parts; no identity is in two parts.
 
-    Use it for data without official splits. An identity's place depends on the seed and its name, not on the
-    order of records.
+    Use it for data without official splits. The part of an identity depends on the seed and its
+    name, not on the order of the records.
 
     Args:
-        records: What to split; their present splits do not matter.
-        fractions: Names of the parts and the fraction of identities of each, which sum to 1. Counts are
-            rounded so that they sum up; the first part is the larger one where halves are equal.
-        seed: Any whole number >= 0.
+        records: The records to split; their present splits are ignored.
+        fractions: Name of each part and its fraction of the identities, with sum 1. Counts are
+            rounded so that they sum up; of equal fractions, the first part gets more.
+        seed: Seed of the draw, >= 0.
         data: Name of the data, for the manifest.
-        root: Folder that the manifest's paths begin at; ``None`` means the deepest that holds all images.
+        root: Folder that the manifest's paths are relative to; ``None`` means the deepest folder
+            that holds all images.
 
     Returns:
         A manifest whose parts hold every image exactly once.
 
     Raises:
-        ValueError: If there are no records, fractions are not in (0, 1] or do not sum to 1, or a part would
-            be empty.
+        ValueError: If there are no records, fractions are not in (0, 1] or do not sum to 1, or a
+            part would be empty.
 
     Example:
         >>> records = [ImageRecord(f"{identity}.jpg", identity) for identity in range(10)]
@@ -45,27 +51,26 @@ def split_identities(
         >>> {name: len(keys) for name, keys in manifest.splits.items()}
         {'train': 8, 'test': 2}
     """
-    check_integer("split_identities", "seed", seed, 0)
-    if (
-        not fractions
-        or any(not 0 < f <= 1 for f in fractions.values())
-        or abs(sum(fractions.values()) - 1) > 1e-6
-    ):
-        expected = "fractions in (0, 1] that sum to 1"
-        raise fail(
-            "split_identities", expected, dict(fractions), "Such as {'train': 0.8, 'test': 0.2}."
-        )
-    images = images_of("split_identities", records, root)
-    names = {repr(identity): identity for identity in images}
-    order = shuffled(names, seed, "identity")
-    counts = _share(len(order), list(fractions.values()))
-    splits, start = {}, 0
-    for name, count in zip(fractions, counts, strict=True):
-        splits[name] = [key for one in order[start : start + count] for key in images[names[one]]]
+    owner = "split_identities"
+    check_integer(owner, "seed", seed, 0)
+    _check_fractions(owner, fractions)
+
+    images = images_of(owner, records, root)
+    identity_of = {repr(identity): identity for identity in images}
+    names = shuffled(identity_of, seed, "identity")
+
+    splits: dict[str, list[str]] = {}
+    start = 0
+    counts = _round_shares(len(names), list(fractions.values()))
+    for part, count in zip(fractions, counts, strict=True):
+        splits[part] = []
+        for name in names[start : start + count]:
+            splits[part].extend(images[identity_of[name]])
         start += count
-    shares = ", ".join(f"{name} {fraction:g}" for name, fraction in fractions.items())
+
+    shares = ", ".join(f"{part} {fraction:g}" for part, fraction in fractions.items())
     rule = f"identities at random: {shares}"
-    return build_manifest("split_identities", images, splits, data=data, rule=rule, seed=seed)
+    return build_manifest(owner, images, splits, data=data, rule=rule, seed=seed)
 
 
 def split_first_identities(
@@ -76,39 +81,45 @@ def split_first_identities(
     data: str = "",
     root: str | os.PathLike[str] | None = None,
 ) -> SplitManifest:
-    """Put the first identities into one part and the others into another, without chance.
+    """Put the first identities into one part and the remaining ones into another, without chance.
 
-    Use it where a protocol says so, such as the first half of the persons of the hand data sets.
+    Use it if a protocol demands it, such as the first half of the persons of the hand data sets.
 
     Args:
-        records: What to split; their present splits do not matter.
-        fraction: How many identities, in sorted order, go to the first part; in (0, 1), rounded up.
+        records: The records to split; their present splits are ignored.
+        fraction: Fraction of the identities, in sorted order, for the first part, in (0, 1); the
+            number is rounded up.
         names: Names of the two parts.
         data: Name of the data, for the manifest.
-        root: Folder that the manifest's paths begin at; ``None`` means the deepest that holds all images.
+        root: Folder that the manifest's paths are relative to; ``None`` means the deepest folder
+            that holds all images.
 
     Returns:
         A manifest whose two parts hold every image exactly once.
 
     Raises:
-        ValueError: If there are no records, the fraction is not in (0, 1), or a part would be empty.
+        ValueError: If there are no records, the fraction is not in (0, 1), or a part would be
+            empty.
 
     Example:
         >>> records = [ImageRecord(f"{identity}.jpg", identity) for identity in (1, 10, 9)]
         >>> split_first_identities(records).splits
         {'train': ('1.jpg', '9.jpg'), 'test': ('10.jpg',)}
     """
-    if not 0 < fraction < 1:
-        raise fail("split_first_identities", "fraction in (0, 1)", fraction)
-    images = images_of("split_first_identities", records, root)
+    owner = "split_first_identities"
+    check_open_fraction(owner, fraction)
+
+    images = images_of(owner, records, root)
     identities = list(images)
     cut = math.ceil(fraction * len(identities))
-    halves = (identities[:cut], identities[cut:])
-    splits = {
-        n: [key for i in half for key in images[i]] for n, half in zip(names, halves, strict=True)
-    }
+
+    splits: dict[str, list[str]] = {name: [] for name in names}
+    for position, identity in enumerate(identities):
+        part = names[0] if position < cut else names[1]
+        splits[part].extend(images[identity])
+
     rule = f"the first {cut} of {len(identities)} identities in sorted order"
-    return build_manifest("split_first_identities", images, splits, data=data, rule=rule, seed=None)
+    return build_manifest(owner, images, splits, data=data, rule=rule, seed=None)
 
 
 def hold_out_identities(
@@ -121,28 +132,29 @@ def hold_out_identities(
     data: str = "",
     root: str | os.PathLike[str] | None = None,
 ) -> SplitManifest:
-    """Take validation identities out of training, and make queries and a gallery of them.
+    """Hold validation identities out of the training split, as queries and a gallery.
 
-    Use it to choose epochs and settings without looking at test identities. Only identities that make a query
-    with a match are taken: two images, and from two cameras where cameras are known.
+    Use it to choose epochs and settings without looking at test identities. Only identities that
+    give a query with a match are held out: two images, from two cameras if cameras are known.
 
     Args:
-        records: Training records alone, as ``records_of(records, "train")`` gives them.
-        fraction: Fraction of all identities to take, in (0, 1); at least one is taken.
-        query_images: Most queries of an identity, >= 1; every query keeps a gallery image, from another
-            camera where cameras are known.
+        records: Training records only, as ``records_of(records, "train")`` returns them.
+        fraction: Fraction of all identities to hold out, in (0, 1); at least one is held out.
+        query_images: Maximum number of queries of an identity, >= 1; every query keeps a gallery
+            image, from another camera if cameras are known.
         names: Names of the three parts.
-        seed: Any whole number >= 0.
+        seed: Seed of the draw, >= 0.
         data: Name of the data, for the manifest.
-        root: Folder that the manifest's paths begin at; ``None`` means the deepest that holds all images.
+        root: Folder that the manifest's paths are relative to; ``None`` means the deepest folder
+            that holds all images.
 
     Returns:
-        A manifest whose three parts hold every image exactly once. Test records are added to what
-        :func:`apply_split` makes of it.
+        A manifest whose three parts hold every image exactly once. Add the test records to the
+        result of :func:`apply_split`.
 
     Raises:
-        ValueError: If there are no records, the fraction is not in (0, 1), or fewer identities than that make
-            a query.
+        ValueError: If there are no records, the fraction is not in (0, 1), or too few identities
+            give a query.
 
     Example:
         >>> records = [ImageRecord(f"{n}.jpg", n // 2, camera=n % 2) for n in range(20)]
@@ -150,56 +162,92 @@ def hold_out_identities(
         >>> {name: len(keys) for name, keys in manifest.splits.items()}
         {'train': 16, 'val_query': 2, 'val_gallery': 2}
     """
-    check_integer("hold_out_identities", "seed", seed, 0)
-    check_integer("hold_out_identities", "query_images", query_images, 1)
-    if not 0 < fraction < 1:
-        raise fail("hold_out_identities", "fraction in (0, 1)", fraction)
-    images = images_of("hold_out_identities", records, root)
-    able = {repr(i): i for i, group in images.items() if _queries(group, list(group), 1)}
-    wanted = max(1, math.floor(fraction * len(images) + 0.5))
-    if len(able) < wanted:
-        expected = f"{wanted} identities with images of two cameras (or two images, where cameras are unknown)"
-        raise fail("hold_out_identities", expected, len(able), "Hold out fewer.")
-    taken = [able[name] for name in shuffled(able, seed, "held out")[:wanted]]
-    queries = [
-        q
-        for i in taken
-        for q in _queries(images[i], shuffled(images[i], seed, "query"), query_images)
-    ]
-    held = [key for identity in taken for key in images[identity]]
-    held_or_not = set(held)
+    owner = "hold_out_identities"
+    check_integer(owner, "seed", seed, 0)
+    check_integer(owner, "query_images", query_images, 1)
+    check_open_fraction(owner, fraction)
+    images = images_of(owner, records, root)
+
+    suitable: dict[str, int | str] = {}
+    for identity, group in images.items():
+        if _choose_queries(group, list(group), 1):
+            suitable[repr(identity)] = identity
+
+    count = max(1, math.floor(fraction * len(images) + 0.5))
+    if len(suitable) < count:
+        raise ValueError(
+            f"{owner}: expected {count} identities with images from two cameras (or two images, "
+            f"if cameras are unknown), got {len(suitable)}. Hold out fewer."
+        )
+
+    queries: list[str] = []
+    held_out: set[str] = set()
+    for name in shuffled(suitable, seed, "held out")[:count]:
+        group = images[suitable[name]]
+        queries += _choose_queries(group, shuffled(group, seed, "query"), query_images)
+        held_out.update(group)
+
+    train, query, gallery = names
     splits = {
-        names[0]: [key for group in images.values() for key in group if key not in held_or_not],
-        names[1]: queries,
-        names[2]: sorted(held_or_not - set(queries)),
+        train: keys_except(images, held_out),
+        query: queries,
+        gallery: sorted(held_out - set(queries)),
     }
-    rule = f"{wanted} of {len(images)} identities held out at random, at most {query_images} queries each"
-    return build_manifest("hold_out_identities", images, splits, data=data, rule=rule, seed=seed)
+    rule = (
+        f"{count} of {len(images)} identities held out at random, "
+        f"at most {query_images} queries each"
+    )
+    return build_manifest(owner, images, splits, data=data, rule=rule, seed=seed)
 
 
-def _share(total: int, fractions: list[float]) -> list[int]:
-    """Round shares so that they sum up: the largest remainders are rounded up."""
+def _check_fractions(owner: str, fractions: Mapping[str, float]) -> None:
+    for part, fraction in fractions.items():
+        check_number(owner, f"fractions[{part!r}]", fraction)
+
+    in_range = all(0 < fraction <= 1 for fraction in fractions.values())
+    if not in_range or abs(sum(fractions.values()) - 1) > 1e-6:
+        remedy = "Such as {'train': 0.8, 'test': 0.2}."
+        raise fail(owner, "fractions in (0, 1] that sum to 1", dict(fractions), remedy)
+
+
+def _round_shares(total: int, fractions: Sequence[float]) -> list[int]:
+    """Round shares of a total so that they sum up: the largest remainders are rounded up."""
     counts = [math.floor(total * fraction + 1e-9) for fraction in fractions]
-    remainders = [
-        count - total * fraction for count, fraction in zip(counts, fractions, strict=True)
-    ]
-    for place in sorted(range(len(counts)), key=lambda n: (round(remainders[n], 9), n))[
-        : total - sum(counts)
-    ]:
-        counts[place] += 1
+
+    def rank(part: int) -> tuple[float, int]:
+        return round(counts[part] - total * fractions[part], 9), part
+
+    num_missing = total - sum(counts)
+    for part in sorted(range(len(counts)), key=rank)[:num_missing]:
+        counts[part] += 1
+
     return counts
 
 
-def _queries(images: Mapping[str, ImageRecord], order: list[str], most: int) -> list[str]:
-    """Choose queries in order, so that each keeps a match among the images that are not chosen."""
+def _choose_queries(
+    images: Mapping[str, ImageRecord], order: Sequence[str], most: int
+) -> list[str]:
+    """Choose queries in the given order, so that each keeps a match among the remaining images."""
     chosen: list[str] = []
     for key in order:
         attempt = [*chosen, key]
-        rest = {images[other].camera for other in images if other not in attempt}
-        if all(
-            rest - {images[one].camera} or (images[one].camera is None and rest) for one in attempt
-        ):
+        if _all_have_matches(images, attempt):
             chosen = attempt
         if len(chosen) == most:
             break
+
     return chosen
+
+
+def _all_have_matches(images: Mapping[str, ImageRecord], queries: Sequence[str]) -> bool:
+    """Check that each query has a remaining image, from another camera if cameras are known."""
+    remaining = {record.camera for key, record in images.items() if key not in queries}
+    if not remaining:
+        return False
+
+    for key in queries:
+        camera = images[key].camera
+        if camera is not None and not remaining - {camera}:
+            return False
+
+    return True

@@ -1,4 +1,4 @@
-"""A split as a file: which images are in which part, by what rule and seed, and of which data."""
+"""A split as a file: the images of each part, the rule and seed of the split, and its data."""
 
 import hashlib
 import json
@@ -9,27 +9,34 @@ from pathlib import Path
 
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
-from clipreid_kit.data.manifests._keys import keys_of
+from clipreid_kit.data.manifests._image_keys import keys_of
 from clipreid_kit.data.records import ImageRecord
 
+_FORMAT = "clipreid_kit.split"
+_VERSION = 1
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class SplitManifest:
-    """A split: names of images, not copies of them; and where it comes from.
+    """A split: the names of images, not copies of them, and where the split comes from.
 
-    An image may be in several parts: ten random query and gallery splits are one manifest.
+    An image may be in several parts: ten random query and gallery splits form one manifest.
 
     Attributes:
-        data: Name of the data that the split was made from.
-        rule: How it was made, in words.
-        seed: The seed of its random choices; ``None`` if there were none.
+        data: Name of the data that was split.
+        rule: The rule of the split, in words.
+        seed: Seed of its random choices; ``None`` if there were none.
         splits: The images of each part, by their paths below the data's folder, with ``/``.
         sha256: Checksum of these images' paths and identities in the data.
-        identities: Other identities that some images have here: distractors, that must be nobody's match.
+        identities: Identities that some images have only in this split, such as distractors that
+            must match no query.
 
     Example:
-        >>> SplitManifest("photos", "by hand", None, {"train": ("a.jpg",)}, "").splits["train"]
+        >>> manifest = SplitManifest("photos", "by hand", None, {"train": ("a.jpg",)}, "")
+        >>> manifest.splits["train"]
         ('a.jpg',)
+        >>> manifest
+        SplitManifest(data='photos', rule='by hand', seed=None, splits={'train': 1})
     """
 
     data: str
@@ -39,15 +46,24 @@ class SplitManifest:
     sha256: str
     identities: Mapping[str, int | str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        sizes = [f"{name!r}: {len(keys)}" for name, keys in self.splits.items()]
+        if len(sizes) > 6:
+            sizes = [*sizes[:6], f"... {len(sizes) - 6} more"]
+
+        options = f"data={self.data!r}, rule={self.rule!r}, seed={self.seed}"
+        return f"SplitManifest({options}, splits={{{', '.join(sizes)}}})"
+
 
 def write_split(manifest: SplitManifest, path: str | os.PathLike[str]) -> None:
-    """Write a manifest as JSON that :func:`read_split` reads back.
+    """Write a manifest as JSON for :func:`read_split`.
 
-    Use it to keep a split beside results, or to share it. The file appears whole or not at all.
+    Use it to store a split beside results, or to share it. The file appears whole or not at all.
 
     Args:
-        manifest: What to write.
-        path: Where to, such as ``split.json``; the folder has to exist, an existing file is replaced.
+        manifest: The manifest to write.
+        path: Target file, such as ``split.json``; its folder must exist, an existing file is
+            replaced.
 
     Raises:
         ValueError: If the file cannot be written.
@@ -60,16 +76,17 @@ def write_split(manifest: SplitManifest, path: str | os.PathLike[str]) -> None:
         ...     read_split(pathlib.Path(folder, "split.json")) == manifest
         True
     """
-    # Not asdict: that copies every name.
-    content = {
-        "format": _FORMAT,
-        "version": 1,
-        **{one.name: getattr(manifest, one.name) for one in fields(manifest)},
-    }
+    # Not asdict, which copies every name.
+    content: dict[str, object] = {"format": _FORMAT, "version": _VERSION}
+    content |= {one.name: getattr(manifest, one.name) for one in fields(manifest)}
+
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     try:
-        write_whole(Path(path), f"{json.dumps(content, ensure_ascii=False, indent=1)}\n".encode())
+        write_whole(Path(path), text.encode())
     except (OSError, UnicodeEncodeError) as error:
-        raise fail("write_split", f"to write {path}", str(error), "Check the folder.") from error
+        raise ValueError(
+            f"write_split: cannot write {path} ({error}). Check the folder."
+        ) from error
 
 
 def read_split(path: str | os.PathLike[str]) -> SplitManifest:
@@ -84,23 +101,23 @@ def read_split(path: str | os.PathLike[str]) -> SplitManifest:
         The manifest, equal to the one that was written.
 
     Raises:
-        ValueError: If the file is missing, not JSON, or no manifest of a known version.
+        ValueError: If the file is missing, is not JSON, or is not a manifest of a known version.
 
     Example:
         >>> read_split("no/such/split.json")
         Traceback (most recent call last):
         ...
-        ValueError: read_split: expected a split manifest, got no file at no/such/split.json. ...
+        ValueError: read_split: there is no file no/such/split.json. Correct the path.
     """
     file = Path(path)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise fail(
-            "read_split", "a split manifest", f"no file at {file}", "Correct the path."
-        ) from error
+        raise ValueError(f"read_split: there is no file {file}. Correct the path.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise fail("read_split", f"{file} as JSON", f"{type(error).__name__}: {error}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise ValueError(f"read_split: {file} is not readable as JSON ({cause}).") from error
+
     match content:
         case {
             "format": "clipreid_kit.split",
@@ -111,22 +128,14 @@ def read_split(path: str | os.PathLike[str]) -> SplitManifest:
             "splits": dict(splits),
             "sha256": str(sha256),
             "identities": dict(identities),
-        } if all(
-            isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-            for keys in splits.values()
-        ):
+        } if all(_is_list_of_names(keys) for keys in splits.values()):
             parts = {name: tuple(keys) for name, keys in splits.items()}
             return SplitManifest(data, rule, seed, parts, sha256, identities)
-    found = (
-        ", ".join(f"{k}={v!r}" for k, v in content.items() if k in ("format", "version"))
-        if isinstance(content, dict)
-        else ""
-    )
-    got = found or "something else"
+
     raise fail(
         "read_split",
-        f"a manifest of format {_FORMAT!r}, version 1, in {file}",
-        got,
+        f"a manifest of format {_FORMAT!r}, version {_VERSION}, in {file}",
+        _described(content),
         "Was it written by write_split?",
     )
 
@@ -137,22 +146,24 @@ def apply_split(
     *,
     root: str | os.PathLike[str] | None = None,
 ) -> list[ImageRecord]:
-    """Give the records of a manifest's parts, each with the part's name as its split.
+    """Select the records of a manifest's parts, each with the name of its part as its split.
 
-    Use it to repeat an experiment on another machine, where the data lie elsewhere: images are found by their
-    paths below the folder that all records have in common.
+    Use it to repeat an experiment on another machine, with the data in another place: images are
+    found by their paths below the folder that all records share.
 
     Args:
-        records: The data that the split was made from. Others among them do no harm, but see ``root``.
+        records: The data that were split. Further records do no harm, but see ``root``.
         manifest: The split.
-        root: Folder that the manifest's paths begin at; ``None`` means the deepest folder that holds every
-            record's image. Say it if ``records`` are not those that the split was made from.
+        root: Folder that the manifest's paths are relative to; ``None`` means the deepest folder
+            that holds every record's image. Pass it if ``records`` are not exactly those that were
+            split.
 
     Returns:
-        Records ordered by part and then as in the manifest; an image that is in several parts occurs in each.
+        Records ordered by part and then as in the manifest; an image that is in several parts
+        occurs in each.
 
     Raises:
-        ValueError: If images of the manifest are not among the records, or their identities are others than
+        ValueError: If images of the manifest are not among the records, or had other identities
             when the split was made.
 
     Example:
@@ -163,45 +174,19 @@ def apply_split(
         >>> [(record.path, record.split) for record in apply_split(moved, manifest)]
         [('there/a.jpg', 'train'), ('there/b.jpg', 'test')]
     """
-    rows: dict[str, list[ImageRecord]] = {}
+    records_by_key: dict[str, list[ImageRecord]] = {}
     for key, record in zip(keys_of("apply_split", records, root), records, strict=True):
-        rows.setdefault(key, []).append(record)
-    wanted = {key for keys in manifest.splits.values() for key in keys}
-    missing = sorted(wanted - rows.keys())
-    if missing:
-        present = next(iter(rows), "none")
-        got = f"{len(missing)} of {len(wanted)} not there, such as {missing[0]} (one that is: {present})"
-        remedy = "Read the data that it names, or say by root= which folder the paths begin at."
-        raise fail(
-            "apply_split",
-            f"the images of the split of {manifest.data!r} among the records",
-            got,
-            remedy,
-        )
-    if (
-        manifest.sha256
-        and checksum({key: rows[key][0].identity for key in wanted}) != manifest.sha256
-    ):
-        remedy = "The data were changed since, or are others: make the split anew."
-        raise fail(
-            "apply_split",
-            f"the identities that {manifest.data!r} had",
-            "others for the same images",
-            remedy,
-        )
-    return [
-        _placed(record, name, manifest.identities.get(key, record.identity))
-        for name, keys in manifest.splits.items()
-        for key in keys
-        for record in rows[key]
-    ]
+        records_by_key.setdefault(key, []).append(record)
+    _check_same_data(records_by_key, manifest)
 
+    applied = []
+    for split, keys in manifest.splits.items():
+        for key in keys:
+            for record in records_by_key[key]:
+                identity = manifest.identities.get(key, record.identity)
+                applied.append(_with_split(record, split, identity))
 
-def _placed(record: ImageRecord, split: str, identity: int | str) -> ImageRecord:
-    # Not replace: ten splits of a large gallery are a million records, and this takes a third of its time.
-    return ImageRecord(
-        record.path, identity, record.camera, record.view, record.caption, split, record.extra
-    )
+    return applied
 
 
 def checksum(identities: Mapping[str, int | str]) -> str:
@@ -209,7 +194,53 @@ def checksum(identities: Mapping[str, int | str]) -> str:
     digest = hashlib.sha256()
     for key in sorted(identities):
         digest.update(json.dumps([key, identities[key]]).encode())
+
     return digest.hexdigest()
 
 
-_FORMAT = "clipreid_kit.split"
+def _check_same_data(
+    records_by_key: Mapping[str, Sequence[ImageRecord]], manifest: SplitManifest
+) -> None:
+    """Raise ValueError if images of the manifest are missing or have other identities."""
+    wanted = {key for keys in manifest.splits.values() for key in keys}
+    missing = sorted(wanted - records_by_key.keys())
+    if missing:
+        present = next(iter(records_by_key), "none")
+        raise ValueError(
+            f"apply_split: {len(missing)} of {len(wanted)} images of the split of "
+            f"{manifest.data!r} are not among the records, such as {missing[0]} (a record's image: "
+            f"{present}). Read the data that the split names, or pass root=, the folder that its "
+            "paths begin at."
+        )
+
+    if not manifest.sha256:
+        return
+
+    identity_of = {key: records_by_key[key][0].identity for key in wanted}
+    if checksum(identity_of) != manifest.sha256:
+        raise ValueError(
+            f"apply_split: images of {manifest.data!r} have other identities than when the split "
+            "was made. The data were changed, or are others: split them again."
+        )
+
+
+def _with_split(record: ImageRecord, split: str, identity: int | str) -> ImageRecord:
+    # Not replace: ten splits of a large gallery are a million records, and this is three times as
+    # fast.
+    return ImageRecord(
+        record.path, identity, record.camera, record.view, record.caption, split, record.extra
+    )
+
+
+def _is_list_of_names(keys: object) -> bool:
+    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+
+
+def _described(content: object) -> str:
+    """Name the format and version of another JSON file, as far as it has them."""
+    if isinstance(content, dict):
+        found = [f"{name}={content[name]!r}" for name in ("format", "version") if name in content]
+        if found:
+            return ", ".join(found)
+
+    return "something else"

@@ -1,11 +1,11 @@
-"""Random query and gallery splits of test images (Monte-Carlo), and the protocol of the hand data sets."""
+"""Random query and gallery splits of test images (Monte Carlo)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from clipreid_kit._checks import check_integer, fail
-from clipreid_kit.data.manifests._build import build_manifest
-from clipreid_kit.data.manifests._keys import images_of, shuffled
+from clipreid_kit._checks import check_integer
+from clipreid_kit.data.manifests._build_manifest import build_manifest
+from clipreid_kit.data.manifests._image_keys import draw_images, images_of, keys_except
 from clipreid_kit.data.manifests.manifest import SplitManifest
 from clipreid_kit.data.records import ImageRecord
 
@@ -20,27 +20,32 @@ def split_query_gallery(
     data: str = "",
     root: str | os.PathLike[str] | None = None,
 ) -> SplitManifest:
-    """Draw gallery images of every identity, several times over; all its other images are queries.
+    """Draw gallery images of every identity, several times over; its remaining images are queries.
 
-    Use it for test images without official queries: VehicleID, hands, data of your own. Report mean and
-    spread over the splits.
+    Use it for test images without official queries: VehicleID, hands, your own data. Report mean
+    and spread over the splits.
 
     Args:
-        records: Test records alone.
-        distractors: Records that are in every gallery and nobody's match, with identities of their own.
-        num_splits: N >= 1; parts are named ``query0``, ``gallery0``, ..., ``query<N-1>``, ``gallery<N-1>``.
-        gallery_images: Gallery images of each identity, >= 1. An identity with no more than that is in the
-            gallery only.
-        seed: Any whole number >= 0. A draw depends on the seed, the split's number and the names of images.
+        records: Test records only.
+        distractors: Records for every gallery that match no query; their identities must not occur
+            in ``records``.
+        num_splits: Number N of splits, >= 1; parts are named ``query0``, ``gallery0``, ...,
+            ``query<N-1>``, ``gallery<N-1>``.
+        gallery_images: Gallery images of each identity, >= 1. An identity with no more images than
+            that is in the gallery only.
+        seed: Seed of the draws, >= 0. A draw depends on the seed, the split's number and the names
+            of images.
         data: Name of the data, for the manifest.
-        root: Folder that the manifest's paths begin at; ``None`` means the deepest that holds all images.
+        root: Folder that the manifest's paths are relative to; ``None`` means the deepest folder
+            that holds all images.
 
     Returns:
-        A manifest in which the parts ``query<n>`` and ``gallery<n>`` of each n hold every image exactly once.
+        A manifest in which ``query<n>`` and ``gallery<n>`` together hold every image exactly once,
+        for each n.
 
     Raises:
-        ValueError: If there are no records, no identity has an image left for a query, or a distractor has an
-            identity of the records.
+        ValueError: If there are no records, no identity has an image left for a query, or a
+            distractor has an identity of the records.
 
     Example:
         >>> records = [ImageRecord(f"{n}.jpg", n // 3) for n in range(6)]
@@ -48,32 +53,33 @@ def split_query_gallery(
         >>> {name: len(keys) for name, keys in manifest.splits.items()}
         {'query0': 4, 'gallery0': 2, 'query1': 4, 'gallery1': 2}
     """
-    check_integer("split_query_gallery", "num_splits", num_splits, 1)
-    check_integer("split_query_gallery", "gallery_images", gallery_images, 1)
-    check_integer("split_query_gallery", "seed", seed, 0)
+    owner = "split_query_gallery"
+    check_integer(owner, "num_splits", num_splits, 1)
+    check_integer(owner, "gallery_images", gallery_images, 1)
+    check_integer(owner, "seed", seed, 0)
+
     tested = {record.identity for record in records}
-    both = tested & {record.identity for record in distractors}
-    if both:
-        got = f"{len(both)} that are tested, such as {next(iter(both))!r}"
-        remedy = "A distractor is nobody's match: give it another identity."
-        raise fail("split_query_gallery", "distractors with identities of their own", got, remedy)
-    images = images_of("split_query_gallery", [*records, *distractors], root)
-    own = {identity: group for identity, group in images.items() if identity in tested}
-    others = [key for identity, group in images.items() if identity not in tested for key in group]
+    shared = tested & {record.identity for record in distractors}
+    if shared:
+        raise ValueError(
+            f"{owner}: {len(shared)} identities of the distractors are tested, such as "
+            f"{next(iter(shared))!r}. Give distractors other identities: they match no query."
+        )
+
+    images = images_of(owner, [*records, *distractors], root)
+    tested_images = {identity: group for identity, group in images.items() if identity in tested}
+    distractor_images = [
+        key for identity, group in images.items() if identity not in tested for key in group
+    ]
+
     splits: dict[str, list[str]] = {}
     for number in range(num_splits):
-        gallery = draw(own, gallery_images, seed, f"gallery{number}")
-        drawn = set(gallery)
-        splits[f"query{number}"] = [
-            key for group in own.values() for key in group if key not in drawn
-        ]
-        splits[f"gallery{number}"] = [*gallery, *others]
-    rule = f"{num_splits} draws of {gallery_images} gallery images an identity, {len(others)} distractors"
-    return build_manifest("split_query_gallery", images, splits, data=data, rule=rule, seed=seed)
+        gallery = draw_images(tested_images, gallery_images, seed, f"gallery{number}")
+        splits[f"query{number}"] = keys_except(tested_images, set(gallery))
+        splits[f"gallery{number}"] = [*gallery, *distractor_images]
 
-
-def draw(
-    images: Mapping[int | str, Mapping[str, ImageRecord]], number: int, seed: int, purpose: str
-) -> list[str]:
-    """Draw some images of each identity at random."""
-    return [key for group in images.values() for key in shuffled(group, seed, purpose)[:number]]
+    rule = (
+        f"{num_splits} draws of {gallery_images} gallery images an identity, "
+        f"{len(distractor_images)} distractors"
+    )
+    return build_manifest(owner, images, splits, data=data, rule=rule, seed=seed)

@@ -1,4 +1,4 @@
-"""Items together with what was mined for them, and batches that hold each image once."""
+"""Load items together with their mined negatives or triplets, each image once in a batch."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,33 +10,34 @@ from torch.utils.data import Dataset
 
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
-from clipreid_kit.data.prompts.variations import CaptionSampler
+from clipreid_kit.data.prompts.caption_variations import CaptionSampler
 
 
 class MinedItem(NamedTuple):
-    """An anchor and what was mined for it.
+    """An anchor and the items that were mined for it.
 
     Attributes:
-        items: The anchor first; what is missing is left out.
-        captions: The text of each, ``None`` where there is none.
-        places: For the anchor and each thing mined its place in ``items``, -1 where there was none.
+        items: The anchor, then the mined items; missing ones are left out.
+        captions: The text of each item, ``None`` for an item without one.
+        positions: Position in ``items`` of the anchor and of each mined item, -1 for a missing one.
     """
 
     items: tuple[ReidItem, ...]
     captions: tuple[str | None, ...]
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
 
 
 class MinedBatch(NamedTuple):
-    """What :func:`collate_mined` makes of a list of :class:`MinedItem`: each image once, as rows for any loss.
+    """A batch of mined items in which each image is one row, for any loss.
 
     Attributes:
         image: (M, 3, H, W).
-        caption: The text of each row, ``None`` where there is none; tokenise them as they are.
+        caption: The text of each row, ``None`` for a row without one; ready to be tokenised.
         label: (M,) int64.
         camera: (M,) int64, -1 where unknown.
         dataset_rows: (M,) int64, rows of the items in the data set; no two are equal.
-        rows: (B, m) int64: for each anchor its row, then those of what was mined for it; -1 where there was none.
+        mined_rows: (B, m) int64, rows of this batch: for each anchor its own row, then the rows of
+            its mined items; -1 for a missing one.
     """
 
     image: Float[Tensor, "m 3 h w"]
@@ -44,43 +45,51 @@ class MinedBatch(NamedTuple):
     label: Int[Tensor, " m"]
     camera: Int[Tensor, " m"]
     dataset_rows: Int[Tensor, " m"]
-    rows: Int[Tensor, "b k"]
+    mined_rows: Int[Tensor, "b k"]
 
 
 class MinedDataset(Dataset[MinedItem]):
-    """A :class:`ReidDataset` that shows each item with its negatives, or whole triplets.
+    """A data set that loads each item with its negatives, or whole triplets.
 
-    Use it with ``DataLoader(..., collate_fn=collate_mined)``. The three usual kinds:
+    Use it with ``DataLoader(..., collate_fn=collate_mined)``. There are three usual kinds:
 
-    - *standard*: without ``mined``, an item alone;
-    - *hard negatives*: what :func:`mine_hard_negatives` gives, as ``with_anchor_column(negatives)``;
-    - *triplets*: what :func:`mine_triplets` gives.
+    - *standard*: without ``mined``, each item alone;
+    - *hard negatives*: ``with_anchor_column(negatives)`` of the result of
+      :func:`mine_hard_negatives`;
+    - *triplets*: the result of :func:`mine_triplets`.
 
-    Encode the rows of a batch once. ``HardNegativeContrastiveLoss``, ``SupConLoss`` and ``TripletLoss`` take the
-    embeddings with ``batch.label``; a loss on given triplets takes ``embeddings[batch.rows[:, 0]]`` and so on.
+    Encode the rows of a batch once. ``HardNegativeContrastiveLoss``, ``SupConLoss`` and
+    ``TripletLoss`` take the embeddings with ``batch.label``; a loss on given triplets takes
+    ``embeddings[batch.mined_rows[:, 0]]`` and so on.
 
     Args:
-        dataset: Where images and labels come from.
-        mined: Numbers of items, a row for each item that is to be shown: the anchor, then what belongs to it; -1 for
-            nothing. ``None`` shows all items of the data set, each alone.
-        captions: A text for each item of the data set, or a :class:`CaptionSampler`, which varies them by epoch;
-            ``None`` for those of the data set.
+        dataset: Source of images and labels.
+        mined: Rows of the data set, one line for each anchor: the anchor, then its mined items; -1
+            for a missing one. ``None`` loads all items of the data set, each alone.
+        captions: A text for each item of the data set, or a :class:`CaptionSampler`, which varies
+            them by epoch; ``None`` takes the captions of the data set.
 
     Raises:
-        ValueError: If ``mined`` has no row or a number that the data set has not, or the captions are too few or many.
+        ValueError: If ``mined`` is empty or names a row that the data set does not have, or the
+            number of captions is wrong.
 
     Example:
         >>> import pathlib, tempfile
         >>> from PIL import Image
         >>> from clipreid_kit.data import ImageRecord, eval_transform
+        >>> triples = torch.tensor([[0, 2], [1, 2], [2, -1]])
         >>> with tempfile.TemporaryDirectory() as folder:
+        ...     records = []
         ...     for name in "abc":
-        ...         Image.new("RGB", (4, 4)).save(pathlib.Path(folder, f"{name}.png"))
-        ...     records = [ImageRecord(f"{folder}/{name}.png", name, caption=f"a {name}") for name in "abc"]
-        ...     mined = MinedDataset(ReidDataset(records, eval_transform(4)), torch.tensor([[0, 2], [1, 2], [2, -1]]))
+        ...         path = pathlib.Path(folder, f"{name}.png")
+        ...         Image.new("RGB", (4, 4)).save(path)
+        ...         records.append(ImageRecord(str(path), name, caption=f"a {name}"))
+        ...     mined = MinedDataset(ReidDataset(records, eval_transform(4)), triples)
         ...     batch = collate_mined([mined[0], mined[1], mined[2]])
-        >>> batch.caption, batch.label.tolist(), batch.rows.tolist()
+        >>> batch.caption, batch.label.tolist(), batch.mined_rows.tolist()
         (('a a', 'a c', 'a b'), [0, 2, 1], [[0, 1], [2, 1], [1, -1]])
+        >>> mined
+        MinedDataset(num_anchors=3, num_mined=1, num_items=3)
     """
 
     def __init__(
@@ -90,95 +99,118 @@ class MinedDataset(Dataset[MinedItem]):
         *,
         captions: Sequence[str | None] | CaptionSampler | None = None,
     ) -> None:
-        chosen = torch.arange(len(dataset))[:, None] if mined is None else mined
+        owner = "MinedDataset"
         texts = dataset.captions if captions is None else captions
         if isinstance(texts, str) or len(texts) != len(dataset):
-            raise fail("MinedDataset", f"{len(dataset)} captions, one for each item", len(texts))
-        _check_mined("MinedDataset", chosen, len(dataset))
+            raise fail(owner, f"{len(dataset)} captions, one for each item", len(texts))
+
+        if mined is None:
+            mined = torch.arange(len(dataset))[:, None]
+        _check_mined(owner, mined, len(dataset))
+
         self.dataset = dataset
         self._captions = texts if isinstance(texts, CaptionSampler) else tuple(texts)
-        # In shared memory with a row for each item, so that what is mined later reaches workers that run.
-        room = max(len(dataset), len(chosen))
-        self._mined = _shared(torch.full((room, chosen.shape[1]), -1, dtype=torch.int64))
-        self._state = _shared(torch.tensor([0, -1]))  # rows in use, epoch of the last refresh
-        self._fill(chosen)
+
+        # In shared memory, with room for an anchor for each item, so that an update reaches the
+        # workers that are already running.
+        max_anchors = max(len(dataset), len(mined))
+        empty = torch.full((max_anchors, mined.shape[1]), -1, dtype=torch.int64)
+        self._mined = _shared(empty)
+        self._state = _shared(torch.tensor([0, -1]))  # anchors in use, epoch of the last refresh
+        self._fill(mined)
 
     def __len__(self) -> int:
         """Count the anchors."""
         return int(self._state[0])
 
     def __getitem__(self, index: int) -> MinedItem:
-        """Load an anchor and what was mined for it."""
-        numbers = self.mined[range(len(self))[index]].tolist()
-        there = [number for number in numbers if number >= 0]
+        """Load an anchor and its mined items."""
+        anchor = range(len(self))[index]
         epoch = self.dataset.epoch
+
+        items: list[ReidItem] = []
+        captions: list[str | None] = []
+        positions: list[int] = []
+        for row in self.mined[anchor].tolist():
+            if row < 0:
+                positions.append(-1)
+                continue
+            positions.append(len(items))
+            items.append(self.dataset[row])
+            captions.append(self._caption(row, epoch))
+
+        return MinedItem(tuple(items), tuple(captions), tuple(positions))
+
+    def __repr__(self) -> str:
+        num_anchors, width = self.mined.shape
+        sizes = f"num_anchors={num_anchors}, num_mined={width - 1}, num_items={len(self.dataset)}"
+
         if isinstance(self._captions, CaptionSampler):
-            texts: tuple[str | None, ...] = tuple(
-                self._captions.text(number, epoch) for number in there
-            )
-        else:
-            texts = tuple(self._captions[number] for number in there)
-        place = iter(range(len(there)))
-        places = tuple(next(place) if number >= 0 else -1 for number in numbers)
-        return MinedItem(tuple(self.dataset[number] for number in there), texts, places)
+            return f"MinedDataset({sizes}, captions={self._captions!r})"
+        return f"MinedDataset({sizes})"
 
     @property
     def mined(self) -> Int[Tensor, "t k"]:
-        """The numbers of the items, as they are now."""
+        """The rows of anchors and mined items that are in use."""
         return self._mined[: len(self)]
 
     @property
     def labels(self) -> Int[Tensor, " t"]:
-        """The label of every anchor, for a sampler; make a new sampler when triplets were mined anew."""
+        """The label of every anchor, for a sampler; after an update, build a new sampler."""
         return self.dataset.labels[self.mined[:, 0]]
 
     def update(self, mined: Int[Tensor, "t k"]) -> None:
-        """Show from now on what was mined anew; reaches running workers of a ``DataLoader`` as well.
+        """Replace the mined items; running workers of a ``DataLoader`` load the new ones too.
 
         Args:
-            mined: As before; as many columns, and at most as many rows as there are items.
+            mined: Newly mined rows, with as many columns as before and at most one line for each
+                item.
 
         Raises:
-            ValueError: If the shape does not fit, or a number is out of range.
+            ValueError: If the shape does not fit, or a row is out of range.
         """
         owner = "MinedDataset.update"
         _check_mined(owner, mined, len(self.dataset))
-        room, width = self._mined.shape
-        if mined.shape[1] != width or len(mined) > room:
-            raise fail(owner, f"at most {room} rows of {width} numbers", tuple(mined.shape))
+
+        max_anchors, width = self._mined.shape
+        if mined.shape[1] != width or len(mined) > max_anchors:
+            raise fail(owner, f"at most {max_anchors} lines of {width} rows", tuple(mined.shape))
+
         self._fill(mined)
 
     def refresh(
         self, epoch: int, mine: Callable[[], Int[Tensor, "t k"]], *, every: int = 1
     ) -> bool:
-        """Begin an epoch, and mine anew if it is time to.
+        """Begin an epoch, and mine again if a new round is due.
 
-        Use it before each epoch in place of :meth:`set_epoch`. Epochs 0, n, 2n ... are those to mine in; a training
-        that is resumed in between mines at once.
+        Use it before each epoch in place of :meth:`set_epoch`. A new round is due in epochs 0, n,
+        2n, ...; a training run that resumes between two of them mines at once.
 
         Args:
             epoch: Number of the epoch, >= 0.
-            mine: Encodes the images as the model is now and mines; called only if it is time.
-            every: n, in epochs, >= 1.
+            mine: Encodes the images with the present model and mines; called only if a round is
+                due.
+            every: Number n of epochs between two rounds, >= 1.
 
         Returns:
-            Whether it was time.
+            True if the items were mined again.
 
         Raises:
-            ValueError: If a number is out of range, or what was mined does not fit.
+            ValueError: If a number is out of range, or the result of ``mine`` does not fit.
         """
-        owner = "MinedDataset.refresh"
-        check_integer(owner, "every", every, 1)
+        check_integer("MinedDataset.refresh", "every", every, 1)
         self.set_epoch(epoch)
-        last = int(self._state[1])
-        due = last < 0 or last // every != epoch // every
-        if due:
+
+        last_refresh = int(self._state[1])
+        is_due = last_refresh < 0 or last_refresh // every != epoch // every
+        if is_due:
             self.update(mine())
             self._state[1] = epoch
-        return due
+
+        return is_due
 
     def set_epoch(self, epoch: int) -> None:
-        """Let augmentation and captions depend on the epoch.
+        """Set the epoch that augmentation and captions depend on.
 
         Args:
             epoch: Number of the epoch, >= 0.
@@ -193,80 +225,88 @@ class MinedDataset(Dataset[MinedItem]):
         _shared(self._mined)
         _shared(self._state)
 
-    def _fill(self, mined: Tensor) -> None:
+    def _caption(self, row: int, epoch: int) -> str | None:
+        if isinstance(self._captions, CaptionSampler):
+            return self._captions.text(row, epoch)
+        return self._captions[row]
+
+    def _fill(self, mined: Int[Tensor, "t k"]) -> None:
         self._mined[: len(mined)] = mined
         self._state[0] = len(mined)
 
 
 def with_anchor_column(negatives: Int[Tensor, "n k"]) -> Int[Tensor, "n m"]:
-    """Put the number of each item before those of its negatives.
+    """Put each item's own row before the rows of its negatives.
 
     Args:
-        negatives: As :func:`mine_hard_negatives` gives them.
+        negatives: The result of :func:`mine_hard_negatives`.
 
     Returns:
-        A column more, for :class:`MinedDataset`.
+        The same with one more column, for :class:`MinedDataset`.
 
     Example:
         >>> with_anchor_column(torch.tensor([[5, 7], [3, -1]]))
         tensor([[ 0,  5,  7],
                 [ 1,  3, -1]])
     """
-    return torch.cat([torch.arange(len(negatives))[:, None], negatives], dim=1)
+    anchors = torch.arange(len(negatives))[:, None]
+    return torch.cat([anchors, negatives], dim=1)
 
 
 def collate_mined(items: Sequence[MinedItem]) -> MinedBatch:
-    """Make a batch of mined items in which no image occurs twice.
+    """Build a batch of mined items in which no image occurs twice.
 
     Args:
-        items: From one :class:`MinedDataset`; at least one.
+        items: Items of one :class:`MinedDataset`; at least one.
 
     Returns:
-        The rows in the order of their first use.
+        The batch, with rows in the order of their first use.
     """
-    row_of: dict[int, int] = {}
-    shown: list[ReidItem] = []
+    batch_row_of: dict[int, int] = {}
+    loaded: list[ReidItem] = []
     captions: list[str | None] = []
-    rows = []
+    mined_rows = []
+
     for mined in items:
         for item, caption in zip(mined.items, mined.captions, strict=True):
-            if item.row not in row_of:
-                row_of[item.row] = len(shown)
-                shown.append(item)
+            if item.row not in batch_row_of:
+                batch_row_of[item.row] = len(loaded)
+                loaded.append(item)
                 captions.append(caption)
-        rows.append(
-            [row_of[mined.items[place].row] if place >= 0 else -1 for place in mined.places]
-        )
+
+        own_rows = [batch_row_of[item.row] for item in mined.items]
+        own_rows.append(-1)  # which a position of -1 picks
+        mined_rows.append([own_rows[position] for position in mined.positions])
+
     return MinedBatch(
-        image=torch.stack([item.image for item in shown]),
+        image=torch.stack([item.image for item in loaded]),
         caption=tuple(captions),
-        label=torch.tensor([item.label for item in shown]),
-        camera=torch.tensor([item.camera for item in shown]),
-        dataset_rows=torch.tensor([item.row for item in shown]),
-        rows=torch.tensor(rows),
+        label=torch.tensor([item.label for item in loaded]),
+        camera=torch.tensor([item.camera for item in loaded]),
+        dataset_rows=torch.tensor([item.row for item in loaded]),
+        mined_rows=torch.tensor(mined_rows),
     )
 
 
-def _check_mined(owner: str, mined: Tensor, items: int) -> None:
+def _check_mined(owner: str, mined: Tensor, num_items: int) -> None:
     if mined.ndim != 2 or mined.shape[1] == 0 or mined.is_floating_point():
-        raise fail(
-            owner,
-            "mined as a matrix of whole numbers (T, m)",
-            f"{mined.dtype} of shape {tuple(mined.shape)}",
-        )
+        got = f"{mined.dtype} of shape {tuple(mined.shape)}"
+        raise fail(owner, "mined as a matrix of whole numbers (T, m)", got)
+
     if len(mined) == 0:
-        raise fail(
-            owner,
-            "at least one row of mined items",
-            "none",
-            "Mine with a larger margin, or with less left out.",
+        raise ValueError(
+            f"{owner}: mined is empty. Mine with a larger margin, or exclude fewer items."
         )
-    anchors = mined[:, 0]
-    if int(mined.max()) >= items or int(mined.min()) < -1 or int(anchors.min()) < 0:
-        expected = (
-            f"numbers of items from 0 to {items - 1}, and -1 for nothing but not for an anchor"
+
+    lowest, highest = int(mined.min()), int(mined.max())
+    if lowest < -1 or highest >= num_items:
+        expected = f"rows of the data set from 0 to {num_items - 1} in mined, or -1 for none"
+        raise fail(owner, expected, f"{lowest} to {highest}")
+
+    if int(mined[:, 0].min()) < 0:
+        raise ValueError(
+            f"{owner}: the first column of mined holds the anchors; it cannot have -1."
         )
-        raise fail(owner, expected, f"{int(mined.min())} to {int(mined.max())}")
 
 
 def _shared(tensor: Tensor) -> Tensor:

@@ -1,22 +1,44 @@
-"""Anchors with a positive that is too far and a negative that is too near."""
+"""Mine triplets: anchors with a positive that is too far and a negative that is too near."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, check_embeddings, check_positive, fail
-from clipreid_kit.data.mining.groups import Groups, group_numbers
-from clipreid_kit.data.mining.hard_negatives import ceiling_of, unit_features
-from clipreid_kit.data.mining.nearest import Search, nearest_allowed
+from clipreid_kit._checks import (
+    check_choice,
+    check_embeddings,
+    check_number,
+    check_positive,
+    fail,
+)
+from clipreid_kit.data.mining._nearest_neighbours import Search, nearest_allowed
+from clipreid_kit.data.mining._row_groups import RowGroups, number_groups
+from clipreid_kit.data.mining.hard_negatives import similarity_ceiling, unit_features
 from clipreid_kit.distances import l2_normalize
 
 Strategy = Literal["hardest", "semi_hard"]
 
-_PAIRS = 1 << 16  # whose features are gathered at once
+_PAIRS = 1 << 16  # pairs whose features are gathered at once
 _TILE = 1 << 22
+
+
+class _Candidates(NamedTuple):
+    """The positive and the negative of each anchor, and their cosines with it.
+
+    Attributes:
+        positive: Row of the positive; -1 for none.
+        to_positive: Cosine of anchor and positive.
+        negative: Row of the negative; -1 for none.
+        to_negative: Cosine of anchor and negative.
+    """
+
+    positive: Int[Tensor, " n"]
+    to_positive: Float[Tensor, " n"]
+    negative: Int[Tensor, " n"]
+    to_negative: Float[Tensor, " n"]
 
 
 def mine_triplets(
@@ -31,159 +53,215 @@ def mine_triplets(
     max_similarity: float | None = 0.99,
     search: Search = "auto",
 ) -> Int[Tensor, "t 3"]:
-    r"""Find triplets (anchor, positive, negative) that a triplet loss would not yet be content with.
+    r"""Find triplets (anchor, positive, negative) that still violate the margin of a triplet loss.
 
-    Use it before training and every few epochs with new features. Distances are Euclidean between normalised rows,
-    :math:`d = \sqrt{2 - 2 \cos}`, in [0, 2].
+    Use it before training and every few epochs with new features. Distances are Euclidean between
+    normalised rows, :math:`d = \sqrt{2 - 2 \cos}`, in [0, 2].
 
-    - ``"hardest"``: the farthest positive p and the nearest negative n, kept where :math:`d(a, p) + m > d(a, n)`.
-    - ``"semi_hard"``: the nearest positive p and, of the negatives that are farther, the nearest n, kept where
-      :math:`d(a, p) < d(a, n) < d(a, p) + m`.
+    - ``"hardest"``: the farthest positive p and the nearest negative n, kept if
+      :math:`d(a, p) + m > d(a, n)`.
+    - ``"semi_hard"``: the nearest positive p and, of the negatives that are farther, the nearest n,
+      kept if :math:`d(a, p) < d(a, n) < d(a, p) + m`.
 
-    Give ``labels``, and items of one identity are positives; or ``caption_features``, and items whose captions are
-    alike are. Items with the same caption and near duplicates are never negatives.
+    With ``labels``, items of one identity are positives; with ``caption_features``, items with
+    similar captions are. Items with the same caption and near duplicates are never negatives.
 
     Args:
-        features: A row for each item, normalised here.
+        features: One row for each item, normalised here.
         labels: Identity of each item; ``None`` with ``caption_features``.
-        strategy: Which triplets.
+        strategy: Which triplets to keep.
         margin: :math:`m > 0`, a distance.
-        caption_features: A row for each item's caption, such as ``ClipTowers.encode_text`` gives, normalised here;
-            ``None`` with ``labels``.
-        caption_similarity: Captions with a cosine from here on are alike, in (-1, 1].
-        captions: The text of each item, ``None`` where it has none.
-        max_similarity: Negatives with a cosine from here on count as near duplicates and are left out, in (-1, 1];
-            ``None`` keeps them.
-        search: As for :func:`mine_hard_negatives`; with ``caption_features`` all pairs are compared.
+        caption_features: One row for each item's caption, such as ``ClipTowers.encode_text``
+            returns, normalised here; ``None`` with ``labels``.
+        caption_similarity: Captions with at least this cosine are similar, in (-1, 1].
+        captions: The text of each item, ``None`` for an item without one.
+        max_similarity: Negatives with at least this cosine count as near duplicates and are left
+            out, in (-1, 1]; ``None`` keeps them.
+        search: As for :func:`mine_hard_negatives`; with ``caption_features`` all pairs are
+            compared.
 
     Returns:
-        Numbers of items, int64 on the CPU, a row for each triplet, by ascending anchor; one for each anchor at most.
+        Rows of anchor, positive and negative, int64 on the CPU, ordered by anchor; at most one
+        triplet for each anchor. (0, 3) if there is none.
 
     Raises:
-        ValueError: If shapes disagree, not exactly one of ``labels`` and ``caption_features`` is given, features are
-            not finite, or an option is out of its range.
+        ValueError: If shapes disagree, not exactly one of ``labels`` and ``caption_features`` is
+            given, features are not finite, or an option is out of its range.
 
     Example:
-        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])  # the third is between the first two
+        >>> # the third is between the first two
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
         >>> mine_triplets(features, torch.tensor([0, 0, 1]))
         tensor([[0, 1, 2],
                 [1, 0, 2]])
 
     Note:
-        Known code of this name keeps the triplets that need no training (distance with margin below that of the
-        negative), and counts items as positives whose captions share two words, articles included.
+        Other implementations keep exactly the triplets that need no training (distance plus margin
+        below that of the negative), and count items as positives if their captions share two words,
+        articles included.
     """
     owner = "mine_triplets"
     check_choice(owner, "strategy", strategy, ("hardest", "semi_hard"))
     check_choice(owner, "search", search, ("auto", "exact", "faiss"))
     check_positive(owner, "margin", margin, ", a distance")
     if (labels is None) == (caption_features is None):
-        got = "neither" if labels is None else "both"
-        raise fail(owner, "either labels or caption_features, which say what a positive is", got)
-    unit, ceiling = unit_features(owner, features), ceiling_of(owner, max_similarity)
+        given = "neither was" if labels is None else "both were"
+        raise ValueError(
+            f"{owner}: pass either labels or caption_features, which define the positives; "
+            f"{given} given."
+        )
+
+    unit = unit_features(owner, features)
+    ceiling = similarity_ceiling(owner, max_similarity)
     if len(unit) == 0:
         return torch.zeros((0, 3), dtype=torch.int64)
-    numbers = group_numbers(owner, len(unit), labels, captions)
-    groups = Groups(numbers, unit.device)
+
+    numbers = number_groups(owner, len(unit), labels, captions)
+    groups = RowGroups(numbers, unit.device)
     if labels is not None:
-        positive, near = _by_identity(
-            unit, Groups(numbers[1:2], unit.device), farthest=strategy == "hardest"
-        )
-        limit = (
-            torch.minimum(near, torch.full_like(near, ceiling))
-            if strategy == "semi_hard"
-            else ceiling
-        )
-        found = nearest_allowed(unit, groups, 1, limit, search)
-        negative, away = found.rows[:, 0], found.similarity[:, 0]
+        identities = RowGroups(numbers[1:2], unit.device)
+        candidates = _by_identity(unit, identities, groups, ceiling, strategy, search)
     else:
+        check_number(owner, "caption_similarity", caption_similarity)
         if not -1 < caption_similarity <= 1:
             raise fail(owner, "caption_similarity in (-1, 1]", caption_similarity)
-        texts = _caption_rows(owner, caption_features, len(unit)).to(unit.device)
-        positive, near, negative, away = _by_captions(
-            unit, texts, groups, caption_similarity, ceiling, strategy
-        )
-    kept = (positive >= 0) & (negative >= 0)
-    to_positive, to_negative = _distance(near), _distance(away)
+        texts = _unit_captions(owner, caption_features, len(unit)).to(unit.device)
+        candidates = _by_captions(unit, texts, groups, caption_similarity, ceiling, strategy)
+
+    return _violations(candidates, margin, strategy).cpu()
+
+
+def _violations(candidates: _Candidates, margin: float, strategy: Strategy) -> Int[Tensor, "t 3"]:
+    """Keep the triplets that violate the margin."""
+    to_positive = _distance(candidates.to_positive)
+    to_negative = _distance(candidates.to_negative)
+
+    kept = (candidates.positive >= 0) & (candidates.negative >= 0)
     kept &= to_positive + margin > to_negative
     if strategy == "semi_hard":
         kept &= to_negative > to_positive
+
     anchors = torch.nonzero(kept).flatten()
-    return torch.stack([anchors, positive[anchors], negative[anchors]], dim=1).cpu()
+    columns = [anchors, candidates.positive[anchors], candidates.negative[anchors]]
+    return torch.stack(columns, dim=1)
 
 
-def _distance(similarity: Tensor) -> Tensor:
+def _distance(similarity: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return (2 - 2 * similarity.double()).clamp(min=0).sqrt()
 
 
-def _caption_rows(owner: str, caption_features: Tensor | None, rows: int) -> Tensor:
+def _unit_captions(
+    owner: str, caption_features: Tensor | None, num_rows: int
+) -> Float[Tensor, "n e"]:
     texts = torch.zeros(0) if caption_features is None else caption_features
     check_embeddings(owner, "caption_features", texts)
-    if len(texts) != rows:
-        raise fail(owner, f"caption_features with {rows} rows, as features", len(texts))
+    if len(texts) != num_rows:
+        raise fail(owner, f"caption_features with {num_rows} rows, like features", len(texts))
+
     return l2_normalize(texts.detach()).float()
 
 
-def _by_identity(unit: Tensor, identity: Groups, *, farthest: bool) -> tuple[Tensor, Tensor]:
-    """For each row its farthest (or nearest) other row of its identity, -1 without one, and their cosine."""
+def _by_identity(
+    unit: Float[Tensor, "n d"],
+    identities: RowGroups,
+    groups: RowGroups,
+    ceiling: float,
+    strategy: Strategy,
+    search: Search,
+) -> _Candidates:
+    """Find positives among the rows of the same identity, and the nearest allowed negative."""
+    positive, to_positive = _positives(unit, identities, farthest=strategy == "hardest")
+
+    # A semi-hard negative is farther than the positive: its cosine stays below that of the
+    # positive.
+    limit: float | Tensor = ceiling
+    if strategy == "semi_hard":
+        limit = torch.minimum(to_positive, torch.full_like(to_positive, ceiling))
+
+    nearest = nearest_allowed(unit, groups, 1, limit, search)
+    return _Candidates(positive, to_positive, nearest.rows[:, 0], nearest.similarity[:, 0])
+
+
+def _positives(
+    unit: Float[Tensor, "n d"], identities: RowGroups, *, farthest: bool
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """Find each row's farthest (or nearest) other row of its identity, and their cosine.
+
+    Of equally far rows the first counts. A row that is alone has -1 and NaN.
+    """
     total = len(unit)
     positive = torch.full((total,), -1, dtype=torch.int64, device=unit.device)
-    near = torch.full((total,), torch.nan, device=unit.device)
+    to_positive = torch.full((total,), torch.nan, device=unit.device)
     sign = -1.0 if farthest else 1.0
+
     start = 0
     for rows in torch.split(torch.arange(total, device=unit.device), 1024):
-        owner, member = identity.pairs(rows)
-        other = rows[owner] != member
-        owner, member = owner[other], member[other]
-        similarity = torch.cat(
-            [
-                torch.linalg.vecdot(unit[rows[mine]], unit[theirs])
-                for mine, theirs in zip(
-                    torch.split(owner, _PAIRS), torch.split(member, _PAIRS), strict=True
-                )
-            ]
-        )
+        position, member = identities.pairs(rows)
+        is_other = rows[position] != member
+        position, member = position[is_other], member[is_other]
+        score = sign * _pair_similarities(unit, rows[position], member)
+
         best = torch.full((len(rows),), -torch.inf, device=unit.device)
-        best.scatter_reduce_(0, owner, sign * similarity, "amax")
-        chosen = sign * similarity == best[owner]
-        # of equals the one with the lowest number
+        best.scatter_reduce_(0, position, score, "amax")
+
+        is_best = score == best[position]
         first = torch.full((len(rows),), total, dtype=torch.int64, device=unit.device)
-        first.scatter_reduce_(0, owner[chosen], member[chosen], "amin")
-        some = first < total
+        first.scatter_reduce_(0, position[is_best], member[is_best], "amin")
+
+        found = first < total
         part = slice(start, start + len(rows))
-        positive[part] = torch.where(some, first, -1)
-        near[part] = torch.where(some, sign * best, torch.nan)
+        positive[part] = torch.where(found, first, -1)
+        to_positive[part] = torch.where(found, sign * best, torch.nan)
         start += len(rows)
-    return positive, near
+
+    return positive, to_positive
+
+
+def _pair_similarities(
+    unit: Float[Tensor, "n d"], first: Int[Tensor, " p"], second: Int[Tensor, " p"]
+) -> Float[Tensor, " p"]:
+    """Compute the cosines of pairs of rows, gathering a limited number of rows at once."""
+    parts = zip(torch.split(first, _PAIRS), torch.split(second, _PAIRS), strict=True)
+    return torch.cat([torch.linalg.vecdot(unit[one], unit[other]) for one, other in parts])
 
 
 def _by_captions(
-    unit: Tensor, texts: Tensor, groups: Groups, alike: float, ceiling: float, strategy: Strategy
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Positive and negative of each row and their cosines; what is a positive is found pair by pair."""
+    unit: Float[Tensor, "n d"],
+    texts: Float[Tensor, "n e"],
+    groups: RowGroups,
+    caption_similarity: float,
+    ceiling: float,
+    strategy: Strategy,
+) -> _Candidates:
+    """Find positives among the rows with similar captions, comparing all pairs in blocks."""
     total = len(unit)
     found = []
+
     for rows in torch.split(torch.arange(total, device=unit.device), max(1, _TILE // total)):
         with torch.autocast(unit.device.type, enabled=False):
-            similarity, caption = unit[rows] @ unit.T, texts[rows] @ texts.T
-        place = torch.arange(len(rows), device=unit.device)
-        is_positive = caption >= alike
-        may_be_negative = ~is_positive & (similarity < ceiling)
-        may_be_negative[groups.pairs(rows)] = False
-        is_positive[place, rows] = False
+            similarity = unit[rows] @ unit.T
+            of_captions = texts[rows] @ texts.T
+
+        is_positive = of_captions >= caption_similarity
+        is_negative = ~is_positive & (similarity < ceiling)
+        is_negative[groups.pairs(rows)] = False
+        positions = torch.arange(len(rows), device=unit.device)
+        is_positive[positions, rows] = False
+
         if strategy == "hardest":
-            near, positive = similarity.masked_fill(~is_positive, torch.inf).min(dim=1)
+            to_positive, positive = similarity.masked_fill(~is_positive, torch.inf).min(dim=1)
         else:
-            near, positive = similarity.masked_fill(~is_positive, -torch.inf).max(dim=1)
-            may_be_negative &= similarity < near[:, None]
-        away, negative = similarity.masked_fill(~may_be_negative, -torch.inf).max(dim=1)
+            to_positive, positive = similarity.masked_fill(~is_positive, -torch.inf).max(dim=1)
+            is_negative &= similarity < to_positive[:, None]
+        to_negative, negative = similarity.masked_fill(~is_negative, -torch.inf).max(dim=1)
+
         found.append(
-            (
-                positive.masked_fill(torch.isinf(near), -1),
-                near,
-                negative.masked_fill(torch.isinf(away), -1),
-                away,
+            _Candidates(
+                positive.masked_fill(torch.isinf(to_positive), -1),
+                to_positive,
+                negative.masked_fill(torch.isinf(to_negative), -1),
+                to_negative,
             )
         )
-    positives, nears, negatives, aways = zip(*found, strict=True)
-    return torch.cat(positives), torch.cat(nears), torch.cat(negatives), torch.cat(aways)
+
+    return _Candidates(*(torch.cat(column) for column in zip(*found, strict=True)))

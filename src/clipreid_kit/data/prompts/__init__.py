@@ -1,6 +1,6 @@
-"""Prompts and captions: which text goes with which image, in words that fit the text tower."""
+"""Prompts and captions: assign texts to images, and shorten them to fit the text tower."""
 
-from clipreid_kit.data.prompts.consistency import PromptReport, analyse_prompts, filter_identities
+from clipreid_kit.data.prompts.caption_variations import CaptionSampler, caption_variations
 from clipreid_kit.data.prompts.fashion import (
     ItemDescription,
     category_of,
@@ -16,7 +16,8 @@ from clipreid_kit.data.prompts.json_files import (
     write_image_splits,
     write_texts,
 )
-from clipreid_kit.data.prompts.table import PromptTable, variant_of
+from clipreid_kit.data.prompts.prompt_checks import PromptReport, analyse_prompts, filter_identities
+from clipreid_kit.data.prompts.prompt_table import PromptTable, variant_of
 from clipreid_kit.data.prompts.templates import (
     fill_template,
     spoken_aspect,
@@ -30,7 +31,6 @@ from clipreid_kit.data.prompts.token_safe import (
     token_safe_prompt,
 )
 from clipreid_kit.data.prompts.token_statistics import TokenStatistics, token_statistics
-from clipreid_kit.data.prompts.variations import CaptionSampler, caption_variations
 
 __all__ = [
     "CaptionSampler",

@@ -1,4 +1,4 @@
-"""The JSON files of a fashion pipeline: the item that an image shows, its prompt, its split."""
+"""JSON files of a fashion pipeline: the item that an image shows, its prompt and its split."""
 
 import json
 import os
@@ -17,13 +17,14 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
 
     Args:
         path: The JSON file, UTF-8.
-        root: Folder that the image paths begin at; ``None`` leaves them as they are.
+        root: Folder that the image paths are relative to; ``None`` leaves the paths unchanged.
 
     Returns:
         One record for each image, in the order of the file.
 
     Raises:
-        ValueError: If the file is missing, is no JSON, has another shape, or holds a path twice.
+        ValueError: If the file is missing, is not JSON, has another structure, or holds a path
+            twice.
 
     Example:
         >>> import pathlib, tempfile
@@ -35,37 +36,36 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
     """
     records = []
     for key, value in _read_object("read_image_paths", path).items():
-        if not (
-            isinstance(value, dict)
-            and all(isinstance(value.get(name), str) for name in ("item_id", "split"))
-        ):
-            expected = f'{{"item_id": text, "split": text}} for every image in {path}'
-            raise fail("read_image_paths", expected, f"{_shown(value)} for {key}")
-        records.append(ImageRecord(_joined(root, key), value["item_id"], split=value["split"]))
+        match value:
+            case {"item_id": str(identity), "split": str(split)}:
+                image_path = key if root is None else str(Path(root) / key)
+                records.append(ImageRecord(image_path, identity, split=split))
+            case _:
+                expected = f'{{"item_id": text, "split": text}} for every image in {path}'
+                raise fail("read_image_paths", expected, f"{_shortened(value)} for {key}")
+
     return records
 
 
 def write_image_paths(
     records: Sequence[ImageRecord], path: PathLike, *, relative_to: PathLike | None = None
 ) -> None:
-    """Write what :func:`read_image_paths` reads; identities become texts.
+    """Write a file for :func:`read_image_paths`; identities become strings.
 
     Args:
-        records: Each with a split.
-        path: Where to; an existing file is replaced.
-        relative_to: Folder that holds all images, left out of the paths; ``None`` writes them as they are.
+        records: Records with a split.
+        path: Target file; an existing file is replaced.
+        relative_to: Folder that holds all images, removed from the paths; ``None`` leaves the paths
+            unchanged.
 
     Raises:
-        ValueError: If a record has no split, lies outside ``relative_to``, or two records have one path.
+        ValueError: If a record has no split or lies outside ``relative_to``, or two records have
+            the same path.
     """
     owner = "write_image_paths"
-    keys = _keys(owner, records, relative_to)
-    for record in records:
-        if record.split is None:
-            raise fail(owner, "a split for every record", f"none for {record.path}")
     rows = {
-        key: {"item_id": str(r.identity), "split": r.split}
-        for key, r in zip(keys, records, strict=True)
+        key: {"item_id": str(record.identity), "split": record.split}
+        for key, record in _split_records(owner, records, relative_to).items()
     }
     _write(owner, path, rows)
 
@@ -77,10 +77,11 @@ def read_image_splits(path: PathLike) -> dict[str, list[str]]:
         path: The JSON file, UTF-8.
 
     Returns:
-        The paths of each split, as they are written.
+        The paths of each split, unchanged.
 
     Raises:
-        ValueError: If the file is missing, is no JSON, has another shape, or holds a path twice.
+        ValueError: If the file is missing, is not JSON, has another structure, or holds a path
+            twice.
 
     Example:
         >>> import pathlib, tempfile
@@ -93,78 +94,82 @@ def read_image_splits(path: PathLike) -> dict[str, list[str]]:
     owner = "read_image_splits"
     splits: dict[str, list[str]] = {}
     seen: set[str] = set()
+
     for split, paths in _read_object(owner, path).items():
         if not isinstance(paths, list) or not all(isinstance(name, str) for name in paths):
-            raise fail(
-                owner,
-                f"a list of image paths for every split in {path}",
-                f"{_shown(paths)} for {split}",
-            )
+            expected = f"a list of image paths for every split in {path}"
+            raise fail(owner, expected, f"{_shortened(paths)} for {split}")
+
         for name in paths:
             if name in seen:
-                raise fail(owner, f"every image once in {path}", f"{name} twice")
+                raise ValueError(f"{owner}: {path} lists {name} twice; remove one of the two.")
             seen.add(name)
         splits[split] = paths
+
     return splits
 
 
 def write_image_splits(
     records: Sequence[ImageRecord], path: PathLike, *, relative_to: PathLike | None = None
 ) -> None:
-    """Write what :func:`read_image_splits` reads.
+    """Write a file for :func:`read_image_splits`.
 
     Args:
-        records: Each with a split.
-        path: Where to; an existing file is replaced.
-        relative_to: Folder that holds all images, left out of the paths; ``None`` writes them as they are.
+        records: Records with a split.
+        path: Target file; an existing file is replaced.
+        relative_to: Folder that holds all images, removed from the paths; ``None`` leaves the paths
+            unchanged.
 
     Raises:
-        ValueError: If a record has no split, lies outside ``relative_to``, or two records have one path.
+        ValueError: If a record has no split or lies outside ``relative_to``, or two records have
+            the same path.
     """
     owner = "write_image_splits"
     splits: dict[str, list[str]] = {}
-    for key, record in zip(_keys(owner, records, relative_to), records, strict=True):
-        if record.split is None:
-            raise fail(owner, "a split for every record", f"none for {record.path}")
-        splits.setdefault(record.split, []).append(key)
+    for key, record in _split_records(owner, records, relative_to).items():
+        splits.setdefault(str(record.split), []).append(key)
+
     _write(owner, path, splits)
 
 
 def read_texts(path: PathLike) -> dict[str, str]:
-    """Read a JSON object from text to text: prompts by item, or captions by image path.
+    """Read a JSON object of texts: prompts by item, or captions by image path.
 
     Args:
-        path: The JSON file, UTF-8, such as ``image_prompts_per_identity.json`` or ``image_texts.json``.
+        path: The JSON file, UTF-8, such as ``image_prompts_per_identity.json`` or
+            ``image_texts.json``.
 
     Returns:
-        The texts, in the order of the file.
+        The texts by key, in the order of the file.
 
     Raises:
-        ValueError: If the file is missing, is no JSON, has another shape, or holds a key twice.
+        ValueError: If the file is missing, is not JSON, has another structure, or holds a key
+            twice.
 
     Example:
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_texts({"id_2": "a coat", "id_1": "a hat"}, pathlib.Path(folder, "prompts.json"))
-        ...     read_texts(pathlib.Path(folder, "prompts.json"))
+        ...     file = pathlib.Path(folder, "prompts.json")
+        ...     write_texts({"id_2": "a coat", "id_1": "a hat"}, file)
+        ...     read_texts(file)
         {'id_1': 'a hat', 'id_2': 'a coat'}
     """
     texts = {}
     for key, value in _read_object("read_texts", path).items():
         if not isinstance(value, str):
-            raise fail(
-                "read_texts", f"a text for every key in {path}", f"{_shown(value)} for {key}"
-            )
+            got = f"{_shortened(value)} for {key}"
+            raise fail("read_texts", f"a text for every key in {path}", got)
         texts[key] = value
+
     return texts
 
 
 def write_texts(texts: Mapping[str, str], path: PathLike) -> None:
-    """Write what :func:`read_texts` reads, by sorted keys.
+    """Write a file for :func:`read_texts`, with sorted keys.
 
     Args:
-        texts: Such as prompts by item.
-        path: Where to; an existing file is replaced.
+        texts: Texts by key, such as prompts by item.
+        path: Target file; an existing file is replaced.
 
     Raises:
         ValueError: If the file cannot be written.
@@ -176,70 +181,76 @@ def read_json(owner: str, path: PathLike) -> object:
     """Read a JSON file in which no object holds a key twice."""
     file = Path(path)
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+        text = file.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_without_repeated_keys)
     except FileNotFoundError as error:
-        raise fail(
-            owner, "an existing JSON file", f"no file at {file}", "Correct the path."
-        ) from error
+        raise ValueError(f"{owner}: there is no file {file}. Correct the path.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise fail(owner, f"{file} as JSON in UTF-8", f"{type(error).__name__}: {error}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{owner}: {file} is not readable as JSON in UTF-8 ({cause}).") from error
+
+
+def relative_key(owner: str, path: str, relative_to: PathLike | None) -> str:
+    """Write a path with ``/``, relative to a folder, an archive, or a folder in an archive."""
+    if relative_to is None:
+        return Path(path).as_posix()
+
+    file = PurePosixPath(Path(path.replace(".zip::", ".zip/")).as_posix())
+    folder = Path(os.fspath(relative_to).replace(".zip::", ".zip/")).as_posix()
+    try:
+        return str(file.relative_to(folder))
+    except ValueError as error:
+        raise fail(owner, f"every image below {relative_to}", path) from error
 
 
 def _read_object(owner: str, path: PathLike) -> dict[str, object]:
     content = read_json(owner, path)
     if not isinstance(content, dict):
-        raise fail(owner, f"a JSON object in {path}", _shown(content))
+        raise fail(owner, f"a JSON object in {path}", _shortened(content))
+
     return content
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice"
-        )
+def _without_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content: dict[str, object] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key!r} occurs twice")
+        content[key] = value
+
     return content
+
+
+def _split_records(
+    owner: str, records: Sequence[ImageRecord], relative_to: PathLike | None
+) -> dict[str, ImageRecord]:
+    """Key each record by its path; every record needs a split and its own path."""
+    by_key: dict[str, ImageRecord] = {}
+    for record in records:
+        if record.split is None:
+            raise ValueError(f"{owner}: {record.path} has no split; every record needs one.")
+
+        key = relative_key(owner, record.path, relative_to)
+        if key in by_key:
+            raise ValueError(f"{owner}: two records have the path {key}; remove one of them.")
+        by_key[key] = record
+
+    return by_key
 
 
 def _write(owner: str, path: PathLike, content: object) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
-        write_whole(Path(path), (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        write_whole(Path(path), text.encode())
     except (OSError, UnicodeEncodeError) as error:
-        raise fail(
-            owner, f"to write {path}", str(error), "Check the folder and the texts."
+        raise ValueError(
+            f"{owner}: cannot write {path} ({error}). Check the folder and the texts."
         ) from error
 
 
-def relative_key(owner: str, path: str, relative_to: PathLike | None) -> str:
-    """Write a path with ``/`` and below a folder, or below an archive or a folder in one."""
-    if relative_to is None:
-        return Path(path).as_posix()
-    folder = os.fspath(relative_to).replace(".zip::", ".zip/")
-    try:
-        return str(
-            PurePosixPath(Path(path.replace(".zip::", ".zip/")).as_posix()).relative_to(
-                Path(folder).as_posix()
-            )
-        )
-    except ValueError as error:
-        raise fail(owner, f"every image below {relative_to}", path) from error
-
-
-def _joined(root: PathLike | None, key: str) -> str:
-    return key if root is None else str(Path(root) / key)
-
-
-def _keys(owner: str, records: Sequence[ImageRecord], relative_to: PathLike | None) -> list[str]:
-    """The path of each record as a key: the folder goes as a whole, never letter by letter."""
-    keys = [relative_key(owner, record.path, relative_to) for record in records]
-    if len(set(keys)) < len(keys):
-        raise fail(
-            owner, "records with paths that differ", f"{len(keys) - len(set(keys))} repeated"
-        )
-    return keys
-
-
-def _shown(value: object) -> str:
+def _shortened(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:60] + "..."
+    if len(text) <= 60:
+        return text
+
+    return text[:60] + "..."

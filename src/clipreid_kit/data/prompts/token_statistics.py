@@ -1,4 +1,4 @@
-"""How long texts are, in tokens."""
+"""Measure the lengths of texts in tokens."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -9,16 +9,16 @@ from clipreid_kit.data.prompts.token_safe import count_clip_tokens
 
 @dataclass(frozen=True, slots=True)
 class TokenStatistics:
-    """How long the texts are, in tokens with start and end.
+    """Lengths of texts in tokens, start and end included.
 
     Attributes:
-        num_texts: How many texts there are.
-        shortest: Fewest tokens; 0 where there are no texts, like the following.
-        median: Tokens of the middle text.
+        num_texts: Number of texts.
+        shortest: Tokens of the shortest text; 0 if there are no texts, like the following.
+        median: Tokens of the median text.
         mean: Mean number of tokens.
-        longest: Most tokens.
-        max_tokens: What the text tower reads.
-        num_too_long: Texts with more tokens than that.
+        longest: Tokens of the longest text.
+        max_tokens: Number of tokens that the text tower reads.
+        num_too_long: Number of texts with more tokens than that.
     """
 
     num_texts: int
@@ -35,22 +35,27 @@ def token_statistics(
 ) -> TokenStatistics:
     """Measure texts in tokens.
 
-    Use it before training: texts that are too long would be cut without a message.
+    Use it before training: a tokenizer truncates texts that are too long without a message.
 
     Args:
-        texts: Any number.
-        max_tokens: What the text tower reads, start and end included.
-        count_tokens: Tokens of a text, such as ``ClipTowers.count_tokens``; ``None`` counts by CLIP's vocabulary.
+        texts: Any number of texts.
+        max_tokens: Number of tokens that the text tower reads, start and end included.
+        count_tokens: Counts the tokens of a text, such as ``ClipTowers.count_tokens``; defaults to
+            CLIP's vocabulary.
 
     Returns:
-        Their number and lengths; zeros where there are no texts.
+        Their number and lengths; zeros if there are no texts.
 
     Example:
-        >>> token_statistics(["a hat", "a red hat"], max_tokens=4)
-        TokenStatistics(num_texts=2, shortest=4, median=4.5, mean=4.5, longest=5, max_tokens=4, num_too_long=1)
+        >>> found = token_statistics(["a hat", "a red hat"], max_tokens=4)
+        >>> found.shortest, found.mean, found.longest, found.num_too_long
+        (4, 4.5, 5, 1)
     """
     count = count_tokens or count_clip_tokens
-    lengths = sorted(count(text) for text in texts) or [0]
+    lengths = sorted(count(text) for text in texts)
+    if not lengths:
+        lengths = [0]
+
     return TokenStatistics(
         num_texts=len(texts),
         shortest=lengths[0],

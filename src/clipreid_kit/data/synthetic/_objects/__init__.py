@@ -1,0 +1,1 @@
+"""Drawings of the objects: outlines, patterns and marks, without colours and cameras."""

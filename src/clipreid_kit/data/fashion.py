@@ -15,7 +15,7 @@ from clipreid_kit.data.prompts.json_files import (
     write_image_splits,
     write_texts,
 )
-from clipreid_kit.data.prompts.table import variant_of
+from clipreid_kit.data.prompts.prompt_table import variant_of
 from clipreid_kit.data.prompts.token_safe import order_of_information
 
 __all__ = [

@@ -179,6 +179,7 @@ def test_a_part_of_a_data_set_is_encoded_in_its_order(dataset):
     torch.testing.assert_close(part, whole[[1, 3, 6]])
 
 
+@pytest.mark.unhooked
 def test_a_data_set_is_not_a_loader(dataset):
     with pytest.raises(ValueError, match=r"got a ReidDataset instead of batches. Wrap it"):
         encode_images(Encoder(), dataset)

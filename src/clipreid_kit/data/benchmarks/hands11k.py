@@ -71,11 +71,7 @@ def read_hands11k(
         ValueError: read_hands11k: there is nothing at no/such/folder; expected ...
     """
     check_policy("read_hands11k", counts)
-    if isinstance(aspects, str) or not aspects:
-        remedy = "One aspect: aspects=('dorsal_r',)."
-        raise fail("read_hands11k", "aspects as a sequence of names", repr(aspects), remedy)
-    for aspect in aspects:
-        check_choice("read_hands11k", "aspects", aspect, tuple(_OFFICIAL))
+    _check_aspects(aspects)
 
     layout = "11k Hands' Hands/ and HandInfo.csv"
     tree, _ = locate("read_hands11k", path, [("Hands",), (_TABLE,)], layout)
@@ -92,6 +88,15 @@ def read_hands11k(
         official = {aspect: _OFFICIAL[aspect] for aspect in aspects}
         check_counts("read_hands11k", records, official, counts, field="view")
     return records
+
+
+def _check_aspects(aspects: Sequence[str]) -> None:
+    """Require a sequence of known aspects, at least one."""
+    if isinstance(aspects, str) or not aspects:
+        remedy = "One aspect: aspects=('dorsal_r',)."
+        raise fail("read_hands11k", "aspects as a sequence of names", repr(aspects), remedy)
+    for aspect in aspects:
+        check_choice("read_hands11k", "aspects", aspect, tuple(_OFFICIAL))
 
 
 def _record(tree: FileTree, row: dict[str, str]) -> ImageRecord:

@@ -23,14 +23,14 @@ def encode_images(
     """Encode every image of a data loader, without gradients.
 
     Use it to evaluate, mine or index: one row for each item of the loader, in the order of the
-    loader. The model is in evaluation mode during the call; afterwards every submodule is in the
-    mode that it was in before, also after an error.
+    loader. The model is in evaluation mode during the call; afterwards, also after an error, every
+    submodule returns to its previous mode.
 
     Args:
         model: A module, such as :class:`ClipBaseline`, or a callable, such as
             ``towers.encode_image``. It takes a batch of images and returns embeddings (N, D), or an
-            object that holds them as ``embedding``. The module behind a bound method is put into
-            evaluation mode likewise; a plain function is called as it is.
+            object that holds them as ``embedding``. The module behind a bound method is also put
+            into evaluation mode; a plain function is called as it is.
         loader: A ``DataLoader`` of a :class:`ReidDataset`, not shuffled; or any iterable of batches
             that are tensors of images or hold them as ``image``.
         device: Device that images are moved to; the model stays where it is. Defaults to the device
@@ -59,8 +59,9 @@ def encode_images(
         True
 
     Note:
-        Mixed precision is the caller's: inside ``torch.autocast`` the model runs in its type. A
-        loader that shuffles is an error, because the rows would not belong to the records any more.
+        Mixed precision is up to the caller: inside ``torch.autocast`` the model computes in its
+        precision. A loader that shuffles is an error, because the rows would no longer belong to
+        the records.
     """
     if isinstance(loader, Dataset):
         raise ValueError(
@@ -120,7 +121,7 @@ def _evaluation_mode(module: nn.Module | None) -> Iterator[None]:
         yield
         return
 
-    # One mode a submodule: frozen batch norms stay in evaluation mode while the rest trains.
+    # One mode for each submodule: frozen batch norms stay in evaluation mode while the rest trains.
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -30,7 +30,7 @@ def evaluation_ids(
     Returns:
         ``query_ids`` (Q,) and, with a gallery, ``gallery_ids`` (G,); with cameras also
         ``query_cameras`` (Q,) and ``gallery_cameras`` (G,), as strings, so that numbers and names
-        compare. No records give empty columns, which every evaluation refuses.
+        compare. For no records the columns are empty, which is an error in every evaluation.
 
     Raises:
         ValueError: If some identities are integers and others strings, or cameras are asked for and
@@ -52,16 +52,8 @@ def evaluation_ids(
         >>> evaluate_reid(rows[:1], rows, **columns).rank(1)
         0.0
     """
-    sides = {"query": query}
-    if gallery is not None:
-        sides["gallery"] = gallery
-
-    records = [record for side in sides.values() for record in side]
+    records = [*query, *(gallery or ())]
     _check_one_type(records)
-
-    columns = {}
-    for name, side in sides.items():
-        columns[f"{name}_ids"] = np.array([record.identity for record in side])
 
     without_camera = [record.path for record in records if record.camera is None]
     if cameras:
@@ -69,11 +61,23 @@ def evaluation_ids(
     elif cameras is None:
         cameras = gallery is not None and not without_camera
 
-    if cameras:
-        for name, side in sides.items():
-            columns[f"{name}_cameras"] = np.array([str(record.camera) for record in side])
-
+    columns = {"query_ids": _identities(query)}
+    if gallery is not None:
+        columns["gallery_ids"] = _identities(gallery)
+    if gallery is not None and cameras:
+        columns["query_cameras"] = _cameras(query)
+        columns["gallery_cameras"] = _cameras(gallery)
     return columns
+
+
+def _identities(records: Sequence[ImageRecord]) -> npt.NDArray[Any]:
+    """Return the identity of each record."""
+    return np.array([record.identity for record in records])
+
+
+def _cameras(records: Sequence[ImageRecord]) -> npt.NDArray[Any]:
+    """Return the camera of each record as a string, so that numbers and names compare."""
+    return np.array([str(record.camera) for record in records])
 
 
 def _check_one_type(records: Sequence[ImageRecord]) -> None:

@@ -7,6 +7,8 @@ from clipreid_kit.data.readers._identity_folders import common_folder
 from clipreid_kit.data.readers._integer_columns import optional_integers_if_all
 from clipreid_kit.data.records import ImageRecord
 
+Fields = dict[str, str | None]
+
 _FIELDS = ("identity", "camera", "view", "split", "caption")
 
 
@@ -31,26 +33,29 @@ def records_by_pattern(
     _check_unmatched(owner, images, fields_of, shown, unmatched)
 
     cameras = optional_integers_if_all([row.get("camera") or "" for row in fields_of.values()])
-    records = []
-    for (name, row), camera in zip(fields_of.items(), cameras, strict=True):
-        extra = {key: value for key, value in row.items() if key not in _FIELDS and value}
-        records.append(
-            ImageRecord(
-                tree.path(name),
-                str(row["identity"]),
-                camera=camera,
-                view=row.get("view") or None,
-                caption=row.get("caption") or None,
-                split=row.get("split") or split,
-                extra=extra,
-            )
-        )
-    return records
+    return [
+        _record(tree.path(name), fields, camera, split)
+        for (name, fields), camera in zip(fields_of.items(), cameras, strict=True)
+    ]
+
+
+def _record(path: str, fields: Fields, camera: int | str | None, split: str | None) -> ImageRecord:
+    """Build a record from the fields in its path; empty fields are ``None`` or left out."""
+    extra = {key: value for key, value in fields.items() if key not in _FIELDS and value}
+    return ImageRecord(
+        path,
+        str(fields["identity"]),
+        camera=camera,
+        view=fields.get("view") or None,
+        caption=fields.get("caption") or None,
+        split=fields.get("split") or split,
+        extra=extra,
+    )
 
 
 def _match_fields(
     tree: FileTree, images: list[str], expression: re.Pattern[str]
-) -> dict[str, dict[str, str | None]]:
+) -> dict[str, Fields]:
     """Return the fields of each image whose path matches, by its name."""
     matches = {name: expression.search(name) for name in images}
 
@@ -69,7 +74,7 @@ def _match_fields(
 def _check_unmatched(
     owner: str,
     images: list[str],
-    fields_of: dict[str, dict[str, str | None]],
+    fields_of: dict[str, Fields],
     shown: str,
     unmatched: str,
 ) -> None:

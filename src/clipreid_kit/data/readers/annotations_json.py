@@ -8,7 +8,7 @@ from typing import Any
 
 from clipreid_kit._checks import fail
 from clipreid_kit.data.files.archives import describe_error
-from clipreid_kit.data.readers._extra_values import text_of
+from clipreid_kit.data.readers._extra_values import texts_of_others
 from clipreid_kit.data.readers._write_file import write_text_file, written_path
 from clipreid_kit.data.records import ImageRecord
 
@@ -179,13 +179,12 @@ def _record(entry: object, split: str | None, base: Path, where: str) -> ImageRe
         got = f"{path!r} and {caption!r} in {where}"
         raise fail("read_annotations", "image_path and caption as strings", got)
 
-    extra = {}
-    for key, value in entry.items():
-        if key not in _REQUIRED and value not in (None, ""):
-            extra[key] = text_of(value)
-
     return ImageRecord(
-        str(base / path), entry["id"], caption=caption.strip() or None, split=split, extra=extra
+        str(base / path),
+        entry["id"],
+        caption=caption.strip() or None,
+        split=split,
+        extra=texts_of_others(entry, _REQUIRED),
     )
 
 

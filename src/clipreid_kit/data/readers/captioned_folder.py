@@ -7,7 +7,7 @@ from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail
 from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image, open_tree
-from clipreid_kit.data.readers._extra_values import text_of
+from clipreid_kit.data.readers._extra_values import texts_of_others
 from clipreid_kit.data.records import ImageRecord
 
 _CAPTION_KEYS = ("caption", "description")
@@ -126,12 +126,10 @@ def _caption_and_extra(
     if f"{stem}.json" in existing:
         content = _read_object(tree, f"{stem}.json")
         for key in _CAPTION_KEYS:
-            value = content.pop(key, None)
+            value = content.get(key)
             if isinstance(value, str):
                 candidates.append(value)
-        for key, value in content.items():
-            if value not in (None, ""):
-                extra[key] = text_of(value)
+        extra = texts_of_others(content, _CAPTION_KEYS)
 
     name = stem.rpartition("/")[2].replace("_", " ").replace("-", " ")
     if len(name) >= _SHORTEST_CAPTION_IN_NAME:

@@ -68,15 +68,9 @@ def read_csv(
     identities = integers_if_all([row[index_of["identity"]] for _, row in rows])
     cameras = optional_integers_if_all([_cell(row, index_of, "camera") for _, row in rows])
     base = file.parent if root is None else Path(root)
-    used = set(index_of.values())
 
     records = []
     for (_, row), identity, camera in zip(rows, identities, cameras, strict=True):
-        extra = {}
-        for index, cell in enumerate(row):
-            if index not in used and cell:
-                extra[header[index]] = cell
-
         records.append(
             ImageRecord(
                 path=str(base / row[index_of["path"]]),
@@ -85,7 +79,7 @@ def read_csv(
                 view=_cell(row, index_of, "view") or None,
                 caption=_cell(row, index_of, "caption") or None,
                 split=_cell(row, index_of, "split") or None,
-                extra=extra,
+                extra=_extra(row, header, index_of),
             )
         )
     return records
@@ -192,3 +186,15 @@ def _check_required_cells(
 def _cell(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
     """Return the cell of a field; an empty string if the table has no such column."""
     return row[index_of[field]] if field in index_of else ""
+
+
+def _extra(
+    row: Sequence[str], header: Sequence[str], index_of: Mapping[str, int]
+) -> dict[str, str]:
+    """Return the cells of all other columns that are not empty."""
+    used = set(index_of.values())
+    extra = {}
+    for index, cell in enumerate(row):
+        if index not in used and cell:
+            extra[header[index]] = cell
+    return extra

@@ -5,7 +5,7 @@ Each returns the findings of the records, and the rows that these findings conce
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from clipreid_kit.data.files.archives import UnreadableFileError
@@ -74,12 +74,13 @@ def find_equal_files(records: Records, train: str | None, test: Collection[str |
     for paths in group_equal_files(rows_of_path):
         names = " = ".join(paths)
         rows = [row for path in paths for row in rows_of_path[path]]
-        splits = {records[row].split for row in rows}
+        in_training = {row for row in rows if records[row].split == train}
+        in_test = {row for row in rows if records[row].split in test}
         identities = {records[row].identity for row in rows}
 
-        if train is not None and train in splits and splits & {*test}:
+        if train is not None and in_training and in_test:
             leaks.append(names)
-            wrong.update(row for row in rows if records[row].split == train)
+            wrong |= in_training
         elif len(identities) > 1:
             conflicts.append(names)
             wrong.update(rows)
@@ -103,35 +104,25 @@ def find_queries_without_match(records: Records, pairs: Sequence[tuple[str, str]
     """
     no_match: list[int] = []
     same_camera: list[int] = []
-    galleries: list[str] = []
-    some_pair_has_no_valid_query = False
+    galleries: set[str] = set()
+    severity: Literal["error", "note"] = "note"
 
     for query, gallery in pairs:
-        cameras_of = _cameras_of_identities(records, gallery)
-        without: list[int] = []
-        own_camera: list[int] = []
-        num_queries = 0
-        for row, record in enumerate(records):
-            if record.split != query:
-                continue
-            num_queries += 1
-            if record.identity not in cameras_of:
-                without.append(row)
-            elif record.camera is not None and cameras_of[record.identity] == {record.camera}:
-                own_camera.append(row)
+        queries = [row for row, record in enumerate(records) if record.split == query]
+        without, own_camera = _rows_without_match(records, queries, gallery)
 
         no_match += without
         same_camera += own_camera
         if without:
-            galleries.append(gallery)
-        if own_camera and len(own_camera) + len(without) == num_queries:
-            some_pair_has_no_valid_query = True
+            galleries.add(gallery)
+        # A pair without any valid query cannot be evaluated.
+        if own_camera and len(own_camera) + len(without) == len(queries):
+            severity = "error"
 
-    more = ", ..." if len(set(galleries)) > 3 else ""
-    where = ", ".join(map(repr, sorted(set(galleries))[:3])) + more
+    more = ", ..." if len(galleries) > 3 else ""
+    where = ", ".join(map(repr, sorted(galleries)[:3])) + more
     no_match_text = f"queries whose identity is not in {where}"
     same_camera_text = "queries whose matches are all from their own camera, which do not count"
-    severity: Literal["error", "note"] = "error" if some_pair_has_no_valid_query else "note"
     return [
         *_findings("no_match", "error", no_match_text, _paths(records, no_match)),
         *_findings("same_camera", severity, same_camera_text, _paths(records, same_camera)),
@@ -163,15 +154,24 @@ def _reason_against(path: str) -> str:
     return ""
 
 
-def _cameras_of_identities(
-    records: Records, split: str
-) -> Mapping[int | str, set[int | str | None]]:
-    """Return the cameras of each identity of a split."""
+def _rows_without_match(
+    records: Records, queries: Sequence[int], gallery: str
+) -> tuple[list[int], list[int]]:
+    """Return the queries without a match in the gallery, and those with one camera's matches."""
     cameras_of: dict[int | str, set[int | str | None]] = {}
     for record in records:
-        if record.split == split:
+        if record.split == gallery:
             cameras_of.setdefault(record.identity, set()).add(record.camera)
-    return cameras_of
+
+    without: list[int] = []
+    own_camera: list[int] = []
+    for row in queries:
+        query = records[row]
+        if query.identity not in cameras_of:
+            without.append(row)
+        elif query.camera is not None and cameras_of[query.identity] == {query.camera}:
+            own_camera.append(row)
+    return without, own_camera
 
 
 def _paths(records: Records, rows: Sequence[int]) -> list[str]:

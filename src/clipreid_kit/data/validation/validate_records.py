@@ -1,6 +1,7 @@
 """Validation of records: everything that makes results wrong or stops training, in one report."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from clipreid_kit._checks import check_choice
@@ -99,42 +100,45 @@ def validate_records(
     _check_one_type(everything)
 
     pairs = _query_gallery_pairs(everything, query, gallery)
-    test = {"test"}
-    for pair in pairs:
-        test.update(pair)
-    if train is not None:
-        test.discard(train)
+    test = _test_splits(pairs, train)
 
-    # With on_error="skip", each check sees the records that the ones before it have left.
-    checks: list[Callable[[list[ImageRecord]], Found]] = []
+    state = _State(everything, skips=on_error == "skip")
     if images:
-        checks.append(find_unreadable)
+        state.add(find_unreadable(state.kept))
     if caption_length is not None:
-        length = caption_length
-        checks.append(lambda kept: find_bad_captions(kept, length))
-    checks.append(lambda kept: find_overlap(kept, train, test))
+        state.add(find_bad_captions(state.kept, caption_length))
+    state.add(find_overlap(state.kept, train, test))
     if duplicates:
-        checks.append(lambda kept: find_equal_files(kept, train, test))
-    checks.append(lambda kept: find_queries_without_match(kept, pairs))
-    checks.append(lambda kept: find_single_images(kept, train))
+        state.add(find_equal_files(state.kept, train, test))
+    state.add(find_queries_without_match(state.kept, pairs))
+    state.add(find_single_images(state.kept, train))
 
-    kept = everything
-    findings: list[Finding] = []
-    for check in checks:
-        found, rows = check(kept)
-        findings += found
-        if on_error == "skip" and rows:
-            kept = [record for row, record in enumerate(kept) if row not in rows]
+    findings = sorted(state.findings, key=lambda finding: finding.severity)  # errors before notes
+    report = ValidationReport(state.kept, len(everything), tuple(findings), balance_of(state.kept))
 
-    findings.sort(key=lambda finding: finding.severity)  # "error" before "note"
-    report = ValidationReport(kept, len(everything), tuple(findings), balance_of(kept))
-
-    if on_error == "raise" and any(finding.severity == "error" for finding in findings):
+    has_errors = any(finding.severity == "error" for finding in findings)
+    if has_errors and on_error == "raise":
         raise ValueError(
             f"validate_records: the data has errors.\n{report}\nCorrect the data, or pass "
             'on_error="skip" to leave out the records that errors concern.'
         )
     return report
+
+
+@dataclass
+class _State:
+    """The findings so far, and the records that are left for the next check."""
+
+    kept: list[ImageRecord]
+    skips: bool
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, found: Found) -> None:
+        """Add what a check found; leave out the rows that its errors concern."""
+        findings, rows = found
+        self.findings += findings
+        if self.skips and rows:
+            self.kept = [record for row, record in enumerate(self.kept) if row not in rows]
 
 
 def _check_one_type(records: Sequence[ImageRecord]) -> None:
@@ -160,3 +164,11 @@ def _query_gallery_pairs(
         if query in name and partner in names:
             pairs.append((name, partner))
     return pairs
+
+
+def _test_splits(pairs: Sequence[tuple[str, str]], train: str | None) -> set[str]:
+    """Return the names of all test splits."""
+    splits = {"test"}
+    for pair in pairs:
+        splits.update(pair)
+    return splits - {train} if train is not None else splits

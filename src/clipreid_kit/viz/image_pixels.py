@@ -26,12 +26,9 @@ def rgb_pixels(owner: str, name: str, image: ImageLike) -> UInt8[np.ndarray, "h 
     """
     if isinstance(image, Image.Image):
         pixels = _decoded(owner, name, image)
-    elif isinstance(image, np.ndarray):
-        pixels = image
-        _check_array(owner, name, image)
     else:
-        got, remedy = type(image).__name__, "Open a file with PIL.Image.open."
-        raise fail(owner, _expected(name), got, remedy)
+        _check_array(owner, name, image)
+        pixels = image
 
     if 0 in pixels.shape:
         raise fail(owner, f"{name} with at least one pixel", f"shape {pixels.shape}")
@@ -39,20 +36,19 @@ def rgb_pixels(owner: str, name: str, image: ImageLike) -> UInt8[np.ndarray, "h 
     return pixels
 
 
-def _expected(name: str) -> str:
-    return f"{name} as a PIL image or a uint8 array (height, width, 3)"
+def _check_array(owner: str, name: str, image: object) -> None:
+    """Raise ValueError unless it is a uint8 array (height, width, 3)."""
+    expected = f"{name} as a PIL image or a uint8 array (height, width, 3)"
+    if not isinstance(image, np.ndarray):
+        raise fail(owner, expected, type(image).__name__, "Open a file with PIL.Image.open.")
 
-
-def _check_array(owner: str, name: str, image: np.ndarray) -> None:
-    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
-        return
-
-    got = f"an array of shape {image.shape} and dtype {image.dtype}"
-    remedy = (
-        "From a float tensor (3, H, W) in [0, 1]: "
-        "(255 * x).round().byte().permute(1, 2, 0).numpy()."
-    )
-    raise fail(owner, _expected(name), got, remedy)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        got = f"an array of shape {image.shape} and dtype {image.dtype}"
+        remedy = (
+            "From a float tensor (3, H, W) in [0, 1]: "
+            "(255 * x).round().byte().permute(1, 2, 0).numpy()."
+        )
+        raise fail(owner, expected, got, remedy)
 
 
 def _decoded(owner: str, name: str, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:

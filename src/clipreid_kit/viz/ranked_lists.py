@@ -234,8 +234,8 @@ def _draw_row(
     bottom = top + layout.row_height(row)
 
     for line in layout.heading(row.title):
-        position = (_MARGIN, top)
-        write_text(figure, line, position, palette.text, size=_TITLE_POINTS, weight="bold")
+        corner = (_MARGIN, top)
+        write_text(figure, line, corner, palette.text, size=_TITLE_POINTS, weight="bold")
         top += _LINE
     for line in layout.heading(row.caption):
         write_text(figure, line, (_MARGIN, top), palette.muted, size=_TITLE_POINTS)

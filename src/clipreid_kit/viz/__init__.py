@@ -1,15 +1,15 @@
-"""Pictures of results: ranked lists, CMC curves and training curves.
+"""Figures of results: ranked lists, CMC curves and training curves.
 
-Needs matplotlib (``pip install clipreid_kit[viz]``), which is imported when a figure is drawn. No figure
-touches ``pyplot`` or the caller's ``rcParams``.
+Needs matplotlib (``pip install clipreid_kit[viz]``), which is imported when a figure is drawn. No
+figure touches ``pyplot`` or the caller's ``rcParams``.
 """
 
-from clipreid_kit.viz.cmc import cmc_figure
-from clipreid_kit.viz.encode import figure_png, image_png, save_figure
-from clipreid_kit.viz.pixels import ImageLike
+from clipreid_kit.viz.cmc_curves import cmc_figure
+from clipreid_kit.viz.image_pixels import ImageLike
 from clipreid_kit.viz.ranked_lists import ranked_list_figure
 from clipreid_kit.viz.themes import Theme
-from clipreid_kit.viz.training import training_figure
+from clipreid_kit.viz.training_curves import training_figure
+from clipreid_kit.viz.write_figures import figure_png, image_png, save_figure
 
 __all__ = [
     "ImageLike",

@@ -1,4 +1,4 @@
-"""Colours for a light and a dark page, told apart by colour-blind readers too."""
+"""Colours for a light and a dark page, also distinguishable by colour-blind readers."""
 
 from typing import Literal, NamedTuple
 
@@ -8,7 +8,7 @@ Theme = Literal["light", "dark"]
 
 
 class Palette(NamedTuple):
-    """The colours of one theme; text colours keep a contrast of at least 4.5 to 1 on ``surface``."""
+    """The colours of one theme; the contrast of text on ``surface`` is at least 4.5 to 1."""
 
     surface: str
     panel: str
@@ -46,6 +46,6 @@ _DARK = Palette(
 
 
 def palette_of(owner: str, theme: Theme) -> Palette:
-    """The colours of a theme."""
+    """Return the colours of a theme."""
     check_choice(owner, "theme", theme, ("light", "dark"))
     return _LIGHT if theme == "light" else _DARK

@@ -102,7 +102,7 @@ def _draw(rows: list[int], count: int, rng: torch.Generator) -> list[int]:
 
 
 def _repeat(rows: list[int], count: int, rng: torch.Generator) -> list[int]:
-    """Repeat rows ``count`` times in all, each as often as the others up to one time."""
+    """List ``count`` repetitions in all, spread evenly over the rows."""
     times, remainder = divmod(count, len(rows))
     return rows * times + _draw(rows, remainder, rng)
 

@@ -220,7 +220,7 @@ def _check_same_data(
     if checksum(identity_of) != manifest.sha256:
         raise ValueError(
             f"apply_split: images of {manifest.data!r} have other identities than when the split "
-            "was made. The data were changed, or are others: split them again."
+            "was made. The data were changed or replaced: split them again."
         )
 
 

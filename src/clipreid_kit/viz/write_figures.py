@@ -1,4 +1,4 @@
-"""Figures and images as bytes that are the same on every run."""
+"""Write figures and images to bytes or files that are the same on every run."""
 
 import io
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from clipreid_kit._checks import check_at_least, fail
+from clipreid_kit._checks import check_at_least, check_integer, fail
 from clipreid_kit._files import write_whole
-from clipreid_kit.viz.canvas import own_style
-from clipreid_kit.viz.pixels import ImageLike, rgb_pixels
+from clipreid_kit.viz._canvas import own_style
+from clipreid_kit.viz.image_pixels import ImageLike, rgb_pixels
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
-# what would differ between two runs or two versions of matplotlib
+# Fields that would differ between two runs or two versions of matplotlib.
 _NO_METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -25,14 +25,14 @@ _NO_METADATA: dict[str, dict[str, None]] = {
 def figure_png(
     figure: "matplotlib.figure.Figure", *, dpi: float = 144.0, transparent: bool = False
 ) -> bytes:
-    r"""A figure as a PNG file in memory, without date or version inside.
+    r"""Encode a figure as a PNG file in memory, without date or version.
 
-    For embedding in a page or a notebook.
+    Use it to embed a figure in a page or a notebook.
 
     Args:
         figure: A figure of this package, or any other.
-        dpi: Pixels per inch, 10 or more; 144 is sharp on a phone.
-        transparent: Leave the background out, for a page with a colour of its own.
+        dpi: Pixels per inch, >= 10; 144 is sharp on a phone.
+        transparent: Omit the background, for a page with its own colour.
 
     Returns:
         The bytes of the file; the same figure gives the same bytes.
@@ -53,14 +53,14 @@ def figure_png(
 def save_figure(
     figure: "matplotlib.figure.Figure", path: str | Path, *, dpi: float = 144.0
 ) -> None:
-    """Write a figure to a PNG, SVG or PDF file, without date or version inside.
+    """Write a figure to a PNG, SVG or PDF file, without date or version.
 
-    The file is written under a temporary name and renamed, so a reader never sees half of it.
+    The file appears whole or not at all: it is written under a temporary name and renamed.
 
     Args:
         figure: A figure of this package, or any other.
-        path: Ends in ``.png``, ``.svg`` or ``.pdf``; the folder must exist.
-        dpi: Pixels per inch, 10 or more; for PNG, and for images inside the other two.
+        path: Target file, ending in ``.png``, ``.svg`` or ``.pdf``; its folder must exist.
+        dpi: Pixels per inch, >= 10, of a PNG file or of the images inside the others.
 
     Raises:
         ValueError: If the ending is another, the folder is missing, or ``dpi`` is below 10.
@@ -73,27 +73,28 @@ def save_figure(
         >>> [file.name for file in folder.iterdir()]
         ['cmc.svg']
     """
+    owner = "save_figure"
     path = Path(path)
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _NO_METADATA:
-        raise fail("save_figure", "path ending in .png, .svg or .pdf", path.name or "an empty name")
+        raise fail(owner, "path ending in .png, .svg or .pdf", path.name or "an empty name")
     if not path.parent.is_dir():
-        raise fail(
-            "save_figure", "path in an existing folder", str(path), f"Create {path.parent} first."
-        )
-    check_at_least("save_figure", "dpi", dpi, 10.0, " pixels per inch")
-    write_whole(path, _encoded("save_figure", figure, kind, dpi, transparent=False))
+        raise ValueError(f"{owner}: there is no folder {path.parent}. Create it first.")
+    check_at_least(owner, "dpi", dpi, 10.0, " pixels per inch")
+
+    write_whole(path, _encoded(owner, figure, kind, dpi, transparent=False))
 
 
 def image_png(image: ImageLike, *, max_side: int | None = None) -> bytes:
-    """An image as a PNG file in memory, made smaller where it is larger than needed.
+    """Encode an image as a PNG file in memory, reduced to a maximum size.
 
-    For thumbnails in a page. Never enlarges; keeps the aspect. Needs Pillow only.
+    Use it for thumbnails in a page. It never enlarges an image and keeps its aspect. Needs Pillow
+    only.
 
     Args:
-        image: A PIL image of any mode (transparent pixels are laid on white), or a uint8 array
+        image: A PIL image of any mode (transparent pixels are shown on white), or a uint8 array
             (height, width, 3).
-        max_side: Pixels of the longer side at most, 1 or more; ``None`` keeps the size.
+        max_side: Maximum length of the longer side in pixels, >= 1; ``None`` keeps the size.
 
     Returns:
         The bytes of the file; the same image gives the same bytes.
@@ -107,13 +108,16 @@ def image_png(image: ImageLike, *, max_side: int | None = None) -> bytes:
         >>> PIL.Image.open(io.BytesIO(image_png(photo, max_side=32))).size
         (16, 32)
     """
-    if max_side is not None and max_side < 1:
-        raise fail("image_png", "max_side >= 1 pixel, or None", max_side)
-    picture = Image.fromarray(rgb_pixels("image_png", "image", image))
-    if max_side is not None and max(picture.size) > max_side:
-        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    owner = "image_png"
+    if max_side is not None:
+        check_integer(owner, "max_side", max_side, 1)
+
+    rgb = Image.fromarray(rgb_pixels(owner, "image", image))
+    if max_side is not None and max(rgb.size) > max_side:
+        rgb.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    rgb.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -121,8 +125,8 @@ def _encoded(
     owner: str, figure: "matplotlib.figure.Figure", kind: str, dpi: float, *, transparent: bool
 ) -> bytes:
     buffer = io.BytesIO()
+    metadata = _NO_METADATA[kind]
     with own_style(owner):
-        figure.savefig(
-            buffer, format=kind, dpi=dpi, transparent=transparent, metadata=_NO_METADATA[kind]
-        )
+        figure.savefig(buffer, format=kind, dpi=dpi, transparent=transparent, metadata=metadata)
+
     return buffer.getvalue()

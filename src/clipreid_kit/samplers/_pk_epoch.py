@@ -6,7 +6,7 @@ import torch
 
 from clipreid_kit.samplers._integers import IntArray
 from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
-from clipreid_kit.samplers._rows_by_identity import RowsByIdentity
+from clipreid_kit.samplers._rows_by_identity import RowsByIdentity, Spread
 
 
 def deal(parts: IntArray, num_batches: int, rng: torch.Generator) -> IntArray:
@@ -180,6 +180,6 @@ class PKEpoch:
 
         positions = self._rows.positions(new)
         key = self._key[positions].astype(np.int64)
-        spread = "parts" if self._covers_images else "draw"
+        spread: Spread = "parts" if self._covers_images else "draw"
         self._ordered_rows[positions] = self._rows.shuffled(new, key, spread)
         self._is_ordered[new] = True

@@ -16,6 +16,7 @@ from clipreid_kit.samplers._integers import (
 from clipreid_kit.samplers._random import KEY_BITS
 
 IfTooFew = Literal["repeat", "drop", "error"]
+Spread = Literal["draw", "parts"]
 
 
 class RowsByIdentity:
@@ -72,11 +73,11 @@ class RowsByIdentity:
         """Positions in ``rows`` of these identities' rows, one identity after the other."""
         count = self.count[identities]
         begin = np.cumsum(count) - count
-        return np.arange(int(count.sum())) + np.repeat(self.first[identities] - begin, count)
+        offset = np.repeat(self.first[identities] - begin, count)
+        positions: IntArray = np.arange(len(offset)) + offset
+        return positions
 
-    def shuffled(
-        self, identities: IntArray, key: IntArray, spread: Literal["draw", "parts"]
-    ) -> IntArray:
+    def shuffled(self, identities: IntArray, key: IntArray, spread: Spread) -> IntArray:
         """Rows of these identities, one identity after the other, each identity's ordered by the keys.
 
         With cameras, the first K rows of an identity come from as many cameras as it has (``"draw"``), or the rows

@@ -43,13 +43,16 @@ def stable_order(values: IntArray) -> IntArray:
     if value_bits + position_bits > _USABLE_BITS:
         return np.argsort(values, kind="stable")
 
-    # Value and position in one number: sorting numbers is several times faster than a stable argsort.
+    # Value and position in one number: sorting numbers is several times faster than a stable
+    # argsort.
     packed = np.sort(((values - lowest) << position_bits) | np.arange(len(values)))
     return packed & ((1 << position_bits) - 1)
 
 
 def order_by_group_and_key(group: IntArray, key: IntArray, key_bits: int) -> IntArray:
-    """Return the order by group, then by key, then by position: the same on every machine, as no two entries tie.
+    """Return the order by group, then by key, then by position.
+
+    No two entries tie, so the order is the same on every machine.
 
     Args:
         group: Group of each entry, at least 0.
@@ -61,7 +64,8 @@ def order_by_group_and_key(group: IntArray, key: IntArray, key_bits: int) -> Int
     if group_bits + key_bits + position_bits > _USABLE_BITS:
         return np.lexsort((key, group))
 
-    # All three in one number: sorting numbers is several times faster than sorting positions by two keys.
+    # All three in one number: sorting numbers is several times faster than sorting positions by two
+    # keys.
     shifted_group = group << (key_bits + position_bits)
     shifted_key = key << position_bits
     packed = np.sort(shifted_group | shifted_key | np.arange(len(group)))

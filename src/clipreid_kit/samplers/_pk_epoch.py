@@ -1,4 +1,4 @@
-"""One epoch of PK batches: identities are dealt over the batches at once, and rows are looked up on demand."""
+"""One epoch of PK batches: identities are dealt at once, and rows are looked up on demand."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,12 @@ from clipreid_kit.samplers._rows_by_identity import RowsByIdentity, Spread
 
 
 def deal(parts: IntArray, num_batches: int, rng: torch.Generator) -> IntArray:
-    """Deal the parts of all identities over the batches, so that no batch gets two parts of one identity.
+    """Deal the parts of all identities over the batches, no two parts of one identity to one batch.
 
-    The parts are laid out in one line, identity after identity, and dealt in rounds of ``num_batches`` parts: a batch
-    gets at most one part per round, in a random order. As no identity has more parts than there are batches, at most
-    one identity spans two successive rounds; in the second, its parts go to batches that do not hold it yet.
+    The parts are laid out in one line, identity after identity, and dealt in rounds of
+    ``num_batches`` parts: a batch gets at most one part per round, in a random order. As no
+    identity has more parts than there are batches, at most one identity spans two successive
+    rounds; in the second, its parts go to batches that do not hold it yet.
 
     Args:
         parts: Number of parts of each identity, none above ``num_batches``.
@@ -22,7 +23,8 @@ def deal(parts: IntArray, num_batches: int, rng: torch.Generator) -> IntArray:
         rng: Generator of the orders.
 
     Returns:
-        Table (rounds, batches) of positions in the line; -1 where the last round has no part for a batch.
+        Table (rounds, batches) of positions in the line; -1 where the last round has no part for a
+        batch.
     """
     identity_of_part = np.repeat(np.arange(len(parts)), parts)
     num_parts = len(identity_of_part)
@@ -68,7 +70,8 @@ class PKEpoch:
         epoch: See ``seed``.
         rank: The rank whose rows :meth:`batches` looks up.
         world_size: Number of ranks.
-        covers_images: Whether the epoch shows all rows, so that cameras have to be spread over the parts.
+        covers_images: Whether the epoch shows all rows, so that cameras have to be spread over the
+            parts.
     """
 
     def __init__(
@@ -97,13 +100,15 @@ class PKEpoch:
         self._number_of_part = np.arange(int(parts.sum())) - np.repeat(first_part, parts)
         self._table = deal(parts, num_batches, rng)
 
-        # Slots of a step that were not dealt a part are filled from a second line of all identities.
+        # Slots of a step that were not dealt a part are filled from a second line of all
+        # identities.
         self._reserve = permutation(len(rows), rng)
         has_no_last_part = self._table[-1] < 0
         self._num_missing = self._step_size - len(self._table) + has_no_last_part.astype(np.int64)
         self._reserve_begin = np.cumsum(self._num_missing) - self._num_missing
 
-        # The rows of an identity are ordered when it is first shown, by keys that do not depend on when that is.
+        # The rows of an identity are ordered when it is first shown, by keys that do not depend on
+        # when that is.
         self._key = random_keys(len(rows.rows), seeded_generator(seed, epoch, 1))
         self._ordered_rows = np.empty_like(rows.rows)
         self._is_ordered = np.zeros(len(rows), dtype=bool)
@@ -112,7 +117,8 @@ class PKEpoch:
         """Return the batches ``begin`` to ``end`` of this rank, each a list of P x K rows."""
         identity, part = self._slots_of_all_ranks(begin, end)
 
-        # Ranks take turns in the rounds of the table, so that the reserve does not always go to the last rank.
+        # Ranks take turns in the rounds of the table, so that the reserve does not always go to the
+        # last rank.
         step = np.arange(begin, end)[:, None]
         slot = (self._slots_of_rank[None, :] + step) % self._step_size
         identity = np.take_along_axis(identity, slot, axis=1)
@@ -123,7 +129,7 @@ class PKEpoch:
         return batches
 
     def _rows_of(self, identity: IntArray, part: IntArray) -> IntArray:
-        """K rows of each identity's part; an identity with too few rows starts again from its first."""
+        """K rows of each identity's part; too few rows are repeated from the first."""
         num_instances = self._rows.num_instances
         count = self._rows.count[identity][:, :, None]
         first = self._rows.first[identity][:, :, None]
@@ -155,7 +161,7 @@ class PKEpoch:
         is_empty: npt.NDArray[np.bool_],
         steps: IntArray,
     ) -> tuple[IntArray, IntArray]:
-        """Fill empty slots with the next identities of the reserve that the step does not hold yet."""
+        """Fill empty slots with the next identities of the reserve that are not in the step yet."""
         num_identities = len(self._rows)
         row = np.arange(len(steps))[:, None]
         is_held = np.zeros((len(steps), num_identities + 1), dtype=bool)

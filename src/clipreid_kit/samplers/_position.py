@@ -32,7 +32,7 @@ class Position:
         self._start_batch = start_batch
 
     def begin_iteration(self) -> int:
-        """Return the batch that this iteration begins with; the next one begins with the first batch."""
+        """Return the batch that this iteration begins with; the next one begins with batch 0."""
         start_batch = self._start_batch
         self.num_yielded = start_batch
         self._start_batch = 0

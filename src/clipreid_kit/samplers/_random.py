@@ -10,7 +10,7 @@ KEY_BITS = 31  # of a random key that orders rows
 
 
 def seeded_generator(*numbers: int) -> torch.Generator:
-    """Return a generator that is seeded by all the numbers: the seed, the epoch, and the number of the stream."""
+    """Return a generator seeded by all the numbers: seed, epoch, and number of the stream."""
     mixed = int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(mixed >> 1)
 

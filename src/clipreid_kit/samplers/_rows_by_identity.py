@@ -22,7 +22,8 @@ Spread = Literal["draw", "parts"]
 class RowsByIdentity:
     """Rows grouped by identity: those of identity i are ``rows[first[i] : first[i] + count[i]]``.
 
-    Identities are numbered from 0, in the order of their labels, without those that ``if_too_few="drop"`` removes.
+    Identities are numbered from 0, in the order of their labels, without those that
+    ``if_too_few="drop"`` removes.
 
     Args:
         owner: Name for error texts.
@@ -78,10 +79,11 @@ class RowsByIdentity:
         return positions
 
     def shuffled(self, identities: IntArray, key: IntArray, spread: Spread) -> IntArray:
-        """Rows of these identities, one identity after the other, each identity's ordered by the keys.
+        """Rows of these identities, one identity after the other, each in the order of its keys.
 
-        With cameras, the first K rows of an identity come from as many cameras as it has (``"draw"``), or the rows
-        of each camera are dealt evenly over the identity's parts of K rows (``"parts"``).
+        With cameras, the first K rows of an identity come from as many cameras as it has
+        (``"draw"``), or the rows of each camera are dealt evenly over the identity's parts of K
+        rows (``"parts"``).
 
         Args:
             identities: Identities. One that occurs twice is shuffled twice.
@@ -104,7 +106,7 @@ class RowsByIdentity:
         return rows[_cameras_in_turn(by_camera, block, block_and_camera, key)]
 
     def _deal_over_parts(self, by_camera: IntArray, block: IntArray, count: IntArray) -> IntArray:
-        """Order in which the rows of each identity, camera after camera, are dealt over its parts like cards."""
+        """Order that deals the rows of each identity, camera after camera, over its parts."""
         position = np.arange(len(by_camera))
         begin = np.cumsum(count) - count
         num_parts = -(-count // self.num_instances)
@@ -121,8 +123,8 @@ class RowsByIdentity:
 
         worst = int(np.argmin(self.count))
         raise ValueError(
-            f"{owner}: {num_short} identities have fewer than num_instances = {self.num_instances} images "
-            f"(identity {self.labels[worst]} has {self.count[worst]}); "
+            f"{owner}: {num_short} identities have fewer than num_instances = "
+            f"{self.num_instances} images (identity {self.labels[worst]} has {self.count[worst]}); "
             'use if_too_few="repeat" or if_too_few="drop".'
         )
 
@@ -148,7 +150,8 @@ def group_rows(
     """Check the arguments that all samplers share, and group the rows by identity.
 
     Raises:
-        ValueError: If an argument is out of its range, or there are fewer identities than one step needs.
+        ValueError: If an argument is out of its range, or there are fewer identities than one step
+            needs.
     """
     check_integer(owner, "num_identities", num_identities, 1)
     check_integer(owner, "num_instances", num_instances, 1)
@@ -165,8 +168,8 @@ def group_rows(
     if len(rows) < needed:
         were_dropped = " after dropping those with too few images" if if_too_few == "drop" else ""
         raise ValueError(
-            f"{owner}: a step needs num_identities x world_size = {needed} identities, and there are "
-            f"{len(rows)}{were_dropped}; lower num_identities."
+            f"{owner}: a step needs num_identities x world_size = {needed} identities, and there "
+            f"are {len(rows)}{were_dropped}; lower num_identities."
         )
     return rows
 
@@ -191,7 +194,7 @@ def _group(labels: IntArray) -> tuple[IntArray, IntArray, IntArray]:
 def _cameras_in_turn(
     by_camera: IntArray, block: IntArray, block_and_camera: IntArray, key: IntArray
 ) -> IntArray:
-    """Order in which the n-th row of every camera precedes the (n+1)-th row of any, within each block."""
+    """Order in which the n-th row of each camera precedes the (n+1)-th of any, in each block."""
     position = np.arange(len(by_camera))
     is_new_camera = np.diff(block_and_camera[by_camera], prepend=-1) != 0
     begin_of_camera = np.maximum.accumulate(np.where(is_new_camera, position, 0))

@@ -23,28 +23,31 @@ BLOCK = 1 << 24  # similarities, or numbers of embeddings, that are held at once
 
 
 class HardIdentitySampler(Sampler[list[int]]):
-    r"""Batch sampler that puts an identity together with the P - 1 identities that look most like it.
+    r"""Batch sampler of an identity and the P - 1 identities that look most like it.
 
-    Use it once random batches have become easy: almost every negative of a random batch is far away, and here almost
-    none is. Each identity is the anchor of one batch per epoch. The batch holds K random images of the anchor and of
-    each of its nearest identities. Call :meth:`update` with the embeddings of the training images before the first
-    epoch, and again every epoch or every few.
+    Use it once random batches have become easy: almost every negative of a random batch is far
+    away, and here almost none is. Each identity is the anchor of one batch per epoch. The batch
+    holds K random images of the anchor and of each of its nearest identities. Call :meth:`update`
+    with the embeddings of the training images before the first epoch, and again every epoch or
+    every few.
 
     Args:
         labels: Identity of each row of the data set: integers, at least one.
         num_identities: P, on each rank; at least 2 to be of use.
         num_instances: K >= 1; metric losses need K >= 2.
-        seed: Seed, at least 0. With the epoch and the neighbours it decides every batch; global random states are
-            neither read nor set.
-        representative: What represents an identity in the search for neighbours: the ``"mean"`` of its normalised
-            embeddings, or one of them at ``"random"``, drawn by seed and epoch, as in the paper.
-        if_too_few: What to do with an identity of fewer than K images: ``"repeat"`` its images, ``"drop"`` the
-            identity, or raise an ``"error"``.
-        cameras: Camera of each row. If given, the K images of an identity come from as many cameras as it has.
-            ``None`` ignores cameras.
+        seed: Seed, at least 0. With the epoch and the neighbours it decides every batch; global
+            random states are neither read nor set.
+        representative: What represents an identity in the search for neighbours: the ``"mean"`` of
+            its normalised embeddings, or one of them at ``"random"``, drawn by seed and epoch, as
+            in the paper.
+        if_too_few: What to do with an identity of fewer than K images: ``"repeat"`` its images,
+            ``"drop"`` the identity, or raise an ``"error"``.
+        cameras: Camera of each row. If given, the K images of an identity come from as many cameras
+            as it has. ``None`` ignores cameras.
         rank: Rank of this process, in [0, world_size).
-        world_size: Number of processes. Each has its own anchors, and in one step all identities of all ranks differ:
-            a rank takes the nearest identities that are no anchor of the step and not taken by a lower rank.
+        world_size: Number of processes. Each has its own anchors, and in one step all identities of
+            all ranks differ: a rank takes the nearest identities that are no anchor of the step and
+            not taken by a lower rank.
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
@@ -55,17 +58,18 @@ class HardIdentitySampler(Sampler[list[int]]):
     Example:
         >>> labels = [0, 0, 1, 1, 2, 2, 3, 3]
         >>> sampler = HardIdentitySampler(labels, num_identities=2, num_instances=2)
-        >>> sampler.update(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), torch.arange(4))
-        >>> sorted(sorted({labels[row] for row in batch}) for batch in sampler)  # 0 with 1, 2 with 3
+        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> sampler.update(embeddings, torch.arange(4))  # 0 is near 1, and 2 near 3
+        >>> sorted(sorted({labels[row] for row in batch}) for batch in sampler)
         [[0, 1], [0, 1], [2, 3], [2, 3]]
 
     Note:
-        An epoch has a batch for each identity (I / ``world_size`` on each rank, rounded up): P times as many as an
-        epoch of :class:`PKSampler` that covers identities.
+        An epoch has a batch for each identity (I / ``world_size`` on each rank, rounded up): P
+        times as many as an epoch of :class:`PKSampler` that covers identities.
 
     References:
-        Liao and Shao, Graph Sampling Based Deep Metric Learning for Generalizable Person Re-Identification, CVPR
-        2022, section 3.2.
+        Liao and Shao, Graph Sampling Based Deep Metric Learning for Generalizable Person
+        Re-Identification, CVPR 2022, section 3.2.
     """
 
     def __init__(
@@ -125,20 +129,22 @@ class HardIdentitySampler(Sampler[list[int]]):
 
     @torch.no_grad()
     def update(self, embeddings: Float[Tensor, "n d"], labels: Integers) -> None:
-        """Find the nearest identities of each identity, by cosine similarity, for the iterations that follow.
+        """Find the nearest identities of each identity, by cosine, for the following iterations.
 
-        Similarities are computed in blocks on the device of the embeddings, so memory grows with identities x (D + P x
-        ``world_size``), not with their square. Every rank needs the same embeddings; where ranks compute on devices
-        that round differently, load the :meth:`state_dict` of one rank on the others.
+        Similarities are computed in blocks on the device of the embeddings, so memory grows with
+        identities x (D + P x ``world_size``), not with their square. Every rank needs the same
+        embeddings; where ranks compute on devices that round differently, load the
+        :meth:`state_dict` of one rank on the others.
 
         Args:
-            embeddings: Embeddings of any images of the training set, on any device and of any scale: rows are
-                normalised here.
-            labels: Identity of each embedding, as in the labels of the sampler. Identities that the sampler does not
-                have are ignored.
+            embeddings: Embeddings of any images of the training set, on any device and of any
+                scale: rows are normalised here.
+            labels: Identity of each embedding, as in the labels of the sampler. Identities that the
+                sampler does not have are ignored.
 
         Raises:
-            ValueError: If an identity of the sampler has no embedding, one is not finite, or the sizes disagree.
+            ValueError: If an identity of the sampler has no embedding, one is not finite, or the
+                sizes disagree.
         """
         owner = "HardIdentitySampler.update"
         check_embeddings(owner, "embeddings", embeddings)
@@ -169,7 +175,7 @@ class HardIdentitySampler(Sampler[list[int]]):
         self._position.set("HardIdentitySampler.set_epoch", epoch, start_batch, len(self))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch, the number of batches yielded, and the neighbours (``None`` before :meth:`update`)."""
+        """Return epoch, number of yielded batches and neighbours, ``None`` before :meth:`update`."""
         neighbours = None if self._neighbours is None else torch.from_numpy(self._neighbours.copy())
         return {
             "epoch": self._position.epoch,
@@ -178,7 +184,7 @@ class HardIdentitySampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` was taken, on any rank: the next iteration yields the remaining batches.
+        """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
 
         Args:
             state: The state.
@@ -194,7 +200,7 @@ class HardIdentitySampler(Sampler[list[int]]):
                     "HardIdentitySampler.load_state_dict",
                     f"neighbours of shape {expected}",
                     tuple(neighbours.shape),
-                    "Build the sampler with the labels, num_identities and world_size of the state.",
+                    "Build the sampler with the labels, num_identities and world_size it had.",
                 )
             neighbours = neighbours.cpu().numpy().astype(np.int32)
 
@@ -202,11 +208,11 @@ class HardIdentitySampler(Sampler[list[int]]):
         self.set_epoch(state["epoch"], start_batch=state["batches"])
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the epoch, each a list of P x K row indices, those of the anchor first."""
+        """Yield the batches of the epoch, each P x K row indices, those of the anchor first."""
         if self._neighbours is None:
             raise ValueError(
-                "HardIdentitySampler: call update(embeddings, labels) before the first batch; where there "
-                "are no embeddings yet, train the first epochs with PKSampler."
+                "HardIdentitySampler: call update(embeddings, labels) before the first batch; "
+                "where there are no embeddings yet, train the first epochs with PKSampler."
             )
         start_batch = self._position.begin_iteration()
 
@@ -248,8 +254,8 @@ class HardIdentitySampler(Sampler[list[int]]):
         without = np.flatnonzero(count == 0)
         if len(without):
             raise ValueError(
-                f"{owner}: {len(without)} of {len(self._rows)} identities have no embedding (identity "
-                f"{self._rows.labels[without[0]]} is the first); embed all training images of the sampler."
+                f"{owner}: {len(without)} of {len(self._rows)} identities have no embedding "
+                f"(identity {self._rows.labels[without[0]]} is the first); embed all of them."
             )
 
     def _with_neighbours(self, anchors: IntArray, neighbours: npt.NDArray[np.int32]) -> IntArray:

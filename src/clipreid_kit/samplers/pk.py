@@ -19,42 +19,46 @@ class PKSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K images each; holds row indices, no data.
 
     Use it for metric losses, which learn from rows that share an identity. Pass it to
-    ``DataLoader(dataset, batch_sampler=...)``. Every batch has exactly P different identities with K rows each, in
-    blocks of K. An epoch covers one of
+    ``DataLoader(dataset, batch_sampler=...)``. Every batch has exactly P different identities with
+    K rows each, in blocks of K. An epoch covers one of
 
-    - ``coverage="identities"``: every identity once, with K of its images; :math:`\lceil I / P \rceil` batches for
-      I identities. Epochs are short, and images rotate from epoch to epoch.
+    - ``coverage="identities"``: every identity once, with K of its images;
+      :math:`\lceil I / P \rceil` batches for I identities. Epochs are short, and images rotate from
+      epoch to epoch.
     - ``coverage="images"``: every image at least once. An identity with n images is in
-      :math:`\lceil n / K \rceil` batches, each with another part of its images; the number of batches is the larger of
-      (all parts / P, rounded up) and the parts of the largest identity.
+      :math:`\lceil n / K \rceil` batches, each with another part of its images; the number of
+      batches is the larger of (all parts / P, rounded up) and the parts of the largest identity.
 
-    Slots that the epoch does not fill go to further identities, in a random order that comes round to all of them.
-    Thus all batches have the same size, and none has an identity twice.
+    Slots that the epoch does not fill go to further identities, in a random order that comes round
+    to all of them. Thus all batches have the same size, and none has an identity twice.
 
-    Batches are looked up on demand: the first one of an epoch takes about 10 ms for a million rows, and resuming
-    inside an epoch costs nothing for the batches before.
+    Batches are looked up on demand: the first one of an epoch takes about 10 ms for a million rows,
+    and resuming inside an epoch costs nothing for the batches before.
 
     Args:
         labels: Identity of each row of the data set: integers, at least one.
         num_identities: P >= 1, on each rank.
         num_instances: K >= 1; metric losses need K >= 2.
-        seed: Seed, at least 0. With the epoch it decides every batch; global random states are neither read nor set.
+        seed: Seed, at least 0. With the epoch it decides every batch; global random states are
+            neither read nor set.
         coverage: What one epoch covers; see above.
-        if_too_few: What to do with an identity of fewer than K images: ``"repeat"`` its images (each as often as any
-            other, give or take one), ``"drop"`` the identity, or raise an ``"error"``.
-        cameras: Camera of each row. If given, the K images of an identity come from as many cameras as it has; with
-            ``coverage="images"``, where all its images have to appear, those of each camera are dealt evenly over its
-            parts. ``None`` ignores cameras.
+        if_too_few: What to do with an identity of fewer than K images: ``"repeat"`` its images
+            (each as often as any other, give or take one), ``"drop"`` the identity, or raise an
+            ``"error"``.
+        cameras: Camera of each row. If given, the K images of an identity come from as many cameras
+            as it has; with ``coverage="images"``, where all its images have to appear, those of
+            each camera are dealt evenly over its parts. ``None`` ignores cameras.
         rank: Rank of this process, in [0, world_size).
-        world_size: Number of processes. All yield the same number of batches, and in one step all identities of all
-            ranks differ.
+        world_size: Number of processes. All yield the same number of batches, and in one step all
+            identities of all ranks differ.
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
 
     Raises:
-        ValueError: If there are fewer identities than P x world_size (after dropping), labels or cameras are not
-            integers of one length, ``if_too_few="error"`` meets such an identity, or a number is out of range.
+        ValueError: If there are fewer identities than P x world_size (after dropping), labels or
+            cameras are not integers of one length, ``if_too_few="error"`` meets such an identity,
+            or a number is out of range.
 
     Example:
         >>> sampler = PKSampler([0, 0, 1, 1, 2, 2, 2], num_identities=2, num_instances=2, seed=1)
@@ -64,11 +68,12 @@ class PKSampler(Sampler[list[int]]):
         [4, 4]
 
     Note:
-        Widely used samplers drop identities at the end of an epoch, estimate their ``len()``, and read global random
-        states. Here ``len()`` is exact, on every rank and in every epoch.
+        Widely used samplers drop identities at the end of an epoch, estimate their ``len()``, and
+        read global random states. Here ``len()`` is exact, on every rank and in every epoch.
 
     References:
-        Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, section 2 (PK batches).
+        Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, section 2
+        (PK batches).
     """
 
     def __init__(
@@ -149,13 +154,13 @@ class PKSampler(Sampler[list[int]]):
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of batches yielded.
 
-        A loader with workers requests batches before they are used: there, count the batches you trained on, and pass
-        them to :meth:`set_epoch`.
+        A loader with workers requests batches before they are used: there, count the batches you
+        trained on, and pass them to :meth:`set_epoch`.
         """
         return {"epoch": self._position.epoch, "batches": self._position.num_yielded}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where :meth:`state_dict` was taken: the next iteration yields the remaining batches."""
+        """Continue where :meth:`state_dict` was taken, with the remaining batches."""
         self.set_epoch(state["epoch"], start_batch=state["batches"])
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -1,9 +1,9 @@
 """Weights of losses that rise or fall with the step.
 
-``functools.partial`` fixes all arguments but the step: ``partial(linear_ramp, start=5, end=20)`` is a weight for
-:class:`clipreid_kit.losses.WeightedSum`, and can be pickled. So is
-``partial(warmup_cosine_factor, warmup_steps=5, total_steps=60)``, for a weight that rises and then falls. A constant
-weight is a number.
+``functools.partial`` fixes all arguments but the step: ``partial(linear_ramp, start=5, end=20)`` is
+a weight for :class:`clipreid_kit.losses.WeightedSum`, and can be pickled. So is
+``partial(warmup_cosine_factor, warmup_steps=5, total_steps=60)``, for a weight that rises and then
+falls. A constant weight is a number.
 """
 
 import math
@@ -21,7 +21,8 @@ def linear_ramp(
     Args:
         step: :math:`t \ge 0`, in steps or epochs.
         start: :math:`t_0 \ge 0`: the last step with ``initial``, in the unit of ``step``.
-        end: :math:`t_1 \ge t_0`: the first step with ``final``. Equal to ``start`` for a jump to ``final`` there.
+        end: :math:`t_1 \ge t_0`: the first step with ``final``. Equal to ``start`` for a jump to
+            ``final`` there.
         initial: :math:`a`, finite.
         final: :math:`b`, finite; below ``initial`` for a weight that falls.
 
@@ -29,7 +30,8 @@ def linear_ramp(
         A number between ``initial`` and ``final``.
 
     Raises:
-        ValueError: If a count is not a whole number, ``end`` is before ``start``, or a value is not finite.
+        ValueError: If a count is not a whole number, ``end`` is before ``start``, or a value is not
+            finite.
 
     Example:
         >>> [linear_ramp(t, 1, 5, final=2.0) for t in range(7)]
@@ -42,7 +44,7 @@ def linear_ramp(
 def cosine_ramp(
     step: int, start: int, end: int, *, initial: float = 0.0, final: float = 1.0
 ) -> float:
-    r"""Weight that changes along half a cosine from one value to another: slowly at both ends, fast in the middle.
+    r"""Weight that changes from one value to another along half a cosine: slowly at both ends.
 
     .. math:: w(t) = a + \frac{b - a}{2} (1 - \cos \pi x), \quad
         x = \mathrm{clip}\Big(\frac{t - t_0}{t_1 - t_0},\, 0,\, 1\Big)
@@ -50,7 +52,8 @@ def cosine_ramp(
     Args:
         step: :math:`t \ge 0`, in steps or epochs.
         start: :math:`t_0 \ge 0`: the last step with ``initial``, in the unit of ``step``.
-        end: :math:`t_1 \ge t_0`: the first step with ``final``. Equal to ``start`` for a jump to ``final`` there.
+        end: :math:`t_1 \ge t_0`: the first step with ``final``. Equal to ``start`` for a jump to
+            ``final`` there.
         initial: :math:`a`, finite.
         final: :math:`b`, finite; below ``initial`` for a weight that falls.
 
@@ -58,7 +61,8 @@ def cosine_ramp(
         A number between ``initial`` and ``final``.
 
     Raises:
-        ValueError: If a count is not a whole number, ``end`` is before ``start``, or a value is not finite.
+        ValueError: If a count is not a whole number, ``end`` is before ``start``, or a value is not
+            finite.
 
     Example:
         >>> [round(cosine_ramp(t, 0, 4), 3) for t in range(6)]

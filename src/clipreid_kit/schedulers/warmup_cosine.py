@@ -27,9 +27,9 @@ def warmup_cosine_factor(
 ) -> float:
     r"""Fraction of the peak learning rate at one step.
 
-    Use it to evaluate or plot the schedule, or as a weight of a loss; :class:`WarmupCosineLR` sets it in an optimiser.
-    The factor rises linearly through the warm-up, is 1 at its last step, and falls along half a cosine to
-    ``min_factor`` at ``total_steps``:
+    Use it to evaluate or plot the schedule, or as a weight of a loss; :class:`WarmupCosineLR` sets
+    it in an optimiser. The factor rises linearly through the warm-up, is 1 at its last step, and
+    falls along half a cosine to ``min_factor`` at ``total_steps``:
 
     .. math::
         f(t) = \begin{cases}
@@ -37,30 +37,35 @@ def warmup_cosine_factor(
             m + \frac{1 - m}{2} \big(1 + \cos \pi \frac{t - W}{T - W}\big) & W \le t \le T
         \end{cases}
 
-    With warm restarts the fraction :math:`(t - W) / (T - W)` is that of the current period, so the factor falls towards
-    ``min_factor`` through each period and begins the next one at 1.
+    With warm restarts the fraction :math:`(t - W) / (T - W)` is that of the current period, so the
+    factor falls towards ``min_factor`` through each period and begins the next one at 1.
 
     Args:
         step: :math:`t`, 0 at the first optimiser step (or epoch), at most ``total_steps``.
         warmup_steps: :math:`W \ge 0`; 0 for no warm-up.
-        total_steps: :math:`T > W`, all steps of the run including the warm-up, in the unit of ``step``.
+        total_steps: :math:`T > W`, all steps of the run including the warm-up, in the unit of
+            ``step``.
         start_factor: :math:`s` in [0, 1]: the fraction that the warm-up rises from.
         min_factor: :math:`m` in [0, 1]: the fraction at the end.
-        restart_period: Steps of the first period after the warm-up, at least 1 (SGDR's :math:`T_0`). ``None`` for one
-            period to the end. ``total_steps`` may cut the last period short; where it coincides with the end of a
-            period, the last value is ``min_factor``, not that of a restart.
-        period_growth: How many times longer each period is than the one before (SGDR's :math:`T_{mult}`), at least 1.
+        restart_period: Steps of the first period after the warm-up, at least 1 (SGDR's
+            :math:`T_0`). ``None`` for one period to the end. ``total_steps`` may cut the last
+            period short; where it coincides with the end of a period, the last value is
+            ``min_factor``, not that of a restart.
+        period_growth: How many times longer each period is than the one before (SGDR's
+            :math:`T_{mult}`), at least 1.
 
     Returns:
         A number in [0, 1]; above 0 at the first step, so that no step is wasted.
 
     Raises:
-        ValueError: If ``step`` is beyond the schedule, a count is not a whole number, or a number is out of range.
+        ValueError: If ``step`` is beyond the schedule, a count is not a whole number, or a number
+            is out of range.
 
     Example:
         >>> [round(warmup_cosine_factor(t, 2, 6), 2) for t in range(7)]
         [0.5, 1.0, 1.0, 0.85, 0.5, 0.15, 0.0]
-        >>> [round(warmup_cosine_factor(t, 0, 6, restart_period=2, period_growth=2), 2) for t in range(7)]
+        >>> restarts = {"restart_period": 2, "period_growth": 2}
+        >>> [round(warmup_cosine_factor(t, 0, 6, **restarts), 2) for t in range(7)]
         [1.0, 0.5, 1.0, 0.85, 0.5, 0.15, 0.0]
 
     References:
@@ -82,7 +87,7 @@ def warmup_cosine_factor(
 
 
 def _in_period(done: int, period: int, growth: int, *, is_last: bool) -> tuple[int, int]:
-    """Steps done of the current period, and its length; the last step of all ends a period and begins none."""
+    """Steps done of the current period, and its length; the last step begins no new period."""
     if growth == 1:
         within = done % period
         ends_a_period = is_last and done > 0 and within == 0
@@ -117,21 +122,23 @@ def _check_schedule(
 class WarmupCosineLR(LRScheduler):
     """Multiply the base rate of every parameter group by :func:`warmup_cosine_factor`.
 
-    The rate is a function of the step alone, so a resumed run and a direct evaluation agree. Call ``step()`` after
-    each optimiser step; or after each epoch, with all numbers in epochs.
+    The rate is a function of the step alone, so a resumed run and a direct evaluation agree. Call
+    ``step()`` after each optimiser step; or after each epoch, with all numbers in epochs.
 
     Args:
         optimizer: Optimiser; the ``lr`` of its groups are the peak rates.
         warmup_steps: Steps of the warm-up, at least 0.
         total_steps: All steps of the run including the warm-up, above ``warmup_steps``.
-        min_lr: Rate that every group reaches at ``total_steps``, in the unit of ``lr``; not above any peak rate.
+        min_lr: Rate that every group reaches at ``total_steps``, in the unit of ``lr``; not above
+            any peak rate.
         start_factor: Fraction of the peak that the warm-up rises from, in [0, 1].
-        restart_period: Steps from the end of the warm-up to the first warm restart. ``None`` for no restarts.
+        restart_period: Steps from the end of the warm-up to the first warm restart. ``None`` for no
+            restarts.
         period_growth: How many times longer each period is than the one before, at least 1.
 
     Raises:
-        ValueError: If a number is out of its range; in ``step()``, if the schedule has ended, because the cosine would
-            rise again.
+        ValueError: If a number is out of its range; in ``step()``, if the schedule has ended,
+            because the cosine would rise again.
 
     Example:
         >>> import torch
@@ -190,7 +197,7 @@ class WarmupCosineLR(LRScheduler):
         return [float(base) * self._factor(float(base)) for base in self.base_lrs]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, and set its rates in the optimiser, even if the optimiser's own state is not loaded."""
+        """Load a state, and set its learning rates in the optimiser as well."""
         super().load_state_dict(state_dict)
         set_optimizer_rates(self)
 

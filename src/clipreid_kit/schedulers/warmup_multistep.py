@@ -28,8 +28,9 @@ def warmup_multistep_factor(
 ) -> float:
     r"""Fraction of the peak learning rate at one step.
 
-    Use it to evaluate or plot the schedule; :class:`WarmupMultiStepLR` sets it in an optimiser. The factor rises
-    linearly through the warm-up, is 1 at its last step, and is multiplied by ``gamma`` at each milestone:
+    Use it to evaluate or plot the schedule; :class:`WarmupMultiStepLR` sets it in an optimiser. The
+    factor rises linearly through the warm-up, is 1 at its last step, and is multiplied by ``gamma``
+    at each milestone:
 
     .. math::
         f(t) = \begin{cases}
@@ -40,26 +41,28 @@ def warmup_multistep_factor(
     Args:
         step: :math:`t`, 0 at the first optimiser step (or epoch).
         warmup_steps: :math:`W \ge 0`; 0 for no warm-up.
-        milestones: Numbers of completed steps after which the rate falls: rising, at least 1, none below
-            ``warmup_steps``. Empty for a constant rate after the warm-up.
+        milestones: Numbers of completed steps after which the rate falls: rising, at least 1, none
+            below ``warmup_steps``. Empty for a constant rate after the warm-up.
         gamma: Factor at each milestone, in [0, 1].
-        start_factor: :math:`s` in [0, 1]: the fraction that the warm-up rises from. CLIP-ReID: 0.1 (ViT), 0.01 (CNN).
-        total_steps: All steps of the run, above ``warmup_steps`` and every milestone. ``None`` for a schedule without
-            an end.
+        start_factor: :math:`s` in [0, 1]: the fraction that the warm-up rises from. CLIP-ReID: 0.1
+            (ViT), 0.01 (CNN).
+        total_steps: All steps of the run, above ``warmup_steps`` and every milestone. ``None`` for
+            a schedule without an end.
 
     Returns:
         A number in [0, 1].
 
     Raises:
-        ValueError: If ``step`` is beyond the schedule, milestones do not rise, or a number is out of range.
+        ValueError: If ``step`` is beyond the schedule, milestones do not rise, or a number is out
+            of range.
 
     Example:
         >>> [round(warmup_multistep_factor(t, 2, [4, 6], start_factor=0.1), 3) for t in range(8)]
         [0.55, 1.0, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
 
     Note:
-        CLIP-ReID steps its scheduler before each epoch, so its count begins at 1: its warm-up is equal to this one, and
-        its milestones 30 and 50 are 29 and 49 here.
+        CLIP-ReID steps its scheduler before each epoch, so its count begins at 1: its warm-up is
+        equal to this one, and its milestones 30 and 50 are 29 and 49 here.
     """
     owner = "warmup_multistep_factor"
     _check_schedule(owner, warmup_steps, milestones, gamma, start_factor, total_steps)
@@ -106,19 +109,22 @@ def _check_schedule(
 class WarmupMultiStepLR(LRScheduler):
     """Multiply the base rate of every parameter group by :func:`warmup_multistep_factor`.
 
-    The rate is a function of the step alone, so a resumed run and a direct evaluation agree. Call ``step()`` after
-    each optimiser step; or after each epoch, with all numbers in epochs.
+    The rate is a function of the step alone, so a resumed run and a direct evaluation agree. Call
+    ``step()`` after each optimiser step; or after each epoch, with all numbers in epochs.
 
     Args:
         optimizer: Optimiser; the ``lr`` of its groups are the peak rates.
         warmup_steps: Steps of the warm-up, at least 0.
-        milestones: Numbers of completed steps after which the rate falls: rising, none below ``warmup_steps``.
+        milestones: Numbers of completed steps after which the rate falls: rising, none below
+            ``warmup_steps``.
         gamma: Factor at each milestone, in [0, 1].
         start_factor: Fraction of the peak that the warm-up rises from, in [0, 1].
-        total_steps: All steps of the run, above every milestone. ``None`` for a schedule without an end.
+        total_steps: All steps of the run, above every milestone. ``None`` for a schedule without an
+            end.
 
     Raises:
-        ValueError: If a number is out of its range; in ``step()``, if ``total_steps`` is given and exceeded.
+        ValueError: If a number is out of its range; in ``step()``, if ``total_steps`` is given and
+            exceeded.
 
     Example:
         >>> import torch
@@ -158,8 +164,8 @@ class WarmupMultiStepLR(LRScheduler):
         """Options and the present step, on one line."""
         return (
             f"WarmupMultiStepLR(warmup_steps={self.warmup_steps}, milestones={self.milestones}, "
-            f"gamma={self.gamma}, start_factor={self.start_factor}, total_steps={self.total_steps}, "
-            f"step={self.last_epoch})"
+            f"gamma={self.gamma}, start_factor={self.start_factor}, "
+            f"total_steps={self.total_steps}, step={self.last_epoch})"
         )
 
     def get_lr(self) -> list[float]:  # type: ignore[override]  # newer torch also allows tensors
@@ -175,6 +181,6 @@ class WarmupMultiStepLR(LRScheduler):
         return [float(rate) * factor for rate in self.base_lrs]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, and set its rates in the optimiser, even if the optimiser's own state is not loaded."""
+        """Load a state, and set its learning rates in the optimiser as well."""
         super().load_state_dict(state_dict)
         set_optimizer_rates(self)

@@ -46,9 +46,10 @@ class PromptStageOutput(NamedTuple):
 class ClipReIDPromptStage(nn.Module):
     r"""First stage of CLIP-ReID: one text for each identity, learned against frozen image features.
 
-    Freezes both towers, keeps them in evaluation mode, and lets gradient through the text tower to the prompts alone.
-    Encode the training images once with :meth:`image_embeddings`, without augmentation; an epoch is then a permutation
-    of the rows, in batches of any size (a last batch of one row has a loss of 0)::
+    Freezes both towers, keeps them in evaluation mode, and lets gradient through the text tower to
+    the prompts alone. Encode the training images once with :meth:`image_embeddings`, without
+    augmentation; an epoch is then a permutation of the rows, in batches of any size (a last batch
+    of one row has a loss of 0)::
 
         features = torch.cat([stage.image_embeddings(batch) for batch in batches])
         optimizer = torch.optim.Adam(stage.prompts.parameters(), lr=3.5e-4, weight_decay=1e-4)
@@ -69,8 +70,9 @@ class ClipReIDPromptStage(nn.Module):
         towers: The model; its ``requires_grad`` is switched off.
         prompts: The prompts to learn.
         temperature: :math:`\tau > 0`, in units of the similarity.
-        normalize: Compare by cosine; the temperature should then be some 0.01 to 0.1. ``False`` takes raw dot products,
-            as CLIP-ReID does, which with CLIP's weights is nearly a cosine at a temperature of 0.01.
+        normalize: Compare by cosine; the temperature should then be some 0.01 to 0.1. ``False``
+            takes raw dot products, as CLIP-ReID does, which with CLIP's weights is nearly a cosine
+            at a temperature of 0.01.
         distributed: Gather the rows of all ranks first.
 
     Raises:
@@ -86,8 +88,8 @@ class ClipReIDPromptStage(nn.Module):
         ['prompts.identity_words']
 
     Note:
-        Texts of one identity are equal, so the printed :math:`L_{i2t}`, which has the pair (i, i) alone, is the same
-        number as the mean over :math:`P(i)`.
+        Texts of one identity are equal, so the printed :math:`L_{i2t}`, which has the pair (i, i)
+        alone, is the same number as the mean over :math:`P(i)`.
 
     References:
         Li, Sun and Li, CLIP-ReID, AAAI 2023, eq. 1 to 4.
@@ -121,7 +123,8 @@ class ClipReIDPromptStage(nn.Module):
     def image_embeddings(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Features of images, once for the whole stage.
 
-        A camera embedding of the towers takes no part: it is not trained yet, and CLIP-ReID leaves it out here.
+        A camera embedding of the towers takes no part: it is not trained yet, and CLIP-ReID leaves
+        it out here.
 
         Args:
             images: As ``towers.encode_image`` takes them.

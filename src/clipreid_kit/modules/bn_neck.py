@@ -76,7 +76,7 @@ class BNNeck(nn.Module):
         if self.training and embeddings.shape[0] == 1:
             raise ValueError(
                 f"{_OWNER}: training mode needs at least two rows, as one row has no variance; "
-                "drop the last batch of one, or call eval() on the neck to use its running statistics."
+                "drop the last batch of one, or call eval() to use the running statistics."
             )
 
         before = self.reduction(embeddings)

@@ -212,8 +212,8 @@ class MultiModalInteraction(nn.Module):
         if visual.shape[1] < 2:
             raise ValueError(
                 f"{_OWNER}: expected at least two visual tokens, got {visual.shape[1]}. The "
-                "softmax over one key is 1, so the text would have no effect; pass patch tokens, not an "
-                "embedding."
+                "softmax over one key is 1, so the text would have no effect; pass patch tokens, "
+                "not an embedding."
             )
 
 

@@ -175,7 +175,7 @@ class HardIdentitySampler(Sampler[list[int]]):
         self._position.set("HardIdentitySampler.set_epoch", epoch, start_batch, len(self))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return epoch, number of yielded batches and neighbours, ``None`` before :meth:`update`."""
+        """Return epoch, number of yielded batches and neighbours (``None`` before an update)."""
         neighbours = None if self._neighbours is None else torch.from_numpy(self._neighbours.copy())
         return {
             "epoch": self._position.epoch,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from clipreid_kit.clip.towers.build import assemble
+from clipreid_kit.clip.towers.build import build_with_weights
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
-from clipreid_kit.clip.towers.grid import Geometry
+from clipreid_kit.clip.towers.geometry import Geometry
 from clipreid_kit.clip.towers.model_catalogue import WeightSource
 
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
@@ -129,8 +129,18 @@ def build(configs):
 
     def make(kind, path=None, image_size=None, seed=0, **geometry):
         source = WeightSource(path, False, *_NO_COLOURS)
-        return assemble(
-            ClipTowers, kind, configs[kind], source, Geometry(image_size, **geometry), seed
-        ).eval()
+        wanted = Geometry(image_size, **geometry)
+        built = build_with_weights(kind, configs[kind], source, wanted, seed)
+
+        towers = ClipTowers(
+            built.model,
+            name=kind,
+            config=built.config,
+            image_mean=source.image_mean,
+            image_std=source.image_std,
+            position_resize=wanted.position_resize,
+            load_report=built.load_report,
+        )
+        return towers.eval()
 
     return make

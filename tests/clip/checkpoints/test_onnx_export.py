@@ -52,7 +52,8 @@ def test_what_differs_is_not_left_behind(build, tmp_path, monkeypatch):
 def test_what_is_missing_is_named(build, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(
-        ValueError, match=r"onnxruntime and onnxscript, got .*pip install clipreid_kit\[export\]"
+        ValueError,
+        match=r"onnxruntime and onnxscript are needed .*pip install clipreid_kit\[export\]",
     ):
         export_image_tower(build("vit"), tmp_path / "tower.onnx")
     with pytest.raises(ValueError, match="tolerance > 0"):

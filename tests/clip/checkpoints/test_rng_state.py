@@ -67,6 +67,6 @@ def test_a_damaged_state_is_refused_and_nothing_changes(why, state):
     before = random_state()
     first = draw()
     set_random_state(before)
-    with pytest.raises(ValueError, match="set_random_state: expected what random_state gave"):
+    with pytest.raises(ValueError, match="set_random_state: This is not a state of `random_state`"):
         set_random_state(state)
     assert draw() == first, why

@@ -46,7 +46,7 @@ def test_seed_decides_and_the_global_generator_is_left_alone():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({}, r"num_cameras or num_views above 0, got neither"),
+        ({}, "num_cameras and num_views are both 0"),
         ({"num_cameras": -1}, "num_cameras as a whole number >= 0"),
         ({"num_cameras": 2, "scale": 0.0}, "scale > 0"),
     ],
@@ -60,15 +60,17 @@ def test_training_takes_known_ids_only():
     embedding = CameraEmbedding(4, num_cameras=2)
     with pytest.raises(ValueError, match=r"cameras in 0\.\.1 in training, got \[-1, 2\]"):
         embedding(torch.tensor([0, 2, -1]))
-    with pytest.raises(ValueError, match=r"cameras in training, got None\. Pass them"):
+    with pytest.raises(
+        ValueError, match="Training mode needs the cameras of the images; pass them"
+    ):
         embedding()
-    with pytest.raises(ValueError, match=r"no views, got some\. Build it with num_views"):
+    with pytest.raises(ValueError, match="does not distinguish views; build it with num_views"):
         embedding.eval()(torch.tensor([0]), torch.tensor([0]))
 
 
 @pytest.mark.unhooked
 def test_ids_are_integers():
-    with pytest.raises(ValueError, match="cameras as one integer for each picture, got shape"):
+    with pytest.raises(ValueError, match="cameras as one integer for each image, got shape"):
         CameraEmbedding(4, num_cameras=2)(torch.tensor([0.5]))
 
 

@@ -4,7 +4,7 @@ from oracles.clip_towers import resnet_levels, vit_levels
 from torch.testing import assert_close
 
 from clipreid_kit.clip import CameraEmbedding
-from clipreid_kit.clip.towers.grid import geometry_of
+from clipreid_kit.clip.towers.geometry import geometry_of
 from clipreid_kit.clip.towers.levels import LEVELS
 
 GEOMETRIES = {
@@ -149,5 +149,7 @@ def test_dropped_patches_have_no_grid(build, configs):
     towers = build("vit")
     images = torch.zeros(1, 3, 64, 64)
     towers.encode_image_levels(images, ["patches"])
-    with pytest.raises(ValueError, match="no patch dropout where patches are asked for"):
+    with pytest.raises(
+        ValueError, match=r"Patch dropout of 0\.5 leaves no complete grid of patches"
+    ):
         towers.train().encode_image_levels(images, ["patches"])

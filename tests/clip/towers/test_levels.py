@@ -64,13 +64,13 @@ def test_runs_under_autocast(build, kind):
     ("kind", "levels", "match"),
     [
         ("vit", ["last"], r"each level to be one of previous, unprojected, .* got 'last'"),
-        ("vit", [], r"levels as a sequence of names, at least one, got \[\]"),
+        ("vit", [], r"levels as a sequence of at least one name, got \[\]"),
         (
             "siglip",
             ["projected_patches"],
-            r"got projected_patches of a tower that projects what it pooled",
+            r"This tower projects what it has pooled, so it has no projected_patches",
         ),
-        ("coca", ["patches"], r"got patches of a tower with attentional pooling"),
+        ("coca", ["patches"], r"A tower with attentional pooling has no patch levels"),
     ],
 )
 @pytest.mark.unhooked
@@ -82,10 +82,10 @@ def test_levels_that_are_not_there(build, kind, levels, match):
 
 def test_cameras_without_an_embedding(build):
     with pytest.raises(
-        ValueError, match=r"expected no cameras and views, got some\. Build the towers with num_cam"
+        ValueError, match="no camera embedding for cameras or views; build them with num_cameras"
     ):
         build("vit").encode_image(torch.zeros(1, 3, 64, 64), cameras=torch.tensor([0]))
-    with pytest.raises(ValueError, match="no cameras and views"):
+    with pytest.raises(ValueError, match="no camera embedding for cameras or views"):
         build("resnet")(torch.zeros(1, 3, 64, 64), views=torch.tensor([0]))
 
 

@@ -8,12 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from clipreid_kit.clip.towers.load_weights import (
-    LoadReport,
-    describe_architecture,
-    load_weights,
-    read_weights,
-)
+from clipreid_kit.clip.towers.architecture_check import describe_architecture
+from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
+from clipreid_kit.clip.towers.read_weights import read_weights
 
 OPENAI_NUMBERS = {"input_resolution": 64, "context_length": 77, "vocab_size": 49408}
 
@@ -166,7 +163,7 @@ class TestLoadWeights:
         layer = nn.Linear(2, 2)
         state = {"weight": torch.eye(2), "other": torch.zeros(1)}
         with pytest.raises(
-            ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\."
+            ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\n"
         ):
             load_weights(layer, state)
         report = load_weights(layer, state, strict=False)

@@ -66,7 +66,7 @@ def test_a_failed_download_has_a_remedy(monkeypatch):
     monkeypatch.setattr(open_clip, "download_pretrained", refuse)
     with pytest.raises(
         ValueError,
-        match=r"to download the weights 'openai' of RN50, got .*offline\. Check the network",
+        match=r"The weights 'openai' of RN50 could not be downloaded .*offline\)\. Check the network",
     ):
         find_weights("RN50", "openai")
 
@@ -97,7 +97,7 @@ def test_a_folder(tmp_path):
     with pytest.raises(ValueError, match=r"a file with weights, got the folder [^ ]*$"):
         find_weights("ViT-B-16", tmp_path)
     (tmp_path / "card.json").touch()
-    with pytest.raises(ValueError, match=r"read by load_towers"):
+    with pytest.raises(ValueError, match=r"Load a folder written by save_towers with load_towers"):
         find_weights("ViT-B-16", tmp_path)
 
 

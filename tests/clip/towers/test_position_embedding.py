@@ -90,7 +90,7 @@ def test_gradient_reaches_the_table():
             6,
             (2, 2),
             (1, 4),
-            r"expected 5 rows \(1 prefix rows and a grid of 2 x 2\), got 6 rows\. Give the grid",
+            r"expected 5 rows \(1 prefix rows and a grid of 2 x 2\), got 6 rows\. Pass the grid",
         ),
         (
             5,

@@ -1,13 +1,13 @@
 import torch
 
-from clipreid_kit.clip.towers.state_dict_layout import looks_like_openai, to_open_clip_layout
+from clipreid_kit.clip.towers.state_dict_layout import is_openai_layout, to_open_clip_layout
 
 
 def test_openai_is_known_by_its_numbers(build):
     state = build("vit").model.state_dict()
-    assert not looks_like_openai(state)
+    assert not is_openai_layout(state)
     marked = {**state, "input_resolution": torch.tensor(64)}
-    assert looks_like_openai(marked)
+    assert is_openai_layout(marked)
     assert to_open_clip_layout(build("vit").model, marked).keys() == state.keys()
 
 

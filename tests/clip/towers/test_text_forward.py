@@ -211,6 +211,6 @@ class TestEmbeddings:
         ):
             with pytest.raises(
                 ValueError,
-                match=r"that runs from word embeddings, got that of CoCa\. Towers of Hugging",
+                match=r"that runs from word embeddings, got that of CoCa\. Text towers of Hugging",
             ):
                 work()

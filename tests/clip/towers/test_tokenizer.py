@@ -89,9 +89,9 @@ def test_a_first_sentence_that_does_not_fit_is_cut_with_a_warning(tokenizer):
 
 
 def test_ids_of_a_piece_are_found_in_the_whole(tokenizer):
-    piece, whole = tokenizer.inside(" red coat"), tokenizer(["a red coat"])[0].tolist()
-    assert whole[:5] == [SOT, tokenizer.inside("a")[0], *piece, EOT]
-    assert tokenizer.inside("") == []
+    piece, whole = tokenizer.inner_ids(" red coat"), tokenizer(["a red coat"])[0].tolist()
+    assert whole[:5] == [SOT, tokenizer.inner_ids("a")[0], *piece, EOT]
+    assert tokenizer.inner_ids("") == []
 
 
 def test_cut_changes_no_text_that_fits(tokenizer):
@@ -188,7 +188,7 @@ class TestHuggingFace:
             tokenizer(["a a a a a a"])
         with pytest.warns(UserWarning, match="1 of 1 texts have more than 5"):
             assert tokenizer(["a a a a a a"], "cut").tolist() == [[3, 3, 3, 3, 1]]
-        assert tokenizer.inside("a bb") == [3, 4]
+        assert tokenizer.inner_ids("a bb") == [3, 4]
 
     def test_clips_mode_adds_three(self, monkeypatch):
         monkeypatch.setattr(tokens_module, "HFTokenizer", _Stub)
@@ -204,7 +204,7 @@ class TestHuggingFace:
         monkeypatch.setattr(tokens_module, "HFTokenizer", refuse)
         tokenizer = TextTokenizer(CONFIG)
         with pytest.raises(
-            ValueError, match=r"the tokenizer 'some/words' .*(no transformers|offline)\. Install"
+            ValueError, match=r"The tokenizer 'some/words' .*(no transformers|offline)\)\. Install"
         ) as got:
             tokenizer(["a"])
         assert "long story" not in str(got.value)

@@ -183,7 +183,7 @@ def test_frozen_statistics_are_also_those_in_use(build):
 def test_the_policy_survives_a_copy(build):
     towers = build("resnet")
     freeze(towers)
-    assert copy.deepcopy(towers).train().still == towers.frozen_batch_norms
+    assert copy.deepcopy(towers).train().frozen_batch_norms == towers.frozen_batch_norms
     assert moved(copy.deepcopy(towers), step) == set()
 
 

@@ -121,7 +121,7 @@ def test_errors_with_peft(build):
     towers = build("vit")
     add_lora(towers, 2)
     with pytest.raises(
-        ValueError, match=r"a tower of images without adapters, got one with some\. Call merge_lora"
+        ValueError, match=r"The image tower has adapters already\. Call merge_lora first"
     ):
         add_lora(towers, 2)
 
@@ -135,7 +135,7 @@ def test_errors(build, monkeypatch):
             add_lora(build("vit"), **options)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(
-        ValueError, match=r"peft, got none installed\. Run pip install clipreid_kit\[lora\]"
+        ValueError, match=r"peft is not installed\. Run pip install clipreid_kit\[lora\]"
     ):
         add_lora(build("vit"))
 

@@ -128,7 +128,7 @@ def test_errors(method):
     for options, match in [
         (
             {"lr": {"necks": 1.0, "": 1.0}},
-            "names in lr that some parameter begins with, got 'necks'",
+            "prefixes in lr that some parameter's name has, got 'necks'",
         ),
         ({"lr": {"nec": 1.0, "": 1.0}}, "got 'nec'"),
         ({"lr": -1.0}, "lr >= 0"),

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+import torch
 
 from clipreid_kit.clip.towers.build import build_with_weights
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
@@ -142,5 +143,21 @@ def build(configs):
             load_report=built.load_report,
         )
         return towers.eval()
+
+    return make
+
+
+@pytest.fixture
+def build_randomized(build):
+    """Build towers whose vectors are moved away from the 0 and 1 that initialisation leaves."""
+
+    def make(kind, **options):
+        towers = build(kind, **options)
+        generator = torch.Generator().manual_seed(3)
+        for name, tensor in towers.state_dict().items():
+            is_vector = tensor.is_floating_point() and tensor.ndim == 1
+            if is_vector and "logit" not in name:
+                tensor.add_(torch.rand(tensor.shape, generator=generator) / 4)
+        return towers
 
     return make

@@ -4,10 +4,11 @@ import copy
 from typing import Any
 
 import pytest
+import torch
 
-from clipreid_kit.clip.towers.build import assemble
+from clipreid_kit.clip.towers.build import build_with_weights
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
-from clipreid_kit.clip.towers.grid import Geometry
+from clipreid_kit.clip.towers.geometry import Geometry
 from clipreid_kit.clip.towers.model_catalogue import WeightSource
 
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
@@ -129,8 +130,34 @@ def build(configs):
 
     def make(kind, path=None, image_size=None, seed=0, **geometry):
         source = WeightSource(path, False, *_NO_COLOURS)
-        return assemble(
-            ClipTowers, kind, configs[kind], source, Geometry(image_size, **geometry), seed
-        ).eval()
+        wanted = Geometry(image_size, **geometry)
+        built = build_with_weights(kind, configs[kind], source, wanted, seed)
+
+        towers = ClipTowers(
+            built.model,
+            name=kind,
+            config=built.config,
+            image_mean=source.image_mean,
+            image_std=source.image_std,
+            position_resize=wanted.position_resize,
+            load_report=built.load_report,
+        )
+        return towers.eval()
+
+    return make
+
+
+@pytest.fixture
+def build_randomized(build):
+    """Build towers whose vectors are moved away from the 0 and 1 that initialisation leaves."""
+
+    def make(kind, **options):
+        towers = build(kind, **options)
+        generator = torch.Generator().manual_seed(3)
+        for name, tensor in towers.state_dict().items():
+            is_vector = tensor.is_floating_point() and tensor.ndim == 1
+            if is_vector and "logit" not in name:
+                tensor.add_(torch.rand(tensor.shape, generator=generator) / 4)
+        return towers
 
     return make

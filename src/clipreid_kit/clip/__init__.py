@@ -1,4 +1,4 @@
-"""Image and text towers of any open_clip model with ReID geometry: levels, freezing, rates, checkpoints."""
+"""CLIP towers at ReID geometry, and their prompts, methods, tuning and checkpoints."""
 
 from clipreid_kit.clip.checkpoints.interpolate import interpolate_weights
 from clipreid_kit.clip.checkpoints.onnx_export import export_image_tower
@@ -19,8 +19,9 @@ from clipreid_kit.clip.prompts.templates import PromptEmbeddings
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.levels import ImageLevels, TowerEmbeddings
-from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights, read_weights
+from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.position_embedding import resize_position_embedding
+from clipreid_kit.clip.towers.read_weights import read_weights
 from clipreid_kit.clip.towers.small_models import small_model_config, small_model_names
 from clipreid_kit.clip.tuning.freezing import (
     freeze,

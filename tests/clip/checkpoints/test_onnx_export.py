@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -5,43 +7,48 @@ from torch.testing import assert_close
 import clipreid_kit.clip.checkpoints.onnx_export as export_module
 from clipreid_kit.clip import CameraEmbedding, export_image_tower
 
-EXTRA = "the extra export"
+
+@pytest.fixture
+def onnxruntime():
+    pytest.importorskip("onnxscript", reason="the extra export")
+    return pytest.importorskip("onnxruntime", reason="the extra export")
 
 
 @pytest.mark.slow
-@pytest.mark.unhooked  # the exporter traces, and the hook is in the way of that
+@pytest.mark.unhooked  # the exporter traces, which the hook prevents
 @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-def test_the_file_gives_the_same_numbers_for_any_batch(build, tmp_path, kind):
-    onnxruntime = pytest.importorskip("onnxruntime", reason=EXTRA)
-    pytest.importorskip("onnxscript", reason=EXTRA)
-    size = (64, 32) if kind != "timm" else None
+def test_the_file_returns_the_same_numbers_for_any_batch(build, tmp_path, onnxruntime, kind):
+    size = None if kind == "timm" else (64, 32)
     towers = build(kind, image_size=size).train()
     if kind == "vit":
         towers.camera_embedding = CameraEmbedding(128, num_cameras=2)
-    difference = export_image_tower(towers, tmp_path / "tower.onnx", normalize=kind != "resnet")
+    normalize = kind != "resnet"
+    path = tmp_path / "tower.onnx"
+
+    difference = export_image_tower(towers, path, normalize=normalize)
+
     assert 0 <= difference <= 1e-4
     assert towers.training
-    assert [path.name for path in tmp_path.iterdir()] == ["tower.onnx"]
-    session = onnxruntime.InferenceSession(
-        str(tmp_path / "tower.onnx"), providers=["CPUExecutionProvider"]
-    )
+    assert list(tmp_path.iterdir()) == [path]
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    towers.eval()
     for count in (1, 2, 7):
         images = torch.randn(count, 3, *towers.image_size)
         found = session.run(["embeddings"], {"images": images.numpy()})[0]
         with torch.no_grad():
-            expected = towers.eval().encode_image(images, normalize=kind != "resnet")
+            expected = towers.encode_image(images, normalize=normalize)
         assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.unhooked
-def test_what_differs_is_not_left_behind(build, tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime", reason=EXTRA)
-    pytest.importorskip("onnxscript", reason=EXTRA)
+@pytest.mark.usefixtures("onnxruntime")
+def test_a_file_that_differs_is_not_kept(build, tmp_path, monkeypatch):
     write = export_module._write
 
     def write_another(module, images, path):
-        twin = build("vit", seed=9)
-        write(export_module._ImageTower(twin, normalize=True), images, path)
+        other = export_module._ImageTower(build("vit", seed=9), normalize=True)
+        write(other, images, path)
 
     monkeypatch.setattr(export_module, "_write", write_another)
     with pytest.raises(ValueError, match=r"outputs that differ by at most 0.0001, got 0\.\d+"):
@@ -49,11 +56,25 @@ def test_what_differs_is_not_left_behind(build, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_missing_is_named(build, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+def test_a_missing_extra_is_named(build, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
-        ValueError, match=r"onnxruntime and onnxscript, got .*pip install clipreid_kit\[export\]"
+        ValueError,
+        match=r"onnxruntime and onnxscript are needed .*pip install clipreid_kit\[export\]",
     ):
         export_image_tower(build("vit"), tmp_path / "tower.onnx")
-    with pytest.raises(ValueError, match="tolerance > 0"):
-        export_image_tower(build("vit"), tmp_path / "tower.onnx", tolerance=0.0)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"tolerance": 0.0}, "tolerance > 0"),
+        ({"tolerance": "1e-4"}, "tolerance as a number, got '1e-4'"),
+        ({"batch_size": 0}, "batch_size as a whole number >= 1, got 0"),
+        ({"seed": None}, "seed as a whole number >= 0, got None"),
+    ],
+)
+def test_invalid_options(build, tmp_path, options, match):
+    with pytest.raises(ValueError, match=f"export_image_tower: expected {match}"):
+        export_image_tower(build("vit"), tmp_path / "tower.onnx", **options)

@@ -18,36 +18,50 @@ from clipreid_kit.clip import (
     TrainingCheckpoints,
     freeze,
     load_towers,
-    load_weights,
-    read_card,
-    save_towers,
-    warm_start,
 )
 
 SIZE = (32, 32)
 
 
-def small(name="reid-tiny-resnet", size=SIZE, seed=0):
+class Method(nn.Module):
+    """Towers with a head beside them."""
+
+    def __init__(self, towers):
+        super().__init__()
+        self.towers = towers
+        self.neck = nn.BatchNorm1d(8)
+        self.classifier = nn.Linear(8, 4, bias=False)
+
+
+def make_towers(name="reid-tiny-resnet", size=SIZE, seed=0):
     return ClipTowers.from_open_clip(name, image_size=size, seed=seed)
 
 
-def method(identities=4, **options):
-    return ClipBaseline(small(**options), identities)
+def make_method(**options):
+    return Method(make_towers(**options))
 
 
-def moved(module):
-    """Another state, as after a step."""
+def changed(module):
+    """The module with other values, as after a step."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.5)
     return module
 
 
-def same(one, other):
-    one, other = one.state_dict(), other.state_dict()
-    return one.keys() == other.keys() and all(
-        torch.equal(value, other[name]) for name, value in one.items()
+def copy_of(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def equals(module, weights):
+    state = module.state_dict()
+    return state.keys() == weights.keys() and all(
+        torch.equal(tensor, weights[name]) for name, tensor in state.items()
     )
+
+
+def names(checkpoints):
+    return sorted(path.name for path in checkpoints.folder.iterdir())
 
 
 @pytest.fixture
@@ -55,217 +69,279 @@ def checkpoints(tmp_path):
     return TrainingCheckpoints(tmp_path / "run" / "checkpoints")
 
 
-def copied(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def unchanged(module, weights):
-    return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
-
-
-def names(checkpoints):
-    return sorted(path.name for path in checkpoints.folder.iterdir())
-
-
-def test_keeps_the_last_and_the_best_only(checkpoints):
-    layer = nn.Linear(2, 2)
-    assert not checkpoints.exists()
-    for epoch, best in [
-        (1, False),
-        (2, True),
-        (3, False),
-        (4, False),
-    ]:  # the first is the best so far, whatever is said
-        path = checkpoints.save(epoch, layer, {"epoch": epoch}, best=best)
-        assert path == checkpoints.path("last")
-        assert checkpoints.path("best").name == f"epoch-{min(epoch, 2):04d}"
-    assert names(checkpoints) == ["epoch-0002", "epoch-0004", "index.json"]
-    assert checkpoints.exists()
-    assert (checkpoints.state(), checkpoints.state("best")) == ({"epoch": 4}, {"epoch": 2})
-
-
-def test_nothing_of_others_is_deleted(checkpoints):
-    checkpoints.folder.mkdir(parents=True)
-    (checkpoints.folder / "my notes").mkdir()
-    (checkpoints.folder / "epoch-plot.png").write_bytes(b"")
-    for epoch in (1, 2, 3):
-        checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)
-    assert names(checkpoints) == ["epoch-0003", "epoch-plot.png", "index.json", "my notes"]
-
-
-def test_a_method_comes_back_bit_for_bit(checkpoints):
-    one = moved(method())
-    one.identity_branch.neck.norm.running_mean.normal_()
-    optimizer = torch.optim.AdamW(one.parameters())
-    one(torch.randn(4, 3, *SIZE), torch.tensor([0, 0, 1, 1])).loss.backward()
-    optimizer.step()
-    state = {
-        "epoch": 1,
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "history": [{"loss": 0.5}],
-    }
-    checkpoints.save(1, one, state, best=True, card={"image_spec": {"fit": "pad"}})
-    assert {path.name for path in checkpoints.path("last").iterdir()} == {
-        *("model.safetensors", "card.json", "heads.safetensors", "trainer.pt")
-    }
-    other = method(seed=3)
-    report = checkpoints.load("last", other)
-    assert set(report.loaded) == set(one.state_dict())
-    assert same(one, other)
-    back = checkpoints.state()
-    assert back["history"] == state["history"]
-    assert torch.equal(back["rng"], state["rng"])
-    torch.optim.AdamW(other.parameters()).load_state_dict(back["optimizer"])
-    card = json.loads((checkpoints.path("last") / "card.json").read_text())
-    assert card["extra"] == {"epoch": 1, "image_spec": {"fit": "pad"}}
-    assert same(load_towers(checkpoints.path("best")), one.towers)
-
-
-def test_modules_of_every_kind(checkpoints):
-    tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    tied[1].weight = tied[0].weight  # one tensor under two names
-    for module, other in [
-        (moved(small()), small()),
-        (tied, nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))),
-        (
-            nn.ModuleDict({"towers": nn.Linear(2, 2)}),
-            nn.ModuleDict({"towers": nn.Linear(2, 2)}),
-        ),  # of another kind
-    ]:
-        checkpoints.save(1, module, {}, best=True)
-        checkpoints.load("best", other)
-        assert same(module, other)
-    frozen = small()
-    freeze(frozen)
-    checkpoints.save(1, frozen, {}, best=True)  # towers alone are kept, whether they train or not
-    assert same(load_towers(checkpoints.path("best")), frozen)
-
-
-def test_frozen_towers_are_left_out(checkpoints):
-    one, other = moved(method()), method()
-    for both in (one, other):
-        freeze(both.towers)
-    before = small()
-    checkpoints.save(1, one, {}, best=True)
-    assert not (checkpoints.path("last") / "model.safetensors").exists()
-    checkpoints.load("last", other)
-    assert torch.equal(
-        other.identity_branch.classifier.weight, one.identity_branch.classifier.weight
+class TestLastAndBest:
+    @pytest.mark.parametrize(
+        ("best_epochs", "best"),
+        [((), 1), ((2,), 2), ((2, 4), 4)],  # the first one is the best until another is
     )
-    assert same(other.towers, before)
-    with pytest.raises(
-        ValueError, match=r"model\.safetensors in .*, for towers that train, got none"
-    ):
-        checkpoints.load("last", method())
+    def test_only_these_two_are_kept(self, checkpoints, best_epochs, best):
+        assert not checkpoints.exists()
+        for epoch in (1, 2, 3, 4):
+            path = checkpoints.save(
+                epoch, nn.Linear(2, 2), {"epoch": epoch}, best=epoch in best_epochs
+            )
+            assert path == checkpoints.path("last")
+
+        assert checkpoints.exists()
+        assert checkpoints.state() == {"epoch": 4}
+        assert checkpoints.state("best") == {"epoch": best}
+        assert names(checkpoints) == sorted({f"epoch-{best:04d}", "epoch-0004", "index.json"})
+
+    def test_other_files_are_not_deleted(self, checkpoints):
+        checkpoints.folder.mkdir(parents=True)
+        (checkpoints.folder / "my notes").mkdir()
+        (checkpoints.folder / "epoch-plot.png").write_bytes(b"")
+
+        for epoch in (1, 2, 3):
+            checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)
+
+        assert names(checkpoints) == ["epoch-0003", "epoch-plot.png", "index.json", "my notes"]
+
+    def test_the_folder_is_shown(self):
+        assert repr(TrainingCheckpoints("run/checkpoints")) == (
+            "TrainingCheckpoints('run/checkpoints')"
+        )
 
 
-def test_a_grid_that_could_be_square_is_told_by_the_card(checkpoints):
+class TestRoundTrip:
+    def test_of_a_method_after_a_step(self, checkpoints):
+        method = ClipBaseline(make_towers(), 4)
+        optimizer = torch.optim.AdamW(method.parameters())
+        method(torch.randn(4, 3, *SIZE), torch.tensor([0, 0, 1, 1])).loss.backward()
+        optimizer.step()
+        checkpoints.save(1, method, {"optimizer": optimizer.state_dict()}, best=True)
+
+        twin = ClipBaseline(make_towers(seed=3), 4)
+        report = checkpoints.load("last", twin)
+
+        assert set(report.loaded) == set(method.state_dict())
+        assert equals(twin, copy_of(method))
+        state = checkpoints.state()["optimizer"]
+        torch.optim.AdamW(twin.parameters()).load_state_dict(state)
+
+    def test_of_the_state(self, checkpoints):
+        state = {"epoch": 1, "rng": torch.get_rng_state(), "history": [{"loss": 0.5}]}
+        checkpoints.save(1, nn.Linear(2, 2), state, best=True)
+
+        found = checkpoints.state()
+
+        assert found.keys() == state.keys()
+        assert found["history"] == state["history"]
+        assert torch.equal(found["rng"], state["rng"])
+
+    def test_of_the_towers_as_save_towers_writes_them(self, checkpoints):
+        method = changed(make_method())
+        card = {"image_spec": {"fit": "pad"}}
+        checkpoints.save(1, method, {}, best=True, card=card)
+
+        folder = checkpoints.path("last")
+        assert {path.name for path in folder.iterdir()} == {
+            "model.safetensors",
+            "card.json",
+            "heads.safetensors",
+            "trainer.pt",
+        }
+        assert equals(load_towers(folder), copy_of(method.towers))
+        saved_card = json.loads((folder / "card.json").read_text())
+        assert saved_card["extra"] == {"epoch": 1, **card}
+
+    def test_of_towers_alone(self, checkpoints):
+        towers = changed(make_towers())
+        checkpoints.save(1, towers, {}, best=True)
+        twin = make_towers()
+        checkpoints.load("best", twin)
+        assert equals(twin, copy_of(towers))
+
+    def test_of_towers_alone_even_if_frozen(self, checkpoints):
+        towers = changed(make_towers())
+        freeze(towers)
+        checkpoints.save(1, towers, {}, best=True)
+        assert equals(load_towers(checkpoints.path("best")), copy_of(towers))
+
+    def test_of_tied_tensors(self, checkpoints):
+        tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        tied[1].weight = tied[0].weight  # one tensor under two names
+        checkpoints.save(1, tied, {}, best=True)
+        twin = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        checkpoints.load("best", twin)
+        assert equals(twin, copy_of(tied))
+
+    def test_of_another_module_under_the_name_towers(self, checkpoints):
+        module = nn.ModuleDict({"towers": nn.Linear(2, 2)})
+        checkpoints.save(1, module, {}, best=True)
+        twin = nn.ModuleDict({"towers": nn.Linear(2, 2)})
+        checkpoints.load("best", twin)
+        assert equals(twin, copy_of(module))
+
+
+class TestFrozenTowers:
+    @pytest.fixture
+    def method(self, checkpoints):
+        """A method that was saved while its towers were frozen."""
+        method = changed(make_method())
+        freeze(method.towers)
+        checkpoints.save(1, method, {}, best=True)
+        return method
+
+    def test_are_not_saved(self, checkpoints, method):
+        assert not (checkpoints.path("last") / "model.safetensors").exists()
+
+    def test_keep_their_values_at_loading(self, checkpoints, method):
+        twin = make_method()
+        freeze(twin.towers)
+        before = copy_of(twin.towers)
+
+        checkpoints.load("last", twin)
+
+        assert torch.equal(twin.classifier.weight, method.classifier.weight)
+        assert equals(twin.towers, before)
+
+    def test_do_not_load_into_towers_that_train(self, checkpoints, method):
+        with pytest.raises(
+            ValueError, match=r"The towers train, but .* has no model\.safetensors\. It was saved"
+        ):
+            checkpoints.load("last", make_method())
+
+
+def test_the_card_tells_the_grid_of_a_table_that_could_be_square(checkpoints):
     wide = (48, 192)  # 4 x 16 patches, as many as 8 x 8
-    one = small("reid-tiny-vit", size=wide)
-    checkpoints.save(1, one, {}, best=True)
-    other = small("reid-tiny-vit", size=wide, seed=1)
-    checkpoints.load("last", other)
-    assert same(one, other)
-    report = warm_start(small("reid-tiny-vit", size=(96, 96), seed=1), checkpoints.folder)
-    assert report.resized == ("model.visual.positional_embedding",)
+    towers = make_towers("reid-tiny-vit", size=wide)
+    checkpoints.save(1, towers, {}, best=True)
+    twin = make_towers("reid-tiny-vit", size=wide, seed=1)
+    checkpoints.load("last", twin)
+    assert equals(twin, copy_of(towers))
 
 
 class Killed(BaseException):
     pass
 
 
-def stopped_at(moment, patch, error):
-    """From the ``moment``-th operation on the disk on, none gets through; what was not flushed is half there."""
-    steps = 0
-
-    def counted(original, instead=lambda *_: None):
-        def step(*arguments, **options):
-            nonlocal steps
-            steps += 1
-            if steps >= moment:
-                instead(*arguments)
-                raise error
-            return original(*arguments, **options)
-
-        return step
-
-    patch.setattr(os, "fsync", counted(os.fsync, halve))
-    for name in ("replace", "rename", "mkdir"):
-        patch.setattr(os, name, counted(getattr(os, name)))
-    patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-    return lambda: steps
+DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-def halve(descriptor):
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+class FailingDisk:
+    """From a certain operation on, every operation on the disk raises an error.
+
+    A file that is being flushed at that moment is left half written.
+    """
+
+    def __init__(self, first_failure, error):
+        self.first_failure = first_failure
+        self.error = error
+        self.num_operations = 0
+
+    def install(self, patch):
+        patch.setattr(os, "fsync", self.failing(os.fsync, before_failure=truncate_to_half))
+        patch.setattr(shutil, "rmtree", self.failing(shutil.rmtree))
+        for name in ("replace", "rename", "mkdir"):
+            patch.setattr(os, name, self.failing(getattr(os, name)))
+
+    def failing(self, operation, before_failure=None):
+        def call(*arguments, **options):
+            self.num_operations += 1
+            if self.num_operations < self.first_failure:
+                return operation(*arguments, **options)
+
+            if before_failure is not None:
+                before_failure(*arguments)
+            raise self.error
+
+        return call
+
+    @property
+    def has_failed(self):
+        return self.num_operations >= self.first_failure
 
 
-FULL = OSError(errno.ENOSPC, "No space left on device")
-CASES = [
-    (Killed(), True, True),
-    (Killed(), True, False),
-    (Killed(), False, False),
-    (FULL, True, False),
-]
-CASES += [(FULL, False, False)]
+def truncate_to_half(descriptor):
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        os.ftruncate(descriptor, status.st_size // 2)
 
 
-@pytest.mark.parametrize(("error", "best", "with_towers"), CASES, ids=lambda value: str(value)[:9])
-def test_whatever_stops_a_save_leaves_checkpoints_whole(tmp_path, error, best, with_towers):
-    layer, fresh = (method(seed=seed) if with_towers else nn.Linear(9, 9) for seed in (0, 1))
-    whole = 0
-    weights = {1: copied(layer), 2: copied(moved(layer))}
-    for moment in range(1, 60):
-        checkpoints = TrainingCheckpoints(tmp_path / str(moment))
-        layer.load_state_dict(weights[1])
-        checkpoints.save(1, layer, {"epoch": 1}, best=True)
-        layer.load_state_dict(weights[2])
+@pytest.mark.parametrize(
+    ("error", "best", "with_towers"),
+    [
+        (Killed(), True, True),
+        (Killed(), True, False),
+        (Killed(), False, False),
+        (DISK_FULL, True, False),
+        (DISK_FULL, False, False),
+    ],
+    ids=["killed, best, towers", "killed, best", "killed", "disk full, best", "disk full"],
+)
+def test_an_interruption_at_any_operation_leaves_complete_checkpoints(
+    tmp_path, error, best, with_towers
+):
+    module, twin = (make_method(seed=seed) if with_towers else nn.Linear(9, 9) for seed in (0, 1))
+    weights = {1: copy_of(module), 2: copy_of(changed(module))}
+
+    def save(checkpoints, epoch, best):
+        module.load_state_dict(weights[epoch])
+        checkpoints.save(epoch, module, {"epoch": epoch}, best=best)
+
+    num_interrupted = 0
+    for first_failure in range(1, 60):
+        checkpoints = TrainingCheckpoints(tmp_path / str(first_failure))
+        save(checkpoints, 1, best=True)
+
+        disk = FailingDisk(first_failure, error)
         with pytest.MonkeyPatch.context() as patch:
-            count = stopped_at(moment, patch, error)
+            disk.install(patch)
             try:
-                checkpoints.save(2, layer, {"epoch": 2}, best=best)
+                save(checkpoints, 2, best=best)
             except (Killed, OSError):
-                pass
-            else:
-                whole += 1
-                if count() < moment:  # nothing was in its way
-                    break
+                num_interrupted += 1
+        if not disk.has_failed:
+            break
+
+        # whatever the index names is complete
         for which in ("last", "best"):
             epoch = checkpoints.state(which)["epoch"]
-            assert epoch == int(checkpoints.path(which).name[-4:])
-            checkpoints.load(which, fresh)
-            assert unchanged(fresh, weights[epoch])
-        if not best:
-            assert checkpoints.state("best")["epoch"] == 1
-        elif checkpoints.state("last")["epoch"] == 2:
-            assert checkpoints.state("best")["epoch"] == 2
-        checkpoints.save(
-            2, layer, {"epoch": 2}, best=best
-        )  # and the run goes on over what was left lying
+            assert checkpoints.path(which).name == f"epoch-{epoch:04d}"
+            checkpoints.load(which, twin)
+            assert equals(twin, weights[epoch])
+
+        # and the two names belong together
+        best_epoch = checkpoints.state("last")["epoch"] if best else 1
+        assert checkpoints.state("best")["epoch"] == best_epoch
+
+        # the run continues over what the interruption left
+        save(checkpoints, 2, best=best)
         assert checkpoints.state()["epoch"] == 2
         assert len(names(checkpoints)) == (2 if best else 3)
-    assert whole
-    assert moment > 8
+
+    assert not disk.has_failed
+    assert first_failure > 8
+    assert num_interrupted > 4
 
 
-def test_the_same_epoch_again_never_touches_what_the_index_names(checkpoints, monkeypatch):
-    checkpoints.save(1, nn.Linear(2, 2), {"try": 1}, best=True)
-    removed = []
-    monkeypatch.setattr(
-        shutil, "rmtree", lambda path, **_: removed.append((path.name, checkpoints.state()["try"]))
-    )
-    checkpoints.save(1, nn.Linear(2, 2), {"try": 2}, best=True)
-    assert ("epoch-0001", 1) not in removed
-    monkeypatch.undo()
-    assert checkpoints.state() == {"try": 2}
-    checkpoints.save(1, nn.Linear(2, 2), {"try": 3}, best=False)
-    assert (checkpoints.state(), checkpoints.state("best")) == ({"try": 3}, {"try": 2})
-    assert len(names(checkpoints)) == 3
+class TestTheSameEpochAgain:
+    def test_never_deletes_what_the_index_names(self, checkpoints, monkeypatch):
+        checkpoints.save(1, nn.Linear(2, 2), {"try": 1}, best=True)
+        rmtree = shutil.rmtree
+        deleted_while_named = []
+
+        def recording_rmtree(path, **options):
+            if path in (checkpoints.path("last"), checkpoints.path("best")):
+                deleted_while_named.append(path)
+            rmtree(path, **options)
+
+        monkeypatch.setattr(shutil, "rmtree", recording_rmtree)
+        checkpoints.save(1, nn.Linear(2, 2), {"try": 2}, best=True)
+
+        assert deleted_while_named == []
+        assert checkpoints.state() == {"try": 2}
+
+    def test_keeps_the_best_of_that_epoch(self, checkpoints):
+        checkpoints.save(1, nn.Linear(2, 2), {"try": 1}, best=True)
+        checkpoints.save(1, nn.Linear(2, 2), {"try": 2}, best=False)
+        assert checkpoints.state() == {"try": 2}
+        assert checkpoints.state("best") == {"try": 1}
+        assert len(names(checkpoints)) == 3
 
 
-SAVES = """
+SAVE_FOREVER = """
 import sys
 from torch import nn
 from clipreid_kit.clip import TrainingCheckpoints
@@ -279,165 +355,146 @@ for epoch in range(1, 100000):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
-def test_a_real_kill(tmp_path):
+def test_a_killed_process_leaves_complete_checkpoints(tmp_path):
     checkpoints = TrainingCheckpoints(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", SAVES, str(tmp_path)])
+    process = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, str(tmp_path)])
     while not checkpoints.exists():
         time.sleep(0.01)
         assert process.poll() is None
+
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
     layer = nn.Linear(300, 300)
     for which in ("last", "best"):
         checkpoints.load(which, layer)
         assert (layer.weight == checkpoints.state(which)["epoch"]).all()
 
 
-def test_damage_is_one_clear_error(checkpoints):
-    layer = method()
-    with pytest.raises(ValueError, match=r"a checkpoint in .*, got none\. No epoch was completed"):
-        checkpoints.path("last")
-    with pytest.raises(ValueError, match="a checkpoint in"):
-        checkpoints.load("best", layer)
-    checkpoints.save(1, layer, {"epoch": 1, "rows": torch.arange(1000)}, best=True)
-    file = checkpoints.path("last") / "trainer.pt"
-    whole = file.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
-        file.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"the state of a training in .*trainer\.pt"):
+class TestDamage:
+    @pytest.fixture
+    def method(self):
+        return make_method()
+
+    @pytest.fixture
+    def folder(self, checkpoints, method):
+        """The folder of a checkpoint."""
+        return checkpoints.save(1, method, {"epoch": 1, "rows": torch.arange(1000)}, best=True)
+
+    def test_no_checkpoint(self, checkpoints, method):
+        match = r"There is no checkpoint in .*; no epoch was completed"
+        with pytest.raises(ValueError, match=match):
+            checkpoints.path("last")
+        with pytest.raises(ValueError, match=match):
+            checkpoints.load("best", method)
+
+    @pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b""])
+    def test_a_truncated_state(self, checkpoints, folder, damage):
+        file = folder / "trainer.pt"
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.raises(
+            ValueError, match=r"The state of the training run in .*trainer\.pt cannot be read"
+        ):
             checkpoints.state()
-    file.unlink()
-    with pytest.raises(
-        ValueError, match=r"trainer\.pt, got a file that cannot be read \(FileNotFoundError\)"
-    ):
-        checkpoints.state()
-    before = copied(moved(layer))
-    for name in ("heads.safetensors", "model.safetensors"):
-        file = checkpoints.path("last") / name
-        whole = file.read_bytes()
-        file.write_bytes(whole[:1000])
+
+    def test_a_state_of_another_format(self, checkpoints, folder):
+        (folder / "trainer.pt").write_bytes(b"not a checkpoint")
+        with pytest.raises(ValueError, match=r"trainer\.pt cannot be read"):
+            checkpoints.state()
+
+    def test_a_missing_state(self, checkpoints, folder):
+        (folder / "trainer.pt").unlink()
+        with pytest.raises(ValueError, match=r"trainer\.pt cannot be read \(FileNotFoundError\)"):
+            checkpoints.state()
+
+    @pytest.mark.parametrize("name", ["heads.safetensors", "model.safetensors"])
+    def test_truncated_weights_change_nothing(self, checkpoints, folder, method, name):
+        before = copy_of(changed(method))
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
         with pytest.raises(ValueError, match=name):
-            checkpoints.load("last", layer)
-        file.unlink()
-        with pytest.raises(ValueError, match=r"missing|for towers that train"):
-            checkpoints.load("last", layer)
-        file.write_bytes(whole)
-    assert unchanged(layer, before)  # nothing of it was loaded
-    for text in ("{}", "[]", "{", '{"last": "epoch-0001"}'):
+            checkpoints.load("last", method)
+        assert equals(method, before)
+
+    @pytest.mark.parametrize(
+        ("name", "match"),
+        [
+            ("heads.safetensors", r"missing: neck\.weight"),
+            ("model.safetensors", r"The towers train, but"),
+        ],
+    )
+    def test_missing_weights_change_nothing(self, checkpoints, folder, method, name, match):
+        before = copy_of(changed(method))
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=match):
+            checkpoints.load("last", method)
+        assert equals(method, before)
+
+    @pytest.mark.usefixtures("folder")
+    @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"last": "epoch-0001"}'])
+    def test_a_damaged_index(self, checkpoints, text):
         (checkpoints.folder / "index.json").write_text(text)
-        with pytest.raises(ValueError, match="the names of the last and best checkpoint"):
+        with pytest.raises(
+            ValueError, match=r"index\.json is damaged: it does not name the last and the best"
+        ):
             checkpoints.path("last")
 
-
-def test_another_method_is_refused_whole(checkpoints):
-    checkpoints.save(1, method(name="reid-tiny-vit", size=(64, 64)), {}, best=True)
-    for other in (method(), small(), nn.Linear(2, 2)):
-        before = copied(other)
-        with pytest.raises(ValueError, match="expected weights of"):
-            checkpoints.load("last", other)
-        assert unchanged(other, before)
+    def test_no_weights_at_all(self, checkpoints):
+        checkpoints.save(1, nn.Linear(2, 2), {}, best=True)
+        (checkpoints.path("last") / "heads.safetensors").unlink()
+        with pytest.raises(ValueError, match="There are no weights in"):
+            checkpoints.load("last", nn.Linear(2, 2))
 
 
-class Anything:
+@pytest.mark.parametrize("make_other", [make_method, make_towers, lambda: nn.Linear(2, 2)])
+def test_a_checkpoint_of_another_method_changes_nothing(checkpoints, make_other):
+    checkpoints.save(1, make_method(name="reid-tiny-vit", size=(64, 64)), {}, best=True)
+    other = make_other()
+    before = copy_of(other)
+    with pytest.raises(ValueError, match="expected weights of"):
+        checkpoints.load("last", other)
+    assert equals(other, before)
+
+
+class NotData:
     pass
 
 
-def test_nothing_but_data_is_saved_or_loaded(checkpoints):
-    layer = nn.Linear(2, 2)
-    checkpoints.save(1, layer, {"epoch": 1}, best=True)
-    with pytest.raises(ValueError, match=r"a state of plain data, got .*Anything"):
-        checkpoints.save(2, layer, {"epoch": 2, "x": Anything()}, best=True)
-    with pytest.raises(ValueError, match="extra that JSON can hold"):
-        checkpoints.save(2, small(), {}, best=True, card={"x": Anything()})
-    assert checkpoints.state() == {"epoch": 1}
-    assert names(checkpoints) == ["epoch-0001", "index.json"]
-    torch.save({"x": Anything()}, checkpoints.path("last") / "trainer.pt")
-    with pytest.raises(ValueError, match="cannot be read"):
-        checkpoints.state()
+class TestOnlyData:
+    @pytest.fixture
+    def saved(self, checkpoints):
+        checkpoints.save(1, nn.Linear(2, 2), {"epoch": 1}, best=True)
+        return checkpoints
 
+    def test_is_saved_in_the_state(self, saved):
+        with pytest.raises(ValueError, match=r"a state of plain data, got .*NotData"):
+            saved.save(2, nn.Linear(2, 2), {"epoch": 2, "x": NotData()}, best=True)
+        assert saved.state() == {"epoch": 1}
+        assert names(saved) == ["epoch-0001", "index.json"]
 
-def test_warm_start_takes_what_fits(checkpoints, tmp_path):
-    one = moved(method(identities=9))
-    checkpoints.save(1, one, {}, best=True)
-    checkpoints.save(2, moved(method(identities=9)), {}, best=False)
-    save_towers(one.towers, tmp_path / "towers")
-    places = [
-        checkpoints.folder,
-        checkpoints.folder.parent,
-        checkpoints.path("best"),
-        tmp_path / "towers",
-    ]
-    for source in places:
-        other = method(identities=4)
-        classifier = other.identity_branch.classifier.weight.clone()
-        report = warm_start(other, source)
-        assert same(other.towers, one.towers)
-        assert torch.equal(other.identity_branch.classifier.weight, classifier)
-        if source == places[-1]:
-            assert "identity_branch.classifier.weight" in report.missing
-        else:
-            assert report.mismatched == (("identity_branch.classifier.weight", (9, 128), (4, 128)),)
-            assert torch.equal(
-                other.identity_branch.neck.norm.weight, one.identity_branch.neck.norm.weight
-            )
-            assert "identity_branch.neck.norm.weight" in report.loaded
-    alone = small()
-    report = warm_start(alone, checkpoints.folder)
-    assert same(alone, one.towers)
-    assert (report.missing, report.unexpected, report.mismatched) == ((), (), ())
-    larger = ClipBaseline(small("reid-tiny-vit", size=(64, 32)), 4)
-    checkpoints.save(3, ClipBaseline(small("reid-tiny-vit", size=(48, 24)), 4), {}, best=True)
-    assert warm_start(larger, checkpoints.folder).resized == (
-        "towers.model.visual.positional_embedding",
-    )
-
-
-def test_cards_are_read_from_wherever_warm_start_reads(checkpoints, tmp_path):
-    kept = {"identities": ["rex", "tom"]}
-    checkpoints.save(1, moved(method()), {}, best=True, card=kept)
-    for source in (checkpoints.folder, checkpoints.folder.parent, checkpoints.path("best")):
-        assert read_card(source) == {"epoch": 1, **kept}
-    assert read_card(tmp_path) == {}  # a folder with no towers in it
-    with pytest.raises(ValueError, match="read_card: expected a training or a checkpoint, got"):
-        read_card(tmp_path / "nothing")
-    for damaged in ("{", "[]", '{"extra": 3}'):
-        (checkpoints.path("best") / "card.json").write_text(damaged)
+    def test_is_saved_in_the_card(self, saved):
         with pytest.raises(
-            ValueError, match=r"read_card: expected a card in .*card\.json, got other text"
+            ValueError, match=r'`card` must be JSON-serialisable; `card\["x"\]` is a NotData\.'
         ):
-            read_card(checkpoints.folder)
+            saved.save(2, make_towers(), {}, best=True, card={"x": NotData()})
+        assert saved.state() == {"epoch": 1}
+        assert names(saved) == ["epoch-0001", "index.json"]
 
-
-def test_warm_start_without_towers(checkpoints):
-    one, other = (
-        nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 9)),
-        nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)),
-    )
-    checkpoints.save(1, one, {}, best=True)
-    report = warm_start(other, checkpoints.folder)
-    assert report.loaded == ("0.weight", "0.bias")
-    assert torch.equal(other[0].weight, one[0].weight)
-    (checkpoints.folder / "card.json").write_text("not JSON")
-    with pytest.raises(
-        ValueError, match=r"warm_start: expected a training or a checkpoint with model\.safetensors"
-    ):
-        warm_start(other, checkpoints.folder.parent.parent)
-
-
-def test_the_report_is_that_of_load_weights(checkpoints):
-    one = method(identities=9)
-    checkpoints.save(1, one, {}, best=True)
-    by_hand = load_weights(method(), one.state_dict(), strict=False)
-    report = warm_start(method(), checkpoints.folder)
-    assert set(report.loaded) == set(by_hand.loaded)
-    assert report.mismatched == by_hand.mismatched
-    assert report.summary().startswith(f"{len(report.loaded)} tensors loaded")
+    def test_is_loaded(self, saved):
+        torch.save({"x": NotData()}, saved.path("last") / "trainer.pt")
+        with pytest.raises(ValueError, match="cannot be read"):
+            saved.state()
 
 
 @pytest.mark.unhooked
-def test_errors(checkpoints):
+def test_an_unknown_checkpoint(checkpoints):
     with pytest.raises(ValueError, match="which to be one of last, best, got 'first'"):
         checkpoints.path("first")
-    with pytest.raises(ValueError, match="epoch as a whole number >= 0, got -1"):
-        checkpoints.save(-1, nn.Linear(2, 2), {}, best=True)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("epoch", [-1, "1", None])
+def test_an_invalid_epoch(checkpoints, epoch):
+    with pytest.raises(ValueError, match=f"epoch as a whole number >= 0, got {epoch!r}"):
+        checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)

@@ -1,167 +1,92 @@
 import pytest
-import torch
-from torch import nn
-from torch.testing import assert_close
+from open_clip.transformer import VisionTransformer
 
-from clipreid_kit.clip.towers.geometry import fit_position_table, position_table, set_geometry
-from clipreid_kit.clip.towers.grid import Geometry, image_size_of
-from clipreid_kit.clip.towers.position_embedding import resize_position_embedding
-
-# towers with patches of 16 at 64, of 32 at 64, of 16 at 160
-RESIZES = {
-    "vit": [(128, 64), (256, 16), (32, 32), (64, 64)],
-    "resnet": [(128, 64), (256, 32), (32, 32)],
-    "timm": [(256, 128), (80, 320)],
-    "siglip": [(256, 128), (400, 64)],
-    "convnext": [(256, 128), (96, 64)],
-}
-CASES = [(kind, size) for kind, sizes in RESIZES.items() for size in sizes]
-
-
-@pytest.mark.parametrize(("kind", "size"), CASES)
-def test_every_tower_runs_at_another_size(build, kind, size):
-    towers = build(kind, image_size=size)
-    assert towers.image_size == size
-    assert image_size_of(towers.model.visual) == size
-    table = position_table(towers.model.visual)
-    if table is not None:
-        parameter = towers.model.visual.get_parameter(table.key)
-        assert parameter.requires_grad
-        assert parameter.shape[-2] == table.num_prefix + table.grid[0] * table.grid[1]
-    embeddings = towers.encode_image(torch.randn(2, 3, *size))
-    embeddings.sum().backward()
-    assert embeddings.isfinite().all()
-    assert (table is None) == (kind == "convnext")
-
-
-@pytest.mark.parametrize(
-    ("kind", "size", "grids"),
-    [
-        ("vit", (256, 16), ((4, 4), (16, 1))),
-        ("resnet", (128, 32), ((2, 2), (4, 1))),
-        ("timm", (80, 320), ((10, 10), (5, 20))),
-        ("siglip", (320, 80), ((10, 10), (20, 5))),
-    ],
+from clipreid_kit.clip.towers.geometry import (
+    Geometry,
+    check_geometry,
+    check_image_size,
+    geometry_of,
+    grid_of,
 )
-def test_as_many_patches_in_another_shape_is_another_table(build, kind, size, grids):
-    native, other = build(kind).model.visual, build(kind, image_size=size).model.visual
-    old, new = position_table(native), position_table(other)
-    assert (old.grid, new.grid) == grids
-    before, after = native.get_parameter(old.key), other.get_parameter(new.key)
-    assert before.shape == after.shape
-    rows = before.detach().reshape(-1, before.shape[-1])
-    expected = resize_position_embedding(rows, old.grid, new.grid, num_prefix=old.num_prefix)
-    assert_close(after.detach().reshape(rows.shape), expected)
-    assert not torch.equal(before, after)
-
-
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-def test_only_the_table_changes(build, kind):
-    native, other = (
-        build(kind).model.state_dict(),
-        build(kind, image_size=(320, 64)).model.state_dict(),
-    )
-    assert native.keys() == other.keys()
-    changed = {name for name in native if not torch.equal(native[name], other[name])}
-    assert len(changed) == 1
-    assert "pos" in changed.pop()
-
-
-def test_a_frozen_table_stays_frozen(build):
-    towers = build("vit")
-    towers.requires_grad_(requires_grad=False)
-    set_geometry(towers.model.visual, Geometry((128, 64)))
-    assert not any(parameter.requires_grad for parameter in towers.parameters())
-
-
-def test_columns_are_columns(build):
-    # a table that grows to the right must do so after the resize, too
-    visual = build("vit").model.visual
-    with torch.no_grad():
-        visual.positional_embedding[1:] = torch.arange(4.0).repeat(4)[:, None]
-    set_geometry(visual, Geometry((64, 128)))
-    grid = visual.positional_embedding[1:, 0].reshape(4, 8)
-    assert (grid.diff(dim=1) > 0).all()
-    assert_close(grid, grid[:1].expand(4, 8))
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "match"),
+    "size", [(0, 64), (64, -1), (True, 64), (64.0, 64), (64,), "64", 64, [64, 32, 3]]
+)
+def test_invalid_image_sizes(size):
+    with pytest.raises(ValueError, match=r"expected image_size as \(height, width\) in pixels"):
+        check_image_size(size)
+
+
+def test_a_list_is_an_image_size():
+    assert check_image_size([64, 32]) == (64, 32)
+
+
+def test_overlapping_patches_of_clip_reid():
+    visual = VisionTransformer(224, 16, width=64, layers=1, heads=1, mlp_ratio=1)
+
+    assert grid_of(visual) == (14, 14)
+    assert grid_of(visual, Geometry((256, 128))) == (16, 8)
+    assert grid_of(visual, Geometry((256, 128), patch_stride=(12, 12))) == (21, 10)
+    assert geometry_of(visual) == Geometry((224, 224), patch_stride=(16, 16))
+
+
+def test_a_last_stride_of_one_doubles_the_feature_map(build):
+    visual = build("resnet").model.visual
+
+    assert grid_of(visual, Geometry((256, 128))) == (8, 4)
+    assert grid_of(visual, Geometry((256, 128), last_stride=1)) == (16, 8)
+    assert geometry_of(visual).last_stride == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "requested", "match"),
     [
         (
-            "vit",
-            (250, 128),
-            r"patches of 16 x 16 \(stride 16 x 16\) cover, got 250 x 128\. The nearest is 256 x 128",
+            "resnet",
+            Geometry(patch_stride=(12, 12)),
+            r"patch_stride for a ViT of open_clip only, got .* ModifiedResNet",
         ),
-        ("vit", (8, 64), r"got 8 x 64\. The nearest is 16 x 64"),
-        ("resnet", (128, 40), r"patches of 32 x 32 .* got 128 x 40\. The nearest is 128 x 32"),
-        ("timm", (250, 128), r"patches of 16 x 16 .* got 250 x 128\. The nearest is 256 x 128"),
+        (
+            "vit",
+            Geometry(last_stride=1),
+            "last_stride for a ResNet of open_clip only, got 1 for VisionTransformer",
+        ),
+        ("timm", Geometry(patch_stride=(8, 8)), "patch_stride for a ViT of open_clip only"),
+        (
+            "timm",
+            Geometry(position_resize="clip_reid"),
+            r'position_resize="bicubic" for a trunk of timm',
+        ),
+        ("resnet", Geometry((128, 40), last_stride=1), r"patches of 16 x 16 .* got 128 x 40"),
     ],
 )
-def test_sizes_that_the_patches_do_not_cover(build, kind, size, match):
+def test_geometries_that_a_tower_cannot_have(build, kind, requested, match):
+    visual = build(kind).model.visual
     with pytest.raises(ValueError, match=match):
-        build(kind, image_size=size)
+        grid_of(visual, requested)
 
 
-def test_a_trunk_of_fixed_size(build, configs):
-    configs["convnext"]["vision_cfg"] |= {"timm_model_name": "gmlp_ti16_224", "image_size": 224}
-    with pytest.raises(
-        ValueError, match=r"that MlpMixer takes, got 256 x 128 .*fixed to its native 224 x 224"
-    ):
-        build("convnext", image_size=(256, 128))
+def test_arguments_become_a_geometry():
+    geometry = check_geometry((64, 32), 12, 1, "clip_reid")
+    assert geometry == Geometry((64, 32), (12, 12), 1, "clip_reid")
+    assert check_geometry(None, (12, 8), None, "bicubic").patch_stride == (12, 8)
 
 
-def test_strided_patches_are_counted(build):
-    visual = build("vit").model.visual
-    visual.conv1.stride = (12, 12)
-    assert position_table(visual, Geometry((256, 128))).grid == (21, 10)
-    with pytest.raises(
-        ValueError, match=r"stride 12 x 12.* got 12 x 128\. The nearest is 16 x 124"
-    ):
-        position_table(visual, Geometry((12, 128)))
-
-
-class TestFitPositionTable:
-    def state(self, rows, width=128):
-        return {
-            "visual.positional_embedding": torch.randn(
-                rows, width, generator=torch.Generator().manual_seed(0)
-            )
-        }
-
-    def test_square_to_rectangle(self, build):
-        visual, state = build("vit", image_size=(128, 64)).model.visual, self.state(1 + 49)
-        fitted = fit_position_table(visual, state, None)
-        expected = resize_position_embedding(state["visual.positional_embedding"], (7, 7), (8, 4))
-        assert_close(fitted["visual.positional_embedding"], expected)
-
-    def test_the_stated_size_decides(self, build):
-        visual, state = build("vit").model.visual, self.state(1 + 16)
-        assert fit_position_table(visual, state, None) == {}
-        fitted = fit_position_table(visual, state, (256, 16))
-        expected = resize_position_embedding(state["visual.positional_embedding"], (16, 1), (4, 4))
-        assert_close(fitted["visual.positional_embedding"], expected)
-
-    def test_two_readings_are_refused(self, build):
-        visual, state = build("vit", image_size=(256, 16)).model.visual, self.state(1 + 16)
-        with pytest.raises(
-            ValueError, match=r"16 patches, which may be 4 x 4 or 16 x 1\. Pass source_image_size"
-        ):
-            fit_position_table(visual, state, None)
-        assert fit_position_table(visual, state, (256, 16)) == {}
-        assert fit_position_table(visual, state, (64, 64)).keys() == state.keys()
-
-    @pytest.mark.parametrize(("rows", "width"), [(1 + 18, 128), (1 + 49, 64), (0, 128)])
-    def test_a_table_of_another_model_is_left_alone(self, build, rows, width):
-        assert fit_position_table(build("vit").model.visual, self.state(rows, width), None) == {}
-
-    def test_without_a_table(self, build):
-        assert fit_position_table(build("convnext").model.visual, self.state(17), None) == {}
-        assert fit_position_table(build("vit").model.visual, {}, None) == {}
-
-
-def test_an_unknown_image_tower_is_refused():
-    tower = nn.Linear(1, 1)
-    tower.image_size = 32
-    with pytest.raises(ValueError, match=r"an image tower whose size can change, got Linear"):
-        set_geometry(tower, Geometry((64, 64)))
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (((64, 0), None, None, "bicubic"), "image_size as"),
+        (
+            (None, 0, None, "bicubic"),
+            r"patch_stride as one number or \(down, across\) in pixels, or None, got \(0, 0\)",
+        ),
+        ((None, "12", None, "bicubic"), r"patch_stride as one number .* got '12'"),
+        ((None, None, 3, "bicubic"), "last_stride to be 1, 2 or None, got 3"),
+        ((None, None, True, "bicubic"), "last_stride to be 1, 2 or None, got True"),
+    ],
+)
+@pytest.mark.unhooked
+def test_invalid_arguments(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        check_geometry(*arguments)

@@ -1,153 +1,191 @@
+import itertools
+
 import pytest
 import torch
-from oracles.clip_towers import resnet_levels, vit_levels
 from torch.testing import assert_close
 
 from clipreid_kit.clip import CameraEmbedding
-from clipreid_kit.clip.towers.grid import geometry_of
-from clipreid_kit.clip.towers.levels import LEVELS
+from clipreid_kit.clip.towers.levels import LEVELS, level_widths
 
-GEOMETRIES = {
-    "vit": [
-        {"image_size": (64, 64)},
-        {"image_size": (64, 32)},
-        {"image_size": (50, 40), "patch_stride": (12, 7)},
-    ],
-    "resnet": [
-        {"image_size": (64, 64)},
-        {"image_size": (96, 64)},
-        {"image_size": (64, 32), "last_stride": 1},
-    ],
-}
-CASES = [(kind, geometry) for kind, geometries in GEOMETRIES.items() for geometry in geometries]
+ALL_KINDS = ["vit", "resnet", "timm", "convnext", "siglip", "eva"]
+COMMON_LEVELS = LEVELS[:4]  # those that every tower here has
 
 
-def shaken(towers):
-    """Weights and statistics away from what initialisation leaves at 0 or 1."""
-    generator = torch.Generator().manual_seed(3)
-    for name, tensor in towers.state_dict().items():
-        if tensor.is_floating_point() and tensor.ndim == 1 and "logit" not in name:
-            tensor.add_(torch.rand(tensor.shape, generator=generator) / 4)
-    return towers
+def shapes(levels):
+    return [getattr(levels, level).shape for level in COMMON_LEVELS]
 
 
-def oracle(towers, image, **rows):
-    visual = towers.model.visual
-    state = {name: tensor.detach() for name, tensor in visual.state_dict().items()}
-    last_stride = geometry_of(visual).last_stride
-    if last_stride is None:
-        heads = visual.transformer.resblocks[0].attn.num_heads
-        return vit_levels(state, image, heads, visual.conv1.stride, **rows)
-    return resnet_levels(state, image, visual.attnpool.num_heads, last_stride)
-
-
-@pytest.fixture
-def make(build):
-    def of(kind, **geometry):
-        return shaken(build(kind, **geometry))
-
-    return of
-
-
-@pytest.mark.parametrize(("kind", "geometry"), CASES)
-def test_every_level_equals_the_papers(make, kind, geometry):
-    towers = make(kind, **geometry)
-    images = torch.randn(2, 3, *geometry["image_size"])
-    with torch.no_grad():
-        levels = towers.encode_image_levels(images, LEVELS)
-        expected = [oracle(towers, image) for image in images]
-    for level in LEVELS:
-        value = torch.stack([one[level] for one in expected])
-        assert_close(
-            getattr(levels, level),
-            value,
-            atol=2e-5,
-            rtol=2e-5,
-            msg=lambda text, level=level: level + text,
-        )
-    assert levels.grid == towers.grid
-    assert levels.patches.shape[1] == towers.grid[0] * towers.grid[1]
-    widths = towers.previous_width, towers.width, towers.embed_dim
-    assert (
-        levels.previous.shape[1],
-        levels.unprojected.shape[1],
-        levels.projected.shape[1],
-    ) == widths
-
-
-@pytest.mark.parametrize("tokens", ["class", "all"])
-def test_camera_rows_go_where_the_papers_add_them(make, tokens):
-    towers = make("vit", image_size=(64, 32))
-    towers.camera_embedding = CameraEmbedding(
-        128, num_cameras=3, num_views=2, scale=3.0, tokens=tokens
-    ).eval()
-    torch.nn.init.normal_(towers.camera_embedding.table)
-    images, cameras, views = torch.randn(2, 3, 64, 32), torch.tensor([2, 0]), torch.tensor([1, 0])
-    with torch.no_grad():
-        levels = towers.encode_image_levels(images, LEVELS, cameras=cameras, views=views)
-        for row, image in enumerate(images):
-            added = 3 * towers.camera_embedding.table[cameras[row] * 2 + views[row]]
-            expected = oracle(
-                towers, image, **{"class_rows" if tokens == "class" else "all_rows": added}
-            )
-            for level in LEVELS:
-                assert_close(getattr(levels, level)[row], expected[level], atol=2e-5, rtol=2e-5)
-        embedded = towers.encode_image(images, cameras=cameras, views=views)
-        assert_close(embedded, levels.projected, atol=1e-5, rtol=1e-5)
-        assert not torch.allclose(embedded, towers.encode_image(images), atol=1e-3)
-        both = towers(images, cameras=cameras, views=views).image
-        assert torch.equal(both, embedded)
-
-
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
-def test_only_what_is_asked_for_is_computed(build, kind):
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_each_choice_of_levels_returns_the_same_numbers(build, kind):
     towers = build(kind)
-    visual = towers.model.visual
-    ran = []
-    last = visual.transformer.resblocks[-1].mlp if kind == "vit" else visual.layer4
-    last.register_forward_hook(lambda module, inputs, output: ran.append(tuple(output.shape)))
-    images = torch.randn(2, 3, 64, 64)
-    towers.encode_image_levels(images, ["previous"])
-    assert ran == []
-    towers.encode_image_levels(images, ["previous", "unprojected", "projected"])
-    towers.encode_image_levels(images, ["patches"])
-    # one token of a picture where the class token is read alone, all of them where patches are
-    assert ran == ([(2, 1, 128), (2, 17, 128)] if kind == "vit" else [(2, 256, 2, 2)] * 2)
+    images = torch.randn(2, 3, *towers.image_size)
+    available = COMMON_LEVELS if kind in ("convnext", "siglip") else LEVELS
+
+    with torch.no_grad():
+        whole = towers.encode_image_levels(images, available)
+        choices = [
+            *itertools.combinations(available, 1),
+            *itertools.combinations(available, 2),
+        ]
+        for requested in choices:
+            levels = towers.encode_image_levels(images, requested)
+            for level in LEVELS:
+                found = getattr(levels, level)
+                if level in requested:
+                    assert_close(found, getattr(whole, level), atol=1e-5, rtol=1e-5)
+                else:
+                    assert found is None
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_levels_agree_with_the_embedding_and_the_stated_widths(build, kind):
+    towers = build(kind)
+    images = torch.randn(2, 3, *towers.image_size)
+
+    with torch.no_grad():
+        levels = towers.encode_image_levels(images, COMMON_LEVELS)
+        embeddings = towers.encode_image(images)
+
+    assert_close(levels.projected, embeddings, atol=1e-5, rtol=1e-5)
+    widths = (levels.previous.shape[1], levels.unprojected.shape[1])
+    assert widths == level_widths(towers.model.visual)
+    rows, columns = levels.grid
+    assert levels.patches.shape == (2, rows * columns, towers.width)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "siglip"])
+def test_no_images_return_no_rows_of_the_same_widths(build, kind):
+    towers = build(kind)
+
+    one = towers.encode_image_levels(torch.randn(1, 3, *towers.image_size), COMMON_LEVELS)
+    none = towers.encode_image_levels(torch.zeros(0, 3, *towers.image_size), COMMON_LEVELS)
+
+    assert shapes(none) == [(0, *shape[1:]) for shape in shapes(one)]
+
+
+def test_no_images_return_projected_patches_too(build):
+    towers = build("vit", image_size=(64, 32))
+    none = towers.encode_image_levels(torch.zeros(0, 3, 64, 32), ["projected_patches"])
+    assert none.projected_patches.shape == (0, 8, towers.embed_dim)
+    assert none.projected is None
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "siglip"])
+def test_runs_under_autocast(build, kind):
+    towers = build(kind)
+    images = torch.randn(2, 3, *towers.image_size)
+
+    with torch.no_grad():
+        exact = towers.encode_image_levels(images, COMMON_LEVELS)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            fast = towers.encode_image_levels(images, COMMON_LEVELS)
+
+    for level in COMMON_LEVELS:
+        expected = getattr(exact, level)
+        tolerance = 0.05 * float(expected.abs().max())
+        assert_close(getattr(fast, level).float(), expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-def test_gradient_of_every_level_equals_that_of_the_whole(build, kind):
+def test_gradients_equal_those_of_all_levels(build, kind):
+    """The last block and the attention pool run for one token if no patch is requested."""
     towers = build(kind)
     images = torch.randn(2, 3, *towers.image_size)
-    gradients = []
-    for wanted in (("previous", "unprojected", "projected"), LEVELS):
+    class_levels = ("previous", "unprojected", "projected")
+
+    def gradients(requested):
         towers.zero_grad()
-        levels = towers.encode_image_levels(images, wanted)
-        sum(getattr(levels, level).square().sum() for level in LEVELS[:3]).backward()
-        gradients.append(
-            {name: p.grad.clone() for name, p in towers.named_parameters() if p.grad is not None}
-        )
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[1].items():
-        assert_close(gradients[0][name], gradient, atol=1e-3, rtol=1e-3)
+        levels = towers.encode_image_levels(images, requested)
+        sum(getattr(levels, level).square().sum() for level in class_levels).backward()
+        return {
+            name: parameter.grad.clone()
+            for name, parameter in towers.named_parameters()
+            if parameter.grad is not None
+        }
+
+    found, expected = gradients(class_levels), gradients(LEVELS)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert_close(found[name], gradient, atol=1e-3, rtol=1e-3)
 
 
 def test_gradient_reaches_the_camera_rows(build):
     towers = build("vit")
     towers.camera_embedding = CameraEmbedding(128, num_cameras=3)
     towers.train()
-    towers.encode_image(torch.randn(2, 3, 64, 64), cameras=torch.tensor([0, 2])).sum().backward()
-    moved = towers.camera_embedding.table.grad.abs().sum(dim=1) > 0
-    assert moved.tolist() == [True, False, True]
-    assert any(
-        parameter is towers.camera_embedding.table for parameter in towers.image_parameters()
-    )
+    table = towers.camera_embedding.table
+
+    images, cameras = torch.randn(2, 3, 64, 64), torch.tensor([0, 2])
+    towers.encode_image(images, cameras=cameras).sum().backward()
+
+    has_gradient = table.grad.abs().sum(dim=1) > 0
+    assert has_gradient.tolist() == [True, False, True]
+    assert any(parameter is table for parameter in towers.image_parameters())
 
 
-def test_dropped_patches_have_no_grid(build, configs):
-    configs["vit"]["vision_cfg"]["patch_dropout"] = 0.5
-    towers = build("vit")
+@pytest.mark.parametrize(
+    ("kind", "levels", "match"),
+    [
+        ("vit", ["last"], r"each level to be one of previous, unprojected, .* got 'last'"),
+        ("vit", [], r"levels as a sequence of at least one name, got \[\]"),
+        ("vit", "previous", r"levels as a sequence of at least one name, got 'previous'"),
+        (
+            "siglip",
+            ["projected_patches"],
+            r"This tower projects what it has pooled, so it has no projected_patches",
+        ),
+        ("coca", ["patches"], r"A tower with attentional pooling has no patch levels"),
+    ],
+)
+@pytest.mark.unhooked
+def test_levels_that_a_tower_does_not_have(build, kind, levels, match):
+    towers = build(kind)
+    with pytest.raises(ValueError, match=match):
+        towers.encode_image_levels(torch.zeros(1, 3, *towers.image_size), levels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids"), [("vit", "cameras"), ("vit", "views"), ("resnet", "views")]
+)
+def test_cameras_and_views_need_an_embedding(build, kind, ids):
     images = torch.zeros(1, 3, 64, 64)
-    towers.encode_image_levels(images, ["patches"])
-    with pytest.raises(ValueError, match="no patch dropout where patches are asked for"):
-        towers.train().encode_image_levels(images, ["patches"])
+    with pytest.raises(
+        ValueError, match="no camera embedding for cameras or views; build them with num_cameras"
+    ):
+        build(kind).encode_image(images, **{ids: torch.tensor([0])})
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
+def test_the_embedding_compiles_whole(build, kind):
+    towers = build(kind)
+    images = torch.randn(2, 3, *towers.image_size)
+    compiled = torch.compile(towers.encode_image, backend="aot_eager", fullgraph=True)
+    assert_close(compiled(images), towers.encode_image(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_levels_compile_whole(build, kind):
+    towers = build(kind)
+    images = torch.randn(2, 3, *towers.image_size)
+    requested = ["previous", "projected"]
+    compiled = torch.compile(towers.encode_image_levels, backend="aot_eager", fullgraph=True)
+
+    found, expected = compiled(images, requested), towers.encode_image_levels(images, requested)
+
+    assert_close(found.previous, expected.previous, atol=1e-5, rtol=1e-5)
+    assert_close(found.projected, expected.projected, atol=1e-5, rtol=1e-5)
+
+
+def test_channels_last_changes_the_memory_layout_alone(build):
+    towers = build("resnet", image_size=(64, 32))
+    images = torch.randn(2, 3, 64, 32)
+
+    with torch.no_grad():
+        expected = towers.encode_image_levels(images, LEVELS)
+        towers.to(memory_format=torch.channels_last)
+        found = towers.encode_image_levels(images, LEVELS)
+
+    for level in LEVELS:
+        assert_close(getattr(found, level), getattr(expected, level), atol=1e-5, rtol=1e-5)

@@ -3,279 +3,277 @@ import warnings
 import open_clip
 import pytest
 import torch
+from clip_files import save_as
 from open_clip.model import convert_weights_to_fp16
-from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from clipreid_kit.clip.towers.load_weights import (
-    LoadReport,
-    describe_architecture,
-    load_weights,
-    read_weights,
-)
+from clipreid_kit.clip import add_lora, load_towers, merge_lora, save_towers
+from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 
 OPENAI_NUMBERS = {"input_resolution": 64, "context_length": 77, "vocab_size": 49408}
 
 
 @pytest.fixture
 def openai_state(configs):
-    """Random weights in OpenAI's layout: half precision where OpenAI's are, and its three numbers."""
+    """Random weights in OpenAI's layout, in half precision and with its three numbers."""
 
     def make(kind):
         with torch.random.fork_rng():
             torch.manual_seed(11)
             model = open_clip.CLIP(**configs[kind], quick_gelu=True)
         convert_weights_to_fp16(model)
-        return model.state_dict() | {
-            key: torch.tensor(number) for key, number in OPENAI_NUMBERS.items()
-        }
+        numbers = {key: torch.tensor(number) for key, number in OPENAI_NUMBERS.items()}
+        return model.state_dict() | numbers
 
     return make
 
 
-class _Node(nn.Module):
-    def forward(self, x):
-        return x
-
-
-def save_torchscript(state, path):
-    root = _Node()
-    for name, tensor in state.items():
-        *parents, leaf = name.split(".")
-        node = root
-        for parent in parents:
-            if not hasattr(node, parent):
-                node.add_module(parent, _Node())
-            node = getattr(node, parent)
-        node.register_buffer(leaf, tensor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(root, torch.zeros(1)), path)
-
-
-def save_as(form, state, path):
-    match form:
-        case "state dict":
-            torch.save(state, path)
-        case "TorchScript":
-            save_torchscript(state, path)
-        case "training checkpoint":
-            wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
-            torch.save(
-                {"epoch": 3, "name": "run", "state_dict": wrapped, "optimizer": {"state": {}}}, path
-            )
-        case "safetensors":
-            save_file(state, path)
+def same_tensors(state, other):
+    return all(torch.equal(tensor, other[name]) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 @pytest.mark.parametrize("form", ["state dict", "TorchScript"])
-def test_openai_files_equal_open_clips_own_loading(build, openai_state, tmp_path, kind, form):
+@torch.no_grad()
+def test_openai_files_equal_the_loading_of_open_clip(build, openai_state, tmp_path, kind, form):
     path = tmp_path / "openai.pt"
     save_as(form, openai_state(kind), path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+        reference = open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+
     towers = build(kind, path)
-    images = torch.randn(2, 3, 64, 64)
-    tokens = torch.nn.functional.pad(torch.tensor([[49406, 320, 530, 49407]]), (0, 73))
+
     assert towers.config["quick_gelu"] is True
-    assert towers.load_report is not None
     assert not towers.load_report.unexpected
-    with torch.no_grad():
-        assert torch.equal(towers.encode_image(images), theirs.encode_image(images))
-        assert_close(towers.encode_text(tokens), theirs.encode_text(tokens), atol=1e-6, rtol=1e-5)
     assert {parameter.dtype for parameter in towers.parameters()} == {torch.float32}
+
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(towers.encode_image(images), reference.encode_image(images))
+
+    tokens = torch.zeros(1, 77, dtype=torch.long)
+    tokens[0, :4] = torch.tensor([49406, 320, 530, 49407])
+    assert_close(towers.encode_text(tokens), reference.encode_text(tokens), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["state dict", "training checkpoint", "safetensors"])
 @pytest.mark.parametrize("kind", ["vit", "resnet", "timm", "siglip", "eos", "coca"])
-def test_open_clip_files(build, tmp_path, form, kind):
+def test_files_of_open_clip(build, tmp_path, form, kind):
     there = build(kind, seed=1)
     path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pt")
     save_as(form, there.model.state_dict(), path)
+
     here = build(kind, path, seed=2)
+
     assert "quick_gelu" not in here.config
     assert here.load_report.summary() == f"{len(here.state_dict())} tensors loaded"
-    ours = here.model.state_dict()
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in there.model.state_dict().items())
+    assert same_tensors(there.state_dict(), here.state_dict())
 
 
-def test_resized_only_after_loading(build, tmp_path):
-    # 256 x 16 has as many patches as 64 x 64: loaded as native, then resized
-    there = build("vit", seed=1)
-    torch.save(there.model.state_dict(), tmp_path / "weights.pt")
-    here = build("vit", tmp_path / "weights.pt", image_size=(256, 16), seed=2)
-    expected = build("vit", seed=1, image_size=(256, 16))
-    assert_close(here.state_dict(), expected.state_dict(), atol=0, rtol=0)
+class TestImageSizes:
+    @pytest.fixture
+    def saved(self, build, tmp_path):
+        """Save the weights of a ViT at an image size, and return the towers and the file."""
+
+        def save(image_size=None):
+            towers = build("vit", image_size=image_size, seed=1)
+            torch.save(towers.model.state_dict(), tmp_path / "weights.pt")
+            return towers, tmp_path / "weights.pt"
+
+        return save
+
+    def test_native_weights_are_resized_after_loading(self, build, saved):
+        """256 x 16 has as many patches as the native 64 x 64."""
+        _, path = saved()
+        here = build("vit", path, image_size=(256, 16), seed=2)
+        expected = build("vit", seed=1, image_size=(256, 16))
+        assert same_tensors(expected.state_dict(), here.state_dict())
+
+    def test_weights_of_the_requested_size_load_unchanged(self, build, saved):
+        there, path = saved((128, 64))
+        here = build("vit", path, image_size=(128, 64), seed=2)
+        assert same_tensors(there.state_dict(), here.state_dict())
+        assert here.load_report.resized == ()
+
+    def test_weights_of_another_size_are_refused_at_the_native_one(self, build, saved):
+        _, path = saved((128, 64))
+        with pytest.raises(
+            ValueError,
+            match=r"positional_embedding \(33, 128\) in the checkpoint, \(17, 128\) here",
+        ):
+            build("vit", path)
+
+    def test_square_weights_of_a_third_size_are_resized_and_reported(self, build, saved):
+        _, path = saved((96, 96))
+        here = build("vit", path, image_size=(128, 64), seed=2)
+        assert here.load_report.resized == ("model.visual.positional_embedding",)
+        assert "1 resized: model.visual.positional_embedding" in here.load_report.summary()
 
 
-def test_weights_of_the_wanted_size_load_as_they_are(build, tmp_path):
-    there = build("vit", image_size=(128, 64), seed=1)
-    torch.save(there.model.state_dict(), tmp_path / "weights.pt")
-    here = build("vit", tmp_path / "weights.pt", image_size=(128, 64), seed=2)
-    assert_close(here.state_dict(), there.state_dict(), atol=0, rtol=0)
-    assert here.load_report.resized == ()
-    with pytest.raises(
-        ValueError, match=r"positional_embedding \(33, 128\) in the checkpoint, \(17, 128\) here"
-    ):
-        build("vit", tmp_path / "weights.pt")
-
-
-def test_square_weights_of_a_third_size_are_resized_and_reported(build, tmp_path):
-    torch.save(
-        build("vit", image_size=(96, 96), seed=1).model.state_dict(), tmp_path / "weights.pt"
-    )
-    here = build("vit", tmp_path / "weights.pt", image_size=(128, 64), seed=2)
-    assert here.load_report.resized == ("model.visual.positional_embedding",)
-    assert "1 resized: model.visual.positional_embedding" in here.load_report.summary()
-
-
-class TestLoadWeights:
-    def test_a_module_around_towers(self, build):
-        def wrap(seed, classes, **options):
+class TestTowersInsideAModule:
+    @pytest.fixture
+    def wrap(self, build):
+        def make(seed, num_classes, **options):
             with torch.random.fork_rng():
-                return nn.ModuleDict(
-                    {"towers": build("vit", seed=seed, **options), "head": nn.Linear(32, classes)}
-                )
+                head = nn.Linear(32, num_classes)
+            return nn.ModuleDict({"towers": build("vit", seed=seed, **options), "head": head})
 
+        return make
+
+    def test_another_head_is_refused(self, wrap):
         there, here = wrap(1, 10), wrap(2, 7, image_size=(128, 64))
-        old_head = here["head"].weight.clone()
         with pytest.raises(
             ValueError, match=r"head\.weight \(10, 32\) in the checkpoint, \(7, 32\) here"
         ):
             load_weights(here, there.state_dict())
+
+    def test_another_head_keeps_its_values_if_not_strict(self, wrap):
+        there, here = wrap(1, 10), wrap(2, 7, image_size=(128, 64))
+        head = here["head"].weight.clone()
+
         report = load_weights(here, {"model": there.state_dict()}, strict=False)
+
         assert report.resized == ("towers.model.visual.positional_embedding",)
         assert [name for name, *_ in report.mismatched] == ["head.weight", "head.bias"]
-        assert torch.equal(here["head"].weight, old_head)
-        assert torch.equal(
-            here["towers"].model.text_projection, there["towers"].model.text_projection
-        )
+        assert torch.equal(here["head"].weight, head)
+        there_text, here_text = (one["towers"].model.text_projection for one in (there, here))
+        assert torch.equal(here_text, there_text)
 
-    def test_a_failure_changes_nothing(self, build):
-        here, there = build("vit", seed=1), build("vit", seed=2).model.state_dict()
-        before = {name: tensor.clone() for name, tensor in here.state_dict().items()}
-        there["visual.proj"] = torch.zeros(2, 2)
-        with pytest.raises(ValueError, match=r"visual\.proj"):
-            load_weights(here, there)
-        assert_close(here.state_dict(), before, atol=0, rtol=0)
 
-    def test_what_is_missing_or_too_much(self):
-        layer = nn.Linear(2, 2)
-        state = {"weight": torch.eye(2), "other": torch.zeros(1)}
+def test_a_failure_changes_nothing(build):
+    here = build("vit", seed=1)
+    before = {name: tensor.clone() for name, tensor in here.state_dict().items()}
+    state = build("vit", seed=2).model.state_dict()
+    state["visual.proj"] = torch.zeros(2, 2)
+
+    with pytest.raises(ValueError, match=r"visual\.proj"):
+        load_weights(here, state)
+
+    assert same_tensors(before, here.state_dict())
+
+
+class TestDifferences:
+    @pytest.fixture
+    def state(self):
+        return {"weight": torch.eye(2), "other": torch.zeros(1)}
+
+    def test_are_refused(self, state):
         with pytest.raises(
-            ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\."
+            ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\nPass strict"
         ):
-            load_weights(layer, state)
+            load_weights(nn.Linear(2, 2), state)
+
+    def test_are_reported_if_not_strict(self, state):
+        layer = nn.Linear(2, 2)
         report = load_weights(layer, state, strict=False)
         assert report == LoadReport(("weight",), missing=("bias",), unexpected=("other",))
         assert torch.equal(layer.weight, torch.eye(2))
 
-    def test_nothing_in_common_is_an_error_even_if_not_strict(self):
+    def test_in_all_tensors_are_refused_even_if_not_strict(self):
         with pytest.raises(ValueError, match=r"0 tensors loaded"):
             load_weights(nn.Linear(2, 2), {"else": torch.zeros(1)}, strict=False)
 
-    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
-    def test_wrappers_are_dropped(self, prefix):
-        layer = nn.Linear(2, 2)
-        state = {prefix + name: tensor + 1 for name, tensor in layer.state_dict().items()}
-        assert load_weights(layer, state) == LoadReport(("weight", "bias"))
-
-    def test_keeps_the_dtype_of_the_module(self):
-        layer = nn.Linear(2, 2)
-        load_weights(layer, {"weight": torch.eye(2).half(), "bias": torch.ones(2).half()})
-        assert layer.weight.dtype == torch.float32
-
-    def test_two_architectures_are_both_named(self, build):
+    def test_between_architectures_name_both(self, build):
         with pytest.raises(ValueError, match="expected weights of") as error:
             load_weights(build("vit"), build("resnet").model.state_dict())
-        text = str(error.value)
-        assert (
-            "expected weights of a ViT with patches of 16, width 128 and 2 blocks and text of width 64"
-            in text
-        )
-        assert "got weights of a ResNet with 1-1-1-1 blocks and width 8 and text" in text
-        assert "visual.conv1.weight (4, 3, 3, 3) in the checkpoint, (128, 3, 16, 16) here" in text
 
-    @pytest.mark.parametrize("source", [{}, {"epoch": 3}, {"state_dict": {"a": 1}}])
-    def test_without_tensors(self, source):
-        with pytest.raises(
-            ValueError, match=r"expected a mapping of names to tensors, got dict without any"
-        ):
-            load_weights(nn.Linear(2, 2), source)
+        message = str(error.value)
+        assert "expected weights of a ViT with patches of 16, width 128 and 2 blocks" in message
+        assert "got weights of a ResNet with 1-1-1-1 blocks and width 8 and text" in message
+        assert "visual.conv1.weight (4, 3, 3, 3) in the checkpoint, (128, 3, 16, 16)" in message
 
+    def test_within_one_architecture_are_not_said_to_be_between_two(self, build):
+        state = build("vit").model.state_dict()
+        del state["visual.ln_post.bias"]
+        with pytest.raises(ValueError, match=r"both hold a ViT .*names or shapes differ") as error:
+            load_weights(build("vit"), state)
+        assert "expected" not in str(error.value)
 
-def test_summary_shows_five_of_a_kind():
-    report = LoadReport((), unexpected=tuple("abcdefg"), mismatched=(("x", (1,), (2, 2)),))
-    assert report.summary().splitlines() == [
-        "0 tensors loaded",
-        "1 mismatched: x (1,) in the checkpoint, (2, 2) here",
-        "7 unexpected: a, b, c, d, e, ...",
-    ]
-
-
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-@pytest.mark.parametrize("image_size", [None, (128, 64)])
-def test_tensors_of_odd_shapes_end_in_the_same_error(build, tmp_path, kind, image_size):
-    state = {name: torch.zeros(3) for name in build(kind).model.state_dict()}
-    torch.save(state, tmp_path / "odd.pt")
-    with pytest.raises(ValueError, match=r"expected weights of .* got weights of "):
-        build(
-            kind,
-            tmp_path / "odd.pt",
-            image_size=(160, 320) if image_size and kind == "timm" else image_size,
-        )
-
-
-def test_a_trunk_of_timm_is_described(build):
-    assert describe_architecture(build("timm").state_dict()).startswith("a timm trunk with 3")
-    assert describe_architecture({"a": torch.zeros(1)}) == "1 tensors, the first a"
-
-
-class _Evil:
-    def __reduce__(self):
-        return (print, ("executed",))
-
-
-class TestDamagedFiles:
-    def test_missing(self, tmp_path):
-        with pytest.raises(
-            ValueError, match=r"a file that exists, got .*none\.pt\. Check the path"
-        ):
-            read_weights(tmp_path / "none.pt")
-
-    @pytest.mark.parametrize("form", ["state dict", "TorchScript", "safetensors"])
-    @pytest.mark.parametrize("keep", [0, 5, 100, 0.5, 0.99])
-    def test_cut_off(self, build, tmp_path, form, keep):
-        path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pt")
-        save_as(form, {"layer.weight": torch.randn(50, 50)}, path)
-        data = path.read_bytes()
-        path.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
-        with pytest.raises(
-            ValueError, match=r"load_weights: expected .* got \d+ bytes that cannot be read"
-        ):
-            read_weights(path)
-
-    @pytest.mark.parametrize("suffix", [".pt", ".bin", ".safetensors", ".npz"])
     @pytest.mark.parametrize(
-        "data", [b"{}", b"\xff" * 400, b"PK\x03\x04 no archive", b"\x80\x05K\x01."]
+        ("kind", "image_size"),
+        [
+            ("vit", None),
+            ("vit", (128, 64)),
+            ("resnet", None),
+            ("resnet", (128, 64)),
+            ("timm", None),
+            ("timm", (160, 320)),
+        ],
     )
-    def test_of_another_kind(self, tmp_path, suffix, data):
-        path = tmp_path / f"weights{suffix}"
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match="load_weights: expected"):
-            read_weights(path)
+    def test_in_all_shapes_are_an_error_of_this_kind(self, build, tmp_path, kind, image_size):
+        state = {name: torch.zeros(3) for name in build(kind).model.state_dict()}
+        torch.save(state, tmp_path / "odd.pt")
+        with pytest.raises(ValueError, match=r"expected weights of .* got weights of "):
+            build(kind, tmp_path / "odd.pt", image_size=image_size)
 
-    def test_code_in_a_pickle_is_not_run(self, tmp_path, capsys):
-        torch.save({"weights": _Evil()}, tmp_path / "evil.pt")
-        with pytest.raises(ValueError, match="cannot be read"):
-            read_weights(tmp_path / "evil.pt")
-        assert "executed" not in capsys.readouterr().out
 
-    def test_the_reader_s_own_traceback_is_not_shown(self, tmp_path):
-        (tmp_path / "w.safetensors").write_bytes(b"short")
-        with pytest.raises(ValueError, match="cannot be read") as error:
-            read_weights(tmp_path / "w.safetensors")
-        assert error.value.__suppress_context__
+def test_prefixes_of_wrappers_are_dropped():
+    layer = nn.Linear(2, 2)
+    state = {f"module.{name}": tensor + 1 for name, tensor in layer.state_dict().items()}
+    assert load_weights(layer, state) == LoadReport(("weight", "bias"))
+
+
+def test_the_module_keeps_its_dtype():
+    layer = nn.Linear(2, 2)
+    load_weights(layer, {"weight": torch.eye(2).half(), "bias": torch.ones(2).half()})
+    assert layer.weight.dtype == torch.float32
+
+
+class TestLora:
+    @pytest.fixture
+    def adapted(self, build):
+        pytest.importorskip("peft", reason="an extra")
+        towers = build("vit")
+        add_lora(towers, 2)
+        return towers
+
+    def test_unmerged_layers_are_named(self, adapted, build):
+        with pytest.raises(
+            ValueError, match=r"holds unmerged LoRA layers\. Call `merge_lora` before saving"
+        ):
+            load_weights(build("vit"), adapted.state_dict())
+
+    def test_unmerged_layers_of_a_folder_are_named(self, adapted, tmp_path):
+        save_towers(adapted, tmp_path)
+        with pytest.raises(ValueError, match=r"holds unmerged LoRA layers"):
+            load_towers(tmp_path)
+
+    def test_they_load_into_towers_with_the_same_adapters(self, adapted, build):
+        with torch.no_grad():
+            for parameter in adapted.image_parameters():
+                parameter.add_(0.01)
+        twin = build("vit")
+        add_lora(twin, 2, seed=1)
+
+        load_weights(twin, adapted.state_dict())
+
+        assert same_tensors(adapted.state_dict(), twin.state_dict())
+
+    def test_merged_layers_load(self, adapted, build):
+        merge_lora(adapted)
+        report = load_weights(build("vit"), adapted.state_dict())
+        assert report.is_complete
+
+
+class TestLoadReport:
+    report = LoadReport(
+        ("w",), unexpected=tuple("abcdefg"), mismatched=(("x", (1,), (2, 2)),), resized=("w",)
+    )
+
+    def test_the_summary_names_five_of_a_kind(self):
+        assert self.report.summary().splitlines() == [
+            "1 tensors loaded",
+            "1 resized: w",
+            "1 mismatched: x (1,) in the checkpoint, (2, 2) here",
+            "7 unexpected: a, b, c, d, e, ...",
+        ]
+
+    def test_the_counts_are_shown(self):
+        assert repr(self.report) == (
+            "LoadReport(loaded: 1, missing: 0, unexpected: 7, resized: 1, mismatched: 1)"
+        )
+
+    def test_resized_tensors_do_not_make_it_incomplete(self):
+        assert LoadReport(("w",), resized=("w",)).is_complete
+        assert not LoadReport(("w",), missing=("b",)).is_complete

@@ -8,19 +8,24 @@ from clipreid_kit.clip.towers.small_models import small_model_config, small_mode
 from clipreid_kit.clip.towers.text_forward import text_tower
 
 
+def num_parameters(parameters):
+    return sum(parameter.numel() for parameter in parameters)
+
+
 @pytest.mark.parametrize("name", small_model_names())
-def test_is_small_and_reads_64_pixels(name):
+def test_is_small_and_takes_64_pixels(name):
     towers = ClipTowers.from_open_clip(name)
+
     assert towers.image_size == (64, 64)
     assert towers.embed_dim == 128
     assert towers.context_length == 77
-    assert sum(parameter.numel() for parameter in towers.image_parameters()) < 2e6
-    assert sum(parameter.numel() for parameter in towers.parameters()) < 6e6
+    assert num_parameters(towers.image_parameters()) < 2e6
+    assert num_parameters(towers.parameters()) < 6e6
     assert text_tower(towers.model).causal
 
 
 @pytest.mark.parametrize("name", small_model_names())
-def test_is_not_put_into_the_list_of_open_clip(name):
+def test_is_not_added_to_the_list_of_open_clip(name):
     small_model_config(name)
     assert name not in open_clip.list_models()
 
@@ -36,22 +41,24 @@ def test_unknown_name():
 
 
 @pytest.mark.parametrize("name", small_model_names())
-def test_learns_sixteen_pairs_by_heart(name):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(16, 3, 64, 64, generator=generator)
+def test_memorises_sixteen_pairs(name):
     towers = ClipTowers.from_open_clip(name)
+    images = torch.randn(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     tokens = towers.tokenize([f"a photo of person number {number}" for number in range(16)])
     optimizer = torch.optim.AdamW(towers.parameters(), lr=5e-4)
     pairs = torch.arange(16)
+
     for _ in range(40):
         image, text = towers(images, tokens, normalize=True)
         similarity = towers.logit_scale.exp() * image @ text.T
         loss = (F.cross_entropy(similarity, pairs) + F.cross_entropy(similarity.T, pairs)) / 2
+
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if loss < 0.2:
             break
+
     assert (similarity.argmax(dim=1) == pairs).all()
     assert (similarity.argmax(dim=0) == pairs).all()
     assert loss < 0.5

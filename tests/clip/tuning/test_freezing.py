@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -13,223 +14,224 @@ from clipreid_kit.clip import (
 )
 from clipreid_kit.clip.tuning.freezing import freeze_projection
 
+TEXTS = ["a coat", "a hat", "a bag", "a red bag"]
+
 
 def trainable(towers):
     return {name for name, parameter in towers.named_parameters() if parameter.requires_grad}
 
 
-def step(towers):
-    """One step of training on both towers, as far as they train."""
+def trainable_in_image_tower(towers):
+    return {name for name in trainable(towers) if name.startswith("model.visual.")}
+
+
+def train_step(towers):
+    """Take one step on both towers, as far as they train."""
     towers.train()
-    images = torch.randn(4, 3, *towers.image_size)
-    image, text = towers(images, towers.tokenize(["a coat", "a hat", "a bag", "a red bag"]))
+    image, text = towers(torch.randn(4, 3, *towers.image_size), towers.tokenize(TEXTS))
     loss = (image - text).square().sum()
     if loss.requires_grad:
         loss.backward()
-    parameters = [parameter for parameter in towers.parameters() if parameter.grad is not None]
-    if parameters:
-        torch.optim.SGD(parameters, lr=0.1, weight_decay=0.1).step()
+
+    with_gradient = [p for p in towers.parameters() if p.grad is not None]
+    if with_gradient:
+        torch.optim.SGD(with_gradient, lr=0.1, weight_decay=0.1).step()
 
 
-def moved(towers, work):
+def moved_by_a_step(towers):
+    """Names of the parameters and buffers that a step changes."""
     before = copy.deepcopy(towers.state_dict())
-    work(towers)
-    return {
-        name
-        for name, tensor in towers.state_dict().items()
-        if not torch.equal(tensor, before[name])
-    }
+    train_step(towers)
+    after = towers.state_dict()
+    return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-def test_frozen_towers_stay_as_they_are_to_the_bit(build, kind):
-    towers = build(kind)
-    freeze(towers)
-    assert trainable(towers) == set()
-    assert moved(towers, step) == set()
+class TestFreeze:
+    @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
+    def test_both_towers_stay_to_the_bit(self, build, kind):
+        towers = build(kind)
+        freeze(towers)
+        assert trainable(towers) == set()
+        assert moved_by_a_step(towers) == set()
+
+    @pytest.mark.parametrize("kind", ["vit", "resnet"])
+    def test_the_text_tower_alone(self, build, kind):
+        towers = build(kind)
+        names = [name for name, _ in towers.named_parameters()]
+
+        freeze(towers, "text")
+
+        assert trainable(towers) == {name for name in names if name.startswith("model.visual.")}
+        moved = moved_by_a_step(towers)
+        assert moved
+        assert all(name.startswith("model.visual.") for name in moved)
+
+    @pytest.mark.parametrize("kind", ["vit", "resnet"])
+    def test_the_image_tower_alone(self, build, kind):
+        towers = build(kind)
+        freeze(towers, "image")
+        assert trainable_in_image_tower(towers) == set()
+        assert trainable(towers)
+        assert not any(name.startswith("model.visual.") for name in moved_by_a_step(towers))
+
+    @pytest.mark.parametrize(
+        ("kind", "name"), [("vit", "proj"), ("resnet", "attnpool"), ("timm", "head")]
+    )
+    def test_the_projection_alone(self, build, kind, name):
+        towers = build(kind)
+        before = trainable(towers)
+        freeze_projection(towers)
+        assert {frozen.split(".")[2] for frozen in before - trainable(towers)} == {name}
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
-def test_one_tower_can_be_frozen_alone(build, kind):
-    towers = build(kind)
-    freeze(towers, "text")
-    assert trainable(towers) == {
-        name for name, _ in towers.named_parameters() if name.startswith("model.visual.")
-    }
-    assert not any(name.startswith("model.transformer.") for name in moved(towers, step))
-    unfreeze_last_blocks(towers, "all", tower="text")
-    freeze(towers, "image")
-    assert not any(name.startswith("model.visual.") for name in trainable(towers))
-    assert not any(name.startswith("model.visual.") for name in moved(towers, step))
-
-
+# names inside an image tower: the head, the blocks, and the numbers of the blocks
 HEADS = {
     "vit": ("ln_post", "proj"),
     "resnet": ("attnpool",),
     "timm": ("trunk.norm", "trunk.fc_norm", "head"),
 }
 BLOCKS = {"vit": "transformer.resblocks.{}.", "resnet": "layer{}.", "timm": "trunk.blocks.{}."}
-NUMBERS = {"vit": [0, 1], "resnet": [1, 2, 3, 4], "timm": list(range(6))}
+NUMBERS = {"vit": [0, 1], "resnet": [1, 2, 3, 4], "timm": [0, 1, 2, 3, 4, 5]}
+COUNTS = [(kind, count) for kind, blocks in NUMBERS.items() for count in range(len(blocks) + 1)]
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-def test_last_blocks_train_with_the_head_behind_them(build, kind):
-    towers = build(kind)
-    text = {name for name in trainable(towers) if not name.startswith("model.visual.")}
-    names = [name for name, _ in towers.model.visual.named_parameters()]
-    numbers = [
-        number
-        for number in NUMBERS[kind]
-        if any(n.startswith(BLOCKS[kind].format(number)) for n in names)
-    ]
-    for count in range(len(numbers) + 1):
-        unfreeze_last_blocks(towers, count)
-        open_blocks = tuple(
-            BLOCKS[kind].format(number) for number in numbers[len(numbers) - count :]
-        )
+class TestUnfreezeLastBlocks:
+    @pytest.mark.parametrize(("kind", "count"), COUNTS)
+    def test_blocks_train_with_the_head_behind_them(self, build, kind, count):
+        towers = build(kind)
+        first = len(NUMBERS[kind]) - count
+        prefixes = [BLOCKS[kind].format(number) for number in NUMBERS[kind][first:]]
         expected = {
             f"model.visual.{name}"
-            for name in names
-            if name.startswith((*open_blocks, *HEADS[kind]))
+            for name, _ in towers.model.visual.named_parameters()
+            if name.startswith((*prefixes, *HEADS[kind]))
         }
-        assert trainable(towers) - text == expected
+
+        unfreeze_last_blocks(towers, count)
+
         assert expected
-    unfreeze_last_blocks(towers, "all")
-    assert trainable(towers) - text == {f"model.visual.{name}" for name in names}
-    for name, parameter in towers.named_parameters():
-        if "bn3.weight" in name:  # zero at the start, which keeps gradient from the rest of a block
-            nn.init.ones_(parameter)
-    assert moved(towers, step) >= trainable(towers) - text
+        assert trainable_in_image_tower(towers) == expected
+
+    @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
+    def test_all_trains_the_whole_tower(self, build, kind):
+        towers = build(kind)
+        for name, parameter in towers.named_parameters():
+            if "bn3.weight" in name:  # initialised to 0, which keeps gradient from the block
+                nn.init.ones_(parameter)
+
+        unfreeze_last_blocks(towers, "all")
+
+        names = {f"model.visual.{name}" for name, _ in towers.model.visual.named_parameters()}
+        assert trainable_in_image_tower(towers) == names
+        assert moved_by_a_step(towers) >= names
+
+    def test_blocks_of_the_text_tower(self, build):
+        towers = build("vit")
+        unfreeze_last_blocks(towers, 1, tower="text")
+
+        text = trainable(towers) - trainable_in_image_tower(towers)
+        parts = {name.split(".")[1] for name in text}
+        blocks = {name.split(".")[3] for name in text if ".resblocks." in name}
+        assert parts == {"transformer", "ln_final", "text_projection", "logit_scale"}
+        assert blocks == {"1"}
+
+    def test_a_camera_embedding_trains_with_any_block(self, build):
+        towers = build("vit")
+        towers.camera_embedding = CameraEmbedding(128, num_cameras=2)
+
+        unfreeze_last_blocks(towers, 1)
+        assert "camera_embedding.table" in trainable(towers)
+        assert "model.visual.class_embedding" not in trainable(towers)
+
+        freeze(towers, "image")
+        assert "camera_embedding.table" not in trainable(towers)
 
 
-def test_last_blocks_of_text(build):
-    towers = build("vit")
-    unfreeze_last_blocks(towers, 1, tower="text")
-    text = {name for name in trainable(towers) if not name.startswith("model.visual.")}
-    assert {name.split(".")[1] for name in text} == {
-        "transformer",
-        "ln_final",
-        "text_projection",
-        "logit_scale",
-    }
-    assert {name.split(".")[3] for name in text if ".resblocks." in name} == {"1"}
+def stages_with_kept_statistics(towers):
+    """Stages of a ResNet whose running statistics a step does not move."""
+    moved = moved_by_a_step(towers)
+    kept = set()
+    for name, module in towers.model.visual.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            buffers = {f"model.visual.{name}.{kind}" for kind in ("running_mean", "running_var")}
+            if not buffers & moved:
+                kept.add(name.split(".")[0])
+    return kept
 
 
-@pytest.mark.parametrize(
-    ("kind", "names"), [("vit", {"proj"}), ("resnet", {"attnpool"}), ("timm", {"head"})]
-)
-def test_the_projection_can_be_frozen_alone(build, kind, names):
-    towers = build(kind)
-    before = trainable(towers)
-    freeze_projection(towers)
-    assert {name.split(".")[2] for name in before - trainable(towers)} == names
+class TestRunningStatistics:
+    @pytest.fixture
+    def towers(self, build):
+        return build("resnet")
 
-
-def test_a_camera_embedding_trains_with_whatever_does(build):
-    towers = build("vit")
-    towers.camera_embedding = CameraEmbedding(128, num_cameras=2)
-    unfreeze_last_blocks(towers, 1)
-    assert "camera_embedding.table" in trainable(towers)
-    assert "model.visual.class_embedding" not in trainable(towers)
-    freeze(towers, "image")
-    assert "camera_embedding.table" not in trainable(towers)
-
-
-def still(towers):
-    """Stages of a ResNet whose statistics did not move in a step."""
-    names = moved(towers, step)
-    visual = towers.model.visual
-    norms = [name for name, module in visual.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    return {
-        name.split(".")[0]
-        for name in norms
-        if not any(
-            f"model.visual.{name}.{buffer}" in names for buffer in ("running_mean", "running_var")
-        )
-    }
-
-
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [
-        ("follow", {"bn1", "bn2", "bn3", "layer1", "layer2"}),
-        ("frozen", {"bn1", "bn2", "bn3", "layer1", "layer2", "layer3", "layer4"}),
-        ("running", set()),
-    ],
-)
-def test_policies_of_running_statistics(build, policy, expected):
-    towers = build("resnet")
-    unfreeze_last_blocks(towers, 2, batch_norm=policy)
-    assert still(towers) == expected
-    towers.eval().train()  # the mode does not forget the policy
-    assert still(towers) == expected
-
-
-def test_frozen_statistics_are_also_those_in_use(build):
-    towers = build("resnet")
-    images = torch.randn(2, 3, 64, 64)
-    expected = towers.encode_image(images)
-    freeze(towers)
-    assert torch.equal(towers.train().encode_image(images), expected)
-    freeze(towers, batch_norm="running")
-    assert not torch.allclose(towers.encode_image(images), expected)
-    freeze(towers)
-    assert towers.training
-    assert not any(
-        module.training for module in towers.modules() if isinstance(module, nn.BatchNorm2d)
+    @pytest.mark.parametrize(
+        ("policy", "expected"),
+        [
+            ("follow", {"bn1", "bn2", "bn3", "layer1", "layer2"}),
+            ("frozen", {"bn1", "bn2", "bn3", "layer1", "layer2", "layer3", "layer4"}),
+            ("running", set()),
+        ],
     )
+    def test_policies(self, towers, policy, expected):
+        unfreeze_last_blocks(towers, 2, batch_norm=policy)
+        assert stages_with_kept_statistics(towers) == expected
+
+        towers.eval().train()  # the policy survives a change of mode
+        assert stages_with_kept_statistics(towers) == expected
+
+    def test_kept_statistics_are_those_in_use(self, towers):
+        images = torch.randn(2, 3, 64, 64)
+        expected = towers.encode_image(images)
+        freeze(towers)
+        assert torch.equal(towers.train().encode_image(images), expected)
+
+    def test_a_policy_replaces_the_one_before(self, towers):
+        images = torch.randn(2, 3, 64, 64)
+        expected = towers.encode_image(images)
+        freeze(towers.train())
+
+        freeze(towers, batch_norm="running")
+        assert not torch.allclose(towers.encode_image(images), expected)
+
+        freeze(towers)
+        norms = [module for module in towers.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert towers.training
+        assert not any(norm.training for norm in norms)
+
+    def test_a_policy_survives_a_copy(self, towers):
+        freeze(towers)
+        twin = copy.deepcopy(towers).train()
+        assert twin.frozen_batch_norms == towers.frozen_batch_norms
+        assert twin.frozen_batch_norms
+        assert moved_by_a_step(twin) == set()
 
 
-def test_the_policy_survives_a_copy(build):
-    towers = build("resnet")
-    freeze(towers)
-    assert copy.deepcopy(towers).train().still == towers.frozen_batch_norms
-    assert moved(copy.deepcopy(towers), step) == set()
+class TestSetTrainable:
+    @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
+    @pytest.mark.parametrize(
+        ("image", "text"), list(itertools.product(("none", 0, 1, "all"), ("none", 1, "all")))
+    )
+    def test_equals_two_calls(self, build, kind, image, text):
+        expected = build(kind)
+        for tower, blocks in (("image", image), ("text", text)):
+            if blocks == "none":
+                freeze(expected, tower, batch_norm="running")
+            else:
+                unfreeze_last_blocks(expected, blocks, tower=tower, batch_norm="running")
 
+        found = build(kind)
+        freeze(found)  # a state to be replaced
+        set_trainable(found, image=image, text=text, temperature=True, batch_norm="running")
 
-@pytest.mark.unhooked
-@pytest.mark.parametrize(
-    ("work", "match"),
-    [
-        (lambda towers: unfreeze_last_blocks(towers, 3), r'blocks in 0\.\.2 or "all", got 3'),
-        (lambda towers: unfreeze_last_blocks(towers, -1), r'blocks in 0\.\.2 or "all", got -1'),
-        (lambda towers: unfreeze_last_blocks(towers, True), r'blocks in 0\.\.2 or "all", got True'),
-        (
-            lambda towers: unfreeze_last_blocks(towers, "last"),
-            r'blocks in 0\.\.2 or "all", got \'last\'',
-        ),
-        (
-            lambda towers: unfreeze_last_blocks(towers, 1, tower="both"),
-            "tower to be one of image, text",
-        ),
-        (lambda towers: freeze(towers, "images"), "tower to be one of both, image, text"),
-        (
-            lambda towers: freeze(towers, batch_norm="eval"),
-            "batch_norm to be one of follow, frozen, running",
-        ),
-    ],
-)
-def test_errors(build, work, match):
-    with pytest.raises(ValueError, match=match):
-        work(build("vit"))
+        assert trainable(found) == trainable(expected)
+        assert found.frozen_batch_norms == expected.frozen_batch_norms
 
-
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
-def test_one_call_sets_what_two_would(build, kind):
-    for image in ("none", 0, 1, "all"):
-        for text in ("none", 1, "all"):
-            found, expected = build(kind), build(kind)
-            freeze(found)  # whatever was before
-            set_trainable(found, image=image, text=text, temperature=True, batch_norm="running")
-            for tower, blocks in (("image", image), ("text", text)):
-                if blocks == "none":
-                    freeze(expected, tower, batch_norm="running")
-                else:
-                    unfreeze_last_blocks(expected, blocks, tower=tower, batch_norm="running")
-            assert trainable(found) == trainable(expected)
-            assert found.frozen_batch_norms == expected.frozen_batch_norms
-            set_trainable(found, image=image, text=text)
-            assert trainable(found) == trainable(expected) - {"model.logit_scale"}
+    @pytest.mark.parametrize("text", ["none", 1, "all"])
+    def test_the_temperature_is_frozen_by_default(self, build, text):
+        with_temperature, without = build("vit"), build("vit")
+        set_trainable(with_temperature, text=text, temperature=True)
+        set_trainable(without, text=text)
+        assert trainable(without) == trainable(with_temperature) - {"model.logit_scale"}
 
 
 PROJECTIONS = {
@@ -246,50 +248,84 @@ PROJECTIONS = {
         "model.text.text_projection",
     },
     "convnext": {"model.visual.head.proj.weight", "model.text_projection"},
-    "siglip": {
-        "model.text.text_projection.weight",
-        "model.text.text_projection.bias",
-    },  # its image tower has none
+    # its image tower has none
+    "siglip": {"model.text.text_projection.weight", "model.text.text_projection.bias"},
     "eos": {
         "model.visual.proj",
         "model.text.text_projection.weight",
         "model.text.text_projection.bias",
     },
-    "coca": {"model.visual.proj", "model.text.text_projection"},  # and none into the vocabulary
+    # none into its vocabulary
+    "coca": {"model.visual.proj", "model.text.text_projection"},
 }
 
 
-@pytest.mark.parametrize("kind", list(PROJECTIONS))
-def test_projections_are_found_and_left_alone(build, kind):
-    towers = build(kind)
-    assert set(projection_names(towers)) == PROJECTIONS[kind]
-    width = towers.embed_dim
-    shapes = [
-        parameter.shape
-        for name, parameter in towers.named_parameters()
-        if name in PROJECTIONS[kind]
-    ]
-    assert all(width in shape for shape in shapes)
-    set_trainable(towers, text="all", projections=False)
-    assert not trainable(towers) & PROJECTIONS[kind]
-    assert len(trainable(towers)) > 20
-    set_trainable(towers, text="all")
-    assert trainable(towers) >= PROJECTIONS[kind]
+@pytest.mark.parametrize(("kind", "projections"), list(PROJECTIONS.items()))
+class TestProjections:
+    def test_are_found(self, build, kind, projections):
+        towers = build(kind)
+        assert set(projection_names(towers)) == projections
+        for name, parameter in towers.named_parameters():
+            if name in projections:
+                assert towers.embed_dim in parameter.shape
+
+    def test_can_be_kept(self, build, kind, projections):
+        towers = build(kind)
+        set_trainable(towers, text="all", projections=False)
+        assert not trainable(towers) & projections
+        assert len(trainable(towers)) > 20
+
+    def test_train_by_default(self, build, kind, projections):
+        towers = build(kind)
+        set_trainable(towers, text="all")
+        assert trainable(towers) >= projections
 
 
 @pytest.mark.unhooked
-def test_wrong_blocks_are_refused(build):
-    for wrong in ("some", None, 1.5, True, 3, -1):
-        for tower in ("image", "text"):
-            towers = build("vit")
-            before = trainable(towers)
-            other = {"text" if tower == "image" else "image": "none"}
-            with pytest.raises(
-                ValueError,
-                match=rf"set_trainable: expected {tower} as a number of blocks in 0\.\.2, \"all\" or",
-            ):
-                set_trainable(towers, **{tower: wrong}, **other)
-            assert trainable(towers) == before  # of both
-        if wrong is not None:
-            with pytest.raises(ValueError, match="unfreeze_last_blocks: expected blocks in"):
-                unfreeze_last_blocks(build("vit"), wrong)
+@pytest.mark.parametrize(
+    ("work", "match"),
+    [
+        (lambda towers: unfreeze_last_blocks(towers, 3), r'blocks in 0\.\.2 or "all", got 3'),
+        (lambda towers: unfreeze_last_blocks(towers, -1), r'blocks in 0\.\.2 or "all", got -1'),
+        (lambda towers: unfreeze_last_blocks(towers, True), r'blocks in 0\.\.2 or "all", got True'),
+        (lambda towers: unfreeze_last_blocks(towers, 1.5), r'blocks in 0\.\.2 or "all", got 1.5'),
+        (
+            lambda towers: unfreeze_last_blocks(towers, "last"),
+            r'blocks in 0\.\.2 or "all", got \'last\'',
+        ),
+        (
+            lambda towers: unfreeze_last_blocks(towers, "none"),
+            r'blocks in 0\.\.2 or "all", got \'none\'',
+        ),
+        (
+            lambda towers: unfreeze_last_blocks(towers, 1, tower="both"),
+            "tower to be one of image, text",
+        ),
+        (lambda towers: freeze(towers, "images"), "tower to be one of both, image, text"),
+        (
+            lambda towers: freeze(towers, batch_norm="eval"),
+            "batch_norm to be one of follow, frozen, running",
+        ),
+        (
+            lambda towers: set_trainable(towers, batch_norm="eval"),
+            "batch_norm to be one of follow, frozen, running",
+        ),
+    ],
+)
+def test_unknown_options(build, work, match):
+    with pytest.raises(ValueError, match=match):
+        work(build("vit"))
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("wrong", ["some", None, 1.5, True, 3, -1])
+@pytest.mark.parametrize(("tower", "other"), [("image", "text"), ("text", "image")])
+def test_wrong_blocks_change_neither_tower(build, wrong, tower, other):
+    towers = build("vit")
+    before = trainable(towers)
+    with pytest.raises(
+        ValueError,
+        match=rf'set_trainable: expected {tower} as a number of blocks in 0\.\.2, "all" or "none"',
+    ):
+        set_trainable(towers, **{tower: wrong, other: "none"})
+    assert trainable(towers) == before

@@ -6,22 +6,20 @@ from torch.testing import assert_close
 
 from clipreid_kit.clip import set_gradient_checkpointing
 
-KINDS = ["vit", "resnet", "timm"]
+TEXTS = ["a coat", "a hat", "a bag", "a red bag"]
 
 
-def run(towers):
-    """Outputs, gradients and buffers of one training step from one start."""
+def train_step(towers):
+    """Image embeddings, gradients and buffers of a forward and backward pass of a copy."""
     twin = copy.deepcopy(towers).train()
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(4, 3, *twin.image_size, generator=generator)
-    image, text = twin(images, twin.tokenize(["a coat", "a hat", "a bag", "a red bag"]))
+
+    image, text = twin(images, twin.tokenize(TEXTS))
     levels = twin.encode_image_levels(images, ["previous", "unprojected"])
-    (
-        image.square().sum()
-        + text.square().sum()
-        + levels.previous.sum()
-        + levels.unprojected.sum()
-    ).backward()
+    loss = image.square().sum() + text.square().sum()
+    (loss + levels.previous.sum() + levels.unprojected.sum()).backward()
+
     gradients = {
         name: parameter.grad
         for name, parameter in twin.named_parameters()
@@ -30,70 +28,78 @@ def run(towers):
     return image, gradients, dict(twin.named_buffers())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_values_gradients_and_statistics_are_those_of_a_plain_step(build, kind):
+@pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
+def test_values_gradients_and_statistics_equal_those_of_a_plain_step(build, kind):
     towers = build(kind)
-    plain = run(towers)
+    plain_image, plain_gradients, plain_buffers = train_step(towers)
+
     set_gradient_checkpointing(towers)
-    found = run(towers)
-    assert_close(found[0], plain[0], atol=1e-6, rtol=1e-6)
-    for expected, values in zip(plain[1:], found[1:], strict=True):
-        assert values.keys() == expected.keys()
-        for name, value in expected.items():
-            # a batch that is counted twice would move the statistics twice
-            assert_close(
-                values[name],
-                value,
-                atol=1e-4,
-                rtol=1e-4,
-                msg=lambda text, name=name: f"{name}: {text}",
-            )
+    image, gradients, buffers = train_step(towers)
+
+    assert_close(image, plain_image, atol=1e-6, rtol=1e-6)
+    assert gradients.keys() == plain_gradients.keys()
+    for name, gradient in plain_gradients.items():
+        assert_close(gradients[name], gradient, atol=1e-4, rtol=1e-4)
+
+    # a batch that is counted twice would move the statistics twice
+    assert buffers.keys() == plain_buffers.keys()
+    for name, buffer in plain_buffers.items():
+        assert_close(buffers[name], buffer, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("kind", "part"), [("vit", "transformer"), ("resnet", "layer3"), ("timm", "trunk")]
+    ("kind", "block_name"),
+    [("vit", "transformer.resblocks.0"), ("resnet", "layer3.0"), ("timm", "trunk.blocks.0")],
 )
-def test_activations_are_computed_again(build, kind, part):
+@pytest.mark.parametrize(("enabled", "num_calls"), [(True, 2), (False, 1)])
+def test_activations_are_recomputed(build, kind, block_name, enabled, num_calls):
     towers = build(kind).train()
-    module = getattr(towers.model.visual, part)
-    inner = {
-        "transformer": lambda: module.resblocks[0],
-        "layer3": lambda: module[0],
-        "trunk": lambda: module.blocks[0],
-    }
     calls = []
-    inner[part]().register_forward_pre_hook(lambda *arguments: calls.append(1))
-    images = torch.randn(2, 3, *towers.image_size)
-    for enabled, expected in ((True, 2), (False, 1)):
-        set_gradient_checkpointing(towers, "image", enabled=enabled)
-        calls.clear()
-        towers.encode_image(images).sum().backward()
-        assert len(calls) == expected
+    block = towers.model.visual.get_submodule(block_name)
+    block.register_forward_pre_hook(lambda *arguments: calls.append(1))
+
+    set_gradient_checkpointing(towers, "image")
+    set_gradient_checkpointing(towers, "image", enabled=enabled)
+    towers.encode_image(torch.randn(2, 3, *towers.image_size)).sum().backward()
+
+    assert len(calls) == num_calls
 
 
 @pytest.mark.parametrize("kind", ["vit", "eos", "siglip"])
-def test_text_alone(build, kind):
+def test_the_text_tower_alone(build, kind):
     towers = build(kind)
-    set_gradient_checkpointing(towers, "text")
     transformer = getattr(towers.model, "text", towers.model).transformer
+    image_transformer = getattr(towers.model.visual, "transformer", None)
+
+    set_gradient_checkpointing(towers, "text")
     assert transformer.grad_checkpointing
-    assert not getattr(
-        getattr(towers.model.visual, "transformer", None), "grad_checkpointing", False
-    )
+    assert not getattr(image_transformer, "grad_checkpointing", False)
+
     set_gradient_checkpointing(towers, "text", enabled=False)
     assert not transformer.grad_checkpointing
 
 
-def test_a_momentum_of_none_counts_once(build):
+def test_a_batch_norm_with_a_cumulative_average_counts_once(build):
     towers = build("resnet").train()
     for module in towers.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
+
     set_gradient_checkpointing(towers, "image")
     towers.encode_image(torch.randn(2, 3, 64, 64)).sum().backward()
+
     norm = towers.model.visual.layer4[0].bn1
     assert norm.num_batches_tracked.item() == 1
     assert norm.momentum is None
+
+
+def test_a_trunk_that_does_not_support_it(build):
+    towers = build("timm")
+    towers.model.visual.trunk = torch.nn.Identity()
+    with pytest.raises(
+        ValueError, match="an image tower that supports gradient checkpointing, got Identity"
+    ):
+        set_gradient_checkpointing(towers, "image")
 
 
 @pytest.mark.unhooked

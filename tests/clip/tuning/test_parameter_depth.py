@@ -2,32 +2,40 @@ import pytest
 from torch import nn
 
 from clipreid_kit.clip import CameraEmbedding, ClipTowers
-from clipreid_kit.clip.tuning.parameter_depth import parameter_depths
+from clipreid_kit.clip.tuning.parameter_depth import ParameterDepth, parameter_depths
+
+KINDS = ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca", "eva"]
 
 
-def table(towers):
-    return {name: str(place) for name, _, place in parameter_depths(towers)}
+def labels(towers):
+    return {name: str(depth) for name, _, depth in parameter_depths(towers)}
 
 
-@pytest.mark.parametrize(
-    "kind", ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca", "eva"]
-)
-def test_every_parameter_has_one_place_in_its_own_tower(build, kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_comes_once_with_its_own_tower(build, kind):
     towers = build(kind)
     found = list(parameter_depths(towers))
+
     assert [name for name, _, _ in found] == [name for name, _ in towers.named_parameters()]
-    assert all(
-        (place.tower == "image") == name.startswith("model.visual.") for name, _, place in found
-    )
-    for tower in ("image", "text"):
-        depths = {place.depth for _, _, place in found if place.tower == tower}
-        count = next(place.num_blocks for _, _, place in found if place.tower == tower)
-        assert depths == set(range(count + 2)) - ({0, count + 1} - depths)
-        assert count + 1 in depths
+    for name, _, depth in found:
+        assert (depth.tower == "image") == name.startswith("model.visual.")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_every_block_and_the_head_have_parameters(build, kind, tower):
+    depths = [depth for _, _, depth in parameter_depths(build(kind)) if depth.tower == tower]
+    (num_blocks,) = {depth.num_blocks for depth in depths}
+
+    found = {depth.depth for depth in depths}
+
+    head = num_blocks + 1
+    assert num_blocks > 0
+    assert found - {0} == set(range(1, head + 1))
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "place"),
+    ("kind", "name", "label"),
     [
         ("vit", "model.visual.conv1.weight", "image embeddings"),
         ("vit", "model.visual.positional_embedding", "image embeddings"),
@@ -52,20 +60,31 @@ def test_every_parameter_has_one_place_in_its_own_tower(build, kind):
         ("eos", "model.text.text_projection.bias", "text head"),
     ],
 )
-def test_where_things_stand(build, kind, name, place):
-    assert table(build(kind))[name] == place
+def test_labels(build, kind, name, label):
+    assert labels(build(kind))[name] == label
 
 
-def test_a_camera_embedding_stands_with_the_embeddings(build):
+def test_a_camera_embedding_belongs_to_the_embeddings(build):
     towers = build("vit")
     towers.camera_embedding = CameraEmbedding(128, num_cameras=2)
-    assert table(towers)["camera_embedding.table"] == "image embeddings"
+    assert labels(towers)["camera_embedding.table"] == "image embeddings"
 
 
-def test_unknown_blocks_are_named():
+def test_only_what_follows_the_last_block_is_the_head():
+    depths = [ParameterDepth("text", depth, 2) for depth in range(4)]
+    assert [depth.is_head for depth in depths] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("part", "match"),
+    [
+        ("visual", "a tower of images whose blocks are known, got VisionTransformer"),
+        ("text", "a tower of texts whose blocks are known, got CLIP"),
+    ],
+)
+def test_a_tower_with_unknown_blocks(part, match):
     towers = ClipTowers.from_open_clip("reid-tiny-vit")
-    towers.model.visual.transformer = nn.Identity()
-    with pytest.raises(
-        ValueError, match="a tower of images whose blocks are known, got VisionTransformer"
-    ):
+    holder = towers.model.visual if part == "visual" else towers.model
+    holder.transformer = nn.Identity()
+    with pytest.raises(ValueError, match=match):
         list(parameter_depths(towers))

@@ -1,18 +1,16 @@
-"""The image tower as an ONNX file for any batch size, compared with the module that it came from."""
+"""Export the image tower to ONNX, and verify the file against the module."""
 
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_integer, check_positive, fail
-
-if TYPE_CHECKING:
-    from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
 
 _OWNER = "export_image_tower"
 
@@ -20,7 +18,7 @@ OpenSession = Any  # onnxruntime's, which has no types
 
 
 def export_image_tower(
-    towers: "ClipTowers",
+    towers: ClipTowers,
     path: str | PathLike[str],
     *,
     normalize: bool = True,
@@ -28,25 +26,27 @@ def export_image_tower(
     batch_size: int = 3,
     seed: int = 0,
 ) -> float:
-    """Write the image tower as an ONNX file, run it, and compare.
+    """Write the image tower to an ONNX file, run the file, and compare it with the tower.
 
-    Use it to serve embeddings without torch. The graph has one input ``images`` (N, 3, H, W), normalised as for
-    :meth:`ClipTowers.encode_image`, one output ``embeddings`` (N, D), and takes any N. A camera embedding is
-    written as its mean. Needs the extra ``export`` (onnx, onnxscript, onnxruntime).
+    Use it to serve embeddings without torch. The graph has one input ``images`` (N, 3, H, W),
+    normalised as for :meth:`ClipTowers.encode_image`, and one output ``embeddings`` (N, D), for
+    any N. A camera embedding is exported as its mean. Needs the extra ``export`` (onnx,
+    onnxscript, onnxruntime).
 
     Args:
-        towers: The towers; left as they are.
-        path: The file to write; it is replaced only by one that passed.
-        normalize: Whether the graph gives every row length 1.
-        tolerance: Largest difference allowed between any two numbers of the outputs.
-        batch_size: Number of pictures to compare with, besides a single one; at least 1.
-        seed: Seed of these pictures, which are normal noise.
+        towers: The towers; left unchanged.
+        path: The file to write; an existing one is replaced only if the comparison succeeds.
+        normalize: Whether the graph scales every row to length 1.
+        tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
+        batch_size: Number of images to compare with, besides a single one; at least 1.
+        seed: Seed of these images, which are normal noise.
 
     Returns:
-        The largest difference that was found.
+        The largest absolute difference that was found.
 
     Raises:
-        ValueError: If the extra is not installed, the tower cannot be exported, or the outputs differ.
+        ValueError: If the extra is not installed, the tower cannot be exported, or the outputs
+            differ.
 
     Example:
         >>> from clipreid_kit.clip import ClipTowers
@@ -56,60 +56,65 @@ def export_image_tower(
     """
     check_positive(_OWNER, "tolerance", tolerance)
     check_integer(_OWNER, "batch_size", batch_size, 1)
+    check_seed(_OWNER, seed)
+
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
-        raise fail(
-            _OWNER,
-            "onnxruntime and onnxscript",
-            f"{error}",
-            "Run pip install clipreid_kit[export].",
+        raise ValueError(
+            f"{_OWNER}: onnxruntime and onnxscript are needed ({error}). "
+            "Run pip install clipreid_kit[export]."
         ) from None
+
+    wrapped = _ImageTower(towers, normalize=normalize)
+    training = towers.training
+    images = _random_images(towers, batch_size, seed)
+
     path = Path(path)
-    wrapped, training = _ImageTower(towers, normalize=normalize), towers.training
-    weight = next(towers.image_parameters())
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(batch_size, 3, *towers.image_size, generator=generator).to(weight)
     temporary = path.with_name(path.name + ".tmp")
     try:
         wrapped.eval()
         _write(wrapped, torch.cat([images, images]), temporary)
+
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        difference = max(_difference(session, wrapped, batch) for batch in (images, images[:1]))
+        difference = max(
+            _largest_difference(session, wrapped, images),
+            _largest_difference(session, wrapped, images[:1]),
+        )
         if not difference <= tolerance:
             raise fail(_OWNER, f"outputs that differ by at most {tolerance}", difference)
+
         temporary.replace(path)
     finally:
         towers.train(training)
         temporary.unlink(missing_ok=True)
+
     return difference
 
 
-def _difference(session: OpenSession, module: nn.Module, images: Tensor) -> float:
-    try:
-        found = torch.from_numpy(session.run(["embeddings"], {"images": images.cpu().numpy()})[0])
-    except Exception as error:
-        raise fail(
-            _OWNER, "a graph that takes any batch", f"{type(error).__name__}: {error}"
-        ) from error
-    with torch.no_grad():
-        return float((found - module(images).cpu()).abs().max())
-
-
 class _ImageTower(nn.Module):
-    def __init__(self, towers: "ClipTowers", *, normalize: bool) -> None:
+    """The image tower as a module with images as its only input."""
+
+    def __init__(self, towers: ClipTowers, *, normalize: bool) -> None:
         super().__init__()
-        self.towers, self.normalize = towers, normalize
+        self.towers = towers
+        self.normalize = normalize
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         return self.towers.encode_image(images, normalize=self.normalize)
 
 
+def _random_images(towers: ClipTowers, count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 3, *towers.image_size, generator=generator)
+    return images.to(next(towers.image_parameters()))
+
+
 def _write(module: nn.Module, images: Tensor, path: Path) -> None:
     options: dict[str, Any] = {"dynamic_shapes": {"images": {0: torch.export.Dim("batch", min=1)}}}
     try:
-        # the exporter warns of its own parts, which is not the caller's to mend
+        # the exporter warns about its own internals, which the caller cannot change
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -124,6 +129,20 @@ def _write(module: nn.Module, images: Tensor, path: Path) -> None:
                 **options,
             )
     except Exception as error:
-        raise fail(
-            _OWNER, "a tower that torch exports", f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{_OWNER}: torch cannot export this tower ({type(error).__name__}: {error})."
         ) from error
+
+
+def _largest_difference(session: OpenSession, module: nn.Module, images: Tensor) -> float:
+    try:
+        outputs = session.run(["embeddings"], {"images": images.cpu().numpy()})
+    except Exception as error:
+        raise ValueError(
+            f"{_OWNER}: The exported graph does not run with a batch of {len(images)} "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+    with torch.no_grad():
+        expected = module(images).cpu()
+    return float((torch.from_numpy(outputs[0]) - expected).abs().max())

@@ -1,4 +1,4 @@
-"""Towers in a folder: weights as safetensors, and a card that says what they are."""
+"""Save towers to a folder and load them: weights as safetensors, with a JSON card."""
 
 import json
 import math
@@ -16,20 +16,34 @@ from torch import nn
 from clipreid_kit import __version__
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
+from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.towers.architecture_check import check_architecture
 from clipreid_kit.clip.towers.build import build_camera_embedding
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
-from clipreid_kit.clip.towers.geometry import set_geometry
-from clipreid_kit.clip.towers.grid import check_geometry, geometry_of
-from clipreid_kit.clip.towers.load_weights import load_weights, read_weights
-from clipreid_kit.clip.towers.model_catalogue import build_model
+from clipreid_kit.clip.towers.geometry import check_geometry, geometry_of
+from clipreid_kit.clip.towers.load_weights import load_weights
+from clipreid_kit.clip.towers.model_catalogue import Colour, build_model
+from clipreid_kit.clip.towers.read_weights import read_weights
+from clipreid_kit.clip.towers.set_geometry import set_geometry
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
+
 _FORMAT = "clipreid_kit.towers/1"
-_TEXTS, _NUMBERS = ("name", "dtype"), ("embed_dim", "num_parameters")
-_LISTS, _MAPPINGS = ("image_size", "image_mean", "image_std"), ("config", "versions", "extra")
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+_CARD_TYPES: dict[str, type] = {
+    "name": str,
+    "dtype": str,
+    "embed_dim": int,
+    "num_parameters": int,
+    "image_size": list,
+    "image_mean": list,
+    "image_std": list,
+    "config": dict,
+    "versions": dict,
+    "extra": dict,
+}
 
 
 def save_towers(
@@ -37,19 +51,20 @@ def save_towers(
 ) -> None:
     """Save towers as ``model.safetensors`` and ``card.json``.
 
-    Use it to keep or share a fine-tuned model. The weights have open_clip's names, so open_clip loads the
-    file too where the image size is the native one. Each file is written under a temporary name, flushed to
-    the disk and renamed. The card also travels inside the weights, and :func:`load_towers` takes it from
-    there: a save that is cut off between the two renames leaves either the previous towers or the new ones,
-    never a mixture.
+    Use it to keep or share a fine-tuned model. The weights have open_clip's names, so that
+    open_clip loads the file too, if the image size is the native one.
+
+    Each file is written under a temporary name, flushed to the disk and renamed. The card is also
+    stored inside the weights, from where :func:`load_towers` takes it: a save that is interrupted
+    between the two renames leaves either the previous towers or the new ones, never a mixture.
 
     Args:
-        towers: What to save.
-        folder: Where to; made if need be, and its earlier towers replaced.
-        extra: Anything that JSON can hold, to be kept in the card. ``None`` for nothing.
+        towers: The towers to save.
+        folder: Folder to save to; created if necessary. Towers saved there earlier are replaced.
+        extra: JSON-serialisable data to keep in the card. ``None`` for none.
 
     Raises:
-        ValueError: If ``extra`` is not JSON, or ``folder`` is a file.
+        ValueError: If ``extra`` is not JSON-serialisable, or ``folder`` is a file.
 
     Example:
         >>> import tempfile
@@ -62,7 +77,71 @@ def save_towers(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise fail("save_towers", "a folder", f"the file {folder}")
-    card = {
+
+    extra = dict(extra or {})
+    check_json("save_towers", "extra", extra)
+    card = json.dumps(_card(towers, extra), indent=2, allow_nan=False) + "\n"
+
+    tensors = {
+        name.removeprefix("model."): tensor.detach().cpu().contiguous()
+        for name, tensor in towers.state_dict().items()
+    }
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt", "card": card}))
+    write_whole(folder / CARD_FILE, card.encode())
+
+
+def load_towers(folder: str | PathLike[str]) -> ClipTowers:
+    """Load towers saved by :func:`save_towers`, bit for bit.
+
+    Use it to continue with a fine-tuned model; nothing is downloaded.
+
+    Args:
+        folder: The folder with ``model.safetensors`` and ``card.json``.
+
+    Returns:
+        The towers on the CPU, in the dtype that they were saved in and in training mode.
+
+    Raises:
+        ValueError: If a file is missing, truncated or damaged, or the weights are not those of the
+            card.
+    """
+    folder = Path(folder)
+    _check_files(folder)
+    card = _parse_card(folder / CARD_FILE, (folder / CARD_FILE).read_bytes())
+    tensors = read_weights(folder / WEIGHTS_FILE)
+    card = _card_in_weights(folder / WEIGHTS_FILE) or card
+    check_architecture(card["name"], card["config"], tensors)
+
+    saved = card["geometry"]
+    geometry = check_geometry(
+        card["image_size"],
+        saved.get("patch_stride"),
+        saved.get("last_stride"),
+        saved.get("position_resize", "bicubic"),
+    )
+
+    model: Any = build_model(card["config"], seed=0)
+    set_geometry(model.visual, geometry)
+    cameras = saved.get("cameras")
+
+    towers = ClipTowers(
+        model,
+        name=card["name"],
+        config=card["config"],
+        image_mean=_colour(folder, card, "image_mean"),
+        image_std=_colour(folder, card, "image_std"),
+        position_resize=geometry.position_resize,
+        camera_embedding=_camera_embedding(model.visual, cameras) if cameras else None,
+    )
+    towers.to(getattr(torch, card["dtype"]))
+    towers.load_report = load_weights(towers, tensors, source_image_size=geometry.image_size)
+    return towers
+
+
+def _card(towers: ClipTowers, extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "format": _FORMAT,
         "name": towers.name,
         "config": towers.config,
@@ -78,129 +157,91 @@ def save_towers(
             "open_clip": open_clip.__version__,
             "torch": str(torch.__version__),
         },
-        "extra": dict(extra or {}),
+        "extra": extra,
     }
-    try:
-        text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise fail(
-            "save_towers", "extra that JSON can hold", f"{error}", "Give numbers, texts and lists."
-        ) from None
-    state = towers.state_dict()
-    tensors = {
-        name.removeprefix("model."): value.detach().cpu().contiguous()
-        for name, value in state.items()
+
+
+def _geometry_card(towers: ClipTowers) -> dict[str, Any]:
+    geometry = geometry_of(towers.model.visual)
+    return {
+        "patch_stride": geometry.patch_stride,
+        "last_stride": geometry.last_stride,
+        "position_resize": towers.position_resize,
+        "cameras": _camera_card(towers.camera_embedding),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt", "card": text}))
-    write_whole(folder / CARD_FILE, text.encode())
 
 
-def load_towers(folder: str | PathLike[str]) -> ClipTowers:
-    """Load towers that :func:`save_towers` saved, bit for bit.
+def _camera_card(cameras: CameraEmbedding | None) -> dict[str, Any] | None:
+    if cameras is None:
+        return None
 
-    Use it to go on with a fine-tuned model; nothing is downloaded.
+    return {
+        "num_cameras": cameras.num_cameras,
+        "num_views": cameras.num_views,
+        "scale": cameras.scale,
+        "tokens": cameras.tokens,
+    }
 
-    Args:
-        folder: The folder with ``model.safetensors`` and ``card.json``.
 
-    Returns:
-        The towers on the CPU, in the dtype they were saved in and in training mode.
+def _camera_embedding(visual: nn.Module, card: Mapping[str, Any]) -> CameraEmbedding:
+    cameras = build_camera_embedding(visual, card["num_cameras"], card["num_views"])
+    cameras.scale = card["scale"]
+    cameras.tokens = card["tokens"]
+    return cameras
 
-    Raises:
-        ValueError: If a file is missing, cut off or damaged, or the weights are not those of the card.
-    """
-    folder = Path(folder)
+
+def _check_files(folder: Path) -> None:
     for name in (CARD_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise fail(
                 "load_towers",
                 f"a folder with {CARD_FILE} and {WEIGHTS_FILE}",
                 f"{folder} without {name}",
-                "Give a folder written by save_towers.",
+                "Pass a folder written by save_towers.",
             )
-    card = _parse_card(folder / CARD_FILE, (folder / CARD_FILE).read_bytes())
-    tensors = read_weights(folder / WEIGHTS_FILE)
-    inside = _card_in_weights(folder / WEIGHTS_FILE)
-    if inside is not None:
-        card = _parse_card(folder / WEIGHTS_FILE, inside.encode())
-    check_architecture(card["name"], card["config"], tensors)
-    model: Any = build_model(card["config"], seed=0)
-    own = card["geometry"]
-    geometry = check_geometry(
-        card["image_size"],
-        own.get("patch_stride"),
-        own.get("last_stride"),
-        own.get("position_resize", "bicubic"),
-    )
-    mean, std = (_colour(folder, card, key) for key in ("image_mean", "image_std"))
-    towers = ClipTowers(
-        model, name=card["name"], config=card["config"], image_mean=mean, image_std=std
-    )
-    set_geometry(model.visual, geometry)
-    towers.position_resize = geometry.position_resize
-    if own.get("cameras"):
-        towers.camera_embedding = _cameras(model.visual, own["cameras"])
-    towers.to(getattr(torch, card["dtype"]))
-    towers.load_report = load_weights(towers, tensors, source_image_size=geometry.image_size)
-    return towers
 
 
-def _geometry_card(towers: ClipTowers) -> dict[str, Any]:
-    geometry, cameras = geometry_of(towers.model.visual), towers.camera_embedding
-    keys = ("num_cameras", "num_views", "scale", "tokens")
-    return {
-        "patch_stride": geometry.patch_stride,
-        "last_stride": geometry.last_stride,
-        "position_resize": towers.position_resize,
-        "cameras": None if cameras is None else {key: getattr(cameras, key) for key in keys},
-    }
-
-
-def _cameras(visual: nn.Module, card: Mapping[str, Any]) -> CameraEmbedding:
-    cameras = build_camera_embedding(visual, card["num_cameras"], card["num_views"])
-    cameras.scale, cameras.tokens = card["scale"], card["tokens"]
-    return cameras
-
-
-def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        card: object = json.loads(text)
-    except ValueError as error:
-        raise fail(
-            "load_towers", f"a card in JSON in {path}", f"{error}", "Save the towers again."
-        ) from None
-    found = card.get("format") if isinstance(card, dict) else type(card).__name__
-    if not isinstance(card, dict) or found != _FORMAT:
-        raise fail("load_towers", f"a card of the format {_FORMAT} in {path}", repr(found))
-    kinds = (_TEXTS, str), (_NUMBERS, int), (_LISTS, list), (_MAPPINGS, dict)
-    wrong = [key for keys, kind in kinds for key in keys if not isinstance(card.get(key), kind)]
-    if wrong:
-        raise fail(
-            "load_towers", f"a whole card in {path}", f"one without a valid {', '.join(wrong)}"
-        )
-    if not isinstance(card.setdefault("geometry", {}), dict):  # cards of earlier versions have none
-        raise fail(
-            "load_towers", f"geometry as a mapping in the card of {path}", repr(card["geometry"])
-        )
-    if card["dtype"] not in ("float32", "float16", "bfloat16", "float64"):
-        raise fail("load_towers", f"the dtype of weights in {path}", repr(card["dtype"]))
-    return card
-
-
-def _card_in_weights(path: Path) -> str | None:
+def _card_in_weights(path: Path) -> dict[str, Any] | None:
+    """Read the card stored inside the weights, which a save replaces in one step with them."""
     try:
         with safe_open(path, framework="pt") as file:
             text: str | None = (file.metadata() or {}).get("card")
     except (SafetensorError, OSError) as error:
         raise fail("load_towers", f"{path} as a safetensors file", f"{error}") from None
-    return text
+
+    return None if text is None else _parse_card(path, text.encode())
 
 
-def _colour(folder: Path, card: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
+    owner = "load_towers"
+    try:
+        card: object = json.loads(text)
+    except ValueError as error:
+        remedy = "Save the towers again."
+        raise fail(owner, f"a card in JSON in {path}", f"{error}", remedy) from None
+
+    found = card.get("format") if isinstance(card, dict) else type(card).__name__
+    if not isinstance(card, dict) or found != _FORMAT:
+        raise fail(owner, f"a card of the format {_FORMAT} in {path}", repr(found))
+
+    invalid = [key for key, kind in _CARD_TYPES.items() if not isinstance(card.get(key), kind)]
+    if invalid:
+        raise ValueError(
+            f"{owner}: The card in {path} has no valid {', '.join(invalid)}. Save the towers again."
+        )
+
+    card.setdefault("geometry", {})  # cards of version 0.1 have none
+    if not isinstance(card["geometry"], dict):
+        raise fail(owner, f"geometry as a mapping in the card of {path}", repr(card["geometry"]))
+
+    if card["dtype"] not in _DTYPES:
+        raise fail(owner, f"the dtype of weights in {path}", repr(card["dtype"]))
+    return card
+
+
+def _colour(folder: Path, card: Mapping[str, Any], key: str) -> Colour:
     values = card[key]
-    if len(values) != 3 or not all(
-        isinstance(value, int | float) and math.isfinite(value) for value in values
-    ):
+    finite = [isinstance(value, int | float) and math.isfinite(value) for value in values]
+    if finite != [True, True, True]:
         raise fail("load_towers", f"{key} as three numbers in the card of {folder}", values)
     return float(values[0]), float(values[1]), float(values[2])

@@ -1,4 +1,4 @@
-"""What a training takes over from an earlier one: its weights, and the card beside them."""
+"""Initialise a run from an earlier one: its weights, and the data kept in their card."""
 
 import json
 from os import PathLike
@@ -12,56 +12,59 @@ from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
 from clipreid_kit.clip.checkpoints.training_checkpoints import (
     HEADS_FILE,
     TrainingCheckpoints,
-    split_method,
-    tensors_of_checkpoint,
+    find_towers,
+    read_checkpoint,
     trained_image_size,
 )
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 
 
 def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
-    """Load what fits from a checkpoint of another training, and report what did not.
+    """Load the tensors that fit from a checkpoint of another run, and report the others.
 
-    Use it to begin a training with the weights of an earlier one, with other identities, heads or image size: a
-    classifier of other identities is left as it is, position tables are resized.
+    Use it to start from the weights of an earlier training run with other identities, heads or
+    image size: a classifier for other identities keeps its values, and position tables are
+    resized.
 
     Args:
-        method: Any module, with or without :class:`ClipTowers` under the name ``towers``; or towers alone.
-        source: A folder of :class:`TrainingCheckpoints`, whose best one is taken; a folder with such a one in it,
-            named ``checkpoints``; a single checkpoint; or a folder of :func:`save_towers`.
+        method: Any module, with or without :class:`ClipTowers` under the name ``towers``; or
+            towers.
+        source: A folder of :class:`TrainingCheckpoints`, of which the best checkpoint is loaded; a
+            folder that contains one under the name ``checkpoints``; a single checkpoint; or a
+            folder written by :func:`save_towers`.
 
     Returns:
-        What went where, by the names of ``method``.
+        Report of all tensors, by the names of ``method``.
 
     Raises:
-        ValueError: If there is no checkpoint, its files are damaged, or nothing in it fits.
+        ValueError: If there is no checkpoint, its files are damaged, or no tensor fits.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = TrainingCheckpoints(folder).save(1, nn.Linear(2, 2), {}, best=True)
-        ...     warm_start(nn.Linear(2, 2, bias=False), folder)
-        LoadReport(loaded=('weight',), missing=(), unexpected=('bias',), resized=(), mismatched=())
+        ...     report = warm_start(nn.Linear(2, 2, bias=False), folder)
+        >>> report.loaded, report.unexpected
+        (('weight',), ('bias',))
     """
-    folder = _checkpoint(source)
-    found = tensors_of_checkpoint(folder, method, split_method(method)[0])
-    if not found:
-        raise fail(
-            "warm_start",
-            f"a training or a checkpoint with {WEIGHTS_FILE} or {HEADS_FILE}",
-            f"{source}",
-        )
-    return load_weights(method, found, strict=False, source_image_size=trained_image_size(folder))
+    folder = _checkpoint_folder(source)
+    tensors = read_checkpoint(folder, method, find_towers(method))
+    if not tensors:
+        expected = f"a training run or a checkpoint with {WEIGHTS_FILE} or {HEADS_FILE}"
+        raise fail("warm_start", expected, f"{source}")
+
+    image_size = trained_image_size(folder)
+    return load_weights(method, tensors, strict=False, source_image_size=image_size)
 
 
 def read_card(source: str | PathLike[str]) -> dict[str, Any]:
-    """Read what was kept in the card of a checkpoint: the epoch, and what was given to ``save`` as ``card``.
+    """Read the data in the card of a checkpoint: the epoch, and the ``card`` passed to ``save``.
 
     Args:
         source: As for :func:`warm_start`.
 
     Returns:
-        What was kept; nothing where no towers were saved, as then there is no card.
+        The data; empty if no towers were saved, since then there is no card.
 
     Raises:
         ValueError: If there is no such folder, or the card is damaged.
@@ -70,28 +73,32 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
         >>> import tempfile
         >>> from clipreid_kit.clip import ClipTowers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32))
+        >>> card = {"identities": ["rex", "tom"]}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = TrainingCheckpoints(folder).save(1, towers, {}, best=True, card={"identities": ["rex", "tom"]})
+        ...     path = TrainingCheckpoints(folder).save(1, towers, {}, best=True, card=card)
         ...     read_card(folder)
         {'epoch': 1, 'identities': ['rex', 'tom']}
     """
-    folder = _checkpoint(source)
-    path = folder / CARD_FILE
+    folder = _checkpoint_folder(source)
     if not folder.is_dir():
-        raise fail("read_card", "a training or a checkpoint", f"{source}")
+        raise fail("read_card", "a training run or a checkpoint", f"{source}")
+
+    path = folder / CARD_FILE
     if not path.is_file():
         return {}
+
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return dict(card.get("extra", {}))
     except (ValueError, AttributeError, TypeError):
-        raise fail("read_card", f"a card in {path}", "other text") from None
+        raise ValueError(f"read_card: The card {path} is damaged.") from None
 
 
-def _checkpoint(source: str | PathLike[str]) -> Path:
-    """The best checkpoint of a training, or the folder itself."""
+def _checkpoint_folder(source: str | PathLike[str]) -> Path:
+    """The best checkpoint of a training run, or the folder itself."""
     folder = Path(source)
-    for place in (folder, folder / "checkpoints"):
-        if TrainingCheckpoints(place).exists():
-            return TrainingCheckpoints(place).path("best")
+    for candidate in (folder, folder / "checkpoints"):
+        checkpoints = TrainingCheckpoints(candidate)
+        if checkpoints.exists():
+            return checkpoints.path("best")
     return folder

@@ -1,6 +1,6 @@
 """CLIP-ReID, first stage: fit learned prompts to the features of a frozen image tower."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Integer
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_embeddings, check_labels, check_positive, check_same_width
 from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
-from clipreid_kit.clip.towers.levels import run_image_tower
+from clipreid_kit.clip.towers.image_forward import encode_images
 from clipreid_kit.clip.tuning.freezing import freeze
 from clipreid_kit.distances import exact, l2_normalize
 from clipreid_kit.distributed import gather
@@ -136,8 +136,8 @@ class ClipReIDPromptStage(nn.Module):
             Rows without gradient, float32 or float64, not normalised.
         """
         self.towers.eval()
-        levels = run_image_tower(self.towers, images, None, None, None, shifted=False)
-        return exact(cast("Tensor", levels.projected))
+        towers = self.towers
+        return exact(encode_images(towers.model, images, embed_dim=towers.embed_dim))
 
     def forward(
         self,

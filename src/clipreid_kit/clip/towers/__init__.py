@@ -1,1 +1,1 @@
-"""Image and text towers of any open_clip model: built, loaded, resized and run."""
+"""Image and text towers of any open_clip model: build, load, resize and run them."""

@@ -1,4 +1,4 @@
-"""What kind of model a checkpoint holds, told from its tensors, and whether it is the one that is wanted."""
+"""Recognise the architecture of a checkpoint by its tensors, and refuse that of another model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from clipreid_kit._checks import fail
 
-# as open_clip names its towers, and MobileCLIP, which open_clip converts
-_TOWERS = (
+# prefixes of open_clip's towers, and of MobileCLIP's, which open_clip converts
+_TOWER_PREFIXES = (
     "visual.",
     "transformer.",
     "text.",
@@ -19,95 +19,123 @@ _TOWERS = (
 
 
 def describe_architecture(state: Mapping[str, Tensor]) -> str:
-    """Describe a CLIP model by its tensors; any other set of tensors by their number and the first name."""
-    facts = _facts(state)
-    return (
-        " and ".join(facts.values())
-        or f"{len(state)} tensors, the first {next(iter(state), 'none')}"
-    )
+    """Describe a CLIP model by its tensors; any other set of tensors by its size and first name."""
+    parts = _parts_of_checkpoint(state)
+    if parts:
+        return " and ".join(parts.values())
+    return f"{len(state)} tensors, the first {next(iter(state), 'none')}"
 
 
 def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint of another architecture, or of no CLIP model at all, before anything is built.
+    """Refuse a checkpoint of another architecture, or of no CLIP model, before anything is built.
 
     Args:
-        name: Name of the model that is wanted.
+        name: Name of the model that is to be built.
         config: Its configuration in open_clip.
-        state: The checkpoint, in whatever layout.
+        state: The checkpoint, in any layout.
 
     Raises:
-        ValueError: If it tells an image tower or a text tower of another kind, or no name in it is that of a tower.
+        ValueError: If the checkpoint holds an image or text tower of another kind, or no tower at
+        all.
     """
-    wanted, found = _wanted(config), _facts(state)
-    differs = any(wanted[part] != found[part] for part in wanted.keys() & found.keys() - {"trunk"})
-    other_kind = ("trunk" in wanted and "image" in found) or (
-        "image" in wanted and "trunk" in found
-    )
-    no_towers = bool(wanted) and not any(
-        name.rpartition("model.")[2].startswith(_TOWERS) for name in state
-    )
-    if differs or other_kind or no_towers:
+    expected = _parts_of_config(config)
+    found = _parts_of_checkpoint(state)
+
+    if _differs(expected, found) or (expected and not _has_tower(state)):
         raise fail(
             "ClipTowers",
-            f"weights of {' and '.join(wanted.values())} for {name}",
+            f"weights of {' and '.join(expected.values())} for {name}",
             f"weights of {describe_architecture(state)}",
             "Name the model that the weights belong to.",
         )
 
 
-def _wanted(config: Mapping[str, Any]) -> dict[str, str]:
-    if not all(isinstance(config.get(part), Mapping) for part in ("vision_cfg", "text_cfg")):
-        return {}  # said by what builds it
-    vision, text = config["vision_cfg"], config["text_cfg"]
+def _differs(expected: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether a part is described in another way; two timm trunks cannot be told apart."""
+    if "trunk" in expected and "image" in found:
+        return True
+    if "image" in expected and "trunk" in found:
+        return True
+
+    common = expected.keys() & found.keys() - {"trunk"}
+    return any(expected[part] != found[part] for part in common)
+
+
+def _has_tower(state: Mapping[str, Tensor]) -> bool:
+    return any(_inner_name(name).startswith(_TOWER_PREFIXES) for name in state)
+
+
+def _parts_of_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Describe the image tower (or timm trunk) and the text tower that a configuration asks for."""
+    vision, text = config.get("vision_cfg"), config.get("text_cfg")
+    if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
+        return {}  # building the model reports it
+
+    parts = {}
     layers, width = vision.get("layers", 12), vision.get("width", 768)
     if vision.get("timm_model_name"):
-        facts = {"trunk": f"the timm trunk {vision['timm_model_name']}"}
+        parts["trunk"] = f"the timm trunk {vision['timm_model_name']}"
     elif isinstance(layers, int):
-        facts = {"image": _vit(vision.get("patch_size", 16), width, layers)}
+        parts["image"] = _vit(vision.get("patch_size", 16), width, layers)
     else:
-        facts = {"image": _resnet(layers, width)}
+        parts["image"] = _resnet(layers, width)
+
     if not text.get("hf_model_name"):
-        facts["text"] = _text(text.get("width", 512), text.get("layers", 12))
-    return facts
+        parts["text"] = _text(text.get("width", 512), text.get("layers", 12))
+    return parts
 
 
-def _facts(state: Mapping[str, Tensor]) -> dict[str, str]:
-    state = {name.rpartition("model.")[2]: tensor for name, tensor in state.items()}
-    facts = {}
-    first = state.get("visual.conv1.weight")
-    if first is not None and first.ndim == 4 and "visual.proj" in state:
-        blocks = _count_blocks(state, "visual.transformer.resblocks.")
-        facts["image"] = _vit(first.shape[-1], first.shape[0], blocks)
-    elif first is not None and first.ndim == 4 and "visual.attnpool.c_proj.weight" in state:
-        stages = [_count_blocks(state, f"visual.layer{stage}.") for stage in range(1, 5)]
-        facts["image"] = _resnet(stages, first.shape[0] * 2)
-    elif any(name.startswith("visual.trunk.") for name in state):
-        count = sum(
-            tensor.numel() for name, tensor in state.items() if name.startswith("visual.trunk.")
-        )
-        facts["trunk"] = f"a timm trunk with {count} parameters"
+def _parts_of_checkpoint(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Describe the image tower (or timm trunk) and the text tower that a checkpoint holds."""
+    state = {_inner_name(name): tensor for name, tensor in state.items()}
+    return _image_part(state) | _text_part(state)
+
+
+def _image_part(state: Mapping[str, Tensor]) -> dict[str, str]:
+    convolution = state.get("visual.conv1.weight")
+    if convolution is not None and convolution.ndim == 4:
+        if "visual.proj" in state:
+            num_blocks = _count_blocks(state, "visual.transformer.resblocks.")
+            return {"image": _vit(convolution.shape[-1], convolution.shape[0], num_blocks)}
+
+        if "visual.attnpool.c_proj.weight" in state:
+            stages = [_count_blocks(state, f"visual.layer{stage}.") for stage in range(1, 5)]
+            return {"image": _resnet(stages, convolution.shape[0] * 2)}
+
+    trunk = [tensor for name, tensor in state.items() if name.startswith("visual.trunk.")]
+    if trunk:
+        num_parameters = sum(tensor.numel() for tensor in trunk)
+        return {"trunk": f"a timm trunk with {num_parameters} parameters"}
+    return {}
+
+
+def _text_part(state: Mapping[str, Tensor]) -> dict[str, str]:
+    part = {}
     for prefix in ("", "text."):
         words = state.get(f"{prefix}token_embedding.weight")
         if words is not None and words.ndim == 2:
-            facts["text"] = _text(
-                words.shape[1], _count_blocks(state, f"{prefix}transformer.resblocks.")
-            )
-    return facts
+            num_blocks = _count_blocks(state, f"{prefix}transformer.resblocks.")
+            part["text"] = _text(words.shape[1], num_blocks)
+    return part
 
 
-def _vit(patch: int, width: int, blocks: int) -> str:
-    return f"a ViT with patches of {patch}, width {width} and {blocks} blocks"
+def _vit(patch_size: int, width: int, num_blocks: int) -> str:
+    return f"a ViT with patches of {patch_size}, width {width} and {num_blocks} blocks"
 
 
 def _resnet(stages: Sequence[int], width: int) -> str:
     return f"a ResNet with {'-'.join(map(str, stages))} blocks and width {width}"
 
 
-def _text(width: int, blocks: int) -> str:
-    return f"text of width {width} and {blocks} blocks"
+def _text(width: int, num_blocks: int) -> str:
+    return f"text of width {width} and {num_blocks} blocks"
+
+
+def _inner_name(name: str) -> str:
+    """Name of a tensor inside the open_clip model, without the names of what is around it."""
+    return name.rpartition("model.")[2]
 
 
 def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len(
-        {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
-    )
+    names = (name.removeprefix(prefix) for name in state if name.startswith(prefix))
+    return len({name.split(".")[0] for name in names})

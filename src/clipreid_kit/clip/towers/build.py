@@ -1,70 +1,87 @@
-"""Towers put together: a model built, its weights loaded, its geometry changed, in the order that loses nothing."""
+"""Build a model at the requested geometry: create it, load its weights, resize its table."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
 from clipreid_kit.clip.towers.architecture_check import check_architecture
-from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
-from clipreid_kit.clip.towers.geometry import has_own_table_rows, set_geometry
-from clipreid_kit.clip.towers.grid import Geometry
-from clipreid_kit.clip.towers.levels import level_widths, takes_shift
-from clipreid_kit.clip.towers.load_weights import load_weights, read_weights
+from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding, accepts_camera_embedding
+from clipreid_kit.clip.towers.geometry import Geometry
+from clipreid_kit.clip.towers.levels import level_widths
+from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.model_catalogue import WeightSource, build_model
-from clipreid_kit.clip.towers.state_dict_layout import looks_like_openai
+from clipreid_kit.clip.towers.position_embedding import PositionResize
+from clipreid_kit.clip.towers.position_table import has_native_table_rows
+from clipreid_kit.clip.towers.read_weights import read_weights
+from clipreid_kit.clip.towers.set_geometry import set_geometry
+from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers, is_openai_layout
 
-if TYPE_CHECKING:
-    from clipreid_kit.clip.towers.clip_towers import ClipTowers
+
+class BuiltModel(NamedTuple):
+    """A model of open_clip with the configuration that it was built from.
+
+    Attributes:
+        model: The model, on the CPU, in float32 and in training mode.
+        config: The configuration, with ``quick_gelu`` where the weights need it.
+        load_report: Report of the loaded weights, by the names of :class:`ClipTowers`; ``None`` for
+            random weights.
+    """
+
+    model: nn.Module
+    config: dict[str, Any]
+    load_report: LoadReport | None
 
 
-def assemble(
-    kind: "type[ClipTowers]",
+def build_with_weights(
     name: str,
     config: Mapping[str, Any],
     source: WeightSource,
     geometry: Geometry = Geometry(),  # noqa: B008 (an immutable tuple)
     seed: int = 0,
-) -> "ClipTowers":
-    """Build towers from a configuration and a source of weights.
+) -> BuiltModel:
+    """Build a model from a configuration and a source of weights, at a geometry.
 
     Args:
-        kind: The class to make.
-        name: What to call the towers.
+        name: Name of the model, for errors.
         config: The configuration of open_clip.
-        source: Where the weights come from.
-        geometry: What to change about the image tower.
+        source: Source of the weights.
+        geometry: Changes to the image tower.
         seed: Seed of random weights.
 
     Returns:
-        The towers on the CPU, in float32 and in training mode.
+        The model, its configuration, and the report of the loaded weights.
 
     Raises:
-        ValueError: If the weights cannot be read, belong to another model, or the geometry is impossible.
+        ValueError: If the weights cannot be read or belong to another model, or the image tower
+            cannot have that geometry.
     """
     state = None if source.path is None else read_weights(source.path)
     if state is not None:
         check_architecture(name, config, state)
-        if looks_like_openai(state):
-            config = {**config, "quick_gelu": True}
-    if source.quick_gelu:
-        config = {**config, "quick_gelu": True}
+
+    config = dict(config)
+    if source.quick_gelu or (state is not None and is_openai_layout(state)):
+        config["quick_gelu"] = True
+
     model: Any = build_model(config, seed)
-    towers = kind(
-        model, name=name, config=config, image_mean=source.image_mean, image_std=source.image_std
-    )
-    towers.position_resize = geometry.position_resize
-    # a table with the native number of rows is native, also where the wanted geometry has as many patches
-    native_first = state is not None and (
-        geometry == Geometry() or has_own_table_rows(model.visual, state)
-    )
-    if state is not None and native_first:
-        towers.load_report = load_weights(towers, state)
-    set_geometry(model.visual, geometry)
-    if state is not None and not native_first:
-        towers.load_report = load_weights(towers, state)
-    return towers
+    if state is None:
+        set_geometry(model.visual, geometry)
+        return BuiltModel(model, config, None)
+
+    # A table with the native number of rows is for the native grid, even if the requested geometry
+    # has as many patches: so it is loaded first and resized afterwards.
+    load_first = geometry == Geometry() or has_native_table_rows(model.visual, state)
+    target = _LikeTowers(model, geometry.position_resize)
+
+    if load_first:
+        report = load_weights(target, state)
+        set_geometry(model.visual, geometry)
+    else:
+        set_geometry(model.visual, geometry)
+        report = load_weights(target, state)
+    return BuiltModel(model, config, report)
 
 
 def build_camera_embedding(
@@ -75,13 +92,27 @@ def build_camera_embedding(
     Raises:
         ValueError: If nothing can be added to the tokens of that tower.
     """
-    if not takes_shift(visual):
+    if not accepts_camera_embedding(visual):
         raise fail(
             "ClipTowers",
-            "cameras and views for a ViT of open_clip only, as CLIP-ReID has it",
+            "cameras and views for a ViT of open_clip only, as in CLIP-ReID",
             type(getattr(visual, "trunk", visual)).__name__,
             "Leave num_cameras and num_views at 0.",
         )
-    return CameraEmbedding(
-        level_widths(visual)[0], num_cameras=num_cameras, num_views=num_views, seed=seed
-    )
+
+    width, _ = level_widths(visual)
+    return CameraEmbedding(width, num_cameras=num_cameras, num_views=num_views, seed=seed)
+
+
+class _LikeTowers(nn.Module):
+    """A model under the name that it has in :class:`ClipTowers`, so that reports use its names."""
+
+    def __init__(self, model: nn.Module, position_resize: PositionResize) -> None:
+        super().__init__()
+        self.model = model
+        self.position_resize = position_resize
+
+    def adapt_state_dict(
+        self, state: Mapping[str, Tensor], source_image_size: tuple[int, int] | None = None
+    ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        return adapt_to_towers(self.model, state, source_image_size, self.position_resize)

@@ -1,61 +1,60 @@
-"""Image and text towers of any open_clip model, at any image size."""
+"""The image and text towers of any open_clip model, at any image size."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clipreid_kit.clip.towers.build import assemble, build_camera_embedding
+from clipreid_kit._checks import check_seed
+from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode
+from clipreid_kit.clip.towers.build import build_camera_embedding, build_with_weights
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
-from clipreid_kit.clip.towers.grid import check_geometry, grid_of, image_size_of
-from clipreid_kit.clip.towers.levels import (
-    ImageLevels,
-    Level,
-    TowerEmbeddings,
-    level_widths,
-    run_image_tower,
-)
+from clipreid_kit.clip.towers.geometry import check_geometry, grid_of, image_size_of
+from clipreid_kit.clip.towers.image_forward import encode_images, encode_levels
+from clipreid_kit.clip.towers.levels import ImageLevels, Level, TowerEmbeddings, level_widths
 from clipreid_kit.clip.towers.load_weights import LoadReport
 from clipreid_kit.clip.towers.model_catalogue import Colour, find_weights, model_config
 from clipreid_kit.clip.towers.position_embedding import PositionResize
 from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers
 from clipreid_kit.clip.towers.text_forward import (
-    encode_embeddings,
     encode_tokens,
+    encode_word_embeddings,
     end_positions,
-    look_up,
-    runnable_text,
+    look_up_tokens,
+    require_text_tower,
     text_tower,
 )
 from clipreid_kit.clip.towers.tokenizer import TextTokenizer, TooLong
-from clipreid_kit.clip.tuning.freezing import apply_batch_norm_mode
 
 
 class ClipTowers(nn.Module):
-    """The image tower and the text tower of a CLIP-like model, at an image size of one's choice.
+    """The image tower and the text tower of a CLIP-like model, at any image size.
 
-    Make it with :meth:`from_open_clip` or :func:`load_towers`. It runs on the module's device and in its dtype;
-    inputs are moved there. At the native image size the numbers are those of open_clip, for text to rounding.
+    Create it with :meth:`from_open_clip` or :func:`load_towers`. Inputs are moved to the module's
+    device and dtype. At the native image size, the embeddings are those of open_clip: images to the
+    bit, texts to rounding.
 
     Args:
-        model: A model as open_clip builds it (CLIP, CustomTextCLIP or CoCa).
-        name: What to call it.
+        model: A model of open_clip (CLIP, CustomTextCLIP or CoCa).
+        name: Name of the model.
         config: The open_clip configuration that it was built from.
-        image_mean: Mean that pictures are normalised with, by channel, of values in [0, 1].
-        image_std: Standard deviation, likewise.
+        image_mean: Mean that images are normalised with, by channel, of values in [0, 1].
+        image_std: Standard deviation that images are normalised with, likewise.
+        position_resize: Method by which position tables are resized when weights are loaded:
+            ``bicubic`` or ``clip_reid``.
+        camera_embedding: Embedding to add to the tokens for the camera. ``None`` to add nothing.
+        load_report: Report of the loaded weights. ``None`` for random weights.
 
     Attributes:
-        config: The open_clip configuration; ``quick_gelu`` is recorded here where the weights needed it.
+        config: The open_clip configuration; ``quick_gelu`` is set where the weights needed it.
         embed_dim: Width of both embeddings.
-        context_length: Number of tokens in a row of text, start and end included.
-        load_report: What went where when the weights were loaded; ``None`` for random weights.
-        camera_embedding: What is added to the tokens for the camera; ``None`` for nothing.
-        position_resize: How position tables are resized when weights are loaded.
-        frozen_batch_norms: Names of the BatchNorms whose statistics do not move in training; set by :func:`freeze`.
+        context_length: Number of tokens in a row of text, including start and end.
+        frozen_batch_norms: Names of the BatchNorms that keep their running statistics in training
+            mode; set by :func:`freeze`.
 
     Example:
         >>> import torch
@@ -74,16 +73,20 @@ class ClipTowers(nn.Module):
         config: Mapping[str, Any],
         image_mean: Colour,
         image_std: Colour,
+        position_resize: PositionResize = "bicubic",
+        camera_embedding: CameraEmbedding | None = None,
+        load_report: LoadReport | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.name = name
         self.config: dict[str, Any] = copy.deepcopy(dict(config))
         self.embed_dim = int(config["embed_dim"])
-        self.image_mean, self.image_std = image_mean, image_std
-        self.load_report: LoadReport | None = None
-        self.camera_embedding: CameraEmbedding | None = None
-        self.position_resize: PositionResize = "bicubic"
+        self.image_mean = image_mean
+        self.image_std = image_std
+        self.load_report = load_report
+        self.camera_embedding = camera_embedding
+        self.position_resize: PositionResize = position_resize
         self.frozen_batch_norms: frozenset[str] = frozenset()
         self._tokenizer = TextTokenizer(config["text_cfg"])
         self.context_length = self._tokenizer.context_length
@@ -104,50 +107,69 @@ class ClipTowers(nn.Module):
     ) -> "ClipTowers":
         """Build the towers of an open_clip model, or of one of the small models of this library.
 
-        Weights trained with the quick GELU get it where the tag or the file (in OpenAI's form) tells, whatever
-        the name says; a file stripped of these marks needs the name that ends in ``-quickgelu``.
+        Weights that were trained with the quick GELU get it if the tag or the file (in OpenAI's
+        form) says so, whatever the name. For a file that does not, use the name that ends in
+        ``-quickgelu``.
 
         Args:
-            name: Such as ``ViT-B-16``, ``RN50``, ``ViT-B-16-SigLIP2``, ``reid-tiny-resnet``.
-            pretrained: A tag of open_clip, or a file as :func:`load_weights` takes it. ``None``: random weights.
-            image_size: (height, width) in pixels; the position table is resized to it after loading. ``None``
-                for the native size.
-            patch_stride: Pixels between patches, one number or (down, across), for ViTs of open_clip; below
-                the patch size they overlap. ``None`` for the patch size.
-            last_stride: Stride of a ResNet's last stage; CLIP-ReID has 1. ``None`` for the native 2.
-            position_resize: ``bicubic`` with antialias, or ``clip_reid`` for CLIP-ReID's bilinear.
-            num_cameras: Cameras to tell apart with a :class:`CameraEmbedding`, for ViTs; 0 for none.
-            num_views: Views to tell apart, likewise.
-            seed: Seed of the random weights; the global generator is neither read nor changed.
+            name: Name of the model, such as ``ViT-B-16``, ``RN50``, ``ViT-B-16-SigLIP2``,
+                ``reid-tiny-resnet``.
+            pretrained: A tag of open_clip, or a file of any format that :func:`load_weights`
+                accepts. ``None`` for random weights.
+            image_size: (height, width) in pixels; the position table is resized to it after
+                loading. ``None`` for the native size.
+            patch_stride: Pixels between patches, one number or (down, across), for ViTs of
+                open_clip. Below the patch size, patches overlap. ``None`` for the patch size.
+            last_stride: Stride of a ResNet's last stage; 1 in CLIP-ReID. ``None`` for the native 2.
+            position_resize: ``bicubic`` with antialiasing, or ``clip_reid`` for CLIP-ReID's
+                bilinear.
+            num_cameras: Number of cameras for a :class:`CameraEmbedding`, for ViTs of open_clip; 0
+                for none.
+            num_views: Number of views, likewise.
+            seed: Seed of the random weights, at least 0; the global generator is neither read nor
+                changed.
 
         Returns:
             The towers on the CPU, in float32 and in training mode.
 
         Raises:
-            ValueError: If the name, the tag or the file is unknown, the weights belong to another model, or the
-                model cannot have that image size, those strides or cameras.
+            ValueError: If the name, tag or file is unknown, the weights belong to another model, or
+                the model cannot have that image size, those strides or cameras.
 
         Example:
             >>> ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32), patch_stride=4).grid
             (15, 7)
         """
+        check_seed("ClipTowers.from_open_clip", seed)
         geometry = check_geometry(image_size, patch_stride, last_stride, position_resize)
         name, config = model_config(name)
-        towers = assemble(cls, name, config, find_weights(name, pretrained), geometry, seed)
+        source = find_weights(name, pretrained)
+        built = build_with_weights(name, config, source, geometry, seed)
+
+        camera_embedding = None
         if num_cameras or num_views:
-            towers.camera_embedding = build_camera_embedding(
-                towers.model.visual, num_cameras, num_views, seed
-            )
-        return towers
+            visual: Any = built.model.visual
+            camera_embedding = build_camera_embedding(visual, num_cameras, num_views, seed)
+
+        return cls(
+            built.model,
+            name=name,
+            config=built.config,
+            image_mean=source.image_mean,
+            image_std=source.image_std,
+            position_resize=geometry.position_resize,
+            camera_embedding=camera_embedding,
+            load_report=built.load_report,
+        )
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the pictures that the image tower takes."""
+        """(height, width) in pixels of the images that the image tower accepts."""
         return image_size_of(self.model.visual)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of the image tower's patch tokens, or of a ResNet's last map."""
+        """(rows, columns) of the image tower's patch tokens, or of a ResNet's last feature map."""
         return grid_of(self.model.visual)
 
     @property
@@ -163,35 +185,38 @@ class ClipTowers(nn.Module):
     @property
     def text_width(self) -> int:
         """Width of a word embedding."""
-        return runnable_text("text_width", self.model).width
+        return require_text_tower("text_width", self.model).width
 
     @property
     def text_is_causal(self) -> bool:
-        """Whether nothing after the end of a text matters, so that it is cut there."""
-        return (text := text_tower(self.model)) is not None and text.causal
+        """Whether tokens after the end of a text cannot change its embedding, and are not run."""
+        text = text_tower(self.model)
+        return text is not None and text.causal
 
     @property
     def logit_scale(self) -> nn.Parameter:
-        """The model's learned scale as its logarithm: its exponential multiplies cosine similarities."""
+        """Logarithm of the model's learned scale, which multiplies cosine similarities."""
         scale: nn.Parameter = self.model.logit_scale
         return scale
 
     @property
     def logit_bias(self) -> nn.Parameter | None:
-        """The model's learned bias on scaled similarities; ``None`` where it has none (all but SigLIP)."""
+        """The model's learned bias on scaled similarities; ``None`` for all but SigLIP."""
         bias: nn.Parameter | None = getattr(self.model, "logit_bias", None)
         return bias
 
     def image_parameters(self) -> Iterator[nn.Parameter]:
-        """Go through the parameters of the image tower and of the camera embedding."""
+        """Iterate over the parameters of the image tower and of the camera embedding."""
         yield from self.model.visual.parameters()
         if self.camera_embedding is not None:
             yield from self.camera_embedding.parameters()
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
-        """Go through all other parameters: the text tower, ``logit_scale`` and ``logit_bias``."""
-        own = set(map(id, self.image_parameters()))
-        yield from (parameter for parameter in self.parameters() if id(parameter) not in own)
+        """Iterate over all other parameters: the text tower, ``logit_scale`` and ``logit_bias``."""
+        image_ids = {id(parameter) for parameter in self.image_parameters()}
+        for parameter in self.parameters():
+            if id(parameter) not in image_ids:
+                yield parameter
 
     def encode_image(
         self,
@@ -201,22 +226,30 @@ class ClipTowers(nn.Module):
         views: Int[Tensor, " n"] | None = None,
         normalize: bool = False,
     ) -> Float[Tensor, "n d"]:
-        """Embed pictures.
+        """Embed images.
 
         Args:
-            images: Pictures of :attr:`image_size`, normalised with ``image_mean`` and ``image_std``.
-            cameras: Camera of each picture, for towers with a :class:`CameraEmbedding`; ``None``: unknown.
-            views: View of each picture, likewise.
-            normalize: Whether to give every row length 1.
+            images: Images of :attr:`image_size`, normalised with ``image_mean`` and ``image_std``.
+            cameras: Camera of each image, for towers with a :class:`CameraEmbedding`. ``None`` if
+                unknown.
+            views: View of each image, likewise.
+            normalize: Whether to scale every row to length 1.
 
         Returns:
-            One row for each picture; no rows for no pictures.
+            One row for each image; no rows for no images.
 
         Raises:
-            ValueError: If the pictures are not floating-point (N, 3, H, W) of that size, or cameras or views are
-                none of the embedding's or missing in training.
+            ValueError: If the images are not floating-point (N, 3, H, W) of that size, the towers
+                have no embedding for the cameras or views, or training mode lacks them.
         """
-        embeddings = cast("Tensor", run_image_tower(self, images, None, cameras, views).projected)
+        embeddings = encode_images(
+            self.model,
+            images,
+            embed_dim=self.embed_dim,
+            camera_embedding=self.camera_embedding,
+            cameras=cameras,
+            views=views,
+        )
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def encode_image_levels(
@@ -227,54 +260,86 @@ class ClipTowers(nn.Module):
         cameras: Int[Tensor, " n"] | None = None,
         views: Int[Tensor, " n"] | None = None,
     ) -> ImageLevels:
-        """Give several levels from one forward; only what is asked for is computed. See :meth:`encode_image`.
+        """Return several levels from one forward; levels that are not requested are not computed.
 
         Args:
-            images: As there.
-            levels: Any of ``previous``, ``unprojected``, ``projected``, ``patches``, ``projected_patches``.
-            cameras: As there.
-            views: As there.
+            images: As for :meth:`encode_image`.
+            levels: At least one of ``previous``, ``unprojected``, ``projected``, ``patches``,
+                ``projected_patches``.
+            cameras: As for :meth:`encode_image`.
+            views: As for :meth:`encode_image`.
 
         Returns:
-            The levels, ``None`` where not asked for; ``projected`` is :meth:`encode_image` to rounding.
+            The levels, ``None`` where not requested; ``projected`` equals :meth:`encode_image` to
+            rounding.
+
+        Raises:
+            ValueError: As for :meth:`encode_image`, or if a level is unknown or one that the tower
+                does not have.
         """
-        return run_image_tower(self, images, levels, cameras, views)
+        return encode_levels(
+            self.model,
+            images,
+            levels,
+            embed_dim=self.embed_dim,
+            camera_embedding=self.camera_embedding,
+            cameras=cameras,
+            views=views,
+        )
 
     def encode_text(
         self, tokens: Int[Tensor, "n l"], *, normalize: bool = False
     ) -> Float[Tensor, "n d"]:
-        """Embed rows of token ids; a causal tower stops at the last end and runs once for equal rows.
+        """Embed rows of token ids.
 
-        Others (SigLIP, CoCa, Hugging Face) run as they are. Leave the ids on the CPU and no device is waited for.
+        A causal tower stops at the last end of text of the batch, and runs equal rows once. Other
+        towers (SigLIP, CoCa, Hugging Face) run unchanged. Keep the ids on the CPU to avoid a device
+        synchronisation.
 
         Args:
             tokens: Rows from :meth:`tokenize`, at most :attr:`context_length` wide.
-            normalize: Whether to give every row length 1.
+            normalize: Whether to scale every row to length 1.
+
+        Returns:
+            One embedding for each row; no rows for no texts.
+
+        Raises:
+            ValueError: If the tokens are not integers (N, L), or the rows are too long.
         """
         embeddings = encode_tokens(self.model, tokens, self.context_length, self.embed_dim)
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
         """Look up the word embeddings of token ids, without positions."""
-        return look_up(self.model, tokens, self.context_length)
+        return look_up_tokens(self.model, tokens, self.context_length)
 
     def end_of_text(self, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-        """Tell the index at which each row of token ids is read, on the device of the ids."""
-        return end_positions(runnable_text("end_of_text", self.model), tokens)
+        """Return the index at which each row of token ids is read, on the device of the ids."""
+        return end_positions(require_text_tower("end_of_text", self.model), tokens)
 
     def encode_text_embeddings(
         self, embeddings: Float[Tensor, "n l w"], eot: Int[Tensor, " n"], *, normalize: bool = False
     ) -> Float[Tensor, "n d"]:
-        """Embed rows of word embeddings, which need not be those of any token; gradient reaches them.
+        """Embed rows of word embeddings, which need not belong to any token; gradients reach them.
 
         Args:
-            embeddings: As from :meth:`embed_tokens`; a causal tower leaves out what follows the last end, any
-                other needs the whole context.
-            eot: Where each row ends, from :meth:`end_of_text`; on the CPU, no device is waited for.
-            normalize: Whether to give every row length 1.
+            embeddings: Rows as from :meth:`embed_tokens`. A causal tower does not run what follows
+                the last end of text; any other tower needs the whole context.
+            eot: Index at which each row ends, from :meth:`end_of_text`. On the CPU, it needs no
+                device synchronisation.
+            normalize: Whether to scale every row to length 1.
+
+        Returns:
+            One embedding for each row; no rows for no texts.
+
+        Raises:
+            ValueError: If the shapes do not suit the tower, ``eot`` is out of range, or the tower
+                does not run from word embeddings.
         """
-        found = encode_embeddings(self.model, embeddings, eot, self.context_length, self.embed_dim)
-        return F.normalize(found, dim=-1) if normalize else found
+        texts = encode_word_embeddings(
+            self.model, embeddings, eot, self.context_length, self.embed_dim
+        )
+        return F.normalize(texts, dim=-1) if normalize else texts
 
     def forward(
         self,
@@ -285,41 +350,81 @@ class ClipTowers(nn.Module):
         views: Int[Tensor, " n"] | None = None,
         normalize: bool = False,
     ) -> TowerEmbeddings:
-        """Embed pictures, texts or both in one call, which is what DistributedDataParallel needs."""
-        return TowerEmbeddings(
-            None
-            if images is None
-            else self.encode_image(images, cameras=cameras, views=views, normalize=normalize),
-            None if tokens is None else self.encode_text(tokens, normalize=normalize),
-        )
+        """Embed images, texts or both in one call, as DistributedDataParallel requires.
+
+        Args:
+            images: As for :meth:`encode_image`. ``None`` to embed no images.
+            tokens: As for :meth:`encode_text`. ``None`` to embed no texts.
+            cameras: As for :meth:`encode_image`.
+            views: As for :meth:`encode_image`.
+            normalize: Whether to scale every row to length 1.
+
+        Returns:
+            Both embeddings, ``None`` for a tower without input.
+        """
+        image, text = None, None
+        if images is not None:
+            image = self.encode_image(images, cameras=cameras, views=views, normalize=normalize)
+        if tokens is not None:
+            text = self.encode_text(tokens, normalize=normalize)
+        return TowerEmbeddings(image, text)
 
     def tokenize(self, texts: Sequence[str], *, too_long: TooLong = "error") -> Int[Tensor, "n l"]:
-        """Turn texts into rows of :attr:`context_length` token ids, on the CPU, with the model's own tokenizer.
+        """Convert texts to rows of :attr:`context_length` token ids, on the CPU.
 
         Args:
             texts: Any number of texts.
-            too_long: What to do with a text of more tokens: ``error``; ``cut`` to warn and keep its beginning
-                and its end token; ``sentence`` to keep as many whole sentences as fit, and if not one does,
-                to warn and cut.
+            too_long: Policy for a text of more tokens. ``error`` raises ValueError. ``cut`` warns
+                and keeps its beginning and its end token. ``sentence`` keeps as many whole
+                sentences as fit; if not even the first one fits, it warns and cuts.
+
+        Returns:
+            One row for each text, from the model's own tokenizer.
+
+        Raises:
+            ValueError: If the texts are not a sequence of texts, contain start or end marks, or
+                are too long under ``error``.
         """
         return self._tokenizer(texts, too_long)
 
     def count_tokens(self, text: str) -> int:
-        """Count the tokens of a text, start and end included; it may exceed the context length."""
+        """Count the tokens of a text, including start and end; may exceed the context length."""
         return self._tokenizer.count(text)
 
     def token_ids(self, text: str) -> list[int]:
-        """Give the token ids of a piece of text, without start, end and padding; to find it in a longer one."""
-        return self._tokenizer.inside(text)
+        """Return the token ids of a piece of text, without start, end and padding.
+
+        Use it to find the piece in the row of a longer text.
+        """
+        return self._tokenizer.inner_ids(text)
 
     def train(self, mode: bool = True) -> "ClipTowers":
-        """Set training mode, in which the BatchNorms named in ``frozen_batch_norms`` stay as in evaluation."""
+        """Set training mode; BatchNorms in ``frozen_batch_norms`` remain in evaluation mode."""
         super().train(mode)
-        apply_batch_norm_mode(self)
+        apply_batch_norm_mode(self.model.visual, self.frozen_batch_norms, training=mode)
         return self
 
     def adapt_state_dict(
         self, state: Mapping[str, Tensor], source_image_size: tuple[int, int] | None = None
     ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """Bring a checkpoint into this module's layout, and name the resized tables; for :func:`load_weights`."""
+        """Convert a checkpoint to this module's layout, for :func:`load_weights`.
+
+        Args:
+            state: Tensors under open_clip's names, or in an older layout.
+            source_image_size: (height, width) in pixels that the checkpoint was trained at.
+                ``None`` if unknown.
+
+        Returns:
+            The tensors under this module's names, and the names of the resized position tables.
+
+        Raises:
+            ValueError: If the position table may be for two different grids.
+        """
         return adapt_to_towers(self.model, state, source_image_size, self.position_resize)
+
+    def extra_repr(self) -> str:
+        """Show the name and the sizes."""
+        return (
+            f"{self.name!r}, image_size={self.image_size}, grid={self.grid}, "
+            f"embed_dim={self.embed_dim}, context_length={self.context_length}"
+        )

@@ -1,237 +1,218 @@
-"""Position tables and strides of open_clip's image towers, and how to change them."""
+"""Image size, strides and patch grid of an image tower: as requested, and as built."""
 
-import math
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
-from clipreid_kit._checks import fail
-from clipreid_kit.clip.towers.grid import (
-    Geometry,
-    OpenClip,
-    check_image_size,
-    grid_of,
-    image_size_of,
-)
-from clipreid_kit.clip.towers.position_embedding import PositionResize, resize_position_embedding
+from clipreid_kit._checks import check_choice, fail
+from clipreid_kit.clip.towers.position_embedding import PositionResize
+
+OpenClip = Any  # a module of open_clip, whose attributes have no types
 
 _OWNER = "ClipTowers"
+_RESNET_REDUCTION = 32
 
 
-@dataclass(frozen=True)
-class PositionTable:
-    """A table of position embeddings inside an image tower.
+class Geometry(NamedTuple):
+    """Geometry requested of an image tower; ``None`` keeps the tower's own.
 
     Attributes:
-        key: Name of the parameter, as seen from the image tower.
-        grid: (rows, columns) of patches that it is for.
-        num_prefix: Rows before the grid.
+        image_size: (height, width) in pixels.
+        patch_stride: (down, across) in pixels between the patches of a ViT.
+        last_stride: Stride of a ResNet's last stage, 1 or 2.
+        position_resize: Method by which the position table is resized.
     """
 
-    key: str
-    grid: tuple[int, int]
-    num_prefix: int
+    image_size: tuple[int, int] | None = None
+    patch_stride: tuple[int, int] | None = None
+    last_stride: int | None = None
+    position_resize: PositionResize = "bicubic"
 
 
-def position_table(visual: nn.Module, wanted: Geometry | None = None) -> PositionTable | None:
-    """Describe the position table of an image tower, in its own geometry or in another.
+def check_geometry(
+    image_size: object, patch_stride: object, last_stride: object, position_resize: PositionResize
+) -> Geometry:
+    """Check the arguments that describe a geometry, for an image tower of any kind.
+
+    Args:
+        image_size: (height, width) in pixels, or ``None``.
+        patch_stride: One number or (down, across) in pixels, or ``None``.
+        last_stride: 1, 2 or ``None``.
+        position_resize: Method by which the position table is resized.
+
+    Returns:
+        The geometry.
+
+    Raises:
+        ValueError: If an argument is of another type or out of range.
+    """
+    check_choice(_OWNER, "position_resize", position_resize, ("bicubic", "clip_reid"))
+
+    if image_size is not None:
+        image_size = check_image_size(image_size)
+
+    if patch_stride is not None:
+        if isinstance(patch_stride, int) and not isinstance(patch_stride, bool):
+            patch_stride = (patch_stride, patch_stride)
+        patch_stride = _check_pair("patch_stride as one number or (down, across)", patch_stride)
+
+    if last_stride is not None:
+        last_stride = _check_last_stride(last_stride)
+
+    return Geometry(image_size, patch_stride, last_stride, position_resize)
+
+
+def check_image_size(image_size: object) -> tuple[int, int]:
+    """Require (height, width) as two positive integers."""
+    return _check_pair("image_size as (height, width)", image_size)
+
+
+def image_size_of(visual: nn.Module) -> tuple[int, int]:
+    """Return the (height, width) in pixels that an image tower is built for."""
+    size: Any = visual.image_size
+    if isinstance(size, int):
+        return size, size
+    return int(size[0]), int(size[1])
+
+
+def geometry_of(visual: nn.Module) -> Geometry:
+    """Return the geometry that an image tower has; a stride is ``None`` for a tower without one."""
+    tower: Any = visual
+    image_size = image_size_of(visual)
+
+    if isinstance(visual, VisionTransformer):
+        down, across = tower.conv1.stride
+        return Geometry(image_size, patch_stride=(int(down), int(across)))
+
+    if isinstance(visual, ModifiedResNet):
+        return Geometry(image_size, last_stride=int(tower.layer4[0].stride))
+
+    return Geometry(image_size)
+
+
+def grid_of(visual: nn.Module, requested: Geometry | None = None) -> tuple[int, int]:
+    """Count the (rows, columns) of patches of an image tower.
 
     Args:
         visual: The image tower.
-        wanted: The geometry to describe the table for; ``None`` for the tower's own.
+        requested: Geometry to count the patches for. ``None`` for the tower as it is.
 
     Returns:
-        ``None`` for a tower without such a table (ConvNeXt, rotary or relative positions only).
+        The grid of patches, or of the last feature map of a tower without patches.
 
     Raises:
         ValueError: If the tower cannot have that geometry.
     """
+    own = geometry_of(visual)
+    requested = requested or Geometry()
+    _check_suits_tower(visual, requested)
+
+    tower: Any = visual
+    size = requested.image_size or image_size_of(visual)
+
     if isinstance(visual, VisionTransformer):
-        return PositionTable("positional_embedding", grid_of(visual, wanted), 1)
+        return _cover(size, tower.conv1.kernel_size, requested.patch_stride or tower.conv1.stride)
+
     if isinstance(visual, ModifiedResNet):
-        return PositionTable("attnpool.positional_embedding", grid_of(visual, wanted), 1)
-    trunk: Any = getattr(visual, "trunk", None)
-    table = getattr(trunk, "pos_embed", None)
-    patches: Any = getattr(trunk, "patch_embed", None)
-    if not isinstance(table, Tensor) or table.ndim != 3 or not hasattr(patches, "grid_size"):
+        last_stride = requested.last_stride or own.last_stride or 2
+        reduction = _RESNET_REDUCTION // 2 * last_stride
+        return _cover(size, (reduction, reduction), (reduction, reduction))
+
+    patch = timm_patch_size(tower.trunk)
+    if patch is not None:
+        return _cover(size, patch, patch)
+
+    stages = getattr(tower.trunk, "feature_info", None)
+    reduction = int(stages[-1]["reduction"]) if stages else _RESNET_REDUCTION
+    return -(-size[0] // reduction), -(-size[1] // reduction)  # rounded up
+
+
+def timm_patch_size(trunk: nn.Module) -> tuple[int, int] | None:
+    """Return the (height, width) of the patches of a timm trunk; ``None`` if it has none."""
+    ratio = getattr(getattr(trunk, "patch_embed", None), "feat_ratio", None)
+    if not callable(ratio):
         return None
-    prefix = (
-        0
-        if getattr(trunk, "no_embed_class", False)
-        else int(getattr(trunk, "num_prefix_tokens", 0))
-    )
-    if table.shape[1] != prefix + math.prod(patches.grid_size):
-        return None
-    rows, columns = (
-        patches.grid_size
-        if wanted is None or wanted.image_size is None
-        else grid_of(visual, wanted)
-    )
-    return PositionTable("trunk.pos_embed", (int(rows), int(columns)), prefix)
+
+    height, width = ratio(as_scalar=False)
+    return int(height), int(width)
 
 
-def set_geometry(visual: nn.Module, wanted: Geometry) -> None:
-    """Change the geometry of an image tower in place, its weights kept and its position table resized.
+def _check_suits_tower(visual: nn.Module, requested: Geometry) -> None:
+    """Raise ValueError if a stride or a method is not one for a tower of this kind."""
+    kind = type(visual.trunk).__name__ if isinstance(visual, TimmModel) else type(visual).__name__
 
-    The table becomes a new Parameter, so do this before the optimiser is made.
-
-    Args:
-        visual: The image tower.
-        wanted: The geometry.
-
-    Raises:
-        ValueError: If the tower cannot have it; then nothing is changed.
-    """
-    if isinstance(visual, TimmModel):
-        grid_of(visual, wanted)
-        if wanted.image_size is not None and wanted.image_size != image_size_of(visual):
-            _set_timm_image_size(visual, wanted.image_size)
-        return
-    old, new = position_table(visual), None
-    if old is not None:
-        new = position_table(visual, wanted)
-    if old is None or new is None:
-        raise fail(_OWNER, "an image tower whose size can change", type(visual).__name__)
-    if new.grid != old.grid:
-        module_name, _, name = old.key.rpartition(".")
-        table = visual.get_parameter(old.key)
-        with torch.no_grad():
-            resized = resize_position_embedding(
-                table, old.grid, new.grid, num_prefix=old.num_prefix, method=wanted.position_resize
-            ).clone()
-        setattr(
-            visual.get_submodule(module_name),
-            name,
-            nn.Parameter(resized, requires_grad=table.requires_grad),
-        )
-    tower: Any = visual
-    if isinstance(visual, VisionTransformer):
-        tower.grid_size = new.grid
-        tower.conv1.stride = wanted.patch_stride or tower.conv1.stride
-    elif wanted.last_stride is not None:
-        _set_last_stride(tower.layer4[0], wanted.last_stride)
-    tower.image_size = wanted.image_size or image_size_of(visual)
-
-
-def has_own_table_rows(visual: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Say whether a checkpoint's position table has as many rows as the tower's, or either has none."""
-    own = position_table(visual)
-    table = (
-        None
-        if own is None
-        else state.get(f"visual.{own.key}", state.get(f"model.visual.{own.key}"))
-    )
-    if own is None or table is None or table.ndim < 2:
-        return True
-    return table.shape[-2] == visual.get_parameter(own.key).shape[-2]
-
-
-def fit_position_table(
-    visual: nn.Module,
-    state: Mapping[str, Tensor],
-    source_image_size: tuple[int, int] | None,
-    method: PositionResize = "bicubic",
-) -> dict[str, Tensor]:
-    """Resize the position table of a checkpoint to the grid of an image tower.
-
-    Args:
-        visual: The image tower.
-        state: The checkpoint, under open_clip's names (``visual.`` before those of the tower).
-        source_image_size: (height, width) in pixels of the checkpoint; ``None`` to tell it from the rows.
-        method: As for :func:`resize_position_embedding`.
-
-    Returns:
-        The resized table under its name; empty where nothing has to be resized, or where the tables have
-        nothing to do with each other.
-
-    Raises:
-        ValueError: If the table may be for a square grid or for the tower's own.
-    """
-    own = position_table(visual)
-    key = "" if own is None else f"visual.{own.key}"
-    if own is None or key not in state:
-        return {}
-    table, current = state[key], visual.get_parameter(own.key)
-    if table.ndim != current.ndim or table.shape[-1] != current.shape[-1]:
-        return {}
-    num_patches = table.shape[-2] - own.num_prefix
-    if source_image_size is None:
-        grid = _grid_by_rows(num_patches, own.grid)
-    else:
-        grids = _source_grids(visual, check_image_size(source_image_size))
-        grid = next((source for source in grids if math.prod(source) == num_patches), None)
-    if grid is None or grid == own.grid:
-        return {}
-    rows = table.reshape(-1, table.shape[-1])
-    resized = resize_position_embedding(
-        rows, grid, own.grid, num_prefix=own.num_prefix, method=method
-    )
-    return {key: resized.reshape(current.shape)}
-
-
-def _grid_by_rows(num_patches: int, own: tuple[int, int]) -> tuple[int, int] | None:
-    side = math.isqrt(max(0, num_patches))
-    square = (side, side) if side > 0 and side * side == num_patches else None
-    if num_patches != math.prod(own):
-        return square
-    if square is not None and square != own:
+    if requested.patch_stride is not None and not isinstance(visual, VisionTransformer):
         raise fail(
             _OWNER,
-            "to know the grid that the checkpoint's position table is for",
-            f"{num_patches} patches, which may be {side} x {side} or {own[0]} x {own[1]}",
-            "Pass source_image_size, the (height, width) that the checkpoint was trained at.",
+            "patch_stride for a ViT of open_clip only",
+            f"{requested.patch_stride} for {kind}",
         )
-    return own
 
-
-def _source_grids(visual: nn.Module, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """List the grids that a checkpoint of that image size may have: with the tower's strides, or with native ones."""
-    native = Geometry(size)
-    tower: Any = visual
-    if isinstance(visual, VisionTransformer):
-        native = Geometry(size, patch_stride=tower.conv1.kernel_size)
-    elif isinstance(visual, ModifiedResNet):
-        native = Geometry(size, last_stride=2)
-    try:
-        grids = [grid_of(visual, Geometry(size))]
-    except ValueError:
-        return [grid_of(visual, native)]
-    with suppress(ValueError):
-        grids.append(grid_of(visual, native))
-    return grids
-
-
-def _set_last_stride(block: OpenClip, stride: int) -> None:
-    # these pools have no weights, so a checkpoint does not notice
-    block.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-    block.downsample[0] = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-    block.stride = stride
-
-
-def _set_timm_image_size(visual: TimmModel, image_size: tuple[int, int]) -> None:
-    height, width = image_size
-    native, training = image_size_of(visual), visual.training
-    weight = next(visual.parameters())
-    try:
-        if hasattr(visual.trunk, "set_input_size"):
-            visual.trunk.set_input_size(image_size)
-        # a trunk says only in its forward whether it takes a size
-        with torch.no_grad():
-            visual.eval()(weight.new_zeros(1, 3, height, width))
-    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+    if requested.last_stride is not None and not isinstance(visual, ModifiedResNet):
         raise fail(
             _OWNER,
-            f"an image size that {type(visual.trunk).__name__} takes",
-            f"{height} x {width} ({error})",
-            f"This trunk may be fixed to its native {native[0]} x {native[1]}: leave image_size out.",
-        ) from None
-    finally:
-        visual.train(training)
-    visual.image_size = image_size
+            "last_stride for a ResNet of open_clip only",
+            f"{requested.last_stride} for {kind}",
+        )
+
+    if requested.position_resize != "bicubic" and isinstance(visual, TimmModel):
+        raise fail(
+            _OWNER,
+            'position_resize="bicubic" for a trunk of timm',
+            repr(requested.position_resize),
+        )
+
+
+def _check_pair(expected: str, value: object) -> tuple[int, int]:
+    if isinstance(value, tuple | list) and len(value) == 2:
+        first, second = value
+        if _is_positive_int(first) and _is_positive_int(second):
+            return int(first), int(second)
+
+    raise fail(_OWNER, f"{expected} in pixels, or None", repr(value))
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _check_last_stride(value: object) -> int:
+    if isinstance(value, bool) or value not in (1, 2):
+        raise fail(_OWNER, "last_stride to be 1, 2 or None", repr(value))
+    return 1 if value == 1 else 2
+
+
+def _cover(
+    image_size: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]
+) -> tuple[int, int]:
+    """Count the patches along both sides.
+
+    An image size that leaves pixels unread is refused, unless the patches overlap.
+    """
+    overlapping = patch[0] > stride[0] or patch[1] > stride[1]
+    counts = []
+    covered = True
+
+    for side, length, step in zip(image_size, patch, stride, strict=True):
+        steps, unread = divmod(side - length, step)
+        counts.append(steps + 1)
+        if steps < 0 or (unread and not overlapping):
+            covered = False
+
+    if not covered:
+        height, width = (
+            length + max(0, round((side - length) / step)) * step
+            for side, length, step in zip(image_size, patch, stride, strict=True)
+        )
+        raise fail(
+            _OWNER,
+            f"an image size that patches of {patch[0]} x {patch[1]} "
+            f"(stride {stride[0]} x {stride[1]}) cover",
+            f"{image_size[0]} x {image_size[1]}",
+            f"The nearest is {height} x {width}.",
+        )
+
+    return counts[0], counts[1]

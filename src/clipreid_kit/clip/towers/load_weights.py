@@ -1,40 +1,32 @@
-"""Weights from files into modules, with a report of what went where."""
+"""Load weights into a module, and report where each tensor went."""
 
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clipreid_kit._checks import fail
 from clipreid_kit.clip.towers.architecture_check import describe_architecture
+from clipreid_kit.clip.towers.read_weights import find_tensors, read_weights
 
 _OWNER = "load_weights"
-_NESTED = ("state_dict", "model_state_dict", "model")
-_WRAPPERS = ("module.", "_orig_mod.")
+_MAX_NAMES = 5
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadReport:
-    """What happened to each tensor of a checkpoint.
+    """Report of what happened to each tensor of a checkpoint.
 
     Attributes:
-        loaded: Tensors of the module that took their values from the checkpoint, resized ones included.
+        loaded: Tensors of the module that were set from the checkpoint, including resized ones.
         missing: Tensors of the module that the checkpoint does not have; they keep their values.
         unexpected: Tensors of the checkpoint that the module does not have.
         resized: Position tables that were resized to the module's grid.
-        mismatched: Tensors left as they were because the shapes differ: (name, in the checkpoint, in the
-            module); a classifier for another number of identities is the usual one.
+        mismatched: Tensors that keep their values because the shapes differ: (name, shape in the
+            checkpoint, shape in the module). Usually a classifier for another number of identities.
     """
 
     loaded: tuple[str, ...]
@@ -43,34 +35,52 @@ class LoadReport:
     resized: tuple[str, ...] = ()
     mismatched: tuple[tuple[str, Shape, Shape], ...] = ()
 
+    def __repr__(self) -> str:
+        """Show the number of tensors of each kind; :meth:`summary` names them."""
+        return (
+            f"LoadReport(loaded: {len(self.loaded)}, missing: {len(self.missing)}, "
+            f"unexpected: {len(self.unexpected)}, resized: {len(self.resized)}, "
+            f"mismatched: {len(self.mismatched)})"
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tensor of the module and of the checkpoint was used."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
     def summary(self) -> str:
-        """Say it in a few lines; at most five names of a kind.
+        """Describe the report in a few lines, with at most five names of a kind.
 
         Returns:
-            One line for what was loaded, and one for each kind of departure that occurred.
+            One line for the loaded tensors, and one for each kind of difference that occurred.
 
         Example:
             >>> print(LoadReport(("a", "b"), missing=("c",)).summary())
             2 tensors loaded
             1 missing: c
         """
-        changed = tuple(
+        mismatched = [
             f"{name} {there} in the checkpoint, {here} here"
             for name, there, here in self.mismatched
-        )
+        ]
+        differences = {
+            "resized": self.resized,
+            "mismatched": mismatched,
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+        }
+
         lines = [f"{len(self.loaded)} tensors loaded"]
-        kinds = ("resized", self.resized), ("mismatched", changed), ("missing", self.missing)
-        for kind, names in (*kinds, ("unexpected", self.unexpected)):
+        for kind, names in differences.items():
             if names:
-                lines.append(
-                    f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-                )
+                shown = [*names[:_MAX_NAMES], "..."] if len(names) > _MAX_NAMES else names
+                lines.append(f"{len(names)} {kind}: {', '.join(shown)}")
         return "\n".join(lines)
 
 
 @runtime_checkable
 class AdaptsStateDict(Protocol):
-    """A module that can bring a checkpoint into its own layout, as :class:`ClipTowers` does."""
+    """A module that can convert a checkpoint to its own layout, as :class:`ClipTowers` does."""
 
     def adapt_state_dict(
         self, state: Mapping[str, Tensor], source_image_size: tuple[int, int] | None = None
@@ -85,130 +95,59 @@ def load_weights(
     strict: bool = True,
     source_image_size: tuple[int, int] | None = None,
 ) -> LoadReport:
-    """Load weights into a module and report what went where.
+    """Load weights into a module and report where each tensor went.
 
-    Use it for any module, in particular for :class:`ClipTowers` and modules that hold one: their position
-    tables are resized to the module's grid and open_clip's older layouts are understood. Prefixes of wrappers
-    (``module.``, ``_orig_mod.``) are dropped. The module is changed only if nothing is wrong.
+    Use it for any module, and in particular for :class:`ClipTowers` and modules that hold one:
+    their position tables are resized to the module's grid, and open_clip's older layouts are
+    understood. Prefixes of wrappers (``module.``, ``_orig_mod.``) are dropped. The module is
+    changed only if nothing is wrong.
 
     Args:
-        module: Where the weights go; its dtype and device stay.
+        module: The module to load into; it keeps its dtype and device.
         source: A state dict, a mapping that holds one under ``state_dict``, ``model_state_dict`` or
             ``model``, or a file: ``.safetensors``, a file of ``torch.save`` (read with
-            ``weights_only=True``), a TorchScript archive.
-        strict: Whether everything has to fit. If not, what fits is loaded and the rest reported.
-        source_image_size: (height, width) in pixels that the checkpoint was trained at. ``None``: a position
-            table with as many rows as the module's is taken to be for the same grid, any other for a square
-            grid.
+            ``weights_only=True``), or a TorchScript archive.
+        strict: Whether every tensor has to fit. If false, those that fit are loaded and the others
+            are reported.
+        source_image_size: (height, width) in pixels that the checkpoint was trained at. ``None``
+            takes a position table with as many rows as the module's to be for the same grid, and
+            any other to be for a square grid.
 
     Returns:
         The report.
 
     Raises:
-        ValueError: If the file is missing, damaged or holds no tensors; if with ``strict`` anything does not
-            fit, or without it nothing does; if a position table can be read in two ways.
+        ValueError: If the file is missing, damaged or holds no tensors; if a tensor does not fit
+            and ``strict`` is true, or none fits; if a position table may be for two different
+            grids.
 
     Example:
+        >>> import torch
         >>> layer = nn.Linear(2, 2)
         >>> load_weights(layer, {"weight": torch.eye(2), "bias": torch.zeros(2)}).loaded
         ('weight', 'bias')
     """
-    state = tensors_of(source) if isinstance(source, Mapping) else read_weights(source)
-    state, resized = _adapted(module, state, source_image_size)
+    state = find_tensors(source) if isinstance(source, Mapping) else read_weights(source)
+    state, resized = _adapt(module, state, source_image_size)
+
     own = module.state_dict()
-    fitting = {
-        name: tensor
-        for name, tensor in state.items()
-        if name in own and tensor.shape == own[name].shape
-    }
-    report = LoadReport(
-        loaded=tuple(name for name in own if name in fitting),
-        missing=tuple(name for name in own if name not in state),
-        unexpected=tuple(name for name in state if name not in own),
-        resized=tuple(name for name in resized if name in fitting),
-        mismatched=tuple(
-            (name, tuple(state[name].shape), tuple(own[name].shape))
-            for name in own
-            if name in state and name not in fitting
-        ),
-    )
-    complete = not (report.missing or report.unexpected or report.mismatched)
-    if not fitting or (strict and not complete):
-        raise fail(
-            _OWNER,
-            f"weights of {describe_architecture(own)}",
-            f"weights of {describe_architecture(state)}\n{report.summary()}",
-            "\nBuild the model that the weights belong to, or pass strict=False to load what fits. "
-            "If only the position table differs, build at the weights' image size or pass source_image_size.",
-        )
-    module.load_state_dict(fitting, strict=False)
+    report = _compare(own, state)
+    report = replace(report, resized=tuple(name for name in resized if name in report.loaded))
+
+    if not report.loaded or (strict and not report.is_complete):
+        raise ValueError(_explain_misfit(own, state, report))
+
+    module.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
 
 
-def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """Read the tensors of a file, on the CPU.
-
-    Use it to look into a checkpoint; :func:`load_weights` calls it.
-
-    Args:
-        path: A file as :func:`load_weights` takes it.
-
-    Returns:
-        The tensors by name, without the prefixes of wrappers.
-
-    Raises:
-        ValueError: If the file is missing, damaged, of another kind, or holds no tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise fail(_OWNER, "a file that exists", f"{path}", "Check the path.")
-    try:
-        # the readers warn of old pickles and of TorchScript's age; neither is the caller's to mend
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return tensors_of(_read(path))
-    except _BROKEN as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise fail(
-            _OWNER,
-            f"{path} as a safetensors file, a file of torch.save with tensors only, or a TorchScript archive",
-            f"{path.stat().st_size} bytes that cannot be read as one ({reason})",
-            "It may be cut off or of another kind; fetch or save it again.",
-        ) from None
-
-
-_BROKEN = (
-    *(SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile),
-    *(AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError),
-)
-
-
-def tensors_of(checkpoint: object) -> dict[str, Tensor]:
-    """Find the tensors in what a checkpoint file holds; wrappers' prefixes are dropped."""
-    for key in _NESTED:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    items = checkpoint.items() if isinstance(checkpoint, Mapping) else ()
-    state = {
-        name: tensor
-        for name, tensor in items
-        if isinstance(name, str) and isinstance(tensor, Tensor)
-    }
-    if not state:
-        raise fail(
-            _OWNER, "a mapping of names to tensors", f"{type(checkpoint).__name__} without any"
-        )
-    for prefix in _WRAPPERS:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
-
-
-def _adapted(
+def _adapt(
     module: nn.Module, state: dict[str, Tensor], source_image_size: tuple[int, int] | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    adapted, resized = dict(state), []
+    """Let every part of the module that can convert its tensors do so."""
+    adapted = dict(state)
+    resized: list[str] = []
+
     for name, part in module.named_modules():
         prefix = f"{name}." if name else ""
         inner = {
@@ -216,24 +155,62 @@ def _adapted(
             for key, tensor in state.items()
             if key.startswith(prefix)
         }
-        if isinstance(part, AdaptsStateDict) and inner:
-            fitted, changed = part.adapt_state_dict(inner, source_image_size)
-            adapted = {key: tensor for key, tensor in adapted.items() if not key.startswith(prefix)}
-            adapted |= {prefix + key: tensor for key, tensor in fitted.items()}
-            resized += [prefix + key for key in changed]
+        if not inner or not isinstance(part, AdaptsStateDict):
+            continue
+
+        converted, changed = part.adapt_state_dict(inner, source_image_size)
+        adapted = {key: tensor for key, tensor in adapted.items() if not key.startswith(prefix)}
+        adapted |= {prefix + key: tensor for key, tensor in converted.items()}
+        resized += [prefix + key for key in changed]
+
     return adapted, tuple(resized)
 
 
-def _read(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    if _is_torchscript(path):
-        return torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    return torch.load(path, map_location="cpu", weights_only=True)
+def _compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> LoadReport:
+    """Sort the tensors of a module and of a checkpoint by whether they fit."""
+    loaded, missing, mismatched = [], [], []
+    for name, tensor in own.items():
+        if name not in state:
+            missing.append(name)
+        elif state[name].shape == tensor.shape:
+            loaded.append(name)
+        else:
+            mismatched.append((name, tuple(state[name].shape), tuple(tensor.shape)))
+
+    return LoadReport(
+        loaded=tuple(loaded),
+        missing=tuple(missing),
+        unexpected=tuple(name for name in state if name not in own),
+        mismatched=tuple(mismatched),
+    )
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _explain_misfit(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], report: LoadReport
+) -> str:
+    """Say in one text why a checkpoint does not fit a module, and what to do."""
+    if _has_lora(state) and not _has_lora(own):
+        return (
+            f"{_OWNER}: This checkpoint holds unmerged LoRA layers. Call `merge_lora` before "
+            "saving, or give the towers the same adapters with `add_lora` before loading."
+        )
+
+    expected = describe_architecture(own)
+    found = describe_architecture(state)
+    if expected == found:
+        return (
+            f"{_OWNER}: The checkpoint does not fit the module: both hold {found}, but names or "
+            f"shapes differ.\n{report.summary()}\n"
+            "Pass strict=False to load the tensors that fit. If only the position table differs, "
+            "build at the weights' image size or pass source_image_size."
+        )
+
+    return (
+        f"{_OWNER}: expected weights of {expected}, got weights of {found}.\n{report.summary()}\n"
+        "Build the model that the weights belong to, or pass strict=False to load the tensors "
+        "that fit."
+    )
+
+
+def _has_lora(state: Mapping[str, Tensor]) -> bool:
+    return any(".lora_A." in name for name in state)

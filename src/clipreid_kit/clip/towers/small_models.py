@@ -1,4 +1,4 @@
-"""Two small CLIP models that train on a CPU; written in open_clip's configuration schema."""
+"""Two small CLIP models that train on a CPU, in open_clip's configuration schema."""
 
 import json
 from importlib import resources
@@ -10,13 +10,13 @@ _NAMES = ("reid-tiny-resnet", "reid-tiny-vit")
 
 
 def small_model_names() -> tuple[str, ...]:
-    """Name the small models that come with this library.
+    """List the small models that come with this library.
 
-    Use them for tests, tutorials and data sets of small pictures; both read 64 x 64 pixels, give 128 numbers
-    and have the CLIP tokenizer (49408 tokens, a context of 77).
+    Use them for tests, tutorials and data sets of small images. Both take images of 64 x 64 pixels,
+    return 128 numbers, and have the CLIP tokenizer (49408 tokens, a context of 77).
 
     Returns:
-        The names that :meth:`ClipTowers.from_open_clip` takes besides open_clip's own.
+        The names that :meth:`ClipTowers.from_open_clip` accepts besides open_clip's own.
 
     Example:
         >>> small_model_names()
@@ -28,13 +28,13 @@ def small_model_names() -> tuple[str, ...]:
 def small_model_config(name: str) -> dict[str, Any]:
     """Read the configuration of a small model, in open_clip's schema.
 
-    Use it to see the sizes, or as the start of a small model of your own.
+    Use it to look up the sizes, or as a template for a small model with other sizes.
 
     Args:
         name: One of :func:`small_model_names`.
 
     Returns:
-        A new mapping each time, free to be changed.
+        A new mapping at each call, free to be changed.
 
     Raises:
         ValueError: If there is no such model.
@@ -45,10 +45,7 @@ def small_model_config(name: str) -> dict[str, Any]:
     """
     if name not in _NAMES:
         raise fail("small_model_config", f"name to be one of {', '.join(_NAMES)}", repr(name))
-    text = (
-        resources.files("clipreid_kit.clip")
-        .joinpath("configs", f"{name}.json")
-        .read_text(encoding="utf-8")
-    )
-    config: dict[str, Any] = json.loads(text)
+
+    file = resources.files("clipreid_kit.clip").joinpath("configs", f"{name}.json")
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return config

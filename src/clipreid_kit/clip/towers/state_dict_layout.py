@@ -1,4 +1,4 @@
-"""Checkpoints in the layouts of several years, brought to the names that open_clip uses now."""
+"""Convert checkpoints of older layouts to the names and shapes that open_clip uses now."""
 
 from collections.abc import Mapping
 
@@ -6,23 +6,25 @@ from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor, nn
 
-from clipreid_kit.clip.towers.geometry import fit_position_table
-from clipreid_kit.clip.towers.grid import OpenClip
+from clipreid_kit.clip.towers.geometry import OpenClip
 from clipreid_kit.clip.towers.position_embedding import PositionResize
+from clipreid_kit.clip.towers.position_table import fit_position_table
 
-# numbers that OpenAI's archives carry beside the weights, and by which they are known
+# numbers that OpenAI's archives hold beside the weights, and that identify them
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
-_PREFIX, _CAMERAS = "model.", "camera_embedding."
+
+_MODEL_PREFIX = "model."
+_CAMERA_PREFIX = "camera_embedding."
 _OBSOLETE = "text.transformer.embeddings.position_ids"
 
 
-def looks_like_openai(state: Mapping[str, Tensor]) -> bool:
-    """Say whether a checkpoint is in the form in which OpenAI published CLIP."""
+def is_openai_layout(state: Mapping[str, Tensor]) -> bool:
+    """Return whether a checkpoint has the form in which OpenAI published CLIP."""
     return any(key in state for key in OPENAI_KEYS)
 
 
 def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and reshape what open_clip itself would, without changing a number.
+    """Rename and reshape tensors as open_clip itself would, without changing a number.
 
     Args:
         model: The open_clip model that the weights are for.
@@ -32,21 +34,23 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
         A new mapping under the model's names, as far as they are known.
     """
     state = {
-        key.removeprefix("model."): tensor
+        key.removeprefix(_MODEL_PREFIX): tensor
         for key, tensor in state.items()
         if key not in OPENAI_KEYS
     }
+
     converted: dict[str, Tensor] = convert_state_dict(model, state)
     if "positional_embedding" in converted and not hasattr(model, "positional_embedding"):
         converted = convert_to_custom_text_state_dict(converted)
+
     own = model.state_dict()
     if _OBSOLETE not in own:
         converted.pop(_OBSOLETE, None)
+
+    # saved as one number, or as a vector of one
     for key in ("logit_scale", "logit_bias"):
         if key in converted and key in own and converted[key].numel() == own[key].numel():
-            converted[key] = converted[key].reshape(
-                own[key].shape
-            )  # one number, or a vector of one
+            converted[key] = converted[key].reshape(own[key].shape)
     return converted
 
 
@@ -56,25 +60,30 @@ def adapt_to_towers(
     source_image_size: tuple[int, int] | None,
     method: PositionResize,
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Bring a checkpoint into the layout of :class:`ClipTowers`.
+    """Convert a checkpoint to the layout of :class:`ClipTowers`.
 
     Args:
         model: The open_clip model in the towers.
-        state: Tensors under open_clip's names, with or without ``model.`` before them, or in an older layout
-            that open_clip converts; those of a camera embedding are left as they are.
-        source_image_size: (height, width) in pixels of the checkpoint, where it is known.
-        method: How the position table is resized.
+        state: Tensors under open_clip's names, with or without ``model.`` before them, or in an
+            older layout that open_clip converts; those of a camera embedding are kept as they are.
+        source_image_size: (height, width) in pixels that the checkpoint was trained at, if known.
+        method: Method by which the position table is resized.
 
     Returns:
         The tensors under the towers' names, and the names of the position tables that were resized.
 
     Raises:
-        ValueError: If the position table can be read in two ways.
+        ValueError: If the position table may be for two different grids.
     """
-    cameras = {key: value for key, value in state.items() if key.startswith(_CAMERAS)}
-    converted = to_open_clip_layout(
-        model, {key: value for key, value in state.items() if key not in cameras}
-    )
+    cameras: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        group = cameras if key.startswith(_CAMERA_PREFIX) else weights
+        group[key] = tensor
+
+    converted = to_open_clip_layout(model, weights)
     resized = fit_position_table(model.visual, converted, source_image_size, method)
-    named = {_PREFIX + key: value for key, value in {**converted, **resized}.items()}
-    return named | cameras, tuple(_PREFIX + key for key in resized)
+    converted |= resized
+
+    adapted = {_MODEL_PREFIX + key: tensor for key, tensor in converted.items()}
+    return adapted | cameras, tuple(_MODEL_PREFIX + key for key in resized)

@@ -1,4 +1,4 @@
-"""Text towers from token ids or word embeddings, run only as far as they must: cut at the last EOT."""
+"""Run a text tower from token ids or word embeddings, a causal one up to the last end of text."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,21 +10,21 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import describe, fail
-from clipreid_kit.clip.towers.grid import OpenClip
+from clipreid_kit.clip.towers.geometry import OpenClip
 
-_READ_AT = ("argmax", "eos", "last", "first")
+_POOL_TYPES = ("argmax", "eos", "last", "first")
 
 
 @dataclass(frozen=True)
 class TextTower:
-    """A text tower of open_clip: the module that carries its parts, and how it pools.
+    """A text tower of open_clip: the module that holds its parts, and how it pools.
 
     Attributes:
-        parts: The module with ``token_embedding``, ``positional_embedding``, ``attn_mask``, ``transformer``,
-            ``ln_final`` and ``text_projection``.
-        pool_type: ``argmax`` (EOT is the largest token id), ``eos`` (the first token ``eos_id``), ``last`` or
-            ``first``.
-        eos_id: The token id that ``eos`` looks for.
+        parts: The module with ``token_embedding``, ``positional_embedding``, ``attn_mask``,
+            ``transformer``, ``ln_final`` and ``text_projection``.
+        pool_type: Position that is read: ``argmax`` (end of text is the largest token id), ``eos``
+            (the first token ``eos_id``), ``last`` or ``first``.
+        eos_id: The token id that ``eos`` searches for.
     """
 
     parts: Any
@@ -33,7 +33,7 @@ class TextTower:
 
     @property
     def causal(self) -> bool:
-        """Whether tokens look backwards and the text is read at EOT, so that nothing after it matters."""
+        """Whether tokens after the end of a text cannot change its embedding."""
         return self.parts.attn_mask is not None and self.pool_type in ("argmax", "eos")
 
     @property
@@ -41,20 +41,28 @@ class TextTower:
         """Width of a word embedding."""
         return int(self.parts.token_embedding.embedding_dim)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the word embeddings."""
+        device: torch.device = self.parts.token_embedding.weight.device
+        return device
+
 
 def text_tower(model: nn.Module) -> TextTower | None:
     """Find the text tower of an open_clip model.
 
-    Use it to learn whether text may be cut and whether it can be run from word embeddings.
+    Use it to find out whether text may be truncated at its end, and whether the tower can be run
+    from word embeddings.
 
     Args:
         model: A model of open_clip.
 
     Returns:
-        The tower, or ``None`` where it cannot be run in parts (with an appended class token, a mask made of
-        token ids, pooled over all tokens, or not open_clip's own).
+        The tower, or ``None`` if its parts cannot be run one by one: it appends a class token,
+        builds its mask from token ids, pools over all tokens, or is not open_clip's own.
     """
     text = getattr(model, "text", None)
+
     if isinstance(model, CLIP):
         tower = TextTower(model, model.text_pool_type, getattr(model, "text_eos_id", -1))
     elif isinstance(text, TextTransformer):
@@ -63,18 +71,23 @@ def text_tower(model: nn.Module) -> TextTower | None:
         tower = TextTower(text, text.pool_type, getattr(text, "eos_id", -1))
     else:
         return None
-    return tower if tower.pool_type in _READ_AT else None
+
+    return tower if tower.pool_type in _POOL_TYPES else None
 
 
-def runnable_text(owner: str, model: nn.Module) -> TextTower:
-    """Find the text tower, or say that this model's cannot be run from word embeddings."""
+def require_text_tower(owner: str, model: nn.Module) -> TextTower:
+    """Find the text tower of a model.
+
+    Raises:
+        ValueError: If it cannot be run from word embeddings.
+    """
     text = text_tower(model)
     if text is None:
         raise fail(
             owner,
             "a text tower that runs from word embeddings",
             f"that of {type(model).__name__}",
-            "Towers of Hugging Face and of CoCa run from token ids only: use encode_text.",
+            "Text towers of Hugging Face and of CoCa run from token ids only: use encode_text.",
         )
     return text
 
@@ -82,7 +95,7 @@ def runnable_text(owner: str, model: nn.Module) -> TextTower:
 def encode_tokens(
     model: OpenClip, tokens: Tensor, context_length: int, embed_dim: int
 ) -> Float[Tensor, "n d"]:
-    """Encode rows of token ids with whatever text tower a model has.
+    """Encode rows of token ids with the text tower of any model.
 
     Raises:
         ValueError: If the rows are too long, or are not integers (N, L).
@@ -90,45 +103,141 @@ def encode_tokens(
     _check_tokens("encode_text", tokens, context_length)
     if len(tokens) == 0:
         return cast(Tensor, model.logit_scale.new_zeros(0, embed_dim))
+
     text = text_tower(model)
     if text is not None and text.causal:
         return encode_causal_text(text, tokens)
     return cast(Tensor, model.encode_text(tokens.to(model.logit_scale.device), normalize=False))
 
 
-def look_up(model: nn.Module, tokens: Tensor, context_length: int) -> Float[Tensor, "n l w"]:
-    """Look up word embeddings.
+def look_up_tokens(model: nn.Module, tokens: Tensor, context_length: int) -> Float[Tensor, "n l w"]:
+    """Look up the word embeddings of token ids.
 
     Raises:
-        ValueError: If the rows are too long, or are not integers (N, L), or the tower has none to show.
+        ValueError: If the rows are too long or are not integers (N, L), or the tower does not run
+            from word embeddings.
     """
-    text = runnable_text("embed_tokens", model)
+    text = require_text_tower("embed_tokens", model)
     _check_tokens("embed_tokens", tokens, context_length)
-    return cast(
-        Tensor, text.parts.token_embedding(tokens.to(text.parts.token_embedding.weight.device))
-    )
+    return cast(Tensor, text.parts.token_embedding(tokens.to(text.device)))
 
 
-def encode_embeddings(
+def encode_word_embeddings(
     model: OpenClip, embeddings: Tensor, eot: Tensor, context_length: int, embed_dim: int
 ) -> Float[Tensor, "n d"]:
-    """Encode rows of word embeddings, as far as the last end where the tower is causal.
+    """Encode rows of word embeddings, only as far as the last end of text if the tower is causal.
 
     Raises:
-        ValueError: If the embeddings are not (N, L, W) with the tower's width and a length that it takes, or
-            there is not one end for each row within it.
+        ValueError: If the embeddings are not (N, L, W) with the tower's width and a length that it
+            accepts, or ``eot`` is not one position within the length for each row.
     """
     owner = "encode_text_embeddings"
-    text = runnable_text(owner, model)
-    shape = f"embeddings (N, L, {text.width}) with L in 1..{context_length}"
-    if (
-        embeddings.ndim != 3
-        or embeddings.shape[2] != text.width
-        or not 0 < embeddings.shape[1] <= context_length
-    ):
-        raise fail(owner, shape, describe(embeddings))
+    text = require_text_tower(owner, model)
+    _check_word_embeddings(owner, text, embeddings, eot, context_length)
+    if len(embeddings) == 0:
+        return cast(Tensor, model.logit_scale.new_zeros(0, embed_dim))
+
+    length = embeddings.shape[1]
+    if not torch.compiler.is_compiling():  # a compiled graph runs the length that it is given
+        first, last = int(eot.min()), int(eot.max())
+        if first < 0 or last >= length:
+            raise fail(owner, f"eot in 0..{length - 1}", f"{first}..{last}")
+        if text.causal:
+            length = last + 1
+
+    return run_text(text, embeddings[:, :length].to(text.device), eot)
+
+
+def encode_causal_text(text: TextTower, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+    """Encode token ids as far as the last end of text of the batch, and each distinct row once.
+
+    Args:
+        text: A causal tower, from :func:`text_tower`.
+        tokens: At least one row. On the CPU, they need no device synchronisation.
+
+    Returns:
+        One row for each row of ``tokens``; equal, to rounding, to a full-length forward of every
+        row. A compiled graph runs every row, at the length that it has.
+    """
+    if torch.compiler.is_compiling():
+        rows = tokens.to(text.device)
+        return run_text(text, text.parts.token_embedding(rows), end_positions(text, rows))
+
+    tokens = tokens[:, : int(end_positions(text, tokens).max()) + 1]
+    distinct, inverse = torch.unique(tokens, dim=0, return_inverse=True)
+
+    # without repeats, the caller's order is kept, which saves the gather
+    has_repeats = len(distinct) < len(tokens)
+    rows = (distinct if has_repeats else tokens).to(text.device)
+    embeddings = run_text(text, text.parts.token_embedding(rows), end_positions(text, rows))
+
+    if not has_repeats:
+        return embeddings
+    return embeddings.index_select(0, inverse.to(embeddings.device))
+
+
+def run_text(
+    text: TextTower, word_embeddings: Float[Tensor, "n l w"], eot: Int[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
+    """Run the tower from word embeddings of any length up to the context.
+
+    Args:
+        text: The tower, from :func:`text_tower`.
+        word_embeddings: Embedded tokens without positions, which the tower adds.
+        eot: Index of each row's end-of-text token, at which the row is read.
+
+    Returns:
+        The projected features at the end of each text.
+    """
+    parts = text.parts
+    length = word_embeddings.shape[1]
+    dtype = parts.transformer.get_cast_dtype()
+    mask = None if parts.attn_mask is None else parts.attn_mask[:length, :length]
+
+    x = word_embeddings.to(dtype) + parts.positional_embedding[:length].to(dtype)
+    x = parts.transformer(x, attn_mask=mask)
+    x = parts.ln_final(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
+
+    projection = parts.text_projection
+    if isinstance(projection, nn.Linear):
+        x = projection(x)
+    elif projection is not None:
+        x = x @ projection
+    return cast(Tensor, x)
+
+
+def end_positions(text: TextTower, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
+    """Return the index at which each row of token ids is read."""
+    if text.pool_type == "argmax":
+        return tokens.argmax(dim=-1)
+
+    if text.pool_type == "eos":
+        return (tokens == text.eos_id).int().argmax(dim=-1)
+
+    position = tokens.shape[1] - 1 if text.pool_type == "last" else 0
+    return tokens.new_full((len(tokens),), position)
+
+
+def _check_tokens(owner: str, tokens: Tensor, context_length: int) -> None:
+    if tokens.ndim != 2 or tokens.is_floating_point() or not 0 < tokens.shape[1] <= context_length:
+        raise fail(owner, f"token ids (N, L) with L in 1..{context_length}", describe(tokens))
+
+
+def _check_word_embeddings(
+    owner: str, text: TextTower, embeddings: Tensor, eot: Tensor, context_length: int
+) -> None:
+    is_suitable = (
+        embeddings.ndim == 3
+        and embeddings.shape[2] == text.width
+        and 0 < embeddings.shape[1] <= context_length
+    )
+    if not is_suitable:
+        expected = f"embeddings (N, L, {text.width}) with L in 1..{context_length}"
+        raise fail(owner, expected, describe(embeddings))
+
     if eot.shape != embeddings.shape[:1] or eot.is_floating_point():
         raise fail(owner, f"eot as {len(embeddings)} integers, one for each row", describe(eot))
+
     if not text.causal and embeddings.shape[1] != context_length:
         raise fail(
             owner,
@@ -136,74 +245,3 @@ def encode_embeddings(
             f"a length of {embeddings.shape[1]}",
             "Embed whole rows of tokenize.",
         )
-    if len(embeddings) == 0:
-        return cast(Tensor, model.logit_scale.new_zeros(0, embed_dim))
-    length = embeddings.shape[1]
-    if not torch.compiler.is_compiling():  # a graph runs the length that it is given
-        first, last = int(eot.min()), int(eot.max())
-        if first < 0 or last >= length:
-            raise fail(owner, f"eot in 0..{length - 1}", f"{first}..{last}")
-        length = last + 1 if text.causal else length
-    return run_text(text, embeddings[:, :length].to(text.parts.token_embedding.weight.device), eot)
-
-
-def encode_causal_text(text: TextTower, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-    """Encode token ids, as far as the last EOT of the batch and each distinct row once.
-
-    Args:
-        text: A causal tower, from :func:`text_tower`.
-        tokens: At least one row. Where they lie on the CPU, no device is waited for.
-
-    Returns:
-        One row for each row of ``tokens``; equal, to rounding, to the full-length forward of every row. In a compiled
-        graph every row is run, and at the length that it has.
-    """
-    if torch.compiler.is_compiling():
-        rows = tokens.to(text.parts.token_embedding.weight.device)
-        return run_text(text, text.parts.token_embedding(rows), end_positions(text, rows))
-    tokens = tokens[:, : int(end_positions(text, tokens).max()) + 1]
-    distinct, inverse = torch.unique(tokens, dim=0, return_inverse=True)
-    repeated = len(distinct) < len(tokens)
-    # without repeats the caller's order stays, which saves the gather
-    rows = (distinct if repeated else tokens).to(text.parts.token_embedding.weight.device)
-    embeddings = run_text(text, text.parts.token_embedding(rows), end_positions(text, rows))
-    return embeddings.index_select(0, inverse.to(embeddings.device)) if repeated else embeddings
-
-
-def run_text(
-    text: TextTower, word_embeddings: Float[Tensor, "n l w"], eot: Int[Tensor, " n"]
-) -> Float[Tensor, "n d"]:
-    """Run the tower from word embeddings, without positions; any length up to the context.
-
-    Args:
-        text: The tower, from :func:`text_tower`.
-        word_embeddings: Embedded tokens; the tower adds its positions.
-        eot: Index of each row's end-of-text token, where the row is read.
-
-    Returns:
-        The projected features at EOT.
-    """
-    parts, length = text.parts, word_embeddings.shape[1]
-    dtype = parts.transformer.get_cast_dtype()
-    mask = None if parts.attn_mask is None else parts.attn_mask[:length, :length]
-    x = word_embeddings.to(dtype) + parts.positional_embedding[:length].to(dtype)
-    x = parts.transformer(x, attn_mask=mask)
-    x = parts.ln_final(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
-    projection = parts.text_projection
-    if projection is not None:
-        x = projection(x) if isinstance(projection, nn.Linear) else x @ projection
-    return cast(Tensor, x)
-
-
-def end_positions(text: TextTower, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-    """Tell the index at which each row of token ids is read."""
-    if text.pool_type == "argmax":
-        return tokens.argmax(dim=-1)
-    if text.pool_type == "eos":
-        return (tokens == text.eos_id).int().argmax(dim=-1)
-    return tokens.new_full((len(tokens),), tokens.shape[1] - 1 if text.pool_type == "last" else 0)
-
-
-def _check_tokens(owner: str, tokens: Tensor, context_length: int) -> None:
-    if tokens.ndim != 2 or tokens.is_floating_point() or not 0 < tokens.shape[1] <= context_length:
-        raise fail(owner, f"token ids (N, L) with L in 1..{context_length}", describe(tokens))

@@ -1,1 +1,1 @@
-"""Choose the parameters that train, and at which learning rate: freezing, layer-wise rates, LoRA."""
+"""Choose the parameters that train and their learning rates: freezing, layer-wise rates, LoRA."""

@@ -1,102 +1,64 @@
-"""Blocks whose activations are computed again in the backward pass instead of being kept."""
+"""Gradient checkpointing: recompute activations in the backward pass instead of keeping them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from open_clip.modified_resnet import ModifiedResNet
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 
 from clipreid_kit._checks import check_choice, fail
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.geometry import OpenClip
 
-if TYPE_CHECKING:
-    from clipreid_kit.clip.towers.clip_towers import ClipTowers
+_OWNER = "set_gradient_checkpointing"
+_FLAG = "grad_checkpointing"  # open_clip's name, which the forward passes read
 
 
 def set_gradient_checkpointing(
-    towers: "ClipTowers", tower: Literal["both", "image", "text"] = "both", *, enabled: bool = True
+    towers: ClipTowers, tower: Literal["both", "image", "text"] = "both", *, enabled: bool = True
 ) -> None:
-    """Let towers forget the activations inside their blocks and compute them again in the backward pass.
+    """Discard the activations inside the towers' blocks, and recompute them in the backward pass.
 
-    Use it where memory runs out: about a third more time for a fraction of the memory. Values, gradients and
-    the running statistics of BatchNorm are those of a plain pass.
+    Use it if memory runs out: it takes about a third more time for a fraction of the memory.
+    Values, gradients and the running statistics of BatchNorm equal those of a plain pass.
 
     Args:
         towers: The towers; changed in place.
-        tower: Which of them.
-        enabled: Whether to, or to stop doing so.
+        tower: The tower or towers to set.
+        enabled: Whether to turn gradient checkpointing on or off.
 
     Raises:
-        ValueError: If the tower cannot, or there is no such tower.
+        ValueError: If the tower does not support it, or there is no such tower.
 
     Example:
         >>> from clipreid_kit.clip import ClipTowers
         >>> set_gradient_checkpointing(ClipTowers.from_open_clip("reid-tiny-resnet"), "image")
 
     Note:
-        open_clip leaves ResNets as they are without a word; here their stages are checkpointed.
+        open_clip silently ignores the setting for ResNets; here their stages are checkpointed.
     """
-    owner = "set_gradient_checkpointing"
-    check_choice(owner, "tower", tower, ("both", "image", "text"))
-    model = towers.model
-    text: Any = getattr(model, "text", model)
+    check_choice(_OWNER, "tower", tower, ("both", "image", "text"))
     if tower != "text":
-        visual = model.visual
-        trunk = getattr(visual, "trunk", None)
-        if isinstance(visual, ModifiedResNet):
-            setattr(visual, _FLAG, enabled)
-        elif trunk is not None and not hasattr(trunk, "set_grad_checkpointing"):
-            raise fail(owner, "an image tower that can forget activations", type(trunk).__name__)
-        else:
-            visual.set_grad_checkpointing(enabled)
+        _set_image_tower(towers.model.visual, enabled=enabled)
     if tower != "image":
-        if hasattr(text, "transformer") and hasattr(text.transformer, _FLAG):
-            setattr(text.transformer, _FLAG, enabled)
-        else:
-            text.set_grad_checkpointing(enabled)
+        _set_text_tower(towers.model, enabled=enabled)
 
 
-_FLAG = "grad_checkpointing"
+def _set_image_tower(visual: OpenClip, *, enabled: bool) -> None:
+    if isinstance(visual, ModifiedResNet):
+        setattr(visual, _FLAG, enabled)
+        return
+
+    trunk = getattr(visual, "trunk", None)
+    if trunk is not None and not hasattr(trunk, "set_grad_checkpointing"):
+        raise fail(
+            _OWNER, "an image tower that supports gradient checkpointing", type(trunk).__name__
+        )
+    visual.set_grad_checkpointing(enabled)
 
 
-def run_block(
-    block: Callable[[Tensor], Tensor], x: Tensor, checkpointed: bool, owner: nn.Module | None = None
-) -> Tensor:
-    """Run a block, and forget its activations where that is asked for.
-
-    Args:
-        block: What to run.
-        x: Its input.
-        checkpointed: Whether to compute its activations again in the backward pass.
-        owner: A module around the block whose BatchNorms must not count a batch twice; ``None`` if it has none.
-
-    Returns:
-        Its output; values, gradients and running statistics are those of a plain call.
-    """
-    if not checkpointed:
-        return block(x)
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), nullcontext() if owner is None else _statistics_kept(owner)
-
-    out: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
-    return out
-
-
-@contextmanager
-def _statistics_kept(owner: nn.Module) -> Iterator[None]:
-    norms = [
-        module
-        for module in owner.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+def _set_text_tower(model: nn.Module, *, enabled: bool) -> None:
+    text: Any = getattr(model, "text", model)
+    if hasattr(text, "transformer") and hasattr(text.transformer, _FLAG):
+        setattr(text.transformer, _FLAG, enabled)
+    else:
+        text.set_grad_checkpointing(enabled)

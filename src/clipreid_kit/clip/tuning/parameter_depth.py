@@ -1,42 +1,27 @@
-"""Where in the towers a parameter stands: tower, part and block, told from its name."""
+"""Map each parameter to its tower and block depth."""
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import nn
 
 from clipreid_kit._checks import fail
-
-if TYPE_CHECKING:
-    from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
 
 Tower = Literal["image", "text"]
 
-_CAMERAS = "camera_embedding."
-_TEXT_BLOCK = r"model\.(?:text\.)?transformer\.resblocks\.(\d+)\."
-_TEXT_FIRST = r"model\.(?:text\.)?(?:token_embedding|positional_embedding|cls_emb)\b"
-_IMAGE = {
-    "vit": (
-        r"model\.visual\.transformer\.resblocks\.(\d+)\.",
-        r"model\.visual\.(?:conv1|class_embedding|positional_embedding|ln_pre)\b|camera_embedding\.",
-    ),
-    "resnet": (r"model\.visual\.layer([1-4])\.", r"model\.visual\.(?:conv|bn)[123]\b"),
-    "timm": (
-        r"model\.visual\.trunk\.(?:blocks|stages)\.(\d+)\.",
-        r"model\.visual\.trunk\.(?:patch_embed|pos_embed|cls_token|reg_token|norm_pre|rope|stem)\b",
-    ),
-}
+_IMAGE_PREFIXES = ("model.visual.", "camera_embedding.")
 
 
 class ParameterDepth(NamedTuple):
-    """Where a parameter stands.
+    """Tower of a parameter, and its depth there.
 
     Attributes:
         tower: ``image`` or ``text``.
-        depth: 0 for the embeddings, then the blocks from 1, then the head.
+        depth: 0 for the embeddings, then 1 for the first block and so on, then the head.
         num_blocks: Number of blocks of that tower.
     """
 
@@ -46,55 +31,114 @@ class ParameterDepth(NamedTuple):
 
     @property
     def is_head(self) -> bool:
-        """Whether it comes after the last block: last normalisation, projection, attention pool, scale."""
+        """Whether it follows the last block: normalisation, projection, attention pool, scale."""
         return self.depth > self.num_blocks
 
     def __str__(self) -> str:
-        """Name the place."""
-        part = (
-            "embeddings" if self.depth == 0 else "head" if self.is_head else f"block {self.depth}"
-        )
-        return f"{self.tower} {part}"
+        """Name the tower and the part, such as ``image block 3``."""
+        if self.depth == 0:
+            return f"{self.tower} embeddings"
+        if self.is_head:
+            return f"{self.tower} head"
+        return f"{self.tower} block {self.depth}"
 
 
-def parameter_depths(towers: "ClipTowers") -> Iterator[tuple[str, nn.Parameter, ParameterDepth]]:
-    """Go through the parameters of towers by name, each with its place; one shared by two names comes once.
+class _NamePatterns(NamedTuple):
+    """Patterns that the parameter names of one tower match from their beginning.
+
+    Attributes:
+        block: Names inside a block; the first group is its number.
+        embeddings: Names before the first block.
+    """
+
+    block: re.Pattern[str]
+    embeddings: re.Pattern[str]
+
+
+_TEXT = _NamePatterns(
+    block=re.compile(r"model\.(?:text\.)?transformer\.resblocks\.(\d+)\."),
+    embeddings=re.compile(r"model\.(?:text\.)?(?:token_embedding|positional_embedding|cls_emb)\b"),
+)
+_VIT = _NamePatterns(
+    block=re.compile(r"model\.visual\.transformer\.resblocks\.(\d+)\."),
+    embeddings=re.compile(
+        r"model\.visual\.(?:conv1|class_embedding|positional_embedding|ln_pre)\b"
+        r"|camera_embedding\."
+    ),
+)
+_RESNET = _NamePatterns(
+    block=re.compile(r"model\.visual\.layer([1-4])\."),
+    embeddings=re.compile(r"model\.visual\.(?:conv|bn)[123]\b"),
+)
+_TIMM = _NamePatterns(
+    block=re.compile(r"model\.visual\.trunk\.(?:blocks|stages)\.(\d+)\."),
+    embeddings=re.compile(
+        r"model\.visual\.trunk\."
+        r"(?:patch_embed|pos_embed|cls_token|reg_token|norm_pre|rope|stem)\b"
+    ),
+)
+
+
+def parameter_depths(towers: ClipTowers) -> Iterator[tuple[str, nn.Parameter, ParameterDepth]]:
+    """Iterate over the parameters of towers, with their names and depths.
+
+    A parameter that two names share comes once.
 
     Raises:
-        ValueError: If a tower's blocks are not known (text towers of Hugging Face, some trunks of timm).
+        ValueError: If a tower's blocks are unknown (text towers of Hugging Face, some timm trunks).
     """
-    patterns: dict[Tower, tuple[str, str]] = {
-        "image": _patterns(towers.model.visual),
-        "text": (_TEXT_BLOCK, _TEXT_FIRST),
+    patterns: dict[Tower, _NamePatterns] = {
+        "image": _image_patterns(towers.model.visual),
+        "text": _TEXT,
     }
-    found: list[tuple[str, nn.Parameter, Tower, int | None]] = []
+    block_numbers = _block_numbers(towers, patterns)
+
     for name, parameter in towers.named_parameters():
-        tower: Tower = "image" if name.startswith(("model.visual.", _CAMERAS)) else "text"
-        match = re.match(patterns[tower][0], name)
-        found.append((name, parameter, tower, int(match[1]) if match else None))
-    numbers = {
-        tower: sorted(
-            {block for _, _, where, block in found if where == tower and block is not None}
-        )
-        for tower in patterns
-    }
-    for name, parameter, tower, block in found:
-        own = numbers[tower]
-        if not own:
+        tower = _tower_of(name)
+        numbers = block_numbers[tower]
+        if not numbers:
             raise fail(
-                "ClipTowers",
-                f"a tower of {tower}s whose blocks are known",
-                type(towers.model.visual).__name__,
+                "ClipTowers", f"a tower of {tower}s whose blocks are known", _kind(towers, tower)
             )
-        outside = 0 if re.match(patterns[tower][1], name) else len(own) + 1
-        yield (
-            name,
-            parameter,
-            ParameterDepth(tower, outside if block is None else own.index(block) + 1, len(own)),
-        )
+
+        block = patterns[tower].block.match(name)
+        if block is not None:
+            depth = numbers.index(int(block[1])) + 1
+        elif patterns[tower].embeddings.match(name):
+            depth = 0
+        else:
+            depth = len(numbers) + 1
+
+        yield name, parameter, ParameterDepth(tower, depth, len(numbers))
 
 
-def _patterns(visual: nn.Module) -> tuple[str, str]:
+def _tower_of(name: str) -> Tower:
+    return "image" if name.startswith(_IMAGE_PREFIXES) else "text"
+
+
+def _kind(towers: ClipTowers, tower: Tower) -> str:
+    model = towers.model
+    module = model.visual if tower == "image" else getattr(model, "text", model)
+    return type(module).__name__
+
+
+def _image_patterns(visual: nn.Module) -> _NamePatterns:
     if isinstance(visual, ModifiedResNet):
-        return _IMAGE["resnet"]
-    return _IMAGE["timm" if isinstance(visual, TimmModel) else "vit"]
+        return _RESNET
+    if isinstance(visual, TimmModel):
+        return _TIMM
+    return _VIT
+
+
+def _block_numbers(
+    towers: ClipTowers, patterns: dict[Tower, _NamePatterns]
+) -> dict[Tower, list[int]]:
+    """Numbers of the blocks that have parameters, in ascending order, for each tower."""
+    found: dict[Tower, set[int]] = {tower: set() for tower in patterns}
+    for name, _ in towers.named_parameters():
+        tower = _tower_of(name)
+        block = patterns[tower].block.match(name)
+        if block is not None:
+            found[tower].add(int(block[1]))
+
+    return {tower: sorted(numbers) for tower, numbers in found.items()}

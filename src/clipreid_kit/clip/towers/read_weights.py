@@ -1,0 +1,115 @@
+"""Read the tensors of a checkpoint file, of any of the formats that CLIP weights come in."""
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from clipreid_kit._checks import fail
+
+_OWNER = "load_weights"
+_NESTED_KEYS = ("state_dict", "model_state_dict", "model")
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+
+# errors that the readers raise for a damaged file, or one of another format
+_UNREADABLE = (
+    SafetensorError,
+    OSError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    UnicodeDecodeError,
+)
+
+
+def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Read the tensors of a file, on the CPU.
+
+    Use it to inspect a checkpoint; :func:`load_weights` calls it.
+
+    Args:
+        path: A file of any format that :func:`load_weights` accepts.
+
+    Returns:
+        The tensors by name, without the prefixes of wrappers.
+
+    Raises:
+        ValueError: If the file is missing, damaged, of another format, or holds no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise fail(_OWNER, "a file that exists", f"{path}", "Check the path.")
+
+    try:
+        # warnings about old pickles and about TorchScript concern the file's author, not the caller
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return find_tensors(_read(path))
+    except _UNREADABLE as error:
+        raise fail(
+            _OWNER,
+            f"{path} as a safetensors file, a file of torch.save with tensors only, "
+            "or a TorchScript archive",
+            f"{path.stat().st_size} bytes that cannot be read as one ({_first_line(error)})",
+            "It may be cut off or of another kind; download or save it again.",
+        ) from None
+
+
+def find_tensors(checkpoint: object) -> dict[str, Tensor]:
+    """Find the tensors in the content of a checkpoint file, and drop the prefixes of wrappers.
+
+    Raises:
+        ValueError: If there are no tensors.
+    """
+    for key in _NESTED_KEYS:
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+
+    items = checkpoint.items() if isinstance(checkpoint, Mapping) else ()
+    state = {
+        name: tensor
+        for name, tensor in items
+        if isinstance(name, str) and isinstance(tensor, Tensor)
+    }
+    if not state:
+        kind = type(checkpoint).__name__
+        raise fail(_OWNER, "a mapping of names to tensors", f"{kind} without any")
+
+    for prefix in _WRAPPER_PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _read(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if _is_torchscript(path):
+        return torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -57,27 +57,22 @@ def balance_records(
     _check_size("at_most", at_most, "smallest")
     _check_size("at_least", at_least, "largest")
 
-    groups: dict[Hashable, list[int]] = {}
-    for row, record in enumerate(records):
-        groups.setdefault(_group_of(record, by), []).append(row)
+    groups = _rows_by_group(records, by)
     if not groups:
         return []
 
     rng = torch.Generator().manual_seed(seed)
 
-    most = min(map(len, groups.values())) if at_most == "smallest" else at_most
-    kept = list(groups.values())
-    if most is not None:
-        kept = [_draw(rows, most, rng) for rows in kept]
+    most = min(map(len, groups)) if at_most == "smallest" else at_most
+    kept = groups if most is None else [_draw(rows, most, rng) for rows in groups]
 
     least = max(map(len, kept)) if at_least == "largest" else at_least
     if least is not None and most is not None and least > most:
         raise fail(_OWNER, "at_least <= at_most", f"{least} and {most}")
 
     repeated: list[int] = []
-    if least is not None:
-        for rows in kept:
-            repeated += _repeat(rows, max(0, least - len(rows)), rng)
+    for rows in kept:
+        repeated += _repeat(rows, max(0, (least or 0) - len(rows)), rng)
 
     in_order = sorted(row for rows in kept for row in rows)
     return [records[row] for row in (*in_order, *repeated)]
@@ -90,6 +85,14 @@ def _check_size(name: str, size: int | str | None, word: str) -> None:
         raise fail(_OWNER, f"{name} as a whole number, {word!r} or None", repr(size))
 
     check_integer(_OWNER, name, size, 1)
+
+
+def _rows_by_group(records: Sequence[ImageRecord], by: Group) -> list[list[int]]:
+    groups: dict[Hashable, list[int]] = {}
+    for row, record in enumerate(records):
+        groups.setdefault(_group_of(record, by), []).append(row)
+
+    return list(groups.values())
 
 
 def _draw(rows: list[int], count: int, rng: torch.Generator) -> list[int]:

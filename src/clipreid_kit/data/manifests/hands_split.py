@@ -75,9 +75,7 @@ def split_hands(
     train_persons, test_persons = _halves(_images_of_aspect(images, aspect))
     distractors = _distractors(images)
 
-    # A person with a single image is only trained on.
-    with_pairs = {person: group for person, group in train_persons.items() if len(group) > 1}
-    validation = set(draw_images(with_pairs, 1, seed, "val"))
+    validation = _validation_images(train_persons, seed)
     splits = {"train": keys_except(train_persons, validation), "val": sorted(validation)}
 
     strangers = [_halves(_images_of_aspect(images, other))[1] for other in other_aspects]
@@ -150,6 +148,12 @@ def _halves(images: ImagesByIdentity) -> tuple[ImagesByIdentity, ImagesByIdentit
     first = {person: images[person] for person in persons[:cut]}
     second = {person: images[person] for person in persons[cut:]}
     return first, second
+
+
+def _validation_images(images: ImagesByIdentity, seed: int) -> set[str]:
+    """Draw one image of each person; a person with a single image is only trained on."""
+    with_pairs = {person: group for person, group in images.items() if len(group) > 1}
+    return set(draw_images(with_pairs, 1, seed, "val"))
 
 
 def _draw_strangers(aspects: Sequence[ImagesByIdentity], seed: int, purpose: str) -> dict[str, int]:

@@ -102,9 +102,9 @@ def in_torchmetrics(query: Side, gallery: Side) -> float:
 
 def contenders_of(query: Side, gallery: Side, loop: bool) -> dict[str, Work]:
     """Both passes, the floor, and the numpy loop where it fits."""
-    from clipreid_kit.metrics import ranking
+    from clipreid_kit.metrics._engine import count_nonmatches
 
-    chosen = ranking.bfloat16_pays
+    chosen = count_nonmatches.bfloat16_allowance
     options = dict(
         zip(
             ("query_ids", "query_cameras", "gallery_ids", "gallery_cameras"),
@@ -114,11 +114,11 @@ def contenders_of(query: Side, gallery: Side, loop: bool) -> dict[str, Work]:
     )
 
     def ours(pays: Callable[..., bool] = chosen) -> ReidResult:
-        ranking.bfloat16_pays = pays
+        count_nonmatches.bfloat16_allowance = pays
         try:
             return evaluate_reid(query[0], gallery[0], **options)
         finally:
-            ranking.bfloat16_pays = chosen
+            count_nonmatches.bfloat16_allowance = chosen
 
     contenders: dict[str, Work] = {
         OURS: ours,

@@ -12,6 +12,7 @@ from clipreid_kit import (
     KReciprocalReranker,
     VehicleIDProtocol,
     evaluate_reid,
+    evaluate_reid_similarity,
 )
 from clipreid_kit.evaluate import main
 
@@ -102,9 +103,7 @@ def test_re_ranking(run):
     reranker = KReciprocalReranker(
         torch.from_numpy(ROWS[:12]), torch.from_numpy(ROWS[12:]), k1=7, k2=3
     )
-    want = evaluate_reid(
-        None, similarity=reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]
-    ).to_dict()
+    want = evaluate_reid_similarity(reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]).to_dict()
     found = as_json(run, NO_CAMERAS, "--rerank", "--k1", "7", "--k2", "3")
     assert found["result"] == want
     assert found["rerank"] == {"k1": 7, "k2": 3, "lambda_value": 0.3}
@@ -182,12 +181,12 @@ def test_named_identities_and_named_junk(run):
         (
             {**SIDES, "query_cameras": IDS[:12] * 0, "gallery_cameras": IDS[12:] * 0},
             [],
-            "left out by the camera rule",
+            "leaves every match out",
         ),
         (NO_CAMERAS, ["--protocol", "market1501"], "no array 'query_cameras'"),
         (SIDES, ["--protocol", "hands"], "no array 'embeddings'"),
         (SIDES, ["--exclude", "session"], "no array 'query_session'; it has:"),
-        (SIDES, ["--junk-id", "x"], "--junk-id x: the ids of the file are whole numbers"),
+        (SIDES, ["--junk-id", "x"], "--junk-id x: the ids of the file are integers"),
         (
             SIDES,
             ["--key", "query_ids=who"],
@@ -208,23 +207,23 @@ def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
     ("options", "message"),
     [
         (["--k1", "20"], "--k1, --k2 and --lambda-value need --rerank"),
-        (["--rerank", "--distance", "euclidean"], "--rerank with --distance"),
-        (["--seed", "1"], "--splits and --seed draw galleries, and market1501 draws none"),
+        (["--rerank", "--distance", "euclidean"], "--rerank and --distance exclude each other"),
+        (["--seed", "1"], "--splits and --seed have no effect: market1501 draws no galleries"),
         (
             ["--protocol", "cuhk03", "--exclude", "session"],
-            "--exclude and --junk-id are not for cuhk03",
+            "--exclude and --junk-id have no effect: cuhk03 draws its galleries",
         ),
         (
             ["--protocol", "hands", "--query-embeddings", "q.npy"],
-            "are not for hands, which takes one set",
+            "have no effect: hands takes one set",
         ),
         (["--protocol", "leave-one-out", "--rerank"], "an image would be its own neighbour"),
         (["--protocol", "msmt17"], "invalid choice: 'msmt17'"),
         (
             ["--key", "query_idz=x"],
-            "'query_idz=x' is not NAME=KEY with one of the names query_embeddings",
+            "'query_idz=x' is not NAME=KEY, with NAME one of query_embeddings",
         ),
-        (["--ranks", "0"], "0 is no rank"),
+        (["--ranks", "0"], "0 is not a rank"),
         (["--rank", "3"], "unrecognized arguments: --rank"),
     ],
 )

@@ -104,7 +104,7 @@ def test_alarms_are_where_the_thresholds_say():
     )
     assert check_collapse({}, {}, negative_cosine=0.9901, max_cosine=1.0) == []
     assert check_collapse({"id": 4.0}, floors) == [
-        "id is 4.0000, near the 4.0000 of equal embeddings: nothing is learned"
+        "id is 4.0000, near its chance level of 4.0000: nothing is learned"
     ]
     assert check_collapse({"id": math.nan, "triplet": math.inf}, floors) == [
         "id is nan",

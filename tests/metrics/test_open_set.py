@@ -89,9 +89,9 @@ def test_without_a_threshold_it_is_rank_k_of_the_mated():
     [
         (
             {"query_ids": [0, 1, 2]},
-            "with and without their identity in the gallery, got 3 of 3 with it. For a closed",
+            "all of the 3 queries have their identity in the gallery.*For a closed set",
         ),
-        ({"query_ids": [7, 8, 9]}, "got 0 of 3 with it"),
+        ({"query_ids": [7, 8, 9]}, "none of the 3 queries have their identity in the gallery"),
         ({"query_ids": [0, 1]}, "query_ids as 3 ids"),
         ({"gallery_embeddings": torch.eye(3) / 0}, "finite gallery_embeddings"),
     ],
@@ -104,7 +104,7 @@ def test_bad_input(change, message):
         "gallery_ids": [0, 1, 2],
         **change,
     }
-    with pytest.raises(ValueError, match=f"evaluate_open_set: expected .*{message}"):
+    with pytest.raises(ValueError, match=f"evaluate_open_set: .*{message}"):
         evaluate_open_set(**arguments)
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import reid as oracle
 
-from clipreid_kit.metrics import block, evaluate_reid, ranking
+from clipreid_kit.metrics import evaluate_reid
+from clipreid_kit.metrics._engine import count_nonmatches, query_block
 
 
 @st.composite
@@ -83,7 +84,7 @@ def test_equals_brute_force(setting, distance, ties, rules, with_junk):
         )
 
     if all(row is None for row in want):
-        with pytest.raises(ValueError, match="at least one query with a match"):
+        with pytest.raises(ValueError, match="no query has a match"):
             run()
     else:
         result = run()
@@ -99,7 +100,7 @@ def test_leave_one_out_equals_brute_force(setting, distance, with_cameras):
     want = oracle.evaluate(oracle.exact(rows, rows, distance), ids, ids, columns)
     options = {"query_cameras": cameras} if with_cameras else {}
     if all(row is None for row in want):
-        with pytest.raises(ValueError, match="at least one query with a match"):
+        with pytest.raises(ValueError, match="no query has a match"):
             evaluate_reid(rows, query_ids=ids, distance=distance, **options)
     else:
         compare(evaluate_reid(rows, query_ids=ids, distance=distance, **options), want)
@@ -151,16 +152,23 @@ def every_way(monkeypatch, run):
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     ways = {
         "threads": {},
-        "one query at a time": {(ranking, "_ROWS"): 1, (ranking, "_BLOCK"): 1},
-        "tiles": {(ranking, "_TILE"): 97, (ranking, "_ROWS"): 13, (ranking, "_BLOCK"): 13},
-        "slices": {(block, "_SLICE"): 1},
-        "all exact": {(block, "_DENSE"): 10**9, (block, "_EXACT_TILE"): 50},
-        "none exact": {(block, "_DENSE"): 0.1},
-        "bfloat16": {(ranking, "bfloat16_pays"): lambda *_: True},
+        "one query at a time": {
+            (count_nonmatches, "_MIN_QUERIES"): 1,
+            (count_nonmatches, "_BLOCK"): 1,
+        },
+        "tiles": {
+            (count_nonmatches, "_TILE"): 97,
+            (count_nonmatches, "_MIN_QUERIES"): 13,
+            (count_nonmatches, "_BLOCK"): 13,
+        },
+        "slices": {(query_block, "_SLICE"): 1},
+        "all exact": {(query_block, "_DENSE_DIVISOR"): 10**9, (query_block, "_EXACT_TILE"): 50},
+        "none exact": {(query_block, "_DENSE_DIVISOR"): 0.1},
+        "bfloat16": {(count_nonmatches, "bfloat16_allowance"): lambda *_: True},
         "bfloat16, tiles": {
-            (ranking, "bfloat16_pays"): lambda *_: True,
-            (ranking, "_TILE"): 300,
-            (block, "_DENSE"): 1,
+            (count_nonmatches, "bfloat16_allowance"): lambda *_: True,
+            (count_nonmatches, "_TILE"): 300,
+            (query_block, "_DENSE_DIVISOR"): 1,
         },
         "medium": {},
     }
@@ -442,7 +450,7 @@ ROWS = np.eye(3, dtype=np.float32)
         ),
         (
             {"query_embeddings": ROWS.astype(np.float64) * 1e200},
-            r"1e140 in 3 rows \(first: \[0, 1, 2\]\). Divide all",
+            r"1e140, got others in 3 rows \(first: \[0, 1, 2\]\). Divide all",
         ),
         (
             {"query_embeddings": ROWS.astype(int)},
@@ -450,11 +458,11 @@ ROWS = np.eye(3, dtype=np.float32)
         ),
         (
             {"query_embeddings": ROWS[:0], "query_ids": []},
-            "at least one row of query_embeddings, got none",
+            "query_embeddings has no rows",
         ),
         (
             {"gallery_embeddings": ROWS[:0], "gallery_ids": []},
-            "at least one row of gallery_embeddings",
+            "gallery_embeddings has no rows",
         ),
         ({"gallery_embeddings": ROWS[:, :2]}, r"of one width, got \(3, 3\) and \(3, 2\)"),
         (
@@ -464,13 +472,13 @@ ROWS = np.eye(3, dtype=np.float32)
         ({"query_ids": [0, 1]}, r"query_ids as 3 ids, one for each row, got shape \(2,\)"),
         (
             {"query_ids": ["0", "1", "2"]},
-            "of one kind, got strings and integers. An identity '7' is not",
+            "query_ids are strings and gallery_ids are integers, so they never match; convert",
         ),
         ({"query_ids": [0.0, 1.0, 2.0]}, "query_ids as integers or strings, got float64"),
-        ({"query_ids": ["a", 1, 2]}, "query_ids of one kind, got integers and strings mixed"),
+        ({"query_ids": ["a", 1, 2]}, "query_ids mixes integers and strings"),
         (
             {"query_ids": [7, 8, 9]},
-            "3 query identities, none among the 3 of the gallery. Compare how the ids",
+            "none of the 3 query identities is among the 3 of the gallery. Check how the ids",
         ),
         (
             {"query_cameras": [0, 0, 0]},
@@ -479,25 +487,25 @@ ROWS = np.eye(3, dtype=np.float32)
         ({"gallery_cameras": [0, 0, 0]}, "got gallery_cameras only"),
         (
             {"query_cameras": [1, 1, 1], "gallery_cameras": [1, 1, 1]},
-            r"3 of 3 queries with their identity.*left out by the camera rule \(1 different cameras in all\). If the "
-            "cameras are unknown, or one number",
+            r"3 of 3 queries have their identity in the gallery, but the camera rule \(1 different "
+            r"cameras in all\) leaves every match out. If the cameras are unknown",
         ),
         ({"distance": "manhattan"}, "distance to be one of cosine, euclidean"),
         ({"ties": "random"}, "ties to be one of pessimistic, optimistic, mean"),
         (
             {"gallery_ids": None},
-            "gallery_embeddings and gallery_ids, or neither, got gallery_embeddings only",
+            "gallery_embeddings given without gallery_ids; omit both",
         ),
         (
             {"gallery_embeddings": None},
-            "got gallery_ids only. Leave both out to rank every query among the others",
+            "gallery_ids given without gallery_embeddings; omit both",
         ),
         (
             {"gallery_embeddings": None, "gallery_ids": None},
-            "got 3 queries, each the only one of its identity",
+            "each of the 3 queries is the only one of its identity",
         ),
-        ({"query_embeddings": None}, "query_embeddings, or a matrix as similarity, got neither"),
-        ({"similarity": ROWS}, "a matrix as similarity, or embeddings, got both. Pass None"),
+        ({"query_embeddings": None}, "query_embeddings is None; pass a matrix"),
+        ({"similarity": ROWS}, "pass a matrix or a re-ranker to evaluate_reid_similarity"),
         (
             {"exclude": [([0, 1], [0, 1, 2])]},
             r"query_values of exclude as 3 ids, one for each row, got shape \(2,\)",
@@ -508,12 +516,12 @@ ROWS = np.eye(3, dtype=np.float32)
         ),
         (
             {"exclude": [([1, 1, 1], [1, 1, 1])]},
-            "every match of which is left out by the rules of exclude",
+            "but the rules of exclude leaves every match out",
         ),
-        ({"junk_ids": ["-1"]}, "junk_ids and gallery_ids of one kind, got strings and integers"),
+        ({"junk_ids": ["-1"]}, "junk_ids are strings and gallery_ids are integers"),
         (
             {"junk_ids": [0, 1, 2]},
-            "3 query identities, none among the 3 of the gallery, of which 3 rows are junk",
+            "among the 3 of the gallery, of which 3 rows are junk",
         ),
         ({"max_rank": 0}, "max_rank as a whole number >= 1, got 0"),
         (
@@ -545,13 +553,13 @@ ROWS = np.eye(3, dtype=np.float32)
         ({"query_ids": 1}, r"query_ids as 3 ids, one for each row, got shape \(\)"),
         (
             {"query_cameras": [1, 2, 3], "gallery_cameras": ["1", "2", "3"]},
-            "gallery_cameras of one kind, got integers",
+            "query_cameras are integers and gallery_cameras are strings",
         ),
         ({"junk_ids": -1}, "junk_ids as a list of ids, got -1"),
         ({"junk_ids": "-1"}, "junk_ids as a list of ids, got '-1'"),
         ({"junk_ids": None}, "junk_ids as a list of ids, got None"),
-        ({"exclude": ([0, 1, 2], [0, 1, 2])}, "exclude as a list of pairs"),
-        ({"exclude": None}, "exclude as a list of pairs"),
+        ({"exclude": ([0, 1, 2], [0, 1, 2])}, "exclude is a list of pairs"),
+        ({"exclude": None}, "exclude is a list of pairs"),
     ],
 )
 def test_bad_input(change, message):
@@ -605,7 +613,7 @@ def test_the_newer_precision_setting_changes_nothing():
 
 
 def test_only_pairs_within_a_window_are_scored_again(monkeypatch):
-    from clipreid_kit.metrics import rescore
+    from clipreid_kit.metrics._engine import rescore
 
     scored = {}
 
@@ -618,20 +626,20 @@ def test_only_pairs_within_a_window_are_scored_again(monkeypatch):
 
         monkeypatch.setattr(getattr(rescore, name), "__call__", counted)
 
-    for name in ("SingleScorer", "PreciseScorer", "ExactScorer"):
+    for name in ("Float32Scorer", "Float64Scorer", "ExactScorer"):
         watch(name)
     queries, gallery, q_ids, g_ids = clustered(50, 4000, 100, 256, 5, noise=4.0)
     result = evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids)
     assert result.mean_ap < 0.6  # matches lie all over the gallery
-    assert scored["PreciseScorer"] < 0.02 * len(queries) * len(gallery)
+    assert scored["Float64Scorer"] < 0.02 * len(queries) * len(gallery)
     assert "ExactScorer" not in scored
-    monkeypatch.setattr(ranking, "bfloat16_pays", lambda *_: True)
-    monkeypatch.setattr(block, "_DENSE", 1)
+    monkeypatch.setattr(count_nonmatches, "bfloat16_allowance", lambda *_: True)
+    monkeypatch.setattr(query_block, "_DENSE_DIVISOR", 1)
     assert (
         evaluate_reid(queries, gallery, query_ids=q_ids, gallery_ids=g_ids).mean_ap
         == result.mean_ap
     )
-    assert 0 < scored["SingleScorer"] <= len(queries) * len(gallery)  # each once at most
+    assert 0 < scored["Float32Scorer"] <= len(queries) * len(gallery)  # each once at most
 
 
 def test_reversed_and_big_endian_arrays():
@@ -688,10 +696,10 @@ def test_small_and_large_integers_do_not_overflow():
     [
         (
             [2**70, 1, 2],
-            r"as integers or strings, got object. Give each identity and camera an integer \(of 64 bits",
+            "as integers or strings, got object. Use integers of at most 64 bits",
         ),
-        ([None, 1, 2], "got object.*a missing one is no id"),
-        ([np.nan, 1, 2], "got float64.*a missing one is no id"),
+        ([None, 1, 2], "got object.*None and NaN are not ids"),
+        ([np.nan, 1, 2], "got float64.*None and NaN are not ids"),
         ([True, False, True], "as integers or strings, got bool"),
         ([[0], [1], [2]], r"as 3 ids, one for each row, got shape \(3, 1\)"),
     ],

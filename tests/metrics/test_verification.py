@@ -122,11 +122,11 @@ def test_scikit_learn():
     ("change", "message"),
     [
         ({"query_embeddings": torch.eye(3) / 0}, "finite query_embeddings"),
-        ({"gallery_ids": None}, "gallery_ids exactly where there is a gallery, got none"),
-        ({"gallery_embeddings": None}, "got gallery_ids alone"),
+        ({"gallery_ids": None}, "gallery_embeddings given without gallery_ids"),
+        ({"gallery_embeddings": None}, "gallery_ids given without gallery_embeddings"),
         (
             {"gallery_ids": ["a", "b", "c"]},
-            "query_ids and gallery_ids of one kind, got integers and strings",
+            "query_ids are integers and gallery_ids are strings",
         ),
         ({"query_ids": [7, 8, 9]}, "at least one genuine and one impostor pair, got 0 and 9"),
         ({"query_ids": [0, 0, 0], "gallery_ids": [0, 0, 0]}, "got 9 and 0"),

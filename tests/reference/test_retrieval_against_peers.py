@@ -22,7 +22,7 @@ def sets():
         torch.nn.functional.normalize(queries, dim=1)
         @ torch.nn.functional.normalize(candidates, dim=1).T
     )
-    result = evaluate_retrieval(queries, candidates, query_ids=q_ids, candidate_ids=c_ids)
+    result = evaluate_retrieval(queries, candidates, query_ids=q_ids, gallery_ids=c_ids)
     return similarity, q_ids[:, None] == c_ids[None], result
 
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from clipreid_kit.metrics import block, evaluate_reid, identities, ranking, search
-from clipreid_kit.metrics._engine.embedding_rows import Rows
+from clipreid_kit.metrics import evaluate_reid
+from clipreid_kit.metrics._engine import (
+    count_nonmatches,
+    find_matches,
+    match_pairs,
+    query_block,
+)
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def on_disk(tmp_path):
 def test_file_equals_array(monkeypatch, on_disk, distance, mode):
     path, rows, ids = on_disk
     want = evaluate_reid(rows[:50], rows, query_ids=ids[:50], gallery_ids=ids, distance=distance)
-    monkeypatch.setattr(ranking, "_TILE", 130)
+    monkeypatch.setattr(count_nonmatches, "_TILE", 130)
     mapped = np.load(path, mmap_mode=mode)
     for gallery in (mapped, mapped[:], np.asarray(mapped)):
         got = evaluate_reid(
@@ -52,9 +58,9 @@ def test_changes_of_a_private_map_are_seen(on_disk):
 
 def test_a_file_is_read_by_blocks(monkeypatch, on_disk):
     path, rows, ids = on_disk
-    monkeypatch.setattr(ranking, "_TILE", 130)
+    monkeypatch.setattr(count_nonmatches, "_TILE", 130)
     widest, tiles = 0, []
-    original = Rows._read
+    original = EmbeddingRows._read
 
     def watched(self, wanted):
         nonlocal widest
@@ -64,7 +70,7 @@ def test_a_file_is_read_by_blocks(monkeypatch, on_disk):
             tiles.append(wanted)
         return part
 
-    monkeypatch.setattr(Rows, "_read", watched)
+    monkeypatch.setattr(EmbeddingRows, "_read", watched)
     evaluate_reid(rows[:5], np.load(path, mmap_mode="r"), query_ids=ids[:5], gallery_ids=ids)
     assert widest < 200
     blocks = [(tile.start, tile.stop) for tile in tiles if isinstance(tile, slice)]
@@ -87,7 +93,7 @@ def test_pages_of_a_file_are_given_back(tmp_path):
         text = (tmp_path.parent.__class__("/proc/self/status")).read_text()
         return int(text.split("RssFile:")[1].split()[0])
 
-    rows = Rows("test", "rows", np.load(tmp_path / "big.npy", mmap_mode="r"))
+    rows = EmbeddingRows("test", "rows", np.load(tmp_path / "big.npy", mmap_mode="r"))
     before = mapped_kilobytes()
     for start in range(0, 200_000, 10_000):
         rows.block(start, start + 10_000)
@@ -124,7 +130,7 @@ def test_broken_rows_of_a_file_are_named(tmp_path, monkeypatch):
     rows = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
     rows[7], rows[250, 3] = np.nan, np.inf
     np.save(tmp_path / "rows.npy", rows)
-    monkeypatch.setattr(ranking, "_TILE", 130)
+    monkeypatch.setattr(count_nonmatches, "_TILE", 130)
     with pytest.raises(
         ValueError,
         match=r"finite gallery_embeddings, got NaN or .* in 2 of 300 rows \(first: \[7, 250\]",
@@ -138,19 +144,19 @@ def test_broken_rows_of_a_file_are_named(tmp_path, monkeypatch):
 
 
 def test_candidates_fit_into_their_bits():
-    from clipreid_kit.metrics._engine.candidate_pairs import COLUMN_BITS
+    from clipreid_kit.metrics._engine.contending_items import COLUMN_BITS
 
-    assert ranking._TILE <= 1 << COLUMN_BITS
-    assert block._SLICE < 1 << 31
-    assert 2 * ranking._ROWS < 1 << 14
+    assert count_nonmatches._TILE <= 1 << COLUMN_BITS
+    assert query_block._SLICE < 1 << 31
+    assert 2 * count_nonmatches._MIN_QUERIES < 1 << 14
 
 
 def test_broken_queries_of_a_later_part_are_named_by_their_own_number(monkeypatch, tmp_path):
     rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
     rows[33] = np.nan
     np.save(tmp_path / "rows.npy", rows)
-    monkeypatch.setattr(search, "_QUERIES", 10)
-    monkeypatch.setattr(identities, "_PAIRS", 50)
+    monkeypatch.setattr(find_matches, "_STREAMED_QUERIES", 10)
+    monkeypatch.setattr(match_pairs, "_MAX_PAIRS", 50)
     for queries in (rows, np.load(tmp_path / "rows.npy", mmap_mode="r")):
         with pytest.raises(ValueError, match=r"1 of 40 rows \(first: \[33\]\)"):
             evaluate_reid(
@@ -162,7 +168,7 @@ def test_a_private_map_is_left_alone():
     memory = mmap.mmap(-1, 4 * 4 * 30, flags=mmap.MAP_PRIVATE)
     rows = np.frombuffer(memory, dtype=np.float32).reshape(30, 4)
     rows[:] = np.arange(1, 121).reshape(30, 4)
-    kept = Rows("test", "rows", rows)
+    kept = EmbeddingRows("test", "rows", rows)
     assert not kept.streamed
     kept.block(0, 30)
     assert rows[29, 3] == 120
@@ -171,6 +177,6 @@ def test_a_private_map_is_left_alone():
 def test_queries_from_a_file_in_parts(on_disk, monkeypatch):
     path, rows, ids = on_disk
     want = evaluate_reid(rows, query_ids=ids)
-    monkeypatch.setattr(search, "_QUERIES", 97)
+    monkeypatch.setattr(find_matches, "_STREAMED_QUERIES", 97)
     got = evaluate_reid(np.load(path, mmap_mode="r"), query_ids=ids)
     np.testing.assert_array_equal(got.average_precision, want.average_precision)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from clipreid_kit.metrics._engine.exact_similarity import (
     all_products,
+    combine_products,
     halving_sum,
     pair_products,
-    similarity,
     split_rows,
 )
 
@@ -96,16 +96,16 @@ def test_close_to_the_truth_and_the_same_in_any_company(dim, seed, distance, spr
         rows_of(dim, seed, torch.float32, 0.0) * 10.0 ** torch.linspace(-spread, spread, 4)[:, None]
     )
     split = split_rows(rows, distance)
-    block = similarity(all_products(split, split), split, split, distance)
+    block = combine_products(all_products(split, split), split, split, distance)
     exact = [[Fraction(x) for x in row] for row in rows.double().tolist()]
     for i in range(4):
         alone = split_rows(rows[i : i + 1], distance)
         assert torch.equal(
-            similarity(all_products(alone, split), alone, split, distance)[0], block[i]
+            combine_products(all_products(alone, split), alone, split, distance)[0], block[i]
         )
         repeated = split.take(torch.full((4,), i))
         assert torch.equal(
-            similarity(pair_products(repeated, split), repeated, split, distance), block[i]
+            combine_products(pair_products(repeated, split), repeated, split, distance), block[i]
         )
         for j in range(4):
             if distance == "euclidean":
@@ -123,12 +123,12 @@ def test_close_to_the_truth_and_the_same_in_any_company(dim, seed, distance, spr
 
 def test_zero_rows():
     split = split_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "cosine")
-    assert similarity(all_products(split, split), split, split, "cosine").tolist() == [
+    assert combine_products(all_products(split, split), split, split, "cosine").tolist() == [
         [0, 0],
         [0, 1],
     ]
     split = split_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "euclidean")
-    assert similarity(all_products(split, split), split, split, "euclidean").tolist() == [
+    assert combine_products(all_products(split, split), split, split, "euclidean").tolist() == [
         [0, -25],
         [-25, 0],
     ]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
-from clipreid_kit.metrics._engine.exact_similarity import all_products, similarity, split_rows
+from clipreid_kit.metrics._engine.exact_similarity import all_products, combine_products, split_rows
 from clipreid_kit.metrics._engine.float32_pass import Float32Tile
-from clipreid_kit.metrics._engine.rescore import PreciseScorer, SingleScorer
+from clipreid_kit.metrics._engine.rescore import Float32Scorer, Float64Scorer
 
 
 def sides(dim, seed, scale, positive, normalise=False):
@@ -27,7 +27,7 @@ def sides(dim, seed, scale, positive, normalise=False):
 
 def exact(queries, gallery, distance):
     q, g = split_rows(queries, distance), split_rows(gallery, distance)
-    return similarity(all_products(q, g), q, g, distance).numpy()
+    return combine_products(all_products(q, g), q, g, distance).numpy()
 
 
 settings = given(
@@ -45,9 +45,9 @@ def test_float32_values_lie_in_their_windows(dim, seed, scale, distance, positiv
     queries, gallery, norms = sides(dim, seed, scale, positive, normalise)
     tile = Float32Tile(gallery, norms[1], distance, float(norms[0].max()))
     out = torch.empty(3, 20)
-    tile.block(queries, norms[0], out)
+    tile.multiply(queries, norms[0], out)
     truth = exact(queries, gallery, distance)
-    low, beyond = tile.windows(tile.of_exact(truth, norms[0].numpy()[:, None]))
+    low, beyond = tile.windows(tile.unrounded_values(truth, norms[0].numpy()[:, None]))
     assert (out.numpy() >= low).all()
     assert (out.numpy() < beyond).all()
 
@@ -57,7 +57,7 @@ def test_bfloat16_values_lie_in_their_windows(dim, seed, scale, distance, positi
     queries, gallery, norms = sides(dim, seed, scale, positive, normalise)
     tile = BFloat16Tile(gallery, norms[1])
     out = torch.empty(3, 20, dtype=torch.bfloat16)
-    tile.block(queries, norms[0], out)
+    tile.multiply(queries, norms[0], out)
     truth = exact(queries, gallery, "cosine").ravel()
     low, beyond = tile.windows(truth, np.repeat(np.arange(3), 20))
     values = out.float().numpy().ravel()
@@ -72,11 +72,11 @@ def test_chosen_pairs_are_within_their_errors(dim, seed, scale, distance, positi
     rng = np.random.default_rng(seed)
     query, rows = np.sort(rng.integers(0, 3, 30)), rng.integers(0, 20, 30)
     truth = exact(queries, gallery, distance)[query, rows]
-    values, errors = PreciseScorer(queries, norms[0], gallery, norms[1], distance)(query, rows)
+    values, errors = Float64Scorer(queries, norms[0], gallery, norms[1], distance)(query, rows)
     assert (np.abs(values - truth) <= errors).all()
     if distance == "cosine":
         assert (errors < 1e-11).all()
-        values, errors = SingleScorer(queries, norms[0], gallery, norms[1])(query, rows)
+        values, errors = Float32Scorer(queries, norms[0], gallery, norms[1])(query, rows)
         assert (np.abs(values - truth) <= errors).all()
 
 
@@ -110,8 +110,8 @@ def test_the_worst_order_of_summation_stays_in_its_window(monkeypatch, distance,
     norms = torch.linalg.vector_norm(rows.double(), dim=1)
     tile = Float32Tile(rows, norms, distance, float(norms.max()))
     out = torch.empty(1, 1)
-    tile.block(rows, norms, out)
-    want = tile.of_exact(exact(rows, rows, distance), norms.numpy())
+    tile.multiply(rows, norms, out)
+    want = tile.unrounded_values(exact(rows, rows, distance), norms.numpy())
     lost = float(want[0, 0]) - float(out)
     assert 0 < lost <= tile.error
     assert lost > (0.9 if distance == "cosine" else 0.45) * tile.error
@@ -124,7 +124,7 @@ def test_norms_that_are_nearly_one_are_paid_for(scale):
     rows = rows.float()
     norms = torch.linalg.vector_norm(rows.double(), dim=1)
     tile, out = Float32Tile(rows, norms, "cosine", 1.0), torch.empty(1, 1)
-    tile.block(rows, norms, out)
+    tile.multiply(rows, norms, out)
     lost = abs(float(out) - 1)
     assert lost <= tile.error
     if 1 < scale < 2:
@@ -147,7 +147,7 @@ def test_a_product_that_cuts_its_inputs_off_stays_in_its_window(monkeypatch, pre
         torch.set_float32_matmul_precision(precision)
         tile, out = Float32Tile(rows, norms, "cosine", 1.0), torch.empty(1, 1)
         monkeypatch.setattr(torch, "mm", rounding)
-        tile.block(rows, norms, out)
+        tile.multiply(rows, norms, out)
     finally:
         torch.set_float32_matmul_precision(before)
     assert 1.5 * 2.0**-bits < 1 - float(out) <= tile.error
@@ -161,7 +161,7 @@ def test_bfloat16_rows_that_all_lose_stay_in_their_window(monkeypatch, dim):
     rows = torch.full((1, dim), 1.0)
     norms = torch.linalg.vector_norm(rows.double(), dim=1)
     tile, out = BFloat16Tile(rows, norms), torch.empty(1, 1, dtype=torch.bfloat16)
-    tile.block(rows, norms, out)
+    tile.multiply(rows, norms, out)
     low, _ = tile.windows(np.ones(1), np.zeros(1, dtype=np.int64))
     assert low[0] <= float(out) < 1 - 0.006
     tile._errors *= 0.5
@@ -177,7 +177,7 @@ def test_float64_bound_where_all_coordinates_lose_when_they_are_split(dim, dista
     rows = torch.full((1, dim), value, dtype=torch.float64)
     other = rows if distance == "cosine" else -rows
     norms = torch.linalg.vector_norm(rows, dim=1)
-    values, errors = PreciseScorer(rows, norms, other, norms, distance)(
+    values, errors = Float64Scorer(rows, norms, other, norms, distance)(
         np.zeros(1, int), np.zeros(1, int)
     )
     lost = abs(values[0] - exact(rows, other, distance)[0, 0])
@@ -191,7 +191,7 @@ def test_queries_of_extreme_norms_in_bfloat16(scale):
     queries, gallery = (queries * scale).float(), gallery.float()
     norms = [torch.linalg.vector_norm(x.double(), dim=1) for x in (queries, gallery)]
     tile, out = BFloat16Tile(gallery, norms[1]), torch.empty(5, 30, dtype=torch.bfloat16)
-    tile.block(queries, norms[0], out)
+    tile.multiply(queries, norms[0], out)
     low, beyond = tile.windows(
         exact(queries, gallery, "cosine").ravel(), np.repeat(np.arange(5), 30)
     )

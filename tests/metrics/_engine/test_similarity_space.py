@@ -4,11 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets, nonzero
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets, flat_nonzero
 
 
 def space_of(sets, distance):
-    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
+    return SimilaritySpace(
+        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
+    )
 
 
 @st.composite
@@ -85,9 +87,9 @@ def test_groups_of_equal_rows():
 @pytest.mark.parametrize("strict", [True, False])
 def test_nonzero(strict):
     tile = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
-    found = nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
+    found = flat_nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
     assert found.tolist() == ([1] if strict else [0, 1, 2])
-    assert nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
+    assert flat_nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
         [1, 2] if strict else [0, 1, 2]
     )
 
@@ -98,15 +100,15 @@ def test_checked_sets_are_detached():
     with pytest.raises(
         ValueError, match=r"owner: expected finite rows, got NaN or infinity in 1 of 2 rows"
     ):
-        checked_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
+        check_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
     with pytest.raises(ValueError, match="owner: expected rows as a dense tensor"):
-        checked_sets("owner", ["rows"], [torch.eye(2).to_sparse()])
+        check_sets("owner", ["rows"], [torch.eye(2).to_sparse()])
 
 
 @pytest.mark.unhooked
 def test_checked_sets_are_tensors():
     with pytest.raises(ValueError, match="owner: expected rows as a tensor, got list"):
-        checked_sets("owner", ["rows"], [[[0.0], [1.0]]])
+        check_sets("owner", ["rows"], [[[0.0], [1.0]]])
 
 
 @pytest.mark.parametrize(

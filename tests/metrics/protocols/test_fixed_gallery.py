@@ -12,7 +12,7 @@ from clipreid_kit import (
     KReciprocalReranker,
     LeaveOneOutProtocol,
     Market1501Protocol,
-    evaluate_reid,
+    evaluate_reid_similarity,
     k_reciprocal_rerank,
 )
 
@@ -61,7 +61,7 @@ def test_market1501_equals_brute_force(seed):
     arguments = {"query_ids": ids[0], "gallery_ids": ids[1]}
     arguments |= {"query_cameras": cameras[0], "gallery_cameras": cameras[1]}
     if all(row is None for row in want):
-        with pytest.raises(ValueError, match="at least one query with a match"):
+        with pytest.raises(ValueError, match="no query has a match"):
             Market1501Protocol().evaluate(queries, gallery, **arguments)
         return
     result = Market1501Protocol().evaluate(queries, gallery, **arguments)
@@ -113,14 +113,14 @@ def test_re_ranked_by_option_equals_re_ranked_by_matrix():
     sides = {"query_ids": ids[:12], "gallery_ids": ids[12:]}
     cameras = {"query_cameras": ids[:12] % 2, "gallery_cameras": np.arange(48) % 3}
     matrix = -k_reciprocal_rerank(rows[:12], rows[12:], k1=6, k2=2)
-    want = evaluate_reid(None, similarity=matrix, **sides)
+    want = evaluate_reid_similarity(matrix, **sides)
     rerank = partial(KReciprocalReranker, k1=6, k2=2)
     got = InShopProtocol(rerank=rerank).evaluate(rows[:12], rows[12:].numpy(), **sides)
     np.testing.assert_allclose(got.average_precision, want.average_precision, atol=1e-6)
     crossed = Market1501Protocol(rerank=rerank).evaluate(rows[:12], rows[12:], **sides, **cameras)
     np.testing.assert_array_equal(
         crossed.num_positives,
-        evaluate_reid(None, similarity=matrix, **sides, **cameras).num_positives,
+        evaluate_reid_similarity(matrix, **sides, **cameras).num_positives,
     )
     assert got.mean_ap != InShopProtocol().evaluate(rows[:12], rows[12:], **sides).mean_ap
 
@@ -131,7 +131,7 @@ def test_bad_input():
     ids = {"query_ids": [0, 1], "gallery_ids": [0, 1]}
     with pytest.raises(
         ValueError,
-        match=r"query_cameras and gallery_cameras, got None. Without any there is InShop",
+        match=r"query_cameras and gallery_cameras are required. For data without cameras use InShop",
     ):
         Market1501Protocol().evaluate(rows, rows, **ids, query_cameras=None, gallery_cameras=None)
     with pytest.raises(ValueError, match="InShopProtocol: expected ties to be one of"):
@@ -142,11 +142,11 @@ def test_bad_input():
         LeaveOneOutProtocol(max_rank=0)
     with pytest.raises(
         ValueError,
-        match=r"distance or rerank, got both. Give it to the re-ranker: functools.partial",
+        match=r"distance has no effect with rerank; pass it to the re-ranker: functools.partial",
     ):
         InShopProtocol(distance="euclidean", rerank=KReciprocalReranker)
     with pytest.raises(
-        ValueError, match="rerank as a function such as KReciprocalReranker, or None, got True"
+        ValueError, match="rerank is a function such as KReciprocalReranker, or None; got True"
     ):
         InShopProtocol(rerank=True)
     with pytest.raises(
@@ -163,7 +163,7 @@ def test_bad_input():
             gallery_cameras=[1, 1],
         )
     with pytest.raises(
-        ValueError, match="a KReciprocalReranker from rerank, got Tensor"
+        ValueError, match="rerank returns a KReciprocalReranker, got Tensor"
     ):  # distances, upside down
         InShopProtocol(rerank=k_reciprocal_rerank).evaluate(rows, rows, **ids)
     with pytest.raises(AttributeError):

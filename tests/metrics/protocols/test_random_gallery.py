@@ -7,7 +7,7 @@ from oracles import protocols as oracle
 from oracles import reid
 
 from clipreid_kit import HandsProtocol, KReciprocalReranker, VehicleIDProtocol
-from clipreid_kit.metrics.protocols.random_gallery import draw_one_each
+from clipreid_kit.metrics.protocols._random_draws import draw_one_each
 
 
 def on_circle(*degrees):
@@ -24,7 +24,7 @@ def test_splits_are_one_image_of_each_identity_and_all_others(numbers, seed, kin
     ids = [f"p{i}" for i in numbers] if kind == "id" else numbers
     protocol = VehicleIDProtocol(num_splits=4, seed=seed)
     if len(set(ids)) == len(ids):
-        with pytest.raises(ValueError, match="at least one identity with two images"):
+        with pytest.raises(ValueError, match="no identity has two images"):
             list(protocol.splits(ids))
         return
     splits = list(protocol.splits(ids))
@@ -168,7 +168,7 @@ def test_re_ranks_each_split_and_reads_a_mapped_file(tmp_path):
         ),
         (
             lambda rows: HandsProtocol().evaluate(rows, [1, 1, 2], distractor_ids=[1]),
-            "distractor_embeddings with distractor_ids, got none",
+            "distractor_ids given without distractor_embeddings",
         ),
         (
             lambda rows: HandsProtocol().evaluate(

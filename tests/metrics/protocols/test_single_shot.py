@@ -6,7 +6,7 @@ from oracles import protocols as oracle
 from oracles import reid
 
 from clipreid_kit import CUHK03Protocol, KReciprocalReranker
-from clipreid_kit.metrics import single_shot
+from clipreid_kit.metrics.protocols import single_shot
 
 
 def on_circle(*degrees):
@@ -121,13 +121,13 @@ def test_bad_input():
     queries, gallery, arguments = sides(0)
     with pytest.raises(
         ValueError,
-        match=r"query_cameras and gallery_cameras, got None. Galleries are made by camera",
+        match=r"query_cameras and gallery_cameras are required. Galleries are drawn from other",
     ):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, "query_cameras": None})
     same = {"query_cameras": np.zeros(6, int), "gallery_cameras": np.zeros(16, int)}
     with pytest.raises(
         ValueError,
-        match="6 of 6 queries with their identity in the gallery, none by another camera",
+        match="6 of 6 queries have their identity in the gallery, none by another camera",
     ):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, **same})
     with pytest.raises(

@@ -3,19 +3,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics import reciprocal
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets
-from clipreid_kit.metrics.reranking.reciprocal_sets import (
-    Sparse,
-    averaged,
-    ranges,
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
+from clipreid_kit.metrics.reranking import _reciprocal_sets
+from clipreid_kit.metrics.reranking._reciprocal_sets import (
+    SparseRows,
+    average_over_lists,
+    concatenate_ranges,
     reciprocal_weights,
-    transposed,
+    transpose_rows,
 )
 
 
 def space_of(sets, distance):
-    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
+    return SimilaritySpace(
+        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
+    )
 
 
 def to_dense(sparse, width):
@@ -33,7 +35,7 @@ def random_sparse(rng, rows, columns):
     ).float()
     row, column = torch.nonzero(matrix, as_tuple=True)
     counts = torch.bincount(row, minlength=rows)
-    return matrix, Sparse(
+    return matrix, SparseRows(
         torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
         column,
         matrix[row, column],
@@ -42,8 +44,8 @@ def random_sparse(rng, rows, columns):
 
 def test_ranges():
     begin, counts = torch.tensor([5, 100, 7, 0]), torch.tensor([2, 0, 3, 1])
-    assert ranges(begin, counts).tolist() == [5, 6, 7, 8, 9, 0]
-    assert ranges(begin[:0], counts[:0]).tolist() == []
+    assert concatenate_ranges(begin, counts).tolist() == [5, 6, 7, 8, 9, 0]
+    assert concatenate_ranges(begin[:0], counts[:0]).tolist() == []
 
 
 @given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 5))
@@ -53,7 +55,7 @@ def test_averaging_is_a_mean_of_rows(seed, total, size):
     others = [rng.permutation(np.delete(np.arange(total), i)) for i in range(total)]
     lists = np.stack([np.append(i, others[i])[: min(size, total)] for i in range(total)])
     want = torch.stack([matrix[members].mean(dim=0) for members in lists])
-    torch.testing.assert_close(to_dense(averaged(sparse, lists), total), want)
+    torch.testing.assert_close(to_dense(average_over_lists(sparse, lists), total), want)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 9))
@@ -61,7 +63,7 @@ def test_transposing(seed, total):
     rng = np.random.default_rng(seed)
     matrix, sparse = random_sparse(rng, total, total)
     first = int(rng.integers(0, total))
-    got = to_dense(transposed(sparse, first, total), total - first)
+    got = to_dense(transpose_rows(sparse, first, total), total - first)
     torch.testing.assert_close(got, matrix[first:].T.contiguous())
 
 
@@ -71,7 +73,7 @@ def test_sets_by_hand(monkeypatch):
     lists = np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0], [3, 4, 2], [4, 3, 2]])
     largest = torch.tensor([9.5, 8.5, 7.4, 9.0, 9.5]).square()
     for step in (1, 2, 100):
-        monkeypatch.setattr(reciprocal, "_STEP", step)
+        monkeypatch.setattr(_reciprocal_sets, "_STEP", step)
         space = space_of([places], "euclidean")
         scale = -space.nearness(slice(0, 1), slice(4, 5)).item() / 9.5**2
         got = to_dense(reciprocal_weights(space, lists, largest * scale, k1=2), 5)

@@ -77,7 +77,9 @@ def test_intervals_are_those_of_the_bootstrap_over_identities():
 
 
 def test_intervals_need_identities(result):
-    with pytest.raises(ValueError, match="groups, as the result holds no query_ids, got none"):
+    with pytest.raises(
+        ValueError, match="this result has no query_ids; pass the identity of each query as groups"
+    ):
         result.interval("mean_ap")
     with pytest.raises(ValueError, match="at least two groups"):
         result.interval("mean_ap", groups=[1, 1, 2])
@@ -88,9 +90,9 @@ def test_intervals_need_identities(result):
 def test_bad_measures():
     with pytest.raises(ValueError, match="measure to be one of mean_ap, mean_inp, rank"):
         measured().interval("accuracy")
-    with pytest.raises(ValueError, match="a k with 'rank', got None"):
+    with pytest.raises(ValueError, match="measure 'rank' needs a k"):
         measured().interval("rank")
-    with pytest.raises(ValueError, match="no k with 'mean_ap', got 3"):
+    with pytest.raises(ValueError, match="measure 'mean_ap' takes no k, got 3"):
         measured().interval("mean_ap", 3)
 
 
@@ -114,7 +116,7 @@ def test_json_round_trip_to_the_last_bit(ids, halves):
 def test_json_without_the_columns(text):
     with pytest.raises(
         ValueError,
-        match=r"the columns of each query, got none. Write it with to_json\(per_query=True",
+        match=r"columns of each query. Write it with to_json\(per_query=True",
     ):
         ReidResult.from_json(text)
 
@@ -123,7 +125,7 @@ def test_json_without_the_columns(text):
 def test_json_with_columns_of_other_lengths(result, change):
     values = json.loads(result.to_json(per_query=True))
     values["per_query"].update(json.loads("{" + change + "}"))
-    with pytest.raises(ValueError, match="columns of one length"):
+    with pytest.raises(ValueError, match=r"columns (of different lengths|that are not lists)"):
         ReidResult.from_json(json.dumps(values))
     values = json.loads(result.to_json(per_query=True))
     del values["max_rank"]

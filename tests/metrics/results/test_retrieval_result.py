@@ -39,7 +39,7 @@ def test_a_second_one_by_hand():
     assert result.r_precision == 0.75
 
 
-def test_k_beyond_the_candidates():
+def test_k_beyond_the_gallery():
     assert RESULT.recall(1000) == RESULT.hit_rate(1000) == 1.0
     assert RESULT.ndcg(1000) == RESULT.ndcg()
     assert RESULT.precision(1000) == pytest.approx((2 + 1) / 2000)
@@ -56,7 +56,7 @@ def test_dictionary_and_table():
     assert numbers["hit_rate_1"] == 0.5
     assert numbers["recall_2"] == 0.75
     assert numbers["ndcg_2"] == RESULT.ndcg(2)
-    assert (numbers["num_queries"], numbers["num_valid_queries"], numbers["num_candidates"]) == (
+    assert (numbers["num_queries"], numbers["num_valid_queries"], numbers["num_gallery"]) == (
         3,
         2,
         10,
@@ -66,15 +66,15 @@ def test_dictionary_and_table():
     assert lines[1].split() == ["hit", "rate", "50.00", "100.00", "100.00"]
     assert lines[2].split() == ["recall", "50.00", "100.00", "100.00"]
     assert lines[4] == "mAP 79.17  MRR 75.00  R-precision 75.00  MAP@R 62.50"
-    assert lines[5] == "2 queries, 10 candidates, 1 queries without a relevant one left out"
+    assert lines[5] == "2 queries, 10 gallery, 1 queries without a relevant row left out"
     whole = RetrievalResult(np.array([1]), np.array([0, 1]), 1)
-    assert str(whole).endswith("1 queries, 1 candidates")
+    assert str(whole).endswith("1 queries, 1 gallery")
     assert pickle.loads(pickle.dumps(RESULT)).mean_ap == RESULT.mean_ap
 
 
 def test_it_is_frozen():
     with pytest.raises(AttributeError):
-        RESULT.num_candidates = 3
+        RESULT.num_gallery = 3
 
 
 @pytest.mark.unhooked
@@ -82,8 +82,8 @@ def test_it_is_frozen():
     ("measure", "k", "message"),
     [
         ("f1", None, "measure to be one of hit_rate, recall"),
-        ("recall", None, "a k with 'recall', got None"),
-        ("average_precision", 3, "no k with 'average_precision', got 3"),
+        ("recall", None, "measure 'recall' needs a k"),
+        ("average_precision", 3, "measure 'average_precision' takes no k, got 3"),
         ("recall", 0, "k as a whole number >= 1, got 0"),
         ("ndcg", 1.5, "k as a whole number >= 1, got 1.5"),
     ],
@@ -122,9 +122,7 @@ def test_intervals_are_those_of_the_bootstrap_over_ids(measure, k, of_each):
 
 
 def test_intervals_need_ids():
-    with pytest.raises(
-        ValueError, match=r"groups, as the result holds no query_ids.*groups of one: range"
-    ):
+    with pytest.raises(ValueError, match=r"this result has no query_ids; pass groups \(range"):
         RESULT.interval("mean_ap")
     assert RESULT.interval("mean_ap", groups=range(3)).mean == pytest.approx(RESULT.mean_ap)
 

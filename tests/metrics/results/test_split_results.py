@@ -71,13 +71,15 @@ def test_counts_of_unequal_splits():
 
 @pytest.mark.unhooked
 def test_bad_input(both):
-    with pytest.raises(ValueError, match="the result of at least one split, got none"):
+    with pytest.raises(
+        ValueError, match="results are empty; pass the result of at least one split"
+    ):
         SplitResults((), "nothing")
     with pytest.raises(ValueError, match="query_rows of 2 splits, or of none, got 1"):
         SplitResults(both.results, "x", (np.array([0]),))
     with pytest.raises(ValueError, match="measure to be one of mean_ap"):
         both.values("accuracy")
-    with pytest.raises(ValueError, match="a k with 'rank'"):
+    with pytest.raises(ValueError, match="measure 'rank' needs a k"):
         both.values("rank")
-    with pytest.raises(ValueError, match="no k with 'mean_ap'"):
+    with pytest.raises(ValueError, match="measure 'mean_ap' takes no k"):
         both.std("mean_ap", 3)

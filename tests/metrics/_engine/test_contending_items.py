@@ -3,7 +3,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.candidate_pairs import columns_of, find_candidates, pack, query_of
+from clipreid_kit.metrics._engine.contending_items import (
+    columns_of,
+    find_contending_items,
+    pack,
+    queries_of,
+)
 
 
 @given(st.integers(0, 1000), st.sampled_from([torch.float32, torch.bfloat16]))
@@ -18,10 +23,10 @@ def test_candidates_are_what_is_not_below(seed, dtype):
         .float()
         .numpy()
     )
-    packed, ends = find_candidates(values, lowest)
+    packed, ends = find_contending_items(values, lowest)
     numbers = values.float().numpy()
     assert ends.tolist() == np.cumsum((numbers >= lowest[:, None]).sum(axis=1)).tolist()
-    query, columns = query_of(packed), columns_of(packed)
+    query, columns = queries_of(packed), columns_of(packed)
     assert set(zip(query.tolist(), columns.tolist(), strict=True)) == set(
         zip(*(x.tolist() for x in np.nonzero(numbers >= lowest[:, None])), strict=True)
     )

@@ -2,8 +2,13 @@ import json
 
 import numpy as np
 
+from clipreid_kit.metrics.results._output_formats import (
+    align,
+    json_text,
+    measure_table,
+    write_columns,
+)
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval
-from clipreid_kit.metrics.results.tables import aligned, json_text, measure_table, write_columns
 
 
 def test_table_with_and_without_intervals():
@@ -19,8 +24,8 @@ def test_table_with_and_without_intervals():
     assert len({len(line) for line in lines[:3]}) == 1
 
 
-def test_columns_are_aligned():
-    assert aligned([["a", "b"], ["long", "1.5"]]) == ["a       b", "long  1.5"]
+def test_columns_are_align():
+    assert align([["a", "b"], ["long", "1.5"]]) == ["a       b", "long  1.5"]
 
 
 def test_json_has_no_nan_and_keeps_every_bit():

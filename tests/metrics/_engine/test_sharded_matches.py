@@ -96,9 +96,9 @@ def broken_on_one_rank(rank, what):
 
 def worker(rank, port, queue):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    from clipreid_kit.metrics import sharded
+    from clipreid_kit.metrics._engine import sharded_matches
 
-    sharded._QUERIES = 4
+    sharded_matches._MAX_QUERIES = 4
     try:
         found = {name: on_rank(rank, name) for name in CASES}
         found["errors"] = {
@@ -152,10 +152,10 @@ def test_two_ranks_give_the_bits_of_one(results, name):
     [
         (
             "nan",
-            "NaN or infinity in 1 of 170 rows (first: [3]). Look at the images of these rows, and at the precision",
+            "NaN or infinity in 1 of 170 rows (first: [3]). Check the images of these rows",
         ),
-        ("empty", 'at least one batch of split="query" on some rank, got none'),
-        ("strangers", "12 query identities, none among the 14 of the gallery"),
+        ("empty", 'no rank has a batch of split="query"; call update before compute'),
+        ("strangers", "none of the 12 query identities is among the 14 of the gallery"),
         (
             "cameras",
             'all batches of split="gallery" alike on all ranks, got width 16, numbered ids, cameras',

@@ -38,7 +38,9 @@ def run(tmp_path, capsys):
         np.savez(path, **arrays)
         found = main([str(path), *options])
         out, err = capsys.readouterr()
+
         assert found == code, err
+
         return err if code else out
 
     return call
@@ -55,21 +57,22 @@ def evaluated(**changes):
     )
 
 
-def test_cameras_are_used_where_they_are(run):
+def test_cameras_are_used_if_the_file_has_them(run):
     out = run(SIDES)
-    assert (
-        out
-        == f"market1501, cosine, ties pessimistic, same identity and camera left out\n{evaluated().table()}\n"
-    )
+    heading = "market1501, cosine, ties pessimistic, same identity and camera left out"
+    assert out == f"{heading}\n{evaluated().table()}\n"
     assert "interval" in out
+
     plain = evaluated(query_cameras=None, gallery_cameras=None)
     assert run(NO_CAMERAS) == f"inshop, cosine, ties pessimistic\n{plain.table()}\n"
     assert "cameras of the file not used" in run(SIDES, "--protocol", "inshop")
+
     alone = evaluate_reid(ROWS, query_ids=IDS)
     assert (
         run({"features": ROWS, "labels": IDS})
         == f"leave-one-out, cosine, ties pessimistic\n{alone.table()}\n"
     )
+
     ruled = evaluate_reid(ROWS, query_ids=IDS, query_cameras=CAMERAS)
     assert ruled.table() in run({"features": ROWS, "labels": IDS, "cameras": CAMERAS})
 
@@ -77,6 +80,7 @@ def test_cameras_are_used_where_they_are(run):
 def test_options_change_the_numbers(run):
     assert as_json(run, SIDES)["result"] == evaluated().to_dict()
     assert as_json(run, SIDES, "--ranks", "2")["result"] == evaluated().to_dict((2,))
+
     found = as_json(run, SIDES, "--distance", "euclidean", "--ties", "mean")
     assert found["result"] == evaluated(distance="euclidean", ties="mean").to_dict()
     assert (found["distance"], found["ties"], found["protocol"], found["rerank"]) == (
@@ -85,15 +89,20 @@ def test_options_change_the_numbers(run):
         "market1501",
         None,
     )
+
     junk = as_json(run, SIDES, "--junk-id", "3", "--junk-id", "4")["result"]
     assert junk == evaluated(junk_ids=[3, 4]).to_dict()
+
     sessions = {"query_session": IDS[:12] % 2, "gallery_session": CAMERAS[12:]}
     excluded = as_json(run, {**SIDES, **sessions}, "--exclude", "session")["result"]
+
     assert excluded == evaluated(exclude=[tuple(sessions.values())]).to_dict()
     assert "same session left out" in run({**SIDES, **sessions}, "--exclude", "session")
+
     alone = as_json(
         run, {"embeddings": ROWS, "ids": IDS, "session": CAMERAS}, "--exclude", "session"
     )["result"]
+
     assert alone == evaluate_reid(ROWS, query_ids=IDS, exclude=[(CAMERAS, None)]).to_dict()
 
 
@@ -105,6 +114,7 @@ def test_re_ranking(run):
     )
     want = evaluate_reid_similarity(reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]).to_dict()
     found = as_json(run, NO_CAMERAS, "--rerank", "--k1", "7", "--k2", "3")
+
     assert found["result"] == want
     assert found["rerank"] == {"k1": 7, "k2": 3, "lambda_value": 0.3}
     assert "inshop, re-ranked" in run(NO_CAMERAS, "--rerank", "--lambda-value", "0.5")
@@ -114,12 +124,17 @@ def test_drawn_galleries(run):
     found = as_json(run, SIDES, "--protocol", "cuhk03", "--splits", "3", "--seed", "5")["result"]
     arguments = {**SIDES}
     sides = arguments.pop("query_embeddings"), arguments.pop("gallery_embeddings")
+
     assert found == CUHK03Protocol(3, 5).evaluate(*sides, **arguments).to_dict()
+
     one_set = {"embeddings": ROWS, "ids": IDS}
     found = as_json(run, one_set, "--protocol", "vehicleid")["result"]
+
     assert found == VehicleIDProtocol().evaluate(ROWS, IDS).to_dict()
+
     others = {"distractor_embeddings": ROWS[::7] + 1, "distractor_ids": np.arange(11) // 2}
     found = as_json(run, {**one_set, **others}, "--protocol", "hands")["result"]
+
     assert found == HandsProtocol().evaluate(ROWS, IDS, **others).to_dict()
     assert "Hands without distractors, 2 random galleries" in run(
         one_set, "--protocol", "hands", "--splits", "2"
@@ -129,11 +144,13 @@ def test_drawn_galleries(run):
 def test_files(run, tmp_path):
     run(SIDES, "--json", str(tmp_path / "a.json"), "--per-query", str(tmp_path / "a.csv"))
     assert json.loads((tmp_path / "a.json").read_text())["result"] == evaluated().to_dict()
+
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [int(row["query_id"]) for row in rows] == IDS[:12].tolist()
     assert [row["average_precision"] for row in rows] == [
         str(x) for x in evaluated().average_precision
     ]
+
     np.save(tmp_path / "q.npy", ROWS[:12])
     np.save(tmp_path / "g.npy", ROWS[12:])
     ids = {name: values for name, values in SIDES.items() if "embeddings" not in name}
@@ -143,7 +160,9 @@ def test_files(run, tmp_path):
         "--gallery-embeddings",
         str(tmp_path / "g.npy"),
     ]
+
     assert as_json(run, ids, *options)["result"] == evaluated().to_dict()
+
     renamed = {"who" if name == "query_ids" else name: values for name, values in SIDES.items()}
     assert as_json(run, renamed, "--key", "query_ids=who")["result"] == evaluated().to_dict()
 
@@ -154,6 +173,7 @@ def test_named_identities_and_named_junk(run):
         "gallery_ids": ["-1"] + [f"{i:04d}" for i in IDS[13:]],
     }
     found = as_json(run, {**SIDES, **names})["result"]
+
     assert found["num_gallery"] == 59
     assert found == evaluated(**names, junk_ids=["-1"]).to_dict()
 
@@ -231,14 +251,17 @@ def test_bad_options_are_status_2(tmp_path, capsys, options, message):
     np.savez(tmp_path / "features.npz", **SIDES)
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / "features.npz"), *options])
+
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_help_says_what_the_file_holds(capsys):
+def test_help_describes_the_file(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
+
     assert stop.value.code == 0
+
     text = capsys.readouterr().out
     for word in (
         "query_embeddings (Q, D)",
@@ -249,6 +272,7 @@ def test_help_says_what_the_file_holds(capsys):
         "examples:",
     ):
         assert word in text
+
     assert max(len(line) for line in text.splitlines()) < 161
 
 
@@ -256,18 +280,22 @@ def test_as_a_program(tmp_path):
     np.savez(tmp_path / "features.npz", **SIDES)
     code = (
         "import sys; import clipreid_kit.evaluate as e; status = e.main([sys.argv[1]]);"
-        "heavy = {'open_clip', 'torchvision', 'timm', 'faiss', 'matplotlib', 'PIL'} & set(sys.modules);"
+        "heavy = {'open_clip', 'torchvision', 'timm', 'faiss', 'matplotlib', 'PIL'};"
+        "heavy &= set(sys.modules);"
         "raise SystemExit(f'imported {heavy}' if heavy else status)"
     )
     light = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "features.npz"], capture_output=True, text=True
     )
+
     assert light.returncode == 0, light.stderr
     assert evaluated().table() in light.stdout
+
     bad = subprocess.run(
         [sys.executable, "-m", "clipreid_kit.evaluate", tmp_path / "no.npz"],
         capture_output=True,
         text=True,
     )
+
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == f"error: {tmp_path / 'no.npz'}: no such file.\n"

@@ -14,15 +14,17 @@ def saved(tmp_path, **arrays):
     return path
 
 
-def test_names_and_other_names(tmp_path):
+def test_names_and_aliases(tmp_path):
     path = saved(tmp_path, qf=ROWS, q_pids=[1, 2, 3], mine=[4, 5, 6])
     features = FeatureFile(path, {"gallery_ids": "mine"}, {})
+
     np.testing.assert_array_equal(features.get("query_embeddings"), ROWS)
     assert features.column("query_ids").tolist() == [1, 2, 3]
     assert features.column("gallery_ids").tolist() == [4, 5, 6]
     assert not features.has("query_cameras")
+
     both = FeatureFile(saved(tmp_path, query_ids=[1], q_pids=[2]), {}, {})
-    assert both.column("query_ids").tolist() == [1]  # the plain name is meant
+    assert both.column("query_ids").tolist() == [1]  # the plain name comes first
 
 
 def test_single_files_are_mapped(tmp_path):
@@ -30,6 +32,7 @@ def test_single_files_are_mapped(tmp_path):
     features = FeatureFile(
         saved(tmp_path, ids=[1]), {}, {"gallery_embeddings": tmp_path / "rows.npy"}
     )
+
     assert isinstance(features.get("gallery_embeddings"), np.memmap)
     assert features.has("gallery_embeddings")
 
@@ -73,6 +76,7 @@ def test_bad_arrays(tmp_path, arrays, read, message):
     features = FeatureFile(saved(tmp_path, **arrays), {}, {})
     with pytest.raises(ValueError, match=message) as error:
         features.column(read)
+
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(str(tmp_path))
 
@@ -80,8 +84,10 @@ def test_bad_arrays(tmp_path, arrays, read, message):
 def broken(path, kind):
     if kind == "no such file":
         return path.with_name("nowhere.npz")
+
     if kind == "this is a folder":
         return path.parent
+
     data = path.read_bytes()
     if kind == "broken (":
         path.write_bytes(data[: len(data) // 2])
@@ -90,6 +96,7 @@ def broken(path, kind):
     elif kind == "this is a single array (.npy)":
         np.save(path.with_suffix(".npy"), ROWS)
         return path.with_suffix(".npy")
+
     return path
 
 
@@ -105,8 +112,9 @@ def broken(path, kind):
 )
 def test_bad_files(tmp_path, kind):
     path = broken(saved(tmp_path, ids=np.arange(1000)), kind)
-    with pytest.raises(ValueError) as error:  # noqa: PT011 (the text is looked at below)
+    with pytest.raises(ValueError) as error:  # noqa: PT011 (the text is checked below)
         FeatureFile(path, {}, {})
+
     assert str(error.value).startswith(f"{path}: {kind}")
     assert "\n" not in str(error.value)
 
@@ -116,18 +124,22 @@ def test_damage_within_and_foreign_members(tmp_path):
     data = bytearray(path.read_bytes())
     data[600:700] = b"\x00" * 100
     path.write_bytes(bytes(data))
+
     with pytest.raises(ValueError, match=r"'ids' is broken .*Was the file written completely"):
         FeatureFile(path, {}, {}).get("ids")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "hello")
     with pytest.raises(ValueError, match=r"'notes.txt' is not an array"):
         FeatureFile(path, {"ids": "notes.txt"}, {}).get("ids")
+
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     features = FeatureFile(
         saved(tmp_path, ids=[1]), {}, {"gallery_embeddings": tmp_path / "objects.npy"}
     )
+
     with pytest.raises(ValueError, match="pickled Python object"):
         features.get("gallery_embeddings")
+
     features = FeatureFile(path, {}, {"gallery_embeddings": path})
     with pytest.raises(ValueError, match=r"this is a .npz file, but a single array"):
         features.get("gallery_embeddings")

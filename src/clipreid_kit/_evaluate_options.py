@@ -198,21 +198,28 @@ def _rank(text: str) -> int:
 
 def unused_option(options: argparse.Namespace, protocol: str) -> str | None:
     """Return a message about an option that would have no effect; ``None`` if all have one."""
-    is_drawn = protocol in DRAWN
-    has_rerank_options = not (options.k1 is options.k2 is options.lambda_value is None)
-    has_draw_options = not (options.splits is options.seed is None)
-    has_rules = bool(options.exclude or options.junk_id)
-    has_two_files = not (options.query_embeddings is options.gallery_embeddings is None)
+    return _unused_rerank_option(options, protocol) or _unused_data_option(options, protocol)
 
+
+def _unused_rerank_option(options: argparse.Namespace, protocol: str) -> str | None:
+    has_rerank_options = not (options.k1 is options.k2 is options.lambda_value is None)
     if has_rerank_options and not options.rerank:
         return "--k1, --k2 and --lambda-value need --rerank"
     if options.rerank and protocol == "leave-one-out":
         return "--rerank does not suit leave-one-out: an image would be its own neighbour"
     if options.rerank and options.distance != "cosine":
         return "--rerank and --distance exclude each other"
-    if has_draw_options and not is_drawn:
+    return None
+
+
+def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | None:
+    has_draw_options = not (options.splits is options.seed is None)
+    has_rules = bool(options.exclude or options.junk_id)
+    has_two_files = not (options.query_embeddings is options.gallery_embeddings is None)
+
+    if has_draw_options and protocol not in DRAWN:
         return f"--splits and --seed have no effect: {protocol} draws no galleries"
-    if has_rules and is_drawn:
+    if has_rules and protocol in DRAWN:
         return f"--exclude and --junk-id have no effect: {protocol} draws its galleries"
     if has_two_files and protocol in _ONE_SET:
         return (

@@ -14,27 +14,30 @@ from clipreid_kit.metrics import KReciprocalReranker, evaluate_reid, evaluate_re
 def test_matrix_equals_brute_force(seed, ties, as_tensor):
     rng = np.random.default_rng(seed)
     matrix = rng.integers(-2, 3, (5, 7)).astype(np.float32)
-    q_ids, g_ids = rng.integers(0, 3, 5), np.append(rng.integers(0, 4, 6), 0)
-    q_ids[0] = 0
-    want = oracle.evaluate(matrix, q_ids, g_ids, ties=ties, junk=[3])
+    query_ids, gallery_ids = rng.integers(0, 3, 5), np.append(rng.integers(0, 4, 6), 0)
+    query_ids[0] = 0
+    want = oracle.evaluate(matrix, query_ids, gallery_ids, ties=ties, junk=[3])
     given_matrix = torch.from_numpy(matrix).bfloat16() if as_tensor else matrix
     result = evaluate_reid_similarity(
-        given_matrix, query_ids=q_ids, gallery_ids=g_ids, ties=ties, junk_ids=[3]
+        given_matrix, query_ids=query_ids, gallery_ids=gallery_ids, ties=ties, junk_ids=[3]
     )
+
     for i, row in enumerate(want):
         if row is not None:
             assert result.average_precision[i] == pytest.approx(row[0], abs=1e-12)
             assert result.first_rank[i] == pytest.approx(row[2])
+
     assert result.num_valid_queries == sum(row is not None for row in want)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([np.exp, np.cbrt, lambda x: 3 * x - 7, np.arctan]))
-def test_rising_maps_change_nothing(seed, rising):
+def test_increasing_maps_change_nothing(seed, increasing):
     rng = np.random.default_rng(seed)
     matrix = rng.integers(-3, 4, (6, 20)).astype(np.float64)
     ids = {"query_ids": np.arange(6), "gallery_ids": rng.permutation(np.arange(20) % 8)}
     plain = evaluate_reid_similarity(matrix, **ids)
-    mapped = evaluate_reid_similarity(rising(matrix), **ids)
+    mapped = evaluate_reid_similarity(increasing(matrix), **ids)
+
     np.testing.assert_array_equal(plain.average_precision, mapped.average_precision)
     np.testing.assert_array_equal(plain.first_rank, mapped.first_rank)
 
@@ -71,6 +74,7 @@ def test_function_equals_its_matrix_in_blocks_and_from_a_file(monkeypatch, tmp_p
         got = evaluate_reid(queries, rows, similarity=watched, **ids)
         np.testing.assert_array_equal(got.average_precision, want.average_precision)
         np.testing.assert_array_equal(got.first_rank, want.first_rank)
+
     assert set(seen) == {(2, 40), (1, 40), (2, 7), (1, 7), (2, 5), (1, 5)}
 
 
@@ -79,13 +83,15 @@ def test_leave_one_out_with_a_matrix_and_with_a_function():
     ids = np.arange(12) % 4
     want = evaluate_reid(rows, query_ids=ids, similarity=dot)
     got = evaluate_reid_similarity(rows @ rows.T, query_ids=ids)
+
     np.testing.assert_array_equal(got.average_precision, want.average_precision)
     assert got.num_positives.tolist() == [2] * 12
 
 
-def test_infinities_are_ranks_like_others():
+def test_infinite_similarities_are_ranked():
     matrix = np.array([[-np.inf, 0.0, np.inf, -np.inf]])
     result = evaluate_reid_similarity(matrix, query_ids=[1], gallery_ids=[1, 2, 3, 4])
+
     assert result.first_rank.tolist() == [4]
     assert evaluate_reid_similarity(
         matrix, query_ids=[1], gallery_ids=[1, 2, 3, 4], ties="optimistic"
@@ -142,6 +148,7 @@ def test_bad_matrix(similarity, options, message):
 def test_similarities_of_other_types(dtype):
     values = np.array([[1, 0, 1], [0, 1, 0]]).astype(dtype)
     ids = {"query_ids": [0, 1], "gallery_ids": [0, 1, 0]}
+
     for similarity in (values, torch.from_numpy(values)):
         assert evaluate_reid_similarity(similarity, **ids).mean_ap == 1
 
@@ -164,10 +171,11 @@ def crowd(seed=0):
     rng = np.random.default_rng(seed)
     ids = np.arange(72) % 6
     rows = torch.from_numpy(rng.standard_normal((6, 8))[ids] + rng.standard_normal((72, 8))).float()
+
     return rows[:12], rows[12:], {"query_ids": ids[:12], "gallery_ids": ids[12:]}
 
 
-def test_re_ranker_equals_its_matrix_and_is_asked_by_blocks(monkeypatch):
+def test_re_ranker_equals_its_matrix_and_is_read_by_blocks(monkeypatch):
     from clipreid_kit.metrics._engine import given_similarity
 
     queries, gallery, ids = crowd()
@@ -187,6 +195,7 @@ def test_re_ranker_equals_its_matrix_and_is_asked_by_blocks(monkeypatch):
     )
     monkeypatch.setattr(given_similarity, "_BLOCK", 300)
     got = evaluate_reid_similarity(reranker, **ids, **cameras)
+
     np.testing.assert_array_equal(got.average_precision, want.average_precision)
     np.testing.assert_array_equal(got.first_rank, want.first_rank)
     assert sizes == [5, 5, 2]
@@ -197,10 +206,12 @@ def test_re_ranker_equals_its_matrix_and_is_asked_by_blocks(monkeypatch):
 def test_re_ranker_bad_input():
     queries, gallery, ids = crowd()
     reranker = KReciprocalReranker(queries, gallery)
+
     with pytest.raises(
         ValueError, match="pass a matrix or a re-ranker to evaluate_reid_similarity"
     ):
         evaluate_reid(queries, gallery, similarity=reranker, **ids)
+
     with pytest.raises(ValueError, match=r"re-ranker needs gallery_ids.*its own neighbour"):
         evaluate_reid_similarity(reranker, query_ids=ids["query_ids"])
     with pytest.raises(ValueError, match="query_ids as 12 ids, one for each row"):
@@ -209,6 +220,7 @@ def test_re_ranker_bad_input():
         ValueError, match="pass a matrix or a re-ranker to evaluate_reid_similarity"
     ):
         evaluate_reid(queries, gallery, similarity=KReciprocalReranker, **ids)
+
     with pytest.raises(ValueError, match="distance and similarity exclude each other"):
         evaluate_reid(queries, gallery, similarity=dot, distance="euclidean", **ids)
     with pytest.raises(ValueError, match=r"a KReciprocalReranker, got function. A function of"):

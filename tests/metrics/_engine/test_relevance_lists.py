@@ -6,8 +6,8 @@ from clipreid_kit.metrics._engine import match_pairs
 from clipreid_kit.metrics._engine.relevance_lists import RelevanceLists
 
 
-def lists(relevant, width, *, alone=False):
-    return RelevanceLists("owner", relevant, (len(relevant), width), leave_one_out=alone)
+def lists(relevant, width, *, leave_one_out=False):
+    return RelevanceLists("owner", relevant, (len(relevant), width), leave_one_out=leave_one_out)
 
 
 def test_by_hand():
@@ -17,19 +17,27 @@ def test_by_hand():
     assert found.valid.all()
 
 
-def test_alone_a_query_is_no_match_of_its_own():
-    found = lists([[1, 2], [], [1, 2]], 3, alone=True)
-    assert found.pairs(0, 3).rows.tolist() == [0, 1, 2, 1, 1, 2]  # and its own row is no wrong item
+def test_in_leave_one_out_a_query_is_not_its_own_match():
+    found = lists([[1, 2], [], [1, 2]], 3, leave_one_out=True)
+    assert found.pairs(0, 3).rows.tolist() == [
+        0,
+        1,
+        2,
+        1,
+        1,
+        2,
+    ]  # its own row is not a non-match either
     assert found.pairs(0, 3).valid.tolist() == [False, True, True, False, True, False]
     assert found.pairs(2, 3).begin.tolist() == [0, 2]
     assert found.pairs(2, 3).valid.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("most", "pairs"), [(100, 100), (1, 100), (2, 100), (100, 1), (100, 3)])
-def test_parts_cover_all_queries_once(monkeypatch, most, pairs):
+def test_ranges_cover_all_queries_once(monkeypatch, most, pairs):
     monkeypatch.setattr(match_pairs, "_MAX_PAIRS", pairs)
     found = lists([[0, 1], [], [2], [0, 1, 2, 3], [], []], 4)
     parts = list(found.query_ranges(most))
+
     assert [0, *(stop for _, stop in parts)] == [*(start for start, _ in parts), 6]
     assert max(stop - start for start, stop in parts) <= most
     assert all(len(found.pairs(*part).rows) <= pairs for part in parts if part[1] - part[0] > 1)

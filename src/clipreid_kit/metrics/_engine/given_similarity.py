@@ -116,39 +116,41 @@ class _FunctionTiles:
 
 def _to_float64(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
     """Check given similarities, and return them as float64, which holds any of them."""
-    if isinstance(values, Tensor):
-        check_dense(owner, "similarity", values)
-        kind = "c" if values.is_complex() else "f"
-        is_whole = not values.is_floating_point()
-    elif isinstance(values, np.ndarray):
-        values = as_array(owner, "similarity", values)
-        kind = values.dtype.kind
-        is_whole = kind in "iub"
-    else:
-        raise fail(
-            owner,
-            "a tensor or array from the function given as similarity",
-            type(values).__name__,
-        )
+    if not isinstance(values, Tensor | np.ndarray):
+        expected = "a tensor or array from the function given as similarity"
+        raise fail(owner, expected, type(values).__name__)
 
-    if kind not in "fiub" or values.dtype.itemsize > 8:
-        raise fail(owner, "similarity as real numbers of at most 64 bits", values.dtype)
-    if isinstance(values, Tensor):
-        numbers: FloatArray = values.double().cpu().numpy()
-    else:
-        numbers = values.astype(np.float64)
-
+    numbers, is_whole = _read_numbers(owner, values)
     if numbers.shape != shape:
-        raise fail(
-            owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}"
-        )
+        expected = f"similarities (queries, gallery) of shape {shape}"
+        raise fail(owner, expected, f"shape {numbers.shape}")
     if np.isnan(numbers).any():
         raise ValueError(f"{owner}: similarity holds NaN in {int(np.isnan(numbers).sum())} places.")
-    if is_whole and np.abs(numbers).max(initial=0) >= _LARGEST_WHOLE:
+
+    largest = np.abs(numbers).max(initial=0)
+    if is_whole and largest >= _LARGEST_WHOLE:
         raise fail(
             owner,
             "whole numbers below 2^53 as similarities",
-            f"{np.abs(numbers).max():g}",
+            f"{largest:g}",
             "Larger ones could not be told apart.",
         )
     return numbers
+
+
+def _read_numbers(owner: str, values: Tensor | npt.NDArray[Any]) -> tuple[FloatArray, bool]:
+    """Return values as float64, and whether their type is that of integers."""
+    if isinstance(values, Tensor):
+        check_dense(owner, "similarity", values)
+        is_real = not values.is_complex()
+        is_whole = not values.is_floating_point()
+    else:
+        values = as_array(owner, "similarity", values)
+        is_real = values.dtype.kind in "fiub"
+        is_whole = values.dtype.kind in "iub"
+
+    if not is_real or values.dtype.itemsize > 8:
+        raise fail(owner, "similarity as real numbers of at most 64 bits", values.dtype)
+    if isinstance(values, Tensor):
+        return values.double().cpu().numpy(), is_whole
+    return values.astype(np.float64), is_whole

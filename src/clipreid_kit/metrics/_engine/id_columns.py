@@ -16,15 +16,7 @@ IntArray = npt.NDArray[np.int64]
 
 def id_array(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any]:
     """Return ids as an array of integers or strings, one for each of ``length`` rows."""
-    if isinstance(values, Tensor):
-        check_dense(owner, name, values)
-        array = values.detach().cpu().numpy()
-    else:
-        array = as_array(owner, name, values)
-
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
-        array = array.astype(str)
-
+    array = _to_array(owner, name, values)
     if array.ndim != 1 or array.shape[0] != length:
         raise fail(owner, f"{name} as {length} ids, one for each row", f"shape {array.shape}")
     if array.dtype.kind not in "iuU" and length:
@@ -81,6 +73,19 @@ def check_junk_ids(owner: str, junk_ids: object) -> None:
     """Require a list of identities; a single identity is not one."""
     if isinstance(junk_ids, str) or not isinstance(junk_ids, Sequence | np.ndarray | Tensor):
         raise fail(owner, "junk_ids as a list of ids", repr(junk_ids))
+
+
+def _to_array(owner: str, name: str, values: Ids) -> npt.NDArray[Any]:
+    """Convert ids to an array; one of Python strings becomes an array of strings."""
+    if isinstance(values, Tensor):
+        check_dense(owner, name, values)
+        array = values.detach().cpu().numpy()
+    else:
+        array = as_array(owner, name, values)
+
+    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
+        return array.astype(str)
+    return array
 
 
 def _is_mixed(values: Sequence[int] | Sequence[str]) -> bool:

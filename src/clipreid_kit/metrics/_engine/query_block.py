@@ -162,16 +162,10 @@ class QueryBlock:
         block_matches = _BlockMatches(query, match, similarities, errors)
 
         if use_bfloat16 and tile.bfloat16 is not None:
-            block = buffer.view(torch.bfloat16)[: num_queries * width].view(num_queries, width)
-            tile.bfloat16.multiply(self.queries, self.norms, block)
-            windows = tile.bfloat16.windows(similarities, query)
-            float32 = Float32Scorer(self.queries, self.norms, tile.rows, tile.norms)
-            scorers.insert(0, float32)
+            block, windows = self._multiply_bfloat16(buffer, tile.bfloat16, block_matches)
+            scorers.insert(0, Float32Scorer(self.queries, self.norms, tile.rows, tile.norms))
         else:
-            block = buffer[: num_queries * width].view(num_queries, width)
-            tile.float32.multiply(self.queries, self.norms, block)
-            query_norms = self.norms.cpu().numpy()[query]
-            windows = tile.float32.windows(tile.float32.unrounded_values(similarities, query_norms))
+            block, windows = self._multiply_float32(buffer, block_matches)
 
         _mask(block, *self.same_identity, self.junk_rows)
         dense = self._count_block(block, block_matches, windows, scorers)
@@ -183,6 +177,24 @@ class QueryBlock:
             self._select(dense).count(buffer, try_bfloat16=False)
         else:
             self._select(dense).count_exactly()
+
+    def _multiply_bfloat16(
+        self, buffer: Tensor, tile: BFloat16Tile, matches: _BlockMatches
+    ) -> tuple[Tensor, Windows]:
+        """Return the fast values in bfloat16, and the windows of the matches in them."""
+        shape = len(self.norms), len(self.tile.norms)
+        block = buffer.view(torch.bfloat16)[: shape[0] * shape[1]].view(shape)
+        tile.multiply(self.queries, self.norms, block)
+        return block, tile.windows(matches.similarities, matches.query)
+
+    def _multiply_float32(self, buffer: Tensor, matches: _BlockMatches) -> tuple[Tensor, Windows]:
+        """Return the fast values in float32, and the windows of the matches in them."""
+        shape = len(self.norms), len(self.tile.norms)
+        block = buffer[: shape[0] * shape[1]].view(shape)
+        tile = self.tile.float32
+        tile.multiply(self.queries, self.norms, block)
+        query_norms = self.norms.cpu().numpy()[matches.query]
+        return block, tile.windows(tile.unrounded_values(matches.similarities, query_norms))
 
     def _count_block(
         self, block: Tensor, matches: _BlockMatches, windows: Windows, scorers: list[Scorer]

@@ -124,17 +124,7 @@ def _check_shards(owner: str, query: Shard, gallery: Shard) -> EmbeddingRows | N
 
     An error on one rank is raised on all, so that none waits for ever.
     """
-    rows = None
-    message = ""
-    try:
-        for name, shard in (("query_embeddings", query), ("gallery_embeddings", gallery)):
-            if len(shard.ids):
-                rows = EmbeddingRows(owner, name, shard.embeddings)
-                rows.norms(0, len(rows))
-        rows = rows if len(gallery.ids) else None
-    except ValueError as error:
-        message = str(error)
-
+    rows, message = _read_gallery(owner, query, gallery)
     kinds = [shard.kind() if len(shard.ids) else None for shard in (query, gallery)]
     reports = _gather_objects((message, *kinds))
     for rank, (text, *_) in enumerate(reports):
@@ -151,6 +141,21 @@ def _check_shards(owner: str, query: Shard, gallery: Shard) -> EmbeddingRows | N
     if len(of_both) > 1:
         raise fail(owner, "both splits alike", "; ".join(of_both))
     return rows
+
+
+def _read_gallery(owner: str, query: Shard, gallery: Shard) -> tuple[EmbeddingRows | None, str]:
+    """Check the rows of this rank; return its gallery, if any, and the message of an error."""
+    rows = None
+    try:
+        if len(query.ids):
+            queries = EmbeddingRows(owner, "query_embeddings", query.embeddings)
+            queries.norms(0, len(queries))
+        if len(gallery.ids):
+            rows = EmbeddingRows(owner, "gallery_embeddings", gallery.embeddings)
+            rows.norms(0, len(rows))
+    except ValueError as error:
+        return None, str(error)
+    return rows, ""
 
 
 def _check_kinds(owner: str, split: str, kinds: Sequence[tuple[str, ...]]) -> None:

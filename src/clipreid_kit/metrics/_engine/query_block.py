@@ -371,7 +371,7 @@ def _join(parts: list[_OpenPairs]) -> _OpenPairs:
 def _score_runs(
     scorer: Scorer, match: IntArray, query: IntArray, rows: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Score the match of every pair; pairs of one match stand together and are scored once."""
+    """Score the match of every pair, once for each run of pairs of one match."""
     begin = np.flatnonzero(np.diff(match, prepend=-1))
     run = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(match)))
     values, errors = scorer(query[begin], rows[begin])

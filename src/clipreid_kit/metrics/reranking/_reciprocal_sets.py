@@ -19,7 +19,7 @@ class SparseRows(NamedTuple):
     """Sparse rows of weights.
 
     Attributes:
-        begin: (N + 1,): row i is ``[begin[i]:begin[i + 1]]`` of the others.
+        begin: (N + 1,): row i is ``[begin[i]:begin[i + 1]]`` of columns and weights.
         column: Columns, ascending within a row.
         weight: Weights.
     """
@@ -120,7 +120,7 @@ def _begin(counts: Tensor) -> Tensor:
 def _mutual_members(lists: Int32Array) -> Int32Array:
     """Keep the members of each list that have the row in their own list (equation 2).
 
-    The places of all others hold -1.
+    All other entries are -1.
     """
     out = np.empty_like(lists)
     for start in range(0, len(lists), _STEP):

@@ -1,6 +1,7 @@
-"""ReID evaluation against the bare matrix product that it contains, and against what people copy.
+"""ReID evaluation against the matrix product that it contains, and against other implementations.
 
-CLIP-ReID's numpy loop is restated here: the whole matrix, argsort of each row, matches of the same camera dropped.
+CLIP-ReID's numpy loop is restated here: the whole matrix, an argsort of each row, matches of the
+same camera dropped.
 """
 
 import argparse
@@ -21,39 +22,41 @@ from benchmarks.measure import (
 )
 from clipreid_kit import ReidResult, evaluate_reid
 
-Side = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-FLOOR = "bare matmul by blocks (floor)"
+Side = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # embeddings, ids, cameras
+FLOOR = "matrix product by blocks (floor)"
 
 
 def clustered(*sizes: int, identities: int, dim: int = 512) -> list[Side]:
-    """Unit features of clustered identities with hard matches, ids and cameras: mAP and mINP as of a good model."""
-    rng = torch.Generator().manual_seed(0)
-    centres = torch.randn(identities, dim, generator=rng)
-    centres += torch.randn(64, dim, generator=rng)[
-        torch.randint(0, 64, (identities,), generator=rng)
-    ]
+    """Make unit features of clustered identities with hard matches, ids and cameras.
+
+    mAP and mINP are like those of a good model.
+    """
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(identities, dim, generator=generator)
+    groups = torch.randn(64, dim, generator=generator)
+    centres += groups[torch.randint(0, 64, (identities,), generator=generator)]
 
     def sample(count: int) -> Side:
-        ids = torch.randint(0, identities, (count,), generator=rng)
-        noise = torch.randn(count, dim, generator=rng) * (
-            1 + 2.5 * torch.rand(count, 1, generator=rng)
-        )
+        ids = torch.randint(0, identities, (count,), generator=generator)
+        noise = torch.randn(count, dim, generator=generator)
+        noise *= 1 + 2.5 * torch.rand(count, 1, generator=generator)
         rows = torch.nn.functional.normalize(centres[ids] + noise, dim=1)
-        return rows, ids, torch.randint(0, 6, (count,), generator=rng)
+        return rows, ids, torch.randint(0, 6, (count,), generator=generator)
 
     return [sample(size) for size in sizes]
 
 
 def numpy_loop(query: Side, gallery: Side) -> float:
-    """The usual evaluation: whole matrix, whole argsort, a loop over queries."""
-    q_ids, g_ids, q_cams, g_cams = (
-        x.numpy() for side in zip(query[1:], gallery[1:], strict=True) for x in side
-    )
+    """Evaluate with the whole matrix, a whole argsort, and a loop over queries."""
+    query_ids, query_cameras = query[1].numpy(), query[2].numpy()
+    gallery_ids, gallery_cameras = gallery[1].numpy(), gallery[2].numpy()
     order = np.argsort(-(query[0] @ gallery[0].T).numpy(), axis=1)
+
     precisions = []
-    for i in range(len(q_ids)):
-        kept = order[i][~((g_ids[order[i]] == q_ids[i]) & (g_cams[order[i]] == q_cams[i]))]
-        match = (g_ids[kept] == q_ids[i]).astype(np.int32)
+    for i in range(len(query_ids)):
+        same_identity = gallery_ids[order[i]] == query_ids[i]
+        same_camera = gallery_cameras[order[i]] == query_cameras[i]
+        match = same_identity[~(same_identity & same_camera)].astype(np.int32)
         if match.any():
             precision = match.cumsum() / (np.arange(len(match)) + 1.0)
             precisions.append((precision * match).sum() / match.sum())
@@ -61,7 +64,7 @@ def numpy_loop(query: Side, gallery: Side) -> float:
 
 
 def matmul(query: torch.Tensor, gallery: torch.Tensor) -> Callable[[], None]:
-    """The floor: all similarities in float32, block by block, and nothing done with them."""
+    """Return the floor: all similarities in float32, block by block, without using them."""
     buffer = torch.empty(512, len(gallery), device=query.device)
 
     def work() -> None:
@@ -75,7 +78,7 @@ def matmul(query: torch.Tensor, gallery: torch.Tensor) -> Callable[[], None]:
 
 
 def in_pml(query: Side, gallery: Side) -> float:
-    """pytorch-metric-learning's mAP; it knows no cameras, so all matches count."""
+    """Return pytorch-metric-learning's mAP; it has no cameras, so all matches count."""
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
     calculator = AccuracyCalculator(
@@ -88,109 +91,98 @@ def in_pml(query: Side, gallery: Side) -> float:
 
 
 def in_torchmetrics(query: Side, gallery: Side) -> float:
-    """torchmetrics' mAP of all similarities; no cameras, and similarities moved above 0, as it drops the others."""
+    """Return torchmetrics' mAP of all similarities, without cameras.
+
+    Similarities are shifted above 0, because it drops all others.
+    """
     from torchmetrics.retrieval import RetrievalMAP
 
     metric = RetrievalMAP()
     for start in range(0, len(query[0]), 512):
-        similarity = query[0][start : start + 512] @ gallery[0].T + 2
+        part = slice(start, start + 512)
+        similarity = query[0][part] @ gallery[0].T + 2
         index = torch.arange(start, start + len(similarity))[:, None].expand_as(similarity)
-        match = query[1][start : start + 512, None] == gallery[1]
+        match = query[1][part, None] == gallery[1]
         metric.update(similarity.flatten(), match.flatten(), index.flatten())
     return float(metric.compute())
 
 
 def contenders_of(query: Side, gallery: Side, loop: bool) -> dict[str, Work]:
-    """Both passes, the floor, and the numpy loop where it fits."""
-    from clipreid_kit.metrics import ranking
+    """Return both passes, the floor, and the numpy loop if ``loop``."""
+    from clipreid_kit.metrics._engine import count_nonmatches
 
-    chosen = ranking.bfloat16_pays
-    options = dict(
-        zip(
-            ("query_ids", "query_cameras", "gallery_ids", "gallery_cameras"),
-            (*query[1:], *gallery[1:]),
-            strict=True,
-        )
-    )
+    automatic = count_nonmatches.bfloat16_allowance
 
-    def ours(pays: Callable[..., bool] = chosen) -> ReidResult:
-        ranking.bfloat16_pays = pays
+    def evaluate(allowance: Callable[..., float] = automatic) -> ReidResult:
+        count_nonmatches.bfloat16_allowance = allowance
         try:
-            return evaluate_reid(query[0], gallery[0], **options)
+            return evaluate_reid(
+                query[0],
+                gallery[0],
+                query_ids=query[1],
+                gallery_ids=gallery[1],
+                query_cameras=query[2],
+                gallery_cameras=gallery[2],
+            )
         finally:
-            ranking.bfloat16_pays = chosen
+            count_nonmatches.bfloat16_allowance = automatic
 
     contenders: dict[str, Work] = {
-        OURS: ours,
-        "clipreid_kit, float32 first": lambda: ours(lambda *_: False),
-        "clipreid_kit, bfloat16 first": lambda: ours(lambda *_: True),
+        OURS: evaluate,
+        "clipreid_kit, float32 first": lambda: evaluate(lambda *_: 0.0),
+        "clipreid_kit, bfloat16 first": lambda: evaluate(lambda *_: 1.0),
         FLOOR: matmul(query[0], gallery[0]),
     }
     if loop:
-        contenders["numpy loop with argsort (CLIP-ReID's way)"] = lambda: numpy_loop(query, gallery)
+        contenders["numpy loop with argsort (as in CLIP-ReID)"] = lambda: numpy_loop(query, gallery)
     return contenders
 
 
 def on_device(query: Side, gallery: Side, device: str) -> dict[str, Work]:
-    """Features on a device, and features that have to be brought there first."""
+    """Return features on a device, features that are copied there first, and those on the CPU."""
 
     def moved() -> list[Side]:
         return [(side[0].to(device), *side[1:]) for side in (query, gallery)]
 
-    contenders = contenders_of(*moved(), loop=False)
-    del contenders["clipreid_kit, bfloat16 first"]  # for processors only
-
     def copied() -> object:
         return contenders_of(*moved(), loop=False)[OURS]()
 
-    on_processor = {
-        "clipreid_kit, on the processor": contenders_of(query, gallery, loop=False)[OURS]
-    }
-    return contenders | {"clipreid_kit, features copied there first": copied} | on_processor
+    contenders = contenders_of(*moved(), loop=False)
+    del contenders["clipreid_kit, bfloat16 first"]  # for CPUs only
+    contenders["clipreid_kit, features copied there first"] = copied
+    contenders["clipreid_kit, on the CPU"] = contenders_of(query, gallery, loop=False)[OURS]
+    return contenders
 
 
 def check_bits(contenders: dict[str, Work]) -> None:
-    """All of ours agree to the last bit, query by query, wherever they ran."""
+    """Require that all contenders of this library agree to the last bit, query by query."""
     found = {name: work() for name, work in contenders.items() if name.startswith(OURS)}
-    if (
-        len(
-            {
-                result.to_json(per_query=True)
-                for result in found.values()
-                if isinstance(result, ReidResult)
-            }
-        )
-        != 1
-    ):
-        raise ValueError(
-            f"not the same bits: {', '.join(f'{name} {result}' for name, result in found.items())}"
-        )
+    results = [result for result in found.values() if isinstance(result, ReidResult)]
+    if len({result.to_json(per_query=True) for result in results}) != 1:
+        shown = ", ".join(f"{name} {result}" for name, result in found.items())
+        raise ValueError(f"not the same bits: {shown}")
     print(found[OURS])
 
 
 def from_file(folder: Path) -> dict[str, Work]:
-    """1,000 queries against 1,000,000 rows in a memory-mapped file; the floor reads the file as well."""
-    (query,) = clustered(1000, identities=50_000)
+    """Return 1,000 queries against 1,000,000 rows of a memory-mapped file.
+
+    The floor reads the file as well.
+    """
     path, step, total = folder / "gallery.npy", 50_000, 1_000_000
-    ids = torch.arange(total) + 50_000  # other identities, but for the first part
+    (query,) = clustered(1000, identities=50_000)
     first = clustered(1000, step, identities=50_000)[1]
+    ids = torch.arange(total) + 50_000  # other identities, except for the first part
     ids[:step] = first[1]
     if not path.exists():
-        rows = np.lib.format.open_memmap(path, "w+", np.float32, (total, 512))
-        for start in range(0, total, step):
-            rng = torch.Generator().manual_seed(start)
-            fresh = torch.nn.functional.normalize(
-                torch.randn(step, 512, generator=rng) + 0.3, dim=1
-            )
-            rows[start : start + step] = (fresh if start else first[0]).numpy()
-        rows.flush()
-        del rows
+        write_gallery(path, first[0], total)
     gallery = np.load(path, mmap_mode="r")
 
     def floor() -> None:
-        buffer = torch.empty(len(query[0]), 1 << 14)
-        for start in range(0, len(gallery), 1 << 14):
-            part = torch.from_numpy(np.array(gallery[start : start + (1 << 14)]))
+        width = 1 << 14
+        buffer = torch.empty(len(query[0]), width)
+        for start in range(0, len(gallery), width):
+            part = torch.from_numpy(np.array(gallery[start : start + width]))
             torch.mm(query[0], part.T, out=buffer[:, : len(part)])
 
     return {
@@ -199,14 +191,26 @@ def from_file(folder: Path) -> dict[str, Work]:
     }
 
 
-def peers(query: Side, gallery: Side) -> dict[str, Work]:
-    """What people install, and ours without cameras, which they do not know."""
+def write_gallery(path: Path, first: torch.Tensor, total: int) -> None:
+    """Write ``total`` rows to a file: ``first``, then random ones."""
+    step, dim = first.shape
+    rows = np.lib.format.open_memmap(path, "w+", np.float32, (total, dim))
+    rows[:step] = first.numpy()
+    for start in range(step, total, step):
+        generator = torch.Generator().manual_seed(start)
+        fresh = torch.randn(step, dim, generator=generator) + 0.3
+        rows[start : start + step] = torch.nn.functional.normalize(fresh, dim=1).numpy()
+    rows.flush()
 
-    def ours() -> ReidResult:
+
+def peers(query: Side, gallery: Side) -> dict[str, Work]:
+    """Return other packages, and this library without cameras, which they lack."""
+
+    def evaluate() -> ReidResult:
         return evaluate_reid(query[0], gallery[0], query_ids=query[1], gallery_ids=gallery[1])
 
     return {
-        OURS: ours,
+        OURS: evaluate,
         FLOOR: matmul(query[0], gallery[0]),
         "pytorch-metric-learning": lambda: in_pml(query, gallery),
         "torchmetrics": lambda: in_torchmetrics(query, gallery),
@@ -214,28 +218,26 @@ def peers(query: Side, gallery: Side) -> dict[str, Work]:
 
 
 def collapsed() -> None:
-    """A model that maps every image to one point, and one that nearly does: all is undecided for float32."""
+    """Time a model that maps every image to one point, or nearly so: float32 decides nothing."""
     query, gallery = clustered(3_368, 15_913, identities=751)
-    rng = torch.Generator().manual_seed(1)
-    ones = torch.ones(1, 512)
+    ids = {"query_ids": query[1], "gallery_ids": gallery[1]}
+    generator = torch.Generator().manual_seed(1)
     for name, spread in (("one point", 0.0), ("within 1 ulp", 2.0**-23), ("within 1e-5", 1e-5)):
-        sides = [
-            ones + spread * torch.randn(len(rows[0]), 512, generator=rng)
-            for rows in (query, gallery)
-        ]
-        work = {
-            "clipreid_kit": lambda s=sides: evaluate_reid(
-                *s, query_ids=query[1], gallery_ids=gallery[1]
-            )
-        }
-        show(f"collapsed: {name}, 3368 x 15913", interleaved(work, 1))
+        sides = []
+        for rows in (query, gallery):
+            noise = torch.randn(len(rows[0]), 512, generator=generator)
+            sides.append(1 + spread * noise)
+
+        def work(sides: list[torch.Tensor] = sides) -> object:
+            return evaluate_reid(*sides, **ids)
+
+        show(f"collapsed: {name}, 3368 x 15913", interleaved({OURS: work}, 1))
 
 
-def main() -> None:
-    """Market-1501's size by default; --large for MSMT17's, --million for a file, --collapsed for the worst case."""
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--large", action="store_true", help="11,659 x 82,161 (no peer: they do not fit)"
+        "--large", action="store_true", help="11,659 x 82,161 (without peers: they do not fit)"
     )
     parser.add_argument(
         "--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder"
@@ -243,52 +245,62 @@ def main() -> None:
     parser.add_argument(
         "--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal"
     )
-    parser.add_argument("--peers", action="store_true", help="3,368 x 15,913 in installed packages")
-    parser.add_argument("--device", default="cpu", help="where the features are: cpu, cuda, cuda:1")
-    parser.add_argument(
-        "--memory", help="print the memory that this contender adds, and nothing else"
-    )
+    parser.add_argument("--peers", action="store_true", help="3,368 x 15,913 in other packages")
+    parser.add_argument("--device", default="cpu", help="device of the features: cpu, cuda, cuda:1")
+    parser.add_argument("--memory", help="print only the memory that this contender adds")
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    sizes = (11_659, 82_161, 3_060) if options.large else (3_368, 15_913, 751)
-    title, contenders = f"{sizes[0]} x {sizes[1]}, 512-d, cameras excluded", {}
-    flags = ["--large"] if options.large else []
+    return parser.parse_args()
+
+
+def chosen_contenders(options: argparse.Namespace) -> tuple[str, dict[str, Work], list[str]]:
+    """Return a title, the contenders, and the flags that select them in another process."""
     if options.million is not None:
-        title, contenders = "1000 x 1000000 from a file, 512-d", from_file(options.million)
-        flags = ["--million", str(options.million)]
-    elif not options.collapsed:
-        sides = clustered(*sizes[:2], identities=sizes[2])
-        contenders = contenders_of(*sides, loop=not options.large)
-        if options.device != "cpu":
-            title, flags = f"{title}, on {options.device}", [*flags, "--device", options.device]
-            contenders = on_device(sides[0], sides[1], options.device)
-        if options.peers:
-            title, contenders, flags = (
-                f"{sizes[0]} x {sizes[1]}, 512-d, no cameras",
-                peers(*sides),
-                ["--peers"],
-            )
-    if options.memory:
-        return print(peak_memory(contenders[options.memory], options.device))
-    print(machine(device=options.device))
+        title = "1000 x 1000000 from a file, 512-d"
+        return title, from_file(options.million), ["--million", str(options.million)]
+
+    sizes = (11_659, 82_161, 3_060) if options.large else (3_368, 15_913, 751)
+    size = f"{sizes[0]} x {sizes[1]}, 512-d"
+    query, gallery = clustered(*sizes[:2], identities=sizes[2])
+    if options.peers:
+        return f"{size}, no cameras", peers(query, gallery), ["--peers"]
+
+    flags = ["--large"] if options.large else []
+    title = f"{size}, cameras excluded"
+    if options.device == "cpu":
+        return title, contenders_of(query, gallery, loop=not options.large), flags
+    contenders = on_device(query, gallery, options.device)
+    return f"{title}, on {options.device}", contenders, [*flags, "--device", options.device]
+
+
+def main() -> None:
+    """Run the size of Market-1501 by default; see --help for all others."""
+    options = parse_options()
     if options.collapsed:
-        return collapsed()
-    memory = {
-        name: memory_in_a_process("benchmarks.bench_evaluation", name, *flags)
-        for name in contenders
-        if not options.no_memory
-    }
+        print(machine(device=options.device))
+        collapsed()
+        return
+
+    title, contenders, flags = chosen_contenders(options)
+    if options.memory:
+        print(peak_memory(contenders[options.memory], options.device))
+        return
+
+    print(machine(device=options.device))
+    memory: dict[str, float] = {}
+    if not options.no_memory:
+        for name in contenders:
+            memory[name] = memory_in_a_process("benchmarks.bench_evaluation", name, *flags)
+
     check_bits(contenders)
     if options.peers:
-        print(
-            "mAP:", ", ".join(f"{name} {value()}" for name, value in list(contenders.items())[2:])
-        )
+        shown = [f"{name} {work()}" for name, work in list(contenders.items())[2:]]
+        print("mAP:", ", ".join(shown))
+
     seconds = interleaved(contenders, options.repeats)
     show(title, seconds, memory=memory)
     for name in contenders:
         print(f"  {name:42}{seconds[name] / seconds[FLOOR]:6.2f}x the floor")
-    return None
 
 
 if __name__ == "__main__":

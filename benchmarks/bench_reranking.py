@@ -1,7 +1,7 @@
-"""k-reciprocal re-ranking against the dense algorithm that everyone copies (CLIP-ReID, torchreid, fast-reid on a CPU).
+"""k-reciprocal re-ranking against the dense algorithm of CLIP-ReID, torchreid and fast-reid.
 
-The peer is restated from the paper's formulas with the shape that the copies share: all distances, an argsort of each
-row, a dense matrix of weights, and loops over images.
+The peer is restated from the paper's formulas in the shape that these share: all distances, an
+argsort of each row, a dense matrix of weights, and loops over images.
 """
 
 import argparse
@@ -22,63 +22,79 @@ from benchmarks.measure import (
 )
 from clipreid_kit import KReciprocalReranker, k_reciprocal_rerank
 
-DENSE = "dense (CLIP-ReID's way, float32)"
+DENSE = "dense (as in CLIP-ReID, float32)"
 
 
 def dense(
-    queries: torch.Tensor, gallery: torch.Tensor, k1: int = 20, k2: int = 6, share: float = 0.3
+    queries: torch.Tensor,
+    gallery: torch.Tensor,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
 ) -> np.ndarray:
-    """The usual re-ranking: everything N x N in float32."""
+    """Re-rank with N x N matrices in float32."""
     rows = torch.cat([queries, gallery])
     total, num_queries = len(rows), len(queries)
     original = (2 - 2 * rows @ rows.T).clamp_(min=0).numpy()
     original = np.transpose(original / np.max(original, axis=0))
     ranks = np.argsort(original).astype(np.int32)
+
     weights = np.zeros_like(original)
-
-    def reciprocal(i: int, size: int) -> np.ndarray:
-        forward = ranks[i, : size + 1]
-        backward = ranks[forward, : size + 1]
-        return forward[np.where(backward == i)[0]]
-
     for i in range(total):
-        own = reciprocal(i, k1)
-        expanded = own
-        for candidate in own:
-            other = reciprocal(candidate, int(np.around(k1 / 2)))
-            if len(np.intersect1d(other, own)) > 2 / 3 * len(other):
-                expanded = np.append(expanded, other)
-        expanded = np.unique(expanded)
-        weight = np.exp(-original[i, expanded])
-        weights[i, expanded] = weight / np.sum(weight)
+        members = _expanded(ranks, i, k1)
+        weight = np.exp(-original[i, members])
+        weights[i, members] = weight / np.sum(weight)
+
     original = original[:num_queries]
     averaged = np.zeros_like(weights)
     for i in range(total):
         averaged[i] = np.mean(weights[ranks[i, :k2]], axis=0)
     weights = averaged
-    having = [np.where(weights[:, i] != 0)[0] for i in range(total)]
+
+    rows_with = [np.where(weights[:, i] != 0)[0] for i in range(total)]
     jaccard = np.zeros_like(original)
     for i in range(num_queries):
         shared = np.zeros(total, dtype=np.float32)
         for j in np.where(weights[i] != 0)[0]:
-            shared[having[j]] += np.minimum(weights[i, j], weights[having[j], j])
+            shared[rows_with[j]] += np.minimum(weights[i, j], weights[rows_with[j], j])
         jaccard[i] = 1 - shared / (2 - shared)
-    return (jaccard * (1 - share) + original * share)[:, num_queries:]
+
+    mixed = jaccard * (1 - lambda_value) + original * lambda_value
+    return mixed[:, num_queries:]
+
+
+def _expanded(ranks: np.ndarray, i: int, k1: int) -> np.ndarray:
+    """The k-reciprocal neighbours of image i, and those of neighbours with enough in common."""
+    own = _reciprocal(ranks, i, k1)
+    members = own
+    for neighbour in own:
+        other = _reciprocal(ranks, neighbour, int(np.around(k1 / 2)))
+        if len(np.intersect1d(other, own)) > 2 / 3 * len(other):
+            members = np.append(members, other)
+    return np.unique(members)
+
+
+def _reciprocal(ranks: np.ndarray, i: int, size: int) -> np.ndarray:
+    forward = ranks[i, : size + 1]
+    backward = ranks[forward, : size + 1]
+    return forward[np.where(backward == i)[0]]
 
 
 def contenders_of(queries: torch.Tensor, gallery: torch.Tensor) -> dict[str, Work]:
-    """Ours as a matrix and by blocks, and the dense way."""
+    """Return this library's matrix and blocks, and the dense algorithm."""
+
+    def by_blocks() -> object:
+        return [block.shape for _, block in KReciprocalReranker(queries, gallery)]
+
     return {
         OURS: lambda: k_reciprocal_rerank(queries, gallery),
-        "clipreid_kit, blocks only": lambda: [
-            block.shape for _, block in KReciprocalReranker(queries, gallery)
-        ],
+        "clipreid_kit, blocks only": by_blocks,
         DENSE: lambda: dense(queries, gallery),
     }
 
 
 def huge() -> None:
-    """100,000 images, block by block: time of each part and the memory added."""
+    """Re-rank 100,000 images block by block: time of each part, and added memory."""
     queries, gallery = (side[0] for side in clustered(20_000, 80_000, identities=4_000))
 
     def work() -> None:
@@ -87,18 +103,15 @@ def huge() -> None:
         encoded = time.perf_counter()
         total = sum(float(block.sum()) for _, block in reranker)
         done = time.perf_counter()
-        print(
-            f"  encoding {encoded - began:.1f} s, blocks {done - encoded:.1f} s (checksum {total:.6e})"
-        )
+        times = f"encoding {encoded - began:.1f} s, blocks {done - encoded:.1f} s"
+        print(f"  {times} (checksum {total:.6e})")
 
     print("\n20,000 x 80,000, 512-d")
-    print(
-        f"  +{peak_memory(work):.0f} MB over the embeddings; a dense matrix of 100,000 x 100,000 is 40,000 MB"
-    )
+    added = f"+{peak_memory(work):.0f} MB over the embeddings"
+    print(f"  {added}; a dense matrix of 100,000 x 100,000 is 40,000 MB")
 
 
-def main() -> None:
-    """1,000 queries and 5,000 images by default; --large for Market-1501's size, --huge for 100,000 images."""
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--large",
@@ -106,45 +119,51 @@ def main() -> None:
         help="3,368 x 15,913: the peer takes 10 GB and a minute or more, and runs once",
     )
     parser.add_argument("--huge", action="store_true", help="20,000 x 80,000, without the peer")
-    parser.add_argument(
-        "--memory", help="print the memory that this contender adds, and nothing else"
-    )
+    parser.add_argument("--memory", help="print only the memory that this contender adds")
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    sizes = (3_368, 15_913, 751) if options.large else (1_000, 5_000, 300)
-    if not options.huge:
-        queries, gallery = (side[0] for side in clustered(*sizes[:2], identities=sizes[2]))
-        contenders = contenders_of(queries, gallery)
-    if options.memory:
-        return print(peak_memory(contenders[options.memory]))
-    print(machine())
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run 1,000 queries and 5,000 images by default; --large for the size of Market-1501."""
+    options = parse_options()
     if options.huge:
-        return huge()
-    flags = ["--large"] if options.large else []
-    memory = {
-        name: memory_in_a_process("benchmarks.bench_reranking", name, *flags)
-        for name in list(contenders)[:2]
-        if not options.no_memory
-    }
+        print(machine())
+        huge()
+        return
+
+    sizes = (3_368, 15_913, 751) if options.large else (1_000, 5_000, 300)
+    queries, gallery = (side[0] for side in clustered(*sizes[:2], identities=sizes[2]))
+    contenders = contenders_of(queries, gallery)
+    if options.memory:
+        print(peak_memory(contenders[options.memory]))
+        return
+
+    print(machine())
+    memory: dict[str, float] = {}
+    if not options.no_memory:
+        flags = ["--large"] if options.large else []
+        for name in list(contenders)[:2]:
+            memory[name] = memory_in_a_process("benchmarks.bench_reranking", name, *flags)
+
     once: dict[str, float] = {}
 
-    def last() -> None:
+    def compare_with_dense() -> None:
         began = time.perf_counter()
-        apart = np.abs(
-            dense(queries, gallery) - k_reciprocal_rerank(queries, gallery).numpy()
-        ).max()
+        difference = dense(queries, gallery) - k_reciprocal_rerank(queries, gallery).numpy()
         once[DENSE] = time.perf_counter() - began
-        print(f"largest difference from the dense algorithm: {apart:.1e}")
+        largest = np.abs(difference).max()
+        print(f"largest difference from the dense algorithm: {largest:.1e}")
 
-    memory[DENSE] = peak_memory(last)  # with the run that is timed at Market-1501's size
+    # at the size of Market-1501 the peer runs once, for memory and time
+    memory[DENSE] = peak_memory(compare_with_dense)
     if options.large:
         del contenders[DENSE]
     seconds = interleaved(contenders, options.repeats)
     if options.large:
         seconds[DENSE] = once[DENSE] - seconds[OURS]
     show(f"{sizes[0]} x {sizes[1]}, 512-d, k1 = 20, k2 = 6", seconds, memory=memory)
-    return None
 
 
 if __name__ == "__main__":

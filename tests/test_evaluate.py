@@ -12,6 +12,7 @@ from clipreid_kit import (
     KReciprocalReranker,
     VehicleIDProtocol,
     evaluate_reid,
+    evaluate_reid_similarity,
 )
 from clipreid_kit.evaluate import main
 
@@ -37,7 +38,9 @@ def run(tmp_path, capsys):
         np.savez(path, **arrays)
         found = main([str(path), *options])
         out, err = capsys.readouterr()
+
         assert found == code, err
+
         return err if code else out
 
     return call
@@ -54,21 +57,22 @@ def evaluated(**changes):
     )
 
 
-def test_cameras_are_used_where_they_are(run):
+def test_cameras_are_used_if_the_file_has_them(run):
     out = run(SIDES)
-    assert (
-        out
-        == f"market1501, cosine, ties pessimistic, same identity and camera left out\n{evaluated().table()}\n"
-    )
+    heading = "market1501, cosine, ties pessimistic, same identity and camera left out"
+    assert out == f"{heading}\n{evaluated().table()}\n"
     assert "interval" in out
+
     plain = evaluated(query_cameras=None, gallery_cameras=None)
     assert run(NO_CAMERAS) == f"inshop, cosine, ties pessimistic\n{plain.table()}\n"
     assert "cameras of the file not used" in run(SIDES, "--protocol", "inshop")
+
     alone = evaluate_reid(ROWS, query_ids=IDS)
     assert (
         run({"features": ROWS, "labels": IDS})
         == f"leave-one-out, cosine, ties pessimistic\n{alone.table()}\n"
     )
+
     ruled = evaluate_reid(ROWS, query_ids=IDS, query_cameras=CAMERAS)
     assert ruled.table() in run({"features": ROWS, "labels": IDS, "cameras": CAMERAS})
 
@@ -76,6 +80,7 @@ def test_cameras_are_used_where_they_are(run):
 def test_options_change_the_numbers(run):
     assert as_json(run, SIDES)["result"] == evaluated().to_dict()
     assert as_json(run, SIDES, "--ranks", "2")["result"] == evaluated().to_dict((2,))
+
     found = as_json(run, SIDES, "--distance", "euclidean", "--ties", "mean")
     assert found["result"] == evaluated(distance="euclidean", ties="mean").to_dict()
     assert (found["distance"], found["ties"], found["protocol"], found["rerank"]) == (
@@ -84,15 +89,20 @@ def test_options_change_the_numbers(run):
         "market1501",
         None,
     )
+
     junk = as_json(run, SIDES, "--junk-id", "3", "--junk-id", "4")["result"]
     assert junk == evaluated(junk_ids=[3, 4]).to_dict()
+
     sessions = {"query_session": IDS[:12] % 2, "gallery_session": CAMERAS[12:]}
     excluded = as_json(run, {**SIDES, **sessions}, "--exclude", "session")["result"]
+
     assert excluded == evaluated(exclude=[tuple(sessions.values())]).to_dict()
     assert "same session left out" in run({**SIDES, **sessions}, "--exclude", "session")
+
     alone = as_json(
         run, {"embeddings": ROWS, "ids": IDS, "session": CAMERAS}, "--exclude", "session"
     )["result"]
+
     assert alone == evaluate_reid(ROWS, query_ids=IDS, exclude=[(CAMERAS, None)]).to_dict()
 
 
@@ -102,10 +112,9 @@ def test_re_ranking(run):
     reranker = KReciprocalReranker(
         torch.from_numpy(ROWS[:12]), torch.from_numpy(ROWS[12:]), k1=7, k2=3
     )
-    want = evaluate_reid(
-        None, similarity=reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]
-    ).to_dict()
+    want = evaluate_reid_similarity(reranker, query_ids=IDS[:12], gallery_ids=IDS[12:]).to_dict()
     found = as_json(run, NO_CAMERAS, "--rerank", "--k1", "7", "--k2", "3")
+
     assert found["result"] == want
     assert found["rerank"] == {"k1": 7, "k2": 3, "lambda_value": 0.3}
     assert "inshop, re-ranked" in run(NO_CAMERAS, "--rerank", "--lambda-value", "0.5")
@@ -115,12 +124,17 @@ def test_drawn_galleries(run):
     found = as_json(run, SIDES, "--protocol", "cuhk03", "--splits", "3", "--seed", "5")["result"]
     arguments = {**SIDES}
     sides = arguments.pop("query_embeddings"), arguments.pop("gallery_embeddings")
+
     assert found == CUHK03Protocol(3, 5).evaluate(*sides, **arguments).to_dict()
+
     one_set = {"embeddings": ROWS, "ids": IDS}
     found = as_json(run, one_set, "--protocol", "vehicleid")["result"]
+
     assert found == VehicleIDProtocol().evaluate(ROWS, IDS).to_dict()
+
     others = {"distractor_embeddings": ROWS[::7] + 1, "distractor_ids": np.arange(11) // 2}
     found = as_json(run, {**one_set, **others}, "--protocol", "hands")["result"]
+
     assert found == HandsProtocol().evaluate(ROWS, IDS, **others).to_dict()
     assert "Hands without distractors, 2 random galleries" in run(
         one_set, "--protocol", "hands", "--splits", "2"
@@ -130,11 +144,13 @@ def test_drawn_galleries(run):
 def test_files(run, tmp_path):
     run(SIDES, "--json", str(tmp_path / "a.json"), "--per-query", str(tmp_path / "a.csv"))
     assert json.loads((tmp_path / "a.json").read_text())["result"] == evaluated().to_dict()
+
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [int(row["query_id"]) for row in rows] == IDS[:12].tolist()
     assert [row["average_precision"] for row in rows] == [
         str(x) for x in evaluated().average_precision
     ]
+
     np.save(tmp_path / "q.npy", ROWS[:12])
     np.save(tmp_path / "g.npy", ROWS[12:])
     ids = {name: values for name, values in SIDES.items() if "embeddings" not in name}
@@ -144,7 +160,9 @@ def test_files(run, tmp_path):
         "--gallery-embeddings",
         str(tmp_path / "g.npy"),
     ]
+
     assert as_json(run, ids, *options)["result"] == evaluated().to_dict()
+
     renamed = {"who" if name == "query_ids" else name: values for name, values in SIDES.items()}
     assert as_json(run, renamed, "--key", "query_ids=who")["result"] == evaluated().to_dict()
 
@@ -155,6 +173,7 @@ def test_named_identities_and_named_junk(run):
         "gallery_ids": ["-1"] + [f"{i:04d}" for i in IDS[13:]],
     }
     found = as_json(run, {**SIDES, **names})["result"]
+
     assert found["num_gallery"] == 59
     assert found == evaluated(**names, junk_ids=["-1"]).to_dict()
 
@@ -182,12 +201,12 @@ def test_named_identities_and_named_junk(run):
         (
             {**SIDES, "query_cameras": IDS[:12] * 0, "gallery_cameras": IDS[12:] * 0},
             [],
-            "left out by the camera rule",
+            "leaves every match out",
         ),
         (NO_CAMERAS, ["--protocol", "market1501"], "no array 'query_cameras'"),
         (SIDES, ["--protocol", "hands"], "no array 'embeddings'"),
         (SIDES, ["--exclude", "session"], "no array 'query_session'; it has:"),
-        (SIDES, ["--junk-id", "x"], "--junk-id x: the ids of the file are whole numbers"),
+        (SIDES, ["--junk-id", "x"], "--junk-id x: the ids of the file are integers"),
         (
             SIDES,
             ["--key", "query_ids=who"],
@@ -208,23 +227,23 @@ def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
     ("options", "message"),
     [
         (["--k1", "20"], "--k1, --k2 and --lambda-value need --rerank"),
-        (["--rerank", "--distance", "euclidean"], "--rerank with --distance"),
-        (["--seed", "1"], "--splits and --seed draw galleries, and market1501 draws none"),
+        (["--rerank", "--distance", "euclidean"], "--rerank and --distance exclude each other"),
+        (["--seed", "1"], "--splits and --seed have no effect: market1501 draws no galleries"),
         (
             ["--protocol", "cuhk03", "--exclude", "session"],
-            "--exclude and --junk-id are not for cuhk03",
+            "--exclude and --junk-id have no effect: cuhk03 draws its galleries",
         ),
         (
             ["--protocol", "hands", "--query-embeddings", "q.npy"],
-            "are not for hands, which takes one set",
+            "have no effect: hands takes one set",
         ),
         (["--protocol", "leave-one-out", "--rerank"], "an image would be its own neighbour"),
         (["--protocol", "msmt17"], "invalid choice: 'msmt17'"),
         (
             ["--key", "query_idz=x"],
-            "'query_idz=x' is not NAME=KEY with one of the names query_embeddings",
+            "'query_idz=x' is not NAME=KEY, with NAME one of query_embeddings",
         ),
-        (["--ranks", "0"], "0 is no rank"),
+        (["--ranks", "0"], "0 is not a rank"),
         (["--rank", "3"], "unrecognized arguments: --rank"),
     ],
 )
@@ -232,14 +251,17 @@ def test_bad_options_are_status_2(tmp_path, capsys, options, message):
     np.savez(tmp_path / "features.npz", **SIDES)
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / "features.npz"), *options])
+
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_help_says_what_the_file_holds(capsys):
+def test_help_describes_the_file(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
+
     assert stop.value.code == 0
+
     text = capsys.readouterr().out
     for word in (
         "query_embeddings (Q, D)",
@@ -250,6 +272,7 @@ def test_help_says_what_the_file_holds(capsys):
         "examples:",
     ):
         assert word in text
+
     assert max(len(line) for line in text.splitlines()) < 161
 
 
@@ -257,18 +280,22 @@ def test_as_a_program(tmp_path):
     np.savez(tmp_path / "features.npz", **SIDES)
     code = (
         "import sys; import clipreid_kit.evaluate as e; status = e.main([sys.argv[1]]);"
-        "heavy = {'open_clip', 'torchvision', 'timm', 'faiss', 'matplotlib', 'PIL'} & set(sys.modules);"
+        "heavy = {'open_clip', 'torchvision', 'timm', 'faiss', 'matplotlib', 'PIL'};"
+        "heavy &= set(sys.modules);"
         "raise SystemExit(f'imported {heavy}' if heavy else status)"
     )
     light = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "features.npz"], capture_output=True, text=True
     )
+
     assert light.returncode == 0, light.stderr
     assert evaluated().table() in light.stdout
+
     bad = subprocess.run(
         [sys.executable, "-m", "clipreid_kit.evaluate", tmp_path / "no.npz"],
         capture_output=True,
         text=True,
     )
+
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == f"error: {tmp_path / 'no.npz'}: no such file.\n"

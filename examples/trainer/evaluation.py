@@ -142,7 +142,7 @@ def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests) -> Evaluation:
             }
             for task, (left, right, own, theirs) in both.items():
                 results[f"{task}.retrieval"] = evaluate_retrieval(
-                    left, right, query_ids=own, candidate_ids=theirs
+                    left, right, query_ids=own, gallery_ids=theirs
                 )
     camera_rule = "query_cameras" in evaluation_ids(
         *pairs[0], cameras=None if recipe.evaluate.cameras else False

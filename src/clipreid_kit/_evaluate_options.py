@@ -1,176 +1,228 @@
-"""Command line of ``python -m clipreid_kit.evaluate``."""
+"""Command-line options of ``python -m clipreid_kit.evaluate``."""
 
 import argparse
 from pathlib import Path
 
 from clipreid_kit import __version__
-from clipreid_kit._features import ALIASES
+from clipreid_kit._feature_file import ALIASES
 
 _PROTOCOLS = {
-    "market1501": "queries and gallery with cameras: images of the query's identity and camera are left out (default "
-    "where the file has cameras)",
-    "inshop": "queries and gallery, nothing left out (default where it has none)",
-    "leave-one-out": "one set, every image ranks all others: SOP, CUB (default where it has no queries)",
+    "market1501": (
+        "queries and gallery with cameras: images of the query's identity and camera are left out "
+        "(default if the file has cameras)"
+    ),
+    "inshop": "queries and gallery, nothing left out (default if it has none)",
+    "leave-one-out": (
+        "one set, every image ranks all others: SOP, CUB (default if it has no queries)"
+    ),
     "cuhk03": "queries rank one random image of every identity by other cameras, many times",
-    "vehicleid": "one set: one random gallery image of every identity, all others are queries, several times",
+    "vehicleid": (
+        "one set: one random gallery image of every identity, all others are queries, several times"
+    ),
     "hands": "as vehicleid, with the file's distractors in every gallery, if it has any",
 }
 _ONE_SET = ("leave-one-out", "vehicleid", "hands")
 DRAWN = ("cuhk03", "vehicleid", "hands")
 
-_EPILOG = f"""
+_FORMAT = """
 the file, as numpy.savez writes it:
-  query_embeddings (Q, D)    gallery_embeddings (G, D)     numbers as they come from the model
-  query_ids (Q,)             gallery_ids (G,)              whole numbers or names
-  query_cameras (Q,)         gallery_cameras (G,)          the same; may be left out
+  query_embeddings (Q, D)    gallery_embeddings (G, D)     numbers, not normalised or normalised
+  query_ids (Q,)             gallery_ids (G,)              integers or names
+  query_cameras (Q,)         gallery_cameras (G,)          integers or names; optional
 or, for one set of images:
-  embeddings (N, D)          ids (N,)                      cameras (N,) may be left out
-  distractor_embeddings      distractor_ids                for --protocol hands; may be left out
-other names that are understood:
-{chr(10).join(f"  {name}: {', '.join(others)}" for name, others in ALIASES.items())}
-
-protocols:
-{chr(10).join(f"  {name}: {text}" for name, text in _PROTOCOLS.items())}
-
+  embeddings (N, D)          ids (N,)                      cameras (N,), optional
+  distractor_embeddings      distractor_ids                for --protocol hands; optional
+"""
+_EXAMPLES = """
 examples:
   python -m clipreid_kit.evaluate features.npz
   python -m clipreid_kit.evaluate features.npz --rerank --json result.json --per-query queries.csv
   python -m clipreid_kit.evaluate ids.npz --query-embeddings q.npy --gallery-embeddings g.npy
   python -m clipreid_kit.evaluate features.npz --key query_ids=person_q --key gallery_ids=person_g
-  python -m clipreid_kit.evaluate features.npz --exclude session   (columns query_session and gallery_session)
+  python -m clipreid_kit.evaluate features.npz --exclude session
+    (columns query_session and gallery_session)
 
-exit status: 0 if all went well, 1 if the data are at fault, 2 if the options are.
+exit status: 0 for success, 1 for an error in the data, 2 for an error in the options.
 """
 
 
 def option_parser() -> argparse.ArgumentParser:
-    """All options, with a help text that says what the file has to hold."""
+    """Build the parser of all options, with a help text that describes the file."""
     parser = argparse.ArgumentParser(
         prog="python -m clipreid_kit.evaluate",
-        description="Evaluate saved features: Rank-k (CMC), mAP and mINP, by the protocols of re-identification.",
-        epilog=_EPILOG,
+        description=(
+            "Evaluate saved features: Rank-k (CMC), mAP and mINP, by the protocols of "
+            "re-identification."
+        ),
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("features", type=Path, help="the .npz file (see below)")
-    add(
+    _add_data_options(parser)
+    _add_protocol_options(parser)
+    _add_rerank_options(parser)
+    _add_output_options(parser)
+    parser.add_argument("--version", action="version", version=f"clipreid_kit {__version__}")
+    return parser
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("features", type=Path, help="the .npz file (see below)")
+    parser.add_argument(
         "--query-embeddings",
         type=Path,
         metavar="NPY",
-        help="embeddings from a file of their own, read in place",
+        help="read the query embeddings from a separate file, memory-mapped",
     )
-    add(
+    parser.add_argument(
         "--gallery-embeddings",
         type=Path,
         metavar="NPY",
-        help="the same; it may be larger than the memory",
+        help="the same for the gallery; the file may be larger than the memory",
     )
-    add(
+    parser.add_argument(
         "--key",
-        type=_pair,
+        type=_name_and_key,
         action="append",
         default=[],
         metavar="NAME=KEY",
-        help="what an array is called in the file",
+        help="name of an array in the file",
     )
-    add(
+
+
+def _add_protocol_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--protocol",
         choices=tuple(_PROTOCOLS),
-        help="what is ranked, and what is left out; chosen by the file if not given",
+        help="gallery of each query, and what is left out; defaults to what suits the file",
     )
-    add(
+    parser.add_argument(
         "--distance",
         choices=("cosine", "euclidean"),
         default="cosine",
-        help="of the embeddings as they are (default: cosine)",
+        help="distance of the embeddings, without normalisation if euclidean (default: cosine)",
     )
-    add(
+    parser.add_argument(
         "--ties",
         choices=("pessimistic", "optimistic", "mean"),
         default="pessimistic",
-        help="where a wrong image exactly as near as a match stands: above it (default), below, or as by chance",
+        help="rank of a match tied with wrong images: below them (default), above, or the mean",
     )
-    add(
+    parser.add_argument(
         "--exclude",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="leave out matches with the query's value, too",
+        help="leave out matches with the query's value in this column, too",
     )
-    add(
+    parser.add_argument(
         "--junk-id",
         action="append",
         default=[],
         metavar="ID",
-        help="identity in no ranking (market1501: -1 unless given)",
+        help="identity that is left out of every ranking (default for market1501: -1)",
     )
-    add("--rerank", action="store_true", help="k-reciprocal re-ranking; say so beside the number")
-    add("--k1", type=int, metavar="K", help="neighbours for --rerank (default: 20)")
-    add("--k2", type=int, metavar="K", help="images that --rerank averages over (default: 6)")
-    add(
+    parser.add_argument(
+        "--splits", type=int, metavar="N", help="random galleries (default: 10; cuhk03: 100)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="seed of the random galleries (default: 0)"
+    )
+
+
+def _add_rerank_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rerank", action="store_true", help="k-reciprocal re-ranking; report it with the result"
+    )
+    parser.add_argument("--k1", type=int, metavar="K", help="neighbours for --rerank (default: 20)")
+    parser.add_argument(
+        "--k2", type=int, metavar="K", help="images that --rerank averages over (default: 6)"
+    )
+    parser.add_argument(
         "--lambda-value",
         type=float,
         metavar="L",
-        help="share of the original distance for --rerank (default: 0.3)",
+        help="weight of the original distance for --rerank (default: 0.3)",
     )
-    add("--splits", type=int, metavar="N", help="random galleries (default: 10; cuhk03: 100)")
-    add("--seed", type=int, metavar="S", help="seed of the random galleries (default: 0)")
-    add(
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--ranks",
         type=_rank,
         nargs="+",
         default=[1, 5, 10],
         metavar="K",
-        help="Rank-k to show (default: 1 5 10)",
+        help="the k of Rank-k (default: 1 5 10)",
     )
-    add(
+    parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
-        help="write the numbers (fractions); - for the standard output, without the table",
+        help="write the numbers (fractions); - for the standard output instead of the table",
     )
-    add(
+    parser.add_argument(
         "--per-query",
         type=Path,
         metavar="CSV",
         help="write AP, INP, first rank and number of matches of each query",
     )
-    add("--version", action="version", version=f"clipreid_kit {__version__}")
-    return parser
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _epilog() -> str:
+    """Describe the file, its aliases and the protocols."""
+    lines = [_FORMAT.rstrip(), "aliases of these names:"]
+    for name, aliases in ALIASES.items():
+        lines.append(f"  {name}: {', '.join(aliases)}")
+
+    lines += ["", "protocols:"]
+    for name, text in _PROTOCOLS.items():
+        lines.append(f"  {name}: {text}")
+    return "\n".join([*lines, _EXAMPLES])
+
+
+def _name_and_key(text: str) -> tuple[str, str]:
     name, _, key = text.partition("=")
     if name not in ALIASES or not key:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAME=KEY with one of the names {', '.join(ALIASES)}"
-        )
+        names = ", ".join(ALIASES)
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=KEY, with NAME one of {names}")
     return name, key
 
 
 def _rank(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no rank: ranks begin with 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a rank: ranks start at 1")
     return value
 
 
-def superfluous(options: argparse.Namespace, protocol: str) -> str:
-    """An option that would do nothing, in words: none is ignored silently."""
-    drawn, one_set = protocol in DRAWN, protocol in _ONE_SET
-    rerank = any(value is not None for value in (options.k1, options.k2, options.lambda_value))
-    checks = {
-        "--k1, --k2 and --lambda-value need --rerank": rerank and not options.rerank,
-        "--rerank is not for leave-one-out: an image would be its own neighbour": options.rerank
-        and protocol == "leave-one-out",
-        "--rerank with --distance is not supported: give one": options.rerank
-        and options.distance != "cosine",
-        f"--splits and --seed draw galleries, and {protocol} draws none": not drawn
-        and (options.splits is not None or options.seed is not None),
-        f"--exclude and --junk-id are not for {protocol}, whose galleries are drawn": drawn
-        and bool(options.exclude or options.junk_id),
-        f"--query-embeddings and --gallery-embeddings are not for {protocol}, which takes one set": one_set
-        and (options.query_embeddings is not None or options.gallery_embeddings is not None),
-    }
-    return next((text for text, wrong in checks.items() if wrong), "")
+def unused_option(options: argparse.Namespace, protocol: str) -> str | None:
+    """Return a message about an option that would have no effect; ``None`` if all have one."""
+    return _unused_rerank_option(options, protocol) or _unused_data_option(options, protocol)
+
+
+def _unused_rerank_option(options: argparse.Namespace, protocol: str) -> str | None:
+    has_rerank_options = not (options.k1 is options.k2 is options.lambda_value is None)
+    if has_rerank_options and not options.rerank:
+        return "--k1, --k2 and --lambda-value need --rerank"
+    if options.rerank and protocol == "leave-one-out":
+        return "--rerank does not suit leave-one-out: an image would be its own neighbour"
+    if options.rerank and options.distance != "cosine":
+        return "--rerank and --distance exclude each other"
+    return None
+
+
+def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | None:
+    has_draw_options = not (options.splits is options.seed is None)
+    has_rules = bool(options.exclude or options.junk_id)
+    has_two_files = not (options.query_embeddings is options.gallery_embeddings is None)
+
+    if has_draw_options and protocol not in DRAWN:
+        return f"--splits and --seed have no effect: {protocol} draws no galleries"
+    if has_rules and protocol in DRAWN:
+        return f"--exclude and --junk-id have no effect: {protocol} draws its galleries"
+    if has_two_files and protocol in _ONE_SET:
+        return (
+            f"--query-embeddings and --gallery-embeddings have no effect: {protocol} takes one set"
+        )
+    return None

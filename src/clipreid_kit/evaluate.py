@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from clipreid_kit import __version__
-from clipreid_kit._evaluate_options import DRAWN, option_parser, superfluous
-from clipreid_kit._features import Array, FeatureFile
+from clipreid_kit._evaluate_options import DRAWN, option_parser, unused_option
+from clipreid_kit._feature_file import Array, FeatureFile
 from clipreid_kit._files import write_whole
 from clipreid_kit.metrics import (
     CUHK03Protocol,
@@ -20,63 +20,79 @@ from clipreid_kit.metrics import (
     VehicleIDProtocol,
     evaluate_reid,
 )
-from clipreid_kit.metrics.protocols.fixed_gallery import Rerank, evaluate_sides
+from clipreid_kit.metrics.protocols._evaluate_sides import Rerank, evaluate_sides
+
+_RERANK_DEFAULTS = {"k1": 20, "k2": 6, "lambda_value": 0.3}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; ``None`` for that of the program. Returns the exit status."""
+    """Run the command.
+
+    Args:
+        arguments: Command-line arguments; defaults to those of the program.
+
+    Returns:
+        The exit status: 0 for success, 1 for an error in the data. An error in the options exits
+        with 2.
+    """
     parser = option_parser()
     options = parser.parse_args(arguments)
     try:
-        files = {
-            "query_embeddings": options.query_embeddings,
-            "gallery_embeddings": options.gallery_embeddings,
-        }
-        given = {name: path for name, path in files.items() if path is not None}
-        features = FeatureFile(options.features, dict(options.key), given)
-        protocol = options.protocol or _protocol_for(features)
-        wrong = superfluous(options, protocol)
-        if wrong:
-            parser.error(wrong)
+        features = _open_features(options)
+        protocol = options.protocol or _suitable_protocol(features)
+        problem = unused_option(options, protocol)
+        if problem is not None:
+            parser.error(problem)
+
         result = _evaluate(features, protocol, options)
-        if options.json is not None:
-            _write_json(options, protocol, result)
-        if options.per_query is not None:
-            result.write_csv(options.per_query)
+        _write_files(options, protocol, result)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except MemoryError:
         sys.stderr.write(
-            "error: not enough memory. Give the embeddings as .npy files, which are read in parts.\n"
+            "error: not enough memory. Pass embeddings as .npy files, which are read in parts.\n"
         )
         return 1
+
     if str(options.json) != "-":
-        sys.stdout.write(
-            f"{_heading(features, protocol, options)}\n{result.table(options.ranks)}\n"
-        )
+        heading = _heading(features, protocol, options)
+        sys.stdout.write(f"{heading}\n{result.table(options.ranks)}\n")
     return 0
 
 
-def _protocol_for(features: FeatureFile) -> str:
+def _open_features(options: argparse.Namespace) -> FeatureFile:
+    files = {}
+    if options.query_embeddings is not None:
+        files["query_embeddings"] = options.query_embeddings
+    if options.gallery_embeddings is not None:
+        files["gallery_embeddings"] = options.gallery_embeddings
+    return FeatureFile(options.features, dict(options.key), files)
+
+
+def _suitable_protocol(features: FeatureFile) -> str:
+    """Return the protocol that suits the arrays of the file."""
     if features.has("query_embeddings") or features.has("gallery_embeddings"):
-        cameras = features.has("query_cameras") or features.has("gallery_cameras")
-        return "market1501" if cameras else "inshop"
+        has_cameras = features.has("query_cameras") or features.has("gallery_cameras")
+        return "market1501" if has_cameras else "inshop"
     if features.has("embeddings"):
         return "leave-one-out"
-    features.get("query_embeddings")  # raises the error that says what is there
+
+    features.get("query_embeddings")  # raises the error that lists the arrays
     return "inshop"
 
 
 def _heading(features: FeatureFile, protocol: str, options: argparse.Namespace) -> str:
+    """Describe the evaluation in one line above the table."""
     words = [protocol, "re-ranked" if options.rerank else options.distance, f"ties {options.ties}"]
+
     cameras = "cameras" if protocol == "leave-one-out" else "query_cameras"
+    has_any_cameras = features.has("query_cameras") or features.has("cameras")
     if protocol in ("market1501", "leave-one-out") and features.has(cameras):
         words.append("same identity and camera left out")
-    elif protocol in ("inshop", "vehicleid", "hands") and (
-        features.has("query_cameras") or features.has("cameras")
-    ):
+    elif protocol in ("inshop", "vehicleid", "hands") and has_any_cameras:
         words.append("cameras of the file not used")
+
     words += [f"same {name} left out" for name in options.exclude]
     return ", ".join(words)
 
@@ -84,40 +100,53 @@ def _heading(features: FeatureFile, protocol: str, options: argparse.Namespace) 
 def _evaluate(
     features: FeatureFile, protocol: str, options: argparse.Namespace
 ) -> ReidResult | SplitResults:
-    rerank = (
-        partial(KReciprocalReranker, **_chosen(options, "k1", "k2", "lambda_value"))
-        if options.rerank
-        else None
-    )
     if protocol in DRAWN:
-        return _evaluate_drawn(features, protocol, options, rerank)
-    junk = options.junk_id or (["-1"] if protocol == "market1501" else [])
+        return _evaluate_drawn(features, protocol, options)
     if protocol == "leave-one-out":
-        ids = features.column("ids")
-        return evaluate_reid(
-            features.get("embeddings"),
-            query_ids=ids,
-            query_cameras=features.column("cameras") if features.has("cameras") else None,
-            exclude=[(features.column(name), None) for name in options.exclude],
-            junk_ids=_like(ids, junk),
-            distance=options.distance,
-            ties=options.ties,
-        )
-    cameras = protocol == "market1501"
+        return _evaluate_leave_one_out(features, options)
+    return _evaluate_fixed(features, protocol, options)
+
+
+def _evaluate_leave_one_out(features: FeatureFile, options: argparse.Namespace) -> ReidResult:
+    ids = features.column("ids")
+    return evaluate_reid(
+        features.get("embeddings"),
+        query_ids=ids,
+        query_cameras=features.column("cameras") if features.has("cameras") else None,
+        exclude=[(features.column(name), None) for name in options.exclude],
+        junk_ids=_convert_like(ids, options.junk_id),
+        distance=options.distance,
+        ties=options.ties,
+    )
+
+
+def _evaluate_fixed(
+    features: FeatureFile, protocol: str, options: argparse.Namespace
+) -> ReidResult:
+    """Evaluate queries against the gallery of the file."""
     gallery_ids = features.column("gallery_ids")
+    query_cameras = gallery_cameras = None
+    junk_ids = options.junk_id
+    if protocol == "market1501":
+        query_cameras = features.column("query_cameras")
+        gallery_cameras = features.column("gallery_cameras")
+        junk_ids = junk_ids or ["-1"]
+
+    exclude = []
+    for name in options.exclude:
+        of_query = features.column(f"query_{name}")
+        exclude.append((of_query, features.column(f"gallery_{name}")))
+
     return evaluate_sides(
         features.get("query_embeddings"),
         features.get("gallery_embeddings"),
-        rerank,
+        _reranker(options),
         query_ids=features.column("query_ids"),
         gallery_ids=gallery_ids,
-        query_cameras=features.column("query_cameras") if cameras else None,
-        gallery_cameras=features.column("gallery_cameras") if cameras else None,
-        exclude=[
-            (features.column(f"query_{name}"), features.column(f"gallery_{name}"))
-            for name in options.exclude
-        ],
-        junk_ids=_like(gallery_ids, junk),
+        query_cameras=query_cameras,
+        gallery_cameras=gallery_cameras,
+        exclude=exclude,
+        junk_ids=_convert_like(gallery_ids, junk_ids),
         distance=options.distance,
         ties=options.ties,
         max_rank=50,
@@ -125,15 +154,21 @@ def _evaluate(
 
 
 def _evaluate_drawn(
-    features: FeatureFile, protocol: str, options: argparse.Namespace, rerank: Rerank | None
+    features: FeatureFile, protocol: str, options: argparse.Namespace
 ) -> SplitResults:
-    draws = {"num_splits": options.splits, "seed": options.seed}
-    given: dict[str, Any] = {name: value for name, value in draws.items() if value is not None}
+    """Evaluate by a protocol that draws its galleries."""
+    settings: dict[str, Any] = {
+        "distance": options.distance,
+        "ties": options.ties,
+        "rerank": _reranker(options),
+    }
+    if options.splits is not None:
+        settings["num_splits"] = options.splits
+    if options.seed is not None:
+        settings["seed"] = options.seed
+
     if protocol == "cuhk03":
-        cuhk03 = CUHK03Protocol(
-            **given, distance=options.distance, ties=options.ties, rerank=rerank
-        )
-        return cuhk03.evaluate(
+        return CUHK03Protocol(**settings).evaluate(
             features.get("query_embeddings"),
             features.get("gallery_embeddings"),
             query_ids=features.column("query_ids"),
@@ -141,39 +176,56 @@ def _evaluate_drawn(
             query_cameras=features.column("query_cameras"),
             gallery_cameras=features.column("gallery_cameras"),
         )
+
     embeddings, ids = features.get("embeddings"), features.column("ids")
     if protocol == "vehicleid":
-        vehicles = VehicleIDProtocol(
-            **given, distance=options.distance, ties=options.ties, rerank=rerank
-        )
-        return vehicles.evaluate(embeddings, ids)
-    hands = HandsProtocol(**given, distance=options.distance, ties=options.ties, rerank=rerank)
-    return hands.evaluate(
-        embeddings,
-        ids,
-        distractor_embeddings=features.get("distractor_embeddings")
-        if features.has("distractor_embeddings")
-        else None,
-        distractor_ids=features.column("distractor_ids")
-        if features.has("distractor_ids")
-        else None,
+        return VehicleIDProtocol(**settings).evaluate(embeddings, ids)
+
+    distractors = distractor_ids = None
+    if features.has("distractor_embeddings"):
+        distractors = features.get("distractor_embeddings")
+    if features.has("distractor_ids"):
+        distractor_ids = features.column("distractor_ids")
+    return HandsProtocol(**settings).evaluate(
+        embeddings, ids, distractor_embeddings=distractors, distractor_ids=distractor_ids
     )
 
 
-def _like(ids: Array, junk: Sequence[str]) -> list[str] | list[int]:
-    """Junk ids as names or numbers, as the ids are."""
+def _reranker(options: argparse.Namespace) -> Rerank | None:
+    """Return the re-ranker with the options of the command; ``None`` without re-ranking."""
+    if not options.rerank:
+        return None
+    return partial(KReciprocalReranker, **_rerank_options(options))
+
+
+def _rerank_options(options: argparse.Namespace) -> dict[str, Any]:
+    values = dict(_RERANK_DEFAULTS)
+    for name in values:
+        if getattr(options, name) is not None:
+            values[name] = getattr(options, name)
+    return values
+
+
+def _convert_like(ids: Array, junk_ids: Sequence[str]) -> list[str] | list[int]:
+    """Return junk ids as names or integers, like the ids of the file."""
     if ids.dtype.kind == "U":
-        return list(junk)
+        return list(junk_ids)
     try:
-        return [int(name) for name in junk]
+        return [int(name) for name in junk_ids]
     except ValueError:
         raise ValueError(
-            f"--junk-id {' '.join(junk)}: the ids of the file are whole numbers."
+            f"--junk-id {' '.join(junk_ids)}: the ids of the file are integers."
         ) from None
 
 
-def _chosen(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+def _write_files(
+    options: argparse.Namespace, protocol: str, result: ReidResult | SplitResults
+) -> None:
+    """Write the JSON and CSV files that were requested."""
+    if options.json is not None:
+        _write_json(options, protocol, result)
+    if options.per_query is not None:
+        result.write_csv(options.per_query)
 
 
 def _write_json(
@@ -184,10 +236,7 @@ def _write_json(
         "protocol": protocol,
         "distance": None if options.rerank else options.distance,
         "ties": options.ties,
-        "rerank": {"k1": 20, "k2": 6, "lambda_value": 0.3}
-        | _chosen(options, "k1", "k2", "lambda_value")
-        if options.rerank
-        else None,
+        "rerank": _rerank_options(options) if options.rerank else None,
         "exclude": options.exclude,
         "clipreid_kit": __version__,
         "result": json.loads(result.to_json(options.ranks)),

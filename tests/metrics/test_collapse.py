@@ -22,6 +22,7 @@ def by_loops(rows, labels):
                     else 0.0
                 )
                 (same if labels[i] == labels[j] else other).append(cosine)
+
     return [sum(group) / len(group) if group else None for group in (same, other)]
 
 
@@ -30,8 +31,10 @@ def test_equals_a_loop_over_pairs(labels, seed, with_zeros):
     rows = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(seed)) * 10.0 ** (
         seed % 7 - 3
     )
+
     if with_zeros:
         rows[::3] = 0
+
     got = pair_cosines(rows, torch.tensor(labels, dtype=torch.long))
     for value, wanted in zip(got, by_loops(rows.tolist(), labels), strict=True):
         assert value == (None if wanted is None else pytest.approx(wanted, abs=1e-6))
@@ -41,6 +44,7 @@ def test_large_equal_rows_keep_their_digits():
     rows = torch.randn(1, 512).repeat(5000, 1) + 1e-3 * torch.randn(5000, 512)
     cosines = F.normalize(rows.double())[:600] @ F.normalize(rows.double())[:600].T
     got = pair_cosines(rows[:600], torch.arange(600))
+
     assert got.positive is None
     assert got.negative == pytest.approx(
         (cosines.sum() - cosines.trace()).item() / (600 * 599), abs=1e-9
@@ -48,21 +52,22 @@ def test_large_equal_rows_keep_their_digits():
     assert 0.999 < pair_cosines(rows.bfloat16(), torch.arange(5000) // 2).positive <= 1 + 1e-7
 
 
-def test_order_names_and_lengths_change_nothing_and_no_graph_is_left():
+def test_order_labels_and_scale_change_nothing():
     rows, labels = torch.randn(12, 8, requires_grad=True), torch.arange(12) // 3
     order = torch.randperm(12)
     moved = pair_cosines(rows[order] * 7, (labels[order] * 1000 - 5).int())
+
     assert moved == pytest.approx(pair_cosines(rows, labels), abs=1e-6)
 
 
-def test_a_broken_row_is_seen():
+def test_a_row_with_nan():
     rows = torch.eye(4)
     rows[0, 0] = math.nan
     assert all(math.isnan(value) for value in pair_cosines(rows, torch.tensor([0, 0, 1, 1])))
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
+def test_floors_equal_the_losses_of_equal_embeddings(temperature):
     rows, labels = torch.randn(1, 8).repeat(12, 1), torch.arange(12) // 3
     other = torch.randn(1, 8).repeat(12, 1)
     supcon, triplet = SupConLoss(temperature), TripletLoss(0.3)
@@ -75,6 +80,7 @@ def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
         "id": F.cross_entropy(torch.full((12, 4), 3.0), labels, label_smoothing=0.1),
     }
     floors = chance_level_losses(12, 4, margin=0.3)
+
     assert set(found) == set(floors)
     assert {name: value.item() for name, value in found.items()} == pytest.approx(floors, rel=1e-5)
     assert TripletLoss(None)(rows, labels).item() == pytest.approx(
@@ -82,6 +88,7 @@ def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
     )
     assert "id" not in chance_level_losses(12)
     assert chance_level_losses(1)["supcon_image"] == 0
+
     values = {name: value.item() for name, value in found.items()}
     assert (
         len(check_collapse(values, floors, negative_cosine=pair_cosines(rows, labels).negative))
@@ -89,10 +96,11 @@ def test_the_losses_are_what_they_are_for_equal_embeddings(temperature):
     )
 
 
-def test_alarms_are_where_the_thresholds_say():
+def test_warnings_follow_the_thresholds():
     floors = {"id": 4.0, "triplet": 0.0}
-    for value, alarmed in [(4.0, 1), (3.981, 1), (4.019, 1), (3.979, 0), (4.021, 0), (0.0, 0)]:
-        assert len(check_collapse({"id": value}, floors)) == alarmed
+    for value, num_warnings in [(4.0, 1), (3.981, 1), (4.019, 1), (3.979, 0), (4.021, 0), (0.0, 0)]:
+        assert len(check_collapse({"id": value}, floors)) == num_warnings
+
     assert (
         check_collapse({"id": 3.9, "triplet": 0.0, "other": 4.0}, floors, negative_cosine=0.99)
         == []
@@ -104,7 +112,7 @@ def test_alarms_are_where_the_thresholds_say():
     )
     assert check_collapse({}, {}, negative_cosine=0.9901, max_cosine=1.0) == []
     assert check_collapse({"id": 4.0}, floors) == [
-        "id is 4.0000, near the 4.0000 of equal embeddings: nothing is learned"
+        "id is 4.0000, near its chance level of 4.0000: nothing is learned"
     ]
     assert check_collapse({"id": math.nan, "triplet": math.inf}, floors) == [
         "id is nan",
@@ -112,16 +120,18 @@ def test_alarms_are_where_the_thresholds_say():
     ]
 
 
-def test_a_training_that_collapses_alarms_and_one_that_learns_does_not():
+def test_warns_of_a_run_that_collapses_and_not_of_one_that_learns():
     labels = torch.arange(16) // 4
     loss, floors = SupConLoss(0.1), chance_level_losses(16)
     inputs = torch.randn(4, 8)[labels] + 0.3 * torch.randn(16, 8)
+
     for wrong in (True, False):
         torch.manual_seed(0)
         model = torch.nn.Linear(8, 8)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+
         for _ in range(150):
-            # every row its own text, and all texts the same: nothing can be told apart
+            # every row is its own class, and all texts are equal: nothing can be learned
             own = torch.arange(16) if wrong else labels
             texts = torch.ones(16, 8) if wrong else model(inputs.roll(1, 0))
             value = loss(model(inputs), own, texts, own if wrong else labels.roll(1, 0))
@@ -130,10 +140,12 @@ def test_a_training_that_collapses_alarms_and_one_that_learns_does_not():
                 value + (1 - F.cosine_similarity(model(inputs), texts)).mean() if wrong else value
             ).backward()
             optimizer.step()
+
         cosines = pair_cosines(model(inputs), labels)
         found = check_collapse(
             {"supcon_text": value.item()}, floors, negative_cosine=cosines.negative
         )
+
         assert len(found) == (2 if wrong else 0)
 
 

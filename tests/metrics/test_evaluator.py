@@ -26,6 +26,7 @@ def sides(seed=0, named=False, dtype=torch.float32):
                 rng.integers(0, 3, count),
             )
         )
+
     return result
 
 
@@ -57,6 +58,7 @@ def assert_same_bits(got, want):
         "query_ids",
     ):
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
     assert got.to_dict() == want.to_dict()
     assert got.max_rank == want.max_rank
 
@@ -77,12 +79,14 @@ def test_batches_equal_the_whole(cuts, named, ties, distance):
     }
     evaluator = ReidEvaluator(**options)
     edges = [0, *sorted(cuts), 170]
+
     for start, stop in itertools.pairwise(edges):
         feed(evaluator, gallery, "gallery", slice(start, stop))
         feed(evaluator, query, "query", slice(min(start, 23), min(stop, 23)))
+
     want = whole(query, gallery, **options)
     assert_same_bits(evaluator.compute(), want)
-    assert_same_bits(evaluator.compute(), want)  # nothing is used up
+    assert_same_bits(evaluator.compute(), want)  # batches are kept
 
 
 def test_leave_one_out_and_reset():
@@ -90,8 +94,10 @@ def test_leave_one_out_and_reset():
     evaluator = ReidEvaluator(leave_one_out=True)
     feed(evaluator, gallery, "query", slice(0, 5))
     evaluator.reset()
+
     for start in range(0, 170, 50):
         feed(evaluator, gallery, "query", slice(start, start + 50), with_rules=False)
+
     assert_same_bits(evaluator.compute(), evaluate_reid(gallery[0], query_ids=gallery[1]))
 
 
@@ -99,12 +105,14 @@ def test_batches_are_copied():
     query, gallery = sides(3)
     evaluator, buffer = ReidEvaluator(), torch.empty(10, 16)
     feed(evaluator, query, "query", slice(None))
+
     for start in range(0, 170, 10):
         buffer.copy_(gallery[0][start : start + 10])
         rows = slice(start, start + 10)
         evaluator.update(
             buffer, gallery[1][rows], gallery[2][rows], split="gallery", exclude=[gallery[3][rows]]
         )
+
     assert_same_bits(evaluator.compute(), whole(query, gallery))
 
 
@@ -112,17 +120,20 @@ def test_batches_are_copied():
 def test_bad_updates():
     rows = torch.eye(3)
     evaluator = ReidEvaluator()
+
     with pytest.raises(ValueError, match="split to be one of query, gallery"):
         evaluator.update(rows, [0, 1, 2], split="test")
     with pytest.raises(ValueError, match="embeddings as a floating-point matrix"):
         evaluator.update(rows[0], [0], split="query")
     with pytest.raises(ValueError, match=r"ids as 3 ids, one for each row, got shape \(2,\)"):
         evaluator.update(rows, [0, 1], split="query")
-    with pytest.raises(ValueError, match='at least one batch of split="query", got none'):
+    with pytest.raises(ValueError, match='there is no batch of split="query"; call update'):
         evaluator.compute()
+
     evaluator.update(rows, [0, 1, 2], split="query")
-    with pytest.raises(ValueError, match='at least one batch of split="gallery"'):
+    with pytest.raises(ValueError, match='there is no batch of split="gallery"'):
         evaluator.compute()
+
     for change, message in [
         (
             {"ids": ["a", "b", "c"]},
@@ -134,12 +145,11 @@ def test_bad_updates():
     ]:
         with pytest.raises(ValueError, match=message):
             evaluator.update(**{"embeddings": rows, "ids": [0, 1, 2], "split": "query", **change})
+
     evaluator.update(rows, [0, 1, 2], [0, 1, 2], split="gallery")
-    with pytest.raises(
-        ValueError, match="cameras and values of exclude for both splits or for neither"
-    ):
+    with pytest.raises(ValueError, match="cameras and values of exclude differ between the splits"):
         evaluator.compute()
-    with pytest.raises(ValueError, match='split="query" only, as leave_one_out=True'):
+    with pytest.raises(ValueError, match="there is no gallery with leave_one_out=True"):
         ReidEvaluator(leave_one_out=True).update(rows, [0, 1, 2], split="gallery")
     with pytest.raises(ValueError, match="ties to be one of"):
         ReidEvaluator(ties="none")
@@ -147,13 +157,17 @@ def test_bad_updates():
         ValueError, match="ReidEvaluator: expected junk_ids as a list of ids, got -1"
     ):
         ReidEvaluator(junk_ids=-1)
+
     with pytest.raises(ValueError, match="embeddings as a dense tensor, got sparse_coo"):
         evaluator.update(rows.to_sparse(), [0, 1, 2], split="query")
+
     broken = rows.clone()
     broken[1, 2] = torch.nan
     late = ReidEvaluator()
+
     for part in (rows, rows, broken):
         late.update(part, [0, 1, 2], split="gallery")
+
     late.update(rows, [0, 1, 2], split="query")
     with pytest.raises(
         ValueError, match=r"finite gallery_embeddings, got NaN .* in 1 of 9 rows .first: \[7\]"
@@ -168,6 +182,7 @@ def test_ids_of_several_integer_types():
     evaluator.update(rows[2:3], torch.tensor([2], dtype=torch.uint8), split="query")
     evaluator.update(rows[3:], [2**62], split="query")
     evaluator.update(rows, [0, 2**62 + 1, 2, 2**62], split="gallery")
+
     assert evaluator.compute().num_positives.tolist() == [1, 1, 1, 1]
 
 
@@ -176,4 +191,17 @@ def test_without_a_process_group_distributed_changes_nothing():
     evaluator = ReidEvaluator(distributed=True)
     feed(evaluator, query, "query", slice(None))
     feed(evaluator, gallery, "gallery", slice(None))
+
     assert_same_bits(evaluator.compute(), whole(query, gallery))
+
+
+def test_repr_shows_sizes_and_options():
+    evaluator = ReidEvaluator(distance="euclidean", junk_ids=[-1])
+    evaluator.update(torch.eye(3), [0, 1, 2], split="query")
+    evaluator.update(torch.eye(3), [0, 1, 2], split="gallery")
+    evaluator.update(torch.eye(3), [0, 1, 2], split="gallery")
+    assert repr(evaluator) == (
+        "ReidEvaluator(num_queries=3, num_gallery=6, distance='euclidean', ties='pessimistic', "
+        "max_rank=50, junk_ids=[-1])"
+    )
+    assert "leave_one_out=True" in repr(ReidEvaluator(leave_one_out=True))

@@ -1,4 +1,4 @@
-"""Query expansion with plain loops."""
+"""Query expansion with plain loops; imports nothing of ours."""
 
 import numpy as np
 
@@ -9,18 +9,23 @@ def unit(rows):
     return np.where(length > 0, rows / np.where(length > 0, length, 1), 0)
 
 
+def weight_of(cosine, alpha):
+    if alpha is None:
+        return 1.0
+    return cosine**alpha if cosine > 0 else 0.0
+
+
 def expand(queries, gallery, k, alpha=None, skip_self=False):
     queries, gallery = unit(queries), unit(gallery)
     out = []
-    for i, q in enumerate(queries):
-        cosine = [(q * g).sum() for g in gallery]
-        order = sorted(
-            (j for j in range(len(gallery)) if not (skip_self and i == j)),
-            key=lambda j: (-cosine[j], j),
-        )
-        total = q.copy()
-        for j in order[:k]:
-            weight = 1.0 if alpha is None else (cosine[j] ** alpha if cosine[j] > 0 else 0.0)
-            total += weight * gallery[j]
+    for i, query in enumerate(queries):
+        cosine = [(query * row).sum() for row in gallery]
+        others = [j for j in range(len(gallery)) if not (skip_self and i == j)]
+        nearest = sorted(others, key=lambda j: (-cosine[j], j))[:k]
+
+        total = query.copy()
+        for j in nearest:
+            total += weight_of(cosine[j], alpha) * gallery[j]
         out.append(total)
+
     return unit(np.array(out))

@@ -1,4 +1,4 @@
-"""Evaluation: features in, numbers out; and what is done with features before that."""
+"""Evaluation of embeddings: metrics, protocols, re-ranking, and checks for collapse."""
 
 from clipreid_kit.metrics.collapse import (
     PairCosines,
@@ -19,14 +19,14 @@ from clipreid_kit.metrics.protocols.random_gallery import (
     VehicleIDProtocol,
 )
 from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
-from clipreid_kit.metrics.reid import evaluate_reid
+from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.reranking.query_expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval, bootstrap_interval
 from clipreid_kit.metrics.results.reid_result import ReidResult
 from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
 from clipreid_kit.metrics.results.split_results import SplitResults
-from clipreid_kit.metrics.retrieval import evaluate_retrieval
+from clipreid_kit.metrics.retrieval import evaluate_retrieval, evaluate_retrieval_similarity
 from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
 __all__ = [
@@ -52,7 +52,9 @@ __all__ = [
     "database_augmentation",
     "evaluate_open_set",
     "evaluate_reid",
+    "evaluate_reid_similarity",
     "evaluate_retrieval",
+    "evaluate_retrieval_similarity",
     "evaluate_verification",
     "k_reciprocal_rerank",
     "pair_cosines",

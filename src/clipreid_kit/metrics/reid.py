@@ -1,4 +1,4 @@
-"""Re-identification metrics of features: CMC, mAP and mINP, with the camera rule and others."""
+"""Re-identification metrics: Rank-k (CMC), mAP and mINP, with the camera rule and further rules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,20 +9,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, check_integer, fail
-from clipreid_kit.metrics._engine.embedding_rows import Rows, check_widths
+from clipreid_kit._checks import check_choice, check_dense, check_integer
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows, check_same_dim
 from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.find_matches import find_matches
-from clipreid_kit.metrics._engine.given_similarity import BlockSimilarity, given_matches
-from clipreid_kit.metrics._engine.identity_matches import Ids, check_exclude, read_labels
-from clipreid_kit.metrics._engine.ranks_to_measures import Ties, result_of
+from clipreid_kit.metrics._engine.given_similarity import (
+    BlockSimilarity,
+    RowReader,
+    matches_by_function,
+    matches_by_rows,
+)
+from clipreid_kit.metrics._engine.id_columns import Ids
+from clipreid_kit.metrics._engine.identity_matches import (
+    IdentityMatches,
+    Rule,
+    check_exclude,
+    read_identity_matches,
+)
+from clipreid_kit.metrics._engine.ranks_to_measures import Ties
+from clipreid_kit.metrics.reranking._similarity_rows import row_reader
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
+from clipreid_kit.metrics.results._from_match_counts import reid_result_from_matches
 from clipreid_kit.metrics.results.reid_result import ReidResult
 
 
 @torch.no_grad()
 def evaluate_reid(
-    query_embeddings: Float[Tensor, "q d"] | Float[np.ndarray, "q d"] | None,
+    query_embeddings: Float[Tensor, "q d"] | Float[np.ndarray, "q d"],
     gallery_embeddings: Float[Tensor, "g d"] | Float[np.ndarray, "g d"] | None = None,
     *,
     query_ids: Ids,
@@ -32,20 +45,16 @@ def evaluate_reid(
     exclude: Sequence[tuple[Ids, Ids | None]] = (),
     junk_ids: Sequence[int] | Sequence[str] = (),
     distance: Distance = "cosine",
-    similarity: Float[Tensor, "q g"]
-    | Float[np.ndarray, "q g"]
-    | KReciprocalReranker
-    | BlockSimilarity
-    | None = None,
+    similarity: BlockSimilarity | None = None,
     ties: Ties = "pessimistic",
     max_rank: int = 50,
 ) -> ReidResult:
-    r"""Evaluate features by the protocol of re-identification: Rank-k (CMC), mAP and mINP.
+    r"""Evaluate embeddings by the protocol of re-identification: Rank-k (CMC), mAP and mINP.
 
-    Every query ranks the whole gallery. Gallery items with the query's identity *and* its camera are left out, if
-    cameras are given: finding another frame of the same shot is no achievement. Queries without a match in what is
-    left are counted and take no part in the means. Without a gallery every query ranks all other queries
-    (leave-one-out).
+    Every query ranks the whole gallery. If cameras are given, gallery rows with the query's
+    identity *and* its camera are left out: finding another frame of the same shot is no
+    achievement. Queries without a match in the rest are counted, but no mean includes them. Without
+    a gallery, every query ranks all other queries (leave-one-out).
 
     .. math::
         AP = \frac{1}{n} \sum_{k=1}^{n} \frac{k}{r_k}, \qquad INP = \frac{n}{r_n}
@@ -53,117 +62,243 @@ def evaluate_reid(
     with :math:`r_k` the rank of the k-th of n matches.
 
     Args:
-        query_embeddings: (Q, D), any scale; tensors on any device or numpy arrays, float16 to float64 or bfloat16.
-            ``None`` where ``similarity`` is a matrix or a re-ranker.
-        gallery_embeddings: (G, D). A memory-mapped array is read by blocks, and never held as a whole. ``None``: the
-            queries are the gallery.
+        query_embeddings: (Q, D), any scale; tensors on any device or numpy arrays, float16 to
+            float64 or bfloat16.
+        gallery_embeddings: (G, D). A memory-mapped array is read by blocks and never held as a
+            whole. ``None`` for leave-one-out: the queries are the gallery.
         query_ids: Identity of each query: integers or strings.
-        gallery_ids: Identity of each gallery item, of the same kind; identities that no query has are distractors.
-            ``None``: leave-one-out; each query's own row stands in no ranking of its own.
-        query_cameras: Camera of each query; ``None`` (for both) leaves nothing out.
-        gallery_cameras: Camera of each gallery item; ``None`` in leave-one-out, where it is the query's.
-        exclude: Further rules like that of the cameras, each a pair (value of each query, value of each gallery
-            item): a gallery item of the query's identity is left out if *any* of these values is the query's. The
-            second is ``None`` in leave-one-out.
-        junk_ids: Gallery items with one of these identities are left out of every ranking (Market-1501: ``(-1,)``).
-        distance: ``"cosine"``, or ``"euclidean"`` for distances between the embeddings as they are.
-        similarity: Your own similarities, larger is nearer, instead of ``distance``: a matrix (Q, G); a
-            :class:`KReciprocalReranker` of both sides, which is asked for a few queries at a time, so nothing of Q x G
-            is held; or a function of (query rows, gallery rows) that returns their block. Ranks are those of the given
-            values.
-        ties: A wrong item exactly as near as a match stands above it (``"pessimistic"``: a collapsed model scores
-            near 0), below it (``"optimistic"``), or ranks are those that a random order would give on average
-            (``"mean"``). With distinct similarities all three are the classical definition.
-        max_rank: Length of the CMC curve; a gallery that is smaller shortens it.
+        gallery_ids: Identity of each gallery row, of the same kind; identities that no query has
+            are distractors. ``None`` for leave-one-out: each query is left out of its own ranking.
+        query_cameras: Camera of each query; ``None`` (for both sides) leaves nothing out.
+        gallery_cameras: Camera of each gallery row; ``None`` in leave-one-out.
+        exclude: Further rules like that of the cameras, each a pair (value of each query, value of
+            each gallery row): a gallery row of the query's identity is left out if *any* of these
+            values is the query's. The second is ``None`` in leave-one-out.
+        junk_ids: Gallery rows with one of these identities are left out of every ranking
+            (Market-1501: ``(-1,)``).
+        distance: ``"cosine"``, or ``"euclidean"`` for distances of the embeddings without
+            normalisation.
+        similarity: Your own similarity instead of ``distance``, larger is nearer: a function of
+            (query rows, gallery rows) that returns their block of similarities. For a matrix or a
+            re-ranker use :func:`evaluate_reid_similarity`.
+        ties: Rank of a match that is tied with non-matches: below them (``"pessimistic"``: a
+            collapsed model scores near 0), above them (``"optimistic"``), or its mean over all
+            orders of the ties (``"mean"``). Without ties all three are the classical definition.
+        max_rank: Length of the CMC curve; shortened to the size of the gallery.
 
     Returns:
-        A :class:`ReidResult`. Ranks are those of exact similarities, so the result has the same bits on any machine,
-        device and number of threads, and for any order of the gallery.
+        A :class:`ReidResult`. Ranks are those of exact similarities, so the result has the same
+        bits on any machine, device and number of threads, and for any order of the gallery. With
+        ``similarity`` they are those of its values.
 
     Raises:
-        ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or infinity (rows
-            named), only one side has cameras, or no query has a valid match.
+        ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or
+            infinity (the error names the rows), only one side has cameras, or no query has a valid
+            match.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
         >>> result = evaluate_reid(gallery[:1], gallery, query_ids=[7], gallery_ids=[3, 7, 7])
         >>> result.rank(1), result.rank(2), round(result.mean_ap, 4), round(result.mean_inp, 4)
         (0.0, 1.0, 0.5833, 0.6667)
-        >>> evaluate_reid(gallery, query_ids=[3, 7, 7]).num_valid_queries  # leave-one-out: identity 3 stands alone
+        >>> # leave-one-out: identity 3 has no second row
+        >>> evaluate_reid(gallery, query_ids=[3, 7, 7]).num_valid_queries
         2
-        >>> reranked = KReciprocalReranker(gallery[:1], gallery, k1=2, k2=1)
-        >>> evaluate_reid(None, similarity=reranked, query_ids=[7], gallery_ids=[3, 7, 7]).rank(2)
-        1.0
 
     References:
-        Zheng et al., Scalable Person Re-identification (Market-1501), ICCV 2015, section 5. Ye et al., Deep Learning
-        for Person Re-identification: A Survey and Outlook, TPAMI 2021, eq. 8 (mINP).
+        Zheng et al., Scalable Person Re-identification (Market-1501), ICCV 2015, section 5. Ye et
+        al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2021, eq. 8
+        (mINP).
     """
-    check_options("evaluate_reid", distance, ties, max_rank)
-    if similarity is not None and distance != "cosine":
-        remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
-        raise fail("evaluate_reid", "distance or similarity", "both", remedy)
-    check_exclude("evaluate_reid", exclude)
-    queries, gallery, shape = _sides(
-        query_embeddings, gallery_embeddings, gallery_ids is None, similarity
-    )
-    labels = read_labels(
-        "evaluate_reid",
-        shape,
+    owner = "evaluate_reid"
+    check_distance(owner, distance)
+    check_options(owner, ties, max_rank)
+    _check_function(owner, similarity, distance)
+    check_exclude(owner, exclude)
+
+    queries, gallery = _read_sides(owner, query_embeddings, gallery_embeddings, gallery_ids)
+    identities = _read_identities(
+        owner,
+        (len(queries), len(gallery)),
         (query_ids, gallery_ids),
-        [
-            ("cameras", query_cameras, gallery_cameras),
-            *(("values of exclude", q, g) for q, g in exclude),
-        ],
+        (query_cameras, gallery_cameras),
+        exclude,
         junk_ids,
     )
-    if similarity is not None:
-        found = given_matches("evaluate_reid", similarity, queries, gallery, labels)
-    elif queries is not None and gallery is not None:
-        found = find_matches(queries, gallery, labels, distance)
-    return result_of("evaluate_reid", found, labels, ties, max_rank)
+    if similarity is None:
+        matches = find_matches(queries, gallery, identities, distance)
+    else:
+        matches = matches_by_function(owner, similarity, queries, gallery, identities)
+    return reid_result_from_matches(owner, matches, identities, ties, max_rank)
 
 
-def check_options(owner: str, distance: str, ties: str, max_rank: int) -> None:
-    """Check what is no data."""
+@torch.no_grad()
+def evaluate_reid_similarity(
+    similarity: Float[Tensor, "q g"] | Float[np.ndarray, "q g"] | KReciprocalReranker,
+    *,
+    query_ids: Ids,
+    gallery_ids: Ids | None = None,
+    query_cameras: Ids | None = None,
+    gallery_cameras: Ids | None = None,
+    exclude: Sequence[tuple[Ids, Ids | None]] = (),
+    junk_ids: Sequence[int] | Sequence[str] = (),
+    ties: Ties = "pessimistic",
+    max_rank: int = 50,
+) -> ReidResult:
+    """Evaluate given similarities by the protocol of re-identification: Rank-k (CMC), mAP and mINP.
+
+    Use it for a matrix that you computed yourself, or to evaluate with re-ranking. For embeddings,
+    and for a similarity that is a function of embeddings, use :func:`evaluate_reid`, which also
+    describes the rules and measures.
+
+    Args:
+        similarity: Larger is nearer: a matrix (Q, G), or a :class:`KReciprocalReranker` of both
+            sides, which computes a few queries at a time, so nothing of size Q x G is held. Pass a
+            matrix of distances with a minus sign.
+        query_ids: Identity of each query: integers or strings.
+        gallery_ids: Identity of each gallery row, of the same kind. ``None`` for leave-one-out with
+            a matrix (N, N): each query is left out of its own ranking.
+        query_cameras: Camera of each query; ``None`` (for both sides) leaves nothing out.
+        gallery_cameras: Camera of each gallery row; ``None`` in leave-one-out.
+        exclude: Further rules like that of the cameras, see :func:`evaluate_reid`.
+        junk_ids: Gallery rows with one of these identities are left out of every ranking.
+        ties: Rank of a match that is tied with non-matches: below them (``"pessimistic"``), above
+            them (``"optimistic"``), or its mean over all orders of the ties (``"mean"``).
+        max_rank: Length of the CMC curve; shortened to the size of the gallery.
+
+    Returns:
+        A :class:`ReidResult`. Ranks are those of the given values.
+
+    Raises:
+        ValueError: If the shape and the ids disagree, the similarities are empty or hold NaN, only
+            one side has cameras, or no query has a valid match.
+
+    Example:
+        >>> result = evaluate_reid_similarity(
+        ...     torch.tensor([[0.9, 0.8, 0.1]]), query_ids=[7], gallery_ids=[3, 7, 7]
+        ... )
+        >>> result.rank(1), result.rank(2), round(result.mean_ap, 4)
+        (0.0, 1.0, 0.5833)
+        >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> reranker = KReciprocalReranker(gallery[:1], gallery, k1=2, k2=1)
+        >>> evaluate_reid_similarity(reranker, query_ids=[7], gallery_ids=[3, 7, 7]).rank(2)
+        1.0
+    """
+    owner = "evaluate_reid_similarity"
+    check_options(owner, ties, max_rank)
+    check_exclude(owner, exclude)
+
+    read_rows, shape = _read_similarity(owner, similarity, leave_one_out=gallery_ids is None)
+    identities = _read_identities(
+        owner,
+        shape,
+        (query_ids, gallery_ids),
+        (query_cameras, gallery_cameras),
+        exclude,
+        junk_ids,
+    )
+    matches = matches_by_rows(owner, read_rows, identities)
+    return reid_result_from_matches(owner, matches, identities, ties, max_rank)
+
+
+def check_distance(owner: str, distance: str) -> None:
+    """Require the name of a distance."""
     check_choice(owner, "distance", distance, ("cosine", "euclidean"))
+
+
+def check_options(owner: str, ties: str, max_rank: int) -> None:
+    """Check the options of an evaluation other than the distance."""
     check_choice(owner, "ties", ties, ("pessimistic", "optimistic", "mean"))
     check_integer(owner, "max_rank", max_rank, 1)
 
 
-def _sides(
-    query: Tensor | npt.NDArray[Any] | None,
-    gallery: Tensor | npt.NDArray[Any] | None,
+def _check_function(owner: str, similarity: BlockSimilarity | None, distance: str) -> None:
+    """Require a function of blocks, and no distance beside it."""
+    if similarity is None:
+        return
+    if isinstance(similarity, KReciprocalReranker | type) or not callable(similarity):
+        raise ValueError(
+            f"{owner}: similarity is a function of (query rows, gallery rows); "
+            "pass a matrix or a re-ranker to evaluate_reid_similarity."
+        )
+    if distance != "cosine":
+        raise ValueError(f"{owner}: distance and similarity exclude each other; pass one.")
+
+
+def _read_sides(
+    owner: str,
+    query_embeddings: Tensor | npt.NDArray[Any] | None,
+    gallery_embeddings: Tensor | npt.NDArray[Any] | None,
+    gallery_ids: Ids | None,
+) -> tuple[EmbeddingRows, EmbeddingRows]:
+    """Check the embeddings of both sides; they are one and the same in leave-one-out."""
+    if query_embeddings is None:
+        raise ValueError(
+            f"{owner}: query_embeddings is None; "
+            "pass a matrix or a re-ranker to evaluate_reid_similarity."
+        )
+    if (gallery_embeddings is None) != (gallery_ids is None):
+        given = "gallery_ids" if gallery_embeddings is None else "gallery_embeddings"
+        missing = "gallery_embeddings" if gallery_embeddings is None else "gallery_ids"
+        raise ValueError(
+            f"{owner}: {given} given without {missing}; omit both to rank every query among the "
+            "others."
+        )
+
+    queries = EmbeddingRows(owner, "query_embeddings", query_embeddings)
+    if gallery_embeddings is None:
+        return queries, queries
+    gallery = EmbeddingRows(owner, "gallery_embeddings", gallery_embeddings, queries.device)
+    check_same_dim(owner, queries, gallery)
+    return queries, gallery
+
+
+def _read_similarity(
+    owner: str,
+    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker,
+    *,
     leave_one_out: bool,
-    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker | BlockSimilarity | None,
-) -> tuple[Rows | None, Rows | None, tuple[int, int]]:
-    """Both sides, checked, and their sizes."""
-    owner = "evaluate_reid"
-    given = isinstance(similarity, Tensor | np.ndarray | KReciprocalReranker)
-    if given and not (query is None and gallery is None):
-        kind = "re-ranker" if isinstance(similarity, KReciprocalReranker) else "matrix"
-        remedy = "Pass None as the first argument."
-        raise fail(owner, f"a {kind} as similarity, or embeddings", "both", remedy)
+) -> tuple[RowReader, tuple[int, int]]:
+    """Check given similarities, and return their reader and shape."""
     if isinstance(similarity, KReciprocalReranker):
         if leave_one_out:
-            remedy = "Every row would be among its own neighbours twice."
-            raise fail(owner, "gallery_ids with a re-ranker", "none", remedy)
-        return None, None, (similarity.num_queries, similarity.num_gallery)
-    if isinstance(similarity, Tensor | np.ndarray):
-        size = tuple(similarity.shape)
-        if len(size) != 2 or 0 in size or (leave_one_out and size[0] != size[1]):
-            expected = "(N, N) where gallery_ids is None" if leave_one_out else "(Q, G)"
-            raise fail(owner, f"similarity as a matrix {expected}, not empty", f"shape {size}")
-        return None, None, (size[0], size[1])
-    if query is None:
-        raise fail(owner, "query_embeddings, or a matrix as similarity", "neither")
-    if leave_one_out != (gallery is None):
-        got = "gallery_embeddings only" if leave_one_out else "gallery_ids only"
-        remedy = "Leave both out to rank every query among the others."
-        raise fail(owner, "gallery_embeddings and gallery_ids, or neither", got, remedy)
-    queries = Rows(owner, "query_embeddings", query)
-    rows = (
-        queries if gallery is None else Rows(owner, "gallery_embeddings", gallery, queries.device)
-    )
-    check_widths(owner, queries, rows)
-    return queries, rows, (len(queries), len(rows))
+            raise ValueError(
+                f"{owner}: a re-ranker needs gallery_ids; in leave-one-out every row would be "
+                "its own neighbour."
+            )
+        return row_reader(similarity), (similarity.num_queries, similarity.num_gallery)
+
+    if not isinstance(similarity, Tensor | np.ndarray):
+        raise ValueError(
+            f"{owner}: similarity is a matrix (Q, G) or a KReciprocalReranker, got "
+            f"{type(similarity).__name__}. A function of embeddings belongs to evaluate_reid."
+        )
+    if isinstance(similarity, Tensor):
+        check_dense(owner, "similarity", similarity)
+
+    shape = tuple(similarity.shape)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(
+            f"{owner}: similarity is a matrix (Q, G) that is not empty, got shape {shape}."
+        )
+    if leave_one_out and shape[0] != shape[1]:
+        raise ValueError(
+            f"{owner}: without gallery_ids, similarity is a square matrix (leave-one-out), "
+            f"got shape {shape}."
+        )
+    return row_reader(similarity), (shape[0], shape[1])
+
+
+def _read_identities(
+    owner: str,
+    shape: tuple[int, int],
+    ids: tuple[Ids, Ids | None],
+    cameras: tuple[Ids | None, Ids | None],
+    exclude: Sequence[tuple[Ids, Ids | None]],
+    junk_ids: Sequence[int] | Sequence[str],
+) -> IdentityMatches:
+    """Check identities, cameras and further rules of both sides."""
+    rules = [Rule("cameras", *cameras)]
+    for of_query, of_gallery in exclude:
+        rules.append(Rule("values of exclude", of_query, of_gallery))
+    return read_identity_matches(owner, shape, ids, rules, junk_ids)

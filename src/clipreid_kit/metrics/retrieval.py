@@ -1,6 +1,6 @@
-"""Measures of retrieval: text to image, image to text, or anything to anything, with several right answers."""
+"""Retrieval metrics: text to image, image to text or any other pair, with several right answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,174 +9,244 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.metrics._engine.embedding_rows import Rows, check_widths
+from clipreid_kit._checks import check_choice, check_dense, fail
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows, check_same_dim
 from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.find_matches import find_matches
-from clipreid_kit.metrics._engine.given_similarity import given_matches
-from clipreid_kit.metrics._engine.identity_matches import Ids, Labels, flat, read_labels
+from clipreid_kit.metrics._engine.given_similarity import matches_by_rows
+from clipreid_kit.metrics._engine.id_columns import Ids, id_array
+from clipreid_kit.metrics._engine.identity_matches import IdentityMatches, read_identity_matches
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties, match_ranks
-from clipreid_kit.metrics._engine.relevance_lists import Lists
+from clipreid_kit.metrics._engine.relevance_lists import RelevanceLists
+from clipreid_kit.metrics.reranking._similarity_rows import row_reader
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
 from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
 
-_OWNER = "evaluate_retrieval"
+Relevant = Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]]
 
 
 @torch.no_grad()
 def evaluate_retrieval(
-    query_embeddings: Float[Tensor, "q d"] | Float[np.ndarray, "q d"] | None,
-    candidate_embeddings: Float[Tensor, "c d"] | Float[np.ndarray, "c d"] | None = None,
+    query_embeddings: Float[Tensor, "q d"] | Float[np.ndarray, "q d"],
+    gallery_embeddings: Float[Tensor, "g d"] | Float[np.ndarray, "g d"] | None = None,
     *,
     query_ids: Ids | None = None,
-    candidate_ids: Ids | None = None,
+    gallery_ids: Ids | None = None,
     relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None = None,
     distance: Distance = "cosine",
-    similarity: Float[Tensor, "q c"] | Float[np.ndarray, "q c"] | KReciprocalReranker | None = None,
     ties: Ties = "pessimistic",
 ) -> RetrievalResult:
     """Evaluate retrieval: hit rate, recall and NDCG at k, mAP, MRR, R-precision and MAP@R.
 
-    Every query ranks all candidates. What is right is said by ids (right if equal) or by a list for each query, so a
-    sentence may fit several images and an image several sentences. For both directions call it twice, with the sides
-    exchanged. For the camera rule of re-identification there is :func:`evaluate_reid`.
+    Every query ranks the whole gallery. Relevant rows are given by ids (relevant if equal) or by a
+    list for each query, so a sentence may describe several images and an image may have several
+    sentences. For both directions call it twice, with the sides exchanged. For the camera rule of
+    re-identification use :func:`evaluate_reid`.
 
     Args:
-        query_embeddings: (Q, D), any scale; tensors on any device or numpy arrays, float16 to float64 or bfloat16.
-            ``None`` where ``similarity`` is given.
-        candidate_embeddings: (C, D). A memory-mapped array is read by blocks, and never held as a whole. ``None``: the
-            queries are the candidates, and none is a candidate of its own (leave-one-out).
-        query_ids: Id of each query: integers or strings. A candidate with the same id is relevant.
-        candidate_ids: Id of each candidate, of the same kind; ``None`` in leave-one-out.
-        relevant: Instead of ids, for each query the row numbers of its relevant candidates; a list may be empty.
-        distance: ``"cosine"``, or ``"euclidean"`` for distances between the embeddings as they are.
-        similarity: Instead of embeddings, your own similarities (Q, C), larger is nearer; or a
-            :class:`KReciprocalReranker` of queries and candidates, which is asked for a few queries at a time.
-        ties: A wrong candidate exactly as near as a relevant one stands above it (``"pessimistic"``: a collapsed
-            model scores near 0), below it (``"optimistic"``), or ranks are those that a random order would give on
-            average (``"mean"``). With distinct similarities all three are the same.
+        query_embeddings: (Q, D), any scale; tensors on any device or numpy arrays, float16 to
+            float64 or bfloat16.
+        gallery_embeddings: (G, D). A memory-mapped array is read by blocks and never held as a
+            whole. ``None`` for leave-one-out: every query ranks all other queries.
+        query_ids: Id of each query: integers or strings. A gallery row with the same id is
+            relevant.
+        gallery_ids: Id of each gallery row, of the same kind; ``None`` in leave-one-out.
+        relevant: Instead of ids, for each query the row numbers of its relevant gallery rows; a
+            list may be empty.
+        distance: ``"cosine"``, or ``"euclidean"`` for distances of the embeddings without
+            normalisation.
+        ties: Rank of a relevant row that is tied with others: below them (``"pessimistic"``: a
+            collapsed model scores near 0), above them (``"optimistic"``), or its mean over all
+            orders of the ties (``"mean"``). Without ties all three are the same.
 
     Returns:
-        A :class:`RetrievalResult`. Ranks are those of exact similarities, the same bits on any machine, and those of
-        :func:`evaluate_reid`; or those of the given values. Queries without a relevant candidate are counted and take
-        no part in the means.
+        A :class:`RetrievalResult`. Ranks are those of exact similarities: the same bits on any
+        machine, and the same ranks as :func:`evaluate_reid`. Queries without a relevant row are
+        counted, but no mean includes them.
 
     Raises:
-        ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or infinity (rows
-            named), relevance is given twice or not at all, or no query has a relevant candidate.
+        ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or
+            infinity (the error names the rows), relevance is given twice or not at all, or no query
+            has a relevant row.
 
     Example:
-        >>> texts, images = torch.tensor([[1.0, 0.2]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-        >>> result = evaluate_retrieval(texts, images, query_ids=["shoe"], candidate_ids=["shoe", "shoe", "hat"])
+        >>> texts = torch.tensor([[1.0, 0.2]])
+        >>> images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        >>> result = evaluate_retrieval(
+        ...     texts, images, query_ids=["shoe"], gallery_ids=["shoe", "shoe", "hat"]
+        ... )
         >>> result.hit_rate(1), result.recall(1), round(result.mean_ap, 3), result.r_precision
         (1.0, 0.5, 0.833, 0.5)
 
     Relations:
-        With binary relevance and distinct similarities, mAP, NDCG, R-precision and precision at k are those of
-        torchmetrics' retrieval package (``empty_target_action="skip"``) and of scikit-learn, and MAP@R is that of
-        pytorch-metric-learning.
+        With binary relevance and without ties, mAP, NDCG, R-precision and precision at k are those
+        of torchmetrics' retrieval package (``empty_target_action="skip"``) and of scikit-learn, and
+        MAP@R is that of pytorch-metric-learning.
 
     References:
-        Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 2002 (NDCG). Musgrave et al., A
-        Metric Learning Reality Check, ECCV 2020 (R-precision, MAP@R).
+        Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 2002 (NDCG).
+        Musgrave et al., A Metric Learning Reality Check, ECCV 2020 (R-precision, MAP@R).
     """
-    check_choice(_OWNER, "distance", distance, ("cosine", "euclidean"))
-    check_choice(_OWNER, "ties", ties, ("pessimistic", "optimistic", "mean"))
-    if similarity is not None and distance != "cosine":
-        remedy = "Ranks are those of similarity; a re-ranker has a distance of its own."
-        raise fail(_OWNER, "distance or similarity", "both", remedy)
-    _check_relevance(query_ids, candidate_ids, relevant)
-    if similarity is not None:
-        shape = _shape_of(similarity, query_embeddings, candidate_embeddings)
-        labels = _labels(query_ids, candidate_ids, relevant, shape, alone=False)
-        found = given_matches(_OWNER, similarity, None, None, labels)
-    else:
-        queries, candidates = _sides(query_embeddings, candidate_embeddings)
-        alone = queries is candidates
-        shape = len(queries), len(candidates)
-        labels = _labels(query_ids, candidate_ids, relevant, shape, alone=alone)
-        found = find_matches(queries, candidates, labels, distance)
-    parts = [(match_ranks(matches, ties), np.diff(matches.begin)) for matches in found]
-    ranks, counts = (np.concatenate(x) for x in zip(*parts, strict=True))
-    if len(ranks) == 0:
-        raise fail(
-            _OWNER,
-            "at least one query with a relevant candidate",
-            f"none among {shape[0]} queries and {shape[1]} candidates",
-            "Compare how the ids of the two sides were made: they have to be numbered or named alike.",
-        )
-    left_out = similarity is None and candidate_embeddings is None  # each query for itself
-    names = None if query_ids is None else flat(_OWNER, "query_ids", query_ids, shape[0])
-    return RetrievalResult(
-        ranks, np.concatenate([[0], np.cumsum(counts)]), shape[1] - left_out, names
+    owner = "evaluate_retrieval"
+    check_choice(owner, "distance", distance, ("cosine", "euclidean"))
+    check_choice(owner, "ties", ties, ("pessimistic", "optimistic", "mean"))
+
+    queries, gallery = _read_sides(owner, query_embeddings, gallery_embeddings)
+    leave_one_out = queries is gallery
+    shape = len(queries), len(gallery)
+    relevance = _read_relevance(
+        owner, query_ids, gallery_ids, relevant, shape, leave_one_out=leave_one_out
     )
+    matches = find_matches(queries, gallery, relevance, distance)
+    return _build_result(owner, matches, query_ids, shape, ties, leave_one_out=leave_one_out)
 
 
-def _check_relevance(
-    query_ids: Ids | None, candidate_ids: Ids | None, relevant: Sequence[Any] | None
-) -> None:
-    if (relevant is None) == (query_ids is None) or (
-        relevant is not None and candidate_ids is not None
-    ):
-        arguments = (
-            ("query_ids", query_ids),
-            ("candidate_ids", candidate_ids),
-            ("relevant", relevant),
+@torch.no_grad()
+def evaluate_retrieval_similarity(
+    similarity: Float[Tensor, "q g"] | Float[np.ndarray, "q g"] | KReciprocalReranker,
+    *,
+    query_ids: Ids | None = None,
+    gallery_ids: Ids | None = None,
+    relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None = None,
+    ties: Ties = "pessimistic",
+) -> RetrievalResult:
+    """Evaluate retrieval by given similarities: hit rate, recall, NDCG, mAP and related measures.
+
+    Use it for a matrix that you computed yourself, or to evaluate with re-ranking. For embeddings
+    use :func:`evaluate_retrieval`.
+
+    Args:
+        similarity: Larger is nearer: a floating-point matrix (Q, G), or a
+            :class:`KReciprocalReranker` of both sides, which computes a few queries at a time. Pass
+            a matrix of distances with a minus sign.
+        query_ids: Id of each query: integers or strings. A gallery row with the same id is
+            relevant.
+        gallery_ids: Id of each gallery row, of the same kind.
+        relevant: Instead of ids, for each query the row numbers of its relevant gallery rows; a
+            list may be empty.
+        ties: Rank of a relevant row that is tied with others: below them (``"pessimistic"``), above
+            them (``"optimistic"``), or its mean over all orders of the ties (``"mean"``).
+
+    Returns:
+        A :class:`RetrievalResult`. Ranks are those of the given values. Queries without a relevant
+        row are counted, but no mean includes them.
+
+    Raises:
+        ValueError: If the shape and the ids disagree, the similarities are empty or hold NaN,
+            relevance is given twice or not at all, or no query has a relevant row.
+
+    Example:
+        >>> similarity = torch.tensor([[0.9, 0.2, 0.4], [0.3, 0.8, 0.1]])
+        >>> result = evaluate_retrieval_similarity(similarity, relevant=[[0, 2], [2]])
+        >>> result.hit_rate(1), result.recall(2), round(result.mean_reciprocal_rank, 3)
+        (0.5, 0.5, 0.667)
+    """
+    owner = "evaluate_retrieval_similarity"
+    check_choice(owner, "ties", ties, ("pessimistic", "optimistic", "mean"))
+
+    shape = _shape_of(owner, similarity)
+    relevance = _read_relevance(owner, query_ids, gallery_ids, relevant, shape, leave_one_out=False)
+    matches = matches_by_rows(owner, row_reader(similarity), relevance)
+    return _build_result(owner, matches, query_ids, shape, ties, leave_one_out=False)
+
+
+def _read_sides(
+    owner: str,
+    query_embeddings: Tensor | npt.NDArray[Any] | None,
+    gallery_embeddings: Tensor | npt.NDArray[Any] | None,
+) -> tuple[EmbeddingRows, EmbeddingRows]:
+    """Check the embeddings of both sides; they are one and the same in leave-one-out."""
+    if query_embeddings is None:
+        raise ValueError(
+            f"{owner}: query_embeddings is None; "
+            "pass a matrix or a re-ranker to evaluate_retrieval_similarity."
         )
-        got = " and ".join(name for name, value in arguments if value is not None)
-        raise fail(_OWNER, "either ids or relevant", got or "neither")
+
+    queries = EmbeddingRows(owner, "query_embeddings", query_embeddings)
+    if gallery_embeddings is None:
+        return queries, queries
+    gallery = EmbeddingRows(owner, "gallery_embeddings", gallery_embeddings, queries.device)
+    check_same_dim(owner, queries, gallery)
+    return queries, gallery
 
 
-def _labels(
+def _read_relevance(
+    owner: str,
     query_ids: Ids | None,
-    candidate_ids: Ids | None,
-    relevant: Sequence[Any] | None,
+    gallery_ids: Ids | None,
+    relevant: Relevant | None,
     shape: tuple[int, int],
     *,
-    alone: bool,
-) -> Labels | Lists:
+    leave_one_out: bool,
+) -> IdentityMatches | RelevanceLists:
+    """Return the relevant gallery rows of each query, from lists or from ids."""
     if relevant is not None:
-        return Lists(_OWNER, relevant, shape, alone=alone)
-    if query_ids is None or (candidate_ids is None) != alone:
-        raise fail(
-            _OWNER,
-            "candidate_ids exactly where there are candidates",
-            "none" if candidate_ids is None else "candidate_ids without candidate_embeddings",
+        if query_ids is not None or gallery_ids is not None:
+            raise ValueError(f"{owner}: ids and relevant exclude each other; pass one.")
+        return RelevanceLists(owner, relevant, shape, leave_one_out=leave_one_out)
+
+    if query_ids is None:
+        raise ValueError(f"{owner}: query_ids is missing; pass ids of both sides, or relevant.")
+    if gallery_ids is None and not leave_one_out:
+        raise ValueError(f"{owner}: gallery_ids is missing; pass the id of each gallery row.")
+    if gallery_ids is not None and leave_one_out:
+        raise ValueError(
+            f"{owner}: gallery_ids given without gallery_embeddings; omit both to rank every query "
+            "among the others."
         )
-    return read_labels(_OWNER, shape, (query_ids, candidate_ids), (), sides=("query", "candidate"))
+    return read_identity_matches(owner, shape, (query_ids, gallery_ids), ())
 
 
-def _sides(
-    queries: Tensor | npt.NDArray[Any] | None, candidates: Tensor | npt.NDArray[Any] | None
-) -> tuple[Rows, Rows]:
-    """Both sides, checked; one and the same in leave-one-out."""
-    if queries is None:
-        raise fail(_OWNER, "query_embeddings or similarity", "neither")
-    rows = Rows(_OWNER, "query_embeddings", queries)
-    if candidates is None:
-        return rows, rows
-    others = Rows(_OWNER, "candidate_embeddings", candidates, rows.device)
-    check_widths(_OWNER, rows, others)
-    return rows, others
+def _build_result(
+    owner: str,
+    matches: Iterable[MatchCounts],
+    query_ids: Ids | None,
+    shape: tuple[int, int],
+    ties: Ties,
+    *,
+    leave_one_out: bool,
+) -> RetrievalResult:
+    """Join the ranks of all parts to a result."""
+    num_queries, num_gallery = shape
+    all_ranks, all_counts = [], []
+    for part in matches:
+        all_ranks.append(match_ranks(part, ties))
+        all_counts.append(np.diff(part.begin))
+
+    ranks: npt.NDArray[Any] = np.concatenate(all_ranks)
+    if len(ranks) == 0:
+        raise ValueError(
+            f"{owner}: none of the {num_queries} queries has a relevant row among the "
+            f"{num_gallery} of the gallery. Check how the ids of both sides were made: they have "
+            "to be numbered or named alike."
+        )
+
+    begin = np.concatenate([[0], np.cumsum(np.concatenate(all_counts))])
+    ids = None if query_ids is None else id_array(owner, "query_ids", query_ids, num_queries)
+    # in leave-one-out no query ranks itself
+    return RetrievalResult(ranks, begin, num_gallery - leave_one_out, ids)
 
 
 def _shape_of(
-    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker, queries: object, candidates: object
+    owner: str, similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker
 ) -> tuple[int, int]:
-    if queries is not None or candidates is not None:
-        raise fail(_OWNER, "embeddings or similarity", "both", "Pass None for query_embeddings.")
+    """Check given similarities, and return their shape."""
     if isinstance(similarity, KReciprocalReranker):
         return similarity.num_queries, similarity.num_gallery
     if not isinstance(similarity, Tensor | np.ndarray):
-        raise fail(_OWNER, "similarity as a matrix or a re-ranker", type(similarity).__name__)
+        raise fail(owner, "similarity as a matrix or a re-ranker", type(similarity).__name__)
+
+    if isinstance(similarity, Tensor):
+        check_dense(owner, "similarity", similarity)
     shape = tuple(similarity.shape)
-    floating = (
-        similarity.is_floating_point()
-        if isinstance(similarity, Tensor)
-        else similarity.dtype.kind == "f"
-    )
-    if len(shape) != 2 or 0 in shape or not floating:
-        raise fail(
-            _OWNER, "similarity as a floating-point matrix (Q, C)", f"{similarity.dtype} {shape}"
-        )
+    if len(shape) != 2 or 0 in shape or not _is_floating(similarity):
+        got = f"{similarity.dtype} of shape {shape}"
+        raise fail(owner, "similarity as a floating-point matrix (Q, G)", got)
     return shape[0], shape[1]
+
+
+def _is_floating(matrix: Tensor | npt.NDArray[Any]) -> bool:
+    if isinstance(matrix, Tensor):
+        return matrix.is_floating_point()
+    return matrix.dtype.kind == "f"

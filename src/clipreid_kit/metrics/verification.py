@@ -1,4 +1,4 @@
-"""Verification: are two images of one identity? ROC over all pairs, by blocks."""
+"""Verification metrics: whether two images show one identity, as ROC over all pairs, by blocks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,29 +9,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import fail
-from clipreid_kit.metrics._engine.identity_matches import Ids, read_ids
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets
-from clipreid_kit.metrics.results.tables import aligned, json_text
+from clipreid_kit._checks import check_number, fail
+from clipreid_kit.metrics._engine.id_columns import Ids, encode_ids
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
+from clipreid_kit.metrics.results._output_formats import align, json_text
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-_OWNER = "evaluate_verification"
-_BLOCK = 1 << 22  # similarities that are looked at together: 16 MB
+
+_BLOCK = 1 << 22  # similarities that are compared at once: 16 MB
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VerificationResult:
-    """Receiver operating characteristic of pairs: accepted as one identity if their similarity reaches a threshold.
+    """Receiver operating characteristic (ROC) of pairs.
+
+    A pair is accepted as one identity if its similarity reaches a threshold. *Genuine* pairs are
+    two images of one identity, *impostor* pairs are images of two identities.
 
     Attributes:
-        similarity: Cosine of every genuine pair (two images of one identity), descending.
-        false_accepts: For each, how many impostor pairs (two identities) are at least as similar.
-        num_impostors: All impostor pairs.
-        num_tied: Pairs of a genuine and an impostor pair that are exactly as similar.
+        similarity: Cosine of every genuine pair, descending.
+        false_accepts: For each genuine pair, the number of impostor pairs at least as similar.
+        num_impostors: Number of all impostor pairs.
+        num_tied: Number of combinations of a genuine and an impostor pair that are exactly as
+            similar.
 
     Example:
-        >>> result = VerificationResult(np.array([0.9, 0.6, 0.4]), np.array([0, 1, 3]), num_impostors=10, num_tied=0)
+        >>> result = VerificationResult(
+        ...     np.array([0.9, 0.6, 0.4]), np.array([0, 1, 3]), num_impostors=10, num_tied=0
+        ... )
         >>> round(result.tpr(0.1), 3), result.threshold(0.1), round(result.auc, 3)
         (0.667, 0.6, 0.867)
     """
@@ -43,75 +49,85 @@ class VerificationResult:
 
     @property
     def num_genuine(self) -> int:
-        """All genuine pairs."""
+        """Number of all genuine pairs."""
         return len(self.similarity)
 
     def tpr(self, fpr: float) -> float:
-        """True positive rate at a false positive rate: the largest share of genuine pairs that can be accepted.
+        """Return the true positive rate at a false positive rate.
 
-        Of n impostor pairs at most ``fpr`` * n may be accepted. FNMR at an FMR is 1 minus this.
+        This is the largest share of genuine pairs that can be accepted while at most ``fpr`` * n of
+        n impostor pairs are. The false non-match rate (FNMR) at a false match rate (FMR) is 1 minus
+        it.
 
         Args:
-            fpr: From 0 to 1. Below 1 / n no impostor pair at all may be accepted.
+            fpr: From 0 to 1. Below 1 / n no impostor pair may be accepted.
 
         Raises:
             ValueError: If ``fpr`` is not in [0, 1].
         """
-        return self._accepted("VerificationResult.tpr", fpr) / self.num_genuine
+        return self._num_accepted("VerificationResult.tpr", fpr) / self.num_genuine
 
     def threshold(self, fpr: float) -> float:
-        """Similarity from which on a pair is accepted at this false positive rate; infinity if none can be."""
-        accepted = self._accepted("VerificationResult.threshold", fpr)
-        return float(self.similarity[accepted - 1]) if accepted else np.inf
+        """Return the lowest similarity that is accepted at a false positive rate.
+
+        Infinity if no pair can be accepted.
+        """
+        num_accepted = self._num_accepted("VerificationResult.threshold", fpr)
+        return float(self.similarity[num_accepted - 1]) if num_accepted else np.inf
 
     def roc(self) -> tuple[FloatArray, FloatArray]:
-        """False and true positive rates at the similarity of every genuine pair: all corners of the curve."""
-        true_positives = np.searchsorted(-self.similarity, -self.similarity, side="right")
-        return self.false_accepts / self.num_impostors, true_positives / self.num_genuine
+        """Return false and true positive rates at the similarity of every genuine pair.
+
+        These are all corners of the curve.
+        """
+        true_accepts = np.searchsorted(-self.similarity, -self.similarity, side="right")
+        return self.false_accepts / self.num_impostors, true_accepts / self.num_genuine
 
     @property
     def auc(self) -> float:
-        """Chance that a genuine pair is more similar than an impostor pair; a tie counts one half."""
-        below = self.num_impostors * self.num_genuine - int(self.false_accepts.sum())
-        return (below + self.num_tied / 2) / (self.num_impostors * self.num_genuine)
+        """Probability that a genuine pair is more similar than an impostor; ties count half."""
+        num_combinations = self.num_impostors * self.num_genuine
+        num_below = num_combinations - int(self.false_accepts.sum())
+        return (num_below + self.num_tied / 2) / num_combinations
 
     def to_dict(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> dict[str, float | int]:
-        """Plain numbers for a JSON file; rates as fractions."""
-        return {
-            **{f"tpr_at_fpr_{fpr:g}": self.tpr(fpr) for fpr in fprs},
-            "auc": self.auc,
-            "num_genuine": self.num_genuine,
-            "num_impostors": self.num_impostors,
-        }
+        """Return plain numbers for a JSON file; rates as fractions."""
+        values: dict[str, float | int] = {f"tpr_at_fpr_{fpr:g}": self.tpr(fpr) for fpr in fprs}
+        values["auc"] = self.auc
+        values["num_genuine"] = self.num_genuine
+        values["num_impostors"] = self.num_impostors
+        return values
 
     def to_json(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> str:
-        """JSON text of :meth:`to_dict`."""
+        """Return JSON text of :meth:`to_dict`."""
         return json_text(self.to_dict(fprs))
 
     def table(self, fprs: Sequence[float] = (0.0001, 0.001, 0.01, 0.1)) -> str:
-        """A table for people: rates in percent, and the similarity from which on a pair is accepted."""
+        """Return a table: rates in percent, and the lowest similarity that is accepted."""
         rows = [["FPR", "TPR", "threshold"]]
-        rows += [
-            [f"{100 * x:g}", f"{100 * self.tpr(x):.2f}", f"{self.threshold(x):.4f}"] for x in fprs
-        ]
-        return "\n".join([*aligned(rows), self._note()])
+        for fpr in fprs:
+            rate, threshold = self.tpr(fpr), self.threshold(fpr)
+            rows.append([f"{100 * fpr:g}", f"{100 * rate:.2f}", f"{threshold:.4f}"])
+        return "\n".join([*align(rows), self._note()])
 
     def __str__(self) -> str:
-        """One line for people, in percent."""
-        rates = "  ".join(
-            f"TPR@FPR {100 * fpr:g} {100 * self.tpr(fpr):.2f}" for fpr in (0.001, 0.01)
-        )
-        return f"{rates}  ({self._note()})"
+        """Return one line for people, in percent."""
+        rates = [f"TPR@FPR {100 * fpr:g} {100 * self.tpr(fpr):.2f}" for fpr in (0.001, 0.01)]
+        return f"{'  '.join(rates)}  ({self._note()})"
+
+    __repr__ = __str__
 
     def _note(self) -> str:
-        return f"AUC {100 * self.auc:.2f}, {self.num_genuine} genuine and {self.num_impostors} impostor pairs"
+        pairs = f"{self.num_genuine} genuine and {self.num_impostors} impostor pairs"
+        return f"AUC {100 * self.auc:.2f}, {pairs}"
 
-    def _accepted(self, owner: str, fpr: float) -> int:
+    def _num_accepted(self, owner: str, fpr: float) -> int:
+        check_number(owner, "fpr", fpr)
         if not 0 <= fpr <= 1:
             raise fail(owner, "fpr in [0, 1]", fpr)
-        # a share such as 0.29 of 100 is a float below 29: half a unit in the last place is given back
-        allowed = np.floor(fpr * self.num_impostors * (1 + 2.0**-52))
-        return int(np.searchsorted(self.false_accepts, allowed, side="right"))
+        # 0.29 * 100 is a float below 29: half a unit in the last place is added
+        num_allowed = np.floor(fpr * self.num_impostors * (1 + 2.0**-52))
+        return int(np.searchsorted(self.false_accepts, num_allowed, side="right"))
 
 
 @torch.no_grad()
@@ -122,25 +138,28 @@ def evaluate_verification(
     query_ids: Ids,
     gallery_ids: Ids | None = None,
 ) -> VerificationResult:
-    """Evaluate verification over all pairs of a query and a gallery row: TPR at an FPR, ROC and AUC.
+    """Evaluate verification over all pairs of query and gallery: TPR at an FPR, ROC and AUC.
 
-    Ranking asks for the order within each query; verification asks whether one threshold serves all. Neither the
-    matrix of all pairs nor a histogram of it is held: the genuine pairs are gathered first, and then every impostor
-    pair is counted against them, so rates are exact at any FPR.
+    Ranking asks for the order within each query; verification asks whether one threshold suits all
+    queries. Neither the matrix of all pairs nor a histogram of it is held: the genuine pairs are
+    gathered first, and then every impostor pair is counted against them, so rates are exact at any
+    FPR.
 
     Args:
         query_embeddings: (Q, D), any scale; compared by cosine.
-        gallery_embeddings: (G, D). ``None``: all pairs within the queries, each once, and none with itself.
+        gallery_embeddings: (G, D). ``None`` for all pairs within the queries, each once, and none
+            of a row with itself.
         query_ids: Identity of each query: integers or strings.
         gallery_ids: Identity of each gallery row, of the same kind; ``None`` without a gallery.
 
     Returns:
-        A :class:`VerificationResult`. Similarities are float32 (a matrix product), so pairs nearer together than its
-        rounding may count as tied or swapped. Memory: 16 bytes for each genuine pair, and blocks of 16 MB.
+        A :class:`VerificationResult`. Similarities are float32 (a matrix product), so pairs that
+        differ by less than its rounding may count as tied or swapped. Memory: 16 bytes for each
+        genuine pair, and blocks of 16 MB.
 
     Raises:
-        ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or infinity (rows
-            named), or there is no genuine pair or no impostor pair.
+        ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or
+            infinity (the error names the rows), or there is no genuine pair or no impostor pair.
 
     Example:
         >>> rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
@@ -148,45 +167,44 @@ def evaluate_verification(
         >>> result.num_genuine, result.num_impostors, result.tpr(0.0), result.auc
         (2, 4, 1.0, 1.0)
     """
-    names, given, alone = ["query_embeddings"], [query_embeddings], gallery_embeddings is None
-    if gallery_embeddings is not None:
-        names, given = [*names, "gallery_embeddings"], [*given, gallery_embeddings]
-    if (gallery_ids is None) != alone:
-        raise fail(
-            _OWNER,
-            "gallery_ids exactly where there is a gallery",
-            "none" if not alone else "gallery_ids alone",
+    owner = "evaluate_verification"
+    if (gallery_embeddings is None) != (gallery_ids is None):
+        given = "gallery_ids" if gallery_embeddings is None else "gallery_embeddings"
+        missing = "gallery_embeddings" if gallery_embeddings is None else "gallery_ids"
+        raise ValueError(
+            f"{owner}: {given} given without {missing}; omit both for the pairs within the queries."
         )
-    sets = checked_sets(_OWNER, names, given)
-    space = Space(sets, "cosine")
-    other_ids = query_ids if gallery_ids is None else gallery_ids
-    codes = read_ids(_OWNER, (query_ids, other_ids), (len(sets[0]), len(sets[-1])))
-    genuine = torch.sort(
-        torch.cat([block[same] for block, same, _ in _blocks(space, codes, alone=alone)])
-    ).values
-    num_pairs = len(sets[0]) * (len(sets[0]) - 1) // 2 if alone else len(sets[0]) * len(sets[1])
+
+    within_queries = gallery_embeddings is None
+    if gallery_embeddings is None or gallery_ids is None:
+        sets = check_sets(owner, ["query_embeddings"], [query_embeddings])
+        gallery_ids = query_ids
+    else:
+        names = ["query_embeddings", "gallery_embeddings"]
+        sets = check_sets(owner, names, [query_embeddings, gallery_embeddings])
+    num_queries, num_gallery = len(sets[0]), len(sets[-1])
+
+    space = SimilaritySpace(sets, "cosine")
+    codes = encode_ids(owner, (query_ids, gallery_ids), (num_queries, num_gallery))
+    pairs = _PairBlocks(space, codes, within_queries=within_queries)
+    genuine = torch.cat([block[is_genuine] for block, is_genuine, _ in pairs])
+    genuine = torch.sort(genuine).values
+
+    num_pairs = (
+        num_queries * (num_queries - 1) // 2 if within_queries else num_queries * num_gallery
+    )
     num_impostors = num_pairs - genuine.numel()
     if genuine.numel() == 0 or num_impostors == 0:
         raise fail(
-            _OWNER,
+            owner,
             "at least one genuine and one impostor pair",
             f"{genuine.numel()} and {num_impostors}",
-            "Compare how the ids of the two sides were made.",
+            "Check how the ids of both sides were made.",
         )
-    # for each number of genuine pairs, the impostor pairs that are above so many (and at least as similar as so many)
-    above, reaching = torch.zeros(
-        (2, genuine.numel() + 1), dtype=torch.int64, device=genuine.device
-    )
-    for block, _, impostor in _blocks(space, codes, alone=alone):
-        values = block.masked_fill_(~impostor, -torch.inf).flatten()
-        below = torch.searchsorted(genuine, values)
-        above += torch.bincount(below, minlength=len(above))
-        tied = values == genuine[below.clamp_(max=genuine.numel() - 1)]
-        below[tied] = torch.searchsorted(genuine, values[tied], right=True)
-        below[values > genuine[-1]] = genuine.numel()
-        reaching += torch.bincount(below, minlength=len(reaching))
-    false_accepts = int(reaching.sum()) - torch.cumsum(reaching, 0)[:-1]
-    num_tied = int((torch.cumsum(above, 0) - torch.cumsum(reaching, 0)).sum())
+
+    num_above, num_reaching = _count_impostors(pairs, genuine)
+    false_accepts = int(num_reaching.sum()) - torch.cumsum(num_reaching, 0)[:-1]
+    num_tied = int((torch.cumsum(num_above, 0) - torch.cumsum(num_reaching, 0)).sum())
     return VerificationResult(
         genuine.flip(0).double().cpu().numpy(),
         false_accepts.flip(0).cpu().numpy(),
@@ -195,19 +213,61 @@ def evaluate_verification(
     )
 
 
-def _blocks(
-    space: Space, codes: tuple[IntArray, IntArray], *, alone: bool
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Cosines of some queries with all others, and which of the pairs are genuine and which impostors."""
-    device = space.rows.device
-    queries, gallery = (torch.from_numpy(side).to(device) for side in codes)
-    first, columns = len(space) - len(gallery), torch.arange(len(gallery), device=device)
-    step = max(1, _BLOCK // len(gallery))
-    for start in range(0, len(queries), step):
-        part = slice(start, min(start + step, len(queries)))
-        same = queries[part, None] == gallery[None]
-        other = ~same
-        if alone:  # each pair once
-            later = columns[None] > columns[part, None]
-            same, other = same & later, other & later
-        yield space.nearness(part, slice(first, len(space))), same, other
+class _PairBlocks:
+    """Blocks of cosines of some queries with the gallery, computed anew for each iteration.
+
+    Args:
+        space: Queries and gallery; one set if ``within_queries``.
+        codes: Identity of every query and of every gallery row, as numbers.
+        within_queries: Whether the queries are the gallery, and each pair counts once.
+    """
+
+    def __init__(
+        self, space: SimilaritySpace, codes: tuple[IntArray, IntArray], *, within_queries: bool
+    ) -> None:
+        device = space.rows.device
+        self.space = space
+        self.query_codes, self.gallery_codes = (torch.from_numpy(x).to(device) for x in codes)
+        self.columns = torch.arange(len(self.gallery_codes), device=device)
+        self.within_queries = within_queries
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield cosines, and whether each pair is genuine, and an impostor."""
+        num_queries, num_gallery = len(self.query_codes), len(self.gallery_codes)
+        gallery = slice(len(self.space) - num_gallery, len(self.space))
+        step = max(1, _BLOCK // num_gallery)
+        for start in range(0, num_queries, step):
+            part = slice(start, min(start + step, num_queries))
+            is_genuine = self.query_codes[part, None] == self.gallery_codes[None]
+            is_impostor = ~is_genuine
+            if self.within_queries:
+                is_later = self.columns[None] > self.columns[part, None]
+                is_genuine = is_genuine & is_later
+                is_impostor = is_impostor & is_later
+            yield self.space.nearness(part, gallery), is_genuine, is_impostor
+
+
+def _count_impostors(pairs: _PairBlocks, genuine: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the impostor pairs against the genuine pairs.
+
+    Args:
+        pairs: All pairs.
+        genuine: Similarities of the genuine pairs, ascending, n >= 1.
+
+    Returns:
+        For each k from 0 to n, the number of impostor pairs that are above exactly k genuine pairs,
+        and the number of those that are at least as similar as exactly k genuine pairs.
+    """
+    num_genuine = genuine.numel()
+    shape = 2, num_genuine + 1
+    num_above, num_reaching = torch.zeros(shape, dtype=torch.int64, device=genuine.device)
+    for block, _, is_impostor in pairs:
+        values = block.masked_fill_(~is_impostor, -torch.inf).flatten()
+        position = torch.searchsorted(genuine, values)
+        num_above += torch.bincount(position, minlength=num_genuine + 1)
+
+        is_tied = values == genuine[position.clamp_(max=num_genuine - 1)]
+        position[is_tied] = torch.searchsorted(genuine, values[is_tied], right=True)
+        position[values > genuine[-1]] = num_genuine
+        num_reaching += torch.bincount(position, minlength=num_genuine + 1)
+    return num_above, num_reaching

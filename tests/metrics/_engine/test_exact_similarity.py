@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from clipreid_kit.metrics._engine.exact_similarity import (
     all_products,
+    combine_products,
     halving_sum,
     pair_products,
-    similarity,
     split_rows,
 )
 
@@ -21,8 +21,10 @@ def test_halving_sum_does_not_depend_on_the_other_rows(width, rows, seed):
     values = torch.from_numpy(np.random.default_rng(seed).standard_normal((rows, width)))
     before = values.clone()
     whole = halving_sum(values)
+
     for i in range(rows):
         assert torch.equal(halving_sum(values[i : i + 1]), whole[i : i + 1])
+
     torch.testing.assert_close(whole, values.sum(dim=1))
     assert torch.equal(values, before)
 
@@ -53,6 +55,7 @@ def test_products_are_exact(dim, seed, dtype, spread):
                 inner(parts[i][0], parts[j][0]),
                 inner(parts[i][0], parts[j][1]) + inner(parts[i][1], parts[j][0]),
             )
+
             assert Fraction(products.high[i, j].item()) == high
             assert products.middle[i, j].item() == pytest.approx(
                 float(middle), rel=2**-52, abs=1e-300
@@ -62,11 +65,12 @@ def test_products_are_exact(dim, seed, dtype, spread):
 
 @pytest.mark.parametrize("dim", [2, 7, 64, 512, 4096])
 def test_worst_case_still_fits(dim):
-    # all entries as large as a unit row of this width can have them, and all of one sign
+    # all entries as large as possible in a unit row of this width, and of one sign
     rows = torch.full((2, dim), 1 / math.sqrt(dim), dtype=torch.float64)
     rows += torch.rand(2, dim, dtype=torch.float64) * 1e-9
     split = split_rows(rows, "cosine")
     products = all_products(split, split)
+
     for name, left, right in (("high", 0, 0), ("low", 1, 1)):
         want = sum(
             Fraction(a) * Fraction(b)
@@ -74,7 +78,9 @@ def test_worst_case_still_fits(dim):
                 split.parts[0, left].tolist(), split.parts[1, right].tolist(), strict=True
             )
         )
+
         assert Fraction(getattr(products, name)[0, 1].item()) == want
+
     one_way = [
         float(sum(Fraction(a) * Fraction(b) for a, b in zip(*x, strict=True)))
         for x in (
@@ -82,6 +88,7 @@ def test_worst_case_still_fits(dim):
             (split.parts[0, 1].tolist(), split.parts[1, 0].tolist()),
         )
     ]
+
     assert products.middle[0, 1].item() == one_way[0] + one_way[1]
 
 
@@ -91,22 +98,25 @@ def test_worst_case_still_fits(dim):
     st.sampled_from(["cosine", "euclidean"]),
     st.sampled_from([0.0, 8.0]),
 )
-def test_close_to_the_truth_and_the_same_in_any_company(dim, seed, distance, spread):
+def test_close_to_exact_arithmetic_and_independent_of_other_rows(dim, seed, distance, spread):
     rows = (
         rows_of(dim, seed, torch.float32, 0.0) * 10.0 ** torch.linspace(-spread, spread, 4)[:, None]
     )
     split = split_rows(rows, distance)
-    block = similarity(all_products(split, split), split, split, distance)
+    block = combine_products(all_products(split, split), split, split, distance)
     exact = [[Fraction(x) for x in row] for row in rows.double().tolist()]
+
     for i in range(4):
-        alone = split_rows(rows[i : i + 1], distance)
+        single = split_rows(rows[i : i + 1], distance)
         assert torch.equal(
-            similarity(all_products(alone, split), alone, split, distance)[0], block[i]
+            combine_products(all_products(single, split), single, split, distance)[0], block[i]
         )
+
         repeated = split.take(torch.full((4,), i))
         assert torch.equal(
-            similarity(pair_products(repeated, split), repeated, split, distance), block[i]
+            combine_products(pair_products(repeated, split), repeated, split, distance), block[i]
         )
+
         for j in range(4):
             if distance == "euclidean":
                 want = -float(sum((a - b) ** 2 for a, b in zip(exact[i], exact[j], strict=True)))
@@ -123,12 +133,13 @@ def test_close_to_the_truth_and_the_same_in_any_company(dim, seed, distance, spr
 
 def test_zero_rows():
     split = split_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "cosine")
-    assert similarity(all_products(split, split), split, split, "cosine").tolist() == [
+    assert combine_products(all_products(split, split), split, split, "cosine").tolist() == [
         [0, 0],
         [0, 1],
     ]
+
     split = split_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "euclidean")
-    assert similarity(all_products(split, split), split, split, "euclidean").tolist() == [
+    assert combine_products(all_products(split, split), split, split, "euclidean").tolist() == [
         [0, -25],
         [-25, 0],
     ]

@@ -1,9 +1,7 @@
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.identity_matches import flat, parts_of, read_ids, read_labels
+from clipreid_kit.metrics._engine.identity_matches import Rule, read_identity_matches
 
 
 @given(
@@ -11,45 +9,31 @@ from clipreid_kit.metrics._engine.identity_matches import flat, parts_of, read_i
     st.lists(st.integers(0, 4), min_size=1, max_size=12),
 )
 def test_pairs_of_one_identity(queries, gallery):
-    labels = read_labels("owner", (len(queries), len(gallery)), (queries, gallery), ())
+    labels = read_identity_matches("owner", (len(queries), len(gallery)), (queries, gallery), ())
     found = labels.pairs(0, len(queries))
+
     assert len(found.begin) == len(queries) + 1
     for i, query in enumerate(queries):
         rows = found.rows[found.begin[i] : found.begin[i + 1]]
         assert rows.tolist() == [j for j, other in enumerate(gallery) if other == query]
+
     assert found.valid.all()
 
 
-@given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 25))
-def test_parts_are_bounded_and_complete(counts, most):
-    parts = list(parts_of(np.array(counts, dtype=np.int64), most))
-    assert [i for start, stop in parts for i in range(start, stop)] == list(range(len(counts)))
-    assert all(1 <= stop - start <= most for start, stop in parts)
+def test_rules_and_junk():
+    rules = [Rule("cameras", [1, 2], [1, 1, 2, 2]), Rule("values of exclude", None, None)]
+    matches = read_identity_matches("owner", (2, 4), ([7, 8], [7, 8, 7, 9]), rules, junk_ids=[9])
+    found = matches.pairs(0, 2)
+    assert found.rows.tolist() == [0, 2, 1]
+    assert found.valid.tolist() == [False, True, True]
+    assert matches.junk_rows.tolist() == [3]
+    assert (matches.num_gallery_rows, matches.num_gallery, matches.num_identities) == (4, 3, 3)
+    assert matches.num_cameras == 2
+    assert matches.rules == ["camera rule"]
 
 
-def test_large_integers_of_two_kinds_do_not_meet_in_floats():
-    ids = np.array([2**62, 2**62 + 1], dtype=np.uint64)
-    first, second = read_ids("owner", (ids.astype(np.int64), ids), (2, 2))
-    assert first.tolist() == second.tolist() == [0, 1]
-
-
-@pytest.mark.unhooked
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([0.5, 1.0], "ids as integers or strings, got float64"),
-        (["a", 1], "ids of one kind, got integers and strings mixed"),
-        ([[1, 2]], r"ids as 2 ids, one for each row, got shape \(1, 2\)"),
-    ],
-)
-def test_bad_ids(values, message):
-    with pytest.raises(ValueError, match=message):
-        flat("owner", "ids", values, 2)
-    assert flat("owner", "ids", np.array(["a", "b"], dtype=object), 2).dtype.kind == "U"
-
-
-def test_the_sides_are_named_as_the_caller_names_them():
-    with pytest.raises(
-        ValueError, match="shop_ids and street_ids of one kind, got strings and integers"
-    ):
-        read_ids("owner", (["7"], [7]), (1, 1), ("shop", "street"))
+def test_in_leave_one_out_a_query_is_not_its_own_match():
+    matches = read_identity_matches("owner", (3, 3), ([5, 5, 6], None), ())
+    found = matches.pairs(0, 3)
+    assert found.rows.tolist() == [0, 1, 0, 1, 2]
+    assert found.valid.tolist() == [False, True, True, False, False]

@@ -4,13 +4,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics import neighbours
+from clipreid_kit.metrics._engine import nearest_neighbours
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_between, nearest_others
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 
 
 def space_of(sets, distance):
-    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
+    return SimilaritySpace(
+        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
+    )
 
 
 def distances(rows):
@@ -23,6 +25,7 @@ def brute_force(rows, count):
         sorted((j for j in range(len(rows)) if j != i), key=lambda j: (matrix[i, j], j))
         for i in range(len(rows))
     ]
+
     return [members[:count] for members in lists], matrix
 
 
@@ -35,15 +38,16 @@ def same_sets(index, want, prefixes):
 @given(st.integers(0, 2**31), st.integers(2, 60), st.integers(1, 4), st.sampled_from([1, 3, 1000]))
 def test_sets_are_those_of_a_sort_with_ties_by_index(seed, total, dim, levels):
     rng = np.random.default_rng(seed)
-    rows = rng.integers(-levels, levels + 1, (total, dim)).astype(
-        np.float32
-    )  # few levels: many exact ties
+    # few levels: many exact ties
+    rows = rng.integers(-levels, levels + 1, (total, dim)).astype(np.float32)
     count = int(rng.integers(1, total))
     prefixes = (count // 2, count)
     want, matrix = brute_force(rows, count)
     space = space_of([torch.from_numpy(rows)], "euclidean")
     index, least = nearest_others(space, count, prefixes)
+
     same_sets(index, want, prefixes)
+
     farthest = (-least).numpy()
     if matrix.max() > 0:  # nearness is minus half the square, in a scale of its own
         np.testing.assert_allclose(
@@ -57,28 +61,32 @@ def test_any_tile_finds_the_same(monkeypatch, rows_in_tile, columns_in_tile):
     rows = rng.standard_normal((150, 6)).astype(np.float32)
     rows[100:] = rows[:50]
     want, _ = brute_force(rows, 9)
-    monkeypatch.setattr(neighbours, "_ROWS", rows_in_tile)
-    monkeypatch.setattr(neighbours, "_COLUMNS", columns_in_tile)
+    monkeypatch.setattr(nearest_neighbours, "_ROWS", rows_in_tile)
+    monkeypatch.setattr(nearest_neighbours, "_COLUMNS", columns_in_tile)
     space = space_of([torch.from_numpy(rows)], "euclidean")
     kept = torch.full((20, 130), torch.nan)
     index, _ = nearest_others(space, 9, (4,), keep=(20, kept))
+
     same_sets(index, want, (4, 9))
     torch.testing.assert_close(
         kept, space.nearness(slice(0, 20), slice(20, 150)), atol=1e-6, rtol=0
     )
 
 
-def test_neighbours_closer_together_than_float32_can_tell():
+def test_neighbours_closer_than_float32_can_resolve():
     rng = np.random.default_rng(1)
     base = rng.standard_normal(256)
     rows = np.tile(base, (40, 1)) + 1e-9 * rng.standard_normal((40, 256))  # float64
     want, _ = brute_force(rows, 5)
     index, _ = nearest_others(space_of([torch.from_numpy(rows)], "euclidean"), 5, (2,))
+
     same_sets(index, want, (2, 5))
+
     found = nearest_between(
         space_of([torch.from_numpy(rows)], "euclidean"), slice(0, 3), slice(3, 40), 5
     )
     matrix = distances(rows)
+
     for i in range(3):
         assert set(found[i].tolist()) == set(
             sorted(range(3, 40), key=lambda j: (matrix[i, j], j))[:5]
@@ -90,22 +98,26 @@ def test_a_rough_product_changes_no_neighbour():
     rows = torch.from_numpy(rng.standard_normal((300, 32)).astype(np.float32))
     want, _ = nearest_others(space_of([rows], "cosine"), 10, (5,))
     precision = torch.get_float32_matmul_precision()
+
     try:
         torch.set_float32_matmul_precision("medium")
         got, _ = nearest_others(space_of([rows], "cosine"), 10, (5,))
     finally:
         torch.set_float32_matmul_precision(precision)
+
     same_sets(got, want.tolist(), (5, 10))
 
 
-def test_many_copies_are_told_by_their_index():
+def test_many_copies_are_ordered_by_their_index():
     rows = torch.zeros(500, 3)
     rows[:, 0] = 1
     rows[250:, 0] = 2
     index, _ = nearest_others(space_of([rows], "euclidean"), 4, (2,))
+
     assert set(index[0].tolist()) == {1, 2, 3, 4}
     assert set(index[3].tolist()) == {0, 1, 2, 4}
     assert set(index[499].tolist()) == {250, 251, 252, 253}
+
     found = nearest_between(space_of([rows], "cosine"), slice(0, 2), slice(100, 500), 3)
     assert found.tolist() == [[100, 101, 102]] * 2
 
@@ -116,9 +128,11 @@ def test_between_two_sets(monkeypatch, step):
     first, second = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (12, 50))
     matrix = ((first[:, None] - second[None]) ** 2).sum(-1)
     want = np.argsort(matrix, axis=1, kind="stable")[:, :7] + 12
-    monkeypatch.setattr(neighbours, "_ROWS", step)
-    monkeypatch.setattr(neighbours, "_COLUMNS", 50)
+    monkeypatch.setattr(nearest_neighbours, "_ROWS", step)
+    monkeypatch.setattr(nearest_neighbours, "_COLUMNS", 50)
     space = space_of([torch.from_numpy(first), torch.from_numpy(second)], "euclidean")
+
     same_sets(nearest_between(space, slice(0, 12), slice(12, 62), 7), want.tolist(), (7,))
+
     everything = nearest_between(space, slice(0, 12), slice(12, 62), 50)
     assert sorted(everything[0].tolist()) == list(range(12, 62))

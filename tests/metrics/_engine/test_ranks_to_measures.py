@@ -1,19 +1,21 @@
 import numpy as np
 import pytest
 
-from clipreid_kit.metrics._engine.match_counts import Matches
-from clipreid_kit.metrics._engine.ranks_to_measures import match_ranks, measure
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.ranks_to_measures import match_ranks, measure_queries
 
 
 def counted(begin, above, tied):
-    matches = Matches(
+    matches = MatchCounts(
         np.array(begin), np.zeros(begin[-1], dtype=np.int64), np.empty(0), len(begin) - 1
     )
     matches.above, matches.tied = np.array(above), np.array(tied)
+
     return matches
 
 
-# a query with a match with 1 wrong item above, and two equally near with 3 above and 2 beside; no match; one at the top
+# a query with a match below 1 non-match, and two matches below 3 and tied with 2;
+# a query without a match; a query with its match at the top
 EXAMPLE = counted([0, 3, 3, 4], [3, 1, 3, 0], [2, 0, 2, 0])
 
 
@@ -22,15 +24,14 @@ EXAMPLE = counted([0, 3, 3, 4], [3, 1, 3, 0], [2, 0, 2, 0])
     [
         ("optimistic", [2, 5, 6, 1]),
         ("pessimistic", [2, 7, 8, 1]),
-        (
-            "mean",
-            [2, 5 + 2 / 3, 6 + 4 / 3, 1],
-        ),  # of 2 wrong among 2 right: 2/3 before the first, 4/3 before both
+        # 2 non-matches among 2 matches: 2/3 before the first, 4/3 before the second
+        ("mean", [2, 5 + 2 / 3, 6 + 4 / 3, 1]),
     ],
 )
 def test_ranks_by_hand(ties, ranks):
     np.testing.assert_allclose(match_ranks(EXAMPLE, ties), ranks, rtol=1e-15)
-    precision, penalty, first, count = measure(EXAMPLE, ties)
+
+    precision, penalty, first, count = measure_queries(EXAMPLE, ties)
     np.testing.assert_allclose(
         precision, [np.mean([1 / ranks[0], 2 / ranks[1], 3 / ranks[2]]), np.nan, 1], rtol=1e-15
     )
@@ -46,9 +47,12 @@ def test_ranks_beyond_32_bits():
 
 
 def test_adding_counts():
-    matches = Matches(
+    matches = MatchCounts(
         np.array([0, 1, 3]), np.zeros(3, dtype=np.int64), np.array([0.5, 0.1, 0.3]), 2
     )
-    matches.add(slice(1, 3), matches.scores[1:3], np.array([0.3, 0.2, 0.1, 0.3, -np.inf, 0.7]))
+    matches.add(
+        slice(1, 3), matches.similarities[1:3], np.array([0.3, 0.2, 0.1, 0.3, -np.inf, 0.7])
+    )
+
     assert matches.above.tolist() == [0, 4, 1]
     assert matches.tied.tolist() == [0, 1, 2]

@@ -4,11 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets, nonzero
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets, flat_nonzero
 
 
 def space_of(sets, distance):
-    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
+    return SimilaritySpace(
+        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
+    )
 
 
 @st.composite
@@ -20,6 +22,7 @@ def two_sets(draw):
         for _ in "qg"
     ]
     dtypes = [draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16])) for _ in sets]
+
     return [torch.from_numpy(x).to(dtype) for x, dtype in zip(sets, dtypes, strict=True)]
 
 
@@ -28,36 +31,41 @@ def test_fast_nearness_is_within_its_bound(sets, distance, offset):
     sets = [x + offset for x in sets]
     space = space_of(sets, distance)
     rows = torch.cat([x.double() for x in sets])
+
     if distance == "cosine":
         want = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=2, eps=1e-300)
     else:
         spread = (rows - rows.mean(dim=0)).norm(dim=1).max().clamp(min=1e-300)
         scale = 2.0 ** -float(spread.log2().ceil())
         want = -0.5 * ((rows[:, None] - rows[None]) * scale).square().sum(dim=2)
+
     got = space.nearness(slice(0, len(space)), slice(0, len(space))).double()
     assert ((got - want).abs() <= space.error[:, None]).all()
     assert float(space.error.max()) < 1e-3
+
     pairs = np.arange(len(space))
     away = space.distances(pairs, pairs[::-1].copy())
+
     torch.testing.assert_close(
         away.double(), space.top - want[pairs, pairs[::-1].copy()], atol=1e-5, rtol=0
     )
 
 
 @given(two_sets(), st.sampled_from(["cosine", "euclidean"]))
-def test_exact_scores(sets, distance):
+def test_exact_similarities(sets, distance):
     rows = torch.cat([x.double() for x in sets]).numpy()
     first, second = np.divmod(np.arange(len(rows) ** 2), len(rows))
     got = space_of(sets, distance).exact(first, second)
+
     if distance == "cosine":
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         want = (unit[first] * unit[second]).sum(axis=1)
     else:
         want = -((rows[first] - rows[second]) ** 2).sum(axis=1)
+
     np.testing.assert_allclose(got, want, atol=1e-12, rtol=1e-12)
-    np.testing.assert_array_equal(
-        got, got.reshape(len(rows), -1).T.ravel()
-    )  # the same bits both ways
+    # the same bits both ways
+    np.testing.assert_array_equal(got, got.reshape(len(rows), -1).T.ravel())
 
 
 def test_zero_rows_have_cosine_zero():
@@ -66,7 +74,7 @@ def test_zero_rows_have_cosine_zero():
     assert space.exact(np.array([0, 0]), np.array([0, 1])).tolist() == [0.0, 0.0]
 
 
-def test_rows_that_are_all_the_mean():
+def test_rows_that_all_equal_the_mean():
     space = space_of([torch.full((3, 2), 7.0)], "euclidean")
     assert space.nearness(slice(0, 3), slice(0, 3)).eq(0).all()
 
@@ -74,56 +82,63 @@ def test_rows_that_are_all_the_mean():
 def test_groups_of_equal_rows():
     first, second = torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([[1.0], [2.0], [3.0]])
     groups = space_of([first, second], "euclidean").groups(slice(0, 6))
+
     assert groups[0] == groups[2] == groups[3]
     assert groups[1] == groups[4]
     assert len(set(groups.tolist())) == 3
     assert len(set(space_of([first, second], "cosine").groups(slice(3, 6)).tolist())) == 3
+
     mixed = space_of([first.half(), second.double()], "cosine").groups(slice(0, 6))
     assert mixed.tolist() == groups.tolist()
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_nonzero(strict):
+def test_flat_nonzero(strict):
     tile = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
-    found = nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
+    found = flat_nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
+
     assert found.tolist() == ([1] if strict else [0, 1, 2])
-    assert nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
+    assert flat_nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
         [1, 2] if strict else [0, 1, 2]
     )
 
 
-def test_checked_sets_are_detached():
+def test_check_sets_are_detached():
     rows = torch.eye(2, requires_grad=True)
     assert not space_of([rows], "cosine").sets[0].requires_grad
+
     with pytest.raises(
         ValueError, match=r"owner: expected finite rows, got NaN or infinity in 1 of 2 rows"
     ):
-        checked_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
+        check_sets("owner", ["rows"], [torch.tensor([[0.0], [torch.inf]])])
+
     with pytest.raises(ValueError, match="owner: expected rows as a dense tensor"):
-        checked_sets("owner", ["rows"], [torch.eye(2).to_sparse()])
+        check_sets("owner", ["rows"], [torch.eye(2).to_sparse()])
 
 
 @pytest.mark.unhooked
-def test_checked_sets_are_tensors():
+def test_check_sets_are_tensors():
     with pytest.raises(ValueError, match="owner: expected rows as a tensor, got list"):
-        checked_sets("owner", ["rows"], [[[0.0], [1.0]]])
+        check_sets("owner", ["rows"], [[[0.0], [1.0]]])
 
 
 @pytest.mark.parametrize(
     ("precision", "least"), [("highest", 0), ("high", 2.0**-8), ("medium", 2.0**-6)]
 )
-def test_the_bound_knows_that_a_product_may_round_its_inputs(precision, least):
+def test_the_bound_includes_rounded_inputs_of_the_product(precision, least):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
         error = float(space_of([torch.eye(3)], "cosine").error[0])
     finally:
         torch.set_float32_matmul_precision(before)
+
     assert least < error < 1.1 * least + 1e-5
 
 
-def test_a_center_that_serves_all_rows():
+def test_the_center_keeps_the_digits_of_all_rows():
     rows = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
-    rows[0] = 50.0  # far away: the others have to keep their digits
+    rows[0] = 50.0  # far away: all other rows have to keep their digits
     space = space_of([rows + 100.0], "euclidean")
+
     assert float(space.rows[1:].norm(dim=1).max()) < 0.1

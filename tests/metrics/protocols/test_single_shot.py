@@ -6,7 +6,7 @@ from oracles import protocols as oracle
 from oracles import reid
 
 from clipreid_kit import CUHK03Protocol, KReciprocalReranker
-from clipreid_kit.metrics import single_shot
+from clipreid_kit.metrics.protocols import single_shot
 
 
 def on_circle(*degrees):
@@ -25,11 +25,13 @@ def sides(seed, num_queries=6, num_gallery=16):
         "query_cameras": rng.integers(0, 2, num_queries),
         "gallery_cameras": rng.integers(0, 3, num_gallery),
     }
+
     return queries, gallery, arguments
 
 
 def test_by_hand():
-    # by other cameras: identity 7 at 10 or at 30 degrees, identity 3 at 20; what camera 1 saw at 1 and 2 is not there
+    # by other cameras: identity 7 at 10 or at 30 degrees, identity 3 at 20; the images by camera 1,
+    # at 1 and 2 degrees, are left out
     gallery = on_circle(1, 2, 10, 30, 20)
     results = CUHK03Protocol(num_splits=40).evaluate(
         on_circle(0),
@@ -40,10 +42,9 @@ def test_by_hand():
         gallery_cameras=[1, 1, 2, 2, 3],
     )
     found = results.values("mean_ap")
-    assert set(found.tolist()) == {
-        0.5,
-        1.0,
-    }  # one match of the two in each draw, and 1 / rank; never both
+
+    # one of the two matches in each draw, never both, so AP is 1 / rank
+    assert set(found.tolist()) == {0.5, 1.0}
     assert 10 < (found == 1).sum() < 30
     assert all(result.num_positives.tolist() == [1] for result in results.results)
     assert all(result.num_gallery == 2 for result in results.results)
@@ -57,25 +58,32 @@ def test_each_draw_equals_brute_force(seed):
     similarity = reid.exact(queries, gallery, "cosine")
     drawn = []
     original = single_shot.draw_one_each
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             single_shot, "draw_one_each", lambda *a: drawn.append(original(*a)) or drawn[-1]
         )
+
         if oracle.single_shot_expectation(similarity, *arguments.values()) == [None] * 6:
             with pytest.raises(ValueError, match="none by another camera"):
                 CUHK03Protocol(num_splits=2, seed=seed).evaluate(queries, gallery, **arguments)
             return
+
         results = CUHK03Protocol(num_splits=2, seed=seed).evaluate(queries, gallery, **arguments)
+
     cameras = np.unique(arguments["query_cameras"])
     for which, result in enumerate(results.results):
         for place, camera in enumerate(cameras):
             others = np.flatnonzero(arguments["gallery_cameras"] != camera)
             rows = others[drawn[which * len(cameras) + place]]
+
             assert sorted(arguments["gallery_ids"][rows]) == sorted(
                 set(arguments["gallery_ids"][others])
             )
+
             own = np.flatnonzero(arguments["query_cameras"] == camera)
             ids = arguments["query_ids"][own], arguments["gallery_ids"][rows]
+
             for i, row in zip(own, reid.evaluate(similarity[np.ix_(own, rows)], *ids), strict=True):
                 assert result.num_positives[i] == (row is not None)
                 if row is not None:
@@ -91,6 +99,7 @@ def test_mean_over_draws_is_the_expectation():
         reid.exact(queries, gallery, "cosine"), *arguments.values()
     )
     results = CUHK03Protocol(num_splits=150).evaluate(queries, gallery, **arguments)
+
     for i, value in enumerate(want):
         found = [result.average_precision[i] for result in results.results]
         if value is None:
@@ -106,11 +115,14 @@ def test_options_reach_the_evaluation():
     results = CUHK03Protocol(num_splits=2, ties="mean", max_rank=2).evaluate(
         queries, gallery, **arguments
     )
+
     assert results.results[0].first_rank.dtype == np.float64
     assert len(results.cmc) == 2
+
     again = CUHK03Protocol(num_splits=2, rerank=KReciprocalReranker).evaluate(
         queries, gallery, **arguments
     )
+
     assert again.protocol.endswith("re-ranked")
     np.testing.assert_array_equal(again.results[0].num_positives, results.results[0].num_positives)
     np.testing.assert_array_equal(again.results[0].query_ids, arguments["query_ids"])
@@ -121,19 +133,22 @@ def test_bad_input():
     queries, gallery, arguments = sides(0)
     with pytest.raises(
         ValueError,
-        match=r"query_cameras and gallery_cameras, got None. Galleries are made by camera",
+        match=r"query_cameras and gallery_cameras are required. Galleries are drawn from other",
     ):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, "query_cameras": None})
+
     same = {"query_cameras": np.zeros(6, int), "gallery_cameras": np.zeros(16, int)}
     with pytest.raises(
         ValueError,
-        match="6 of 6 queries with their identity in the gallery, none by another camera",
+        match="6 of 6 queries have their identity in the gallery, none by another camera",
     ):
         CUHK03Protocol().evaluate(queries, gallery, **{**arguments, **same})
+
     with pytest.raises(
         ValueError, match="CUHK03Protocol: expected query_embeddings and gallery_embeddings of"
     ):
         CUHK03Protocol().evaluate(queries, gallery[:, :2], **arguments)
+
     gallery[3] = np.nan
     with pytest.raises(
         ValueError, match=r"CUHK03Protocol: expected finite gallery_embeddings.*first: \[3\]"

@@ -3,19 +3,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics import reciprocal
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets
-from clipreid_kit.metrics.reranking.reciprocal_sets import (
-    Sparse,
-    averaged,
-    ranges,
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
+from clipreid_kit.metrics.reranking import _reciprocal_sets
+from clipreid_kit.metrics.reranking._reciprocal_sets import (
+    SparseRows,
+    average_over_lists,
+    concatenate_ranges,
     reciprocal_weights,
-    transposed,
+    transpose_rows,
 )
 
 
 def space_of(sets, distance):
-    return Space(checked_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance)
+    return SimilaritySpace(
+        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
+    )
 
 
 def to_dense(sparse, width):
@@ -24,6 +26,7 @@ def to_dense(sparse, width):
         entries = slice(int(sparse.begin[i]), int(sparse.begin[i + 1]))
         assert len(set(sparse.column[entries].tolist())) == entries.stop - entries.start
         out[i, sparse.column[entries]] = sparse.weight[entries]
+
     return out
 
 
@@ -33,56 +36,57 @@ def random_sparse(rng, rows, columns):
     ).float()
     row, column = torch.nonzero(matrix, as_tuple=True)
     counts = torch.bincount(row, minlength=rows)
-    return matrix, Sparse(
+
+    return matrix, SparseRows(
         torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
         column,
         matrix[row, column],
     )
 
 
-def test_ranges():
+def test_concatenated_ranges():
     begin, counts = torch.tensor([5, 100, 7, 0]), torch.tensor([2, 0, 3, 1])
-    assert ranges(begin, counts).tolist() == [5, 6, 7, 8, 9, 0]
-    assert ranges(begin[:0], counts[:0]).tolist() == []
+    assert concatenate_ranges(begin, counts).tolist() == [5, 6, 7, 8, 9, 0]
+    assert concatenate_ranges(begin[:0], counts[:0]).tolist() == []
 
 
 @given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 5))
-def test_averaging_is_a_mean_of_rows(seed, total, size):
+def test_averages_are_means_of_rows(seed, total, size):
     rng = np.random.default_rng(seed)
     matrix, sparse = random_sparse(rng, total, total)
     others = [rng.permutation(np.delete(np.arange(total), i)) for i in range(total)]
     lists = np.stack([np.append(i, others[i])[: min(size, total)] for i in range(total)])
     want = torch.stack([matrix[members].mean(dim=0) for members in lists])
-    torch.testing.assert_close(to_dense(averaged(sparse, lists), total), want)
+
+    torch.testing.assert_close(to_dense(average_over_lists(sparse, lists), total), want)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 9))
-def test_transposing(seed, total):
+def test_transposed_rows(seed, total):
     rng = np.random.default_rng(seed)
     matrix, sparse = random_sparse(rng, total, total)
     first = int(rng.integers(0, total))
-    got = to_dense(transposed(sparse, first, total), total - first)
+    got = to_dense(transpose_rows(sparse, first, total), total - first)
+
     torch.testing.assert_close(got, matrix[first:].T.contiguous())
 
 
 def test_sets_by_hand(monkeypatch):
-    # places on a line; lists of the row itself and its two nearest (the lower index first among equals)
-    places = torch.tensor([[0.0], [1.0], [2.1], [9.0], [9.5]])
+    # points on a line; lists of the row itself and its two nearest, the lower index first
+    points = torch.tensor([[0.0], [1.0], [2.1], [9.0], [9.5]])
     lists = np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0], [3, 4, 2], [4, 3, 2]])
     largest = torch.tensor([9.5, 8.5, 7.4, 9.0, 9.5]).square()
+
     for step in (1, 2, 100):
-        monkeypatch.setattr(reciprocal, "_STEP", step)
-        space = space_of([places], "euclidean")
+        monkeypatch.setattr(_reciprocal_sets, "_STEP", step)
+        space = space_of([points], "euclidean")
         scale = -space.nearness(slice(0, 1), slice(4, 5)).item() / 9.5**2
         got = to_dense(reciprocal_weights(space, lists, largest * scale, k1=2), 5)
+
         assert (got[0] > 0).tolist() == [True, True, True, False, False]
-        assert (got[3] > 0).tolist() == [
-            False,
-            False,
-            False,
-            True,
-            True,
-        ]  # 2 is near 3, and 3 not near 2
+        # row 2 is in the list of row 3, but not the other way round
+        assert (got[3] > 0).tolist() == [False, False, False, True, True]
+
         exponents = torch.tensor([0.0, 1.0, 2.1**2]) / 9.5**2
         torch.testing.assert_close(got[0, :3], torch.softmax(-exponents, dim=0))
         torch.testing.assert_close(got.sum(dim=1), torch.ones(5))

@@ -12,6 +12,7 @@ def result(ap, rank, num_queries=1):
     values = np.full(num_queries, ap)
     ids = np.arange(num_queries)
     ones = np.ones(num_queries, dtype=np.int64)
+
     return ReidResult(values, values, rank * ones, ones, 4, 4, ids)
 
 
@@ -30,17 +31,18 @@ def test_mean_and_spread(both):
     assert both.num_splits == 2
 
 
-def test_json_is_plain_and_one_split_has_no_spread(both):
+def test_json_is_plain_and_a_single_split_has_no_spread(both):
     values = json.loads(both.to_json(ranks=(1,)))
     assert values == both.to_dict(ranks=(1,))
     assert values["protocol"] == "two galleries"
     assert values["mean"] == {"rank_1": 0.5, "mean_ap": 0.75, "mean_inp": 0.75}
     assert values["splits"][1]["mean_ap"] == 0.5
-    alone = SplitResults(both.results[:1], "one")
-    assert math.isnan(alone.std("mean_ap"))
-    assert json.loads(alone.to_json())["std"]["mean_ap"] is None
-    assert "-" in alone.table()
-    assert "±" not in str(alone)
+
+    single = SplitResults(both.results[:1], "one")
+    assert math.isnan(single.std("mean_ap"))
+    assert json.loads(single.to_json())["std"]["mean_ap"] is None
+    assert "-" in single.table()
+    assert "±" not in str(single)
 
 
 def test_table(both):
@@ -51,12 +53,14 @@ def test_table(both):
         "mINP    75.00  35.36  50.00  100.00\n"
         "two galleries; 1 queries, 4 gallery"
     )
+    assert repr(both) == str(both)
     assert str(both).startswith("Rank-1 50.00  Rank-5 100.00  Rank-10 100.00  mAP 75.00 ± 35.36")
 
 
 def test_rows_of_all_splits(both, tmp_path):
     both.write_csv(tmp_path / "queries.csv")
     rows = list(csv.DictReader((tmp_path / "queries.csv").read_text().splitlines()))
+
     assert [(row["split"], row["query"], row["average_precision"]) for row in rows] == [
         ("0", "5", "1.0"),
         ("1", "6", "0.5"),
@@ -66,18 +70,21 @@ def test_rows_of_all_splits(both, tmp_path):
 def test_counts_of_unequal_splits():
     odd = SplitResults((result(1.0, 1), result(0.5, 2, num_queries=3)), "odd")
     assert "odd; 1 to 3 queries, 4 gallery" in odd.table()
-    assert odd.mean_ap == 0.75  # a split is a split, however many queries it has
+    assert odd.mean_ap == 0.75  # splits have equal weights, however many queries they have
 
 
 @pytest.mark.unhooked
 def test_bad_input(both):
-    with pytest.raises(ValueError, match="the result of at least one split, got none"):
+    with pytest.raises(
+        ValueError, match="results are empty; pass the result of at least one split"
+    ):
         SplitResults((), "nothing")
+
     with pytest.raises(ValueError, match="query_rows of 2 splits, or of none, got 1"):
         SplitResults(both.results, "x", (np.array([0]),))
     with pytest.raises(ValueError, match="measure to be one of mean_ap"):
         both.values("accuracy")
-    with pytest.raises(ValueError, match="a k with 'rank'"):
+    with pytest.raises(ValueError, match="measure 'rank' needs a k"):
         both.values("rank")
-    with pytest.raises(ValueError, match="no k with 'mean_ap'"):
+    with pytest.raises(ValueError, match="measure 'mean_ap' takes no k"):
         both.std("mean_ap", 3)

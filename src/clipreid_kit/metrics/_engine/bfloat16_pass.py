@@ -1,4 +1,4 @@
-"""Similarities by one bfloat16 matrix product: several times faster than float32 where the processor has it."""
+"""Similarities by one bfloat16 matrix product: several times faster where the CPU supports it."""
 
 import math
 import time
@@ -8,26 +8,32 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.candidate_pairs import INFINITY
-from clipreid_kit.metrics._engine.embedding_rows import Rows
-from clipreid_kit.metrics._engine.exact_similarity import double_chunks, row_chunk
-from clipreid_kit.metrics._engine.float32_pass import accumulation, inverse, outward
+from clipreid_kit.metrics._engine.contending_items import INFINITY
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
+from clipreid_kit.metrics._engine.exact_similarity import float64_chunks, rows_per_chunk
+from clipreid_kit.metrics._engine.float32_pass import (
+    inverse_norms,
+    product_error_bound,
+    round_outward,
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
-_PROBE = (64, 1024)  # queries and gallery rows of the timing probe
-_GAIN = 1.1  # how many times faster than float32 the product has to be, to be tried
-_SURE = 1.5  # a whole pass in float32 takes longer than its product by this factor at least
-_LARGE = 1 << 32  # multiplications from which on it is tried
-_TRIALS, _TRIAL = 2, 64  # blocks of either kind that are timed, and their queries
+
+_LARGE = 1 << 32  # multiplications from which on bfloat16 is tried
+_PROBE = (64, 1024)  # queries and gallery rows of the product that is timed first
+_MIN_SPEED_UP = 1.1  # of that product, for bfloat16 to be tried
+_PASS_TIME = 1.5  # a whole pass in float32 takes longer than its product by at least this factor
+_TRIALS = 2  # blocks that are timed in either type
+_TRIAL_QUERIES = 64  # queries of such a block
 
 
 class BFloat16Tile:
-    """A tile of the gallery for products in bfloat16, cosine only.
+    """A tile of the gallery, prepared for products in bfloat16; cosine only.
 
-    How far a row is from its bfloat16 numbers is known, so the bound is that of the data (Cauchy-Schwarz), not that of
-    the worst case.
+    The distance of every row from its bfloat16 numbers is measured, so the error bound follows from
+    the data (Cauchy-Schwarz) and not from the worst case.
 
     Args:
         gallery: Rows of the tile, N >= 1.
@@ -37,110 +43,139 @@ class BFloat16Tile:
     dtype = torch.bfloat16
 
     def __init__(self, gallery: Tensor, norms: Tensor) -> None:
-        self.gallery, away = _rounded(gallery, norms)
-        self._away = float(away.max())
+        self.gallery, rounding = _round_unit_rows(gallery, norms)
+        self._largest_rounding = float(rounding.max())
         self._errors = np.empty(0)
 
-    def block(self, queries: Tensor, norms: Tensor, out: Tensor) -> None:
+    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> None:
         """Write the fast values of the queries with the whole tile into ``out``."""
-        rows, away = _rounded(queries, norms)
+        rows, rounding = _round_unit_rows(queries, norms)
         with torch.autocast(rows.device.type, enabled=False):
             torch.mm(rows, self.gallery.T, out=out)
-        lost = away.cpu().numpy().astype(np.float64)
+
+        of_query = rounding.cpu().numpy().astype(np.float64)
+        of_tile = self._largest_rounding
         self._errors = (
-            1.01 * (lost * (1 + self._away) + self._away) + 2 * accumulation(rows.shape[1]) + 1e-20
+            1.01 * (of_query * (1 + of_tile) + of_tile)
+            + 2 * product_error_bound(rows.shape[1])
+            + 1e-20
         )
 
-    def windows(self, scores: FloatArray, query: IntArray) -> tuple[Float32Array, Float32Array]:
-        """Fast values of items that may be as near as a score in float64: from, and below.
+    def windows(
+        self, similarities: FloatArray, query: IntArray
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return the fast values that items as near as these float64 values may have.
 
-        The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges are rounded likewise.
+        The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges of the
+        windows are rounded likewise.
+
+        Args:
+            similarities: Exact similarities.
+            query: The query of each, among those that were multiplied last.
+
+        Returns:
+            The lowest value of each window, and the first value beyond it.
         """
-        edges = outward(scores, self._errors[query])
-        low, beyond = (torch.from_numpy(edge).bfloat16().float().numpy() for edge in edges)
-        return low, np.nextafter(beyond, INFINITY)
+        low, beyond = round_outward(similarities, self._errors[query])
+        return _round_to_bfloat16(low), np.nextafter(_round_to_bfloat16(beyond), INFINITY)
 
 
-def _rounded(rows: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows divided by their norms, in bfloat16, and how far each is from what it stands for."""
+def _round_to_bfloat16(values: Float32Array) -> Float32Array:
+    rounded: Float32Array = torch.from_numpy(values).bfloat16().float().numpy()
+    return rounded
+
+
+def _round_unit_rows(rows: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit rows in bfloat16, and how far rounding has moved each of them."""
+    count, dim = rows.shape
     result = torch.empty(rows.shape, dtype=torch.bfloat16, device=rows.device)
-    away = torch.empty(rows.shape[0], dtype=torch.float32, device=rows.device)
-    factors = inverse(norms)
-    buffer = torch.empty(
-        min(row_chunk(rows), rows.shape[0]), rows.shape[1], dtype=torch.float32, device=rows.device
-    )
-    for part, values in double_chunks(rows):
+    moved = torch.empty(count, dtype=torch.float32, device=rows.device)
+    chunk = min(rows_per_chunk(rows), count)
+    buffer = torch.empty(chunk, dim, dtype=torch.float32, device=rows.device)
+
+    factors = inverse_norms(norms)
+    for part, values in float64_chunks(rows):
         unit = buffer[: len(values)].copy_(values.mul_(factors[part, None]))
         result[part] = unit
-        torch.linalg.vector_norm(unit.sub_(result[part]), dim=1, out=away[part])
-    return result, away + 4 * 2.0**-24
+        torch.linalg.vector_norm(unit.sub_(result[part]), dim=1, out=moved[part])
+
+    return result, moved + 4 * 2.0**-24
 
 
-def bfloat16_pays(queries: Rows, gallery: Rows, distance: str) -> float:
-    """Whether to try bfloat16: float32 cosines of a large set, on a processor that is much faster with it.
+def bfloat16_allowance(queries: EmbeddingRows, gallery: EmbeddingRows, distance: str) -> float:
+    """Decide whether to try bfloat16, and how fast it has to be.
 
-    That is found out with a small product. It decides the time, never the result.
+    It is tried for float32 cosines of a large set, if a small product is faster in it. This affects
+    the time only, never the result.
 
     Returns:
-        Seconds for a pair of rows below which no pass in float32 could be as fast; 0 if bfloat16 is not to be tried.
+        Seconds for a pair of rows below which no float32 pass could be as fast; 0 for no bfloat16.
     """
     dim = gallery.shape[1]
-    work = len(queries) * len(gallery) * dim
-    if (
-        distance != "cosine"
-        or gallery.device.type != "cpu"
-        or gallery.dtype != torch.float32
-        or work < _LARGE
-    ):
+    is_large = len(queries) * len(gallery) * dim >= _LARGE
+    is_float32_on_cpu = gallery.device.type == "cpu" and gallery.dtype == torch.float32
+    if distance != "cosine" or not is_float32_on_cpu or not is_large:
         return 0.0
-    left, right = (torch.full((n, dim), 1.0 / dim) for n in _PROBE)
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b, times = left.to(dtype), right.to(dtype), []
-        for _ in range(5):
-            began = time.perf_counter()
-            torch.mm(a, b.T)
-            times.append(time.perf_counter() - began)
-        seconds.append(min(times))
-    return _SURE * seconds[0] / math.prod(_PROBE) if seconds[0] > _GAIN * seconds[1] else 0.0
+
+    in_float32 = _time_probe(dim, torch.float32)
+    in_bfloat16 = _time_probe(dim, torch.bfloat16)
+    if in_float32 <= _MIN_SPEED_UP * in_bfloat16:
+        return 0.0
+    return _PASS_TIME * in_float32 / math.prod(_PROBE)
 
 
-class Pace:
-    """Which pass is the faster with these data, by the clock: bfloat16 loses where too much has to be scored again.
+def _time_probe(dim: int, dtype: torch.dtype) -> float:
+    """Return the seconds of a small product: the best of five."""
+    left, right = (torch.full((count, dim), 1.0 / dim, dtype=dtype) for count in _PROBE)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        torch.mm(left, right.T)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
-    Two small blocks in bfloat16 go first; if they were no faster than float32 could ever be, two in float32 follow.
-    It decides the time, never the result.
+
+class PassChoice:
+    """Choose the faster pass for the data at hand by the clock.
+
+    bfloat16 loses where too many pairs have to be scored again. Two small blocks in bfloat16 go
+    first; if they were no faster than float32 could ever be, two in float32 follow. This affects
+    the time only, never the result.
 
     Args:
-        allowance: From :func:`bfloat16_pays`.
+        allowance: From :func:`bfloat16_allowance`.
     """
 
     def __init__(self, allowance: float) -> None:
         self._allowance = allowance
-        self._taken: dict[bool, list[float]] = {True: [], False: []}
-        self._chosen = None if allowance else False
+        self._seconds: dict[bool, list[float]] = {True: [], False: []}
+        self._choice = None if allowance else False
 
     @property
-    def low(self) -> bool:
+    def use_bfloat16(self) -> bool:
         """Whether the next block is multiplied in bfloat16."""
-        return len(self._taken[True]) < _TRIALS if self._chosen is None else self._chosen
+        if self._choice is not None:
+            return self._choice
+        return len(self._seconds[True]) < _TRIALS
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether the choice is made."""
-        return self._chosen is not None
+        return self._choice is not None
 
-    def rows(self, usual: int) -> int:
-        """Queries of the next block."""
-        return usual if self._chosen is not None else min(usual, _TRIAL)
+    def num_queries(self, usual: int) -> int:
+        """Return the number of queries of the next block."""
+        return usual if self._choice is not None else min(usual, _TRIAL_QUERIES)
 
-    def took(self, seconds: float, pairs: int) -> None:
-        """Note how long the last block took."""
-        if self._chosen is not None:
+    def record(self, seconds: float, num_pairs: int) -> None:
+        """Record how long the last block took."""
+        if self._choice is not None:
             return
-        self._taken[self.low].append(seconds / pairs)
-        best = [min(self._taken[low], default=math.inf) for low in (False, True)]
-        if len(self._taken[True]) == _TRIALS and best[1] < self._allowance:
-            self._chosen = True
-        elif len(self._taken[False]) == _TRIALS:
-            self._chosen = best[1] < best[0]
+
+        self._seconds[self.use_bfloat16].append(seconds / num_pairs)
+        in_float32 = min(self._seconds[False], default=math.inf)
+        in_bfloat16 = min(self._seconds[True], default=math.inf)
+        if len(self._seconds[True]) == _TRIALS and in_bfloat16 < self._allowance:
+            self._choice = True
+        elif len(self._seconds[False]) == _TRIALS:
+            self._choice = in_bfloat16 < in_float32

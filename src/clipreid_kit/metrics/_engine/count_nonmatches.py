@@ -1,86 +1,105 @@
-"""How many wrong gallery items stand above each match, and how many exactly beside it: all that the measures need."""
+"""Count the non-matches ranked above, or tied with, each match: all that the measures need."""
 
 import time
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from clipreid_kit.metrics._engine.bfloat16_pass import Pace, bfloat16_pays
-from clipreid_kit.metrics._engine.embedding_rows import Rows
+from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
 from clipreid_kit.metrics._engine.exact_similarity import Distance
-from clipreid_kit.metrics._engine.identity_matches import Pairs
-from clipreid_kit.metrics._engine.match_counts import Matches
-from clipreid_kit.metrics._engine.query_block import Block, Tile
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.match_pairs import MatchPairs
+from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock
 
 IntArray = npt.NDArray[np.int64]
 
-_BLOCK = (
-    1 << 22
-)  # float32 elements of a block of similarities: 16 MB, if that is _ROWS queries at least
-_ROWS = 256
-_TILE = (
-    1 << 17
-)  # gallery rows of a tile (Block packs them into 17 bits); a quarter where they come from a file
+# a block of similarities has 16 MB of float32 numbers, and at least _MIN_QUERIES queries
+_BLOCK = 1 << 22
+_MIN_QUERIES = 256
+# gallery rows of a tile, which QueryBlock packs into 17 bits; a quarter if they come from a file
+_TILE = 1 << 17
 
 
-def tile_width(gallery: Rows) -> int:
-    """Number of gallery rows that are looked at together."""
+def tile_width(gallery: EmbeddingRows) -> int:
+    """Return the number of gallery rows that are compared at once."""
     return min(len(gallery), _TILE // 4 if gallery.streamed else _TILE)
 
 
-def count_wrong(
-    queries: Rows,
-    gallery: Rows,
-    same: Pairs,
-    ignored: IntArray,
-    matches: Matches,
+def count_nonmatches(
+    queries: EmbeddingRows,
+    gallery: EmbeddingRows,
+    pairs: MatchPairs,
+    junk_rows: IntArray,
+    matches: MatchCounts,
     distance: Distance,
 ) -> None:
-    """Count the wrong items of this gallery above and beside each match, and add them up in ``matches``.
+    """Count the non-matches of this gallery above and tied with each match; add to ``matches``.
 
-    Neither the matrix of all similarities nor a sorted gallery is built: a block of queries is scored by one matrix
-    product, its error bound decides almost every pair, and the undecided ones are scored exactly. So the counts are
-    those of the exact similarities, whatever the machine.
+    Neither the matrix of all similarities nor a sorted gallery is built: a block of queries is
+    scored by one matrix product, its error bound decides almost every pair, and undecided pairs are
+    scored exactly. So the counts are those of the exact similarities, on any machine.
 
     Args:
         queries: (Q, D).
         gallery: (G, D).
-        same: For each query the gallery rows of its identity: none of them is wrong.
-        ignored: Gallery rows that are never wrong.
-        matches: The matches. Their exact scores have to be known, unless the gallery is one tile and holds them all.
+        pairs: For each query the gallery rows of its identity: none of them is a non-match.
+        junk_rows: Gallery rows that are never non-matches.
+        matches: The matches. Their exact similarities have to be known, unless the gallery is a
+            single tile that holds all matches.
         distance: ``"cosine"`` or ``"euclidean"``.
     """
     norms = queries.norms(0, len(queries))
-    reach = float(norms.max())
+    largest_norm = float(norms.max())
+    choice = PassChoice(bfloat16_allowance(queries, gallery, distance))
+
     width = tile_width(gallery)
-    pace = Pace(bfloat16_pays(queries, gallery, distance))
-    step = min(len(queries), max(_ROWS, min(2 * _ROWS, _BLOCK // width)))
-    room = (step + 1) // 2 if pace.low else step  # of bfloat16 numbers twice as many fit
-    buffer = torch.empty(room * width, dtype=torch.float32, device=queries.device)
-    same_query = same.query
+    max_queries = min(len(queries), max(_MIN_QUERIES, min(2 * _MIN_QUERIES, _BLOCK // width)))
+    # bfloat16 numbers take half of the space
+    num_buffered = (max_queries + 1) // 2 if choice.use_bfloat16 else max_queries
+    buffer = _empty(num_buffered * width, queries)
+
+    query_of_pair = pairs.query
     for left in range(0, len(gallery), width):
         right = min(left + width, len(gallery))
         rows = gallery.block(left, right)
-        tile = Tile(rows, gallery.norms(left, right, rows), distance, reach, pace.low)
-        inside = (same.rows >= left) & (same.rows < right)
-        tile_query, tile_rows = same_query[inside], same.rows[inside] - left
-        skip = ignored[(ignored >= left) & (ignored < right)] - left
+        row_norms = gallery.norms(left, right, rows)
+        tile = GalleryTile(
+            rows, row_norms, distance, largest_norm, try_bfloat16=choice.use_bfloat16
+        )
+
+        inside = (pairs.rows >= left) & (pairs.rows < right)
+        tile_query, tile_rows = query_of_pair[inside], pairs.rows[inside] - left
+        tile_junk = junk_rows[(junk_rows >= left) & (junk_rows < right)] - left
+
         stop = 0
         while stop < len(queries):
-            start, began = stop, time.perf_counter()
-            stop = min(start + pace.rows(step), len(queries))
+            start = stop
+            began = time.perf_counter()
+            stop = min(start + choice.num_queries(max_queries), len(queries))
+
             part = slice(*tile_query.searchsorted([start, stop]).tolist())
-            of_same = tile_query[part] - start, tile_rows[part]
-            numbers = np.arange(start, stop)
-            block = Block(
-                tile, queries.block(start, stop), norms[start:stop], numbers, of_same, skip, matches
+            block = QueryBlock(
+                tile,
+                queries.block(start, stop),
+                norms[start:stop],
+                np.arange(start, stop),
+                (tile_query[part] - start, tile_rows[part]),
+                tile_junk,
+                matches,
             )
-            block.count(buffer, pace.low)
-            pace.took(time.perf_counter() - began, (stop - start) * (right - left))
-            if tile.low is not None and pace.settled and not pace.low:  # float32 takes the room
-                tile.low, buffer = (
-                    None,
-                    torch.empty(step * width, dtype=torch.float32, device=queries.device),
-                )
-        del rows, tile, block  # before the next is read
+            block.count(buffer, try_bfloat16=choice.use_bfloat16)
+            choice.record(time.perf_counter() - began, (stop - start) * (right - left))
+
+            # once float32 is chosen, it takes the space of both
+            if tile.bfloat16 is not None and choice.is_settled and not choice.use_bfloat16:
+                tile.bfloat16 = None
+                buffer = _empty(max_queries * width, queries)
+
+        del rows, tile, block  # before the next tile is read
+
+
+def _empty(size: int, queries: EmbeddingRows) -> Tensor:
+    return torch.empty(size, dtype=torch.float32, device=queries.device)

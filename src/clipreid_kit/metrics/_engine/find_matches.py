@@ -1,32 +1,45 @@
-"""From rows and labels to counted matches, a part of the queries at a time."""
+"""From embeddings and labels to counted matches, a part of the queries at a time."""
 
 from collections.abc import Iterator
 
-from clipreid_kit.metrics._engine.count_nonmatches import count_wrong, tile_width
-from clipreid_kit.metrics._engine.embedding_rows import Rows
+from clipreid_kit.metrics._engine.count_nonmatches import count_nonmatches, tile_width
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
 from clipreid_kit.metrics._engine.exact_similarity import Distance
-from clipreid_kit.metrics._engine.identity_matches import Labels
-from clipreid_kit.metrics._engine.match_counts import Matches
-from clipreid_kit.metrics._engine.match_similarities import listed_scores, match_scores
-from clipreid_kit.metrics._engine.relevance_lists import Lists
+from clipreid_kit.metrics._engine.identity_matches import IdentityMatches
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.match_similarities import (
+    identity_similarities,
+    listed_similarities,
+)
+from clipreid_kit.metrics._engine.relevance_lists import RelevanceLists
 
-_QUERIES = 1 << 15  # that are read from a file at once
+_STREAMED_QUERIES = 1 << 15  # queries that are read from a file at once
 
 
 def find_matches(
-    queries: Rows, gallery: Rows, labels: Labels | Lists, distance: Distance
-) -> Iterator[Matches]:
-    """Score the matches of all queries, and count the wrong items above them."""
-    one_tile = tile_width(gallery) == len(gallery)
-    for start, stop in labels.parts(_QUERIES if queries.streamed else len(queries)):
+    queries: EmbeddingRows,
+    gallery: EmbeddingRows,
+    relevance: IdentityMatches | RelevanceLists,
+    distance: Distance,
+) -> Iterator[MatchCounts]:
+    """Find the matches of all queries, and count the non-matches above and tied with them."""
+    is_one_tile = tile_width(gallery) == len(gallery)
+    max_queries = _STREAMED_QUERIES if queries.streamed else len(queries)
+    for start, stop in relevance.query_ranges(max_queries):
         part = queries.part(start, stop)
-        pairs = labels.pairs(start, stop)
-        scores = None
-        if not one_tile and isinstance(labels, Labels):
-            scores = match_scores(part, gallery, start, stop, labels, pairs, distance)
-        elif not one_tile:
-            scores = listed_scores(part, gallery, pairs, distance)
-        matches = Matches.of(pairs, scores)
+        pairs = relevance.pairs(start, stop)
+
+        # a match in one tile is compared with non-matches in others: its similarity has to be known
+        if is_one_tile:
+            similarities = None
+        elif isinstance(relevance, IdentityMatches):
+            similarities = identity_similarities(
+                part, gallery, start, stop, relevance, pairs, distance
+            )
+        else:
+            similarities = listed_similarities(part, gallery, pairs, distance)
+
+        matches = MatchCounts.from_pairs(pairs, similarities)
         if len(matches.rows):
-            count_wrong(part, gallery, pairs, labels.ignored, matches, distance)
+            count_nonmatches(part, gallery, pairs, relevance.junk_rows, matches, distance)
         yield matches

@@ -1,4 +1,4 @@
-"""Matches by similarities that the caller gives: a matrix, a re-ranker, or a function of blocks."""
+"""Counted matches by given similarities: rows of a matrix, or a function of two blocks of rows."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -8,131 +8,149 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clipreid_kit._checks import check_dense, fail
-from clipreid_kit.metrics._engine.embedding_rows import Rows, as_array
-from clipreid_kit.metrics._engine.identity_matches import Labels
-from clipreid_kit.metrics._engine.match_counts import Matches
-from clipreid_kit.metrics._engine.relevance_lists import Lists
-from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
+from clipreid_kit.metrics._engine.as_array import as_array
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
+from clipreid_kit.metrics._engine.identity_matches import IdentityMatches
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.match_pairs import MatchPairs
+from clipreid_kit.metrics._engine.relevance_lists import RelevanceLists
 
 BlockSimilarity = Callable[[Tensor, Tensor], Tensor]
+RowReader = Callable[[int, int], Tensor | npt.NDArray[Any]]
+IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Tile = tuple[int, FloatArray]  # the first gallery row, and similarities (queries, rows)
-_BLOCK = 1 << 22  # similarities that are looked at together
-_WHOLE = 2.0**53  # from here on float64 tells whole numbers no longer apart
-_TILE = 1 << 16  # gallery rows of a tile, where the gallery is read from a file
+
+_BLOCK = 1 << 22  # similarities that are compared at once
+_STREAMED_TILE = 1 << 16  # gallery rows of a tile, where the gallery is read from a file
+_LARGEST_WHOLE = 2.0**53  # from here on float64 cannot tell whole numbers apart
 
 
-def given_matches(
+def matches_by_rows(
+    owner: str, read_rows: RowReader, relevance: IdentityMatches | RelevanceLists
+) -> Iterator[MatchCounts]:
+    """Count the matches of all queries by similarities that are read for a few queries at a time.
+
+    Args:
+        owner: Name of the caller, for error messages.
+        read_rows: Returns the similarities of the queries ``start`` to ``stop`` with the gallery.
+        relevance: Matches of each query.
+    """
+    width = relevance.num_gallery_rows
+    for start, stop in relevance.query_ranges(max(1, _BLOCK // width)):
+        values = _to_float64(owner, read_rows(start, stop), (stop - start, width))
+        yield _count(relevance.pairs(start, stop), relevance.junk_rows, [(0, values)])
+
+
+def matches_by_function(
     owner: str,
-    similarity: Tensor | npt.NDArray[Any] | KReciprocalReranker | BlockSimilarity,
-    queries: Rows | None,
-    gallery: Rows | None,
-    labels: Labels | Lists,
-) -> Iterator[Matches]:
-    """Matches of all queries, counted by the given values."""
-    if isinstance(similarity, Tensor):
-        check_dense(owner, "similarity", similarity)
-    for start, stop in labels.parts(max(1, _BLOCK // labels.width)):
-        if callable(similarity):
-            if queries is None or gallery is None:
-                raise fail(owner, "embeddings for the function given as similarity", "none")
-            tiles = _Tiles(owner, similarity, queries.block(start, stop), gallery)
-            yield _count(labels, start, stop, tiles)
-            continue
-        if isinstance(similarity, KReciprocalReranker):
-            rows: Tensor | npt.NDArray[Any] = similarity.similarity(start, stop)
-        else:
-            rows = similarity[start:stop]
-        yield _count(
-            labels, start, stop, [(0, _numbers(owner, rows, (stop - start, labels.width)))]
-        )
+    function: BlockSimilarity,
+    queries: EmbeddingRows,
+    gallery: EmbeddingRows,
+    relevance: IdentityMatches | RelevanceLists,
+) -> Iterator[MatchCounts]:
+    """Count the matches of all queries by a function of (query rows, gallery rows)."""
+    for start, stop in relevance.query_ranges(max(1, _BLOCK // relevance.num_gallery_rows)):
+        tiles = _FunctionTiles(owner, function, queries.block(start, stop), gallery)
+        yield _count(relevance.pairs(start, stop), relevance.junk_rows, tiles)
 
 
-def _count(labels: Labels | Lists, start: int, stop: int, tiles: Iterable[Tile]) -> Matches:
-    pairs = labels.pairs(start, stop)
+def _count(pairs: MatchPairs, junk_rows: IntArray, tiles: Iterable[Tile]) -> MatchCounts:
+    """Look up the matches in the tiles, and count the non-matches against them."""
     query = pairs.query
-    scores = np.empty(len(query))
+    similarities = np.empty(len(query))
     for left, values in tiles:
         inside = (pairs.rows >= left) & (pairs.rows < left + values.shape[1])
-        scores[inside] = values[query[inside], pairs.rows[inside] - left]
-    matches = Matches.of(pairs, scores)
-    if len(matches.scores) == 0:
+        similarities[inside] = values[query[inside], pairs.rows[inside] - left]
+
+    matches = MatchCounts.from_pairs(pairs, similarities)
+    if len(matches.similarities) == 0:
         return matches
+
     for left, values in tiles:
-        wrong = np.ones(values.shape, dtype=bool)
-        inside = (pairs.rows >= left) & (pairs.rows < left + values.shape[1])
-        wrong[query[inside], pairs.rows[inside] - left] = False
-        ignored = labels.ignored[
-            (labels.ignored >= left) & (labels.ignored < left + values.shape[1])
-        ]
-        wrong[:, ignored - left] = False
+        right = left + values.shape[1]
+        inside = (pairs.rows >= left) & (pairs.rows < right)
+        is_nonmatch = np.ones(values.shape, dtype=bool)
+        is_nonmatch[query[inside], pairs.rows[inside] - left] = False
+        is_nonmatch[:, junk_rows[(junk_rows >= left) & (junk_rows < right)] - left] = False
+
         for i in np.flatnonzero(np.diff(matches.begin)).tolist():
             part = slice(matches.begin[i], matches.begin[i + 1])
-            wrong[i] &= values[i] >= matches.scores[part].min()
-            matches.add(part, matches.scores[part], values[i][wrong[i]])
+            is_nonmatch[i] &= values[i] >= matches.similarities[part].min()
+            matches.add(part, matches.similarities[part], values[i][is_nonmatch[i]])
+
     return matches
 
 
-class _Tiles:
-    """The function's values for some queries: the whole gallery at once, or by tiles if it is read from a file.
+class _FunctionTiles:
+    """The function's values for some queries: the whole gallery at once, or tiles of a file.
 
-    Iterating again calls the function again, with the same blocks.
+    Iterating again calls the function again with the same tiles, except for a single tile, which is
+    kept.
     """
 
     def __init__(
-        self, owner: str, function: BlockSimilarity, queries: Tensor, gallery: Rows
+        self, owner: str, function: BlockSimilarity, queries: Tensor, gallery: EmbeddingRows
     ) -> None:
-        self.owner, self.function, self.queries, self.gallery = owner, function, queries, gallery
-        self.only: Tile | None = None
+        self.owner = owner
+        self.function = function
+        self.queries = queries
+        self.gallery = gallery
+        self.single_tile: Tile | None = None
 
     def __iter__(self) -> Iterator[Tile]:
-        if self.only is not None:
-            yield self.only
+        if self.single_tile is not None:
+            yield self.single_tile
             return
-        width = _TILE if self.gallery.streamed else len(self.gallery)
+
+        width = _STREAMED_TILE if self.gallery.streamed else len(self.gallery)
         for left in range(0, len(self.gallery), width):
             rows = self.gallery.block(left, min(left + width, len(self.gallery)))
             values = self.function(self.queries, rows)
-            tile = left, _numbers(self.owner, values, (self.queries.shape[0], rows.shape[0]))
+            shape = self.queries.shape[0], rows.shape[0]
+            tile = left, _to_float64(self.owner, values, shape)
             if width == len(self.gallery):
-                self.only = tile
+                self.single_tile = tile
             yield tile
 
 
-def _numbers(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
-    """Given values as float64, which holds any of them."""
+def _to_float64(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
+    """Check given similarities, and return them as float64, which holds any of them."""
     if not isinstance(values, Tensor | np.ndarray):
-        remedy = "A re-ranker is made first: similarity=KReciprocalReranker(query_embeddings, gallery_embeddings)."
-        raise fail(
-            owner,
-            "a tensor or array from the function given as similarity",
-            type(values).__name__,
-            remedy,
-        )
-    if isinstance(values, Tensor):
-        check_dense(owner, "similarity", values)
-        whole, kind = not values.is_floating_point(), "c" if values.is_complex() else "f"
-    else:
-        values = as_array(owner, "similarity", values)
-        whole, kind = values.dtype.kind in "iub", values.dtype.kind
-    if kind not in "fiub" or values.dtype.itemsize > 8:
-        raise fail(owner, "similarity as real numbers of at most 64 bits", f"{values.dtype}")
-    numbers = (
-        values.double().cpu().numpy() if isinstance(values, Tensor) else values.astype(np.float64)
-    )
+        expected = "a tensor or array from the function given as similarity"
+        raise fail(owner, expected, type(values).__name__)
+
+    numbers, is_whole = _read_numbers(owner, values)
     if numbers.shape != shape:
-        raise fail(
-            owner, f"similarities (queries, gallery) of shape {shape}", f"shape {numbers.shape}"
-        )
+        expected = f"similarities (queries, gallery) of shape {shape}"
+        raise fail(owner, expected, f"shape {numbers.shape}")
     if np.isnan(numbers).any():
-        raise fail(
-            owner, "similarities that are numbers", f"NaN in {int(np.isnan(numbers).sum())} places"
-        )
-    if whole and np.abs(numbers).max(initial=0) >= _WHOLE:
+        raise ValueError(f"{owner}: similarity holds NaN in {int(np.isnan(numbers).sum())} places.")
+
+    largest = np.abs(numbers).max(initial=0)
+    if is_whole and largest >= _LARGEST_WHOLE:
         raise fail(
             owner,
             "whole numbers below 2^53 as similarities",
-            f"{np.abs(numbers).max():g}",
-            "They would be ties.",
+            f"{largest:g}",
+            "Larger ones could not be told apart.",
         )
     return numbers
+
+
+def _read_numbers(owner: str, values: Tensor | npt.NDArray[Any]) -> tuple[FloatArray, bool]:
+    """Return values as float64, and whether their type is that of integers."""
+    if isinstance(values, Tensor):
+        check_dense(owner, "similarity", values)
+        is_real = not values.is_complex()
+        is_whole = not values.is_floating_point()
+    else:
+        values = as_array(owner, "similarity", values)
+        is_real = values.dtype.kind in "fiub"
+        is_whole = values.dtype.kind in "iub"
+
+    if not is_real or values.dtype.itemsize > 8:
+        raise fail(owner, "similarity as real numbers of at most 64 bits", values.dtype)
+    if isinstance(values, Tensor):
+        return values.double().cpu().numpy(), is_whole
+    return values.astype(np.float64), is_whole

@@ -1,33 +1,33 @@
-"""The matches of some queries, and the wrong items counted above and beside each."""
+"""The matches of some queries, and the number of non-matches ranked above and tied with each."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit.metrics._engine.identity_matches import Pairs
+from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
-class Matches:
+class MatchCounts:
     """Matches of Q queries, those of query i at ``begin[i]:begin[i + 1]``.
 
     Attributes:
         begin: (Q + 1,).
         rows: Gallery rows; -1 for a match in another part of the gallery.
-        scores: Exact similarities; empty where they are not known.
-        with_identity: Queries with their identity in the gallery, valid or not.
-        above: Wrong items that are nearer to the query.
-        tied: Wrong items that are exactly as near.
+        similarities: Exact similarities; empty while they are unknown.
+        num_with_identity: Queries whose identity is in the gallery, valid or not.
+        above: For each match, the number of non-matches that are nearer to the query.
+        tied: For each match, the number of non-matches that are exactly as near.
     """
 
     begin: IntArray
     rows: IntArray
-    scores: FloatArray
-    with_identity: int
+    similarities: FloatArray
+    num_with_identity: int
     above: IntArray = field(init=False)
     tied: IntArray = field(init=False)
 
@@ -35,11 +35,12 @@ class Matches:
         self.above, self.tied = np.zeros((2, len(self.rows)), dtype=np.int64)
 
     @classmethod
-    def of(cls, pairs: Pairs, scores: FloatArray | None = None) -> "Matches":
-        """The valid ones among pairs of one identity, with the scores of all pairs where they are known."""
+    def from_pairs(cls, pairs: MatchPairs, similarities: FloatArray | None = None) -> "MatchCounts":
+        """Take the valid pairs as matches; ``similarities`` are those of all pairs, if known."""
         begin = np.concatenate([[0], np.cumsum(pairs.valid)])[pairs.begin]
-        known = np.empty(0) if scores is None else scores[pairs.valid]
-        return cls(begin, pairs.rows[pairs.valid], known, int((np.diff(pairs.begin) > 0).sum()))
+        known = np.empty(0) if similarities is None else similarities[pairs.valid]
+        num_with_identity = int((np.diff(pairs.begin) > 0).sum())
+        return cls(begin, pairs.rows[pairs.valid], known, num_with_identity)
 
     @property
     def query(self) -> IntArray:
@@ -47,13 +48,21 @@ class Matches:
         return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
 
     @property
-    def known(self) -> bool:
+    def has_similarities(self) -> bool:
         """Whether the exact similarities are known."""
-        return len(self.scores) > 0
+        return len(self.similarities) > 0
 
-    def add(self, match: IntArray | slice, scores: FloatArray, wrong: FloatArray) -> None:
-        """Count wrong items with these scores for some matches of one query, which have the scores given."""
-        ascending = np.sort(wrong)
-        right = ascending.searchsorted(scores, side="right")
+    def add(
+        self, match: IntArray | slice, similarities: FloatArray, nonmatch_similarities: FloatArray
+    ) -> None:
+        """Count non-matches of one query against some of its matches.
+
+        Args:
+            match: Numbers of the matches.
+            similarities: Similarities of these matches.
+            nonmatch_similarities: Similarities of the non-matches.
+        """
+        ascending = np.sort(nonmatch_similarities)
+        right = ascending.searchsorted(similarities, side="right")
         self.above[match] += len(ascending) - right
-        self.tied[match] += right - ascending.searchsorted(scores, side="left")
+        self.tied[match] += right - ascending.searchsorted(similarities, side="left")

@@ -1,18 +1,22 @@
-"""Exact similarities of the matches."""
+"""Exact similarities of the matches themselves."""
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from clipreid_kit.metrics._engine.embedding_rows import Rows
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
 from clipreid_kit.metrics._engine.exact_similarity import (
     Distance,
-    Products,
+    PartProducts,
+    SplitRows,
     all_products,
-    similarity,
+    combine_products,
     split_rows,
 )
-from clipreid_kit.metrics._engine.identity_matches import Labels, Pairs
+from clipreid_kit.metrics._engine.identity_matches import IdentityMatches
+from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 from clipreid_kit.metrics._engine.rescore import ExactScorer
 
 IntArray = npt.NDArray[np.int64]
@@ -20,89 +24,141 @@ FloatArray = npt.NDArray[np.float64]
 _BATCH = 1 << 10  # gallery rows that are split at once
 
 
-def match_scores(
-    queries: Rows,
-    gallery: Rows,
+class _Piece(NamedTuple):
+    """The queries of one identity, and some of its gallery rows.
+
+    Attributes:
+        queries: Queries of the identity.
+        start: First of the rows in ``rows_by_identity``.
+        stop: One past the last.
+        offset: Number of rows of the identity before ``start``.
+    """
+
+    queries: IntArray
+    start: int
+    stop: int
+    offset: int
+
+
+def identity_similarities(
+    queries: EmbeddingRows,
+    gallery: EmbeddingRows,
     start: int,
     stop: int,
-    labels: Labels,
-    pairs: Pairs,
+    identities: IdentityMatches,
+    pairs: MatchPairs,
     distance: Distance,
 ) -> FloatArray:
-    """Exact similarity of every pair of one identity, for the queries ``start`` to ``stop`` of the labels.
+    """Compute the exact similarity of every pair of one identity.
 
-    It is NaN for queries without a match, which need none.
     All queries of an identity are compared with all its gallery rows by one small product.
+
+    Args:
+        queries: Rows of the queries of the range.
+        gallery: Rows of the gallery.
+        start: First query of the range.
+        stop: One past the last.
+        identities: Identities of all queries and of the gallery.
+        pairs: The pairs of the range.
+        distance: ``"cosine"`` or ``"euclidean"``.
+
+    Returns:
+        A similarity for each pair; NaN for queries without a match, where none is needed.
     """
-    codes = labels.queries[start:stop]
-    scores = np.full(len(pairs.rows), np.nan)
-    wanted = np.zeros(len(codes), dtype=bool)
-    wanted[pairs.query[pairs.valid]] = True
-    members = np.flatnonzero(wanted)
+    codes = identities.query_codes[start:stop]
+    similarities = np.full(len(pairs.rows), np.nan)
+
+    has_match = np.zeros(len(codes), dtype=bool)
+    has_match[pairs.query[pairs.valid]] = True
+    members = np.flatnonzero(has_match)
     members = members[np.argsort(codes[members], kind="stable")]
-    found, begin = np.unique(codes[members], return_index=True)
+    distinct, begin = np.unique(codes[members], return_index=True)
     groups = np.split(members, begin[1:])
-    pieces: list[
-        tuple[IntArray, int, int, int]
-    ] = []  # queries, places in labels.order, place in the identity
-    waiting = 0
-    for group, first, last in zip(groups, *(x.tolist() for x in labels.span(found)), strict=False):
+    first_rows, last_rows = (side.tolist() for side in identities.span(distinct))
+
+    # pieces wait until they hold a batch of gallery rows
+    waiting: list[_Piece] = []
+    num_waiting = 0
+    for group, first, last in zip(groups, first_rows, last_rows, strict=False):
         for left in range(first, last, _BATCH):
             right = min(left + _BATCH, last)
-            if waiting + right - left > _BATCH:
-                _score(pieces, scores, queries, gallery, labels, pairs, distance)
-                pieces, waiting = [], 0
-            pieces.append((group, left, right, left - first))
-            waiting += right - left
-    if pieces:
-        _score(pieces, scores, queries, gallery, labels, pairs, distance)
-    return scores
+            if num_waiting + right - left > _BATCH:
+                _compare(waiting, similarities, queries, gallery, identities, pairs, distance)
+                waiting = []
+                num_waiting = 0
+            waiting.append(_Piece(group, left, right, left - first))
+            num_waiting += right - left
+    if waiting:
+        _compare(waiting, similarities, queries, gallery, identities, pairs, distance)
+
+    return similarities
 
 
-def listed_scores(queries: Rows, gallery: Rows, pairs: Pairs, distance: Distance) -> FloatArray:
-    """Exact similarity of every pair, whatever they have in common."""
-    scores, query = np.empty(len(pairs.rows)), pairs.query
+def listed_similarities(
+    queries: EmbeddingRows, gallery: EmbeddingRows, pairs: MatchPairs, distance: Distance
+) -> FloatArray:
+    """Compute the exact similarity of every pair, in any order and grouping."""
+    query = pairs.query
+    similarities = np.empty(len(pairs.rows))
     for start in range(0, len(query), _BATCH):
         part = slice(start, start + _BATCH)
-        scorer = ExactScorer(
-            queries.block(0, len(queries)), gallery.take(pairs.rows[part]), distance
-        )
-        scores[part], _ = scorer(query[part], np.arange(len(query[part])))
-    return scores
+        rows = gallery.take(pairs.rows[part])
+        scorer = ExactScorer(queries.block(0, len(queries)), rows, distance)
+        similarities[part], _ = scorer(query[part], np.arange(len(query[part])))
+    return similarities
 
 
-def _score(
-    pieces: list[tuple[IntArray, int, int, int]],
-    scores: FloatArray,
-    queries: Rows,
-    gallery: Rows,
-    labels: Labels,
-    pairs: Pairs,
+def _compare(
+    pieces: list[_Piece],
+    similarities: FloatArray,
+    queries: EmbeddingRows,
+    gallery: EmbeddingRows,
+    identities: IdentityMatches,
+    pairs: MatchPairs,
     distance: Distance,
 ) -> None:
-    rows = np.concatenate([labels.order[start:stop] for _, start, stop, _ in pieces])
-    of_gallery = split_rows(gallery.take(rows), distance)
-    of_queries = split_rows(queries.take(np.concatenate([group for group, *_ in pieces])), distance)
-    products: list[Products] = []
-    left, right, target = [], [], []
+    """Write the similarities of the pairs of all pieces into ``similarities``."""
+    by_identity = identities.rows_by_identity
+    rows = np.concatenate([by_identity[piece.start : piece.stop] for piece in pieces])
+    split_gallery = split_rows(gallery.take(rows), distance)
+    rows = np.concatenate([piece.queries for piece in pieces])
+    split_queries = split_rows(queries.take(rows), distance)
+
+    products: list[PartProducts] = []
+    query_columns, gallery_columns, targets = [], [], []
     q = g = 0
-    for group, start, stop, place in pieces:
-        size, length = len(group), stop - start
+    for piece in pieces:
+        num_queries, num_rows = len(piece.queries), piece.stop - piece.start
         block = all_products(
-            of_queries.take(slice(q, q + size)), of_gallery.take(slice(g, g + length))
+            split_queries.take(slice(q, q + num_queries)),
+            split_gallery.take(slice(g, g + num_rows)),
         )
-        products.append(Products(*(part.reshape(-1) for part in block)))
-        left.append(np.repeat(np.arange(q, q + size), length))
-        right.append(np.tile(np.arange(g, g + length), size))
-        target.append(((pairs.begin[group] + place)[:, None] + np.arange(length)).ravel())
-        q, g = q + size, g + length
-    device = of_queries.norm.device
-    columns = [torch.from_numpy(np.concatenate(x)).to(device) for x in (left, right)]
-    joined = Products(*(torch.cat(part) for part in zip(*products, strict=True)))
-    empty = torch.empty(0, device=device)
-    sides = [
-        side._replace(parts=empty, norm=side.norm[x], scale=side.scale[x], square=side.square[:, x])
-        for side, x in zip((of_queries, of_gallery), columns, strict=True)
-    ]
-    values = similarity(joined, sides[0], sides[1], distance)
-    scores[np.concatenate(target)] = values.cpu().numpy()
+        products.append(PartProducts(*(part.reshape(-1) for part in block)))
+
+        query_columns.append(np.repeat(np.arange(q, q + num_queries), num_rows))
+        gallery_columns.append(np.tile(np.arange(g, g + num_rows), num_queries))
+        first_pair = pairs.begin[piece.queries] + piece.offset
+        targets.append((first_pair[:, None] + np.arange(num_rows)).ravel())
+        q += num_queries
+        g += num_rows
+
+    # one call for the pairs of all pieces: the element-wise part is cheap, many calls are not
+    joined = PartProducts(*(torch.cat(parts) for parts in zip(*products, strict=True)))
+    values = combine_products(
+        joined,
+        _without_parts(split_queries, np.concatenate(query_columns)),
+        _without_parts(split_gallery, np.concatenate(gallery_columns)),
+        distance,
+    )
+    similarities[np.concatenate(targets)] = values.cpu().numpy()
+
+
+def _without_parts(side: SplitRows, columns: IntArray) -> SplitRows:
+    """Return some rows without their parts, which only the products need."""
+    chosen = torch.from_numpy(columns).to(side.norm.device)
+    return SplitRows(
+        parts=torch.empty(0, device=side.norm.device),
+        norm=side.norm[chosen],
+        scale=side.scale[chosen],
+        square=side.square[:, chosen],
+    )

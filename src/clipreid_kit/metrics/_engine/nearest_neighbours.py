@@ -1,8 +1,9 @@
 """Nearest neighbours of every row, exact by a stated rule, without the matrix of all distances.
 
-The neighbours of a row are the other rows by exact similarity, the lower index first among equals. A float32 matrix
-product, tile by tile, decides almost every row; rows where its error bound leaves a boundary open are scored again
-exactly. So neighbours do not depend on BLAS, threads, tile size or device.
+The neighbours of a row are the other rows by exact similarity, the lower index first among equals.
+A float32 matrix product, tile by tile, decides almost every row; rows where its error bound leaves
+a boundary open are scored again exactly. So neighbours do not depend on BLAS, threads, tile size or
+device.
 """
 
 from collections.abc import Sequence
@@ -12,204 +13,240 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.similarity_space import Space, nonzero
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, flat_nonzero
 
-_ROWS, _COLUMNS = 512, 8192  # a tile is 16 MB
+IntArray = npt.NDArray[np.int64]
+_ROWS, _COLUMNS = 512, 8192  # of a tile: 16 MB
 
 
 @torch.no_grad()
 def nearest_others(
-    space: Space,
+    space: SimilaritySpace,
     count: int,
     prefixes: Sequence[int] = (),
     *,
     keep: tuple[int, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Find the ``count`` nearest other rows of every row, and the distance to the farthest one.
+    """Find the ``count`` nearest other rows of every row, and the nearness of the farthest one.
 
-    Only one triangle of the symmetric matrix is computed; every tile is offered to its rows and to its columns.
+    Only one triangle of the symmetric matrix is computed; every tile is offered to its rows and to
+    its columns.
 
     Args:
         space: N rows.
         count: 1 to N - 1.
-        prefixes: Lengths of shorter lists that have to be right, too, as sets; numbers beyond ``count`` are ignored.
-        keep: A number Q and a matrix (Q, N - Q): the nearness of the first Q rows to the others is left there.
+        prefixes: Lengths of shorter lists that have to be right, too, as sets; numbers beyond
+            ``count`` are ignored.
+        keep: A number Q and a matrix (Q, N - Q), into which the nearness of the first Q rows to all
+            further rows is written.
 
     Returns:
         Neighbours (N, count) int64, and for each row the least nearness (N,), float32.
     """
     total = len(space)
-    kept = min(
-        count + 1, total - 1
-    )  # one more than asked for shows whether the last place is certain
+    # one neighbour more than asked for shows whether the last one is certain
+    kept = min(count + 1, total - 1)
     device = space.rows.device
     nearness = torch.full((total, kept), -torch.inf, device=device)
     index = torch.zeros((total, kept), dtype=torch.int64, device=device)
     least = torch.full((total,), torch.inf, device=device)
     buffer = torch.empty(min(_ROWS, total) * min(_COLUMNS, total), device=device)
+
     for top in range(0, total, _ROWS):
         bottom = min(top + _ROWS, total)
         for left in range(top, total, _COLUMNS):
             right = min(left + _COLUMNS, total)
             tile = space.nearness(slice(top, bottom), slice(left, right), buffer)
             if keep is not None:
-                _keep(tile, top, left, *keep)
+                _write_kept(tile, top, left, *keep)
+
             torch.minimum(least[top:bottom], tile.amin(dim=1), out=least[top:bottom])
             if left == top:
-                tile.diagonal().fill_(-torch.inf)
-            offer(
-                nearness[top:bottom],
-                index[top:bottom],
-                tile,
-                left,
-                by_row=True,
-                empty=top == left == 0,
-            )
+                tile.diagonal().fill_(-torch.inf)  # a row is no neighbour of itself
+            is_first = top == left == 0
+            offer(nearness[top:bottom], index[top:bottom], tile, left, by_row=True, empty=is_first)
+
             if right > bottom:
                 first = max(left, bottom)
                 below = tile[:, first - left :]
                 torch.minimum(least[first:right], below.amin(dim=0), out=least[first:right])
-                offer(
-                    nearness[first:right],
-                    index[first:right],
-                    below,
-                    top,
-                    by_row=False,
-                    empty=top == 0,
-                )
-    index = _settle(
-        space,
-        slice(0, total),
-        slice(0, total),
-        nearness,
-        index,
-        (*(p for p in prefixes if p < count), count),
-        others=True,
-    )
+                rows = slice(first, right)
+                offer(nearness[rows], index[rows], below, top, by_row=False, empty=top == 0)
+
+    whole = slice(0, total)
+    boundaries = (*(length for length in prefixes if length < count), count)
+    index = _settle(space, whole, whole, nearness, index, boundaries, exclude_self=True)
     return index[:, :count], least
 
 
 @torch.no_grad()
-def nearest_between(space: Space, rows: slice, columns: slice, count: int) -> Tensor:
-    """Find, for some rows, the ``count`` nearest of other rows, as indices into the space: two disjoint ranges."""
+def nearest_between(space: SimilaritySpace, rows: slice, columns: slice, count: int) -> Tensor:
+    """Find the ``count`` nearest columns of every row, as indices into the space.
+
+    Args:
+        space: N rows.
+        rows: Range of the rows.
+        columns: Range of the columns, disjoint from that of the rows.
+        count: 1 to the number of columns.
+    """
     width = columns.stop - columns.start
     kept = min(count + 1, width)
     step = max(1, _ROWS * _COLUMNS // width)
+
     found = []
     for start in range(rows.start, rows.stop, step):
         part = slice(start, min(start + step, rows.stop))
         nearness, index = space.nearness(part, columns).topk(kept, dim=1)
-        found.append(
-            _settle(space, part, columns, nearness, index + columns.start, (count,), others=False)
-        )
+        index = index + columns.start
+        found.append(_settle(space, part, columns, nearness, index, (count,), exclude_self=False))
     return torch.cat(found)[:, :count]
 
 
-def _keep(tile: Tensor, top: int, left: int, num_queries: int, out: Tensor) -> None:
-    rows, skipped = min(tile.shape[0], num_queries - top), max(0, num_queries - left)
-    if rows > 0 and skipped < tile.shape[1]:
-        first = left + skipped - num_queries
-        out[top : top + rows, first : first + tile.shape[1] - skipped] = tile[:rows, skipped:]
+def _write_kept(tile: Tensor, top: int, left: int, num_queries: int, out: Tensor) -> None:
+    """Write the part of a tile that compares the first Q rows with all further rows."""
+    num_rows = min(tile.shape[0], num_queries - top)
+    num_skipped = max(0, num_queries - left)
+    if num_rows > 0 and num_skipped < tile.shape[1]:
+        first = left + num_skipped - num_queries
+        columns = slice(first, first + tile.shape[1] - num_skipped)
+        out[top : top + num_rows, columns] = tile[:num_rows, num_skipped:]
 
 
 def offer(
     nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool
 ) -> None:
-    """Update lists, in descending order, with a tile: each of its rows (or columns) belongs to one list.
+    """Update lists of nearest items with a tile, each of whose rows (or columns) belongs to a list.
 
-    Lists of nothing yet hold -inf. Items that shall not enter have -inf in the tile; they may fill lists that stay
-    short.
+    Args:
+        nearness: Nearness of the items of each list, descending; -inf where a list is not full.
+        index: The items.
+        tile: Nearness of new items; -inf for those that must not enter (they may fill lists that
+            stay short).
+        offset: Index of the first item of the tile.
+        by_row: Whether a list belongs to a row of the tile, and its columns are items.
+        empty: Whether all lists are empty.
     """
     if not empty:
         last = nearness[:, -1:]
-        flat = nonzero(tile, last if by_row else last.T, strict=True)
+        flat = flat_nonzero(tile, last if by_row else last.T, strict=True)
     if empty or flat.numel() > tile.numel() // 16:
         offered = tile if by_row else tile.T.contiguous()
-        values, places = offered.topk(min(nearness.shape[1], offered.shape[1]), dim=1)
-        _merge(nearness, index, values, places + offset)
+        values, columns = offered.topk(min(nearness.shape[1], offered.shape[1]), dim=1)
+        _merge(nearness, index, values, columns + offset)
         return
-    row, column = torch.div(flat, tile.shape[1], rounding_mode="floor"), flat % tile.shape[1]
+
+    row = torch.div(flat, tile.shape[1], rounding_mode="floor")
+    column = flat % tile.shape[1]
     values = tile[row, column]
-    owner, place = (row, column) if by_row else (column, row)
-    if not by_row:
-        owner, order = torch.sort(owner, stable=True)
-        values, place = values[order], place[order]
+    if by_row:
+        owner, item = row, column
+    else:
+        owner, order = torch.sort(column, stable=True)
+        values, item = values[order], row[order]
+
     counts = torch.bincount(owner, minlength=nearness.shape[0])
     lists = torch.nonzero(counts).flatten()
     if lists.numel() == 0:
         return
+
+    # the new items of every list that has any, in the columns of a padded matrix
     slot = torch.cumsum(counts > 0, 0)[owner] - 1
-    position = (
-        torch.arange(owner.numel(), device=owner.device) - (torch.cumsum(counts, 0) - counts)[owner]
-    )
-    width = int(counts.max())
-    padded = torch.full((lists.numel(), width), -torch.inf, device=values.device)
-    padded[slot, position] = values
-    places = torch.zeros((lists.numel(), width), dtype=torch.int64, device=values.device)
-    places[slot, position] = place + offset
+    num_before = torch.cumsum(counts, 0) - counts
+    position = torch.arange(owner.numel(), device=owner.device) - num_before[owner]
+    shape = lists.numel(), int(counts.max())
+    new_nearness = torch.full(shape, -torch.inf, device=values.device)
+    new_nearness[slot, position] = values
+    new_index = torch.zeros(shape, dtype=torch.int64, device=values.device)
+    new_index[slot, position] = item + offset
+
     chosen_nearness, chosen_index = nearness[lists], index[lists]
-    _merge(chosen_nearness, chosen_index, padded, places)
-    nearness[lists], index[lists] = chosen_nearness, chosen_index
+    _merge(chosen_nearness, chosen_index, new_nearness, new_index)
+    nearness[lists] = chosen_nearness
+    index[lists] = chosen_index
 
 
-def _merge(nearness: Tensor, index: Tensor, values: Tensor, places: Tensor) -> None:
-    both = torch.cat([nearness, values], dim=1)
-    best, where = both.topk(nearness.shape[1], dim=1)
-    index.copy_(torch.cat([index, places], dim=1).gather(1, where))
+def _merge(nearness: Tensor, index: Tensor, new_nearness: Tensor, new_index: Tensor) -> None:
+    """Keep the nearest of old and new items, in place."""
+    both = torch.cat([nearness, new_nearness], dim=1)
+    best, position = both.topk(nearness.shape[1], dim=1)
+    index.copy_(torch.cat([index, new_index], dim=1).gather(1, position))
     nearness.copy_(best)
 
 
 def _settle(
-    space: Space,
+    space: SimilaritySpace,
     rows: slice,
     columns: slice,
     nearness: Tensor,
     index: Tensor,
     boundaries: Sequence[int],
     *,
-    others: bool,
+    exclude_self: bool,
 ) -> Tensor:
-    """Score again every row where two items on both sides of a boundary are nearer to each other than the error."""
+    """Score rows again where the items on both sides of a boundary are closer than the error.
+
+    Args:
+        space: All rows.
+        rows: Range of the rows that have lists.
+        columns: Range of the items.
+        nearness: Fast nearness of the items of each list, descending.
+        index: The items.
+        boundaries: Lengths at which lists have to be right; the last one is that of the whole list.
+        exclude_self: Whether rows and columns are the same, and no row is in its own list.
+
+    Returns:
+        ``index``, with the lists of these rows replaced.
+    """
     error = space.error[rows]
-    count, available = boundaries[-1], columns.stop - columns.start - others
-    open_rows = torch.zeros(error.shape, dtype=torch.bool, device=error.device)
+    width = columns.stop - columns.start
+    count, num_available = boundaries[-1], width - exclude_self
+    is_open = torch.zeros(error.shape, dtype=torch.bool, device=error.device)
     for boundary in boundaries:
-        if 0 < boundary < available:
+        if 0 < boundary < num_available:
             gap = nearness[:, boundary - 1].double() - nearness[:, boundary].double()
-            open_rows |= gap <= 2 * error
-    unsettled = torch.nonzero(open_rows).flatten()
-    if unsettled.numel() == 0:
+            is_open |= gap <= 2 * error
+
+    open_rows = torch.nonzero(is_open).flatten()
+    if open_rows.numel() == 0:
         return index
-    last = nearness[:, count - 1].double() - 2 * error
-    step = max(1, _ROWS * _COLUMNS // (columns.stop - columns.start))
-    copies: npt.NDArray[np.int64] | None = None
-    for part in torch.split(unsettled, step):
+
+    lowest = nearness[:, count - 1].double() - 2 * error
+    step = max(1, _ROWS * _COLUMNS // width)
+    num_earlier_copies: IntArray | None = None
+    for part in torch.split(open_rows, step):
         tile = space.nearness(part + rows.start, columns)
-        if others:
+        if exclude_self:
             tile[torch.arange(len(part), device=tile.device), part] = -torch.inf
-        lowest = torch.nextafter(last[part].float(), torch.tensor(-torch.inf, device=tile.device))
-        flat = nonzero(tile, lowest[:, None], strict=False)
-        row = torch.div(flat, tile.shape[1], rounding_mode="floor").cpu().numpy()
-        column = (flat % tile.shape[1] + columns.start).cpu().numpy()
-        if len(row) > 64 * count * len(
-            part
-        ):  # of equal rows only the first few can be among the neighbours
-            copies = _earlier_copies(space.groups(columns)) if copies is None else copies
-            few = copies[column - columns.start] <= count
-            row, column = row[few], column[few]
-        mine = part.cpu().numpy() + rows.start
-        scores = space.exact(mine[row], column)
-        order = np.lexsort((column, -scores, row))
+
+        threshold = torch.nextafter(
+            lowest[part].float(), torch.tensor(-torch.inf, device=tile.device)
+        )
+        flat = flat_nonzero(tile, threshold[:, None], strict=False)
+        row = torch.div(flat, width, rounding_mode="floor").cpu().numpy()
+        column = (flat % width + columns.start).cpu().numpy()
+
+        # of many equal rows only the first few can be among the neighbours
+        if len(row) > 64 * count * len(part):
+            if num_earlier_copies is None:
+                num_earlier_copies = _count_earlier_copies(space.groups(columns))
+            is_early = num_earlier_copies[column - columns.start] <= count
+            row, column = row[is_early], column[is_early]
+
+        row_in_space = part.cpu().numpy() + rows.start
+        similarities = space.exact(row_in_space[row], column)
+        order = np.lexsort((column, -similarities, row))
         begin = np.searchsorted(row[order], np.arange(len(part)))
-        chosen = column[order[begin[:, None] + np.arange(count)]]
-        index[part, :count] = torch.from_numpy(chosen).to(index.device)
+        nearest = column[order[begin[:, None] + np.arange(count)]]
+        index[part, :count] = torch.from_numpy(nearest).to(index.device)
+
     return index
 
 
-def _earlier_copies(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many before each have its number."""
+def _count_earlier_copies(groups: IntArray) -> IntArray:
+    """Count for each item the items before it that have the same number."""
     order = np.argsort(groups, kind="stable")
     ascending = groups[order]
-    earlier = np.empty(len(groups), dtype=np.int64)
-    earlier[order] = np.arange(len(groups)) - np.searchsorted(ascending, ascending, side="left")
-    return earlier
+    num_earlier = np.empty(len(groups), dtype=np.int64)
+    first = np.searchsorted(ascending, ascending, side="left")
+    num_earlier[order] = np.arange(len(groups)) - first
+    return num_earlier

@@ -1,4 +1,4 @@
-"""A block of queries against a tile of the gallery: where the counting is done."""
+"""Count the non-matches above each match, for a block of queries and a tile of the gallery."""
 
 import itertools
 from dataclasses import dataclass
@@ -10,66 +10,96 @@ import torch
 from torch import Tensor
 
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
-from clipreid_kit.metrics._engine.candidate_pairs import (
+from clipreid_kit.metrics._engine.contending_items import (
     INFINITY,
     columns_of,
-    find_candidates,
+    find_contending_items,
     pack,
-    query_of,
+    queries_of,
 )
 from clipreid_kit.metrics._engine.exact_similarity import (
     Distance,
     all_products,
-    similarity,
+    combine_products,
     split_rows,
 )
-from clipreid_kit.metrics._engine.float32_pass import Float32Tile
-from clipreid_kit.metrics._engine.match_counts import Matches
-from clipreid_kit.metrics._engine.rescore import ExactScorer, PreciseScorer, Scorer, SingleScorer
+from clipreid_kit.metrics._engine.float32_pass import Float32Tile, has_extreme_norms
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.rescore import (
+    ExactScorer,
+    Float32Scorer,
+    Float64Scorer,
+    Scorer,
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+Windows = tuple[Float32Array, Float32Array]
 
-_SLICE = 1 << 20  # similarities that are looked through at once
-_WAITING = 1 << 16  # open pairs that are collected before they are scored again
+_SLICE = 1 << 20  # similarities that are searched at once
+_MAX_WAITING = 1 << 16  # open pairs that are collected before they are scored again
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
-_DENSE = (
-    8  # a query with more than 1/8 of the tile undecided is passed on to the next pass as a whole
-)
+# a query with more than 1/8 of the tile undecided goes to the next pass as a whole
+_DENSE_DIVISOR = 8
 
 
-class Tile:
-    """A tile of the gallery: rows as they are, their norms, and the rows prepared for the fast passes.
+class GalleryTile:
+    """A tile of the gallery: its rows, their norms, and the rows prepared for the fast passes.
 
     Args:
         rows: Rows of the tile, N >= 1.
         norms: Their norms, float64.
         distance: ``"cosine"`` or ``"euclidean"``.
-        reach: The largest norm of a query.
-        low: Whether to try bfloat16 first.
+        largest_query_norm: The largest norm of a query.
+        try_bfloat16: Whether to prepare the tile for bfloat16, too, if its rows allow it.
     """
 
     def __init__(
-        self, rows: Tensor, norms: Tensor, distance: Distance, reach: float, low: bool
+        self,
+        rows: Tensor,
+        norms: Tensor,
+        distance: Distance,
+        largest_query_norm: float,
+        *,
+        try_bfloat16: bool,
     ) -> None:
-        self.rows, self.norms, self.distance = rows, norms, distance
-        self.fast = Float32Tile(rows, norms, distance, reach)
-        extreme = ((norms < 1e-15) & (norms > 0)).any() | (norms > 1e15).any()
-        low = low and distance == "cosine" and rows.dtype == torch.float32 and not bool(extreme)
-        self.low = BFloat16Tile(rows, norms) if low else None
+        self.rows = rows
+        self.norms = norms
+        self.distance = distance
+        self.float32 = Float32Tile(rows, norms, distance, largest_query_norm)
+
+        self.bfloat16: BFloat16Tile | None = None
+        is_float32_cosine = distance == "cosine" and rows.dtype == torch.float32
+        if try_bfloat16 and is_float32_cosine and not has_extreme_norms(norms):
+            self.bfloat16 = BFloat16Tile(rows, norms)
 
 
-class _Ours(NamedTuple):
-    """The matches of the block: numbers among all, scores and how far these may be from the exact ones."""
+class _BlockMatches(NamedTuple):
+    """The matches of the queries of a block, ascending by query.
 
+    Attributes:
+        query: Query, within the block.
+        match: Number among all matches.
+        similarities: Similarities in float64.
+        errors: How far these may be from the exact ones.
+    """
+
+    query: IntArray
     match: IntArray
-    scores: FloatArray
+    similarities: FloatArray
     errors: FloatArray
 
 
-class _Open(NamedTuple):
-    """What a pass leaves open: wrong items, and pairs of a match and one of the items, perhaps equally near."""
+class _OpenPairs(NamedTuple):
+    """Pairs of a match and a non-match that may be equally near; a pass left them undecided.
+
+    Attributes:
+        query: Query of every open item.
+        rows: Gallery row of every open item.
+        match: Match of every pair, as a position in :class:`_BlockMatches`.
+        item: Item of every pair, as a position in ``query`` and ``rows``.
+    """
 
     query: IntArray
     rows: IntArray
@@ -78,7 +108,7 @@ class _Open(NamedTuple):
 
 
 @dataclass(slots=True)
-class Block:
+class QueryBlock:
     """A block of queries against a tile of the gallery.
 
     Attributes:
@@ -86,198 +116,271 @@ class Block:
         queries: Rows of the queries.
         norms: Their norms.
         numbers: Their numbers among all queries.
-        same: Query and gallery row, both within the block, of all pairs of one identity, ascending by query.
-        skip: Gallery rows of the tile that are ignored.
+        same_identity: Query and gallery row, both within the block, of all pairs of one identity,
+            ascending by query.
+        junk_rows: Gallery rows of the tile that are left out of every ranking.
         matches: Matches of all queries.
     """
 
-    tile: Tile
+    tile: GalleryTile
     queries: Tensor
     norms: Tensor
     numbers: IntArray
-    same: tuple[IntArray, IntArray]
-    skip: IntArray
-    matches: Matches
+    same_identity: tuple[IntArray, IntArray]
+    junk_rows: IntArray
+    matches: MatchCounts
 
-    def count(self, buffer: Tensor, low: bool) -> None:
-        """Count the wrong items that stand above each match, and those beside it.
+    def count(self, buffer: Tensor, *, try_bfloat16: bool) -> None:
+        """Count the non-matches ranked above each match, and those tied with it.
 
         Args:
-            buffer: Room for the fast similarities, one-dimensional, float32.
-            low: Whether to multiply in bfloat16 first, if the tile is prepared for it.
+            buffer: Space for the fast similarities, one-dimensional, float32.
+            try_bfloat16: Whether to multiply in bfloat16 first, if the tile is prepared for it.
         """
-        tile, shape = self.tile, (len(self.norms), len(self.tile.norms))
-        low = low and tile.low is not None
-        room = buffer.numel() * (2 if low else 1) // shape[1]
-        if shape[0] > room:
-            for start in range(0, shape[0], room):
-                self._part(np.arange(start, min(start + room, shape[0]))).count(buffer, low)
+        tile = self.tile
+        num_queries, width = len(self.norms), len(tile.norms)
+        use_bfloat16 = try_bfloat16 and tile.bfloat16 is not None
+
+        # a buffer of float32 numbers holds twice as many in bfloat16
+        capacity = buffer.numel() * (2 if use_bfloat16 else 1) // width
+        if num_queries > capacity:
+            for start in range(0, num_queries, capacity):
+                part = self._select(np.arange(start, min(start + capacity, num_queries)))
+                part.count(buffer, try_bfloat16=use_bfloat16)
             return
-        query, match = self._matches()
+
+        query, match = self._locate_matches()
         if len(match) == 0:
             return
-        precise = PreciseScorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
-        tiers: list[Scorer] = [precise, ExactScorer(self.queries, tile.rows, tile.distance)]
-        if self.matches.known:
-            scores, errors = self.matches.scores[match], np.zeros(len(match))
-        else:
-            scores, errors = precise(query, self.matches.rows[match])
-        if low and tile.low is not None:
-            out = buffer.view(torch.bfloat16)[: shape[0] * shape[1]].view(shape)
-            tile.low.block(self.queries, self.norms, out)
-            tiers.insert(0, SingleScorer(self.queries, self.norms, tile.rows, tile.norms))
-            windows = tile.low.windows(scores, query)
-        else:
-            out = buffer[: shape[0] * shape[1]].view(shape)
-            tile.fast.block(self.queries, self.norms, out)
-            windows = tile.fast.windows(tile.fast.of_exact(scores, self.norms.cpu().numpy()[query]))
-        _mask(out, *self.same, self.skip)
-        dense = self._look_through(out, query, _Ours(match, scores, errors), windows, tiers)
-        if len(dense) and low:
-            if 4 * len(dense) > shape[0]:  # bfloat16 does not pay with such data
-                tile.low = None
-            self._part(dense).count(buffer, low=False)
-        elif len(dense):
-            self._part(dense).count_exactly()
 
-    def _look_through(
-        self,
-        out: Tensor,
-        query: IntArray,
-        ours: _Ours,
-        windows: tuple[Float32Array, Float32Array],
-        tiers: list[Scorer],
+        float64 = Float64Scorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
+        scorers: list[Scorer] = [float64, ExactScorer(self.queries, tile.rows, tile.distance)]
+        if self.matches.has_similarities:
+            similarities, errors = self.matches.similarities[match], np.zeros(len(match))
+        else:
+            similarities, errors = float64(query, self.matches.rows[match])
+        block_matches = _BlockMatches(query, match, similarities, errors)
+
+        if use_bfloat16 and tile.bfloat16 is not None:
+            block, windows = self._multiply_bfloat16(buffer, tile.bfloat16, block_matches)
+            scorers.insert(0, Float32Scorer(self.queries, self.norms, tile.rows, tile.norms))
+        else:
+            block, windows = self._multiply_float32(buffer, block_matches)
+
+        _mask(block, *self.same_identity, self.junk_rows)
+        dense = self._count_block(block, block_matches, windows, scorers)
+        if len(dense) == 0:
+            return
+        if use_bfloat16:
+            if 4 * len(dense) > num_queries:  # bfloat16 does not pay with such data
+                tile.bfloat16 = None
+            self._select(dense).count(buffer, try_bfloat16=False)
+        else:
+            self._select(dense).count_exactly()
+
+    def _multiply_bfloat16(
+        self, buffer: Tensor, tile: BFloat16Tile, matches: _BlockMatches
+    ) -> tuple[Tensor, Windows]:
+        """Return the fast values in bfloat16, and the windows of the matches in them."""
+        shape = len(self.norms), len(self.tile.norms)
+        block = buffer.view(torch.bfloat16)[: shape[0] * shape[1]].view(shape)
+        tile.multiply(self.queries, self.norms, block)
+        return block, tile.windows(matches.similarities, matches.query)
+
+    def _multiply_float32(self, buffer: Tensor, matches: _BlockMatches) -> tuple[Tensor, Windows]:
+        """Return the fast values in float32, and the windows of the matches in them."""
+        shape = len(self.norms), len(self.tile.norms)
+        block = buffer[: shape[0] * shape[1]].view(shape)
+        tile = self.tile.float32
+        tile.multiply(self.queries, self.norms, block)
+        query_norms = self.norms.cpu().numpy()[matches.query]
+        return block, tile.windows(tile.unrounded_values(matches.similarities, query_norms))
+
+    def _count_block(
+        self, block: Tensor, matches: _BlockMatches, windows: Windows, scorers: list[Scorer]
     ) -> IntArray:
-        """Count what is certain, some queries at a time, and have most of the rest scored again.
+        """Count what the fast values decide, and decide the rest by better and better scores.
 
         Returns:
-            Queries of which too much is open; nothing of theirs is counted.
+            Queries of which too many pairs are open; none of their pairs is counted.
         """
-        size, width = out.shape
+        num_queries, width = block.shape
         step = max(1, _SLICE // width)
-        begin = query.searchsorted(np.arange(0, size + step, step).clip(max=size))
-        left = [np.empty(0, dtype=np.int64)]
-        waiting: list[_Open] = []
-        for first, start, stop in zip(
-            range(0, size, step), begin[:-1].tolist(), begin[1:].tolist(), strict=True
-        ):
-            count = min(step, size - first)
-            local, edges = query[start:stop] - first, [edge[start:stop] for edge in windows]
-            lowest = np.full(count, INFINITY)
-            np.minimum.at(lowest, local, edges[0])
-            packed, ends = find_candidates(out[first : first + count], lowest)
-            near_from, near_to = (packed.searchsorted(pack(local, edge, 0)) for edge in edges)
-            opened = np.bincount(near_from, minlength=len(packed) + 1) - np.bincount(
-                near_to, minlength=len(packed) + 1
-            )
-            inside = np.flatnonzero(np.cumsum(opened)[:-1])
-            of_item, near = query_of(packed[inside]), near_to - near_from
-            dense = np.bincount(of_item, minlength=count) > max(64, width // _DENSE)
-            dense |= np.bincount(local, near, minlength=count) > 4 * width
-            kept = ~dense[local]
-            self.matches.above[ours.match[start:stop]] += np.where(kept, ends[local] - near_to, 0)
-            left.append(first + np.flatnonzero(dense))
-            near[~kept] = 0
-            pair = np.repeat(np.arange(len(near)), near)
-            place = np.arange(len(pair)) + (near_from - (np.cumsum(near) - near))[pair]
-            waiting.append(
-                _Open(
-                    first + of_item,
-                    columns_of(packed[inside]),
-                    start + pair,
-                    inside.searchsorted(place),
-                )
-            )
-            if sum(len(part.match) for part in waiting) > _WAITING or first + step >= size:
-                self._decide(waiting, ours, tiers)
-                waiting = []
-        return np.concatenate(left)
+        edges = np.arange(0, num_queries + step, step).clip(max=num_queries)
+        begin = matches.query.searchsorted(edges).tolist()
 
-    def _decide(self, waiting: list[_Open], ours: _Ours, tiers: list[Scorer]) -> None:
-        """Decide what is open by better scores, until nothing is left."""
-        matches = self.matches
-        ahead = np.cumsum([0, *(len(part.rows) for part in waiting)])
-        query, rows, match = (np.concatenate(x) for x in list(zip(*waiting, strict=True))[:3])
-        item = np.concatenate(
-            [part.item + shift for part, shift in zip(waiting, ahead.tolist(), strict=False)]
+        dense = [np.empty(0, dtype=np.int64)]
+        waiting: list[_OpenPairs] = []
+        num_waiting = 0
+        for index, first in enumerate(range(0, num_queries, step)):
+            part = slice(begin[index], begin[index + 1])
+            dense_here, opened = self._count_slice(
+                block[first : first + step], first, matches, windows, part
+            )
+            dense.append(dense_here)
+            waiting.append(opened)
+            num_waiting += len(opened.match)
+            if num_waiting > _MAX_WAITING or first + step >= num_queries:
+                self._decide(_join(waiting), matches, scorers)
+                waiting = []
+                num_waiting = 0
+
+        return np.concatenate(dense)
+
+    def _count_slice(
+        self, block: Tensor, first: int, matches: _BlockMatches, windows: Windows, part: slice
+    ) -> tuple[IntArray, _OpenPairs]:
+        """Count what the fast values of some queries decide.
+
+        Args:
+            block: Fast values of these queries.
+            first: The first of them.
+            matches: Matches of the whole block.
+            windows: Fast values that an item as near as each match may have: from, and below.
+            part: The matches of these queries.
+
+        Returns:
+            The dense queries among them, and the open pairs of the others.
+        """
+        num_queries, width = block.shape
+        query = matches.query[part] - first
+        window_low, window_end = windows[0][part], windows[1][part]
+
+        # only items that reach the window of a query's lowest match can rank above a match
+        lowest = np.full(num_queries, INFINITY)
+        np.minimum.at(lowest, query, window_low)
+        packed, ends = find_contending_items(block, lowest)
+
+        # items from near_begin to near_end are open; those from near_end on are above the match
+        near_begin = packed.searchsorted(pack(query, window_low, 0))
+        near_end = packed.searchsorted(pack(query, window_end, 0))
+        num_near = near_end - near_begin
+
+        # items inside at least one window
+        size = len(packed) + 1
+        changes = np.bincount(near_begin, minlength=size) - np.bincount(near_end, minlength=size)
+        inside = np.flatnonzero(np.cumsum(changes)[:-1])
+        query_of_item = queries_of(packed[inside])
+
+        num_open = np.bincount(query_of_item, minlength=num_queries)
+        is_dense = num_open > max(64, width // _DENSE_DIVISOR)
+        is_dense |= np.bincount(query, num_near, minlength=num_queries) > 4 * width
+        is_counted = ~is_dense[query]
+        above = np.where(is_counted, ends[query] - near_end, 0)
+        self.matches.above[matches.match[part]] += above
+
+        num_near[~is_counted] = 0
+        pair = np.repeat(np.arange(len(num_near)), num_near)
+        offset = near_begin - (np.cumsum(num_near) - num_near)
+        item = inside.searchsorted(np.arange(len(pair)) + offset[pair])
+        opened = _OpenPairs(
+            first + query_of_item, columns_of(packed[inside]), part.start + pair, item
         )
-        for score in tiers:
+        return first + np.flatnonzero(is_dense), opened
+
+    def _decide(self, opened: _OpenPairs, matches: _BlockMatches, scorers: list[Scorer]) -> None:
+        """Decide open pairs by more and more precise similarities, until none is left."""
+        query, rows, match, item = opened
+        counts = self.matches
+        for scorer in scorers:
             needed = np.flatnonzero(np.bincount(item, minlength=len(rows)))
             query, rows, item = query[needed], rows[needed], needed.searchsorted(item)
             if len(item) == 0:
                 return
-            values, errors = score(query, rows)
-            scores, own_errors = ours.scores[match], ours.errors[match]
-            exact = not errors.any()
-            if exact and not matches.known:
-                opened = np.flatnonzero(
-                    np.diff(match, prepend=-1)
-                )  # pairs of one match stand together
-                of_match = np.repeat(np.arange(len(opened)), np.diff(opened, append=len(match)))
-                scores, own_errors = score(
-                    query[item[opened]], matches.rows[ours.match[match[opened]]]
-                )
-                scores, own_errors = scores[of_match], own_errors[of_match]
-            difference, tolerance = values[item] - scores, errors[item] + own_errors
-            np.add.at(matches.above, ours.match[match[difference > tolerance]], 1)
-            if exact:
-                np.add.at(matches.tied, ours.match[match[difference == 0]], 1)
+
+            values, errors = scorer(query, rows)
+            is_exact = not errors.any()
+            if is_exact and not counts.has_similarities:
+                own_rows = counts.rows[matches.match[match]]
+                own_values, own_errors = _score_runs(scorer, match, query[item], own_rows)
+            else:
+                own_values, own_errors = matches.similarities[match], matches.errors[match]
+
+            difference = values[item] - own_values
+            tolerance = errors[item] + own_errors
+            np.add.at(counts.above, matches.match[match[difference > tolerance]], 1)
+            if is_exact:
+                np.add.at(counts.tied, matches.match[match[difference == 0]], 1)
                 return
-            pairs = np.flatnonzero(np.abs(difference) <= tolerance)
-            match, item = match[pairs], item[pairs]
+
+            still_open = np.flatnonzero(np.abs(difference) <= tolerance)
+            match, item = match[still_open], item[still_open]
 
     def count_exactly(self) -> None:
-        """The same, where similarities are too near to each other: score the whole tile exactly."""
-        tile, matches = self.tile, self.matches
-        query, match = self._matches()
-        if matches.known:
-            scores = matches.scores[match]
+        """Count by exact similarities of the whole tile, where many are too close to each other."""
+        tile, counts = self.tile, self.matches
+        query, match = self._locate_matches()
+        if counts.has_similarities:
+            similarities = counts.similarities[match]
         else:
-            scores, _ = ExactScorer(self.queries, tile.rows, tile.distance)(
-                query, matches.rows[match]
-            )
-        parts = np.flatnonzero(np.diff(query, prepend=-1, append=len(self.norms))).tolist()
-        of_queries = split_rows(self.queries, tile.distance)
-        for left in range(0, len(tile.norms), _EXACT_TILE):
-            of_gallery = split_rows(tile.rows[left : left + _EXACT_TILE], tile.distance)
-            out = similarity(
-                all_products(of_queries, of_gallery), of_queries, of_gallery, tile.distance
-            )
-            inside = (self.same[1] >= left) & (self.same[1] < left + out.shape[1])
-            skip = self.skip[(self.skip >= left) & (self.skip < left + out.shape[1])] - left
-            _mask(out, self.same[0][inside], self.same[1][inside] - left, skip)
-            values = out.cpu().numpy()
-            for start, stop in itertools.pairwise(parts):
-                matches.add(match[start:stop], scores[start:stop], values[query[start]])
+            exact = ExactScorer(self.queries, tile.rows, tile.distance)
+            similarities, _ = exact(query, counts.rows[match])
 
-    def _part(self, chosen: IntArray) -> "Block":
-        """Some of the queries."""
-        place = np.full(len(self.norms), -1)
-        place[chosen] = np.arange(len(chosen))
-        query = place[self.same[0]]
-        same = query[query >= 0], self.same[1][query >= 0]
+        runs = np.flatnonzero(np.diff(query, prepend=-1, append=len(self.norms))).tolist()
+        of_query, of_row = self.same_identity
+        split_queries = split_rows(self.queries, tile.distance)
+        for left in range(0, len(tile.norms), _EXACT_TILE):
+            split_gallery = split_rows(tile.rows[left : left + _EXACT_TILE], tile.distance)
+            products = all_products(split_queries, split_gallery)
+            block = combine_products(products, split_queries, split_gallery, tile.distance)
+
+            right = left + block.shape[1]
+            inside = (of_row >= left) & (of_row < right)
+            junk = self.junk_rows[(self.junk_rows >= left) & (self.junk_rows < right)]
+            _mask(block, of_query[inside], of_row[inside] - left, junk - left)
+
+            values = block.cpu().numpy()
+            for start, stop in itertools.pairwise(runs):
+                counts.add(match[start:stop], similarities[start:stop], values[query[start]])
+
+    def _select(self, chosen: IntArray) -> "QueryBlock":
+        """Return the block of some of the queries."""
+        position = np.full(len(self.norms), -1)
+        position[chosen] = np.arange(len(chosen))
+        query = position[self.same_identity[0]]
+        is_chosen = query >= 0
+
         rows = torch.from_numpy(chosen).to(self.queries.device)
-        return Block(
+        return QueryBlock(
             self.tile,
             self.queries[rows],
             self.norms[rows],
             self.numbers[chosen],
-            same,
-            self.skip,
+            (query[is_chosen], self.same_identity[1][is_chosen]),
+            self.junk_rows,
             self.matches,
         )
 
-    def _matches(self) -> tuple[IntArray, IntArray]:
-        """The query, within the block, and the number of every match."""
-        first, last = self.matches.begin[self.numbers], self.matches.begin[self.numbers + 1]
-        query = np.repeat(np.arange(len(first)), last - first)
-        return query, np.arange(len(query)) + (first - (np.cumsum(last - first) - (last - first)))[
-            query
-        ]
+    def _locate_matches(self) -> tuple[IntArray, IntArray]:
+        """Return for every match its query within the block, and its number among all matches."""
+        first = self.matches.begin[self.numbers]
+        size = self.matches.begin[self.numbers + 1] - first
+        query = np.repeat(np.arange(len(first)), size)
+        offset = first - (np.cumsum(size) - size)
+        return query, np.arange(len(query)) + offset[query]
 
 
-def _mask(out: Tensor, query: IntArray, rows: IntArray, skip: IntArray) -> None:
-    """Take the query's own identity, and what is ignored, out of the running."""
-    out.view(-1)[torch.from_numpy(query * out.shape[1] + rows).to(out.device)] = -torch.inf
-    if len(skip):
-        out[:, torch.from_numpy(skip).to(out.device)] = -torch.inf
+def _join(parts: list[_OpenPairs]) -> _OpenPairs:
+    """Concatenate the open pairs of several slices; items are numbered through."""
+    query, rows, match, _ = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    num_before = np.cumsum([0, *(len(part.rows) for part in parts)]).tolist()
+    items = [part.item + shift for part, shift in zip(parts, num_before, strict=False)]
+    return _OpenPairs(query, rows, match, np.concatenate(items))
+
+
+def _score_runs(
+    scorer: Scorer, match: IntArray, query: IntArray, rows: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Score the match of every pair, once for each run of pairs of one match."""
+    begin = np.flatnonzero(np.diff(match, prepend=-1))
+    run = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(match)))
+    values, errors = scorer(query[begin], rows[begin])
+    return values[run], errors[run]
+
+
+def _mask(block: Tensor, query: IntArray, rows: IntArray, junk_rows: IntArray) -> None:
+    """Set pairs of one identity, and junk, to minus infinity: they are no non-matches."""
+    flat = torch.from_numpy(query * block.shape[1] + rows).to(block.device)
+    block.view(-1)[flat] = -torch.inf
+    if len(junk_rows):
+        block[:, torch.from_numpy(junk_rows).to(block.device)] = -torch.inf

@@ -1,42 +1,45 @@
-"""Protocols with one fixed gallery, under the names of the papers: Market-1501, In-shop, leave-one-out."""
+"""Protocols with one fixed gallery: Market-1501, In-shop, leave-one-out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import fail
-from clipreid_kit.metrics._engine.embedding_rows import Rows, as_array
+from clipreid_kit.metrics._engine.as_array import as_array
 from clipreid_kit.metrics._engine.exact_similarity import Distance
-from clipreid_kit.metrics._engine.identity_matches import Ids, check_junk
+from clipreid_kit.metrics._engine.id_columns import Ids, check_junk_ids
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
-from clipreid_kit.metrics.reid import check_options, evaluate_reid
-from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
+from clipreid_kit.metrics.protocols._evaluate_sides import (
+    Rerank,
+    check_cameras,
+    check_protocol_options,
+    evaluate_sides,
+)
+from clipreid_kit.metrics.reid import evaluate_reid
 from clipreid_kit.metrics.results.reid_result import ReidResult
-
-Rerank = Callable[[Tensor, Tensor], KReciprocalReranker]
 
 
 @dataclass(frozen=True, slots=True)
 class Market1501Protocol:
-    """Search across cameras: Market-1501, DukeMTMC-reID, MSMT17, VeRi-776 and most sets since.
+    """Search across cameras: Market-1501, DukeMTMC-reID, MSMT17, VeRi-776 and most later datasets.
 
-    The rule: every query ranks the whole gallery. Left out are gallery images of the query's identity *by the query's
-    camera*, and all images of a junk identity (in Market-1501 -1: boxes that show no whole person). Distractors stay:
-    identities that no query has (in Market-1501 the number 0 on many different people). Images of *other* identities
-    by the query's camera stay, too. A query without a match in what is left is counted and takes no part in the means.
+    The rule: every query ranks the whole gallery, except for images of the query's identity *by the
+    query's camera*, and for all images of a junk identity (in Market-1501 -1: boxes without a whole
+    person). Distractors stay: identities that no query has (in Market-1501 the number 0, on many
+    different people). Images of *other* identities by the query's camera stay, too. A query without
+    a match in the rest is counted, but no mean includes it.
 
     Args:
-        junk_ids: Identities that stand in no ranking. For identities that are strings they are taken as strings.
-        distance: As for :func:`evaluate_reid`.
-        ties: As for :func:`evaluate_reid`.
-        max_rank: As for :func:`evaluate_reid`.
-        rerank: Makes a re-ranker of (query embeddings, gallery embeddings), such as :class:`KReciprocalReranker`
-            itself; ``None`` for plain distances. Say so beside the number.
+        junk_ids: Identities that are left out of every ranking; converted to strings if the
+            identities are strings.
+        distance: See :func:`evaluate_reid`.
+        ties: See :func:`evaluate_reid`.
+        max_rank: See :func:`evaluate_reid`.
+        rerank: Function of (query embeddings, gallery embeddings) that returns a re-ranker, such as
+            :class:`KReciprocalReranker` itself; ``None`` for plain distances. Report it with the
+            result.
 
     Example:
         >>> import torch
@@ -44,7 +47,8 @@ class Market1501Protocol:
         >>> result = Market1501Protocol().evaluate(
         ...     gallery[:1], gallery, query_ids=[7], gallery_ids=[7, -1, 0, 7],
         ...     query_cameras=[1], gallery_cameras=[1, 2, 2, 2])
-        >>> result.first_rank.tolist(), result.num_gallery  # one frame of camera 1 and the junk are gone
+        >>> # the image by camera 1 and the junk are left out; the match is behind the distractor
+        >>> result.first_rank.tolist(), result.num_gallery
         ([2], 3)
 
     References:
@@ -58,8 +62,9 @@ class Market1501Protocol:
     rerank: Rerank | None = None
 
     def __post_init__(self) -> None:
-        check_junk("Market1501Protocol", self.junk_ids)
-        check_protocol("Market1501Protocol", self.distance, self.ties, self.max_rank, self.rerank)
+        owner = "Market1501Protocol"
+        check_junk_ids(owner, self.junk_ids)
+        check_protocol_options(owner, self.distance, self.ties, self.max_rank, self.rerank)
 
     def evaluate(
         self,
@@ -71,16 +76,12 @@ class Market1501Protocol:
         query_cameras: Ids,
         gallery_cameras: Ids,
     ) -> ReidResult:
-        """Evaluate; arguments as for :func:`evaluate_reid`, cameras required."""
+        """Evaluate embeddings; arguments as for :func:`evaluate_reid`, cameras required."""
         check_cameras(
             "Market1501Protocol",
             query_cameras,
             gallery_cameras,
-            "Without any there is InShopProtocol.",
-        )
-        named = (
-            not isinstance(gallery_ids, Tensor)
-            and as_array("Market1501Protocol", "gallery_ids", gallery_ids).dtype.kind in "UO"
+            "For data without cameras use InShopProtocol.",
         )
         return evaluate_sides(
             query_embeddings,
@@ -90,32 +91,45 @@ class Market1501Protocol:
             gallery_ids=gallery_ids,
             query_cameras=query_cameras,
             gallery_cameras=gallery_cameras,
-            junk_ids=tuple(str(junk) for junk in self.junk_ids) if named else self.junk_ids,
+            junk_ids=self._junk_ids_like(gallery_ids),
             distance=self.distance,
             ties=self.ties,
             max_rank=self.max_rank,
         )
+
+    def _junk_ids_like(self, gallery_ids: Ids) -> Sequence[int] | Sequence[str]:
+        """Return the junk ids, as strings if the ids of the gallery are."""
+        if isinstance(gallery_ids, Tensor):
+            return self.junk_ids
+        array = as_array("Market1501Protocol", "gallery_ids", gallery_ids)
+        if array.dtype.kind not in "UO":
+            return self.junk_ids
+        return tuple(str(junk) for junk in self.junk_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class InShopProtocol:
     """Queries and a gallery without cameras: DeepFashion In-shop, and product search in general.
 
-    The rule: every query ranks the whole gallery, and nothing is left out. Recall@k of the papers is ``rank(k)``: the
-    share of queries with *any* right image among the first k. No image may be in both sets: it would find itself.
+    The rule: every query ranks the whole gallery, and nothing is left out. Recall@k of the papers
+    is ``rank(k)``: the share of queries with *any* right image among the first k. No image may be
+    in both
+    sets: it would find itself.
 
     Args:
-        distance: As for :func:`evaluate_reid`.
-        ties: As for :func:`evaluate_reid`.
-        max_rank: As for :func:`evaluate_reid`.
-        rerank: As for :class:`Market1501Protocol`.
+        distance: See :func:`evaluate_reid`.
+        ties: See :func:`evaluate_reid`.
+        max_rank: See :func:`evaluate_reid`.
+        rerank: See :class:`Market1501Protocol`.
 
     Example:
         >>> import torch
         >>> gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
         >>> query = torch.tensor([[0.8, 0.2]])
-        >>> InShopProtocol().evaluate(query, gallery, query_ids=["id_7"], gallery_ids=["id_7", "id_3", "id_7"]).rank(2)
-        1.0
+        >>> result = InShopProtocol().evaluate(
+        ...     query, gallery, query_ids=["id_7"], gallery_ids=["id_7", "id_3", "id_7"])
+        >>> result.rank(1), result.rank(2)
+        (0.0, 1.0)
 
     References:
         Liu et al., DeepFashion, CVPR 2016, section 4.2.
@@ -127,7 +141,9 @@ class InShopProtocol:
     rerank: Rerank | None = None
 
     def __post_init__(self) -> None:
-        check_protocol("InShopProtocol", self.distance, self.ties, self.max_rank, self.rerank)
+        check_protocol_options(
+            "InShopProtocol", self.distance, self.ties, self.max_rank, self.rerank
+        )
 
     def evaluate(
         self,
@@ -137,7 +153,7 @@ class InShopProtocol:
         query_ids: Ids,
         gallery_ids: Ids,
     ) -> ReidResult:
-        """Evaluate; arguments as for :func:`evaluate_reid`."""
+        """Evaluate embeddings; arguments as for :func:`evaluate_reid`."""
         return evaluate_sides(
             query_embeddings,
             gallery_embeddings,
@@ -152,16 +168,16 @@ class InShopProtocol:
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOutProtocol:
-    """One set of images that is query and gallery at once: Stanford Online Products, CUB-200, Cars-196.
+    """One set that is query and gallery at once: Stanford Online Products, CUB-200, Cars-196.
 
-    The rule: every image ranks all *other* images. It stands in no ranking of its own; a copy of it in another row
-    does. An image that is the only one of its identity has no match: it is counted, and takes no part in the means.
-    Recall@k of the papers is ``rank(k)``.
+    The rule: every image ranks all *other* images. It is left out of its own ranking; a copy of it
+    in another row is not. An image that is the only one of its identity has no match: it is
+    counted, but no mean includes it. Recall@k of the papers is ``rank(k)``.
 
     Args:
-        distance: As for :func:`evaluate_reid`.
-        ties: As for :func:`evaluate_reid`.
-        max_rank: As for :func:`evaluate_reid`.
+        distance: See :func:`evaluate_reid`.
+        ties: See :func:`evaluate_reid`.
+        max_rank: See :func:`evaluate_reid`.
 
     Example:
         >>> import torch
@@ -171,7 +187,8 @@ class LeaveOneOutProtocol:
         (1.0, 2, 4)
 
     References:
-        Oh Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016, section 6.
+        Oh Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016,
+        section 6.
     """
 
     distance: Distance = "cosine"
@@ -179,7 +196,7 @@ class LeaveOneOutProtocol:
     max_rank: int = 50
 
     def __post_init__(self) -> None:
-        check_protocol("LeaveOneOutProtocol", self.distance, self.ties, self.max_rank, None)
+        check_protocol_options("LeaveOneOutProtocol", self.distance, self.ties, self.max_rank, None)
 
     def evaluate(
         self, embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"], ids: Ids
@@ -192,66 +209,3 @@ class LeaveOneOutProtocol:
             ties=self.ties,
             max_rank=self.max_rank,
         )
-
-
-def check_protocol(
-    owner: str, distance: Distance, ties: Ties, max_rank: int, rerank: Rerank | None
-) -> None:
-    """Check the options that all protocols have."""
-    check_options(owner, distance, ties, max_rank)
-    if rerank is not None and not callable(rerank):
-        raise fail(owner, "rerank as a function such as KReciprocalReranker, or None", repr(rerank))
-    if rerank is not None and distance != "cosine":
-        remedy = "Give it to the re-ranker: functools.partial(KReciprocalReranker, distance='euclidean')."
-        raise fail(owner, "distance or rerank", "both", remedy)
-
-
-def check_cameras(
-    owner: str, query_cameras: Ids | None, gallery_cameras: Ids | None, remedy: str
-) -> None:
-    """Require cameras: without them the rule would silently be another."""
-    if query_cameras is None or gallery_cameras is None:
-        raise fail(owner, "query_cameras and gallery_cameras", "None", remedy)
-
-
-def evaluate_sides(
-    queries: Tensor | npt.NDArray[Any],
-    gallery: Tensor | npt.NDArray[Any],
-    rerank: Rerank | None,
-    *,
-    query_ids: Ids,
-    gallery_ids: Ids,
-    distance: Distance,
-    ties: Ties,
-    max_rank: int,
-    query_cameras: Ids | None = None,
-    gallery_cameras: Ids | None = None,
-    exclude: Sequence[tuple[Ids, Ids | None]] = (),
-    junk_ids: Sequence[int] | Sequence[str] = (),
-) -> ReidResult:
-    """Evaluate two sides by plain distances, or re-ranked."""
-    similarity = None
-    if rerank is not None:
-        rows = Rows("evaluate_reid", "query_embeddings", queries)
-        others = Rows("evaluate_reid", "gallery_embeddings", gallery, rows.device)
-        similarity = rerank(rows.block(0, len(rows)), others.block(0, len(others)))
-        if not isinstance(
-            similarity, KReciprocalReranker
-        ):  # a matrix of distances would be ranked upside down
-            raise fail(
-                "evaluate_reid", "a KReciprocalReranker from rerank", type(similarity).__name__
-            )
-    return evaluate_reid(
-        None if rerank is not None else queries,
-        None if rerank is not None else gallery,
-        query_ids=query_ids,
-        gallery_ids=gallery_ids,
-        query_cameras=query_cameras,
-        gallery_cameras=gallery_cameras,
-        exclude=exclude,
-        junk_ids=junk_ids,
-        distance=distance,
-        similarity=similarity,
-        ties=ties,
-        max_rank=max_rank,
-    )

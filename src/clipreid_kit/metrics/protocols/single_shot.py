@@ -1,4 +1,4 @@
-"""The protocol of CUHK03: one gallery image of every identity, by other cameras, drawn many times."""
+"""The single-shot protocol of CUHK03: random galleries of one image by another camera."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import fail
-from clipreid_kit.metrics._engine.embedding_rows import Rows, check_widths
+from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows, check_same_dim
 from clipreid_kit.metrics._engine.exact_similarity import Distance
-from clipreid_kit.metrics._engine.identity_matches import Ids, flat, read_ids
+from clipreid_kit.metrics._engine.id_columns import Ids, encode_ids, id_array
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
-from clipreid_kit.metrics.protocols.fixed_gallery import (
+from clipreid_kit.metrics.protocols._evaluate_sides import (
     Rerank,
     check_cameras,
-    check_protocol,
+    check_protocol_options,
     evaluate_sides,
 )
-from clipreid_kit.metrics.protocols.random_gallery import check_draws, checked_rows, draw_one_each
+from clipreid_kit.metrics.protocols._random_draws import (
+    check_all_rows,
+    check_draws,
+    draw_one_each,
+)
 from clipreid_kit.metrics.results.reid_result import ReidResult
 from clipreid_kit.metrics.results.split_results import SplitResults
 
@@ -29,19 +32,22 @@ _OWNER = "CUHK03Protocol"
 
 @dataclass(frozen=True, slots=True)
 class CUHK03Protocol:
-    """Single gallery shot: CUHK03 as it was first used (its later 767/700 split is :class:`Market1501Protocol`).
+    """Single gallery shot: CUHK03 with its first protocol.
 
-    The rule: the queries of a camera rank images of *other cameras* only, one of every identity, drawn at random; so a
-    query has one match at most, and AP is 1 / rank. All queries of one camera see the same gallery in one draw.
-    Reported are mean and spread over the draws. Whether a query has a match at all is the same in every draw.
+    Its later 767/700 split is evaluated by :class:`Market1501Protocol`.
+
+    The rule: the queries of a camera rank images of *other cameras* only, one of every identity,
+    drawn at random; so a query has at most one match, and AP is 1 / rank. All queries of one camera
+    see the same gallery in one draw. The result holds mean and spread over the draws. Whether a
+    query has a match at all is the same in every draw.
 
     Args:
-        num_splits: How many times the galleries are drawn.
-        seed: Of a generator of its own.
-        distance: As for :func:`evaluate_reid`.
-        ties: As for :func:`evaluate_reid`.
-        max_rank: As for :func:`evaluate_reid`.
-        rerank: As for :class:`Market1501Protocol`; each camera of each draw is re-ranked by itself.
+        num_splits: Number of times that galleries are drawn.
+        seed: Seed of a separate generator.
+        distance: See :func:`evaluate_reid`.
+        ties: See :func:`evaluate_reid`.
+        max_rank: See :func:`evaluate_reid`.
+        rerank: See :class:`Market1501Protocol`; each camera of each draw is re-ranked separately.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
@@ -52,7 +58,8 @@ class CUHK03Protocol:
         (1.0, 2)
 
     References:
-        Li et al., DeepReID: Deep Filter Pairing Neural Network for Person Re-identification, CVPR 2014, section 5.
+        Li et al., DeepReID: Deep Filter Pairing Neural Network for Person Re-identification, CVPR
+        2014, section 5.
     """
 
     num_splits: int = 100
@@ -63,7 +70,7 @@ class CUHK03Protocol:
     rerank: Rerank | None = None
 
     def __post_init__(self) -> None:
-        check_protocol(_OWNER, self.distance, self.ties, self.max_rank, self.rerank)
+        check_protocol_options(_OWNER, self.distance, self.ties, self.max_rank, self.rerank)
         check_draws(_OWNER, self.num_splits, self.seed)
 
     def evaluate(
@@ -76,78 +83,101 @@ class CUHK03Protocol:
         query_cameras: Ids,
         gallery_cameras: Ids,
     ) -> SplitResults:
-        """Evaluate; arguments as for :func:`evaluate_reid`, cameras required.
+        """Evaluate embeddings; arguments as for :func:`evaluate_reid`, cameras required.
 
-        ``num_gallery`` of a result is the largest gallery that a camera had.
+        ``num_gallery`` of a result is the size of the largest gallery of a camera.
 
         Raises:
             ValueError: As :func:`evaluate_reid`.
         """
-        check_cameras(_OWNER, query_cameras, gallery_cameras, "Galleries are made by camera.")
-        queries = checked_rows(_OWNER, "query_embeddings", query_embeddings, None)
-        gallery = checked_rows(_OWNER, "gallery_embeddings", gallery_embeddings, queries.device)
-        check_widths(_OWNER, queries, gallery)
-        sizes = len(queries), len(gallery)
-        ids = read_ids(_OWNER, (query_ids, gallery_ids), sizes)
-        cameras = read_ids(_OWNER, (query_cameras, gallery_cameras), sizes, name="cameras")
-        found = [
-            set(ids[1][cameras[1] != camera].tolist())
-            for camera in range(int(cameras[0].max()) + 1)
-        ]
-        if not any(
-            code in found[camera]
-            for code, camera in zip(*(x.tolist() for x in (ids[0], cameras[0])), strict=True)
-        ):
-            both = int(np.isin(ids[0], ids[1]).sum())
-            raise fail(
-                _OWNER,
-                "at least one query with a match by another camera",
-                f"{both} of {sizes[0]} queries with their identity in the gallery, none by another camera",
-                "Compare how ids and cameras of the two sides were made.",
-            )
+        check_cameras(
+            _OWNER, query_cameras, gallery_cameras, "Galleries are drawn from other cameras."
+        )
+        queries = check_all_rows(_OWNER, "query_embeddings", query_embeddings, None)
+        gallery = check_all_rows(_OWNER, "gallery_embeddings", gallery_embeddings, queries.device)
+        check_same_dim(_OWNER, queries, gallery)
+
+        shape = len(queries), len(gallery)
+        ids = encode_ids(_OWNER, (query_ids, gallery_ids), shape)
+        cameras = encode_ids(_OWNER, (query_cameras, gallery_cameras), shape, column="cameras")
+        _check_has_match(ids, cameras)
+
+        named_ids = id_array(_OWNER, "query_ids", query_ids, len(queries))
         generator = torch.Generator().manual_seed(self.seed)
-        named = flat(_OWNER, "query_ids", query_ids, sizes[0])
         results = [
-            self._draw(queries, gallery, ids, cameras, named, generator)
+            self._draw(queries, gallery, ids, cameras, named_ids, generator)
             for _ in range(self.num_splits)
         ]
-        name = f"CUHK03 single shot, {self.num_splits} draws (seed {self.seed}){', re-ranked' if self.rerank else ''}"
+
+        name = f"CUHK03 single shot, {self.num_splits} draws (seed {self.seed})"
+        if self.rerank is not None:
+            name += ", re-ranked"
         return SplitResults(tuple(results), name)
 
     def _draw(
         self,
-        queries: Rows,
-        gallery: Rows,
+        queries: EmbeddingRows,
+        gallery: EmbeddingRows,
         ids: tuple[IntArray, IntArray],
         cameras: tuple[IntArray, IntArray],
-        named: npt.NDArray[np.generic],
+        named_ids: npt.NDArray[np.generic],
         generator: torch.Generator,
     ) -> ReidResult:
-        """One gallery for the queries of each camera; the results in the order of the queries."""
-        precision, penalty = np.full((2, len(queries)), np.nan)
+        """Draw one gallery for the queries of each camera, and evaluate all queries."""
+        query_ids, gallery_ids = ids
+        query_cameras, gallery_cameras = cameras
+        average_precision = np.full(len(queries), np.nan)
+        inverse_negative_penalty = np.full(len(queries), np.nan)
         first_rank = np.zeros(len(queries))
-        positives = np.zeros(len(queries), dtype=np.int64)
+        num_positives = np.zeros(len(queries), dtype=np.int64)
         largest = 0
-        for camera in np.unique(cameras[0]).tolist():
-            own = np.flatnonzero(cameras[0] == camera)
-            others = np.flatnonzero(cameras[1] != camera)
-            drawn = others[draw_one_each(ids[1][others], generator)]
+
+        for camera in np.unique(query_cameras).tolist():
+            own = np.flatnonzero(query_cameras == camera)
+            others = np.flatnonzero(gallery_cameras != camera)
+            drawn = others[draw_one_each(gallery_ids[others], generator)]
             largest = max(largest, len(drawn))
-            if not np.isin(ids[0][own], ids[1][drawn]).any():  # which evaluate_reid has as an error
+            # evaluate_reid raises an error if no query has a match
+            if not np.isin(query_ids[own], gallery_ids[drawn]).any():
                 continue
+
             result = evaluate_sides(
                 queries.take(own),
                 gallery.take(drawn),
                 self.rerank,
-                query_ids=ids[0][own],
-                gallery_ids=ids[1][drawn],
+                query_ids=query_ids[own],
+                gallery_ids=gallery_ids[drawn],
                 distance=self.distance,
                 ties=self.ties,
                 max_rank=self.max_rank,
             )
-            precision[own], penalty[own] = result.average_precision, result.inverse_negative_penalty
-            first_rank[own], positives[own] = result.first_rank, result.num_positives
-        first = first_rank if self.ties == "mean" else first_rank.astype(np.int64)
+            average_precision[own] = result.average_precision
+            inverse_negative_penalty[own] = result.inverse_negative_penalty
+            first_rank[own] = result.first_rank
+            num_positives[own] = result.num_positives
+
         return ReidResult(
-            precision, penalty, first, positives, largest, min(self.max_rank, largest), named
+            average_precision,
+            inverse_negative_penalty,
+            first_rank if self.ties == "mean" else first_rank.astype(np.int64),
+            num_positives,
+            num_gallery=largest,
+            max_rank=min(self.max_rank, largest),
+            query_ids=named_ids,
         )
+
+
+def _check_has_match(ids: tuple[IntArray, IntArray], cameras: tuple[IntArray, IntArray]) -> None:
+    """Require a query whose identity is in the gallery by another camera."""
+    for camera in np.unique(cameras[0]).tolist():
+        own_ids = ids[0][cameras[0] == camera]
+        other_ids = ids[1][cameras[1] != camera]
+        if np.isin(own_ids, other_ids).any():
+            return
+
+    num_with_identity = int(np.isin(ids[0], ids[1]).sum())
+    raise ValueError(
+        f"{_OWNER}: no query has a match: {num_with_identity} of {len(ids[0])} queries have their "
+        "identity in the gallery, none by another camera. Check how ids and cameras of both sides "
+        "were made."
+    )

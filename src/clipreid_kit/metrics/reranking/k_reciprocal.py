@@ -8,70 +8,78 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._checks import check_choice, check_integer, check_number, fail
 from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
-from clipreid_kit.metrics._engine.similarity_space import Space, checked_sets
-from clipreid_kit.metrics.reranking.reciprocal_sets import (
-    Sparse,
-    averaged,
-    ranges,
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
+from clipreid_kit.metrics.reranking._reciprocal_sets import (
+    SparseRows,
+    average_over_lists,
+    concatenate_ranges,
     reciprocal_weights,
-    transposed,
+    transpose_rows,
 )
 
 _BLOCK = 1 << 21  # float32 elements of a block of distances: 8 MB
-_SAME = 2.0**-20  # below this the largest distance of a row is rounding
-_EXPANDED = 1 << 20  # pairs of weights that meet in one step
+_MAX_MEETINGS = 1 << 20  # pairs of weights that are compared in one step
+_ROUNDING = 2.0**-20  # a row whose largest distance is below this has equal rows only
 
 
 class KReciprocalReranker:
-    r"""Distances of queries to a gallery, re-ranked by k-reciprocal encoding; any rows of them on demand.
+    r"""Distances of queries to a gallery, re-ranked by k-reciprocal encoding; any rows on demand.
 
-    Two images that are each among the other's nearest neighbours are probably of one identity, and images of one
-    identity have their neighbours in common. The distance given here mixes the original one with the Jaccard distance
-    of weighted sets of such neighbours. Use it to squeeze the last points out of fixed features; it needs all queries
-    at once, so it is not for a service that answers them one by one.
+    Two images that are each among the other's nearest neighbours are probably of one identity, and
+    images of one identity have neighbours in common. The re-ranked distance mixes the original one
+    with the Jaccard distance of weighted sets of such neighbours. Use it to gain the last points
+    from fixed features. It needs all queries at once, so it does not suit a service that answers
+    them one by one.
 
-    Over all N = Q + G images, with :math:`R` the k-reciprocal neighbours and :math:`R^*` their expansion,
+    Over all N = Q + G images, with :math:`R` the k-reciprocal neighbours and :math:`R^*` their
+    expansion,
 
     .. math::
         V_{ij} \propto \exp(-d_{ij}) \text{ for } j \in R^*(i, k_1), \quad
         \bar V_i = \frac{1}{k_2} \sum_{j \in N(i, k_2)} V_j, \quad
         d^*_{ij} = (1 - \lambda)
-            \left(1 - \frac{\sum_l \min(\bar V_{il}, \bar V_{jl})}{\sum_l \max(\bar V_{il}, \bar V_{jl})}\right)
+            \left(1 - \frac{\sum_l \min(\bar V_{il}, \bar V_{jl})}
+            {\sum_l \max(\bar V_{il}, \bar V_{jl})}\right)
             + \lambda\, d_{ij}
 
-    with :math:`d_{ij}` divided by the largest distance of row i. The constructor finds the neighbours (memory: the
-    embeddings once more, 16 MB for a tile, and a few hundred numbers for each image); nothing of N x N is ever held.
+    with :math:`d_{ij}` divided by the largest distance of row i. The constructor finds the
+    neighbours (memory: a copy of the embeddings, 16 MB for a tile, and a few hundred numbers for
+    each image); nothing of size N x N is ever held.
 
     Args:
         query_embeddings: (Q, D), any scale; float16 to float64.
         gallery_embeddings: (G, D), on the same device.
-        k1: Neighbours of an image, itself not counted, 1 or more. More than the N - 1 others there are means all of
-            them; the half of it that the expansion uses is rounded to even (20: 10, 15: 8, 5: 2).
-        k2: Images over which weights are averaged, the image itself counted; 1 for no averaging.
-        lambda_value: Share of the original distance, 0 to 1.
-        distance: ``"cosine"`` for 1 - cosine (the same as the squared distance of normalised rows), or
-            ``"euclidean"`` for squared Euclidean distances of the rows as they are.
+        k1: Number of neighbours of an image, excluding itself; at least 1. Larger than N - 1 means
+            all other images. The expansion uses half of it, rounded to even (20: 10, 15: 8, 5: 2).
+        k2: Number of images over which weights are averaged, including the image itself; 1 for no
+            averaging.
+        lambda_value: Weight of the original distance, 0 to 1.
+        distance: ``"cosine"`` for 1 - cosine (half the squared distance of normalised rows), or
+            ``"euclidean"`` for squared Euclidean distances of the rows without normalisation.
 
     Raises:
-        ValueError: If widths or devices disagree, a set is empty, a row holds NaN or infinity (rows named), or an
-            option is out of its range.
+        ValueError: If widths or devices differ, a set is empty, a row holds NaN or infinity (the
+            error names the rows), or an option is out of its range.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
         >>> reranker = KReciprocalReranker(gallery[:1], gallery, k1=2, k2=1)
-        >>> [round(d, 3) for d in reranker.block(0, 1)[0].tolist()]  # two in common with the query, two nothing
+        >>> # the first two rows share all neighbours with the query, the last two none
+        >>> [round(d, 3) for d in reranker.block(0, 1)[0].tolist()]
         [0.0, 0.006, 1.0, 0.967]
 
     Note:
-        Neighbours are those of float64 distances, the lower index first among equals and the image itself before all,
-        so ties and near ties are settled alike on every machine; reference code leaves them to the sort. A set has k1
-        + 1 members, the image itself among them, as in the paper's code, CLIP-ReID and torchreid.
+        Neighbours are those of float64 distances, the lower index first among equals and the image
+        itself before all others, so ties and near ties are resolved alike on every machine;
+        reference code leaves them to the sort. A set has k1 + 1 members including the image itself,
+        as in the paper's code, CLIP-ReID and torchreid.
 
     References:
-        Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017, eq. 2, 3, 7, 10-12.
+        Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017,
+        eq. 2, 3, 7, 10-12.
     """
 
     def __init__(
@@ -84,47 +92,54 @@ class KReciprocalReranker:
         lambda_value: float = 0.3,
         distance: Distance = "cosine",
     ) -> None:
-        encoding = _encode(
-            "KReciprocalReranker",
-            query_embeddings,
-            gallery_embeddings,
-            k1,
-            k2,
-            lambda_value,
-            distance,
-        )
-        self._encoding = encoding
-        self.num_queries = encoding.num_queries
-        self.num_gallery = len(encoding.space) - encoding.num_queries
+        owner = "KReciprocalReranker"
+        _check_options(owner, k1, k2, lambda_value, distance)
+        space, num_queries = _read_sets(owner, query_embeddings, gallery_embeddings, distance)
+        self._encoding = _encode(space, num_queries, k1, k2, lambda_value)
+        self._options = f"k1={k1}, k2={k2}, lambda_value={lambda_value}, distance={distance!r}"
+        self.num_queries = num_queries
+        self.num_gallery = len(space) - num_queries
+
+    def __repr__(self) -> str:
+        """Return sizes and options on one line."""
+        sizes = f"num_queries={self.num_queries}, num_gallery={self.num_gallery}"
+        return f"KReciprocalReranker({sizes}, {self._options})"
 
     @torch.no_grad()
     def block(self, start: int, stop: int) -> Float[Tensor, "b g"]:
-        """Distances of queries ``start`` to ``stop`` (not included) to the whole gallery, in [0, 1], float32.
+        """Return the distances of queries ``start`` to ``stop`` (excluded) to the whole gallery.
+
+        Args:
+            start: First query.
+            stop: One past the last query.
+
+        Returns:
+            Distances (stop - start, G) in [0, 1], float32, smaller is nearer.
 
         Raises:
-            ValueError: If the range is empty or leaves the queries.
+            ValueError: If the range is empty or exceeds the queries.
         """
-        if not 0 <= start < stop <= self.num_queries:
-            raise fail(
-                "KReciprocalReranker.block",
-                f"0 <= start < stop <= {self.num_queries}",
-                f"{start}, {stop}",
-            )
-        gallery = slice(self.num_queries, len(self._encoding.space))
-        return _mixed(
-            self._encoding, start, self._encoding.space.nearness(slice(start, stop), gallery)
-        )
+        owner = "KReciprocalReranker.block"
+        check_integer(owner, "start", start, 0)
+        check_integer(owner, "stop", stop, 0)
+        if not start < stop <= self.num_queries:
+            expected = f"0 <= start < stop <= {self.num_queries}"
+            raise fail(owner, expected, f"start={start}, stop={stop}")
+
+        space = self._encoding.space
+        nearness = space.nearness(slice(start, stop), slice(self.num_queries, len(space)))
+        return _mix(self._encoding, start, nearness)
 
     def similarity(self, start: int, stop: int) -> Float[Tensor, "b g"]:
-        """Minus :meth:`block`: larger is nearer."""
+        """Return minus :meth:`block`: larger is nearer."""
         return -self.block(start, stop)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        """All queries, a few at a time (8 MB): (which, their distances)."""
+        """Iterate over all queries, a few at a time (8 MB): (range of queries, their distances)."""
         step = max(1, _BLOCK // self.num_gallery)
         for start in range(0, self.num_queries, step):
-            part = slice(start, min(start + step, self.num_queries))
-            yield part, self.block(part.start, part.stop)
+            stop = min(start + step, self.num_queries)
+            yield slice(start, stop), self.block(start, stop)
 
 
 @torch.no_grad()
@@ -137,18 +152,19 @@ def k_reciprocal_rerank(
     lambda_value: float = 0.3,
     distance: Distance = "cosine",
 ) -> Float[Tensor, "q g"]:
-    """All distances of :class:`KReciprocalReranker` in one matrix.
+    """Compute all distances of :class:`KReciprocalReranker` in one matrix.
 
-    For sets whose Q x G matrix is welcome (3,368 x 15,913: 214 MB). Sooner than the blocks one by one, because the
-    original distances are taken from the search for neighbours.
+    Use it for sets whose Q x G matrix fits into memory (3,368 x 15,913: 214 MB). It is faster than
+    the blocks one by one, because the original distances are taken from the search for neighbours.
 
     Args:
         query_embeddings: (Q, D), any scale; float16 to float64.
         gallery_embeddings: (G, D), on the same device.
-        k1: Neighbours of an image, itself not counted.
-        k2: Images over which weights are averaged, the image itself counted; 1 for no averaging.
-        lambda_value: Share of the original distance, 0 to 1.
-        distance: ``"cosine"`` or ``"euclidean"`` (squared, rows as they are).
+        k1: Number of neighbours of an image, excluding itself.
+        k2: Number of images over which weights are averaged, including the image itself; 1 for no
+            averaging.
+        lambda_value: Weight of the original distance, 0 to 1.
+        distance: ``"cosine"`` or ``"euclidean"`` (squared, without normalisation).
 
     Returns:
         Distances (Q, G) in [0, 1], float32, smaller is nearer.
@@ -161,128 +177,170 @@ def k_reciprocal_rerank(
         >>> k_reciprocal_rerank(rows[:1], rows, k1=1, k2=1)
         tensor([[0., 1., 1.]])
     """
-    out = torch.empty(0)
-    sides: tuple[object, object] = query_embeddings, gallery_embeddings
-    if all(isinstance(side, Tensor) and side.ndim == 2 for side in sides):
-        out = torch.empty(
-            query_embeddings.shape[0], gallery_embeddings.shape[0], device=query_embeddings.device
-        )
-    encoding = _encode(
-        "k_reciprocal_rerank",
-        query_embeddings,
-        gallery_embeddings,
-        k1,
-        k2,
-        lambda_value,
-        distance,
-        out,
-    )
-    return _mixed(encoding, 0, out)
+    owner = "k_reciprocal_rerank"
+    _check_options(owner, k1, k2, lambda_value, distance)
+    space, num_queries = _read_sets(owner, query_embeddings, gallery_embeddings, distance)
+    nearness = torch.empty(num_queries, len(space) - num_queries, device=space.rows.device)
+    encoding = _encode(space, num_queries, k1, k2, lambda_value, keep_nearness=nearness)
+    return _mix(encoding, 0, nearness)
 
 
 class _Encoding(NamedTuple):
-    space: Space
+    """The neighbour sets of queries and gallery.
+
+    Attributes:
+        space: Queries, then gallery.
+        num_queries: Number of queries.
+        lambda_value: Weight of the original distance.
+        largest: Largest distance of each query.
+        weights: Neighbour sets of the queries.
+        postings: For each image of either set, the gallery rows whose set it is in.
+    """
+
+    space: SimilaritySpace
     num_queries: int
-    share: float  # of the original distance
-    largest: Tensor  # distance of each query
-    weights: Sparse  # of the queries
-    postings: Sparse  # for each image of either set, the gallery rows whose set it is in
+    lambda_value: float
+    largest: Tensor
+    weights: SparseRows
+    postings: SparseRows
+
+
+def _check_options(owner: str, k1: int, k2: int, lambda_value: float, distance: Distance) -> None:
+    check_integer(owner, "k1", k1, 1)
+    check_integer(owner, "k2", k2, 1)
+    check_choice(owner, "distance", distance, ("cosine", "euclidean"))
+    check_number(owner, "lambda_value", lambda_value)
+    if not 0 <= lambda_value <= 1:
+        raise fail(owner, "lambda_value in [0, 1]", lambda_value)
+
+
+@torch.no_grad()
+def _read_sets(
+    owner: str, query_embeddings: Tensor, gallery_embeddings: Tensor, distance: Distance
+) -> tuple[SimilaritySpace, int]:
+    """Check both sets, and return them as one space, with the number of queries."""
+    names = ("query_embeddings", "gallery_embeddings")
+    sets = check_sets(owner, names, (query_embeddings, gallery_embeddings))
+    return SimilaritySpace(sets, distance), len(sets[0])
 
 
 @torch.no_grad()
 def _encode(
-    owner: str,
-    query_embeddings: Tensor,
-    gallery_embeddings: Tensor,
+    space: SimilaritySpace,
+    num_queries: int,
     k1: int,
     k2: int,
     lambda_value: float,
-    distance: Distance,
-    keep: Tensor | None = None,
+    *,
+    keep_nearness: Tensor | None = None,
 ) -> _Encoding:
-    check_integer(owner, "k1", k1, 1)
-    check_integer(owner, "k2", k2, 1)
-    check_choice(owner, "distance", distance, ("cosine", "euclidean"))
-    if not 0 <= lambda_value <= 1:
-        raise fail(owner, "lambda_value in [0, 1]", lambda_value)
-    names = ("query_embeddings", "gallery_embeddings")
-    space = Space(checked_sets(owner, names, (query_embeddings, gallery_embeddings)), distance)
-    total, num_queries = len(space), query_embeddings.shape[0]
+    """Find the neighbours of all images, and encode their sets.
+
+    Args:
+        space: Queries, then gallery.
+        num_queries: Number of queries.
+        k1: Number of neighbours of an image.
+        k2: Number of images over which weights are averaged.
+        lambda_value: Weight of the original distance.
+        keep_nearness: Where to write the nearness (Q, G) of queries and gallery; ``None`` for not
+            keeping it.
+    """
+    total = len(space)
     others, least = nearest_others(
         space,
         min(max(k1, k2 - 1), total - 1),
         (round(k1 / 2), k1, k2 - 1),
-        keep=None if keep is None else (num_queries, keep),
+        keep=None if keep_nearness is None else (num_queries, keep_nearness),
     )
     lists = np.concatenate([np.arange(total)[:, None], others.cpu().numpy()], axis=1)
+
+    # equal rows have distance 0, not rounding divided by rounding
     largest = space.top - least
-    largest = torch.where(
-        largest > _SAME, largest, torch.inf
-    )  # rows that are all the same have distance 0
-    weights = averaged(reciprocal_weights(space, lists, largest, k1), lists[:, :k2])
-    device = space.rows.device
+    largest = torch.where(largest > _ROUNDING, largest, torch.inf)
+
+    weights = reciprocal_weights(space, lists, largest, k1)
+    weights = average_over_lists(weights, lists[:, :k2])
     last = int(weights.begin[num_queries])
+    of_queries = SparseRows(
+        weights.begin[: num_queries + 1], weights.column[:last], weights.weight[:last]
+    )
+    device = space.rows.device
     return _Encoding(
         space,
         num_queries,
         lambda_value,
         largest[:num_queries],
-        Sparse(
-            *(
-                x.to(device)
-                for x in (
-                    weights.begin[: num_queries + 1],
-                    weights.column[:last],
-                    weights.weight[:last],
-                )
-            )
-        ),
-        Sparse(*(x.to(device) for x in transposed(weights, num_queries, total))),
+        _to_device(of_queries, device),
+        _to_device(transpose_rows(weights, num_queries, total), device),
     )
 
 
-def _mixed(encoding: _Encoding, start: int, out: Tensor) -> Tensor:
-    """Turn nearness of the queries from ``start`` on into final distances, in place."""
-    weights, postings, share = encoding.weights, encoding.postings, encoding.share
-    posted = postings.begin[1:] - postings.begin[:-1]
-    meetings = torch.cat([posted.new_zeros(1), posted[weights.column].cumsum(0)])[
-        weights.begin
-    ].tolist()
-    step = max(1, _BLOCK // out.shape[1])
+def _to_device(rows: SparseRows, device: torch.device) -> SparseRows:
+    return SparseRows(*(part.to(device) for part in rows))
+
+
+def _mix(encoding: _Encoding, start: int, nearness: Tensor) -> Tensor:
+    """Turn the nearness of the queries from ``start`` on into re-ranked distances, in place."""
+    weights, postings = encoding.weights, encoding.postings
+    num_queries, num_gallery = nearness.shape
+
+    # pairs of weights that meet in all queries before each
+    num_posted = postings.begin[1:] - postings.begin[:-1]
+    meetings = torch.cat([num_posted.new_zeros(1), num_posted[weights.column].cumsum(0)])
+    num_before = meetings[weights.begin].tolist()
+
+    step = max(1, _BLOCK // num_gallery)
     first = start
-    while first < start + out.shape[0]:
+    while first < start + num_queries:
+        end = min(first + step, start + num_queries)
         stop = first + 1
-        while (
-            stop < min(first + step, start + out.shape[0])
-            and meetings[stop + 1] - meetings[first] <= _EXPANDED
-        ):
+        while stop < end and num_before[stop + 1] - num_before[first] <= _MAX_MEETINGS:
             stop += 1
-        shared = _shared(weights, postings, posted, first, stop, out.shape[1])
-        jaccard = (
-            shared.div_(2 - shared).neg_().add_(1)
-        )  # rows sum to 1: sum of maxima = 2 - sum of minima
-        block = out[first - start : stop - start]
-        block.neg_().add_(encoding.space.top).clamp_(min=0).mul_(
-            share / encoding.largest[first:stop, None]
-        )
-        block.add_(jaccard, alpha=1 - share)
+
+        shared = _sum_minima(weights, postings, num_posted, first, stop, num_gallery)
+        # weights of a row sum to 1, so the sum of maxima is 2 - the sum of minima
+        jaccard = shared.div_(2 - shared).neg_().add_(1)
+
+        block = nearness[first - start : stop - start]
+        distance = block.neg_().add_(encoding.space.top).clamp_(min=0)
+        distance.mul_(encoding.lambda_value / encoding.largest[first:stop, None])
+        distance.add_(jaccard, alpha=1 - encoding.lambda_value)
         first = stop
-    return out
+
+    return nearness
 
 
-def _shared(
-    weights: Sparse, postings: Sparse, posted: Tensor, first: int, stop: int, num_gallery: int
+def _sum_minima(
+    weights: SparseRows,
+    postings: SparseRows,
+    num_posted: Tensor,
+    first: int,
+    stop: int,
+    num_gallery: int,
 ) -> Tensor:
-    """Sum of minima of the weights of some queries and of every gallery row, through the images both have."""
+    """Sum the minima of the weights of queries and gallery rows over the images both have.
+
+    Args:
+        weights: Neighbour sets of the queries.
+        postings: For each image, the gallery rows whose set it is in.
+        num_posted: Number of these.
+        first: First query.
+        stop: One past the last query.
+        num_gallery: Number of gallery rows.
+
+    Returns:
+        (stop - first, G).
+    """
     entries = slice(int(weights.begin[first]), int(weights.begin[stop]))
     column = weights.column[entries]
     lengths = weights.begin[first + 1 : stop + 1] - weights.begin[first:stop]
-    owner = torch.repeat_interleave(torch.arange(stop - first, device=column.device), lengths)
-    counts = posted[column]
-    met = ranges(postings.begin[column], counts)
-    values = torch.minimum(
-        torch.repeat_interleave(weights.weight[entries], counts), postings.weight[met]
-    )
-    places = torch.repeat_interleave(owner * num_gallery, counts).add_(postings.column[met])
-    out = torch.zeros((stop - first) * num_gallery, device=column.device)
-    return out.scatter_add_(0, places, values).view(stop - first, num_gallery)
+    query = torch.repeat_interleave(torch.arange(stop - first, device=column.device), lengths)
+
+    counts = num_posted[column]
+    met = concatenate_ranges(postings.begin[column], counts)
+    query_weight = torch.repeat_interleave(weights.weight[entries], counts)
+    minima = torch.minimum(query_weight, postings.weight[met])
+    flat = torch.repeat_interleave(query * num_gallery, counts).add_(postings.column[met])
+
+    sums = torch.zeros((stop - first) * num_gallery, device=column.device)
+    return sums.scatter_add_(0, flat, minima).view(stop - first, num_gallery)

@@ -1,1 +1,1 @@
-"""Result objects of evaluations: measures, confidence intervals, tables and files."""
+"""Results of evaluations: measures, confidence intervals, tables and files."""

@@ -1,4 +1,4 @@
-"""How far a mean over queries may be from that of other identities."""
+"""Confidence intervals of means over queries, by resampling identities."""
 
 from typing import Any, NamedTuple
 
@@ -7,18 +7,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._checks import check_integer, check_seed, fail
-from clipreid_kit.metrics._engine.embedding_rows import as_array
-from clipreid_kit.metrics._engine.identity_matches import Ids, flat
+from clipreid_kit._checks import check_integer, check_number, check_seed, fail
+from clipreid_kit.metrics._engine.as_array import as_array
+from clipreid_kit.metrics._engine.id_columns import Ids, encode_array, id_array
 
-_CHUNK = 1 << 20  # draws that are held together: 8 MB
+FloatArray = npt.NDArray[np.float64]
+_CHUNK = 1 << 20  # draws that are held at once: 8 MB
 
 
 class ConfidenceInterval(NamedTuple):
     """A mean and its confidence interval.
 
     Attributes:
-        mean: Mean of the values as they are.
+        mean: Mean of the values themselves.
         low: Lower end.
         high: Upper end.
     """
@@ -36,74 +37,84 @@ def bootstrap_interval(
     num_samples: int = 2000,
     seed: int = 0,
 ) -> ConfidenceInterval:
-    """Confidence interval of a mean over queries, by drawing identities with replacement.
+    """Compute the confidence interval of a mean over queries, drawing identities with replacement.
 
-    Queries of one identity are hard or easy together, so a query is not a draw of its own: an interval over single
-    queries is too narrow. For the difference of two models give the differences of their values, query by query: that
-    tells more than two intervals.
+    Queries of one identity succeed and fail together, so they are not independent draws: an
+    interval over single queries is too narrow. To compare two models, pass the differences of their
+    values query by query: the interval of the differences says more than two intervals.
 
     Args:
-        values: A measure of each query, such as ``result.average_precision`` or ``result.of_each("recall", 5)``;
-            NaN where a query takes no part.
-        groups: Identity of each query (or whatever was drawn together): integers or strings.
-        confidence: Share of samples inside, above 0 and below 1.
-        num_samples: Samples, each of as many identities as there are.
-        seed: Of a generator of its own; the same seed gives the same interval.
+        values: A measure of each query, such as ``result.average_precision`` or
+            ``result.of_each("recall", 5)``; NaN for queries that do not count.
+        groups: Identity of each query (or whatever is to be drawn together): integers or strings.
+        confidence: Share of samples inside the interval, above 0 and below 1.
+        num_samples: Number of samples; each draws as many identities as there are.
+        seed: Seed of a separate generator; the same seed gives the same interval.
 
     Returns:
-        The mean, and the two percentiles of the samples' means (each sample's mean is over its queries).
+        The mean, and the two percentiles of the samples' means (a sample's mean is over its
+        queries).
 
     Raises:
-        ValueError: If lengths disagree, a value is infinite, fewer than two groups have a value, or an option is out
-            of its range.
+        ValueError: If lengths disagree, a value is infinite, fewer than two groups have a value, or
+            an option is out of its range.
 
     Example:
-        >>> interval = bootstrap_interval(np.array([1.0, 1.0, 0.0, 0.0, np.nan]), ["a", "a", "b", "b", "c"])
-        >>> interval.mean, interval.low, interval.high  # two identities: both the same in half of the samples
-        (0.5, 0.0, 1.0)
+        >>> values = np.array([1.0, 1.0, 0.0, 0.0, np.nan])
+        >>> interval = bootstrap_interval(values, ["a", "a", "b", "b", "c"])
+        >>> interval  # two identities: half of the samples draw the same one twice
+        ConfidenceInterval(mean=0.5, low=0.0, high=1.0)
 
     References:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3 (percentile interval). Field and
-        Welsh, Bootstrapping clustered data, JRSS B 2007.
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3 (percentile
+        interval). Field and Welsh, Bootstrapping clustered data, JRSS B 2007.
     """
     owner = "bootstrap_interval"
     check_integer(owner, "num_samples", num_samples, 1)
     check_seed(owner, seed)
+    check_number(owner, "confidence", confidence)
     if not 0 < confidence < 1:
         raise fail(owner, "confidence above 0 and below 1", confidence)
-    array = (
-        values.detach().cpu().double().numpy()
-        if isinstance(values, Tensor)
-        else as_array(owner, "values", values)
-    )
-    if array.dtype.kind not in "fiub":
-        raise fail(owner, "values as numbers", f"{array.dtype}")
-    array = array.astype(np.float64)
-    if array.ndim != 1:
-        raise fail(owner, "values as a vector, one for each query", f"shape {array.shape}")
-    codes = np.unique(flat(owner, "groups", groups, len(array)), return_inverse=True)[1]
-    kept = ~np.isnan(array)
+
+    array = _read_values(owner, values)
+    codes = encode_array(id_array(owner, "groups", groups, len(array)))
     if np.isinf(array).any():
-        raise fail(owner, "finite values, or NaN for queries that take no part", "infinity")
-    codes = np.unique(codes[kept], return_inverse=True)[1]
+        raise ValueError(f"{owner}: values hold infinity; use NaN for queries that do not count.")
+
+    is_counted = ~np.isnan(array)
+    codes = encode_array(codes[is_counted])
     counts = np.bincount(codes)
-    if len(counts) < 2:
+    num_groups = len(counts)
+    if num_groups < 2:
         raise fail(
             owner,
             "at least two groups with a value",
-            len(counts),
-            "One identity says nothing about others.",
+            num_groups,
+            "The spread between identities is unknown otherwise.",
         )
-    sums = torch.from_numpy(np.bincount(codes, array[kept]))
+
+    sums = torch.from_numpy(np.bincount(codes, array[is_counted]))
     sizes = torch.from_numpy(counts).double()
-    rng = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     means = []
-    step = max(1, _CHUNK // len(counts))
+    step = max(1, _CHUNK // num_groups)
     for start in range(0, num_samples, step):
-        drawn = torch.randint(
-            len(counts), (min(step, num_samples - start), len(counts)), generator=rng
-        )
+        shape = min(step, num_samples - start), num_groups
+        drawn = torch.randint(num_groups, shape, generator=generator)
         means.append(sums[drawn].sum(dim=1) / sizes[drawn].sum(dim=1))
+
     tail = (1 - confidence) / 2
     low, high = np.quantile(torch.cat(means).numpy(), [tail, 1 - tail])
-    return ConfidenceInterval(float(array[kept].mean()), float(low), float(high))
+    return ConfidenceInterval(float(array[is_counted].mean()), float(low), float(high))
+
+
+def _read_values(owner: str, values: Tensor | npt.NDArray[Any]) -> FloatArray:
+    """Return the values as a float64 vector."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().double().numpy()
+    array = as_array(owner, "values", values)
+    if array.dtype.kind not in "fiub":
+        raise fail(owner, "values as numbers", array.dtype)
+    if array.ndim != 1:
+        raise fail(owner, "values as a vector, one for each query", f"shape {array.shape}")
+    return array.astype(np.float64)

@@ -1,4 +1,4 @@
-"""What an evaluation of retrieval returns."""
+"""The result of a retrieval evaluation: hit rate, recall, NDCG, mAP and related measures."""
 
 import itertools
 import math
@@ -10,10 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit._checks import check_choice, check_integer, fail
-from clipreid_kit.metrics._engine.identity_matches import Ids
+from clipreid_kit._checks import check_choice, check_integer
+from clipreid_kit.metrics._engine.id_columns import Ids
+from clipreid_kit.metrics.results._output_formats import (
+    Columns,
+    json_text,
+    measure_table,
+    write_columns,
+)
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval, bootstrap_interval
-from clipreid_kit.metrics.results.tables import Columns, json_text, measure_table, write_columns
+from clipreid_kit.metrics.results.reid_result import has_several_ids
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -37,7 +43,8 @@ MeanMeasure = Literal[
     "r_precision",
     "mean_ap_at_r",
 ]
-_OF_MEAN: dict[str, Measure] = {
+
+_MEASURE_OF_MEAN: dict[str, Measure] = {
     "hit_rate": "hit_rate",
     "recall": "recall",
     "precision": "precision",
@@ -47,78 +54,80 @@ _OF_MEAN: dict[str, Measure] = {
     "r_precision": "r_precision",
     "mean_ap_at_r": "average_precision_at_r",
 }
-_WITH_K = ("hit_rate", "recall", "precision", "ndcg")
-_MEASURES = (
-    *_WITH_K,
-    "average_precision",
-    "reciprocal_rank",
-    "r_precision",
-    "average_precision_at_r",
-)
+_K_REQUIRED = ("hit_rate", "recall", "precision")
+_K_ALLOWED = (*_K_REQUIRED, "ndcg")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RetrievalResult:
-    r"""Measures of one set of queries against one set of candidates. All rates are fractions in [0, 1].
+    r"""Measures of one set of queries against one gallery. All rates are fractions in [0, 1].
 
-    Let a query have R relevant candidates at the ranks :math:`r_1 < \dots < r_R`, counted from 1.
+    Let a query have R relevant gallery rows at the ranks :math:`r_1 < \dots < r_R`, counted from 1.
 
     .. math::
         \text{recall@}k = \frac{|\{i: r_i \le k\}|}{R}, \quad
-        \text{NDCG@}k = \frac{\sum_{r_i \le k} 1 / \log_2(r_i + 1)}{\sum_{i \le \min(R, k)} 1 / \log_2(i + 1)}, \quad
+        \text{NDCG@}k = \frac{\sum_{r_i \le k} 1 / \log_2(r_i + 1)}
+                             {\sum_{i \le \min(R, k)} 1 / \log_2(i + 1)}, \quad
         AP = \frac{1}{R} \sum_i \frac{i}{r_i}, \quad
         AP@R = \frac{1}{R} \sum_{r_i \le R} \frac{i}{r_i}
 
-    Queries without a relevant candidate are counted, and take no part in any mean.
+    Queries without a relevant gallery row are counted, but no mean includes them.
 
     Attributes:
-        ranks: Ranks of the relevant candidates of all queries, one query after the other, each ascending. Whole
-            numbers, except for ``ties="mean"``.
+        ranks: Ranks of the relevant gallery rows of all queries, one query after the other, each
+            ascending. Integers, except for ``ties="mean"``.
         begin: Those of query i are ``ranks[begin[i]:begin[i + 1]]``.
-        num_candidates: Candidates that each query ranks.
-        query_ids: Id of each query, if known: intervals are taken over ids.
+        num_gallery: Number of gallery rows that each query ranks.
+        query_ids: Id of each query, if known: confidence intervals resample ids.
 
     Example:
-        >>> result = RetrievalResult(np.array([1, 3, 2]), np.array([0, 2, 3]), num_candidates=4)  # two queries
+        >>> ranks, begin = np.array([1, 3, 2]), np.array([0, 2, 3])  # two queries
+        >>> result = RetrievalResult(ranks, begin, num_gallery=4)
         >>> result.hit_rate(1), result.recall(1), result.mean_reciprocal_rank
         (0.5, 0.25, 0.75)
     """
 
     ranks: IntArray | FloatArray
     begin: IntArray
-    num_candidates: int
+    num_gallery: int
     query_ids: npt.NDArray[Any] | None = None
 
     @property
     def num_queries(self) -> int:
-        """All queries."""
+        """Number of all queries."""
         return len(self.begin) - 1
 
     @property
     def num_relevant(self) -> IntArray:
-        """Relevant candidates of each query (R)."""
+        """Number of relevant gallery rows of each query (R)."""
         sizes: IntArray = np.diff(self.begin)
         return sizes
 
     @property
     def num_valid_queries(self) -> int:
-        """Queries with a relevant candidate: those that the means are taken over."""
+        """Number of queries with a relevant gallery row: the means are over these."""
         return int((self.num_relevant > 0).sum())
 
     def hit_rate(self, k: int) -> float:
-        """Share of queries with at least one relevant candidate among the first k; often called Recall@k."""
+        """Return the share of queries with a relevant row among the first k (often Recall@k)."""
         return self._mean("hit_rate", k)
 
     def recall(self, k: int) -> float:
-        """Share of a query's relevant candidates that are among the first k, averaged over queries."""
+        """Return the share of a query's relevant rows among the first k, averaged over queries."""
         return self._mean("recall", k)
 
     def precision(self, k: int) -> float:
-        """Relevant candidates among the first k, divided by k (also where there are fewer than k candidates)."""
+        """Return the number of relevant rows among the first k, divided by k.
+
+        The divisor is k even if the gallery has fewer than k rows.
+        """
         return self._mean("precision", k)
 
     def ndcg(self, k: int | None = None) -> float:
-        """Normalised discounted cumulative gain of the first k (``None``: of the whole list), gains of 0 and 1."""
+        """Return the normalised discounted cumulative gain of the first k, with gains of 0 and 1.
+
+        ``None`` for the whole list.
+        """
         return self._mean("ndcg", k)
 
     @property
@@ -128,12 +137,12 @@ class RetrievalResult:
 
     @property
     def mean_reciprocal_rank(self) -> float:
-        """Mean reciprocal rank of the first relevant candidate (MRR)."""
+        """Mean reciprocal rank of the first relevant row (MRR)."""
         return self._mean("reciprocal_rank")
 
     @property
     def r_precision(self) -> float:
-        """Share of relevant ones among the first R, with each query's own R."""
+        """Share of relevant rows among the first R, with each query's own R."""
         return self._mean("r_precision")
 
     @property
@@ -142,51 +151,69 @@ class RetrievalResult:
         return self._mean("average_precision_at_r")
 
     def of_each(self, measure: Measure, k: int | None = None) -> FloatArray:
-        """One measure of each query, NaN where nothing is relevant; for tests of significance and for looking closer.
+        """Return one measure of each query, NaN if nothing is relevant.
+
+        Use it for significance tests and to inspect single queries.
 
         Args:
             measure: Name of the measure.
-            k: First ranks that count: required for ``"hit_rate"``, ``"recall"`` and ``"precision"``, ``None`` for the
-                whole list in ``"ndcg"``, without meaning for the others.
+            k: Number of first ranks that count: required for ``"hit_rate"``, ``"recall"`` and
+                ``"precision"``; ``None`` for the whole list in ``"ndcg"``, and for all other
+                measures.
 
         Raises:
             ValueError: If the name is unknown, or ``k`` is missing, superfluous or below 1.
         """
         owner = "RetrievalResult.of_each"
-        check_choice(owner, "measure", measure, _MEASURES)
+        check_choice(owner, "measure", measure, tuple(_MEASURE_OF_MEAN.values()))
+        if k is None and measure in _K_REQUIRED:
+            raise ValueError(f"{owner}: measure {measure!r} needs a k.")
+        if k is not None and measure not in _K_ALLOWED:
+            raise ValueError(f"{owner}: measure {measure!r} takes no k, got {k}.")
         if k is not None:
             check_integer(owner, "k", k, 1)
-        if (k is None and measure in _WITH_K[:3]) or (k is not None and measure not in _WITH_K):
-            raise fail(owner, f"{'a' if k is None else 'no'} k with {measure!r}", k)
-        size, ranks = self.num_relevant, self.ranks
-        query = np.repeat(np.arange(self.num_queries), size)
-        place = (
-            np.arange(len(ranks)) - self.begin[query] + 1
-        )  # 1 for the first relevant one of a query
-        last = self.num_candidates if k is None else k
-        divisor = np.maximum(size, 1).astype(np.float64)
-        if measure in ("hit_rate", "recall", "precision"):
-            counted = (ranks <= last).astype(np.float64)
-            if measure == "hit_rate":
-                counted, divisor = counted * (place == 1), np.ones_like(divisor)
-            elif measure == "precision":
-                divisor = np.full_like(divisor, last)
-        elif measure == "ndcg":
-            counted = (ranks <= last).astype(np.float64) / np.log2(ranks + 1.0)
-            ideal = np.cumsum(1 / np.log2(np.arange(int(divisor.max(initial=1))) + 2.0))
-            divisor = ideal[np.minimum(np.maximum(size, 1), last) - 1]
-        elif measure == "reciprocal_rank":
-            counted, divisor = (place == 1) / ranks, np.ones_like(divisor)
-        elif measure == "r_precision":
-            counted = (ranks <= size[query]).astype(np.float64)
-        elif measure == "average_precision_at_r":
-            counted = (ranks <= size[query]).astype(np.float64) * (place / ranks)
-        else:
-            counted = place / ranks
-        terms = counted.tolist()  # fsum rounds once, as for re-identification
-        sums = [math.fsum(terms[i:j]) for i, j in itertools.pairwise(self.begin.tolist())]
-        values = np.array(sums) / divisor
-        return np.where(size > 0, values, np.nan)
+
+        gains, ideal = self._gains(measure, self.num_gallery if k is None else k)
+        terms = gains.tolist()
+        begin = self.begin.tolist()
+        # fsum rounds once, as for re-identification
+        sums = [math.fsum(terms[start:stop]) for start, stop in itertools.pairwise(begin)]
+        return np.where(self.num_relevant > 0, np.array(sums) / ideal, np.nan)
+
+    def _gains(self, measure: Measure, last: int) -> tuple[FloatArray, FloatArray]:
+        """Return the contribution of each relevant row to a measure, and the divisor of each query.
+
+        Args:
+            measure: Name of the measure.
+            last: Last rank that counts, for the measures that have a k.
+        """
+        ranks, num_relevant = self.ranks, self.num_relevant
+        query = np.repeat(np.arange(self.num_queries), num_relevant)
+        number = np.arange(len(ranks)) - self.begin[query] + 1  # 1 for the first relevant row
+        at_least_one = np.maximum(num_relevant, 1)
+        divisor = at_least_one.astype(np.float64)
+
+        match measure:
+            case "hit_rate":
+                gains = (ranks <= last).astype(np.float64) * (number == 1)
+                return gains, np.ones_like(divisor)
+            case "recall":
+                return (ranks <= last).astype(np.float64), divisor
+            case "precision":
+                return (ranks <= last).astype(np.float64), np.full_like(divisor, last)
+            case "ndcg":
+                gains = (ranks <= last).astype(np.float64) / np.log2(ranks + 1.0)
+                discounts = 1 / np.log2(np.arange(int(divisor.max(initial=1))) + 2.0)
+                return gains, np.cumsum(discounts)[np.minimum(at_least_one, last) - 1]
+            case "reciprocal_rank":
+                return (number == 1) / ranks, np.ones_like(divisor)
+            case "r_precision":
+                return (ranks <= num_relevant[query]).astype(np.float64), divisor
+            case "average_precision_at_r":
+                is_within_r = (ranks <= num_relevant[query]).astype(np.float64)
+                return is_within_r * (number / ranks), divisor
+            case _:
+                return number / ranks, divisor
 
     def interval(
         self,
@@ -198,95 +225,104 @@ class RetrievalResult:
         num_samples: int = 2000,
         seed: int = 0,
     ) -> ConfidenceInterval:
-        """How far a mean may be from that of other ids: :func:`bootstrap_interval` over the ids of the queries.
+        """Compute the confidence interval of a mean by :func:`bootstrap_interval` over query ids.
 
         Args:
-            measure: Name of the mean, as the attribute or method is called: ``"mean_ap"``, ``"recall"``...
+            measure: Name of the mean, as the attribute or method is called: ``"mean_ap"``,
+                ``"recall"``, ...
             k: For the measures that have one.
-            groups: What is drawn together, for each query; ``None`` for :attr:`query_ids`.
-            confidence: Share of samples inside, above 0 and below 1.
-            num_samples: Samples, each of as many ids as there are.
-            seed: Of a generator of its own.
+            groups: For each query, the group that is drawn together; defaults to :attr:`query_ids`.
+            confidence: Share of samples inside the interval, above 0 and below 1.
+            num_samples: Number of samples; each draws as many ids as there are.
+            seed: Seed of a separate generator.
 
         Raises:
             ValueError: If an option is out of its range, or no ids are known.
         """
         owner = "RetrievalResult.interval"
-        check_choice(owner, "measure", measure, tuple(_OF_MEAN))
+        check_choice(owner, "measure", measure, tuple(_MEASURE_OF_MEAN))
         chosen = self.query_ids if groups is None else groups
         if chosen is None:
-            remedy = "Queries that have nothing in common are groups of one: range(num_queries)."
-            raise fail(owner, "groups, as the result holds no query_ids", "none", remedy)
-        values = self.of_each(_OF_MEAN[measure], k)
+            raise ValueError(
+                f"{owner}: this result has no query_ids; pass groups "
+                "(range(num_queries) for independent queries)."
+            )
+
+        values = self.of_each(_MEASURE_OF_MEAN[measure], k)
         return bootstrap_interval(
             values, chosen, confidence=confidence, num_samples=num_samples, seed=seed
         )
 
     def per_query(self) -> Columns:
-        """Columns for a closer look, one row for each query; ``first_rank`` is 0 where nothing is relevant."""
-        ids = {} if self.query_ids is None else {"query_id": self.query_ids}
-        some = self.num_relevant > 0
+        """Return columns, one row for each query; ``first_rank`` is 0 if nothing is relevant."""
+        has_relevant = self.num_relevant > 0
         first_rank = np.zeros(self.num_queries, dtype=self.ranks.dtype)
-        first_rank[some] = self.ranks[self.begin[:-1][some]]
-        whole: tuple[Measure, ...] = (
-            "average_precision",
-            "r_precision",
-            "average_precision_at_r",
-            "ndcg",
-        )
-        measures: Columns = {name: self.of_each(name) for name in whole}
-        columns = {"first_rank": first_rank, "num_relevant": self.num_relevant}
-        return {"query": np.arange(self.num_queries), **ids, **measures, **columns}
+        first_rank[has_relevant] = self.ranks[self.begin[:-1][has_relevant]]
+
+        columns: Columns = {"query": np.arange(self.num_queries)}
+        if self.query_ids is not None:
+            columns["query_id"] = self.query_ids
+        columns["average_precision"] = self.of_each("average_precision")
+        columns["r_precision"] = self.of_each("r_precision")
+        columns["average_precision_at_r"] = self.of_each("average_precision_at_r")
+        columns["ndcg"] = self.of_each("ndcg")
+        columns["first_rank"] = first_rank
+        columns["num_relevant"] = self.num_relevant
+        return columns
 
     def write_csv(self, path: str | Path) -> None:
         """Write :meth:`per_query` to a CSV file; NaN is an empty cell."""
         write_columns(path, self.per_query())
 
     def to_dict(self, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float | int]:
-        """Plain numbers for a JSON file; rates as fractions."""
-        measures = {"hit_rate": self.hit_rate, "recall": self.recall, "ndcg": self.ndcg}
-        return {
-            **{f"{name}_{k}": measure(k) for name, measure in measures.items() for k in ks},
+        """Return plain numbers for a JSON file; rates as fractions."""
+        values: dict[str, float | int] = {}
+        values |= {f"hit_rate_{k}": self.hit_rate(k) for k in ks}
+        values |= {f"recall_{k}": self.recall(k) for k in ks}
+        values |= {f"ndcg_{k}": self.ndcg(k) for k in ks}
+        return values | {
             "mean_ap": self.mean_ap,
             "mean_reciprocal_rank": self.mean_reciprocal_rank,
             "r_precision": self.r_precision,
             "mean_ap_at_r": self.mean_ap_at_r,
             "num_queries": self.num_queries,
             "num_valid_queries": self.num_valid_queries,
-            "num_candidates": self.num_candidates,
+            "num_gallery": self.num_gallery,
         }
 
     def to_json(self, ks: Sequence[int] = (1, 5, 10)) -> str:
-        """JSON text of :meth:`to_dict`."""
+        """Return JSON text of :meth:`to_dict`."""
         return json_text(self.to_dict(ks))
 
     def table(self, ks: Sequence[int] = (1, 5, 10), *, confidence: float = 0.95) -> str:
-        """A table for people, in percent, with intervals where two ids or more are known."""
-        wanted: list[tuple[str, MeanMeasure, int | None]] = [
-            (f"hit rate @{k}", "hit_rate", k) for k in ks
-        ]
-        wanted += [(f"recall @{k}", "recall", k) for k in ks]
-        wanted += [(f"NDCG @{k}", "ndcg", k) for k in ks]
-        wanted += [("mAP", "mean_ap", None), ("MRR", "mean_reciprocal_rank", None)]
-        wanted += [("R-precision", "r_precision", None), ("MAP@R", "mean_ap_at_r", None)]
-        rates = {name: self._mean(_OF_MEAN[measure], k) for name, measure, k in wanted}
+        """Return a table in percent, with intervals if at least two ids are known."""
+        rows: list[tuple[str, MeanMeasure, int | None]] = []
+        rows += [(f"hit rate @{k}", "hit_rate", k) for k in ks]
+        rows += [(f"recall @{k}", "recall", k) for k in ks]
+        rows += [(f"NDCG @{k}", "ndcg", k) for k in ks]
+        rows.append(("mAP", "mean_ap", None))
+        rows.append(("MRR", "mean_reciprocal_rank", None))
+        rows.append(("R-precision", "r_precision", None))
+        rows.append(("MAP@R", "mean_ap_at_r", None))
+
+        rates = {name: self._mean(_MEASURE_OF_MEAN[measure], k) for name, measure, k in rows}
         intervals = []
-        if self.query_ids is not None and len(np.unique(self.query_ids[self.num_relevant > 0])) > 1:
-            intervals = [
-                self.interval(measure, k, confidence=confidence) for _, measure, k in wanted
-            ]
+        if has_several_ids(self.query_ids, self.num_relevant):
+            for _, measure, k in rows:
+                intervals.append(self.interval(measure, k, confidence=confidence))
         return measure_table(rates, intervals, confidence, self._note())
 
     def __str__(self) -> str:
-        """A small table for people, in percent."""
+        """Return a small table for people, in percent."""
+        if self.num_valid_queries == 0:
+            return f"no query with a relevant row ({self._note()})"
+
         ks = (1, 5, 10)
-        lines = ["          " + "".join(f"{f'@{k}':>8}" for k in ks)]
-        for name, measure in (
-            ("hit rate", self.hit_rate),
-            ("recall", self.recall),
-            ("NDCG", self.ndcg),
-        ):
+        cutoffs = {"hit rate": self.hit_rate, "recall": self.recall, "NDCG": self.ndcg}
+        lines = [" " * 10 + "".join(f"{f'@{k}':>8}" for k in ks)]
+        for name, measure in cutoffs.items():
             lines.append(f"{name:10}" + "".join(f"{100 * measure(k):8.2f}" for k in ks))
+
         rates = {
             "mAP": self.mean_ap,
             "MRR": self.mean_reciprocal_rank,
@@ -296,12 +332,17 @@ class RetrievalResult:
         lines.append("  ".join(f"{name} {100 * rate:.2f}" for name, rate in rates.items()))
         return "\n".join([*lines, self._note()])
 
+    __repr__ = __str__
+
     def _note(self) -> str:
-        left_out = self.num_queries - self.num_valid_queries
-        note = f", {left_out} queries without a relevant one left out" if left_out else ""
-        return f"{self.num_valid_queries} queries, {self.num_candidates} candidates{note}"
+        note = f"{self.num_valid_queries} queries, {self.num_gallery} gallery"
+        num_left_out = self.num_queries - self.num_valid_queries
+        if num_left_out:
+            note += f", {num_left_out} queries without a relevant row left out"
+        return note
 
     def _mean(self, measure: Measure, k: int | None = None) -> float:
         values = self.of_each(measure, k)
         # fsum rounds once: the mean does not depend on the order of the queries
-        return math.fsum(values[self.num_relevant > 0].tolist()) / self.num_valid_queries
+        total = math.fsum(values[self.num_relevant > 0].tolist())
+        return total / self.num_valid_queries

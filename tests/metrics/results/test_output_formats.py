@@ -2,8 +2,13 @@ import json
 
 import numpy as np
 
+from clipreid_kit.metrics.results._output_formats import (
+    align,
+    json_text,
+    measure_table,
+    write_columns,
+)
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval
-from clipreid_kit.metrics.results.tables import aligned, json_text, measure_table, write_columns
 
 
 def test_table_with_and_without_intervals():
@@ -12,15 +17,17 @@ def test_table_with_and_without_intervals():
         measure_table(rates, [], 0.95, "note")
         == "        percent\nRank-1   100.00\nmAP       12.35\nnote"
     )
+
     intervals = [ConfidenceInterval(1, 1, 1), ConfidenceInterval(0.1, 0.05, 0.2)]
     lines = measure_table(rates, intervals, 0.9, "note").splitlines()
+
     assert lines[0].endswith("90 % interval")
     assert lines[2].endswith("5.00 to 20.00")
     assert len({len(line) for line in lines[:3]}) == 1
 
 
-def test_columns_are_aligned():
-    assert aligned([["a", "b"], ["long", "1.5"]]) == ["a       b", "long  1.5"]
+def test_columns_are_align():
+    assert align([["a", "b"], ["long", "1.5"]]) == ["a       b", "long  1.5"]
 
 
 def test_json_has_no_nan_and_keeps_every_bit():
@@ -32,6 +39,7 @@ def test_json_has_no_nan_and_keeps_every_bit():
         "f": "ä",
     }
     text = json_text(values)
+
     assert json.loads(text) == {
         "a": None,
         "b": [1.0, None],
@@ -48,4 +56,5 @@ def test_csv(tmp_path):
         path,
         {"id": np.array(['a,"b"', "c"]), "x": np.array([1 / 3, np.nan]), "n": np.array([1, 2])},
     )
+
     assert path.read_text() == 'id,x,n\n"a,""b""",0.3333333333333333,1\nc,,2\n'

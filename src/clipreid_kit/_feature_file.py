@@ -1,4 +1,4 @@
-"""Saved features: arrays of a file, under the names that projects give them."""
+"""Saved embeddings and ids: arrays of a file, under the names that other projects use."""
 
 import zipfile
 import zlib
@@ -77,127 +77,140 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 
 class FeatureFile:
-    """Arrays by name, from a ``.npz`` file and from single ``.npy`` files, which are read in place.
+    """Arrays by name, from a ``.npz`` file and from single ``.npy`` files, which are memory-mapped.
 
     Args:
         path: The ``.npz`` file.
-        keys: Other names of arrays in it, by the name that is asked for.
-        files: ``.npy`` files, by the name that is asked for; memory-mapped.
+        keys: Names of arrays in the file, by the name they are requested under.
+        files: ``.npy`` files, by the name they are requested under.
 
     Raises:
-        ValueError: In one line, if a file is missing, broken, or no such file.
+        ValueError: With a message of one line, if a file is missing, broken or of another format.
     """
 
     def __init__(self, path: Path, keys: Mapping[str, str], files: Mapping[str, Path]) -> None:
-        self.path, self.keys, self.files = path, dict(keys), dict(files)
+        self.path = path
+        self.keys = dict(keys)
+        self.files = dict(files)
+
         if not _is_archive(path):
             raise ValueError(
-                f"{path}: one array (.npy), where a .npz with names was expected. {_HOW_NPY}"
+                f"{path}: this is a single array (.npy), but a .npz file with named arrays is "
+                "needed. Pass .npy files by --query-embeddings and --gallery-embeddings, beside a "
+                ".npz file with ids."
             )
         try:
             with zipfile.ZipFile(path) as archive:
                 self.names = [name.removesuffix(".npy") for name in archive.namelist()]
         except zipfile.BadZipFile as error:
             raise ValueError(
-                f"{path}: broken ({error}): was the file written to its end?"
+                f"{path}: broken ({error}). Was the file written completely?"
             ) from None
+
         for name, key in self.keys.items():
             if key not in self.names:
-                raise ValueError(f"{path}: no array {key!r} for {name}; {self._there()}")
+                raise ValueError(f"{path}: no array {key!r} for {name}; {self._list_names()}")
 
     def has(self, name: str) -> bool:
-        """Whether the array is there, under any of its names."""
-        return name in self.files or self._key(name) is not None
+        """Return whether the array exists, under any of its names."""
+        return name in self.files or self._find_key(name) is not None
 
     def get(self, name: str) -> Array:
-        """The array.
+        """Return an array.
 
         Raises:
-            ValueError: In one line, if it is not there, or cannot be read.
+            ValueError: With a message of one line, if it does not exist or cannot be read.
         """
         if name in self.files:
-            return _mapped(self.files[name], name)
-        key = self._key(name)
+            return _map_file(self.files[name], name)
+
+        key = self._find_key(name)
         if key is None:
-            others = ", ".join(ALIASES.get(name, ()))
-            also = f" (nor {others})" if others else ""
+            aliases = ", ".join(ALIASES.get(name, ()))
+            also = f" (nor {aliases})" if aliases else ""
             raise ValueError(
-                f"{self.path}: no array {name!r}{also}; {self._there()} Say --key {name}=ITS_NAME."
+                f"{self.path}: no array {name!r}{also}; {self._list_names()} "
+                f"Pass --key {name}=ITS_NAME."
             )
+
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 array: object = archive[key]
         except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise ValueError(_unreadable(self.path, key, error)) from None
+            raise _unreadable_error(self.path, key, error) from None
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"{self.path}: {key!r} is no array. Save it by numpy.savez.")
+            raise ValueError(f"{self.path}: {key!r} is not an array. Save it by numpy.savez.")
         return array
 
     def column(self, name: str) -> Array:
-        """Ids of rows: whole numbers or names, one for each row."""
+        """Return ids: integers or names, one for each row."""
         array = self.get(name)
-        if array.ndim == 2 and 1 in array.shape:  # as MATLAB has it
+        if array.ndim == 2 and 1 in array.shape:  # MATLAB saves vectors as matrices
             array = array.ravel()
         if array.dtype.kind == "S":
             array = np.char.decode(array, "utf-8")
         if array.dtype.kind == "f" and array.size:
-            whole = np.abs(array) < 2.0**53
-            whole &= array == np.floor(array)
-            if not whole.all():
-                row = int(np.flatnonzero(~whole.ravel())[0])
-                shown = f"{array.ravel()[row]} in row {row}"
-                raise ValueError(
-                    f"{self.path}: {name} has to be whole numbers or names, got {shown}."
-                )
-            array = array.astype(np.int64)
+            return self._floats_to_integers(name, array)
         return array
 
-    def _key(self, name: str) -> str | None:
+    def _floats_to_integers(self, name: str, array: Array) -> Array:
+        """Convert floats without a fraction, which MATLAB saves, to integers."""
+        is_whole = (np.abs(array) < 2.0**53) & (array == np.floor(array))
+        if not is_whole.all():
+            row = int(np.flatnonzero(~is_whole.ravel())[0])
+            got = f"{array.ravel()[row]} in row {row}"
+            raise ValueError(f"{self.path}: {name} have to be integers or names, got {got}.")
+        return array.astype(np.int64)
+
+    def _find_key(self, name: str) -> str | None:
+        """Return the name of an array in the file; ``None`` if it has none."""
         if name in self.keys:
             return self.keys[name]
+
         found = [key for key in (name, *ALIASES.get(name, ())) if key in self.names]
         if len(found) > 1 and found[0] != name:
             raise ValueError(
-                f"{self.path}: both {' and '.join(found)} may be {name}. Say --key {name}={found[0]}."
+                f"{self.path}: {' and '.join(found)} may all be {name}. "
+                f"Pass --key {name}={found[0]}."
             )
         return found[0] if found else None
 
-    def _there(self) -> str:
+    def _list_names(self) -> str:
         return f"it has: {', '.join(self.names) or 'nothing'}."
 
 
-_HOW_NPY = "Give .npy files by --query-embeddings and --gallery-embeddings, beside a .npz with ids."
-
-
 def _is_archive(path: Path) -> bool:
-    """Whether a file is .npz and not .npy; an error if it is neither."""
+    """Return whether a file is .npz and not .npy; raise ValueError if it is neither."""
     try:
         with path.open("rb") as stream:
             start = stream.read(6)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file.") from None
     except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, where a file was expected.") from None
+        raise ValueError(f"{path}: this is a folder, not a file.") from None
+
     if not start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
         raise ValueError(f"{path}: neither .npz nor .npy. Save it by numpy.savez.")
     return start.startswith(b"PK")
 
 
-def _mapped(path: Path, name: str) -> Array:
-    """One array, left in its file."""
+def _map_file(path: Path, name: str) -> Array:
+    """Return the array of a .npy file, memory-mapped."""
     if _is_archive(path):
-        raise ValueError(f"{path}: a .npz file, where one array (.npy) was expected for {name}.")
+        raise ValueError(
+            f"{path}: this is a .npz file, but a single array (.npy) is needed for {name}."
+        )
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(_unreadable(path, path.name, error)) from None
+        raise _unreadable_error(path, path.name, error) from None
     return array
 
 
-def _unreadable(path: Path, key: str, error: Exception) -> str:
+def _unreadable_error(path: Path, key: str, error: Exception) -> ValueError:
     if "allow_pickle" in str(error) or "Python objects" in str(error):
-        remedy = (
+        return ValueError(
+            f"{path}: {key!r} is a pickled Python object, and loading one can run any code. "
             "Save plain arrays: numpy.asarray(values, dtype=str) for names, dtype=int for numbers."
         )
-        return f"{path}: {key!r} is a pickled Python object, and loading one can run any code. {remedy}"
-    return f"{path}: {key!r} is broken ({error}): was the file written to its end?"
+    return ValueError(f"{path}: {key!r} is broken ({error}). Was the file written completely?")

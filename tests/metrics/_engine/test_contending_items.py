@@ -3,11 +3,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.candidate_pairs import columns_of, find_candidates, pack, query_of
+from clipreid_kit.metrics._engine.contending_items import (
+    columns_of,
+    find_contending_items,
+    pack,
+    queries_of,
+)
 
 
 @given(st.integers(0, 1000), st.sampled_from([torch.float32, torch.bfloat16]))
-def test_candidates_are_what_is_not_below(seed, dtype):
+def test_finds_all_items_that_are_not_below(seed, dtype):
     rng = np.random.default_rng(seed)
     values = torch.from_numpy(
         rng.choice([-np.inf, -1.5, -1e-20, -0.0, 0.0, 1e-20, 0.3, 1.0], (4, 30))
@@ -18,13 +23,16 @@ def test_candidates_are_what_is_not_below(seed, dtype):
         .float()
         .numpy()
     )
-    packed, ends = find_candidates(values, lowest)
+    packed, ends = find_contending_items(values, lowest)
     numbers = values.float().numpy()
+
     assert ends.tolist() == np.cumsum((numbers >= lowest[:, None]).sum(axis=1)).tolist()
-    query, columns = query_of(packed), columns_of(packed)
+
+    query, columns = queries_of(packed), columns_of(packed)
     assert set(zip(query.tolist(), columns.tolist(), strict=True)) == set(
         zip(*(x.tolist() for x in np.nonzero(numbers >= lowest[:, None])), strict=True)
     )
+
     for i in range(4):  # ascending by value, for each query
         mine = numbers[i, columns[query == i]]
         assert (np.diff(mine) >= 0).all()
@@ -34,6 +42,7 @@ def test_candidates_are_what_is_not_below(seed, dtype):
 def test_packing_keeps_the_order(values):
     values = np.array(values, dtype=np.float32)
     packed = pack(np.zeros(len(values), dtype=np.int64), values, 0)
+
     assert (packed >= 0).all()
     for i in range(len(values)):
         assert ((packed > packed[i]) == (values > values[i])).all()

@@ -1,4 +1,4 @@
-"""Two processes with parts of queries and gallery: on both, the bits of one process with all (gloo)."""
+"""Two processes, each with a part of queries and gallery, return the bits of one (gloo)."""
 
 import socket
 
@@ -27,10 +27,11 @@ def sides(named=False, dtype=torch.float32):
                 rng.integers(0, 3, count),
             )
         )
+
     return result
 
 
-# name: (options, how the queries and the gallery are split, sides, whether with rules)
+# name: (options, queries on rank 0, gallery rows on rank 0, sides, whether with rules)
 CASES = {
     "usual": ({}, 9, 60, {}, False),
     "rules": ({"junk_ids": [3], "ties": "mean", "max_rank": 5}, 9, 60, {}, True),
@@ -59,6 +60,7 @@ def numbers(result):
         result.first_rank,
         result.cmc,
     )
+
     return [np.nan_to_num(x, nan=-1).tolist() for x in arrays], result.to_dict() | {
         "ids": result.query_ids.tolist()
     }
@@ -69,36 +71,42 @@ def on_rank(rank, name):
     query, gallery = sides(**kind)
     mine = [slice(None, cut) if rank == 0 else slice(cut, None) for cut in (first, second)]
     evaluator = ReidEvaluator(**options, distributed=True)
+
     if options.get("leave_one_out"):
         feed(evaluator, gallery, "query", mine[1], rules)
     else:
         feed(evaluator, query, "query", mine[0], rules)
         feed(evaluator, gallery, "gallery", mine[1], rules)
+
     return numbers(evaluator.compute())
 
 
 def broken_on_one_rank(rank, what):
     query, gallery = sides()
     rows = gallery[0].clone()
+
     if what == "nan" and rank == 1:
         rows[3] = np.nan
+
     evaluator = ReidEvaluator(distributed=True)
     if what != "empty":
         evaluator.update(query[0], query[1] + (100 if what == "strangers" else 0), split="query")
         cameras = gallery[2] if what == "cameras" and rank else None
         evaluator.update(rows, gallery[1], cameras, split="gallery")
+
     try:
         evaluator.compute()
     except ValueError as error:
         return str(error)
+
     return "no error"
 
 
 def worker(rank, port, queue):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    from clipreid_kit.metrics import sharded
+    from clipreid_kit.metrics._engine import sharded_matches
 
-    sharded._QUERIES = 4
+    sharded_matches._MAX_QUERIES = 4
     try:
         found = {name: on_rank(rank, name) for name in CASES}
         found["errors"] = {
@@ -114,34 +122,42 @@ def results():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+
     context = mp.get_context("spawn")
     queue = context.Queue()
     processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
+
     for process in processes:
         process.start()
+
     found = dict(queue.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
+
     return found
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_ranks_give_the_bits_of_one(results, name):
+def test_two_ranks_return_the_bits_of_one(results, name):
     options, _, _, kind, rules = CASES[name]
     query, gallery = sides(**kind)
     options = dict(options)
-    alone = options.pop("leave_one_out", False)
-    if alone:
+    leave_one_out = options.pop("leave_one_out", False)
+
+    if leave_one_out:
         query = gallery
+
     if rules:
         options |= {
             "query_cameras": query[2],
             "gallery_cameras": gallery[2],
             "exclude": [(query[3], gallery[3])],
         }
-    ids = {"query_ids": query[1], "gallery_ids": None if alone else gallery[1]}
-    want = numbers(evaluate_reid(query[0], None if alone else gallery[0], **ids, **options))
+
+    ids = {"query_ids": query[1], "gallery_ids": None if leave_one_out else gallery[1]}
+    want = numbers(evaluate_reid(query[0], None if leave_one_out else gallery[0], **ids, **options))
+
     assert results[0][name] == want
     assert results[1][name] == want
     assert 0.1 < want[1]["mean_ap"] < 0.9
@@ -152,13 +168,13 @@ def test_two_ranks_give_the_bits_of_one(results, name):
     [
         (
             "nan",
-            "NaN or infinity in 1 of 170 rows (first: [3]). Look at the images of these rows, and at the precision",
+            "NaN or infinity in 1 of 170 rows (first: [3]). Check the images",
         ),
-        ("empty", 'at least one batch of split="query" on some rank, got none'),
-        ("strangers", "12 query identities, none among the 14 of the gallery"),
+        ("empty", 'no rank has a batch of split="query"; call update before compute'),
+        ("strangers", "none of the 12 query identities is among the 14 of the gallery"),
         (
             "cameras",
-            'all batches of split="gallery" alike on all ranks, got width 16, numbered ids, cameras',
+            'all batches of split="gallery" alike on all ranks, got width 16, numbered ids',
         ),
     ],
 )

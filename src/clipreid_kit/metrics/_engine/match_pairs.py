@@ -1,0 +1,47 @@
+"""Pairs of a query and a gallery row that is its match, or would be one but for a rule."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+_MAX_PAIRS = 1 << 22  # pairs that are held at once
+
+
+@dataclass(slots=True)
+class MatchPairs:
+    """Queries, and the gallery rows of their identity (or on their list).
+
+    Attributes:
+        begin: (Q + 1,): the rows of query i are ``rows[begin[i]:begin[i + 1]]``.
+        rows: Gallery rows.
+        valid: Whether the row counts as a match; one that does not is left out for this query.
+    """
+
+    begin: IntArray
+    rows: IntArray
+    valid: BoolArray
+
+    @property
+    def query(self) -> IntArray:
+        """The query of every pair."""
+        return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
+
+
+def split_queries(num_pairs: IntArray, max_queries: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of queries: at most ``max_queries``, and a bounded number of pairs each.
+
+    Args:
+        num_pairs: Number of pairs of every query.
+        max_queries: Largest number of queries in a range.
+    """
+    num_before = np.concatenate([[0], np.cumsum(num_pairs)])
+    start = 0
+    while start < len(num_pairs):
+        stop = int(num_before.searchsorted(num_before[start] + _MAX_PAIRS, side="right")) - 1
+        stop = min(max(stop, start + 1), start + max_queries, len(num_pairs))
+        yield start, stop
+        start = stop

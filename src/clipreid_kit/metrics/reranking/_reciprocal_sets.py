@@ -1,0 +1,168 @@
+"""Sparse k-reciprocal encoding: from lists of neighbours to weighted sets of neighbours."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
+
+IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+
+_STEP = 1 << 13  # rows that are encoded at a time
+
+
+class SparseRows(NamedTuple):
+    """Sparse rows of weights.
+
+    Attributes:
+        begin: (N + 1,): row i is ``[begin[i]:begin[i + 1]]`` of columns and weights.
+        column: Columns, ascending within a row.
+        weight: Weights.
+    """
+
+    begin: Tensor
+    column: Tensor
+    weight: Tensor
+
+
+def concatenate_ranges(begin: Tensor, counts: Tensor) -> Tensor:
+    """Return begin[0], begin[0] + 1, ... (counts[0] numbers), then begin[1], ... and so on."""
+    num_before = torch.cumsum(counts, 0) - counts
+    shift = torch.repeat_interleave(begin - num_before, counts)
+    return torch.arange(int(counts.sum()), device=begin.device) + shift
+
+
+def reciprocal_weights(
+    space: SimilaritySpace, lists: IntArray, largest: Tensor, k1: int
+) -> SparseRows:
+    """Weigh the expanded k-reciprocal neighbours of every row; weights of a row sum to 1.
+
+    Equations 3 and 7 of the paper.
+
+    Args:
+        space: N rows.
+        lists: For each row itself and its neighbours, nearest first (N, K) with K > k1 or all rows.
+        largest: For each row, the distance that its distances are divided by.
+        k1: Neighbours of a row.
+    """
+    total = len(space)
+    wide = lists[:, : k1 + 1].astype(np.int32)
+    narrow = lists[:, : round(k1 / 2) + 1].astype(np.int32)
+    half = _mutual_members(narrow)
+    half_size = (half >= 0).sum(axis=1)
+    full = _mutual_members(wide)
+
+    rows, columns = [], []
+    for start in range(0, total, _STEP):
+        part = slice(start, min(start + _STEP, total))
+        keys = torch.from_numpy(_expand(full, half, half_size, part, total))
+        members = torch.unique_consecutive(torch.sort(keys).values).numpy()
+        rows.append(members // total + start)
+        columns.append(members % total)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+
+    largest_of_row = largest.cpu()[torch.from_numpy(row)]
+    distance = space.distances(row, column).cpu().div_(largest_of_row)
+    # also for a zero row, which has no cosine with itself
+    distance[torch.from_numpy(row == column)] = 0.0
+
+    weight = distance.neg_().exp_()
+    counts = torch.from_numpy(np.bincount(row, minlength=total))
+    sums = torch.zeros(total).scatter_add_(0, torch.from_numpy(row), weight)
+    weight /= torch.repeat_interleave(sums, counts)
+    return SparseRows(_begin(counts), torch.from_numpy(column), weight)
+
+
+def average_over_lists(weights: SparseRows, lists: IntArray) -> SparseRows:
+    """Average for each row the weights of the rows in its list: equation 11, local expansion."""
+    total, size = lists.shape
+    if size == 1:
+        return weights
+
+    counts, columns, values = [], [], []
+    for start in range(0, total, _STEP):
+        near = torch.from_numpy(lists[start : start + _STEP].reshape(-1))
+        num_rows = len(near) // size
+        lengths = weights.begin[near + 1] - weights.begin[near]
+        entries = concatenate_ranges(weights.begin[near], lengths)
+        row = torch.repeat_interleave(torch.arange(len(near)) // size, lengths)
+
+        # entries of one row and column are added up
+        keys, order = torch.sort(row * total + weights.column[entries], stable=True)
+        keys, group = torch.unique_consecutive(keys, return_inverse=True)
+        value = torch.zeros(len(keys)).scatter_add_(0, group, weights.weight[entries[order]])
+
+        row = torch.div(keys, total, rounding_mode="floor")
+        counts.append(torch.bincount(row, minlength=num_rows))
+        columns.append(keys % total)
+        values.append(value.div_(size))
+
+    return SparseRows(_begin(torch.cat(counts)), torch.cat(columns), torch.cat(values))
+
+
+def transpose_rows(weights: SparseRows, first: int, num_columns: int) -> SparseRows:
+    """Return for each column the rows from ``first`` on that have it, numbered from 0."""
+    begin = weights.begin[first:]
+    row = torch.repeat_interleave(torch.arange(len(begin) - 1), begin[1:] - begin[:-1])
+    column, order = torch.sort(weights.column[begin[0] :], stable=True)
+    counts = torch.bincount(column, minlength=num_columns)
+    return SparseRows(_begin(counts), row[order], weights.weight[begin[0] :][order])
+
+
+def _begin(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
+
+
+def _mutual_members(lists: Int32Array) -> Int32Array:
+    """Keep the members of each list that have the row in their own list (equation 2).
+
+    All other entries are -1.
+    """
+    out = np.empty_like(lists)
+    for start in range(0, len(lists), _STEP):
+        part = lists[start : start + _STEP]
+        own = np.arange(start, start + len(part), dtype=np.int32)
+        for position in range(part.shape[1]):
+            members = part[:, position]
+            is_mutual = (lists[members] == own[:, None]).any(axis=1)
+            out[start : start + _STEP, position] = np.where(is_mutual, members, -1)
+    return out
+
+
+def _expand(
+    full: Int32Array, half: Int32Array, half_size: IntArray, part: slice, total: int
+) -> IntArray:
+    """Add to the set of each row the sets of members with which it has enough in common.
+
+    Equation 3, for a part of the rows.
+
+    Args:
+        full: Mutual neighbours of every row among its k1 nearest; -1 for no member.
+        half: Mutual neighbours of every row among its k1 / 2 nearest.
+        half_size: Number of the latter.
+        part: Range of the rows.
+        total: Number of all rows.
+
+    Returns:
+        Keys (row in the part * N + column); some come more than once.
+    """
+    own = full[part]
+    row, position = np.nonzero(own >= 0)
+    neighbour = own[row, position]
+
+    # pairs come last, so that the comparisons run along memory
+    members = np.ascontiguousarray(half[neighbour].T)
+    own_members = np.ascontiguousarray(own.T)[:, row]
+    is_shared = np.zeros(members.shape, dtype=bool)
+    for other in own_members:
+        is_shared |= members == other
+    is_shared &= members >= 0
+
+    is_added = 3 * is_shared.sum(axis=0) > 2 * half_size[neighbour]
+    added = members[:, is_added]
+    keys = row[is_added] * total + added
+    return np.concatenate([row * total + neighbour, keys[added >= 0]])

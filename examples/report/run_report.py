@@ -1,7 +1,7 @@
 """The report of one run: its figures and ranked lists, put into one HTML file."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from examples.report.html_parts import (
 )
 from examples.report.html_report import picture_of, write_report
 from examples.report.runs import rate, validation_of
-from examples.settings.config import Recipe
 
 _METRICS = {
     "rank_1": "Rank-1",
@@ -38,9 +37,26 @@ _SHOWN = 8  # images of a ranked list
 
 
 def write_run_report(
-    run: Path, recipe: Recipe, before: Evaluation, after: Evaluation | None
+    run: Path,
+    *,
+    title: str,
+    note: str,
+    settings: Mapping[str, Any],
+    before: Evaluation,
+    after: Evaluation | None = None,
+    validation_task: str = "image_to_image",
 ) -> None:
-    """Write ``report.html`` of a run: table, curves, and ranked lists before and after."""
+    """Write ``report.html`` of a run: main table, curves, and ranked lists before and after training.
+
+    Args:
+        run: Folder of the run, with ``environment.json`` and, after training, ``metrics.jsonl``.
+        title: Heading of the page.
+        note: Why the run was made; a sentence.
+        settings: Every setting of the run, as JSON can hold it.
+        before: Evaluation before training.
+        after: Evaluation of the trained model; ``None`` if nothing was trained.
+        validation_task: Task whose validation is drawn by epoch.
+    """
     final = after or before
     tasks = []
     if before.images is not None:
@@ -76,7 +92,7 @@ def write_run_report(
         else ""
     )
     summary = (
-        f"{recipe.note} Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery "
+        f"{note} Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery "
         f"images of identities that were never trained on: Rank-1 {100 * numbers['rank_1']:.1f} %, "
         f"mAP {100 * numbers['mean_ap']:.1f} %{mean}."
     )
@@ -89,16 +105,15 @@ def write_run_report(
     if after is not None and history.is_file():
         rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
         if rows:
-            sections.append(_training(rows, recipe.evaluate.task))
+            sections.append(_training(rows, validation_task))
     if final.images is not None:
         sections.append(_ranked_images(before, after, final.images))
     if final.texts is not None:
         sections.append(_ranked_texts(before, after))
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    settings = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False)
-    how = [Details("Recipe, with every value", settings), Details("Environment", environment)]
+    recipe = yaml.safe_dump(dict(settings), sort_keys=False)
+    how = [Details("Recipe, with every value", recipe), Details("Environment", environment)]
     sections.append(Section("How this was made", how))
-    title = f"{run.name}: {recipe.stage}"
     write_report(run / "report.html", title=title, summary=summary, table=tasks, sections=sections)
 
 

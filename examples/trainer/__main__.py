@@ -17,11 +17,15 @@ from torch import nn
 
 from clipreid_kit.clip import read_card, warm_start
 from clipreid_kit.data import ImageSpec
-from examples.report.evaluation import Evaluation
-from examples.report.files import write_json
-from examples.report.predictions import write_predictions
-from examples.report.run_folder import open_run, table, write_history
-from examples.report.run_report import write_run_report
+from examples.report import (
+    Evaluation,
+    open_run,
+    table,
+    write_history,
+    write_json,
+    write_predictions,
+    write_run_report,
+)
 from examples.settings.config import Recipe
 from examples.settings.recipe import load_recipe
 from examples.settings.rules import check
@@ -119,8 +123,9 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
         raise ValueError("precision: expected a GPU for fp16, got a CPU. Use bf16 or no.")
     main_process = accelerator.is_main_process
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     if main_process:
-        open_run(out, json.loads(json.dumps(asdict(recipe))), resume=resume)
+        open_run(out, settings, resume=resume)
         records, found = load_records(recipe, out)
     accelerator.wait_for_everyone()
     if not main_process:
@@ -159,7 +164,15 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             out, after or before, recipe.evaluate.predictions, recipe.evaluate.distance
         )
     write_history(out, results | ({"data": found} if found else {}))
-    write_run_report(out, recipe, before, after)
+    write_run_report(
+        out,
+        title=f"{out.name}: {recipe.stage}",
+        note=recipe.note,
+        settings=settings,
+        before=before,
+        after=after,
+        validation_task=recipe.evaluate.task,
+    )
     if track.console != "nothing":
         print(table(results))
         print(f"report: {out / 'report.html'}")

@@ -22,7 +22,7 @@ from clipreid_kit import (
 from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.data import CategoryIndex, ImageRecord, evaluation_ids
 from clipreid_kit.distances import l2_normalize
-from examples.report.evaluation import Evaluation, Result
+from examples.report import Evaluation, Result
 from examples.settings.config import Recipe
 from examples.settings.rules import TEXT_STAGES, too_long
 from examples.trainer.data import Sides, Tests

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from clipreid_kit import check_collapse, pair_cosines
 from clipreid_kit.clip import TrainingCheckpoints, random_state, set_random_state
-from examples.report.files import write_json
-from examples.report.run_folder import epoch_line, flat
+from examples.report import epoch_line, flat, write_json
 from examples.settings.config import Optim, Recipe
 from examples.trainer.optim import optimizers_of, rate
 

@@ -20,7 +20,7 @@ from clipreid_kit.clip import (
 )
 from clipreid_kit.data import CategoryIndex, ImageRecord, ReidDataset, records_of
 from clipreid_kit.distributed import local_losses
-from examples.report.files import write_json
+from examples.report import write_json
 from examples.settings.config import Augment, Mining, Recipe
 from examples.settings.rules import terms_of
 from examples.trainer.batches import TrainingBatches

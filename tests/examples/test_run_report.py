@@ -11,7 +11,6 @@ from clipreid_kit import evaluate_reid
 from clipreid_kit.data import ImageRecord
 from examples.report import run_report
 from examples.report.evaluation import Evaluation
-from examples.settings.config import Recipe
 
 
 def evaluation(folder, seed):
@@ -48,9 +47,15 @@ def report(tmp_path, monkeypatch, rows, *, task="image_to_image"):
     run = write_run(tmp_path / "run")
     (run / "environment.json").write_text("{}")
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = Recipe(stage="joint", note="A note.")
-    recipe.evaluate.task = task
-    run_report.write_run_report(run, recipe, evaluation(tmp_path, 0), evaluation(tmp_path, 1))
+    run_report.write_run_report(
+        run,
+        title="run: joint",
+        note="A note.",
+        settings={"stage": "joint", "loss": {"id": 1.0}},
+        before=evaluation(tmp_path, 0),
+        after=evaluation(tmp_path, 1),
+        validation_task=task,
+    )
     return drawn, (run / "report.html").read_text()
 
 

@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def _without_pictures(monkeypatch):
-    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
+    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_, **__: None)
 
 
 def index(out):
@@ -387,7 +387,7 @@ def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path, images):
 
 
 def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys, images, monkeypatch):
-    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
+    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_, **__: None)
     tiny_recipe(tmp_path)
     own = [word for change in ("data.source=table", *OWN) for word in ("--set", change)]
     own += ["--data", images / "records.csv"]
@@ -401,7 +401,7 @@ def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys, images, 
 @pytest.mark.parametrize("name", ["joint_v4", "clip_reid", "prompt_sg", "zero_shot"])
 @pytest.mark.slow
 def test_smoke(tmp_path, capsys, monkeypatch, name):
-    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
+    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_, **__: None)
     assert (
         command(capsys, QUICKSTART / f"{name}.yaml", "--smoke", "--out", tmp_path / "run")[0] == 0
     )

@@ -64,6 +64,10 @@ class Images(Section):
     pin_memory: Annotated[bool, TRAINS] = False
     """Load batches into page-locked memory, for a GPU."""
 
+    def too_long(self) -> Literal["sentence", "cut"]:
+        """Where a caption ends that is longer than the model's context."""
+        return "sentence" if self.token_safe else "cut"
+
 
 class Synthetic(Images):
     """A generated set of figures with captions."""
@@ -143,7 +147,7 @@ class Omniglot(Stored):
     """Handwritten characters as identities, and their drawers as cameras."""
 
     source: Literal["omniglot"]
-    held_out: list[str] = []
+    held_out: list[str] = Field(default_factory=list)
     """Training alphabets that are held out for validation."""
 
     def read(self, root: str) -> list[ImageRecord]:

@@ -48,9 +48,7 @@ def _names(models: Models) -> Iterator[str]:
 def _variants(name: str) -> Models:
     """All models of a section in any recipe; none for a key that is no section."""
     fields = [model.model_fields[name] for model in RECIPES if name in model.model_fields]
-    return tuple(
-        dict.fromkeys(model for field in fields for model in models_in(field.annotation))
-    )
+    return tuple(dict.fromkeys(model for field in fields for model in models_in(field.annotation)))
 
 
 def _table(rows: list[str]) -> str:
@@ -92,9 +90,7 @@ def _has(recipe: type[BaseModel], section: str, name: str) -> bool:
     return any(name in holder.model_fields for holder in holders)
 
 
-def _only_with(
-    key: str, owners: list[type[BaseModel]], models: list[type[BaseModel]]
-) -> str:
+def _only_with(key: str, owners: list[type[BaseModel]], models: list[type[BaseModel]]) -> str:
     name = key.rpartition(".")[2]
     tags = [tag for model in owners for tag in tags_of(model, name)]
     others = [tag for model in models if model not in owners for tag in tags_of(model, name)]
@@ -146,15 +142,20 @@ def describe(hint: Any, metadata: typing.Sequence[object] = ()) -> str:  # noqa:
         count = f" of {len(inner)}" if origin is tuple else ""
         return f"a list{count}: {describe(inner[0])}"
 
-    words = {int: "a whole number", float: "a number", bool: "`true`, `false`", str: "text"}[hint]
-    return words + _range(metadata)
+    names = {int: "a whole number", float: "a number", bool: "`true`, `false`", str: "text"}
+    return f"{names[hint]}{_range(metadata)}"
 
 
 def _range(metadata: typing.Sequence[object]) -> str:
     """The range of a number, from the constraints of its type."""
     limits = []
     for constraint in _constraints(metadata):
-        for attribute, word in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most")):
+        for attribute, word in (
+            ("gt", "above"),
+            ("ge", "at least"),
+            ("lt", "below"),
+            ("le", "at most"),
+        ):
             limit = getattr(constraint, attribute, None)
             if limit is not None:
                 limits.append(f"{word} {limit:g}" if limit < 2**20 else f"{word} {limit}")

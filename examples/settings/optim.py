@@ -172,7 +172,7 @@ class MultistepOptim(SteppedRate):
     """Optimiser, and a rate that falls at given epochs."""
 
     schedule: Literal["multistep"]
-    milestones: list[PositiveInt] = []
+    milestones: list[PositiveInt] = Field(default_factory=list)
     """Epochs at which the rate falls."""
 
     @model_validator(mode="after")
@@ -211,12 +211,7 @@ class ExponentialOptim(SteppedRate):
 
 
 Optim = Annotated[
-    CosineOptim
-    | ConstantOptim
-    | RestartsOptim
-    | MultistepOptim
-    | StepOptim
-    | ExponentialOptim,
+    CosineOptim | ConstantOptim | RestartsOptim | MultistepOptim | StepOptim | ExponentialOptim,
     Field(discriminator="schedule"),
     default_tag("schedule", "cosine"),
 ]

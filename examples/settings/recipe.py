@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from pydantic import ValidationError
 
 from examples.settings.errors import sentence_of
@@ -101,8 +100,10 @@ def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
         raise ValueError(f"{path}: the line `note:` is missing, which says why the recipe exists.")
 
     base = tree.pop("base", None)
-    parents = [] if base is None else _read(
-        Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve())
+    parents = (
+        []
+        if base is None
+        else _read(Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve()))
     )
     return [*parents, Layer(str(path), tree)]
 
@@ -207,8 +208,10 @@ def _merge(parent: Tree, child: Tree) -> Tree:
     merged = dict(parent)
     for key, value in child.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = _merge(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -193,7 +193,7 @@ _LEARNED = Needs("prompt.epochs > 0")
 class Template(Section):
     """Learned prompts (`clip_reid`) and composed ones (`prompt_sg`)."""
 
-    template: Annotated[list[str], Field(min_length=1)] = ["A photo of a {tokens} person."]
+    template: list[str] = Field(default=["A photo of a {tokens} person."], min_length=1)
     """Sentences with a place for the learned or composed {tokens}."""
 
 
@@ -253,9 +253,9 @@ _COMPOSED = Needs("prompt.mode: composed")
 class ComposedPrompt(Template):
     """The composed prompts of PromptSG, and the attention that they guide."""
 
-    template: Annotated[list[str], Field(min_length=1, max_length=1)] = [
-        "A photo of a {tokens} person."
-    ]
+    template: list[str] = Field(
+        default=["A photo of a {tokens} person."], min_length=1, max_length=1
+    )
     """One sentence with a place for the pseudo word, {tokens}."""
     mode: Literal["composed", "simplified"] = "composed"
     """Compose a pseudo word of each image into the sentence, or leave it out."""
@@ -320,7 +320,7 @@ Mining = Annotated[
 class Evaluate(Section):
     """How models are evaluated."""
 
-    protocols: list[Protocol] = []
+    protocols: list[Protocol] = Field(default_factory=list)
     """Protocols of the evaluation; empty for the source's own."""
     task: Literal["image_to_image", "text_to_image", "image_to_text"] = "image_to_image"
     """Task whose metric chooses the best epoch."""
@@ -332,7 +332,7 @@ class Evaluate(Section):
     """Distance of embeddings."""
     flip: bool = False
     """Average the embeddings of an image and its mirror image."""
-    rotations: Annotated[list[float], Field(min_length=1)] = [0.0]
+    rotations: list[float] = Field(default=[0.0], min_length=1)
     """Angles in degrees; average the embeddings of an image turned by each."""
     rerank: bool = False
     """Also report k-reciprocal re-ranking, as a task of its own."""
@@ -342,7 +342,7 @@ class Evaluate(Section):
     """Re-ranking: images over which the neighbours' weights are averaged."""
     rerank_lambda: Annotated[Fraction, Needs("evaluate.rerank")] = 0.3
     """Re-ranking: weight of the original distance."""
-    k_values: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 5, 10]
+    k_values: list[PositiveInt] = Field(default=[1, 5, 10], min_length=1)
     """Ranks k of hit rate, recall and NDCG between modalities."""
     predictions: NonNegativeInt = 0
     """Best matches that are written for each query, with their similarity or negated distance."""

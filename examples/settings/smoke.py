@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from clipreid_kit.data.hands import spoken_aspect
 from examples.settings.recipe import recipe_of
 from examples.settings.stages import Recipe
 
@@ -55,8 +56,19 @@ def _shrink_data(tree: dict[str, Any]) -> None:
         data |= {"source": "synthetic", "num_identities": 24, "views_per_camera": 2}
         data |= {"texts": None, "caption": None, "validation": 0.0}
         tree["evaluate"]["protocols"] = ["query_gallery"]
+        _spell_aspect(tree)
     elif data["validation"]:
         data["validation"] = max(data["validation"], 0.3)
+
+
+def _spell_aspect(tree: dict[str, Any]) -> None:
+    """Write the aspect of a hand into the prompts: the generated set has none."""
+    aspect = tree["data"].get("aspect")
+    if aspect is not None and "prompt" in tree:
+        templates = tree["prompt"]["template"]
+        tree["prompt"]["template"] = [
+            text.replace("{aspect}", spoken_aspect(aspect)) for text in templates
+        ]
 
 
 def _shrink_schedule(optim: dict[str, Any]) -> None:

@@ -55,12 +55,17 @@ class Recipe(Section):
     """Use a GPU if there is one, or never."""
     data: Data = Synthetic()
     model: Model = Model()
+    augment: Fill = Fill()
     evaluate: Evaluate = Evaluate()
     track: Track = Track()
 
     def protocols(self) -> tuple[str, ...]:
         """The protocols of the evaluation: the recipe's, or the source's own."""
         return tuple(self.evaluate.protocols) or self.data.protocols
+
+    def compares_texts(self) -> bool:
+        """Whether captions are compared with images in the evaluation."""
+        return self.stage in ("zero_shot", "image_encoder", "joint", "retrieval")
 
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Keys that were changed and have no effect in this recipe, each with what it needs."""
@@ -81,7 +86,6 @@ class ZeroShotRecipe(Recipe):
 
     stage: Literal["zero_shot"]
     """What is trained; see above."""
-    augment: Fill = Fill()
 
 
 class TrainingRecipe(Recipe):
@@ -150,10 +154,6 @@ class TrainingRecipe(Recipe):
     def trains_on_captions(self) -> bool:
         """Whether a term of the loss looks at captions."""
         return any(name in TEXT_TERMS for name in self.loss.weights())
-
-    def compares_texts(self) -> bool:
-        """Whether captions are compared with images in the evaluation."""
-        return self.stage in ("joint", "retrieval", "image_encoder")
 
 
 class ClassifierRecipe(TrainingRecipe):

@@ -10,11 +10,11 @@ _MUST_BE = {
     "bool_type": "true or false",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
     "int_type": "a whole number",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "list_type": "a list",
     "literal_error": "one of {expected}",
     "model_attributes_type": "a section of keys",
@@ -32,6 +32,8 @@ def sentence_of(error: ValidationError, tree: dict[str, Any]) -> tuple[str, str]
     first = details[0]
     key = _key_of(first, tree)
 
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        return key, f"the list `{key}` is too short, got {first['input']!r}."
     if first["type"] == "missing":
         return key, f"the key `{key}` is missing."
     if first["type"] == "value_error":

@@ -1,5 +1,6 @@
 """Read recipes: YAML files with a parent, a note, and the lines that change. A misspelt key is an error."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def _resolve(layers: list[Layer]) -> tuple[Recipe, list[tuple[Layer, str]]]:
     """The recipe of some layers, and the keys that fall away, with the layers that say them."""
     tree: Tree = {}
     for layer in layers:
-        tree = _merge(tree, layer.tree)
+        tree = _merge(tree, copy.deepcopy(layer.tree))
 
     fallen: list[tuple[Layer, str]] = []
     while True:

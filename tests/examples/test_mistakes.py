@@ -150,7 +150,7 @@ def test_odd_paths(tmp_path, capsys, images):
     assert "--resume" in answer(capsys, recipe, "--resume")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").touch()
-    assert "expected a new or empty folder" in answer(capsys, recipe, "--out", tmp_path / "thesis")
+    assert "the folder holds other files" in answer(capsys, recipe, "--out", tmp_path / "thesis")
     (tmp_path / "file").touch()
     answer(capsys, recipe, "--out", tmp_path / "file")
     answer(

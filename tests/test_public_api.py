@@ -13,6 +13,8 @@ PACKAGES = [
     "clipreid_kit",
     "clipreid_kit.clip",
     "clipreid_kit.data",
+    "clipreid_kit.data.fashion",
+    "clipreid_kit.data.hands",
     "clipreid_kit.losses",
     "clipreid_kit.metrics",
     "clipreid_kit.modules",

@@ -7,7 +7,8 @@ image_prompts_per_identity.json --split train``.
 import argparse
 from pathlib import Path
 
-from clipreid_kit.data import PromptTable, analyse_prompts, read_image_paths
+from clipreid_kit.data import PromptTable, analyse_prompts
+from clipreid_kit.data.fashion import read_image_paths
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,7 +7,8 @@ image_prompts_per_identity.json --out-image-paths image_paths_clean.json --out-p
 import argparse
 from pathlib import Path
 
-from clipreid_kit.data import PromptTable, filter_identities, read_image_paths, write_image_paths
+from clipreid_kit.data import PromptTable, filter_identities
+from clipreid_kit.data.fashion import read_image_paths, write_image_paths
 
 
 def main(arguments: list[str] | None = None) -> None:

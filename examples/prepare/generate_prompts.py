@@ -7,11 +7,11 @@ image_paths.json --out image_prompts_per_identity.json``.
 import argparse
 from pathlib import Path
 
-from clipreid_kit.data import (
+from clipreid_kit.data import token_statistics
+from clipreid_kit.data.fashion import (
     prompts_from_descriptions,
     read_descriptions,
     read_image_paths,
-    token_statistics,
     write_texts,
 )
 

@@ -7,11 +7,11 @@ image_paths_clean.json --out image_prompts_structured.json``.
 import argparse
 from pathlib import Path
 
-from clipreid_kit.data import (
+from clipreid_kit.data import token_statistics
+from clipreid_kit.data.fashion import (
     read_descriptions,
     read_image_paths,
     structured_prompts,
-    token_statistics,
     write_texts,
 )
 

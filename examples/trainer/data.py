@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
+from clipreid_kit.data.hands import split_hands
 from examples.settings.config import Data, Recipe
 from examples.settings.rules import HANDS, OWN_PROTOCOLS, uses_text
 
@@ -40,7 +41,7 @@ def load_records(
     if (
         data.source in HANDS
     ):  # validation images of training persons are no test of unseen ones: they are trained on
-        manifest = kit.split_hands(
+        manifest = split_hands(
             records, aspect=data.aspect, num_splits=recipe.evaluate.num_splits, seed=recipe.seed
         )
         records = kit.apply_split(records, manifest)

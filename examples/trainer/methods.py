@@ -31,7 +31,8 @@ from clipreid_kit.clip import (
     set_gradient_checkpointing,
     set_trainable,
 )
-from clipreid_kit.data import ReidDataset, spoken_aspect
+from clipreid_kit.data import ReidDataset
+from clipreid_kit.data.hands import spoken_aspect
 from examples.settings.config import Recipe
 from examples.settings.rules import terms_of, too_long, trains_text
 

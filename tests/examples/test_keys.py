@@ -451,7 +451,7 @@ def test_side_of_the_hand(tmp_path, monkeypatch):
         sides.append(aspect)
         raise AskedError
 
-    monkeypatch.setattr(kit, "split_hands", split)
+    monkeypatch.setattr(trainer_data, "split_hands", split)
     hands = (
         "data.source=hands11k",
         "data.root=.",

@@ -8,6 +8,8 @@ from PIL import Image
 
 from clipreid_kit import data as kit
 from clipreid_kit.data import check_files, records_of
+from clipreid_kit.data.fashion import read_descriptions
+from clipreid_kit.data.hands import split_hands
 
 READERS = {
     "market1501": lambda root: kit.read_market1501(root, counts="ignore"),
@@ -38,7 +40,7 @@ def source(request, tmp_path_factory):
 def splits_of(name, records):
     """As they are, or by the protocol of the set."""
     if name in ("hands11k", "polyu_hands"):
-        return kit.apply_split(records, kit.split_hands(records, aspect="dorsal_r", num_splits=2))
+        return kit.apply_split(records, split_hands(records, aspect="dorsal_r", num_splits=2))
     if name == "vehicleid":
         test = records_of(records, "test")
         return [*records, *kit.apply_split(test, kit.split_query_gallery(test, num_splits=1))]
@@ -105,4 +107,4 @@ def test_prompts_of_inshop_name_every_item(tmp_path):
     for name, key in zip(layouts.PROMPTS, ("identity", "identity", "variant"), strict=True):
         table = kit.PromptTable.read(root / name, key=key)
         assert all(record.caption for record in table.caption(records))
-    assert len(kit.read_descriptions(root / "Anno" / "list_description_inshop.json")) == 24
+    assert len(read_descriptions(root / "Anno" / "list_description_inshop.json")) == 24

@@ -14,11 +14,11 @@ from clipreid_kit.data import (
     hold_out_identities,
     records_of,
     split_first_identities,
-    split_hands,
     split_identities,
     split_images,
     split_query_gallery,
 )
+from clipreid_kit.data.hands import split_hands
 
 _sizes = st.lists(st.integers(1, 6), min_size=6, max_size=20)
 

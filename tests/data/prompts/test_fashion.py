@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.data import (
-    ImageRecord,
+from clipreid_kit.data import ImageRecord, count_clip_tokens
+from clipreid_kit.data.fashion import (
     ItemDescription,
     category_of,
-    count_clip_tokens,
     prompts_from_descriptions,
     read_descriptions,
     structured_prompts,

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from clipreid_kit.data import (
-    ImageRecord,
+from clipreid_kit.data import ImageRecord
+from clipreid_kit.data.fashion import (
     read_image_paths,
     read_image_splits,
     read_texts,

@@ -9,11 +9,9 @@ from clipreid_kit.data import (
     ReidDataset,
     count_clip_tokens,
     eval_transform,
-    read_descriptions,
     read_inshop,
-    structured_prompts,
-    variant_of,
 )
+from clipreid_kit.data.fashion import read_descriptions, structured_prompts, variant_of
 
 
 def _image(name, identity="id_1", **columns):

@@ -1,12 +1,7 @@
 import pytest
 
-from clipreid_kit.data import (
-    ImageRecord,
-    fill_template,
-    spoken_aspect,
-    template_fields,
-    template_texts,
-)
+from clipreid_kit.data import ImageRecord, fill_template, template_fields, template_texts
+from clipreid_kit.data.hands import spoken_aspect
 
 
 def test_fields_are_filled_and_space_is_tidied():

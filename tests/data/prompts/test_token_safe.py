@@ -3,12 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from clipreid_kit.data import (
-    count_clip_tokens,
-    order_of_information,
-    split_sentences,
-    token_safe_prompt,
-)
+from clipreid_kit.data import count_clip_tokens, split_sentences, token_safe_prompt
+from clipreid_kit.data.fashion import order_of_information
 
 _CLIP = SimpleTokenizer()
 _LONG = "A crisp woven dress with a scoop neckline and a smocked waist, finished with a row of tiny covered buttons."

@@ -1,0 +1,100 @@
+"""Columns of identities and cameras that the evaluations take, from records."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipreid_kit.data.records import ImageRecord
+
+
+def evaluation_ids(
+    query: Sequence[ImageRecord],
+    gallery: Sequence[ImageRecord] | None = None,
+    *,
+    cameras: bool | None = None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the identities, and cameras, of records in the form that ``evaluate_reid`` takes.
+
+    Use it as ``evaluate_reid(queries, gallery, **evaluation_ids(query_records, gallery_records))``,
+    and likewise for the protocols; the rows of the embeddings are in the order of the records.
+
+    Args:
+        query: The query images.
+        gallery: The gallery images; ``None`` for leave-one-out, where each query ranks all others.
+        cameras: Whether to return cameras, so that gallery images of the query's identity and
+            camera are left out. ``None`` returns them if there is a gallery and every record has a
+            camera.
+
+    Returns:
+        ``query_ids`` (Q,) and, with a gallery, ``gallery_ids`` (G,); with cameras also
+        ``query_cameras`` (Q,) and ``gallery_cameras`` (G,), as strings, so that numbers and names
+        compare. No records give empty columns, which every evaluation refuses.
+
+    Raises:
+        ValueError: If some identities are integers and others strings, or cameras are asked for and
+            there is no gallery or a record has none.
+
+    Example:
+        >>> from clipreid_kit import evaluate_reid
+        >>> query = [ImageRecord("a.jpg", 7, camera=1)]
+        >>> gallery = [
+        ...     ImageRecord("b.jpg", 7, camera=1),
+        ...     ImageRecord("c.jpg", 8, camera=1),
+        ...     ImageRecord("d.jpg", 7, camera=2),
+        ... ]
+        >>> columns = evaluation_ids(query, gallery)
+        >>> columns["gallery_ids"].tolist(), columns["gallery_cameras"].tolist()
+        ([7, 8, 7], ['1', '1', '2'])
+        >>> rows = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+        >>> # b.jpg, the nearest, has the query's camera and does not count: c.jpg is first
+        >>> evaluate_reid(rows[:1], rows, **columns).rank(1)
+        0.0
+    """
+    sides = {"query": query}
+    if gallery is not None:
+        sides["gallery"] = gallery
+
+    records = [record for side in sides.values() for record in side]
+    _check_one_type(records)
+
+    columns = {}
+    for name, side in sides.items():
+        columns[f"{name}_ids"] = np.array([record.identity for record in side])
+
+    without_camera = [record.path for record in records if record.camera is None]
+    if cameras:
+        _check_cameras(gallery is not None, without_camera)
+    elif cameras is None:
+        cameras = gallery is not None and not without_camera
+
+    if cameras:
+        for name, side in sides.items():
+            columns[f"{name}_cameras"] = np.array([str(record.camera) for record in side])
+
+    return columns
+
+
+def _check_one_type(records: Sequence[ImageRecord]) -> None:
+    """Raise ValueError if some identities are integers and others strings."""
+    names = [record.identity for record in records if isinstance(record.identity, str)]
+    if 0 < len(names) < len(records):
+        raise ValueError(
+            f"evaluation_ids: {len(names)} of {len(records)} identities are strings ({names[0]!r}, "
+            "...), the others integers. The integer 1 and the string '1' are different identities: "
+            "map all of them to one type."
+        )
+
+
+def _check_cameras(has_gallery: bool, without_camera: Sequence[str]) -> None:
+    """Raise ValueError if the camera rule cannot be applied."""
+    if not has_gallery:
+        raise ValueError(
+            "evaluation_ids: cameras=True needs a gallery; in leave-one-out pass cameras=False."
+        )
+    if without_camera:
+        raise ValueError(
+            f"evaluation_ids: cameras=True, but {len(without_camera)} records have no camera "
+            f"({without_camera[0]}, ...). Fill their cameras in, or pass cameras=False."
+        )

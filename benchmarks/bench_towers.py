@@ -159,8 +159,8 @@ def stage_two(
     visual = RestatedVisual(768, 12, 12, size[0] // rows, rows * columns, 512)
     visual.load_state_dict(towers.model.visual.state_dict())
     restated = RestatedStageTwo(visual, (768, 512), texts.clone(), 0.25)
-    for own, there in zip(model.classifiers, restated.classifiers, strict=True):
-        there.weight.data.copy_(own.weight)
+    for branch, there in zip(model.identity_branches, restated.classifiers, strict=True):
+        there.weight.data.copy_(branch.classifier.weight)
     model, restated = model.to(device), restated.to(device)
     images, labels = torch.randn(batch, 3, *size, device=device), torch.arange(batch) // 4
     with torch.no_grad():

@@ -11,6 +11,7 @@ from clipreid_kit import (
     ArcFaceHead,
     CosFaceHead,
     HardNegativeContrastiveLoss,
+    ImageToTextCELoss,
     InfoNCELoss,
     MultiModalInteraction,
     PrototypeMemoryLoss,
@@ -23,6 +24,7 @@ from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
     ClipTowers,
+    IdentityBranch,
     IdentityClassifier,
     IdentityPromptLearner,
     PromptComposer,
@@ -119,70 +121,63 @@ def method_of(
     ):  # mined batches hold several images of an identity
         weights["supcon_text"] = weights.get("supcon_text", 0.0) + weights.pop("info_nce")
     contrast: dict[str, Any] = {"temperature": loss.temperature, "distributed": distributed}
+    losses: dict[str, nn.Module] = {}
+    for name in ("triplet", "triplet_text"):
+        if name in weights:
+            losses[name] = triplet_of(recipe, distributed=distributed)
+    for name in ("supcon", "supcon_image", "supcon_text"):
+        if name in weights:
+            losses[name] = SupConLoss(**contrast)
+    identity: dict[str, Any] = {
+        "classifier": head_of(recipe),
+        "label_smoothing": loss.label_smoothing,
+    }
     common: dict[str, Any] = {
         "weights": weights,
-        "head": head_of(recipe),
-        "label_smoothing": loss.label_smoothing,
+        "losses": losses,
         "image_blocks": None,
         "descriptor": recipe.evaluate.descriptor,
-        "triplet": triplet_of(recipe, distributed=distributed)
-        if {"triplet", "triplet_text"} & set(weights)
-        else None,
-        "supcon": SupConLoss(**contrast)
-        if {"supcon", "supcon_image", "supcon_text"} & set(weights)
-        else None,
         "distributed": distributed,
     }
     if recipe.stage == "clip_reid":
-        method: nn.Module = ClipReID(towers, cast("Tensor", texts), **common)
-    elif recipe.stage == "prompt_sg":
+        if "image_to_text" in weights:
+            raw: dict[str, Any] = {"normalize": False, "label_smoothing": loss.label_smoothing}
+            losses["image_to_text"] = ImageToTextCELoss(1.0, **raw, distributed=distributed)
+        return ClipReID(
+            towers, cast("Tensor", texts), identity=partial(IdentityBranch, **identity), **common
+        )
+    identity |= {"use_neck": recipe.head.neck, "reduced_dim": recipe.head.reduced_dim}
+    if recipe.stage == "prompt_sg":
         dim, inversion = towers.embed_dim, None
         if prompt.mode == "composed":
             inversion = TextualInversionMLP(dim, towers.text_width, hidden_dim=prompt.inversion_dim)
-        common |= {
-            "prompt": prompt.mode,
-            "use_neck": recipe.head.neck,
-            "reduced_dim": recipe.head.reduced_dim,
-        }
         shape: dict[str, Any] = {"visual_dim": towers.width, "dropout": prompt.interaction_dropout}
-        method = PromptSG(
+        return PromptSG(
             towers,
             num_identities,
+            identity=partial(IdentityBranch, **identity),
             composer=PromptComposer(towers, templates_of(recipe)),
             inversion=inversion,
             interaction=MultiModalInteraction(dim, prompt.interaction_blocks, **shape),
+            prompt=prompt.mode,
             triplet_levels=prompt.triplet_levels,
             **common,
         )
-    else:
-        info_nce, hard = None, None
-        if "info_nce" in weights:
-            softer = {
-                name: getattr(loss, name)
-                for name in ("label_smoothing", "focal_gamma", "focal_alpha")
-            }
-            info_nce = InfoNCELoss(learnable=loss.learn_temperature, **softer, **contrast)
-        if "hard_negative" in weights:
-            hard = HardNegativeContrastiveLoss(
-                margin=loss.negative_margin, num_hard=loss.num_hard, **contrast
-            )
-        necked = recipe.head.neck and "id" in weights
-        memory = {"momentum": loss.momentum, **contrast}
-        method = ClipBaseline(
-            towers,
-            num_identities,
-            use_neck=necked,
-            reduced_dim=recipe.head.reduced_dim if necked else None,
-            dropout=recipe.head.dropout,
-            text_blocks=None,
-            prototype=PrototypeMemoryLoss(towers.embed_dim, num_identities, **memory)
-            if loss.prototype
-            else None,
-            info_nce=info_nce,
-            hard_negative=hard,
-            **(common if necked else {**common, "descriptor": "pre_neck"}),
+    if "info_nce" in weights:
+        softer = {
+            name: getattr(loss, name) for name in ("label_smoothing", "focal_gamma", "focal_alpha")
+        }
+        losses["info_nce"] = InfoNCELoss(learnable=loss.learn_temperature, **softer, **contrast)
+    if "hard_negative" in weights:
+        losses["hard_negative"] = HardNegativeContrastiveLoss(
+            margin=loss.negative_margin, num_hard=loss.num_hard, **contrast
         )
-    if not loss.id:  # a neck is trained by the classifier behind it, and the second one of ClipReID by the centres
-        for neck in list(getattr(method, "necks", None) or ())[: 1 if loss.center else None]:
-            neck.requires_grad_(requires_grad=False)
-    return method
+    if "prototype" in weights:
+        losses["prototype"] = PrototypeMemoryLoss(
+            towers.embed_dim, num_identities, momentum=loss.momentum, **contrast
+        )
+    if "id" in weights:
+        common["identity"] = partial(IdentityBranch, dropout=recipe.head.dropout, **identity)
+    if "id" not in weights or not recipe.head.neck:
+        common["descriptor"] = "pre_neck"
+    return ClipBaseline(towers, num_identities, text_blocks=None, **common)

@@ -9,7 +9,8 @@ from clipreid_kit.clip.checkpoints.warm_start import read_card, warm_start
 from clipreid_kit.clip.methods.baseline import ClipBaseline, ClipBaselineOutput
 from clipreid_kit.clip.methods.clip_reid import ClipReID, ClipReIDOutput
 from clipreid_kit.clip.methods.clip_reid_prompts import ClipReIDPromptStage, PromptStageOutput
-from clipreid_kit.clip.methods.identity_head import IdentityClassifier
+from clipreid_kit.clip.methods.identity_branch import IdentityBranch, IdentityBranchOutput
+from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
 from clipreid_kit.clip.methods.prompt_sg import PromptSG, PromptSGOutput
 from clipreid_kit.clip.prompts.caption_embeddings import caption_embeddings
 from clipreid_kit.clip.prompts.composer import PromptComposer
@@ -39,6 +40,8 @@ __all__ = [
     "ClipReIDOutput",
     "ClipReIDPromptStage",
     "ClipTowers",
+    "IdentityBranch",
+    "IdentityBranchOutput",
     "IdentityClassifier",
     "IdentityPromptLearner",
     "ImageLevels",

@@ -95,7 +95,7 @@ def test_nothing_of_others_is_deleted(checkpoints):
 
 def test_a_method_comes_back_bit_for_bit(checkpoints):
     one = moved(method())
-    one.neck.norm.running_mean.normal_()
+    one.identity_branch.neck.norm.running_mean.normal_()
     optimizer = torch.optim.AdamW(one.parameters())
     one(torch.randn(4, 3, *SIZE), torch.tensor([0, 0, 1, 1])).loss.backward()
     optimizer.step()
@@ -150,7 +150,9 @@ def test_frozen_towers_are_left_out(checkpoints):
     checkpoints.save(1, one, {}, best=True)
     assert not (checkpoints.path("last") / "model.safetensors").exists()
     checkpoints.load("last", other)
-    assert torch.equal(other.classifier.weight, one.classifier.weight)
+    assert torch.equal(
+        other.identity_branch.classifier.weight, one.identity_branch.classifier.weight
+    )
     assert same(other.towers, before)
     with pytest.raises(
         ValueError, match=r"model\.safetensors in .*, for towers that train, got none"
@@ -368,16 +370,18 @@ def test_warm_start_takes_what_fits(checkpoints, tmp_path):
     ]
     for source in places:
         other = method(identities=4)
-        classifier = other.classifier.weight.clone()
+        classifier = other.identity_branch.classifier.weight.clone()
         report = warm_start(other, source)
         assert same(other.towers, one.towers)
-        assert torch.equal(other.classifier.weight, classifier)
+        assert torch.equal(other.identity_branch.classifier.weight, classifier)
         if source == places[-1]:
-            assert "classifier.weight" in report.missing
+            assert "identity_branch.classifier.weight" in report.missing
         else:
-            assert report.mismatched == (("classifier.weight", (9, 128), (4, 128)),)
-            assert torch.equal(other.neck.norm.weight, one.neck.norm.weight)
-            assert "neck.norm.weight" in report.loaded
+            assert report.mismatched == (("identity_branch.classifier.weight", (9, 128), (4, 128)),)
+            assert torch.equal(
+                other.identity_branch.neck.norm.weight, one.identity_branch.neck.norm.weight
+            )
+            assert "identity_branch.neck.norm.weight" in report.loaded
     alone = small()
     report = warm_start(alone, checkpoints.folder)
     assert same(alone, one.towers)

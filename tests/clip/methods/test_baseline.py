@@ -7,7 +7,7 @@ import torch
 from oracles import losses, metric, prompts
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipBaseline, ClipTowers, freeze, load_weights
+from clipreid_kit.clip import ClipBaseline, ClipTowers, IdentityBranch, freeze, load_weights
 from clipreid_kit.losses import ArcFaceHead, InfoNCELoss, SupConLoss, TripletLoss
 
 SIZE = (64, 32)
@@ -45,11 +45,11 @@ def unit(rows):
 
 
 def test_every_term_equals_its_paper():
-    model = build(weights=ALL, label_smoothing=0.1)
-    torch.nn.init.normal_(model.classifier.weight, std=0.3)
-    torch.nn.init.normal_(model.neck.norm.weight)
-    model.prototype.initialize(torch.randn(5, 128), torch.arange(5))
-    stored = model.prototype.prototypes.clone()
+    model = build(weights=ALL)
+    torch.nn.init.normal_(model.identity_branch.classifier.weight, std=0.3)
+    torch.nn.init.normal_(model.identity_branch.neck.norm.weight)
+    model.losses["prototype"].initialize(torch.randn(5, 128), torch.arange(5))
+    stored = model.losses["prototype"].prototypes.clone()
     model.towers.eval()
     output = model(pictures(), LABELS, tokens=captions(model))
     images, texts = (
@@ -57,12 +57,14 @@ def test_every_term_equals_its_paper():
         model.towers.encode_text(captions(model)).detach(),
     )
     i, t, labels = images.tolist(), texts.tolist(), LABELS.tolist()
-    normed = prompts.batch_norm(images, model.neck.norm.weight, model.neck.norm.bias)
+    normed = prompts.batch_norm(
+        images, model.identity_branch.neck.norm.weight, model.identity_branch.neck.norm.bias
+    )
     among = (unit(images) @ unit(stored).T / 0.05).log_softmax(1)
     expected = {
-        "id": prompts.smoothed_ce(normed @ model.classifier.weight.T, labels, 0.1),
+        "id": prompts.smoothed_ce(normed @ model.identity_branch.classifier.weight.T, labels, 0.1),
         "triplet": prompts.batch_hard_triplet(images, labels, 0.3),
-        "center": metric.center(i, labels, model.center.centers.tolist()),
+        "center": metric.center(i, labels, model.losses["center"].centers.tolist()),
         "prototype": -among[torch.arange(6), LABELS].mean().item(),
         "supcon_image": losses.supcon(i, labels, 0.07),
         "supcon_text": (
@@ -94,15 +96,18 @@ def test_every_term_equals_its_paper():
 @pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
 @pytest.mark.parametrize("reduced_dim", [None, 16])
 def test_descriptor(descriptor, reduced_dim):
-    model = build(descriptor=descriptor, reduced_dim=reduced_dim)
-    torch.nn.init.normal_(model.neck.norm.running_mean)
-    torch.nn.init.uniform_(model.neck.norm.running_var, 0.5, 2.0)
+    model = build(descriptor=descriptor, identity=partial(IdentityBranch, reduced_dim=reduced_dim))
+    torch.nn.init.normal_(model.identity_branch.neck.norm.running_mean)
+    torch.nn.init.uniform_(model.identity_branch.neck.norm.running_var, 0.5, 2.0)
     model.eval()
     output = model(pictures())
     features = model.towers.encode_image(pictures())
     if descriptor == "post_neck":
-        features = model.neck.reduction(features) - model.neck.norm.running_mean
-        features = features / (model.neck.norm.running_var + 1e-5).sqrt()
+        features = (
+            model.identity_branch.neck.reduction(features)
+            - model.identity_branch.neck.norm.running_mean
+        )
+        features = features / (model.identity_branch.neck.norm.running_var + 1e-5).sqrt()
     assert_close(output.embedding, unit(features))
     assert (output.text_embeddings, output.logits, output.loss, output.terms) == (
         None,
@@ -122,15 +127,15 @@ def test_descriptor(descriptor, reduced_dim):
 
 def test_only_what_is_asked_for_is_built_and_computed(monkeypatch):
     model = build(weights={"supcon_image": 1.0})
-    assert (model.neck, model.classifier, model.triplet, model.center, model.prototype) == (
-        None,
-    ) * 5
-    assert (model.info_nce, model.hard_negative) == (None, None)
+    assert model.identity_branch is None
+    assert list(model.losses) == ["supcon_image"]
     monkeypatch.setattr(ClipTowers, "encode_text", lambda *_: pytest.fail("a text was encoded"))
     model(pictures(), LABELS, tokens=captions(model))
     model = build(weights={"id": 1.0, "supcon_text": 1.0})
     model(pictures(), LABELS, terms=["id"])
-    monkeypatch.setattr(model.neck, "forward", lambda *_: pytest.fail("the neck was run"))
+    monkeypatch.setattr(
+        model.identity_branch, "forward", lambda *_: pytest.fail("the branch was run")
+    )
     model.eval()(pictures())
 
 
@@ -139,9 +144,8 @@ def test_gradient_reaches_everything_that_trains(name):
     model = build(
         name,
         weights=ALL,
-        triplet=TripletLoss(None),
-        info_nce=InfoNCELoss(learnable=True),
-        dropout=0.2,
+        losses={"triplet": TripletLoss(None), "info_nce": InfoNCELoss(learnable=True)},
+        identity=partial(IdentityBranch, dropout=0.2),
     )
     for key, parameter in model.named_parameters():
         if key.endswith("bn3.weight"):  # open_clip starts a ResNet's branches at 0
@@ -149,7 +153,7 @@ def test_gradient_reaches_everything_that_trains(name):
     model(pictures(), LABELS, tokens=captions(model)).loss.backward()
     assert without_gradient(model) == []
     trained = {key.split(".")[0] for key, p in model.named_parameters() if p.requires_grad}
-    assert trained == {"towers", "neck", "classifier", "center", "info_nce"}
+    assert trained == {"towers", "identity_branch", "losses"}
     still = {key for key, p in model.towers.named_parameters() if not p.requires_grad}
     assert still == {"model.logit_scale"}
 
@@ -190,7 +194,14 @@ def test_every_combination_of_terms_takes_a_step(name):
     for terms in [*itertools.combinations(ALL, 1), *itertools.pairwise(ALL), tuple(ALL)]:
         half = not half
         model = ClipBaseline(
-            towers, 5, weights={term: ALL[term] for term in terms}, head=ArcFaceHead
+            towers,
+            5,
+            weights={term: ALL[term] for term in terms},
+            **(
+                {"identity": partial(IdentityBranch, classifier=ArcFaceHead)}
+                if "id" in terms
+                else {}
+            ),
         )
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
@@ -229,19 +240,33 @@ def test_labels_without_classes_may_be_any():
 
 
 def test_heads_and_losses_of_ones_own():
-    plain = build(weights={"id": 1.0}, label_smoothing=0.0)(pictures(), LABELS)
+    plain = build(weights={"id": 1.0}, identity=partial(IdentityBranch, label_smoothing=0.0))(
+        pictures(), LABELS
+    )
     assert plain.loss.item() == pytest.approx(math.log(5), abs=0.1)
-    margin = build(weights={"id": 1.0}, head=partial(ArcFaceHead, margin=0.5), label_smoothing=0.0)
+    margin = build(
+        weights={"id": 1.0},
+        identity=partial(
+            IdentityBranch, classifier=partial(ArcFaceHead, margin=0.5), label_smoothing=0.0
+        ),
+    )
     assert margin(pictures(), LABELS).loss > plain.loss + 1  # a margin of 30 times some tenths
-    warm = build(weights={"supcon_image": 1.0, "supcon_text": 1.0}, supcon=SupConLoss(1.0))
+    warm = build(
+        weights={"supcon_image": 1.0, "supcon_text": 1.0},
+        losses=dict.fromkeys(("supcon_image", "supcon_text"), SupConLoss(1.0)),
+    )
     output = warm(pictures(), LABELS, tokens=captions(warm))
     assert_close(output.terms["supcon_image"], SupConLoss(1.0)(output.features, LABELS).detach())
-    soft = build(weights={"triplet": 1.0}, triplet=TripletLoss(None))(pictures(), LABELS)
+    soft = build(weights={"triplet": 1.0}, losses={"triplet": TripletLoss(None)})(
+        pictures(), LABELS
+    )
     assert not torch.isclose(soft.loss, build(weights={"triplet": 1.0})(pictures(), LABELS).loss)
 
 
 def test_dropout_is_before_the_classifier_alone():
-    model = build(weights={"id": 1.0, "triplet": 1.0}, dropout=0.9)
+    model = build(
+        weights={"id": 1.0, "triplet": 1.0}, identity=partial(IdentityBranch, dropout=0.9)
+    )
     first, second = (model(pictures(), LABELS) for _ in range(2))
     assert not torch.equal(first.logits, second.logits)
     assert torch.equal(first.terms["triplet"], second.terms["triplet"])
@@ -274,7 +299,11 @@ def test_a_checkpoint_of_other_identities_leaves_the_heads_out():
         source.towers.model.visual.proj.add_(1)
     report = load_weights(target, source.state_dict(), strict=False)
     dropped = {name for name, _, _ in report.mismatched}
-    assert {"classifier.weight", "center.centers", "prototype.prototypes"} <= dropped
+    assert {
+        "identity_branch.classifier.weight",
+        "losses.center.centers",
+        "losses.prototype.prototypes",
+    } <= dropped
     assert not any(name.startswith("towers") for name in dropped)
     assert torch.equal(target.towers.model.visual.proj, source.towers.model.visual.proj)
 
@@ -296,44 +325,81 @@ def test_both_towers_learn():
 
 
 @pytest.mark.unhooked
-def test_errors():
-    tokens = build().towers.tokenize(WORDS)
-    with pytest.raises(
-        ValueError, match=r"weights of id, center, prototype, triplet.*got 'suncon'"
-    ):
-        build(weights={"suncon": 1.0})
-    with pytest.raises(
-        ValueError, match="a weight for 'supcon_image' or 'supcon_text', got its loss alone"
-    ):
-        build(supcon=SupConLoss())
-    with pytest.raises(ValueError, match="num_identities for id, center, got None"):
-        build(identities=None, weights={"id": 1.0, "center": 1.0})
-    with pytest.raises(ValueError, match="num_identities as a whole number >= 1, got 0"):
-        build(identities=0)
-    with pytest.raises(ValueError, match=r"a neck.*for descriptor=\"after\", got no such term"):
-        build(weights={"triplet": 1.0}, descriptor="post_neck")
-    with pytest.raises(ValueError, match=r"a neck.*for descriptor=\"after\", got use_neck=False"):
-        build(use_neck=False, reduced_dim=8)
-    with pytest.raises(ValueError, match="descriptor to be one of before, after"):
-        build(descriptor="both")
-    with pytest.raises(ValueError, match=r"dropout in \[0, 1\), got 1"):
-        build(dropout=1.0)
-    with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\)"):
-        build(label_smoothing=1.0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"weights": {"suncon": 1.0}},
+            "ClipBaseline: unknown term 'suncon' in weights; the terms are id, center, prototype,",
+        ),
+        (
+            {"losses": {"suncon": SupConLoss()}},
+            "ClipBaseline: unknown term 'suncon' in losses; the terms are id, center, prototype,",
+        ),
+        (
+            {"losses": {"supcon_image": SupConLoss()}},
+            "the loss 'supcon_image' has no weight, so it would do nothing",
+        ),
+        ({"losses": {"id": SupConLoss()}}, r"made by `identity`, not by losses\['id'\]"),
+        ({"losses": {"triplet": 0.3}}, r"losses\['triplet'\] as a module, got float"),
+        (
+            {"identities": None, "weights": {"id": 1.0, "center": 1.0}},
+            "'id', 'center' needs the number of training identities; pass num_identities",
+        ),
+        ({"identities": 0}, "num_identities as a whole number >= 1, got 0"),
+        (
+            {"weights": {"triplet": 1.0}, "identity": partial(IdentityBranch, use_neck=False)},
+            '`identity` has no effect without a weight for "id"',
+        ),
+        (
+            {"weights": {"triplet": 1.0}, "descriptor": "post_neck"},
+            'descriptor="post_neck" needs an identity branch with a neck',
+        ),
+        (
+            {"identity": partial(IdentityBranch, use_neck=False), "descriptor": "post_neck"},
+            'descriptor="post_neck" needs an identity branch with a neck',
+        ),
+        ({"descriptor": "both"}, "descriptor to be one of pre_neck, post_neck"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)
+
+
+@pytest.mark.unhooked
+def test_wrong_options_freeze_nothing():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    with pytest.raises(ValueError, match="post_neck"):
+        ClipBaseline(towers, weights={"triplet": 1.0}, image_blocks=0, descriptor="post_neck")
+    assert all(parameter.requires_grad for parameter in towers.parameters())
+
+
+@pytest.mark.unhooked
+def test_wrong_labels():
     with pytest.raises(ValueError, match=r"labels in \[0, 5\), got labels from 0 to 5"):
         build()(pictures(2), torch.tensor([0, 5]))
     with pytest.raises(ValueError, match="labels as 2 integers"):
         build(weights={"triplet": 1.0})(pictures(2), torch.tensor([0, 1, 2]))
-    joint = build(weights={"info_nce": 1.0, "triplet": 1.0})
-    with pytest.raises(ValueError, match="tokens of 6 captions for info_nce, got none"):
-        joint(pictures(), LABELS)
-    with pytest.raises(ValueError, match="tokens of 6 captions for info_nce, got shape"):
-        joint(pictures(), LABELS, tokens=tokens[:3])
-    with pytest.raises(ValueError, match="terms of info_nce, triplet, with labels, got 'id'"):
-        joint(pictures(), LABELS, tokens=tokens, terms=["id"])
-    with pytest.raises(ValueError, match="terms of info_nce, triplet, with labels, got none"):
-        joint(pictures(), LABELS, tokens=tokens, terms=[])
-    with pytest.raises(ValueError, match="with labels, got no labels"):
-        joint(pictures(), terms=["triplet"])
     with pytest.raises(ValueError, match="at least two rows in training mode"):
         build()(pictures(1), torch.tensor([0]))
+
+
+@pytest.mark.unhooked
+def test_wrong_tokens():
+    model = build(weights={"info_nce": 1.0, "triplet": 1.0})
+    with pytest.raises(ValueError, match="'info_nce' compares images with captions; pass tokens="):
+        model(pictures(), LABELS)
+    with pytest.raises(ValueError, match="tokens of 6 captions, got shape"):
+        model(pictures(), LABELS, tokens=captions(model)[:3])
+
+
+@pytest.mark.unhooked
+def test_wrong_terms():
+    model = build(weights={"info_nce": 1.0, "triplet": 1.0})
+    with pytest.raises(ValueError, match="unknown term 'id'; this model has info_nce, triplet"):
+        model(pictures(), LABELS, tokens=captions(model), terms=["id"])
+    with pytest.raises(ValueError, match="terms is empty; pass None"):
+        model(pictures(), LABELS, tokens=captions(model), terms=[])
+    with pytest.raises(ValueError, match="terms are computed from labels"):
+        model(pictures(), terms=["triplet"])

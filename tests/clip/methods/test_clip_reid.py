@@ -10,6 +10,7 @@ from clipreid_kit.clip import (
     ClipReID,
     ClipReIDPromptStage,
     ClipTowers,
+    IdentityBranch,
     IdentityClassifier,
     IdentityPromptLearner,
     layerwise_lr_groups,
@@ -42,9 +43,9 @@ def pictures(rows=6, seed=0):
 
 def seasoned(model):
     """Running statistics as after training: untrained ones would hide which side of a neck is read."""
-    for neck in model.necks:
-        torch.nn.init.normal_(neck.norm.running_mean)
-        torch.nn.init.uniform_(neck.norm.running_var, 0.5, 2.0)
+    for branch in model.identity_branches:
+        torch.nn.init.normal_(branch.neck.norm.running_mean)
+        torch.nn.init.uniform_(branch.neck.norm.running_var, 0.5, 2.0)
     return model.eval()
 
 
@@ -59,19 +60,20 @@ def without_gradient(model):
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formulas_of_the_paper(name):
     model = made(name)
-    for head in model.classifiers:
-        torch.nn.init.normal_(head.weight, std=0.3)
-    torch.nn.init.normal_(model.necks[0].norm.weight)
+    for branch in model.identity_branches:
+        torch.nn.init.normal_(branch.classifier.weight, std=0.3)
+    torch.nn.init.normal_(model.identity_branches[0].neck.norm.weight)
     model.towers.eval()  # so that the towers give the same features twice
     output = model(pictures(), LABELS)
     levels = model.towers.encode_image_levels(pictures(), ("previous", "unprojected", "projected"))
     labels = LABELS.tolist()
     identity = 0.0
-    for feature, neck, head in zip(
-        (levels.unprojected, levels.projected), model.necks, model.classifiers, strict=True
+    for feature, branch in zip(
+        (levels.unprojected, levels.projected), model.identity_branches, strict=True
     ):
-        normed = oracle.batch_norm(feature, neck.norm.weight, neck.norm.bias)
-        identity += oracle.smoothed_ce(normed @ head.weight.T, labels, 0.1)
+        norm = branch.neck.norm
+        normed = oracle.batch_norm(feature, norm.weight, norm.bias)
+        identity += oracle.smoothed_ce(normed @ branch.classifier.weight.T, labels, 0.1)
     three = (levels.previous, levels.unprojected, levels.projected)
     triplet = sum(oracle.batch_hard_triplet(rows, labels, 0.3) for rows in three)
     image_to_text = oracle.smoothed_ce(levels.projected @ model.text_embeddings.T, labels, 0.1)
@@ -89,8 +91,8 @@ def test_descriptor(descriptor):
     sides = [levels.unprojected, levels.projected]
     if descriptor == "post_neck":
         sides = [
-            (side - neck.norm.running_mean) / (neck.norm.running_var + 1e-5).sqrt()
-            for side, neck in zip(sides, model.necks, strict=True)
+            (side - branch.neck.norm.running_mean) / (branch.neck.norm.running_var + 1e-5).sqrt()
+            for side, branch in zip(sides, model.identity_branches, strict=True)
         ]
     expected = torch.cat(sides, dim=1)
     assert_close(output.embedding, expected / expected.norm(dim=1, keepdim=True))
@@ -111,14 +113,14 @@ def test_labels_never_enter_the_descriptor(descriptor):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_everything_that_trains(name):
-    model = made(name, weights=ALL, triplet=TripletLoss(None))
+    model = made(name, weights=ALL, losses={"triplet": TripletLoss(None)})
     for key, parameter in model.named_parameters():
         if key.endswith("bn3.weight"):  # open_clip starts a ResNet's branches at 0
             torch.nn.init.ones_(parameter)
     model(pictures(), LABELS).loss.backward()
     assert without_gradient(model) == []
     trained = {key.split(".")[0] for key, p in model.named_parameters() if p.requires_grad}
-    assert trained == {"towers", "necks", "classifiers", "arcface", "center"}
+    assert trained == {"towers", "identity_branches", "losses"}
     assert all(p.grad is None for p in model.towers.text_parameters())
 
 
@@ -152,7 +154,7 @@ def test_every_combination_of_terms_takes_a_step(build, name, half):
     texts, images = torch.randn(5, towers.embed_dim), torch.randn(6, 3, *towers.image_size)
     for terms in (terms for count in range(1, 7) for terms in itertools.combinations(ALL, count)):
         options = (
-            {"head": ArcFaceHead, "label_smoothing": 0.0}
+            {"identity": partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing=0.0)}
             if "supcon" in terms
             else {"descriptor": "post_neck"}
         )
@@ -193,7 +195,14 @@ def test_every_combination_of_other_toggles_takes_a_step(build, name, half):
             "descriptor": descriptor,
             "num_identities": 5 if text is None else None,
         }
-        model = ClipReID(towers, text, weights=weights, head=head, image_blocks=blocks, **options)
+        model = ClipReID(
+            towers,
+            text,
+            weights=weights,
+            identity=partial(IdentityBranch, classifier=head),
+            image_blocks=blocks,
+            **options,
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             output = model(images, LABELS)
         output.loss.backward()
@@ -213,16 +222,16 @@ def test_groups_of_the_optimiser_leave_nothing_out(name):
     """Neck, classifiers, ArcFace and centres are in a group each once, with rates of their own where asked."""
     model = made(name, weights=ALL)
     groups = layerwise_lr_groups(
-        model, {"towers": 5e-6, "center": 0.5, "": 5e-5}, weight_decay=1e-4
+        model, {"towers": 5e-6, "losses.center": 0.5, "": 5e-5}, weight_decay=1e-4
     )
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(rates)
     assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
-    assert rates[id(model.center.centers)] == 0.5
-    assert {rates[id(p)] for p in (model.necks[0].norm.weight, model.classifiers[1].weight)} == {
-        5e-5
-    }
-    assert rates[id(model.arcface.head.weight)] == 5e-5
+    assert rates[id(model.losses["center"].centers)] == 0.5
+    first, second = model.identity_branches
+    assert rates[id(first.neck.norm.weight)] == 5e-5
+    assert rates[id(second.classifier.weight)] == 5e-5
+    assert rates[id(model.losses["arcface"].head.weight)] == 5e-5
     held = {name for name, _ in model.named_parameters()}
     assert held <= model.state_dict().keys()
 
@@ -241,20 +250,20 @@ def test_is_made_in_training_mode_with_its_towers():
 def test_the_projected_level_alone():
     model = seasoned(made(levels="projected", weights=ALL))
     output = model(pictures(), LABELS)
-    assert len(model.necks) == len(model.classifiers) == len(output.logits) == 1
+    assert len(model.identity_branches) == len(output.logits) == 1
     assert output.previous is None
     assert_close(output.embedding, output.projected / output.projected.norm(dim=1, keepdim=True))
     assert_close(output.terms["triplet"], TripletLoss()(output.projected, LABELS).detach())
-    assert_close(
-        output.logits[0], model.necks[0](output.projected).after @ model.classifiers[0].weight.T
-    )
+    branch = model.identity_branches[0]
+    post_neck = branch(output.projected).post_neck
+    assert_close(output.logits[0], post_neck @ branch.classifier.weight.T)
 
 
 def test_the_baseline_without_texts():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     model = ClipReID(towers, None, num_identities=5, weights={"id": 0.25, "triplet": 1.0})
     with_texts = ClipReID(towers, torch.randn(5, 128), weights={"id": 0.25, "triplet": 1.0})
-    with_texts.classifiers.load_state_dict(model.classifiers.state_dict())
+    with_texts.identity_branches.load_state_dict(model.identity_branches.state_dict())
     assert_close(model(pictures(), LABELS).loss, with_texts(pictures(), LABELS).loss)
     assert "text_embeddings" not in model.state_dict()
 
@@ -275,19 +284,25 @@ def test_texts_in_half_precision_and_cameras():
 
 @pytest.mark.parametrize("head", [ArcFaceHead, partial(CosFaceHead, margin=0.2)])
 def test_a_head_with_a_margin_is_the_identity_loss(head):
-    model = made(head=head, weights={"id": 1.0}, label_smoothing=0.0)
+    model = made(
+        weights={"id": 1.0},
+        identity=partial(IdentityBranch, classifier=head, label_smoothing=0.0),
+    )
     output = model(pictures(), LABELS)
-    plain = made(weights={"id": 1.0}, label_smoothing=0.0)(pictures(), LABELS)
+    plain = made(weights={"id": 1.0}, identity=partial(IdentityBranch, label_smoothing=0.0))(
+        pictures(), LABELS
+    )
     assert output.loss > plain.loss + 1  # a margin of 30 times some tenths
     output.loss.backward()
     assert without_gradient(model) == []
 
 
 def test_losses_of_ones_own():
-    soft = made(weights={"triplet": 1.0}, triplet=TripletLoss(None))(pictures(), LABELS)
+    soft = made(weights={"triplet": 1.0}, losses={"triplet": TripletLoss(None)})(pictures(), LABELS)
     assert not torch.isclose(soft.loss, made(weights={"triplet": 1.0})(pictures(), LABELS).loss)
     cosine = made(
-        weights={"image_to_text": 1.0}, image_to_text=ImageToTextCELoss(0.1, label_smoothing=0.0)
+        weights={"image_to_text": 1.0},
+        losses={"image_to_text": ImageToTextCELoss(0.1, label_smoothing=0.0)},
     )
     output = cosine(pictures(), LABELS)
     expected = ImageToTextCELoss(0.1, label_smoothing=0.0)(
@@ -321,18 +336,19 @@ def test_a_checkpoint_of_other_identities_leaves_the_heads_out():
     source, target = made(identities=9, weights=ALL), made(identities=5, weights=ALL)
     with torch.no_grad():
         source.towers.model.visual.proj.add_(1)
-    heads = [head.weight.clone() for head in target.classifiers]
+    classifiers = [branch.classifier for branch in target.identity_branches]
+    heads = [classifier.weight.clone() for classifier in classifiers]
     report = load_weights(target, source.state_dict(), strict=False)
     dropped = {name for name, _, _ in report.mismatched}
     assert dropped == {
         "text_embeddings",
-        "classifiers.0.weight",
-        "classifiers.1.weight",
-        "arcface.head.weight",
-        "center.centers",
+        "identity_branches.0.classifier.weight",
+        "identity_branches.1.classifier.weight",
+        "losses.arcface.head.weight",
+        "losses.center.centers",
     }
-    assert "classifiers.0.weight (9, 128) in the checkpoint, (5, 128) here" in report.summary()
-    assert all(torch.equal(a, b.weight) for a, b in zip(heads, target.classifiers, strict=True))
+    assert "identity_branches.0.classifier.weight (9, 128) in the checkpoint" in report.summary()
+    assert all(torch.equal(a, b.weight) for a, b in zip(heads, classifiers, strict=True))
     assert torch.equal(target.towers.model.visual.proj, source.towers.model.visual.proj)
     with pytest.raises(ValueError, match="mismatched"):
         load_weights(target, source.state_dict())
@@ -390,17 +406,19 @@ def test_errors():
         made()(pictures(2), torch.tensor([0, 5]))
     with pytest.raises(ValueError, match="labels as 2 integers"):
         made()(pictures(2), torch.tensor([0, 1, 2]))
-    with pytest.raises(ValueError, match=r"weights of id, triplet, image_to_text.*got 'suncon'"):
+    with pytest.raises(
+        ValueError, match=r"unknown term 'suncon' in weights; the terms are id, triplet, image"
+    ):
         ClipReID(towers, texts, weights={"suncon": 1.0})
-    with pytest.raises(ValueError, match="a weight for 'center', got its loss alone"):
-        ClipReID(towers, texts, center=CenterLoss(128, 5))
+    with pytest.raises(ValueError, match="the loss 'center' has no weight"):
+        ClipReID(towers, texts, losses={"center": CenterLoss(128, 5)})
     with pytest.raises(
         ValueError, match=r"texts \(C, 128\) of at least one identity, got \(5, 64\)"
     ):
         ClipReID(towers, texts[:, :64])
-    with pytest.raises(ValueError, match="descriptor to be one of before, after"):
+    with pytest.raises(ValueError, match="descriptor to be one of pre_neck, post_neck"):
         ClipReID(towers, texts, descriptor="both")
     with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\)"):
-        ClipReID(towers, texts, label_smoothing=1.0)
+        ClipReID(towers, texts, identity=partial(IdentityBranch, label_smoothing=1.0))
     with pytest.raises(ValueError, match="at least two rows in training mode"):
         made()(pictures(1), torch.tensor([0]))

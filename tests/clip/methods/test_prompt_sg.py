@@ -8,6 +8,8 @@ from torch.testing import assert_close
 
 from clipreid_kit.clip import (
     ClipTowers,
+    IdentityBranch,
+    IdentityClassifier,
     PromptComposer,
     PromptSG,
     layerwise_lr_groups,
@@ -31,9 +33,9 @@ def pictures(rows=6, seed=0):
 
 def seasoned(model):
     """Running statistics as after training: untrained ones would hide which side of a neck is read."""
-    for neck in model.necks:
-        torch.nn.init.normal_(neck.norm.running_mean)
-        torch.nn.init.uniform_(neck.norm.running_var, 0.5, 2.0)
+    for branch in model.identity_branches:
+        torch.nn.init.normal_(branch.neck.norm.running_mean)
+        torch.nn.init.uniform_(branch.neck.norm.running_var, 0.5, 2.0)
     return model.eval()
 
 
@@ -48,7 +50,8 @@ def without_gradient(model):
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formulas_of_the_paper(name):
     model = made(name)
-    torch.nn.init.normal_(model.classifiers[0].weight, std=0.3)
+    branch = model.identity_branches[0]
+    torch.nn.init.normal_(branch.classifier.weight, std=0.3)
     towers = model.towers.eval()  # so that the towers give the same features twice
     output = model(pictures(), LABELS)
     levels = towers.encode_image_levels(
@@ -74,8 +77,8 @@ def test_equals_the_formulas_of_the_paper(name):
     assert_close(output.representation, seen, atol=1e-4, rtol=1e-4)
     assert_close(output.attention, attention, atol=1e-5, rtol=1e-4)
     assert_close(output.embedding, seen / seen.norm(dim=1, keepdim=True), atol=1e-4, rtol=1e-4)
-    labels, norm = LABELS.tolist(), model.necks[0].norm
-    logits = oracle.batch_norm(seen, norm.weight, norm.bias) @ model.classifiers[0].weight.T
+    labels, norm = LABELS.tolist(), branch.neck.norm
+    logits = oracle.batch_norm(seen, norm.weight, norm.bias) @ branch.classifier.weight.T
     three = (levels.previous, levels.unprojected, seen)
     expected = {
         "id": oracle.smoothed_ce(logits, labels, 0.1),
@@ -104,17 +107,19 @@ def test_a_changed_pseudo_token_changes_the_descriptor():
 
 @pytest.mark.parametrize("levels", ["image", "interaction", "final"])
 def test_gradient_reaches_everything_that_trains(levels):
-    model = made(triplet_levels=levels, triplet=TripletLoss(None), id_levels="both")
+    model = made(triplet_levels=levels, losses={"triplet": TripletLoss(None)}, id_levels="both")
     model(pictures(), LABELS).loss.backward()
     assert without_gradient(model) == []
     trained = {key.split(".")[0] for key, p in model.named_parameters() if p.requires_grad}
-    assert trained == {"towers", "inversion", "interaction", "necks", "classifiers"}
+    assert trained == {"towers", "inversion", "interaction", "identity_branches"}
     assert all(p.grad is None for p in model.towers.text_parameters())
 
 
 @pytest.mark.parametrize("term", ["id", "triplet", "supcon"])
 def test_each_term_trains_the_inversion_network(term):
-    model = made(weights={term: 1.0}, triplet=TripletLoss(None) if term == "triplet" else None)
+    model = made(
+        weights={term: 1.0}, losses={"triplet": TripletLoss(None)} if term == "triplet" else None
+    )
     model(pictures(), LABELS).loss.backward()
     assert all(p.grad.abs().sum() > 0 for p in model.inversion.parameters())
 
@@ -168,12 +173,16 @@ def test_every_combination_of_options_takes_a_step(build, name, half):
             interaction=MultiModalInteraction(
                 towers.embed_dim, visual_dim=towers.width, sequence=sequence
             ),
-            use_neck=use_neck,
-            reduced_dim=16 if use_neck else None,
+            identity=partial(
+                IdentityBranch,
+                classifier=ArcFaceHead if head == "arcface" else IdentityClassifier,
+                use_neck=use_neck,
+                reduced_dim=16 if use_neck else None,
+                label_smoothing=0.0 if head == "arcface" else 0.1,
+            ),
             triplet_levels=triplet_levels,
             id_levels=id_levels,
             descriptor="post_neck" if use_neck else "pre_neck",
-            **({"head": ArcFaceHead, "label_smoothing": 0.0} if head == "arcface" else {}),
         )
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
@@ -216,18 +225,21 @@ def test_every_combination_of_terms_takes_a_step(build, name, half):
 @pytest.mark.parametrize("name", NAMES)
 def test_groups_of_the_optimiser_leave_nothing_out(name):
     """Reduction, neck and head are in a group and in the state dict, like everything else that trains."""
-    model = made(name, reduced_dim=16, head=ArcFaceHead, label_smoothing=0.0)
+    model = made(
+        name,
+        identity=partial(
+            IdentityBranch, reduced_dim=16, classifier=ArcFaceHead, label_smoothing=0.0
+        ),
+    )
     groups = layerwise_lr_groups(model, {"towers": 5e-6, "": 5e-5}, weight_decay=1e-4)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(rates)
     assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
-    neck = model.necks[0]
-    assert {
-        rates[id(p)] for p in (neck.reduction.weight, neck.norm.weight, model.classifiers[0].weight)
-    } == {5e-5}
-    assert {"necks.0.reduction.weight", "necks.0.norm.running_mean", "classifiers.0.weight"} <= set(
-        model.state_dict()
-    )
+    branch = model.identity_branches[0]
+    heads = [branch.neck.reduction.weight, branch.neck.norm.weight, branch.classifier.weight]
+    assert {rates[id(parameter)] for parameter in heads} == {5e-5}
+    names = ("neck.reduction.weight", "neck.norm.running_mean", "classifier.weight")
+    assert {f"identity_branches.0.{name}" for name in names} <= set(model.state_dict())
 
 
 def test_is_made_in_training_mode_with_its_towers():
@@ -237,16 +249,20 @@ def test_is_made_in_training_mode_with_its_towers():
 
 def test_a_head_with_a_margin_is_the_identity_loss():
     """What the hands pipeline computed and left out: the margin is in the loss, and its head learns."""
-    options = {"weights": {"id": 1.0}, "label_smoothing": 0.0, "reduced_dim": 16}
-    model = made(head=ArcFaceHead, **options)
-    none = made(head=partial(ArcFaceHead, margin=0.0), **options)
+    branch = partial(IdentityBranch, label_smoothing=0.0, reduced_dim=16)
+    model = made(weights={"id": 1.0}, identity=partial(branch, classifier=ArcFaceHead))
+    none = made(
+        weights={"id": 1.0},
+        identity=partial(branch, classifier=partial(ArcFaceHead, margin=0.0)),
+    )
     none.load_state_dict(model.state_dict())
     output = model(pictures(), LABELS)
     assert output.loss > none(pictures(), LABELS).loss + 1  # a margin of 30 times some tenths
     output.loss.backward()
     assert without_gradient(model) == []
-    reduced = model.necks[0](output.representation).after
-    assert_close(output.logits, model.classifiers[0](reduced, LABELS), atol=1e-4, rtol=1e-4)
+    branch = model.identity_branches[0]
+    reduced = branch.neck(output.representation).after
+    assert_close(output.logits, branch.classifier(reduced, LABELS), atol=1e-4, rtol=1e-4)
 
 
 def test_composed_and_simplified_inference():
@@ -282,10 +298,13 @@ def test_a_variant_for_each_image(prompt):
 
 
 def test_descriptor_after_the_neck():
-    before, after = seasoned(made()), seasoned(made(descriptor="post_neck", reduced_dim=16))
+    before, after = (
+        seasoned(made()),
+        seasoned(made(descriptor="post_neck", identity=partial(IdentityBranch, reduced_dim=16))),
+    )
     assert before(pictures()).embedding.shape == (6, 128)
     output = after(pictures())
-    neck = after.necks[0]
+    neck = after.identity_branches[0].neck
     rows = output.representation @ neck.reduction.weight.T
     expected = (rows - neck.norm.running_mean) / (neck.norm.running_var + 1e-5).sqrt()
     assert_close(output.embedding, expected / expected.norm(dim=1, keepdim=True))
@@ -307,7 +326,9 @@ def test_parts_of_ones_own():
         towers.embed_dim, 1, visual_dim=towers.width, sequence="query"
     )
     supcon = SupConLoss(0.1, positives="sum")
-    model = PromptSG(towers, 5, inversion=inversion, interaction=interaction, supcon=supcon)
+    model = PromptSG(
+        towers, 5, inversion=inversion, interaction=interaction, losses={"supcon": supcon}
+    )
     assert model.inversion is inversion
     output = model(pictures(), LABELS)
     expected = supcon(output.projected, LABELS, output.text_embeddings, LABELS)
@@ -325,13 +346,13 @@ def test_state_dict_round_trip_and_other_identities():
     more = PromptSG(towers, 8, id_levels="both")
     report = load_weights(more, model.state_dict(), strict=False)
     assert [name for name, _, _ in report.mismatched] == [
-        "classifiers.0.weight",
-        "classifiers.1.weight",
+        "identity_branches.0.classifier.weight",
+        "identity_branches.1.classifier.weight",
     ]
 
 
 def test_training_lowers_the_loss():
-    model = made(triplet=TripletLoss(None))
+    model = made(losses={"triplet": TripletLoss(None)})
     images = torch.randn(4, 3, *SIZE)[LABELS] + 0.3 * torch.randn(6, 3, *SIZE)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-4)
     losses = []
@@ -364,27 +385,40 @@ def test_compiles(build, name, prompt):
 
 
 @pytest.mark.unhooked
-def test_errors():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": {"center": 1.0}}, "unknown term 'center' in weights; the terms are id, trip"),
+        (
+            {"prompt": "simplified", "weights": {"supcon": 1.0}},
+            'the term "supcon" needs prompt="composed"',
+        ),
+        (
+            {"prompt": "simplified", "inversion": torch.nn.Identity()},
+            'the inversion network has no effect with prompt="simplified"',
+        ),
+        (
+            {"identity": partial(IdentityBranch, use_neck=False), "descriptor": "post_neck"},
+            'descriptor="post_neck" needs an identity branch with a neck',
+        ),
+        (
+            {"weights": {"id": 1.0}, "losses": {"supcon": SupConLoss()}},
+            "the loss 'supcon' has no weight",
+        ),
+        ({"triplet_levels": "all"}, "triplet_levels to be one of image, interaction, final"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        made(**options)
+
+
+@pytest.mark.unhooked
+def test_wrong_batches():
+    model = made()
     with pytest.raises(ValueError, match=r"labels in \[0, 5\), got labels from 5 to 5"):
-        made()(pictures(2), torch.tensor([5, 5]))
-    with pytest.raises(ValueError, match="weights of id, triplet, supcon, got 'center'"):
-        PromptSG(towers, 5, weights={"center": 1.0})
-    with pytest.raises(
-        ValueError,
-        match='prompt="composed" for SupCon and an inversion network, got supcon without',
-    ):
-        PromptSG(towers, 5, prompt="simplified", weights={"supcon": 1.0})
-    with pytest.raises(ValueError, match="got inversion without it"):
-        PromptSG(towers, 5, prompt="simplified", inversion=torch.nn.Identity())
-    with pytest.raises(ValueError, match="a neck for reduced_dim"):
-        PromptSG(towers, 5, use_neck=False, reduced_dim=8)
-    with pytest.raises(ValueError, match="a weight for 'supcon', got its loss alone"):
-        PromptSG(towers, 5, weights={"id": 1.0}, supcon=SupConLoss())
-    with pytest.raises(ValueError, match="triplet_levels to be one of image, interaction, final"):
-        PromptSG(towers, 5, triplet_levels="all")
-    model = PromptSG(towers, 5)
-    with pytest.raises(ValueError, match="a text for each image, for SupCon, got one for all"):
+        model(pictures(2), torch.tensor([5, 5]))
+    with pytest.raises(ValueError, match="SupCon compares each image with a text of its own"):
         model(pictures(), LABELS, text=torch.zeros(1, 128))
     with pytest.raises(ValueError, match=r"text \(1, 128\) or \(6, 128\), got shape \(2, 128\)"):
         model(pictures(), text=torch.zeros(2, 128))

@@ -1,6 +1,6 @@
-"""The plain method: towers, a neck and a classifier, and any sum of losses on images and their texts."""
+"""Baseline method: towers, an identity branch, and any sum of losses on images and their captions."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -8,22 +8,18 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import (
-    check_choice,
-    check_fraction,
-    check_integer,
-    check_labels,
-    describe,
-    fail,
+from clipreid_kit._checks import check_integer, check_labels, describe, fail
+from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
+from clipreid_kit.clip.methods._terms import (
+    build_losses,
+    check_identity_labels,
+    check_method_options,
+    check_neck,
 )
-from clipreid_kit.clip.methods.identity_head import (
-    Head,
-    IdentityClassifier,
-    check_identities,
-    check_smoothing,
-    check_terms,
-    chosen,
-    smoothed_cross_entropy,
+from clipreid_kit.clip.methods.identity_branch import (
+    IdentityBranch,
+    IdentityBranchFactory,
+    IdentityBranchOutput,
 )
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.tuning.freezing import freeze, unfreeze_last_blocks
@@ -38,25 +34,27 @@ from clipreid_kit.losses import (
     WeightedSum,
 )
 from clipreid_kit.losses.weighted_sum import Weight
-from clipreid_kit.modules import BNNeck
 
 _OWNER = "ClipBaseline"
+
 CLASS_TERMS = ("id", "center", "prototype")
-TEXT_TERMS = ("supcon_text", "info_nce", "hard_negative", "triplet_text")
-TERMS = (*CLASS_TERMS, "triplet", "supcon_image", *TEXT_TERMS)
+TEXT_TERMS = ("supcon_text", "triplet_text", "hard_negative", "info_nce")
+TERMS = ("id", "center", "prototype", "triplet", "supcon_image", *TEXT_TERMS)
+
 BASELINE_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 1.0, "triplet": 1.0})
 
 
 class ClipBaselineOutput(NamedTuple):
-    """What :class:`ClipBaseline` gives.
+    """Output of :class:`ClipBaseline`.
 
     Attributes:
-        embedding: Descriptor for retrieval (N, D'), of length 1.
-        features: Image embeddings as the tower gives them (N, D).
-        text_embeddings: Of the tokens (N, D); ``None`` where no term looks at texts.
-        logits: Of the identities (N, C); ``None`` where the term ``"id"`` is not computed.
-        loss: The weighted sum; ``None`` without labels.
-        terms: By name what each term adds to the loss, without gradient, for the log; empty without labels.
+        embedding: Descriptor for retrieval (N, D'), L2-normalised.
+        features: Image embeddings of the tower (N, D), before the neck and not normalised.
+        text_embeddings: Text embeddings of the tokens (N, D); ``None`` where no computed term compares with texts.
+        logits: Logits of the identities (N, C); ``None`` where the term ``"id"`` is not computed.
+        loss: Weighted sum of the terms; ``None`` without labels.
+        terms: Contribution of each term to the loss, by name and without gradient, for logging; empty without
+            labels.
     """
 
     embedding: Tensor
@@ -68,11 +66,11 @@ class ClipBaselineOutput(NamedTuple):
 
 
 class ClipBaseline(nn.Module):
-    r"""Towers with a neck, a classifier and any sum of losses; holds these, and the losses.
+    r"""Baseline method: towers, an identity branch, and any weighted sum of losses on images and captions.
 
-    Two things in one. With its default weights it is the strong baseline of ReID on a CLIP image tower, which every
-    other method has to beat. With terms on texts it trains both towers together, on images and their captions. With
-    labels a forward pass gives the loss, without them the descriptor::
+    Use it in two ways. With its default weights it is the strong baseline of ReID on a CLIP image tower, which every
+    other method has to beat. With terms on texts it trains both towers jointly, on images and their captions. With
+    labels a forward pass returns the loss, without them only the descriptor::
 
         model = ClipBaseline(towers, num_identities=751)
         model(images, labels).loss.backward()
@@ -82,47 +80,47 @@ class ClipBaseline(nn.Module):
         model(images, labels, tokens=towers.tokenize(captions)).loss.backward()
 
     .. math::
-        L = w_{id} \operatorname{CE}_\epsilon\big(h(\operatorname{BN}(f)), y\big) + \sum_k w_k L_k(f, t, y)
+        L = w_{id} \operatorname{CE}_\varepsilon\big(h(\operatorname{BN}(f)), y\big) + \sum_k w_k L_k(f, t, y)
 
-    with :math:`f` the image embeddings, :math:`t` those of the captions and :math:`h` the classifier. The terms:
+    where :math:`f` are the image embeddings, :math:`t` those of the captions and :math:`h` is the classifier. The
+    terms, with their default losses:
 
-    ``"id"``, ``"triplet"``, ``"center"``, ``"prototype"``, ``"supcon_image"``
-        Cross-entropy of the classifier, after neck and dropout; and the losses of these names, before the neck.
+    ``"id"``
+        Cross-entropy of the classifier, after neck and dropout; see :class:`IdentityBranch`.
+    ``"triplet"``, ``"center"``, ``"prototype"``, ``"supcon_image"``
+        ``TripletLoss(margin=0.3)``, ``CenterLoss(D, C)``, ``PrototypeMemoryLoss(D, C)`` and ``SupConLoss()`` on the
+        image embeddings, before the neck.
     ``"supcon_text"``, ``"triplet_text"``
-        SupCon and triplets between images and captions, the mean of both directions. All captions of an identity are
-        right for all of its images: for PK batches.
+        ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of both directions.
+        Every caption of an identity is a positive of all its images, so use PK batches.
     ``"info_nce"``, ``"hard_negative"``
-        Image i belongs to caption i: for distinct identities; the latter with a hinge, and siblings left out.
+        ``InfoNCELoss()`` and ``HardNegativeContrastiveLoss()``: image i belongs to caption i, so use batches of
+        distinct identities. The second has a hinge and leaves out siblings, which are rows of the same identity.
 
-    Only what has a weight is built and computed: without a term on texts no text is encoded.
+    Only terms with a weight are built and computed: without a term on texts no text is encoded.
 
     Args:
         towers: The model.
-        num_identities: Training identities C, labelled from 0; ``None`` where no term is of classes (``"id"``,
-            ``"center"``, ``"prototype"``), and labels may be any integers.
-        weights: Weight of each term in use: numbers, or callables of ``step``. Those of the strong baseline.
-        head: Makes a classifier from (width, C): :class:`IdentityClassifier`, or a head with a margin such as
-            ``ArcFaceHead`` or ``functools.partial(ArcFaceHead, margin=0.3)``, whose logits are then the identity loss.
-        use_neck: Whether a BNNeck stands before the classifier; there is none without the term ``"id"``.
-        reduced_dim: Width of a linear layer in that neck, before its BatchNorm; ``None`` for no layer.
-        dropout: Before the classifier, in [0, 1).
-        label_smoothing: Of the classifier, in [0, 1); 0 is usual with margins.
-        image_blocks: Last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None`` leaves
-            ``requires_grad`` as it is.
-        text_blocks: The same of the text tower, without its temperature, which the losses have of their own. Without a
-            term on texts the text tower is frozen whatever is given here.
-        descriptor: ``"pre_neck"`` or ``"post_neck"``: features before or after the neck (then reduced).
-        triplet: Of ``"triplet"`` and ``"triplet_text"``; ``None`` for ``TripletLoss(margin=0.3)``.
-        center: ``None`` for ``CenterLoss(D, C)``.
-        prototype: ``None`` for ``PrototypeMemoryLoss(D, C)``.
-        supcon: Of ``"supcon_image"`` and ``"supcon_text"``; ``None`` for ``SupConLoss()``.
-        info_nce: ``None`` for ``InfoNCELoss()``.
-        hard_negative: ``None`` for ``HardNegativeContrastiveLoss()``.
-        distributed: Gather rows of all ranks in the losses made here; those given have their own switch.
+        num_identities: Number of training identities C, labelled from 0. ``None`` is allowed where no term needs
+            classes (``"id"``, ``"center"``, ``"prototype"``); labels may then be any integers.
+        weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults to the strong
+            baseline's, ``{"id": 1.0, "triplet": 1.0}``.
+        losses: Loss module of each term that is not to use its default; every one needs a weight. The same module
+            may serve two terms: ``{"supcon_image": supcon, "supcon_text": supcon}``.
+        identity: Builds the identity branch, called as ``identity(D, C, distributed=distributed)``. Needs a weight
+            for ``"id"``; without one there is no neck either.
+        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None``
+            leaves ``requires_grad`` as it is.
+        text_blocks: The same for the text tower, except its temperature: the losses have their own. Without a term
+            on texts the text tower is frozen, whatever this argument says.
+        descriptor: ``"pre_neck"`` or ``"post_neck"``: features before or after the neck (then reduced, if it has a
+            reduction).
+        distributed: Gather the rows of all ranks in the identity loss and the default losses. Losses that you pass
+            have their own switch.
 
     Raises:
-        ValueError: If a term is unknown, a loss has no weight, a term of classes has no number of them, or an option is
-            out of its range; in ``forward``, if tokens are missing or a label (on the CPU) is out of range.
+        ValueError: If a term is unknown, a loss has no weight, a term needs ``num_identities``, or an option is out of
+            its range; in ``forward``, if tokens are missing or a label (on the CPU) is out of range.
 
     Example:
         >>> import torch
@@ -134,7 +132,7 @@ class ClipBaseline(nn.Module):
         (['supcon_image', 'supcon_text'], torch.Size([4, 128]), torch.Size([4, 128]))
 
     Relations:
-        The loss on identities never seen is ``model(images, labels, tokens=tokens, terms=model.open_set_terms).loss``.
+        The loss on unseen identities is ``model(images, labels, tokens=tokens, terms=model.open_set_terms).loss``.
 
     References:
         Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW 2019. Radford et al.,
@@ -147,81 +145,44 @@ class ClipBaseline(nn.Module):
         num_identities: int | None = None,
         *,
         weights: Mapping[str, Weight] = BASELINE_WEIGHTS,
-        head: Head = IdentityClassifier,
-        use_neck: bool = True,
-        reduced_dim: int | None = None,
-        dropout: float = 0.0,
-        label_smoothing: float = 0.1,
+        losses: Mapping[str, nn.Module] | None = None,
+        identity: IdentityBranchFactory = IdentityBranch,
         image_blocks: int | Literal["all"] | None = "all",
         text_blocks: int | Literal["all"] | None = "all",
         descriptor: Literal["pre_neck", "post_neck"] = "pre_neck",
-        triplet: nn.Module | None = None,
-        center: nn.Module | None = None,
-        prototype: nn.Module | None = None,
-        supcon: nn.Module | None = None,
-        info_nce: nn.Module | None = None,
-        hard_negative: nn.Module | None = None,
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        check_terms(_OWNER, weights, TERMS)
-        check_smoothing(_OWNER, label_smoothing)
-        check_fraction(_OWNER, "dropout", dropout)
-        check_choice(_OWNER, "descriptor", descriptor, ("pre_neck", "post_neck"))
-        classes = [name for name in CLASS_TERMS if name in weights]
-        if num_identities is not None:
-            check_integer(_OWNER, "num_identities", num_identities, 1)
-        elif classes:
-            raise fail(_OWNER, f"num_identities for {', '.join(classes)}", "None")
-        necked = use_neck and "id" in weights
-        if not necked and (reduced_dim is not None or descriptor == "post_neck"):
-            got = "use_neck=False" if not use_neck else "no such term"
-            raise fail(
-                _OWNER,
-                'a neck, and so the term "id", for reduced_dim and for descriptor="post_neck"',
-                got,
+        check_method_options(
+            _OWNER, weights=weights, losses=losses, known_terms=TERMS, descriptor=descriptor
+        )
+        _check_num_identities(num_identities, weights)
+        if "id" not in weights and identity is not IdentityBranch:
+            raise ValueError(
+                f'{_OWNER}: `identity` has no effect without a weight for "id"; add one to weights.'
             )
-        if image_blocks is not None:
-            unfreeze_last_blocks(towers, image_blocks)
-        if not any(name in weights for name in TEXT_TERMS):
-            freeze(towers, "text")
-        elif text_blocks is not None:
-            unfreeze_last_blocks(towers, text_blocks, tower="text")
-            for name, parameter in towers.named_parameters():
-                if name.endswith(
-                    ("logit_scale", "logit_bias")
-                ):  # of no loss here: DDP would wait for their gradient
-                    parameter.requires_grad = False
-        dim, count = towers.embed_dim, num_identities or 0
-        width = dim if reduced_dim is None else reduced_dim
+
+        branch = None
+        if "id" in weights:
+            branch = identity(towers.embed_dim, num_identities, distributed=distributed)
+        check_neck(_OWNER, descriptor, [branch])
+
+        # nothing is frozen before all options have been checked
+        _set_trainable_blocks(towers, image_blocks, text_blocks, weights)
+
         self.towers = towers
         self.num_identities = num_identities
-        self.label_smoothing = label_smoothing
         self.descriptor = descriptor
-        self.distributed = distributed
-        self.total = WeightedSum(weights)
-        self.neck = BNNeck(dim, reduced_dim) if necked else None
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = head(width, count) if "id" in weights else None
-
-        def made(
-            name: str, given: nn.Module | None, kind: Callable[..., nn.Module], *terms: str
-        ) -> nn.Module | None:
-            return chosen(
-                _OWNER, name, weights, given, partial(kind, distributed=distributed), terms=terms
-            )
-
-        self.triplet = made("triplet", triplet, TripletLoss, "triplet", "triplet_text")
-        self.center = made("center", center, partial(CenterLoss, dim, count))
-        self.supcon = made("supcon", supcon, SupConLoss, "supcon_image", "supcon_text")
-        self.info_nce = made("info_nce", info_nce, InfoNCELoss)
-        self.hard_negative = made("hard_negative", hard_negative, HardNegativeContrastiveLoss)
-        self.prototype = made("prototype", prototype, partial(PrototypeMemoryLoss, dim, count))
+        self.weighted_sum = WeightedSum(weights)
+        self.identity_branch = branch
+        self.losses = build_losses(
+            weights, losses, _default_losses(towers.embed_dim, num_identities, distributed)
+        )
 
     @property
     def open_set_terms(self) -> tuple[str, ...]:
-        """Weighted terms that have a value for identities never seen, too: all but those of classes."""
-        return tuple(name for name in self.total.weights if name not in CLASS_TERMS)
+        """Terms with a weight that also have a value for unseen identities: all that need no classes."""
+        return tuple(name for name in self.weighted_sum.weights if name not in CLASS_TERMS)
 
     def forward(
         self,
@@ -234,90 +195,201 @@ class ClipBaseline(nn.Module):
         terms: Collection[str] | None = None,
         step: int | None = None,
     ) -> ClipBaselineOutput:
-        """Descriptor, and with labels the losses.
+        """Compute the descriptor, and with labels the losses.
 
         Args:
-            images: As ``towers.encode_image`` takes them.
-            labels: Identities. They decide the losses only, and nothing of the descriptor.
-            tokens: A caption for each image, as ``towers.tokenize`` gives them; needed for terms on texts.
+            images: Images as ``towers.encode_image`` takes them.
+            labels: Identities. They affect the losses only, never the descriptor.
+            tokens: A caption for each image, from ``towers.tokenize``; required by terms on texts.
             cameras: For towers with a camera embedding.
             views: For towers with a view embedding.
-            terms: Terms to compute, of those with a weight; ``None`` for all of them.
-            step: For weights that depend on it.
+            terms: Names of the terms to compute, of those with a weight; ``None`` computes all of them.
+            step: Passed to weights that are callables.
 
         Returns:
-            Features, and with labels logits, the loss and its terms.
+            Features, and with labels the logits, the loss and its terms.
 
         Raises:
             ValueError: If shapes disagree, tokens are missing, a label is out of range, or a weight needs a step.
         """
-        asked = self._asked(labels, tokens, images.shape[0], terms)
+        requested = self._requested_terms(labels, terms)
+        if labels is not None:
+            self._check_batch(labels, tokens, images.shape[0], requested)
+
         features = self.towers.encode_image(images, cameras=cameras, views=views)
-        after = features
-        if self.neck is not None and (self.descriptor == "post_neck" or "id" in asked):
-            after = self.neck(features).after
-        embedding = l2_normalize(after if self.descriptor == "post_neck" else features)
+        if labels is not None:
+            labels = labels.to(features.device)
+
+        identity = self._run_identity_branch(features, labels, requested)
+        descriptor = identity.post_neck if self.descriptor == "post_neck" else features
+        embedding = l2_normalize(descriptor)
         if labels is None:
             return ClipBaselineOutput(embedding, features, None, None, None, {})
-        labels = labels.to(features.device)
-        values: dict[str, Tensor] = {}
-        logits = texts = None
-        if self.classifier is not None and "id" in asked:
-            logits = self.classifier(self.dropout(after), labels)
-            values["id"] = smoothed_cross_entropy(
-                logits, labels, self.label_smoothing, distributed=self.distributed
-            )
-        for name, loss in (("triplet", self.triplet), ("supcon_image", self.supcon)):
-            if loss is not None and name in asked:
-                values[name] = loss(features, labels)
-        if tokens is not None and any(name in asked for name in TEXT_TERMS):
-            texts = self.towers.encode_text(tokens)
-            values |= self._text_terms(asked, features, texts, labels)
-        for name, loss in (("center", self.center), ("prototype", self.prototype)):
-            if loss is not None and name in asked:
-                values[name] = loss(features, labels)
-        every = self.total.weights
-        total = (
-            self.total
-            if len(asked) == len(every)
-            else WeightedSum({name: every[name] for name in asked})
-        )
-        loss, parts = total(values, step=step)
-        return ClipBaselineOutput(embedding, features, texts, logits, loss, parts)
 
-    def _asked(
-        self, labels: Tensor | None, tokens: Tensor | None, rows: int, terms: Collection[str] | None
+        # The order of these steps fixes the order in which gradients are summed.
+        values: dict[str, Tensor] = {}
+        if identity.loss is not None:
+            values["id"] = identity.loss
+        values |= self._image_terms(("triplet", "supcon_image"), requested, features, labels)
+
+        texts = None
+        if tokens is not None and _needs_text(requested):
+            texts = self.towers.encode_text(tokens)
+            values |= self._text_terms(requested, features, texts, labels)
+        values |= self._image_terms(("center", "prototype"), requested, features, labels)
+
+        loss, contributions = self._weighted_sum_of(requested)(values, step=step)
+        return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
+
+    def adapt_state_dict(
+        self, state: Mapping[str, Tensor], source_image_size: tuple[int, int] | None = None
+    ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """Rename the tensors of a checkpoint of version 0.1; called by :func:`load_weights`."""
+        del source_image_size  # the towers resize their own position tables
+        return rename_from_0_1(state, self.losses.keys()), ()
+
+    def _requested_terms(
+        self, labels: Tensor | None, terms: Collection[str] | None
     ) -> tuple[str, ...]:
-        """The terms to compute, in the order of their weights."""
-        known = tuple(self.total.weights)
-        if terms is not None:
-            unknown = [name for name in terms if name not in known]
-            if unknown or not terms or labels is None:
-                got = "no labels" if labels is None else repr(unknown[0]) if unknown else "none"
-                raise fail(_OWNER, f"terms of {', '.join(known)}, with labels", got)
+        """Names of the terms to compute, in the order of their weights."""
+        weighted = tuple(self.weighted_sum.weights)
+        if terms is None:
+            return () if labels is None else weighted
+
         if labels is None:
-            return ()
-        asked = tuple(name for name in known if terms is None or name in terms)
-        if self.num_identities is not None and any(name in asked for name in CLASS_TERMS):
-            check_identities(_OWNER, labels, rows, self.num_identities)
-        check_labels(_OWNER, "labels", labels, rows)
-        on_texts = [name for name in asked if name in TEXT_TERMS]
-        if on_texts and (tokens is None or tokens.ndim != 2 or tokens.shape[0] != rows):
-            got = "none" if tokens is None else describe(tokens)
-            raise fail(_OWNER, f"tokens of {rows} captions for {', '.join(on_texts)}", got)
-        return asked
+            raise ValueError(f"{_OWNER}: terms are computed from labels; pass labels, too.")
+        for name in terms:
+            if name not in weighted:
+                raise ValueError(
+                    f"{_OWNER}: unknown term {name!r}; this model has {', '.join(weighted)}."
+                )
+        if not terms:
+            raise ValueError(f"{_OWNER}: terms is empty; pass None to compute all terms.")
+
+        return tuple(name for name in weighted if name in terms)
+
+    def _check_batch(
+        self, labels: Tensor, tokens: Tensor | None, num_rows: int, requested: Sequence[str]
+    ) -> None:
+        """Raise ValueError if the labels or tokens do not suit the batch and the requested terms."""
+        if self.num_identities is not None and any(name in CLASS_TERMS for name in requested):
+            check_identity_labels(_OWNER, labels, num_rows, self.num_identities)
+        else:
+            check_labels(_OWNER, "labels", labels, num_rows)
+
+        text_terms = [name for name in requested if name in TEXT_TERMS]
+        if not text_terms:
+            return
+        if tokens is None:
+            raise ValueError(
+                f"{_OWNER}: {text_terms[0]!r} compares images with captions; "
+                "pass tokens=towers.tokenize(captions)."
+            )
+        if tokens.ndim != 2 or tokens.shape[0] != num_rows:
+            raise fail(_OWNER, f"tokens of {num_rows} captions", describe(tokens))
+
+    def _run_identity_branch(
+        self, features: Tensor, labels: Tensor | None, requested: Sequence[str]
+    ) -> IdentityBranchOutput:
+        """Run the identity branch as far as the requested terms and the descriptor need it."""
+        classifies = "id" in requested
+        if self.identity_branch is None or not (classifies or self.descriptor == "post_neck"):
+            return IdentityBranchOutput(features, features, None, None)
+
+        output: IdentityBranchOutput = self.identity_branch(
+            features, labels if classifies else None
+        )
+        return output
+
+    def _image_terms(
+        self, names: Sequence[str], requested: Sequence[str], features: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Values of the requested terms among ``names``, which look at images alone."""
+        return {name: self.losses[name](features, labels) for name in names if name in requested}
 
     def _text_terms(
-        self, asked: tuple[str, ...], images: Tensor, texts: Tensor, labels: Tensor
+        self, requested: Sequence[str], images: Tensor, texts: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
+        """Values of the requested terms that compare images with texts."""
         values: dict[str, Tensor] = {}
-        for name, loss in (("supcon_text", self.supcon), ("triplet_text", self.triplet)):
-            if loss is not None and name in asked:
-                values[name] = (
-                    loss(images, labels, texts, labels) + loss(texts, labels, images, labels)
-                ) / 2
-        if self.hard_negative is not None and "hard_negative" in asked:
-            values["hard_negative"] = self.hard_negative(images, texts, labels)
-        if self.info_nce is not None and "info_nce" in asked:
-            values["info_nce"] = self.info_nce(images, texts)
+
+        for name in ("supcon_text", "triplet_text"):
+            if name in requested:
+                loss = self.losses[name]
+                image_to_text = loss(images, labels, texts, labels)
+                text_to_image = loss(texts, labels, images, labels)
+                values[name] = (image_to_text + text_to_image) / 2
+
+        if "hard_negative" in requested:
+            values["hard_negative"] = self.losses["hard_negative"](images, texts, labels)
+        if "info_nce" in requested:
+            values["info_nce"] = self.losses["info_nce"](images, texts)
+
         return values
+
+    def _weighted_sum_of(self, requested: Sequence[str]) -> WeightedSum:
+        """Weighted sum of the requested terms."""
+        weights = self.weighted_sum.weights
+        if len(requested) == len(weights):
+            return self.weighted_sum
+        return WeightedSum({name: weights[name] for name in requested})
+
+
+def _check_num_identities(num_identities: int | None, weights: Collection[str]) -> None:
+    """Raise ValueError if a weighted term needs classes and their number is missing or wrong."""
+    if num_identities is not None:
+        check_integer(_OWNER, "num_identities", num_identities, 1)
+        return
+
+    class_terms = [name for name in CLASS_TERMS if name in weights]
+    if class_terms:
+        raise ValueError(
+            f"{_OWNER}: {', '.join(map(repr, class_terms))} needs the number of training identities; "
+            "pass num_identities."
+        )
+
+
+def _needs_text(terms: Collection[str]) -> bool:
+    """Whether one of the terms compares images with texts."""
+    return any(name in TEXT_TERMS for name in terms)
+
+
+def _set_trainable_blocks(
+    towers: ClipTowers,
+    image_blocks: int | Literal["all"] | None,
+    text_blocks: int | Literal["all"] | None,
+    terms: Collection[str],
+) -> None:
+    """Choose what trains in both towers; the text tower trains only for terms on texts."""
+    if image_blocks is not None:
+        unfreeze_last_blocks(towers, image_blocks)
+
+    if not _needs_text(terms):
+        freeze(towers, "text")
+        return
+
+    if text_blocks is not None:
+        unfreeze_last_blocks(towers, text_blocks, tower="text")
+        # No loss here uses the temperature of the towers: DDP would wait for its gradient.
+        for name, parameter in towers.named_parameters():
+            if name.endswith(("logit_scale", "logit_bias")):
+                parameter.requires_grad = False
+
+
+def _default_losses(
+    dim: int, num_identities: int | None, distributed: bool
+) -> dict[str, Callable[[], nn.Module]]:
+    """Builders of the default losses, in the order of their construction."""
+    # None is replaced only where no weighted term needs classes, so that the value is never used.
+    num_classes = num_identities or 0
+
+    return {
+        "triplet": partial(TripletLoss, distributed=distributed),
+        "triplet_text": partial(TripletLoss, distributed=distributed),
+        "center": partial(CenterLoss, dim, num_classes, distributed=distributed),
+        "supcon_image": partial(SupConLoss, distributed=distributed),
+        "supcon_text": partial(SupConLoss, distributed=distributed),
+        "info_nce": partial(InfoNCELoss, distributed=distributed),
+        "hard_negative": partial(HardNegativeContrastiveLoss, distributed=distributed),
+        "prototype": partial(PrototypeMemoryLoss, dim, num_classes, distributed=distributed),
+    }

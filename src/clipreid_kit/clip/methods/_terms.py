@@ -1,0 +1,108 @@
+"""Named loss terms of a method: checks of its weights and losses, and their construction."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clipreid_kit._checks import check_choice, check_labels, fail
+from clipreid_kit.clip.methods.identity_branch import IdentityBranch
+from clipreid_kit.losses.weighted_sum import Weight
+
+DESCRIPTORS = ("pre_neck", "post_neck")
+
+
+def check_method_options(
+    owner: str,
+    *,
+    weights: Mapping[str, Weight],
+    losses: Mapping[str, nn.Module] | None,
+    known_terms: Collection[str],
+    descriptor: str,
+) -> None:
+    """Check the options that all methods share.
+
+    Raises:
+        ValueError: If a weight or a loss has an unknown name, a loss has no weight or is no module, or the
+            descriptor is unknown.
+    """
+    check_choice(owner, "descriptor", descriptor, DESCRIPTORS)
+
+    for name in weights:
+        if name not in known_terms:
+            raise ValueError(
+                f"{owner}: unknown term {name!r} in weights; the terms are {', '.join(known_terms)}."
+            )
+
+    for name, loss in (losses or {}).items():
+        if name == "id":
+            raise ValueError(
+                f"{owner}: the identity loss is made by `identity`, not by losses['id']."
+            )
+        if name not in known_terms:
+            raise ValueError(
+                f"{owner}: unknown term {name!r} in losses; the terms are {', '.join(known_terms)}."
+            )
+        if name not in weights:
+            raise ValueError(
+                f"{owner}: the loss {name!r} has no weight, so it would do nothing; "
+                f"add {name!r} to weights."
+            )
+        if not isinstance(loss, nn.Module):
+            raise fail(owner, f"losses[{name!r}] as a module", type(loss).__name__)
+
+
+def check_neck(owner: str, descriptor: str, branches: Sequence[IdentityBranch | None]) -> None:
+    """Check that a descriptor after the neck has a neck."""
+    if descriptor == "post_neck" and any(
+        branch is None or branch.neck is None for branch in branches
+    ):
+        raise ValueError(
+            f'{owner}: descriptor="post_neck" needs an identity branch with a neck; '
+            'use descriptor="pre_neck", or build the neck.'
+        )
+
+
+def build_losses(
+    weights: Mapping[str, Weight],
+    given: Mapping[str, nn.Module] | None,
+    defaults: Mapping[str, Callable[[], nn.Module]],
+) -> nn.ModuleDict:
+    """Collect the loss of each weighted term: the given one, or else its default.
+
+    Args:
+        weights: Weight of each term in use.
+        given: Losses by term, each of a term in use.
+        defaults: Builds the default loss of each term. The losses are built in this order, which fixes the order
+            of their random numbers and parameters.
+
+    Returns:
+        The losses by term.
+    """
+    given = given or {}
+    losses = nn.ModuleDict()
+
+    for name, build_default in defaults.items():
+        if name in weights:
+            losses[name] = given[name] if name in given else build_default()
+
+    return losses
+
+
+def check_identity_labels(owner: str, labels: Tensor, num_rows: int, num_identities: int) -> None:
+    """Check that there is one label per row, in [0, num_identities).
+
+    Values on another device than the CPU are not read, because reading them would wait for the device.
+    """
+    check_labels(owner, "labels", labels, num_rows)
+    if torch.compiler.is_compiling() or labels.device.type != "cpu" or num_rows == 0:
+        return
+
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_identities:
+        raise fail(
+            owner,
+            f"labels in [0, {num_identities})",
+            f"labels from {low} to {high}",
+            "Number the training identities from 0.",
+        )

@@ -1,0 +1,156 @@
+"""Identity branch: neck, classifier and smoothed cross-entropy."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from clipreid_kit._checks import check_fraction
+from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
+from clipreid_kit.distances import exact
+from clipreid_kit.distributed import gather
+from clipreid_kit.modules import BNNeck
+
+_OWNER = "IdentityBranch"
+
+ClassifierFactory = Callable[[int, int], nn.Module]
+
+
+class IdentityBranchOutput(NamedTuple):
+    """Output of :class:`IdentityBranch`.
+
+    Attributes:
+        pre_neck: The features as given (N, D): for metric losses.
+        post_neck: The features after the neck (N, D'); the same as ``pre_neck`` without a neck.
+        logits: Logits of the identities (N, C); ``None`` without labels or without a classifier.
+        loss: Cross-entropy of the logits; ``None`` where ``logits`` is.
+    """
+
+    pre_neck: Tensor
+    post_neck: Tensor
+    logits: Tensor | None
+    loss: Tensor | None
+
+
+class IdentityBranch(nn.Module):
+    r"""Identity classification of embeddings: a neck, dropout, a classifier and its cross-entropy.
+
+    :class:`ClipBaseline`, :class:`ClipReID` and :class:`PromptSG` each build one, or one per level, by the factory
+    that is their argument ``identity``. Change its options with ``functools.partial``::
+
+        ClipBaseline(towers, 751, identity=partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing=0.0))
+
+    .. math::
+        L = \operatorname{CE}_\varepsilon\big(h(\operatorname{BN}(f)), y\big)
+
+    Args:
+        dim: Width D of the features, at least 1.
+        num_identities: Number of identities C, labelled from 0. ``None`` builds the neck alone, for a method whose
+            identity loss has no weight.
+        classifier: Builds the classifier from (D', C): :class:`IdentityClassifier`, or a head with a margin such as
+            ``ArcFaceHead`` or ``functools.partial(ArcFaceHead, margin=0.3)``.
+        use_neck: Whether a BNNeck precedes the classifier.
+        reduced_dim: Width D' of a linear layer in the neck, before its BatchNorm. ``None`` omits the layer: D' = D.
+        dropout: Dropout probability before the classifier, in [0, 1).
+        label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities; 0 is usual with margins.
+        distributed: Take the mean of the loss over the rows of all ranks.
+
+    Raises:
+        ValueError: If a number is out of its range, or ``reduced_dim`` is given without a neck; in ``forward``, if
+            shapes disagree, or the neck gets a single row in training mode.
+
+    Example:
+        >>> branch = IdentityBranch(8, num_identities=100)
+        >>> output = branch(torch.randn(4, 8), torch.tensor([0, 0, 7, 99]))
+        >>> output.post_neck.shape, output.logits.shape, output.loss.shape
+        (torch.Size([4, 8]), torch.Size([4, 100]), torch.Size([]))
+
+    References:
+        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW 2019.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_identities: int | None,
+        *,
+        classifier: ClassifierFactory = IdentityClassifier,
+        use_neck: bool = True,
+        reduced_dim: int | None = None,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.1,
+        distributed: bool = False,
+    ) -> None:
+        super().__init__()
+        check_fraction(_OWNER, "dropout", dropout)
+        check_fraction(_OWNER, "label_smoothing", label_smoothing)
+        if reduced_dim is not None and not use_neck:
+            raise ValueError(
+                f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, or pass use_neck=True."
+            )
+
+        self.out_dim = dim if reduced_dim is None else reduced_dim
+        self.label_smoothing = label_smoothing
+        self.distributed = distributed
+        self.neck = BNNeck(dim, reduced_dim) if use_neck else None
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = (
+            None if num_identities is None else classifier(self.out_dim, num_identities)
+        )
+
+    def forward(
+        self, features: Float[Tensor, "n d"], labels: Integer[Tensor, " n"] | None = None
+    ) -> IdentityBranchOutput:
+        """Apply the neck, and with labels the classifier and its loss.
+
+        Args:
+            features: Embeddings of images.
+            labels: Identity of each row. ``None`` applies the neck alone.
+
+        Returns:
+            Features before and after the neck, and with labels the logits and the loss. For no rows the loss is 0,
+            connected to the graph.
+        """
+        post_neck = features if self.neck is None else self.neck(features).after
+        if self.classifier is None or labels is None:
+            return IdentityBranchOutput(features, post_neck, None, None)
+
+        logits = self.classifier(self.dropout(post_neck), labels)
+        loss = smoothed_cross_entropy(
+            logits, labels, self.label_smoothing, distributed=self.distributed
+        )
+        return IdentityBranchOutput(features, post_neck, logits, loss)
+
+    def extra_repr(self) -> str:
+        """Return the options that no submodule shows, for ``print(module)``."""
+        return f"label_smoothing={self.label_smoothing}, distributed={self.distributed}"
+
+
+class IdentityBranchFactory(Protocol):
+    """Call that builds an identity branch: ``IdentityBranch`` itself, or a ``functools.partial`` of it."""
+
+    def __call__(
+        self, dim: int, num_identities: int | None, *, distributed: bool
+    ) -> IdentityBranch:
+        """Build the branch for features of width ``dim``."""
+
+
+def smoothed_cross_entropy(
+    logits: Float[Tensor, "n c"],
+    labels: Integer[Tensor, " n"],
+    label_smoothing: float,
+    *,
+    distributed: bool,
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the rows (of all ranks), in float32; 0, connected to the graph, for no rows."""
+    with torch.autocast(logits.device.type, enabled=False):
+        losses = F.cross_entropy(
+            exact(logits), labels.long(), reduction="none", label_smoothing=label_smoothing
+        )
+
+    if distributed:
+        losses = gather(losses)
+    return losses.sum() / max(losses.shape[0], 1)

@@ -1,7 +1,7 @@
-"""Reports of training runs: a run's folder, its HTML page, and tables and figures that compare several runs.
+"""Reports of training runs: a run's folder and page, and tables and figures of several runs.
 
-Nothing here knows a recipe: the functions take titles, settings as a plain mapping, numbers and result objects, so
-that any training script can call them.
+Nothing here knows a recipe: the functions take titles, settings as a plain mapping, numbers and
+result objects, so that any training script can call them.
 """
 
 from examples.report.console import epoch_line, flat, table

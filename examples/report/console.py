@@ -7,7 +7,9 @@ from examples.report.measures import TITLES, rates_of
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Results before and after training in percent, one line per task and moment; means if there are splits.
+    """Results before and after training, in percent: one line per task and moment.
+
+    Tasks with several splits show their means.
 
     Args:
         results: Numbers by moment (``before``, ``after``) and task.

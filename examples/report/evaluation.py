@@ -18,7 +18,8 @@ class Evaluation:
     """Results by task, and the queries and gallery of the first image-to-image protocol.
 
     Attributes:
-        results: Result of each task, such as ``image_to_image`` and ``text_to_image``; image to image comes first.
+        results: Result of each task, such as ``image_to_image`` and ``text_to_image``; image to
+            image comes first.
         query: Query records of the first protocol (of its first split, if it has several).
         gallery: Gallery records, likewise.
         query_embeddings: Embeddings (Q, D) of the queries.
@@ -39,7 +40,7 @@ class Evaluation:
 
     @property
     def images(self) -> ReidResult | None:
-        """Image-to-image result of the first query and gallery; ``None`` if no identity has two images."""
+        """First image-to-image result; ``None`` if no identity has two images."""
         name, result = next(iter(self.results.items()))
         if not name.startswith("image_to_image"):
             return None
@@ -61,7 +62,8 @@ class Evaluation:
     def excluded_rows(self, query: int) -> list[int]:
         """Gallery rows that the protocol leaves out for a query.
 
-        These are the query's own image, and with ``camera_rule`` the images of its identity by its camera.
+        These are the query's own image, and with ``camera_rule`` the images of its identity by its
+        camera.
         """
         record = self.query[query]
         rows = set(self._gallery_rows.get(record.path, []))

@@ -1,4 +1,4 @@
-"""Figures that compare runs: the training of each, validation by epoch, and the rates of all versions."""
+"""Figures of several runs: training, validation by epoch, and rates of all versions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -158,7 +158,7 @@ def _draw_version(axes: "Axes", version: str, curves: _Curves) -> None:
 
 
 def _bars(rows: Sequence[Row], task: str, measure: str) -> "Figure":
-    """The versions from the best to the worst, with their spread over seeds and a mark for the rate before."""
+    """The versions from best to worst, with their spread and a mark for the rate before."""
     before: dict[str, float] = {}
     bars: list[tuple[float, float | None, Row]] = []
     for row in rows:

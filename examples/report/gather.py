@@ -64,6 +64,6 @@ def gather(folders: list[Path], out: Path) -> str:
         (out / name).write_text(content, encoding="utf-8")
     figures = write_figures(out, runs, versions)
 
-    num_complete = sum(run.complete for run in runs)
-    end = f"{num_complete} of {len(runs)} runs complete. {len(files)} tables and {len(figures)} figures: {out}"
-    return f"{runs_markdown(runs)}\n{files['versions.md']}\n{end}\n"
+    complete = f"{sum(run.complete for run in runs)} of {len(runs)} runs complete."
+    written = f"{len(files)} tables and {len(figures)} figures: {out}"
+    return f"{runs_markdown(runs)}\n{files['versions.md']}\n{complete} {written}\n"

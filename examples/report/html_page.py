@@ -1,6 +1,7 @@
 """The page of a run: one self-contained HTML file, rendered from ``templates/report.html``.
 
-The page has no script and no link. It reads in light and dark, on a phone and on paper. jinja2 escapes every text.
+The page has no script and no link. It reads in light and dark, on a phone and on paper. jinja2
+escapes every text.
 """
 
 import base64
@@ -113,7 +114,8 @@ def embed_chart(
         narrow: Size for a phone.
 
     Returns:
-        Images by their CSS classes. Unlike ``<picture>``, these are chosen again when the page is printed.
+        Images by their CSS classes. Unlike ``<picture>``, these are chosen again when the page is
+        printed.
     """
     images = {}
     for screen, size in (("wide", wide), ("narrow", narrow)):

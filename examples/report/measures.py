@@ -20,7 +20,9 @@ COMPARED = ("R1", "R5", "R10", "mAP")
 
 
 def rates_of(numbers: Mapping[str, Any]) -> Rates:
-    """Rates of a task as fractions, by column name: means if the task has several splits, ``None`` if not measured.
+    """Rates of a task as fractions, by column name; ``None`` for those that were not measured.
+
+    The rates of a task with several splits are their means.
 
     Args:
         numbers: ``to_dict()`` of a result.
@@ -43,7 +45,7 @@ def rates_of(numbers: Mapping[str, Any]) -> Rates:
 
 
 def spread_of(numbers: Mapping[str, Any]) -> Rates:
-    """Standard deviation of each rate over the splits of a task; ``None`` if there are not several splits."""
+    """Standard deviation of each rate over the splits; ``None`` without several splits."""
     return rates_of(numbers.get("std") or {})
 
 

@@ -15,8 +15,8 @@ from examples.report.files import write_json
 def write_predictions(folder: Path, evaluation: Evaluation, count: int, distance: str) -> None:
     """Write ``predictions.jsonl``, and ``predictions_text.jsonl`` if captions were evaluated.
 
-    Each line holds a query (a path or a caption) and the gallery images found for it, most similar first, without
-    those that the protocol leaves out.
+    Each line holds a query (a path or a caption) and the gallery images found for it, most similar
+    first, without those that the protocol leaves out.
 
     Args:
         folder: Folder to write to.

@@ -1,4 +1,4 @@
-"""The folder of a run: created once, never overwritten, with all that is needed to repeat the run."""
+"""The folder of a run: created once, never overwritten, with all that repeats the run."""
 
 import json
 import platform
@@ -20,8 +20,8 @@ _SIGNS_OF_A_RUN = ("checkpoints/index.json", "prompt/checkpoints/index.json", "r
 def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
     """Create the folder of a run, or check that the run to resume has the same settings.
 
-    A run that failed before it had anything to keep, by a mistake in its data for instance, may be started again in
-    the same folder.
+    A run that failed before it had anything to keep, by a mistake in its data for instance, may be
+    started again in the same folder.
 
     Args:
         out: The folder.
@@ -29,7 +29,8 @@ def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
         resume: Whether a run in ``out`` is to be continued.
 
     Raises:
-        ValueError: If the folder holds other files, a run that is not to be resumed, or one with other settings.
+        ValueError: If the folder holds other files, a run that is not to be resumed, or one with
+            other settings.
     """
     if any((out / sign).is_file() for sign in _SIGNS_OF_A_RUN):
         _check_resumable(out, settings, resume=resume)
@@ -64,7 +65,9 @@ def revision() -> str | None:
     command = ["git", "rev-parse", "HEAD"]
     folder = Path(__file__).parent
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, cwd=folder, capture_output=True, text=True, check=False
+        )
     except OSError:  # git is not installed
         return None
 
@@ -72,7 +75,7 @@ def revision() -> str | None:
 
 
 def write_history(out: Path, results: Mapping[str, Any]) -> None:
-    """Write ``results.json``, and ``history.json`` with the results, settings, environment and every epoch."""
+    """Write ``results.json``, and ``history.json`` with everything about the run."""
     write_json(out / "results.json", results)
 
     log = out / "metrics.jsonl"

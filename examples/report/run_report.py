@@ -98,7 +98,8 @@ def ranked_images(evaluation: Evaluation, query: int, *, by_text: bool) -> list[
         excluded = set(evaluation.excluded_rows(query))
         identity = evaluation.query[query].identity
 
-    similarity = cosine_similarity(queries[[query]], evaluation.gallery_embeddings)[0].numpy()  # type: ignore[index]
+    embedding = queries[[query]]  # type: ignore[index]
+    similarity = cosine_similarity(embedding, evaluation.gallery_embeddings)[0].numpy()
     order = np.argsort(-similarity, kind="stable").tolist()
     shown = [row for row in order if row not in excluded][:_NUM_RANKED]
 

@@ -37,8 +37,8 @@ class Run:
         settings: Every setting of the run.
         rows: One row per epoch.
         prompt_rows: One row per epoch of the prompt phase, if there was one.
-        results: Numbers by moment (``before`` and ``after`` training, or ``zero_shot``) and task; empty if the run did
-            not end.
+        results: Numbers by moment (``before`` and ``after`` training, or ``zero_shot``) and task;
+            empty if the run did not end.
     """
 
     name: str
@@ -93,8 +93,8 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Read every run in the folders and below, ordered by name.
 
     Raises:
-        ValueError: If a folder is missing or holds no run, or if files are damaged; the message names a damaged file
-            of every run that has one.
+        ValueError: If a folder is missing or holds no run, or if files are damaged; the message
+            names a damaged file of every run that has one.
     """
     paths: dict[Path, None] = {}
     for folder in folders:
@@ -126,7 +126,8 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     """Last parts of the paths, as few as make all names distinct; a seed's folder keeps its parent.
 
     Example:
-        >>> distinct_names([Path("/a/v1/long"), Path("/a/v2/long"), Path("/a/zero"), Path("/a/v3/seed0")])
+        >>> paths = ["/a/v1/long", "/a/v2/long", "/a/zero", "/a/v3/seed0"]
+        >>> distinct_names([Path(path) for path in paths])
         ['v1/long', 'v2/long', 'zero', 'v3/seed0']
     """
     depths = [2 if re.fullmatch(r"(seed)?[\W_]*\d+", path.name) else 1 for path in paths]

@@ -1,4 +1,4 @@
-"""Runs as rows of tables, and rows as CSV and Markdown. Rates are fractions, and the columns' names say so."""
+"""Runs as rows of tables, and rows as CSV and Markdown. Rates are fractions."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ Row = dict[str, Cell]
 
 
 def evaluation_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row per run, with the rates of the tested model and, in columns ``before_...``, those before training.
+    """One row per run: rates of the tested model and, as ``before_...``, those before training.
 
-    The splits of ``image_to_image.splits`` are ``split1_...`` and their mean ``final_...``, as in the hand pipelines;
-    the columns of other tasks begin with the task.
+    The splits of ``image_to_image.splits`` are ``split1_...`` and their mean ``final_...``, as in
+    the hand pipelines; the columns of other tasks begin with the task.
     """
     table = []
     for run in runs:
@@ -33,7 +33,7 @@ def evaluation_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def split_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row per run, task and moment with means and spreads over splits, and one for each split below it."""
+    """One row per run, task and moment, followed by one for each of its splits."""
     table = []
     for run in runs:
         for moment, tasks in run.results.items():
@@ -49,7 +49,7 @@ def split_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def version_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row per version, task and moment: mean over the complete runs, and their sample standard deviation."""
+    """One row per version, task and moment: mean and standard deviation of the complete runs."""
     table: list[Row] = []
     for version, members in runs_by_version(runs).items():
         for moment in ("before", "after", "zero_shot"):
@@ -67,7 +67,10 @@ def version_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def training_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row per epoch of each run; epochs of a prompt phase come first and have a ``prompt_loss`` only."""
+    """One row per epoch of each run.
+
+    Epochs of a prompt phase come first and have a ``prompt_loss`` only.
+    """
     table: list[Row] = []
     for run in runs:
         for entry in run.prompt_rows:
@@ -89,7 +92,7 @@ def training_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation of the finite values; ``None`` if there are too few to define one.
+    """Mean and sample standard deviation of the finite values; ``None`` if there are too few.
 
     Example:
         >>> mean_and_std([0.25, None, 0.75])
@@ -126,9 +129,7 @@ def column_names(table: Sequence[Row]) -> list[str]:
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format cells as an aligned Markdown table."""
-    lines = []
-    for cells in (heads, *rows):
-        lines.append([" ".join(cell.split()).replace("|", r"\|") for cell in cells])  # noqa: PERF401
+    lines = [[_escaped(cell) for cell in cells] for cells in (heads, *rows)]
 
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
@@ -138,6 +139,10 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
         texts.append(f"| {' | '.join(padded)} |")
     return "\n".join(texts)
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", r"\|")
 
 
 def runs_markdown(runs: Sequence[Run]) -> str:
@@ -176,7 +181,7 @@ def rates_markdown(table: Sequence[Row], about: Sequence[str], spread: str) -> s
 
 
 def training_markdown(table: Sequence[Row]) -> str:
-    """Rows of :func:`training_rows`: losses as they are, validation in percent, the best epoch marked."""
+    """Rows of :func:`training_rows`, validation in percent and the best epoch marked."""
     columns = [name for name in column_names(table) if name != "is_best"]
     heads = [name.replace("_fraction", " (%)").replace("_", " ") for name in columns]
 

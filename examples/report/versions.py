@@ -8,10 +8,11 @@ from examples.report.runs import Run
 
 
 def runs_by_version(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group runs whose settings are equal but for the seed and the log; each group is named by what its names share.
+    """Group runs whose settings differ in the seed and the log alone, by the name they share.
 
-    Runs of a version may all start from one checkpoint (``init_from``), or each seed from its own. In the second case
-    the number after the word seed in that path, or the run's own seed at its end, does not count as a difference.
+    Runs of a version may all start from one checkpoint (``init_from``), or each seed from its own.
+    In the second case the number after the word seed in that path, or the run's own seed at its
+    end, does not count as a difference.
     """
     same_start: dict[str, list[Run]] = {}
     for run in runs:
@@ -59,8 +60,10 @@ def _shared_name(names: Sequence[str]) -> str:
     """The beginning that names share, without the word seed at its end.
 
     Example:
-        >>> _shared_name(["v2-seed0", "v2-seed1"]), _shared_name(["v1/0", "v1/10"]), _shared_name(["v3-seed0"])
-        ('v2', 'v1', 'v3-seed0')
+        >>> _shared_name(["v2-seed0", "v2-seed1"]), _shared_name(["v1/0", "v1/10"])
+        ('v2', 'v1')
+        >>> _shared_name(["v3-seed0"])
+        'v3-seed0'
     """
     if len(names) == 1:
         return names[0]

@@ -4,7 +4,7 @@ from runs import both, numbers, retrieval_numbers, split_numbers, write_run
 
 @pytest.fixture
 def folder(tmp_path):
-    """A zero-shot run, a version with three seeds and splits, one with a prompt phase, and a killed run."""
+    """A zero-shot run, a version of three seeds, one with a prompt phase, and a killed run."""
     runs = tmp_path / "runs"
 
     tasks = {"image_to_image": numbers(0.25), "text_to_image": retrieval_numbers(0.2)}

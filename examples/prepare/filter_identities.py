@@ -1,7 +1,8 @@
 """Step 3: keep the items that have two images or more, and a prompt.
 
 Run it as ``python -m examples.prepare.filter_identities --image-paths image_paths.json --prompts
-image_prompts_per_identity.json --out-image-paths image_paths_clean.json --out-prompts image_prompts_clean.json``.
+image_prompts_per_identity.json --out-image-paths image_paths_clean.json --out-prompts
+image_prompts_clean.json``.
 """
 
 import argparse

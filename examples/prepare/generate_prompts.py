@@ -1,7 +1,7 @@
 """Step 1: one prompt for each item, from its description.
 
-Run it as ``python -m examples.prepare.generate_prompts --descriptions list_description_inshop.json --image-paths
-image_paths.json --out image_prompts_per_identity.json``.
+Run it as ``python -m examples.prepare.generate_prompts --descriptions list_description_inshop.json
+--image-paths image_paths.json --out image_prompts_per_identity.json``.
 """
 
 import argparse

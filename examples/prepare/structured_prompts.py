@@ -1,7 +1,8 @@
 """Step 4: prompts that fit the text tower, colour and category first, then whole sentences.
 
-Run it as ``python -m examples.prepare.structured_prompts --descriptions list_description_inshop.json --image-paths
-image_paths_clean.json --out image_prompts_structured.json``.
+Run it as ``python -m examples.prepare.structured_prompts --descriptions
+list_description_inshop.json --image-paths image_paths_clean.json --out
+image_prompts_structured.json``.
 """
 
 import argparse

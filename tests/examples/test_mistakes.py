@@ -150,8 +150,7 @@ def test_odd_folders_of_runs(tmp_path, capsys, images):
 
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").touch()
-    assert "other files" in answer(capsys, recipe, "--out", tmp_path / "thesis")
-
+    assert "the folder holds other files" in answer(capsys, recipe, "--out", tmp_path / "thesis")
     (tmp_path / "file").touch()
     answer(capsys, recipe, "--out", tmp_path / "file")
 

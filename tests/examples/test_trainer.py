@@ -15,7 +15,7 @@ from tiny import tiny_images, tiny_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
-from examples.report.run_report import _ranking
+from examples.report.run_report import ranked_images
 from examples.settings.recipe import load_recipe
 from examples.trainer import data as trainer_data
 from examples.trainer.__main__ import main, run
@@ -104,12 +104,12 @@ def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):
     before = {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))}
     code, text = command(capsys, tmp_path / "tiny.yaml", "--out", finished)
     assert code == 2
-    assert "Give --resume" in text
+    assert "Add --resume" in text
     code, text = command(
         capsys, tmp_path / "tiny.yaml", "--out", finished, "--resume", "--set", "seed=3"
     )
     assert code == 2
-    assert "expected the recipe of the run to resume, got another one (seed differ" in text
+    assert "the run to resume has other settings (seed)" in text
     assert {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))} == before
 
 
@@ -218,7 +218,7 @@ def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
     found = evaluate(recipe, Encoder(recipe, towers, []), trainer_data.tests_of(recipe, records))
     assert not found.camera_rule
     best = int(np.nanargmax(found.images.average_precision))
-    assert any(_ranking("after", found, best, texts=False).matches)
+    assert any(image.matches for image in ranked_images(found, best, by_text=False))
 
 
 def test_validation_and_test_share_no_identity(tmp_path, images):

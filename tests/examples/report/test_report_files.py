@@ -14,6 +14,6 @@ def test_failed_write_leaves_the_old_json(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_list_is_written_as_lines(tmp_path):
+def test_a_list_becomes_json_lines(tmp_path):
     write_json(tmp_path / "a.jsonl", [{"a": 1}, {"a": 2}])
     assert (tmp_path / "a.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'

@@ -52,7 +52,7 @@ def load_records(
     if isinstance(recipe, TrainingRecipe) and recipe.data.validation:
         records = _hold_out(records, recipe.data.validation, recipe.seed)
 
-    tests = tests_of(recipe, records)
+    tests = arrange_tests(recipe, records)
     _check_tests(recipe, tests, records)
     if isinstance(recipe, TrainingRecipe):
         _check_training(recipe, tests, records)
@@ -204,7 +204,7 @@ def _balance(data: Images, records: Records, seed: int) -> Records:
     return [*train, *(record for record in records if record.split != "train")]
 
 
-def tests_of(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
+def arrange_tests(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
     """Queries and galleries of every protocol: one pair, or one for each random split.
 
     Raises:

@@ -29,7 +29,7 @@ from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
-from examples.trainer.records import Records, load_records, tests_of
+from examples.trainer.records import Records, arrange_tests, load_records
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
 
 
@@ -149,7 +149,7 @@ def _evaluate(
     if not session.accelerator.is_main_process:
         return None
 
-    tests = tests_of(recipe, session.records)
+    tests = arrange_tests(recipe, session.records)
     return evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
 
 

@@ -1,6 +1,5 @@
 """The hands recipes: each version changes what was reported of it against its parent, and nothing else."""
 
-import dataclasses
 import fnmatch
 import functools
 import re
@@ -10,9 +9,12 @@ import pytest
 import yaml
 
 from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
-from examples.settings.config import Augment, Recipe
+from examples.settings.data import Hands11k, PolyUHands
 from examples.settings.recipe import load_recipe
-from examples.trainer.data import OWN_PROTOCOLS
+from examples.settings.section import default_of
+from examples.settings.sections import Augment
+from examples.settings.stages import RECIPES
+from examples.settings.variants import models_in
 
 ROOT = Path(__file__).parents[2]
 HANDS = ROOT / "examples" / "recipes" / "hands"
@@ -77,27 +79,32 @@ FRAME = {
 }
 PORTRAIT = {"model.image_size": (224, 128), "model.fit": "stretch"}
 
+# what the base says for its children that train
+TRAINING = {
+    "data.validation": 0.15,
+    "batch.num_identities": 8,
+    "optim.warmup_epochs": 0,
+    "optim.decay_all": True,
+    "evaluate.metric": "rank_1",
+}
+
 # file: (parent, all that differs from it once both are resolved)
 CHANGES = {
     "base": (
         None,
         {
             "data.source": "hands11k",
-            "data.validation": 0.15,
             "model.name": "ViT-B-16-quickgelu",
             "model.pretrained": "openai",
             "model.fit": "pad",
-            "batch.num_identities": 8,
-            "optim.warmup_epochs": 0,
-            "optim.decay_all": True,
-            "evaluate.metric": "rank_1",
         },
     ),
     "stage1/zero_shot_vit": ("base", {}),
-    "stage1/zero_shot_rn50": ("stage1/zero_shot_vit", RN50),
+    "stage1/zero_shot_rn50": ("stage1/zero_shot_vit", {"model.name": RN50["model.name"]}),
     "stage1/classifier_vit": (
         "base",
         {
+            **TRAINING,
             "stage": "classifier",
             "head.neck": False,
             "head.std": 0.0585,  # Xavier: (2 / (512 + 72)) ** 0.5
@@ -128,6 +135,7 @@ CHANGES = {
     "stage2/v1_vit": (
         "base",
         {
+            **TRAINING,
             "stage": "clip_reid",
             "head.kind": "arcface",
             "loss.id": 1,
@@ -194,6 +202,7 @@ CHANGES = {
     "stage3/v1_vit": (
         "base",
         {
+            **TRAINING,
             "stage": "prompt_sg",
             "head.neck": False,
             "head.std": 0.0255,  # torch's linear layer: (3 * 512) ** -0.5
@@ -354,12 +363,24 @@ def recipe_of(name):
     return load_recipe(file(name))
 
 
+def usual(models=RECIPES, prefix=""):
+    """The default of every key of any recipe."""
+    for model in models:
+        for name, field in model.model_fields.items():
+            sections = models_in(field.annotation)
+            if sections:
+                yield from usual(sections, f"{prefix}{name}.")
+            elif not field.is_required():
+                yield f"{prefix}{name}", default_of(field)
+
+
 def flat(recipe):
-    """Every key of a resolved recipe but the note."""
-    for name, value in dataclasses.asdict(recipe).items():
+    """Every key of a resolved recipe but the note; one that its variants lack has its default."""
+    yield from usual()
+    for name, value in recipe.model_dump(exclude={"note"}).items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", inner) for key, inner in value.items())
-        elif name != "note":
+        else:
             yield name, value
 
 
@@ -385,7 +406,7 @@ def test_a_version_changes_what_was_reported_and_nothing_else(name):
     tree = yaml.safe_load(file(name).read_text(encoding="utf-8"))
     if parent is None:
         assert "base" not in tree
-        before = dict(flat(Recipe(stage="zero_shot", note="")))
+        before = {**dict(usual()), "stage": "zero_shot", "note": None}
     else:
         assert (file(name).parent / tree["base"]).resolve() == file(parent)
         before = resolved(parent)
@@ -452,8 +473,8 @@ def test_another_aspect_or_hd_by_one_switch(name, switch):
 
 
 def test_small_and_distractor_galleries_are_the_own_protocols_of_the_hands():
-    assert OWN_PROTOCOLS["hands11k"] == ["splits", "distractors"]
-    assert OWN_PROTOCOLS["polyu_hands"] == ["splits"]  # its galleries hold the distractors already
+    assert Hands11k.protocols == ("splits", "distractors")
+    assert PolyUHands.protocols == ("splits",)  # its galleries hold the distractors already
 
 
 def test_one_cycle_warms_up_a_tenth_in_both_phases():
@@ -468,7 +489,7 @@ def test_templates_take_part(stage):
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)).eval()
     recipes = [recipe_of(name) for name in TRAINED if name.startswith(f"stage{stage}")]
     sentences = {
-        template: recipe.prompt.num_tokens
+        template: getattr(recipe.prompt, "num_tokens", 1)
         for recipe in recipes
         for template in recipe.prompt.template
     }

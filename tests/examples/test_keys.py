@@ -9,19 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_images, tiny_recipe
+from tiny import session_of, tiny_images, tiny_recipe
 
 from clipreid_kit import data as kit
-from clipreid_kit.clip import ClipTowers
 from examples.settings.stages import RECIPES
 from examples.settings.variants import models_in
 from examples.trainer import records as trainer_records
 from examples.trainer import run as trainer
 from examples.trainer.assemble import pk_batches, training_images
-from examples.trainer.images import image_spec, training_set
 from examples.trainer.prompts import templates_of
 from examples.trainer.records import load_records, read_records
-from examples.trainer.run import _session
 from examples.trainer.session import categories_of
 
 VIT = "model.name=reid-tiny-vit"
@@ -335,14 +332,6 @@ def test_a_run_repeats_itself(tmp_path, unchanged, images, stage):
     assert outcome(tmp_path, stage=stage, images=images) == unchanged(stage)
 
 
-def dataset_of(recipe, folder):
-    records = load_records(recipe, folder)[0]
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-    spec = image_spec(towers, recipe.model, recipe.augment.fill)
-    train = [record for record in records if record.split == "train"]
-    return training_set(train, spec, recipe.augment, recipe.data, recipe.seed)
-
-
 def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     common = {"stage": "classifier", "images": images}
     for change in ("data.workers=1", "data.cache=true", "device=cpu", "evaluate.batch_size=7"):
@@ -369,9 +358,7 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
 def test_loading_gets_its_keys(tmp_path, images):
     changes = ("data.workers=2", "data.pin_memory=true", VIT)
     recipe = tiny_recipe(tmp_path, *changes, stage="classifier", images=images)
-    accelerator = trainer._accelerator(recipe, tmp_path)
-    records = load_records(recipe, tmp_path)[0]
-    session = _session(recipe, tmp_path, accelerator, records, resume=False)
+    session = session_of(recipe, tmp_path)
     loader = pk_batches(recipe, session, training_images(recipe, session)).loader
     assert (loader.num_workers, loader.pin_memory) == (2, torch.cuda.is_available())
 
@@ -380,7 +367,7 @@ def test_cached_images_need_no_files(tmp_path):
     own = tiny_images(tmp_path / "images")
     for cache in (False, True):
         recipe = tiny_recipe(tmp_path, f"data.cache={str(cache).lower()}", images=own)
-        dataset = dataset_of(recipe, tmp_path)
+        dataset = training_images(recipe, session_of(recipe, tmp_path))
         first = dataset[0]
 
         name = str(dataset.records[0].path)

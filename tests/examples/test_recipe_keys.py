@@ -90,10 +90,11 @@ def another_value(recipe, key):
     """The usual value of a key, or one that differs from the recipe's."""
     now, field = lookup(recipe, key)
     usual = USUAL[key] if key in USUAL else default_of(field)
-    if [key.removeprefix("loss.")] == list(
-        recipe.loss.weights() if hasattr(recipe, "loss") else []
-    ):
-        usual = now / 2  # it is the only term
+
+    terms = set(recipe.loss.weights()) if hasattr(recipe, "loss") else set()
+    needed = terms & {"image_to_text", "supcon"} if recipe.stage == "clip_reid" else terms
+    if {key.removeprefix("loss.")} == needed:  # without its only term the recipe would be none
+        usual = now / 2
     return next(value for value in OTHERS.get(key, (usual,)) if value != now)
 
 

@@ -77,7 +77,9 @@ class Watched:
         exact, prepare = AnyOptim.rate, loop._prepare
 
         def rate(optim, peak, step, steps):
-            self.rates.append((exact(optim, peak, step, steps), closed_form(optim, peak, step, steps)))
+            self.rates.append(
+                (exact(optim, peak, step, steps), closed_form(optim, peak, step, steps))
+            )
             return self.rates[-1][0]
 
         def prepared(training):

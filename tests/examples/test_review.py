@@ -7,8 +7,8 @@ from accelerate.state import AcceleratorState
 from tiny import tiny_recipe
 
 from clipreid_kit.data import ImageRecord
-from examples.trainer.__main__ import run
-from examples.trainer.data import load_records
+from examples.trainer.records import load_records
+from examples.trainer.run import run
 
 
 def test_evaluation_is_in_full_precision(tmp_path):
@@ -33,6 +33,6 @@ def test_validation_shares_no_identity_with_the_test(tmp_path, monkeypatch):
     records, _ = load_records(recipe, tmp_path / "a")
     test = next(record for record in records if record.split == "query")
     leaked = [*records, ImageRecord(test.path, test.identity, split="val", caption="a leak")]
-    monkeypatch.setattr("examples.trainer.data._read", lambda *_, **__: leaked)
+    monkeypatch.setattr("examples.trainer.records.read_records", lambda *_, **__: leaked)
     with pytest.raises(ValueError, match="expected no identity in both"):
         load_records(recipe, tmp_path / "a")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from clipreid_kit.data import SyntheticReid, write_csv
 from examples.settings.recipe import load_recipe
+from examples.trainer.records import load_records
+from examples.trainer.run import _accelerator, _session
 
 TINY = """
 note: A run of a second.
@@ -75,3 +77,10 @@ def tiny_images(folder):
     unheld = [record for record in views if record.split not in ("val_query", "val_gallery")]
     write_csv(unheld, folder / "unheld.csv")
     return folder
+
+
+def session_of(recipe, folder):
+    """What a run of a recipe has before its stage begins."""
+    accelerator = _accelerator(recipe, folder)
+    records, _ = load_records(recipe, folder)
+    return _session(recipe, folder, accelerator, records, resume=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from examples.settings import config
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "recipes" / "keys.md"
 BEGIN, END = "<!-- keys: made by python -m examples.settings.key_table -->", "<!-- end of keys -->"
 
 

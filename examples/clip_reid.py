@@ -51,7 +51,7 @@ def learn_texts(towers: ClipTowers, train: ReidDataset, epochs: int) -> Tensor:
 
     optimizer = torch.optim.Adam(prompts.parameters(), lr=3e-3)
     for epoch in range(epochs):
-        for rows in torch.randperm(len(features)).split(64):
+        for rows in torch.split(torch.randperm(len(features)), 64):
             loss = stage(features[rows], train.labels[rows]).loss
             optimizer.zero_grad()
             loss.backward()

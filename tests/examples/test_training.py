@@ -28,7 +28,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

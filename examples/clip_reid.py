@@ -1,6 +1,6 @@
 """Both stages of CLIP-ReID: python -m examples.clip_reid [IMAGES].
 
-IMAGES has train/, query/ and gallery/ with a folder of images per identity, or is Omniglot's zip.
+IMAGES is a folder with train/, query/ and gallery/, or Omniglot's zip file.
 """
 
 import sys
@@ -24,11 +24,10 @@ from clipreid_kit.data import (
 )
 from examples.example_images import read_images
 
-# for photographs: "ViT-B-16-quickgelu", "openai", (256, 128), and rates of 3.5e-4 and 5e-6
+# for photographs: "ViT-B-16-quickgelu", "openai", (256, 128), rates 3.5e-4 and 5e-6
 MODEL = "reid-tiny-resnet"
 WEIGHTS = None
 IMAGE_SIZE = (64, 64)
-SENTENCE = "A photo of a {tokens} figure."
 
 
 def encode(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> Tensor:
@@ -38,20 +37,21 @@ def encode(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> Tensor
 
 
 def evaluate(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> ReidResult:
-    """Rank the gallery for each query; neither shows an identity of the training images."""
+    """Rank the gallery for each query; the training identities are in neither."""
     query, gallery = records_of(records, "query"), records_of(records, "gallery")
-    return evaluate_records(encode(model, query), encode(model, gallery), query, gallery)
+    embeddings = encode(model, query), encode(model, gallery)
+    return evaluate_records(*embeddings, query, gallery)
 
 
 def learn_texts(towers: ClipTowers, train: ReidDataset, epochs: int) -> Tensor:
-    """First stage: learn texts of all identities (C, D) against frozen image features."""
-    prompts = IdentityPromptLearner(towers, train.num_identities, SENTENCE)
+    """First stage: learn a text per identity (C, D) against frozen features."""
+    prompts = IdentityPromptLearner(towers, train.num_identities, "A photo of a {tokens} figure.")
     stage = ClipReIDPromptStage(towers, prompts, temperature=0.01, normalize=True)
     features = encode(stage.image_embeddings, list(train.records))
 
     optimizer = torch.optim.Adam(prompts.parameters(), lr=3e-3)
     for epoch in range(epochs):
-        for rows in torch.randperm(len(features)).split(64):
+        for rows in torch.split(torch.randperm(len(features)), 64):
             loss = stage(features[rows], train.labels[rows]).loss
             optimizer.zero_grad()
             loss.backward()
@@ -63,8 +63,8 @@ def learn_texts(towers: ClipTowers, train: ReidDataset, epochs: int) -> Tensor:
 
 
 def train_image_tower(model: ClipReID, train: ReidDataset, epochs: int) -> None:
-    """Second stage: train the image tower against the texts, with identity and triplet loss."""
-    sampler = PKSampler(train.labels, num_identities=16, num_instances=4, coverage="images")
+    """Second stage: train the image tower against the texts."""
+    sampler = PKSampler(train.labels, 16, 4, coverage="images")
     loader = DataLoader(train, batch_sampler=sampler)
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

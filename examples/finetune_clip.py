@@ -1,6 +1,6 @@
-"""Fine-tune CLIP's image tower for re-identification: python -m examples.finetune_clip [IMAGES].
+"""Fine-tune CLIP for re-identification: python -m examples.finetune_clip [IMAGES].
 
-IMAGES has train/, query/ and gallery/ with a folder of images per identity, or is Omniglot's zip.
+IMAGES is a folder with train/, query/ and gallery/, or Omniglot's zip file.
 """
 
 import sys
@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from clipreid_kit import ArcFaceHead, BNNeck, PKSampler, ReidResult, SupConLoss, WarmupCosineLR
+from clipreid_kit import (
+    ArcFaceHead,
+    BNNeck,
+    PKSampler,
+    ReidResult,
+    SupConLoss,
+    WarmupCosineLR,
+)
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     ImageRecord,
@@ -39,9 +46,10 @@ def encode(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> Tensor
 
 
 def evaluate(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> ReidResult:
-    """Rank the gallery for each query; neither shows an identity of the training images."""
+    """Rank the gallery for each query; the training identities are in neither."""
     query, gallery = records_of(records, "query"), records_of(records, "gallery")
-    return evaluate_records(encode(model, query), encode(model, gallery), query, gallery)
+    embeddings = encode(model, query), encode(model, gallery)
+    return evaluate_records(*embeddings, query, gallery)
 
 
 def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, ReidResult]:
@@ -53,11 +61,11 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
     # batches of 16 identities with 4 images each
     augment = train_transform(IMAGE_SIZE, horizontal_flip=0.0, pad=6, color_jitter=0.3)
     train = ReidDataset(records_of(records, "train"), augment, cache=True)
-    sampler = PKSampler(train.labels, num_identities=16, num_instances=4, coverage="images")
+    sampler = PKSampler(train.labels, 16, 4, coverage="images")
     loader = DataLoader(train, batch_sampler=sampler)
 
-    # SupCon pulls the images of an identity together; behind a batch norm, ArcFace tells identities
-    # apart
+    # SupCon pulls the images of an identity together;
+    # behind a batch norm, ArcFace tells the identities apart
     supcon = SupConLoss(temperature=0.1)
     neck = BNNeck(towers.embed_dim)
     head = ArcFaceHead(towers.embed_dim, train.num_identities, margin=0.3)
@@ -65,7 +73,7 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
     trained = [*towers.image_parameters(), *neck.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.01)
     num_steps = epochs * len(sampler)
-    schedule = WarmupCosineLR(optimizer, warmup_steps=num_steps // 10, total_steps=num_steps)
+    schedule = WarmupCosineLR(optimizer, num_steps // 10, num_steps)
 
     towers.train()
     for epoch in range(epochs):
@@ -74,7 +82,8 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
         for batch in loader:
             features, normalised = neck(towers.encode_image(batch.image))
             logits = head(normalised, batch.label)
-            loss = supcon(features, batch.label) + 0.1 * cross_entropy(logits, batch.label)
+            loss = supcon(features, batch.label)
+            loss = loss + 0.1 * cross_entropy(logits, batch.label)
 
             optimizer.zero_grad()
             loss.backward()

@@ -1,6 +1,6 @@
-"""PromptSG, which composes a text from each image: python -m examples.prompt_sg [IMAGES].
+"""PromptSG, which makes a text of each image: python -m examples.prompt_sg [IMAGES].
 
-IMAGES has train/, query/ and gallery/ with a folder of images per identity, or is Omniglot's zip.
+IMAGES is a folder with train/, query/ and gallery/, or Omniglot's zip file.
 """
 
 import sys
@@ -39,9 +39,10 @@ def encode(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> Tensor
 
 
 def evaluate(model: Callable[[Tensor], Any], records: list[ImageRecord]) -> ReidResult:
-    """Rank the gallery for each query; neither shows an identity of the training images."""
+    """Rank the gallery for each query; the training identities are in neither."""
     query, gallery = records_of(records, "query"), records_of(records, "gallery")
-    return evaluate_records(encode(model, query), encode(model, gallery), query, gallery)
+    embeddings = encode(model, query), encode(model, gallery)
+    return evaluate_records(*embeddings, query, gallery)
 
 
 def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, ReidResult]:
@@ -53,24 +54,24 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
     # batches of 16 identities with 4 images each
     augment = train_transform(IMAGE_SIZE, horizontal_flip=0.0, pad=6, color_jitter=0.3)
     train = ReidDataset(records_of(records, "train"), augment, cache=True)
-    sampler = PKSampler(train.labels, num_identities=16, num_instances=4, coverage="images")
+    sampler = PKSampler(train.labels, 16, 4, coverage="images")
     loader = DataLoader(train, batch_sampler=sampler)
 
-    # an inversion network makes a pseudo word of each image; the sentence with it attends to the
-    # patches
+    # an inversion network makes a pseudo word of each image;
+    # the sentence with that word attends to the patches of the image
     composer = PromptComposer(towers, SENTENCE)
     model = PromptSG(towers, train.num_identities, composer=composer)
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.01)
     num_steps = epochs * len(sampler)
-    schedule = WarmupCosineLR(optimizer, warmup_steps=num_steps // 10, total_steps=num_steps)
+    schedule = WarmupCosineLR(optimizer, num_steps // 10, num_steps)
 
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         train.set_epoch(epoch)
         for batch in loader:
-            output = model(batch.image, batch.label)  # identity, triplet and SupCon loss
+            output = model(batch.image, batch.label)
             optimizer.zero_grad()
             output.loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 5.0)

@@ -46,11 +46,11 @@ def evaluate(tower: nn.Module, query: ReidDataset, gallery: ReidDataset) -> Reid
     device = next(tower.parameters()).device
     evaluator = ReidEvaluator(distributed=True)
     everything = []
-    for data, split in ((query, "query"), (gallery, "gallery")):
+    for data in (query, gallery):
         rows = list(range(dist.get_rank(), len(data), dist.get_world_size()))
         embeddings = tower(torch.stack([data[row].image for row in rows]).to(device))
         labels = data.labels[rows].to(device)
-        evaluator.update(embeddings, labels, split=split)
+        evaluator.update(embeddings, labels, split="query" if data is query else "gallery")
         everything += [gather(embeddings), gather(labels)]
 
     result = evaluator.compute()

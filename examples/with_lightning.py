@@ -47,8 +47,11 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
     def validation_step(self, batch: list[Tensor], _index: int, dataloader_idx: int) -> None:
         """Collect a batch; queries come from the first loader, the gallery from the second."""
         image, label, camera, _ = batch
-        split = "gallery" if dataloader_idx else "query"
-        self.evaluator.update(self.tower(image), label, camera, split=split)
+        embeddings = self.tower(image)
+        if dataloader_idx == 0:
+            self.evaluator.update(embeddings, label, camera, split="query")
+        else:
+            self.evaluator.update(embeddings, label, camera, split="gallery")
 
     def on_validation_epoch_end(self) -> None:
         """Evaluate the collected batches, and log the rates as fractions."""

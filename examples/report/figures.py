@@ -148,13 +148,15 @@ def _draw_version(axes: "Axes", version: str, curves: _Curves) -> None:
     for point in best:
         axes.plot(*point, "o", color=_BLUE, markersize=5, clip_on=False)
 
-    # a rising curve leaves room at the bottom right
-    place = {"transform": axes.transAxes, "ha": "right", "fontsize": 8.5, "color": _MUTED}
-    rates = [rate for _, rate in best]
-    if len(best) == 1:
-        axes.text(0.97, 0.06, f"best: {rates[0]:.1f} at epoch {best[0][0]}", **place)
-    elif best:
-        axes.text(0.97, 0.06, f"best: {min(rates):.1f} to {max(rates):.1f}", **place)
+    if best:
+        rates = [rate for _, rate in best]
+        text = f"best: {min(rates):.1f} to {max(rates):.1f}"
+        if len(best) == 1:
+            text = f"best: {rates[0]:.1f} at epoch {best[0][0]}"
+        # a rising curve leaves room at the bottom right
+        axes.text(
+            0.97, 0.06, text, transform=axes.transAxes, ha="right", fontsize=8.5, color=_MUTED
+        )
 
 
 def _bars(rows: Sequence[Row], task: str, measure: str) -> "Figure":

@@ -120,7 +120,7 @@ def embed_chart(
     images = {}
     for screen, size in (("wide", wide), ("narrow", narrow)):
         for theme in ("light", "dark"):
-            png = figure_png(draw(theme, size), transparent=True)  # type: ignore[arg-type]
+            png = figure_png(draw(theme, size), transparent=True)
             images[f"{screen} {theme}"] = _embed(png)
     return images
 

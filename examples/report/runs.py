@@ -160,12 +160,10 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _read_run(path: Path, name: str) -> Run:
     content = _read_object(path / "results.json")
-    results = {moment: content[moment] for moment in ("before", "after") if moment in content}
-    for tasks in results.values():
-        if not isinstance(tasks, dict) or not all(
-            isinstance(task, dict) for task in tasks.values()
-        ):
-            raise ValueError(f"{path / 'results.json'} (tasks without numbers)")
+    results: dict[str, Any] = {}
+    for moment in ("before", "after"):
+        if moment in content:
+            results[moment] = _tasks(content[moment], path)
 
     if "before" in results and "after" not in results:
         results = {"zero_shot": results["before"]}
@@ -178,6 +176,13 @@ def _read_run(path: Path, name: str) -> Run:
         prompt_rows=_read_rows(path / "prompt" / "metrics.jsonl"),
         results=results,
     )
+
+
+def _tasks(tasks: object, path: Path) -> dict[str, Any]:
+    """The results of a moment, checked to be numbers by task."""
+    if isinstance(tasks, dict) and all(isinstance(numbers, dict) for numbers in tasks.values()):
+        return tasks
+    raise ValueError(f"{path / 'results.json'} (tasks without numbers)")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from examples.settings.section import Needs, default_of
 from examples.settings.stages import RECIPES
 from examples.settings.variants import Models, discriminator_of, models_in, tags_of
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "recipes" / "keys.md"
 BEGIN, END = "<!-- keys: made by python -m examples.settings.key_table -->", "<!-- end of keys -->"
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from examples.settings.section import Needs, default_of
+from examples.settings.section import Needs, Section, default_of
 from examples.settings.stages import RECIPES
 from examples.settings.variants import Models, discriminator_of, models_in, tags_of
 
@@ -33,11 +33,10 @@ def tables() -> str:
 
 
 def _title(variants: Models) -> str:
-    """The first line of what all variants of a section derive from."""
-    for base in variants[0].__mro__:
-        if all(issubclass(variant, base) for variant in variants):
-            return (base.__doc__ or "").partition("\n")[0]
-    return ""
+    """The first line of the section that all variants derive from."""
+    bases = variants[0].__mro__[: variants[0].__mro__.index(Section)]
+    shared = [base for base in bases if all(issubclass(variant, base) for variant in variants)]
+    return (shared[-1].__doc__ or "").partition("\n")[0]
 
 
 def _names(models: Models) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from typing_extensions import Self
 
 from examples.settings.data import TEXT_TERMS, Data, Synthetic
@@ -37,6 +37,11 @@ from examples.settings.sections import (
 )
 from examples.settings.variants import models_in
 
+# YAML 1.1 reads an unquoted `no` as false.
+Precision = Annotated[
+    Literal["no", "bf16", "fp16"],
+    BeforeValidator(lambda value: "no" if value is False else value),
+]
 _PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "supcon")
 _IDENTITY_HEAD = Annotated[Head, Needs("loss.id")]
 
@@ -94,7 +99,7 @@ class TrainingRecipe(Recipe):
     open_set_terms: ClassVar[tuple[str, ...]] = ("triplet", "supcon_image", *TEXT_TERMS)
     """Terms that can be computed for identities that were not trained on."""
 
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     """Mixed precision of the training steps."""
     accumulate: PositiveInt = 1
     """Batches to one optimiser step."""

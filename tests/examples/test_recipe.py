@@ -248,6 +248,13 @@ def test_zero_shot_leaves_out_what_trains(tmp_path):
         loaded(tmp_path, "note: a\nstage: zero_shot\n", "loss.triplet=1")
 
 
+def test_words_of_yaml(tmp_path):
+    text = HEAD + "loss: {triplet: 1}\nprecision: bf16\ndata: {cache: yes}\n"
+    recipe = loaded(tmp_path, text, "precision=no", "optim.lr=1e-5", "optim.clip_norm=")
+    assert (recipe.precision, recipe.data.cache) == ("no", True)
+    assert (recipe.optim.lr, recipe.optim.clip_norm) == (1e-5, None)
+
+
 def test_bad_changes(tmp_path):
     text = HEAD + "loss: {triplet: 1}\n"
     with pytest.raises(ValueError, match=r"--set: write section\.key=value, got 'epochs'"):

@@ -1,1 +1,1 @@
-"""Measurements against the real peers: ratios in one process, interleaved; never part of the tests."""
+"""Measurements against the real peers: ratios within one process, never part of the tests."""

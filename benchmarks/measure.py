@@ -1,4 +1,4 @@
-"""Interleaved timing and added memory: contenders take turns, medians are compared within one run."""
+"""Time and memory of contenders, measured in turns within one process."""
 
 import ctypes
 import os
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -20,35 +21,36 @@ OURS = "clipreid_kit"
 
 
 def interleaved(contenders: Mapping[str, Work], repeats: int) -> dict[str, float]:
-    """Median seconds of each contender; one unmeasured warm-up each, then they take turns, in another order each time.
+    """Median seconds of each contender, after one warm-up that is not measured.
 
-    What ran before counts: after a contender that fills the caches and frees hundreds of megabytes all are slower.
+    The contenders take turns, in another order each time, because the previous one counts: after
+    one that fills the caches and frees hundreds of megabytes, all are slower.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    order, rng = list(contenders.items()), random.Random(0)
+    order = list(contenders.items())
+    rng = random.Random(0)
+
     for turn in range(repeats + 1):
         rng.shuffle(order)
         for name, work in order:
             began = time.perf_counter()
             work()
-            if turn:
+            if turn > 0:
                 times[name].append(time.perf_counter() - began)
+
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def added_memory(work: Work) -> float:
-    """Peak resident memory that a piece of work adds, in MB, by sampling; small values are noise."""
-    peak, stop = [0.0], threading.Event()
-
-    def resident() -> float:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (not a path of ours)
-            return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-
-    before = resident()
+    """Peak resident memory in MB that a piece of work adds, by sampling; small values are noise."""
+    before = _resident_memory()
+    peak = before
+    stop = threading.Event()
 
     def watch() -> None:
+        nonlocal peak
         while not stop.is_set():
-            peak[0] = max(peak[0], resident())
+            peak = max(peak, _resident_memory())
             time.sleep(0.001)
 
     thread = threading.Thread(target=watch)
@@ -56,47 +58,50 @@ def added_memory(work: Work) -> float:
     work()
     stop.set()
     thread.join()
-    return max(peak[0] - before, 0.0)
+    return max(peak - before, 0.0)
 
 
 def memory_in_a_process(module: str, name: str, *options: str) -> float:
-    """The same in a fresh process: ``python -m module ... --memory name`` has to print :func:`peak_memory`."""
+    """Peak memory in MB that a contender adds in a fresh process.
+
+    ``python -m module ... --memory name`` has to print :func:`peak_memory` of it last.
+    """
     command = [sys.executable, "-m", module, *options, "--memory", name]
-    return float(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
-    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def peak_memory(work: Work, device: str = "cpu") -> float:
-    """Peak memory that the first run of a piece of work adds, in MB: resident, as the kernel counts it, or a GPU's."""
+    """Peak memory in MB that the first run of a piece of work adds, on the CPU or a GPU.
+
+    On the CPU it is the resident memory as the kernel counts it.
+    """
     if device != "cpu":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        given = torch.cuda.memory_allocated(device)
+        before = torch.cuda.memory_allocated(device)
         work()
-        return (torch.cuda.max_memory_allocated(device) - given) / 1e6
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
 
-    def status(key: str) -> int:
-        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 (not a path of ours)
-            return next(int(line.split()[1]) for line in file if line.startswith(key))
+    # release the memory that making the inputs left behind, and reset the kernel's peak
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
-    ctypes.CDLL(None).malloc_trim(0)  # what making the inputs has left behind
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write("5")  # the peak so far is forgotten
-    before = status("VmRSS")
+    before = _status("VmRSS")
     work()
-    return max(status("VmHWM") - before, 0) * 1024 / 1e6
+    return max(_status("VmHWM") - before, 0) * 1024 / 1e6
 
 
 def machine(*packages: str, device: str = "cpu") -> str:
-    """One line: processor, threads, versions, and the GPU if there is one in use."""
-    found = [f"{package} {version(package)}" for package in ("torch", "numpy", *packages)]
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    gpu = "" if device == "cpu" else f"{torch.cuda.get_device_name(device)}; "
-    return (
-        f"{gpu}{platform.machine()}, {torch.get_num_threads()} threads{load}; Python {platform.python_version()}, "
-        + (", ".join(found))
-    )
+    """Processor, threads, load and versions in one line, and the GPU if one is in use."""
+    processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    if hasattr(os, "getloadavg"):
+        processor += f", load {os.getloadavg()[0]:.1f}"
+    if device != "cpu":
+        processor = f"{torch.cuda.get_device_name(device)}; {processor}"
+
+    versions = [f"{package} {version(package)}" for package in ("torch", "numpy", *packages)]
+    return f"{processor}; Python {platform.python_version()}, {', '.join(versions)}"
 
 
 def show(
@@ -111,3 +116,17 @@ def show(
         ratio = "" if name == ours else f"{value / seconds[ours]:6.2f}x ours"
         added = f"  +{memory[name]:.0f} MB" if memory and name in memory else ""
         print(f"  {name:42}{1000 * value:12.2f} ms {ratio:12}{added}")
+
+
+def _resident_memory() -> float:
+    """Resident memory of this process in MB."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def _status(key: str) -> int:
+    """A value of ``/proc/self/status`` in kB."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    raise ValueError(f"/proc/self/status has no {key}.")

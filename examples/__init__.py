@@ -1,1 +1,1 @@
-"""Uses of clipreid_kit: a reference trainer, its recipes, and short scripts. Not part of the installed library."""
+"""Uses of clipreid_kit: a reference trainer with its recipes and reports, and short scripts."""

@@ -1,7 +1,8 @@
-"""``python -m examples.compare FOLDER --out RUNS``: every stage of a folder of recipes, over several seeds.
+"""Run all stages over several seeds: python -m examples.compare FOLDER --out RUNS.
 
-The folder holds ``pretrain.yaml``, whose weights the others begin with (``init_from``). A comparison that was cut off
-goes on where it stopped; ``python -m examples.trainer.report RUNS`` makes its tables and pictures.
+FOLDER holds recipes, and ``pretrain.yaml``, whose weights the other recipes start from
+(``init_from``). An interrupted comparison continues where it stopped. ``python -m
+examples.trainer.report RUNS`` makes its tables and figures.
 """
 
 import argparse
@@ -13,7 +14,7 @@ STAGES = ("zero_shot", "classifier", "joint_v1", "joint_v2", "joint_v4", "clip_r
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what has no results yet; the first run that fails ends the comparison."""
+    """Run all recipes that have no results yet; the first run that fails ends the comparison."""
     parser = argparse.ArgumentParser(prog="python -m examples.compare", description=__doc__)
     parser.add_argument("folder", type=Path, help="such as examples/recipes/quickstart")
     parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
@@ -21,29 +22,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--stages", nargs="+", default=list(STAGES), metavar="STAGE")
     options = parser.parse_args(arguments)
+
     for seed in options.seeds:
-        first = options.out / f"pretrain-{seed}"
-        # a generated set is another one with another seed, so the weights to begin with know none of its identities
-        runs = [("pretrain", first, ["--set", f"seed={1000 + seed}"])]
-        begin = ["--set", f"seed={seed}", "--set", f"init_from={first}"]
-        runs += [(stage, options.out / f"{stage}-{seed}", begin) for stage in options.stages]
-        for stage, out, changes in runs:
+        pretrained = options.out / f"pretrain-{seed}"
+        # with another seed the generated set is another, so the first weights have seen no test
+        # identity
+        changes = {"pretrain": [f"seed={1000 + seed}"]}
+        for stage in options.stages:
+            changes[stage] = [f"seed={seed}", f"init_from={pretrained}"]
+
+        for stage, stage_changes in changes.items():
+            out = options.out / f"{stage}-{seed}"
             if (out / "results.json").is_file():
                 continue
-            command = [
-                sys.executable,
-                "-m",
-                "examples.trainer",
-                str(options.folder / f"{stage}.yaml"),
-                "--out",
-                str(out),
-            ]
-            command += [*changes, *(["--data", options.data] if options.data else [])]
-            command += ["--resume"] if (out / "recipe.json").is_file() else []
+
             print(f"{stage}, seed {seed}", flush=True)
-            if subprocess.run(command, check=False).returncode:  # noqa: S603 (this Python, and what was given)
+            recipe = options.folder / f"{stage}.yaml"
+            command = trainer_command(recipe, out, stage_changes, options.data)
+            if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 (this Python)
                 return 1
     return 0
+
+
+def trainer_command(recipe: Path, out: Path, changes: list[str], data: str | None) -> list[str]:
+    """The command that runs or resumes one recipe."""
+    command = [sys.executable, "-m", "examples.trainer", str(recipe), "--out", str(out)]
+    for change in changes:
+        command += ["--set", change]
+    if data:
+        command += ["--data", data]
+    if (out / "recipe.json").is_file():
+        command.append("--resume")
+    return command
 
 
 if __name__ == "__main__":

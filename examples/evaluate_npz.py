@@ -6,8 +6,13 @@ import numpy as np
 
 from clipreid_kit import evaluate_reid
 
-data = np.load(sys.argv[1])
-query = {"query_ids": data["query_ids"], "query_cameras": data["query_cameras"]}
-gallery = {"gallery_ids": data["gallery_ids"], "gallery_cameras": data["gallery_cameras"]}
-result = evaluate_reid(data["query_embeddings"], data["gallery_embeddings"], **query, **gallery)
+features = np.load(sys.argv[1])
+result = evaluate_reid(
+    features["query_embeddings"],
+    features["gallery_embeddings"],
+    query_ids=features["query_ids"],
+    gallery_ids=features["gallery_ids"],
+    query_cameras=features["query_cameras"],
+    gallery_cameras=features["gallery_cameras"],
+)
 print(result.table())

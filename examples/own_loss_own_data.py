@@ -1,4 +1,4 @@
-"""A loss and a data set of one's own among the library's parts: python -m examples.own_loss_own_data."""
+"""Your own loss and data set with the library's parts: python -m examples.own_loss_own_data."""
 
 from functools import partial
 
@@ -11,15 +11,15 @@ from clipreid_kit import PKSampler, ReidResult, TripletLoss, WeightedSum, evalua
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.distributed import gather
 
-VIEWS = 6
+IMAGES_PER_IDENTITY = 6
 
 
 class Patterns(Dataset[tuple[Tensor, int]]):
-    """One's own data: a coarse pattern is an identity; its images are shifted, brighter or darker, and noisy."""
+    """A data set of your own: an identity is a pattern, its images are shifted, lit and noisy."""
 
     def __init__(self, first: int, count: int) -> None:
-        # all that a sampler asks of a data set: the identity of each row
-        self.labels = torch.arange(first, first + count).repeat_interleave(VIEWS)
+        # all that a sampler needs of a data set: the identity of each row
+        self.labels = torch.arange(first, first + count).repeat_interleave(IMAGES_PER_IDENTITY)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -27,20 +27,21 @@ class Patterns(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         label = int(self.labels[index])
         pattern = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(label))
-        rng = torch.Generator().manual_seed(1000 * label + index % VIEWS)
         image = interpolate(pattern, (32, 32), mode="bilinear")[0]
-        shift = torch.randint(-4, 5, (2,), generator=rng).tolist()
-        light = 0.5 + torch.rand(1, generator=rng)
-        return torch.roll(image, shift, (1, 2)) * light + 0.2 * torch.randn(
-            3, 32, 32, generator=rng
-        ), label
+
+        seed = 1000 * label + index % IMAGES_PER_IDENTITY
+        generator = torch.Generator().manual_seed(seed)
+        shift = torch.randint(-4, 5, (2,), generator=generator).tolist()
+        light = 0.5 + torch.rand(1, generator=generator)
+        noise = 0.2 * torch.randn(3, 32, 32, generator=generator)
+        return torch.roll(image, shift, (1, 2)) * light + noise, label
 
 
 class PairLoss(nn.Module):
-    """One's own loss: each pair is told apart by its cosine. ``gather`` makes it see the batches of all processes."""
+    """A loss of your own: logistic regression on the cosines of all pairs."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Logistic loss of right and of wrong pairs, which weigh the same."""
+        """Mean loss of matching pairs plus that of other pairs, over all processes."""
         embeddings, labels = gather(embeddings), gather(labels)
         logits = 10 * cosine_similarity(embeddings, embeddings) - 5
         same = labels[:, None] == labels
@@ -49,41 +50,51 @@ class PairLoss(nn.Module):
 
 @torch.no_grad()
 def evaluate(tower: nn.Module, data: Patterns) -> ReidResult:
-    """The first image of each identity is searched among the others; identities may be numbers or words."""
-    embeddings = tower.eval()(torch.stack([data[row][0] for row in range(len(data))]))
-    first = torch.arange(len(data)) % VIEWS == 0
-    names = {
-        part: [f"pattern {label}" for label in data.labels[part == first].tolist()]
-        for part in (True, False)
-    }
+    """Search each identity's first image among the others; any names may be identities."""
+    tower.eval()
+    embeddings = tower(torch.stack([data[row][0] for row in range(len(data))]))
+    tower.train()
+
+    is_query = torch.arange(len(data)) % IMAGES_PER_IDENTITY == 0
     return evaluate_reid(
-        embeddings[first], embeddings[~first], query_ids=names[True], gallery_ids=names[False]
+        embeddings[is_query],
+        embeddings[~is_query],
+        query_ids=[f"pattern {label}" for label in data.labels[is_query].tolist()],
+        gallery_ids=[f"pattern {label}" for label in data.labels[~is_query].tolist()],
     )
 
 
 def main(num_identities: int = 96, epochs: int = 12) -> tuple[ReidResult, ReidResult]:
     """Train, and return the results on unseen patterns before and after."""
     torch.manual_seed(0)
-    train, test = Patterns(0, num_identities), Patterns(num_identities, num_identities)
-    tower = nn.Sequential(
-        nn.Conv2d(3, 64, 8, 4), nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 128)
-    )
+    train = Patterns(0, num_identities)
+    test = Patterns(num_identities, num_identities)
+
+    stem = nn.Conv2d(3, 64, 8, stride=4), nn.BatchNorm2d(64), nn.ReLU()
+    tower = nn.Sequential(*stem, nn.Flatten(), nn.Linear(3136, 128))
     before = evaluate(tower, test)
-    terms = {"pairs": PairLoss(), "triplet": TripletLoss(margin=0.3, distance="cosine")}
-    total = WeightedSum({"pairs": 1.0, "triplet": partial(linear_ramp, start=2, end=6)})
-    optimizer = torch.optim.AdamW(tower.parameters(), lr=3e-3)
+
+    # the weight of the triplet loss rises from 0 to 1 between epochs 2 and 6
+    losses = {"pairs": PairLoss(), "triplet": TripletLoss(margin=0.3, distance="cosine")}
+    weighted_sum = WeightedSum({"pairs": 1.0, "triplet": partial(linear_ramp, start=2, end=6)})
+
     sampler = PKSampler(train.labels, num_identities=16, num_instances=4, coverage="images")
+    loader = DataLoader(train, batch_sampler=sampler)
+    optimizer = torch.optim.AdamW(tower.parameters(), lr=3e-3)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
-        for image, label in DataLoader(train, batch_sampler=sampler):
-            embeddings = tower.train()(image)
-            loss, parts = total(
-                {name: term(embeddings, label) for name, term in terms.items()}, step=epoch
-            )
+        for image, label in loader:
+            embeddings = tower(image)
+            terms = {name: loss(embeddings, label) for name, loss in losses.items()}
+            total, weighted_terms = weighted_sum(terms, step=epoch)
+
             optimizer.zero_grad()
-            loss.backward()
+            total.backward()
             optimizer.step()
-        print(f"epoch {epoch + 1}:", *(f"{name} {part.item():.3f}" for name, part in parts.items()))
+        print(
+            f"epoch {epoch + 1}:", *(f"{n} {term.item():.3f}" for n, term in weighted_terms.items())
+        )
+
     return before, evaluate(tower, test)
 
 

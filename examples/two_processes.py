@@ -1,6 +1,7 @@
-"""One training on several processes: torchrun --standalone --nproc-per-node 2 -m examples.two_processes.
+"""Train on several processes: torchrun --standalone --nproc-per-node 2 -m examples.two_processes.
 
-Losses see the batches of all; each evaluates its share of the images, and all get the result of the whole.
+Losses see the batches of all processes. Each process evaluates its share of the images, and all get
+the whole result.
 """
 
 import os
@@ -30,81 +31,87 @@ from clipreid_kit.data import (
 )
 from clipreid_kit.distributed import gather
 
-SIZE = (32, 32)
+IMAGE_SIZE = (32, 32)
 
 
-def layers(inside: int, outside: int) -> list[nn.Module]:
-    """A block whose norm needs nothing from other processes; with BatchNorm, see nn.SyncBatchNorm."""
-    return [nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.GroupNorm(8, outside), nn.ReLU()]
+def block(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """A convolution with a norm per image; with BatchNorm, use nn.SyncBatchNorm."""
+    convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+    return [convolution, nn.GroupNorm(8, out_channels), nn.ReLU()]
 
 
 @torch.no_grad()
-def evaluate(
-    tower: nn.Module, query: ReidDataset, gallery: ReidDataset, device: torch.device
-) -> ReidResult:
-    """Every process encodes its share, each image once; checked against one process that has all embeddings."""
-    evaluator, joined = ReidEvaluator(distributed=True), []
+def evaluate(tower: nn.Module, query: ReidDataset, gallery: ReidDataset) -> ReidResult:
+    """Evaluate a share on each process, and compare with the result of one process."""
+    device = next(tower.parameters()).device
+    evaluator = ReidEvaluator(distributed=True)
+    everything = []
     for data in (query, gallery):
         rows = list(range(dist.get_rank(), len(data), dist.get_world_size()))
         embeddings = tower(torch.stack([data[row].image for row in rows]).to(device))
         labels = data.labels[rows].to(device)
         evaluator.update(embeddings, labels, split="query" if data is query else "gallery")
-        joined += [gather(embeddings), gather(labels)]
-    result, alone = (
-        evaluator.compute(),
-        evaluate_reid(joined[0], joined[2], query_ids=joined[1], gallery_ids=joined[3]),
+        everything += [gather(embeddings), gather(labels)]
+
+    result = evaluator.compute()
+    query_embeddings, query_ids, gallery_embeddings, gallery_ids = everything
+    expected = evaluate_reid(
+        query_embeddings, gallery_embeddings, query_ids=query_ids, gallery_ids=gallery_ids
     )
-    if result.to_dict() != alone.to_dict():
-        raise RuntimeError(f"expected {alone}, got {result}")
+    if result.to_dict() != expected.to_dict():
+        raise RuntimeError(f"One process with all embeddings finds {expected}, several {result}.")
     return result
 
 
 def main(num_identities: int = 120, epochs: int = 8) -> None:
     """Train and evaluate; the first process prints."""
-    if "RANK" not in os.environ:  # torchrun sets these
-        os.environ |= {
-            "RANK": "0",
-            "WORLD_SIZE": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "0",
-        }
+    if "RANK" not in os.environ:  # started without torchrun: one process
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", **address}
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    device = torch.device(
-        f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    )
-    augment, plain = train_transform(SIZE, pad=3), eval_transform(SIZE)
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    local_rank = os.environ.get("LOCAL_RANK", "0")
+    device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+
+    augment, plain = train_transform(IMAGE_SIZE, pad=3), eval_transform(IMAGE_SIZE)
     with tempfile.TemporaryDirectory() as folder:  # each process draws the same images
-        records = SyntheticReid(num_identities, views_per_camera=2, image_size=SIZE).write(folder)
+        images = SyntheticReid(num_identities, views_per_camera=2, image_size=IMAGE_SIZE)
+        records = images.write(folder)
         train = ReidDataset(records_of(records, "train"), augment, cache=True)
         query = ReidDataset(records_of(records, "query"), plain, cache=True)
         gallery = ReidDataset(
             records_of(records, "gallery"), plain, cache=True, identities=query.identities
         )
+
     torch.manual_seed(0)
-    tower = nn.Sequential(
-        *layers(3, 32), *layers(32, 64), *layers(64, 128), GeM(), nn.Linear(128, 128)
-    ).to(device)
-    before, model = evaluate(tower, query, gallery, device), DistributedDataParallel(tower)
-    supcon, triplet = (
-        SupConLoss(0.1, distributed=True),
-        TripletLoss(0.2, distance="cosine", distributed=True),
+    blocks = [*block(3, 32), *block(32, 64), *block(64, 128)]
+    tower = nn.Sequential(*blocks, GeM(), nn.Linear(128, 128)).to(device)
+    before = evaluate(tower, query, gallery)
+
+    model = DistributedDataParallel(tower)
+    supcon = SupConLoss(0.1, distributed=True)
+    triplet = TripletLoss(0.2, distance="cosine", distributed=True)
+
+    # 16 identities per step over all processes, no identity on two of them
+    sampler = PKSampler(
+        train.labels, 16 // world_size, 4, coverage="images", rank=rank, world_size=world_size
     )
-    # 16 identities in a step on any number of processes up to 16; in one step all of them differ
-    rank, size = dist.get_rank(), dist.get_world_size()
-    sampler = PKSampler(train.labels, 16 // size, 4, coverage="images", rank=rank, world_size=size)
+    loader = DataLoader(train, batch_sampler=sampler)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         train.set_epoch(epoch)
-        for item in DataLoader(train, batch_sampler=sampler):
-            embeddings, labels = model(item.image.to(device)), item.label.to(device)
+        for batch in loader:
+            embeddings, labels = model(batch.image.to(device)), batch.label.to(device)
             loss = supcon(embeddings, labels) + triplet(embeddings, labels)
+
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    after = evaluate(tower, query, gallery, device)
+
+    after = evaluate(tower, query, gallery)
     if rank == 0:
-        print(f"processes: {size}\nbefore {before}\nafter  {after}")
+        print(f"processes: {world_size}\nbefore {before}\nafter  {after}")
     dist.destroy_process_group()
 
 

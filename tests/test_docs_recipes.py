@@ -5,7 +5,7 @@ from pathlib import Path
 
 from examples.settings.key_table import page
 
-PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[1] / "docs" / "recipes" / "keys.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

@@ -1,1 +1,1 @@
-"""Prompts for a fashion data set, in four steps: generate, analyse, filter, structure."""
+"""Prepare the prompts of a fashion data set in four steps: generate, analyse, filter, structure."""

@@ -1,10 +1,12 @@
-"""Step 4: prompts that fit the text tower, colour and category first, then whole sentences.
+"""Step 4: write prompts that fit the text tower: colour and category, then whole sentences.
 
-Run it as ``python -m examples.prepare.structured_prompts --descriptions list_description_inshop.json --image-paths
-image_paths_clean.json --out image_prompts_structured.json``.
+Run it as ``python -m examples.prepare.structured_prompts --descriptions
+list_description_inshop.json --image-paths image_paths_clean.json --out
+image_prompts_structured.json``.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from clipreid_kit.data import token_statistics
@@ -14,6 +16,7 @@ from clipreid_kit.data.fashion import (
     structured_prompts,
     write_texts,
 )
+from examples.prepare.one_line_errors import run
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,24 +28,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--max-tokens", type=int, default=77)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
+
     records = read_image_paths(options.image_paths)
     items = {str(record.identity) for record in records}
+    descriptions = read_descriptions(options.descriptions)
+    with_images = [description for description in descriptions if description.item in items]
+
+    by_variant = options.key == "variant"
     prompts = structured_prompts(
-        [
-            description
-            for description in read_descriptions(options.descriptions)
-            if description.item in items
-        ],
-        records,
-        by_variant=options.key == "variant",
-        max_tokens=options.max_tokens,
+        with_images, records, by_variant=by_variant, max_tokens=options.max_tokens
     )
     write_texts(prompts, options.out)
-    found = token_statistics(list(prompts.values()), options.max_tokens)
-    print(
-        f"{found.num_texts} prompts of {found.shortest} to {found.longest} tokens, median {found.median:g}"
-    )
+
+    lengths = token_statistics(list(prompts.values()), options.max_tokens)
+    spread = f"{lengths.shortest} to {lengths.longest} tokens, median {lengths.median:g}"
+    print(f"{lengths.num_texts} prompts of {spread}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

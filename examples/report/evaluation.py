@@ -1,7 +1,8 @@
-"""What an evaluation found, as the reports read it."""
+"""The results of an evaluation, with the records and embeddings that they come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +13,21 @@ from clipreid_kit.data import ImageRecord
 Result = ReidResult | SplitResults | RetrievalResult
 
 
-@dataclass(slots=True)
+@dataclass
 class Evaluation:
-    """Results by task, with the features of the first queries and gallery that they come from."""
+    """Results by task, and the queries and gallery of the first image-to-image protocol.
+
+    Attributes:
+        results: Result of each task, such as ``image_to_image`` and ``text_to_image``; image to
+            image comes first.
+        query: Query records of the first protocol (of its first split, if it has several).
+        gallery: Gallery records, likewise.
+        query_embeddings: Embeddings (Q, D) of the queries.
+        gallery_embeddings: Embeddings (G, D) of the gallery.
+        text_embeddings: Embeddings (C, D) of ``captions``; ``None`` if no text was evaluated.
+        captions: One caption of each query identity that has any, by identity.
+        camera_rule: Whether gallery images of the query's identity and camera were left out.
+    """
 
     results: dict[str, Result]
     query: list[ImageRecord]
@@ -22,33 +35,47 @@ class Evaluation:
     query_embeddings: Tensor
     gallery_embeddings: Tensor
     text_embeddings: Tensor | None
-    captions: dict[
-        int | str, str
-    ]  # one of each query identity that has any, in the order of text_embeddings
-    camera_rule: bool  # whether gallery images of the query's identity and camera were left out
+    captions: dict[int | str, str]
+    camera_rule: bool
 
     @property
     def images(self) -> ReidResult | None:
-        """Image to image, on the first queries and gallery; nothing where no identity has two images."""
-        name, found = next(iter(self.results.items()))
+        """First image-to-image result; ``None`` if no identity has two images."""
+        name, result = next(iter(self.results.items()))
         if not name.startswith("image_to_image"):
             return None
-        return found.results[0] if isinstance(found, SplitResults) else found  # type: ignore[return-value]
 
-    def main_numbers(self) -> dict[str, Any]:
-        """Of the first protocol between images; the mean where it has several splits."""
-        found: dict[str, Any] = next(iter(self.results.values())).to_dict()
-        mean: dict[str, Any] = found.get("mean", found)
-        return mean
+        if isinstance(result, SplitResults):
+            result = result.results[0]
+        return result  # type: ignore[return-value]
 
     @property
     def texts(self) -> ReidResult | None:
-        """Text to image."""
+        """Text-to-image result; ``None`` if no text was evaluated."""
         return self.results.get("text_to_image")  # type: ignore[return-value]
 
     def numbers(self, ks: Sequence[int]) -> dict[str, dict[str, Any]]:
-        """Plain numbers, by task."""
-        return {
-            task: result.to_dict(tuple(sorted({1, 5, 10, *ks})))
-            for task, result in self.results.items()
-        }
+        """Plain numbers by task, at ranks 1, 5, 10 and ``ks``."""
+        ranks = tuple(sorted({1, 5, 10, *ks}))
+        return {task: result.to_dict(ranks) for task, result in self.results.items()}
+
+    def excluded_rows(self, query: int) -> list[int]:
+        """Gallery rows that the protocol leaves out for a query.
+
+        These are the query's own image, and with ``camera_rule`` the images of its identity by its
+        camera.
+        """
+        record = self.query[query]
+        rows = set(self._gallery_rows.get(record.path, []))
+        if self.camera_rule:
+            rows.update(self._gallery_rows.get((record.identity, str(record.camera)), []))
+        return sorted(rows)
+
+    @cached_property
+    def _gallery_rows(self) -> dict[object, list[int]]:
+        """Rows by path, and by identity and camera."""
+        rows: dict[object, list[int]] = {}
+        for row, record in enumerate(self.gallery):
+            rows.setdefault(record.path, []).append(row)
+            rows.setdefault((record.identity, str(record.camera)), []).append(row)
+        return rows

@@ -1,4 +1,4 @@
-"""Pictures of many runs: each run's training, all versions side by side, and what they reached."""
+"""Figures of several runs: training, validation by epoch, and rates of all versions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,144 +6,114 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipreid_kit.viz import save_figure, training_figure
-from examples.report.markdown import percent, title
-from examples.report.runs import Run, natural, rate
-from examples.report.tables import Cell, groups
+from examples.report.measures import TITLES, percent, task_title
+from examples.report.runs import Run, natural_key
+from examples.report.tables import Row
+from examples.report.versions import runs_by_version
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMES = {"R1": "Rank-1", "mAP": "mAP"}
-_BLUE, _TEXT, _MUTED, _GRID = "#005fb0", "#1b2430", "#5b6675", "#e3e7ec"
+_DRAWN = ("R1", "mAP")
+_BLUE, _ORANGE = "#005fb0", "#ffb070"
+_TEXT, _MUTED, _GRID = "#1b2430", "#5b6675", "#e3e7ec"
 
 
-def write_figures(
-    out: Path, runs: Sequence[Run], table: Sequence[Mapping[str, Cell]]
-) -> list[Path]:
-    """Write every picture that the runs give rise to, as PNG; returns where they are.
+def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Row]) -> list[Path]:
+    """Write every figure as PNG, and return their paths.
 
-    ``training/<run>.png`` shows the terms of the loss and the validation of one run, ``rank_1_by_epoch.png`` and
-    ``map_by_epoch.png`` the validation of all versions, and ``<task>_rank_1.png`` and ``<task>_map.png`` the test
-    figures of all versions, from the rows of ``group_rows``.
+    - ``training/<run>.png``: the terms of the loss and the validation of one run
+    - ``rank_1_by_epoch.png``, ``map_by_epoch.png``: the validation of all versions
+    - ``<task>_rank_1.png``, ``<task>_map.png``: the test rates of all versions
+
+    Args:
+        out: Folder to write to.
+        runs: The runs.
+        table: Their rows from :func:`~examples.report.tables.version_rows`.
     """
     figures: dict[str, Figure] = {}
     for run in runs:
-        file = f"training/{run.name.replace('/', '__')}"
+        name = f"training/{run.name.replace('/', '__')}"
         if run.rows:
-            figures[file] = _training(run)
+            figures[name] = _training(run)
         if run.prompt_rows:
-            figures[f"{file}_prompt"] = training_figure(
-                run.prompt_rows,
-                metric_keys=(),
-                titles=(f"{run.name}: prompt loss", ""),
-                size=(5.0, 3.4),
-            )
-    for measure, name in _NAMES.items():
-        short = name.lower().replace("-", "_")
-        validated = {
-            version: [run for run in members if any(y is not None for _, y in _curve(run, measure))]
-            for version, members in sorted(groups(runs).items(), key=lambda item: natural(item[0]))
-        }
-        validated = {version: members for version, members in validated.items() if members}
-        if validated:
-            figures[f"{short}_by_epoch"] = _panels(
-                validated, measure, f"{name} on validation by epoch (%)"
-            )
+            figures[f"{name}_prompt"] = _prompt_training(run)
+
+    for measure in _DRAWN:
+        name = TITLES[measure].lower().replace("-", "_")
+        curves = _validation_curves(runs, measure)
+        if curves:
+            figures[f"{name}_by_epoch"] = _validation_by_epoch(curves, measure)
+
         for task in dict.fromkeys(str(row["task"]) for row in table):
             rows = [row for row in table if row["task"] == task]
-            heading = f"{name} on the test set (%)\n{title(task)}"
-            figures[f"{task.replace('.', '_')}_{short}"] = _bars(rows, measure, heading)
-    for file, figure in figures.items():
-        path = out / f"{file}.png"
+            figures[f"{task.replace('.', '_')}_{name}"] = _bars(rows, task, measure)
+
+    paths = []
+    for name, figure in figures.items():
+        path = out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path)
-    return [out / f"{file}.png" for file in figures]
+        paths.append(path)
+    return paths
 
 
 def _training(run: Run) -> "Figure":
-    """The loss and its terms beside the validation of one run."""
-    rows = [
-        {**row, **{measure: rate(run.validation(row), measure) for measure in _NAMES}}
-        for row in run.rows
-    ]
-    metrics = {m: name for m, name in _NAMES.items() if any(row[m] is not None for row in rows)}
-    terms = run.terms if len(run.terms) > 1 else []
-    losses = {"loss": "loss", **{term: term.replace("_", " ") for term in terms}}
-    heading = f"{run.name}: loss" + (" and its terms" if terms else "")
+    """Loss, its terms, and validation of one run."""
+    rows = [{**row, **run.validation(row)} for row in run.rows]
+    validated = [measure for measure in _DRAWN if any(row[measure] is not None for row in rows)]
+
+    heading, losses = f"{run.name}: loss", {"loss": "loss"}
+    if len(run.terms) > 1:
+        heading += " and its terms"
+        losses |= {term: term.replace("_", " ") for term in run.terms}
+
     return training_figure(
         rows,
         loss_keys=losses,
-        metric_keys=metrics,
+        metric_keys={measure: TITLES[measure] for measure in validated},
         best_epoch=run.best_epoch,
         titles=(heading, "Validation (%)"),
-        size=(10.0 if metrics else 5.6, 3.6),
+        size=(10.0 if validated else 5.6, 3.6),
     )
 
 
-def _curve(run: Run, measure: str) -> list[tuple[int, float | None]]:
-    return [(row["epoch"], rate(run.validation(row), measure)) for row in run.rows]
+def _prompt_training(run: Run) -> "Figure":
+    titles = (f"{run.name}: prompt loss", "")
+    return training_figure(run.prompt_rows, metric_keys=(), titles=titles, size=(5.0, 3.4))
 
 
-def _panels(versions: Mapping[str, Sequence[Run]], measure: str, heading: str) -> "Figure":
-    """A panel for each version with a line for each of its seeds; all have one scale, and the best epoch a dot."""
-    from matplotlib.ticker import MaxNLocator
+# a version's runs, each with its validated epochs and their rates in percent
+_Curves = list[tuple[Run, dict[int, float]]]
 
+
+def _validation_curves(runs: Sequence[Run], measure: str) -> dict[str, _Curves]:
+    versions: dict[str, _Curves] = {}
+    for version, members in runs_by_version(runs).items():
+        for run in members:
+            rates = {row["epoch"]: run.validation(row)[measure] for row in run.rows}
+            curve = {epoch: 100 * rate for epoch, rate in rates.items() if rate is not None}
+            if curve:
+                versions.setdefault(version, []).append((run, curve))
+
+    return {version: versions[version] for version in sorted(versions, key=natural_key)}
+
+
+def _validation_by_epoch(versions: Mapping[str, _Curves], measure: str) -> "Figure":
+    """A panel per version, with a line per run; all panels have one scale."""
     columns = min(3, len(versions))
     lines = math.ceil(len(versions) / columns)
-    figure, panels = _blank(
-        max(5.0, 3.2 * columns), 2.3 * lines + 0.5, heading, rows=lines, columns=columns
-    )
-    last_epoch = max(run.rows[-1]["epoch"] for members in versions.values() for run in members)
-    for axes, (version, members) in zip(panels, versions.items(), strict=False):
-        seeds = f", {len(members)} runs" if len(members) > 1 else ""
-        unfinished = sum(run.results is None for run in members)
-        killed = (
-            ""
-            if not unfinished
-            else ", unfinished"
-            if len(members) == 1
-            else f", {unfinished} unfinished"
-        )
-        axes.set_title(
-            f"{version}{seeds}{killed}", loc="left", fontsize=9, color=_TEXT, parse_math=False
-        )
-        axes.set_ylim(0, 100)
+    size = (max(5.0, 3.2 * columns), 2.3 * lines + 0.5)
+    heading = f"{TITLES[measure]} on validation by epoch (%)"
+    figure, panels = _blank_figure(size, heading, rows=lines, columns=columns)
+
+    last_epoch = max(run.rows[-1]["epoch"] for curves in versions.values() for run, _ in curves)
+    for axes, (version, curves) in zip(panels, versions.items(), strict=False):
         axes.set_xlim(0, last_epoch * 1.02 + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.grid(axis="y", color=_GRID, linewidth=0.9)
-        for run in members:
-            known = [
-                (epoch, 100 * value) for epoch, value in _curve(run, measure) if value is not None
-            ]
-            axes.plot(
-                *zip(*known, strict=True),
-                color=_BLUE,
-                linewidth=1.4,
-                alpha=0.55 if len(members) > 1 else 1.0,
-            )
-            chosen = [point for point in known if point[0] == run.best_epoch]
-            if len(known) == 1 or chosen:
-                axes.plot(
-                    *zip(*(chosen or known), strict=True),
-                    "o",
-                    color=_BLUE,
-                    markersize=5,
-                    clip_on=False,
-                )
-        tops = [(100 * value, epoch) for run in members for epoch, value in _curve(run, measure)
-                if value is not None and epoch == run.best_epoch]  # fmt: skip
-        if tops:
-            (low, epoch), (high, _) = min(tops), max(tops)
-            best = (
-                f"best: {low:.1f} at epoch {epoch}"
-                if len(tops) == 1
-                else f"best: {low:.1f} to {high:.1f}"
-            )
-            # where a curve that rises leaves room
-            axes.text(
-                0.97, 0.06, best, transform=axes.transAxes, ha="right", fontsize=8.5, color=_MUTED
-            )
+        axes.set_ylim(0, 100)
+        _draw_version(axes, version, curves)
+
     for axes in panels[len(versions) :]:
         axes.set_visible(False)
     for axes in panels[max(0, len(versions) - columns) : len(versions)]:
@@ -151,53 +121,94 @@ def _panels(versions: Mapping[str, Sequence[Run]], measure: str, heading: str) -
     return figure
 
 
-def _bars(rows: Sequence[Mapping[str, Cell]], measure: str, heading: str) -> "Figure":
-    """The versions from the best to the worst, with values; a line for the spread over seeds, a tick for before."""
-    bars = [
-        row
-        for row in rows
-        if row["moment"] != "before" and isinstance(row[f"{measure}_fraction"], float)
-    ]
-    bars.sort(
-        key=lambda row: (_number(row[f"{measure}_fraction"]), natural(str(row["version"]))[::-1])
-    )
-    before = {
-        row["version"]: row[f"{measure}_fraction"] for row in rows if row["moment"] == "before"
-    }
-    figure, (axes,) = _blank(7.2, 0.34 * len(bars) + 1.3, heading)
-    for place, row in enumerate(bars):
-        value, spread = row[f"{measure}_fraction"], row[f"{measure}_std_fraction"]
+def _draw_version(axes: "Axes", version: str, curves: _Curves) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    unfinished = sum(not run.complete for run, _ in curves)
+    title = [version]
+    if len(curves) > 1:
+        title.append(f"{len(curves)} runs")
+    if unfinished:
+        title.append(f"{unfinished} unfinished" if len(curves) > 1 else "unfinished")
+
+    axes.set_title(", ".join(title), loc="left", fontsize=9, color=_TEXT, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(axis="y", color=_GRID, linewidth=0.9)
+
+    best = []
+    for run, curve in curves:
+        opacity = 0.55 if len(curves) > 1 else 1.0
+        axes.plot(list(curve), list(curve.values()), color=_BLUE, linewidth=1.4, alpha=opacity)
+
+        if run.best_epoch in curve:
+            best.append((run.best_epoch, curve[run.best_epoch]))
+        elif len(curve) == 1:  # a line of one point is invisible
+            axes.plot(list(curve), list(curve.values()), "o", color=_BLUE, markersize=5)
+
+    for point in best:
+        axes.plot(*point, "o", color=_BLUE, markersize=5, clip_on=False)
+
+    if best:
+        rates = [rate for _, rate in best]
+        text = f"best: {min(rates):.1f} to {max(rates):.1f}"
+        if len(best) == 1:
+            text = f"best: {rates[0]:.1f} at epoch {best[0][0]}"
+        # a rising curve leaves room at the bottom right
+        axes.text(
+            0.97, 0.06, text, transform=axes.transAxes, ha="right", fontsize=8.5, color=_MUTED
+        )
+
+
+def _bars(rows: Sequence[Row], task: str, measure: str) -> "Figure":
+    """The versions from best to worst, with their spread and a mark for the rate before."""
+    before: dict[str, float] = {}
+    bars: list[tuple[float, float | None, Row]] = []
+    for row in rows:
+        rate, spread = row[f"{measure}_fraction"], row[f"{measure}_std_fraction"]
+        if not isinstance(rate, float):
+            continue
+        if row["moment"] == "before":
+            before[str(row["version"])] = rate
+        else:
+            bars.append((rate, spread if isinstance(spread, float) else None, row))
+    bars.sort(key=lambda bar: (bar[0], natural_key(str(bar[2]["version"]))[::-1]))
+
+    heading = f"{TITLES[measure]} on the test set (%)\n{task_title(task)}"
+    figure, (axes,) = _blank_figure((7.2, 0.34 * len(bars) + 1.3), heading)
+
+    names = []
+    for height, (rate, spread, row) in enumerate(bars):
+        version = str(row["version"])
+        names.append(version if row["num_runs"] == 1 else f"{version} ({row['num_runs']} runs)")
+
         colour = _MUTED if row["moment"] == "zero_shot" else _BLUE
-        axes.barh(place, 100 * _number(value), height=0.66, color=colour)
-        start, end = (100 * (_number(value) + sign * _number(spread)) for sign in (-1, 1))
-        if spread is not None:
-            axes.plot([start, end], [place, place], color=_TEXT, linewidth=1.2)
-        if isinstance(before.get(row["version"]), float):
-            x = 100 * _number(before[row["version"]])
-            axes.plot([x, x], [place - 0.33, place + 0.33], color="#ffb070", linewidth=2)
-        text = percent(_number(value), None if spread is None else _number(spread))
-        axes.text(end + 1, place, text, va="center", fontsize=8.5, color=_TEXT)
-    several = [f"{row['version']} ({row['num_runs']} runs)" if row["num_runs"] != 1 else str(row["version"])
-               for row in bars]  # fmt: skip
-    axes.set_yticks(range(len(bars)), several, parse_math=False)
+        error = None if spread is None else 100 * spread
+        drawn = axes.barh(height, 100 * rate, height=0.66, xerr=error, color=colour, ecolor=_TEXT)
+        axes.bar_label(drawn, [percent(rate, spread)], padding=4, fontsize=8.5, color=_TEXT)
+        if version in before:
+            mark = 100 * before[version]
+            axes.plot([mark, mark], [height - 0.33, height + 0.33], color=_ORANGE, linewidth=2)
+
+    axes.set_yticks(range(len(bars)), names, parse_math=False)
+    axes.set_ylim(-0.6, max(len(bars), 1) - 0.4)
+    axes.set_xticks(range(0, 101, 20))
     axes.set_xlim(0, 118)  # room for the values
     axes.spines["bottom"].set_bounds(0, 100)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_ylim(-0.6, max(len(bars), 1) - 0.4)
-    if any(row["version"] in before for row in bars):
+    if before:
         axes.set_xlabel("the orange mark: before training", fontsize=8.5, color=_MUTED)
     return figure
 
 
-def _blank(
-    width: float, height: float, heading: str, *, rows: int = 1, columns: int = 1
+def _blank_figure(
+    size: tuple[float, float], heading: str, *, rows: int = 1, columns: int = 1
 ) -> "tuple[Figure, list[Axes]]":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    figure = Figure(figsize=size, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(heading, x=0.01, ha="left", fontsize=10.5, color=_TEXT)
+
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -205,7 +216,3 @@ def _blank(
         axes.tick_params(colors=_MUTED, labelsize=8.5, length=0)
         axes.set_axisbelow(True)
     return figure, panels
-
-
-def _number(value: Cell) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

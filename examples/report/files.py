@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that a crash leaves whole: the old content or the new, never a part."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file in one step: the old one stays until the new one is on the disk."""
+    """Write a file under a temporary name, flush it to the disk, and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -19,9 +19,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file (or lines, for a list) in one step."""
+    """Write JSON in one step; a list becomes JSON Lines, one item a line."""
     if isinstance(content, list):
         text = "".join(json.dumps(row) + "\n" for row in content)
     else:
         text = json.dumps(content, indent=2) + "\n"
+
     write_whole(path, text.encode())

@@ -1,71 +1,67 @@
-"""What was found for each query, as lines of JSON."""
+"""The nearest gallery images of each query, as JSON Lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipreid_kit.data import ImageRecord
 from clipreid_kit.distances import dot_product, euclidean_distance, l2_normalize
 from examples.report.evaluation import Evaluation
 from examples.report.files import write_json
 
 
-def write_predictions(folder: Path, found: Evaluation, count: int, metric: str) -> None:
-    """Write what was found for each query of the first protocol, and for each caption."""
-    gallery, rows = found.gallery, found.gallery_embeddings
-    images, rule = (found.query, found.query_embeddings), found.camera_rule
-    write_best(
-        folder / "predictions.jsonl", *images, gallery, rows, count, metric, camera_rule=rule
-    )
-    if found.text_embeddings is not None:
-        captions = list(found.captions.values())
-        write_best(
-            folder / "predictions_text.jsonl",
-            captions,
-            found.text_embeddings,
-            gallery,
-            rows,
-            count,
-            "cosine",
-        )
+def write_predictions(folder: Path, evaluation: Evaluation, count: int, distance: str) -> None:
+    """Write ``predictions.jsonl``, and ``predictions_text.jsonl`` if captions were evaluated.
+
+    Each line holds a query (a path or a caption) and the gallery images found for it, most similar
+    first, without those that the protocol leaves out.
+
+    Args:
+        folder: Folder to write to.
+        evaluation: What was evaluated.
+        count: Images of each query.
+        distance: ``cosine`` or ``euclidean``, for image queries; captions are compared by cosine.
+    """
+    paths = [record.path for record in evaluation.query]
+    excluded = [evaluation.excluded_rows(query) for query in range(len(paths))]
+    lines = _nearest(evaluation, paths, evaluation.query_embeddings, excluded, count, distance)
+    write_json(folder / "predictions.jsonl", lines)
+
+    if evaluation.text_embeddings is not None:
+        captions = list(evaluation.captions.values())
+        nothing: list[list[int]] = [[] for _ in captions]
+        lines = _nearest(evaluation, captions, evaluation.text_embeddings, nothing, count, "cosine")
+        write_json(folder / "predictions_text.jsonl", lines)
 
 
-def write_best(
-    path: Path,
-    queries: Sequence[ImageRecord] | Sequence[str],
-    embeddings: Tensor,
-    gallery: Sequence[ImageRecord],
-    rows: Tensor,
+def _nearest(
+    evaluation: Evaluation,
+    names: Sequence[str],
+    queries: Tensor,
+    excluded: Sequence[Sequence[int]],
     count: int,
-    metric: str,
-    *,
-    camera_rule: bool = False,
-) -> None:
-    """The nearest of the gallery for each query, without what the protocol leaves out, as lines of JSON."""
-    lines: list[Mapping[str, Any]] = []
-    left_out: dict[Any, list[int]] = {}
-    for row, record in enumerate(gallery):
-        left_out.setdefault(record.path, []).append(row)
-        if camera_rule:
-            left_out.setdefault((record.identity, str(record.camera)), []).append(row)
-    if metric == "cosine":
-        embeddings, rows = l2_normalize(embeddings), l2_normalize(rows)
-    for query, embedding in zip(queries, embeddings, strict=True):
-        one = embedding[None]
-        similarity = (
-            dot_product(one, rows) if metric == "cosine" else -euclidean_distance(one, rows)
-        )[0]
-        if isinstance(query, ImageRecord):
-            own = left_out.get((query.identity, str(query.camera)), []) if camera_rule else []
-            similarity[left_out.get(query.path, []) + own] = -torch.inf
-        best = similarity.topk(min(count, int((similarity > -torch.inf).sum())))
-        found = [
-            {"path": gallery[row].path, "identity": gallery[row].identity, "similarity": value}
-            for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-        name = query.path if isinstance(query, ImageRecord) else query
+    distance: str,
+) -> list[dict[str, Any]]:
+    gallery = evaluation.gallery_embeddings
+    if distance == "cosine":
+        queries, gallery = l2_normalize(queries), l2_normalize(gallery)
+
+    lines: list[dict[str, Any]] = []
+    for name, query, left_out in zip(names, queries[:, None], excluded, strict=True):
+        cosine = distance == "cosine"
+        similarity = dot_product(query, gallery) if cosine else -euclidean_distance(query, gallery)
+        similarity = similarity[0]
+        similarity[list(left_out)] = -torch.inf
+
+        num_valid = int((similarity > -torch.inf).sum())
+        best = similarity.topk(min(count, num_valid))
+
+        found = []
+        for row, value in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+            record = evaluation.gallery[row]
+            found.append({"path": record.path, "identity": record.identity, "similarity": value})
         lines.append({"query": name, "found": found})
-    write_json(path, lines)
+
+    return lines

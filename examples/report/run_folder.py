@@ -1,10 +1,10 @@
-"""The folder of a run: made once, never written over, with what it takes to repeat the run."""
+"""The folder of a run: created once, never overwritten, with all that repeats the run."""
 
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,119 +13,97 @@ import torch
 import clipreid_kit
 from examples.report.files import write_json
 
+# any of these files shows that a run got far enough to be worth keeping
+_SIGNS_OF_A_RUN = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
 
-def open_run(out: Path, resolved: dict[str, Any], *, resume: bool) -> None:
-    """Make the run's folder with its recipe and environment, or check that the one to resume has the same recipe.
 
-    A run that ended before it had anything to show (a mistake in its data, say) may be started again over itself.
+def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Create the folder of a run, or check that the run to resume has the same settings.
+
+    A run that failed before it had anything to keep, by a mistake in its data for instance, may be
+    started again in the same folder.
+
+    Args:
+        out: The folder.
+        settings: Every setting of the run, as JSON can hold it; kept as ``recipe.json``.
+        resume: Whether a run in ``out`` is to be continued.
+
+    Raises:
+        ValueError: If the folder holds other files, a run that is not to be resumed, or one with
+            other settings.
     """
-    kept = out / "recipe.json"
-    signs = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
-    shows = any((out / sign).is_file() for sign in signs)
-    if shows and not resume:
-        raise ValueError(
-            f"{out}: expected a new folder, got one with a run. Give --resume, or another --out."
-        )
-    if shows:
-        other = json.loads(kept.read_text(encoding="utf-8"))
-        changed = [key for key in resolved if resolved[key] != other.get(key)]
-        if changed:
-            raise ValueError(
-                f"{out}: expected the recipe of the run to resume, got another one ({', '.join(changed)} differ). "
-                f"See {kept}."
-            )
+    if any((out / sign).is_file() for sign in _SIGNS_OF_A_RUN):
+        _check_resumable(out, settings, resume=resume)
         return
-    foreign = [p.name for p in out.iterdir() if not p.name.startswith(".")] if out.is_dir() else []
-    if foreign and not kept.is_file():
-        raise ValueError(
-            f"{out}: expected a new or empty folder, got one with other files. Give another --out."
-        )
+
+    kept = out / "recipe.json"
+    if kept.is_file():
+        # images that were generated for the settings that failed
+        if _read(kept).get("data") != settings.get("data"):
+            shutil.rmtree(out / "data", ignore_errors=True)
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise ValueError(f"{out}: the folder holds other files. Give --out a new or empty folder.")
+
     out.mkdir(parents=True, exist_ok=True)
-    if kept.is_file() and json.loads(kept.read_text(encoding="utf-8"))["data"] != resolved["data"]:
-        shutil.rmtree(out / "data", ignore_errors=True)  # generated for the recipe that failed
-    write_json(kept, resolved)
-    environment = {
+    write_json(kept, settings)
+    write_json(out / "environment.json", environment())
+
+
+def environment() -> dict[str, str | None]:
+    """Versions, machine and git revision of this run."""
+    return {
         "clipreid_kit": clipreid_kit.__version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "revision": revision(),
     }
-    write_json(out / "environment.json", environment)
 
 
 def revision() -> str | None:
-    """Git revision of this trainer, where there is one."""
+    """Git revision of this folder; ``None`` without git or outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
     folder = Path(__file__).parent
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
+        done = subprocess.run(  # noqa: S603
+            command, cwd=folder, capture_output=True, text=True, check=False
         )
-    except OSError:  # no git on this machine
+    except OSError:  # git is not installed
         return None
-    return found.stdout.strip() or None
+
+    return done.stdout.strip() or None
 
 
-def write_history(out: Path, results: dict[str, Any]) -> None:
-    """Write the results, and with them the recipe, the environment and every epoch as one JSON file."""
+def write_history(out: Path, results: Mapping[str, Any]) -> None:
+    """Write ``results.json``, and ``history.json`` with everything about the run."""
     write_json(out / "results.json", results)
-    kept = {
-        name: json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("recipe", "environment")
-    }
+
     log = out / "metrics.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    write_json(
-        out / "history.json",
-        {**kept, "epochs": [json.loads(line) for line in lines], "results": results},
-    )
-
-
-def table(results: dict[str, Any]) -> str:
-    """Before and after, in percent, one line a task; of random splits the mean."""
-    columns = {
-        "rank_1": "Rank-1",
-        "rank_5": "Rank-5",
-        "rank_10": "Rank-10",
-        "mean_ap": "mAP",
-        "mean_inp": "mINP",
+    history = {
+        "recipe": _read(out / "recipe.json"),
+        "environment": _read(out / "environment.json"),
+        "epochs": [json.loads(line) for line in lines],
+        "results": results,
     }
-    also = {"rank_1": "hit_rate_1", "rank_5": "hit_rate_5", "rank_10": "hit_rate_10"}
-    lines = [f"{'':36}" + "".join(f"{title:>9}" for title in columns.values())]
-    moments = [moment for moment in ("before", "after") if moment in results]
-    for task in results[moments[-1]]:
-        for moment in moments:
-            found = results[moment].get(task, {})
-            numbers = found.get("mean", found)
-            values = [numbers.get(key, numbers.get(also.get(key, key))) for key in columns]
-            cells = "".join(
-                f"{'-':>9}" if value is None else f"{100 * value:9.1f}" for value in values
-            )
-            lines.append(f"{task.replace('_', ' ').replace('.', ', ') + ', ' + moment:36}{cells}")
-    return "\n".join(lines)
+    write_json(out / "history.json", history)
 
 
-def epoch_line(row: dict[str, Any]) -> str:
-    """One line about an epoch."""
-    line = (
-        f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  {row['images_per_second']:.0f} images/s"
-    )
-    for numbers in row.get("validation", {}).values():
-        if "rank_1" in numbers:
-            line += f"  validation Rank-1 {100 * numbers['rank_1']:.1f}  mAP {100 * numbers['mean_ap']:.1f}"
-            break
-    line += "  best" if row["best"] and "validation" in row else ""
-    return "\n".join([line, *(f"  ALARM: {text}" for text in row["alarms"])])
+def _check_resumable(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    if not resume:
+        raise ValueError(
+            f"{out}: the folder already holds a run. Add --resume to continue it, or change --out."
+        )
+
+    kept = _read(out / "recipe.json")
+    changed = [key for key, value in settings.items() if value != kept.get(key)]
+    if changed:
+        raise ValueError(
+            f"{out}: the run to resume has other settings ({', '.join(changed)}). Resume it with "
+            f"its own, in {out / 'recipe.json'}, or change --out."
+        )
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of what is logged, those of parts with the part's name before theirs."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

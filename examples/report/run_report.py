@@ -1,7 +1,7 @@
-"""The report of one run: its figures and ranked lists, put into one HTML file."""
+"""The report of one run: its results, curves and ranked lists, as one HTML page."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,216 +9,232 @@ import numpy as np
 import yaml
 
 from clipreid_kit import ReidResult, SplitResults
-from clipreid_kit.data import ImageRecord, load_image
+from clipreid_kit.data import load_image
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.viz import cmc_figure, training_figure
-from examples.report.evaluation import Evaluation
-from examples.report.html_parts import (
-    Chart,
-    Details,
+from examples.report.evaluation import Evaluation, Result
+from examples.report.files import write_whole
+from examples.report.html_page import (
+    EmbeddedImage,
     Metric,
-    RankedLists,
+    RankedImage,
     RankedQuery,
-    Ranking,
-    Section,
     Task,
+    embed_chart,
+    embed_image,
+    render_page,
 )
-from examples.report.html_report import picture_of, write_report
-from examples.report.runs import rate, validation_of
-from examples.settings.config import Recipe
+from examples.report.measures import TITLES, rates_of, validation_rates
 
-_METRICS = {
-    "rank_1": "Rank-1",
-    "rank_5": "Rank-5",
-    "rank_10": "Rank-10",
-    "mean_ap": "mAP",
-    "mean_inp": "mINP",
-}
-_SHOWN = 8  # images of a ranked list
+_NUM_RANKED = 8  # images of a ranked list
+_NUM_IMAGE_QUERIES = 6
+_NUM_TEXT_QUERIES = 4
+# pixels, shown at half that size, so that they are sharp on a phone
+_QUERY_SIDE, _RANKED_SIDE = 320, 160
 
 
 def write_run_report(
-    run: Path, recipe: Recipe, before: Evaluation, after: Evaluation | None
+    run: Path,
+    *,
+    title: str,
+    note: str,
+    settings: Mapping[str, Any],
+    before: Evaluation,
+    after: Evaluation | None = None,
+    validation_task: str = "image_to_image",
 ) -> None:
-    """Write ``report.html`` of a run: table, curves, and ranked lists before and after."""
+    """Write ``report.html``: main results, curves, and ranked lists before and after training.
+
+    Args:
+        run: Folder of the run, with ``environment.json`` and, after training, ``metrics.jsonl``.
+        title: Heading of the page.
+        note: Why the run was made; a sentence.
+        settings: Every setting of the run, as JSON can hold it.
+        before: Evaluation before training.
+        after: Evaluation of the trained model; ``None`` if nothing was trained.
+        validation_task: Task whose validation is drawn by epoch.
+
+    Raises:
+        ValueError: If neither images nor texts were searched for.
+    """
     final = after or before
+    if final.images is None and final.texts is None:
+        raise ValueError("write_run_report: the evaluation has no image-to-image or text result.")
+
+    moments = {"zero-shot": before} if after is None else {"before": before, "after": after}
+    rows = [] if after is None else _read_log(run / "metrics.jsonl")
+    best_epoch = _best_epoch(rows)
+
+    page = render_page(
+        title=title,
+        summary=f"{note} {_summary(final)}",
+        tasks=_tasks(before, after),
+        cmc=_cmc_chart(moments),
+        training=_training_chart(rows, validation_task, best_epoch),
+        best_epoch=best_epoch,
+        validated=any(row.get("validation") for row in rows),
+        image_queries=_image_queries(moments, final),
+        text_queries=_text_queries(moments, final),
+        settings=yaml.safe_dump(dict(settings), sort_keys=False),
+        environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
+    )
+    write_whole(run / "report.html", page.encode())
+
+
+def ranked_images(evaluation: Evaluation, query: int, *, by_text: bool) -> list[RankedImage]:
+    """The most similar gallery images of a query, without those that the protocol leaves out.
+
+    Args:
+        evaluation: What was evaluated.
+        query: Row of the query image, or of the caption.
+        by_text: Whether the query is a caption.
+    """
+    if by_text:
+        queries = evaluation.text_embeddings
+        excluded: set[int] = set()
+        identity = list(evaluation.captions)[query]
+    else:
+        queries = evaluation.query_embeddings
+        excluded = set(evaluation.excluded_rows(query))
+        identity = evaluation.query[query].identity
+
+    embedding = queries[[query]]  # type: ignore[index]
+    similarity = cosine_similarity(embedding, evaluation.gallery_embeddings)[0].numpy()
+    order = np.argsort(-similarity, kind="stable").tolist()
+    shown = [row for row in order if row not in excluded][:_NUM_RANKED]
+
+    ranked = []
+    for row in shown:
+        record = evaluation.gallery[row]
+        image = embed_image(load_image(record.path), max_side=_RANKED_SIDE)
+        ranked.append(RankedImage(image, record.identity == identity, float(similarity[row])))
+    return ranked
+
+
+def _summary(final: Evaluation) -> str:
+    main: Any = final.images or final.texts
+    first = next(iter(final.results.values()))
+    rates = rates_of(first.to_dict())
+
+    reached = f"Rank-1 {100 * (rates['R1'] or 0.0):.1f} %, mAP {100 * (rates['mAP'] or 0.0):.1f} %"
+    if isinstance(first, SplitResults):
+        reached += f", means of {first.num_splits} random galleries"
+    return (
+        f"Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery images of "
+        f"identities that were never trained on: {reached}."
+    )
+
+
+def _tasks(before: Evaluation, after: Evaluation | None) -> list[Task]:
     tasks = []
     if before.images is not None:
-        trained = None if after is None else after.main_numbers()
-        tasks.append(
-            _task(
-                "Image to image",
-                before.main_numbers(),
-                trained,
-                "Which gallery images show it too?",
-            )
-        )
+        # the mean over splits, if the first protocol has several
+        results = [next(iter(found.results.values())) for found in (before, after) if found]
+        metrics = _metrics(results)
+        tasks.append(Task("Image to image", metrics, "Which gallery images show it too?"))
+
     if before.texts is not None:
-        trained = None if after is None or after.texts is None else after.texts.to_dict()
-        tasks.append(
-            _task(
-                "Text to image",
-                before.texts.to_dict(),
-                trained,
-                "A sentence describes it; which images show it?",
-            )
-        )
-    main = final.images or final.texts
-    if main is None:
-        raise ValueError(
-            "write_run_report: expected a result between images or of texts, got none."
-        )
-    numbers = final.main_numbers()
-    splits = next(iter(final.results.values()))
-    mean = (
-        f", means of {splits.num_splits} random galleries"
-        if isinstance(splits, SplitResults)
-        else ""
-    )
-    summary = (
-        f"{recipe.note} Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery "
-        f"images of identities that were never trained on: Rank-1 {100 * numbers['rank_1']:.1f} %, "
-        f"mAP {100 * numbers['mean_ap']:.1f} %{mean}."
-    )
-    sections = (
-        []
-        if before.images is None
-        else [_cmc(before.images, None if after is None else after.images)]
-    )
-    history = run / "metrics.jsonl"
-    if after is not None and history.is_file():
-        rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
-        if rows:
-            sections.append(_training(rows, recipe.evaluate.task))
-    if final.images is not None:
-        sections.append(_ranked_images(before, after, final.images))
-    if final.texts is not None:
-        sections.append(_ranked_texts(before, after))
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    settings = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False)
-    how = [Details("Recipe, with every value", settings), Details("Environment", environment)]
-    sections.append(Section("How this was made", how))
-    title = f"{run.name}: {recipe.stage}"
-    write_report(run / "report.html", title=title, summary=summary, table=tasks, sections=sections)
+        results = [found.texts for found in (before, after) if found and found.texts]
+        note = "A sentence describes it; which images show it?"
+        tasks.append(Task("Text to image", _metrics(results), note))
+
+    return tasks
 
 
-def _task(name: str, before: dict[str, Any], after: dict[str, Any] | None, note: str) -> Task:
-    old, new = before, after or before
-    rows = [
-        Metric(title, None if after is None else old[key], new[key])
-        for key, title in _METRICS.items()
-    ]
-    return Task(name, rows, note)
+def _metrics(results: list[Result]) -> list[Metric]:
+    """Rows of a task's table, from its result, or from its results before and after training."""
+    rates = [rates_of(result.to_dict()) for result in results]
+    metrics = []
+    for column, name in TITLES.items():
+        values = [found[column] for found in rates]
+        before = values[0] if len(values) > 1 else None
+        metrics.append(Metric(name, before, np.nan if values[-1] is None else values[-1]))
+    return metrics
 
 
-def _cmc(before: ReidResult, after: ReidResult | None) -> Section:
-    curves = {"zero-shot" if after is None else "before": before.cmc}
-    if after is not None:
-        curves["after"] = after.cmc
-    chart = Chart(
-        picture_of(lambda theme: cmc_figure(curves, theme=theme, size=(9.0, 3.8))),
-        "Cumulative matching characteristic, image to image",
-        "Share of queries with a right image among the first k.",
-        picture_of(lambda theme: cmc_figure(curves, theme=theme, size=(3.7, 3.3))),
+def _cmc_chart(moments: Mapping[str, Evaluation]) -> dict[str, EmbeddedImage]:
+    curves = {}
+    for name, evaluation in moments.items():
+        if evaluation.images is not None:
+            curves[name] = evaluation.images.cmc
+    if not curves:
+        return {}
+
+    return embed_chart(
+        lambda theme, size: cmc_figure(curves, theme=theme, size=size),
+        wide=(9.0, 3.8),
+        narrow=(3.7, 3.3),
     )
-    return Section("Cumulative matching", [chart])
 
 
-def _training(history: list[dict[str, Any]], task: str) -> Section:
-    found = [validation_of(row, task) for row in history]
-    rows = [
-        {**row, **{m: rate(numbers, m) for m in ("R1", "mAP")}}
-        for row, numbers in zip(history, found, strict=True)
-    ]
-    best = next(
-        (row["epoch"] for row in reversed(history) if row.get("best")), history[-1]["epoch"]
-    )
-    validated = any(row.get("validation") for row in history)
-    names = {"R1": "Rank-1", "mAP": "mAP"}
-    metrics = {m: name for m, name in names.items() if any(row[m] is not None for row in rows)}
-    why = (
-        "was best on validation identities"
-        if validated
-        else "is the last one, as none was validated"
-    )
-    chart = Chart(
-        picture_of(
-            lambda theme: training_figure(
-                rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(9.0, 3.4)
-            )
+def _training_chart(
+    rows: list[dict[str, Any]], task: str, best_epoch: int | None
+) -> dict[str, EmbeddedImage]:
+    if not rows:
+        return {}
+
+    drawn = [{**row, **validation_rates(row, task)} for row in rows]
+    metrics = {}
+    for column in ("R1", "mAP"):
+        if any(row[column] is not None for row in drawn):
+            metrics[column] = TITLES[column]
+
+    return embed_chart(
+        lambda theme, size: training_figure(
+            drawn, metric_keys=metrics, best_epoch=best_epoch, theme=theme, size=size
         ),
-        "Training loss, and validation metrics if there are any, by epoch",
-        f"Epoch {best} {why}; it is the one that was tested.",
-        picture_of(
-            lambda theme: training_figure(
-                rows, metric_keys=metrics, best_epoch=best, theme=theme, size=(3.7, 5.6)
-            )
-        ),
+        wide=(9.0, 3.4),
+        narrow=(3.7, 5.6),
     )
-    return Section("Training", [chart])
 
 
-def _ranked_images(before: Evaluation, after: Evaluation | None, result: ReidResult) -> Section:
-    queries = [
-        RankedQuery(
-            load_image(before.query[i].path),
-            _rankings(before, after, i, texts=False),
-            _title(before.query[i]),
-        )
-        for i in _chosen(result)
-    ]
-    caption = "Chosen by average precision after training: from the best to the hardest query."
-    return Section("Ranked lists, image to image", [RankedLists(queries, caption)])
+def _image_queries(moments: Mapping[str, Evaluation], final: Evaluation) -> list[RankedQuery]:
+    queries = []
+    for row in _chosen_queries(final.images, _NUM_IMAGE_QUERIES):
+        record = final.query[row]
+        camera = "" if record.camera is None else f", camera {record.camera}"
+        title = f"Query: identity {record.identity}{camera}"
+        image = embed_image(load_image(record.path), max_side=_QUERY_SIDE)
+        queries.append(RankedQuery(title, image, _rankings(moments, row, by_text=False)))
+    return queries
 
 
-def _ranked_texts(before: Evaluation, after: Evaluation | None) -> Section:
-    result = (after or before).texts
-    chosen = [] if result is None else _chosen(result, 4)
-    sentences = list(before.captions.values())
-    queries = [RankedQuery(sentences[i], _rankings(before, after, i, texts=True)) for i in chosen]
-    return Section("Ranked lists, text to image", [RankedLists(queries, "Chosen in the same way.")])
+def _text_queries(moments: Mapping[str, Evaluation], final: Evaluation) -> list[RankedQuery]:
+    captions = list(final.captions.values())
+    queries = []
+    for row in _chosen_queries(final.texts, _NUM_TEXT_QUERIES):
+        rankings = _rankings(moments, row, by_text=True)
+        queries.append(RankedQuery("", captions[row], rankings))
+    return queries
 
 
 def _rankings(
-    before: Evaluation, after: Evaluation | None, query: int, *, texts: bool
-) -> list[Ranking]:
-    named = {"zero-shot": before} if after is None else {"before": before, "after": after}
-    return [_ranking(label, found, query, texts=texts) for label, found in named.items()]
+    moments: Mapping[str, Evaluation], query: int, *, by_text: bool
+) -> dict[str, list[RankedImage]]:
+    return {name: ranked_images(found, query, by_text=by_text) for name, found in moments.items()}
 
 
-def _ranking(label: str, found: Evaluation, query: int, *, texts: bool) -> Ranking:
-    embeddings = found.text_embeddings if texts else found.query_embeddings
-    similarity = cosine_similarity(embeddings[[query]], found.gallery_embeddings)[0].numpy()  # type: ignore[index]
-    identity = list(found.captions)[query] if texts else found.query[query].identity
-    left_out = (
-        None if texts or not found.camera_rule else (identity, str(found.query[query].camera))
-    )
-    ranked = np.argsort(-similarity, kind="stable").tolist()
-    own = (
-        None if texts else found.query[query].path
-    )  # where every image is query and gallery at once
-    order = [
-        j
-        for j in ranked
-        if (found.gallery[j].identity, str(found.gallery[j].camera)) != left_out
-        and found.gallery[j].path != own
-    ][:_SHOWN]
-    return Ranking(
-        label,
-        [load_image(found.gallery[j].path) for j in order],
-        [found.gallery[j].identity == identity for j in order],
-        [float(similarity[j]) for j in order],
-    )
+def _chosen_queries(result: ReidResult | None, count: int) -> list[int]:
+    """Rows of queries from the best to the worst average precision, evenly spread."""
+    if result is None:
+        return []
 
-
-def _chosen(result: ReidResult, count: int = 6) -> list[int]:
-    """Queries from the best to the worst average precision, evenly spread; equal ones by their order."""
     valid = np.flatnonzero(result.num_positives > 0)
     ordered = valid[np.argsort(-result.average_precision[valid], kind="stable")]
-    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
-    return [int(ordered[place]) for place in places]
+    positions = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [int(row) for row in ordered[positions]]
 
 
-def _title(record: ImageRecord) -> str:
-    camera = "" if record.camera is None else f", camera {record.camera}"
-    return f"Query: identity {record.identity}{camera}"
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _best_epoch(rows: list[dict[str, Any]]) -> int | None:
+    """The last epoch that was the best so far; the last one if none is marked."""
+    if not rows:
+        return None
+
+    best = [row["epoch"] for row in rows if row.get("best")]
+    return int(best[-1] if best else rows[-1]["epoch"])

@@ -1,123 +1,133 @@
-"""Read the folders of runs: their JSON files, never the text that a console showed."""
+"""Read the folders of runs from their JSON files."""
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
-MEASURES: dict[str, tuple[str, ...]] = {
-    "R1": ("rank_1", "hit_rate_1"),
-    "R5": ("rank_5", "hit_rate_5"),
-    "R10": ("rank_10", "hit_rate_10"),
-    "mAP": ("mean_ap",),
+from examples.report.measures import Rates, validation_rates
+
+# keys of a row of metrics.jsonl that are numbers but not terms of the loss
+_NOT_TERMS = {
+    "epoch",
+    "loss",
+    "gradient_norm",
+    "lr",
+    "positive_cosine",
+    "negative_cosine",
+    "skipped",
+    "images_per_second",
+    "seconds",
+    "peak_memory_mb",
+    "score",
+    "images",
 }
-_MOMENTS = ("before", "after")
-# what a row of metrics.jsonl says besides the terms of the loss
-_NO_TERMS = {
-    "epoch", "loss", "gradient_norm", "lr", "positive_cosine", "negative_cosine", "skipped", "alarms",
-    "images_per_second", "seconds", "peak_memory_mb", "validation", "score", "best", "images",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One folder of the trainer.
+    """The folder of a run.
 
     Attributes:
-        name: The folder's name, with as many folders above it as tell it from the other runs.
+        name: The folder's name, with as many parent folders as distinguish it from the other runs.
         path: The folder.
-        recipe: Every key of the recipe.
-        rows: One for each epoch of training.
-        prompt_rows: Likewise of a prompt phase, where there was one.
-        results: Test figures by moment (``before``, ``after``) and task; ``None`` if the run did not end.
+        settings: Every setting of the run.
+        rows: One row per epoch.
+        prompt_rows: One row per epoch of the prompt phase, if there was one.
+        results: Numbers by moment (``before`` and ``after`` training, or ``zero_shot``) and task;
+            empty if the run did not end.
     """
 
     name: str
     path: Path
-    recipe: dict[str, Any]
-    rows: list[Row]
-    prompt_rows: list[Row]
-    results: dict[str, dict[str, Any]] | None
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    prompt_rows: list[dict[str, Any]]
+    results: dict[str, dict[str, Any]]
 
     @property
-    def best_epoch(self) -> int | None:
-        """The epoch that was tested; ``None`` where nothing was trained."""
-        return next((row["epoch"] for row in reversed(self.rows) if row.get("best")), None)
+    def complete(self) -> bool:
+        """Whether the run ended."""
+        return bool(self.results)
 
     @property
     def status(self) -> str:
-        """Whether the run ended, and how far it came."""
-        if self.results is not None:
+        """``complete``, or how many epochs are done."""
+        if self.complete:
             return "complete"
+
         epochs = len(self.rows) + len(self.prompt_rows)
         return f"unfinished, {epochs} {'epoch' if epochs == 1 else 'epochs'} done"
 
     @property
-    def tested(self) -> dict[str, Any]:
-        """Test figures by task: of the best checkpoint, or of the model as it came where nothing was trained."""
-        return (
-            {}
-            if self.results is None
-            else self.results.get("after", self.results.get("before", {}))
-        )
+    def note(self) -> str:
+        """Why the run was made."""
+        return str(self.settings.get("note", ""))
 
     @property
-    def before(self) -> dict[str, Any]:
-        """Test figures by task before training; empty where nothing was trained."""
-        return (
-            {}
-            if self.results is None or "after" not in self.results
-            else self.results.get("before", {})
-        )
+    def best_epoch(self) -> int | None:
+        """The epoch that was tested; ``None`` if nothing was trained."""
+        best = [row["epoch"] for row in self.rows if row.get("best")]
+        return best[-1] if best else None
 
     @property
     def terms(self) -> list[str]:
         """Names of the terms of the loss, in the order of the log."""
-        numbers = (
-            key for row in self.rows for key, value in row.items() if type(value) in (int, float)
-        )
-        return [key for key in dict.fromkeys(numbers) if key not in _NO_TERMS]
+        names: dict[str, None] = {}
+        for row in self.rows:
+            for key, value in row.items():
+                if type(value) in (int, float) and key not in _NOT_TERMS:
+                    names[key] = None
+        return list(names)
 
-    def validation(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Validation figures of an epoch, of the recipe's task or the only one; empty if it was not validated."""
-        return validation_of(row, self.recipe.get("evaluate", {}).get("task", "image_to_image"))
+    def validation(self, row: Mapping[str, Any]) -> Rates:
+        """Validation rates of an epoch, of the task that the run's settings name."""
+        task = self.settings.get("evaluate", {}).get("task", "image_to_image")
+        return validation_rates(row, task)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """Every run in the folders and below, ordered by name.
+    """Read every run in the folders and below, ordered by name.
 
     Raises:
-        ValueError: If a folder is missing or holds no run, or files are damaged; the text names all of these.
+        ValueError: If a folder is missing or holds no run, or if files are damaged; the message
+            names a damaged file of every run that has one.
     """
     paths: dict[Path, None] = {}
     for folder in folders:
-        found = [path.resolve() for path in _walk(folder)] if folder.is_dir() else []
+        found = [path.resolve() for path in _run_folders(folder)]
         if not found:
-            got = "none there" if folder.is_dir() else "no such folder"
-            raise ValueError(
-                f"{folder}: expected runs (folders with a recipe.json) in it or below, got {got}."
+            reason = (
+                "holds no run (a folder with a recipe.json)" if folder.is_dir() else "is missing"
             )
+            raise ValueError(f"The folder {folder} {reason}.")
         paths |= dict.fromkeys(found)
-    damaged: list[str] = []
-    names = distinct_names(list(paths))
-    runs = [_read_run(path, name, damaged) for path, name in zip(paths, names, strict=True)]
+
+    runs, damaged = [], []
+    for path, name in zip(paths, distinct_names(list(paths)), strict=True):
+        try:
+            runs.append(_read_run(path, name))
+        except ValueError as error:  # noqa: PERF203 (all damaged files are named)
+            damaged.append(str(error))
+
     if damaged:
-        remedy = "Repair these files, or leave their runs out."
+        files = "1 file is" if len(damaged) == 1 else f"{len(damaged)} files are"
         raise ValueError(
-            f"expected whole JSON files, got {len(damaged)} damaged: {'; '.join(damaged)}. {remedy}"
+            f"{files} damaged: {'; '.join(damaged)}. Repair them, or leave their runs out."
         )
-    return sorted(runs, key=lambda run: natural(run.name))
+
+    return sorted(runs, key=lambda run: natural_key(run.name))
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Last parts of the paths, as few as tell each from all others; a folder for a seed has the one above as well.
+    """Last parts of the paths, as few as make all names distinct; a seed's folder keeps its parent.
 
     Example:
-        >>> distinct_names([Path("/a/v1/long"), Path("/a/v2/long"), Path("/a/zero"), Path("/a/v3/seed0")])
+        >>> paths = ["/a/v1/long", "/a/v2/long", "/a/zero", "/a/v3/seed0"]
+        >>> distinct_names([Path(path) for path in paths])
         ['v1/long', 'v2/long', 'zero', 'v3/seed0']
     """
     depths = [2 if re.fullmatch(r"(seed)?[\W_]*\d+", path.name) else 1 for path in paths]
@@ -125,95 +135,81 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         names = ["/".join(path.parts[-depth:]) for path, depth in zip(paths, depths, strict=True)]
         if len(set(names)) == len(names):
             return names
-        depths = [
-            depth + (names.count(name) > 1) for name, depth in zip(names, depths, strict=True)
-        ]
+
+        for index, name in enumerate(names):
+            if names.count(name) > 1:
+                depths[index] += 1
 
 
-def natural(name: str) -> list[tuple[bool, int, str]]:
-    """A key that puts ``v2`` before ``v10``."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """A sorting key that puts ``v2`` before ``v10``."""
+    key = []
+    for part in re.findall(r"\d+|\D+", name):
+        number = int(part) if part.isdecimal() else 0
+        key.append((not part.isdecimal(), number, part))
+    return key
 
 
-def validation_of(row: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Validation figures of an epoch for a task, or for the first one there is; means where there are splits."""
-    tasks = {
-        name: found
-        for name, found in (row.get("validation") or {}).items()
-        if isinstance(found, dict)
-    }
-    first = next(iter(tasks.values()), {})
-    return means(next((tasks[name] for name in (task, f"{task}.splits") if name in tasks), first))
-
-
-def means(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of a task; of several splits their mean."""
-    return dict(numbers.get("mean", {}) if "splits" in numbers else numbers)
-
-
-def rate(numbers: Mapping[str, Any], measure: str) -> float | None:
-    """A measure of ``MEASURES`` among figures, as a fraction; ``None`` if it was not measured."""
-    return next((numbers[key] for key in MEASURES[measure] if numbers.get(key) is not None), None)
-
-
-def _walk(folder: Path) -> Iterable[Path]:
+def _run_folders(folder: Path) -> Iterator[Path]:
     for path, folders, files in os.walk(folder):
         folders.sort()
         if "recipe.json" in files:
-            folders.clear()  # what is below belongs to this run
+            folders.clear()  # folders below belong to this run
             yield Path(path)
 
 
-def _read_run(path: Path, name: str, damaged: list[str]) -> Run:
-    recipe = _read_object(path / "recipe.json", damaged) or {}
-    results = _read_object(path / "results.json", damaged)
-    if results is not None:  # other keys say what was found in the data
-        results = {moment: tasks for moment, tasks in results.items() if moment in _MOMENTS}
-    for task, found in [
-        (task, found) for tasks in (results or {}).values() for task, found in tasks.items()
-    ]:
-        if not isinstance(found, dict):
-            damaged.append(f"{path / 'results.json'} (no figures under {task!r})")
-    rows, prompt_rows = (
-        _read_rows(path / log, damaged) for log in ("metrics.jsonl", "prompt/metrics.jsonl")
+def _read_run(path: Path, name: str) -> Run:
+    content = _read_object(path / "results.json")
+    results: dict[str, Any] = {}
+    for moment in ("before", "after"):
+        if moment in content:
+            results[moment] = _tasks(content[moment], path)
+
+    if "before" in results and "after" not in results:
+        results = {"zero_shot": results["before"]}
+
+    return Run(
+        name=name,
+        path=path,
+        settings=_read_object(path / "recipe.json"),
+        rows=_read_rows(path / "metrics.jsonl"),
+        prompt_rows=_read_rows(path / "prompt" / "metrics.jsonl"),
+        results=results,
     )
-    return Run(name, path, recipe, rows, prompt_rows, results)
 
 
-def _read_object(path: Path, damaged: list[str]) -> dict[str, Any] | None:
+def _tasks(tasks: object, path: Path) -> dict[str, Any]:
+    """The results of a moment, checked to be numbers by task."""
+    if isinstance(tasks, dict) and all(isinstance(numbers, dict) for numbers in tasks.values()):
+        return tasks
+    raise ValueError(f"{path / 'results.json'} (tasks without numbers)")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also where it is no UTF-8
-        damaged.append(f"{path} ({error})")
-        return None
-    wanted = isinstance(found, dict) and (
-        path.name != "results.json"
-        or all(isinstance(found.get(moment, {}), dict) for moment in _MOMENTS)
-    )
-    if not wanted:
-        damaged.append(f"{path} (no mapping)")
-        return None
-    return dict(found)
+        return {}
+
+    content = _parse(path.read_bytes(), str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} (not a JSON object)")
+    return content
 
 
-def _read_rows(path: Path, damaged: list[str]) -> list[Row]:
-    rows: list[Row] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    except UnicodeDecodeError as error:
-        damaged.append(f"{path} ({error})")
-        return rows
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            damaged.append(f"{path}, line {number} ({error})")
-            continue
-        if isinstance(row, dict) and isinstance(row.get("epoch"), int):
-            rows.append(row)
-        else:
-            damaged.append(f"{path}, line {number} (no row of an epoch)")
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        row = _parse(line, f"{path}, line {number}")
+        if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+            raise ValueError(f"{path}, line {number} (not the row of an epoch)")
+        rows.append(row)
     return rows
+
+
+def _parse(content: bytes, source: str) -> Any:  # noqa: ANN401 (any JSON)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except ValueError as error:  # of bytes that are not UTF-8, too
+        raise ValueError(f"{source} ({error})") from None

@@ -1,190 +1,234 @@
-"""Runs as rows of tables: evaluation, training, and several seeds as one. Rates are fractions, and columns say so."""
+"""Runs as rows of tables, and rows as CSV and Markdown. Rates are fractions."""
 
 import csv
 import io
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from examples.report.runs import MEASURES, Run, means, rate
+from examples.report.measures import COMPARED, Rates, percent, rates_of, spread_of, task_title
+from examples.report.runs import Run
+from examples.report.versions import runs_by_version
 
 Cell = str | int | float | bool | None
+Row = dict[str, Cell]
 
 
-def evaluation_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
-    """One row a run. Figures are those of the best checkpoint; columns with ``before_`` are from before training.
+def evaluation_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row per run: rates of the tested model and, as ``before_...``, those before training.
 
-    The splits of ``image_to_image.splits`` are ``split1_...`` and their mean ``final_...``, as is usual for the hand
-    pipelines; those of other tasks have the task in front.
+    The splits of ``image_to_image.splits`` are ``split1_...`` and their mean ``final_...``, as in
+    the hand pipelines; the columns of other tasks begin with the task.
     """
     table = []
     for run in runs:
-        row = about(run) | {"status": run.status, "best_epoch": run.best_epoch}
-        for moment, tasks in (("", run.tested), ("before_", run.before)):
+        row = {**_about(run), "status": run.status, "best_epoch": run.best_epoch}
+        for moment in ("after", "zero_shot", "before"):
+            for task, numbers in run.results.get(moment, {}).items():
+                row |= _wide_columns(task, numbers, moment)
+
+        table.append({**row, "remarks": run.note, "folder": str(run.path)})
+    return table
+
+
+def split_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row per run, task and moment, followed by one for each of its splits."""
+    table = []
+    for run in runs:
+        for moment, tasks in run.results.items():
             for task, numbers in tasks.items():
-                row |= _columns(task, numbers, moment)
-        table.append(row | {"remarks": str(run.recipe.get("note", "")), "folder": str(run.path)})
+                about: Row = {"version": run.name, "task": task}
+                rates = _columns(rates_of(numbers)) | _columns(spread_of(numbers), "_std")
+                table.append({**about, "moment": moment, **rates})
+
+                for number, split in enumerate(numbers.get("splits", []), 1):
+                    name = f"{moment}, split {number}"
+                    table.append({**about, "moment": name, **_columns(rates_of(split))})
     return table
 
 
-def training_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
-    """One row an epoch of each run; the epochs of a prompt phase come first and have a ``prompt_loss`` alone."""
-    table: list[dict[str, Cell]] = []
-    for run in runs:
-        for entry in run.prompt_rows:
-            phase: dict[str, Cell] = {
-                "phase": "prompt",
-                "epoch": entry["epoch"],
-                "prompt_loss": entry.get("loss"),
-            }
-            table.append({"version": run.name, **phase, "lr": entry.get("lr"), "is_best": False})
-        for entry in run.rows:
-            row: dict[str, Cell] = {"version": run.name, "phase": "main", "epoch": entry["epoch"]}
-            row |= {"prompt_loss": None, "loss": entry.get("loss"), "lr": entry.get("lr")}
-            row |= {f"loss_{term}": entry[term] for term in run.terms if term in entry}
-            found = run.validation(entry)
-            row |= {
-                f"val_{measure}_fraction": rate(found, measure) for measure in MEASURES if found
-            }
-            table.append(row | {"is_best": entry["epoch"] == run.best_epoch})
-    return table
-
-
-def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs whose recipes differ in the seed alone (and in where the log goes), by what their names share.
-
-    Runs may go on from one run, or each seed from its own: then a number after the word seed in ``init_from``, or the
-    run's own at its end, is taken for the seed.
-    """
-    equal: dict[str, list[Run]] = {}
-    for run in runs:
-        equal.setdefault(_key(run, str(run.recipe.get("init_from"))), []).append(run)
-    alike: dict[str, list[Run]] = {}
-    for key, members in equal.items():
-        common = (
-            len({run.recipe.get("seed") for run in members}) > 1
-        )  # they go on from one and the same
-        for run in members:
-            source = re.sub(
-                rf"(?<=[\W_]){run.recipe.get('seed')}$", "seed", str(run.recipe.get("init_from"))
-            )
-            own = _key(run, re.sub(r"seed[\W_]*\d+", "seed", source))
-            alike.setdefault(key if common else own, []).append(run)
-    named = [(_shared_name([run.name for run in members]), members) for members in alike.values()]
-    once = [name for name, _ in named]
-    return {
-        name if once.count(name) == 1 else _all_names(members): members for name, members in named
-    }
-
-
-def _key(run: Run, source: str) -> str:
-    recipe = {key: value for key, value in run.recipe.items() if key not in ("seed", "track")}
-    return json.dumps(recipe | {"init_from": source}, sort_keys=True)
-
-
-def group_rows(runs: Sequence[Run]) -> list[dict[str, Cell]]:
-    """One row a recipe and task: mean over the complete seeds, and their sample standard deviation if several are."""
-    table: list[dict[str, Cell]] = []
-    for name, members in groups(runs).items():
-        for moment in ("before", "after"):
-            tasks = [run.before if moment == "before" else run.tested for run in members]
-            for task in dict.fromkeys(task for found in tasks for task in found):
-                measured = [means(found[task]) for found in tasks if task in found]
-                row: dict[str, Cell] = {"version": name, "task": task, "num_runs": len(measured)}
-                row["moment"] = moment if any(run.before for run in members) else "zero_shot"
-                for measure in MEASURES:
-                    mean, spread = mean_and_std([rate(numbers, measure) for numbers in measured])
-                    row |= {f"{measure}_fraction": mean, f"{measure}_std_fraction": spread}
+def version_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row per version, task and moment: mean and standard deviation of the complete runs."""
+    table: list[Row] = []
+    for version, members in runs_by_version(runs).items():
+        for moment in ("before", "after", "zero_shot"):
+            tested = [run.results.get(moment, {}) for run in members]
+            for task in dict.fromkeys(task for tasks in tested for task in tasks):
+                measured = [rates_of(tasks[task]) for tasks in tested if task in tasks]
+                row: Row = {"version": version, "task": task, "num_runs": len(measured)}
+                row["moment"] = moment
+                for column in COMPARED:
+                    mean, spread = mean_and_std([rates[column] for rates in measured])
+                    row |= {f"{column}_fraction": mean, f"{column}_std_fraction": spread}
                 table.append(row)
+
     return sorted(table, key=lambda row: str(row["task"]))
 
 
+def training_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row per epoch of each run.
+
+    Epochs of a prompt phase come first and have a ``prompt_loss`` only.
+    """
+    table: list[Row] = []
+    for run in runs:
+        for entry in run.prompt_rows:
+            row: Row = {"version": run.name, "phase": "prompt", "epoch": entry["epoch"]}
+            row |= {"prompt_loss": entry.get("loss"), "lr": entry.get("lr"), "is_best": False}
+            table.append(row)
+
+        for entry in run.rows:
+            row = {"version": run.name, "phase": "main", "epoch": entry["epoch"]}
+            row |= {"prompt_loss": None, "loss": entry.get("loss"), "lr": entry.get("lr")}
+            row |= {f"loss_{term}": entry[term] for term in run.terms if term in entry}
+
+            rates = run.validation(entry)
+            if any(rate is not None for rate in rates.values()):
+                row |= _columns(rates, prefix="val_")
+            row["is_best"] = entry["epoch"] == run.best_epoch
+            table.append(row)
+    return table
+
+
 def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (``None`` for a single value) of what was measured."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return (fmean(known) if known else None), (stdev(known) if len(known) > 1 else None)
+    """Mean and sample standard deviation of the finite values; ``None`` if there are too few.
+
+    Example:
+        >>> mean_and_std([0.25, None, 0.75])
+        (0.5, 0.3535533905932738)
+        >>> mean_and_std([0.25])
+        (0.25, None)
+    """
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    mean = fmean(finite) if finite else None
+    spread = stdev(finite) if len(finite) > 1 else None
+    return mean, spread
 
 
-def about(run: Run) -> dict[str, Cell]:
-    """What tells a run from the others."""
-    return {
-        "version": run.name,
-        "stage": str(run.recipe.get("stage", "")),
-        "seed": run.recipe.get("seed"),
-    }
-
-
-def ordered(table: Sequence[Mapping[str, Cell]]) -> list[str]:
-    """Columns of all rows; those that only some rows have stand where these rows have them."""
-    columns: list[str] = []
-    for row in table:
-        place = 0
-        for key in row:
-            if key in columns:
-                place = columns.index(key) + 1
-            else:
-                columns.insert(place, key)
-                place += 1
-    return columns
-
-
-def csv_text(table: Sequence[Mapping[str, Cell]]) -> str:
-    """A table as CSV, with every column that a row has; nothing is an empty cell."""
-    columns = ordered(table)
+def csv_text(table: Sequence[Row]) -> str:
+    """Format rows as CSV with every column that any row has; ``None`` is an empty cell."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(file, column_names(table), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {key: "" if value is None else value for key, value in row.items()} for row in table
-    )
+    writer.writerows(table)
     return file.getvalue()
 
 
-def _columns(task: str, numbers: Mapping[str, Any], moment: str) -> dict[str, Cell]:
-    name, _, kind = task.partition(".")
-    if "splits" not in numbers:
-        prefix = (
-            "query_gallery"
-            if task == "image_to_image"
-            else kind
-            if name == "image_to_image"
-            else task
-        )
-        return {f"{moment}{prefix}_{m}_fraction": rate(numbers, m) for m in MEASURES}
-    prefix = (
-        "" if task == "image_to_image.splits" else f"{kind if name == 'image_to_image' else task}_"
-    )
-    row: dict[str, Cell] = {}
-    if not moment:
-        for number, split in enumerate(numbers["splits"], 1):
-            row |= {f"{prefix}split{number}_{m}_fraction": rate(split, m) for m in MEASURES}
-    row |= {f"{moment}{prefix}final_{m}_fraction": rate(means(numbers), m) for m in MEASURES}
-    return row | {
-        f"{moment}{prefix}final_{m}_std_fraction": rate(numbers.get("std") or {}, m)
-        for m in MEASURES
-    }
+def column_names(table: Sequence[Row]) -> list[str]:
+    """Columns of all rows in one order; a column that few rows have follows its neighbour there."""
+    columns: list[str] = []
+    for row in table:
+        position = 0
+        for name in row:
+            if name not in columns:
+                columns.insert(position, name)
+            position = columns.index(name) + 1
+    return columns
 
 
-def _shared_name(names: Sequence[str]) -> str:
-    """What names begin with in common, without the word seed at its end.
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format cells as an aligned Markdown table."""
+    lines = [[_escaped(cell) for cell in cells] for cells in (heads, *rows)]
 
-    Example:
-        >>> _shared_name(["v2-seed0", "v2-seed1"]), _shared_name(["v1/0", "v1/10"]), _shared_name(["v3-seed0"])
-        ('v2', 'v1', 'v3-seed0')
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+
+    texts = []
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        texts.append(f"| {' | '.join(padded)} |")
+    return "\n".join(texts)
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", r"\|")
+
+
+def runs_markdown(runs: Sequence[Run]) -> str:
+    """A table of the runs: how far each came, and why it was made."""
+    heads = ["version", "stage", "seed", "status", "best epoch", "remarks"]
+    rows = []
+    for run in runs:
+        best = "-" if run.best_epoch is None else str(run.best_epoch)
+        about = [str(value) for value in _about(run).values()]
+        rows.append([*about, run.status, best, run.note])
+    return f"# Runs\n\n{markdown_table(heads, rows)}\n"
+
+
+def rates_markdown(table: Sequence[Row], about: Sequence[str], spread: str) -> str:
+    """Rates of rows in percent with their spread: a table per task.
+
+    Args:
+        table: Rows with a task, columns ``about``, and rates.
+        about: Columns to show before the rates.
+        spread: Over what the standard deviation is.
     """
-    if len(names) == 1:
-        return names[0]
-    parts = [re.findall(r"\d+|[^\W\d_]+|[\W_]+", name) for name in names]
-    shared = ""
-    for column in zip(*parts, strict=False):
-        if len(set(column)) > 1:
-            break
-        shared += column[0]
-    return re.sub(r"(^|[\W_]+)(seed)?[\W_]*$", "", shared) or ", ".join(names)
+    parts = []
+    for task in dict.fromkeys(str(row["task"]) for row in table):
+        shown = [row for row in table if row["task"] == task]
+        rows = []
+        for row in shown:
+            cells = [str(row[name]) for name in about]
+            rows.append(cells + [_rate_cell(row, column) for column in COMPARED])
+
+        has_spread = any(row.get("R1_std_fraction") is not None for row in shown)
+        unit = f"%; mean ± standard deviation over {spread}" if has_spread else "%"
+        heads = [name.removeprefix("num_") for name in about]
+        parts += [f"## {task_title(task)} ({unit})", markdown_table([*heads, *COMPARED], rows)]
+
+    return "\n\n".join(parts) + "\n"
 
 
-def _all_names(members: Sequence[Run]) -> str:
-    return ", ".join(run.name for run in members)
+def training_markdown(table: Sequence[Row]) -> str:
+    """Rows of :func:`training_rows`, validation in percent and the best epoch marked."""
+    columns = [name for name in column_names(table) if name != "is_best"]
+    heads = [name.replace("_fraction", " (%)").replace("_", " ") for name in columns]
+
+    rows = []
+    for row in table:
+        cells = [_training_cell(name, row.get(name)) for name in columns]
+        rows.append([*cells, "best" if row["is_best"] else ""])
+    return f"# Training\n\n{markdown_table([*heads, ''], rows)}\n"
+
+
+def _about(run: Run) -> Row:
+    stage = str(run.settings.get("stage", ""))
+    return {"version": run.name, "stage": stage, "seed": run.settings.get("seed")}
+
+
+def _columns(rates: Rates, suffix: str = "", *, prefix: str = "") -> Row:
+    return {f"{prefix}{column}{suffix}_fraction": rates[column] for column in COMPARED}
+
+
+def _wide_columns(task: str, numbers: Mapping[str, Any], moment: str) -> Row:
+    """Columns of a task and moment in ``evaluation.csv``."""
+    name, _, protocol = task.partition(".")
+    prefix = protocol if name == "image_to_image" else task
+    when = "before_" if moment == "before" else ""
+
+    if "splits" not in numbers:
+        return _columns(rates_of(numbers), prefix=f"{when}{prefix or 'query_gallery'}_")
+
+    prefix = "" if prefix == "splits" else f"{prefix}_"
+    row: Row = {}
+    if moment != "before":
+        for number, split in enumerate(numbers["splits"], 1):
+            row |= _columns(rates_of(split), prefix=f"{prefix}split{number}_")
+
+    row |= _columns(rates_of(numbers), prefix=f"{when}{prefix}final_")
+    row |= _columns(spread_of(numbers), "_std", prefix=f"{when}{prefix}final_")
+    return row
+
+
+def _rate_cell(row: Row, column: str) -> str:
+    rate, spread = row[f"{column}_fraction"], row.get(f"{column}_std_fraction")
+    return percent(rate, spread)  # type: ignore[arg-type]
+
+
+def _training_cell(name: str, value: Cell) -> str:
+    if name.endswith("_fraction"):
+        return percent(value) if isinstance(value, int | float) else ""
+    if isinstance(value, float):
+        return f"{value:.2e}" if name == "lr" else f"{value:.4f}"
+    return "" if value is None else str(value)

@@ -1,172 +1,222 @@
-"""Strict YAML recipes: a parent, a note, and the lines that change. A misspelt key is an error, never a default."""
+"""Read recipes: YAML files with a parent, a note, and the lines that change. A misspelt key is an error."""
 
-import dataclasses
-import difflib
-import math
-import types
-import typing
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, cast
 
-import yaml
+from pydantic import ValidationError
 
-from examples.settings.config import Recipe
-from examples.settings.rules import check
+from examples.settings.errors import sentence_of
+from examples.settings.stages import RECIPES, Recipe
 from examples.settings.topk_json import recipe_of_topk_json
+from examples.settings.variants import UnknownKeyError, foreign_keys, select
+from examples.settings.yaml_files import parse_yaml
+
+Tree = dict[str, Any]
 
 
-def load_recipe(path: str | Path, changes: typing.Sequence[str] = ()) -> Recipe:
-    """Read a recipe and its parents, apply ``section.key=value`` changes, and check every key and type.
+@dataclass(frozen=True)
+class Layer:
+    """What one file, or one option of the command line, says."""
+
+    name: str
+    tree: Tree
+    is_option: bool = False
+
+    def says(self, key: str) -> bool:
+        """Whether a dotted key is in it."""
+        value: Any = self.tree
+        for name in key.split("."):
+            if not isinstance(value, dict) or name not in value:
+                return False
+            value = value[name]
+        return True
+
+
+class IdleKeyError(ValueError):
+    """A key that has no effect where it is written."""
+
+
+def load_recipe(
+    path: str | Path,
+    changes: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Recipe:
+    """Read a recipe and its parents, apply changes, and check every key.
+
+    A key without effect is an error in the recipe itself and in the changes. Where it comes from a parent, or a
+    change made it so, it falls away.
+
+    Args:
+        path: A YAML file, or a JSON file in the schema of the top-k pipeline.
+        changes: ``section.key=value`` lines, as of ``--set``.
+        data: Value for ``data.root``.
+        say: Called with one line about keys that fall away; ``None`` says nothing.
 
     Raises:
-        ValueError: If a file is missing or not a mapping, ``note`` is missing, parents run in a circle, or a key or
-            value is not one that the recipe knows; the text names the file, the key and the nearest valid name.
+        ValueError: With one sentence that names the file, the key, and the nearest name or the allowed values.
     """
-    tree = _read(Path(path), ())
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"--set: expected section.key=value, got {change!r}.")
-        nested = _parse(value, f"--set {key}")
-        for name in reversed(key.strip().split(".")):
-            nested = {name: nested}
-        tree = _merge(tree, nested)
-    recipe: Recipe = _build(Recipe, tree, str(path), "")
-    check(recipe, str(path))
+    layers = _read(Path(path), ())
+    if changes or data is not None:
+        _check_alone(layers)
+
+    layers += [_change(change) for change in changes]
+    if data is not None:
+        layers.append(Layer("--data", {"data": {"root": data}}, is_option=True))
+
+    recipe, fallen = _resolve(layers)
+    if fallen and say is not None:
+        say(_fallen_line(recipe, fallen))
     return recipe
 
 
-def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+def recipe_of(tree: Tree) -> Recipe:
+    """Make a recipe of a tree of keys, such as a changed ``model_dump``; idle keys fall away."""
+    return _resolve([Layer("recipe", tree), Layer("changes", {}, is_option=True)])[0]
+
+
+def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
+    """The parents of a file, from the first on, and the file."""
     if path.resolve() in children:
-        raise ValueError(f"{path}: expected parents that end, got a circle of base: lines.")
+        raise ValueError(f"{path}: the `base:` lines run in a circle.")
     if not path.is_file():
-        known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(
-            f"{path}: expected a recipe file, got none. Recipes in that folder: {known}."
-        )
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
+
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = _parse(text, str(path))  # JSON is YAML, too
+        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))  # JSON is YAML, too
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8, got other bytes: {error}.") from None
+        raise ValueError(f"{path}: the file is not text in UTF-8 ({error}).") from None
+
     if not isinstance(tree, dict):
-        raise ValueError(f"{path}: expected a mapping of keys, got {type(tree).__name__}.")
+        raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
     if path.suffix == ".json":
-        return recipe_of_topk_json(tree, str(path))
+        return [Layer(str(path), recipe_of_topk_json(tree, str(path)))]
     if "note" not in tree:
-        raise ValueError(
-            f"{path}: expected a line `note:` that says why the recipe exists, got none."
-        )
+        raise ValueError(f"{path}: the line `note:` is missing, which says why the recipe exists.")
+
     base = tree.pop("base", None)
-    if base is None:
-        return tree
-    # a parent's keys are checked with the child's: both names are given where one is wrong
-    return _merge(_read(path.parent / str(base), (*children, path.resolve())), tree)
+    parents = (
+        []
+        if base is None
+        else _read(Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve()))
+    )
+    return [*parents, Layer(str(path), tree)]
 
 
-class _Strict(yaml.SafeLoader):
-    """YAML in which a key stands once: the standard loader lets the last one win in silence."""
+def _change(change: str) -> Layer:
+    """The layer of ``section.key=value``."""
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise ValueError(f"--set: write section.key=value, got {change!r}.")
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
-        if twice:
-            raise yaml.YAMLError(
-                f"the key {twice[0]!r} stands twice, the second time{node.start_mark}"
-            )
-        return super().construct_mapping(node, deep)
+    tree = parse_yaml(value, f"--set {key}")
+    for name in reversed(key.strip().split(".")):
+        tree = {name: tree}
+    return Layer("--set", tree, is_option=True)
 
 
-def _parse(text: str, source: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
+def _check_alone(layers: list[Layer]) -> None:
+    """Raise IdleKeyError for a recipe that has one before any change; changes may mend all else."""
     try:
-        return yaml.load(text, _Strict)  # noqa: S506 (a safe loader)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{source}: expected YAML, got text that does not parse: {reason}."
-        ) from None
+        _resolve(layers)
+    except IdleKeyError:
+        raise
+    except ValueError:
+        return
 
 
-def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+def _resolve(layers: list[Layer]) -> tuple[Recipe, list[tuple[Layer, str]]]:
+    """The recipe of some layers, and the keys that fall away, with the layers that say them."""
+    tree: Tree = {}
+    for layer in layers:
+        tree = _merge(tree, copy.deepcopy(layer.tree))
+
+    fallen: list[tuple[Layer, str]] = []
+    while True:
+        recipe = None
+        idle = list(_foreign(tree, layers))
+        if not idle:
+            recipe = _validate(tree, layers)
+            idle = [
+                (key, f"has no effect without {need}. Remove it, or add what it needs.")
+                for key, need in recipe.idle_keys()
+            ]
+        if not idle and recipe is not None:
+            return recipe, fallen
+
+        for key, reason in idle:
+            layer = _layer_of(key, layers)
+            if layer in _own(tree, layers):
+                raise IdleKeyError(f"{layer.name}: `{key}` {reason}")
+
+            _remove(tree, key)
+            fallen.append((layer, key))
+
+
+def _fallen_line(recipe: Recipe, fallen: list[tuple[Layer, str]]) -> str:
+    """One line about keys that fall away, by the file that says them."""
+    by_file: dict[str, list[str]] = {}
+    for layer, key in fallen:
+        by_file.setdefault(layer.name, []).append(key)
+
+    said = "; ".join(f"{', '.join(keys)} of {name}" for name, keys in by_file.items())
+    return f"without effect in this recipe (stage {recipe.stage}), and left out: {said}"
+
+
+def _own(tree: Tree, layers: list[Layer]) -> list[Layer]:
+    """The layers whose keys must all have an effect: the options, or else the recipe itself.
+
+    A zero-shot recipe is often the parent or the child of recipes that train, and may say what these need.
+    """
+    options = [layer for layer in layers if layer.is_option]
+    if options or tree.get("stage") == "zero_shot":
+        return options
+    return layers[-1:]
+
+
+def _foreign(tree: Tree, layers: list[Layer]) -> Iterator[tuple[str, str]]:
+    """Keys of other variants; an unknown one is an error."""
+    try:
+        yield from foreign_keys(RECIPES, tree)
+    except UnknownKeyError as error:
+        raise ValueError(f"{_layer_of(error.key, layers).name}: {error}") from None
+
+
+def _validate(tree: Tree, layers: list[Layer]) -> Recipe:
+    model = cast("type[Recipe]", select(RECIPES, tree))
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        key, sentence = sentence_of(error, tree)
+        raise ValueError(f"{_layer_of(key, layers).name}: {sentence}") from None
+
+
+def _layer_of(key: str, layers: list[Layer]) -> Layer:
+    """The last layer that says a key; the recipe itself for a key that nobody says."""
+    for layer in reversed(layers):
+        if layer.says(key):
+            return layer
+    return layers[-1]
+
+
+def _merge(parent: Tree, child: Tree) -> Tree:
     merged = dict(parent)
     for key, value in child.items():
         old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-        )
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
-def _build(kind: Any, tree: dict[str, Any], source: str, prefix: str) -> Any:  # noqa: ANN401 (any dataclass)
-    hints = typing.get_type_hints(kind, include_extras=True)
-    arguments: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = (
-                f" Did you mean {prefix}{near[0]}?" if near else f" Known keys: {', '.join(hints)}."
-            )
-            raise ValueError(f"{source}: expected a known key, got {name!r}.{hint}")
-        arguments[key] = _convert(hints[key], value, source, name)
-    required = [
-        f.name for f in dataclasses.fields(kind) if _has_no_default(f) and f.name not in arguments
-    ]
-    if required:
-        raise ValueError(f"{source}: expected the key {prefix}{required[0]}, got none.")
-    try:
-        return kind(**arguments)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-
-
-def _has_no_default(entry: "dataclasses.Field[Any]") -> bool:
-    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-
-
-def _convert(hint: Any, value: Any, source: str, name: str) -> Any:  # noqa: ANN401 (one line a type)
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, dict):
-            return _build(hint, value, source, f"{name}.")
-    elif origin is Annotated:
-        number = _convert(inner[0], value, source, name)
-        if number in inner[1]:
-            return number
-        raise ValueError(f"{source}: expected {name} to be {inner[1]}, got {value!r}.")
-    elif origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in inner:
-            return None
-        kinds = [kind for kind in inner if kind is not type(None)]
-        words = [kind for kind in kinds if typing.get_origin(kind) is Literal]
-        fits = (
-            words
-            if isinstance(value, str) and words
-            else [kind for kind in kinds if kind not in words] or words
-        )
-        return _convert(fits[0], value, source, name)
-    elif origin is Literal:
-        value = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
-        if value in inner and type(value) in {type(choice) for choice in inner}:
-            return value
-        raise ValueError(
-            f"{source}: expected {name} to be one of {', '.join(map(str, inner))}, got {value!r}."
-        )
-    elif origin is list and isinstance(value, list):
-        return [_convert(inner[0], item, source, f"{name}[{i}]") for i, item in enumerate(value)]
-    elif origin is tuple and isinstance(value, list) and len(value) == len(inner):
-        return tuple(
-            _convert(t, item, source, f"{name}[{i}]")
-            for i, (t, item) in enumerate(zip(inner, value, strict=True))
-        )
-    elif hint is float and not isinstance(value, bool):
-        try:  # YAML 1.1 reads 1e-5 as text: it is a number here
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if math.isfinite(number):
-            return number
-    elif hint in (int, bool, str) and type(value) is hint:
-        return value
-    expected = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise ValueError(f"{source}: expected {name} as {expected}, got {value!r}.")
+def _remove(tree: Tree, key: str) -> None:
+    section, _, name = key.rpartition(".")
+    holder = tree[section] if section else tree
+    holder.pop(name, None)

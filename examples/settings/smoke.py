@@ -1,64 +1,80 @@
-"""A recipe made small: the same code and keys, small towers, two epochs, a few images; for a minute on a CPU."""
+"""A small version of a recipe, with the same code and keys, that runs in a minute on a CPU."""
 
-from dataclasses import replace
+from typing import Any
 
-from examples.settings.config import Recipe
+from clipreid_kit.data.hands import spoken_aspect
+from examples.settings.recipe import recipe_of
+from examples.settings.stages import Recipe
 
 
 def smoke(recipe: Recipe) -> Recipe:
-    """Shrink everything that costs time. Without a place of its own for the data, the generated set stands in."""
-    small = (
-        "reid-tiny-resnet"
-        if recipe.model.name.startswith(("RN", "reid-tiny-resnet"))
-        else "reid-tiny-vit"
-    )
-    height, width = recipe.model.image_size or (1, 1)
-    model = replace(
-        recipe.model,
-        name=small,
-        pretrained=None,
-        image_size=(64, 32) if height > width else (64, 64),
-    )
-    if isinstance(model.image_blocks, int):
-        model.image_blocks = min(model.image_blocks, 4)
-    if isinstance(model.text_blocks, int):
-        model.text_blocks = min(model.text_blocks, 2)
-    if model.patch_stride is not None:
-        model.patch_stride = 6
-    data = replace(recipe.data, workers=0, counts="ignore")
-    evaluate = replace(recipe.evaluate, num_splits=2, batch_size=64)
-    if data.root is None:
-        data = replace(
-            data,
-            source="synthetic",
-            num_identities=24,
-            views_per_camera=2,
-            texts=None,
-            caption=None,
-            validation=0.0,
-        )
-        evaluate = replace(evaluate, protocols=["query_gallery"])
-    data.validation = max(data.validation, 0.3) if data.validation else 0.0
-    optim = replace(
-        recipe.optim, epochs=2, warmup_epochs=min(recipe.optim.warmup_epochs, 1.0), step_epochs=1
-    )
-    optim.milestones = [1] if optim.milestones else []
-    prompt = recipe.prompt
-    if prompt.epochs:
-        prompt = replace(prompt, epochs=2, warmup_epochs=min(prompt.warmup_epochs, 1.0))
-    batch = replace(
-        recipe.batch,
-        num_identities=min(recipe.batch.num_identities, 4),
-        num_instances=min(recipe.batch.num_instances, 4),
-    )
-    return replace(
-        recipe,
-        init_from=None,
-        precision="bf16" if recipe.precision == "fp16" else recipe.precision,
-        data=data,
-        model=model,
-        batch=batch,
-        optim=optim,
-        prompt=prompt,
-        evaluate=evaluate,
-    )
+    """Shrink everything that costs time: small towers, two epochs, small batches.
+
+    Without a root for its data, the generated set takes their place.
+    """
+    tree = recipe.model_dump()
+    tree["init_from"] = None
+    _shrink_model(tree["model"])
+    _shrink_data(tree)
+    tree["evaluate"] |= {"num_splits": 2, "batch_size": 64}
+
+    if tree.get("precision") == "fp16":  # for GPUs only
+        tree["precision"] = "bf16"
+    if "batch" in tree:
+        for key in ("num_identities", "num_instances"):
+            tree["batch"][key] = min(tree["batch"][key], 4)
+    if "optim" in tree:
+        _shrink_schedule(tree["optim"])
+    if tree.get("prompt", {}).get("epochs"):
+        _shrink_schedule(tree["prompt"])
+
+    return recipe_of(tree)
+
+
+def _shrink_model(model: dict[str, Any]) -> None:
+    is_resnet = model["name"].startswith(("RN", "reid-tiny-resnet"))
+    height, width = model["image_size"] or (1, 1)
+
+    model["name"] = "reid-tiny-resnet" if is_resnet else "reid-tiny-vit"
+    model["pretrained"] = None
+    model["image_size"] = (64, 32) if height > width else (64, 64)
+    if model["patch_stride"] is not None:
+        model["patch_stride"] = 6
+
+    for key, most in (("image_blocks", 4), ("text_blocks", 2)):
+        if isinstance(model.get(key), int):
+            model[key] = min(model[key], most)
+
+
+def _shrink_data(tree: dict[str, Any]) -> None:
+    data = tree["data"]
+    data["workers"] = 0
+    if "counts" in data:
+        data["counts"] = "ignore"
+
+    if data.get("root") is None:
+        data |= {"source": "synthetic", "num_identities": 24, "views_per_camera": 2}
+        data |= {"texts": None, "caption": None, "validation": 0.0}
+        tree["evaluate"]["protocols"] = ["query_gallery"]
+        _spell_aspect(tree)
+    elif data["validation"]:
+        data["validation"] = max(data["validation"], 0.3)
+
+
+def _spell_aspect(tree: dict[str, Any]) -> None:
+    """Write the aspect of a hand into the prompts: the generated set has none."""
+    aspect = tree["data"].get("aspect")
+    if aspect is not None and "prompt" in tree:
+        templates = tree["prompt"]["template"]
+        tree["prompt"]["template"] = [
+            text.replace("{aspect}", spoken_aspect(aspect)) for text in templates
+        ]
+
+
+def _shrink_schedule(optim: dict[str, Any]) -> None:
+    optim["epochs"] = 2
+    optim["warmup_epochs"] = min(optim["warmup_epochs"], 1.0)
+    if "step_epochs" in optim:
+        optim["step_epochs"] = 1
+    if optim.get("milestones"):
+        optim["milestones"] = [1]

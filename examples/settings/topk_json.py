@@ -6,112 +6,161 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-SCHEMA: dict[str, dict[str, Any]] = json.loads(
-    Path(__file__).with_name("topk_schema.json").read_text("utf-8")
-)
-# conditions on keys of the schema | keys of a recipe, with = and the key they come from, or with : and a value
-MAP = Path(__file__).with_name("topk_map.txt").read_text("utf-8")
+Keys = dict[str, Any]
+
+_HERE = Path(__file__).parent
+# Defaults of the schema by section, choices, and keys that are refused, with the reasons.
+SCHEMA: dict[str, dict[str, Any]] = json.loads((_HERE / "topk_schema.json").read_text("utf-8"))
+# A line is "conditions on keys of the schema | keys of a recipe": `key=other` takes the other's value, `key:value` sets
+# a value. The keys of a line are set if all of its conditions hold.
+_RULES = (_HERE / "topk_map.txt").read_text("utf-8").splitlines()
 
 
-def recipe_of_topk_json(tree: dict[str, Any], source: str) -> dict[str, Any]:
+class _Reader:
+    """Values of a configuration, which remembers what was asked for."""
+
+    def __init__(self, values: Keys) -> None:
+        self.values = values
+        self.used: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 (whatever JSON holds)
+        self.used.add(key)
+        return self.values[key]
+
+
+def recipe_of_topk_json(tree: Keys, source: str) -> Keys:
     """Turn a configuration of that schema into the tree of a recipe; keys that are left out have their defaults.
 
     Raises:
         ValueError: If a key is unknown (the text names the nearest), a value has another type or is none of the
-            choices, or a key is changed that nothing in the configuration, or nothing in the trainer, makes use of.
+            choices, or a key is changed that nothing in the configuration, or nothing in the trainer, uses.
     """
     names = _checked(tree, source)
-    keys = {name.rpartition(".")[2]: value for name, value in names.items()}
-    used: set[str] = set()
+    config = _Reader({name.rpartition(".")[2]: value for name, value in names.items()})
 
-    def take(key: str) -> Any:  # noqa: ANN401 (whatever JSON holds)
-        used.add(key)
-        return keys[key]
+    recipe: Keys = {"note": f"Read from {source}, in the schema of the top-k pipeline."}
+    for rule in _RULES:
+        recipe |= _apply(rule, config)
 
-    def split(words: str, mark: str) -> list[tuple[str, str, str]]:
-        return [word.partition(mark) for word in words.split()]
+    recipe["model.name"] = SCHEMA["choices"]["model_name"][config["model_name"]]
+    recipe["track.console"] = SCHEMA["choices"]["log_level"][config["log_level"]]
+    if config["scheduler"] == "cosine":  # one factor on the rates of all groups
+        lowest = config["min_lr"] / config["learning_rate"]
+        recipe["optim.min_lr"] = lowest * recipe["optim.lr"]
 
-    flat: dict[str, Any] = {"note": f"Read from {source}, in the schema of the top-k pipeline."}
-    for line in MAP.splitlines():
-        conditions, _, pairs = line.partition("|")
-        if all(
-            str(take(key)).lower() in values.split(",") for key, _, values in split(conditions, "=")
-        ):
-            flat |= {own: take(key) for own, _, key in split(pairs, "=") if key}
-            flat |= {own: json.loads(value) for own, _, value in split(pairs, ":") if value}
-    flat["model.name"] = SCHEMA["choices"]["model_name"][keys["model_name"]]
-    flat["track.console"] = SCHEMA["choices"]["log_level"][keys["log_level"]]
-    if keys["scheduler"] == "cosine":  # a schedule is one factor on the rates of all groups
-        flat["optim.min_lr"] = take("min_lr") / take("learning_rate") * flat["optim.lr"]
-    flat |= _place([take(f"{split}_data_path") for split in ("train", "val", "test")], source)
-    cuts = [re.fullmatch(r"mAP|ndcg|recall@([1-9]\d*)", str(name)) for name in take("metrics")]
-    if not all(cuts) or not {"mAP", "recall@1"} & set(
-        keys["metrics"]
-    ):  # one of these chooses the best epoch
-        expected = "mAP, ndcg and recall@<k>, with mAP or recall@1 among them"
-        raise ValueError(
-            f"{source}: expected evaluation_config.metrics of {expected}, got {keys['metrics']}."
-        )
-    flat["evaluate.metric"] = "mean_ap" if "mAP" in keys["metrics"] else "rank_1"
-    flat["evaluate.k_values"] = sorted(
-        {int(cut[1]) for cut in cuts if cut and cut[1]} | set(take("k_values"))
-    )
-    flat["evaluate.predictions"] = max(flat["evaluate.k_values"]) if take("save_predictions") else 0
-    for name, usual in _flat(SCHEMA["defaults"]).items():
-        key = name.rpartition(".")[2]
-        if key not in used and keys[key] != usual:
-            reason = SCHEMA["refused"].get(key, "no other key here makes use of it")
-            raise ValueError(
-                f"{source}: expected {name} to stay {usual!r}, got {keys[key]!r}: {reason}."
-            )
-    recipe = {own: value for own, value in flat.items() if "." not in own}
-    for section, _, key in (own.partition(".") for own in flat if "." in own):
-        recipe.setdefault(section, {})[key] = flat[f"{section}.{key}"]
-    return recipe
+    paths = [config[f"{split}_data_path"] for split in ("train", "val", "test")]
+    recipe |= _data(paths, source)
+    recipe |= _evaluation(config, source)
+    _check_unused(names, config.used, source)
+    return _nested(recipe)
 
 
-def _checked(tree: dict[str, Any], source: str) -> dict[str, Any]:
-    """All values by their full names; types and choices are checked."""
-    usual, given = _flat(SCHEMA["defaults"]), _flat(tree)
-    for name, value in given.items():
-        if name not in usual:
-            near = difflib.get_close_matches(name, usual, n=1, cutoff=0.0)
-            raise ValueError(
-                f"{source}: expected a known key, got {name!r}. Did you mean {near[0]}?"
-            )
-        kind, choices = type(usual[name]), SCHEMA["choices"].get(name.rpartition(".")[2])
-        others = {float: (int,), int: (float,), type(None): (str,)}  # beside itself
-        if type(value) not in (kind, *others.get(kind, ())):
-            raise ValueError(
-                f"{source}: expected {name} as {kind.__name__}, such as {usual[name]!r}, got {value!r}."
-            )
-        if choices and value not in choices:
-            raise ValueError(
-                f"{source}: expected {name} to be one of {', '.join(choices)}, got {value!r}."
-            )
-    return usual | given
+def _apply(rule: str, config: _Reader) -> Keys:
+    """The keys of a recipe that a rule sets."""
+    conditions, _, assignments = rule.partition("|")
+    for condition in conditions.split():
+        key, _, values = condition.partition("=")
+        if str(config[key]).lower() not in values.split(","):
+            return {}
+
+    keys: Keys = {}
+    for assignment in assignments.split():
+        own, equals, other = assignment.partition("=")
+        if equals:
+            keys[own] = config[other]
+        else:
+            own, _, value = assignment.partition(":")
+            keys[own] = json.loads(value)
+    return keys
 
 
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    sections = {
-        section: keys if isinstance(keys, dict) else {"": keys} for section, keys in tree.items()
-    }
-    return {
-        f"{section}.{key}".rstrip("."): value
-        for section, keys in sections.items()
-        for key, value in keys.items()
-    }
-
-
-def _place(paths: list[str], source: str) -> dict[str, Any]:
+def _data(paths: list[str], source: str) -> Keys:
+    """Where the images are: one annotation file, or one folder of the three splits."""
     folders = [PurePosixPath(path) for path in paths]
     if len(set(folders)) == 1:
         return {"data.source": "annotations", "data.root": paths[0]}
-    if [f.name for f in folders] == ["train", "val", "test"] and len(
-        {f.parent for f in folders}
-    ) == 1:
+
+    names = [folder.name for folder in folders]
+    parents = {folder.parent for folder in folders}
+    if names == ["train", "val", "test"] and len(parents) == 1:
         return {"data.source": "captioned_folder", "data.root": str(folders[0].parent)}
-    expected = "one annotation file three times, or folders train, val and test of one folder"
+
     raise ValueError(
-        f"{source}: expected {expected} as data paths of dataset_config, got {', '.join(paths)}."
+        f"{source}: the data paths of dataset_config must be one annotation file three times, or "
+        f"folders train, val and test of one folder, got {', '.join(paths)}."
     )
+
+
+def _evaluation(config: _Reader, source: str) -> Keys:
+    """Which metric chooses the best epoch, and at which ranks retrieval is reported."""
+    metrics = config["metrics"]
+    cuts = [re.fullmatch(r"mAP|ndcg|recall@([1-9]\d*)", str(name)) for name in metrics]
+    if not all(cuts) or not {"mAP", "recall@1"} & set(metrics):
+        raise ValueError(
+            f"{source}: evaluation_config.metrics must be mAP, ndcg and recall@<k>, with mAP or "
+            f"recall@1 among them, got {metrics}."
+        )
+
+    ranks = {int(cut[1]) for cut in cuts if cut and cut[1]} | set(config["k_values"])
+    return {
+        "evaluate.metric": "mean_ap" if "mAP" in metrics else "rank_1",
+        "evaluate.k_values": sorted(ranks),
+        "evaluate.predictions": max(ranks) if config["save_predictions"] else 0,
+    }
+
+
+def _check_unused(names: Keys, used: set[str], source: str) -> None:
+    """Raise ValueError for a key that was changed and that nothing uses."""
+    for name, usual in _flat(SCHEMA["defaults"]).items():
+        key = name.rpartition(".")[2]
+        if key not in used and names[name] != usual:
+            reason = SCHEMA["refused"].get(key, "no other key here makes use of it")
+            raise ValueError(
+                f"{source}: {name} must stay {usual!r}, got {names[name]!r}: {reason}."
+            )
+
+
+def _checked(tree: Keys, source: str) -> Keys:
+    """All values by their full names; types and choices are checked."""
+    defaults = _flat(SCHEMA["defaults"])
+    given = _flat(tree)
+    for name, value in given.items():
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=1, cutoff=0.0)
+            raise ValueError(f"{source}: there is no key {name!r}. Did you mean {near[0]}?")
+        _check_value(name, value, defaults[name], source)
+    return defaults | given
+
+
+def _check_value(name: str, value: object, usual: object, source: str) -> None:
+    also = {float: (int,), int: (float,), type(None): (str,)}
+    kind = type(usual)
+    if type(value) not in (kind, *also.get(kind, ())):
+        raise ValueError(
+            f"{source}: {name} must be {kind.__name__}, such as {usual!r}, got {value!r}."
+        )
+
+    choices = SCHEMA["choices"].get(name.rpartition(".")[2])
+    if choices and value not in choices:
+        raise ValueError(f"{source}: {name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _flat(tree: Keys) -> Keys:
+    """Values by ``section.key``."""
+    flat: Keys = {}
+    for section, keys in tree.items():
+        if isinstance(keys, dict):
+            flat |= {f"{section}.{key}": value for key, value in keys.items()}
+        else:
+            flat[section] = keys
+    return flat
+
+
+def _nested(flat: Keys) -> Keys:
+    """Sections of values by ``section.key``."""
+    tree: Keys = {}
+    for name, value in flat.items():
+        section, _, key = name.rpartition(".")
+        holder = tree.setdefault(section, {}) if section else tree
+        holder[key] = value
+    return tree

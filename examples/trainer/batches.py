@@ -1,168 +1,333 @@
-"""Training images as batches: pictures, labels, and what else a method takes, by name."""
+"""Training batches: images or cached features with labels, and what else a method takes."""
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
+from typing_extensions import Self
 
 from clipreid_kit import PKSampler
+from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     CaptionSampler,
+    CategoryIndex,
     MinedDataset,
     ReidDataset,
-    ReidItem,
     collate_mined,
-    mine_hard_negatives,
-    mine_triplets,
-    with_anchor_column,
 )
-from clipreid_kit.distances import l2_normalize
-from examples.settings.config import Recipe
-from examples.settings.rules import too_long, uses_text
-from examples.trainer.evaluation import Encoder
-from examples.trainer.loop import Batch
+from examples.settings.data import Images
+
+State = dict[str, Tensor]
 
 
-class TrainingBatches:
-    """PK batches, or mined ones, of one rank; called with an epoch's number, it gives that epoch's."""
+class Batch(Protocol):
+    """Rows of a data set that a method is called with."""
 
-    def __init__(
-        self, recipe: Recipe, dataset: ReidDataset, encoder: Encoder, rank: int, ranks: int
-    ) -> None:
-        self.recipe, self.dataset, self.encoder, self.rank, self.ranks = (
-            recipe,
-            dataset,
-            encoder,
-            rank,
-            ranks,
-        )
-        data, batch = recipe.data, recipe.batch
-        self.size = batch.num_identities * batch.num_instances
-        known = {f"{n.field}s": n.of(dataset.records) for n in encoder.numbers}
-        self.numbers = {
-            name: column.repeat_interleave(data.orientations) for name, column in known.items()
-        }
-        self.captions, self.tokens = None, None
-        if uses_text(recipe):
-            words = (
-                None
-                if data.synonyms is None
-                else json.loads(Path(data.synonyms).read_text(encoding="utf-8"))
-            )
-            options: dict[str, Any] = {} if data.paraphrases else {"templates": ()}
-            options |= {
-                "synonyms": words,
-                "max_variations": data.caption_variations,
-                "seed": recipe.seed,
-            }
-            self.captions = CaptionSampler(dataset.captions, **options)
-            if data.caption_variations == 1:
-                self.tokens = self._tokenize([c or "" for c in dataset.captions])
-        # a generator of its own: a loader otherwise draws from the one of dropout, and not as often after a pause
-        self.loading: dict[str, Any] = {"num_workers": data.workers, "generator": torch.Generator()}
-        self.loading["pin_memory"] = data.pin_memory and torch.cuda.is_available()
-        self.mined: MinedDataset | None = None
-        self.sampler: PKSampler | None = None
-        if recipe.mining.data == "standard":
-            cameras = dataset.cameras if batch.spread_cameras else None
-            options = {
-                "seed": recipe.seed,
-                "coverage": batch.coverage,
-                "rank": rank,
-                "world_size": ranks,
-            }
-            shape = (batch.num_identities, batch.num_instances)
-            self.sampler = PKSampler(dataset.labels, *shape, cameras=cameras, **options)
-            self.loading |= {"batch_sampler": self.sampler, "persistent_workers": data.workers > 0}
-            self.loader = DataLoader(dataset, **self.loading)
+    @property
+    def labels(self) -> Tensor:
+        """Identities."""
 
-    def __len__(self) -> int:
-        """Batches of an epoch; of mined triplets, which may be fewer, the most there can be."""
-        return (
-            -(-len(self.dataset) // self.size // self.ranks)
-            if self.sampler is None
-            else len(self.sampler)
-        )
+    @property
+    def rows(self) -> Tensor:
+        """Rows of the data set."""
+
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
+        """The batch on a device; cameras and views stay on the CPU, where they are looked up."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Arguments of the method's ``forward``, by name."""
+
+
+class Batches(Protocol):
+    """The batches of each epoch, in an order that depends on its number alone."""
+
+    def __len__(self) -> int: ...
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Batches with ``images``, ``labels`` and ``index``, and ``tokens``, ``cameras``, ``views`` where used."""
-        self.dataset.set_epoch(epoch)
-        if self.sampler is not None:
-            self.sampler.set_epoch(epoch)
-        for item in self._mined_batches(epoch) if self.sampler is None else self.loader:
-            rows = item.row if isinstance(item, ReidItem) else item.dataset_rows
-            batch = {"images": item.image, "labels": item.label, "index": rows}
-            batch |= {name: numbers[rows] for name, numbers in self.numbers.items()}
-            if self.tokens is not None:
-                batch["tokens"] = self.tokens[rows]
-            elif self.captions is not None:
-                batch["tokens"] = self._tokenize(
-                    [self.captions.text(i, epoch) for i in rows.tolist()]
-                )
-            yield batch
+        """The batches of an epoch, counted from 1."""
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """Paths of the images of rows."""
-        return [
-            str(self.dataset.records[row // self.recipe.data.orientations].path) for row in rows
-        ]
+        """Names of rows, for messages."""
 
-    def state_dict(self) -> Batch:
-        """What the next epoch needs to be the same after a pause."""
+    def state_dict(self) -> State:
+        """What the next epochs need besides their number."""
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore a state."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images with their labels, and the rows of the data set that they come from.
+
+    Attributes:
+        step: Epochs before this one, for weights of losses that change with them.
+        tokens: Captions (N, L), where a loss looks at them.
+        cameras: Camera numbers, where the towers have an embedding for them.
+        views: View numbers, likewise.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+    step: int
+    tokens: Tensor | None = None
+    cameras: Tensor | None = None
+    views: Tensor | None = None
+
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
+        """The batch on a device; cameras and views stay on the CPU, where they are looked up."""
+        return replace(
+            self,
+            images=self.images.to(device).to(memory_format=memory_format),
+            labels=self.labels.to(device),
+            tokens=None if self.tokens is None else self.tokens.to(device),
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        """Arguments of a method's ``forward``, by name."""
+        optional = {"tokens": self.tokens, "cameras": self.cameras, "views": self.views}
+        given = {name: value for name, value in optional.items() if value is not None}
+        return {"images": self.images, "labels": self.labels, "step": self.step, **given}
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """Cached image embeddings with their labels and cameras, for learning prompts."""
+
+    image_embeddings: Tensor
+    labels: Tensor
+    rows: Tensor
+    cameras: Tensor | None = None
+
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
+        """The batch on a device; cameras stay on the CPU, where they are looked up."""
+        del memory_format  # of images
+        return replace(
+            self,
+            image_embeddings=self.image_embeddings.to(device),
+            labels=self.labels.to(device),
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        """Arguments of the prompt stage's ``forward``, by name."""
+        given = {} if self.cameras is None else {"cameras": self.cameras}
+        return {"image_embeddings": self.image_embeddings, "labels": self.labels, **given}
+
+
+class CaptionTokens:
+    """Tokens of the captions of a data set, in one of several wordings each epoch."""
+
+    def __init__(
+        self, towers: ClipTowers, captions: Sequence[str | None], data: Images, seed: int
+    ) -> None:
+        self.towers = towers
+        self.too_long = data.too_long()
+
+        synonyms = None
+        if data.synonyms is not None:
+            synonyms = json.loads(Path(data.synonyms).read_text(encoding="utf-8"))
+
+        options: dict[str, Any] = {} if data.paraphrases else {"templates": ()}
+        self.wordings = CaptionSampler(
+            captions,
+            synonyms=synonyms,
+            max_variations=data.caption_variations,
+            seed=seed,
+            **options,
+        )
+        self.fixed: Tensor | None = None
+        if data.caption_variations == 1:
+            self.fixed = self._tokenize([caption or "" for caption in captions])
+
+    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
+        """Tokens of some rows in an epoch."""
+        if self.fixed is not None:
+            return self.fixed[rows]
+        return self._tokenize([self.wordings.text(row, epoch) for row in rows.tolist()])
+
+    def _tokenize(self, texts: list[str]) -> Tensor:
+        return self.towers.tokenize(texts, too_long=self.too_long)
+
+
+class ImageBatches:
+    """Images of a data set with its other columns; PK batches and mined batches derive from it."""
+
+    def __init__(
+        self,
+        dataset: ReidDataset,
+        categories: Sequence[CategoryIndex],
+        captions: CaptionTokens | None,
+        data: Images,
+    ) -> None:
+        self.dataset = dataset
+        self.captions = captions
+        self.orientations = data.orientations
+
+        columns = {f"{index.field}s": index.of(dataset.records) for index in categories}
+        self.columns = {
+            name: column.repeat_interleave(data.orientations) for name, column in columns.items()
+        }
+        # A loader with no generator of its own would draw from the one of dropout, whose state a pause changes.
+        self.loading: dict[str, Any] = {
+            "num_workers": data.workers,
+            "pin_memory": data.pin_memory and torch.cuda.is_available(),
+            "generator": torch.Generator(),
+        }
+
+    def batch(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int) -> ImageBatch:
+        """A batch with the columns of its rows."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        tokens = None if self.captions is None else self.captions(rows, epoch)
+        return ImageBatch(images, labels, rows, epoch - 1, tokens, **columns)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Paths of the images."""
+        return [str(self.dataset.records[row // self.orientations].path) for row in rows]
+
+
+class PKBatches(ImageBatches):
+    """PK batches of one rank."""
+
+    def __init__(
+        self,
+        dataset: ReidDataset,
+        sampler: PKSampler,
+        categories: Sequence[CategoryIndex],
+        captions: CaptionTokens | None,
+        data: Images,
+    ) -> None:
+        super().__init__(dataset, categories, captions, data)
+        self.sampler = sampler
+        self.loader = DataLoader(
+            dataset, batch_sampler=sampler, persistent_workers=data.workers > 0, **self.loading
+        )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __call__(self, epoch: int) -> Iterator[ImageBatch]:
+        """The batches of an epoch."""
+        self.dataset.set_epoch(epoch)
+        self.sampler.set_epoch(epoch)
+        for item in self.loader:
+            yield self.batch(item.image, item.label, item.row, epoch)
+
+    def state_dict(self) -> State:
+        """Empty: the order of an epoch depends on its number alone."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """There is nothing to restore."""
+
+
+class MinedBatches(ImageBatches):
+    """Batches of mined rows of one rank, which are mined again after some epochs."""
+
+    def __init__(
+        self,
+        dataset: ReidDataset,
+        mine: Callable[[int], Tensor],
+        categories: Sequence[CategoryIndex],
+        captions: CaptionTokens | None,
+        data: Images,
+        *,
+        batch_size: int,
+        refresh_epochs: int,
+        seed: int,
+        rank: int,
+        ranks: int,
+    ) -> None:
+        super().__init__(dataset, categories, captions, data)
+        self.mine = mine
+        self.batch_size = batch_size
+        self.refresh_epochs = refresh_epochs
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.mined: MinedDataset | None = None
+
+    def __len__(self) -> int:
+        """Batches of an epoch; of triplets, which may be fewer, the most there can be."""
+        return math.ceil(math.ceil(len(self.dataset) / self.batch_size) / self.ranks)
+
+    def __call__(self, epoch: int) -> Iterator[ImageBatch]:
+        """The batches of an epoch."""
+        self.dataset.set_epoch(epoch)
+        if self.mined is None or (epoch - 1) % self.refresh_epochs == 0:
+            rows = [self.mine(epoch) if self.rank == 0 else None]
+            broadcast_object_list(rows)  # all ranks need the same
+            self.mined = MinedDataset(self.dataset, cast("Tensor", rows[0]))
+
+        order: DistributedSampler[int] = DistributedSampler(
+            self.mined, num_replicas=self.ranks, rank=self.rank, seed=self.seed
+        )
+        order.set_epoch(epoch)
+        loader = DataLoader(
+            self.mined,
+            batch_sampler=BatchSampler(order, self.batch_size, drop_last=False),
+            collate_fn=collate_mined,
+            **self.loading,
+        )
+        for item in loader:
+            yield self.batch(item.image, item.label, item.dataset_rows, epoch)
+
+    def state_dict(self) -> State:
+        """The mined rows."""
         return {} if self.mined is None else {"mined": self.mined.mined.clone()}
 
-    def load_state_dict(self, state: Batch) -> None:
-        """Take back what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: State) -> None:
+        """Restore the mined rows."""
         if state:
             self.mined = MinedDataset(self.dataset, state["mined"])
 
-    def _tokenize(self, texts: list[str]) -> Tensor:
-        return self.encoder.towers.tokenize(texts, too_long=too_long(self.recipe))
 
-    def _mined_batches(self, epoch: int) -> "DataLoader[Any]":
-        if self.mined is None or (epoch - 1) % self.recipe.mining.refresh_epochs == 0:
-            found = [
-                self._mine(epoch) if self.rank == 0 else None
-            ]  # once: all have to have the same
-            self.mined = MinedDataset(self.dataset, broadcast_object_list(found)[0])
-        share: dict[str, Any] = {
-            "num_replicas": self.ranks,
-            "rank": self.rank,
-            "seed": self.recipe.seed,
-        }
-        order: DistributedSampler[int] = DistributedSampler(self.mined, **share)
-        order.set_epoch(epoch)
-        rows = BatchSampler(order, self.size, drop_last=False)
-        return DataLoader(self.mined, batch_sampler=rows, collate_fn=collate_mined, **self.loading)
+class FeatureBatches:
+    """Cached features in random batches; each rank takes its share of every batch, all of one size."""
 
-    def _mine(self, epoch: int) -> Tensor:
-        mining, dataset, captions = self.recipe.mining, self.dataset, self.dataset.captions
-        options: dict[str, Any] = {"captions": captions}
-        if mining.data == "hard_negative" and mining.negatives == "random":
-            options |= {"strategy": "random", "seed": self.recipe.seed, "epoch": epoch}
-            return with_anchor_column(
-                mine_hard_negatives(None, dataset.labels, mining.num_negatives, **options)
+    def __init__(self, features: FeatureBatch, size: int, seed: int, rank: int, ranks: int) -> None:
+        self.features = features
+        self.size = size
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.features.labels) / self.size)
+
+    def __call__(self, epoch: int) -> Iterator[FeatureBatch]:
+        """All rows once, in the order of this epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.features.labels), generator=generator)
+
+        for rows in torch.split(order, self.size):
+            # A last batch of fewer rows than ranks repeats some, so that every rank has one.
+            shared = rows if len(rows) >= self.ranks else rows.repeat(self.ranks)[: self.ranks]
+            even = len(shared) // self.ranks * self.ranks
+            own = shared[:even][self.rank :: self.ranks]
+
+            cameras = self.features.cameras
+            yield FeatureBatch(
+                self.features.image_embeddings[own],
+                self.features.labels[own],
+                own,
+                None if cameras is None else cameras[own],
             )
-        texts = self.encoder.texts([caption or "" for caption in captions])
-        both = l2_normalize(self.encoder.images(dataset.records)) + l2_normalize(texts)
-        if mining.data == "hard_negative":
-            return with_anchor_column(
-                mine_hard_negatives(both, dataset.labels, mining.num_negatives, **options)
-            )
-        options |= (
-            {"labels": dataset.labels}
-            if mining.positives == "identity"
-            else {"caption_features": texts}
-        )
-        found = mine_triplets(both, strategy=mining.triplets, margin=mining.margin, **options)
-        if not len(found):
-            raise ValueError(
-                f"epoch {epoch}: expected {mining.triplets} triplets to train on, got none. All are satisfied, or no "
-                "image has a positive: raise mining.margin, or set mining.positives or mining.data to another."
-            )
-        return found
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Numbers of the images."""
+        return [f"image {row}" for row in rows]
+
+    def state_dict(self) -> State:
+        """Empty: the order of an epoch depends on its number alone."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """There is nothing to restore."""

@@ -1,13 +1,12 @@
-"""Encode images and captions, and evaluate them by every protocol with the library's evaluators."""
+"""Evaluate embeddings by every protocol, with the library's evaluators."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from clipreid_kit import (
     CUHK03Protocol,
@@ -15,160 +14,184 @@ from clipreid_kit import (
     KReciprocalReranker,
     Market1501Protocol,
     SplitResults,
-    TestTimeAugmentation,
     evaluate_reid,
     evaluate_retrieval,
 )
-from clipreid_kit.clip import ClipTowers, PromptSG
-from clipreid_kit.data import CategoryIndex, ImageRecord, evaluation_ids
-from clipreid_kit.distances import l2_normalize
-from examples.report.evaluation import Evaluation, Result
-from examples.settings.config import Recipe
-from examples.settings.rules import TEXT_STAGES, too_long
-from examples.trainer.data import Sides, Tests
-from examples.trainer.pictures import evaluation_batches
+from clipreid_kit.data import ImageRecord, evaluation_ids
+from examples.report import Evaluation, Result
+from examples.settings.stages import Recipe
+from examples.trainer.encoder import Encoder
+from examples.trainer.records import Sides, Tests
+
+Embed = Callable[[Sequence[ImageRecord]], Tensor]
 
 
-class Encoder:
-    """Images and captions to embeddings: by a method that was trained, or by towers as they come."""
+@dataclass(frozen=True)
+class Scoring:
+    """How embeddings are compared.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        method: nn.Module,
-        numbers: list[CategoryIndex],
-        *,
-        quiet: bool = False,
-    ) -> None:
-        self.recipe, self.method, self.numbers, self.quiet = recipe, method, numbers, quiet
-        self.towers: ClipTowers = (
-            method if isinstance(method, ClipTowers) else cast("ClipTowers", method.towers)
-        )
+    Attributes:
+        distance: Distance of embeddings.
+        cameras: ``False`` keeps gallery images of the query's identity and camera; ``None`` leaves them out where
+            cameras are known.
+        reranker: Makes the re-ranking that is reported as well; ``None`` for none.
+        texts: Whether captions are compared with images.
+        both_directions: Whether images are also queries for captions.
+        seed: Of the draws of the single-shot protocol.
+    """
 
-    @torch.no_grad()
-    def images(self, records: Sequence[ImageRecord]) -> Tensor:
-        """Embeddings (N, D) in float32 on the CPU; the mean over views, if there are several."""
-        was_training, views = self.method.training, []
-        self.method.eval()
-        angles = self.recipe.evaluate.rotations
-        places = {f"{n.field}s": n.of(records) for n in self.numbers}
-        text: dict[str, Tensor] = {}
-        if isinstance(self.method, PromptSG) and self.recipe.prompt.test_mode == "simplified":
-            text["text"] = self.method.composer.encode_plain(self.towers)[:1]
-        with tqdm(
-            total=len(records) * len(angles), unit="images", leave=False, disable=self.quiet or None
-        ) as bar:
-            for angle in angles:
-                parts = []
-                for item in evaluation_batches(self.recipe, records, self.towers, angle):
-                    here: dict[str, Any] = {
-                        name: numbers[item.row] for name, numbers in places.items()
-                    }
-                    encode = partial(self._embed, options=here | text)
-                    both = TestTimeAugmentation(encode) if self.recipe.evaluate.flip else encode
-                    parts.append(both(item.image).float().cpu())
-                    bar.update(len(item.image))
-                views.append(torch.cat(parts))
-        self.method.train(was_training)
-        return (
-            views[0]
-            if len(views) == 1
-            else torch.stack([l2_normalize(view) for view in views]).mean(dim=0)
-        )
-
-    def _embed(self, images: Tensor, options: dict[str, Any]) -> Tensor:
-        if self.method is self.towers:
-            return self.towers.encode_image(images, **options)
-        # accelerate's own forward computes in mixed precision, which is for training
-        forward = getattr(self.method, "_original_forward", self.method)
-        return forward(images.to(self.towers.logit_scale.device), **options).embedding  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def texts(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings (N, D) of captions, in float32 on the CPU."""
-        was_training = self.method.training
-        self.method.eval()
-        tokens = self.towers.tokenize(list(captions), too_long=too_long(self.recipe))
-        parts = [
-            self.towers.encode_text(p).float().cpu()
-            for p in torch.split(tokens, self.recipe.evaluate.batch_size)
-        ]
-        self.method.train(was_training)
-        return torch.cat(parts)
+    distance: Literal["cosine", "euclidean"]
+    cameras: Literal[False] | None
+    reranker: Callable[[], KReciprocalReranker] | None
+    texts: bool
+    both_directions: bool
+    seed: int
 
 
-def evaluate(recipe: Recipe, encoder: Encoder, tests: Tests) -> Evaluation:
+def scoring_of(recipe: Recipe) -> Scoring:
+    """How the embeddings of a recipe are compared."""
+    options = recipe.evaluate
+    reranker = partial(
+        KReciprocalReranker,
+        k1=options.rerank_k1,
+        k2=options.rerank_k2,
+        lambda_value=options.rerank_lambda,
+    )
+    return Scoring(
+        distance=options.distance,
+        cameras=None if options.cameras else False,
+        reranker=reranker if options.rerank else None,
+        texts=recipe.compares_texts(),
+        both_directions=recipe.stage == "retrieval",
+        seed=recipe.seed,
+    )
+
+
+def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     """Evaluate image to image by every protocol, and between modalities where images have captions.
 
-    A text query is one caption of an identity; every gallery image of that identity is a match. Every image is encoded
-    once, whatever the number of protocols and splits.
+    Every image is encoded once, whatever the number of protocols and splits.
     """
-    pairs = [pair for sides in tests.values() for pair in sides]
-    images = {record.path: record for pair in pairs for part in pair for record in part or ()}
-    places = {path: place for place, path in enumerate(images)}
-    embeddings = encoder.images(list(images.values()))
-
-    def of(records: Sequence[ImageRecord]) -> Tensor:
-        return embeddings[[places[record.path] for record in records]]
+    embed = _embed_once(encoder, tests)
 
     results: dict[str, Result] = {}
     for protocol, sides in tests.items():
-        name = "image_to_image" + (
-            "" if protocol in ("query_gallery", "leave_one_out") else f".{protocol}"
-        )
-        if len({r.identity for r in sides[0][0]}) < len(sides[0][0]) or sides[0][1] is not None:
-            for again in (
-                (False, True) if recipe.evaluate.rerank and sides[0][1] is not None else (False,)
-            ):
-                found = [_images(recipe, of, pair, protocol, rerank=again) for pair in sides]
-                several = len(found) > 1
-                results[name + ".rerank" * again] = (
-                    SplitResults(tuple(found), protocol) if several else found[0]
-                )  # type: ignore[arg-type]
-    query, gallery = pairs[0][0], pairs[0][1] or pairs[0][0]
-    captions = {r.identity: r.caption for r in reversed(query) if r.caption}
+        results |= _image_to_image(protocol, sides, embed, scoring)
+
+    first = next(iter(tests.values()))[0]
+    query, gallery = first[0], first[1] or first[0]
+    captions = {record.identity: record.caption for record in reversed(query) if record.caption}
     texts = None
-    if captions and recipe.stage in TEXT_STAGES:
+    if captions and scoring.texts:
         texts = encoder.texts(list(captions.values()))
-        ids, others = np.array(list(captions)), np.array([r.identity for r in gallery])
-        results["text_to_image"] = evaluate_reid(
-            texts, of(gallery), query_ids=ids, gallery_ids=others
-        )
-        if recipe.stage == "retrieval":
-            rows = of(gallery)
-            both = {
-                "text_to_image": (texts, rows, ids, others),
-                "image_to_text": (rows, texts, others, ids),
-            }
-            for task, (left, right, own, theirs) in both.items():
-                results[f"{task}.retrieval"] = evaluate_retrieval(
-                    left, right, query_ids=own, gallery_ids=theirs
-                )
-    camera_rule = "query_cameras" in evaluation_ids(
-        *pairs[0], cameras=None if recipe.evaluate.cameras else False
+        results |= _with_texts(texts, list(captions), embed(gallery), gallery, scoring)
+
+    columns = evaluation_ids(*first, cameras=scoring.cameras)
+    return Evaluation(
+        results=results,
+        query=query,
+        gallery=gallery,
+        query_embeddings=embed(query),
+        gallery_embeddings=embed(gallery),
+        text_embeddings=texts,
+        captions=captions,
+        camera_rule="query_cameras" in columns,
     )
-    return Evaluation(results, query, gallery, of(query), of(gallery), texts, captions, camera_rule)
 
 
-def _images(recipe: Recipe, of: Any, pair: Sides, protocol: str, *, rerank: bool = False) -> Result:  # noqa: ANN401
+def _embed_once(encoder: Encoder, tests: Tests) -> Embed:
+    """Encode all images of some tests, and return a lookup of the embeddings of records."""
+    pairs = [pair for sides in tests.values() for pair in sides]
+    images = {record.path: record for pair in pairs for side in pair for record in side or ()}
+    rows = {path: row for row, path in enumerate(images)}
+    embeddings = encoder.images(list(images.values()))
+
+    def embed(records: Sequence[ImageRecord]) -> Tensor:
+        return embeddings[[rows[record.path] for record in records]]
+
+    return embed
+
+
+def _image_to_image(
+    protocol: str, sides: list[Sides], embed: Embed, scoring: Scoring
+) -> dict[str, Result]:
+    """Results of one protocol, and of its re-ranking; empty if no identity has two images."""
+    query, gallery = sides[0]
+    if gallery is None and len({record.identity for record in query}) == len(query):
+        return {}
+
+    name = "image_to_image"
+    if protocol not in ("query_gallery", "leave_one_out"):
+        name += f".{protocol}"
+
+    results = {name: _of_splits(protocol, sides, embed, scoring, None)}
+    if scoring.reranker is not None and gallery is not None:
+        results[f"{name}.rerank"] = _of_splits(protocol, sides, embed, scoring, scoring.reranker)
+    return results
+
+
+def _of_splits(
+    protocol: str,
+    sides: list[Sides],
+    embed: Embed,
+    scoring: Scoring,
+    reranker: Callable[[], KReciprocalReranker] | None,
+) -> Result:
+    """The result of one pair of query and gallery, or the results of several."""
+    results = [_of_pair(protocol, pair, embed, scoring, reranker) for pair in sides]
+    return SplitResults(tuple(results), protocol) if len(results) > 1 else results[0]  # type: ignore[arg-type]
+
+
+def _of_pair(
+    protocol: str,
+    pair: Sides,
+    embed: Embed,
+    scoring: Scoring,
+    reranker: Callable[[], KReciprocalReranker] | None,
+) -> Result:
     query, gallery = pair
-    columns: dict[str, Any] = evaluation_ids(
-        query, gallery, cameras=None if recipe.evaluate.cameras else False
-    )
+    columns: dict[str, Any] = evaluation_ids(query, gallery, cameras=scoring.cameras)
     if gallery is None:
-        return evaluate_reid(of(query), distance=recipe.evaluate.distance, **columns)
-    similar: dict[str, Any] = {"distance": recipe.evaluate.distance}
-    if rerank:
-        similar = {"rerank": partial(KReciprocalReranker, **recipe.evaluate.reranking())}
-    if protocol != "single_shot":
-        kind = (
-            partial(Market1501Protocol, junk_ids=())
-            if "query_cameras" in columns
-            else InShopProtocol
+        return evaluate_reid(embed(query), distance=scoring.distance, **columns)
+
+    options: dict[str, Any] = {"distance": scoring.distance}
+    if reranker is not None:
+        options = {"rerank": reranker}
+
+    evaluator: Any = InShopProtocol(**options)
+    if protocol == "single_shot":
+        if "query_cameras" not in columns:
+            raise ValueError(
+                "evaluate.protocols: single_shot needs cameras. Add them to the data, and leave "
+                "evaluate.cameras at true."
+            )
+        evaluator = CUHK03Protocol(seed=scoring.seed, **options)
+    elif "query_cameras" in columns:
+        evaluator = Market1501Protocol(junk_ids=(), **options)
+
+    found: Result = evaluator.evaluate(embed(query), embed(gallery), **columns)
+    return found
+
+
+def _with_texts(
+    texts: Tensor,
+    identities: list[int | str],
+    images: Tensor,
+    gallery: Sequence[ImageRecord],
+    scoring: Scoring,
+) -> dict[str, Result]:
+    """Results between modalities: a text query is one caption of an identity, and matches all its images."""
+    text_ids = np.array(identities)
+    image_ids = np.array([record.identity for record in gallery])
+
+    results: dict[str, Result] = {
+        "text_to_image": evaluate_reid(texts, images, query_ids=text_ids, gallery_ids=image_ids)
+    }
+    if scoring.both_directions:
+        results["text_to_image.retrieval"] = evaluate_retrieval(
+            texts, images, query_ids=text_ids, gallery_ids=image_ids
         )
-        return kind(**similar).evaluate(of(query), of(gallery), **columns)
-    if "query_cameras" not in columns:
-        raise ValueError(
-            "evaluate.protocols: expected cameras for single_shot, got none, or evaluate.cameras: false."
+        results["image_to_text.retrieval"] = evaluate_retrieval(
+            images, texts, query_ids=image_ids, gallery_ids=text_ids
         )
-    return CUHK03Protocol(seed=recipe.seed, **similar).evaluate(of(query), of(gallery), **columns)
+    return results

@@ -1,12 +1,11 @@
-"""The loop of every stage: epochs of batches, validation, the last and the best checkpoint, and what went wrong."""
+"""The loop of every stage: epochs of batches, validation, and the last and the best checkpoint."""
 
 import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,227 +17,340 @@ from tqdm import tqdm
 
 from clipreid_kit import check_collapse, pair_cosines
 from clipreid_kit.clip import TrainingCheckpoints, random_state, set_random_state
-from examples.report.files import write_json
-from examples.report.run_folder import epoch_line, flat
-from examples.settings.config import Optim, Recipe
-from examples.trainer.optim import optimizers_of, rate
-
-Row = dict[str, Any]
-Batch = dict[str, Tensor]
+from examples.report import write_json
+from examples.settings.optim import AnyOptim
+from examples.trainer.batches import Batch, Batches
+from examples.trainer.log import Log, Row
+from examples.trainer.optimizers import Optimizers
 
 
-@dataclass(slots=True)
-class Phase:
-    """One training: of a stage, or of the first of two."""
+@dataclass(frozen=True)
+class Validation:
+    """Validation on held-out identities.
 
-    recipe: Recipe
-    run: Path  # folder of its log and checkpoints
+    Attributes:
+        score: Judges a method, the larger the better, and returns what to log.
+        every: Epochs between validations; the last epoch is always validated.
+        patience: Validations without improvement before training stops; ``None`` for all epochs.
+    """
+
+    score: Callable[[nn.Module], tuple[float, Row]]
+    every: int = 1
+    patience: int | None = None
+
+    def is_due(self, epoch: int, epochs: int) -> bool:
+        """Whether an epoch is validated."""
+        return epoch % self.every == 0 or epoch == epochs
+
+    def is_over(self, waited: int) -> bool:
+        """Whether training stops after so many validations without improvement."""
+        return self.patience is not None and waited >= self.patience
+
+
+@dataclass
+class Training:
+    """One training run of a method.
+
+    Attributes:
+        method: Called with a batch; returns a loss, its terms, and with images their embedding.
+        batches: The batches of each epoch.
+        optimizers: Of the method's parameters.
+        optim: Schedule of the rates, epochs, clipping and averaging.
+        accelerator: Devices, precision and processes.
+        log: The rows of the epochs.
+        accumulate: Batches to one optimiser step.
+        channels_last: Store images and weights channels last.
+        validation: ``None`` without held-out identities: the last epoch is then the best.
+        card: Kept beside the weights of a checkpoint.
+        chance_losses: Weighted terms where all embeddings are equal; a loss that stays there raises an alarm.
+    """
+
+    method: nn.Module
+    batches: Batches
+    optimizers: Optimizers
+    optim: AnyOptim
     accelerator: Accelerator
-    method: nn.Module  # called with a batch, gives loss, terms and, with images, an embedding
-    batches: Any  # called with an epoch, gives its batches; with a length and a state
-    optim: Optim
-    score: Callable[[nn.Module], tuple[float, Row]] | None = (
-        None  # larger is better; and what to log
-    )
-    card: dict[str, Any] = field(default_factory=dict)  # kept beside the weights
-    floors: dict[str, float] = field(
-        default_factory=dict
-    )  # of weighted terms when all embeddings are equal
-    name: str = ""  # before what is logged, where a run has several phases
-    first: int = 0  # epochs of the phases before
-    model: Any = (
-        None  # the method as accelerate runs it, its optimisers, and the average of its weights
-    )
-    optimizers: list[Any] = field(default_factory=list)
-    average: AveragedModel | None = None
+    log: Log
+    accumulate: int = 1
+    channels_last: bool = False
+    validation: Validation | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+    chance_losses: Mapping[str, float] = field(default_factory=dict)
+    model: nn.Module = field(init=False)
+    average: AveragedModel | None = field(init=False, default=None)
+
+    @property
+    def checkpoints(self) -> TrainingCheckpoints:
+        """The last and the best checkpoint."""
+        return TrainingCheckpoints(self.log.folder / "checkpoints")
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The method whose weights are validated and kept: the average, if there is one."""
+        return self.method if self.average is None else self.average.module
 
 
-def fit(phase: Phase, *, resume: bool) -> list[Row]:
-    """Train, validate, and keep the last and the best checkpoint; resume bit for bit where asked to."""
-    recipe, run, accelerator, optim, method = (
-        phase.recipe,
-        phase.run,
-        phase.accelerator,
-        phase.optim,
-        phase.method,
-    )
-    if recipe.model.channels_last:
-        method.to(memory_format=torch.channels_last)
-    first, *centers = optimizers_of(method, optim, recipe.loss.center)
-    phase.model, first = accelerator.prepare(method, first)
-    phase.optimizers = [first, *centers]  # a second prepared one would be unscaled twice
-    if optim.ema_decay:
-        phase.average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))  # type: ignore[no-untyped-call]
-    kept: nn.Module = method if phase.average is None else phase.average.module
-    checkpoints = TrainingCheckpoints(run / "checkpoints")
-    history, start, waited = (
-        _resume(phase, checkpoints) if resume and checkpoints.exists() else ([], 0, 0)
-    )
-    best = max((row["score"] for row in history if "score" in row), default=-math.inf)
-    for epoch in range(start + 1, optim.epochs + 1):
-        if recipe.evaluate.patience is not None and waited >= recipe.evaluate.patience:
+def fit(training: Training, *, resume: bool) -> None:
+    """Train, validate, keep the last and the best checkpoint, and load the best weights into the method.
+
+    Args:
+        training: What is trained.
+        resume: Continue after the last complete epoch, bit for bit, if there is one.
+    """
+    _prepare(training)
+    epochs, validation = training.optim.epochs, training.validation
+
+    start, waited = 0, 0
+    if resume and training.checkpoints.exists():
+        start, waited = _restore(training)
+
+    for epoch in range(start + 1, epochs + 1):
+        if validation is not None and validation.is_over(waited):
             break
+
         began = time.perf_counter()
-        row = train_epoch(phase, epoch)
+        row = train_epoch(training, epoch)
         row["images_per_second"] = (
-            row.pop("images") * accelerator.num_processes / (time.perf_counter() - began)
+            row.pop("images") * training.accelerator.num_processes / (time.perf_counter() - began)
         )
-        improved = phase.score is None
-        if phase.score is not None and (
-            epoch % recipe.evaluate.every == 0 or epoch == optim.epochs
-        ):
-            found = [phase.score(kept) if accelerator.is_main_process else None]
-            broadcast_object_list(found)  # every process has to stop at the same epoch
-            row["score"], row["validation"] = cast("tuple[float, Row]", found[0])
-            improved = row["score"] > best
-            best, waited = max(best, row["score"]), 0 if improved else waited + 1
-        row["best"] = improved or not history
+
+        improved = validation is None
+        if validation is not None and validation.is_due(epoch, epochs):
+            improved = _validate(training, validation, row)
+            waited = 0 if improved else waited + 1
+
+        row["best"] = improved or not training.log.rows
         row["seconds"] = time.perf_counter() - began
-        states = gather_object([random_state()])
-        history.append(row)
-        if accelerator.is_main_process:
-            state = {
-                "epoch": epoch,
-                "waited": waited,
-                "history": history,
-                "optimizers": [optimizer.state_dict() for optimizer in phase.optimizers],
-                "batches": phase.batches.state_dict(),
-                "random": states,
-                "raw": None if phase.average is None else method.state_dict(),
-                "averaged": None if phase.average is None else int(phase.average.n_averaged),
-                "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
-            }
-            checkpoints.save(epoch, kept, state, best=row["best"], card=phase.card)
-            write_json(run / "metrics.jsonl", history)
-            numbers = {k: v for k, v in flat(row, phase.name) if isinstance(v, int | float)}
-            accelerator.log(numbers, step=phase.first + epoch)
-            if recipe.track.console == "epochs":
-                tqdm.write(epoch_line(row))
-        accelerator.wait_for_everyone()
-    for optimizer in phase.optimizers:
+        _save(training, row, waited)
+
+    for optimizer in training.optimizers.all():
         optimizer.zero_grad()
-    accelerator.free_memory()  # the next phase has optimisers of its own
-    return history
+    training.accelerator.free_memory()  # another training of this run has optimisers of its own
+    training.checkpoints.load("best", training.method)
 
 
-def _resume(phase: Phase, checkpoints: TrainingCheckpoints) -> tuple[list[Row], int, int]:
-    """Bring everything back to the last checkpoint: its log, its epoch, and the validations without a gain."""
-    accelerator, average = phase.accelerator, phase.average
-    checkpoints.load("last", phase.method)
-    state = checkpoints.state()
-    if average is not None:
-        average.module.load_state_dict(
-            phase.method.state_dict()
-        )  # the checkpoint's weights are the average
+def _prepare(training: Training) -> None:
+    """Hand method and optimiser to accelerate, and begin the average of the weights."""
+    if training.channels_last:
+        training.method.to(memory_format=torch.channels_last)
+
+    training.model, training.optimizers.main = training.accelerator.prepare(
+        training.method, training.optimizers.main
+    )
+    if training.optim.ema_decay:
+        average = get_ema_multi_avg_fn(training.optim.ema_decay)  # type: ignore[no-untyped-call]
+        training.average = AveragedModel(training.method, multi_avg_fn=average)
+
+
+def _validate(training: Training, validation: Validation, row: Row) -> bool:
+    """Validate an epoch into its row, and return whether it is the best so far."""
+    scores = [past["score"] for past in training.log.rows if "score" in past]
+    is_main = training.accelerator.is_main_process
+
+    found = [validation.score(training.evaluated) if is_main else None]
+    broadcast_object_list(found)  # every process has to stop at the same epoch
+    row["score"], row["validation"] = cast("tuple[float, Row]", found[0])
+    return bool(row["score"] > max(scores, default=-math.inf))
+
+
+def _save(training: Training, row: Row, waited: int) -> None:
+    """Keep a checkpoint of an epoch, and write its row."""
+    accelerator, average, scaler = (
+        training.accelerator,
+        training.average,
+        training.accelerator.scaler,
+    )
+    states = gather_object([random_state()])
+    training.log.add(row)
+
+    if accelerator.is_main_process:
+        state = {
+            "epoch": row["epoch"],
+            "waited": waited,
+            "history": training.log.rows,
+            "optimizers": [optimizer.state_dict() for optimizer in training.optimizers.all()],
+            "batches": training.batches.state_dict(),
+            "random": states,
+            "raw": None if average is None else training.method.state_dict(),
+            "averaged": None if average is None else int(average.n_averaged),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        training.checkpoints.save(
+            row["epoch"], training.evaluated, state, best=row["best"], card=training.card
+        )
+        training.log.write()
+        training.log.tell(row)
+    accelerator.wait_for_everyone()
+
+
+def _restore(training: Training) -> tuple[int, int]:
+    """Bring everything back to the last checkpoint: its epoch, and the validations without improvement."""
+    accelerator, average = training.accelerator, training.average
+    training.checkpoints.load("last", training.method)
+    state = training.checkpoints.state()
+
+    if average is not None:  # the checkpoint's weights are the average
+        average.module.load_state_dict(training.method.state_dict())
         average.n_averaged.fill_(state["averaged"])
-        phase.method.load_state_dict(state["raw"])
-    for optimizer, saved in zip(phase.optimizers, state["optimizers"], strict=True):
+        training.method.load_state_dict(state["raw"])
+
+    for optimizer, saved in zip(training.optimizers.all(), state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    phase.batches.load_state_dict(state["batches"])
+
+    training.batches.load_state_dict(state["batches"])
     set_random_state(state["random"][accelerator.process_index % len(state["random"])])
     if accelerator.scaler is not None and state["scaler"] is not None:
         accelerator.scaler.load_state_dict(state["scaler"])
+
+    training.log.rows = state["history"]
     if accelerator.is_main_process:  # a kill may have come between the checkpoint and this file
-        write_json(phase.run / "metrics.jsonl", state["history"])
-    return state["history"], state["epoch"], state["waited"]
+        training.log.write()
+    return state["epoch"], state["waited"]
 
 
-def train_epoch(phase: Phase, epoch: int) -> Row:
-    """One pass over the batches; means of the loss, its terms, the gradient norm and of cosines of pairs."""
-    recipe, optim, accelerator, model = phase.recipe, phase.optim, phase.accelerator, phase.model
-    first, *centers = phase.optimizers
-    steps = math.ceil(len(phase.batches) / recipe.accumulate)
-    parameters = [p for group in first.param_groups for p in group["params"]]
+class Means:
+    """Means of named numbers."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """Count some numbers in."""
+        for name, number in numbers.items():
+            self.values.setdefault(name, []).append(number)
+
+    def all(self) -> dict[str, float]:
+        """The means."""
+        return {name: sum(values) / len(values) for name, values in self.values.items()}
+
+
+def train_epoch(training: Training, epoch: int) -> Row:
+    """One pass over the batches.
+
+    Returns:
+        Means of the loss, its terms, the gradient norm and cosines of pairs; rates, alarms, images and skipped steps.
+    """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    model.train()
-    sums: dict[str, list[float]] = {}
+    training.model.train()
+
+    means = Means()
     images, skipped = 0, 0
-    title = f"epoch {epoch}/{optim.epochs}"
-    quiet = None if accelerator.is_main_process and recipe.track.console == "epochs" else True
-    bar = tqdm(
-        phase.batches(epoch), total=len(phase.batches), desc=title, leave=False, disable=quiet
-    )
-    every = iter(bar)
-    for done, group in enumerate(
-        iter(lambda: list(itertools.islice(every, recipe.accumulate)), [])
-    ):  # steps
-        for part in first.param_groups:
-            part["lr"] = rate(
-                optim, part.setdefault("base_lr", part["lr"]), (epoch - 1) * steps + done, steps
-            )
-        for optimizer in phase.optimizers:
-            optimizer.zero_grad()
-        chosen: list[int] = []  # rows of all images of this step
-        for i, batch in enumerate(group):
-            rows = batch.pop("index").tolist()
-            chosen += rows
-            moved = {
-                k: v if k in ("cameras", "views") else v.to(accelerator.device)
-                for k, v in batch.items()
-            }
-            if recipe.model.channels_last and "images" in moved:
-                moved["images"] = moved["images"].to(memory_format=torch.channels_last)
-            last = i + 1 == len(group)
-            ramp: dict[str, Any] = (
-                {"step": epoch - 1} if recipe.loss.ramp_epochs and not phase.name else {}
-            )
-            with (
-                contextlib.nullcontext() if last else accelerator.no_sync(model),
-                accelerator.autocast(),
-            ):
-                output = model(**moved, **ramp)
-            values = {
-                **{name: float(value) for name, value in output.terms.items()},
-                "loss": output.loss.item(),
-            }
-            if not math.isfinite(values["loss"]):
-                stop(phase, epoch, rows, values)
-            accelerator.backward(output.loss / len(group))
-            if output.embedding is not None:
-                cosines = pair_cosines(output.embedding, moved["labels"])
-                values |= {f"{k}_cosine": v for k, v in cosines._asdict().items() if v is not None}
-            for name, number in values.items():
-                sums.setdefault(name, []).append(number)
-            images += len(moved["labels"])
-        if accelerator.scaler is not None:
-            for optimizer in centers:
-                accelerator.scaler.unscale_(optimizer)
-        norm = accelerator.clip_grad_norm_(parameters, optim.clip_norm or math.inf)
-        if accelerator.scaler is None and not math.isfinite(
-            norm
-        ):  # a step would write it into every weight
-            stop(phase, epoch, chosen, {"gradient_norm": float(norm)})
-        first.step()
-        if first.step_was_skipped:  # float16 whose gradients overflowed: the scale is lowered
+    title = f"epoch {epoch}/{training.optim.epochs}"
+    bar = training.log.progress(training.batches(epoch), len(training.batches), title)
+    for step, batches in enumerate(_groups(bar, training.accumulate)):
+        _set_rates(training, epoch, step)
+        rows, loss = _backward(training, epoch, batches, means)
+        norm = _update(training, epoch, rows)
+
+        images += len(rows)
+        if norm is None:
             skipped += 1
         else:
-            for optimizer in centers:
-                optimizer.step()
-            sums.setdefault("gradient_norm", []).append(float(norm))
-            if phase.average is not None:
-                phase.average.update_parameters(phase.method)
-        bar.set_postfix(loss=f"{values['loss']:.3f}")
-    means = {name: sum(values) / len(values) for name, values in sums.items()}
-    row: Row = {"epoch": epoch, **means, "skipped": skipped, "images": images}
-    row["lr"] = max(part["lr"] for part in first.param_groups)
-    row["rates"] = {part["name"]: part["lr"] for part in first.param_groups}
-    floors = phase.floors if epoch > optim.warmup_epochs + 1 else {}
-    row["alarms"] = check_collapse(means, floors, negative_cosine=means.get("negative_cosine"))
+            means.add({"gradient_norm": norm})
+        bar.set_postfix(loss=f"{loss:.3f}")
+
+    groups = training.optimizers.main.param_groups
+    row: Row = {"epoch": epoch, **means.all(), "skipped": skipped, "images": images}
+    row["lr"] = max(group["lr"] for group in groups)
+    row["rates"] = {group["name"]: group["lr"] for group in groups}
+    row["alarms"] = _alarms(training, epoch, means.all())
     if torch.cuda.is_available():
         row["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return row
 
 
-def stop(phase: Phase, epoch: int, rows: list[int], terms: dict[str, float]) -> None:
-    """Save what the failed batch was made of, and stop."""
-    kept, values = (
-        phase.run / "failed_batch.json",
-        {name: str(value) for name, value in terms.items()},
-    )
-    write_json(kept, {"epoch": epoch, "rows": phase.batches.names(rows), "terms": values})
-    bad = ", ".join(f"{name} {value}" for name, value in terms.items() if not math.isfinite(value))
+def _groups(batches: "tqdm[Batch]", size: int) -> Iterator[list[Batch]]:
+    """The batches of each optimiser step."""
+    remaining = iter(batches)
+    while group := list(itertools.islice(remaining, size)):
+        yield group
+
+
+def _set_rates(training: Training, epoch: int, step: int) -> None:
+    """Set the learning rate of every parameter group for a step of an epoch."""
+    steps = math.ceil(len(training.batches) / training.accumulate)
+    for group in training.optimizers.main.param_groups:
+        peak = group.setdefault("base_lr", group["lr"])
+        group["lr"] = training.optim.rate(peak, (epoch - 1) * steps + step, steps)
+
+
+def _backward(
+    training: Training, epoch: int, batches: list[Batch], means: Means
+) -> tuple[list[int], float]:
+    """Sum the gradients of one step, and return its rows and the loss of its last batch."""
+    accelerator = training.accelerator
+    layout = torch.channels_last if training.channels_last else torch.preserve_format
+    for optimizer in training.optimizers.all():
+        optimizer.zero_grad()
+
+    rows: list[int] = []
+    loss = math.nan
+    for i, batch in enumerate(batches):
+        moved = batch.to(accelerator.device, layout)
+        is_last = i + 1 == len(batches)
+        unsynced = contextlib.nullcontext() if is_last else accelerator.no_sync(training.model)
+        with unsynced, accelerator.autocast():
+            output = training.model(**moved.inputs())
+
+        loss = output.loss.item()
+        values = {name: float(value) for name, value in output.terms.items()} | {"loss": loss}
+        own = batch.rows.tolist()
+        rows += own
+        if not math.isfinite(loss):
+            _stop(training, epoch, own, values)
+
+        accelerator.backward(output.loss / len(batches))
+        if output.embedding is not None:
+            values |= _cosines(output.embedding, moved.labels)
+        means.add(values)
+    return rows, loss
+
+
+def _cosines(embedding: Tensor, labels: Tensor) -> dict[str, float]:
+    """Mean cosines of pairs of one identity and of several."""
+    cosines = pair_cosines(embedding, labels)._asdict()
+    return {f"{kind}_cosine": value for kind, value in cosines.items() if value is not None}
+
+
+def _update(training: Training, epoch: int, rows: list[int]) -> float | None:
+    """Make the optimiser step, and return the gradient norm; ``None`` if float16 overflowed, and nothing was done."""
+    accelerator, optimizers = training.accelerator, training.optimizers
+    if accelerator.scaler is not None:
+        for optimizer in optimizers.centers:
+            accelerator.scaler.unscale_(optimizer)
+
+    parameters = [p for group in optimizers.main.param_groups for p in group["params"]]
+    norm = accelerator.clip_grad_norm_(parameters, training.optim.clip_norm or math.inf)
+    if accelerator.scaler is None and not math.isfinite(norm):
+        _stop(training, epoch, rows, {"gradient_norm": float(norm)})
+
+    optimizers.main.step()
+    if cast("Any", optimizers.main).step_was_skipped:  # accelerate lowers the scale
+        return None
+
+    for optimizer in optimizers.centers:
+        optimizer.step()
+    if training.average is not None:
+        training.average.update_parameters(training.method)
+    return float(norm)
+
+
+def _alarms(training: Training, epoch: int, means: Mapping[str, float]) -> list[str]:
+    """Signs of collapsed embeddings, and after the warm-up of losses at chance level."""
+    warmed_up = epoch > training.optim.warmup_epochs + 1
+    floors = training.chance_losses if warmed_up else {}
+    return list(check_collapse(means, floors, negative_cosine=means.get("negative_cosine")))
+
+
+def _stop(training: Training, epoch: int, rows: list[int], terms: Mapping[str, float]) -> None:
+    """Keep what the failed batch was made of, and raise ValueError."""
+    path = training.log.folder / "failed_batch.json"
+    values = {name: str(value) for name, value in terms.items()}
+    write_json(path, {"epoch": epoch, "rows": training.batches.names(rows), "terms": values})
+
+    bad = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
     raise ValueError(
-        f"epoch {epoch}: expected finite losses and gradients, got {bad}. The rows of the batch are in {kept}; "
-        "lower optim.lr, or use precision: no."
+        f"epoch {epoch}: {', '.join(bad)}. The rows of the batch are in {path}; lower optim.lr, "
+        "or use precision: no."
     )

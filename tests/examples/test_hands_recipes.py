@@ -1,6 +1,5 @@
-"""The hands recipes: each version changes what was reported of it against its parent, and nothing else."""
+"""Each version of the hands recipes changes what was reported of it, and nothing else."""
 
-import dataclasses
 import fnmatch
 import functools
 import re
@@ -10,15 +9,23 @@ import pytest
 import yaml
 
 from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
-from examples.settings.config import Augment, Recipe
 from examples.settings.recipe import load_recipe
-from examples.trainer.data import OWN_PROTOCOLS
+from examples.settings.section import default_of, lookup
+from examples.settings.sections import Augment
 
 ROOT = Path(__file__).parents[2]
 HANDS = ROOT / "examples" / "recipes" / "hands"
 NAMES = sorted(path.relative_to(HANDS).with_suffix("").as_posix() for path in HANDS.rglob("*.yaml"))
 TRAINED = [name for name in NAMES if name != "base" and "zero_shot" not in name]
 
+# what base says of training, and a recipe that trains inherits
+TRAINING = {
+    "data.validation": 0.15,
+    "batch.num_identities": 8,
+    "optim.warmup_epochs": 0,
+    "optim.decay_all": True,
+    "evaluate.metric": "rank_1",
+}
 RN50 = {"model.name": "RN50-quickgelu", "model.batch_norm": "frozen"}
 CYCLE = {  # OneCycleLR: pct_start 0.1 of 30 epochs, div_factor 25, to almost 0
     "optim.warmup_epochs": 3,
@@ -36,7 +43,7 @@ COSINE = {  # from the full rate to 1e-6
     "prompt.warmup_factor": 0.0286,
     "prompt.min_lr": 1e-6,
 }
-CONSTANT = {"optim.schedule": "constant", "optim.warmup_epochs": 0, "optim.min_lr": 0}
+CONSTANT = {"optim.schedule": "constant", "optim.warmup_epochs": 0}
 FOUR_TEMPLATES = [
     "A photo of a {tokens} hand.",
     "A close-up of the {tokens} of a person.",
@@ -83,21 +90,17 @@ CHANGES = {
         None,
         {
             "data.source": "hands11k",
-            "data.validation": 0.15,
             "model.name": "ViT-B-16-quickgelu",
             "model.pretrained": "openai",
             "model.fit": "pad",
-            "batch.num_identities": 8,
-            "optim.warmup_epochs": 0,
-            "optim.decay_all": True,
-            "evaluate.metric": "rank_1",
         },
     ),
     "stage1/zero_shot_vit": ("base", {}),
-    "stage1/zero_shot_rn50": ("stage1/zero_shot_vit", RN50),
+    "stage1/zero_shot_rn50": ("stage1/zero_shot_vit", {"model.name": "RN50-quickgelu"}),
     "stage1/classifier_vit": (
         "base",
         {
+            **TRAINING,
             "stage": "classifier",
             "head.neck": False,
             "head.std": 0.0585,  # Xavier: (2 / (512 + 72)) ** 0.5
@@ -118,8 +121,8 @@ CHANGES = {
     ),  # (2 / (1024 + 72)) ** 0.5
     "stage1/sequential_vit": ("stage1/classifier_vit", {"head.neck": True, "head.dropout": 0.2}),
     "stage1/sequential_rn50": ("stage1/classifier_rn50", {"head.neck": True, "head.dropout": 0.2}),
-    "stage1/arcface_vit": ("stage1/classifier_vit", {"head.kind": "arcface", "head.std": 0.001}),
-    "stage1/arcface_rn50": ("stage1/classifier_rn50", {"head.kind": "arcface", "head.std": 0.001}),
+    "stage1/arcface_vit": ("stage1/classifier_vit", {"head.kind": "arcface"}),
+    "stage1/arcface_rn50": ("stage1/classifier_rn50", {"head.kind": "arcface"}),
     "stage1/random_vit": ("stage1/classifier_vit", {"model.pretrained": None}),
     "stage1/random_rn50": (
         "stage1/classifier_rn50",
@@ -128,6 +131,7 @@ CHANGES = {
     "stage2/v1_vit": (
         "base",
         {
+            **TRAINING,
             "stage": "clip_reid",
             "head.kind": "arcface",
             "loss.id": 1,
@@ -194,6 +198,7 @@ CHANGES = {
     "stage3/v1_vit": (
         "base",
         {
+            **TRAINING,
             "stage": "prompt_sg",
             "head.neck": False,
             "head.std": 0.0255,  # torch's linear layer: (3 * 512) ** -0.5
@@ -354,17 +359,23 @@ def recipe_of(name):
     return load_recipe(file(name))
 
 
-def flat(recipe):
-    """Every key of a resolved recipe but the note."""
-    for name, value in dataclasses.asdict(recipe).items():
+def keys_of(recipe):
+    """Every key of a resolved recipe but the note, with its value."""
+    keys = {}
+    for name, value in recipe.model_dump().items():
         if isinstance(value, dict):
-            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+            keys |= {f"{name}.{key}": inner for key, inner in value.items()}
         elif name != "note":
-            yield name, value
+            keys[name] = value
+    return keys
+
+
+def default(recipe, key):
+    return default_of(lookup(recipe, key)[1])
 
 
 def resolved(name):
-    return dict(flat(recipe_of(name)))
+    return keys_of(recipe_of(name))
 
 
 def test_every_file_is_in_the_table():
@@ -385,12 +396,19 @@ def test_a_version_changes_what_was_reported_and_nothing_else(name):
     tree = yaml.safe_load(file(name).read_text(encoding="utf-8"))
     if parent is None:
         assert "base" not in tree
-        before = dict(flat(Recipe(stage="zero_shot", note="")))
+        before = {"stage": "zero_shot"}
     else:
         assert (file(name).parent / tree["base"]).resolve() == file(parent)
         before = resolved(parent)
-    after = resolved(name)
-    assert {key: value for key, value in after.items() if value != before[key]} == expected
+
+    # a key that the parent's stage, head or schedule does not have is compared with its default
+    recipe = recipe_of(name)
+    changed = {}
+    for key, value in resolved(name).items():
+        old = before[key] if key in before else default(recipe, key)
+        if value != old:
+            changed[key] = value
+    assert changed == expected
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -417,19 +435,17 @@ def test_notes_say_what_the_figure_is_worth(name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_images_are_prepared_alike_and_epochs_are_not_chosen_by_the_test(name):
     recipe = recipe_of(name)
-    assert (
-        recipe.augment == Augment()
-    )  # above all no mirror: it would turn right hands into left ones
-    assert (recipe.model.image_mean, recipe.model.image_std, recipe.model.interpolation) == (
-        None,
-        None,
-        "bicubic",
-    )
+    # above all no mirroring: it would turn right hands into left ones
+    assert recipe.augment == Augment()
     assert not recipe.evaluate.flip
+    assert recipe.model.image_mean is None
+    assert recipe.model.image_std is None
+    assert recipe.model.interpolation == "bicubic"
+
     assert recipe.data.validation > 0
     assert recipe.evaluate.patience is not None
     assert recipe.batch.num_identities * recipe.batch.num_instances == 32
-    assert recipe.evaluate.protocols == []  # the source's own: see the next test
+    assert recipe.evaluate.protocols == []  # the source's own: see below
     assert recipe.evaluate.num_splits == 10
 
 
@@ -447,13 +463,16 @@ def test_images_are_prepared_alike_and_epochs_are_not_chosen_by_the_test(name):
 )
 def test_another_aspect_or_hd_by_one_switch(name, switch):
     key, _, value = switch.partition("=")
-    changed = dict(flat(load_recipe(file(name), [switch])))
+    changed = keys_of(load_recipe(file(name), [switch]))
     assert changed == {**resolved(name), key: value}
 
 
 def test_small_and_distractor_galleries_are_the_own_protocols_of_the_hands():
-    assert OWN_PROTOCOLS["hands11k"] == ["splits", "distractors"]
-    assert OWN_PROTOCOLS["polyu_hands"] == ["splits"]  # its galleries hold the distractors already
+    assert recipe_of("base").protocols() == ("splits", "distractors")
+
+    # the galleries of HK PolyU hold the distractors already
+    polyu = load_recipe(file("base"), ["data.source=polyu_hands"])
+    assert polyu.protocols() == ("splits",)
 
 
 def test_one_cycle_warms_up_a_tenth_in_both_phases():
@@ -462,27 +481,29 @@ def test_one_cycle_warms_up_a_tenth_in_both_phases():
     assert recipe.prompt.warmup_epochs / recipe.prompt.epochs == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("stage", [3, 2])
-def test_templates_take_part(stage):
-    """Each has one place for the pseudo word, ends inside the context, and its fields are known."""
+@pytest.mark.parametrize(("stage", "num_sentences"), [(3, 3), (2, 5)])
+def test_templates_take_part(stage, num_sentences):
+    """Each has one place for the pseudo word and fits the context, and its fields are known."""
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)).eval()
-    recipes = [recipe_of(name) for name in TRAINED if name.startswith(f"stage{stage}")]
-    sentences = {
-        template: recipe.prompt.num_tokens
-        for recipe in recipes
-        for template in recipe.prompt.template
-    }
-    assert len(sentences) == {2: 5, 3: 3}[stage]
-    for template, count in sentences.items():
+    sentences = {}
+    for name in TRAINED:
+        if name.startswith(f"stage{stage}"):
+            prompt = recipe_of(name).prompt
+            for template in prompt.template:
+                sentences[template] = prompt
+    assert len(sentences) == num_sentences
+
+    for template, prompt in sentences.items():
         fields = {"aspect": "right dorsal"} if "{aspect}" in template else {}
         if stage == 2:
-            templates = IdentityPromptLearner(
-                towers, 3, template, fields=fields, num_tokens=count
-            ).templates
+            options = {"fields": fields, "num_tokens": prompt.num_tokens}
+            templates = IdentityPromptLearner(towers, 3, template, **options).templates
         else:
             templates = PromptComposer(towers, template, fields=fields).templates
-        assert "{" not in templates.plain_texts[0]
-        assert ("right dorsal hand" in templates.plain_texts[0]) == bool(fields)
+
+        (sentence,) = templates.plain_texts
+        assert "{" not in sentence
+        assert ("right dorsal hand" in sentence) == bool(fields)
 
 
 def test_deviations_name_recipes_that_exist():

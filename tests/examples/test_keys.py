@@ -9,19 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_images, tiny_recipe
+from tiny import session_of, tiny_images, tiny_recipe
 
 from clipreid_kit import data as kit
-from clipreid_kit.clip import ClipTowers
-from examples.settings.config import Recipe
-from examples.trainer import __main__ as trainer
-from examples.trainer import data as trainer_data
-from examples.trainer.batches import TrainingBatches
-from examples.trainer.data import load_records
-from examples.trainer.evaluation import Encoder
-from examples.trainer.methods import templates_of
-from examples.trainer.pictures import training_set
-from examples.trainer.stages import make_towers, numbers_of
+from examples.settings.stages import RECIPES
+from examples.settings.variants import models_in
+from examples.trainer import records as trainer_records
+from examples.trainer import run as trainer
+from examples.trainer.assemble import pk_batches, training_images
+from examples.trainer.prompts import templates_of
+from examples.trainer.records import load_records, read_records
+from examples.trainer.session import categories_of
 
 VIT = "model.name=reid-tiny-vit"
 ARC = "head.kind=arcface"
@@ -32,7 +30,7 @@ LONGER = (
 LONG = "data.caption=A figure {identity}. It was seen by camera {camera}. Nobody knows what it was doing there."
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
-PLAIN = ("loss.supcon=0", "loss.temperature=0.07", "prompt.inversion_dim=512")
+PLAIN = ("loss.supcon=0",)
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
 NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "loss.momentum", "mining.refresh_epochs")
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
@@ -195,8 +193,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
 }
 # keys that a test of their own shows: here, or in test_trainer.py
 ELSEWHERE = {
-    "note": "test_runs.py: stands in the recipe and the report",
-    "init_from": "test_runs.py",
+    "note": "test_trainer.py: it is in the recipe and the report",
+    "init_from": "test_training.py",
     "device": "test_how_and_not_what",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",
@@ -213,8 +211,8 @@ ELSEWHERE = {
     "data.texts_key": "test_texts_from_a_file",
     "data.synonyms": "test_synonyms_from_a_file",
     "data.cache": "test_how_and_not_what",
-    "data.workers": "test_how_and_not_what",
-    "data.pin_memory": "test_how_and_not_what",
+    "data.workers": "test_how_and_not_what, test_loading_gets_its_keys",
+    "data.pin_memory": "test_loading_gets_its_keys",
     "model.pretrained": "test_trainer.py",
     "model.gradient_checkpointing": "test_how_and_not_what",
     "model.channels_last": "test_how_and_not_what",
@@ -226,11 +224,14 @@ ELSEWHERE = {
 }
 
 
-def keys(kind, prefix=""):
-    for name, hint in typing.get_type_hints(kind).items():
-        yield from (
-            keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
-        )
+def keys(models=RECIPES, prefix=""):
+    """Keys of some models and of all variants of their sections."""
+    found = []
+    for model in models:
+        for name, field in model.model_fields.items():
+            sections = models_in(field.annotation)
+            found += keys(sections, f"{prefix}{name}.") if sections else [f"{prefix}{name}"]
+    return list(dict.fromkeys(found))
 
 
 @pytest.fixture(scope="module")
@@ -239,8 +240,8 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+def _without_report(monkeypatch):
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -290,7 +291,7 @@ def test_every_key_is_covered():
     shown = [row[-2] for rows in CHANGES.values() for row in rows]
     assert len(shown) == len(set(shown))
     assert not set(shown) & set(ELSEWHERE)
-    assert set(shown) | set(ELSEWHERE) == set(keys(Recipe))
+    assert set(shown) | set(ELSEWHERE) == set(keys())
 
 
 def rows_of(stages):
@@ -335,16 +336,13 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     common = {"stage": "classifier", "images": images}
     for change in ("data.workers=1", "data.cache=true", "device=cpu", "evaluate.batch_size=7"):
         assert outcome(tmp_path / change, change, **common) == unchanged("classifier"), change
-    recipe = tiny_recipe(tmp_path, "data.workers=2", "data.pin_memory=true", VIT, **common)
-    towers = make_towers(recipe, [])
-    dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
-    loader = TrainingBatches(recipe, dataset, Encoder(recipe, towers, []), 0, 1).loader
-    assert (loader.num_workers, loader.pin_memory) == (2, torch.cuda.is_available())
-    asked = []
-    monkeypatch.setattr("examples.trainer.methods.set_gradient_checkpointing", asked.append)
+
+    recomputed = []
+    monkeypatch.setattr("examples.trainer.losses.set_gradient_checkpointing", recomputed.append)
     near = outcome(tmp_path / "near", "model.gradient_checkpointing=true", **common)
-    assert asked
+    assert recomputed
     assert near == unchanged("classifier")
+
     formats = []
     original = torch.nn.Module.to
 
@@ -357,18 +355,24 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     assert torch.channels_last in formats
 
 
+def test_loading_gets_its_keys(tmp_path, images):
+    changes = ("data.workers=2", "data.pin_memory=true", VIT)
+    recipe = tiny_recipe(tmp_path, *changes, stage="classifier", images=images)
+    session = session_of(recipe, tmp_path)
+    loader = pk_batches(recipe, session, training_images(recipe, session)).loader
+    assert (loader.num_workers, loader.pin_memory) == (2, torch.cuda.is_available())
+
+
 def test_cached_images_need_no_files(tmp_path):
     own = tiny_images(tmp_path / "images")
     for cache in (False, True):
         recipe = tiny_recipe(tmp_path, f"data.cache={str(cache).lower()}", images=own)
-        towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-        dataset = training_set(recipe, load_records(recipe, tmp_path)[0], towers)
+        dataset = training_images(recipe, session_of(recipe, tmp_path))
         first = dataset[0]
-        path = own / "hidden.png"
-        original = next(
-            p for p in own.rglob("*.png") if str(dataset.records[0].path).endswith(p.name)
-        )
-        original.rename(path)
+
+        name = str(dataset.records[0].path)
+        original = next(path for path in own.rglob("*.png") if name.endswith(path.name))
+        hidden = original.rename(own / "hidden.png")
         try:
             if cache:
                 assert dataset[0].image.equal(first.image)
@@ -376,7 +380,7 @@ def test_cached_images_need_no_files(tmp_path):
                 with pytest.raises(ValueError, match="load_image"):
                     dataset[0]
         finally:
-            path.rename(original)
+            hidden.rename(original)
 
 
 @pytest.mark.parametrize(
@@ -407,23 +411,11 @@ def test_readers_get_their_keys(tmp_path, monkeypatch, source, key, value):
                 kit, name, lambda *a, _name=name, **k: calls.append((_name, a, k)) or []
             )
     for change in ((), (f"data.{key}={value}",)):
-        recipe = tiny_recipe(
-            tmp_path,
-            f"data.source={source}",
-            f"data.root={tmp_path}",
-            *SET,
-            *change,
-            stage="classifier",
-        )
-        assert trainer_data._read(recipe, tmp_path, quiet=True) == []
+        where = (f"data.source={source}", f"data.root={tmp_path}")
+        recipe = tiny_recipe(tmp_path, *where, *change, stage="classifier")
+        assert read_records(recipe, tmp_path, quiet=True) == []
     assert {name for name, *_ in calls} == {f"read_{source}"}
     assert calls[0] != calls[1]
-
-
-SET = (
-    "data.num_identities=240",
-    "data.views_per_camera=3",
-)  # as they are unless told: they are of the generated set
 
 
 @pytest.mark.parametrize("key", ["num_identities=30", "views_per_camera=4"])
@@ -436,7 +428,7 @@ def test_generated_set_gets_its_keys(tmp_path, monkeypatch, key):
 
     monkeypatch.setattr(kit, "SyntheticReid", generator)
     for change in ((), (f"data.{key}",)):
-        trainer_data._read(tiny_recipe(tmp_path, *change), tmp_path, quiet=True)
+        read_records(tiny_recipe(tmp_path, *change), tmp_path, quiet=True)
     assert made[0] != made[1]
 
 
@@ -451,17 +443,16 @@ def test_side_of_the_hand(tmp_path, monkeypatch):
         sides.append(aspect)
         raise AskedError
 
-    monkeypatch.setattr(trainer_data, "split_hands", split)
+    monkeypatch.setattr(trainer_records, "split_hands", split)
     hands = (
         "data.source=hands11k",
         "data.root=.",
-        *SET,
         "prompt.template=['A {aspect} hand {tokens}.']",
     )
     texts = []
     for change in ((), ("data.aspect=palmar_l",)):
         recipe = tiny_recipe(tmp_path, *hands, *change, stage="clip_reid")
-        texts.append(templates_of(recipe))
+        texts.append(templates_of(recipe.prompt, recipe.data))
         with pytest.raises(AskedError):
             load_records(recipe, tmp_path)
     assert sides == ["dorsal_r", "palmar_l"]
@@ -472,7 +463,7 @@ def test_texts_from_a_file(tmp_path, images):
     records = load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
     tables = {
         "identity": {r.identity: f"person {r.identity}" for r in records},
-        "image": {r.path: f"picture {r.path}" for r in records},
+        "image": {r.path: f"image {r.path}" for r in records},
     }
     for name, table in tables.items():
         path = tmp_path / f"{name}.json"
@@ -502,10 +493,10 @@ def test_cameras_and_views_are_asked_for(tmp_path, images):
     for key in ("camera", "view"):
         recipe = tiny_recipe(tmp_path, VIT, f"model.{key}_embedding=true", images=images)
         records = load_records(recipe, tmp_path)[0]
-        assert [n.field for n in numbers_of(recipe, records)] == [key]
+        assert [index.field for index in categories_of(recipe.model, records)] == [key]
+
         bare = [dataclasses.replace(record, **{key: None}) for record in records]
         with pytest.raises(
-            ValueError,
-            match=f"CategoryIndex: expected a {key} for every training image",
+            ValueError, match=f"CategoryIndex: expected a {key} for every training image"
         ):
-            numbers_of(recipe, bare)
+            categories_of(recipe.model, bare)

@@ -1,20 +1,18 @@
 """Each key that a recipe changes, found by walking: back at its usual value, the run of that recipe is another one.
 
-Every key of a stage is shown on one of the recipes that change it, of those the one that shows most.
+Every key of a stage is shown on one of the recipes that change it: of those, the one that shows most.
 """
 
-import copy
 import os
 
 import pytest
 from test_keys import ELSEWHERE, keys, outcome_of
 from test_recipes_run import FOLDER, RECIPES
 
-from examples.settings.config import Recipe
-from examples.settings.recipe import load_recipe
-from examples.settings.rules import terms_of
+from examples.settings.recipe import load_recipe, recipe_of
+from examples.settings.section import default_of, lookup
 from examples.settings.smoke import smoke
-from examples.trainer import __main__ as trainer
+from examples.trainer import run as trainer
 
 LONGER = "A thing." + " It was seen on a quiet day in a place that nobody knows" * 12 + "."
 # what a small run has otherwise in any case, or not at all without its partners: it gets another value than the usual
@@ -53,48 +51,51 @@ PARTNERS = {
     **{f"optim.{name}": SCHEDULE for name in ("by_epoch", "milestones")},
     **{f"prompt.{name}": PROMPT_SCHEDULE for name in ("min_lr", "warmup_epochs", "warmup_factor")},
 }  # fmt: skip
-# changes of training, which a run without it inherits from the recipe that it is the child of
-TRAINING = (
-    "batch.",
-    "loss.",
-    "optim.",
-    "augment.",
-    "head.",
-    "prompt.",
-    "mining.",
-    "precision",
-    "seed",
-    "accumulate",
-)
-ALSO_TRAINING = {"data.validation", "evaluate.metric", "evaluate.patience", "model.batch_norm"}
-WITHOUT_TEXT = (
-    "classifier",
-    "clip_reid",
-    "prompt_sg",
-)  # and these a caption, which no term of theirs looks at
-
-
-def get(recipe, key):
-    section, _, name = key.rpartition(".")
-    return getattr(getattr(recipe, section) if section else recipe, name)
-
-
-def put(recipe, key, value):
-    section, _, name = key.rpartition(".")
-    setattr(getattr(recipe, section) if section else recipe, name, value)
+WITHOUT_TEXT = ("classifier", "clip_reid", "prompt_sg")  # no term of theirs looks at captions
+# What tells variants apart: back at the usual one, the keys of the other fall away.
+TAGS = ("data.source", "head.kind", "mining.data", "optim.schedule")
 
 
 def changed(recipe):
-    usual = Recipe(stage=recipe.stage, note="")
-    for key in keys(Recipe):
-        training = key.startswith(TRAINING) or key in ALSO_TRAINING
-        inherited = (recipe.stage == "zero_shot" and training) or (
-            recipe.stage in WITHOUT_TEXT and key == "data.caption"
-        )
-        if inherited or key in ELSEWHERE or key == "stage":
+    """Keys that a recipe changes, and that this test is to show."""
+    for key in keys():
+        found = lookup(recipe, key)
+        if found is None or key in ELSEWHERE or key == "stage":
             continue
-        if get(recipe, key) != get(usual, key):
+        if recipe.stage in WITHOUT_TEXT and key == "data.caption":
+            continue
+        value, field = found
+        if value != default_of(field) or (key in TAGS and field.is_required()):
             yield key
+
+
+def with_values(recipe, values):
+    """A recipe with other values of some keys, where it has these keys."""
+    tree = recipe.model_dump()
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        holder = tree.get(section, {}) if section else tree
+        if name in holder or key in ("mining.data", "optim.schedule"):
+            holder[name] = value
+
+    if tree.get("optim", {}).get("milestones"):
+        tree["optim"]["milestones"] = [tree["optim"]["epochs"] - 1]
+    return recipe_of(tree)
+
+
+USUAL = {"head.kind": "linear", "mining.data": "standard", "optim.schedule": "cosine"}
+
+
+def another_value(recipe, key):
+    """The usual value of a key, or one that differs from the recipe's."""
+    now, field = lookup(recipe, key)
+    usual = USUAL[key] if key in USUAL else default_of(field)
+
+    terms = set(recipe.loss.weights()) if hasattr(recipe, "loss") else set()
+    needed = terms & {"image_to_text", "supcon"} if recipe.stage == "clip_reid" else terms
+    if {key.removeprefix("loss.")} == needed:  # without its only term the recipe would be none
+        usual = now / 2
+    return next(value for value in OTHERS.get(key, (usual,)) if value != now)
 
 
 def cases():
@@ -114,8 +115,8 @@ CASES = list(cases())
 
 
 @pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_: None)
+def _without_report(monkeypatch):
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -127,17 +128,11 @@ def unchanged(roots, tmp_path_factory):
     def of(name, partners):
         case = (name, *partners)
         if case not in made:
-            recipe = load_recipe(FOLDER / f"{name}.yaml", ["track.console=nothing"])
-            recipe.data.root = roots(recipe.data.source)
-            small = smoke(recipe)
-            for key, value in partners.items():
-                put(small, key, value)
-            if small.optim.milestones:
-                small.optim.milestones = [small.optim.epochs - 1]
-            made[case] = (
-                small,
-                outcome_of(copy.deepcopy(small), tmp_path_factory.mktemp("unchanged")),
-            )
+            path = FOLDER / f"{name}.yaml"
+            source = load_recipe(path).data.source
+            recipe = load_recipe(path, ["track.console=nothing"], data=roots(source))
+            small = with_values(smoke(recipe), partners)
+            made[case] = (small, outcome_of(small, tmp_path_factory.mktemp("unchanged")))
         return made[case]
 
     return of
@@ -147,7 +142,7 @@ def unchanged(roots, tmp_path_factory):
 @pytest.mark.slow
 def test_its_run_repeats_itself(tmp_path, unchanged, name):
     small, before = unchanged(name, {})
-    assert outcome_of(copy.deepcopy(small), tmp_path) == before
+    assert outcome_of(small, tmp_path) == before
 
 
 @pytest.mark.filterwarnings("ignore:tokenize. .* tokens:UserWarning")  # captions that are cut
@@ -155,13 +150,5 @@ def test_its_run_repeats_itself(tmp_path, unchanged, name):
 @pytest.mark.slow
 def test_key_of_a_recipe_changes_its_run(tmp_path, unchanged, name, key):
     small, before = unchanged(name, PARTNERS.get(key, {}))
-    other, now, usual = (
-        copy.deepcopy(small),
-        get(small, key),
-        get(Recipe(stage=small.stage, note=""), key),
-    )
-    weights = [term for term, weight in terms_of(small).items() if weight]
-    if [key.removeprefix("loss.")] == weights:  # the only one
-        usual = now / 2
-    put(other, key, next(value for value in OTHERS.get(key, (usual,)) if value != now))
+    other = with_values(small, {key: another_value(small, key)})
     assert outcome_of(other, tmp_path) != before

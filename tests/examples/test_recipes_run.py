@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from examples.settings.losses import TERMS
+from examples.settings.optim import AnyOptim
 from examples.settings.recipe import load_recipe
 from examples.settings.smoke import smoke
-from examples.trainer import loop, stages
-from examples.trainer.__main__ import run
+from examples.trainer import loop
+from examples.trainer.run import run
 
 FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 RECIPES = sorted(
@@ -27,100 +29,118 @@ SLOW_TO_FALL = {
 QUICK = {
     "fashion/stage3_v2_rn50",
     "hands/stage2/v5_vit",
+    "own/train",
     "papers/prompt_sg_vit_market1501",
     "quickstart/classifier",
 }
 
 
-def closed_form(optim, base, step, steps):
+def closed_form(optim, peak, step, steps):
     """The rate of a group at a step, written anew."""
     t, unit = (step // steps, 1) if optim.by_epoch else (step, steps)
     warm, total = round(optim.warmup_epochs * unit), optim.epochs * unit
     if t < warm:
-        return base * (optim.warmup_factor + (1 - optim.warmup_factor) * (t + 1) / warm)
-    low = min(optim.min_lr, base)
-    if optim.schedule == "cosine":
-        return low + (base - low) * (1 + math.cos(math.pi * (t - warm) / (total - warm))) / 2
-    if optim.schedule == "restarts":
-        period = optim.step_epochs * unit
-        return low + (base - low) * (1 + math.cos(math.pi * ((t - warm) % period) / period)) / 2
-    falls = {
-        "constant": 0,
-        "multistep": sum(t >= m * unit for m in optim.milestones),
-        "step": t // (optim.step_epochs * unit),
-        "exponential": (t - warm) // unit,
-    }
-    return base * optim.gamma ** falls[optim.schedule]
+        return peak * (optim.warmup_factor + (1 - optim.warmup_factor) * (t + 1) / warm)
+
+    if optim.schedule in ("cosine", "restarts"):
+        period = total - warm if optim.schedule == "cosine" else optim.step_epochs * unit
+        low = min(optim.min_lr, peak)
+        return low + (peak - low) * (1 + math.cos(math.pi * ((t - warm) % period) / period)) / 2
+
+    if optim.schedule == "constant":
+        return peak
+    if optim.schedule == "multistep":
+        return peak * optim.gamma ** sum(t >= m * unit for m in optim.milestones)
+    if optim.schedule == "step":
+        return peak * optim.gamma ** (t // (optim.step_epochs * unit))
+    return peak * optim.gamma ** ((t - warm) // unit)
+
+
+def faster(recipe):
+    """Changes to rates with which steps can be seen in two epochs."""
+    if recipe.stage == "zero_shot":
+        return []
+
+    names = ("lr", "text_lr", "head_lr", "projection_lr")
+    rates = {name: getattr(recipe.optim, name) for name in names}
+    known = {name: rate for name, rate in rates.items() if rate}
+    factor = max(1.0, 1e-3 / max(known.values()))
+    return [f"optim.{name}={rate * factor}" for name, rate in known.items()]
+
+
+class Watched:
+    """The method of the last training, what it began with, and which parameters had a gradient."""
+
+    def __init__(self, monkeypatch):
+        self.rates = []
+        self.method, self.began, self.gradients = None, {}, {}
+        exact, prepare = AnyOptim.rate, loop._prepare
+
+        def rate(optim, peak, step, steps):
+            self.rates.append(
+                (exact(optim, peak, step, steps), closed_form(optim, peak, step, steps))
+            )
+            return self.rates[-1][0]
+
+        def prepared(training):
+            self.watch(training.method)
+            prepare(training)
+
+        monkeypatch.setattr(AnyOptim, "rate", rate)
+        monkeypatch.setattr(loop, "_prepare", prepared)
+
+    def watch(self, method):
+        self.method, self.gradients = method, {}
+        self.began = {name: p.detach().clone() for name, p in method.named_parameters()}
+        for name, parameter in method.named_parameters():
+            if parameter.requires_grad:
+                parameter.register_hook(
+                    lambda gradient, name=name: self.gradients.__setitem__(
+                        name, bool((gradient != 0).any())
+                    )
+                )
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES]
 )
 def test_recipe_trains(tmp_path, monkeypatch, roots, name):
-    recipe = load_recipe(FOLDER / f"{name}.yaml")
-    own = {r: getattr(recipe.optim, r) for r in ("lr", "text_lr", "head_lr", "projection_lr")}
-    factor = max(
-        1.0, 1e-3 / max(rate for rate in own.values() if rate)
-    )  # steps that can be seen in two epochs
-    changes = [f"optim.{r}={rate * factor}" for r, rate in own.items() if rate]
-    recipe = load_recipe(FOLDER / f"{name}.yaml", changes if recipe.stage != "zero_shot" else [])
-    recipe.data.root = roots(recipe.data.source)
+    path = FOLDER / f"{name}.yaml"
+    recipe = load_recipe(path)
+    recipe = load_recipe(path, faster(recipe), data=roots(recipe.data.source))
     small = smoke(recipe)
     if name in SLOW_TO_FALL:
         small.optim.epochs = 5
-        small.prompt.epochs = 10 if recipe.prompt.epochs else 0
-    seen = {}
-    exact, rates = loop.rate, []
+        if recipe.stage == "clip_reid" and recipe.prompt.epochs:
+            small.prompt.epochs = 10
 
-    def rate(optim, base, step, steps):
-        rates.append((exact(optim, base, step, steps), closed_form(optim, base, step, steps)))
-        return rates[-1][0]
-
-    monkeypatch.setattr(loop, "rate", rate)
-    built = stages.method_of
-
-    def method_of(*arguments, **options):
-        method = built(*arguments, **options)
-        seen["method"] = method
-        seen["before"] = {n: p.detach().clone() for n, p in method.named_parameters()}
-        for n, p in method.named_parameters():
-            if p.requires_grad:
-                p.register_hook(
-                    lambda g, n=n: seen.setdefault("gradients", {}).__setitem__(
-                        n, bool((g != 0).any())
-                    )
-                )
-        return method
-
-    monkeypatch.setattr(stages, "method_of", method_of)
+    watched = Watched(monkeypatch)
     run(small, tmp_path / "run")
+
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert set(results) - {"data"} == (
-        {"before"} if recipe.stage == "zero_shot" else {"before", "after"}
-    )
+    moments = {"before"} if recipe.stage == "zero_shot" else {"before", "after"}
+    assert set(results) - {"data"} == moments
     if recipe.stage == "zero_shot":
         return
-    rows = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert rows[-1]["loss"] < max(row["loss"] for row in rows[:-1])
-    found, expected = zip(*rates, strict=True)
+
+    history = rows(tmp_path / "run" / "metrics.jsonl")
+    assert history[-1]["loss"] < max(row["loss"] for row in history[:-1])
+    terms = [value for term, value in history[0].items() if term in TERMS]
+    assert sum(terms) == pytest.approx(history[0]["loss"], rel=1e-4)
+    found, expected = zip(*watched.rates, strict=True)
     assert found == pytest.approx(expected, rel=1e-9)
-    assert sum(rows[0][term] for term in rows[0] if term in TERMS) == pytest.approx(
-        rows[0]["loss"], rel=1e-4
-    )
-    after = dict(seen["method"].named_parameters())
-    still = {n for n, p in seen["before"].items() if p.equal(after[n])}
-    trained = {n for n, p in after.items() if p.requires_grad}
-    assert trained <= set(seen["gradients"])
-    assert not [n for n, nonzero in seen["gradients"].items() if not nonzero]
-    assert still == set(after) - trained
+
+    after = dict(watched.method.named_parameters())
+    unmoved = {name for name, p in watched.began.items() if p.equal(after[name])}
+    trained = {name for name, p in after.items() if p.requires_grad}
+    assert trained <= set(watched.gradients)
+    assert not [name for name, nonzero in watched.gradients.items() if not nonzero]
+    assert unmoved == set(after) - trained
+
     if recipe.stage == "clip_reid" and recipe.prompt.epochs:
-        prompts = [
-            json.loads(line)
-            for line in (tmp_path / "run" / "prompt" / "metrics.jsonl").read_text().splitlines()
-        ]
+        prompts = rows(tmp_path / "run" / "prompt" / "metrics.jsonl")
         assert prompts[-1]["loss"] < prompts[0]["loss"]
-
-
-TERMS = set(stages.terms_of(load_recipe(FOLDER / "quickstart" / "joint.yaml")))

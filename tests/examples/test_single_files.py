@@ -1,4 +1,4 @@
-"""The single files run, gain, stay short, and stand in the docs as they are."""
+"""The examples of one file run, improve the model, stay short, and are in the docs as they are."""
 
 import importlib
 import importlib.util
@@ -11,10 +11,26 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from PIL import Image
+
+from clipreid_kit.data import SyntheticReid
+from examples.example_images import read_images
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "in_your_code.md").read_text(encoding="utf-8")
-FILES = ["plain_loop", "own_loss_own_data", "two_processes", "with_lightning", "with_transformers"]
+METHODS = ["finetune_clip", "clip_reid", "prompt_sg"]
+PARTS = ["own_loss_own_data", "two_processes", "with_lightning", "with_transformers"]
+PAGES = {
+    "examples": [*METHODS, "example_images"],
+    "in_your_code": PARTS,
+}
+
+
+def page(name):
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def source(name):
+    return (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
 
 
 def missing(package):
@@ -22,36 +38,93 @@ def missing(package):
     return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=reason)
 
 
-def run_main(name, **options):
-    """Results before and after, of a short training on one thread."""
+def run_main(name, *arguments, **options):
+    """Results before and after a short training run on one thread."""
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return importlib.import_module(f"examples.{name}").main(**options)
+        return importlib.import_module(f"examples.{name}").main(*arguments, **options)
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_short_and_in_the_docs_as_it_is(name):
-    path = ROOT / "examples" / f"{name}.py"
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 80
-    assert f'--8<-- "examples/{name}.py"' in PAGE
-    assert f"python -m examples.{name}" in text or f"-m examples.{name}." in text
-    assert not re.search(r"clipreid_kit\._|import _", text)  # public names only
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return SyntheticReid(80, views_per_camera=2).write(tmp_path_factory.mktemp("images"))
 
 
-def test_the_docs_show_no_other_file():
-    assert sorted(re.findall(r'--8<-- "examples/(\w+)\.py"', PAGE)) == sorted(FILES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_fits_on_one_screen(name):
+    assert len(source(name).splitlines()) <= 100
+    assert f"python -m examples.{name} [IMAGES]" in source(name)
 
 
-def test_plain_loop(capsys):
-    before, after = run_main("plain_loop", num_identities=60, epochs=5)
+@pytest.mark.parametrize("name", [*METHODS, *PARTS])
+def test_examples_use_public_names_only(name):
+    assert f"-m examples.{name}" in source(name)
+    assert not re.search(r"clipreid_kit\._|import _", source(name))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_its_files_and_no_other(name):
+    assert re.findall(r'--8<-- "examples/(\w+)\.py"', page(name)) == PAGES[name]
+
+
+def test_finetune_clip(records, capsys):
+    before, after = run_main("finetune_clip", records, epochs=5)
     assert after.mean_ap > before.mean_ap + 0.05
-    assert after.num_valid_queries == 60
-    assert capsys.readouterr().out.count("loss") == 5
+    assert capsys.readouterr().out.count(": loss ") == 5
+
+
+def test_clip_reid(records, capsys):
+    before, after = run_main("clip_reid", records, prompt_epochs=2, epochs=4)
+    assert after.mean_ap > before.mean_ap + 0.05
+
+    printed = capsys.readouterr().out
+    assert printed.count("prompts, epoch") == 2
+    assert printed.count("image tower, epoch") == 4
+
+
+def test_prompt_sg(records, capsys):
+    before, after = run_main("prompt_sg", records, epochs=5)
+    assert after.mean_ap > before.mean_ap + 0.05
+    assert re.search(
+        r"epoch 5: id \d\.\d+, triplet \d\.\d+, supcon \d\.\d+", capsys.readouterr().out
+    )
+
+
+def test_images_of_a_folder(tmp_path):
+    for name in ("train/rex/1", "query/tom/2", "gallery/tom/3"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(path)
+
+    found = read_images([str(tmp_path)])
+    assert [(record.identity, record.split) for record in found] == [
+        ("rex", "train"),
+        ("tom", "query"),
+        ("tom", "gallery"),
+    ]
+
+
+def test_images_of_omniglot(tmp_path):
+    for name in ("train/Greek/character01/1_01", "test/Latin/character02/2_05"):
+        path = tmp_path / "omniglot-reid" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        path.touch()
+
+    found = read_images([str(tmp_path / "omniglot-reid")])
+    assert [record.identity for record in found] == ["Greek/character01", "Latin/character02"]
+
+
+def test_generated_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("examples.example_images.SyntheticReid", lambda *_, **__: SyntheticReid(8))
+    found = read_images([])
+    assert {record.split for record in found} >= {"train", "query", "gallery"}
+    assert found == read_images([])
+    assert all(Path(record.path).is_file() for record in found)
 
 
 def test_own_loss_own_data(capsys):
@@ -63,7 +136,7 @@ def test_own_loss_own_data(capsys):
 @missing("lightning")
 def test_with_lightning():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice and its use of older torch
+        warnings.simplefilter("ignore")  # Lightning's advice, and its use of older torch
         before, after = run_main("with_lightning", num_identities=48, epochs=6)
     assert after.mean_ap > before.mean_ap + 0.05
 
@@ -79,19 +152,15 @@ def test_with_transformers():
 @pytest.mark.slow
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch has no gloo here")
 def test_two_processes():
-    """That each result equals the one of all embeddings in one process is checked by the file itself."""
-    code = "import torch; torch.set_num_threads(1); from examples.two_processes import main; main(60, 4)"
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "--no-python",
-    ]
-    done = subprocess.run(
-        [*launch, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240
+    """The script itself checks that its results equal those of one process."""
+    code = (
+        "import torch; torch.set_num_threads(1); "
+        "from examples.two_processes import main; main(60, 4)"
     )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", "--no-python", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("processes: 2\nbefore ")
     before, after = (float(found) for found in re.findall(r"mAP (\S+)", done.stdout))

@@ -2,21 +2,20 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 
 import layouts
 import pytest
 
 from clipreid_kit.data import records_of
 from examples.settings.recipe import load_recipe
-from examples.trainer.data import load_records, validation_of
+from examples.trainer.records import load_records, validation_of
 
 
 def loaded(path, root, tmp_path, *changes):
-    recipe = load_recipe(
-        f"examples/recipes/{path}.yaml", ["data.counts=ignore", f"data.root={root}", *changes]
-    )
-    return load_records(replace(recipe), tmp_path / "run", quiet=True)
+    recipe = load_recipe(f"examples/recipes/{path}.yaml", changes, data=str(root))
+    if hasattr(recipe.data, "counts"):
+        recipe.data.counts = "ignore"
+    return load_records(recipe, tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "captioned_folder"])

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from tiny import tiny_images, tiny_recipe
+from tiny import session_of, tiny_images, tiny_recipe, write_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
-from examples.report.run_report import _ranking
+from examples.report.run_report import ranked_images
 from examples.settings.recipe import load_recipe
-from examples.trainer import data as trainer_data
-from examples.trainer.__main__ import main, run
-from examples.trainer.data import load_records
-from examples.trainer.evaluation import Encoder, evaluate
-from examples.trainer.pictures import training_set
+from examples.trainer.__main__ import main
+from examples.trainer.assemble import training_images
+from examples.trainer.encoder import Encoder
+from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.records import arrange_tests, load_records
+from examples.trainer.run import run
 
 REPOSITORY = Path(__file__).parents[2]
 QUICKSTART = REPOSITORY / "examples" / "recipes" / "quickstart"
@@ -41,8 +42,8 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def _without_pictures(monkeypatch):
-    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
+def _without_report(monkeypatch):
+    monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
 
 
 def index(out):
@@ -100,41 +101,32 @@ def test_leaves_everything_beside_the_result(finished):
 
 
 def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):
-    tiny_recipe(tmp_path)
+    path = write_recipe(tmp_path)
     before = {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))}
-    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", finished)
+    code, text = command(capsys, path, "--out", finished)
     assert code == 2
-    assert "Give --resume" in text
-    code, text = command(
-        capsys, tmp_path / "tiny.yaml", "--out", finished, "--resume", "--set", "seed=3"
-    )
+    assert "Add --resume" in text
+    code, text = command(capsys, path, "--out", finished, "--resume", "--set", "seed=3")
     assert code == 2
-    assert "expected the recipe of the run to resume, got another one (seed differ" in text
+    assert "the run to resume has other settings (seed)" in text
     assert {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))} == before
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_without_a_folder_the_run_is_named_by_recipe_and_time(
     tmp_path, images, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    tiny_recipe(tmp_path)
-    table = [
-        "--set",
-        "data.source=table",
-        "--set",
-        "data.num_identities=240",
-        "--set",
-        "data.views_per_camera=3",
-    ]
+    path = write_recipe(tmp_path)
+    table = ["--set", "data.source=table", "--set", "track.console=nothing"]
     more = ["--data", images / "records.csv", "--set", "stage=zero_shot"]
-    assert command(capsys, tmp_path / "tiny.yaml", *table, *more) == (0, "")
+    assert command(capsys, path, *table, *more) == (0, "")
     (folder,) = (tmp_path / "runs" / f"{tmp_path.name}-tiny").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", folder.name)
     assert (folder / "results.json").is_file()
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_zero_shot_trains_nothing(tmp_path, images):
     run(tiny_recipe(tmp_path, "stage=zero_shot", images=images), tmp_path / "run")
     assert set(results(tmp_path / "run")) == {"before"}
@@ -142,7 +134,7 @@ def test_zero_shot_trains_nothing(tmp_path, images):
     assert json.loads((tmp_path / "run" / "history.json").read_text())["epochs"] == []
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_warm_start_from_a_local_file(tmp_path, finished):
     source = finished / "checkpoints" / index(finished)["best"] / "model.safetensors"
     run(tiny_recipe(tmp_path, "stage=zero_shot", f"model.pretrained={source}"), tmp_path / "run")
@@ -150,7 +142,7 @@ def test_warm_start_from_a_local_file(tmp_path, finished):
     assert results(tmp_path / "run")["before"] != results(finished)["before"]
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_the_best_epoch_is_tested(tmp_path, images):
     run(tiny_recipe(tmp_path, "optim.epochs=3", "optim.lr=1e-2", images=images), tmp_path / "run")
     best = tmp_path / "run" / "checkpoints" / index(tmp_path / "run")["best"] / "model.safetensors"
@@ -169,24 +161,17 @@ def folder_set(root):
         target.write_bytes((root / "generated" / record.path).read_bytes())
 
 
-OWN = (
-    "data.num_identities=240",
-    "data.views_per_camera=3",
-)  # as they are unless told: of the generated set
-
-
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_table_and_folder_and_camera_pattern(tmp_path):
     folder_set(tmp_path)
     table = [
         "data.source=table",
         f"data.root={tmp_path}/generated/records.csv",
-        *OWN,
         "stage=zero_shot",
     ]
     run(tiny_recipe(tmp_path, *table), tmp_path / "a")
     pattern = "data.camera_pattern='_c(?P<camera>[0-9]+)_'"
-    folder = ["data.source=folder", f"data.root={tmp_path}/folder", *OWN, "stage=zero_shot"]
+    folder = ["data.source=folder", f"data.root={tmp_path}/folder", "stage=zero_shot"]
     run(tiny_recipe(tmp_path, *folder, pattern), tmp_path / "b")
     run(tiny_recipe(tmp_path, *folder), tmp_path / "c")
     found = [results(tmp_path / n)["before"]["image_to_image"]["mean_ap"] for n in "abc"]
@@ -198,27 +183,27 @@ def test_without_validation_identities_the_last_epoch_is_tested(tmp_path):
     folder_set(tmp_path)
     for split in ("val_query", "val_gallery"):
         shutil.rmtree(tmp_path / "folder" / split)
-    changes = ["data.source=folder", f"data.root={tmp_path}/folder", *OWN, "loss.supcon_text=0"]
+    changes = ["data.source=folder", f"data.root={tmp_path}/folder", "loss.supcon_text=0"]
     run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
     assert index(tmp_path / "run") == {"last": "epoch-0002", "best": "epoch-0002"}
     assert "as none was validated" in (tmp_path / "run" / "report.html").read_text()
-    with pytest.raises(ValueError, match=r"evaluate\.patience: expected validation identities"):
+    with pytest.raises(ValueError, match=r"evaluate\.patience: there are no validation identities"):
         run(tiny_recipe(tmp_path, *changes, "evaluate.patience=1"), tmp_path / "other")
 
 
 def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
     folder_set(tmp_path)
-    changes = ["stage=zero_shot", "data.source=folder", f"data.root={tmp_path}/folder", *OWN]
+    changes = ["stage=zero_shot", "data.source=folder", f"data.root={tmp_path}/folder"]
     run(tiny_recipe(tmp_path, *changes), tmp_path / "run")
     assert results(tmp_path / "run")["before"]["image_to_image"]["rank_5"] > 0
     assert "the same identity" in (tmp_path / "run" / "report.html").read_text()
     recipe = tiny_recipe(tmp_path, *changes)
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-    records = load_records(recipe, tmp_path)[0]
-    found = evaluate(recipe, Encoder(recipe, towers, []), trainer_data.tests_of(recipe, records))
+    session = session_of(recipe, tmp_path)
+    encoder = Encoder(session.towers, session.encoding)
+    found = evaluate(encoder, arrange_tests(recipe, session.records), scoring_of(recipe))
     assert not found.camera_rule
     best = int(np.nanargmax(found.images.average_precision))
-    assert any(_ranking("after", found, best, texts=False).matches)
+    assert any(image.matches for image in ranked_images(found, best, by_text=False))
 
 
 def test_validation_and_test_share_no_identity(tmp_path, images):
@@ -249,7 +234,7 @@ def test_validation_and_test_share_no_identity(tmp_path, images):
         load_records(tiny_recipe(tmp_path, f"data.root={images}/leak.csv", images=images), tmp_path)
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_damaged_images_are_left_out_and_counted(tmp_path, capsys):
     own = tiny_images(tmp_path / "images")
     records = load_records(tiny_recipe(tmp_path, images=own), tmp_path)[0]
@@ -268,7 +253,7 @@ def test_damaged_images_are_left_out_and_counted(tmp_path, capsys):
     assert json.loads((tmp_path / "skip" / "history.json").read_text())["results"]["data"] == found
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_predictions(tmp_path, images):
     run(
         tiny_recipe(
@@ -304,7 +289,7 @@ def test_predictions(tmp_path, images):
     assert all(len(row["found"]) == 3 for row in texts)
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_tensorboard(tmp_path, images):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     changes = ["track.tensorboard=true", "track.console=nothing"]
@@ -328,24 +313,22 @@ def test_tensorboard(tmp_path, images):
     assert "validation/image_to_image/mean_ap" in scalars
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_a_tracker_that_is_not_installed(tmp_path, images, monkeypatch):
-    monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("examples.trainer.run.find_spec", lambda name: None)
     for change, name in (
         ("track.wandb=project", "wandb"),
         ("track.tensorboard=true", "tensorboard"),
     ):
-        with pytest.raises(
-            ValueError, match=rf"track\.{name}: expected the package {name}, got none"
-        ):
+        with pytest.raises(ValueError, match=rf"track\.{name}: {name} is not installed"):
             run(tiny_recipe(tmp_path, change, images=images), tmp_path / "run")
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 @pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
 def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
     calls = []
-    monkeypatch.setattr("examples.trainer.__main__.find_spec", lambda name: name)
+    monkeypatch.setattr("examples.trainer.run.find_spec", lambda name: name)
     monkeypatch.setattr(
         "accelerate.Accelerator.init_trackers",
         lambda self, project, init_kwargs: calls.append((project, init_kwargs)),
@@ -356,7 +339,7 @@ def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
     assert calls[0][1]["wandb"]["entity"] == "lab"
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_console(tmp_path, images, capsys):
     said = {}
     for level in ("epochs", "results", "nothing"):
@@ -371,14 +354,14 @@ def test_console(tmp_path, images, capsys):
     assert "epoch   1" in said["epochs"]
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_works_where_git_is_missing(tmp_path, images, monkeypatch):
     monkeypatch.setenv("PATH", "")
     run(tiny_recipe(tmp_path, "stage=zero_shot", images=images), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["revision"] is None
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 @pytest.mark.filterwarnings("ignore:tokenize. .* texts have more than 77 tokens:UserWarning")
 def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path, images):
     change = "data.caption=Figure {identity} " + "and so on " * 60
@@ -387,21 +370,20 @@ def test_long_captions_are_cut_in_training_and_in_evaluation(tmp_path, images):
 
 
 def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys, images, monkeypatch):
-    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
-    tiny_recipe(tmp_path)
-    own = [word for change in ("data.source=table", *OWN) for word in ("--set", change)]
-    own += ["--data", images / "records.csv"]
+    monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
+    path = write_recipe(tmp_path)
+    own = ["--set", "data.source=table", "--data", images / "records.csv"]
     failing = ["--set", "batch.num_identities=400"]
-    code, text = command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *own, *failing)
+    code, text = command(capsys, path, "--out", tmp_path / "run", *own, *failing)
     assert code == 2
     assert "num_identities" in text
-    assert command(capsys, tmp_path / "tiny.yaml", "--out", tmp_path / "run", *own)[0] == 0
+    assert command(capsys, path, "--out", tmp_path / "run", *own)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["joint_v4", "clip_reid", "prompt_sg", "zero_shot"])
 @pytest.mark.slow
 def test_smoke(tmp_path, capsys, monkeypatch, name):
-    monkeypatch.setattr("examples.trainer.__main__.write_run_report", lambda *_: None)
+    monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
     assert (
         command(capsys, QUICKSTART / f"{name}.yaml", "--smoke", "--out", tmp_path / "run")[0] == 0
     )
@@ -416,7 +398,7 @@ def test_smoke(tmp_path, capsys, monkeypatch, name):
     )
 
 
-@pytest.mark.usefixtures("_without_pictures")
+@pytest.mark.usefixtures("_without_report")
 def test_a_json_recipe_of_the_retrieval_pipeline(tmp_path, images):
     """Its keys reach the run; the images are those of this test."""
     tree = {"training_config": {"epochs": 3, "batch_size": 6}}
@@ -426,7 +408,9 @@ def test_a_json_recipe_of_the_retrieval_pipeline(tmp_path, images):
     assert (recipe.stage, recipe.optim.epochs) == ("retrieval", 3)
     assert recipe.batch.num_identities * recipe.batch.num_instances == 6
     small = tiny_recipe(tmp_path, stage="retrieval", images=images)
-    recipe = dataclasses.replace(recipe, data=small.data, model=small.model, track=small.track)
+    recipe = recipe.model_copy(
+        update={"data": small.data, "model": small.model, "track": small.track}
+    )
     recipe.optim.warmup_epochs = 0
     run(recipe, tmp_path / "run")
     assert "text_to_image.retrieval" in results(tmp_path / "run")["after"]
@@ -441,28 +425,25 @@ def test_omniglot_holds_out_alphabets(tmp_path):
         f"data.root={data}",
         "data.held_out=[Greek]",
         "data.orientations=8",
-        *OWN,
     ]
     recipe = tiny_recipe(tmp_path, *changes, "loss.supcon_text=0")
-    records = load_records(recipe, tmp_path)[0]
-    assert {
-        r.identity.split("/")[0] for r in records if r.split in ("val_query", "val_gallery")
-    } == {"Greek"}
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(32, 32))
-    train = [r for r in records if r.split == "train"]
-    assert len(training_set(recipe, train, towers)) == 8 * len(train)
+    session = session_of(recipe, tmp_path)
+    held_out = [r for r in session.records if r.split in ("val_query", "val_gallery")]
+    assert {r.identity.split("/")[0] for r in held_out} == {"Greek"}
+    train = [r for r in session.records if r.split == "train"]
+    assert len(training_images(recipe, session)) == 8 * len(train)
 
 
 def test_missing_captions_are_named(tmp_path, capsys, images):
     records = load_records(tiny_recipe(tmp_path, images=images), tmp_path)[0]
     write_csv([dataclasses.replace(r, caption=None) for r in records], images / "bare.csv")
-    with pytest.raises(ValueError, match="a caption for every image to train on"):
+    with pytest.raises(ValueError, match="images have no caption to train on"):
         run(tiny_recipe(tmp_path, f"data.root={images}/bare.csv", images=images), tmp_path / "run")
     half = [r if r.split == "train" else dataclasses.replace(r, caption=None) for r in records]
     write_csv(half, images / "half.csv")
     changes = f"data.root={images}/half.csv", "evaluate.metric=loss"
     with pytest.raises(
-        ValueError, match="a caption for every image to train on, or to judge by the loss"
+        ValueError, match="images have no caption to train on, or to judge by the loss"
     ):
         run(tiny_recipe(tmp_path, *changes, images=images), tmp_path / "judged")
     assert not (tmp_path / "judged" / "checkpoints").exists()

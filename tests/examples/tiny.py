@@ -5,6 +5,8 @@ from pathlib import Path
 
 from clipreid_kit.data import SyntheticReid, write_csv
 from examples.settings.recipe import load_recipe
+from examples.trainer.records import load_records
+from examples.trainer.run import _accelerator, _session
 
 TINY = """
 note: A run of a second.
@@ -17,18 +19,18 @@ loss: {supcon_image: 1.0, supcon_text: 0.5, temperature: 0.1}
 optim: {epochs: 2, lr: 1.0e-3, warmup_epochs: 1}
 """
 
-# what a stage changes of the recipe above: lines of its own, merged over it
+# What a stage changes of the recipe above: its own lines, merged over it.
 STAGES = {
     "joint": "",
-    "classifier": "loss: {supcon_image: 0, supcon_text: 0, id: 1.0, triplet: 1.0, temperature: 0.07}\n",
+    "classifier": "loss: {supcon_image: 0, id: 1.0, triplet: 1.0, temperature: 0.07}\n",
     "image_encoder": "loss: {supcon_image: 0, supcon_text: 1.0, id: 1.0}\n",
     "clip_reid": (
-        "loss: {supcon_image: 0, supcon_text: 0, id: 0.25, triplet: 1.0, image_to_text: 1.0, temperature: 0.07}\n"
+        "loss: {id: 0.25, triplet: 1.0, image_to_text: 1.0, temperature: 0.07}\n"
         "prompt: {epochs: 2, warmup_epochs: 1, batch_size: 20, num_tokens: 2}\n"
     ),
     "prompt_sg": (  # a ViT: attention needs more than one patch
         "model: {name: reid-tiny-vit}\n"
-        "loss: {supcon_image: 0, supcon_text: 0, id: 1.0, triplet: 1.0, supcon: 0.5}\n"
+        "loss: {id: 1.0, triplet: 1.0, supcon: 0.5}\n"
         "prompt: {inversion_dim: 16, interaction_blocks: 1}\n"
     ),
     "retrieval": (
@@ -38,32 +40,47 @@ STAGES = {
 }
 
 
+def write_recipe(folder, stage=None):
+    """Write the recipe of a stage as a user would, and return its path."""
+    path = folder / "tiny.yaml"
+    path.write_text(TINY)
+    if stage is None:
+        return path
+
+    child = folder / f"{stage}.yaml"
+    child.write_text(f"base: tiny.yaml\nnote: A run of a second.\nstage: {stage}\n{STAGES[stage]}")
+    return child
+
+
 def tiny_recipe(folder, *changes, stage=None, images=None):
     """A recipe of a stage, with ``section.key=value`` changes, read from files as a user's would be.
 
     Args:
-        images: Folder from :func:`tiny_images`; nothing to generate others into the run's folder.
+        folder: Where the files are written.
+        changes: As of ``--set``.
+        stage: A key of ``STAGES``; ``None`` for the joint recipe alone.
+        images: Folder from :func:`tiny_images`; ``None`` generates images into the run's folder.
     """
-    path = folder / "tiny.yaml"
-    path.write_text(TINY)
-    if stage is not None:
-        path = folder / f"{stage}.yaml"
-        path.write_text(
-            f"base: tiny.yaml\nnote: A run of a second.\nstage: {stage}\n{STAGES[stage]}"
-        )
+    path = write_recipe(folder, stage)
     if images is not None:
-        synthetic = "data.num_identities=240", "data.views_per_camera=3"
-        changes = ("data.source=table", f"data.root={images}/records.csv", *synthetic, *changes)
+        changes = ("data.source=table", f"data.root={images}/records.csv", *changes)
     return load_recipe(path, changes)
 
 
 def tiny_images(folder):
     """Twenty generated identities of 32 x 32 pixels, for many runs; in ``unheld.csv`` none is for validation."""
-    records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(Path(folder))
+    folder = Path(folder)
+    records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(folder)
     views = [replace(record, view=f"{int(str(record.camera)) % 2}") for record in records]
-    write_csv(views, Path(folder) / "records.csv")
-    write_csv(
-        [r for r in views if r.split not in ("val_query", "val_gallery")],
-        Path(folder) / "unheld.csv",
-    )
-    return Path(folder)
+    write_csv(views, folder / "records.csv")
+
+    unheld = [record for record in views if record.split not in ("val_query", "val_gallery")]
+    write_csv(unheld, folder / "unheld.csv")
+    return folder
+
+
+def session_of(recipe, folder):
+    """What a run of a recipe has before its stage begins."""
+    accelerator = _accelerator(recipe, folder)
+    records, _ = load_records(recipe, folder)
+    return _session(recipe, folder, accelerator, records, resume=False)

@@ -1,0 +1,136 @@
+"""The page of a run: one self-contained HTML file, rendered from ``templates/report.html``.
+
+The page has no script and no link. It reads in light and dark, on a phone and on paper. jinja2
+escapes every text.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from clipreid_kit.viz import ImageLike, Theme, figure_png, image_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+Size = tuple[float, float]
+
+
+class EmbeddedImage(NamedTuple):
+    """A PNG inside the page; with its size, so that nothing moves while the page opens."""
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A row of a task's table, with fractions in [0, 1].
+
+    Attributes:
+        name: Such as ``Rank-1``.
+        before: Before training; ``None`` if nothing was trained.
+        after: After training; NaN if nothing could be measured.
+    """
+
+    name: str
+    before: float | None
+    after: float
+
+    @property
+    def gain(self) -> float | None:
+        """Percentage points between the two figures as the page rounds them."""
+        if self.before is None or not math.isfinite(self.before) or not math.isfinite(self.after):
+            return None
+        return round(100 * self.after, 1) - round(100 * self.before, 1)
+
+    @property
+    def bar(self) -> tuple[float, float]:
+        """Lower and upper end of the part of the scale between before and after, in percent."""
+        known = self.before is not None and math.isfinite(self.before)
+        before = self.before if known else 0.0
+        low, high = sorted((100 * (before or 0.0), 100 * self.after))
+        return low, high
+
+
+class Task(NamedTuple):
+    """A task with its metrics, and a sentence on what is searched."""
+
+    name: str
+    metrics: Sequence[Metric]
+    note: str
+
+
+class RankedImage(NamedTuple):
+    """A gallery image in a ranked list."""
+
+    image: EmbeddedImage
+    matches: bool
+    similarity: float
+
+
+class RankedQuery(NamedTuple):
+    """A query, an image or a text, with a ranked list for each model, by name."""
+
+    title: str
+    query: EmbeddedImage | str
+    rankings: Mapping[str, Sequence[RankedImage]]
+
+
+def render_page(**content: Any) -> str:  # noqa: ANN401 (the template's variables)
+    """Render the page; the variables are listed at the top of ``templates/report.html``."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment.get_template("report.html").render(content)
+
+
+def embed_image(image: ImageLike, *, max_side: int) -> EmbeddedImage:
+    """Embed an image, made smaller if a side is longer than ``max_side`` pixels."""
+    return _embed(image_png(image, max_side=max_side))
+
+
+def embed_chart(
+    draw: Callable[[Theme, Size], "Figure"], *, wide: Size, narrow: Size
+) -> dict[str, EmbeddedImage]:
+    """Draw a figure for each combination of screen and theme, of which the style sheet shows one.
+
+    Args:
+        draw: Draws the figure for a theme, at a size in inches.
+        wide: Size for a desktop and for paper.
+        narrow: Size for a phone.
+
+    Returns:
+        Images by their CSS classes. Unlike ``<picture>``, these are chosen again when the page is
+        printed.
+    """
+    images = {}
+    for screen, size in (("wide", wide), ("narrow", narrow)):
+        for theme in ("light", "dark"):
+            png = figure_png(draw(theme, size), transparent=True)
+            images[f"{screen} {theme}"] = _embed(png)
+    return images
+
+
+def _embed(png: bytes) -> EmbeddedImage:
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    return EmbeddedImage(f"data:image/png;base64,{base64.b64encode(png).decode()}", width, height)
+
+
+def _percent(fraction: float | None) -> str:
+    if fraction is None or not math.isfinite(fraction):
+        return "n/a"
+    return f"{100 * fraction:.1f}%"

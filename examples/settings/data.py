@@ -1,0 +1,275 @@
+"""The section `data`: a model for each source, with its keys and how its images are read."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+from tqdm import tqdm
+
+from clipreid_kit import data as kit
+from clipreid_kit.data import ImageRecord
+from examples.settings.section import FractionBelowOne, Needs, Section, default_tag
+
+Protocol = Literal["query_gallery", "splits", "distractors", "leave_one_out", "single_shot"]
+Aspect = Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"]
+
+TEXT_TERMS = ("supcon_text", "info_nce", "hard_negative", "triplet_text")
+TRAINS = Needs("stage: not zero_shot")
+TRAINS_ON_CAPTIONS = Needs(*(f"loss.{term}" for term in TEXT_TERMS))
+_VARIED = Needs("data.caption_variations > 1")
+_BALANCED = Needs("data.balance")
+
+# The folders of a data set; the first three are required for training, the next two of a test.
+_SPLITS = ("train", "query", "gallery", "val_query", "val_gallery", "val", "test")
+
+
+class Images(Section):
+    """Where images, identities and captions come from."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("query_gallery",)
+    """How the source is evaluated if `evaluate.protocols` is empty."""
+
+    validation: Annotated[FractionBelowOne, TRAINS] = 0.0
+    """Fraction of the training identities that is held out to choose the epoch."""
+    texts: str | None = None
+    """JSON file of captions, relative to the images or to the working directory."""
+    texts_key: Annotated[Literal["identity", "variant", "image"], Needs("data.texts")] = "identity"
+    """What the keys of that file name."""
+    caption: str | None = None
+    """One sentence for all images, with fields such as {identity}, {aspect} and {camera}."""
+    token_safe: bool = False
+    """Shorten long captions at the end of a sentence instead of at the last token that fits."""
+    max_tokens: Annotated[int, Field(ge=3), Needs("data.token_safe")] = 77
+    """Longest caption in tokens, start and end included; at most the model's context length."""
+    caption_variations: Annotated[PositiveInt, TRAINS_ON_CAPTIONS] = 1
+    """Wordings of a caption, of which each epoch draws one; 1 keeps the caption as it is."""
+    paraphrases: Annotated[bool, _VARIED] = True
+    """Whether the wordings include other sentences around the caption."""
+    synonyms: Annotated[str | None, _VARIED] = None
+    """JSON file of synonyms: a list of words for each word."""
+    balance: Annotated[Literal["none", "category", "length", "identity"], TRAINS] = "none"
+    """Groups of training images that are brought to equal size."""
+    at_most: Annotated[PositiveInt | None, _BALANCED] = None
+    """Most images of a group; defaults to the smallest group, or to any number with `at_least`."""
+    at_least: Annotated[PositiveInt | None, _BALANCED] = None
+    """Fewest images of a group, reached by repeating images."""
+    check: Literal["files", "raise", "skip"] = "files"
+    """Check that files exist, or decode every image and stop at, or skip, the faulty ones."""
+    orientations: Annotated[Literal[1, 4, 8], TRAINS] = 1
+    """Derived training identities: quarter turns (4), also mirrored (8)."""
+    cache: Annotated[bool, TRAINS] = False
+    """Keep decoded training images in memory."""
+    workers: NonNegativeInt = 1
+    """Processes that load images."""
+    pin_memory: Annotated[bool, TRAINS] = False
+    """Load batches into page-locked memory, for a GPU."""
+
+    def too_long(self) -> Literal["sentence", "cut"]:
+        """Where a caption ends that is longer than the model's context."""
+        return "sentence" if self.token_safe else "cut"
+
+
+class Synthetic(Images):
+    """A generated set of figures with captions."""
+
+    source: Literal["synthetic"] = "synthetic"
+    """Where the images come from."""
+    num_identities: Annotated[int, Field(ge=20)] = 240
+    """Identities of all splits."""
+    views_per_camera: Annotated[int, Field(ge=2)] = 3
+    """Images of an identity by each of the four cameras."""
+
+    def generate(self, folder: Path, seed: int, *, quiet: bool) -> list[ImageRecord]:
+        """Write the images into a folder, and return their records."""
+        generator = kit.SyntheticReid(
+            self.num_identities, views_per_camera=self.views_per_camera, seed=seed
+        )
+        total = len(generator.records())
+
+        with tqdm(total=total, unit="images", leave=False, disable=quiet or None) as bar:
+            return generator.write(folder, progress=lambda *_: bar.update() and None)  # type: ignore[arg-type]
+
+
+class Stored(Images):
+    """Images that exist."""
+
+    root: str | None = None
+    """Folder, table or zip file of the images; `--data` sets it."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the records of the images at a root."""
+        raise NotImplementedError
+
+
+class Folder(Stored):
+    """Folders `train`, `query` and `gallery` (and `val_query`, `val_gallery`) of identity folders."""
+
+    source: Literal["folder"]
+    camera_pattern: str | None = None
+    """Regular expression for file names, with a group `camera`."""
+
+    def read(self, root: str, *, trains: bool = True) -> list[ImageRecord]:
+        """Read the split folders that exist; a required one that is missing is the reader's error."""
+        required = _SPLITS[:3] if trains else _SPLITS[1:3]
+        present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
+        missing = [split for split in required if split not in present]
+        return kit.read_folder(
+            root, splits=[*present, *missing], camera_pattern=self.camera_pattern
+        )
+
+
+class Table(Stored):
+    """A table (CSV, JSON, Parquet) with the columns path, identity and split."""
+
+    source: Literal["table"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the table."""
+        return kit.read_table(root)
+
+
+class Pairs(Stored):
+    """Annotated images without cameras, each ranked against the others of its split."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("leave_one_out",)
+    source: Literal["annotations", "captioned_folder"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read an annotation file, or the split folders that exist."""
+        if self.source == "annotations":
+            return kit.read_annotations(root)
+
+        present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
+        return kit.read_captioned_folder(root, splits=present or None)
+
+
+class Omniglot(Stored):
+    """Handwritten characters as identities, and their drawers as cameras."""
+
+    source: Literal["omniglot"]
+    held_out: list[str] = Field(default_factory=list)
+    """Training alphabets that are held out for validation."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the characters."""
+        return kit.read_omniglot(root, held_out_alphabets=self.held_out)
+
+
+class Benchmark(Stored):
+    """A published benchmark."""
+
+    counts: Literal["warn", "raise", "ignore"] = "warn"
+    """What to do if the numbers of images and identities are not the official ones."""
+
+
+class QueryGallery(Benchmark):
+    """A benchmark with one query and one gallery, and no keys of its own."""
+
+    source: Literal["market1501", "veri776", "inshop"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        match self.source:
+            case "market1501":
+                return kit.read_market1501(root, counts=self.counts)
+            case "veri776":
+                return kit.read_veri776(root, counts=self.counts)
+            case "inshop":
+                return kit.read_inshop(root, counts=self.counts)
+
+
+class LeaveOneOut(Benchmark):
+    """A benchmark whose test images are each ranked against all others."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("leave_one_out",)
+    source: Literal["online_products", "cuhk_pedes"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        if self.source == "online_products":
+            return kit.read_online_products(root, counts=self.counts)
+        return kit.read_cuhk_pedes(root, counts=self.counts)
+
+
+class Msmt17(Benchmark):
+    """MSMT17."""
+
+    source: Literal["msmt17"]
+    merge_val: bool = True
+    """Train on the images of both `train` and `val`."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_msmt17(root, merge_val=self.merge_val, counts=self.counts)
+
+
+class Cuhk03(Benchmark):
+    """CUHK03."""
+
+    source: Literal["cuhk03"]
+    boxes: Literal["labeled", "detected"] = "labeled"
+    """Which bounding boxes to read."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_cuhk03(root, boxes=self.boxes, counts=self.counts)
+
+
+class VehicleID(Benchmark):
+    """VehicleID."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("splits",)
+    source: Literal["vehicleid"]
+    test_identities: Literal[800, 1600, 2400] = 800
+    """Which list of test identities to read."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_vehicleid(root, test_identities=self.test_identities, counts=self.counts)
+
+
+class Hands(Benchmark):
+    """A data set of hands, of which one aspect is trained on and tested."""
+
+    aspect: Aspect = "dorsal_r"
+    """Aspect of the hand; the other aspects are distractors."""
+
+
+class Hands11k(Hands):
+    """11k Hands."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("splits", "distractors")
+    source: Literal["hands11k"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_hands11k(root, counts=self.counts)
+
+
+class PolyUHands(Hands):
+    """HK PolyU hands, whose galleries hold distractors already."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("splits",)
+    source: Literal["polyu_hands"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_polyu_hands(root, counts=self.counts)
+
+
+Data = Annotated[
+    Synthetic
+    | Folder
+    | Table
+    | Omniglot
+    | QueryGallery
+    | LeaveOneOut
+    | Msmt17
+    | Cuhk03
+    | VehicleID
+    | Hands11k
+    | PolyUHands
+    | Pairs,
+    Field(discriminator="source"),
+    default_tag("source", "synthetic"),
+]

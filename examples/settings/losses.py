@@ -1,0 +1,175 @@
+"""The section `loss`: a model for each stage, of the terms that it can sum and what they take."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from typing_extensions import Self
+
+from examples.settings.section import FractionBelowOne, Needs, Section, Weight
+
+# Every term of any stage. Terms are summed in this order.
+TERMS = (
+    "id",
+    "triplet",
+    "center",
+    "supcon_image",
+    "supcon_text",
+    "info_nce",
+    "hard_negative",
+    "triplet_text",
+    "image_to_text",
+    "supcon",
+    "prototype",
+)
+_TRIPLETS = Needs("loss.triplet", "loss.triplet_text")
+_HARD_NEGATIVE = Needs("loss.hard_negative")
+_INFO_NCE = Needs("loss.info_nce")
+
+
+class AnyLoss(Section):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    temperature: Annotated[
+        PositiveFloat,
+        Needs(
+            "loss.supcon_image",
+            "loss.supcon_text",
+            "loss.info_nce",
+            "loss.hard_negative",
+            "loss.triplet_text",
+            "loss.supcon",
+            "loss.prototype",
+        ),
+    ] = 0.07
+    """Temperature of the contrastive terms, in units of cosine similarity."""
+    triplet: Weight = 0.0
+    """Triplet loss among images, batch-hard by default."""
+    margin: Annotated[NonNegativeFloat, _TRIPLETS, Needs("loss.soft_margin: false")] = 0.3
+    """Margin of triplets."""
+    soft_margin: Annotated[bool, _TRIPLETS] = False
+    """Use a softplus instead of the hinge of triplets."""
+    mining: Annotated[Literal["hardest", "semi_hard", "all"], _TRIPLETS] = "hardest"
+    """Which triplets of a batch count."""
+    distance: Annotated[Literal["euclidean", "cosine"], _TRIPLETS] = "euclidean"
+    """Distance of triplets."""
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that is switched on."""
+        weights = {name: getattr(self, name, 0.0) for name in TERMS}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+class Smoothing(Section):
+    """Label smoothing."""
+
+    label_smoothing: Annotated[
+        FractionBelowOne, Needs("loss.id", "loss.image_to_text", "loss.info_nce")
+    ] = 0.0
+    """Label smoothing of classifiers, image_to_text and info_nce."""
+
+
+class IdentityTerm(Smoothing):
+    """Classification of the training identities."""
+
+    id: Weight = 0.0
+    """Cross-entropy of the identity classifier."""
+
+
+class CenterTerm(Section):
+    """Distance to a learned centre."""
+
+    center: Weight = 0.0
+    """Distance to the center of the identity."""
+
+
+class ImageContrastTerm(Section):
+    """SupCon among images."""
+
+    supcon_image: Weight = 0.0
+    """SupCon among images."""
+
+
+class PrototypeTerm(Section):
+    """Contrast with a memory."""
+
+    prototype: Weight = 0.0
+    """Contrast with a memory of all identities."""
+    momentum: Annotated[FractionBelowOne, Needs("loss.prototype")] = 0.2
+    """Fraction of a prototype that each update keeps."""
+
+
+class CaptionTerms(Smoothing):
+    """Contrast of images and captions."""
+
+    supcon_text: Weight = 0.0
+    """SupCon between images and captions, in both directions."""
+    info_nce: Weight = 0.0
+    """Symmetric InfoNCE of image and caption pairs; needs `batch.num_instances: 1`."""
+    learn_temperature: Annotated[bool, _INFO_NCE] = False
+    """Learn the temperature of info_nce."""
+    focal_gamma: Annotated[NonNegativeFloat, _INFO_NCE] = 0.0
+    """Exponent of info_nce that weighs down pairs which are right already."""
+    focal_alpha: Annotated[PositiveFloat, Needs("loss.focal_gamma")] = 1.0
+    """Factor of info_nce with `focal_gamma`."""
+
+    @model_validator(mode="after")
+    def _smooths_or_focuses(self) -> Self:
+        if self.label_smoothing and self.focal_gamma:
+            raise ValueError("`loss.label_smoothing` and `loss.focal_gamma` exclude each other")
+        return self
+
+
+class HardCaptionTerms(CaptionTerms):
+    """Contrast of images and captions, with the hardest of a batch."""
+
+    hard_negative: Weight = 0.0
+    """InfoNCE and a hinge on the hardest captions and images."""
+    triplet_text: Weight = 0.0
+    """Triplets of images and captions, in both directions."""
+    negative_margin: Annotated[float, Field(ge=-1, lt=1), _HARD_NEGATIVE] = 0.5
+    """Cosine above which hard_negative pushes negatives away."""
+    num_hard: Annotated[PositiveInt, _HARD_NEGATIVE] = 3
+    """Negatives of hard_negative."""
+
+
+class RampedTerm(Section):
+    """SupCon between images and the texts of identities."""
+
+    supcon: Weight = 0.0
+    """SupCon between images and learned or composed texts."""
+    ramp_epochs: Annotated[NonNegativeInt, Needs("loss.supcon")] = 0
+    """Epochs in which the weight of supcon rises from 0."""
+
+
+class ImageLoss(PrototypeTerm, ImageContrastTerm, CenterTerm, IdentityTerm, AnyLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+
+class ImageEncoderLoss(CaptionTerms, ImageLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+
+class JointLoss(HardCaptionTerms, ImageLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+
+class RetrievalLoss(HardCaptionTerms, ImageContrastTerm, AnyLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+
+class ClipReIDLoss(RampedTerm, CenterTerm, IdentityTerm, AnyLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    image_to_text: Weight = 0.0
+    """Cross-entropy over the texts of all identities."""
+
+
+class PromptSGLoss(RampedTerm, IdentityTerm, AnyLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""

@@ -1,0 +1,380 @@
+"""The sections of a recipe beside its data: images, model, batches, head, prompts, mining, evaluation and logging."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from typing_extensions import Self
+
+from examples.settings.data import TEXT_TERMS, Protocol
+from examples.settings.optim import CosineOptim
+from examples.settings.section import (
+    Fraction,
+    FractionBelowOne,
+    Needs,
+    PositiveFraction,
+    Section,
+    Sizes,
+    default_tag,
+)
+
+Blocks = NonNegativeInt | Literal["all", "none"]
+Mean = Annotated[tuple[float, float, float], Field(strict=False)]
+Std = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
+Scale = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)]
+
+
+class Model(Section):
+    """The two towers, their weights, and how images are shown to them."""
+
+    name: str = "reid-tiny-resnet"
+    """A model of open_clip, or one of the small models of clipreid_kit."""
+    pretrained: str | None = None
+    """A pretraining tag of open_clip or a local file; null for random weights."""
+    image_size: Sizes | None = None
+    """Height and width in pixels; null for the model's own."""
+    image_mean: Mean | None = None
+    """Channel means of the normalisation; null for the model's own."""
+    image_std: Std | None = None
+    """Channel deviations of the normalisation; null for the model's own."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Interpolation of resizing."""
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    """How an image of another aspect ratio is fitted."""
+    patch_stride: PositiveInt | None = None
+    """Stride of a ViT's patches, for overlapping ones; null for the patch size."""
+    last_stride: Literal[1, 2] | None = None
+    """Stride of a ResNet's last stage; null for the model's own."""
+    position_resize: Literal["bicubic", "clip_reid"] = "bicubic"
+    """Interpolation of position embeddings; `clip_reid` is bilinear, as in its code."""
+    camera_embedding: bool = False
+    """Learn an embedding of each camera, which is added to the tokens."""
+    view_embedding: bool = False
+    """Likewise of each view."""
+
+
+class TrainedModel(Model):
+    """The two towers, their weights, how images are shown to them, and which parts are trained."""
+
+    image_blocks: Blocks = "all"
+    """Number of last blocks of the image tower that are trained."""
+    text_blocks: Annotated[
+        Blocks, Needs("stage: joint, retrieval"), Needs(*(f"loss.{term}" for term in TEXT_TERMS))
+    ] = "all"
+    """Likewise of the text tower, in the stages that train it."""
+    train_projections: bool = True
+    """Whether the last projections of both towers are trained."""
+    batch_norm: Literal["follow", "frozen", "running"] = "follow"
+    """Running statistics of BatchNorm: with their weights, never, or always updated."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    channels_last: bool = False
+    """Store images and weights channels last: faster for convolutions."""
+
+
+class Fill(Section):
+    """Random changes of training images, and the grey of the area that they uncover."""
+
+    fill: Annotated[
+        int,
+        Field(ge=0, le=255),
+        Needs(
+            "stage: zero_shot",  # which must show images as the weights were trained
+            "augment.pad",
+            "augment.rotation",
+            "augment.translate",
+            "augment.scale",
+            "augment.shear",
+            "augment.perspective",
+            "augment.augmix",
+            "augment.identity_warp",
+            "evaluate.rotations",
+            "model.fit: pad",
+        ),
+    ] = 0
+    """Grey level of the area that a shift, turn or warp uncovers."""
+
+
+class Augment(Fill):
+    """Random changes of training images; see `clipreid_kit.data.train_transform`."""
+
+    crop: PositiveFraction = 1.0
+    """Fraction of width and height that a random crop keeps."""
+    horizontal_flip: Fraction = 0.0
+    """Probability of mirroring."""
+    pad: NonNegativeInt = 0
+    """Pixels on each side before a random crop."""
+    color_jitter: Fraction = 0.0
+    """Largest change of brightness, contrast and saturation."""
+    rotation: NonNegativeFloat = 0.0
+    """Largest rotation in degrees, either way."""
+    translate: Fraction = 0.0
+    """Largest shift along both axes, as a fraction of the size."""
+    scale: Scale = (1.0, 1.0)
+    """Lowest and highest magnification."""
+    shear: NonNegativeFloat = 0.0
+    """Largest shear in degrees, either way."""
+    perspective: Fraction = 0.0
+    """How far each corner may move inwards."""
+    augmix: Fraction = 0.0
+    """Probability of AugMix."""
+    erasing: Fraction = 0.0
+    """Probability of noise in a random rectangle."""
+    identity_orientations: Literal[1, 4, 8] = 1
+    """Turn (4), or also mirror (8), all images of an identity alike, drawn anew each epoch."""
+    identity_warp: Fraction = 0.0
+    """Strength of a warp that all images of an identity undergo alike."""
+
+
+class Batch(Section):
+    """PK batches; see `clipreid_kit.PKSampler`. With one instance, all identities are distinct."""
+
+    num_identities: PositiveInt = 16
+    """Identities of a batch, P."""
+    num_instances: PositiveInt = 4
+    """Images of each identity, K."""
+    coverage: Literal["identities", "images"] = "images"
+    """What an epoch shows completely."""
+    spread_cameras: Annotated[bool, Needs("batch.num_instances > 1")] = True
+    """Take the images of an identity from as many of its cameras as possible."""
+
+
+_OTHER_THAN_CLIP_REID = Needs("stage: not clip_reid")
+
+
+class AnyHead(Section):
+    """The identity classifier."""
+
+    neck: Annotated[bool, _OTHER_THAN_CLIP_REID] = True
+    """Put a BatchNorm before the classifier; `clip_reid` always has its own."""
+    reduced_dim: Annotated[PositiveInt | None, _OTHER_THAN_CLIP_REID, Needs("head.neck: true")] = (
+        None
+    )
+    """Width of a linear layer before the neck; null for no such layer."""
+    dropout: Annotated[
+        FractionBelowOne, Needs("stage: classifier, image_encoder, joint, retrieval")
+    ] = 0.0
+    """Dropout before the classifier."""
+
+
+class LinearHead(AnyHead):
+    """The identity classifier: linear."""
+
+    kind: Literal["linear"] = "linear"
+    """Linear, or with an additive margin."""
+    std: NonNegativeFloat = 0.001
+    """Standard deviation of the classifier's initial weights."""
+
+
+class MarginHead(AnyHead):
+    """The identity classifier: linear between unit vectors, with a margin."""
+
+    kind: Literal["arcface", "cosface"]
+    scale: PositiveFloat = 30.0
+    """Factor on the cosines."""
+    margin: Annotated[float, Field(ge=0, lt=math.pi)] = 0.5
+    """Margin: of arcface in radians, of cosface a cosine."""
+
+
+Head = Annotated[
+    LinearHead | MarginHead, Field(discriminator="kind"), default_tag("kind", "linear")
+]
+
+_LEARNED = Needs("prompt.epochs > 0")
+
+
+class Template(Section):
+    """Learned prompts (`clip_reid`) and composed ones (`prompt_sg`)."""
+
+    template: list[str] = Field(default=["A photo of a {tokens} person."], min_length=1)
+    """Sentences with a place for the learned or composed {tokens}."""
+
+
+class LearnedPrompt(Template):
+    """The learned prompts of CLIP-ReID's first stage, and how that stage is trained."""
+
+    num_tokens: Annotated[NonNegativeInt, _LEARNED] = 4
+    """Learned words of each identity."""
+    shared_tokens: Annotated[NonNegativeInt, _LEARNED] = 0
+    """Learned words that all identities share."""
+    camera_tokens: Annotated[NonNegativeInt, _LEARNED] = 0
+    """Learned words of each camera."""
+    epochs: NonNegativeInt = 120
+    """Epochs of the first stage; 0 learns no words, and takes the captions of the images."""
+    batch_size: Annotated[PositiveInt, _LEARNED] = 64
+    """Batch size of the first stage."""
+    lr: Annotated[PositiveFloat, _LEARNED] = 3.5e-4
+    """Peak learning rate of the first stage."""
+    weight_decay: Annotated[NonNegativeFloat, _LEARNED] = 1e-4
+    """Weight decay of the first stage."""
+    warmup_epochs: Annotated[NonNegativeFloat, _LEARNED] = 5.0
+    """Epochs of linear warm-up."""
+    warmup_factor: Annotated[Fraction, _LEARNED, Needs("prompt.warmup_epochs > 0")] = 0.0286
+    """Fraction of the rate at which the warm-up begins."""
+    min_lr: Annotated[NonNegativeFloat, _LEARNED] = 1e-6
+    """Learning rate at the end of the first stage."""
+    temperature: Annotated[PositiveFloat, _LEARNED] = 1.0
+    """Temperature of the first stage, in units of the similarity."""
+    normalize: Annotated[bool, _LEARNED] = False
+    """Compare by cosine instead of CLIP-ReID's dot products."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Self:
+        if self.epochs > 0 and self.warmup_epochs >= self.epochs:
+            raise ValueError("`prompt.warmup_epochs` must be below `prompt.epochs`")
+        return self
+
+    def optim(self) -> CosineOptim:
+        """Optimiser and schedule of the first stage: Adam, decay of all weights, one rate an epoch."""
+        return CosineOptim(
+            optimizer="adam",
+            decay_all=True,
+            by_epoch=True,
+            clip_norm=None,
+            epochs=self.epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            warmup_epochs=self.warmup_epochs,
+            warmup_factor=self.warmup_factor,
+            min_lr=self.min_lr,
+        )
+
+
+_COMPOSED = Needs("prompt.mode: composed")
+
+
+class ComposedPrompt(Template):
+    """The composed prompts of PromptSG, and the attention that they guide."""
+
+    template: list[str] = Field(
+        default=["A photo of a {tokens} person."], min_length=1, max_length=1
+    )
+    """One sentence with a place for the pseudo word, {tokens}."""
+    mode: Literal["composed", "simplified"] = "composed"
+    """Compose a pseudo word of each image into the sentence, or leave it out."""
+    test_mode: Annotated[Literal["composed", "simplified"], _COMPOSED] = "composed"
+    """Likewise in the evaluation."""
+    inversion_dim: Annotated[PositiveInt, _COMPOSED] = 512
+    """Hidden width of the network that makes the pseudo word."""
+    interaction_blocks: NonNegativeInt = 2
+    """Self-attention blocks after the cross-attention."""
+    interaction_dropout: FractionBelowOne = 0.0
+    """Dropout of these blocks."""
+    triplet_levels: Annotated[Literal["image", "interaction", "final"], Needs("loss.triplet")] = (
+        "image"
+    )
+    """Features that the triplet loss compares."""
+
+
+class AnyMining(Section):
+    """What a batch is made of."""
+
+
+class StandardMining(AnyMining):
+    """A batch of images with their captions."""
+
+    data: Literal["standard"] = "standard"
+    """Images alone, with hard negatives, or in triplets."""
+
+
+class HardNegativeMining(AnyMining):
+    """A batch of images and their hard negatives."""
+
+    data: Literal["hard_negative"]
+    num_negatives: PositiveInt = 3
+    """Negatives of each image."""
+    negatives: Literal["semantic", "random"] = "semantic"
+    """Take the most similar negatives, or any."""
+    refresh_epochs: PositiveInt = 1
+    """Epochs after which the mining is repeated."""
+
+
+class TripletMining(AnyMining):
+    """A batch of triplets: anchor, positive and negative."""
+
+    data: Literal["triplet"]
+    triplets: Literal["hardest", "semi_hard"] = "hardest"
+    """Which triplets are kept."""
+    positives: Literal["identity", "caption"] = "identity"
+    """Take as positives images of the identity, or those with the most similar captions."""
+    margin: PositiveFloat = 0.5
+    """Margin of the triplets that are kept, a distance."""
+    refresh_epochs: PositiveInt = 1
+    """Epochs after which the mining is repeated."""
+
+
+Mining = Annotated[
+    StandardMining | HardNegativeMining | TripletMining,
+    Field(discriminator="data"),
+    default_tag("data", "standard"),
+]
+
+
+class Evaluate(Section):
+    """How models are evaluated."""
+
+    protocols: list[Protocol] = Field(default_factory=list)
+    """Protocols of the evaluation; empty for the source's own."""
+    task: Literal["image_to_image", "text_to_image", "image_to_text"] = "image_to_image"
+    """Task whose metric chooses the best epoch."""
+    cameras: bool = True
+    """Leave out gallery images of the query's identity and camera."""
+    num_splits: PositiveInt = 10
+    """Random splits of the protocols `splits` and `distractors`."""
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    """Distance of embeddings."""
+    flip: bool = False
+    """Average the embeddings of an image and its mirror image."""
+    rotations: list[float] = Field(default=[0.0], min_length=1)
+    """Angles in degrees; average the embeddings of an image turned by each."""
+    rerank: bool = False
+    """Also report k-reciprocal re-ranking, as a task of its own."""
+    rerank_k1: Annotated[PositiveInt, Needs("evaluate.rerank")] = 20
+    """Re-ranking: neighbours of an image."""
+    rerank_k2: Annotated[PositiveInt, Needs("evaluate.rerank")] = 6
+    """Re-ranking: images over which the neighbours' weights are averaged."""
+    rerank_lambda: Annotated[Fraction, Needs("evaluate.rerank")] = 0.3
+    """Re-ranking: weight of the original distance."""
+    k_values: list[PositiveInt] = Field(default=[1, 5, 10], min_length=1)
+    """Ranks k of hit rate, recall and NDCG between modalities."""
+    predictions: NonNegativeInt = 0
+    """Best matches that are written for each query, with their similarity or negated distance."""
+    batch_size: PositiveInt = 256
+    """Images encoded at once."""
+
+
+class TrainedEvaluate(Evaluate):
+    """How models are evaluated, and when training stops."""
+
+    metric: Literal["mean_ap", "rank_1", "mean_inp", "loss"] = "mean_ap"
+    """Validation metric that chooses the best epoch."""
+    every: PositiveInt = 1
+    """Epochs between validations; the last epoch is always validated."""
+    patience: PositiveInt | None = None
+    """Validations without improvement before training stops; null trains all epochs."""
+    descriptor: Annotated[
+        Literal["pre_neck", "post_neck"],
+        Needs("stage: clip_reid, prompt_sg", "loss.id"),
+        Needs("head.neck: true"),
+    ] = "pre_neck"
+    """Take the descriptor before or after the neck."""
+
+
+class Track(Section):
+    """Where the log goes besides metrics.jsonl."""
+
+    console: Literal["epochs", "results", "nothing"] = "epochs"
+    """What is printed."""
+    tensorboard: bool = False
+    """Also write TensorBoard files."""
+    wandb: str | None = None
+    """Project in Weights & Biases."""
+    wandb_entity: Annotated[str | None, Needs("track.wandb")] = None
+    """Owner of that project."""

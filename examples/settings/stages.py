@@ -1,0 +1,261 @@
+"""What a recipe of each stage can say: its sections, its loss terms, and how keys of several sections fit together."""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from typing_extensions import Self
+
+from examples.settings.data import TEXT_TERMS, Data, Synthetic
+from examples.settings.losses import (
+    TERMS,
+    AnyLoss,
+    ClipReIDLoss,
+    ImageEncoderLoss,
+    ImageLoss,
+    JointLoss,
+    PromptSGLoss,
+    RetrievalLoss,
+)
+from examples.settings.optim import CosineOptim, Optim
+from examples.settings.section import Needs, Section, default_of, idle_keys, lookup
+from examples.settings.sections import (
+    Augment,
+    Batch,
+    ComposedPrompt,
+    Evaluate,
+    Fill,
+    Head,
+    LearnedPrompt,
+    LinearHead,
+    Mining,
+    Model,
+    StandardMining,
+    Track,
+    TrainedEvaluate,
+    TrainedModel,
+)
+from examples.settings.variants import models_in
+
+# YAML 1.1 reads an unquoted `no` as false.
+Precision = Annotated[
+    Literal["no", "bf16", "fp16"],
+    BeforeValidator(lambda value: "no" if value is False else value),
+]
+_PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "supcon")
+_IDENTITY_HEAD = Annotated[Head, Needs("loss.id")]
+
+
+class Recipe(Section):
+    """The run."""
+
+    stage: str
+    note: str
+    """Why this recipe exists."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of weights, batches, augmentation, splits and the generated set."""
+    init_from: str | None = None
+    """A run or checkpoint whose weights are loaded first."""
+    device: Literal["auto", "cpu"] = "auto"
+    """Use a GPU if there is one, or never."""
+    data: Data = Synthetic()
+    model: Model = Model()
+    augment: Fill = Fill()
+    evaluate: Evaluate = Evaluate()
+    track: Track = Track()
+
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols of the evaluation: the recipe's, or the source's own."""
+        return tuple(self.evaluate.protocols) or self.data.protocols
+
+    def compares_texts(self) -> bool:
+        """Whether captions are compared with images in the evaluation."""
+        return self.stage in ("zero_shot", "image_encoder", "joint", "retrieval")
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        """Keys that were changed and have no effect in this recipe, each with what it needs."""
+        for key, need in idle_keys(self):
+            yield key, str(need)
+
+        drawn = {"splits", "distractors"} & set(self.protocols())
+        if not drawn and self._changed("evaluate.num_splits"):
+            yield "evaluate.num_splits", "`splits` or `distractors` in `evaluate.protocols`"
+
+    def _changed(self, key: str) -> bool:
+        found = lookup(self, key)
+        return found is not None and found[0] != default_of(found[1])
+
+
+class ZeroShotRecipe(Recipe):
+    """Evaluate the towers as they are."""
+
+    stage: Literal["zero_shot"]
+    """What is trained; see above."""
+
+
+class TrainingRecipe(Recipe):
+    """The run."""
+
+    open_set_terms: ClassVar[tuple[str, ...]] = ("triplet", "supcon_image", *TEXT_TERMS)
+    """Terms that can be computed for identities that were not trained on."""
+
+    precision: Precision = "no"
+    """Mixed precision of the training steps."""
+    accumulate: PositiveInt = 1
+    """Batches to one optimiser step."""
+    model: TrainedModel = TrainedModel()
+    augment: Augment = Augment()
+    batch: Batch = Batch()
+    loss: AnyLoss
+    optim: Optim = CosineOptim()
+    evaluate: TrainedEvaluate = TrainedEvaluate()
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if not self.loss.weights():
+            known = ", ".join(name for name in TERMS if name in type(self.loss).model_fields)
+            raise ValueError(f"`loss` needs a term with a weight above 0, of {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_suit_the_terms(self) -> Self:
+        weights, instances = self.loss.weights(), self.batch.num_instances
+        if "info_nce" in weights and instances > 1:
+            raise ValueError(
+                "`loss.info_nce` needs `batch.num_instances: 1`, because siblings would be "
+                "negatives; or use `loss.supcon_text`"
+            )
+
+        without_positive = [name for name in _PAIRS_OF_AN_IDENTITY if name in weights]
+        if without_positive and instances == 1:
+            raise ValueError(
+                f"`loss.{without_positive[0]}` needs `batch.num_instances` of 2 or more: an image "
+                "alone of its identity has no positive"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metric_is_defined(self) -> Self:
+        closed = [name for name in self.loss.weights() if name not in self.open_set_terms]
+        if self.evaluate.metric == "loss" and closed:
+            raise ValueError(
+                f"`evaluate.metric: loss` is not defined with `loss.{closed[0]}`, which knows the "
+                "training identities only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _task_is_evaluated(self) -> Self:
+        if self.evaluate.task == "text_to_image" and not self.compares_texts():
+            raise ValueError(
+                f"`evaluate.task: text_to_image` needs a stage that evaluates texts, not {self.stage}"
+            )
+        if self.evaluate.task == "image_to_text" and self.stage != "retrieval":
+            raise ValueError("`evaluate.task: image_to_text` needs `stage: retrieval`")
+        if self.evaluate.task == "image_to_text" and self.evaluate.metric == "mean_inp":
+            raise ValueError("`evaluate.metric: mean_inp` is not defined for image_to_text")
+        return self
+
+    def trains_on_captions(self) -> bool:
+        """Whether a term of the loss looks at captions."""
+        return any(name in TEXT_TERMS for name in self.loss.weights())
+
+
+class ClassifierRecipe(TrainingRecipe):
+    """Train the image tower with an identity classifier and losses among images."""
+
+    stage: Literal["classifier"]
+    head: _IDENTITY_HEAD = LinearHead()
+    loss: ImageLoss = ImageLoss()
+
+
+class ImageEncoderRecipe(TrainingRecipe):
+    """Train the image tower, also against the captions of a frozen text tower."""
+
+    stage: Literal["image_encoder"]
+    head: _IDENTITY_HEAD = LinearHead()
+    loss: ImageEncoderLoss = ImageEncoderLoss()
+
+
+class JointRecipe(TrainingRecipe):
+    """Train both towers on images and captions."""
+
+    stage: Literal["joint"]
+    head: _IDENTITY_HEAD = LinearHead()
+    loss: JointLoss = JointLoss()
+
+
+class RetrievalRecipe(TrainingRecipe):
+    """Train both towers for retrieval between images and texts, also on mined batches."""
+
+    stage: Literal["retrieval"]
+    loss: RetrievalLoss = RetrievalLoss()
+    mining: Mining = StandardMining()
+
+    @model_validator(mode="after")
+    def _mined_identities_exist(self) -> Self:
+        if self.mining.data != "standard" and self.data.orientations > 1:
+            raise ValueError("`data.orientations` must be 1 with mined batches")
+        return self
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        """Also keys of PK batches and of InfoNCE, which mined batches compute as SupCon."""
+        yield from super().idle_keys()
+
+        keys = ("batch.coverage", "batch.spread_cameras", "loss.learn_temperature")
+        for key in (*keys, "loss.label_smoothing", "loss.focal_gamma"):
+            if self.mining.data != "standard" and self._changed(key):
+                yield key, "`mining.data: standard`"
+
+
+class ClipReIDRecipe(TrainingRecipe):
+    """CLIP-ReID: learn prompts of the identities, then train the image tower against their texts."""
+
+    open_set_terms: ClassVar[tuple[str, ...]] = ()
+    stage: Literal["clip_reid"]
+    head: _IDENTITY_HEAD = LinearHead()
+    loss: ClipReIDLoss = ClipReIDLoss()
+    prompt: LearnedPrompt = LearnedPrompt()
+
+    @model_validator(mode="after")
+    def _texts_are_used(self) -> Self:
+        if self.prompt.epochs > 0 and not (self.loss.image_to_text or self.loss.supcon):
+            raise ValueError(
+                "learned prompts need `loss.image_to_text` or `loss.supcon`; or set "
+                "`prompt.epochs: 0`"
+            )
+        if self.data.orientations > 1:
+            raise ValueError("`data.orientations` must be 1, because texts belong to identities")
+        return self
+
+
+class PromptSGRecipe(TrainingRecipe):
+    """PromptSG: train the image tower guided by a sentence with a pseudo word of each image."""
+
+    open_set_terms: ClassVar[tuple[str, ...]] = ()
+    stage: Literal["prompt_sg"]
+    head: _IDENTITY_HEAD = LinearHead()
+    loss: PromptSGLoss = PromptSGLoss()
+    prompt: ComposedPrompt = ComposedPrompt()
+
+    @model_validator(mode="after")
+    def _texts_differ(self) -> Self:
+        if self.prompt.mode == "simplified" and self.loss.supcon:
+            raise ValueError(
+                "`loss.supcon` needs `prompt.mode: composed`; a simplified text is the same for "
+                "all images"
+            )
+        return self
+
+
+# A new stage is a model above, its name here, and examples/trainer/stages/<stage>.py.
+AnyRecipe = (
+    ZeroShotRecipe
+    | ClassifierRecipe
+    | ImageEncoderRecipe
+    | JointRecipe
+    | RetrievalRecipe
+    | ClipReIDRecipe
+    | PromptSGRecipe
+)
+RECIPES = models_in(AnyRecipe)

@@ -1,0 +1,210 @@
+"""What the stages share: from sections of a recipe to batches, validation, and a fitted method."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from clipreid_kit import PKSampler
+from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
+from clipreid_kit.data import ReidDataset, records_of
+from clipreid_kit.distributed import local_losses
+from examples.report import write_json
+from examples.settings.sections import Augment
+from examples.settings.stages import TrainingRecipe
+from examples.trainer.batches import Batches, CaptionTokens, PKBatches
+from examples.trainer.encoder import Encoder
+from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.images import training_set
+from examples.trainer.log import Log, Row
+from examples.trainer.loop import Training, Validation, fit
+from examples.trainer.optimizers import optimizers_of
+from examples.trainer.records import validation_of
+from examples.trainer.session import Session
+
+
+def training_images(recipe: TrainingRecipe, session: Session) -> ReidDataset:
+    """The training images, with augmentation."""
+    train = records_of(session.records, "train")
+    spec = session.encoding.images.spec
+    return training_set(train, spec, recipe.augment, recipe.data, recipe.seed)
+
+
+def caption_tokens(
+    recipe: TrainingRecipe, session: Session, dataset: ReidDataset
+) -> CaptionTokens | None:
+    """Captions of the images; ``None`` if no term looks at them."""
+    if not recipe.trains_on_captions():
+        return None
+    return CaptionTokens(session.towers, dataset.captions, recipe.data, recipe.seed)
+
+
+def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -> PKBatches:
+    """PK batches of this process, with captions where a term looks at them."""
+    captions = caption_tokens(recipe, session, dataset)
+    sampler = PKSampler(
+        dataset.labels,
+        recipe.batch.num_identities,
+        recipe.batch.num_instances,
+        cameras=dataset.cameras if recipe.batch.spread_cameras else None,
+        seed=recipe.seed,
+        coverage=recipe.batch.coverage,
+        rank=session.rank,
+        world_size=session.ranks,
+    )
+    return PKBatches(dataset, sampler, session.encoding.categories, captions, recipe.data)
+
+
+def fit_method(
+    recipe: TrainingRecipe,
+    session: Session,
+    method: nn.Module,
+    batches: Batches,
+    dataset: ReidDataset,
+    *,
+    chance: Mapping[str, float],
+    first_epoch: int = 0,
+) -> nn.Module:
+    """Train a method as a recipe says, validated on the held-out identities.
+
+    Args:
+        recipe: Optimiser, schedule, validation and log.
+        session: The run.
+        method: The method, on its device.
+        batches: Its batches.
+        dataset: The training images.
+        chance: Weighted terms where all embeddings are equal.
+        first_epoch: Epochs that this run has trained before.
+
+    Returns:
+        The method, with its best weights.
+    """
+    identities = [str(identity) for identity in dataset.identities]
+    if recipe.init_from is not None and not _continues(session):
+        _start_from(recipe.init_from, method, identities, session)
+
+    training = Training(
+        method=method,
+        batches=batches,
+        optimizers=optimizers_of(method, recipe.optim, getattr(recipe.loss, "center", 0.0)),
+        optim=recipe.optim,
+        accelerator=session.accelerator,
+        log=Log(
+            session.out,
+            session.accelerator,
+            console=recipe.track.console == "epochs",
+            first_epoch=first_epoch,
+        ),
+        accumulate=recipe.accumulate,
+        channels_last=recipe.model.channels_last,
+        validation=_validation(recipe, session),
+        card={
+            "image_spec": session.encoding.images.spec.as_dict(),
+            "identities": identities,
+        },
+        chance_losses=chance,
+    )
+    fit(training, resume=session.resume)
+    return method
+
+
+def _continues(session: Session) -> bool:
+    """Whether the training of an interrupted run has a checkpoint to go on from."""
+    return session.resume and TrainingCheckpoints(session.out / "checkpoints").exists()
+
+
+def _start_from(source: str, method: nn.Module, identities: list[str], session: Session) -> None:
+    """Load the weights of an earlier run, also of what is beside the towers.
+
+    Rows of identities, such as a classifier's, stay as they are if that run had other identities, and texts of
+    identities always.
+    """
+    own = {
+        name: value.clone()
+        for name, value in method.state_dict().items()
+        if _is_of_identities(name, value, len(identities))
+    }
+    report = warm_start(method, source)
+    if read_card(source).get("identities") == identities:
+        own = {name: value for name, value in own.items() if name == "text_embeddings"}
+
+    method.load_state_dict(own, strict=False)
+    if session.accelerator.is_main_process:
+        write_json(session.out / "init_from.json", {"from": source, **asdict(report)})
+
+
+def _is_of_identities(name: str, value: torch.Tensor, num_identities: int) -> bool:
+    """Whether a tensor beside the towers has a row for each identity."""
+    beside = not name.startswith("towers.") and value.ndim > 0
+    return beside and value.shape[0] == num_identities
+
+
+def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
+    """Validation on the held-out identities; ``None`` without any."""
+    held_out = validation_of(session.records)
+    if not held_out:
+        return None
+
+    options = recipe.evaluate
+    scoring = scoring_of(recipe)
+    batches = _validation_batches(recipe, session) if options.metric == "loss" else None
+
+    def score(method: nn.Module) -> tuple[float, Row]:
+        encoder = Encoder(method, session.encoding)
+        log: Row = dict(evaluate(encoder, held_out, scoring).numbers(options.k_values))
+        if batches is not None:
+            loss = _validation_loss(method, batches, session)
+            return -loss, log | {"loss": {"loss": loss}}
+
+        numbers = log.get(options.task, log.get(f"{options.task}.retrieval"))
+        if numbers is None:
+            raise ValueError(
+                f"evaluate.task: the validation identities give {' and '.join(log)}, and no "
+                f"{options.task}."
+            )
+        # A retrieval between modalities calls Rank-1 the hit rate at 1.
+        name = options.metric if options.metric in numbers else "hit_rate_1"
+        return float(numbers[name]), log
+
+    return Validation(score, options.every, options.patience)
+
+
+def _validation_batches(recipe: TrainingRecipe, session: Session) -> PKBatches:
+    """Batches of held-out identities without augmentation, of one process."""
+    splits = ("val", "val_query", "val_gallery")
+    records = [record for record in session.records if record.split in splits]
+    data = recipe.data.model_copy(update={"orientations": 1, "workers": 0, "caption_variations": 1})
+    plain = Augment(fill=recipe.augment.fill)
+    dataset = training_set(records, session.encoding.images.spec, plain, data, recipe.seed)
+
+    captions = None
+    if recipe.trains_on_captions():
+        captions = CaptionTokens(session.towers, dataset.captions, data, recipe.seed)
+    sampler = PKSampler(
+        dataset.labels,
+        min(recipe.batch.num_identities, dataset.num_identities),
+        recipe.batch.num_instances,
+        seed=recipe.seed,
+        coverage="images",
+    )
+    return PKBatches(dataset, sampler, session.encoding.categories, captions, data)
+
+
+@torch.no_grad()
+def _validation_loss(method: Any, batches: PKBatches, session: Session) -> float:  # noqa: ANN401 (a ClipBaseline)
+    """Mean loss of the terms that are defined for unseen identities, on the same batches every time."""
+    was_training = method.training
+    method.eval()
+
+    # The forward that accelerate puts in its place computes in mixed precision, which is for training.
+    forward = getattr(method, "_original_forward", method)
+    losses = []
+    with local_losses(method):  # the other processes wait, and do not gather
+        for batch in batches(0):
+            moved = batch.to(session.accelerator.device, torch.preserve_format)
+            losses.append(float(forward(**moved.inputs(), terms=method.open_set_terms).loss))
+
+    method.train(was_training)
+    return sum(losses) / len(losses)

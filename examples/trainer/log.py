@@ -1,0 +1,55 @@
+"""The log of a training run: one row an epoch, in a file, on the console and in trackers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from examples.report import epoch_line, flat, write_json
+from examples.trainer.batches import Batch
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Log:
+    """Rows of a training run, one an epoch.
+
+    Attributes:
+        folder: Where ``metrics.jsonl`` is written.
+        accelerator: Its main process writes, and its trackers are told.
+        console: Whether a progress bar and a line for each epoch are printed.
+        prefix: Of what trackers are told, where a run trains several times.
+        first_epoch: Epochs that the run has trained before, for the steps of trackers.
+    """
+
+    folder: Path
+    accelerator: Accelerator
+    console: bool
+    prefix: str = ""
+    first_epoch: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Append the row of an epoch."""
+        self.rows.append(row)
+
+    def write(self) -> None:
+        """Write all rows, whole or not at all."""
+        write_json(self.folder / "metrics.jsonl", self.rows)
+
+    def tell(self, row: Row) -> None:
+        """Tell trackers and the console about an epoch."""
+        pairs = flat(row, self.prefix)
+        numbers = {name: value for name, value in pairs if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=self.first_epoch + row["epoch"])
+        if self.console:
+            tqdm.write(epoch_line(row))
+
+    def progress(self, batches: Iterator[Batch], total: int, title: str) -> "tqdm[Batch]":
+        """A progress bar over batches, in the main process and where the console shows epochs."""
+        shown = self.console and self.accelerator.is_main_process
+        return tqdm(batches, total=total, desc=title, leave=False, disable=None if shown else True)

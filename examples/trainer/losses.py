@@ -1,0 +1,163 @@
+"""The losses of a method, its identity branch, and the parts of the towers that are trained."""
+
+from collections.abc import Collection
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from clipreid_kit import (
+    ArcFaceHead,
+    CosFaceHead,
+    HardNegativeContrastiveLoss,
+    ImageToTextCELoss,
+    InfoNCELoss,
+    PrototypeMemoryLoss,
+    SupConLoss,
+    TripletLoss,
+    chance_level_losses,
+    linear_ramp,
+)
+from clipreid_kit.clip import (
+    ClipTowers,
+    IdentityBranch,
+    IdentityClassifier,
+    set_gradient_checkpointing,
+    set_trainable,
+)
+from clipreid_kit.losses.weighted_sum import Weight
+from examples.settings.losses import (
+    AnyLoss,
+    CaptionTerms,
+    HardCaptionTerms,
+    PrototypeTerm,
+    RampedTerm,
+    Smoothing,
+)
+from examples.settings.sections import AnyHead, Batch, Blocks, LinearHead, MarginHead, TrainedModel
+
+IdentityBranchBuilder = partial[IdentityBranch]
+
+
+def set_trained_parts(towers: ClipTowers, model: TrainedModel, text_blocks: Blocks) -> None:
+    """Freeze what is not trained, and recompute activations if so asked."""
+    set_trainable(
+        towers,
+        image=model.image_blocks,
+        text=text_blocks,
+        projections=model.train_projections,
+        batch_norm=model.batch_norm,
+    )
+    if model.gradient_checkpointing:
+        set_gradient_checkpointing(towers)
+
+
+def identity_branch(
+    head: AnyHead, label_smoothing: float, *, dropout: float = 0.0, levels: bool = False
+) -> IdentityBranchBuilder:
+    """Builds neck, classifier and cross-entropy.
+
+    Args:
+        head: Kind and sizes.
+        label_smoothing: Of the cross-entropy.
+        dropout: Before the classifier.
+        levels: Whether the method has necks of its own, one on each level, as CLIP-ReID.
+    """
+    options: dict[str, Any] = {"label_smoothing": label_smoothing, "dropout": dropout}
+    if not levels:
+        options |= {"use_neck": head.neck, "reduced_dim": head.reduced_dim}
+    return partial(IdentityBranch, classifier=_classifier(head), **options)
+
+
+def _classifier(head: AnyHead) -> Any:  # noqa: ANN401 (a partial of one of three modules)
+    if isinstance(head, MarginHead):
+        kind: Any = ArcFaceHead if head.kind == "arcface" else CosFaceHead
+        return partial(kind, scale=head.scale, margin=head.margin)
+
+    std = head.std if isinstance(head, LinearHead) else 0.001
+    return partial(IdentityClassifier, std=std)
+
+
+def ramped_weights(loss: AnyLoss) -> dict[str, Weight]:
+    """Weight of each term in use; that of SupCon may rise with the epochs."""
+    weights: dict[str, Weight] = dict(loss.weights())
+    if isinstance(loss, RampedTerm) and loss.ramp_epochs and loss.supcon:
+        weights["supcon"] = partial(linear_ramp, start=0, end=loss.ramp_epochs, final=loss.supcon)
+    return weights
+
+
+def losses_of(
+    loss: AnyLoss,
+    terms: Collection[str],
+    towers: ClipTowers,
+    num_identities: int,
+    *,
+    distributed: bool,
+) -> dict[str, nn.Module]:
+    """The losses of some terms that a recipe has options for; a method builds the others."""
+    contrast: dict[str, Any] = {"temperature": loss.temperature, "distributed": distributed}
+    losses: dict[str, nn.Module] = {}
+
+    for name in ("triplet", "triplet_text"):
+        losses[name] = TripletLoss(
+            None if loss.soft_margin else loss.margin,
+            mining=loss.mining,
+            distance=loss.distance,
+            distributed=distributed,
+        )
+    for name in ("supcon", "supcon_image", "supcon_text"):
+        losses[name] = SupConLoss(**contrast)
+
+    if isinstance(loss, Smoothing):
+        losses["image_to_text"] = ImageToTextCELoss(
+            1.0,
+            normalize=False,
+            label_smoothing=loss.label_smoothing,
+            distributed=distributed,
+        )
+    if isinstance(loss, CaptionTerms):
+        losses["info_nce"] = InfoNCELoss(
+            learnable=loss.learn_temperature,
+            label_smoothing=loss.label_smoothing,
+            focal_gamma=loss.focal_gamma,
+            focal_alpha=loss.focal_alpha,
+            **contrast,
+        )
+    if isinstance(loss, HardCaptionTerms):
+        losses["hard_negative"] = HardNegativeContrastiveLoss(
+            margin=loss.negative_margin, num_hard=loss.num_hard, **contrast
+        )
+    if isinstance(loss, PrototypeTerm) and loss.prototype:
+        losses["prototype"] = PrototypeMemoryLoss(
+            towers.embed_dim, num_identities, momentum=loss.momentum, **contrast
+        )
+    return {name: module for name, module in losses.items() if name in terms}
+
+
+def chance_losses(
+    loss: AnyLoss,
+    batch: Batch,
+    num_identities: int,
+    *,
+    ranks: int,
+    levels: int = 1,
+    even: bool = True,
+) -> dict[str, float]:
+    """Weighted terms where all embeddings are equal.
+
+    Args:
+        loss: Weights of the terms.
+        batch: Size of a batch.
+        num_identities: Training identities.
+        ranks: Processes.
+        levels: Classifiers.
+        even: Whether batches have one size, of rows that weigh the same; otherwise terms on captions have no such
+            value.
+    """
+    size = ranks * batch.num_identities * batch.num_instances
+    values = chance_level_losses(size, num_identities)
+    values["id"] *= levels
+
+    known: tuple[Literal["id", "supcon_image", "supcon_text", "info_nce"], ...]
+    known = ("id", "supcon_image", "supcon_text", "info_nce") if even else ("id", "supcon_image")
+    return {name: weight * values[name] for name, weight in loss.weights().items() if name in known}

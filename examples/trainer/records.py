@@ -1,0 +1,259 @@
+"""The records of a run: read, captioned, split, checked, and arranged into tests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from clipreid_kit import data as kit
+from clipreid_kit.data import ImageRecord, records_of
+from clipreid_kit.data.hands import split_hands
+from examples.settings.data import Folder, Hands, Images, Synthetic
+from examples.settings.stages import Recipe, TrainingRecipe
+
+Records = list[ImageRecord]
+Sides = tuple[Records, Records | None]  # queries and gallery; without one each image is both
+Tests = dict[str, list[Sides]]
+
+_VALIDATION = ("val", "val_query", "val_gallery")
+
+
+def load_records(
+    recipe: Recipe, out: Path, *, quiet: bool = False
+) -> tuple[Records, dict[str, int]]:
+    """Read or generate the records of a recipe, and check them before anything is trained.
+
+    Returns:
+        The records with their splits, and counts of what was found and left out.
+
+    Raises:
+        ValueError: If a file or split is missing, or the splits make no sound experiment.
+    """
+    records = read_records(recipe, out, quiet=quiet)
+    with_text = caption_records(recipe.data, records)
+    found = {}
+    if len(with_text) < len(records):
+        found["training_images_without_text"] = len(records) - len(with_text)
+
+    records = with_text
+    if isinstance(recipe.data, Hands):
+        records = _split_hands(recipe.data, records, recipe.evaluate.num_splits, recipe.seed)
+
+    trains = isinstance(recipe, TrainingRecipe)
+    if recipe.data.check == "files":
+        kit.check_files(records)
+    else:
+        report = kit.validate_records(
+            records, train="train" if trains else None, on_error=recipe.data.check
+        )
+        records = list(report.records)
+        found = report.counts | found
+
+    if isinstance(recipe, TrainingRecipe) and recipe.data.validation:
+        records = _hold_out(records, recipe.data.validation, recipe.seed)
+
+    tests = arrange_tests(recipe, records)
+    _check_tests(recipe, tests, records)
+    if isinstance(recipe, TrainingRecipe):
+        _check_training(recipe, tests, records)
+        records = _balance(recipe.data, records, recipe.seed)
+    return records, found
+
+
+def read_records(recipe: Recipe, out: Path, *, quiet: bool) -> Records:
+    """Read the images of the recipe's source, or generate them into the run's folder."""
+    data = recipe.data
+    if isinstance(data, Synthetic):
+        return data.generate(out / "data", recipe.seed, quiet=quiet)
+
+    if data.root is None:
+        raise ValueError(f"data.root: `source: {data.source}` needs images. Add --data PATH.")
+    if isinstance(data, Folder):
+        return data.read(data.root, trains=isinstance(recipe, TrainingRecipe))
+    return data.read(data.root)
+
+
+def caption_records(data: Images, records: Records) -> Records:
+    """Give the records the captions of a file or of one sentence, cut to whole sentences if so asked.
+
+    A cleaned file leaves identities out on purpose, as step 3 of ``examples/prepare`` does: their training images are
+    left out here, too.
+    """
+    if data.texts is not None:
+        records = _from_file(data, data.texts, records)
+    elif data.caption is not None:
+        texts = kit.template_texts(records, data.caption)
+        pairs = zip(records, texts, strict=True)
+        records = [replace(record, caption=text) for record, text in pairs]
+
+    return _token_safe(records, data.max_tokens) if data.token_safe else records
+
+
+def _from_file(data: Images, texts: str, records: Records) -> Records:
+    root = getattr(data, "root", None)
+    beside = Path(root or ".") / texts
+    table = kit.PromptTable.read(
+        beside if beside.is_file() else texts, key=data.texts_key, root=root
+    )
+
+    kept = [record for record in records if record.split != "train" or record in table]
+    if not any(record.split == "train" for record in kept):
+        kept = records  # another key, or another data set: `table.text` says what is missing
+
+    return [
+        replace(record, caption=table.text(record))
+        if record.split == "train" or record in table
+        else record
+        for record in kept
+    ]
+
+
+def _token_safe(records: Records, max_tokens: int) -> Records:
+    captions = {record.caption for record in records if record.caption}
+    short = {text: kit.token_safe_prompt(text, max_tokens) for text in captions}
+    return [replace(record, caption=short.get(record.caption or "")) for record in records]
+
+
+def _split_hands(data: Hands, records: Records, num_splits: int, seed: int) -> Records:
+    """Split hands by aspect. Validation images of training persons are trained on: they test nobody unseen."""
+    manifest = split_hands(records, aspect=data.aspect, num_splits=num_splits, seed=seed)
+    records = kit.apply_split(records, manifest)
+    return [replace(r, split="train") if r.split == "val" else r for r in records]
+
+
+def _hold_out(records: Records, fraction: float, seed: int) -> Records:
+    """Hold out training identities for validation."""
+    if validation_of(records):
+        raise ValueError(
+            "data.validation: the data already has validation identities (val_query). Set it to 0."
+        )
+
+    train = records_of(records, "train")
+    manifest = kit.hold_out_identities(train, fraction=fraction, seed=seed)
+    rest = [record for record in records if record.split != "train"]
+    return [*kit.apply_split(train, manifest), *rest]
+
+
+def _check_tests(recipe: Recipe, tests: Tests, records: Records) -> None:
+    """Require what the evaluation needs."""
+    galleries = [gallery for sides in tests.values() for _, gallery in sides]
+    if recipe.evaluate.rerank and not any(galleries):
+        raise ValueError(
+            "evaluate.rerank: re-ranking needs a gallery, but this protocol ranks the images among "
+            "each other. Set it to false."
+        )
+
+    if "query_gallery" in tests:
+        train = "train" if isinstance(recipe, TrainingRecipe) else None
+        kit.check_splits(records, train=train, min_images=1)
+
+
+def _check_training(recipe: TrainingRecipe, tests: Tests, records: Records) -> None:
+    """Require that no test identity is trained on or validated with, and that captions are there."""
+    train = records_of(records, "train")
+    held_out = [record for record in records if record.split in _VALIDATION]
+    for sides in tests.values():
+        tested = [record for pair in sides for side in pair for record in side or ()]
+        kit.check_identities([*train, *held_out], tested)
+
+    validation = validation_of(records)
+    if "query_gallery" in validation:
+        kit.check_splits(records, query="val_query", gallery="val_gallery", min_images=1)
+    elif not validation and recipe.evaluate.patience is not None:
+        raise ValueError(
+            "evaluate.patience: there are no validation identities to wait for. Hold some out of "
+            "training with data.validation, or set patience to null and train all epochs."
+        )
+
+    if recipe.trains_on_captions():
+        judged = held_out if recipe.evaluate.metric == "loss" else []
+        _check_captions([*train, *judged])
+
+
+def _check_captions(records: Records) -> None:
+    bare = [record.path for record in records if not record.caption]
+    if bare:
+        raise ValueError(
+            f"data: {len(bare)} images have no caption to train on, or to judge by the loss "
+            f"({bare[0]}, ...). Add captions with data.texts or data.caption, or set the terms on "
+            "texts to 0."
+        )
+
+
+def _balance(data: Images, records: Records, seed: int) -> Records:
+    """Bring groups of training images to equal size."""
+    if data.balance == "none":
+        return records
+
+    keys: Mapping[str, Any] = {
+        "identity": "identity",
+        "length": "caption_length",
+        "category": lambda record: record.extra.get("category", ""),
+    }
+    at_most: Any = data.at_most
+    if at_most is None and data.at_least is None:
+        at_most = "smallest"
+
+    train = kit.balance_records(
+        records_of(records, "train"),
+        keys[data.balance],
+        at_most=at_most,
+        at_least=data.at_least,
+        seed=seed,
+    )
+    return [*train, *(record for record in records if record.split != "train")]
+
+
+def arrange_tests(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
+    """Queries and galleries of every protocol: one pair, or one for each random split.
+
+    Raises:
+        ValueError: If a protocol has no splits in these records.
+    """
+    tests: Tests = {}
+    for protocol in recipe.protocols():
+        names = _names_of(protocol, recipe)
+        if protocol == "splits" and not isinstance(recipe.data, Hands):
+            records = [*records, *_drawn(records, recipe.evaluate.num_splits, recipe.seed)]
+
+        known = {str(record.split) for record in records}
+        missing = [name for pair in names for name in pair if name and name not in known]
+        if missing or (protocol == "distractors" and not isinstance(recipe.data, Hands)):
+            raise ValueError(
+                f"evaluate.protocols: {protocol} needs other splits than {', '.join(sorted(known))}."
+            )
+
+        tests[protocol] = [
+            (records_of(records, query), records_of(records, gallery) if gallery else None)
+            for query, gallery in names
+        ]
+    return tests
+
+
+def _names_of(protocol: str, recipe: Recipe) -> list[tuple[str, str]]:
+    """Names of the query and gallery splits of a protocol."""
+    if protocol == "leave_one_out":
+        return [("test", "")]
+    if protocol not in ("splits", "distractors"):
+        return [("query", "gallery")]
+
+    suffix = "_all" if protocol == "distractors" else ""
+    return [(f"query{n}", f"gallery{n}{suffix}") for n in range(recipe.evaluate.num_splits)]
+
+
+def _drawn(records: Sequence[ImageRecord], num_splits: int, seed: int) -> Records:
+    """Test images of random splits: one image of each identity is the gallery, several times over."""
+    sides = ("query", "gallery", "test")
+    test = [replace(record, split="test") for record in records if record.split in sides]
+    return kit.apply_split(test, kit.split_query_gallery(test, num_splits=num_splits, seed=seed))
+
+
+def validation_of(records: Sequence[ImageRecord]) -> Tests:
+    """Queries and gallery of the held-out identities; empty without any: the last epoch is then the best."""
+    splits = {record.split for record in records}
+    if "val" in splits:
+        return {"leave_one_out": [(records_of(records, "val"), None)]}
+    if "val_query" in splits:
+        sides = (records_of(records, "val_query"), records_of(records, "val_gallery"))
+        return {"query_gallery": [cast("Sides", sides)]}
+    return {}

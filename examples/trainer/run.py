@@ -1,0 +1,185 @@
+"""Run a recipe: data, evaluation, training, evaluation of the best epoch, report."""
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from torch import nn
+
+from clipreid_kit.clip import ClipTowers, read_card, warm_start
+from clipreid_kit.data import ImageSpec
+from examples.report import (
+    Evaluation,
+    open_run,
+    table,
+    write_history,
+    write_json,
+    write_predictions,
+    write_run_report,
+)
+from examples.settings.sections import Track
+from examples.settings.stages import Recipe, TrainingRecipe
+from examples.trainer.encoder import Encoder
+from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.records import Records, arrange_tests, load_records
+from examples.trainer.session import Session, categories_of, encoding_of, make_towers
+
+
+def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
+    """Run a recipe.
+
+    Args:
+        recipe: What to run.
+        out: Folder of the run, new or to resume.
+        resume: Whether to continue the run in that folder.
+    """
+    torch.manual_seed(recipe.seed)  # of heads and dropout
+    accelerator = _accelerator(recipe, out)
+    out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
+    settings = recipe.model_dump(mode="json")
+    if accelerator.is_main_process:
+        open_run(out, settings, resume=resume)
+
+    records, found = _records(recipe, out, accelerator)
+    _start_trackers(recipe.track, out, accelerator)
+    session = _session(recipe, out, accelerator, records, resume=resume)
+
+    before = _evaluate(recipe, session.towers, session)
+    method = _stage(recipe)(recipe, session)
+    after = None if method is None else _evaluate(recipe, method, session)
+    accelerator.end_training()
+
+    if before is not None:
+        _report(recipe, out, settings, before, after, found)
+
+
+def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
+    """Devices, precision, processes and trackers of a run."""
+    for name in _trackers(recipe.track):  # accelerate ignores one that is not installed
+        if find_spec(name) is None:
+            raise ValueError(f"track.{name}: {name} is not installed; `pip install {name}`.")
+
+    precision = recipe.precision if isinstance(recipe, TrainingRecipe) else "no"
+    accelerator = Accelerator(
+        mixed_precision=precision,  # None would be taken from the environment
+        cpu=recipe.device == "cpu",
+        log_with=_trackers(recipe.track) or None,
+        project_dir=out,
+        # The other processes wait while one evaluates.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
+    )
+
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > accelerator.num_processes:
+        raise ValueError(
+            f"WORLD_SIZE is {world_size} but no process group is initialised; start with "
+            "`accelerate launch`, or on CPUs with ACCELERATE_USE_CPU=true torchrun."
+        )
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("precision: fp16 needs a GPU; use bf16 or no.")
+    return accelerator
+
+
+def _trackers(track: Track) -> list[str]:
+    trackers = []
+    if track.tensorboard:
+        trackers.append("tensorboard")
+    if track.wandb:
+        trackers.append("wandb")
+    return trackers
+
+
+def _start_trackers(track: Track, out: Path, accelerator: Accelerator) -> None:
+    if _trackers(track):
+        options = {"wandb": {"entity": track.wandb_entity, "dir": str(out)}}
+        accelerator.init_trackers(track.wandb or "tensorboard", init_kwargs=options)
+
+
+def _records(recipe: Recipe, out: Path, accelerator: Accelerator) -> tuple[Records, dict[str, int]]:
+    """The records, read by the main process first: it may have to generate the images."""
+    with accelerator.main_process_first():
+        return load_records(recipe, out, quiet=not accelerator.is_main_process)
+
+
+def _session(
+    recipe: Recipe, out: Path, accelerator: Accelerator, records: Records, *, resume: bool
+) -> Session:
+    """The towers, with the weights that a run begins with, and all else that a stage works with."""
+    categories = categories_of(recipe.model, records)
+    towers = make_towers(recipe.model, categories, recipe.seed).to(accelerator.device)
+    encoding = encoding_of(recipe, towers, categories, quiet=not accelerator.is_main_process)
+    session = Session(out, accelerator, records, towers, encoding, resume)
+    if recipe.init_from is not None:
+        _start_from(recipe.init_from, recipe, session)
+    return session
+
+
+def _start_from(source: str, recipe: Recipe, session: Session) -> None:
+    """Load the towers of an earlier run; a stage that trains loads the rest of its method later."""
+    trains = isinstance(recipe, TrainingRecipe)
+    if not trains:
+        trained = read_card(source).get("image_spec")
+        if trained:  # images of another size or normalisation would give other numbers
+            ImageSpec.from_dict(trained).check_same(session.encoding.images.spec)
+
+    report = warm_start(session.towers, source)
+    if session.accelerator.is_main_process and not trains:
+        write_json(session.out / "init_from.json", {"from": source, **asdict(report)})
+
+
+def _stage(recipe: Recipe) -> Callable[[Recipe, Session], nn.Module | None]:
+    """The ``train`` of the file that has the stage's name."""
+    module = importlib.import_module(f"examples.trainer.stages.{recipe.stage}")
+    train: Callable[[Recipe, Session], nn.Module | None] = module.train
+    return train
+
+
+def _evaluate(
+    recipe: Recipe, method: nn.Module | ClipTowers, session: Session
+) -> Evaluation | None:
+    """Evaluate on the test identities, in the main process."""
+    if not session.accelerator.is_main_process:
+        return None
+
+    tests = arrange_tests(recipe, session.records)
+    return evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
+
+
+def _report(
+    recipe: Recipe,
+    out: Path,
+    settings: dict[str, Any],
+    before: Evaluation,
+    after: Evaluation | None,
+    found: dict[str, int],
+) -> None:
+    """Write results, predictions and the report, and print the table."""
+    options = recipe.evaluate
+    results: dict[str, Any] = {"before": before.numbers(options.k_values)}
+    if after is not None:
+        results["after"] = after.numbers(options.k_values)
+
+    if options.predictions:
+        write_predictions(out, after or before, options.predictions, options.distance)
+    write_history(out, results | ({"data": found} if found else {}))
+    write_run_report(
+        out,
+        title=f"{out.name}: {recipe.stage}",
+        note=recipe.note,
+        settings=settings,
+        before=before,
+        after=after,
+        validation_task=options.task,
+    )
+
+    if recipe.track.console != "nothing":
+        print(table(results))
+        print(f"report: {out / 'report.html'}")

@@ -1,0 +1,100 @@
+"""What a run has before a stage begins: its folder, devices, records and towers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from clipreid_kit.clip import ClipTowers
+from clipreid_kit.data import CategoryIndex, ImageRecord, records_of
+from examples.settings.sections import Model
+from examples.settings.stages import PromptSGRecipe, Recipe
+from examples.trainer.encoder import Encoding
+from examples.trainer.images import EvaluationImages, image_spec
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run has before a stage begins.
+
+    Attributes:
+        out: Folder of the run.
+        accelerator: Devices, precision and processes.
+        records: All records, with their splits.
+        towers: The towers, on their device.
+        encoding: How images and captions are encoded for an evaluation.
+        resume: Whether an interrupted run continues.
+    """
+
+    out: Path
+    accelerator: Accelerator
+    records: list[ImageRecord]
+    towers: ClipTowers
+    encoding: Encoding
+    resume: bool
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return int(self.accelerator.process_index)
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def distributed(self) -> bool:
+        """Whether there are several processes."""
+        return self.ranks > 1
+
+
+def categories_of(model: Model, records: Sequence[ImageRecord]) -> list[CategoryIndex]:
+    """Numbers of the training cameras and views, where the towers have embeddings for them."""
+    train = records_of(records, "train")
+    categories = []
+    if model.camera_embedding:
+        categories.append(CategoryIndex(train, "camera"))
+    if model.view_embedding:
+        categories.append(CategoryIndex(train, "view"))
+    return categories
+
+
+def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) -> ClipTowers:
+    """The towers of a recipe."""
+    counts = {index.field: len(index) for index in categories}
+    towers = ClipTowers.from_open_clip(
+        model.name,
+        model.pretrained,
+        seed=seed,
+        image_size=model.image_size,
+        patch_stride=model.patch_stride,
+        last_stride=model.last_stride,
+        position_resize=model.position_resize,
+        num_cameras=counts.get("camera", 0),
+        num_views=counts.get("view", 0),
+    )
+    towers.image_mean = model.image_mean or towers.image_mean
+    towers.image_std = model.image_std or towers.image_std
+    return towers
+
+
+def encoding_of(
+    recipe: Recipe, towers: ClipTowers, categories: Sequence[CategoryIndex], *, quiet: bool
+) -> Encoding:
+    """How images and captions are encoded for an evaluation."""
+    options = recipe.evaluate
+    return Encoding(
+        images=EvaluationImages(
+            spec=image_spec(towers, recipe.model, recipe.augment.fill),
+            batch_size=options.batch_size,
+            workers=recipe.data.workers,
+        ),
+        categories=categories,
+        too_long=recipe.data.too_long(),
+        flip=options.flip,
+        rotations=options.rotations,
+        simplified=isinstance(recipe, PromptSGRecipe) and recipe.prompt.test_mode == "simplified",
+        quiet=quiet,
+    )

@@ -1,0 +1,44 @@
+"""Train the image tower with an identity classifier and losses among images."""
+
+from torch import nn
+
+from clipreid_kit.clip import ClipBaseline, IdentityBranch
+from examples.settings.stages import ClassifierRecipe
+from examples.trainer.assemble import fit_method, pk_batches, training_images
+from examples.trainer.losses import (
+    chance_losses,
+    identity_branch,
+    losses_of,
+    set_trained_parts,
+)
+from examples.trainer.session import Session
+
+
+def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
+    """Train the image tower; the text tower is frozen, and never runs."""
+    # Data: PK batches of augmented images.
+    dataset = training_images(recipe, session)
+    batches = pk_batches(recipe, session, dataset)
+
+    # Model and losses: an identity branch on the image embeddings, and terms among images.
+    loss, towers = recipe.loss, session.towers
+    set_trained_parts(towers, recipe.model, text_blocks="none")
+    branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)
+    weights = loss.weights()
+    method = ClipBaseline(
+        towers,
+        dataset.num_identities,
+        weights=weights,
+        losses=losses_of(
+            loss, weights, towers, dataset.num_identities, distributed=session.distributed
+        ),
+        identity=branch if "id" in weights else IdentityBranch,
+        image_blocks=None,
+        text_blocks=None,
+        descriptor=recipe.evaluate.descriptor,
+        distributed=session.distributed,
+    ).to(session.accelerator.device)
+
+    # Loop, validated on held-out identities; the best weights are evaluated.
+    chance = chance_losses(loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
+    return fit_method(recipe, session, method, batches, dataset, chance=chance)

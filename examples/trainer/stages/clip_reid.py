@@ -1,0 +1,142 @@
+"""CLIP-ReID: learn prompts of the identities, then train the image tower against their texts."""
+
+import torch
+from torch import Tensor, nn
+
+from clipreid_kit.clip import (
+    ClipReID,
+    ClipReIDPromptStage,
+    IdentityPromptLearner,
+    caption_embeddings,
+)
+from clipreid_kit.data import CategoryIndex, ReidDataset
+from examples.settings.stages import ClipReIDRecipe
+from examples.trainer.assemble import fit_method, pk_batches, training_images
+from examples.trainer.batches import FeatureBatch, FeatureBatches
+from examples.trainer.log import Log
+from examples.trainer.loop import Training, fit
+from examples.trainer.losses import (
+    chance_losses,
+    identity_branch,
+    losses_of,
+    ramped_weights,
+    set_trained_parts,
+)
+from examples.trainer.optimizers import optimizers_of
+from examples.trainer.prompts import templates_of
+from examples.trainer.session import Session
+
+
+def train(recipe: ClipReIDRecipe, session: Session) -> nn.Module:
+    """Learn a text of each identity, then train the image tower; the text tower is frozen in both stages."""
+    # Data: PK batches of augmented images.
+    dataset = training_images(recipe, session)
+    batches = pk_batches(recipe, session, dataset)
+
+    # First stage: texts of the identities, learned, or else the mean of their captions.
+    if recipe.prompt.epochs > 0:
+        texts = learn_texts(recipe, session, dataset)
+    else:
+        texts = texts_of_captions(recipe, session, dataset)
+
+    # Model and losses: an identity branch on each of two levels, and terms against the texts.
+    loss, towers = recipe.loss, session.towers
+    set_trained_parts(towers, recipe.model, text_blocks="none")
+    weights = ramped_weights(loss)
+    method = ClipReID(
+        towers,
+        texts,
+        weights=weights,
+        losses=losses_of(
+            loss, weights, towers, dataset.num_identities, distributed=session.distributed
+        ),
+        identity=identity_branch(recipe.head, loss.label_smoothing, levels=True),
+        image_blocks=None,
+        descriptor=recipe.evaluate.descriptor,
+        distributed=session.distributed,
+    ).to(session.accelerator.device)
+
+    # Loop, validated on held-out identities; the best weights are evaluated.
+    chance = chance_losses(
+        loss, recipe.batch, dataset.num_identities, ranks=session.ranks, levels=2
+    )
+    return fit_method(
+        recipe,
+        session,
+        method,
+        batches,
+        dataset,
+        chance=chance,
+        first_epoch=recipe.prompt.epochs,
+    )
+
+
+def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) -> Tensor:
+    """A text of each identity (C, D), learned against cached image embeddings."""
+    # Model: learned words of each identity, in the sentences of the recipe.
+    prompt, accelerator = recipe.prompt, session.accelerator
+    cameras = CategoryIndex(dataset.records, "camera") if prompt.camera_tokens else None
+    prompts = IdentityPromptLearner(
+        session.towers,
+        dataset.num_identities,
+        templates_of(prompt, recipe.data),
+        num_tokens=prompt.num_tokens,
+        num_shared_tokens=prompt.shared_tokens,
+        num_cameras=0 if cameras is None else len(cameras),
+        num_camera_tokens=max(prompt.camera_tokens, 1),
+        seed=recipe.seed,
+    )
+    stage = ClipReIDPromptStage(
+        session.towers,
+        prompts,
+        temperature=prompt.temperature,
+        normalize=prompt.normalize,
+        distributed=session.distributed,
+    ).to(accelerator.device)
+
+    # Data: embeddings of the images as they are, encoded once.
+    loader = session.encoding.images.loader(dataset.records)
+    features = [stage.image_embeddings(item.image).cpu() for item in loader]
+    columns = FeatureBatch(
+        torch.cat(features),
+        dataset.labels,
+        rows=torch.arange(len(dataset.labels)),
+        cameras=None if cameras is None else cameras.of(dataset.records),
+    )
+    batches = FeatureBatches(columns, prompt.batch_size, recipe.seed, session.rank, session.ranks)
+
+    # Loop, with a log and checkpoints of its own.
+    folder = session.out / "prompt"
+    folder.mkdir(parents=True, exist_ok=True)
+    console = recipe.track.console == "epochs"
+    training = Training(
+        method=stage,
+        batches=batches,
+        optimizers=optimizers_of(stage, prompt.optim()),
+        optim=prompt.optim(),
+        accelerator=accelerator,
+        log=Log(folder, accelerator, console=console, prefix="prompt/"),
+    )
+    fit(training, resume=session.resume)
+
+    with torch.no_grad():
+        return prompts.encode_all(session.towers)
+
+
+def texts_of_captions(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) -> Tensor:
+    """The mean text of each identity's captions (C, D); zeros if no term looks at texts."""
+    if not (recipe.loss.image_to_text or recipe.loss.supcon):
+        return torch.zeros(len(dataset.identities), session.towers.embed_dim)
+
+    captions: dict[int | str, list[str]] = {identity: [] for identity in dataset.identities}
+    for record in dataset.records:
+        if not record.caption:
+            raise ValueError(
+                "prompt.epochs: without learned prompts every image needs a caption; "
+                f"{record.path} has none."
+            )
+        captions[record.identity].append(record.caption)
+
+    return caption_embeddings(
+        session.towers, list(captions.values()), too_long=session.encoding.too_long
+    )

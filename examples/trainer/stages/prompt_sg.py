@@ -1,0 +1,65 @@
+"""PromptSG: train the image tower guided by a sentence with a pseudo word of each image."""
+
+from torch import nn
+
+from clipreid_kit import MultiModalInteraction, TextualInversionMLP
+from clipreid_kit.clip import PromptComposer, PromptSG
+from examples.settings.stages import PromptSGRecipe
+from examples.trainer.assemble import fit_method, pk_batches, training_images
+from examples.trainer.losses import (
+    chance_losses,
+    identity_branch,
+    losses_of,
+    ramped_weights,
+    set_trained_parts,
+)
+from examples.trainer.prompts import templates_of
+from examples.trainer.session import Session
+
+
+def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
+    """Train the image tower, the inversion network and the interaction; the text tower is frozen."""
+    # Data: PK batches of augmented images.
+    dataset = training_images(recipe, session)
+    batches = pk_batches(recipe, session, dataset)
+
+    # Model: a pseudo word of each image, a sentence around it, and attention between sentence and patches.
+    loss, prompt, towers = recipe.loss, recipe.prompt, session.towers
+    set_trained_parts(towers, recipe.model, text_blocks="none")
+
+    inversion = None
+    if prompt.mode == "composed":
+        inversion = TextualInversionMLP(
+            towers.embed_dim, towers.text_width, hidden_dim=prompt.inversion_dim
+        )
+    composer = PromptComposer(towers, templates_of(prompt, recipe.data))
+    interaction = MultiModalInteraction(
+        towers.embed_dim,
+        prompt.interaction_blocks,
+        visual_dim=towers.width,
+        dropout=prompt.interaction_dropout,
+    )
+
+    # Losses: an identity branch on the representation, triplets, and SupCon of images and sentences.
+    weights = ramped_weights(loss)
+    method = PromptSG(
+        towers,
+        dataset.num_identities,
+        weights=weights,
+        losses=losses_of(
+            loss, weights, towers, dataset.num_identities, distributed=session.distributed
+        ),
+        identity=identity_branch(recipe.head, loss.label_smoothing),
+        composer=composer,
+        inversion=inversion,
+        interaction=interaction,
+        prompt=prompt.mode,
+        triplet_levels=prompt.triplet_levels,
+        image_blocks=None,
+        descriptor=recipe.evaluate.descriptor,
+        distributed=session.distributed,
+    ).to(session.accelerator.device)
+
+    # Loop, validated on held-out identities; the best weights are evaluated.
+    chance = chance_losses(loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
+    return fit_method(recipe, session, method, batches, dataset, chance=chance)

@@ -1,0 +1,25 @@
+import pytest
+from runs import both, numbers, retrieval_numbers, split_numbers, write_run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A zero-shot run, a version of three seeds, one with a prompt phase, and a killed run."""
+    runs = tmp_path / "runs"
+
+    tasks = {"image_to_image": numbers(0.25), "text_to_image": retrieval_numbers(0.2)}
+    write_run(runs / "zero", stage="zero_shot", results={"before": tasks}, note="As it comes.")
+
+    for seed, rate in enumerate((0.7, 0.75, 0.8)):
+        results = both(0.25, rate)
+        results["before"]["image_to_image.splits"] = split_numbers([0.2, 0.3])
+        results["after"]["image_to_image.splits"] = split_numbers([rate, rate + 0.1])
+        results["after"]["image_to_image.distractors"] = split_numbers([rate / 2])
+        rates = [0.5, rate - 0.1, 0.4]
+        run = runs / "v2" / f"seed{seed}"
+        write_run(run, seed=seed, rates=rates, results=results, note="Two | v.")
+
+    results = both(0.25, 0.6)
+    write_run(runs / "clip", stage="clip_reid", rates=[None, 0.5], prompt=3, results=results)
+    write_run(runs / "killed", rates=[0.3], lr=7.0)
+    return runs

@@ -1,0 +1,43 @@
+from runs import numbers, retrieval_numbers, split_numbers
+
+from examples.report.console import epoch_line, flat, table
+
+
+def test_the_table_has_a_line_per_task_and_moment():
+    results = {
+        "before": {"image_to_image": numbers(0.25)},
+        "after": {
+            "image_to_image": numbers(0.5),
+            "image_to_image.splits": split_numbers([0.4, 0.6]),
+            "text_to_image": retrieval_numbers(0.2),
+        },
+        "data": {"unreadable": 2},
+    }
+    lines = [line.split() for line in table(results).splitlines()]
+    assert lines == [
+        ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"],
+        ["image", "to", "image,", "before", "25.0", "35.0", "40.0", "15.0", "0.0"],
+        ["image", "to", "image,", "after", "50.0", "60.0", "65.0", "40.0", "20.0"],
+        ["image", "to", "image,", "splits,", "before", "-", "-", "-", "-", "-"],
+        ["image", "to", "image,", "splits,", "after", "50.0", "60.0", "65.0", "40.0", "20.0"],
+        ["text", "to", "image,", "before", "-", "-", "-", "-", "-"],
+        ["text", "to", "image,", "after", "20.0", "30.0", "40.0", "10.0", "-"],
+    ]
+    assert len({len(line) for line in table(results).splitlines()}) == 1
+
+
+def test_an_epochs_line_has_validation_mark_and_alarms():
+    row = {"epoch": 3, "loss": 1.23456, "images_per_second": 99.6, "best": True, "alarms": []}
+    assert epoch_line(row) == "epoch   3  loss 1.235  100 images/s"
+
+    row["validation"] = {"loss": {"loss": 1.0}, "image_to_image": numbers(0.5)}
+    line = "epoch   3  loss 1.235  100 images/s  validation Rank-1 50.0  mAP 40.0  best"
+    assert epoch_line(row) == line
+
+    row |= {"best": False, "alarms": ["all embeddings are alike"]}
+    assert epoch_line(row) == f"{line.removesuffix('  best')}\n  ALARM: all embeddings are alike"
+
+
+def test_flat_keeps_the_order():
+    values = {"b": 1, "a": {"d": {"e": 2}, "c": 3}}
+    assert list(flat(values, "run/")) == [("run/b", 1), ("run/a/d/e", 2), ("run/a/c", 3)]

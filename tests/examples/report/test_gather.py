@@ -1,0 +1,94 @@
+"""The command that gathers runs into tables and figures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+from runs import both, write_run
+
+from examples.report.gather import gather, main
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(folder), "--out", str(out)]) == 0
+
+    printed = capsys.readouterr().out
+    assert "| killed   | joint     | 0    | unfinished, 1 epoch done | 1          |" in printed
+    assert "75.00 ± 5.00" in printed
+    assert printed.endswith(f"5 of 6 runs complete. 6 tables and 16 figures: {out}\n")
+
+    tables = {
+        f"{name}.{kind}"
+        for name in ("evaluation", "training", "versions")
+        for kind in ("csv", "md")
+    }
+    tasks = (
+        "image_to_image",
+        "image_to_image_splits",
+        "image_to_image_distractors",
+        "text_to_image",
+    )
+    bars = {f"{task}_{measure}.png" for task in tasks for measure in ("rank_1", "map")}
+    curves = {"rank_1_by_epoch.png", "map_by_epoch.png"}
+    runs = ("clip", "clip_prompt", "killed", "v2__seed0", "v2__seed1", "v2__seed2")
+    training = {f"training/{run}.png" for run in runs}
+    written = {str(path.relative_to(out)) for path in out.rglob("*.*")}
+    assert written == tables | bars | curves | training
+
+
+def test_every_figure_shows_something(folder, tmp_path):
+    gather([folder], tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.png"):
+        pixels = Image.open(path).convert("L")
+        assert min(pixels.size) > 200
+        assert len(pixels.getcolors()) > 20
+
+
+def test_evaluation_and_versions_are_one_kind_of_table(folder, tmp_path):
+    gather([folder], tmp_path / "out")
+    evaluation = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "## Image to image, splits (%; mean ± standard deviation over splits)" in evaluation
+    assert "| v2/seed1 | before          | 25.00 ± 7.07 |" in evaluation
+    assert "| v2/seed1 | after, split 2  | 85.00        |" in evaluation
+    assert "## Text to image (%)" in evaluation
+
+    versions = (tmp_path / "out" / "versions.md").read_text()
+    assert "| version | moment    | runs | R1           |" in versions
+    assert "| v2      | before    | 3    | 25.00 ± 0.00 |" in versions
+
+
+def test_runs_without_an_epoch_or_validation_are_listed(tmp_path, capsys):
+    write_run(tmp_path / "started")
+    write_run(tmp_path / "unvalidated", rates=[None, None], results=both(0.1, 0.5))
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "unfinished, 0 epochs done" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "rank_1_by_epoch.png").exists()
+    assert (tmp_path / "out" / "training" / "unvalidated.png").exists()
+
+
+def test_killed_runs_alone_still_make_tables(tmp_path):
+    write_run(tmp_path / "killed", rates=[0.5])
+    assert "0 of 1 runs complete" in gather([tmp_path], tmp_path / "out")
+
+
+def test_an_expected_error_is_one_line(folder, tmp_path, capsys):
+    for run in ("zero", "clip"):
+        (folder / run / "results.json").write_text("{")
+    assert main([str(folder), "--out", str(tmp_path / "out")]) == 2
+
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: 2 files are damaged: ")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_is_that_of_the_trainer(folder, tmp_path):
+    module = [sys.executable, "-m", "examples.trainer.report"]
+    command = [*module, str(folder / "killed"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unfinished, 1 epoch done" in done.stdout

@@ -1,0 +1,19 @@
+import json
+
+import pytest
+
+from examples.report.files import write_json
+
+
+def test_failed_write_leaves_the_old_json(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_list_becomes_json_lines(tmp_path):
+    write_json(tmp_path / "a.jsonl", [{"a": 1}, {"a": 2}])
+    assert (tmp_path / "a.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'

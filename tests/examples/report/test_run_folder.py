@@ -1,0 +1,75 @@
+"""A run's folder is created once, resumed with its own settings, and never overwritten."""
+
+import json
+
+import pytest
+
+from examples.report.run_folder import open_run, write_history
+
+SETTINGS = {"stage": "joint", "data": {"root": "here"}}
+
+
+def finish(folder):
+    (folder / "results.json").write_text("{}")
+
+
+def test_a_new_folder_gets_settings_and_environment(tmp_path):
+    open_run(tmp_path / "a" / "run", SETTINGS, resume=False)
+    assert json.loads((tmp_path / "a" / "run" / "recipe.json").read_text()) == SETTINGS
+    environment = json.loads((tmp_path / "a" / "run" / "environment.json").read_text())
+    assert {"clipreid_kit", "torch", "python", "machine", "revision"} == environment.keys()
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="the folder holds other files"):
+        open_run(tmp_path, SETTINGS, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_hidden_files_do_not_count(tmp_path):
+    (tmp_path / ".gitignore").touch()
+    open_run(tmp_path, SETTINGS, resume=False)
+    assert (tmp_path / "recipe.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "sign", ["results.json", "checkpoints/index.json", "prompt/checkpoints/index.json"]
+)
+def test_a_run_is_not_overwritten(tmp_path, sign):
+    open_run(tmp_path, SETTINGS, resume=False)
+    (tmp_path / sign).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / sign).touch()
+    with pytest.raises(ValueError, match="already holds a run"):
+        open_run(tmp_path, SETTINGS, resume=False)
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(tmp_path):
+    open_run(tmp_path, SETTINGS, resume=False)
+    finish(tmp_path)
+    open_run(tmp_path, SETTINGS, resume=True)
+    with pytest.raises(ValueError, match=r"the run to resume has other settings \(stage\)"):
+        open_run(tmp_path, {**SETTINGS, "stage": "retrieval"}, resume=True)
+
+
+@pytest.mark.parametrize(("root", "kept"), [("here", True), ("there", False)])
+def test_a_run_that_failed_early_starts_again(tmp_path, root, kept):
+    open_run(tmp_path, SETTINGS, resume=False)
+    (tmp_path / "data").mkdir()
+    changed = {"stage": "joint", "data": {"root": root}}
+    open_run(tmp_path, changed, resume=False)
+    assert json.loads((tmp_path / "recipe.json").read_text()) == changed
+    assert (tmp_path / "data").is_dir() == kept  # generated for other settings
+
+
+def test_the_history_holds_everything(tmp_path):
+    open_run(tmp_path, SETTINGS, resume=False)
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    write_history(tmp_path, {"after": {}})
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert list(history) == ["recipe", "environment", "epochs", "results"]
+    assert history["recipe"] == SETTINGS
+    assert history["epochs"] == [{"epoch": 1}, {"epoch": 2}]
+    assert (
+        json.loads((tmp_path / "results.json").read_text()) == history["results"] == {"after": {}}
+    )

@@ -1,4 +1,4 @@
-"""The hands recipes: each version changes what was reported of it against its parent, and nothing else."""
+"""Each version of the hands recipes changes what was reported of it, and nothing else."""
 
 import fnmatch
 import functools

@@ -6,7 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +19,26 @@ from clipreid_kit import HardIdentitySampler, PKSampler
 P, K = 16, 4
 COLUMNS = ("construct", "first batch", "epoch")
 YARDSTICK = "CLIP-ReID, torchreid (restated)"
-Make = Callable[[], Iterable[Any]]
+
+MakeSampler = Callable[[], Iterable[Any]]
 
 
-def contenders(images: int, identities: int) -> dict[str, Make]:
-    """What makes each sampler; embeddings for the hard identities are random, and made before."""
+class Run(NamedTuple):
+    """Times of one sampler in seconds, and its number of batches."""
+
+    seconds: tuple[float, float, float]  # to construct, to the first batch, for an epoch
+    num_batches: int
+    claimed_length: str  # what len() says, in batches
+
+
+def contenders(num_images: int, num_all_identities: int) -> dict[str, MakeSampler]:
+    """Constructors of all samplers, on random labels and cameras."""
     random = np.random.default_rng(0)
-    labels, cameras = random.integers(0, identities, images), random.integers(0, 15, images)
-    label_list, camera_list = labels.tolist(), cameras.tolist()
+    labels = random.integers(0, num_all_identities, num_images)
+    cameras = random.integers(0, 15, num_images)
+    label_list = labels.tolist()
+    camera_list = cameras.tolist()
+
     return {
         "clipreid_kit, identities": lambda: PKSampler(labels, P, K),
         "clipreid_kit, images": lambda: PKSampler(labels, P, K, coverage="images"),
@@ -35,90 +47,96 @@ def contenders(images: int, identities: int) -> dict[str, Make]:
         ),
         YARDSTICK: lambda: ChunkedLists(label_list, P, K),
         "pytorch-metric-learning MPerClass": lambda: MPerClassSampler(
-            label_list, K, batch_size=P * K, length_before_new_iter=images
+            label_list, K, batch_size=P * K, length_before_new_iter=num_images
         ),
         "fast-reid Naive (restated)": lambda: Naive(label_list, P, K),
         "fast-reid Balanced (restated)": lambda: Balanced(label_list, camera_list, P, K),
     }
 
 
-def once(make: Make, most: int) -> tuple[tuple[float, float, float], int, str]:
-    """Seconds to construct, to the first batch and for an epoch; batches given, and what len() says."""
+def measure_once(make_sampler: MakeSampler, max_rows: int) -> Run:
+    """Construct a sampler and iterate over one epoch; samplers without end are stopped after ``max_rows`` rows."""
     gc.collect()
-    began = time.perf_counter()
-    sampler = make()
-    built = time.perf_counter()
-    own = isinstance(sampler, PKSampler)
-    # fast-reid's have no end: their epoch is as many rows as there are images
-    batches: Iterator[Any] = (
-        iter(sampler) if own else batches_of(itertools.islice(iter(sampler), most), P * K)
-    )
+
+    begin = time.perf_counter()
+    sampler = make_sampler()
+    constructed = time.perf_counter()
+
+    yields_batches = isinstance(sampler, PKSampler)
+    batches: Iterator[Any] = iter(sampler)
+    if not yields_batches:
+        batches = batches_of(itertools.islice(batches, max_rows), P * K)
     next(batches)
-    first = time.perf_counter()
-    count = 1 + sum(1 for _ in batches)
+    first_batch = time.perf_counter()
+
+    num_batches = 1 + sum(1 for _ in batches)
     end = time.perf_counter()
-    said = f"{len(sampler) / (1 if own else P * K):.0f}" if hasattr(sampler, "__len__") else "none"
-    return (built - began, first - built, end - built), count, said
+
+    claimed_length = "none"
+    if hasattr(sampler, "__len__"):
+        claimed_length = f"{len(sampler) / (1 if yields_batches else P * K):.0f}"
+    seconds = (constructed - begin, first_batch - constructed, end - constructed)
+    return Run(seconds, num_batches, claimed_length)
 
 
-def compare(images: int, identities: int, repeats: int, only: list[str]) -> None:
-    """Contenders take turns; medians, and the epoch of the yardstick by that of each."""
-    print(f"\n{images} images, {identities} identities, P = {P}, K = {K}; times in ms")
-    chosen = {
-        name: make
-        for name, make in contenders(images, identities).items()
-        if any(word in name for word in only)
-    }
-    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in chosen}
-    counts = {}
+def compare(num_images: int, num_all_identities: int, repeats: int, only: list[str]) -> None:
+    """Run the contenders in turns, and print the medians and the ratio of each epoch to the yardstick's."""
+    print(f"\n{num_images} images, {num_all_identities} identities, P = {P}, K = {K}; times in ms")
+    samplers = contenders(num_images, num_all_identities)
+    names = [name for name in samplers if any(word in name for word in only)]
+
+    runs: dict[str, list[Run]] = {name: [] for name in names}
     for _ in range(repeats):
-        for name, make in chosen.items():
-            seconds, *counts[name] = once(make, images)
-            times[name].append(seconds)
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for name, rows in times.items()
-    }
+        for name in names:
+            runs[name].append(measure_once(samplers[name], num_images))
+
+    medians = {}
+    for name, own_runs in runs.items():
+        columns = zip(*(run.seconds for run in own_runs), strict=True)
+        medians[name] = [statistics.median(column) for column in columns]
+
     titles = "".join(f"{column:>13}" for column in COLUMNS)
     print(f"{'':34}{titles}{'batches':>9}{'len()':>9}{'epoch, ratio':>15}")
     for name, seconds in medians.items():
-        count, said = counts[name]
+        last = runs[name][-1]
+        times = "".join(f"{1000 * second:13.2f}" for second in seconds)
         ratio = f"{medians[YARDSTICK][2] / seconds[2]:14.2f}x" if YARDSTICK in medians else ""
-        print(
-            f"{name:34}"
-            + "".join(f"{1000 * s:13.2f}" for s in seconds)
-            + f"{count:9}{said:>9}{ratio}"
-        )
+        print(f"{name:34}{times}{last.num_batches:9}{last.claimed_length:>9}{ratio}")
     if YARDSTICK in medians:
         print(f"ratio: how many times faster than {YARDSTICK}")
 
 
-def resume_and_neighbours(images: int, identities: int) -> None:
-    """What a resumed epoch costs, and the neighbours of hard identities."""
-    labels = np.random.default_rng(0).integers(0, identities, images)
+def measure_resuming(labels: np.ndarray) -> None:
+    """Print the time to the next batch of an epoch that is resumed near its end."""
     sampler = PKSampler(labels, P, K, coverage="images")
     sampler.set_epoch(0, start_batch=len(sampler) - 2)
-    began = time.perf_counter()
+
+    begin = time.perf_counter()
     next(iter(sampler))
-    print(
-        f"resumed at the last batch but one: {1000 * (time.perf_counter() - began):.2f} ms to the next batch"
-    )
-    hard = HardIdentitySampler(labels, P, K)
-    dim = 512 if identities < 10_000 else 128
-    embeddings = torch.randn(identities, dim, generator=torch.Generator().manual_seed(0))
-    began = time.perf_counter()
-    hard.update(embeddings, np.unique(labels))
+    milliseconds = 1000 * (time.perf_counter() - begin)
+    print(f"resumed at the last batch but one: {milliseconds:.2f} ms to the next batch")
+
+
+def measure_hard_identities(labels: np.ndarray, num_all_identities: int) -> None:
+    """Print the time to find the neighbours of all identities, and that of an epoch."""
+    sampler = HardIdentitySampler(labels, P, K)
+    dim = 512 if num_all_identities < 10_000 else 128
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(num_all_identities, dim, generator=generator)
+
+    begin = time.perf_counter()
+    sampler.update(embeddings, np.unique(labels))
     updated = time.perf_counter()
-    count = sum(1 for _ in hard)
+    num_batches = sum(1 for _ in sampler)
     end = time.perf_counter()
     print(
-        f"HardIdentitySampler: update of {identities} identities in {dim} dimensions {updated - began:.3f} s, "
-        f"epoch of {count} batches {end - updated:.3f} s"
+        f"HardIdentitySampler: update of {num_all_identities} identities in {dim} dimensions "
+        f"{updated - begin:.3f} s, epoch of {num_batches} batches {end - updated:.3f} s"
     )
 
 
 def main() -> None:
-    """13k images of 751 identities, or 1M of 50k with --large (a minute and more, most of it the peers')."""
+    """Measure 13k images of 751 identities, or 1M of 50k with --large (over a minute, most of it the peers')."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--repeats", type=int)
@@ -126,10 +144,16 @@ def main() -> None:
         "--only", nargs="+", default=[""], help="contenders whose name contains one of these"
     )
     options = parser.parse_args()
+
+    num_images, num_all_identities, repeats = 12_936, 751, 15
+    if options.large:
+        num_images, num_all_identities, repeats = 1_000_000, 50_000, 1
+
     print(machine("pytorch-metric-learning"))
-    images, identities, repeats = (1_000_000, 50_000, 1) if options.large else (12_936, 751, 15)
-    compare(images, identities, options.repeats or repeats, options.only)
-    resume_and_neighbours(images, identities)
+    compare(num_images, num_all_identities, options.repeats or repeats, options.only)
+    labels = np.random.default_rng(0).integers(0, num_all_identities, num_images)
+    measure_resuming(labels)
+    measure_hard_identities(labels, num_all_identities)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
+import itertools
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -7,292 +8,385 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.samplers import PKSampler
+from clipreid_kit.samplers import PKSampler, pk
 
 label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(
-    lambda x: len(set(x)) >= 4
+    lambda labels: len(set(labels)) >= 4
 )
 coverages = st.sampled_from(["identities", "images"])
 
+# One identity is much larger than the others: it is in all of the 100 batches of an epoch that covers images.
+SKEWED_LABELS = [0] * 400 + [label for label in range(1, 41) for _ in range(6)]
 
-def check_batches(batches, labels, p, k):
+
+def batches_of(labels, num_identities, num_instances, *, epoch=0, **options):
+    sampler = PKSampler(labels, num_identities, num_instances, **options)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def blocks_of(batch, num_instances):
+    """The rows of each identity."""
+    return [batch[i : i + num_instances] for i in range(0, len(batch), num_instances)]
+
+
+def identities_of(batches, labels):
+    """The set of identities of each batch, as a set that ignores the order of the batches."""
+    return {frozenset(labels[row] for row in batch) for batch in batches}
+
+
+def check_batches(batches, labels, num_identities, num_instances):
     for batch in batches:
-        assert len(batch) == p * k
-        blocks = [{labels[row] for row in batch[i : i + k]} for i in range(0, p * k, k)]
-        assert all(len(block) == 1 for block in blocks)
-        assert len(set.union(*blocks)) == p
+        assert len(batch) == num_identities * num_instances
+        identities = set()
+        for block in blocks_of(batch, num_instances):
+            labels_of_block = {labels[row] for row in block}
+            assert len(labels_of_block) == 1
+            identities |= labels_of_block
+        assert len(identities) == num_identities
 
 
 @given(
     label_lists, st.integers(1, 4), st.integers(1, 5), coverages, st.integers(0, 5), st.booleans()
 )
-def test_every_batch_is_p_by_k_and_len_is_exact(labels, p, k, coverage, epoch, with_cameras):
-    cameras = [i % 3 for i in range(len(labels))] if with_cameras else None
-    sampler = PKSampler(labels, p, k, coverage=coverage, seed=4, cameras=cameras)
+def test_every_batch_is_p_by_k_and_len_is_exact(
+    labels, num_identities, num_instances, coverage, epoch, with_cameras
+):
+    cameras = [row % 3 for row in range(len(labels))] if with_cameras else None
+    sampler = PKSampler(
+        labels, num_identities, num_instances, coverage=coverage, seed=4, cameras=cameras
+    )
     sampler.set_epoch(epoch)
+
     batches = list(sampler)
+
     assert len(batches) == len(sampler)
-    check_batches(batches, labels, p, k)
-    seen = Counter(row for batch in batches for row in batch)
-    if coverage == "images":
-        assert set(seen) == set(range(len(labels)))
-    assert {labels[row] for row in seen} == set(labels)
+    check_batches(batches, labels, num_identities, num_instances)
+
+
+@given(label_lists, st.integers(1, 4), st.integers(1, 5), st.integers(0, 5))
+def test_an_epoch_covers_all_identities(labels, num_identities, num_instances, epoch):
+    batches = batches_of(labels, num_identities, num_instances, epoch=epoch)
+    assert set.union(*map(set, identities_of(batches, labels))) == set(labels)
+
+
+@given(label_lists, st.integers(1, 4), st.integers(1, 5), st.integers(0, 5), st.booleans())
+def test_an_epoch_covers_all_images(labels, num_identities, num_instances, epoch, with_cameras):
+    cameras = [row % 3 for row in range(len(labels))] if with_cameras else None
+    batches = batches_of(
+        labels, num_identities, num_instances, epoch=epoch, coverage="images", cameras=cameras
+    )
+    assert {row for batch in batches for row in batch} == set(range(len(labels)))
 
 
 @given(label_lists, st.integers(1, 5), coverages)
-def test_no_image_twice_in_a_batch_while_there_are_others(labels, k, coverage):
-    count = Counter(labels)
-    for batch in PKSampler(labels, 2, k, coverage=coverage):
+def test_no_image_is_twice_in_a_batch_while_there_are_others(labels, num_instances, coverage):
+    num_images = Counter(labels)
+    for batch in PKSampler(labels, 2, num_instances, coverage=coverage):
         for row, times in Counter(batch).items():
-            assert times <= -(-k // count[labels[row]])
+            assert times <= -(-num_instances // num_images[labels[row]])
 
 
 @pytest.mark.unhooked  # beartype itself draws from `random`
 @given(label_lists, coverages, st.integers(0, 3))
-def test_same_seed_and_epoch_same_batches_whatever_the_global_state(labels, coverage, epoch):
-    def batches(seed, epoch):
-        sampler = PKSampler(labels, 3, 2, coverage=coverage, seed=seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
+def test_global_random_states_are_neither_read_nor_set(labels, coverage, epoch):
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002 (the point is that it changes nothing)
     torch.manual_seed(1)
-    before = torch.get_rng_state(), random.getstate()
-    first = batches(5, epoch)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert random.getstate() == before[1]
+    torch_state = torch.get_rng_state()
+    python_state = random.getstate()
+
+    first = batches_of(labels, 3, 2, coverage=coverage, seed=5, epoch=epoch)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert random.getstate() == python_state
+
     torch.manual_seed(2)
-    assert batches(5, epoch) == first
+    assert batches_of(labels, 3, 2, coverage=coverage, seed=5, epoch=epoch) == first
 
 
-def test_epochs_and_seeds_differ():
-    labels = [i // 5 for i in range(100)]
-    runs = []
-    for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 3), (3, 2), (6, 1)]:
-        sampler = PKSampler(labels, 4, 2, seed=seed)
-        sampler.set_epoch(epoch)
-        runs.append(list(sampler))
-    assert all(runs[i] != runs[j] for i in range(len(runs)) for j in range(i))
+@pytest.mark.parametrize("coverage", ["identities", "images"])
+def test_other_seeds_and_epochs_group_other_identities(coverage):
+    labels = [row // 5 for row in range(100)]
+    seeds_and_epochs = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 3), (3, 2), (6, 1)]
+
+    groupings = []
+    for seed, epoch in seeds_and_epochs:
+        batches = batches_of(labels, 4, 2, seed=seed, epoch=epoch, coverage=coverage)
+        groupings.append(identities_of(batches, labels))
+
+    for first, second in itertools.combinations(groupings, 2):
+        assert first != second
+
+
+@pytest.mark.parametrize("varied", ["seed", "epoch"])
+@pytest.mark.parametrize("coverage", ["identities", "images"])
+def test_any_two_identities_meet_for_some_seed_and_in_some_epoch(varied, coverage):
+    labels = [row // 2 for row in range(16)]
+    pairs = set()
+    for number in range(60):
+        batches = batches_of(labels, 4, 2, coverage=coverage, **{varied: number})
+        for identities in identities_of(batches, labels):
+            pairs |= set(itertools.combinations(sorted(identities), 2))
+
+    assert pairs == set(itertools.combinations(range(8), 2))
+
+
+@pytest.mark.parametrize("coverage", ["identities", "images"])
+def test_other_seeds_and_epochs_draw_other_images(coverage):
+    # One batch per part of the identities: the grouping is always the same, and only the images can differ.
+    labels = [row // 20 for row in range(80)]
+    seeds_and_epochs = [(0, 0), (0, 1), (1, 0), (2, 3), (3, 2)]
+
+    drawn = []
+    for seed, epoch in seeds_and_epochs:
+        batches = batches_of(labels, 4, 2, seed=seed, epoch=epoch, coverage=coverage)
+        pairs = {frozenset(block) for batch in batches for block in blocks_of(batch, 2)}
+        drawn.append(pairs)
+
+    for first, second in itertools.combinations(drawn, 2):
+        assert first != second
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"epoch": 1}])
+def test_other_seeds_and_epochs_fill_with_other_identities(changes):
+    # Ten identities in batches of four: the last batch is filled with two identities that are in the epoch already.
+    labels = [row // 2 for row in range(20)]
+
+    def repeated(**options):
+        count = Counter()
+        for batch in batches_of(labels, 4, 2, **options):
+            count.update({labels[row] for row in batch})
+        return {label for label, times in count.items() if times == 2}
+
+    assert len(repeated()) == 2
+    assert repeated() != repeated(**changes)
 
 
 @given(label_lists, st.integers(1, 2), st.integers(1, 3), coverages)
-def test_ranks_agree_on_length_and_share_no_identity_in_a_step(labels, p, k, coverage):
-    samplers = [PKSampler(labels, p, k, coverage=coverage, rank=r, world_size=2) for r in range(2)]
-    first, second = (list(s) for s in samplers)
+def test_ranks_agree_on_the_length_and_share_no_identity_in_a_step(
+    labels, num_identities, num_instances, coverage
+):
+    options = {"coverage": coverage, "world_size": 2}
+    samplers = [
+        PKSampler(labels, num_identities, num_instances, rank=rank, **options) for rank in range(2)
+    ]
+    first, second = (list(sampler) for sampler in samplers)
+
     assert len(first) == len(second) == len(samplers[0]) == len(samplers[1])
-    for a, b in zip(first, second, strict=True):
-        check_batches([a, b], labels, p, k)
-        assert not {labels[row] for row in a} & {labels[row] for row in b}
-    if coverage == "images":
-        assert {row for batch in first + second for row in batch} == set(range(len(labels)))
+    for one, other in zip(first, second, strict=True):
+        check_batches([one, other], labels, num_identities, num_instances)
+        assert not {labels[row] for row in one} & {labels[row] for row in other}
+
+
+@given(label_lists, st.integers(1, 2), st.integers(1, 3))
+def test_ranks_together_cover_all_images(labels, num_identities, num_instances):
+    shown = set()
+    for rank in range(2):
+        options = {"coverage": "images", "rank": rank, "world_size": 2}
+        for batch in PKSampler(labels, num_identities, num_instances, **options):
+            shown |= set(batch)
+    assert shown == set(range(len(labels)))
 
 
 @given(label_lists, coverages, st.data())
 def test_resumes_inside_an_epoch(labels, coverage, data):
-    whole = PKSampler(labels, 2, 3, coverage=coverage, seed=2)
-    whole.set_epoch(7)
-    want = list(whole)
-    stop = data.draw(st.integers(0, len(whole)))
-    interrupted = PKSampler(labels, 2, 3, coverage=coverage, seed=2)
-    interrupted.set_epoch(7)
-    iterator = iter(interrupted)
-    taken = [next(iterator) for _ in range(stop)]
-    state = interrupted.state_dict() if stop else {"epoch": 7, "batches": 0}
+    def sampler_of_epoch_7():
+        sampler = PKSampler(labels, 2, 3, coverage=coverage, seed=2)
+        sampler.set_epoch(7)
+        return sampler
+
+    whole = list(sampler_of_epoch_7())
+    num_taken = data.draw(st.integers(0, len(whole)))
+    interrupted = sampler_of_epoch_7()
+    taken = list(itertools.islice(interrupted, num_taken))
+    state = interrupted.state_dict()
+
     resumed = PKSampler(labels, 2, 3, coverage=coverage, seed=2)
     resumed.load_state_dict(state)
-    assert taken + list(resumed) == want
-    assert list(resumed) == want  # the next iteration is whole again
+
+    assert state == {"epoch": 7, "batches": num_taken}
+    assert taken + list(resumed) == whole
+    assert list(resumed) == whole  # the next iteration is whole again
+
+
+@given(st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), coverages, st.data())
+def test_every_rank_resumes(num_more, num_identities, world_size, coverage, data):
+    num_labels = num_identities * world_size + num_more
+    labels = [label for label in range(num_labels) for _ in range(1 + label % 4)]
+
+    for rank in range(world_size):
+        options = {"coverage": coverage, "rank": rank, "world_size": world_size}
+        sampler = PKSampler(labels, num_identities, 2, **options)
+        sampler.set_epoch(3)
+        whole = list(sampler)
+        start_batch = data.draw(st.integers(0, len(sampler)))
+
+        sampler.set_epoch(3, start_batch=start_batch)
+
+        assert list(sampler) == whole[start_batch:]
 
 
 def test_spreads_over_cameras():
     labels = [0] * 12 + [1] * 12
-    cameras = ([0] * 9 + [1, 2, 3]) * 2  # nine images of one camera, one of each other
+    cameras = ([0] * 9 + [1, 2, 3]) * 2  # nine images of one camera, one of each of the others
+
     for epoch in range(5):
-        sampler = PKSampler(labels, 2, 4, cameras=cameras)
-        sampler.set_epoch(epoch)
-        for batch in sampler:
-            assert {cameras[row] for row in batch[:4]} == {0, 1, 2, 3}
-            assert {cameras[row] for row in batch[4:]} == {0, 1, 2, 3}
+        for batch in batches_of(labels, 2, 4, cameras=cameras, epoch=epoch):
+            for block in blocks_of(batch, 4):
+                assert {cameras[row] for row in block} == {0, 1, 2, 3}
 
 
-def test_spreads_over_cameras_while_covering_every_image():
+def test_spreads_over_cameras_while_covering_all_images():
     labels = [0] * 12 + [1] * 12
     cameras = ([0] * 9 + [1, 2, 3]) * 2
+
     for batch in PKSampler(labels, 2, 4, cameras=cameras, coverage="images"):
-        for block in (
-            batch[:4],
-            batch[4:],
-        ):  # the three rare cameras are dealt over the three parts
-            assert sorted(cameras[row] for row in block)[:3] == [0, 0, 0]
-            assert sorted(cameras[row] for row in block)[3] > 0
+        for block in blocks_of(batch, 4):
+            # The three rare cameras are dealt over the three parts.
+            *common, rare = sorted(cameras[row] for row in block)
+            assert common == [0, 0, 0]
+            assert rare > 0
 
 
 def test_images_rotate_from_epoch_to_epoch():
     labels = [0] * 8 + [1] * 8
-    sampler = PKSampler(labels, 2, 2)
-    seen = set()
+    shown = set()
     for epoch in range(20):
-        sampler.set_epoch(epoch)
-        seen |= {row for batch in sampler for row in batch}
-    assert seen == set(range(16))
+        shown |= {row for batch in batches_of(labels, 2, 2, epoch=epoch) for row in batch}
+    assert shown == set(range(16))
 
 
-def test_short_identities():
+@pytest.mark.parametrize("cameras", [None, [0, 0, 0, 1, 1] * 4])
+def test_images_are_drawn_evenly(cameras):
+    labels = [row // 5 for row in range(20)]
+    pairs = Counter()
+    for epoch in range(600):
+        for batch in batches_of(labels, 4, 2, cameras=cameras, seed=3, epoch=epoch):
+            pairs.update(tuple(sorted(block)) for block in blocks_of(batch, 2))
+
+    # 10 pairs of 5 images; with cameras 0, 0, 0, 1, 1 the 3 x 2 pairs of different cameras.
+    pairs_per_identity = 10 if cameras is None else 6
+    expected = 600 / pairs_per_identity
+    assert len(pairs) == 4 * pairs_per_identity
+    for count in pairs.values():
+        assert abs(count - expected) < 4.5 * expected**0.5
+
+
+def test_too_few_images_are_repeated():
     labels = [0, 0, 0, 0, 1, 2, 2, 2, 2]
-    repeated = next(iter(PKSampler(labels, 3, 4)))
-    assert Counter(labels[row] for row in repeated) == {0: 4, 1: 4, 2: 4}
-    dropped = PKSampler(labels, 2, 4, short="drop")
-    assert {labels[row] for batch in dropped for row in batch} == {0, 2}
-    with pytest.raises(
-        ValueError, match=r"1 identities with fewer \(identity 1 has 1\). Use short="
-    ):
-        PKSampler(labels, 2, 4, short="error")
-    with pytest.raises(
-        ValueError, match=r'= 3 identities, got 2. Lower num_identities, or use short="repeat"'
-    ):
-        PKSampler(labels, 3, 4, short="drop")
+    batch = next(iter(PKSampler(labels, 3, 4)))
+    assert Counter(labels[row] for row in batch) == {0: 4, 1: 4, 2: 4}
 
 
-def test_skewed_set_covers_every_image():
-    labels = [0] * 400 + [i for i in range(1, 41) for _ in range(6)]
-    sampler = PKSampler(labels, 16, 4, coverage="images")
+def test_identities_with_too_few_images_are_dropped():
+    labels = [0, 0, 0, 0, 1, 2, 2, 2, 2]
+    batches = batches_of(labels, 2, 4, if_too_few="drop")
+    assert identities_of(batches, labels) == {frozenset({0, 2})}
+
+
+def test_skewed_set_covers_all_images():
+    sampler = PKSampler(SKEWED_LABELS, 16, 4, coverage="images")
     batches = list(sampler)
-    assert len(batches) == len(sampler) == 100  # the large identity takes part 400 / 4 times
+    assert len(batches) == len(sampler) == 100  # the large identity is in 400 / 4 batches
     assert {row for batch in batches for row in batch} == set(range(640))
 
 
 def test_reserve_comes_round_to_all_identities():
-    labels = [0] * 400 + [i for i in range(1, 41) for _ in range(6)]
-    seen = Counter(
-        labels[row] for batch in PKSampler(labels, 16, 4, coverage="images") for row in batch[::4]
-    )
-    del seen[0]  # it is in every batch by itself
-    assert sum(seen.values()) == 1500
-    assert min(seen.values()) >= 0.8 * 1500 / 40
-    assert max(seen.values()) <= 1.2 * 1500 / 40
+    times = Counter()
+    for batch in PKSampler(SKEWED_LABELS, 16, 4, coverage="images"):
+        times.update(SKEWED_LABELS[row] for row in batch[::4])
+    del times[0]  # it is in every batch anyway
+
+    assert len(times) == 40
+    assert sum(times.values()) == 1500
+    assert min(times.values()) >= 0.8 * 1500 / 40
+    assert max(times.values()) <= 1.2 * 1500 / 40
 
 
 def test_ranks_take_turns_in_what_is_dealt():
-    labels = [0] * 400 + [i for i in range(1, 41) for _ in range(6)]
     shares = []
     for rank in range(2):
-        batches = list(PKSampler(labels, 8, 4, coverage="images", rank=rank, world_size=2))
-        shares.append(sum(0 in {labels[row] for row in batch} for batch in batches))
+        sampler = PKSampler(SKEWED_LABELS, 8, 4, coverage="images", rank=rank, world_size=2)
+        shares.append(sum(0 in {SKEWED_LABELS[row] for row in batch} for batch in sampler))
     assert sum(shares) == 100
     assert min(shares) > 40
 
 
 def test_each_part_of_an_identity_meets_other_identities():
-    labels = [i // 20 for i in range(2000)]
-    met = {label: [] for label in range(100)}
+    labels = [row // 20 for row in range(2000)]
+    companions = defaultdict(list)
     for batch in PKSampler(labels, 10, 4, coverage="images"):
-        present = {labels[row] for row in batch}
-        for label in present:
-            met[label].append(present - {label})
-    for companions in met.values():  # 5 batches x 9 others
-        assert len(companions) == 5
-        assert len(set.union(*companions)) >= 25
+        identities = {labels[row] for row in batch}
+        for label in identities:
+            companions[label].append(identities - {label})
+
+    assert len(companions) == 100
+    for met in companions.values():  # 5 batches x 9 others
+        assert len(met) == 5
+        assert len(set.union(*met)) >= 25
 
 
-@pytest.mark.parametrize("cameras", [None, [0, 0, 0, 1, 1] * 4])
-def test_images_are_drawn_evenly(cameras):
-    labels = [i // 5 for i in range(20)]
-    pairs = Counter()
-    sampler = PKSampler(labels, 4, 2, cameras=cameras, seed=3)
-    for epoch in range(600):
-        sampler.set_epoch(epoch)
-        for batch in sampler:
-            pairs.update(tuple(sorted(batch[i : i + 2])) for i in range(0, 8, 2))
-    # 10 pairs of 5 images; with cameras 0, 0, 0, 1, 1 the 3 x 2 pairs of different cameras
-    expected = 600 / (10 if cameras is None else 6)
-    assert len(pairs) == 4 * (10 if cameras is None else 6)
-    assert all(abs(count - expected) < 4.5 * expected**0.5 for count in pairs.values())
-
-
-@given(st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), coverages, st.data())
-def test_ranks_resume_together(num_identities, p, world_size, coverage, data):
-    labels = [i for i in range(p * world_size + num_identities) for _ in range(1 + i % 4)]
-    for rank in range(world_size):
-        options = {"coverage": coverage, "rank": rank, "world_size": world_size}
-        sampler = PKSampler(labels, p, 2, **options)
-        sampler.set_epoch(3)
-        want = list(sampler)
-        stop = data.draw(st.integers(0, len(sampler)))
-        sampler.set_epoch(3, start_batch=stop)
-        assert list(sampler) == want[stop:]
-
-
-def test_chunks_do_not_show(monkeypatch):
-    labels = [i // 7 for i in range(700)]
-    want = {
-        coverage: list(PKSampler(labels, 4, 3, coverage=coverage))
-        for coverage in ("identities", "images")
-    }
-    monkeypatch.setattr("clipreid_kit.samplers.pk.CHUNK", 5)
-    assert {coverage: list(PKSampler(labels, 4, 3, coverage=coverage)) for coverage in want} == want
+@pytest.mark.parametrize("coverage", ["identities", "images"])
+def test_chunk_size_does_not_change_the_batches(monkeypatch, coverage):
+    labels = [row // 7 for row in range(700)]
+    expected = batches_of(labels, 4, 3, coverage=coverage)
+    monkeypatch.setattr(pk, "CHUNK", 5)
+    assert batches_of(labels, 4, 3, coverage=coverage) == expected
 
 
 def test_two_iterations_at_once_do_not_disturb_each_other():
-    sampler = PKSampler([i // 4 for i in range(80)], 4, 2)
-    assert [list(pair) for pair in zip(sampler, sampler, strict=True)] == [
-        [batch, batch] for batch in sampler
-    ]
+    sampler = PKSampler([row // 4 for row in range(80)], 4, 2)
+    expected = list(sampler)
+    for first, second, batch in zip(sampler, sampler, expected, strict=True):
+        assert first == second == batch
 
 
-def test_works_in_a_loader_with_workers():
-    labels = [i // 4 for i in range(32)]
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_in_a_loader(num_workers):
+    sampler = PKSampler([row // 4 for row in range(32)], 4, 2)
+    expected = list(sampler)
     dataset = torch.utils.data.TensorDataset(torch.arange(32))
-    want = list(PKSampler(labels, 4, 2))
-    for workers in (0, 2):
-        loader = torch.utils.data.DataLoader(
-            dataset, batch_sampler=PKSampler(labels, 4, 2), num_workers=workers
-        )
-        assert len(loader) == len(want)
-        assert [batch[0].tolist() for batch in loader] == want
+    loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=num_workers)
+
+    assert len(loader) == len(expected)
+    assert [batch[0].tolist() for batch in loader] == expected
 
 
 def test_accepts_lists_tensors_and_arrays():
     labels = [3, 3, 8, 8]
-    want = list(PKSampler(labels, 2, 2))
-    assert list(PKSampler(torch.tensor(labels), 2, 2)) == want
-    assert list(PKSampler(np.array(labels, dtype=np.uint8), 2, 2)) == want
+    expected = batches_of(labels, 2, 2)
+    assert batches_of(torch.tensor(labels), 2, 2) == expected
+    assert batches_of(np.array(labels, dtype=np.uint8), 2, 2) == expected
+
+
+def test_repr_is_one_line():
+    sampler = PKSampler([0, 0, 1, 1, 2, 2], 2, 2, coverage="images", cameras=[0, 1] * 3, seed=7)
+    sampler.set_epoch(3)
+    assert repr(sampler) == (
+        "PKSampler(3 identities, 2 batches, num_identities=2, num_instances=2, seed=7, "
+        "coverage='images', if_too_few='repeat', cameras=2, rank=0, world_size=1, epoch=3)"
+    )
 
 
 @pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        ([], {}, "at least one label, got none. Is the split empty"),
-        (["a", "b"], {}, r"labels as a flat list of integers.*np.unique"),
-        ([0.5, 1.5], {}, "labels as a flat list of integers"),
-        ([[0, 1]], {}, r"flat list of integers, got shape \(1, 2\)"),
-        (
-            [0, 1],
-            {"num_identities": 3},
-            "at least num_identities x world_size = 3 identities, got 2. Lower",
-        ),
-        (
-            [0, 1],
-            {"num_identities": 1, "rank": 2, "world_size": 2},
-            r"rank in \[0, world_size = 2\), got 2",
-        ),
-        ([0, 1], {"num_identities": 0}, "num_identities as a whole number >= 1, got 0"),
-        ([0, 1], {"num_instances": 0}, "num_instances as a whole number >= 1, got 0"),
-        ([0, 1], {"cameras": [0]}, "2 cameras, one for each label, got 1"),
-        ([0, 1], {"coverage": "all"}, "coverage to be one of identities, images"),
-        ([0, 1], {"short": "pad"}, "short to be one of repeat, drop, error"),
-        ([0, 1], {"seed": -1}, "seed as a whole number >= 0"),
+        ([], {}, "PKSampler: labels is empty"),
+        (["a", "b"], {}, r"PKSampler: expected labels as a flat list of integers.*np\.unique"),
+        ([0, 1], {"num_identities": 3}, "num_identities x world_size = 3 identities, and there"),
+        ([0, 1], {"coverage": "all"}, "PKSampler: expected coverage to be one of identities, im"),
+        ([0, 1], {"num_instances": None}, "num_instances as a whole number >= 1, got None"),
     ],
 )
-def test_errors(labels, options, message):
+def test_wrong_arguments(labels, options, message):
     with pytest.raises(ValueError, match=message):
         PKSampler(labels, **options)
 
 
-def test_bad_epoch():
+def test_wrong_epoch():
     sampler = PKSampler([0, 1], 2, 2)
-    with pytest.raises(ValueError, match="epoch as a whole number >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"PKSampler.set_epoch: expected epoch as a whole"):
         sampler.set_epoch(-1)
     with pytest.raises(ValueError, match=r"start_batch in \[0, 1\], got 2"):
         sampler.set_epoch(0, start_batch=2)

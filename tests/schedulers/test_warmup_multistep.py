@@ -1,154 +1,191 @@
+import copy
 import itertools
 import math
 from bisect import bisect_right
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipreid_kit.schedulers import WarmupMultiStepLR, warmup_multistep_factor
 
+ROUNDING = 1e-12
+
+
+def factors_of(warmup_steps, milestones, num_steps=33, **options):
+    return [
+        warmup_multistep_factor(step, warmup_steps, milestones, **options)
+        for step in range(num_steps)
+    ]
+
 
 @st.composite
 def schedules(draw):
-    warmup = draw(st.integers(0, 8))
-    milestones = sorted(draw(st.sets(st.integers(max(warmup, 1), 30), max_size=4)))
-    return warmup, milestones, draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    """Warm-up steps, milestones, gamma and start factor."""
+    warmup_steps = draw(st.integers(0, 8))
+    milestones = sorted(draw(st.sets(st.integers(max(warmup_steps, 1), 30), max_size=4)))
+    return warmup_steps, milestones, draw(st.floats(0, 1)), draw(st.floats(0, 1))
 
 
 @given(schedules())
-def test_rises_then_falls_by_gamma_at_each_milestone(schedule):
-    warmup, milestones, gamma, start = schedule
-    factors = [
-        warmup_multistep_factor(t, warmup, milestones, gamma=gamma, start_factor=start)
-        for t in range(33)
-    ]
-    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(factors[:warmup]))
-    assert all(a >= b for a, b in itertools.pairwise(factors[max(warmup - 1, 0) :]))
-    assert factors[-1] == pytest.approx(gamma ** len(milestones))
-    for earlier, later, t in zip(
-        factors[warmup:], factors[warmup + 1 :], itertools.count(warmup + 1)
-    ):
-        assert later == pytest.approx(earlier * (gamma if t in milestones else 1), abs=1e-12)
-    if warmup:
-        assert factors[warmup - 1] == pytest.approx(1)
+@example((1, [], 1.0, 1e-15))  # s + (1 - s) is not exactly 1
+def test_rises_through_the_warmup_to_the_peak(schedule):
+    warmup_steps, milestones, gamma, start_factor = schedule
+    factors = factors_of(warmup_steps, milestones, gamma=gamma, start_factor=start_factor)
+
+    for earlier, later in itertools.pairwise(factors[:warmup_steps]):
+        assert later >= earlier - ROUNDING
+    if warmup_steps > 0:
+        assert factors[warmup_steps - 1] == pytest.approx(1)
+
+
+@given(schedules())
+@example((1, [], 1.0, 1e-15))
+def test_falls_by_gamma_at_each_milestone(schedule):
+    warmup_steps, milestones, gamma, start_factor = schedule
+    factors = factors_of(warmup_steps, milestones, gamma=gamma, start_factor=start_factor)
+
+    first = max(warmup_steps, 1)
+    for step in range(first, len(factors)):
+        before = 1.0 if step == warmup_steps else factors[step - 1]
+        expected = before * gamma if step in milestones else before
+        assert factors[step] == pytest.approx(expected, abs=ROUNDING)
+    assert factors[-1] == pytest.approx(gamma ** len(milestones), abs=ROUNDING)
 
 
 @pytest.mark.parametrize(
-    ("warmup_factor", "milestones", "epochs"), [(0.1, [30, 50], 60), (0.01, [40, 70], 120)]
+    ("start_factor", "milestones", "num_epochs"), [(0.1, [30, 50], 60), (0.01, [40, 70], 120)]
 )
-def test_equals_clip_reid_with_milestones_one_earlier(warmup_factor, milestones, epochs):
-    for epoch in range(
-        1, epochs + 1
-    ):  # there the scheduler is stepped before the epoch, and so begins at 1
-        share = 1.0
+def test_equals_clip_reid_with_milestones_one_earlier(start_factor, milestones, num_epochs):
+    ours = [milestone - 1 for milestone in milestones]
+
+    # CLIP-ReID steps its scheduler before each epoch, so its count begins at 1.
+    for epoch in range(1, num_epochs + 1):
+        warmup = 1.0
         if epoch < 10:
-            share = warmup_factor * (1 - epoch / 10) + epoch / 10
-        want = share * 0.1 ** bisect_right(milestones, epoch)
-        ours = [m - 1 for m in milestones]
-        assert warmup_multistep_factor(
-            epoch - 1, 10, ours, start_factor=warmup_factor
-        ) == pytest.approx(want)
+            warmup = start_factor * (1 - epoch / 10) + epoch / 10
+        expected = warmup * 0.1 ** bisect_right(milestones, epoch)
+
+        factor = warmup_multistep_factor(epoch - 1, 10, ours, start_factor=start_factor)
+
+        assert factor == pytest.approx(expected)
 
 
 def optimizer_with_two_groups():
-    a, b = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    return torch.optim.SGD([{"params": [a], "lr": 1.0}, {"params": [b], "lr": 0.1}])
+    first = torch.nn.Parameter(torch.zeros(1))
+    second = torch.nn.Parameter(torch.zeros(1))
+    return torch.optim.SGD([{"params": [first], "lr": 1.0}, {"params": [second], "lr": 0.1}])
 
 
-def run(scheduler, optimizer, count):
+def trace_of(scheduler, num_steps):
+    """Rates of all groups at each step."""
     trace = []
-    for _ in range(count):
-        trace.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
+    for _ in range(num_steps):
+        trace.append([group["lr"] for group in scheduler.optimizer.param_groups])
+        scheduler.optimizer.step()
         scheduler.step()
     return trace
 
 
-def test_trace_equals_the_closed_form_in_every_group():
-    optimizer = optimizer_with_two_groups()
-    trace = run(WarmupMultiStepLR(optimizer, 3, [5, 9], 0.5, start_factor=0.1), optimizer, 12)
-    for t, (first, second) in enumerate(trace):
-        want = warmup_multistep_factor(t, 3, [5, 9], gamma=0.5, start_factor=0.1)
-        assert (first, second) == (pytest.approx(want), pytest.approx(0.1 * want))
+def test_every_group_follows_the_factor():
+    scheduler = WarmupMultiStepLR(optimizer_with_two_groups(), 3, [5, 9], 0.5, start_factor=0.1)
+
+    for step, (first, second) in enumerate(trace_of(scheduler, 12)):
+        factor = warmup_multistep_factor(step, 3, [5, 9], gamma=0.5, start_factor=0.1)
+        assert first == pytest.approx(factor)
+        assert second == pytest.approx(0.1 * factor)
 
 
-def test_without_warmup_it_is_that_of_torch():
-    optimizer = optimizer_with_two_groups()
-    ours = run(WarmupMultiStepLR(optimizer, 0, [4, 6]), optimizer, 10)
-    optimizer = optimizer_with_two_groups()
-    theirs = run(torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 6]), optimizer, 10)
-    for ours_now, theirs_now in zip(ours, theirs, strict=True):
-        assert ours_now == pytest.approx(theirs_now)
+def test_without_warmup_it_equals_the_schedule_of_torch():
+    ours = WarmupMultiStepLR(optimizer_with_two_groups(), 0, [4, 6])
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer_with_two_groups(), [4, 6])
+
+    for rates, expected in zip(trace_of(ours, 10), trace_of(theirs, 10), strict=True):
+        assert rates == pytest.approx(expected)
+
+
+def scheduler_of_ten_steps():
+    return WarmupMultiStepLR(optimizer_with_two_groups(), 3, [4, 7], total_steps=10)
 
 
 @pytest.mark.parametrize("with_optimizer", [True, False])
-@pytest.mark.parametrize("stop", range(11))
-def test_resumed_run_continues_the_trace(with_optimizer, stop):
-    optimizer = optimizer_with_two_groups()
-    want = run(WarmupMultiStepLR(optimizer, 3, [4, 7], total_steps=10), optimizer, 10)
-    optimizer = optimizer_with_two_groups()
-    scheduler = WarmupMultiStepLR(optimizer, 3, [4, 7], total_steps=10)
-    run(scheduler, optimizer, stop)
-    states = optimizer.state_dict(), scheduler.state_dict()
-    fresh = optimizer_with_two_groups()
-    resumed = WarmupMultiStepLR(fresh, 3, [4, 7], total_steps=10)
-    if with_optimizer:
-        fresh.load_state_dict(states[0])
-    resumed.load_state_dict(states[1])
-    assert resumed.get_last_lr() == scheduler.get_last_lr()
-    assert run(resumed, fresh, 10 - stop) == want[stop:]
+@pytest.mark.parametrize("num_done", range(11))
+def test_a_resumed_run_continues_the_trace(with_optimizer, num_done):
+    expected = trace_of(scheduler_of_ten_steps(), 10)
+    interrupted = scheduler_of_ten_steps()
+    trace_of(interrupted, num_done)
+    optimizer_state = copy.deepcopy(interrupted.optimizer.state_dict())
+
+    resumed = scheduler_of_ten_steps()
+    if with_optimizer:  # its state holds the rates, too
+        resumed.optimizer.load_state_dict(optimizer_state)
+    resumed.load_state_dict(interrupted.state_dict())
+
+    assert resumed.get_last_lr() == interrupted.get_last_lr()
+    assert trace_of(resumed, 10 - num_done) == expected[num_done:]
 
 
-def test_ends_where_it_has_an_end():
-    optimizer = optimizer_with_two_groups()
-    scheduler = WarmupMultiStepLR(optimizer, 1, [2], total_steps=4)
-    run(scheduler, optimizer, 4)
-    optimizer.step()
-    with pytest.raises(
-        ValueError, match=r"WarmupMultiStepLR: expected at most total_steps = 4 steps, got one more"
-    ):
+def test_ends_with_its_last_step():
+    scheduler = scheduler_of_ten_steps()
+    trace_of(scheduler, 10)
+    scheduler.optimizer.step()
+    with pytest.raises(ValueError, match=r"WarmupMultiStepLR: step\(\) was called more than tota"):
         scheduler.step()
-    with pytest.raises(ValueError, match=r"step in \[0, total_steps = 4\], got 5"):
-        warmup_multistep_factor(5, 1, [2], total_steps=4)
-    endless = WarmupMultiStepLR(optimizer, 1, [2])
-    run(endless, optimizer, 100)
-    assert endless.get_last_lr()[0] == pytest.approx(0.1)
 
 
+def test_does_not_end_without_total_steps():
+    scheduler = WarmupMultiStepLR(optimizer_with_two_groups(), 1, [2])
+    trace_of(scheduler, 100)
+    assert scheduler.get_last_lr()[0] == pytest.approx(0.1)
+
+
+def test_repr_is_one_line():
+    scheduler = WarmupMultiStepLR(optimizer_with_two_groups(), 1, [2, 4])
+    trace_of(scheduler, 3)
+    assert repr(scheduler) == (
+        "WarmupMultiStepLR(warmup_steps=1, milestones=(2, 4), gamma=0.1, start_factor=0.0, "
+        "total_steps=None, step=3)"
+    )
+
+
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
         ((-1, [3]), {}, "warmup_steps as a whole number >= 0, got -1"),
+        (("1", [3]), {}, "warmup_steps as a whole number >= 0, got '1'"),
         ((1, [3, 3]), {}, r"milestones that rise, got \[3, 3\]"),
         ((1, [5, 3]), {}, r"milestones that rise, got \[5, 3\]"),
         ((1, [0]), {}, "milestones as a whole number >= 1, got 0"),
+        ((1, [2.5]), {}, r"milestones as a whole number >= 1, got 2\.5"),
         ((4, [3]), {}, r"milestones not below warmup_steps = 4, got \[3\]"),
         ((1, [3]), {"gamma": 1.5}, r"gamma in \[0, 1\], got 1\.5"),
         ((1, [3]), {"gamma": math.nan}, r"gamma in \[0, 1\], got nan"),
+        ((1, [3]), {"gamma": None}, "gamma as a number, got None"),
         ((1, [3]), {"start_factor": 2.0}, r"start_factor in \[0, 1\], got 2\.0"),
         (
             (1, [3]),
             {"total_steps": 3},
-            r"total_steps above .* got 3 with 1 and \[3\]\. Count all of them in one unit",
+            "total_steps above warmup_steps and every milestone, 3, got 3. Count all of them",
         ),
-        ((3, []), {"total_steps": 3}, r"total_steps above .* got 3 with 3 and \[\]"),
+        ((3, []), {"total_steps": 3}, "total_steps above warmup_steps and every milestone, 3, got"),
     ],
 )
-def test_errors(arguments, options, message):
+def test_wrong_arguments(arguments, options, message):
     with pytest.raises(ValueError, match="WarmupMultiStepLR: expected " + message):
         WarmupMultiStepLR(optimizer_with_two_groups(), *arguments, **options)
     with pytest.raises(ValueError, match="warmup_multistep_factor: expected " + message):
         warmup_multistep_factor(0, *arguments, **options)
 
 
-def test_no_step_before_the_first():
-    with pytest.raises(ValueError, match="step as a whole number >= 0, got -1"):
-        warmup_multistep_factor(-1, 2, [3])
-
-
-@pytest.mark.unhooked
-def test_counts_are_whole_numbers():
-    with pytest.raises(ValueError, match=r"milestones as a whole number >= 1, got 2\.5"):
-        warmup_multistep_factor(2, 1, [2.5])
+@pytest.mark.parametrize(
+    ("step", "total_steps", "message"),
+    [
+        (5, 4, r"step in \[0, total_steps = 4\], got 5"),
+        (-1, None, "step as a whole number >= 0, got -1"),
+    ],
+)
+def test_steps_outside_the_schedule(step, total_steps, message):
+    with pytest.raises(ValueError, match="warmup_multistep_factor: expected " + message):
+        warmup_multistep_factor(step, 1, [2], total_steps=total_steps)

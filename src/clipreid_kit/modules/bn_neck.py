@@ -1,4 +1,4 @@
-"""BNNeck: metric losses before the normalisation, classification after it."""
+"""BNNeck: metric losses before a batch normalisation, classification after it."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,15 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_integer, fail
 
+_OWNER = "BNNeck"
+
 
 class BNNeckOutput(NamedTuple):
-    """Both sides of a :class:`BNNeck`.
+    """Output of :class:`BNNeck`.
 
     Attributes:
-        before: Input of the BatchNorm (N, D'): for triplet and center losses.
-        after: Output of the BatchNorm (N, D'): for an identity classifier.
+        before: Input of the BatchNorm (N, D'), for triplet and center losses.
+        after: Output of the BatchNorm (N, D'), for an identity classifier.
     """
 
     before: Tensor
@@ -21,18 +23,21 @@ class BNNeckOutput(NamedTuple):
 
 
 class BNNeck(nn.Module):
-    """Batch normalisation between metric losses and the identity classifier; holds the BatchNorm (and a reduction).
+    """Batch normalisation between metric losses and the identity classifier.
 
-    Metric losses want free Euclidean distances, a softmax classifier wants directions: the neck gives each its own
-    view. The BatchNorm's shift is fixed at 0, so that the classifier's hyperplanes pass through the origin.
+    Use it where a metric loss and a classifier train the same embeddings. Metric losses need free
+    Euclidean distances, a softmax classifier needs directions: the neck gives each its own view.
+    The shift of the BatchNorm is fixed at 0, so that the classifier's hyperplanes pass through the
+    origin.
 
     Args:
         dim: Width D of the embeddings, at least 1.
-        reduced_dim: Width D' of a linear layer (no bias) before the BatchNorm; ``None`` for none, then D' = D.
+        reduced_dim: Width D' of a linear layer (no bias) before the BatchNorm, at least 1. ``None``
+            for no layer, with D' = D.
 
     Raises:
-        ValueError: If a width is below 1; in ``forward``, if the embeddings have another width, or if a batch of one
-            row comes in training mode (its variance is undefined).
+        ValueError: If a width is below 1; in ``forward``, if the embeddings have another width, or
+            for a batch of one row in training mode (its variance is undefined).
 
     Example:
         >>> import torch
@@ -43,35 +48,36 @@ class BNNeck(nn.Module):
         False
 
     References:
-        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW 2019, section 3.5.
+        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW
+        2019, section 3.5.
     """
 
     def __init__(self, dim: int, reduced_dim: int | None = None) -> None:
         super().__init__()
-        check_integer("BNNeck", "dim", dim, 1)
+        check_integer(_OWNER, "dim", dim, 1)
         if reduced_dim is not None:
-            check_integer("BNNeck", "reduced_dim", reduced_dim, 1)
+            check_integer(_OWNER, "reduced_dim", reduced_dim, 1)
+
         self.dim = dim
         self.out_dim = dim if reduced_dim is None else reduced_dim
-        self.reduction = (
-            nn.Identity() if reduced_dim is None else nn.Linear(dim, reduced_dim, bias=False)
-        )
-        if isinstance(self.reduction, nn.Linear):
+        self.reduction: nn.Module = nn.Identity()
+        if reduced_dim is not None:
+            self.reduction = nn.Linear(dim, reduced_dim, bias=False)
             nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out")
+
         self.norm = nn.BatchNorm1d(self.out_dim)
         self.norm.bias.requires_grad = False
 
     def forward(self, embeddings: Float[Tensor, "n d"]) -> BNNeckOutput:
         """Return the embeddings before and after the BatchNorm."""
-        check_embeddings("BNNeck", "embeddings", embeddings)
+        check_embeddings(_OWNER, "embeddings", embeddings)
         if embeddings.shape[1] != self.dim:
-            raise fail("BNNeck", f"embeddings of width {self.dim}", embeddings.shape[1])
+            raise fail(_OWNER, f"embeddings of width {self.dim}", embeddings.shape[1])
         if self.training and embeddings.shape[0] == 1:
-            raise fail(
-                "BNNeck",
-                "at least two rows in training mode",
-                "one",
-                "Drop the last batch of one, or call eval() on the neck to use its running statistics.",
+            raise ValueError(
+                f"{_OWNER}: training mode needs at least two rows, as one row has no variance; "
+                "drop the last batch of one, or call eval() to use the running statistics."
             )
+
         before = self.reduction(embeddings)
         return BNNeckOutput(before, self.norm(before))

@@ -1,4 +1,4 @@
-"""Test-time averaging: an image, its mirror image and other sizes of it, as one embedding."""
+"""Test-time augmentation: one embedding of an image, its mirror image and other sizes of it."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -11,28 +11,33 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_integer, check_positive, describe, fail
 from clipreid_kit.distances import l2_normalize
 
+_OWNER = "TestTimeAugmentation"
+
 
 class TestTimeAugmentation(nn.Module):
-    """Average the embeddings of several views of each image: mirrored, and at several sizes; no parameters of its own.
+    """Average the embeddings of several views of each image: mirrored, and at several sizes.
 
-    A mean over views is steadier than a single one, at as many times the cost; for evaluation and for building a
-    gallery, and no substitute for augmentation in training. Leave ``flip`` off where left and right differ (left and
-    right hands, printed text).
+    Use it for evaluation and for building a gallery: a mean over views is more stable than a single
+    view, at as many times the cost. It does not replace augmentation in training. Turn ``flip`` off
+    where left and right differ (left and right hands, printed text). It has no parameters besides
+    those of the encoder.
 
     Args:
-        encoder: Takes images (N, 3, H, W) and returns embeddings (N, D): a Module, or a method such as
+        encoder: Module or function that maps images (N, 3, H, W) to embeddings (N, D), such as
             ``towers.encode_image``.
         flip: Whether every view is also encoded mirrored left to right.
-        scales: Factors of height and width, each above 0, one view for each; 1.0 for the image as it is. Other sizes
-            need an encoder that takes them: convolutional, or a transformer that resizes its positions.
-        normalize: Whether each embedding is brought to length 1 before the mean, and the mean again. Otherwise the
-            mean is that of the embeddings as they come.
-        multiple_of: Heights and widths are rounded to multiples of this, and are at least this: the patch or stride
-            of the encoder.
+        scales: Factors of height and width, each above 0, with one view for each; 1.0 is the image
+            as it is. Other sizes need an encoder that accepts them: a convolutional one, or a
+            transformer that resizes its positions.
+        normalize: Whether each embedding is L2-normalised before the mean, and the mean again.
+            Otherwise the mean is taken over the embeddings as the encoder returns them.
+        multiple_of: Heights and widths are rounded to multiples of this number, and are at least
+            this: the patch size or stride of the encoder.
 
     Raises:
-        ValueError: If there is no scale, a scale is not above 0 or ``multiple_of`` is below 1; in ``forward``, if the
-            images are not floating-point (N, 3, H, W) or the encoder does not return (N, D).
+        ValueError: If there is no scale, a scale is not above 0 or ``multiple_of`` is below 1; in
+            ``forward``, if the images are not floating-point (N, 3, H, W) or the encoder does not
+            return (N, D).
 
     Example:
         >>> column_means = lambda images: images.mean(dim=(1, 2))
@@ -43,7 +48,7 @@ class TestTimeAugmentation(nn.Module):
         tensor([[0.7071, 0.7071]])
     """
 
-    __test__: ClassVar[bool] = False  # pytest takes a class of this name for a test
+    __test__: ClassVar[bool] = False  # pytest would collect a class of this name as a test
 
     def __init__(
         self,
@@ -56,12 +61,11 @@ class TestTimeAugmentation(nn.Module):
     ) -> None:
         super().__init__()
         if len(scales) == 0:
-            raise fail(
-                "TestTimeAugmentation", "at least one scale", "none", "1.0 is the image as it is."
-            )
+            raise ValueError(f"{_OWNER}: scales is empty; (1.0,) is the image as it is.")
         for scale in scales:
-            check_positive("TestTimeAugmentation", "scales", scale)
-        check_integer("TestTimeAugmentation", "multiple_of", multiple_of, 1)
+            check_positive(_OWNER, "scales", scale)
+        check_integer(_OWNER, "multiple_of", multiple_of, 1)
+
         self.encoder = encoder
         self.flip = flip
         self.scales = tuple(scales)
@@ -69,50 +73,50 @@ class TestTimeAugmentation(nn.Module):
         self.multiple_of = multiple_of
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Embeddings (N, D), float32 or float64; of unit length if ``normalize``."""
+        """Return embeddings (N, D), float32 or float64; L2-normalised if ``normalize``."""
         if images.ndim != 4 or not images.is_floating_point():
-            raise fail(
-                "TestTimeAugmentation", "floating-point images (N, 3, H, W)", describe(images)
-            )
-        views = [
-            self._encoded(view)
-            for scale in self.scales
-            for view in self._mirrored(self._resized(images, scale))
-        ]
+            raise fail(_OWNER, "floating-point images (N, 3, H, W)", describe(images))
+
+        views = []
+        for scale in self.scales:
+            resized = self._resize(images, scale)
+            views.append(self._encode(resized))
+            if self.flip:
+                views.append(self._encode(resized.flip(-1)))
+
         mean = torch.stack(views).mean(dim=0)
         return l2_normalize(mean) if self.normalize else mean
 
     def extra_repr(self) -> str:
-        """Options, for ``repr``."""
-        return f"flip={self.flip}, scales={self.scales}, normalize={self.normalize}, multiple_of={self.multiple_of}"
+        """Return the options, for ``print(module)``."""
+        return (
+            f"flip={self.flip}, scales={self.scales}, normalize={self.normalize}, "
+            f"multiple_of={self.multiple_of}"
+        )
 
-    def _mirrored(self, images: Tensor) -> list[Tensor]:
-        return [images, images.flip(-1)] if self.flip else [images]
-
-    def _resized(self, images: Tensor, scale: float) -> Tensor:
+    def _resize(self, images: Tensor, scale: float) -> Tensor:
+        """Resize images by a factor, to a size that the encoder accepts."""
         step = self.multiple_of
         size = [max(step, round(side * scale / step) * step) for side in images.shape[2:]]
         if size == list(images.shape[2:]):
             return images
         return F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
 
-    def _encoded(self, images: Tensor) -> Tensor:
-        embeddings: object = self.encoder(images)
-        if (
-            not isinstance(embeddings, Tensor)
-            or embeddings.ndim != 2
-            or embeddings.shape[0] != images.shape[0]
-        ):
-            got = (
-                describe(embeddings)
-                if isinstance(embeddings, Tensor)
-                else type(embeddings).__name__
-            )
-            raise fail(
-                "TestTimeAugmentation",
-                f"embeddings ({images.shape[0]}, D) from the encoder",
-                got,
-                "Wrap it in a function that returns one embedding for each image.",
-            )
-        embeddings = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    def _encode(self, images: Tensor) -> Tensor:
+        """Embeddings of one view, in float32 or float64."""
+        embeddings = self.encoder(images)
+        _check_output(embeddings, images.shape[0])
+
+        if embeddings.dtype != torch.float64:
+            embeddings = embeddings.float()
         return l2_normalize(embeddings) if self.normalize else embeddings
+
+
+def _check_output(embeddings: object, num_rows: int) -> None:
+    """Raise ValueError if the encoder did not return one embedding for each image."""
+    expected = f"embeddings ({num_rows}, D) from the encoder"
+    remedy = "Wrap the encoder in a function that returns one embedding for each image."
+    if not isinstance(embeddings, Tensor):
+        raise fail(_OWNER, expected, type(embeddings).__name__, remedy)
+    if embeddings.ndim != 2 or embeddings.shape[0] != num_rows:
+        raise fail(_OWNER, expected, describe(embeddings), remedy)

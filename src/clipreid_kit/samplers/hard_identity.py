@@ -11,64 +11,65 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_choice, check_embeddings, check_integer, fail
+from clipreid_kit._checks import check_choice, check_embeddings, fail
 from clipreid_kit.distances import dot_product, l2_normalize
-from clipreid_kit.samplers._rows import (
-    IntArray,
-    Integers,
-    RowsByIdentity,
-    Short,
-    check_counts,
-    generator,
-    integers,
-    permutation,
-    random_keys,
-)
+from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
+from clipreid_kit.samplers._position import Position
+from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
+from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
 
-CHUNK = (
-    64  # batches that one stream of random numbers serves: part of what the batches of a seed are
-)
+CHUNK = 64  # batches drawn from one stream of random numbers, so it decides the batches of a seed
 BLOCK = 1 << 24  # similarities, or numbers of embeddings, that are held at once
 
 
 class HardIdentitySampler(Sampler[list[int]]):
-    r"""Batch sampler that puts an identity together with the P - 1 identities that look most like it.
+    r"""Batch sampler of an identity and the P - 1 identities that look most like it.
 
-    Use it once random batches have become easy: almost every negative of a random batch is far away, and here almost
-    none is. Each identity is the anchor of one batch in an epoch; the batch holds K random images of the anchor and of
-    each of its nearest identities. Call :meth:`update` with the embeddings of the training images before the first
-    epoch, and again every epoch or every few.
+    Use it once random batches have become easy: almost every negative of a random batch is far
+    away, and here almost none is. Each identity is the anchor of one batch per epoch. The batch
+    holds K random images of the anchor and of each of its nearest identities. Call :meth:`update`
+    with the embeddings of the training images before the first epoch, and again every epoch or
+    every few.
 
     Args:
-        labels: Identity of each row of the data set, integers, at least one.
-        num_identities: P >= 2 to be of use, on each rank.
+        labels: Identity of each row of the data set: integers, at least one.
+        num_identities: P, on each rank; at least 2 to be of use.
         num_instances: K >= 1; metric losses need K >= 2.
-        seed: With the epoch and the neighbours it decides every batch; global random states are neither read nor set.
-        represent: What stands for an identity when neighbours are looked for: the ``"mean"`` of its normalised
-            embeddings, or one of them at ``"random"``, drawn by seed and epoch, as in the paper.
-        short: What to do with an identity of fewer than K images: ``"repeat"``, ``"drop"`` or ``"error"``.
-        cameras: Camera of each row. If given, the K images of an identity come from as many cameras as it has.
-        rank: This process, in [0, world_size).
-        world_size: Number of processes. Each has anchors of its own, and in one step all identities of all ranks
-            differ: a rank takes the nearest identities that are no anchor of the step and that no lower rank has taken.
+        seed: Seed, at least 0. With the epoch and the neighbours it decides every batch; global
+            random states are neither read nor set.
+        representative: What represents an identity in the search for neighbours: the ``"mean"`` of
+            its normalised embeddings, or one of them at ``"random"``, drawn by seed and epoch, as
+            in the paper.
+        if_too_few: What to do with an identity of fewer than K images: ``"repeat"`` its images,
+            ``"drop"`` the identity, or raise an ``"error"``.
+        cameras: Camera of each row. If given, the K images of an identity come from as many cameras
+            as it has. ``None`` ignores cameras.
+        rank: Rank of this process, in [0, world_size).
+        world_size: Number of processes. Each has its own anchors, and in one step all identities of
+            all ranks differ: a rank takes the nearest identities that are no anchor of the step and
+            not taken by a lower rank.
+
+    Attributes:
+        epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
 
     Raises:
-        ValueError: As :class:`PKSampler` does; and when batches are asked for before :meth:`update`.
+        ValueError: As :class:`PKSampler` does; and if batches are requested before :meth:`update`.
 
     Example:
         >>> labels = [0, 0, 1, 1, 2, 2, 3, 3]
         >>> sampler = HardIdentitySampler(labels, num_identities=2, num_instances=2)
-        >>> sampler.update(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), torch.arange(4))
-        >>> sorted(sorted({labels[row] for row in batch}) for batch in sampler)  # 0 with 1, 2 with 3
+        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> sampler.update(embeddings, torch.arange(4))  # 0 is near 1, and 2 near 3
+        >>> sorted(sorted({labels[row] for row in batch}) for batch in sampler)
         [[0, 1], [0, 1], [2, 3], [2, 3]]
 
     Note:
-        An epoch has a batch for each identity (I / ``world_size`` on each rank, rounded up): P times as many as an
-        epoch of :class:`PKSampler` that covers identities.
+        An epoch has a batch for each identity (I / ``world_size`` on each rank, rounded up): P
+        times as many as an epoch of :class:`PKSampler` that covers identities.
 
     References:
-        Liao and Shao, Graph Sampling Based Deep Metric Learning for Generalizable Person Re-Identification, CVPR
-        2022, section 3.2.
+        Liao and Shao, Graph Sampling Based Deep Metric Learning for Generalizable Person
+        Re-Identification, CVPR 2022, section 3.2.
     """
 
     def __init__(
@@ -78,156 +79,213 @@ class HardIdentitySampler(Sampler[list[int]]):
         num_instances: int = 4,
         *,
         seed: int = 0,
-        represent: Literal["mean", "random"] = "mean",
-        short: Short = "repeat",
+        representative: Literal["mean", "random"] = "mean",
+        if_too_few: IfTooFew = "repeat",
         cameras: Integers | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_counts("HardIdentitySampler", num_identities, num_instances, seed, rank, world_size)
-        check_choice("HardIdentitySampler", "represent", represent, ("mean", "random"))
+        check_choice("HardIdentitySampler", "representative", representative, ("mean", "random"))
+        self._rows = group_rows(
+            "HardIdentitySampler",
+            labels,
+            cameras,
+            num_identities=num_identities,
+            num_instances=num_instances,
+            if_too_few=if_too_few,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._position = Position()
+
         self.num_identities = num_identities
         self.num_instances = num_instances
         self.seed = seed
-        self.represent = represent
+        self.representative = representative
+        self.if_too_few = if_too_few
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
-        self._start = 0
-        self._yielded = 0
-        size = num_identities * world_size
-        self._held = RowsByIdentity(
-            "HardIdentitySampler", labels, num_instances, short, cameras, size
-        )
         self._neighbours: npt.NDArray[np.int32] | None = None
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration yields."""
+        return self._position.epoch
+
     def __len__(self) -> int:
-        """Batches of an epoch: exact, equal on all ranks and in all epochs."""
-        return math.ceil(len(self._held) / self.world_size)
+        """Number of batches of an epoch: exact, and the same on all ranks and in all epochs."""
+        return math.ceil(len(self._rows) / self.world_size)
+
+    def __repr__(self) -> str:
+        """Sizes and options, on one line."""
+        return (
+            f"HardIdentitySampler({len(self._rows)} identities, {len(self)} batches, "
+            f"num_identities={self.num_identities}, num_instances={self.num_instances}, "
+            f"seed={self.seed}, representative={self.representative!r}, "
+            f"if_too_few={self.if_too_few!r}, cameras={self._rows.num_cameras}, "
+            f"rank={self.rank}, world_size={self.world_size}, epoch={self.epoch})"
+        )
 
     @torch.no_grad()
     def update(self, embeddings: Float[Tensor, "n d"], labels: Integers) -> None:
-        """Find the nearest identities of each identity, by cosine similarity, for the iterations that follow.
+        """Find the nearest identities of each identity, by cosine, for the following iterations.
 
-        Blocks of similarities are computed where the embeddings are, so memory grows with identities x (D + P x
-        ``world_size``), not with their square. Every rank has to be given the same embeddings; where ranks compute
-        on devices that round differently, hand the :meth:`state_dict` of one to the others.
+        Similarities are computed in blocks on the device of the embeddings, so memory grows with
+        identities x (D + P x ``world_size``), not with their square. Every rank needs the same
+        embeddings; where ranks compute on devices that round differently, load the
+        :meth:`state_dict` of one rank on the others.
 
         Args:
-            embeddings: Of any images of the training set, on any device; any scale, since rows are normalised here.
-            labels: Identity of each embedding, as the labels that the sampler was made with. Identities that the
-                sampler does not have are left out.
+            embeddings: Embeddings of any images of the training set, on any device and of any
+                scale: rows are normalised here.
+            labels: Identity of each embedding, as in the labels of the sampler. Identities that the
+                sampler does not have are ignored.
 
         Raises:
-            ValueError: If an identity of the sampler has no embedding, one is not finite, or the sizes disagree.
+            ValueError: If an identity of the sampler has no embedding, one is not finite, or the
+                sizes disagree.
         """
         owner = "HardIdentitySampler.update"
         check_embeddings(owner, "embeddings", embeddings)
-        label = integers(owner, "labels", labels)
+        label = as_integers(owner, "labels", labels)
         if label.size != embeddings.shape[0]:
             raise fail(owner, f"{embeddings.shape[0]} labels, one for each embedding", label.size)
-        identity = np.searchsorted(self._held.labels, label)
-        row = np.flatnonzero(self._held.labels[np.minimum(identity, len(self._held) - 1)] == label)
-        identity = identity[row]
-        without = np.flatnonzero(np.bincount(identity, minlength=len(self._held)) == 0)
-        if len(without):
-            raise fail(
-                owner,
-                "an embedding of every identity",
-                f"none for {len(without)} of {len(self._held)} (identity {self._held.labels[without[0]]})",
-                "Embed the training images that the sampler was made for, with their labels.",
-            )
-        if self.represent == "random":
-            order = permutation(len(row), generator(self.seed, self.epoch, 2))
-            first = order[np.unique(identity[order], return_index=True)[1]]
-            row, identity = row[first], identity[first]
-        centres = _mean_directions(owner, embeddings, row, identity, len(self._held))
-        self._neighbours = _nearest(centres, self.num_identities * self.world_size - 1)
+
+        row, identity = self._known_rows(label)
+        self._check_every_identity_has_a_row(owner, identity)
+        if self.representative == "random":
+            order = permutation(len(row), seeded_generator(self.seed, self.epoch, 2))
+            first_of_identity = order[np.unique(identity[order], return_index=True)[1]]
+            row, identity = row[first_of_identity], identity[first_of_identity]
+
+        centres = _mean_directions(owner, embeddings, row, identity, len(self._rows))
+        self._neighbours = _nearest(centres, self._num_neighbours)
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
-        """Choose the epoch that the next iteration yields, and the batch it begins with (to resume inside one)."""
-        check_integer("HardIdentitySampler.set_epoch", "epoch", epoch, 0)
-        check_integer("HardIdentitySampler.set_epoch", "start_batch", start_batch, 0)
-        if start_batch > len(self):
-            raise fail(
-                "HardIdentitySampler.set_epoch", f"start_batch in [0, {len(self)}]", start_batch
-            )
-        self.epoch = epoch
-        self._start = start_batch
-        self._yielded = start_batch
+        """Choose the epoch that the next iteration yields.
+
+        Args:
+            epoch: Number of the epoch, at least 0.
+            start_batch: The batch that the iteration begins with, to resume inside the epoch.
+
+        Raises:
+            ValueError: If the epoch is negative, or has no such batch.
+        """
+        self._position.set("HardIdentitySampler.set_epoch", epoch, start_batch, len(self))
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, number of batches handed out, and the neighbours (``None`` before the first :meth:`update`)."""
+        """Return epoch, number of yielded batches and neighbours (``None`` before an update)."""
         neighbours = None if self._neighbours is None else torch.from_numpy(self._neighbours.copy())
-        return {"epoch": self.epoch, "batches": self._yielded, "neighbours": neighbours}
+        return {
+            "epoch": self._position.epoch,
+            "batches": self._position.num_yielded,
+            "neighbours": neighbours,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` was taken, on any rank: the next iteration yields the batches left."""
+        """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
+
+        Args:
+            state: The state.
+
+        Raises:
+            ValueError: If the state is of a sampler with other labels, P or ``world_size``.
+        """
         neighbours = state["neighbours"]
         if neighbours is not None:
-            expected = (len(self._held), self.num_identities * self.world_size - 1)
+            expected = (len(self._rows), self._num_neighbours)
             if tuple(neighbours.shape) != expected:
                 raise fail(
                     "HardIdentitySampler.load_state_dict",
                     f"neighbours of shape {expected}",
                     tuple(neighbours.shape),
-                    "Make the sampler with the labels, P and world_size that the state was taken with.",
+                    "Build the sampler with the labels, num_identities and world_size it had.",
                 )
             neighbours = neighbours.cpu().numpy().astype(np.int32)
+
         self._neighbours = neighbours
         self.set_epoch(state["epoch"], start_batch=state["batches"])
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the epoch, each a list of P x K row indices, the anchor's K first."""
+        """Yield the batches of the epoch, each P x K row indices, those of the anchor first."""
         if self._neighbours is None:
-            raise fail(
-                "HardIdentitySampler",
-                "update(embeddings, labels) before the first batch",
-                "none",
-                "Where there are no embeddings yet, train the first epochs with PKSampler.",
+            raise ValueError(
+                "HardIdentitySampler: call update(embeddings, labels) before the first batch; "
+                "where there are no embeddings yet, train the first epochs with PKSampler."
             )
-        start, self._start = self._start, 0
-        self._yielded = start
-        neighbours, epoch = (
-            self._neighbours,
-            self.epoch,
-        )  # an update takes effect with the next iteration
-        order = permutation(len(self._held), generator(self.seed, epoch, 0))
-        anchors = np.resize(
-            order, (len(self), self.world_size)
-        )  # the last step goes on with the first anchors
-        for chunk in range(start // CHUNK, -(-len(self) // CHUNK)):
+        start_batch = self._position.begin_iteration()
+
+        # An update or a new epoch takes effect with the next iteration.
+        neighbours = self._neighbours
+        epoch = self.epoch
+
+        # The last step starts again with the first anchors, if ranks are left without one.
+        order = permutation(len(self._rows), seeded_generator(self.seed, epoch, 0))
+        anchors = np.resize(order, (len(self), self.world_size))
+
+        num_chunks = -(-len(self) // CHUNK)
+        for chunk in range(start_batch // CHUNK, num_chunks):
             begin = chunk * CHUNK
             identities = self._with_neighbours(anchors[begin : begin + CHUNK], neighbours)
-            rows = self._draw(identities, generator(self.seed, epoch, 1, self.rank, chunk))
-            for number in range(max(start, begin), begin + len(rows)):
-                self._yielded = number + 1
-                yield rows[number - begin]
+            rng = seeded_generator(self.seed, epoch, 1, self.rank, chunk)
+            batches = self._draw(identities, rng)
+
+            for number in range(max(start_batch, begin), begin + len(batches)):
+                self._position.num_yielded = number + 1
+                yield batches[number - begin]
+
+    @property
+    def _num_neighbours(self) -> int:
+        """Neighbours of an identity: enough for the last rank to choose from."""
+        return self.num_identities * self.world_size - 1
+
+    def _known_rows(self, label: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows whose label the sampler has, and the identity of each."""
+        identity = np.searchsorted(self._rows.labels, label)
+        last = len(self._rows) - 1
+        is_known = self._rows.labels[np.minimum(identity, last)] == label
+        row = np.flatnonzero(is_known)
+        return row, identity[row]
+
+    def _check_every_identity_has_a_row(self, owner: str, identity: IntArray) -> None:
+        """Raise ValueError if an identity of the sampler is not among those of the rows."""
+        count = np.bincount(identity, minlength=len(self._rows))
+        without = np.flatnonzero(count == 0)
+        if len(without):
+            raise ValueError(
+                f"{owner}: {len(without)} of {len(self._rows)} identities have no embedding "
+                f"(identity {self._rows.labels[without[0]]} is the first); embed all of them."
+            )
 
     def _with_neighbours(self, anchors: IntArray, neighbours: npt.NDArray[np.int32]) -> IntArray:
-        """Identities of this rank in some steps: (steps, P), given the anchors (steps, ranks)."""
-        row = np.arange(len(anchors))[:, None]
-        is_in = np.zeros((len(anchors), len(self._held)), dtype=bool)
-        is_in[row, anchors] = True
+        """Identities of this rank (steps, P) for the anchors of some steps (steps, ranks)."""
+        step = np.arange(len(anchors))[:, None]
+        is_taken = np.zeros((len(anchors), len(self._rows)), dtype=bool)
+        is_taken[step, anchors] = True
+
+        # Lower ranks choose first; every anchor has enough neighbours for what they leave.
         chosen = anchors[:, :0]
-        for rank in range(
-            self.rank + 1
-        ):  # lower ranks choose first; what they leave is always enough
+        for rank in range(self.rank + 1):
             candidate = neighbours[anchors[:, rank]]
-            free = ~is_in[row, candidate]
-            free &= np.cumsum(free, axis=1) < self.num_identities
-            chosen = candidate[free].astype(np.int64).reshape(len(anchors), self.num_identities - 1)
-            is_in[row, chosen] = True
+            is_chosen = ~is_taken[step, candidate]
+            is_chosen &= np.cumsum(is_chosen, axis=1) < self.num_identities
+            chosen = candidate[is_chosen].astype(np.int64)
+            chosen = chosen.reshape(len(anchors), self.num_identities - 1)
+            is_taken[step, chosen] = True
+
         return np.concatenate([anchors[:, self.rank, None], chosen], axis=1)
 
     def _draw(self, identities: IntArray, rng: torch.Generator) -> list[list[int]]:
-        """K random rows of each identity, without repetition while there are others."""
+        """K random rows of each identity, none twice while there are others."""
         flat = identities.ravel()
-        count = self._held.count[flat]
+        count = self._rows.count[flat]
         key = random_keys(int(count.sum()), rng).astype(np.int64)
-        rows = self._held.shuffled(flat, key, "draw")
-        place = (np.cumsum(count) - count)[:, None] + np.arange(self.num_instances) % count[:, None]
-        batches: list[list[int]] = rows[place].reshape(len(identities), -1).tolist()
+        rows = self._rows.shuffled(flat, key, "draw")
+
+        begin = np.cumsum(count) - count
+        position = begin[:, None] + np.arange(self.num_instances) % count[:, None]
+        batches: list[list[int]] = rows[position].reshape(len(identities), -1).tolist()
         return batches
 
 
@@ -235,25 +293,33 @@ def _mean_directions(
     owner: str, embeddings: Tensor, row: IntArray, identity: IntArray, num_identities: int
 ) -> Tensor:
     """Mean of the normalised rows of each identity, normalised."""
-    total = embeddings.new_zeros((num_identities, embeddings.shape[1]), dtype=torch.float32)
-    step = max(1, BLOCK // embeddings.shape[1])
-    for begin in range(0, len(row), step):
-        chosen = torch.from_numpy(row[begin : begin + step]).to(embeddings.device)
-        into = torch.from_numpy(identity[begin : begin + step]).to(embeddings.device)
-        rows = embeddings[chosen]
+    dim = embeddings.shape[1]
+    total = embeddings.new_zeros((num_identities, dim), dtype=torch.float32)
+    block_size = max(1, BLOCK // dim)
+
+    for begin in range(0, len(row), block_size):
+        block = slice(begin, begin + block_size)
+        rows = embeddings[torch.from_numpy(row[block]).to(embeddings.device)]
         if not bool(rows.isfinite().all()):
-            raise fail(owner, "finite embeddings", "NaN or infinity", "Did the model diverge?")
-        total.index_add_(0, into, l2_normalize(rows).float())
+            raise ValueError(
+                f"{owner}: the embeddings have NaN or infinite values; did the model diverge?"
+            )
+        identities = torch.from_numpy(identity[block]).to(embeddings.device)
+        total.index_add_(0, identities, l2_normalize(rows).float())
+
     return l2_normalize(total)
 
 
 def _nearest(centres: Tensor, number: int) -> npt.NDArray[np.int32]:
     """The most similar other rows of each row, the nearest first."""
     nearest = np.empty((len(centres), number), dtype=np.int32)
-    step = max(1, BLOCK // len(centres))
-    for begin in range(0, len(centres), step):
-        similarity = dot_product(centres[begin : begin + step], centres)
+    block_size = max(1, BLOCK // len(centres))
+
+    for begin in range(0, len(centres), block_size):
+        similarity = dot_product(centres[begin : begin + block_size], centres)
         own = torch.arange(len(similarity), device=centres.device)
         similarity[own, begin + own] = -torch.inf
-        nearest[begin : begin + step] = similarity.topk(number, dim=1).indices.cpu().numpy()
+        indices = similarity.topk(number, dim=1).indices
+        nearest[begin : begin + block_size] = indices.cpu().numpy()
+
     return nearest

@@ -1,4 +1,4 @@
-"""Learning rates and weights of losses, as functions of the step alone."""
+"""Schedules of learning rates and of loss weights, as functions of the step alone."""
 
 from clipreid_kit.schedulers.ramps import cosine_ramp, linear_ramp
 from clipreid_kit.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine_factor

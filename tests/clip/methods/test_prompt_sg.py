@@ -321,7 +321,7 @@ def test_labels_never_enter_the_descriptor(descriptor):
 
 def test_parts_of_ones_own():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
-    inversion = TextualInversionMLP(towers.embed_dim, towers.text_width, form="basic")
+    inversion = TextualInversionMLP(towers.embed_dim, towers.text_width, variant="basic")
     interaction = MultiModalInteraction(
         towers.embed_dim, 1, visual_dim=towers.width, sequence="query"
     )

@@ -30,8 +30,8 @@ def rename_from_0_1(state: Mapping[str, Tensor], terms: Collection[str]) -> dict
         terms: The loss terms of the method that the weights are for.
 
     Returns:
-        The tensors by their present names. A tensor of a loss that this method lacks gets the name it would have,
-        so that it is reported as unexpected.
+        The tensors by their present names. A tensor of a loss that this method lacks gets the name
+        it would have, so that it is reported as unexpected.
     """
     renamed: dict[str, Tensor] = {}
 

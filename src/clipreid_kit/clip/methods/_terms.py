@@ -23,15 +23,15 @@ def check_method_options(
     """Check the options that all methods share.
 
     Raises:
-        ValueError: If a weight or a loss has an unknown name, a loss has no weight or is no module, or the
-            descriptor is unknown.
+        ValueError: If a weight or a loss has an unknown name, a loss has no weight or is no module,
+            or the descriptor is unknown.
     """
     check_choice(owner, "descriptor", descriptor, DESCRIPTORS)
 
     for name in weights:
         if name not in known_terms:
             raise ValueError(
-                f"{owner}: unknown term {name!r} in weights; the terms are {', '.join(known_terms)}."
+                f"{owner}: unknown term {name!r} in weights; it has {', '.join(known_terms)}."
             )
 
     for name, loss in (losses or {}).items():
@@ -41,7 +41,7 @@ def check_method_options(
             )
         if name not in known_terms:
             raise ValueError(
-                f"{owner}: unknown term {name!r} in losses; the terms are {', '.join(known_terms)}."
+                f"{owner}: unknown term {name!r} in losses; it has {', '.join(known_terms)}."
             )
         if name not in weights:
             raise ValueError(
@@ -73,8 +73,8 @@ def build_losses(
     Args:
         weights: Weight of each term in use.
         given: Losses by term, each of a term in use.
-        defaults: Builds the default loss of each term. The losses are built in this order, which fixes the order
-            of their random numbers and parameters.
+        defaults: Builds the default loss of each term. The losses are built in this order, which
+            fixes the order of their random numbers and parameters.
 
     Returns:
         The losses by term.
@@ -92,7 +92,8 @@ def build_losses(
 def check_identity_labels(owner: str, labels: Tensor, num_rows: int, num_identities: int) -> None:
     """Check that there is one label per row, in [0, num_identities).
 
-    Values on another device than the CPU are not read, because reading them would wait for the device.
+    Values on another device than the CPU are not read, because reading them would wait for the
+    device.
     """
     check_labels(owner, "labels", labels, num_rows)
     if torch.compiler.is_compiling() or labels.device.type != "cpu" or num_rows == 0:

@@ -1,4 +1,4 @@
-"""Baseline method: towers, an identity branch, and any sum of losses on images and their captions."""
+"""Baseline method: towers, an identity branch, and any sum of losses on images and captions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -50,11 +50,12 @@ class ClipBaselineOutput(NamedTuple):
     Attributes:
         embedding: Descriptor for retrieval (N, D'), L2-normalised.
         features: Image embeddings of the tower (N, D), before the neck and not normalised.
-        text_embeddings: Text embeddings of the tokens (N, D); ``None`` where no computed term compares with texts.
+        text_embeddings: Text embeddings of the tokens (N, D); ``None`` where no computed term
+            compares with texts.
         logits: Logits of the identities (N, C); ``None`` where the term ``"id"`` is not computed.
         loss: Weighted sum of the terms; ``None`` without labels.
-        terms: Contribution of each term to the loss, by name and without gradient, for logging; empty without
-            labels.
+        terms: Contribution of each term to the loss, by name and without gradient, for logging;
+            empty without labels.
     """
 
     embedding: Tensor
@@ -66,11 +67,12 @@ class ClipBaselineOutput(NamedTuple):
 
 
 class ClipBaseline(nn.Module):
-    r"""Baseline method: towers, an identity branch, and any weighted sum of losses on images and captions.
+    r"""Baseline method: towers, an identity branch, and any sum of losses on images and captions.
 
-    Use it in two ways. With its default weights it is the strong baseline of ReID on a CLIP image tower, which every
-    other method has to beat. With terms on texts it trains both towers jointly, on images and their captions. With
-    labels a forward pass returns the loss, without them only the descriptor::
+    Use it in two ways. With its default weights it is the strong baseline of ReID on a CLIP image
+    tower, which every other method has to beat. With terms on texts it trains both towers jointly,
+    on images and their captions. With labels a forward pass returns the loss, without them only the
+    descriptor::
 
         model = ClipBaseline(towers, num_identities=751)
         model(images, labels).loss.backward()
@@ -80,47 +82,53 @@ class ClipBaseline(nn.Module):
         model(images, labels, tokens=towers.tokenize(captions)).loss.backward()
 
     .. math::
-        L = w_{id} \operatorname{CE}_\varepsilon\big(h(\operatorname{BN}(f)), y\big) + \sum_k w_k L_k(f, t, y)
+        L = w_{id} \operatorname{CE}_\varepsilon\big(h(\operatorname{BN}(f)), y\big)
+        + \sum_k w_k L_k(f, t, y)
 
-    where :math:`f` are the image embeddings, :math:`t` those of the captions and :math:`h` is the classifier. The
-    terms, with their default losses:
+    where :math:`f` are the image embeddings, :math:`t` those of the captions and :math:`h` is the
+    classifier. The terms, with their default losses:
 
     ``"id"``
         Cross-entropy of the classifier, after neck and dropout; see :class:`IdentityBranch`.
     ``"triplet"``, ``"center"``, ``"prototype"``, ``"supcon_image"``
-        ``TripletLoss(margin=0.3)``, ``CenterLoss(D, C)``, ``PrototypeMemoryLoss(D, C)`` and ``SupConLoss()`` on the
-        image embeddings, before the neck.
+        ``TripletLoss(margin=0.3)``, ``CenterLoss(D, C)``, ``PrototypeMemoryLoss(D, C)`` and
+        ``SupConLoss()`` on the image embeddings, before the neck.
     ``"supcon_text"``, ``"triplet_text"``
-        ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of both directions.
-        Every caption of an identity is a positive of all its images, so use PK batches.
+        ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of
+        both directions. Every caption of an identity is a positive of all its images, so use PK
+        batches.
     ``"info_nce"``, ``"hard_negative"``
-        ``InfoNCELoss()`` and ``HardNegativeContrastiveLoss()``: image i belongs to caption i, so use batches of
-        distinct identities. The second has a hinge and leaves out siblings, which are rows of the same identity.
+        ``InfoNCELoss()`` and ``HardNegativeContrastiveLoss()``: image i belongs to caption i, so
+        use batches of distinct identities. The second has a hinge and leaves out siblings, which
+        are rows of the same identity.
 
     Only terms with a weight are built and computed: without a term on texts no text is encoded.
 
     Args:
         towers: The model.
-        num_identities: Number of training identities C, labelled from 0. ``None`` is allowed where no term needs
-            classes (``"id"``, ``"center"``, ``"prototype"``); labels may then be any integers.
-        weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults to the strong
-            baseline's, ``{"id": 1.0, "triplet": 1.0}``.
-        losses: Loss module of each term that is not to use its default; every one needs a weight. The same module
-            may serve two terms: ``{"supcon_image": supcon, "supcon_text": supcon}``.
-        identity: Builds the identity branch, called as ``identity(D, C, distributed=distributed)``. Needs a weight
-            for ``"id"``; without one there is no neck either.
-        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None``
-            leaves ``requires_grad`` as it is.
-        text_blocks: The same for the text tower, except its temperature: the losses have their own. Without a term
-            on texts the text tower is frozen, whatever this argument says.
-        descriptor: ``"pre_neck"`` or ``"post_neck"``: features before or after the neck (then reduced, if it has a
-            reduction).
-        distributed: Gather the rows of all ranks in the identity loss and the default losses. Losses that you pass
-            have their own switch.
+        num_identities: Number of training identities C, labelled from 0. ``None`` is allowed where
+            no term needs classes (``"id"``, ``"center"``, ``"prototype"``); labels may then be any
+            integers.
+        weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults
+            to the strong baseline's, ``{"id": 1.0, "triplet": 1.0}``.
+        losses: Loss module of each term that is not to use its default; every one needs a weight.
+            The same module may serve two terms:
+            ``{"supcon_image": supcon, "supcon_text": supcon}``.
+        identity: Builds the identity branch, called as ``identity(D, C, distributed=distributed)``.
+            Needs a weight for ``"id"``; without one there is no neck either.
+        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is
+            frozen. ``None`` leaves ``requires_grad`` as it is.
+        text_blocks: The same for the text tower, except its temperature: the losses have their own.
+            Without a term on texts the text tower is frozen, whatever this argument says.
+        descriptor: ``"pre_neck"`` or ``"post_neck"``: features before or after the neck (then
+            reduced, if it has a reduction).
+        distributed: Gather the rows of all ranks in the identity loss and the default losses.
+            Losses that you pass have their own switch.
 
     Raises:
-        ValueError: If a term is unknown, a loss has no weight, a term needs ``num_identities``, or an option is out of
-            its range; in ``forward``, if tokens are missing or a label (on the CPU) is out of range.
+        ValueError: If a term is unknown, a loss has no weight, a term needs ``num_identities``, or
+            an option is out of its range; in ``forward``, if tokens are missing or a label (on the
+            CPU) is out of range.
 
     Example:
         >>> import torch
@@ -132,11 +140,13 @@ class ClipBaseline(nn.Module):
         (['supcon_image', 'supcon_text'], torch.Size([4, 128]), torch.Size([4, 128]))
 
     Relations:
-        The loss on unseen identities is ``model(images, labels, tokens=tokens, terms=model.open_set_terms).loss``.
+        The loss on unseen identities is
+        ``model(images, labels, tokens=tokens, terms=model.open_set_terms).loss``.
 
     References:
-        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW 2019. Radford et al.,
-        Learning Transferable Visual Models From Natural Language Supervision, ICML 2021.
+        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW
+        2019. Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
+        ICML 2021.
     """
 
     def __init__(
@@ -181,7 +191,7 @@ class ClipBaseline(nn.Module):
 
     @property
     def open_set_terms(self) -> tuple[str, ...]:
-        """Terms with a weight that also have a value for unseen identities: all that need no classes."""
+        """Weighted terms that are also defined for unseen identities: all that need no classes."""
         return tuple(name for name in self.weighted_sum.weights if name not in CLASS_TERMS)
 
     def forward(
@@ -203,14 +213,16 @@ class ClipBaseline(nn.Module):
             tokens: A caption for each image, from ``towers.tokenize``; required by terms on texts.
             cameras: For towers with a camera embedding.
             views: For towers with a view embedding.
-            terms: Names of the terms to compute, of those with a weight; ``None`` computes all of them.
+            terms: Names of the terms to compute, of those with a weight; ``None`` computes all of
+                them.
             step: Passed to weights that are callables.
 
         Returns:
             Features, and with labels the logits, the loss and its terms.
 
         Raises:
-            ValueError: If shapes disagree, tokens are missing, a label is out of range, or a weight needs a step.
+            ValueError: If shapes disagree, tokens are missing, a label is out of range, or a weight
+                needs a step.
         """
         requested = self._requested_terms(labels, terms)
         if labels is not None:
@@ -271,7 +283,7 @@ class ClipBaseline(nn.Module):
     def _check_batch(
         self, labels: Tensor, tokens: Tensor | None, num_rows: int, requested: Sequence[str]
     ) -> None:
-        """Raise ValueError if the labels or tokens do not suit the batch and the requested terms."""
+        """Raise ValueError if labels or tokens do not suit the batch and the requested terms."""
         if self.num_identities is not None and any(name in CLASS_TERMS for name in requested):
             check_identity_labels(_OWNER, labels, num_rows, self.num_identities)
         else:
@@ -344,7 +356,7 @@ def _check_num_identities(num_identities: int | None, weights: Collection[str]) 
     class_terms = [name for name in CLASS_TERMS if name in weights]
     if class_terms:
         raise ValueError(
-            f"{_OWNER}: {', '.join(map(repr, class_terms))} needs the number of training identities; "
+            f"{_OWNER}: {', '.join(map(repr, class_terms))} needs the number of identities; "
             "pass num_identities."
         )
 

@@ -49,15 +49,16 @@ class ClipReIDOutput(NamedTuple):
     """Output of :class:`ClipReID`.
 
     Attributes:
-        embedding: Descriptor for retrieval (N, W + D), L2-normalised; (N, D) for ``levels="projected"``.
+        embedding: Descriptor for retrieval (N, W + D), L2-normalised; (N, D) for
+            ``levels="projected"``.
         unprojected: Features before the projection (N, W), not normalised.
         projected: Features at the level that CLIP compares with text (N, D), not normalised.
         previous: Features of the second-to-last block (N, P); ``None`` without labels.
-        logits: Logits of the identities, from the classifier of each level (N, C); ``None`` without labels or
-            without the term ``"id"``.
+        logits: Logits of the identities, from the classifier of each level (N, C); ``None`` without
+            labels or without the term ``"id"``.
         loss: Weighted sum of the terms; ``None`` without labels.
-        terms: Contribution of each term to the loss, by name and without gradient, for logging; empty without
-            labels.
+        terms: Contribution of each term to the loss, by name and without gradient, for logging;
+            empty without labels.
     """
 
     embedding: Tensor
@@ -70,58 +71,70 @@ class ClipReIDOutput(NamedTuple):
 
 
 class ClipReID(nn.Module):
-    r"""Second stage of CLIP-ReID: towers, an identity branch on each of two levels, and losses against texts.
+    r"""Second stage of CLIP-ReID: identity branches on two levels, and losses against texts.
 
-    Use it after :class:`ClipReIDPromptStage`, or with texts from any other source. With labels a forward pass returns
-    the loss, without them only the descriptor::
+    Use it after :class:`ClipReIDPromptStage`, or with texts from any other source. With labels a
+    forward pass returns the loss, without them only the descriptor::
 
         model = ClipReID(towers, stage.prompts.encode_all(towers))
         model(images, labels).loss.backward()
         model.eval()(images).embedding
 
     .. math::
-        L = w_{id} \sum_{k=1}^{2} \operatorname{CE}_\varepsilon\big(h_k(\operatorname{BN}_k(f_k)), y\big)
+        L = w_{id} \sum_{k=1}^{2}
+        \operatorname{CE}_\varepsilon\big(h_k(\operatorname{BN}_k(f_k)), y\big)
         + w_{tri} \sum_{k=0}^{2} \operatorname{Triplet}(f_k, y)
         + w_{i2t} \operatorname{CE}_\varepsilon\big(f_2\, T^T, y\big)
 
-    where :math:`f_0` are the features of the second-to-last block, :math:`f_1` the unprojected and :math:`f_2` the
-    projected ones, and :math:`T` are the texts of all C identities. The terms, with their default losses:
+    where :math:`f_0` are the features of the second-to-last block, :math:`f_1` the unprojected and
+    :math:`f_2` the projected ones, and :math:`T` are the texts of all C identities. The terms, with
+    their default losses:
 
     ``"id"``
         Cross-entropy of the classifier on each level; see :class:`IdentityBranch`.
     ``"triplet"``
         ``TripletLoss(margin=0.3)`` on each of the three levels.
     ``"image_to_text"``
-        ``ImageToTextCELoss(1.0, normalize=False)``: raw dot products with smoothed labels, as in the paper.
+        ``ImageToTextCELoss(1.0, normalize=False)``: raw dot products with smoothed labels, as in
+        the paper.
     ``"supcon"``
-        ``SupConLoss()`` between images and the texts of the batch, by cosine, in both directions; not in the paper.
+        ``SupConLoss()`` between images and the texts of the batch, by cosine, in both directions;
+        not in the paper.
     ``"arcface"``, ``"center"``
-        ``ArcFaceLoss(D, C)`` and ``CenterLoss(D, C)`` on the projected level, after the neck; not in the paper.
+        ``ArcFaceLoss(D, C)`` and ``CenterLoss(D, C)`` on the projected level, after the neck; not
+        in the paper.
 
     Args:
-        towers: The model. The text tower is frozen, and all of it is put into training mode, as this module is.
-        text_embeddings: A text for each identity (C, D), from learned prompts or descriptions; kept as a buffer. An
-            :class:`IdentityPromptLearner` instead continues to learn: its texts are encoded again for every batch,
-            those of all identities for ``"image_to_text"``. ``None`` trains without texts and the terms that compare
-            with them: the paper's baseline has the weights ``{"id": 0.25, "triplet": 1.0}``.
-        num_identities: Number of identities C, where there are no texts to count. ``None`` counts the texts.
-        weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults to the paper's
-            for ViT towers, ``{"id": 0.25, "triplet": 1.0, "image_to_text": 1.0}``; for ResNet towers the paper has
-            1 throughout.
+        towers: The model. The text tower is frozen, and all of it is put into training mode, as
+            this module is.
+        text_embeddings: A text for each identity (C, D), from learned prompts or descriptions; kept
+            as a buffer. An :class:`IdentityPromptLearner` instead continues to learn: its texts are
+            encoded again for every batch, those of all identities for ``"image_to_text"``. ``None``
+            trains without texts and the terms that compare with them: the paper's baseline has the
+            weights ``{"id": 0.25, "triplet": 1.0}``.
+        num_identities: Number of identities C, where there are no texts to count. ``None`` counts
+            the texts.
+        weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults
+            to the paper's for ViT towers, ``{"id": 0.25, "triplet": 1.0, "image_to_text": 1.0}``;
+            for ResNet towers the paper has 1 throughout.
         losses: Loss module of each term that is not to use its default; every one needs a weight.
-        identity: Builds the identity branch of a level, called as ``identity(width, C, distributed=distributed)``.
-            Without a weight for ``"id"``, C is ``None`` and the branch is the neck alone.
-        levels: ``"both"`` as in the paper, or ``"projected"``: identity branch, triplet loss and descriptor on the
-            projected level alone.
-        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None``
-            leaves ``requires_grad`` and the policy of running statistics as they are.
-        descriptor: ``"pre_neck"`` (the paper) or ``"post_neck"``: features before or after the necks.
-        distributed: Gather the rows of all ranks in the identity loss and the default losses. Losses that you pass
-            have their own switch.
+        identity: Builds the identity branch of a level, called as
+            ``identity(width, C, distributed=distributed)``. Without a weight for ``"id"``, C is
+            ``None`` and the branch is the neck alone.
+        levels: ``"both"`` as in the paper, or ``"projected"``: identity branch, triplet loss and
+            descriptor on the projected level alone.
+        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is
+            frozen. ``None`` leaves ``requires_grad`` and the policy of running statistics as they
+            are.
+        descriptor: ``"pre_neck"`` (the paper) or ``"post_neck"``: features before or after the
+            necks.
+        distributed: Gather the rows of all ranks in the identity loss and the default losses.
+            Losses that you pass have their own switch.
 
     Raises:
-        ValueError: If a term is unknown or has no texts, a loss has no weight, the texts have another width than the
-            towers, or an option is out of its range; in ``forward``, if a label (on the CPU) is out of range.
+        ValueError: If a term is unknown or has no texts, a loss has no weight, the texts have
+            another width than the towers, or an option is out of its range; in ``forward``, if a
+            label (on the CPU) is out of range.
 
     Example:
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
@@ -131,9 +144,10 @@ class ClipReID(nn.Module):
         (['id', 'image_to_text', 'triplet'], torch.Size([4, 256]))
 
     Note:
-        Parts that no term trains, such as a neck without a classifier, are frozen, because DistributedDataParallel
-        requires a gradient for every trainable parameter. A checkpoint with other identities loads with
-        ``load_weights(model, state, strict=False)``, which skips and reports classifiers and texts.
+        Parts that no term trains, such as a neck without a classifier, are frozen, because
+        DistributedDataParallel requires a gradient for every trainable parameter. A checkpoint with
+        other identities loads with ``load_weights(model, state, strict=False)``, which skips and
+        reports classifiers and texts.
 
     References:
         Li, Sun and Li, CLIP-ReID, AAAI 2023, eq. 5 to 8.
@@ -201,7 +215,8 @@ class ClipReID(nn.Module):
 
         Args:
             images: Images as ``towers.encode_image`` takes them.
-            labels: Identities, which are rows of the texts. They affect the losses only, never the descriptor.
+            labels: Identities, which are rows of the texts. They affect the losses only, never the
+                descriptor.
             cameras: For towers with a camera embedding.
             views: For towers with a view embedding.
             step: Passed to weights that are callables.
@@ -220,7 +235,8 @@ class ClipReID(nn.Module):
         )
         features = [unprojected, projected] if self.levels == "both" else [projected]
 
-        # Moved to the device of the towers; labels given on the CPU can be read there without a wait.
+        # Moved to the device of the towers; labels given on the CPU can be read there without a
+        # wait.
         targets = None if labels is None else labels.to(projected.device)
         branches = self._run_identity_branches(features, targets)
 
@@ -266,7 +282,7 @@ class ClipReID(nn.Module):
     def _encode_levels(
         self, images: Tensor, cameras: Tensor | None, views: Tensor | None, *, with_previous: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Previous, unprojected and projected features; previous ones only where the triplet loss uses them."""
+        """Previous (only where the triplet loss uses them), unprojected and projected features."""
         names: tuple[Literal["previous", "unprojected", "projected"], ...]
         names = ("unprojected", "projected")
         if with_previous and "triplet" in self.losses and self.levels == "both":
@@ -275,14 +291,15 @@ class ClipReID(nn.Module):
         levels = self.towers.encode_image_levels(images, names, cameras=cameras, views=views)
         if levels.unprojected is None or levels.projected is None:
             raise ValueError(
-                f"{_OWNER}: {self.towers.name} has no level before its projection; use other towers."
+                f"{_OWNER}: {self.towers.name} has no level before its projection; "
+                "use other towers."
             )
         return levels.previous, levels.unprojected, levels.projected
 
     def _run_identity_branches(
         self, features: Sequence[Tensor], labels: Tensor | None
     ) -> list[IdentityBranchOutput]:
-        """Output of the branch on each level; none where neither losses nor the descriptor need them."""
+        """Output of the branch on each level; empty if neither losses nor descriptor need it."""
         if labels is None and self.descriptor == "pre_neck":
             return []
 
@@ -317,7 +334,7 @@ class ClipReID(nn.Module):
     def _text_terms(
         self, projected: Tensor, labels: Tensor, targets: Tensor, cameras: Tensor | None
     ) -> dict[str, Tensor]:
-        """Values of the terms that compare images with texts; ``targets`` are the labels on the device."""
+        """Values of the terms that compare images with texts; ``targets`` are on the device."""
         values: dict[str, Tensor] = {}
         texts = self.prompts if self.text_embeddings is None else self.text_embeddings
         if texts is None:

@@ -1,4 +1,4 @@
-"""CLIP-ReID, first stage: learned prompts are fitted to the features of a frozen image tower."""
+"""CLIP-ReID, first stage: fit learned prompts to the features of a frozen image tower."""
 
 from typing import NamedTuple, cast
 
@@ -14,15 +14,17 @@ from clipreid_kit.clip.tuning.freezing import freeze
 from clipreid_kit.distances import exact, l2_normalize
 from clipreid_kit.distributed import gather
 
+_OWNER = "ClipReIDPromptStage"
+
 
 class PromptStageOutput(NamedTuple):
-    """What :class:`ClipReIDPromptStage` gives.
+    """Output of :class:`ClipReIDPromptStage`.
 
     Attributes:
-        loss: The sum of both directions.
-        image_to_text: Every image against the texts of the batch.
-        text_to_image: Every text against the images of the batch.
-        text_embeddings: The text of each row (N, D), not normalised.
+        loss: Sum of both directions.
+        image_to_text: Loss of every image against the texts of the batch.
+        text_to_image: Loss of every text against the images of the batch.
+        text_embeddings: Text embedding of each row (N, D), not normalised.
     """
 
     loss: Tensor
@@ -32,7 +34,7 @@ class PromptStageOutput(NamedTuple):
 
     @property
     def terms(self) -> dict[str, Tensor]:
-        """What each direction adds to the loss, without gradient, for the log; as the other methods have it."""
+        """Contribution of each direction to the loss, without gradient, as in the other methods."""
         return {
             "image_to_text": self.image_to_text.detach(),
             "text_to_image": self.text_to_image.detach(),
@@ -40,15 +42,16 @@ class PromptStageOutput(NamedTuple):
 
     @property
     def embedding(self) -> None:
-        """Nothing: the images are given as features, and no descriptor is made of them."""
+        """Always ``None``: the stage takes features, and makes no descriptor of them."""
 
 
 class ClipReIDPromptStage(nn.Module):
-    r"""First stage of CLIP-ReID: one text for each identity, learned against frozen image features.
+    r"""First stage of CLIP-ReID: learn one text for each identity against frozen image features.
 
-    Freezes both towers, keeps them in evaluation mode, and lets gradient through the text tower to the prompts alone.
-    Encode the training images once with :meth:`image_embeddings`, without augmentation; an epoch is then a permutation
-    of the rows, in batches of any size (a last batch of one row has a loss of 0)::
+    Use it before :class:`ClipReID`. It freezes both towers, keeps them in evaluation mode, and lets
+    gradient through the text tower to the prompts alone. Encode the training images once with
+    :meth:`image_embeddings`, without augmentation; an epoch is then a permutation of the rows, in
+    batches of any size (a last batch of one row has a loss of 0)::
 
         features = torch.cat([stage.image_embeddings(batch) for batch in batches])
         optimizer = torch.optim.Adam(stage.prompts.parameters(), lr=3.5e-4, weight_decay=1e-4)
@@ -63,14 +66,15 @@ class ClipReIDPromptStage(nn.Module):
         \Big( \log \frac{e^{V_i \cdot T_p / \tau}}{\sum_a e^{V_i \cdot T_a / \tau}}
         + \log \frac{e^{V_p \cdot T_i / \tau}}{\sum_a e^{V_a \cdot T_i / \tau}} \Big)
 
-    with :math:`P(i)` all rows of the batch of the identity of row i, itself included.
+    where :math:`P(i)` are all rows of the batch with the identity of row i, itself included.
 
     Args:
-        towers: The model; its ``requires_grad`` is switched off.
+        towers: The model. It is frozen and put into evaluation mode.
         prompts: The prompts to learn.
         temperature: :math:`\tau > 0`, in units of the similarity.
-        normalize: Compare by cosine; the temperature should then be some 0.01 to 0.1. ``False`` takes raw dot products,
-            as CLIP-ReID does, which with CLIP's weights is nearly a cosine at a temperature of 0.01.
+        normalize: Whether to compare by cosine; the temperature should then be about 0.01 to 0.1.
+            ``False`` takes raw dot products as CLIP-ReID does, which with the weights of CLIP is
+            nearly a cosine at a temperature of 0.01.
         distributed: Gather the rows of all ranks first.
 
     Raises:
@@ -86,8 +90,8 @@ class ClipReIDPromptStage(nn.Module):
         ['prompts.identity_words']
 
     Note:
-        Texts of one identity are equal, so the printed :math:`L_{i2t}`, which has the pair (i, i) alone, is the same
-        number as the mean over :math:`P(i)`.
+        Texts of one identity are equal, so the printed :math:`L_{i2t}`, which has only the pair
+        (i, i), equals the mean over :math:`P(i)`.
 
     References:
         Li, Sun and Li, CLIP-ReID, AAAI 2023, eq. 1 to 4.
@@ -103,7 +107,8 @@ class ClipReIDPromptStage(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("ClipReIDPromptStage", "temperature", temperature)
+        check_positive(_OWNER, "temperature", temperature)
+
         freeze(towers)
         self.towers = towers.eval()
         self.prompts = prompts
@@ -112,30 +117,27 @@ class ClipReIDPromptStage(nn.Module):
         self.distributed = distributed
 
     def train(self, mode: bool = True) -> "ClipReIDPromptStage":
-        """Set the mode of the prompts; the towers stay in evaluation mode, so that no running statistics move."""
+        """Set the mode of the prompts; the towers stay in evaluation mode."""
         super().train(mode)
-        self.towers.eval()
+        self.towers.eval()  # training mode would move the running statistics
         return self
 
     @torch.no_grad()
     def image_embeddings(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of images, once for the whole stage.
+        """Encode images, once for the whole stage.
 
-        A camera embedding of the towers takes no part: it is not trained yet, and CLIP-ReID leaves it out here.
+        A camera embedding of the towers is not used: it is not trained yet, and CLIP-ReID leaves it
+        out here.
 
         Args:
-            images: As ``towers.encode_image`` takes them.
+            images: Images as ``towers.encode_image`` takes them.
 
         Returns:
             Rows without gradient, float32 or float64, not normalised.
         """
         self.towers.eval()
-        return exact(
-            cast(
-                "Tensor",
-                run_image_tower(self.towers, images, None, None, None, shifted=False).projected,
-            )
-        )
+        levels = run_image_tower(self.towers, images, None, None, None, shifted=False)
+        return exact(cast("Tensor", levels.projected))
 
     def forward(
         self,
@@ -148,8 +150,8 @@ class ClipReIDPromptStage(nn.Module):
 
         Args:
             image_embeddings: Rows of :meth:`image_embeddings`.
-            labels: Their identities. On the CPU no device is waited for.
-            cameras: Their cameras, for prompts with words for cameras.
+            labels: Their identities. Labels on the CPU avoid a wait for the device.
+            cameras: Their cameras, for prompts with camera words.
 
         Returns:
             Losses and texts; for no rows a loss of 0 that is connected to the graph.
@@ -157,32 +159,52 @@ class ClipReIDPromptStage(nn.Module):
         Raises:
             ValueError: If shapes disagree, or a label (on the CPU) is out of range.
         """
-        owner = "ClipReIDPromptStage"
-        check_embeddings(owner, "image_embeddings", image_embeddings)
-        check_labels(owner, "labels", labels, image_embeddings.shape[0])
+        check_embeddings(_OWNER, "image_embeddings", image_embeddings)
+        check_labels(_OWNER, "labels", labels, image_embeddings.shape[0])
+
         instances = image_embeddings if self.prompts.instance_dim is not None else None
-        texts = self.prompts.encode(self.towers, labels, cameras=cameras, instances=instances)
-        images, rows, labels = (
-            exact(image_embeddings).to(texts.device),
-            exact(texts),
-            labels.to(texts.device),
+        text_embeddings = self.prompts.encode(
+            self.towers, labels, cameras=cameras, instances=instances
         )
-        check_same_width(owner, "image_embeddings", images, "text embeddings", rows)
+
+        device = text_embeddings.device
+        images = exact(image_embeddings).to(device)
+        texts = exact(text_embeddings)
+        labels = labels.to(device)
+        check_same_width(_OWNER, "image_embeddings", images, "text embeddings", texts)
         if self.distributed:
-            images, rows, labels = gather(images), gather(rows), gather(labels)
-        with torch.autocast(texts.device.type, enabled=False):
+            images, texts, labels = gather(images), gather(texts), gather(labels)
+
+        image_to_text, text_to_image = self._losses(images, texts, labels)
+        loss = image_to_text + text_to_image
+        return PromptStageOutput(loss, image_to_text, text_to_image, text_embeddings)
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``print(module)``."""
+        return (
+            f"temperature={self.temperature}, normalize={self.normalize}, "
+            f"distributed={self.distributed}"
+        )
+
+    def _losses(self, images: Tensor, texts: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of both directions, outside autocast."""
+        with torch.autocast(images.device.type, enabled=False):
             if self.normalize:
-                images, rows = l2_normalize(images), l2_normalize(rows)
-            logits = images @ rows.to(images.dtype).T / self.temperature
+                images, texts = l2_normalize(images), l2_normalize(texts)
+            logits = images @ texts.to(images.dtype).T / self.temperature
+
             image_to_text = _mean_of_positives(logits, labels)
             text_to_image = _mean_of_positives(logits.T, labels)
-        return PromptStageOutput(image_to_text + text_to_image, image_to_text, text_to_image, texts)
+        return image_to_text, text_to_image
 
 
 def _mean_of_positives(
     logits: Float[Tensor, "n n"], labels: Integer[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    """Supervised contrastive loss of square logits; the diagonal is a pair like others."""
-    positive = labels[:, None] == labels[None, :]
-    log_share = logits.log_softmax(dim=1).where(positive, 0.0).sum(dim=1) / positive.sum(dim=1)
-    return -log_share.sum() / max(logits.shape[0], 1)
+    """Supervised contrastive loss of square logits, whose diagonal is a positive pair."""
+    is_positive = labels[:, None] == labels[None, :]
+    log_probability = logits.log_softmax(dim=1)
+
+    sums = log_probability.where(is_positive, 0.0).sum(dim=1)
+    means = sums / is_positive.sum(dim=1)
+    return -means.sum() / max(logits.shape[0], 1)

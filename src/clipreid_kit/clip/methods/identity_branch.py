@@ -38,29 +38,33 @@ class IdentityBranchOutput(NamedTuple):
 class IdentityBranch(nn.Module):
     r"""Identity classification of embeddings: a neck, dropout, a classifier and its cross-entropy.
 
-    :class:`ClipBaseline`, :class:`ClipReID` and :class:`PromptSG` each build one, or one per level, by the factory
-    that is their argument ``identity``. Change its options with ``functools.partial``::
+    :class:`ClipBaseline`, :class:`ClipReID` and :class:`PromptSG` each build one, or one per level,
+    by the factory that is their argument ``identity``. Change its options with
+    ``functools.partial``::
 
-        ClipBaseline(towers, 751, identity=partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing=0.0))
+        identity = partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing=0.0)
+        model = ClipBaseline(towers, 751, identity=identity)
 
     .. math::
         L = \operatorname{CE}_\varepsilon\big(h(\operatorname{BN}(f)), y\big)
 
     Args:
         dim: Width D of the features, at least 1.
-        num_identities: Number of identities C, labelled from 0. ``None`` builds the neck alone, for a method whose
-            identity loss has no weight.
-        classifier: Builds the classifier from (D', C): :class:`IdentityClassifier`, or a head with a margin such as
-            ``ArcFaceHead`` or ``functools.partial(ArcFaceHead, margin=0.3)``.
+        num_identities: Number of identities C, labelled from 0. ``None`` builds the neck alone, for
+            a method whose identity loss has no weight.
+        classifier: Builds the classifier from (D', C): :class:`IdentityClassifier`, or a head with
+            a margin such as ``ArcFaceHead`` or ``functools.partial(ArcFaceHead, margin=0.3)``.
         use_neck: Whether a BNNeck precedes the classifier.
-        reduced_dim: Width D' of a linear layer in the neck, before its BatchNorm. ``None`` omits the layer: D' = D.
+        reduced_dim: Width D' of a linear layer in the neck, before its BatchNorm. ``None`` omits
+            the layer: D' = D.
         dropout: Dropout probability before the classifier, in [0, 1).
-        label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities; 0 is usual with margins.
+        label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities; 0 is usual
+            with margins.
         distributed: Take the mean of the loss over the rows of all ranks.
 
     Raises:
-        ValueError: If a number is out of its range, or ``reduced_dim`` is given without a neck; in ``forward``, if
-            shapes disagree, or the neck gets a single row in training mode.
+        ValueError: If a number is out of its range, or ``reduced_dim`` is given without a neck; in
+            ``forward``, if shapes disagree, or the neck gets a single row in training mode.
 
     Example:
         >>> branch = IdentityBranch(8, num_identities=100)
@@ -69,7 +73,8 @@ class IdentityBranch(nn.Module):
         (torch.Size([4, 8]), torch.Size([4, 100]), torch.Size([]))
 
     References:
-        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW 2019.
+        Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW
+        2019.
     """
 
     def __init__(
@@ -89,7 +94,8 @@ class IdentityBranch(nn.Module):
         check_fraction(_OWNER, "label_smoothing", label_smoothing)
         if reduced_dim is not None and not use_neck:
             raise ValueError(
-                f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, or pass use_neck=True."
+                f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, "
+                "or pass use_neck=True."
             )
 
         self.out_dim = dim if reduced_dim is None else reduced_dim
@@ -111,8 +117,8 @@ class IdentityBranch(nn.Module):
             labels: Identity of each row. ``None`` applies the neck alone.
 
         Returns:
-            Features before and after the neck, and with labels the logits and the loss. For no rows the loss is 0,
-            connected to the graph.
+            Features before and after the neck, and with labels the logits and the loss. For no rows
+            the loss is 0, connected to the graph.
         """
         post_neck = features if self.neck is None else self.neck(features).after
         if self.classifier is None or labels is None:
@@ -130,7 +136,7 @@ class IdentityBranch(nn.Module):
 
 
 class IdentityBranchFactory(Protocol):
-    """Call that builds an identity branch: ``IdentityBranch`` itself, or a ``functools.partial`` of it."""
+    """Builds an identity branch: ``IdentityBranch`` itself, or a ``functools.partial`` of it."""
 
     def __call__(
         self, dim: int, num_identities: int | None, *, distributed: bool
@@ -145,7 +151,7 @@ def smoothed_cross_entropy(
     *,
     distributed: bool,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the rows (of all ranks), in float32; 0, connected to the graph, for no rows."""
+    """Mean cross-entropy over the rows (of all ranks), in float32; 0 with a graph for no rows."""
     with torch.autocast(logits.device.type, enabled=False):
         losses = F.cross_entropy(
             exact(logits), labels.long(), reduction="none", label_smoothing=label_smoothing

@@ -19,7 +19,8 @@ class IdentityClassifier(nn.Module):
     Args:
         dim: Width D of the embeddings, at least 1.
         num_identities: Number of identities C, at least 1.
-        std: Standard deviation of the initial weights, at least 0; CLIP-ReID and the strong baselines use 0.001.
+        std: Standard deviation of the initial weights, at least 0; CLIP-ReID and the strong
+            baselines use 0.001.
 
     Raises:
         ValueError: If a number is out of its range.

@@ -45,11 +45,11 @@ class PromptSGOutput(NamedTuple):
         pseudo_tokens: Pseudo words (N, W); ``None`` with a simplified prompt or a given text.
         text_embeddings: Text embedding that each image was attended with (N, D).
         attention: Attention of each patch (N, T); rows sum to 1.
-        logits: Logits of the identities (N, C), from the representation; ``None`` without labels or without the
-            term ``"id"``.
+        logits: Logits of the identities (N, C), from the representation; ``None`` without labels or
+            without the term ``"id"``.
         loss: Weighted sum of the terms; ``None`` without labels.
-        terms: Contribution of each term to the loss, by name and without gradient, for logging; empty without
-            labels.
+        terms: Contribution of each term to the loss, by name and without gradient, for logging;
+            empty without labels.
     """
 
     embedding: Tensor
@@ -64,10 +64,11 @@ class PromptSGOutput(NamedTuple):
 
 
 class PromptSG(nn.Module):
-    r"""PromptSG in one stage: towers, inversion network, composer, interaction module, identity branch and losses.
+    r"""PromptSG in one stage: a text composed from each image guides the attention to its patches.
 
-    Use it where identities are too many or too short-lived for a prompt each: the pseudo word is computed from the
-    image. With labels a forward pass returns the loss, without them only the descriptor::
+    Use it where identities are too many or too short-lived for a prompt each: the pseudo word is
+    computed from the image. With labels a forward pass returns the loss, without them only the
+    descriptor::
 
         model = PromptSG(towers, num_identities=751)
         model(images, labels).loss.backward()
@@ -76,9 +77,11 @@ class PromptSG(nn.Module):
         model(images, text=text).embedding       # simplified: one text for all, encoded once
 
     .. math::
-        s_* = f_\theta(v), \quad l = \operatorname{Text}(\text{"A photo of a } s_* \text{ person"}), \quad
+        s_* = f_\theta(v), \quad
+        l = \operatorname{Text}(\text{"A photo of a } s_* \text{ person"}), \quad
         r = \operatorname{Interaction}(l, X) \\
-        L = L_{ID}(r) + L_{Triplet} + \lambda\, \big( L_{SupCon}(v, l) + L_{SupCon}(l, v) \big), \quad \lambda = 0.5
+        L = L_{ID}(r) + L_{Triplet} + \lambda\, \big( L_{SupCon}(v, l) + L_{SupCon}(l, v) \big),
+        \quad \lambda = 0.5
 
     where v is the image embedding and X are its patch tokens. The terms, with their default losses:
 
@@ -92,39 +95,44 @@ class PromptSG(nn.Module):
     Two options cover what the paper leaves open:
 
     ``triplet_levels``
-        The paper takes the final hidden state and those of the two layers before it, as CLIP-ReID does.
-        ``"image"``: the representation, and the last two levels of the image tower; ``"interaction"``: the last three
-        states of the interaction module; ``"final"``: the representation alone.
+        The paper takes the final hidden state and those of the two layers before it, as CLIP-ReID
+        does. ``"image"``: the representation, and the last two levels of the image tower;
+        ``"interaction"``: the last three states of the interaction module; ``"final"``: the
+        representation alone.
     ``id_levels``
-        ``"representation"``: the representation is classified; ``"both"``: the image embedding as well, by an
-        identity branch of its own.
+        ``"representation"``: the representation is classified; ``"both"``: the image embedding as
+        well, by an identity branch of its own.
 
     Args:
-        towers: The model. The text tower is frozen, but gradient passes through it to the pseudo word. All of it is
-            put into training mode, as this module is.
+        towers: The model. The text tower is frozen, but gradient passes through it to the pseudo
+            word. All of it is put into training mode, as this module is.
         num_identities: Number of training identities C, labelled from 0.
-        weights: Weight of each term in use: a number, or a callable from ``step`` to one. ``None`` uses the paper's,
-            ``{"id": 1.0, "triplet": 1.0, "supcon": 0.5}``, without SupCon for ``prompt="simplified"``.
+        weights: Weight of each term in use: a number, or a callable from ``step`` to one. ``None``
+            uses the paper's, ``{"id": 1.0, "triplet": 1.0, "supcon": 0.5}``, without SupCon for
+            ``prompt="simplified"``.
         losses: Loss module of each term that is not to use its default; every one needs a weight.
-        identity: Builds an identity branch, called as ``identity(D, C, distributed=distributed)``. Without a weight
-            for ``"id"``, C is ``None`` and the branch is the neck alone.
+        identity: Builds an identity branch, called as ``identity(D, C, distributed=distributed)``.
+            Without a weight for ``"id"``, C is ``None`` and the branch is the neck alone.
         composer: The sentence. Defaults to ``PromptComposer(towers)``, a photo of a person.
         inversion: The inversion network. Defaults to ``TextualInversionMLP(D, text width)``.
-        interaction: The interaction module. Defaults to ``MultiModalInteraction(D, 2)``, which needs D to be a
-            multiple of 8.
-        prompt: ``"composed"`` from each image, or ``"simplified"``: the sentence without a pseudo word, as the paper
-            trains "without composing". A composed model can use either in ``forward``.
+        interaction: The interaction module. Defaults to ``MultiModalInteraction(D, 2)``, which
+            needs D to be a multiple of 8.
+        prompt: ``"composed"`` from each image, or ``"simplified"``: the sentence without a pseudo
+            word, as the paper trains "without composing". A composed model can use either in
+            ``forward``.
         triplet_levels: ``"image"``, ``"interaction"`` or ``"final"``; see above.
         id_levels: ``"representation"`` or ``"both"``; see above.
-        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is frozen. ``None``
-            leaves ``requires_grad`` and the policy of running statistics as they are, except for what no term trains.
+        image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is
+            frozen. ``None`` leaves ``requires_grad`` and the policy of running statistics as they
+            are, except for what no term trains.
         descriptor: ``"pre_neck"`` or ``"post_neck"``: the representation before or after the neck.
-        distributed: Gather the rows of all ranks in the identity loss and the default losses. Losses that you pass
-            have their own switch.
+        distributed: Gather the rows of all ranks in the identity loss and the default losses.
+            Losses that you pass have their own switch.
 
     Raises:
-        ValueError: If a term is unknown, a loss has no weight, SupCon is used without composed prompts, or an option
-            is out of its range; in ``forward``, if a label (on the CPU) is out of range.
+        ValueError: If a term is unknown, a loss has no weight, SupCon is used without composed
+            prompts, or an option is out of its range; in ``forward``, if a label (on the CPU) is
+            out of range.
 
     Example:
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
@@ -134,11 +142,13 @@ class PromptSG(nn.Module):
         (['id', 'supcon', 'triplet'], torch.Size([4, 128]))
 
     Note:
-        Parts that no term trains are frozen, because DistributedDataParallel requires a gradient for every trainable
-        parameter: the projection of the towers under simplified prompts, a neck without a classifier.
+        Parts that no term trains are frozen, because DistributedDataParallel requires a gradient
+        for every trainable parameter: the projection of the towers under simplified prompts, a neck
+        without a classifier.
 
     References:
-        Yang et al., A Pedestrian is Worth One Prompt: Towards Language Guidance Person Re-Identification, CVPR 2024.
+        Yang et al., A Pedestrian is Worth One Prompt: Towards Language Guidance Person
+        Re-Identification, CVPR 2024.
     """
 
     def __init__(
@@ -226,15 +236,16 @@ class PromptSG(nn.Module):
             cameras: For towers with a camera embedding.
             views: For towers with a view embedding.
             variant: Variant of the composer's sentence: one for all images, or one for each.
-            text: Text embeddings to attend with, (1, D) for all images or (N, D); no prompt is composed then.
+            text: Text embeddings to attend with, (1, D) for all images or (N, D); no prompt is
+                composed then.
             step: Passed to weights that are callables.
 
         Returns:
             Features, and with labels the logits, the loss and its terms.
 
         Raises:
-            ValueError: If shapes disagree, a label is out of range, a weight needs a step, or SupCon would compare
-                images with a text that is the same for all.
+            ValueError: If shapes disagree, a label is out of range, a weight needs a step, or
+                SupCon would compare images with a text that is the same for all.
         """
         if labels is not None:
             check_identity_labels(_OWNER, labels, images.shape[0], self.num_identities)
@@ -331,8 +342,8 @@ class PromptSG(nn.Module):
             raise fail(_OWNER, f"text (1, {dim}) or ({num_rows}, {dim})", describe(text))
         if contrasted and "supcon" in self.losses and text.shape[0] != num_rows:
             raise ValueError(
-                f"{_OWNER}: SupCon compares each image with a text of its own, and text has one row "
-                "for all; leave out the text, or the labels."
+                f"{_OWNER}: SupCon compares each image with a text of its own, and text has one "
+                "row for all; leave out the text, or the labels."
             )
 
     def _run_identity_branches(
@@ -396,7 +407,7 @@ class _Levels(NamedTuple):
 
 
 def _paper_weights(prompt: str) -> dict[str, Weight]:
-    """Weights of the paper; a simplified prompt is the same for all images, which SupCon cannot compare."""
+    """Weights of the paper, without SupCon where the prompt is the same for all images."""
     weights = dict(PAPER_WEIGHTS)
     if prompt == "simplified":
         del weights["supcon"]

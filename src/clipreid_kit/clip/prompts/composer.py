@@ -1,4 +1,4 @@
-"""Prompts with a pseudo word of each image: PromptSG's composed prompt."""
+"""Prompts with a pseudo word for each image: PromptSG's composed prompt."""
 
 from collections.abc import Sequence
 
@@ -13,28 +13,32 @@ _OWNER = "PromptComposer"
 
 
 class PromptComposer(nn.Module):
-    r"""Puts pseudo tokens into a sentence, in the place of a word; holds the sentence's token ids and no parameters.
+    r"""Insert pseudo tokens into a sentence in place of a word; holds the sentence, no parameters.
 
-    "A photo of a s* person": the pseudo token stands in the token sequence, so that the text tower reads it together
-    with its neighbours.
+    Use it for prompts whose word is computed from each image, as in :class:`PromptSG`. In "A photo
+    of a s* person" the pseudo token is part of the token sequence, so that the text tower reads it
+    together with its neighbours.
 
     Args:
         towers: The model whose tokenizer and word width to use; not kept.
         template: A sentence, or several, with ``{tokens}`` exactly once.
-        fields: Words for other placeholders, put in before tokenising, such as ``{"aspect": "right dorsal"}``. A
-            sequence of such mappings makes a variant for each (of every template), to be chosen for each image.
-        num_tokens: Pseudo tokens of an image, at least 1.
+        fields: Words for other placeholders, inserted before tokenising, such as
+            ``{"aspect": "right dorsal"}``. A sequence of such mappings makes one variant (of every
+            template) for each, to choose from for each image.
+        num_tokens: Number of pseudo tokens of an image, at least 1.
 
     Raises:
-        ValueError: If a template has no or several places for the pseudo tokens, a field without a word, or more tokens
-            than the context.
+        ValueError: If a template has no or several places for the pseudo tokens, a placeholder has
+            no field, or a sentence has more tokens than the context length.
 
     Example:
         >>> import torch
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit").eval()
         >>> aspects = [{"aspect": "right dorsal"}, {"aspect": "left palmar"}]
-        >>> composer = PromptComposer(towers, "A photo of a {tokens} {aspect} hand.", fields=aspects)
-        >>> prompts = composer(towers, torch.zeros(2, towers.text_width), torch.tensor([0, 1]))
+        >>> template = "A photo of a {tokens} {aspect} hand."
+        >>> composer = PromptComposer(towers, template, fields=aspects)
+        >>> pseudo_tokens = torch.zeros(2, towers.text_width)
+        >>> prompts = composer(towers, pseudo_tokens, torch.tensor([0, 1]))
         >>> towers.encode_text_embeddings(*prompts).shape
         torch.Size([2, 128])
         >>> composer.templates.plain_texts[1]
@@ -55,11 +59,12 @@ class PromptComposer(nn.Module):
         super().__init__()
         self.templates = PromptTemplates(_OWNER, towers, template, fields, num_tokens)
         self.text_width = towers.text_width
+
         tokens = towers.tokenize(self.templates.plain_texts)
-        end = (
-            int(towers.end_of_text(tokens).max()) + 1 if towers.text_is_causal else tokens.shape[1]
-        )
-        self.plain_tokens = tokens[:, :end]
+        length = tokens.shape[1]
+        if towers.text_is_causal:
+            length = int(towers.end_of_text(tokens).max()) + 1
+        self.plain_tokens = tokens[:, :length]
 
     def forward(
         self,
@@ -71,34 +76,39 @@ class PromptComposer(nn.Module):
 
         Args:
             towers: The model that embeds the words of the template.
-            pseudo_tokens: (N, W), or (N, M, W) for ``num_tokens`` M; in the space of the word embeddings.
-            variant: Number of the variant, template by template and in each set of fields by set of fields; one for
-                all images, or one for each.
+            pseudo_tokens: Pseudo tokens (N, W), or (N, M, W) for ``num_tokens`` M, in the space of
+                the word embeddings.
+            variant: Number of the variant: one for all images, or one for each. Variants are
+                counted template by template, and within a template by its sets of fields.
 
         Returns:
-            What ``towers.encode_text_embeddings`` takes.
+            Arguments of ``towers.encode_text_embeddings``.
 
         Raises:
-            ValueError: If the pseudo tokens have another width or number, or there is no such variant.
+            ValueError: If the pseudo tokens have another width or number, or there is no such
+                variant.
         """
         tokens = pseudo_tokens[:, None] if pseudo_tokens.ndim == 2 else pseudo_tokens
-        if tokens.ndim != 3 or tokens.shape[1:] != (self.templates.num_tokens, self.text_width):
+        num_tokens = self.templates.num_tokens
+        if tokens.ndim != 3 or tokens.shape[1:] != (num_tokens, self.text_width):
             raise fail(
                 _OWNER,
-                f"pseudo tokens (N, {self.templates.num_tokens}, {self.text_width})",
+                f"pseudo tokens (N, {num_tokens}, {self.text_width})",
                 describe(pseudo_tokens),
-                "They belong into the space of the word embeddings.",
+                "They are in the space of the word embeddings.",
             )
+
         prompts: PromptEmbeddings = self.templates(towers, tokens, variant)
         return prompts
 
     def encode_plain(self, towers: ClipTowers) -> Float[Tensor, "v d"]:
-        """Text embeddings of the sentences without pseudo tokens (PromptSG's simplified prompt), one for each variant.
+        """Encode the sentences without pseudo tokens: PromptSG's simplified prompt.
 
         Args:
             towers: The model.
 
         Returns:
-            Rows that do not depend on any image: compute them once for a gallery.
+            Text embeddings (V, D), one for each variant. They depend on no image: encode them once
+            for a gallery.
         """
         return towers.encode_text(self.plain_tokens)

@@ -1,4 +1,4 @@
-"""Learned prompts of identities: the first stage of CLIP-ReID, for any object, tower and number of tokens."""
+"""Learned prompts of identities: the first stage of CLIP-ReID, for any object and any tower."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_embeddings, check_integer, check_labels, fail
+from clipreid_kit._checks import (
+    check_at_least,
+    check_embeddings,
+    check_integer,
+    check_labels,
+    check_seed,
+    describe,
+    fail,
+)
 from clipreid_kit.clip.prompts.templates import Fields, PromptEmbeddings, PromptTemplates
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.distances import l2_normalize
@@ -16,51 +24,61 @@ _OWNER = "IdentityPromptLearner"
 
 
 class IdentityPromptLearner(nn.Module):
-    r"""Learned words that describe an identity, inside a sentence; holds these words and nothing of the towers.
+    r"""Learned words that describe an identity, inside a sentence; holds these words alone.
 
-    "A photo of a [X]_1 [X]_2 [X]_3 [X]_4 person." (CLIP-ReID) is ``num_tokens=4``. The learned words are, in the order
-    in which they stand in the sentence: those that all share, those of the camera, those of the identity. Train them
-    with :class:`ClipReIDPromptStage` or with a loop of your own.
+    Use it to learn a text for each identity, with :class:`ClipReIDPromptStage` or a training loop
+    of yours. The prompt of CLIP-ReID, "A photo of a [X]_1 [X]_2 [X]_3 [X]_4 person.", has
+    ``num_tokens=4``. The learned words are, in this order: those that all identities share, those
+    of the camera, those of the identity.
 
     Args:
-        towers: The model whose tokenizer and word width to use. It is not kept, and takes part in no state dict here.
-        num_identities: Identities, labelled 0 to ``num_identities`` - 1.
-        template: A sentence with ``{tokens}`` exactly once, where the learned words belong, as words of their own. With
-            several sentences an identity's text embedding is the mean over all of them.
+        towers: The model whose tokenizer and word width to use. It is not kept, and is not part of
+            the state dict.
+        num_identities: Number of identities, at least 1; they are labelled from 0.
+        template: A sentence with ``{tokens}`` exactly once, as a word of its own, in place of the
+            learned words. With several sentences the text embedding of an identity is the mean over
+            all of them.
         fields: Words for other placeholders of the templates, such as ``{"noun": "hand"}``.
-        num_tokens: Learned words of each identity, at least 0; 4 in CLIP-ReID.
-        num_shared_tokens: Learned words that all identities share, at least 0 (CoOp).
-        num_cameras: Cameras with learned words of their own; 0 for none.
-        num_camera_tokens: Learned words of each camera, at least 1; only with cameras.
-        instance_dim: Width of an image embedding that shifts all learned words by a small network (CoCoOp); ``None``
-            for no such network.
-        first_words: Words that every identity's begin as, with noise of ``std`` added (CoOp's initialisation by a
-            phrase); they have to be ``num_tokens`` tokens. ``None`` for noise alone.
-        std: Standard deviation of the first learned words, at least 0; 0.02 is that of CLIP's words before training.
-        seed: Seed of the first learned words; the global generator is neither read nor changed.
+        num_tokens: Number of learned words of each identity, at least 0; 4 in CLIP-ReID.
+        num_shared_tokens: Number of learned words that all identities share, at least 0 (CoOp).
+        num_cameras: Number of cameras with their own learned words; 0 for none.
+        num_camera_tokens: Number of learned words of each camera, at least 1; only with cameras.
+        instance_dim: Width of an image embedding that shifts all learned words through a small
+            network (CoCoOp). ``None`` for no such network.
+        first_words: Phrase of exactly ``num_tokens`` tokens that the words of every identity start
+            from, with noise of ``std`` added (CoOp's initialisation by a phrase). ``None`` for
+            noise alone.
+        std: Standard deviation of the initial learned words, at least 0; 0.02 is that of the words
+            of CLIP before training.
+        seed: Seed of the initial learned words, at least 0; the global generator is neither read
+            nor changed.
 
     Attributes:
-        identity_words: Learned words (C, M, W); a parameter.
+        identity_words: Learned words (C, M, W); a parameter, or ``None``.
         shared_words: Learned words (S, W); a parameter, or ``None``.
         camera_words: Learned words (cameras, K, W); a parameter, or ``None``.
 
     Raises:
-        ValueError: If a template has no or several places for learned words, or a field without a word, or has more
-            tokens than the context; if a number is out of its range, or no words are to be learned.
+        ValueError: If a template has no or several places for learned words, a placeholder has no
+            field, or a sentence has more tokens than the context length; if a number is out of its
+            range, or there are no words to learn.
 
     Example:
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit").eval()
-        >>> prompts = IdentityPromptLearner(towers, 10, "A photo of a {tokens} {noun}.", fields={"noun": "hand"})
+        >>> template = "A photo of a {tokens} {noun}."
+        >>> prompts = IdentityPromptLearner(towers, 10, template, fields={"noun": "hand"})
         >>> prompts.encode(towers, torch.tensor([3, 3, 7])).shape
         torch.Size([3, 128])
         >>> prompts.encode_all(towers).shape  # a text for each identity, for the second stage
         torch.Size([10, 128])
 
     Note:
-        The state dict holds learned words only. The template is an argument: give the same one when you load them.
+        The state dict holds learned words only. The template is an argument: pass the same one when
+        you load them.
 
     References:
-        Li, Sun and Li, CLIP-ReID, AAAI 2023, section 3.2. Zhou et al., CoOp, IJCV 2022; CoCoOp, CVPR 2022.
+        Li, Sun and Li, CLIP-ReID, AAAI 2023, section 3.2. Zhou et al., CoOp, IJCV 2022; CoCoOp,
+        CVPR 2022.
     """
 
     def __init__(
@@ -81,33 +99,38 @@ class IdentityPromptLearner(nn.Module):
     ) -> None:
         super().__init__()
         check_integer(_OWNER, "num_identities", num_identities, 1)
-        counts = {
-            "num_tokens": num_tokens,
-            "num_shared_tokens": num_shared_tokens,
-            "num_cameras": num_cameras,
-        }
-        for name, value in counts.items():
-            check_integer(_OWNER, name, value, 0)
+        check_integer(_OWNER, "num_tokens", num_tokens, 0)
+        check_integer(_OWNER, "num_shared_tokens", num_shared_tokens, 0)
+        check_integer(_OWNER, "num_cameras", num_cameras, 0)
         check_integer(_OWNER, "num_camera_tokens", num_camera_tokens, 1)
         check_at_least(_OWNER, "std", std, 0)
+        check_seed(_OWNER, seed)
+        if instance_dim is not None:
+            check_integer(_OWNER, "instance_dim", instance_dim, 1)
+
+        num_words = num_tokens + num_shared_tokens
+        if num_cameras:
+            num_words += num_camera_tokens
+        self.templates = PromptTemplates(_OWNER, towers, template, fields, num_words)
         self.num_identities = num_identities
         self.num_cameras = num_cameras
-        total = num_tokens + num_shared_tokens + (num_camera_tokens if num_cameras else 0)
-        self.templates = PromptTemplates(_OWNER, towers, template, fields, total)
-        generator, width = torch.Generator().manual_seed(seed), towers.text_width
+        self.instance_dim = instance_dim
+
+        # Initialised in this order, which fixes the words of a seed.
+        generator = torch.Generator().manual_seed(seed)
+        width = towers.text_width
 
         def words(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape, width, generator=generator) * std)
 
         self.identity_words = words(num_identities, num_tokens) if num_tokens else None
         if first_words is not None:
-            _begin_with(towers, first_words, num_tokens, self.identity_words)
+            _add_phrase(towers, first_words, num_tokens, self.identity_words)
         self.shared_words = words(num_shared_tokens) if num_shared_tokens else None
         self.camera_words = words(num_cameras, num_camera_tokens) if num_cameras else None
-        self.instance_dim = instance_dim
-        self.instance_net = (
-            None if instance_dim is None else _instance_net(instance_dim, width, std, generator)
-        )
+        self.instance_net = None
+        if instance_dim is not None:
+            self.instance_net = _instance_net(instance_dim, width, std, generator)
 
     def forward(
         self,
@@ -122,21 +145,21 @@ class IdentityPromptLearner(nn.Module):
 
         Args:
             towers: The model that embeds the words of the template.
-            labels: Identity of each row; out of range is an error where the labels are on the CPU.
-            cameras: Camera of each row; ``None`` for the mean of all cameras' words.
-            instances: Image embedding of each row, normalised here; ``None`` for no shift.
+            labels: Identity of each row. Values out of range are an error if the labels are on the
+                CPU.
+            cameras: Camera of each row. ``None`` uses the mean of all cameras' words.
+            instances: Image embedding of each row, normalised here. ``None`` for no shift.
             template: Number of the template.
 
         Returns:
-            What ``towers.encode_text_embeddings`` takes: ``towers.encode_text_embeddings(*prompts)``.
+            Arguments of ``towers.encode_text_embeddings``: call it with ``*prompts``.
 
         Raises:
-            ValueError: If shapes disagree, a number is out of its range, or something is given that was not asked for
-                when the module was made.
+            ValueError: If shapes disagree, a number is out of its range, or cameras or instances
+                are passed to a module that was built without them.
         """
-        prompts: PromptEmbeddings = self.templates(
-            towers, self._words(labels, cameras, instances), template
-        )
+        words = self._words(labels, cameras, instances)
+        prompts: PromptEmbeddings = self.templates(towers, words, template)
         return prompts
 
     def encode(
@@ -147,138 +170,169 @@ class IdentityPromptLearner(nn.Module):
         cameras: Integer[Tensor, " n"] | None = None,
         instances: Float[Tensor, "n d"] | None = None,
     ) -> Float[Tensor, "n e"]:
-        """Text embeddings of identities: the mean over the templates, every distinct row encoded once.
+        """Encode the texts of identities: the mean over the templates, each distinct row once.
 
         Args:
-            towers: The model; its gradient is the caller's matter: freeze it to train the words only.
-            labels: Identity of each row. On the CPU no device is waited for.
+            towers: The model. Gradient also reaches its parameters: freeze it to train the words
+                only.
+            labels: Identity of each row. Labels on the CPU avoid a wait for the device.
             cameras: Camera of each row, or ``None``.
             instances: Image embedding of each row, or ``None``; with them every row is encoded.
 
         Returns:
-            One row for each label, not normalised; no rows for none.
+            A text embedding for each label, not normalised; no rows for no labels.
 
         Raises:
-            ValueError: As ``forward`` does.
+            ValueError: As :meth:`forward` does.
         """
         check_labels(_OWNER, "labels", labels, labels.shape[0])
         if labels.shape[0] == 0:
-            return next(self.parameters()).sum() * 0 + towers.logit_scale.new_zeros(
-                0, towers.embed_dim
-            )
+            no_texts = towers.logit_scale.new_zeros(0, towers.embed_dim)
+            return next(self.parameters()).sum() * 0 + no_texts
         if instances is not None:
             return self._encode(towers, labels, cameras, instances)
-        if cameras is not None:
+
+        if cameras is None:
+            distinct, row_of_label = torch.unique(labels[:, None], dim=0, return_inverse=True)
+            texts = self._encode(towers, distinct[:, 0], None, None)
+        else:
             check_labels(_OWNER, "cameras", cameras, labels.shape[0])
-        keys = (
-            labels[:, None] if cameras is None else torch.stack([labels, cameras.to(labels)], dim=1)
-        )
-        distinct, inverse = torch.unique(keys, dim=0, return_inverse=True)
-        texts = self._encode(
-            towers, distinct[:, 0], None if cameras is None else distinct[:, 1], None
-        )
-        return texts.index_select(0, inverse.to(texts.device))
+            pairs = torch.stack([labels, cameras.to(labels)], dim=1)
+            distinct, row_of_label = torch.unique(pairs, dim=0, return_inverse=True)
+            texts = self._encode(towers, distinct[:, 0], distinct[:, 1], None)
+
+        return texts.index_select(0, row_of_label.to(texts.device))
 
     @torch.no_grad()
     def encode_all(self, towers: ClipTowers, *, block_size: int = 256) -> Float[Tensor, "c e"]:
-        """Text embeddings of all identities, without gradient: what CLIP-ReID's second stage compares images with.
+        """Encode the texts of all identities, without gradient, for CLIP-ReID's second stage.
 
         Args:
             towers: The model.
-            block_size: Identities encoded at once, at least 1.
+            block_size: Number of identities encoded at once, at least 1.
 
         Returns:
-            One row for each identity, not normalised; of the mean camera, and without an instance's shift.
+            A text embedding for each identity, not normalised, with the mean of all cameras' words
+            and without the shift by an image.
 
         Raises:
             ValueError: If ``block_size`` is below 1.
         """
         check_integer(_OWNER, "block_size", block_size, 1)
         labels = torch.arange(self.num_identities)
-        return torch.cat(
-            [self._encode(towers, block, None, None) for block in torch.split(labels, block_size)]
+        blocks = torch.split(labels, block_size)
+        return torch.cat([self._encode(towers, block, None, None) for block in blocks])
+
+    def extra_repr(self) -> str:
+        """Return the sizes, for ``print(module)``."""
+        return (
+            f"num_identities={self.num_identities}, num_cameras={self.num_cameras}, "
+            f"instance_dim={self.instance_dim}"
         )
 
     def _encode(
         self, towers: ClipTowers, labels: Tensor, cameras: Tensor | None, instances: Tensor | None
     ) -> Tensor:
+        """Text embeddings of all rows, the mean over the templates."""
         words = self._words(labels, cameras, instances)
-        texts = [
-            towers.encode_text_embeddings(*self.templates(towers, words, template))
-            for template in range(len(self.templates.texts))
-        ]
+        texts = []
+        for template in range(len(self.templates.texts)):
+            prompts = self.templates(towers, words, template)
+            texts.append(towers.encode_text_embeddings(*prompts))
         return texts[0] if len(texts) == 1 else torch.stack(texts).mean(dim=0)
 
     def _words(self, labels: Tensor, cameras: Tensor | None, instances: Tensor | None) -> Tensor:
-        rows = labels.shape[0]
-        check_labels(_OWNER, "labels", labels, rows)
+        """Learned words of each row (N, M, W)."""
+        num_rows = labels.shape[0]
+        check_labels(_OWNER, "labels", labels, num_rows)
         _check_range("labels", labels, self.num_identities)
+
         parts = []
         if self.shared_words is not None:
-            parts.append(self.shared_words.expand(rows, -1, -1))
+            parts.append(self.shared_words.expand(num_rows, -1, -1))
         if self.camera_words is not None:
-            if cameras is None:
-                parts.append(self.camera_words.mean(dim=0).expand(rows, -1, -1))
-            else:
-                check_labels(_OWNER, "cameras", cameras, rows)
-                _check_range("cameras", cameras, self.num_cameras)
-                parts.append(_rows_of(self.camera_words, cameras))
+            parts.append(self._words_of_cameras(self.camera_words, cameras, num_rows))
         elif cameras is not None:
-            raise fail(_OWNER, "no cameras", "cameras", "Give num_cameras when you make it.")
+            raise ValueError(
+                f"{_OWNER}: there are no camera words; leave out cameras, or pass num_cameras "
+                "to the constructor."
+            )
         if self.identity_words is not None:
             parts.append(_rows_of(self.identity_words, labels))
+
         words = torch.cat(parts, dim=1)
         if instances is None:
             return words
+        return words + self._shift(instances, words)[:, None]
+
+    def _words_of_cameras(
+        self, camera_words: Tensor, cameras: Tensor | None, num_rows: int
+    ) -> Tensor:
+        """Camera words of each row; their mean without cameras."""
+        if cameras is None:
+            return camera_words.mean(dim=0).expand(num_rows, -1, -1)
+
+        check_labels(_OWNER, "cameras", cameras, num_rows)
+        _check_range("cameras", cameras, self.num_cameras)
+        return _rows_of(camera_words, cameras)
+
+    def _shift(self, instances: Tensor, words: Tensor) -> Tensor:
+        """Shift of all words of a row (N, W), computed from its image."""
         check_embeddings(_OWNER, "instances", instances)
-        if self.instance_net is None or instances.shape != (rows, self.instance_dim):
-            wanted = (
-                "no instances"
-                if self.instance_net is None
-                else f"instances ({rows}, {self.instance_dim})"
+        if self.instance_net is None:
+            raise ValueError(
+                f"{_OWNER}: there is no network for instances; leave them out, or pass "
+                "instance_dim to the constructor."
             )
-            raise fail(
-                _OWNER, wanted, f"shape {tuple(instances.shape)}", "instance_dim is their width."
-            )
+        if instances.shape != (words.shape[0], self.instance_dim):
+            expected = f"instances ({words.shape[0]}, {self.instance_dim})"
+            raise fail(_OWNER, expected, describe(instances))
+
         unit = l2_normalize(instances.to(words.device))
         shift: Tensor = self.instance_net(unit.to(words.dtype))
-        return words + shift[:, None].to(words.dtype)
+        return shift.to(words.dtype)
 
 
-def _begin_with(
-    towers: ClipTowers, first_words: str, num_tokens: int, words: nn.Parameter | None
+def _add_phrase(
+    towers: ClipTowers, phrase: str, num_tokens: int, words: nn.Parameter | None
 ) -> None:
-    ids = towers.token_ids(first_words)
+    """Add the word embeddings of a phrase to the words of every identity."""
+    ids = towers.token_ids(phrase)
     if words is None or len(ids) != num_tokens:
-        raise fail(
-            _OWNER,
-            f"first_words of num_tokens={num_tokens} tokens",
-            f"{len(ids)} in {first_words!r}",
+        raise ValueError(
+            f"{_OWNER}: first_words {phrase!r} has {len(ids)} tokens, and num_tokens is "
+            f"{num_tokens}; they have to be equal."
         )
     with torch.no_grad():
         words.add_(towers.embed_tokens(torch.tensor([ids]))[0].to(words))
 
 
 def _rows_of(words: Tensor, numbers: Tensor) -> Tensor:
-    return F.embedding(numbers.to(words.device).long(), words.flatten(1)).view(-1, *words.shape[1:])
+    """Words of these identities or cameras."""
+    rows = F.embedding(numbers.to(words.device).long(), words.flatten(1))
+    return rows.view(-1, *words.shape[1:])
 
 
 def _check_range(name: str, numbers: Tensor, count: int) -> None:
+    """Raise ValueError if a number is out of range, unless reading it would wait for a device."""
     if torch.compiler.is_compiling() or numbers.device.type != "cpu" or numbers.numel() == 0:
         return
+
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= count:
         raise fail(_OWNER, f"{name} in [0, {count})", f"{name} from {low} to {high}")
 
 
 def _instance_net(in_dim: int, width: int, std: float, generator: torch.Generator) -> nn.Module:
-    check_integer(_OWNER, "instance_dim", in_dim, 1)
-    hidden = max(8, in_dim // 16)
-    # on "meta" no start values are drawn from the global generator
-    first = nn.Linear(in_dim, hidden, device="meta").to_empty(device="cpu")
-    second = nn.Linear(hidden, width, device="meta").to_empty(device="cpu")
+    """Two linear layers, initialised from a generator."""
+    hidden_dim = max(8, in_dim // 16)
+
+    # On the meta device no initial values are drawn from the global generator.
+    first = nn.Linear(in_dim, hidden_dim, device="meta").to_empty(device="cpu")
+    second = nn.Linear(hidden_dim, width, device="meta").to_empty(device="cpu")
     with torch.no_grad():
-        for layer, spread in ((first, 1.0), (second, std / hidden**0.5)):
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * spread)
+        for layer, scale in ((first, 1.0), (second, std / hidden_dim**0.5)):
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * scale)
             layer.bias.zero_()
+
     return nn.Sequential(first, nn.ReLU(), second)

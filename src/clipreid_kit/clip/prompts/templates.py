@@ -1,4 +1,4 @@
-"""Prompt templates: a sentence with a place for learned words, found by token ids."""
+"""Prompt templates: sentences with a span for learned words, found by token ids."""
 
 import string
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,18 @@ from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.modules.pseudo_token import insert_pseudo_token
 
-PLACEHOLDER = "tokens"
-_MARK = "{tokens}"
 Fields = Mapping[str, str]
 
-# two fillers of one token each: what differs between the two token rows is the place of the learned words
+PLACEHOLDER = "tokens"
+_MARK = "{tokens}"
+
+# Pairs of filler words of one token each: the span of the learned words is where the token ids of
+# the two filled sentences differ.
 _FILLERS = (("x", "q"), ("a", "z"), ("one", "two"))
 
 
 class PromptEmbeddings(NamedTuple):
-    """Embedded prompts, as ``towers.encode_text_embeddings(*prompts)`` takes them.
+    """Embedded prompts, the arguments of ``towers.encode_text_embeddings(*prompts)``.
 
     Attributes:
         embeddings: Word embeddings (N, L, W) without positions.
@@ -33,17 +35,17 @@ class PromptEmbeddings(NamedTuple):
 
 
 class PromptTemplates(nn.Module):
-    """Tokenised templates with a span for learned words; holds token ids only, no weights.
+    """Tokenised templates with a span for learned words; holds token ids, no weights.
 
-    :class:`IdentityPromptLearner` and :class:`PromptComposer` hold one.
+    :class:`IdentityPromptLearner` and :class:`PromptComposer` each hold one.
 
     Args:
-        owner: Who asks, for error texts.
-        towers: Whose tokenizer to use; not kept.
-        templates: One template or several; each has the placeholder ``{tokens}`` exactly once.
-        fields: Words for all other placeholders, put in before tokenising; several sets of them give as many variants
-            of each template.
-        num_tokens: Words that the placeholder stands for.
+        owner: Name for error texts.
+        towers: The model whose tokenizer to use; not kept.
+        templates: One template or several, each with the placeholder ``{tokens}`` exactly once.
+        fields: Words for all other placeholders, inserted before tokenising. Several sets of fields
+            make as many variants of each template.
+        num_tokens: Number of words that the placeholder is replaced by, at least 1.
     """
 
     tokens: Tensor
@@ -59,34 +61,41 @@ class PromptTemplates(nn.Module):
         super().__init__()
         check_integer(owner, "the number of learned tokens", num_tokens, 1)
         templates = (templates,) if isinstance(templates, str) else tuple(templates)
-        sets: tuple[Fields, ...] = (
-            (fields or {},) if isinstance(fields, Mapping | None) else tuple(fields)
-        )
-        if not templates or not sets:
-            raise fail(
-                owner,
-                "at least one template and one set of fields",
-                f"{len(templates)} and {len(sets)}",
-            )
-        filled = [fill_template(owner, template, words) for template in templates for words in sets]
-        rows, starts = zip(
-            *(_locate(owner, towers, text, num_tokens) for text in filled), strict=True
-        )
-        self.texts = tuple(filled)
+        sets_of_fields = _sets_of_fields(fields)
+        if not templates:
+            raise ValueError(f"{owner}: there is no template; pass at least one.")
+        if not sets_of_fields:
+            raise ValueError(f"{owner}: fields is empty; pass None for templates without fields.")
+
+        texts: list[str] = []
+        for template in templates:
+            texts += [fill_template(owner, template, words) for words in sets_of_fields]
+
+        rows: list[Tensor] = []
+        starts: list[int] = []
+        for text in texts:
+            row, start = _locate(owner, towers, text, num_tokens)
+            rows.append(row)
+            starts.append(start)
+        ends = towers.end_of_text(torch.stack(rows))
+
+        self._owner = owner
+        self.texts = tuple(texts)
         self.num_tokens = num_tokens
-        self.starts: tuple[int, ...] = starts
-        eot = towers.end_of_text(torch.stack(rows))
-        self.eots: tuple[int, ...] = tuple(int(index) for index in eot)
+        self.starts = tuple(starts)
+        self.eots = tuple(int(index) for index in ends)
+
+        # A causal tower reads nothing behind the end of the text. The ids are not in the state
+        # dict: the template is an argument, and a checkpoint holds the learned words.
         length = max(self.eots) + 1 if towers.text_is_causal else towers.context_length
-        # not in the state dict: the template is an argument, and a checkpoint holds what was learned
-        self.register_buffer(
-            "tokens", torch.stack([row[:length] for row in rows]), persistent=False
-        )
+        tokens = torch.stack([row[:length] for row in rows])
+        self.register_buffer("tokens", tokens, persistent=False)
 
     @property
     def plain_texts(self) -> tuple[str, ...]:
         """The templates without learned words: ``a photo of a person.``."""
-        return tuple(" ".join(text.format(**{PLACEHOLDER: ""}).split()) for text in self.texts)
+        emptied = (text.format(**{PLACEHOLDER: ""}) for text in self.texts)
+        return tuple(" ".join(text.split()) for text in emptied)
 
     def forward(
         self,
@@ -94,53 +103,79 @@ class PromptTemplates(nn.Module):
         learned: Float[Tensor, "n m w"],
         variant: int | Int[Tensor, " n"] = 0,
     ) -> PromptEmbeddings:
-        """Put learned words into one variant, or into another for each row."""
-        count = learned.shape[0]
+        """Insert learned words into one variant, or into a variant for each row."""
         if isinstance(variant, int):
-            if not 0 <= variant < len(self.texts):
-                raise fail("prompts", f"a variant in [0, {len(self.texts)})", variant)
-            length = self.eots[variant] + 1 if towers.text_is_causal else self.tokens.shape[1]
-            words = towers.embed_tokens(self.tokens[variant : variant + 1, :length])
-            eot = torch.full((count,), self.eots[variant])
-            return PromptEmbeddings(insert_pseudo_token(words, learned, self.starts[variant]), eot)
-        variant = variant.cpu().long()
-        if variant.shape != (count,) or (
-            count and not 0 <= int(variant.min()) <= int(variant.max()) < len(self.texts)
-        ):
-            raise fail("prompts", f"{count} variants in [0, {len(self.texts)})", variant.tolist())
-        words = towers.embed_tokens(self.tokens[variant.to(self.tokens.device)])
-        starts, eot = torch.tensor(self.starts)[variant], torch.tensor(self.eots)[variant]
-        return PromptEmbeddings(insert_pseudo_token(words, learned, starts), eot)
+            return self._embed_one_variant(towers, learned, variant)
+        return self._embed_variants(towers, learned, variant.cpu().long())
 
     def extra_repr(self) -> str:
-        """The templates, for ``print(module)``."""
+        """Return the templates, for ``print(module)``."""
         return f"{list(self.texts)}, num_tokens={self.num_tokens}"
+
+    def _embed_one_variant(
+        self, towers: ClipTowers, learned: Tensor, variant: int
+    ) -> PromptEmbeddings:
+        """Prompts of all rows with the same variant."""
+        if not 0 <= variant < len(self.texts):
+            raise fail(self._owner, f"a variant in [0, {len(self.texts)})", variant)
+
+        length = self.eots[variant] + 1 if towers.text_is_causal else self.tokens.shape[1]
+        words = towers.embed_tokens(self.tokens[variant : variant + 1, :length])
+        embeddings = insert_pseudo_token(words, learned, self.starts[variant])
+        return PromptEmbeddings(embeddings, torch.full((learned.shape[0],), self.eots[variant]))
+
+    def _embed_variants(
+        self, towers: ClipTowers, learned: Tensor, variants: Tensor
+    ) -> PromptEmbeddings:
+        """Prompts with a variant for each row."""
+        num_rows = learned.shape[0]
+        expected = f"{num_rows} variants in [0, {len(self.texts)})"
+        if variants.shape != (num_rows,):
+            raise fail(self._owner, expected, variants.tolist())
+        if num_rows and not 0 <= int(variants.min()) <= int(variants.max()) < len(self.texts):
+            raise fail(self._owner, expected, variants.tolist())
+
+        words = towers.embed_tokens(self.tokens[variants.to(self.tokens.device)])
+        starts = torch.tensor(self.starts)[variants]
+        ends = torch.tensor(self.eots)[variants]
+        return PromptEmbeddings(insert_pseudo_token(words, learned, starts), ends)
 
 
 def fill_template(owner: str, template: str, fields: Fields) -> str:
-    """Put words into all fields but the placeholder, which stays."""
-    try:
-        parsed = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise fail(owner, "a template with matching braces", f"{template!r} ({error})") from None
-    names = [name for _, name, _, _ in parsed if name is not None]
+    """Replace all placeholders but that of the learned words.
+
+    Args:
+        owner: Name for error texts.
+        template: A sentence with ``{tokens}`` exactly once.
+        fields: Words for all other placeholders.
+
+    Returns:
+        The sentence, with ``{tokens}`` as its only placeholder.
+
+    Raises:
+        ValueError: If placeholders and fields do not match, or ``{tokens}`` is joined to a word.
+    """
+    names = _placeholders(owner, template)
     if names.count(PLACEHOLDER) != 1:
         raise fail(
             owner,
-            "a template with {tokens} exactly once, where the learned words belong",
+            "a template with {tokens} exactly once, in place of the learned words",
             f"{names.count(PLACEHOLDER)} of them in {template!r}",
-            'Such as "A photo of a {tokens} person.".',
+            'An example is "A photo of a {tokens} person.".',
         )
-    missing = [name for name in names if name != PLACEHOLDER and name not in fields]
-    if missing:
-        raise fail(
-            owner, f"fields for every placeholder of {template!r}", f"none for {{{missing[0]}}}"
-        )
-    unused = [name for name in fields if name not in names or name == PLACEHOLDER]
-    if unused:
-        raise fail(
-            owner, f"fields that {template!r} has", f"{unused[0]!r}", f"It has {', '.join(names)}."
-        )
+    for name in names:
+        if name != PLACEHOLDER and name not in fields:
+            raise ValueError(
+                f"{owner}: the template {template!r} has a placeholder {{{name}}} without a field; "
+                "add it to fields."
+            )
+    for name in fields:
+        if name not in names or name == PLACEHOLDER:
+            raise ValueError(
+                f"{owner}: the template {template!r} has no placeholder for the field {name!r}; "
+                f"it has {', '.join(names)}."
+            )
+
     filled = template.format(**{**fields, PLACEHOLDER: _MARK})
     before, _, after = filled.partition(_MARK)
     if before[-1:].isalnum() or after[:1].isalnum():
@@ -148,31 +183,57 @@ def fill_template(owner: str, template: str, fields: Fields) -> str:
     return filled
 
 
+def _sets_of_fields(fields: Fields | Sequence[Fields] | None) -> tuple[Fields, ...]:
+    """Sets of fields; a single empty one without fields."""
+    if fields is None:
+        return ({},)
+    if isinstance(fields, Mapping):
+        return (fields,)
+    return tuple(fields)
+
+
+def _placeholders(owner: str, template: str) -> list[str]:
+    """Names of the placeholders of a template."""
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise fail(owner, "a template with matching braces", f"{template!r} ({error})") from None
+    return [name for _, name, _, _ in parsed if name is not None]
+
+
 def _locate(owner: str, towers: ClipTowers, text: str, num_tokens: int) -> tuple[Tensor, int]:
-    """Token ids of a template with fillers, and where these begin."""
+    """Token ids of a template with fillers, and the index of the first filler."""
     for fillers in _FILLERS:
-        sentences = [
-            text.format(**{PLACEHOLDER: " ".join([filler] * num_tokens)}) for filler in fillers
-        ]
-        count = max(towers.count_tokens(sentence) for sentence in sentences)
-        if count > towers.context_length:
-            raise fail(
-                owner,
-                f"at most {towers.context_length} tokens, start, end and {num_tokens} learned ones included",
-                f"{count} in {text!r}",
-                "Shorten the template, or learn fewer tokens.",
-            )
+        sentences = []
+        for filler in fillers:
+            words = " ".join([filler] * num_tokens)
+            sentences.append(text.format(**{PLACEHOLDER: words}))
+        _check_length(owner, towers, text, sentences, num_tokens)
+
         first, second = towers.tokenize(sentences)
-        places = (first != second).nonzero().flatten().tolist()
-        if len(places) == num_tokens and places[-1] - places[0] == num_tokens - 1:
-            return first, int(places[0])
+        differing = (first != second).nonzero().flatten().tolist()
+        if len(differing) == num_tokens and differing[-1] - differing[0] == num_tokens - 1:
+            return first, int(differing[0])
+
     raise _joined(owner, text)
 
 
+def _check_length(
+    owner: str, towers: ClipTowers, text: str, sentences: Sequence[str], num_tokens: int
+) -> None:
+    """Raise ValueError if a filled template does not fit into the context."""
+    count = max(towers.count_tokens(sentence) for sentence in sentences)
+    if count > towers.context_length:
+        raise ValueError(
+            f"{owner}: the template {text!r} has {count} tokens, including start, end and "
+            f"{num_tokens} learned ones, and the context length is {towers.context_length}; "
+            "shorten the template, or learn fewer tokens."
+        )
+
+
 def _joined(owner: str, text: str) -> ValueError:
-    return fail(
-        owner,
-        "a placeholder that stands as a word of its own",
-        repr(text),
-        "Put a blank before and after {tokens}: joined to letters it would be part of their word.",
+    """Error for a placeholder that is joined to a word."""
+    return ValueError(
+        f"{owner}: {{tokens}} is joined to a word in {text!r}, so it would be part of that "
+        "word; put a space before and after it."
     )

@@ -1,0 +1,205 @@
+"""Rows of a data set grouped by identity, and random orders of each identity's rows."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    as_integers,
+    order_by_group_and_key,
+    stable_order,
+)
+from clipreid_kit.samplers._random import KEY_BITS
+
+IfTooFew = Literal["repeat", "drop", "error"]
+Spread = Literal["draw", "parts"]
+
+
+class RowsByIdentity:
+    """Rows grouped by identity: those of identity i are ``rows[first[i] : first[i] + count[i]]``.
+
+    Identities are numbered from 0, in the order of their labels, without those that
+    ``if_too_few="drop"`` removes.
+
+    Args:
+        owner: Name for error texts.
+        labels: Identity of each row.
+        cameras: Camera of each row, or ``None``.
+        num_instances: K, the images of an identity in a batch.
+        if_too_few: What to do with an identity of fewer than K images.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        labels: Integers,
+        cameras: Integers | None,
+        *,
+        num_instances: int,
+        if_too_few: IfTooFew,
+    ) -> None:
+        check_choice(owner, "if_too_few", if_too_few, ("repeat", "drop", "error"))
+        label_of_row = as_integers(owner, "labels", labels)
+        if label_of_row.size == 0:
+            raise ValueError(f"{owner}: labels is empty; is the split empty?")
+
+        self.num_instances = num_instances
+        self.rows, first, count = _group(label_of_row)
+        self.camera_of_row: IntArray | None = None
+        if cameras is not None:
+            self.camera_of_row = _number_cameras(owner, cameras, num_rows=label_of_row.size)
+
+        self.labels: IntArray = label_of_row[self.rows[first]]
+        self.first: IntArray = first
+        self.count: IntArray = count
+        if if_too_few == "error":
+            self._check_enough_images(owner)
+        if if_too_few == "drop":
+            self._drop(count < num_instances)
+
+    def __len__(self) -> int:
+        """Number of identities."""
+        return len(self.count)
+
+    @property
+    def num_cameras(self) -> int | None:
+        """Number of cameras; ``None`` if cameras are ignored."""
+        return None if self.camera_of_row is None else int(self.camera_of_row.max()) + 1
+
+    def positions(self, identities: IntArray) -> IntArray:
+        """Positions in ``rows`` of these identities' rows, one identity after the other."""
+        count = self.count[identities]
+        begin = np.cumsum(count) - count
+        offset = np.repeat(self.first[identities] - begin, count)
+        positions: IntArray = np.arange(len(offset)) + offset
+        return positions
+
+    def shuffled(self, identities: IntArray, key: IntArray, spread: Spread) -> IntArray:
+        """Rows of these identities, one identity after the other, each in the order of its keys.
+
+        With cameras, the first K rows of an identity come from as many cameras as it has
+        (``"draw"``), or the rows of each camera are dealt evenly over the identity's parts of K
+        rows (``"parts"``).
+
+        Args:
+            identities: Identities. One that occurs twice is shuffled twice.
+            key: Random keys of ``KEY_BITS`` bits, one for each row.
+            spread: What the cameras are spread over.
+        """
+        count = self.count[identities]
+        rows = self.rows[self.positions(identities)]
+        block = np.repeat(
+            np.arange(len(identities)), count
+        )  # the entry of `identities` of each row
+        if self.camera_of_row is None or len(rows) == 0:
+            return rows[order_by_group_and_key(block, key, KEY_BITS)]
+
+        camera = self.camera_of_row[rows]
+        block_and_camera = block * (int(camera.max()) + 1) + camera
+        by_camera = order_by_group_and_key(block_and_camera, key, KEY_BITS)
+        if spread == "parts":
+            return rows[self._deal_over_parts(by_camera, block, count)]
+        return rows[_cameras_in_turn(by_camera, block, block_and_camera, key)]
+
+    def _deal_over_parts(self, by_camera: IntArray, block: IntArray, count: IntArray) -> IntArray:
+        """Order that deals the rows of each identity, camera after camera, over its parts."""
+        position = np.arange(len(by_camera))
+        begin = np.cumsum(count) - count
+        num_parts = -(-count // self.num_instances)
+
+        part = (position - begin[block]) % num_parts[block]
+        block_and_part = block * int(num_parts.max()) + part
+        return by_camera[order_by_group_and_key(block_and_part, position, KEY_BITS)]
+
+    def _check_enough_images(self, owner: str) -> None:
+        """Raise ValueError if an identity has fewer than K images."""
+        num_short = int((self.count < self.num_instances).sum())
+        if num_short == 0:
+            return
+
+        worst = int(np.argmin(self.count))
+        raise ValueError(
+            f"{owner}: {num_short} identities have fewer than num_instances = "
+            f"{self.num_instances} images (identity {self.labels[worst]} has {self.count[worst]}); "
+            'use if_too_few="repeat" or if_too_few="drop".'
+        )
+
+    def _drop(self, dropped: npt.NDArray[np.bool_]) -> None:
+        """Remove identities; their rows are not used any more."""
+        self.labels = self.labels[~dropped]
+        self.first = self.first[~dropped]
+        self.count = self.count[~dropped]
+
+
+def group_rows(
+    owner: str,
+    labels: Integers,
+    cameras: Integers | None,
+    *,
+    num_identities: int,
+    num_instances: int,
+    if_too_few: IfTooFew,
+    seed: int,
+    rank: int,
+    world_size: int,
+) -> RowsByIdentity:
+    """Check the arguments that all samplers share, and group the rows by identity.
+
+    Raises:
+        ValueError: If an argument is out of its range, or there are fewer identities than one step
+            needs.
+    """
+    check_integer(owner, "num_identities", num_identities, 1)
+    check_integer(owner, "num_instances", num_instances, 1)
+    check_integer(owner, "seed", seed, 0)
+    check_integer(owner, "world_size", world_size, 1)
+    check_integer(owner, "rank", rank, 0)
+    if rank >= world_size:
+        raise fail(owner, f"rank in [0, world_size = {world_size})", rank)
+
+    rows = RowsByIdentity(
+        owner, labels, cameras, num_instances=num_instances, if_too_few=if_too_few
+    )
+    needed = num_identities * world_size
+    if len(rows) < needed:
+        were_dropped = " after dropping those with too few images" if if_too_few == "drop" else ""
+        raise ValueError(
+            f"{owner}: a step needs num_identities x world_size = {needed} identities, and there "
+            f"are {len(rows)}{were_dropped}; lower num_identities."
+        )
+    return rows
+
+
+def _number_cameras(owner: str, cameras: Integers, num_rows: int) -> IntArray:
+    """Number the cameras from 0."""
+    camera_of_row = as_integers(owner, "cameras", cameras)
+    if camera_of_row.size != num_rows:
+        raise fail(owner, f"{num_rows} cameras, one for each label", camera_of_row.size)
+    return np.unique(camera_of_row, return_inverse=True)[1].astype(np.int64)
+
+
+def _group(labels: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows in the order of their labels, where each label begins, and how many rows it has."""
+    rows = stable_order(labels)
+    ordered = labels[rows]
+    first = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+    count = np.diff(first, append=len(rows))
+    return rows, first, count
+
+
+def _cameras_in_turn(
+    by_camera: IntArray, block: IntArray, block_and_camera: IntArray, key: IntArray
+) -> IntArray:
+    """Order in which the n-th row of each camera precedes the (n+1)-th of any, in each block."""
+    position = np.arange(len(by_camera))
+    is_new_camera = np.diff(block_and_camera[by_camera], prepend=-1) != 0
+    begin_of_camera = np.maximum.accumulate(np.where(is_new_camera, position, 0))
+
+    turn = np.empty_like(position)
+    turn[by_camera] = position - begin_of_camera
+    block_and_turn = block * (int(turn.max()) + 1) + turn
+    return order_by_group_and_key(block_and_turn, key, KEY_BITS)

@@ -1,0 +1,31 @@
+"""Checks that the learning-rate schedules share."""
+
+from clipreid_kit._checks import check_integer, check_number, fail
+
+_UNIT = "Count total_steps in the unit in which you call step(): epochs, or epochs x batches."
+
+
+def check_unit_interval(owner: str, name: str, value: float) -> None:
+    """Require a number in [0, 1]."""
+    check_number(owner, name, value)
+    if not 0 <= value <= 1:
+        raise fail(owner, f"{name} in [0, 1]", value)
+
+
+def check_step(owner: str, step: int, total_steps: int | None) -> None:
+    """Require a step of the schedule."""
+    if total_steps is None:
+        check_integer(owner, "step", step, 0)
+        return
+
+    check_number(owner, "step", step)
+    if not 0 <= step <= total_steps:
+        raise fail(owner, f"step in [0, total_steps = {total_steps}]", step, _UNIT)
+
+
+def check_not_past_the_end(owner: str, step: int, total_steps: int | None) -> None:
+    """Refuse a step beyond the last one, so that no rate follows the final one."""
+    if total_steps is not None and step > total_steps:
+        raise ValueError(
+            f"{owner}: step() was called more than total_steps = {total_steps} times. {_UNIT}"
+        )

@@ -1,4 +1,4 @@
-"""Write the recipes' pages in docs/recipes from the recipe files: python -m examples.recipe_table."""
+"""Write the pages of docs/recipes from the recipe files: python -m examples.recipe_table."""
 
 import argparse
 import re

@@ -1,4 +1,4 @@
-"""The page about recipes: its table of keys is the dataclasses', and every key says what it does."""
+"""The page of all keys is made from the recipes' models, and every key has a meaning."""
 
 import re
 from pathlib import Path

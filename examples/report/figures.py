@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clipreid_kit.viz import save_figure, training_figure
 from examples.report.measures import TITLES, percent, task_title
 from examples.report.runs import Run, natural_key
-from examples.report.tables import Row
+from examples.report.tables import Row, tasks_in
 from examples.report.versions import runs_by_version
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Row]) -> list[
         if curves:
             figures[f"{name}_by_epoch"] = _validation_by_epoch(curves, measure)
 
-        for task in dict.fromkeys(str(row["task"]) for row in table):
+        for task in tasks_in(table):
             rows = [row for row in table if row["task"] == task]
             figures[f"{task.replace('.', '_')}_{name}"] = _bars(rows, task, measure)
 
@@ -124,23 +124,17 @@ def _validation_by_epoch(versions: Mapping[str, _Curves], measure: str) -> "Figu
 def _draw_version(axes: "Axes", version: str, curves: _Curves) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    unfinished = sum(not run.complete for run, _ in curves)
-    title = [version]
-    if len(curves) > 1:
-        title.append(f"{len(curves)} runs")
-    if unfinished:
-        title.append(f"{unfinished} unfinished" if len(curves) > 1 else "unfinished")
-
-    axes.set_title(", ".join(title), loc="left", fontsize=9, color=_TEXT, parse_math=False)
+    title = _panel_title(version, curves)
+    axes.set_title(title, loc="left", fontsize=9, color=_TEXT, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.grid(axis="y", color=_GRID, linewidth=0.9)
 
-    best = []
+    best: list[tuple[int, float]] = []
+    opacity = 0.55 if len(curves) > 1 else 1.0
     for run, curve in curves:
-        opacity = 0.55 if len(curves) > 1 else 1.0
         axes.plot(list(curve), list(curve.values()), color=_BLUE, linewidth=1.4, alpha=opacity)
 
-        if run.best_epoch in curve:
+        if run.best_epoch is not None and run.best_epoch in curve:
             best.append((run.best_epoch, curve[run.best_epoch]))
         elif len(curve) == 1:  # a line of one point is invisible
             axes.plot(list(curve), list(curve.values()), "o", color=_BLUE, markersize=5)
@@ -148,55 +142,86 @@ def _draw_version(axes: "Axes", version: str, curves: _Curves) -> None:
     for point in best:
         axes.plot(*point, "o", color=_BLUE, markersize=5, clip_on=False)
 
-    if best:
-        rates = [rate for _, rate in best]
-        text = f"best: {min(rates):.1f} to {max(rates):.1f}"
-        if len(best) == 1:
-            text = f"best: {rates[0]:.1f} at epoch {best[0][0]}"
-        # a rising curve leaves room at the bottom right
-        axes.text(
-            0.97, 0.06, text, transform=axes.transAxes, ha="right", fontsize=8.5, color=_MUTED
-        )
+    # a rising curve leaves room at the bottom right
+    note = {"ha": "right", "fontsize": 8.5, "color": _MUTED}
+    axes.text(0.97, 0.06, _best_text(best), note, transform=axes.transAxes)
+
+
+def _panel_title(version: str, curves: _Curves) -> str:
+    unfinished = sum(not run.complete for run, _ in curves)
+    if len(curves) == 1:
+        return f"{version}, unfinished" if unfinished else version
+
+    title = f"{version}, {len(curves)} runs"
+    return f"{title}, {unfinished} unfinished" if unfinished else title
+
+
+def _best_text(best: Sequence[tuple[int, float]]) -> str:
+    if not best:
+        return ""
+    if len(best) == 1:
+        epoch, rate = best[0]
+        return f"best: {rate:.1f} at epoch {epoch}"
+
+    rates = [rate for _, rate in best]
+    return f"best: {min(rates):.1f} to {max(rates):.1f}"
 
 
 def _bars(rows: Sequence[Row], task: str, measure: str) -> "Figure":
     """The versions from best to worst, with their spread and a mark for the rate before."""
-    before: dict[str, float] = {}
-    bars: list[tuple[float, float | None, Row]] = []
-    for row in rows:
-        rate, spread = row[f"{measure}_fraction"], row[f"{measure}_std_fraction"]
-        if not isinstance(rate, float):
-            continue
-        if row["moment"] == "before":
-            before[str(row["version"])] = rate
-        else:
-            bars.append((rate, spread if isinstance(spread, float) else None, row))
-    bars.sort(key=lambda bar: (bar[0], natural_key(str(bar[2]["version"]))[::-1]))
+    before = _rates(rows, measure, moments=("before",))
+    after = _rates(rows, measure, moments=("after", "zero_shot"))
+    # equal rates in the order of their versions
+    versions = sorted(after, key=lambda version: (after[version], natural_key(version)[::-1]))
+    shown = [_row_of(rows, version) for version in versions]
 
     heading = f"{TITLES[measure]} on the test set (%)\n{task_title(task)}"
-    figure, (axes,) = _blank_figure((7.2, 0.34 * len(bars) + 1.3), heading)
+    figure, (axes,) = _blank_figure((7.2, 0.34 * len(shown) + 1.3), heading)
+    for height, (version, row) in enumerate(zip(versions, shown, strict=True)):
+        _draw_bar(axes, height, row, measure, before.get(version))
 
-    names = []
-    for height, (rate, spread, row) in enumerate(bars):
-        version = str(row["version"])
-        names.append(version if row["num_runs"] == 1 else f"{version} ({row['num_runs']} runs)")
-
-        colour = _MUTED if row["moment"] == "zero_shot" else _BLUE
-        error = None if spread is None else 100 * spread
-        drawn = axes.barh(height, 100 * rate, height=0.66, xerr=error, color=colour, ecolor=_TEXT)
-        axes.bar_label(drawn, [percent(rate, spread)], padding=4, fontsize=8.5, color=_TEXT)
-        if version in before:
-            mark = 100 * before[version]
-            axes.plot([mark, mark], [height - 0.33, height + 0.33], color=_ORANGE, linewidth=2)
-
-    axes.set_yticks(range(len(bars)), names, parse_math=False)
-    axes.set_ylim(-0.6, max(len(bars), 1) - 0.4)
+    axes.set_yticks(range(len(shown)), [_bar_name(row) for row in shown], parse_math=False)
+    axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlim(0, 118)  # room for the values
     axes.spines["bottom"].set_bounds(0, 100)
     if before:
         axes.set_xlabel("the orange mark: before training", fontsize=8.5, color=_MUTED)
     return figure
+
+
+def _rates(rows: Sequence[Row], measure: str, moments: Sequence[str]) -> dict[str, float]:
+    """Rates of versions at some moments."""
+    rates = {}
+    for row in rows:
+        rate = row[f"{measure}_fraction"]
+        if row["moment"] in moments and isinstance(rate, float):
+            rates[str(row["version"])] = rate
+    return rates
+
+
+def _row_of(rows: Sequence[Row], version: str) -> Row:
+    """The row of a version's tested model."""
+    return next(row for row in rows if row["version"] == version and row["moment"] != "before")
+
+
+def _bar_name(row: Row) -> str:
+    version = str(row["version"])
+    return version if row["num_runs"] == 1 else f"{version} ({row['num_runs']} runs)"
+
+
+def _draw_bar(axes: "Axes", height: int, row: Row, measure: str, rate_before: float | None) -> None:
+    rate, spread = row[f"{measure}_fraction"], row[f"{measure}_std_fraction"]
+    colour = _MUTED if row["moment"] == "zero_shot" else _BLUE
+    error = 100 * spread if isinstance(spread, float) else None
+    drawn = axes.barh(height, 100 * rate, height=0.66, xerr=error, color=colour, ecolor=_TEXT)  # type: ignore[operator]
+
+    text = percent(rate, spread)  # type: ignore[arg-type]
+    axes.bar_label(drawn, [text], padding=4, fontsize=8.5, color=_TEXT)
+
+    if rate_before is not None:
+        mark = 100 * rate_before
+        axes.plot([mark, mark], [height - 0.33, height + 0.33], color=_ORANGE, linewidth=2)
 
 
 def _blank_figure(

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,3 +27,12 @@ def write_json(path: Path, content: object) -> None:
         text = json.dumps(content, indent=2) + "\n"
 
     write_whole(path, text.encode())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a JSON Lines file; a missing file has none."""
+    if not path.is_file():
+        return []
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

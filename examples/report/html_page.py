@@ -55,9 +55,11 @@ class Metric:
     @property
     def bar(self) -> tuple[float, float]:
         """Lower and upper end of the part of the scale between before and after, in percent."""
-        known = self.before is not None and math.isfinite(self.before)
-        before = self.before if known else 0.0
-        low, high = sorted((100 * (before or 0.0), 100 * self.after))
+        before = 0.0
+        if self.before is not None and math.isfinite(self.before):
+            before = self.before
+
+        low, high = sorted((100 * before, 100 * self.after))
         return low, high
 
 

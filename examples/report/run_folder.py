@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import clipreid_kit
-from examples.report.files import write_json
+from examples.report.files import read_json_lines, write_json
 
 # any of these files shows that a run got far enough to be worth keeping
 _SIGNS_OF_A_RUN = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
@@ -78,12 +78,10 @@ def write_history(out: Path, results: Mapping[str, Any]) -> None:
     """Write ``results.json``, and ``history.json`` with everything about the run."""
     write_json(out / "results.json", results)
 
-    log = out / "metrics.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     history = {
         "recipe": _read(out / "recipe.json"),
         "environment": _read(out / "environment.json"),
-        "epochs": [json.loads(line) for line in lines],
+        "epochs": read_json_lines(out / "metrics.jsonl"),
         "results": results,
     }
     write_json(out / "history.json", history)

@@ -1,6 +1,7 @@
 """The report of one run: its results, curves and ranked lists, as one HTML page."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from clipreid_kit.data import load_image
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.viz import cmc_figure, training_figure
 from examples.report.evaluation import Evaluation, Result
-from examples.report.files import write_whole
+from examples.report.files import read_json_lines, write_whole
 from examples.report.html_page import (
     EmbeddedImage,
     Metric,
@@ -24,7 +25,7 @@ from examples.report.html_page import (
     embed_image,
     render_page,
 )
-from examples.report.measures import TITLES, rates_of, validation_rates
+from examples.report.measures import TITLES, Rates, rates_of, validation_rates
 
 _NUM_RANKED = 8  # images of a ranked list
 _NUM_IMAGE_QUERIES = 6
@@ -61,8 +62,10 @@ def write_run_report(
     if final.images is None and final.texts is None:
         raise ValueError("write_run_report: the evaluation has no image-to-image or text result.")
 
-    moments = {"zero-shot": before} if after is None else {"before": before, "after": after}
-    rows = [] if after is None else _read_log(run / "metrics.jsonl")
+    moments, rows = {"zero-shot": before}, []
+    if after is not None:
+        moments = {"before": before, "after": after}
+        rows = read_json_lines(run / "metrics.jsonl")
     best_epoch = _best_epoch(rows)
 
     page = render_page(
@@ -128,27 +131,31 @@ def _summary(final: Evaluation) -> str:
 def _tasks(before: Evaluation, after: Evaluation | None) -> list[Task]:
     tasks = []
     if before.images is not None:
-        # the mean over splits, if the first protocol has several
-        results = [next(iter(found.results.values())) for found in (before, after) if found]
-        metrics = _metrics(results)
+        # the first protocol; its mean over splits, if it has several
+        old = next(iter(before.results.values()))
+        new = next(iter(after.results.values())) if after else None
+        metrics = _metrics(old, new)
         tasks.append(Task("Image to image", metrics, "Which gallery images show it too?"))
 
     if before.texts is not None:
-        results = [found.texts for found in (before, after) if found and found.texts]
+        metrics = _metrics(before.texts, after.texts if after else None)
         note = "A sentence describes it; which images show it?"
-        tasks.append(Task("Text to image", _metrics(results), note))
+        tasks.append(Task("Text to image", metrics, note))
 
     return tasks
 
 
-def _metrics(results: list[Result]) -> list[Metric]:
-    """Rows of a task's table, from its result, or from its results before and after training."""
-    rates = [rates_of(result.to_dict()) for result in results]
+def _metrics(before: Result, after: Result | None) -> list[Metric]:
+    """Rows of a task's table."""
+    old: Rates = {}
+    new = rates_of(before.to_dict())
+    if after is not None:
+        old, new = new, rates_of(after.to_dict())
+
     metrics = []
     for column, name in TITLES.items():
-        values = [found[column] for found in rates]
-        before = values[0] if len(values) > 1 else None
-        metrics.append(Metric(name, before, np.nan if values[-1] is None else values[-1]))
+        rate = new[column]
+        metrics.append(Metric(name, old.get(column), math.nan if rate is None else rate))
     return metrics
 
 
@@ -225,16 +232,13 @@ def _chosen_queries(result: ReidResult | None, count: int) -> list[int]:
     return [int(row) for row in ordered[positions]]
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _best_epoch(rows: list[dict[str, Any]]) -> int | None:
     """The last epoch that was the best so far; the last one if none is marked."""
     if not rows:
         return None
 
-    best = [row["epoch"] for row in rows if row.get("best")]
-    return int(best[-1] if best else rows[-1]["epoch"])
+    best = rows[-1]
+    for row in rows:
+        if row.get("best"):
+            best = row
+    return int(best["epoch"])

@@ -127,6 +127,11 @@ def column_names(table: Sequence[Row]) -> list[str]:
     return columns
 
 
+def tasks_in(table: Sequence[Row]) -> list[str]:
+    """Tasks of the rows, each once, in their order."""
+    return list(dict.fromkeys(str(row["task"]) for row in table))
+
+
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format cells as an aligned Markdown table."""
     lines = [[_escaped(cell) for cell in cells] for cells in (heads, *rows)]
@@ -139,10 +144,6 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
         texts.append(f"| {' | '.join(padded)} |")
     return "\n".join(texts)
-
-
-def _escaped(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", r"\|")
 
 
 def runs_markdown(runs: Sequence[Run]) -> str:
@@ -165,7 +166,7 @@ def rates_markdown(table: Sequence[Row], about: Sequence[str], spread: str) -> s
         spread: Over what the standard deviation is.
     """
     parts = []
-    for task in dict.fromkeys(str(row["task"]) for row in table):
+    for task in tasks_in(table):
         shown = [row for row in table if row["task"] == task]
         rows = []
         for row in shown:
@@ -190,6 +191,10 @@ def training_markdown(table: Sequence[Row]) -> str:
         cells = [_training_cell(name, row.get(name)) for name in columns]
         rows.append([*cells, "best" if row["is_best"] else ""])
     return f"# Training\n\n{markdown_table([*heads, ''], rows)}\n"
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", r"\|")
 
 
 def _about(run: Run) -> Row:

@@ -1,7 +1,7 @@
 """Identity branch: neck, classifier and smoothed cross-entropy."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +135,7 @@ class IdentityBranch(nn.Module):
         return f"label_smoothing={self.label_smoothing}, distributed={self.distributed}"
 
 
+@runtime_checkable
 class IdentityBranchFactory(Protocol):
     """Builds an identity branch: ``IdentityBranch`` itself, or a ``functools.partial`` of it."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
 
@@ -98,7 +98,8 @@ def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
     if _is_torchscript(path):
-        return torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+        module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        return module.state_dict()
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -28,11 +28,12 @@ def set_geometry(visual: nn.Module, requested: Geometry) -> None:
         ValueError: If the tower cannot have that geometry; then nothing is changed.
     """
     if isinstance(visual, TimmModel):
-        grid_of(visual, requested)  # raises if the tower cannot have it
-        if requested.image_size is not None and requested.image_size != image_size_of(visual):
-            _set_timm_image_size(visual, requested.image_size)
-        return
+        _set_timm_geometry(visual, requested)
+    else:
+        _set_open_clip_geometry(visual, requested)
 
+
+def _set_open_clip_geometry(visual: nn.Module, requested: Geometry) -> None:
     old = position_table(visual)
     new = None if old is None else position_table(visual, requested)
     if old is None or new is None:
@@ -73,9 +74,14 @@ def _set_last_stride(block: OpenClip, stride: int) -> None:
     block.stride = stride
 
 
-def _set_timm_image_size(visual: TimmModel, image_size: tuple[int, int]) -> None:
-    height, width = image_size
+def _set_timm_geometry(visual: TimmModel, requested: Geometry) -> None:
+    grid_of(visual, requested)  # raises if the tower cannot have it
     native = image_size_of(visual)
+    image_size = requested.image_size
+    if image_size is None or image_size == native:
+        return
+
+    height, width = image_size
     training = visual.training
     weight = next(visual.parameters())
 

@@ -224,8 +224,8 @@ class SplitAttention(nn.Module):
         return f"num_heads={self.num_heads}, dropout={self.dropout}"
 
     def _by_head(self, projected: Tensor) -> Tensor:
-        heads: Tensor = projected.unflatten(2, (self.num_heads, -1))  # type: ignore[no-untyped-call]
-        return heads.transpose(1, 2)
+        num_rows, length, _ = projected.shape
+        return projected.view(num_rows, length, self.num_heads, -1).transpose(1, 2)
 
 
 def _blocks(towers: ClipTowers, tower: str) -> tuple[str, nn.Module]:

@@ -72,6 +72,7 @@ def layerwise_lr_groups(
     """
     rates = dict(lr) if isinstance(lr, Mapping) else {"": lr}
     _check_options(rates, layer_decay, weight_decay, bias_lr_factor)
+
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     _check_prefixes(module, rates, trainable)
 

@@ -244,7 +244,7 @@ def test_rows_come_in_rank_order(results):
 def test_one_rank_computes_alone(results):
     model, loss, rows, labels = setting("supcon", distributed=False)
     assert results[1]["wrapped"].startswith(
-        "alone: expected the module itself, got one that DDP wraps."
+        "local_losses: the module is wrapped by DistributedDataParallel."
     )
     assert results[0]["alone"] == pytest.approx(
         loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6

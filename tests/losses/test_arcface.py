@@ -278,7 +278,9 @@ def test_two_backward_passes_agree_and_a_second_derivative_is_refused():
     loss = arcface_loss(rows, labels, weight)
     first, second = (torch.autograd.grad(loss, rows, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
-    with pytest.raises(RuntimeError, match="for a second one take the cross entropy of the logits"):
+    with pytest.raises(
+        RuntimeError, match="For second derivatives take the cross entropy of the head's logits"
+    ):
         torch.autograd.grad(loss, rows, create_graph=True)
 
 
@@ -333,7 +335,7 @@ def test_wrong_arguments(call, arguments, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": 28.6}, r"margin in \[0, pi\) radians, got 28.6. Degrees"),
+        ({"margin": 28.6}, r"margin in \[0, pi\) radians, got 28.6. Convert degrees"),
         ({"margin": -0.1}, r"margin in \[0, pi\)"),
         ({"margin": math.nan}, r"margin in \[0, pi\)"),
         ({"scale": 0.0}, "scale > 0"),
@@ -341,7 +343,7 @@ def test_wrong_arguments(call, arguments, options, message):
         ({"dim": 0}, "dim as a whole number >= 1"),
         ({"num_identities": 0}, "num_identities as a whole number >= 1"),
         ({"label_smoothing": 1.0}, r"label_smoothing in \[0, 1\), got 1.0"),
-        ({"sparse_grad": True}, "sparse_grad with num_sampled"),
+        ({"sparse_grad": True}, "sparse_grad needs num_sampled"),
         ({"num_sampled": 5}, "num_sampled <= 4"),
     ],
 )

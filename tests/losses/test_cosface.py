@@ -91,12 +91,12 @@ def test_head_and_loss_are_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": -0.1}, "CosFaceHead: expected margin >= 0"),
+        ({"margin": -0.1}, "CosFaceLoss: expected margin >= 0"),
         ({"scale": math.inf}, "scale > 0"),
         ({"num_centers": 0}, "num_centers as a whole number >= 1"),
         ({"dim": 0}, "dim as a whole number >= 1"),
         ({"label_smoothing": -0.1}, r"label_smoothing in \[0, 1\)"),
-        ({"sparse_grad": True}, "sparse_grad with num_sampled"),
+        ({"sparse_grad": True}, "sparse_grad needs num_sampled"),
         ({"num_sampled": 5}, "num_sampled <= 4"),
     ],
 )

@@ -106,7 +106,7 @@ def test_resumes_where_it_was():
 def test_wrong_arguments():
     with pytest.raises(
         ValueError,
-        match=r"loss with distributed=False, got True\. Set it on CrossBatchMemory instead",
+        match=r"gathers rows by itself.*Set distributed=True on CrossBatchMemory instead",
     ):
         CrossBatchMemory(SupConLoss(distributed=True), 3, 8)
     with pytest.raises(ValueError, match="weight >= 0"):

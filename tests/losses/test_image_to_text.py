@@ -8,10 +8,10 @@ from oracles import memory as oracle
 
 from clipreid_kit.losses import (
     ImageToTextCELoss,
-    _all_classes,
     image_to_text_ce_loss,
     info_nce_loss,
 )
+from clipreid_kit.losses._engine import class_cross_entropy
 
 
 def sample(num_rows, num_texts, seed, dim=4):
@@ -118,7 +118,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     loss = ImageToTextCELoss()
     whole = loss(images, labels, texts)
     (of_whole,) = torch.autograd.grad(whole, images)
-    monkeypatch.setattr(_all_classes, "MAX_LOGITS", 10)  # two rows at a time
+    monkeypatch.setattr(class_cross_entropy, "MAX_LOGITS", 10)  # two rows at a time
     blocks = loss(images, labels, texts)
     (of_blocks,) = torch.autograd.grad(blocks, images)
     torch.testing.assert_close(blocks, whole)

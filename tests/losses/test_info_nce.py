@@ -161,7 +161,7 @@ def test_errors():
         with pytest.raises(ValueError, match=r"focal_alpha > 0, got 0"):
             owner(focal_alpha=0.0)
         with pytest.raises(
-            ValueError, match=r"label_smoothing or focal weights, got 0.1 with focal_gamma=2.0"
+            ValueError, match=r"label_smoothing=0.1 cannot be combined with focal_gamma=2.0"
         ):
             owner(label_smoothing=0.1, focal_gamma=2.0)
     with pytest.raises(ValueError, match="max_scale > 0"):

@@ -87,7 +87,7 @@ def test_duplicated_contrast_is_the_cross_form_with_the_diagonal():
         ((torch.zeros(4, 2), torch.zeros(4)), r"labels as 4 integers.*float32"),
         (
             (torch.zeros(4, 2), torch.zeros(4).long(), torch.zeros(4, 2)),
-            r"only one of them.*Give both",
+            r"contrast is given without contrast_labels. Give both",
         ),
         (
             (torch.zeros(4, 2), torch.zeros(4).long(), torch.zeros(5, 3), torch.zeros(5).long()),

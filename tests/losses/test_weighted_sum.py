@@ -199,15 +199,20 @@ def test_uncertainty_finds_its_optimum():
 def test_errors():
     loss = WeightedSum({"id": 1.0, "triplet": 1.0})
     with pytest.raises(
-        ValueError, match=r"terms named id, triplet, got 'triplets'\. Did you mean 'triplet'\?"
+        ValueError,
+        match=r"no weight for the term 'triplets', only for id, triplet\. Did you mean 'triplet'\?",
     ):
         loss(scalars(id=1, triplets=1))
-    with pytest.raises(ValueError, match=r"got 'flow'\. Give it a weight"):
+    with pytest.raises(
+        ValueError, match=r"the term 'flow', only for id, triplet\. Give it a weight"
+    ):
         loss(scalars(id=1, triplet=1, flow=2))
-    with pytest.raises(ValueError, match=r"WeightedSum: expected a term 'triplet', got only id\."):
+    with pytest.raises(
+        ValueError, match=r"WeightedSum: the term 'triplet' is missing; the given terms are: id\."
+    ):
         loss(scalars(id=1))
     with pytest.raises(
-        ValueError, match=r"sum_losses: expected a term 'id', got only an empty mapping\."
+        ValueError, match=r"sum_losses: the term 'id' is missing; the given terms are: none\."
     ):
         sum_losses({}, {"id": 1.0})
     with pytest.raises(
@@ -217,7 +222,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"term 'id' as a floating-point scalar, got .*int64"):
         loss({"id": torch.ones((), dtype=torch.long), "triplet": torch.ones(())})
     with pytest.raises(
-        ValueError, match=r"a step, got none\. The weight of 'a' depends on it: pass step=epoch"
+        ValueError, match=r"the weight of 'a' depends on the step\. Pass step=epoch"
     ):
         WeightedSum({"a": functools.partial(linear_ramp, start=0, end=1)})(scalars(a=1))
     with pytest.raises(ValueError, match=r"weight of a >= 0 and finite, got -1"):
@@ -226,7 +231,10 @@ def test_errors():
         WeightedSum({"a": math.nan})
     with pytest.raises(ValueError, match="at least one weight, got none"):
         WeightedSum({})
-    with pytest.raises(ValueError, match=r"names without a dot, got 'loss\.id'"):
+    with pytest.raises(
+        ValueError,
+        match=r"'loss\.id' cannot be the name of a term\. A name is not empty and has no dot",
+    ):
         WeightedSum({"loss.id": 1.0})
     with pytest.raises(ValueError, match=r"momentum in \[0, 1\), got 1"):
         WeightedSum({"a": 1.0}, momentum=1.0)

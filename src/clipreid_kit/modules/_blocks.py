@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 
 
 class QueryAttention(nn.Module):
@@ -39,7 +39,7 @@ class QueryAttention(nn.Module):
         key = self.key.weight.view(heads, width, -1)
         value = self.value.weight.view(heads, width, -1)
         asked = torch.einsum("nhe,hev->nhv", self.query(query).unflatten(1, (heads, width)), key)
-        logits = exact(asked @ tokens.transpose(1, 2)) / math.sqrt(width)
+        logits = at_least_float32(asked @ tokens.transpose(1, 2)) / math.sqrt(width)
         weights = logits.softmax(dim=2)
         seen = weights.to(tokens.dtype) @ tokens
         values = torch.einsum("nhv,hev->nhe", seen, value).flatten(1) + self.value.bias

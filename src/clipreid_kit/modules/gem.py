@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_positive, describe, fail
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 
 
 class GeM(nn.Module):
@@ -63,7 +63,7 @@ class GeM(nn.Module):
                 describe(features),
             )
         with torch.autocast(features.device.type, enabled=False):
-            logs = exact(features).clamp(min=self.eps).log()
+            logs = at_least_float32(features).clamp(min=self.eps).log()
             logs = logs.flatten(2) if features.ndim == 4 else logs.transpose(1, 2)
             p = self.p.to(logs.dtype)
             return ((torch.logsumexp(p * logs, dim=2) - math.log(logs.shape[2])) / p).exp()

@@ -11,7 +11,7 @@ from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.levels import run_image_tower
 from clipreid_kit.clip.tuning.freezing import freeze
-from clipreid_kit.distances import exact, l2_normalize
+from clipreid_kit.distances import at_least_float32, l2_normalize
 from clipreid_kit.distributed import gather
 
 
@@ -130,7 +130,7 @@ class ClipReIDPromptStage(nn.Module):
             Rows without gradient, float32 or float64, not normalised.
         """
         self.towers.eval()
-        return exact(
+        return at_least_float32(
             cast(
                 "Tensor",
                 run_image_tower(self.towers, images, None, None, None, shifted=False).projected,
@@ -163,8 +163,8 @@ class ClipReIDPromptStage(nn.Module):
         instances = image_embeddings if self.prompts.instance_dim is not None else None
         texts = self.prompts.encode(self.towers, labels, cameras=cameras, instances=instances)
         images, rows, labels = (
-            exact(image_embeddings).to(texts.device),
-            exact(texts),
+            at_least_float32(image_embeddings).to(texts.device),
+            at_least_float32(texts),
             labels.to(texts.device),
         )
         check_same_width(owner, "image_embeddings", images, "text embeddings", rows)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_fraction, check_integer, check_labels, fail
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import gather
 from clipreid_kit.losses.weighted_sum import Weight
 
@@ -62,7 +62,10 @@ def smoothed_cross_entropy(
     """Mean cross-entropy over the rows (of all ranks), in float32; 0, connected to the graph, for no rows."""
     with torch.autocast(logits.device.type, enabled=False):
         losses = F.cross_entropy(
-            exact(logits), labels.long(), reduction="none", label_smoothing=label_smoothing
+            at_least_float32(logits),
+            labels.long(),
+            reduction="none",
+            label_smoothing=label_smoothing,
         )
     losses = gather(losses) if distributed else losses
     return losses.sum() / max(losses.shape[0], 1)

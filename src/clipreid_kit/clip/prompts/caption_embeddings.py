@@ -9,7 +9,7 @@ from torch import Tensor
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.tokenizer import TooLong
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 
 
 @torch.no_grad()
@@ -59,7 +59,9 @@ def caption_embeddings(
     if not pairs:
         return torch.zeros(0, towers.embed_dim, device=device)
     tokens = towers.tokenize([text for _, text in pairs], too_long=too_long)
-    rows = torch.cat([exact(towers.encode_text(part)) for part in torch.split(tokens, batch_size)])
+    rows = torch.cat(
+        [at_least_float32(towers.encode_text(part)) for part in torch.split(tokens, batch_size)]
+    )
     owners = torch.tensor([label for label, _ in pairs], device=rows.device)
     sums = rows.new_zeros(len(listed), rows.shape[1]).index_add_(0, owners, rows)
     return sums / torch.bincount(owners, minlength=len(listed))[:, None]

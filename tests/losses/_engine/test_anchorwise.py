@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from clipreid_kit.losses import (
-    _anchorwise,
-    _triplets,
     circle_loss,
     multi_similarity_loss,
     weighted_triplet_loss,
 )
-from clipreid_kit.losses._anchorwise import log_sum
+from clipreid_kit.losses._engine import anchorwise
+from clipreid_kit.losses._engine.anchorwise import logsumexp_and_softmax
 from clipreid_kit.losses.triplet import triplet_loss
 
 LOSSES = {
@@ -44,8 +43,7 @@ def test_size_of_blocks_changes_nothing(loss, across, block, monkeypatch):
     leaves = [side for side in given if side.requires_grad]
     whole = loss(*given)
     want = torch.autograd.grad(whole, leaves)
-    monkeypatch.setattr(_anchorwise, "BLOCK", block)
-    monkeypatch.setattr(_triplets, "BLOCK", block)
+    monkeypatch.setattr(anchorwise, "BLOCK_ELEMENTS", block)
     blocks = loss(*given)
     torch.testing.assert_close(blocks, whole)
     torch.testing.assert_close(torch.autograd.grad(blocks, leaves), want)
@@ -115,8 +113,7 @@ def test_an_empty_side_gives_a_connected_zero(loss, empty):
 )  # torch 2.6, about itself
 @pytest.mark.parametrize("name", ["hardest", "semi-hard", "circle"])
 def test_compiled_gradients(name, monkeypatch):
-    monkeypatch.setattr(_anchorwise, "BLOCK", 15)  # two blocks
-    monkeypatch.setattr(_triplets, "BLOCK", 15)
+    monkeypatch.setattr(anchorwise, "BLOCK_ELEMENTS", 15)  # two blocks
     torch._dynamo.reset()
     loss, rows, labels = (
         LOSSES[name],
@@ -131,11 +128,11 @@ def test_compiled_gradients(name, monkeypatch):
     torch.testing.assert_close(got, want)
 
 
-def test_log_sum():
+def test_logsumexp_and_softmax():
     rows = torch.tensor(
         [[1.0, 2.0, -torch.inf], [-torch.inf, -torch.inf, -torch.inf], [1000.0, -1000.0, 0.0]]
     )
-    value, share = log_sum(rows)
+    value, share = logsumexp_and_softmax(rows)
     assert torch.equal(value, rows.logsumexp(dim=1))
     torch.testing.assert_close(share[[0, 2]], rows[[0, 2]].softmax(dim=1))
     assert share[1].eq(0).all()
@@ -145,7 +142,7 @@ def test_log_sum():
 def test_errors(loss):
     rows, labels = torch.zeros(3, 2), torch.arange(3)
     with pytest.raises(
-        ValueError, match="expected contrast and contrast_labels together, got only one of them"
+        ValueError, match=r"contrast is given without contrast_labels\. Give both for image-text"
     ):
         loss(rows, labels, rows)
     with pytest.raises(ValueError, match="embeddings and contrast of one width"):

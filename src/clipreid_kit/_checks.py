@@ -73,15 +73,16 @@ def check_same_width(owner: str, name: str, first: Tensor, other_name: str, seco
 def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
     """Require one integer label for each of ``rows`` rows."""
     if not isinstance(labels, Tensor):
-        got = type(labels).__name__
-        raise fail(owner, f"{name} as a tensor of integers", got, "Use torch.as_tensor.")
+        raise fail(
+            owner, f"{name} as a tensor of integers", type(labels).__name__, "Use torch.as_tensor."
+        )
 
     is_integer = not labels.is_floating_point() and not labels.is_complex()
     if labels.ndim != 1 or labels.shape[0] != rows or not is_integer:
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
 
 
-def check_number(owner: str, name: str, value: float) -> None:
+def check_number(owner: str, name: str, value: object) -> None:
     """Require a plain number: not a bool, a string, ``None`` or a tensor."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise fail(owner, f"{name} as a number", _represent(value))

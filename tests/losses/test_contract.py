@@ -39,7 +39,7 @@ from clipreid_kit.losses import (
 
 
 class Called(torch.nn.Module):
-    """A loss with other arguments than embeddings and labels: ``call(loss, images, texts, labels)``."""
+    """A loss with other arguments, called as ``call(loss, images, texts, labels)``."""
 
     def __init__(self, loss, call):
         super().__init__()
@@ -175,8 +175,8 @@ LOSSES = {
     "hard_negative-blocks": lambda: Called(
         HardNegativeContrastiveLoss(margin=0, block_size=5), by_labelled_pairs
     ),
-    # Losses with a memory or over all classes. CachedContrastive takes encoders, and runs a backward
-    # pass inside another, which no compiler can make one graph.
+    # Losses with a memory or over all classes. CachedContrastive takes encoders, and runs a
+    # backward pass inside another, which no compiler can make one graph.
     "image_to_text": lambda: Called(ImageToTextCELoss(), against_trained_texts),
     "image_to_text-raw": lambda: Called(
         ImageToTextCELoss(1.0, normalize=False), against_trained_texts

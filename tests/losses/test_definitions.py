@@ -1,4 +1,4 @@
-"""Every engine equals its definition, the formula in plain autograd: in its value and its gradient."""
+"""Every engine equals its definition, the formula in plain autograd, in value and gradient."""
 
 import pytest
 import torch

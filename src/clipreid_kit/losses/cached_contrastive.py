@@ -253,17 +253,19 @@ class _Side:
             self.states.append(_ExecutionState(chunk))
             encoded: object = self.encode(chunk)
 
-            is_matrix = isinstance(encoded, Tensor) and encoded.ndim == 2
-            if not isinstance(encoded, Tensor) or not is_matrix or encoded.shape[0] != size:
-                is_tensor = isinstance(encoded, Tensor)
-                raise fail(
-                    "CachedContrastive",
-                    f"the encoder of {self.name} to return ({size}, D) for a chunk",
-                    describe(encoded) if is_tensor else type(encoded).__name__,
-                )
-            embeddings.append(encoded)
+            embeddings.append(self._check_encoded(encoded, size))
 
         return torch.cat(embeddings)
+
+    def _check_encoded(self, encoded: object, size: int) -> Tensor:
+        expected = f"the encoder of {self.name} to return ({size}, D) for a chunk"
+
+        if not isinstance(encoded, Tensor):
+            raise fail("CachedContrastive", expected, type(encoded).__name__)
+        if encoded.ndim != 2 or encoded.shape[0] != size:
+            raise fail("CachedContrastive", expected, describe(encoded))
+
+        return encoded
 
     def encode_again(self, index: int) -> Tensor:
         """Second pass: embeddings of a chunk, in the same state as in the first."""
@@ -361,7 +363,7 @@ class _ExecutionState:
 @contextmanager
 def _fixed_running_statistics(owners: Iterable[object]) -> Iterator[None]:
     """Let batch norms use the statistics of their batch without adding them to the running ones."""
-    norms = set()
+    norms: set[_BatchNorm] = set()
     for owner in owners:
         if isinstance(owner, nn.Module):
             norms.update(_tracking_batch_norms(owner))

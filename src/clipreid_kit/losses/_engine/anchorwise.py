@@ -28,12 +28,12 @@ class BlockLoss(NamedTuple):
 
     Attributes:
         total: Sum of the block's losses.
-        count: Number of losses to average over.
+        num_losses: Number of losses to average over.
         slope: Slope of the sum by each entry of the block.
     """
 
     total: Tensor
-    count: Tensor
+    num_losses: Tensor
     slope: Tensor
 
 
@@ -144,7 +144,7 @@ class _Anchorwise(torch.autograd.Function):
 
             loss = rule(matrix_BM, positive_BM, negative_BM)
             total = total + loss.total
-            count = count + loss.count
+            count = count + loss.num_losses
             gradients.add_block(block, loss.slope, matrix_BM)
 
         count = count.clamp(min=1)

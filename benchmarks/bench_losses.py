@@ -1,16 +1,16 @@
-"""Losses, forward and backward, against the peers that pip installs and restated algorithms."""
+"""Time the losses, forward and backward, against installed peers and restated algorithms."""
 
 import argparse
 import gc
 import importlib
 
-from benchmarks.measure import added_memory, interleaved, machine, show
+from benchmarks.measure import Work, added_memory, interleaved, machine, show
 
 FAMILIES = ("contrastive", "metric", "heads", "memory")
 
 
 def main() -> None:
-    """B in {64, 512, 4096}, D 512, K 4."""
+    """Run all cases: B in {64, 512, 4096}, D = 512, K = 4."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 512, 4096])
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
@@ -18,19 +18,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=None, help="steps; 30, and 5 above 512 rows")
     options = parser.parse_args()
     print(machine("pytorch-metric-learning", "open_clip_torch"))
+
     for family in options.families:
+        module = importlib.import_module(f"benchmarks.losses.{family}")
+
         for batch in options.batches:
-            for name, contenders in (
-                importlib.import_module(f"benchmarks.losses.{family}").contenders(batch).items()
-            ):
+            repeats = options.repeats or (30 if batch <= 512 else 5)
+
+            for name, contenders in module.contenders(batch).items():
                 if options.only in name:
-                    repeats = options.repeats or (30 if batch <= 512 else 5)
-                    seconds = interleaved(contenders, repeats)
-                    memory = {}
-                    for contender, work in contenders.items():
-                        gc.collect()
-                        memory[contender] = added_memory(work)
-                    show(f"{name}, B = {batch}, forward + backward", seconds, memory=memory)
+                    measure(f"{name}, B = {batch}", contenders, repeats)
+
+
+def measure(title: str, contenders: dict[str, Work], repeats: int) -> None:
+    """Print times and added memory of the contenders of one case."""
+    seconds = interleaved(contenders, repeats)
+
+    memory = {}
+    for contender, work in contenders.items():
+        gc.collect()
+        memory[contender] = added_memory(work)
+
+    show(f"{title}, forward + backward", seconds, memory=memory)
 
 
 if __name__ == "__main__":

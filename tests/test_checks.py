@@ -4,14 +4,14 @@ import torch
 from clipreid_kit import _checks
 
 
-def test_error_names_owner_expected_got_and_remedy():
+def test_the_error_names_owner_expected_value_actual_value_and_remedy():
     error = _checks.fail("Owner", "an apple", "a pear", "Look in the other basket.")
     assert isinstance(error, ValueError)
     assert str(error) == "Owner: expected an apple, got a pear. Look in the other basket."
     assert str(_checks.fail("Owner", "one", 2)) == "Owner: expected one, got 2."
 
 
-def test_describe_gives_shape_dtype_and_device():
+def test_describe_names_shape_dtype_and_device():
     assert _checks.describe(torch.zeros(2, 3).half()) == "shape (2, 3), float16 on cpu"
 
 
@@ -39,7 +39,7 @@ def test_check_at_least(value):
         lambda value: _checks.check_integer("Owner", "width", value, 0),
     ],
 )
-def test_a_number_of_another_type_is_named(check, value):
+def test_a_number_of_another_type_is_an_error(check, value):
     with pytest.raises(ValueError, match=r"Owner: expected width as a (whole )?number"):
         check(value)
 
@@ -53,10 +53,12 @@ def test_check_fraction(value):
 
 def test_check_dense():
     _checks.check_dense("Owner", "rows", torch.eye(2))
+
     with pytest.raises(
         ValueError, match=r"Owner: expected rows as a dense tensor, got sparse_coo\. Use to_dense"
     ):
         _checks.check_dense("Owner", "rows", torch.eye(2).to_sparse())
+
     with pytest.raises(ValueError, match="rows as a dense tensor, got a meta tensor"):
         _checks.check_dense("Owner", "rows", torch.eye(2, device="meta"))
 

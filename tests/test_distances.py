@@ -14,18 +14,21 @@ from clipreid_kit.distances import (
 
 
 @given(labelled_rows(), labelled_rows())
-def test_equal_float64_by_hand(first, second):
+def test_equals_the_formulas_in_float64(first, second):
     a, b = first[0], second[0]
     wide_a, wide_b = a.double(), b.double()
+
     torch.testing.assert_close(
         euclidean_distance(a, b),
         (wide_a[:, None] - wide_b[None]).norm(dim=2).float(),
         atol=1e-3,
         rtol=1e-4,
     )
+
     cosine = (wide_a / wide_a.norm(dim=1, keepdim=True)) @ (
         wide_b / wide_b.norm(dim=1, keepdim=True)
     ).T
+
     torch.testing.assert_close(cosine_similarity(a, b), cosine.float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(dot_product(a, b), (wide_a @ wide_b.T).float(), atol=1e-5, rtol=1e-5)
 
@@ -39,6 +42,7 @@ def test_a_common_offset_costs_no_digits():
 def test_precision_is_at_least_float32(dtype):
     want = torch.float64 if dtype == torch.float64 else torch.float32
     rows = torch.ones(2, 3, dtype=dtype)
+
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for function in (
             cosine_similarity,
@@ -47,6 +51,7 @@ def test_precision_is_at_least_float32(dtype):
             squared_euclidean_distance,
         ):
             assert function(rows, rows).dtype == want
+
     assert dot_product(rows, rows.double()).dtype == torch.float64
 
 
@@ -61,6 +66,7 @@ def test_zero_rows_stay_zero_and_pass_no_gradient():
     rows = torch.zeros(2, 3, requires_grad=True)
     unit = l2_normalize(rows)
     unit.sum().backward()
+
     assert unit.tolist() == [[0, 0, 0], [0, 0, 0]]
     assert rows.grad.tolist() == [[0, 0, 0], [0, 0, 0]]
 
@@ -76,13 +82,14 @@ def test_errors():
         ValueError, match=r"dot_product: expected first and second of one width, got \(2, 3\)"
     ):
         dot_product(torch.ones(2, 3), torch.ones(2, 4))
+
     with pytest.raises(
         ValueError, match="l2_normalize: expected embeddings as a floating-point matrix"
     ):
         l2_normalize(torch.ones(2, 3).long())
 
 
-def test_a_row_that_is_not_a_number_is_seen():
+def test_a_row_with_nan_stays_nan():
     rows = l2_normalize(torch.tensor([[float("nan"), 1.0], [3.0, 4.0], [0.0, 0.0]]))
     assert rows[0].isnan().any()
     assert rows[1:].tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]

@@ -1,4 +1,4 @@
-"""Two processes, one loss: the averaged gradient is that of one process with the whole batch (gloo)."""
+"""Two gloo processes, one loss: the averaged gradient is that of one with the whole batch."""
 
 import pytest
 import torch
@@ -36,16 +36,16 @@ def in_two_batches(loss, images, texts, labels):
 
 
 def summed(loss, images, texts, labels):
-    text, triplet = (
-        SupConLoss(distributed=loss.distributed),
-        TripletLoss(distributed=loss.distributed),
-    )
+    text = SupConLoss(distributed=loss.distributed)
+    triplet = TripletLoss(distributed=loss.distributed)
+
     return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[
         0
     ]
 
 
-# name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients are all compared
+# name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients
+# are all compared
 CASES = {
     "supcon": (SupConLoss, lambda loss, images, texts, labels: loss(images, labels)),
     "supcon-text": (
@@ -179,6 +179,7 @@ def step(name, model, loss, rows, labels):
     images, texts = model(torch.cat([rows, rows.flip(1)])).chunk(2)
     result = CASES[name][1](loss, images, texts, labels)
     result.backward()
+
     return result
 
 
@@ -188,31 +189,39 @@ def state(loss):
 
 def worker(rank, store, queue, done):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+
     try:
         mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
         found = {}
+
         for name in CASES:
             model, loss, rows, labels = setting(name, distributed=True)
             wrapped = torch.nn.parallel.DistributedDataParallel(model)
             result = step(name, wrapped, loss, rows[mine], labels[mine])
             own = [parameter.grad.clone() for parameter in loss.parameters()]
+
             for gradient in own:  # as DDP does, where the loss is wrapped with the model
                 dist.all_reduce(gradient)
+
             found[name] = (
                 result.item(),
                 model.weight.grad.tolist(),
                 [(gradient / 2).tolist() for gradient in own],
                 state(loss),
             )
+
         found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
         model, loss, rows, labels = setting("supcon", distributed=True)
+
         try:
             local_losses(torch.nn.parallel.DistributedDataParallel(model)).__enter__()
         except ValueError as error:
             found["wrapped"] = str(error)
+
         if rank == 0:  # the other one does not come
             with local_losses(torch.nn.ModuleList([loss])):
                 found["alone"] = loss(model(rows[mine]), labels[mine]).item()
+
         queue.put((rank, found))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
     finally:
@@ -227,13 +236,17 @@ def results(tmp_path_factory):
     processes = [
         context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)
     ]
+
     for process in processes:
         process.start()
+
     found = dict(queue.get(timeout=300) for _ in processes)
     done.set()
+
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
+
     return found
 
 
@@ -241,10 +254,11 @@ def test_rows_come_in_rank_order(results):
     assert results[0]["order"] == results[1]["order"] == LABELS
 
 
-def test_one_rank_computes_alone(results):
+def test_one_rank_computes_a_local_loss(results):
     model, loss, rows, labels = setting("supcon", distributed=False)
+
     assert results[1]["wrapped"].startswith(
-        "alone: expected the module itself, got one that DDP wraps."
+        "local_losses: the module is wrapped by DistributedDataParallel."
     )
     assert results[0]["alone"] == pytest.approx(
         loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6
@@ -260,17 +274,23 @@ def test_losses_gather_again_after_an_error():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_ranks_give_the_gradient_of_one(results, name):
+def test_two_ranks_have_the_gradient_of_one(results, name):
     model, loss, rows, labels = setting(name, distributed=False)
     whole = step(name, model, loss, rows, labels)
+
     for rank in range(2):
         value, gradient, own, held = results[rank][name]
+
         assert value == pytest.approx(whole.item(), rel=1e-5)
         torch.testing.assert_close(torch.tensor(gradient), model.weight.grad, atol=1e-6, rtol=1e-4)
+
         for got, parameter in zip(own, loss.parameters(), strict=True):
             torch.testing.assert_close(torch.tensor(got), parameter.grad, atol=1e-6, rtol=1e-4)
+
         want = state(loss)
+
         assert held.keys() == want.keys()
+
         for key in want:
             torch.testing.assert_close(
                 torch.tensor(held[key]), torch.tensor(want[key]), atol=1e-6, rtol=1e-4
@@ -279,6 +299,7 @@ def test_two_ranks_give_the_gradient_of_one(results, name):
 
 def test_without_a_process_group_nothing_changes():
     rows = torch.randn(3, 2)
+
     assert world_size() == 1
     assert gather(rows) is rows
     with pytest.raises(ValueError, match="gather: expected a tensor with rows, got a scalar"):

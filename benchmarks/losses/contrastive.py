@@ -1,10 +1,11 @@
-"""SupCon, InfoNCE, SigLIP and hard negatives, against pytorch-metric-learning, open_clip and restated algorithms.
+"""SupCon, InfoNCE, SigLIP and hard negatives against installed peers and restated algorithms.
 
-``floor`` is the matrix products alone, as a loss with a matrix of all pairs needs them: one forward, two backward. Of
-batches above 8192 only our losses and the floor are run: the others would hold several matrices of a gigabyte and more.
+``floor`` is the matrix products alone, as a loss with a matrix of all pairs needs them: one
+forward, two backward. For batches above 8192 only our losses and the floor are run: the others
+would hold several matrices of a gigabyte and more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
@@ -16,7 +17,9 @@ from benchmarks.losses.step import floor, step
 from benchmarks.measure import OURS, Work
 from clipreid_kit import HardNegativeContrastiveLoss, InfoNCELoss, SigLIPLoss, SupConLoss
 
-DIM, INSTANCES, LARGEST_PEER = 512, 4, 8192
+DIM = 512
+INSTANCES = 4
+LARGEST_PEER = 8192
 
 Pairs = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,89 +27,142 @@ Pairs = Callable[[Tensor, Tensor], Tensor]
 def clip_reid_supcon(
     anchors: Tensor, labels: Tensor, candidates: Tensor, candidate_labels: Tensor
 ) -> Tensor:
-    """The loss of CLIP-ReID's stage 1 as its paper and code describe it: temperature 1, rows as they are.
+    """SupCon of CLIP-ReID's stage 1, from its paper and code: temperature 1, unnormalised rows.
 
-    Ours normalises the rows, which is a good part of the time at B = 64; with ``unit rows`` the restated one does, too.
+    Ours normalises the rows, which takes a good part of the time at B = 64; with ``unit rows`` the
+    restated one does, too.
     """
     mask = torch.eq(labels[:, None], candidate_labels[None, :]).float()
+
     logits = anchors @ candidates.T
     logits = logits - logits.max(dim=1, keepdim=True).values.detach()
     log_prob = logits - logits.exp().sum(dim=1, keepdim=True).log()
+
     return -((mask * log_prob).sum(dim=1) / mask.sum(dim=1)).mean()
 
 
 def dense_hard_negatives(images: Tensor, texts: Tensor) -> Tensor:
-    """InfoNCE and a hinge of 0.5 on the three hardest negatives each way, on one matrix of cosines."""
+    """InfoNCE and a hinge of 0.5 on the three hardest negatives each way, on the whole matrix."""
     cosine = functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
-    true = torch.arange(len(images))
+
+    pair = torch.arange(len(images))
     logits = cosine / 0.07
-    softmax = (
-        functional.cross_entropy(logits, true) + functional.cross_entropy(logits.T, true)
-    ) / 2
+    image_to_text = functional.cross_entropy(logits, pair)
+    text_to_image = functional.cross_entropy(logits.T, pair)
+
     negative = cosine.masked_fill(torch.eye(len(images), dtype=torch.bool), -torch.inf)
     hinges = [(negative.topk(3, dim=dim).values - 0.5).relu().mean() for dim in (0, 1)]
-    return softmax + sum(hinges) / 2
+
+    return (image_to_text + text_to_image) / 2 + sum(hinges) / 2
+
+
+class Batch:
+    """Images, texts and labels of one size, and the steps of losses on them."""
+
+    def __init__(self, batch: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.size = batch
+        self.images = torch.randn(batch, DIM, generator=generator)
+        texts = self.images.roll(1, 0) + torch.randn(batch, DIM, generator=generator)
+        self.both = torch.cat([self.images, texts])
+        self.labels = torch.arange(batch) // INSTANCES
+        self.floor = floor(self.images, batch)
+
+    def rows(self, loss: Callable[[Tensor], Tensor]) -> Work:
+        """Step of a loss of the images alone."""
+        return step(self.images, loss)
+
+    def pairs(self, loss: Pairs) -> Work:
+        """Step of a loss of images and texts."""
+        return step(self.both, lambda rows: loss(rows[: self.size], rows[self.size :]))
+
+    def unit_pairs(self, loss: Pairs) -> Work:
+        """Step of a loss of images and texts that expects unit rows."""
+
+        def normalised(images: Tensor, texts: Tensor) -> Tensor:
+            return loss(functional.normalize(images, dim=1), functional.normalize(texts, dim=1))
+
+        return self.pairs(normalised)
+
+    def case(self, ours: Work, peers: dict[str, Work]) -> dict[str, Work]:
+        """Contenders of a case; above the largest batch of the peers only ours and the floor."""
+        if self.size > LARGEST_PEER:
+            peers = {}
+
+        return {OURS: ours, **peers, "floor: three products": self.floor}
 
 
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
     """Cases at one batch size, each with its contenders."""
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(batch, DIM, generator=generator)
-    labels = torch.arange(batch) // INSTANCES
-    both = torch.cat([rows, rows.roll(1, 0) + torch.randn(batch, DIM, generator=generator)])
-    supcon, pml = SupConLoss(), losses.SupConLoss(temperature=0.07)
-    clip, siglip = ClipLoss(), SigLipLoss()
-    scale, ten = torch.tensor(1 / 0.07), torch.tensor(10.0)
-    products = floor(rows, batch)
-
-    def pairs(loss: Pairs) -> Work:
-        return step(both, lambda r: loss(r[:batch], r[batch:]))
-
-    def unit_pairs(loss: Pairs) -> Work:
-        return pairs(
-            lambda i, t: loss(functional.normalize(i, dim=1), functional.normalize(t, dim=1))
-        )
-
-    def unit_supcon(r: Tensor) -> Tensor:
-        unit = functional.normalize(r, dim=1)
-        return clip_reid_supcon(unit, labels, unit, labels)
-
-    def case(ours: Work, peers: Mapping[str, Work]) -> dict[str, Work]:
-        return {
-            OURS: ours,
-            **(peers if batch <= LARGEST_PEER else {}),
-            "floor: three products": products,
-        }
+    data = Batch(batch)
 
     return {
-        "SupCon, one modality": case(
-            step(rows, lambda r: supcon(r, labels)),
-            {
-                "pytorch-metric-learning": step(rows, lambda r: pml(r, labels)),
-                "CLIP-ReID, restated": step(rows, lambda r: clip_reid_supcon(r, labels, r, labels)),
-                "CLIP-ReID, restated, unit rows": step(rows, unit_supcon),
-            },
-        ),
-        "SupCon, image to text": case(
-            pairs(lambda i, t: supcon(i, labels, t, labels)),
-            {
-                "pytorch-metric-learning": pairs(
-                    lambda i, t: pml(i, labels, ref_emb=t, ref_labels=labels.clone())
-                ),
-                "CLIP-ReID, restated": pairs(lambda i, t: clip_reid_supcon(i, labels, t, labels)),
-                "CLIP-ReID, restated, unit rows": unit_pairs(
-                    lambda i, t: clip_reid_supcon(i, labels, t, labels)
-                ),
-            },
-        ),
-        "InfoNCE": case(
-            pairs(InfoNCELoss()), {"open_clip ClipLoss": unit_pairs(lambda i, t: clip(i, t, scale))}
-        ),
-        "SigLIP": case(
-            pairs(SigLIPLoss(learnable=False)),
-            {"open_clip SigLipLoss": unit_pairs(lambda i, t: siglip(i, t, ten, -ten))},
-        ),
-        "InfoNCE with hard negatives": case(
-            pairs(HardNegativeContrastiveLoss()), {"dense, restated": pairs(dense_hard_negatives)}
-        ),
+        "SupCon, one modality": supcon_one_modality(data),
+        "SupCon, image to text": supcon_image_to_text(data),
+        "InfoNCE": info_nce(data),
+        "SigLIP": siglip(data),
+        "InfoNCE with hard negatives": hard_negatives(data),
     }
+
+
+def supcon_one_modality(data: Batch) -> dict[str, Work]:
+    ours = SupConLoss()
+    peer = losses.SupConLoss(temperature=0.07)
+    labels = data.labels
+
+    def restated(rows: Tensor) -> Tensor:
+        return clip_reid_supcon(rows, labels, rows, labels)
+
+    def restated_unit(rows: Tensor) -> Tensor:
+        return restated(functional.normalize(rows, dim=1))
+
+    peers = {
+        "pytorch-metric-learning": data.rows(lambda rows: peer(rows, labels)),
+        "CLIP-ReID, restated": data.rows(restated),
+        "CLIP-ReID, restated, unit rows": data.rows(restated_unit),
+    }
+    return data.case(data.rows(lambda rows: ours(rows, labels)), peers)
+
+
+def supcon_image_to_text(data: Batch) -> dict[str, Work]:
+    loss = SupConLoss()
+    peer = losses.SupConLoss(temperature=0.07)
+    labels = data.labels
+
+    def ours(images: Tensor, texts: Tensor) -> Tensor:
+        return loss(images, labels, texts, labels)
+
+    def of_peer(images: Tensor, texts: Tensor) -> Tensor:
+        return peer(images, labels, ref_emb=texts, ref_labels=labels.clone())
+
+    def restated(images: Tensor, texts: Tensor) -> Tensor:
+        return clip_reid_supcon(images, labels, texts, labels)
+
+    peers = {
+        "pytorch-metric-learning": data.pairs(of_peer),
+        "CLIP-ReID, restated": data.pairs(restated),
+        "CLIP-ReID, restated, unit rows": data.unit_pairs(restated),
+    }
+    return data.case(data.pairs(ours), peers)
+
+
+def info_nce(data: Batch) -> dict[str, Work]:
+    peer = ClipLoss()
+    scale = torch.tensor(1 / 0.07)
+
+    of_peer = data.unit_pairs(lambda images, texts: peer(images, texts, scale))
+    return data.case(data.pairs(InfoNCELoss()), {"open_clip ClipLoss": of_peer})
+
+
+def siglip(data: Batch) -> dict[str, Work]:
+    peer = SigLipLoss()
+    ten = torch.tensor(10.0)
+
+    of_peer = data.unit_pairs(lambda images, texts: peer(images, texts, ten, -ten))
+    return data.case(data.pairs(SigLIPLoss(learnable=False)), {"open_clip SigLipLoss": of_peer})
+
+
+def hard_negatives(data: Batch) -> dict[str, Work]:
+    ours = data.pairs(HardNegativeContrastiveLoss())
+
+    return data.case(ours, {"dense, restated": data.pairs(dense_hard_negatives)})

@@ -1,4 +1,4 @@
-"""Losses over all identities and with a memory; contrastive steps with cached gradients against one graph."""
+"""Losses over all identities or with a memory, and contrastive steps with cached gradients."""
 
 from collections import defaultdict
 
@@ -18,27 +18,35 @@ from clipreid_kit import (
     SupConLoss,
 )
 
-DIM, INSTANCES, IDENTITIES, MEMORY, CHUNK = 512, 4, 10_000, 8192, 64
+DIM = 512
+INSTANCES = 4
+IDENTITIES = 10_000
+MEMORY = 8192
+CHUNK = 64
 
 
 class ClusterMemory(nn.Module):
-    """The usual algorithm: cross-entropy of all logits, then a loop over the identities of the batch."""
+    """The usual algorithm: cross entropy of all logits, then a loop over the batch's identities."""
 
     def __init__(self, rows: Tensor, momentum: float = 0.2, temperature: float = 0.05) -> None:
         super().__init__()
         self.rows = functional.normalize(rows, dim=1)
-        self.momentum, self.temperature = momentum, temperature
+        self.momentum = momentum
+        self.temperature = temperature
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         unit = functional.normalize(embeddings, dim=1)
         loss = functional.cross_entropy(unit @ self.rows.clone().T / self.temperature, labels)
+
         groups = defaultdict(list)
         for row, label in zip(unit.detach(), labels.tolist(), strict=True):
             groups[label].append(row)
+
         for label, members in groups.items():
             hardest = min(members, key=lambda row: float(row @ self.rows[label]))
             moved = self.momentum * self.rows[label] + (1 - self.momentum) * hardest
             self.rows[label] = moved / moved.norm()
+
         return loss
 
 
@@ -60,54 +68,85 @@ class SmallViT(nn.Module):
 
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
     """Cases at one batch size, each with its contenders."""
-    rng = torch.Generator().manual_seed(0)
-    rows = torch.randn(batch, DIM, generator=rng)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(batch, DIM, generator=generator)
     labels = torch.arange(batch) // INSTANCES
-    texts = torch.randn(IDENTITIES, DIM, generator=rng)
-    unit_texts = functional.normalize(texts, dim=1)
-    cosine, raw = ImageToTextCELoss(), ImageToTextCELoss(1.0, normalize=False)
-    prototypes, restated = PrototypeMemoryLoss(DIM, IDENTITIES), ClusterMemory(texts)
-    prototypes.initialize(texts, torch.arange(IDENTITIES))
-    ours_queue = CrossBatchMemory(SupConLoss(), DIM, MEMORY)
-    peer_queue = losses.CrossBatchMemory(losses.SupConLoss(temperature=0.07), DIM, MEMORY)
-    fill, fill_labels = torch.randn(MEMORY, DIM, generator=rng), torch.arange(MEMORY) // INSTANCES
-    ours_queue.queue.enqueue(fill, fill_labels)
-    peer_queue.add_to_memory(fill, fill_labels, MEMORY)
+    texts = torch.randn(IDENTITIES, DIM, generator=generator)
+
     cases = {
-        "image-to-text CE, C = 10000, cosine": {
-            OURS: step(rows, lambda r: cosine(r, labels, texts)),
-            "torch, texts normalised beforehand": step(
-                rows,
-                lambda r: functional.cross_entropy(
-                    functional.normalize(r, dim=1) @ unit_texts.T / 0.01,
-                    labels,
-                    label_smoothing=0.1,
-                ),
-            ),
-        },
-        "image-to-text CE, C = 10000, raw": {
-            OURS: step(rows, lambda r: raw(r, labels, texts)),
-            "torch": step(
-                rows, lambda r: functional.cross_entropy(r @ texts.T, labels, label_smoothing=0.1)
-            ),
-        },
-        "prototype memory, C = 10000, hardest": {
-            OURS: step(rows, lambda r: prototypes(r, labels)),
-            "loop over identities": step(rows, lambda r: restated(r, labels)),
-        },
+        "image-to-text CE, C = 10000, cosine": image_to_text_by_cosine(rows, labels, texts),
+        "image-to-text CE, C = 10000, raw": image_to_text_raw(rows, labels, texts),
+        "prototype memory, C = 10000, hardest": prototype_memory(rows, labels, texts),
     }
-    if batch <= 512:  # the peer holds N x M pairs in several copies
-        cases["cross-batch memory, M = 8192, SupCon"] = {
-            OURS: step(rows, lambda r: ours_queue(r, labels)),
-            "pytorch-metric-learning": step(rows, lambda r: peer_queue(r, labels)),
-        }
+
+    # The peer holds N x M pairs in several copies.
+    if batch <= 512:
+        cases["cross-batch memory, M = 8192, SupCon"] = cross_batch_memory(rows, labels, generator)
+
     if batch > CHUNK:
-        torch.manual_seed(0)
-        image, text, loss = SmallViT(), SmallViT(), InfoNCELoss()
-        images, captions = torch.randn(2, batch, 16, 48, generator=rng).unbind()
-        cached = CachedContrastive(image, text, loss, chunk_size=CHUNK)
-        cases["InfoNCE of two small ViTs, chunks of 64"] = {
-            OURS: lambda: cached(images, captions).backward(),
-            "one graph": lambda: loss(image(images), text(captions)).backward(),
-        }
+        cases["InfoNCE of two small ViTs, chunks of 64"] = cached_contrastive(batch, generator)
+
     return cases
+
+
+def image_to_text_by_cosine(rows: Tensor, labels: Tensor, texts: Tensor) -> dict[str, Work]:
+    loss = ImageToTextCELoss()
+    unit_texts = functional.normalize(texts, dim=1)
+
+    def plain(r: Tensor) -> Tensor:
+        logits = functional.normalize(r, dim=1) @ unit_texts.T / 0.01
+        return functional.cross_entropy(logits, labels, label_smoothing=0.1)
+
+    return {
+        OURS: step(rows, lambda r: loss(r, labels, texts)),
+        "torch, texts normalised beforehand": step(rows, plain),
+    }
+
+
+def image_to_text_raw(rows: Tensor, labels: Tensor, texts: Tensor) -> dict[str, Work]:
+    loss = ImageToTextCELoss(1.0, normalize=False)
+
+    def plain(r: Tensor) -> Tensor:
+        return functional.cross_entropy(r @ texts.T, labels, label_smoothing=0.1)
+
+    return {OURS: step(rows, lambda r: loss(r, labels, texts)), "torch": step(rows, plain)}
+
+
+def prototype_memory(rows: Tensor, labels: Tensor, texts: Tensor) -> dict[str, Work]:
+    loss = PrototypeMemoryLoss(DIM, IDENTITIES)
+    loss.initialize(texts, torch.arange(IDENTITIES))
+    restated = ClusterMemory(texts)
+
+    return {
+        OURS: step(rows, lambda r: loss(r, labels)),
+        "loop over identities": step(rows, lambda r: restated(r, labels)),
+    }
+
+
+def cross_batch_memory(rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Work]:
+    stored = torch.randn(MEMORY, DIM, generator=generator)
+    stored_labels = torch.arange(MEMORY) // INSTANCES
+
+    ours = CrossBatchMemory(SupConLoss(), DIM, MEMORY)
+    ours.queue.enqueue(stored, stored_labels)
+    peer = losses.CrossBatchMemory(losses.SupConLoss(temperature=0.07), DIM, MEMORY)
+    peer.add_to_memory(stored, stored_labels, MEMORY)
+
+    return {
+        OURS: step(rows, lambda r: ours(r, labels)),
+        "pytorch-metric-learning": step(rows, lambda r: peer(r, labels)),
+    }
+
+
+def cached_contrastive(batch: int, generator: torch.Generator) -> dict[str, Work]:
+    torch.manual_seed(0)
+    image_tower = SmallViT()
+    text_tower = SmallViT()
+    loss = InfoNCELoss()
+    images, captions = torch.randn(2, batch, 16, 48, generator=generator).unbind()
+    cached = CachedContrastive(image_tower, text_tower, loss, chunk_size=CHUNK)
+
+    return {
+        OURS: lambda: cached(images, captions).backward(),
+        "one graph": lambda: loss(image_tower(images), text_tower(captions)).backward(),
+    }

@@ -1,7 +1,8 @@
-"""Metric losses against pytorch-metric-learning, and against the algorithms of CLIP-ReID, fast-reid and torchreid.
+"""Metric losses against pytorch-metric-learning and three restated algorithms.
 
-The last three are restated from their formulas in a few lines each. "floor" is the matrix product that choosing the
-hardest pairs cannot avoid, or the three (one forward, two backward) of a loss of all pairs.
+Those of CLIP-ReID, fast-reid and torchreid are restated from their formulas in a few lines each.
+"floor" is the matrix product that choosing the hardest pairs cannot avoid, or the three (one
+forward, two backward) of a loss of all pairs.
 """
 
 import torch
@@ -19,27 +20,32 @@ from clipreid_kit import (
     WeightedTripletLoss,
 )
 
-DIM, INSTANCES, IDENTITIES = 512, 4, 1051
+DIM = 512
+INSTANCES = 4
+IDENTITIES = 1051
 PEER = "pytorch-metric-learning"
 
 
 def matrix(rows: Tensor, other: Tensor) -> Tensor:
-    """Euclidean distances as CLIP-ReID and fast-reid take them: |a|^2 + |b|^2 - 2ab, clamped, rooted."""
+    """Euclidean distances as in CLIP-ReID and fast-reid: |a|^2 + |b|^2 - 2ab, clamped, rooted."""
     squared = rows.square().sum(1, keepdim=True) + other.square().sum(1)[None]
     return (squared - 2 * rows @ other.T).clamp(min=1e-12).sqrt()
 
 
 def ranking(negative: Tensor, positive: Tensor) -> Tensor:
-    """Hinge of margin 0.3 as all three take it."""
+    """Hinge of margin 0.3, as in all three."""
     return functional.margin_ranking_loss(negative, positive, torch.ones_like(positive), margin=0.3)
 
 
 def clip_reid_triplet(rows: Tensor, labels: Tensor) -> Tensor:
     """Identities of one size: masked entries in a table, then its extremes."""
-    distance, count = matrix(rows, rows), len(rows)
+    distance = matrix(rows, rows)
+    count = len(rows)
     same = labels.expand(count, count).eq(labels.expand(count, count).T)
     positive = distance[same].contiguous().view(count, -1).max(1).values
-    return ranking(distance[~same].contiguous().view(count, -1).min(1).values, positive)
+    negative = distance[~same].contiguous().view(count, -1).min(1).values
+
+    return ranking(negative, positive)
 
 
 def fast_reid_triplet(rows: Tensor, labels: Tensor) -> Tensor:
@@ -48,14 +54,19 @@ def fast_reid_triplet(rows: Tensor, labels: Tensor) -> Tensor:
     same = (labels[:, None] == labels[None]).float()
     different = 1 - same
     positive = (distance * same).max(1).values
-    return ranking((distance * different + same * 1e9).min(1).values, positive)
+    negative = (distance * different + same * 1e9).min(1).values
+
+    return ranking(negative, positive)
 
 
 def torchreid_triplet(rows: Tensor, labels: Tensor) -> Tensor:
     """A loop over anchors."""
-    distance, same = matrix(rows, rows), labels[:, None] == labels[None]
+    distance = matrix(rows, rows)
+    same = labels[:, None] == labels[None]
     positive = torch.stack([distance[i][same[i]].max() for i in range(len(rows))])
-    return ranking(torch.stack([distance[i][~same[i]].min() for i in range(len(rows))]), positive)
+    negative = torch.stack([distance[i][~same[i]].min() for i in range(len(rows))])
+
+    return ranking(negative, positive)
 
 
 def fast_reid_weighted(rows: Tensor, labels: Tensor) -> Tensor:
@@ -78,18 +89,23 @@ def fast_reid_circle(rows: Tensor, labels: Tensor) -> Tensor:
     unit = functional.normalize(rows, dim=1)
     similarity = unit @ unit.T
     same = (labels[:, None] == labels[None]).float()
-    positive, negative = same - torch.eye(len(rows)), 1 - same
-    near, far = similarity * positive, similarity * negative
+    positive = same - torch.eye(len(rows))
+    negative = 1 - same
+
+    near = similarity * positive
+    far = similarity * negative
     pull = (1.25 - near.detach()).clamp(min=0)
     push = (far.detach() + 0.25).clamp(min=0)
     pulled = -128 * pull * (near - 0.75) - 99999999.0 * (1 - positive)
     pushed = 128 * push * (far - 0.25) - 99999999.0 * (1 - negative)
+
     return functional.softplus(pulled.logsumexp(1) + pushed.logsumexp(1)).mean()
 
 
 def masked_center(rows: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """The common re-implementations' form: distances to all centres, all but one of each row masked away."""
-    count, classes = len(rows), len(centers)
+    """As in common re-implementations: distances to all centers, of which a mask keeps one."""
+    count = len(rows)
+    classes = len(centers)
     squared = (
         rows.square().sum(1, keepdim=True) + centers.square().sum(1)[None] - 2 * rows @ centers.T
     )
@@ -98,7 +114,7 @@ def masked_center(rows: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def looped_center(rows: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """The strong baselines' form: all distances, then a loop over rows that takes one of each."""
+    """As in the strong baselines: all distances, then a loop over rows that takes one of each."""
     squared = (
         rows.square().sum(1, keepdim=True) + centers.square().sum(1)[None] - 2 * rows @ centers.T
     )
@@ -109,7 +125,7 @@ def looped_center(rows: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def fresh(centers: Tensor, work: Work) -> Work:
-    """A step that begins without a gradient of the centres, as one after ``zero_grad``."""
+    """A step that begins without a gradient of the centers, as one after ``zero_grad``."""
 
     def run() -> None:
         centers.grad = None
@@ -127,92 +143,139 @@ def hardest_floor(rows: Tensor) -> Work:
     return work
 
 
+EUCLIDEAN = distances.LpDistance(normalize_embeddings=False)
+
+
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
     """Cases at one batch size, each with its contenders."""
     rows = torch.randn(batch, DIM, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(batch) // INSTANCES
-    euclidean = distances.LpDistance(normalize_embeddings=False)
-    mine, peer = (
-        miners.BatchHardMiner(distance=euclidean),
-        losses.TripletMarginLoss(margin=0.3, distance=euclidean, reducer=reducers.MeanReducer()),
-    )
-    similar, similarity = (
-        miners.MultiSimilarityMiner(epsilon=0.1),
-        losses.MultiSimilarityLoss(2, 50, 0.5),
-    )
-    circle, every = (
-        losses.CircleLoss(m=0.25, gamma=128),
-        losses.TripletMarginLoss(margin=0.3, distance=euclidean),
-    )
-    triplet, center = TripletLoss(), CenterLoss(DIM, IDENTITIES)
-    mined = {name: TripletLoss(mining=name) for name in ("semi_hard", "all")}
-    soft, weighted, ours_circle, ours_similarity = (
-        TripletLoss(None, mining="all"),
-        WeightedTripletLoss(),
-        CircleLoss(scale=128.0),
-        MultiSimilarityLoss(),
-    )
-    peer_soft = losses.TripletMarginLoss(
-        margin=0.0, smooth_loss=True, distance=euclidean, reducer=reducers.MeanReducer()
-    )
-    semi = miners.TripletMarginMiner(margin=0.3, type_of_triplets="semihard", distance=euclidean)
-    centers = torch.randn(IDENTITIES, DIM, requires_grad=True)
-    dense, sparse = CenterLoss(DIM, 100_000), CenterLoss(DIM, 100_000, sparse_grad=True)
-    cases = {
-        "triplet, batch-hard": {
-            OURS: step(rows, lambda r: triplet(r, labels)),
-            "floor": hardest_floor(rows),
-            "CLIP-ReID's algorithm": step(rows, lambda r: clip_reid_triplet(r, labels)),
-            "fast-reid's algorithm": step(rows, lambda r: fast_reid_triplet(r, labels)),
-            PEER: step(rows, lambda r: peer(r, labels, mine(r, labels))),
-        },
-        "triplet, semi-hard": {
-            OURS: step(rows, lambda r: mined["semi_hard"](r, labels)),
-            "floor": floor(rows, batch),
-        },
-        "triplet, all": {
-            OURS: step(rows, lambda r: mined["all"](r, labels)),
-            "floor": floor(rows, batch),
-        },
-        "triplet, all, soft margin": {
-            OURS: step(rows, lambda r: soft(r, labels)),
-            "floor": floor(rows, batch),
-        },
-        "weighted triplet": {
-            OURS: step(rows, lambda r: weighted(r, labels)),
-            "floor": floor(rows, batch),
-            "fast-reid's algorithm": step(rows, lambda r: fast_reid_weighted(r, labels)),
-        },
-        "circle": {
-            OURS: step(rows, lambda r: ours_circle(r, labels)),
-            "floor": floor(rows, batch),
-            "fast-reid's algorithm": step(rows, lambda r: fast_reid_circle(r, labels)),
-            PEER: step(rows, lambda r: circle(r, labels)),
-        },
-        "multi-similarity": {
-            OURS: step(rows, lambda r: ours_similarity(r, labels)),
-            "floor": floor(rows, batch),
-            PEER: step(rows, lambda r: similarity(r, labels, similar(r, labels))),
-        },
-        f"center, C = {IDENTITIES}": {
-            OURS: fresh(center.centers, step(rows, lambda r: center(r, labels % IDENTITIES))),
-            "all centres, masked": fresh(
-                centers, step(rows, lambda r: masked_center(r, labels % IDENTITIES, centers))
-            ),
-        },
-        "center, C = 100 000": {
-            OURS: fresh(sparse.centers, step(rows, lambda r: sparse(r, labels))),
-            "dense gradient": fresh(dense.centers, step(rows, lambda r: dense(r, labels))),
-        },
+
+    # Beyond 512 rows these take seconds and gigabytes.
+    with_slow_peers = batch <= 512
+
+    return {
+        "triplet, batch-hard": hardest_triplet(rows, labels, with_slow_peers),
+        "triplet, semi-hard": semi_hard_triplet(rows, labels, with_slow_peers),
+        "triplet, all": all_triplets(rows, labels, with_slow_peers),
+        "triplet, all, soft margin": all_triplets_soft(rows, labels, with_slow_peers),
+        "weighted triplet": weighted_triplet(rows, labels),
+        "circle": circle(rows, labels),
+        "multi-similarity": multi_similarity(rows, labels),
+        f"center, C = {IDENTITIES}": center(rows, labels % IDENTITIES, with_slow_peers),
+        "center, C = 100 000": center_of_many(rows, labels),
     }
-    if batch <= 512:  # beyond, seconds and gigabytes
-        cases[f"center, C = {IDENTITIES}"]["all centres, a loop over rows"] = fresh(
-            centers, step(rows, lambda r: looped_center(r, labels % IDENTITIES, centers))
-        )
-        cases["triplet, batch-hard"]["torchreid's algorithm"] = step(
-            rows, lambda r: torchreid_triplet(r, labels)
-        )
-        cases["triplet, semi-hard"][PEER] = step(rows, lambda r: peer(r, labels, semi(r, labels)))
-        cases["triplet, all"][PEER] = step(rows, lambda r: every(r, labels))
-        cases["triplet, all, soft margin"][PEER] = step(rows, lambda r: peer_soft(r, labels))
-    return cases
+
+
+def hardest_triplet(rows: Tensor, labels: Tensor, with_slow_peers: bool) -> dict[str, Work]:
+    ours = TripletLoss()
+    miner = miners.BatchHardMiner(distance=EUCLIDEAN)
+    peer = losses.TripletMarginLoss(margin=0.3, distance=EUCLIDEAN, reducer=reducers.MeanReducer())
+
+    case = {
+        OURS: step(rows, lambda r: ours(r, labels)),
+        "floor": hardest_floor(rows),
+        "CLIP-ReID's algorithm": step(rows, lambda r: clip_reid_triplet(r, labels)),
+        "fast-reid's algorithm": step(rows, lambda r: fast_reid_triplet(r, labels)),
+        PEER: step(rows, lambda r: peer(r, labels, miner(r, labels))),
+    }
+    if with_slow_peers:
+        case["torchreid's algorithm"] = step(rows, lambda r: torchreid_triplet(r, labels))
+
+    return case
+
+
+def semi_hard_triplet(rows: Tensor, labels: Tensor, with_slow_peers: bool) -> dict[str, Work]:
+    ours = TripletLoss(mining="semi_hard")
+    miner = miners.TripletMarginMiner(margin=0.3, type_of_triplets="semihard", distance=EUCLIDEAN)
+    peer = losses.TripletMarginLoss(margin=0.3, distance=EUCLIDEAN, reducer=reducers.MeanReducer())
+
+    case = {OURS: step(rows, lambda r: ours(r, labels)), "floor": floor(rows, len(rows))}
+    if with_slow_peers:
+        case[PEER] = step(rows, lambda r: peer(r, labels, miner(r, labels)))
+
+    return case
+
+
+def all_triplets(rows: Tensor, labels: Tensor, with_slow_peers: bool) -> dict[str, Work]:
+    ours = TripletLoss(mining="all")
+    peer = losses.TripletMarginLoss(margin=0.3, distance=EUCLIDEAN)
+
+    case = {OURS: step(rows, lambda r: ours(r, labels)), "floor": floor(rows, len(rows))}
+    if with_slow_peers:
+        case[PEER] = step(rows, lambda r: peer(r, labels))
+
+    return case
+
+
+def all_triplets_soft(rows: Tensor, labels: Tensor, with_slow_peers: bool) -> dict[str, Work]:
+    ours = TripletLoss(None, mining="all")
+    peer = losses.TripletMarginLoss(
+        margin=0.0, smooth_loss=True, distance=EUCLIDEAN, reducer=reducers.MeanReducer()
+    )
+
+    case = {OURS: step(rows, lambda r: ours(r, labels)), "floor": floor(rows, len(rows))}
+    if with_slow_peers:
+        case[PEER] = step(rows, lambda r: peer(r, labels))
+
+    return case
+
+
+def weighted_triplet(rows: Tensor, labels: Tensor) -> dict[str, Work]:
+    ours = WeightedTripletLoss()
+
+    return {
+        OURS: step(rows, lambda r: ours(r, labels)),
+        "floor": floor(rows, len(rows)),
+        "fast-reid's algorithm": step(rows, lambda r: fast_reid_weighted(r, labels)),
+    }
+
+
+def circle(rows: Tensor, labels: Tensor) -> dict[str, Work]:
+    ours = CircleLoss(scale=128.0)
+    peer = losses.CircleLoss(m=0.25, gamma=128)
+
+    return {
+        OURS: step(rows, lambda r: ours(r, labels)),
+        "floor": floor(rows, len(rows)),
+        "fast-reid's algorithm": step(rows, lambda r: fast_reid_circle(r, labels)),
+        PEER: step(rows, lambda r: peer(r, labels)),
+    }
+
+
+def multi_similarity(rows: Tensor, labels: Tensor) -> dict[str, Work]:
+    ours = MultiSimilarityLoss()
+    miner = miners.MultiSimilarityMiner(epsilon=0.1)
+    peer = losses.MultiSimilarityLoss(2, 50, 0.5)
+
+    return {
+        OURS: step(rows, lambda r: ours(r, labels)),
+        "floor": floor(rows, len(rows)),
+        PEER: step(rows, lambda r: peer(r, labels, miner(r, labels))),
+    }
+
+
+def center(rows: Tensor, labels: Tensor, with_slow_peers: bool) -> dict[str, Work]:
+    ours = CenterLoss(DIM, IDENTITIES)
+    centers = torch.randn(IDENTITIES, DIM, requires_grad=True)
+
+    masked = step(rows, lambda r: masked_center(r, labels, centers))
+    case = {
+        OURS: fresh(ours.centers, step(rows, lambda r: ours(r, labels))),
+        "all centers, masked": fresh(centers, masked),
+    }
+    if with_slow_peers:
+        looped = step(rows, lambda r: looped_center(r, labels, centers))
+        case["all centers, a loop over rows"] = fresh(centers, looped)
+
+    return case
+
+
+def center_of_many(rows: Tensor, labels: Tensor) -> dict[str, Work]:
+    dense = CenterLoss(DIM, 100_000)
+    sparse = CenterLoss(DIM, 100_000, sparse_grad=True)
+
+    return {
+        OURS: fresh(sparse.centers, step(rows, lambda r: sparse(r, labels))),
+        "dense gradient": fresh(dense.centers, step(rows, lambda r: dense(r, labels))),
+    }

@@ -1,4 +1,4 @@
-"""What is timed: one forward and one backward."""
+"""The work that is timed: one forward pass and one backward pass."""
 
 from collections.abc import Callable
 

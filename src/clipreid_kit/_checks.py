@@ -1,6 +1,6 @@
-"""Argument errors: owner, what was expected, what came, and what to do about it.
+"""Checks of arguments, and the errors they raise: owner, expected value, actual value and remedy.
 
-Only metadata (shape, dtype, device) and plain Python numbers are looked at here, so a check never waits for a
+A check reads only metadata (shape, dtype, device) and plain Python numbers, so it never waits for a
 device.
 """
 
@@ -12,42 +12,51 @@ from torch import Tensor
 
 
 def fail(owner: str, expected: str, got: object, remedy: str = "") -> ValueError:
-    """Build the one kind of error that the library raises for a bad argument."""
+    """Build a ValueError with the text ``owner: expected ..., got .... remedy``."""
     message = f"{owner}: expected {expected}, got {got}."
+
     return ValueError(f"{message} {remedy}" if remedy else message)
 
 
 def describe(tensor: Tensor) -> str:
-    """Shape, dtype and device of a tensor, for an error text."""
-    return f"shape {tuple(tensor.shape)}, {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+    """Describe a tensor by shape, dtype and device, for an error text."""
+    shape = tuple(tensor.shape)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+
+    return f"shape {shape}, {dtype} on {tensor.device}"
 
 
 def check_embeddings(owner: str, name: str, embeddings: Tensor) -> None:
     """Require a floating-point matrix (N, D) with D >= 1."""
     if not isinstance(embeddings, Tensor):
         raise fail(owner, f"{name} as a tensor", type(embeddings).__name__, "Use torch.as_tensor.")
-    if embeddings.ndim != 2 or embeddings.shape[1] == 0 or not embeddings.is_floating_point():
+
+    is_matrix = embeddings.ndim == 2 and embeddings.shape[1] > 0
+    if not is_matrix or not embeddings.is_floating_point():
         raise fail(owner, f"{name} as a floating-point matrix (N, D)", describe(embeddings))
 
 
 def check_dense(owner: str, name: str, tensor: Tensor) -> None:
-    """Require a tensor that holds its numbers one by one: not a sparse, quantised or meta tensor."""
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-        got = (
-            "a meta tensor"
-            if tensor.is_meta
-            else str(tensor.layout if not tensor.is_quantized else tensor.dtype)
-        )
-        raise fail(
-            owner,
-            f"{name} as a dense tensor",
-            got.removeprefix("torch."),
-            "Use to_dense or dequantize first.",
-        )
+    """Require a dense tensor: not sparse, quantised or on the meta device."""
+    if tensor.is_meta:
+        got = "a meta tensor"
+    elif tensor.is_quantized:
+        got = str(tensor.dtype)
+    elif tensor.layout is not torch.strided:
+        got = str(tensor.layout)
+    else:
+        return
+
+    raise fail(
+        owner,
+        f"{name} as a dense tensor",
+        got.removeprefix("torch."),
+        "Use to_dense or dequantize first.",
+    )
 
 
 def check_same_width(owner: str, name: str, first: Tensor, other_name: str, second: Tensor) -> None:
-    """Require two matrices with the same number of columns, on one device."""
+    """Require two matrices with the same number of columns, on the same device."""
     if first.shape[1] != second.shape[1]:
         raise fail(
             owner,
@@ -55,10 +64,10 @@ def check_same_width(owner: str, name: str, first: Tensor, other_name: str, seco
             f"{tuple(first.shape)} and {tuple(second.shape)}",
             "Take both from the same model, at the same level.",
         )
+
     if first.device != second.device:
-        raise fail(
-            owner, f"{name} and {other_name} on one device", f"{first.device} and {second.device}"
-        )
+        devices = f"{first.device} and {second.device}"
+        raise fail(owner, f"{name} and {other_name} on one device", devices)
 
 
 def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
@@ -67,31 +76,38 @@ def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
         raise fail(
             owner, f"{name} as a tensor of integers", type(labels).__name__, "Use torch.as_tensor."
         )
-    if (
-        labels.ndim != 1
-        or labels.shape[0] != rows
-        or labels.is_floating_point()
-        or labels.is_complex()
-    ):
+
+    is_integer = not labels.is_floating_point() and not labels.is_complex()
+    if labels.ndim != 1 or labels.shape[0] != rows or not is_integer:
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
 
 
-def check_number(owner: str, name: str, value: float) -> None:
-    """Require a plain number: no bool, text, ``None`` or tensor."""
+def check_number(owner: str, name: str, value: object) -> None:
+    """Require a plain number: not a bool, a string, ``None`` or a tensor."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise fail(owner, f"{name} as a number", _spelled(value))
+        raise fail(owner, f"{name} as a number", _represent(value))
+
+
+def check_finite(owner: str, name: str, value: float) -> None:
+    """Require a finite number."""
+    check_number(owner, name, value)
+
+    if not math.isfinite(value):
+        raise fail(owner, f"{name} as a finite number", value)
 
 
 def check_positive(owner: str, name: str, value: float, unit: str = "") -> None:
     """Require a finite number above zero."""
     check_number(owner, name, value)
+
     if not math.isfinite(value) or value <= 0:
         raise fail(owner, f"{name} > 0{unit}", value)
 
 
 def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str = "") -> None:
-    """Require a finite number not below ``lowest``."""
+    """Require a finite number of at least ``lowest``."""
     check_number(owner, name, value)
+
     if not math.isfinite(value) or value < lowest:
         raise fail(owner, f"{name} >= {lowest}{unit}", value)
 
@@ -99,29 +115,36 @@ def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str
 def check_fraction(owner: str, name: str, value: float) -> None:
     """Require a number in [0, 1)."""
     check_number(owner, name, value)
+
     if not 0 <= value < 1:
         raise fail(owner, f"{name} in [0, 1)", value)
 
 
 def check_integer(owner: str, name: str, value: int, lowest: int) -> None:
-    """Require a whole number not below ``lowest``."""
-    if isinstance(value, bool | Tensor) or not hasattr(value, "__index__") or value < lowest:
-        raise fail(owner, f"{name} as a whole number >= {lowest}", _spelled(value))
+    """Require a whole number of at least ``lowest``."""
+    is_integer = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
 
-
-def _spelled(value: object) -> str:
-    """Spell a wrong argument out; a tensor by its shape, since reading its values would wait."""
-    return f"a tensor of {describe(value)}" if isinstance(value, Tensor) else repr(value)
+    if not is_integer or value < lowest:
+        raise fail(owner, f"{name} as a whole number >= {lowest}", _represent(value))
 
 
 def check_seed(owner: str, seed: int) -> None:
-    """Require a seed that torch's generators take."""
+    """Require a seed that torch's generators accept."""
     check_integer(owner, "seed", seed, 0)
+
     if seed >= 2**63:
         raise fail(owner, "seed below 2^63", seed)
 
 
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Require one of a few words."""
+    """Require one of the given strings."""
     if value not in choices:
         raise fail(owner, f"{name} to be one of {', '.join(choices)}", repr(value))
+
+
+def _represent(value: object) -> str:
+    """Represent a wrong argument; a tensor by its metadata, since reading its values would wait."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {describe(value)}"
+
+    return repr(value)

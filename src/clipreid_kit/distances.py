@@ -1,7 +1,7 @@
-"""The only home of pairwise similarity and distance.
+"""Pairwise similarities and distances.
 
-Everything is computed in float32 (float64 for float64 input), whatever autocast says, and has a finite gradient for
-zero vectors and for equal rows.
+Everything is computed in float32 (in float64 for float64 input), also under autocast. Gradients are
+finite for zero rows and for equal rows.
 """
 
 import torch
@@ -11,13 +11,15 @@ from torch import Tensor
 from clipreid_kit._checks import check_embeddings, check_same_width
 
 
-def exact(embeddings: Tensor) -> Tensor:
-    """Cast to the precision in which similarities are computed: float32, or float64 for float64 input."""
-    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Cast float16 and bfloat16 to float32; float32 and float64 are returned as they are."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _in_one_precision(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    dtype = torch.promote_types(exact(first).dtype, exact(second).dtype)
+def to_common_precision(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Cast both tensors to float32, or to float64 if one of them is float64."""
+    dtype = torch.promote_types(at_least_float32(first).dtype, at_least_float32(second).dtype)
+
     return first.to(dtype), second.to(dtype)
 
 
@@ -25,11 +27,13 @@ def l2_normalize(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Scale every row to unit length; a zero row stays zero and passes no gradient.
 
     Args:
-        embeddings: Rows with norms between 1e-18 and 1e18 (or 0); float16 and bfloat16 come back as float32. Beyond
-            that range squares leave float32: such rows count as zero rows. A row with NaN comes back as NaN.
+        embeddings: Rows with norms between 1e-18 and 1e18, or 0. Outside of this range the squares
+            overflow or underflow in float32, and the row is treated as a zero row. A row with a NaN
+            is returned as NaN.
 
     Returns:
-        Rows of length 1 (or 0), in float32 or float64. An empty matrix comes back empty.
+        Rows of length 1 (or 0) in float32, or in float64 for float64 input. An empty matrix for an
+        empty matrix.
 
     Raises:
         ValueError: If ``embeddings`` is not a floating-point matrix.
@@ -40,16 +44,29 @@ def l2_normalize(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
                 [0.0000, 0.0000]])
     """
     check_embeddings("l2_normalize", "embeddings", embeddings)
+
     with torch.autocast(embeddings.device.type, enabled=False):
-        rows = exact(embeddings)
+        rows = at_least_float32(embeddings)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        # dividing by a clamped zero would give a gradient of 1 / eps: finite, and large enough to wreck a step
-        # a NaN stays one: a broken row must be seen in the loss
-        return torch.where(length == 0, 0.0, rows / length.clamp(min=torch.finfo(rows.dtype).tiny))
+        unit_rows = rows / length.clamp(min=torch.finfo(rows.dtype).tiny)
+
+        # Division by a clamped zero would have a gradient of 1 / eps: finite, but large enough to
+        # ruin a step. NaN is kept, so that a broken row shows in the loss.
+        return torch.where(length == 0, 0.0, unit_rows)
 
 
 def dot_product(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """Inner product of every row with every row, outside autocast.
+    """Dot product of every row of ``first`` with every row of ``second``, outside autocast.
+
+    Args:
+        first: Rows.
+        second: Rows of the same width.
+
+    Returns:
+        Matrix (n, m) in float32 or float64.
+
+    Raises:
+        ValueError: If the widths or the devices differ.
 
     Example:
         >>> dot_product(torch.eye(2), torch.tensor([[1.0, 2.0]]))
@@ -57,9 +74,10 @@ def dot_product(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Fl
                 [2.]])
     """
     check_same_width("dot_product", "first", first, "second", second)
+
     with torch.autocast(first.device.type, enabled=False):
-        a, b = _in_one_precision(first, second)
-        return a @ b.T
+        first, second = to_common_precision(first, second)
+        return first @ second.T
 
 
 def cosine_similarity(
@@ -68,14 +86,14 @@ def cosine_similarity(
     """Cosine of every row with every row, in [-1, 1] up to rounding; 0 against a zero row.
 
     Args:
-        first: Any scale.
-        second: Any scale, same width.
+        first: Rows of any length.
+        second: Rows of the same width, of any length.
 
     Returns:
         Matrix (n, m) in float32 or float64.
 
     Raises:
-        ValueError: If the widths or devices differ.
+        ValueError: If the widths or the devices differ.
 
     Example:
         >>> cosine_similarity(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
@@ -89,9 +107,9 @@ def squared_euclidean_distance(
 ) -> Float[Tensor, "n m"]:
     r"""Squared Euclidean distance of every row to every row, never negative.
 
-    Uses :math:`|a|^2 + |b|^2 - 2 a \cdot b` after moving the mean of ``first`` to the origin: fast, exact enough to
-    choose pairs by, and wrong in the last digits for rows that nearly coincide. Where a value matters, take the
-    difference of the chosen rows.
+    Computes :math:`|a|^2 + |b|^2 - 2 a \cdot b` after subtracting the mean of ``first`` from both.
+    This is fast and exact enough to choose pairs by, but the last digits are wrong for rows that
+    nearly coincide. Where a distance itself is needed, take the norm of the difference of the rows.
 
     Args:
         first: Rows.
@@ -101,32 +119,53 @@ def squared_euclidean_distance(
         Matrix (n, m) in float32 or float64.
 
     Raises:
-        ValueError: If the widths or devices differ.
+        ValueError: If the widths or the devices differ.
 
     Example:
         >>> squared_euclidean_distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
         tensor([[25.]])
     """
     check_same_width("squared_euclidean_distance", "first", first, "second", second)
+
     with torch.autocast(first.device.type, enabled=False):
-        a, b = _in_one_precision(first, second)
-        if a.shape[0] > 0:  # a common offset would cost digits, and changes no distance
-            mean = a.detach().mean(dim=0)
-            a, b = a - mean, b - mean
-        product = torch.addmm(b.square().sum(dim=1)[None, :], a, b.T, alpha=-2)
-        return (product + a.square().sum(dim=1)[:, None]).clamp(min=0)
+        first, second = to_common_precision(first, second)
+
+        # A common offset costs digits and changes no distance.
+        if first.shape[0] > 0:
+            mean = first.detach().mean(dim=0)
+            first = first - mean
+            second = second - mean
+
+        first_squared = first.square().sum(dim=1)[:, None]
+        second_squared = second.square().sum(dim=1)[None, :]
+        product = torch.addmm(second_squared, first, second.T, alpha=-2)
+
+        return (product + first_squared).clamp(min=0)
 
 
 def euclidean_distance(
     first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]
 ) -> Float[Tensor, "n m"]:
-    """Euclidean distance of every row to every row; where it is 0 the gradient is 0.
+    """Euclidean distance of every row to every row; where it is 0, so is its gradient.
+
+    Args:
+        first: Rows.
+        second: Rows of the same width.
+
+    Returns:
+        Matrix (n, m) in float32 or float64; :func:`squared_euclidean_distance` describes its
+        accuracy.
+
+    Raises:
+        ValueError: If the widths or the devices differ.
 
     Example:
         >>> euclidean_distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
         tensor([[5.]])
     """
     squared = squared_euclidean_distance(first, second)
-    # sqrt has an infinite slope at 0: the root is taken of 1 there, and replaced by 0
+
+    # The slope of the root is infinite at 0: take the root of 1 there, and replace it by 0.
     nonzero = squared > 0
-    return torch.where(nonzero, torch.where(nonzero, squared, 1.0).sqrt(), 0.0)
+    root = torch.where(nonzero, squared, 1.0).sqrt()
+    return torch.where(nonzero, root, 0.0)

@@ -27,28 +27,34 @@ def test_hand_computed():
     logits = arcface_logits(
         at_angle(30.0), torch.tensor([0]), at_angle(0.0, 90.0), scale=10.0, margin=math.radians(30)
     )
+
     assert logits[0].tolist() == pytest.approx(
         [10 * math.cos(math.radians(60)), 10 * math.cos(math.radians(60))]
     )
+
     loss = arcface_loss(
         at_angle(30.0), torch.tensor([0]), at_angle(0.0, 90.0), scale=10.0, margin=math.radians(30)
     )
+
     assert loss.item() == pytest.approx(math.log(2))
 
 
 def test_hand_computed_beyond_pi():
-    rows, weight, label, margin = (
-        at_angle(160.0),
-        at_angle(0.0),
-        torch.tensor([0]),
-        math.radians(40),
-    )
+    rows = at_angle(160.0)
+    weight = at_angle(0.0)
+    label = torch.tensor([0])
+    margin = math.radians(40)
     linear = arcface_logits(rows, label, weight, scale=1.0, margin=margin)
+
     assert linear.item() == pytest.approx(math.cos(math.radians(160)) - margin * math.sin(margin))
+
     easy = arcface_logits(rows, label, weight, scale=1.0, margin=margin, fallback="easy")
+
     assert easy.item() == pytest.approx(math.cos(math.radians(160)))
+
     # between 90 degrees and pi - m only "linear" turns by the margin
     rows = at_angle(100.0)
+
     assert arcface_logits(rows, label, weight, scale=1.0, margin=margin).item() == pytest.approx(
         math.cos(math.radians(140))
     )
@@ -70,8 +76,11 @@ def test_equals_the_paper(sample, margin, fallback, num_centers, smoothing):
     options = {"scale": 16.0, "margin": margin, "fallback": fallback, "num_centers": num_centers}
     want = oracle.arcface_logits(rows.tolist(), labels.tolist(), weight.tolist(), **options)
     got = arcface_logits(rows, labels, weight, **options)
+
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), atol=1e-6, rtol=1e-6)
+
     loss = arcface_loss(rows, labels, weight, label_smoothing=smoothing, **options)
+
     assert loss.item() == pytest.approx(
         oracle.cross_entropy(want, labels.tolist(), smoothing), rel=1e-6, abs=1e-6
     )
@@ -84,9 +93,7 @@ def test_equals_the_paper(sample, margin, fallback, num_centers, smoothing):
     st.sampled_from([0.0, 0.1]),
     st.floats(0, 2),
 )
-def test_the_written_gradient_is_the_one_of_autograd(
-    sample, fallback, num_centers, smoothing, margin
-):
+def test_the_gradient_equals_that_of_autograd(sample, fallback, num_centers, smoothing, margin):
     rows, labels = sample[0].double().requires_grad_(), sample[1]
     weight = weights(IDENTITIES * num_centers).double().requires_grad_()
     options = {"scale": 8.0, "margin": margin, "fallback": fallback, "num_centers": num_centers}
@@ -96,16 +103,16 @@ def test_the_written_gradient_is_the_one_of_autograd(
     want = torch.autograd.grad(want_loss, [rows, weight])
     got_loss = 3 * arcface_loss(rows, labels, weight, label_smoothing=smoothing, **options)
     got = torch.autograd.grad(got_loss, [rows, weight])
+
     torch.testing.assert_close(got_loss, want_loss)
     torch.testing.assert_close(got, want, atol=1e-10, rtol=1e-7)
 
 
-def test_gradient_of_the_logits_by_differences():
-    rows, weight = (
-        weights(6, seed=1).double().requires_grad_(),
-        weights(8).double().requires_grad_(),
-    )
+def test_the_gradient_of_the_logits_equals_finite_differences():
+    rows = weights(6, seed=1).double().requires_grad_()
+    weight = weights(8).double().requires_grad_()
     labels = torch.tensor([0, 1, 2, 3, 3, 0])
+
     for fallback in ("linear", "easy"):
         assert torch.autograd.gradcheck(
             lambda r, w, f=fallback: arcface_logits(
@@ -119,13 +126,15 @@ def test_gradient_of_the_logits_by_differences():
 @pytest.mark.parametrize("margin", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finite_where_the_cosine_is_one(fallback, margin, dtype):
-    # cosines of exactly 1, exactly -1, a rounding error beside them, and of a zero row and a zero weight
+    # cosines of exactly 1, exactly -1, a rounding error beside them, and of a zero row and a zero
+    # weight
     beside = torch.nextafter(torch.tensor(1.0, dtype=dtype), torch.tensor(0.0, dtype=dtype))
     rows = torch.tensor(
         [[1.0, 0.0], [-1.0, 0.0], [beside, 1e-4], [0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], dtype=dtype
     )
     weight = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]], dtype=dtype)
     labels = torch.tensor([0, 0, 0, 1, 0, 2])
+
     for call in (
         lambda r, w: F.cross_entropy(
             arcface_logits(r, labels, w, margin=margin, fallback=fallback), labels
@@ -134,6 +143,7 @@ def test_finite_where_the_cosine_is_one(fallback, margin, dtype):
     ):
         leaves = rows.clone().requires_grad_(), weight.clone().requires_grad_()
         gradients = torch.autograd.grad(call(*leaves), leaves)
+
         assert all(g.isfinite().all() for g in gradients)
         assert all(g.abs().max() < 100 for g in gradients)
         assert (gradients[0][4] == 0).all()
@@ -145,10 +155,13 @@ def test_a_cosine_of_one_is_exact_and_near_it_the_slope_is_the_true_one():
     exact = arcface_logits(
         torch.tensor([[5.0, 0.0]]), torch.tensor([0]), weight, scale=1.0, margin=0.5
     )
+
     assert exact.item() == pytest.approx(math.cos(0.5), abs=1e-7)
+
     row = at_angle(1.0).requires_grad_()
     logit = arcface_logits(row, torch.tensor([0]), weight.double(), scale=1.0, margin=0.5)
     (gradient,) = torch.autograd.grad(logit.sum(), row)
+
     # turning the row by an angle changes the logit by the sine of the angle plus the margin
     assert gradient.norm().item() == pytest.approx(math.sin(math.radians(1.0) + 0.5), rel=1e-9)
 
@@ -163,6 +176,7 @@ def test_ignores_order_names_and_scale(sample, row_scale, weight_scale):
     renamed = torch.empty_like(weight)
     renamed[names] = weight * weight_scale
     got = arcface_loss(rows[order] * row_scale, names[labels[order]], renamed)
+
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-4)
 
 
@@ -173,6 +187,7 @@ def test_a_larger_margin_costs_more_and_touches_the_target_only(sample, margin, 
         arcface_logits(rows, labels, weights(), margin=m) for m in (margin, margin + more)
     )
     target = F.one_hot(labels, IDENTITIES).bool()
+
     assert torch.equal(small[~target], large[~target])
     assert (large[target] <= small[target] + 1e-5).all()
     assert arcface_loss(rows, labels, weights(), margin=margin + more) >= (
@@ -186,28 +201,33 @@ def test_linear_falls_as_the_angle_grows(margin):
     logits = arcface_logits(
         rows, torch.zeros(179, dtype=torch.long), at_angle(0.0), scale=1.0, margin=margin
     )[:, 0]
+
     if margin <= math.pi / 2:
         assert (logits.diff() < 0).all()
 
 
-def test_centers_of_an_identity_stand_together_and_the_nearest_counts():
+def test_the_nearest_of_an_identitys_centers_counts():
     weight = torch.eye(4)  # identity 0 has centres 0 and 1, identity 1 has 2 and 3
     rows = torch.tensor([[0.1, 1.0, 0.0, 0.0]], requires_grad=True)
     got = arcface_logits(rows, None, weight, scale=1.0, num_centers=2)
+
     assert got[0].tolist() == pytest.approx([1 / math.sqrt(1.01), 0.0])
+
     weight = weight.requires_grad_()
     arcface_loss(rows, torch.tensor([0]), weight, scale=2.0, num_centers=2).backward()
+
     assert (weight.grad[0] == 0).all()
     assert (weight.grad[1] != 0).any()
 
 
-def test_head_and_loss_are_one():
+def test_the_loss_is_the_cross_entropy_of_its_head():
     torch.manual_seed(1)
     loss = ArcFaceLoss(
         DIM, IDENTITIES, 20.0, 0.3, num_centers=2, fallback="easy", label_smoothing=0.1
     )
     rows, labels = weights(6, seed=3), torch.tensor([0, 1, 2, 3, 3, 0])
     want = F.cross_entropy(loss.head(rows, labels), labels, label_smoothing=0.1)
+
     assert loss(rows, labels).item() == pytest.approx(want.item(), rel=1e-6)
     assert list(loss.state_dict()) == ["head.weight"]
     assert list(loss.head.state_dict()) == ["weight"]
@@ -224,10 +244,12 @@ def test_the_head_learns():
     rows, labels = weights(8, seed=3), torch.arange(8) % 4
     optimizer = torch.optim.Adam(loss.parameters(), lr=0.1)
     before = loss(rows, labels).item()
+
     for _ in range(30):
         optimizer.zero_grad()
         loss(rows, labels).backward()
         optimizer.step()
+
     assert loss(rows, labels).item() < 0.3 * before
 
 
@@ -240,6 +262,7 @@ def test_blocks_of_rows_and_of_classes_change_nothing():
     want = torch.autograd.grad(
         F.cross_entropy(arcface_logits(rows, labels, weight), labels), leaves
     )
+
     torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-4)
 
 
@@ -248,28 +271,33 @@ def test_blocks_of_rows_and_of_classes_change_nothing():
 )
 @pytest.mark.parametrize("weight_dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_precision_is_promoted(rows_dtype, weight_dtype):
-    rows, weight = (
-        weights(3).to(rows_dtype).requires_grad_(),
-        weights().to(weight_dtype).requires_grad_(),
-    )
+    rows = weights(3).to(rows_dtype).requires_grad_()
+    weight = weights().to(weight_dtype).requires_grad_()
     labels = torch.tensor([0, 1, 2])
     want = torch.float64 if torch.float64 in (rows_dtype, weight_dtype) else torch.float32
     loss = arcface_loss(rows, labels, weight)
+
     assert loss.dtype == arcface_logits(rows, labels, weight).dtype == want
+
     loss.backward()
+
     assert (rows.grad.dtype, weight.grad.dtype) == (rows_dtype, weight_dtype)
+
     exact = arcface_loss(rows.detach().double(), labels, weight.detach().double())
+
     assert loss.item() == pytest.approx(exact.item(), rel=1e-5 if want == torch.float32 else 1e-12)
 
 
 def test_backward_inside_autocast_changes_nothing():
     rows, weight, labels = weights(6, seed=2), weights(), torch.tensor([0, 1, 2, 3, 3, 0])
     gradients = []
+
     for enabled in (False, True):
         leaf = weight.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             arcface_loss(rows, labels, leaf).backward()
         gradients.append(leaf.grad)
+
     assert torch.equal(*gradients)
 
 
@@ -277,8 +305,11 @@ def test_two_backward_passes_agree_and_a_second_derivative_is_refused():
     rows, labels, weight = weights(3).requires_grad_(), torch.tensor([0, 1, 2]), weights(seed=1)
     loss = arcface_loss(rows, labels, weight)
     first, second = (torch.autograd.grad(loss, rows, retain_graph=True)[0] for _ in range(2))
+
     assert torch.equal(first, second)
-    with pytest.raises(RuntimeError, match="for a second one take the cross entropy of the logits"):
+    with pytest.raises(
+        RuntimeError, match="For second derivatives take the cross entropy of the head's logits"
+    ):
         torch.autograd.grad(loss, rows, create_graph=True)
 
 
@@ -333,7 +364,7 @@ def test_wrong_arguments(call, arguments, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": 28.6}, r"margin in \[0, pi\) radians, got 28.6. Degrees"),
+        ({"margin": 28.6}, r"margin in \[0, pi\) radians, got 28.6. Convert degrees"),
         ({"margin": -0.1}, r"margin in \[0, pi\)"),
         ({"margin": math.nan}, r"margin in \[0, pi\)"),
         ({"scale": 0.0}, "scale > 0"),
@@ -341,7 +372,7 @@ def test_wrong_arguments(call, arguments, options, message):
         ({"dim": 0}, "dim as a whole number >= 1"),
         ({"num_identities": 0}, "num_identities as a whole number >= 1"),
         ({"label_smoothing": 1.0}, r"label_smoothing in \[0, 1\), got 1.0"),
-        ({"sparse_grad": True}, "sparse_grad with num_sampled"),
+        ({"sparse_grad": True}, "sparse_grad needs num_sampled"),
         ({"num_sampled": 5}, "num_sampled <= 4"),
     ],
 )
@@ -350,7 +381,7 @@ def test_wrong_options(options, message):
         ArcFaceLoss(**({"dim": DIM, "num_identities": IDENTITIES} | options))
 
 
-def test_head_without_labels_takes_any_margin_as_none():
+def test_a_head_without_labels_applies_no_margin():
     head = ArcFaceHead(DIM, IDENTITIES, scale=2.0)
     rows = weights(3, seed=1)
     want = 2 * F.normalize(rows) @ F.normalize(head.weight).T

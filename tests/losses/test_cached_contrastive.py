@@ -1,4 +1,7 @@
-"""The oracle is the plain step: one graph over all rows, or over the same chunks where a module draws or counts."""
+"""The oracle is the plain step, in one graph: over all rows, or over the same chunks.
+
+The same chunks are needed where a module draws random numbers or keeps running statistics.
+"""
 
 import contextlib
 import copy
@@ -22,8 +25,10 @@ def towers(*extra):
     layers = [torch.nn.Linear(WIDTH, 8), *extra, torch.nn.Tanh(), torch.nn.Linear(8, DIM)]
     image = torch.nn.Sequential(*layers)
     text = copy.deepcopy(image)
+
     with torch.no_grad():
         text[0].weight.mul_(-0.7)
+
     return image, text
 
 
@@ -55,6 +60,7 @@ def test_equals_the_plain_step(num_rows, chunk_size, text_chunk_size, seed):
     )
     value = step(images, texts)
     value.backward()
+
     torch.testing.assert_close(value, plain)
     torch.testing.assert_close(gradients(image, text, loss), want, atol=1e-6, rtol=1e-5)
 
@@ -65,6 +71,7 @@ def test_one_tower_with_labels():
     SupConLoss(0.3)(image(images), labels).backward()
     want = gradients(image)
     CachedContrastive(image, None, SupConLoss(0.3), chunk_size=3)(images, None, labels).backward()
+
     torch.testing.assert_close(gradients(image), want, atol=1e-6, rtol=1e-5)
 
 
@@ -79,6 +86,7 @@ def test_one_encoder_for_both_sides_and_a_loss_of_several_terms():
     loss(image(images), image(texts), labels).backward()
     want = gradients(image)
     CachedContrastive(image, image, loss, chunk_size=2)(images, texts, labels).backward()
+
     torch.testing.assert_close(gradients(image), want, atol=1e-6, rtol=1e-5)
 
 
@@ -93,6 +101,7 @@ def test_sides_may_differ_in_rows():
     loss(image(images), text(texts[:3])).backward()
     want = gradients(image, text)
     CachedContrastive(image, text, loss, chunk_size=2)(images, texts[:3]).backward()
+
     torch.testing.assert_close(gradients(image, text), want, atol=1e-6, rtol=1e-5)
 
 
@@ -120,22 +129,28 @@ def test_structures_of_tensors(pack, unpack):
     want = gradients(image, text)
     step = CachedContrastive(image, lambda b: text(unpack(b)), InfoNCELoss(0.3), chunk_size=2)
     step(images, pack(texts)).backward()
+
     torch.testing.assert_close(gradients(image, text), want, atol=1e-6, rtol=1e-5)
 
 
 def test_is_an_ordinary_scalar_scaled_and_accumulated():
     image, text = towers()
     batches = [inputs(5, seed) for seed in range(3)]
+
     for images, texts in batches:
         (
             InfoNCELoss(0.3)(image(images), text(texts)) / 3 + image[0].weight.square().sum()
         ).backward()
+
     want = gradients(image, text)
     step = CachedContrastive(image, text, InfoNCELoss(0.3), chunk_size=2)
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+
     for images, texts in batches:
         scaler.scale(step(images, texts) / 3 + image[0].weight.square().sum()).backward()
+
     got = {key: gradient / 64 for key, gradient in gradients(image, text).items()}
+
     torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
 
 
@@ -148,10 +163,13 @@ def test_dropout_masks_are_equal_in_both_passes():
     want = gradients(image, text)
     torch.manual_seed(11)
     value = CachedContrastive(image, text, InfoNCELoss(0.3), chunk_size=3)(images, texts)
+
     assert torch.equal(torch.get_rng_state(), after)
+
     torch.rand(5)  # what others draw before the backward pass
     between = torch.get_rng_state()
     value.backward()
+
     assert torch.equal(torch.get_rng_state(), between)  # and after it
     torch.testing.assert_close(gradients(image, text), want, atol=1e-6, rtol=1e-5)
 
@@ -160,10 +178,12 @@ def test_autocast_is_the_same_in_both_passes():
     image, text = towers()
     images, texts = inputs(6)
     cast = torch.autocast("cpu", dtype=torch.bfloat16)
+
     with torch.autocast(
         "cpu", dtype=torch.bfloat16, cache_enabled=False
     ):  # or chunks add up in bfloat16
         plain = InfoNCELoss(0.3)(in_chunks(image, images, 2), in_chunks(text, texts, 2))
+
     plain.backward()
     want = gradients(image, text)
     seen = []
@@ -174,7 +194,9 @@ def test_autocast_is_the_same_in_both_passes():
 
     with cast:
         value = CachedContrastive(encode, text, InfoNCELoss(0.3), chunk_size=2)(images, texts)
+
     value.backward()  # outside autocast
+
     assert value.item() == plain.item()
     assert {rows.dtype for rows in seen} == {torch.bfloat16}
     assert len(seen) == 6
@@ -184,9 +206,11 @@ def test_autocast_is_the_same_in_both_passes():
 def test_a_later_forward_in_the_same_autocast_region_has_its_gradient():
     image, _ = towers()
     images = inputs(4)[0]
+
     with torch.autocast("cpu", dtype=torch.bfloat16):
         CachedContrastive(image, None, lambda v: v.float().sum(), chunk_size=2)(images)
         image(images).float().sum().backward()
+
     assert all(parameter.grad is not None for parameter in image.parameters())
 
 
@@ -198,6 +222,7 @@ def test_running_statistics_of_batch_norm_move_once(bound):
     InfoNCELoss(0.3)(in_chunks(plain[0], images, 4), in_chunks(plain[1], texts, 4)).backward()
     encoders = (image.forward, text.forward) if bound else (image, text)
     CachedContrastive(*encoders, InfoNCELoss(0.3), chunk_size=4)(images, texts).backward()
+
     torch.testing.assert_close(image.state_dict(), plain[0].state_dict())
     assert image[1].num_batches_tracked.item() == 2
     assert image[1].track_running_stats
@@ -213,9 +238,11 @@ def test_without_gradient_it_is_the_loss_in_chunks():
         return image(rows)
 
     images, texts = inputs(7)
+
     with torch.no_grad():
         value = CachedContrastive(encode, text, InfoNCELoss(0.3), chunk_size=3)(images, texts)
         torch.testing.assert_close(value, InfoNCELoss(0.3)(image(images), text(texts)))
+
     assert sizes == [3, 3, 1]
     assert not value.requires_grad
 
@@ -228,14 +255,16 @@ def test_frozen_sides_and_an_unused_side():
     want = gradients(image)
     step = CachedContrastive(image, text, InfoNCELoss(0.3), chunk_size=2)
     step(images, texts).backward()
+
     torch.testing.assert_close(gradients(image), want, atol=1e-6, rtol=1e-5)
+
     image.requires_grad_(False)
     step(images, texts).backward()  # nothing to train is no error: the loss may have parameters
     text.requires_grad_(True)
     CachedContrastive(image, text, lambda v, t: v.sum(), chunk_size=2)(images, texts).backward()
-    assert all(
-        (parameter.grad == 0).all() for parameter in text.parameters()
-    )  # as DDP needs: reached, with zero
+
+    # As DDP needs: reached, with zero.
+    assert all((parameter.grad == 0).all() for parameter in text.parameters())
 
 
 def test_one_chunk_has_a_graph_at_a_time_and_the_last_ones_are_synchronised_together():
@@ -262,11 +291,14 @@ def test_one_chunk_has_a_graph_at_a_time_and_the_last_ones_are_synchronised_toge
         *encoders, InfoNCELoss(0.3), chunk_size=2, text_chunk_size=4, no_sync=no_sync
     )
     step(images, texts).backward()
+
     assert "".join(log) == "(i)(it)it"
+
     log.clear()
     CachedContrastive(encoders[0], encoders[0], InfoNCELoss(0.3), chunk_size=3, no_sync=no_sync)(
         images, texts
     ).backward()
+
     assert "".join(log) == "(i)(i)(i)i"
 
 
@@ -274,20 +306,27 @@ def test_wrong_arguments():
     image, text = towers()
     images, texts = inputs(4)
     step = CachedContrastive(image, text, InfoNCELoss(0.3))
+
     with pytest.raises(ValueError, match="chunk_size as a whole number >= 1, got 0"):
         CachedContrastive(image, text, InfoNCELoss(0.3), chunk_size=0)
-    with pytest.raises(ValueError, match=r"got encode_text and no texts\. With one tower"):
+
+    with pytest.raises(ValueError, match=r"there is an encode_text, but no texts are given\."):
         step(images)
-    with pytest.raises(ValueError, match="got texts and no encode_text"):
+
+    with pytest.raises(ValueError, match="texts are given, but there is no encode_text"):
         CachedContrastive(image, None, InfoNCELoss(0.3))(images, texts)
-    with pytest.raises(ValueError, match="images without gradient"):
+
+    with pytest.raises(ValueError, match="images require gradient"):
         step(images.requires_grad_(), texts)
+
     with pytest.raises(
         ValueError, match=r"texts as tensors with one number of rows, got shape \(4, 6\).*\(3, 6\)"
     ):
         step(images.detach(), [texts, texts[:3]])
+
     with pytest.raises(ValueError, match="texts as tensors with one number of rows, got list"):
         step(images.detach(), ["a", "b"])
+
     with pytest.raises(
         ValueError,
         match=r"the encoder of texts to return \(4, D\) for a chunk, got shape \(4, 2, 3\)",
@@ -317,15 +356,17 @@ def wrapping(kind, wrap):
         image, text = towers()
         wrapped = wrap(image), wrap(text)
         return wrapped, None, (image, text), wrapped
+
     if kind == "one wrapper":
         both = Both()
         wrapped = wrap(both)
         encoders = (lambda x: wrapped(x, "image")), (lambda x: wrapped(x, "text"))
         return encoders, getattr(wrapped, "no_sync", None), (both.image, both.text), (wrapped,)
-    image, _ = towers(
-        torch.nn.BatchNorm1d(8).eval()
-    )  # one tower for both sides; with buffers, which DDP sends round
+
+    # One tower for both sides; with buffers, which DDP sends round.
+    image, _ = towers(torch.nn.BatchNorm1d(8).eval())
     wrapped = wrap(image)
+
     return (wrapped, wrapped), None, (image,), (wrapped,)
 
 
@@ -334,8 +375,10 @@ KINDS = ["two wrappers", "one wrapper", "one tower"]
 
 def worker(rank, file, queue, done):
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+
     try:
         found = {}
+
         for kind in KINDS:
             encoders, no_sync, modules, wrappers = wrapping(
                 kind, torch.nn.parallel.DistributedDataParallel
@@ -344,16 +387,19 @@ def worker(rank, file, queue, done):
             loss = InfoNCELoss(0.3, distributed=True)
             step = CachedContrastive(*encoders, loss, chunk_size=2, no_sync=no_sync)
             values = []
+
             for seed in range(2):  # two steps, accumulated
                 images, texts = (x[:SPLIT] if rank == 0 else x[SPLIT:] for x in inputs(ROWS, seed))
                 value = step(images, texts)
                 value.backward()
                 values.append(value.item())
+
             found[kind] = (
                 values,
                 {k: g.tolist() for k, g in gradients(*modules).items()},
                 [len(r) for r in reductions],
             )
+
         queue.put((rank, found))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
         queue.close()
@@ -372,6 +418,7 @@ def count_reductions(wrapper):
         dist.all_reduce(buffer)
         done = torch.futures.Future()
         done.set_result(buffer)
+
         return done
 
     wrapper.register_comm_hook(None, average)
@@ -386,29 +433,39 @@ def ranks(tmp_path_factory):
     processes = [
         context.Process(target=worker, args=(rank, file, queue, done)) for rank in range(2)
     ]
+
     for process in processes:
         process.start()
+
     found = dict(queue.get(timeout=300) for _ in processes)
     done.set()
+
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
+
     return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_ranks_of_unequal_size_give_the_gradient_of_one(ranks, kind):
+def test_two_ranks_of_unequal_size_have_the_gradient_of_one(ranks, kind):
     encoders, _, modules, _ = wrapping(kind, lambda module: module)
     loss, values = InfoNCELoss(0.3), []
+
     for seed in range(2):
         images, texts = inputs(ROWS, seed)
         value = loss(encoders[0](images), encoders[1](texts))
         value.backward()
         values.append(value.item())
+
     want = gradients(*modules)
+
     for rank in range(2):
         got_values, got, reductions = ranks[rank][kind]
+
         assert got_values == pytest.approx(values, rel=1e-5)
+
         for key, gradient in want.items():
             torch.testing.assert_close(torch.tensor(got[key]), gradient, atol=1e-6, rtol=1e-4)
+
         assert set(reductions) == {2}  # one for each step, whatever the number of chunks

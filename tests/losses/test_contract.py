@@ -1,23 +1,29 @@
-"""One contract for every loss: whatever batch comes, the loss and its gradient are finite and connected."""
+"""One contract for every loss: for any batch the loss and its gradient are finite and connected."""
 
 import contextlib
 import copy
 import functools
+import inspect
 import math
 import pickle
+import types
+import typing
 
 import pytest
 import torch
 
-from clipreid_kit import linear_ramp
+from clipreid_kit import linear_ramp, losses
 from clipreid_kit.losses import (
     ArcFaceHead,
     ArcFaceLoss,
+    CachedContrastive,
     CenterLoss,
     CircleLoss,
+    ClassSampler,
     CosFaceHead,
     CosFaceLoss,
     CrossBatchMemory,
+    EmbeddingQueue,
     HardNegativeContrastiveLoss,
     ImageToTextCELoss,
     InfoNCELoss,
@@ -33,7 +39,7 @@ from clipreid_kit.losses import (
 
 
 class Called(torch.nn.Module):
-    """A loss that takes more than embeddings and labels: ``call(loss, images, texts, labels)``."""
+    """A loss with other arguments, called as ``call(loss, images, texts, labels)``."""
 
     def __init__(self, loss, call):
         super().__init__()
@@ -46,36 +52,30 @@ class Called(torch.nn.Module):
 
 
 class Classified(Called):
-    """A loss with a weight for each of 6 identities, of width 8: here a single row has a loss, as any other."""
+    """A loss with a weight for each of 6 identities, of width 8; a single row has a loss."""
 
 
 def padded(rows):
+    """Rows with zeros up to the width of the weights and memories, 8."""
     return torch.nn.functional.pad(rows, (0, 8 - rows.shape[1]))
 
 
-def classified(loss, images, texts, labels):
-    return loss(padded(images), labels)
+STORED_ROWS = torch.randn(8, 8, generator=torch.Generator().manual_seed(4))
 
 
-def head_and_cross_entropy(head, images, texts, labels):
-    logits = head(padded(images), labels)
-    summed = torch.nn.functional.cross_entropy(logits, labels.long(), reduction="sum")
-    return summed / max(len(images), 1)  # torch's mean over no rows is not a number
+# How a loss is called with a batch of images, texts and labels.
 
 
 def by_pairs(loss, images, texts, labels):
     return loss(images, texts)
 
 
-def across(loss, images, texts, labels):
+def by_labelled_pairs(loss, images, texts, labels):
+    return loss(images, texts, labels)
+
+
+def against_texts(loss, images, texts, labels):
     return loss(images, labels, texts, labels)
-
-
-REMEMBERED = torch.randn(8, 8, generator=torch.Generator().manual_seed(4))
-
-
-def widened(images):
-    return torch.nn.functional.pad(images, (0, 8 - images.shape[1]))
 
 
 def against_trained_texts(loss, images, texts, labels):
@@ -84,59 +84,64 @@ def against_trained_texts(loss, images, texts, labels):
 
 def against_fixed_texts(loss, images, texts, labels):
     num_texts = max(len(labels), 1)
-    return loss(widened(images), labels % num_texts, REMEMBERED[:num_texts])
+    return loss(padded(images), labels % num_texts, STORED_ROWS[:num_texts])
+
+
+def over_classes(loss, images, texts, labels):
+    return loss(padded(images), labels)
+
+
+def head_and_cross_entropy(head, images, texts, labels):
+    logits = head(padded(images), labels)
+    total = torch.nn.functional.cross_entropy(logits, labels.long(), reduction="sum")
+
+    # torch's mean over no rows is NaN.
+    return total / max(len(images), 1)
 
 
 def with_prototypes(loss, images, texts, labels):
-    loss.initialize(REMEMBERED[labels.long()], labels)
-    return loss(widened(images), labels)
+    loss.initialize(STORED_ROWS[labels.long()], labels)
+    return loss(padded(images), labels)
 
 
 def with_queue(loss, images, texts, labels):
     loss.queue.reset()
-    loss.queue.enqueue(REMEMBERED[labels.long()], labels)
-    return loss(widened(images), labels)
+    loss.queue.enqueue(STORED_ROWS[labels.long()], labels)
+    return loss(padded(images), labels)
 
 
-def to_centers(loss, images, texts, labels):
-    return loss(torch.nn.functional.pad(images, (0, 8 - images.shape[1])), labels)
+def of_two_terms(loss, images, texts, labels):
+    terms = {
+        "text": SupConLoss()(images, labels, texts, labels),
+        "triplet": TripletLoss()(images, labels),
+    }
+    total, _ = loss(terms, step=3)
+    return total
 
 
-def center():
+def center_loss_with_a_hit():
+    """One center is where the batch of one row is."""
     loss = CenterLoss(8, 8)
     with torch.no_grad():
-        loss.centers[0] = torch.eye(8)[0]  # where the batch of one row is
+        loss.centers[0] = torch.eye(8)[0]
+
     return loss
 
 
-def summed(loss, images, texts, labels):
-    return loss(
-        {
-            "text": SupConLoss()(images, labels, texts, labels),
-            "triplet": TripletLoss()(images, labels),
-        },
-        step=3,
-    )[0]
-
-
-def weighted(balance):
-    """In evaluation mode, with running means: in training mode a call changes the next one's value."""
-    loss = WeightedSum(
-        {"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}, balance=balance
-    )
+def weighted_sum(balance):
+    """In evaluation mode, with running means: in training mode a call changes the next value."""
+    weights = {"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}
+    loss = WeightedSum(weights, balance=balance)
     loss({"text": torch.tensor(4.0), "triplet": torch.tensor(0.5)}, step=3)
-    return Called(loss.eval(), summed)
 
-
-def by_labelled_pairs(loss, images, texts, labels):
-    return loss(images, texts, labels)
+    return Called(loss.eval(), of_two_terms)
 
 
 LOSSES = {
     "supcon": SupConLoss,
     "supcon-cold": lambda: SupConLoss(0.01),
     "supcon-sum": lambda: SupConLoss(positives="sum"),
-    "supcon-text": lambda: Called(SupConLoss(), across),
+    "supcon-text": lambda: Called(SupConLoss(), against_texts),
     "info_nce": lambda: Called(InfoNCELoss(), by_pairs),
     "info_nce-cold": lambda: Called(InfoNCELoss(0.01), by_pairs),
     "info_nce-learned": lambda: Called(InfoNCELoss(learnable=True), by_pairs),
@@ -147,10 +152,10 @@ LOSSES = {
     "triplet-all": lambda: TripletLoss(mining="all"),
     "triplet-all-soft": lambda: TripletLoss(None, mining="all"),
     "triplet-all-cosine": lambda: TripletLoss(mining="all", distance="cosine"),
-    # image against text
+    # Image against text.
     "supcon-blocks": lambda: SupConLoss(block_size=5),
     "supcon-sum-blocks": lambda: SupConLoss(positives="sum", block_size=5),
-    "supcon-text-blocks": lambda: Called(SupConLoss(block_size=5), across),
+    "supcon-text-blocks": lambda: Called(SupConLoss(block_size=5), against_texts),
     "info_nce-blocks": lambda: Called(InfoNCELoss(learnable=True, block_size=5), by_pairs),
     "info_nce-smoothed": lambda: Called(InfoNCELoss(learnable=True, label_smoothing=0.1), by_pairs),
     "info_nce-smoothed-blocks": lambda: Called(
@@ -170,8 +175,8 @@ LOSSES = {
     "hard_negative-blocks": lambda: Called(
         HardNegativeContrastiveLoss(margin=0, block_size=5), by_labelled_pairs
     ),
-    # with a memory or all classes
-    # (CachedContrastive takes encoders, and runs a backward pass inside another, which no compiler can make one graph)
+    # Losses with a memory or over all classes. CachedContrastive takes encoders, and runs a
+    # backward pass inside another, which no compiler can make one graph.
     "image_to_text": lambda: Called(ImageToTextCELoss(), against_trained_texts),
     "image_to_text-raw": lambda: Called(
         ImageToTextCELoss(1.0, normalize=False), against_trained_texts
@@ -179,63 +184,72 @@ LOSSES = {
     "image_to_text-fixed": lambda: Called(ImageToTextCELoss(), against_fixed_texts),
     "prototype_memory": lambda: Called(PrototypeMemoryLoss(8, 8), with_prototypes).eval(),
     "cross_batch_memory": lambda: Called(CrossBatchMemory(SupConLoss(), 8, 16), with_queue).eval(),
-    # metric
-    "triplet-text": lambda: Called(TripletLoss(), across),
-    "triplet-all-text": lambda: Called(TripletLoss(mining="all", distance="cosine"), across),
+    # Metric losses.
+    "triplet-text": lambda: Called(TripletLoss(), against_texts),
+    "triplet-all-text": lambda: Called(TripletLoss(mining="all", distance="cosine"), against_texts),
     "triplet-violated": lambda: TripletLoss(average="violated"),
     "weighted_triplet": WeightedTripletLoss,
     "weighted_triplet-cosine": lambda: WeightedTripletLoss(distance="cosine"),
-    "weighted_triplet-text": lambda: Called(WeightedTripletLoss(), across),
+    "weighted_triplet-text": lambda: Called(WeightedTripletLoss(), against_texts),
     "circle": CircleLoss,
-    "circle-text": lambda: Called(CircleLoss(), across),
+    "circle-text": lambda: Called(CircleLoss(), against_texts),
     "multi_similarity": MultiSimilarityLoss,
     "multi_similarity-every": lambda: MultiSimilarityLoss(epsilon=None),
-    "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), across),
-    "center": lambda: Called(center(), to_centers),
-    # heads
-    # (with num_sampled in training mode they draw from a torch.Generator, which no compiler traces, and another sample
-    # at each call: see test_class_sampling.py; in eval mode they are the losses below)
-    "arcface": lambda: Classified(ArcFaceLoss(8, 6), classified),
+    "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), against_texts),
+    "center": lambda: Called(center_loss_with_a_hit(), over_classes),
+    # Heads. With num_sampled in training mode they draw another sample at each call, from a
+    # torch.Generator, which no compiler traces: see test_class_sampling.py. In eval mode they are
+    # the losses below.
+    "arcface": lambda: Classified(ArcFaceLoss(8, 6), over_classes),
     "arcface-easy": lambda: Classified(
-        ArcFaceLoss(8, 6, fallback="easy", label_smoothing=0.1), classified
+        ArcFaceLoss(8, 6, fallback="easy", label_smoothing=0.1), over_classes
     ),
-    "arcface-cold": lambda: Classified(ArcFaceLoss(8, 6, scale=64.0, margin=2.0), classified),
+    "arcface-cold": lambda: Classified(ArcFaceLoss(8, 6, scale=64.0, margin=2.0), over_classes),
     "arcface-centers": lambda: Classified(
-        ArcFaceLoss(8, 6, num_centers=3, label_smoothing=0.1), classified
+        ArcFaceLoss(8, 6, num_centers=3, label_smoothing=0.1), over_classes
     ),
     "arcface-head": lambda: Classified(ArcFaceHead(8, 6), head_and_cross_entropy),
-    "arcface-sampled": lambda: Classified(ArcFaceLoss(8, 6, num_sampled=6), classified).eval(),
-    "cosface": lambda: Classified(CosFaceLoss(8, 6), classified),
-    "cosface-centers": lambda: Classified(CosFaceLoss(8, 6, num_centers=2), classified),
+    "arcface-sampled": lambda: Classified(ArcFaceLoss(8, 6, num_sampled=6), over_classes).eval(),
+    "cosface": lambda: Classified(CosFaceLoss(8, 6), over_classes),
+    "cosface-centers": lambda: Classified(CosFaceLoss(8, 6, num_centers=2), over_classes),
     "cosface-head": lambda: Classified(CosFaceHead(8, 6, num_centers=2), head_and_cross_entropy),
-    "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), classified),
-    # sums of losses
-    "weighted_sum": lambda: weighted("none"),
-    "weighted_sum-magnitude": lambda: weighted("magnitude"),
-    "weighted_sum-uncertainty": lambda: weighted("uncertainty"),
+    "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), over_classes),
+    # Sums of losses.
+    "weighted_sum": lambda: weighted_sum("none"),
+    "weighted_sum-magnitude": lambda: weighted_sum("magnitude"),
+    "weighted_sum-uncertainty": lambda: weighted_sum("uncertainty"),
 }
 
-axis = torch.eye(8)
+
+AXES = torch.eye(8)
+
+
+def random_batch(num_rows, seed):
+    return torch.randn(num_rows, 8, generator=torch.Generator().manual_seed(seed))
+
+
 BATCHES = {
-    "ordinary": (
-        torch.randn(8, 8, generator=torch.Generator().manual_seed(1)),
-        [0, 0, 0, 1, 1, 1, 2, 2],
-    ),
-    "ragged": (
-        torch.randn(7, 8, generator=torch.Generator().manual_seed(2)),
-        [0, 0, 0, 0, 1, 1, 2],
-    ),
+    "ordinary": (random_batch(8, seed=1), [0, 0, 0, 1, 1, 1, 2, 2]),
+    "ragged": (random_batch(7, seed=2), [0, 0, 0, 0, 1, 1, 2]),
     "no rows": (torch.zeros(0, 8), []),
-    "one row": (axis[:1], [0]),
-    "one class": (torch.randn(4, 8, generator=torch.Generator().manual_seed(3)), [5, 5, 5, 5]),
-    "no positives": (axis[:4], [0, 1, 2, 3]),
+    "one row": (AXES[:1], [0]),
+    "one class": (random_batch(4, seed=3), [5, 5, 5, 5]),
+    "no positives": (AXES[:4], [0, 1, 2, 3]),
     "identical": (torch.ones(6, 8), [0, 0, 1, 1, 2, 2]),
-    "cosine +-1": (torch.stack([axis[0], axis[0], -axis[0], -axis[0]]), [0, 1, 0, 1]),
+    "cosine +-1": (torch.stack([AXES[0], AXES[0], -AXES[0], -AXES[0]]), [0, 1, 0, 1]),
     "zero vectors": (torch.zeros(4, 8), [0, 0, 1, 1]),
-    "one zero vector": (torch.cat([torch.zeros(1, 8), axis[:3]]), [0, 0, 1, 1]),
-    "tiny": (axis.roll(1, 0) * 1e-4 + 1e-5, [0, 0, 1, 1, 2, 2, 3, 3]),
-    "huge": (axis.roll(1, 0) * 1e4 + 1e3, [0, 0, 1, 1, 2, 2, 3, 3]),
+    "one zero vector": (torch.cat([torch.zeros(1, 8), AXES[:3]]), [0, 0, 1, 1]),
+    "tiny": (AXES.roll(1, 0) * 1e-4 + 1e-5, [0, 0, 1, 1, 2, 2, 3, 3]),
+    "huge": (AXES.roll(1, 0) * 1e4 + 1e3, [0, 0, 1, 1, 2, 2, 3, 3]),
 }
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+AUTOCASTS = {"fp16 autocast": torch.float16, "bf16 autocast": torch.bfloat16}
 
 
 @pytest.fixture(params=LOSSES, ids=str)
@@ -243,55 +257,80 @@ def loss(request):
     return LOSSES[request.param]()
 
 
-def run(loss, rows, labels, autocast=None):
+def value_and_gradient(loss, rows, labels, autocast=None):
     rows = rows.clone().requires_grad_(True)
     with autocast or contextlib.nullcontext():
         value = loss(rows, torch.tensor(labels, dtype=torch.long))
     value.backward()
+
     return value.detach(), rows.grad
 
 
-@pytest.mark.parametrize("batch", BATCHES, ids=str)
-@pytest.mark.parametrize(
-    "precision", ["float32", "float64", "float16", "bfloat16", "fp16 autocast", "bf16 autocast"]
-)
-def test_finite_and_connected(loss, batch, precision):
-    rows, labels = BATCHES[batch]
-    if precision == "float16" and batch == "tiny":
-        rows = (
-            rows * 100
-        )  # a gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold
-    if precision.endswith("autocast"):
-        dtype = torch.float16 if precision == "fp16 autocast" else torch.bfloat16
-        value, gradient = run(loss, rows, labels, torch.autocast("cpu", dtype=dtype))
-    else:
-        value, gradient = run(loss, rows.to(getattr(torch, precision)), labels)
-    assert value.dtype == (torch.float64 if precision == "float64" else torch.float32)
+def has_a_loss_for_a_single_row(loss):
+    """For SigLIP a single pair is a question, and for a loss over classes so is a single row."""
+    of_pairs = isinstance(loss, Called) and isinstance(loss.loss, SigLIPLoss)
+    return of_pairs or isinstance(loss, Classified)
+
+
+def check_value(loss, batch, value):
+    """The value is finite, and zero where there is nothing to compare."""
     assert math.isfinite(value.item())
-    assert gradient is not None
-    assert gradient.isfinite().all()
-    # to SigLIP a single pair is a question, and so is a single row to a loss over classes
-    alone = isinstance(loss, Classified) or (
-        isinstance(loss, Called) and isinstance(loss.loss, SigLIPLoss)
-    )
-    if batch == "no rows" or (batch == "one row" and not alone):
+
+    if batch == "no rows" or (batch == "one row" and not has_a_loss_for_a_single_row(loss)):
         assert value.item() == pytest.approx(0, abs=1e-6)
+
     if batch == "no positives" and not isinstance(loss, Called):
         assert value.item() == 0
 
 
-def test_a_row_that_is_not_a_number_is_seen(loss):
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_finite_and_connected(loss, batch, precision):
+    rows, labels = BATCHES[batch]
+
+    # A gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold.
+    if precision == "float16" and batch == "tiny":
+        rows = rows * 100
+
+    value, gradient = value_and_gradient(loss, rows.to(PRECISIONS[precision]), labels)
+
+    check_value(loss, batch, value)
+    assert value.dtype == (torch.float64 if precision == "float64" else torch.float32)
+    assert gradient is not None
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("autocast", AUTOCASTS)
+def test_finite_and_connected_under_autocast(loss, batch, autocast):
+    rows, labels = BATCHES[batch]
+
+    context = torch.autocast("cpu", dtype=AUTOCASTS[autocast])
+    value, gradient = value_and_gradient(loss, rows, labels, context)
+
+    check_value(loss, batch, value)
+    assert value.dtype == torch.float32
+    assert gradient is not None
+    assert gradient.isfinite().all()
+
+
+def test_a_row_that_is_not_a_number_shows(loss):
     rows, labels = BATCHES["ordinary"]
     rows = rows.clone()
     rows[1, 0] = math.nan
+
     value = loss(rows, torch.tensor(labels))
-    assert value.isnan(), "a broken batch went unnoticed"
+
+    assert value.isnan()
 
 
 def test_autocast_changes_nothing(loss):
     rows, labels = BATCHES["ordinary"]
-    plain, plain_gradient = run(loss, rows, labels)
-    cast, cast_gradient = run(loss, rows, labels, torch.autocast("cpu", dtype=torch.bfloat16))
+    plain, plain_gradient = value_and_gradient(loss, rows, labels)
+
+    context = torch.autocast("cpu", dtype=torch.bfloat16)
+    cast, cast_gradient = value_and_gradient(loss, rows, labels, context)
+
     assert torch.equal(plain, cast)
     assert torch.equal(plain_gradient, cast_gradient)
 
@@ -299,9 +338,10 @@ def test_autocast_changes_nothing(loss):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
 def test_integer_labels_of_any_width(loss, dtype):
     rows, labels = BATCHES["ordinary"]
-    assert torch.equal(
-        loss(rows, torch.tensor(labels, dtype=dtype)), loss(rows, torch.tensor(labels))
-    )
+
+    got = loss(rows, torch.tensor(labels, dtype=dtype))
+
+    assert torch.equal(got, loss(rows, torch.tensor(labels)))
 
 
 def test_inputs_stay_unmodified_and_need_not_be_contiguous(loss):
@@ -309,36 +349,54 @@ def test_inputs_stay_unmodified_and_need_not_be_contiguous(loss):
     strided = torch.stack([rows, rows], dim=2)[:, :, 0]
     assert not strided.is_contiguous()
     before = strided.clone()
-    assert loss(strided, torch.tensor(labels)).item() == pytest.approx(
-        loss(rows, torch.tensor(labels)).item()
-    )
+
+    got = loss(strided, torch.tensor(labels))
+
+    assert got.item() == pytest.approx(loss(rows, torch.tensor(labels)).item())
     assert torch.equal(strided, before)
 
 
-def test_state_dict_pickle_deepcopy(loss):
+def copied(loss):
+    return copy.deepcopy(loss)
+
+
+def pickled(loss):
+    return pickle.loads(pickle.dumps(loss))
+
+
+@pytest.mark.parametrize("clone", [copied, pickled])
+def test_state_dict_pickle_deepcopy(loss, clone):
     rows, labels = BATCHES["ordinary"]
     want = loss(rows, torch.tensor(labels))
-    for clone in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
-        clone.load_state_dict(loss.state_dict())
-        assert torch.equal(clone(rows, torch.tensor(labels)), want)
-        assert repr(clone) == repr(loss)
+
+    again = clone(loss)
+    again.load_state_dict(loss.state_dict())
+
+    assert torch.equal(again(rows, torch.tensor(labels)), want)
+    assert repr(again) == repr(loss)
 
 
 def test_falls_along_its_gradient(loss):
     rows, labels = BATCHES["ordinary"]
-    rows = rows * 0.3  # near enough for every kind of mining to find a violation
-    value, gradient = run(loss, rows, labels)
+    # Near enough for every kind of mining to find a violation.
+    rows = rows * 0.3
+
+    value, gradient = value_and_gradient(loss, rows, labels)
+    smaller, _ = value_and_gradient(loss, rows - 1e-3 * gradient / gradient.norm(), labels)
+
     assert value > 0
-    smaller, _ = run(loss, rows - 1e-3 * gradient / gradient.norm(), labels)
     assert smaller < value
 
 
 def test_gradient_is_right(loss):
+    # The weights of the circle loss carry no gradient, as in the paper: see test_circle.py.
     if isinstance(getattr(loss, "loss", loss), CircleLoss):
-        return  # its weights carry no gradient, as in the paper: test_circle compares with that
+        return
+
     rows, labels = BATCHES["ragged"]
     if isinstance(loss, Called):
         loss = loss.double()
+
     assert torch.autograd.gradcheck(
         lambda r: loss(r, torch.tensor(labels)),
         rows[:, :5].double().requires_grad_(True),
@@ -347,20 +405,118 @@ def test_gradient_is_right(loss):
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings(
-    "ignore:.*should not be instantiated:DeprecationWarning"
-)  # torch 2.6, about itself
-@pytest.mark.filterwarnings(
-    "ignore:.*should not be instantiated:DeprecationWarning"
-)  # torch 2.6's own tracing
-@pytest.mark.filterwarnings(
-    "ignore:.*should not be instantiated:DeprecationWarning"
-)  # torch 2.6, of its own making
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("name", LOSSES, ids=str)
 def test_compiles_in_one_graph(name):
     torch._dynamo.reset()
     rows, labels = BATCHES["ordinary"]
     loss = LOSSES[name]().eval()
+
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     got = compiled(rows, torch.tensor(labels))
+
     assert got.item() == pytest.approx(loss(rows, torch.tensor(labels)).item(), rel=1e-5)
+
+
+# Constructors: what each needs besides its options.
+
+CONSTRUCTORS = {
+    ArcFaceHead: {"dim": 8, "num_identities": 6},
+    ArcFaceLoss: {"dim": 8, "num_identities": 6},
+    CachedContrastive: {"encode_image": abs, "encode_text": abs, "loss": abs},
+    CenterLoss: {"dim": 8, "num_identities": 6},
+    CircleLoss: {},
+    ClassSampler: {"num_identities": 6, "num_sampled": 3},
+    CosFaceHead: {"dim": 8, "num_identities": 6},
+    CosFaceLoss: {"dim": 8, "num_identities": 6},
+    CrossBatchMemory: {"loss": SupConLoss(), "dim": 8, "size": 16},
+    EmbeddingQueue: {"dim": 8, "size": 16},
+    HardNegativeContrastiveLoss: {},
+    ImageToTextCELoss: {},
+    InfoNCELoss: {},
+    MultiSimilarityLoss: {},
+    PrototypeMemoryLoss: {"dim": 8, "num_identities": 6},
+    ProxyAnchorLoss: {"dim": 8, "num_identities": 6},
+    SigLIPLoss: {},
+    SupConLoss: {},
+    TripletLoss: {},
+    WeightedSum: {"weights": {"id": 1.0}},
+    WeightedTripletLoss: {},
+}
+
+
+def numeric_options():
+    """(class, option, whether ``None`` is allowed) of every numeric option of every constructor."""
+    for kind in CONSTRUCTORS:
+        for name, parameter in inspect.signature(kind).parameters.items():
+            annotation = parameter.annotation
+            is_union = isinstance(annotation, types.UnionType)
+            allowed = typing.get_args(annotation) if is_union else (annotation,)
+            if int in allowed or float in allowed:
+                yield kind, name, type(None) in allowed
+
+
+def wrong_numbers():
+    for kind, name, is_optional in numeric_options():
+        wrong_values = ["1", [1], True, torch.tensor(1)]
+        if not is_optional:
+            wrong_values.append(None)
+
+        for value in wrong_values:
+            yield pytest.param(kind, name, value, id=f"{kind.__name__}-{name}-{value!r}")
+
+
+def test_every_constructor_of_the_package_is_listed():
+    names = {kind.__name__ for kind in CONSTRUCTORS}
+    public = {name for name, _ in inspect.getmembers(losses, inspect.isclass)}
+
+    # ClassSample is a result.
+    assert names == public - {"ClassSample"}
+    assert len(list(numeric_options())) > 50
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(("kind", "name", "value"), list(wrong_numbers()))
+def test_a_number_of_another_type_is_an_error_of_its_owner(kind, name, value):
+    expected = f"^{kind.__name__}: expected {name} as a (finite |whole )?number"
+
+    with pytest.raises(ValueError, match=expected):
+        kind(**{**CONSTRUCTORS[kind], name: value})
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("weight", ["1", [1], True, torch.tensor(1), None])
+def test_a_weight_of_another_type_is_an_error(weight):
+    with pytest.raises(ValueError, match=r"^WeightedSum: expected weight of id as a number"):
+        WeightedSum({"id": weight})
+
+
+# Options that a module shows in another form, or that are no sizes or options of it.
+NOT_IN_THE_REPR = {
+    "encode_image",
+    "encode_text",
+    "loss",
+    "no_sync",
+    "std",  # of the initial centers only
+    "num_sampled",  # shown by the sampler, where there is one
+    "seed",
+}
+
+
+@pytest.mark.parametrize("kind", CONSTRUCTORS, ids=lambda kind: kind.__name__)
+def test_the_repr_shows_sizes_and_options_on_one_line(kind):
+    given = CONSTRUCTORS[kind]
+    instance = kind(**given)
+    text = repr(instance)
+    if isinstance(instance, torch.nn.Module):
+        text = instance.extra_repr()
+        # A module that holds others prints them below.
+        assert repr(instance).startswith(f"{kind.__name__}(")
+
+    assert "\n" not in text
+    assert len(text) < 250
+
+    held = " ".join(repr(child) for child in getattr(instance, "children", list)())
+    for name in inspect.signature(kind).parameters:
+        if name not in NOT_IN_THE_REPR:
+            assert f"{name}=" in text + held, f"{name} is missing in {instance!r}"

@@ -16,6 +16,7 @@ def hinge(images, texts, labels=None, **options):
     """The second term alone."""
     options = {"temperature": 0.3, **options}
     whole = hard_negative_contrastive_loss(images, texts, labels, **options)
+
     return (
         whole
         - hard_negative_contrastive_loss(images, texts, labels, **{**options, "hard_weight": 0})
@@ -25,14 +26,19 @@ def hinge(images, texts, labels=None, **options):
 def test_hand_computed_hinge():
     # cosines: images 0 and 1 against texts 0 and 1 at 0.8, image 2 at 0.6 and 0 against them
     rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+
     # hardest of rows: 0.8, 0.8, 0.6; over a margin of 0.5: 0.3, 0.3, 0.1; both directions alike
     assert hinge(rows, rows, num_hard=1) == pytest.approx(0.7 / 3, rel=1e-5)
+
     # two hardest: (0.8, 0), (0.8, 0.6), (0.6, 0)
     assert hinge(rows, rows, num_hard=2) == pytest.approx((0.3 + 0.4 + 0.1) / 6, rel=1e-5)
     assert hinge(rows, rows, num_hard=9) == pytest.approx((0.3 + 0.4 + 0.1) / 6, rel=1e-5)
     assert hinge(rows, rows, num_hard=1, hard_weight=3.0) == pytest.approx(0.7, rel=1e-5)
-    # rows 0 and 1 of one identity: what is left is 0 against (0) and (0.6), and row 2 against 0 and 0.6
+
+    # rows 0 and 1 of one identity: what is left is 0 against (0) and (0.6), and row 2 against 0 and
+    # 0.6
     labels = torch.tensor([5, 5, 6])
+
     assert hinge(rows, rows, labels, num_hard=1) == pytest.approx((0.0 + 0.1 + 0.1) / 3, rel=1e-5)
 
 
@@ -50,7 +56,7 @@ def test_margin_is_a_cosine_whatever_the_temperature():
     st.sampled_from([-1, -0.2, 0.5]),
     st.sampled_from([None, 1, 3]),
 )
-def test_equals_the_definition(sample, with_labels, num_hard, margin, block_size):
+def test_equals_the_oracle(sample, with_labels, num_hard, margin, block_size):
     rows, labels = sample
     texts = rows.flip(1) + 0.5 * rows
     got = hard_negative_contrastive_loss(
@@ -72,6 +78,7 @@ def test_equals_the_definition(sample, with_labels, num_hard, margin, block_size
         1.7,
         labels.tolist() if with_labels else None,
     )
+
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -95,6 +102,7 @@ def test_only_the_mined_pairs_get_a_gradient(block_size):
         hard_negative_contrastive_loss(
             images, leaf, hard_weight=weight, margin=-1, num_hard=1, block_size=block_size
         ).backward()
+
         return leaf.grad
 
     from_hinge = gradient(1.0) - gradient(0)
@@ -104,6 +112,7 @@ def test_only_the_mined_pairs_get_a_gradient(block_size):
     (
         (negative.max(dim=1).values + 1).mean() / 2 + (negative.max(dim=0).values + 1).mean() / 2
     ).backward()
+
     torch.testing.assert_close(from_hinge, leaf.grad)
 
 
@@ -115,6 +124,7 @@ def test_ignores_order_names_and_scale(sample, scale):
     got = hard_negative_contrastive_loss(
         rows[order] * scale, rows.flip(1)[order], 7 - labels[order], margin=0
     )
+
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -122,6 +132,7 @@ def test_labels_keep_siblings_from_being_pushed_apart():
     rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     labels = torch.tensor([0, 0, 1, 1])
     loss = HardNegativeContrastiveLoss(temperature=0.05, margin=0.5)
+
     assert loss(rows, rows, labels).item() == pytest.approx(0, abs=1e-6)
     assert loss(rows, rows).item() > 0.5
 
@@ -129,8 +140,10 @@ def test_labels_keep_siblings_from_being_pushed_apart():
 @pytest.mark.unhooked
 def test_wrong_shapes():
     rows = torch.zeros(3, 4)
+
     with pytest.raises(ValueError, match="as many texts as images, got 3 images and 2 texts"):
         hard_negative_contrastive_loss(rows, torch.zeros(2, 4))
+
     with pytest.raises(ValueError, match="labels as 3 integers"):
         hard_negative_contrastive_loss(rows, rows, torch.arange(2))
 

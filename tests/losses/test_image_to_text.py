@@ -8,27 +8,28 @@ from oracles import memory as oracle
 
 from clipreid_kit.losses import (
     ImageToTextCELoss,
-    _all_classes,
     image_to_text_ce_loss,
     info_nce_loss,
 )
+from clipreid_kit.losses._engine import class_cross_entropy
 
 
 def sample(num_rows, num_texts, seed, dim=4):
     rng = torch.Generator().manual_seed(seed)
-    images, texts = (
-        torch.randn(num_rows, dim, generator=rng),
-        torch.randn(num_texts, dim, generator=rng),
-    )
+    images = torch.randn(num_rows, dim, generator=rng)
+    texts = torch.randn(num_texts, dim, generator=rng)
     return images, torch.randint(num_texts, (num_rows,), generator=rng), texts
 
 
 def test_hand_computed():
     images, labels, texts = torch.eye(2), torch.tensor([0, 1]), torch.eye(2)
     plain = image_to_text_ce_loss(images, labels, texts, temperature=1.0, label_smoothing=0.0)
+
     assert plain.item() == pytest.approx(math.log(1 + math.e) - 1)
+
     # a fifth of the target on two texts: a tenth of it on the wrong one, whose logit is lower by 1
     smoothed = image_to_text_ce_loss(images, labels, texts, temperature=1.0, label_smoothing=0.2)
+
     assert smoothed.item() == pytest.approx(math.log(1 + math.e) - 1 + 0.1)
 
 
@@ -59,6 +60,7 @@ def test_equals_the_paper(num_rows, num_texts, seed, smoothing, form, trained_te
         smoothing,
         normalize=normalize,
     )
+
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -97,6 +99,7 @@ def test_ignores_order_and_scale(seed, image_scale, text_scale):
     got = image_to_text_ce_loss(
         images[order] * image_scale, renamed[order], texts[names] * text_scale, temperature=0.1
     )
+
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -107,6 +110,7 @@ def test_both_directions_are_info_nce():
         image_to_text_ce_loss(a, pairs, b, label_smoothing=0.0)
         for a, b in ((images, texts), (texts, images))
     ]
+
     assert info_nce_loss(images, texts, temperature=0.01).item() == pytest.approx(
         sum(both).item() / 2, rel=1e-5
     )
@@ -118,9 +122,10 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     loss = ImageToTextCELoss()
     whole = loss(images, labels, texts)
     (of_whole,) = torch.autograd.grad(whole, images)
-    monkeypatch.setattr(_all_classes, "MAX_LOGITS", 10)  # two rows at a time
+    monkeypatch.setattr(class_cross_entropy, "MAX_LOGITS", 10)  # two rows at a time
     blocks = loss(images, labels, texts)
     (of_blocks,) = torch.autograd.grad(blocks, images)
+
     torch.testing.assert_close(blocks, whole)
     torch.testing.assert_close(of_blocks, of_whole)
 
@@ -132,6 +137,7 @@ def test_fixed_texts_may_change_before_the_backward_pass():
     loss = image_to_text_ce_loss(images, labels, texts)
     texts.zero_()
     (got,) = torch.autograd.grad(loss, images)
+
     assert torch.equal(got, want)
 
 
@@ -141,6 +147,7 @@ def test_zero_texts_and_zero_images():
     images.requires_grad_()
     loss = image_to_text_ce_loss(images, labels, texts)
     loss.backward()
+
     assert loss.isfinite()
     assert images.grad.isfinite().all()
     assert (images.grad[0] == 0).all()
@@ -148,12 +155,15 @@ def test_zero_texts_and_zero_images():
 
 def test_labels_out_of_range():
     images, _, texts = sample(2, 3, 7)
+
     with pytest.raises(
         ValueError, match=r"labels in \[0, 3\), got labels from 0 to 3\. A label is a row of text"
     ):
         image_to_text_ce_loss(images, torch.tensor([0, 3]), texts)
+
     with pytest.raises(ValueError, match="got labels from -1 to 2"):
         ImageToTextCELoss()(images, torch.tensor([-1, 2]), texts)
+
     with pytest.raises(ValueError, match=r"labels in \[0, 0\)"):
         image_to_text_ce_loss(images, torch.tensor([0, 0]), texts[:0])
 
@@ -161,12 +171,15 @@ def test_labels_out_of_range():
 @pytest.mark.unhooked
 def test_wrong_shapes():
     images, labels, texts = sample(2, 3, 8)
+
     with pytest.raises(
         ValueError, match=r"embeddings and text_embeddings of one width, got \(2, 4\) and \(3, 3\)"
     ):
         image_to_text_ce_loss(images, labels, texts[:, :3])
+
     with pytest.raises(ValueError, match="labels as 2 integers"):
         image_to_text_ce_loss(images, labels.float(), texts)
+
     with pytest.raises(ValueError, match="text_embeddings as a floating-point matrix"):
         image_to_text_ce_loss(images, labels, texts[0])
 
@@ -177,14 +190,13 @@ def test_wrong_options(smoothing):
         ValueError, match=r"ImageToTextCELoss: expected label_smoothing in \[0, 1\)"
     ):
         ImageToTextCELoss(label_smoothing=smoothing)
+
     with pytest.raises(ValueError, match="temperature > 0"):
         ImageToTextCELoss(0.0)
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings(
-    "ignore:.*should not be instantiated:DeprecationWarning"
-)  # torch 2.6, about itself
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 def test_compiles_with_its_gradient():
     torch._dynamo.reset()
     images, labels, texts = sample(5, 6, 9)
@@ -193,4 +205,5 @@ def test_compiles_with_its_gradient():
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     (got,) = torch.autograd.grad(compiled(images, labels, texts), images)
     (want,) = torch.autograd.grad(loss(images, labels, texts), images)
+
     torch.testing.assert_close(got, want)

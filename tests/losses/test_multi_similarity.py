@@ -21,24 +21,29 @@ OPTIONS = (
 def test_hand_computed():
     rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), torch.tensor([0, 0, 1])
     options = {"positive_scale": 1.0, "negative_scale": 1.0, "threshold": 0.5}
+
     # row 0: the positive at 0.6, the negative at 0; row 1: 0.6 and 0.8; row 2 has no positive
     every = [math.log(1 + math.exp(s)) for s in (-0.1, -0.5, -0.1, 0.3)]
     loss = multi_similarity_loss(rows, labels, epsilon=None, **options)
+
     assert loss.item() == pytest.approx(sum(every) / 2)
-    mined = multi_similarity_loss(
-        rows, labels, epsilon=0.1, **options
-    )  # the pairs of row 0 keep their distance
+
+    # The pairs of row 0 keep their distance.
+    mined = multi_similarity_loss(rows, labels, epsilon=0.1, **options)
+
     assert mined.item() == pytest.approx((every[2] + every[3]) / 2)
 
 
 @given(labelled_rows(), *OPTIONS)
 def test_equals_the_paper(sample, alpha, beta, base, epsilon):
     rows, labels = sample
+
     # float64: which pairs count is decided by comparisons, and the oracle compares in float64
     got = MultiSimilarityLoss(alpha, beta, base, epsilon=epsilon)(rows.double(), labels).item()
     want = oracle.multi_similarity(
         rows.tolist(), labels.tolist(), None, None, alpha, beta, base, epsilon
     )
+
     assert got == pytest.approx(want, rel=1e-6, abs=1e-6)
 
 
@@ -55,6 +60,7 @@ def test_neither_order_nor_length_of_rows_matters(sample, factor, random):
     rows, labels = sample[0].double(), sample[1]
     order = list(range(len(rows)))
     random.shuffle(order)
+
     torch.testing.assert_close(
         multi_similarity_loss(factor * rows[order], labels[order], epsilon=0.123),
         multi_similarity_loss(rows, labels, epsilon=0.123),
@@ -62,7 +68,7 @@ def test_neither_order_nor_length_of_rows_matters(sample, factor, random):
 
 
 @given(labelled_rows(min_rows=4))
-def test_more_slack_costs_no_less(sample):
+def test_more_slack_never_lowers_the_loss(sample):
     losses = [
         multi_similarity_loss(*sample, epsilon=epsilon).item() for epsilon in (0.0, 0.1, 1.0, None)
     ]

@@ -17,13 +17,17 @@ def proxies(seed=0):
 
 
 def test_hand_computed():
-    # both rows at their proxy, at right angles to the other: 1 + e^(-a (1 - m)) and 1 + e^(a m), once for each proxy
+    # both rows at their proxy, at right angles to the other: 1 + e^(-a (1 - m)) and 1 + e^(a m),
+    # once for each proxy
     got = proxy_anchor_loss(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), scale=2.0, margin=0.5)
+
     assert got.item() == pytest.approx(math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1)))
+
     # proxies without a row of theirs are no part of the first mean, and are part of the second
     got = proxy_anchor_loss(
         torch.eye(2)[:1], torch.tensor([0]), torch.eye(2), scale=2.0, margin=0.5
     )
+
     assert got.item() == pytest.approx(math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1)) / 2)
 
 
@@ -44,17 +48,17 @@ def test_ignores_order_names_and_scale(sample, names, scale):
     got = proxy_anchor_loss(
         rows[order] * scale, torch.tensor(names)[labels[order]], renamed / scale
     )
+
     assert got.item() == pytest.approx(
         proxy_anchor_loss(rows, labels, proxies()).item(), rel=1e-4, abs=1e-4
     )
 
 
-def test_gradient_by_differences():
-    rows, weight = (
-        torch.randn(6, DIM, dtype=torch.float64, requires_grad=True),
-        proxies().double().requires_grad_(),
-    )
+def test_the_gradient_equals_finite_differences():
+    rows = torch.randn(6, DIM, dtype=torch.float64, requires_grad=True)
+    weight = proxies().double().requires_grad_()
     labels = torch.tensor([0, 0, 1, 2, 2, 2])
+
     assert torch.autograd.gradcheck(
         lambda r, w: proxy_anchor_loss(r, labels, w, scale=5.0), (rows, weight)
     )
@@ -63,27 +67,37 @@ def test_gradient_by_differences():
 def test_a_large_scale_does_not_overflow():
     rows = torch.eye(DIM)[:2].requires_grad_()
     loss = proxy_anchor_loss(rows, torch.tensor([1, 0]), torch.eye(DIM), scale=1e4, margin=0.5)
-    # each proxy is wrong by 0 - 0.5 for its own row and by 1 + 0.5 for the other's; three proxies only by 0 + 0.5
+
+    # each proxy is wrong by 0 - 0.5 for its own row and by 1 + 0.5 for the other's; three proxies
+    # only by 0 + 0.5
     assert loss.item() == pytest.approx(1e4 * (0.5 + (2 * 1.5 + 3 * 0.5) / 5), rel=1e-3)
+
     loss.backward()
+
     assert rows.grad.isfinite().all()
 
 
-def test_one_row_whose_proxy_has_no_other():
+def test_a_single_identity_has_no_negatives():
     rows = torch.tensor([[1.0, 0.0]], requires_grad=True)
     loss = proxy_anchor_loss(
         rows, torch.tensor([0]), torch.tensor([[0.6, 0.8]]), scale=1.0, margin=0.1
     )
+
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.5)))  # and nothing to push away
+
     loss.backward()
+
     assert rows.grad.isfinite().all()
 
 
-def test_holds_the_proxies():
+def test_the_module_holds_the_proxies():
     loss = ProxyAnchorLoss(DIM, IDENTITIES, 16.0, 0.2)
     rows, labels = torch.randn(6, DIM), torch.tensor([0, 1, 2, 3, 3, 0])
+
     assert list(loss.state_dict()) == ["weight"]
+
     want = proxy_anchor_loss(rows, labels, loss.weight, scale=16.0, margin=0.2)
+
     assert torch.equal(loss(rows, labels), want)
     assert "dim=5, num_identities=4, scale=16.0, margin=0.2" in repr(loss)
 
@@ -108,5 +122,6 @@ def test_wrong_arguments():
         ValueError, match="proxy_anchor_loss: expected embeddings and weight of one width"
     ):
         proxy_anchor_loss(torch.zeros(2, 3), torch.tensor([0, 1]), proxies())
+
     with pytest.raises(ValueError, match="proxy_anchor_loss: expected margin >= 0"):
         proxy_anchor_loss(torch.zeros(2, DIM), torch.tensor([0, 1]), proxies(), margin=-1.0)

@@ -12,6 +12,7 @@ from clipreid_kit.losses import TripletLoss, triplet_loss
 
 def test_hand_computed():
     rows, labels = torch.tensor([[0.0], [1.0], [3.0], [3.5]]), torch.tensor([0, 0, 1, 1])
+
     # gaps (farthest positive - nearest negative): 1-3, 1-2, .5-2, .5-2.5
     assert triplet_loss(rows, labels, margin=2.0).item() == pytest.approx((0 + 1 + 0.5 + 0) / 4)
     assert triplet_loss(rows, labels, margin=2.0, average="violated").item() == pytest.approx(
@@ -22,6 +23,7 @@ def test_hand_computed():
 def test_hand_computed_across_modalities():
     images, texts = torch.tensor([[0.0], [4.0], [10.0]]), torch.tensor([[1.0], [3.0], [9.0]])
     labels = torch.arange(3)
+
     # image to text, gaps: 1-3, 1-3, 1-7; text to image: 1-3, 1-3, 1-5
     assert triplet_loss(images, labels, texts, labels, margin=3.0).item() == pytest.approx(
         (1 + 1 + 0) / 3
@@ -45,6 +47,7 @@ OPTIONS = (
 @given(labelled_rows(), *OPTIONS)
 def test_equals_the_paper(sample, margin, mining, distance, average):
     rows, labels = sample
+
     # float64: which triplets count is decided by comparisons, and the oracle compares in float64
     got = triplet_loss(
         rows.double(), labels, margin=margin, mining=mining, distance=distance, average=average
@@ -52,6 +55,7 @@ def test_equals_the_paper(sample, margin, mining, distance, average):
     want = oracle.triplet(
         rows.tolist(), labels.tolist(), None, None, margin, mining, distance, average
     )
+
     assert got.item() == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -67,11 +71,10 @@ def test_equals_the_paper_across_modalities(sample, margin, mining, distance, av
 @pytest.mark.parametrize("margin", [0.5, None])
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_gradients_of_both_sides(mining, margin, distance):
-    images, texts = (
-        torch.randn(5, 3).double().requires_grad_(),
-        torch.randn(6, 3).double().requires_grad_(),
-    )
+    images = torch.randn(5, 3).double().requires_grad_()
+    texts = torch.randn(6, 3).double().requires_grad_()
     labels, text_labels = torch.tensor([0, 0, 1, 2, 3]), torch.tensor([0, 1, 1, 2, 2, 4])
+
     assert torch.autograd.gradcheck(
         lambda i, t: triplet_loss(
             i, labels, t, text_labels, margin=margin, mining=mining, distance=distance
@@ -86,16 +89,18 @@ def test_near_duplicates_keep_their_digits():
     want = oracle.triplet(
         rows.tolist(), labels.tolist(), None, None, 0.01, "hardest", "euclidean", None
     )
+
     assert triplet_loss(rows.float(), labels, margin=0.01).item() == pytest.approx(want, rel=1e-3)
 
 
 @pytest.mark.parametrize("mining", ["hardest", "semi_hard", "all"])
-def test_anchor_without_positive_takes_no_part(mining):
+def test_an_anchor_without_a_positive_is_left_out(mining):
     rows, labels = torch.randn(5, 4).double(), torch.tensor([0, 0, 1, 1, 2])
     got = triplet_loss(rows, labels, margin=100.0, mining=mining)
     want = oracle.triplet(
         rows.tolist(), labels.tolist(), None, None, 100.0, mining, "euclidean", None
     )
+
     assert want > 50  # an average over four anchors, not five with a zero
     assert got.item() == pytest.approx(want, rel=1e-6)
 
@@ -112,9 +117,9 @@ def test_every_triplet_violates_a_soft_margin(average):
         mining="all",
         average=average,
     )
-    assert loss.item() == pytest.approx(
-        math.log(1 + math.exp(-1)) / 2
-    )  # ln(1 + e^-500) rounds to 0, and counts
+
+    # Ln(1 + e^-500) rounds to 0, and counts.
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)) / 2)
 
 
 @pytest.mark.parametrize("mining", ["hardest", "semi_hard", "all"])

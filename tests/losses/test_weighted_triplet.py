@@ -23,6 +23,7 @@ def test_hand_computed():
 def test_equals_the_paper(sample, distance):
     rows, labels = sample
     got = weighted_triplet_loss(rows.double(), labels, distance=distance).item()
+
     assert got == pytest.approx(
         oracle.weighted_triplet(rows.tolist(), labels.tolist(), None, None, distance), abs=1e-6
     )
@@ -41,17 +42,18 @@ def test_order_of_rows_does_not_matter(sample, random):
     order = list(range(len(rows)))
     random.shuffle(order)
     shuffled = weighted_triplet_loss(rows[order], labels[order])
+
     torch.testing.assert_close(shuffled, weighted_triplet_loss(rows, labels), rtol=1e-6, atol=1e-6)
 
 
-def test_one_positive_and_one_negative_is_the_soft_triplet():
+def test_one_positive_and_one_negative_equal_the_soft_triplet_loss():
     images, texts = torch.randn(2, 4), torch.randn(2, 4)
     labels = torch.arange(2)
     want = triplet_loss(images, labels, texts, labels, margin=None)
     torch.testing.assert_close(weighted_triplet_loss(images, labels, texts, labels), want)
 
 
-def test_long_rows_weigh_as_the_hardest():
+def test_long_rows_give_the_hardest_pairs_all_weight():
     rows, labels = 1e6 * torch.randn(12, 4).double(), torch.arange(12) // 3
     torch.testing.assert_close(
         weighted_triplet_loss(rows, labels), triplet_loss(rows, labels, margin=None)
@@ -64,6 +66,7 @@ def test_errors():
         ValueError, match="WeightedTripletLoss: expected distance to be one of euclidean, cosine"
     ):
         WeightedTripletLoss(distance="l1")
+
     with pytest.raises(
         ValueError, match="weighted_triplet_loss: expected distance to be one of euclidean, cosine"
     ):

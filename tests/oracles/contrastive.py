@@ -1,4 +1,4 @@
-"""Slow loops for pairs of images and texts, written from the papers; they import nothing of ours."""
+"""Losses of image-text pairs as slow loops written from the papers, independent of the library."""
 
 import math
 
@@ -13,9 +13,10 @@ def _cosines(images, texts):
 
 
 def siglip(images, texts, temperature, bias, labels=None, text_labels=None):
-    """Zhai et al. 2023, section 3.2: one logistic loss for each pair, summed, over the number of images."""
+    """Zhai et al. 2023, section 3.2: the sum of a logistic loss of each pair, per image."""
     cosine = _cosines(images, texts)
     total = 0.0
+
     for i in range(len(images)):
         for j in range(len(texts)):
             together = (
@@ -25,11 +26,12 @@ def siglip(images, texts, temperature, bias, labels=None, text_labels=None):
             )
             x = (1 if together else -1) * (cosine[i][j] / temperature + bias)
             total += math.log1p(math.exp(-x)) if x > 0 else -x + math.log1p(math.exp(x))
+
     return total / len(images) if images and texts else 0.0
 
 
 def hard_negative(images, texts, temperature, margin, num_hard, weight, labels=None):
-    """Symmetric InfoNCE without the siblings, and a hinge on the cosine of the hardest negatives each way."""
+    """Symmetric InfoNCE without siblings, and a hinge on the hardest negatives' cosines each way."""
     cosine = _cosines(images, texts)
     n = len(images)
 
@@ -37,14 +39,19 @@ def hard_negative(images, texts, temperature, margin, num_hard, weight, labels=N
         return [j for j in range(n) if j != i and (labels is None or labels[i] != labels[j])]
 
     softmax, hinges = 0.0, []
+
     for direction in (lambda i, j: cosine[i][j], lambda i, j: cosine[j][i]):
         rows = []
+
         for i in range(n):
             true = math.exp(direction(i, i) / temperature)
             others = sum(math.exp(direction(i, j) / temperature) for j in negatives(i))
             softmax -= math.log(true / (true + others)) / (2 * n)
             hardest = sorted((direction(i, j) for j in negatives(i)), reverse=True)[:num_hard]
+
             if hardest:
                 rows.append(sum(max(0.0, value - margin) for value in hardest) / len(hardest))
+
         hinges.append(sum(rows) / len(rows) if rows else 0.0)
+
     return softmax + weight * sum(hinges) / 2

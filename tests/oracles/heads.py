@@ -1,4 +1,4 @@
-"""Slow loops written from the papers, with angles; they import nothing of ours."""
+"""Heads with a margin as slow loops written from the papers, independent of the library."""
 
 import math
 
@@ -10,7 +10,7 @@ def _cosine(a, b):
 
 
 def _cosines(row, weight, num_centers):
-    """Deng et al. 2020, eq. 3: of an identity's centres the nearest counts."""
+    """Deng et al. 2020, eq. 3: of an identity's centers the nearest counts."""
     found = [_cosine(row, w) for w in weight]
     return [max(found[c : c + num_centers]) for c in range(0, len(found), num_centers)]
 
@@ -18,8 +18,10 @@ def _cosines(row, weight, num_centers):
 def _arcface(cosine, margin, fallback):
     """Deng et al. 2019, eq. 3, with the two conventions where the angle would leave [0, pi]."""
     angle = math.acos(cosine)
+
     if fallback == "easy":
         return math.cos(angle + margin) if angle < math.pi / 2 else cosine
+
     return (
         math.cos(angle + margin) if angle + margin < math.pi else cosine - margin * math.sin(margin)
     )
@@ -27,26 +29,31 @@ def _arcface(cosine, margin, fallback):
 
 def arcface_logits(rows, labels, weight, scale, margin, fallback="linear", num_centers=1):
     logits = []
+
     for row, label in zip(rows, labels, strict=True):
         cosines = _cosines(row, weight, num_centers)
         cosines[label] = _arcface(cosines[label], margin, fallback)
         logits.append([scale * c for c in cosines])
+
     return logits
 
 
 def cosface_logits(rows, labels, weight, scale, margin, num_centers=1):
     """Wang et al. 2018, eq. 4."""
     logits = []
+
     for row, label in zip(rows, labels, strict=True):
         cosines = _cosines(row, weight, num_centers)
         cosines[label] -= margin
         logits.append([scale * c for c in cosines])
+
     return logits
 
 
 def cross_entropy(logits, labels, smoothing=0.0):
     """Against 1 - e at the label and e / C everywhere."""
     losses = []
+
     for row, label in zip(logits, labels, strict=True):
         top = max(row)
         log_total = top + math.log(sum(math.exp(x - top) for x in row))
@@ -57,12 +64,14 @@ def cross_entropy(logits, labels, smoothing=0.0):
                 for j, x in enumerate(row)
             )
         )
+
     return sum(losses) / len(losses) if losses else 0.0
 
 
 def proxy_anchor(rows, labels, proxies, scale, margin):
     """Kim et al. 2020, eq. 4, one proxy at a time."""
     pulls, pushes = [], []
+
     for identity, proxy in enumerate(proxies):
         same = [
             _cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label == identity
@@ -70,7 +79,10 @@ def proxy_anchor(rows, labels, proxies, scale, margin):
         other = [
             _cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label != identity
         ]
+
         if same:
             pulls.append(math.log(1 + sum(math.exp(-scale * (s - margin)) for s in same)))
+
         pushes.append(math.log(1 + sum(math.exp(scale * (s + margin)) for s in other)))
+
     return (sum(pulls) / len(pulls) if pulls else 0.0) + sum(pushes) / len(pushes)

@@ -1,4 +1,4 @@
-"""Slow loops written from the papers; they import nothing of ours."""
+"""SupCon and InfoNCE as slow loops written from the papers, independent of the library."""
 
 import math
 
@@ -19,27 +19,33 @@ def supcon(rows, labels, temperature, contrast=None, contrast_labels=None, posit
     c = z if same_set else [_unit(r) for r in contrast]
     contrast_labels = labels if same_set else contrast_labels
     losses = []
+
     for i in range(len(z)):
         candidates = [a for a in range(len(c)) if not (same_set and a == i)]
         chosen = [p for p in candidates if contrast_labels[p] == labels[i]]
+
         if not chosen:
             continue
+
         total = sum(math.exp(_dot(z[i], c[a]) / temperature) for a in candidates)
         terms = [-math.log(math.exp(_dot(z[i], c[p]) / temperature) / total) for p in chosen]
         losses.append(sum(terms) / (len(chosen) if positives == "mean" else 1))
+
     return sum(losses) / len(losses) if losses else 0.0
 
 
 def info_nce(images, texts, temperature, smoothing=0.0, gamma=0.0, alpha=1.0):
-    """CLIP, figure 3: cross-entropy over rows and over columns, halved; targets smoothed, or losses focal (eq. 5)."""
+    """CLIP, figure 3: mean cross entropy over rows and columns; smoothed targets, or focal (eq. 5)."""
     v, t = [_unit(r) for r in images], [_unit(r) for r in texts]
     n = len(v)
     s = [[math.exp(_dot(v[i], t[j]) / temperature) for j in range(n)] for i in range(n)]
     losses = []
+
     for matrix in (s, [list(column) for column in zip(*s, strict=True)]):
         for i in range(n):
             p = [value / sum(matrix[i]) for value in matrix[i]]
             target = [smoothing / n + (1 - smoothing) * (j == i) for j in range(n)]
             entropy = -sum(target[j] * math.log(p[j]) for j in range(n))
             losses.append(alpha * (1 - p[i]) ** gamma * entropy)
+
     return sum(losses) / (2 * n)

@@ -1,4 +1,7 @@
-"""Slow loops written from the papers, for losses with a memory or all classes; they import nothing of ours."""
+"""Losses with a memory or over all classes, as slow loops written from the papers.
+
+They are independent of the library.
+"""
 
 import math
 
@@ -21,10 +24,12 @@ def _log_softmax(logits):
 
 
 def image_to_text_ce(images, labels, texts, temperature, label_smoothing, normalize):
-    """CLIP-ReID, second stage: cross-entropy over the texts of all identities, with smoothed targets."""
+    """CLIP-ReID, second stage: cross entropy over the texts of all identities, smoothed."""
     if normalize:
         images, texts = [_unit(v) for v in images], [_unit(t) for t in texts]
+
     losses = []
+
     for image, label in zip(images, labels, strict=True):
         log_p = _log_softmax([_dot(image, t) / temperature for t in texts])
         uniform = label_smoothing / len(texts)
@@ -34,11 +39,12 @@ def image_to_text_ce(images, labels, texts, temperature, label_smoothing, normal
                 for c in range(len(texts))
             )
         )
+
     return sum(losses) / len(losses) if losses else 0.0
 
 
 class PrototypeMemory:
-    """Cluster Contrast: one prototype for each identity, moved after the loss; ``None`` is an empty one."""
+    """Cluster Contrast: a prototype for each identity, moved after the loss; ``None`` is empty."""
 
     def __init__(self, num_identities, temperature, momentum, update):
         self.prototypes = [None] * num_identities
@@ -54,10 +60,12 @@ class PrototypeMemory:
     def loss(self, rows, labels):
         filled = [k for k, c in enumerate(self.prototypes) if c is not None]
         losses = []
+
         for row, label in zip(rows, labels, strict=True):
             if label in filled:
                 logits = [_dot(_unit(row), self.prototypes[k]) / self.temperature for k in filled]
                 losses.append(-_log_softmax(logits)[filled.index(label)])
+
         return sum(losses) / len(losses) if losses else 0.0
 
     def move(self, rows, labels, normalise_each=False):
@@ -65,6 +73,7 @@ class PrototypeMemory:
             mine = [_unit(r) for r, y in zip(rows, labels, strict=True) if y == identity]
             present = self.prototypes[identity]
             mean = [sum(x) / len(mine) for x in zip(*mine, strict=True)]
+
             if present is None:
                 steps, momentum, present = [mean], 0.0, mean
             elif self.update == "each":
@@ -72,26 +81,31 @@ class PrototypeMemory:
             elif self.update == "mean":
                 steps, momentum = [mean], self.momentum
             else:
-                steps, momentum = (
-                    [min(mine, key=lambda z: _dot(z, self.prototypes[identity]))],
-                    self.momentum,
-                )
+                steps = [min(mine, key=lambda z: _dot(z, self.prototypes[identity]))]
+                momentum = self.momentum
+
             for z in steps:
                 present = [
                     momentum * c + (1 - momentum) * x for c, x in zip(present, z, strict=True)
                 ]
                 present = _unit(present) if normalise_each else present
+
             self.prototypes[identity] = _unit(present)
 
 
 def cross_batch_supcon(batches, size, weight, temperature, warmup_steps=0):
-    """XBM, algorithm 1, around SupCon: the losses of successive batches; a batch is stored after its own loss."""
+    """XBM, algorithm 1, around SupCon: losses of successive batches, each stored after its loss."""
     rows, labels, losses = [], [], []
+
     for step, (batch, batch_labels) in enumerate(batches):
         loss = supcon(batch, batch_labels, temperature)
+
         if rows:
             loss += weight * supcon(batch, batch_labels, temperature, rows, labels)
+
         losses.append(loss)
+
         if step >= warmup_steps:
             rows, labels = (rows + batch)[-size:], (labels + batch_labels)[-size:]
+
     return losses

@@ -1,4 +1,4 @@
-"""Metric losses as slow loops written from the papers; they import nothing of ours."""
+"""Metric losses as slow loops written from the papers, independent of the library."""
 
 import math
 
@@ -38,6 +38,7 @@ def anchors(rows, labels, contrast=None, contrast_labels=None):
         else:
             near = [contrast[j] for j in range(len(contrast)) if contrast_labels[j] == labels[i]]
             far = [contrast[j] for j in range(len(contrast)) if contrast_labels[j] != labels[i]]
+
         if near and far:
             yield row, near, far
 
@@ -45,9 +46,11 @@ def anchors(rows, labels, contrast=None, contrast_labels=None):
 def triplet(rows, labels, contrast, contrast_labels, margin, mining, distance, average):
     """Hermans et al. 2017 (hardest, all) and FaceNet 2015 (semi-hard), one triplet at a time."""
     losses = []
+
     for row, near, far in anchors(rows, labels, contrast, contrast_labels):
         positives = [_distance(row, p, distance) for p in near]
         negatives = [_distance(row, n, distance) for n in far]
+
         if mining == "hardest":
             gaps = [max(positives) - min(negatives)]
         elif mining == "semi_hard":
@@ -57,15 +60,19 @@ def triplet(rows, labels, contrast, contrast_labels, margin, mining, distance, a
                 gaps += [p - min(beyond)] if beyond else []
         else:
             gaps = [p - n for p in positives for n in negatives]
+
         losses += [_softplus(gap) if margin is None else max(0.0, gap + margin) for gap in gaps]
+
     if average is None:
         average = "violated" if mining == "all" else "mined"
+
     return _mean(losses if average == "mined" else [x for x in losses if x > 0])
 
 
 def weighted_triplet(rows, labels, contrast, contrast_labels, distance):
     """Ye et al. 2021, eq. 8 and 9."""
     losses = []
+
     for row, near, far in anchors(rows, labels, contrast, contrast_labels):
         positives = [_distance(row, p, distance) for p in near]
         negatives = [_distance(row, n, distance) for n in far]
@@ -73,13 +80,15 @@ def weighted_triplet(rows, labels, contrast, contrast_labels, distance):
         mean_p = sum(math.exp(d) / total_p * d for d in positives)
         mean_n = sum(math.exp(-d) / total_n * d for d in negatives)
         losses.append(math.log(1 + math.exp(mean_p - mean_n)))
+
     return _mean(losses)
 
 
 def circle(rows, labels, contrast, contrast_labels, margin, scale, weighed_at=None):
-    """Sun et al. 2020, eq. 4 to 8; the weights are those of the rows ``weighed_at``, which a derivative keeps fixed."""
+    """Sun et al. 2020, eq. 4 to 8; the weights are those at the rows ``weighed_at``, kept fixed."""
     losses = []
     fixed = anchors(weighed_at or rows, labels, contrast, contrast_labels)
+
     for (row, near, far), (row0, near0, far0) in zip(
         anchors(rows, labels, contrast, contrast_labels), fixed, strict=True
     ):
@@ -92,21 +101,26 @@ def circle(rows, labels, contrast, contrast_labels, margin, scale, weighed_at=No
             for n, n0 in zip(far, far0, strict=True)
         ]
         losses.append(_softplus(_log_sum(pull) + _log_sum(push)))
+
     return _mean(losses)
 
 
 def multi_similarity(rows, labels, contrast, contrast_labels, alpha, beta, base, epsilon):
     """Wang et al. 2019: mining by eq. 10 and 11, loss by eq. 15."""
     losses = []
+
     for row, near, far in anchors(rows, labels, contrast, contrast_labels):
         positives, negatives = [_cosine(row, p) for p in near], [_cosine(row, n) for n in far]
+
         if epsilon is not None:
             least, most = min(positives), max(negatives)
             positives = [s for s in positives if s - epsilon < most]
             negatives = [s for s in negatives if s + epsilon > least]
+
         pull = math.log(1 + sum(math.exp(-alpha * (s - base)) for s in positives)) / alpha
         push = math.log(1 + sum(math.exp(beta * (s - base)) for s in negatives)) / beta
         losses.append(pull + push)
+
     return _mean(losses)
 
 

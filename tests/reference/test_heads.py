@@ -1,4 +1,4 @@
-"""Heads and proxies give the numbers of pytorch-metric-learning, gradients included."""
+"""Heads and proxies equal pytorch-metric-learning, gradients included."""
 
 import math
 
@@ -22,25 +22,27 @@ def batch():
     return torch.randn(32, DIM, generator=rng), torch.randint(IDENTITIES, (32,), generator=rng)
 
 
-def same(ours, our_weight, peer, peer_weight, rows, labels):
-    """Equal values, and equal gradients of rows and weight; the peer holds a weight of shape (D, C)."""
+def compare(ours, our_weight, peer, peer_weight, rows, labels):
+    """Compare the values and the gradients by rows and weight; the peer's weight may be (D, C)."""
     with torch.no_grad():
         peer_weight.copy_(our_weight if peer_weight.shape == our_weight.shape else our_weight.T)
-    found = []
+
+    results = []
     for loss, weight in ((ours, our_weight), (peer, peer_weight)):
         leaf = rows.clone().requires_grad_()
         value = loss(leaf, labels)
         value.backward()
         gradient = weight.grad if weight.grad.shape == our_weight.shape else weight.grad.T
-        found.append((value.detach(), leaf.grad, gradient))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+        results.append((value.detach(), leaf.grad, gradient))
+
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("margin", [0.1, 0.5, 2.0])
 def test_arcface(losses, batch, margin):
     ours = ArcFaceLoss(DIM, IDENTITIES, 20.0, margin)
     peer = losses.ArcFaceLoss(IDENTITIES, DIM, margin=math.degrees(margin), scale=20)
-    same(ours, ours.head.weight, peer, peer.W, *batch)
+    compare(ours, ours.head.weight, peer, peer.W, *batch)
 
 
 def test_sub_center_arcface(losses, batch):
@@ -52,23 +54,24 @@ def test_sub_center_arcface(losses, batch):
         scale=20,
         sub_centers=3,
     )
-    same(ours, ours.head.weight, peer, peer.W, *batch)
+    compare(ours, ours.head.weight, peer, peer.W, *batch)
 
 
 def test_cosface(losses, batch):
     ours = CosFaceLoss(DIM, IDENTITIES, 20.0, 0.35)
     peer = losses.CosFaceLoss(IDENTITIES, DIM, margin=0.35, scale=20)
-    same(ours, ours.head.weight, peer, peer.W, *batch)
+    compare(ours, ours.head.weight, peer, peer.W, *batch)
 
 
 def test_proxy_anchor(losses, batch):
     ours = ProxyAnchorLoss(DIM, IDENTITIES)
-    same(ours, ours.weight, (peer := losses.ProxyAnchorLoss(IDENTITIES, DIM)), peer.proxies, *batch)
+    peer = losses.ProxyAnchorLoss(IDENTITIES, DIM)
+    compare(ours, ours.weight, peer, peer.proxies, *batch)
 
 
 @pytest.mark.parametrize("easy", [False, True])
 def test_arcface_of_clip_reid(batch, easy):
-    """Restated: the sine by a clamped root, the fallback by a threshold, both columns mixed by a one-hot matrix."""
+    """Restated: the sine by a clamped root, a threshold, and a one-hot matrix that mixes both."""
     rows, labels = batch
     weight = torch.randn(IDENTITIES, DIM, generator=torch.Generator().manual_seed(2))
     margin, scale = 0.4, 30.0
@@ -77,14 +80,17 @@ def test_arcface_of_clip_reid(batch, easy):
     )
     sine = (1 - cosine**2).clamp(0, 1).sqrt()
     phi = cosine * math.cos(margin) - sine * math.sin(margin)
+
     if easy:
         phi = torch.where(cosine > 0, phi, cosine)
     else:
         phi = torch.where(
             cosine > math.cos(math.pi - margin), phi, cosine - margin * math.sin(math.pi - margin)
         )
+
     hot = torch.nn.functional.one_hot(labels, IDENTITIES).float()
     want = torch.nn.functional.cross_entropy(scale * (hot * phi + (1 - hot) * cosine), labels)
     fallback = "easy" if easy else "linear"
     got = arcface_loss(rows, labels, weight, scale=scale, margin=margin, fallback=fallback)
+
     assert got.item() == pytest.approx(want.item(), rel=1e-5)

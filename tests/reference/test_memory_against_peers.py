@@ -1,4 +1,4 @@
-"""Cross-batch memory against pytorch-metric-learning, where the definitions agree: batch against memory."""
+"""Cross-batch memory against pytorch-metric-learning, for its term of batch against memory."""
 
 import pytest
 import torch
@@ -15,10 +15,12 @@ def test_cross_batch_memory_equals_pytorch_metric_learning():
     pairs = losses.SupConLoss(temperature=0.1)
     peer = losses.CrossBatchMemory(pairs, 16, 20)
     labels = torch.arange(8) // 2
+
     for step in range(5):  # the memory of 20 is full after two and a half batches
         rows = torch.randn(8, 16, generator=rng)
         alone = SupConLoss(0.1)(rows, labels)
         value = ours(rows, labels)
+
         if step > 0:
             held = slice(None) if peer.has_been_filled else slice(peer.queue_idx)
             want = pairs(
@@ -28,4 +30,5 @@ def test_cross_batch_memory_equals_pytorch_metric_learning():
                 ref_labels=peer.label_memory[held],
             )
             assert (value - alone).item() == pytest.approx(want.item(), rel=1e-5)
+
         peer.add_to_memory(rows, labels, 8)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,209 +15,66 @@ from clipreid_kit._checks import check_integer, describe, fail
 Encoder = Callable[[Any], Tensor]
 
 
-def _tensors(batch: object) -> Iterator[Tensor]:
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from _tensors(value)
-    elif isinstance(batch, list | tuple):
-        for value in batch:
-            yield from _tensors(value)
+def cached_contrastive_definition(
+    encode_image: Encoder,
+    encode_text: Encoder | None,
+    loss: Callable[..., Tensor],
+    images: object,
+    texts: object = None,
+    *loss_args: object,
+) -> Tensor:
+    """The plain step that :class:`CachedContrastive` equals, with all activations in memory.
 
-
-def _part(batch: Any, start: int, stop: int) -> Any:  # noqa: ANN401 (a batch is whatever the encoder takes)
-    """Rows of every tensor in a batch; everything else as it is."""
-    if isinstance(batch, Tensor):
-        return batch[start:stop]
-    if isinstance(batch, Mapping):
-        return {key: _part(value, start, stop) for key, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        parts = [_part(value, start, stop) for value in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    return batch
-
-
-def _num_rows(name: str, batch: object) -> int:
-    tensors = list(_tensors(batch))
-    sizes = {tensor.shape[0] if tensor.ndim > 0 else -1 for tensor in tensors}
-    if len(sizes) != 1 or -1 in sizes:
-        found = ", ".join(describe(tensor) for tensor in tensors) or type(batch).__name__
-        raise fail("CachedContrastive", f"{name} as tensors with one number of rows", found)
-    if any(tensor.requires_grad for tensor in tensors):
-        raise fail(
-            "CachedContrastive",
-            f"{name} without gradient",
-            "requires_grad=True",
-            "Pass what the encoder reads.",
-        )
-    return sizes.pop()
-
-
-def _owner(encode: Encoder) -> object:
-    """The object behind a bound method, or the encoder itself."""
-    return encode.__self__ if inspect.ismethod(encode) else encode
-
-
-class _Settings:
-    """Random state and autocast at the time of the first pass of a chunk, to be had again in the second."""
-
-    def __init__(self, batch: object) -> None:
-        tensors = list(_tensors(batch))
-        self.cpu = torch.get_rng_state()
-        self.devices, self.states = get_device_states(*tensors)
-        self.kind = next((t.device.type for t in tensors if t.device.type != "cpu"), "cuda")
-        self.autocasts = [
-            (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
-            for kind in sorted({"cpu", *(t.device.type for t in tensors)})
-        ]
-        self.cache = torch.is_autocast_cache_enabled()
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(self.devices, device_type=self.kind))
-            torch.set_rng_state(self.cpu)
-            if self.states:
-                set_device_states(self.devices, self.states)
-            for kind, dtype, enabled in self.autocasts:
-                stack.enter_context(
-                    torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=self.cache)
-                )
-            yield
-
-
-class _Side:
-    """One encoder with its batch in chunks, and what is needed to encode them a second time."""
-
-    def __init__(self, name: str, encode: Encoder, batch: object, chunk_size: int) -> None:
-        num_rows = _num_rows(name, batch)
-        starts = range(0, max(num_rows, 1), chunk_size)
-        self.name, self.encode = name, encode
-        self.chunks = [_part(batch, start, start + chunk_size) for start in starts]
-        self.sizes = [min(start + chunk_size, num_rows) - start for start in starts]
-        self.settings: list[_Settings] = []
-
-    def first_pass(self) -> Tensor:
-        self.settings.clear()
-        rows = []
-        for chunk, size in zip(self.chunks, self.sizes, strict=True):
-            self.settings.append(_Settings(chunk))
-            encoded: object = self.encode(chunk)
-            if not isinstance(encoded, Tensor) or encoded.ndim != 2 or encoded.shape[0] != size:
-                found = describe(encoded) if isinstance(encoded, Tensor) else type(encoded).__name__
-                raise fail(
-                    "CachedContrastive",
-                    f"the encoder of {self.name} to return ({size}, D) for a chunk",
-                    found,
-                )
-            rows.append(encoded)
-        return torch.cat(rows)
-
-    def second_pass(self, index: int) -> Tensor:
-        with self.settings[index].again():
-            return self.encode(self.chunks[index])
-
-
-@contextmanager
-def _statistics_kept(owners: Iterable[object]) -> Iterator[None]:
-    """Batch norms use the statistics of their batch, as before, and do not add them to the running ones again."""
-    modules = [m for owner in owners if isinstance(owner, nn.Module) for m in owner.modules()]
-    norms = {
-        m for m in modules if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    }
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-def _steps(sides: list[_Side]) -> list[list[tuple[int, int]]]:
-    """The (side, chunk) pairs that share a backward pass, in order.
-
-    The last of them is the one that is synchronised, so it has to reach all parameters: with two encoders it takes
-    the last chunk of both. One encoder for both sides goes one chunk at a time; DDP dislikes two forward passes.
+    Example:
+        >>> tower, rows = torch.nn.Identity(), torch.eye(2)
+        >>> cached_contrastive_definition(tower, tower, torch.dist, rows, 2 * rows)
+        tensor(1.4142)
     """
-    numbers = [range(len(side.chunks)) for side in sides]
-    if len(sides) == 2 and sides[0].encode == sides[1].encode:
-        return [[(side, chunk)] for side in (0, 1) for chunk in numbers[side]]
-    longest = max(len(chunks) for chunks in numbers)
-    aligned = [[None] * (longest - len(chunks)) + list(chunks) for chunks in numbers]
-    return [
-        [(s, chunk) for s, chunk in enumerate(step) if chunk is not None]
-        for step in zip(*aligned, strict=True)
-    ]
+    image_embeddings = encode_image(images)
+    if encode_text is None:
+        return loss(image_embeddings, *loss_args)
 
-
-class _Encode(torch.autograd.Function):
-    """All rows, with the graph of none; the backward pass encodes chunk by chunk again, and passes on its gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 (torch's own context)
-        anchor: Tensor,  # noqa: ARG004 (requires gradient, so that the backward pass is run)
-        sides: list[_Side],
-        no_sync: Callable[[], AbstractContextManager[object]],
-    ) -> tuple[Tensor, ...]:
-        ctx.sides, ctx.no_sync = sides, no_sync
-        return tuple(side.first_pass() for side in sides)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:  # noqa: ANN401 (torch's own context)
-        parts = [
-            torch.split(gradient, side.sizes)
-            for side, gradient in zip(ctx.sides, gradients, strict=True)
-        ]
-        *before, last = _steps(ctx.sides)
-        with torch.enable_grad(), _statistics_kept(_owner(side.encode) for side in ctx.sides):
-            for step in [*before, last]:
-                with nullcontext() if step is last else ctx.no_sync():
-                    encoded = [
-                        (ctx.sides[s].second_pass(chunk), parts[s][chunk]) for s, chunk in step
-                    ]
-                    trained = [(rows, gradient) for rows, gradient in encoded if rows.requires_grad]
-                    if trained:
-                        rows_of_step, gradients_of_step = zip(*trained, strict=True)
-                        torch.autograd.backward(rows_of_step, gradients_of_step)
-        return None, None, None
+    text_embeddings = encode_text(texts)
+    return loss(image_embeddings, text_embeddings, *loss_args)
 
 
 class CachedContrastive:
-    r"""A contrastive loss of a whole batch whose towers hold the activations of one chunk (GradCache).
+    r"""Contrastive loss of a whole batch, with the activations of one chunk in memory (GradCache).
 
-    Contrastive losses need all rows at once, and a large batch needs the activations of all rows. Here the batch is
-    encoded in chunks without a graph; the loss, on all embeddings, gives the gradient of each embedding; and the
-    backward pass encodes each chunk again, with a graph, to pass its part on. The price is one more forward pass.
-    Gradients are those of the plain step, up to rounding, for batches that would never fit.
+    Contrastive losses need all rows at once, and a large batch needs the activations of all rows.
+    Here the batch is encoded in chunks without a graph. The loss of all embeddings gives the
+    gradient of each embedding. The backward pass encodes each chunk again, with a graph, and passes
+    its part of that gradient on. The price is one more forward pass. The gradients are those of the
+    plain step, up to rounding, for batches that would never fit.
 
-    .. math:: \frac{\partial L}{\partial \theta} = \sum_{\text{chunks } B}
-        \Big\langle \frac{\partial L}{\partial z_B}, \frac{\partial z_B}{\partial \theta} \Big\rangle
+    .. math:: \frac{\partial L}{\partial \theta} = \sum_{\text{chunks } B} \Big\langle
+        \frac{\partial L}{\partial z_B}, \frac{\partial z_B}{\partial \theta} \Big\rangle
 
-    What comes back is an ordinary scalar with a graph: call ``backward`` on it, through a ``GradScaler`` or
-    ``accelerator.backward`` if there is one, divide it, add it to other losses, accumulate. Parameters of the loss (a
-    learned temperature) get their gradient, too. Without gradient (``torch.no_grad()``) it is the loss, computed in
-    chunks.
+    A call returns an ordinary scalar with a graph: call ``backward`` on it (through a
+    ``GradScaler`` or ``accelerator.backward`` if there is one), divide it, add it to other losses,
+    accumulate. The parameters of the loss (a learned temperature) get their gradient, too. Under
+    ``torch.no_grad()`` it is the loss alone, computed in chunks.
 
-    Both passes of a chunk see the same random numbers (dropout masks are equal) and the same autocast.
+    Both passes of a chunk use the same random numbers (so dropout masks are equal) and the same
+    autocast.
 
     Args:
-        encode_image: Called with a chunk of the images (same structure, fewer rows); returns (n, D). A Module, a
-            method such as ``model.encode_image``, or any function.
-        encode_text: The same for texts; it may be the same object. ``None``: one tower.
-        loss: Called as ``loss(image_embeddings, text_embeddings, *loss_args)``, or with one tower as
-            ``loss(embeddings, *loss_args)``. A function of yours may sum several losses.
+        encode_image: Called with a chunk of the images (the same structure with fewer rows);
+            returns (n, D). A Module, a method such as ``model.encode_image``, or any function.
+        encode_text: The same for texts; it may be the same object. ``None`` for a single tower.
+        loss: Called as ``loss(image_embeddings, text_embeddings, *loss_args)``, or with a single
+            tower as ``loss(embeddings, *loss_args)``. A custom function may sum several losses.
         chunk_size: Rows of a chunk, at least 1: as many as fit with a graph.
-        text_chunk_size: The same for texts; ``None`` is ``chunk_size``.
-        no_sync: Makes the context in which gradients are not synchronised, such as ``ddp_model.no_sync``; entered for
-            all but the last backward pass, which two encoders share. ``None`` takes the encoders' own
-            ``no_sync`` where they have one (``DistributedDataParallel`` itself is an encoder).
+        text_chunk_size: The same for texts; defaults to ``chunk_size``.
+        no_sync: Returns a context in which gradients are not synchronised, such as
+            ``ddp_model.no_sync``. It is entered for all backward passes but the last, which two
+            encoders share. Defaults to the encoders' own ``no_sync`` where they have one
+            (``DistributedDataParallel`` itself is an encoder).
 
     Raises:
-        ValueError: If a size is below 1; in a call, if inputs differ in their rows or require gradient, texts come
-            without their encoder (or the other way round), or an encoder returns something else than (n, D).
+        ValueError: If a size is below 1. In a call, if inputs differ in their rows or require
+            gradient, if texts are given without ``encode_text`` or the other way round, or if an
+            encoder does not return (n, D).
 
     Example:
         >>> from clipreid_kit import InfoNCELoss
@@ -227,25 +84,32 @@ class CachedContrastive:
         >>> tower.weight.grad.shape
         torch.Size([2, 4])
 
+    Relations:
+        Equals :func:`cached_contrastive_definition`, the plain step.
+
     Note:
-        Inputs are a tensor, or tensors in dicts, lists and tuples (a dict from a tokenizer, say), all with one number
-        of rows; other values inside go to every chunk as they are. A side whose encoder is frozen is better encoded
-        beforehand, and passed through ``loss_args``.
+        Inputs are a tensor, or tensors in dicts, lists and tuples (a tokenizer's dict, for
+        example), all with the same number of rows. Other values inside are passed to every chunk
+        unchanged. Encode a side whose encoder is frozen beforehand, and pass it through
+        ``loss_args``.
 
-        On several ranks: give the loss ``distributed=True`` and wrap the towers as usual. One reduction is made for a
-        step, whatever the number of chunks, so ranks may hold different numbers of rows (at least one). If the
-        encoders are functions that call a wrapped model, pass ``no_sync=model.no_sync``: without it every chunk
-        reduces, which is slow, and waits for ever where ranks differ in their numbers of chunks. Two towers behind one
-        wrapper are two forward passes to one backward pass: with batch norm, give DDP ``broadcast_buffers=False``.
+        On several ranks give the loss ``distributed=True`` and wrap the towers as usual. Each step
+        makes one reduction, whatever the number of chunks, so ranks may hold different numbers of
+        rows (at least one). If the encoders are functions that call a wrapped model, pass
+        ``no_sync=model.no_sync``: without it every chunk reduces, which is slow, and waits for ever
+        where ranks differ in their numbers of chunks. Two towers behind one wrapper are two forward
+        passes for one backward pass: with batch norm, give DDP ``broadcast_buffers=False``.
 
-        Batch norm in training mode takes the statistics of a chunk, not of the batch: the loss differs from the
-        plain step, as it does with any smaller batch. Running statistics are updated once where the encoder is a
-        Module or its method; behind another function, twice. Random numbers are replayed on the CPU and on the
-        devices of the inputs. A model must stay as it is between the call and ``backward``. ``torch.compile`` the
-        encoders; this class runs a backward pass inside a backward pass, which cannot be one graph.
+        Batch norm in training mode uses the statistics of a chunk, not of the batch: the loss
+        differs from the plain step, as it does with any smaller batch. Running statistics are
+        updated once if the encoder is a Module or its method, and twice behind another function.
+        Random numbers are replayed on the CPU and on the devices of the inputs. The model must not
+        change between the call and ``backward``. Apply ``torch.compile`` to the encoders: this
+        class runs a backward pass inside a backward pass, which cannot be one graph.
 
     References:
-        Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, RepL4NLP 2021.
+        Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup,
+        RepL4NLP 2021.
     """
 
     def __init__(
@@ -261,6 +125,7 @@ class CachedContrastive:
         check_integer("CachedContrastive", "chunk_size", chunk_size, 1)
         if text_chunk_size is not None:
             check_integer("CachedContrastive", "text_chunk_size", text_chunk_size, 1)
+
         self.encode_image = encode_image
         self.encode_text = encode_text
         self.loss = loss
@@ -268,39 +133,310 @@ class CachedContrastive:
         self.text_chunk_size = chunk_size if text_chunk_size is None else text_chunk_size
         self.no_sync = self._no_sync_of_encoders if no_sync is None else no_sync
 
+    def __call__(self, images: object, texts: object = None, *loss_args: object) -> Tensor:
+        """Compute the loss of the whole batch; call ``backward`` on it."""
+        sides = self._sides(images, texts)
+
+        # The input of the graph: it requires gradient, so that the backward pass is run.
+        graph_input = torch.empty(0, requires_grad=True)
+        embeddings = _EncodeInChunks.apply(graph_input, sides, self.no_sync)
+
+        # Weights that were cast in the pass without a graph must not be reused in one with a graph.
+        if any(side.states[0].uses_autocast() for side in sides):
+            torch.clear_autocast_cache()
+
+        return self.loss(*embeddings, *loss_args)
+
+    def _sides(self, images: object, texts: object) -> "list[_Side]":
+        if self.encode_text is None and texts is not None:
+            raise ValueError(
+                "CachedContrastive: texts are given, but there is no encode_text. "
+                "With a single tower leave texts out, or pass them through loss_args."
+            )
+        if self.encode_text is not None and texts is None:
+            raise ValueError(
+                "CachedContrastive: there is an encode_text, but no texts are given. "
+                "For a single tower construct it with encode_text=None."
+            )
+
+        sides = [_Side("images", self.encode_image, images, self.chunk_size)]
+        if self.encode_text is not None:
+            sides.append(_Side("texts", self.encode_text, texts, self.text_chunk_size))
+
+        return sides
+
     @contextmanager
     def _no_sync_of_encoders(self) -> Iterator[None]:
+        encoders: list[object] = [self.encode_image]
+        if self.encode_text is not self.encode_image:
+            encoders.append(self.encode_text)
+
         with ExitStack() as stack:
-            for encode in {id(e): e for e in (self.encode_image, self.encode_text)}.values():
+            for encode in encoders:
                 no_sync = getattr(encode, "no_sync", None)
                 if no_sync is not None:
                     stack.enter_context(no_sync())
+
             yield
 
-    def __call__(self, images: object, texts: object = None, *loss_args: object) -> Tensor:
-        """Loss of the whole batch, to call ``backward`` on; see the class."""
-        sides = [_Side("images", self.encode_image, images, self.chunk_size)]
-        if (texts is None) != (self.encode_text is None):
-            got = (
-                "texts and no encode_text"
-                if self.encode_text is None
-                else "encode_text and no texts"
-            )
-            raise fail(
-                "CachedContrastive",
-                "texts and encode_text together",
-                got,
-                "With one tower, texts is None.",
-            )
+    def __repr__(self) -> str:
+        """Sizes, encoders and loss on one line."""
+        encoders = _name(self.encode_image)
         if self.encode_text is not None:
-            sides.append(_Side("texts", self.encode_text, texts, self.text_chunk_size))
-        anchor = torch.empty(0, requires_grad=True)
-        embeddings = _Encode.apply(anchor, sides, self.no_sync)
-        if any(
-            torch.is_autocast_enabled(kind)
-            for side in sides
-            for kind, _, _ in side.settings[0].autocasts
-        ):
-            # weights cast in the pass without graph must not be taken for those of a pass with one
-            torch.clear_autocast_cache()
-        return self.loss(*embeddings, *loss_args)
+            encoders = f"{encoders}, {_name(self.encode_text)}"
+
+        return (
+            f"CachedContrastive({encoders}, {_name(self.loss)}, chunk_size={self.chunk_size}, "
+            f"text_chunk_size={self.text_chunk_size})"
+        )
+
+
+class _EncodeInChunks(torch.autograd.Function):
+    """Embeddings of all rows without a graph; the backward pass encodes chunk by chunk with one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        graph_input: Tensor,  # noqa: ARG004 (requires gradient, so that the backward pass is run)
+        sides: "list[_Side]",
+        no_sync: Callable[[], AbstractContextManager[object]],
+    ) -> tuple[Tensor, ...]:
+        ctx.sides = sides
+        ctx.no_sync = no_sync
+
+        return tuple(side.encode_all() for side in sides)
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        *gradients: Tensor,
+    ) -> tuple[None, None, None]:
+        sides = ctx.sides
+        for side, gradient in zip(sides, gradients, strict=True):
+            side.set_gradient(gradient)
+
+        *unsynchronised, last = _backward_passes(sides)
+        with torch.enable_grad(), _fixed_running_statistics(side.owner() for side in sides):
+            for backward_pass in unsynchronised:
+                with ctx.no_sync():
+                    _run_backward_pass(backward_pass)
+
+            _run_backward_pass(last)
+
+        return None, None, None
+
+
+class _Side:
+    """One encoder and its batch in chunks, with what is needed to encode them a second time."""
+
+    def __init__(self, name: str, encode: Encoder, batch: object, chunk_size: int) -> None:
+        num_rows = _num_rows(name, batch)
+        starts = range(0, max(num_rows, 1), chunk_size)
+
+        self.name = name
+        self.encode = encode
+        self.chunks = [_slice_rows(batch, start, start + chunk_size) for start in starts]
+        self.sizes = [min(start + chunk_size, num_rows) - start for start in starts]
+        self.states: list[_ExecutionState] = []
+        self.gradients: tuple[Tensor, ...] = ()
+
+    def owner(self) -> object:
+        """The object behind a bound method, or the encoder itself."""
+        return self.encode.__self__ if inspect.ismethod(self.encode) else self.encode
+
+    def encode_all(self) -> Tensor:
+        """First pass: embeddings of all chunks, and the state at the time of each."""
+        self.states.clear()
+        embeddings = []
+
+        for chunk, size in zip(self.chunks, self.sizes, strict=True):
+            self.states.append(_ExecutionState(chunk))
+            encoded: object = self.encode(chunk)
+
+            embeddings.append(self._check_encoded(encoded, size))
+
+        return torch.cat(embeddings)
+
+    def _check_encoded(self, encoded: object, size: int) -> Tensor:
+        expected = f"the encoder of {self.name} to return ({size}, D) for a chunk"
+
+        if not isinstance(encoded, Tensor):
+            raise fail("CachedContrastive", expected, type(encoded).__name__)
+        if encoded.ndim != 2 or encoded.shape[0] != size:
+            raise fail("CachedContrastive", expected, describe(encoded))
+
+        return encoded
+
+    def encode_again(self, index: int) -> Tensor:
+        """Second pass: embeddings of a chunk, in the same state as in the first."""
+        with self.states[index].restored():
+            return self.encode(self.chunks[index])
+
+    def set_gradient(self, gradient: Tensor) -> None:
+        """Split the gradient of the embeddings into those of the chunks."""
+        self.gradients = torch.split(gradient, self.sizes)
+
+
+# The chunks of a backward pass, each a side and the index of a chunk.
+_BackwardPass = list[tuple[_Side, int]]
+
+
+def _backward_passes(sides: list[_Side]) -> list[_BackwardPass]:
+    """Chunks that share a backward pass, in order.
+
+    Only the last pass is synchronised, so it has to reach all parameters: with two encoders it has
+    the last chunk of both. One encoder for both sides takes one chunk at a time, because DDP does
+    not support two forward passes for one backward pass.
+    """
+    if len(sides) == 2 and sides[0].encode == sides[1].encode:
+        return [[(side, index)] for side in sides for index in range(len(side.chunks))]
+
+    num_passes = max(len(side.chunks) for side in sides)
+    passes: list[_BackwardPass] = [[] for _ in range(num_passes)]
+
+    for side in sides:
+        # Aligned at the end.
+        offset = num_passes - len(side.chunks)
+        for index in range(len(side.chunks)):
+            passes[offset + index].append((side, index))
+
+    return passes
+
+
+def _run_backward_pass(backward_pass: _BackwardPass) -> None:
+    """Encode the chunks with a graph, and pass their part of the gradient on."""
+    embeddings = []
+    gradients = []
+
+    for side, index in backward_pass:
+        encoded = side.encode_again(index)
+        if encoded.requires_grad:
+            embeddings.append(encoded)
+            gradients.append(side.gradients[index])
+
+    if embeddings:
+        torch.autograd.backward(embeddings, gradients)
+
+
+class _ExecutionState:
+    """Random state and autocast in the first pass of a chunk, to be restored for the second."""
+
+    def __init__(self, batch: object) -> None:
+        tensors = list(_tensors(batch))
+        device_types = {tensor.device.type for tensor in tensors}
+        accelerators = [tensor.device.type for tensor in tensors if tensor.device.type != "cpu"]
+
+        self._cpu_state = torch.get_rng_state()
+        self._devices, self._device_states = get_device_states(*tensors)
+        self._device_type = accelerators[0] if accelerators else "cuda"
+
+        # Device type, dtype, and whether autocast is enabled.
+        self._autocasts: list[tuple[str, torch.dtype, bool]] = []
+        for kind in sorted({"cpu", *device_types}):
+            dtype = torch.get_autocast_dtype(kind)
+            self._autocasts.append((kind, dtype, torch.is_autocast_enabled(kind)))
+        self._cache_enabled = torch.is_autocast_cache_enabled()
+
+    def uses_autocast(self) -> bool:
+        """Whether autocast is enabled now on a device of the chunk."""
+        return any(torch.is_autocast_enabled(kind) for kind, _, _ in self._autocasts)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Restore the state inside the block, and the current one after it."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(self._devices, device_type=self._device_type))
+            torch.set_rng_state(self._cpu_state)
+            if self._device_states:
+                set_device_states(self._devices, self._device_states)
+
+            for kind, dtype, enabled in self._autocasts:
+                stack.enter_context(
+                    torch.autocast(
+                        kind, dtype=dtype, enabled=enabled, cache_enabled=self._cache_enabled
+                    )
+                )
+
+            yield
+
+
+@contextmanager
+def _fixed_running_statistics(owners: Iterable[object]) -> Iterator[None]:
+    """Let batch norms use the statistics of their batch without adding them to the running ones."""
+    norms: set[_BatchNorm] = set()
+    for owner in owners:
+        if isinstance(owner, nn.Module):
+            norms.update(_tracking_batch_norms(owner))
+
+    for norm in norms:
+        norm.track_running_stats = False
+
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def _tracking_batch_norms(module: nn.Module) -> Iterator[_BatchNorm]:
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and part.training and part.track_running_stats:
+            yield part
+
+
+def _tensors(batch: object) -> Iterator[Tensor]:
+    """All tensors in a nested batch."""
+    if isinstance(batch, Tensor):
+        yield batch
+        return
+
+    parts: Iterable[object] = ()
+    if isinstance(batch, Mapping):
+        parts = batch.values()
+    elif isinstance(batch, list | tuple):
+        parts = batch
+
+    for part in parts:
+        yield from _tensors(part)
+
+
+def _slice_rows(batch: Any, start: int, stop: int) -> Any:  # noqa: ANN401 (any structure)
+    """Slice the rows of every tensor in a nested batch; other values are unchanged."""
+    if isinstance(batch, Tensor):
+        return batch[start:stop]
+
+    if isinstance(batch, Mapping):
+        return {key: _slice_rows(value, start, stop) for key, value in batch.items()}
+
+    if isinstance(batch, list | tuple):
+        parts = [_slice_rows(value, start, stop) for value in batch]
+        is_named_tuple = hasattr(batch, "_fields")
+        return type(batch)(*parts) if is_named_tuple else type(batch)(parts)
+
+    return batch
+
+
+def _num_rows(name: str, batch: object) -> int:
+    """Number of rows that all tensors of a nested batch have."""
+    tensors = list(_tensors(batch))
+    sizes = {tensor.shape[0] if tensor.ndim > 0 else -1 for tensor in tensors}
+
+    if len(sizes) != 1 or -1 in sizes:
+        descriptions = ", ".join(describe(tensor) for tensor in tensors)
+        got = descriptions or type(batch).__name__
+        raise fail("CachedContrastive", f"{name} as tensors with one number of rows", got)
+
+    if any(tensor.requires_grad for tensor in tensors):
+        raise ValueError(
+            f"CachedContrastive: {name} require gradient, which would be lost. "
+            "Pass what the encoder reads, and let the encoder hold what is trained."
+        )
+
+    return sizes.pop()
+
+
+def _name(callable_object: object) -> str:
+    """Name of a function, a method or a class, for a repr."""
+    name = getattr(callable_object, "__qualname__", type(callable_object).__name__)
+
+    return str(name)

@@ -1,4 +1,4 @@
-"""Center loss: rows are drawn to a trained centre of their identity."""
+"""Center loss: rows are pulled to a learned center of their identity."""
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,10 @@ from clipreid_kit._checks import (
     check_integer,
     check_labels,
     check_same_width,
-    fail,
 )
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import gather
+from clipreid_kit.losses._engine.argument_checks import check_class_labels
 
 
 def center_loss(
@@ -24,66 +24,66 @@ def center_loss(
     *,
     sparse_grad: bool = False,
 ) -> Float[Tensor, ""]:
-    r"""Center loss: half the mean squared Euclidean distance of the rows to the centres of their identities.
+    r"""Center loss: half the mean squared distance of the rows to the centers of their identities.
 
-    Use it beside a loss that keeps identities apart (a classifier, a triplet loss): alone it is least where all rows
-    and centres are one point.
+    Use it beside a loss that keeps identities apart (a classifier, a triplet loss): alone it is
+    smallest where all rows and centers are the same point.
 
     .. math:: L = \frac{1}{2N} \sum_i \lVert x_i - c_{y_i} \rVert^2
 
     Args:
-        embeddings: Rows :math:`x`, used as they are.
-        labels: Identity of each row: the number of its centre, in [0, c). Checked where the labels are on the CPU and
-            the graph is not compiled; elsewhere reading them would wait for the device, and a label out of range is an
-            indexing error of the device.
-        centers: A row for each identity.
-        sparse_grad: Give ``centers`` a sparse gradient that holds the rows of the batch only, instead of one as large
-            as ``centers``. Worth it from some ten thousand identities on, and for optimisers that take it:
-            ``torch.optim.SGD`` without weight decay, ``SparseAdam``, ``Adagrad``.
+        embeddings: Rows :math:`x`, used unchanged.
+        labels: Identity of each row, the index of its center, in [0, C). Checked if the labels are
+            on the CPU and the graph is not compiled. Elsewhere reading them would wait for the
+            device, and a label out of range is an indexing error of the device.
+        centers: One row for each of C identities.
+        sparse_grad: Give ``centers`` a sparse gradient that holds only the rows of the batch,
+            instead of one as large as ``centers``. Worth it from about ten thousand identities on,
+            for optimisers that accept it: ``torch.optim.SGD`` without weight decay, ``SparseAdam``,
+            ``Adagrad``.
 
     Returns:
-        Mean over the rows, in the unit of the embeddings squared. Zero, connected to the graph, for no rows.
+        Mean over the rows, in squared units of the embeddings. Zero, connected to the graph, for no
+        rows.
 
     Raises:
-        ValueError: If shapes disagree, or a label on the CPU has no centre.
+        ValueError: If shapes disagree, or a label on the CPU has no center.
 
     Example:
         >>> centers = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
-        >>> center_loss(torch.tensor([[3.0, 4.0], [1.0, 1.0]]), torch.tensor([0, 1]), centers)  # (25 + 1) / 4
+        >>> rows = torch.tensor([[3.0, 4.0], [1.0, 1.0]])
+        >>> center_loss(rows, torch.tensor([0, 1]), centers)  # (25 + 1) / 4
         tensor(6.5000)
 
     Note:
-        The factor: Wen et al. sum over the batch with 1/2; the mean with 1/2 here is CLIP-FH's; the mean without 1/2
-        is CLIP-ReID's and that of the strong ReID baselines, so their weight 0.0005 is 0.001 here. Those codes take
-        the distances to all centres and clamp the masked ones at 1e-12, which adds (c - 1) times that to each row.
+        About the factor: Wen et al. sum over the batch with 1/2, CLIP-FH takes the mean with 1/2 as
+        here, and CLIP-ReID and the strong ReID baselines take the mean without 1/2. Their weight of
+        0.0005 is therefore 0.001 here. Those codes compute the distances to all centers and clamp
+        the masked ones at 1e-12, which adds (C - 1) times that to each row.
 
     References:
-        Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016, eq. 2.
+        Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016,
+        eq. 2.
     """
     check_embeddings("center_loss", "embeddings", embeddings)
     check_labels("center_loss", "labels", labels, embeddings.shape[0])
     check_embeddings("center_loss", "centers", centers)
     check_same_width("center_loss", "embeddings", embeddings, "centers", centers)
-    if not torch.compiler.is_compiling() and labels.device.type == "cpu" and labels.numel() > 0:
-        low, high = (int(edge) for edge in labels.aminmax())
-        if low < 0 or high >= centers.shape[0]:
-            remedy = "Number the training identities from 0."
-            raise fail(
-                "center_loss",
-                f"labels from 0 to {centers.shape[0] - 1}",
-                f"{low} to {high}",
-                remedy,
-            )
+    remedy = "Number the training identities from 0."
+    check_class_labels("center_loss", labels, centers.shape[0], remedy)
+
     with torch.autocast(embeddings.device.type, enabled=False):
-        offset = exact(embeddings) - exact(F.embedding(labels.long(), centers, sparse=sparse_grad))
+        own_centers = F.embedding(labels.long(), centers, sparse=sparse_grad)
+        offset = at_least_float32(embeddings) - at_least_float32(own_centers)
+
         return 0.5 * offset.square().sum() / max(embeddings.shape[0], 1)
 
 
 class CenterLoss(nn.Module):
-    """:func:`center_loss` with its centres, which are a Parameter that an optimiser has to be given.
+    """Module of :func:`center_loss`; it holds the centers, a Parameter (num_identities, dim).
 
-    Weight the loss (0.0005 to 0.001 is usual beside a triplet loss) and put the centres into a parameter group of the
-    one optimiser, without weight decay::
+    Weight the loss (0.0005 to 0.001 is usual beside a triplet loss), and put the centers into a
+    parameter group of the one optimiser, without weight decay::
 
         optimizer = torch.optim.AdamW([
             {"params": model.parameters()},
@@ -91,19 +91,22 @@ class CenterLoss(nn.Module):
         ])
         loss = triplet(embeddings, labels) + 0.0005 * center(embeddings, labels)
 
-    The strong ReID baselines train the centres with SGD at a rate of 0.5, and divide their gradient by the weight w of
-    the loss first. Without that division the same step is SGD at a rate of 0.5 / w (1000 for w = 0.0005) for the group
-    of the centres; clip the gradients of the model only, so that the centres' do not count in the norm. Adam and AdamW
-    divide by the size of the gradient: the weight does not matter for the centres, only the group's rate does.
+    The strong ReID baselines train the centers by SGD with a learning rate of 0.5, and first divide
+    their gradient by the weight w of the loss. Without that division the same step is SGD with a
+    rate of 0.5 / w (1000 for w = 0.0005) for the group of the centers. Clip the gradients of the
+    model only, so that those of the centers do not count in the norm. Adam and AdamW divide by the
+    size of the
+    gradient: for the centers only their group's learning rate matters, and not the weight.
 
     Args:
         dim: Width of the embeddings.
         num_identities: Training identities, labelled 0 to ``num_identities`` - 1.
-        std: Standard deviation of the first centres, at least 0; 1 is that of the baselines, whose embeddings are
-            long. For unit rows begin at 0, or copy the mean embedding of each identity into ``centers``.
-        sparse_grad: Sparse gradient of the centres; see :func:`center_loss`.
-        distributed: Gather embeddings and labels from all ranks first. Give the centres to DDP with the model, or let
-            every rank step them: they get the same gradient everywhere.
+        std: Standard deviation of the initial centers, at least 0. The baselines use 1, with long
+            embeddings. For unit rows begin at 0, or copy the mean embedding of each identity into
+            ``centers``.
+        sparse_grad: Sparse gradient of the centers; see :func:`center_loss`.
+        distributed: Gather embeddings and labels from all ranks first. Give the centers to DDP with
+            the model, or let every rank step them: they get the same gradient everywhere.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -127,6 +130,7 @@ class CenterLoss(nn.Module):
         check_integer("CenterLoss", "dim", dim, 1)
         check_integer("CenterLoss", "num_identities", num_identities, 1)
         check_at_least("CenterLoss", "std", std, 0)
+
         self.centers = nn.Parameter(torch.randn(num_identities, dim) * std)
         self.sparse_grad = sparse_grad
         self.distributed = distributed
@@ -134,13 +138,15 @@ class CenterLoss(nn.Module):
     def forward(
         self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """See :func:`center_loss`."""
+        """Compute :func:`center_loss`."""
         if self.distributed:
-            embeddings, labels = gather(embeddings), gather(labels)
+            embeddings = gather(embeddings)
+            labels = gather(labels)
+
         return center_loss(embeddings, labels, self.centers, sparse_grad=self.sparse_grad)
 
     def extra_repr(self) -> str:
-        """Options, for ``print(module)``."""
+        """Sizes and options for ``print(module)``."""
         num_identities, dim = self.centers.shape
         return (
             f"dim={dim}, num_identities={num_identities}, sparse_grad={self.sparse_grad}, "

@@ -1,4 +1,4 @@
-"""Circle loss on pairs: every similarity is pulled or pushed as far as it is from its optimum."""
+"""Circle loss on pairs: each similarity is weighted by its distance from its optimum."""
 
 from functools import partial
 
@@ -7,8 +7,46 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_positive, fail
-from clipreid_kit.losses._anchorwise import anchorwise_loss, check_sides, gather_sides, log_sum
+from clipreid_kit._checks import check_number, check_positive, fail
+from clipreid_kit.distances import cosine_similarity
+from clipreid_kit.losses._engine.anchorwise import (
+    BlockLoss,
+    anchorwise_loss,
+    logsumexp_and_softmax,
+)
+from clipreid_kit.losses._engine.contrast_set import gather_contrast, masks_of_pairs
+
+
+def circle_definition(
+    embeddings: Float[Tensor, "n d"],
+    labels: Integer[Tensor, " n"],
+    contrast: Float[Tensor, "m d"] | None = None,
+    contrast_labels: Integer[Tensor, " m"] | None = None,
+    *,
+    margin: float = 0.25,
+    scale: float = 128.0,
+) -> Float[Tensor, ""]:
+    """The formula of :func:`circle_loss` in plain autograd, with the whole (N, M) matrix in memory.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> circle_definition(rows, torch.tensor([0, 0, 1, 1]), margin=0.5, scale=1.0)
+        tensor(0.7944)
+    """
+    cosine_NM = cosine_similarity(embeddings, embeddings if contrast is None else contrast)
+    positive_NM, negative_NM = masks_of_pairs(labels, contrast_labels)
+
+    # The weights carry no gradient.
+    pull_NM = (1 + margin - cosine_NM).clamp(min=0).detach()
+    push_NM = (cosine_NM + margin).clamp(min=0).detach()
+    near_NM = -scale * pull_NM * (cosine_NM - (1 - margin))
+    far_NM = scale * push_NM * (cosine_NM - margin)
+
+    valid_N = positive_NM.any(dim=1) & negative_NM.any(dim=1)
+    near_N = near_NM.masked_fill(~positive_NM, -torch.inf)[valid_N].logsumexp(dim=1)
+    far_N = far_NM.masked_fill(~negative_NM, -torch.inf)[valid_N].logsumexp(dim=1)
+
+    return F.softplus(near_N + far_N).sum() / valid_N.sum().clamp(min=1)
 
 
 def circle_loss(
@@ -22,8 +60,8 @@ def circle_loss(
 ) -> Float[Tensor, ""]:
     r"""Circle loss with pair-wise labels: similarities far from their optimum weigh more.
 
-    Use it as a triplet loss that takes every pair of the batch, with one margin for positives and negatives. Leave out
-    ``contrast`` for one modality; pass the texts for image against text.
+    Use it in place of a triplet loss to use every pair of the batch, with one margin for positives
+    and negatives. Leave out ``contrast`` for one modality; pass the texts for image against text.
 
     .. math::
         \ell_i = \ln\Big[1 + \sum_{n \in N(i)} e^{\gamma \alpha_n (s_{in} - m)}
@@ -32,71 +70,91 @@ def circle_loss(
 
     Args:
         embeddings: Anchors; L2-normalised here.
-        labels: Identity of each anchor. In one modality every batch should hold several rows of an identity.
-        contrast: Rows that positives and negatives are taken from. ``None`` means ``embeddings`` itself, and then
-            (only then) an anchor is not its own positive.
+        labels: Identity of each anchor. In one modality every batch should hold several rows of an
+            identity.
+        contrast: Rows that positives and negatives are taken from. ``None`` means ``embeddings``
+            itself, and then (only then) an anchor is not its own positive.
         contrast_labels: Identity of each contrast row; required with ``contrast``.
-        margin: :math:`m` in (0, 1), in units of cosine similarity: positives shall be above 1 - m, negatives below m.
-            The paper has 0.25 for people and faces, 0.4 for birds, cars and products.
-        scale: :math:`\gamma > 0`, 1 / temperature; 32 to 256 is usual.
+        margin: :math:`m` in (0, 1), in units of cosine similarity: positives should be above 1 - m,
+            negatives below m. The paper uses 0.25 for people and faces, 0.4 for birds, cars and
+            products.
+        scale: :math:`\gamma > 0`, which is 1 / temperature; 32 to 256 is usual.
 
     Returns:
-        Mean of :math:`\ell_i` over the anchors that have a positive and a negative. If none has (one row, one
-        identity, no positives), zero, still connected to the graph.
+        Mean of :math:`\ell_i` over the anchors that have a positive and a negative. If none has
+        (one row, one identity, no positives), zero, connected to the graph.
 
     Raises:
-        ValueError: If shapes disagree, only one of ``contrast`` and ``contrast_labels`` is given, or an option is out
-            of its range.
+        ValueError: If shapes disagree, only one of ``contrast`` and ``contrast_labels`` is given,
+            or an option is out of its range.
 
     Example:
         >>> rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-        >>> # s_p = 1, s_n = 0, each alpha = m: two negatives at -m m, one positive at -m m: ln(1 + 2 e^-0.5)
+        >>> # s_p = 1, s_n = 0, each alpha = m: two negatives and one positive, each with the
+        >>> # exponent -m m, so ln(1 + 2 e^-0.5)
         >>> circle_loss(rows, torch.tensor([0, 0, 1, 1]), margin=0.5, scale=1.0)
         tensor(0.7944)
 
-    Note:
-        The weights :math:`\alpha` carry no gradient, as in the paper: the slope by :math:`s_{in}` is a softmax weight
-        times :math:`\gamma \alpha_n`. Other optima than 1 + m and -m, which the paper does not use, are not offered.
+    Relations:
+        Equals :func:`circle_definition`, the formula in a few lines.
 
-        Anchors of one batch are averaged, as in fast-reid and pytorch-metric-learning, which equals this where every
-        anchor has a positive, a negative and a loss above 0. Some codes instead take one logsumexp over all pairs of
-        the batch: one term for the whole batch, which its hardest pair decides; that form is not offered.
+    Note:
+        The weights :math:`\alpha` carry no gradient, as in the paper: the slope by :math:`s_{in}`
+        is a softmax weight times :math:`\gamma \alpha_n`. Optima other than 1 + m and -m, which the
+        paper does not use, are not offered.
+
+        The anchors of a batch are averaged, as in fast-reid and pytorch-metric-learning; the result
+        is the same where every anchor has a positive, a negative and a loss above 0. Some codes
+        instead take one logsumexp over all pairs of the batch, a single term that the hardest pair
+        decides; that form is not offered.
 
     References:
-        Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 4 to 8.
+        Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020,
+        eq. 4 to 8.
     """
-    check_sides("circle_loss", embeddings, labels, contrast, contrast_labels)
     _check_options("circle_loss", margin, scale)
-    rule = partial(_rule, margin=margin, scale=scale)
-    return anchorwise_loss(embeddings, labels, contrast, contrast_labels, rule, "similarity")
+    rule = partial(_circle_rule, margin=margin, scale=scale)
+
+    return anchorwise_loss(
+        "circle_loss", embeddings, labels, contrast, contrast_labels, rule, "similarity"
+    )
 
 
 def _check_options(owner: str, margin: float, scale: float) -> None:
+    check_number(owner, "margin", margin)
     if not 0 < margin < 1:
         raise fail(owner, "margin between 0 and 1, in units of cosine similarity", margin)
+
     check_positive(owner, "scale", scale)
 
 
-def _rule(
-    similarity: Tensor, positive: Tensor, negative: Tensor, *, margin: float, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    pull = (1 + margin - similarity).clamp_(min=0).mul_(scale)  # scale times alpha
-    push = (similarity + margin).clamp_(min=0).mul_(scale)
-    near, near_share = log_sum(
-        (pull * (1 - margin - similarity)).masked_fill_(~positive, -torch.inf)
-    )
-    far, far_share = log_sum((push * (similarity - margin)).masked_fill_(~negative, -torch.inf))
-    valid = (near != -torch.inf) & (far != -torch.inf)
-    slope = push.mul_(far_share).sub_(pull.mul_(near_share)).mul_((near + far).sigmoid()[:, None])
-    return F.softplus(near + far).sum(), valid.sum(), slope
+def _circle_rule(
+    similarity_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, *, margin: float, scale: float
+) -> BlockLoss:
+    # Scale times alpha.
+    pull_BM = (1 + margin - similarity_BM).clamp_(min=0).mul_(scale)
+    push_BM = (similarity_BM + margin).clamp_(min=0).mul_(scale)
+
+    near_BM = (pull_BM * (1 - margin - similarity_BM)).masked_fill_(~positive_BM, -torch.inf)
+    far_BM = (push_BM * (similarity_BM - margin)).masked_fill_(~negative_BM, -torch.inf)
+    near_B, near_softmax_BM = logsumexp_and_softmax(near_BM)
+    far_B, far_softmax_BM = logsumexp_and_softmax(far_BM)
+
+    loss_B = F.softplus(near_B + far_B)
+    valid_B = (near_B != -torch.inf) & (far_B != -torch.inf)
+
+    slope_BM = push_BM.mul_(far_softmax_BM).sub_(pull_BM.mul_(near_softmax_BM))
+    slope_BM.mul_((near_B + far_B).sigmoid()[:, None])
+
+    return BlockLoss(loss_B.sum(), valid_B.sum(), slope_BM)
 
 
 class CircleLoss(nn.Module):
-    """:func:`circle_loss` with its options held; no parameters.
+    """Module of :func:`circle_loss`; it holds the options and has no parameters.
 
     Args:
         margin: In (0, 1), in units of cosine similarity.
-        scale: Above 0, 1 / temperature.
+        scale: Above 0; 1 / temperature.
         distributed: Gather the rows of all ranks first.
 
     Raises:
@@ -113,6 +171,7 @@ class CircleLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_options("CircleLoss", margin, scale)
+
         self.margin = margin
         self.scale = scale
         self.distributed = distributed
@@ -124,14 +183,13 @@ class CircleLoss(nn.Module):
         contrast: Float[Tensor, "m d"] | None = None,
         contrast_labels: Integer[Tensor, " m"] | None = None,
     ) -> Float[Tensor, ""]:
-        """See :func:`circle_loss`."""
+        """Compute :func:`circle_loss`."""
         sides = (embeddings, labels, contrast, contrast_labels)
-        return circle_loss(
-            *(gather_sides(*sides) if self.distributed else sides),
-            margin=self.margin,
-            scale=self.scale,
-        )
+        if self.distributed:
+            sides = gather_contrast(*sides)
+
+        return circle_loss(*sides, margin=self.margin, scale=self.scale)
 
     def extra_repr(self) -> str:
-        """Options, for ``print(module)``."""
+        """Options for ``print(module)``."""
         return f"margin={self.margin}, scale={self.scale}, distributed={self.distributed}"

@@ -1,4 +1,4 @@
-"""Contrast with the rows of earlier batches (XBM)."""
+"""Contrast with the rows of earlier batches (cross-batch memory, XBM)."""
 
 import torch
 from jaxtyping import Float, Integer
@@ -16,14 +16,14 @@ from clipreid_kit.distributed import gather
 
 
 class EmbeddingQueue(nn.Module):
-    """The last ``size`` embeddings with their labels, first in, first out; they are buffers, saved with the state.
+    """The last ``size`` embeddings with their labels, first in, first out; they are buffers.
 
-    The building block of :class:`CrossBatchMemory`, for losses of your own that need rows of earlier batches. Rows are
-    kept without graph, as they were: nothing normalises them.
+    It is the building block of :class:`CrossBatchMemory`, for custom losses that need rows of
+    earlier batches. Rows are kept without a graph and unchanged: they are not normalised.
 
     Args:
         dim: Width D of the embeddings.
-        size: Rows to keep, at least 1.
+        size: Number of rows to keep, at least 1.
 
     Raises:
         ValueError: If a number is below 1.
@@ -32,7 +32,7 @@ class EmbeddingQueue(nn.Module):
         >>> queue = EmbeddingQueue(dim=2, size=3)
         >>> queue.enqueue(torch.eye(2), torch.tensor([4, 5]))
         >>> queue.enqueue(torch.ones(2, 2), torch.tensor([6, 7]))
-        >>> queue.labels()  # the oldest row has left
+        >>> queue.labels()  # the oldest row was dropped
         tensor([5, 6, 7])
     """
 
@@ -43,25 +43,30 @@ class EmbeddingQueue(nn.Module):
         super().__init__()
         check_integer("EmbeddingQueue", "dim", dim, 1)
         check_integer("EmbeddingQueue", "size", size, 1)
+
         self.size = size
-        self.num_rows = 0  # a Python number: no wait for the device to learn it
+        # A Python number, so that reading it does not wait for the device.
+        self.num_rows = 0
         self.register_buffer("stored_rows", torch.zeros(size, dim))
         self.register_buffer("stored_labels", torch.zeros(size, dtype=torch.long))
 
     def rows(self) -> Float[Tensor, "m d"]:
-        """The rows held, oldest first; (0, D) while empty. Later calls of ``enqueue`` do not change what came back."""
+        """Rows in the queue, oldest first; (0, D) if it is empty.
+
+        Later calls of ``enqueue`` do not change the returned tensor.
+        """
         return self.stored_rows[self.size - self.num_rows :]
 
     def labels(self) -> Integer[Tensor, " m"]:
-        """Their labels, in the same order."""
+        """Labels of the rows, in the same order."""
         return self.stored_labels[self.size - self.num_rows :]
 
     @torch.no_grad()
     def enqueue(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> None:
-        """Add rows behind those held, and drop the oldest beyond ``size``.
+        """Append rows, and drop the oldest beyond ``size``.
 
         Args:
-            embeddings: Rows of any number; of more than ``size`` the last are kept.
+            embeddings: Any number of rows; of more than ``size`` the last are kept.
             labels: Identity of each row.
 
         Raises:
@@ -69,64 +74,65 @@ class EmbeddingQueue(nn.Module):
         """
         check_embeddings("EmbeddingQueue", "embeddings", embeddings)
         check_labels("EmbeddingQueue", "labels", labels, embeddings.shape[0])
-        if (
-            embeddings.shape[1] != self.stored_rows.shape[1]
-            or embeddings.device != self.stored_rows.device
-        ):
-            expected = (
-                f"embeddings of width {self.stored_rows.shape[1]} on {self.stored_rows.device}"
-            )
-            raise fail(
-                "EmbeddingQueue", expected, describe(embeddings), "Move the queue with .to()."
-            )
-        # new tensors, not writes in place: a graph that holds the old rows stays valid until its backward pass
-        new_rows, new_labels = embeddings[-self.size :], labels[-self.size :]
-        start = new_rows.shape[0]
-        self.stored_rows = torch.cat(
-            [self.stored_rows[start:], new_rows.to(self.stored_rows.dtype)]
-        )
-        self.stored_labels = torch.cat([self.stored_labels[start:], new_labels.long()])
+
+        dim = self.stored_rows.shape[1]
+        device = self.stored_rows.device
+        if embeddings.shape[1] != dim or embeddings.device != device:
+            expected = f"embeddings of width {dim} on {device}"
+            remedy = "Move the queue with .to()."
+            raise fail("EmbeddingQueue", expected, describe(embeddings), remedy)
+
+        new_rows = embeddings[-self.size :].to(self.stored_rows.dtype)
+        new_labels = labels[-self.size :].long()
+        num_new = new_rows.shape[0]
+
+        # New tensors, not writes in place: a graph that holds the old rows stays valid.
+        self.stored_rows = torch.cat([self.stored_rows[num_new:], new_rows])
+        self.stored_labels = torch.cat([self.stored_labels[num_new:], new_labels])
         self.num_rows = min(self.size, self.num_rows + embeddings.shape[0])
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self.num_rows = 0
 
     def get_extra_state(self) -> Tensor:
-        """The number of rows held, for ``state_dict``."""
+        """Return the number of rows for ``state_dict``."""
         return torch.tensor(self.num_rows)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up the number of rows held."""
+        """Restore the number of rows."""
         self.num_rows = int(state)
 
     def extra_repr(self) -> str:
-        """Options, for ``print(module)``."""
-        return f"dim={self.stored_rows.shape[1]}, size={self.size}"
+        """Sizes for ``print(module)``."""
+        return f"dim={self.stored_rows.shape[1]}, size={self.size}, num_rows={self.num_rows}"
 
 
 class CrossBatchMemory(nn.Module):
-    r"""Cross-batch memory (XBM) around a pair loss: the batch against itself, and against rows of earlier batches.
+    r"""Cross-batch memory (XBM): a pair loss of the batch, and of the batch against earlier rows.
 
-    Use it where the batch is too small to hold hard negatives and a larger one does not fit: stored embeddings cost
-    no activations. They are out of date by some steps, which is harmless when the model drifts slowly: fine-tuning,
-    small learning rates, after a warm-up.
+    Use it where the batch is too small to contain hard negatives and a larger one does not fit:
+    stored embeddings cost no activations. They are a few steps out of date, which is harmless while
+    the model drifts slowly: in fine-tuning, with small learning rates, after a warm-up.
 
     .. math:: L = \ell(Z, Y) + w\, \ell(Z, Y;\, M, Y_M)
 
-    where :math:`M` are the rows of earlier batches. The batch joins :math:`M` after the loss, so no row ever meets
-    its own copy. In ``eval()`` the memory is used and stays as it is.
+    Here :math:`M` are the rows of earlier batches. The batch joins :math:`M` after the loss, so no
+    row ever meets its own copy. In ``eval()`` mode the memory is used and stays unchanged.
 
     Args:
-        loss: Called as ``loss(embeddings, labels)`` and ``loss(embeddings, labels, contrast, contrast_labels)``, as
-            :class:`SupConLoss` is. Its own ``distributed`` has to be off: set it here.
+        loss: Called as ``loss(embeddings, labels)`` and
+            ``loss(embeddings, labels, contrast, contrast_labels)``, such as :class:`SupConLoss`.
+            Its own ``distributed`` has to be off: set it here.
         dim: Width D of the embeddings.
-        size: Rows to remember; tens of batches are usual, up to the whole training set in the paper.
+        size: Number of rows to remember. Tens of batches are usual, in the paper up to the whole
+            training set.
         weight: :math:`w \ge 0`, weight of the memory's term.
-        warmup_steps: Calls in training mode during which nothing is stored, while the model moves fast (the paper:
-            1000 from ImageNet weights). 0 suits a pre-trained CLIP at a small rate.
-        distributed: Gather embeddings and labels from all ranks first: the memory holds the batches of all ranks, in
-            rank order, equal on every rank.
+        warmup_steps: Calls in training mode during which nothing is stored, while the model moves
+            fast (1000 in the paper, from ImageNet weights). 0 suits a pre-trained CLIP with a small
+            rate.
+        distributed: Gather embeddings and labels from all ranks first. The memory then holds the
+            batches of all ranks in rank order, equal on every rank.
 
     Raises:
         ValueError: If a number is out of its range, or ``loss`` gathers by itself.
@@ -134,16 +140,19 @@ class CrossBatchMemory(nn.Module):
     Example:
         >>> from clipreid_kit import SupConLoss
         >>> loss = CrossBatchMemory(SupConLoss(temperature=1.0), dim=2, size=64)
-        >>> loss(torch.eye(2), torch.tensor([0, 1]))  # no positives in the batch, nothing remembered
+        >>> loss(torch.eye(2), torch.tensor([0, 1]))  # no positives in the batch, an empty memory
         tensor(0.)
-        >>> loss(torch.eye(2), torch.tensor([0, 1]))  # each row finds its identity in the memory: ln(1 + e) - 1
+        >>> # now each row finds its identity in the memory: ln(1 + e) - 1
+        >>> loss(torch.eye(2), torch.tensor([0, 1]))
         tensor(0.3133)
 
     Note:
-        pytorch-metric-learning stores first, and compares with the memory only: pairs inside the batch then have
-        gradient on one side. Here, as in the code of the paper, the batch's own term is separate and has both.
+        pytorch-metric-learning stores first, and compares only with the memory: pairs inside the
+        batch then have a gradient on one side. Here, as in the code of the paper, the batch's own
+        term is separate and has both.
 
-        In training the memory changes its length while it fills: compile the model, not this Module.
+        In training the memory changes its length while it fills: compile the model, not this
+        module.
 
     References:
         Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020, algorithm 1.
@@ -160,15 +169,16 @@ class CrossBatchMemory(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        check_integer("CrossBatchMemory", "dim", dim, 1)
+        check_integer("CrossBatchMemory", "size", size, 1)
         check_at_least("CrossBatchMemory", "weight", weight, 0)
         check_integer("CrossBatchMemory", "warmup_steps", warmup_steps, 0)
         if getattr(loss, "distributed", False):
-            raise fail(
-                "CrossBatchMemory",
-                "loss with distributed=False",
-                "True",
-                "Set it on CrossBatchMemory instead.",
+            raise ValueError(
+                "CrossBatchMemory: the loss inside gathers rows by itself (distributed=True). "
+                "Set distributed=True on CrossBatchMemory instead."
             )
+
         self.loss = loss
         self.queue = EmbeddingQueue(dim, size)
         self.weight = weight
@@ -179,28 +189,34 @@ class CrossBatchMemory(nn.Module):
     def forward(
         self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """Loss of the batch and, where rows are remembered, of the batch against them; then the batch is stored."""
+        """Compute the loss of the batch and of the batch against the memory, then store it."""
         if self.distributed:
-            embeddings, labels = gather(embeddings), gather(labels)
+            embeddings = gather(embeddings)
+            labels = gather(labels)
+
         value: Tensor = self.loss(embeddings, labels)
         if self.queue.num_rows > 0:
-            value = value + self.weight * self.loss(
-                embeddings, labels, self.queue.rows(), self.queue.labels()
-            )
+            to_memory = self.loss(embeddings, labels, self.queue.rows(), self.queue.labels())
+            value = value + self.weight * to_memory
+
         if self.training:
             if self.num_steps >= self.warmup_steps:
                 self.queue.enqueue(embeddings, labels)
             self.num_steps += 1
+
         return value
 
     def get_extra_state(self) -> Tensor:
-        """The number of training steps so far, for ``state_dict``."""
+        """Return the number of training steps for ``state_dict``."""
         return torch.tensor(self.num_steps)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up the number of training steps."""
+        """Restore the number of training steps."""
         self.num_steps = int(state)
 
     def extra_repr(self) -> str:
-        """Options, for ``print(module)``."""
-        return f"weight={self.weight}, warmup_steps={self.warmup_steps}, distributed={self.distributed}"
+        """Options for ``print(module)``."""
+        return (
+            f"weight={self.weight}, warmup_steps={self.warmup_steps}, "
+            f"distributed={self.distributed}"
+        )

@@ -1,6 +1,7 @@
-"""Cross-entropy of images over the text features of all identities: the second stage of CLIP-ReID."""
+"""Cross entropy of images over the texts of all identities: the second stage of CLIP-ReID."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
@@ -11,61 +12,38 @@ from clipreid_kit._checks import (
     check_positive,
     check_same_width,
 )
-from clipreid_kit.distances import exact, l2_normalize
+from clipreid_kit.distances import (
+    at_least_float32,
+    cosine_similarity,
+    dot_product,
+    l2_normalize,
+    to_common_precision,
+)
 from clipreid_kit.distributed import gather
-from clipreid_kit.losses._all_classes import check_class_labels, cross_entropy_over_classes
+from clipreid_kit.losses._engine.argument_checks import check_class_labels
+from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
 
-def _check_smoothing(owner: str, label_smoothing: float) -> None:
-    check_fraction(owner, "label_smoothing", label_smoothing)
+def image_to_text_ce_definition(
+    embeddings: Float[Tensor, "n d"],
+    labels: Integer[Tensor, " n"],
+    text_embeddings: Float[Tensor, "c d"],
+    *,
+    temperature: float = 0.01,
+    label_smoothing: float = 0.1,
+    normalize: bool = True,
+) -> Float[Tensor, ""]:
+    """The formula of :func:`image_to_text_ce_loss` in plain autograd, with (N, C) logits in memory.
 
+    Example:
+        >>> rows, labels = torch.eye(2), torch.tensor([0, 1])
+        >>> image_to_text_ce_definition(rows, labels, rows, temperature=1.0, label_smoothing=0)
+        tensor(0.3133)
+    """
+    similarity = cosine_similarity if normalize else dot_product
+    logits_NC = similarity(embeddings, text_embeddings) / temperature
 
-def _losses_of_rows(
-    embeddings: Tensor,
-    labels: Tensor,
-    text_embeddings: Tensor,
-    temperature: float,
-    label_smoothing: float,
-    normalize: bool,
-) -> Float[Tensor, " n"]:
-    owner = "image_to_text_ce_loss"
-    check_embeddings(owner, "embeddings", embeddings)
-    check_labels(owner, "labels", labels, embeddings.shape[0])
-    check_embeddings(owner, "text_embeddings", text_embeddings)
-    check_same_width(owner, "embeddings", embeddings, "text_embeddings", text_embeddings)
-    check_positive(owner, "temperature", temperature)
-    _check_smoothing(owner, label_smoothing)
-    num_texts = text_embeddings.shape[0]
-    check_class_labels(
-        owner,
-        labels,
-        num_texts,
-        "A label is a row of text_embeddings: relabel the training identities.",
-    )
-    with torch.autocast(embeddings.device.type, enabled=False):
-        rows = (l2_normalize(embeddings) if normalize else exact(embeddings)) / temperature
-        texts = exact(text_embeddings)
-        if rows.shape[0] == 0:
-            return (rows.sum(dim=1) + texts.sum()) * 0.0
-        dtype = torch.promote_types(rows.dtype, texts.dtype)
-        rows, texts, labels = rows.to(dtype), texts.to(dtype), labels.long()
-        scale = None
-        if normalize and texts.requires_grad:
-            texts = l2_normalize(texts)
-        elif (
-            normalize
-        ):  # of many texts, N x C logits are cheaper to scale than a C x D copy is to make
-            length = torch.linalg.vector_norm(texts, dim=1)
-            scale = torch.where(length > 0, 1 / length.clamp(min=torch.finfo(dtype).tiny), 0.0)
-        losses = cross_entropy_over_classes(rows, labels, texts, scale)
-        if (
-            label_smoothing > 0
-        ):  # the smoothed target needs the mean of all logits, which is one product
-            own = texts.index_select(0, labels)
-            own = own if scale is None else own * scale.index_select(0, labels)[:, None]
-            mean = (texts.sum(dim=0) if scale is None else scale @ texts) / num_texts
-            losses = losses + label_smoothing * (rows * (own - mean)).sum(dim=1)
-        return losses
+    return F.cross_entropy(logits_NC, labels.long(), label_smoothing=label_smoothing)
 
 
 def image_to_text_ce_loss(
@@ -77,27 +55,30 @@ def image_to_text_ce_loss(
     label_smoothing: float = 0.1,
     normalize: bool = True,
 ) -> Float[Tensor, ""]:
-    r"""Cross-entropy of image embeddings over the text features of all identities (CLIP-ReID's ``i2tce``).
+    r"""Cross entropy of images over the text features of all identities (CLIP-ReID's ``i2tce``).
 
-    Use it when every identity has one text feature, from learned prompts or from a description, that stays as it is
-    while the image tower is trained. The texts are a classifier that is not learned.
+    Use it when every identity has one text feature, from learned prompts or from a description,
+    that stays fixed while the image tower is trained. The texts are a classifier that is not
+    learned.
 
     .. math::
-        \ell_i = -\sum_{c=1}^{C} q_{ic} \log \frac{e^{v_i \cdot t_c / \tau}}{\sum_{a=1}^{C} e^{v_i \cdot t_a / \tau}}
+        \ell_i = -\sum_{c=1}^{C} q_{ic}
+            \log \frac{e^{v_i \cdot t_c / \tau}}{\sum_{a=1}^{C} e^{v_i \cdot t_a / \tau}}
         \qquad q_{ic} = (1 - \varepsilon)\, [c = y_i] + \varepsilon / C
 
     Args:
         embeddings: Images :math:`v`, at the level that CLIP compares with text (projected).
-        labels: For each image the row of its identity in ``text_embeddings``, in [0, C). Out of that range is an
-            error: a ``ValueError`` for labels on the CPU, the device's own assertion elsewhere, where looking would
-            wait for the device.
-        text_embeddings: Texts :math:`t`, one row for each identity of the training set. Give them without gradient
-            (``detach()``) if they are fixed: then no more than 64 MB of logits are held at a time, and none of them
-            until the backward pass (and there is no second derivative). With gradient the logits (N, C) are held.
-        temperature: :math:`\tau > 0`, in units of the similarity; 0.01 is the scale (100) that CLIP's own training
-            ends at, so the untrained loss is that of CLIP's zero-shot classifier.
+        labels: Row in ``text_embeddings`` of each image's identity, in [0, C). A label out of range
+            is a ``ValueError`` on the CPU, and the device's own assertion elsewhere, where reading
+            labels would wait for the device.
+        text_embeddings: Texts :math:`t`, one row for each identity of the training set. If they are
+            fixed, pass them without gradient (``detach()``): then no more than 64 MiB of logits are
+            held at a time, none of them until the backward pass, and no second derivative exists.
+            With gradient the logits (N, C) are held.
+        temperature: :math:`\tau > 0`, in units of the similarity. CLIP's own training ends at 0.01
+            (a scale of 100), so the initial loss is that of CLIP's zero-shot classifier.
         label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities.
-        normalize: Compare by cosine. ``False`` takes raw dot products.
+        normalize: Compare by cosine; ``False`` compares by raw dot products.
 
     Returns:
         Mean over the rows; zero, connected to the graph, for no rows.
@@ -106,37 +87,115 @@ def image_to_text_ce_loss(
         ValueError: If shapes disagree, an option is out of its range, or (on the CPU) a label is.
 
     Example:
-        >>> image_to_text_ce_loss(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), temperature=1.0, label_smoothing=0)
+        >>> rows, labels = torch.eye(2), torch.tensor([0, 1])
+        >>> # ln(1 + e) - 1
+        >>> image_to_text_ce_loss(rows, labels, rows, temperature=1.0, label_smoothing=0)
         tensor(0.3133)
 
     Relations:
-        With one image for each text, this is the image-to-text half of :func:`info_nce_loss`, smoothed. Where
-        the texts are learned at the same time, :func:`supcon_loss` compares within the batch.
+        Equals :func:`image_to_text_ce_definition`, the formula in a few lines. With one image for
+        each text it is the image-to-text half of :func:`info_nce_loss`, smoothed. Where the texts
+        are learned at the same time, :func:`supcon_loss` compares within the batch.
 
     Note:
-        CLIP-ReID takes raw dot products: ``normalize=False, temperature=1.0`` is its loss, digit for digit. There
-        the lengths of the features set the sharpness, and training can lower the loss by lengthening the embeddings,
-        which no ranking by cosine sees; hence the default here.
+        CLIP-ReID takes raw dot products: ``normalize=False, temperature=1.0`` is its loss, digit
+        for digit. There the lengths of the features set the sharpness, and training can lower the
+        loss by lengthening the embeddings, which no ranking by cosine sees; hence the default here.
 
     References:
-        Li, Sun and Li, CLIP-ReID: Exploiting Vision-Language Model for Image Re-Identification without Concrete Text
-        Labels, AAAI 2023, second stage, L_i2tce.
+        Li, Sun and Li, CLIP-ReID: Exploiting Vision-Language Model for Image Re-Identification
+        without Concrete Text Labels, AAAI 2023, second stage, L_i2tce.
     """
     losses = _losses_of_rows(
         embeddings, labels, text_embeddings, temperature, label_smoothing, normalize
     )
+
     return losses.sum() / max(losses.shape[0], 1)
 
 
+def _losses_of_rows(
+    embeddings: Tensor,
+    labels: Tensor,
+    text_embeddings: Tensor,
+    temperature: float,
+    label_smoothing: float,
+    normalize: bool,
+) -> Float[Tensor, " n"]:
+    _check_rows("image_to_text_ce_loss", embeddings, labels, text_embeddings)
+    _check_options("image_to_text_ce_loss", temperature, label_smoothing)
+
+    with torch.autocast(embeddings.device.type, enabled=False):
+        rows = l2_normalize(embeddings) if normalize else at_least_float32(embeddings)
+        rows = rows / temperature
+        texts = at_least_float32(text_embeddings)
+        if rows.shape[0] == 0:
+            return (rows.sum(dim=1) + texts.sum()) * 0.0
+
+        rows, texts = to_common_precision(rows, texts)
+        labels = labels.long()
+
+        # For many fixed texts, scaling the (N, C) logits is cheaper than a normalised (C, D) copy.
+        scale = None
+        if normalize and texts.requires_grad:
+            texts = l2_normalize(texts)
+        elif normalize:
+            scale = _inverse_lengths(texts)
+
+        losses = cross_entropy_over_classes(rows, labels, texts, scale)
+        if label_smoothing > 0:
+            losses = losses + label_smoothing * _target_minus_mean(rows, labels, texts, scale)
+
+        return losses
+
+
+def _inverse_lengths(texts: Tensor) -> Tensor:
+    """1 / length of each text, 0 for a zero row."""
+    length = torch.linalg.vector_norm(texts, dim=1)
+    tiny = torch.finfo(texts.dtype).tiny
+
+    return torch.where(length > 0, 1 / length.clamp(min=tiny), 0.0)
+
+
+def _target_minus_mean(rows: Tensor, labels: Tensor, texts: Tensor, scale: Tensor | None) -> Tensor:
+    """Target's logit minus the mean of all logits, for each row.
+
+    Times the smoothing it is what smoothed targets add to the loss. The mean of the logits is a
+    product with the mean text.
+    """
+    own = texts.index_select(0, labels)
+    if scale is None:
+        mean = texts.sum(dim=0) / texts.shape[0]
+    else:
+        own = own * scale.index_select(0, labels)[:, None]
+        mean = scale @ texts / texts.shape[0]
+
+    return (rows * (own - mean)).sum(dim=1)
+
+
+def _check_rows(owner: str, embeddings: Tensor, labels: Tensor, text_embeddings: Tensor) -> None:
+    check_embeddings(owner, "embeddings", embeddings)
+    check_labels(owner, "labels", labels, embeddings.shape[0])
+    check_embeddings(owner, "text_embeddings", text_embeddings)
+    check_same_width(owner, "embeddings", embeddings, "text_embeddings", text_embeddings)
+
+    remedy = "A label is a row of text_embeddings: relabel the training identities."
+    check_class_labels(owner, labels, text_embeddings.shape[0], remedy)
+
+
+def _check_options(owner: str, temperature: float, label_smoothing: float) -> None:
+    check_positive(owner, "temperature", temperature)
+    check_fraction(owner, "label_smoothing", label_smoothing)
+
+
 class ImageToTextCELoss(nn.Module):
-    """:func:`image_to_text_ce_loss` with its options held; no parameters.
+    """Module of :func:`image_to_text_ce_loss`; it holds the options and has no parameters.
 
     Args:
         temperature: Above 0, in units of the similarity.
         label_smoothing: In [0, 1).
         normalize: Compare by cosine; ``False`` with ``temperature=1.0`` is CLIP-ReID's form.
-        distributed: Average over the rows of all ranks. Each rank computes its own rows only, so the texts have to be
-            the same on every rank.
+        distributed: Average over the rows of all ranks. Each rank computes only its own rows, so
+            the texts have to be the same on every rank.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -156,8 +215,8 @@ class ImageToTextCELoss(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("ImageToTextCELoss", "temperature", temperature)
-        _check_smoothing("ImageToTextCELoss", label_smoothing)
+        _check_options("ImageToTextCELoss", temperature, label_smoothing)
+
         self.temperature = temperature
         self.label_smoothing = label_smoothing
         self.normalize = normalize
@@ -169,7 +228,7 @@ class ImageToTextCELoss(nn.Module):
         labels: Integer[Tensor, " n"],
         text_embeddings: Float[Tensor, "c d"],
     ) -> Float[Tensor, ""]:
-        """See :func:`image_to_text_ce_loss`."""
+        """Compute :func:`image_to_text_ce_loss`."""
         losses = _losses_of_rows(
             embeddings,
             labels,
@@ -178,12 +237,15 @@ class ImageToTextCELoss(nn.Module):
             self.label_smoothing,
             self.normalize,
         )
-        if self.distributed:  # a row's loss needs no other row: N numbers travel, and no embedding
+
+        # The loss of a row needs no other row, so N numbers are sent and no embedding.
+        if self.distributed:
             losses = gather(losses)
+
         return losses.sum() / max(losses.shape[0], 1)
 
     def extra_repr(self) -> str:
-        """Options, for ``print(module)``."""
+        """Options for ``print(module)``."""
         return (
             f"temperature={self.temperature}, label_smoothing={self.label_smoothing}, "
             f"normalize={self.normalize}, distributed={self.distributed}"

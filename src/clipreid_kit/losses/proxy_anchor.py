@@ -1,4 +1,4 @@
-"""Proxy-Anchor loss: a learned proxy for each identity, pulled and pushed by the batch's hardest rows."""
+"""Proxy-Anchor loss: learned proxies, pulled and pushed by the hardest rows of the batch."""
 
 import math
 
@@ -8,9 +8,41 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_integer, check_positive
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit.distances import (
+    cosine_similarity,
+    dot_product,
+    l2_normalize,
+    to_common_precision,
+)
 from clipreid_kit.distributed import gather
-from clipreid_kit.losses._cosine_softmax import check_head, promoted
+from clipreid_kit.losses._engine.margin_softmax import check_head_inputs
+
+
+def proxy_anchor_definition(
+    embeddings: Float[Tensor, "n d"],
+    labels: Integer[Tensor, " n"],
+    weight: Float[Tensor, "c d"],
+    *,
+    scale: float = 32.0,
+    margin: float = 0.1,
+) -> Float[Tensor, ""]:
+    """The formula of :func:`proxy_anchor_loss`, without care for overflow and memory.
+
+    Example:
+        >>> row, proxies = torch.tensor([[1.0, 0.0]]), torch.eye(2)
+        >>> proxy_anchor_definition(row, torch.tensor([0]), proxies, scale=1.0, margin=1.0)
+        tensor(1.3498)
+    """
+    cosine_NC = cosine_similarity(embeddings, weight)
+    own_NC = F.one_hot(labels.long(), len(weight)).bool()
+
+    near_NC = torch.exp(-scale * (cosine_NC - margin))
+    far_NC = torch.exp(scale * (cosine_NC + margin))
+    pull_C = torch.where(own_NC, near_NC, 0.0).sum(dim=0).log1p()
+    push_C = torch.where(own_NC, 0.0, far_NC).sum(dim=0).log1p()
+
+    num_present = own_NC.any(dim=0).sum().clamp(min=1)
+    return pull_C.sum() / num_present + push_C.mean()
 
 
 def proxy_anchor_loss(
@@ -21,60 +53,85 @@ def proxy_anchor_loss(
     scale: float = 32.0,
     margin: float = 0.1,
 ) -> Float[Tensor, ""]:
-    r"""Proxy-Anchor loss: each identity's proxy is an anchor, and the rows of the batch its positives and negatives.
+    r"""Proxy-Anchor loss: each identity's proxy is an anchor, the rows its positives and negatives.
 
-    A softmax head compares a row with all identities; here a proxy is compared with all rows, so that the rows of a
-    batch weigh against each other and hard ones count for more. Converges fast, also with few images an identity.
+    A softmax head compares a row with all identities. Here a proxy is compared with all rows, so
+    the rows of a batch are weighed against each other, and hard ones count more. It converges fast,
+    also with few images for each identity.
 
     .. math::
-        \ell = \frac{1}{|P^+|} \sum_{p \in P^+} \ln\Big(1 + \sum_{x \in X_p^+} e^{-\alpha (s(x, p) - \delta)}\Big)
-             + \frac{1}{|P|} \sum_{p \in P} \ln\Big(1 + \sum_{x \in X_p^-} e^{\alpha (s(x, p) + \delta)}\Big)
+        \ell = \frac{1}{|P^+|} \sum_{p \in P^+}
+            \ln\Big(1 + \sum_{x \in X_p^+} e^{-\alpha (s(x, p) - \delta)}\Big)
+        + \frac{1}{|P|} \sum_{p \in P}
+            \ln\Big(1 + \sum_{x \in X_p^-} e^{\alpha (s(x, p) + \delta)}\Big)
 
-    with the cosine :math:`s`, all proxies :math:`P`, those of the batch's identities :math:`P^+`, and the rows of the
-    proxy's identity :math:`X_p^+` and of others :math:`X_p^-`.
+    Here :math:`s` is the cosine, :math:`P` are all proxies, :math:`P^+` those of the identities in
+    the batch, :math:`X_p^+` the rows of the proxy's identity, and :math:`X_p^-` those of other
+    identities.
 
     Args:
-        embeddings: Rows of any scale; L2-normalised here.
+        embeddings: Rows of any length; L2-normalised here.
         labels: Identity of each row, in [0, C).
-        weight: Proxy of each identity (C, D), of any scale.
+        weight: Proxy of each identity (C, D), of any length.
         scale: :math:`\alpha > 0`; 32 in the paper.
         margin: :math:`\delta \ge 0` in units of the cosine; 0.1 in the paper.
 
     Returns:
-        The loss of the batch; without rows zero, still connected to the graph.
+        Loss of the batch; zero, connected to the graph, for no rows.
 
     Raises:
         ValueError: If shapes disagree or an option is out of its range.
 
     Example:
         >>> row, proxies = torch.tensor([[1.0, 0.0]]), torch.eye(2)
-        >>> proxy_anchor_loss(row, torch.tensor([0]), proxies, scale=1.0, margin=1.0)  # ln 2 + ln(1 + e) / 2
+        >>> # ln 2 + ln(1 + e) / 2
+        >>> proxy_anchor_loss(row, torch.tensor([0]), proxies, scale=1.0, margin=1.0)
         tensor(1.3498)
+
+    Relations:
+        Equals :func:`proxy_anchor_definition`, the formula in a few lines.
 
     References:
         Kim et al., Proxy Anchor Loss for Deep Metric Learning, CVPR 2020, eq. 4.
     """
-    check_head("proxy_anchor_loss", embeddings, labels, weight, scale, 1)
+    check_head_inputs("proxy_anchor_loss", embeddings, labels, weight, scale, num_centers=1)
     check_at_least("proxy_anchor_loss", "margin", margin, 0, " (cosine)")
-    rows_ND, proxies_CD = promoted(embeddings, weight)
+
+    rows_ND, proxies_CD = to_common_precision(embeddings, weight)
     with torch.autocast(rows_ND.device.type, enabled=False):
         label_N = labels.long()
         logits_NC = dot_product(l2_normalize(rows_ND) * scale, l2_normalize(proxies_CD))
+
         near_N = scale * margin - logits_NC.gather(1, label_N[:, None])[:, 0]
-        # ln(1 + sum e^x) over the rows of each identity, less the largest x (or the 0 of the 1) on the way
-        zero_C = near_N.new_zeros(proxies_CD.shape[0])
-        top_C = zero_C.scatter_reduce(0, label_N, near_N.detach(), "amax")
-        sum_C = (-top_C).exp().scatter_add(0, label_N, (near_N - top_C[label_N]).exp())
-        present_C = zero_C.scatter(0, label_N, 1.0)
-        pull = (sum_C.log() + top_C).sum() / present_C.sum().clamp(min=1)
+        pull_C, present_C = _log1p_sum_exp_of_identities(near_N, label_N, proxies_CD.shape[0])
+        pull = pull_C.sum() / present_C.sum().clamp(min=1)
+
         far_C = logits_NC.scatter(1, label_N[:, None], -math.inf).logsumexp(dim=0)
-        return pull + F.softplus(far_C + scale * margin).mean()
+        push = F.softplus(far_C + scale * margin).mean()
+
+        return pull + push
+
+
+def _log1p_sum_exp_of_identities(
+    values_N: Tensor, label_N: Tensor, num_identities: int
+) -> tuple[Tensor, Tensor]:
+    """ln(1 + sum of exp(x)) over the rows of each identity, and 1 where it has rows."""
+    zero_C = values_N.new_zeros(num_identities)
+
+    # The largest exponent, of those of the rows and of the 0 of the 1, is subtracted before exp.
+    largest_C = zero_C.scatter_reduce(0, label_N, values_N.detach(), "amax")
+    sum_C = (-largest_C).exp().scatter_add(0, label_N, (values_N - largest_C[label_N]).exp())
+    present_C = zero_C.scatter(0, label_N, 1.0)
+
+    return sum_C.log() + largest_C, present_C
 
 
 class ProxyAnchorLoss(nn.Module):
-    """:func:`proxy_anchor_loss` with its options held; one parameter, ``weight`` (num_identities, dim): the proxies.
+    """Module of :func:`proxy_anchor_loss`; it holds the options and the proxies.
 
-    The proxies have to be in the optimiser, usually at a rate 10 to 100 times that of the model.
+    The parameter ``weight`` (num_identities, dim) holds a proxy for each identity.
+    Give the proxies to the optimiser, usually with a learning rate 10 to 100 times that of the
+    model.
 
     Args:
         dim: Width D of the embeddings.
@@ -107,6 +164,7 @@ class ProxyAnchorLoss(nn.Module):
         check_integer("ProxyAnchorLoss", "num_identities", num_identities, 1)
         check_positive("ProxyAnchorLoss", "scale", scale)
         check_at_least("ProxyAnchorLoss", "margin", margin, 0, " (cosine)")
+
         self.scale = scale
         self.margin = margin
         self.distributed = distributed
@@ -116,17 +174,19 @@ class ProxyAnchorLoss(nn.Module):
     def forward(
         self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """See :func:`proxy_anchor_loss`."""
+        """Compute :func:`proxy_anchor_loss`."""
         if self.distributed:
-            embeddings, labels = gather(embeddings), gather(labels)
+            embeddings = gather(embeddings)
+            labels = gather(labels)
+
         return proxy_anchor_loss(
             embeddings, labels, self.weight, scale=self.scale, margin=self.margin
         )
 
     def extra_repr(self) -> str:
-        """Options, for ``print(module)``."""
-        rows, dim = self.weight.shape
+        """Sizes and options for ``print(module)``."""
+        num_identities, dim = self.weight.shape
         return (
-            f"dim={dim}, num_identities={rows}, scale={self.scale}, margin={self.margin}, "
-            f"distributed={self.distributed}"
+            f"dim={dim}, num_identities={num_identities}, scale={self.scale}, "
+            f"margin={self.margin}, distributed={self.distributed}"
         )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 
 
 class QueryAttention(nn.Module):
@@ -44,7 +44,7 @@ class QueryAttention(nn.Module):
         # n rows, h heads, e entries of a head, v entries of a token
         queries = self.query(query).unflatten(1, (num_heads, head_dim))
         queries_of_tokens = torch.einsum("nhe,hev->nhv", queries, key_weight)
-        logits = exact(queries_of_tokens @ tokens.transpose(1, 2)) / math.sqrt(head_dim)
+        logits = at_least_float32(queries_of_tokens @ tokens.transpose(1, 2)) / math.sqrt(head_dim)
         weights = logits.softmax(dim=2)
 
         attended_tokens = weights.to(tokens.dtype) @ tokens

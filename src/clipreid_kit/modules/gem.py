@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_positive, describe, fail
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 
 
 class GeM(nn.Module):
@@ -71,7 +71,7 @@ class GeM(nn.Module):
         self._check(features)
 
         with torch.autocast(features.device.type, enabled=False):
-            logs = exact(features).clamp(min=self.eps).log()
+            logs = at_least_float32(features).clamp(min=self.eps).log()
             logs = logs.flatten(2) if features.ndim == 4 else logs.transpose(1, 2)
 
             p = self.p.to(logs.dtype)

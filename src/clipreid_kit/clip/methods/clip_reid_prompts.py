@@ -11,7 +11,7 @@ from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.image_forward import encode_images
 from clipreid_kit.clip.tuning.freezing import freeze
-from clipreid_kit.distances import exact, l2_normalize
+from clipreid_kit.distances import at_least_float32, l2_normalize
 from clipreid_kit.distributed import gather
 
 _OWNER = "ClipReIDPromptStage"
@@ -137,7 +137,7 @@ class ClipReIDPromptStage(nn.Module):
         """
         self.towers.eval()
         towers = self.towers
-        return exact(encode_images(towers.model, images, embed_dim=towers.embed_dim))
+        return at_least_float32(encode_images(towers.model, images, embed_dim=towers.embed_dim))
 
     def forward(
         self,
@@ -168,8 +168,8 @@ class ClipReIDPromptStage(nn.Module):
         )
 
         device = text_embeddings.device
-        images = exact(image_embeddings).to(device)
-        texts = exact(text_embeddings)
+        images = at_least_float32(image_embeddings).to(device)
+        texts = at_least_float32(text_embeddings)
         labels = labels.to(device)
         check_same_width(_OWNER, "image_embeddings", images, "text embeddings", texts)
         if self.distributed:

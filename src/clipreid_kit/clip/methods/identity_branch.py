@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_fraction
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import gather
 from clipreid_kit.modules import BNNeck
 
@@ -155,7 +155,10 @@ def smoothed_cross_entropy(
     """Mean cross-entropy over the rows (of all ranks), in float32; 0 with a graph for no rows."""
     with torch.autocast(logits.device.type, enabled=False):
         losses = F.cross_entropy(
-            exact(logits), labels.long(), reduction="none", label_smoothing=label_smoothing
+            at_least_float32(logits),
+            labels.long(),
+            reduction="none",
+            label_smoothing=label_smoothing,
         )
 
     if distributed:

@@ -9,7 +9,7 @@ from torch import Tensor
 from clipreid_kit._checks import check_integer
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.tokenizer import TooLong
-from clipreid_kit.distances import exact
+from clipreid_kit.distances import at_least_float32
 
 _OWNER = "caption_embeddings"
 
@@ -59,7 +59,9 @@ def caption_embeddings(
         return torch.zeros(0, towers.embed_dim, device=towers.logit_scale.device)
 
     tokens = towers.tokenize(texts, too_long=too_long)
-    blocks = [exact(towers.encode_text(block)) for block in torch.split(tokens, batch_size)]
+    blocks = [
+        at_least_float32(towers.encode_text(block)) for block in torch.split(tokens, batch_size)
+    ]
     rows = torch.cat(blocks)
 
     label_of_row = torch.tensor(labels, device=rows.device)

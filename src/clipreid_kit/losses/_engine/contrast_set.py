@@ -1,0 +1,42 @@
+"""Anchors and the optional set of rows that they are compared with."""
+
+from torch import Tensor
+
+from clipreid_kit.distributed import gather
+
+
+def gather_contrast(
+    embeddings: Tensor, labels: Tensor, contrast: Tensor | None, contrast_labels: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Gather the anchors, and the contrast set if there is one, from all ranks."""
+    embeddings = gather(embeddings)
+    labels = gather(labels)
+
+    if contrast is not None:
+        contrast = gather(contrast)
+    if contrast_labels is not None:
+        contrast_labels = gather(contrast_labels)
+
+    return embeddings, labels, contrast, contrast_labels
+
+
+def connected_zero(first: Tensor, second: Tensor | None = None) -> Tensor:
+    """Zero that is connected to the graph of its inputs, for a batch without a loss."""
+    total = first.sum() if second is None else first.sum() + second.sum()
+
+    return total * 0.0
+
+
+def masks_of_pairs(labels: Tensor, contrast_labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Matrices (N, M) that mark the positives and the negatives of every anchor.
+
+    Without a contrast set the anchors are compared with each other, and an anchor is neither its
+    own positive nor its own negative.
+    """
+    if contrast_labels is not None:
+        same_NM = labels[:, None] == contrast_labels[None, :]
+        return same_NM, ~same_NM
+
+    same_NN = labels[:, None] == labels[None, :]
+    positive_NN = same_NN.clone().fill_diagonal_(False)  # noqa: FBT003 (torch's own signature)
+    return positive_NN, ~same_NN

@@ -1,0 +1,277 @@
+"""Triplet mining: which triplets count, their losses and their slopes."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipreid_kit.losses._engine.anchorwise import BlockLoss, anchors_per_block, scale_gradients
+
+
+class HardestPairs(NamedTuple):
+    """Column of each anchor's farthest positive and nearest negative, and whether it has both."""
+
+    farthest: Tensor
+    nearest: Tensor
+    valid: Tensor
+
+
+class HardestTriplets(torch.autograd.Function):
+    """Batch-hard triplet loss.
+
+    The matrix of distances only chooses the pairs. The distances themselves are those of the chosen
+    rows, and the gradient is computed in the forward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        anchors: Tensor,
+        contrast: Tensor | None,
+        labels: Tensor,
+        contrast_labels: Tensor | None,
+        margin: float | None,
+        euclidean: bool,
+        only_violated: bool,
+    ) -> Tensor:
+        columns = anchors if contrast is None else contrast
+        farthest_N, nearest_N, valid_N = _hardest_pairs(
+            anchors, contrast, labels, contrast_labels, euclidean=euclidean
+        )
+
+        triplet_gap = _EuclideanGap if euclidean else _CosineGap
+        triplets = triplet_gap(
+            anchors, columns.index_select(0, farthest_N), columns.index_select(0, nearest_N)
+        )
+
+        loss_N, slope_N = _hinge(torch.where(valid_N, triplets.gap, -math.inf), margin)
+        counted_N = loss_N > 0 if only_violated else valid_N
+        count = counted_N.sum().clamp(min=1)
+
+        if any(ctx.needs_input_grad[:2]):
+            by_anchor, by_positive, by_negative = triplets.gradients(slope_N / count)
+            by_contrast = by_anchor if contrast is None else torch.zeros_like(contrast)
+            by_contrast.index_add_(0, farthest_N, by_positive, alpha=-1)
+            by_contrast.index_add_(0, nearest_N, by_negative)
+            ctx.save_for_backward(by_anchor, None if contrast is None else by_contrast)
+
+        return loss_N.sum() / count
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        *upstream: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        gradients = scale_gradients(ctx.saved_tensors, upstream[0])
+
+        return *gradients, None, None, None, None, None
+
+
+class _EuclideanGap:
+    """Distance to the positive minus distance to the negative, and its slope by the rows."""
+
+    def __init__(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> None:
+        self._from_positive = anchors - positives
+        self._from_negative = anchors - negatives
+        self._positive_distance = torch.linalg.vector_norm(self._from_positive, dim=1)
+        self._negative_distance = torch.linalg.vector_norm(self._from_negative, dim=1)
+        self.gap = self._positive_distance - self._negative_distance
+
+    def gradients(self, slope_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients by the anchors, by the positives (negated) and by the negatives.
+
+        The slope of |a - b| by a is (a - b) / |a - b|, and 0 where the rows coincide.
+        """
+        pull = self._from_positive
+        push = self._from_negative
+        pull *= _quotient(slope_N, self._positive_distance)[:, None]
+        push *= _quotient(slope_N, self._negative_distance)[:, None]
+
+        return pull - push, pull, push
+
+
+class _CosineGap:
+    """Distance to the positive minus distance to the negative, for cosines of unit rows."""
+
+    def __init__(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> None:
+        self._anchors = anchors
+        self._positives = positives
+        self._negatives = negatives
+        self.gap = (anchors * (negatives - positives)).sum(dim=1)
+
+    def gradients(self, slope_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients by the anchors, by the positives (negated) and by the negatives."""
+        by_anchor = (self._negatives - self._positives).mul_(slope_N[:, None])
+        weighted_anchors = self._anchors * slope_N[:, None]
+
+        return by_anchor, weighted_anchors, weighted_anchors
+
+
+def _quotient(slope_N: Tensor, distance_N: Tensor) -> Tensor:
+    return torch.where(distance_N > 0, slope_N / distance_N, 0.0)
+
+
+def _hardest_pairs(
+    anchors: Tensor,
+    contrast: Tensor | None,
+    labels: Tensor,
+    contrast_labels: Tensor | None,
+    *,
+    euclidean: bool,
+) -> HardestPairs:
+    column_labels = labels if contrast_labels is None else contrast_labels
+    anchors, columns, offset, factor = _ranking_terms(anchors, contrast, euclidean=euclidean)
+    blocks = []
+
+    block_size = anchors_per_block(columns.shape[0])
+    for start in range(0, anchors.shape[0], block_size):
+        block = slice(start, start + block_size)
+        distance_BM = torch.addmm(offset, anchors[block], columns.T, alpha=factor)
+        same_BM = labels[block, None] == column_labels
+
+        nearest = distance_BM.masked_fill(same_BM, math.inf).min(dim=1)
+
+        # An anchor is not its own positive.
+        distance_BM.masked_fill_(same_BM.logical_not_(), -math.inf)
+        if contrast is None:
+            distance_BM.diagonal(start).fill_(-math.inf)
+        farthest = distance_BM.max(dim=1)
+
+        # NaN is valid: a broken row must show in the loss.
+        valid_B = (farthest.values != -math.inf) & (nearest.values != math.inf)
+        blocks.append(HardestPairs(farthest.indices, nearest.indices, valid_B))
+
+    if len(blocks) == 1:
+        return blocks[0]
+
+    farthest_N, nearest_N, valid_N = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return HardestPairs(farthest_N, nearest_N, valid_N)
+
+
+def _ranking_terms(
+    anchors: Tensor, contrast: Tensor | None, *, euclidean: bool
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Anchors, columns, offset and factor of a matrix that ranks the pairs of each row.
+
+    The matrix is ``offset + factor * anchors @ columns.T``. For the Euclidean distance this is
+    |a - b|^2 without |a|^2, which decides nothing within a row.
+    """
+    if not euclidean:
+        columns = anchors if contrast is None else contrast
+        return anchors, columns, anchors.new_zeros(()), -1
+
+    # A common offset costs digits.
+    mean = anchors.mean(dim=0)
+    anchors = anchors - mean
+    columns = anchors if contrast is None else contrast - mean
+
+    return anchors, columns, columns.square().sum(dim=1), -2
+
+
+def largest_number_of_positives(labels: Tensor, contrast_labels: Tensor | None) -> int:
+    """Largest number of positives of any anchor.
+
+    Waits for the device. In a compiled graph, which cannot wait, it is the number of columns.
+    """
+    column_labels = labels if contrast_labels is None else contrast_labels
+    if torch.compiler.is_compiling() or labels.numel() == 0:
+        return column_labels.shape[0]
+
+    ordered = column_labels.long().sort().values
+    anchor_labels = labels.long()
+    first = torch.searchsorted(ordered, anchor_labels)
+    last = torch.searchsorted(ordered, anchor_labels, right=True)
+    largest = int((last - first).max())
+
+    # In one modality an anchor is not its own positive.
+    return largest - 1 if contrast_labels is None else largest
+
+
+def semi_hard_rule(
+    distance_BM: Tensor,
+    positive_BM: Tensor,
+    negative_BM: Tensor,
+    *,
+    margin: float | None,
+    only_violated: bool,
+    max_positives: int,
+) -> BlockLoss:
+    """For each positive, the nearest negative that is farther away, if it is within the margin."""
+    positives = distance_BM.masked_fill(~positive_BM, -math.inf).topk(max_positives, dim=1)
+    negative_distance_BM = distance_BM.masked_fill(~negative_BM, math.inf)
+    total, count, slope_BM = _empty_loss(distance_BM)
+
+    # One positive of every anchor at a time.
+    for rank in range(max_positives):
+        positive_distance_B1 = positives.values[:, rank, None]
+        positive_column_B1 = positives.indices[:, rank, None]
+
+        too_near_BM = negative_distance_BM <= positive_distance_B1
+        farther_BM = negative_distance_BM.masked_fill(too_near_BM, math.inf)
+        nearest = farther_BM.min(dim=1, keepdim=True)
+        gap_B1 = positive_distance_B1 - nearest.values
+
+        # NaN counts as mined: a broken row must show in the loss.
+        mined_B1 = (positive_distance_B1 != -math.inf) & (nearest.values != math.inf)
+        if margin is not None:
+            mined_B1 &= ~(gap_B1 < -margin)
+
+        loss_B1, pull_B1 = _hinge(torch.where(mined_B1, gap_B1, -math.inf), margin)
+        counted_B1 = loss_B1 > 0 if only_violated else mined_B1
+        total = total + loss_B1.sum()
+        count = count + counted_B1.sum()
+
+        slope_BM.scatter_add_(1, positive_column_B1, pull_B1)
+        slope_BM.scatter_add_(1, nearest.indices, -pull_B1)
+
+    return BlockLoss(total, count, slope_BM)
+
+
+def all_triplets_rule(
+    distance_BM: Tensor,
+    positive_BM: Tensor,
+    negative_BM: Tensor,
+    *,
+    margin: float | None,
+    only_violated: bool,
+    max_positives: int,
+) -> BlockLoss:
+    """Every positive of an anchor with every negative."""
+    positives = distance_BM.masked_fill(~positive_BM, -math.inf).topk(max_positives, dim=1)
+    negative_distance_BM = distance_BM.masked_fill(~negative_BM, math.inf)
+    total, count, slope_BM = _empty_loss(distance_BM)
+
+    # One positive of every anchor at a time.
+    for rank in range(max_positives):
+        positive_distance_B1 = positives.values[:, rank, None]
+        positive_column_B1 = positives.indices[:, rank, None]
+
+        loss_BM, pull_BM = _hinge(positive_distance_B1 - negative_distance_BM, margin)
+        total = total + loss_BM.sum()
+        if only_violated:
+            count = count + (loss_BM > 0).sum()
+
+        slope_BM.sub_(pull_BM)
+        slope_BM.scatter_add_(1, positive_column_B1, pull_BM.sum(dim=1, keepdim=True))
+
+    if not only_violated:
+        count = (positive_BM.sum(dim=1) * negative_BM.sum(dim=1)).sum()
+
+    return BlockLoss(total, count, slope_BM)
+
+
+def _empty_loss(distance_BM: Tensor) -> BlockLoss:
+    zero = distance_BM.new_zeros(())
+
+    return BlockLoss(zero, zero.long(), torch.zeros_like(distance_BM))
+
+
+def _hinge(gap: Tensor, margin: float | None) -> tuple[Tensor, Tensor]:
+    """Loss of a gap and its slope; a gap of -inf is no triplet and costs nothing."""
+    if margin is None:
+        return F.softplus(gap), gap.sigmoid()
+
+    loss = F.relu(gap + margin)
+    return loss, (loss > 0).to(gap.dtype)

@@ -212,10 +212,11 @@ def _bar_name(row: Row) -> str:
 
 def _draw_bar(axes: "Axes", height: int, row: Row, measure: str, rate_before: float | None) -> None:
     rate, spread = row[f"{measure}_fraction"], row[f"{measure}_std_fraction"]
-    colour = _MUTED if row["moment"] == "zero_shot" else _BLUE
+    length = 100 * rate if isinstance(rate, float) else 0.0
     error = 100 * spread if isinstance(spread, float) else None
-    drawn = axes.barh(height, 100 * rate, height=0.66, xerr=error, color=colour, ecolor=_TEXT)  # type: ignore[operator]
 
+    colour = _MUTED if row["moment"] == "zero_shot" else _BLUE
+    drawn = axes.barh(height, length, height=0.66, xerr=error, color=colour, ecolor=_TEXT)
     text = percent(rate, spread)  # type: ignore[arg-type]
     axes.bar_label(drawn, [text], padding=4, fontsize=8.5, color=_TEXT)
 

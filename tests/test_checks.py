@@ -15,6 +15,13 @@ def test_describe_names_shape_dtype_and_device():
     assert _checks.describe(torch.zeros(2, 3).half()) == "shape (2, 3), float16 on cpu"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_check_finite(value):
+    with pytest.raises(ValueError, match="width as a finite number"):
+        _checks.check_finite("Owner", "width", value)
+    _checks.check_finite("Owner", "width", -3)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1])
 def test_check_positive(value):
     with pytest.raises(ValueError, match="width > 0"):
@@ -29,10 +36,12 @@ def test_check_at_least(value):
     _checks.check_at_least("Owner", "rows", 2, 2)
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize("value", ["0.1", None, True, torch.tensor(0.1), [0.1]])
 @pytest.mark.parametrize(
     "check",
     [
+        lambda value: _checks.check_finite("Owner", "width", value),
         lambda value: _checks.check_positive("Owner", "width", value),
         lambda value: _checks.check_at_least("Owner", "width", value, 0),
         lambda value: _checks.check_fraction("Owner", "width", value),

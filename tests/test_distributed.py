@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
 
 from clipreid_kit.distributed import gather, local_losses, world_size
 from clipreid_kit.losses import (
@@ -30,156 +31,139 @@ SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
 DIM = 4
 
 
+# How a loss is called with images, texts and labels.
+
+
+def by_labels(loss, images, texts, labels):
+    return loss(images, labels)
+
+
+def against_texts(loss, images, texts, labels):
+    return loss(images, labels, texts, labels)
+
+
+def by_pairs(loss, images, texts, labels):
+    return loss(images, texts)
+
+
+def by_labelled_pairs(loss, images, texts, labels):
+    return loss(images, texts, labels)
+
+
+def by_two_labels(loss, images, texts, labels):
+    return loss(images, texts, labels, labels)
+
+
+def against_fixed_texts(loss, images, texts, labels):
+    fixed_texts = torch.arange(3 * DIM).reshape(3, DIM).cos()
+    return loss(images, labels, fixed_texts)
+
+
 def in_two_batches(loss, images, texts, labels):
-    """Texts first, so that images find something remembered."""
+    """Texts first, so that the images find them in the memory."""
     return loss(texts, labels) + loss(images, labels)
 
 
-def summed(loss, images, texts, labels):
-    text = SupConLoss(distributed=loss.distributed)
+def with_prototypes(loss, images, texts, labels):
+    loss.initialize(texts, labels)
+    return loss(images, labels)
+
+
+def sum_of_two(loss, images, texts, labels):
+    supcon = SupConLoss(distributed=loss.distributed)
     triplet = TripletLoss(distributed=loss.distributed)
+    terms = {
+        "text": supcon(images, labels, texts, labels),
+        "triplet": triplet(images, labels),
+    }
+    total, _ = loss(terms)
+    return total
 
-    return loss({"text": text(images, labels, texts, labels), "triplet": triplet(images, labels)})[
-        0
-    ]
 
+WEIGHTS = {"text": 1.0, "triplet": 2.0}
 
-# name: (loss, what is called with it, images, texts and labels); parameters, buffers and gradients
-# are all compared
+# name: (class, options, how it is called); parameters, buffers and gradients are all compared
 CASES = {
-    "supcon": (SupConLoss, lambda loss, images, texts, labels: loss(images, labels)),
-    "supcon-text": (
-        SupConLoss,
-        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
-    ),
-    "info_nce": (InfoNCELoss, lambda loss, images, texts, labels: loss(images, texts)),
-    "info_nce-learned": (
-        lambda distributed: InfoNCELoss(learnable=True, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, texts),
-    ),
-    "triplet": (TripletLoss, lambda loss, images, texts, labels: loss(images, labels)),
-    "triplet-all": (
-        lambda distributed: TripletLoss(mining="all", distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
-    # image against text
-    "supcon-blocks": (
-        lambda distributed: SupConLoss(block_size=3, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
+    "supcon": (SupConLoss, {}, by_labels),
+    "supcon-text": (SupConLoss, {}, against_texts),
+    "supcon-blocks": (SupConLoss, {"block_size": 3}, by_labels),
+    "info_nce": (InfoNCELoss, {}, by_pairs),
+    "info_nce-learned": (InfoNCELoss, {"learnable": True}, by_pairs),
     "info_nce-smoothed": (
-        lambda distributed: InfoNCELoss(
-            learnable=True, label_smoothing=0.1, block_size=3, distributed=distributed
-        ),
-        lambda loss, images, texts, labels: loss(images, texts),
+        InfoNCELoss,
+        {"learnable": True, "label_smoothing": 0.1, "block_size": 3},
+        by_pairs,
     ),
-    "info_nce-focal": (
-        lambda distributed: InfoNCELoss(focal_gamma=2.0, focal_alpha=0.5, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, texts),
-    ),
-    "siglip": (SigLIPLoss, lambda loss, images, texts, labels: loss(images, texts)),
-    "siglip-labels": (
-        SigLIPLoss,
-        lambda loss, images, texts, labels: loss(images, texts, labels, labels),
-    ),
-    "hard_negative": (
-        lambda distributed: HardNegativeContrastiveLoss(margin=-0.5, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, texts, labels),
-    ),
-    # with a memory or all classes
-    "image_to_text": (
-        lambda distributed: ImageToTextCELoss(distributed=distributed),
-        lambda loss, images, texts, labels: loss(
-            images, labels, torch.arange(3 * DIM).reshape(3, DIM).cos()
-        ),
-    ),
-    "prototype_memory": (
-        lambda distributed: PrototypeMemoryLoss(DIM, 4, distributed=distributed),
-        in_two_batches,
-    ),
+    "info_nce-focal": (InfoNCELoss, {"focal_gamma": 2.0, "focal_alpha": 0.5}, by_pairs),
+    "siglip": (SigLIPLoss, {}, by_pairs),
+    "siglip-labels": (SigLIPLoss, {}, by_two_labels),
+    "hard_negative": (HardNegativeContrastiveLoss, {"margin": -0.5}, by_labelled_pairs),
+    "triplet": (TripletLoss, {}, by_labels),
+    "triplet-all": (TripletLoss, {"mining": "all"}, by_labels),
+    "triplet-text": (TripletLoss, {}, against_texts),
+    "weighted_triplet": (WeightedTripletLoss, {}, by_labels),
+    "weighted_triplet-text": (WeightedTripletLoss, {}, against_texts),
+    "circle": (CircleLoss, {}, by_labels),
+    "multi_similarity": (MultiSimilarityLoss, {}, by_labels),
+    "center": (CenterLoss, {"dim": DIM, "num_identities": 3}, by_labels),
+    "image_to_text": (ImageToTextCELoss, {}, against_fixed_texts),
+    "prototype_memory": (PrototypeMemoryLoss, {"dim": DIM, "num_identities": 4}, in_two_batches),
     "prototype_memory-each": (
-        lambda distributed: PrototypeMemoryLoss(DIM, 4, update="each", distributed=distributed),
-        lambda loss, images, texts, labels: [loss.initialize(texts, labels), loss(images, labels)][
-            1
-        ],
+        PrototypeMemoryLoss,
+        {"dim": DIM, "num_identities": 4, "update": "each"},
+        with_prototypes,
     ),
     "cross_batch_memory": (
-        lambda distributed: CrossBatchMemory(SupConLoss(), DIM, 9, distributed=distributed),
+        CrossBatchMemory,
+        {"loss": SupConLoss(), "dim": DIM, "size": 9},
         in_two_batches,
     ),
-    # metric
-    "triplet-text": (
-        TripletLoss,
-        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
-    ),
-    "weighted_triplet": (
-        WeightedTripletLoss,
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
-    "weighted_triplet-text": (
-        WeightedTripletLoss,
-        lambda loss, images, texts, labels: loss(images, labels, texts, labels),
-    ),
-    "circle": (CircleLoss, lambda loss, images, texts, labels: loss(images, labels)),
-    "multi_similarity": (
-        MultiSimilarityLoss,
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
-    "center": (
-        lambda distributed: CenterLoss(DIM, 3, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
-    # heads
     "arcface": (
-        lambda distributed: ArcFaceLoss(
-            DIM, 3, num_centers=2, label_smoothing=0.1, distributed=distributed
-        ),
-        lambda loss, images, texts, labels: loss(images, labels),
+        ArcFaceLoss,
+        {"dim": DIM, "num_identities": 3, "num_centers": 2, "label_smoothing": 0.1},
+        by_labels,
     ),
     "arcface-sampled": (
-        lambda distributed: ArcFaceLoss(DIM, 20, num_sampled=8, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
+        ArcFaceLoss,
+        {"dim": DIM, "num_identities": 20, "num_sampled": 8},
+        by_labels,
     ),
-    "cosface": (
-        lambda distributed: CosFaceLoss(DIM, 3, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
+    "cosface": (CosFaceLoss, {"dim": DIM, "num_identities": 3}, by_labels),
     "cosface-sampled": (
-        lambda distributed: CosFaceLoss(DIM, 20, num_sampled=8, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
+        CosFaceLoss,
+        {"dim": DIM, "num_identities": 20, "num_sampled": 8},
+        by_labels,
     ),
-    "proxy_anchor": (
-        lambda distributed: ProxyAnchorLoss(DIM, 3, distributed=distributed),
-        lambda loss, images, texts, labels: loss(images, labels),
-    ),
-    # sums of losses
+    "proxy_anchor": (ProxyAnchorLoss, {"dim": DIM, "num_identities": 3}, by_labels),
     "weighted_sum-magnitude": (
-        lambda distributed: WeightedSum(
-            {"text": 1.0, "triplet": 2.0}, balance="magnitude", distributed=distributed
-        ),
-        summed,
+        WeightedSum,
+        {"weights": WEIGHTS, "balance": "magnitude"},
+        sum_of_two,
     ),
     "weighted_sum-uncertainty": (
-        lambda distributed: WeightedSum(
-            {"text": 1.0, "triplet": 2.0}, balance="uncertainty", distributed=distributed
-        ),
-        summed,
+        WeightedSum,
+        {"weights": WEIGHTS, "balance": "uncertainty"},
+        sum_of_two,
     ),
 }
 
 
 def setting(name, distributed):
     torch.manual_seed(3)
-    model, rows = torch.nn.Linear(6, DIM), torch.randn(len(LABELS), 6)
-    return model, CASES[name][0](distributed=distributed), rows, torch.tensor(LABELS)
+    model = torch.nn.Linear(6, DIM)
+    rows = torch.randn(len(LABELS), 6)
+
+    kind, options, _ = CASES[name]
+    loss = kind(**options, distributed=distributed)
+    return model, loss, rows, torch.tensor(LABELS)
 
 
 def step(name, model, loss, rows, labels):
-    """One forward for both towers, as DDP counts forwards; then the loss, backward."""
+    """One forward pass for both towers, as DDP counts them; then the loss and its backward pass."""
     images, texts = model(torch.cat([rows, rows.flip(1)])).chunk(2)
-    result = CASES[name][1](loss, images, texts, labels)
+    _, _, call = CASES[name]
+    result = call(loss, images, texts, labels)
     result.backward()
-
     return result
 
 
@@ -187,42 +171,54 @@ def state(loss):
     return {key: tensor.detach().tolist() for key, tensor in loss.state_dict().items()}
 
 
+def step_of_rank(name, mine):
+    """Value, gradient of the model, gradients of the loss and its state, after one step."""
+    model, loss, rows, labels = setting(name, distributed=True)
+    wrapped = DistributedDataParallel(model)
+    value = step(name, wrapped, loss, rows[mine], labels[mine])
+
+    # As DDP does if the loss is wrapped with the model.
+    gradients = [parameter.grad.clone() for parameter in loss.parameters()]
+    for gradient in gradients:
+        dist.all_reduce(gradient)
+
+    return (
+        value.item(),
+        model.weight.grad.tolist(),
+        [(gradient / 2).tolist() for gradient in gradients],
+        state(loss),
+    )
+
+
+def error_of_a_wrapped_model():
+    model, _, _, _ = setting("supcon", distributed=True)
+    try:
+        local_losses(DistributedDataParallel(model)).__enter__()
+    except ValueError as error:
+        return str(error)
+
+    return ""
+
+
+def local_loss(mine):
+    model, loss, rows, labels = setting("supcon", distributed=True)
+    with local_losses(torch.nn.ModuleList([loss])):
+        return loss(model(rows[mine]), labels[mine]).item()
+
+
 def worker(rank, store, queue, done):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-
     try:
         mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
-        found = {}
+        results = {name: step_of_rank(name, mine) for name in CASES}
+        results["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
+        results["wrapped"] = error_of_a_wrapped_model()
 
-        for name in CASES:
-            model, loss, rows, labels = setting(name, distributed=True)
-            wrapped = torch.nn.parallel.DistributedDataParallel(model)
-            result = step(name, wrapped, loss, rows[mine], labels[mine])
-            own = [parameter.grad.clone() for parameter in loss.parameters()]
+        # The other rank does not take part.
+        if rank == 0:
+            results["local"] = local_loss(mine)
 
-            for gradient in own:  # as DDP does, where the loss is wrapped with the model
-                dist.all_reduce(gradient)
-
-            found[name] = (
-                result.item(),
-                model.weight.grad.tolist(),
-                [(gradient / 2).tolist() for gradient in own],
-                state(loss),
-            )
-
-        found["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
-        model, loss, rows, labels = setting("supcon", distributed=True)
-
-        try:
-            local_losses(torch.nn.parallel.DistributedDataParallel(model)).__enter__()
-        except ValueError as error:
-            found["wrapped"] = str(error)
-
-        if rank == 0:  # the other one does not come
-            with local_losses(torch.nn.ModuleList([loss])):
-                found["alone"] = loss(model(rows[mine]), labels[mine]).item()
-
-        queue.put((rank, found))
+        queue.put((rank, results))
         done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
     finally:
         dist.destroy_process_group()
@@ -231,18 +227,17 @@ def worker(rank, store, queue, done):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     context = mp.get_context("spawn")
-    queue, done = context.Queue(), context.Event()
+    queue = context.Queue()
+    done = context.Event()
     store = tmp_path_factory.mktemp("two") / "store"
     processes = [
         context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)
     ]
-
     for process in processes:
         process.start()
 
     found = dict(queue.get(timeout=300) for _ in processes)
     done.set()
-
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
@@ -260,9 +255,9 @@ def test_one_rank_computes_a_local_loss(results):
     assert results[1]["wrapped"].startswith(
         "local_losses: the module is wrapped by DistributedDataParallel."
     )
-    assert results[0]["alone"] == pytest.approx(
-        loss(model(rows[:SPLIT]), labels[:SPLIT]).item(), rel=1e-6
-    )
+
+    want = loss(model(rows[:SPLIT]), labels[:SPLIT])
+    assert results[0]["local"] == pytest.approx(want.item(), rel=1e-6)
 
 
 @pytest.mark.unhooked
@@ -280,7 +275,6 @@ def test_two_ranks_have_the_gradient_of_one(results, name):
 
     for rank in range(2):
         value, gradient, own, held = results[rank][name]
-
         assert value == pytest.approx(whole.item(), rel=1e-5)
         torch.testing.assert_close(torch.tensor(gradient), model.weight.grad, atol=1e-6, rtol=1e-4)
 
@@ -288,9 +282,7 @@ def test_two_ranks_have_the_gradient_of_one(results, name):
             torch.testing.assert_close(torch.tensor(got), parameter.grad, atol=1e-6, rtol=1e-4)
 
         want = state(loss)
-
         assert held.keys() == want.keys()
-
         for key in want:
             torch.testing.assert_close(
                 torch.tensor(held[key]), torch.tensor(want[key]), atol=1e-6, rtol=1e-4

@@ -88,7 +88,6 @@ class Batch:
         """Contenders of a case; above the largest batch of the peers only ours and the floor."""
         if self.size > LARGEST_PEER:
             peers = {}
-
         return {OURS: ours, **peers, "floor: three products": self.floor}
 
 
@@ -149,7 +148,6 @@ def supcon_image_to_text(data: Batch) -> dict[str, Work]:
 def info_nce(data: Batch) -> dict[str, Work]:
     peer = ClipLoss()
     scale = torch.tensor(1 / 0.07)
-
     of_peer = data.unit_pairs(lambda images, texts: peer(images, texts, scale))
     return data.case(data.pairs(InfoNCELoss()), {"open_clip ClipLoss": of_peer})
 
@@ -157,12 +155,10 @@ def info_nce(data: Batch) -> dict[str, Work]:
 def siglip(data: Batch) -> dict[str, Work]:
     peer = SigLipLoss()
     ten = torch.tensor(10.0)
-
     of_peer = data.unit_pairs(lambda images, texts: peer(images, texts, ten, -ten))
     return data.case(data.pairs(SigLIPLoss(learnable=False)), {"open_clip SigLipLoss": of_peer})
 
 
 def hard_negatives(data: Batch) -> dict[str, Work]:
     ours = data.pairs(HardNegativeContrastiveLoss())
-
     return data.case(ours, {"dense, restated": data.pairs(dense_hard_negatives)})

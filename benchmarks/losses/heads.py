@@ -38,7 +38,6 @@ def fast_reid(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     cosine = functional.linear(functional.normalize(rows), functional.normalize(weight))
     hot = torch.zeros_like(cosine).scatter_(1, labels[:, None], 0.5)
     angle = cosine.clamp(-1 + 1e-7, 1 - 1e-7).acos()
-
     return functional.cross_entropy((angle + hot).cos() * 30, labels)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 def fail(owner: str, expected: str, got: object, remedy: str = "") -> ValueError:
     """Build a ValueError with the text ``owner: expected ..., got .... remedy``."""
     message = f"{owner}: expected {expected}, got {got}."
-
     return ValueError(f"{message} {remedy}" if remedy else message)
 
 
@@ -22,7 +21,6 @@ def describe(tensor: Tensor) -> str:
     """Describe a tensor by shape, dtype and device, for an error text."""
     shape = tuple(tensor.shape)
     dtype = str(tensor.dtype).removeprefix("torch.")
-
     return f"shape {shape}, {dtype} on {tensor.device}"
 
 
@@ -91,7 +89,6 @@ def check_number(owner: str, name: str, value: object) -> None:
 def check_finite(owner: str, name: str, value: float) -> None:
     """Require a finite number."""
     check_number(owner, name, value)
-
     if not math.isfinite(value):
         raise fail(owner, f"{name} as a finite number", value)
 
@@ -99,7 +96,6 @@ def check_finite(owner: str, name: str, value: float) -> None:
 def check_positive(owner: str, name: str, value: float, unit: str = "") -> None:
     """Require a finite number above zero."""
     check_number(owner, name, value)
-
     if not math.isfinite(value) or value <= 0:
         raise fail(owner, f"{name} > 0{unit}", value)
 
@@ -107,7 +103,6 @@ def check_positive(owner: str, name: str, value: float, unit: str = "") -> None:
 def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str = "") -> None:
     """Require a finite number of at least ``lowest``."""
     check_number(owner, name, value)
-
     if not math.isfinite(value) or value < lowest:
         raise fail(owner, f"{name} >= {lowest}{unit}", value)
 
@@ -115,7 +110,6 @@ def check_at_least(owner: str, name: str, value: float, lowest: float, unit: str
 def check_fraction(owner: str, name: str, value: float) -> None:
     """Require a number in [0, 1)."""
     check_number(owner, name, value)
-
     if not 0 <= value < 1:
         raise fail(owner, f"{name} in [0, 1)", value)
 
@@ -123,7 +117,6 @@ def check_fraction(owner: str, name: str, value: float) -> None:
 def check_integer(owner: str, name: str, value: int, lowest: int) -> None:
     """Require a whole number of at least ``lowest``."""
     is_integer = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
-
     if not is_integer or value < lowest:
         raise fail(owner, f"{name} as a whole number >= {lowest}", _represent(value))
 
@@ -131,7 +124,6 @@ def check_integer(owner: str, name: str, value: int, lowest: int) -> None:
 def check_seed(owner: str, seed: int) -> None:
     """Require a seed that torch's generators accept."""
     check_integer(owner, "seed", seed, 0)
-
     if seed >= 2**63:
         raise fail(owner, "seed below 2^63", seed)
 
@@ -146,5 +138,4 @@ def _represent(value: object) -> str:
     """Represent a wrong argument; a tensor by its metadata, since reading its values would wait."""
     if isinstance(value, Tensor):
         return f"a tensor of {describe(value)}"
-
     return repr(value)

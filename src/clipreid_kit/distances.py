@@ -19,7 +19,6 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def to_common_precision(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Cast both tensors to float32, or to float64 if one of them is float64."""
     dtype = torch.promote_types(at_least_float32(first).dtype, at_least_float32(second).dtype)
-
     return first.to(dtype), second.to(dtype)
 
 
@@ -74,7 +73,6 @@ def dot_product(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Fl
                 [2.]])
     """
     check_same_width("dot_product", "first", first, "second", second)
-
     with torch.autocast(first.device.type, enabled=False):
         first, second = to_common_precision(first, second)
         return first @ second.T

@@ -22,7 +22,6 @@ def world_size() -> int:
     """Number of ranks; 1 if no process group is initialised."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
-
     return 1
 
 

@@ -291,7 +291,6 @@ def test_precision_is_promoted(rows_dtype, weight_dtype):
 def test_backward_inside_autocast_changes_nothing():
     rows, weight, labels = weights(6, seed=2), weights(), torch.tensor([0, 1, 2, 3, 3, 0])
     gradients = []
-
     for enabled in (False, True):
         leaf = weight.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):

@@ -166,7 +166,7 @@ def test_dropout_masks_are_equal_in_both_passes():
 
     assert torch.equal(torch.get_rng_state(), after)
 
-    torch.rand(5)  # what others draw before the backward pass
+    torch.rand(5)  # random numbers drawn between the passes
     between = torch.get_rng_state()
     value.backward()
 
@@ -378,7 +378,6 @@ def worker(rank, file, queue, done):
 
     try:
         found = {}
-
         for kind in KINDS:
             encoders, no_sync, modules, wrappers = wrapping(
                 kind, torch.nn.parallel.DistributedDataParallel
@@ -387,7 +386,6 @@ def worker(rank, file, queue, done):
             loss = InfoNCELoss(0.3, distributed=True)
             step = CachedContrastive(*encoders, loss, chunk_size=2, no_sync=no_sync)
             values = []
-
             for seed in range(2):  # two steps, accumulated
                 images, texts = (x[:SPLIT] if rank == 0 else x[SPLIT:] for x in inputs(ROWS, seed))
                 value = step(images, texts)
@@ -462,10 +460,7 @@ def test_two_ranks_of_unequal_size_have_the_gradient_of_one(ranks, kind):
 
     for rank in range(2):
         got_values, got, reductions = ranks[rank][kind]
-
         assert got_values == pytest.approx(values, rel=1e-5)
-
         for key, gradient in want.items():
             torch.testing.assert_close(torch.tensor(got[key]), gradient, atol=1e-6, rtol=1e-4)
-
-        assert set(reductions) == {2}  # one for each step, whatever the number of chunks
+        assert set(reductions) == {2}  # one for each step, for any number of chunks

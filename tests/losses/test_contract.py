@@ -124,7 +124,6 @@ def center_loss_with_a_hit():
     loss = CenterLoss(8, 8)
     with torch.no_grad():
         loss.centers[0] = torch.eye(8)[0]
-
     return loss
 
 
@@ -133,7 +132,6 @@ def weighted_sum(balance):
     weights = {"text": 1.0, "triplet": functools.partial(linear_ramp, start=0, end=6)}
     loss = WeightedSum(weights, balance=balance)
     loss({"text": torch.tensor(4.0), "triplet": torch.tensor(0.5)}, step=3)
-
     return Called(loss.eval(), of_two_terms)
 
 
@@ -338,9 +336,7 @@ def test_autocast_changes_nothing(loss):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
 def test_integer_labels_of_any_width(loss, dtype):
     rows, labels = BATCHES["ordinary"]
-
     got = loss(rows, torch.tensor(labels, dtype=dtype))
-
     assert torch.equal(got, loss(rows, torch.tensor(labels)))
 
 
@@ -479,7 +475,6 @@ def test_every_constructor_of_the_package_is_listed():
 @pytest.mark.parametrize(("kind", "name", "value"), list(wrong_numbers()))
 def test_a_number_of_another_type_is_an_error_of_its_owner(kind, name, value):
     expected = f"^{kind.__name__}: expected {name} as a (finite |whole )?number"
-
     with pytest.raises(ValueError, match=expected):
         kind(**{**CONSTRUCTORS[kind], name: value})
 
@@ -510,7 +505,7 @@ def test_the_repr_shows_sizes_and_options_on_one_line(kind):
     text = repr(instance)
     if isinstance(instance, torch.nn.Module):
         text = instance.extra_repr()
-        # A module that holds others prints them below.
+        # A module that contains other modules prints them below.
         assert repr(instance).startswith(f"{kind.__name__}(")
 
     assert "\n" not in text

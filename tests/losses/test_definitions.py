@@ -49,7 +49,6 @@ BLOCK_SIZES = st.sampled_from([None, 1, 3])
 def random_rows(num_rows, seed):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(num_rows, DIM, generator=generator, dtype=torch.float64)
-
     return rows.requires_grad_()
 
 

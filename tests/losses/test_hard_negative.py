@@ -42,7 +42,7 @@ def test_hand_computed_hinge():
     assert hinge(rows, rows, labels, num_hard=1) == pytest.approx((0.0 + 0.1 + 0.1) / 3, rel=1e-5)
 
 
-def test_margin_is_a_cosine_whatever_the_temperature():
+def test_margin_is_a_cosine_at_any_temperature():
     rows = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     assert hinge(rows, rows, temperature=0.1) == pytest.approx(0.3, rel=1e-4)
     assert hinge(rows, rows, temperature=1.0) == pytest.approx(0.3, rel=1e-4)

@@ -70,7 +70,6 @@ def test_equals_the_paper_over_several_batches(batches, momentum, update, initia
         slow.move(rows.tolist(), labels.tolist())
 
         assert loss(rows, labels).item() == pytest.approx(want, rel=1e-4, abs=1e-5)
-
         for prototype, filled, expected in zip(
             loss.prototypes, loss.filled, slow.prototypes, strict=True
         ):
@@ -105,7 +104,6 @@ def test_order_of_rows_does_not_matter(sample, update):
     rows, labels = sample
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows)))
     memories = []
-
     for chosen in (torch.arange(len(rows)), order):
         loss = PrototypeMemoryLoss(5, 4, update=update)
         loss.initialize(torch.eye(5)[:4], torch.arange(4))

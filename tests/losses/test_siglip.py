@@ -76,7 +76,7 @@ def test_a_pair_does_not_depend_on_the_batch():
     first, second = torch.arange(3), torch.arange(3, 6)
     whole = siglip_loss(images, texts, torch.arange(6)) * 6
 
-    # An image without any text of its own is welcome.
+    # An image may have no matching text.
     parts = [
         siglip_loss(images[i], texts[j], i, j) * 3 for i in (first, second) for j in (first, second)
     ]

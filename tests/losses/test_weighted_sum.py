@@ -65,7 +65,6 @@ def test_ramps_follow_the_step():
 
     for step in range(8):
         _, parts = loss(values, step=step)
-
         assert parts["id"].item() == 1
         assert parts["linear"].item() == pytest.approx(linear_ramp(step, 2, 6, final=3.0))
         assert parts["cosine"].item() == pytest.approx(cosine_ramp(step, 0, 4))
@@ -132,7 +131,6 @@ def test_magnitude_makes_a_dominating_term_as_large_as_its_weight():
     loss = WeightedSum({"id": 1.0, "supcon": 1.0}, balance="magnitude", limit=100)
     noise = torch.rand(200, 2, generator=torch.Generator().manual_seed(1))
     share = []
-
     for a, b in noise.tolist():
         total, parts = loss(scalars(id=20 + a, supcon=0.2 + b / 10))
         share.append((parts["id"] / total).item())

@@ -3,29 +3,33 @@
 import math
 
 
-def _cosines(images, texts):
-    def unit(row):
-        norm = math.sqrt(sum(x * x for x in row))
-        return [x / norm if norm else 0.0 for x in row]
+def _unit(row):
+    norm = math.sqrt(sum(x * x for x in row))
+    return [x / norm if norm else 0.0 for x in row]
 
-    v, t = [unit(row) for row in images], [unit(row) for row in texts]
-    return [[sum(x * y for x, y in zip(a, b, strict=True)) for b in t] for a in v]
+
+def _dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _cosines(images, texts):
+    return [[_dot(_unit(image), _unit(text)) for text in texts] for image in images]
 
 
 def siglip(images, texts, temperature, bias, labels=None, text_labels=None):
     """Zhai et al. 2023, section 3.2: the sum of a logistic loss of each pair, per image."""
+    if labels is None:
+        labels = range(len(images))
+    if text_labels is None:
+        text_labels = labels
+
     cosine = _cosines(images, texts)
     total = 0.0
-
     for i in range(len(images)):
         for j in range(len(texts)):
-            together = (
-                i == j
-                if labels is None
-                else labels[i] == (labels if text_labels is None else text_labels)[j]
-            )
-            x = (1 if together else -1) * (cosine[i][j] / temperature + bias)
-            total += math.log1p(math.exp(-x)) if x > 0 else -x + math.log1p(math.exp(x))
+            sign = 1 if labels[i] == text_labels[j] else -1
+            x = sign * (cosine[i][j] / temperature + bias)
+            total += max(-x, 0.0) + math.log1p(math.exp(-abs(x)))
 
     return total / len(images) if images and texts else 0.0
 
@@ -38,17 +42,17 @@ def hard_negative(images, texts, temperature, margin, num_hard, weight, labels=N
     def negatives(i):
         return [j for j in range(n) if j != i and (labels is None or labels[i] != labels[j])]
 
-    softmax, hinges = 0.0, []
-
+    softmax = 0.0
+    hinges = []
     for direction in (lambda i, j: cosine[i][j], lambda i, j: cosine[j][i]):
         rows = []
-
         for i in range(n):
+            of_negatives = [direction(i, j) for j in negatives(i)]
             true = math.exp(direction(i, i) / temperature)
-            others = sum(math.exp(direction(i, j) / temperature) for j in negatives(i))
-            softmax -= math.log(true / (true + others)) / (2 * n)
-            hardest = sorted((direction(i, j) for j in negatives(i)), reverse=True)[:num_hard]
+            total = true + sum(math.exp(value / temperature) for value in of_negatives)
+            softmax -= math.log(true / total) / (2 * n)
 
+            hardest = sorted(of_negatives, reverse=True)[:num_hard]
             if hardest:
                 rows.append(sum(max(0.0, value - margin) for value in hardest) / len(hardest))
 

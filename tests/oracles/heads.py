@@ -22,14 +22,14 @@ def _arcface(cosine, margin, fallback):
     if fallback == "easy":
         return math.cos(angle + margin) if angle < math.pi / 2 else cosine
 
-    return (
-        math.cos(angle + margin) if angle + margin < math.pi else cosine - margin * math.sin(margin)
-    )
+    if angle + margin < math.pi:
+        return math.cos(angle + margin)
+
+    return cosine - margin * math.sin(margin)
 
 
 def arcface_logits(rows, labels, weight, scale, margin, fallback="linear", num_centers=1):
     logits = []
-
     for row, label in zip(rows, labels, strict=True):
         cosines = _cosines(row, weight, num_centers)
         cosines[label] = _arcface(cosines[label], margin, fallback)
@@ -41,7 +41,6 @@ def arcface_logits(rows, labels, weight, scale, margin, fallback="linear", num_c
 def cosface_logits(rows, labels, weight, scale, margin, num_centers=1):
     """Wang et al. 2018, eq. 4."""
     logits = []
-
     for row, label in zip(rows, labels, strict=True):
         cosines = _cosines(row, weight, num_centers)
         cosines[label] -= margin
@@ -51,38 +50,31 @@ def cosface_logits(rows, labels, weight, scale, margin, num_centers=1):
 
 
 def cross_entropy(logits, labels, smoothing=0.0):
-    """Against 1 - e at the label and e / C everywhere."""
+    """Targets are 1 - e at the label plus e / C everywhere."""
     losses = []
-
     for row, label in zip(logits, labels, strict=True):
         top = max(row)
         log_total = top + math.log(sum(math.exp(x - top) for x in row))
-        share = smoothing / len(row)
-        losses.append(
-            sum(
-                (share + (1 - smoothing) * (j == label)) * (log_total - x)
-                for j, x in enumerate(row)
-            )
-        )
+
+        target = [smoothing / len(row)] * len(row)
+        target[label] += 1 - smoothing
+        losses.append(sum(q * (log_total - x) for q, x in zip(target, row, strict=True)))
 
     return sum(losses) / len(losses) if losses else 0.0
 
 
 def proxy_anchor(rows, labels, proxies, scale, margin):
     """Kim et al. 2020, eq. 4, one proxy at a time."""
-    pulls, pushes = [], []
-
+    pulls = []
+    pushes = []
     for identity, proxy in enumerate(proxies):
-        same = [
-            _cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label == identity
-        ]
-        other = [
-            _cosine(r, proxy) for r, label in zip(rows, labels, strict=True) if label != identity
-        ]
+        same = []
+        other = []
+        for row, label in zip(rows, labels, strict=True):
+            (same if label == identity else other).append(_cosine(row, proxy))
 
         if same:
             pulls.append(math.log(1 + sum(math.exp(-scale * (s - margin)) for s in same)))
-
         pushes.append(math.log(1 + sum(math.exp(scale * (s + margin)) for s in other)))
 
     return (sum(pulls) / len(pulls) if pulls else 0.0) + sum(pushes) / len(pushes)

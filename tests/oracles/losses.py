@@ -19,7 +19,6 @@ def supcon(rows, labels, temperature, contrast=None, contrast_labels=None, posit
     c = z if same_set else [_unit(r) for r in contrast]
     contrast_labels = labels if same_set else contrast_labels
     losses = []
-
     for i in range(len(z)):
         candidates = [a for a in range(len(c)) if not (same_set and a == i)]
         chosen = [p for p in candidates if contrast_labels[p] == labels[i]]
@@ -40,7 +39,6 @@ def info_nce(images, texts, temperature, smoothing=0.0, gamma=0.0, alpha=1.0):
     n = len(v)
     s = [[math.exp(_dot(v[i], t[j]) / temperature) for j in range(n)] for i in range(n)]
     losses = []
-
     for matrix in (s, [list(column) for column in zip(*s, strict=True)]):
         for i in range(n):
             p = [value / sum(matrix[i]) for value in matrix[i]]

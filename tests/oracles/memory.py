@@ -26,19 +26,15 @@ def _log_softmax(logits):
 def image_to_text_ce(images, labels, texts, temperature, label_smoothing, normalize):
     """CLIP-ReID, second stage: cross entropy over the texts of all identities, smoothed."""
     if normalize:
-        images, texts = [_unit(v) for v in images], [_unit(t) for t in texts]
+        images = [_unit(image) for image in images]
+        texts = [_unit(text) for text in texts]
 
     losses = []
-
     for image, label in zip(images, labels, strict=True):
-        log_p = _log_softmax([_dot(image, t) / temperature for t in texts])
-        uniform = label_smoothing / len(texts)
-        losses.append(
-            -sum(
-                ((1 - label_smoothing) * (c == label) + uniform) * log_p[c]
-                for c in range(len(texts))
-            )
-        )
+        log_p = _log_softmax([_dot(image, text) / temperature for text in texts])
+        target = [label_smoothing / len(texts)] * len(texts)
+        target[label] += 1 - label_smoothing
+        losses.append(-_dot(target, log_p))
 
     return sum(losses) / len(losses) if losses else 0.0
 
@@ -48,19 +44,19 @@ class PrototypeMemory:
 
     def __init__(self, num_identities, temperature, momentum, update):
         self.prototypes = [None] * num_identities
-        self.temperature, self.momentum, self.update = temperature, momentum, update
+        self.temperature = temperature
+        self.momentum = momentum
+        self.update = update
 
     def initialize(self, rows, labels):
         for identity in range(len(self.prototypes)):
             mine = [_unit(r) for r, y in zip(rows, labels, strict=True) if y == identity]
-            self.prototypes[identity] = (
-                _unit([sum(x) for x in zip(*mine, strict=True)]) if mine else None
-            )
+            total = [sum(x) for x in zip(*mine, strict=True)]
+            self.prototypes[identity] = _unit(total) if mine else None
 
     def loss(self, rows, labels):
         filled = [k for k, c in enumerate(self.prototypes) if c is not None]
         losses = []
-
         for row, label in zip(rows, labels, strict=True):
             if label in filled:
                 logits = [_dot(_unit(row), self.prototypes[k]) / self.temperature for k in filled]
@@ -95,17 +91,17 @@ class PrototypeMemory:
 
 def cross_batch_supcon(batches, size, weight, temperature, warmup_steps=0):
     """XBM, algorithm 1, around SupCon: losses of successive batches, each stored after its loss."""
-    rows, labels, losses = [], [], []
-
+    rows = []
+    labels = []
+    losses = []
     for step, (batch, batch_labels) in enumerate(batches):
         loss = supcon(batch, batch_labels, temperature)
-
         if rows:
             loss += weight * supcon(batch, batch_labels, temperature, rows, labels)
-
         losses.append(loss)
 
         if step >= warmup_steps:
-            rows, labels = (rows + batch)[-size:], (labels + batch_labels)[-size:]
+            rows = (rows + batch)[-size:]
+            labels = (labels + batch_labels)[-size:]
 
     return losses

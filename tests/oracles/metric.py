@@ -46,7 +46,6 @@ def anchors(rows, labels, contrast=None, contrast_labels=None):
 def triplet(rows, labels, contrast, contrast_labels, margin, mining, distance, average):
     """Hermans et al. 2017 (hardest, all) and FaceNet 2015 (semi-hard), one triplet at a time."""
     losses = []
-
     for row, near, far in anchors(rows, labels, contrast, contrast_labels):
         positives = [_distance(row, p, distance) for p in near]
         negatives = [_distance(row, n, distance) for n in far]
@@ -72,7 +71,6 @@ def triplet(rows, labels, contrast, contrast_labels, margin, mining, distance, a
 def weighted_triplet(rows, labels, contrast, contrast_labels, distance):
     """Ye et al. 2021, eq. 8 and 9."""
     losses = []
-
     for row, near, far in anchors(rows, labels, contrast, contrast_labels):
         positives = [_distance(row, p, distance) for p in near]
         negatives = [_distance(row, n, distance) for n in far]
@@ -108,7 +106,6 @@ def circle(rows, labels, contrast, contrast_labels, margin, scale, weighed_at=No
 def multi_similarity(rows, labels, contrast, contrast_labels, alpha, beta, base, epsilon):
     """Wang et al. 2019: mining by eq. 10 and 11, loss by eq. 15."""
     losses = []
-
     for row, near, far in anchors(rows, labels, contrast, contrast_labels):
         positives, negatives = [_cosine(row, p) for p in near], [_cosine(row, n) for n in far]
 

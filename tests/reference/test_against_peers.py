@@ -60,7 +60,6 @@ def test_triplet_equals_pytorch_metric_learning(batch):
 def both(ours, peers, rows):
     """Values and gradients of two losses."""
     found = []
-
     for loss in (ours, peers):
         leaf = rows.clone().requires_grad_()
         value = loss(leaf)

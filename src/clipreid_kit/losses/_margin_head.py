@@ -47,7 +47,6 @@ def new_head_weight(dim: int, num_identities: int, num_centers: int) -> nn.Param
     """Xavier-initialised weight (num_identities * num_centers, dim)."""
     weight = nn.Parameter(torch.empty(num_identities * num_centers, dim))
     nn.init.xavier_uniform_(weight)
-
     return weight
 
 

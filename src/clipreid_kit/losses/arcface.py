@@ -118,7 +118,6 @@ def arcface_logits(
         Deng et al., ArcFace, CVPR 2019, eq. 3. Deng et al., Sub-center ArcFace, ECCV 2020, eq. 3.
     """
     angular_margin = _angular_margin("arcface_logits", margin, fallback)
-
     return margin_logits(
         "arcface_logits", embeddings, labels, weight, angular_margin, scale, num_centers
     )

@@ -94,7 +94,7 @@ class CachedContrastive:
         ``loss_args``.
 
         On several ranks give the loss ``distributed=True`` and wrap the towers as usual. Each step
-        makes one reduction, whatever the number of chunks, so ranks may hold different numbers of
+        makes one reduction, for any number of chunks, so ranks may hold different numbers of
         rows (at least one). If the encoders are functions that call a wrapped model, pass
         ``no_sync=model.no_sync``: without it every chunk reduces, which is slow, and waits for ever
         where ranks differ in their numbers of chunks. Two towers behind one wrapper are two forward
@@ -203,7 +203,6 @@ class _EncodeInChunks(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.sides = sides
         ctx.no_sync = no_sync
-
         return tuple(side.encode_all() for side in sides)
 
     @staticmethod
@@ -438,5 +437,4 @@ def _num_rows(name: str, batch: object) -> int:
 def _name(callable_object: object) -> str:
     """Name of a function, a method or a class, for a repr."""
     name = getattr(callable_object, "__qualname__", type(callable_object).__name__)
-
     return str(name)

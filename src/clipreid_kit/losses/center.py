@@ -142,7 +142,6 @@ class CenterLoss(nn.Module):
         if self.distributed:
             embeddings = gather(embeddings)
             labels = gather(labels)
-
         return center_loss(embeddings, labels, self.centers, sparse_grad=self.sparse_grad)
 
     def extra_repr(self) -> str:

@@ -124,7 +124,6 @@ def _check_options(owner: str, margin: float, scale: float) -> None:
     check_number(owner, "margin", margin)
     if not 0 < margin < 1:
         raise fail(owner, "margin between 0 and 1, in units of cosine similarity", margin)
-
     check_positive(owner, "scale", scale)
 
 
@@ -187,7 +186,6 @@ class CircleLoss(nn.Module):
         sides = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
             sides = gather_contrast(*sides)
-
         return circle_loss(*sides, margin=self.margin, scale=self.scale)
 
     def extra_repr(self) -> str:

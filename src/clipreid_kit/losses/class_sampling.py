@@ -181,6 +181,5 @@ def check_sampling(owner: str, num_identities: int, num_sampled: int) -> None:
     """Require between 1 and ``num_identities`` sampled identities."""
     check_integer(owner, "num_identities", num_identities, 1)
     check_integer(owner, "num_sampled", num_sampled, 1)
-
     if num_sampled > num_identities:
         raise fail(owner, f"num_sampled <= {num_identities}, the number of identities", num_sampled)

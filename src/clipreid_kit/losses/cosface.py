@@ -44,7 +44,6 @@ def cosface_definition(
     cosine_NC = nearest_center(cosine_similarity(embeddings, weight), num_centers)
     target_NC = F.one_hot(labels.long(), cosine_NC.shape[1])
     logits_NC = scale * (cosine_NC - margin * target_NC)
-
     return F.cross_entropy(logits_NC, labels.long(), label_smoothing=label_smoothing)
 
 
@@ -90,7 +89,6 @@ def cosface_logits(
         Wang et al., CosFace, CVPR 2018, eq. 4. Wang et al., Additive Margin Softmax, 2018, eq. 6.
     """
     cosine_margin = _cosine_margin("cosface_logits", margin)
-
     return margin_logits(
         "cosface_logits", embeddings, labels, weight, cosine_margin, scale, num_centers
     )
@@ -156,7 +154,6 @@ def cosface_loss(
 def _cosine_margin(owner: str, margin: float) -> Margin:
     """Check the margin, and bind it."""
     check_at_least(owner, "margin", margin, 0, " (cosine)")
-
     return partial(_subtract_margin, margin=margin)
 
 

@@ -77,7 +77,7 @@ def hard_negative_contrastive_loss(
     r"""Symmetric InfoNCE plus a hinge on the cosine of each row's hardest negatives.
 
     Use it for text-to-image retrieval, where a few confusable pairs decide the ranking: the hinge
-    bounds their cosine from above, whatever the softmax does. In PK batches give ``labels``, so
+    bounds their cosine from above, independently of the softmax. In PK batches give ``labels``, so
     that siblings are not pushed apart.
 
     .. math::

@@ -42,7 +42,6 @@ def image_to_text_ce_definition(
     """
     similarity = cosine_similarity if normalize else dot_product
     logits_NC = similarity(embeddings, text_embeddings) / temperature
-
     return F.cross_entropy(logits_NC, labels.long(), label_smoothing=label_smoothing)
 
 
@@ -109,7 +108,6 @@ def image_to_text_ce_loss(
     losses = _losses_of_rows(
         embeddings, labels, text_embeddings, temperature, label_smoothing, normalize
     )
-
     return losses.sum() / max(losses.shape[0], 1)
 
 
@@ -152,7 +150,6 @@ def _inverse_lengths(texts: Tensor) -> Tensor:
     """1 / length of each text, 0 for a zero row."""
     length = torch.linalg.vector_norm(texts, dim=1)
     tiny = torch.finfo(texts.dtype).tiny
-
     return torch.where(length > 0, 1 / length.clamp(min=tiny), 0.0)
 
 

@@ -239,7 +239,6 @@ class InfoNCELoss(nn.Module):
         """The current temperature as a number; waits for the device if it is learned."""
         if self.log_scale is None:
             return self.fixed_temperature
-
         return math.exp(-self.log_scale.item())
 
     def forward(

@@ -69,7 +69,7 @@ class PrototypeMemoryLoss(nn.Module):
 
     An identity without a prototype (never initialised and not seen yet) is left out: it is no
     candidate, and its rows have no loss. The first batch that contains it sets its prototype to the
-    mean of its rows, whatever ``update`` says. Rows that are not finite leave the memory unchanged,
+    mean of its rows, for any ``update``. Rows that are not finite leave the memory unchanged,
     so a skipped step of mixed-precision training does no lasting harm.
 
     Args:

@@ -202,7 +202,6 @@ def _negate_positives(matrix_BM: Tensor, positive_BM: Tensor | None, start: int)
     """Negate the entries of positives: those of the mask, or without one those of the diagonal."""
     if positive_BM is not None:
         return torch.where(positive_BM, -matrix_BM, matrix_BM)
-
     matrix_BM.diagonal(start).neg_()
     return matrix_BM
 
@@ -261,7 +260,6 @@ class SigLIPLoss(nn.Module):
         """The current temperature as a number; waits for the device if it is learned."""
         if self.log_scale is None:
             return self.fixed_temperature
-
         return math.exp(-self.log_scale.item())
 
     def forward(

@@ -9,11 +9,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_choice
-from clipreid_kit.distances import cosine_similarity, euclidean_distance
 from clipreid_kit.losses._engine.anchorwise import anchorwise_loss, prepare_rows
 from clipreid_kit.losses._engine.argument_checks import check_contrast
 from clipreid_kit.losses._engine.contrast_set import (
+    Distance,
     connected_zero,
+    distances_of_pairs,
     gather_contrast,
     masks_of_pairs,
 )
@@ -25,7 +26,6 @@ from clipreid_kit.losses._engine.triplet_mining import (
 )
 
 Mining = Literal["hardest", "semi_hard", "all"]
-Distance = Literal["euclidean", "cosine"]
 Average = Literal["mined", "violated"]
 
 
@@ -47,14 +47,10 @@ def triplet_definition(
         >>> triplet_definition(rows, torch.tensor([0, 0, 1, 1]), margin=1.5)
         tensor(0.1250)
     """
-    others = embeddings if contrast is None else contrast
-    if distance == "euclidean":
-        distance_NM = euclidean_distance(embeddings, others)
-    else:
-        distance_NM = 1 - cosine_similarity(embeddings, others)
+    distance_NM = distances_of_pairs(embeddings, contrast, distance)
+    positive_NM, negative_NM = masks_of_pairs(labels, contrast_labels)
 
     # Entry (a, p, n): distance of anchor a to positive p, less its distance to negative n.
-    positive_NM, negative_NM = masks_of_pairs(labels, contrast_labels)
     triplet_NMM = positive_NM[:, :, None] & negative_NM[:, None, :]
     gap_NMM = distance_NM[:, :, None] - distance_NM[:, None, :]
 

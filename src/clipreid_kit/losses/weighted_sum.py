@@ -64,7 +64,6 @@ def _check_weight(owner: str, name: str, weight: float) -> None:
     # Under torch.compile the weight of a ramp is symbolic: it can be compared, but is no number.
     if not torch.compiler.is_compiling():
         check_number(owner, f"weight of {name}", weight)
-
     if not 0 <= weight < math.inf:
         raise fail(owner, f"weight of {name} >= 0 and finite", weight)
 
@@ -220,7 +219,6 @@ class WeightedSum(nn.Module):
 
     def _with_uncertainty(self, name: str, value: Tensor) -> Tensor:
         log_variance = self.get_parameter(f"log_variance_{name}")
-
         return value / log_variance.exp() + 0.5 * log_variance
 
     @torch.no_grad()

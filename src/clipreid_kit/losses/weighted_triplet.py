@@ -1,18 +1,18 @@
 """Weighted triplet loss (AGW): every positive and negative counts, and the hard ones count most."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice
-from clipreid_kit.distances import cosine_similarity, euclidean_distance
 from clipreid_kit.losses._engine.anchorwise import BlockLoss, anchorwise_loss
-from clipreid_kit.losses._engine.contrast_set import gather_contrast, masks_of_pairs
-
-Distance = Literal["euclidean", "cosine"]
+from clipreid_kit.losses._engine.contrast_set import (
+    Distance,
+    distances_of_pairs,
+    gather_contrast,
+    masks_of_pairs,
+)
 
 
 def weighted_triplet_definition(
@@ -32,20 +32,13 @@ def weighted_triplet_definition(
         >>> weighted_triplet_definition(rows, torch.tensor([0, 0, 1, 1]))
         tensor(1.1240)
     """
-    others = embeddings if contrast is None else contrast
-    if distance == "euclidean":
-        distance_NM = euclidean_distance(embeddings, others)
-    else:
-        distance_NM = 1 - cosine_similarity(embeddings, others)
-
+    distance_NM = distances_of_pairs(embeddings, contrast, distance)
     positive_NM, negative_NM = masks_of_pairs(labels, contrast_labels)
     valid_N = positive_NM.any(dim=1) & negative_NM.any(dim=1)
-    distance_NM, positive_NM, negative_NM = (
-        matrix[valid_N] for matrix in (distance_NM, positive_NM, negative_NM)
-    )
 
-    pull_NM = distance_NM.masked_fill(~positive_NM, -torch.inf).softmax(dim=1)
-    push_NM = (-distance_NM).masked_fill(~negative_NM, -torch.inf).softmax(dim=1)
+    pull_NM = distance_NM.masked_fill(~positive_NM, -torch.inf)[valid_N].softmax(dim=1)
+    push_NM = (-distance_NM).masked_fill(~negative_NM, -torch.inf)[valid_N].softmax(dim=1)
+    distance_NM = distance_NM[valid_N]
     gap_N = (pull_NM * distance_NM).sum(dim=1) - (push_NM * distance_NM).sum(dim=1)
 
     return F.softplus(gap_N).sum() / valid_N.sum().clamp(min=1)
@@ -159,7 +152,6 @@ class WeightedTripletLoss(nn.Module):
     def __init__(self, *, distance: Distance = "euclidean", distributed: bool = False) -> None:
         super().__init__()
         check_choice("WeightedTripletLoss", "distance", distance, ("euclidean", "cosine"))
-
         self.distance: Distance = distance
         self.distributed = distributed
 
@@ -174,7 +166,6 @@ class WeightedTripletLoss(nn.Module):
         sides = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
             sides = gather_contrast(*sides)
-
         return weighted_triplet_loss(*sides, distance=self.distance)
 
     def extra_repr(self) -> str:

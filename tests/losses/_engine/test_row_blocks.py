@@ -1,4 +1,4 @@
-"""Blocks change only the memory: every loss of all pairs, at every block size, equals its definition."""
+"""Blocks change only the memory: every loss of all pairs, in any blocks, equals its definition."""
 
 from typing import NamedTuple
 
@@ -208,7 +208,6 @@ def test_backward_may_run_twice(case):
 
 def test_a_second_derivative_is_an_error_and_not_a_zero(case):
     inputs = new_inputs()
-
     with pytest.raises(RuntimeError, match="first derivatives only"):
         torch.autograd.grad(case.engine(inputs, None), inputs.images, create_graph=True)
 
@@ -283,7 +282,6 @@ def test_blocks_of_a_given_size_are_computed_twice():
 
 def test_automatic_blocks_are_kept_if_they_are_few():
     num_columns = row_blocks.CPU_BLOCK_ELEMENTS // 2
-
     assert computed_blocks(None, 5, num_columns) == [(0, 2), (2, 4), (4, 5)]
     assert computed_blocks(None, 50, num_columns) == computed_blocks(2, 50, num_columns)
 

@@ -217,14 +217,12 @@ class _RowGradients:
         """Gradients of the mean."""
         by_anchors = None if self._by_anchors is None else self._by_anchors.div_(count)
         by_contrast = None if self._by_contrast is None else self._by_contrast.div_(count)
-
         return by_anchors, by_contrast
 
 
 def _subtract_mean(anchors: Tensor, contrast: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Subtract the anchors' mean; a common offset costs digits and changes no distance."""
     mean = anchors.mean(dim=0)
-
     return anchors - mean, None if contrast is None else contrast - mean
 
 
@@ -256,5 +254,4 @@ def _weighted_sum(weights: Tensor, rows: Tensor, columns: Tensor, measure: Measu
     if measure == "euclidean":
         weighted_rows = weights.sum(dim=1)[:, None] * rows
         return torch.addmm(weighted_rows, weights, columns, alpha=-1)
-
     return weights @ columns

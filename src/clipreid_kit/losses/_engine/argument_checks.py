@@ -61,7 +61,6 @@ def check_temperature(owner: str, temperature: float | Tensor) -> None:
     """Require a number above zero, or a scalar tensor, whose value is not read."""
     if not isinstance(temperature, Tensor):
         check_positive(owner, "temperature", temperature)
-
     elif temperature.ndim > 0:
         raise fail(owner, "temperature as a number or a scalar tensor", describe(temperature))
 
@@ -70,7 +69,6 @@ def check_logit_bias(owner: str, bias: float | Tensor) -> None:
     """Require a finite number, or a scalar tensor, whose value is not read."""
     if not isinstance(bias, Tensor):
         check_finite(owner, "bias", bias)
-
     elif bias.ndim > 0:
         raise fail(owner, "bias as a number or a scalar tensor", describe(bias))
 

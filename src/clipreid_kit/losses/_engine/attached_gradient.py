@@ -35,7 +35,6 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-
     return nullcontext()
 
 
@@ -59,7 +58,6 @@ class _Attach(torch.autograd.Function):
         gradients = tensors[1::3]
         factors = tensors[2::3]
         ctx.save_for_backward(*gradients, *factors)
-
         return value.clone()
 
     @staticmethod

@@ -59,7 +59,6 @@ def nearest_center(cosine_NM: Tensor, num_centers: int) -> Tensor:
     """Largest cosine (N, C) to the centers of each identity."""
     if num_centers == 1:
         return cosine_NM
-
     return _by_center(cosine_NM, num_centers).max(dim=2).values
 
 
@@ -249,7 +248,6 @@ def _smoothed_cross_entropy(
 def _by_center(matrix_BM: Tensor, num_centers: int) -> Tensor:
     """View (B, C, K) of a matrix (B, C * K)."""
     num_rows, num_columns = matrix_BM.shape
-
     return matrix_BM.view(num_rows, num_columns // num_centers, num_centers)
 
 

@@ -37,7 +37,6 @@ def accumulate_product(total: Tensor | None, left: Tensor, right: Tensor) -> Ten
     """Add ``left @ right`` to ``total`` in place, or begin with it."""
     if total is None:
         return left @ right
-
     return total.addmm_(left, right)
 
 
@@ -81,8 +80,6 @@ class TwoPassBlocks(Generic[Block]):
     def second_pass(self) -> Iterator[tuple[int, int, Block]]:
         """The same blocks again; now they may be overwritten."""
         self._kept.reverse()
-
         for start, stop in self._bounds:
             block = self._kept.pop() if self._keep else self._compute(start, stop)
-
             yield start, stop, block

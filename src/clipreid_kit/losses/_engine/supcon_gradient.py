@@ -190,7 +190,6 @@ def _anchor_weights(num_positives_N: Tensor, positives: Positives) -> AnchorWeig
     valid_N = num_positives_N.clamp(max=1)
     if positives == "sum":
         return AnchorWeights(valid_N, num_positives_N, torch.ones_like(num_positives_N))
-
     return AnchorWeights(valid_N, valid_N, num_positives_N.clamp(min=1).reciprocal())
 
 

@@ -65,7 +65,6 @@ class HardestTriplets(torch.autograd.Function):
         *upstream: Tensor,
     ) -> tuple[Tensor | None, ...]:
         gradients = scale_gradients(ctx.saved_tensors, upstream[0])
-
         return *gradients, None, None, None, None, None
 
 
@@ -105,7 +104,6 @@ class _CosineGap:
         """Gradients by the anchors, by the positives (negated) and by the negatives."""
         by_anchor = (self._negatives - self._positives).mul_(slope_N[:, None])
         weighted_anchors = self._anchors * slope_N[:, None]
-
         return by_anchor, weighted_anchors, weighted_anchors
 
 
@@ -264,7 +262,6 @@ def all_triplets_rule(
 
 def _empty_loss(distance_BM: Tensor) -> BlockLoss:
     zero = distance_BM.new_zeros(())
-
     return BlockLoss(zero, zero.long(), torch.zeros_like(distance_BM))
 
 
@@ -272,6 +269,5 @@ def _hinge(gap: Tensor, margin: float | None) -> tuple[Tensor, Tensor]:
     """Loss of a gap and its slope; a gap of -inf is no triplet and costs nothing."""
     if margin is None:
         return F.softplus(gap), gap.sigmoid()
-
     loss = F.relu(gap + margin)
     return loss, (loss > 0).to(gap.dtype)

@@ -29,7 +29,6 @@ class UnitRows:
         """
         along = (self.rows * gradient).sum(dim=1, keepdim=True)
         across = gradient.addcmul_(self.rows, along, value=-1)
-
         return self.input_gradient_of_orthogonal(across, divisor)
 
     def input_gradient_of_orthogonal(
@@ -37,7 +36,6 @@ class UnitRows:
     ) -> InputGradient:
         """The same for a gradient that is orthogonal to each of its rows already."""
         factor = (self._length * divisor).reciprocal()
-
         return InputGradient(self._embeddings, gradient, factor)
 
 

@@ -102,14 +102,14 @@ class Stored(Images):
 
 
 class Folder(Stored):
-    """Folders `train`, `query` and `gallery` (and `val_query`, `val_gallery`) of identity folders."""
+    """Folders `train`, `query`, `gallery` (and `val_query`, `val_gallery`) of identity folders."""
 
     source: Literal["folder"]
     camera_pattern: str | None = None
     """Regular expression for file names, with a group `camera`."""
 
     def read(self, root: str, *, trains: bool = True) -> list[ImageRecord]:
-        """Read the split folders that exist; a required one that is missing is the reader's error."""
+        """Read the split folders that exist; the reader names a required one that is missing."""
         required = _SPLITS[:3] if trains else _SPLITS[1:3]
         present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
         missing = [split for split in required if split not in present]

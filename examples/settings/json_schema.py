@@ -1,4 +1,4 @@
-"""``python -m examples.settings.json_schema FILE``: write a JSON schema of recipes, with which editors check them."""
+"""``python -m examples.settings.json_schema FILE``: write the schema of recipes, for editors."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
 
 
 def _of_a_file(node: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
-    """A schema without required keys, which the parent may give, and so without a choice of exactly one."""
+    """A schema without required keys, because the parent of a file may give them."""
     if isinstance(node, list):
         return [_of_a_file(item) for item in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""``python -m examples.settings.key_table``: write the tables of all recipe keys into the documentation."""
+"""``python -m examples.settings.key_table``: write the tables of keys into the documentation."""
 
 import json
 import types

@@ -1,4 +1,4 @@
-"""The section `optim`: a model for each schedule, with its keys and the learning rate at any step."""
+"""The section `optim`: a model for each schedule, with its keys and its learning rates."""
 
 import math
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Read recipes: YAML files with a parent, a note, and the lines that change. A misspelt key is an error."""
+"""Read recipes: YAML files with a parent, a note, and the lines that change."""
 
 import copy
 import os
@@ -49,8 +49,8 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe and its parents, apply changes, and check every key.
 
-    A key without effect is an error in the recipe itself and in the changes. Where it comes from a parent, or a
-    change made it so, it falls away.
+    A key without effect is an error in the recipe itself and in the changes. It falls away where a
+    parent says it, or a change took its effect.
 
     Args:
         path: A YAML file, or a JSON file in the schema of the top-k pipeline.
@@ -59,7 +59,8 @@ def load_recipe(
         say: Called with one line about keys that fall away; ``None`` says nothing.
 
     Raises:
-        ValueError: With one sentence that names the file, the key, and the nearest name or the allowed values.
+        ValueError: With one sentence that names the file, the key, and the nearest name or the
+            allowed values.
     """
     layers = _read(Path(path), ())
     if changes or data is not None:
@@ -172,7 +173,8 @@ def _fallen_line(recipe: Recipe, fallen: list[tuple[Layer, str]]) -> str:
 def _own(tree: Tree, layers: list[Layer]) -> list[Layer]:
     """The layers whose keys must all have an effect: the options, or else the recipe itself.
 
-    A zero-shot recipe is often the parent or the child of recipes that train, and may say what these need.
+    A zero-shot recipe is often the parent or the child of recipes that train, and may say what
+    these need.
     """
     options = [layer for layer in layers if layer.is_option]
     if options or tree.get("stage") == "zero_shot":

@@ -1,4 +1,4 @@
-"""The base of all recipe sections, the ranges of their numbers, and what a key needs to have an effect."""
+"""The base of all recipe sections, ranges of numbers, and what a key needs to have an effect."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ def default_tag(key: str, value: str) -> BeforeValidator:
 
 @dataclass(frozen=True)
 class Needs:
-    """A condition without which a key has no effect; written beside the key, in its ``Annotated`` type.
+    """A condition without which a key has no effect; part of the key's ``Annotated`` type.
 
     Attributes:
         alternatives: One of these has to hold. ``loss.triplet``: that key differs from its default.
-            ``optim.optimizer: adam, adamw``: it has one of these values. ``stage: not zero_shot``: it has another.
-            ``prompt.epochs > 0``: it is greater.
+            ``optim.optimizer: adam, adamw``: it has one of these values. ``stage: not zero_shot``:
+            it has another one. ``prompt.epochs > 0``: it is greater.
     """
 
     alternatives: tuple[str, ...]

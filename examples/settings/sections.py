@@ -1,4 +1,4 @@
-"""The sections of a recipe beside its data: images, model, batches, head, prompts, mining, evaluation and logging."""
+"""Sections of a recipe: model, augmentation, batches, head, prompts, mining, evaluation and log."""
 
 import math
 from typing import Annotated, Literal
@@ -232,7 +232,7 @@ class LearnedPrompt(Template):
         return self
 
     def optim(self) -> CosineOptim:
-        """Optimiser and schedule of the first stage: Adam, decay of all weights, one rate an epoch."""
+        """Optimiser and schedule of the first stage: Adam, and one rate an epoch."""
         return CosineOptim(
             optimizer="adam",
             decay_all=True,

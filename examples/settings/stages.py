@@ -1,4 +1,4 @@
-"""What a recipe of each stage can say: its sections, its loss terms, and how keys of several sections fit together."""
+"""The recipe of each stage: its sections, and how keys of several sections fit together."""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -148,7 +148,8 @@ class TrainingRecipe(Recipe):
     def _task_is_evaluated(self) -> Self:
         if self.evaluate.task == "text_to_image" and not self.compares_texts():
             raise ValueError(
-                f"`evaluate.task: text_to_image` needs a stage that evaluates texts, not {self.stage}"
+                f"`evaluate.task: text_to_image` needs a stage that evaluates texts, not "
+                f"{self.stage}"
             )
         if self.evaluate.task == "image_to_text" and self.stage != "retrieval":
             raise ValueError("`evaluate.task: image_to_text` needs `stage: retrieval`")
@@ -209,7 +210,7 @@ class RetrievalRecipe(TrainingRecipe):
 
 
 class ClipReIDRecipe(TrainingRecipe):
-    """CLIP-ReID: learn prompts of the identities, then train the image tower against their texts."""
+    """CLIP-ReID: learn prompts of the identities, then train the image tower against them."""
 
     open_set_terms: ClassVar[tuple[str, ...]] = ()
     stage: Literal["clip_reid"]

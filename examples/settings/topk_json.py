@@ -1,4 +1,4 @@
-"""Recipes in the JSON schema of the top-k retrieval pipeline: every key counts, or is refused with the reason."""
+"""Recipes in the JSON schema of the top-k pipeline: every key counts, or is refused."""
 
 import difflib
 import json
@@ -11,8 +11,8 @@ Keys = dict[str, Any]
 _HERE = Path(__file__).parent
 # Defaults of the schema by section, choices, and keys that are refused, with the reasons.
 SCHEMA: dict[str, dict[str, Any]] = json.loads((_HERE / "topk_schema.json").read_text("utf-8"))
-# A line is "conditions on keys of the schema | keys of a recipe": `key=other` takes the other's value, `key:value` sets
-# a value. The keys of a line are set if all of its conditions hold.
+# A line is "conditions on keys of the schema | keys of a recipe". The keys are set if all
+# conditions hold: `key=other` to the value of another key, `key:value` to a value.
 _RULES = (_HERE / "topk_map.txt").read_text("utf-8").splitlines()
 
 
@@ -29,11 +29,11 @@ class _Reader:
 
 
 def recipe_of_topk_json(tree: Keys, source: str) -> Keys:
-    """Turn a configuration of that schema into the tree of a recipe; keys that are left out have their defaults.
+    """Turn a configuration of that schema into the tree of a recipe.
 
     Raises:
-        ValueError: If a key is unknown (the text names the nearest), a value has another type or is none of the
-            choices, or a key is changed that nothing in the configuration, or nothing in the trainer, uses.
+        ValueError: If a key is unknown (the text names the nearest), a value has another type or is
+            none of the choices, or a key is changed that nothing here or in the trainer uses.
     """
     names = _checked(tree, source)
     config = _Reader({name.rpartition(".")[2]: value for name, value in names.items()})

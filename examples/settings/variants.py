@@ -1,4 +1,4 @@
-"""Which variant of a union a tree of keys selects, and which of its keys belong to another variant."""
+"""Which variant of a union a tree of keys selects, and which keys belong to another variant."""
 
 import difflib
 import typing
@@ -81,20 +81,33 @@ def foreign_keys(models: Models, tree: dict[str, Any]) -> Iterator[tuple[str, st
             continue
 
         variants = models_in(stage.model_fields[name].annotation)
-        if not variants or not isinstance(value, dict):
+        if variants and isinstance(value, dict):
+            yield from _foreign_in_section(name, variants, value, models, stage, tree)
+
+
+def _foreign_in_section(
+    name: str,
+    variants: Models,
+    keys: dict[str, Any],
+    models: Models,
+    stage: type[BaseModel],
+    tree: dict[str, Any],
+) -> Iterator[tuple[str, str]]:
+    """Keys of a section that belong to another variant of it, or to another stage."""
+    section = select(variants, keys, f"{name}.")
+    for key in keys:
+        if key in section.model_fields:
             continue
 
-        section = select(variants, value, f"{name}.")
-        for key in value:
-            path = f"{name}.{key}"
-            siblings = [model for model in variants if key in model.model_fields]
-            if siblings and section not in siblings:
-                yield path, _reason(f"{name}.", path, siblings, variants, section, value)
-            elif not siblings:
-                owners = [model for model in models if _has_key(model, name, key)]
-                if not owners:
-                    raise _unknown(path, section)
-                yield path, _reason("", path, owners, models, stage, tree)
+        path = f"{name}.{key}"
+        siblings = [model for model in variants if key in model.model_fields]
+        owners = [model for model in models if _has_key(model, name, key)]
+        if siblings:
+            yield path, _reason(f"{name}.", path, siblings, variants, section, keys)
+        elif owners:
+            yield path, _reason("", path, owners, models, stage, tree)
+        else:
+            raise _unknown(path, section)
 
 
 def _has_key(model: type[BaseModel], name: str, key: object) -> bool:

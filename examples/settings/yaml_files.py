@@ -18,7 +18,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes a number such as 1e-5 or 1.0e5 for text, because its exponent or point lacks a sign or digit.
+# YAML 1.1 takes a number such as 1e-5 or 1.0e5 for text: it wants a point and a sign.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"),

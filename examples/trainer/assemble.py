@@ -28,7 +28,7 @@ from examples.trainer.session import Session
 def training_images(recipe: TrainingRecipe, session: Session) -> ReidDataset:
     """The training images, with augmentation."""
     train = records_of(session.records, "train")
-    spec = session.encoding.images.spec
+    spec = session.encoding.spec
     return training_set(train, spec, recipe.augment, recipe.data, recipe.seed)
 
 
@@ -101,7 +101,7 @@ def fit_method(
         channels_last=recipe.model.channels_last,
         validation=_validation(recipe, session),
         card={
-            "image_spec": session.encoding.images.spec.as_dict(),
+            "image_spec": session.encoding.spec.as_dict(),
             "identities": identities,
         },
         chance_losses=chance,
@@ -118,8 +118,8 @@ def _continues(session: Session) -> bool:
 def _start_from(source: str, method: nn.Module, identities: list[str], session: Session) -> None:
     """Load the weights of an earlier run, also of what is beside the towers.
 
-    Rows of identities, such as a classifier's, stay as they are if that run had other identities, and texts of
-    identities always.
+    Rows of identities, such as a classifier's, stay as they are if that run had other identities;
+    texts of identities always do.
     """
     own = {
         name: value.clone()
@@ -177,7 +177,7 @@ def _validation_batches(recipe: TrainingRecipe, session: Session) -> PKBatches:
     records = [record for record in session.records if record.split in splits]
     data = recipe.data.model_copy(update={"orientations": 1, "workers": 0, "caption_variations": 1})
     plain = Augment(fill=recipe.augment.fill)
-    dataset = training_set(records, session.encoding.images.spec, plain, data, recipe.seed)
+    dataset = training_set(records, session.encoding.spec, plain, data, recipe.seed)
 
     captions = None
     if recipe.trains_on_captions():
@@ -194,11 +194,11 @@ def _validation_batches(recipe: TrainingRecipe, session: Session) -> PKBatches:
 
 @torch.no_grad()
 def _validation_loss(method: Any, batches: PKBatches, session: Session) -> float:  # noqa: ANN401 (a ClipBaseline)
-    """Mean loss of the terms that are defined for unseen identities, on the same batches every time."""
+    """Mean loss of the terms that unseen identities have, on the same batches every time."""
     was_training = method.training
     method.eval()
 
-    # The forward that accelerate puts in its place computes in mixed precision, which is for training.
+    # The forward that accelerate puts in its place computes in the precision of training.
     forward = getattr(method, "_original_forward", method)
     losses = []
     with local_losses(method):  # the other processes wait, and do not gather

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -25,42 +25,6 @@ from clipreid_kit.data import (
 from examples.settings.data import Images
 
 State = dict[str, Tensor]
-
-
-class Batch(Protocol):
-    """Rows of a data set that a method is called with."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Identities."""
-
-    @property
-    def rows(self) -> Tensor:
-        """Rows of the data set."""
-
-    def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
-        """The batch on a device; cameras and views stay on the CPU, where they are looked up."""
-
-    def inputs(self) -> dict[str, Any]:
-        """Arguments of the method's ``forward``, by name."""
-
-
-class Batches(Protocol):
-    """The batches of each epoch, in an order that depends on its number alone."""
-
-    def __len__(self) -> int: ...
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 1."""
-
-    def names(self, rows: Sequence[int]) -> list[str]:
-        """Names of rows, for messages."""
-
-    def state_dict(self) -> State:
-        """What the next epochs need besides their number."""
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore a state."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +86,32 @@ class FeatureBatch:
         return {"image_embeddings": self.image_embeddings, "labels": self.labels, **given}
 
 
+Batch = ImageBatch | FeatureBatch
+
+
+class Batches:
+    """The batches of each epoch, in an order that depends on the number of the epoch alone."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        raise NotImplementedError
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 1."""
+        raise NotImplementedError
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Names of rows, for messages."""
+        return [f"image {row}" for row in rows]
+
+    def state_dict(self) -> State:
+        """What the next epochs need besides their number."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore a state."""
+
+
 class CaptionTokens:
     """Tokens of the captions of a data set, in one of several wordings each epoch."""
 
@@ -157,8 +147,8 @@ class CaptionTokens:
         return self.towers.tokenize(texts, too_long=self.too_long)
 
 
-class ImageBatches:
-    """Images of a data set with its other columns; PK batches and mined batches derive from it."""
+class ImageBatches(Batches):
+    """Images of a data set with its other columns: in PK batches, or mined."""
 
     def __init__(
         self,
@@ -175,7 +165,8 @@ class ImageBatches:
         self.columns = {
             name: column.repeat_interleave(data.orientations) for name, column in columns.items()
         }
-        # A loader with no generator of its own would draw from the one of dropout, whose state a pause changes.
+        # Without a generator of its own a loader draws from that of dropout, and more often after
+        # a pause.
         self.loading: dict[str, Any] = {
             "num_workers": data.workers,
             "pin_memory": data.pin_memory and torch.cuda.is_available(),
@@ -219,13 +210,6 @@ class PKBatches(ImageBatches):
         self.sampler.set_epoch(epoch)
         for item in self.loader:
             yield self.batch(item.image, item.label, item.row, epoch)
-
-    def state_dict(self) -> State:
-        """Empty: the order of an epoch depends on its number alone."""
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        """There is nothing to restore."""
 
 
 class MinedBatches(ImageBatches):
@@ -289,8 +273,8 @@ class MinedBatches(ImageBatches):
             self.mined = MinedDataset(self.dataset, state["mined"])
 
 
-class FeatureBatches:
-    """Cached features in random batches; each rank takes its share of every batch, all of one size."""
+class FeatureBatches(Batches):
+    """Cached features in random batches; each rank takes an equal share of every batch."""
 
     def __init__(self, features: FeatureBatch, size: int, seed: int, rank: int, ranks: int) -> None:
         self.features = features
@@ -320,14 +304,3 @@ class FeatureBatches:
                 own,
                 None if cameras is None else cameras[own],
             )
-
-    def names(self, rows: Sequence[int]) -> list[str]:
-        """Numbers of the images."""
-        return [f"image {row}" for row in rows]
-
-    def state_dict(self) -> State:
-        """Empty: the order of an epoch depends on its number alone."""
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        """There is nothing to restore."""

@@ -7,36 +7,58 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from clipreid_kit import TestTimeAugmentation
 from clipreid_kit.clip import ClipTowers, PromptSG
-from clipreid_kit.data import CategoryIndex, ImageRecord
+from clipreid_kit.data import (
+    CategoryIndex,
+    ImageRecord,
+    ImageSpec,
+    ReidDataset,
+    eval_transform,
+)
 from clipreid_kit.distances import l2_normalize
-from examples.trainer.images import EvaluationImages
+from examples.settings.sections import Evaluate
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images and captions are encoded.
+    """How images and captions are encoded for an evaluation.
 
     Attributes:
-        images: How images are loaded.
+        spec: How images are shown to the towers.
+        options: Batch size, and the views of an image that are averaged.
         categories: Numbers of cameras and views, where the towers have embeddings for them.
         too_long: Where a caption ends that is longer than the model's context.
-        flip: Average the embeddings of an image and its mirror image.
-        rotations: Angles in degrees; average the embeddings of an image turned by each.
+        workers: Processes that load images.
         simplified: Encode by PromptSG's sentence without a pseudo word.
         quiet: Show no progress.
     """
 
-    images: EvaluationImages
+    spec: ImageSpec
+    options: Evaluate
     categories: Sequence[CategoryIndex]
     too_long: Literal["sentence", "cut"]
-    flip: bool = False
-    rotations: Sequence[float] = (0.0,)
-    simplified: bool = False
-    quiet: bool = False
+    workers: int
+    simplified: bool
+    quiet: bool
+
+    def loader(self, records: Sequence[ImageRecord], angle: float = 0.0) -> "DataLoader[Any]":
+        """Images in order, without augmentation; turned by an angle in degrees."""
+        transform: Any = eval_transform(self.spec)
+        if angle:
+            bilinear = v2.InterpolationMode.BILINEAR
+            turn = v2.RandomRotation((angle, angle), interpolation=bilinear, fill=self.spec.fill)
+            transform = v2.Compose([turn, transform])
+
+        # Starting processes takes longer than loading a few images.
+        size = self.options.batch_size
+        workers = self.workers if len(records) > 4 * size else 0
+        dataset = ReidDataset(records, transform)
+        return DataLoader(dataset, size, num_workers=workers, generator=torch.Generator())
 
 
 class Encoder:
@@ -50,17 +72,17 @@ class Encoder:
 
     @torch.no_grad()
     def images(self, records: Sequence[ImageRecord]) -> Tensor:
-        """Embeddings (N, D) in float32 on the CPU; the mean over rotations, if there are several."""
+        """Embeddings (N, D) in float32 on the CPU; of several rotations the mean."""
         was_training = self.method.training
         self.method.eval()
 
-        angles = self.encoding.rotations
-        total = len(records) * len(angles)
-        options = self._text_options()
+        angles = self.encoding.options.rotations
+        text = self._text_options()
+        quiet = self.encoding.quiet or None
         with tqdm(
-            total=total, unit="images", leave=False, disable=self.encoding.quiet or None
+            total=len(records) * len(angles), unit="images", leave=False, disable=quiet
         ) as bar:
-            views = [self._view(records, angle, options, bar.update) for angle in angles]
+            views = [self._view(records, angle, text, bar.update) for angle in angles]
 
         self.method.train(was_training)
         if len(views) == 1:
@@ -74,7 +96,7 @@ class Encoder:
         self.method.eval()
 
         tokens = self.towers.tokenize(list(captions), too_long=self.encoding.too_long)
-        parts = torch.split(tokens, self.encoding.images.batch_size)
+        parts = torch.split(tokens, self.encoding.options.batch_size)
         embeddings = torch.cat([self.towers.encode_text(part).float().cpu() for part in parts])
 
         self.method.train(was_training)
@@ -84,16 +106,16 @@ class Encoder:
         self,
         records: Sequence[ImageRecord],
         angle: float,
-        options: dict[str, Tensor],
+        text: dict[str, Tensor],
         progress: Callable[[int], object],
     ) -> Tensor:
         """Embeddings of all records, turned by an angle."""
         columns = {f"{index.field}s": index.of(records) for index in self.encoding.categories}
         parts = []
-        for item in self.encoding.images.loader(records, angle):
+        for item in self.encoding.loader(records, angle):
             here = {name: column[item.row] for name, column in columns.items()}
-            encode: Callable[[Tensor], Tensor] = partial(self._embed, **here, **options)
-            if self.encoding.flip:
+            encode: Callable[[Tensor], Tensor] = partial(self._embed, **here, **text)
+            if self.encoding.options.flip:
                 encode = TestTimeAugmentation(encode)
 
             parts.append(encode(item.image).float().cpu())
@@ -104,7 +126,7 @@ class Encoder:
         if self.method is self.towers:
             return self.towers.encode_image(images, **options)
 
-        # The forward that accelerate puts in its place computes in mixed precision, which is for training.
+        # The forward that accelerate puts in its place computes in the precision of training.
         forward: Any = getattr(self.method, "_original_forward", self.method)
         output = forward(images.to(self.towers.logit_scale.device), **options)
         return cast("Tensor", output.embedding)

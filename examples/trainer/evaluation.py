@@ -19,6 +19,7 @@ from clipreid_kit import (
 )
 from clipreid_kit.data import ImageRecord, evaluation_ids
 from examples.report import Evaluation, Result
+from examples.settings.sections import Evaluate
 from examples.settings.stages import Recipe
 from examples.trainer.encoder import Encoder
 from examples.trainer.records import Sides, Tests
@@ -31,40 +32,51 @@ class Scoring:
     """How embeddings are compared.
 
     Attributes:
-        distance: Distance of embeddings.
-        cameras: ``False`` keeps gallery images of the query's identity and camera; ``None`` leaves them out where
-            cameras are known.
-        reranker: Makes the re-ranking that is reported as well; ``None`` for none.
+        options: Distance, camera rule and re-ranking.
         texts: Whether captions are compared with images.
         both_directions: Whether images are also queries for captions.
         seed: Of the draws of the single-shot protocol.
     """
 
-    distance: Literal["cosine", "euclidean"]
-    cameras: Literal[False] | None
-    reranker: Callable[[], KReciprocalReranker] | None
+    options: Evaluate
     texts: bool
     both_directions: bool
     seed: int
 
+    @property
+    def cameras(self) -> Literal[False] | None:
+        """``None`` leaves out images of the query's identity and camera where these are known."""
+        return None if self.options.cameras else False
+
+    def evaluator(self, protocol: str, *, by_camera: bool, rerank: bool) -> Any:  # noqa: ANN401 (a protocol)
+        """The evaluator of a protocol with queries and a gallery."""
+        similarity: dict[str, Any] = {"distance": self.options.distance}
+        if rerank:
+            reranker = partial(
+                KReciprocalReranker,
+                k1=self.options.rerank_k1,
+                k2=self.options.rerank_k2,
+                lambda_value=self.options.rerank_lambda,
+            )
+            similarity = {"rerank": reranker}
+
+        if protocol != "single_shot":
+            if by_camera:
+                return Market1501Protocol(junk_ids=(), **similarity)
+            return InShopProtocol(**similarity)
+
+        if not by_camera:
+            raise ValueError(
+                "evaluate.protocols: single_shot needs cameras. Add them to the data, and leave "
+                "evaluate.cameras at true."
+            )
+        return CUHK03Protocol(seed=self.seed, **similarity)
+
 
 def scoring_of(recipe: Recipe) -> Scoring:
     """How the embeddings of a recipe are compared."""
-    options = recipe.evaluate
-    reranker = partial(
-        KReciprocalReranker,
-        k1=options.rerank_k1,
-        k2=options.rerank_k2,
-        lambda_value=options.rerank_lambda,
-    )
-    return Scoring(
-        distance=options.distance,
-        cameras=None if options.cameras else False,
-        reranker=reranker if options.rerank else None,
-        texts=recipe.compares_texts(),
-        both_directions=recipe.stage == "retrieval",
-        seed=recipe.seed,
-    )
+    both_directions = recipe.stage == "retrieval"
+    return Scoring(recipe.evaluate, recipe.compares_texts(), both_directions, recipe.seed)
 
 
 def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
@@ -124,53 +136,30 @@ def _image_to_image(
     if protocol not in ("query_gallery", "leave_one_out"):
         name += f".{protocol}"
 
-    results = {name: _of_splits(protocol, sides, embed, scoring, None)}
-    if scoring.reranker is not None and gallery is not None:
-        results[f"{name}.rerank"] = _of_splits(protocol, sides, embed, scoring, scoring.reranker)
+    results = {name: _of_splits(protocol, sides, embed, scoring)}
+    if scoring.options.rerank and gallery is not None:
+        results[f"{name}.rerank"] = _of_splits(protocol, sides, embed, scoring, rerank=True)
     return results
 
 
 def _of_splits(
-    protocol: str,
-    sides: list[Sides],
-    embed: Embed,
-    scoring: Scoring,
-    reranker: Callable[[], KReciprocalReranker] | None,
+    protocol: str, sides: list[Sides], embed: Embed, scoring: Scoring, *, rerank: bool = False
 ) -> Result:
     """The result of one pair of query and gallery, or the results of several."""
-    results = [_of_pair(protocol, pair, embed, scoring, reranker) for pair in sides]
+    results = [_of_pair(protocol, pair, embed, scoring, rerank=rerank) for pair in sides]
     return SplitResults(tuple(results), protocol) if len(results) > 1 else results[0]  # type: ignore[arg-type]
 
 
-def _of_pair(
-    protocol: str,
-    pair: Sides,
-    embed: Embed,
-    scoring: Scoring,
-    reranker: Callable[[], KReciprocalReranker] | None,
-) -> Result:
+def _of_pair(protocol: str, pair: Sides, embed: Embed, scoring: Scoring, *, rerank: bool) -> Result:
     query, gallery = pair
     columns: dict[str, Any] = evaluation_ids(query, gallery, cameras=scoring.cameras)
     if gallery is None:
-        return evaluate_reid(embed(query), distance=scoring.distance, **columns)
+        return evaluate_reid(embed(query), distance=scoring.options.distance, **columns)
 
-    options: dict[str, Any] = {"distance": scoring.distance}
-    if reranker is not None:
-        options = {"rerank": reranker}
-
-    evaluator: Any = InShopProtocol(**options)
-    if protocol == "single_shot":
-        if "query_cameras" not in columns:
-            raise ValueError(
-                "evaluate.protocols: single_shot needs cameras. Add them to the data, and leave "
-                "evaluate.cameras at true."
-            )
-        evaluator = CUHK03Protocol(seed=scoring.seed, **options)
-    elif "query_cameras" in columns:
-        evaluator = Market1501Protocol(junk_ids=(), **options)
-
-    found: Result = evaluator.evaluate(embed(query), embed(gallery), **columns)
-    return found
+    by_camera = "query_cameras" in columns
+    evaluator = scoring.evaluator(protocol, by_camera=by_camera, rerank=rerank)
+    result: Result = evaluator.evaluate(embed(query), embed(gallery), **columns)
+    return result
 
 
 def _with_texts(
@@ -180,7 +169,7 @@ def _with_texts(
     gallery: Sequence[ImageRecord],
     scoring: Scoring,
 ) -> dict[str, Result]:
-    """Results between modalities: a text query is one caption of an identity, and matches all its images."""
+    """Results between modalities: a query is one caption of an identity, and matches its images."""
     text_ids = np.array(identities)
     image_ids = np.array([record.identity for record in gallery])
 

@@ -1,19 +1,12 @@
-"""How images are shown to the towers: in training with augmentation, in evaluation in order."""
+"""Training images: how they are shown to the towers, and how they are augmented."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     ImageRecord,
     ImageSpec,
     ReidDataset,
-    eval_transform,
     train_transform,
     warp_transform,
 )
@@ -70,32 +63,3 @@ def training_set(
         cache=data.cache,
         seed=seed,
     )
-
-
-@dataclass(frozen=True)
-class EvaluationImages:
-    """How images are loaded in order, without augmentation."""
-
-    spec: ImageSpec
-    batch_size: int
-    workers: int
-
-    def loader(self, records: Sequence[ImageRecord], angle: float = 0.0) -> "DataLoader[Any]":
-        """Batches of records; turned by an angle in degrees, if one is given."""
-        transform: Any = eval_transform(self.spec)
-        if angle:
-            turn = v2.RandomRotation(
-                (angle, angle),
-                interpolation=v2.InterpolationMode.BILINEAR,
-                fill=self.spec.fill,
-            )
-            transform = v2.Compose([turn, transform])
-
-        # Starting processes takes longer than loading a few images.
-        workers = self.workers if len(records) > 4 * self.batch_size else 0
-        return DataLoader(
-            ReidDataset(records, transform),
-            self.batch_size,
-            num_workers=workers,
-            generator=torch.Generator(),
-        )

@@ -62,7 +62,7 @@ class Training:
         channels_last: Store images and weights channels last.
         validation: ``None`` without held-out identities: the last epoch is then the best.
         card: Kept beside the weights of a checkpoint.
-        chance_losses: Weighted terms where all embeddings are equal; a loss that stays there raises an alarm.
+        chance_losses: Weighted terms where all embeddings are equal; staying there raises an alarm.
     """
 
     method: nn.Module
@@ -91,7 +91,7 @@ class Training:
 
 
 def fit(training: Training, *, resume: bool) -> None:
-    """Train, validate, keep the last and the best checkpoint, and load the best weights into the method.
+    """Train, validate, keep the last and the best checkpoint, and load the best weights.
 
     Args:
         training: What is trained.
@@ -184,7 +184,7 @@ def _save(training: Training, row: Row, waited: int) -> None:
 
 
 def _restore(training: Training) -> tuple[int, int]:
-    """Bring everything back to the last checkpoint: its epoch, and the validations without improvement."""
+    """Restore the last checkpoint; return its epoch and the validations without improvement."""
     accelerator, average = training.accelerator, training.average
     training.checkpoints.load("last", training.method)
     state = training.checkpoints.state()
@@ -228,7 +228,8 @@ def train_epoch(training: Training, epoch: int) -> Row:
     """One pass over the batches.
 
     Returns:
-        Means of the loss, its terms, the gradient norm and cosines of pairs; rates, alarms, images and skipped steps.
+        Means of the loss, its terms, the gradient norm and cosines of pairs; rates, alarms, images
+        and skipped steps.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -314,7 +315,7 @@ def _cosines(embedding: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _update(training: Training, epoch: int, rows: list[int]) -> float | None:
-    """Make the optimiser step, and return the gradient norm; ``None`` if float16 overflowed, and nothing was done."""
+    """Make the optimiser step, and return the gradient norm; ``None`` if float16 overflowed."""
     accelerator, optimizers = training.accelerator, training.optimizers
     if accelerator.scaler is not None:
         for optimizer in optimizers.centers:

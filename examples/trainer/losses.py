@@ -151,8 +151,8 @@ def chance_losses(
         num_identities: Training identities.
         ranks: Processes.
         levels: Classifiers.
-        even: Whether batches have one size, of rows that weigh the same; otherwise terms on captions have no such
-            value.
+        even: Whether batches have one size, of rows that weigh the same; otherwise terms on
+            captions have no such value.
     """
     size = ranks * batch.num_identities * batch.num_instances
     values = chance_level_losses(size, num_identities)

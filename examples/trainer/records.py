@@ -74,10 +74,10 @@ def read_records(recipe: Recipe, out: Path, *, quiet: bool) -> Records:
 
 
 def caption_records(data: Images, records: Records) -> Records:
-    """Give the records the captions of a file or of one sentence, cut to whole sentences if so asked.
+    """Give the records the captions of a file or of one sentence, if so asked cut to sentences.
 
-    A cleaned file leaves identities out on purpose, as step 3 of ``examples/prepare`` does: their training images are
-    left out here, too.
+    A cleaned file leaves identities out on purpose, as step 3 of ``examples/prepare`` does: their
+    training images are left out here, too.
     """
     if data.texts is not None:
         records = _from_file(data, data.texts, records)
@@ -115,7 +115,10 @@ def _token_safe(records: Records, max_tokens: int) -> Records:
 
 
 def _split_hands(data: Hands, records: Records, num_splits: int, seed: int) -> Records:
-    """Split hands by aspect. Validation images of training persons are trained on: they test nobody unseen."""
+    """Split hands by aspect.
+
+    Validation images are of training persons, and test nobody unseen: they are trained on.
+    """
     manifest = split_hands(records, aspect=data.aspect, num_splits=num_splits, seed=seed)
     records = kit.apply_split(records, manifest)
     return [replace(r, split="train") if r.split == "val" else r for r in records]
@@ -149,7 +152,7 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records) -> None:
 
 
 def _check_training(recipe: TrainingRecipe, tests: Tests, records: Records) -> None:
-    """Require that no test identity is trained on or validated with, and that captions are there."""
+    """Require that no test identity is trained on or judged by, and that captions are there."""
     train = records_of(records, "train")
     held_out = [record for record in records if record.split in _VALIDATION]
     for sides in tests.values():
@@ -212,22 +215,28 @@ def arrange_tests(recipe: Recipe, records: Sequence[ImageRecord]) -> Tests:
     """
     tests: Tests = {}
     for protocol in recipe.protocols():
-        names = _names_of(protocol, recipe)
         if protocol == "splits" and not isinstance(recipe.data, Hands):
             records = [*records, *_drawn(records, recipe.evaluate.num_splits, recipe.seed)]
+        tests[protocol] = _sides_of(protocol, recipe, records)
+    return tests
 
-        known = {str(record.split) for record in records}
-        missing = [name for pair in names for name in pair if name and name not in known]
-        if missing or (protocol == "distractors" and not isinstance(recipe.data, Hands)):
+
+def _sides_of(protocol: str, recipe: Recipe, records: Sequence[ImageRecord]) -> list[Sides]:
+    """Each query with its gallery, of one protocol."""
+    known = {str(record.split) for record in records}
+    has_distractors = protocol != "distractors" or isinstance(recipe.data, Hands)
+
+    sides: list[Sides] = []
+    for query, gallery in _names_of(protocol, recipe):
+        if not has_distractors or not {query, gallery or query} <= known:
             raise ValueError(
-                f"evaluate.protocols: {protocol} needs other splits than {', '.join(sorted(known))}."
+                f"evaluate.protocols: {protocol} needs other splits than "
+                f"{', '.join(sorted(known))}."
             )
 
-        tests[protocol] = [
-            (records_of(records, query), records_of(records, gallery) if gallery else None)
-            for query, gallery in names
-        ]
-    return tests
+        compared = records_of(records, gallery) if gallery else None
+        sides.append((records_of(records, query), compared))
+    return sides
 
 
 def _names_of(protocol: str, recipe: Recipe) -> list[tuple[str, str]]:
@@ -242,14 +251,14 @@ def _names_of(protocol: str, recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _drawn(records: Sequence[ImageRecord], num_splits: int, seed: int) -> Records:
-    """Test images of random splits: one image of each identity is the gallery, several times over."""
+    """Test images of random splits: each draws one image of each identity for the gallery."""
     sides = ("query", "gallery", "test")
     test = [replace(record, split="test") for record in records if record.split in sides]
     return kit.apply_split(test, kit.split_query_gallery(test, num_splits=num_splits, seed=seed))
 
 
 def validation_of(records: Sequence[ImageRecord]) -> Tests:
-    """Queries and gallery of the held-out identities; empty without any: the last epoch is then the best."""
+    """Queries and gallery of the held-out identities; empty without any."""
     splits = {record.split for record in records}
     if "val" in splits:
         return {"leave_one_out": [(records_of(records, "val"), None)]}

@@ -1,4 +1,4 @@
-"""``python -m examples.trainer.report RUNS... [--out FOLDER]``: gather runs into tables and pictures."""
+"""``python -m examples.trainer.report RUNS...``: gather runs into tables and figures."""
 
 from examples.report.gather import main
 

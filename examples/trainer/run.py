@@ -128,7 +128,7 @@ def _start_from(source: str, recipe: Recipe, session: Session) -> None:
     if not trains:
         trained = read_card(source).get("image_spec")
         if trained:  # images of another size or normalisation would give other numbers
-            ImageSpec.from_dict(trained).check_same(session.encoding.images.spec)
+            ImageSpec.from_dict(trained).check_same(session.encoding.spec)
 
     report = warm_start(session.towers, source)
     if session.accelerator.is_main_process and not trains:

@@ -11,7 +11,7 @@ from clipreid_kit.data import CategoryIndex, ImageRecord, records_of
 from examples.settings.sections import Model
 from examples.settings.stages import PromptSGRecipe, Recipe
 from examples.trainer.encoder import Encoding
-from examples.trainer.images import EvaluationImages, image_spec
+from examples.trainer.images import image_spec
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,12 @@ def encoding_of(
     recipe: Recipe, towers: ClipTowers, categories: Sequence[CategoryIndex], *, quiet: bool
 ) -> Encoding:
     """How images and captions are encoded for an evaluation."""
-    options = recipe.evaluate
     return Encoding(
-        images=EvaluationImages(
-            spec=image_spec(towers, recipe.model, recipe.augment.fill),
-            batch_size=options.batch_size,
-            workers=recipe.data.workers,
-        ),
+        spec=image_spec(towers, recipe.model, recipe.augment.fill),
+        options=recipe.evaluate,
         categories=categories,
         too_long=recipe.data.too_long(),
-        flip=options.flip,
-        rotations=options.rotations,
+        workers=recipe.data.workers,
         simplified=isinstance(recipe, PromptSGRecipe) and recipe.prompt.test_mode == "simplified",
         quiet=quiet,
     )

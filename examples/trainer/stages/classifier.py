@@ -20,7 +20,7 @@ def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
     dataset = training_images(recipe, session)
     batches = pk_batches(recipe, session, dataset)
 
-    # Model and losses: an identity branch on the image embeddings, and terms among images.
+    # Model and losses: an identity branch, and terms among images.
     loss, towers = recipe.loss, session.towers
     set_trained_parts(towers, recipe.model, text_blocks="none")
     branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)

@@ -28,7 +28,7 @@ from examples.trainer.session import Session
 
 
 def train(recipe: ClipReIDRecipe, session: Session) -> nn.Module:
-    """Learn a text of each identity, then train the image tower; the text tower is frozen in both stages."""
+    """Learn a text of each identity, then train the image tower; the text tower is frozen."""
     # Data: PK batches of augmented images.
     dataset = training_images(recipe, session)
     batches = pk_batches(recipe, session, dataset)
@@ -95,7 +95,7 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
     ).to(accelerator.device)
 
     # Data: embeddings of the images as they are, encoded once.
-    loader = session.encoding.images.loader(dataset.records)
+    loader = session.encoding.loader(dataset.records)
     features = [stage.image_embeddings(item.image).cpu() for item in loader]
     columns = FeatureBatch(
         torch.cat(features),

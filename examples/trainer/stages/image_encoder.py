@@ -15,12 +15,12 @@ from examples.trainer.session import Session
 
 
 def train(recipe: ImageEncoderRecipe, session: Session) -> nn.Module:
-    """Train the image tower; the text tower is frozen, and encodes captions if a term looks at them."""
+    """Train the image tower; the frozen text tower encodes captions if a term looks at them."""
     # Data: PK batches of augmented images, with their captions if a term looks at them.
     dataset = training_images(recipe, session)
     batches = pk_batches(recipe, session, dataset)
 
-    # Model and losses: an identity branch on the image embeddings, and terms on images and captions.
+    # Model and losses: an identity branch, and terms on images and captions.
     loss, towers = recipe.loss, session.towers
     set_trained_parts(towers, recipe.model, text_blocks="none")
     branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)

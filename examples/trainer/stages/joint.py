@@ -20,7 +20,7 @@ def train(recipe: JointRecipe, session: Session) -> nn.Module:
     dataset = training_images(recipe, session)
     batches = pk_batches(recipe, session, dataset)
 
-    # Model and losses: an identity branch on the image embeddings, and terms on images and captions.
+    # Model and losses: an identity branch, and terms on images and captions.
     loss, towers = recipe.loss, session.towers
     text_blocks = recipe.model.text_blocks if recipe.trains_on_captions() else "none"
     set_trained_parts(towers, recipe.model, text_blocks=text_blocks)

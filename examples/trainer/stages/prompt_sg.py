@@ -18,12 +18,12 @@ from examples.trainer.session import Session
 
 
 def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
-    """Train the image tower, the inversion network and the interaction; the text tower is frozen."""
+    """Train image tower, inversion network and interaction; the text tower is frozen."""
     # Data: PK batches of augmented images.
     dataset = training_images(recipe, session)
     batches = pk_batches(recipe, session, dataset)
 
-    # Model: a pseudo word of each image, a sentence around it, and attention between sentence and patches.
+    # Model: a pseudo word of each image, a sentence around it, and attention to the patches.
     loss, prompt, towers = recipe.loss, recipe.prompt, session.towers
     set_trained_parts(towers, recipe.model, text_blocks="none")
 
@@ -40,7 +40,7 @@ def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
         dropout=prompt.interaction_dropout,
     )
 
-    # Losses: an identity branch on the representation, triplets, and SupCon of images and sentences.
+    # Losses: an identity branch, triplets, and SupCon of images and sentences.
     weights = ramped_weights(loss)
     method = PromptSG(
         towers,

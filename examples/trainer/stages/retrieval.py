@@ -25,7 +25,8 @@ def train(recipe: RetrievalRecipe, session: Session) -> nn.Module:
     dataset = training_images(recipe, session)
     batches = _batches(recipe, session, dataset)
 
-    # Model and losses. A mined batch holds several images of an identity, which InfoNCE would take for negatives.
+    # Model and losses. A mined batch holds several images of an identity, which InfoNCE would take
+    # for negatives.
     loss, towers = recipe.loss, session.towers
     text_blocks = recipe.model.text_blocks if recipe.trains_on_captions() else "none"
     set_trained_parts(towers, recipe.model, text_blocks=text_blocks)

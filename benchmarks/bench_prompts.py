@@ -1,7 +1,7 @@
-"""Prompt methods: a stage-1 step of CLIP-ReID against its algorithm restated, and PromptSG's cross-attention.
+"""Stage 1 of CLIP-ReID against its algorithm restated, and the cross-attention of PromptSG.
 
-Run from the repository: ``python -m benchmarks.bench_prompts [random | pk | bank | interaction]``. Random weights; the
-values of all contenders are compared before anything is timed.
+Run from the repository: ``python -m benchmarks.bench_prompts [random | pk | bank | interaction]``.
+Random weights; the values of all contenders are compared before anything is timed.
 """
 
 import argparse
@@ -17,11 +17,8 @@ from clipreid_kit import MultiModalInteraction
 from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers, IdentityPromptLearner
 
 NAME, PEER = "ViT-B-16-quickgelu", "CLIP-ReID, restated"
-TEMPLATE, NUM_IDENTITIES, NUM_IMAGES = (
-    "A photo of a {tokens} person.",
-    751,
-    12_936,
-)  # of Market-1501
+TEMPLATE = "A photo of a {tokens} person."
+NUM_IDENTITIES, NUM_IMAGES = 751, 12_936  # of Market-1501
 BATCH, NUM_INSTANCES = 32, 4
 
 
@@ -52,13 +49,13 @@ class _Restated(nn.Module):
 
 def _supcon(logits: Tensor, mask: Tensor) -> Tensor:
     logits = logits - logits.max(dim=1, keepdim=True).values.detach()
-    log_share = logits - logits.exp().sum(dim=1, keepdim=True).log()
-    return -((mask * log_share).sum(dim=1) / mask.sum(dim=1)).mean()
+    log_probability = logits - logits.exp().sum(dim=1, keepdim=True).log()
+    return -((mask * log_probability).sum(dim=1) / mask.sum(dim=1)).mean()
 
 
 def _stage() -> tuple[ClipReIDPromptStage, _Restated]:
     towers = ClipTowers.from_open_clip(NAME)
-    towers.model.visual = nn.Identity()  # features are cached: the image tower takes no part
+    towers.model.visual = nn.Identity()  # features are cached: the image tower is not used
     prompts = IdentityPromptLearner(towers, NUM_IDENTITIES, TEMPLATE)
     stage = ClipReIDPromptStage(towers, prompts)
     return stage, _Restated(stage)
@@ -76,36 +73,38 @@ def stage1(title: str, labels: Tensor) -> None:
         loss: Tensor = restated(features, labels)
         return loss
 
-    found = []
-    for loss in (ours, peer):
+    results = []
+    for run in (ours, peer):
         stage.prompts.zero_grad()
-        value = loss()
-        value.backward()
-        found.append((value.detach(), stage.prompts.identity_words.grad.clone()))
-    assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+        loss = run()
+        loss.backward()
+        results.append((loss.detach(), stage.prompts.identity_words.grad.clone()))
+    assert_close(results[0], results[1], atol=1e-4, rtol=1e-3)
+
     seconds = interleaved({OURS: lambda: ours().backward(), PEER: lambda: peer().backward()}, 2)
     show(f"stage-1 step, {NUM_IDENTITIES} identities, batch {BATCH}, {title}", seconds)
-    hours = {name: NUM_IMAGES / BATCH * value / 3600 for name, value in seconds.items()}
+    num_steps = NUM_IMAGES / BATCH
+    hours = {name: num_steps * value / 3600 for name, value in seconds.items()}
     print(
-        f"  an epoch of {NUM_IMAGES} images: {hours[OURS]:.2f} h, restated {hours[PEER]:.2f} h, on this machine"
+        f"  an epoch of {NUM_IMAGES} images on this machine: {hours[OURS]:.2f} h, "
+        f"restated {hours[PEER]:.2f} h"
     )
 
 
 def random() -> None:
-    """Rows as CLIP-ReID draws them: nearly as many identities as rows."""
+    """Random rows, as CLIP-ReID draws them: nearly as many identities as rows."""
     stage1("random rows", torch.randint(NUM_IDENTITIES, (BATCH,)))
 
 
 def pk() -> None:
     """Rows of a PK sampler."""
-    labels = torch.randperm(NUM_IDENTITIES)[: BATCH // NUM_INSTANCES].repeat_interleave(
-        NUM_INSTANCES
-    )
+    identities = torch.randperm(NUM_IDENTITIES)[: BATCH // NUM_INSTANCES]
+    labels = identities.repeat_interleave(NUM_INSTANCES)
     stage1(f"PK with K = {NUM_INSTANCES}", labels)
 
 
 def bank() -> None:
-    """The texts of all identities, once, without gradient (a part of them, for both)."""
+    """Texts of all identities, once and without gradient (measured on 48 of them)."""
     stage, restated = _stage()
     labels = torch.arange(48)
 
@@ -124,7 +123,7 @@ def bank() -> None:
 
 
 def interaction() -> None:
-    """One text over 128 patches of 768: keys and values of all patches, or of none."""
+    """One text over 128 patches of width 768: keys and values of all patches, or of none."""
     ours = MultiModalInteraction(
         512, 0, visual_dim=768, residual=False, norm="post", input_norm=False
     )
@@ -132,13 +131,13 @@ def interaction() -> None:
     peer = nn.MultiheadAttention(512, 8, kdim=768, vdim=768, batch_first=True)
     layers = ours.attention
     with torch.no_grad():
-        for name in ("q", "k", "v"):
-            getattr(peer, f"{name}_proj_weight").copy_(
-                getattr(layers, {"q": "query", "k": "key", "v": "value"}[name]).weight
-            )
+        peer.q_proj_weight.copy_(layers.query.weight)
+        peer.k_proj_weight.copy_(layers.key.weight)
+        peer.v_proj_weight.copy_(layers.value.weight)
         peer.in_proj_bias.copy_(torch.cat([layers.query.bias, torch.zeros(512), layers.value.bias]))
         peer.out_proj.load_state_dict(layers.out.state_dict())
-    text, patches = torch.randn(BATCH, 512), torch.randn(BATCH, 128, 768).requires_grad_()
+    text = torch.randn(BATCH, 512)
+    patches = torch.randn(BATCH, 128, 768).requires_grad_()
 
     def attend() -> Tensor:
         return ours(text, patches).embedding
@@ -151,16 +150,14 @@ def interaction() -> None:
     def step(run: Callable[[], Tensor]) -> Callable[[], None]:
         return lambda: squared(run()).backward()
 
-    seconds = interleaved(
-        {OURS: step(attend), "torch.nn.MultiheadAttention": step(attend_peer)}, 15
-    )
-    show(
-        f"cross-attention of one text over 128 patches, batch {BATCH}, forward + backward", seconds
-    )
+    contenders = {OURS: step(attend), "torch.nn.MultiheadAttention": step(attend_peer)}
+    seconds = interleaved(contenders, 15)
+    title = f"cross-attention of one text over 128 patches, batch {BATCH}, forward + backward"
+    show(title, seconds)
 
 
 def main() -> None:
-    """Run all parts, or the one that is named."""
+    """Run all parts, or those that are named."""
     parts = {"random": random, "pk": pk, "bank": bank, "interaction": interaction}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")

@@ -1,4 +1,4 @@
-"""PK batches against pytorch-metric-learning, and the samplers of CLIP-ReID, torchreid and fast-reid restated."""
+"""PK batches against pytorch-metric-learning, and the samplers of three projects restated."""
 
 import argparse
 import gc
@@ -55,7 +55,7 @@ def contenders(num_images: int, num_all_identities: int) -> dict[str, MakeSample
 
 
 def measure_once(make_sampler: MakeSampler, max_rows: int) -> Run:
-    """Construct a sampler and iterate over one epoch; samplers without end are stopped after ``max_rows`` rows."""
+    """Construct a sampler and iterate over one epoch, of ``max_rows`` rows if it has no end."""
     gc.collect()
 
     begin = time.perf_counter()
@@ -80,7 +80,7 @@ def measure_once(make_sampler: MakeSampler, max_rows: int) -> Run:
 
 
 def compare(num_images: int, num_all_identities: int, repeats: int, only: list[str]) -> None:
-    """Run the contenders in turns, and print the medians and the ratio of each epoch to the yardstick's."""
+    """Run the contenders in turns, and print medians and the ratio to the yardstick's epoch."""
     print(f"\n{num_images} images, {num_all_identities} identities, P = {P}, K = {K}; times in ms")
     samplers = contenders(num_images, num_all_identities)
     names = [name for name in samplers if any(word in name for word in only)]
@@ -136,7 +136,7 @@ def measure_hard_identities(labels: np.ndarray, num_all_identities: int) -> None
 
 
 def main() -> None:
-    """Measure 13k images of 751 identities, or 1M of 50k with --large (over a minute, most of it the peers')."""
+    """Measure 13k images of 751 identities, or 1M of 50k with --large (over a minute)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--repeats", type=int)

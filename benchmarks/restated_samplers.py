@@ -1,4 +1,4 @@
-"""Samplers that no package ships, restated from what they do: rows one by one, Python lists, global random states."""
+"""Samplers that no package ships, restated: Python lists, row by row, global random states."""
 
 # ruff: noqa: NPY002 (global random states are theirs)
 
@@ -112,7 +112,7 @@ class Balanced:
                 yield from np.random.choice(others, num_others, replace=replace).tolist()
 
     def _others(self, label: int, first: int) -> list[int]:
-        """Rows of other cameras; where there are none, other rows; where there are none, the only row."""
+        """Rows of other cameras; without any, other rows; without any, the only row."""
         rows = self.rows[label]
         of_other_cameras = [row for row in rows if self.cameras[row] != self.cameras[first]]
         other_rows = [row for row in rows if row != first]

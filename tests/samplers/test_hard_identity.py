@@ -12,7 +12,7 @@ from clipreid_kit.samplers import HardIdentitySampler, hard_identity
 
 
 def on_a_circle(num_identities):
-    """Identity i at angle i: the nearest of i are i - 1 and i + 1, then i - 2 and i + 2, and so on."""
+    """Identity i at angle i: its nearest are i - 1 and i + 1, then i - 2 and i + 2, and so on."""
     angle = torch.arange(num_identities) * 2 * torch.pi / num_identities
     return torch.stack([angle.cos(), angle.sin()], dim=1)
 
@@ -121,7 +121,8 @@ def test_block_size_does_not_change_the_neighbours(monkeypatch):
     assert torch.equal(neighbours_of(whole), neighbours_of(in_blocks))
 
 
-# Identity 0 has an image beside identity 1 and one beside identity 2; its mean is nearer to identity 1.
+# Identity 0 has an image beside identity 1 and one beside identity 2; its mean is nearer to
+# identity 1.
 BETWEEN = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
 BETWEEN_LABELS = [0, 0, 1, 2, 2]
 

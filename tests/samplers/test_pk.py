@@ -15,7 +15,8 @@ label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(
 )
 coverages = st.sampled_from(["identities", "images"])
 
-# One identity is much larger than the others: it is in all of the 100 batches of an epoch that covers images.
+# One identity is much larger than the others: it is in all of the 100 batches of an epoch that
+# covers images.
 SKEWED_LABELS = [0] * 400 + [label for label in range(1, 41) for _ in range(6)]
 
 
@@ -133,7 +134,8 @@ def test_any_two_identities_meet_for_some_seed_and_in_some_epoch(varied, coverag
 
 @pytest.mark.parametrize("coverage", ["identities", "images"])
 def test_other_seeds_and_epochs_draw_other_images(coverage):
-    # One batch per part of the identities: the grouping is always the same, and only the images can differ.
+    # One batch per part of the identities: the grouping is always the same, and only the images can
+    # differ.
     labels = [row // 20 for row in range(80)]
     seeds_and_epochs = [(0, 0), (0, 1), (1, 0), (2, 3), (3, 2)]
 
@@ -149,7 +151,8 @@ def test_other_seeds_and_epochs_draw_other_images(coverage):
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"epoch": 1}])
 def test_other_seeds_and_epochs_fill_with_other_identities(changes):
-    # Ten identities in batches of four: the last batch is filled with two identities that are in the epoch already.
+    # Ten identities in batches of four: the last batch is filled with two identities that are in
+    # the epoch already.
     labels = [row // 2 for row in range(20)]
 
     def repeated(**options):

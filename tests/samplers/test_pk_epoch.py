@@ -31,8 +31,8 @@ def test_no_identity_is_twice_in_a_batch(parts, num_more_batches, seed):
 
 
 def test_an_identity_that_spans_two_rounds_may_be_in_any_batches():
-    # Three parts of identity 0 and two of identity 1 in four batches: identity 1 begins in the first round and ends in
-    # the second.
+    # Three parts of identity 0 and two of identity 1 in four batches: identity 1 begins in the
+    # first round and ends in the second.
     pairs = set()
     for seed in range(100):
         table = deal(np.array([3, 2]), 4, seeded_generator(seed))

@@ -58,7 +58,8 @@ def test_restarts_are_the_periods_of_the_paper(lengths, min_factor, first_period
     def in_period(steps, period):
         return min_factor + (1 - min_factor) / 2 * (1 + math.cos(math.pi * steps / period))
 
-    # The loop of the paper: T_cur counts the steps since the last restart, T_i is the length of the period.
+    # The loop of the paper: T_cur counts the steps since the last restart, T_i is the length of the
+    # period.
     expected = []
     t_cur, t_i = 0, first_period
     for _ in range(total_steps - warmup_steps):

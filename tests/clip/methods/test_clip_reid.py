@@ -1,8 +1,10 @@
 import itertools
 from functools import partial
 
+import method_checks as checks
 import pytest
 import torch
+from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import prompts as oracle
 from torch.testing import assert_close
 
@@ -18,10 +20,7 @@ from clipreid_kit.clip import (
 )
 from clipreid_kit.losses import ArcFaceHead, CenterLoss, CosFaceHead, ImageToTextCELoss, TripletLoss
 
-SIZE = (64, 32)
-NAMES = ("reid-tiny-vit", "reid-tiny-resnet")
-LABELS = torch.tensor([0, 0, 2, 2, 3, 3])
-ALL = {
+ALL_TERMS = {
     "id": 0.5,
     "triplet": 1.0,
     "image_to_text": 0.7,
@@ -29,327 +28,341 @@ ALL = {
     "arcface": 0.2,
     "center": 0.01,
 }
+ARCFACE_BRANCH = partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing=0.0)
 
 
-def made(name="reid-tiny-vit", identities=5, **options):
+def build_clip_reid(name="reid-tiny-vit", num_identities=5, **options):
     towers = ClipTowers.from_open_clip(name, image_size=SIZE)
-    texts = torch.randn(identities, towers.embed_dim, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    texts = torch.randn(num_identities, towers.embed_dim, generator=generator)
     return ClipReID(towers, texts, **options)
 
 
-def pictures(rows=6, seed=0):
-    return torch.randn(rows, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
-
-
-def seasoned(model):
-    """Running statistics as after training: untrained ones would hide which side of a neck is read."""
-    for branch in model.identity_branches:
-        torch.nn.init.normal_(branch.neck.norm.running_mean)
-        torch.nn.init.uniform_(branch.neck.norm.running_var, 0.5, 2.0)
-    return model.eval()
-
-
-def without_gradient(model):
-    return [
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and (p.grad is None or not p.grad.any())
-    ]
+def features_of(model, images):
+    """Previous, unprojected and projected features."""
+    names = ("previous", "unprojected", "projected")
+    levels = model.towers.encode_image_levels(images, names)
+    return levels.previous, levels.unprojected, levels.projected
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formulas_of_the_paper(name):
-    model = made(name)
+    model = build_clip_reid(name)
     for branch in model.identity_branches:
         torch.nn.init.normal_(branch.classifier.weight, std=0.3)
     torch.nn.init.normal_(model.identity_branches[0].neck.norm.weight)
-    model.towers.eval()  # so that the towers give the same features twice
-    output = model(pictures(), LABELS)
-    levels = model.towers.encode_image_levels(pictures(), ("previous", "unprojected", "projected"))
+    model.towers.eval()  # so that the towers return the same features twice
+
+    output = model(random_images(), LABELS)
+
     labels = LABELS.tolist()
-    identity = 0.0
-    for feature, branch in zip(
-        (levels.unprojected, levels.projected), model.identity_branches, strict=True
-    ):
+    previous, unprojected, projected = features_of(model, random_images())
+    identity_loss = 0.0
+    for features, branch in zip((unprojected, projected), model.identity_branches, strict=True):
         norm = branch.neck.norm
-        normed = oracle.batch_norm(feature, norm.weight, norm.bias)
-        identity += oracle.smoothed_ce(normed @ branch.classifier.weight.T, labels, 0.1)
-    three = (levels.previous, levels.unprojected, levels.projected)
-    triplet = sum(oracle.batch_hard_triplet(rows, labels, 0.3) for rows in three)
-    image_to_text = oracle.smoothed_ce(levels.projected @ model.text_embeddings.T, labels, 0.1)
-    expected = {"id": 0.25 * identity, "triplet": triplet, "image_to_text": image_to_text}
+        post_neck = oracle.batch_norm(features, norm.weight, norm.bias)
+        identity_loss += oracle.smoothed_ce(post_neck @ branch.classifier.weight.T, labels, 0.1)
+    triplet_loss = 0.0
+    for features in (previous, unprojected, projected):
+        triplet_loss += oracle.batch_hard_triplet(features, labels, 0.3)
+    similarity = projected @ model.text_embeddings.T
+
+    expected = {
+        "id": 0.25 * identity_loss,
+        "triplet": triplet_loss,
+        "image_to_text": oracle.smoothed_ce(similarity, labels, 0.1),
+    }
     for term, value in expected.items():
-        assert_close(output.terms[term].item(), value, atol=1e-3, rtol=1e-4)
+        assert_close(output.terms[term].item(), value, atol=1e-3, rtol=1e-4, msg=term)
     assert_close(output.loss.item(), sum(expected.values()), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
 def test_descriptor(descriptor):
-    model = seasoned(made(descriptor=descriptor))
-    output = model(pictures())
-    levels = model.towers.encode_image_levels(pictures(), ("unprojected", "projected"))
-    sides = [levels.unprojected, levels.projected]
+    model = build_clip_reid(descriptor=descriptor).eval()
+    checks.set_running_statistics(*model.identity_branches)
+
+    output = model(random_images())
+
+    _, *features = features_of(model, random_images())
     if descriptor == "post_neck":
-        sides = [
-            (side - branch.neck.norm.running_mean) / (branch.neck.norm.running_var + 1e-5).sqrt()
-            for side, branch in zip(sides, model.identity_branches, strict=True)
+        features = [
+            checks.apply_neck_in_evaluation(branch.neck, level)
+            for branch, level in zip(model.identity_branches, features, strict=True)
         ]
-    expected = torch.cat(sides, dim=1)
-    assert_close(output.embedding, expected / expected.norm(dim=1, keepdim=True))
-    assert (output.previous, output.logits, output.loss, output.terms) == (None, None, None, {})
+    assert_close(output.embedding, unit(torch.cat(features, dim=1)))
+    assert output[3:] == (None, None, None, {})
 
 
 @pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
-def test_labels_never_enter_the_descriptor(descriptor):
-    model = seasoned(made(descriptor=descriptor))
+def test_neither_labels_nor_other_images_affect_the_descriptor(descriptor):
+    model = build_clip_reid(descriptor=descriptor).eval()
+    checks.set_running_statistics(*model.identity_branches)
+
     with torch.no_grad():
-        plain = model(pictures()).embedding
-        for labels in (LABELS, LABELS.flip(0)):
-            assert_close(model(pictures(), labels).embedding, plain, atol=1e-5, rtol=1e-5)
-        assert_close(
-            model(pictures()[:1]).embedding, plain[:1], atol=1e-5, rtol=1e-5
-        )  # one image at a time
+        expected = model(random_images()).embedding
+        with_labels = model(random_images(), LABELS).embedding
+        with_other_labels = model(random_images(), LABELS.flip(0)).embedding
+        alone = model(random_images()[:1]).embedding
+
+    assert_close(with_labels, expected, atol=1e-5, rtol=1e-5)
+    assert_close(with_other_labels, expected, atol=1e-5, rtol=1e-5)
+    assert_close(alone, expected[:1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_everything_that_trains(name):
-    model = made(name, weights=ALL, losses={"triplet": TripletLoss(None)})
-    for key, parameter in model.named_parameters():
-        if key.endswith("bn3.weight"):  # open_clip starts a ResNet's branches at 0
-            torch.nn.init.ones_(parameter)
-    model(pictures(), LABELS).loss.backward()
-    assert without_gradient(model) == []
-    trained = {key.split(".")[0] for key, p in model.named_parameters() if p.requires_grad}
-    assert trained == {"towers", "identity_branches", "losses"}
+    model = build_clip_reid(name, weights=ALL_TERMS, losses={"triplet": TripletLoss(None)})
+    checks.start_residual_branches(model)
+    model(random_images(), LABELS).loss.backward()
+
+    assert checks.names_without_gradient(model) == []
+    assert checks.trainable_parts(model) == {"towers", "identity_branches", "losses"}
     assert all(p.grad is None for p in model.towers.text_parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_frozen_parts_stay_as_they_are(name):
-    model = made(name, image_blocks=1)
-    frozen = {key: p.detach().clone() for key, p in model.named_parameters() if not p.requires_grad}
-    assert any(key.startswith("towers.model.visual") for key in frozen)
-    trained = {key: p.detach().clone() for key, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    for seed in range(2):
-        optimizer.zero_grad()
-        model(pictures(seed=seed), LABELS).loss.backward()
-        optimizer.step()
-    now = dict(model.named_parameters())
-    assert all(torch.equal(now[key], value) for key, value in frozen.items())
-    assert [key for key, value in trained.items() if torch.equal(now[key], value)] == []
+def test_exactly_the_trainable_parameters_move(name):
+    model = build_clip_reid(name, image_blocks=1)
+    moved = checks.train_two_steps(model, lambda images: model(images, LABELS))
+
+    assert moved == set(checks.trainable(model))
+    frozen = {name for name, _ in model.named_parameters()} - moved
+    assert any(name.startswith("towers.model.visual") for name in frozen)
 
 
 def small_towers(build, name):
-    return build(
-        "vit" if name == NAMES[0] else "resnet",
-        image_size=(64, 32) if name == NAMES[1] else (32, 16),
-    ).train()
+    if name == NAMES[0]:
+        return checks.small_towers(build, "vit", image_size=(32, 16))
+    return checks.small_towers(build, "resnet", image_size=(64, 32))
 
 
-@pytest.mark.parametrize("half", [False, True])
+COMBINATIONS_OF_TERMS = [
+    terms
+    for count in range(1, len(ALL_TERMS) + 1)
+    for terms in itertools.combinations(ALL_TERMS, count)
+]
+
+
+@pytest.mark.parametrize("use_bfloat16", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_combination_of_terms_takes_a_step(build, name, half):
+@pytest.mark.parametrize("terms", COMBINATIONS_OF_TERMS, ids="-".join)
+def test_every_combination_of_terms_takes_a_step(build, terms, name, use_bfloat16):
     towers = small_towers(build, name)
-    texts, images = torch.randn(5, towers.embed_dim), torch.randn(6, 3, *towers.image_size)
-    for terms in (terms for count in range(1, 7) for terms in itertools.combinations(ALL, count)):
-        options = (
-            {"identity": partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing=0.0)}
-            if "supcon" in terms
-            else {"descriptor": "post_neck"}
-        )
-        model = ClipReID(towers, texts, weights={term: ALL[term] for term in terms}, **options)
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            output = model(images, LABELS)
-        assert set(output.terms) == set(terms)
-        assert output.loss.dtype == torch.float32
-        assert output.loss.isfinite()
-        assert (output.logits is None) is ("id" not in terms)
-        output.loss.backward()
-        # DistributedDataParallel fails where a parameter that trains takes no part
-        assert [
-            key for key, p in model.named_parameters() if p.requires_grad and p.grad is None
-        ] == [], terms
-        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-        optimizer.step()
-        optimizer.zero_grad()
+    texts = torch.randn(5, towers.embed_dim)
+    weights = {term: ALL_TERMS[term] for term in terms}
+    options = {"descriptor": "post_neck"}
+    if "supcon" in terms:
+        options = {"identity": ARCFACE_BRANCH}
+    model = ClipReID(towers, texts, weights=weights, **options)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bfloat16):
+        output = model(random_images(size=towers.image_size), LABELS)
+
+    assert set(output.terms) == set(terms)
+    assert (output.logits is None) is ("id" not in terms)
+    checks.check_step(model, output)
 
 
-@pytest.mark.parametrize("half", [False, True])
+TEXTS = {
+    "fixed": lambda towers: torch.randn(5, towers.embed_dim),
+    "learned": lambda towers: IdentityPromptLearner(towers, 5),
+    "none": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("use_bfloat16", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_combination_of_other_toggles_takes_a_step(build, name, half):
+@pytest.mark.parametrize("classifier", [IdentityClassifier, ArcFaceHead])
+@pytest.mark.parametrize("image_blocks", [0, 1, "all"])
+@pytest.mark.parametrize("levels", ["both", "projected"])
+@pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
+@pytest.mark.parametrize("texts", TEXTS)
+def test_every_combination_of_options_takes_a_step(
+    build, texts, descriptor, levels, image_blocks, classifier, name, use_bfloat16
+):
     towers = small_towers(build, name)
-    images = torch.randn(6, 3, *towers.image_size)
-    toggles = (
-        (IdentityClassifier, ArcFaceHead),
-        (0, 1, "all"),
-        ("both", "projected"),
-        ("pre_neck", "post_neck"),
+    model = ClipReID(
+        towers,
+        TEXTS[texts](towers),
+        num_identities=5 if texts == "none" else None,
+        weights={"id": 0.25, "triplet": 1.0} if texts == "none" else ALL_TERMS,
+        identity=partial(IdentityBranch, classifier=classifier),
+        levels=levels,
+        image_blocks=image_blocks,
+        descriptor=descriptor,
     )
-    texts = (torch.randn(5, towers.embed_dim), IdentityPromptLearner(towers, 5), None)
-    for head, blocks, levels, descriptor, text in itertools.product(*toggles, texts):
-        weights = {"id": 0.25, "triplet": 1.0} if text is None else ALL
-        options = {
-            "levels": levels,
-            "descriptor": descriptor,
-            "num_identities": 5 if text is None else None,
-        }
-        model = ClipReID(
-            towers,
-            text,
-            weights=weights,
-            identity=partial(IdentityBranch, classifier=head),
-            image_blocks=blocks,
-            **options,
-        )
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            output = model(images, LABELS)
-        output.loss.backward()
-        assert output.loss.isfinite()
-        assert len(output.logits) == (2 if levels == "both" else 1)
-        assert output.embedding.shape[1] == towers.embed_dim + (
-            towers.width if levels == "both" else 0
-        )
-        assert [
-            key for key, p in model.named_parameters() if p.requires_grad and p.grad is None
-        ] == []
-        model.zero_grad()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bfloat16):
+        output = model(random_images(size=towers.image_size), LABELS)
+
+    widths = [towers.width, towers.embed_dim] if levels == "both" else [towers.embed_dim]
+    assert len(output.logits) == len(widths)
+    assert output.embedding.shape[1] == sum(widths)
+    checks.check_step(model, output)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_groups_of_the_optimiser_leave_nothing_out(name):
-    """Neck, classifiers, ArcFace and centres are in a group each once, with rates of their own where asked."""
-    model = made(name, weights=ALL)
-    groups = layerwise_lr_groups(
-        model, {"towers": 5e-6, "losses.center": 0.5, "": 5e-5}, weight_decay=1e-4
-    )
-    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(rates)
-    assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
-    assert rates[id(model.losses["center"].centers)] == 0.5
+def test_parameter_groups_leave_nothing_out(name):
+    """Necks, classifiers, ArcFace and centres are in one group each, with the rates asked for."""
+    model = build_clip_reid(name, weights=ALL_TERMS)
+    rates = {"towers": 5e-6, "losses.center": 0.5, "": 5e-5}
+    groups = layerwise_lr_groups(model, rates, weight_decay=1e-4)
+    rate_of = {id(p): group["lr"] for group in groups for p in group["params"]}
+
+    assert sum(len(group["params"]) for group in groups) == len(rate_of)
+    assert rate_of.keys() == {id(p) for p in checks.trainable(model).values()}
     first, second = model.identity_branches
-    assert rates[id(first.neck.norm.weight)] == 5e-5
-    assert rates[id(second.classifier.weight)] == 5e-5
-    assert rates[id(model.losses["arcface"].head.weight)] == 5e-5
-    held = {name for name, _ in model.named_parameters()}
-    assert held <= model.state_dict().keys()
+    assert rate_of[id(first.neck.norm.weight)] == 5e-5
+    assert rate_of[id(second.classifier.weight)] == 5e-5
+    assert rate_of[id(model.losses["arcface"].head.weight)] == 5e-5
+    assert rate_of[id(model.losses["center"].centers)] == 0.5
 
 
-def test_is_made_in_training_mode_with_its_towers():
-    """The first stage leaves the towers in evaluation mode, where BatchNorm stands still and cameras may be missing."""
+def test_every_parameter_is_in_the_state_dict():
+    model = build_clip_reid(weights=ALL_TERMS)
+    names = {name for name, _ in model.named_parameters()}
+    assert names <= model.state_dict().keys()
+
+
+def test_is_built_in_training_mode_with_its_towers():
+    """The first stage leaves them in evaluation mode, in which cameras may be missing."""
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=2)
     stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 5))
     assert not towers.training
+
     model = ClipReID(towers, stage.prompts.encode_all(towers))
+
     assert all(module.training for module in model.modules())
-    with pytest.raises(ValueError, match="cameras in training, got None"):
-        model(pictures(), LABELS)
+    with pytest.raises(ValueError, match="cameras"):
+        model(random_images(), LABELS)
 
 
 def test_the_projected_level_alone():
-    model = seasoned(made(levels="projected", weights=ALL))
-    output = model(pictures(), LABELS)
-    assert len(model.identity_branches) == len(output.logits) == 1
-    assert output.previous is None
-    assert_close(output.embedding, output.projected / output.projected.norm(dim=1, keepdim=True))
-    assert_close(output.terms["triplet"], TripletLoss()(output.projected, LABELS).detach())
-    branch = model.identity_branches[0]
+    model = build_clip_reid(levels="projected", weights=ALL_TERMS).eval()
+    checks.set_running_statistics(*model.identity_branches)
+    output = model(random_images(), LABELS)
+
+    (branch,) = model.identity_branches
+    (logits,) = output.logits
     post_neck = branch(output.projected).post_neck
-    assert_close(output.logits[0], post_neck @ branch.classifier.weight.T)
+    assert output.previous is None
+    assert_close(output.embedding, unit(output.projected))
+    assert_close(output.terms["triplet"], TripletLoss()(output.projected, LABELS).detach())
+    assert_close(logits, post_neck @ branch.classifier.weight.T)
 
 
 def test_the_baseline_without_texts():
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
-    model = ClipReID(towers, None, num_identities=5, weights={"id": 0.25, "triplet": 1.0})
-    with_texts = ClipReID(towers, torch.randn(5, 128), weights={"id": 0.25, "triplet": 1.0})
-    with_texts.identity_branches.load_state_dict(model.identity_branches.state_dict())
-    assert_close(model(pictures(), LABELS).loss, with_texts(pictures(), LABELS).loss)
-    assert "text_embeddings" not in model.state_dict()
+    weights = {"id": 0.25, "triplet": 1.0}
+    without = ClipReID(towers, None, num_identities=5, weights=weights)
+    with_texts = ClipReID(towers, torch.randn(5, 128), weights=weights)
+    with_texts.identity_branches.load_state_dict(without.identity_branches.state_dict())
+
+    expected = with_texts(random_images(), LABELS).loss
+    assert_close(without(random_images(), LABELS).loss, expected)
+    assert "text_embeddings" not in without.state_dict()
 
 
-def test_texts_in_half_precision_and_cameras():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+def test_texts_in_half_precision():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
     texts = torch.randn(5, towers.embed_dim)
+    weights = {"image_to_text": 1.0, "supcon": 1.0}
+
+    expected = ClipReID(towers, texts, weights=weights)(random_images(), LABELS).loss
+    loss = ClipReID(towers, texts.bfloat16(), weights=weights)(random_images(), LABELS).loss
+
+    assert_close(loss, expected, atol=0.05, rtol=0.05)
+
+
+def test_unknown_cameras_are_an_error_in_training_only():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    model = ClipReID(towers, torch.randn(5, towers.embed_dim))
     cameras = torch.tensor([0, 1, 2, 0, 1, 2])
-    losses = []
-    for rows in (texts, texts.bfloat16()):
-        model = ClipReID(towers, rows, weights={"image_to_text": 1.0, "supcon": 1.0})
-        losses.append(model(pictures(), LABELS, cameras=cameras).loss)
-    assert_close(losses[0], losses[1], atol=0.05, rtol=0.05)
-    with pytest.raises(ValueError, match=r"cameras in 0\.\.2 in training, got \[3\]"):
-        model(pictures(), LABELS, cameras=cameras + 1)
-    assert model.eval()(pictures(), cameras=cameras + 1).embedding.isfinite().all()
+    assert model(random_images(), LABELS, cameras=cameras).loss.isfinite()
+
+    with pytest.raises(ValueError, match="cameras"):
+        model(random_images(), LABELS, cameras=cameras + 1)
+    assert model.eval()(random_images(), cameras=cameras + 1).embedding.isfinite().all()
 
 
 @pytest.mark.parametrize("head", [ArcFaceHead, partial(CosFaceHead, margin=0.2)])
 def test_a_head_with_a_margin_is_the_identity_loss(head):
-    model = made(
-        weights={"id": 1.0},
-        identity=partial(IdentityBranch, classifier=head, label_smoothing=0.0),
-    )
-    output = model(pictures(), LABELS)
-    plain = made(weights={"id": 1.0}, identity=partial(IdentityBranch, label_smoothing=0.0))(
-        pictures(), LABELS
-    )
-    assert output.loss > plain.loss + 1  # a margin of 30 times some tenths
-    output.loss.backward()
-    assert without_gradient(model) == []
+    def build_with(classifier):
+        identity = partial(IdentityBranch, classifier=classifier, label_smoothing=0.0)
+        return build_clip_reid(weights={"id": 1.0}, identity=identity)
+
+    model = build_with(head)
+    loss = model(random_images(), LABELS).loss
+    loss.backward()
+
+    plain = build_with(IdentityClassifier)(random_images(), LABELS).loss
+    assert loss > plain + 1  # a margin of 30 times some tenths
+    assert checks.names_without_gradient(model) == []
 
 
-def test_losses_of_ones_own():
-    soft = made(weights={"triplet": 1.0}, losses={"triplet": TripletLoss(None)})(pictures(), LABELS)
-    assert not torch.isclose(soft.loss, made(weights={"triplet": 1.0})(pictures(), LABELS).loss)
-    cosine = made(
-        weights={"image_to_text": 1.0},
-        losses={"image_to_text": ImageToTextCELoss(0.1, label_smoothing=0.0)},
-    )
-    output = cosine(pictures(), LABELS)
-    expected = ImageToTextCELoss(0.1, label_smoothing=0.0)(
-        output.projected, LABELS, cosine.text_embeddings
-    )
-    assert_close(output.loss, expected)
+def test_given_losses_replace_the_default_ones():
+    loss = ImageToTextCELoss(0.1, label_smoothing=0.0)
+    model = build_clip_reid(weights={"image_to_text": 1.0}, losses={"image_to_text": loss})
+    output = model(random_images(), LABELS)
+    assert_close(output.loss, loss(output.projected, LABELS, model.text_embeddings))
+
+
+def test_arcface_and_center_have_the_width_of_a_reduced_neck():
+    identity = partial(IdentityBranch, reduced_dim=16)
+    weights = {"id": 1.0, "arcface": 1.0, "center": 1.0}
+    model = build_clip_reid(weights=weights, identity=identity)
+    assert model(random_images(), LABELS).loss.isfinite()
+    assert model.losses["arcface"].head.weight.shape == (5, 16)
+    assert model.losses["center"].centers.shape == (5, 16)
 
 
 def test_weights_may_follow_the_epoch():
-    model = made(weights={"image_to_text": lambda epoch: 0.1 * epoch})
-    first, third = (model(pictures(), LABELS, step=step).loss for step in (1, 3))
+    model = build_clip_reid(weights={"image_to_text": lambda epoch: 0.1 * epoch})
+    first = model(random_images(), LABELS, step=1).loss
+    third = model(random_images(), LABELS, step=3).loss
+
     assert_close(third, 3 * first)
-    with pytest.raises(ValueError, match="a step"):
-        model(pictures(), LABELS)
+    with pytest.raises(ValueError, match="step"):
+        model(random_images(), LABELS)
 
 
 def test_state_dict_round_trip():
-    model = made(weights=ALL).train()
-    model(pictures(), LABELS)
-    other = ClipReID(
-        ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3),
-        torch.zeros(5, 128),
-        weights=ALL,
-    )
+    model = build_clip_reid(weights=ALL_TERMS)
+    model(random_images(), LABELS)  # moves the running statistics
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3)
+    other = ClipReID(towers, torch.zeros(5, 128), weights=ALL_TERMS)
+
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other.eval()(pictures()).embedding, model.eval()(pictures()).embedding)
-    assert_close(other(pictures(), LABELS).loss, model(pictures(), LABELS).loss)
+
+    model.eval()
+    other.eval()
+    assert torch.equal(other(random_images()).embedding, model(random_images()).embedding)
+    expected = model(random_images(), LABELS).loss
+    assert_close(other(random_images(), LABELS).loss, expected)
 
 
-def test_a_checkpoint_of_other_identities_leaves_the_heads_out():
-    source, target = made(identities=9, weights=ALL), made(identities=5, weights=ALL)
+def test_a_checkpoint_of_other_identities_loads_without_its_heads():
+    source = build_clip_reid(num_identities=9, weights=ALL_TERMS)
+    target = build_clip_reid(num_identities=5, weights=ALL_TERMS)
     with torch.no_grad():
         source.towers.model.visual.proj.add_(1)
-    classifiers = [branch.classifier for branch in target.identity_branches]
-    heads = [classifier.weight.clone() for classifier in classifiers]
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+
     report = load_weights(target, source.state_dict(), strict=False)
-    dropped = {name for name, _, _ in report.mismatched}
-    assert dropped == {
+
+    skipped = {name for name, _, _ in report.mismatched}
+    assert skipped == {
         "text_embeddings",
         "identity_branches.0.classifier.weight",
         "identity_branches.1.classifier.weight",
         "losses.arcface.head.weight",
         "losses.center.centers",
     }
-    assert "identity_branches.0.classifier.weight (9, 128) in the checkpoint" in report.summary()
-    assert all(torch.equal(a, b.weight) for a, b in zip(heads, classifiers, strict=True))
+    for name in skipped:
+        assert torch.equal(target.state_dict()[name], before[name])
     assert torch.equal(target.towers.model.visual.proj, source.towers.model.visual.proj)
+    assert "identity_branches.0.classifier.weight (9, 128) in the checkpoint" in report.summary()
     with pytest.raises(ValueError, match="mismatched"):
         load_weights(target, source.state_dict())
 
@@ -361,64 +374,73 @@ def test_the_two_stages_lower_their_losses():
 
     stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 4))
     features = stage.image_embeddings(images)
-    optimizer = torch.optim.Adam(stage.prompts.parameters(), lr=0.02)
-    first = [float(step_of(stage, optimizer, features, labels)) for _ in range(12)]
+    first = checks.losses_of_training(stage, lambda: stage(features, labels), lr=0.02, num_steps=12)
     texts = stage.prompts.encode_all(towers)
 
     model = ClipReID(towers, texts)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-5)
-    second = [float(step_of(model, optimizer, images, labels)) for _ in range(10)]
+    second = checks.losses_of_training(model, lambda: model(images, labels), lr=3e-5)
+
     assert first[-1] < 0.8 * first[0]
     assert second[-1] < 0.9 * second[0]
     assert torch.equal(model.text_embeddings, texts)
 
 
-def step_of(module, optimizer, *batch):
-    optimizer.zero_grad()
-    loss = module(*batch).loss
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
-
-
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings(
-    "ignore:.*should not be instantiated:DeprecationWarning"
-)  # torch 2.6, about itself
+# a warning of torch 2.6 about itself
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_compiles(build, name):
     towers = small_towers(build, name)
-    model = ClipReID(towers, torch.randn(5, towers.embed_dim), weights=ALL).eval()
-    images = torch.randn(6, 3, *towers.image_size)
-    output = torch.compile(model, fullgraph=True, backend="aot_eager")(images, LABELS)
+    model = ClipReID(towers, torch.randn(5, towers.embed_dim), weights=ALL_TERMS).eval()
+    images = random_images(size=towers.image_size)
     expected = model(images, LABELS)
+
+    output = torch.compile(model, fullgraph=True, backend="aot_eager")(images, LABELS)
+    output.loss.backward()
+
     assert_close(output.loss, expected.loss, atol=1e-4, rtol=1e-4)
     assert_close(output.embedding, expected.embedding, atol=1e-5, rtol=1e-4)
-    output.loss.backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert all(p.grad is not None for p in checks.trainable(model).values())
 
 
 @pytest.mark.unhooked
-def test_errors():
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": {"suncon": 1.0}}, "unknown term 'suncon' in weights; it has id, triplet, im"),
+        ({"losses": {"center": CenterLoss(128, 5)}}, "the loss 'center' has no weight"),
+        ({"num_identities": 6}, "num_identities is 6, but there are texts for 5 identities"),
+        ({"levels": "all"}, "expected levels to be one of both, projected"),
+        ({"descriptor": "both"}, "expected descriptor to be one of pre_neck, post_neck"),
+        (
+            {"descriptor": "post_neck", "identity": partial(IdentityBranch, use_neck=False)},
+            'descriptor="post_neck" needs an identity branch with a neck',
+        ),
+    ],
+)
+def test_wrong_options(options, message):
     towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
-    texts = torch.randn(5, towers.embed_dim)
-    with pytest.raises(ValueError, match=r"labels in \[0, 5\), got labels from 0 to 5"):
-        made()(pictures(2), torch.tensor([0, 5]))
-    with pytest.raises(ValueError, match="labels as 2 integers"):
-        made()(pictures(2), torch.tensor([0, 1, 2]))
-    with pytest.raises(
-        ValueError, match=r"unknown term 'suncon' in weights; the terms are id, triplet, image"
-    ):
-        ClipReID(towers, texts, weights={"suncon": 1.0})
-    with pytest.raises(ValueError, match="the loss 'center' has no weight"):
-        ClipReID(towers, texts, losses={"center": CenterLoss(128, 5)})
-    with pytest.raises(
-        ValueError, match=r"texts \(C, 128\) of at least one identity, got \(5, 64\)"
-    ):
-        ClipReID(towers, texts[:, :64])
-    with pytest.raises(ValueError, match="descriptor to be one of pre_neck, post_neck"):
-        ClipReID(towers, texts, descriptor="both")
-    with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\)"):
-        ClipReID(towers, texts, identity=partial(IdentityBranch, label_smoothing=1.0))
-    with pytest.raises(ValueError, match="at least two rows in training mode"):
-        made()(pictures(1), torch.tensor([0]))
+    with pytest.raises(ValueError, match="ClipReID: " + message):
+        ClipReID(towers, torch.randn(5, 128), **options)
+
+
+@pytest.mark.unhooked
+def test_texts_of_another_width():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    with pytest.raises(ValueError, match=r"text_embeddings \(C, 128\) of at least one identity"):
+        ClipReID(towers, torch.randn(5, 64))
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 5], r"labels in \[0, 5\), got labels from 0 to 5"),
+        ([0, 1, 2], "labels as 2 integers"),
+        ([0], "at least two rows"),
+    ],
+)
+def test_wrong_labels(labels, message):
+    num_rows = min(len(labels), 2)
+    with pytest.raises(ValueError, match=message):
+        build_clip_reid()(random_images(num_rows), torch.tensor(labels))

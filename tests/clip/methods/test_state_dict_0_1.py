@@ -1,6 +1,7 @@
 """Checkpoints of version 0.1 load into the present methods.
 
-``state_dicts_0_1.json`` lists the tensors beside the towers, with their shapes, as version 0.1 saved them.
+``state_dicts_0_1.json`` lists the tensors beside the towers, with their shapes, as version 0.1
+saved them.
 """
 
 import json
@@ -108,7 +109,7 @@ BUILDERS = {
 
 
 def saved_by_0_1(case):
-    """Tensors beside the towers, under the names of version 0.1, with values that tell them apart."""
+    """Tensors beside the towers, under the names of version 0.1, each with another value."""
     tensors = {}
     for number, (name, shape) in enumerate(TENSORS[case].items(), start=1):
         dtype = torch.float32

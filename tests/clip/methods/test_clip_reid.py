@@ -234,7 +234,7 @@ def test_is_made_in_training_mode_with_its_towers():
     assert not towers.training
     model = ClipReID(towers, stage.prompts.encode_all(towers))
     assert all(module.training for module in model.modules())
-    with pytest.raises(ValueError, match="cameras in training, got None"):
+    with pytest.raises(ValueError, match="Training mode needs the cameras"):
         model(pictures(), LABELS)
 
 

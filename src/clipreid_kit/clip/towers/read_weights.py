@@ -73,19 +73,15 @@ def find_tensors(checkpoint: object) -> dict[str, Tensor]:
     Raises:
         ValueError: If there are no tensors.
     """
-    for key in _NESTED_KEYS:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-
-    items = checkpoint.items() if isinstance(checkpoint, Mapping) else ()
+    inner = _find_state_dict(checkpoint)
+    items = inner.items() if isinstance(inner, Mapping) else ()
     state = {
         name: tensor
         for name, tensor in items
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
     if not state:
-        kind = type(checkpoint).__name__
+        kind = type(inner).__name__
         raise fail(_OWNER, "a mapping of names to tensors", f"{kind} without any")
 
     for prefix in _WRAPPER_PREFIXES:
@@ -94,12 +90,21 @@ def find_tensors(checkpoint: object) -> dict[str, Tensor]:
     return state
 
 
+def _find_state_dict(checkpoint: object) -> object:
+    """Return the mapping inside a training checkpoint, or the checkpoint itself."""
+    if isinstance(checkpoint, Mapping):
+        for key in _NESTED_KEYS:
+            if isinstance(checkpoint.get(key), Mapping):
+                return checkpoint[key]
+    return checkpoint
+
+
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
     if _is_torchscript(path):
-        module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-        return module.state_dict()
+        script: nn.Module = torch.jit.load(path, "cpu")  # type: ignore[no-untyped-call]
+        return script.state_dict()
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

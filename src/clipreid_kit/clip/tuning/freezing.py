@@ -1,6 +1,7 @@
 """Choose the parameters of the towers that train, and the BatchNorms whose statistics move."""
 
 import re
+from collections.abc import Collection
 from typing import Literal
 
 from torch import nn
@@ -105,7 +106,7 @@ def unfreeze_last_blocks(
     check_choice(owner, "batch_norm", batch_norm, _POLICIES)
 
     num_blocks = _num_blocks(towers)[tower]
-    if not _is_block_count(blocks, num_blocks) and blocks != "all":
+    if blocks != "all" and not _is_block_count(blocks, num_blocks):
         raise fail(owner, f'blocks in 0..{num_blocks} or "all"', repr(blocks))
 
     first_depth = 0 if isinstance(blocks, str) else num_blocks - blocks + 1
@@ -159,12 +160,9 @@ def set_trainable(
     chosen: dict[Tower, Blocks] = {"image": image, "text": text}
     num_blocks = _num_blocks(towers)
     for tower, blocks in chosen.items():  # all checks before any change
-        if not _is_block_count(blocks, num_blocks[tower]) and blocks not in ("all", "none"):
-            raise fail(
-                owner,
-                f'{tower} as a number of blocks in 0..{num_blocks[tower]}, "all" or "none"',
-                repr(blocks),
-            )
+        if blocks not in ("all", "none") and not _is_block_count(blocks, num_blocks[tower]):
+            expected = f'{tower} as a number of blocks in 0..{num_blocks[tower]}, "all" or "none"'
+            raise fail(owner, expected, repr(blocks))
 
     for tower, blocks in chosen.items():
         if blocks == "none":
@@ -172,11 +170,10 @@ def set_trainable(
         else:
             unfreeze_last_blocks(towers, blocks, tower=tower, batch_norm=batch_norm)
 
-    frozen = set() if projections else set(projection_names(towers))
-    for name, parameter in towers.named_parameters():
-        is_temperature = name.endswith(_LOGIT_PARAMETERS)
-        if name in frozen or (is_temperature and not temperature):
-            _set_trainable(parameter, trainable=False)
+    if not projections:
+        _freeze_named(towers, projection_names(towers))
+    if not temperature:
+        _freeze_named(towers, _temperature_names(towers))
 
 
 def projection_names(towers: ClipTowers) -> tuple[str, ...]:
@@ -213,6 +210,16 @@ def freeze_projection(towers: ClipTowers) -> None:
     projections = projection_names(towers)
     for name, parameter in towers.model.visual.named_parameters():
         if name.startswith(_PROJECTION_PREFIXES) or f"model.visual.{name}" in projections:
+            _set_trainable(parameter, trainable=False)
+
+
+def _temperature_names(towers: ClipTowers) -> list[str]:
+    return [name for name, _ in towers.named_parameters() if name.endswith(_LOGIT_PARAMETERS)]
+
+
+def _freeze_named(towers: ClipTowers, names: Collection[str]) -> None:
+    for name, parameter in towers.named_parameters():
+        if name in names:
             _set_trainable(parameter, trainable=False)
 
 

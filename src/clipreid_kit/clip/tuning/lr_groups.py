@@ -89,10 +89,9 @@ def layerwise_lr_groups(
             rate *= layer_decay ** (depth.num_blocks + 1 - depth.depth)
             label = str(depth)
 
-        if "bias" in name.rpartition(".")[2]:
+        if bias_lr_factor != 1 and _is_bias(name):
             rate *= bias_lr_factor
-            if bias_lr_factor != 1:
-                label += ", bias"
+            label += ", bias"
 
         decay = weight_decay
         if weight_decay != 0 and _is_exempt(name, parameter, no_decay):
@@ -169,6 +168,10 @@ def _fits(prefix: str, name: str) -> bool:
 
 def _longest_prefix(rates: Mapping[str, float], name: str) -> str:
     return max((prefix for prefix in rates if _fits(prefix, name)), key=len)
+
+
+def _is_bias(name: str) -> bool:
+    return "bias" in name.rpartition(".")[2]
 
 
 def _is_exempt(name: str, parameter: nn.Parameter, no_decay: Sequence[str] | None) -> bool:

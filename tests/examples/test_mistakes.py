@@ -62,7 +62,6 @@ MISTAKES = {
     "data.synonyms=nowhere.json": "caption_variations",
     "batch.num_identities=1000": "num_identities|identities",
     "batch.num_instances=1": "no positive",
-<<<<<<< HEAD
     "loss.id=one": "`loss.id` must be a number, got 'one'",
     "loss.image_to_text=1": "`loss.image_to_text` belongs to `stage: clip_reid`",
     "loss.info_nce=1": "needs `batch.num_instances: 1`",
@@ -80,26 +79,6 @@ MISTAKES = {
     "precision=fp16": "precision: fp16 needs a GPU",
     "precision=half": "`precision` must be one of no, bf16 or fp16, got 'half'",
     "data.held_out=[A": "not valid YAML",
-=======
-    "loss.supcon_image=0": "",
-    "loss.id=one": "expected loss.id as float, got 'one'",
-    "loss.image_to_text=1": "got image_to_text",
-    "loss.info_nce=1": "expected batch.num_instances: 1",
-    "optim.warmup_epochs=20": "expected optim.warmup_epochs below optim.epochs",
-    "optim.min_lr=1": "optim.min_lr at most every rate",
-    "evaluate.k_values=[]": "expected evaluate.k_values with at least one",
-    "evaluate.k_values=[0]": "to be a number at least 1",
-    "evaluate.protocols=[distractors]": "evaluate.protocols: expected splits for distractors",
-    "evaluate.protocols=[query]": "to be one of",
-    "evaluate.patience=0": "to be a number at least 1, got 0",
-    "evaluate.task=image_to_text": "stage: retrieval for evaluate.task",
-    "track.tensorboard=maybe": "expected track.tensorboard as bool",
-    "track.wandb_entity=me": "expected track.wandb",
-    "init_from=nowhere": "expected a training run or a checkpoint with model.safetensors",
-    "precision=fp16": "precision: expected a GPU for fp16",
-    "precision=half": "expected precision to be one of no, bf16, fp16",
-    "data.held_out=[A": "expected YAML",
->>>>>>> towers
 }
 
 

@@ -234,13 +234,8 @@ def test_is_built_in_training_mode_with_its_towers():
     model = ClipReID(towers, stage.prompts.encode_all(towers))
 
     assert all(module.training for module in model.modules())
-<<<<<<< HEAD
     with pytest.raises(ValueError, match="cameras"):
         model(random_images(), LABELS)
-=======
-    with pytest.raises(ValueError, match="Training mode needs the cameras"):
-        model(pictures(), LABELS)
->>>>>>> towers
 
 
 def test_the_projected_level_alone():

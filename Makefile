@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/quickstart
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
 .PHONY: quickstart test test-slow lint bench docs wheel clean
@@ -30,6 +31,7 @@ quickstart: .venv/installed-run  ## generate data, fine-tune a small CLIP, evalu
 
 lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --line-length 80 $(PAGES)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

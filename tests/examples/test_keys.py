@@ -496,7 +496,5 @@ def test_cameras_and_views_are_asked_for(tmp_path, images):
         assert [index.field for index in categories_of(recipe.model, records)] == [key]
 
         bare = [dataclasses.replace(record, **{key: None}) for record in records]
-        with pytest.raises(
-            ValueError, match=f"CategoryIndex: expected a {key} for every training image"
-        ):
+        with pytest.raises(ValueError, match=f"training images have no {key}"):
             categories_of(recipe.model, bare)

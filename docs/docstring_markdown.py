@@ -14,7 +14,7 @@ class MarkdownDocstrings(griffe.Extension):
     """Rewrite the docstrings of a package once it is read."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:  # noqa: ANN401 (griffe passes its loader)
-        """Find where each public name lives, then rewrite every docstring with links to these places."""
+        """Find the home of each public name, then rewrite every docstring with links to these."""
         homes: dict[str, str] = {}
         for module in pkg.modules.values():
             names = module.exports or [
@@ -33,7 +33,7 @@ def _rewrite(thing: griffe.Object, homes: dict[str, str]) -> None:
 
 
 def to_markdown(text: str, homes: dict[str, str]) -> str:
-    """Turn roles into links, mathematics into what arithmatex reads, and ``Example:`` into griffe's ``Examples:``."""
+    """Convert roles to links, math to arithmatex's form, and ``Example:`` to ``Examples:``."""
 
     def link(match: re.Match[str]) -> str:
         first, dot, rest = match[1].partition(".")

@@ -1,6 +1,6 @@
 """Draw the ranked lists of the home page: ``python docs/make_figures.py runs/quickstart``.
 
-The run is one of ``make quickstart``; the figure shows its test identities, none of which it was trained on.
+The run is one of ``make quickstart``; the figure shows its test identities.
 """
 
 import json

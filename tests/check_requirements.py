@@ -1,4 +1,4 @@
-"""Stand in for ``pip install`` of the docs: the package is this one or one that it needs, and has the extras."""
+"""Replace ``pip install`` of the docs: check that package and extras exist."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The type checker that the import hook puts on every function of the library while the tests run."""
+"""Type checker that the import hook puts on every function of the library in tests."""
 
 from beartype import BeartypeConf, beartype
 

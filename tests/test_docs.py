@@ -1,4 +1,4 @@
-"""Every Python block of README and docs runs, page by page, in an empty folder; links and figures hold."""
+"""Every Python block of README and docs runs, page by page; links and figures hold."""
 
 import json
 import re

@@ -1,8 +1,8 @@
 """Every shell block of README and docs runs, page by page, in an empty folder; every recipe loads.
 
 The folder holds the photographs, tables and features that the pages mention. Three programs are
-replaced, so that a page takes seconds: ``pip`` checks that the package and its extra exist, ``make``
-checks that the target exists, and the trainer gets ``--smoke``.
+replaced, so that a page takes seconds: ``pip`` checks that package and extra exist, ``make`` checks
+that the target exists, and the trainer gets ``--smoke``.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Public names are promises: listed, sorted, documented, with Args sections that equal their signatures."""
+"""Public names are promises: listed, sorted, documented; Args sections equal signatures."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Run in an environment that holds the wheel and its core dependencies alone: everything public imports, lightly."""
+"""Import everything public where only the wheel and its core dependencies are installed."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""The trainer's tests run many runs in one process; accelerate keeps its precision for a process."""
+"""Fixtures of the trainer's tests: many runs in one process, each with a fresh accelerator."""
 
 import layouts
 import pytest
@@ -14,7 +14,7 @@ def _fresh_accelerator():
 
 @pytest.fixture(scope="session")
 def roots(tmp_path_factory):
-    """Makes the small set of a source once, in its own layout; nothing for one that the generated set stands for."""
+    """Build the small set of a source once, in its layout; ``None`` for a generated source."""
     made = {}
 
     def root(source):

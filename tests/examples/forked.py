@@ -1,4 +1,4 @@
-"""Runs in processes of their own that start at once: a server has the imports done and forks for each."""
+"""Runs in separate processes that start at once: a server imports everything and forks."""
 
 import contextlib
 import multiprocessing

@@ -1,6 +1,6 @@
-"""Small sets of real pictures in the layout of every source; each function gives what `data.root` has to be.
+"""Small sets of images in the layout of every source; each function returns `data.root`.
 
-Sixteen identities are trained on and eight others tested on, with four cameras where a layout has cameras.
+Sixteen identities train and eight others test, with four cameras where a layout has cameras.
 """
 
 import json
@@ -14,7 +14,7 @@ PICTURES = SyntheticReid(24, num_cameras=CAMERAS, views_per_camera=6, image_size
 
 @cache
 def picture(identity, number):
-    """The n-th picture of an identity from 1 to 24: by another camera than those before, then from the next view."""
+    """The n-th image of an identity from 1 to 24: by the next camera, then from the next view."""
     return PICTURES.render(identity - 1, number % CAMERAS, number // CAMERAS)
 
 
@@ -34,7 +34,7 @@ def write(file, content):
 
 
 def named(root, parts, name, extra=()):
-    """A folder for each split; ``name`` makes a file's name of identity, camera (from 1) and number."""
+    """A folder per split; ``name`` builds a file name from identity, camera (from 1) and number."""
     rows = [(parts[0], i, n) for i in TRAIN for n in range(5)]
     rows += [(parts[1], i, n) for i in TEST for n in range(2)]
     rows += [(parts[2], i, n) for i in TEST for n in range(2, 6)]
@@ -57,7 +57,7 @@ def market1501(root):
 
 
 def omniglot(root):
-    """Characters of four alphabets to train on and of two others; the first four drawers of a test character ask."""
+    """Characters of four training and two test alphabets; the first four drawers are queries."""
     base = root / "omniglot-reid"
     for part, identities, drawers in (
         ("train", TRAIN, range(1, 6)),
@@ -132,7 +132,7 @@ PROMPTS = (
 
 
 def inshop(root):
-    """With the descriptions, and with the prompts that are made of them, by item and by colour variant."""
+    """With descriptions, and with prompts made from them, by item and by colour variant."""
     base, rows = root / "inshop", []
     for identities, split_of in (
         (TRAIN, lambda _: "train"),

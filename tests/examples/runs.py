@@ -51,7 +51,7 @@ def write_run(
     prompt=0,
     lr=1e-3,
 ):
-    """A run with one epoch for each rate (``None``: not validated). Without results it was killed."""
+    """A run of one epoch per rate (``None``: not validated); without results it was killed."""
     folder.mkdir(parents=True)
     recipe = {
         "stage": stage,

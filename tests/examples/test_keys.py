@@ -27,7 +27,10 @@ VARIED = "data.caption_variations=3"
 LONGER = (
     "data.caption=Figure {identity}." + " It was seen by camera {camera} on a quiet day" * 12 + "."
 )
-LONG = "data.caption=A figure {identity}. It was seen by camera {camera}. Nobody knows what it was doing there."
+LONG = (
+    "data.caption=A figure {identity}. It was seen by camera {camera}. "
+    "Nobody knows what it was doing there."
+)
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
 PLAIN = ("loss.supcon=0",)
@@ -246,7 +249,7 @@ def _without_report(monkeypatch):
 
 
 def outcome(folder, *changes, stage, images):
-    """Everything about a run that is not a time: sums of all weights, epochs, results and predictions."""
+    """Everything about a run but times: sums of weights, epochs, results and predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     return outcome_of(
         tiny_recipe(folder, "track.console=nothing", *changes, stage=stage, images=images), folder

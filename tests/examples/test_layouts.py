@@ -1,4 +1,4 @@
-"""Every source is read from a small set of real pictures, whose splits can be trained on and tested."""
+"""Every source is read from a small set of images, whose splits can be trained and tested."""
 
 from collections import Counter
 

@@ -25,7 +25,7 @@ optim: {{epochs: 20, lr: 1.0e-5}}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Split folders of identity folders; the same as a table with cameras, and with captions as well."""
+    """Split folders of identity folders; the same as a table with cameras, and with captions."""
     root = tmp_path_factory.mktemp("own")
     records = SyntheticReid(24, views_per_camera=2, image_size=(48, 32)).write(root / "drawn")
     own = []

@@ -1,4 +1,4 @@
-"""Two processes train what one does: the same global batches, so the same weights up to rounding."""
+"""Two processes train as one does: the same global batches, so equal weights up to rounding."""
 
 import json
 
@@ -8,7 +8,7 @@ from forked import started
 from safetensors.torch import load_file
 from tiny import tiny_images, write_recipe
 
-# plain gradient steps: Adam would make a step of full size out of a gradient that is zero but for rounding
+# Plain gradient steps: Adam would turn a gradient of rounding errors into a full step.
 COMMON = (
     "optim.optimizer=sgd",
     "optim.lr=0.005",
@@ -16,7 +16,8 @@ COMMON = (
     "data.workers=0",
     "track.console=nothing",
 )
-VIT = "model.name=reid-tiny-vit"  # BatchNorm in a tower, or a neck, sees the images of its own process alone
+# BatchNorm in a tower, or a neck, sees the images of its own process only.
+VIT = "model.name=reid-tiny-vit"
 CASES = {
     "joint": (
         VIT,

@@ -158,7 +158,9 @@ OTHER_VARIANTS = {
         "`data.num_identities` belongs to `data.source: synthetic`; this recipe has "
         "`data.source: folder`. Remove the key."
     ),
-    "data: {root: images}": "`data.root` belongs to `data.source: folder, .*has `data.source: synth",
+    "data: {root: images}": (
+        "`data.root` belongs to `data.source: folder, .*has `data.source: synth"
+    ),
     "head: {kind: arcface, std: 0.1}\nloss: {id: 1}": "`head.std` belongs to `head.kind: linear`",
     "optim: {schedule: step, min_lr: 0.0}": (
         "`optim.min_lr` belongs to `optim.schedule: cosine, restarts`"

@@ -1,6 +1,6 @@
-"""Each key that a recipe changes, found by walking: back at its usual value, the run of that recipe is another one.
+"""Each key that a recipe changes matters: with its default, the run is another one.
 
-Every key of a stage is shown on one of the recipes that change it: of those, the one that shows most.
+Every key of a stage is tested on one of the recipes that change it: the one that covers most keys.
 """
 
 import os
@@ -15,7 +15,7 @@ from examples.settings.smoke import smoke
 from examples.trainer import run as trainer
 
 LONGER = "A thing." + " It was seen on a quiet day in a place that nobody knows" * 12 + "."
-# what a small run has otherwise in any case, or not at all without its partners: it gets another value than the usual
+# Keys that a small run sets anyway, or that need partners, get another value than the default.
 OTHERS = {
     "batch.num_identities": (3, 2),
     "batch.num_instances": (2, 3),
@@ -42,15 +42,24 @@ PARTNERS = {
     "data.validation": {"evaluate.patience": None},
     "data.token_safe": {"data.caption": LONGER},
     "evaluate.patience": {
-        "evaluate.patience": None, "optim.epochs": 4, "optim.lr": 1e-30, "optim.text_lr": None, "optim.head_lr": None,
-        "optim.projection_lr": None, "optim.min_lr": 0.0, "optim.weight_decay": 0.0,
+        "evaluate.patience": None,
+        "optim.epochs": 4,
+        "optim.lr": 1e-30,
+        "optim.text_lr": None,
+        "optim.head_lr": None,
+        "optim.projection_lr": None,
+        "optim.min_lr": 0.0,
+        "optim.weight_decay": 0.0,
     },
     "model.fit": {"model.image_size": (64, 32)},
     "model.name": {"model.last_stride": None, "model.patch_stride": None},
-    **{f"optim.{name}": SCHEDULE for name in ("schedule", "min_lr", "step_epochs", "warmup_epochs", "warmup_factor")},
+    **{
+        f"optim.{name}": SCHEDULE
+        for name in ("schedule", "min_lr", "step_epochs", "warmup_epochs", "warmup_factor")
+    },
     **{f"optim.{name}": SCHEDULE for name in ("by_epoch", "milestones")},
     **{f"prompt.{name}": PROMPT_SCHEDULE for name in ("min_lr", "warmup_epochs", "warmup_factor")},
-}  # fmt: skip
+}
 WITHOUT_TEXT = ("classifier", "clip_reid", "prompt_sg")  # no term of theirs looks at captions
 # What tells variants apart: back at the usual one, the keys of the other fall away.
 TAGS = ("data.source", "head.kind", "mining.data", "optim.schedule")
@@ -122,7 +131,7 @@ def _without_report(monkeypatch):
 
 @pytest.fixture(scope="module")
 def unchanged(roots, tmp_path_factory):
-    """The small recipe with what it needs, and the outcome of its run, made when it is first asked for."""
+    """The small recipe with what it needs, and the outcome of its run, computed on first use."""
     made = {}
 
     def of(name, partners):

@@ -91,7 +91,8 @@ def test_an_entry_has_stage_note_parent_and_changes():
     assert entry(RECIPES / "fashion" / "stage3_v3_rn50.yaml") == (
         "### stage3_v3_rn50\n\n"
         "Stage `joint`. Continues version 2 with a lower learning rate and temperature, which "
-        "suits the ResNet. Logged Rank-1 54.0 and mAP 42.7 (StyleFinder), the best of all its models.\n\n"
+        "suits the ResNet. Logged Rank-1 54.0 and mAP 42.7 (StyleFinder), "
+        "the best of all its models.\n\n"
         "Parent\n:   `stage3_v2_rn50`\n\n"
         "Changes\n:   `init_from=runs/fashion/stage3_v2_rn50` `loss.temperature=0.05` "
         "`optim.lr=1e-05` `evaluate.patience=5`"

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 RECIPES = sorted(
     path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")
 )
-# margins, few batches, negatives that grow harder; a memory has few prototypes to tell apart in its first epoch
+# Margins, few batches, negatives that grow harder; a memory with few prototypes at first.
 SLOW_TO_FALL = {
     "hands/stage1/arcface_rn50",
     "omniglot/image_tower",

@@ -1,4 +1,4 @@
-"""Kills, full disks and pauses at any instant: the run ends with the same bits, or says in one line what is wrong."""
+"""Kills, full disks and pauses at any instant: the same bits, or one line of error."""
 
 import errno
 import json
@@ -38,7 +38,7 @@ def done(out):
 
 
 def content(out):
-    """Everything that a run leaves but times: weights that an index points to, and rows, by name."""
+    """Everything that a run leaves but times: weights that an index names, and rows."""
     found = {}
     pointed = {
         path.parent / name
@@ -97,12 +97,21 @@ def kill_until_done(folder, path, options, kills, rng):
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path, images):
-    """With all that has a state: averages, centres, a memory, accumulation, patience, dropout and a loading process."""
+    """With everything that has a state: average, centres, memory, patience, dropout, a worker."""
     path = write_recipe(tmp_path, "classifier")
     options = settings(
-        images, "optim.ema_decay=0.8", "loss.center=0.1", "loss.prototype=0.5", "accumulate=2", "evaluate.patience=3",
-        "evaluate.every=2", "head.dropout=0.5", "data.workers=1", "optim.epochs=14", "optim.optimizer=adam",
-    )  # fmt: skip
+        images,
+        "optim.ema_decay=0.8",
+        "loss.center=0.1",
+        "loss.prototype=0.5",
+        "accumulate=2",
+        "evaluate.patience=3",
+        "evaluate.every=2",
+        "head.dropout=0.5",
+        "data.workers=1",
+        "optim.epochs=14",
+        "optim.optimizer=adam",
+    )
     came = kill_until_done(tmp_path, path, options, 20, random.Random(7))
     assert len({count for count in came if 0 < count < 14}) >= 3, (
         "the kills came too early or too late to show much"
@@ -113,9 +122,15 @@ def test_twenty_kills(tmp_path, images):
 def test_kills_in_both_phases(tmp_path, images):
     path = write_recipe(tmp_path, "clip_reid")
     options = settings(
-        images, "prompt.epochs=6", "optim.epochs=5", "loss.center=0.1", "prompt.shared_tokens=1",
-        "head.std=0.1", "loss.supcon=0.1", "loss.ramp_epochs=3",
-    )  # fmt: skip
+        images,
+        "prompt.epochs=6",
+        "optim.epochs=5",
+        "loss.center=0.1",
+        "prompt.shared_tokens=1",
+        "head.std=0.1",
+        "loss.supcon=0.1",
+        "loss.ramp_epochs=3",
+    )
     came = kill_until_done(tmp_path, path, options, 12, random.Random(3))
     assert {count < 6 for count in came} == {True, False}
 
@@ -125,10 +140,15 @@ def test_kills_in_both_phases(tmp_path, images):
 def test_kills_between_two_minings(tmp_path, images, data):
     path = write_recipe(tmp_path, "retrieval")
     options = settings(
-        images, f"mining.data={data}", "mining.refresh_epochs=2", "optim.epochs=5", "optim.lr=1e-2",
-        "loss.triplet_text=1", "data.caption=figure {identity} by camera {camera}", "mining.margin=1.5"
-        if data == "triplet" else "mining.num_negatives=2",
-    )  # fmt: skip
+        images,
+        f"mining.data={data}",
+        "mining.refresh_epochs=2",
+        "optim.epochs=5",
+        "optim.lr=1e-2",
+        "loss.triplet_text=1",
+        "data.caption=figure {identity} by camera {camera}",
+        "mining.margin=1.5" if data == "triplet" else "mining.num_negatives=2",
+    )
     came = kill_until_done(tmp_path, path, options, 5, random.Random(5))
     assert any(count % 2 for count in came)
 
@@ -171,7 +191,7 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
 
 @pytest.mark.parametrize("stage", ["classifier", "clip_reid"])
 def test_a_disk_that_is_full_again_and_again(tmp_path, images, capsys, monkeypatch, stage):
-    """The n-th write fails, for every n: one line each time, and in the end the run that never failed."""
+    """The n-th write fails, for every n: one line each time, and finally the undisturbed run."""
     monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     path = write_recipe(tmp_path, stage)

@@ -12,7 +12,7 @@ from examples.trainer.run import run
 
 
 def test_evaluation_is_in_full_precision(tmp_path):
-    """A checkpoint that is tested by itself has the numbers of the run that made it, whatever it was trained in."""
+    """A checkpoint evaluated alone has the numbers of its run, whatever its precision."""
     run(tiny_recipe(tmp_path, "precision=bf16", "track.console=nothing"), tmp_path / "run")
     AcceleratorState._reset_state(reset_partial_state=True)
     alone = [

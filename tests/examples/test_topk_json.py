@@ -1,4 +1,4 @@
-"""The JSON schema of the top-k pipeline: its defaults make a recipe, and every key counts or is refused."""
+"""The JSON schema of the top-k pipeline: defaults make a recipe, every key counts or is refused."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from examples.settings.recipe import load_recipe
 from examples.settings.stages import RetrievalRecipe
 from examples.settings.topk_json import SCHEMA, recipe_of_topk_json
 
-# another value for every key, with the keys that have to be there for it to count; by itself it is refused then
+# Another value for every key, with the keys that it needs to count; alone it is refused.
 FLIPS = {
     "model_config.model_name": ("ViT-L/14@336px", {}),
     "model_config.freeze_image_encoder": (True, {}),

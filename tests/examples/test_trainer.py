@@ -1,4 +1,4 @@
-"""The trainer as its user meets it: what a run leaves, sources, predictions, tracking, and input that is not sound."""
+"""The trainer as its user meets it: files of a run, sources, predictions, tracking, bad input."""
 
 import dataclasses
 import json
@@ -468,7 +468,7 @@ def test_a_checkpoint_of_another_architecture(tmp_path, images):
 
 
 def test_zero_shot_of_a_run_asks_for_its_pictures(tmp_path, finished, images):
-    """Weights that were trained with one size and normalisation are not tested with another in silence."""
+    """Weights trained with one size and normalisation are not tested with another silently."""
     recipe = tiny_recipe(
         tmp_path,
         "stage=zero_shot",

@@ -1,4 +1,4 @@
-"""What the loop does to weights and rates: groups, gradients, frozen parts, schedules, failures and alarms."""
+"""Weights and rates in the loop: groups, gradients, frozen parts, schedules, failures, alarms."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def _without_report(monkeypatch):
 
 
 class Watched:
-    """Methods that were trained, what they began with, and the rate and gradient of every parameter at every step."""
+    """Trained methods, their first weights, and rate and gradient of every parameter and step."""
 
     def __init__(self):
         self.methods, self.began, self.steps = [], [], []
@@ -114,7 +114,7 @@ ONE_WAY = [
 
 @pytest.mark.parametrize("case", ONE_WAY, ids=" ".join)
 def test_trainable_means_trained(tmp_path, images, watched, case):
-    """Every trainable parameter is in one group and gets gradient; all else stays as it is to the bit."""
+    """Every trainable parameter is in one group and gets gradient; the rest stays bit-identical."""
     stage, *changes = case
     train(
         tmp_path,
@@ -164,9 +164,14 @@ def test_trainable_means_trained(tmp_path, images, watched, case):
 @pytest.mark.parametrize("policy", ["follow", "frozen", "running"])
 def test_batch_norm_policies(tmp_path, images, watched, policy):
     train(
-        tmp_path, images, "classifier", "model.image_blocks=1", f"model.batch_norm={policy}",
-        "optim.epochs=1", "optim.warmup_epochs=0",
-    )  # fmt: skip
+        tmp_path,
+        images,
+        "classifier",
+        "model.image_blocks=1",
+        f"model.batch_norm={policy}",
+        "optim.epochs=1",
+        "optim.warmup_epochs=0",
+    )
     method, began = watched.methods[0], watched.began[0]
     moved = {
         n for n, v in method.state_dict().items() if "running_mean" in n and not v.equal(began[n])
@@ -186,7 +191,7 @@ def test_batch_norm_policies(tmp_path, images, watched, policy):
 
 
 def base_rate(name, optim):
-    """The peak rate of a parameter by its name, in a ViT of four blocks with a text tower of as many as it has."""
+    """Peak rate of a parameter by its name, in a ViT of four blocks and its text tower."""
     last = name.rpartition(".")[2]
     if name.startswith("towers.") and "camera" not in name:
         image = ".visual." in name
@@ -211,10 +216,20 @@ TEXT_BLOCKS = 2
 
 def test_rates_of_all_groups(tmp_path, images, watched):
     changes = [
-        VIT, "loss.id=1", "loss.center=0.5", "optim.text_lr=3e-4", "optim.projection_lr=7e-4", "optim.head_lr=2e-3",
-        "optim.layer_decay=0.7", "optim.bias_lr_factor=2", "optim.center_lr=0.3", "optim.warmup_factor=0.1",
-        "optim.min_lr=1e-5", "optim.epochs=3", "accumulate=2",
-    ]  # fmt: skip
+        VIT,
+        "loss.id=1",
+        "loss.center=0.5",
+        "optim.text_lr=3e-4",
+        "optim.projection_lr=7e-4",
+        "optim.head_lr=2e-3",
+        "optim.layer_decay=0.7",
+        "optim.bias_lr_factor=2",
+        "optim.center_lr=0.3",
+        "optim.warmup_factor=0.1",
+        "optim.min_lr=1e-5",
+        "optim.epochs=3",
+        "accumulate=2",
+    ]
     recipe = tiny_recipe(tmp_path, *changes, images=images)
     out = train(tmp_path, images, "joint", *changes)
     method = watched.methods[0]
@@ -446,7 +461,7 @@ def test_a_collapsed_model_and_a_constant_head_are_called_out(tmp_path, images, 
 
 
 def test_average_of_weights(tmp_path, images, watched):
-    """The checkpoint holds w <- d w + (1 - d) w_t over all steps, beginning with the weights after the first."""
+    """The checkpoint holds w <- d w + (1 - d) w_t over all steps, from the first step's weights."""
     seen = []
     original = loop.AveragedModel.update_parameters
 

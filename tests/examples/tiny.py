@@ -53,7 +53,7 @@ def write_recipe(folder, stage=None):
 
 
 def tiny_recipe(folder, *changes, stage=None, images=None):
-    """A recipe of a stage, with ``section.key=value`` changes, read from files as a user's would be.
+    """A recipe of a stage, with ``section.key=value`` changes, read from files as usual.
 
     Args:
         folder: Where the files are written.
@@ -68,7 +68,7 @@ def tiny_recipe(folder, *changes, stage=None, images=None):
 
 
 def tiny_images(folder):
-    """Twenty generated identities of 32 x 32 pixels, for many runs; in ``unheld.csv`` none is for validation."""
+    """Twenty generated identities of 32 x 32 pixels; ``unheld.csv`` has none for validation."""
     folder = Path(folder)
     records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(folder)
     views = [replace(record, view=f"{int(str(record.camera)) % 2}") for record in records]

@@ -35,7 +35,7 @@ def siglip(images, texts, temperature, bias, labels=None, text_labels=None):
 
 
 def hard_negative(images, texts, temperature, margin, num_hard, weight, labels=None):
-    """Symmetric InfoNCE without siblings, and a hinge on the hardest negatives' cosines each way."""
+    """Symmetric InfoNCE without siblings, and a hinge on the hardest negatives each way."""
     cosine = _cosines(images, texts)
     n = len(images)
 

@@ -34,7 +34,7 @@ def supcon(rows, labels, temperature, contrast=None, contrast_labels=None, posit
 
 
 def info_nce(images, texts, temperature, smoothing=0.0, gamma=0.0, alpha=1.0):
-    """CLIP, figure 3: mean cross entropy over rows and columns; smoothed targets, or focal (eq. 5)."""
+    """CLIP, figure 3: mean cross-entropy over rows and columns; smoothed, or focal (eq. 5)."""
     v, t = [_unit(r) for r in images], [_unit(r) for r in texts]
     n = len(v)
     s = [[math.exp(_dot(v[i], t[j]) / temperature) for j in range(n)] for i in range(n)]

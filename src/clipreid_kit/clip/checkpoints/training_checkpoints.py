@@ -166,7 +166,7 @@ class TrainingCheckpoints:
 
         Raises:
             ValueError: If there is no checkpoint, it is of another method, or its files are
-            damaged.
+                damaged.
         """
         folder = self.path(which)
         towers = find_towers(method)
@@ -195,7 +195,7 @@ class TrainingCheckpoints:
 
         Raises:
             ValueError: If there is no checkpoint, or the file is damaged or holds anything but
-            data.
+                data.
         """
         path = self.path(which) / STATE_FILE
         try:

@@ -25,6 +25,15 @@ SHELL = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MAKER = shutil.which("make")
 RECIPE = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+LAYOUTS = {
+    "fashion": layouts.inshop,
+    "hands": layouts.hands11k,
+    "omniglot": layouts.omniglot,
+    "own": lambda root: root.parent / "photos",
+    "papers": layouts.market1501,
+    "retrieval": layouts.annotations,
+}
+
 PYTHON = """#!/bin/sh
 case "$*" in
     *--help*|*examples.trainer.report*) exec {python} "$@" ;;
@@ -58,13 +67,13 @@ def write_program(path, text):
 
 
 def write_photos(folder):
-    """Photographs of 14 identities in the layout of the pages, and a table of the same images."""
+    """Photographs of 22 identities in the layout of the pages, and a table of the same images."""
     identities = {
-        "train": range(8),
-        "val_query": range(8, 11),
-        "val_gallery": range(8, 11),
-        "query": range(11, 14),
-        "gallery": range(11, 14),
+        "train": range(16),
+        "val_query": range(16, 19),
+        "val_gallery": range(16, 19),
+        "query": range(19, 22),
+        "gallery": range(19, 22),
     }
     lines = ["path,identity,split,camera"]
     for split, numbers in identities.items():
@@ -75,7 +84,7 @@ def write_photos(folder):
                 )
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (48, 64), (number * 15, photo * 40, 90)).save(file)
+                Image.new("RGB", (48, 64), (number * 11, photo * 40, 90)).save(file)
                 lines.append(f"{path},{number:04},{split},{photo % 2 + 1}")
 
     (folder / "photos.csv").write_text("\n".join(lines) + "\n")
@@ -110,13 +119,24 @@ def folder(tmp_path):
     write_photos(tmp_path)
     write_features(tmp_path)
     layouts.market1501(tmp_path / "Market-1501")
+    characters = layouts.omniglot(tmp_path / "omniglot")
+    shutil.make_archive(tmp_path / "omniglot-reid", "zip", characters)
     return tmp_path
+
+
+def write_data(page, folder):
+    """Write what ``DATA`` stands for on a page of recipes."""
+    layout = LAYOUTS.get(page.stem)
+    if page.parent.name == "recipes" and layout is not None:
+        root = layout(folder / f"of_{page.stem}")
+        (folder / "DATA").symlink_to(root)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MAKER, reason="make is not installed")
 @pytest.mark.parametrize("page", pages_with(SHELL))
 def test_shell_blocks_run(page, folder):
+    write_data(page, folder)
     environment = {
         **os.environ,
         "PATH": os.pathsep.join(

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from examples.report.runs import natural_key
+from clipreid_kit.reports.runs import natural_key
 from examples.settings.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

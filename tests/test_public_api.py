@@ -18,6 +18,7 @@ PACKAGES = [
     "clipreid_kit.losses",
     "clipreid_kit.metrics",
     "clipreid_kit.modules",
+    "clipreid_kit.reports",
     "clipreid_kit.samplers",
     "clipreid_kit.schedulers",
     "clipreid_kit.viz",

@@ -11,7 +11,7 @@ from clipreid_kit import PKSampler
 from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
 from clipreid_kit.data import ReidDataset, records_of
 from clipreid_kit.distributed import local_losses
-from examples.report import write_json
+from clipreid_kit.reports import write_json
 from examples.settings.sections import Augment
 from examples.settings.stages import TrainingRecipe
 from examples.trainer.batches import Batches, CaptionTokens, PKBatches

@@ -18,7 +18,7 @@ from clipreid_kit import (
     evaluate_retrieval,
 )
 from clipreid_kit.data import ImageRecord, evaluation_ids
-from examples.report import Evaluation, Result
+from clipreid_kit.reports import Evaluation, Result
 from examples.settings.sections import Evaluate
 from examples.settings.stages import Recipe
 from examples.trainer.encoder import Encoder

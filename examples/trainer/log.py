@@ -8,7 +8,7 @@ from typing import Any
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from examples.report import epoch_line, flat, write_json
+from clipreid_kit.reports import epoch_line, flat, write_json
 from examples.trainer.batches import Batch
 
 Row = dict[str, Any]

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from clipreid_kit import check_collapse, pair_cosines
 from clipreid_kit.clip import TrainingCheckpoints, random_state, set_random_state
-from examples.report import write_json
+from clipreid_kit.reports import write_json
 from examples.settings.optim import AnyOptim
 from examples.trainer.batches import Batch, Batches
 from examples.trainer.log import Log, Row

@@ -16,10 +16,10 @@ from torch import nn
 
 from clipreid_kit.clip import ClipTowers, read_card, warm_start
 from clipreid_kit.data import ImageSpec
-from examples.report import (
+from clipreid_kit.reports import (
     Evaluation,
     open_run,
-    table,
+    results_table,
     write_history,
     write_json,
     write_predictions,
@@ -181,5 +181,5 @@ def _report(
     )
 
     if recipe.track.console != "nothing":
-        print(table(results))
+        print(results_table(results))
         print(f"report: {out / 'report.html'}")

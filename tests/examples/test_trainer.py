@@ -15,7 +15,7 @@ from tiny import session_of, tiny_images, tiny_recipe, write_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
-from examples.report.run_report import ranked_images
+from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
 from examples.trainer.__main__ import main
 from examples.trainer.assemble import training_images

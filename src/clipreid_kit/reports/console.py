@@ -1,12 +1,12 @@
-"""Lines that a training run prints and logs."""
+"""Lines for the console and the log of a training run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from examples.report.measures import TITLES, rates_of
+from clipreid_kit.reports.measures import TITLES, rates_of
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Results before and after training, in percent: one line per task and moment.
 
     Tasks with several splits show their means.

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipreid_kit.reports.measures import TITLES, percent, task_title
+from clipreid_kit.reports.runs import Run, natural_key
+from clipreid_kit.reports.tables import Row, tasks_in
+from clipreid_kit.reports.versions import runs_by_version
 from clipreid_kit.viz import save_figure, training_figure
-from examples.report.measures import TITLES, percent, task_title
-from examples.report.runs import Run, natural_key
-from examples.report.tables import Row, tasks_in
-from examples.report.versions import runs_by_version
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Row]) -> list[
     Args:
         out: Folder to write to.
         runs: The runs.
-        table: Their rows from :func:`~examples.report.tables.version_rows`.
+        table: Their rows from :func:`~clipreid_kit.reports.tables.version_rows`.
     """
     figures: dict[str, Figure] = {}
     for run in runs:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipreid_kit.viz import cmc_figure
-from examples.report.html_page import (
+from clipreid_kit.reports._html_page import (
     Metric,
     RankedImage,
     RankedQuery,
@@ -21,6 +20,7 @@ from examples.report.html_page import (
     embed_image,
     render_page,
 )
+from clipreid_kit.viz import cmc_figure
 
 VOID_TAGS = {"meta", "img", "br", "hr", "link", "input", "source"}
 EVIL = '<script>alert("x")</script> & \'"'

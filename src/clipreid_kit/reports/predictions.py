@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from clipreid_kit.distances import dot_product, euclidean_distance, l2_normalize
-from examples.report.evaluation import Evaluation
-from examples.report.files import write_json
+from clipreid_kit.reports.evaluation import Evaluation
+from clipreid_kit.reports.json_files import write_json
 
 
 def write_predictions(folder: Path, evaluation: Evaluation, count: int, distance: str) -> None:

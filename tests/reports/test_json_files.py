@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from examples.report.files import write_json
+from clipreid_kit.reports.json_files import write_json
 
 
 def test_failed_write_leaves_the_old_json(tmp_path):

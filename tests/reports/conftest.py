@@ -1,5 +1,5 @@
 import pytest
-from runs import both, numbers, retrieval_numbers, split_numbers, write_run
+from run_folders import both, numbers, retrieval_numbers, split_numbers, write_run
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-from runs import numbers, retrieval_numbers, split_numbers
+from run_folders import numbers, retrieval_numbers, split_numbers
 
-from examples.report.console import epoch_line, flat, table
+from clipreid_kit.reports.console import epoch_line, flat, results_table
 
 
 def test_the_table_has_a_line_per_task_and_moment():
@@ -13,7 +13,7 @@ def test_the_table_has_a_line_per_task_and_moment():
         },
         "data": {"unreadable": 2},
     }
-    lines = [line.split() for line in table(results).splitlines()]
+    lines = [line.split() for line in results_table(results).splitlines()]
     assert lines == [
         ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"],
         ["image", "to", "image,", "before", "25.0", "35.0", "40.0", "15.0", "0.0"],
@@ -23,7 +23,7 @@ def test_the_table_has_a_line_per_task_and_moment():
         ["text", "to", "image,", "before", "-", "-", "-", "-", "-"],
         ["text", "to", "image,", "after", "20.0", "30.0", "40.0", "10.0", "-"],
     ]
-    assert len({len(line) for line in table(results).splitlines()}) == 1
+    assert len({len(line) for line in results_table(results).splitlines()}) == 1
 
 
 def test_an_epochs_line_has_validation_mark_and_alarms():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.report.measures import Rates, validation_rates
+from clipreid_kit.reports.measures import Rates, validation_rates
 
 # keys of a row of metrics.jsonl that are numbers but not terms of the loss
 _NOT_TERMS = {

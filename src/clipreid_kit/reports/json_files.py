@@ -1,22 +1,10 @@
-"""Files that a crash leaves whole: the old content or the new, never a part."""
+"""JSON files of a run, written so that a crash leaves the old content or the new, never a part."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from clipreid_kit._files import write_whole
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,9 +1,9 @@
 import math
 
 import pytest
-from runs import numbers, retrieval_numbers, split_numbers
+from run_folders import numbers, retrieval_numbers, split_numbers
 
-from examples.report.measures import percent, rates_of, spread_of, task_title, validation_rates
+from clipreid_kit.reports.measures import percent, rates_of, spread_of, task_title, validation_rates
 
 NOTHING = {"R1": None, "R5": None, "R10": None, "mAP": None, "mINP": None}
 

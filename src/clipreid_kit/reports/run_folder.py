@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-import clipreid_kit
-from examples.report.files import read_json_lines, write_json
+from clipreid_kit import __version__
+from clipreid_kit.reports.json_files import read_json_lines, write_json
 
 # any of these files shows that a run got far enough to be worth keeping
 _SIGNS_OF_A_RUN = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
@@ -52,7 +52,7 @@ def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
 def environment() -> dict[str, str | None]:
     """Versions, machine and git revision of this run."""
     return {
-        "clipreid_kit": clipreid_kit.__version__,
+        "clipreid_kit": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -61,12 +61,11 @@ def environment() -> dict[str, str | None]:
 
 
 def revision() -> str | None:
-    """Git revision of this folder; ``None`` without git or outside a repository."""
+    """Git revision of the working directory; ``None`` without git or outside a repository."""
     command = ["git", "rev-parse", "HEAD"]
-    folder = Path(__file__).parent
     try:
         done = subprocess.run(  # noqa: S603
-            command, cwd=folder, capture_output=True, text=True, check=False
+            command, capture_output=True, text=True, check=False
         )
     except OSError:  # git is not installed
         return None

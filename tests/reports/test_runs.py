@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from runs import both, write_run
+from run_folders import both, write_run
 
-from examples.report.runs import distinct_names, find_runs, natural_key
+from clipreid_kit.reports.runs import distinct_names, find_runs, natural_key
 
 
 def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from examples.report.run_folder import open_run, write_history
+from clipreid_kit.reports.run_folder import open_run, write_history
 
 SETTINGS = {"stage": "joint", "data": {"root": "here"}}
 

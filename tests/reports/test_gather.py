@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from runs import both, write_run
+from run_folders import both, write_run
 
-from examples.report.gather import gather, main
+from clipreid_kit.reports import gather_runs
+from examples.trainer.report import main
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -41,7 +42,7 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
 
 
 def test_every_figure_shows_something(folder, tmp_path):
-    gather([folder], tmp_path / "out")
+    gather_runs([folder], tmp_path / "out")
     for path in (tmp_path / "out").rglob("*.png"):
         pixels = Image.open(path).convert("L")
         assert min(pixels.size) > 200
@@ -49,7 +50,7 @@ def test_every_figure_shows_something(folder, tmp_path):
 
 
 def test_evaluation_and_versions_are_one_kind_of_table(folder, tmp_path):
-    gather([folder], tmp_path / "out")
+    gather_runs([folder], tmp_path / "out")
     evaluation = (tmp_path / "out" / "evaluation.md").read_text()
     assert "## Image to image, splits (%; mean ± standard deviation over splits)" in evaluation
     assert "| v2/seed1 | before          | 25.00 ± 7.07 |" in evaluation
@@ -72,7 +73,7 @@ def test_runs_without_an_epoch_or_validation_are_listed(tmp_path, capsys):
 
 def test_killed_runs_alone_still_make_tables(tmp_path):
     write_run(tmp_path / "killed", rates=[0.5])
-    assert "0 of 1 runs complete" in gather([tmp_path], tmp_path / "out")
+    assert "0 of 1 runs complete" in gather_runs([tmp_path], tmp_path / "out")
 
 
 def test_an_expected_error_is_one_line(folder, tmp_path, capsys):

@@ -1,7 +1,7 @@
 import torch
 
 from clipreid_kit.data import ImageRecord
-from examples.report.evaluation import Evaluation
+from clipreid_kit.reports.evaluation import Evaluation
 
 
 def evaluation(query, gallery, *, camera_rule):

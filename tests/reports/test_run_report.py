@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from PIL import Image
-from runs import numbers, retrieval_numbers, write_run
+from run_folders import numbers, retrieval_numbers, write_run
 
 from clipreid_kit import SplitResults, evaluate_reid
 from clipreid_kit.data import ImageRecord
-from examples.report import run_report
-from examples.report.evaluation import Evaluation
-from examples.report.measures import validation_rates
+from clipreid_kit.reports import run_report
+from clipreid_kit.reports.evaluation import Evaluation
+from clipreid_kit.reports.measures import validation_rates
 
 ROWS = [
     {"epoch": 1, "loss": 2.0, "best": False},

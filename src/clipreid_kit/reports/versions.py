@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from examples.report.runs import Run
+from clipreid_kit.reports.runs import Run
 
 
 def runs_by_version(runs: Sequence[Run]) -> dict[str, list[Run]]:

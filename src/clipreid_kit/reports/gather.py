@@ -1,12 +1,10 @@
-"""Gather runs of the trainer into tables and figures, from their JSON files alone."""
+"""Gather runs into tables and figures, from their JSON files alone."""
 
-import argparse
-import sys
 from pathlib import Path
 
-from examples.report.figures import write_figures
-from examples.report.runs import find_runs
-from examples.report.tables import (
+from clipreid_kit.reports.figures import write_figures
+from clipreid_kit.reports.runs import find_runs
+from clipreid_kit.reports.tables import (
     csv_text,
     evaluation_rows,
     rates_markdown,
@@ -18,27 +16,14 @@ from examples.report.tables import (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write tables and figures, and print the tables; an expected error becomes one line."""
-    parser = argparse.ArgumentParser(prog="python -m examples.trainer.report", description=__doc__)
-    parser.add_argument(
-        "runs", type=Path, nargs="+", help="folders of runs, or folders that hold runs at any depth"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("report"), help="folder to write to (default: report)"
-    )
-    options = parser.parse_args(arguments)
-
-    try:
-        print(gather(options.runs, options.out), end="")
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def gather(folders: list[Path], out: Path) -> str:
+def gather_runs(folders: list[Path], out: Path) -> str:
     """Write tables and figures of all runs in the folders, and return a summary in Markdown.
+
+    Needs matplotlib (``pip install clipreid_kit[report]``).
+
+    Args:
+        folders: Folders of runs, or folders that hold runs at any depth.
+        out: Folder to write to.
 
     Raises:
         ValueError: If there is no run, or a file is damaged; nothing is written then.

@@ -5,10 +5,10 @@ import math
 import statistics
 
 import pytest
-from runs import both, write_run
+from run_folders import both, write_run
 
-from examples.report.runs import find_runs
-from examples.report.tables import (
+from clipreid_kit.reports.runs import find_runs
+from clipreid_kit.reports.tables import (
     column_names,
     csv_text,
     evaluation_rows,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from examples.report.measures import COMPARED, Rates, percent, rates_of, spread_of, task_title
-from examples.report.runs import Run
-from examples.report.versions import runs_by_version
+from clipreid_kit.reports.measures import COMPARED, Rates, percent, rates_of, spread_of, task_title
+from clipreid_kit.reports.runs import Run
+from clipreid_kit.reports.versions import runs_by_version
 
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from clipreid_kit.viz import ImageLike, Theme, figure_png, image_png
 
 if TYPE_CHECKING:
@@ -89,6 +87,8 @@ class RankedQuery(NamedTuple):
 
 def render_page(**content: Any) -> str:  # noqa: ANN401 (the template's variables)
     """Render the page; the variables are listed at the top of ``templates/report.html``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -116,8 +116,8 @@ def embed_chart(
         narrow: Size for a phone.
 
     Returns:
-        Images by their CSS classes. Unlike ``<picture>``, these are chosen again when the page is
-        printed.
+        Images by their CSS classes. Unlike those of a ``<picture>`` element, these are chosen again
+        when the page is printed.
     """
     images = {}
     for screen, size in (("wide", wide), ("narrow", narrow)):

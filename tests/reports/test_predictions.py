@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from clipreid_kit.data import ImageRecord
-from examples.report.evaluation import Evaluation
-from examples.report.predictions import write_predictions
+from clipreid_kit.reports.evaluation import Evaluation
+from clipreid_kit.reports.predictions import write_predictions
 
 
 def evaluation():

@@ -2,10 +2,10 @@
 
 import json
 
-from runs import both, write_run
+from run_folders import both, write_run
 
-from examples.report.runs import find_runs
-from examples.report.versions import runs_by_version
+from clipreid_kit.reports.runs import find_runs
+from clipreid_kit.reports.versions import runs_by_version
 
 
 def version_sizes(folder):

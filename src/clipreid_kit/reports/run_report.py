@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from clipreid_kit import ReidResult, SplitResults
+from clipreid_kit._files import write_whole
 from clipreid_kit.data import load_image
 from clipreid_kit.distances import cosine_similarity
-from clipreid_kit.viz import cmc_figure, training_figure
-from examples.report.evaluation import Evaluation, Result
-from examples.report.files import read_json_lines, write_whole
-from examples.report.html_page import (
+from clipreid_kit.reports._html_page import (
     EmbeddedImage,
     Metric,
     RankedImage,
@@ -25,7 +22,10 @@ from examples.report.html_page import (
     embed_image,
     render_page,
 )
-from examples.report.measures import TITLES, Rates, rates_of, validation_rates
+from clipreid_kit.reports.evaluation import Evaluation, Result
+from clipreid_kit.reports.json_files import read_json_lines
+from clipreid_kit.reports.measures import TITLES, Rates, rates_of, validation_rates
+from clipreid_kit.viz import cmc_figure, training_figure
 
 _NUM_RANKED = 8  # images of a ranked list
 _NUM_IMAGE_QUERIES = 6
@@ -46,6 +46,8 @@ def write_run_report(
 ) -> None:
     """Write ``report.html``: main results, curves, and ranked lists before and after training.
 
+    Needs jinja2 and matplotlib (``pip install clipreid_kit[report]``).
+
     Args:
         run: Folder of the run, with ``environment.json`` and, after training, ``metrics.jsonl``.
         title: Heading of the page.
@@ -58,6 +60,8 @@ def write_run_report(
     Raises:
         ValueError: If neither images nor texts were searched for.
     """
+    import yaml
+
     final = after or before
     if final.images is None and final.texts is None:
         raise ValueError("write_run_report: the evaluation has no image-to-image or text result.")

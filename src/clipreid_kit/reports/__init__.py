@@ -1,0 +1,28 @@
+"""Reports of training runs: a run's folder and page, and tables and figures of several runs.
+
+The functions take titles, settings as a plain mapping, numbers and result objects, so that any
+training script can call them. Pages and figures need jinja2 and matplotlib
+(``pip install clipreid_kit[report]``), which are imported when one is written.
+"""
+
+from clipreid_kit.reports.console import epoch_line, flat, results_table
+from clipreid_kit.reports.evaluation import Evaluation, Result
+from clipreid_kit.reports.gather import gather_runs
+from clipreid_kit.reports.json_files import write_json
+from clipreid_kit.reports.predictions import write_predictions
+from clipreid_kit.reports.run_folder import open_run, write_history
+from clipreid_kit.reports.run_report import write_run_report
+
+__all__ = [
+    "Evaluation",
+    "Result",
+    "epoch_line",
+    "flat",
+    "gather_runs",
+    "open_run",
+    "results_table",
+    "write_history",
+    "write_json",
+    "write_predictions",
+    "write_run_report",
+]

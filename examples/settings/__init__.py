@@ -1,1 +1,1 @@
-"""What a run can be told: typed keys, recipe files, and which keys go together."""
+"""Settings of a run: typed keys, recipe files, and which keys go together."""

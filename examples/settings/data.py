@@ -34,7 +34,7 @@ class Images(Section):
     texts: str | None = None
     """JSON file of captions, relative to the images or to the working directory."""
     texts_key: Annotated[Literal["identity", "variant", "image"], Needs("data.texts")] = "identity"
-    """What the keys of that file name."""
+    """Meaning of the keys of that file."""
     caption: str | None = None
     """One sentence for all images, with fields such as {identity}, {aspect} and {camera}."""
     token_safe: bool = False
@@ -159,7 +159,7 @@ class Benchmark(Stored):
     """A published benchmark."""
 
     counts: Literal["warn", "raise", "ignore"] = "warn"
-    """What to do if the numbers of images and identities are not the official ones."""
+    """Whether other numbers of images and identities than the official ones are an error."""
 
 
 class QueryGallery(Benchmark):

@@ -128,7 +128,7 @@ def _values(name: str, models: Models) -> str:
 
 
 def describe(hint: Any, metadata: typing.Sequence[object] = ()) -> str:  # noqa: ANN401 (any type)
-    """What a value of a type can be, in words."""
+    """The values that a type allows, in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return describe(inner[0], [*inner[1:], *metadata])

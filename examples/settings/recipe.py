@@ -20,7 +20,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file, or one option of the command line, says."""
+    """Keys and values of one file, or of one option of the command line."""
 
     name: str
     tree: Tree

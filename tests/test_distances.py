@@ -38,6 +38,13 @@ def test_cosines_and_dot_products_equal_the_formulas_in_float64(first, second):
     torch.testing.assert_close(dot_product(a, b).double(), product, atol=1e-5, rtol=1e-5)
 
 
+def test_rows_that_are_not_numbers_show():
+    rows = torch.tensor([[0.0], [float("nan")], [3.0]])
+    for function in (cosine_similarity, dot_product, euclidean_distance):
+        assert function(torch.zeros(1, 1), rows)[0].isnan().tolist() == [False, True, False]
+        assert function(rows, rows).isnan()[1].all()
+
+
 def test_a_common_offset_costs_no_digits():
     rows = torch.tensor([[0.0], [1.0], [3.0]]) + 1000
     assert squared_euclidean_distance(rows, rows).tolist() == [[0, 1, 9], [1, 0, 4], [9, 4, 0]]

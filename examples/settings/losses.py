@@ -12,10 +12,10 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from examples.settings.section import FractionBelowOne, Needs, Section, Weight
+from examples.settings.section import TERM, FractionBelowOne, Needs, Section, Weight
 
-# Every term of any stage. Terms are summed in this order.
-TERMS = (
+# Terms are summed in this order; those that are not listed follow as they are declared.
+_ORDER = (
     "id",
     "triplet",
     "center",
@@ -60,9 +60,16 @@ class AnyLoss(Section):
     distance: Annotated[Literal["euclidean", "cosine"], _TRIPLETS] = "euclidean"
     """Distance of triplets."""
 
+    @classmethod
+    def terms(cls) -> list[str]:
+        """Names of the terms: the keys of type ``Weight``, in the order of their sum."""
+        declared = [name for name, field in cls.model_fields.items() if TERM in field.metadata]
+        listed = [name for name in _ORDER if name in declared]
+        return listed + [name for name in declared if name not in _ORDER]
+
     def weights(self) -> dict[str, float]:
         """Weight of each term that is switched on."""
-        weights = {name: getattr(self, name, 0.0) for name in TERMS}
+        weights = {name: getattr(self, name) for name in self.terms()}
         return {name: weight for name, weight in weights.items() if weight > 0}
 
 

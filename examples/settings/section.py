@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-Weight = NonNegativeFloat  # of a loss term; 0 leaves the term out
+TERM = object()  # marks the keys that are weights of a loss term
+Weight = Annotated[float, Field(ge=0), TERM]  # 0 leaves the term out
 Sizes = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
 
 

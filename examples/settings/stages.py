@@ -8,7 +8,6 @@ from typing_extensions import Self
 
 from examples.settings.data import TEXT_TERMS, Data, Synthetic
 from examples.settings.losses import (
-    TERMS,
     AnyLoss,
     ClipReIDLoss,
     ImageEncoderLoss,
@@ -113,7 +112,7 @@ class TrainingRecipe(Recipe):
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:
         if not self.loss.weights():
-            known = ", ".join(name for name in TERMS if name in type(self.loss).model_fields)
+            known = ", ".join(self.loss.terms())
             raise ValueError(f"`loss` needs a term with a weight above 0, of {known}")
         return self
 

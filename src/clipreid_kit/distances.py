@@ -164,6 +164,6 @@ def euclidean_distance(
     squared = squared_euclidean_distance(first, second)
 
     # The slope of the root is infinite at 0: take the root of 1 there, and replace it by 0.
-    nonzero = squared > 0
-    root = torch.where(nonzero, squared, 1.0).sqrt()
-    return torch.where(nonzero, root, 0.0)
+    is_zero = squared == 0
+    root = torch.where(is_zero, 1.0, squared).sqrt()
+    return torch.where(is_zero, 0.0, root)

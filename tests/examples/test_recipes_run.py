@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from examples.settings.losses import TERMS
 from examples.settings.optim import AnyOptim
 from examples.settings.recipe import load_recipe
 from examples.settings.smoke import smoke
@@ -129,7 +128,7 @@ def test_recipe_trains(tmp_path, monkeypatch, roots, name):
 
     history = rows(tmp_path / "run" / "metrics.jsonl")
     assert history[-1]["loss"] < max(row["loss"] for row in history[:-1])
-    terms = [value for term, value in history[0].items() if term in TERMS]
+    terms = [value for term, value in history[0].items() if term in small.loss.terms()]
     assert sum(terms) == pytest.approx(history[0]["loss"], rel=1e-4)
     found, expected = zip(*watched.rates, strict=True)
     assert found == pytest.approx(expected, rel=1e-9)

@@ -202,7 +202,7 @@ def test_wrong_types_are_explained(options, problem):
 @pytest.mark.parametrize("strategy", ["hardest", "semi_hard"])
 @pytest.mark.parametrize("by", ["labels", "captions"])
 def test_a_copy_is_never_a_positive_of_its_own_image(strategy, by):
-    """Rows 0 to 3 show image 7, of identity 0 as row 4; rows 5 and 6 another image of identity 1."""
+    """Rows 0 to 3 show one image of identity 0, row 4 another; rows 5 and 6 one of identity 1."""
     angles = torch.tensor([0.0, 0.0, 5.0, 0.0, 40.0, 130.0, 130.0]).deg2rad()
     features = torch.stack([angles.cos(), angles.sin()], dim=1)
     images = torch.tensor([7, 7, 7, 7, 2, 3, 3])

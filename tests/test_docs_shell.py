@@ -125,9 +125,9 @@ def folder(tmp_path):
 
 
 def write_data(page, folder):
-    """Write what ``DATA`` stands for on a page of recipes."""
+    """Write what ``DATA`` stands for on a page of recipes or of a pipeline."""
     layout = LAYOUTS.get(page.stem)
-    if page.parent.name == "recipes" and layout is not None:
+    if page.parent.name in ("recipes", "pipelines") and layout is not None:
         root = layout(folder / f"of_{page.stem}")
         (folder / "DATA").symlink_to(root)
 

@@ -180,3 +180,6 @@ class ClipReIDLoss(RampedTerm, CenterTerm, IdentityTerm, AnyLoss):
 
 class PromptSGLoss(RampedTerm, IdentityTerm, AnyLoss):
     """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    balance: Literal["none", "magnitude"] = "none"
+    """Keep the terms in proportion to their weights, by running means of their sizes."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from examples.settings.errors import sentence_of
 from examples.settings.stages import RECIPES, Recipe
-from examples.settings.topk_json import recipe_of_topk_json
+from examples.settings.topk_json import recipe_of_topk_json, without_comments
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
@@ -55,14 +55,14 @@ def load_recipe(
     Args:
         path: A YAML file, or a JSON file in the schema of the top-k pipeline.
         changes: ``section.key=value`` lines, as of ``--set``.
-        data: Value for ``data.root``.
+        data: Value for ``data.root``. With a JSON file also decides how the images are read.
         say: Called with one line about keys that fall away; ``None`` says nothing.
 
     Raises:
         ValueError: With one sentence that names the file, the key, and the nearest name or the
             allowed values.
     """
-    layers = _read(Path(path), ())
+    layers = _read(Path(path), (), data)
     if changes or data is not None:
         _check_alone(layers)
 
@@ -81,7 +81,7 @@ def recipe_of(tree: Tree) -> Recipe:
     return _resolve([Layer("recipe", tree), Layer("changes", {}, is_option=True)])[0]
 
 
-def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
+def _read(path: Path, children: tuple[Path, ...], data: str | None) -> list[Layer]:
     """The parents of a file, from the first on, and the file."""
     if path.resolve() in children:
         raise ValueError(f"{path}: the `base:` lines run in a circle.")
@@ -90,14 +90,16 @@ def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
         raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
 
     try:
-        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))  # JSON is YAML, too
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the file is not text in UTF-8 ({error}).") from None
 
+    is_json = path.suffix == ".json"
+    tree = parse_yaml(without_comments(text) if is_json else text, str(path))  # JSON is YAML, too
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
-    if path.suffix == ".json":
-        return [Layer(str(path), recipe_of_topk_json(tree, str(path)))]
+    if is_json:
+        return [Layer(str(path), recipe_of_topk_json(tree, str(path), data))]
     if "note" not in tree:
         raise ValueError(f"{path}: the line `note:` is missing, which says why the recipe exists.")
 
@@ -105,7 +107,9 @@ def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
     parents = (
         []
         if base is None
-        else _read(Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve()))
+        else _read(
+            Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve()), data
+        )
     )
     return [*parents, Layer(str(path), tree)]
 

@@ -261,12 +261,16 @@ class ComposedPrompt(Template):
     """Compose a pseudo word of each image into the sentence, or leave it out."""
     test_mode: Annotated[Literal["composed", "simplified"], _COMPOSED] = "composed"
     """Likewise in the evaluation."""
+    inversion: Annotated[Literal["paper", "basic"], _COMPOSED] = "paper"
+    """Network that makes the pseudo word: three layers and a BatchNorm, or two layers."""
     inversion_dim: Annotated[PositiveInt, _COMPOSED] = 512
-    """Hidden width of the network that makes the pseudo word."""
+    """Hidden width of that network."""
     interaction_blocks: NonNegativeInt = 2
     """Self-attention blocks after the cross-attention."""
     interaction_dropout: FractionBelowOne = 0.0
     """Dropout of these blocks."""
+    unit_representation: bool = False
+    """Bring what the blocks return to length 1, before head and losses."""
     triplet_levels: Annotated[Literal["image", "interaction", "final"], Needs("loss.triplet")] = (
         "image"
     )
@@ -342,6 +346,10 @@ class Evaluate(Section):
     """Re-ranking: images over which the neighbours' weights are averaged."""
     rerank_lambda: Annotated[Fraction, Needs("evaluate.rerank")] = 0.3
     """Re-ranking: weight of the original distance."""
+    captions: Annotated[
+        Literal["first", "all"], Needs("stage: zero_shot, image_encoder, joint, retrieval")
+    ] = "first"
+    """Queries of text to image: the first caption of each identity, or every caption."""
     k_values: list[PositiveInt] = Field(default=[1, 5, 10], min_length=1)
     """Ranks k of hit rate, recall and NDCG between modalities."""
     predictions: NonNegativeInt = 0
@@ -372,8 +380,8 @@ class Track(Section):
 
     console: Literal["epochs", "results", "nothing"] = "epochs"
     """What is printed."""
-    tensorboard: bool = False
-    """Also write TensorBoard files."""
+    tensorboard: bool | Literal["auto"] = False
+    """Also write TensorBoard files; `auto` where tensorboard is installed."""
     wandb: str | None = None
     """Project in Weights & Biases."""
     wandb_entity: Annotated[str | None, Needs("track.wandb")] = None

@@ -55,8 +55,8 @@ class Recipe(Section):
     """Seed of weights, batches, augmentation, splits and the generated set."""
     init_from: str | None = None
     """A run or checkpoint whose weights are loaded first."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Use a GPU if there is one, or never."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Use a GPU if there is one, never, or require one."""
     data: Data = Synthetic()
     model: Model = Model()
     augment: Fill = Fill()

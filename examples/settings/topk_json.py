@@ -28,8 +28,19 @@ class _Reader:
         return self.values[key]
 
 
-def recipe_of_topk_json(tree: Keys, source: str) -> Keys:
+def without_comments(text: str) -> str:
+    """JSON without the ``// comments`` with which the page of that pipeline prints it."""
+    string_or_comment = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*')
+    return string_or_comment.sub(lambda found: found[1] or "", text)
+
+
+def recipe_of_topk_json(tree: Keys, source: str, data: str | None = None) -> Keys:
     """Turn a configuration of that schema into the tree of a recipe.
+
+    Args:
+        tree: The configuration.
+        source: Name of the file, for messages.
+        data: Annotation file or folder that takes the place of the configuration's paths.
 
     Raises:
         ValueError: If a key is unknown (the text names the nearest), a value has another type or is
@@ -49,7 +60,9 @@ def recipe_of_topk_json(tree: Keys, source: str) -> Keys:
         recipe["optim.min_lr"] = lowest * recipe["optim.lr"]
 
     paths = [config[f"{split}_data_path"] for split in ("train", "val", "test")]
-    recipe |= _data(paths, source)
+    recipe |= _data(paths, source) if data is None else _data_at(data)
+    if config["dataset_type"] == "triplet":
+        recipe["mining.positives"] = _positives(config["triplet_positives"], recipe["data.source"])
     recipe |= _evaluation(config, source)
     _check_unused(names, config.used, source)
     return _nested(recipe)
@@ -89,6 +102,21 @@ def _data(paths: list[str], source: str) -> Keys:
         f"{source}: the data paths of dataset_config must be one annotation file three times, or "
         f"folders train, val and test of one folder, got {', '.join(paths)}."
     )
+
+
+def _data_at(root: str) -> Keys:
+    """Where the images are below a root: format A if it is or has an annotation file, or else B."""
+    path = Path(root)
+    is_annotated = path.suffix == ".json" or (path / "annotations.json").is_file()
+    source = "annotations" if is_annotated else "captioned_folder"
+    return {"data.source": source, "data.root": root}
+
+
+def _positives(choice: str, source: str) -> str:
+    """What makes a positive: in format B, every image is an identity of its own."""
+    if choice != "auto":
+        return choice
+    return "identity" if source == "annotations" else "caption"
 
 
 def _evaluation(config: _Reader, source: str) -> Keys:

@@ -49,6 +49,7 @@ def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -
         recipe.batch.num_identities,
         recipe.batch.num_instances,
         cameras=dataset.cameras if recipe.batch.spread_cameras else None,
+        images=dataset.image_numbers,
         seed=recipe.seed,
         coverage=recipe.batch.coverage,
         rank=session.rank,

@@ -63,6 +63,8 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
 
 def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
     """Devices, precision, processes and trackers of a run."""
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda needs a GPU, and torch finds none; use auto or cpu.")
     for name in _trackers(recipe.track):  # accelerate ignores one that is not installed
         if find_spec(name) is None:
             raise ValueError(f"track.{name}: {name} is not installed; `pip install {name}`.")
@@ -90,7 +92,7 @@ def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
 
 def _trackers(track: Track) -> list[str]:
     trackers = []
-    if track.tensorboard:
+    if track.tensorboard is True or (track.tensorboard and find_spec("tensorboard")):
         trackers.append("tensorboard")
     if track.wandb:
         trackers.append("wandb")

@@ -389,3 +389,11 @@ def test_identity_transform_leaves_the_global_generator_as_it_was(same_drawings)
     dataset[0]
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_copies_of_a_record_have_one_image_number(tmp_path):
+    records = [ImageRecord(f"{name}.png", 0) for name in "abab"]
+    assert ReidDataset(records, eval_transform(4)).image_numbers.tolist() == [0, 1, 0, 1]
+
+    turned = ReidDataset(records[1:3], eval_transform(4), orientations=4).image_numbers
+    assert turned.tolist() == list(range(8))

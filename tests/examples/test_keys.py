@@ -153,6 +153,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("loss.hard_negative=1.0", "loss.negative_margin", "-0.5"),
         ("loss.hard_negative=1.0", "loss.negative_margin=-0.9", "loss.num_hard", "1"),
         ("evaluate.task", "text_to_image"),
+        ("evaluate.captions", "all"),
     ],
     "retrieval": [
         ("loss.info_nce", "0.5"),
@@ -188,10 +189,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "prompt_sg": [
         (*PLAIN, "prompt.mode", "simplified"),
         ("prompt.test_mode", "simplified"),
+        ("prompt.inversion", "basic"),
         ("prompt.inversion_dim", "8"),
         ("prompt.interaction_blocks", "2"),
         ("prompt.interaction_dropout", "0.5"),
         ("prompt.triplet_levels", "final"),
+        ("prompt.unit_representation", "true"),
+        ("loss.balance", "magnitude"),
     ],
 }
 # keys that a test of their own shows: here, or in test_trainer.py

@@ -3,11 +3,20 @@
 import json
 import re
 
+import layouts
 import pytest
+import torch
+from tiny import session_of
 
+from clipreid_kit.data import read_annotations
 from examples.settings.recipe import load_recipe
+from examples.settings.smoke import smoke
 from examples.settings.stages import RetrievalRecipe
 from examples.settings.topk_json import SCHEMA, recipe_of_topk_json
+from examples.trainer import run as trainer
+from examples.trainer.assemble import training_images
+from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.stages import retrieval
 
 # Another value for every key, with the keys that it needs to count; alone it is refused.
 FLIPS = {
@@ -55,6 +64,10 @@ FLIPS = {
     ),
     "dataset_config.triplet_strategy": (
         "semi_hard",
+        {"dataset_config": {"dataset_type": "triplet"}},
+    ),
+    "dataset_config.triplet_positives": (
+        "identity",
         {"dataset_config": {"dataset_type": "triplet"}},
     ),
     "augmentation_config.color_jitter": (0.1, {}),
@@ -125,7 +138,7 @@ def changed(name, value, partners):
 
 def test_every_key_of_the_schema_is_covered():
     assert set(FLIPS) | set(REFUSED) | PATHS == KEYS
-    assert len(KEYS) == 81
+    assert len(KEYS) == 82  # 81 of the pipeline, and the positives of triplets
 
 
 def test_the_defaults_make_a_recipe(tmp_path):
@@ -258,3 +271,218 @@ def test_the_metrics_choose_the_epoch_and_the_cuts(tmp_path):
     ):
         evaluate = loaded({"evaluation_config": {"metrics": metrics}}, tmp_path).evaluate
         assert (evaluate.metric, evaluate.k_values, evaluate.predictions) == (chosen, cuts, 20)
+
+
+# The configurations of the pipeline's page, as they are printed there.
+PRINTED = {
+    "contrastive": """{
+  "loss_config": {
+    "loss_type": "contrastive",
+    "hard_negative_mining": true,
+    "temperature": 0.07,
+    "margin": 0.5
+  }
+}""",
+    "triplet": """{
+  "loss_config": {
+    "loss_type": "triplet",
+    "margin": 0.5
+  }
+}""",
+    "info_nce": """{
+  "loss_config": {
+    "loss_type": "info_nce",
+    "temperature": 0.07
+  }
+}""",
+    "model": """{
+  "model_config": {
+    "model_name": "ViT-B/32",        // CLIP model variant
+    "freeze_image_encoder": false,   // Whether to freeze image encoder
+    "freeze_text_encoder": false,    // Whether to freeze text encoder
+    "freeze_projections": false      // Whether to freeze projection layers
+  }
+}""",
+    "training": """{
+  "training_config": {
+    "epochs": 20,                    // Number of training epochs
+    "batch_size": 32,                // Batch size
+    "learning_rate": 1e-5,           // Learning rate
+    "patience": 5,                   // Early stopping patience
+    "eval_every": 1                  // Validation frequency
+  }
+}""",
+    "dataset": """{
+  "dataset_config": {
+    "dataset_type": "hard_negative", // "standard", "hard_negative", or "triplet"
+    "use_augmentation": true,        // Enable data augmentation
+    "negative_mining_strategy": "semantic"  // "semantic" or "random"
+  }
+}""",
+    "augmentation": """{
+  "augmentation_config": {
+    "color_jitter": 0.4,
+    "random_horizontal_flip": 0.5,
+    "random_rotation": 10,
+    "augment_captions": true,
+    "max_caption_variations": 3
+  }
+}""",
+    "memory": """{
+  "training_config": {
+    "batch_size": 16
+  },
+  "hardware_config": {
+    "gradient_accumulation_steps": 2,
+    "mixed_precision": true
+  }
+}""",
+}
+SAID = {
+    "triplet": [("loss.triplet_text", 1.0), ("loss.margin", 0.5), ("loss.hard_negative", 0.0)],
+    "info_nce": [("loss.info_nce", 1.0)],
+    "dataset": [("mining.data", "hard_negative"), ("mining.negatives", "semantic")],
+    "memory": [("batch.num_identities", 16), ("accumulate", 2), ("precision", "bf16")],
+}
+
+
+def printed(folder, name):
+    path = folder / f"{name}.json"
+    path.write_text(PRINTED[name])
+    return path
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_the_page_as_printed(tmp_path, name):
+    recipe = load_recipe(printed(tmp_path, name))
+    usual = loaded({}, tmp_path).model_dump()
+    for key, value in SAID.get(name, []):
+        section, _, inner = key.rpartition(".")
+        found = recipe.model_dump()
+        assert (found[section] if section else found)[inner] == value
+
+    if name not in SAID:  # what it prints are the defaults
+        assert recipe.model_dump() == {**usual, "note": recipe.note}
+
+
+def test_comments_are_left_out_and_texts_are_not(tmp_path):
+    path = tmp_path / "topk.json"
+    paths = {f"{split}_data_path": f"s3://set/{split}" for split in ("train", "val", "test")}
+    path.write_text(f'{{"dataset_config": {json.dumps(paths)}}}  // "not": "a key"\n')
+    assert load_recipe(path).data.root == "s3:/set"
+
+
+def test_both_precision_keys(tmp_path):
+    for mixed in (False, True):
+        for amp in (False, True):
+            tree = {
+                "hardware_config": {"mixed_precision": mixed},
+                "advanced_config": {"use_amp": amp},
+            }
+            assert loaded(tree, tmp_path).precision == ("bf16" if mixed and amp else "no")
+
+
+def test_a_gpu_is_required_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recipe = loaded({"hardware_config": {"device": "cuda"}}, tmp_path)
+    with pytest.raises(
+        ValueError, match="device: cuda needs a GPU, and torch finds none; use auto"
+    ):
+        trainer.run(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("installed", "expected"), [(True, ["tensorboard"]), (False, [])])
+def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch, installed, expected):
+    monkeypatch.setattr(trainer, "find_spec", lambda _: object() if installed else None)
+    track = loaded({"logging_config": {"save_tensorboard": True}}, tmp_path).track
+    assert trainer._trackers(track) == expected
+
+
+def test_data_is_format_a_or_format_b(tmp_path):
+    annotated, captioned = layouts.annotations(tmp_path), layouts.captioned_folder(tmp_path)
+    path = tmp_path / "topk.json"
+    path.write_text('{"dataset_config": {"dataset_type": "triplet"}}')
+    found = {}
+    for root in (annotated, annotated / "annotations.json", captioned):
+        recipe = load_recipe(path, data=str(root))
+        assert recipe.data.root == str(root)
+        found[root.name] = (recipe.data.source, recipe.mining.positives)
+
+    by_identity = ("annotations", "identity")
+    by_caption = ("captioned_folder", "caption")
+    assert list(found.values()) == [by_identity, by_identity, by_caption]
+    changed = load_recipe(path, ["mining.positives=identity"], data=str(captioned))
+    assert changed.mining.positives == "identity"
+
+
+@pytest.mark.filterwarnings("ignore:mine_triplets. .* copies:UserWarning")
+@pytest.mark.parametrize("layout", [layouts.annotations, layouts.captioned_folder])
+def test_repeated_images_are_no_positives_of_their_copies(tmp_path, layout):
+    """In format B, where an image is an identity, they were the only ones."""
+    path = tmp_path / "topk.json"
+    path.write_text(
+        '{"dataset_config": {"dataset_type": "triplet"}, "logging_config": {"log_level": "ERROR"},'
+        ' "data_balancing_config": {"min_samples_per_category": 70}}'
+    )
+    recipe = smoke(load_recipe(path, data=str(layout(tmp_path))))
+    recipe.model.image_size = (32, 32)
+    session = session_of(recipe, tmp_path)
+    dataset = training_images(recipe, session)
+    images = dataset.image_numbers
+    assert len(set(images.tolist())) == 64 < len(images)
+
+    triplets = retrieval._batches(recipe, session, dataset).mine(1)
+    anchor, positive, negative = (images[column] for column in triplets.unbind(1))
+    assert len(anchor)
+    assert (anchor != positive).all()
+    assert (anchor != negative).all()
+
+
+@pytest.mark.filterwarnings("ignore:mine_triplets. .* copies:UserWarning")
+def test_copies_alone_give_no_triplets(tmp_path):
+    path = tmp_path / "topk.json"
+    path.write_text(
+        '{"dataset_config": {"dataset_type": "triplet", "triplet_positives": "identity"},'
+        ' "logging_config": {"log_level": "ERROR"},'
+        ' "data_balancing_config": {"min_samples_per_category": 70}}'
+    )
+    recipe = smoke(load_recipe(path, data=str(layouts.captioned_folder(tmp_path))))
+    recipe.model.image_size = (32, 32)
+    session = session_of(recipe, tmp_path)
+    batches = retrieval._batches(recipe, session, training_images(recipe, session))
+    with pytest.raises(ValueError, match=r"or change\s+mining.positives"):
+        batches.mine(1)
+
+
+class OneHot:
+    """Encodes an image and a caption as the same vector: that of its number in the file name."""
+
+    def images(self, records):
+        return self.texts([record.caption for record in records])
+
+    def texts(self, captions):
+        return torch.eye(64)[[int(caption.split()[-1]) for caption in captions]]
+
+
+def test_every_caption_of_an_image_is_a_query(tmp_path):
+    """Place 0 has two images, of which the first has two captions; place 1 has one of each."""
+    images = {"a.png": (0, [0, 2]), "b.png": (0, [1]), "c.png": (1, [3])}
+    entries = [
+        {"image_path": name, "id": place, "caption": f"caption {number}"}
+        for name, (place, numbers) in images.items()
+        for number in numbers
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps({"splits": {"test": entries}}))
+    records = read_annotations(tmp_path)
+
+    recipe = loaded({}, tmp_path)
+    assert recipe.evaluate.captions == "all"
+    tests = {"leave_one_out": [(records, None)]}
+    found = evaluate(OneHot(), tests, scoring_of(recipe))
+    assert [text for _, text in found.captions] == [f"caption {n}" for n in (0, 2, 1, 3)]
+    assert found.results["text_to_image"].num_queries == 4
+
+    first = recipe.model_copy(deep=True)
+    first.evaluate.captions = "first"
+    found = evaluate(OneHot(), tests, scoring_of(first))
+    assert found.captions == [(1, "caption 3"), (0, "caption 0")]

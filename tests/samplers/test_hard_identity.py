@@ -397,3 +397,24 @@ def test_wrong_epoch():
     sampler = updated(6, 2)
     with pytest.raises(ValueError, match=r"start_batch in \[0, 6\], got 7"):
         sampler.set_epoch(0, start_batch=7)
+
+
+def test_copies_of_an_image_are_never_its_only_positives():
+    labels = [0] * 6 + [1, 1, 2, 2]
+    images = [0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
+    sampler = HardIdentitySampler(labels, 2, 2, images=images)
+    sampler.update(torch.eye(10), labels)
+
+    seen = set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            seen.update(batch)
+            for block in (batch[:2], batch[2:]):
+                assert images[block[0]] != images[block[1]]
+    assert seen == set(range(10))  # the copies take turns
+
+
+def test_a_single_image_is_warned_of():
+    with pytest.warns(UserWarning, match="HardIdentitySampler: 1 of 2 identities have a single"):
+        HardIdentitySampler([0, 0, 1, 1], 2, 2, images=[5, 5, 6, 7])

@@ -393,3 +393,63 @@ def test_wrong_epoch():
         sampler.set_epoch(-1)
     with pytest.raises(ValueError, match=r"start_batch in \[0, 1\], got 2"):
         sampler.set_epoch(0, start_batch=2)
+
+
+# three images of identity 0, each four times, and two of each other identity, each once
+COPIED = [(0, row % 3) for row in range(12)] + [(i, 10 * i + n) for i in (1, 2, 3) for n in (0, 1)]
+
+
+@given(coverages, st.integers(2, 4), st.integers(0, 5), st.booleans())
+def test_copies_of_an_image_are_never_its_only_positives(coverage, num_instances, epoch, cameras):
+    labels, images = map(list, zip(*COPIED, strict=True))
+    batches = batches_of(
+        labels,
+        3,
+        num_instances,
+        coverage=coverage,
+        images=images,
+        cameras=[row % 2 for row in range(len(labels))] if cameras else None,
+        epoch=epoch,
+    )
+    check_batches(batches, labels, 3, num_instances)
+    for batch in batches:
+        for block in blocks_of(batch, num_instances):
+            num_images = len({images[row] for row in block})
+            assert num_images == min(num_instances, 3 if labels[block[0]] == 0 else 2)
+
+
+def test_without_the_images_copies_may_be_alone():
+    """What the argument is for."""
+    labels, images = map(list, zip(*COPIED, strict=True))
+    blocks = [
+        block
+        for epoch in range(20)
+        for batch in batches_of(labels, 3, 2, coverage="images", epoch=epoch)
+        for block in blocks_of(batch, 2)
+    ]
+    assert any(images[first] == images[second] for first, second in blocks)
+
+
+def test_copies_count_in_the_length_of_an_epoch_and_take_turns():
+    labels, images = map(list, zip(*COPIED, strict=True))
+    sampler = PKSampler(labels, 2, 3, coverage="images", images=images)
+    assert len(sampler) == 4  # the twelve rows of identity 0, in parts of three
+
+    shown = Counter()
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        shown.update(row for batch in sampler for row in batch if labels[row] == 0)
+    assert set(shown) == set(range(12))
+
+
+def test_images_that_all_differ_change_nothing():
+    plain = batches_of(SKEWED_LABELS, 4, 3, coverage="images")
+    images = list(range(len(SKEWED_LABELS)))
+    assert batches_of(SKEWED_LABELS, 4, 3, coverage="images", images=images) == plain
+
+
+def test_a_single_image_is_warned_of():
+    with pytest.warns(UserWarning, match="PKSampler: 1 of 2 identities have a single image"):
+        PKSampler([0, 0, 1, 1], 2, 2, images=[5, 5, 6, 7])
+
+    assert len(PKSampler([0, 0, 1, 1], 2, 1, images=[5, 5, 6, 7])) == 1  # needs no positives

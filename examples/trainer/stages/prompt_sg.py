@@ -30,7 +30,10 @@ def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
     inversion = None
     if prompt.mode == "composed":
         inversion = TextualInversionMLP(
-            towers.embed_dim, towers.text_width, hidden_dim=prompt.inversion_dim
+            towers.embed_dim,
+            towers.text_width,
+            variant=prompt.inversion,
+            hidden_dim=prompt.inversion_dim,
         )
     composer = PromptComposer(towers, templates_of(prompt, recipe.data))
     interaction = MultiModalInteraction(
@@ -55,6 +58,8 @@ def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
         interaction=interaction,
         prompt=prompt.mode,
         triplet_levels=prompt.triplet_levels,
+        unit_representation=prompt.unit_representation,
+        balance=loss.balance,
         image_blocks=None,
         descriptor=recipe.evaluate.descriptor,
         distributed=session.distributed,
@@ -62,4 +67,6 @@ def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
 
     # Loop, validated on held-out identities; the best weights are evaluated.
     chance = chance_losses(loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
+    if loss.balance != "none":
+        chance = {}  # the factors move
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

@@ -97,6 +97,7 @@ def _hard_negatives(
             dataset.labels,
             mining.num_negatives,
             captions=dataset.captions,
+            images=dataset.image_numbers,
             strategy="random",
             seed=seed,
             epoch=epoch,
@@ -104,7 +105,11 @@ def _hard_negatives(
     else:
         features, _ = _features(encoder, dataset)
         negatives = mine_hard_negatives(
-            features, dataset.labels, mining.num_negatives, captions=dataset.captions
+            features,
+            dataset.labels,
+            mining.num_negatives,
+            captions=dataset.captions,
+            images=dataset.image_numbers,
         )
     return with_anchor_column(negatives)
 
@@ -118,6 +123,7 @@ def _triplets(mining: TripletMining, encoder: Encoder, dataset: ReidDataset, epo
         labels=dataset.labels if by_identity else None,
         caption_features=None if by_identity else texts,
         captions=dataset.captions,
+        images=dataset.image_numbers,
         strategy=mining.triplets,
         margin=mining.margin,
     )

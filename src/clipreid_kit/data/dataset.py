@@ -231,6 +231,18 @@ class ReidDataset(Dataset[ReidItem]):
         return self._cameras
 
     @property
+    def image_numbers(self) -> Int[Tensor, " n"]:
+        """A number for the image of every item; copies of a record have the same.
+
+        Pass it as ``images`` to a sampler or to :func:`mine_triplets`, which then take no copy of
+        an image for its positive. Orientations of an image are images of their own.
+        """
+        number_of: dict[str, int] = {}
+        numbers = [number_of.setdefault(record.path, len(number_of)) for record in self.records]
+        turned = torch.tensor(numbers)[:, None] * self.orientations
+        return (turned + torch.arange(self.orientations)).flatten()
+
+    @property
     def captions(self) -> tuple[str | None, ...]:
         """The caption of every item; ``None`` where the record has none."""
         return tuple(record.caption for record in self.records for _ in range(self.orientations))

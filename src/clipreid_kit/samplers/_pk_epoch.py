@@ -88,6 +88,7 @@ class PKEpoch:
         covers_images: bool,
     ) -> None:
         self._rows = rows
+        self._epoch = epoch
         self._covers_images = covers_images
         self._step_size = num_identities * world_size  # identities of a step, on all ranks
         self._slots_of_rank = rank * num_identities + np.arange(num_identities)
@@ -135,7 +136,10 @@ class PKEpoch:
         first = self._rows.first[identity][:, :, None]
 
         within = (part[:, :, None] * num_instances + np.arange(num_instances)) % count
-        return self._ordered_rows[first + within]
+        rows: IntArray = self._ordered_rows[first + within]
+        if self._rows.copies is None:
+            return rows
+        return self._rows.copies.in_turn(rows, self._epoch + part[:, :, None])
 
     def _slots_of_all_ranks(self, begin: int, end: int) -> tuple[IntArray, IntArray]:
         """Identity, and number of its part, in each slot of these steps (steps, slots)."""

@@ -1,11 +1,13 @@
 """Rows of a data set grouped by identity, and random orders of each identity's rows."""
 
+import warnings
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit.samplers._image_copies import ImageCopies
 from clipreid_kit.samplers._integers import (
     IntArray,
     Integers,
@@ -29,6 +31,8 @@ class RowsByIdentity:
         owner: Name for error texts.
         labels: Identity of each row.
         cameras: Camera of each row, or ``None``.
+        images: Image of each row, or ``None`` if all differ. Of the copies of an image only the
+            first is in ``rows``; ``num_rows`` counts them all, and ``copies`` holds them.
         num_instances: K, the images of an identity in a batch.
         if_too_few: What to do with an identity of fewer than K images.
     """
@@ -41,6 +45,7 @@ class RowsByIdentity:
         *,
         num_instances: int,
         if_too_few: IfTooFew,
+        images: Integers | None = None,
     ) -> None:
         check_choice(owner, "if_too_few", if_too_few, ("repeat", "drop", "error"))
         label_of_row = as_integers(owner, "labels", labels)
@@ -49,6 +54,13 @@ class RowsByIdentity:
 
         self.num_instances = num_instances
         self.rows, first, count = _group(label_of_row)
+        self.num_rows: IntArray = count
+        self.copies: ImageCopies | None = None
+        if images is not None:
+            self.copies = ImageCopies(owner, label_of_row, images)
+            rows, first, count = _group(label_of_row[self.copies.originals])
+            self.rows = self.copies.originals[rows]
+
         self.camera_of_row: IntArray | None = None
         if cameras is not None:
             self.camera_of_row = _number_cameras(owner, cameras, num_rows=label_of_row.size)
@@ -133,6 +145,7 @@ class RowsByIdentity:
         self.labels = self.labels[~dropped]
         self.first = self.first[~dropped]
         self.count = self.count[~dropped]
+        self.num_rows = self.num_rows[~dropped]
 
 
 def group_rows(
@@ -146,6 +159,7 @@ def group_rows(
     seed: int,
     rank: int,
     world_size: int,
+    images: Integers | None = None,
 ) -> RowsByIdentity:
     """Check the arguments that all samplers share, and group the rows by identity.
 
@@ -162,7 +176,7 @@ def group_rows(
         raise fail(owner, f"rank in [0, world_size = {world_size})", rank)
 
     rows = RowsByIdentity(
-        owner, labels, cameras, num_instances=num_instances, if_too_few=if_too_few
+        owner, labels, cameras, num_instances=num_instances, if_too_few=if_too_few, images=images
     )
     needed = num_identities * world_size
     if len(rows) < needed:
@@ -170,6 +184,14 @@ def group_rows(
         raise ValueError(
             f"{owner}: a step needs num_identities x world_size = {needed} identities, and there "
             f"are {len(rows)}{were_dropped}; lower num_identities."
+        )
+
+    num_single = int((rows.count == 1).sum())
+    if images is not None and num_instances > 1 and num_single:
+        warnings.warn(
+            f"{owner}: {num_single} of {len(rows)} identities have a single image, whose only "
+            'positives in a batch are copies of it; add images, or use if_too_few="drop".',
+            stacklevel=3,
         )
     return rows
 

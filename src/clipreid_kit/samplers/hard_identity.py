@@ -44,6 +44,11 @@ class HardIdentitySampler(Sampler[list[int]]):
             ``"drop"`` the identity, or raise an ``"error"``.
         cameras: Camera of each row. If given, the K images of an identity come from as many cameras
             as it has. ``None`` ignores cameras.
+        images: Number of the image that each row shows, such as ``ReidDataset.image_numbers``; pass
+            it where images are repeated, as :func:`balance_records` does. The K images of an
+            identity are then as many different ones as it has, so that no image has copies of
+            itself for its only positives, and copies take turns. ``None`` means that all images
+            differ.
         rank: Rank of this process, in [0, world_size).
         world_size: Number of processes. Each has its own anchors, and in one step all identities of
             all ranks differ: a rank takes the nearest identities that are no anchor of the step and
@@ -51,6 +56,9 @@ class HardIdentitySampler(Sampler[list[int]]):
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
+
+    Warns:
+        UserWarning: If ``images`` shows identities of a single image, and K is 2 or more.
 
     Raises:
         ValueError: As :class:`PKSampler` does; and if batches are requested before :meth:`update`.
@@ -82,6 +90,7 @@ class HardIdentitySampler(Sampler[list[int]]):
         representative: Literal["mean", "random"] = "mean",
         if_too_few: IfTooFew = "repeat",
         cameras: Integers | None = None,
+        images: Integers | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -96,6 +105,7 @@ class HardIdentitySampler(Sampler[list[int]]):
             seed=seed,
             rank=rank,
             world_size=world_size,
+            images=images,
         )
         self._position = Position()
 
@@ -229,7 +239,7 @@ class HardIdentitySampler(Sampler[list[int]]):
             begin = chunk * CHUNK
             identities = self._with_neighbours(anchors[begin : begin + CHUNK], neighbours)
             rng = seeded_generator(self.seed, epoch, 1, self.rank, chunk)
-            batches = self._draw(identities, rng)
+            batches = self._draw(identities, rng, epoch)
 
             for number in range(max(start_batch, begin), begin + len(batches)):
                 self._position.num_yielded = number + 1
@@ -276,8 +286,8 @@ class HardIdentitySampler(Sampler[list[int]]):
 
         return np.concatenate([anchors[:, self.rank, None], chosen], axis=1)
 
-    def _draw(self, identities: IntArray, rng: torch.Generator) -> list[list[int]]:
-        """K random rows of each identity, none twice while there are others."""
+    def _draw(self, identities: IntArray, rng: torch.Generator, epoch: int) -> list[list[int]]:
+        """K random rows of each identity, no image twice while there are others."""
         flat = identities.ravel()
         count = self._rows.count[flat]
         key = random_keys(int(count.sum()), rng).astype(np.int64)
@@ -285,7 +295,10 @@ class HardIdentitySampler(Sampler[list[int]]):
 
         begin = np.cumsum(count) - count
         position = begin[:, None] + np.arange(self.num_instances) % count[:, None]
-        batches: list[list[int]] = rows[position].reshape(len(identities), -1).tolist()
+        drawn = rows[position]
+        if self._rows.copies is not None:
+            drawn = self._rows.copies.in_turn(drawn, np.asarray(epoch))
+        batches: list[list[int]] = drawn.reshape(len(identities), -1).tolist()
         return batches
 
 

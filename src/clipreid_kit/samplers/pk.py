@@ -48,12 +48,20 @@ class PKSampler(Sampler[list[int]]):
         cameras: Camera of each row. If given, the K images of an identity come from as many cameras
             as it has; with ``coverage="images"``, where all its images have to appear, those of
             each camera are dealt evenly over its parts. ``None`` ignores cameras.
+        images: Number of the image that each row shows, such as ``ReidDataset.image_numbers``; pass
+            it where images are repeated, as :func:`balance_records` does. The K images of an
+            identity are then as many different ones as it has, so that no image has copies of
+            itself for its only positives. Copies take turns, and an identity is in as many batches
+            as with them. ``None`` means that all images differ.
         rank: Rank of this process, in [0, world_size).
         world_size: Number of processes. All yield the same number of batches, and in one step all
             identities of all ranks differ.
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
+
+    Warns:
+        UserWarning: If ``images`` shows identities of a single image, and K is 2 or more.
 
     Raises:
         ValueError: If there are fewer identities than P x world_size (after dropping), labels or
@@ -86,6 +94,7 @@ class PKSampler(Sampler[list[int]]):
         coverage: Literal["identities", "images"] = "identities",
         if_too_few: IfTooFew = "repeat",
         cameras: Integers | None = None,
+        images: Integers | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -100,6 +109,7 @@ class PKSampler(Sampler[list[int]]):
             seed=seed,
             rank=rank,
             world_size=world_size,
+            images=images,
         )
         self._position = Position()
 
@@ -113,7 +123,7 @@ class PKSampler(Sampler[list[int]]):
 
         self._parts = np.ones_like(self._rows.count)
         if coverage == "images":
-            self._parts = -(-self._rows.count // num_instances)
+            self._parts = -(-self._rows.num_rows // num_instances)
 
         # At least the parts of the largest identity: no two of them may meet in a batch.
         step_size = num_identities * world_size

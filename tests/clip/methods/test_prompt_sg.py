@@ -468,3 +468,32 @@ def test_wrong_texts():
         model(random_images(), LABELS, text=torch.zeros(1, 128))
     with pytest.raises(ValueError, match=r"text \(1, 128\) or \(6, 128\), got shape \(2, 128\)"):
         model(random_images(), text=torch.zeros(2, 128))
+
+
+def test_unit_representation_is_what_head_and_losses_see():
+    """As if the interaction module had returned rows of length 1."""
+    torch.manual_seed(0)
+    options = {"identity": WITHOUT_NECK, "triplet_levels": "final", "losses": SOFT_TRIPLETS}
+    model = build_prompt_sg(unit_representation=True, **options)
+    torch.nn.init.normal_(model.identity_branches[0].classifier.weight)
+    model.towers.eval()
+    output = model(random_images(), LABELS)
+    assert_close(output.representation.norm(dim=1), torch.ones(6))
+
+    model.unit_representation = False
+    plain = model(random_images(), LABELS)
+    rows = unit(plain.representation)
+    assert_close(output.representation, rows)
+    assert_close(output.embedding, plain.embedding)
+    assert_close(output.logits, rows @ model.identity_branches[0].classifier.weight.T)
+    assert_close(output.terms["triplet"], SOFT_TRIPLETS["triplet"](rows, LABELS).detach())
+    assert not torch.allclose(output.terms["triplet"], plain.terms["triplet"])
+
+
+def test_balanced_terms_keep_the_proportions_of_their_weights():
+    model = build_prompt_sg(
+        weights={"id": 1.0, "triplet": 0.25}, losses=SOFT_TRIPLETS, balance="magnitude"
+    )
+    terms = model(random_images(), LABELS).terms
+    assert_close(terms["id"], 4 * terms["triplet"])
+    assert "weighted_sum.magnitude_id" in model.state_dict()  # a resumed run goes on with it

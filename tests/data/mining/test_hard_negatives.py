@@ -127,7 +127,7 @@ def test_random_negatives_need_no_features_but_may_have_them():
 
 
 def test_random_negatives_of_an_unknown_number_of_items_are_refused():
-    with pytest.raises(ValueError, match="mine_hard_negatives: pass features, labels or captions"):
+    with pytest.raises(ValueError, match="mine_hard_negatives: pass features, labels, captions or"):
         random_negatives(None)
 
 
@@ -185,3 +185,15 @@ def test_wrong_types_are_explained(options, problem):
 
     with pytest.raises(ValueError, match=f"mine_hard_negatives: expected {problem}"):
         mine_hard_negatives(**arguments)
+
+
+@pytest.mark.parametrize("strategy", ["semantic", "random"])
+def test_a_copy_is_never_a_negative_of_its_own_image(strategy):
+    images = torch.tensor([4, 4, 4, 9, 9, 1])
+    features = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    mined = mine_hard_negatives(
+        features, None, 5, strategy=strategy, images=images, max_similarity=None
+    )
+    for row, negatives in enumerate(mined.tolist()):
+        expected = {other for other in range(6) if images[other] != images[row]}
+        assert set(negatives) - {-1} == expected

@@ -197,3 +197,31 @@ def test_wrong_types_are_explained(options, problem):
 
     with pytest.raises(ValueError, match=f"mine_triplets: expected {problem}"):
         mine_triplets(**arguments)
+
+
+@pytest.mark.parametrize("strategy", ["hardest", "semi_hard"])
+@pytest.mark.parametrize("by", ["labels", "captions"])
+def test_a_copy_is_never_a_positive_of_its_own_image(strategy, by):
+    """Rows 0 to 3 show one image of identity 0, row 4 another; rows 5 and 6 one of identity 1."""
+    angles = torch.tensor([0.0, 0.0, 5.0, 0.0, 40.0, 130.0, 130.0]).deg2rad()
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    images = torch.tensor([7, 7, 7, 7, 2, 3, 3])
+    labels = torch.tensor([0, 0, 0, 0, 0, 1, 1])
+    texts = torch.nn.functional.one_hot(labels).float()
+    options = {"labels": labels} if by == "labels" else {"caption_features": texts}
+
+    with pytest.warns(UserWarning, match="mine_triplets: 2 of 7 items have no positives but cop"):
+        mined = mine_triplets(
+            features, images=images, strategy=strategy, margin=1.5, max_similarity=None, **options
+        )
+    assert {anchor for anchor, *_ in mined.tolist()} == {0, 1, 2, 3, 4}
+    assert (images[mined[:, 0]] != images[mined[:, 1]]).all()
+    assert (images[mined[:, 0]] != images[mined[:, 2]]).all()
+
+
+def test_copies_alone_give_no_triplet():
+    features = torch.eye(4)
+    labels, images = torch.tensor([0, 0, 1, 1]), torch.tensor([5, 5, 6, 6])
+    assert len(mine_triplets(features, labels)) == 4
+    with pytest.warns(UserWarning, match="4 of 4 items have no positives but copies"):
+        assert mine_triplets(features, labels, images=images).shape == (0, 3)

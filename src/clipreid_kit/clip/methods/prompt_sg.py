@@ -27,7 +27,7 @@ from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.tuning.freezing import freeze, freeze_projection, unfreeze_last_blocks
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import SupConLoss, TripletLoss, WeightedSum
-from clipreid_kit.losses.weighted_sum import Weight
+from clipreid_kit.losses.weighted_sum import Balance, Weight
 from clipreid_kit.modules import MultiModalInteraction, TextualInversionMLP
 
 _OWNER = "PromptSG"
@@ -40,7 +40,8 @@ class PromptSGOutput(NamedTuple):
 
     Attributes:
         embedding: Descriptor for retrieval (N, D'), L2-normalised.
-        representation: Representation of the interaction module (N, D).
+        representation: Representation of the interaction module (N, D), of length 1 with
+            ``unit_representation``.
         projected: Image embedding that the pseudo word is made from (N, D), not normalised.
         pseudo_tokens: Pseudo words (N, W); ``None`` with a simplified prompt or a given text.
         text_embeddings: Text embedding that each image was attended with (N, D).
@@ -92,7 +93,7 @@ class PromptSG(nn.Module):
     ``"supcon"``
         ``SupConLoss(temperature=0.07)``; the printed formula is ``SupConLoss(positives="sum")``.
 
-    Two options cover what the paper leaves open:
+    Three options cover what the paper leaves open:
 
     ``triplet_levels``
         The paper takes the final hidden state and those of the two layers before it, as CLIP-ReID
@@ -102,6 +103,8 @@ class PromptSG(nn.Module):
     ``id_levels``
         ``"representation"``: the representation is classified; ``"both"``: the image embedding as
         well, by an identity branch of its own.
+    ``unit_representation``
+        Whether the representation is brought to length 1 before it is classified and compared.
 
     Args:
         towers: The model. The text tower is frozen, but gradient passes through it to the pseudo
@@ -122,6 +125,8 @@ class PromptSG(nn.Module):
             ``forward``.
         triplet_levels: ``"image"``, ``"interaction"`` or ``"final"``; see above.
         id_levels: ``"representation"`` or ``"both"``; see above.
+        unit_representation: See above.
+        balance: Automatic balance of the terms, as of :class:`WeightedSum`.
         image_blocks: Number of last blocks of the image tower to train, or ``"all"``; the rest is
             frozen. ``None`` leaves ``requires_grad`` and the policy of running statistics as they
             are, except for what no term trains.
@@ -165,6 +170,8 @@ class PromptSG(nn.Module):
         prompt: Literal["composed", "simplified"] = "composed",
         triplet_levels: Literal["image", "interaction", "final"] = "image",
         id_levels: Literal["representation", "both"] = "representation",
+        unit_representation: bool = False,
+        balance: Balance = "none",
         image_blocks: int | Literal["all"] | None = "all",
         descriptor: Literal["pre_neck", "post_neck"] = "pre_neck",
         distributed: bool = False,
@@ -206,12 +213,13 @@ class PromptSG(nn.Module):
         self.num_identities = num_identities
         self.prompt = prompt
         self.triplet_levels = triplet_levels
+        self.unit_representation = unit_representation
         self.descriptor = descriptor
         self.composer = composer
         self.inversion = inversion
         self.interaction = interaction
         self.identity_branches = nn.ModuleList(branches)
-        self.weighted_sum = WeightedSum(weights)
+        self.weighted_sum = WeightedSum(weights, balance=balance, distributed=distributed)
         self.losses = build_losses(weights, losses, _default_losses(distributed))
 
         self._freeze_untrained(weights)
@@ -256,6 +264,8 @@ class PromptSG(nn.Module):
         )
         interaction = self.interaction(text, levels.patches)
         representation = interaction.embedding
+        if self.unit_representation:
+            representation = l2_normalize(representation)
 
         if labels is not None:
             labels = labels.to(representation.device)
@@ -276,7 +286,8 @@ class PromptSG(nn.Module):
         if labels is None:
             return output
 
-        values = self._terms(levels, interaction.states, text, branches, labels)
+        states = (*interaction.states[:-1], representation)
+        values = self._terms(levels, states, text, branches, labels)
         loss, contributions = self.weighted_sum(values, step=step)
         return output._replace(loss=loss, terms=contributions)
 

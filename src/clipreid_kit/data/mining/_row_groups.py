@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from clipreid_kit._checks import check_labels, fail
@@ -13,14 +13,21 @@ _MANY_PAIRS = 1 << 23  # of a block of rows, beyond which comparing whole tiles 
 
 
 def number_groups(
-    owner: str, num_rows: int, labels: Tensor | None, captions: Sequence[str | None] | None
+    owner: str,
+    num_rows: int,
+    labels: Tensor | None,
+    captions: Sequence[str | None] | None,
+    images: Integer[Tensor, " n"] | None = None,
 ) -> list[Int[Tensor, " n"]]:
     """Number the groups that each row belongs to, one tensor for each kind of group.
 
     Two rows with the same number may not be negatives of each other. The first kind holds each row
-    alone, the others the identities and the captions.
+    with its copies, which show the same image, the others the identities and the captions.
     """
     kinds = [torch.arange(num_rows)]
+    if images is not None:
+        check_labels(owner, "images", images, num_rows)
+        kinds = [torch.unique(images.cpu(), return_inverse=True)[1]]
 
     if labels is not None:
         check_labels(owner, "labels", labels, num_rows)

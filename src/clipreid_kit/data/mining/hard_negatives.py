@@ -30,6 +30,7 @@ def mine_hard_negatives(
     *,
     strategy: Literal["semantic", "random"] = "semantic",
     captions: Sequence[str | None] | None = None,
+    images: Integer[Tensor, " n"] | None = None,
     max_similarity: float | None = 0.99,
     search: Search = "auto",
     seed: int = 0,
@@ -39,7 +40,7 @@ def mine_hard_negatives(
 
     Use it before training and every few epochs with new features; :class:`MinedDataset` loads each
     item together with its negatives. Items of one identity, items with the same caption (regardless
-    of case and spacing) and near duplicates are never each other's negatives.
+    of case and spacing), copies of one image and near duplicates are never each other's negatives.
 
     Args:
         features: One row for each item, normalised here: features of the image or the text, or the
@@ -50,6 +51,8 @@ def mine_hard_negatives(
         strategy: ``"semantic"`` takes the items of highest cosine, highest first; ``"random"``
             draws without repetition.
         captions: The text of each item, ``None`` for an item without one.
+        images: Number of the image that each item shows, such as ``ReidDataset.image_numbers``.
+            ``None`` means that all images differ.
         max_similarity: Items with at least this cosine count as near duplicates, in (-1, 1];
             ``None`` keeps them. Ignored by ``"random"``.
         search: ``"exact"`` compares all pairs, in blocks; ``"faiss"`` searches only the nearest
@@ -85,13 +88,15 @@ def mine_hard_negatives(
     check_integer(owner, "epoch", epoch, 0)
 
     if strategy == "random":
-        num_rows = _count_rows(owner, features, labels, captions)
-        groups = RowGroups(number_groups(owner, num_rows, labels, captions), torch.device("cpu"))
+        num_rows = _count_rows(owner, features, labels, captions, images)
+        numbers = number_groups(owner, num_rows, labels, captions, images)
+        groups = RowGroups(numbers, torch.device("cpu"))
         rng = torch.Generator().manual_seed(hash_number(f"negatives {seed} {epoch}"))
         return _draw_negatives(num_rows, groups, num_negatives, rng)
 
     unit = unit_features(owner, features)
-    groups = RowGroups(number_groups(owner, len(unit), labels, captions), unit.device)
+    numbers = number_groups(owner, len(unit), labels, captions, images)
+    groups = RowGroups(numbers, unit.device)
     ceiling = similarity_ceiling(owner, max_similarity)
     return nearest_allowed(unit, groups, num_negatives, ceiling, search).rows.cpu()
 
@@ -128,12 +133,15 @@ def _count_rows(
     features: Tensor | None,
     labels: Tensor | None,
     captions: Sequence[str | None] | None,
+    images: Tensor | None,
 ) -> int:
-    for given in (features, labels, captions):
+    for given in (features, labels, captions, images):
         if given is not None:
             return len(given)
 
-    raise ValueError(f"{owner}: pass features, labels or captions, which give the number of items.")
+    raise ValueError(
+        f"{owner}: pass features, labels, captions or images, which give the number of items."
+    )
 
 
 def _draw_negatives(

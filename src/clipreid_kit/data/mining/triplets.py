@@ -1,5 +1,6 @@
 """Mine triplets: anchors with a positive that is too far and a negative that is too near."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -50,6 +51,7 @@ def mine_triplets(
     caption_features: Float[Tensor, "n e"] | None = None,
     caption_similarity: float = 0.9,
     captions: Sequence[str | None] | None = None,
+    images: Integer[Tensor, " n"] | None = None,
     max_similarity: float | None = 0.99,
     search: Search = "auto",
 ) -> Int[Tensor, "t 3"]:
@@ -64,7 +66,8 @@ def mine_triplets(
       kept if :math:`d(a, p) < d(a, n) < d(a, p) + m`.
 
     With ``labels``, items of one identity are positives; with ``caption_features``, items with
-    similar captions are. Items with the same caption and near duplicates are never negatives.
+    similar captions are. Copies of one image are neither. Items with the same caption and near
+    duplicates are never negatives.
 
     Args:
         features: One row for each item, normalised here.
@@ -75,6 +78,9 @@ def mine_triplets(
             returns, normalised here; ``None`` with ``labels``.
         caption_similarity: Captions with at least this cosine are similar, in (-1, 1].
         captions: The text of each item, ``None`` for an item without one.
+        images: Number of the image that each item shows, such as ``ReidDataset.image_numbers``;
+            pass it where images are repeated, as :func:`balance_records` does. ``None`` means that
+            all images differ.
         max_similarity: Negatives with at least this cosine count as near duplicates and are left
             out, in (-1, 1]; ``None`` keeps them.
         search: As for :func:`mine_hard_negatives`; with ``caption_features`` all pairs are
@@ -83,6 +89,9 @@ def mine_triplets(
     Returns:
         Rows of anchor, positive and negative, int64 on the CPU, ordered by anchor; at most one
         triplet for each anchor. (0, 3) if there is none.
+
+    Warns:
+        UserWarning: If items have no positives but copies of their own image. They get no triplet.
 
     Raises:
         ValueError: If shapes disagree, not exactly one of ``labels`` and ``caption_features`` is
@@ -116,19 +125,36 @@ def mine_triplets(
     if len(unit) == 0:
         return torch.zeros((0, 3), dtype=torch.int64)
 
-    numbers = number_groups(owner, len(unit), labels, captions)
+    numbers = number_groups(owner, len(unit), labels, captions, images)
     groups = RowGroups(numbers, unit.device)
+    image = numbers[0].to(unit.device)
     if labels is not None:
         identities = RowGroups(numbers[1:2], unit.device)
-        candidates = _by_identity(unit, identities, groups, ceiling, strategy, search)
+        candidates = _by_identity(unit, image, identities, groups, ceiling, strategy, search)
     else:
         check_number(owner, "caption_similarity", caption_similarity)
         if not -1 < caption_similarity <= 1:
             raise fail(owner, "caption_similarity in (-1, 1]", caption_similarity)
         texts = _unit_captions(owner, caption_features, len(unit)).to(unit.device)
-        candidates = _by_captions(unit, texts, groups, caption_similarity, ceiling, strategy)
+        candidates = _by_captions(unit, image, texts, groups, caption_similarity, ceiling, strategy)
 
+    _warn_of_lonely_copies(owner, image, candidates.positive)
     return _violations(candidates, margin, strategy).cpu()
+
+
+def _warn_of_lonely_copies(
+    owner: str, image: Int[Tensor, " n"], positive: Int[Tensor, " n"]
+) -> None:
+    """Warn of rows that have copies, and no positive besides them."""
+    is_copied = torch.bincount(image)[image] > 1
+    num_lonely = int((is_copied & (positive < 0)).sum())
+    if num_lonely:
+        warnings.warn(
+            f"{owner}: {num_lonely} of {len(image)} items have no positives but copies of their "
+            "own image, and get no triplet; define the positives in another way, or repeat no "
+            "images.",
+            stacklevel=3,
+        )
 
 
 def _violations(candidates: _Candidates, margin: float, strategy: Strategy) -> Int[Tensor, "t 3"]:
@@ -163,6 +189,7 @@ def _unit_captions(
 
 def _by_identity(
     unit: Float[Tensor, "n d"],
+    image: Int[Tensor, " n"],
     identities: RowGroups,
     groups: RowGroups,
     ceiling: float,
@@ -170,7 +197,7 @@ def _by_identity(
     search: Search,
 ) -> _Candidates:
     """Find positives among the rows of the same identity, and the nearest allowed negative."""
-    positive, to_positive = _positives(unit, identities, farthest=strategy == "hardest")
+    positive, to_positive = _positives(unit, image, identities, farthest=strategy == "hardest")
 
     # A semi-hard negative is farther than the positive: its cosine stays below that of the
     # positive.
@@ -183,11 +210,11 @@ def _by_identity(
 
 
 def _positives(
-    unit: Float[Tensor, "n d"], identities: RowGroups, *, farthest: bool
+    unit: Float[Tensor, "n d"], image: Int[Tensor, " n"], identities: RowGroups, *, farthest: bool
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Find each row's farthest (or nearest) other row of its identity, and their cosine.
+    """Find each row's farthest (or nearest) other image of its identity, and their cosine.
 
-    Of equally far rows the first counts. A row that is alone has -1 and NaN.
+    Of equally far rows the first counts. A row without another image has -1 and NaN.
     """
     total = len(unit)
     positive = torch.full((total,), -1, dtype=torch.int64, device=unit.device)
@@ -197,7 +224,7 @@ def _positives(
     start = 0
     for rows in torch.split(torch.arange(total, device=unit.device), 1024):
         position, member = identities.pairs(rows)
-        is_other = rows[position] != member
+        is_other = image[rows[position]] != image[member]
         position, member = position[is_other], member[is_other]
         score = sign * _pair_similarities(unit, rows[position], member)
 
@@ -227,6 +254,7 @@ def _pair_similarities(
 
 def _by_captions(
     unit: Float[Tensor, "n d"],
+    image: Int[Tensor, " n"],
     texts: Float[Tensor, "n e"],
     groups: RowGroups,
     caption_similarity: float,
@@ -245,8 +273,7 @@ def _by_captions(
         is_positive = of_captions >= caption_similarity
         is_negative = ~is_positive & (similarity < ceiling)
         is_negative[groups.pairs(rows)] = False
-        positions = torch.arange(len(rows), device=unit.device)
-        is_positive[positions, rows] = False
+        is_positive &= image[rows, None] != image
 
         if strategy == "hardest":
             to_positive, positive = similarity.masked_fill(~is_positive, torch.inf).min(dim=1)

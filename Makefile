@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/quickstart
+SECONDS ?= 600
+SEED ?= 0
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-slow lint bench docs wheel clean
+.PHONY: quickstart test test-slow fuzz lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -43,6 +45,9 @@ test: lint  ## lint, tests with the shape hook, tests without it; all but the sl
 test-slow: .venv/installed-dev  ## whole runs: every recipe, each of its keys, kills and resumes
 	$(PYTEST) $(HOOK) -m "slow and not unhooked"
 	$(PYTEST) -m "slow and unhooked"
+
+fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
 
 bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_losses

@@ -157,7 +157,10 @@ class WarmupMultiStepLR(LRScheduler):
         self.milestones = tuple(milestones)
         self.gamma = gamma
         self.start_factor = start_factor
-        self.total_steps = total_steps
+        self._end = total_steps
+        if total_steps is not None:  # accelerate compares any `total_steps` with the step
+            self.total_steps = total_steps
+
         super().__init__(optimizer)
 
     def __repr__(self) -> str:
@@ -165,12 +168,12 @@ class WarmupMultiStepLR(LRScheduler):
         return (
             f"WarmupMultiStepLR(warmup_steps={self.warmup_steps}, milestones={self.milestones}, "
             f"gamma={self.gamma}, start_factor={self.start_factor}, "
-            f"total_steps={self.total_steps}, step={self.last_epoch})"
+            f"total_steps={self._end}, step={self.last_epoch})"
         )
 
     def get_lr(self) -> list[float]:  # type: ignore[override]  # newer torch also allows tensors
         """Return the rates at the present step, one for each parameter group."""
-        check_not_past_the_end("WarmupMultiStepLR", self.last_epoch, self.total_steps)
+        check_not_past_the_end("WarmupMultiStepLR", self.last_epoch, self._end)
         factor = warmup_multistep_factor(
             self.last_epoch,
             self.warmup_steps,

@@ -84,10 +84,26 @@ def find_tensors(checkpoint: object) -> dict[str, Tensor]:
         kind = type(inner).__name__
         raise fail(_OWNER, "a mapping of names to tensors", f"{kind} without any")
 
+    return _without_wrapper_prefixes(state)
+
+
+def _without_wrapper_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the prefixes that all names share, in any order: wrappers may hold one another."""
+    prefix = _shared_prefix(state)
+    while prefix:
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        prefix = _shared_prefix(state)
+
+    return state
+
+
+def _shared_prefix(state: dict[str, Tensor]) -> str:
+    """Return the wrapper's prefix that all names begin with, or an empty string."""
     for prefix in _WRAPPER_PREFIXES:
         if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+            return prefix
+
+    return ""
 
 
 def _find_state_dict(checkpoint: object) -> object:

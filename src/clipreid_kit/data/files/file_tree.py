@@ -50,7 +50,8 @@ class FileTree:
             if self.archive is None:
                 return Path(path).read_bytes()
             return open_archive(self.archive).read(path.removeprefix(f"{self.archive}::"))
-        except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+        # Damaged members raise zlib.error, lzma.LZMAError and others without a common class.
+        except Exception as error:
             remedy = "Restore the file."
             raise unreadable(owner, path, describe_error(error), remedy) from error
 

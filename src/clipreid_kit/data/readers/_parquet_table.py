@@ -29,9 +29,9 @@ def read_parquet_records(
     try:
         rows = parquet.read_table(file).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(describe_error(error).split())  # pyarrow's texts end with a new line
         raise ValueError(
-            f"{owner}: cannot read {file} as Parquet: {describe_error(error)}. Write the table "
-            "again."
+            f"{owner}: cannot read {file} as Parquet: {reason}. Write the table again."
         ) from error
 
     return typed_records(

@@ -206,7 +206,11 @@ class ReidResult:
         """
         owner = "ReidResult.from_json"
         remedy = "Write it with to_json(per_query=True)."
-        values = json.loads(text)
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{owner}: the text is not JSON ({error}). {remedy}") from None
+
         table = values.get("per_query") if isinstance(values, dict) else None
         if not isinstance(table, dict) or not values.keys() >= _SIZES:
             raise ValueError(f"{owner}: the JSON has no columns of each query. {remedy}")
@@ -218,14 +222,14 @@ class ReidResult:
             raise ValueError(f"{owner}: the JSON has columns of different lengths. {remedy}")
 
         return cls(
-            average_precision=np.asarray(table["average_precision"], dtype=np.float64),
-            inverse_negative_penalty=np.asarray(
-                table["inverse_negative_penalty"], dtype=np.float64
+            average_precision=_column(owner, table, "average_precision").astype(np.float64),
+            inverse_negative_penalty=_column(owner, table, "inverse_negative_penalty").astype(
+                np.float64
             ),
-            first_rank=np.asarray(table["first_rank"]),
-            num_positives=np.asarray(table["num_positives"], dtype=np.int64),
-            num_gallery=values["num_gallery"],
-            max_rank=values["max_rank"],
+            first_rank=_column(owner, table, "first_rank"),
+            num_positives=_column(owner, table, "num_positives").astype(np.int64),
+            num_gallery=_size(owner, values, "num_gallery"),
+            max_rank=_size(owner, values, "max_rank"),
             query_ids=np.asarray(table["query_id"]) if "query_id" in table else None,
         )
 
@@ -278,3 +282,23 @@ def check_measure(owner: str, measure: str, k: int | None) -> None:
 def has_several_ids(query_ids: npt.NDArray[Any] | None, num_positives: IntArray) -> bool:
     """Return whether queries of at least two ids have a match, so that intervals exist."""
     return query_ids is not None and len(np.unique(query_ids[num_positives > 0])) > 1
+
+
+def _column(owner: str, table: dict[str, Any], name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers; ``None`` is NaN."""
+    numbers = [np.nan if value is None else value for value in table[name]]
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise ValueError(f"{owner}: the column {name} holds values that are not numbers.")
+
+    column = np.asarray(numbers)
+    holds_counts = name == "num_positives"
+    if column.dtype.kind not in ("iu" if holds_counts else "iuf") and len(column):
+        raise ValueError(f"{owner}: the column {name} holds numbers that no result has.")
+    return column
+
+
+def _size(owner: str, values: dict[str, Any], name: str) -> int:
+    """Return a size, a whole number of at least 1."""
+    size = values[name]
+    check_integer(owner, name, size, 1)
+    return int(size)

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_dense, check_embeddings, fail
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.distributed import world_size
-from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.id_columns import Ids, check_junk_ids, id_array
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
 from clipreid_kit.metrics._engine.sharded_matches import Shard, find_sharded_matches, join_shards

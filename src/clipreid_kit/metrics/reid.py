@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_dense, check_integer
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows, check_same_dim
-from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows, check_same_dim
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.find_matches import find_matches
 from clipreid_kit.metrics._engine.given_similarity import (
     BlockSimilarity,

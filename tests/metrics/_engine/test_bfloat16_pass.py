@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.metrics import evaluate_reid
 from clipreid_kit.metrics._engine import bfloat16_pass, count_nonmatches
 from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
 
 
 def feed(pace, seconds):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets, flat_nonzero
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 
 
 def space_of(sets, distance):
@@ -90,17 +90,6 @@ def test_groups_of_equal_rows():
 
     mixed = space_of([first.half(), second.double()], "cosine").groups(slice(0, 6))
     assert mixed.tolist() == groups.tolist()
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_flat_nonzero(strict):
-    tile = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
-    found = flat_nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
-
-    assert found.tolist() == ([1] if strict else [0, 1, 2])
-    assert flat_nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
-        [1, 2] if strict else [0, 1, 2]
-    )
 
 
 def test_check_sets_are_detached():

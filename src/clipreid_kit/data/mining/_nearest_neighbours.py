@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clipreid_kit._similarity.nearest_lists import offer
 from clipreid_kit.data.mining._row_groups import RowGroups
-from clipreid_kit.metrics._engine.nearest_neighbours import offer
 
 Search = Literal["auto", "exact", "faiss"]
 

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.contending_items import INFINITY
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import float64_chunks, rows_per_chunk
-from clipreid_kit.metrics._engine.float32_pass import (
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import float64_chunks, rows_per_chunk
+from clipreid_kit._similarity.float32_pass import (
+    INFINITY,
     inverse_norms,
     product_error_bound,
     round_outward,

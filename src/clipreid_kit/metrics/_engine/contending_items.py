@@ -11,7 +11,6 @@ from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
-INFINITY = np.float32(np.inf)
 
 # a packed item: 14 bits of its query, 32 of its value, 17 of its column
 COLUMN_BITS = 17

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock

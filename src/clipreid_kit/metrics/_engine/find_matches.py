@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.count_nonmatches import count_nonmatches, tile_width
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.identity_matches import IdentityMatches
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_similarities import (

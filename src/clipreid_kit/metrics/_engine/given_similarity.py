@@ -8,8 +8,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clipreid_kit._checks import check_dense, fail
-from clipreid_kit.metrics._engine.as_array import as_array
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.as_array import as_array
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.metrics._engine.identity_matches import IdentityMatches
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs

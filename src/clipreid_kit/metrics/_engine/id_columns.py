@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clipreid_kit._checks import check_dense, fail
-from clipreid_kit.metrics._engine.as_array import as_array
+from clipreid_kit._similarity.as_array import as_array
 
 Ids = Sequence[int] | Sequence[str] | Tensor | npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import (
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import (
     Distance,
     PartProducts,
     SplitRows,
@@ -15,9 +15,9 @@ from clipreid_kit.metrics._engine.exact_similarity import (
     combine_products,
     split_rows,
 )
+from clipreid_kit._similarity.rescore import ExactScorer
 from clipreid_kit.metrics._engine.identity_matches import IdentityMatches
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs
-from clipreid_kit.metrics._engine.rescore import ExactScorer
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, flat_nonzero
+from clipreid_kit._similarity.nearest_lists import flat_nonzero, offer
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
 
 IntArray = npt.NDArray[np.int64]
 _ROWS, _COLUMNS = 512, 8192  # of a tile: 16 MB
@@ -110,67 +111,6 @@ def _write_kept(tile: Tensor, top: int, left: int, num_queries: int, out: Tensor
         first = left + num_skipped - num_queries
         columns = slice(first, first + tile.shape[1] - num_skipped)
         out[top : top + num_rows, columns] = tile[:num_rows, num_skipped:]
-
-
-def offer(
-    nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool
-) -> None:
-    """Update lists of nearest items with a tile, each of whose rows (or columns) belongs to a list.
-
-    Args:
-        nearness: Nearness of the items of each list, descending; -inf where a list is not full.
-        index: The items.
-        tile: Nearness of new items; -inf for those that must not enter (they may fill lists that
-            stay short).
-        offset: Index of the first item of the tile.
-        by_row: Whether a list belongs to a row of the tile, and its columns are items.
-        empty: Whether all lists are empty.
-    """
-    if not empty:
-        last = nearness[:, -1:]
-        flat = flat_nonzero(tile, last if by_row else last.T, strict=True)
-    if empty or flat.numel() > tile.numel() // 16:
-        offered = tile if by_row else tile.T.contiguous()
-        values, columns = offered.topk(min(nearness.shape[1], offered.shape[1]), dim=1)
-        _merge(nearness, index, values, columns + offset)
-        return
-
-    row = torch.div(flat, tile.shape[1], rounding_mode="floor")
-    column = flat % tile.shape[1]
-    values = tile[row, column]
-    if by_row:
-        owner, item = row, column
-    else:
-        owner, order = torch.sort(column, stable=True)
-        values, item = values[order], row[order]
-
-    counts = torch.bincount(owner, minlength=nearness.shape[0])
-    lists = torch.nonzero(counts).flatten()
-    if lists.numel() == 0:
-        return
-
-    # the new items of every list that has any, in the columns of a padded matrix
-    slot = torch.cumsum(counts > 0, 0)[owner] - 1
-    num_before = torch.cumsum(counts, 0) - counts
-    position = torch.arange(owner.numel(), device=owner.device) - num_before[owner]
-    shape = lists.numel(), int(counts.max())
-    new_nearness = torch.full(shape, -torch.inf, device=values.device)
-    new_nearness[slot, position] = values
-    new_index = torch.zeros(shape, dtype=torch.int64, device=values.device)
-    new_index[slot, position] = item + offset
-
-    chosen_nearness, chosen_index = nearness[lists], index[lists]
-    _merge(chosen_nearness, chosen_index, new_nearness, new_index)
-    nearness[lists] = chosen_nearness
-    index[lists] = chosen_index
-
-
-def _merge(nearness: Tensor, index: Tensor, new_nearness: Tensor, new_index: Tensor) -> None:
-    """Keep the nearest of old and new items, in place."""
-    both = torch.cat([nearness, new_nearness], dim=1)
-    best, position = both.topk(nearness.shape[1], dim=1)
-    index.copy_(torch.cat([index, new_index], dim=1).gather(1, position))
-    nearness.copy_(best)
 
 
 def _settle(

@@ -9,28 +9,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
-from clipreid_kit.metrics._engine.contending_items import (
-    INFINITY,
-    columns_of,
-    find_contending_items,
-    pack,
-    queries_of,
-)
-from clipreid_kit.metrics._engine.exact_similarity import (
+from clipreid_kit._similarity.exact_similarity import (
     Distance,
     all_products,
     combine_products,
     split_rows,
 )
-from clipreid_kit.metrics._engine.float32_pass import Float32Tile, has_extreme_norms
-from clipreid_kit.metrics._engine.match_counts import MatchCounts
-from clipreid_kit.metrics._engine.rescore import (
+from clipreid_kit._similarity.float32_pass import INFINITY, Float32Tile, has_extreme_norms
+from clipreid_kit._similarity.rescore import (
     ExactScorer,
     Float32Scorer,
     Float64Scorer,
     Scorer,
 )
+from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
+from clipreid_kit.metrics._engine.contending_items import (
+    columns_of,
+    find_contending_items,
+    pack,
+    queries_of,
+)
+from clipreid_kit.metrics._engine.match_counts import MatchCounts
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from clipreid_kit._checks import fail
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.distributed import gather
 from clipreid_kit.metrics._engine.count_nonmatches import count_nonmatches
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import Distance
 from clipreid_kit.metrics._engine.identity_matches import (
     IdentityMatches,
     Rule,

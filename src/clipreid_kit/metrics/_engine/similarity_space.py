@@ -12,31 +12,21 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_embeddings, check_same_width
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import (
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import (
     Distance,
     combine_products,
     pair_products,
     rows_per_chunk,
     split_rows,
 )
-from clipreid_kit.metrics._engine.float32_pass import inverse_norms, product_error_bound
+from clipreid_kit._similarity.float32_pass import inverse_norms, product_error_bound
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
 _CHUNK = 1 << 20  # float64 elements of a temporary: 8 MB
-
-
-def flat_nonzero(tile: Tensor, threshold: Tensor, *, strict: bool) -> Tensor:
-    """Return the flat indices of values above a threshold (or not below it, if not ``strict``)."""
-    if tile.device.type == "cpu":  # numpy is several times faster there
-        values, lowest = tile.numpy(), threshold.numpy()
-        return torch.from_numpy(np.flatnonzero(values > lowest if strict else values >= lowest))
-
-    is_found = tile > threshold if strict else tile >= threshold
-    return torch.nonzero(is_found.flatten()).flatten()
 
 
 def check_sets(owner: str, names: Sequence[str], sets: Sequence[Tensor]) -> list[EmbeddingRows]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
-from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.id_columns import Ids
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
 from clipreid_kit.metrics.reid import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer, check_seed
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 
 IntArray = npt.NDArray[np.int64]
 _BLOCK = 1 << 24  # numbers of a file that are checked at once

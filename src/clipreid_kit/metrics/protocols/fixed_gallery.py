@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.as_array import as_array
-from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit._similarity.as_array import as_array
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.id_columns import Ids, check_junk_ids
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
 from clipreid_kit.metrics.protocols._evaluate_sides import (

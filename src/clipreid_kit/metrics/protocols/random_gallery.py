@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import fail
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows, check_same_dim
-from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows, check_same_dim
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_array, id_array
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
 from clipreid_kit.metrics.protocols._evaluate_sides import (

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number, fail
-from clipreid_kit.metrics._engine.exact_similarity import Distance
+from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (

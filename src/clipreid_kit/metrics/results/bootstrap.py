@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer, check_number, check_seed, fail
-from clipreid_kit.metrics._engine.as_array import as_array
+from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_array, id_array
 
 FloatArray = npt.NDArray[np.float64]

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.contending_items import INFINITY
-from clipreid_kit.metrics._engine.exact_similarity import Distance, float64_chunks
+from clipreid_kit._similarity.exact_similarity import Distance, float64_chunks
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
+INFINITY = np.float32(np.inf)
 _U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
 _UNDERFLOW = 1e-20  # more than all underflow can add up to, for rows of norm 1e-15 to 1e15
 _NEARLY_ONE = 4e-6  # norms this close to 1 are not divided by: the bound is widened instead

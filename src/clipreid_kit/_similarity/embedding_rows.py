@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_dense, check_embeddings, fail
-from clipreid_kit.metrics._engine.as_array import as_array
-from clipreid_kit.metrics._engine.exact_similarity import float64_chunks
+from clipreid_kit._similarity.as_array import as_array
+from clipreid_kit._similarity.exact_similarity import float64_chunks
 
 IntArray = npt.NDArray[np.int64]
 _BLOCK = 1 << 24  # elements of a block where a whole file is searched for broken rows

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.metrics._engine.exact_similarity import (
+from clipreid_kit._similarity.exact_similarity import (
     all_products,
     combine_products,
     halving_sum,

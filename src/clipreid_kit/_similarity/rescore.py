@@ -9,14 +9,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.metrics._engine.exact_similarity import (
+from clipreid_kit._similarity.exact_similarity import (
     Distance,
     combine_products,
     pair_products,
     rows_per_chunk,
     split_rows,
 )
-from clipreid_kit.metrics._engine.float32_pass import (
+from clipreid_kit._similarity.float32_pass import (
     inverse_norms,
     product_error_bound,
     scale_rows,

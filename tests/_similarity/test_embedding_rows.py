@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.metrics import evaluate_reid
 from clipreid_kit.metrics._engine import (
     count_nonmatches,
@@ -11,7 +12,6 @@ from clipreid_kit.metrics._engine import (
     match_pairs,
     query_block,
 )
-from clipreid_kit.metrics._engine.embedding_rows import EmbeddingRows
 
 
 @pytest.fixture

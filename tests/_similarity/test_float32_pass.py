@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit._similarity.exact_similarity import all_products, combine_products, split_rows
+from clipreid_kit._similarity.float32_pass import Float32Tile
+from clipreid_kit._similarity.rescore import Float32Scorer, Float64Scorer
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
-from clipreid_kit.metrics._engine.exact_similarity import all_products, combine_products, split_rows
-from clipreid_kit.metrics._engine.float32_pass import Float32Tile
-from clipreid_kit.metrics._engine.rescore import Float32Scorer, Float64Scorer
 
 
 def sides(dim, seed, scale, positive, normalise=False):

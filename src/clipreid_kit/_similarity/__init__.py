@@ -1,0 +1,1 @@
+"""Exact similarities of embeddings, and fast ones with proven bounds. Private."""

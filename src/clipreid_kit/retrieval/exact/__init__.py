@@ -1,0 +1,1 @@
+"""Exact nearest rows, certified: low-precision passes with proven bounds, then exact scores."""

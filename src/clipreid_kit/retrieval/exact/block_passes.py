@@ -1,0 +1,114 @@
+"""Candidates of one query in one block: a scan of its codes, or a float32 product."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipreid_kit._similarity.float32_pass import Float32Tile
+from clipreid_kit.retrieval.exact.candidates import (
+    Candidates,
+    nearest_first,
+    no_candidates,
+    refine,
+    score_exactly,
+)
+from clipreid_kit.retrieval.exact.code_grid import encode_query
+from clipreid_kit.retrieval.exact.code_scan import scan_codes
+from clipreid_kit.retrieval.exact.gallery_blocks import Block
+
+_SPARE = 32  # candidates of a block beyond those that are asked for
+_MAX_OVERFETCH = 256  # excluded rows of a block up to which its codes are scanned in place
+_MANY = 1024  # candidates of a block from which on they are scored at once
+
+
+class BlockScan(NamedTuple):
+    """What is known of a block.
+
+    Attributes:
+        block: The block.
+        candidates: Its nearest rows, as far as they are known.
+        ceiling: No other row of the block that may be found has a larger similarity.
+    """
+
+    block: Block
+    candidates: Candidates
+    ceiling: float
+
+
+def unknown_block(block: Block) -> BlockScan:
+    """Return a block of which nothing is known."""
+    return BlockScan(block, no_candidates(), np.inf)
+
+
+def scan_block(block: Block, unit_query: Tensor, count: int) -> BlockScan:
+    """Find the nearest rows of a block by their codes.
+
+    Args:
+        block: The block.
+        unit_query: (D,), of norm 1, float64.
+        count: How many rows are wanted in the end.
+    """
+    source = block.source
+    coded = encode_query(unit_query, source.grid)
+    error = coded.error(*source.code_bounds(block.start, block.stop))
+
+    # a few excluded rows are found along with the others; of many, the others are copied
+    in_place = block.num_excluded <= _MAX_OVERFETCH
+    wanted = count + _SPARE + (block.num_excluded if in_place else 0)
+    found = scan_codes(block.codes(only_allowed=not in_place), coded.numbers, wanted)
+
+    products, positions = found.products, found.rows
+    if block.positions is not None and in_place:
+        is_allowed = np.isin(positions, block.positions)
+        products, positions = products[is_allowed], positions[is_allowed]
+    elif block.positions is not None:
+        positions = block.positions[positions]
+
+    values = coded.similarities(products)
+    candidates = Candidates(block.first + positions, values - error, values + error)
+    floor = np.array([found.floor], dtype=np.float32)
+    ceiling = -np.inf if np.isinf(found.floor) else float(coded.similarities(floor)[0]) + error
+    return BlockScan(block, candidates, ceiling)
+
+
+def product_candidates(block: Block, query: Tensor, threshold: float, count: int) -> Candidates:
+    """Return all rows of a block that may reach a similarity and be among the nearest.
+
+    Args:
+        block: The block.
+        query: (D,).
+        threshold: Rows certainly below are left out.
+        count: How many rows are wanted in the end.
+    """
+    vectors = block.vectors()
+    norm = torch.linalg.vector_norm(query.double())[None]
+    tile = Float32Tile(vectors, block.norms(), "cosine", 1.0)
+    out = torch.empty(1, len(vectors))
+    tile.multiply(query[None], norm, out)
+
+    values = out[0].numpy().astype(np.float64)
+    all_rows = Candidates(block.rows(), values - tile.error, values + tile.error)
+    positions = np.flatnonzero(all_rows.high >= threshold)
+    found = all_rows.chosen(positions)
+    if len(positions) <= _MANY:
+        return found
+
+    threshold = max(threshold, found.threshold(count))
+    found, positions = _above(found, positions, threshold)
+    refined = refine(found, query, vectors[torch.from_numpy(positions)])
+    found, positions = _above(refined, positions, max(threshold, refined.threshold(count)))
+    if len(positions) <= _MANY:
+        return found
+
+    exact = score_exactly(found, query, vectors[torch.from_numpy(positions)])
+    return nearest_first(exact, count)
+
+
+def _above(
+    candidates: Candidates, positions: "np.ndarray[tuple[int], np.dtype[np.int64]]", low: float
+) -> tuple[Candidates, "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
+    """Return the candidates that may reach a similarity, and their positions."""
+    is_above = candidates.high >= low
+    return candidates.chosen(is_above), positions[is_above]

@@ -1,0 +1,208 @@
+"""The nearest rows by exact similarity, certified by the bounds of the passes before.
+
+The nearest rows of a query are those of the largest exact similarity, the lower row first among
+equals. A fast pass gives each row a range that its exact similarity is certainly in. Rows whose
+range ends below a similarity that enough others reach are out; the rest are scored exactly. So the
+result does not depend on the pass, the size of blocks, the number of threads or the other queries.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clipreid_kit._similarity.float32_pass import inverse_norms
+from clipreid_kit.retrieval.exact.block_passes import (
+    BlockScan,
+    product_candidates,
+    scan_block,
+    unknown_block,
+)
+from clipreid_kit.retrieval.exact.candidates import (
+    Candidates,
+    exact_pairs,
+    join_candidates,
+    nearest_first,
+    refine,
+    score_exactly,
+)
+from clipreid_kit.retrieval.exact.code_scan import scan_is_exact
+from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
+from clipreid_kit.retrieval.exact.product_lists import ProductLists, product_lists
+from clipreid_kit.retrieval.exact.row_source import RowSource
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_BLOCK = 1 << 24  # elements of a block whose codes are scanned: 16 MB
+_SPARE = 22  # length of the lists of many queries beyond what is asked for
+_FEW = 2  # queries up to which codes are scanned: they cost less to read, and more to multiply
+_MANY_QUERIES = 256  # that are searched together
+_SMALL = 1 << 20  # elements of a gallery for which one product is fastest
+
+
+def nearest_rows(
+    queries: Tensor,
+    sources: Sequence[RowSource],
+    count: int,
+    allowed: BoolArray | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Return the nearest rows of each query, and their exact cosine similarities.
+
+    Args:
+        queries: (Q, D), finite.
+        sources: Where the rows are; they are numbered through in this order.
+        count: How many rows are wanted; fewer are returned if fewer may be found.
+        allowed: For each row, whether it may be found; ``None`` for all of them.
+
+    Returns:
+        Rows (Q, K) int64, nearest first, the lower row first among equals; and their similarities,
+        float64.
+    """
+    gallery = GalleryRows(sources, allowed)
+    kept = min(count, gallery.num_allowed)
+    rows = np.empty((len(queries), kept), dtype=np.int64)
+    similarities = np.empty((len(queries), kept))
+    if kept == 0:
+        return rows, similarities
+
+    dim = queries.shape[1]
+    codes_pay = len(queries) <= _FEW and gallery.num_rows * dim > _SMALL and scan_is_exact(dim)
+    for start in range(0, len(queries), _MANY_QUERIES):
+        part = slice(start, start + _MANY_QUERIES)
+        search = _search_one_by_one if codes_pay else _search_together
+        rows[part], similarities[part] = search(queries[part], gallery, kept)
+    return rows, similarities
+
+
+def _search_one_by_one(
+    queries: Tensor, gallery: GalleryRows, count: int
+) -> tuple[IntArray, FloatArray]:
+    """Search each query by the codes."""
+    found = [_search_one(query, gallery, count) for query in queries]
+    rows = [nearest.rows for nearest in found]
+    similarities = [nearest.low for nearest in found]
+    return np.stack(rows), np.stack(similarities)
+
+
+def _search_together(
+    queries: Tensor, gallery: GalleryRows, count: int
+) -> tuple[IntArray, FloatArray]:
+    """Search queries by products, and those that this leaves open one by one."""
+    norms = torch.linalg.vector_norm(queries.double(), dim=1)
+    lists = product_lists(queries, norms, gallery, min(count + _SPARE, gallery.num_allowed))
+    rows = lists.rows[:, :count].copy()
+
+    is_open = _is_open(lists, count)
+    query = np.repeat(np.arange(len(queries)), count)
+    scores = exact_pairs(queries, query, gallery.take(rows.ravel())).reshape(rows.shape)
+    order = np.lexsort((rows, -scores))
+    rows = np.take_along_axis(rows, order, axis=1)
+    scores = np.take_along_axis(scores, order, axis=1)
+
+    for number in np.flatnonzero(is_open).tolist():
+        nearest = _settle(queries[number], lists, number, gallery, count)
+        rows[number], scores[number] = nearest.rows, nearest.low
+    return rows, scores
+
+
+def _is_open(lists: ProductLists, count: int) -> BoolArray:
+    """Return for each query whether the fast similarities do not tell which rows are nearest."""
+    if lists.values.shape[1] == count:
+        return np.full(len(lists.values), not lists.is_complete)
+
+    gap = lists.values[:, count - 1] - lists.values[:, count]
+    is_open: BoolArray = gap <= 2 * lists.error
+    return is_open
+
+
+def _settle(
+    query: Tensor, lists: ProductLists, number: int, gallery: GalleryRows, count: int
+) -> Candidates:
+    """Return the nearest rows of a query: from its list, or from all rows if that is too short."""
+    values, error = lists.values[number], lists.error
+    listed = Candidates(lists.rows[number], values - error, values + error)
+    listed = listed.at_least(listed.threshold(count))
+    scored = score_exactly(listed, query, gallery.take(listed.rows))
+    nearest = nearest_first(scored, count)
+
+    if lists.is_complete or values[-1] + error < nearest.low[-1]:
+        return nearest
+    return _search_one(query, gallery, count)
+
+
+def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:
+    """Return the nearest rows of one query, exactly scored."""
+    norm = torch.linalg.vector_norm(query.double())
+    if norm == 0:
+        return _nearest_of_zero(gallery, count)
+
+    unit = query.double() * inverse_norms(norm[None])
+    scans = _scan_all(unit, gallery, count)
+    candidates = _close_blocks(query, scans, gallery, count)
+
+    # two bounds remain to be narrowed: those of codes, and those of float32
+    candidates = refine(candidates, query, gallery.take(candidates.rows))
+    candidates = candidates.at_least(candidates.threshold(count))
+    scored = score_exactly(candidates, query, gallery.take(candidates.rows))
+    return nearest_first(scored, count)
+
+
+def _nearest_of_zero(gallery: GalleryRows, count: int) -> Candidates:
+    """Return the first rows: the similarity of a zero query with everything is 0."""
+    if gallery.allowed is None:
+        rows = np.arange(count)
+    else:
+        rows = np.flatnonzero(gallery.allowed)[:count]
+    return Candidates(rows, np.zeros(count), np.zeros(count))
+
+
+def _scan_all(unit: Tensor, gallery: GalleryRows, count: int) -> list[BlockScan]:
+    """Scan the codes of all blocks, on all threads."""
+    dim = len(unit)
+    blocks = gallery.blocks(max(1, _BLOCK // dim))
+    if not scan_is_exact(dim):
+        return [unknown_block(block) for block in blocks]
+
+    threads = min(torch.get_num_threads(), len(blocks))
+    if threads == 1:
+        return [scan_block(block, unit, count) for block in blocks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda block: scan_block(block, unit, count), blocks))
+
+
+def _close_blocks(
+    query: Tensor, scans: list[BlockScan], gallery: GalleryRows, count: int
+) -> Candidates:
+    """Return all rows that may be among the nearest.
+
+    A block whose scan has left out rows that may be among them is multiplied in float32. The blocks
+    that promise most come first, as their rows raise the threshold for the others.
+    """
+    known = join_candidates([scan.candidates for scan in scans])
+    threshold = _exact_threshold(query, known, gallery, count)
+
+    parts: list[Candidates] = []
+    for scan in sorted(scans, key=lambda scan: -scan.ceiling):
+        if scan.ceiling < threshold:
+            parts.append(scan.candidates.at_least(threshold))
+            continue
+
+        found = product_candidates(scan.block, query, threshold, count)
+        parts.append(found)
+        threshold = max(threshold, join_candidates(parts).threshold(count))
+
+    return join_candidates(parts).at_least(threshold)
+
+
+def _exact_threshold(query: Tensor, known: Candidates, gallery: GalleryRows, count: int) -> float:
+    """Return a similarity that ``count`` rows reach: that of the most promising ones, scored."""
+    if len(known.rows) < count:
+        return -np.inf
+
+    first = known.chosen(np.argsort(-known.low, kind="stable")[:count])
+    return score_exactly(first, query, gallery.take(first.rows)).threshold(count)

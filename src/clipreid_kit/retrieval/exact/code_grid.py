@@ -1,0 +1,106 @@
+"""Unit rows as 8-bit codes, and bounds on the similarities that the codes give.
+
+A code c and a grid of mean m and step s for each dimension give the row m + s c. How far the unit
+row x is from it, and the norm of c, are measured when rows are encoded, so the bound follows from
+the data. Derivation: docs/components/retrieval.md.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+FloatArray = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
+
+LARGEST = 127  # of a code, and of a query's whole numbers
+OFFSET = 128  # codes are stored as unsigned bytes
+_SLACK = 1e-9  # more than all float64 arithmetic here can be wrong by
+
+
+class CodeGrid(NamedTuple):
+    """Grid of the codes: code c of dimension d is the coordinate ``mean[d] + step[d] * c``.
+
+    Attributes:
+        mean: (D,), float32.
+        step: (D,), float32, at least 0.
+    """
+
+    mean: Tensor
+    step: Tensor
+
+
+class EncodedRows(NamedTuple):
+    """Codes of some rows, and the two numbers that the bound needs.
+
+    Attributes:
+        codes: (N, D), whole numbers from -127 to 127, stored with 128 added.
+        residual: The largest distance of a unit row from its code's row.
+        code_norm: The largest norm of a row of codes.
+    """
+
+    codes: Codes
+    residual: float
+    code_norm: float
+
+
+class CodedQuery(NamedTuple):
+    """A query as whole numbers.
+
+    Attributes:
+        numbers: (D,), whole numbers from -127 to 127, float32.
+        scale: Fast similarity of the product 1.
+        offset: Fast similarity of the product 0.
+        rounding: Distance of the query, in steps of the grid, from its whole numbers.
+    """
+
+    numbers: npt.NDArray[np.float32]
+    scale: float
+    offset: float
+    rounding: float
+
+    def similarities(self, products: npt.NDArray[np.float32]) -> FloatArray:
+        """Return the fast similarities of products of whole numbers with codes."""
+        return self.offset + self.scale * products.astype(np.float64)
+
+    def error(self, residual: float, code_norm: float) -> float:
+        """Bound the distance of fast similarities from the exact ones."""
+        return residual + self.rounding * code_norm + _SLACK
+
+
+def fit_grid(lowest: Tensor, highest: Tensor) -> CodeGrid:
+    """Return the grid that covers all coordinates of unit rows.
+
+    Args:
+        lowest: (D,), the lowest coordinate of each dimension.
+        highest: (D,), the highest one.
+    """
+    mean = ((lowest + highest) / 2).float()
+    step = ((highest - lowest) / (2 * LARGEST)).float()
+    return CodeGrid(mean, step)
+
+
+def encode_rows(unit: Tensor, grid: CodeGrid) -> EncodedRows:
+    """Encode unit rows (N, D), float64, and measure what their codes lose."""
+    mean, step = grid.mean.double(), grid.step.double()
+    inverse = torch.where(step > 0, 1 / step, 0.0)
+    numbers = unit.sub(mean).mul_(inverse).round_().clamp_(-LARGEST, LARGEST)
+
+    code_norm = float(torch.linalg.vector_norm(numbers, dim=1).max())
+    codes = numbers.add(OFFSET).to(torch.uint8).numpy()
+    lost = numbers.mul_(step).add_(mean).sub_(unit)
+    residual = float(torch.linalg.vector_norm(lost, dim=1).max())
+    return EncodedRows(codes, residual, code_norm)
+
+
+def encode_query(unit: Tensor, grid: CodeGrid) -> CodedQuery:
+    """Write a unit query (D,), float64, in whole numbers for products with codes."""
+    mean, step = grid.mean.double(), grid.step.double()
+    in_steps = unit * step
+    scale = float(in_steps.abs().max()) / LARGEST
+    numbers = (in_steps / scale).round_() if scale > 0 else torch.zeros_like(unit)
+
+    rounding = float(torch.linalg.vector_norm(in_steps - scale * numbers))
+    return CodedQuery(numbers.float().numpy(), scale, float(unit @ mean), rounding)

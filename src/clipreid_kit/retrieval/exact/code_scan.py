@@ -1,0 +1,100 @@
+"""Find the codes with the largest products with a query's whole numbers: one scan by faiss."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from clipreid_kit.retrieval.exact.code_grid import LARGEST, OFFSET, Codes
+
+IntArray = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+
+# products of larger widths are not exact in float32, which holds whole numbers up to 2^24
+MAX_DIM = (1 << 24) // LARGEST**2
+
+
+class LargestProducts(NamedTuple):
+    """The largest products of a scan.
+
+    Attributes:
+        products: (K,), whole numbers in no particular order.
+        rows: (K,), the row of each.
+        floor: No other row has a larger product; minus infinity if there is no other row.
+    """
+
+    products: Float32Array
+    rows: IntArray
+    floor: float
+
+
+def scan_codes(codes: Codes, numbers: Float32Array, count: int) -> LargestProducts:
+    """Return the largest products of codes with a query.
+
+    Args:
+        codes: (N, D), contiguous, D at most :data:`MAX_DIM`.
+        numbers: (D,), whole numbers from -127 to 127.
+        count: How many products to return; fewer if there are fewer rows.
+    """
+    import faiss
+
+    kept = min(count, len(codes))
+    products = np.full(kept, -np.inf, dtype=np.float32)
+    rows = np.full(kept, -1, dtype=np.int64)
+
+    quantizer = _quantizer(codes.shape[1])
+    store_pairs, by_residual = True, False
+    scanner = quantizer.select_InvertedListScanner(
+        faiss.METRIC_INNER_PRODUCT, None, store_pairs, None, by_residual
+    )
+    scanner.set_query(faiss.swig_ptr(numbers))
+    scanner.set_list(0, 0.0)
+    scanner.scan_codes(
+        len(codes),
+        faiss.swig_ptr(codes),
+        None,
+        faiss.swig_ptr(products),
+        faiss.swig_ptr(rows),
+        kept,
+    )
+
+    floor = float(products.min()) if kept < len(codes) else -np.inf
+    return LargestProducts(products, rows, floor)
+
+
+@lru_cache(maxsize=8)
+def scan_is_exact(dim: int) -> bool:
+    """Return whether the installed faiss multiplies codes and whole numbers without rounding.
+
+    Tried once for each width, with random numbers and with the largest: a faiss that rounds,
+    saturates or reads the codes in another way is not used. This affects the time only.
+    """
+    if dim > MAX_DIM:
+        return False
+
+    rng = np.random.default_rng(0)
+    codes = rng.integers(OFFSET - LARGEST, OFFSET + LARGEST + 1, (67, dim)).astype(np.uint8)
+    codes[0], codes[1] = OFFSET + LARGEST, OFFSET - LARGEST
+    queries = rng.integers(-LARGEST, LARGEST + 1, (3, dim)).astype(np.float32)
+    queries[0] = LARGEST
+
+    try:
+        return all(_is_exact(codes, query) for query in queries)
+    except (AttributeError, TypeError, ValueError):
+        return False  # a faiss with other names
+
+
+def _is_exact(codes: Codes, query: Float32Array) -> bool:
+    """Compare one scan with products of integers."""
+    expected = (codes.astype(np.int64) - OFFSET) @ query.astype(np.int64)
+    found = scan_codes(codes, query, len(codes))
+    complete = np.array_equal(np.sort(found.rows), np.arange(len(codes)))
+    return complete and bool((found.products == expected[found.rows]).all())
+
+
+@lru_cache(maxsize=8)
+def _quantizer(dim: int) -> "faiss.ScalarQuantizer":  # type: ignore[name-defined]  # noqa: F821
+    import faiss
+
+    return faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit_direct_signed)

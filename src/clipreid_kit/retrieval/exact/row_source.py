@@ -1,0 +1,44 @@
+"""Rows that can be searched: what a search needs to know of the place that holds them."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from clipreid_kit.retrieval.exact.code_grid import CodeGrid, Codes
+
+IntArray = npt.NDArray[np.int64]
+
+
+class RowSource(Protocol):
+    """Rows (N, D) in memory or in a file, with their norms and 8-bit codes."""
+
+    @property
+    def grid(self) -> CodeGrid:
+        """The grid of the codes."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def vectors(self, start: int, stop: int) -> Tensor:
+        """Return a range of the rows."""
+        ...
+
+    def take(self, rows: IntArray) -> Tensor:
+        """Return rows by number."""
+        ...
+
+    def norms(self, start: int, stop: int) -> Tensor:
+        """Return the norms of a range of the rows, float64."""
+        ...
+
+    def codes(self, start: int, stop: int) -> Codes:
+        """Return the codes of a range of the rows, contiguous."""
+        ...
+
+    def code_bounds(self, start: int, stop: int) -> tuple[float, float]:
+        """Return the largest residual and the largest code norm of a range of the rows."""
+        ...

@@ -1,0 +1,81 @@
+"""What a search returns: for each query the nearest images, their similarities and records."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clipreid_kit.data.records import ImageRecord
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image that a search found.
+
+    Attributes:
+        row: Row of the index, counted in the order of insertion; :meth:`GalleryIndex.compact`
+            renumbers rows.
+        key: Key of the image, which never changes; :meth:`GalleryIndex.remove` takes it.
+        similarity: Cosine similarity to the query, in [-1, 1] up to rounding.
+        record: The image's record; ``None`` in an index without records.
+    """
+
+    row: int
+    key: int
+    similarity: float
+    record: ImageRecord | None
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The nearest images of each query, nearest first.
+
+    Fewer than ``k`` images are found where fewer meet the conditions. Then the arrays are padded
+    with row -1, key -1 and similarity NaN, and the lists of records are shorter.
+
+    Attributes:
+        rows: (Q, K), rows of the index.
+        keys: (Q, K), keys of the images.
+        similarities: (Q, K), exact cosine similarities.
+        records: For each query the records of its images; ``None`` for each image of an index
+            without records.
+
+    Example:
+        >>> result = SearchResult(
+        ...     rows=np.array([[4, 0]]),
+        ...     keys=np.array([[4, 0]]),
+        ...     similarities=np.array([[0.9, 0.4]]),
+        ...     records=[[ImageRecord("b.jpg", "rex"), ImageRecord("a.jpg", "tom")]],
+        ... )
+        >>> [(hit.record.path, hit.similarity) for hit in result[0]]
+        [('b.jpg', 0.9), ('a.jpg', 0.4)]
+    """
+
+    rows: IntArray
+    keys: IntArray
+    similarities: FloatArray
+    records: Sequence[Sequence[ImageRecord | None]]
+
+    def __len__(self) -> int:
+        """Return the number of queries."""
+        return len(self.rows)
+
+    def __getitem__(self, query: int) -> list[Hit]:
+        """Return the images found for one query."""
+        columns = zip(
+            self.rows[query].tolist(),
+            self.keys[query].tolist(),
+            self.similarities[query].tolist(),
+            self.records[query],
+            strict=False,  # arrays are padded
+        )
+        return [Hit(*values) for values in columns]
+
+    def __iter__(self) -> Iterator[list[Hit]]:
+        """Yield the images found for each query."""
+        for query in range(len(self)):
+            yield self[query]

@@ -1,0 +1,1 @@
+"""Folders of embeddings and records: checked files, whole after a kill at any instant."""

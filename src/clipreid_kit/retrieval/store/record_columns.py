@@ -1,0 +1,193 @@
+"""Image records as columns of a file: distinct values with a code for each row, or text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.retrieval.store.conditions import matches
+from clipreid_kit.retrieval.store.tensor_file import TensorFile
+
+Array = npt.NDArray[Any]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+FIELDS = ("path", "identity", "camera", "view", "caption", "split")
+_TABLE = "columns"
+_NO_TEXT = b"\xff"  # not valid in UTF-8
+_MISSING = object()
+
+
+def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
+    """Return the arrays that hold records.
+
+    Raises:
+        ValueError: If an extra value is neither text, a number nor ``None``.
+    """
+    extra = sorted({name for record in records for name in record.extra})
+    described: list[dict[str, Any]] = []
+    arrays: dict[str, Array] = {}
+
+    for name in FIELDS:
+        values = [getattr(record, name) for record in records]
+        _add_column(arrays, described, name, values, is_extra=False)
+    for name in extra:
+        values = [record.extra.get(name, _MISSING) for record in records]
+        _check_extra(name, values, records)
+        _add_column(arrays, described, name, values, is_extra=True)
+
+    table = json.dumps(described).encode()
+    return {_TABLE: np.frombuffer(table, dtype=np.uint8), **arrays}
+
+
+class RecordColumns:
+    """Records of a file, made when they are asked for.
+
+    Args:
+        file: A file with the arrays of :func:`encode_records`.
+    """
+
+    def __init__(self, file: TensorFile) -> None:
+        self._file = file
+        self._loaded: dict[tuple[bool, str], dict[str, Any]] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all columns, those of records first."""
+        return list(dict.fromkeys(name for _, name in self._columns))
+
+    def records(self, rows: IntArray) -> list[ImageRecord]:
+        """Return records by row."""
+        fields = {name: self._values((False, name), rows) for name in FIELDS}
+        extra_keys = [key for key in self._columns if key[0]]
+        extra = {name: self._values((True, name), rows) for _, name in extra_keys}
+
+        found = []
+        for i in range(len(rows)):
+            values = {name: column[i] for name, column in fields.items()}
+            further = {name: column[i] for name, column in extra.items()}
+            present = {name: value for name, value in further.items() if value is not _MISSING}
+            found.append(ImageRecord(**values, extra=present))
+        return found
+
+    def values(self, name: str, rows: IntArray) -> list[Any]:
+        """Return the values of a column by row; ``None`` where a record lacks the column."""
+        key = self._key(name)
+        if key is None:
+            return [None] * len(rows)
+        return [None if value is _MISSING else value for value in self._values(key, rows)]
+
+    def meets(self, name: str, condition: object, num_rows: int) -> BoolArray:
+        """Return for each row whether its value in a column meets a condition."""
+        key = self._key(name)
+        if key is None:
+            return np.full(num_rows, matches(condition, None))
+
+        column = self._columns[key]
+        if column["kind"] == "text":
+            values = self._values(key, np.arange(num_rows))
+            return np.array([matches(condition, value) for value in values], dtype=bool)
+
+        distinct = [None if value is _MISSING else value for value in column["values"]]
+        of_value = np.array([matches(condition, value) for value in distinct], dtype=bool)
+        found: BoolArray = of_value[self._file.read(column["array"])]
+        return found
+
+    def _key(self, name: str) -> tuple[bool, str] | None:
+        """Return a column of that name: one of records rather than an extra one."""
+        return next((key for key in ((False, name), (True, name)) if key in self._columns), None)
+
+    @property
+    def _columns(self) -> dict[tuple[bool, str], dict[str, Any]]:
+        if self._loaded is None:
+            described = json.loads(self._file.read(_TABLE).tobytes())
+            for column in described:
+                if column["missing"] is not None:
+                    column["values"].insert(column["missing"], _MISSING)
+            self._loaded = {(column["extra"], column["name"]): column for column in described}
+        return self._loaded
+
+    def _values(self, key: tuple[bool, str], rows: IntArray) -> list[Any]:
+        column = self._columns[key]
+        if column["kind"] == "category":
+            codes = self._file.take(column["array"], rows).tolist()
+            return [column["values"][code] for code in codes]
+
+        offsets = self._file.read(column["array"] + ".offsets")
+        starts, stops = offsets[rows].tolist(), offsets[rows + 1].tolist()
+        return [
+            self._text(column["array"], start, stop)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+
+    def _text(self, array: str, start: int, stop: int) -> str | None:
+        data = self._file.read(array + ".text", start, stop).tobytes()
+        return None if data == _NO_TEXT else data.decode("utf-8", "surrogatepass")
+
+
+def check_column_names(owner: str, where: Mapping[str, object], names: Sequence[str]) -> None:
+    """Raise ValueError, with the nearest name, if a column is not there."""
+    for name in where:
+        if name in names:
+            continue
+
+        if not names:
+            raise ValueError(
+                f"{owner}: where has {name!r}, but the index was built without records."
+            )
+        near = get_close_matches(str(name).lower(), names, n=1, cutoff=0.0)
+        raise ValueError(
+            f"{owner}: where has {name!r}, which is not a column of the index. Did you mean "
+            f"{near[0]!r}? The columns are {', '.join(names)}."
+        )
+
+
+def _add_column(
+    arrays: dict[str, Array],
+    described: list[dict[str, Any]],
+    name: str,
+    values: list[Any],
+    *,
+    is_extra: bool,
+) -> None:
+    """Add a column: text where most values are distinct, otherwise distinct values and codes."""
+    array = f"extra.{name}" if is_extra else name
+    column: dict[str, Any] = {"name": name, "extra": is_extra, "array": array, "missing": None}
+    described.append(column)
+
+    # True, 1 and 1.0 are one key of a dictionary
+    codes_of: dict[tuple[type, Any], int] = {}
+    codes = [codes_of.setdefault((type(value), value), len(codes_of)) for value in values]
+    distinct = [value for _, value in codes_of]
+
+    is_text = all(value is None or isinstance(value, str) for value in distinct)
+    if is_text and 2 * len(distinct) > len(values):
+        column["kind"] = "text"
+        texts = [
+            _NO_TEXT if value is None else value.encode("utf-8", "surrogatepass")
+            for value in values
+        ]
+        lengths = [len(text) for text in texts]
+        arrays[array + ".offsets"] = np.cumsum([0, *lengths], dtype=np.int64)
+        arrays[array + ".text"] = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        return
+
+    column["kind"] = "category"
+    arrays[array] = np.array(codes, dtype=np.int32)
+    if _MISSING in distinct:
+        column["missing"] = distinct.index(_MISSING)
+    column["values"] = [value for value in distinct if value is not _MISSING]
+
+
+def _check_extra(name: str, values: list[Any], records: Sequence[ImageRecord]) -> None:
+    """Require values that JSON holds without loss."""
+    for value, record in zip(values, records, strict=True):
+        if value is not _MISSING and not isinstance(value, str | int | float | None):
+            raise ValueError(
+                f"GalleryIndex: the extra column {name!r} of {record.path} is a "
+                f"{type(value).__name__}; an index holds text, numbers and None."
+            )

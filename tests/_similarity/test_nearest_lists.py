@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipreid_kit._similarity.nearest_lists import flat_nonzero, offer
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_flat_nonzero(strict):
+    tile = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    found = flat_nonzero(tile, torch.tensor([[1.0], [3.0]]), strict=strict)
+
+    assert found.tolist() == ([1] if strict else [0, 1, 2])
+    assert flat_nonzero(tile, torch.tensor([[1.0, 1.0]]), strict=strict).tolist() == (
+        [1, 2] if strict else [0, 1, 2]
+    )
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    kept=st.integers(1, 5),
+    widths=st.lists(st.integers(1, 90), min_size=1, max_size=4),
+    by_row=st.booleans(),
+)
+def test_offered_tiles_leave_the_nearest_values(seed, kept, widths, by_row):
+    tiles = [
+        torch.rand(3, width, generator=torch.Generator().manual_seed(seed)) for width in widths
+    ]
+    nearness = torch.full((3, kept), -torch.inf)
+    index = torch.zeros((3, kept), dtype=torch.int64)
+
+    offset = 0
+    for tile in tiles:
+        given = tile if by_row else tile.T.contiguous()
+        offer(
+            nearness,
+            index,
+            given,
+            offset,
+            by_row=by_row,
+            empty=offset == 0 and tile.shape[1] > kept,
+        )
+        offset += tile.shape[1]
+
+    rows = torch.cat(tiles, dim=1).numpy()
+    best = -np.sort(-rows, axis=1)[:, :kept]
+    found = nearness[:, : best.shape[1]].numpy()
+    assert (found == best).all()
+    assert (np.take_along_axis(rows, index[:, : best.shape[1]].numpy(), 1) == found).all()

@@ -1,0 +1,194 @@
+"""Nearest rows against brute force over exact similarities: any data, pass, block and thread."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipreid_kit._similarity.exact_similarity import all_products, combine_products, split_rows
+from clipreid_kit.retrieval.exact import (
+    block_passes,
+    certified_search,
+    code_grid,
+    product_lists,
+)
+from clipreid_kit.retrieval.exact.certified_search import nearest_rows
+
+
+class ArraySource:
+    """Rows in memory, with codes as a segment has them."""
+
+    def __init__(self, rows):
+        self.rows = torch.as_tensor(rows)
+        self._norms = torch.linalg.vector_norm(self.rows.double(), dim=1)
+        unit = self.rows.double() * torch.where(self._norms > 0, 1 / self._norms, 0.0)[:, None]
+        self.grid = code_grid.fit_grid(unit.amin(0), unit.amax(0))
+        self.encoded = code_grid.encode_rows(unit, self.grid)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def vectors(self, start, stop):
+        return self.rows[start:stop]
+
+    def take(self, rows):
+        return self.rows[torch.from_numpy(rows)]
+
+    def norms(self, start, stop):
+        return self._norms[start:stop]
+
+    def codes(self, start, stop):
+        return self.encoded.codes[start:stop]
+
+    def code_bounds(self, start, stop):
+        return self.encoded.residual, self.encoded.code_norm
+
+
+def brute_force(queries, gallery, count, allowed=None):
+    q, g = split_rows(queries, "cosine"), split_rows(gallery, "cosine")
+    similarities = combine_products(all_products(q, g), q, g, "cosine").numpy()
+    rows = np.arange(len(gallery)) if allowed is None else np.flatnonzero(allowed)
+    keys = np.broadcast_to(rows, (len(queries), len(rows)))
+    order = np.lexsort((keys, -similarities[:, rows]))[:, :count]
+    found = rows[order]
+    return found, np.take_along_axis(similarities, found, axis=1)
+
+
+def data(kind, rng, count, dim):
+    rows = rng.standard_normal((count, dim))
+    if kind == "clusters":
+        centres = rng.standard_normal((3, dim))
+        rows = centres[rng.integers(0, 3, count)] + 0.05 * rows
+    elif kind == "collapsed":
+        rows = 1 + 1e-4 * rows
+    elif kind == "copies":
+        rows = rows[rng.integers(0, 1 + count // 5, count)]
+    elif kind == "one ulp":
+        rows = np.ones((count, dim)) + np.spacing(np.float32(1)) * rng.integers(0, 2, (count, dim))
+    elif kind == "small integers":
+        rows = rng.integers(-1, 2, (count, dim)).astype(float)
+    elif kind == "norms":
+        rows *= 10.0 ** rng.integers(-25, 10, (count, 1))
+    return rows.astype(np.float32)
+
+
+KINDS = ["noise", "clusters", "collapsed", "copies", "one ulp", "small integers", "norms"]
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 2**31),
+    sizes=st.lists(st.integers(1, 90), min_size=1, max_size=3),
+    dim=st.integers(1, 40),
+    num_queries=st.integers(1, 4),
+    count=st.integers(1, 40),
+    keep=st.sampled_from([None, 0.05, 0.5, 0.97]),
+    way=st.sampled_from(["_search_one_by_one", "_search_together"]),
+    block=st.sampled_from([1, 7, 1 << 20]),
+)
+def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, way, block):
+    rng = np.random.default_rng(seed)
+    rows = torch.from_numpy(data(kind, rng, sum(sizes), dim))
+    queries = torch.from_numpy(data(kind, rng, num_queries, dim))
+    queries[0] = rows[rng.integers(len(rows))]
+    allowed = None if keep is None else rng.random(len(rows)) < keep
+    sources = [ArraySource(part) for part in rows.split(sizes)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certified_search, "_BLOCK", block * dim)
+        patch.setattr(product_lists, "_WIDEST", block)
+        patch.setattr(certified_search, "_SPARE", 2)
+        patch.setattr(block_passes, "_SPARE", 2)
+        patch.setattr(block_passes, "_MANY", 5)
+        patch.setattr(block_passes, "_MAX_OVERFETCH", 3)
+        patch.setattr(certified_search, "_SMALL", 0)
+        patch.setattr(certified_search, "_FEW", 99 if way == "_search_one_by_one" else 0)
+        found, similarities = nearest_rows(queries, sources, count, allowed)
+
+    expected, exact = brute_force(queries, rows, count, allowed)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(similarities, exact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_passes_return_the_same_bits(kind, monkeypatch):
+    rng = np.random.default_rng(3)
+    rows = torch.from_numpy(data(kind, rng, 6000, 48))
+    queries = torch.from_numpy(data(kind, rng, 5, 48))
+    sources = [ArraySource(rows[:2500]), ArraySource(rows[2500:])]
+    together = nearest_rows(queries, sources, 12)
+
+    monkeypatch.setattr(certified_search, "_FEW", 99)
+    monkeypatch.setattr(certified_search, "_SMALL", 0)
+    monkeypatch.setattr(certified_search, "_BLOCK", 48 * 512)
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        one_by_one = nearest_rows(queries, sources, 12)
+        np.testing.assert_array_equal(one_by_one[0], together[0])
+        np.testing.assert_array_equal(one_by_one[1], together[1])
+
+    order = torch.tensor([3, 1, 4, 0, 2])
+    permuted = nearest_rows(queries[order], sources, 12)
+    np.testing.assert_array_equal(permuted[0], together[0][order.numpy()])
+
+
+def test_without_the_scanner_of_faiss(monkeypatch):
+    rng = np.random.default_rng(4)
+    rows = torch.from_numpy(data("clusters", rng, 3000, 24))
+    sources = [ArraySource(rows)]
+    expected = nearest_rows(rows[:2], sources, 9)
+
+    monkeypatch.setattr(certified_search, "scan_is_exact", lambda dim: False)
+    found = certified_search._search_one_by_one(rows[:2], certified_search.GalleryRows(sources), 9)
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_float64_rows_that_float32_cannot_tell_apart():
+    rng = np.random.default_rng(5)
+    rows = torch.from_numpy(1 + 1e-6 * rng.standard_normal((400, 16)))
+    found, _ = nearest_rows(rows[:3], [ArraySource(rows)], 5)
+    np.testing.assert_array_equal(found, brute_force(rows[:3], rows, 5)[0])
+    assert (found[:, 0] == [0, 1, 2]).all()
+
+
+def test_a_zero_query_finds_the_first_rows():
+    source = ArraySource(torch.eye(5))
+    allowed = np.array([False, True, True, False, True])
+    rows, similarities = nearest_rows(torch.zeros(1, 5), [source], 2, allowed)
+    assert rows.tolist() == [[1, 2]]
+    assert similarities.tolist() == [[0, 0]]
+
+
+def test_nothing_is_allowed():
+    rows, similarities = nearest_rows(
+        torch.eye(2), [ArraySource(torch.eye(2))], 1, np.zeros(2, dtype=bool)
+    )
+    assert rows.shape == similarities.shape == (2, 0)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**31), dim=st.sampled_from([3, 16, 64]))
+def test_blocks_that_cannot_matter_are_not_multiplied(seed, dim):
+    rng = np.random.default_rng(seed)
+    far = np.zeros((4000, dim), dtype=np.float32)
+    far[:, 0] = -1
+    far += 0.01 * rng.standard_normal(far.shape).astype(np.float32)
+    near = np.zeros((500, dim), dtype=np.float32)
+    near[:, 0] = 1
+    near += 0.3 * rng.standard_normal(near.shape).astype(np.float32)
+    multiplied = []
+
+    def watch(block, *rest):
+        multiplied.append(block.first)
+        return original(block, *rest)
+
+    original = block_passes.product_candidates
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certified_search, "product_candidates", watch)
+        patch.setattr(certified_search, "_BLOCK", 500 * dim)
+        patch.setattr(certified_search, "_SMALL", 0)
+        query = torch.eye(dim)[:1]
+        nearest_rows(query, [ArraySource(far), ArraySource(near)], 3)
+
+    assert set(multiplied) <= {4000}

@@ -102,7 +102,7 @@ class FeatureFile:
         try:
             with zipfile.ZipFile(path) as archive:
                 self.names = [name.removesuffix(".npy") for name in archive.namelist()]
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise ValueError(
                 f"{path}: broken ({error}). Was the file written completely?"
             ) from None
@@ -136,7 +136,14 @@ class FeatureFile:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 array: object = archive[key]
-        except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except (
+            ValueError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            zlib.error,
+            EOFError,
+            OSError,
+        ) as error:
             raise _unreadable_error(self.path, key, error) from None
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{self.path}: {key!r} is not an array. Save it by numpy.savez.")

@@ -85,7 +85,10 @@ def open_archive(file: str) -> zipfile.ZipFile:
 @lru_cache(maxsize=16)
 def _open_archive(file: str, process: int, modified: int, size: int) -> zipfile.ZipFile:  # noqa: ARG001  cache key
     """Open a zip archive; the other arguments are the key of the cache."""
-    return zipfile.ZipFile(file)
+    try:
+        return zipfile.ZipFile(file)
+    except NotImplementedError as error:  # a damaged directory may ask for any version of zip
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def check_files(records: Iterable[ImageRecord]) -> None:

@@ -13,6 +13,7 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.distributed import gather
+from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 
 class EmbeddingQueue(nn.Module):
@@ -73,7 +74,7 @@ class EmbeddingQueue(nn.Module):
             ValueError: If shapes or devices disagree with the queue.
         """
         check_embeddings("EmbeddingQueue", "embeddings", embeddings)
-        check_labels("EmbeddingQueue", "labels", labels, embeddings.shape[0])
+        check_labels("EmbeddingQueue", "labels", labels, embeddings.shape[0], embeddings.device)
 
         dim = self.stored_rows.shape[1]
         device = self.stored_rows.device
@@ -190,6 +191,8 @@ class CrossBatchMemory(nn.Module):
         self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Compute the loss of the batch and of the batch against the memory, then store it."""
+        if self.training:
+            check_changes_state_once("CrossBatchMemory")
         if self.distributed:
             embeddings = gather(embeddings)
             labels = gather(labels)

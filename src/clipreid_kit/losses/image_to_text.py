@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import (
     check_embeddings,
     check_fraction,
+    check_label_range,
     check_labels,
     check_positive,
     check_same_width,
@@ -20,7 +21,6 @@ from clipreid_kit.distances import (
     to_common_precision,
 )
 from clipreid_kit.distributed import gather
-from clipreid_kit.losses._engine.argument_checks import check_class_labels
 from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
 
@@ -171,12 +171,12 @@ def _target_minus_mean(rows: Tensor, labels: Tensor, texts: Tensor, scale: Tenso
 
 def _check_rows(owner: str, embeddings: Tensor, labels: Tensor, text_embeddings: Tensor) -> None:
     check_embeddings(owner, "embeddings", embeddings)
-    check_labels(owner, "labels", labels, embeddings.shape[0])
+    check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
     check_embeddings(owner, "text_embeddings", text_embeddings)
     check_same_width(owner, "embeddings", embeddings, "text_embeddings", text_embeddings)
 
     remedy = "A label is a row of text_embeddings: relabel the training identities."
-    check_class_labels(owner, labels, text_embeddings.shape[0], remedy)
+    check_label_range(owner, labels, text_embeddings.shape[0], remedy)
 
 
 def _check_options(owner: str, temperature: float, label_smoothing: float) -> None:

@@ -12,6 +12,7 @@ from clipreid_kit._checks import (
     check_embeddings,
     check_fraction,
     check_integer,
+    check_label_range,
     check_labels,
     check_positive,
     describe,
@@ -19,7 +20,7 @@ from clipreid_kit._checks import (
 )
 from clipreid_kit.distances import dot_product, l2_normalize
 from clipreid_kit.distributed import gather
-from clipreid_kit.losses._engine.argument_checks import check_class_labels
+from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
 Update = Literal["hardest", "mean", "each"]
@@ -149,6 +150,8 @@ class PrototypeMemoryLoss(nn.Module):
 
         If no row has one, the loss is zero, connected to the graph.
         """
+        if self.training:
+            check_changes_state_once("PrototypeMemoryLoss")
         self._check_rows(embeddings, labels)
         losses, known = _losses_of_rows(
             embeddings, labels, self.prototypes, self.filled, self.temperature
@@ -211,7 +214,7 @@ class PrototypeMemoryLoss(nn.Module):
         owner = "PrototypeMemoryLoss"
         num_identities, dim = self.prototypes.shape
         check_embeddings(owner, "embeddings", embeddings)
-        check_labels(owner, "labels", labels, embeddings.shape[0])
+        check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
 
         if embeddings.shape[1] != dim or embeddings.device != self.prototypes.device:
             raise fail(
@@ -222,7 +225,7 @@ class PrototypeMemoryLoss(nn.Module):
             )
 
         remedy = "num_identities counts all identities of the training set."
-        check_class_labels(owner, labels, num_identities, remedy)
+        check_label_range(owner, labels, num_identities, remedy)
 
     def extra_repr(self) -> str:
         """Sizes and options for ``print(module)``."""

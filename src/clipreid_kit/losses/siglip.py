@@ -25,6 +25,7 @@ from clipreid_kit.losses._engine.argument_checks import (
 from clipreid_kit.losses._engine.attached_gradient import (
     InputGradient,
     attach_gradients,
+    check_reverse_mode,
     needs_gradient,
     without_autocast,
 )
@@ -148,10 +149,11 @@ def _check_rows(
     check_embeddings("siglip_loss", "image_embeddings", images)
     check_embeddings("siglip_loss", "text_embeddings", texts)
     check_same_width("siglip_loss", "image_embeddings", images, "text_embeddings", texts)
-    check_labels("siglip_loss", "labels", labels, images.shape[0])
-    check_labels(
-        "siglip_loss", "text_labels", labels if text_labels is None else text_labels, texts.shape[0]
-    )
+    check_labels("siglip_loss", "labels", labels, images.shape[0], images.device)
+
+    text_labels = labels if text_labels is None else text_labels
+    check_labels("siglip_loss", "text_labels", text_labels, texts.shape[0], texts.device)
+    check_reverse_mode("siglip_loss", images, texts, labels, text_labels)
 
 
 def _sigmoid_by_blocks(

@@ -19,8 +19,8 @@ from clipreid_kit.losses._engine.contrast_set import (
     masks_of_pairs,
 )
 from clipreid_kit.losses._engine.triplet_mining import (
-    HardestTriplets,
     all_triplets_rule,
+    hardest_triplets,
     largest_number_of_positives,
     semi_hard_rule,
 )
@@ -189,11 +189,15 @@ def _hardest_triplet_loss(
         if anchors.shape[0] == 0 or (contrast is not None and contrast.shape[0] == 0):
             return connected_zero(anchors, contrast)
 
-        euclidean = distance == "euclidean"
-        loss: Tensor = HardestTriplets.apply(
-            anchors, contrast, labels, contrast_labels, margin, euclidean, only_violated
+        return hardest_triplets(
+            anchors,
+            contrast,
+            labels,
+            contrast_labels,
+            margin=margin,
+            euclidean=distance == "euclidean",
+            only_violated=only_violated,
         )
-        return loss
 
 
 def _check_options(

@@ -14,7 +14,7 @@ from clipreid_kit._checks import (
     check_same_width,
 )
 from clipreid_kit.distances import at_least_float32
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 
 
 def center_loss(
@@ -139,8 +139,8 @@ class CenterLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`center_loss`."""
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            options = (tuple(self.centers.shape),)
+            embeddings, labels = gather_batch("CenterLoss", embeddings, labels, options=options)
         return center_loss(embeddings, labels, self.centers, sparse_grad=self.sparse_grad)
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 
@@ -194,8 +194,8 @@ class CrossBatchMemory(nn.Module):
         if self.training:
             check_changes_state_once("CrossBatchMemory")
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            state = (self.weight, self.warmup_steps, self.num_steps, self.queue.num_rows)
+            embeddings, labels = gather_batch("CrossBatchMemory", embeddings, labels, options=state)
 
         value: Tensor = self.loss(embeddings, labels)
         if self.queue.num_rows > 0:

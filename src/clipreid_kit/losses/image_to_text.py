@@ -20,7 +20,7 @@ from clipreid_kit.distances import (
     l2_normalize,
     to_common_precision,
 )
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
 
@@ -226,18 +226,20 @@ class ImageToTextCELoss(nn.Module):
         text_embeddings: Float[Tensor, "c d"],
     ) -> Float[Tensor, ""]:
         """Compute :func:`image_to_text_ce_loss`."""
-        losses = _losses_of_rows(
-            embeddings,
-            labels,
-            text_embeddings,
-            self.temperature,
-            self.label_smoothing,
-            self.normalize,
-        )
+        with errors_on_all_ranks("ImageToTextCELoss", 1, distributed=self.distributed):
+            losses = _losses_of_rows(
+                embeddings,
+                labels,
+                text_embeddings,
+                self.temperature,
+                self.label_smoothing,
+                self.normalize,
+            )
 
         # The loss of a row needs no other row, so N numbers are sent and no embedding.
         if self.distributed:
-            losses = gather(losses)
+            options = (self.extra_repr(), tuple(text_embeddings.shape))
+            (losses,) = gather_batch("ImageToTextCELoss", losses, options=options)
 
         return losses.sum() / max(losses.shape[0], 1)
 

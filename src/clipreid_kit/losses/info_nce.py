@@ -16,7 +16,7 @@ from clipreid_kit._checks import (
     inside_a_transform,
 )
 from clipreid_kit.distances import cosine_similarity
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
     check_block_size,
     check_pairs,
@@ -252,8 +252,9 @@ class InfoNCELoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`info_nce_loss`."""
         if self.distributed:
-            image_embeddings = gather(image_embeddings)
-            text_embeddings = gather(text_embeddings)
+            image_embeddings, text_embeddings = gather_batch(
+                "InfoNCELoss", image_embeddings, text_embeddings, options=self._options()
+            )
 
         temperature: float | Tensor = self.fixed_temperature
         if self.log_scale is not None:
@@ -267,6 +268,17 @@ class InfoNCELoss(nn.Module):
             focal_gamma=self.focal_gamma,
             focal_alpha=self.focal_alpha,
             block_size=self.block_size,
+        )
+
+    def _options(self) -> tuple[object, ...]:
+        """Options that every rank needs alike; a learned temperature is not read."""
+        return (
+            self.fixed_temperature,
+            self.learnable,
+            self.max_scale,
+            self.label_smoothing,
+            self.focal_gamma,
+            self.focal_alpha,
         )
 
     def _bounded_log_scale(self, log_scale: Tensor) -> Tensor:

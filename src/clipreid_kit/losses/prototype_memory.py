@@ -19,7 +19,7 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.distances import dot_product, l2_normalize
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
@@ -152,13 +152,16 @@ class PrototypeMemoryLoss(nn.Module):
         """
         if self.training:
             check_changes_state_once("PrototypeMemoryLoss")
-        self._check_rows(embeddings, labels)
+        with errors_on_all_ranks("PrototypeMemoryLoss", 2, distributed=self.distributed):
+            self._check_rows(embeddings, labels)
+
         losses, known = _losses_of_rows(
             embeddings, labels, self.prototypes, self.filled, self.temperature
         )
         if self.distributed:
-            losses = gather(losses)
-            known = gather(known.float())
+            losses, known = gather_batch(
+                "PrototypeMemoryLoss", losses, known.float(), options=(self.extra_repr(),)
+            )
         loss = losses.sum() / known.sum().clamp(min=1)
 
         if self.training:
@@ -168,8 +171,7 @@ class PrototypeMemoryLoss(nn.Module):
     @torch.no_grad()
     def _update(self, embeddings: Tensor, labels: Tensor) -> None:
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            embeddings, labels = gather_batch("PrototypeMemoryLoss", embeddings, labels)
         if embeddings.shape[0] == 0:
             return
 
@@ -197,10 +199,10 @@ class PrototypeMemoryLoss(nn.Module):
         Raises:
             ValueError: If shapes disagree or (on the CPU) a label is out of range.
         """
-        self._check_rows(embeddings, labels)
+        with errors_on_all_ranks("PrototypeMemoryLoss", 2, distributed=self.distributed):
+            self._check_rows(embeddings, labels)
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            embeddings, labels = gather_batch("PrototypeMemoryLoss", embeddings, labels)
 
         rows = l2_normalize(embeddings)
         sums = torch.zeros_like(self.prototypes, dtype=rows.dtype)

@@ -15,7 +15,7 @@ from clipreid_kit._checks import (
     check_same_width,
 )
 from clipreid_kit.distances import cosine_similarity, to_common_precision
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
     check_block_size,
     check_logit_bias,
@@ -273,10 +273,14 @@ class SigLIPLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`siglip_loss`."""
         if self.distributed:
-            image_embeddings = gather(image_embeddings)
-            text_embeddings = gather(text_embeddings)
-            labels = None if labels is None else gather(labels)
-            text_labels = None if text_labels is None else gather(text_labels)
+            image_embeddings, text_embeddings, labels, text_labels = gather_batch(
+                "SigLIPLoss",
+                image_embeddings,
+                text_embeddings,
+                labels,
+                text_labels,
+                options=(self.fixed_temperature, self.learnable),
+            )
 
         temperature: float | Tensor = self.fixed_temperature
         if self.log_scale is not None:

@@ -18,7 +18,7 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.distances import at_least_float32
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 Weight = float | Callable[[int], float]
@@ -229,7 +229,8 @@ class WeightedSum(nn.Module):
         """Update the running means; values that are not finite are skipped."""
         sizes = torch.stack([value.detach().abs() for value in values.values()])
         if self.distributed:
-            sizes = gather(sizes[None]).mean(dim=0)
+            (sizes,) = gather_batch("WeightedSum", sizes[None], options=(list(values),))
+            sizes = sizes.mean(dim=0)
 
         for name, size in zip(values, sizes, strict=True):
             magnitude = self._magnitude(name)

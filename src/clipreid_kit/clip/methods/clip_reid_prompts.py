@@ -12,7 +12,7 @@ from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.image_forward import encode_images
 from clipreid_kit.clip.tuning.freezing import freeze
 from clipreid_kit.distances import at_least_float32, l2_normalize
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 
 _OWNER = "ClipReIDPromptStage"
 
@@ -173,7 +173,8 @@ class ClipReIDPromptStage(nn.Module):
         labels = labels.to(device)
         check_same_width(_OWNER, "image_embeddings", images, "text embeddings", texts)
         if self.distributed:
-            images, texts, labels = gather(images), gather(texts), gather(labels)
+            options = (self.extra_repr(),)
+            images, texts, labels = gather_batch(_OWNER, images, texts, labels, options=options)
 
         image_to_text, text_to_image = self._losses(images, texts, labels)
         loss = image_to_text + text_to_image

@@ -18,6 +18,7 @@ from clipreid_kit.metrics._engine.identity_matches import (
     IdentityMatches,
     Rule,
     read_identity_matches,
+    warn_if_cameras_differ,
 )
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_similarities import identity_similarities
@@ -119,10 +120,12 @@ def find_sharded_matches(
             rules,
             junk_ids,
             row_numbers,
+            is_whole=False,
         )
     except ValueError as error:
         text = str(error)
     _raise_first(_gather_objects(text))
+    _warn_if_cameras_differ(owner, query_labels, identities)
 
     matches = list(_find(owner, query, rows, identities, sizes, distance))
     _share_description(identities, gallery, matches)
@@ -156,6 +159,16 @@ def _check_shards(owner: str, query: Shard, gallery: Shard, options: str) -> Emb
     if len(of_both) > 1:
         raise fail(owner, "both splits alike", "; ".join(of_both))
     return rows
+
+
+def _warn_if_cameras_differ(owner: str, query: Shard, identities: IdentityMatches) -> None:
+    """Warn on every rank if the cameras of the queries are hardly in the gallery of any."""
+    if query.cameras is None:
+        return
+
+    meets = identities.meets_camera
+    counts = torch.zeros(len(query.ids)) if meets is None else torch.from_numpy(meets).float()
+    warn_if_cameras_differ(owner, _sum_over_ranks(counts).numpy() > 0)
 
 
 def _raise_first(texts: Iterable[str]) -> None:

@@ -127,7 +127,8 @@ class CrossBatchMemory(nn.Module):
 
     Here :math:`M` are the rows of earlier batches. The batch joins :math:`M` after the loss, so no
     row ever meets its own copy. Rows that are not finite do not join, so a skipped step of
-    mixed-precision training does no lasting harm. In ``eval()`` mode the memory is used and stays unchanged.
+    mixed-precision training does no lasting harm. In ``eval()`` mode the memory is used and stays
+    unchanged.
 
     Args:
         loss: Called as ``loss(embeddings, labels)`` and

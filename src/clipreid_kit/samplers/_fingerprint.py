@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 from clipreid_kit._checks import fail
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity
@@ -17,9 +16,7 @@ def data_checksum(rows: RowsByIdentity) -> int:
     return checksum
 
 
-def check_state(
-    owner: str, state: Mapping[str, Any], settings: Mapping[str, object], position: str
-) -> None:
+def check_state(owner: str, state: object, settings: Mapping[str, object], position: str) -> None:
     """Require the state of a sampler with the same settings.
 
     States of version 0.1 have no settings, and are not compared.

@@ -177,7 +177,10 @@ class HardIdentitySampler(Sampler[list[int]]):
         self._position.set("HardIdentitySampler.set_epoch", epoch, start_batch, len(self))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, the neighbours (``None`` before an update) and what they depend on."""
+        """Return epoch, number of yielded batches, neighbours, and what the batches depend on.
+
+        The neighbours are ``None`` before an update.
+        """
         neighbours = None if self._neighbours is None else torch.from_numpy(self._neighbours.copy())
         return {
             "epoch": self._position.epoch,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_positive, describe, fail
-from clipreid_kit.distances import l2_normalize
+from clipreid_kit.distances import at_least_float32, l2_normalize
 
 _OWNER = "TestTimeAugmentation"
 
@@ -100,7 +100,12 @@ class TestTimeAugmentation(nn.Module):
         size = [max(step, round(side * scale / step) * step) for side in images.shape[2:]]
         if size == list(images.shape[2:]):
             return images
-        return F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+
+        # On a CPU torch does not resize in half precision.
+        resized = F.interpolate(
+            at_least_float32(images), size, mode="bicubic", antialias=True, align_corners=False
+        )
+        return resized.to(images.dtype)
 
     def _encode(self, images: Tensor) -> Tensor:
         """Embeddings of one view, in float32 or float64."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_labels, check_positive, check_same_width
 from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.image_forward import encode_images
 from clipreid_kit.clip.tuning.freezing import freeze
 from clipreid_kit.distances import at_least_float32, l2_normalize
@@ -107,6 +107,7 @@ class ClipReIDPromptStage(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         check_positive(_OWNER, "temperature", temperature)
 
         freeze(towers)

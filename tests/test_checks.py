@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -70,6 +72,70 @@ def test_check_dense():
 
     with pytest.raises(ValueError, match="rows as a dense tensor, got a meta tensor"):
         _checks.check_dense("Owner", "rows", torch.eye(2, device="meta"))
+
+
+def test_a_nested_tensor_is_not_dense():
+    rows = torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(1, 3)], layout=torch.jagged)
+
+    with pytest.raises(
+        ValueError, match=r"rows as a dense tensor, got a nested tensor\. Pad its rows"
+    ):
+        _checks.check_dense("Owner", "rows", rows)
+    assert _checks.describe(rows) == "a nested shape, float32 on cpu"
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (torch.zeros(2), "labels as 2 integers, one for each row, got shape (2,), float32"),
+        (
+            torch.tensor([True, False]),
+            "labels as 2 integers, one for each row, got shape (2,), bool",
+        ),
+        (
+            torch.zeros(3, dtype=torch.long),
+            "labels as 2 integers, one for each row, got shape (3,)",
+        ),
+        (torch.zeros(2, dtype=torch.long).to_sparse(), "labels as a dense tensor, got sparse_coo"),
+        (torch.zeros(2, dtype=torch.long, device="meta"), "labels as a dense tensor, got a meta"),
+        ([0, 1], "labels as a tensor of integers, got list. Use torch.as_tensor"),
+    ],
+    ids=["floating", "bool", "too many", "sparse", "meta", "list"],
+)
+def test_check_labels(labels, error):
+    with pytest.raises(ValueError, match=re.escape(f"Owner: expected {error}")):
+        _checks.check_labels("Owner", "labels", labels, 2)
+
+
+def test_check_labels_compares_devices():
+    labels = torch.tensor([0, 1])
+    _checks.check_labels("Owner", "labels", labels, 2, torch.device("cpu"))
+
+    with pytest.raises(ValueError, match=r"labels on meta, as the embeddings are, got cpu\. Move"):
+        _checks.check_labels("Owner", "labels", labels, 2, torch.device("meta"))
+
+
+def test_check_label_range():
+    _checks.check_label_range("Owner", torch.tensor([0, 4]), 5)
+    _checks.check_label_range("Owner", torch.tensor([], dtype=torch.long), 5)
+
+    with pytest.raises(
+        ValueError, match=r"labels in \[0, 5\), got labels from -1 to 1. Number the tr"
+    ):
+        _checks.check_label_range("Owner", torch.tensor([1, -1]), 5)
+    with pytest.raises(ValueError, match=r"cameras in \[0, 5\), got cameras from 0 to 5. From 0"):
+        _checks.check_label_range("Owner", torch.tensor([0, 5]), 5, "From 0.", name="cameras")
+
+
+def test_label_values_are_not_read_inside_a_transform():
+    def sum_of_checked(labels):
+        assert _checks.inside_a_transform()
+        _checks.check_label_range("Owner", labels, 5)
+        return labels.sum()
+
+    assert not _checks.inside_a_transform()
+    assert torch.func.vmap(sum_of_checked)(torch.tensor([[7, 7]])).tolist() == [14]
 
 
 def test_check_seed():

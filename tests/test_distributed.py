@@ -206,6 +206,104 @@ def local_loss(mine):
         return loss(model(rows[mine]), labels[mine]).item()
 
 
+# What the two ranks pass where they disagree, and what both have to say.
+
+
+def gathered(first, second):
+    return lambda rank: gather(first if rank == 0 else second)
+
+
+def by_supcon(rank):
+    rows, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    contrast = (rows, labels) if rank else ()
+    return SupConLoss(distributed=True)(rows, labels, *contrast)
+
+
+def with_options(rank):
+    rows, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    return TripletLoss(0.3 + rank, distributed=True)(rows, labels)
+
+
+def with_a_wrong_label(make):
+    def call(rank):
+        rows = torch.eye(4)
+        labels = torch.tensor([0, 1, 2, 3 + 4 * rank])
+        loss = make()
+        return loss(rows, labels, *((rows,) if isinstance(loss, ImageToTextCELoss) else ()))
+
+    return call
+
+
+DISAGREEMENTS = {
+    "dtype": (
+        gathered(torch.ones(3, 2).half(), torch.ones(3, 2).bfloat16()),
+        "gather: expected rows of one dtype and shape on all ranks, besides their number n, got "
+        "float16 (n, 2) on rank 0, bfloat16 (n, 2) on rank 1.",
+    ),
+    "dtype of labels": (
+        gathered(torch.ones(3).int(), torch.ones(3).long()),
+        "got int32 (n) on rank 0, int64 (n) on rank 1.",
+    ),
+    "shape": (
+        gathered(torch.ones(3, 2, 4), torch.ones(3, 4, 2)),
+        "got float32 (n, 2, 4) on rank 0, float32 (n, 4, 2) on rank 1.",
+    ),
+    "dimensions": (
+        gathered(torch.ones(0), torch.ones(3, 2)),
+        "got float32 (n) on rank 0, float32 (n, 2) on rank 1.",
+    ),
+    "a scalar": (
+        gathered(torch.ones(()), torch.ones(3)),
+        "gather: expected a tensor with rows, got a scalar. Add a dimension: rows[None]. (on rank",
+    ),
+    "a list": (
+        gathered(torch.ones(3), [1.0]),
+        "gather: expected rows as a tensor, got list. Use torch.as_tensor. (on rank 1)",
+    ),
+    "sparse": (
+        gathered(torch.eye(3), torch.eye(3).to_sparse()),
+        "gather: expected rows as a dense tensor, got sparse_coo. Use to_dense",
+    ),
+    "contrast": (
+        by_supcon,
+        "SupConLoss: expected rows of one dtype and shape on all ranks, besides their number n, "
+        "got None on rank 0, float32 (n, 4) on rank 1.",
+    ),
+    "options": (with_options, "TripletLoss: its options differ between the ranks (here: "),
+    "label, image to text": (
+        with_a_wrong_label(lambda: ImageToTextCELoss(distributed=True)),
+        "image_to_text_ce_loss: expected labels in [0, 4), got labels from 0 to 7.",
+    ),
+    "label, prototypes": (
+        with_a_wrong_label(lambda: PrototypeMemoryLoss(4, 4, distributed=True)),
+        "PrototypeMemoryLoss: expected labels in [0, 4), got labels from 0 to 7.",
+    ),
+    "label, head": (
+        with_a_wrong_label(lambda: ArcFaceLoss(4, 4, distributed=True)),
+        "arcface_loss: expected labels in [0, 4), got labels from 0 to 7.",
+    ),
+}
+
+
+def error_of(call, rank):
+    try:
+        call(rank)
+    except ValueError as error:
+        return str(error)
+
+    return "no error"
+
+
+def gradient_where_one_rank_has_none(rank):
+    """Gradient of the sum of squares of all rows by those of rank 0; rank 1 trains nothing."""
+    rows = torch.arange(6.0).reshape(3, 2)
+    if rank == 0:
+        rows.requires_grad_()
+
+    gather(rows).square().sum().backward()
+    return None if rows.grad is None else rows.grad.tolist()
+
+
 def worker(rank, store, queue, done):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
@@ -213,6 +311,10 @@ def worker(rank, store, queue, done):
         results = {name: step_of_rank(name, mine) for name in CASES}
         results["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
         results["wrapped"] = error_of_a_wrapped_model()
+        results["errors"] = {
+            name: error_of(call, rank) for name, (call, _) in DISAGREEMENTS.items()
+        }
+        results["one gradient"] = gradient_where_one_rank_has_none(rank)
 
         # The other rank does not take part.
         if rank == 0:
@@ -247,6 +349,19 @@ def results(tmp_path_factory):
 
 def test_rows_come_in_rank_order(results):
     assert results[0]["order"] == results[1]["order"] == LABELS
+
+
+@pytest.mark.parametrize("name", DISAGREEMENTS)
+def test_ranks_that_disagree_all_stop(results, name):
+    _, expected = DISAGREEMENTS[name]
+    for rank in range(2):
+        assert expected in results[rank]["errors"][name]
+
+
+def test_a_rank_without_gradient_takes_part_in_the_backward_pass(results):
+    # Each of the two ranks adds the gradient of its own loss, as DDP expects.
+    assert results[0]["one gradient"] == [[0.0, 4.0], [8.0, 12.0], [16.0, 20.0]]
+    assert results[1]["one gradient"] is None
 
 
 def test_one_rank_computes_a_local_loss(results):

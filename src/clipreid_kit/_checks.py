@@ -19,25 +19,32 @@ def fail(owner: str, expected: str, got: object, remedy: str = "") -> ValueError
 
 def describe(tensor: Tensor) -> str:
     """Describe a tensor by shape, dtype and device, for an error text."""
-    shape = tuple(tensor.shape)
+    # A nested tensor has no shape.
+    shape = "a nested shape" if tensor.is_nested else f"shape {tuple(tensor.shape)}"
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return f"shape {shape}, {dtype} on {tensor.device}"
+    return f"{shape}, {dtype} on {tensor.device}"
 
 
 def check_embeddings(owner: str, name: str, embeddings: Tensor) -> None:
-    """Require a floating-point matrix (N, D) with D >= 1."""
+    """Require a dense floating-point matrix (N, D) with D >= 1."""
     if not isinstance(embeddings, Tensor):
         raise fail(owner, f"{name} as a tensor", type(embeddings).__name__, "Use torch.as_tensor.")
 
+    check_dense(owner, name, embeddings)
     is_matrix = embeddings.ndim == 2 and embeddings.shape[1] > 0
     if not is_matrix or not embeddings.is_floating_point():
         raise fail(owner, f"{name} as a floating-point matrix (N, D)", describe(embeddings))
 
 
 def check_dense(owner: str, name: str, tensor: Tensor) -> None:
-    """Require a dense tensor: not sparse, quantised or on the meta device."""
+    """Require a dense tensor: not sparse, nested, quantised or on the meta device."""
+    remedy = "Use to_dense or dequantize first."
     if tensor.is_meta:
         got = "a meta tensor"
+        remedy = "A tensor on the meta device holds no values."
+    elif tensor.is_nested:
+        got = "a nested tensor"
+        remedy = "Pad its rows to one length, or concatenate them."
     elif tensor.is_quantized:
         got = str(tensor.dtype)
     elif tensor.layout is not torch.strided:
@@ -45,12 +52,7 @@ def check_dense(owner: str, name: str, tensor: Tensor) -> None:
     else:
         return
 
-    raise fail(
-        owner,
-        f"{name} as a dense tensor",
-        got.removeprefix("torch."),
-        "Use to_dense or dequantize first.",
-    )
+    raise fail(owner, f"{name} as a dense tensor", got.removeprefix("torch."), remedy)
 
 
 def check_same_width(owner: str, name: str, first: Tensor, other_name: str, second: Tensor) -> None:
@@ -68,16 +70,58 @@ def check_same_width(owner: str, name: str, first: Tensor, other_name: str, seco
         raise fail(owner, f"{name} and {other_name} on one device", devices)
 
 
-def check_labels(owner: str, name: str, labels: Tensor, rows: int) -> None:
-    """Require one integer label for each of ``rows`` rows."""
+def check_labels(
+    owner: str, name: str, labels: Tensor, rows: int, device: torch.device | None = None
+) -> None:
+    """Require one integer label for each of ``rows`` rows, on ``device`` if one is given."""
     if not isinstance(labels, Tensor):
         raise fail(
             owner, f"{name} as a tensor of integers", type(labels).__name__, "Use torch.as_tensor."
         )
 
+    check_dense(owner, name, labels)
     is_integer = not labels.is_floating_point() and not labels.is_complex()
+    is_integer &= labels.dtype is not torch.bool
     if labels.ndim != 1 or labels.shape[0] != rows or not is_integer:
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
+
+    if device is not None and labels.device != device:
+        remedy = "Move them with .to()."
+        raise fail(owner, f"{name} on {device}, as the embeddings are", str(labels.device), remedy)
+
+
+def check_label_range(
+    owner: str,
+    labels: Tensor,
+    num_identities: int,
+    remedy: str = "Number the training identities from 0.",
+    name: str = "labels",
+) -> None:
+    """Require labels in [0, num_identities), where they can be read without waiting for a device.
+
+    That is on the CPU, and neither inside a compiled graph nor inside a transform of
+    ``torch.func``.
+    """
+    is_readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+    if not is_readable or labels.numel() == 0 or inside_a_transform():
+        return
+
+    lowest = int(labels.min())
+    highest = int(labels.max())
+    if lowest < 0 or highest >= num_identities:
+        got = f"{name} from {lowest} to {highest}"
+        raise fail(owner, f"{name} in [0, {num_identities})", got, remedy)
+
+
+def inside_a_transform() -> bool:
+    """Whether this runs inside ``torch.func.grad``, ``vmap``, ``jvp`` or another transform."""
+    # A compiler traces the transforms away.
+    if torch.compiler.is_compiling():
+        return False
+
+    # Torch has no public way to ask.
+    are_active = getattr(torch._C, "_are_functorch_transforms_active", None)  # noqa: SLF001
+    return are_active is not None and bool(are_active())
 
 
 def check_number(owner: str, name: str, value: object) -> None:

@@ -8,14 +8,22 @@ DDP divides by :math:`R`, and the parameters get exactly the gradient of one pro
 concatenated batch. The ranks may hold different numbers of rows.
 """
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from clipreid_kit._checks import check_dense, describe, fail
+
+_MAX_DIMS = 8
+_DTYPES = sorted(
+    {value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str
+)
 
 
 def world_size() -> int:
@@ -39,26 +47,189 @@ def gather(rows: Tensor) -> Tensor:
         Tensor (sum of all n, ...), equal on every rank.
 
     Raises:
-        ValueError: If ``rows`` has no dimension to concatenate along.
+        ValueError: If ``rows`` has no dimension to concatenate along, or its dtype or its other
+            dimensions differ between the ranks; on every rank, so that none waits for ever.
 
     Example:
         >>> gather(torch.ones(2, 3)).shape
         torch.Size([2, 3])
     """
-    if rows.ndim == 0:
+    gathered: Tensor
+    (gathered,) = gather_batch("gather", rows)
+    return gathered
+
+
+def gather_batch(
+    owner: str,
+    *tensors: Tensor | None,
+    options: Sequence[object] = (),
+    error: ValueError | None = None,
+) -> tuple[Any, ...]:
+    """Gather the tensors of a batch, after all ranks have agreed on what they send.
+
+    Args:
+        owner: Name of the caller, for error messages.
+        tensors: Rows (n, ...) of this rank; ``None`` on every rank stays ``None``.
+        options: What else has to be equal on all ranks.
+        error: An error of this rank. It is raised on every rank, and not here alone.
+
+    Raises:
+        ValueError: As :func:`gather` does; and if a tensor is ``None`` on some ranks only, if the
+            options differ, or if a rank has an error. Every rank raises it.
+    """
+    error = error or _error_of_rows(owner, tensors)
+    if world_size() == 1:
+        if error is not None:
+            raise error
+        return tensors
+
+    headers = _exchange_headers(tensors, options, error)
+    if any(of_rank[0][0] for of_rank in headers):
+        _raise_errors_of_ranks(error)
+    if len({of_rank[0][1] for of_rank in headers}) > 1:
         raise ValueError(
-            "gather: expected a tensor with rows, got a scalar. Add a dimension: rows[None]."
+            f"{owner}: its options differ between the ranks (here: {options}). "
+            "Construct it alike on every rank."
         )
 
-    if world_size() == 1:
-        return rows
+    gathered = []
+    for number, tensor in enumerate(tensors, start=1):
+        of_ranks = []
+        for of_rank in headers:
+            num_rows, needs_gradient, *kind = of_rank[number]
+            of_ranks.append(_RowsHeader(num_rows, needs_gradient, tuple(kind)))
 
-    num_rows = torch.tensor([rows.shape[0]], device=rows.device)
-    num_rows_of_ranks = [torch.empty_like(num_rows) for _ in range(world_size())]
-    dist.all_gather(num_rows_of_ranks, num_rows)
+        _check_rows_agree(owner, of_ranks)
+        gathered.append(None if tensor is None else _gather_rows(tensor, of_ranks))
 
-    sizes = [int(size) for size in num_rows_of_ranks]
-    gathered: Tensor = _Gather.apply(rows, sizes, dist.get_rank())
+    return tuple(gathered)
+
+
+@contextmanager
+def errors_on_all_ranks(owner: str, num_tensors: int, *, distributed: bool) -> Iterator[None]:
+    """Raise a ValueError of the block on every rank, if ``distributed``.
+
+    The other ranks raise it in their next :func:`gather_batch`, of ``num_tensors`` tensors.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if distributed:
+            gather_batch(owner, *[None] * num_tensors, error=error)
+        raise
+
+
+class _RowsHeader(NamedTuple):
+    """What a rank says about its rows.
+
+    Attributes:
+        num_rows: Size of the first dimension; -1 for ``None`` instead of rows.
+        needs_gradient: Whether autograd will ask for a gradient.
+        kind: Dtype, number of dimensions, and sizes of all but the first; equal on all ranks.
+    """
+
+    num_rows: int
+    needs_gradient: int
+    kind: tuple[int, ...]
+
+    def __str__(self) -> str:
+        if self.num_rows < 0:
+            return "None"
+
+        dtype, num_dims, *sizes = self.kind
+        shape = ", ".join(["n", *map(str, sizes[: num_dims - 1])])
+        return f"{str(_DTYPES[dtype]).removeprefix('torch.')} ({shape})"
+
+
+def _error_of_rows(owner: str, tensors: Sequence[object]) -> ValueError | None:
+    """Error of rows that cannot be sent."""
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            return fail(owner, "rows as a tensor", type(tensor).__name__, "Use torch.as_tensor.")
+
+        try:
+            check_dense(owner, "rows", tensor)
+        except ValueError as error:
+            return error
+
+        if tensor.ndim == 0:
+            return fail(owner, "a tensor with rows", "a scalar", "Add a dimension: rows[None].")
+        if tensor.ndim > _MAX_DIMS:
+            return fail(owner, f"rows of at most {_MAX_DIMS} dimensions", describe(tensor))
+
+    return None
+
+
+def _exchange_headers(
+    tensors: Sequence[Tensor | None], options: Sequence[object], error: ValueError | None
+) -> list[list[list[int]]]:
+    """Headers of all ranks: one of the rank itself (error, options), and one of each tensor."""
+    padding = [0] * (_MAX_DIMS + 1)
+    own = [[int(error is not None), zlib.crc32(repr(options).encode()), *padding]]
+    own += [_header(tensor) if error is None else _header(None) for tensor in tensors]
+
+    header = torch.tensor(own, device=_device_for(tensors, error))
+    headers = [torch.empty_like(header) for _ in range(world_size())]
+    dist.all_gather(headers, header)
+    return [of_rank.tolist() for of_rank in headers]
+
+
+def _header(tensor: Tensor | None) -> list[int]:
+    """Number of rows, need of a gradient, dtype, number of dimensions, and sizes."""
+    if tensor is None:
+        return [-1, *[0] * (_MAX_DIMS + 2)]
+
+    needs_gradient = tensor.requires_grad and torch.is_grad_enabled()
+    sizes = [*tensor.shape[1:], *[-1] * (_MAX_DIMS - tensor.ndim)]
+    dtype = _DTYPES.index(tensor.dtype)
+    return [tensor.shape[0], int(needs_gradient), dtype, tensor.ndim, *sizes]
+
+
+def _device_for(tensors: Sequence[Tensor | None], error: ValueError | None) -> torch.device:
+    """Device of the rows; without any, one that the process group can send from."""
+    for tensor in tensors:
+        if error is None and tensor is not None:
+            return tensor.device
+    return communication_device()
+
+
+def communication_device() -> torch.device:
+    """Return a device that tensors can be sent from."""
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _raise_errors_of_ranks(error: ValueError | None) -> NoReturn:
+    """Raise the first error of any rank on every rank."""
+    texts: list[str] = [""] * world_size()
+    dist.all_gather_object(texts, "" if error is None else str(error))
+
+    rank = next(rank for rank, text in enumerate(texts) if text)
+    raise ValueError(f"{texts[rank]} (on rank {rank})") from error
+
+
+def _check_rows_agree(owner: str, of_ranks: Sequence[_RowsHeader]) -> None:
+    """Require rows of one dtype and shape on all ranks, or none on any."""
+    kinds = {(header.num_rows < 0, header.kind) for header in of_ranks}
+    if len(kinds) == 1:
+        return
+
+    got = ", ".join(f"{header} on rank {rank}" for rank, header in enumerate(of_ranks))
+    raise fail(owner, "rows of one dtype and shape on all ranks, besides their number n", got)
+
+
+def _gather_rows(rows: Tensor, of_ranks: Sequence[_RowsHeader]) -> Tensor:
+    # A rank without a gradient has to take part in the backward pass of the others.
+    is_needed = any(header.needs_gradient for header in of_ranks)
+    if is_needed and torch.is_grad_enabled() and not rows.requires_grad:
+        rows = rows.detach().requires_grad_()
+
+    gathered: Tensor = _Gather.apply(
+        rows, [header.num_rows for header in of_ranks], dist.get_rank()
+    )
     return gathered
 
 

@@ -5,6 +5,8 @@ The same chunks are needed where a module draws random numbers or keeps running 
 
 import contextlib
 import copy
+import dataclasses
+import functools
 import os
 from typing import NamedTuple
 
@@ -131,6 +133,130 @@ def test_structures_of_tensors(pack, unpack):
     step(images, pack(texts)).backward()
 
     torch.testing.assert_close(gradients(image, text), want, atol=1e-6, rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    pixels: torch.Tensor
+    scale: float
+    also: dict
+
+
+@pytest.mark.parametrize("chunk_size", [2, 9])
+def test_an_encoder_may_change_its_input(chunk_size):
+    image, _ = towers()
+    images, labels = inputs(7)[0], torch.tensor([0, 0, 1, 1, 2, 0, 2])
+    before = images.clone()
+    SupConLoss(0.3)(image((images - 0.5) / 0.25), labels).backward()
+    want = gradients(image)
+
+    def in_place(rows):
+        return image(rows.sub_(0.5).div_(0.25))
+
+    def in_a_dict(batch):
+        batch["rows"] = (batch["rows"] - 0.5) / 0.25
+        return image(batch.pop("rows"))
+
+    for encode, batch in ((in_place, images), (in_a_dict, {"rows": images})):
+        step = CachedContrastive(encode, None, SupConLoss(0.3), chunk_size=chunk_size)
+        step(batch, None, labels).backward()
+        torch.testing.assert_close(gradients(image), want, atol=1e-6, rtol=1e-5)
+
+    assert torch.equal(images, before)
+
+
+def test_a_dataclass_of_tensors():
+    image, _ = towers()
+    images, labels = inputs(7)[0], torch.tensor([0, 0, 1, 1, 2, 0, 2])
+    SupConLoss(0.3)(image(3 * images), labels).backward()
+    want = gradients(image)
+
+    def encode(batch):
+        assert type(batch) is Batch
+        assert len(batch.pixels) == len(batch.also["twice"]) <= 3
+        return image(batch.scale * batch.pixels + batch.also["twice"])
+
+    batch = Batch(images, 1.0, {"twice": 2 * images})
+    CachedContrastive(encode, None, SupConLoss(0.3), chunk_size=3)(batch, None, labels).backward()
+
+    torch.testing.assert_close(gradients(image), want, atol=1e-6, rtol=1e-5)
+
+
+def test_a_container_that_is_filled_anew_changes_nothing():
+    image, _ = towers()
+    images, labels = inputs(7)[0], torch.tensor([0, 0, 1, 1, 2, 0, 2])
+    step = CachedContrastive(lambda batch: image(batch[0]), None, SupConLoss(0.3), chunk_size=3)
+    step([images], None, labels).backward()
+    want = gradients(image)
+
+    batch = [images]
+    value = step(batch, None, labels)
+    batch[0] = torch.zeros_like(images)
+    value.backward()
+
+    torch.testing.assert_close(gradients(image), want)
+
+
+def encoders_of(tower):
+    return {
+        "module": tower,
+        "method": tower.forward,
+        "function": lambda rows: tower(rows * 1),
+        "partial": functools.partial(tower.forward),
+    }
+
+
+@pytest.mark.parametrize("kind", ["module", "method", "function", "partial"])
+def test_weights_that_change_before_backward_are_an_error(kind):
+    image, _ = towers()
+    images, labels = inputs(7)[0], torch.tensor([0, 0, 1, 1, 2, 0, 2])
+    step = CachedContrastive(encoders_of(image)[kind], None, SupConLoss(0.3), chunk_size=3)
+    optimizer = torch.optim.SGD(image.parameters(), lr=0.1)
+    step(images, None, labels).backward()
+    value = step(images, None, labels)
+    optimizer.step()
+
+    expected = r"CachedContrastive: the weight 0\.weight of images changed between the call and bac"
+    with pytest.raises(RuntimeError, match=expected):
+        value.backward()
+
+
+def test_a_batch_that_changes_before_backward_is_an_error():
+    image, text = towers()
+    images, texts = (rows.clone() for rows in inputs(5))
+    step = CachedContrastive(image, lambda batch: text(batch["ids"]), InfoNCELoss(), chunk_size=3)
+    value = step(images, {"ids": texts})
+    texts[4, 0] = 7
+
+    with pytest.raises(RuntimeError, match="CachedContrastive: texts changed between the call and"):
+        value.backward()
+
+
+def test_a_temperature_that_the_encoder_holds_may_be_clamped():
+    images, texts = inputs(5)
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tower, _ = towers()
+            self.loss = InfoNCELoss(0.3, learnable=True)
+
+        def encode(self, rows):
+            return self.tower(rows)
+
+    model = Model()
+    step = CachedContrastive(model.encode, model.encode, model.loss, chunk_size=3)
+    (step(images, texts) + step(texts, images)).backward()
+    assert model.loss.log_scale.grad is not None
+
+
+def test_a_transform_of_torch_func_is_an_error():
+    image, _ = towers()
+    step = CachedContrastive(image, image, InfoNCELoss())
+    with pytest.raises(
+        RuntimeError, match=r"^CachedContrastive: it runs a backward pass of its own"
+    ):
+        torch.func.grad(lambda rows: step(rows, rows))(inputs(5)[0])
 
 
 def test_is_an_ordinary_scalar_scaled_and_accumulated():

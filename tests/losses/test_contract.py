@@ -8,11 +8,15 @@ import math
 import pickle
 import types
 import typing
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 from clipreid_kit import linear_ramp, losses
+from clipreid_kit._checks import inside_a_transform
 from clipreid_kit.losses import (
     ArcFaceHead,
     ArcFaceLoss,
@@ -100,13 +104,15 @@ def head_and_cross_entropy(head, images, texts, labels):
 
 
 def with_prototypes(loss, images, texts, labels):
-    loss.initialize(STORED_ROWS[labels.long()], labels)
+    if not inside_a_transform():
+        loss.initialize(STORED_ROWS[labels.long()], labels)
     return loss(padded(images), labels)
 
 
 def with_queue(loss, images, texts, labels):
-    loss.queue.reset()
-    loss.queue.enqueue(STORED_ROWS[labels.long()], labels)
+    if not inside_a_transform():
+        loss.queue.reset()
+        loss.queue.enqueue(STORED_ROWS[labels.long()], labels)
     return loss(padded(images), labels)
 
 
@@ -412,6 +418,271 @@ def test_compiles_in_one_graph(name):
     got = compiled(rows, torch.tensor(labels))
 
     assert got.item() == pytest.approx(loss(rows, torch.tensor(labels)).item(), rel=1e-5)
+
+
+# Composition with torch.
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_inside_a_checkpoint(loss, reentrant):
+    rows, labels = BATCHES["ordinary"]
+    want, want_gradient = value_and_gradient(loss, rows, labels)
+
+    rows = rows.clone().requires_grad_()
+    labels = torch.tensor(labels)
+    got = checkpoint(lambda rows: loss(rows, labels), rows, use_reentrant=reentrant)
+    got.backward()
+
+    torch.testing.assert_close(got.detach(), want)
+    torch.testing.assert_close(rows.grad, want_gradient)
+
+
+def test_gradients_by_torch_func(loss):
+    rows, labels = BATCHES["ordinary"]
+    want, want_gradient = value_and_gradient(loss, rows, labels)
+    labels = torch.tensor(labels)
+
+    gradient, value = torch.func.grad_and_value(lambda rows: loss(rows, labels))(rows)
+    torch.testing.assert_close(value, want)
+    torch.testing.assert_close(gradient, want_gradient, atol=1e-5, rtol=1e-4)
+
+    jacobian = torch.func.jacrev(lambda rows: 2 * loss(rows, labels))(rows)
+    torch.testing.assert_close(jacobian, 2 * want_gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_of_parameters_by_functional_call(loss):
+    rows, labels = BATCHES["ordinary"]
+    value_and_gradient(loss, rows, labels)
+    labels = torch.tensor(labels)
+    parameters = dict(loss.named_parameters())
+    want = {name: parameter.grad for name, parameter in parameters.items()}
+
+    def call(parameters):
+        return torch.func.functional_call(loss, parameters, (rows, labels))
+
+    detached = {name: parameter.detach() for name, parameter in parameters.items()}
+    got = torch.func.grad(call)(detached)
+
+    for name in parameters:
+        torch.testing.assert_close(got[name], want[name], atol=1e-5, rtol=1e-4)
+
+
+def is_in_plain_autograd(loss):
+    """Losses over classes are, inside a transform; the others compute their gradient themselves."""
+    if isinstance(loss, Classified):
+        return True
+    inner = getattr(loss, "loss", loss)
+    return isinstance(inner, CenterLoss | ImageToTextCELoss | PrototypeMemoryLoss)
+
+
+@pytest.mark.unhooked
+def test_vmap_is_right_or_refused(loss):
+    rows, labels = BATCHES["ordinary"]
+    labels = torch.tensor(labels)
+    want = loss(rows, labels)
+    both = torch.stack([rows, rows.flip(0)])
+
+    if is_in_plain_autograd(loss):
+        got = torch.func.vmap(lambda rows: loss(rows, labels))(both)
+        torch.testing.assert_close(got[0], want)
+        return
+
+    for batch_labels in (None, 0):
+        with pytest.raises(RuntimeError, match=r"^\w+_loss: torch.func.vmap is not supported"):
+            torch.func.vmap(loss, in_dims=(0, batch_labels))(
+                both, labels if batch_labels is None else torch.stack([labels, labels])
+            )
+
+
+@pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_forward_mode_is_right_or_refused(loss):
+    rows, labels = BATCHES["ordinary"]
+    want, gradient = value_and_gradient(loss, rows, labels)
+    labels = torch.tensor(labels)
+    tangent = torch.ones_like(rows)
+
+    if is_in_plain_autograd(loss):
+        value, derivative = torch.func.jvp(lambda rows: loss(rows, labels), (rows,), (tangent,))
+        torch.testing.assert_close(value, want)
+        assert derivative.item() == pytest.approx(gradient.sum().item(), abs=1e-5, rel=1e-4)
+        return
+
+    refused = r"^\w+_loss: forward-mode derivatives .* are not supported.* Take \w+_definition"
+    with pytest.raises(RuntimeError, match=refused):
+        torch.func.jvp(lambda rows: loss(rows, labels), (rows,), (tangent,))
+
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match=refused):
+        loss(forward_ad.make_dual(rows, tangent), labels)
+
+
+@pytest.mark.unhooked
+def test_second_derivatives_by_torch_func_are_right_or_refused(loss):
+    rows, labels = BATCHES["ragged"]
+    rows = 0.3 * rows.double()
+    labels = torch.tensor(labels)
+    if isinstance(loss, Called):
+        loss = loss.double()
+    loss(rows, labels)
+
+    def slope(rows):
+        return torch.func.grad(lambda rows: loss(rows, labels))(rows)[0, 0]
+
+    if not is_in_plain_autograd(loss):
+        # Also where the derivative of the gradient is taken by autograd itself.
+        with pytest.raises(RuntimeError, match="first derivatives only, no second derivative"):
+            torch.func.grad(slope)(rows)
+        with pytest.raises(RuntimeError, match="first derivatives only, no second derivative"):
+            slope(rows.clone().requires_grad_()).backward()
+        return
+
+    second = torch.func.grad(slope)(rows)
+    step = torch.zeros_like(rows)
+    step[0, 0] = 1e-5
+    difference = (slope(rows + step) - slope(rows - step)) / 2e-5
+    torch.testing.assert_close(second[0, 0], difference, atol=1e-5, rtol=1e-4)
+
+
+def test_four_threads_get_what_one_gets(loss):
+    rows, labels = BATCHES["ordinary"]
+    want, want_gradient = value_and_gradient(loss, rows, labels)
+
+    with ThreadPoolExecutor(4) as threads:
+        copies = [copy.deepcopy(loss) for _ in range(4)]
+        results = list(threads.map(lambda loss: value_and_gradient(loss, rows, labels), copies))
+
+    for value, gradient in results:
+        assert torch.equal(value, want)
+        assert torch.equal(gradient, want_gradient)
+
+
+# Arguments that hold no numbers where the loss looks for them.
+
+
+def nested(rows):
+    return torch.nested.nested_tensor([rows[:1], rows[1:]], layout=torch.jagged)
+
+
+LAYOUTS = {
+    "sparse": lambda rows: rows.to_sparse(),
+    "nested": nested,
+    "meta": lambda rows: rows.to("meta"),
+}
+
+
+CHECKED = [
+    SupConLoss,
+    InfoNCELoss,
+    SigLIPLoss,
+    HardNegativeContrastiveLoss,
+    TripletLoss,
+    WeightedTripletLoss,
+    CircleLoss,
+    MultiSimilarityLoss,
+    CenterLoss,
+    ImageToTextCELoss,
+    PrototypeMemoryLoss,
+    CrossBatchMemory,
+    ArcFaceHead,
+    ArcFaceLoss,
+    CosFaceHead,
+    CosFaceLoss,
+    ProxyAnchorLoss,
+]
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", CHECKED, ids=lambda kind: kind.__name__)
+def test_tensors_that_are_not_dense_are_errors(kind, layout):
+    loss = kind(**CONSTRUCTORS[kind])
+    rows = random_batch(6, seed=1)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    convert = LAYOUTS[layout]
+
+    if kind in (InfoNCELoss, SigLIPLoss, HardNegativeContrastiveLoss):
+        calls = [(convert(rows), rows), (rows, convert(rows))]
+        if kind is not InfoNCELoss:
+            calls.append((rows, rows, convert(labels)))
+    elif kind is ImageToTextCELoss:
+        calls = [(rows, labels, convert(rows)), (rows, convert(labels), rows)]
+    else:
+        calls = [(convert(rows), labels), (rows, convert(labels))]
+
+    for arguments in calls:
+        with pytest.raises(ValueError, match=r"^\w+: expected \w+ as a dense tensor, got "):
+            loss(*arguments)
+
+
+CLASS_LOSSES = [
+    CenterLoss,
+    ImageToTextCELoss,
+    PrototypeMemoryLoss,
+    ArcFaceHead,
+    ArcFaceLoss,
+    CosFaceHead,
+    CosFaceLoss,
+    ProxyAnchorLoss,
+]
+
+
+@pytest.mark.parametrize("label", [-1, -100, 6, 1501])
+@pytest.mark.parametrize("kind", CLASS_LOSSES, ids=lambda kind: kind.__name__)
+def test_a_label_out_of_range_is_an_error(kind, label):
+    loss = kind(**CONSTRUCTORS[kind])
+    rows = random_batch(6, seed=1)
+    arguments = [rows, torch.tensor([0, 1, 2, 3, 4, label])]
+    if kind is ImageToTextCELoss:
+        arguments.append(rows)
+
+    expected = r"^\w+: expected labels in \[0, 6\), got labels from .* to .*\d\. \w+"
+    with pytest.raises(ValueError, match=expected):
+        loss(*arguments)
+
+
+@pytest.mark.parametrize("kind", [ArcFaceLoss, CosFaceLoss])
+def test_a_label_out_of_range_is_an_error_with_sampling(kind):
+    loss = kind(dim=8, num_identities=20, num_sampled=8)
+    with pytest.raises(
+        ValueError, match=r"labels in \[0, 20\), got labels from -1 to 20. Number the"
+    ):
+        loss(random_batch(2, seed=1), torch.tensor([-1, 20]))
+
+
+# Modules that change in every call in training mode.
+
+CHANGING = {
+    "CrossBatchMemory": lambda: CrossBatchMemory(SupConLoss(), 8, 16),
+    "PrototypeMemoryLoss": lambda: PrototypeMemoryLoss(8, 6),
+    "ClassSampler": lambda: ArcFaceLoss(8, 6, num_sampled=6),
+    "WeightedSum": lambda: Called(
+        WeightedSum({"text": 1.0, "triplet": 1.0}, balance="magnitude"), of_two_terms
+    ),
+}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_loss_that_changes_itself_refuses_a_checkpoint(name, reentrant):
+    loss = CHANGING[name]()
+    rows, labels = random_batch(6, seed=1).requires_grad_(), torch.tensor([0, 0, 1, 1, 2, 2])
+    loss(rows, labels)
+    value = checkpoint(lambda rows: loss(rows, labels), rows, use_reentrant=reentrant)
+
+    with pytest.raises(
+        RuntimeError, match=rf"^{name}: .*inside a backward pass, as torch.utils.ch"
+    ):
+        value.backward()
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_loss_that_changes_itself_refuses_a_transform(name):
+    loss = CHANGING[name]()
+    rows, labels = random_batch(6, seed=1), torch.tensor([0, 0, 1, 1, 2, 2])
+
+    with pytest.raises(RuntimeError, match=rf"^{name}: .*inside a transform of torch.func"):
+        torch.func.grad(lambda rows: loss(rows, labels))(rows)
 
 
 # Constructors: what each needs besides its options.

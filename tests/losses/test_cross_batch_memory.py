@@ -144,3 +144,20 @@ def test_wrong_shapes():
 
     with pytest.raises(ValueError, match="labels as 2 integers"):
         queue.enqueue(torch.zeros(2, 3), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_does_no_lasting_harm(broken):
+    loss = CrossBatchMemory(SupConLoss(), dim=4, size=8)
+    rows, labels = torch.randn(4, 4), torch.tensor([0, 0, 1, 1])
+    with_broken_row = rows.clone()
+    with_broken_row[2, 1] = broken
+
+    assert loss(with_broken_row, labels).isnan()
+    assert loss.queue.labels().tolist() == [0, 0, 1]
+    assert torch.equal(loss.queue.rows(), rows[[0, 1, 3]])
+    assert loss(rows, labels).isfinite()
+
+    loss.queue.reset()
+    loss.queue.enqueue(torch.full((2, 4), broken), torch.tensor([5, 5]))
+    assert loss.queue.num_rows == 0

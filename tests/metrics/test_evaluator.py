@@ -63,6 +63,28 @@ def assert_same_bits(got, want):
     assert got.max_rank == want.max_rank
 
 
+@pytest.mark.parametrize("kind", ["list", "array", "tensor"])
+def test_a_batch_is_copied(kind):
+    convert = {"list": list, "array": np.array, "tensor": torch.tensor}[kind]
+    evaluator = ReidEvaluator(junk_ids=(junk := [-1]))
+    rows = torch.eye(4)
+    ids, cameras, sessions = (convert(values) for values in ([0, 1, 0, -1], [0] * 4, [5] * 4))
+
+    evaluator.update(rows[:2], [0, 1], [1, 1], exclude=[[6, 6]], split="query")
+    evaluator.update(rows, ids, cameras, exclude=[sessions], split="gallery")
+    want = evaluator.compute().to_dict()
+
+    # The caller fills its buffers with the next batch.
+    rows.fill_(9)
+    for values in (ids, cameras, sessions):
+        values[:] = convert([1, 1, 1, 1])
+    junk[0] = 0
+
+    assert evaluator.compute().to_dict() == want
+    assert want["rank_1"] == 1
+    assert want["num_gallery"] == 3
+
+
 @given(
     st.lists(st.integers(0, 170), max_size=5),
     st.booleans(),

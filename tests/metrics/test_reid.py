@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import reid as oracle
 
-from clipreid_kit.metrics import evaluate_reid
+from clipreid_kit.metrics import KReciprocalReranker, evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics._engine import count_nonmatches, query_block
 
 
@@ -782,3 +784,121 @@ def test_small_and_large_integers_do_not_overflow():
 def test_values_that_are_not_ids(ids, message):
     with pytest.raises(ValueError, match=message):
         evaluate_reid(ROWS, ROWS, query_ids=ids, gallery_ids=[0, 1, 2])
+
+
+@pytest.mark.parametrize("reverse", [np.s_[::-1], np.s_[:, ::-1], np.s_[::-2], np.s_[-1:0:-1, ::2]])
+@pytest.mark.parametrize("mode", ["r", "c", None])
+def test_a_reversed_view_of_a_file_is_read(tmp_path, reverse, mode):
+    rows = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    view = np.load(tmp_path / "rows.npy", mmap_mode=mode)[reverse]
+    ids = np.arange(len(view)) % 5
+
+    want = evaluate_reid(rows[reverse].copy(), query_ids=ids)
+    got = evaluate_reid(
+        view, view, query_ids=ids, gallery_ids=ids, exclude=[(ids * 0, ids * 0 + 1)]
+    )
+    assert evaluate_reid(view, query_ids=ids).to_dict() == want.to_dict()
+    assert got.rank(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "error"),
+    [
+        (["a", "a\0"], "query_ids without a null character at the end, got 'a\\x00'"),
+        (np.array(["a", "a\0"], dtype=object), "query_ids without a null character at the end"),
+        ([True, 2], "query_ids mixes booleans and integers"),
+        ([np.False_, 0], "query_ids mixes booleans and integers"),
+        ([True, False], "query_ids as integers or strings, got bool"),
+        ([1, "1"], "query_ids mixes integers and strings"),
+    ],
+)
+def test_ids_that_would_be_taken_for_others_are_errors(ids, error):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        evaluate_reid(torch.eye(2), query_ids=ids)
+
+
+def test_the_result_keeps_its_own_ids():
+    ids = np.array([0, 0, 1, 1])
+    result = evaluate_reid(torch.randn(4, 3), query_ids=ids)
+    ids[:] = 9
+    assert result.query_ids.tolist() == [0, 0, 1, 1]
+
+
+def test_cameras_that_hardly_meet_are_a_warning():
+    rows, ids = torch.eye(12), list(range(12))
+    sides = {"query_ids": ids, "gallery_ids": ids, "query_cameras": [1] * 12}
+    message = "evaluate_reid: 0 of 12 queries have a camera that occurs in the gallery, so the cam"
+
+    with pytest.warns(UserWarning, match=message):
+        result = evaluate_reid(rows, rows, **sides, gallery_cameras=[2**40] * 12)
+    assert result.rank(1) == 1
+
+    # Enough that one camera in ten is known.
+    result = evaluate_reid(
+        rows,
+        rows,
+        **sides | {"query_cameras": [1, 1] + [3] * 10},
+        gallery_cameras=[2, 1] + [4] * 10,
+    )
+    assert result.num_valid_queries == 11
+
+
+def near_and_far():
+    """Distances of 20 queries of as many identities to two gallery rows of each."""
+    rng = np.random.default_rng(0)
+    distances = 1 + rng.random((20, 40))
+    ids = {"query_ids": np.arange(20), "gallery_ids": np.arange(40) % 20}
+    distances[np.arange(20), np.arange(20)] = rng.random(20)
+    distances[np.arange(20), np.arange(20) + 20] = 0.5
+    return distances, ids
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])
+def test_distances_are_ranked_from_the_smallest(convert):
+    distances, ids = near_and_far()
+    want = evaluate_reid_similarity(-distances, **ids).to_dict()
+    assert want["rank_1"] == 1
+
+    distances = convert(distances)
+    assert evaluate_reid_similarity(distances, nearer="smaller", **ids).to_dict() == want
+
+    def block(queries, gallery):
+        return distances[queries.long()[:, 0], :][:, gallery.long()[:, 0]]
+
+    sides = torch.arange(20.0)[:, None], torch.arange(40.0)[:, None]
+    got = evaluate_reid(*sides, similarity=block, nearer="smaller", **ids)
+    assert got.to_dict() == want
+
+
+def test_distances_given_as_similarities_are_a_warning():
+    distances, ids = near_and_far()
+    message = (
+        r"evaluate_reid_similarity: on average a match has 100 % of the other gallery rows bef"
+    )
+
+    with pytest.warns(UserWarning, match=message):
+        result = evaluate_reid_similarity(distances, **ids)
+    assert result.rank(1) == 0
+
+    with pytest.warns(UserWarning, match='A distance needs nearer="smaller"'):
+        evaluate_reid_similarity(-distances, nearer="smaller", **ids)
+
+    # A collapsed model is no reversed one, and a few queries say nothing.
+    evaluate_reid_similarity(np.zeros_like(distances), **ids)
+    few = {"query_ids": ids["query_ids"][:9], "gallery_ids": ids["gallery_ids"]}
+    evaluate_reid_similarity(distances[:9], **few)
+
+
+@pytest.mark.unhooked
+def test_wrong_orders_are_errors():
+    rows, ids = torch.eye(3), {"query_ids": [0, 1, 2], "gallery_ids": [0, 1, 2]}
+
+    with pytest.raises(ValueError, match="nearer to be one of larger, smaller, got 'near'"):
+        evaluate_reid_similarity(rows, nearer="near", **ids)
+    with pytest.raises(ValueError, match="nearer belongs to similarity; pass distance instead"):
+        evaluate_reid(rows, rows, nearer="smaller", **ids)
+
+    reranker = KReciprocalReranker(rows, rows, k1=2, k2=1)
+    with pytest.raises(ValueError, match="a re-ranker returns similarities; leave out nearer"):
+        evaluate_reid_similarity(reranker, nearer="smaller", **ids)

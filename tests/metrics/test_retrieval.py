@@ -423,3 +423,25 @@ def test_re_ranker_bad_input():
         evaluate_retrieval_similarity(reranker, relevant=[[0]] * 3, ties="none")
     with pytest.raises(ValueError, match=r"query_ids as 3 ids|of shape"):
         evaluate_retrieval_similarity(reranker, query_ids=[0], gallery_ids=[0, 1, 2])
+
+
+def test_distances_are_ranked_from_the_smallest():
+    distances = np.linspace(2, 3, 12 * 24).reshape(12, 24)
+    distances[np.arange(12), np.arange(12)] = 1.0
+    relevant = [[row] for row in range(12)]
+
+    result = evaluate_retrieval_similarity(distances, relevant=relevant, nearer="smaller")
+    assert result.hit_rate(1) == 1
+
+    with pytest.warns(
+        UserWarning, match="evaluate_retrieval_similarity: on average a match has 100"
+    ):
+        reversed_result = evaluate_retrieval_similarity(distances, relevant=relevant)
+    assert reversed_result.hit_rate(1) == 0
+
+
+def test_the_result_keeps_its_own_ids():
+    ids = np.array([0, 0, 1, 1])
+    result = evaluate_retrieval(torch.randn(4, 3), query_ids=ids)
+    ids[:] = 9
+    assert result.query_ids.tolist() == [0, 0, 1, 1]

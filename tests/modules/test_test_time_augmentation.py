@@ -156,3 +156,20 @@ def test_wrong_encoders(images):
         TestTimeAugmentation(nn.Identity())(images)
     with pytest.raises(ValueError, match=r"from the encoder, got tuple\. Wrap the encoder"):
         TestTimeAugmentation(lambda images: (images, images))(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_images_in_half_precision_are_resized(dtype):
+    images = torch.rand(2, 3, 8, 4).to(dtype)
+    seen = []
+
+    def encode(view):
+        seen.append(view)
+        return view.flatten(2).mean(dim=2)
+
+    TestTimeAugmentation(encode, flip=False, scales=(1.0, 1.5))(images)
+    expected = torch.nn.functional.interpolate(
+        images.float(), (12, 6), mode="bicubic", antialias=True, align_corners=False
+    )
+    assert [view.dtype for view in seen] == [dtype, dtype]
+    assert torch.equal(seen[1], expected.to(dtype))

@@ -373,7 +373,9 @@ def test_embeddings_that_are_no_matrix():
 
 
 def test_state_of_another_sampler():
-    state = updated(6, 3).state_dict()
+    # As version 0.1 wrote it, without the options.
+    whole = updated(6, 3).state_dict()
+    state = {name: whole[name] for name in ("epoch", "batches", "neighbours")}
     message = r"neighbours of shape \(6, 1\), got \(6, 2\)\. Build the sampler with the labels"
     with pytest.raises(ValueError, match=message):
         HardIdentitySampler(labels_of(6), 2, 2).load_state_dict(state)
@@ -418,3 +420,23 @@ def test_copies_of_an_image_are_never_its_only_positives():
 def test_a_single_image_is_warned_of():
     with pytest.warns(UserWarning, match="HardIdentitySampler: 1 of 2 identities have a single"):
         HardIdentitySampler([0, 0, 1, 1], 2, 2, images=[5, 5, 6, 7])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("num_instances", {"num_instances": 3}),
+        ("seed", {"seed": 3}),
+        ("representative", {"representative": "random"}),
+        ("data", {"cameras": [0, 1] * 6}),
+    ],
+)
+def test_the_state_of_another_sampler_is_refused(name, options):
+    labels = [row // 2 for row in range(12)]
+    usual = {"num_identities": 3, "num_instances": 2}
+    sampler = HardIdentitySampler(labels, **usual)
+    sampler.update(torch.randn(12, 3), labels)
+
+    expected = rf"HardIdentitySampler.load_state_dict: the state is of a sampler with {name}="
+    with pytest.raises(ValueError, match=expected):
+        HardIdentitySampler(labels, **usual | options).load_state_dict(sampler.state_dict())

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.samplers import PKSampler, pk
+from clipreid_kit.samplers import HardIdentitySampler, PKSampler, pk
 
 label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(
     lambda labels: len(set(labels)) >= 4
@@ -207,7 +207,7 @@ def test_resumes_inside_an_epoch(labels, coverage, data):
     resumed = PKSampler(labels, 2, 3, coverage=coverage, seed=2)
     resumed.load_state_dict(state)
 
-    assert state == {"epoch": 7, "batches": num_taken}
+    assert (state["epoch"], state["batches"]) == (7, num_taken)
     assert taken + list(resumed) == whole
     assert list(resumed) == whole  # the next iteration is whole again
 
@@ -453,3 +453,89 @@ def test_a_single_image_is_warned_of():
         PKSampler([0, 0, 1, 1], 2, 2, images=[5, 5, 6, 7])
 
     assert len(PKSampler([0, 0, 1, 1], 2, 1, images=[5, 5, 6, 7])) == 1  # needs no positives
+
+
+# Name: the sampler that loads the state of PKSampler(LABELS, 2, 2, seed=1).
+LABELS = [row // 4 for row in range(24)]
+OTHERS = {
+    "num_identities": lambda: PKSampler(LABELS, 3, 2, seed=1),
+    "num_instances": lambda: PKSampler(LABELS, 2, 4, seed=1),
+    "seed": lambda: PKSampler(LABELS, 2, 2, seed=2),
+    "coverage": lambda: PKSampler(LABELS, 2, 2, seed=1, coverage="images"),
+    "if_too_few": lambda: PKSampler(LABELS, 2, 2, seed=1, if_too_few="drop"),
+    "world_size": lambda: PKSampler(LABELS, 2, 2, seed=1, world_size=2),
+    "data": lambda: PKSampler(LABELS[::-1], 2, 2, seed=1),
+    "data, fewer": lambda: PKSampler(LABELS[:-1], 2, 2, seed=1),
+    "data, renamed": lambda: PKSampler([label + 1 for label in LABELS], 2, 2, seed=1),
+    "data, cameras": lambda: PKSampler(LABELS, 2, 2, seed=1, cameras=[0] * 24),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_state_of_another_sampler_is_refused(name):
+    state = PKSampler(LABELS, 2, 2, seed=1).state_dict()
+    expected = rf"PKSampler.load_state_dict: the state is of a sampler with {name.split(',')[0]}="
+    with pytest.raises(ValueError, match=expected):
+        OTHERS[name]().load_state_dict(state)
+
+
+def test_a_state_goes_to_any_rank_and_one_of_version_0_1_is_loaded():
+    state = PKSampler(LABELS, 2, 2, seed=1, world_size=2).state_dict()
+    PKSampler(LABELS, 2, 2, seed=1, world_size=2, rank=1).load_state_dict(state)
+
+    sampler = PKSampler(LABELS, 2, 2, seed=1)
+    sampler.load_state_dict({"epoch": 4, "batches": 1})
+    assert sampler.epoch == 4
+    assert len(list(sampler)) == len(sampler) - 1
+
+    with pytest.raises(ValueError, match="expected a state with epoch, batches, got epoch"):
+        sampler.load_state_dict({"epoch": 4})
+
+
+LAYOUTS = {
+    "sparse": lambda rows: rows.to_sparse(),
+    "nested": lambda rows: torch.nested.nested_tensor([rows[:1], rows[1:]], layout=torch.jagged),
+    "meta": lambda rows: rows.to("meta"),
+}
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("sampler", [PKSampler, HardIdentitySampler])
+def test_labels_that_are_not_dense_are_errors(sampler, layout):
+    labels = torch.tensor(LABELS)
+    wrong = LAYOUTS[layout](labels)
+    owner = sampler.__name__
+
+    with pytest.raises(ValueError, match=f"{owner}: expected labels as a dense tensor, got"):
+        sampler(wrong, 2, 2)
+    with pytest.raises(ValueError, match=f"{owner}: expected cameras as a dense tensor, got"):
+        sampler(labels, 2, 2, cameras=wrong)
+
+    if sampler is HardIdentitySampler:
+        rows = torch.randn(24, 3)
+        update = sampler(labels, 2, 2).update
+        with pytest.raises(ValueError, match="expected embeddings as a dense tensor, got"):
+            update(LAYOUTS[layout](rows), labels)
+        with pytest.raises(ValueError, match="expected labels as a dense tensor, got"):
+            update(rows, wrong)
+
+
+def test_a_loader_that_accelerate_prepared():
+    """It sets the sampler's epoch itself, so the epoch is set through the loader."""
+    accelerate = pytest.importorskip("accelerate")
+    sampler = PKSampler(LABELS, 2, 2, seed=1)
+    loader = torch.utils.data.DataLoader(range(24), batch_sampler=sampler)
+    loader = accelerate.Accelerator(cpu=True).prepare(loader)
+    expected = PKSampler(LABELS, 2, 2, seed=1)
+
+    for epoch in (0, 1, 5):
+        loader.set_epoch(epoch)
+        expected.set_epoch(epoch)
+        assert [batch.tolist() for batch in loader] == list(expected)
+
+    loader.set_epoch(7)
+    rest = accelerate.skip_first_batches(loader, 2)
+    rest.set_epoch(7)
+    expected.set_epoch(7, start_batch=2)
+    assert [batch.tolist() for batch in rest] == list(expected)

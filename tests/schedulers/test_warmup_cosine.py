@@ -207,3 +207,18 @@ def test_wrong_step_and_min_factor():
         warmup_cosine_factor(11, 2, 10)
     with pytest.raises(ValueError, match=r"min_factor in \[0, 1\], got 2"):
         warmup_cosine_factor(1, 2, 10, min_factor=2)
+
+
+def test_is_stepped_by_accelerate():
+    accelerate = pytest.importorskip("accelerate")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = WarmupCosineLR(optimizer, warmup_steps=2, total_steps=6)
+    optimizer, scheduler = accelerate.Accelerator(cpu=True).prepare(optimizer, scheduler)
+
+    rates = []
+    for _ in range(6):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+    assert rates == [warmup_cosine_factor(step, 2, 6) for step in range(6)]

@@ -189,3 +189,28 @@ def test_wrong_arguments(arguments, options, message):
 def test_steps_outside_the_schedule(step, total_steps, message):
     with pytest.raises(ValueError, match="warmup_multistep_factor: expected " + message):
         warmup_multistep_factor(step, 1, [2], total_steps=total_steps)
+
+
+@pytest.mark.parametrize("total_steps", [None, 6])
+def test_is_stepped_by_accelerate(total_steps):
+    accelerate = pytest.importorskip("accelerate")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = WarmupMultiStepLR(optimizer, 2, [4], total_steps=total_steps)
+    optimizer, scheduler = accelerate.Accelerator(cpu=True).prepare(optimizer, scheduler)
+
+    rates = []
+    for _ in range(6):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+    assert rates == pytest.approx([0.2, 0.4, 0.4, 0.4, 0.04, 0.04])
+
+
+def test_an_older_state_without_an_end_is_loaded():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = WarmupMultiStepLR(optimizer, 2, [4])
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": 4, "total_steps": None})
+
+    assert scheduler.total_steps == math.inf
+    assert scheduler.get_last_lr() == pytest.approx([0.04])

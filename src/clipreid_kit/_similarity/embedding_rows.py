@@ -175,6 +175,10 @@ def check_same_dim(owner: str, first: EmbeddingRows, second: EmbeddingRows) -> N
 
 def _to_tensor(array: npt.NDArray[Any]) -> Tensor:
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    # An array without rows counts as contiguous, and may keep strides that torch refuses.
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy(order="C")
+
     with warnings.catch_warnings():
         # torch warns of read-only arrays; nothing here writes to them
         warnings.simplefilter("ignore", UserWarning)

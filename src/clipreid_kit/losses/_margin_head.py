@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_fraction, check_integer, check_positive
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses.class_sampling import ClassSampler, check_sampling, class_rows
 
 
@@ -59,15 +59,17 @@ def rows_of_step(
     num_centers: int,
     sparse_grad: bool,
     distributed: bool,
+    owner: str,
+    options: tuple[object, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Embeddings, labels and weight of the identities that take part in a step.
 
-    Embeddings and labels are gathered from all ranks if ``distributed``. With a sampler the weight
+    Embeddings and labels are gathered from all ranks if ``distributed``; there the options have to
+    agree. With a sampler the weight
     has the rows of the sampled identities, and the labels are theirs.
     """
     if distributed:
-        embeddings = gather(embeddings)
-        labels = gather(labels)
+        embeddings, labels = gather_batch(owner, embeddings, labels, options=options)
 
     if sampler is not None:
         classes, labels = sampler(labels)

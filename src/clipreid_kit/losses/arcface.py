@@ -359,6 +359,8 @@ class ArcFaceLoss(nn.Module):
             num_centers=head.num_centers,
             sparse_grad=self.sparse_grad,
             distributed=self.distributed,
+            owner="ArcFaceLoss",
+            options=(self.extra_repr(), head.extra_repr(), self.sampler and self.sampler.step),
         )
 
         return arcface_loss(

@@ -1,16 +1,19 @@
 """Gradient caching: contrastive batches of any size in the memory of one chunk (GradCache)."""
 
+import copy
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from clipreid_kit._checks import check_integer, describe, fail
+from clipreid_kit._checks import check_integer, describe, fail, inside_a_transform
 
 Encoder = Callable[[Any], Tensor]
 
@@ -75,6 +78,8 @@ class CachedContrastive:
         ValueError: If a size is below 1. In a call, if inputs differ in their rows or require
             gradient, if texts are given without ``encode_text`` or the other way round, or if an
             encoder does not return (n, D).
+        RuntimeError: In ``backward``, if the batch or the weights changed after the call; in a
+            call, inside a transform of ``torch.func``.
 
     Example:
         >>> from clipreid_kit import InfoNCELoss
@@ -88,10 +93,10 @@ class CachedContrastive:
         Equals :func:`cached_contrastive_definition`, the plain step.
 
     Note:
-        Inputs are a tensor, or tensors in dicts, lists and tuples (a tokenizer's dict, for
-        example), all with the same number of rows. Other values inside are passed to every chunk
-        unchanged. Encode a side whose encoder is frozen beforehand, and pass it through
-        ``loss_args``.
+        Inputs are a tensor, or tensors in dicts, lists, tuples and dataclasses (a tokenizer's dict,
+        for example), all with the same number of rows. Other values inside are passed to every
+        chunk unchanged. Each pass gets a copy of the chunk, so an encoder may change its input.
+        Encode a side whose encoder is frozen beforehand, and pass it through ``loss_args``.
 
         On several ranks give the loss ``distributed=True`` and wrap the towers as usual. Each step
         makes one reduction, for any number of chunks, so ranks may hold different numbers of
@@ -103,8 +108,10 @@ class CachedContrastive:
         Batch norm in training mode uses the statistics of a chunk, not of the batch: the loss
         differs from the plain step, as it does with any smaller batch. Running statistics are
         updated once if the encoder is a Module or its method, and twice behind another function.
-        Random numbers are replayed on the CPU and on the devices of the inputs. The model must not
-        change between the call and ``backward``. Apply ``torch.compile`` to the encoders: this
+        Random numbers are replayed on the CPU and on the devices of the inputs. The batch and
+        the model must not change between the call and ``backward``: a change in place of the
+        batch, or of the weights of a Module (itself, its method, or one that a function names), is
+        an error. Apply ``torch.compile`` to the encoders: this
         class runs a backward pass inside a backward pass, which cannot be one graph.
 
     References:
@@ -135,6 +142,11 @@ class CachedContrastive:
 
     def __call__(self, images: object, texts: object = None, *loss_args: object) -> Tensor:
         """Compute the loss of the whole batch; call ``backward`` on it."""
+        if inside_a_transform():
+            raise RuntimeError(
+                "CachedContrastive: it runs a backward pass of its own, which torch.func cannot "
+                "transform. Take cached_contrastive_definition, the plain step."
+            )
         sides = self._sides(images, texts)
 
         # The input of the graph: it requires gradient, so that the backward pass is run.
@@ -145,7 +157,12 @@ class CachedContrastive:
         if any(side.states[0].uses_autocast() for side in sides):
             torch.clear_autocast_cache()
 
-        return self.loss(*embeddings, *loss_args)
+        value = self.loss(*embeddings, *loss_args)
+
+        # After the loss, which may clamp a temperature that an encoder holds, too.
+        for side in sides:
+            side.watch()
+        return value
 
     def _sides(self, images: object, texts: object) -> "list[_Side]":
         if self.encode_text is None and texts is not None:
@@ -211,6 +228,8 @@ class _EncodeInChunks(torch.autograd.Function):
         *gradients: Tensor,
     ) -> tuple[None, None, None]:
         sides = ctx.sides
+        for side in sides:
+            side.check_unchanged()
         for side, gradient in zip(sides, gradients, strict=True):
             side.set_gradient(gradient)
 
@@ -230,25 +249,52 @@ class _Side:
 
     def __init__(self, name: str, encode: Encoder, batch: object, chunk_size: int) -> None:
         num_rows = _num_rows(name, batch)
-        starts = range(0, max(num_rows, 1), chunk_size)
+        self.starts = range(0, max(num_rows, 1), chunk_size)
 
         self.name = name
         self.encode = encode
-        self.chunks = [_slice_rows(batch, start, start + chunk_size) for start in starts]
-        self.sizes = [min(start + chunk_size, num_rows) - start for start in starts]
+        # New containers: the caller may put other tensors into the given ones.
+        self.batch = _slice_rows(batch, 0, num_rows)
+        self.sizes = [min(start + chunk_size, num_rows) - start for start in self.starts]
         self.states: list[_ExecutionState] = []
+        self.watched: list[_Watched] = []
         self.gradients: tuple[Tensor, ...] = ()
 
     def owner(self) -> object:
         """The object behind a bound method, or the encoder itself."""
         return self.encode.__self__ if inspect.ismethod(self.encode) else self.encode
 
+    def chunk(self, index: int) -> Any:  # noqa: ANN401 (any structure)
+        """A copy of the rows of a chunk, which the encoder may change."""
+        start = self.starts[index]
+        return _slice_rows(self.batch, start, start + self.sizes[index], copy_rows=True)
+
+    def watch(self) -> None:
+        """Note the versions of what both passes read: the batch, and the encoder's weights."""
+        for tensor in _tensors(self.batch):
+            self.watched.append(_Watched.of(self.name, tensor))
+
+        for module in _modules_of(self.encode):
+            for name, parameter in module.named_parameters():
+                self.watched.append(_Watched.of(f"the weight {name} of {self.name}", parameter))
+
+    def check_unchanged(self) -> None:
+        """Raise RuntimeError if something was changed in place since :meth:`watch`."""
+        for watched in self.watched:
+            if watched.is_changed():
+                raise RuntimeError(
+                    f"CachedContrastive: {watched.name} changed between the call and backward, "
+                    "which encodes the batch again. Call backward before the optimiser's step, "
+                    "and before you fill the batch's tensors anew."
+                )
+
     def encode_all(self) -> Tensor:
         """First pass: embeddings of all chunks, and the state at the time of each."""
         self.states.clear()
         embeddings = []
 
-        for chunk, size in zip(self.chunks, self.sizes, strict=True):
+        for index, size in enumerate(self.sizes):
+            chunk = self.chunk(index)
             self.states.append(_ExecutionState(chunk))
             encoded: object = self.encode(chunk)
 
@@ -269,11 +315,61 @@ class _Side:
     def encode_again(self, index: int) -> Tensor:
         """Second pass: embeddings of a chunk, in the same state as in the first."""
         with self.states[index].restored():
-            return self.encode(self.chunks[index])
+            return self.encode(self.chunk(index))
 
     def set_gradient(self, gradient: Tensor) -> None:
         """Split the gradient of the embeddings into those of the chunks."""
         self.gradients = torch.split(gradient, self.sizes)
+
+
+class _Watched(NamedTuple):
+    """A tensor that must not change, with its version.
+
+    Attributes:
+        name: What it is, for the error.
+        tensor: The tensor.
+        version: Number of changes in place; ``None`` where torch does not count them.
+        value: A copy of a single number, which may be written without being changed.
+    """
+
+    name: str
+    tensor: Tensor
+    version: int | None
+    value: Tensor | None
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> "_Watched":
+        value = tensor.detach().clone() if tensor.numel() == 1 else None
+        return cls(name, tensor, _version(tensor), value)
+
+    def is_changed(self) -> bool:
+        if _version(self.tensor) == self.version:
+            return False
+        return self.value is None or not torch.equal(self.value, self.tensor.detach())
+
+
+def _version(tensor: Tensor) -> int | None:
+    """Number of changes in place, as autograd counts them."""
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 (no public name)
+
+
+def _modules_of(encode: object) -> list[nn.Module]:
+    """Modules that an encoder calls, as far as they can be seen from outside."""
+    if isinstance(encode, partial):
+        return _modules_of(encode.func)
+
+    owner = encode.__self__ if inspect.ismethod(encode) else encode
+    if isinstance(owner, nn.Module):
+        return [owner]
+    if not inspect.isfunction(owner):
+        return []
+
+    try:
+        names = inspect.getclosurevars(owner)
+    except ValueError:  # a name that has no value yet
+        return []
+    values = [*names.nonlocals.values(), *names.globals.values()]
+    return [value for value in values if isinstance(value, nn.Module)]
 
 
 # The chunks of a backward pass, each a side and the index of a chunk.
@@ -288,15 +384,15 @@ def _backward_passes(sides: list[_Side]) -> list[_BackwardPass]:
     not support two forward passes for one backward pass.
     """
     if len(sides) == 2 and sides[0].encode == sides[1].encode:
-        return [[(side, index)] for side in sides for index in range(len(side.chunks))]
+        return [[(side, index)] for side in sides for index in range(len(side.sizes))]
 
-    num_passes = max(len(side.chunks) for side in sides)
+    num_passes = max(len(side.sizes) for side in sides)
     passes: list[_BackwardPass] = [[] for _ in range(num_passes)]
 
     for side in sides:
         # Aligned at the end.
-        offset = num_passes - len(side.chunks)
-        for index in range(len(side.chunks)):
+        offset = num_passes - len(side.sizes)
+        for index in range(len(side.sizes)):
             passes[offset + index].append((side, index))
 
     return passes
@@ -394,25 +490,52 @@ def _tensors(batch: object) -> Iterator[Tensor]:
         parts = batch.values()
     elif isinstance(batch, list | tuple):
         parts = batch
+    elif _is_record(batch):
+        parts = _fields(batch).values()
 
     for part in parts:
         yield from _tensors(part)
 
 
-def _slice_rows(batch: Any, start: int, stop: int) -> Any:  # noqa: ANN401 (any structure)
+def _slice_rows(
+    batch: Any,  # noqa: ANN401 (any structure)
+    start: int,
+    stop: int,
+    *,
+    copy_rows: bool = False,
+) -> Any:  # noqa: ANN401 (any structure)
     """Slice the rows of every tensor in a nested batch; other values are unchanged."""
+    part_of = partial(_slice_rows, start=start, stop=stop, copy_rows=copy_rows)
+
     if isinstance(batch, Tensor):
-        return batch[start:stop]
+        rows = batch[start:stop]
+        return rows.clone() if copy_rows else rows
 
     if isinstance(batch, Mapping):
-        return {key: _slice_rows(value, start, stop) for key, value in batch.items()}
+        return {key: part_of(value) for key, value in batch.items()}
 
     if isinstance(batch, list | tuple):
-        parts = [_slice_rows(value, start, stop) for value in batch]
+        parts = [part_of(value) for value in batch]
         is_named_tuple = hasattr(batch, "_fields")
         return type(batch)(*parts) if is_named_tuple else type(batch)(parts)
 
+    if _is_record(batch):
+        record = copy.copy(batch)
+        for name, value in _fields(batch).items():
+            # Not by its constructor, which may do more; and a frozen record has no setattr.
+            object.__setattr__(record, name, part_of(value))
+        return record
+
     return batch
+
+
+def _is_record(batch: object) -> bool:
+    """Whether this is an instance of a dataclass."""
+    return dataclasses.is_dataclass(batch) and not isinstance(batch, type)
+
+
+def _fields(record: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def _num_rows(name: str, batch: object) -> int:

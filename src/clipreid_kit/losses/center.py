@@ -9,12 +9,12 @@ from clipreid_kit._checks import (
     check_at_least,
     check_embeddings,
     check_integer,
+    check_label_range,
     check_labels,
     check_same_width,
 )
 from clipreid_kit.distances import at_least_float32
-from clipreid_kit.distributed import gather
-from clipreid_kit.losses._engine.argument_checks import check_class_labels
+from clipreid_kit.distributed import gather_batch
 
 
 def center_loss(
@@ -66,11 +66,10 @@ def center_loss(
         eq. 2.
     """
     check_embeddings("center_loss", "embeddings", embeddings)
-    check_labels("center_loss", "labels", labels, embeddings.shape[0])
+    check_labels("center_loss", "labels", labels, embeddings.shape[0], embeddings.device)
     check_embeddings("center_loss", "centers", centers)
     check_same_width("center_loss", "embeddings", embeddings, "centers", centers)
-    remedy = "Number the training identities from 0."
-    check_class_labels("center_loss", labels, centers.shape[0], remedy)
+    check_label_range("center_loss", labels, centers.shape[0])
 
     with torch.autocast(embeddings.device.type, enabled=False):
         own_centers = F.embedding(labels.long(), centers, sparse=sparse_grad)
@@ -140,8 +139,8 @@ class CenterLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`center_loss`."""
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            options = (tuple(self.centers.shape),)
+            embeddings, labels = gather_batch("CenterLoss", embeddings, labels, options=options)
         return center_loss(embeddings, labels, self.centers, sparse_grad=self.sparse_grad)
 
     def extra_repr(self) -> str:

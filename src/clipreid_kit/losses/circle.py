@@ -1,6 +1,7 @@
 """Circle loss on pairs: each similarity is weighted by its distance from its optimum."""
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +10,13 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_number, check_positive, fail
 from clipreid_kit.distances import cosine_similarity
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.anchorwise import (
     BlockLoss,
     anchorwise_loss,
     logsumexp_and_softmax,
 )
-from clipreid_kit.losses._engine.contrast_set import gather_contrast, masks_of_pairs
+from clipreid_kit.losses._engine.contrast_set import masks_of_pairs
 
 
 def circle_definition(
@@ -183,9 +185,9 @@ class CircleLoss(nn.Module):
         contrast_labels: Integer[Tensor, " m"] | None = None,
     ) -> Float[Tensor, ""]:
         """Compute :func:`circle_loss`."""
-        sides = (embeddings, labels, contrast, contrast_labels)
+        sides: tuple[Any, ...] = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
-            sides = gather_contrast(*sides)
+            sides = gather_batch("CircleLoss", *sides, options=(self.extra_repr(),))
         return circle_loss(*sides, margin=self.margin, scale=self.scale)
 
     def extra_repr(self) -> str:

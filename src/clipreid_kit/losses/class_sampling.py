@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_embeddings, check_integer, check_labels, fail
+from clipreid_kit._checks import (
+    check_embeddings,
+    check_integer,
+    check_label_range,
+    check_labels,
+    fail,
+)
+from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 
 class ClassSample(NamedTuple):
@@ -65,6 +72,7 @@ def sample_classes(
     num_rows = labels.shape[0] if labels.ndim else 0
     check_labels("sample_classes", "labels", labels, num_rows)
     check_sampling("sample_classes", num_identities, num_sampled)
+    check_label_range("sample_classes", labels, num_identities)
     if num_rows > num_sampled:
         raise ValueError(
             f"sample_classes: num_sampled={num_sampled} is below the {num_rows} rows of the batch, "
@@ -153,6 +161,8 @@ class ClassSampler(nn.Module):
 
     def forward(self, labels: Integer[Tensor, " n"]) -> ClassSample:
         """Draw for the next step by :func:`sample_classes`."""
+        check_changes_state_once("ClassSampler")
+
         # Mixed to 32 bits: torch's CPU generator ignores the other bits of a larger seed.
         mixed = np.random.SeedSequence([self.seed, self.step]).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))

@@ -297,6 +297,8 @@ class CosFaceLoss(nn.Module):
             num_centers=head.num_centers,
             sparse_grad=self.sparse_grad,
             distributed=self.distributed,
+            owner="CosFaceLoss",
+            options=(self.extra_repr(), head.extra_repr(), self.sampler and self.sampler.step),
         )
 
         return cosface_loss(

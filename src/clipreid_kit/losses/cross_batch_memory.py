@@ -12,7 +12,8 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
+from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 
 class EmbeddingQueue(nn.Module):
@@ -65,6 +66,8 @@ class EmbeddingQueue(nn.Module):
     def enqueue(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> None:
         """Append rows, and drop the oldest beyond ``size``.
 
+        Rows that are not finite are left out; to see them, this waits for the device.
+
         Args:
             embeddings: Any number of rows; of more than ``size`` the last are kept.
             labels: Identity of each row.
@@ -73,7 +76,7 @@ class EmbeddingQueue(nn.Module):
             ValueError: If shapes or devices disagree with the queue.
         """
         check_embeddings("EmbeddingQueue", "embeddings", embeddings)
-        check_labels("EmbeddingQueue", "labels", labels, embeddings.shape[0])
+        check_labels("EmbeddingQueue", "labels", labels, embeddings.shape[0], embeddings.device)
 
         dim = self.stored_rows.shape[1]
         device = self.stored_rows.device
@@ -81,6 +84,11 @@ class EmbeddingQueue(nn.Module):
             expected = f"embeddings of width {dim} on {device}"
             remedy = "Move the queue with .to()."
             raise fail("EmbeddingQueue", expected, describe(embeddings), remedy)
+
+        # A row that is not finite would make every later loss NaN.
+        is_finite = embeddings.isfinite().all(dim=1)
+        if not bool(is_finite.all()):
+            embeddings, labels = embeddings[is_finite], labels[is_finite]
 
         new_rows = embeddings[-self.size :].to(self.stored_rows.dtype)
         new_labels = labels[-self.size :].long()
@@ -118,7 +126,9 @@ class CrossBatchMemory(nn.Module):
     .. math:: L = \ell(Z, Y) + w\, \ell(Z, Y;\, M, Y_M)
 
     Here :math:`M` are the rows of earlier batches. The batch joins :math:`M` after the loss, so no
-    row ever meets its own copy. In ``eval()`` mode the memory is used and stays unchanged.
+    row ever meets its own copy. Rows that are not finite do not join, so a skipped step of
+    mixed-precision training does no lasting harm. In ``eval()`` mode the memory is used and stays
+    unchanged.
 
     Args:
         loss: Called as ``loss(embeddings, labels)`` and
@@ -190,9 +200,11 @@ class CrossBatchMemory(nn.Module):
         self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Compute the loss of the batch and of the batch against the memory, then store it."""
+        if self.training:
+            check_changes_state_once("CrossBatchMemory")
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            state = (self.weight, self.warmup_steps, self.num_steps, self.queue.num_rows)
+            embeddings, labels = gather_batch("CrossBatchMemory", embeddings, labels, options=state)
 
         value: Tensor = self.loss(embeddings, labels)
         if self.queue.num_rows > 0:

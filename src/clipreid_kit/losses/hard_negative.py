@@ -15,8 +15,9 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.distances import cosine_similarity
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_block_size, check_pairs
+from clipreid_kit.losses._engine.attached_gradient import check_reverse_mode
 from clipreid_kit.losses._engine.pair_terms import cross_entropy
 from clipreid_kit.losses._engine.symmetric_softmax import symmetric_softmax
 
@@ -129,7 +130,8 @@ def hard_negative_contrastive_loss(
     remedy = "Repeat the text of an identity for each of its images."
     check_pairs(owner, image_embeddings, text_embeddings, remedy)
     if labels is not None:
-        check_labels(owner, "labels", labels, image_embeddings.shape[0])
+        check_labels(owner, "labels", labels, image_embeddings.shape[0], image_embeddings.device)
+        check_reverse_mode(owner, labels)
     _check_options(owner, temperature, margin, num_hard, hard_weight, block_size)
 
     hinge = None
@@ -320,9 +322,13 @@ class HardNegativeContrastiveLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`hard_negative_contrastive_loss`."""
         if self.distributed:
-            image_embeddings = gather(image_embeddings)
-            text_embeddings = gather(text_embeddings)
-            labels = None if labels is None else gather(labels)
+            image_embeddings, text_embeddings, labels = gather_batch(
+                "HardNegativeContrastiveLoss",
+                image_embeddings,
+                text_embeddings,
+                labels,
+                options=(self.extra_repr(),),
+            )
 
         return hard_negative_contrastive_loss(
             image_embeddings,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import (
     check_embeddings,
     check_fraction,
+    check_label_range,
     check_labels,
     check_positive,
     check_same_width,
@@ -19,8 +20,7 @@ from clipreid_kit.distances import (
     l2_normalize,
     to_common_precision,
 )
-from clipreid_kit.distributed import gather
-from clipreid_kit.losses._engine.argument_checks import check_class_labels
+from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
 
@@ -171,12 +171,12 @@ def _target_minus_mean(rows: Tensor, labels: Tensor, texts: Tensor, scale: Tenso
 
 def _check_rows(owner: str, embeddings: Tensor, labels: Tensor, text_embeddings: Tensor) -> None:
     check_embeddings(owner, "embeddings", embeddings)
-    check_labels(owner, "labels", labels, embeddings.shape[0])
+    check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
     check_embeddings(owner, "text_embeddings", text_embeddings)
     check_same_width(owner, "embeddings", embeddings, "text_embeddings", text_embeddings)
 
     remedy = "A label is a row of text_embeddings: relabel the training identities."
-    check_class_labels(owner, labels, text_embeddings.shape[0], remedy)
+    check_label_range(owner, labels, text_embeddings.shape[0], remedy)
 
 
 def _check_options(owner: str, temperature: float, label_smoothing: float) -> None:
@@ -226,18 +226,20 @@ class ImageToTextCELoss(nn.Module):
         text_embeddings: Float[Tensor, "c d"],
     ) -> Float[Tensor, ""]:
         """Compute :func:`image_to_text_ce_loss`."""
-        losses = _losses_of_rows(
-            embeddings,
-            labels,
-            text_embeddings,
-            self.temperature,
-            self.label_smoothing,
-            self.normalize,
-        )
+        with errors_on_all_ranks("ImageToTextCELoss", 1, distributed=self.distributed):
+            losses = _losses_of_rows(
+                embeddings,
+                labels,
+                text_embeddings,
+                self.temperature,
+                self.label_smoothing,
+                self.normalize,
+            )
 
         # The loss of a row needs no other row, so N numbers are sent and no embedding.
         if self.distributed:
-            losses = gather(losses)
+            options = (self.extra_repr(), tuple(text_embeddings.shape))
+            (losses,) = gather_batch("ImageToTextCELoss", losses, options=options)
 
         return losses.sum() / max(losses.shape[0], 1)
 

@@ -8,9 +8,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_fraction, check_positive, fail
+from clipreid_kit._checks import (
+    check_at_least,
+    check_fraction,
+    check_positive,
+    fail,
+    inside_a_transform,
+)
 from clipreid_kit.distances import cosine_similarity
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
     check_block_size,
     check_pairs,
@@ -246,15 +252,13 @@ class InfoNCELoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`info_nce_loss`."""
         if self.distributed:
-            image_embeddings = gather(image_embeddings)
-            text_embeddings = gather(text_embeddings)
+            image_embeddings, text_embeddings = gather_batch(
+                "InfoNCELoss", image_embeddings, text_embeddings, options=self._options()
+            )
 
         temperature: float | Tensor = self.fixed_temperature
         if self.log_scale is not None:
-            if self.training:
-                with torch.no_grad():
-                    self.log_scale.clamp_(max=math.log(self.max_scale))
-            temperature = (-self.log_scale.float()).exp()
+            temperature = (-self._bounded_log_scale(self.log_scale).float()).exp()
 
         return info_nce_loss(
             image_embeddings,
@@ -265,6 +269,31 @@ class InfoNCELoss(nn.Module):
             focal_alpha=self.focal_alpha,
             block_size=self.block_size,
         )
+
+    def _options(self) -> tuple[object, ...]:
+        """Options that every rank needs alike; a learned temperature is not read."""
+        return (
+            self.fixed_temperature,
+            self.learnable,
+            self.max_scale,
+            self.label_smoothing,
+            self.focal_gamma,
+            self.focal_alpha,
+        )
+
+    def _bounded_log_scale(self, log_scale: Tensor) -> Tensor:
+        """The learned scale, clamped in training."""
+        if not self.training:
+            return log_scale
+
+        highest = math.log(self.max_scale)
+        with torch.no_grad():
+            # A transform of torch.func may not change what it did not make.
+            if not inside_a_transform():
+                return log_scale.clamp_(max=highest)
+            excess = (log_scale - highest).clamp(min=0)
+
+        return log_scale - excess
 
     def extra_repr(self) -> str:
         """Options for ``print(module)``."""

@@ -12,14 +12,15 @@ from clipreid_kit._checks import (
     check_embeddings,
     check_fraction,
     check_integer,
+    check_label_range,
     check_labels,
     check_positive,
     describe,
     fail,
 )
 from clipreid_kit.distances import dot_product, l2_normalize
-from clipreid_kit.distributed import gather
-from clipreid_kit.losses._engine.argument_checks import check_class_labels
+from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
+from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 from clipreid_kit.losses._engine.class_cross_entropy import cross_entropy_over_classes
 
 Update = Literal["hardest", "mean", "each"]
@@ -149,13 +150,18 @@ class PrototypeMemoryLoss(nn.Module):
 
         If no row has one, the loss is zero, connected to the graph.
         """
-        self._check_rows(embeddings, labels)
+        if self.training:
+            check_changes_state_once("PrototypeMemoryLoss")
+        with errors_on_all_ranks("PrototypeMemoryLoss", 2, distributed=self.distributed):
+            self._check_rows(embeddings, labels)
+
         losses, known = _losses_of_rows(
             embeddings, labels, self.prototypes, self.filled, self.temperature
         )
         if self.distributed:
-            losses = gather(losses)
-            known = gather(known.float())
+            losses, known = gather_batch(
+                "PrototypeMemoryLoss", losses, known.float(), options=(self.extra_repr(),)
+            )
         loss = losses.sum() / known.sum().clamp(min=1)
 
         if self.training:
@@ -165,8 +171,7 @@ class PrototypeMemoryLoss(nn.Module):
     @torch.no_grad()
     def _update(self, embeddings: Tensor, labels: Tensor) -> None:
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            embeddings, labels = gather_batch("PrototypeMemoryLoss", embeddings, labels)
         if embeddings.shape[0] == 0:
             return
 
@@ -194,10 +199,10 @@ class PrototypeMemoryLoss(nn.Module):
         Raises:
             ValueError: If shapes disagree or (on the CPU) a label is out of range.
         """
-        self._check_rows(embeddings, labels)
+        with errors_on_all_ranks("PrototypeMemoryLoss", 2, distributed=self.distributed):
+            self._check_rows(embeddings, labels)
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            embeddings, labels = gather_batch("PrototypeMemoryLoss", embeddings, labels)
 
         rows = l2_normalize(embeddings)
         sums = torch.zeros_like(self.prototypes, dtype=rows.dtype)
@@ -211,7 +216,7 @@ class PrototypeMemoryLoss(nn.Module):
         owner = "PrototypeMemoryLoss"
         num_identities, dim = self.prototypes.shape
         check_embeddings(owner, "embeddings", embeddings)
-        check_labels(owner, "labels", labels, embeddings.shape[0])
+        check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
 
         if embeddings.shape[1] != dim or embeddings.device != self.prototypes.device:
             raise fail(
@@ -222,7 +227,7 @@ class PrototypeMemoryLoss(nn.Module):
             )
 
         remedy = "num_identities counts all identities of the training set."
-        check_class_labels(owner, labels, num_identities, remedy)
+        check_label_range(owner, labels, num_identities, remedy)
 
     def extra_repr(self) -> str:
         """Sizes and options for ``print(module)``."""

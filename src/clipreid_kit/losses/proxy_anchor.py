@@ -14,7 +14,7 @@ from clipreid_kit.distances import (
     l2_normalize,
     to_common_precision,
 )
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.margin_softmax import check_head_inputs
 
 
@@ -176,8 +176,10 @@ class ProxyAnchorLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`proxy_anchor_loss`."""
         if self.distributed:
-            embeddings = gather(embeddings)
-            labels = gather(labels)
+            options = (self.extra_repr(),)
+            embeddings, labels = gather_batch(
+                "ProxyAnchorLoss", embeddings, labels, options=options
+            )
 
         return proxy_anchor_loss(
             embeddings, labels, self.weight, scale=self.scale, margin=self.margin

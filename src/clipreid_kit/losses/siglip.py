@@ -15,7 +15,7 @@ from clipreid_kit._checks import (
     check_same_width,
 )
 from clipreid_kit.distances import cosine_similarity, to_common_precision
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
     check_block_size,
     check_logit_bias,
@@ -25,6 +25,7 @@ from clipreid_kit.losses._engine.argument_checks import (
 from clipreid_kit.losses._engine.attached_gradient import (
     InputGradient,
     attach_gradients,
+    check_reverse_mode,
     needs_gradient,
     without_autocast,
 )
@@ -148,10 +149,11 @@ def _check_rows(
     check_embeddings("siglip_loss", "image_embeddings", images)
     check_embeddings("siglip_loss", "text_embeddings", texts)
     check_same_width("siglip_loss", "image_embeddings", images, "text_embeddings", texts)
-    check_labels("siglip_loss", "labels", labels, images.shape[0])
-    check_labels(
-        "siglip_loss", "text_labels", labels if text_labels is None else text_labels, texts.shape[0]
-    )
+    check_labels("siglip_loss", "labels", labels, images.shape[0], images.device)
+
+    text_labels = labels if text_labels is None else text_labels
+    check_labels("siglip_loss", "text_labels", text_labels, texts.shape[0], texts.device)
+    check_reverse_mode("siglip_loss", images, texts, labels, text_labels)
 
 
 def _sigmoid_by_blocks(
@@ -271,10 +273,14 @@ class SigLIPLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`siglip_loss`."""
         if self.distributed:
-            image_embeddings = gather(image_embeddings)
-            text_embeddings = gather(text_embeddings)
-            labels = None if labels is None else gather(labels)
-            text_labels = None if text_labels is None else gather(text_labels)
+            image_embeddings, text_embeddings, labels, text_labels = gather_batch(
+                "SigLIPLoss",
+                image_embeddings,
+                text_embeddings,
+                labels,
+                text_labels,
+                options=(self.fixed_temperature, self.learnable),
+            )
 
         temperature: float | Tensor = self.fixed_temperature
         if self.log_scale is not None:

@@ -1,15 +1,17 @@
 """Supervised contrastive loss: one modality, or image against text."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_positive
 from clipreid_kit.distances import at_least_float32, cosine_similarity, to_common_precision
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_block_size, check_contrast
 from clipreid_kit.losses._engine.contrast_set import (
     connected_zero,
-    gather_contrast,
     masks_of_pairs,
 )
 from clipreid_kit.losses._engine.row_blocks import row_blocks
@@ -192,9 +194,9 @@ class SupConLoss(nn.Module):
         contrast_labels: Integer[Tensor, " m"] | None = None,
     ) -> Float[Tensor, ""]:
         """Compute :func:`supcon_loss`."""
-        sides = (embeddings, labels, contrast, contrast_labels)
+        sides: tuple[Any, ...] = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
-            sides = gather_contrast(*sides)
+            sides = gather_batch("SupConLoss", *sides, options=(self.extra_repr(),))
 
         return supcon_loss(
             *sides,

@@ -1,7 +1,7 @@
 """Triplet loss with in-batch mining: one modality, or image against text."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,18 +9,18 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_choice
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.anchorwise import anchorwise_loss, prepare_rows
 from clipreid_kit.losses._engine.argument_checks import check_contrast
 from clipreid_kit.losses._engine.contrast_set import (
     Distance,
     connected_zero,
     distances_of_pairs,
-    gather_contrast,
     masks_of_pairs,
 )
 from clipreid_kit.losses._engine.triplet_mining import (
-    HardestTriplets,
     all_triplets_rule,
+    hardest_triplets,
     largest_number_of_positives,
     semi_hard_rule,
 )
@@ -189,11 +189,15 @@ def _hardest_triplet_loss(
         if anchors.shape[0] == 0 or (contrast is not None and contrast.shape[0] == 0):
             return connected_zero(anchors, contrast)
 
-        euclidean = distance == "euclidean"
-        loss: Tensor = HardestTriplets.apply(
-            anchors, contrast, labels, contrast_labels, margin, euclidean, only_violated
+        return hardest_triplets(
+            anchors,
+            contrast,
+            labels,
+            contrast_labels,
+            margin=margin,
+            euclidean=distance == "euclidean",
+            only_violated=only_violated,
         )
-        return loss
 
 
 def _check_options(
@@ -254,9 +258,9 @@ class TripletLoss(nn.Module):
         contrast_labels: Integer[Tensor, " m"] | None = None,
     ) -> Float[Tensor, ""]:
         """Compute :func:`triplet_loss`."""
-        sides = (embeddings, labels, contrast, contrast_labels)
+        sides: tuple[Any, ...] = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
-            sides = gather_contrast(*sides)
+            sides = gather_batch("TripletLoss", *sides, options=(self.extra_repr(),))
 
         return triplet_loss(
             *sides,

@@ -18,7 +18,8 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.distances import at_least_float32
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
+from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 Weight = float | Callable[[int], float]
 Balance = Literal["none", "magnitude", "uncertainty"]
@@ -200,6 +201,7 @@ class WeightedSum(nn.Module):
 
         if self.balance == "magnitude":
             if self.training:
+                check_changes_state_once("WeightedSum")
                 self._update_magnitudes(values)
             factors = self._factors(weights)
             values = {name: factors[name] * value for name, value in values.items()}
@@ -218,7 +220,8 @@ class WeightedSum(nn.Module):
         return weight(step)
 
     def _with_uncertainty(self, name: str, value: Tensor) -> Tensor:
-        log_variance = self.get_parameter(f"log_variance_{name}")
+        # Not get_parameter: torch.func.functional_call puts plain tensors in its place.
+        log_variance: Tensor = getattr(self, f"log_variance_{name}")
         return value / log_variance.exp() + 0.5 * log_variance
 
     @torch.no_grad()
@@ -226,7 +229,8 @@ class WeightedSum(nn.Module):
         """Update the running means; values that are not finite are skipped."""
         sizes = torch.stack([value.detach().abs() for value in values.values()])
         if self.distributed:
-            sizes = gather(sizes[None]).mean(dim=0)
+            (sizes,) = gather_batch("WeightedSum", sizes[None], options=(list(values),))
+            sizes = sizes.mean(dim=0)
 
         for name, size in zip(values, sizes, strict=True):
             magnitude = self._magnitude(name)

@@ -1,16 +1,18 @@
 """Weighted triplet loss (AGW): every positive and negative counts, and the hard ones count most."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice
+from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.anchorwise import BlockLoss, anchorwise_loss
 from clipreid_kit.losses._engine.contrast_set import (
     Distance,
     distances_of_pairs,
-    gather_contrast,
     masks_of_pairs,
 )
 
@@ -163,9 +165,9 @@ class WeightedTripletLoss(nn.Module):
         contrast_labels: Integer[Tensor, " m"] | None = None,
     ) -> Float[Tensor, ""]:
         """Compute :func:`weighted_triplet_loss`."""
-        sides = (embeddings, labels, contrast, contrast_labels)
+        sides: tuple[Any, ...] = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
-            sides = gather_contrast(*sides)
+            sides = gather_batch("WeightedTripletLoss", *sides, options=(self.extra_repr(),))
         return weighted_triplet_loss(*sides, distance=self.distance)
 
     def extra_repr(self) -> str:

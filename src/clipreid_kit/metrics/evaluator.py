@@ -1,5 +1,6 @@
 """Re-identification metrics of batches, on one process or on several that each hold a part."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -65,7 +66,7 @@ class ReidEvaluator:
         self.distance: Distance = distance
         self.ties: Ties = ties
         self.max_rank = max_rank
-        self.junk_ids = junk_ids
+        self.junk_ids = copy.deepcopy(junk_ids)
         self.leave_one_out = leave_one_out
         self.distributed = distributed
         self.reset()
@@ -147,8 +148,9 @@ class ReidEvaluator:
         query = join_shards(self._batches["query"])
         gallery = None if self.leave_one_out else join_shards(self._batches["gallery"])
         if self.distributed and world_size() > 1:
+            options = (self.ties, self.max_rank)
             matches, identities = find_sharded_matches(
-                _OWNER, query, gallery, self.junk_ids, self.distance
+                _OWNER, query, gallery, self.junk_ids, self.distance, options
             )
             return reid_result_from_matches(_OWNER, matches, identities, self.ties, self.max_rank)
 
@@ -201,4 +203,6 @@ def _read_column(name: str, values: Ids, count: int) -> npt.NDArray[Any]:
     array = id_array(_OWNER, name, values, count)
     if array.dtype == np.uint64 and (array <= np.iinfo(np.int64).max).all():
         return array.astype(np.int64)
-    return array
+
+    # A copy: the caller may fill the same buffer with the next batch.
+    return array.copy()

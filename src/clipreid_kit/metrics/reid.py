@@ -15,9 +15,11 @@ from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.find_matches import find_matches
 from clipreid_kit.metrics._engine.given_similarity import (
     BlockSimilarity,
+    Nearer,
     RowReader,
     matches_by_function,
     matches_by_rows,
+    warn_if_reversed,
 )
 from clipreid_kit.metrics._engine.id_columns import Ids
 from clipreid_kit.metrics._engine.identity_matches import (
@@ -27,7 +29,7 @@ from clipreid_kit.metrics._engine.identity_matches import (
     read_identity_matches,
 )
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
-from clipreid_kit.metrics.reranking._similarity_rows import row_reader
+from clipreid_kit.metrics.reranking._similarity_rows import check_nearer, row_reader
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
 from clipreid_kit.metrics.results._from_match_counts import reid_result_from_matches
 from clipreid_kit.metrics.results.reid_result import ReidResult
@@ -46,6 +48,7 @@ def evaluate_reid(
     junk_ids: Sequence[int] | Sequence[str] = (),
     distance: Distance = "cosine",
     similarity: BlockSimilarity | None = None,
+    nearer: Nearer = "larger",
     ties: Ties = "pessimistic",
     max_rank: int = 50,
 ) -> ReidResult:
@@ -78,9 +81,11 @@ def evaluate_reid(
             (Market-1501: ``(-1,)``).
         distance: ``"cosine"``, or ``"euclidean"`` for distances of the embeddings without
             normalisation.
-        similarity: Your own similarity instead of ``distance``, larger is nearer: a function of
-            (query rows, gallery rows) that returns their block of similarities. For a matrix or a
-            re-ranker use :func:`evaluate_reid_similarity`.
+        similarity: Your own similarity instead of ``distance``: a function of (query rows, gallery
+            rows) that returns their block of similarities. For a matrix or a re-ranker use
+            :func:`evaluate_reid_similarity`.
+        nearer: With ``similarity``, which of its values are nearer: the ``"larger"``, or the
+            ``"smaller"`` of a function that returns distances.
         ties: Rank of a match that is tied with non-matches: below them (``"pessimistic"``: a
             collapsed model scores near 0), above them (``"optimistic"``), or its mean over all
             orders of the ties (``"mean"``). Without ties all three are the classical definition.
@@ -94,7 +99,7 @@ def evaluate_reid(
     Raises:
         ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or
             infinity (the error names the rows), only one side has cameras, or no query has a valid
-            match.
+            match. A warning says where the cameras of both sides hardly meet.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
@@ -113,7 +118,7 @@ def evaluate_reid(
     owner = "evaluate_reid"
     check_distance(owner, distance)
     check_options(owner, ties, max_rank)
-    _check_function(owner, similarity, distance)
+    _check_function(owner, similarity, distance, nearer)
     check_exclude(owner, exclude)
 
     queries, gallery = _read_sides(owner, query_embeddings, gallery_embeddings, gallery_ids)
@@ -128,7 +133,8 @@ def evaluate_reid(
     if similarity is None:
         matches = find_matches(queries, gallery, identities, distance)
     else:
-        matches = matches_by_function(owner, similarity, queries, gallery, identities)
+        matches = matches_by_function(owner, similarity, queries, gallery, identities, nearer)
+        matches = warn_if_reversed(owner, matches, identities)
     return reid_result_from_matches(owner, matches, identities, ties, max_rank)
 
 
@@ -142,6 +148,7 @@ def evaluate_reid_similarity(
     gallery_cameras: Ids | None = None,
     exclude: Sequence[tuple[Ids, Ids | None]] = (),
     junk_ids: Sequence[int] | Sequence[str] = (),
+    nearer: Nearer = "larger",
     ties: Ties = "pessimistic",
     max_rank: int = 50,
 ) -> ReidResult:
@@ -152,9 +159,8 @@ def evaluate_reid_similarity(
     describes the rules and measures.
 
     Args:
-        similarity: Larger is nearer: a matrix (Q, G), or a :class:`KReciprocalReranker` of both
-            sides, which computes a few queries at a time, so nothing of size Q x G is held. Pass a
-            matrix of distances with a minus sign.
+        similarity: A matrix (Q, G), or a :class:`KReciprocalReranker` of both sides, which computes
+            a few queries at a time, so nothing of size Q x G is held.
         query_ids: Identity of each query: integers or strings.
         gallery_ids: Identity of each gallery row, of the same kind. ``None`` for leave-one-out with
             a matrix (N, N): each query is left out of its own ranking.
@@ -162,6 +168,9 @@ def evaluate_reid_similarity(
         gallery_cameras: Camera of each gallery row; ``None`` in leave-one-out.
         exclude: Further rules like that of the cameras, see :func:`evaluate_reid`.
         junk_ids: Gallery rows with one of these identities are left out of every ranking.
+        nearer: Which values of a matrix are nearer: the ``"larger"`` of similarities, or the
+            ``"smaller"`` of distances. If the matches of most queries come last, a warning asks
+            for the other.
         ties: Rank of a match that is tied with non-matches: below them (``"pessimistic"``), above
             them (``"optimistic"``), or its mean over all orders of the ties (``"mean"``).
         max_rank: Length of the CMC curve; shortened to the size of the gallery.
@@ -188,6 +197,7 @@ def evaluate_reid_similarity(
     check_options(owner, ties, max_rank)
     check_exclude(owner, exclude)
 
+    check_nearer(owner, similarity, nearer)
     read_rows, shape = _read_similarity(owner, similarity, leave_one_out=gallery_ids is None)
     identities = _read_identities(
         owner,
@@ -197,7 +207,8 @@ def evaluate_reid_similarity(
         exclude,
         junk_ids,
     )
-    matches = matches_by_rows(owner, read_rows, identities)
+    matches = matches_by_rows(owner, read_rows, identities, nearer)
+    matches = warn_if_reversed(owner, matches, identities)
     return reid_result_from_matches(owner, matches, identities, ties, max_rank)
 
 
@@ -212,9 +223,14 @@ def check_options(owner: str, ties: str, max_rank: int) -> None:
     check_integer(owner, "max_rank", max_rank, 1)
 
 
-def _check_function(owner: str, similarity: BlockSimilarity | None, distance: str) -> None:
+def _check_function(
+    owner: str, similarity: BlockSimilarity | None, distance: str, nearer: str
+) -> None:
     """Require a function of blocks, and no distance beside it."""
+    check_nearer(owner, similarity, nearer)
     if similarity is None:
+        if nearer != "larger":
+            raise ValueError(f"{owner}: nearer belongs to similarity; pass distance instead.")
         return
     if isinstance(similarity, KReciprocalReranker | type) or not callable(similarity):
         raise ValueError(

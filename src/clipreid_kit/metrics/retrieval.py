@@ -13,13 +13,17 @@ from clipreid_kit._checks import check_choice, check_dense, fail
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows, check_same_dim
 from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.find_matches import find_matches
-from clipreid_kit.metrics._engine.given_similarity import matches_by_rows
+from clipreid_kit.metrics._engine.given_similarity import (
+    Nearer,
+    matches_by_rows,
+    warn_if_reversed,
+)
 from clipreid_kit.metrics._engine.id_columns import Ids, id_array
 from clipreid_kit.metrics._engine.identity_matches import IdentityMatches, read_identity_matches
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties, match_ranks
 from clipreid_kit.metrics._engine.relevance_lists import RelevanceLists
-from clipreid_kit.metrics.reranking._similarity_rows import row_reader
+from clipreid_kit.metrics.reranking._similarity_rows import check_nearer, row_reader
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
 from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
 
@@ -109,6 +113,7 @@ def evaluate_retrieval_similarity(
     query_ids: Ids | None = None,
     gallery_ids: Ids | None = None,
     relevant: Sequence[Sequence[int] | Tensor | npt.NDArray[np.int64]] | None = None,
+    nearer: Nearer = "larger",
     ties: Ties = "pessimistic",
 ) -> RetrievalResult:
     """Evaluate retrieval by given similarities: hit rate, recall, NDCG, mAP and related measures.
@@ -117,14 +122,16 @@ def evaluate_retrieval_similarity(
     use :func:`evaluate_retrieval`.
 
     Args:
-        similarity: Larger is nearer: a floating-point matrix (Q, G), or a
-            :class:`KReciprocalReranker` of both sides, which computes a few queries at a time. Pass
-            a matrix of distances with a minus sign.
+        similarity: A floating-point matrix (Q, G), or a :class:`KReciprocalReranker` of both sides,
+            which computes a few queries at a time.
         query_ids: Id of each query: integers or strings. A gallery row with the same id is
             relevant.
         gallery_ids: Id of each gallery row, of the same kind.
         relevant: Instead of ids, for each query the row numbers of its relevant gallery rows; a
             list may be empty.
+        nearer: Which values of a matrix are nearer: the ``"larger"`` of similarities, or the
+            ``"smaller"`` of distances. If the relevant rows of most queries come last, a warning
+            asks for the other.
         ties: Rank of a relevant row that is tied with others: below them (``"pessimistic"``), above
             them (``"optimistic"``), or its mean over all orders of the ties (``"mean"``).
 
@@ -144,10 +151,12 @@ def evaluate_retrieval_similarity(
     """
     owner = "evaluate_retrieval_similarity"
     check_choice(owner, "ties", ties, ("pessimistic", "optimistic", "mean"))
+    check_nearer(owner, similarity, nearer)
 
     shape = _shape_of(owner, similarity)
     relevance = _read_relevance(owner, query_ids, gallery_ids, relevant, shape, leave_one_out=False)
-    matches = matches_by_rows(owner, row_reader(similarity), relevance)
+    matches = matches_by_rows(owner, row_reader(similarity), relevance, nearer)
+    matches = warn_if_reversed(owner, matches, relevance)
     return _build_result(owner, matches, query_ids, shape, ties, leave_one_out=False)
 
 
@@ -223,7 +232,7 @@ def _build_result(
         )
 
     begin = np.concatenate([[0], np.cumsum(np.concatenate(all_counts))])
-    ids = None if query_ids is None else id_array(owner, "query_ids", query_ids, num_queries)
+    ids = None if query_ids is None else id_array(owner, "query_ids", query_ids, num_queries).copy()
     # in leave-one-out no query ranks itself
     return RetrievalResult(ranks, begin, num_gallery - leave_one_out, ids)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_positive, describe, fail
+from clipreid_kit._checks import check_dense, check_positive, describe, fail
 from clipreid_kit.distances import at_least_float32
 
 
@@ -84,6 +84,7 @@ class GeM(nn.Module):
 
     def _check(self, features: Tensor) -> None:
         """Raise ValueError if the features are no feature map and no tokens."""
+        check_dense("GeM", "features", features)
         has_shape = features.ndim in (3, 4) and features[0:1].numel() > 0
         if not has_shape or not features.is_floating_point():
             raise fail(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import (
     check_at_least,
     check_choice,
+    check_dense,
     check_embeddings,
     check_fraction,
     check_integer,
@@ -199,6 +200,7 @@ class MultiModalInteraction(nn.Module):
     def _check(self, text: Tensor, visual: Tensor) -> None:
         """Raise ValueError if text and visual tokens do not suit each other or this module."""
         check_embeddings(_OWNER, "text", text)
+        check_dense(_OWNER, "visual", visual)
         num_rows = text.shape[0]
         is_token_tensor = visual.ndim == 3 and visual.is_floating_point()
         if not is_token_tensor or visual.shape[0] != num_rows:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import check_dense, fail
 
 IntArray = npt.NDArray[np.int64]
 Integers = Sequence[int] | Tensor | npt.NDArray[np.integer[Any]]
@@ -19,9 +19,11 @@ def as_integers(owner: str, name: str, values: Integers) -> IntArray:
     """Convert labels or cameras to a flat array.
 
     Raises:
-        ValueError: If they are not a flat list of integers.
+        ValueError: If they are not a flat, dense list of integers.
     """
     array: npt.NDArray[Any]
+    if isinstance(values, Tensor):
+        check_dense(owner, name, values)
     array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
     is_empty = array.size == 0

@@ -13,6 +13,7 @@ from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice, check_embeddings, fail
 from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit.samplers._fingerprint import check_state, data_checksum
 from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
 from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
@@ -108,6 +109,7 @@ class HardIdentitySampler(Sampler[list[int]]):
             images=images,
         )
         self._position = Position()
+        self._data = data_checksum(self._rows)
 
         self.num_identities = num_identities
         self.num_instances = num_instances
@@ -185,12 +187,16 @@ class HardIdentitySampler(Sampler[list[int]]):
         self._position.set("HardIdentitySampler.set_epoch", epoch, start_batch, len(self))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return epoch, number of yielded batches and neighbours (``None`` before an update)."""
+        """Return epoch, number of yielded batches, neighbours, and what the batches depend on.
+
+        The neighbours are ``None`` before an update.
+        """
         neighbours = None if self._neighbours is None else torch.from_numpy(self._neighbours.copy())
         return {
             "epoch": self._position.epoch,
             "batches": self._position.num_yielded,
             "neighbours": neighbours,
+            **self._settings(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -200,14 +206,18 @@ class HardIdentitySampler(Sampler[list[int]]):
             state: The state.
 
         Raises:
-            ValueError: If the state is of a sampler with other labels, P or ``world_size``.
+            ValueError: If the state is of a sampler with other labels, cameras or options, whose
+                batches are others.
         """
+        owner = "HardIdentitySampler.load_state_dict"
+        check_state(owner, state, self._settings(), position="epoch batches neighbours")
+
         neighbours = state["neighbours"]
         if neighbours is not None:
             expected = (len(self._rows), self._num_neighbours)
             if tuple(neighbours.shape) != expected:
                 raise fail(
-                    "HardIdentitySampler.load_state_dict",
+                    owner,
                     f"neighbours of shape {expected}",
                     tuple(neighbours.shape),
                     "Build the sampler with the labels, num_identities and world_size it had.",
@@ -216,6 +226,18 @@ class HardIdentitySampler(Sampler[list[int]]):
 
         self._neighbours = neighbours
         self.set_epoch(state["epoch"], start_batch=state["batches"])
+
+    def _settings(self) -> dict[str, int | str]:
+        """What the batches of an epoch depend on, besides the rank and the neighbours."""
+        return {
+            "num_identities": self.num_identities,
+            "num_instances": self.num_instances,
+            "seed": self.seed,
+            "representative": self.representative,
+            "if_too_few": self.if_too_few,
+            "world_size": self.world_size,
+            "data": self._data,
+        }
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each P x K row indices, those of the anchor first."""

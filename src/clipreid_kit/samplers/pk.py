@@ -1,12 +1,13 @@
 """PK batches: P identities with K images each."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice
+from clipreid_kit.samplers._fingerprint import check_state, data_checksum
 from clipreid_kit.samplers._integers import Integers
 from clipreid_kit.samplers._pk_epoch import PKEpoch
 from clipreid_kit.samplers._position import Position
@@ -112,6 +113,7 @@ class PKSampler(Sampler[list[int]]):
             images=images,
         )
         self._position = Position()
+        self._data = data_checksum(self._rows)
 
         self.num_identities = num_identities
         self.num_instances = num_instances
@@ -161,17 +163,40 @@ class PKSampler(Sampler[list[int]]):
         """
         self._position.set("PKSampler.set_epoch", epoch, start_batch, len(self))
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of batches yielded.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, the number of batches yielded, and what they depend on.
 
         A loader with workers requests batches before they are used: there, count the batches you
         trained on, and pass them to :meth:`set_epoch`.
         """
-        return {"epoch": self._position.epoch, "batches": self._position.num_yielded}
+        position = {"epoch": self._position.epoch, "batches": self._position.num_yielded}
+        return position | self._settings()
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where :meth:`state_dict` was taken, with the remaining batches."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
+
+        Args:
+            state: The state.
+
+        Raises:
+            ValueError: If the state is of a sampler with other labels, cameras or options, whose
+                batches are others.
+        """
+        owner = "PKSampler.load_state_dict"
+        check_state(owner, state, self._settings(), position="epoch batches")
         self.set_epoch(state["epoch"], start_batch=state["batches"])
+
+    def _settings(self) -> dict[str, int | str]:
+        """What the batches of an epoch depend on, besides the rank."""
+        return {
+            "num_identities": self.num_identities,
+            "num_instances": self.num_instances,
+            "seed": self.seed,
+            "coverage": self.coverage,
+            "if_too_few": self.if_too_few,
+            "world_size": self.world_size,
+            "data": self._data,
+        }
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K row indices."""

@@ -1,5 +1,6 @@
 """Learning rates with a linear warm-up and a step decay at milestones."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
@@ -157,10 +158,8 @@ class WarmupMultiStepLR(LRScheduler):
         self.milestones = tuple(milestones)
         self.gamma = gamma
         self.start_factor = start_factor
-        self._end = total_steps
-        if total_steps is not None:  # accelerate compares any `total_steps` with the step
-            self.total_steps = total_steps
-
+        # Infinity and not None: Accelerate compares the steps done with it.
+        self.total_steps = math.inf if total_steps is None else total_steps
         super().__init__(optimizer)
 
     def __repr__(self) -> str:
@@ -168,12 +167,12 @@ class WarmupMultiStepLR(LRScheduler):
         return (
             f"WarmupMultiStepLR(warmup_steps={self.warmup_steps}, milestones={self.milestones}, "
             f"gamma={self.gamma}, start_factor={self.start_factor}, "
-            f"total_steps={self._end}, step={self.last_epoch})"
+            f"total_steps={self._finite_total_steps()}, step={self.last_epoch})"
         )
 
     def get_lr(self) -> list[float]:  # type: ignore[override]  # newer torch also allows tensors
         """Return the rates at the present step, one for each parameter group."""
-        check_not_past_the_end("WarmupMultiStepLR", self.last_epoch, self._end)
+        check_not_past_the_end("WarmupMultiStepLR", self.last_epoch, self._finite_total_steps())
         factor = warmup_multistep_factor(
             self.last_epoch,
             self.warmup_steps,
@@ -185,5 +184,12 @@ class WarmupMultiStepLR(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, and set its learning rates in the optimiser as well."""
+        # States of earlier versions say None for no end.
+        if state_dict.get("total_steps", 0) is None:
+            state_dict = {**state_dict, "total_steps": math.inf}
         super().load_state_dict(state_dict)
         set_optimizer_rates(self)
+
+    def _finite_total_steps(self) -> int | None:
+        """All steps of the run; ``None`` for a schedule without an end."""
+        return None if math.isinf(self.total_steps) else int(self.total_steps)

@@ -41,6 +41,23 @@ def test_the_file_returns_the_same_numbers_for_any_batch(build, tmp_path, onnxru
         assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.unhooked
+def test_towers_in_half_precision_are_exported_in_float32(build, tmp_path, onnxruntime):
+    towers = build("vit", image_size=(64, 32)).to(torch.bfloat16)
+    path = tmp_path / "tower.onnx"
+
+    assert export_image_tower(towers, path) <= 1e-4
+    assert next(towers.parameters()).dtype == torch.bfloat16
+
+    images = torch.randn(2, 3, 64, 32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(["embeddings"], {"images": images.numpy()})[0]
+    with torch.no_grad():
+        expected = towers.float().eval().encode_image(images, normalize=True)
+    assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.unhooked
 @pytest.mark.usefixtures("onnxruntime")
 def test_a_file_that_differs_is_not_kept(build, tmp_path, monkeypatch):

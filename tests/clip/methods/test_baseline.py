@@ -9,7 +9,20 @@ from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import losses, metric, prompts
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipBaseline, ClipTowers, IdentityBranch, freeze, load_weights
+from clipreid_kit.clip import (
+    ClipBaseline,
+    ClipReID,
+    ClipReIDPromptStage,
+    ClipTowers,
+    IdentityBranch,
+    PromptSG,
+    add_lora,
+    export_image_tower,
+    freeze,
+    load_weights,
+    set_gradient_checkpointing,
+    unfreeze_last_blocks,
+)
 from clipreid_kit.losses import ArcFaceHead, InfoNCELoss, SupConLoss, TripletLoss
 
 CAPTIONS = ["a red coat", "a red coat and a hat", "a blue cup", "a cup", "a hand", "a left hand"]
@@ -456,3 +469,26 @@ def test_wrong_terms(labels, terms, message):
     model = build_baseline(weights={"info_nce": 1.0, "triplet": 1.0})
     with pytest.raises(ValueError, match="ClipBaseline: " + message):
         model(random_images(), labels, tokens=tokens_for(model), terms=terms)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda model: ClipBaseline(model, 5),
+        lambda model: ClipReID(model, torch.randn(5, 8)),
+        lambda model: ClipReIDPromptStage(model, None),
+        lambda model: PromptSG(model, 5),
+        freeze,
+        lambda model: unfreeze_last_blocks(model, 1),
+        set_gradient_checkpointing,
+        add_lora,
+        lambda model: export_image_tower(model, "tower.onnx"),
+    ],
+)
+def test_a_model_that_is_no_towers_is_an_error(method):
+    expected = (
+        r"^\w+: expected towers as ClipTowers, got Linear\. Build them with ClipTowers\.from_o"
+    )
+    with pytest.raises(ValueError, match=expected):
+        method(torch.nn.Linear(2, 2))

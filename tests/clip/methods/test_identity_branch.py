@@ -131,3 +131,19 @@ def test_repr_shows_the_options():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         IdentityBranch(5, 7, **options)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (torch.tensor([0, 7]), r"labels in \[0, 5\), got labels from 0 to 7"),
+        (torch.tensor([-100, 1]), r"labels in \[0, 5\), got labels from -100 to 1"),
+        (torch.tensor([0, 1, 2]), "labels as 2 integers, one for each row"),
+        (torch.tensor([0, 1]).to_sparse(), "labels as a dense tensor, got sparse_coo"),
+    ],
+)
+def test_wrong_labels_are_errors(labels, error):
+    branch = IdentityBranch(8, 5)
+    with pytest.raises(ValueError, match=f"IdentityBranch: expected {error}"):
+        branch(torch.randn(2, 8), labels)

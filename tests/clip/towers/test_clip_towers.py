@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.coca_model import CoCa
+from PIL import Image
 from torch.testing import assert_close
 
 import clipreid_kit.clip.towers.build as build_module
@@ -411,3 +412,30 @@ class TestFromOpenClip:
 def test_the_rest_of_the_library_does_without_open_clip():
     code = "import sys, clipreid_kit; sys.exit('open_clip' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.unhooked
+def test_texts_and_images_that_are_no_tensors_are_errors(build):
+    towers = build("vit")
+    image = Image.new("RGB", (64, 128))
+
+    for call in (towers.encode_text, towers.embed_tokens, towers.end_of_text):
+        with pytest.raises(
+            ValueError, match=r"as a tensor, got list\. Convert texts with towers\.tok"
+        ):
+            call(["a photo"])
+    with pytest.raises(
+        ValueError, match=r"as a tensor, got str\. Convert texts with towers\.tokenize"
+    ):
+        towers(tokens="a photo")
+
+    for call in (
+        towers.encode_image,
+        lambda images: towers.encode_image_levels(images, ["patches"]),
+    ):
+        with pytest.raises(
+            ValueError, match=r"images as a tensor .* got list\. Transform and stack"
+        ):
+            call([image, image])
+    with pytest.raises(ValueError, match="expected images as a dense tensor, got a meta tensor"):
+        towers.encode_image(torch.zeros(1, 3, 128, 64, device="meta"))

@@ -88,7 +88,16 @@ def broken_on_one_rank(rank, what):
     if what == "nan" and rank == 1:
         rows[3] = np.nan
 
-    evaluator = ReidEvaluator(distributed=True)
+    options = {
+        "max_rank": {"max_rank": 5 + rank},
+        "ties": {"ties": "mean" if rank else "optimistic"},
+        "distance": {"distance": "cosine" if rank else "euclidean"},
+        "junk": {"junk_ids": [-1] if rank else []},
+        "named junk": {"junk_ids": ["-1"]},
+    }
+    evaluator = ReidEvaluator(distributed=True, **options.get(what, {}))
+    if what == "named junk" and rank:
+        rows, gallery = rows[:0], [column[:0] for column in gallery]
     if what != "empty":
         evaluator.update(query[0], query[1] + (100 if what == "strangers" else 0), split="query")
         cameras = gallery[2] if what == "cameras" and rank else None
@@ -110,7 +119,18 @@ def worker(rank, port, queue):
     try:
         found = {name: on_rank(rank, name) for name in CASES}
         found["errors"] = {
-            w: broken_on_one_rank(rank, w) for w in ("nan", "empty", "strangers", "cameras")
+            what: broken_on_one_rank(rank, what)
+            for what in (
+                "nan",
+                "empty",
+                "strangers",
+                "cameras",
+                "max_rank",
+                "ties",
+                "distance",
+                "junk",
+                "named junk",
+            )
         }
         queue.put((rank, found))
     finally:
@@ -172,6 +192,11 @@ def test_two_ranks_return_the_bits_of_one(results, name):
         ),
         ("empty", 'no rank has a batch of split="query"; call update before compute'),
         ("strangers", "none of the 12 query identities is among the 14 of the gallery"),
+        ("max_rank", "ReidEvaluator: its options differ between the ranks (('cosine', [], False"),
+        ("ties", "ReidEvaluator: its options differ between the ranks"),
+        ("distance", "ReidEvaluator: its options differ between the ranks"),
+        ("junk", "ReidEvaluator: its options differ between the ranks"),
+        ("named junk", "so they never match; convert one side. (on rank"),
         (
             "cameras",
             'all batches of split="gallery" alike on all ranks, got width 16, numbered ids',

@@ -214,3 +214,44 @@ def test_evaluation_keeps_the_ids():
 
     evaluator.update(torch.eye(3), [9, 8, 7], split="gallery")
     assert evaluator.compute().query_ids.tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "error"),
+    [
+        ("average_precision", [-0.5, 1.0, None], r"average_precision in \[0, 1\] for queries with"),
+        ("average_precision", [1.5, 1.0, None], r"average_precision in \[0, 1\] for queries with"),
+        ("average_precision", [0.5, None, None], r"average_precision in \[0, 1\] for queries with"),
+        ("average_precision", [0.5, 1.0, 0.5], r"average_precision in \[0, 1\] for queries with"),
+        ("average_precision", ["0.5", 1.0, None], "average_precision as numbers, got '0.5'"),
+        ("inverse_negative_penalty", [2, 1.0, None], r"inverse_negative_penalty in \[0, 1\] for"),
+        ("first_rank", [0, 1, 0], "first_rank >= 1 for queries with a match, and 0 for the others"),
+        ("first_rank", [1, 1, 2], "first_rank >= 1 for queries with a match, and 0 for the others"),
+        ("first_rank", ["1", 1, 0], "first_rank >= 1 for queries with a match"),
+        ("num_positives", [1, -1, 0], "num_positives as whole numbers >= 0, got"),
+        ("num_positives", [1, 1.5, 0], "num_positives as whole numbers >= 0, got"),
+    ],
+)
+def test_json_with_numbers_that_no_result_has_is_an_error(column, values, error):
+    columns = {
+        "average_precision": [0.5, 1.0, None],
+        "inverse_negative_penalty": [0.5, 1.0, None],
+        "first_rank": [2, 1, 0],
+        "num_positives": [1, 1, 0],
+    }
+    sizes = {"num_gallery": 4, "max_rank": 4}
+    assert ReidResult.from_json(json.dumps({"per_query": columns, **sizes})).mean_ap == 0.75
+
+    columns[column] = values
+    with pytest.raises(ValueError, match=f"ReidResult.from_json: expected {error}"):
+        ReidResult.from_json(json.dumps({"per_query": columns, **sizes}))
+
+
+def test_json_with_a_wrong_size_or_no_json_is_an_error():
+    with pytest.raises(ValueError, match=r"ReidResult\.from_json: the text is not JSON"):
+        ReidResult.from_json("{")
+
+    columns = {"average_precision": [], "inverse_negative_penalty": []}
+    columns |= {"first_rank": [], "num_positives": []}
+    with pytest.raises(ValueError, match="max_rank as a whole number >= 1, got -1"):
+        ReidResult.from_json(json.dumps({"per_query": columns, "num_gallery": 4, "max_rank": -1}))

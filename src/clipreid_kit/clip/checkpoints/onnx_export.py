@@ -1,5 +1,6 @@
 """Export the image tower to ONNX, and verify the file against the module."""
 
+import copy
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 
 _OWNER = "export_image_tower"
 
@@ -34,7 +35,7 @@ def export_image_tower(
     onnxscript, onnxruntime).
 
     Args:
-        towers: The towers; left unchanged.
+        towers: The towers; left unchanged. Those in bfloat16 or float16 are exported in float32.
         path: The file to write; an existing one is replaced only if the comparison succeeds.
         normalize: Whether the graph scales every row to length 1.
         tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
@@ -66,6 +67,10 @@ def export_image_tower(
             f"{_OWNER}: onnxruntime and onnxscript are needed ({error}). "
             "Run pip install clipreid_kit[export]."
         ) from None
+
+    check_towers(_OWNER, towers)
+    if next(towers.image_parameters()).dtype in (torch.bfloat16, torch.float16):
+        towers = copy.deepcopy(towers).float()
 
     wrapped = _ImageTower(towers, normalize=normalize)
     training = towers.training

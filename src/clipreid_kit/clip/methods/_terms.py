@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_choice, check_labels, fail
+from clipreid_kit._checks import check_choice, check_label_range, check_labels, fail
 from clipreid_kit.clip.methods.identity_branch import IdentityBranch
 from clipreid_kit.losses.weighted_sum import Weight
 
@@ -90,20 +89,6 @@ def build_losses(
 
 
 def check_identity_labels(owner: str, labels: Tensor, num_rows: int, num_identities: int) -> None:
-    """Check that there is one label per row, in [0, num_identities).
-
-    Values on another device than the CPU are not read, because reading them would wait for the
-    device.
-    """
+    """Check that there is one label per row, in [0, num_identities)."""
     check_labels(owner, "labels", labels, num_rows)
-    if torch.compiler.is_compiling() or labels.device.type != "cpu" or num_rows == 0:
-        return
-
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_identities:
-        raise fail(
-            owner,
-            f"labels in [0, {num_identities})",
-            f"labels from {low} to {high}",
-            "Number the training identities from 0.",
-        )
+    check_label_range(owner, labels, num_identities)

@@ -21,7 +21,7 @@ from clipreid_kit.clip.methods.identity_branch import (
     IdentityBranchFactory,
     IdentityBranchOutput,
 )
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.tuning.freezing import freeze, unfreeze_last_blocks
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import (
@@ -163,6 +163,7 @@ class ClipBaseline(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         check_method_options(
             _OWNER, weights=weights, losses=losses, known_terms=TERMS, descriptor=descriptor
         )

@@ -24,7 +24,7 @@ from clipreid_kit.clip.methods.identity_branch import (
 )
 from clipreid_kit.clip.prompts.identity_texts import count_identities, texts_of_all, texts_of_rows
 from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.tuning.freezing import freeze, unfreeze_last_blocks
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import (
@@ -170,6 +170,7 @@ class ClipReID(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         check_choice(_OWNER, "levels", levels, ("both", "projected"))
         check_method_options(
             _OWNER, weights=weights, losses=losses, known_terms=TERMS, descriptor=descriptor

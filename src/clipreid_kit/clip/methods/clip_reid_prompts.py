@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_labels, check_positive, check_same_width
 from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.image_forward import encode_images
 from clipreid_kit.clip.tuning.freezing import freeze
 from clipreid_kit.distances import at_least_float32, l2_normalize
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import gather_batch
 
 _OWNER = "ClipReIDPromptStage"
 
@@ -107,6 +107,7 @@ class ClipReIDPromptStage(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         check_positive(_OWNER, "temperature", temperature)
 
         freeze(towers)
@@ -173,7 +174,8 @@ class ClipReIDPromptStage(nn.Module):
         labels = labels.to(device)
         check_same_width(_OWNER, "image_embeddings", images, "text embeddings", texts)
         if self.distributed:
-            images, texts, labels = gather(images), gather(texts), gather(labels)
+            options = (self.extra_repr(),)
+            images, texts, labels = gather_batch(_OWNER, images, texts, labels, options=options)
 
         image_to_text, text_to_image = self._losses(images, texts, labels)
         loss = image_to_text + text_to_image

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_fraction
+from clipreid_kit._checks import check_fraction, check_label_range, check_labels
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
 from clipreid_kit.distances import at_least_float32
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.modules import BNNeck
 
 _OWNER = "IdentityBranch"
@@ -119,12 +119,20 @@ class IdentityBranch(nn.Module):
         Returns:
             Features before and after the neck, and with labels the logits and the loss. For no rows
             the loss is 0, connected to the graph.
+
+        Raises:
+            ValueError: If there is not one label for each row, on its device, or (on the CPU) a
+                label is out of range.
         """
         post_neck = features if self.neck is None else self.neck(features).after
         if self.classifier is None or labels is None:
             return IdentityBranchOutput(features, post_neck, None, None)
 
-        logits = self.classifier(self.dropout(post_neck), labels)
+        with errors_on_all_ranks(_OWNER, 1, distributed=self.distributed):
+            check_labels(_OWNER, "labels", labels, features.shape[0], features.device)
+            logits = self.classifier(self.dropout(post_neck), labels)
+            check_label_range(_OWNER, labels, logits.shape[1])
+
         loss = smoothed_cross_entropy(
             logits, labels, self.label_smoothing, distributed=self.distributed
         )
@@ -162,5 +170,6 @@ def smoothed_cross_entropy(
         )
 
     if distributed:
-        losses = gather(losses)
+        options = (label_smoothing, logits.shape[1])
+        (losses,) = gather_batch(_OWNER, losses, options=options)
     return losses.sum() / max(losses.shape[0], 1)

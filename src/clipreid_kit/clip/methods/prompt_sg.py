@@ -23,7 +23,7 @@ from clipreid_kit.clip.methods.identity_branch import (
     IdentityBranchOutput,
 )
 from clipreid_kit.clip.prompts.composer import PromptComposer
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.tuning.freezing import freeze, freeze_projection, unfreeze_last_blocks
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import SupConLoss, TripletLoss, WeightedSum
@@ -177,6 +177,7 @@ class PromptSG(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         check_choice(_OWNER, "prompt", prompt, ("composed", "simplified"))
         check_choice(_OWNER, "triplet_levels", triplet_levels, ("image", "interaction", "final"))
         check_choice(_OWNER, "id_levels", id_levels, ("representation", "both"))

@@ -11,6 +11,7 @@ from clipreid_kit._checks import (
     check_at_least,
     check_embeddings,
     check_integer,
+    check_label_range,
     check_labels,
     check_seed,
     describe,
@@ -245,7 +246,7 @@ class IdentityPromptLearner(nn.Module):
         """Learned words of each row (N, M, W)."""
         num_rows = labels.shape[0]
         check_labels(_OWNER, "labels", labels, num_rows)
-        _check_range("labels", labels, self.num_identities)
+        check_label_range(_OWNER, labels, self.num_identities)
 
         parts = []
         if self.shared_words is not None:
@@ -273,7 +274,9 @@ class IdentityPromptLearner(nn.Module):
             return camera_words.mean(dim=0).expand(num_rows, -1, -1)
 
         check_labels(_OWNER, "cameras", cameras, num_rows)
-        _check_range("cameras", cameras, self.num_cameras)
+        check_label_range(
+            _OWNER, cameras, self.num_cameras, "Number the cameras from 0.", name="cameras"
+        )
         return _rows_of(camera_words, cameras)
 
     def _shift(self, instances: Tensor, words: Tensor) -> Tensor:
@@ -311,16 +314,6 @@ def _rows_of(words: Tensor, numbers: Tensor) -> Tensor:
     """Words of these identities or cameras."""
     rows = F.embedding(numbers.to(words.device).long(), words.flatten(1))
     return rows.view(-1, *words.shape[1:])
-
-
-def _check_range(name: str, numbers: Tensor, count: int) -> None:
-    """Raise ValueError if a number is out of range, unless reading it would wait for a device."""
-    if torch.compiler.is_compiling() or numbers.device.type != "cpu" or numbers.numel() == 0:
-        return
-
-    low, high = int(numbers.min()), int(numbers.max())
-    if low < 0 or high >= count:
-        raise fail(_OWNER, f"{name} in [0, {count})", f"{name} from {low} to {high}")
 
 
 def _instance_net(in_dim: int, width: int, std: float, generator: torch.Generator) -> nn.Module:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_seed
+from clipreid_kit._checks import check_seed, fail
 from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode
 from clipreid_kit.clip.towers.build import build_camera_embedding, build_with_weights
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
@@ -29,6 +29,15 @@ from clipreid_kit.clip.towers.text_forward import (
     text_tower,
 )
 from clipreid_kit.clip.towers.tokenizer import TextTokenizer, TooLong
+
+
+def check_towers(owner: str, towers: object) -> None:
+    """Require towers of this library, compiled or not; any other model is an error."""
+    if all(hasattr(towers, name) for name in ("model", "embed_dim", "encode_image")):
+        return
+
+    remedy = "Build them with ClipTowers.from_open_clip."
+    raise fail(owner, "towers as ClipTowers", type(towers).__name__, remedy)
 
 
 class ClipTowers(nn.Module):

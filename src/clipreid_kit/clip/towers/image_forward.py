@@ -8,7 +8,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_choice, describe, fail
+from clipreid_kit._checks import check_choice, check_dense, describe, fail
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding, TokenOffset
 from clipreid_kit.clip.towers.geometry import OpenClip, grid_of, image_size_of
 from clipreid_kit.clip.towers.levels import LEVELS, ImageLevels, level_widths
@@ -123,6 +123,15 @@ def _run_levels(
 def _check_images(images: Tensor, image_size: tuple[int, int]) -> None:
     """Require floating-point images (N, 3, H, W) of one size."""
     owner = "encode_image"
+    if not isinstance(images, Tensor):
+        raise fail(
+            owner,
+            "images as a tensor (N, 3, H, W)",
+            type(images).__name__,
+            "Transform and stack them: torch.stack([transform(image) for image in images]).",
+        )
+
+    check_dense(owner, "images", images)
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise fail(owner, "images as floating-point (N, 3, H, W)", describe(images))
 

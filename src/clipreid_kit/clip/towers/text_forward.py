@@ -9,7 +9,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import describe, fail
+from clipreid_kit._checks import check_dense, describe, fail
 from clipreid_kit.clip.towers.geometry import OpenClip
 
 _POOL_TYPES = ("argmax", "eos", "last", "first")
@@ -208,6 +208,7 @@ def run_text(
 
 def end_positions(text: TextTower, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
     """Return the index at which each row of token ids is read."""
+    check_is_tokens("end_of_text", tokens)
     if text.pool_type == "argmax":
         return tokens.argmax(dim=-1)
 
@@ -218,7 +219,18 @@ def end_positions(text: TextTower, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " 
     return tokens.new_full((len(tokens),), position)
 
 
+def check_is_tokens(owner: str, tokens: object) -> None:
+    """Require a tensor, and not the texts themselves."""
+    if isinstance(tokens, Tensor):
+        check_dense(owner, "tokens", tokens)
+        return
+
+    remedy = "Convert texts with towers.tokenize first."
+    raise fail(owner, "token ids (N, L) as a tensor", type(tokens).__name__, remedy)
+
+
 def _check_tokens(owner: str, tokens: Tensor, context_length: int) -> None:
+    check_is_tokens(owner, tokens)
     if tokens.ndim != 2 or tokens.is_floating_point() or not 0 < tokens.shape[1] <= context_length:
         raise fail(owner, f"token ids (N, L) with L in 1..{context_length}", describe(tokens))
 

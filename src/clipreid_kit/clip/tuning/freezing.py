@@ -8,7 +8,7 @@ from torch import nn
 
 from clipreid_kit._checks import check_choice, fail
 from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode, batch_norms
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.tuning.parameter_depth import Tower, parameter_depths
 
 BatchNormPolicy = Literal["follow", "frozen", "running"]
@@ -47,7 +47,7 @@ def freeze(
         ValueError: If an option is unknown.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-resnet")
         >>> freeze(towers)
         >>> any(parameter.requires_grad for parameter in towers.parameters())
@@ -57,6 +57,7 @@ def freeze(
         Freezing only the parameters would let the running statistics move whenever ``train()`` is
         called, so that a frozen ResNet changes within a few batches.
     """
+    check_towers("freeze", towers)
     check_choice("freeze", "tower", tower, ("both", "image", "text"))
     check_choice("freeze", "batch_norm", batch_norm, _POLICIES)
 
@@ -95,13 +96,14 @@ def unfreeze_last_blocks(
         ValueError: If the tower has fewer blocks, or its blocks are unknown.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
         >>> unfreeze_last_blocks(towers, 1)
         >>> sum(p.requires_grad for p in towers.image_parameters())  # a block, ln_post and proj
         15
     """
     owner = "unfreeze_last_blocks"
+    check_towers(owner, towers)
     check_choice(owner, "tower", tower, ("image", "text"))
     check_choice(owner, "batch_norm", batch_norm, _POLICIES)
 
@@ -147,7 +149,7 @@ def set_trainable(
         ValueError: If a tower has fewer blocks, its blocks are unknown, or an option is unknown.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
         >>> set_trainable(towers, image=1, projections=False)
         >>> names = [name for name, p in towers.named_parameters() if p.requires_grad]
@@ -155,6 +157,7 @@ def set_trainable(
         (14, False)
     """
     owner = "set_trainable"
+    check_towers(owner, towers)
     check_choice(owner, "batch_norm", batch_norm, _POLICIES)
 
     chosen: dict[Tower, Blocks] = {"image": image, "text": text}
@@ -189,7 +192,7 @@ def projection_names(towers: ClipTowers) -> tuple[str, ...]:
         without one, the trunk's own; and the text projection; as far as the model has them.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> projection_names(ClipTowers.from_open_clip("reid-tiny-vit"))
         ('model.text_projection', 'model.visual.proj')
     """

@@ -6,7 +6,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
 from clipreid_kit._checks import check_choice, fail
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.geometry import OpenClip
 
 _OWNER = "set_gradient_checkpointing"
@@ -30,12 +30,13 @@ def set_gradient_checkpointing(
         ValueError: If the tower does not support it, or there is no such tower.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> set_gradient_checkpointing(ClipTowers.from_open_clip("reid-tiny-resnet"), "image")
 
     Note:
         open_clip silently ignores the setting for ResNets; here their stages are checkpointed.
     """
+    check_towers(_OWNER, towers)
     check_choice(_OWNER, "tower", tower, ("both", "image", "text"))
     if tower != "text":
         _set_image_tower(towers.model.visual, enabled=enabled)

@@ -17,7 +17,7 @@ from clipreid_kit._checks import (
     check_seed,
     fail,
 )
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.geometry import OpenClip
 from clipreid_kit.clip.towers.text_forward import require_text_tower
 from clipreid_kit.clip.tuning.freezing import freeze
@@ -62,7 +62,7 @@ def add_lora(
             or an option is out of range.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
         >>> layers = add_lora(towers, rank=4)  # doctest: +SKIP
         >>> len(layers)  # six in each of four blocks  # doctest: +SKIP
@@ -77,6 +77,7 @@ def add_lora(
         reaches, and never calls its output layer: an adapter on ``out_proj`` would train nothing.
         So the layer is split into four linear ones here, and joined again by :func:`merge_lora`.
     """
+    check_towers(_OWNER, towers)
     check_choice(_OWNER, "tower", tower, ("image", "text"))
     check_integer(_OWNER, "rank", rank, 1)
     check_fraction(_OWNER, "dropout", dropout)
@@ -125,7 +126,7 @@ def merge_lora(towers: ClipTowers) -> None:
         towers: The towers; changed in place. The merged weights stay frozen.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers
+        >>> from clipreid_kit.clip import ClipTowers, check_towers
         >>> merge_lora(ClipTowers.from_open_clip("reid-tiny-vit"))
     """
     for parent in list(towers.modules()):

@@ -6,14 +6,15 @@ and a block stays in the processor's cache. The distances of a block are compute
 ``distances``, because their slope is applied by hand.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from clipreid_kit.distances import at_least_float32, l2_normalize, to_common_precision
 from clipreid_kit.losses._engine.argument_checks import check_contrast
+from clipreid_kit.losses._engine.attached_gradient import attach_whole_gradients, needs_gradient
 from clipreid_kit.losses._engine.contrast_set import connected_zero
 
 # Pairs held at once: 4 MiB in float32.
@@ -61,8 +62,7 @@ def anchorwise_loss(
         if anchors.shape[0] == 0 or (contrast is not None and contrast.shape[0] == 0):
             return connected_zero(anchors, contrast)
 
-        loss: Tensor = _Anchorwise.apply(anchors, contrast, labels, contrast_labels, rule, measure)
-        return loss
+        return _mean_over_anchors(anchors, contrast, labels, contrast_labels, rule, measure)
 
 
 def prepare_rows(
@@ -94,69 +94,64 @@ def logsumexp_and_softmax(logits_BM: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_empty_B, largest_B, logsumexp_B), softmax_BM
 
 
-def scale_gradients(
-    gradients: Sequence[Tensor | None], upstream: Tensor
-) -> tuple[Tensor | None, ...]:
-    """Backward pass of a loss whose gradients were computed in its forward pass."""
-    # Only with create_graph=True. A second derivative would be wrong, so it is refused.
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError(
-            "This loss has no second derivative. Take its gradient without create_graph=True."
-        )
+def _mean_over_anchors(
+    anchors: Tensor,
+    contrast: Tensor | None,
+    labels: Tensor,
+    contrast_labels: Tensor | None,
+    rule: AnchorRule,
+    measure: Measure,
+) -> Tensor:
+    """Average the rule over the anchors, block by block, with the gradients of the rows."""
+    needs_anchors = needs_gradient(anchors)
+    needs_contrast = needs_gradient(contrast)
 
-    return tuple(None if gradient is None else gradient * upstream for gradient in gradients)
-
-
-class _Anchorwise(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 (torch's own context)
-        anchors: Tensor,
-        contrast: Tensor | None,
-        labels: Tensor,
-        contrast_labels: Tensor | None,
-        rule: AnchorRule,
-        measure: Measure,
-    ) -> Tensor:
+    with torch.no_grad():
+        rows, columns = anchors, contrast
         if measure == "euclidean":
-            anchors, contrast = _subtract_mean(anchors, contrast)
+            rows, columns = _subtract_mean(anchors, contrast)
 
-        columns = anchors if contrast is None else contrast
-        column_labels = labels if contrast_labels is None else contrast_labels
-        by_anchors, by_contrast = ctx.needs_input_grad[:2]
         gradients = _RowGradients(
-            anchors, contrast, measure, by_anchors=by_anchors, by_contrast=by_contrast
+            rows, columns, measure, by_anchors=needs_anchors, by_contrast=needs_contrast
         )
-
-        total = anchors.new_zeros(())
-        count = labels.new_zeros((), dtype=torch.long)
-        block_size = anchors_per_block(columns.shape[0])
-
-        for start in range(0, anchors.shape[0], block_size):
-            block = slice(start, start + block_size)
-            matrix_BM = _matrix(anchors[block], columns, measure)
-            positive_BM = labels[block, None] == column_labels
-            negative_BM = ~positive_BM
-
-            # An anchor is not its own positive.
-            if contrast is None:
-                positive_BM.diagonal(start).zero_()
-
-            loss = rule(matrix_BM, positive_BM, negative_BM)
-            total = total + loss.total
-            count = count + loss.num_losses
-            gradients.add_block(block, loss.slope, matrix_BM)
-
+        total, count = _sum_over_anchors(rows, columns, labels, contrast_labels, rule, gradients)
         count = count.clamp(min=1)
-        ctx.save_for_backward(*gradients.divided_by(count))
-        return total / count
+        by_anchors, by_contrast = gradients.divided_by(count)
 
-    @staticmethod
-    def backward(
-        ctx: Any,  # noqa: ANN401 (torch's own context)
-        *upstream: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        return *scale_gradients(ctx.saved_tensors, upstream[0]), None, None, None, None
+    return attach_whole_gradients(total / count, (anchors, by_anchors), (contrast, by_contrast))
+
+
+def _sum_over_anchors(
+    anchors: Tensor,
+    contrast: Tensor | None,
+    labels: Tensor,
+    contrast_labels: Tensor | None,
+    rule: AnchorRule,
+    gradients: "_RowGradients",
+) -> tuple[Tensor, Tensor]:
+    """Sum of the losses and their number; the gradients of the sum are added to ``gradients``."""
+    columns = anchors if contrast is None else contrast
+    column_labels = labels if contrast_labels is None else contrast_labels
+    total = anchors.new_zeros(())
+    count = labels.new_zeros((), dtype=torch.long)
+    block_size = anchors_per_block(columns.shape[0])
+
+    for start in range(0, anchors.shape[0], block_size):
+        block = slice(start, start + block_size)
+        matrix_BM = _matrix(anchors[block], columns, gradients.measure)
+        positive_BM = labels[block, None] == column_labels
+        negative_BM = ~positive_BM
+
+        # An anchor is not its own positive.
+        if contrast is None:
+            positive_BM.diagonal(start).zero_()
+
+        loss = rule(matrix_BM, positive_BM, negative_BM)
+        total = total + loss.total
+        count = count + loss.num_losses
+        gradients.add_block(block, loss.slope, matrix_BM)
+
+    return total, count
 
 
 class _RowGradients:
@@ -173,7 +168,7 @@ class _RowGradients:
     ) -> None:
         self._anchors = anchors
         self._contrast = contrast
-        self._measure: Measure = measure
+        self.measure: Measure = measure
         self._by_anchors = torch.zeros_like(anchors) if by_anchors else None
         self._by_contrast: Tensor | None = None
         if contrast is not None and by_contrast:
@@ -184,7 +179,7 @@ class _RowGradients:
         if self._by_anchors is None and self._by_contrast is None:
             return
 
-        weights_BM = _weights(slope_BM, matrix_BM, self._measure)
+        weights_BM = _weights(slope_BM, matrix_BM, self.measure)
         if self._contrast is None:
             self._add_one_modality(block, weights_BM)
         else:
@@ -199,19 +194,19 @@ class _RowGradients:
         # A single block: both roles of a row in one product.
         if weights_BM.shape[0] == rows.shape[0]:
             both = weights_BM + weights_BM.T
-            self._by_anchors = _weighted_sum(both, rows, rows, self._measure)
+            self._by_anchors = _weighted_sum(both, rows, rows, self.measure)
             return
 
-        self._by_anchors += _weighted_sum(weights_BM.T, rows, rows[block], self._measure)
-        self._by_anchors[block] += _weighted_sum(weights_BM, rows[block], rows, self._measure)
+        self._by_anchors += _weighted_sum(weights_BM.T, rows, rows[block], self.measure)
+        self._by_anchors[block] += _weighted_sum(weights_BM, rows[block], rows, self.measure)
 
     def _add_two_modalities(self, block: slice, weights_BM: Tensor, contrast: Tensor) -> None:
         anchors = self._anchors[block]
 
         if self._by_anchors is not None:
-            self._by_anchors[block] += _weighted_sum(weights_BM, anchors, contrast, self._measure)
+            self._by_anchors[block] += _weighted_sum(weights_BM, anchors, contrast, self.measure)
         if self._by_contrast is not None:
-            self._by_contrast += _weighted_sum(weights_BM.T, contrast, anchors, self._measure)
+            self._by_contrast += _weighted_sum(weights_BM.T, contrast, anchors, self.measure)
 
     def divided_by(self, count: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the mean."""

@@ -12,7 +12,9 @@ from clipreid_kit._checks import (
     check_same_width,
     describe,
     fail,
+    inside_a_transform,
 )
+from clipreid_kit.losses._engine.attached_gradient import check_reverse_mode
 
 
 def check_contrast(
@@ -24,11 +26,11 @@ def check_contrast(
 ) -> None:
     """Require labelled anchors, and a labelled contrast set of the same width or none."""
     check_embeddings(owner, "embeddings", embeddings)
-    check_labels(owner, "labels", labels, embeddings.shape[0])
+    check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
 
     if contrast is not None and contrast_labels is not None:
         check_embeddings(owner, "contrast", contrast)
-        check_labels(owner, "contrast_labels", contrast_labels, contrast.shape[0])
+        check_labels(owner, "contrast_labels", contrast_labels, contrast.shape[0], contrast.device)
         check_same_width(owner, "embeddings", embeddings, "contrast", contrast)
 
     elif contrast is not None or contrast_labels is not None:
@@ -40,6 +42,8 @@ def check_contrast(
             f"{owner}: {given} is given without {missing}. "
             "Give both for image-text, neither for one modality."
         )
+
+    check_reverse_mode(owner, embeddings, labels, contrast, contrast_labels)
 
 
 def check_pairs(owner: str, images: Tensor, texts: Tensor, remedy: str) -> None:
@@ -55,6 +59,8 @@ def check_pairs(owner: str, images: Tensor, texts: Tensor, remedy: str) -> None:
             f"{images.shape[0]} images and {texts.shape[0]} texts",
             remedy,
         )
+
+    check_reverse_mode(owner, images, texts)
 
 
 def check_temperature(owner: str, temperature: float | Tensor) -> None:
@@ -79,16 +85,25 @@ def check_block_size(owner: str, block_size: int | None) -> None:
         check_integer(owner, "block_size", block_size, 1)
 
 
-def check_class_labels(owner: str, labels: Tensor, num_classes: int, remedy: str) -> None:
-    """Require labels in [0, num_classes), where they can be read without waiting for a device.
+def check_changes_state_once(owner: str) -> None:
+    """Raise RuntimeError where a module that changes itself in each call would be called again.
 
-    That is on the CPU, and not inside a compiled graph.
+    That is inside a backward pass, where ``torch.utils.checkpoint`` repeats a call, and inside a
+    transform of ``torch.func``, whose tensors must not be kept.
     """
-    if labels.device.type != "cpu" or labels.numel() == 0 or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return
 
-    lowest = int(labels.min())
-    highest = int(labels.max())
-    if lowest < 0 or highest >= num_classes:
-        got = f"labels from {lowest} to {highest}"
-        raise fail(owner, f"labels in [0, {num_classes})", got, remedy)
+    # Torch has no public way to ask; -1 outside of any backward pass.
+    graph_task_id = getattr(torch._C, "_current_graph_task_id", None)  # noqa: SLF001
+    if graph_task_id is not None and graph_task_id() != -1:
+        raise RuntimeError(
+            f"{owner}: it was called again inside a backward pass, as torch.utils.checkpoint does, "
+            "but every call in training mode changes it. Keep this loss outside the checkpoint."
+        )
+
+    if inside_a_transform():
+        raise RuntimeError(
+            f"{owner}: it was called inside a transform of torch.func, but every call in training "
+            "mode changes it. Call eval() on it first."
+        )

@@ -1,14 +1,23 @@
 """Join a value and a gradient that were computed without a graph to the graph of the inputs.
 
-So first derivatives are exact. Second derivatives would silently miss the loss, and raise an error.
+So first derivatives are exact, also those of ``torch.func.grad`` and ``vjp``. Second derivatives
+would silently miss the loss, and raise an error; so do ``vmap`` and forward mode.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from clipreid_kit._checks import inside_a_transform
+
+_NO_SECOND_DERIVATIVE = (
+    "This loss has first derivatives only, no second derivative. "
+    "Take its gradient without create_graph=True."
+)
 
 
 class InputGradient(NamedTuple):
@@ -48,35 +57,140 @@ def attach_gradients(value: Tensor, gradients: Sequence[InputGradient]) -> Tenso
     return attached
 
 
+def attach_whole_gradients(
+    value: Tensor, *gradients: tuple[Tensor | None, Tensor | None]
+) -> Tensor:
+    """Return ``value`` with the gradient of each pair (input, gradient); ``None`` for none."""
+    one = torch.ones_like(value)
+    present = []
+    for tensor, gradient in gradients:
+        if tensor is not None and gradient is not None:
+            present.append(InputGradient(tensor, gradient, one))
+
+    return attach_gradients(value, present)
+
+
 class _Attach(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 (torch's own context)
-        value: Tensor,
-        *tensors: Tensor,
-    ) -> Tensor:
-        gradients = tensors[1::3]
-        factors = tensors[2::3]
-        ctx.save_for_backward(*gradients, *factors)
+    def forward(value: Tensor, *tensors: Tensor) -> Tensor:  # noqa: ARG004 (for the backward pass)
         return value.clone()
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        inputs: tuple[Tensor, ...],
+        output: Tensor,  # noqa: ARG004 (torch's own signature)
+    ) -> None:
+        tensors = inputs[1::3]
+        gradients = inputs[2::3]
+        factors = inputs[3::3]
+        ctx.num_inputs = len(tensors)
+        ctx.in_transform = inside_a_transform()
+
+        kept = tensors if ctx.in_transform else ()
+        ctx.save_for_backward(*gradients, *factors, *kept)
 
     @staticmethod
     def backward(
         ctx: Any,  # noqa: ANN401 (torch's own context)
         upstream: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "This loss has first derivatives only: call backward without create_graph."
-            )
+        if not ctx.in_transform:
+            check_no_second_derivative()
 
-        num_inputs = len(ctx.saved_tensors) // 2
-        gradients = ctx.saved_tensors[:num_inputs]
-        factors = ctx.saved_tensors[num_inputs:]
+        # Read once: torch.utils.checkpoint hands each saved tensor out a single time.
+        saved = ctx.saved_tensors
+        gradients = saved[: ctx.num_inputs]
+        factors = saved[ctx.num_inputs : 2 * ctx.num_inputs]
+        tensors = saved[2 * ctx.num_inputs :]
 
         # One result for each argument of forward: the value, then (tensor, gradient, factor) each.
         results: list[Tensor | None] = [None]
         for gradient, factor in zip(gradients, factors, strict=True):
-            results += [gradient * (upstream * factor), None, None]
+            result = gradient * (upstream * factor)
+            if ctx.in_transform:
+                result = _FirstDerivative.apply(result, *tensors)
+            results += [result, None, None]
 
         return tuple(results)
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """A gradient that depends on the inputs of the loss, so that its own derivative is an error.
+
+    The transforms of ``torch.func`` ask for a graph of every gradient, used or not.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, *tensors: Tensor) -> Tensor:  # noqa: ARG004 (for the graph)
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        inputs: tuple[Tensor, ...],
+        output: Tensor,
+    ) -> None:
+        """Keep nothing for the backward pass."""
+
+    @staticmethod
+    def backward(*arguments: object) -> NoReturn:  # noqa: ARG004 (torch's own signature)
+        """Refuse: the second derivative would be wrong."""
+        raise RuntimeError(_NO_SECOND_DERIVATIVE)
+
+
+def check_no_second_derivative() -> None:
+    """Raise RuntimeError in a backward pass that is to be differentiated again.
+
+    That is one with ``create_graph=True``.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(_NO_SECOND_DERIVATIVE)
+
+
+def check_reverse_mode(owner: str, *tensors: Tensor | None) -> None:
+    """Raise RuntimeError under ``vmap`` and under forward-mode differentiation.
+
+    There, a gradient that is computed with the value would be wrong or missing. ``torch.func.grad``
+    and other transforms by backward passes work.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if not inside_a_transform() and forward_ad._current_level < 0:  # noqa: SLF001 (no public way)
+        return
+
+    _ReverseModeOnly.apply(owner, *(tensor for tensor in tensors if tensor is not None))
+
+
+class _ReverseModeOnly(torch.autograd.Function):
+    """No operation, whose rules for ``vmap`` and for forward mode are errors."""
+
+    @staticmethod
+    def forward(owner: str, *tensors: Tensor) -> Tensor:  # noqa: ARG004 (for the errors)
+        return torch.cat([tensor.flatten()[:0].float() for tensor in tensors])
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        inputs: tuple[Any, ...],
+        output: Tensor,  # noqa: ARG004 (torch's own signature)
+    ) -> None:
+        ctx.owner = inputs[0]
+
+    @staticmethod
+    def vmap(info: object, in_dims: object, owner: str, *tensors: Tensor) -> NoReturn:  # noqa: ARG004 (torch's own signature)
+        raise RuntimeError(
+            f"{owner}: torch.func.vmap is not supported, because the gradient is computed with the "
+            "value. Call the loss once for each batch."
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> NoReturn:  # noqa: ANN401, ARG004 (torch's own context)
+        definition = ctx.owner.removesuffix("_loss") + "_definition"
+        raise RuntimeError(
+            f"{ctx.owner}: forward-mode derivatives (jvp, jacfwd, hessian) are not supported, "
+            f"because the gradient is computed with the value. Take {definition}, the same loss in "
+            "plain autograd."
+        )

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from clipreid_kit._checks import inside_a_transform
+
 # Logits held at once: 64 MiB in float32.
 MAX_LOGITS = 2**24
 
@@ -23,7 +25,7 @@ def cross_entropy_over_classes(
 
     If the classes need no gradient, that of the rows is computed in the forward pass. The backward
     pass then needs neither the logits nor the classes, so memory is bounded, and the classes may
-    change in between.
+    change in between. Inside a transform of ``torch.func`` it is plain autograd, with all logits.
 
     Args:
         rows: Rows, divided by the temperature.
@@ -39,15 +41,29 @@ def cross_entropy_over_classes(
     with torch.autocast(rows.device.type, enabled=False):
         labels = labels.long()
 
+        if inside_a_transform():
+            return _in_plain_autograd(rows, labels, classes, scale, bias)
         if torch.is_grad_enabled() and classes.requires_grad:
-            log_probabilities = (rows @ classes.T).log_softmax(dim=1)
-            return -log_probabilities.gather(1, labels[:, None])[:, 0]
+            return _in_plain_autograd(rows, labels, classes, None, None)
 
         with_gradient = torch.is_grad_enabled() and rows.requires_grad
         losses: Tensor = _FixedClassCrossEntropy.apply(
             rows, labels, classes, scale, bias, with_gradient
         )
         return losses
+
+
+def _in_plain_autograd(
+    rows: Tensor, labels: Tensor, classes: Tensor, scale: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """The same values with all logits in memory, for any kind of derivative."""
+    logits = rows @ classes.T
+    if scale is not None:
+        logits = logits * scale
+    if bias is not None:
+        logits = logits + bias
+
+    return -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
 
 
 class _FixedClassCrossEntropy(torch.autograd.Function):

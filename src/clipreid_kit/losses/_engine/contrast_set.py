@@ -5,24 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from clipreid_kit.distances import cosine_similarity, euclidean_distance
-from clipreid_kit.distributed import gather
 
 Distance = Literal["euclidean", "cosine"]
-
-
-def gather_contrast(
-    embeddings: Tensor, labels: Tensor, contrast: Tensor | None, contrast_labels: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gather the anchors, and the contrast set if there is one, from all ranks."""
-    embeddings = gather(embeddings)
-    labels = gather(labels)
-
-    if contrast is not None:
-        contrast = gather(contrast)
-    if contrast_labels is not None:
-        contrast_labels = gather(contrast_labels)
-
-    return embeddings, labels, contrast, contrast_labels
 
 
 def connected_zero(first: Tensor, second: Tensor | None = None) -> Tensor:

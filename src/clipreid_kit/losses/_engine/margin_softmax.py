@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
@@ -15,10 +16,12 @@ from clipreid_kit._checks import (
     check_embeddings,
     check_fraction,
     check_integer,
+    check_label_range,
     check_labels,
     check_positive,
     check_same_width,
     fail,
+    inside_a_transform,
 )
 from clipreid_kit.distances import dot_product, l2_normalize, to_common_precision
 
@@ -34,15 +37,17 @@ def check_head_inputs(
     scale: float,
     num_centers: int,
 ) -> None:
-    """Require what every head of scaled cosines needs; the values of the labels are not read."""
+    """Require what every head of scaled cosines needs."""
     check_embeddings(owner, "embeddings", embeddings)
     check_embeddings(owner, "weight", weight)
     check_same_width(owner, "embeddings", embeddings, "weight", weight)
     if labels is not None:
-        check_labels(owner, "labels", labels, embeddings.shape[0])
+        check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
 
     check_positive(owner, "scale", scale)
     check_rows_per_identity(owner, weight, num_centers)
+    if labels is not None:
+        check_label_range(owner, labels, weight.shape[0] // num_centers)
 
 
 def check_rows_per_identity(owner: str, weight: Tensor, num_centers: int) -> None:
@@ -80,15 +85,26 @@ def margin_logits(
     rows_ND, weight_MD = to_common_precision(embeddings, weight)
 
     with torch.autocast(rows_ND.device.type, enabled=False):
-        logits_NM = dot_product(l2_normalize(rows_ND) * scale, l2_normalize(weight_MD))
-        logits_NC = nearest_center(logits_NM, num_centers)
-        if labels is None:
-            return logits_NC
+        return _margin_logits(rows_ND, labels, weight_MD, margin, scale, num_centers)
 
-        target_N1 = labels.long()[:, None]
-        cosine_N1 = logits_NC.gather(1, target_N1) / scale
-        changed_N1, _ = margin(cosine_N1)
-        return logits_NC.scatter(1, target_N1, changed_N1 * scale)
+
+def _margin_logits(
+    rows_ND: Tensor,
+    labels: Tensor | None,
+    weight_MD: Tensor,
+    margin: Margin,
+    scale: float,
+    num_centers: int,
+) -> Tensor:
+    logits_NM = dot_product(l2_normalize(rows_ND) * scale, l2_normalize(weight_MD))
+    logits_NC = nearest_center(logits_NM, num_centers)
+    if labels is None:
+        return logits_NC
+
+    target_N1 = labels.long()[:, None]
+    cosine_N1 = logits_NC.gather(1, target_N1) / scale
+    changed_N1, _ = margin(cosine_N1)
+    return logits_NC.scatter(1, target_N1, changed_N1 * scale)
 
 
 def margin_cross_entropy(
@@ -101,13 +117,23 @@ def margin_cross_entropy(
     num_centers: int,
     label_smoothing: float,
 ) -> Float[Tensor, ""]:
-    """Mean cross entropy of :func:`margin_logits`, with one (N, M) matrix in memory."""
+    """Mean cross entropy of :func:`margin_logits`, with one (N, M) matrix in memory.
+
+    Inside a transform of ``torch.func`` it is plain autograd.
+    """
     check_head_inputs(owner, embeddings, labels, weight, scale, num_centers)
     check_fraction(owner, "label_smoothing", label_smoothing)
 
     rows_ND, weight_MD = to_common_precision(embeddings, weight)
 
     with torch.autocast(rows_ND.device.type, enabled=False):
+        if inside_a_transform():
+            logits_NC = _margin_logits(rows_ND, labels, weight_MD, margin, scale, num_centers)
+            total = F.cross_entropy(
+                logits_NC, labels.long(), reduction="sum", label_smoothing=label_smoothing
+            )
+            return total / max(rows_ND.shape[0], 1)
+
         loss_N: Tensor = _MarginCrossEntropy.apply(
             l2_normalize(rows_ND),
             weight_MD,

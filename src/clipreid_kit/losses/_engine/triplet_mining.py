@@ -1,13 +1,14 @@
 """Triplet mining: which triplets count, their losses and their slopes."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipreid_kit.losses._engine.anchorwise import BlockLoss, anchors_per_block, scale_gradients
+from clipreid_kit.losses._engine.anchorwise import BlockLoss, anchors_per_block
+from clipreid_kit.losses._engine.attached_gradient import attach_whole_gradients, needs_gradient
 
 
 class HardestPairs(NamedTuple):
@@ -18,24 +19,26 @@ class HardestPairs(NamedTuple):
     valid: Tensor
 
 
-class HardestTriplets(torch.autograd.Function):
+def hardest_triplets(
+    anchors: Tensor,
+    contrast: Tensor | None,
+    labels: Tensor,
+    contrast_labels: Tensor | None,
+    *,
+    margin: float | None,
+    euclidean: bool,
+    only_violated: bool,
+) -> Tensor:
     """Batch-hard triplet loss.
 
     The matrix of distances only chooses the pairs. The distances themselves are those of the chosen
-    rows, and the gradient is computed in the forward pass.
+    rows, and the gradient is computed with the value.
     """
+    needs = needs_gradient(anchors) or needs_gradient(contrast)
+    by_anchor: Tensor | None = None
+    by_contrast: Tensor | None = None
 
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 (torch's own context)
-        anchors: Tensor,
-        contrast: Tensor | None,
-        labels: Tensor,
-        contrast_labels: Tensor | None,
-        margin: float | None,
-        euclidean: bool,
-        only_violated: bool,
-    ) -> Tensor:
+    with torch.no_grad():
         columns = anchors if contrast is None else contrast
         farthest_N, nearest_N, valid_N = _hardest_pairs(
             anchors, contrast, labels, contrast_labels, euclidean=euclidean
@@ -49,23 +52,15 @@ class HardestTriplets(torch.autograd.Function):
         loss_N, slope_N = _hinge(torch.where(valid_N, triplets.gap, -math.inf), margin)
         counted_N = loss_N > 0 if only_violated else valid_N
         count = counted_N.sum().clamp(min=1)
+        value = loss_N.sum() / count
 
-        if any(ctx.needs_input_grad[:2]):
+        if needs:
             by_anchor, by_positive, by_negative = triplets.gradients(slope_N / count)
             by_contrast = by_anchor if contrast is None else torch.zeros_like(contrast)
             by_contrast.index_add_(0, farthest_N, by_positive, alpha=-1)
             by_contrast.index_add_(0, nearest_N, by_negative)
-            ctx.save_for_backward(by_anchor, None if contrast is None else by_contrast)
 
-        return loss_N.sum() / count
-
-    @staticmethod
-    def backward(
-        ctx: Any,  # noqa: ANN401 (torch's own context)
-        *upstream: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        gradients = scale_gradients(ctx.saved_tensors, upstream[0])
-        return *gradients, None, None, None, None, None
+    return attach_whole_gradients(value, (anchors, by_anchor), (contrast, by_contrast))
 
 
 class _EuclideanGap:

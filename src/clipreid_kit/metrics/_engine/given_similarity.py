@@ -1,7 +1,8 @@
 """Counted matches by given similarities: rows of a matrix, or a function of two blocks of rows."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +22,23 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Tile = tuple[int, FloatArray]  # the first gallery row, and similarities (queries, rows)
 
+Nearer = Literal["larger", "smaller"]
+"""Whether a larger or a smaller value is nearer: a similarity or a distance."""
+
+# Queries from which, and share of the gallery behind which, matches count as ranked last.
+_ENOUGH_QUERIES = 10
+_LAST = 0.8
+
 _BLOCK = 1 << 22  # similarities that are compared at once
 _STREAMED_TILE = 1 << 16  # gallery rows of a tile, where the gallery is read from a file
 _LARGEST_WHOLE = 2.0**53  # from here on float64 cannot tell whole numbers apart
 
 
 def matches_by_rows(
-    owner: str, read_rows: RowReader, relevance: IdentityMatches | RelevanceLists
+    owner: str,
+    read_rows: RowReader,
+    relevance: IdentityMatches | RelevanceLists,
+    nearer: Nearer = "larger",
 ) -> Iterator[MatchCounts]:
     """Count the matches of all queries by similarities that are read for a few queries at a time.
 
@@ -35,10 +46,11 @@ def matches_by_rows(
         owner: Name of the caller, for error messages.
         read_rows: Returns the similarities of the queries ``start`` to ``stop`` with the gallery.
         relevance: Matches of each query.
+        nearer: Whether the larger or the smaller value is nearer.
     """
     width = relevance.num_gallery_rows
     for start, stop in relevance.query_ranges(max(1, _BLOCK // width)):
-        values = _to_float64(owner, read_rows(start, stop), (stop - start, width))
+        values = _to_float64(owner, read_rows(start, stop), (stop - start, width), nearer)
         yield _count(relevance.pairs(start, stop), relevance.junk_rows, [(0, values)])
 
 
@@ -48,11 +60,41 @@ def matches_by_function(
     queries: EmbeddingRows,
     gallery: EmbeddingRows,
     relevance: IdentityMatches | RelevanceLists,
+    nearer: Nearer = "larger",
 ) -> Iterator[MatchCounts]:
     """Count the matches of all queries by a function of (query rows, gallery rows)."""
     for start, stop in relevance.query_ranges(max(1, _BLOCK // relevance.num_gallery_rows)):
-        tiles = _FunctionTiles(owner, function, queries.block(start, stop), gallery)
+        tiles = _FunctionTiles(owner, function, queries.block(start, stop), gallery, nearer)
         yield _count(relevance.pairs(start, stop), relevance.junk_rows, tiles)
+
+
+def warn_if_reversed(
+    owner: str, matches: Iterable[MatchCounts], relevance: IdentityMatches | RelevanceLists
+) -> Iterator[MatchCounts]:
+    """Pass the matches on, and warn if those of most queries are at the end of the ranking.
+
+    That is what distances look like where similarities are expected, and the other way round.
+    """
+    num_ranked = relevance.num_gallery_rows - len(relevance.junk_rows)
+    shares = []
+
+    for part in matches:
+        yield part
+
+        num_matches = np.diff(part.begin)
+        num_others = np.maximum(num_ranked - num_matches, 1)
+        totals = np.bincount(part.query, weights=part.above, minlength=len(num_matches))
+        has_match = num_matches > 0
+        shares.append((totals[has_match] / num_matches[has_match]) / num_others[has_match])
+
+    share: FloatArray = np.concatenate(shares) if shares else np.empty(0)
+    if len(share) >= _ENOUGH_QUERIES and share.mean() > _LAST and np.median(share) > _LAST:
+        warnings.warn(
+            f"{owner}: on average a match has {100 * share.mean():.0f} % of the other gallery rows "
+            "before it. Are these distances given as similarities, or the other way round? "
+            'A distance needs nearer="smaller".',
+            stacklevel=2,
+        )
 
 
 def _count(pairs: MatchPairs, junk_rows: IntArray, tiles: Iterable[Tile]) -> MatchCounts:
@@ -90,12 +132,18 @@ class _FunctionTiles:
     """
 
     def __init__(
-        self, owner: str, function: BlockSimilarity, queries: Tensor, gallery: EmbeddingRows
+        self,
+        owner: str,
+        function: BlockSimilarity,
+        queries: Tensor,
+        gallery: EmbeddingRows,
+        nearer: Nearer,
     ) -> None:
         self.owner = owner
         self.function = function
         self.queries = queries
         self.gallery = gallery
+        self.nearer: Nearer = nearer
         self.single_tile: Tile | None = None
 
     def __iter__(self) -> Iterator[Tile]:
@@ -108,14 +156,14 @@ class _FunctionTiles:
             rows = self.gallery.block(left, min(left + width, len(self.gallery)))
             values = self.function(self.queries, rows)
             shape = self.queries.shape[0], rows.shape[0]
-            tile = left, _to_float64(self.owner, values, shape)
+            tile = left, _to_float64(self.owner, values, shape, self.nearer)
             if width == len(self.gallery):
                 self.single_tile = tile
             yield tile
 
 
-def _to_float64(owner: str, values: object, shape: tuple[int, int]) -> FloatArray:
-    """Check given similarities, and return them as float64, which holds any of them."""
+def _to_float64(owner: str, values: object, shape: tuple[int, int], nearer: Nearer) -> FloatArray:
+    """Check given similarities or distances, and return similarities, as float64."""
     if not isinstance(values, Tensor | np.ndarray):
         expected = "a tensor or array from the function given as similarity"
         raise fail(owner, expected, type(values).__name__)
@@ -135,7 +183,7 @@ def _to_float64(owner: str, values: object, shape: tuple[int, int]) -> FloatArra
             f"{largest:g}",
             "Larger ones could not be told apart.",
         )
-    return numbers
+    return -numbers if nearer == "smaller" else numbers
 
 
 def _read_numbers(owner: str, values: Tensor | npt.NDArray[Any]) -> tuple[FloatArray, bool]:

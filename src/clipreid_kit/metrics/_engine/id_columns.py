@@ -22,8 +22,10 @@ def id_array(owner: str, name: str, values: Ids, length: int) -> npt.NDArray[Any
     if array.dtype.kind not in "iuU" and length:
         remedy = "Use integers of at most 64 bits or strings; None and NaN are not ids."
         raise fail(owner, f"{name} as integers or strings", array.dtype, remedy)
-    if not isinstance(values, Tensor | np.ndarray) and _is_mixed(values):
-        raise ValueError(f"{owner}: {name} mixes integers and strings; use one kind.")
+    if not isinstance(values, Tensor | np.ndarray):
+        kinds = _kinds(values)
+        if len(kinds) > 1:
+            raise ValueError(f"{owner}: {name} mixes {' and '.join(kinds)}; use one kind.")
 
     return array
 
@@ -83,13 +85,30 @@ def _to_array(owner: str, name: str, values: Ids) -> npt.NDArray[Any]:
     else:
         array = as_array(owner, name, values)
 
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
-        return array.astype(str)
-    return array
+    is_object = array.dtype.kind == "O"
+    if not is_object and (array.dtype.kind != "U" or isinstance(values, np.ndarray)):
+        return array
+    if not all(isinstance(value, str) for value in (array.flat if is_object else values)):
+        return array
+
+    for value in array.flat if is_object else values:
+        if str(value).endswith("\0"):
+            remedy = "An array of strings drops it; rename the id."
+            raise fail(owner, f"{name} without a null character at the end", repr(value), remedy)
+
+    return array.astype(str)
 
 
-def _is_mixed(values: Sequence[int] | Sequence[str]) -> bool:
-    return len({isinstance(value, str) for value in values}) > 1
+def _kinds(values: Sequence[int] | Sequence[str]) -> list[str]:
+    """Kinds of the values of a list."""
+    kinds = set()
+    for value in values:
+        if isinstance(value, str):
+            kinds.add("strings")
+        else:
+            kinds.add("booleans" if isinstance(value, bool | np.bool_) else "integers")
+
+    return sorted(kinds)
 
 
 def _kind(array: npt.NDArray[Any]) -> str:

@@ -1,5 +1,6 @@
 """Which gallery rows are matches of a query: equal identities, minus cameras and other rules."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ from clipreid_kit.metrics._engine.match_pairs import MatchPairs, split_queries
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+# Queries from which, and share of them below which, the cameras of both sides hardly meet.
+_ENOUGH_QUERIES = 10
+_FEW_QUERIES = 0.1
 
 
 class Rule(NamedTuple):
@@ -43,6 +48,8 @@ class IdentityMatches:
         num_gallery_rows: All gallery rows.
         num_gallery: Gallery rows without junk.
         num_cameras: Number of different cameras, if the camera rule is among the rules.
+        meets_camera: Whether the gallery has the camera of each query, if the camera rule is among
+            the rules.
         num_identities: Number of different identities in the gallery.
         junk_rows: Gallery rows that are left out of every ranking.
         rows_by_identity: Gallery rows, sorted by identity.
@@ -65,6 +72,7 @@ class IdentityMatches:
         self.num_gallery = int((~is_junk).sum())
         self.num_identities = len(np.unique(gallery_codes))
         self.num_cameras: int | None = None
+        self.meets_camera: BoolArray | None = None
         self.junk_rows = np.flatnonzero(is_junk)
 
         gallery_codes = np.where(is_junk, -1, gallery_codes)
@@ -103,6 +111,8 @@ def read_identity_matches(
     rules: Sequence[Rule],
     junk_ids: Sequence[int] | Sequence[str] = (),
     row_numbers: tuple[IntArray, IntArray] | None = None,
+    *,
+    is_whole: bool = True,
 ) -> IdentityMatches:
     """Check identities and rules, and number them alike on both sides.
 
@@ -113,6 +123,7 @@ def read_identity_matches(
         rules: Columns that leave matches out.
         junk_ids: Identities that are left out of every ranking.
         row_numbers: Numbers of the rows in leave-one-out; ``None`` for 0, 1, ... on both sides.
+        is_whole: Whether this is the whole gallery, so that the cameras of both sides should meet.
     """
     query_ids, gallery_ids = ids
     leave_one_out = gallery_ids is None
@@ -122,8 +133,12 @@ def read_identity_matches(
     codes = encode_ids(owner, (query_ids, gallery_ids), shape)
     columns, rule_names = _read_rules(owner, shape, rules, leave_one_out=leave_one_out)
     num_cameras = None
+    meets_camera = None
     if rule_names[:1] == ["camera rule"]:
         num_cameras = len(np.unique(np.concatenate(columns[0])))
+        meets_camera = np.isin(*columns[0])
+        if is_whole:
+            warn_if_cameras_differ(owner, meets_camera)
 
     # a query is no match of itself
     if leave_one_out and row_numbers is None:
@@ -133,10 +148,32 @@ def read_identity_matches(
 
     is_junk = _read_junk(owner, junk_ids, gallery_ids, shape[1])
     matches = IdentityMatches(
-        codes, columns, is_junk, rule_names, id_array(owner, "query_ids", query_ids, shape[0])
+        codes,
+        columns,
+        is_junk,
+        rule_names,
+        # A copy: the result keeps it, and the caller may reuse the buffer.
+        id_array(owner, "query_ids", query_ids, shape[0]).copy(),
     )
     matches.num_cameras = num_cameras
+    matches.meets_camera = meets_camera
     return matches
+
+
+def warn_if_cameras_differ(owner: str, meets_camera: BoolArray) -> None:
+    """Warn if hardly any query has a camera that the gallery has, too.
+
+    Then the camera rule leaves nothing out, as where both sides were numbered apart.
+    """
+    if len(meets_camera) < _ENOUGH_QUERIES or meets_camera.mean() >= _FEW_QUERIES:
+        return
+
+    warnings.warn(
+        f"{owner}: {int(meets_camera.sum())} of {len(meets_camera)} queries have a camera that "
+        "occurs in the gallery, so the camera rule leaves out next to nothing. Number the cameras "
+        "of both sides alike; omit them if the sides have different cameras on purpose.",
+        stacklevel=2,
+    )
 
 
 def check_exclude(owner: str, exclude: object) -> None:

@@ -1,6 +1,6 @@
 """Counted matches where every rank holds a part of the queries and of the gallery."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,13 @@ from torch import Tensor
 from clipreid_kit._checks import fail
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit._similarity.exact_similarity import Distance
-from clipreid_kit.distributed import gather
+from clipreid_kit.distributed import communication_device, gather
 from clipreid_kit.metrics._engine.count_nonmatches import count_nonmatches
 from clipreid_kit.metrics._engine.identity_matches import (
     IdentityMatches,
     Rule,
     read_identity_matches,
+    warn_if_cameras_differ,
 )
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_similarities import identity_similarities
@@ -70,6 +71,7 @@ def find_sharded_matches(
     gallery: Shard | None,
     junk_ids: Sequence[int] | Sequence[str],
     distance: Distance,
+    options: Sequence[object] = (),
 ) -> tuple[list[MatchCounts], IdentityMatches]:
     """Count the matches of the shards of all ranks as one set, in rank order.
 
@@ -84,6 +86,7 @@ def find_sharded_matches(
         gallery: Gallery of this rank; ``None`` is leave-one-out.
         junk_ids: Identities that are left out of every ranking.
         distance: ``"cosine"`` or ``"euclidean"``.
+        options: What else has to be equal on all ranks.
 
     Returns:
         The matches of all queries, and their identities, the same on every rank.
@@ -91,7 +94,8 @@ def find_sharded_matches(
     leave_one_out = gallery is None
     if gallery is None:
         gallery = query
-    rows = _check_shards(owner, query, gallery)
+    every_option = (distance, list(junk_ids), leave_one_out, *options)
+    rows = _check_shards(owner, query, gallery, repr(every_option))
     query_labels, sizes = _gather_query_labels(query)
     num_queries, num_gallery = len(query_labels.ids), len(gallery.ids)
 
@@ -106,20 +110,29 @@ def find_sharded_matches(
         for of_query, of_gallery in zip(query_labels.exclude, gallery.exclude, strict=True):
             rules.append(Rule("values of exclude", of_query, of_gallery))
 
-    identities = read_identity_matches(
-        owner,
-        (num_queries, num_gallery),
-        (query_labels.ids, gallery.ids),
-        rules,
-        junk_ids,
-        row_numbers,
-    )
+    # A rank without gallery rows has no ids that could be wrong.
+    text = ""
+    try:
+        identities = read_identity_matches(
+            owner,
+            (num_queries, num_gallery),
+            (query_labels.ids, gallery.ids),
+            rules,
+            junk_ids,
+            row_numbers,
+            is_whole=False,
+        )
+    except ValueError as error:
+        text = str(error)
+    _raise_first(_gather_objects(text))
+    _warn_if_cameras_differ(owner, query_labels, identities)
+
     matches = list(_find(owner, query, rows, identities, sizes, distance))
     _share_description(identities, gallery, matches)
     return matches, identities
 
 
-def _check_shards(owner: str, query: Shard, gallery: Shard) -> EmbeddingRows | None:
+def _check_shards(owner: str, query: Shard, gallery: Shard, options: str) -> EmbeddingRows | None:
     """Check the shards of all ranks, and return the gallery of this one, if it has any.
 
     An error on one rank is raised on all, so that none waits for ever.
@@ -127,9 +140,14 @@ def _check_shards(owner: str, query: Shard, gallery: Shard) -> EmbeddingRows | N
     rows, message = _read_gallery(owner, query, gallery)
     kinds = [shard.kind() if len(shard.ids) else None for shard in (query, gallery)]
     reports = _gather_objects((message, *kinds))
-    for rank, (text, *_) in enumerate(reports):
-        if text:
-            raise ValueError(f"{text} (on rank {rank})")
+    _raise_first(text for text, *_ in reports)
+
+    of_ranks = _gather_objects(options)
+    if len(set(of_ranks)) > 1:
+        raise ValueError(
+            f"{owner}: its options differ between the ranks ({'; '.join(of_ranks)}). "
+            "Construct it alike on every rank."
+        )
 
     query_kinds = [of_query for _, of_query, _ in reports if of_query is not None]
     gallery_kinds = [of_gallery for _, _, of_gallery in reports if of_gallery is not None]
@@ -141,6 +159,23 @@ def _check_shards(owner: str, query: Shard, gallery: Shard) -> EmbeddingRows | N
     if len(of_both) > 1:
         raise fail(owner, "both splits alike", "; ".join(of_both))
     return rows
+
+
+def _warn_if_cameras_differ(owner: str, query: Shard, identities: IdentityMatches) -> None:
+    """Warn on every rank if the cameras of the queries are hardly in the gallery of any."""
+    if query.cameras is None:
+        return
+
+    meets = identities.meets_camera
+    counts = torch.zeros(len(query.ids)) if meets is None else torch.from_numpy(meets).float()
+    warn_if_cameras_differ(owner, _sum_over_ranks(counts).numpy() > 0)
+
+
+def _raise_first(texts: Iterable[str]) -> None:
+    """Raise the first error of any rank, given the text of each rank's, empty for none."""
+    for rank, text in enumerate(texts):
+        if text:
+            raise ValueError(f"{text} (on rank {rank})")
 
 
 def _read_gallery(owner: str, query: Shard, gallery: Shard) -> tuple[EmbeddingRows | None, str]:
@@ -187,7 +222,7 @@ def _find(
     """Broadcast the queries of one rank after the other, and count their matches on all ranks."""
     kinds = _gather_objects((query.embeddings.shape[1], query.embeddings.dtype))
     width, dtype = next(kind for kind, size in zip(kinds, sizes, strict=True) if size)
-    device = _device()
+    device = communication_device()
 
     first = 0
     for rank, size in enumerate(sizes):
@@ -222,7 +257,7 @@ def _count(
         )[pairs.valid]
 
     # all ranks learn the similarities of all matches
-    device = _device()
+    device = communication_device()
     own_query = torch.from_numpy(pairs.query[pairs.valid]).to(device)
     query = gather(own_query).cpu().numpy()
     similarities = gather(torch.from_numpy(own_similarities).to(device)).cpu().numpy()
@@ -265,13 +300,6 @@ def _gather_objects(value: object) -> list[Any]:
 
 def _sum_over_ranks(numbers: Tensor) -> Tensor:
     """Return the sum over all ranks, on the CPU."""
-    total = numbers.to(_device(), copy=True)
+    total = numbers.to(communication_device(), copy=True)
     dist.all_reduce(total)
     return total.cpu()
-
-
-def _device() -> torch.device:
-    """Return the device that tensors have to be on to be sent."""
-    if dist.get_backend() == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")

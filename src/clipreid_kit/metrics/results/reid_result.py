@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit._checks import check_choice, check_integer
+from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.metrics._engine.id_columns import Ids
 from clipreid_kit.metrics.results._output_formats import (
     Columns,
@@ -202,7 +202,8 @@ class ReidResult:
         """Restore a result that :meth:`to_json` wrote with ``per_query=True``, to the last bit.
 
         Raises:
-            ValueError: If the text is not JSON or lacks the columns.
+            ValueError: If the text is not JSON, lacks the columns, or holds numbers that no result
+                has, such as a negative precision.
         """
         owner = "ReidResult.from_json"
         remedy = "Write it with to_json(per_query=True)."
@@ -221,17 +222,20 @@ class ReidResult:
         if len({len(column) for column in table.values()}) > 1:
             raise ValueError(f"{owner}: the JSON has columns of different lengths. {remedy}")
 
-        return cls(
-            average_precision=_column(owner, table, "average_precision").astype(np.float64),
-            inverse_negative_penalty=_column(owner, table, "inverse_negative_penalty").astype(
-                np.float64
-            ),
-            first_rank=_column(owner, table, "first_rank"),
-            num_positives=_column(owner, table, "num_positives").astype(np.int64),
-            num_gallery=_size(owner, values, "num_gallery"),
-            max_rank=_size(owner, values, "max_rank"),
+        for size in sorted(_SIZES):
+            check_integer(owner, size, values[size], 1)
+
+        result = cls(
+            average_precision=_numbers(owner, table, "average_precision"),
+            inverse_negative_penalty=_numbers(owner, table, "inverse_negative_penalty"),
+            first_rank=np.asarray(table["first_rank"]),
+            num_positives=np.asarray(table["num_positives"]),
+            num_gallery=values["num_gallery"],
+            max_rank=values["max_rank"],
             query_ids=np.asarray(table["query_id"]) if "query_id" in table else None,
         )
+        _check_result(owner, result)
+        return result
 
     def table(self, ranks: Sequence[int] = (1, 5, 10), *, confidence: float = 0.95) -> str:
         """Return a table in percent, with intervals if at least two identities are known."""
@@ -268,6 +272,39 @@ class ReidResult:
         return note
 
 
+def _numbers(owner: str, table: dict[str, Any], name: str) -> FloatArray:
+    """Return a column of numbers, NaN where there is none."""
+    for value in table[name]:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise fail(owner, f"{name} as numbers", repr(value))
+    return np.asarray(table[name], dtype=np.float64)
+
+
+def _check_result(owner: str, result: ReidResult) -> None:
+    """Raise ValueError if a number is none that an evaluation returns."""
+    counts = result.num_positives
+    if counts.dtype.kind not in "iu" or (counts < 0).any():
+        raise fail(owner, "num_positives as whole numbers >= 0", _shortened(counts))
+
+    has_match = counts > 0
+    ranks = result.first_rank
+    if ranks.dtype.kind not in "iuf" or (ranks[has_match] < 1).any() or ranks[~has_match].any():
+        expected = "first_rank >= 1 for queries with a match, and 0 for the others"
+        raise fail(owner, expected, _shortened(ranks))
+
+    for name in ("average_precision", "inverse_negative_penalty"):
+        rates = getattr(result, name)
+        is_rate = (rates >= 0) & (rates <= 1)
+        if not np.array_equal(is_rate, has_match) or not np.isnan(rates[~has_match]).all():
+            expected = f"{name} in [0, 1] for queries with a match, and null for the others"
+            raise fail(owner, expected, _shortened(rates))
+
+
+def _shortened(values: npt.NDArray[Any]) -> str:
+    """Represent an array by its first values."""
+    return repr(values[:5].tolist()).replace("]", ", ...]" if len(values) > 5 else "]")
+
+
 def check_measure(owner: str, measure: str, k: int | None) -> None:
     """Require the name of a mean, with a k for Rank-k and without one for the others."""
     check_choice(owner, "measure", measure, ("mean_ap", "mean_inp", "rank"))
@@ -282,23 +319,3 @@ def check_measure(owner: str, measure: str, k: int | None) -> None:
 def has_several_ids(query_ids: npt.NDArray[Any] | None, num_positives: IntArray) -> bool:
     """Return whether queries of at least two ids have a match, so that intervals exist."""
     return query_ids is not None and len(np.unique(query_ids[num_positives > 0])) > 1
-
-
-def _column(owner: str, table: dict[str, Any], name: str) -> npt.NDArray[Any]:
-    """Return a column of numbers; ``None`` is NaN."""
-    numbers = [np.nan if value is None else value for value in table[name]]
-    if not all(isinstance(value, int | float) for value in numbers):
-        raise ValueError(f"{owner}: the column {name} holds values that are not numbers.")
-
-    column = np.asarray(numbers)
-    holds_counts = name == "num_positives"
-    if column.dtype.kind not in ("iu" if holds_counts else "iuf") and len(column):
-        raise ValueError(f"{owner}: the column {name} holds numbers that no result has.")
-    return column
-
-
-def _size(owner: str, values: dict[str, Any], name: str) -> int:
-    """Return a size, a whole number of at least 1."""
-    size = values[name]
-    check_integer(owner, name, size, 1)
-    return int(size)

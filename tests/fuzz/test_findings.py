@@ -1,5 +1,6 @@
 """Inputs that the fuzz found, and that are mended."""
 
+import json
 import struct
 import zipfile
 
@@ -7,7 +8,9 @@ import pytest
 from fuzz.doors import packed, parquet_seeds, result_seeds, zip_members
 
 from clipreid_kit import ReidResult
+from clipreid_kit.clip import read_card
 from clipreid_kit.data import read_captioned_folder, read_folder, read_table
+from clipreid_kit.data.fashion import read_image_paths
 from clipreid_kit.evaluate import main as evaluate
 
 pytestmark = pytest.mark.unhooked
@@ -51,6 +54,20 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"a\.parquet as Parquet") as caught:
         read_table(tmp_path / "a.parquet")
     assert "\n" not in str(caught.value)
+
+
+def test_a_separator_of_lines_in_a_key(tmp_path):
+    rows = {"img/a.jpg": {"item_id": "1", "split\u2028": "val"}}
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match="read_image_paths") as caught:
+        read_image_paths(tmp_path / "a.json")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_deep_card(tmp_path):
+    (tmp_path / "card.json").write_text('{"extra": ' + "[" * 5000)
+    with pytest.raises(ValueError, match=r"read_card: The card .*card\.json is damaged"):
+        read_card(tmp_path)
 
 
 @pytest.mark.parametrize(

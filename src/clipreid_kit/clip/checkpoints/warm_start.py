@@ -90,7 +90,7 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return dict(card.get("extra", {}))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise ValueError(f"read_card: The card {path} is damaged.") from None
 
 

@@ -249,7 +249,8 @@ def _write(owner: str, path: PathLike, content: object) -> None:
 
 
 def _shortened(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    # JSON leaves separators of lines as they are.
+    text = " ".join(json.dumps(value, ensure_ascii=False).splitlines())
     if len(text) <= 60:
         return text
 

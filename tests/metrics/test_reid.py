@@ -802,6 +802,7 @@ def test_a_reversed_view_of_a_file_is_read(tmp_path, reverse, mode):
     assert got.rank(1) == 1
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("ids", "error"),
     [

@@ -225,11 +225,15 @@ class ReidResult:
         for size in sorted(_SIZES):
             check_integer(owner, size, values[size], 1)
 
+        for count in table["num_positives"]:
+            check_integer(owner, "num_positives", count, 0)
+
+        ranks = _numbers(owner, table, "first_rank")
         result = cls(
             average_precision=_numbers(owner, table, "average_precision"),
             inverse_negative_penalty=_numbers(owner, table, "inverse_negative_penalty"),
-            first_rank=np.asarray(table["first_rank"]),
-            num_positives=np.asarray(table["num_positives"]),
+            first_rank=np.asarray(table["first_rank"]) if len(ranks) else ranks.astype(np.int64),
+            num_positives=np.asarray(table["num_positives"], dtype=np.int64),
             num_gallery=values["num_gallery"],
             max_rank=values["max_rank"],
             query_ids=np.asarray(table["query_id"]) if "query_id" in table else None,
@@ -282,13 +286,9 @@ def _numbers(owner: str, table: dict[str, Any], name: str) -> FloatArray:
 
 def _check_result(owner: str, result: ReidResult) -> None:
     """Raise ValueError if a number is none that an evaluation returns."""
-    counts = result.num_positives
-    if counts.dtype.kind not in "iu" or (counts < 0).any():
-        raise fail(owner, "num_positives as whole numbers >= 0", _shortened(counts))
-
-    has_match = counts > 0
+    has_match = result.num_positives > 0
     ranks = result.first_rank
-    if ranks.dtype.kind not in "iuf" or (ranks[has_match] < 1).any() or ranks[~has_match].any():
+    if not (ranks[has_match] >= 1).all() or ranks[~has_match].any():
         expected = "first_rank >= 1 for queries with a match, and 0 for the others"
         raise fail(owner, expected, _shortened(ranks))
 

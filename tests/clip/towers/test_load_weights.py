@@ -36,9 +36,14 @@ def same_tensors(state, other):
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 @pytest.mark.parametrize("form", ["state dict", "TorchScript"])
 @torch.no_grad()
-def test_openai_files_equal_the_loading_of_open_clip(build, openai_state, tmp_path, kind, form):
+def test_openai_files_equal_the_loading_of_open_clip(
+    build, openai_state, tmp_path, monkeypatch, kind, form
+):
     path = tmp_path / "openai.pt"
     save_as(form, openai_state(kind), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(read_weights, "openai_digests", lambda: frozenset({digest}))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference = open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
@@ -235,9 +240,14 @@ class TestLora:
             load_weights(build("vit"), adapted.state_dict())
 
     def test_unmerged_layers_of_a_folder_are_named(self, adapted, tmp_path):
-        save_towers(adapted, tmp_path)
+        write_towers(adapted, tmp_path, extra=None)  # as checkpoints of a training run do
         with pytest.raises(ValueError, match=r"holds unmerged LoRA layers"):
             load_towers(tmp_path)
+
+    def test_unmerged_layers_are_not_saved_as_towers(self, adapted, tmp_path):
+        with pytest.raises(ValueError, match=r"save_towers: The towers hold LoRA layers.*merge_lo"):
+            save_towers(adapted, tmp_path / "towers")
+        assert not (tmp_path / "towers").exists()
 
     def test_they_load_into_towers_with_the_same_adapters(self, adapted, build):
         with torch.no_grad():

@@ -121,7 +121,7 @@ def test_the_error_survives_the_way_out_of_a_worker():
 def test_a_member_that_would_fill_the_memory_is_an_error_before_it_is_unpacked(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("clipreid_kit.data.files.archives._LARGEST_MEMBER", 1000)
+    monkeypatch.setattr("clipreid_kit._read_files.MAX_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as pack:
         pack.writestr("a.png", bytes(1001))
         pack.writestr("b.png", bytes(1000))

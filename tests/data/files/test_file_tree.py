@@ -87,7 +87,9 @@ def test_text_in_another_encoding_is_an_error(text_tree):
 
 
 def test_a_missing_file_is_an_error(text_tree):
-    with pytest.raises(ValueError, match=r"x: cannot read .*c\.txt: (FileNotFound|Key)Error"):
+    with pytest.raises(
+        ValueError, match=r"x: cannot read .*c\.txt: (there is|the archive has) no such"
+    ):
         text_tree.read("x", "c.txt")
 
 

@@ -88,7 +88,10 @@ class TestLimits:
         with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as pack:
             pack.writestr("a.txt", bytes(1001))
 
-        with open_archive(tmp_path / "a.zip") as archive, pytest.raises(UnusableFileError, match="it unpacks to 1001 bytes, more than"):
+        with (
+            open_archive(tmp_path / "a.zip") as archive,
+            pytest.raises(UnusableFileError, match="it unpacks to 1001 bytes, more than"),
+        ):
             read_member(archive, "a.txt")
 
 
@@ -113,7 +116,7 @@ class TestJson:
         assert parse_json("[" * 99 + "]" * 99)
 
     def test_an_integer_of_many_digits_is_refused(self):
-        with pytest.raises(InvalidJsonError, match="limit .* for integer string conversion"):
+        with pytest.raises(InvalidJsonError, match=r"limit .* for integer string conversion"):
             parse_json("9" * 5000)
 
     def test_a_file_with_a_byte_order_mark_is_read(self, tmp_path):
@@ -135,7 +138,10 @@ class TestArchives:
 
     def test_an_encrypted_member_is_refused(self, tmp_path):
         self.set_encrypted(self.pack(tmp_path / "a.zip"))
-        with open_archive(tmp_path / "a.zip") as archive, pytest.raises(UnusableFileError, match="it is encrypted"):
+        with (
+            open_archive(tmp_path / "a.zip") as archive,
+            pytest.raises(UnusableFileError, match="it is encrypted"),
+        ):
             read_member(archive, "a.txt")
 
     def test_a_damaged_member_is_refused(self, tmp_path):
@@ -144,7 +150,10 @@ class TestArchives:
         content[38] ^= 255
         path.write_bytes(content)
 
-        with open_archive(path) as archive, pytest.raises(UnusableFileError, match="(error|BadZipFile): "):
+        with (
+            open_archive(path) as archive,
+            pytest.raises(UnusableFileError, match=r"(error|BadZipFile): "),
+        ):
             read_member(archive, "a.txt")
 
     def test_closing_an_archive_closes_its_file(self, tmp_path):

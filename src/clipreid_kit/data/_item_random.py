@@ -36,6 +36,13 @@ _WITH_GENERATOR = frozenset(
     }
 )
 
+# Those that take no generator, by the method that fills a tensor with the same numbers.
+_LIKE: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.rand_like: Tensor.uniform_,
+    torch.randn_like: Tensor.normal_,
+    torch.randint_like: Tensor.random_,
+}
+
 
 class ItemRandom(TorchFunctionMode):
     """While active in a thread, torch's random functions draw from a generator of that thread.
@@ -69,7 +76,23 @@ class ItemRandom(TorchFunctionMode):
         draws = func in _WITH_GENERATOR and _is_on_cpu(args, options)
         if draws and options.get("generator") is None:
             options["generator"] = self._generator
+
+        if func in _LIKE and _is_on_cpu(args, options):
+            return self._like(func, *args, **options)
         return func(*args, **options)
+
+    def _like(self, func: Callable[..., Any], like: Tensor, *bounds: int, **options: Any) -> Tensor:  # noqa: ANN401
+        """Return random numbers in the shape of a tensor."""
+        low_and_high = [options.pop(name) for name in ("low", "high") if name in options]
+        limits = [*bounds, *low_and_high]
+        if len(limits) == 1:
+            limits = [0, *limits]
+
+        options.pop("generator", None)
+        filled: Tensor = _LIKE[func](
+            torch.empty_like(like, **options), *limits, generator=self._generator
+        )
+        return filled
 
 
 @contextmanager

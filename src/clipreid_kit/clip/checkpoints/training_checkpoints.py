@@ -45,6 +45,7 @@ _UNREADABLE = (
 _FOLDER = re.compile(r"epoch-[0-9]{4,}(-[0-9]+)?")
 _TEMPORARY_FOLDER = re.compile(r"\.epoch-[0-9]{4,}(-[0-9]+)?\.[0-9a-f]{16}\.tmp")
 _FILES = frozenset({CARD_FILE, WEIGHTS_FILE, HEADS_FILE, STATE_FILE})
+_TEMPORARY_INDEX = re.compile(r"\.index\.json\.[0-9a-f]{16}\.tmp")
 _TEMPORARY_FILE = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 # At the end of the state, with the name of the folder that it was written for: a copy of the folder
@@ -155,7 +156,7 @@ class TrainingCheckpoints:
 
         index = self._read_index() if self.exists() else {}
         final = self._unused_folder(epoch, index.values())
-        temporary = self.folder / f".{final.name}.{secrets.token_hex(8)}.tmp"
+        temporary = self.folder / _temporary_name(final.name)
 
         temporary.mkdir(parents=True)
         try:
@@ -279,6 +280,10 @@ class TrainingCheckpoints:
             if path.name in kept:
                 continue
 
+            if _TEMPORARY_INDEX.fullmatch(path.name):
+                with suppress(OSError):
+                    path.unlink()
+
             was_named = path.name in named_before
             if was_named or _is_own(path) or _TEMPORARY_FOLDER.fullmatch(path.name):
                 _delete_checkpoint(path)
@@ -308,14 +313,21 @@ def _delete_checkpoint(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         return
 
-    # The state goes last: its signature says that the rest was written here.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == STATE_FILE):
-        if path.name in _FILES or _TEMPORARY_FILE.fullmatch(path.name):
-            with suppress(OSError):
-                path.unlink()
+    names = [path.name for path in folder.iterdir()]
+    own = [name for name in names if name in _FILES or _TEMPORARY_FILE.fullmatch(name)]
 
     with suppress(OSError):
+        # What is left by a kill in between must be known as our own.
+        if len(own) == len(names) and not _TEMPORARY_FOLDER.fullmatch(folder.name):
+            folder = folder.rename(folder.with_name(_temporary_name(folder.name)))
+
+        for name in own:
+            (folder / name).unlink()
         folder.rmdir()
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{secrets.token_hex(8)}.tmp"
 
 
 def _signature(name: str) -> bytes:

@@ -12,6 +12,7 @@ from clipreid_kit.data.files.file_tree import (
     list_folder,
     locate,
     open_tree,
+    walk_folder,
 )
 from clipreid_kit.data.readers._unread_images import is_unread_image
 
@@ -121,10 +122,7 @@ def _images_of_identity(owner: str, found: FoundImages, identity: Path) -> list[
     images: list[Path] = []
     other_suffixes: set[str] = set()
 
-    for parent, folders, names in os.walk(identity):
-        # os.walk enters the folders that are left in this list.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-
+    for parent, names in walk_folder(owner, identity, inside=identity.parent):
         for name in names:
             file = Path(parent, name)
             if name.startswith("."):

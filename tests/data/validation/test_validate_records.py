@@ -405,3 +405,12 @@ class TestNothingToPair:
         records = self.records(["a dog", "a cat"])
         report = validate_records(records, images=False, duplicates=False)
         assert [finding.severity for finding in report.findings] == ["note"]
+
+
+def test_names_that_look_alike_are_noted(sound):
+    other = dataclasses.replace(sound[0], identity="A", camera="01")
+    records = [*sound, other]
+    report = validate_records(records, images=False, duplicates=False, on_error="report")
+    texts = {finding.kind: finding.examples for finding in report.findings}
+    assert texts["similar_identity"] == ("'A' and 'a'",)
+    assert texts["similar_camera"] == ("'01' and 1",)

@@ -9,6 +9,7 @@ from clipreid_kit import _read_files
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.records import ImageRecord
 
 PathLike = str | os.PathLike[str]
@@ -46,6 +47,7 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
                 expected = f'{{"item_id": text, "split": text}} for every image in {path}'
                 raise fail("read_image_paths", expected, f"{_shortened(value)} for {key}")
 
+    warn_of_near_names("read_image_paths", records)
     return records
 
 

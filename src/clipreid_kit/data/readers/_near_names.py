@@ -16,7 +16,7 @@ def warn_of_near_names(owner: str, records: Sequence[ImageRecord]) -> None:
     """
     for field, plural in _FIELDS.items():
         values = {getattr(record, field) for record in records}
-        groups = _near_groups(values)
+        groups = near_groups(values)
         if not groups:
             continue
 
@@ -29,7 +29,7 @@ def warn_of_near_names(owner: str, records: Sequence[ImageRecord]) -> None:
         )
 
 
-def _near_groups(values: Iterable[int | str | None]) -> list[list[int | str]]:
+def near_groups(values: Iterable[int | str | None]) -> list[list[int | str]]:
     """Return the values that have a plain name in common with others, in groups, sorted."""
     present = {value for value in values if value is not None}
     # Whole numbers differ from each other; a look at their text would only take time.

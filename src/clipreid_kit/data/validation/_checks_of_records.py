@@ -10,6 +10,7 @@ from typing import Literal
 
 from clipreid_kit.data.files.archives import UnreadableFileError
 from clipreid_kit.data.images.load_image import load_image
+from clipreid_kit.data.readers._near_names import near_groups
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.validation.report import Finding
 
@@ -201,6 +202,16 @@ def find_single_images(records: Records, train: str | None) -> Found:
         text = f"{text}, which are all: there is no pair to train on"
         return _findings("single_image", "error", text, examples), set()
     return _findings("single_image", "note", text, examples), set()
+
+
+def find_similar_names(records: Records) -> Found:
+    """Find identities and cameras that a person would read as one, such as ``rex`` and ``Rex``."""
+    findings: list[Finding] = []
+    for field, plural in (("identity", "identities"), ("camera", "cameras")):
+        groups = near_groups({getattr(record, field) for record in records})
+        examples = [" and ".join(map(repr, group[:3])) for group in groups]
+        findings += _findings(f"similar_{field}", "note", f"{plural} in several ways", examples)
+    return findings, set()
 
 
 def _reason_against(path: str) -> str:

@@ -13,6 +13,7 @@ from clipreid_kit.data.validation._checks_of_records import (
     find_overlap,
     find_queries_without_match,
     find_shared_images,
+    find_similar_names,
     find_single_images,
     find_unreadable,
 )
@@ -57,7 +58,9 @@ def validate_records(
     - ``same_camera``: such queries, if others have a match;
     - ``single_image``: other identities with one image, which have no positive pair, in training or
       without a split;
-    - ``duplicate``: other images with the same bytes.
+    - ``duplicate``: other images with the same bytes;
+    - ``similar_identity``, ``similar_camera``: names that differ only in case, white space, Unicode
+      form or leading zeros, and count as different.
 
     Args:
         records: Records of all splits.
@@ -121,6 +124,7 @@ def validate_records(
     state.add(find_shared_images(state.kept, groups, pairs))
     state.add(find_queries_without_match(state.kept, pairs))
     state.add(find_single_images(state.kept, train))
+    state.add(find_similar_names(state.kept))
 
     findings = sorted(state.findings, key=lambda finding: finding.severity)  # errors before notes
     report = ValidationReport(state.kept, len(everything), tuple(findings), balance_of(state.kept))

@@ -26,7 +26,9 @@ _NUMBER = r"\d+(?!\d)"
 # In seconds, for one name: a regular expression may otherwise search for years.
 _LONGEST_SEARCH = 5.0
 
-Expression = Any  # of the regex library, which has no types
+# Of the regex library, which has no types.
+Expression = Any
+Match = Any
 
 
 class PathPattern(NamedTuple):
@@ -78,10 +80,10 @@ def bounded(expression: re.Pattern[str]) -> Expression:
     return regex.compile(expression.pattern, flags)
 
 
-def search_path(owner: str, expression: Expression, path: str) -> re.Match[str] | None:
+def search_path(owner: str, expression: Expression, path: str) -> Match | None:
     """Search in a path, for a few seconds at most."""
     try:
-        match: re.Match[str] | None = expression.search(path, timeout=_LONGEST_SEARCH)
+        match: Match | None = expression.search(path, timeout=_LONGEST_SEARCH)
     except TimeoutError as error:
         raise ValueError(
             f"{owner}: the pattern {expression.pattern!r} took more than {_LONGEST_SEARCH:g} s on "

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from clipreid_kit import _checks
+from clipreid_kit._checks import fail, shown
 
 
 def test_the_error_names_owner_expected_value_actual_value_and_remedy():
@@ -149,3 +150,33 @@ def test_check_same_width_compares_devices():
         _checks.check_same_width(
             "Owner", "a", torch.zeros(2, 3), "b", torch.zeros(2, 3, device="meta")
         )
+
+
+class TestShownValues:
+    def nested(self, levels):
+        value = ["x"] * 9
+        for _ in range(levels):
+            value = [value] * 9
+        return value
+
+    def test_a_value_that_would_fill_the_memory_is_cut(self):
+        assert len(shown(self.nested(9))) < 300
+        assert len(str(fail("f", "a list", self.nested(9)))) < 300
+        assert len(str(fail("f", "a list", {"a": self.nested(9)}))) < 300
+
+    def test_an_integer_of_many_digits_is_described(self):
+        assert shown(10**5000) == "an integer of 16610 bits"
+        assert shown([10**5000]) == "[an integer of 16610 bits]"
+
+    def test_a_long_text_is_cut_in_its_middle(self):
+        text = shown("a" * 500 + "b" * 500)
+        assert text.startswith("'aaa")
+        assert text.endswith("bbb'")
+        assert len(text) < 300
+
+    def test_a_long_text_in_an_error_is_cut(self):
+        assert len(str(fail("f", "x" * 10**6, "y" * 10**6))) < 5000
+
+    @pytest.mark.parametrize("value", [1, 1.5, "a", None, [1, "a"], {"b": 1, "a": 2}, (1,), True])
+    def test_short_values_are_as_repr_writes_them(self, value):
+        assert shown(value) == repr(value)

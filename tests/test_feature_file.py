@@ -1,7 +1,9 @@
+import os
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from clipreid_kit._feature_file import FeatureFile
 
@@ -145,3 +147,28 @@ def test_damage_within_and_foreign_members(tmp_path):
         features.get("gallery_embeddings")
     with pytest.raises(ValueError, match="no array 'x' for ids; it has: ids"):
         FeatureFile(path, {"ids": "x"}, {})
+
+
+def test_a_file_of_torch_save_is_named(tmp_path):
+    torch.save({"query_embeddings": torch.eye(2)}, tmp_path / "f.pt")
+    with pytest.raises(
+        ValueError, match=r"this is a file of torch\.save\. Save the arrays by nump"
+    ):
+        FeatureFile(tmp_path / "f.pt", {}, {})
+
+
+def test_an_encrypted_array_is_named(tmp_path):
+    path = saved(tmp_path, ids=[1])
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="'ids' is encrypted"):
+        FeatureFile(path, {}, {}).get("ids")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
+def test_a_pipe_is_no_file_of_features(tmp_path):
+    os.mkfifo(tmp_path / "f.npz")
+    with pytest.raises(ValueError, match="cannot be read: it is a named pipe"):
+        FeatureFile(tmp_path / "f.npz", {}, {})

@@ -1,8 +1,11 @@
 import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from clipreid_kit._files import write_whole
+from clipreid_kit._files import replaced_file, write_whole
 
 
 @pytest.mark.parametrize("flush", [True, False])
@@ -36,3 +39,103 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def names_in(folder):
+    return [file.name for file in folder.iterdir()]
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="no pipes and devices in folders")
+
+
+class TestTargets:
+    def test_a_link_stays_and_what_it_leads_to_is_replaced(self, tmp_path):
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "a.csv").write_bytes(b"old")
+        (tmp_path / "link.csv").symlink_to("there/a.csv")
+        write_whole(tmp_path / "link.csv", b"new")
+
+        assert (tmp_path / "link.csv").is_symlink()
+        assert (tmp_path / "there" / "a.csv").read_bytes() == b"new"
+        assert [file.name for file in (tmp_path / "there").iterdir()] == ["a.csv"]
+
+    def test_a_link_to_nothing_yet_is_followed(self, tmp_path):
+        (tmp_path / "link.csv").symlink_to("a.csv")
+        write_whole(tmp_path / "link.csv", b"new")
+        assert (tmp_path / "a.csv").read_bytes() == b"new"
+
+    def test_a_circle_of_links_is_left(self, tmp_path):
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        with pytest.raises(OSError, match="symbolic links"):
+            write_whole(tmp_path / "a", b"new")
+        assert (tmp_path / "a").is_symlink()
+
+    def test_a_folder_is_left(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        with pytest.raises(IsADirectoryError):
+            write_whole(tmp_path / "a", b"new")
+        assert names_in(tmp_path) == ["a"]
+
+    @posix
+    def test_a_device_is_written_to_and_left(self):
+        write_whole(Path("/dev/null"), b"new")
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+    def test_a_full_device_is_an_error_and_left(self):
+        with pytest.raises(OSError, match="No space left"):
+            write_whole(Path("/dev/full"), b"new")
+        assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+    @posix
+    def test_a_pipe_is_written_to_and_left(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            write_whole(tmp_path / "pipe", b"new")
+            assert os.read(reader, 10) == b"new"
+        finally:
+            os.close(reader)
+        assert (tmp_path / "pipe").is_fifo()
+
+    @posix
+    def test_a_pipe_without_a_reader_is_an_error_and_nothing_waits(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OSError, match="No such device"):
+            write_whole(tmp_path / "pipe", b"new")
+        assert (tmp_path / "pipe").is_fifo()
+
+    def test_the_longest_name_is_written(self, tmp_path):
+        write_whole(tmp_path / ("\u00e9" * 127), b"new")
+        assert names_in(tmp_path) == ["\u00e9" * 127]
+
+
+def test_writers_in_one_process_do_not_share_a_temporary_name(tmp_path):
+    path = tmp_path / "a.bin"
+    contents = [bytes([number]) * 100_000 for number in range(4)]
+
+    def write(content):
+        for _ in range(20):
+            write_whole(path, content, flush=False)
+            assert path.read_bytes() in contents
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, contents))
+    assert names_in(tmp_path) == ["a.bin"]
+
+
+def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def write_half():
+        with replaced_file(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_half()
+
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a.bin"]

@@ -4,17 +4,76 @@ A check reads only metadata (shape, dtype, device) and plain Python numbers, so 
 device.
 """
 
+import itertools
 import math
 import numbers
+import reprlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+# Characters of a value, or of a part of an error, that are shown.
+_LONGEST_VALUE = 200
+_LONGEST_PART = 2000
+
 
 def fail(owner: str, expected: str, got: object, remedy: str = "") -> ValueError:
     """Build a ValueError with the text ``owner: expected ..., got .... remedy``."""
-    message = f"{owner}: expected {expected}, got {got}."
+    # Lists and dictionaries may be nested so that writing them out would fill the memory.
+    text = str(got) if isinstance(got, str | Tensor | BaseException) else _SHORT.shown(got, str)
+    message = f"{owner}: expected {_shortened(expected)}, got {_shortened(text)}."
     return ValueError(f"{message} {remedy}" if remedy else message)
+
+
+def shown(value: object) -> str:
+    """Represent a value in an error text: as ``repr`` does, but of bounded length."""
+    return _SHORT.shown(value, repr)
+
+
+class _ShortRepr(reprlib.Repr):
+    """A ``repr`` that looks at the first items and levels of a value only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 12
+        self.maxdeque = self.maxarray = 12
+        self.maxstring = self.maxlong = self.maxother = _LONGEST_VALUE
+
+    def shown(self, value: object, write: Callable[[object], str]) -> str:
+        """Represent a container in short, and anything else by ``repr`` or ``str``."""
+        if isinstance(value, _CONTAINERS):
+            return _shortened(self.repr(value), _LONGEST_VALUE)
+        if isinstance(value, int) and abs(value) >= 10**_LONGEST_VALUE:
+            return f"an integer of {value.bit_length()} bits"
+        return _shortened(write(value), _LONGEST_VALUE)
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 (reprlib's signature)
+        return self.shown(x, repr)
+
+    def repr_dict(self, x: dict[object, object], level: int) -> str:
+        """Represent a dictionary in its own order, which ``reprlib`` would sort."""
+        if level <= 0 and x:
+            return "{...}"
+
+        parts = []
+        for key, value in itertools.islice(x.items(), self.maxdict):
+            parts.append(f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}")
+        if len(x) > self.maxdict:
+            parts.append("...")
+        return f"{{{', '.join(parts)}}}"
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_SHORT = _ShortRepr()
+
+
+def _shortened(text: str, longest: int = _LONGEST_PART) -> str:
+    """Cut a text in its middle if it is too long."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
 
 
 def describe(tensor: Tensor) -> str:
@@ -175,11 +234,11 @@ def check_seed(owner: str, seed: int) -> None:
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Require one of the given strings."""
     if value not in choices:
-        raise fail(owner, f"{name} to be one of {', '.join(choices)}", repr(value))
+        raise fail(owner, f"{name} to be one of {', '.join(choices)}", shown(value))
 
 
 def _represent(value: object) -> str:
     """Represent a wrong argument; a tensor by its metadata, since reading its values would wait."""
     if isinstance(value, Tensor):
         return f"a tensor of {describe(value)}"
-    return repr(value)
+    return shown(value)

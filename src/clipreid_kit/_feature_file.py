@@ -1,13 +1,14 @@
 """Saved embeddings and ids: arrays of a file, under the names that other projects use."""
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from clipreid_kit._read_files import describe_error, load_array, map_array, open_archive, open_file
 
 Array = npt.NDArray[Any]
 
@@ -100,12 +101,18 @@ class FeatureFile:
                 ".npz file with ids."
             )
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_archive(path) as archive:
                 self.names = [name.removesuffix(".npy") for name in archive.namelist()]
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path}: broken ({error}). Was the file written completely?"
             ) from None
+
+        if any(name.endswith("/data.pkl") for name in self.names):
+            raise ValueError(
+                f"{path}: this is a file of torch.save. Save the arrays by numpy.savez: "
+                "numpy.savez(path, **{name: tensor.numpy() for name, tensor in saved.items()})."
+            )
 
         for name, key in self.keys.items():
             if key not in self.names:
@@ -134,20 +141,9 @@ class FeatureFile:
             )
 
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                array: object = archive[key]
-        except (
-            ValueError,
-            zipfile.BadZipFile,
-            NotImplementedError,
-            zlib.error,
-            EOFError,
-            OSError,
-        ) as error:
+            return load_array(self.path, key)
+        except (OSError, ValueError) as error:
             raise _unreadable_error(self.path, key, error) from None
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{self.path}: {key!r} is not an array. Save it by numpy.savez.")
-        return array
 
     def column(self, name: str) -> Array:
         """Return ids: integers or names, one for each row."""
@@ -189,12 +185,14 @@ class FeatureFile:
 def _is_archive(path: Path) -> bool:
     """Return whether a file is .npz and not .npy; raise ValueError if it is neither."""
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             start = stream.read(6)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file.") from None
     except IsADirectoryError:
         raise ValueError(f"{path}: this is a folder, not a file.") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {describe_error(error)}.") from None
 
     if not start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
         raise ValueError(f"{path}: neither .npz nor .npy. Save it by numpy.savez.")
@@ -208,10 +206,9 @@ def _map_file(path: Path, name: str) -> Array:
             f"{path}: this is a .npz file, but a single array (.npy) is needed for {name}."
         )
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        return map_array(path)
+    except (OSError, ValueError) as error:
         raise _unreadable_error(path, path.name, error) from None
-    return array
 
 
 def _unreadable_error(path: Path, key: str, error: Exception) -> ValueError:
@@ -220,4 +217,8 @@ def _unreadable_error(path: Path, key: str, error: Exception) -> ValueError:
             f"{path}: {key!r} is a pickled Python object, and loading one can run any code. "
             "Save plain arrays: numpy.asarray(values, dtype=str) for names, dtype=int for numbers."
         )
+    if "encrypted" in str(error):
+        return ValueError(f"{path}: {key!r} is encrypted. Save the arrays by numpy.savez.")
+    if str(error) == "it is not an array":
+        return ValueError(f"{path}: {key!r} is not an array. Save it by numpy.savez.")
     return ValueError(f"{path}: {key!r} is broken ({error}). Was the file written completely?")

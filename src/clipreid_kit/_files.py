@@ -1,33 +1,67 @@
 """Atomic writes: a file is whole, or not there."""
 
+import errno
 import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+# In bytes: names of files have 255 at most.
+_LONGEST_STEM = 150
 
 
 def write_whole(path: Path, content: bytes | memoryview, *, flush: bool = True) -> None:
     """Write a file so that a kill at any instant leaves the old one or the new one, never a part.
 
-    The content is written under a temporary name of this process, flushed to the disk, and renamed.
+    The content is written under a temporary name that nothing else uses, flushed to the disk, and
+    renamed. Links are followed. A pipe or a character device is not replaced but written to.
 
     Args:
         path: The file.
         content: Its new content.
         flush: Whether to flush to the disk. Without it, a loss of power may leave an empty file;
             use that for files that can be made again.
+
+    Raises:
+        OSError: If the file cannot be written, or is a folder, a disk or a socket.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if _is_stream(path):
+        _write_to_stream(path, content)
+        return
+
+    with replaced_file(path, flush=flush) as temporary, temporary.open("xb") as stream:
+        stream.write(content)
+        if flush:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextmanager
+def replaced_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
+    """Yield an unused name to write a file under, which replaces the file if all goes well.
+
+    Args:
+        path: The file. Links are followed.
+        flush: Whether to flush the folder to the disk afterwards.
+
+    Yields:
+        A name in the same folder; what is there is removed if the block fails.
+
+    Raises:
+        OSError: If the file cannot be replaced, or is no regular file.
+    """
+    target = _target_of(path)
+    temporary = target.with_name(f".{_stem_of(target)}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            if flush:
-                stream.flush()
-                os.fsync(stream.fileno())
-        temporary.replace(path)
+        yield temporary
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
     if flush:
-        flush_folder(path.parent)
+        flush_folder(target.parent)
 
 
 def flush_folder(folder: Path) -> None:
@@ -40,3 +74,43 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is a pipe, a terminal or another device of characters."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _write_to_stream(path: Path, content: bytes | memoryview) -> None:
+    """Write to a pipe or device."""
+    # Without O_NONBLOCK, opening a pipe that nobody reads would never return.
+    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+
+
+def _target_of(path: Path) -> Path:
+    """Return the regular file that a path leads to, which may not exist yet."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return target
+
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file, so it is not replaced", str(path))
+    return target
+
+
+def _stem_of(target: Path) -> str:
+    """Return the name of a file, cut so that a longer one is still a valid name."""
+    return os.fsencode(target.name)[:_LONGEST_STEM].decode("utf-8", "ignore")

@@ -11,6 +11,7 @@ from clipreid_kit import __version__
 from clipreid_kit._evaluate_options import DRAWN, option_parser, unused_option
 from clipreid_kit._feature_file import Array, FeatureFile
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import parse_json
 from clipreid_kit.metrics import (
     CUHK03Protocol,
     HandsProtocol,
@@ -239,7 +240,7 @@ def _write_json(
         "rerank": _rerank_options(options) if options.rerank else None,
         "exclude": options.exclude,
         "clipreid_kit": __version__,
-        "result": json.loads(result.to_json(options.ranks)),
+        "result": parse_json(result.to_json(options.ranks)),
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if str(options.json) == "-":

@@ -1,6 +1,7 @@
 import copy
 import pickle
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -397,3 +398,47 @@ def test_copies_of_a_record_have_one_image_number(tmp_path):
 
     turned = ReidDataset(records[1:3], eval_transform(4), orientations=4).image_numbers
     assert turned.tolist() == list(range(8))
+
+
+def test_a_thread_that_loads_items_leaves_the_random_numbers_of_others_alone(records):
+    dataset = ReidDataset(records, AUGMENT, identity_transform=warp_transform())
+    expected = load_all(dataset)
+
+    loaded = []
+    loading = threading.Event()
+
+    def load():
+        loading.set()
+        loaded.append(torch.cat([dataset[index].image[None] for index in range(5)] * 4))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        alone = torch.rand(20_000)
+
+        torch.manual_seed(7)
+        thread = threading.Thread(target=load)
+        thread.start()
+        loading.wait()
+        beside = torch.cat([torch.rand(1) for _ in range(20_000)])
+        thread.join()
+
+    assert torch.equal(beside, alone)
+    assert torch.equal(loaded[0], torch.cat([expected] * 4))
+
+
+def camera_numbers(*cameras):
+    records = [ImageRecord(f"{i}.jpg", 1, camera=camera) for i, camera in enumerate(cameras)]
+    return ReidDataset(records, EXACT).cameras.tolist()
+
+
+def test_cameras_have_one_numbering_however_they_were_read():
+    assert camera_numbers(1, 2) == [1, 2]
+    assert camera_numbers("1", "02") == [1, 2]
+    assert camera_numbers("02", "gate") == [2, camera_numbers("gate")[0]]
+
+
+def test_two_cameras_that_are_one_number_are_refused():
+    with pytest.raises(
+        ValueError, match=r"the cameras '0?1' and '0?1' are one number\. Write each"
+    ):
+        camera_numbers("1", "01")

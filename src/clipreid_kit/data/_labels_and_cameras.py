@@ -1,5 +1,6 @@
 """Integer labels and camera numbers of records, as tensors."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,8 @@ from clipreid_kit.data._hash_number import hash_number
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "ReidDataset"
+
+_DIGITS = re.compile(r"[0-9]{1,18}")  # 18 digits always fit 64 bits
 
 
 def identities_of(records: Sequence[ImageRecord]) -> tuple[int | str, ...]:
@@ -55,7 +58,9 @@ def cameras_of(records: Sequence[ImageRecord]) -> Int[Tensor, " n"] | None:
             "Unknown cameras would count as one camera: fill them in, or leave all of them None."
         )
 
-    return torch.tensor([_camera_number(camera) for camera in cameras])
+    number_of = {camera: _camera_number(camera) for camera in set(cameras)}
+    _check_one_spelling(number_of)
+    return torch.tensor([number_of[camera] for camera in cameras])
 
 
 def _check_known(records: Sequence[ImageRecord], known: dict[int | str, int]) -> None:
@@ -75,9 +80,27 @@ def _check_known(records: Sequence[ImageRecord], known: dict[int | str, int]) ->
         )
 
 
+def _check_one_spelling(number_of: dict[int | str, int]) -> None:
+    """Raise ValueError if two cameras are written as one number, such as ``1`` and ``01``."""
+    written: dict[int, str] = {}
+    for camera, number in number_of.items():
+        first = written.setdefault(number, str(camera))
+        if first != str(camera):
+            raise ValueError(
+                f"{_OWNER}: the cameras {first!r} and {str(camera)!r} are one number. Write each "
+                "camera in one way, or add letters if they differ."
+            )
+
+
 def _camera_number(camera: int | str) -> int:
-    """Return an integer camera as it is, and a number that depends on the string for any other."""
+    """Return the number of a camera: what it writes, or 63 bits that depend on any other text.
+
+    So query and gallery agree, also if one was read as integers and the other, for a single camera
+    such as ``02`` or ``gate``, as strings.
+    """
     if isinstance(camera, str):
+        if _DIGITS.fullmatch(camera):
+            return int(camera)
         return hash_number(camera)
 
     if camera < 0:

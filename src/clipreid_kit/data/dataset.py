@@ -1,7 +1,7 @@
 """A torch data set of image records: images, labels and cameras, augmented reproducibly."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data._hash_number import hash_number
+from clipreid_kit.data._item_random import ItemRandom, item_random
 from clipreid_kit.data._labels_and_cameras import cameras_of, identities_of, labels_of
 from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.pixel_cache import PixelCache
@@ -43,9 +44,10 @@ class ReidDataset(Dataset[ReidItem]):
     """Images of identities, for a ``DataLoader`` and a sampler that takes :attr:`labels`.
 
     Use it for training and for evaluation; only the transform differs. An item depends on (seed,
-    epoch, index) alone: torch's global CPU generator is seeded for each item and restored after it,
-    so the number of workers, the order and the batches change nothing. (Python's ``random`` and
-    NumPy's global generator are not seeded; torchvision's transforms do not use them.)
+    epoch, index) alone: torch's random functions draw from a generator of the item while it is
+    loaded, so the number of workers, the order and the batches change nothing, nor does a thread
+    that loads items change the random numbers of another. (Python's ``random`` and NumPy's global
+    generator are not seeded; torchvision's transforms do not use them.)
 
     For evaluation, query and gallery need *one* numbering of identities: pass the gallery's
     :attr:`identities` to the query set, as in the example. Cameras need no such care: equal cameras
@@ -159,42 +161,33 @@ class ReidDataset(Dataset[ReidItem]):
 
     def __getitem__(self, index: int) -> ReidItem:
         """Load, orient and transform one image."""
-        with self._random_epoch() as epoch:
-            return self._item(index, epoch)
+        with self._random() as random:
+            return self._item(index, random)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ReidItem]:
         """Load a batch for a ``DataLoader``; each item is as :meth:`__getitem__` returns it."""
-        with self._random_epoch() as epoch:
-            return [self._item(index, epoch) for index in indices]
+        with self._random() as random:
+            return [self._item(index, random) for index in indices]
 
-    @contextmanager
-    def _random_epoch(self) -> Iterator[int | None]:
-        """Yield the epoch to seed with (``None``: nothing is random); restore the generator."""
+    def _random(self) -> AbstractContextManager[ItemRandom | None]:
+        """Return the random numbers of items; ``None`` if nothing is random."""
         if self.identity_transform is None and is_deterministic(self.transform):
-            yield None
-            return
+            return nullcontext()
+        return item_random()
 
-        # As torch.random.fork_rng does, but without a look at every accelerator, once for a batch.
-        generator = torch.default_generator
-        before = generator.get_state()
-        try:
-            yield self.epoch
-        finally:
-            generator.set_state(before)
-
-    def _item(self, index: int, epoch: int | None) -> ReidItem:
-        """Load, orient and transform one image; ``epoch`` is ``None`` if nothing is random."""
+    def _item(self, index: int, random: ItemRandom | None) -> ReidItem:
+        """Load, orient and transform one image; ``random`` is ``None`` if nothing is random."""
         index = range(len(self._label_of))[index]  # negative indices count from the end
         label = self._label_of[index]
         camera = -1 if self._camera_of is None else self._camera_of[index]
 
         image = self._oriented_image(index)
-        if self.identity_transform is not None:
-            self._seed_generator("identity", epoch, label)
+        if self.identity_transform is not None and random is not None:
+            random.seed(self._seed_of("identity", label))
             image = self.identity_transform(image)
 
-        if epoch is not None:
-            self._seed_generator("item", epoch, index)
+        if random is not None:
+            random.seed(self._seed_of("item", index))
         transformed: object = self.transform(image)
 
         if not isinstance(transformed, Tensor):
@@ -211,9 +204,9 @@ class ReidDataset(Dataset[ReidItem]):
         image = load_image(self.records[row].path) if self._pixels is None else self._pixels[row]
         return _orient(image, orientation) if orientation else image
 
-    def _seed_generator(self, stream: str, epoch: int | None, number: int) -> None:
-        """Seed torch's global generator by (seed, epoch, number)."""
-        torch.default_generator.manual_seed(hash_number(f"{stream} {self.seed} {epoch} {number}"))
+    def _seed_of(self, stream: str, number: int) -> int:
+        """Return a seed that depends on (stream, seed, epoch, number) alone."""
+        return hash_number(f"{stream} {self.seed} {self.epoch} {number}")
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -224,8 +217,9 @@ class ReidDataset(Dataset[ReidItem]):
     def cameras(self) -> Int[Tensor, " n"] | None:
         """The camera of every item; ``None`` if the records have none.
 
-        Integer cameras stay as they are. A string becomes a number that depends on the string alone
-        (63 bits of its hash), so that cameras of two data sets compare;
+        Integer cameras stay as they are, and strings of digits (``02``) become the number that they
+        write. Any other string becomes a number that depends on it alone (63 bits of its hash), so
+        that cameras of two data sets compare, however each was read;
         ``torch.unique(..., return_inverse=True)`` makes small numbers of them.
         """
         return self._cameras

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import fail, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class ImageRecord:
         extra: Values of further columns, as they were read.
 
     Raises:
-        ValueError: If ``identity``, or a ``camera`` that is not ``None``, is neither an integer nor
-            a non-empty string.
+        ValueError: If ``identity``, or a ``camera`` that is not ``None``, is neither an integer of
+            64 bits nor a non-empty string.
 
     Example:
         >>> record = ImageRecord("img/0001_c1.jpg", identity=1, camera=1, caption="a red coat")
@@ -45,17 +45,21 @@ class ImageRecord:
             raise fail(
                 "ImageRecord",
                 "identity as an integer or a non-empty string",
-                f"{self.identity!r} for {self.path}",
+                f"{shown(self.identity)} for {self.path}",
                 "Map identities to integers or strings before building records.",
             )
         if self.camera is not None and not _is_integer_or_name(self.camera):
             raise fail(
                 "ImageRecord",
                 "camera as an integer, a non-empty string or None",
-                f"{self.camera!r} for {self.path}",
+                f"{shown(self.camera)} for {self.path}",
             )
 
 
 def _is_integer_or_name(value: object) -> bool:
     """Return whether a value can name an identity or a camera."""
-    return isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+    if isinstance(value, str):
+        return value != ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(2**63) <= value < 2**63  # what tensors and arrays hold
+    return False

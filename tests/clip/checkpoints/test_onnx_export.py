@@ -95,3 +95,12 @@ def test_a_missing_extra_is_named(build, tmp_path, monkeypatch):
 def test_invalid_options(build, tmp_path, options, match):
     with pytest.raises(ValueError, match=f"export_image_tower: expected {match}"):
         export_image_tower(build("vit"), tmp_path / "tower.onnx", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.unhooked
+@pytest.mark.usefixtures("onnxruntime")
+def test_towers_in_bfloat16_are_exported_in_float32(build, tmp_path):
+    towers = build("vit", image_size=(64, 32)).to(torch.bfloat16)
+    assert export_image_tower(towers, tmp_path / "tower.onnx") <= 1e-4
+    assert towers.logit_scale.dtype is torch.bfloat16

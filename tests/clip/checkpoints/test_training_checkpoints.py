@@ -19,6 +19,7 @@ from clipreid_kit.clip import (
     freeze,
     load_towers,
 )
+from clipreid_kit.clip.checkpoints import training_checkpoints
 
 SIZE = (32, 32)
 
@@ -96,6 +97,50 @@ class TestLastAndBest:
             checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)
 
         assert names(checkpoints) == ["epoch-0003", "epoch-plot.png", "index.json", "my notes"]
+
+    def test_folders_of_others_are_not_deleted(self, checkpoints):
+        checkpoints.save(1, nn.Linear(2, 2), {}, best=True)
+        first = checkpoints.path("last")
+        shutil.copytree(first, checkpoints.folder / "epoch-0001-backup")
+        shutil.copytree(first, checkpoints.folder / "epoch-0001-2")  # named as one of our own
+        (checkpoints.folder / "epoch-notes").mkdir()
+        (checkpoints.folder / "epoch-0003").mkdir()
+        (checkpoints.folder / "epoch-0003" / "mine.txt").touch()
+        (checkpoints.folder / "epoch-0009").symlink_to(first)
+
+        for epoch in (2, 3):
+            checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)
+
+        assert names(checkpoints) == [
+            "epoch-0001-2",
+            "epoch-0001-backup",
+            "epoch-0003",
+            "epoch-0003-1",
+            "epoch-0009",
+            "epoch-notes",
+            "index.json",
+        ]
+        assert (checkpoints.folder / "epoch-0001-backup" / "trainer.pt").exists()
+
+    def test_a_file_that_was_added_to_a_checkpoint_is_not_deleted(self, checkpoints):
+        path = checkpoints.save(1, nn.Linear(2, 2), {}, best=True)
+        (path / "notes.txt").write_text("the best one")
+        checkpoints.save(2, nn.Linear(2, 2), {}, best=True)
+        assert [file.name for file in path.iterdir()] == ["notes.txt"]
+
+    def test_what_a_killed_run_left_is_deleted(self, checkpoints):
+        for epoch in (1, 2):
+            checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)
+        index = (checkpoints.folder / "index.json").read_bytes()
+        checkpoints.save(3, nn.Linear(2, 2), {}, best=False)
+        (checkpoints.folder / "index.json").write_bytes(index)  # as if it had not been written
+        temporary = checkpoints.folder / f".epoch-0003.{'0' * 16}.tmp"
+        temporary.mkdir()
+        (temporary / "trainer.pt").touch()
+
+        checkpoints.save(4, nn.Linear(2, 2), {}, best=True)
+
+        assert names(checkpoints) == ["epoch-0004", "index.json"]
 
     def test_the_folder_is_shown(self):
         assert repr(TrainingCheckpoints("run/checkpoints")) == (
@@ -232,8 +277,7 @@ class FailingDisk:
 
     def install(self, patch):
         patch.setattr(os, "fsync", self.failing(os.fsync, before_failure=truncate_to_half))
-        patch.setattr(shutil, "rmtree", self.failing(shutil.rmtree))
-        for name in ("replace", "rename", "mkdir"):
+        for name in ("replace", "rename", "mkdir", "rmdir", "unlink"):
             patch.setattr(os, name, self.failing(getattr(os, name)))
 
     def failing(self, operation, before_failure=None):
@@ -319,18 +363,19 @@ def test_an_interruption_at_any_operation_leaves_complete_checkpoints(
 class TestTheSameEpochAgain:
     def test_never_deletes_what_the_index_names(self, checkpoints, monkeypatch):
         checkpoints.save(1, nn.Linear(2, 2), {"try": 1}, best=True)
-        rmtree = shutil.rmtree
-        deleted_while_named = []
+        delete = training_checkpoints._delete_checkpoint
+        deleted = []
 
-        def recording_rmtree(path, **options):
-            if path in (checkpoints.path("last"), checkpoints.path("best")):
-                deleted_while_named.append(path)
-            rmtree(path, **options)
+        def recording_delete(path):
+            if path.is_dir():
+                assert path not in (checkpoints.path("last"), checkpoints.path("best"))
+                deleted.append(path.name)
+            delete(path)
 
-        monkeypatch.setattr(shutil, "rmtree", recording_rmtree)
+        monkeypatch.setattr(training_checkpoints, "_delete_checkpoint", recording_delete)
         checkpoints.save(1, nn.Linear(2, 2), {"try": 2}, best=True)
 
-        assert deleted_while_named == []
+        assert deleted == ["epoch-0001"]
         assert checkpoints.state() == {"try": 2}
 
     def test_keeps_the_best_of_that_epoch(self, checkpoints):
@@ -439,6 +484,26 @@ class TestDamage:
             ValueError, match=r"index\.json is damaged: it does not name the last and the best"
         ):
             checkpoints.path("last")
+
+    @pytest.mark.usefixtures("folder")
+    @pytest.mark.parametrize("name", ["../../other", "/etc", "epoch-0001/..", "notes", ""])
+    def test_an_index_that_leads_outside(self, checkpoints, name):
+        text = json.dumps({"last": name, "best": "epoch-0001"})
+        (checkpoints.folder / "index.json").write_text(text)
+        with pytest.raises(
+            ValueError, match=r"index\.json names .*, which is no checkpoint of this"
+        ):
+            checkpoints.path("best")
+
+    def test_a_state_of_a_later_epoch_than_its_folder(self, checkpoints, folder):
+        torch.save({"epoch": 10**9}, folder / "trainer.pt")
+        with pytest.raises(ValueError, match="is of epoch 1000000000; it was saved as that of 1"):
+            checkpoints.state()
+
+    def test_a_state_that_is_no_dictionary(self, checkpoints, folder):
+        torch.save([1], folder / "trainer.pt")
+        with pytest.raises(ValueError, match="it is a list, not a dictionary"):
+            checkpoints.state()
 
     def test_no_weights_at_all(self, checkpoints):
         checkpoints.save(1, nn.Linear(2, 2), {}, best=True)

@@ -1,3 +1,4 @@
+import hashlib
 import warnings
 
 import open_clip
@@ -9,6 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from clipreid_kit.clip import add_lora, load_towers, merge_lora, save_towers
+from clipreid_kit.clip.checkpoints.save_load import write_towers
+from clipreid_kit.clip.towers import read_weights
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 
 OPENAI_NUMBERS = {"input_resolution": 64, "context_length": 77, "vocab_size": 49408}
@@ -36,9 +39,14 @@ def same_tensors(state, other):
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 @pytest.mark.parametrize("form", ["state dict", "TorchScript"])
 @torch.no_grad()
-def test_openai_files_equal_the_loading_of_open_clip(build, openai_state, tmp_path, kind, form):
+def test_openai_files_equal_the_loading_of_open_clip(
+    build, openai_state, tmp_path, monkeypatch, kind, form
+):
     path = tmp_path / "openai.pt"
     save_as(form, openai_state(kind), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(read_weights, "openai_digests", lambda: frozenset({digest}))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference = open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
@@ -235,9 +243,14 @@ class TestLora:
             load_weights(build("vit"), adapted.state_dict())
 
     def test_unmerged_layers_of_a_folder_are_named(self, adapted, tmp_path):
-        save_towers(adapted, tmp_path)
+        write_towers(adapted, tmp_path, extra=None)  # as checkpoints of a training run do
         with pytest.raises(ValueError, match=r"holds unmerged LoRA layers"):
             load_towers(tmp_path)
+
+    def test_unmerged_layers_are_not_saved_as_towers(self, adapted, tmp_path):
+        with pytest.raises(ValueError, match=r"save_towers: The towers hold LoRA layers.*merge_lo"):
+            save_towers(adapted, tmp_path / "towers")
+        assert not (tmp_path / "towers").exists()
 
     def test_they_load_into_towers_with_the_same_adapters(self, adapted, build):
         with torch.no_grad():
@@ -277,3 +290,74 @@ class TestLoadReport:
     def test_resized_tensors_do_not_make_it_incomplete(self):
         assert LoadReport(("w",), resized=("w",)).is_complete
         assert not LoadReport(("w",), missing=("b",)).is_complete
+
+
+class TestValues:
+    """Tensors whose values would change, or make the module useless, are refused."""
+
+    @pytest.mark.parametrize(
+        ("tensor", "problem"),
+        [
+            (torch.ones(2, 2, dtype=torch.complex64), "is torch.complex64, and the module's is"),
+            (torch.ones(2, 2, dtype=torch.bool), "is torch.bool, and the module's is"),
+            (torch.ones(2, 2, dtype=torch.int64), "is torch.int64, and the module's is"),
+            (torch.full((2, 2), torch.nan), "holds NaN or infinite values"),
+            (torch.full((2, 2), torch.inf), "holds NaN or infinite values"),
+            (torch.full((2, 2), 1e39, dtype=torch.float64), "overflows torch.float32"),
+            (torch.ones(2, 2).to_sparse(), "is not a dense tensor with values"),
+            (torch.ones(2, 2, device="meta"), "is not a dense tensor with values"),
+        ],
+    )
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_are_refused_and_nothing_is_loaded(self, tensor, problem, strict):
+        layer = nn.Linear(2, 2)
+        before = {name: value.clone() for name, value in layer.state_dict().items()}
+
+        with pytest.raises(ValueError, match=rf"weight of the checkpoint {problem}.*Nothing was"):
+            load_weights(layer, {"weight": tensor, "bias": torch.zeros(2)}, strict=strict)
+        assert same_tensors(before, layer.state_dict())
+
+    def test_of_another_floating_type_are_converted(self):
+        layer = nn.Linear(2, 2)
+        load_weights(layer, {"weight": torch.eye(2).half(), "bias": torch.zeros(2).double()})
+        assert layer.weight.dtype == torch.float32
+        assert torch.equal(layer.weight, torch.eye(2))
+
+    def test_that_overflow_half_precision_are_refused(self):
+        with pytest.raises(ValueError, match=r"overflows torch\.float16, the module's dtype"):
+            load_weights(nn.Linear(2, 2).half(), {"weight": torch.full((2, 2), 1e6)}, strict=False)
+
+    def test_of_buffers_may_be_infinite(self):
+        module = nn.Module()
+        module.register_buffer("mask", torch.zeros(2))
+        mask = torch.tensor([0.0, -torch.inf])
+        load_weights(module, {"mask": mask})
+        assert torch.equal(module.mask, mask)
+
+
+class TestOtherProjects:
+    def test_names_of_wrappers_are_dropped_in_any_order_and_depth(self, build, tmp_path):
+        there = build("vit", seed=1)
+        for prefix in ("_orig_mod.module.", "module._orig_mod.towers.model.", "towers.model."):
+            state = {prefix + name: value for name, value in there.model.state_dict().items()}
+            torch.save({"state_dict_ema": state}, tmp_path / "weights.pt")
+            here = build("vit", tmp_path / "weights.pt", seed=2)
+            assert same_tensors(there.state_dict(), here.state_dict())
+
+    def test_the_towers_of_clip_reid_are_loaded_and_the_rest_is_reported(self, build, tmp_path):
+        there = build("vit", seed=1)
+        state = {"classifier.weight": torch.zeros(3, 2)}
+        for name, tensor in there.model.state_dict().items():
+            if name.startswith("visual."):
+                state["image_encoder." + name.removeprefix("visual.")] = tensor
+            elif name.startswith(("transformer.", "ln_final.", "positional_", "text_projection")):
+                state["text_encoder." + name] = tensor
+        torch.save(state, tmp_path / "weights.pt")
+
+        here = build("vit", seed=2)
+        report = load_weights(here, tmp_path / "weights.pt", strict=False)
+
+        assert set(report.missing) == {"model.token_embedding.weight", "model.logit_scale"}
+        assert report.unexpected == ("model.classifier.weight",)
+        assert torch.equal(here.model.visual.proj, there.model.visual.proj)
+        assert torch.equal(here.model.text_projection, there.model.text_projection)

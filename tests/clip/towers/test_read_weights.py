@@ -1,8 +1,14 @@
+import hashlib
+import os
+import zipfile
+
 import pytest
 import torch
 from clip_files import save_as
+from torch import nn
 
-from clipreid_kit.clip.towers.read_weights import find_tensors, read_weights
+from clipreid_kit.clip.towers import read_weights as module
+from clipreid_kit.clip.towers.read_weights import find_tensors, openai_digests, read_weights
 
 
 class TestDamagedFiles:
@@ -64,18 +70,99 @@ def test_content_without_tensors(checkpoint):
         find_tensors(checkpoint)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize(
+    "key", ["state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema"]
+)
 def test_a_nested_state_dict_is_found(key):
     tensor = torch.ones(2)
     assert find_tensors({"epoch": 3, key: {"weight": tensor}}) == {"weight": tensor}
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_state_dict_inside_another_is_found():
+    tensor = torch.ones(2)
+    assert find_tensors({"model": {"state_dict": {"weight": tensor}}}) == {"weight": tensor}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "module.module._orig_mod.module.",
+        "_fsdp_wrapped_module.",
+    ],
+)
 def test_prefixes_of_wrappers_are_dropped(prefix):
     state = {f"{prefix}weight": torch.ones(2), f"{prefix}bias": torch.zeros(2)}
     assert find_tensors(state).keys() == {"weight", "bias"}
 
 
+def test_a_wrapper_inside_a_module_is_dropped():
+    assert find_tensors({"towers._orig_mod.weight": torch.ones(2)}).keys() == {"towers.weight"}
+
+
+def test_averaged_models_are_unwrapped():
+    average = torch.optim.swa_utils.AveragedModel(nn.Linear(2, 2))
+    assert find_tensors(average.state_dict()).keys() == {"weight", "bias"}
+
+
+def test_names_that_would_collide_are_kept():
+    state = {"a._orig_mod.b": torch.ones(2), "a.b": torch.zeros(2)}
+    assert find_tensors(state).keys() == state.keys()
+
+
 def test_a_prefix_of_some_names_is_kept():
     state = {"module.weight": torch.ones(2), "bias": torch.zeros(2)}
     assert find_tensors(state).keys() == state.keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+class TestTorchScript:
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "weights.pt"
+        save_as("TorchScript", {"layer.weight": torch.ones(2)}, path)
+        return path
+
+    def test_of_others_is_refused(self, path):
+        with pytest.raises(ValueError, match=r"may run any code .* and not one of OpenAI's"):
+            read_weights(path)
+
+    def test_is_not_loaded_before_it_is_refused(self, path, monkeypatch):
+        monkeypatch.setattr(torch.jit, "load", None)
+        with pytest.raises(ValueError, match="TorchScript archive"):
+            read_weights(path)
+
+    def test_under_another_suffix_is_refused(self, path):
+        path.rename(path.with_suffix(".bin"))
+        with pytest.raises(ValueError, match="TorchScript archive"):
+            read_weights(path.with_suffix(".bin"))
+
+    def test_that_hides_its_constants_does_not_run(self, path, tmp_path):
+        """Whatever torch.load takes for a program, it refuses, because only data are asked for."""
+        hidden = tmp_path / "hidden.pt"
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(hidden, "w") as new:
+            for name in old.namelist():
+                new.writestr(name.replace("/constants.pkl", "/CONSTANTS.pkl"), old.read(name))
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_weights(hidden)
+
+    def test_of_a_known_digest_is_read(self, path, monkeypatch):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        monkeypatch.setattr(module, "openai_digests", lambda: frozenset({digest}))
+        assert read_weights(path).keys() == {"layer.weight"}
+
+    def test_the_digests_of_openai_are_known(self):
+        of_vit_b_16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
+        assert of_vit_b_16 in openai_digests()
+        assert len(openai_digests()) >= 8
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_pipe_is_refused(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"weights{suffix}")
+    with pytest.raises(ValueError, match="is not a regular file"):
+        read_weights(tmp_path / f"weights{suffix}")

@@ -67,3 +67,17 @@ def test_cameras_need_a_gallery():
 def test_identities_of_two_types_are_an_error():
     with pytest.raises(ValueError, match=r"1 of 3 identities are strings \('7', \.\.\.\)"):
         evaluation_ids(QUERY, [ImageRecord("x.jpg", "7", camera=1)])
+
+
+def test_cameras_of_two_files_compare_however_they_are_written():
+    query = [ImageRecord("a.jpg", 7, camera=2)]
+    gallery = [ImageRecord("b.jpg", 7, camera="02"), ImageRecord("c.jpg", 7, camera="gate")]
+    columns = evaluation_ids(query, gallery)
+    assert columns["query_cameras"].tolist() == ["2"]
+    assert columns["gallery_cameras"].tolist() == ["2", "gate"]
+
+
+def test_two_cameras_that_are_one_number_are_refused():
+    gallery = [ImageRecord("b.jpg", 7, camera="02"), ImageRecord("c.jpg", 7, camera="2")]
+    with pytest.raises(ValueError, match=r"the cameras '02' and '2' are one number\. Write each"):
+        evaluation_ids(gallery[:1], gallery)

@@ -121,7 +121,7 @@ def test_the_error_survives_the_way_out_of_a_worker():
 def test_a_member_that_would_fill_the_memory_is_an_error_before_it_is_unpacked(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("clipreid_kit.data.files.archives._LARGEST_MEMBER", 1000)
+    monkeypatch.setattr("clipreid_kit._read_files.MAX_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as pack:
         pack.writestr("a.png", bytes(1001))
         pack.writestr("b.png", bytes(1000))
@@ -160,3 +160,59 @@ def test_check_files_names_a_broken_archive(tmp_path):
     message = rf"check_files: cannot read {re.escape(str(tmp_path))}/text\.zip: BadZipFile"
     with pytest.raises(ValueError, match=message):
         check_files([ImageRecord(f"{tmp_path}/text.zip::a.jpg", 1)])
+
+
+def test_an_archive_that_is_replaced_by_one_of_equal_size_and_time_is_read_again(tmp_path):
+    path = tmp_path / "a.zip"
+    for name, content in ((path, b"old"), (tmp_path / "b.zip", b"new")):
+        with zipfile.ZipFile(name, "w") as pack:
+            pack.writestr(zipfile.ZipInfo("a.bin"), content)
+        os.utime(name, ns=(10**9, 10**9))
+    assert read_bytes("test", f"{path}::a.bin") == b"old"
+
+    (tmp_path / "b.zip").replace(path)
+    assert read_bytes("test", f"{path}::a.bin") == b"new"
+
+
+def test_an_error_of_a_worker_is_one_line_with_the_file():
+    message = str(unreadable("test", "a.jpg", "it is empty", "Restore it."))
+    from_worker = (
+        "Caught UnreadableFileError in DataLoader worker process 0.\nOriginal Traceback (most "
+        f"recent call last):\n  ...\nclipreid_kit.data.UnreadableFileError: {message}\n"
+    )
+    assert str(UnreadableFileError(from_worker)) == message
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "difference"),
+    [
+        ("b.jpg", "B.jpg", "'b.jpg', which differs in upper and lower case"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg", "which differs in the Unicode form of its accents"),
+        ("a.jpg", " a.jpg", "'a.jpg', which differs in white space"),
+        ("sub/a.jpg", "sub\\a.jpg", "write / for \\"),
+        ("Sub/a.jpg", "sub/a.jpg", "'Sub', which differs in upper and lower case"),
+        ("a\u200b.jpg", "a.jpg", "which differs in characters that look alike or are not seen"),
+    ],
+)
+def test_a_near_file_is_named_with_what_differs(tmp_path, monkeypatch, there, asked, difference):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+
+    for read in (lambda: read_bytes("test", asked), lambda: check_files([ImageRecord(asked, 1)])):
+        with pytest.raises(ValueError, match=r"\(there is .*" + re.escape(difference)):
+            read()
+
+
+def test_a_near_member_is_named(archive):
+    with pytest.raises(
+        ValueError, match=r"no such member \(there is 'in/3\.bin', which differs in"
+    ):
+        read_bytes("test", f"{archive}::IN/3.bin")
+
+
+def test_the_sign_of_a_home_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(ValueError, match=rf"~/a\.jpg \(the ~ .*: write {tmp_path}/a\.jpg\)"):
+        check_files([ImageRecord("~/a.jpg", 1)])

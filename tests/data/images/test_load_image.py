@@ -1,4 +1,5 @@
 import io
+import os
 import re
 import struct
 import zipfile
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clipreid_kit.data import load_image
 
@@ -266,3 +267,64 @@ def test_any_damage_ends_in_an_image_or_a_clear_error(tmp_path, monkeypatch, fil
         assert str(error).startswith(f"load_image: cannot read {path}: ")  # noqa: PT017  both ends are right
     else:
         assert image.mode == "RGB"
+
+
+def test_a_format_for_which_pillow_starts_a_program_is_refused(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match=r"are no image \(JPEG, PNG"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("file_format", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
+def test_a_format_of_the_list_is_read_under_any_suffix(tmp_path, file_format):
+    (tmp_path / "photo.jpg").write_bytes(encode(photo(), file_format))
+    assert load_image(tmp_path / "photo.jpg").size == (16, 24)
+
+
+def exif_with_text_as_width():
+    """An EXIF block that turns the image, with a width of type ASCII, which cannot be rewritten."""
+    width = struct.pack("<HHI4s", 0x0100, 2, 4, b"16\0\0")
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    directory = struct.pack("<H", 2) + width + orientation + struct.pack("<I", 0)
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory
+
+
+def test_an_orientation_beside_a_field_of_a_wrong_type_is_applied(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encode(photo(), "JPEG", exif=exif_with_text_as_width()))
+    (tmp_path / "plain.jpg").write_bytes(encode(photo(), "JPEG"))
+
+    turned = load_image(tmp_path / "plain.jpg").transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(load_image(tmp_path / "a.jpg"), turned)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_applied_as_pillow_does(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "a.png").write_bytes(encode(photo(), "PNG", exif=exif))
+
+    with Image.open(tmp_path / "a.png") as image:
+        expected = ImageOps.exif_transpose(image)
+    assert np.array_equal(load_image(tmp_path / "a.png"), expected)
+
+
+def test_a_block_that_cannot_be_read_is_said_and_the_pixels_are_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(photo(), "PNG", exif=b"no TIFF at all"))
+    with pytest.warns(UserWarning, match=r"the EXIF block of .*a\.png cannot be read"):
+        image = load_image(tmp_path / "a.png")
+    assert np.array_equal(image, photo())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"load_image: cannot read .*: it is a named pipe"):
+        load_image(tmp_path / "a.jpg")
+
+
+def test_a_sparse_file_of_gigabytes_is_refused(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as sparse:
+        sparse.truncate(8 << 30)
+    with pytest.raises(ValueError, match="it has 8589934592 bytes, more than the limit"):
+        load_image(tmp_path / "a.jpg")

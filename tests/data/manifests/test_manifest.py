@@ -183,7 +183,7 @@ def test_another_json_file_is_refused(file):
 def test_a_file_that_is_no_json_is_refused(file):
     file.write_text("[")
 
-    with pytest.raises(ValueError, match=r"split\.json is not readable as JSON \(JSONDecodeError"):
+    with pytest.raises(ValueError, match=r"split\.json is not readable as JSON \(Expecting value"):
         read_split(file)
 
 

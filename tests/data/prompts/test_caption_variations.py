@@ -113,3 +113,10 @@ def test_every_item_needs_a_caption():
 def test_options_of_wrong_types_are_refused(options, problem):
     with pytest.raises(ValueError, match=f"CaptionSampler: expected {problem}"):
         CaptionSampler(["a"], **options)
+
+
+def test_a_text_instead_of_a_list_of_synonyms_is_refused():
+    with pytest.raises(ValueError, match=r"a list of synonyms for 'red', got 'crimson'\. One syno"):
+        caption_variations("a red coat", synonyms={"red": "crimson"})
+    with pytest.raises(ValueError, match="a list of synonyms for 'red'"):
+        CaptionSampler(["a red coat"], synonyms={"red": "crimson"})

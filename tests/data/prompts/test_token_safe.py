@@ -152,3 +152,8 @@ def test_the_number_of_tokens_leaves_room_for_start_and_end(max_tokens):
 
     with pytest.raises(ValueError, match=text):
         token_safe_prompt("a", max_tokens)
+
+
+def test_a_long_run_of_spaces_takes_no_longer_than_other_texts():
+    """A search that began anew at each space would not end."""
+    assert token_safe_prompt("a coat" + " " * 300_000 + "- a hat", 6) == "a coat"

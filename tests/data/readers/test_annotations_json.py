@@ -68,7 +68,7 @@ def test_a_list_gets_the_given_split(tmp_path):
         ),
         ({"train": []}, {}, "expected .* or a list in .*, got an object with 'train'"),
         ("3", {}, "expected .* or a list in .*, got 3"),
-        ("{", {}, r"cannot read .*annotations\.json as JSON: JSONDecodeError"),
+        ("{", {}, r"cannot read .*annotations\.json as JSON: Expecting property"),
         (
             {"splits": {"train": {}}},
             {},
@@ -102,10 +102,12 @@ def test_a_missing_file_is_named(tmp_path):
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 captions = words.map(str.strip).filter(bool)
 rows = st.lists(
-    st.tuples(st.integers() | words, captions, st.sampled_from("abc"), words), max_size=6
+    st.tuples(st.integers(-(2**63), 2**63 - 1) | captions, captions, st.sampled_from("abc"), words),
+    max_size=6,
 )
 
 
+@pytest.mark.filterwarnings("ignore:read_annotations. .* several ways")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=rows, with_splits=st.booleans())
 def test_a_written_file_is_read_back(tmp_path, rows, with_splits):
@@ -208,3 +210,24 @@ def test_records_that_cannot_be_written_are_explained(tmp_path, records, problem
     with pytest.raises(ValueError, match=f"write_annotations: {problem}"):
         write_annotations(records, tmp_path, relative_to="r")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_of_several_captions_counts_and_the_others_are_kept(tmp_path):
+    entry = {"image_path": "a.jpg", "caption": ["a red door ", "a door"], "id": " x "}
+    (record,) = read_annotations(write(tmp_path, [entry]))
+    assert (record.identity, record.caption) == ("x", "a red door")
+    assert record.extra == {"caption_2": "a door"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"splits": {"train": [], "train": []}}', "'train' more than once"),
+        ('[{"image_path": "a", "caption": "b", "id": 1, "id": 2}]', "'id' more than once"),
+        ("[" * 5000, "nested more than 100 levels"),
+        ("[" + "9" * 5000 + "]", "limit .* for integer string conversion"),
+    ],
+)
+def test_json_that_is_ambiguous_or_boundless_is_refused(tmp_path, text, problem):
+    with pytest.raises(ValueError, match=f"read_annotations: cannot read .* as JSON: .*{problem}"):
+        read_annotations(write(tmp_path, text))

@@ -1,3 +1,6 @@
+import os
+import zipfile
+
 import pytest
 import trees
 
@@ -126,3 +129,54 @@ def test_a_folder_without_images_is_an_error(tmp_path):
     trees.fill(tmp_path, "a.txt")
     with pytest.raises(ValueError, match=r"none of the 1 files in .* is an image\. Images end in"):
         read_captioned_folder(tmp_path)
+
+
+def test_the_first_of_several_captions_counts_and_the_others_are_kept(tmp_path):
+    trees.fill(tmp_path, "a.jpg")
+    trees.write(tmp_path, "a.json", '{"caption": ["a red door", "a door"], "place": "hall"}')
+    (record,) = read_captioned_folder(tmp_path)
+    assert record.caption == "a red door"
+    assert record.extra == {"caption_2": "a door", "place": "hall"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"caption": {"en": "a door"}}', "a caption as a text or a list of texts"),
+        ('{"caption": "a", "caption": "b"}', "'caption' more than once"),
+        ("[" * 5000, "nested more than 100 levels"),
+        ('{"year": ' + "9" * 5000 + "}", "limit .* for integer string conversion"),
+    ],
+)
+def test_json_that_is_ambiguous_or_boundless_is_refused(tmp_path, text, problem):
+    trees.fill(tmp_path, "a.jpg")
+    trees.write(tmp_path, "a.json", text)
+    with pytest.raises(ValueError, match=f"read_captioned_folder: .*{problem}"):
+        read_captioned_folder(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
+def test_a_pipe_is_no_caption(tmp_path):
+    trees.fill(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match=r"read_captioned_folder: cannot read .*named pipe"):
+        read_captioned_folder(tmp_path)
+
+
+def test_a_damaged_caption_in_an_archive_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as pack:
+        pack.writestr("a.txt", "a red door " * 50)
+        pack.writestr("a.jpg", "")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[38] ^= 255
+    (tmp_path / "a.zip").write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"read_captioned_folder: cannot read .*a\.zip::a\.txt: "):
+        read_captioned_folder(tmp_path / "a.zip")
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    trees.fill(tmp_path, "a/a_long_way_home.jpg", "b/another_way_home.jpg")
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+    assert len(read_captioned_folder(tmp_path)) == 4

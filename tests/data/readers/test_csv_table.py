@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -98,9 +99,12 @@ def test_an_index_column_without_a_name_is_extra(tmp_path):
         ("path,identity\na.jpg\n", "row 2 of .* has 1 cells, the header has 2"),
         (
             'path,identity\n"a.jpg,1\n',
-            r"cannot read .*images\.csv: Error: unexpected end of data\. Save",
+            r"row 2 of .*images\.csv, which ends in line 2, has a quote .* that is never closed",
         ),
-        ('path,identity\n"a".jpg,1\n', r"cannot read .*images\.csv: Error"),
+        (
+            'path,identity\n"a".jpg,1\n',
+            r"row 2 of .*images\.csv, which ends in line 2, is not CSV: ',' expected",
+        ),
     ],
 )
 def test_a_bad_table_is_explained(tmp_path, text, problem):
@@ -127,8 +131,9 @@ def test_a_folder_is_not_a_table(tmp_path):
 cell = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
 )
-name = cell.filter(lambda text: text.strip() and not text.lstrip("-").isdigit())
-extra_key = cell.filter(lambda text: text not in COLUMNS)
+stripped = cell.map(str.strip).filter(bool)
+name = stripped.filter(lambda text: not text.lstrip("-").isdigit())
+extra_key = cell.filter(lambda text: text.strip() not in COLUMNS)
 folder_name = st.lists(st.sampled_from("ab \u00e9,\"'"), min_size=1, max_size=5).map("".join)
 
 
@@ -138,14 +143,15 @@ def record_lists(identity, camera):
         path=folder_name.map(lambda folder: f"set/{folder}/x.jpg"),
         identity=identity,
         camera=st.none() | camera,
-        view=st.none() | cell,
+        view=st.none() | stripped,
         caption=st.none() | cell,
-        split=st.none() | cell,
+        split=st.none() | stripped,
         extra=st.dictionaries(extra_key, cell, max_size=2),
     )
     return st.lists(record, max_size=6)
 
 
+@pytest.mark.filterwarnings("ignore:read_csv. .* (several ways|goes to extra)")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=record_lists(st.integers(-(10**9), 10**9), st.integers(0, 9)) | record_lists(name, name)
@@ -209,3 +215,94 @@ def test_a_crash_while_renaming_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="disk on fire"):
         write_csv([], target)
     assert target.read_text() == "old"
+
+
+def test_white_space_around_names_is_dropped(tmp_path):
+    table = write_table(
+        tmp_path,
+        " path, identity ,camera,split,note\na.jpg, rex, 1, train, x\nb.jpg,rex,1 ,train,y\n",
+    )
+    first, second = read_csv(table)
+
+    assert (first.identity, first.camera, first.split) == ("rex", 1, "train")
+    assert (second.identity, second.camera, second.split) == ("rex", 1, "train")
+    assert first.extra == {"note": " x"}  # values without a meaning here stay as they are
+
+
+@pytest.mark.parametrize(
+    ("field", "plural", "first", "second"),
+    [
+        ("identity", "identities", "rex", "Rex"),
+        ("identity", "identities", "rex\u200b", "rex"),
+        ("identity", "identities", "caf\u00e9", "cafe\u0301"),
+        ("identity", "identities", "rex  the dog", "rex the dog"),
+        ("camera", "cameras", "1", "01"),
+        ("camera", "cameras", "1", "1.0"),
+        ("split", "splits", "train", "Train"),
+        ("view", "views", "front", "FRONT"),
+    ],
+)
+def test_names_that_look_alike_stay_different_and_are_named(tmp_path, field, plural, first, second):
+    columns = ["path", "identity", "camera", "split", "view"]
+    rows = []
+    for path, value in (("a.jpg", first), ("b.jpg", second)):
+        cells = {"path": path, "identity": "x", field: value}
+        rows.append(",".join(cells.get(column, "") for column in columns))
+
+    table = write_table(tmp_path, "\n".join([",".join(columns), *rows]) + "\n")
+    with pytest.warns(UserWarning, match=f"read_csv: 1 {plural} are written in several ways"):
+        records = read_csv(table)
+    assert [getattr(record, field) for record in records] == [first, second]
+
+
+@pytest.mark.parametrize("name", ["Camera", "CAM", "cam_id", "camra", "cameras"])
+def test_a_column_named_nearly_as_a_field_is_named(tmp_path, name):
+    table = write_table(tmp_path, f"path,identity,{name},split\na.jpg,1,2,train\n")
+    with pytest.warns(
+        UserWarning, match=f"the column '{name}' .* goes to extra, and no record has"
+    ):
+        (record,) = read_csv(table)
+    assert record.extra == {name: "2"}
+
+    (record,) = read_csv(table, columns={"camera": name})
+    assert record.camera == 2
+
+
+def test_the_line_that_names_the_separator_for_excel_is_skipped(tmp_path):
+    (record,) = read_csv(write_table(tmp_path, "sep=,\npath,identity\na.jpg,1\n"))
+    assert record.identity == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("path;identity;caption\na.jpg;1;red, long\n", r"separated by ';': save it with commas"),
+        ("sep=;\npath;identity\na.jpg;1\n", r"separated by ';': save it with commas"),
+        ("path\tidentity\na.jpg\t1\n", r"separated by '\\t': save it with commas"),
+        (
+            'path,identity\na.jpg,1\nb.jpg,"2\nc.jpg,3\n',
+            r"row 3 of .*, which ends in line 4, has a quote \(\"\) that is never closed",
+        ),
+        (
+            f"path,identity\na.jpg,1\nb.jpg,{'2' * 200_000}\n",
+            r"row 3 of .* has a cell of more than 131072 characters\. Is a quote before it not c",
+        ),
+    ],
+)
+def test_the_row_and_what_is_wrong_in_it_are_named(tmp_path, text, problem):
+    with pytest.raises(ValueError, match=f"read_csv: .*{problem}"):
+        read_csv(write_table(tmp_path, text))
+
+
+@pytest.mark.parametrize("field", ["identity", "camera", "view", "split"])
+def test_names_that_would_be_read_otherwise_are_not_written(tmp_path, field):
+    record = ImageRecord("a.jpg", **{"identity": "rex", field: " rex"})
+    with pytest.raises(ValueError, match=f"the {field} ' rex' of a.jpg has white space around it"):
+        write_csv([record], tmp_path / "a.csv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"read_csv: cannot read .*: it is a named pipe"):
+        read_csv(tmp_path / "a.csv")

@@ -1,3 +1,5 @@
+import os
+import re
 import zipfile
 
 import pytest
@@ -293,3 +295,160 @@ def test_the_warning_points_at_the_caller(tmp_path, packed, options):
     with pytest.warns(UserWarning, match="left out 1 images") as caught:
         read_folder(root, **options)
     assert caught[0].filename == __file__
+
+
+class TestLinks:
+    """Both modes read the same images, and end."""
+
+    @pytest.fixture
+    def linked(self, tmp_path):
+        trees.fill(tmp_path / "store", "a.jpg", "b.jpg")
+        trees.fill(tmp_path / "ids", "rex/1.jpg", "tom/2.jpg")
+        (tmp_path / "ids" / "rex" / "night").symlink_to(tmp_path / "store")
+        (tmp_path / "ids" / "ada").symlink_to(tmp_path / "store")
+        return tmp_path / "ids"
+
+    def test_linked_folders_are_read_in_both_modes(self, linked):
+        by_folder = read_folder(linked)
+        by_pattern = read_folder(linked, pattern="{identity}/**.jpg")
+
+        assert [record.path for record in by_folder] == [
+            f"{linked}/{name}"
+            for name in (
+                "ada/a.jpg",
+                "ada/b.jpg",
+                "rex/1.jpg",
+                "rex/night/a.jpg",
+                "rex/night/b.jpg",
+                "tom/2.jpg",
+            )
+        ]
+        assert {(record.path, record.identity) for record in by_pattern} == {
+            (record.path, record.identity) for record in by_folder
+        }
+
+    def test_folders_that_link_to_each_other_end(self, tmp_path):
+        trees.fill(tmp_path, "a/1.jpg", "b/2.jpg")
+        (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+        (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+        names = ["a/1.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg"]
+
+        for options in ({}, {"pattern": "{identity}/**.jpg"}):
+            records = read_folder(tmp_path, **options)
+            assert [record.path for record in records] == [f"{tmp_path}/{name}" for name in names]
+
+    def test_no_image_of_another_identity_is_read_through_a_link_upwards(self, tmp_path):
+        trees.fill(tmp_path, "rex/1.jpg", "tom/2.jpg")
+        (tmp_path / "rex" / "up").symlink_to(tmp_path)
+        assert [record.identity for record in read_folder(tmp_path)] == ["rex", "tom"]
+
+    def test_an_identity_that_is_a_link_upwards_is_refused(self, tmp_path):
+        trees.fill(tmp_path, "rex/1.jpg")
+        (tmp_path / "up").symlink_to(tmp_path)
+        with pytest.raises(ValueError, match=r"up is a link to .*, which it lies in\. Remove"):
+            read_folder(tmp_path)
+
+    def test_a_tree_that_links_multiply_is_refused(self, tmp_path):
+        trees.fill(tmp_path, "0/1.jpg")
+        for level in range(1, 13):
+            (tmp_path / str(level)).mkdir()
+            for name in ("x", "y"):
+                (tmp_path / str(level) / name).symlink_to(tmp_path / str(level - 1))
+        with pytest.raises(ValueError, match=r"links lead to .* from more than 1000 places"):
+            read_folder(tmp_path, pattern="{identity}/**.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*.jpg"}])
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch, options):
+    trees.fill(tmp_path, "rex/1.jpg", "tom/2.jpg")
+    scandir = os.scandir
+
+    def forbidding(folder):
+        if str(folder).endswith("tom"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(ValueError, match=r"read_folder: cannot read .*/tom: PermissionError.*Give"):
+        read_folder(tmp_path, **options)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/**.jpg"}])
+def test_folders_that_systems_add_are_left_out(tmp_path, packed, options):
+    base = trees.fill(
+        tmp_path / "ids",
+        "rex/a.jpg",
+        "rex/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "@eaDir/rex/thumb.jpg",
+        "__MACOSX/rex/._a.jpg",
+        "tom/b.jpg",
+    )
+    root = trees.pack(base, tmp_path / "ids.zip") if packed else base
+    prefix = f"{root}::ids/" if packed else f"{root}/"
+
+    records = read_folder(root, **options)
+    assert [record.path for record in records] == [f"{prefix}rex/a.jpg", f"{prefix}tom/b.jpg"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_splits_that_are_read_as_identities_are_named(tmp_path, packed):
+    base = trees.fill(tmp_path / "set", "train/a/1.jpg", "query/b/2.jpg", "gallery/b/3.jpg")
+    root = trees.pack(base, tmp_path / "set.zip") if packed else base
+    with pytest.warns(
+        UserWarning, match=r"the folders gallery, query, train have the names of spl"
+    ):
+        read_folder(root)
+
+    assert len(read_folder(root, splits=("train", "query", "gallery"))) == 3
+
+
+def test_one_identity_may_have_the_name_of_a_split(tmp_path):
+    trees.fill(tmp_path, "test/1.jpg", "rex/2.jpg")
+    assert [record.identity for record in read_folder(tmp_path)] == ["rex", "test"]
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*.jpg"}])
+def test_identities_that_look_alike_are_named(tmp_path, options):
+    trees.fill(
+        tmp_path, "rex/1.jpg", "Rex/2.jpg", "caf\u00e9/3.jpg", "cafe\u0301/4.jpg", "tom/5.jpg"
+    )
+    with pytest.warns(
+        UserWarning, match=r"2 identities are written in several ways.*'Rex' and 're"
+    ):
+        records = read_folder(tmp_path, **options)
+    assert len({record.identity for record in records}) == 5
+
+
+class TestAmbiguousTemplates:
+    def fields(self, folder, pattern="{identity}_c{camera}*.jpg"):
+        return [(record.identity, record.camera) for record in read_folder(folder, pattern=pattern)]
+
+    def test_a_camera_is_a_number_where_every_name_has_one(self, tmp_path):
+        trees.fill(tmp_path, "rex_cute_c2_01.jpg", "rex_calm_c1_02.jpg", "bo_c1_01.jpg")
+        assert self.fields(tmp_path) == [("bo", 1), ("rex_calm", 1), ("rex_cute", 2)]
+
+    def test_also_without_a_wildcard(self, tmp_path):
+        trees.fill(tmp_path, "rex_cute_c2.jpg", "bo_c1.jpg")
+        assert self.fields(tmp_path, "{identity}_c{camera}.jpg") == [("bo", 1), ("rex_cute", 2)]
+
+    def test_a_number_in_some_names_only_is_an_error(self, tmp_path):
+        trees.fill(tmp_path, "rex_cute_c2_01.jpg", "bo_ceast_01.jpg")
+        with pytest.raises(
+            ValueError, match=r"is ambiguous: .* may be 'rex' and 'ute' or 'rex_cute"
+        ):
+            self.fields(tmp_path)
+
+    def test_cameras_with_letters_are_found(self, tmp_path):
+        trees.fill(tmp_path, "rex_ceast_01.jpg", "bo_c2_01.jpg")
+        assert self.fields(tmp_path) == [("bo", "2"), ("rex", "east")]
+
+
+@pytest.mark.parametrize("option", ["pattern", "camera_pattern"])
+def test_a_pattern_that_searches_without_end_is_stopped(tmp_path, monkeypatch, option):
+    monkeypatch.setattr("clipreid_kit.data.readers._path_pattern._LONGEST_SEARCH", 0.05)
+    trees.fill(tmp_path, f"rex/{'a' * 200}.jpg")
+    text = r"(?P<identity>)(?P<camera>(?:a|aa|a\w)+)\d$"
+    pattern = re.compile(text) if option == "pattern" else text
+    with pytest.raises(ValueError, match=r"took more than 0\.05 s on .*Write it without repeats"):
+        read_folder(tmp_path, **{option: pattern})

@@ -39,13 +39,13 @@ from clipreid_kit.data.readers._path_pattern import compile_pattern
     ],
 )
 def test_a_pattern_finds_its_fields(template, path, fields):
-    match = compile_pattern("x", template).search(path)
+    match = compile_pattern("x", template).expression.search(path)
     assert (match and match.groupdict()) == fields
 
 
 @given(st.text(st.characters(exclude_characters="{}*?/\n", exclude_categories=["Cs"]), max_size=8))
 def test_text_in_a_template_is_matched_literally(text):
-    match = compile_pattern("x", f"{{identity}}/{text}.jpg").search(f"rex/{text}.jpg")
+    match = compile_pattern("x", f"{{identity}}/{text}.jpg").expression.search(f"rex/{text}.jpg")
     assert match["identity"] == "rex"
 
 

@@ -41,20 +41,21 @@ def test_csv_is_that_of_read_csv_and_write_csv(tmp_path):
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-name = text.filter(str.strip)
-extra_key = text.filter(lambda text: text not in COLUMNS)
+name = text.map(str.strip).filter(bool)
+extra_key = text.filter(lambda text: text.strip() not in COLUMNS)
 record = st.builds(
     ImageRecord,
     path=st.sampled_from(["set/a.jpg", "set/b c/\u00e9.png", "set/p.zip::in/a.jpg"]),
     identity=st.integers(-(10**12), 10**12) | name,
     camera=st.none() | st.integers(0, 9) | name,
-    view=st.none() | text,
-    caption=st.none() | text,
-    split=st.none() | text,
+    view=st.none() | name,
+    caption=st.none() | text.filter(str.strip),
+    split=st.none() | name,
     extra=st.dictionaries(extra_key, text, max_size=2),
 )
 
 
+@pytest.mark.filterwarnings("ignore:read_table. .* (several ways|goes to extra)")
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(records=st.lists(record, max_size=5))
@@ -190,3 +191,87 @@ def test_a_record_that_cannot_be_written_leaves_the_old_file(tmp_path, suffix, r
 def test_an_unknown_suffix_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="write_table: expected a file that ends in"):
         write_table([], Path(tmp_path, "a.xlsx"))
+
+
+ROW = {"path": "a.jpg", "identity": 1}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_the_first_of_several_captions_counts_and_the_others_are_kept(tmp_path, suffix):
+    row = {**ROW, "caption": ["a red coat", "a person"]}
+    file = tmp_path / f"a{suffix}"
+    if suffix == ".json":
+        file.write_text(json.dumps([row]))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist([row]), file)
+
+    (record,) = read_table(file)
+    assert record.caption == "a red coat"
+    assert record.extra == {"caption_2": "a person"}
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (
+            {"caption": ["a", 3]},
+            r"a caption as a text or a list of texts, got \['a', 3\] in record 1",
+        ),
+        (
+            {"caption": {"en": "a"}},
+            "a caption as a text or a list of texts, got {'en': 'a'} in rec",
+        ),
+        ({"path": ["a.jpg"]}, r"path as a string, got \['a\.jpg'\] in record 1"),
+        ({"path": 7}, "path as a string, got 7 in record 1"),
+        ({"split": ["train"]}, r"split as a string, got \['train'\] in record 1"),
+        ({"view": {}}, "view as a string, got {} in record 1"),
+        ({"identity": 2**63}, "identity as an integer or a non-empty string, got 9223372036854775"),
+    ],
+)
+def test_values_of_another_form_are_refused(tmp_path, row, problem):
+    with pytest.raises(ValueError, match=problem):
+        read_table(make_table(tmp_path, "a.json", [{**ROW, **row}]))
+
+
+def test_white_space_around_names_is_dropped(tmp_path):
+    row = {**ROW, "identity": " rex ", "camera": "2 ", "split": "train "}
+    (record,) = read_table(make_table(tmp_path, "a.json", [row]))
+    assert (record.identity, record.camera, record.split) == ("rex", "2", "train")
+
+
+def test_numbers_and_texts_that_look_alike_are_named(tmp_path):
+    rows = [{**ROW, "identity": 7}, {**ROW, "identity": "7"}]
+    with pytest.warns(UserWarning, match="identities are written in several ways.*: 7 and '7'"):
+        read_table(make_table(tmp_path, "a.json", rows))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"path": "a", "path": "b"}', "'path' more than once"),
+        ("[" * 5000 + "]" * 5000, "nested more than 100 levels"),
+        (f'{{"identity": {"9" * 5000}}}', "limit .* for integer string conversion"),
+    ],
+)
+def test_json_that_is_ambiguous_or_boundless_is_refused(tmp_path, name, text, problem):
+    with pytest.raises(ValueError, match=f"read_table: .* is not valid JSON: .*{problem}"):
+        read_table(make_table(tmp_path, name, text))
+
+
+def test_columns_of_one_name_in_parquet_are_refused(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pa.Table.from_arrays([["a"], [1], [2]], names=["path", "identity", "identity"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"read_table: cannot read .* as Parquet: .*identity"):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_parquet_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    write_table(RECORDS, tmp_path / "a.parquet", relative_to="set")
+    monkeypatch.setattr("clipreid_kit.data.readers._parquet_table.MAX_BYTES", 10)
+    with pytest.raises(ValueError, match=r"unpacks to .* bytes, more than the limit of 10"):
+        read_table(tmp_path / "a.parquet")

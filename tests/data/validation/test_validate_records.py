@@ -347,3 +347,70 @@ def test_no_records_are_sound():
 
     assert report.findings == ()
     assert report.balance == {}
+
+
+class TestQueriesInTheGallery:
+    @pytest.fixture
+    def images(self, tmp_path):
+        first = make_image(tmp_path, "a.png", (9, 9, 9))
+        copy = make_image(tmp_path, "copy.png", (9, 9, 9))
+        other = make_image(tmp_path, "b.png", (99, 9, 9))
+        return first, copy, other
+
+    def pair(self, query, *gallery, cameras=(None, None)):
+        return [
+            ImageRecord(query, 1, camera=cameras[0], split="query"),
+            *(ImageRecord(path, 1, camera=cameras[1], split="gallery") for path in gallery),
+        ]
+
+    @pytest.mark.parametrize("cameras", [(None, None), (1, 2)])
+    def test_the_same_image_on_both_sides_is_an_error(self, images, cameras):
+        records = self.pair(images[0], images[0], images[2], cameras=cameras)
+        with pytest.raises(ValueError, match="1 images that are query and gallery, so that a quer"):
+            validate_records(records)
+        with pytest.raises(ValueError, match="images that are query and gallery"):
+            validate_records(records, images=False, duplicates=False)
+
+    def test_so_is_a_copy(self, images):
+        with pytest.raises(ValueError, match=r"images that are query and gallery.*a\.png = .*copy"):
+            validate_records(self.pair(images[0], images[1], images[2]))
+
+    def test_where_the_camera_rule_leaves_it_out_it_is_none(self, images):
+        records = self.pair(images[0], images[0], cameras=(1, 1))
+        records.append(ImageRecord(images[2], 1, camera=2, split="gallery"))
+        assert "shared" not in validate_records(records).counts
+
+    def test_it_is_skipped_in_the_gallery(self, images):
+        report = validate_records(self.pair(images[0], images[0], images[2]), on_error="skip")
+        assert [(record.path, record.split) for record in report.records] == [
+            (images[0], "query"),
+            (images[2], "gallery"),
+        ]
+
+
+class TestNothingToPair:
+    def records(self, captions):
+        return [
+            ImageRecord(f"{number}.jpg", number, caption=caption, split="train")
+            for number, caption in enumerate(captions)
+        ]
+
+    def test_one_image_of_every_training_identity_is_an_error(self):
+        with pytest.raises(
+            ValueError, match="identities with one image, which are all: there is no"
+        ):
+            validate_records(self.records([None, None]), images=False, duplicates=False)
+
+    def test_captions_are_pairs(self):
+        records = self.records(["a dog", "a cat"])
+        report = validate_records(records, images=False, duplicates=False)
+        assert [finding.severity for finding in report.findings] == ["note"]
+
+
+def test_names_that_look_alike_are_noted(sound):
+    other = dataclasses.replace(sound[0], identity="A", camera="01")
+    records = [*sound, other]
+    report = validate_records(records, images=False, duplicates=False, on_error="report")
+    texts = {finding.kind: finding.examples for finding in report.findings}
+    assert texts["similar_identity"] == ("'A' and 'a'",)
+    assert texts["similar_camera"] == ("'01' and 1",)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
+from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 
 _OWNER = "export_image_tower"
@@ -60,7 +61,7 @@ def export_image_tower(
     check_seed(_OWNER, seed)
 
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
         raise ValueError(
@@ -69,32 +70,40 @@ def export_image_tower(
         ) from None
 
     check_towers(_OWNER, towers)
-    if next(towers.image_parameters()).dtype in (torch.bfloat16, torch.float16):
-        towers = copy.deepcopy(towers).float()
-
-    wrapped = _ImageTower(towers, normalize=normalize)
     training = towers.training
-    images = _random_images(towers, batch_size, seed)
+    exported = _in_exportable_dtype(towers)
+    wrapped = _ImageTower(exported, normalize=normalize)
+    images = _random_images(exported, batch_size, seed)
 
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        wrapped.eval()
-        _write(wrapped, torch.cat([images, images]), temporary)
-
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        difference = max(
-            _largest_difference(session, wrapped, images),
-            _largest_difference(session, wrapped, images[:1]),
-        )
-        if not difference <= tolerance:
-            raise fail(_OWNER, f"outputs that differ by at most {tolerance}", difference)
-
-        temporary.replace(path)
+        with replaced_file(Path(path)) as temporary:
+            wrapped.eval()
+            _write(wrapped, torch.cat([images, images]), temporary)
+            difference = _verify(wrapped, temporary, images, tolerance)
     finally:
         towers.train(training)
-        temporary.unlink(missing_ok=True)
 
+    return difference
+
+
+def _in_exportable_dtype(towers: ClipTowers) -> ClipTowers:
+    """Return the towers, or a copy in float32 of those in half precision."""
+    if next(towers.image_parameters()).dtype in (torch.bfloat16, torch.float16):
+        return copy.deepcopy(towers).float()
+    return towers
+
+
+def _verify(module: nn.Module, file: Path, images: Tensor, tolerance: float) -> float:
+    """Compare the file with the module, for one image and several; return the difference."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    difference = max(
+        _largest_difference(session, module, images),
+        _largest_difference(session, module, images[:1]),
+    )
+    if not difference <= tolerance:
+        raise fail(_OWNER, f"outputs that differ by at most {tolerance}", difference)
     return difference
 
 

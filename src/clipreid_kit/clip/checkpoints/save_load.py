@@ -9,13 +9,14 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import nn
 
 from clipreid_kit import __version__
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import describe_error, parse_json, read_bytes
 from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.towers.architecture_check import check_architecture
 from clipreid_kit.clip.towers.build import build_camera_embedding
@@ -24,7 +25,7 @@ from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.geometry import check_geometry, geometry_of
 from clipreid_kit.clip.towers.load_weights import load_weights
 from clipreid_kit.clip.towers.model_catalogue import Colour, build_model
-from clipreid_kit.clip.towers.read_weights import read_weights
+from clipreid_kit.clip.towers.read_weights import read_metadata, read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 
 WEIGHTS_FILE = "model.safetensors"
@@ -64,7 +65,8 @@ def save_towers(
         extra: JSON-serialisable data to keep in the card. ``None`` for none.
 
     Raises:
-        ValueError: If ``extra`` is not JSON-serialisable, or ``folder`` is a file.
+        ValueError: If ``extra`` is not JSON-serialisable, ``folder`` is a file, or the towers hold
+            LoRA layers that are not merged.
 
     Example:
         >>> import tempfile
@@ -74,6 +76,18 @@ def save_towers(
         ...     load_towers(folder).image_size
         (128, 64)
     """
+    if any(".lora_A." in name for name in towers.state_dict()):
+        raise ValueError(
+            "save_towers: The towers hold LoRA layers, which load_towers cannot build. Call "
+            "`merge_lora` before saving."
+        )
+    write_towers(towers, folder, extra=extra)
+
+
+def write_towers(
+    towers: ClipTowers, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None
+) -> None:
+    """Write towers as :func:`save_towers` does, but also with LoRA layers, as checkpoints need."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise fail("save_towers", "a folder", f"the file {folder}")
@@ -109,7 +123,7 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
     """
     folder = Path(folder)
     _check_files(folder)
-    card = _parse_card(folder / CARD_FILE, (folder / CARD_FILE).read_bytes())
+    card = _parse_card(folder / CARD_FILE, _read_card(folder / CARD_FILE))
     tensors = read_weights(folder / WEIGHTS_FILE)
     card = _card_in_weights(folder / WEIGHTS_FILE) or card
     check_architecture(card["name"], card["config"], tensors)
@@ -204,18 +218,24 @@ def _check_files(folder: Path) -> None:
 def _card_in_weights(path: Path) -> dict[str, Any] | None:
     """Read the card stored inside the weights, which a save replaces in one step with them."""
     try:
-        with safe_open(path, framework="pt") as file:
-            text: str | None = (file.metadata() or {}).get("card")
+        text = read_metadata(path).get("card")
     except (SafetensorError, OSError) as error:
         raise fail("load_towers", f"{path} as a safetensors file", f"{error}") from None
 
     return None if text is None else _parse_card(path, text.encode())
 
 
+def _read_card(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"load_towers: cannot read {path}: {describe_error(error)}.") from error
+
+
 def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
     owner = "load_towers"
     try:
-        card: object = json.loads(text)
+        card: object = parse_json(text)
     except ValueError as error:
         remedy = "Save the towers again."
         raise fail(owner, f"a card in JSON in {path}", f"{error}", remedy) from None

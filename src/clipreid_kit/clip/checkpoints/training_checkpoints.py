@@ -3,9 +3,12 @@
 import io
 import json
 import pickle
-import shutil
+import re
+import secrets
+import struct
 import zipfile
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +19,12 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit._files import flush_folder, write_whole
+from clipreid_kit._read_files import UnusableFileError, open_file, read_json
 from clipreid_kit.clip.checkpoints.json_check import check_json
-from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE, save_towers
+from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE, write_towers
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
-from clipreid_kit.clip.towers.read_weights import read_weights
+from clipreid_kit.clip.towers.read_weights import read_data, read_weights, unsafe_globals
 
 HEADS_FILE = "heads.safetensors"
 STATE_FILE = "trainer.pt"
@@ -28,7 +32,25 @@ INDEX_FILE = "index.json"
 
 _OWNER = "TrainingCheckpoints"
 _TOWERS_PREFIX = "towers."
-_UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    UnusableFileError,
+)
+
+# Names of what is written here, and deleted again.
+_FOLDER = re.compile(r"epoch-[0-9]{4,}(-[0-9]+)?")
+_TEMPORARY_FOLDER = re.compile(r"\.epoch-[0-9]{4,}(-[0-9]+)?\.[0-9a-f]{16}\.tmp")
+_FILES = frozenset({CARD_FILE, WEIGHTS_FILE, HEADS_FILE, STATE_FILE})
+_TEMPORARY_INDEX = re.compile(r"\.index\.json\.[0-9a-f]{16}\.tmp")
+_TEMPORARY_FILE = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+
+# At the end of the state, with the name of the folder that it was written for: a copy of the folder
+# under another name is not one of our own.
+_SIGNATURE = "clipreid_kit checkpoint "
 
 
 class TrainingCheckpoints:
@@ -53,7 +75,8 @@ class TrainingCheckpoints:
     the towers as :func:`save_towers` writes them, ``heads.safetensors`` with all other tensors,
     and ``trainer.pt`` with the state of the run. ``index.json`` names the last and the best
     checkpoint and is itself replaced by one rename, so that the two names always belong together.
-    Older checkpoints are deleted afterwards.
+    Older checkpoints are deleted afterwards; copies of them, and whatever else is in the folder,
+    stay.
 
     The method is any module, not wrapped by DDP. If it holds :class:`ClipTowers` under the name
     ``towers``, or is one, these are saved separately; frozen towers inside a method are not saved.
@@ -133,25 +156,24 @@ class TrainingCheckpoints:
 
         index = self._read_index() if self.exists() else {}
         final = self._unused_folder(epoch, index.values())
-        temporary = self.folder / f".{final.name}.tmp"
+        temporary = self.folder / _temporary_name(final.name)
 
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             _write_weights(temporary, method, {"epoch": epoch, **(card or {})})
-            write_whole(temporary / STATE_FILE, packed)
+            write_whole(temporary / STATE_FILE, _signed(packed, final.name))
 
             # a run that was killed before its index named the folder may have left it
-            shutil.rmtree(final, ignore_errors=True)
+            _delete_checkpoint(final)
             temporary.rename(final)
         except (OSError, ValueError):
-            shutil.rmtree(temporary, ignore_errors=True)
+            _delete_checkpoint(temporary)
             raise
 
         flush_folder(self.folder)
         best_name = final.name if best else index.get("best", final.name)
         self._write_index({"last": final.name, "best": best_name})
-        self._delete_all_but((final.name, best_name))
+        self._delete_older({final.name, best_name}, named_before=index.values())
         return final
 
     def load(self, which: Literal["last", "best"], method: nn.Module) -> LoadReport:
@@ -194,23 +216,33 @@ class TrainingCheckpoints:
             The state that was passed to :meth:`save`.
 
         Raises:
-            ValueError: If there is no checkpoint, or the file is damaged or holds anything but
-                data.
+            ValueError: If there is no checkpoint, or the file is damaged, holds anything but data,
+                or says that it is of a later epoch than its folder.
         """
         path = self.path(which) / STATE_FILE
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            state = read_data(path)
         except _UNREADABLE as error:
             raise ValueError(
                 f"{_OWNER}: The state of the training run in {path} cannot be read "
                 f"({type(error).__name__}). Start again in another folder."
             ) from None
+
+        if not isinstance(state, dict):
+            raise ValueError(
+                f"{_OWNER}: The state of the training run in {path} cannot be read: it is a "
+                f"{type(state).__name__}, not a dictionary. Start again in another folder."
+            )
+        _check_epoch(path, state)
         return state
 
     def _unused_folder(self, epoch: int, in_use: Collection[str]) -> Path:
-        """Folder for an epoch that the index does not name, since the epoch may be saved again."""
+        """Folder for an epoch that the index does not name, since the epoch may be saved again.
+
+        Nor is it one that exists, unless it was written here and left by a run that was killed.
+        """
         name, repeat = f"epoch-{epoch:04d}", 0
-        while name in in_use:
+        while name in in_use or not _is_free(self.folder / name):
             repeat += 1
             name = f"epoch-{epoch:04d}-{repeat}"
         return self.folder / name
@@ -223,23 +255,102 @@ class TrainingCheckpoints:
             )
 
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            return {which: str(index[which]) for which in ("last", "best")}
-        except (ValueError, KeyError, TypeError):
+            index = read_json(path)
+            names = {which: str(index[which]) for which in ("last", "best")}
+        except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(
                 f"{_OWNER}: {path} is damaged: it does not name the last and the best checkpoint."
             ) from None
+
+        for name in names.values():
+            if not _FOLDER.fullmatch(name):
+                raise ValueError(
+                    f"{_OWNER}: {path} names {name!r}, which is no checkpoint of this folder. "
+                    "Restore the file."
+                )
+        return names
 
     def _write_index(self, index: Mapping[str, str]) -> None:
         text = json.dumps(index, indent=2) + "\n"
         write_whole(self.folder / INDEX_FILE, text.encode())
 
-    def _delete_all_but(self, kept: Collection[str]) -> None:
-        """Delete the other checkpoints; files and folders that are no checkpoints stay."""
+    def _delete_older(self, kept: Collection[str], named_before: Collection[str]) -> None:
+        """Delete what was written here, and is not needed any more; all else stays."""
         for path in self.folder.iterdir():
-            is_checkpoint = path.name.startswith(("epoch-", ".epoch-")) and path.is_dir()
-            if is_checkpoint and path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+            if path.name in kept:
+                continue
+
+            if _TEMPORARY_INDEX.fullmatch(path.name):
+                with suppress(OSError):
+                    path.unlink()
+
+            was_named = path.name in named_before
+            if was_named or _is_own(path) or _TEMPORARY_FOLDER.fullmatch(path.name):
+                _delete_checkpoint(path)
+
+
+def _is_free(folder: Path) -> bool:
+    """Return whether a checkpoint may get this name."""
+    return _is_own(folder) or not (folder.exists() or folder.is_symlink())
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether a folder is a checkpoint that was written here, under this name."""
+    if not _FOLDER.fullmatch(folder.name) or folder.is_symlink():
+        return False
+
+    signature = _signature(folder.name)
+    try:
+        with open_file(folder / STATE_FILE) as stream:
+            stream.seek(-len(signature), io.SEEK_END)
+            return stream.read() == signature
+    except (OSError, UnusableFileError):
+        return False
+
+
+def _delete_checkpoint(folder: Path) -> None:
+    """Delete the files of a checkpoint, and its folder if nothing else is in it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+
+    names = [path.name for path in folder.iterdir()]
+    own = [name for name in names if name in _FILES or _TEMPORARY_FILE.fullmatch(name)]
+
+    with suppress(OSError):
+        # What is left by a kill in between must be known as our own.
+        if len(own) == len(names) and not _TEMPORARY_FOLDER.fullmatch(folder.name):
+            folder = folder.rename(folder.with_name(_temporary_name(folder.name)))
+
+        for name in own:
+            (folder / name).unlink()
+        folder.rmdir()
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{secrets.token_hex(8)}.tmp"
+
+
+def _signature(name: str) -> bytes:
+    return f"{_SIGNATURE}{name}".encode()
+
+
+def _signed(packed: memoryview, name: str) -> bytes:
+    """Add the name of its folder to a state, as the comment of the zip archive that it is."""
+    signature = _signature(name)
+    return bytes(packed[:-2]) + struct.pack("<H", len(signature)) + signature
+
+
+def _check_epoch(path: Path, state: Mapping[str, Any]) -> None:
+    """Raise ValueError if a state is of a later epoch than the name of its folder says."""
+    epoch = state.get("epoch")
+    saved = int(path.parent.name.split("-")[1])
+
+    # The next epoch may be meant.
+    if isinstance(epoch, int) and epoch > saved + 1:
+        raise ValueError(
+            f"{_OWNER}: The state in {path} says that it is of epoch {epoch}; it was saved as that "
+            f"of {saved}. It was changed since: start again in another folder."
+        )
 
 
 def find_towers(method: nn.Module) -> ClipTowers | None:
@@ -270,7 +381,7 @@ def read_checkpoint(
 def trained_image_size(folder: Path) -> tuple[int, int] | None:
     """Return the (height, width) that a checkpoint was trained at, if it has a card."""
     try:
-        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        card = read_json(folder / CARD_FILE)
         height, width = card["image_size"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -281,7 +392,7 @@ def _write_weights(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> 
     """Write the towers of a method, unless they are frozen, and the tensors outside them."""
     towers = find_towers(method)
     if towers is not None and (towers is method or _is_trainable(towers)):
-        save_towers(towers, folder, extra=card)
+        write_towers(towers, folder, extra=card)
 
     if towers is method:
         return
@@ -315,8 +426,7 @@ def _pack(state: Mapping[str, Any]) -> memoryview:
     packed = io.BytesIO()
     torch.save(dict(state), packed)
 
-    packed.seek(0)
-    unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(packed)
+    unsafe = unsafe_globals(packed)
     if unsafe:
         raise fail(
             _OWNER,

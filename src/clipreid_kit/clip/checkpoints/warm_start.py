@@ -1,6 +1,5 @@
 """Initialise a run from an earlier one: its weights, and the data kept in their card."""
 
-import json
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from clipreid_kit._checks import fail
+from clipreid_kit._read_files import read_json
 from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
 from clipreid_kit.clip.checkpoints.training_checkpoints import (
     HEADS_FILE,
@@ -88,9 +88,9 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
         return {}
 
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card: dict[str, Any] = read_json(path)
         return dict(card.get("extra", {}))
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (OSError, ValueError, AttributeError, TypeError):
         raise ValueError(f"read_card: The card {path} is damaged.") from None
 
 

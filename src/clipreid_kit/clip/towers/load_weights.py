@@ -1,10 +1,11 @@
 """Load weights into a module, and report where each tensor went."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from clipreid_kit.clip.towers.architecture_check import describe_architecture
@@ -99,14 +100,15 @@ def load_weights(
 
     Use it for any module, and in particular for :class:`ClipTowers` and modules that hold one:
     their position tables are resized to the module's grid, and open_clip's older layouts are
-    understood. Prefixes of wrappers (``module.``, ``_orig_mod.``) are dropped. The module is
-    changed only if nothing is wrong.
+    understood. What wrappers put into names (``module.``, ``_orig_mod.``, ``n_averaged``) is
+    dropped, in any order and depth. The module is changed only if nothing is wrong.
 
     Args:
         module: The module to load into; it keeps its dtype and device.
         source: A state dict, a mapping that holds one under ``state_dict``, ``model_state_dict`` or
             ``model``, or a file: ``.safetensors``, a file of ``torch.save`` (read with
-            ``weights_only=True``), or a TorchScript archive.
+            ``weights_only=True``), or a TorchScript archive that OpenAI published (known by its
+            SHA-256; any other could run code, and is refused).
         strict: Whether every tensor has to fit. If false, those that fit are loaded and the others
             are reported.
         source_image_size: (height, width) in pixels that the checkpoint was trained at. ``None``
@@ -118,8 +120,9 @@ def load_weights(
 
     Raises:
         ValueError: If the file is missing, damaged or holds no tensors; if a tensor does not fit
-            and ``strict`` is true, or none fits; if a position table may be for two different
-            grids.
+            and ``strict`` is true, or none fits; if a tensor is complex, sparse or of integers
+            where the module has floats, holds NaN or infinite weights, or overflows the module's
+            dtype; if a position table may be for two different grids.
 
     Example:
         >>> import torch
@@ -137,6 +140,7 @@ def load_weights(
     if not report.loaded or (strict and not report.is_complete):
         raise ValueError(_explain_misfit(own, state, report))
 
+    _check_values(module, own, state, report.loaded)
     module.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
 
@@ -183,6 +187,52 @@ def _compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> LoadRepo
         unexpected=tuple(name for name in state if name not in own),
         mismatched=tuple(mismatched),
     )
+
+
+def _check_values(
+    module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Iterable[str]
+) -> None:
+    """Raise ValueError if copying a tensor would change its values, or make the module useless."""
+    parameters = {name for name, _ in module.named_parameters()}
+    for name in names:
+        problem = _problem_of(state[name], own[name], is_parameter=name in parameters)
+        if problem is not None:
+            raise ValueError(
+                f"{_OWNER}: {name} of the checkpoint {problem}. Nothing was loaded; save the "
+                "weights again."
+            )
+
+
+def _problem_of(tensor: Tensor, own: Tensor, *, is_parameter: bool) -> str | None:
+    """Say why a tensor must not be copied into another of its shape; ``None`` if it may."""
+    if tensor.is_meta or tensor.is_quantized or tensor.layout is not torch.strided:
+        return f"is not a dense tensor with values ({tensor.layout}, {tensor.dtype})"
+
+    kinds = [_kind_of(one) for one in (tensor, own)]
+    if kinds[0] != kinds[1]:
+        return f"is {tensor.dtype}, and the module's is {own.dtype}"
+    if kinds[1] != "floats":
+        return None
+
+    converted = tensor.detach().to(own.dtype)
+    if bool(converted.isfinite().all()):
+        return None
+
+    values = tensor.detach().double()
+    # Buffers may hold infinities on purpose, as attention masks do.
+    if bool(values.isnan().any()) or (is_parameter and bool(values.isinf().any())):
+        return "holds NaN or infinite values"
+    if int(converted.isinf().sum()) > int(values.isinf().sum()):
+        return f"overflows {own.dtype}, the module's dtype"
+    return None
+
+
+def _kind_of(tensor: Tensor) -> str:
+    if tensor.is_complex():
+        return "complex numbers"
+    if tensor.is_floating_point():
+        return "floats"
+    return "truth values" if tensor.dtype is torch.bool else "integers"
 
 
 def _explain_misfit(

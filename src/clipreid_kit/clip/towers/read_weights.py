@@ -1,22 +1,43 @@
 """Read the tensors of a checkpoint file, of any of the formats that CLIP weights come in."""
 
+import hashlib
+import io
+import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from os import PathLike
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import open_clip
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
+from clipreid_kit._read_files import UnusableFileError, open_file
 
 _OWNER = "load_weights"
-_NESTED_KEYS = ("state_dict", "model_state_dict", "model")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+_NESTED_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+)
+
+# What DDP, torch.compile, weight averaging, FSDP and activation checkpointing put into names.
+_WRAPPER_PREFIX = "module."
+_WRAPPERS_ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_NUM_AVERAGED = "n_averaged"
+
+_SHA256_IN_URL = re.compile(r"/([0-9a-f]{64})/")
 
 # errors that the readers raise for a damaged file, or one of another format
 _UNREADABLE = (
@@ -31,6 +52,8 @@ _UNREADABLE = (
     KeyError,
     TypeError,
     UnicodeDecodeError,
+    UnusableFileError,
+    json.JSONDecodeError,
 )
 
 
@@ -50,6 +73,8 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{_OWNER}: {path} is not a regular file. Copy its content to one.")
         raise fail(_OWNER, "a file that exists", f"{path}", "Check the path.")
 
     try:
@@ -60,8 +85,7 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
     except _UNREADABLE as error:
         raise fail(
             _OWNER,
-            f"{path} as a safetensors file, a file of torch.save with tensors only, "
-            "or a TorchScript archive",
+            f"{path} as a safetensors file or a file of torch.save with tensors only",
             f"{path.stat().st_size} bytes that cannot be read as one ({_first_line(error)})",
             "It may be cut off or of another kind; download or save it again.",
         ) from None
@@ -84,51 +108,120 @@ def find_tensors(checkpoint: object) -> dict[str, Tensor]:
         kind = type(inner).__name__
         raise fail(_OWNER, "a mapping of names to tensors", f"{kind} without any")
 
-    return _without_wrapper_prefixes(state)
+    return _without_wrappers(state)
 
 
-def _without_wrapper_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefixes that all names share, in any order: wrappers may hold one another."""
-    prefix = _shared_prefix(state)
-    while prefix:
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        prefix = _shared_prefix(state)
+def read_data(path: Path) -> object:
+    """Read a file of ``torch.save`` with plain data only, on the CPU.
 
-    return state
+    Raises:
+        OSError: If the file cannot be opened.
+        RuntimeError, pickle.UnpicklingError and others: If it is damaged, or holds anything else.
+    """
+    with open_file(path) as stream:
+        return torch.load(stream, weights_only=True, map_location="cpu")
 
 
-def _shared_prefix(state: dict[str, Tensor]) -> str:
-    """Return the wrapper's prefix that all names begin with, or an empty string."""
-    for prefix in _WRAPPER_PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            return prefix
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts that a safetensors file holds beside its tensors.
 
-    return ""
+    Raises:
+        OSError: If the file cannot be opened.
+        SafetensorError: If it is damaged.
+    """
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def unsafe_globals(packed: io.BytesIO) -> list[str]:
+    """Return the names in a file of ``torch.save`` that could not be loaded as plain data."""
+    packed.seek(0)
+    return torch.serialization.get_unsafe_globals_in_checkpoint(packed)
+
+
+def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what wrappers put into names, in any order and depth."""
+    averaged = {name for name in state if name.rpartition(".")[2] == _NUM_AVERAGED}
+    if averaged and all(_WRAPPER_PREFIX in name for name in state.keys() - averaged):
+        state = {name: tensor for name, tensor in state.items() if name not in averaged}
+
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        inner = name
+        for wrapper in _WRAPPERS_ANYWHERE:
+            inner = inner.replace(wrapper, "")
+        renamed[inner] = tensor
+
+    while renamed and all(name.startswith(_WRAPPER_PREFIX) for name in renamed):
+        renamed = {name.removeprefix(_WRAPPER_PREFIX): value for name, value in renamed.items()}
+    return renamed if len(renamed) == len(state) else state
 
 
 def _find_state_dict(checkpoint: object) -> object:
-    """Return the mapping inside a training checkpoint, or the checkpoint itself."""
-    if isinstance(checkpoint, Mapping):
-        for key in _NESTED_KEYS:
-            if isinstance(checkpoint.get(key), Mapping):
-                return checkpoint[key]
+    """Return the innermost mapping in a training checkpoint, or the checkpoint itself."""
+    while isinstance(checkpoint, Mapping):
+        inner = [
+            checkpoint[key] for key in _NESTED_KEYS if isinstance(checkpoint.get(key), Mapping)
+        ]
+        if not inner:
+            return checkpoint
+        checkpoint = inner[0]
     return checkpoint
 
 
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
-    if _is_torchscript(path):
-        script: nn.Module = torch.jit.load(path, "cpu")  # type: ignore[no-untyped-call]
-        return script.state_dict()
-    return torch.load(path, map_location="cpu", weights_only=True)
+
+    with open_file(path) as stream:
+        if _is_torchscript(stream):
+            return _read_torchscript(stream, path)
+    return read_data(path)
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+def _read_torchscript(stream: BinaryIO, path: Path) -> dict[str, Any]:
+    """Read the tensors of a TorchScript archive that OpenAI published.
+
+    A TorchScript archive is a program, which runs while it is loaded: any other is refused.
+    """
+    stream.seek(0)
+    digest = _digest_of(stream)
+    if digest not in openai_digests():
+        raise ValueError(
+            f"{_OWNER}: {path} is a TorchScript archive, which may run any code while it is "
+            "loaded, and not one of OpenAI's. Where you trust it, save its tensors: "
+            "torch.save(torch.jit.load(path).state_dict(), new_path)."
+        )
+
+    stream.seek(0)
+    script: nn.Module = torch.jit.load(stream, "cpu")  # type: ignore[no-untyped-call]
+    return dict(script.state_dict())
+
+
+def _digest_of(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@cache
+def openai_digests() -> frozenset[str]:
+    """Return the SHA-256 of each archive that OpenAI published, from their addresses."""
+    digests = set()
+    for name, tag in open_clip.list_pretrained():
+        url = str(open_clip.get_pretrained_cfg(name, tag).get("url", ""))
+        found = _SHA256_IN_URL.search(url)
+        if found is not None and url.startswith("https://openaipublic."):
+            digests.add(found[1])
+    return frozenset(digests)
+
+
+def _is_torchscript(stream: BinaryIO) -> bool:
+    if not zipfile.is_zipfile(stream):
         return False
 
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(stream) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 

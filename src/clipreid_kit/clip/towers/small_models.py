@@ -1,10 +1,10 @@
 """Two small CLIP models that train on a CPU, in open_clip's configuration schema."""
 
-import json
 from importlib import resources
 from typing import Any
 
 from clipreid_kit._checks import fail
+from clipreid_kit._read_files import parse_json
 
 _NAMES = ("reid-tiny-resnet", "reid-tiny-vit")
 
@@ -47,5 +47,5 @@ def small_model_config(name: str) -> dict[str, Any]:
         raise fail("small_model_config", f"name to be one of {', '.join(_NAMES)}", repr(name))
 
     file = resources.files("clipreid_kit.clip").joinpath("configs", f"{name}.json")
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    config: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
     return config

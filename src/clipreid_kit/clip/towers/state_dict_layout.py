@@ -14,6 +14,11 @@ from clipreid_kit.clip.towers.position_table import fit_position_table
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
 
 _MODEL_PREFIX = "model."
+_TOWERS_PREFIX = "towers."
+
+# Names in the checkpoints of CLIP-ReID's own code, and open_clip's.
+_CLIP_REID_PREFIXES = {"image_encoder.": "visual.", "text_encoder.": ""}
+_IN_CLIP_REID_IMAGE_ENCODER = ("image_encoder.conv1.weight",)
 _CAMERA_PREFIX = "camera_embedding."
 _OBSOLETE = "text.transformer.embeddings.position_ids"
 
@@ -33,11 +38,8 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
     Returns:
         A new mapping under the model's names, as far as they are known.
     """
-    state = {
-        key.removeprefix(_MODEL_PREFIX): tensor
-        for key, tensor in state.items()
-        if key not in OPENAI_KEYS
-    }
+    weights = {key: tensor for key, tensor in state.items() if key not in OPENAI_KEYS}
+    state = _from_clip_reid(_without_prefixes(weights))
 
     converted: dict[str, Tensor] = convert_state_dict(model, state)
     if "positional_embedding" in converted and not hasattr(model, "positional_embedding"):
@@ -52,6 +54,32 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
         if key in converted and key in own and converted[key].numel() == own[key].numel():
             converted[key] = converted[key].reshape(own[key].shape)
     return converted
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the names under which towers and methods hold the model, in any order and depth."""
+    renamed = {}
+    for key, tensor in state.items():
+        name = key
+        while name.startswith((_MODEL_PREFIX, _TOWERS_PREFIX)):
+            name = name.removeprefix(_MODEL_PREFIX).removeprefix(_TOWERS_PREFIX)
+        renamed[name] = tensor
+    return renamed if len(renamed) == len(state) else dict(state)
+
+
+def _from_clip_reid(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the towers in a checkpoint of CLIP-ReID's own code; leave others as they are."""
+    if not any(key in state for key in _IN_CLIP_REID_IMAGE_ENCODER):
+        return state
+
+    renamed = {}
+    for key, tensor in state.items():
+        name = key
+        for theirs, ours in _CLIP_REID_PREFIXES.items():
+            if key.startswith(theirs):
+                name = ours + key.removeprefix(theirs)
+        renamed[name] = tensor
+    return renamed
 
 
 def adapt_to_towers(
@@ -78,8 +106,9 @@ def adapt_to_towers(
     cameras: dict[str, Tensor] = {}
     weights: dict[str, Tensor] = {}
     for key, tensor in state.items():
-        group = cameras if key.startswith(_CAMERA_PREFIX) else weights
-        group[key] = tensor
+        name = key.removeprefix(_TOWERS_PREFIX)
+        group = cameras if name.startswith(_CAMERA_PREFIX) else weights
+        group[name] = tensor
 
     converted = to_open_clip_layout(model, weights)
     resized = fit_position_table(model.visual, converted, source_image_size, method)

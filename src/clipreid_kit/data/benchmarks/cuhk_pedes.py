@@ -1,10 +1,10 @@
 """CUHK-PEDES: persons described in sentences."""
 
-import json
 import os
 from typing import Literal, NamedTuple, TypeGuard
 
-from clipreid_kit._checks import check_choice
+from clipreid_kit._checks import check_choice, shown
+from clipreid_kit._read_files import InvalidJsonError, parse_json
 from clipreid_kit.data.benchmarks._listed_images import require_images
 from clipreid_kit.data.benchmarks._official_counts import Policy, check_counts, check_policy
 from clipreid_kit.data.files.file_tree import FileTree, locate
@@ -94,8 +94,8 @@ def _record_of_image(tree: FileTree, entry: _Entry) -> ImageRecord:
 def _read_entries(tree: FileTree) -> list[_Entry]:
     """Read all entries of the annotation file."""
     try:
-        content = json.loads(tree.text("read_cuhk_pedes", _FILE))
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(tree.text("read_cuhk_pedes", _FILE))
+    except InvalidJsonError as error:
         raise ValueError(
             f"read_cuhk_pedes: {_FILE} is not valid JSON: {error}. Download it again."
         ) from error
@@ -121,7 +121,7 @@ def _entry(value: object, number: int) -> _Entry:
             return _Entry(f"imgs/{image}", identity, str(split), captions)
 
     raise ValueError(
-        f"read_cuhk_pedes: entry {number} of {_FILE} is {str(value)[:120]}; expected file_path, "
+        f"read_cuhk_pedes: entry {number} of {_FILE} is {shown(value)}; expected file_path, "
         "id, split and captions. Download it again."
     )
 

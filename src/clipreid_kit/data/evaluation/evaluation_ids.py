@@ -65,6 +65,8 @@ def evaluation_ids(
     if gallery is not None:
         columns["gallery_ids"] = _identities(gallery)
     if gallery is not None and cameras:
+        _check_one_spelling(query)
+        _check_one_spelling(gallery)
         columns["query_cameras"] = _cameras(query)
         columns["gallery_cameras"] = _cameras(gallery)
     return columns
@@ -77,7 +79,26 @@ def _identities(records: Sequence[ImageRecord]) -> npt.NDArray[Any]:
 
 def _cameras(records: Sequence[ImageRecord]) -> npt.NDArray[Any]:
     """Return the camera of each record as a string, so that numbers and names compare."""
-    return np.array([str(record.camera) for record in records])
+    return np.array([_written(record.camera) for record in records])
+
+
+def _written(camera: int | str | None) -> str:
+    """Return a camera as a string; of a number, without leading zeros."""
+    text = str(camera)
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
+
+
+def _check_one_spelling(records: Sequence[ImageRecord]) -> None:
+    """Raise ValueError if one file of records distinguishes cameras such as ``1`` and ``01``."""
+    spelling_of: dict[str, str] = {}
+    for record in records:
+        if isinstance(record.camera, str):
+            first = spelling_of.setdefault(_written(record.camera), record.camera)
+            if first != record.camera:
+                raise ValueError(
+                    f"evaluation_ids: the cameras {first!r} and {record.camera!r} are one number. "
+                    "Write each camera in one way, or add letters if they differ."
+                )
 
 
 def _check_one_type(records: Sequence[ImageRecord]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from clipreid_kit import _read_files
+from clipreid_kit._read_files import describe_error, identity_of_file
+from clipreid_kit.data.files.near_names import near_file
 from clipreid_kit.data.records import ImageRecord
-
-# In bytes; more than Pillow's largest image takes uncompressed.
-_LARGEST_MEMBER = 1 << 30
 
 _REMEDY = (
     "Correct the path, restore the file, or leave the record out; check_files lists every "
@@ -21,6 +21,12 @@ class UnreadableFileError(ValueError):
     """A file that cannot be read, with the reason apart from the rest of the message."""
 
     reason = ""
+
+    def __init__(self, message: str) -> None:
+        # A data loader raises a worker's error again with the worker's whole traceback as its
+        # message. The last line of that traceback is the message.
+        _, _, own = message.rpartition(f"{type(self).__name__}: ")
+        super().__init__(own.rstrip("\n"))
 
 
 def unreadable(
@@ -42,53 +48,44 @@ def split_member(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     return text[: position + len(".zip")], text[position + len(".zip::") :]
 
 
-def read_bytes(owner: str, path: str | os.PathLike[str]) -> bytes:
+def read_bytes(owner: str, path: str | os.PathLike[str], remedy: str = _REMEDY) -> bytes:
     """Read a file or a member of a zip archive; raise UnreadableFileError if that fails."""
     file, member = split_member(path)
     try:
         if member is None:
-            return Path(file).read_bytes()
-
-        archive = open_archive(file)
-        size = archive.getinfo(member).file_size
-        # A few kilobytes may unpack to more than the memory holds.
-        if size <= _LARGEST_MEMBER:
-            return archive.read(member)
+            return _read_files.read_bytes(file)
+        return _read_files.read_member(open_archive(file), member)
     except FileNotFoundError as error:
-        reason = "there is no such file" if member is None else f"there is no archive {file}"
-        raise unreadable(owner, path, reason) from error
+        raise unreadable(owner, path, _reason_for_absence(file, member), remedy) from error
     except KeyError as error:
-        raise unreadable(owner, path, "the archive has no such member") from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
-        raise unreadable(owner, path, describe_error(error)) from error
-    # A damaged member: zlib.error, lzma.LZMAError and others, which have no common class.
-    except Exception as error:
-        remedy = "Download or pack the archive again."
+        near = near_file(os.fspath(path))
+        reason = f"the archive has no such member{near}"
+        raise unreadable(owner, path, reason, remedy) from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if member is not None:
+            remedy = "Download or pack the archive again."
         raise unreadable(owner, path, describe_error(error), remedy) from error
-
-    raise unreadable(
-        owner,
-        path,
-        f"it unpacks to {size} bytes, more than the limit of {_LARGEST_MEMBER}",
-        "Leave its record out, or unpack the archive if you trust it.",
-    )
 
 
 def open_archive(file: str) -> zipfile.ZipFile:
     """Open a zip archive once in each process, and again if the archive has changed since."""
-    status = Path(file).stat()
     # A forked worker shares file offsets with its parent, so it needs handles of its own: hence
     # the process id in the key.
-    return _open_archive(file, os.getpid(), status.st_mtime_ns, status.st_size)
+    return _open_archive(file, os.getpid(), identity_of_file(file))
 
 
 @lru_cache(maxsize=16)
-def _open_archive(file: str, process: int, modified: int, size: int) -> zipfile.ZipFile:  # noqa: ARG001  cache key
+def _open_archive(file: str, process: int, identity: tuple[int, ...]) -> zipfile.ZipFile:  # noqa: ARG001  cache key
     """Open a zip archive; the other arguments are the key of the cache."""
-    try:
-        return zipfile.ZipFile(file)
-    except NotImplementedError as error:  # a damaged directory may ask for any version of zip
-        raise zipfile.BadZipFile(str(error)) from error
+    return _read_files.open_archive(file)
+
+
+def _reason_for_absence(file: str, member: str | None) -> str:
+    """Return why a file cannot be read that does not exist."""
+    near = near_file(file)
+    if member is None:
+        return f"there is no such file{near}"
+    return f"there is no archive {file}{near}"
 
 
 def check_files(records: Iterable[ImageRecord]) -> None:
@@ -129,10 +126,11 @@ def check_files(records: Iterable[ImageRecord]) -> None:
             missing.append(record.path)
 
     if missing:
+        named = [path + near_file(path) for path in missing[:3]]
         more = ", ..." if len(missing) > 3 else ""
         raise ValueError(
             f"check_files: {len(missing)} of {num_records} image files are missing: "
-            f"{', '.join(missing[:3])}{more}. Correct the paths, or the folder that they are "
+            f"{', '.join(named)}{more}. Correct the paths, or the folder that they are "
             "relative to, or restore the files."
         )
 
@@ -144,11 +142,6 @@ def _members(file: str) -> frozenset[str]:
 
     try:
         return frozenset(open_archive(file).namelist())
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         remedy = "Download or pack the archive again."
         raise unreadable("check_files", file, describe_error(error), remedy) from error
-
-
-def describe_error(error: BaseException) -> str:
-    """Return the type and text of an error."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

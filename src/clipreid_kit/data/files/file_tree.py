@@ -1,15 +1,29 @@
 """File tree: the files below a folder or inside a zip archive, read in one way for both."""
 
 import os
+import warnings
 import zipfile
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipreid_kit.data.files.archives import describe_error, open_archive, unreadable
+from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.files.archives import open_archive, read_bytes, unreadable
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+# Folders that systems and programs add, with copies of images or what was deleted.
+_ADDED_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+)
+
+# Links may lead to one folder from many places; from more, they would fill the memory.
+_MOST_VISITS = 1000
+
+
+Folder = tuple[Path, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +59,7 @@ class FileTree:
 
     def read(self, owner: str, name: str) -> bytes:
         """Read a file of the tree."""
-        path = self.path(name)
-        try:
-            if self.archive is None:
-                return Path(path).read_bytes()
-            return open_archive(self.archive).read(path.removeprefix(f"{self.archive}::"))
-        # Damaged members raise zlib.error, lzma.LZMAError and others without a common class.
-        except Exception as error:
-            remedy = "Restore the file."
-            raise unreadable(owner, path, describe_error(error), remedy) from error
+        return read_bytes(owner, self.path(name), "Restore the file.")
 
     def text(self, owner: str, name: str) -> str:
         """Read a UTF-8 text file of the tree."""
@@ -70,6 +76,67 @@ def is_image(name: str) -> bool:
     return last.lower().endswith(IMAGE_SUFFIXES) and not last.startswith(".")
 
 
+def is_added_folder(name: str) -> bool:
+    """Return whether a folder is hidden, or added by a system, so that no image in it is meant."""
+    return name.startswith(".") or name.casefold() in _ADDED_FOLDERS
+
+
+def walk_folder(owner: str, root: Path, inside: Path | None = None) -> Iterator[Folder]:
+    """Yield every folder below a folder, itself included, with the names of its files, sorted.
+
+    Links are followed, also to folders outside; hidden and added folders are not entered, nor is a
+    folder again inside itself, or inside ``inside``: all its images are read there already.
+
+    Raises:
+        ValueError: If a folder cannot be read, or links lead to one folder from very many places.
+    """
+    visits: Counter[tuple[int, int]] = Counter()
+    above = frozenset() if inside is None else frozenset({_real_folder(inside)})
+    waiting = [(root, above)]
+
+    while waiting:
+        folder, above = waiting.pop()
+        real = _real_folder(folder)
+        if real in above:
+            continue
+
+        visits[real] += 1
+        if visits[real] > _MOST_VISITS:
+            raise ValueError(
+                f"{owner}: links lead to {folder.resolve()} from more than {_MOST_VISITS} places, "
+                f"such as {folder}. Remove them."
+            )
+
+        folders, files = list_folder(owner, folder)
+        yield folder, files
+        waiting += [(folder / name, above | {real}) for name in reversed(folders)]
+
+
+def _real_folder(folder: Path) -> tuple[int, int]:
+    """Return numbers that are equal for all names of a folder."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def list_folder(owner: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Return the sorted names of the folders to enter, and of the files, in a folder."""
+    folders: list[str] = []
+    files: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    files.append(entry.name)
+                elif not is_added_folder(entry.name):
+                    folders.append(entry.name)
+    except OSError as error:
+        reason = describe_error(error)
+        remedy = "Give read permission, or move the folder away."
+        raise unreadable(owner, folder, reason, remedy) from error
+
+    return sorted(folders), sorted(files)
+
+
 def open_tree(owner: str, path: str | os.PathLike[str], layout: str) -> FileTree:
     """List the files of a folder, or of a zip archive, which is not unpacked.
 
@@ -77,7 +144,7 @@ def open_tree(owner: str, path: str | os.PathLike[str], layout: str) -> FileTree
     """
     root = Path(path)
     if root.is_dir():
-        return FileTree(str(root), _names_in_folder(root), f"{root}{os.sep}")
+        return FileTree(str(root), _names_in_folder(owner, root), f"{root}{os.sep}")
 
     if not root.exists():
         raise ValueError(
@@ -123,40 +190,58 @@ def locate(
     )
 
 
-def _names_in_folder(root: Path) -> tuple[str, ...]:
+def _names_in_folder(owner: str, root: Path) -> tuple[str, ...]:
     """Return the sorted names of all files below a folder; hidden folders are not entered."""
     names: list[str] = []
-    for parent, folders, files in os.walk(root, followlinks=True):
-        # os.walk enters the folders that are left in this list.
-        folders[:] = [name for name in folders if _is_to_enter(parent, name)]
-
-        inside = os.path.relpath(parent, root).replace(os.sep, "/")
+    for folder, files in walk_folder(owner, root):
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         names.extend(prefix + name for name in files)
 
     return tuple(sorted(names))
 
 
-def _is_to_enter(parent: str, name: str) -> bool:
-    """Return whether a folder is not hidden, and no link to a folder that it lies in."""
-    if name.startswith("."):
-        return False
-
-    # Following a link to a folder above would never end.
-    folder = Path(parent, name)
-    return not (folder.is_symlink() and Path(parent).resolve().is_relative_to(folder.resolve()))
-
-
 def _names_in_archive(owner: str, root: Path, layout: str) -> tuple[str, ...]:
-    """Return the sorted names of all files in a zip archive, without those that macOS adds."""
+    """Return the sorted names of all files in a zip archive, without those in added folders."""
     try:
         members = open_archive(str(root)).namelist()
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         remedy = f"Download the archive with {layout} again, or pass the unpacked folder."
         raise unreadable(owner, root, describe_error(error), remedy) from error
 
     files = [name for name in members if not name.endswith("/")]
-    return tuple(sorted(name for name in files if not name.startswith("__MACOSX/")))
+    outside = [name for name in files if _leads_outside(name)]
+    _warn_of_members(owner, root, outside, "members whose names lead out of it are not")
+
+    repeated = [name for name, count in Counter(files).items() if count > 1]
+    _warn_of_members(owner, root, repeated, "the last of several members of one name is")
+
+    names = set(files).difference(outside)
+    return tuple(sorted(name for name in names if not _is_in_added_folder(name)))
+
+
+def _leads_outside(name: str) -> bool:
+    """Return whether the name of a member is absolute, or goes up a folder."""
+    return name.startswith("/") or ".." in name.split("/")
+
+
+def _is_in_added_folder(name: str) -> bool:
+    """Return whether a member lies in a folder that a system added; hidden ones are read."""
+    folders = name.split("/")[:-1]
+    return any(folder.casefold() in _ADDED_FOLDERS for folder in folders)
+
+
+def _warn_of_members(owner: str, root: Path, names: Sequence[str], problem: str) -> None:
+    """Warn of members that are not read as they are."""
+    if not names:
+        return
+
+    more = ", ..." if len(names) > 3 else ""
+    warnings.warn(
+        f"{owner}: in {root}, {problem} read: {', '.join(names[:3])}{more}. Pack the archive "
+        "again.",
+        stacklevel=4,
+    )
 
 
 def _files_and_folders(tree: FileTree) -> set[str]:

@@ -2,9 +2,11 @@
 
 import io
 import os
+import warnings
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from clipreid_kit.data.files.archives import UnreadableFileError, read_bytes, unreadable
 
@@ -12,6 +14,19 @@ _REMEDY = "Restore the file, or leave its record out."
 
 # Where a JPEG file may say which way is up.
 _ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp"})
+
+_UPRIGHT_BY = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow reads others too, and starts other programs for some, such as Ghostscript for EPS.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
@@ -25,7 +40,8 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     Use it wherever an image is read, so that training, evaluation and retrieval see the same
     pixels.
 
-    - EXIF orientation is applied.
+    - EXIF orientation is applied. A warning names a file whose EXIF block cannot be read.
+    - JPEG, PNG, WebP, BMP, TIFF, GIF, JPEG 2000, AVIF and PPM are read, whatever the suffix.
     - Transparent parts (alpha channel, transparent palette entry or colour) become white.
     - 16-bit grey is scaled to 8 bits (65535 becomes 255), not clipped. 1-bit, palette, grey, CMYK
       and YCbCr images are converted. Images of floats or 32-bit integers are an error, because
@@ -65,7 +81,7 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
 
         # A JPEG without these keys needs no search for an orientation, which takes longer.
         if image.format != "JPEG" or not _ORIENTATION_KEYS.isdisjoint(image.info):
-            ImageOps.exif_transpose(image, in_place=True)
+            image = _upright(image, name)
 
         return _to_rgb(image)
     # Decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
@@ -76,7 +92,7 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
 def _open(content: bytes, name: str) -> Image.Image:
     """Read the header, and raise ValueError for what cannot be read, before anything is decoded."""
     try:
-        image: Image.Image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content), formats=_known_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
     except UnidentifiedImageError as error:
@@ -103,6 +119,30 @@ def _open(content: bytes, name: str) -> Image.Image:
         )
 
     return image
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """Return the formats of the list that this Pillow was built for."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """Turn or mirror an image as its file says; warn of a file that says it in no readable way."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # Readers of damaged EXIF blocks raise anything.
+    except Exception as error:  # noqa: BLE001 (the pixels are whole)
+        warnings.warn(
+            f"load_image: the EXIF block of {name} cannot be read "
+            f"({type(error).__name__}: {error}); its image may not be upright.",
+            stacklevel=2,
+        )
+        return image
+
+    method = _UPRIGHT_BY.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
 
 
 def _too_large(name: str, size: str) -> UnreadableFileError:

@@ -96,8 +96,8 @@ def train_transform(
     Use it for training images. The steps are, in this order: crop, resize, flip, pad and crop,
     colour jitter, rotation with translation, scaling and shear, perspective, AugMix, normalise,
     erase. A step whose arguments have no effect is left out. Random numbers come from torch's
-    global generator, as in torchvision; :class:`ReidDataset` seeds it for each item, so that items
-    depend on (seed, epoch, index) alone.
+    global generator, as in torchvision; :class:`ReidDataset` replaces it by one for each item, so
+    that items depend on (seed, epoch, index) alone.
 
     Args:
         image_size: (height, width) in pixels, or one number for a square, >= 1: images are resized

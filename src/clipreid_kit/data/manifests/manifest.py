@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from clipreid_kit._checks import fail
+from clipreid_kit import _read_files
+from clipreid_kit._checks import fail, shown
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.manifests._image_keys import keys_of
 from clipreid_kit.data.records import ImageRecord
 
@@ -111,11 +113,11 @@ def read_split(path: str | os.PathLike[str]) -> SplitManifest:
     """
     file = Path(path)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = _read_files.read_json(file)
     except FileNotFoundError as error:
         raise ValueError(f"read_split: there is no file {file}. Correct the path.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (OSError, ValueError) as error:
+        cause = describe_error(error)
         raise ValueError(f"read_split: {file} is not readable as JSON ({cause}).") from error
 
     match content:
@@ -239,7 +241,9 @@ def _is_list_of_names(keys: object) -> bool:
 def _described(content: object) -> str:
     """Name the format and version of another JSON file, as far as it has them."""
     if isinstance(content, dict):
-        found = [f"{name}={content[name]!r}" for name in ("format", "version") if name in content]
+        found = [
+            f"{name}={shown(content[name])}" for name in ("format", "version") if name in content
+        ]
         if found:
             return ", ".join(found)
 

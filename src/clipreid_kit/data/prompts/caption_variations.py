@@ -41,8 +41,8 @@ def caption_variations(
         template, without repetitions.
 
     Raises:
-        ValueError: If ``max_variations < 1``, a word or synonym is empty, or a template does not
-            have exactly the field ``{caption}``.
+        ValueError: If ``max_variations < 1``, a word or synonym is empty, a text comes instead of a
+            list of synonyms, or a template does not have exactly the field ``{caption}``.
 
     Example:
         >>> caption_variations("A red coat.", synonyms={"coat": ["jacket"]}, max_variations=3)
@@ -53,6 +53,9 @@ def caption_variations(
     found = [caption]
 
     for word, replacements in (synonyms or {}).items():
+        if isinstance(replacements, str):
+            remedy = f"One synonym: {{{word!r}: [{replacements!r}]}}."
+            raise fail(owner, f"a list of synonyms for {word!r}", repr(replacements), remedy)
         if not all(text.strip() for text in (word, *replacements)):
             got = f"{word!r}: {list(replacements)!r}"
             raise fail(owner, "words and synonyms that are not empty", got)

@@ -5,8 +5,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from clipreid_kit import _read_files
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.records import ImageRecord
 
 PathLike = str | os.PathLike[str]
@@ -44,6 +47,7 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
                 expected = f'{{"item_id": text, "split": text}} for every image in {path}'
                 raise fail("read_image_paths", expected, f"{_shortened(value)} for {key}")
 
+    warn_of_near_names("read_image_paths", records)
     return records
 
 
@@ -181,12 +185,11 @@ def read_json(owner: str, path: PathLike) -> object:
     """Read a JSON file in which no object holds a key twice."""
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        return json.loads(text, object_pairs_hook=_without_repeated_keys)
+        return _read_files.read_json(file)
     except FileNotFoundError as error:
         raise ValueError(f"{owner}: there is no file {file}. Correct the path.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (OSError, ValueError) as error:
+        cause = describe_error(error)
         raise ValueError(f"{owner}: {file} is not readable as JSON in UTF-8 ({cause}).") from error
 
 
@@ -207,16 +210,6 @@ def _read_object(owner: str, path: PathLike) -> dict[str, object]:
     content = read_json(owner, path)
     if not isinstance(content, dict):
         raise fail(owner, f"a JSON object in {path}", _shortened(content))
-
-    return content
-
-
-def _without_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content: dict[str, object] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"the key {key!r} occurs twice")
-        content[key] = value
 
     return content
 

@@ -14,7 +14,7 @@ Order = Callable[[Sequence[str]], Sequence[int]]
 
 # Full-width marks need no space after them.
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])")  # noqa: RUF001
-_CLAUSE_END = re.compile(r"(?<=[,;:])\s+|\s+(?=[-\u2013\u2014]\s)")
+_CLAUSE_END = re.compile(r"(?<=[,;:])\s+|(?<!\s)\s+(?=[-\u2013\u2014]\s)")
 _MARKS = re.compile(r"<(?:start_of_text|end_of_text)>", re.IGNORECASE)
 
 # Scripts without spaces between words: Thai, Lao, Myanmar, Khmer, Japanese, Chinese.

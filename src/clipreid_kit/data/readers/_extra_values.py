@@ -1,7 +1,9 @@
 """Values of JSON and Parquet files as the strings that ``ImageRecord.extra`` holds."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+
+from clipreid_kit._checks import fail, shown
 
 
 def text_of(value: object) -> str:
@@ -16,6 +18,23 @@ def texts_of_others(values: Mapping[str, object], known: Collection[str]) -> dic
         if key not in known and value not in (None, ""):
             texts[key] = text_of(value)
     return texts
+
+
+def captions_of(owner: str, value: object, where: str) -> list[str]:
+    """Return the captions in a value: a text, or a list of texts; ``where`` names it in errors."""
+    if is_empty(value):
+        return []
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return [text for text in value if text.strip()]
+    if not isinstance(value, list | dict):
+        return [text_of(value)]
+
+    raise fail(owner, "a caption as a text or a list of texts", f"{shown(value)} in {where}")
+
+
+def further_captions(captions: Sequence[str]) -> dict[str, str]:
+    """Return all captions but the first, as ``caption_2``, ``caption_3``, ..."""
+    return {f"caption_{number}": text for number, text in enumerate(captions[1:], start=2)}
 
 
 def is_empty(value: object) -> bool:

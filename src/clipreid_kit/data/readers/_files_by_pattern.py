@@ -1,10 +1,9 @@
 """Records of the image files whose paths match a pattern."""
 
-import re
-
 from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image
 from clipreid_kit.data.readers._identity_folders import common_folder
 from clipreid_kit.data.readers._integer_columns import optional_integers_if_all
+from clipreid_kit.data.readers._path_pattern import Expression, PathPattern, search_path
 from clipreid_kit.data.records import ImageRecord
 
 Fields = dict[str, str | None]
@@ -15,12 +14,11 @@ _FIELDS = ("identity", "camera", "view", "split", "caption")
 def records_by_pattern(
     owner: str,
     tree: FileTree,
-    expression: re.Pattern[str],
-    shown: str,
+    pattern: PathPattern,
     split: str | None,
     unmatched: str,
 ) -> list[ImageRecord]:
-    """Build a record of each image whose path matches; ``shown`` is the pattern in errors."""
+    """Build a record of each image whose path matches."""
     images = [name for name in tree.names if is_image(name)]
     if not images:
         content = f"none of its {len(tree.names)} files is one" if tree.names else "it is empty"
@@ -29,8 +27,11 @@ def records_by_pattern(
             f"{', '.join(IMAGE_SUFFIXES)}."
         )
 
-    fields_of = _match_fields(tree, images, expression)
-    _check_unmatched(owner, images, fields_of, shown, unmatched)
+    fields_of = _match_fields(owner, tree, images, pattern.expression)
+    _check_unmatched(owner, images, fields_of, pattern.shown, unmatched)
+    if pattern.with_numbers is not None:
+        numbered = _match_fields(owner, tree, images, pattern.with_numbers)
+        fields_of = _less_ambiguous(owner, pattern.shown, fields_of, numbered)
 
     cameras = optional_integers_if_all([row.get("camera") or "" for row in fields_of.values()])
     return [
@@ -53,16 +54,36 @@ def _record(path: str, fields: Fields, camera: int | str | None, split: str | No
     )
 
 
+def _less_ambiguous(
+    owner: str, shown: str, fields_of: dict[str, Fields], numbered: dict[str, Fields]
+) -> dict[str, Fields]:
+    """Return the fields with a number as the camera if every path has one, else those as found."""
+    if numbered.keys() == fields_of.keys():
+        return numbered
+
+    for name, fields in numbered.items():
+        if fields != fields_of.get(name):
+            first = f"{fields_of[name]['identity']!r} and {fields_of[name]['camera']!r}"
+            second = f"{fields['identity']!r} and {fields['camera']!r}"
+            raise ValueError(
+                f"{owner}: the pattern {shown!r} is ambiguous: identity and camera of {name} may "
+                f"be {first} or {second}. Use a regular expression."
+            )
+    return fields_of
+
+
 def _match_fields(
-    tree: FileTree, images: list[str], expression: re.Pattern[str]
+    owner: str, tree: FileTree, images: list[str], expression: Expression
 ) -> dict[str, Fields]:
     """Return the fields of each image whose path matches, by its name."""
-    matches = {name: expression.search(name) for name in images}
+    matches = {name: search_path(owner, expression, name) for name in images}
 
     # An archive may hold everything in one folder that the pattern does not mention.
     if tree.archive is not None and not any(matches.values()):
         wrapper = common_folder(images)
-        matches = {name: expression.search(name.removeprefix(wrapper)) for name in images}
+        matches = {
+            name: search_path(owner, expression, name.removeprefix(wrapper)) for name in images
+        }
 
     fields_of = {}
     for name, match in matches.items():

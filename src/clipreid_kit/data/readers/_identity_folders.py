@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image, locate, open_tree
+from clipreid_kit.data.files.file_tree import (
+    IMAGE_SUFFIXES,
+    FileTree,
+    is_image,
+    list_folder,
+    locate,
+    open_tree,
+    walk_folder,
+)
 from clipreid_kit.data.readers._unread_images import is_unread_image
 
 LAYOUT = (
@@ -85,11 +93,9 @@ def common_folder(names: Sequence[str], least_depth: int = 1) -> str:
 
 def _add_identity_folders(owner: str, found: FoundImages, split: str | None, folder: Path) -> None:
     """Add the images of all identity folders of a folder."""
-    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    entries = sorted(visible, key=lambda entry: entry.name)
+    identities, files = list_folder(owner, folder)
 
-    files = [entry for entry in entries if not entry.is_dir()]
-    loose = [file.name for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    loose = [name for name in files if is_image(name)]
     if loose:
         raise ValueError(
             f"{owner}: {len(loose)} images in {folder} are not inside an identity folder: "
@@ -97,24 +103,26 @@ def _add_identity_folders(owner: str, found: FoundImages, split: str | None, fol
             "if their names contain the identity; or describe them in a table and use read_csv."
         )
 
-    identities = [entry for entry in entries if entry.is_dir()]
     if not identities:
         raise ValueError(f"{owner}: there are no identity folders in {folder}. {LAYOUT}")
 
-    for identity in identities:
-        for file in _images_of_identity(owner, found, identity):
-            found.images.append(FoundImage(split, identity.name, str(file)))
+    for name in identities:
+        for file in _images_of_identity(owner, found, folder / name):
+            found.images.append(FoundImage(split, name, str(file)))
 
 
 def _images_of_identity(owner: str, found: FoundImages, identity: Path) -> list[Path]:
     """Return the images of an identity folder in the order of their paths; add unread ones."""
+    if identity.parent.resolve().is_relative_to(identity.resolve()):
+        raise ValueError(
+            f"{owner}: {identity} is a link to {identity.resolve()}, which it lies in. Remove the "
+            "link."
+        )
+
     images: list[Path] = []
     other_suffixes: set[str] = set()
 
-    for parent, folders, names in os.walk(identity):
-        # os.walk enters the folders that are left in this list.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-
+    for parent, names in walk_folder(owner, identity, inside=identity.parent):
         for name in names:
             file = Path(parent, name)
             if name.startswith("."):
@@ -182,7 +190,7 @@ def _require_folder(owner: str, folder: Path, is_root: bool = False) -> None:
 
     problem = f"{folder} is a file, not a folder" if folder.exists() else f"there is no {folder}"
     if not is_root:
-        names = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
+        names, _ = list_folder(owner, folder.parent)
         problem += f"; the folders beside it are: {', '.join(names[:10]) or 'none'}"
 
     is_table = folder.suffix.lower() in _TABLE_SUFFIXES

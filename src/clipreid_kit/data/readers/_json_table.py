@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clipreid_kit.data.files.archives import describe_error
+from clipreid_kit import _read_files
+from clipreid_kit._read_files import InvalidJsonError, describe_error, parse_json
 from clipreid_kit.data.readers._table_columns import OPTIONAL, filled_columns
 from clipreid_kit.data.readers._typed_rows import typed_records
 from clipreid_kit.data.readers._write_file import write_text_file, written_path
@@ -58,19 +59,19 @@ def write_json_records(
 def _read_rows(owner: str, file: Path) -> list[dict[str, object]]:
     """Read the objects of a ``.json`` file (one list) or of a ``.jsonl`` file (one a line)."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = _read_files.read_text(file)
         if file.suffix.lower() == ".jsonl":
             rows: object = _parse_lines(text)
         else:
-            rows = _parse(text)
+            rows = parse_json(text)
     except FileNotFoundError as error:
         raise ValueError(f"{owner}: there is no file at {file}. Correct the path.") from error
-    except _InvalidJsonError as error:
+    except InvalidJsonError as error:
         raise ValueError(
             f"{owner}: {file} is not valid JSON: {error}. Expected one list of objects (.json), "
             "or an object a line (.jsonl)."
         ) from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         remedy = "JSON files are UTF-8."
         raise ValueError(
             f"{owner}: cannot read {file}: {describe_error(error)}. {remedy}"
@@ -87,10 +88,6 @@ def _read_rows(owner: str, file: Path) -> list[dict[str, object]]:
     return rows
 
 
-class _InvalidJsonError(ValueError):
-    """Text that is not JSON, or an object with a repeated key."""
-
-
 def _parse_lines(text: str) -> list[object]:
     """Parse an object from each line that is not blank."""
     objects = []
@@ -99,25 +96,7 @@ def _parse_lines(text: str) -> list[object]:
         if not line.strip():
             continue
         try:
-            objects.append(_parse(line))
-        except _InvalidJsonError as error:
-            raise _InvalidJsonError(f"line {number}: {error}") from error
+            objects.append(parse_json(line))
+        except InvalidJsonError as error:
+            raise InvalidJsonError(f"line {number}: {error}") from error
     return objects
-
-
-def _parse(text: str) -> object:
-    """Parse JSON; repeated keys are an error."""
-    try:
-        return json.loads(text, object_pairs_hook=_without_repeated_keys)
-    except ValueError as error:
-        raise _InvalidJsonError(str(error)) from error
-
-
-def _without_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Build an object from its pairs; raise ValueError if a key is repeated."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{', '.join(map(repr, repeated))} more than once in an object")
-    return row

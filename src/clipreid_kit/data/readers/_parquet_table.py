@@ -5,9 +5,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from clipreid_kit._files import write_whole
-from clipreid_kit.data.files.archives import describe_error
+from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, open_file
 from clipreid_kit.data.readers._table_columns import filled_columns
 from clipreid_kit.data.readers._typed_rows import typed_records
 from clipreid_kit.data.readers._write_file import unwritable, written_path
@@ -23,11 +24,12 @@ def read_parquet_records(
     """Read records from a Parquet file."""
     pa, parquet = _import_pyarrow(owner)
     file = Path(path)
-    if not file.is_file():
+    if not file.exists():
         raise ValueError(f"{owner}: there is no file at {file}. Correct the path.")
 
     try:
-        rows = parquet.read_table(file).to_pylist()
+        with open_file(file) as stream:
+            rows = _read_rows(parquet.ParquetFile(stream))
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(describe_error(error).split())  # pyarrow's texts end with a new line
         raise ValueError(
@@ -37,6 +39,25 @@ def read_parquet_records(
     return typed_records(
         owner, file, rows, columns or {}, file.parent if root is None else Path(root)
     )
+
+
+def _read_rows(file: Any) -> list[dict[str, object]]:  # noqa: ANN401 (pyarrow's, without types)
+    """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous."""
+    metadata = file.metadata
+    size = sum(
+        metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
+    )
+    if size > MAX_BYTES:
+        raise UnusableFileError(f"it unpacks to {size} bytes, more than the limit of {MAX_BYTES}")
+
+    table = file.read()
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
+        names = ", ".join(map(repr, repeated))
+        raise UnusableFileError(f"the columns {names} occur more than once")
+
+    rows: list[dict[str, object]] = table.to_pylist()
+    return rows
 
 
 def write_parquet_records(

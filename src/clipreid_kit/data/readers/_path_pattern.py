@@ -4,6 +4,9 @@ A pattern is a template such as ``{identity}_c{camera}*.jpg``, or a compiled reg
 """
 
 import re
+from typing import Any, NamedTuple
+
+import regex
 
 _PIECES = re.compile(
     r"\{(?P<field>[^{}]*)\}"
@@ -18,27 +21,82 @@ _WILDCARDS = {"any_folders": ".*", "any_text": "[^/]*", "any_character": "[^/]"}
 # c12s1.
 _RUN = r"\d+(?!\d)|[^\W\d_]+(?![^\W\d_])"
 _SHORTEST = r"[^/]+?"
+_NUMBER = r"\d+(?!\d)"
+
+# In seconds, for one name: a regular expression may otherwise search for years.
+_LONGEST_SEARCH = 5.0
+
+# Of the regex library, which has no types.
+Expression = Any
+Match = Any
 
 
-def compile_pattern(owner: str, pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+class PathPattern(NamedTuple):
+    """A compiled pattern, and its variant in which the camera is a number.
+
+    Attributes:
+        expression: The pattern.
+        with_numbers: The variant; ``None`` for a regular expression or without a camera.
+        shown: The pattern as it was given, for errors.
+    """
+
+    expression: Expression
+    with_numbers: Expression | None
+    shown: str
+
+
+def compile_pattern(owner: str, pattern: str | re.Pattern[str]) -> PathPattern:
     """Compile a template to a regular expression; check that a pattern has a field ``identity``."""
+    with_numbers = None
     if isinstance(pattern, re.Pattern):
-        expression = pattern
+        expression = bounded(pattern)
         shown = pattern.pattern
     else:
-        expression = re.compile(_template_to_expression(owner, pattern))
+        expression = regex.compile(_template_to_expression(owner, pattern, camera=None))
         shown = pattern
+        if "camera" in expression.groupindex:
+            with_numbers = regex.compile(_template_to_expression(owner, pattern, camera=_NUMBER))
 
     if "identity" not in expression.groupindex:
         raise ValueError(
             f"{owner}: the pattern {shown!r} has no field identity. Write {{identity}} in a "
             "template, (?P<identity>...) in a regular expression."
         )
-    return expression
+    return PathPattern(expression, with_numbers, shown)
 
 
-def _template_to_expression(owner: str, template: str) -> str:
-    """Return the regular expression of a template, which matches a whole path."""
+def bounded(expression: re.Pattern[str]) -> Expression:
+    """Compile a regular expression by a library that can stop its search."""
+    flags = 0
+    for ours, theirs in (
+        (re.ASCII, regex.ASCII),
+        (re.IGNORECASE, regex.IGNORECASE),
+        (re.MULTILINE, regex.MULTILINE),
+        (re.DOTALL, regex.DOTALL),
+        (re.VERBOSE, regex.VERBOSE),
+    ):
+        if expression.flags & ours:
+            flags |= theirs
+    return regex.compile(expression.pattern, flags)
+
+
+def search_path(owner: str, expression: Expression, path: str) -> Match | None:
+    """Search in a path, for a few seconds at most."""
+    try:
+        match: Match | None = expression.search(path, timeout=_LONGEST_SEARCH)
+    except TimeoutError as error:
+        raise ValueError(
+            f"{owner}: the pattern {expression.pattern!r} took more than {_LONGEST_SEARCH:g} s on "
+            f"{path!r}. Write it without repeats inside repeats, such as (a+)+."
+        ) from error
+    return match
+
+
+def _template_to_expression(owner: str, template: str, camera: str | None) -> str:
+    """Return the regular expression of a template, which matches a whole path.
+
+    ``camera`` is the expression of the field of that name; ``None`` for that of any field.
+    """
     pieces = list(_PIECES.finditer(template))
     kinds = [piece.lastgroup or "" for piece in pieces]
     parts: list[str] = []
@@ -59,6 +117,8 @@ def _template_to_expression(owner: str, template: str) -> str:
             parts.append(f"(?P={field})")
         else:
             text = _RUN if following in _WILDCARDS else _SHORTEST
+            if field == "camera" and camera is not None:
+                text = camera
             parts.append(f"(?P<{field}>{text})")
             seen.add(field)
 

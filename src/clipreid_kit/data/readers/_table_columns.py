@@ -1,6 +1,7 @@
 """Columns of a table and the fields of a record that they fill, in any kind of file."""
 
 import difflib
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,14 @@ from clipreid_kit.data.records import ImageRecord
 REQUIRED = ("path", "identity")
 OPTIONAL = ("camera", "view", "caption", "split")
 FIELDS = (*REQUIRED, *OPTIONAL)
+
+# Other common names, without case, spaces and underscores.
+_OTHER_NAMES = {
+    "camera": ("cam", "cams", "camid", "camids", "cameraid", "cameras"),
+    "view": ("views", "viewpoint"),
+    "caption": ("captions",),
+    "split": ("splits", "subset"),
+}
 
 
 def find_columns(
@@ -37,14 +46,44 @@ def find_columns(
 
     if len(set(index_of.values())) < len(index_of):
         raise ValueError(f"{owner}: columns maps two fields to one column: {dict(columns)}.")
+
+    _warn_of_near_columns(owner, file, header, index_of)
     return index_of
+
+
+def _warn_of_near_columns(
+    owner: str, file: Path, header: Sequence[str], index_of: Mapping[str, int]
+) -> None:
+    """Warn of columns that go to ``extra``, but are named nearly as a field that is not found."""
+    used = {header[index] for index in index_of.values()}
+    by_spelling = {_spelling(name): name for name in header if name not in used}
+
+    for field in OPTIONAL:
+        if field in index_of:
+            continue
+
+        spellings = [name for name in (field, *_OTHER_NAMES[field]) if name in by_spelling]
+        spellings += difflib.get_close_matches(field, by_spelling, n=1, cutoff=0.8)
+        if spellings:
+            name = by_spelling[spellings[0]]
+            warnings.warn(
+                f"{owner}: the column {name!r} of {file} goes to extra, and no record has a "
+                f"{field}. If it is the {field}, pass columns={{{field!r}: {name!r}}}.",
+                stacklevel=4,
+            )
+
+
+def _spelling(name: str) -> str:
+    """Return a column's name without case, spaces, underscores and hyphens."""
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
     """Return the optional fields that any record fills, and the keys of ``extra``, sorted."""
+    check_names(owner, records)
     optional = [field for field in OPTIONAL if _is_filled(field, records)]
     extra = sorted({key for record in records for key in record.extra})
-    clashes = [key for key in extra if key in FIELDS]
+    clashes = [key for key in extra if key.strip() in FIELDS]
     if clashes:
         raise ValueError(
             f"{owner}: the keys {', '.join(clashes)} of extra are names of columns already. "
@@ -52,6 +91,18 @@ def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str
         )
 
     return optional, extra
+
+
+def check_names(owner: str, records: Sequence[ImageRecord]) -> None:
+    """Raise ValueError if a name has white space around it, which readers drop."""
+    for field in ("identity", "camera", "view", "split"):
+        for record in records:
+            value = getattr(record, field)
+            if isinstance(value, str) and value != value.strip():
+                raise ValueError(
+                    f"{owner}: the {field} {value!r} of {record.path} has white space around it, "
+                    "which would be lost in the file. Strip it."
+                )
 
 
 def _is_filled(field: str, records: Sequence[ImageRecord]) -> bool:

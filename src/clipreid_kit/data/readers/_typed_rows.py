@@ -3,8 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clipreid_kit._checks import fail
-from clipreid_kit.data.readers._extra_values import is_empty, text_of
+from clipreid_kit._checks import fail, shown
+from clipreid_kit.data.readers._extra_values import (
+    captions_of,
+    further_captions,
+    is_empty,
+    text_of,
+)
+from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.readers._table_columns import REQUIRED, find_columns
 from clipreid_kit.data.records import ImageRecord
 
@@ -27,6 +33,8 @@ def typed_records(
     for number, row in enumerate(rows, start=1):
         where = f"record {number} of {file}"
         records.append(_record(owner, row, column_of, root, where))
+
+    warn_of_near_names(owner, records)
     return records
 
 
@@ -41,19 +49,24 @@ def _record(
                 f"{owner}: {column_of[field]!r} is missing in {where}. Fill it or drop the record."
             )
 
+    path = values["path"]
+    if not isinstance(path, str):
+        raise fail(owner, f"{column_of['path']} as a string", f"{shown(path)} in {where}")
+
     camera = values.get("camera")
-    extra = {}
+    captions = captions_of(owner, values.get("caption"), where)
+    extra = further_captions(captions)
     for name, value in row.items():
         if name not in column_of.values() and not is_empty(value):
             extra[name] = text_of(value)
 
     return ImageRecord(
-        path=str(root / str(values["path"])),
+        path=str(root / path),
         identity=_integer_or_name(owner, "identity", values["identity"], where),
         camera=None if _is_blank(camera) else _integer_or_name(owner, "camera", camera, where),
-        view=_optional_text(values.get("view")),
-        caption=_optional_text(values.get("caption")),
-        split=_optional_text(values.get("split")),
+        view=_optional_text(owner, "view", values.get("view"), where),
+        caption=captions[0] if captions else None,
+        split=_optional_text(owner, "split", values.get("split"), where),
         extra=extra,
     )
 
@@ -69,11 +82,17 @@ def _integer_or_name(owner: str, field: str, value: object, where: str) -> int |
     if isinstance(value, float) and value.is_integer():
         return int(value)
 
-    if isinstance(value, int | str) and not isinstance(value, bool):
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise fail(owner, f"{field} as a whole number or a string", f"{value!r} in {where}")
+    raise fail(owner, f"{field} as a whole number or a string", f"{shown(value)} in {where}")
 
 
-def _optional_text(value: object) -> str | None:
-    """Return a value as a string; ``None`` if it is empty."""
-    return None if is_empty(value) else text_of(value)
+def _optional_text(owner: str, field: str, value: object, where: str) -> str | None:
+    """Return a value as a string without white space around it; ``None`` if it is empty."""
+    if is_empty(value):
+        return None
+    if isinstance(value, list | dict):
+        raise fail(owner, f"{field} as a string", f"{shown(value)} in {where}")
+    return text_of(value).strip() or None

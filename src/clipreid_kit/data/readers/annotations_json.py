@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipreid_kit._checks import fail
-from clipreid_kit.data.files.archives import describe_error
-from clipreid_kit.data.readers._extra_values import texts_of_others
+from clipreid_kit import _read_files
+from clipreid_kit._checks import fail, shown
+from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.readers._extra_values import (
+    captions_of,
+    further_captions,
+    texts_of_others,
+)
+from clipreid_kit.data.readers._near_names import warn_of_near_names
+from clipreid_kit.data.readers._table_columns import check_names
 from clipreid_kit.data.readers._write_file import write_text_file, written_path
 from clipreid_kit.data.records import ImageRecord
 
@@ -67,6 +74,8 @@ def read_annotations(
         for number, entry in enumerate(entries, start=1):
             where = f"entry {number}{of_split} in {file}"
             records.append(_record(entry, name, base, where))
+
+    warn_of_near_names("read_annotations", records)
     return records
 
 
@@ -101,6 +110,7 @@ def write_annotations(
         ...     read_annotations(folder, root="images") == records
         True
     """
+    check_names("write_annotations", records)
     rows_of: dict[str | None, list[dict[str, object]]] = {}
     for record in records:
         rows_of.setdefault(record.split, []).append(_row(record, relative_to))
@@ -129,13 +139,13 @@ def _file_of(path: str | os.PathLike[str]) -> Path:
 def _read_json(file: Path) -> object:
     """Read a JSON file."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return _read_files.read_json(file)
     except FileNotFoundError as error:
         raise ValueError(
             f"read_annotations: there is no file at {file}. Pass a .json file, or a folder that "
             f"holds {_FILE_NAME}."
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"read_annotations: cannot read {file} as JSON: {describe_error(error)}."
         ) from error
@@ -147,10 +157,10 @@ def _entries_of_splits(content: object, file: Path, split: str | None) -> dict[s
         return {split: content}
 
     if not isinstance(content, dict) or not isinstance(content.get("splits"), dict):
-        found = repr(content)
+        found = shown(content)
         if isinstance(content, dict):
             found = f"an object with {', '.join(map(repr, list(content)[:5]))}"
-        raise fail("read_annotations", f'{{"splits": {{...}}}} or a list in {file}', found[:200])
+        raise fail("read_annotations", f'{{"splits": {{...}}}} or a list in {file}', found)
 
     splits = content["splits"]
     if split is None:
@@ -175,16 +185,21 @@ def _record(entry: object, split: str | None, base: Path, where: str) -> ImageRe
 
     path = entry["image_path"]
     caption = entry["caption"]
-    if not isinstance(path, str) or not path or not isinstance(caption, str):
-        got = f"{path!r} and {caption!r} in {where}"
+    if not isinstance(path, str) or not path or not isinstance(caption, str | list):
+        got = f"{shown(path)} and {shown(caption)} in {where}"
         raise fail("read_annotations", "image_path and caption as strings", got)
+
+    captions = [text.strip() for text in captions_of("read_annotations", caption, where)]
+    identity = entry["id"]
+    if isinstance(identity, str):
+        identity = identity.strip()
 
     return ImageRecord(
         str(base / path),
-        entry["id"],
-        caption=caption.strip() or None,
+        identity,
+        caption=(captions or [""])[0] or None,
         split=split,
-        extra=texts_of_others(entry, _REQUIRED),
+        extra={**further_captions(captions), **texts_of_others(entry, _REQUIRED)},
     )
 
 

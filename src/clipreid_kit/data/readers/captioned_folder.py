@@ -1,13 +1,17 @@
 """A folder of images with captions in files beside them."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Literal
 
-from clipreid_kit._checks import check_choice, fail
+from clipreid_kit._checks import check_choice, fail, shown
+from clipreid_kit._read_files import InvalidJsonError, parse_json
 from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image, open_tree
-from clipreid_kit.data.readers._extra_values import texts_of_others
+from clipreid_kit.data.readers._extra_values import (
+    captions_of,
+    further_captions,
+    texts_of_others,
+)
 from clipreid_kit.data.records import ImageRecord
 
 _CAPTION_KEYS = ("caption", "description")
@@ -59,7 +63,7 @@ def read_captioned_folder(
     if isinstance(splits, str) or (splits is not None and not splits):
         expected = "splits as a sequence of folder names"
         remedy = "One folder: splits=('train',)."
-        raise fail("read_captioned_folder", expected, repr(splits), remedy)
+        raise fail("read_captioned_folder", expected, shown(splits), remedy)
 
     tree = open_tree("read_captioned_folder", path, "images and captions")
     existing = frozenset(tree.names)
@@ -126,10 +130,11 @@ def _caption_and_extra(
     if f"{stem}.json" in existing:
         content = _read_object(tree, f"{stem}.json")
         for key in _CAPTION_KEYS:
-            value = content.get(key)
-            if isinstance(value, str):
-                candidates.append(value)
-        extra = texts_of_others(content, _CAPTION_KEYS)
+            where = tree.path(f"{stem}.json")
+            captions = captions_of("read_captioned_folder", content.get(key), where)
+            candidates += captions[:1]
+            extra |= further_captions(captions)
+        extra |= texts_of_others(content, _CAPTION_KEYS)
 
     name = stem.rpartition("/")[2].replace("_", " ").replace("-", " ")
     if len(name) >= _SHORTEST_CAPTION_IN_NAME:
@@ -143,8 +148,8 @@ def _read_object(tree: FileTree, name: str) -> dict[str, object]:
     """Read the JSON object beside an image."""
     path = tree.path(name)
     try:
-        content = json.loads(tree.text("read_captioned_folder", name))
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(tree.text("read_captioned_folder", name))
+    except InvalidJsonError as error:
         raise ValueError(f"read_captioned_folder: {path} is not valid JSON: {error}.") from error
 
     if not isinstance(content, dict):

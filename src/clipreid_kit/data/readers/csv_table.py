@@ -3,12 +3,19 @@
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from clipreid_kit.data.files.archives import describe_error
+from clipreid_kit import _read_files
+from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.readers._integer_columns import integers_if_all, optional_integers_if_all
-from clipreid_kit.data.readers._table_columns import REQUIRED, filled_columns, find_columns
+from clipreid_kit.data.readers._near_names import warn_of_near_names
+from clipreid_kit.data.readers._table_columns import (
+    FIELDS,
+    REQUIRED,
+    filled_columns,
+    find_columns,
+)
 from clipreid_kit.data.readers._write_file import write_text_file, written_path
 from clipreid_kit.data.records import ImageRecord
 
@@ -24,7 +31,11 @@ def read_csv(
     Use it for your own data: a table with the columns ``path`` and ``identity`` is enough;
     ``camera``, ``view``, ``caption`` and ``split`` are read if they exist, and every other column
     goes to ``extra``. The file is UTF-8 (a byte order mark is skipped), comma-separated, quoted
-    with ``"``. Empty lines are skipped.
+    with ``"``. Empty lines are skipped, and so is a first line ``sep=,``.
+
+    White space around column names, identities, cameras, views and splits is dropped. A warning
+    names those that still differ only in case, Unicode form or leading zeros, and a column that
+    goes to ``extra`` but is named nearly as a field, such as ``Camera``.
 
     Identities become integers if *every* identity in the file is an integer literal: ``7`` is one,
     ``0007`` is not, and one such cell keeps all of them strings, so that nothing is lost. The same
@@ -65,8 +76,8 @@ def read_csv(
     index_of = find_columns("read_csv", file, header, columns or {})
     _check_required_cells(file, header, rows, index_of)
 
-    identities = integers_if_all([row[index_of["identity"]] for _, row in rows])
-    cameras = optional_integers_if_all([_cell(row, index_of, "camera") for _, row in rows])
+    identities = integers_if_all([row[index_of["identity"]].strip() for _, row in rows])
+    cameras = optional_integers_if_all([_name(row, index_of, "camera") for _, row in rows])
     base = file.parent if root is None else Path(root)
 
     records = []
@@ -76,12 +87,14 @@ def read_csv(
                 path=str(base / row[index_of["path"]]),
                 identity=identity,
                 camera=camera,
-                view=_cell(row, index_of, "view") or None,
+                view=_name(row, index_of, "view") or None,
                 caption=_cell(row, index_of, "caption") or None,
-                split=_cell(row, index_of, "split") or None,
+                split=_name(row, index_of, "split") or None,
                 extra=_extra(row, header, index_of),
             )
         )
+
+    warn_of_near_names("read_csv", records)
     return records
 
 
@@ -141,23 +154,25 @@ def write_csv(
 def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the header, and each row that is not empty with its number, checked for its width."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            numbered = list(enumerate(csv.reader(stream, strict=True), start=1))
+        text = _read_files.read_text(file)
     except FileNotFoundError as error:
         raise ValueError(f"read_csv: there is no file at {file}. Correct the path.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"read_csv: cannot read {file}: {describe_error(error)}. Save the table as "
             "comma-separated UTF-8."
         ) from error
 
-    rows = [(number, row) for number, row in numbered if row]
+    rows = [(number, row) for number, row in _parse_rows(file, text) if row]
+    if rows and rows[0][1] == ["sep=", ""]:  # for Excel
+        rows = rows[1:]
     if not rows:
         raise ValueError(
             f"read_csv: {file} is empty; expected a header row with the columns path and identity."
         )
 
-    header = rows[0][1]
+    header = [_column_name(name) for name in rows[0][1]]
+    _check_separator(file, header)
     for number, row in rows[1:]:
         if len(row) != len(header):
             raise ValueError(
@@ -165,6 +180,52 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
                 f'{len(header)}. Put cells that hold commas between ".'
             )
     return header, rows[1:]
+
+
+def _column_name(name: str) -> str:
+    """Return the name of a column; that of a field without white space around it."""
+    return name.strip() if name.strip() in FIELDS else name
+
+
+def _parse_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with its number, from 1; raise ValueError with the number of a broken row."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 0
+    try:
+        for row in reader:
+            number += 1
+            yield number, row
+    except csv.Error as error:
+        raise ValueError(
+            f"read_csv: row {number + 1} of {file}, which ends in line {reader.line_num}, "
+            f"{_problem_of_row(error)}"
+        ) from error
+
+
+def _problem_of_row(error: csv.Error) -> str:
+    """Say what is wrong in a row that is not CSV, and what to do."""
+    text = str(error)
+    if "unexpected end of data" in text:
+        return 'has a quote (") that is never closed. Close it, or write "" for a quote in a cell.'
+    if "field larger than field limit" in text:
+        return (
+            f"has a cell of more than {csv.field_size_limit()} characters. Is a quote before it "
+            "not closed? Shorten the cell."
+        )
+    return f'is not CSV: {text}. Write "" for a quote in a cell.'
+
+
+def _check_separator(file: Path, header: Sequence[str]) -> None:
+    """Raise ValueError if the header seems to be separated by something else than commas."""
+    if len(header) != 1:
+        return
+
+    for separator in (";", "\t", "|"):
+        if separator in header[0] or header[0] == f"sep={separator}":
+            raise ValueError(
+                f"read_csv: {file} has the one column {header[0]!r}. Its cells seem to be "
+                f"separated by {separator!r}: save it with commas."
+            )
 
 
 def _check_required_cells(
@@ -186,6 +247,11 @@ def _check_required_cells(
 def _cell(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
     """Return the cell of a field; an empty string if the table has no such column."""
     return row[index_of[field]] if field in index_of else ""
+
+
+def _name(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
+    """Return the cell of a field without white space around it."""
+    return _cell(row, index_of, field).strip()
 
 
 def _extra(

@@ -2,11 +2,12 @@
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from clipreid_kit._checks import check_choice, fail
+from clipreid_kit._checks import check_choice, fail, shown
 from clipreid_kit.data.files.file_tree import open_tree
 from clipreid_kit.data.readers._files_by_pattern import records_by_pattern
 from clipreid_kit.data.readers._identity_folders import (
@@ -15,9 +16,34 @@ from clipreid_kit.data.readers._identity_folders import (
     find_in_folder,
 )
 from clipreid_kit.data.readers._integer_columns import integers_if_all
-from clipreid_kit.data.readers._path_pattern import compile_pattern
+from clipreid_kit.data.readers._near_names import warn_of_near_names
+from clipreid_kit.data.readers._path_pattern import (
+    Expression,
+    bounded,
+    compile_pattern,
+    search_path,
+)
 from clipreid_kit.data.readers._unread_images import is_unread_image, warn_of_unread_images
 from clipreid_kit.data.records import ImageRecord
+
+_SPLIT_NAMES = frozenset(
+    {
+        "bounding_box_test",
+        "bounding_box_train",
+        "gallery",
+        "probe",
+        "query",
+        "test",
+        "testing",
+        "train",
+        "training",
+        "val",
+        "val_gallery",
+        "val_query",
+        "valid",
+        "validation",
+    }
+)
 
 
 def read_folder(
@@ -36,14 +62,18 @@ def read_folder(
     ``pattern`` where their paths contain the identity. Images are files that end in jpg, jpeg, png,
     bmp, webp, tif or tiff, in any case. Other files, and names that begin with a dot, are ignored.
     A warning names images that are left out because they end otherwise (heic, avif, gif and
-    others).
+    others). Links are followed. Folders that systems add (``@eaDir``, ``__MACOSX``) are left out.
+
+    Warnings also name folders such as ``train`` and ``query`` that are read as identities, and
+    identities, cameras and splits that differ only in case, white space or Unicode form.
 
     A template is matched with the whole path of a file below ``root``. ``{identity}``,
     ``{camera}``, ``{view}``, ``{split}`` and ``{caption}`` fill the record, any other name goes to
     ``extra``; ``*`` is any text without ``/``, ``**`` any text, ``?`` one character. A field takes
     as few characters as it can, and directly before a wildcard a whole run of digits or of letters:
-    ``c{camera}*`` finds 12 in ``c12s1``. A regular expression is searched for in that path (with
-    ``/`` on every system), and its named groups are the fields.
+    ``c{camera}*`` finds 12 in ``c12s1``. If the camera can be a number in every path, it is one:
+    ``{identity}_c{camera}*`` finds rex_cute and 2 in ``rex_cute_c2_01``. A regular expression is
+    searched for in that path (with ``/`` on every system), and its named groups are the fields.
 
     Args:
         root: The folder of identity folders, or of split folders if ``splits`` is given; or a zip
@@ -70,7 +100,8 @@ def read_folder(
     Raises:
         ValueError: If a folder is missing or has no identity folders, an identity folder holds no
             image, an image is outside an identity folder, a pattern lacks its field or is not a
-            regular expression, or the name of a file does not match it.
+            regular expression or takes very long, the name of a file does not match it, or a
+            template finds other fields with a number as the camera in some names only.
 
     Example:
         >>> import pathlib, tempfile
@@ -92,15 +123,15 @@ def read_folder(
     """
     if pattern is not None:
         _check_pattern_options(splits, camera_pattern, unmatched)
-        expression = compile_pattern("read_folder", pattern)
-        if split is not None and "split" in expression.groupindex:
+        compiled = compile_pattern("read_folder", pattern)
+        if split is not None and "split" in compiled.expression.groupindex:
             raise ValueError("read_folder: pass either split, or {split} in the pattern, not both.")
 
         tree = open_tree("read_folder", root, "images")
-        shown = pattern if isinstance(pattern, str) else pattern.pattern
-        records = records_by_pattern("read_folder", tree, expression, shown, split, unmatched)
+        records = records_by_pattern("read_folder", tree, compiled, split, unmatched)
         unread = [name for name in tree.names if is_unread_image(name)]
         warn_of_unread_images("read_folder", unread)
+        warn_of_near_names("read_folder", records)
         return records
 
     _check_splits(split, splits)
@@ -112,11 +143,30 @@ def read_folder(
         found = find_in_folder("read_folder", Path(root), split, splits)
     warn_of_unread_images("read_folder", found.unread)
 
+    if splits is None:
+        _warn_of_splits_as_identities(found.images)
+
     cameras = _cameras(found.images, camera_expression)
-    return [
+    records = [
         ImageRecord(image.path, image.identity, camera=camera, split=image.split)
         for image, camera in zip(found.images, cameras, strict=True)
     ]
+    warn_of_near_names("read_folder", records)
+    return records
+
+
+def _warn_of_splits_as_identities(images: Sequence[FoundImage]) -> None:
+    """Warn if folders that are read as identities have the names of splits."""
+    identities = {image.identity for image in images}
+    named = sorted(name for name in identities if name.casefold() in _SPLIT_NAMES)
+
+    # A single one among others may be the name of a dog.
+    if len(named) > 1 or (named and len(named) == len(identities)):
+        warnings.warn(
+            f"read_folder: the folders {', '.join(named)} have the names of splits, and are read "
+            f"as identities. Pass splits={tuple(named)} to read the folders in them as identities.",
+            stacklevel=3,
+        )
 
 
 def _check_pattern_options(
@@ -141,10 +191,10 @@ def _check_splits(split: str | None, splits: Sequence[str] | None) -> None:
     if isinstance(splits, str) or (splits is not None and not splits):
         expected = "splits as a sequence of folder names"
         remedy = "One folder: splits=('train',)."
-        raise fail("read_folder", expected, repr(splits), remedy)
+        raise fail("read_folder", expected, shown(splits), remedy)
 
 
-def _compile_camera(camera_pattern: str) -> re.Pattern[str]:
+def _compile_camera(camera_pattern: str) -> Expression:
     """Compile ``camera_pattern``; check that it has a group named camera."""
     try:
         expression = re.compile(camera_pattern)
@@ -158,11 +208,11 @@ def _compile_camera(camera_pattern: str) -> re.Pattern[str]:
             f"read_folder: camera_pattern {camera_pattern!r} has no group named camera. Write the "
             r"part of the camera as (?P<camera>\d+)."
         )
-    return expression
+    return bounded(expression)
 
 
 def _cameras(
-    images: Sequence[FoundImage], expression: re.Pattern[str] | None
+    images: Sequence[FoundImage], expression: Expression | None
 ) -> Sequence[int | str | None]:
     """Return the camera of each image; ``None`` for all if there is no expression."""
     if expression is None:
@@ -170,7 +220,7 @@ def _cameras(
 
     names = []
     for image in images:
-        match = expression.search(Path(image.path).name)
+        match = search_path("read_folder", expression, Path(image.path).name)
         if match is None or not match["camera"]:
             raise ValueError(
                 f"read_folder: {image.path} does not match camera_pattern {expression.pattern!r}. "

@@ -10,6 +10,7 @@ from PIL import Image
 
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import parse_json, read_bytes, read_json
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "SyntheticReid.write"
@@ -100,14 +101,14 @@ def _check_empty(folder: Path) -> None:
 def _check_parameters(parameter_file: Path, parameters: Mapping[str, object]) -> None:
     """Raise ValueError if the folder was written with other parameters."""
     try:
-        found = json.loads(parameter_file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = read_json(parameter_file)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{_OWNER}: {parameter_file} is not valid JSON ({error}). "
             "Remove the folder and write it again."
         ) from None
 
-    wanted = json.loads(json.dumps(parameters))
+    wanted = parse_json(json.dumps(parameters))
     if found == wanted:
         return
 
@@ -144,7 +145,7 @@ def _records_as_csv(records: Sequence[ImageRecord]) -> bytes:
 
 
 def _check_table(path: Path, table: bytes) -> None:
-    if path.exists() and path.read_bytes() != table:
+    if path.exists() and read_bytes(path) != table:
         raise ValueError(
             f"{_OWNER}: {path} was changed since it was written. "
             "Keep an edited table under another name, or remove this one."

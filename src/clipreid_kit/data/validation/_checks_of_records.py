@@ -10,12 +10,13 @@ from typing import Literal
 
 from clipreid_kit.data.files.archives import UnreadableFileError
 from clipreid_kit.data.images.load_image import load_image
+from clipreid_kit.data.readers._near_names import near_groups
 from clipreid_kit.data.records import ImageRecord
-from clipreid_kit.data.validation._equal_files import group_equal_files
 from clipreid_kit.data.validation.report import Finding
 
 Found = tuple[list[Finding], set[int]]
 Records = Sequence[ImageRecord]
+Groups = Sequence[Sequence[str]]
 
 
 def find_unreadable(records: Records) -> Found:
@@ -61,17 +62,24 @@ def find_overlap(records: Records, train: str | None, test: Collection[str | Non
     return _findings("overlap", "error", "identities in training and test", examples), rows
 
 
-def find_equal_files(records: Records, train: str | None, test: Collection[str | None]) -> Found:
-    """Find images of equal bytes: in training and test, of two identities, or repeated."""
-    rows_of_path: dict[str, list[int]] = {}
-    for row, record in enumerate(records):
-        rows_of_path.setdefault(record.path, []).append(row)
+def find_equal_files(
+    records: Records, groups: Groups, train: str | None, test: Collection[str | None]
+) -> Found:
+    """Find images of equal bytes: in training and test, of two identities, or repeated.
+
+    ``groups`` are the paths of equal bytes.
+    """
+    rows_of_path = _rows_by_path(records)
 
     conflicts: list[str] = []
     leaks: list[str] = []
     duplicates: list[str] = []
     wrong: set[int] = set()
-    for paths in group_equal_files(rows_of_path):
+    for group in groups:
+        paths = [path for path in group if path in rows_of_path]
+        if len(paths) < 2:
+            continue
+
         names = " = ".join(paths)
         rows = [row for path in paths for row in rows_of_path[path]]
         in_training = {row for row in rows if records[row].split == train}
@@ -95,6 +103,50 @@ def find_equal_files(records: Records, train: str | None, test: Collection[str |
         *_findings("leak", "error", leak_text, leaks),
         *_findings("duplicate", "note", duplicate_text, duplicates),
     ], wrong
+
+
+def find_shared_images(records: Records, groups: Groups, pairs: Sequence[tuple[str, str]]) -> Found:
+    """Find queries that are in the gallery themselves, where no camera rule leaves the pair out.
+
+    Each such query finds itself first. ``groups`` are the paths of equal bytes; the rows are those
+    of the gallery.
+    """
+    rows_of_path = _rows_by_path(records)
+    grouped = {path for group in groups for path in group}
+    alone = [[path] for path, rows in rows_of_path.items() if len(rows) > 1 and path not in grouped]
+
+    examples: list[str] = []
+    wrong: set[int] = set()
+    for paths in [*groups, *alone]:
+        rows = [row for path in paths for row in rows_of_path.get(path, ())]
+        for query, gallery in pairs:
+            shown = [row for row in rows if records[row].split == query]
+            kept = [row for row in rows if records[row].split == gallery]
+            copies = {row for row in kept if _finds_itself(records, shown, row)}
+            if copies:
+                examples.append(" = ".join(dict.fromkeys(records[row].path for row in rows)))
+                wrong |= copies
+
+    text = "images that are query and gallery, so that a query finds itself"
+    return _findings("shared", "error", text, examples), wrong
+
+
+def _finds_itself(records: Records, queries: Sequence[int], row: int) -> bool:
+    """Return whether an image of the gallery counts as a match of one of equal queries."""
+    for query in queries:
+        same_identity = records[query].identity == records[row].identity
+        camera = records[query].camera
+        if same_identity and (camera is None or camera != records[row].camera):
+            return True
+    return False
+
+
+def _rows_by_path(records: Records) -> dict[str, list[int]]:
+    """Return the rows of each path."""
+    rows_of_path: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        rows_of_path.setdefault(record.path, []).append(row)
+    return rows_of_path
 
 
 def find_queries_without_match(records: Records, pairs: Sequence[tuple[str, str]]) -> Found:
@@ -130,7 +182,10 @@ def find_queries_without_match(records: Records, pairs: Sequence[tuple[str, str]
 
 
 def find_single_images(records: Records, train: str | None) -> Found:
-    """Find identities with one image, in training or without a split."""
+    """Find identities with one image, in training or without a split.
+
+    An error if all are so, and no caption gives them another positive.
+    """
     if train is None:
         return [], set()
 
@@ -142,7 +197,21 @@ def find_single_images(records: Records, train: str | None) -> Found:
     if any(record.split == train for record in trainable):
         text = f"training {text}"
     examples = [str(identity) for identity in sorted(single, key=str)]
+    nothing_to_pair = bool(single) and len(single) == len(counts) > 1
+    if nothing_to_pair and not all(record.caption for record in trainable):
+        text = f"{text}, which are all: there is no pair to train on"
+        return _findings("single_image", "error", text, examples), set()
     return _findings("single_image", "note", text, examples), set()
+
+
+def find_similar_names(records: Records) -> Found:
+    """Find identities and cameras that a person would read as one, such as ``rex`` and ``Rex``."""
+    findings: list[Finding] = []
+    for field, plural in (("identity", "identities"), ("camera", "cameras")):
+        groups = near_groups({getattr(record, field) for record in records})
+        examples = [" and ".join(map(repr, group[:3])) for group in groups]
+        findings += _findings(f"similar_{field}", "note", f"{plural} in several ways", examples)
+    return findings, set()
 
 
 def _reason_against(path: str) -> str:

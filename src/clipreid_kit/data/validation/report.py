@@ -14,8 +14,9 @@ class Finding:
     """One kind of problem.
 
     Attributes:
-        kind: ``unreadable``, ``overlap``, ``leak``, ``conflict``, ``no_match``, ``same_camera``,
-            ``single_image``, ``duplicate`` or ``caption``.
+        kind: ``unreadable``, ``overlap``, ``leak``, ``conflict``, ``shared``, ``no_match``,
+            ``same_camera``, ``single_image``, ``duplicate``, ``similar_identity``,
+            ``similar_camera`` or ``caption``.
         severity: ``error`` if results would be wrong or training would stop, else ``note``.
         count: Number of records, queries, identities or images that are affected; ``text`` says of
             which.

@@ -12,9 +12,12 @@ from clipreid_kit.data.validation._checks_of_records import (
     find_equal_files,
     find_overlap,
     find_queries_without_match,
+    find_shared_images,
+    find_similar_names,
     find_single_images,
     find_unreadable,
 )
+from clipreid_kit.data.validation._equal_files import group_equal_files
 from clipreid_kit.data.validation.report import Finding, ValidationReport, balance_of
 
 
@@ -42,6 +45,9 @@ def validate_records(
     - ``overlap``: identities in training and test;
     - ``leak``: images whose bytes are in training and test;
     - ``conflict``: other images whose bytes occur under two identities;
+    - ``shared``: images that are query and gallery, by path or bytes, with the same identity and no
+      camera or different ones, so that each such query finds itself;
+    - ``single_image``: if every training identity has one image, and not all have captions;
     - ``no_match``: queries whose identity is not in the gallery;
     - ``same_camera``: queries whose matches are all from their own camera, which do not count, if
       no query of a pair has another match;
@@ -50,9 +56,11 @@ def validate_records(
     Notes are:
 
     - ``same_camera``: such queries, if others have a match;
-    - ``single_image``: identities with one image, which have no positive pair, in training or
+    - ``single_image``: other identities with one image, which have no positive pair, in training or
       without a split;
-    - ``duplicate``: other images with the same bytes.
+    - ``duplicate``: other images with the same bytes;
+    - ``similar_identity``, ``similar_camera``: names that differ only in case, white space, Unicode
+      form or leading zeros, and count as different.
 
     Args:
         records: Records of all splits.
@@ -64,13 +72,14 @@ def validate_records(
         caption_length: Fewest and most characters of every caption, such as (3, 1000); ``None``
             does not check captions.
         on_error: If there is an error, ``"raise"`` a ``ValueError`` with the whole report;
-            ``"skip"`` the records that errors concern (of an overlap or a leak those in training);
-            or ``"report"`` only.
+            ``"skip"`` the records that errors concern (of an overlap or a leak those in training,
+            of shared images those in the gallery); or ``"report"`` only.
 
     Returns:
         The report, with the records to use in ``records``, in their order; its ``counts`` are made
         for a metrics file. After skipping, no errors of these kinds are left, except for queries
-        that all lack a match from another camera: these records stay.
+        that all lack a match from another camera, and training without any pair: these records
+        stay.
 
     Raises:
         ValueError: If there is an error and ``on_error`` is ``"raise"``; or if some identities are
@@ -108,10 +117,14 @@ def validate_records(
     if caption_length is not None:
         state.add(find_bad_captions(state.kept, caption_length))
     state.add(find_overlap(state.kept, train, test))
-    if duplicates:
-        state.add(find_equal_files(state.kept, train, test))
+
+    paths = [record.path for record in state.kept]
+    groups = group_equal_files(dict.fromkeys(paths)) if duplicates else []
+    state.add(find_equal_files(state.kept, groups, train, test))
+    state.add(find_shared_images(state.kept, groups, pairs))
     state.add(find_queries_without_match(state.kept, pairs))
     state.add(find_single_images(state.kept, train))
+    state.add(find_similar_names(state.kept))
 
     findings = sorted(state.findings, key=lambda finding: finding.severity)  # errors before notes
     report = ValidationReport(state.kept, len(everything), tuple(findings), balance_of(state.kept))

@@ -1,6 +1,5 @@
 """The result of a re-identification evaluation: Rank-k, mAP and mINP."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._read_files import parse_json
 from clipreid_kit.metrics._engine.id_columns import Ids
 from clipreid_kit.metrics.results._output_formats import (
     Columns,
@@ -208,8 +208,8 @@ class ReidResult:
         owner = "ReidResult.from_json"
         remedy = "Write it with to_json(per_query=True)."
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"{owner}: the text is not JSON ({error}). {remedy}") from None
 
         table = values.get("per_query") if isinstance(values, dict) else None

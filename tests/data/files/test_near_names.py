@@ -1,0 +1,27 @@
+import pytest
+
+from clipreid_kit.data.files.near_names import plain_name
+
+
+@pytest.mark.parametrize(
+    "other",
+    [" rex", "REX", "r\u200bex", "\uff52ex", "rex\n", "\ufeffrex"],
+)
+def test_names_that_read_alike_have_one_plain_name(other):
+    assert plain_name(other) == plain_name("rex")
+
+
+@pytest.mark.parametrize("other", [7, "7", "007", "7.0", " 7 "])
+def test_numbers_have_one_plain_name(other):
+    assert plain_name(other) == "7"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("rex", "tom"), ("a1", "a01"), ("0", "00a"), ("-1", "1")]
+)
+def test_other_names_stay_apart(first, second):
+    assert plain_name(first) != plain_name(second)
+
+
+def test_zero_stays_zero():
+    assert plain_name("000") == "0"

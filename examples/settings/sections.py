@@ -342,10 +342,18 @@ class Evaluate(Section):
     """Re-ranking: images over which the neighbours' weights are averaged."""
     rerank_lambda: Annotated[Fraction, Needs("evaluate.rerank")] = 0.3
     """Re-ranking: weight of the original distance."""
+    captions: Annotated[
+        Literal["first", "all"], Needs("stage: zero_shot, image_encoder, joint, retrieval")
+    ] = "first"
+    """Queries of text to image: the first caption of each identity, or every caption."""
     k_values: list[PositiveInt] = Field(default=[1, 5, 10], min_length=1)
     """Ranks k of hit rate, recall and NDCG between modalities."""
     predictions: NonNegativeInt = 0
     """Best matches that are written for each query, with their similarity or negated distance."""
+    features: bool = False
+    """Also write the embeddings of the evaluation, as features.npz."""
+    towers_only: Annotated[bool, Needs("stage: zero_shot"), Needs("init_from")] = False
+    """Evaluate the bare towers of a run whose method has more than towers."""
     batch_size: PositiveInt = 256
     """Images encoded at once."""
 

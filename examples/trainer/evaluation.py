@@ -92,11 +92,12 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
 
     first = next(iter(tests.values()))[0]
     query, gallery = first[0], first[1] or first[0]
-    captions = {record.identity: record.caption for record in reversed(query) if record.caption}
+    captions = _captions(query, scoring.options)
     texts = None
     if captions and scoring.texts:
-        texts = encoder.texts(list(captions.values()))
-        results |= _with_texts(texts, list(captions), embed(gallery), gallery, scoring)
+        texts = encoder.texts([caption for _, caption in captions])
+        identities = [identity for identity, _ in captions]
+        results |= _with_texts(texts, identities, embed(gallery), gallery, scoring)
 
     columns = evaluation_ids(*first, cameras=scoring.cameras)
     return Evaluation(
@@ -109,6 +110,16 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
         captions=captions,
         camera_rule="query_cameras" in columns,
     )
+
+
+def _captions(query: Sequence[ImageRecord], options: Evaluate) -> list[tuple[int | str, str]]:
+    """Identity and text of each caption to search by."""
+    captioned = [(record.identity, record.caption) for record in query if record.caption]
+    if options.captions == "all":
+        return list(dict.fromkeys(captioned))
+
+    first_of = dict(reversed(captioned))
+    return list(first_of.items())
 
 
 def _embed_once(encoder: Encoder, tests: Tests) -> Embed:
@@ -169,7 +180,7 @@ def _with_texts(
     gallery: Sequence[ImageRecord],
     scoring: Scoring,
 ) -> dict[str, Result]:
-    """Results between modalities: a query is one caption of an identity, and matches its images."""
+    """Results between modalities: a query is a caption, and matches the images of its identity."""
     text_ids = np.array(identities)
     image_ids = np.array([record.identity for record in gallery])
 

@@ -153,6 +153,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("loss.hard_negative=1.0", "loss.negative_margin", "-0.5"),
         ("loss.hard_negative=1.0", "loss.negative_margin=-0.9", "loss.num_hard", "1"),
         ("evaluate.task", "text_to_image"),
+        ("evaluate.captions", "all"),
     ],
     "retrieval": [
         ("loss.info_nce", "0.5"),
@@ -220,6 +221,8 @@ ELSEWHERE = {
     "model.gradient_checkpointing": "test_how_and_not_what",
     "model.channels_last": "test_how_and_not_what",
     "evaluate.batch_size": "test_how_and_not_what",
+    "evaluate.features": "test_evaluate_run.py",
+    "evaluate.towers_only": "test_evaluate_run.py",
     "track.console": "test_trainer.py",
     "track.tensorboard": "test_trainer.py",
     "track.wandb": "test_trainer.py",

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiny import session_of, tiny_images, tiny_recipe, write_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
+from clipreid_kit.reports import epoch_line, results_table
 from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
 from examples.trainer.__main__ import main
@@ -73,6 +75,7 @@ def test_leaves_everything_beside_the_result(finished):
         "recipe.json",
         "report.html",
         "results.json",
+        "train.log",
     }
     assert set(results(finished)) == {"before", "after"}
     for moment in results(finished).values():
@@ -98,6 +101,20 @@ def test_leaves_everything_beside_the_result(finished):
     }
     assert "A run of a second." in (finished / "report.html").read_text()
     assert load_towers(finished / "checkpoints" / index(finished)["best"]).image_size == (32, 32)
+
+
+def test_the_text_log_has_what_the_console_shows_with_times(finished):
+    """A heading, a line for each epoch, and the table of results."""
+    log = (finished / "train.log").read_text().splitlines()
+    times, texts = zip(*(line.split("  ", 1) for line in log), strict=True)
+    assert list(times) == sorted(times)
+    assert all(datetime.fromisoformat(time).tzinfo for time in times)
+
+    assert texts[0] == "stage joint, model reid-tiny-resnet, seed 0: A run of a second."
+    assert texts[1].startswith("images of synthetic: train ")
+    epochs = [epoch_line(row) for row in lines(finished / "metrics.jsonl")]
+    assert list(texts[2:4]) == epochs
+    assert list(texts[4:]) == results_table(results(finished)).splitlines()
 
 
 def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):

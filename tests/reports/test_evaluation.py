@@ -12,7 +12,7 @@ def evaluation(query, gallery, *, camera_rule):
         query_embeddings=torch.zeros(len(query), 2),
         gallery_embeddings=torch.zeros(len(gallery), 2),
         text_embeddings=None,
-        captions={},
+        captions=[],
         camera_rule=camera_rule,
     )
 

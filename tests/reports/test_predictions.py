@@ -16,7 +16,7 @@ def evaluation():
         query_embeddings=torch.tensor([[1.0, 0.0]]),
         gallery_embeddings=torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.5]]),
         text_embeddings=torch.tensor([[0.0, 2.0]]),
-        captions={0: "A sentence."},
+        captions=[(0, "A sentence.")],
         camera_rule=True,
     )
 

@@ -37,7 +37,7 @@ def evaluation(folder, seed, results=("image_to_image", "text_to_image")):
         query_embeddings=embeddings[:3],
         gallery_embeddings=embeddings[3:],
         text_embeddings=embeddings[:3],
-        captions={identity: f"Sentence {identity}" for identity in range(3)},
+        captions=[(identity, f"Sentence {identity}") for identity in range(3)],
         camera_rule=True,
     )
 

@@ -25,7 +25,7 @@ class Evaluation:
         query_embeddings: Embeddings (Q, D) of the queries.
         gallery_embeddings: Embeddings (G, D) of the gallery.
         text_embeddings: Embeddings (C, D) of ``captions``; ``None`` if no text was evaluated.
-        captions: One caption of each query identity that has any, by identity.
+        captions: Identity and text of each caption to search by.
         camera_rule: Whether gallery images of the query's identity and camera were left out.
     """
 
@@ -35,7 +35,7 @@ class Evaluation:
     query_embeddings: Tensor
     gallery_embeddings: Tensor
     text_embeddings: Tensor | None
-    captions: dict[int | str, str]
+    captions: list[tuple[int | str, str]]
     camera_rule: bool
 
     @property

@@ -30,7 +30,7 @@ def write_predictions(folder: Path, evaluation: Evaluation, count: int, distance
     write_json(folder / "predictions.jsonl", lines)
 
     if evaluation.text_embeddings is not None:
-        captions = list(evaluation.captions.values())
+        captions = [caption for _, caption in evaluation.captions]
         nothing: list[list[int]] = [[] for _ in captions]
         lines = _nearest(evaluation, captions, evaluation.text_embeddings, nothing, count, "cosine")
         write_json(folder / "predictions_text.jsonl", lines)

@@ -99,7 +99,7 @@ def ranked_images(evaluation: Evaluation, query: int, *, by_text: bool) -> list[
     if by_text:
         queries = evaluation.text_embeddings
         excluded: set[int] = set()
-        identity = list(evaluation.captions)[query]
+        identity, _ = evaluation.captions[query]
     else:
         queries = evaluation.query_embeddings
         excluded = set(evaluation.excluded_rows(query))
@@ -211,7 +211,7 @@ def _image_queries(moments: Mapping[str, Evaluation], final: Evaluation) -> list
 
 
 def _text_queries(moments: Mapping[str, Evaluation], final: Evaluation) -> list[RankedQuery]:
-    captions = list(final.captions.values())
+    captions = [caption for _, caption in final.captions]
     queries = []
     for row in _chosen_queries(final.texts, _NUM_TEXT_QUERIES):
         rankings = _rankings(moments, row, by_text=True)

@@ -33,10 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _read(folder: Path) -> list[ImageRecord]:
-    present = [split for split in _SPLITS if (folder / split).is_dir()]
-    if not present:
-        return read_inshop(folder, counts="ignore")
-    return read_folder(folder, splits=present, pattern="img/*/*/{identity}/*")
+    if any((folder / split).is_dir() for split in _SPLITS):
+        return read_folder(folder, pattern="{split}/img/*/*/{identity}/*")
+    return read_inshop(folder, counts="ignore")
 
 
 def _listed(record: ImageRecord) -> ImageRecord:

@@ -221,6 +221,7 @@ ELSEWHERE = {
     "model.gradient_checkpointing": "test_how_and_not_what",
     "model.channels_last": "test_how_and_not_what",
     "evaluate.batch_size": "test_how_and_not_what",
+    "data.image_meta": "test_fashion_layout.py",
     "evaluate.features": "test_evaluate_run.py",
     "evaluate.towers_only": "test_evaluate_run.py",
     "track.console": "test_trainer.py",

@@ -45,8 +45,11 @@ def _failed(reason: str) -> int:
 
 
 def _default_folder(recipe: Path) -> Path:
+    """Named as its recipe, by all folders below ``recipes``, and by the time."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
-    return Path("runs") / f"{recipe.parent.name}-{recipe.stem}" / now
+    folders = recipe.absolute().parent.parts
+    first = len(folders) - folders[::-1].index("recipes") if "recipes" in folders else -1
+    return Path("runs", *folders[first:], recipe.stem, now)
 
 
 def _parser() -> argparse.ArgumentParser:

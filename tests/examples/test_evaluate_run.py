@@ -10,6 +10,8 @@ from tiny import STAGES, tiny_images, tiny_recipe
 
 from clipreid_kit.data import read_table, write_csv
 from clipreid_kit.evaluate import main as evaluate_features
+from clipreid_kit.reports.runs import find_runs
+from clipreid_kit.reports.tables import version_rows
 from examples.trainer import evaluate as command
 from examples.trainer.run import run
 
@@ -195,6 +197,22 @@ def test_features_are_those_of_the_figures(trained, tmp_path, capsys):
     with np.load(finished / "features.npz") as arrays:
         assert len(arrays["text_embeddings"]) == len(arrays["texts"]) == len(arrays["text_ids"])
         assert len(arrays["query_paths"]) == len(arrays["query_embeddings"])
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_a_result_is_gathered_like_a_run(trained, tmp_path, capsys, images, how):
+    """Its folder has what the tables read, and a name of its own."""
+    finished = trained("classifier")
+    if how == "before":
+        recipe = tiny_recipe(tmp_path, "stage=zero_shot", "track.console=nothing", images=images)
+        finished = tmp_path / "towers"
+        run(recipe, finished)
+    assert answer(capsys, finished, "--out", tmp_path / "gathered" / "again")[0] == 0
+
+    runs = find_runs([tmp_path / "gathered"])
+    assert [(found.name, found.status) for found in runs] == [("again", "complete")]
+    moment = "zero_shot" if how == "before" else "after"
+    assert {row["moment"] for row in version_rows(runs)} == {moment}
 
 
 def test_mistakes_are_errors_of_one_line(trained, tmp_path, capsys):

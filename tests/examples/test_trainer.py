@@ -19,7 +19,7 @@ from clipreid_kit.data import SyntheticReid, write_csv
 from clipreid_kit.reports import epoch_line, results_table
 from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
-from examples.trainer.__main__ import main
+from examples.trainer.__main__ import _default_folder, main
 from examples.trainer.assemble import training_images
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
@@ -138,9 +138,15 @@ def test_without_a_folder_the_run_is_named_by_recipe_and_time(
     table = ["--set", "data.source=table", "--set", "track.console=nothing"]
     more = ["--data", images / "records.csv", "--set", "stage=zero_shot"]
     assert command(capsys, path, *table, *more) == (0, "")
-    (folder,) = (tmp_path / "runs" / f"{tmp_path.name}-tiny").iterdir()
+    (folder,) = (tmp_path / "runs" / tmp_path.name / "tiny").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", folder.name)
     assert (folder / "results.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["hands/stage3/v1_vit", "fashion/stage3_v1_vit"])
+def test_runs_of_recipes_are_named_as_the_pages_name_them(name):
+    folder = _default_folder(Path(f"examples/recipes/{name}.yaml"))
+    assert folder.parent == Path("runs", name)
 
 
 @pytest.mark.usefixtures("_without_report")

@@ -215,6 +215,22 @@ def test_a_result_is_gathered_like_a_run(trained, tmp_path, capsys, images, how)
     assert {row["moment"] for row in version_rows(runs)} == {moment}
 
 
+def test_every_caption_is_a_query_where_that_is_asked_for(trained, tmp_path, capsys, images):
+    """By default a query is the first caption of an identity, as in the run."""
+    finished = trained("joint")
+    options = ["--set", "evaluate.captions=all", "--set", "evaluate.predictions=1"]
+    assert answer(capsys, finished, *options, "--out", tmp_path / "all")[0] == 0
+
+    records = [r for r in read_table(images / "records.csv") if r.split == "query"]
+    captions = {(record.identity, record.caption) for record in records}
+    queries = read(tmp_path / "all" / "results.json")["after"]["text_to_image"]["num_queries"]
+    before = read(finished / "results.json")["after"]["text_to_image"]["num_queries"]
+    assert before == len({record.identity for record in records}) < queries == len(captions)
+
+    lines = (tmp_path / "all" / "predictions_text.jsonl").read_text().splitlines()
+    assert {json.loads(line)["query"] for line in lines} == {text for _, text in captions}
+
+
 def test_mistakes_are_errors_of_one_line(trained, tmp_path, capsys):
     finished = trained("classifier")
     odd = tmp_path / "odd"

@@ -1,5 +1,6 @@
 """The section `data`: a model for each source, with its keys and how its images are read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -7,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
 from clipreid_kit import data as kit
-from clipreid_kit.data import ImageRecord
+from clipreid_kit.data import ImageRecord, fashion
 from examples.settings.section import FractionBelowOne, Needs, Section, default_tag
 
 Protocol = Literal["query_gallery", "splits", "distractors", "leave_one_out", "single_shot"]
@@ -178,6 +179,25 @@ class QueryGallery(Benchmark):
                 return kit.read_inshop(root, counts=self.counts)
 
 
+class Fashion(Stored):
+    """In-shop as the fashion pipeline keeps it: `<split>/img/...`, listed in `image_paths.json`."""
+
+    source: Literal["fashion"]
+    image_meta: str = "../metadata/image_paths.json"
+    """The list, relative to the images or to the working directory."""
+    merge_val: bool = True
+    """Train on the images of both `train` and `val`."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the list, and find its images below the folders of their splits."""
+        beside = Path(root) / self.image_meta
+        listed = beside if beside.is_file() else Path(self.image_meta)
+        records = fashion.read_image_paths(listed, root=root)
+        if not self.merge_val:
+            return records
+        return [replace(r, split="train") if r.split == "val" else r for r in records]
+
+
 class LeaveOneOut(Benchmark):
     """A benchmark whose test images are each ranked against all others."""
 
@@ -263,6 +283,7 @@ Data = Annotated[
     | Table
     | Omniglot
     | QueryGallery
+    | Fashion
     | LeaveOneOut
     | Msmt17
     | Cuhk03

@@ -76,9 +76,19 @@ def load_recipe(
     return recipe
 
 
-def recipe_of(tree: Tree) -> Recipe:
-    """Make a recipe of a tree of keys, such as a changed ``model_dump``; idle keys fall away."""
-    return _resolve([Layer("recipe", tree), Layer("changes", {}, is_option=True)])[0]
+def recipe_of(tree: Tree, changes: Sequence[str] = (), *, data: str | None = None) -> Recipe:
+    """Make a recipe of a tree of keys, such as a changed ``model_dump``; idle keys fall away.
+
+    Args:
+        tree: The keys.
+        changes: ``section.key=value`` lines, as of ``--set``; each must have an effect.
+        data: Value for ``data.root``.
+    """
+    layers = [Layer("recipe", tree), Layer("changes", {}, is_option=True)]
+    layers += [_change(change) for change in changes]
+    if data is not None:
+        layers.append(Layer("--data", {"data": {"root": data}}, is_option=True))
+    return _resolve(layers)[0]
 
 
 def _read(path: Path, children: tuple[Path, ...], data: str | None) -> list[Layer]:

@@ -354,6 +354,10 @@ class Evaluate(Section):
     """Ranks k of hit rate, recall and NDCG between modalities."""
     predictions: NonNegativeInt = 0
     """Best matches that are written for each query, with their similarity or negated distance."""
+    features: bool = False
+    """Also write the embeddings of the evaluation, as features.npz."""
+    towers_only: Annotated[bool, Needs("stage: zero_shot"), Needs("init_from")] = False
+    """Evaluate the bare towers of a run whose method has more than towers."""
     batch_size: PositiveInt = 256
     """Images encoded at once."""
 

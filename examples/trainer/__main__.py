@@ -7,6 +7,7 @@ from pathlib import Path
 
 from examples.settings.recipe import load_recipe
 from examples.settings.smoke import smoke
+from examples.trainer.plugin import NO_PLUGIN, load_plugin
 from examples.trainer.run import run
 
 
@@ -19,11 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.resume and options.out is None:
             raise ValueError("--resume needs --out with the folder of the run.")
 
+        plugin = load_plugin(options.plugin) if options.plugin else NO_PLUGIN
         notes: list[str] = []
         recipe = load_recipe(options.recipe, options.set, data=options.data, say=notes.append)
         if recipe.track.console != "nothing":
             print(*notes, sep="\n", end="\n" if notes else "")
-        run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume)
+        run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume, plugin=plugin)
     except (ValueError, OSError) as error:
         return _failed(str(error))
     except RuntimeError as error:
@@ -43,8 +45,11 @@ def _failed(reason: str) -> int:
 
 
 def _default_folder(recipe: Path) -> Path:
+    """Named as its recipe, by all folders below ``recipes``, and by the time."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
-    return Path("runs") / f"{recipe.parent.name}-{recipe.stem}" / now
+    folders = recipe.absolute().parent.parts
+    first = len(folders) - folders[::-1].index("recipes") if "recipes" in folders else -1
+    return Path("runs", *folders[first:], recipe.stem, now)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="change a line of the recipe; may be given several times",
+    )
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        metavar="FILE",
+        help="a Python file with your own `records(recipe)` or "
+        "`losses(recipe, towers, num_identities)`",
     )
     return parser
 

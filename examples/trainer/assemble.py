@@ -1,6 +1,6 @@
 """What the stages share: from sections of a recipe to batches, validation, and a fitted method."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.images import training_set
 from examples.trainer.log import Log, Row
 from examples.trainer.loop import Training, Validation, fit
+from examples.trainer.losses import losses_of
 from examples.trainer.optimizers import optimizers_of
 from examples.trainer.records import validation_of
 from examples.trainer.session import Session
@@ -56,6 +57,16 @@ def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -
         world_size=session.ranks,
     )
     return PKBatches(dataset, sampler, session.encoding.categories, captions, recipe.data)
+
+
+def method_losses(
+    recipe: TrainingRecipe, session: Session, terms: Collection[str], num_identities: int
+) -> dict[str, nn.Module]:
+    """The losses of a method's terms: as the recipe says, or those of the run's plugin."""
+    losses = losses_of(
+        recipe.loss, terms, session.towers, num_identities, distributed=session.distributed
+    )
+    return losses | session.plugin.losses_of(recipe, session.towers, num_identities, terms)
 
 
 def fit_method(
@@ -104,11 +115,23 @@ def fit_method(
         card={
             "image_spec": session.encoding.spec.as_dict(),
             "identities": identities,
+            "categories": {index.field: list(index.known) for index in session.encoding.categories},
         },
-        chance_losses=chance,
+        chance_losses=_of_the_library(chance, method),
     )
     fit(training, resume=session.resume)
     return method
+
+
+def _of_the_library(chance: Mapping[str, float], method: nn.Module) -> dict[str, float]:
+    """Values at chance level, without those of a plugin's losses, which have others."""
+    losses: Any = getattr(method, "losses", {})
+    own = [
+        name
+        for name, module in losses.items()
+        if not type(module).__module__.startswith("clipreid_kit.")
+    ]
+    return {name: value for name, value in chance.items() if name not in own}
 
 
 def _continues(session: Session) -> bool:

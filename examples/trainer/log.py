@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from clipreid_kit.reports import epoch_line, flat, write_json
 from examples.trainer.batches import Batch
 
 Row = dict[str, Any]
+TEXT_LOG = "train.log"
+
+
+def write_text_log(path: Path, text: str) -> None:
+    """Append lines to a text log, each with the time."""
+    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{now}  {line}\n" for line in text.splitlines())
 
 
 @dataclass
@@ -24,6 +33,8 @@ class Log:
         console: Whether a progress bar and a line for each epoch are printed.
         prefix: Of what trackers are told, where a run trains several times.
         first_epoch: Epochs that the run has trained before, for the steps of trackers.
+        text: The text log, which gets the same lines as the console; defaults to ``train.log`` in
+            ``folder``.
     """
 
     folder: Path
@@ -31,6 +42,7 @@ class Log:
     console: bool
     prefix: str = ""
     first_epoch: int = 0
+    text: Path | None = None
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
@@ -42,12 +54,15 @@ class Log:
         write_json(self.folder / "metrics.jsonl", self.rows)
 
     def tell(self, row: Row) -> None:
-        """Tell trackers and the console about an epoch."""
+        """Tell trackers, the text log and the console about an epoch."""
         pairs = flat(row, self.prefix)
         numbers = {name: value for name, value in pairs if isinstance(value, int | float)}
         self.accelerator.log(numbers, step=self.first_epoch + row["epoch"])
+
+        line = epoch_line(row)
+        write_text_log(self.text or self.folder / TEXT_LOG, self.prefix + line)
         if self.console:
-            tqdm.write(epoch_line(row))
+            tqdm.write(line)
 
     def progress(self, batches: Iterator[Batch], total: int, title: str) -> "tqdm[Batch]":
         """A progress bar over batches, in the main process and where the console shows epochs."""

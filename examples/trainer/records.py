@@ -10,6 +10,7 @@ from clipreid_kit.data import ImageRecord, records_of
 from clipreid_kit.data.hands import split_hands
 from examples.settings.data import Folder, Hands, Images, Synthetic
 from examples.settings.stages import Recipe, TrainingRecipe
+from examples.trainer.plugin import NO_PLUGIN, Plugin
 
 Records = list[ImageRecord]
 Sides = tuple[Records, Records | None]  # queries and gallery; without one each image is both
@@ -19,9 +20,21 @@ _VALIDATION = ("val", "val_query", "val_gallery")
 
 
 def load_records(
-    recipe: Recipe, out: Path, *, quiet: bool = False
+    recipe: Recipe,
+    out: Path,
+    *,
+    quiet: bool = False,
+    plugin: Plugin = NO_PLUGIN,
+    trains: bool = True,
 ) -> tuple[Records, dict[str, int]]:
     """Read or generate the records of a recipe, and check them before anything is trained.
+
+    Args:
+        recipe: Source, captions, splits and checks.
+        out: Folder for images that are generated.
+        quiet: Show no progress.
+        plugin: Reads the records instead of the source, if it can.
+        trains: Whether the recipe is trained; an evaluation alone needs no training images.
 
     Returns:
         The records with their splits, and counts of what was found and left out.
@@ -29,7 +42,8 @@ def load_records(
     Raises:
         ValueError: If a file or split is missing, or the splits make no sound experiment.
     """
-    records = read_records(recipe, out, quiet=quiet)
+    trains = trains and isinstance(recipe, TrainingRecipe)
+    records = plugin.read(recipe) or read_records(recipe, out, quiet=quiet, trains=trains)
     with_text = caption_records(recipe.data, records)
     found = {}
     if len(with_text) < len(records):
@@ -39,28 +53,32 @@ def load_records(
     if isinstance(recipe.data, Hands):
         records = _split_hands(recipe.data, records, recipe.evaluate.num_splits, recipe.seed)
 
-    trains = isinstance(recipe, TrainingRecipe)
+    train = _train_split(recipe, records, trains=trains)
     if recipe.data.check == "files":
         kit.check_files(records)
     else:
-        report = kit.validate_records(
-            records, train="train" if trains else None, on_error=recipe.data.check
-        )
+        report = kit.validate_records(records, train=train, on_error=recipe.data.check)
         records = list(report.records)
         found = report.counts | found
 
-    if isinstance(recipe, TrainingRecipe) and recipe.data.validation:
+    if train is not None and recipe.data.validation:
         records = _hold_out(records, recipe.data.validation, recipe.seed)
 
     tests = arrange_tests(recipe, records)
-    _check_tests(recipe, tests, records)
-    if isinstance(recipe, TrainingRecipe):
+    _check_tests(recipe, tests, records, train)
+    if trains and isinstance(recipe, TrainingRecipe):
         _check_training(recipe, tests, records)
         records = _balance(recipe.data, records, recipe.seed)
     return records, found
 
 
-def read_records(recipe: Recipe, out: Path, *, quiet: bool) -> Records:
+def _train_split(recipe: Recipe, records: Records, *, trains: bool) -> str | None:
+    """Name of the training split; ``None`` without one in an evaluation alone."""
+    has_images = any(record.split == "train" for record in records)
+    return "train" if trains or (isinstance(recipe, TrainingRecipe) and has_images) else None
+
+
+def read_records(recipe: Recipe, out: Path, *, quiet: bool, trains: bool = True) -> Records:
     """Read the images of the recipe's source, or generate them into the run's folder."""
     data = recipe.data
     if isinstance(data, Synthetic):
@@ -69,7 +87,7 @@ def read_records(recipe: Recipe, out: Path, *, quiet: bool) -> Records:
     if data.root is None:
         raise ValueError(f"data.root: `source: {data.source}` needs images. Add --data PATH.")
     if isinstance(data, Folder):
-        return data.read(data.root, trains=isinstance(recipe, TrainingRecipe))
+        return data.read(data.root, trains=trains and isinstance(recipe, TrainingRecipe))
     return data.read(data.root)
 
 
@@ -137,7 +155,7 @@ def _hold_out(records: Records, fraction: float, seed: int) -> Records:
     return [*kit.apply_split(train, manifest), *rest]
 
 
-def _check_tests(recipe: Recipe, tests: Tests, records: Records) -> None:
+def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | None) -> None:
     """Require what the evaluation needs."""
     galleries = [gallery for sides in tests.values() for _, gallery in sides]
     if recipe.evaluate.rerank and not any(galleries):
@@ -147,7 +165,6 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records) -> None:
         )
 
     if "query_gallery" in tests:
-        train = "train" if isinstance(recipe, TrainingRecipe) else None
         kit.check_splits(records, train=train, min_images=1)
 
 

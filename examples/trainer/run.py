@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
@@ -20,6 +21,7 @@ from clipreid_kit.reports import (
     Evaluation,
     open_run,
     results_table,
+    write_features,
     write_history,
     write_json,
     write_predictions,
@@ -27,19 +29,29 @@ from clipreid_kit.reports import (
 )
 from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
+from examples.trainer.checkpoints import find_checkpoint, parts_beside_towers
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.log import TEXT_LOG, write_text_log
+from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.records import Records, arrange_tests, load_records
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
 
 
-def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
+def run(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    plugin: Plugin = NO_PLUGIN,
+) -> None:
     """Run a recipe.
 
     Args:
         recipe: What to run.
         out: Folder of the run, new or to resume.
         resume: Whether to continue the run in that folder.
+        plugin: Your own records and losses.
     """
     torch.manual_seed(recipe.seed)  # of heads and dropout
     accelerator = _accelerator(recipe, out)
@@ -47,10 +59,13 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     settings = recipe.model_dump(mode="json")
     if accelerator.is_main_process:
         open_run(out, settings, resume=resume)
+        plugin.keep(out, resume=resume)
 
-    records, found = _records(recipe, out, accelerator)
+    records, found = _records(recipe, out, accelerator, plugin)
     _start_trackers(recipe.track, out, accelerator)
-    session = _session(recipe, out, accelerator, records, resume=resume)
+    session = _session(recipe, out, accelerator, records, resume=resume, plugin=plugin)
+    if accelerator.is_main_process:
+        _write_heading(recipe, session)
 
     before = _evaluate(recipe, session.towers, session)
     method = _stage(recipe)(recipe, session)
@@ -105,20 +120,28 @@ def _start_trackers(track: Track, out: Path, accelerator: Accelerator) -> None:
         accelerator.init_trackers(track.wandb or "tensorboard", init_kwargs=options)
 
 
-def _records(recipe: Recipe, out: Path, accelerator: Accelerator) -> tuple[Records, dict[str, int]]:
+def _records(
+    recipe: Recipe, out: Path, accelerator: Accelerator, plugin: Plugin
+) -> tuple[Records, dict[str, int]]:
     """The records, read by the main process first: it may have to generate the images."""
     with accelerator.main_process_first():
-        return load_records(recipe, out, quiet=not accelerator.is_main_process)
+        return load_records(recipe, out, quiet=not accelerator.is_main_process, plugin=plugin)
 
 
 def _session(
-    recipe: Recipe, out: Path, accelerator: Accelerator, records: Records, *, resume: bool
+    recipe: Recipe,
+    out: Path,
+    accelerator: Accelerator,
+    records: Records,
+    *,
+    resume: bool,
+    plugin: Plugin = NO_PLUGIN,
 ) -> Session:
     """The towers, with the weights that a run begins with, and all else that a stage works with."""
     categories = categories_of(recipe.model, records)
     towers = make_towers(recipe.model, categories, recipe.seed).to(accelerator.device)
     encoding = encoding_of(recipe, towers, categories, quiet=not accelerator.is_main_process)
-    session = Session(out, accelerator, records, towers, encoding, resume)
+    session = Session(out, accelerator, records, towers, encoding, resume, plugin)
     if recipe.init_from is not None:
         _start_from(recipe.init_from, recipe, session)
     return session
@@ -128,6 +151,7 @@ def _start_from(source: str, recipe: Recipe, session: Session) -> None:
     """Load the towers of an earlier run; a stage that trains loads the rest of its method later."""
     trains = isinstance(recipe, TrainingRecipe)
     if not trains:
+        _check_bare_towers(source, recipe, session)
         trained = read_card(source).get("image_spec")
         if trained:  # images of another size or normalisation would give other numbers
             ImageSpec.from_dict(trained).check_same(session.encoding.spec)
@@ -135,6 +159,47 @@ def _start_from(source: str, recipe: Recipe, session: Session) -> None:
     report = warm_start(session.towers, source)
     if session.accelerator.is_main_process and not trains:
         write_json(session.out / "init_from.json", {"from": source, **asdict(report)})
+
+
+def _check_bare_towers(source: str, recipe: Recipe, session: Session) -> None:
+    """Refuse to evaluate the towers of a method that has more, unless the recipe asks for them.
+
+    Raises:
+        ValueError: With the command that evaluates the method whole.
+    """
+    checkpoint = find_checkpoint(Path(source))
+    parts = [] if checkpoint is None else parts_beside_towers(checkpoint)
+    if not parts:
+        return
+
+    if not recipe.evaluate.towers_only:
+        raise ValueError(
+            f"init_from: the method in {source} has more than towers ({', '.join(parts)}), and "
+            "stage: zero_shot evaluates towers alone. Evaluate it whole by `python -m "
+            f"examples.trainer.evaluate {source}`, or set evaluate.towers_only to true."
+        )
+    _tell(recipe, session, f"evaluate.towers_only: {source} without {', '.join(parts)}")
+
+
+def _write_heading(recipe: Recipe, session: Session) -> None:
+    """Begin the text log with what is run."""
+    splits = Counter(str(record.split) for record in session.records)
+    images = ", ".join(f"{name} {count}" for name, count in splits.items())
+    lines = [
+        f"stage {recipe.stage}, model {recipe.model.name}, seed {recipe.seed}: {recipe.note}",
+        f"images of {recipe.data.source}: {images}",
+    ]
+    if session.resume:
+        lines.append("resumed")
+    write_text_log(session.out / TEXT_LOG, "\n".join(lines))
+
+
+def _tell(recipe: Recipe, session: Session, line: str) -> None:
+    """Write a line to the text log and, unless nothing is to be printed, to the console."""
+    if session.accelerator.is_main_process:
+        write_text_log(session.out / TEXT_LOG, line)
+        if recipe.track.console != "nothing":
+            print(line)
 
 
 def _stage(recipe: Recipe) -> Callable[[Recipe, Session], nn.Module | None]:
@@ -171,6 +236,8 @@ def _report(
 
     if options.predictions:
         write_predictions(out, after or before, options.predictions, options.distance)
+    if options.features:
+        write_features(out, after or before)
     write_history(out, results | ({"data": found} if found else {}))
     write_run_report(
         out,
@@ -182,6 +249,7 @@ def _report(
         validation_task=options.task,
     )
 
+    write_text_log(out / TEXT_LOG, results_table(results))
     if recipe.track.console != "nothing":
         print(results_table(results))
         print(f"report: {out / 'report.html'}")

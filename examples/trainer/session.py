@@ -12,6 +12,7 @@ from examples.settings.sections import Model
 from examples.settings.stages import PromptSGRecipe, Recipe
 from examples.trainer.encoder import Encoding
 from examples.trainer.images import image_spec
+from examples.trainer.plugin import NO_PLUGIN, Plugin
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Session:
         towers: The towers, on their device.
         encoding: How images and captions are encoded for an evaluation.
         resume: Whether an interrupted run continues.
+        plugin: The user's own losses.
     """
 
     out: Path
@@ -33,6 +35,7 @@ class Session:
     towers: ClipTowers
     encoding: Encoding
     resume: bool
+    plugin: Plugin = NO_PLUGIN
 
     @property
     def rank(self) -> int:

@@ -161,6 +161,28 @@ def inshop(root):
     return base
 
 
+def fashion(root):
+    """The fashion pipeline's layout: a folder of images for each split, and their list."""
+    splits, listed = root / "data" / "processed" / "splits", {}
+    for identities, split_of in (
+        (TRAIN, lambda n: "val" if n == 0 else "train"),
+        (TEST, lambda n: "query" if n < 2 else "gallery"),
+    ):
+        for i in identities:
+            for n in range(6):
+                view = VIEWS[n % len(VIEWS)]
+                name = f"img/WOMEN/Dresses/id_{i:08}/{n // 4 + 1:02}_{n % 4 + 1}_{view}.jpg"
+                draw(splits / split_of(n) / name, i, n)
+                listed[name] = {"item_id": f"id_{i:08}", "split": split_of(n)}
+
+    metadata = splits.parent / "metadata"
+    texts = {f"id_{i:08}": caption(i) for i in (*TRAIN, *TEST)}
+    write(metadata / "image_paths.json", listed)
+    for name in ("image_prompts_per_identity.json", "image_prompts_clean.json"):
+        write(metadata / name, texts)
+    return splits
+
+
 ASPECTS = ("dorsal right", "dorsal left", "palmar right", "palmar left")
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from tiny import session_of, tiny_images, tiny_recipe, write_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
+from clipreid_kit.reports import epoch_line, results_table
 from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
-from examples.trainer.__main__ import main
+from examples.trainer.__main__ import _default_folder, main
 from examples.trainer.assemble import training_images
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
@@ -73,6 +75,7 @@ def test_leaves_everything_beside_the_result(finished):
         "recipe.json",
         "report.html",
         "results.json",
+        "train.log",
     }
     assert set(results(finished)) == {"before", "after"}
     for moment in results(finished).values():
@@ -100,6 +103,20 @@ def test_leaves_everything_beside_the_result(finished):
     assert load_towers(finished / "checkpoints" / index(finished)["best"]).image_size == (32, 32)
 
 
+def test_the_text_log_has_what_the_console_shows_with_times(finished):
+    """A heading, a line for each epoch, and the table of results."""
+    log = (finished / "train.log").read_text().splitlines()
+    times, texts = zip(*(line.split("  ", 1) for line in log), strict=True)
+    assert list(times) == sorted(times)
+    assert all(datetime.fromisoformat(time).tzinfo for time in times)
+
+    assert texts[0] == "stage joint, model reid-tiny-resnet, seed 0: A run of a second."
+    assert texts[1].startswith("images of synthetic: train ")
+    epochs = [epoch_line(row) for row in lines(finished / "metrics.jsonl")]
+    assert list(texts[2:4]) == epochs
+    assert list(texts[4:]) == results_table(results(finished)).splitlines()
+
+
 def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):
     path = write_recipe(tmp_path)
     before = {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))}
@@ -121,9 +138,15 @@ def test_without_a_folder_the_run_is_named_by_recipe_and_time(
     table = ["--set", "data.source=table", "--set", "track.console=nothing"]
     more = ["--data", images / "records.csv", "--set", "stage=zero_shot"]
     assert command(capsys, path, *table, *more) == (0, "")
-    (folder,) = (tmp_path / "runs" / f"{tmp_path.name}-tiny").iterdir()
+    (folder,) = (tmp_path / "runs" / tmp_path.name / "tiny").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", folder.name)
     assert (folder / "results.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["hands/stage3/v1_vit", "fashion/stage3_v1_vit"])
+def test_runs_of_recipes_are_named_as_the_pages_name_them(name):
+    folder = _default_folder(Path(f"examples/recipes/{name}.yaml"))
+    assert folder.parent == Path("runs", name)
 
 
 @pytest.mark.usefixtures("_without_report")

@@ -526,7 +526,13 @@ def test_init_from(tmp_path, images):
     report = json.loads((same / "init_from.json").read_text())
     assert not report["mismatched"] + report["missing"] + report["unexpected"]
     run(
-        tiny_recipe(tmp_path, f"init_from={first}", "stage=zero_shot", images=images),
+        tiny_recipe(
+            tmp_path,
+            f"init_from={first}",
+            "stage=zero_shot",
+            "evaluate.towers_only=true",
+            images=images,
+        ),
         tmp_path / "zero",
     )
     assert json.loads((tmp_path / "zero" / "init_from.json").read_text())["loaded"]

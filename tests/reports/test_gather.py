@@ -1,5 +1,6 @@
 """The command that gathers runs into tables and figures."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
     printed = capsys.readouterr().out
     assert "| killed   | joint     | 0    | unfinished, 1 epoch done | 1          |" in printed
     assert "75.00 ± 5.00" in printed
-    assert printed.endswith(f"5 of 6 runs complete. 6 tables and 16 figures: {out}\n")
+    assert printed.endswith(f"5 of 6 runs complete. 7 tables and 16 figures: {out}\n")
 
     tables = {
         f"{name}.{kind}"
@@ -38,7 +39,22 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
     runs = ("clip", "clip_prompt", "killed", "v2__seed0", "v2__seed1", "v2__seed2")
     training = {f"training/{run}.png" for run in runs}
     written = {str(path.relative_to(out)) for path in out.rglob("*.*")}
-    assert written == tables | bars | curves | training
+    assert written == tables | {"remarks.csv"} | bars | curves | training
+
+
+def test_remarks_are_a_table_of_their_own(folder, tmp_path):
+    """One row for each version, under the name that it has in the table of versions."""
+    gather_runs([folder], tmp_path / "out")
+    with (tmp_path / "out" / "remarks.csv").open(encoding="utf-8") as file:
+        remarks = list(csv.DictReader(file))
+    with (tmp_path / "out" / "versions.csv").open(encoding="utf-8") as file:
+        versions = {row["version"] for row in csv.DictReader(file)}
+
+    assert list(remarks[0]) == ["version", "stage", "remarks"]
+    assert versions < {row["version"] for row in remarks}  # one run has no results yet
+    by_version = {row["version"]: row for row in remarks}
+    assert by_version["v2"]["stage"] == "joint"
+    assert by_version["v2"]["remarks"]
 
 
 def test_every_figure_shows_something(folder, tmp_path):

@@ -20,6 +20,7 @@ def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path):
     [
         (["/x/a/s", "/y/a/s", "/y/b/t"], ["x/a/s", "y/a/s", "t"]),
         (["/x/v1/seed0", "/x/v2/1", "/x/t"], ["v1/seed0", "v2/1", "t"]),
+        (["/x/v1/2026-02-01T09-30-00", "/x/t"], ["v1/2026-02-01T09-30-00", "t"]),
     ],
 )
 def test_names_are_as_short_as_they_can_be(paths, names):

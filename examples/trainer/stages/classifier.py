@@ -4,34 +4,23 @@ from torch import nn
 
 from clipreid_kit.clip import ClipBaseline, IdentityBranch
 from examples.settings.stages import ClassifierRecipe
-from examples.trainer.assemble import fit_method, pk_batches, training_images
-from examples.trainer.losses import (
-    chance_losses,
-    identity_branch,
-    losses_of,
-    set_trained_parts,
-)
+from examples.trainer.assemble import fit_method, method_losses, pk_batches, training_images
+from examples.trainer.losses import chance_losses, identity_branch, set_trained_parts
 from examples.trainer.session import Session
 
 
-def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
-    """Train the image tower; the text tower is frozen, and never runs."""
-    # Data: PK batches of augmented images.
-    dataset = training_images(recipe, session)
-    batches = pk_batches(recipe, session, dataset)
-
+def build(recipe: ClassifierRecipe, session: Session, num_identities: int) -> nn.Module:
+    """The method, with new weights beside its towers."""
     # Model and losses: an identity branch, and terms among images.
     loss, towers = recipe.loss, session.towers
     set_trained_parts(towers, recipe.model, text_blocks="none")
     branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)
     weights = loss.weights()
-    method = ClipBaseline(
+    return ClipBaseline(
         towers,
-        dataset.num_identities,
+        num_identities,
         weights=weights,
-        losses=losses_of(
-            loss, weights, towers, dataset.num_identities, distributed=session.distributed
-        ),
+        losses=method_losses(recipe, session, weights, num_identities),
         identity=branch if "id" in weights else IdentityBranch,
         image_blocks=None,
         text_blocks=None,
@@ -39,6 +28,14 @@ def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
         distributed=session.distributed,
     ).to(session.accelerator.device)
 
+
+def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
+    """Train the image tower; the text tower is frozen, and never runs."""
+    # Data: PK batches of augmented images.
+    dataset = training_images(recipe, session)
+    batches = pk_batches(recipe, session, dataset)
+    method = build(recipe, session, dataset.num_identities)
+
     # Loop, validated on held-out identities; the best weights are evaluated.
-    chance = chance_losses(loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
+    chance = chance_losses(recipe.loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

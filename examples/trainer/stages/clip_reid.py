@@ -11,20 +11,42 @@ from clipreid_kit.clip import (
 )
 from clipreid_kit.data import CategoryIndex, ReidDataset
 from examples.settings.stages import ClipReIDRecipe
-from examples.trainer.assemble import fit_method, pk_batches, training_images
+from examples.trainer.assemble import fit_method, method_losses, pk_batches, training_images
 from examples.trainer.batches import FeatureBatch, FeatureBatches
-from examples.trainer.log import Log
+from examples.trainer.log import TEXT_LOG, Log
 from examples.trainer.loop import Training, fit
 from examples.trainer.losses import (
     chance_losses,
     identity_branch,
-    losses_of,
     ramped_weights,
     set_trained_parts,
 )
 from examples.trainer.optimizers import optimizers_of
 from examples.trainer.prompts import templates_of
 from examples.trainer.session import Session
+
+
+def build(
+    recipe: ClipReIDRecipe, session: Session, num_identities: int, texts: Tensor | None = None
+) -> nn.Module:
+    """The method, with new weights beside its towers; without texts those are zeros to load."""
+    # Model and losses: an identity branch on each of two levels, and terms against the texts.
+    loss, towers = recipe.loss, session.towers
+    set_trained_parts(towers, recipe.model, text_blocks="none")
+    if texts is None:
+        texts = torch.zeros(num_identities, towers.embed_dim)
+
+    weights = ramped_weights(loss)
+    return ClipReID(
+        towers,
+        texts,
+        weights=weights,
+        losses=method_losses(recipe, session, weights, num_identities),
+        identity=identity_branch(recipe.head, loss.label_smoothing, levels=True),
+        image_blocks=None,
+        descriptor=recipe.evaluate.descriptor,
+        distributed=session.distributed,
+    ).to(session.accelerator.device)
 
 
 def train(recipe: ClipReIDRecipe, session: Session) -> nn.Module:
@@ -38,27 +60,11 @@ def train(recipe: ClipReIDRecipe, session: Session) -> nn.Module:
         texts = learn_texts(recipe, session, dataset)
     else:
         texts = texts_of_captions(recipe, session, dataset)
-
-    # Model and losses: an identity branch on each of two levels, and terms against the texts.
-    loss, towers = recipe.loss, session.towers
-    set_trained_parts(towers, recipe.model, text_blocks="none")
-    weights = ramped_weights(loss)
-    method = ClipReID(
-        towers,
-        texts,
-        weights=weights,
-        losses=losses_of(
-            loss, weights, towers, dataset.num_identities, distributed=session.distributed
-        ),
-        identity=identity_branch(recipe.head, loss.label_smoothing, levels=True),
-        image_blocks=None,
-        descriptor=recipe.evaluate.descriptor,
-        distributed=session.distributed,
-    ).to(session.accelerator.device)
+    method = build(recipe, session, dataset.num_identities, texts)
 
     # Loop, validated on held-out identities; the best weights are evaluated.
     chance = chance_losses(
-        loss, recipe.batch, dataset.num_identities, ranks=session.ranks, levels=2
+        recipe.loss, recipe.batch, dataset.num_identities, ranks=session.ranks, levels=2
     )
     return fit_method(
         recipe,
@@ -115,7 +121,9 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
         optimizers=optimizers_of(stage, prompt.optim()),
         optim=prompt.optim(),
         accelerator=accelerator,
-        log=Log(folder, accelerator, console=console, prefix="prompt/"),
+        log=Log(
+            folder, accelerator, console=console, prefix="prompt/", text=session.out / TEXT_LOG
+        ),
     )
     fit(training, resume=session.resume)
 

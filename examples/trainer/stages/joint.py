@@ -4,35 +4,24 @@ from torch import nn
 
 from clipreid_kit.clip import ClipBaseline, IdentityBranch
 from examples.settings.stages import JointRecipe
-from examples.trainer.assemble import fit_method, pk_batches, training_images
-from examples.trainer.losses import (
-    chance_losses,
-    identity_branch,
-    losses_of,
-    set_trained_parts,
-)
+from examples.trainer.assemble import fit_method, method_losses, pk_batches, training_images
+from examples.trainer.losses import chance_losses, identity_branch, set_trained_parts
 from examples.trainer.session import Session
 
 
-def train(recipe: JointRecipe, session: Session) -> nn.Module:
-    """Train both towers; without a term on captions the text tower is frozen."""
-    # Data: PK batches of augmented images, with their captions if a term looks at them.
-    dataset = training_images(recipe, session)
-    batches = pk_batches(recipe, session, dataset)
-
+def build(recipe: JointRecipe, session: Session, num_identities: int) -> nn.Module:
+    """The method, with new weights beside its towers."""
     # Model and losses: an identity branch, and terms on images and captions.
     loss, towers = recipe.loss, session.towers
     text_blocks = recipe.model.text_blocks if recipe.trains_on_captions() else "none"
     set_trained_parts(towers, recipe.model, text_blocks=text_blocks)
     branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)
     weights = loss.weights()
-    method = ClipBaseline(
+    return ClipBaseline(
         towers,
-        dataset.num_identities,
+        num_identities,
         weights=weights,
-        losses=losses_of(
-            loss, weights, towers, dataset.num_identities, distributed=session.distributed
-        ),
+        losses=method_losses(recipe, session, weights, num_identities),
         identity=branch if "id" in weights else IdentityBranch,
         image_blocks=None,
         text_blocks=None,
@@ -40,12 +29,20 @@ def train(recipe: JointRecipe, session: Session) -> nn.Module:
         distributed=session.distributed,
     ).to(session.accelerator.device)
 
+
+def train(recipe: JointRecipe, session: Session) -> nn.Module:
+    """Train both towers; without a term on captions the text tower is frozen."""
+    # Data: PK batches of augmented images, with their captions if a term looks at them.
+    dataset = training_images(recipe, session)
+    batches = pk_batches(recipe, session, dataset)
+    method = build(recipe, session, dataset.num_identities)
+
     # Loop, validated on held-out identities; the best weights are evaluated.
     chance = chance_losses(
-        loss,
+        recipe.loss,
         recipe.batch,
         dataset.num_identities,
         ranks=session.ranks,
-        even=not loss.focal_gamma,
+        even=not recipe.loss.focal_gamma,
     )
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

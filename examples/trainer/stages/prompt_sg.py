@@ -5,11 +5,10 @@ from torch import nn
 from clipreid_kit import MultiModalInteraction, TextualInversionMLP
 from clipreid_kit.clip import PromptComposer, PromptSG
 from examples.settings.stages import PromptSGRecipe
-from examples.trainer.assemble import fit_method, pk_batches, training_images
+from examples.trainer.assemble import fit_method, method_losses, pk_batches, training_images
 from examples.trainer.losses import (
     chance_losses,
     identity_branch,
-    losses_of,
     ramped_weights,
     set_trained_parts,
 )
@@ -17,12 +16,8 @@ from examples.trainer.prompts import templates_of
 from examples.trainer.session import Session
 
 
-def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
-    """Train image tower, inversion network and interaction; the text tower is frozen."""
-    # Data: PK batches of augmented images.
-    dataset = training_images(recipe, session)
-    batches = pk_batches(recipe, session, dataset)
-
+def build(recipe: PromptSGRecipe, session: Session, num_identities: int) -> nn.Module:
+    """The method, with new weights beside its towers."""
     # Model: a pseudo word of each image, a sentence around it, and attention to the patches.
     loss, prompt, towers = recipe.loss, recipe.prompt, session.towers
     set_trained_parts(towers, recipe.model, text_blocks="none")
@@ -45,13 +40,11 @@ def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
 
     # Losses: an identity branch, triplets, and SupCon of images and sentences.
     weights = ramped_weights(loss)
-    method = PromptSG(
+    return PromptSG(
         towers,
-        dataset.num_identities,
+        num_identities,
         weights=weights,
-        losses=losses_of(
-            loss, weights, towers, dataset.num_identities, distributed=session.distributed
-        ),
+        losses=method_losses(recipe, session, weights, num_identities),
         identity=identity_branch(recipe.head, loss.label_smoothing),
         composer=composer,
         inversion=inversion,
@@ -65,8 +58,16 @@ def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
         distributed=session.distributed,
     ).to(session.accelerator.device)
 
+
+def train(recipe: PromptSGRecipe, session: Session) -> nn.Module:
+    """Train image tower, inversion network and interaction; the text tower is frozen."""
+    # Data: PK batches of augmented images.
+    dataset = training_images(recipe, session)
+    batches = pk_batches(recipe, session, dataset)
+    method = build(recipe, session, dataset.num_identities)
+
     # Loop, validated on held-out identities; the best weights are evaluated.
-    chance = chance_losses(loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
-    if loss.balance != "none":
+    chance = chance_losses(recipe.loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
+    if recipe.loss.balance != "none":
         chance = {}  # the factors move
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

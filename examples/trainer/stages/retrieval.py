@@ -12,19 +12,21 @@ from clipreid_kit.data import (
 from clipreid_kit.distances import l2_normalize
 from examples.settings.sections import HardNegativeMining, TripletMining
 from examples.settings.stages import RetrievalRecipe
-from examples.trainer.assemble import caption_tokens, fit_method, pk_batches, training_images
+from examples.trainer.assemble import (
+    caption_tokens,
+    fit_method,
+    method_losses,
+    pk_batches,
+    training_images,
+)
 from examples.trainer.batches import MinedBatches, PKBatches
 from examples.trainer.encoder import Encoder
-from examples.trainer.losses import chance_losses, losses_of, set_trained_parts
+from examples.trainer.losses import chance_losses, set_trained_parts
 from examples.trainer.session import Session
 
 
-def train(recipe: RetrievalRecipe, session: Session) -> nn.Module:
-    """Train both towers; without a term on captions the text tower is frozen."""
-    # Data: PK batches of images and captions, or batches with mined negatives or triplets.
-    dataset = training_images(recipe, session)
-    batches = _batches(recipe, session, dataset)
-
+def build(recipe: RetrievalRecipe, session: Session, num_identities: int) -> nn.Module:
+    """The method, with new weights beside its towers."""
     # Model and losses. A mined batch holds several images of an identity, which InfoNCE would take
     # for negatives.
     loss, towers = recipe.loss, session.towers
@@ -32,28 +34,34 @@ def train(recipe: RetrievalRecipe, session: Session) -> nn.Module:
     set_trained_parts(towers, recipe.model, text_blocks=text_blocks)
 
     weights = loss.weights()
-    if isinstance(batches, MinedBatches) and "info_nce" in weights:
+    if recipe.mining.data != "standard" and "info_nce" in weights:
         weights["supcon_text"] = weights.get("supcon_text", 0.0) + weights.pop("info_nce")
 
-    method = ClipBaseline(
+    return ClipBaseline(
         towers,
-        dataset.num_identities,
+        num_identities,
         weights=weights,
-        losses=losses_of(
-            loss, weights, towers, dataset.num_identities, distributed=session.distributed
-        ),
+        losses=method_losses(recipe, session, weights, num_identities),
         image_blocks=None,
         text_blocks=None,
         distributed=session.distributed,
     ).to(session.accelerator.device)
 
+
+def train(recipe: RetrievalRecipe, session: Session) -> nn.Module:
+    """Train both towers; without a term on captions the text tower is frozen."""
+    # Data: PK batches of images and captions, or batches with mined negatives or triplets.
+    dataset = training_images(recipe, session)
+    batches = _batches(recipe, session, dataset)
+    method = build(recipe, session, dataset.num_identities)
+
     # Loop, validated on held-out identities; the best weights are evaluated.
     chance = chance_losses(
-        loss,
+        recipe.loss,
         recipe.batch,
         dataset.num_identities,
         ranks=session.ranks,
-        even=isinstance(batches, PKBatches) and not loss.focal_gamma,
+        even=isinstance(batches, PKBatches) and not recipe.loss.focal_gamma,
     )
     return fit_method(recipe, session, method, batches, dataset, chance=chance)
 

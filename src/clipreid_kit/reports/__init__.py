@@ -7,6 +7,7 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 
 from clipreid_kit.reports.console import epoch_line, flat, results_table
 from clipreid_kit.reports.evaluation import Evaluation, Result
+from clipreid_kit.reports.features import write_features
 from clipreid_kit.reports.gather import gather_runs
 from clipreid_kit.reports.json_files import write_json
 from clipreid_kit.reports.predictions import write_predictions
@@ -21,6 +22,7 @@ __all__ = [
     "gather_runs",
     "open_run",
     "results_table",
+    "write_features",
     "write_history",
     "write_json",
     "write_predictions",

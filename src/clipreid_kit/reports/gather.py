@@ -8,6 +8,7 @@ from clipreid_kit.reports.tables import (
     csv_text,
     evaluation_rows,
     rates_markdown,
+    remark_rows,
     runs_markdown,
     split_rows,
     training_markdown,
@@ -41,6 +42,7 @@ def gather_runs(folders: list[Path], out: Path) -> str:
         "training.csv": csv_text(training),
         "training.md": training_markdown(training),
         "versions.csv": csv_text(versions),
+        "remarks.csv": csv_text(remark_rows(runs)),
         "versions.md": f"# Versions\n\n{versions_text}",
     }
 

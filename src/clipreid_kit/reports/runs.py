@@ -27,6 +27,10 @@ _NOT_TERMS = {
 }
 
 
+# the folder of a run that was given none: the time of its start
+TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """The folder of a run.
@@ -123,14 +127,17 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Last parts of the paths, as few as make all names distinct; a seed's folder keeps its parent.
+    """Last parts of the paths, as few as make all names distinct.
+
+    The folder of a seed, or of a time, keeps its parent.
 
     Example:
         >>> paths = ["/a/v1/long", "/a/v2/long", "/a/zero", "/a/v3/seed0"]
         >>> distinct_names([Path(path) for path in paths])
         ['v1/long', 'v2/long', 'zero', 'v3/seed0']
     """
-    depths = [2 if re.fullmatch(r"(seed)?[\W_]*\d+", path.name) else 1 for path in paths]
+    below = re.compile(rf"(seed)?[\W_]*\d+|{TIME}")
+    depths = [2 if below.fullmatch(path.name) else 1 for path in paths]
     while True:
         names = ["/".join(path.parts[-depth:]) for path, depth in zip(paths, depths, strict=True)]
         if len(set(names)) == len(names):

@@ -66,6 +66,18 @@ def version_rows(runs: Sequence[Run]) -> list[Row]:
     return sorted(table, key=lambda row: str(row["task"]))
 
 
+def remark_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row per version: its stage, and why it was made."""
+    return [
+        {
+            "version": version,
+            "stage": members[0].settings.get("stage"),
+            "remarks": members[0].note,
+        }
+        for version, members in runs_by_version(runs).items()
+    ]
+
+
 def training_rows(runs: Sequence[Run]) -> list[Row]:
     """One row per epoch of each run.
 

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from clipreid_kit.reports.runs import Run
+from clipreid_kit.reports.runs import TIME, Run
 
 
 def runs_by_version(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -57,14 +57,15 @@ def _named(versions: Sequence[list[Run]]) -> dict[str, list[Run]]:
 
 
 def _shared_name(names: Sequence[str]) -> str:
-    """The beginning that names share, without the word seed at its end.
+    """The beginning that names share, without the word seed, or a time, at its end.
 
     Example:
         >>> _shared_name(["v2-seed0", "v2-seed1"]), _shared_name(["v1/0", "v1/10"])
         ('v2', 'v1')
-        >>> _shared_name(["v3-seed0"])
-        'v3-seed0'
+        >>> _shared_name(["v3-seed0"]), _shared_name(["v3_vit/2026-02-01T09-30-00"])
+        ('v3-seed0', 'v3_vit')
     """
+    names = list(dict.fromkeys(re.sub(rf"/{TIME}$", "", name) for name in names))
     if len(names) == 1:
         return names[0]
 

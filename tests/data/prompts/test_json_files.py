@@ -42,6 +42,19 @@ def test_image_paths_are_read_back(file):
     assert read_image_paths(file, root="data")[0].path == "data/img/mgi/a.jpg"
 
 
+def test_image_paths_are_found_below_the_folder_of_their_split(file, tmp_path):
+    """The layout of the pipeline: ``splits/train/img/...``; a split without a folder is not."""
+    write_image_paths(_RECORDS, file)
+    (tmp_path / "splits" / "train").mkdir(parents=True)
+
+    paths = [record.path for record in read_image_paths(file, root=tmp_path / "splits")]
+    assert paths == [
+        str(tmp_path / "splits" / "train" / "img" / "mgi" / "a.jpg"),
+        str(tmp_path / "splits" / "img" / "b.jpg"),
+        str(tmp_path / "splits" / "train" / "img" / "c.jpg"),
+    ]
+
+
 def test_a_folder_is_removed_as_a_whole_and_not_letter_by_letter(file):
     write_image_paths(_RECORDS, file, relative_to="img")
 

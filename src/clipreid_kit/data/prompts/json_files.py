@@ -20,7 +20,8 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
 
     Args:
         path: The JSON file, UTF-8.
-        root: Folder that the image paths are relative to; ``None`` leaves the paths unchanged.
+        root: Folder that the image paths are relative to, itself or, where it has a folder of the
+            split's name, that folder: ``root/train/img/...``. ``None`` leaves the paths unchanged.
 
     Returns:
         One record for each image, in the order of the file.
@@ -38,10 +39,14 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
         True
     """
     records = []
+    folders: dict[str, Path] = {}  # of each split
     for key, value in _read_object("read_image_paths", path).items():
         match value:
             case {"item_id": str(identity), "split": str(split)}:
-                image_path = key if root is None else str(Path(root) / key)
+                if root is not None and split not in folders:
+                    below = Path(root) / split
+                    folders[split] = below if below.is_dir() else Path(root)
+                image_path = key if root is None else str(folders[split] / key)
                 records.append(ImageRecord(image_path, identity, split=split))
             case _:
                 expected = f'{{"item_id": text, "split": text}} for every image in {path}'

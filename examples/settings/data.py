@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 from tqdm import tqdm
 
 from clipreid_kit import data as kit
@@ -59,7 +59,7 @@ class Images(Section):
     """Derived training identities: quarter turns (4), also mirrored (8)."""
     cache: Annotated[bool, TRAINS] = False
     """Keep decoded training images in memory."""
-    workers: NonNegativeInt = 1
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
     """Processes that load images."""
     pin_memory: Annotated[bool, TRAINS] = False
     """Load batches into page-locked memory, for a GPU."""

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from examples.settings.errors import sentence_of
+from examples.settings.errors import sentence_of, shorten
 from examples.settings.stages import RECIPES, Recipe
 from examples.settings.topk_json import recipe_of_topk_json
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
 Tree = dict[str, Any]
+
+_MOST_PARENTS = 50
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def load_recipe(
         ValueError: With one sentence that names the file, the key, and the nearest name or the
             allowed values.
     """
-    layers = _read(Path(path), ())
+    layers = _read(Path(path))
     if changes or data is not None:
         _check_alone(layers)
 
@@ -81,10 +83,25 @@ def recipe_of(tree: Tree) -> Recipe:
     return _resolve([Layer("recipe", tree), Layer("changes", {}, is_option=True)])[0]
 
 
-def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
+def _read(path: Path) -> list[Layer]:
     """The parents of a file, from the first on, and the file."""
-    if path.resolve() in children:
-        raise ValueError(f"{path}: the `base:` lines run in a circle.")
+    layers: list[Layer] = []
+    children: set[Path] = set()
+    parent: Path | None = path
+    while parent is not None:
+        if parent.resolve() in children:
+            raise ValueError(f"{parent}: the `base:` lines run in a circle.")
+        if len(children) == _MOST_PARENTS:
+            raise ValueError(f"{path}: it has more than {_MOST_PARENTS} parents (`base:`).")
+
+        children.add(parent.resolve())
+        layer, parent = _read_file(parent)
+        layers.insert(0, layer)
+    return layers
+
+
+def _read_file(path: Path) -> tuple[Layer, Path | None]:
+    """What a file says, and the path of its parent."""
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
@@ -97,24 +114,23 @@ def _read(path: Path, children: tuple[Path, ...]) -> list[Layer]:
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
     if path.suffix == ".json":
-        return [Layer(str(path), recipe_of_topk_json(tree, str(path)))]
+        return Layer(str(path), recipe_of_topk_json(tree, str(path))), None
     if "note" not in tree:
         raise ValueError(f"{path}: the line `note:` is missing, which says why the recipe exists.")
 
     base = tree.pop("base", None)
-    parents = (
-        []
-        if base is None
-        else _read(Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve()))
-    )
-    return [*parents, Layer(str(path), tree)]
+    if base is None:
+        return Layer(str(path), tree), None
+    if not isinstance(base, str) or "\0" in base:
+        raise ValueError(f"{path}: `base` must be the path of a recipe, got {shorten(base)}.")
+    return Layer(str(path), tree), Path(os.path.normpath(path.parent / base))
 
 
 def _change(change: str) -> Layer:
     """The layer of ``section.key=value``."""
     key, equals, value = change.partition("=")
     if not equals:
-        raise ValueError(f"--set: write section.key=value, got {change!r}.")
+        raise ValueError(f"--set: write section.key=value, got {shorten(change)}.")
 
     tree = parse_yaml(value, f"--set {key}")
     for name in reversed(key.strip().split(".")):

@@ -1,5 +1,6 @@
 """Run a recipe: data, evaluation, training, evaluation of the best epoch, report."""
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from clipreid_kit.clip import ClipTowers, read_card, warm_start
 from clipreid_kit.data import ImageSpec
 from clipreid_kit.reports import (
     Evaluation,
+    holds_run,
     open_run,
     results_table,
     write_history,
@@ -29,7 +31,9 @@ from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.failures import one_line_errors
 from examples.trainer.records import Records, arrange_tests, load_records
+from examples.trainer.same_run import keep_or_check, trained_on
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
 
 
@@ -45,10 +49,27 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
     accelerator = _accelerator(recipe, out)
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
     settings = recipe.model_dump(mode="json")
-    if accelerator.is_main_process:
-        open_run(out, settings, resume=resume)
+    with contextlib.ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(open_run(out, settings, resume=resume))
+        stack.enter_context(one_line_errors(out, accelerator.process_index))
+        _run_locked(recipe, out, settings, accelerator, resume=resume)
 
+
+def _run_locked(
+    recipe: Recipe,
+    out: Path,
+    settings: dict[str, Any],
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+) -> None:
+    """Run a recipe in a folder that the main process has locked."""
     records, found = _records(recipe, out, accelerator)
+    if accelerator.is_main_process:
+        trains = isinstance(recipe, TrainingRecipe)
+        facts = trained_on(records, accelerator.num_processes if trains else 1)
+        keep_or_check(out, facts, resumes=holds_run(out))
     _start_trackers(recipe.track, out, accelerator)
     session = _session(recipe, out, accelerator, records, resume=resume)
 

@@ -1,6 +1,5 @@
 """The report of one run: its results, curves and ranked lists, as one HTML page."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from clipreid_kit.reports._html_page import (
     render_page,
 )
 from clipreid_kit.reports.evaluation import Evaluation, Result
-from clipreid_kit.reports.json_files import read_json_lines
+from clipreid_kit.reports.json_files import read_json_lines, read_object
 from clipreid_kit.reports.measures import TITLES, Rates, rates_of, validation_rates
 from clipreid_kit.viz import cmc_figure, training_figure
 
@@ -83,7 +82,7 @@ def write_run_report(
         image_queries=_image_queries(moments, final),
         text_queries=_text_queries(moments, final),
         settings=yaml.safe_dump(dict(settings), sort_keys=False),
-        environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
+        environment=read_object(run / "environment.json"),
     )
     write_whole(run / "report.html", page.encode())
 

@@ -111,7 +111,7 @@ class Folder(Stored):
     def read(self, root: str, *, trains: bool = True) -> list[ImageRecord]:
         """Read the split folders that exist; the reader names a required one that is missing."""
         required = _SPLITS[:3] if trains else _SPLITS[1:3]
-        present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
+        present = kit.find_split_folders(root, _SPLITS)
         missing = [split for split in required if split not in present]
         return kit.read_folder(
             root, splits=[*present, *missing], camera_pattern=self.camera_pattern
@@ -139,7 +139,7 @@ class Pairs(Stored):
         if self.source == "annotations":
             return kit.read_annotations(root)
 
-        present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
+        present = kit.find_split_folders(root, _SPLITS)
         return kit.read_captioned_folder(root, splits=present or None)
 
 

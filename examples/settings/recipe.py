@@ -3,39 +3,20 @@
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import ValidationError
 
+from examples.settings.captions import without_foreign_captions
 from examples.settings.errors import sentence_of, shorten
+from examples.settings.layers import Layer, Tree
 from examples.settings.stages import RECIPES, Recipe
 from examples.settings.topk_json import recipe_of_topk_json
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
-Tree = dict[str, Any]
-
 _MOST_PARENTS = 50
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What one file, or one option of the command line, says."""
-
-    name: str
-    tree: Tree
-    is_option: bool = False
-
-    def says(self, key: str) -> bool:
-        """Whether a dotted key is in it."""
-        value: Any = self.tree
-        for name in key.split("."):
-            if not isinstance(value, dict) or name not in value:
-                return False
-            value = value[name]
-        return True
 
 
 class IdleKeyError(ValueError):
@@ -72,6 +53,9 @@ def load_recipe(
     if data is not None:
         layers.append(Layer("--data", {"data": {"root": data}}, is_option=True))
 
+    layers, foreign = without_foreign_captions(layers)
+    if foreign is not None and say is not None:
+        say(foreign)
     recipe, fallen = _resolve(layers)
     if fallen and say is not None:
         say(_fallen_line(recipe, fallen))

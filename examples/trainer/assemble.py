@@ -57,6 +57,19 @@ def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -
     return PKBatches(dataset, sampler, session.encoding.categories, captions, recipe.data)
 
 
+def check_negatives(recipe: TrainingRecipe, ranks: int) -> None:
+    """Raise ValueError if no image of a batch has a negative for a term that needs one."""
+    if recipe.has_mined_batches() or recipe.batch.num_identities * ranks > 1:
+        return
+
+    comparing = [name for name in recipe.loss.weights() if name in recipe.comparing_terms]
+    if comparing:
+        raise ValueError(
+            f"batch.num_identities: a batch of one identity has no negatives for "
+            f"loss.{comparing[0]}. Set it to 2 or more."
+        )
+
+
 def fit_method(
     recipe: TrainingRecipe,
     session: Session,
@@ -105,6 +118,7 @@ def fit_method(
             "identities": identities,
         },
         chance_losses=chance,
+        ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
     )
     fit(training, resume=session.resume)
     return method

@@ -29,6 +29,7 @@ from clipreid_kit.reports import (
 )
 from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
+from examples.trainer.assemble import check_negatives
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.failures import one_line_errors
@@ -65,6 +66,8 @@ def _run_locked(
     resume: bool,
 ) -> None:
     """Run a recipe in a folder that the main process has locked."""
+    if isinstance(recipe, TrainingRecipe):
+        check_negatives(recipe, accelerator.num_processes)
     records, found = _records(recipe, out, accelerator)
     if accelerator.is_main_process:
         trains = isinstance(recipe, TrainingRecipe)
@@ -73,9 +76,9 @@ def _run_locked(
     _start_trackers(recipe.track, out, accelerator)
     session = _session(recipe, out, accelerator, records, resume=resume)
 
-    before = _evaluate(recipe, session.towers, session)
+    before = _evaluate(recipe, session.towers, session, "before training")
     method = _stage(recipe)(recipe, session)
-    after = None if method is None else _evaluate(recipe, method, session)
+    after = None if method is None else _evaluate(recipe, method, session, "after training")
     accelerator.end_training()
 
     if before is not None:
@@ -164,13 +167,17 @@ def _stage(recipe: Recipe) -> Callable[[Recipe, Session], nn.Module | None]:
 
 
 def _evaluate(
-    recipe: Recipe, method: nn.Module | ClipTowers, session: Session
+    recipe: Recipe, method: nn.Module | ClipTowers, session: Session, moment: str
 ) -> Evaluation | None:
-    """Evaluate on the test identities, in the main process."""
+    """Evaluate on the test identities, in the main process, and say so: it may take minutes."""
     if not session.accelerator.is_main_process:
         return None
 
     tests = arrange_tests(recipe, session.records)
+    if recipe.track.console == "epochs":
+        sides = [side for pairs in tests.values() for pair in pairs for side in pair if side]
+        images = {record.path for side in sides for record in side}
+        print(f"evaluation {moment}: {len(images)} images", flush=True)
     return evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
 
 

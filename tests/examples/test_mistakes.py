@@ -64,6 +64,7 @@ MISTAKES = {
     "data.synonyms=nowhere.json": "caption_variations",
     "batch.num_identities=1000": "num_identities|identities",
     "batch.num_instances=1": "no positive",
+    "batch.num_identities=1": "a batch of one identity has no negatives for loss.supcon_image",
     "loss.id=one": "`loss.id` must be a number, got 'one'",
     "loss.image_to_text=1": "`loss.image_to_text` belongs to `stage: clip_reid`",
     "loss.info_nce=1": "needs `batch.num_instances: 1`",
@@ -189,6 +190,15 @@ def test_odd_recipes(tmp_path, capsys):
     assert "tiny.yaml" in answer(capsys, tmp_path / "tinny.yaml", "--out", tmp_path / "run")
     answer(capsys, tmp_path, "--out", tmp_path / "run")
     answer(capsys, "\0", "--out", tmp_path / "run")
+
+
+def test_a_batch_of_one_image(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text(
+        "note: a\nstage: classifier\nloss: {id: 1.0}\n"
+        "batch: {num_identities: 1, num_instances: 1}\n"
+    )
+    text = answer(capsys, tmp_path / "a.yaml", "--out", tmp_path / "run")
+    assert "`batch.num_identities` must be at least 2 with `batch.num_instances: 1`" in text
 
 
 def test_odd_data(tmp_path, capsys, images):

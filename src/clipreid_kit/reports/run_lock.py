@@ -4,15 +4,14 @@ import contextlib
 import errno
 import os
 import platform
+import sys
 from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # on Windows, where folders of runs are not locked
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -69,7 +68,7 @@ class RunLock:
         self.release()
 
     def _lock(self, descriptor: int) -> None:
-        if fcntl is None:
+        if sys.platform == "win32":
             return
 
         try:

@@ -76,9 +76,9 @@ def _run_locked(
     _start_trackers(recipe.track, out, accelerator)
     session = _session(recipe, out, accelerator, records, resume=resume)
 
-    before = _evaluate(recipe, session.towers, session, "before training")
+    before = _evaluate(recipe, session.towers, session, moment="before")
     method = _stage(recipe)(recipe, session)
-    after = None if method is None else _evaluate(recipe, method, session, "after training")
+    after = None if method is None else _evaluate(recipe, method, session, moment="after")
     accelerator.end_training()
 
     if before is not None:
@@ -167,7 +167,7 @@ def _stage(recipe: Recipe) -> Callable[[Recipe, Session], nn.Module | None]:
 
 
 def _evaluate(
-    recipe: Recipe, method: nn.Module | ClipTowers, session: Session, moment: str
+    recipe: Recipe, method: nn.Module | ClipTowers, session: Session, *, moment: str
 ) -> Evaluation | None:
     """Evaluate on the test identities, in the main process, and say so: it may take minutes."""
     if not session.accelerator.is_main_process:
@@ -177,7 +177,8 @@ def _evaluate(
     if recipe.track.console == "epochs":
         sides = [side for pairs in tests.values() for pair in pairs for side in pair if side]
         images = {record.path for side in sides for record in side}
-        print(f"evaluation {moment}: {len(images)} images", flush=True)
+        when = f" {moment} training" if isinstance(recipe, TrainingRecipe) else ""
+        print(f"evaluation{when}: {len(images)} images", flush=True)
     return evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
 
 

@@ -130,7 +130,7 @@ def _check_resumable(out: Path, settings: Mapping[str, Any], *, resume: bool) ->
         )
 
     kept = read_object(out / "recipe.json")
-    changed = [key for key, value in settings.items() if value != kept.get(key)]
+    changed = [key for key in {**settings, **kept} if settings.get(key) != kept.get(key)]
     if changed:
         raise ValueError(
             f"{out}: the run to resume has other settings ({', '.join(changed)}). Resume it with "

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 from tqdm import tqdm
 
 from clipreid_kit import data as kit
@@ -60,7 +60,7 @@ class Images(Section):
     """Derived training identities: quarter turns (4), also mirrored (8)."""
     cache: Annotated[bool, TRAINS] = False
     """Keep decoded training images in memory."""
-    workers: NonNegativeInt = 1
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
     """Processes that load images."""
     pin_memory: Annotated[bool, TRAINS] = False
     """Load batches into page-locked memory, for a GPU."""
@@ -112,7 +112,7 @@ class Folder(Stored):
     def read(self, root: str, *, trains: bool = True) -> list[ImageRecord]:
         """Read the split folders that exist; the reader names a required one that is missing."""
         required = _SPLITS[:3] if trains else _SPLITS[1:3]
-        present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
+        present = kit.find_split_folders(root, _SPLITS)
         missing = [split for split in required if split not in present]
         return kit.read_folder(
             root, splits=[*present, *missing], camera_pattern=self.camera_pattern
@@ -140,7 +140,7 @@ class Pairs(Stored):
         if self.source == "annotations":
             return kit.read_annotations(root)
 
-        present = [split for split in _SPLITS if (Path(root) / split).is_dir()]
+        present = kit.find_split_folders(root, _SPLITS)
         return kit.read_captioned_folder(root, splits=present or None)
 
 

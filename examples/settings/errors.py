@@ -1,5 +1,6 @@
-"""One sentence for the errors of a validation."""
+"""One sentence for the errors of a validation, in which values are shortened."""
 
+import reprlib
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +26,15 @@ _MUST_BE = {
     "tuple_type": "a list",
 }
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shorten(value: object) -> str:
+    """The ``repr`` of a value on one line, short whatever the value holds."""
+    return " ".join(_SHORT.repr(value).split())
+
 
 def sentence_of(error: ValidationError, tree: dict[str, Any]) -> tuple[str, str]:
     """The first key that an error is about, and a sentence that says what it must be."""
@@ -33,7 +43,7 @@ def sentence_of(error: ValidationError, tree: dict[str, Any]) -> tuple[str, str]
     key = _key_of(first, tree)
 
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
-        return key, f"the list `{key}` is too short, got {first['input']!r}."
+        return key, f"the list `{key}` is too short, got {shorten(first['input'])}."
     if first["type"] == "missing":
         return key, f"the key `{key}` is missing."
     if first["type"] == "value_error":
@@ -41,7 +51,7 @@ def sentence_of(error: ValidationError, tree: dict[str, Any]) -> tuple[str, str]
 
     # A key of several types, such as a number or a word, has an error for each.
     allowed = [_must_be(one) for one in details if _key_of(one, tree) == key]
-    return key, f"`{key}` must be {', or '.join(allowed)}, got {first['input']!r}."
+    return key, f"`{key}` must be {', or '.join(allowed)}, got {shorten(first['input'])}."
 
 
 def _must_be(error: ErrorDetails) -> str:

@@ -3,37 +3,20 @@
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import ValidationError
 
-from examples.settings.errors import sentence_of
+from examples.settings.captions import without_foreign_captions
+from examples.settings.errors import sentence_of, shorten
+from examples.settings.layers import Layer, Tree
 from examples.settings.stages import RECIPES, Recipe
 from examples.settings.topk_json import recipe_of_topk_json, without_comments
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
-Tree = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Keys and values of one file, or of one option of the command line."""
-
-    name: str
-    tree: Tree
-    is_option: bool = False
-
-    def says(self, key: str) -> bool:
-        """Whether a dotted key is in it."""
-        value: Any = self.tree
-        for name in key.split("."):
-            if not isinstance(value, dict) or name not in value:
-                return False
-            value = value[name]
-        return True
+_MOST_PARENTS = 50
 
 
 class IdleKeyError(ValueError):
@@ -62,7 +45,7 @@ def load_recipe(
         ValueError: With one sentence that names the file, the key, and the nearest name or the
             allowed values.
     """
-    layers = _read(Path(path), (), data)
+    layers = _read(Path(path), data)
     if changes or data is not None:
         _check_alone(layers)
 
@@ -70,6 +53,9 @@ def load_recipe(
     if data is not None:
         layers.append(Layer("--data", {"data": {"root": data}}, is_option=True))
 
+    layers, foreign = without_foreign_captions(layers)
+    if foreign is not None and say is not None:
+        say(foreign)
     recipe, fallen = _resolve(layers)
     if fallen and say is not None:
         say(_fallen_line(recipe, fallen))
@@ -91,10 +77,25 @@ def recipe_of(tree: Tree, changes: Sequence[str] = (), *, data: str | None = Non
     return _resolve(layers)[0]
 
 
-def _read(path: Path, children: tuple[Path, ...], data: str | None) -> list[Layer]:
+def _read(path: Path, data: str | None) -> list[Layer]:
     """The parents of a file, from the first on, and the file."""
-    if path.resolve() in children:
-        raise ValueError(f"{path}: the `base:` lines run in a circle.")
+    layers: list[Layer] = []
+    children: set[Path] = set()
+    parent: Path | None = path
+    while parent is not None:
+        if parent.resolve() in children:
+            raise ValueError(f"{parent}: the `base:` lines run in a circle.")
+        if len(children) == _MOST_PARENTS:
+            raise ValueError(f"{path}: it has more than {_MOST_PARENTS} parents (`base:`).")
+
+        children.add(parent.resolve())
+        layer, parent = _read_file(parent, data)
+        layers.insert(0, layer)
+    return layers
+
+
+def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
+    """What a file says, and the path of its parent."""
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
@@ -109,26 +110,23 @@ def _read(path: Path, children: tuple[Path, ...], data: str | None) -> list[Laye
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
     if is_json:
-        return [Layer(str(path), recipe_of_topk_json(tree, str(path), data))]
+        return Layer(str(path), recipe_of_topk_json(tree, str(path), data)), None
     if "note" not in tree:
         raise ValueError(f"{path}: the line `note:` is missing, which says why the recipe exists.")
 
     base = tree.pop("base", None)
-    parents = (
-        []
-        if base is None
-        else _read(
-            Path(os.path.normpath(path.parent / str(base))), (*children, path.resolve()), data
-        )
-    )
-    return [*parents, Layer(str(path), tree)]
+    if base is None:
+        return Layer(str(path), tree), None
+    if not isinstance(base, str) or "\0" in base:
+        raise ValueError(f"{path}: `base` must be the path of a recipe, got {shorten(base)}.")
+    return Layer(str(path), tree), Path(os.path.normpath(path.parent / base))
 
 
 def _change(change: str) -> Layer:
     """The layer of ``section.key=value``."""
     key, equals, value = change.partition("=")
     if not equals:
-        raise ValueError(f"--set: write section.key=value, got {change!r}.")
+        raise ValueError(f"--set: write section.key=value, got {shorten(change)}.")
 
     tree = parse_yaml(value, f"--set {key}")
     for name in reversed(key.strip().split(".")):

@@ -97,6 +97,8 @@ class TrainingRecipe(Recipe):
 
     open_set_terms: ClassVar[tuple[str, ...]] = ("triplet", "supcon_image", *TEXT_TERMS)
     """Terms that can be computed for identities that were not trained on."""
+    comparing_terms: ClassVar[tuple[str, ...]] = (*TEXT_TERMS, *_PAIRS_OF_AN_IDENTITY)
+    """Terms that compare the identities of a batch."""
 
     precision: Precision = "no"
     """Mixed precision of the training steps."""
@@ -134,6 +136,15 @@ class TrainingRecipe(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _batch_has_two_images(self) -> Self:
+        if self.batch.num_identities * self.batch.num_instances == 1:
+            raise ValueError(
+                "`batch.num_identities` must be at least 2 with `batch.num_instances: 1`: a batch "
+                "of one image has no mean and variance, and nothing to compare"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _metric_is_defined(self) -> Self:
         closed = [name for name in self.loss.weights() if name not in self.open_set_terms]
         if self.evaluate.metric == "loss" and closed:
@@ -155,6 +166,10 @@ class TrainingRecipe(Recipe):
         if self.evaluate.task == "image_to_text" and self.evaluate.metric == "mean_inp":
             raise ValueError("`evaluate.metric: mean_inp` is not defined for image_to_text")
         return self
+
+    def has_mined_batches(self) -> bool:
+        """Whether batches are of mined rows, and not of identities with several images each."""
+        return False
 
     def trains_on_captions(self) -> bool:
         """Whether a term of the loss looks at captions."""
@@ -197,6 +212,10 @@ class RetrievalRecipe(TrainingRecipe):
         if self.mining.data != "standard" and self.data.orientations > 1:
             raise ValueError("`data.orientations` must be 1 with mined batches")
         return self
+
+    def has_mined_batches(self) -> bool:
+        """Whether `mining.data` names mined batches."""
+        return self.mining.data != "standard"
 
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Also keys of PK batches and of InfoNCE, which mined batches compute as SupCon."""

@@ -6,6 +6,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from examples.settings.errors import shorten
+
 Keys = dict[str, Any]
 
 _HERE = Path(__file__).parent
@@ -144,7 +146,7 @@ def _check_unused(names: Keys, used: set[str], source: str) -> None:
         if key not in used and names[name] != usual:
             reason = SCHEMA["refused"].get(key, "no other key here makes use of it")
             raise ValueError(
-                f"{source}: {name} must stay {usual!r}, got {names[name]!r}: {reason}."
+                f"{source}: {name} must stay {usual!r}, got {shorten(names[name])}: {reason}."
             )
 
 
@@ -155,7 +157,7 @@ def _checked(tree: Keys, source: str) -> Keys:
     for name, value in given.items():
         if name not in defaults:
             near = difflib.get_close_matches(name, defaults, n=1, cutoff=0.0)
-            raise ValueError(f"{source}: there is no key {name!r}. Did you mean {near[0]}?")
+            raise ValueError(f"{source}: there is no key {shorten(name)}. Did you mean {near[0]}?")
         _check_value(name, value, defaults[name], source)
     return defaults | given
 
@@ -165,12 +167,14 @@ def _check_value(name: str, value: object, usual: object, source: str) -> None:
     kind = type(usual)
     if type(value) not in (kind, *also.get(kind, ())):
         raise ValueError(
-            f"{source}: {name} must be {kind.__name__}, such as {usual!r}, got {value!r}."
+            f"{source}: {name} must be {kind.__name__}, such as {usual!r}, got {shorten(value)}."
         )
 
     choices = SCHEMA["choices"].get(name.rpartition(".")[2])
     if choices and value not in choices:
-        raise ValueError(f"{source}: {name} must be one of {', '.join(choices)}, got {value!r}.")
+        raise ValueError(
+            f"{source}: {name} must be one of {', '.join(choices)}, got {shorten(value)}."
+        )
 
 
 def _flat(tree: Keys) -> Keys:

@@ -7,7 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from examples.settings.errors import shorten
+
 Models = tuple[type[BaseModel], ...]
+
+_LONGEST_KEY = 100  # characters that an error shows
 
 
 class UnknownKeyError(ValueError):
@@ -61,7 +65,7 @@ def select(models: Models, tree: dict[str, Any], section: str = "") -> type[Base
     name = f"{section}{key}"
     allowed = ", ".join(tag for model in models for tag in tags_of(model, key))
     if key in tree:
-        sentence = f"`{name}` must be one of {allowed}, got {tree[key]!r}."
+        sentence = f"`{name}` must be one of {allowed}, got {shorten(tree[key])}."
     else:
         sentence = f"the key `{name}` is missing; it is one of {allowed}."
     raise UnknownKeyError(name, sentence)
@@ -121,7 +125,8 @@ def _unknown(path: str, model: type[BaseModel]) -> UnknownKeyError:
     near = difflib.get_close_matches(name, model.model_fields, n=1)
     known = ", ".join(model.model_fields)
     hint = f"Did you mean `{section}{dot}{near[0]}`?" if near else f"Known keys: {known}."
-    return UnknownKeyError(path, f"there is no key `{path}`. {hint}")
+    shown = path if len(path) <= _LONGEST_KEY else f"{path[:_LONGEST_KEY]}..."
+    return UnknownKeyError(path, f"there is no key `{shown}`. {hint}")
 
 
 def _reason(

@@ -1,47 +1,96 @@
 """``python -m examples.trainer RECIPE --out FOLDER``: run one recipe."""
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 
 from examples.settings.recipe import load_recipe
 from examples.settings.smoke import smoke
+from examples.trainer.failures import sentence_of_failure
 from examples.trainer.plugin import NO_PLUGIN, load_plugin
 from examples.trainer.run import run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, run, and turn an expected error into one line."""
+    """Parse the command line, run, and turn an error into one line."""
     options = _parser().parse_args(arguments)
     out = options.out or _default_folder(options.recipe)
 
-    try:
-        if options.resume and options.out is None:
-            raise ValueError("--resume needs --out with the folder of the run.")
-
-        plugin = load_plugin(options.plugin) if options.plugin else NO_PLUGIN
-        notes: list[str] = []
-        recipe = load_recipe(options.recipe, options.set, data=options.data, say=notes.append)
-        if recipe.track.console != "nothing":
-            print(*notes, sep="\n", end="\n" if notes else "")
-        run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume, plugin=plugin)
-    except (ValueError, OSError) as error:
-        return _failed(str(error))
-    except RuntimeError as error:
-        if "memory" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        return _failed(f"{reason} Lower model.image_size, batch or evaluate.batch_size.")
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: go on with --resume --out {out}", file=sys.stderr)
-        return 130
+    with _second_interrupt_ends() as interrupted:
+        try:
+            _run(options, out)
+        except KeyboardInterrupt:
+            return _interrupted(out)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if interrupted.is_set():  # what it broke
+                return _interrupted(out)
+            reason = sentence_of_failure(error) or str(error)
+            print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+            return 2
     return 0
 
 
-def _failed(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 2
+def _interrupted(out: Path) -> int:
+    print(f"\ninterrupted: go on with --resume --out {out}", file=sys.stderr)
+    return 130
+
+
+def _run(options: argparse.Namespace, out: Path) -> None:
+    if options.resume and options.out is None:
+        raise ValueError("--resume needs --out with the folder of the run.")
+    _check_name("--out", str(out))
+    _check_name("--data", options.data or "")
+
+    plugin = load_plugin(options.plugin) if options.plugin else NO_PLUGIN
+    notes: list[str] = []
+    recipe = load_recipe(options.recipe, options.set, data=options.data, say=notes.append)
+    if recipe.track.console != "nothing":
+        print(*notes, sep="\n", end="\n" if notes else "")
+    run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume, plugin=plugin)
+
+
+def _check_name(option: str, name: str) -> None:
+    """Raise ValueError for a path that no file of the run could name."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", errors="backslashreplace")
+        raise ValueError(f"{option}: the name {shown} is not UTF-8. Rename the folder.") from None
+
+
+@contextlib.contextmanager
+def _second_interrupt_ends() -> Iterator[threading.Event]:
+    """End at once, and without a traceback, if Ctrl-C is pressed again while the run closes.
+
+    Yields:
+        Set by the first Ctrl-C.
+    """
+    interrupted = threading.Event()
+    usual = signal.default_int_handler
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not usual:
+        yield interrupted
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (of a handler)
+        if interrupted.is_set():
+            os._exit(130)  # also a process that loads images, which inherits this
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        if not interrupted.is_set():
+            signal.signal(signal.SIGINT, usual)
 
 
 def _default_folder(recipe: Path) -> Path:

@@ -69,6 +69,19 @@ def method_losses(
     return losses | session.plugin.losses_of(recipe, session.towers, num_identities, terms)
 
 
+def check_negatives(recipe: TrainingRecipe, ranks: int) -> None:
+    """Raise ValueError if no image of a batch has a negative for a term that needs one."""
+    if recipe.has_mined_batches() or recipe.batch.num_identities * ranks > 1:
+        return
+
+    comparing = [name for name in recipe.loss.weights() if name in recipe.comparing_terms]
+    if comparing:
+        raise ValueError(
+            f"batch.num_identities: a batch of one identity has no negatives for "
+            f"loss.{comparing[0]}. Set it to 2 or more."
+        )
+
+
 def fit_method(
     recipe: TrainingRecipe,
     session: Session,
@@ -118,6 +131,7 @@ def fit_method(
             "categories": {index.field: list(index.known) for index in session.encoding.categories},
         },
         chance_losses=_of_the_library(chance, method),
+        ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
     )
     fit(training, resume=session.resume)
     return method

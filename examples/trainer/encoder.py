@@ -80,7 +80,11 @@ class Encoder:
         text = self._text_options()
         quiet = self.encoding.quiet or None
         with tqdm(
-            total=len(records) * len(angles), unit="images", leave=False, disable=quiet
+            total=len(records) * len(angles),
+            desc="encode",
+            unit="images",
+            leave=False,
+            disable=quiet,
         ) as bar:
             views = [self._view(records, angle, text, bar.update) for angle in angles]
 

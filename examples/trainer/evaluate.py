@@ -130,14 +130,14 @@ def evaluate_trained(
     records, _ = load_records(recipe, trained.run, plugin=plugin, trains=False)
     session = _session(trained, records, out, plugin)
     method = load_method(trained, session)
-    open_run(out, recipe.model_dump(mode="json"), resume=False)
 
-    tests = arrange_tests(recipe, records)
-    evaluation = evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
+    with open_run(out, recipe.model_dump(mode="json"), resume=False):
+        tests = arrange_tests(recipe, records)
+        evaluation = evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
 
-    moment = "after" if isinstance(recipe, TrainingRecipe) else "before"
-    results = {moment: evaluation.numbers(recipe.evaluate.k_values)}
-    _write(trained, out, evaluation, results)
+        moment = "after" if isinstance(recipe, TrainingRecipe) else "before"
+        results = {moment: evaluation.numbers(recipe.evaluate.k_values)}
+        _write(trained, out, evaluation, results)
     return results
 
 

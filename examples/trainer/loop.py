@@ -19,9 +19,22 @@ from clipreid_kit import check_collapse, pair_cosines
 from clipreid_kit.clip import TrainingCheckpoints, random_state, set_random_state
 from clipreid_kit.reports import write_json
 from examples.settings.optim import AnyOptim
+from examples.trainer.alarms import check_jumps
 from examples.trainer.batches import Batch, Batches
 from examples.trainer.log import Log, Row
 from examples.trainer.optimizers import Optimizers
+
+_STATE_KEYS = (
+    "epoch",
+    "waited",
+    "history",
+    "optimizers",
+    "batches",
+    "random",
+    "raw",
+    "averaged",
+    "scaler",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ class Training:
         validation: ``None`` without held-out identities: the last epoch is then the best.
         card: Kept beside the weights of a checkpoint.
         chance_losses: Weighted terms where all embeddings are equal; staying there raises an alarm.
+        ramp_epochs: Epochs over which the weight of a term rises.
     """
 
     method: nn.Module
@@ -76,6 +90,7 @@ class Training:
     validation: Validation | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     chance_losses: Mapping[str, float] = field(default_factory=dict)
+    ramp_epochs: int = 0
     model: nn.Module = field(init=False)
     average: AveragedModel | None = field(init=False, default=None)
 
@@ -189,23 +204,46 @@ def _restore(training: Training) -> tuple[int, int]:
     training.checkpoints.load("last", training.method)
     state = training.checkpoints.state()
 
-    if average is not None:  # the checkpoint's weights are the average
-        average.module.load_state_dict(training.method.state_dict())
-        average.n_averaged.fill_(state["averaged"])
-        training.method.load_state_dict(state["raw"])
+    try:
+        _check_state(state, training)
+        if average is not None:  # the checkpoint's weights are the average
+            average.module.load_state_dict(training.method.state_dict())
+            average.n_averaged.fill_(state["averaged"])
+            training.method.load_state_dict(state["raw"])
 
-    for optimizer, saved in zip(training.optimizers.all(), state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+        for optimizer, saved in zip(training.optimizers.all(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
 
-    training.batches.load_state_dict(state["batches"])
-    set_random_state(state["random"][accelerator.process_index % len(state["random"])])
-    if accelerator.scaler is not None and state["scaler"] is not None:
-        accelerator.scaler.load_state_dict(state["scaler"])
+        training.batches.load_state_dict(state["batches"])
+        set_random_state(state["random"][accelerator.process_index])
+        if accelerator.scaler is not None and state["scaler"] is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{training.checkpoints.path('last')}: the state of the run is damaged ({reason}). "
+            "Start again in another folder."
+        ) from error
 
     training.log.rows = state["history"]
     if accelerator.is_main_process:  # a kill may have come between the checkpoint and this file
         training.log.write()
     return state["epoch"], state["waited"]
+
+
+def _check_state(state: Mapping[str, Any], training: Training) -> None:
+    """Raise ValueError if a state lacks a key, or is of an epoch that was not trained."""
+    missing = [key for key in _STATE_KEYS if key not in state]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+
+    epoch, history = state["epoch"], state["history"]
+    if not isinstance(epoch, int) or not 1 <= epoch <= training.optim.epochs:
+        raise ValueError(f"its epoch is {epoch!r}, of {training.optim.epochs}")
+    if [row["epoch"] for row in history] != list(range(1, epoch + 1)):
+        raise ValueError(f"its epoch is {epoch}, after {len(history)} rows of the log")
+    if len(state["random"]) != training.accelerator.num_processes:
+        raise ValueError(f"it is of {len(state['random'])} processes")
 
 
 class Means:
@@ -338,10 +376,13 @@ def _update(training: Training, epoch: int, rows: list[int]) -> float | None:
 
 
 def _alarms(training: Training, epoch: int, means: Mapping[str, float]) -> list[str]:
-    """Signs of collapsed embeddings, and after the warm-up of losses at chance level."""
+    """Signs of collapsed embeddings, of losses at chance level, and of sudden rises."""
     warmed_up = epoch > training.optim.warmup_epochs + 1
     floors = training.chance_losses if warmed_up else {}
-    return list(check_collapse(means, floors, negative_cosine=means.get("negative_cosine")))
+    alarms = list(check_collapse(means, floors, negative_cosine=means.get("negative_cosine")))
+
+    ramping = epoch <= training.ramp_epochs + 1  # the sum rises with the weight of a term
+    return alarms if ramping else alarms + check_jumps(means, training.log.rows)
 
 
 def _stop(training: Training, epoch: int, rows: list[int], terms: Mapping[str, float]) -> None:

@@ -1,5 +1,6 @@
 """The records of a run: read, captioned, split, checked, and arranged into tests."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, cast
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from clipreid_kit.data.hands import split_hands
-from examples.settings.data import Folder, Hands, Images, Synthetic
+from examples.settings.data import Benchmark, Folder, Hands, Images, Stored, Synthetic
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 
@@ -164,6 +165,12 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
             "each other. Set it to false."
         )
 
+    if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
+        cameras = None if recipe.evaluate.cameras else False
+        for query, gallery in (pair for sides in tests.values() for pair in sides):
+            if gallery is not None:
+                kit.check_shared_images(query, gallery, cameras=cameras)
+
     if "query_gallery" in tests:
         kit.check_splits(records, train=train, min_images=1)
 
@@ -171,6 +178,7 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
 def _check_training(recipe: TrainingRecipe, tests: Tests, records: Records) -> None:
     """Require that no test identity is trained on or judged by, and that captions are there."""
     train = records_of(records, "train")
+    _check_positives(recipe, train)
     held_out = [record for record in records if record.split in _VALIDATION]
     for sides in tests.values():
         tested = [record for pair in sides for side in pair for record in side or ()]
@@ -188,6 +196,20 @@ def _check_training(recipe: TrainingRecipe, tests: Tests, records: Records) -> N
     if recipe.trains_on_captions():
         judged = held_out if recipe.evaluate.metric == "loss" else []
         _check_captions([*train, *judged])
+
+
+def _check_positives(recipe: TrainingRecipe, train: Records) -> None:
+    """Require an identity with two images, where a batch holds several of each."""
+    if recipe.batch.num_instances == 1 or recipe.has_mined_batches():
+        return
+
+    counts = Counter(record.identity for record in train)
+    if max(counts.values()) == 1:
+        raise ValueError(
+            f"data: each of the {len(counts)} training identities has a single image, so that "
+            f"batch.num_instances: {recipe.batch.num_instances} would fill batches with copies. "
+            "Add images; or train on images and captions, with batch.num_instances: 1."
+        )
 
 
 def _check_captions(records: Records) -> None:

@@ -1,5 +1,6 @@
 """Run a recipe: data, evaluation, training, evaluation of the best epoch, report."""
 
+import contextlib
 import importlib
 import os
 from collections import Counter
@@ -19,6 +20,7 @@ from clipreid_kit.clip import ClipTowers, read_card, warm_start
 from clipreid_kit.data import ImageSpec
 from clipreid_kit.reports import (
     Evaluation,
+    holds_run,
     open_run,
     results_table,
     write_features,
@@ -29,12 +31,15 @@ from clipreid_kit.reports import (
 )
 from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
+from examples.trainer.assemble import check_negatives
 from examples.trainer.checkpoints import find_checkpoint, parts_beside_towers
 from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
+from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.records import Records, arrange_tests, load_records
+from examples.trainer.same_run import keep_or_check, trained_on
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
 
 
@@ -57,19 +62,40 @@ def run(
     accelerator = _accelerator(recipe, out)
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
     settings = recipe.model_dump(mode="json")
-    if accelerator.is_main_process:
-        open_run(out, settings, resume=resume)
-        plugin.keep(out, resume=resume)
+    with contextlib.ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(open_run(out, settings, resume=resume))
+            plugin.keep(out, resume=resume)
+        stack.enter_context(one_line_errors(out, accelerator.process_index))
+        _run_locked(recipe, out, settings, accelerator, resume=resume, plugin=plugin)
 
+
+def _run_locked(
+    recipe: Recipe,
+    out: Path,
+    settings: dict[str, Any],
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    plugin: Plugin,
+) -> None:
+    """Run a recipe in a folder that the main process has locked."""
+    if isinstance(recipe, TrainingRecipe):
+        check_negatives(recipe, accelerator.num_processes)
     records, found = _records(recipe, out, accelerator, plugin)
+    if accelerator.is_main_process:
+        trains = isinstance(recipe, TrainingRecipe)
+        facts = trained_on(records, accelerator.num_processes if trains else 1)
+        keep_or_check(out, facts, resumes=holds_run(out))
+
     _start_trackers(recipe.track, out, accelerator)
     session = _session(recipe, out, accelerator, records, resume=resume, plugin=plugin)
     if accelerator.is_main_process:
         _write_heading(recipe, session)
 
-    before = _evaluate(recipe, session.towers, session)
+    before = _evaluate(recipe, session.towers, session, moment="before")
     method = _stage(recipe)(recipe, session)
-    after = None if method is None else _evaluate(recipe, method, session)
+    after = None if method is None else _evaluate(recipe, method, session, moment="after")
     accelerator.end_training()
 
     if before is not None:
@@ -210,13 +236,18 @@ def _stage(recipe: Recipe) -> Callable[[Recipe, Session], nn.Module | None]:
 
 
 def _evaluate(
-    recipe: Recipe, method: nn.Module | ClipTowers, session: Session
+    recipe: Recipe, method: nn.Module | ClipTowers, session: Session, *, moment: str
 ) -> Evaluation | None:
-    """Evaluate on the test identities, in the main process."""
+    """Evaluate on the test identities, in the main process, and say so: it may take minutes."""
     if not session.accelerator.is_main_process:
         return None
 
     tests = arrange_tests(recipe, session.records)
+    if recipe.track.console == "epochs":
+        sides = [side for pairs in tests.values() for pair in pairs for side in pair if side]
+        images = {record.path for side in sides for record in side}
+        when = f" {moment} training" if isinstance(recipe, TrainingRecipe) else ""
+        print(f"evaluation{when}: {len(images)} images", flush=True)
     return evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
 
 

@@ -54,6 +54,8 @@ MISTAKES = {
     "data.source=imagenet": "`data.source` must be one of",
     "data.source=market1501": "Add --data PATH",
     "data.boxes=detected": "`data.boxes` belongs to `data.source: cuhk03`",
+    "data.workers=100000": "`data.workers` must be at most 256, got 100000",
+    "seed=010": "010 is an octal number",
     "data.check=true": "`data.check` must be one of",
     "data.texts=nowhere.json": "nowhere.json",
     "data.caption=figure {identty}": "identty",
@@ -62,6 +64,7 @@ MISTAKES = {
     "data.synonyms=nowhere.json": "caption_variations",
     "batch.num_identities=1000": "num_identities|identities",
     "batch.num_instances=1": "no positive",
+    "batch.num_identities=1": "a batch of one identity has no negatives for loss.supcon_image",
     "loss.id=one": "`loss.id` must be a number, got 'one'",
     "loss.image_to_text=1": "`loss.image_to_text` belongs to `stage: clip_reid`",
     "loss.info_nce=1": "needs `batch.num_instances: 1`",
@@ -98,7 +101,7 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
         ("a.yaml", "", "a recipe is a mapping of keys, got NoneType"),
         ("a.yaml", "note a\nstage joint\n", "a recipe is a mapping of keys, got str"),
         ("a.yaml", "note: a\n\tstage: joint\n", "not valid YAML"),
-        ("a.yaml", "note: a\nstage: joint\nbase: [tiny.yaml]\n", "there is no such recipe file"),
+        ("a.yaml", "note: a\nbase: [tiny.yaml]\n", r"`base` must be the path of a recipe, got \["),
         ("a.yaml", "note: a\nbase: .\n", "there is no such recipe file"),
         ("a.yaml", "note: a\n<<: {stage: joint}\n", "not valid YAML"),
         ("a.yaml", "note: a\nstage: joint\n1: 2\n", "there is no key `1`"),
@@ -124,6 +127,60 @@ def test_a_recipe_that_is_none(tmp_path, capsys, name, content, words):
     assert re.search(words, text), text
 
 
+def nested_aliases(start, repeats, levels):
+    """A few hundred bytes that stand for ``repeats ** levels`` values."""
+    lines = [f"a0: &a0 {start}"]
+    for level in range(1, levels):
+        inside = ",".join([f"*a{level - 1}"] * repeats)
+        lines.append(f"a{level}: &a{level} [{inside}]")
+    return "\n".join(lines) + "\n"
+
+
+# Recipes that would take all memory, or another number than is written.
+HOSTILE = {
+    "nested aliases": (nested_aliases("[x]", 9, 11), "aliases expand to more than 100000 values"),
+    "a chain of aliases": (nested_aliases("[x]", 1, 2000), "or 40 levels"),
+    "an alias of itself": ("x: &x [*x]\n", "an alias contains itself"),
+    "deep": (f"x: {'[' * 5000}{']' * 5000}\n", "nested more than 40 levels deep"),
+    "a long integer": (f"seed: {'9' * 5000}\n", "a number of 5000 digits is too long"),
+    "octal": ("seed: 010\n", "010 is an octal number in YAML 1.1"),
+    "base 60": ("seed: 1:30\n", "1:30 is a number to the base 60"),
+    "base 60, a fraction": ("optim: {lr: 1:30.5}\n", "1:30.5 is a number to the base 60"),
+    "NUL": ('base: "a\\0b"\n', r"`base` must be the path of a recipe, got 'a\\x00b'"),
+    "no date": ("seed: 2026-01-32\n", "day is out of range"),
+    "a long list": (
+        f"stage: joint\nseed: {list(range(5000))}\n",
+        r"got \[0, 1, 2, 3, 4, 5, \.\.\.\]",
+    ),
+    "a long text": (f"stage: {'x' * 5000}\n", r"got 'xxx"),
+    "a long key": (f"stage: joint\n{'x' * 900}: 0\n", r"there is no key `xxx"),
+    "twice": ("seed: 1\nseed: 2\n", "the key 'seed' is written twice"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_recipe(tmp_path, capsys, kind):
+    content, words = HOSTILE[kind]
+    path = tmp_path / "a.yaml"
+    path.write_text(f"note: a\n{content}")
+    text = answer(capsys, path, "--out", tmp_path / "run")
+    assert re.search(words, text), text
+    assert len(text) < 500 + len(str(path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_thousand_parents(tmp_path, capsys):
+    for number in range(2000):
+        (tmp_path / f"{number}.yaml").write_text(f"note: a\nbase: {number + 1}.yaml\n")
+    text = answer(capsys, tmp_path / "0.yaml", "--out", tmp_path / "run")
+    assert "it has more than 50 parents" in text
+
+
+def test_aliases_that_stay_small_are_read(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("note: a\nstage: &a joint\nseed: 0\ninit_from: *a\nloss: {}\n")
+    assert "`loss` needs a term" in answer(capsys, tmp_path / "a.yaml", "--out", tmp_path / "run")
+
+
 TABLE = ("--set", "data.source=table")
 FOLDER = ("--set", "data.source=folder")
 
@@ -133,6 +190,15 @@ def test_odd_recipes(tmp_path, capsys):
     assert "tiny.yaml" in answer(capsys, tmp_path / "tinny.yaml", "--out", tmp_path / "run")
     answer(capsys, tmp_path, "--out", tmp_path / "run")
     answer(capsys, "\0", "--out", tmp_path / "run")
+
+
+def test_a_batch_of_one_image(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text(
+        "note: a\nstage: classifier\nloss: {id: 1.0}\n"
+        "batch: {num_identities: 1, num_instances: 1}\n"
+    )
+    text = answer(capsys, tmp_path / "a.yaml", "--out", tmp_path / "run")
+    assert "`batch.num_identities` must be at least 2 with `batch.num_instances: 1`" in text
 
 
 def test_odd_data(tmp_path, capsys, images):

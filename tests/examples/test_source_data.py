@@ -1,6 +1,7 @@
 """From a recipe's data section to records, on small sets in the layouts of the sources."""
 
 import json
+import shutil
 from collections import Counter
 
 import layouts
@@ -60,3 +61,64 @@ def test_training_images_are_balanced_by_what_the_recipe_says(tmp_path, balance)
     assert len(counts) > 1
     assert len(set(counts.values())) == 1
     assert len(records_of(records, "test")) == 16
+
+
+SPLITS = ("train", "val_query", "val_gallery", "query", "gallery")
+
+
+def own_folder(root, images=2):
+    """Split folders with three identities each; no file is decoded before training."""
+    for split in SPLITS:
+        for identity in range(3):
+            who = f"{split.split('_')[0].replace('gallery', 'query')}{identity}"
+            for number in range(images if split == "train" else 1):
+                path = root / split / who / f"{split}{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(str(path))
+    return root
+
+
+def own_records(tmp_path, root, *changes):
+    changes = ("data.source=folder", "batch.num_identities=2", "data.validation=0", *changes)
+    return loaded("own/train", root, tmp_path, *changes)[0]
+
+
+def columns(records, root):
+    ends = [record.path.removeprefix(str(root)).lstrip(":/") for record in records]
+    return [(end, r.identity, r.split) for end, r in zip(ends, records, strict=True)]
+
+
+def test_a_zipped_folder_has_the_same_records(tmp_path):
+    root = own_folder(tmp_path / "own")
+    archive = shutil.make_archive(str(root), "zip", root)
+    expected = own_records(tmp_path, root)
+    found = own_records(tmp_path, archive)
+    assert {record.split for record in expected} == set(SPLITS)
+    assert columns(found, archive) == columns(expected, root)
+    assert validation_of(found)
+
+
+def test_a_zipped_captioned_folder_has_the_same_splits(tmp_path):
+    root = layouts.captioned_folder(tmp_path)
+    archive = shutil.make_archive(str(root), "zip", root)
+    expected, _ = loaded("retrieval/captioned_folder", root, tmp_path)
+    found, _ = loaded("retrieval/captioned_folder", archive, tmp_path)
+    assert columns(found, archive) == columns(expected, root)
+
+
+def test_queries_that_are_repeated_as_gallery_are_refused(tmp_path):
+    root = own_folder(tmp_path / "own")
+    shutil.rmtree(root / "gallery")
+    shutil.copytree(root / "query", root / "gallery")
+    with pytest.raises(ValueError, match="3 of 3 query images are also in the gallery"):
+        own_records(tmp_path, root)
+
+
+def test_identities_with_one_image_each_are_not_trained_on_copies(tmp_path):
+    root = own_folder(tmp_path / "own", images=1)
+    with pytest.raises(ValueError, match="each of the 3 training identities has a single image"):
+        own_records(tmp_path, root)
+
+    path = root / "train" / "train0" / "another.jpg"
+    path.write_text("another")
+    assert len(records_of(own_records(tmp_path, root), "train")) == 4

@@ -67,6 +67,7 @@ def command(capsys, *arguments):
 
 def test_leaves_everything_beside_the_result(finished):
     assert {p.name for p in finished.iterdir()} == {
+        ".lock",
         "checkpoints",
         "data",
         "environment.json",
@@ -76,6 +77,7 @@ def test_leaves_everything_beside_the_result(finished):
         "report.html",
         "results.json",
         "train.log",
+        "trained_on.json",
     }
     assert set(results(finished)) == {"before", "after"}
     for moment in results(finished).values():
@@ -375,6 +377,9 @@ def test_console(tmp_path, images, capsys):
     assert "Rank-1" in said["results"]
     assert "epoch   1" not in said["results"]
     assert "epoch   1" in said["epochs"]
+    for moment in ("before", "after"):
+        assert re.search(rf"evaluation {moment} training: \d+ images\n", said["epochs"])
+        assert moment not in re.sub(r"image to .*", "", said["results"])
 
 
 @pytest.mark.usefixtures("_without_report")

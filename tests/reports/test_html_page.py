@@ -107,8 +107,8 @@ def full_text(text: str = "words") -> str:
             training=chart,
             best_epoch=3,
             validated=True,
-            image_queries=[RankedQuery(text, red, {text: ranking, f"{text}2": ranking})],
-            text_queries=[RankedQuery("", text, {text: ranking})],
+            image_queries=[RankedQuery(text, red, 5, {text: ranking, f"{text}2": ranking})],
+            text_queries=[RankedQuery("", text, 5, {text: ranking})],
             settings=text,
             environment={text: text, "threads": 2},
         )
@@ -159,7 +159,7 @@ def test_everything_is_escaped() -> None:
 
 def test_quotes_do_not_end_an_attribute() -> None:
     title = '" onload="alert(1)'
-    query = RankedQuery(title, "text", {title: []})
+    query = RankedQuery(title, "text", 5, {title: []})
     metric = Metric(title, 0.1, 0.2)
     page = Page(render_page(**content(tasks=[Task(title, [metric], title)], text_queries=[query])))
     assert not [attributes for _, attributes in page.tags if "onload" in attributes]
@@ -234,6 +234,49 @@ def test_marks_and_frames_follow_the_matches() -> None:
     assert page.words.count("✗") == 2 + 6
     assert page.words.count("0.71") == 3
     assert page.words.count("1 of 3 correct") == 3
+
+
+def ranking_of(similarities: list[float], matches: int) -> list[RankedImage]:
+    image = embed_image(RED, max_side=160)
+    return [RankedImage(image, row < matches, value) for row, value in enumerate(similarities)]
+
+
+@pytest.mark.parametrize(
+    ("similarities", "shown"),
+    [
+        ([0.91, 0.5], ["0.91", "0.50"]),
+        ([1.0, 0.9991, 0.998], ["1.000", "0.999", "0.998"]),
+        ([0.99999, 0.99998], []),  # an untrained model
+        ([1.0], ["1.00"]),
+    ],
+)
+def test_similarities_have_the_digits_that_tell_them_apart(
+    similarities: list[float], shown: list[str]
+) -> None:
+    query = RankedQuery("Q", "text", 9, {"m": ranking_of(similarities, 0)})
+    page = Page(render_page(**content(image_queries=[query])))
+    assert [word for word in page.words if re.fullmatch(r"[01]\.\d+", word)] == shown
+    assert len(page.named("small")) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("num_found", "num_matches", "text"),
+    [
+        (3, 3, "all 3 found"),
+        (2, 3, "2 of 3 found"),
+        (1, 1, "the only match found"),
+        (0, 1, "0 of 1 found"),
+        (8, 8, "all 8 found"),
+        (3, 20, "3 of 8 correct"),
+    ],
+)
+def test_found_matches_are_counted_of_those_there_are(
+    num_found: int, num_matches: int, text: str
+) -> None:
+    ranking = ranking_of([0.9 - 0.01 * row for row in range(8)], num_found)
+    query = RankedQuery("Q", "text", num_matches, {"m": ranking})
+    page = Page(render_page(**content(image_queries=[query])))
+    assert text in page.words
 
 
 def test_large_images_become_thumbnails() -> None:

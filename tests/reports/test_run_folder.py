@@ -5,6 +5,7 @@ import json
 import pytest
 
 from clipreid_kit.reports.run_folder import open_run, write_history
+from clipreid_kit.reports.run_lock import LOCK_FILE
 
 SETTINGS = {"stage": "joint", "data": {"root": "here"}}
 
@@ -52,10 +53,42 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path):
         open_run(tmp_path, {**SETTINGS, "stage": "retrieval"}, resume=True)
 
 
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 100_000, "\xff"])
+@pytest.mark.parametrize("name", ["recipe.json", "environment.json"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name, content):
+    open_run(tmp_path, SETTINGS, resume=False)
+    finish(tmp_path)
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{name}: the file (of the run is damaged|has to hold)"):
+        open_run(tmp_path, SETTINGS, resume=True)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=f"{name}: the file of the run is missing"):
+        open_run(tmp_path, SETTINGS, resume=True)
+
+
+def test_a_recipe_of_someone_else_is_not_replaced(tmp_path):
+    (tmp_path / "recipe.json").write_text('{"flour": 500}')
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="the folder holds other files"):
+        open_run(tmp_path, SETTINGS, resume=False)
+    assert (tmp_path / "recipe.json").read_text() == '{"flour": 500}'
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_data_that_was_not_generated_is_not_deleted(tmp_path):
+    open_run(tmp_path, SETTINGS, resume=False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jpg").touch()
+    open_run(tmp_path, {"data": {"root": "there"}}, resume=False)
+    assert (tmp_path / "data" / "a.jpg").exists()
+
+
 @pytest.mark.parametrize(("root", "kept"), [("here", True), ("there", False)])
 def test_a_run_that_failed_early_starts_again(tmp_path, root, kept):
     open_run(tmp_path, SETTINGS, resume=False)
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "synthetic.json").write_text("{}")
     changed = {"stage": "joint", "data": {"root": root}}
     open_run(tmp_path, changed, resume=False)
     assert json.loads((tmp_path / "recipe.json").read_text()) == changed

@@ -76,6 +76,7 @@ def report(tmp_path, monkeypatch, rows, task="image_to_image"):
 def test_the_best_validated_epoch_is_marked(tmp_path, monkeypatch):
     drawn, page = report(tmp_path, monkeypatch, ROWS)
     assert drawn[0]["best_epoch"] == 2
+    assert drawn[0]["best_label"] == "best: epoch {epoch}"
     assert list(drawn[0]["metric_keys"].values()) == ["Rank-1", "mAP"]
     assert "Epoch 2 was best on validation identities" in page
 
@@ -85,6 +86,7 @@ def test_without_validation_the_last_epoch_is_shown(tmp_path, monkeypatch):
     drawn, page = report(tmp_path, monkeypatch, rows)
     assert drawn[0]["best_epoch"] == 2
     assert drawn[0]["metric_keys"] == {}
+    assert drawn[0]["best_label"] == "last epoch"
     assert "as none was validated" in page
 
 
@@ -155,6 +157,8 @@ def test_ranked_images_leave_out_the_camera_of_the_query(tmp_path):
     found.gallery_embeddings = torch.cat([found.gallery_embeddings, found.query_embeddings[:1]])
 
     ranked = run_report.ranked_images(found, 0, by_text=False)
+    assert run_report.count_matches(found, 0, by_text=False) == 1
+    assert run_report.count_matches(found, 0, by_text=True) == 2
     assert len(ranked) == 3
     assert sum(image.matches for image in ranked) == 1
     similarities = [image.similarity for image in ranked]

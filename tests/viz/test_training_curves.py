@@ -104,6 +104,12 @@ def test_a_figure_needs_a_loss() -> None:
         training_figure(ROWS, loss_keys=(), metric_keys=())
 
 
+def test_the_label_of_the_marked_epoch_is_chosen() -> None:
+    for label, shown in (("last epoch", "last epoch"), ("no. {epoch} {x}", "no. 3 {x}")):
+        figure = training_figure(ROWS, metric_keys=(), best_epoch=3, best_label=label)
+        assert shown in [text.get_text() for text in figure.axes[0].texts]
+
+
 def test_an_unknown_best_epoch_is_refused() -> None:
     with pytest.raises(ValueError, match="best_epoch among 1 to 4, got 9"):
         training_figure(ROWS, metric_keys=(), best_epoch=9)

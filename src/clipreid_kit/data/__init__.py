@@ -68,10 +68,12 @@ from clipreid_kit.data.readers.annotations_json import read_annotations, write_a
 from clipreid_kit.data.readers.captioned_folder import read_captioned_folder
 from clipreid_kit.data.readers.csv_table import read_csv, write_csv
 from clipreid_kit.data.readers.image_folder import read_folder
+from clipreid_kit.data.readers.split_folders import find_split_folders
 from clipreid_kit.data.readers.table_by_suffix import read_table, write_table
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic import SyntheticReid
 from clipreid_kit.data.validation.report import Finding, SplitBalance, ValidationReport
+from clipreid_kit.data.validation.shared_images import check_shared_images
 from clipreid_kit.data.validation.validate_records import validate_records
 
 __all__ = [
@@ -101,6 +103,7 @@ __all__ = [
     "caption_variations",
     "check_files",
     "check_identities",
+    "check_shared_images",
     "check_splits",
     "collate_mined",
     "count_clip_tokens",
@@ -110,6 +113,7 @@ __all__ = [
     "evaluation_ids",
     "fill_template",
     "filter_identities",
+    "find_split_folders",
     "hold_out_identities",
     "load_image",
     "mine_hard_negatives",

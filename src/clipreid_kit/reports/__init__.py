@@ -11,15 +11,18 @@ from clipreid_kit.reports.features import write_features
 from clipreid_kit.reports.gather import gather_runs
 from clipreid_kit.reports.json_files import write_json
 from clipreid_kit.reports.predictions import write_predictions
-from clipreid_kit.reports.run_folder import open_run, write_history
+from clipreid_kit.reports.run_folder import holds_run, open_run, write_history
+from clipreid_kit.reports.run_lock import RunLock
 from clipreid_kit.reports.run_report import write_run_report
 
 __all__ = [
     "Evaluation",
     "Result",
+    "RunLock",
     "epoch_line",
     "flat",
     "gather_runs",
+    "holds_run",
     "open_run",
     "results_table",
     "write_features",

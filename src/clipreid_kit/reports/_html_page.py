@@ -78,10 +78,18 @@ class RankedImage(NamedTuple):
 
 
 class RankedQuery(NamedTuple):
-    """A query, an image or a text, with a ranked list for each model, by name."""
+    """A query, an image or a text, with a ranked list for each model, by name.
+
+    Attributes:
+        title: Heading; empty for a text.
+        query: The image, or the text.
+        num_matches: Gallery images that match the query.
+        rankings: The first images that each model finds.
+    """
 
     title: str
     query: EmbeddedImage | str
+    num_matches: int
     rankings: Mapping[str, Sequence[RankedImage]]
 
 
@@ -97,7 +105,46 @@ def render_page(**content: Any) -> str:  # noqa: ANN401 (the template's variable
         lstrip_blocks=True,
     )
     environment.filters["percent"] = _percent
+    environment.filters["similarities"] = similarity_texts
+    environment.filters["found"] = found_text
     return environment.get_template("report.html").render(content)
+
+
+def similarity_texts(images: Sequence[RankedImage]) -> list[str]:
+    """Similarities of a ranked list, with as many digits as tell them apart.
+
+    Two digits are shown, or three if two are the same for all; of similarities that are the same
+    even then, as those of an untrained model often are, none.
+
+    Example:
+        >>> image = EmbeddedImage("", 1, 1)
+        >>> [similarity_texts([RankedImage(image, True, value) for value in values])
+        ...  for values in ((0.91, 0.5), (0.9991, 0.998), (0.99999, 0.99998))]
+        [['0.91', '0.50'], ['0.999', '0.998'], ['', '']]
+    """
+    for digits in (2, 3):
+        texts = [f"{image.similarity:.{digits}f}" for image in images]
+        if len(set(texts)) > 1 or len(images) == 1:
+            return texts
+    return ["" for _ in images]
+
+
+def found_text(images: Sequence[RankedImage], num_matches: int) -> str:
+    """How many of the matches are among the first images of a list.
+
+    Example:
+        >>> image = RankedImage(EmbeddedImage("", 1, 1), True, 0.5)
+        >>> found_text([image, image, image._replace(matches=False)], 2)
+        'all 2 found'
+        >>> found_text([image, image], 7)
+        '2 of 2 correct'
+    """
+    num_found = sum(image.matches for image in images)
+    if num_matches > len(images):
+        return f"{num_found} of {len(images)} correct"
+    if num_found < num_matches:
+        return f"{num_found} of {num_matches} found"
+    return "the only match found" if num_matches == 1 else f"all {num_matches} found"
 
 
 def embed_image(image: ImageLike, *, max_side: int) -> EmbeddedImage:

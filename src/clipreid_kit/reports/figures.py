@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipreid_kit.reports.measures import TITLES, percent, task_title
+from clipreid_kit.reports.measures import TITLES, best_epoch_label, percent, task_title
 from clipreid_kit.reports.runs import Run, natural_key
 from clipreid_kit.reports.tables import Row, tasks_in
 from clipreid_kit.reports.versions import runs_by_version
@@ -74,6 +74,7 @@ def _training(run: Run) -> "Figure":
         loss_keys=losses,
         metric_keys={measure: TITLES[measure] for measure in validated},
         best_epoch=run.best_epoch,
+        best_label=best_epoch_label(run.rows),
         titles=(heading, "Validation (%)"),
         size=(10.0 if validated else 5.6, 3.6),
     )

@@ -17,10 +17,41 @@ def write_json(path: Path, content: object) -> None:
     write_whole(path, text.encode())
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: If the file is missing, or is damaged; the message names it.
+    """
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: the file of the run is missing. Restore it.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the file of the run is damaged ({error}). Restore it.") from None
+
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ValueError(f"{path}: the file has to hold a JSON object, not a {kind}. Restore it.")
+    return content
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSON Lines file; a missing file has none."""
+    """Read the rows of a JSON Lines file; a missing file has none.
+
+    Raises:
+        ValueError: If a line is damaged; the message names it.
+    """
     if not path.is_file():
         return []
 
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: line {number} is damaged ({error}).") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: line {number} has to hold a JSON object.")
+        rows.append(row)
+    return rows

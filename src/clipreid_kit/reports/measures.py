@@ -1,7 +1,7 @@
 """Measures of a task: read them from results, and name them in files and for people."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Rates = dict[str, float | None]
@@ -66,6 +66,17 @@ def validation_rates(row: Mapping[str, Any], task: str) -> Rates:
             return rates_of(tasks[name])
 
     return rates_of({})
+
+
+def best_epoch_label(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Label of the epoch that was tested: the best one only if epochs were validated.
+
+    Example:
+        >>> best_epoch_label([{"epoch": 1, "validation": {}}]), best_epoch_label([{"epoch": 1}])
+        ('best: epoch {epoch}', 'last epoch')
+    """
+    validated = any("validation" in row for row in rows)
+    return "best: epoch {epoch}" if validated else "last epoch"
 
 
 def percent(rate: float | None, spread: float | None = None) -> str:

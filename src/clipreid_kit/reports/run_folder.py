@@ -1,6 +1,5 @@
 """The folder of a run: created once, never overwritten, with all that repeats the run."""
 
-import json
 import platform
 import shutil
 import subprocess
@@ -11,13 +10,15 @@ from typing import Any
 import torch
 
 from clipreid_kit import __version__
-from clipreid_kit.reports.json_files import read_json_lines, write_json
+from clipreid_kit.reports.json_files import read_json_lines, read_object, write_json
+from clipreid_kit.reports.run_lock import LOCK_FILE, RunLock
 
 # any of these files shows that a run got far enough to be worth keeping
 _SIGNS_OF_A_RUN = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
+_GENERATED = "synthetic.json"  # in a folder that SyntheticReid wrote
 
 
-def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> RunLock:
     """Create the folder of a run, or check that the run to resume has the same settings.
 
     A run that failed before it had anything to keep, by a mistake in its data for instance, may be
@@ -28,25 +29,61 @@ def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
         settings: Every setting of the run, as JSON can hold it; kept as ``recipe.json``.
         resume: Whether a run in ``out`` is to be continued.
 
+    Returns:
+        The lock on the folder, to be held while the run lasts (``with open_run(...):``); no other
+        process can open the run meanwhile.
+
     Raises:
-        ValueError: If the folder holds other files, a run that is not to be resumed, or one with
-            other settings.
+        ValueError: If the folder holds other files, a run that is not to be resumed or that
+            another process is writing, one with other settings, or a damaged ``recipe.json``.
     """
-    if any((out / sign).is_file() for sign in _SIGNS_OF_A_RUN):
+    _check_own(out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    lock = RunLock(out)
+    try:
+        _open_locked(out, settings, resume=resume)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def holds_run(out: Path) -> bool:
+    """Whether a folder holds a run that got far enough to be worth keeping."""
+    return any((out / sign).is_file() for sign in _SIGNS_OF_A_RUN)
+
+
+def _check_own(out: Path) -> None:
+    """Raise ValueError if a folder holds files, but no run."""
+    if holds_run(out) or not out.is_dir():
+        return
+    if (out / "recipe.json").is_file() and (out / LOCK_FILE).is_file():
+        return  # a run that failed early; a recipe.json alone may be anyone's
+
+    if any(not path.name.startswith(".") for path in out.iterdir()):
+        raise ValueError(f"{out}: the folder holds other files. Give --out a new or empty folder.")
+
+
+def _open_locked(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Check the settings of a run that is worth keeping, or write those of a new one."""
+    if holds_run(out):
         _check_resumable(out, settings, resume=resume)
+        read_object(out / "environment.json")  # found out now, and not when the report is written
         return
 
     kept = out / "recipe.json"
-    if kept.is_file():
-        # images that were generated for the settings that failed
-        if _read(kept).get("data") != settings.get("data"):
-            shutil.rmtree(out / "data", ignore_errors=True)
-    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise ValueError(f"{out}: the folder holds other files. Give --out a new or empty folder.")
+    if kept.is_file() and read_object(kept).get("data") != settings.get("data"):
+        _delete_generated(out / "data")
 
-    out.mkdir(parents=True, exist_ok=True)
     write_json(kept, settings)
     write_json(out / "environment.json", environment())
+
+
+def _delete_generated(folder: Path) -> None:
+    """Delete images that were generated for settings that failed, and nothing else."""
+    if (folder / _GENERATED).is_file() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def environment() -> dict[str, str | None]:
@@ -78,8 +115,8 @@ def write_history(out: Path, results: Mapping[str, Any]) -> None:
     write_json(out / "results.json", results)
 
     history = {
-        "recipe": _read(out / "recipe.json"),
-        "environment": _read(out / "environment.json"),
+        "recipe": read_object(out / "recipe.json"),
+        "environment": read_object(out / "environment.json"),
         "epochs": read_json_lines(out / "metrics.jsonl"),
         "results": results,
     }
@@ -92,15 +129,10 @@ def _check_resumable(out: Path, settings: Mapping[str, Any], *, resume: bool) ->
             f"{out}: the folder already holds a run. Add --resume to continue it, or change --out."
         )
 
-    kept = _read(out / "recipe.json")
-    changed = [key for key, value in settings.items() if value != kept.get(key)]
+    kept = read_object(out / "recipe.json")
+    changed = [key for key in {**settings, **kept} if settings.get(key) != kept.get(key)]
     if changed:
         raise ValueError(
             f"{out}: the run to resume has other settings ({', '.join(changed)}). Resume it with "
             f"its own, in {out / 'recipe.json'}, or change --out."
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

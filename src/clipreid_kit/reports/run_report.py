@@ -1,6 +1,5 @@
 """The report of one run: its results, curves and ranked lists, as one HTML page."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +22,14 @@ from clipreid_kit.reports._html_page import (
     render_page,
 )
 from clipreid_kit.reports.evaluation import Evaluation, Result
-from clipreid_kit.reports.json_files import read_json_lines
-from clipreid_kit.reports.measures import TITLES, Rates, rates_of, validation_rates
+from clipreid_kit.reports.json_files import read_json_lines, read_object
+from clipreid_kit.reports.measures import (
+    TITLES,
+    Rates,
+    best_epoch_label,
+    rates_of,
+    validation_rates,
+)
 from clipreid_kit.viz import cmc_figure, training_figure
 
 _NUM_RANKED = 8  # images of a ranked list
@@ -83,7 +88,7 @@ def write_run_report(
         image_queries=_image_queries(moments, final),
         text_queries=_text_queries(moments, final),
         settings=yaml.safe_dump(dict(settings), sort_keys=False),
-        environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
+        environment=read_object(run / "environment.json"),
     )
     write_whole(run / "report.html", page.encode())
 
@@ -96,14 +101,8 @@ def ranked_images(evaluation: Evaluation, query: int, *, by_text: bool) -> list[
         query: Row of the query image, or of the caption.
         by_text: Whether the query is a caption.
     """
-    if by_text:
-        queries = evaluation.text_embeddings
-        excluded: set[int] = set()
-        identity, _ = evaluation.captions[query]
-    else:
-        queries = evaluation.query_embeddings
-        excluded = set(evaluation.excluded_rows(query))
-        identity = evaluation.query[query].identity
+    identity, excluded = _identity_and_excluded(evaluation, query, by_text=by_text)
+    queries = evaluation.text_embeddings if by_text else evaluation.query_embeddings
 
     embedding = queries[[query]]  # type: ignore[index]
     similarity = cosine_similarity(embedding, evaluation.gallery_embeddings)[0].numpy()
@@ -116,6 +115,29 @@ def ranked_images(evaluation: Evaluation, query: int, *, by_text: bool) -> list[
         image = embed_image(load_image(record.path), max_side=_RANKED_SIDE)
         ranked.append(RankedImage(image, record.identity == identity, float(similarity[row])))
     return ranked
+
+
+def count_matches(evaluation: Evaluation, query: int, *, by_text: bool) -> int:
+    """Number of gallery images that match a query, without those that the protocol leaves out.
+
+    Args:
+        evaluation: What was evaluated.
+        query: Row of the query image, or of the caption.
+        by_text: Whether the query is a caption.
+    """
+    identity, excluded = _identity_and_excluded(evaluation, query, by_text=by_text)
+    rows = enumerate(evaluation.gallery)
+    return sum(record.identity == identity and row not in excluded for row, record in rows)
+
+
+def _identity_and_excluded(
+    evaluation: Evaluation, query: int, *, by_text: bool
+) -> tuple[int | str, set[int]]:
+    """Identity of a query, and the gallery rows that the protocol leaves out for it."""
+    if by_text:
+        identity, _ = evaluation.captions[query]
+        return identity, set()
+    return evaluation.query[query].identity, set(evaluation.excluded_rows(query))
 
 
 def _summary(final: Evaluation) -> str:
@@ -192,7 +214,12 @@ def _training_chart(
 
     return embed_chart(
         lambda theme, size: training_figure(
-            drawn, metric_keys=metrics, best_epoch=best_epoch, theme=theme, size=size
+            drawn,
+            metric_keys=metrics,
+            best_epoch=best_epoch,
+            best_label=best_epoch_label(rows),
+            theme=theme,
+            size=size,
         ),
         wide=(9.0, 3.4),
         narrow=(3.7, 5.6),
@@ -206,7 +233,9 @@ def _image_queries(moments: Mapping[str, Evaluation], final: Evaluation) -> list
         camera = "" if record.camera is None else f", camera {record.camera}"
         title = f"Query: identity {record.identity}{camera}"
         image = embed_image(load_image(record.path), max_side=_QUERY_SIDE)
-        queries.append(RankedQuery(title, image, _rankings(moments, row, by_text=False)))
+        num_matches = count_matches(final, row, by_text=False)
+        rankings = _rankings(moments, row, by_text=False)
+        queries.append(RankedQuery(title, image, num_matches, rankings))
     return queries
 
 
@@ -214,8 +243,9 @@ def _text_queries(moments: Mapping[str, Evaluation], final: Evaluation) -> list[
     captions = [caption for _, caption in final.captions]
     queries = []
     for row in _chosen_queries(final.texts, _NUM_TEXT_QUERIES):
+        num_matches = count_matches(final, row, by_text=True)
         rankings = _rankings(moments, row, by_text=True)
-        queries.append(RankedQuery("", captions[row], rankings))
+        queries.append(RankedQuery("", captions[row], num_matches, rankings))
     return queries
 
 

@@ -218,5 +218,5 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 def _parse(content: bytes, source: str) -> Any:  # noqa: ANN401 (any JSON)
     try:
         return json.loads(content.decode("utf-8"))
-    except ValueError as error:  # of bytes that are not UTF-8, too
+    except (ValueError, RecursionError) as error:  # of bytes that are not UTF-8, too
         raise ValueError(f"{source} ({error})") from None

@@ -26,6 +26,7 @@ def training_figure(
     loss_keys: Mapping[str, str] | Sequence[str] = ("loss",),
     metric_keys: Mapping[str, str] | Sequence[str] = ("mean_ap",),
     best_epoch: int | None = None,
+    best_label: str = "best: epoch {epoch}",
     epoch_key: str = "epoch",
     titles: tuple[str, str] = ("Training loss", "Validation (%)"),
     theme: Theme = "light",
@@ -43,6 +44,7 @@ def training_figure(
         loss_keys: Keys of the first panel; a mapping names the label of each key's line.
         metric_keys: Keys of the second panel, fractions in [0, 1], drawn in percent; may be empty.
         best_epoch: Epoch to mark in each panel; ``None`` marks none.
+        best_label: Label of that mark, in which ``{epoch}`` is the number.
         epoch_key: Key of the epoch number.
         titles: Titles of the first and of the second panel.
         theme: ``"light"`` or ``"dark"``, the colours of the page.
@@ -85,7 +87,8 @@ def training_figure(
             _draw_panel(figure, axes, title, lines, epochs, palette)
 
         if best_epoch is not None:
-            _mark_epoch(axes_of_panels, best_epoch, palette)
+            label = best_label.replace("{epoch}", str(best_epoch))
+            _mark_epoch(axes_of_panels, best_epoch, label, palette)
 
     return figure
 
@@ -241,7 +244,7 @@ def _draw_axes(
 
 
 def _mark_epoch(
-    panels: Sequence["matplotlib.axes.Axes"], best_epoch: int, palette: Palette
+    panels: Sequence["matplotlib.axes.Axes"], best_epoch: int, label: str, palette: Palette
 ) -> None:
     """Draw a dashed line at the best epoch in each panel, with a label in the last one."""
     dashes = (0, (3, 3))
@@ -252,7 +255,7 @@ def _mark_epoch(
     low, high = last.get_xlim()
     is_late = best_epoch > (low + high) / 2
     last.annotate(
-        f"best: epoch {best_epoch}",
+        label,
         (best_epoch, 1),
         xycoords=("data", "axes fraction"),
         xytext=(-3 if is_late else 3, 3),
@@ -261,4 +264,5 @@ def _mark_epoch(
         verticalalignment="bottom",
         color=palette.muted,
         fontsize=8.5,
+        parse_math=False,
     )

@@ -1,0 +1,86 @@
+"""What a run is trained on, kept in its folder: a run is resumed with the same only."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clipreid_kit.data import ImageRecord
+from clipreid_kit.reports import write_json
+
+_FILE = "trained_on.json"
+
+
+def trained_on(records: Sequence[ImageRecord], num_processes: int) -> dict[str, Any]:
+    """Numbers and a fingerprint of the records, in their order, and the number of processes.
+
+    The fingerprint is of paths below the folder that all images lie in, identities, cameras, views,
+    captions and splits. It stays the same when that folder moves.
+    """
+    folder = _common_folder(records)
+    digest = hashlib.sha256()
+    for record in records:
+        path = os.path.relpath(record.path, folder) if folder else record.path
+        columns = [path, record.identity, record.camera, record.view, record.caption, record.split]
+        digest.update(json.dumps(columns).encode())
+
+    return {
+        "images": len(records),
+        "identities": len({record.identity for record in records}),
+        "fingerprint": digest.hexdigest(),
+        "processes": num_processes,
+    }
+
+
+def _common_folder(records: Sequence[ImageRecord]) -> str:
+    """The folder that all images lie in; empty if there is none."""
+    try:
+        return os.path.commonpath([os.path.dirname(record.path) for record in records])  # noqa: PTH120
+    except ValueError:  # relative and absolute paths, or several drives
+        return ""
+
+
+def keep_or_check(out: Path, facts: dict[str, Any], *, resumes: bool) -> None:
+    """Keep the facts of a new run, or check that the run to resume has the same.
+
+    Raises:
+        ValueError: If they differ, or the file is damaged.
+    """
+    path = out / _FILE
+    if not resumes or not path.is_file():
+        write_json(path, facts)
+        return
+
+    kept = _read(path)
+    if kept["processes"] != facts["processes"]:
+        raise ValueError(
+            f"{out}: the run to resume has {kept['processes']} processes, not "
+            f"{facts['processes']}; its batches would have another size. Start as many, or change "
+            "--out."
+        )
+    if kept["fingerprint"] != facts["fingerprint"]:
+        raise ValueError(
+            f"{out}: the run to resume was trained on other data: {_counts(kept)}, now "
+            f"{_counts(facts)}{_hint(kept, facts)}. Restore the data, or change --out."
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {key: facts[key] for key in ("images", "identities", "fingerprint", "processes")}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{path}: the file of the run is damaged. Restore it.") from None
+
+
+def _counts(facts: dict[str, Any]) -> str:
+    return f"{facts['images']} images of {facts['identities']} identities"
+
+
+def _hint(kept: dict[str, Any], facts: dict[str, Any]) -> str:
+    """What differs where the numbers are the same."""
+    if _counts(kept) != _counts(facts):
+        return ""
+    return ", but with other names, captions or splits, or in another order"

@@ -1,0 +1,74 @@
+"""Check that no query finds itself in the gallery."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.validation._equal_files import group_equal_files
+
+_OWNER = "check_shared_images"
+
+
+def check_shared_images(
+    query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], *, cameras: bool | None = None
+) -> None:
+    """Check that query and gallery share no image, unless the camera rule leaves it out.
+
+    Use it before an evaluation with your own queries and gallery. A query whose own image is in
+    the gallery finds it first, whatever the model is worth: Rank-1 is then 100 %. An image is
+    shared if both sides name one file, or if files of one identity have equal bytes. Only files of
+    equal size are read.
+
+    Args:
+        query: The query images.
+        gallery: The gallery images.
+        cameras: Whether gallery images of the query's identity and camera are left out. ``None``
+            means that they are if every record has a camera, as :func:`evaluation_ids` does.
+
+    Raises:
+        ValueError: If images are shared; the message counts them and names the first.
+
+    Example:
+        >>> check_shared_images([ImageRecord("a.jpg", 7)], [ImageRecord("a.jpg", 7)])
+        Traceback (most recent call last):
+        ...
+        ValueError: check_shared_images: 1 of 1 query images is also in the gallery (a.jpg), ...
+    """
+    if cameras is None:
+        cameras = all(record.camera is not None for side in (query, gallery) for record in side)
+
+    by_path: dict[str, list[ImageRecord]] = {}
+    for record in gallery:
+        by_path.setdefault(record.path, []).append(record)
+    equal_paths = _equal_paths(record.path for side in (query, gallery) for record in side)
+
+    shared = []
+    for record in query:
+        copies = list(by_path.get(record.path, ()))
+        for path in equal_paths.get(record.path, ()):
+            copies += [copy for copy in by_path.get(path, ()) if copy.identity == record.identity]
+        if any(not (cameras and _is_left_out(record, copy)) for copy in copies):
+            shared.append(record.path)
+
+    if shared:
+        more = ", ..." if len(shared) > 1 else ""
+        verb = "is" if len(shared) == 1 else "are"
+        raise ValueError(
+            f"{_OWNER}: {len(shared)} of {len(query)} query images {verb} also in the gallery "
+            f"({shared[0]}{more}), where each finds itself. Remove them from one side, or give all "
+            "records cameras: gallery images of the query's identity and camera are left out."
+        )
+
+
+def _equal_paths(paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """Other paths of equal bytes, by path."""
+    equal: dict[str, list[str]] = {}
+    for group in group_equal_files(dict.fromkeys(paths)):
+        for path in group:
+            equal[path] = [other for other in group if other != path]
+    return equal
+
+
+def _is_left_out(query: ImageRecord, copy: ImageRecord) -> bool:
+    """Whether the camera rule leaves out a gallery image for a query."""
+    same_camera = str(query.camera) == str(copy.camera)
+    return same_camera and query.identity == copy.identity

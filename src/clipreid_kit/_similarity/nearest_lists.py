@@ -57,7 +57,7 @@ def offer(
     num_before = torch.cumsum(counts, 0) - counts
     position = torch.arange(owner.numel(), device=owner.device) - num_before[owner]
     shape = lists.numel(), int(counts.max())
-    new_nearness = torch.full(shape, -torch.inf, device=values.device)
+    new_nearness = torch.full(shape, -torch.inf, dtype=values.dtype, device=values.device)
     new_nearness[slot, position] = values
     new_index = torch.zeros(shape, dtype=torch.int64, device=values.device)
     new_index[slot, position] = item + offset

@@ -70,6 +70,14 @@ class Float32Scorer:
         return values, np.full(len(rows), product_error_bound(self.queries.shape[1]))
 
 
+def float64_error_bound(dim: int) -> float:
+    """Bound the error of a cosine in float64, in any order of operations.
+
+    Derivation: docs/design/evaluator.md.
+    """
+    return (11 * dim + 32) * 2.0**-53
+
+
 class Float64Scorer:
     """Similarities in float64, in any order of operations.
 
@@ -115,8 +123,7 @@ class Float64Scorer:
     def _with_errors(
         self, values: FloatArray, query: IntArray, rows: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        # derivation of the bound: docs/design/evaluator.md
-        relative = (11 * self.queries.shape[1] + 32) * 2.0**-53
+        relative = float64_error_bound(self.queries.shape[1])
         query_norms = self.query_norms[query]
         gallery_norms = self.gallery_norms[rows]
         if self.distance == "euclidean":

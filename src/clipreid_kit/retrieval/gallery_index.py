@@ -262,6 +262,11 @@ class GalleryIndex:
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         self._check_fit(owner, rows, fingerprint)
+        if rows.dtype == torch.float64 and self._snapshot.manifest.dtype != "float64":
+            raise ValueError(
+                f"{owner}: embeddings are float64, but the index keeps float32. Convert them by "
+                "float() if what is lost does not matter."
+            )
         if (records is None) == self._snapshot.manifest.has_records:
             state = "has" if records is None else "was built without"
             raise ValueError(f"{owner}: the index {state} records; give records for all or none.")
@@ -391,7 +396,7 @@ class GalleryIndex:
         manifest = self._snapshot.manifest
         if rows.shape[1] != manifest.dim:
             raise ValueError(
-                f"{owner}: {rows.name} have {rows.shape[1]} columns, and the embeddings of the index "
+                f"{owner}: {rows.name} have {rows.shape[1]} columns, and those of the index "
                 f"have {manifest.dim}. Take both from the same model, at the same level."
             )
         if fingerprint not in (None, manifest.fingerprint):
@@ -426,7 +431,7 @@ class GalleryIndex:
             )
 
         self._check_columns(owner, {"camera": None})
-        cameras = np.asarray(query_cameras).tolist()
+        cameras = [_plain(camera) for camera in query_cameras]
         groups = []
         for camera in dict.fromkeys(cameras):
             numbers = [i for i, other in enumerate(cameras) if other == camera]
@@ -443,6 +448,12 @@ class GalleryIndex:
         keys = np.where(found.rows >= 0, self._snapshot.keys[found.rows], -1)
         records = [self._snapshot.records(rows[rows >= 0]) for rows in found.rows]
         return SearchResult(found.rows, keys, found.similarities, records)
+
+
+def _plain(value: object) -> object:
+    """Return an element of an array or a tensor as a plain value."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else value
 
 
 def _embedding_rows(owner: str, name: str, source: Tensor | npt.NDArray[Any]) -> EmbeddingRows:

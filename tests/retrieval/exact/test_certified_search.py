@@ -23,6 +23,7 @@ class ArraySource:
         self.rows = torch.as_tensor(rows)
         self._norms = torch.linalg.vector_norm(self.rows.double(), dim=1)
         unit = self.rows.double() * torch.where(self._norms > 0, 1 / self._norms, 0.0)[:, None]
+        unit = unit.float()
         self.grid = code_grid.fit_grid(unit.amin(0), unit.amax(0))
         self.encoded = code_grid.encode_rows(unit, self.grid)
 
@@ -42,7 +43,7 @@ class ArraySource:
         return self.encoded.codes[start:stop]
 
     def code_bounds(self, start, stop):
-        return self.encoded.residual, self.encoded.code_norm
+        return self.encoded.residuals.max(), self.encoded.code_norms.max()
 
 
 def brute_force(queries, gallery, count, allowed=None):

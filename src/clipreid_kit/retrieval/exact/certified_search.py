@@ -41,6 +41,7 @@ BoolArray = npt.NDArray[np.bool_]
 _BLOCK = 1 << 24  # elements of a block whose codes are scanned: 16 MB
 _SPARE = 22  # length of the lists of many queries beyond what is asked for
 _FEW = 2  # queries up to which codes are scanned: they cost less to read, and more to multiply
+_MANY_CANDIDATES = 256  # from which on they are scored in float64 first
 _MANY_QUERIES = 256  # that are searched together
 _SMALL = 1 << 20  # elements of a gallery for which one product is fastest
 
@@ -90,24 +91,45 @@ def _search_one_by_one(
 
 
 def _search_together(
+    queries: Tensor, gallery: GalleryRows, count: int, dtype: torch.dtype = torch.float32
+) -> tuple[IntArray, FloatArray]:
+    """Search queries by products; those that float32 leaves open again, by float64 or the codes."""
+    norms = torch.linalg.vector_norm(queries.double(), dim=1)
+    kept = min(count + _SPARE, gallery.num_allowed)
+    lists = product_lists(queries, norms, gallery, kept, dtype)
+    rows, scores = _score_lists(queries, lists, gallery, count)
+
+    unsettled = []
+    for number in np.flatnonzero(_is_open(lists, count)).tolist():
+        nearest = _settle(queries[number], lists, number, gallery, count)
+        if nearest is None:
+            unsettled.append(number)
+        else:
+            rows[number], scores[number] = nearest.rows, nearest.low
+
+    if unsettled:
+        in_float64 = len(unsettled) > _FEW and dtype == torch.float32
+        search = _search_in_float64 if in_float64 else _search_one_by_one
+        rows[unsettled], scores[unsettled] = search(queries[unsettled], gallery, count)
+    return rows, scores
+
+
+def _search_in_float64(
     queries: Tensor, gallery: GalleryRows, count: int
 ) -> tuple[IntArray, FloatArray]:
-    """Search queries by products, and those that this leaves open one by one."""
-    norms = torch.linalg.vector_norm(queries.double(), dim=1)
-    lists = product_lists(queries, norms, gallery, min(count + _SPARE, gallery.num_allowed))
-    rows = lists.rows[:, :count].copy()
+    return _search_together(queries, gallery, count, torch.float64)
 
-    is_open = _is_open(lists, count)
+
+def _score_lists(
+    queries: Tensor, lists: ProductLists, gallery: GalleryRows, count: int
+) -> tuple[IntArray, FloatArray]:
+    """Return the first rows of all lists in the order of their exact similarities."""
+    rows = lists.rows[:, :count]
     query = np.repeat(np.arange(len(queries)), count)
     scores = exact_pairs(queries, query, gallery.take(rows.ravel())).reshape(rows.shape)
-    order = np.lexsort((rows, -scores))
-    rows = np.take_along_axis(rows, order, axis=1)
-    scores = np.take_along_axis(scores, order, axis=1)
 
-    for number in np.flatnonzero(is_open).tolist():
-        nearest = _settle(queries[number], lists, number, gallery, count)
-        rows[number], scores[number] = nearest.rows, nearest.low
-    return rows, scores
+    order = np.lexsort((rows, -scores))
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def _is_open(lists: ProductLists, count: int) -> BoolArray:
@@ -122,17 +144,19 @@ def _is_open(lists: ProductLists, count: int) -> BoolArray:
 
 def _settle(
     query: Tensor, lists: ProductLists, number: int, gallery: GalleryRows, count: int
-) -> Candidates:
-    """Return the nearest rows of a query: from its list, or from all rows if that is too short."""
+) -> Candidates | None:
+    """Return the nearest rows of a query from its list; ``None`` if that is too short."""
     values, error = lists.values[number], lists.error
     listed = Candidates(lists.rows[number], values - error, values + error)
-    listed = listed.at_least(listed.threshold(count))
+    threshold = listed.threshold(count)
+    if not lists.is_complete and values[count - 1] - values[-1] < error:
+        return None  # exact scores are unlikely to tell that no other row is as near
+
+    listed = listed.at_least(threshold)
     scored = score_exactly(listed, query, gallery.take(listed.rows))
     nearest = nearest_first(scored, count)
-
-    if lists.is_complete or values[-1] + error < nearest.low[-1]:
-        return nearest
-    return _search_one(query, gallery, count)
+    is_certain = lists.is_complete or values[-1] + error < nearest.low[-1]
+    return nearest if is_certain else None
 
 
 def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:
@@ -145,19 +169,17 @@ def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:
     scans = _scan_all(unit, gallery, count)
     candidates = _close_blocks(query, scans, gallery, count)
 
-    # two bounds remain to be narrowed: those of codes, and those of float32
-    candidates = refine(candidates, query, gallery.take(candidates.rows))
-    candidates = candidates.at_least(candidates.threshold(count))
+    if len(candidates.rows) > _MANY_CANDIDATES:
+        candidates = refine(candidates, query, gallery.take(candidates.rows))
+        candidates = candidates.at_least(candidates.threshold(count))
     scored = score_exactly(candidates, query, gallery.take(candidates.rows))
     return nearest_first(scored, count)
 
 
 def _nearest_of_zero(gallery: GalleryRows, count: int) -> Candidates:
     """Return the first rows: the similarity of a zero query with everything is 0."""
-    if gallery.allowed is None:
-        rows = np.arange(count)
-    else:
-        rows = np.flatnonzero(gallery.allowed)[:count]
+    allowed = gallery.allowed
+    rows = np.arange(count) if allowed is None else np.flatnonzero(allowed)[:count]
     return Candidates(rows, np.zeros(count), np.zeros(count))
 
 
@@ -184,7 +206,7 @@ def _close_blocks(
     that promise most come first, as their rows raise the threshold for the others.
     """
     known = join_candidates([scan.candidates for scan in scans])
-    threshold = _exact_threshold(query, known, gallery, count)
+    threshold = _reached_threshold(query, known, gallery, count)
 
     parts: list[Candidates] = []
     for scan in sorted(scans, key=lambda scan: -scan.ceiling):
@@ -199,10 +221,10 @@ def _close_blocks(
     return join_candidates(parts).at_least(threshold)
 
 
-def _exact_threshold(query: Tensor, known: Candidates, gallery: GalleryRows, count: int) -> float:
-    """Return a similarity that ``count`` rows reach: that of the most promising ones, scored."""
+def _reached_threshold(query: Tensor, known: Candidates, gallery: GalleryRows, count: int) -> float:
+    """Return a similarity that ``count`` rows reach: that of the most promising ones."""
     if len(known.rows) < count:
         return -np.inf
 
     first = known.chosen(np.argsort(-known.low, kind="stable")[:count])
-    return score_exactly(first, query, gallery.take(first.rows)).threshold(count)
+    return refine(first, query, gallery.take(first.rows)).threshold(count)

@@ -17,6 +17,7 @@ Codes = npt.NDArray[np.uint8]
 
 LARGEST = 127  # of a code, and of a query's whole numbers
 OFFSET = 128  # codes are stored as unsigned bytes
+_U32 = 2.0**-24  # unit roundoff
 _SLACK = 1e-9  # more than all float64 arithmetic here can be wrong by
 
 
@@ -33,17 +34,17 @@ class CodeGrid(NamedTuple):
 
 
 class EncodedRows(NamedTuple):
-    """Codes of some rows, and the two numbers that the bound needs.
+    """Codes of some rows, and what the bound needs to know of each.
 
     Attributes:
         codes: (N, D), whole numbers from -127 to 127, stored with 128 added.
-        residual: The largest distance of a unit row from its code's row.
-        code_norm: The largest norm of a row of codes.
+        residuals: (N,), upper bounds of the distances of unit rows from the rows of their codes.
+        code_norms: (N,), upper bounds of the norms of rows of codes.
     """
 
     codes: Codes
-    residual: float
-    code_norm: float
+    residuals: FloatArray
+    code_norms: FloatArray
 
 
 class CodedQuery(NamedTuple):
@@ -83,16 +84,25 @@ def fit_grid(lowest: Tensor, highest: Tensor) -> CodeGrid:
 
 
 def encode_rows(unit: Tensor, grid: CodeGrid) -> EncodedRows:
-    """Encode unit rows (N, D), float64, and measure what their codes lose."""
-    mean, step = grid.mean.double(), grid.step.double()
-    inverse = torch.where(step > 0, 1 / step, 0.0)
-    numbers = unit.sub(mean).mul_(inverse).round_().clamp_(-LARGEST, LARGEST)
+    """Encode unit rows (N, D), and measure what their codes lose.
 
-    code_norm = float(torch.linalg.vector_norm(numbers, dim=1).max())
+    Args:
+        unit: Unit rows rounded to float32, each coordinate by at most three roundings.
+        grid: The grid.
+    """
+    mean, step = grid
+    inverse = torch.where(step > 0, 1 / step, 0.0)
+    numbers = (unit - mean).mul_(inverse).round_().clamp_(-LARGEST, LARGEST)
+    code_norms = torch.linalg.vector_norm(numbers, dim=1).double().numpy()
     codes = numbers.add(OFFSET).to(torch.uint8).numpy()
+
     lost = numbers.mul_(step).add_(mean).sub_(unit)
-    residual = float(torch.linalg.vector_norm(lost, dim=1).max())
-    return EncodedRows(codes, residual, code_norm)
+    residuals = torch.linalg.vector_norm(lost, dim=1).double().numpy()
+
+    # the norms are sums of D squares in float32; the differences round numbers of these sizes
+    relative = 1 + (unit.shape[1] + 8) * 2 * _U32
+    sizes = 2 + float(mean.double().norm()) + LARGEST * float(step.double().norm())
+    return EncodedRows(codes, residuals * relative + 4 * _U32 * sizes, code_norms * relative)
 
 
 def encode_query(unit: Tensor, grid: CodeGrid) -> CodedQuery:

@@ -1,4 +1,4 @@
-"""Lists of the nearest rows of many queries at once, by float32 products."""
+"""Lists of the nearest rows of many queries at once, by products in float32 or float64."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.float32_pass import Float32Tile
+from clipreid_kit._similarity.float32_pass import Float32Tile, inverse_norms
 from clipreid_kit._similarity.nearest_lists import offer
-from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
+from clipreid_kit._similarity.rescore import float64_error_bound
+from clipreid_kit.retrieval.exact.gallery_blocks import Block, GalleryRows
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -34,7 +35,9 @@ class ProductLists(NamedTuple):
     is_complete: bool
 
 
-def product_lists(queries: Tensor, norms: Tensor, gallery: GalleryRows, kept: int) -> ProductLists:
+def product_lists(
+    queries: Tensor, norms: Tensor, gallery: GalleryRows, kept: int, dtype: torch.dtype
+) -> ProductLists:
     """Multiply queries with all rows, block by block, and keep the nearest rows of each.
 
     Args:
@@ -42,27 +45,40 @@ def product_lists(queries: Tensor, norms: Tensor, gallery: GalleryRows, kept: in
         norms: (Q,), their norms, float64.
         gallery: At least ``kept`` rows that may be found.
         kept: Length of the lists.
+        dtype: float32, or float64 for queries that float32 leaves open.
     """
     num_queries = len(queries)
     width = min(_WIDEST, max(1, _BLOCK // num_queries))
-    nearness = torch.full((num_queries, kept), -torch.inf)
+    nearness = torch.full((num_queries, kept), -torch.inf, dtype=dtype)
     index = torch.zeros((num_queries, kept), dtype=torch.int64)
     error = 0.0
 
     # rows that may be found are numbered through: ``offer`` counts columns
-    buffer = torch.empty(num_queries * min(width, gallery.num_rows))
+    buffer = torch.empty(num_queries * min(width, gallery.num_rows), dtype=dtype)
     offset = 0
     for block in gallery.blocks(width):
-        tile = Float32Tile(block.vectors(), block.norms(), "cosine", 1.0)
         out = buffer[: num_queries * block.num_rows].view(num_queries, block.num_rows)
-        tile.multiply(queries, norms, out)
-
-        error = max(error, tile.error)
+        multiply = _multiply_float32 if dtype == torch.float32 else _multiply_float64
+        error = max(error, multiply(queries, norms, block, out))
         offer(nearness, index, out, offset, by_row=True, empty=offset == 0)
         offset += block.num_rows
 
     rows = index.numpy()
     if gallery.allowed is not None:
         rows = np.flatnonzero(gallery.allowed)[rows]
-    values = nearness.numpy().astype(np.float64)
+    values = nearness.double().numpy()
     return ProductLists(values, rows, error, kept == gallery.num_allowed)
+
+
+def _multiply_float32(queries: Tensor, norms: Tensor, block: Block, out: Tensor) -> float:
+    """Write the fast similarities of queries with a block, and return their error."""
+    tile = Float32Tile(block.vectors(), block.norms(), "cosine", 1.0)
+    tile.multiply(queries, norms, out)
+    return tile.error
+
+
+def _multiply_float64(queries: Tensor, norms: Tensor, block: Block, out: Tensor) -> float:
+    """Write similarities of queries with a block in float64, and return their error."""
+    torch.mm(queries.double(), block.vectors().double().T, out=out)
+    out.mul_(inverse_norms(block.norms())).mul_(inverse_norms(norms)[:, None])
+    return float64_error_bound(queries.shape[1])

@@ -10,7 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.float32_pass import inverse_norms
+from clipreid_kit._similarity.float32_pass import (
+    has_extreme_norms,
+    inverse_norms,
+    scale_rows,
+)
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.exact.code_grid import CodeGrid, Codes, encode_rows, fit_grid
 from clipreid_kit.retrieval.store.record_columns import RecordColumns, encode_records
@@ -25,7 +29,7 @@ IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
 BOUND_ROWS = 256  # rows that share a bound of their codes
-_CHUNK = 1 << 20  # elements that are encoded at once
+_CHUNK = 1 << 19  # elements that are encoded at once
 _CODE_OF = {np.dtype(text): code for code, text in DTYPES.items()}
 
 
@@ -145,14 +149,13 @@ def _write_embeddings(
 ) -> None:
     """Write embeddings, their norms and codes, and the bounds of the codes."""
     for rows, norms, unit in _chunks(embeddings):
+        encoded = encode_rows(unit, grid)
+        bounds = np.arange(0, len(rows), BOUND_ROWS)
         writer.append("vectors", rows.numpy())
         writer.append("norms", norms.numpy())
-
-        for first in range(0, len(rows), BOUND_ROWS):
-            encoded = encode_rows(unit[first : first + BOUND_ROWS], grid)
-            writer.append("codes", encoded.codes)
-            writer.append("residuals", np.array([encoded.residual]))
-            writer.append("code_norms", np.array([encoded.code_norm]))
+        writer.append("codes", encoded.codes)
+        writer.append("residuals", np.maximum.reduceat(encoded.residuals, bounds))
+        writer.append("code_norms", np.maximum.reduceat(encoded.code_norms, bounds))
 
 
 def _fit(embeddings: EmbeddingReader) -> CodeGrid:
@@ -170,7 +173,7 @@ def _fit(embeddings: EmbeddingReader) -> CodeGrid:
 
 
 def _chunks(embeddings: EmbeddingReader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield the rows of each chunk, their norms, and the unit rows in float64."""
+    """Yield the rows of each chunk, their norms, and the unit rows in float32."""
     dim = embeddings.block(0, 1).shape[1]
     step = max(1, _CHUNK // dim // BOUND_ROWS) * BOUND_ROWS
     for start in range(0, len(embeddings), step):
@@ -179,7 +182,14 @@ def _chunks(embeddings: EmbeddingReader) -> Iterator[tuple[Tensor, Tensor, Tenso
         if rows.dtype in (torch.float16, torch.bfloat16):
             rows = rows.float()
         norms = embeddings.norms(start, stop)
-        yield rows, norms, rows.double() * inverse_norms(norms)[:, None]
+        yield rows, norms, _unit_rows(rows, norms)
+
+
+def _unit_rows(rows: Tensor, norms: Tensor) -> Tensor:
+    """Return unit rows in float32; float64 only for norms that float32 does not hold."""
+    if rows.dtype == torch.float64 or has_extreme_norms(norms):
+        return scale_rows(rows, inverse_norms(norms))
+    return rows * inverse_norms(norms).float()[:, None]
 
 
 def _tensor(array: Array) -> Tensor:

@@ -66,7 +66,7 @@ def test_an_error_in_a_worker_is_its_own_text():
 
 def test_sentences_and_errors_of_the_disk_stay_as_they_are():
     with pytest.raises(ValueError, match="there are no records") as found:
-        dataset.ReidDataset([], None)
+        dataset.ReidDataset([], print)
     assert sentence_of_failure(found.value) is None
     assert sentence_of_failure(raised(OSError(errno.ENOSPC, "No space left"))) is None
 
@@ -122,9 +122,9 @@ def test_an_image_that_is_cut_short(tmp_path, capsys, images, workers):
 def test_an_image_that_vanishes(tmp_path, capsys, images, monkeypatch):
     original, path = trainer._evaluate, training_image(images)
 
-    def without_the_image(*arguments):
+    def without_the_image(*arguments, **options):
         path.unlink(missing_ok=True)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(trainer, "_evaluate", without_the_image)
     text = answer(capsys, tmp_path, images, "data.workers=1")

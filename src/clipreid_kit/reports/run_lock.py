@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from typing_extensions import Self
-
 if sys.platform != "win32":
     import fcntl
 
@@ -56,7 +54,7 @@ class RunLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunLock":
         return self
 
     def __exit__(

@@ -44,7 +44,8 @@ def _nearest(
     count: int,
     distance: str,
 ) -> list[dict[str, Any]]:
-    gallery = evaluation.gallery_embeddings
+    # In float64, by which the evaluator ranks: the figures and these lists agree.
+    queries, gallery = queries.double(), evaluation.gallery_embeddings.double()
     if distance == "cosine":
         queries, gallery = l2_normalize(queries), l2_normalize(gallery)
 

@@ -104,8 +104,10 @@ def ranked_images(evaluation: Evaluation, query: int, *, by_text: bool) -> list[
     identity, excluded = _identity_and_excluded(evaluation, query, by_text=by_text)
     queries = evaluation.text_embeddings if by_text else evaluation.query_embeddings
 
-    embedding = queries[[query]]  # type: ignore[index]
-    similarity = cosine_similarity(embedding, evaluation.gallery_embeddings)[0].numpy()
+    # In float64, by which the evaluator ranks.
+    embedding = queries[[query]].double()  # type: ignore[index]
+    gallery = evaluation.gallery_embeddings.double()
+    similarity = cosine_similarity(embedding, gallery)[0].numpy()
     order = np.argsort(-similarity, kind="stable").tolist()
     shown = [row for row in order if row not in excluded][:_NUM_RANKED]
 

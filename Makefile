@@ -54,6 +54,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_samplers
 	$(BIN)/python -m benchmarks.bench_evaluation
 	$(BIN)/python -m benchmarks.bench_reranking
+	$(BIN)/python -m benchmarks.bench_search
 	$(BIN)/python -m benchmarks.bench_towers
 	$(BIN)/python -m benchmarks.bench_prompts
 	$(BIN)/python -m benchmarks.bench_data

@@ -19,6 +19,7 @@ PACKAGES = [
     "clipreid_kit.metrics",
     "clipreid_kit.modules",
     "clipreid_kit.reports",
+    "clipreid_kit.retrieval",
     "clipreid_kit.samplers",
     "clipreid_kit.schedulers",
     "clipreid_kit.viz",

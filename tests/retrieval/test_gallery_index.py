@@ -296,6 +296,7 @@ def test_two_writers_are_one_error(index, store):
     assert index.add(rows_of(1), records_of(1)).tolist() == [41]  # of the newest state
 
 
+@pytest.mark.unhooked
 def test_wrong_arguments(index, tmp_path):
     with pytest.raises(ValueError, match="build: embeddings has no rows"):
         GalleryIndex.build(rows_of(0), store=tmp_path / "empty")

@@ -176,7 +176,7 @@ class GalleryIndex:
 
     def search(
         self,
-        vectors: Float[Tensor, "q d"] | Float[np.ndarray, "q d"] | Sequence[float],
+        vectors: Float[Tensor, "*q d"] | Float[np.ndarray, "*q d"] | Sequence[float],
         k: int = 10,
         *,
         where: Mapping[str, object] | None = None,

@@ -92,7 +92,8 @@ def encode_rows(unit: Tensor, grid: CodeGrid) -> EncodedRows:
     """
     mean, step = grid
     inverse = torch.where(step > 0, 1 / step, 0.0)
-    numbers = (unit - mean).mul_(inverse).round_().clamp_(-LARGEST, LARGEST)
+    numbers = (unit - mean).mul_(inverse).clamp_(-LARGEST, LARGEST)
+    np.rint(numbers.numpy(), out=numbers.numpy())  # torch wakes its threads to round
     code_norms = torch.linalg.vector_norm(numbers, dim=1).double().numpy()
     codes = numbers.add(OFFSET).to(torch.uint8).numpy()
 

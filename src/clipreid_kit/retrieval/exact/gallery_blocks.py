@@ -97,6 +97,9 @@ class GalleryRows:
 
     def take(self, rows: IntArray) -> Tensor:
         """Return rows by number, in this order."""
+        if len(self.sources) == 1:
+            return self.sources[0].take(rows)
+
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         order = np.argsort(owner, kind="stable")
         pieces = []

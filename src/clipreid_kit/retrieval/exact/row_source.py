@@ -1,6 +1,6 @@
 """Rows that can be searched: what a search needs to know of the place that holds them."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from clipreid_kit.retrieval.exact.code_grid import CodeGrid, Codes
 IntArray = npt.NDArray[np.int64]
 
 
+@runtime_checkable
 class RowSource(Protocol):
     """Rows (N, D) in memory or in a file, with their norms and 8-bit codes."""
 

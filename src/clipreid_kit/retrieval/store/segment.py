@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,14 @@ from clipreid_kit.retrieval.store.tensor_file import (
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
-BOUND_ROWS = 256  # rows that share a bound of their codes
-_CHUNK = 1 << 19  # elements that are encoded at once
+BOUND_ROWS = 64  # rows that share a bound of their codes
+# elements that are encoded at once: below the size from which torch wakes its threads, which cost
+# more than they save where other programs run
+_CHUNK = 1 << 15
 _CODE_OF = {np.dtype(text): code for code, text in DTYPES.items()}
 
 
+@runtime_checkable
 class EmbeddingReader(Protocol):
     """Embeddings that are read by ranges."""
 
@@ -160,16 +163,13 @@ def _write_embeddings(
 
 def _fit(embeddings: EmbeddingReader) -> CodeGrid:
     """Return the grid that covers all unit rows."""
-    lowest: Tensor | None = None
-    highest: Tensor | None = None
-    for _, _, unit in _chunks(embeddings):
-        low, high = unit.amin(dim=0), unit.amax(dim=0)
-        lowest = low if lowest is None else torch.minimum(lowest, low)
-        highest = high if highest is None else torch.maximum(highest, high)
-
-    if lowest is None or highest is None:
-        raise ValueError("write_segment: there are no embeddings.")
-    return fit_grid(lowest, highest)
+    dim = embeddings.block(0, 1).shape[1]
+    lowest = np.full(dim, np.inf, dtype=np.float32)
+    highest = np.full(dim, -np.inf, dtype=np.float32)
+    for _, _, unit in _chunks(embeddings):  # numpy, as torch wakes its threads for reductions
+        np.minimum(lowest, unit.numpy().min(axis=0), out=lowest)
+        np.maximum(highest, unit.numpy().max(axis=0), out=highest)
+    return fit_grid(torch.from_numpy(lowest), torch.from_numpy(highest))
 
 
 def _chunks(embeddings: EmbeddingReader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -1,0 +1,199 @@
+"""Exact search: GalleryIndex against faiss IndexFlatIP and torch's float32 product with topk.
+
+Random unit rows by default; ``--features`` takes an .npz file with a gallery ``g`` and queries
+``q``, and repeats the gallery with noise up to ``--rows``.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.measure import (
+    OURS,
+    Work,
+    interleaved,
+    machine,
+    memory_in_a_process,
+    peak_memory,
+    show,
+)
+from clipreid_kit.data import ImageRecord
+from clipreid_kit.retrieval import GalleryIndex
+
+Rows = npt.NDArray[np.float32]
+
+FAISS = "faiss IndexFlatIP"
+TORCH = "torch float32 product, topk"
+_BLOCK = 50_000  # rows that are generated at once
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=50_000, help="rows of the gallery")
+    parser.add_argument("--dim", type=int, default=512, help="width of random rows")
+    parser.add_argument("--features", type=Path, help="an .npz file with g and q")
+    parser.add_argument("--queries", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("-k", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--store", type=Path, help="an index that is there: measure its memory")
+    parser.add_argument("--memory", help="print the memory of this contender alone")
+    return parser.parse_args()
+
+
+def unit(rows: Rows) -> Rows:
+    """Scale rows to norm 1, in place."""
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def random_rows(count: int, dim: int, seed: int) -> Rows:
+    """Unit rows without structure."""
+    rng = np.random.default_rng(seed)
+    rows = np.empty((count, dim), dtype=np.float32)
+    for start in range(0, count, _BLOCK):
+        part = rows[start : start + _BLOCK]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+    return unit(rows)
+
+
+def real_rows(path: Path, count: int) -> tuple[Rows, Rows]:
+    """Features of a file: its gallery, with noisy copies up to a number of rows; its queries."""
+    with np.load(path) as arrays:
+        gallery = unit(arrays["g"].astype(np.float32))
+        queries = unit(arrays["q"].astype(np.float32))
+
+    rng = np.random.default_rng(0)
+    rows = np.empty((max(count, len(gallery)), gallery.shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), len(gallery)):
+        part = rows[start : start + len(gallery)]
+        part[:] = gallery[: len(part)]
+        if start > 0:
+            spread = gallery.std(axis=0) / 2
+            part += spread * rng.standard_normal(part.shape, dtype=np.float32)
+    return unit(rows), queries
+
+
+def data_of(options: argparse.Namespace) -> tuple[Rows, Rows]:
+    """The gallery and the queries that the options ask for."""
+    if options.features:
+        return real_rows(options.features, options.rows)
+    return random_rows(options.rows, options.dim, 0), random_rows(256, options.dim, 1)
+
+
+def contenders_of(index: GalleryIndex, gallery: Rows, queries: Rows, k: int) -> dict[str, Work]:
+    """The same search by everyone."""
+    import faiss
+
+    flat = faiss.IndexFlatIP(gallery.shape[1])
+    flat.add(gallery)
+    rows, wanted = torch.from_numpy(gallery), torch.from_numpy(queries)
+    return {
+        OURS: lambda: index.search(queries, k),
+        FAISS: lambda: flat.search(queries, k),
+        TORCH: lambda: (wanted @ rows.T).topk(k, dim=1),
+    }
+
+
+def time_index(gallery: Rows, store: Path) -> GalleryIndex:
+    """Print how long an index takes to build with records, to open, and to answer first."""
+    records = [
+        ImageRecord(f"images/{i:08d}.jpg", identity=i // 20, camera=i % 6, split="gallery")
+        for i in range(len(gallery))
+    ]
+    began = time.perf_counter()
+    GalleryIndex.build(gallery, records, store=store)
+    built = time.perf_counter()
+    index = GalleryIndex.open(store)
+    opened = time.perf_counter()
+    index.search(gallery[0], 10)
+    first = time.perf_counter()
+    index.search(gallery[1], 10)
+    second = time.perf_counter()
+
+    print(f"build, durable, with records  {built - began:8.2f} s")
+    print(f"open                          {1000 * (opened - built):8.1f} ms")
+    print(f"first query, checks its parts {1000 * (first - opened):8.1f} ms")
+    print(f"second query                  {1000 * (second - first):8.1f} ms")
+    return index
+
+
+def equal_outside_ties(index: GalleryIndex, gallery: Rows, queries: Rows, k: int) -> float:
+    """Fraction of places where faiss's flat index has our row, or one as near in float32."""
+    import faiss
+
+    flat = faiss.IndexFlatIP(gallery.shape[1])
+    flat.add(gallery)
+    similarities, rows = flat.search(queries, k)
+    ours = index.search(queries, k)
+    as_near = np.abs(similarities - ours.similarities) < 1e-6
+    return float(((rows == ours.rows) | as_near).mean())
+
+
+def memory_of(options: argparse.Namespace) -> float:
+    """Memory that opening and searching an index adds, without the pages of its file."""
+    import faiss
+
+    torch.set_num_threads(options.threads)
+    queries = np.random.default_rng(1).standard_normal((64, options.dim), dtype=np.float32)
+    if options.memory == FAISS:
+        gallery = random_rows(options.rows, options.dim, 0)
+        flat = faiss.IndexFlatIP(options.dim)
+        return peak_memory(lambda: (flat.add(gallery), flat.search(queries, options.k)))
+
+    def anonymous() -> float:
+        status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        line = next(line for line in status if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+    before = anonymous()
+    index = GalleryIndex.open(options.store)
+    index.search(queries, options.k)
+    index.search(queries[0], options.k)
+    return anonymous() - before
+
+
+def main() -> None:
+    """Run 50,000 random rows by default; --rows 1000000 for the size of the table."""
+    options = parse_options()
+    if options.memory:
+        print(memory_of(options))
+        return
+
+    import faiss
+
+    torch.set_num_threads(options.threads)
+    faiss.omp_set_num_threads(options.threads)
+    gallery, queries = data_of(options)
+    print(machine("faiss-cpu"))
+    print(f"{len(gallery)} x {gallery.shape[1]}, {options.features or 'random'}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "gallery.index"
+        index = time_index(gallery, store)
+        same = equal_outside_ties(index, gallery, queries[:64], options.k)
+        print(f"rows equal to faiss's outside ties and rounding: {100 * same:.2f} %")
+
+        for count in options.queries:
+            contenders = contenders_of(index, gallery, queries[:count], options.k)
+            title = f"{count} queries, the nearest {options.k}"
+            show(title, interleaved(contenders, options.repeats))
+            del contenders
+
+        if not options.no_memory:
+            sizes = ["--rows", str(len(gallery)), "--dim", str(gallery.shape[1])]
+            flags = [*sizes, "--store", str(store), "--threads", str(options.threads)]
+            for name in (OURS, FAISS):
+                added = memory_in_a_process("benchmarks.bench_search", name, *flags)
+                print(f"memory of {name:20} {added:8.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

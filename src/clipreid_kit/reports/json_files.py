@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import parse_json, read_bytes, read_json
 
 
 def write_json(path: Path, content: object) -> None:
@@ -24,10 +25,10 @@ def read_object(path: Path) -> dict[str, Any]:
         ValueError: If the file is missing, or is damaged; the message names it.
     """
     try:
-        content = json.loads(path.read_bytes().decode("utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: the file of the run is missing. Restore it.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: the file of the run is damaged ({error}). Restore it.") from None
 
     if not isinstance(content, dict):
@@ -46,10 +47,10 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return []
 
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         try:
-            row = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line.decode("utf-8"))
+        except ValueError as error:
             raise ValueError(f"{path}: line {number} is damaged ({error}).") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}: line {number} has to hold a JSON object.")

@@ -1,6 +1,5 @@
 """Read the folders of runs from their JSON files."""
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipreid_kit._read_files import parse_json, read_bytes
 from clipreid_kit.reports.measures import Rates, validation_rates
 
 # keys of a row of metrics.jsonl that are numbers but not terms of the loss
@@ -196,7 +196,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
 
-    content = _parse(path.read_bytes(), str(path))
+    content = _parse(read_bytes(path), str(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path} (not a JSON object)")
     return content
@@ -207,7 +207,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         return []
 
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(read_bytes(path).splitlines(), 1):
         row = _parse(line, f"{path}, line {number}")
         if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
             raise ValueError(f"{path}, line {number} (not the row of an epoch)")
@@ -217,6 +217,6 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _parse(content: bytes, source: str) -> Any:  # noqa: ANN401 (any JSON)
     try:
-        return json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # of bytes that are not UTF-8, too
+        return parse_json(content.decode("utf-8"))
+    except ValueError as error:  # of bytes that are not UTF-8, too
         raise ValueError(f"{source} ({error})") from None

@@ -29,7 +29,9 @@ def test_fast_similarities_are_within_the_bound(seed, dim, offset):
     coded = encode_query(query, grid)
 
     products = (encoded.codes.astype(np.float64) - OFFSET) @ coded.numbers.astype(np.float64)
-    wrong_by = np.abs(coded.similarities(products) - (exact_rows @ query).numpy())
+    wrong_by = np.abs(
+        coded.similarities(products.astype(np.float32)) - (exact_rows @ query).numpy()
+    )
     errors = [
         coded.error(*bounds) for bounds in zip(encoded.residuals, encoded.code_norms, strict=True)
     ]
@@ -46,7 +48,10 @@ def test_the_bound_is_reached():
     coded = encode_query(query, grid)
 
     product = (encoded.codes[2].astype(np.float64) - OFFSET) @ coded.numbers.astype(np.float64)
-    wrong_by = abs(coded.similarities(product) - float(rows[2].double() @ query))
+    wrong_by = abs(
+        float(coded.similarities(np.array([product], dtype=np.float32))[0])
+        - float(rows[2].double() @ query)
+    )
     error = coded.error(encoded.residuals[2], encoded.code_norms[2])
     assert 0.95 * error < wrong_by <= error
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import InvalidJsonError, describe_error, read_json
 from clipreid_kit.retrieval.store.tensor_file import DamagedFileError, FileEntry
 
 NAME = "manifest.json"
@@ -70,15 +71,17 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / NAME
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except FileNotFoundError:
         raise ValueError(
             f"{folder}: this is not an index: it has no {NAME}. Build one with GalleryIndex.build."
         ) from None
     except NotADirectoryError:
         raise ValueError(f"{folder}: this is a file; an index is a folder.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (UnicodeDecodeError, InvalidJsonError):
         raise _damaged(path, "it is not JSON") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: cannot read the index: {describe_error(error)}.") from None
 
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: this is not the manifest of a gallery index.")

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from clipreid_kit._read_files import open_file
+
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 
@@ -145,7 +147,7 @@ class TensorFile:
 
     def __init__(self, path: Path, entry: FileEntry) -> None:
         self.path = path
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size != entry["size"]:
                 raise self._damaged(f"it has {size} bytes instead of {entry['size']}")

@@ -98,11 +98,15 @@ def test_a_nested_tensor_is_not_dense():
             torch.zeros(3, dtype=torch.long),
             "labels as 2 integers, one for each row, got shape (3,)",
         ),
+        (
+            torch.zeros(2, dtype=torch.uint64),
+            "labels as 2 integers, one for each row, got shape (2,), uint64",
+        ),
         (torch.zeros(2, dtype=torch.long).to_sparse(), "labels as a dense tensor, got sparse_coo"),
         (torch.zeros(2, dtype=torch.long, device="meta"), "labels as a dense tensor, got a meta"),
         ([0, 1], "labels as a tensor of integers, got list. Use torch.as_tensor"),
     ],
-    ids=["floating", "bool", "too many", "sparse", "meta", "list"],
+    ids=["floating", "bool", "too many", "uint64", "sparse", "meta", "list"],
 )
 def test_check_labels(labels, error):
     with pytest.raises(ValueError, match=re.escape(f"Owner: expected {error}")):

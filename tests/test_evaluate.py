@@ -299,3 +299,23 @@ def test_as_a_program(tmp_path):
 
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == f"error: {tmp_path / 'no.npz'}: no such file.\n"
+
+
+@pytest.mark.parametrize("target", ["features.npz", "./features.npz", "a_link.npz"])
+@pytest.mark.parametrize("option", ["--json", "--per-query"])
+def test_the_features_are_never_replaced(tmp_path, capsys, monkeypatch, option, target):
+    monkeypatch.chdir(tmp_path)
+    np.savez("features.npz", embeddings=np.eye(2), ids=[1, 1])
+    (tmp_path / "a_link.npz").symlink_to("features.npz")
+    content = (tmp_path / "features.npz").read_bytes()
+
+    assert main(["features.npz", option, target]) == 1
+    assert "npz: it would replace the features" in capsys.readouterr().err
+    assert (tmp_path / "features.npz").read_bytes() == content
+
+
+def test_two_outputs_are_two_files(tmp_path, capsys):
+    np.savez(tmp_path / "features.npz", embeddings=np.eye(2), ids=[1, 1])
+    out = str(tmp_path / "out")
+    assert main([str(tmp_path / "features.npz"), "--json", out, "--per-query", out]) == 1
+    assert "it would replace --json" in capsys.readouterr().err

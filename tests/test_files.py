@@ -139,3 +139,11 @@ def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path):
 
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["a.bin"]
+
+
+def test_a_new_file_keeps_the_permissions_of_the_old_one(tmp_path):
+    path = tmp_path / "private.csv"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_whole(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

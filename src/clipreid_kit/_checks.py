@@ -65,6 +65,9 @@ class _ShortRepr(reprlib.Repr):
         return f"{{{', '.join(parts)}}}"
 
 
+# Torch cannot compare or index with uint16 to uint64 everywhere.
+_INTEGERS = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _SHORT = _ShortRepr()
 
@@ -139,8 +142,7 @@ def check_labels(
         )
 
     check_dense(owner, name, labels)
-    is_integer = not labels.is_floating_point() and not labels.is_complex()
-    is_integer &= labels.dtype is not torch.bool
+    is_integer = labels.dtype in _INTEGERS
     if labels.ndim != 1 or labels.shape[0] != rows or not is_integer:
         raise fail(owner, f"{name} as {rows} integers, one for each row", describe(labels))
 

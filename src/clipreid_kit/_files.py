@@ -5,7 +5,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # In bytes: names of files have 255 at most.
@@ -56,6 +56,7 @@ def replaced_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     temporary = target.with_name(f".{_stem_of(target)}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
+        _keep_permissions(target, temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -74,6 +75,12 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _keep_permissions(target: Path, temporary: Path) -> None:
+    """Give a new file the permissions of the one that it replaces, which may be private."""
+    with suppress(OSError):  # there is none, or the disk has no permissions
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode) & 0o777)
 
 
 def _is_stream(path: Path) -> bool:

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from clipreid_kit import __version__
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = unused_option(options, protocol)
         if problem is not None:
             parser.error(problem)
+        _check_outputs(options)
 
         result = _evaluate(features, protocol, options)
         _write_files(options, protocol, result)
@@ -217,6 +220,31 @@ def _convert_like(ids: Array, junk_ids: Sequence[str]) -> list[str] | list[int]:
         raise ValueError(
             f"--junk-id {' '.join(junk_ids)}: the ids of the file are integers."
         ) from None
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise ValueError if a file to write is one of those that are read, or both are one."""
+    taken = {"the features": options.features}
+    for name in ("query_embeddings", "gallery_embeddings"):
+        if getattr(options, name) is not None:
+            taken[f"--{name.replace('_', '-')}"] = getattr(options, name)
+
+    for option, target in (("--json", options.json), ("--per-query", options.per_query)):
+        if target is None or str(target) == "-":
+            continue
+        for other, path in taken.items():
+            if _is_one_file(target, path):
+                raise ValueError(f"{option} {target}: it would replace {other}. Name another file.")
+        taken[option] = target
+
+
+def _is_one_file(first: Path, second: Path) -> bool:
+    """Return whether two paths lead to one file, which may not exist yet; a device is no file."""
+    if first.exists() and not first.is_file():
+        return False
+    return os.path.realpath(first) == os.path.realpath(second) or (
+        first.exists() and second.exists() and first.samefile(second)
+    )
 
 
 def _write_files(

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from oracles import heads as oracle
 from strategies import labelled_rows
 
-from clipreid_kit.losses import ArcFaceHead, ArcFaceLoss, arcface_logits, arcface_loss
+from clipreid_kit.losses import (
+    ArcFaceHead,
+    ArcFaceLoss,
+    CosFaceLoss,
+    ProxyAnchorLoss,
+    arcface_logits,
+    arcface_loss,
+)
 
 IDENTITIES, DIM = 4, 5
 FALLBACKS = st.sampled_from(["linear", "easy"])
@@ -386,3 +393,9 @@ def test_a_head_without_labels_applies_no_margin():
     rows = weights(3, seed=1)
     want = 2 * F.normalize(rows) @ F.normalize(head.weight).T
     torch.testing.assert_close(head(rows), want)
+
+
+@pytest.mark.parametrize("make", [ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss])
+def test_a_loss_needs_labels(make):
+    with pytest.raises(ValueError, match="labels as a tensor of integers, got NoneType"):
+        make(4, 3)(torch.ones(2, 4), None)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import trees
 
 from clipreid_kit.reports.run_folder import open_run, write_history
 from clipreid_kit.reports.run_lock import LOCK_FILE
@@ -106,3 +107,13 @@ def test_the_history_holds_everything(tmp_path):
     assert (
         json.loads((tmp_path / "results.json").read_text()) == history["results"] == {"after": {}}
     )
+
+
+def test_what_is_added_to_generated_data_is_not_deleted(tmp_path):
+    open_run(tmp_path, SETTINGS, resume=False)
+    trees.fill(
+        tmp_path / "data", "synthetic.json", "images/0003_c1_v0.png", "images/mine.png", "notes.txt"
+    )
+    open_run(tmp_path, {"data": {"root": "there"}}, resume=False)
+    left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert sorted(left) == ["mine.png", "notes.txt"]

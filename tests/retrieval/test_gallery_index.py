@@ -1,6 +1,7 @@
 """The index against a list in memory and brute force; snapshots, writers, and bad input."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -448,3 +449,45 @@ def test_every_byte_of_a_segment_counts(store):
         with pytest.raises(ValueError, match="damaged or was edited"):
             GalleryIndex.open(store).verify()
         segment.write_bytes(good)
+
+
+def test_only_files_of_the_index_are_deleted(store):
+    index = GalleryIndex.build(np.eye(4), store=store)
+    names = (
+        "segment-notes.txt",
+        "segment-00000001-copy.safetensors",
+        "removed-mine.csv",
+        f".{manifest_module.NAME}.mine",
+    )
+    for name in names:
+        (store / name).write_text("mine")
+    (store / "segment-00000009.safetensors").write_text("left by a killed writer")
+    (store / "segment-copies").mkdir()
+
+    index.add(np.eye(4))
+    index.compact()
+    left = {path.name for path in store.iterdir()}
+    assert left >= {*names, "segment-copies"}
+    assert "segment-00000009.safetensors" not in left
+    assert len(GalleryIndex.open(store)) == 8
+
+
+def test_an_index_is_built_where_a_link_leads(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    GalleryIndex.build(np.eye(4), store=tmp_path / "link")
+
+    assert (tmp_path / "link").is_symlink()
+    assert len(GalleryIndex.open(tmp_path / "disk")) == 4
+
+
+def test_pipes_and_endless_links_are_no_index(store, tmp_path):
+    GalleryIndex.build(np.eye(4), store=store)
+    (store / manifest_module.NAME).unlink()
+    os.mkfifo(store / manifest_module.NAME)
+    with pytest.raises(ValueError, match="cannot read the index: it is a named pipe"):
+        GalleryIndex.open(store)
+
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="cannot read the index: OSError"):
+        GalleryIndex.open(tmp_path / "loop")

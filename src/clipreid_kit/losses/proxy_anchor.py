@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_at_least, check_integer, check_positive
+from clipreid_kit._checks import check_at_least, check_integer, check_labels, check_positive
 from clipreid_kit.distances import (
     cosine_similarity,
     dot_product,
@@ -95,6 +95,7 @@ def proxy_anchor_loss(
         Kim et al., Proxy Anchor Loss for Deep Metric Learning, CVPR 2020, eq. 4.
     """
     check_head_inputs("proxy_anchor_loss", embeddings, labels, weight, scale, num_centers=1)
+    check_labels("proxy_anchor_loss", "labels", labels, embeddings.shape[0])
     check_at_least("proxy_anchor_loss", "margin", margin, 0, " (cosine)")
 
     rows_ND, proxies_CD = to_common_precision(embeddings, weight)

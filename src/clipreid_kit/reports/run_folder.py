@@ -1,7 +1,8 @@
 """The folder of a run: created once, never overwritten, with all that repeats the run."""
 
+import contextlib
 import platform
-import shutil
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,11 @@ from clipreid_kit.reports.run_lock import LOCK_FILE, RunLock
 
 # any of these files shows that a run got far enough to be worth keeping
 _SIGNS_OF_A_RUN = ("checkpoints/index.json", "prompt/checkpoints/index.json", "results.json")
-_GENERATED = "synthetic.json"  # in a folder that SyntheticReid wrote
+
+# The files of a folder that SyntheticReid wrote.
+_GENERATED = "synthetic.json"
+_GENERATED_TABLES = (_GENERATED, "records.csv")
+_GENERATED_IMAGE = re.compile(r"[0-9]{4,}_c[0-9]+_v[0-9]+\.png")
 
 
 def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> RunLock:
@@ -82,8 +87,18 @@ def _open_locked(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Non
 
 def _delete_generated(folder: Path) -> None:
     """Delete images that were generated for settings that failed, and nothing else."""
-    if (folder / _GENERATED).is_file() and not folder.is_symlink():
-        shutil.rmtree(folder, ignore_errors=True)
+    if not (folder / _GENERATED).is_file() or folder.is_symlink():
+        return
+
+    # Deepest first, so that folders are empty when their turn comes.
+    for path in sorted(folder.rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            elif path.name in _GENERATED_TABLES or _GENERATED_IMAGE.fullmatch(path.name):
+                path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def environment() -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """A gallery in a folder: embeddings and records, searched exactly."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -138,6 +139,8 @@ class GalleryIndex:
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         path = Path(store)
+        if path.is_symlink():
+            path = Path(os.path.realpath(path))
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ValueError(
                 f"{owner}: {path} exists. Choose another store, or open the index and add to it."
@@ -145,7 +148,7 @@ class GalleryIndex:
 
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
         manifest = Manifest(rows.shape[1], dtype, fingerprint, records is not None)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         with readable_errors(owner, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _temporary_folder(draft):

@@ -50,7 +50,9 @@ def test_cameras_are_returned_if_every_record_has_one():
     one_without = [*GALLERY, ImageRecord("x.jpg", 7)]
 
     assert "query_cameras" in evaluation_ids(QUERY, GALLERY)
-    assert "query_cameras" not in evaluation_ids(QUERY, one_without)
+    with pytest.warns(UserWarning, match=r"1 of 8 records have no camera \(x\.jpg, \.\.\.\)"):
+        assert "query_cameras" not in evaluation_ids(QUERY, one_without)
+    assert "query_cameras" not in evaluation_ids(QUERY, one_without, cameras=False)
 
 
 def test_cameras_that_are_asked_for_have_to_be_there():

@@ -1,4 +1,5 @@
 import zipfile
+from pathlib import Path
 
 import pytest
 import trees
@@ -156,3 +157,41 @@ def test_the_last_of_several_members_of_one_name_is_read_and_said(tmp_path):
         tree = open_tree("x", tmp_path / "a.zip", "it")
     assert tree.names == ("rex/1.txt",)
     assert tree.text("x", "rex/1.txt") == "new"
+
+
+def test_links_to_nothing_are_named(tmp_path):
+    trees.fill(tmp_path, "rex/1.jpg")
+    (tmp_path / "rex" / "2.jpg").symlink_to("nothing.jpg")
+    (tmp_path / "tom").symlink_to("/an/unmounted/disk")
+
+    with pytest.warns(UserWarning, match=r"links that lead nowhere are left out: tom\.") as found:
+        tree = open_tree("reader", tmp_path, "images")
+    assert len(found) == 1
+    assert tree.images("rex") == ["rex/1.jpg", "rex/2.jpg"]  # an image is missed where it is read
+
+
+@pytest.mark.parametrize("above", ["", "dogs/", "./"])
+def test_hidden_folders_of_an_archive_are_left_out_as_on_disk(tmp_path, above):
+    names = [f"{above}rex/1.jpg", f"{above}rex/.thumbs/1.jpg"]
+    assert open_tree("reader", pack(tmp_path / "a.zip", *names), "images").names == (names[0],)
+
+
+def test_an_archive_of_a_hidden_folder_is_read(tmp_path):
+    file = pack(tmp_path / "a.zip", ".dogs/rex/1.jpg")
+    assert open_tree("reader", file, "images").names == (".dogs/rex/1.jpg",)
+
+
+def test_a_folder_that_may_not_be_looked_at_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ValueError, match=r"^reader: cannot read .*PermissionError"):
+        open_tree("reader", tmp_path, "images")
+
+
+def pack(file, *names):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return file

@@ -11,7 +11,7 @@ def test_names_that_read_alike_have_one_plain_name(other):
     assert plain_name(other) == plain_name("rex")
 
 
-@pytest.mark.parametrize("other", [7, "7", "007", "7.0", " 7 "])
+@pytest.mark.parametrize("other", [7, "7", "007", "7.0", " 7 ", "+7", "+7.0"])
 def test_numbers_have_one_plain_name(other):
     assert plain_name(other) == "7"
 
@@ -25,3 +25,13 @@ def test_other_names_stay_apart(first, second):
 
 def test_zero_stays_zero():
     assert plain_name("000") == "0"
+
+
+def test_signs_count_but_not_that_of_zero():
+    assert plain_name("-0") == plain_name("0")
+    assert plain_name("-07.0") == plain_name("-7") != plain_name("7")
+
+
+def test_hyphens_have_one_plain_name():
+    hyphens = ("-", "\u2010", "\u2011", "\u2013")
+    assert len({plain_name(f"rex{hyphen}1") for hyphen in hyphens}) == 1

@@ -306,3 +306,39 @@ def test_a_pipe_is_no_table(tmp_path):
     os.mkfifo(tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"read_csv: cannot read .*: it is a named pipe"):
         read_csv(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "<NA>"])
+def test_names_that_mean_that_there_is_none_are_named(tmp_path, name):
+    file = tmp_path / "images.csv"
+    file.write_text(f"path,identity\na.jpg,rex\nb.jpg,{name}\n")
+
+    with pytest.warns(UserWarning, match=f"'{name}' is read as the name of one identity"):
+        records = read_csv(file)
+    assert [record.identity for record in records] == ["rex", name]
+
+
+def test_two_spellings_of_a_column_are_named(tmp_path):
+    file = tmp_path / "images.csv"
+    file.write_text("path,identity,camera,Camera\na.jpg,rex,1,2\n")
+
+    with pytest.warns(UserWarning, match=r"column 'Camera' of .* goes to extra, beside 'camera'"):
+        (record,) = read_csv(file)
+    assert (record.camera, record.extra) == (1, {"Camera": "2"})
+
+
+@pytest.mark.parametrize("text", ["path,identity\na.jpg,re\0x\n", "\0" * 100_000])
+def test_null_characters_are_named_in_a_short_sentence(tmp_path, text):
+    file = tmp_path / "images.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="holds a null character in line") as caught:
+        read_csv(file)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_header_of_one_long_name_is_shortened(tmp_path):
+    file = tmp_path / "images.csv"
+    file.write_text("x" * 100_000)
+    with pytest.raises(ValueError, match="has no column 'path'") as caught:
+        read_csv(file)
+    assert len(str(caught.value)) < 1500

@@ -452,3 +452,9 @@ def test_a_pattern_that_searches_without_end_is_stopped(tmp_path, monkeypatch, o
     pattern = re.compile(text) if option == "pattern" else text
     with pytest.raises(ValueError, match=r"took more than 0\.05 s on .*Write it without repeats"):
         read_folder(tmp_path, **{option: pattern})
+
+
+def test_a_split_that_is_given_twice_is_an_error(tmp_path):
+    root = trees.fill(tmp_path / "dogs", "train/rex/1.jpg")
+    with pytest.raises(ValueError, match="expected every split once"):
+        read_folder(root, splits=("train", "train"))

@@ -275,3 +275,11 @@ def test_parquet_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("clipreid_kit.data.readers._parquet_table.MAX_BYTES", 10)
     with pytest.raises(ValueError, match=r"unpacks to .* bytes, more than the limit of 10"):
         read_table(tmp_path / "a.parquet")
+
+
+def test_a_key_that_is_a_further_caption_is_no_other_text(tmp_path):
+    row = {"path": "a.jpg", "identity": 1, "caption": ["a coat", "a hat"], "caption_2": "a shoe"}
+    file = tmp_path / "images.json"
+    file.write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match=r"record 1 of .* has a list of captions and 'caption_2'"):
+        read_table(file)

@@ -186,8 +186,21 @@ def test_an_image_that_is_listed_twice_is_no_duplicate(sound):
     twice = [*sound, dataclasses.replace(sound[0], caption="x")]
     assert validate_records(twice).findings == ()
 
-    of_another_identity = [*sound, dataclasses.replace(sound[0], identity="b")]
-    assert validate_records(of_another_identity, on_error="report").findings == ()
+
+def test_an_image_that_is_listed_under_two_identities_is_a_conflict(sound):
+    records = [*sound, dataclasses.replace(sound[0], identity="b")]
+
+    report = validate_records(records, on_error="report")
+    assert kinds(report) == {"conflict": ("error", 1)}
+    assert list(validate_records(records, on_error="skip").records) == sound[1:]
+
+
+def test_an_image_that_is_listed_in_training_and_test_is_a_leak(sound):
+    records = [*sound, dataclasses.replace(sound[4], identity="z", split="train")]
+
+    report = validate_records(records, on_error="report")
+    assert kinds(report)["leak"] == ("error", 1)
+    assert list(validate_records(records, on_error="skip").records) == sound
 
 
 def test_files_of_equal_size_are_compared_by_content(tmp_path):

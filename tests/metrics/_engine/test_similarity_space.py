@@ -4,6 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit._similarity.exact_similarity import split_rows
+from clipreid_kit.metrics._engine import similarity_space
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 
 
@@ -131,3 +133,33 @@ def test_the_center_keeps_the_digits_of_all_rows():
     space = space_of([rows + 100.0], "euclidean")
 
     assert float(space.rows[1:].norm(dim=1).max()) < 0.1
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("side", [3, 512])
+def test_all_pairs_have_the_bits_of_single_pairs(monkeypatch, distance, side):
+    generator = torch.Generator().manual_seed(3)
+    sets = [torch.randn(count, 9, generator=generator) for count in (7, 11)]
+    space = space_of(sets, distance)
+    first, second = (index.ravel() for index in np.indices((18, 18)))
+    single = [space.exact(first[[i]], second[[i]])[0] for i in range(len(first))]
+
+    monkeypatch.setattr(similarity_space, "_MOST_UNUSED", 0)
+    by_pair = space.exact(first, second)
+    monkeypatch.setattr(similarity_space, "_MOST_UNUSED", 4)
+    monkeypatch.setattr(similarity_space, "_SIDE", side)
+    assert space.exact(first, second).tolist() == by_pair.tolist() == single
+
+
+def test_rows_of_a_crowd_are_split_once(monkeypatch):
+    split = []
+
+    def counted(rows, distance):
+        split.append(len(rows))
+        return split_rows(rows, distance)
+
+    monkeypatch.setattr(similarity_space, "split_rows", counted)
+    space = space_of([torch.randn(200, 8)], "cosine")
+    first, second = (index.ravel() for index in np.indices((200, 200)))
+    space.exact(first, second)
+    assert sum(split) == 400  # and not 80,000

@@ -1,5 +1,6 @@
 """Columns of identities and cameras that the evaluations take, from records."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ def evaluation_ids(
         _check_cameras(gallery is not None, without_camera)
     elif cameras is None:
         cameras = gallery is not None and not without_camera
+        _warn_of_unused_cameras(gallery is not None, len(records), without_camera)
 
     columns = {"query_ids": _identities(query)}
     if gallery is not None:
@@ -109,6 +111,19 @@ def _check_one_type(records: Sequence[ImageRecord]) -> None:
             f"evaluation_ids: {len(names)} of {len(records)} identities are strings ({names[0]!r}, "
             "...), the others integers. The integer 1 and the string '1' are different identities: "
             "map all of them to one type."
+        )
+
+
+def _warn_of_unused_cameras(
+    has_gallery: bool, num_records: int, without_camera: Sequence[str]
+) -> None:
+    """Warn if a few records without a camera turn the camera rule off for all."""
+    if has_gallery and 0 < len(without_camera) < num_records:
+        warnings.warn(
+            f"evaluation_ids: {len(without_camera)} of {num_records} records have no camera "
+            f"({without_camera[0]}, ...), so that no camera is used, and images of the query's own "
+            "camera count. Fill their cameras in, or pass cameras=False if that is meant.",
+            stacklevel=3,
         )
 
 

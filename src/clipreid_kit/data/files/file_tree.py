@@ -122,11 +122,14 @@ def list_folder(owner: str, folder: Path) -> tuple[list[str], list[str]]:
     """Return the sorted names of the folders to enter, and of the files, in a folder."""
     folders: list[str] = []
     files: list[str] = []
+    dead_links: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.is_dir():
                     files.append(entry.name)
+                    if _is_dead_link(entry):
+                        dead_links.append(entry.name)
                 elif not is_added_folder(entry.name):
                     folders.append(entry.name)
     except OSError as error:
@@ -134,7 +137,29 @@ def list_folder(owner: str, folder: Path) -> tuple[list[str], list[str]]:
         remedy = "Give read permission, or move the folder away."
         raise unreadable(owner, folder, reason, remedy) from error
 
+    _warn_of_dead_links(owner, folder, sorted(dead_links))
     return sorted(folders), sorted(files)
+
+
+def _is_dead_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a link to nothing, which may have been a folder of images."""
+    # A link of an image is a record, and an error where the image is read.
+    if entry.name.startswith(".") or is_image(entry.name):
+        return False
+    return entry.is_symlink() and not Path(entry.path).exists()
+
+
+def _warn_of_dead_links(owner: str, folder: Path, names: Sequence[str]) -> None:
+    """Warn of links to what is not there, such as a folder on a disk that is not mounted."""
+    if not names:
+        return
+
+    more = ", ..." if len(names) > 3 else ""
+    warnings.warn(
+        f"{owner}: in {folder}, links that lead nowhere are left out: {', '.join(names[:3])}{more}."
+        " If they are folders of images, restore what they lead to.",
+        stacklevel=4,
+    )
 
 
 def open_tree(owner: str, path: str | os.PathLike[str], layout: str) -> FileTree:
@@ -143,7 +168,13 @@ def open_tree(owner: str, path: str | os.PathLike[str], layout: str) -> FileTree
     ``layout`` names the expected content, for errors.
     """
     root = Path(path)
-    if root.is_dir():
+    try:
+        is_folder = root.is_dir()
+    except OSError as error:
+        remedy = "Correct the path, or give permission to read the folders above it."
+        raise unreadable(owner, root, describe_error(error), remedy) from error
+
+    if is_folder:
         return FileTree(str(root), _names_in_folder(owner, root), f"{root}{os.sep}")
 
     if not root.exists():
@@ -216,8 +247,10 @@ def _names_in_archive(owner: str, root: Path, layout: str) -> tuple[str, ...]:
     repeated = [name for name, count in Counter(files).items() if count > 1]
     _warn_of_members(owner, root, repeated, "the last of several members of one name is")
 
-    names = set(files).difference(outside)
-    return tuple(sorted(name for name in names if not _is_in_added_folder(name)))
+    names = {name for name in files if not _is_in_added_folder(name)}.difference(outside)
+    # An archive of a folder that is hidden itself is read.
+    visible = {name for name in names if not _is_in_hidden_folder(name)}
+    return tuple(sorted(visible or names))
 
 
 def _leads_outside(name: str) -> bool:
@@ -226,9 +259,16 @@ def _leads_outside(name: str) -> bool:
 
 
 def _is_in_added_folder(name: str) -> bool:
-    """Return whether a member lies in a folder that a system added; hidden ones are read."""
+    """Return whether a member lies in a folder that a system added."""
     folders = name.split("/")[:-1]
     return any(folder.casefold() in _ADDED_FOLDERS for folder in folders)
+
+
+def _is_in_hidden_folder(name: str) -> bool:
+    """Return whether a member lies in a hidden folder, which is not entered on disk either."""
+    # "./" is how some programs begin every name.
+    folders = name.split("/")[:-1]
+    return any(folder.startswith(".") and folder != "." for folder in folders)
 
 
 def _warn_of_members(owner: str, root: Path, names: Sequence[str], problem: str) -> None:

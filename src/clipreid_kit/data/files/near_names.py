@@ -10,35 +10,41 @@ from clipreid_kit import _read_files
 # Folders with more files are not searched for a near name.
 _MOST_NAMES = 200_000
 
-_WHOLE_FLOAT = re.compile(r"([0-9]+)\.0+")
+_WHOLE_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.0+)?")
 
 
 def plain_name(text: object) -> str:
     """Return a name without what a reader does not see.
 
-    Equal for names that differ only in case, white space, Unicode form, characters of no width,
-    leading zeros, or in whether a number is written as text.
+    Equal for names that differ only in case, white space, Unicode form, kind of hyphen, characters
+    of no width, leading zeros, or in whether and how a number is written as text.
     """
     written = str(text)
     if written.isascii() and written.isalnum():
         return _plain_number(written.casefold())
 
-    visible = [
-        character
-        for character in unicodedata.normalize("NFKC", written)
-        if unicodedata.category(character) not in ("Cf", "Cc") or character.isspace()
-    ]
-    name = " ".join("".join(visible).split()).casefold()
+    visible = []
+    for character in unicodedata.normalize("NFKC", written):
+        category = unicodedata.category(character)
+        if category == "Pd":
+            visible.append("-")
+        elif category not in ("Cf", "Cc") or character.isspace():
+            visible.append(character)
 
-    whole = _WHOLE_FLOAT.fullmatch(name)
-    if whole is not None:
-        name = whole[1]
+    name = " ".join("".join(visible).split()).casefold()
     return _plain_number(name)
 
 
 def _plain_number(name: str) -> str:
-    """Return a number without leading zeros, and anything else as it is."""
-    return (name.lstrip("0") or "0") if name.isdecimal() else name
+    """Return a whole number as Python writes it, and anything else as it is."""
+    if name.isdecimal():
+        return name.lstrip("0") or "0"
+
+    match = _WHOLE_NUMBER.fullmatch(name)
+    if match is None:
+        return name
+    digits = match[2].lstrip("0") or "0"
+    return f"-{digits}" if match[1] == "-" and digits != "0" else digits
 
 
 def near_file(path: str) -> str:

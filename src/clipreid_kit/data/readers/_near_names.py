@@ -9,13 +9,18 @@ from clipreid_kit.data.records import ImageRecord
 _FIELDS = {"identity": "identities", "camera": "cameras", "view": "views", "split": "splits"}
 
 
+# As programs write that a value is missing.
+_MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "N/A", "#N/A", "NaT"})
+
+
 def warn_of_near_names(owner: str, records: Sequence[ImageRecord]) -> None:
     """Warn of values that differ only in what a reader does not see, such as ``rex`` and ``Rex``.
 
-    They stay different: the warning names them.
+    They stay different: the warning names them. Warn of values that say that there is none, too.
     """
     for field, plural in _FIELDS.items():
         values = {getattr(record, field) for record in records}
+        _warn_of_missing(owner, field, sorted(_MISSING.intersection(values)))
         groups = near_groups(values)
         if not groups:
             continue
@@ -26,6 +31,16 @@ def warn_of_near_names(owner: str, records: Sequence[ImageRecord]) -> None:
             f"{owner}: {len(groups)} {plural} are written in several ways and stay different: "
             f"{'; '.join(named)}{more}. Write each in one way.",
             stacklevel=3,
+        )
+
+
+def _warn_of_missing(owner: str, field: str, names: Sequence[str]) -> None:
+    """Warn of texts such as ``nan``: all images without a value would share it."""
+    for name in names:
+        warnings.warn(
+            f"{owner}: {name!r} is read as the name of one {field}. If it means that there is "
+            "none, leave the cell empty, or leave those images out.",
+            stacklevel=4,
         )
 
 

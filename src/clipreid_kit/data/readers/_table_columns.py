@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from clipreid_kit._checks import shown
 from clipreid_kit.data.files.file_tree import is_image
 from clipreid_kit.data.records import ImageRecord
 
@@ -38,7 +39,7 @@ def find_columns(
         if name in header:
             index_of[field] = header.index(name)
         elif field in REQUIRED or field in columns:
-            names = ", ".join(map(repr, header))
+            names = ", ".join(map(shown, header[:30])) + (", ..." if len(header) > 30 else "")
             raise ValueError(
                 f"{owner}: {file} has no column {name!r}; its columns are {names}. "
                 f"{_remedy_for_missing_column(field, name, header)}"
@@ -60,6 +61,7 @@ def _warn_of_near_columns(
 
     for field in OPTIONAL:
         if field in index_of:
+            _warn_of_second_spelling(owner, file, header[index_of[field]], by_spelling)
             continue
 
         spellings = [name for name in (field, *_OTHER_NAMES[field]) if name in by_spelling]
@@ -71,6 +73,19 @@ def _warn_of_near_columns(
                 f"{field}. If it is the {field}, pass columns={{{field!r}: {name!r}}}.",
                 stacklevel=4,
             )
+
+
+def _warn_of_second_spelling(
+    owner: str, file: Path, column: str, by_spelling: Mapping[str, str]
+) -> None:
+    """Warn of a column that is spelled nearly as that of a field: some rows may have either."""
+    other = by_spelling.get(_spelling(column))
+    if other is not None:
+        warnings.warn(
+            f"{owner}: the column {other!r} of {file} goes to extra, beside {column!r}. If they "
+            "are one, write it in one way in all rows.",
+            stacklevel=5,
+        )
 
 
 def _spelling(name: str) -> str:
@@ -142,5 +157,5 @@ def _remedy_for_missing_column(field: str, name: str, header: Sequence[str]) -> 
 
     by_spelling = {found.strip().lower(): found for found in header}
     nearest = difflib.get_close_matches(name.lower(), by_spelling, n=1)
-    guess = repr(by_spelling[nearest[0]]) if nearest else "<its name in the table>"
+    guess = shown(by_spelling[nearest[0]]) if nearest else "<its name in the table>"
     return f"If it is named otherwise, pass columns={{{field!r}: {guess}}}."

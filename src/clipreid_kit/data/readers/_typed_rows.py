@@ -57,8 +57,14 @@ def _record(
     captions = captions_of(owner, values.get("caption"), where)
     extra = further_captions(captions)
     for name, value in row.items():
-        if name not in column_of.values() and not is_empty(value):
-            extra[name] = text_of(value)
+        if name in column_of.values() or is_empty(value):
+            continue
+        if name in extra:
+            raise ValueError(
+                f"{owner}: {where} has a list of captions and {name!r}, which is the name of one "
+                "of them. Put all captions into the list, or rename the key."
+            )
+        extra[name] = text_of(value)
 
     return ImageRecord(
         path=str(root / path),

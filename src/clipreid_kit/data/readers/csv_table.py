@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit import _read_files
+from clipreid_kit._checks import shown
 from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.readers._integer_columns import integers_if_all, optional_integers_if_all
 from clipreid_kit.data.readers._near_names import warn_of_near_names
@@ -163,6 +164,13 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             "comma-separated UTF-8."
         ) from error
 
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(
+            f"read_csv: {file} holds a null character in line {line}, so it is no text, or not "
+            "UTF-8. Save the table as comma-separated UTF-8."
+        )
+
     rows = [(number, row) for number, row in _parse_rows(file, text) if row]
     if rows and rows[0][1] == ["sep=", ""]:  # for Excel
         rows = rows[1:]
@@ -223,7 +231,7 @@ def _check_separator(file: Path, header: Sequence[str]) -> None:
     for separator in (";", "\t", "|"):
         if separator in header[0] or header[0] == f"sep={separator}":
             raise ValueError(
-                f"read_csv: {file} has the one column {header[0]!r}. Its cells seem to be "
+                f"read_csv: {file} has the one column {shown(header[0])}. Its cells seem to be "
                 f"separated by {separator!r}: save it with commas."
             )
 

@@ -192,6 +192,9 @@ def _check_splits(split: str | None, splits: Sequence[str] | None) -> None:
         expected = "splits as a sequence of folder names"
         remedy = "One folder: splits=('train',)."
         raise fail("read_folder", expected, shown(splits), remedy)
+    if splits is not None and len(set(splits)) < len(splits):
+        remedy = "Each image would be read more than once."
+        raise fail("read_folder", "every split once", shown(tuple(splits)), remedy)
 
 
 def _compile_camera(camera_pattern: str) -> Expression:

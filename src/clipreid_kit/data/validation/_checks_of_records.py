@@ -5,7 +5,7 @@ Each returns the findings of the records, and the rows that these findings conce
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from clipreid_kit.data.files.archives import UnreadableFileError
@@ -67,7 +67,8 @@ def find_equal_files(
 ) -> Found:
     """Find images of equal bytes: in training and test, of two identities, or repeated.
 
-    ``groups`` are the paths of equal bytes.
+    ``groups`` are the paths of equal bytes. A path of several records is a group by itself, which
+    is no duplicate: an image has several records if it has several captions.
     """
     rows_of_path = _rows_by_path(records)
 
@@ -75,11 +76,7 @@ def find_equal_files(
     leaks: list[str] = []
     duplicates: list[str] = []
     wrong: set[int] = set()
-    for group in groups:
-        paths = [path for path in group if path in rows_of_path]
-        if len(paths) < 2:
-            continue
-
+    for paths in _with_repeated_paths(rows_of_path, groups):
         names = " = ".join(paths)
         rows = [row for path in paths for row in rows_of_path[path]]
         in_training = {row for row in rows if records[row].split == train}
@@ -92,7 +89,7 @@ def find_equal_files(
         elif len(identities) > 1:
             conflicts.append(names)
             wrong.update(rows)
-        else:
+        elif len(paths) > 1:
             duplicates.append(names)
 
     conflict_text = "images whose bytes occur under two identities"
@@ -112,13 +109,11 @@ def find_shared_images(records: Records, groups: Groups, pairs: Sequence[tuple[s
     of the gallery.
     """
     rows_of_path = _rows_by_path(records)
-    grouped = {path for group in groups for path in group}
-    alone = [[path] for path, rows in rows_of_path.items() if len(rows) > 1 and path not in grouped]
 
     examples: list[str] = []
     wrong: set[int] = set()
-    for paths in [*groups, *alone]:
-        rows = [row for path in paths for row in rows_of_path.get(path, ())]
+    for paths in _with_repeated_paths(rows_of_path, groups):
+        rows = [row for path in paths for row in rows_of_path[path]]
         for query, gallery in pairs:
             shown = [row for row in rows if records[row].split == query]
             kept = [row for row in rows if records[row].split == gallery]
@@ -147,6 +142,14 @@ def _rows_by_path(records: Records) -> dict[str, list[int]]:
     for row, record in enumerate(records):
         rows_of_path.setdefault(record.path, []).append(row)
     return rows_of_path
+
+
+def _with_repeated_paths(rows_of_path: Mapping[str, list[int]], groups: Groups) -> list[list[str]]:
+    """Return the groups of equal files, and each other path that several records have."""
+    existing = [[path for path in group if path in rows_of_path] for group in groups]
+    grouped = {path for group in existing for path in group}
+    alone = [[path] for path, rows in rows_of_path.items() if len(rows) > 1 and path not in grouped]
+    return [*(group for group in existing if len(group) > 1), *alone]
 
 
 def find_queries_without_match(records: Records, pairs: Sequence[tuple[str, str]]) -> Found:

@@ -122,6 +122,7 @@ def margin_cross_entropy(
     Inside a transform of ``torch.func`` it is plain autograd.
     """
     check_head_inputs(owner, embeddings, labels, weight, scale, num_centers)
+    check_labels(owner, "labels", labels, embeddings.shape[0])  # a head may do without
     check_fraction(owner, "label_smoothing", label_smoothing)
 
     rows_ND, weight_MD = to_common_precision(embeddings, weight)

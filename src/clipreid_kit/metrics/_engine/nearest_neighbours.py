@@ -17,6 +17,7 @@ from clipreid_kit._similarity.nearest_lists import flat_nonzero, offer
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 _ROWS, _COLUMNS = 512, 8192  # of a tile: 16 MB
 
 
@@ -174,12 +175,27 @@ def _settle(
 
         row_in_space = part.cpu().numpy() + rows.start
         similarities = space.exact(row_in_space[row], column)
-        order = np.lexsort((column, -similarities, row))
-        begin = np.searchsorted(row[order], np.arange(len(part)))
-        nearest = column[order[begin[:, None] + np.arange(count)]]
+        nearest = _nearest_of_each(row, column, similarities, len(part), count)
         index[part, :count] = torch.from_numpy(nearest).to(index.device)
 
     return index
+
+
+def _nearest_of_each(
+    row: IntArray, column: IntArray, similarities: FloatArray, num_rows: int, count: int
+) -> IntArray:
+    """Return the nearest columns of each row (num_rows, count), the lower one first among equals.
+
+    The pairs are in the order of rows and, within a row, of columns. Each row has at least
+    ``count`` pairs.
+    """
+    begin = np.searchsorted(row, np.arange(num_rows))
+    place = np.arange(len(row)) - begin[row]
+
+    table = np.full((num_rows, int(place.max()) + 1), -np.inf)
+    table[row, place] = similarities
+    order = torch.from_numpy(table).sort(dim=1, descending=True, stable=True).indices
+    return column[begin[:, None] + order[:, :count].numpy()]
 
 
 def _count_earlier_copies(groups: IntArray) -> IntArray:

@@ -15,6 +15,7 @@ from clipreid_kit._checks import check_embeddings, check_same_width
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit._similarity.exact_similarity import (
     Distance,
+    all_products,
     combine_products,
     pair_products,
     rows_per_chunk,
@@ -27,6 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
 _CHUNK = 1 << 20  # float64 elements of a temporary: 8 MB
+_SIDE = 512  # rows and columns of a block whose products are all computed: 4 MB for each part
+_MOST_UNUSED = 4  # products that are computed for each one that is used
 
 
 def check_sets(owner: str, names: Sequence[str], sets: Sequence[Tensor]) -> list[EmbeddingRows]:
@@ -135,6 +138,12 @@ class SimilaritySpace:
 
     def exact(self, first: IntArray, second: IntArray) -> FloatArray:
         """Return the exact similarities of pairs."""
+        rows, row_of = _numbered(first, len(self))
+        columns, column_of = _numbered(second, len(self))
+        # Most pairs of a crowd of near rows: each row is split once, and not once for each pair.
+        if len(rows) * len(columns) <= _MOST_UNUSED * len(first):
+            return self._exact_of_all(rows, columns, row_of, column_of)
+
         out = np.empty(len(first))
         step = 8 * rows_per_chunk(self.rows)
         for start in range(0, len(first), step):
@@ -143,6 +152,26 @@ class SimilaritySpace:
             right = split_rows(self._take(second[part]), self.distance)
             values = combine_products(pair_products(left, right), left, right, self.distance)
             out[part] = values.cpu().numpy()
+        return out
+
+    def _exact_of_all(
+        self, rows: IntArray, columns: IntArray, row_of: IntArray, column_of: IntArray
+    ) -> FloatArray:
+        """Return the exact similarities of pairs, taken from those of all rows to all columns."""
+        out = np.empty(len(row_of))
+        for top in range(0, len(rows), _SIDE):
+            left = split_rows(self._take(rows[top : top + _SIDE]), self.distance)
+            among_rows = np.flatnonzero((row_of >= top) & (row_of < top + _SIDE))
+            column_of_pair = column_of[among_rows]
+
+            for start in range(0, len(columns), _SIDE):
+                part = slice(start, start + _SIDE)
+                right = split_rows(self._take(columns[part]), self.distance)
+                values = combine_products(all_products(left, right), left, right, self.distance)
+
+                inside = (column_of_pair >= start) & (column_of_pair < start + _SIDE)
+                pairs = among_rows[inside]
+                out[pairs] = values.cpu().numpy()[row_of[pairs] - top, column_of[pairs] - start]
         return out
 
     def groups(self, part: slice) -> IntArray:
@@ -195,3 +224,11 @@ class SimilaritySpace:
             inside = (chosen >= start) & (chosen < start + len(rows))
             out[inside] = rows[chosen[inside] - start].double()
         return out
+
+
+def _numbered(index: IntArray, total: int) -> tuple[IntArray, IntArray]:
+    """Return the different numbers below ``total``, ascending, and the place of each among them."""
+    occurs = np.zeros(total, dtype=bool)
+    occurs[index] = True
+    place = np.cumsum(occurs) - 1
+    return np.flatnonzero(occurs), place[index]

@@ -1,5 +1,6 @@
 """The folder of an index: consistent snapshots for readers, and durable changes by one writer."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,10 @@ from clipreid_kit.retrieval.store.tensor_file import (
 )
 from clipreid_kit.retrieval.store.writer_lock import NAME as LOCK
 from clipreid_kit.retrieval.store.writer_lock import writer_lock
+
+_OWN_NAME = re.compile(
+    rf"(segment|removed)-[0-9]{{8}}\.safetensors|\.{re.escape(MANIFEST)}\.[0-9a-f]{{16}}\.tmp"
+)
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -237,9 +242,8 @@ def commit(folder: Path, manifest: Manifest) -> None:
 def delete_strays(folder: Path, manifest: Manifest) -> None:
     """Delete files that do not belong to the index: of killed writers, and of older states."""
     kept = {MANIFEST, LOCK, *manifest.files}
-    prefixes = ("segment-", "removed-", f".{MANIFEST}.")
     for path in folder.iterdir():
-        if path.name in kept or not path.name.startswith(prefixes):
+        if path.name in kept or not _OWN_NAME.fullmatch(path.name) or path.is_dir():
             continue
         try:
             path.unlink()

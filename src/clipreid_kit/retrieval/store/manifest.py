@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from clipreid_kit._files import write_whole
-from clipreid_kit._read_files import read_json
+from clipreid_kit._read_files import InvalidJsonError, describe_error, read_json
 from clipreid_kit.retrieval.store.tensor_file import DamagedFileError, FileEntry
 
 NAME = "manifest.json"
@@ -78,8 +78,10 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except NotADirectoryError:
         raise ValueError(f"{folder}: this is a file; an index is a folder.") from None
-    except ValueError:
+    except (UnicodeDecodeError, InvalidJsonError):
         raise _damaged(path, "it is not JSON") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: cannot read the index: {describe_error(error)}.") from None
 
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: this is not the manifest of a gallery index.")

@@ -53,8 +53,6 @@ KEYS = {
     "early_stop_patience": "evaluate.patience",
     "seed": "seed",
 }
-# flags that become an option of the command
-OPTIONS = {"image_dir": "--data", "save_path": "--out", "store_path": "--out"}
 IGNORED = {"log_dir": "the logs are in the run's folder, --out"}
 
 
@@ -67,7 +65,8 @@ class Translation:
         recipe: Name of the recipe, without its model; ``None`` if a checkpoint is evaluated.
         model: ``vit`` or ``rn50``.
         run: The checkpoint to evaluate.
-        options: Options with their values.
+        images: Folder of the images, for ``--data``.
+        saved: Folder that runs are saved in, each in a folder of its own, for ``--out``.
         changes: Values of ``--set`` by key.
         remarks: What has no counterpart.
     """
@@ -76,7 +75,8 @@ class Translation:
     recipe: str | None
     model: str = "vit"
     run: str = ""
-    options: dict[str, str] = field(default_factory=dict)
+    images: str | None = None
+    saved: str | None = None
     changes: dict[str, str] = field(default_factory=lambda: {"data.source": "fashion"})
     remarks: list[str] = field(default_factory=list)
 
@@ -85,6 +85,23 @@ class Translation:
         """The recipe's file."""
         return RECIPES / f"{self.recipe}_{self.model}.yaml"
 
+    @property
+    def name(self) -> str:
+        """Name of the run's folder: of the version, or of the run that is evaluated."""
+        if self.recipe is None:
+            return PurePath(self.run).stem
+        continued = self.recipe == "stage3_v2" and {"init_from", "model.pretrained"} & set(
+            self.changes
+        )
+        return f"{'stage3_v3' if continued else self.recipe}_{self.model}"
+
+    def options(self) -> list[list[str]]:
+        """The options with their values."""
+        options = [] if self.images is None else [["--data", self.images]]
+        if self.saved is not None:
+            options.append(["--out", (PurePath(self.saved) / self.name).as_posix()])
+        return options
+
     def words(self) -> list[list[str]]:
         """The command, by lines."""
         if self.recipe is None:
@@ -92,8 +109,11 @@ class Translation:
         else:
             recipe = Path("examples", *self.path.parts[-3:])
             lines = [["python", "-m", "examples.trainer", recipe.as_posix()]]
-        lines += [[option, value] for option, value in self.options.items()]
-        return lines + [["--set", f"{key}={value}"] for key, value in self.changes.items()]
+        return (
+            lines
+            + self.options()
+            + [["--set", f"{key}={value}"] for key, value in self.changes.items()]
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -133,7 +153,7 @@ def translate(command: list[str]) -> Translation:
     load_recipe(
         translation.path,
         [f"{key}={value}" for key, value in translation.changes.items()],
-        data=translation.options.get("--data"),
+        data=translation.images,
     )
     return translation
 
@@ -156,14 +176,12 @@ def _flags(words: list[str]) -> dict[str, str]:
 def _translate_flag(translation: Translation, name: str, value: str) -> None:
     if name in KEYS:
         translation.changes[KEYS[name]] = value
-    elif name in OPTIONS:
-        translation.options[OPTIONS[name]] = value
     elif name in IGNORED:
         translation.remarks.append(f"--{name} is left out: {IGNORED[name]}.")
     elif name in _SPECIAL:
         _SPECIAL[name](translation, value)
     else:
-        known = sorted({*KEYS, *OPTIONS, *IGNORED, *_SPECIAL})
+        known = sorted({*KEYS, *IGNORED, *_SPECIAL})
         raise ValueError(f"fashion_command: there is no flag --{name}; use {', '.join(known)}.")
 
 
@@ -171,6 +189,15 @@ def _model(translation: Translation, value: str) -> None:
     if value not in MODELS:
         raise ValueError(f"fashion_command: --model must be {' or '.join(MODELS)}, got {value}.")
     translation.model = MODELS[value]
+
+
+def _images(translation: Translation, value: str) -> None:
+    translation.images = value
+
+
+def _saved(translation: Translation, value: str) -> None:
+    """The folder that the pipeline adds files to; a run of the trainer needs one of its own."""
+    translation.saved = value
 
 
 def _meta_dir(translation: Translation, value: str) -> None:
@@ -187,7 +214,11 @@ def _batch_size(translation: Translation, value: str) -> None:
 
 def _loss(translation: Translation, value: str) -> None:
     """The weights of the terms, where the recipe has others."""
-    unknown = [name for name in value.split("+") if name not in LOSSES]
+    parts = value.split("+")
+    if sorted(parts) == ["center", "triplet"]:
+        parts.append("crossentropy")  # as the pages describe this loss
+
+    unknown = [name for name in parts if name not in LOSSES]
     if unknown:
         raise ValueError(f"fashion_command: --loss is made of {', '.join(LOSSES)}, got {value}.")
 
@@ -195,7 +226,7 @@ def _loss(translation: Translation, value: str) -> None:
     if not isinstance(recipe, TrainingRecipe):
         raise ValueError(f"fashion_command: {translation.script} trains nothing; leave out --loss.")
     wanted: dict[str, float] = {}
-    for name in value.split("+"):
+    for name in parts:
         wanted |= LOSSES[name]
 
     weights = recipe.loss.weights()
@@ -232,6 +263,9 @@ def _checkpoint(translation: Translation, value: str) -> None:
 _SPECIAL: dict[str, Callable[[Translation, str], None]] = {
     "model": _model,
     "model_arch": _model,
+    "image_dir": _images,
+    "save_path": _saved,
+    "store_path": _saved,
     "meta_dir": _meta_dir,
     "metadata_dir": _meta_dir,
     "metadata": _meta_dir,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from clipreid_kit.data.hands import spoken_aspect
 from examples.settings.recipe import recipe_of
 from examples.settings.stages import Recipe
@@ -18,8 +20,8 @@ def smoke(recipe: Recipe) -> Recipe:
     _shrink_data(tree)
     tree["evaluate"] |= {"num_splits": 2, "batch_size": 64}
 
-    if tree.get("precision") == "fp16":  # for GPUs only
-        tree["precision"] = "bf16"
+    if "precision" in tree and not torch.cuda.is_available():
+        tree["precision"] = "no"  # 16 bits are slow on a CPU, and fp16 is for GPUs only
     if "batch" in tree:
         for key in ("num_identities", "num_instances"):
             tree["batch"][key] = min(tree["batch"][key], 4)

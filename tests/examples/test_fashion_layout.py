@@ -64,7 +64,8 @@ def test_a_command_of_version_1(capsys):
     assert recipe.data.root == "data/processed/splits"
     assert recipe.data.texts.endswith("image_prompts_per_identity.json")
     assert (recipe.data.merge_val, recipe.data.validation) == (False, 0.0)
-    assert "--out model/stage3_joint_img_text_finetune/checkpoints/clip_joint" in " ".join(words)
+    saved = "model/stage3_joint_img_text_finetune/checkpoints/clip_joint"
+    assert f"--out {saved}/stage3_v1_vit" in " ".join(words)
     assert remarks == "remark: --log_dir is left out: the logs are in the run's folder, --out.\n"
 
 
@@ -83,12 +84,37 @@ def test_a_command_of_version_2_and_its_continuation(capsys):
 def test_a_command_of_stage_2_and_of_the_evaluation(capsys):
     recipe = recipe_of(printed(capsys, STAGE_2)[0])
     assert recipe.stage == "image_encoder"
-    assert recipe.loss.weights() == {"triplet": 1.0, "center": 5e-4}
+    assert recipe.loss.weights() == {"id": 1.0, "triplet": 1.0, "center": 5e-4}
     assert recipe.data.image_meta == "data/processed/metadata/image_paths.json"
 
     words, _ = printed(capsys, EVALUATE)
     assert words[:4] == ["python", "-m", "examples.trainer.evaluate", "runs/fashion/stage3_v1_vit"]
-    assert words[4:8] == ["--data", "data/processed/splits", "--out", "logs"]
+    assert words[4:8] == ["--data", "data/processed/splits", "--out", "logs/stage3_v1_vit"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [
+        ("triplet", {"triplet": 1.0}),
+        ("crossentropy+triplet", {"id": 1.0, "triplet": 1.0}),
+        ("center+triplet", {"id": 1.0, "triplet": 1.0, "center": 5e-4}),
+    ],
+)
+def test_losses_of_stage_2(capsys, loss, weights):
+    command = STAGE_2.replace("triplet+center", loss)
+    assert recipe_of(printed(capsys, command)[0]).loss.weights() == weights
+
+
+def test_runs_with_one_save_path_have_a_folder_each(capsys):
+    """The versions of the pages share a path, and version 3 also its script with version 2."""
+    commands = [V1, V2, f"{V2} --resume_ckpt runs/first", f"{V2} --resume_ckpt a.pth", STAGE_2]
+    folders = []
+    for command in commands:
+        words, _ = printed(capsys, command)
+        folders.append(words[words.index("--out") + 1].rpartition("/")[2])
+
+    continued = ["stage3_v3_rn50"] * 2
+    assert folders == ["stage3_v1_vit", "stage3_v2_rn50", *continued, "stage2_vit"]
 
 
 @pytest.mark.parametrize(

@@ -382,6 +382,12 @@ def test_both_precision_keys(tmp_path):
             assert loaded(tree, tmp_path).precision == ("bf16" if mixed and amp else "no")
 
 
+@pytest.mark.parametrize(("has_gpu", "expected"), [(False, "no"), (True, "bf16")])
+def test_a_small_run_is_in_16_bits_on_a_gpu_only(tmp_path, monkeypatch, has_gpu, expected):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert smoke(loaded({}, tmp_path)).precision == expected
+
+
 def test_a_gpu_is_required_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     recipe = loaded({"hardware_config": {"device": "cuda"}}, tmp_path)

@@ -58,6 +58,20 @@ def test_a_list_gets_the_given_split(tmp_path):
     assert [record.split for record in read_annotations(file, split="train")] == ["train"]
 
 
+def test_without_ids_every_image_is_an_identity(tmp_path):
+    """As the top-k pipeline's page prints an entry."""
+    building = {
+        "image_path": "buildings/001.jpg",
+        "caption": "Modern glass skyscraper with reflective windows",
+        "category": "architecture",
+    }
+    again = {**building, "caption": "A tower of glass"}
+    records = read_annotations(write(tmp_path, [building, again, {**building, "image_path": "b"}]))
+
+    assert [record.identity for record in records] == ["buildings/001.jpg"] * 2 + ["b"]
+    assert records[0].extra == {"category": "architecture"}
+
+
 @pytest.mark.parametrize(
     ("content", "options", "problem"),
     [
@@ -75,6 +89,12 @@ def test_a_list_gets_the_given_split(tmp_path):
             "split 'train' of .* has to be a list of entries, not dict",
         ),
         ([ENTRY, {"image_path": "a", "id": 1}], {}, "entry 2 in .* has no caption"),
+        ([{"caption": "a", "category": "b"}], {}, "entry 1 in .* has no image_path"),
+        (
+            {"splits": {"train": [ENTRY], "val": [{"image_path": "b.jpg", "caption": "b"}]}},
+            {},
+            "entry 1 of split 'val' in .* has no id",
+        ),
         (
             {"splits": {"val": ["x"]}},
             {},

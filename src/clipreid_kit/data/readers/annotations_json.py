@@ -42,11 +42,13 @@ def read_annotations(
         root: Folder that image paths start from. Defaults to the folder of the JSON file.
 
     Returns:
-        One record for each entry, in the order of the file. ``identity`` is the ``id``.
+        One record for each entry, in the order of the file. ``identity`` is the ``id``; where no
+        entry has one, the ``image_path``, so that every image is an identity of its own.
 
     Raises:
         ValueError: If the file is missing or has another form, an entry lacks ``image_path``,
-            ``caption`` or ``id``, or there is no such split (the message lists the splits).
+            ``caption``, or an ``id`` that others have, or there is no such split (the message lists
+            the splits).
 
     Example:
         >>> import json, pathlib, tempfile
@@ -61,6 +63,7 @@ def read_annotations(
     file = _file_of(path)
     entries_of = _entries_of_splits(_read_json(file), file, split)
     base = file.parent if root is None else Path(root)
+    numbered = _have_ids(entries_of)
 
     records = []
     for name, entries in entries_of.items():
@@ -73,7 +76,7 @@ def read_annotations(
         of_split = "" if name is None else f" of split {name!r}"
         for number, entry in enumerate(entries, start=1):
             where = f"entry {number}{of_split} in {file}"
-            records.append(_record(entry, name, base, where))
+            records.append(_record(entry, name, base, where, numbered=numbered))
 
     warn_of_near_names("read_annotations", records)
     return records
@@ -174,12 +177,22 @@ def _entries_of_splits(content: object, file: Path, split: str | None) -> dict[s
     return {split: splits[split]}
 
 
-def _record(entry: object, split: str | None, base: Path, where: str) -> ImageRecord:
+def _have_ids(entries_of: dict[str | None, Any]) -> bool:
+    """Whether any entry has an ``id``, so that all of them need one."""
+    lists = [entries for entries in entries_of.values() if isinstance(entries, list)]
+    objects = [entry for entries in lists for entry in entries if isinstance(entry, dict)]
+    return any("id" in entry for entry in objects)
+
+
+def _record(
+    entry: object, split: str | None, base: Path, where: str, *, numbered: bool
+) -> ImageRecord:
     """Build a record from an entry; ``where`` names the entry in errors."""
     if not isinstance(entry, dict):
         raise ValueError(f"read_annotations: {where} is not an object with {', '.join(_REQUIRED)}.")
 
-    missing = [key for key in _REQUIRED if key not in entry]
+    required = _REQUIRED if numbered else _REQUIRED[:2]
+    missing = [key for key in required if key not in entry]
     if missing:
         raise ValueError(f"read_annotations: {where} has no {', '.join(missing)}.")
 
@@ -190,7 +203,7 @@ def _record(entry: object, split: str | None, base: Path, where: str) -> ImageRe
         raise fail("read_annotations", "image_path and caption as strings", got)
 
     captions = [text.strip() for text in captions_of("read_annotations", caption, where)]
-    identity = entry["id"]
+    identity = entry["id"] if numbered else path
     if isinstance(identity, str):
         identity = identity.strip()
 

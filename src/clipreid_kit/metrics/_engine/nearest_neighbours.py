@@ -195,7 +195,8 @@ def _nearest_of_each(
     table = np.full((num_rows, int(place.max()) + 1), -np.inf)
     table[row, place] = similarities
     order = torch.from_numpy(table).sort(dim=1, descending=True, stable=True).indices
-    return column[begin[:, None] + order[:, :count].numpy()]
+    nearest: IntArray = column[begin[:, None] + order[:, :count].numpy()]
+    return nearest
 
 
 def _count_earlier_copies(groups: IntArray) -> IntArray:

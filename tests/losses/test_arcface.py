@@ -395,6 +395,7 @@ def test_a_head_without_labels_applies_no_margin():
     torch.testing.assert_close(head(rows), want)
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize("make", [ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss])
 def test_a_loss_needs_labels(make):
     with pytest.raises(ValueError, match="labels as a tensor of integers, got NoneType"):

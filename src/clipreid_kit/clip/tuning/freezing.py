@@ -47,7 +47,7 @@ def freeze(
         ValueError: If an option is unknown.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-resnet")
         >>> freeze(towers)
         >>> any(parameter.requires_grad for parameter in towers.parameters())
@@ -96,7 +96,7 @@ def unfreeze_last_blocks(
         ValueError: If the tower has fewer blocks, or its blocks are unknown.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
         >>> unfreeze_last_blocks(towers, 1)
         >>> sum(p.requires_grad for p in towers.image_parameters())  # a block, ln_post and proj
@@ -149,7 +149,7 @@ def set_trainable(
         ValueError: If a tower has fewer blocks, its blocks are unknown, or an option is unknown.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
         >>> set_trainable(towers, image=1, projections=False)
         >>> names = [name for name, p in towers.named_parameters() if p.requires_grad]
@@ -192,7 +192,7 @@ def projection_names(towers: ClipTowers) -> tuple[str, ...]:
         without one, the trunk's own; and the text projection; as far as the model has them.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> projection_names(ClipTowers.from_open_clip("reid-tiny-vit"))
         ('model.text_projection', 'model.visual.proj')
     """

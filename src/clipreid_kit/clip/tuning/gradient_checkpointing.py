@@ -30,7 +30,7 @@ def set_gradient_checkpointing(
         ValueError: If the tower does not support it, or there is no such tower.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> set_gradient_checkpointing(ClipTowers.from_open_clip("reid-tiny-resnet"), "image")
 
     Note:

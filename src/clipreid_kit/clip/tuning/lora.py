@@ -62,7 +62,7 @@ def add_lora(
             or an option is out of range.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> towers = ClipTowers.from_open_clip("reid-tiny-vit")
         >>> layers = add_lora(towers, rank=4)  # doctest: +SKIP
         >>> len(layers)  # six in each of four blocks  # doctest: +SKIP
@@ -126,7 +126,7 @@ def merge_lora(towers: ClipTowers) -> None:
         towers: The towers; changed in place. The merged weights stay frozen.
 
     Example:
-        >>> from clipreid_kit.clip import ClipTowers, check_towers
+        >>> from clipreid_kit.clip import ClipTowers
         >>> merge_lora(ClipTowers.from_open_clip("reid-tiny-vit"))
     """
     for parent in list(towers.modules()):

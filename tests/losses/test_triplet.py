@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracles import metric as oracle
 from strategies import labelled_rows, two_sides
@@ -47,6 +47,8 @@ OPTIONS = (
 @given(labelled_rows(), *OPTIONS)
 def test_equals_the_paper(sample, margin, mining, distance, average):
     rows, labels = sample
+    # Of rows that coincide, rounding decides which is farther, and so which triplets count.
+    assume(mining != "semi_hard" or len(rows.unique(dim=0)) == len(rows))
 
     # float64: which triplets count is decided by comparisons, and the oracle compares in float64
     got = triplet_loss(

@@ -192,9 +192,10 @@ def test_magnitude_factors_have_no_gradient():
 
 
 def test_magnitudes_average_over_all_ranks(monkeypatch):
-    monkeypatch.setattr(
-        "clipreid_kit.losses.weighted_sum.gather", lambda rows: torch.cat([rows, 3 * rows])
-    )
+    def gather_twice(owner, *tensors, options):
+        return tuple(torch.cat([rows, 3 * rows]) for rows in tensors)
+
+    monkeypatch.setattr("clipreid_kit.losses.weighted_sum.gather_batch", gather_twice)
     loss = WeightedSum({"a": 1.0}, balance="magnitude", distributed=True)
     loss(scalars(a=2))
 

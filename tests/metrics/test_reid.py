@@ -675,7 +675,7 @@ def test_the_newer_precision_setting_changes_nothing():
 
 
 def test_only_pairs_within_a_window_are_scored_again(monkeypatch):
-    from clipreid_kit.metrics._engine import rescore
+    from clipreid_kit._similarity import rescore
 
     scored = {}
 

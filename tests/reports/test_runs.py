@@ -60,7 +60,7 @@ def test_results_are_by_moment(folder):
             r"results\.json \(tasks without numbers\)",
         ),
         ("recipe.json", b"", r"recipe\.json \(Expecting"),
-        ("recipe.json", b"[" * 100_000, r"recipe\.json \(maximum recursion"),
+        ("recipe.json", b"[" * 100_000, r"recipe\.json \(it is nested more than"),
         ("metrics.jsonl", b'{"epoch": 1}\n{"epo', r"metrics\.jsonl, line 2 \(Unterminated"),
         ("metrics.jsonl", b"3\n", r"metrics\.jsonl, line 1 \(not the row of an epoch\)"),
         ("metrics.jsonl", b'{"loss": 1}\n', r"metrics\.jsonl, line 1 \(not the row of an epoch\)"),

@@ -58,7 +58,8 @@ def _must_be(error: ErrorDetails) -> str:
     template = _MUST_BE.get(error["type"])
     if template is None:
         return error["msg"].removeprefix("Input should be ")
-    return template.format(**error.get("ctx", {})).replace("'", "")
+    words = template.format(**error.get("ctx", {})).replace("'", "")
+    return words if " or " in words else words.removeprefix("one of ")
 
 
 def _key_of(error: ErrorDetails, tree: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 SEED = 20
-INPUTS = 160
+INPUTS = 40
 
 JSON_DOORS = [
     "json-table",
@@ -70,7 +70,7 @@ def test_mutated_files(name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", JSON_DOORS)
 def test_any_json_document(name, tmp_path):
-    @settings(max_examples=80, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, suppress_health_check=list(HealthCheck))
     @given(DOCUMENTS)
     def opens_or_refuses(document):
         content = json.dumps(document).encode()

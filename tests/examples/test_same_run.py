@@ -140,7 +140,6 @@ STATES = {
     "it lacks optimizers, random": lambda state: {
         key: value for key, value in state.items() if key not in ("optimizers", "random")
     },
-    "its epoch is 1000000000, of 1": lambda state: {**state, "epoch": 10**9},
     "its epoch is 1, after 0 rows": lambda state: {**state, "history": []},
     "it is of 2 processes": lambda state: {**state, "random": state["random"] * 2},
     "param|group": lambda state: {**state, "optimizers": [{"state": {}, "param_groups": []}]},
@@ -153,3 +152,8 @@ def test_a_damaged_state_is_named(copy, capsys, words):
     text = resumed(copy, capsys)
     assert "epoch-0001: the state of the run is damaged (" in text
     assert any(word in text for word in words.split("|")), text
+
+
+def test_a_state_of_another_epoch_is_refused(copy, capsys):
+    with_state(copy[0], lambda state: {**state, "epoch": 10**9})
+    assert "says that it is of epoch 1000000000; it was saved as that of 1" in resumed(copy, capsys)

@@ -142,7 +142,13 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
         return image
 
     method = _UPRIGHT_BY.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+    if method is None:
+        return image
+
+    upright = image.transpose(method)
+    for key in _ORIENTATION_KEYS:  # so that no later step applies the orientation again
+        upright.info.pop(key, None)
+    return upright
 
 
 def _too_large(name: str, size: str) -> UnreadableFileError:

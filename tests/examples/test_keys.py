@@ -338,11 +338,13 @@ def test_key_of_a_stage_changes_the_run(tmp_path, unchanged, images, stage, row)
     changes_the_run(tmp_path, unchanged, images, stage, row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", CHANGES)
 def test_a_run_repeats_itself(tmp_path, unchanged, images, stage):
     assert outcome(tmp_path, stage=stage, images=images) == unchanged(stage)
 
 
+@pytest.mark.slow
 def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     common = {"stage": "classifier", "images": images}
     for change in ("data.workers=1", "data.cache=true", "device=cpu", "evaluate.batch_size=7"):

@@ -67,6 +67,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_the_recipe_for_own_images(tmp_path, images, capsys, way):
     data, changes = WAYS[way]
@@ -96,6 +97,7 @@ def test_a_child_for_photographs(tmp_path, images, capsys):
     assert kept["model"]["image_size"] == [64, 32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["photos", "captioned.csv"])
 def test_the_quickstart_on_own_images(tmp_path, images, capsys, data):
     """What it says of the generated set falls away, in one line."""

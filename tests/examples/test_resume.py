@@ -158,6 +158,7 @@ def command(capsys, *arguments):
     return code, capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["classifier", "clip_reid"])
 def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage):
     """In the first phase, too."""
@@ -189,6 +190,7 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
     assert command(capsys, path, "--out", out, "--resume", *settings(images))[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["classifier", "clip_reid"])
 def test_a_disk_that_is_full_again_and_again(tmp_path, images, capsys, monkeypatch, stage):
     """The n-th write fails, for every n: one line each time, and finally the undisturbed run."""

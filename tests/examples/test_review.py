@@ -11,6 +11,7 @@ from examples.trainer.records import load_records
 from examples.trainer.run import run
 
 
+@pytest.mark.slow
 def test_evaluation_is_in_full_precision(tmp_path):
     """A checkpoint evaluated alone has the numbers of its run, whatever its precision."""
     run(tiny_recipe(tmp_path, "precision=bf16", "track.console=nothing"), tmp_path / "run")

@@ -71,12 +71,14 @@ def test_a_page_shows_its_files_and_no_other(name):
     assert re.findall(r'--8<-- "examples/(\w+)\.py"', page(name)) == PAGES[name]
 
 
+@pytest.mark.slow
 def test_finetune_clip(records, capsys):
     before, after = run_main("finetune_clip", records, epochs=5)
     assert after.mean_ap > before.mean_ap + 0.05
     assert capsys.readouterr().out.count(": loss ") == 5
 
 
+@pytest.mark.slow
 def test_clip_reid(records, capsys):
     before, after = run_main("clip_reid", records, prompt_epochs=2, epochs=4)
     assert after.mean_ap > before.mean_ap + 0.05
@@ -86,6 +88,7 @@ def test_clip_reid(records, capsys):
     assert printed.count("image tower, epoch") == 4
 
 
+@pytest.mark.slow
 def test_prompt_sg(records, capsys):
     before, after = run_main("prompt_sg", records, epochs=5)
     assert after.mean_ap > before.mean_ap + 0.05
@@ -133,6 +136,7 @@ def test_own_loss_own_data(capsys):
     assert re.search(r"epoch 8: pairs 0\.\d+ triplet 0\.\d+", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @missing("lightning")
 def test_with_lightning():
     with warnings.catch_warnings():

@@ -426,6 +426,7 @@ def test_smoke(tmp_path, capsys, monkeypatch, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_report")
 def test_a_json_recipe_of_the_retrieval_pipeline(tmp_path, images):
     """Its keys reach the run; the images are those of this test."""
@@ -495,6 +496,7 @@ def test_a_checkpoint_of_another_architecture(tmp_path, images):
         run(tiny_recipe(tmp_path, f"model.pretrained={source}", images=images), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_zero_shot_of_a_run_asks_for_its_pictures(tmp_path, finished, images):
     """Weights trained with one size and normalisation are not tested with another silently."""
     recipe = tiny_recipe(

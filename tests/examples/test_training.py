@@ -112,6 +112,7 @@ ONE_WAY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ONE_WAY, ids=" ".join)
 def test_trainable_means_trained(tmp_path, images, watched, case):
     """Every trainable parameter is in one group and gets gradient; the rest stays bit-identical."""
@@ -161,6 +162,7 @@ def test_trainable_means_trained(tmp_path, images, watched, case):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["follow", "frozen", "running"])
 def test_batch_norm_policies(tmp_path, images, watched, policy):
     train(
@@ -324,6 +326,7 @@ STAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "metric"), STAGED)
 def test_early_stopping_by_a_named_metric(tmp_path, images, monkeypatch, task, metric):
     """The named number peaks at the second validation while all others rise."""
@@ -361,6 +364,7 @@ def test_early_stopping_by_a_named_metric(tmp_path, images, monkeypatch, task, m
     }
 
 
+@pytest.mark.slow
 def test_early_stopping_by_loss(tmp_path, images):
     changes = [
         "optim.epochs=5",

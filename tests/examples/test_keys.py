@@ -21,6 +21,9 @@ from examples.trainer.prompts import templates_of
 from examples.trainer.records import load_records, read_records
 from examples.trainer.session import categories_of
 
+# Small sets are cut smaller still: an identity may keep a single image.
+pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
+
 VIT = "model.name=reid-tiny-vit"
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"

@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-slow fuzz lint bench docs wheel clean
+.PHONY: quickstart test test-slow test-exhaustive fuzz lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -39,12 +39,15 @@ lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/lint-imports
 
 test: lint  ## lint, tests with the shape hook, tests without it; all but the slow ones
-	$(PYTEST) $(HOOK) -m "not unhooked and not slow"
+	$(PYTEST) $(HOOK) -m "not unhooked and not slow and not exhaustive"
 	$(PYTEST) -m "unhooked and not slow"
 
-test-slow: .venv/installed-dev  ## whole runs: every recipe, each of its keys, kills and resumes
+test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills and resumes
 	$(PYTEST) $(HOOK) -m "slow and not unhooked"
 	$(PYTEST) -m "slow and unhooked"
+
+test-exhaustive: .venv/installed-dev  ## each key of the recipes, once more on a recipe; before a release
+	$(PYTEST) $(HOOK) -m exhaustive
 
 fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)

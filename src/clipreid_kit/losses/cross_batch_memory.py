@@ -66,7 +66,8 @@ class EmbeddingQueue(nn.Module):
     def enqueue(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> None:
         """Append rows, and drop the oldest beyond ``size``.
 
-        Rows that are not finite are left out; to see them, this waits for the device.
+        Rows that are not finite are left out; to see them, this waits for the device. Inside a
+        compiled graph they are not looked for.
 
         Args:
             embeddings: Any number of rows; of more than ``size`` the last are kept.
@@ -85,9 +86,9 @@ class EmbeddingQueue(nn.Module):
             remedy = "Move the queue with .to()."
             raise fail("EmbeddingQueue", expected, describe(embeddings), remedy)
 
-        # A row that is not finite would make every later loss NaN.
+        # A row that is not finite would make every later loss NaN. A compiled graph cannot look.
         is_finite = embeddings.isfinite().all(dim=1)
-        if not bool(is_finite.all()):
+        if not torch.compiler.is_compiling() and not bool(is_finite.all()):
             embeddings, labels = embeddings[is_finite], labels[is_finite]
 
         new_rows = embeddings[-self.size :].to(self.stored_rows.dtype)

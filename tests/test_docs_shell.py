@@ -80,7 +80,7 @@ def write_photos(folder):
         "gallery": range(19, 22),
     }
     lines = ["path,identity,split,camera"]
-    for split, numbers in identities.items():
+    for shade, (split, numbers) in enumerate(identities.items()):
         for number in numbers:
             for photo in range(4):
                 path = Path(
@@ -88,7 +88,7 @@ def write_photos(folder):
                 )
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (48, 64), (number * 11, photo * 40, 90)).save(file)
+                Image.new("RGB", (48, 64), (number * 11, photo * 40, 90 + shade)).save(file)
                 lines.append(f"{path},{number:04},{split},{photo % 2 + 1}")
 
     (folder / "photos.csv").write_text("\n".join(lines) + "\n")

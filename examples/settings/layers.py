@@ -1,4 +1,4 @@
-"""What a recipe is merged from: its parents, the file itself, and options."""
+"""Layers that a recipe is merged from: its parents, the file itself, and options."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file, or one option of the command line, says."""
+    """Keys and values of one file, or of one option of the command line."""
 
     name: str
     tree: Tree

@@ -95,7 +95,7 @@ def _read(path: Path, data: str | None) -> list[Layer]:
 
 
 def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
-    """What a file says, and the path of its parent."""
+    """The keys of a file, and the path of its parent."""
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")

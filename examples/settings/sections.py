@@ -141,7 +141,7 @@ class Batch(Section):
     num_instances: PositiveInt = 4
     """Images of each identity, K."""
     coverage: Literal["identities", "images"] = "images"
-    """What an epoch shows completely."""
+    """Whether an epoch shows every identity once, or every image at least once."""
     spread_cameras: Annotated[bool, Needs("batch.num_instances > 1")] = True
     """Take the images of an identity from as many of its cameras as possible."""
 
@@ -278,7 +278,7 @@ class ComposedPrompt(Template):
 
 
 class AnyMining(Section):
-    """What a batch is made of."""
+    """Contents of a batch."""
 
 
 class StandardMining(AnyMining):
@@ -383,7 +383,7 @@ class Track(Section):
     """Where the log goes besides metrics.jsonl."""
 
     console: Literal["epochs", "results", "nothing"] = "epochs"
-    """What is printed."""
+    """Lines that are printed."""
     tensorboard: bool | Literal["auto"] = False
     """Also write TensorBoard files; `auto` where tensorboard is installed."""
     wandb: str | None = None

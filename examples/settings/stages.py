@@ -89,7 +89,7 @@ class ZeroShotRecipe(Recipe):
     """Evaluate the towers as they are."""
 
     stage: Literal["zero_shot"]
-    """What is trained; see above."""
+    """The method that is trained; see above."""
 
 
 class TrainingRecipe(Recipe):

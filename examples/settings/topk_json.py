@@ -115,7 +115,7 @@ def _data_at(root: str) -> Keys:
 
 
 def _positives(choice: str, source: str) -> str:
-    """What makes a positive: in format B, every image is an identity of its own."""
+    """The key that makes positives; in format B, every image is an identity of its own."""
     if choice != "auto":
         return choice
     return "identity" if source == "annotations" else "caption"

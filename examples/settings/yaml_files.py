@@ -102,7 +102,7 @@ def _check_notation(node: yaml.ScalarNode) -> None:
 def _check_size(root: yaml.Node) -> None:
     """Bound the values and the depth of a tree, with its aliases expanded.
 
-    A few hundred bytes of nested aliases stand for billions of values.
+    A few hundred bytes of nested aliases can expand to billions of values.
     """
     sizes: dict[int, tuple[int, int]] = {}  # values and depth of each node
     open_nodes: set[int] = set()

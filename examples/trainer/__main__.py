@@ -108,18 +108,22 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="a YAML file, such as examples/recipes/quickstart/joint.yaml, or JSON",
     )
+
     parser.add_argument(
         "--out",
         type=Path,
         help="folder of the run, new or to resume; runs/<recipe>/<time> if left out",
     )
+
     parser.add_argument("--data", help="folder, table or zip file of the images (data.root)")
     parser.add_argument(
         "--resume", action="store_true", help="continue after the last complete epoch"
     )
+
     parser.add_argument(
         "--smoke", action="store_true", help="small towers, two epochs: does the recipe run at all?"
     )
+
     parser.add_argument(
         "--set",
         action="append",
@@ -127,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change a line of the recipe; may be given several times",
     )
+
     parser.add_argument(
         "--plugin",
         type=Path,
@@ -134,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a Python file with your own `records(recipe)` or "
         "`losses(recipe, towers, num_identities)`",
     )
+
     return parser
 
 

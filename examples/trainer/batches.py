@@ -121,10 +121,7 @@ class CaptionTokens:
         self.towers = towers
         self.too_long = data.too_long()
 
-        synonyms = None
-        if data.synonyms is not None:
-            synonyms = json.loads(Path(data.synonyms).read_text(encoding="utf-8"))
-
+        synonyms = None if data.synonyms is None else _read_synonyms(Path(data.synonyms))
         options: dict[str, Any] = {} if data.paraphrases else {"templates": ()}
         self.wordings = CaptionSampler(
             captions,
@@ -145,6 +142,15 @@ class CaptionTokens:
 
     def _tokenize(self, texts: list[str]) -> Tensor:
         return self.towers.tokenize(texts, too_long=self.too_long)
+
+
+def _read_synonyms(path: Path) -> dict[str, list[str]]:
+    """Read a file of synonyms; :class:`CaptionSampler` checks its values."""
+    try:
+        synonyms: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"data.synonyms: {path} is not JSON ({error}). Repair it.") from None
+    return synonyms
 
 
 class ImageBatches(Batches):

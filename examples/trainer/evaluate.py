@@ -6,7 +6,6 @@ the run, on the same images or on others. Nothing is trained.
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from clipreid_kit.data import CategoryIndex, ImageRecord
 from clipreid_kit.reports import (
     Evaluation,
     open_run,
+    read_object,
     results_table,
     write_features,
     write_json,
@@ -100,8 +100,7 @@ def open_trained(
             )
 
     run = find_run(source)
-    tree = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    recipe = recipe_of(tree, changes, data=data)
+    recipe = recipe_of(read_object(run / "recipe.json"), changes, data=data)
 
     folder = find_checkpoint(source, checkpoint)
     if folder is None and isinstance(recipe, TrainingRecipe):
@@ -257,12 +256,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.trainer.evaluate", description=__doc__
     )
+
     parser.add_argument("run", type=Path, help="folder of a run, or of one of its checkpoints")
     parser.add_argument(
         "--checkpoint",
         default="best",
         help="of a run: best (the default), last, or a name such as epoch-0003",
     )
+
     parser.add_argument("--data", help="other images: folder, table or zip file (data.root)")
     parser.add_argument(
         "--set",
@@ -271,15 +272,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change how it is evaluated, such as evaluate.rerank=true; may be given several times",
     )
+
     parser.add_argument(
         "--out",
         type=Path,
         help="new folder for the results; RUN/evaluations/<time> if left out",
     )
+
     parser.add_argument(
         "--features", action="store_true", help="also write the embeddings, as features.npz"
     )
+
     parser.add_argument("--plugin", type=Path, metavar="FILE", help="the plugin of the run")
+
     return parser
 
 

@@ -63,6 +63,7 @@ def option_parser() -> argparse.ArgumentParser:
     _add_rerank_options(parser)
     _add_output_options(parser)
     parser.add_argument("--version", action="version", version=f"clipreid_kit {__version__}")
+
     return parser
 
 
@@ -74,12 +75,14 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="NPY",
         help="read the query embeddings from a separate file, memory-mapped",
     )
+
     parser.add_argument(
         "--gallery-embeddings",
         type=Path,
         metavar="NPY",
         help="the same for the gallery; the file may be larger than the memory",
     )
+
     parser.add_argument(
         "--key",
         type=_name_and_key,
@@ -96,18 +99,21 @@ def _add_protocol_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(_PROTOCOLS),
         help="gallery of each query, and what is left out; defaults to what suits the file",
     )
+
     parser.add_argument(
         "--distance",
         choices=("cosine", "euclidean"),
         default="cosine",
         help="distance of the embeddings, without normalisation if euclidean (default: cosine)",
     )
+
     parser.add_argument(
         "--ties",
         choices=("pessimistic", "optimistic", "mean"),
         default="pessimistic",
         help="rank of a match tied with wrong images: below them (default), above, or the mean",
     )
+
     parser.add_argument(
         "--exclude",
         action="append",
@@ -115,6 +121,7 @@ def _add_protocol_options(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="leave out matches with the query's value in this column, too",
     )
+
     parser.add_argument(
         "--junk-id",
         action="append",
@@ -122,9 +129,11 @@ def _add_protocol_options(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="identity that is left out of every ranking (default for market1501: -1)",
     )
+
     parser.add_argument(
         "--splits", type=int, metavar="N", help="random galleries (default: 10; cuhk03: 100)"
     )
+
     parser.add_argument(
         "--seed", type=int, metavar="S", help="seed of the random galleries (default: 0)"
     )
@@ -134,10 +143,12 @@ def _add_rerank_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rerank", action="store_true", help="k-reciprocal re-ranking; report it with the result"
     )
+
     parser.add_argument("--k1", type=int, metavar="K", help="neighbours for --rerank (default: 20)")
     parser.add_argument(
         "--k2", type=int, metavar="K", help="images that --rerank averages over (default: 6)"
     )
+
     parser.add_argument(
         "--lambda-value",
         type=float,
@@ -155,12 +166,14 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="the k of Rank-k (default: 1 5 10)",
     )
+
     parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
         help="write the numbers (fractions); - for the standard output instead of the table",
     )
+
     parser.add_argument(
         "--per-query",
         type=Path,

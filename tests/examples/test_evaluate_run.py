@@ -256,3 +256,13 @@ def test_mistakes_are_errors_of_one_line(trained, tmp_path, capsys):
         assert code == 2
         assert words in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["[]", '{"stage": '])
+def test_a_damaged_recipe_is_named(tmp_path, capsys, text):
+    (tmp_path / "recipe.json").write_text(text)
+    (tmp_path / "results.json").write_text("{}")
+    code, _, error = answer(capsys, tmp_path)
+    assert code == 2
+    assert error.startswith("error: ")
+    assert "recipe.json: the file" in error

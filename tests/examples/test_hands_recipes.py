@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import keys_of
 
 from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
 from examples.settings.recipe import load_recipe
@@ -184,17 +185,6 @@ def file(name):
 @functools.cache
 def recipe_of(name):
     return load_recipe(file(name))
-
-
-def keys_of(recipe):
-    """Every key of a resolved recipe but the note, with its value."""
-    keys = {}
-    for name, value in recipe.model_dump().items():
-        if isinstance(value, dict):
-            keys |= {f"{name}.{key}": inner for key, inner in value.items()}
-        elif name != "note":
-            keys[name] = value
-    return keys
 
 
 def default(recipe, key):

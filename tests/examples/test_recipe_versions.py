@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import keys_of
 
 from examples.settings.recipe import load_recipe
 from examples.settings.section import default_of, lookup
@@ -518,17 +519,6 @@ VERSIONS: dict[str, tuple[str, list[Claim]]] = {
 @functools.cache
 def recipe_of(name):
     return load_recipe(RECIPES / f"{name}.yaml")
-
-
-def keys_of(recipe):
-    """Every key of a resolved recipe but the note, with its value."""
-    keys = {}
-    for name, value in recipe.model_dump().items():
-        if isinstance(value, dict):
-            keys |= {f"{name}.{key}": inner for key, inner in value.items()}
-        elif name != "note":
-            keys[name] = value
-    return keys
 
 
 def difference(recipe, before):

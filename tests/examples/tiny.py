@@ -84,3 +84,14 @@ def session_of(recipe, folder):
     accelerator = _accelerator(recipe, folder)
     records, _ = load_records(recipe, folder)
     return _session(recipe, folder, accelerator, records, resume=False)
+
+
+def keys_of(recipe):
+    """Every key of a resolved recipe but the note, with its value."""
+    keys = {}
+    for name, value in recipe.model_dump().items():
+        if isinstance(value, dict):
+            keys |= {f"{name}.{key}": inner for key, inner in value.items()}
+        elif name != "note":
+            keys[name] = value
+    return keys

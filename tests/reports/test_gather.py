@@ -11,7 +11,7 @@ from run_folders import both, write_run
 from clipreid_kit.reports import gather_runs
 from examples.trainer.report import main
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_path, capsys):

@@ -99,26 +99,19 @@ def _hard_negatives(
     mining: HardNegativeMining, encoder: Encoder, dataset: ReidDataset, epoch: int, seed: int
 ) -> Tensor:
     """Rows of each image and its negatives."""
-    if mining.negatives == "random":
-        negatives = mine_hard_negatives(
-            None,
-            dataset.labels,
-            mining.num_negatives,
-            captions=dataset.captions,
-            images=dataset.image_numbers,
-            strategy="random",
-            seed=seed,
-            epoch=epoch,
-        )
-    else:
-        features, _ = _features(encoder, dataset)
-        negatives = mine_hard_negatives(
-            features,
-            dataset.labels,
-            mining.num_negatives,
-            captions=dataset.captions,
-            images=dataset.image_numbers,
-        )
+    is_random = mining.negatives == "random"
+    features = None if is_random else _features(encoder, dataset)[0]
+
+    negatives = mine_hard_negatives(
+        features,
+        dataset.labels,
+        mining.num_negatives,
+        captions=dataset.captions,
+        images=dataset.image_numbers,
+        strategy="random" if is_random else "semantic",
+        seed=seed,
+        epoch=epoch,
+    )
     return with_anchor_column(negatives)
 
 
@@ -126,6 +119,7 @@ def _triplets(mining: TripletMining, encoder: Encoder, dataset: ReidDataset, epo
     """Rows of anchors, positives and negatives."""
     features, texts = _features(encoder, dataset)
     by_identity = mining.positives == "identity"
+
     triplets = mine_triplets(
         features,
         labels=dataset.labels if by_identity else None,
@@ -135,6 +129,7 @@ def _triplets(mining: TripletMining, encoder: Encoder, dataset: ReidDataset, epo
         strategy=mining.triplets,
         margin=mining.margin,
     )
+
     if not len(triplets):
         raise ValueError(
             f"epoch {epoch}: there are no {mining.triplets} triplets to train on: all are "

@@ -9,7 +9,7 @@ from clipreid_kit.reports.console import epoch_line, flat, results_table
 from clipreid_kit.reports.evaluation import Evaluation, Result
 from clipreid_kit.reports.features import write_features
 from clipreid_kit.reports.gather import gather_runs
-from clipreid_kit.reports.json_files import write_json
+from clipreid_kit.reports.json_files import read_object, write_json
 from clipreid_kit.reports.predictions import write_predictions
 from clipreid_kit.reports.run_folder import holds_run, open_run, write_history
 from clipreid_kit.reports.run_lock import RunLock
@@ -24,6 +24,7 @@ __all__ = [
     "gather_runs",
     "holds_run",
     "open_run",
+    "read_object",
     "results_table",
     "write_features",
     "write_history",

@@ -21,6 +21,9 @@ def write_json(path: Path, content: object) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        path: The file, such as ``recipe.json`` of a run.
+
     Raises:
         ValueError: If the file is missing, or is damaged; the message names it.
     """

@@ -127,6 +127,7 @@ def _random_images(towers: ClipTowers, count: int, seed: int) -> Tensor:
 
 def _write(module: nn.Module, images: Tensor, path: Path) -> None:
     options: dict[str, Any] = {"dynamic_shapes": {"images": {0: torch.export.Dim("batch", min=1)}}}
+
     try:
         # the exporter warns about its own internals, which the caller cannot change
         with warnings.catch_warnings():

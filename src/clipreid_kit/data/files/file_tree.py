@@ -154,10 +154,9 @@ def _warn_of_dead_links(owner: str, folder: Path, names: Sequence[str]) -> None:
     if not names:
         return
 
-    more = ", ..." if len(names) > 3 else ""
     warnings.warn(
-        f"{owner}: in {folder}, links that lead nowhere are left out: {', '.join(names[:3])}{more}."
-        " If they are folders of images, restore what they lead to.",
+        f"{owner}: in {folder}, links that lead nowhere are left out: {_first_of(names)}. If they "
+        "are folders of images, restore what they lead to.",
         stacklevel=4,
     )
 
@@ -276,12 +275,15 @@ def _warn_of_members(owner: str, root: Path, names: Sequence[str], problem: str)
     if not names:
         return
 
-    more = ", ..." if len(names) > 3 else ""
     warnings.warn(
-        f"{owner}: in {root}, {problem} read: {', '.join(names[:3])}{more}. Pack the archive "
-        "again.",
+        f"{owner}: in {root}, {problem} read: {_first_of(names)}. Pack the archive again.",
         stacklevel=4,
     )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Return the first names, for a warning."""
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
 def _files_and_folders(tree: FileTree) -> set[str]:

@@ -83,6 +83,7 @@ class Market1501Protocol:
             gallery_cameras,
             "For data without cameras use InShopProtocol.",
         )
+
         return evaluate_sides(
             query_embeddings,
             gallery_embeddings,

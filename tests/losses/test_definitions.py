@@ -262,7 +262,7 @@ def test_arcface(labels, margin, fallback, num_centers, label_smoothing, seed):
 
 @given(
     labels=LABELS,
-    margin=st.floats(0, 1),
+    margin=st.sampled_from([0.0, 0.1, 0.5, 1.0]),  # 0.1 has no float32: its rounding would show
     num_centers=st.sampled_from([1, 3]),
     label_smoothing=st.sampled_from([0.0, 0.1]),
     seed=SEEDS,

@@ -42,7 +42,7 @@ def cosface_definition(
         tensor(0.6931)
     """
     cosine_NC = nearest_center(cosine_similarity(embeddings, weight), num_centers)
-    target_NC = F.one_hot(labels.long(), cosine_NC.shape[1])
+    target_NC = F.one_hot(labels.long(), cosine_NC.shape[1]).to(cosine_NC)
     logits_NC = scale * (cosine_NC - margin * target_NC)
     return F.cross_entropy(logits_NC, labels.long(), label_smoothing=label_smoothing)
 

@@ -39,15 +39,15 @@ lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/lint-imports
 
 test: lint  ## lint, tests with the shape hook, tests without it; all but the slow ones
-	$(PYTEST) $(HOOK) -m "not unhooked and not slow and not exhaustive"
-	$(PYTEST) -m "unhooked and not slow"
+	$(PYTEST) $(HOOK) -m "not unhooked and not slow"
+	$(PYTEST) -m "unhooked and not slow" tests
 
 test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills and resumes
 	$(PYTEST) $(HOOK) -m "slow and not unhooked"
-	$(PYTEST) -m "slow and unhooked"
+	$(PYTEST) -m "slow and unhooked" tests
 
 test-exhaustive: .venv/installed-dev  ## each key of the recipes, once more on a recipe; before a release
-	$(PYTEST) $(HOOK) -m exhaustive
+	$(PYTEST) $(HOOK) tests/examples/exhaustive
 
 fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)

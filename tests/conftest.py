@@ -1,5 +1,6 @@
 """Settings shared by all tests."""
 
+import gc
 import os
 import socket
 
@@ -12,6 +13,12 @@ hypothesis.settings.load_profile("suite")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of each later garbage collection, which every run asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

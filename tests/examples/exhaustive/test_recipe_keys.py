@@ -154,7 +154,6 @@ def unchanged(roots, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
-@pytest.mark.exhaustive
 def test_its_run_repeats_itself(tmp_path, unchanged, name):
     small, before = unchanged(name, {})
     assert outcome_of(small, tmp_path) == before
@@ -162,7 +161,6 @@ def test_its_run_repeats_itself(tmp_path, unchanged, name):
 
 @pytest.mark.filterwarnings("ignore:tokenize. .* tokens:UserWarning")  # captions that are cut
 @pytest.mark.parametrize(("name", "key"), CASES)
-@pytest.mark.exhaustive
 def test_key_of_a_recipe_changes_its_run(tmp_path, unchanged, name, key):
     small, before = unchanged(name, PARTNERS.get(key, {}))
     other = with_values(small, {key: another_value(small, key)})

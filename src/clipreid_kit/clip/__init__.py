@@ -11,6 +11,7 @@ from clipreid_kit.clip.methods.clip_reid import ClipReID, ClipReIDOutput
 from clipreid_kit.clip.methods.clip_reid_prompts import ClipReIDPromptStage, PromptStageOutput
 from clipreid_kit.clip.methods.identity_branch import IdentityBranch, IdentityBranchOutput
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
+from clipreid_kit.clip.methods.method_card import build_method
 from clipreid_kit.clip.methods.prompt_sg import PromptSG, PromptSGOutput
 from clipreid_kit.clip.prompts.caption_embeddings import caption_embeddings
 from clipreid_kit.clip.prompts.composer import PromptComposer
@@ -55,6 +56,7 @@ __all__ = [
     "TowerEmbeddings",
     "TrainingCheckpoints",
     "add_lora",
+    "build_method",
     "caption_embeddings",
     "export_image_tower",
     "freeze",

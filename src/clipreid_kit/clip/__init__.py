@@ -1,5 +1,6 @@
 """CLIP towers at ReID geometry, and their prompts, methods, tuning and checkpoints."""
 
+from clipreid_kit.clip.checkpoints.find_checkpoint import find_checkpoint
 from clipreid_kit.clip.checkpoints.interpolate import interpolate_weights
 from clipreid_kit.clip.checkpoints.onnx_export import export_image_tower
 from clipreid_kit.clip.checkpoints.rng_state import random_state, set_random_state
@@ -59,6 +60,7 @@ __all__ = [
     "build_method",
     "caption_embeddings",
     "export_image_tower",
+    "find_checkpoint",
     "freeze",
     "interpolate_weights",
     "layerwise_lr_groups",

@@ -69,6 +69,11 @@ def build_method(
     return method.eval()
 
 
+def descriptor_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a method that can have an effect on its descriptor, by name."""
+    return {name: tensor for name, tensor in tensors.items() if not _serves_training(name)}
+
+
 def _check_card(card: Mapping[str, Any]) -> None:
     """Raise ValueError for a card that this version cannot build."""
     if card.get("version") != _VERSION:
@@ -91,7 +96,7 @@ def _check_card(card: Mapping[str, Any]) -> None:
 def _load(method: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load all tensors beside the towers, and require that none is missing or left over."""
     wanted = [name for name in method.state_dict() if not name.startswith("towers.")]
-    kept = {name: tensor for name, tensor in tensors.items() if not _serves_training(name)}
+    kept = descriptor_tensors(tensors)
 
     missing = [name for name in wanted if name not in kept]
     unexpected = [name for name in kept if name not in wanted]

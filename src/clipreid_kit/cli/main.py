@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from clipreid_kit.cli.doctor import doctor
+from clipreid_kit.cli.embed import embed
 from clipreid_kit.cli.export import export
+from clipreid_kit.cli.index import index_app
+from clipreid_kit.cli.search import search
 
 _HELP = """Fine-tune CLIP-like models on re-identification and instance retrieval.
 
@@ -33,6 +36,9 @@ def build_app() -> typer.Typer:
 
     app.command()(doctor)
     app.command()(export)
+    app.command()(embed)
+    app.add_typer(index_app(), name="index")
+    app.command()(search)
     return app
 
 

@@ -1,5 +1,6 @@
 """From a saved model to answers: encoders, and an index that is searched exactly."""
 
+from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
 from clipreid_kit.retrieval.encoding.encoded_images import (
     EncodedImages,
     SkippedImage,
@@ -21,4 +22,5 @@ __all__ = [
     "SearchResult",
     "SkippedImage",
     "WrittenEmbeddings",
+    "write_embeddings",
 ]

@@ -75,8 +75,9 @@ class TrainingCheckpoints:
     A checkpoint is a folder that appears by one rename, complete and flushed to the disk. It holds
     the towers as :func:`save_towers` writes them, ``heads.safetensors`` with all other tensors,
     and ``trainer.pt`` with the state of the run. Of a method with a ``method_card``, such as
-    :class:`ClipReID`, the card also says how it is built, so that :class:`Encoder` can use it. ``index.json`` names the last and the best
-    checkpoint and is itself replaced by one rename, so that the two names always belong together.
+    :class:`ClipReID`, the card also says how it is built, for :class:`Encoder`. ``index.json``
+    names the last and the best checkpoint and is itself replaced by one rename, so that the two
+    names always belong together.
     Older checkpoints are deleted afterwards; copies of them, and whatever else is in the folder,
     stay.
 

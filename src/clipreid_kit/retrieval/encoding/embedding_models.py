@@ -1,4 +1,4 @@
-"""What an encoder needs of a model, whatever the model is: towers, a trained method, or a module."""
+"""What an encoder needs of a model: of towers, a trained method, or any module."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -82,7 +82,8 @@ class _Towers:
         return {}
 
     def embed_images(self, images: Tensor, options: Mapping[str, Tensor]) -> Tensor:
-        return self._towers.encode_image(images, **options)
+        cameras, views = options.get("cameras"), options.get("views")
+        return self._towers.encode_image(images, cameras=cameras, views=views)
 
     def embed_texts(self, tokens: Tensor) -> Tensor:
         return self._towers.encode_text(tokens)

@@ -30,11 +30,13 @@ class EncodedImages:
     Attributes:
         embeddings: (N, D), one row for each record.
         records: The records that could be read, in their order.
+        rows: Their positions among the records that were given.
         skipped: The images that could not be read.
     """
 
     embeddings: Float[Tensor, "n d"]
     records: Sequence[ImageRecord]
+    rows: Sequence[int]
     skipped: Sequence[SkippedImage]
 
 

@@ -376,9 +376,10 @@ class Encoder:
             raise ValueError(unreadable[0].reason)
 
         left_out = {item.row for item in unreadable}
-        kept = [record for row, record in enumerate(records) if row not in left_out]
+        rows = [row for row in range(len(records)) if row not in left_out]
+        kept = [records[row] for row in rows]
         skipped = [SkippedImage(records[item.row].path, item.reason) for item in unreadable]
-        return EncodedImages(embeddings, kept, skipped)
+        return EncodedImages(embeddings, kept, rows, skipped)
 
     @torch.no_grad()
     def encode_texts(self, texts: str | Sequence[str]) -> Float[Tensor, "n d"]:
@@ -435,7 +436,8 @@ class Encoder:
             self._autocast(),
             tqdm(total=total, desc="encode", unit="images", leave=False, disable=disable) as bar,
         ):
-            views, unreadable = [], []
+            views: list[Tensor] = []
+            unreadable: list[Unreadable] = []
             for angle in self.rotations:
                 view, unreadable = self._view(images, angle, bar.update, stop=stop)
                 if unreadable and stop:

@@ -89,7 +89,7 @@ def add(
     index = GalleryIndex.open(store)
     keys = index.add(read_records(images, pattern, split), on_error=on_error)
     print_skipped(index.skipped)
-    print(f"{store}: added {len(keys)} images (keys {keys[0]} to {keys[-1]}), now {len(index)}")
+    print(f"{store}: {len(keys)} added, with keys {keys[0]} to {keys[-1]}; {len(index)} in all")
 
 
 def remove(
@@ -114,7 +114,7 @@ def remove(
     index.remove(keys)
     if compact:
         index.compact()
-    print(f"{store}: removed {len(keys)} images, now {len(index)}")
+    print(f"{store}: {len(keys)} removed; {len(index)} in all")
 
 
 def reembed(

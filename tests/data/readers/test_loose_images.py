@@ -19,7 +19,7 @@ def test_folders_are_identities(tmp_path):
 
 def test_a_folder_without_images(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ValueError, match="none of the 1 files in .* is an image"):
+    with pytest.raises(ValueError, match=r"none of the 1 files in .* is an image"):
         read_images(tmp_path)
 
 

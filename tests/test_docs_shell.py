@@ -55,6 +55,18 @@ exec {python} {root}/tests/check_requirements.py "$@"
 """
 
 
+# Weights that would be downloaded are random ones here.
+CLIPREID = """#!/bin/sh
+for argument do
+    shift
+    [ "$argument" = "ViT-B-16:openai" ] && argument=reid-tiny-vit:random
+    [ "$argument" = "runs/better" ] && argument=reid-tiny-resnet:random
+    set -- "$@" "$argument"
+done
+exec {python} -m clipreid_kit "$@"
+"""
+
+
 def pages_with(block):
     """Pages that hold a block of a kind, and their names as ids."""
     return [
@@ -119,6 +131,7 @@ def folder(tmp_path):
         write_program(tmp_path / program, PYTHON.format(**names))
 
     write_program(tmp_path / "bin" / "pip", PIP.format(**names))
+    write_program(tmp_path / "bin" / "clipreid", CLIPREID.format(**names))
     write_program(tmp_path / "bin" / "make", MAKE.format(**names))
     write_photos(tmp_path)
     write_features(tmp_path)

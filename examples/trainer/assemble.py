@@ -15,7 +15,6 @@ from clipreid_kit.reports import write_json
 from examples.settings.sections import Augment
 from examples.settings.stages import TrainingRecipe
 from examples.trainer.batches import Batches, CaptionTokens, PKBatches
-from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.images import training_set
 from examples.trainer.log import Log, Row
@@ -23,7 +22,7 @@ from examples.trainer.loop import Training, Validation, fit
 from examples.trainer.losses import losses_of
 from examples.trainer.optimizers import optimizers_of
 from examples.trainer.records import validation_of
-from examples.trainer.session import Session
+from examples.trainer.session import Session, arguments_of_towers
 
 
 def training_images(recipe: TrainingRecipe, session: Session) -> ReidDataset:
@@ -126,15 +125,25 @@ def fit_method(
         channels_last=recipe.model.channels_last,
         validation=_validation(recipe, session),
         card={
-            "image_spec": session.encoding.spec.as_dict(),
             "identities": identities,
-            "categories": {index.field: list(index.known) for index in session.encoding.categories},
+            **session.encoding.card(),
+            **_towers_of(recipe, session),
         },
         chance_losses=_of_the_library(chance, method),
         ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
     )
     fit(training, resume=session.resume)
     return method
+
+
+def _towers_of(recipe: TrainingRecipe, session: Session) -> Mapping[str, Any]:
+    """How the towers were built, for a checkpoint that leaves out frozen ones."""
+    if recipe.init_from is not None:
+        return {}
+    model, categories = recipe.model, session.encoding.categories
+    arguments = arguments_of_towers(model, categories, recipe.seed)
+    colours = {"image_mean": session.towers.image_mean, "image_std": session.towers.image_std}
+    return {"towers": {"name": model.name, "pretrained": model.pretrained, **arguments, **colours}}
 
 
 def _of_the_library(chance: Mapping[str, float], method: nn.Module) -> dict[str, float]:
@@ -190,7 +199,7 @@ def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
     batches = _validation_batches(recipe, session) if options.metric == "loss" else None
 
     def score(method: nn.Module) -> tuple[float, Row]:
-        encoder = Encoder(method, session.encoding)
+        encoder = session.encoding.encoder(method)
         log: Row = dict(evaluate(encoder, held_out, scoring).numbers(options.k_values))
         if batches is not None:
             loss = _validation_loss(method, batches, session)

@@ -1,12 +1,10 @@
-"""Find the run of a checkpoint, the checkpoint of a run, and what a checkpoint holds."""
+"""Find the run of a checkpoint, and what a checkpoint holds beside towers."""
 
 from pathlib import Path
 
 from safetensors import safe_open
 
-from clipreid_kit.clip import TrainingCheckpoints
-
-_WEIGHTS, _HEADS = "model.safetensors", "heads.safetensors"
+_HEADS = "heads.safetensors"
 
 
 def find_run(source: Path) -> Path:
@@ -23,38 +21,6 @@ def find_run(source: Path) -> Path:
     )
 
 
-def find_checkpoint(source: Path, which: str = "best") -> Path | None:
-    """The folder of a checkpoint; ``None`` if a run has trained nothing.
-
-    Args:
-        source: A run, its folder of checkpoints, or a single checkpoint.
-        which: ``best``, ``last``, or the name of a checkpoint such as ``epoch-0003``.
-
-    Raises:
-        ValueError: If there is no checkpoint of that name.
-    """
-    if _is_checkpoint(source):
-        if which not in ("best", source.name):
-            raise ValueError(f"{source}: this is a single checkpoint; leave out {which}.")
-        return source
-
-    folder = source if source.name == "checkpoints" else source / "checkpoints"
-    checkpoints = TrainingCheckpoints(folder)
-    if not checkpoints.exists():
-        return None
-    match which:
-        case "best" | "last":
-            return checkpoints.path(which)
-
-    if not _is_checkpoint(folder / which):
-        found = sorted(path.name for path in folder.iterdir() if _is_checkpoint(path))
-        raise ValueError(
-            f"{source}: there is no checkpoint {which}; use best, last or one of "
-            f"{', '.join(found)}."
-        )
-    return folder / which
-
-
 def parts_beside_towers(checkpoint: Path) -> list[str]:
     """Parts of a method beside its towers and its losses, such as ``identity_branch``."""
     file = checkpoint / _HEADS
@@ -64,7 +30,3 @@ def parts_beside_towers(checkpoint: Path) -> list[str]:
     with safe_open(file, framework="pt") as tensors:
         parts = {name.partition(".")[0] for name in tensors.keys()}  # noqa: SIM118 (no mapping)
     return sorted(parts - {"losses"})
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    return (folder / _WEIGHTS).is_file() or (folder / _HEADS).is_file()

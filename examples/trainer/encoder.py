@@ -1,26 +1,15 @@
-"""Images and captions to embeddings, by a trained method or by towers as they are."""
+"""How a run encodes images and captions: options of the library's encoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
-from tqdm import tqdm
 
-from clipreid_kit import TestTimeAugmentation
-from clipreid_kit.clip import ClipTowers, PromptSG
-from clipreid_kit.data import (
-    CategoryIndex,
-    ImageRecord,
-    ImageSpec,
-    ReidDataset,
-    eval_transform,
-)
-from clipreid_kit.distances import l2_normalize
+from clipreid_kit.data import CategoryIndex, ImageRecord, ImageSpec, ReidDataset, eval_transform
+from clipreid_kit.retrieval import Encoder
 from examples.settings.sections import Evaluate
 
 
@@ -46,97 +35,39 @@ class Encoding:
     simplified: bool
     quiet: bool
 
-    def loader(self, records: Sequence[ImageRecord], angle: float = 0.0) -> "DataLoader[Any]":
-        """Images in order, without augmentation; turned by an angle in degrees."""
-        transform: Any = eval_transform(self.spec)
-        if angle:
-            bilinear = v2.InterpolationMode.BILINEAR
-            turn = v2.RandomRotation((angle, angle), interpolation=bilinear, fill=self.spec.fill)
-            transform = v2.Compose([turn, transform])
+    def encoder(self, method: nn.Module) -> Encoder:
+        """The encoder of a method, or of towers as they are."""
+        return Encoder(
+            method,
+            self.spec,
+            categories=self.categories,
+            prompt="simplified" if self.simplified else "composed",
+            flip=self.options.flip,
+            rotations=self.options.rotations,
+            too_long=self.too_long,
+            normalize=False,  # the evaluators compare what the method returns
+            batch_size=self.options.batch_size,
+            workers=self.workers,
+            progress=False if self.quiet else None,
+        )
 
+    def card(self) -> Mapping[str, Any]:
+        """What a checkpoint keeps, so that ``Encoder.open`` encodes as the run did."""
+        return {
+            "image_spec": self.spec.as_dict(),
+            "categories": {index.field: list(index.known) for index in self.categories},
+            "encoding": {
+                "prompt": "simplified" if self.simplified else "composed",
+                "flip": self.options.flip,
+                "rotations": self.options.rotations,
+                "too_long": self.too_long,
+            },
+        }
+
+    def loader(self, records: Sequence[ImageRecord]) -> "DataLoader[Any]":
+        """Images in order, without augmentation."""
         # Starting processes takes longer than loading a few images.
         size = self.options.batch_size
         workers = self.workers if len(records) > 4 * size else 0
-        dataset = ReidDataset(records, transform)
+        dataset = ReidDataset(records, eval_transform(self.spec))
         return DataLoader(dataset, size, num_workers=workers, generator=torch.Generator())
-
-
-class Encoder:
-    """A method or towers that encode images and captions, in evaluation mode and full precision."""
-
-    def __init__(self, method: nn.Module, encoding: Encoding) -> None:
-        self.method = method
-        self.encoding = encoding
-        is_towers = isinstance(method, ClipTowers)
-        self.towers = cast("ClipTowers", method if is_towers else method.towers)
-
-    @torch.no_grad()
-    def images(self, records: Sequence[ImageRecord]) -> Tensor:
-        """Embeddings (N, D) in float32 on the CPU; of several rotations the mean."""
-        was_training = self.method.training
-        self.method.eval()
-
-        angles = self.encoding.options.rotations
-        text = self._text_options()
-        quiet = self.encoding.quiet or None
-        with tqdm(
-            total=len(records) * len(angles),
-            desc="encode",
-            unit="images",
-            leave=False,
-            disable=quiet,
-        ) as bar:
-            views = [self._view(records, angle, text, bar.update) for angle in angles]
-
-        self.method.train(was_training)
-        if len(views) == 1:
-            return views[0]
-        return torch.stack([l2_normalize(view) for view in views]).mean(dim=0)
-
-    @torch.no_grad()
-    def texts(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings (N, D) of captions, in float32 on the CPU."""
-        was_training = self.method.training
-        self.method.eval()
-
-        tokens = self.towers.tokenize(list(captions), too_long=self.encoding.too_long)
-        parts = torch.split(tokens, self.encoding.options.batch_size)
-        embeddings = torch.cat([self.towers.encode_text(part).float().cpu() for part in parts])
-
-        self.method.train(was_training)
-        return embeddings
-
-    def _view(
-        self,
-        records: Sequence[ImageRecord],
-        angle: float,
-        text: dict[str, Tensor],
-        progress: Callable[[int], object],
-    ) -> Tensor:
-        """Embeddings of all records, turned by an angle."""
-        columns = {f"{index.field}s": index.of(records) for index in self.encoding.categories}
-        parts = []
-        for item in self.encoding.loader(records, angle):
-            here = {name: column[item.row] for name, column in columns.items()}
-            encode: Callable[[Tensor], Tensor] = partial(self._embed, **here, **text)
-            if self.encoding.options.flip:
-                encode = TestTimeAugmentation(encode)
-
-            parts.append(encode(item.image).float().cpu())
-            progress(len(item.image))
-        return torch.cat(parts)
-
-    def _embed(self, images: Tensor, **options: Any) -> Tensor:  # noqa: ANN401 (of the method)
-        if self.method is self.towers:
-            return self.towers.encode_image(images, **options)
-
-        # The forward that accelerate puts in its place computes in the precision of training.
-        forward: Any = getattr(self.method, "_original_forward", self.method)
-        output = forward(images.to(self.towers.logit_scale.device), **options)
-        return cast("Tensor", output.embedding)
-
-    def _text_options(self) -> dict[str, Tensor]:
-        """PromptSG's simplified sentence, encoded once for all images."""
-        if isinstance(self.method, PromptSG) and self.encoding.simplified:
-            return {"text": self.method.composer.encode_plain(self.towers)[:1]}
-        return {}

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipreid_kit.clip import ClipTowers, load_towers, read_card, warm_start
-from clipreid_kit.data import CategoryIndex, ImageRecord
+from clipreid_kit.clip import ClipTowers, find_checkpoint, load_towers, read_card, warm_start
+from clipreid_kit.data import CategoryIndex
 from clipreid_kit.reports import (
     Evaluation,
     open_run,
@@ -31,8 +31,7 @@ from clipreid_kit.reports import (
 from examples.settings.recipe import recipe_of
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.assemble import training_images
-from examples.trainer.checkpoints import find_checkpoint, find_run
-from examples.trainer.encoder import Encoder
+from examples.trainer.checkpoints import find_run
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.plugin import NO_PLUGIN, Plugin, check_plugin, load_plugin
 from examples.trainer.records import Records, arrange_tests, load_records
@@ -50,7 +49,7 @@ class Trained:
         run: Folder of the run.
         checkpoint: Folder of the checkpoint; ``None`` if the run has trained nothing.
         recipe: The run's recipe, with changes to the evaluation.
-        card: What the checkpoint's card says; empty if its towers were frozen.
+        card: What the checkpoint's card says; of an earlier version empty for frozen towers.
     """
 
     run: Path
@@ -132,7 +131,7 @@ def evaluate_trained(
 
     with open_run(out, recipe.model_dump(mode="json"), resume=False):
         tests = arrange_tests(recipe, records)
-        evaluation = evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
+        evaluation = evaluate(session.encoding.encoder(method), tests, scoring_of(recipe))
 
         moment = "after" if isinstance(recipe, TrainingRecipe) else "before"
         results = {moment: evaluation.numbers(recipe.evaluate.k_values)}
@@ -150,7 +149,7 @@ def load_method(trained: Trained, session: Session) -> nn.Module:
     stage = importlib.import_module(f"examples.trainer.stages.{recipe.stage}")
     method: nn.Module = stage.build(recipe, session, _num_identities(trained, session))
     if trained.checkpoint is not None:
-        _load_whole(method, trained.checkpoint, has_towers=bool(trained.card))
+        _load_whole(method, trained.checkpoint, has_towers=_has_towers(trained.checkpoint))
 
     if isinstance(recipe, TrainingRecipe) and recipe.model.channels_last:
         method.to(memory_format=torch.channels_last)
@@ -189,21 +188,15 @@ def _session(trained: Trained, records: Records, out: Path, plugin: Plugin) -> S
 
 def _categories(trained: Trained, records: Records) -> list[CategoryIndex]:
     """Numbers of the cameras and views that the towers were trained with."""
-    known: Mapping[str, list[int | str]] = trained.card.get("categories", {})
+    known: Mapping[Any, list[int | str]] = trained.card.get("categories", {})
     if not known:
         return categories_of(trained.recipe.model, records)
-
-    categories = []
-    for name, values in known.items():
-        options: Any = [{name: value} for value in values]
-        seen = [ImageRecord("", 0, **option) for option in options]
-        categories.append(CategoryIndex(seen, cast("Any", name)))
-    return categories
+    return [CategoryIndex.of_names(names, field) for field, names in known.items()]
 
 
 def _towers(trained: Trained, categories: Sequence[CategoryIndex]) -> ClipTowers:
     """The towers of the checkpoint, or those that the run began with, if they were frozen."""
-    if trained.card and trained.checkpoint is not None:
+    if trained.checkpoint is not None and _has_towers(trained.checkpoint):
         return load_towers(trained.checkpoint)
 
     recipe = trained.recipe
@@ -211,6 +204,11 @@ def _towers(trained: Trained, categories: Sequence[CategoryIndex]) -> ClipTowers
     if recipe.init_from is not None:
         warm_start(towers, recipe.init_from)
     return towers
+
+
+def _has_towers(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds towers; it does not if they were frozen."""
+    return (checkpoint / "model.safetensors").is_file()
 
 
 def _num_identities(trained: Trained, session: Session) -> int:

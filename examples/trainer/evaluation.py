@@ -19,9 +19,9 @@ from clipreid_kit import (
 )
 from clipreid_kit.data import ImageRecord, evaluation_ids
 from clipreid_kit.reports import Evaluation, Result
+from clipreid_kit.retrieval import Encoder
 from examples.settings.sections import Evaluate
 from examples.settings.stages import Recipe
-from examples.trainer.encoder import Encoder
 from examples.trainer.records import Sides, Tests
 
 Embed = Callable[[Sequence[ImageRecord]], Tensor]
@@ -95,7 +95,7 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     captions = _captions(query, scoring.options)
     texts = None
     if captions and scoring.texts:
-        texts = encoder.texts([caption for _, caption in captions])
+        texts = encoder.encode_texts([caption for _, caption in captions])
         identities = [identity for identity, _ in captions]
         results |= _with_texts(texts, identities, embed(gallery), gallery, scoring)
 
@@ -127,7 +127,7 @@ def _embed_once(encoder: Encoder, tests: Tests) -> Embed:
     pairs = [pair for sides in tests.values() for pair in sides]
     images = {record.path: record for pair in pairs for side in pair for record in side or ()}
     rows = {path: row for row, path in enumerate(images)}
-    embeddings = encoder.images(list(images.values()))
+    embeddings = encoder.encode_images(list(images.values()))
 
     def embed(records: Sequence[ImageRecord]) -> Tensor:
         return embeddings[[rows[record.path] for record in records]]

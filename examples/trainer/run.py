@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import nn
 
-from clipreid_kit.clip import ClipTowers, read_card, warm_start
+from clipreid_kit.clip import ClipTowers, find_checkpoint, read_card, warm_start
 from clipreid_kit.data import ImageSpec
 from clipreid_kit.reports import (
     Evaluation,
@@ -32,8 +32,7 @@ from clipreid_kit.reports import (
 from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.assemble import check_negatives
-from examples.trainer.checkpoints import find_checkpoint, parts_beside_towers
-from examples.trainer.encoder import Encoder
+from examples.trainer.checkpoints import parts_beside_towers
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
@@ -248,7 +247,7 @@ def _evaluate(
         images = {record.path for side in sides for record in side}
         when = f" {moment} training" if isinstance(recipe, TrainingRecipe) else ""
         print(f"evaluation{when}: {len(images)} images", flush=True)
-    return evaluate(Encoder(method, session.encoding), tests, scoring_of(recipe))
+    return evaluate(session.encoding.encoder(method), tests, scoring_of(recipe))
 
 
 def _report(

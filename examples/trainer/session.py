@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -64,20 +65,26 @@ def categories_of(model: Model, records: Sequence[ImageRecord]) -> list[Category
     return categories
 
 
+def arguments_of_towers(
+    model: Model, categories: Sequence[CategoryIndex], seed: int
+) -> dict[str, Any]:
+    """Arguments of ``ClipTowers.from_open_clip`` beside the name and the weights."""
+    counts = {index.field: len(index) for index in categories}
+    return {
+        "seed": seed,
+        "image_size": model.image_size,
+        "patch_stride": model.patch_stride,
+        "last_stride": model.last_stride,
+        "position_resize": model.position_resize,
+        "num_cameras": counts.get("camera", 0),
+        "num_views": counts.get("view", 0),
+    }
+
+
 def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) -> ClipTowers:
     """The towers of a recipe."""
-    counts = {index.field: len(index) for index in categories}
-    towers = ClipTowers.from_open_clip(
-        model.name,
-        model.pretrained,
-        seed=seed,
-        image_size=model.image_size,
-        patch_stride=model.patch_stride,
-        last_stride=model.last_stride,
-        position_resize=model.position_resize,
-        num_cameras=counts.get("camera", 0),
-        num_views=counts.get("view", 0),
-    )
+    arguments = arguments_of_towers(model, categories, seed)
+    towers = ClipTowers.from_open_clip(model.name, model.pretrained, **arguments)
     towers.image_mean = model.image_mean or towers.image_mean
     towers.image_std = model.image_std or towers.image_std
     return towers

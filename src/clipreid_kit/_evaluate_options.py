@@ -68,7 +68,9 @@ def option_parser() -> argparse.ArgumentParser:
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("features", type=Path, help="the .npz file (see below)")
+    parser.add_argument(
+        "features", type=Path, help="the .npz file (see below), or a folder of write_embeddings"
+    )
     parser.add_argument(
         "--query-embeddings",
         type=Path,

@@ -66,12 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_features(options: argparse.Namespace) -> FeatureFile:
-    files = {}
+    files = _files_of_folder(options.features)
     if options.query_embeddings is not None:
         files["query_embeddings"] = options.query_embeddings
     if options.gallery_embeddings is not None:
         files["gallery_embeddings"] = options.gallery_embeddings
-    return FeatureFile(options.features, dict(options.key), files)
+    path = options.features / "columns.npz" if options.features.is_dir() else options.features
+    return FeatureFile(path, dict(options.key), files)
+
+
+def _files_of_folder(folder: Path) -> dict[str, Path]:
+    """Return the single arrays in a folder that ``write_embeddings`` wrote; none of a file."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in folder.glob("*embeddings.npy")}
 
 
 def _suitable_protocol(features: FeatureFile) -> str:

@@ -12,6 +12,7 @@ from clipreid_kit.data import read_table, write_csv
 from clipreid_kit.evaluate import main as evaluate_features
 from clipreid_kit.reports.runs import find_runs
 from clipreid_kit.reports.tables import version_rows
+from clipreid_kit.retrieval import Encoder
 from examples.trainer import evaluate as command
 from examples.trainer.run import run
 
@@ -66,12 +67,25 @@ def answer(capsys, *arguments):
     return code, output.out, output.err
 
 
+def check_encoder(finished, features, images):
+    """The library's encoder gives the run's embeddings, from the checkpoint alone."""
+    records = {record.path: record for record in read_table(images / "records.csv")}
+    with np.load(features) as arrays:
+        paths = [*arrays["query_paths"], *arrays["gallery_paths"]]
+        expected = np.concatenate([arrays["query_embeddings"], arrays["gallery_embeddings"]])
+
+    encoder = Encoder.open(finished, batch_size=256, device="cpu")
+    found = encoder.encode_images([records[path] for path in paths])
+    assert np.array_equal(found.numpy(), expected)
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_figures_are_those_of_the_run(trained, tmp_path, capsys, stage):
+def test_figures_are_those_of_the_run(trained, tmp_path, capsys, stage, images):
     finished = trained(stage)
-    code, printed, _ = answer(capsys, finished, "--out", tmp_path / "again")
+    code, printed, _ = answer(capsys, finished, "--features", "--out", tmp_path / "again")
 
     assert code == 0
+    check_encoder(finished, tmp_path / "again" / "features.npz", images)
     assert "image to image, after" in printed
     assert (
         read(tmp_path / "again" / "results.json")["after"]
@@ -81,11 +95,13 @@ def test_figures_are_those_of_the_run(trained, tmp_path, capsys, stage):
 
 @pytest.mark.slow  # a run each
 @pytest.mark.parametrize("stage", MORE)
-def test_figures_are_those_of_the_run_with_other_options(trained, tmp_path, stage):
+def test_figures_are_those_of_the_run_with_other_options(trained, tmp_path, stage, images):
     finished = trained(stage, *MORE[stage])
-    code = command.main([str(finished), "--out", str(tmp_path / "again")])
+    code = command.main([str(finished), "--features", "--out", str(tmp_path / "again")])
 
     assert code == 0
+    if stage not in ("joint", "image_encoder"):  # channels last, and other images
+        check_encoder(finished, tmp_path / "again" / "features.npz", images)
     assert (
         read(tmp_path / "again" / "results.json")["after"]
         == (read(finished / "results.json")["after"])
@@ -143,17 +159,18 @@ def test_other_images_and_another_protocol(trained, tmp_path, capsys, images):
     assert read(tmp_path / "b" / "recipe.json")["evaluate"]["rerank"] is True
 
 
-def test_frozen_towers_are_those_that_the_run_began_with(trained, tmp_path, capsys):
-    """They are not in the checkpoint, which has a neck and a classifier alone."""
+def test_frozen_towers_are_those_that_the_run_began_with(trained, tmp_path, capsys, images):
+    """They are not in the checkpoint, which has a neck and a classifier, and says what they are."""
     changes = ("model.image_blocks=none", "model.train_projections=false")
     finished = trained("classifier", *changes, "evaluate.descriptor=post_neck")
     assert not list((finished / "checkpoints").rglob("model.safetensors"))
 
-    assert answer(capsys, finished, "--out", tmp_path / "again")[0] == 0
+    assert answer(capsys, finished, "--features", "--out", tmp_path / "again")[0] == 0
     assert (
         read(tmp_path / "again" / "results.json")["after"]
         == (read(finished / "results.json")["after"])
     )
+    check_encoder(finished, tmp_path / "again" / "features.npz", images)
 
 
 def test_a_run_of_towers_alone(tmp_path, images, capsys):

@@ -463,10 +463,10 @@ def test_copies_alone_give_no_triplets(tmp_path):
 class OneHot:
     """Encodes an image and a caption as the same vector: that of its number in the file name."""
 
-    def images(self, records):
-        return self.texts([record.caption for record in records])
+    def encode_images(self, records):
+        return self.encode_texts([record.caption for record in records])
 
-    def texts(self, captions):
+    def encode_texts(self, captions):
         return torch.eye(64)[[int(caption.split()[-1]) for caption in captions]]
 
 

@@ -21,7 +21,6 @@ from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
 from examples.trainer.__main__ import _default_folder, main
 from examples.trainer.assemble import training_images
-from examples.trainer.encoder import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.records import arrange_tests, load_records
 from examples.trainer.run import run
@@ -224,7 +223,7 @@ def test_without_cameras_the_report_still_shows_right_matches(tmp_path):
     assert "the same identity" in (tmp_path / "run" / "report.html").read_text()
     recipe = tiny_recipe(tmp_path, *changes)
     session = session_of(recipe, tmp_path)
-    encoder = Encoder(session.towers, session.encoding)
+    encoder = session.encoding.encoder(session.towers)
     found = evaluate(encoder, arrange_tests(recipe, session.records), scoring_of(recipe))
     assert not found.camera_rule
     best = int(np.nanargmax(found.images.average_precision))

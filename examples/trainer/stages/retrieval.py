@@ -10,6 +10,7 @@ from clipreid_kit.data import (
     with_anchor_column,
 )
 from clipreid_kit.distances import l2_normalize
+from clipreid_kit.retrieval import Encoder
 from examples.settings.sections import HardNegativeMining, TripletMining
 from examples.settings.stages import RetrievalRecipe
 from examples.trainer.assemble import (
@@ -20,7 +21,6 @@ from examples.trainer.assemble import (
     training_images,
 )
 from examples.trainer.batches import MinedBatches, PKBatches
-from examples.trainer.encoder import Encoder
 from examples.trainer.losses import chance_losses, set_trained_parts
 from examples.trainer.session import Session
 
@@ -74,7 +74,7 @@ def _batches(
     if mining.data == "standard":
         return pk_batches(recipe, session, dataset)
 
-    encoder = Encoder(session.towers, session.encoding)
+    encoder = session.encoding.encoder(session.towers)
 
     def mine(epoch: int) -> Tensor:
         if isinstance(mining, HardNegativeMining):
@@ -141,5 +141,5 @@ def _triplets(mining: TripletMining, encoder: Encoder, dataset: ReidDataset, epo
 
 def _features(encoder: Encoder, dataset: ReidDataset) -> tuple[Tensor, Tensor]:
     """Features of images with their captions, and those of the captions alone."""
-    texts = encoder.texts([caption or "" for caption in dataset.captions])
-    return l2_normalize(encoder.images(dataset.records)) + l2_normalize(texts), texts
+    texts = encoder.encode_texts([caption or "" for caption in dataset.captions])
+    return l2_normalize(encoder.encode_images(dataset.records)) + l2_normalize(texts), texts

@@ -1,5 +1,6 @@
 """CLIP towers at ReID geometry, and their prompts, methods, tuning and checkpoints."""
 
+from clipreid_kit.clip.checkpoints.find_checkpoint import find_checkpoint
 from clipreid_kit.clip.checkpoints.interpolate import interpolate_weights
 from clipreid_kit.clip.checkpoints.onnx_export import export_image_tower
 from clipreid_kit.clip.checkpoints.rng_state import random_state, set_random_state
@@ -11,6 +12,7 @@ from clipreid_kit.clip.methods.clip_reid import ClipReID, ClipReIDOutput
 from clipreid_kit.clip.methods.clip_reid_prompts import ClipReIDPromptStage, PromptStageOutput
 from clipreid_kit.clip.methods.identity_branch import IdentityBranch, IdentityBranchOutput
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
+from clipreid_kit.clip.methods.method_card import build_method
 from clipreid_kit.clip.methods.prompt_sg import PromptSG, PromptSGOutput
 from clipreid_kit.clip.prompts.caption_embeddings import caption_embeddings
 from clipreid_kit.clip.prompts.composer import PromptComposer
@@ -55,8 +57,10 @@ __all__ = [
     "TowerEmbeddings",
     "TrainingCheckpoints",
     "add_lora",
+    "build_method",
     "caption_embeddings",
     "export_image_tower",
+    "find_checkpoint",
     "freeze",
     "interpolate_weights",
     "layerwise_lr_groups",

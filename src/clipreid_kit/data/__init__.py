@@ -68,6 +68,7 @@ from clipreid_kit.data.readers.annotations_json import read_annotations, write_a
 from clipreid_kit.data.readers.captioned_folder import read_captioned_folder
 from clipreid_kit.data.readers.csv_table import read_csv, write_csv
 from clipreid_kit.data.readers.image_folder import read_folder
+from clipreid_kit.data.readers.loose_images import read_images
 from clipreid_kit.data.readers.split_folders import find_split_folders
 from clipreid_kit.data.readers.table_by_suffix import read_table, write_table
 from clipreid_kit.data.records import ImageRecord
@@ -126,6 +127,7 @@ __all__ = [
     "read_cuhk_pedes",
     "read_folder",
     "read_hands11k",
+    "read_images",
     "read_inshop",
     "read_market1501",
     "read_msmt17",

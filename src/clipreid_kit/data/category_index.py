@@ -1,7 +1,7 @@
 """Numbers for the cameras or views that a model was trained with."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -57,6 +57,26 @@ class CategoryIndex:
         names = {getattr(record, field) for record in records}
         in_order = sorted(names, key=lambda name: (str(name), isinstance(name, str)))
         self.known: dict[int | str, int] = {name: number for number, name in enumerate(in_order)}
+
+    @classmethod
+    def of_names(
+        cls, names: Sequence[int | str], field: Literal["camera", "view"]
+    ) -> "CategoryIndex":
+        """Build the index again from the names that it knew, as the card of a checkpoint has them.
+
+        Args:
+            names: The cameras or views.
+            field: ``"camera"`` or ``"view"``.
+
+        Raises:
+            ValueError: If there are no names.
+
+        Example:
+            >>> CategoryIndex.of_names(["gate 1", "gate 0"], "camera").known
+            {'gate 0': 0, 'gate 1': 1}
+        """
+        options: list[dict[str, Any]] = [{field: name} for name in names]
+        return cls([ImageRecord("", 0, **option) for option in options], field)
 
     def __len__(self) -> int:
         """Return the number of cameras (views) of the training images."""

@@ -132,8 +132,14 @@ class MultiModalInteraction(nn.Module):
 
         self.dim = dim
         self.visual_dim = visual_dim
+        self.num_heads = num_heads
+        self.sequence = sequence
         self.readout = readout
         self.residual = residual
+        self.norm = norm
+        self.input_norm = input_norm
+        self.mlp_ratio = mlp_ratio
+        self.dropout = dropout
         self.query_norm = _norm(dim, used=input_norm)
         self.visual_norm = _norm(visual_dim, used=input_norm)
         self.attention = QueryAttention(dim, visual_dim, num_heads)

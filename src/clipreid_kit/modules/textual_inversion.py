@@ -72,7 +72,10 @@ class TextualInversionMLP(nn.Module):
             )
 
         self.in_dim = in_dim
+        self.token_dim = token_dim
         self.variant = variant
+        self.hidden_dim = hidden_dim
+        self.affine = affine
         self.layers = _layers(in_dim, hidden_dim, token_dim, variant)
 
         self.norm = None

@@ -5,7 +5,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,14 @@ from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._files import flush_folder
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
+from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
+from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
+from clipreid_kit.retrieval.remembered_encoder import (
+    check_encoder,
+    find_encoder,
+    source_to_remember,
+)
 from clipreid_kit.retrieval.search_forms import (
     Found,
     MaskedQueries,
@@ -61,6 +69,8 @@ class IndexInfo:
         num_segments: Files of embeddings: one for each ``add`` since the last ``compact``.
         generation: Counts the changes of the index.
         num_bytes: Size of its files.
+        encoder: Where the encoder came from, as :attr:`Encoder.source` says it; ``None`` if
+            unknown.
     """
 
     num_images: int
@@ -72,6 +82,7 @@ class IndexInfo:
     num_segments: int
     generation: int
     num_bytes: int
+    encoder: Mapping[str, Any] | None
 
 
 class GalleryIndex:
@@ -84,11 +95,20 @@ class GalleryIndex:
 
     An open index is a snapshot: it does not see what others write later, until :meth:`reload`.
 
+    With an :class:`Encoder` it takes images and texts instead of vectors: :meth:`search_image`,
+    :meth:`search_text`, and records alone in :meth:`build` and :meth:`add`. It remembers where the
+    encoder came from, and opens it again when it is needed.
+
     Args:
         path: Folder of the index.
+        encoder: Its encoder, if the index cannot find it or another device is wanted.
+
+    Attributes:
+        skipped: Images that the last ``build``, ``add`` or ``reembed`` of this object left out
+            because they could not be read.
 
     Raises:
-        ValueError: If there is no index, or a damaged one.
+        ValueError: If there is no index, a damaged one, or one of another model than the encoder.
 
     Example:
         >>> import tempfile
@@ -106,18 +126,23 @@ class GalleryIndex:
         ('dee.jpg', 0.99)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, encoder: Encoder | None = None) -> None:
         self.path = Path(path)
+        self.skipped: tuple[SkippedImage, ...] = ()
         self._snapshot = read_snapshot(self.path)
+        self._encoder = encoder
+        if encoder is not None:
+            check_encoder("GalleryIndex.open", self.path, self._snapshot.manifest, encoder)
 
     @classmethod
     def build(
         cls,
-        embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
+        embeddings: Encoder | Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
         records: Sequence[ImageRecord] | None = None,
         *,
         store: str | os.PathLike[str],
         fingerprint: str | None = None,
+        on_error: OnError = "raise",
     ) -> "GalleryIndex":
         """Write an index to a new folder, and open it.
 
@@ -126,18 +151,19 @@ class GalleryIndex:
 
         Args:
             embeddings: (N, D), float16 to float64; kept as float32, or as float64 if they are that.
+                Or an :class:`Encoder`, which encodes the records.
             records: N records; ``None`` for an index without.
             store: The folder, which must not exist or be empty.
             fingerprint: Names the encoder of the embeddings. Searches that name another are
-                refused.
+                refused. That of an :class:`Encoder` is its own.
+            on_error: With an encoder: ``"raise"`` stops at an image that cannot be read,
+                ``"skip"`` leaves it out, and the index names it as ``skipped``.
 
         Raises:
             ValueError: If there are no embeddings, one has NaN or infinity, records differ in
-                number, or the folder has other files or cannot be written.
+                number, the folder has other files or cannot be written, or an image cannot be read.
         """
         owner = "GalleryIndex.build"
-        rows = _embedding_rows(owner, "embeddings", embeddings)
-        _check_records(owner, rows, records)
         path = Path(store)
         if path.is_symlink():
             path = Path(os.path.realpath(path))
@@ -145,9 +171,55 @@ class GalleryIndex:
             raise ValueError(
                 f"{owner}: {path} exists. Choose another store, or open the index and add to it."
             )
+        if isinstance(embeddings, Encoder):
+            return cls._build_encoded(embeddings, records, path, fingerprint, on_error)
 
+        rows = _embedding_rows(owner, "embeddings", embeddings)
+        _check_records(owner, rows, records)
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
         manifest = Manifest(rows.shape[1], dtype, fingerprint, records is not None)
+        cls._write_new(path, manifest, rows, records)
+        return cls(path)
+
+    @classmethod
+    def _build_encoded(
+        cls,
+        encoder: Encoder,
+        records: Sequence[ImageRecord] | None,
+        path: Path,
+        fingerprint: str | None,
+        on_error: OnError,
+    ) -> "GalleryIndex":
+        """Encode records, and write an index of them."""
+        owner = "GalleryIndex.build"
+        if records is None:
+            raise ValueError(f"{owner}: an encoder needs records to encode; pass them, too.")
+        if fingerprint is not None:
+            raise ValueError(f"{owner}: leave out fingerprint=; the encoder has its own.")
+
+        encoded = encoder.encode_records(records, on_error=on_error)
+        rows = _embedding_rows(owner, "embeddings", encoded.embeddings)
+        manifest = Manifest(
+            rows.shape[1],
+            "float32",
+            encoder.fingerprint,
+            has_records=True,
+            encoder=source_to_remember(encoder, path),
+        )
+        cls._write_new(path, manifest, rows, encoded.records)
+        index = cls(path, encoder=encoder)
+        index.skipped = tuple(encoded.skipped)
+        return index
+
+    @staticmethod
+    def _write_new(
+        path: Path,
+        manifest: Manifest,
+        rows: EmbeddingRows,
+        records: Sequence[ImageRecord] | None,
+    ) -> None:
+        """Write a new index, which appears when it is complete."""
+        owner = "GalleryIndex.build"
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         with readable_errors(owner, path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,19 +231,34 @@ class GalleryIndex:
                     path.rmdir()
                 draft.rename(path)
                 flush_folder(path.parent)
-        return cls(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "GalleryIndex":
+    def open(
+        cls, path: str | os.PathLike[str], *, encoder: Encoder | None = None
+    ) -> "GalleryIndex":
         """Open an index; its files are mapped, and read when they are needed.
 
         Args:
             path: Folder of the index.
+            encoder: Its encoder. ``None`` opens the one that the index remembers, once an image or
+                a text is to be encoded.
 
         Raises:
-            ValueError: If there is no index, or a damaged one.
+            ValueError: If there is no index, a damaged one, or one of another model.
         """
-        return cls(path)
+        return cls(path, encoder=encoder)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the index, opened when it is first needed.
+
+        Raises:
+            ValueError: If the index does not know it, or it has changed or gone.
+        """
+        manifest = self._snapshot.manifest
+        if self._encoder is None or manifest.fingerprint not in (None, self._encoder.fingerprint):
+            self._encoder = find_encoder("GalleryIndex", self.path, manifest)
+        return self._encoder
 
     def __len__(self) -> int:
         """Return the number of images that a search can find."""
@@ -240,28 +327,93 @@ class GalleryIndex:
         num_rows = self._snapshot.num_present
         return self._result(group_by_identity(find, k, num_rows, self._identities))
 
+    def search_image(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        k: int = 10,
+        *,
+        where: Mapping[str, object] | None = None,
+        query_cameras: Sequence[int | str] | None = None,
+        combine: Literal["each", "mean", "max"] = "each",
+        group_by: Literal["identity"] | None = None,
+    ) -> SearchResult:
+        """Find the images that are nearest to each of some images.
+
+        Args:
+            images: One or several, as :meth:`Encoder.encode_images` takes them.
+            k: As for :meth:`search`.
+            where: As for :meth:`search`.
+            query_cameras: As for :meth:`search`.
+            combine: As for :meth:`search`.
+            group_by: As for :meth:`search`.
+
+        Raises:
+            ValueError: As for :meth:`search`, or if an image cannot be read, or the encoder of the
+                index cannot be found.
+        """
+        self._check_k("GalleryIndex.search_image", k)
+        vectors = self.encoder.encode_images(images)
+        return self.search(
+            vectors, k, where=where, query_cameras=query_cameras, combine=combine, group_by=group_by
+        )
+
+    def search_text(
+        self,
+        texts: str | Sequence[str],
+        k: int = 10,
+        *,
+        where: Mapping[str, object] | None = None,
+        combine: Literal["each", "mean", "max"] = "each",
+        group_by: Literal["identity"] | None = None,
+    ) -> SearchResult:
+        """Find the images that are nearest to each of some texts.
+
+        Args:
+            texts: One or several.
+            k: As for :meth:`search`.
+            where: As for :meth:`search`.
+            combine: As for :meth:`search`.
+            group_by: As for :meth:`search`.
+
+        Raises:
+            ValueError: As for :meth:`search`, or if the model has no text tower that its images
+                can be compared with, or the encoder of the index cannot be found.
+        """
+        self._check_k("GalleryIndex.search_text", k)
+        vectors = self.encoder.encode_texts(texts)
+        return self.search(vectors, k, where=where, combine=combine, group_by=group_by)
+
     def add(
         self,
-        embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
+        embeddings: Sequence[ImageRecord] | Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
         records: Sequence[ImageRecord] | None = None,
         *,
         fingerprint: str | None = None,
+        on_error: OnError = "raise",
     ) -> IntArray:
         """Add images; when this returns, they are on the disk.
 
         Args:
-            embeddings: (N, D).
+            embeddings: (N, D). Or records alone, which the encoder of the index encodes.
             records: N records, if the index has them.
             fingerprint: Names the encoder of ``embeddings``.
+            on_error: For records alone, as for :meth:`build`.
 
         Returns:
             The keys of the images (N,), int64.
 
         Raises:
             ValueError: If the embeddings do not fit the index, another process writes to it, or
-                the disk is full; the index is unchanged.
+                the disk is full, or an image cannot be read; the index is unchanged.
         """
         owner = "GalleryIndex.add"
+        if not isinstance(embeddings, Tensor | np.ndarray):
+            if records is not None:
+                raise ValueError(f"{owner}: pass embeddings and records, or records alone.")
+            encoded = self.encoder.encode_records(list(embeddings), on_error=on_error)
+            self.skipped = tuple(encoded.skipped)
+            embeddings, records = encoded.embeddings, encoded.records
+
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         self._check_fit(owner, rows, fingerprint)
@@ -333,6 +485,46 @@ class GalleryIndex:
 
         self.reload()
 
+    def reembed(self, encoder: Encoder, *, on_error: OnError = "raise") -> None:
+        """Encode all images again by another model, and replace all vectors in one atomic step.
+
+        Until it is done, others read and search the index as it was; nobody can write to it.
+        Rows are numbered anew as by :meth:`compact`; keys stay.
+
+        Args:
+            encoder: The new encoder, which the index remembers from now on.
+            on_error: ``"raise"`` stops at an image that cannot be read, and leaves the index as it
+                was; ``"skip"`` removes it from the index, which names it as ``skipped``.
+
+        Raises:
+            ValueError: If the index has no records, another process writes to it, an image cannot
+                be read, or the disk is full; the index is unchanged.
+        """
+        owner = "GalleryIndex.reembed"
+        with change(owner, self.path) as snapshot:
+            old = snapshot.manifest
+            rows = np.flatnonzero(snapshot.is_present)
+            records = [record for record in snapshot.records(rows) if record is not None]
+            if not records:
+                raise ValueError(f"{owner}: the index has no records, so no images to encode.")
+
+            encoded = encoder.encode_records(records, on_error=on_error)
+            embeddings = _embedding_rows(owner, "embeddings", encoded.embeddings)
+            new = replace(
+                old,
+                dim=embeddings.shape[1],
+                dtype="float32",
+                fingerprint=encoder.fingerprint,
+                encoder=source_to_remember(encoder, self.path),
+            )
+            keys = snapshot.keys[rows][list(encoded.rows)]
+            entry = new_segment(self.path, new, embeddings, keys, encoded.records)
+            commit(self.path, new.next([entry], None, old.next_key))
+
+        self._encoder = encoder
+        self.skipped = tuple(encoded.skipped)
+        self.reload()
+
     def verify(self) -> None:
         """Read and check all files of the index.
 
@@ -360,7 +552,24 @@ class GalleryIndex:
             num_segments=len(manifest.segments),
             generation=manifest.generation,
             num_bytes=sum(sizes) + removed_size,
+            encoder=manifest.encoder,
         )
+
+    def keys(self, *, where: Mapping[str, object] | None = None) -> IntArray:
+        """Return the keys of the images that meet conditions, in the order of insertion.
+
+        Args:
+            where: Conditions by column, as for :meth:`search`; ``None`` for all images.
+
+        Returns:
+            The keys (N,), int64; empty if no image meets them.
+
+        Raises:
+            ValueError: If a column is not there.
+        """
+        allowed = self._allowed("GalleryIndex.keys", where)
+        keys = self._snapshot.keys
+        return keys.copy() if allowed is None else keys[allowed]
 
     def records(self, keys: Iterable[int]) -> list[ImageRecord | None]:
         """Return the records of images by key.
@@ -385,14 +594,17 @@ class GalleryIndex:
         fingerprint: str | None,
     ) -> Tensor:
         """Return the queries (Q, D), checked to fit the index."""
-        check_integer(owner, "k", k, 1)
-        if k > len(self):
-            raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images.")
-
+        self._check_k(owner, k)
         matrix = vectors if isinstance(vectors, Tensor) else np.asarray(vectors)
         rows = _embedding_rows(owner, "vectors", matrix[None] if matrix.ndim == 1 else matrix)
         self._check_fit(owner, rows, fingerprint)
         return rows.block(0, len(rows))
+
+    def _check_k(self, owner: str, k: int) -> None:
+        """Raise ValueError if an index has fewer images than are asked for."""
+        check_integer(owner, "k", k, 1)
+        if k > len(self):
+            raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images.")
 
     def _check_fit(self, owner: str, rows: EmbeddingRows, fingerprint: str | None) -> None:
         """Raise ValueError if embeddings are of another width, type or encoder than the index."""

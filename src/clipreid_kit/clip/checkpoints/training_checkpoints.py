@@ -22,6 +22,7 @@ from clipreid_kit._files import flush_folder, write_whole
 from clipreid_kit._read_files import UnusableFileError, open_file, read_json
 from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE, write_towers
+from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprint
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.read_weights import read_data, read_weights, unsafe_globals
@@ -73,8 +74,10 @@ class TrainingCheckpoints:
 
     A checkpoint is a folder that appears by one rename, complete and flushed to the disk. It holds
     the towers as :func:`save_towers` writes them, ``heads.safetensors`` with all other tensors,
-    and ``trainer.pt`` with the state of the run. ``index.json`` names the last and the best
-    checkpoint and is itself replaced by one rename, so that the two names always belong together.
+    and ``trainer.pt`` with the state of the run. Of a method with a ``method_card``, such as
+    :class:`ClipReID`, the card also says how it is built, for :class:`Encoder`. ``index.json``
+    names the last and the best checkpoint and is itself replaced by one rename, so that the two
+    names always belong together.
     Older checkpoints are deleted afterwards; copies of them, and whatever else is in the folder,
     stay.
 
@@ -140,7 +143,7 @@ class TrainingCheckpoints:
             state: State that the run needs to resume: tensors, numbers, strings, and lists and
                 dictionaries of these, as in the ``state_dict()`` of optimisers and generators.
             best: Whether it is also the best checkpoint so far. The first one always is.
-            card: JSON-serialisable data to keep in the card of the towers. ``None`` for none.
+            card: JSON-serialisable data to keep in the card. ``None`` for none.
 
         Returns:
             The folder of the checkpoint.
@@ -389,8 +392,12 @@ def trained_image_size(folder: Path) -> tuple[int, int] | None:
 
 
 def _write_weights(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> None:
-    """Write the towers of a method, unless they are frozen, and the tensors outside them."""
+    """Write the towers of a method, unless they are frozen, and the tensors outside them.
+
+    Both files have the card.
+    """
     towers = find_towers(method)
+    card = {**_construction(method, towers), **card}
     if towers is not None and (towers is method or _is_trainable(towers)):
         write_towers(towers, folder, extra=card)
 
@@ -401,7 +408,20 @@ def _write_weights(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> 
     # copies: tensors that share memory cannot be in one file
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in outside.items()}
     if copies:
-        write_whole(folder / HEADS_FILE, save_tensors(copies))
+        metadata = {"format": "pt", "card": json.dumps(card, allow_nan=False)}
+        write_whole(folder / HEADS_FILE, save_tensors(copies, metadata=metadata))
+
+
+def _construction(method: nn.Module, towers: ClipTowers | None) -> dict[str, Any]:
+    """Describe how a method is built, and which towers it needs if they are not saved with it."""
+    describe = getattr(method, "method_card", None)
+    if describe is None or towers is None:
+        return {}
+
+    construction: dict[str, Any] = {"method": describe()}
+    if not _is_trainable(towers):
+        construction["frozen_towers"] = weights_fingerprint(towers.state_dict())
+    return construction
 
 
 def _named(method: nn.Module, *, inside_towers: bool) -> dict[str, Tensor]:

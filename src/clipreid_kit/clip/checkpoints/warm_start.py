@@ -4,10 +4,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from clipreid_kit._checks import fail
-from clipreid_kit._read_files import read_json
+from clipreid_kit._read_files import parse_json, read_json
 from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
 from clipreid_kit.clip.checkpoints.training_checkpoints import (
     HEADS_FILE,
@@ -17,6 +18,7 @@ from clipreid_kit.clip.checkpoints.training_checkpoints import (
     trained_image_size,
 )
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
+from clipreid_kit.clip.towers.read_weights import read_metadata
 
 
 def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
@@ -60,11 +62,16 @@ def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
 def read_card(source: str | PathLike[str]) -> dict[str, Any]:
     """Read the data in the card of a checkpoint: the epoch, and the ``card`` passed to ``save``.
 
+    Of :class:`ClipBaseline`, :class:`ClipReID` and :class:`PromptSG` there is also ``method``, from
+    which :func:`build_method` builds the method again; with frozen towers, ``frozen_towers`` is
+    the fingerprint of those that it needs.
+
     Args:
         source: As for :func:`warm_start`.
 
     Returns:
-        The data; empty if no towers were saved, since then there is no card.
+        The data; empty for a checkpoint without any, such as one with frozen towers of an earlier
+        version.
 
     Raises:
         ValueError: If there is no such folder, or the card is damaged.
@@ -85,13 +92,24 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
 
     path = folder / CARD_FILE
     if not path.is_file():
-        return {}
+        return _card_in_heads(folder / HEADS_FILE)
 
     try:
         card: dict[str, Any] = read_json(path)
         return dict(card.get("extra", {}))
     except (OSError, ValueError, AttributeError, TypeError):
         raise ValueError(f"read_card: The card {path} is damaged.") from None
+
+
+def _card_in_heads(path: Path) -> dict[str, Any]:
+    """Read the card beside the heads of frozen towers; empty without one."""
+    if not path.is_file():
+        return {}
+
+    try:
+        return dict(parse_json(read_metadata(path).get("card", "{}")))
+    except (OSError, ValueError, TypeError, SafetensorError):
+        raise ValueError(f"read_card: The card in {path} is damaged.") from None
 
 
 def _checkpoint_folder(source: str | PathLike[str]) -> Path:

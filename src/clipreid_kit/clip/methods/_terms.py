@@ -1,6 +1,7 @@
 """Named loss terms of a method: checks of its weights and losses, and their construction."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -60,6 +61,52 @@ def check_neck(owner: str, descriptor: str, branches: Sequence[IdentityBranch | 
             f'{owner}: descriptor="post_neck" needs an identity branch with a neck; '
             'use descriptor="pre_neck", or build the neck.'
         )
+
+
+def card_of(
+    kind: str,
+    descriptor: str,
+    branches: Iterable[nn.Module | None],
+    own_modules: Mapping[str, tuple[object, type[nn.Module]]],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Describe how a method is built, as far as its descriptor needs it, in JSON's types.
+
+    Args:
+        kind: Name of the method's class.
+        descriptor: Level of the descriptor.
+        branches: Its identity branches, in the order in which they are built.
+        own_modules: Other parts by name, each with the class whose options the card describes.
+        options: Further entries of the card.
+
+    Returns:
+        The card, which :func:`build_method` builds the method from. Parts of other classes are
+        named in it, as they cannot be described.
+    """
+    built = [branch for branch in branches if branch is not None]
+    foreign = ["identity" for branch in built if type(branch) is not IdentityBranch]
+    for name, (module, known) in own_modules.items():
+        if module is not None and type(module) is not known:
+            foreign.append(name)
+
+    return {
+        "version": 1,
+        "kind": kind,
+        "descriptor": descriptor,
+        "necks": [_neck_card(branch) for branch in built if isinstance(branch, IdentityBranch)],
+        "own_modules": list(dict.fromkeys(foreign)),
+        **options,
+    }
+
+
+def _neck_card(branch: IdentityBranch) -> dict[str, Any]:
+    """Describe the neck of an identity branch."""
+    neck = branch.neck
+    is_reduced = neck is not None and isinstance(neck.reduction, nn.Linear)
+    return {
+        "use_neck": neck is not None,
+        "reduced_dim": neck.out_dim if neck is not None and is_reduced else None,
+    }
 
 
 def build_losses(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Integer
@@ -13,6 +13,7 @@ from clipreid_kit._checks import check_choice
 from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
 from clipreid_kit.clip.methods._terms import (
     build_losses,
+    card_of,
     check_identity_labels,
     check_method_options,
     check_neck,
@@ -264,6 +265,11 @@ class ClipReID(nn.Module):
         """Rename the tensors of a checkpoint of version 0.1; called by :func:`load_weights`."""
         del source_image_size  # the towers resize their own position tables
         return rename_from_0_1(state, self.losses.keys()), ()
+
+    def method_card(self) -> dict[str, Any]:
+        """Describe the method for :func:`build_method`, in JSON's types; checkpoints keep it."""
+        options = {"levels": self.levels}
+        return card_of("ClipReID", self.descriptor, self.identity_branches, {}, options)
 
     def _keep_texts(self, texts: Tensor | IdentityPromptLearner | None) -> None:
         """Keep fixed texts as a buffer, and learned ones as a module."""

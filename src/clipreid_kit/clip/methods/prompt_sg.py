@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -13,6 +13,7 @@ from clipreid_kit._checks import check_choice, check_integer, describe, fail
 from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
 from clipreid_kit.clip.methods._terms import (
     build_losses,
+    card_of,
     check_identity_labels,
     check_method_options,
     check_neck,
@@ -214,6 +215,7 @@ class PromptSG(nn.Module):
         self.num_identities = num_identities
         self.prompt = prompt
         self.triplet_levels = triplet_levels
+        self.id_levels = id_levels
         self.unit_representation = unit_representation
         self.descriptor = descriptor
         self.composer = composer
@@ -298,6 +300,24 @@ class PromptSG(nn.Module):
         """Rename the tensors of a checkpoint of version 0.1; called by :func:`load_weights`."""
         del source_image_size  # the towers resize their own position tables
         return rename_from_0_1(state, self.losses.keys()), ()
+
+    def method_card(self) -> dict[str, Any]:
+        """Describe the method for :func:`build_method`, in JSON's types; checkpoints keep it."""
+        templates = self.composer.templates
+        parts = {
+            "composer": (self.composer, PromptComposer),
+            "inversion": (self.inversion, TextualInversionMLP),
+            "interaction": (self.interaction, MultiModalInteraction),
+        }
+        options = {
+            "prompt": self.prompt,
+            "id_levels": self.id_levels,
+            "unit_representation": self.unit_representation,
+            "composer": {"texts": list(templates.texts), "num_tokens": templates.num_tokens},
+            "inversion": _inversion_card(self.inversion),
+            "interaction": _interaction_card(self.interaction),
+        }
+        return card_of("PromptSG", self.descriptor, self.identity_branches, parts, options)
 
     def _freeze_untrained(self, terms: Collection[str]) -> None:
         """Freeze what no term trains, as it has no gradient."""
@@ -424,6 +444,37 @@ def _paper_weights(prompt: str) -> dict[str, Weight]:
     if prompt == "simplified":
         del weights["supcon"]
     return weights
+
+
+def _inversion_card(inversion: nn.Module | None) -> dict[str, Any] | None:
+    """Arguments of the inversion network; ``None`` without one, or for one of another class."""
+    if not isinstance(inversion, TextualInversionMLP):
+        return None
+    return {
+        "in_dim": inversion.in_dim,
+        "token_dim": inversion.token_dim,
+        "variant": inversion.variant,
+        "hidden_dim": inversion.hidden_dim,
+        "affine": inversion.affine,
+        "token_std": inversion.fixed_std,
+    }
+
+
+def _interaction_card(interaction: MultiModalInteraction) -> dict[str, Any]:
+    """Arguments of the interaction module."""
+    return {
+        "dim": interaction.dim,
+        "num_self_blocks": len(interaction.blocks),
+        "visual_dim": interaction.visual_dim,
+        "num_heads": interaction.num_heads,
+        "sequence": interaction.sequence,
+        "readout": interaction.readout,
+        "residual": interaction.residual,
+        "norm": interaction.norm,
+        "input_norm": interaction.input_norm,
+        "mlp_ratio": interaction.mlp_ratio,
+        "dropout": interaction.dropout,
+    }
 
 
 def _check_prompt(prompt: str, weights: Mapping[str, Weight], inversion: nn.Module | None) -> None:

@@ -89,6 +89,30 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
         raise _damaged(name, error) from error
 
 
+def as_upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Return an image in memory as :func:`load_image` returns one of a file.
+
+    Args:
+        image: Any image of Pillow.
+        name: Its name in errors.
+
+    Raises:
+        ValueError: If its file is damaged, or its mode has no stated range of values.
+    """
+    if image.mode not in _READABLE_MODES:
+        raise unreadable(
+            "load_image",
+            name,
+            f"its mode is {image.mode!r}, whose range of values is not stated",
+            "Convert it to 8 or 16 bits.",
+        )
+    try:
+        image.load()
+        return _to_rgb(_upright(image, name))
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
 def _open(content: bytes, name: str) -> Image.Image:
     """Read the header, and raise ValueError for what cannot be read, before anything is decoded."""
     try:

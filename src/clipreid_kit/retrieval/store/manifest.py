@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import InvalidJsonError, describe_error, read_json
@@ -11,7 +12,8 @@ from clipreid_kit.retrieval.store.tensor_file import DamagedFileError, FileEntry
 
 NAME = "manifest.json"
 _FORMAT = "clipreid_kit gallery index"
-_VERSION = 1
+_VERSION = 2
+_READABLE = (1, 2)  # version 1 does not name the encoder
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Manifest:
         next_key: Key of the next embedding; keys are never used twice.
         segments: Files of embeddings and records, in the order of insertion.
         removed: File with the rows that were removed; ``None`` if none were.
+        encoder: Where the encoder of the embeddings came from; ``None`` if unknown.
     """
 
     dim: int
@@ -37,6 +40,7 @@ class Manifest:
     next_key: int = 0
     segments: list[FileEntry] = field(default_factory=list)
     removed: FileEntry | None = None
+    encoder: dict[str, Any] | None = None
 
     def next(
         self, segments: list[FileEntry], removed: FileEntry | None, next_key: int
@@ -85,10 +89,10 @@ def read_manifest(folder: Path) -> Manifest:
 
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: this is not the manifest of a gallery index.")
-    if content.get("version") != _VERSION:
+    if content.get("version") not in _READABLE:
         raise ValueError(
             f"{path}: the index has format version {content.get('version')}, and this version of "
-            f"clipreid_kit reads version {_VERSION}. Update clipreid_kit, or build the index again."
+            f"clipreid_kit reads up to {_VERSION}. Update clipreid_kit, or build the index again."
         )
 
     crc32 = content.pop("crc32", None)

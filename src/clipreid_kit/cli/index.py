@@ -1,0 +1,181 @@
+"""``clipreid index``: build and change a gallery that ``clipreid search`` searches."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipreid_kit.cli._images import (
+    BatchOption,
+    CheckpointOption,
+    DeviceOption,
+    ImagesArgument,
+    ModelArgument,
+    OnErrorOption,
+    PatternOption,
+    SplitOption,
+    TowersOnlyOption,
+    WorkersOption,
+    open_encoder,
+    print_skipped,
+    read_records,
+)
+from clipreid_kit.cli._where import WhereOption, parse_conditions
+
+StoreArgument = Annotated[Path, typer.Argument(help="Folder of the index.")]
+
+
+def index_app() -> typer.Typer:
+    """The commands of ``clipreid index``."""
+    app = typer.Typer(
+        help="Build and change a gallery to search.", no_args_is_help=True, rich_markup_mode=None
+    )
+    app.command()(build)
+    app.command()(add)
+    app.command()(remove)
+    app.command()(reembed)
+    app.command()(info)
+    return app
+
+
+def build(
+    store: StoreArgument,
+    model: ModelArgument,
+    images: ImagesArgument,
+    pattern: PatternOption = None,
+    split: SplitOption = None,
+    on_error: OnErrorOption = "raise",
+    checkpoint: CheckpointOption = "best",
+    towers_only: TowersOnlyOption = False,
+    batch_size: BatchOption = 64,
+    workers: WorkersOption = 0,
+    device: DeviceOption = None,
+) -> None:
+    """Encode images, and write an index of them to a new folder.
+
+    Example: clipreid index build gallery.index runs/photos photos/
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    records = read_records(images, pattern, split)
+    encoder = open_encoder(
+        model,
+        checkpoint=checkpoint,
+        towers_only=towers_only,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+    )
+    index = GalleryIndex.build(encoder, records, store=store, on_error=on_error)
+    print_skipped(index.skipped)
+    print(f"{store}: {len(index)} images, {index.info().dim} dimensions")
+
+
+def add(
+    store: StoreArgument,
+    images: ImagesArgument,
+    pattern: PatternOption = None,
+    split: SplitOption = None,
+    on_error: OnErrorOption = "raise",
+) -> None:
+    """Encode images by the model of the index, and add them.
+
+    Example: clipreid index add gallery.index new-photos/
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    keys = index.add(read_records(images, pattern, split), on_error=on_error)
+    print_skipped(index.skipped)
+    print(f"{store}: {len(keys)} added, with keys {keys[0]} to {keys[-1]}; {len(index)} in all")
+
+
+def remove(
+    store: StoreArgument,
+    key: Annotated[list[int] | None, typer.Option(help="Key of an image; several times.")] = None,
+    where: WhereOption = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Also delete what was removed from the files.")
+    ] = False,
+) -> None:
+    """Remove images, by key or by conditions on their columns.
+
+    Example: clipreid index remove gallery.index --where identity=rex --compact
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    if (not key and not where) or (key and where):
+        raise typer.BadParameter("pass --key or --where, one of the two")
+
+    index = GalleryIndex.open(store)
+    keys = key if key else index.keys(where=parse_conditions(where)).tolist()
+    index.remove(keys)
+    if compact:
+        index.compact()
+    print(f"{store}: {len(keys)} removed; {len(index)} in all")
+
+
+def reembed(
+    store: StoreArgument,
+    model: ModelArgument,
+    on_error: OnErrorOption = "raise",
+    checkpoint: CheckpointOption = "best",
+    towers_only: TowersOnlyOption = False,
+    batch_size: BatchOption = 64,
+    workers: WorkersOption = 0,
+    device: DeviceOption = None,
+) -> None:
+    """Encode all images again by another model, and replace their vectors in one step.
+
+    Example: clipreid index reembed gallery.index runs/better
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    encoder = open_encoder(
+        model,
+        checkpoint=checkpoint,
+        towers_only=towers_only,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+    )
+    index = GalleryIndex.open(store)
+    index.reembed(encoder, on_error=on_error)
+    print_skipped(index.skipped)
+    print(f"{store}: {len(index)} images, now of the model {encoder.fingerprint}")
+
+
+def info(
+    store: StoreArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read and check all files of the index.")
+    ] = False,
+) -> None:
+    """Show the size, the model and the columns of an index.
+
+    Example: clipreid index info gallery.index
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    if verify:
+        index.verify()
+
+    facts = asdict(index.info())
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        print(f"{name:14}{_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Write a fact on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "unknown" if value is None else str(value)

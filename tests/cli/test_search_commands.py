@@ -1,0 +1,194 @@
+"""From a folder of photographs to answers on the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipreid_kit.cli.main import main
+from clipreid_kit.clip import ClipTowers, save_towers
+from clipreid_kit.retrieval import Encoder, GalleryIndex
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "towers"
+    save_towers(ClipTowers.from_open_clip("reid-tiny-vit", image_size=(16, 16)), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two identities from three cameras: ``rex_c0.png`` to ``tom_c2.png``, and one in a folder."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    (folder / "2026").mkdir()
+    names = [f"{name}_c{camera}.png" for name in ("rex", "tom") for camera in range(3)]
+    for name in [*names, "2026/ann_c0.png"]:
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, model, photos):
+    store = tmp_path_factory.mktemp("index") / "gallery.index"
+    assert main(["index", "build", str(store), model, str(photos)]) == 0
+    return str(store)
+
+
+def answer(capsys, *arguments):
+    """Exit status, printed lines and error of the program."""
+    capsys.readouterr()
+    status = main([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def test_photographs_without_identities(built, photos, capsys):
+    status, out, _ = answer(capsys, "search", built, photos / "tom_c1.png", "-k", "2")
+    assert status == 0
+    first, second = out.splitlines()
+    assert first == f"  1  1.0000  .  {photos / 'tom_c1.png'}"
+    assert second.startswith("  2  ")
+
+    status, out, _ = answer(capsys, "search", built, "--text", "a dog", "--json")
+    (found,) = json.loads(out)
+    assert found["query"] == "a dog"
+    assert len(found["hits"]) == 7
+    assert found["hits"][0].keys() >= {"rank", "key", "similarity", "path", "identity", "camera"}
+    assert {hit["identity"] for hit in found["hits"]} == {".", "2026"}
+
+
+def test_an_index_is_built_changed_and_searched(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    pattern = ("--pattern", "{identity}_c{camera}.png", "--on-error", "skip")
+    (tmp_path / "some").mkdir()
+    for name in ("rex_c0.png", "rex_c1.png", "tom_c2.png"):
+        (tmp_path / "some" / name).write_bytes((photos / name).read_bytes())
+    (tmp_path / "some" / "cut_c0.png").write_bytes(b"not an image")
+
+    status, out, err = answer(capsys, "index", "build", store, model, tmp_path / "some", *pattern)
+    assert status == 0
+    assert out == f"{store}: 3 images, 128 dimensions\n"
+    assert err.startswith("left out: load_image: cannot read ")
+    assert "cut_c0.png" in err
+
+    status, out, _ = answer(capsys, "index", "add", store, photos / "rex_c2.png")
+    assert (status, out) == (0, f"{store}: 1 added, with keys 3 to 3; 4 in all\n")
+
+    where = ("--where", "camera=1,2", "--where", "identity!=tom")
+    status, out, _ = answer(capsys, "search", store, photos / "rex_c0.png", *where, "--json")
+    assert [hit["key"] for hit in json.loads(out)[0]["hits"]] == [1]
+
+    status, out, _ = answer(
+        capsys, "search", store, photos / "tom_c2.png", "--by-identity", "--json", "-k", "2"
+    )
+    assert len({hit["identity"] for hit in json.loads(out)[0]["hits"]}) == 2
+
+    status, out, _ = answer(
+        capsys, "index", "remove", store, "--where", "identity=rex", "--compact"
+    )
+    assert (status, out) == (0, f"{store}: 2 removed; 2 in all\n")
+    status, out, _ = answer(capsys, "index", "remove", store, "--key", "3")
+    assert (status, out) == (0, f"{store}: 1 removed; 1 in all\n")
+
+    status, out, _ = answer(capsys, "index", "info", store, "--json", "--verify")
+    facts = json.loads(out)
+    assert (facts["num_images"], facts["num_removed"]) == (1, 1)
+    assert facts["encoder"]["path"] == model
+    status, out, _ = answer(capsys, "index", "info", store)
+    assert "num_images    1\n" in out
+    assert f"path {model}" in out
+
+
+def test_reembed(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    assert main(["index", "build", str(store), model, str(photos)]) == 0
+    other = tmp_path / "other"
+    save_towers(ClipTowers.from_open_clip("reid-tiny-vit", image_size=(16, 16), seed=1), other)
+    status, out, _ = answer(capsys, "index", "reembed", store, other)
+    fingerprint = Encoder.open(other).fingerprint
+    assert (status, out) == (0, f"{store}: 7 images, now of the model {fingerprint}\n")
+    assert GalleryIndex.open(store).info().fingerprint == fingerprint
+
+
+def test_several_queries(built, photos, capsys):
+    queries = [photos / "rex_c0.png", photos / "rex_c1.png"]
+    status, out, _ = answer(capsys, "search", built, *queries, "-k", "1")
+    assert status == 0
+    assert [line for line in out.splitlines() if line.endswith(":")] == [f"{q}:" for q in queries]
+    status, out, _ = answer(capsys, "search", built, *queries, "--combine", "max", "--json")
+    assert [found["query"] for found in json.loads(out)] == ["all queries"]
+
+    status, out, _ = answer(capsys, "search", built, photos / "rex_c0.png", "--where", "identity=x")
+    assert (status, out) == (0, "nothing meets the conditions\n")
+
+
+def test_embed(tmp_path, model, photos, capsys):
+    out_file = tmp_path / "features.npz"
+    status, out, _ = answer(capsys, "embed", model, photos, out_file)
+    assert status == 0
+    assert out.startswith(f"{out_file}: 7 images, model ")
+    with np.load(out_file) as arrays:
+        assert arrays["embeddings"].shape == (7, 128)
+        assert sorted(set(arrays["ids"].tolist())) == [".", "2026"]
+        assert "cameras" not in arrays
+
+    table = tmp_path / "records.csv"
+    rows = [
+        f"{photos}/{name}_c{n}.png,{name},{s}"
+        for name in ("rex", "tom")
+        for n, s in enumerate(["query", "gallery", "train"])
+    ]
+    table.write_text("\n".join(["path,identity,split", *rows]))
+    arguments = ("embed", model, table, tmp_path / "folder")
+    assert answer(capsys, *arguments, "--split", "query", "--split", "gallery")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "folder").iterdir())
+    assert names == [
+        "columns.npz",
+        "encoder.json",
+        "gallery_embeddings.npy",
+        "query_embeddings.npy",
+        "records.csv",
+    ]
+
+
+def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("path,identity,split\na.png,1,train\n")
+    for arguments, status, words in [
+        (["search", built], 2, "pass images, or --text, one of the two"),
+        (["search", built, photos / "gone.png"], 1, "there is no such file"),
+        (["search", tmp_path, "--text", "x"], 1, "this is not an index"),
+        (["search", built, "--text", "x", "--where", "camera"], 2, "write COLUMN=VALUE"),
+        (["search", built, "--text", "x", "--where", "a=1", "--where", "a=2"], 2, "another condit"),
+        (["search", built, "--text", "x", "--where", "camra=1"], 1, "camera"),
+        (["index", "build", built, model, photos], 1, "exists. Choose another store"),
+        (["index", "build", tmp_path / "i", "nowhere", photos], 1, "there is no nowhere"),
+        (["index", "remove", built], 2, "pass --key or --where"),
+        (["index", "remove", built, "--key", "99"], 1, "the index has no image with key 99"),
+        (["embed", model, table, tmp_path / "o", "--split", "test"], 1, "it has train"),
+        (["embed", model, table, tmp_path / "o", "--pattern", "{identity}.png"], 1, "is a table"),
+        (["embed", model, tmp_path, tmp_path / "o"], 1, "is an image"),
+    ]:
+        code, _, error = answer(capsys, *arguments)
+        assert (code, words in error, error.count("\n")) == (status, True, 1), (arguments, error)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["embed"],
+        ["search"],
+        ["index", "build"],
+        ["index", "add"],
+        ["index", "remove"],
+        ["index", "info"],
+        ["index", "reembed"],
+    ],
+)
+def test_help_has_an_example(command, capsys):
+    status, out, _ = answer(capsys, *command, "--help")
+    assert status == 0
+    assert f"Example: clipreid {' '.join(command)} " in " ".join(out.split())

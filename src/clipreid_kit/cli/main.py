@@ -7,8 +7,14 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit.cli.compare import compare
 from clipreid_kit.cli.doctor import doctor
+from clipreid_kit.cli.evaluate import PASS_ON, evaluate
+from clipreid_kit.cli.examples import examples
 from clipreid_kit.cli.export import export
+from clipreid_kit.cli.recipes import recipes_app
+from clipreid_kit.cli.report import report
+from clipreid_kit.cli.train import train
 
 _HELP = """Fine-tune CLIP-like models on re-identification and instance retrieval.
 
@@ -31,8 +37,14 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_program)
 
-    app.command()(doctor)
+    app.command()(train)
+    app.command(context_settings=PASS_ON)(evaluate)
+    app.command()(report)
+    app.command()(compare)
     app.command()(export)
+    app.add_typer(recipes_app(), name="recipes")
+    app.command()(examples)
+    app.command()(doctor)
     return app
 
 

@@ -10,6 +10,8 @@ from tiny import tiny_images, write_recipe
 
 from clipreid_kit.cli.main import main
 
+ONE = ("--set", "optim.epochs=1")
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
@@ -24,18 +26,25 @@ def _without_report(monkeypatch):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, images):
-    """A run of two epochs."""
+    """A run of one epoch."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
         recipe = write_recipe(folder)
-        assert main(["train", str(recipe), "--out", str(folder / "run"), *of(images)]) == 0
+        assert main(["train", str(recipe), "--out", str(folder / "run"), *of(images), *ONE]) == 0
     return folder / "run"
 
 
 def of(images):
     """Options that train on some images."""
-    return ["--data", f"{images}/records.csv", "--set", "data.source=table"]
+    return [
+        "--data",
+        f"{images}/records.csv",
+        "--set",
+        "data.source=table",
+        "--set",
+        "optim.warmup_epochs=0",
+    ]
 
 
 def results(run):
@@ -78,14 +87,11 @@ def test_a_run_is_not_overwritten(clipreid, finished, images, tmp_path):
 def test_the_trainers_errors_are_status_1(clipreid, tmp_path):
     status, _, error = clipreid("train", "own/train", "--out", tmp_path / "run")
     assert status == 1
-    assert error == (
-        "error: data.root: `source: folder` needs images. Add --data PATH. The traceback is in "
-        f"{tmp_path / 'run' / 'error.log'}.\n"
-    ) or error.startswith("error: data.root: `source: folder` needs images.")
+    assert error == "error: data.root: `source: folder` needs images. Add --data PATH.\n"
 
 
 def test_a_run_is_evaluated(clipreid, finished, tmp_path):
-    status, text, _ = clipreid("evaluate", finished, "--features", "--out", tmp_path / "again")
+    status, _, _ = clipreid("evaluate", finished, "--features", "--out", tmp_path / "again")
 
     assert status == 0
     assert results(tmp_path / "again")["after"] == results(finished)["after"]

@@ -25,6 +25,14 @@ after Ctrl-C.
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from clipreid_kit import __version__
+
+        print(f"clipreid_kit {__version__}")
+        raise typer.Exit
+
+
 def build_app() -> typer.Typer:
     """The program with all its commands."""
     app = typer.Typer(
@@ -78,13 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _program(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
-    if version:
-        from clipreid_kit import __version__
-
-        print(f"clipreid_kit {__version__}")
-        raise typer.Exit
+    pass
 
 
 def _fail(reason: str, *, status: int) -> int:

@@ -148,17 +148,41 @@ class Folder(OwnImages):
 
 
 class Table(OwnImages):
-    """A table (CSV, JSON, Parquet) with the columns path, identity and, unless held out, split."""
+    """A table (CSV, JSON, Parquet, Excel) with the columns path, identity and, if any, split."""
 
     source: Literal["table"]
     columns: dict[str, str] = Field(default_factory=dict)
     """The table's names of columns, such as `{path: file, identity: name}`."""
     images: str | None = None
     """Folder that relative paths begin at; null for that of the table."""
+    delimiter: str | None = None
+    """Character between cells; null finds out whether it is a comma, semicolon, tab or |."""
+    encoding: str | None = None
+    """Encoding of separated cells, such as `cp1252`; null for UTF-8, or UTF-16 with its mark."""
 
     def read(self, root: str) -> list[ImageRecord]:
         """Read the table."""
-        return kit.read_table(root, root=self.images, columns=self.columns)
+        return kit.read_table(
+            root,
+            root=self.images,
+            columns=self.columns,
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+        )
+
+
+class Coco(OwnImages):
+    """A JSON file in COCO's format, whose boxes have an identity."""
+
+    source: Literal["coco"]
+    identity: str = "identity"
+    """Key of annotations or of their attributes that names the individual; or `category`."""
+    images: str | None = None
+    """Folder that file names begin at; null for that of the file."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the boxes."""
+        return kit.read_coco(root, root=self.images, identity=self.identity)
 
 
 class Pairs(Stored):
@@ -313,6 +337,7 @@ Data = Annotated[
     Synthetic
     | Folder
     | Table
+    | Coco
     | Omniglot
     | QueryGallery
     | Fashion

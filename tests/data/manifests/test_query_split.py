@@ -6,7 +6,7 @@ from clipreid_kit.data import ImageRecord, apply_split, split_queries
 
 
 def images(per_identity, cameras=None):
-    """Records of identities 0, 1, ... with these numbers of images, by the given cameras in turn."""
+    """Records of identities 0, 1, ... with these numbers of images, by the cameras in turn."""
     records = []
     for identity, count in enumerate(per_identity):
         for number in range(count):

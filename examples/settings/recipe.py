@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,9 @@ from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
 _MOST_PARENTS = 50
+
+# A pattern of paths such as {identity}/*.jpg, which is no mapping of YAML.
+_PATTERN = re.compile(r"\{\w+\}\S.*")
 
 
 class IdleKeyError(ValueError):
@@ -128,7 +132,8 @@ def _change(change: str) -> Layer:
     if not equals:
         raise ValueError(f"--set: write section.key=value, got {shorten(change)}.")
 
-    tree = parse_yaml(value, f"--set {key}")
+    is_pattern = _PATTERN.fullmatch(value.strip()) is not None
+    tree = value.strip() if is_pattern else parse_yaml(value, f"--set {key}")
     for name in reversed(key.strip().split(".")):
         tree = {name: tree}
     return Layer("--set", tree, is_option=True)

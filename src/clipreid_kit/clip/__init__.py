@@ -7,6 +7,8 @@ from clipreid_kit.clip.checkpoints.rng_state import random_state, set_random_sta
 from clipreid_kit.clip.checkpoints.save_load import load_towers, save_towers
 from clipreid_kit.clip.checkpoints.training_checkpoints import TrainingCheckpoints
 from clipreid_kit.clip.checkpoints.warm_start import read_card, warm_start
+from clipreid_kit.clip.importers.clip_reid import ImportedClipReID, import_clip_reid
+from clipreid_kit.clip.importers.report import ImportReport
 from clipreid_kit.clip.methods.baseline import ClipBaseline, ClipBaselineOutput
 from clipreid_kit.clip.methods.clip_reid import ClipReID, ClipReIDOutput
 from clipreid_kit.clip.methods.clip_reid_prompts import ClipReIDPromptStage, PromptStageOutput
@@ -48,6 +50,8 @@ __all__ = [
     "IdentityClassifier",
     "IdentityPromptLearner",
     "ImageLevels",
+    "ImportReport",
+    "ImportedClipReID",
     "LoadReport",
     "PromptComposer",
     "PromptEmbeddings",
@@ -62,6 +66,7 @@ __all__ = [
     "export_image_tower",
     "find_checkpoint",
     "freeze",
+    "import_clip_reid",
     "interpolate_weights",
     "layerwise_lr_groups",
     "load_towers",

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import zipfile
+from argparse import Namespace
 
 import pytest
 import torch
@@ -71,7 +72,8 @@ def test_content_without_tensors(checkpoint):
 
 
 @pytest.mark.parametrize(
-    "key", ["state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema"]
+    "key",
+    ["state_dict", "model_state_dict", "model", "module", "state_dict_ema", "model_ema", "ema"],
 )
 def test_a_nested_state_dict_is_found(key):
     tensor = torch.ones(2)
@@ -101,6 +103,50 @@ def test_prefixes_of_wrappers_are_dropped(prefix):
 
 def test_a_wrapper_inside_a_module_is_dropped():
     assert find_tensors({"towers._orig_mod.weight": torch.ones(2)}).keys() == {"towers.weight"}
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "plain"),
+    [
+        ("towers.module.model.weight", "towers.model.weight"),
+        ("module.towers._orig_mod.module.model.weight", "towers.model.weight"),
+        ("_orig_mod.towers.module.module.weight", "towers.weight"),
+    ],
+)
+def test_wrappers_at_any_depth_are_dropped(wrapped, plain):
+    state = {wrapped: torch.ones(2), wrapped.replace("weight", "bias"): torch.zeros(2)}
+    assert find_tensors(state).keys() == {plain, plain.replace("weight", "bias")}
+
+
+def test_an_averaged_part_of_a_model_is_unwrapped():
+    state = {"head.weight": torch.ones(2), "towers.n_averaged": torch.tensor(3)}
+    state["towers.module.weight"] = torch.zeros(2)
+    assert find_tensors(state).keys() == {"head.weight", "towers.weight"}
+
+
+def test_a_counter_without_a_wrapper_is_kept():
+    state = {"weight": torch.ones(2), "n_averaged": torch.tensor(3)}
+    assert find_tensors(state).keys() == {"weight", "n_averaged"}
+
+
+def test_components_are_joined_under_their_names():
+    tensor = torch.ones(2)
+    checkpoint = {"clip": {"visual.proj": tensor}, "classifier_state_dict": {"weight": tensor}}
+    found = find_tensors({"epoch": 3, "optimizer": {"state": {0: {}}}, **checkpoint})
+    assert found.keys() == {"clip.visual.proj", "classifier.weight"}
+
+
+def test_arguments_beside_the_weights_are_no_obstacle(tmp_path):
+    arguments = Namespace(lr=1e-5, name="run")
+    torch.save({"model_state_dict": {"w": torch.ones(2)}, "args": arguments}, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").keys() == {"w"}
+
+
+def test_a_class_inside_the_arguments_is_refused(tmp_path, capsys):
+    torch.save({"w": torch.ones(2), "args": Namespace(weights=Malicious())}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "a.pth")
+    assert "executed" not in capsys.readouterr().out
 
 
 def test_averaged_models_are_unwrapped():

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from clipreid_kit.clip.towers.state_dict_layout import is_openai_layout, to_open_clip_layout
@@ -19,6 +20,22 @@ def test_names_of_the_towers_and_of_open_clip(build):
 
     for state in (inner, towers.state_dict()):
         assert to_open_clip_layout(towers.model, state).keys() == inner.keys()
+
+
+@pytest.mark.parametrize("prefix", ["clip.", "towers.model.", "model.towers.clip_model."])
+def test_any_prefix_before_both_towers_is_dropped(build, prefix):
+    model = build("vit").model
+    state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    state["classifier.weight"] = torch.ones(2)
+
+    converted = to_open_clip_layout(model, state)
+
+    assert converted.keys() == model.state_dict().keys() | {"classifier.weight"}
+
+
+def test_two_image_towers_keep_their_prefixes(build):
+    state = {"student.visual.proj": torch.ones(2), "teacher.visual.proj": torch.ones(2)}
+    assert to_open_clip_layout(build("vit").model, state).keys() == state.keys()
 
 
 def test_text_tensors_of_old_checkpoints_move_below_text(build):

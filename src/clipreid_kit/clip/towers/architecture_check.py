@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from clipreid_kit._checks import fail
+from clipreid_kit.clip.towers.state_dict_layout import without_prefixes
 
 # prefixes of open_clip's towers, and of MobileCLIP's, which open_clip converts
 _TOWER_PREFIXES = (
@@ -38,7 +39,7 @@ def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str,
         ValueError: If the checkpoint holds an image or text tower of another kind, or no tower at
         all.
     """
-    expected = _parts_of_config(config)
+    expected = parts_of_config(config)
     found = _parts_of_checkpoint(state)
 
     if _differs(expected, found) or (expected and not _has_tower(state)):
@@ -62,10 +63,10 @@ def _differs(expected: Mapping[str, str], found: Mapping[str, str]) -> bool:
 
 
 def _has_tower(state: Mapping[str, Tensor]) -> bool:
-    return any(_inner_name(name).startswith(_TOWER_PREFIXES) for name in state)
+    return any(_inner_name(name).startswith(_TOWER_PREFIXES) for name in without_prefixes(state))
 
 
-def _parts_of_config(config: Mapping[str, Any]) -> dict[str, str]:
+def parts_of_config(config: Mapping[str, Any]) -> dict[str, str]:
     """Describe the image tower (or timm trunk) and the text tower that a configuration asks for."""
     vision, text = config.get("vision_cfg"), config.get("text_cfg")
     if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
@@ -87,7 +88,7 @@ def _parts_of_config(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _parts_of_checkpoint(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Describe the image tower (or timm trunk) and the text tower that a checkpoint holds."""
-    state = {_inner_name(name): tensor for name, tensor in state.items()}
+    state = {_inner_name(name): tensor for name, tensor in without_prefixes(state).items()}
     return _image_part(state) | _text_part(state)
 
 

@@ -7,7 +7,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -27,15 +28,18 @@ _NESTED_KEYS = (
     "state_dict",
     "model_state_dict",
     "model",
+    "module",
     "state_dict_ema",
     "model_ema",
     "ema",
 )
 
 # What DDP, torch.compile, weight averaging, FSDP and activation checkpointing put into names.
-_WRAPPER_PREFIX = "module."
+_WRAPPED = "module"
 _WRAPPERS_ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 _NUM_AVERAGED = "n_averaged"
+
+ModulePath = tuple[str, ...]
 
 _SHA256_IN_URL = re.compile(r"/([0-9a-f]{64})/")
 
@@ -66,7 +70,9 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
         path: A file of any format that :func:`load_weights` accepts.
 
     Returns:
-        The tensors by name, without the prefixes of wrappers.
+        The tensors by name, without the prefixes of wrappers. Where the file holds the state dicts
+        of several modules (``{"clip": ..., "inversion": ...}``), the key of each comes before its
+        names: ``clip.visual.conv1.weight``.
 
     Raises:
         ValueError: If the file is missing, damaged, of another format, or holds no tensors.
@@ -140,21 +146,41 @@ def unsafe_globals(packed: io.BytesIO) -> list[str]:
 
 
 def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what wrappers put into names, in any order and depth."""
-    averaged = {name for name in state if name.rpartition(".")[2] == _NUM_AVERAGED}
-    if averaged and all(_WRAPPER_PREFIX in name for name in state.keys() - averaged):
-        state = {name: tensor for name, tensor in state.items() if name not in averaged}
-
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
+    """Drop what wrappers put into names, in any order and depth, also inside other modules."""
+    paths = {}
+    for name in state:
         inner = name
         for wrapper in _WRAPPERS_ANYWHERE:
             inner = inner.replace(wrapper, "")
-        renamed[inner] = tensor
+        paths[name] = tuple(inner.split("."))
 
-    while renamed and all(name.startswith(_WRAPPER_PREFIX) for name in renamed):
-        renamed = {name.removeprefix(_WRAPPER_PREFIX): value for name, value in renamed.items()}
-    return renamed if len(renamed) == len(state) else state
+    wrappers = _wrapping_modules(paths.values())
+    renamed: dict[str, Tensor] = {}
+    num_counters = 0
+    for name, path in paths.items():
+        if path[-1] == _NUM_AVERAGED and path[:-1] in wrappers:
+            num_counters += 1
+            continue
+
+        kept = [part for depth, part in enumerate(path) if path[:depth] not in wrappers]
+        renamed[".".join(kept)] = state[name]
+
+    return renamed if len(renamed) + num_counters == len(state) else state
+
+
+def _wrapping_modules(paths: Iterable[ModulePath]) -> set[ModulePath]:
+    """Find the modules with nothing but another one, ``module``, and perhaps a counter."""
+    children: dict[ModulePath, set[str]] = {}
+    for path in paths:
+        for depth, part in enumerate(path):
+            children.setdefault(path[:depth], set()).add(part)
+
+    wrappers = set()
+    for parent, names in children.items():
+        is_module = (*parent, _WRAPPED) in children
+        if is_module and names - {_NUM_AVERAGED} == {_WRAPPED}:
+            wrappers.add(parent)
+    return wrappers
 
 
 def _find_state_dict(checkpoint: object) -> object:
@@ -164,9 +190,29 @@ def _find_state_dict(checkpoint: object) -> object:
             checkpoint[key] for key in _NESTED_KEYS if isinstance(checkpoint.get(key), Mapping)
         ]
         if not inner:
-            return checkpoint
+            return _join_components(checkpoint)
         checkpoint = inner[0]
     return checkpoint
+
+
+def _join_components(checkpoint: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Join state dicts of several modules into one, with the key of each before its names.
+
+    A checkpoint with tensors of its own is returned as it is.
+    """
+    if any(isinstance(value, Tensor) for value in checkpoint.values()):
+        return checkpoint
+
+    joined = {}
+    for key, component in checkpoint.items():
+        if not isinstance(key, str) or not isinstance(component, Mapping):
+            continue
+
+        prefix = key.removesuffix("_state_dict").removesuffix("_state")
+        for name, tensor in component.items():
+            if isinstance(name, str) and isinstance(tensor, Tensor):
+                joined[f"{prefix}.{name}"] = tensor
+    return joined or checkpoint
 
 
 def _read(path: Path) -> object:
@@ -176,7 +222,10 @@ def _read(path: Path) -> object:
     with open_file(path) as stream:
         if _is_torchscript(stream):
             return _read_torchscript(stream, path)
-    return read_data(path)
+
+    # scripts save their arguments beside the weights; a Namespace only holds plain data
+    with torch.serialization.safe_globals([Namespace]):
+        return read_data(path)
 
 
 def _read_torchscript(stream: BinaryIO, path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
 
 _MODEL_PREFIX = "model."
 _TOWERS_PREFIX = "towers."
+_IMAGE_TOWERS = ("visual", "image_encoder")
 
 # Names in the checkpoints of CLIP-ReID's own code, and open_clip's.
 _CLIP_REID_PREFIXES = {"image_encoder.": "visual.", "text_encoder.": ""}
@@ -40,7 +41,7 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
         A new mapping under the model's names, as far as they are known.
     """
     weights = {key: tensor for key, tensor in state.items() if key not in OPENAI_KEYS}
-    state = _from_clip_reid(_without_prefixes(weights))
+    state = _from_clip_reid(without_prefixes(weights))
 
     converted: dict[str, Tensor] = convert_state_dict(model, state)
     if "positional_embedding" in converted and not hasattr(model, "positional_embedding"):
@@ -57,15 +58,27 @@ def to_open_clip_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[s
     return converted
 
 
-def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the names under which towers and methods hold the model, in any order and depth."""
+def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the names under which methods and checkpoints hold the model, in any order and depth."""
+    prefixes = {_prefix_of_image_tower(key) for key in state} - {None}
+    prefix = prefixes.pop() if len(prefixes) == 1 else None
+
     renamed = {}
     for key, tensor in state.items():
-        name = key
+        name = key if prefix is None else key.removeprefix(prefix)
         while name.startswith((_MODEL_PREFIX, _TOWERS_PREFIX)):
             name = name.removeprefix(_MODEL_PREFIX).removeprefix(_TOWERS_PREFIX)
         renamed[name] = tensor
     return renamed if len(renamed) == len(state) else dict(state)
+
+
+def _prefix_of_image_tower(key: str) -> str | None:
+    """What comes before the name of the image tower; ``None`` for a tensor outside of it."""
+    for tower in _IMAGE_TOWERS:
+        before, found, _ = f".{key}".partition(f".{tower}.")
+        if found:
+            return f"{before}.".removeprefix(".")
+    return None
 
 
 def _from_clip_reid(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Importers of the checkpoints of other projects, each with a report of every tensor."""

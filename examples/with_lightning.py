@@ -35,10 +35,8 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
         self.results: list[ReidResult] = []
 
     def on_train_epoch_start(self) -> None:
-        """Set the epoch of the batch sampler, which Lightning does not do."""
-        loader = self.trainer.train_dataloader
-        loader.batch_sampler.set_epoch(self.current_epoch)
-        loader.dataset.set_epoch(self.current_epoch)
+        """Set the epoch of the data set; Lightning sets that of the batch sampler."""
+        self.trainer.train_dataloader.dataset.set_epoch(self.current_epoch)
 
     def training_step(self, batch: ReidItem) -> Tensor:
         """Loss of a batch."""

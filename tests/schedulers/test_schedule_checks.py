@@ -1,7 +1,11 @@
 import math
+import warnings
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from clipreid_kit import WarmupCosineLR, WarmupMultiStepLR
 from clipreid_kit.schedulers._schedule_checks import (
     check_not_past_the_end,
     check_step,
@@ -58,3 +62,59 @@ def test_past_the_end():
     message = r"owner: step\(\) was called more than total_steps = 4 times\. Count total_steps"
     with pytest.raises(ValueError, match=message):
         check_not_past_the_end("owner", 5, 4)
+
+
+def cosine(optimizer, total_steps):
+    return WarmupCosineLR(optimizer, 0, total_steps)
+
+
+def multistep(optimizer, total_steps):
+    return WarmupMultiStepLR(optimizer, 0, [total_steps // 2], total_steps=total_steps)
+
+
+def prepared_rates(monkeypatch, build, total_steps, *, num_processes=1, num_steps=3, **options):
+    """Rates of a schedule that Accelerate prepared on one of several processes."""
+    scheduler = pytest.importorskip("accelerate.scheduler")
+    accelerator = pytest.importorskip("accelerate").Accelerator(cpu=True)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    prepared, _ = accelerator.prepare(optimizer, torch.nn.Linear(1, 1))
+    wrapped = scheduler.AcceleratedScheduler(build(optimizer, total_steps), prepared, **options)
+
+    state = SimpleNamespace(num_processes=num_processes)
+    monkeypatch.setattr(scheduler, "AcceleratorState", lambda: state)
+    rates = []
+    for _ in range(num_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        prepared.step()
+        wrapped.step()
+    return rates
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("build", [cosine, multistep])
+def test_a_schedule_that_accelerate_steps_for_each_process_warns_once(monkeypatch, build):
+    expected = prepared_rates(monkeypatch, build, 4)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        rates = prepared_rates(monkeypatch, build, 8, num_processes=2)
+
+    assert rates == pytest.approx(expected)
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith(
+        f"{type(build(*schedule_arguments())).__name__}: accelerator.prepare makes 2 steps of the "
+        "schedule for each step of the optimiser, one for each process. Count total_steps, "
+        "warmup_steps and milestones in steps of the optimiser times 2, which is epochs x "
+        "len(loader) before prepare; or do not prepare the schedule"
+    )
+
+
+def schedule_arguments():
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 4
+
+
+@pytest.mark.parametrize("options", [{"split_batches": True}, {"step_with_optimizer": False}])
+def test_a_prepared_schedule_that_is_stepped_once_does_not_warn(monkeypatch, options):
+    """Warnings are errors in this suite."""
+    expected = prepared_rates(monkeypatch, cosine, 4)
+    assert prepared_rates(monkeypatch, cosine, 4, num_processes=2, **options) == expected

@@ -5,6 +5,7 @@ from clipreid_kit.clip.checkpoints.interpolate import interpolate_weights
 from clipreid_kit.clip.checkpoints.onnx_export import export_image_tower
 from clipreid_kit.clip.checkpoints.rng_state import random_state, set_random_state
 from clipreid_kit.clip.checkpoints.save_load import load_towers, save_towers
+from clipreid_kit.clip.checkpoints.tracker_export import TrackerExport, export_for_tracker
 from clipreid_kit.clip.checkpoints.training_checkpoints import TrainingCheckpoints
 from clipreid_kit.clip.checkpoints.warm_start import read_card, warm_start
 from clipreid_kit.clip.importers.clip_reid import ImportedClipReID, import_clip_reid
@@ -59,10 +60,12 @@ __all__ = [
     "PromptSGOutput",
     "PromptStageOutput",
     "TowerEmbeddings",
+    "TrackerExport",
     "TrainingCheckpoints",
     "add_lora",
     "build_method",
     "caption_embeddings",
+    "export_for_tracker",
     "export_image_tower",
     "find_checkpoint",
     "freeze",

@@ -15,6 +15,7 @@ from clipreid_kit._checks import check_choice, check_embeddings, fail
 from clipreid_kit.distances import dot_product, l2_normalize
 from clipreid_kit.samplers._fingerprint import check_state, data_checksum
 from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
+from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
 from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
@@ -59,7 +60,8 @@ class HardIdentitySampler(Sampler[list[int]]):
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
 
     Warns:
-        UserWarning: If ``images`` shows identities of a single image, and K is 2 or more.
+        UserWarning: If ``images`` shows identities of a single image, and K is 2 or more; once if
+            Accelerate prepared the loader of a sampler with ``world_size`` above 1.
 
     Raises:
         ValueError: As :class:`PKSampler` does; and if batches are requested before :meth:`update`.
@@ -124,6 +126,11 @@ class HardIdentitySampler(Sampler[list[int]]):
     def epoch(self) -> int:
         """The epoch that the next iteration yields."""
         return self._position.epoch
+
+    @property
+    def sampler(self) -> EpochSetter:
+        """Object through which Lightning and Accelerate set the epoch."""
+        return EpochSetter(self.set_epoch)
 
     def __len__(self) -> int:
         """Number of batches of an epoch: exact, and the same on all ranks and in all epochs."""
@@ -246,6 +253,7 @@ class HardIdentitySampler(Sampler[list[int]]):
                 "HardIdentitySampler: call update(embeddings, labels) before the first batch; "
                 "where there are no embeddings yet, train the first epochs with PKSampler."
             )
+        warn_if_sharded_twice("HardIdentitySampler", self.world_size)
         start_batch = self._position.begin_iteration()
 
         # An update or a new epoch takes effect with the next iteration.

@@ -9,6 +9,7 @@ from torch.utils.data import Sampler
 from clipreid_kit._checks import check_choice
 from clipreid_kit.samplers._fingerprint import check_state, data_checksum
 from clipreid_kit.samplers._integers import Integers
+from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_epoch import PKEpoch
 from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
@@ -62,7 +63,8 @@ class PKSampler(Sampler[list[int]]):
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
 
     Warns:
-        UserWarning: If ``images`` shows identities of a single image, and K is 2 or more.
+        UserWarning: If ``images`` shows identities of a single image, and K is 2 or more; once if
+            Accelerate prepared the loader of a sampler with ``world_size`` above 1.
 
     Raises:
         ValueError: If there are fewer identities than P x world_size (after dropping), labels or
@@ -137,6 +139,11 @@ class PKSampler(Sampler[list[int]]):
         """The epoch that the next iteration yields."""
         return self._position.epoch
 
+    @property
+    def sampler(self) -> EpochSetter:
+        """Object through which Lightning and Accelerate set the epoch."""
+        return EpochSetter(self.set_epoch)
+
     def __len__(self) -> int:
         """Number of batches of an epoch: exact, and the same on all ranks and in all epochs."""
         return self._num_batches
@@ -200,6 +207,7 @@ class PKSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K row indices."""
+        warn_if_sharded_twice("PKSampler", self.world_size)
         start_batch = self._position.begin_iteration()
         epoch = PKEpoch(
             self._rows,

@@ -1,5 +1,9 @@
 """Checks that the learning-rate schedules share."""
 
+import sys
+import warnings
+
+from clipreid_kit._callers import find_caller
 from clipreid_kit._checks import check_integer, check_number, fail
 
 _UNIT = "Count total_steps in the unit in which you call step(): epochs, or epochs x batches."
@@ -29,3 +33,32 @@ def check_not_past_the_end(owner: str, step: int, total_steps: int | None) -> No
         raise ValueError(
             f"{owner}: step() was called more than total_steps = {total_steps} times. {_UNIT}"
         )
+
+
+def warn_if_stepped_several_times(owner: str) -> None:
+    """Warn once if Accelerate steps a schedule once for each process, at every optimiser step."""
+    prepared = find_caller("accelerate", "AcceleratedScheduler")
+    if prepared is None:
+        return
+
+    is_stepped_once = getattr(prepared, "split_batches", False) or not getattr(
+        prepared, "step_with_optimizer", True
+    )
+    num_processes = _num_processes_of_accelerate()
+    if is_stepped_once or num_processes == 1:
+        return
+
+    warnings.warn(
+        f"{owner}: accelerator.prepare makes {num_processes} steps of the schedule for each step "
+        f"of the optimiser, one for each process. Count total_steps, warmup_steps and milestones "
+        f"in steps of the optimiser times {num_processes}, which is epochs x len(loader) before "
+        "prepare; or do not prepare the schedule, and call its step() yourself.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _num_processes_of_accelerate() -> int:
+    """Number of processes by which Accelerate multiplies the steps; it is loaded already."""
+    state = getattr(sys.modules.get("accelerate.scheduler"), "AcceleratorState", None)
+    return 1 if state is None else int(state().num_processes)

@@ -12,6 +12,7 @@ from clipreid_kit.schedulers._schedule_checks import (
     check_not_past_the_end,
     check_step,
     check_unit_interval,
+    warn_if_stepped_several_times,
 )
 
 
@@ -136,6 +137,10 @@ class WarmupCosineLR(LRScheduler):
             restarts.
         period_growth: How many times longer each period is than the one before, at least 1.
 
+    Warns:
+        UserWarning: Once, in ``step()``, if Accelerate prepared the schedule on several processes:
+            it then makes that many steps for each step of the optimiser.
+
     Raises:
         ValueError: If a number is out of its range; in ``step()``, if the schedule has ended,
             because the cosine would rise again.
@@ -195,6 +200,11 @@ class WarmupCosineLR(LRScheduler):
         """Return the rates at the present step, one for each parameter group."""
         check_not_past_the_end("WarmupCosineLR", self.last_epoch, self.total_steps)
         return [float(base) * self._factor(float(base)) for base in self.base_lrs]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Advance by one step, and set the rates of the parameter groups."""
+        warn_if_stepped_several_times("WarmupCosineLR")
+        super().step(epoch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, and set its learning rates in the optimiser as well."""

@@ -15,6 +15,7 @@ from clipreid_kit.schedulers._schedule_checks import (
     check_not_past_the_end,
     check_step,
     check_unit_interval,
+    warn_if_stepped_several_times,
 )
 
 
@@ -123,6 +124,10 @@ class WarmupMultiStepLR(LRScheduler):
         total_steps: All steps of the run, above every milestone. ``None`` for a schedule without an
             end.
 
+    Warns:
+        UserWarning: Once, in ``step()``, if Accelerate prepared the schedule on several processes:
+            it then makes that many steps for each step of the optimiser.
+
     Raises:
         ValueError: If a number is out of its range; in ``step()``, if ``total_steps`` is given and
             exceeded.
@@ -181,6 +186,11 @@ class WarmupMultiStepLR(LRScheduler):
             start_factor=self.start_factor,
         )
         return [float(rate) * factor for rate in self.base_lrs]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Advance by one step, and set the rates of the parameter groups."""
+        warn_if_stepped_several_times("WarmupMultiStepLR")
+        super().step(epoch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, and set its learning rates in the optimiser as well."""

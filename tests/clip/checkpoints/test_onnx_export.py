@@ -61,13 +61,13 @@ def test_towers_in_half_precision_are_exported_in_float32(build, tmp_path, onnxr
 @pytest.mark.unhooked
 @pytest.mark.usefixtures("onnxruntime")
 def test_a_file_that_differs_is_not_kept(build, tmp_path, monkeypatch):
-    write = export_module._write
+    write = export_module.write_graph
 
-    def write_another(module, images, path):
+    def write_another(owner, module, images, path):
         other = export_module._ImageTower(build("vit", seed=9), normalize=True)
-        write(other, images, path)
+        write(owner, other, images, path)
 
-    monkeypatch.setattr(export_module, "_write", write_another)
+    monkeypatch.setattr(export_module, "write_graph", write_another)
     with pytest.raises(ValueError, match=r"outputs that differ by at most 0.0001, got 0\.\d+"):
         export_image_tower(build("vit"), tmp_path / "tower.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,7 @@
 """Export the image tower to ONNX, and verify the file against the module."""
 
-import copy
-import warnings
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,11 +9,17 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
 from clipreid_kit._files import replaced_file
+from clipreid_kit.clip.checkpoints._onnx_graph import (
+    in_float32,
+    largest_difference,
+    require_onnx,
+    run_file,
+    run_module,
+    write_graph,
+)
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 
 _OWNER = "export_image_tower"
-
-OpenSession = Any  # onnxruntime's, which has no types
 
 
 def export_image_tower(
@@ -33,10 +36,11 @@ def export_image_tower(
     Use it to serve embeddings without torch. The graph has one input ``images`` (N, 3, H, W),
     normalised as for :meth:`ClipTowers.encode_image`, and one output ``embeddings`` (N, D), for
     any N. A camera embedding is exported as its mean. Needs the extra ``export`` (onnx,
-    onnxscript, onnxruntime).
+    onnxscript, onnxruntime). For a tracker, which does not normalise the images in this way, use
+    :func:`export_for_tracker`.
 
     Args:
-        towers: The towers; left unchanged. Those in bfloat16 or float16 are exported in float32.
+        towers: The towers; left unchanged. Those in another precision are exported in float32.
         path: The file to write; an existing one is replaced only if the comparison succeeds.
         normalize: Whether the graph scales every row to length 1.
         tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
@@ -60,25 +64,18 @@ def export_image_tower(
     check_integer(_OWNER, "batch_size", batch_size, 1)
     check_seed(_OWNER, seed)
 
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401 (torch's exporter needs it)
-    except ImportError as error:
-        raise ValueError(
-            f"{_OWNER}: onnxruntime and onnxscript are needed ({error}). "
-            "Run pip install clipreid_kit[export]."
-        ) from None
+    require_onnx(_OWNER)
 
     check_towers(_OWNER, towers)
     training = towers.training
-    exported = _in_exportable_dtype(towers)
+    exported = in_float32(towers)
     wrapped = _ImageTower(exported, normalize=normalize)
     images = _random_images(exported, batch_size, seed)
 
     try:
         with replaced_file(Path(path)) as temporary:
             wrapped.eval()
-            _write(wrapped, torch.cat([images, images]), temporary)
+            write_graph(_OWNER, wrapped, torch.cat([images, images]), temporary)
             difference = _verify(wrapped, temporary, images, tolerance)
     finally:
         towers.train(training)
@@ -86,22 +83,11 @@ def export_image_tower(
     return difference
 
 
-def _in_exportable_dtype(towers: ClipTowers) -> ClipTowers:
-    """Return the towers, or a copy in float32 of those in half precision."""
-    if next(towers.image_parameters()).dtype in (torch.bfloat16, torch.float16):
-        return copy.deepcopy(towers).float()
-    return towers
-
-
 def _verify(module: nn.Module, file: Path, images: Tensor, tolerance: float) -> float:
     """Compare the file with the module, for one image and several; return the difference."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    difference = max(
-        _largest_difference(session, module, images),
-        _largest_difference(session, module, images[:1]),
-    )
+    batches = [images, images[:1]]
+    found = run_file(_OWNER, file, batches)
+    difference = largest_difference(found, run_module(module, batches))
     if not difference <= tolerance:
         raise fail(_OWNER, f"outputs that differ by at most {tolerance}", difference)
     return difference
@@ -123,41 +109,3 @@ def _random_images(towers: ClipTowers, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 3, *towers.image_size, generator=generator)
     return images.to(next(towers.image_parameters()))
-
-
-def _write(module: nn.Module, images: Tensor, path: Path) -> None:
-    options: dict[str, Any] = {"dynamic_shapes": {"images": {0: torch.export.Dim("batch", min=1)}}}
-
-    try:
-        # the exporter warns about its own internals, which the caller cannot change
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (images,),
-                str(path),
-                input_names=["images"],
-                output_names=["embeddings"],
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                **options,
-            )
-    except Exception as error:
-        raise ValueError(
-            f"{_OWNER}: torch cannot export this tower ({type(error).__name__}: {error})."
-        ) from error
-
-
-def _largest_difference(session: OpenSession, module: nn.Module, images: Tensor) -> float:
-    try:
-        outputs = session.run(["embeddings"], {"images": images.cpu().numpy()})
-    except Exception as error:
-        raise ValueError(
-            f"{_OWNER}: The exported graph does not run with a batch of {len(images)} "
-            f"({type(error).__name__}: {error})."
-        ) from error
-
-    with torch.no_grad():
-        expected = module(images).cpu()
-    return float((torch.from_numpy(outputs[0]) - expected).abs().max())

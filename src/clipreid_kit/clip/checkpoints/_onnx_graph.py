@@ -1,0 +1,100 @@
+"""Write modules as ONNX files, and compare the files with the modules."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipreid_kit.clip.towers.clip_towers import ClipTowers
+
+OpenSession = Any  # onnxruntime's, which has no types
+
+
+def require_onnx(owner: str) -> None:
+    """Raise ValueError if the extra ``export`` is not installed."""
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise ValueError(
+            f"{owner}: onnxruntime and onnxscript are needed ({error}). "
+            "Run pip install clipreid_kit[export]."
+        ) from None
+
+
+def in_float32(towers: ClipTowers) -> ClipTowers:
+    """Return the towers, or a copy in float32 of those in another precision."""
+    if next(towers.image_parameters()).dtype == torch.float32:
+        return towers
+    return copy.deepcopy(towers).float()
+
+
+def write_graph(owner: str, module: nn.Module, images: Tensor, path: Path) -> None:
+    """Write a module of one input ``images`` and one output ``embeddings``, for any batch size.
+
+    Raises:
+        ValueError: If torch cannot export the module.
+    """
+    options: dict[str, Any] = {"dynamic_shapes": {"images": {0: torch.export.Dim("batch", min=1)}}}
+
+    try:
+        # the exporter warns about its own internals, which the caller cannot change
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                (images,),
+                str(path),
+                input_names=["images"],
+                output_names=["embeddings"],
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                **options,
+            )
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: torch cannot export this tower ({type(error).__name__}: {error})."
+        ) from error
+
+
+def run_file(owner: str, path: Path, batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return the embeddings of several batches by an ONNX file, on the CPU in float32.
+
+    Raises:
+        ValueError: If the file does not run.
+    """
+    import onnxruntime
+
+    embeddings = []
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        for images in batches:
+            outputs = session.run(["embeddings"], {"images": images.cpu().numpy()})
+            embeddings.append(torch.from_numpy(outputs[0]).float())
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: The exported graph does not run with batches of "
+            f"{', '.join(str(len(images)) for images in batches)} "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+    return embeddings
+
+
+def run_module(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return the embeddings of several batches by a module, on the CPU in float32."""
+    with torch.no_grad():
+        return [module(images).float().cpu() for images in batches]
+
+
+def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest absolute difference of two numbers of the outputs; NaN if one is."""
+    differences = []
+    for one, other in zip(found, expected, strict=True):
+        differences.append((one - other).abs().max())
+    return float(torch.stack(differences).max())

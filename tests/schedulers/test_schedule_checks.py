@@ -1,7 +1,9 @@
 import math
 
 import pytest
+import torch
 
+from clipreid_kit.schedulers import WarmupCosineLR, WarmupMultiStepLR
 from clipreid_kit.schedulers._schedule_checks import (
     check_not_past_the_end,
     check_step,
@@ -58,3 +60,17 @@ def test_past_the_end():
     message = r"owner: step\(\) was called more than total_steps = 4 times\. Count total_steps"
     with pytest.raises(ValueError, match=message):
         check_not_past_the_end("owner", 5, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "owner"),
+    [
+        (lambda wrong: WarmupCosineLR(wrong, 0, 10), "WarmupCosineLR"),
+        (lambda wrong: WarmupMultiStepLR(wrong, 0, [4]), "WarmupMultiStepLR"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [None, 0.1, [torch.zeros(1)], torch.nn.Linear(1, 1)])
+def test_what_is_no_optimizer_is_explained(call, owner, wrong):
+    message = rf"^{owner}: expected an optimizer of torch.optim, got {type(wrong).__name__}"
+    with pytest.raises(ValueError, match=message):
+        call(wrong)

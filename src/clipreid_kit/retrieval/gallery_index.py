@@ -17,8 +17,9 @@ from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._files import flush_folder
+from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 from clipreid_kit.retrieval.search_forms import (
     Found,
     MaskedQueries,
@@ -389,7 +390,7 @@ class GalleryIndex:
         if k > len(self):
             raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images.")
 
-        matrix = vectors if isinstance(vectors, Tensor) else np.asarray(vectors)
+        matrix = vectors if isinstance(vectors, Tensor) else as_array(owner, "vectors", vectors)
         rows = _embedding_rows(owner, "vectors", matrix[None] if matrix.ndim == 1 else matrix)
         self._check_fit(owner, rows, fingerprint)
         return rows.block(0, len(rows))
@@ -475,11 +476,12 @@ def _check_records(owner: str, rows: EmbeddingRows, records: Sequence[ImageRecor
             f"{owner}: got {len(rows)} embeddings for {len(records)} records. Encode every record "
             "once, in order: shuffle=False, drop_last=False."
         )
+    check_records(owner, records or ())
 
 
 def _key_array(owner: str, keys: Iterable[int]) -> IntArray:
     """Return keys as an array of distinct integers."""
-    array = np.asarray(list(keys))
+    array = as_array(owner, "keys", keys if isinstance(keys, np.ndarray) else list(keys))
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":

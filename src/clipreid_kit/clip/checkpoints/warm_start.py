@@ -17,6 +17,7 @@ from clipreid_kit.clip.checkpoints.training_checkpoints import (
     trained_image_size,
 )
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
+from clipreid_kit.clip.towers.wrappers import unwrapped
 
 
 def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
@@ -47,6 +48,7 @@ def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
         >>> report.loaded, report.unexpected
         (('weight',), ('bias',))
     """
+    method = unwrapped("warm_start", method)
     folder = _checkpoint_folder(source)
     tensors = read_checkpoint(folder, method, find_towers(method))
     if not tensors:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clipreid_kit._checks import check_choice
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 from clipreid_kit.data.validation._checks_of_records import (
     Found,
     find_bad_captions,
@@ -115,6 +115,7 @@ def validate_records(
     """
     check_choice("validate_records", "on_error", on_error, ("raise", "skip", "report"))
     everything = list(records)
+    check_records("validate_records", everything)
     _check_one_type(everything)
 
     pairs = _query_gallery_pairs(everything, query, gallery)

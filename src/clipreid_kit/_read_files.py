@@ -154,11 +154,20 @@ def open_archive(path: PathLike) -> zipfile.ZipFile:
 
 
 class _Archive(zipfile.ZipFile):
-    """A zip archive that closes its file with itself."""
+    r"""A zip archive that closes its file with itself.
+
+    Folders that some programs separate by ``\\`` are separated by ``/``, as they should be.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._own_stream = stream
         super().__init__(stream)
+
+        # Members are looked up in the file by their original name, which stays.
+        for member in self.filelist:
+            if "\\" in member.filename:
+                member.filename = member.filename.replace("\\", "/")
+                self.NameToInfo.setdefault(member.filename, member)
 
     def close(self) -> None:
         super().close()

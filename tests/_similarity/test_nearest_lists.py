@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit._similarity.nearest_lists import flat_nonzero, offer
+from clipreid_kit._similarity.nearest_lists import first_of_largest, flat_nonzero, offer
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -49,3 +49,46 @@ def test_offered_tiles_leave_the_nearest_values(seed, kept, widths, by_row):
     found = nearness[:, : best.shape[1]].numpy()
     assert (found == best).all()
     assert (np.take_along_axis(rows, index[:, : best.shape[1]].numpy(), 1) == found).all()
+
+
+def first_by_sorting(rows, count):
+    """Columns by descending value, then by position."""
+    return np.argsort(-rows, axis=1, kind="stable")[:, :count]
+
+
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 7), values=st.integers(1, 4))
+def test_the_first_of_equal_values_are_taken(seed, count, values):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(values, (5, 7), generator=generator).float()
+
+    found, columns = first_of_largest(rows, count)
+    assert columns.tolist() == first_by_sorting(rows.numpy(), count).tolist()
+    assert torch.equal(found, rows.gather(1, columns))
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    kept=st.integers(1, 5),
+    widths=st.lists(st.integers(6, 90), min_size=1, max_size=4),
+    by_row=st.booleans(),
+)
+def test_of_ties_in_offered_tiles_the_first_stay(seed, kept, widths, by_row):
+    generator = torch.Generator().manual_seed(seed)
+    tiles = [torch.randint(30, (3, width), generator=generator).float() for width in widths]
+    nearness = torch.full((3, kept), -torch.inf)
+    index = torch.zeros((3, kept), dtype=torch.int64)
+
+    offset = 0
+    for tile in tiles:
+        offer(
+            nearness,
+            index,
+            tile if by_row else tile.T.contiguous(),
+            offset,
+            by_row=by_row,
+            empty=offset == 0,
+            first_of_ties=True,
+        )
+        offset += tile.shape[1]
+
+    assert index.tolist() == first_by_sorting(torch.cat(tiles, dim=1).numpy(), kept).tolist()

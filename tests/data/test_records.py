@@ -2,7 +2,18 @@ import dataclasses
 
 import pytest
 
-from clipreid_kit.data import ImageRecord
+from clipreid_kit.data import (
+    ImageRecord,
+    ReidDataset,
+    check_files,
+    check_shared_images,
+    check_splits,
+    eval_transform,
+    evaluation_ids,
+    split_identities,
+    validate_records,
+    write_csv,
+)
 
 
 def test_a_record_needs_a_path_and_an_identity_only():
@@ -37,3 +48,32 @@ def test_a_camera_is_an_integer_or_a_name(camera):
     message = r"ImageRecord: expected camera .* got .* for a\.jpg\."
     with pytest.raises(ValueError, match=message):
         ImageRecord("a.jpg", 1, camera=camera)
+
+
+ROWS = [("a.jpg", 1), ("b.jpg", 2)]
+
+
+@pytest.mark.parametrize(
+    ("owner", "call"),
+    [
+        ("ReidDataset", lambda rows: ReidDataset(rows, eval_transform(8))),
+        ("check_files", check_files),
+        ("check_splits", check_splits),
+        ("validate_records", validate_records),
+        ("check_shared_images", lambda rows: check_shared_images(rows, [])),
+        ("evaluation_ids", lambda rows: evaluation_ids(rows, rows)),
+        ("split_identities", lambda rows: split_identities(rows, {"a": 1.0})),
+        ("write_csv", lambda rows: write_csv(rows, "x.csv")),
+    ],
+)
+@pytest.mark.parametrize("rows", [ROWS, ["a.jpg"], [{"path": "a.jpg", "identity": 1}]])
+def test_what_is_no_record_is_explained(owner, call, rows):
+    kind = type(rows[0]).__name__
+    message = rf"^{owner}: expected records as ImageRecord, got {kind} .* as number 0\. Build them"
+    with pytest.raises(ValueError, match=message):
+        call(rows)
+
+
+def test_a_wrong_record_among_others_is_numbered():
+    with pytest.raises(ValueError, match="got NoneType None as number 1"):
+        check_files(iter([ImageRecord("a.jpg", 1), None]))

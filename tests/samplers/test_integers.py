@@ -46,3 +46,9 @@ def test_stable_order(values, scale):
     array = np.array([value * scale for value in values], dtype=np.int64)
     expected = sorted(range(len(values)), key=lambda i: values[i])
     assert stable_order(array).tolist() == expected
+
+
+def test_as_integers_refuses_masked_values():
+    labels = np.ma.masked_array([0, 1, 1], mask=[0, 0, 1])
+    with pytest.raises(ValueError, match="owner: expected labels without a mask, got 1 masked"):
+        as_integers("owner", "labels", labels)

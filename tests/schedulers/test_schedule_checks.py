@@ -118,3 +118,17 @@ def test_a_prepared_schedule_that_is_stepped_once_does_not_warn(monkeypatch, opt
     """Warnings are errors in this suite."""
     expected = prepared_rates(monkeypatch, cosine, 4)
     assert prepared_rates(monkeypatch, cosine, 4, num_processes=2, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "owner"),
+    [
+        (lambda wrong: WarmupCosineLR(wrong, 0, 10), "WarmupCosineLR"),
+        (lambda wrong: WarmupMultiStepLR(wrong, 0, [4]), "WarmupMultiStepLR"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [None, 0.1, [torch.zeros(1)], torch.nn.Linear(1, 1)])
+def test_what_is_no_optimizer_is_explained(call, owner, wrong):
+    message = rf"^{owner}: expected an optimizer of torch.optim, got {type(wrong).__name__}"
+    with pytest.raises(ValueError, match=message):
+        call(wrong)

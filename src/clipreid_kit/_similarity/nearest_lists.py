@@ -15,8 +15,41 @@ def flat_nonzero(tile: Tensor, threshold: Tensor, *, strict: bool) -> Tensor:
     return torch.nonzero(is_found.flatten()).flatten()
 
 
+def first_of_largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest values of each row, descending, and their columns; of ties the first.
+
+    ``torch.topk`` returns any of several equal values.
+    """
+    values, columns = matrix.topk(count, dim=1)
+    if count == 0:
+        return values, columns
+
+    lowest = values[:, -1:]
+    has_more = ((matrix >= lowest).sum(dim=1) > count) & (lowest[:, 0] > -torch.inf)
+    rows = torch.nonzero(has_more).flatten()
+    if rows.numel() > 0:
+        # All that are larger, and the first of those that are equal to the smallest.
+        crowded, limit = matrix[rows], lowest[rows]
+        num_larger = (crowded > limit).sum(dim=1, keepdim=True)
+        is_equal = crowded == limit
+        is_first = is_equal & (is_equal.cumsum(dim=1) <= count - num_larger)
+        chosen = torch.nonzero((crowded > limit) | is_first)[:, 1]
+        columns[rows] = chosen.view(len(rows), count)
+
+    columns = columns.sort(dim=1).values
+    values, order = matrix.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
 def offer(
-    nearness: Tensor, index: Tensor, tile: Tensor, offset: int, *, by_row: bool, empty: bool
+    nearness: Tensor,
+    index: Tensor,
+    tile: Tensor,
+    offset: int,
+    *,
+    by_row: bool,
+    empty: bool,
+    first_of_ties: bool = False,
 ) -> None:
     """Update lists of nearest items with a tile, each of whose rows (or columns) belongs to a list.
 
@@ -28,14 +61,20 @@ def offer(
         offset: Index of the first item of the tile.
         by_row: Whether a list belongs to a row of the tile, and its columns are items.
         empty: Whether all lists are empty.
+        first_of_ties: Whether of equally near items the first enter, and come first, if items are
+            offered in their order; else any of them.
     """
     if not empty:
         last = nearness[:, -1:]
         flat = flat_nonzero(tile, last if by_row else last.T, strict=True)
     if empty or flat.numel() > tile.numel() // 16:
         offered = tile if by_row else tile.T.contiguous()
-        values, columns = offered.topk(min(nearness.shape[1], offered.shape[1]), dim=1)
-        _merge(nearness, index, values, columns + offset)
+        count = min(nearness.shape[1], offered.shape[1])
+        if first_of_ties:
+            values, columns = first_of_largest(offered, count)
+        else:
+            values, columns = offered.topk(count, dim=1)
+        _merge(nearness, index, values, columns + offset, first_of_ties)
         return
 
     row = torch.div(flat, tile.shape[1], rounding_mode="floor")
@@ -63,14 +102,25 @@ def offer(
     new_index[slot, position] = item + offset
 
     chosen_nearness, chosen_index = nearness[lists], index[lists]
-    _merge(chosen_nearness, chosen_index, new_nearness, new_index)
+    _merge(chosen_nearness, chosen_index, new_nearness, new_index, first_of_ties)
     nearness[lists] = chosen_nearness
     index[lists] = chosen_index
 
 
-def _merge(nearness: Tensor, index: Tensor, new_nearness: Tensor, new_index: Tensor) -> None:
+def _merge(
+    nearness: Tensor,
+    index: Tensor,
+    new_nearness: Tensor,
+    new_index: Tensor,
+    first_of_ties: bool,
+) -> None:
     """Keep the nearest of old and new items, in place."""
     both = torch.cat([nearness, new_nearness], dim=1)
-    best, position = both.topk(nearness.shape[1], dim=1)
+    count = nearness.shape[1]
+    if first_of_ties:
+        best, position = both.sort(dim=1, descending=True, stable=True)
+        best, position = best[:, :count], position[:, :count]
+    else:
+        best, position = both.topk(count, dim=1)
     index.copy_(torch.cat([index, new_index], dim=1).gather(1, position))
     nearness.copy_(best)

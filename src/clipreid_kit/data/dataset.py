@@ -17,7 +17,7 @@ from clipreid_kit.data._labels_and_cameras import cameras_of, identities_of, lab
 from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.pixel_cache import PixelCache
 from clipreid_kit.data.images.transforms import is_deterministic
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 
 
 class ReidItem(NamedTuple):
@@ -123,6 +123,7 @@ class ReidDataset(Dataset[ReidItem]):
         if orientations not in (1, 4, 8):
             raise fail("ReidDataset", "orientations to be 1, 4 or 8", repr(orientations))
         check_integer("ReidDataset", "seed", seed, 0)
+        check_records("ReidDataset", records)
 
         self.records = tuple(records)
         self.transform = transform

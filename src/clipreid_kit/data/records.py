@@ -1,6 +1,6 @@
 """Image records: the one row type of every data set in this library."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from clipreid_kit._checks import fail, shown
@@ -55,6 +55,14 @@ class ImageRecord:
                 "camera as an integer, a non-empty string or None",
                 f"{shown(self.camera)} for {self.path}",
             )
+
+
+def check_records(owner: str, records: Iterable[object]) -> None:
+    """Require records, and not paths, rows of a table or a data set."""
+    for number, record in enumerate(records):
+        if not isinstance(record, ImageRecord):
+            got = f"{type(record).__name__} {shown(record)} as number {number}"
+            raise fail(owner, "records as ImageRecord", got, "Build them, or use a reader.")
 
 
 def _is_integer_or_name(value: object) -> bool:

@@ -50,6 +50,11 @@ def new_head_weight(dim: int, num_identities: int, num_centers: int) -> nn.Param
     return weight
 
 
+def sampler_options(sampler: ClassSampler | None) -> tuple[object, ...]:
+    """Options and state of a sampler that every rank needs alike."""
+    return () if sampler is None else (sampler.extra_repr(), sampler.step)
+
+
 def rows_of_step(
     embeddings: Tensor,
     labels: Tensor,
@@ -65,8 +70,8 @@ def rows_of_step(
     """Embeddings, labels and weight of the identities that take part in a step.
 
     Embeddings and labels are gathered from all ranks if ``distributed``; there the options have to
-    agree. With a sampler the weight
-    has the rows of the sampled identities, and the labels are theirs.
+    agree. With a sampler the weight has the rows of the sampled identities, and the labels are
+    theirs.
     """
     if distributed:
         embeddings, labels = gather_batch(owner, embeddings, labels, options=options)

@@ -22,6 +22,7 @@ from clipreid_kit.losses._margin_head import (
     check_loss_options,
     new_head_weight,
     rows_of_step,
+    sampler_options,
 )
 from clipreid_kit.losses.class_sampling import ClassSampler
 
@@ -360,7 +361,7 @@ class ArcFaceLoss(nn.Module):
             sparse_grad=self.sparse_grad,
             distributed=self.distributed,
             owner="ArcFaceLoss",
-            options=(self.extra_repr(), head.extra_repr(), self.sampler and self.sampler.step),
+            options=(self.extra_repr(), head.extra_repr(), *sampler_options(self.sampler)),
         )
 
         return arcface_loss(

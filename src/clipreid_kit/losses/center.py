@@ -139,7 +139,7 @@ class CenterLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`center_loss`."""
         if self.distributed:
-            options = (tuple(self.centers.shape),)
+            options = (self.extra_repr(),)
             embeddings, labels = gather_batch("CenterLoss", embeddings, labels, options=options)
         return center_loss(embeddings, labels, self.centers, sparse_grad=self.sparse_grad)
 

@@ -20,6 +20,7 @@ from clipreid_kit.losses._margin_head import (
     check_loss_options,
     new_head_weight,
     rows_of_step,
+    sampler_options,
 )
 from clipreid_kit.losses.class_sampling import ClassSampler
 
@@ -298,7 +299,7 @@ class CosFaceLoss(nn.Module):
             sparse_grad=self.sparse_grad,
             distributed=self.distributed,
             owner="CosFaceLoss",
-            options=(self.extra_repr(), head.extra_repr(), self.sampler and self.sampler.step),
+            options=(self.extra_repr(), head.extra_repr(), *sampler_options(self.sampler)),
         )
 
         return cosface_loss(

@@ -204,8 +204,9 @@ class CrossBatchMemory(nn.Module):
         if self.training:
             check_changes_state_once("CrossBatchMemory")
         if self.distributed:
-            state = (self.weight, self.warmup_steps, self.num_steps, self.queue.num_rows)
-            embeddings, labels = gather_batch("CrossBatchMemory", embeddings, labels, options=state)
+            embeddings, labels = gather_batch(
+                "CrossBatchMemory", embeddings, labels, options=self._options()
+            )
 
         value: Tensor = self.loss(embeddings, labels)
         if self.queue.num_rows > 0:
@@ -218,6 +219,10 @@ class CrossBatchMemory(nn.Module):
             self.num_steps += 1
 
         return value
+
+    def _options(self) -> tuple[object, ...]:
+        """Options and state that every rank needs alike."""
+        return (repr(self.loss), self.extra_repr(), self.queue.extra_repr(), self.num_steps)
 
     def get_extra_state(self) -> Tensor:
         """Return the number of training steps for ``state_dict``."""

@@ -202,7 +202,9 @@ class PrototypeMemoryLoss(nn.Module):
         with errors_on_all_ranks("PrototypeMemoryLoss", 2, distributed=self.distributed):
             self._check_rows(embeddings, labels)
         if self.distributed:
-            embeddings, labels = gather_batch("PrototypeMemoryLoss", embeddings, labels)
+            embeddings, labels = gather_batch(
+                "PrototypeMemoryLoss", embeddings, labels, options=(self.extra_repr(),)
+            )
 
         rows = l2_normalize(embeddings)
         sums = torch.zeros_like(self.prototypes, dtype=rows.dtype)

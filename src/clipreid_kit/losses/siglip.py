@@ -273,13 +273,14 @@ class SigLIPLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compute :func:`siglip_loss`."""
         if self.distributed:
+            bias = None if self.learnable else self.bias  # a learned one is not read
             image_embeddings, text_embeddings, labels, text_labels = gather_batch(
                 "SigLIPLoss",
                 image_embeddings,
                 text_embeddings,
                 labels,
                 text_labels,
-                options=(self.fixed_temperature, self.learnable),
+                options=(self.fixed_temperature, bias, self.learnable),
             )
 
         temperature: float | Tensor = self.fixed_temperature

@@ -224,12 +224,17 @@ class WeightedSum(nn.Module):
         log_variance: Tensor = getattr(self, f"log_variance_{name}")
         return value / log_variance.exp() + 0.5 * log_variance
 
+    def _options(self, values: Parts) -> tuple[object, ...]:
+        """Options that every rank needs alike; of weights that are functions, the names."""
+        numbers = {name: None if callable(w) else float(w) for name, w in self.weights.items()}
+        return (list(values), numbers, self.balance, self.momentum, self.limit)
+
     @torch.no_grad()
     def _update_magnitudes(self, values: Parts) -> None:
         """Update the running means; values that are not finite are skipped."""
         sizes = torch.stack([value.detach().abs() for value in values.values()])
         if self.distributed:
-            (sizes,) = gather_batch("WeightedSum", sizes[None], options=(list(values),))
+            (sizes,) = gather_batch("WeightedSum", sizes[None], options=self._options(values))
             sizes = sizes.mean(dim=0)
 
         for name, size in zip(values, sizes, strict=True):

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._files import flush_folder
+from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
@@ -595,7 +596,7 @@ class GalleryIndex:
     ) -> Tensor:
         """Return the queries (Q, D), checked to fit the index."""
         self._check_k(owner, k)
-        matrix = vectors if isinstance(vectors, Tensor) else np.asarray(vectors)
+        matrix = vectors if isinstance(vectors, Tensor) else as_array(owner, "vectors", vectors)
         rows = _embedding_rows(owner, "vectors", matrix[None] if matrix.ndim == 1 else matrix)
         self._check_fit(owner, rows, fingerprint)
         return rows.block(0, len(rows))
@@ -687,11 +688,12 @@ def _check_records(owner: str, rows: EmbeddingRows, records: Sequence[ImageRecor
             f"{owner}: got {len(rows)} embeddings for {len(records)} records. Encode every record "
             "once, in order: shuffle=False, drop_last=False."
         )
+    check_records(owner, records or ())
 
 
 def _key_array(owner: str, keys: Iterable[int]) -> IntArray:
     """Return keys as an array of distinct integers."""
-    array = np.asarray(list(keys))
+    array = as_array(owner, "keys", keys if isinstance(keys, np.ndarray) else list(keys))
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":

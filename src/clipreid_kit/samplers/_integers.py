@@ -8,6 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clipreid_kit._checks import check_dense, fail
+from clipreid_kit._similarity.as_array import as_array
 
 IntArray = npt.NDArray[np.int64]
 Integers = Sequence[int] | Tensor | npt.NDArray[np.integer[Any]]
@@ -24,7 +25,7 @@ def as_integers(owner: str, name: str, values: Integers) -> IntArray:
     array: npt.NDArray[Any]
     if isinstance(values, Tensor):
         check_dense(owner, name, values)
-    array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = values.cpu().numpy() if isinstance(values, Tensor) else as_array(owner, name, values)
 
     is_empty = array.size == 0
     if array.ndim != 1 or not (is_empty or array.dtype.kind in "iu"):

@@ -3,10 +3,19 @@
 import sys
 import warnings
 
+from torch.optim import Optimizer
+
 from clipreid_kit._callers import find_caller
 from clipreid_kit._checks import check_integer, check_number, fail
 
 _UNIT = "Count total_steps in the unit in which you call step(): epochs, or epochs x batches."
+
+
+def check_optimizer(owner: str, optimizer: object) -> None:
+    """Require an optimiser of torch."""
+    if not isinstance(optimizer, Optimizer):
+        expected = "an optimizer of torch.optim"
+        raise fail(owner, expected, type(optimizer).__name__, "Pass the optimizer first.")
 
 
 def check_unit_interval(owner: str, name: str, value: float) -> None:

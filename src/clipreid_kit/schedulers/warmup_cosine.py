@@ -10,6 +10,7 @@ from clipreid_kit._checks import check_at_least, check_integer, fail
 from clipreid_kit.schedulers._rates import set_optimizer_rates, warmup_factor
 from clipreid_kit.schedulers._schedule_checks import (
     check_not_past_the_end,
+    check_optimizer,
     check_step,
     check_unit_interval,
     warn_if_stepped_several_times,
@@ -170,6 +171,7 @@ class WarmupCosineLR(LRScheduler):
         period_growth: int = 1,
     ) -> None:
         owner = "WarmupCosineLR"
+        check_optimizer(owner, optimizer)
         _check_schedule(
             owner, warmup_steps, total_steps, start_factor, restart_period, period_growth
         )

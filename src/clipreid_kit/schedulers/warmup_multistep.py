@@ -13,6 +13,7 @@ from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.schedulers._rates import set_optimizer_rates, warmup_factor
 from clipreid_kit.schedulers._schedule_checks import (
     check_not_past_the_end,
+    check_optimizer,
     check_step,
     check_unit_interval,
     warn_if_stepped_several_times,
@@ -155,6 +156,7 @@ class WarmupMultiStepLR(LRScheduler):
         start_factor: float = 0.0,
         total_steps: int | None = None,
     ) -> None:
+        check_optimizer("WarmupMultiStepLR", optimizer)
         _check_schedule(
             "WarmupMultiStepLR", warmup_steps, milestones, gamma, start_factor, total_steps
         )

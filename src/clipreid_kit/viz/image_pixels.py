@@ -42,6 +42,9 @@ def _check_array(owner: str, name: str, image: object) -> None:
     if not isinstance(image, np.ndarray):
         raise fail(owner, expected, type(image).__name__, "Open a file with PIL.Image.open.")
 
+    if np.ma.is_masked(image):
+        raise fail(owner, expected, "an array with masked pixels", "Fill them: image.filled(0).")
+
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         got = f"an array of shape {image.shape} and dtype {image.dtype}"
         remedy = (

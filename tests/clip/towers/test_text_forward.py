@@ -251,3 +251,38 @@ class TestWordEmbeddings:
             match=r"that runs from word embeddings, got that of CoCa\. Text towers of Hugging",
         ):
             work(build("coca"))
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+@pytest.mark.parametrize("method", ["encode_text", "embed_tokens"])
+def test_token_ids_outside_the_vocabulary_are_explained(build, method, wrong):
+    towers = build("vit")
+    tokens = towers.tokenize(["a red coat"])
+    tokens[0, 1] = wrong
+
+    with pytest.raises(ValueError, match=rf"^{method}: expected tokens in \[0, \d+\), got tokens"):
+        getattr(towers, method)(tokens)
+
+
+@pytest.mark.unhooked
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64, torch.float32])
+def test_token_ids_of_another_kind_are_explained(build, dtype):
+    towers = build("vit")
+    with pytest.raises(ValueError, match=r"encode_text: expected token ids \(N, L\)"):
+        towers.encode_text(torch.ones(1, 4).to(dtype))
+
+
+def test_token_ids_of_few_bits_are_read(build):
+    towers = build("vit")
+    tokens = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        found = towers.encode_text(tokens.to(torch.int16))
+        assert torch.equal(found, towers.encode_text(tokens))
+    assert towers.embed_tokens(tokens.to(torch.uint8)).shape == (1, 3, towers.text_width)
+
+
+@pytest.mark.unhooked
+def test_the_end_of_a_single_text_without_rows_is_explained(build):
+    with pytest.raises(ValueError, match=r"end_of_text: expected token ids \(N, L\)"):
+        build("vit").end_of_text(torch.tensor([1, 2, 3]))

@@ -197,3 +197,25 @@ def test_a_copy_is_never_a_negative_of_its_own_image(strategy):
     for row, negatives in enumerate(mined.tolist()):
         expected = {other for other in range(6) if images[other] != images[row]}
         assert set(negatives) - {-1} == expected
+
+
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_fewer_negatives_are_the_first_of_more_also_among_ties(search):
+    if search == "faiss":
+        pytest.importorskip("faiss")
+    # Each of 10 rows occurs 20 times, so that most negatives are ties.
+    features = torch.eye(10).repeat(20, 1) + 0.5
+    labels = torch.arange(200)
+
+    most = mine_hard_negatives(features, labels, 6, max_similarity=None, search=search)
+    for count in (1, 3, 5):
+        fewer = mine_hard_negatives(features, labels, count, max_similarity=None, search=search)
+        assert torch.equal(fewer, most[:, :count])
+
+
+def test_of_equal_negatives_the_first_rows_are_taken():
+    features = torch.eye(10).repeat(20, 1) + 0.5
+
+    negatives = mine_hard_negatives(features, torch.arange(200), 3, max_similarity=None)
+    assert negatives[7].tolist() == [17, 27, 37]
+    assert negatives[27].tolist() == [7, 17, 37]

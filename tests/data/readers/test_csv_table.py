@@ -152,7 +152,7 @@ def record_lists(identity, camera):
     return st.lists(record, max_size=6)
 
 
-@pytest.mark.filterwarnings("ignore:read_csv. .* (several ways|goes to extra|is read as the name)")
+@pytest.mark.filterwarnings("ignore:read_csv. .* (several ways|goes to extra|as the name of one)")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=record_lists(st.integers(-(10**9), 10**9), st.integers(0, 9)) | record_lists(name, name)

@@ -1,11 +1,13 @@
+import io
 import os
 import re
 import zipfile
 
 import pytest
 import trees
+from PIL import Image
 
-from clipreid_kit.data import ImageRecord, read_folder
+from clipreid_kit.data import ImageRecord, load_image, read_folder
 
 CAMERA = r"_c(?P<camera>\d+)"
 
@@ -403,6 +405,12 @@ def test_splits_that_are_read_as_identities_are_named(tmp_path, packed):
     assert len(read_folder(root, splits=("train", "query", "gallery"))) == 3
 
 
+def test_names_like_those_of_splits_are_named(tmp_path):
+    trees.fill(tmp_path, "train_images/a/1.jpg", "query_images/b/2.jpg")
+    with pytest.warns(UserWarning, match="query_images, train_images have the names of splits"):
+        read_folder(tmp_path)
+
+
 def test_one_identity_may_have_the_name_of_a_split(tmp_path):
     trees.fill(tmp_path, "test/1.jpg", "rex/2.jpg")
     assert [record.identity for record in read_folder(tmp_path)] == ["rex", "test"]
@@ -458,3 +466,74 @@ def test_a_split_that_is_given_twice_is_an_error(tmp_path):
     root = trees.fill(tmp_path / "dogs", "train/rex/1.jpg")
     with pytest.raises(ValueError, match="expected every split once"):
         read_folder(root, splits=("train", "train"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_that_is_nearly_a_split_is_named(tmp_path, packed):
+    base = trees.fill(tmp_path / "set", "query/b/1.jpg", "Query/b/2.jpg", "gallery/b/3.jpg")
+    root = trees.pack(base, tmp_path / "set.zip") if packed else base
+
+    with pytest.warns(UserWarning, match=r"the folder 'Query' is not read; .* split 'query'"):
+        records = read_folder(root, splits=("query", "gallery"))
+    assert len(records) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tom.zip", {}),
+        ("rex/more.tar.gz", {}),
+        ("query/tom.zip", {"splits": ("query",)}),
+    ],
+)
+def test_archives_among_the_images_are_named(tmp_path, name, options):
+    trees.fill(tmp_path, "rex/1.jpg", "query/rex/2.jpg", name)
+
+    with pytest.warns(UserWarning, match=rf"archives among the images are not read: .*{name}"):
+        read_folder(tmp_path, **options)
+
+
+def test_an_archive_that_was_unpacked_beside_itself_is_no_warning(tmp_path):
+    trees.fill(tmp_path, "rex/1.jpg", "rex.zip")
+    assert len(read_folder(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*.jpg"}])
+def test_an_archive_inside_an_archive_is_named(tmp_path, options):
+    root = pack(tmp_path / "set.zip", "rex/1.jpg", "rex/2.jpg", "tom.ZIP")
+
+    with pytest.warns(UserWarning, match=r"archives inside it are not read: tom\.ZIP"):
+        records = read_folder(root, **options)
+    assert [record.identity for record in records] == ["rex", "rex"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        ((r"rex\1.jpg", r"tom\2.jpg"), {}),
+        (
+            (r"set\query\rex\1.jpg", r"set\gallery\tom\2.jpg"),
+            {"splits": ("query", "gallery")},
+        ),
+        ((r"rex\1.jpg", r"tom\2.jpg"), {"pattern": "{identity}/*.jpg"}),
+    ],
+)
+def test_an_archive_whose_folders_end_in_backslashes_is_read(tmp_path, names, options):
+    root = tmp_path / "set.zip"
+    image = io.BytesIO()
+    Image.new("RGB", (2, 2), "red").save(image, "png")
+    with zipfile.ZipFile(root, "w") as archive:
+        for name in names:
+            archive.writestr(name, image.getvalue())
+
+    records = read_folder(root, **options)
+
+    assert [record.identity for record in records] == ["rex", "tom"]
+    assert records[0].path.endswith("rex/1.jpg")
+    assert load_image(records[0].path).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_backslashes_do_not_lead_out_of_an_archive(tmp_path):
+    root = pack(tmp_path / "set.zip", r"rex\1.jpg", r"..\tom\2.jpg")
+    with pytest.warns(UserWarning, match=r"lead out of it are not read: \.\./tom/2\.jpg"):
+        assert len(read_folder(root)) == 1

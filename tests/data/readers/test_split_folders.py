@@ -47,3 +47,9 @@ def test_a_damaged_archive_is_an_error(tmp_path):
     (tmp_path / "a.zip").write_text("no archive")
     with pytest.raises(ValueError, match=r"find_split_folders: cannot read .*a\.zip"):
         find_split_folders(tmp_path / "a.zip", NAMES)
+
+
+def test_a_folder_that_is_nearly_a_missing_split_is_named(tmp_path):
+    for root in build(tmp_path, ("train", "Val_Query")):
+        with pytest.warns(UserWarning, match=r"'Val_Query' is not read; .* split 'val_query'"):
+            assert find_split_folders(root, NAMES) == ["train"]

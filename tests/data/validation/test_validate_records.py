@@ -3,6 +3,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -427,3 +428,55 @@ def test_names_that_look_alike_are_noted(sound):
     texts = {finding.kind: finding.examples for finding in report.findings}
     assert texts["similar_identity"] == ("'A' and 'a'",)
     assert texts["similar_camera"] == ("'01' and 1",)
+
+
+def photograph(seed):
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 4, 3), dtype=np.uint8))
+    return coarse.resize((64, 128), Image.Resampling.BICUBIC)
+
+
+def formats(folder, *fields):
+    """Records of one image in several files: (name, identity, camera, split)."""
+    records = []
+    for name, identity, camera, split in fields:
+        photograph(0).save(folder / name)
+        records.append(ImageRecord(str(folder / name), identity, camera=camera, split=split))
+    return records
+
+
+def test_a_query_in_another_lossless_format_is_shared(tmp_path):
+    records = formats(tmp_path, ("a.png", 1, None, "query"), ("b.bmp", 1, None, "gallery"))
+
+    report = validate_records(records, on_error="report")
+
+    assert kinds(report) == {"shared": ("error", 1), "duplicate": ("note", 1)}
+
+
+def test_a_query_saved_as_jpeg_again_is_a_near_copy(tmp_path):
+    records = formats(tmp_path, ("a.png", 1, None, "query"), ("b.jpg", 1, None, "gallery"))
+
+    report = validate_records(records)
+
+    assert kinds(report)["near_copy"] == ("note", 1)
+    assert "a.png ~ " in report.findings[0].examples[0]
+
+
+@pytest.mark.parametrize(
+    "gallery",
+    [("b.jpg", 1, 1, "gallery"), ("b.jpg", 2, 2, "gallery")],
+    ids=["same camera", "another identity"],
+)
+def test_a_near_copy_that_is_no_match_is_no_finding(tmp_path, gallery):
+    records = formats(tmp_path, ("a.png", 1, 1, "query"), gallery)
+    assert "near_copy" not in kinds(validate_records(records, on_error="report"))
+
+
+def test_a_training_image_saved_as_jpeg_again_in_the_test_is_a_near_copy(tmp_path):
+    records = formats(tmp_path, ("a.png", 1, None, "train"), ("b.jpg", 2, None, "gallery"))
+    assert kinds(validate_records(records))["near_copy"] == ("note", 1)
+
+
+def test_nothing_is_compared_without_duplicates(tmp_path):
+    records = formats(tmp_path, ("a.png", 1, None, "query"), ("b.bmp", 1, None, "gallery"))
+    assert kinds(validate_records(records, duplicates=False)) == {}

@@ -21,13 +21,14 @@ from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.towers.architecture_check import check_architecture
 from clipreid_kit.clip.towers.build import build_camera_embedding
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.geometry import check_geometry, geometry_of
 from clipreid_kit.clip.towers.load_weights import load_weights
 from clipreid_kit.clip.towers.model_catalogue import build_model
 from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.read_weights import read_metadata, read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
+from clipreid_kit.clip.towers.wrappers import unwrapped
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -66,8 +67,8 @@ def save_towers(
         extra: JSON-serialisable data to keep in the card. ``None`` for none.
 
     Raises:
-        ValueError: If ``extra`` is not JSON-serialisable, ``folder`` is a file, or the towers hold
-            LoRA layers that are not merged.
+        ValueError: If ``extra`` is not JSON-serialisable, ``folder`` is a file, or the towers are
+            wrapped for several devices or hold LoRA layers that are not merged.
 
     Example:
         >>> import tempfile
@@ -77,6 +78,8 @@ def save_towers(
         ...     load_towers(folder).image_size
         (128, 64)
     """
+    check_towers("save_towers", towers)
+    towers = unwrapped("save_towers", towers)
     if any(".lora_A." in name for name in towers.state_dict()):
         raise ValueError(
             "save_towers: The towers hold LoRA layers, which load_towers cannot build. Call "

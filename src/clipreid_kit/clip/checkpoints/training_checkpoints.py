@@ -26,6 +26,7 @@ from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprin
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.read_weights import read_data, read_weights, unsafe_globals
+from clipreid_kit.clip.towers.wrappers import unwrapped
 
 HEADS_FILE = "heads.safetensors"
 STATE_FILE = "trainer.pt"
@@ -149,11 +150,12 @@ class TrainingCheckpoints:
             The folder of the checkpoint.
 
         Raises:
-            ValueError: If the state holds something that could not be loaded again, or the card is
-                not JSON-serialisable.
+            ValueError: If the method is wrapped for several devices, the state holds something that
+                could not be loaded again, or the card is not JSON-serialisable.
             OSError: If the disk is full or fails; the previous checkpoints are unchanged.
         """
         check_integer(_OWNER, "epoch", epoch, 0)
+        method = unwrapped(_OWNER, method)
         check_json(_OWNER, "card", dict(card or {}))
         packed = _pack(state)
 
@@ -194,6 +196,7 @@ class TrainingCheckpoints:
                 damaged.
         """
         folder = self.path(which)
+        method = unwrapped(_OWNER, method)
         towers = find_towers(method)
         tensors = read_checkpoint(folder, method, towers)
 

@@ -19,6 +19,7 @@ from clipreid_kit.clip.checkpoints.training_checkpoints import (
 )
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.read_weights import read_metadata
+from clipreid_kit.clip.towers.wrappers import unwrapped
 
 
 def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
@@ -49,6 +50,7 @@ def warm_start(method: nn.Module, source: str | PathLike[str]) -> LoadReport:
         >>> report.loaded, report.unexpected
         (('weight',), ('bias',))
     """
+    method = unwrapped("warm_start", method)
     folder = _checkpoint_folder(source)
     tensors = read_checkpoint(folder, method, find_towers(method))
     if not tensors:

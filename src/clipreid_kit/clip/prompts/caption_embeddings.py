@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.tokenizer import TooLong
 from clipreid_kit.distances import at_least_float32
 
@@ -45,6 +45,7 @@ def caption_embeddings(
         >>> caption_embeddings(towers, [["a red coat", "a coat"], ["a blue bag"]]).shape
         torch.Size([2, 128])
     """
+    check_towers(_OWNER, towers)
     check_integer(_OWNER, "batch_size", batch_size, 1)
     for label, of_identity in enumerate(captions):
         _check_captions(label, of_identity)

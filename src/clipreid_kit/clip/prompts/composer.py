@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import describe, fail
 from clipreid_kit.clip.prompts.templates import Fields, PromptEmbeddings, PromptTemplates
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 
 _OWNER = "PromptComposer"
 
@@ -57,6 +57,7 @@ class PromptComposer(nn.Module):
         num_tokens: int = 1,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         self.templates = PromptTemplates(_OWNER, towers, template, fields, num_tokens)
         self.text_width = towers.text_width
 

@@ -18,7 +18,7 @@ from clipreid_kit._checks import (
     fail,
 )
 from clipreid_kit.clip.prompts.templates import Fields, PromptEmbeddings, PromptTemplates
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.distances import l2_normalize
 
 _OWNER = "IdentityPromptLearner"
@@ -99,6 +99,7 @@ class IdentityPromptLearner(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_towers(_OWNER, towers)
         check_integer(_OWNER, "num_identities", num_identities, 1)
         check_integer(_OWNER, "num_tokens", num_tokens, 0)
         check_integer(_OWNER, "num_shared_tokens", num_shared_tokens, 0)

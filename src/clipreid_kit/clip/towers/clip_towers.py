@@ -35,6 +35,7 @@ from clipreid_kit.clip.towers.text_forward import (
 )
 from clipreid_kit.clip.towers.tokenizer import TextTokenizer, TooLong
 from clipreid_kit.clip.towers.vision_only import backbone_config
+from clipreid_kit.clip.towers.wrappers import is_parallel
 
 
 def check_towers(owner: str, towers: object) -> None:
@@ -43,6 +44,8 @@ def check_towers(owner: str, towers: object) -> None:
         return
 
     remedy = "Build them with ClipTowers.from_open_clip."
+    if is_parallel(towers):
+        remedy = "Pass its .module."
     raise fail(owner, "towers as ClipTowers", type(towers).__name__, remedy)
 
 
@@ -454,7 +457,8 @@ class ClipTowers(nn.Module):
             One embedding for each row; no rows for no texts.
 
         Raises:
-            ValueError: If the tokens are not integers (N, L), or the rows are too long.
+            ValueError: If the tokens are not integers (N, L), the rows are too long, or an id (on
+                the CPU) is not in the vocabulary.
         """
         check_has_text("encode_text", self)
         embeddings = encode_tokens(self.model, tokens, self.context_length, self.embed_dim)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clipreid_kit.clip.towers.architecture_check import describe_architecture
 from clipreid_kit.clip.towers.read_weights import find_tensors, read_weights
+from clipreid_kit.clip.towers.wrappers import unwrapped
 
 _OWNER = "load_weights"
 _MAX_NAMES = 5
@@ -119,7 +120,8 @@ def load_weights(
         The report.
 
     Raises:
-        ValueError: If the file is missing, damaged or holds no tensors; if a tensor does not fit
+        ValueError: If the module is wrapped for several devices; if the file is missing, damaged or
+            holds no tensors; if a tensor does not fit
             and ``strict`` is true, or none fits; if a tensor is complex, sparse or of integers
             where the module has floats, holds NaN or infinite weights, or overflows the module's
             dtype; if a position table may be for two different grids.
@@ -130,6 +132,7 @@ def load_weights(
         >>> load_weights(layer, {"weight": torch.eye(2), "bias": torch.zeros(2)}).loaded
         ('weight', 'bias')
     """
+    module = unwrapped("load_weights", module)
     state = find_tensors(source) if isinstance(source, Mapping) else read_weights(source)
     state, resized = _adapt(module, state, source_image_size)
 

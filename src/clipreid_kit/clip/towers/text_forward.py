@@ -9,10 +9,11 @@ from open_clip.model import CLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import check_dense, describe, fail
+from clipreid_kit._checks import check_dense, check_label_range, describe, fail
 from clipreid_kit.clip.towers.geometry import OpenClip
 
 _POOL_TYPES = ("argmax", "eos", "last", "first")
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def encode_tokens(
     Raises:
         ValueError: If the rows are too long, or are not integers (N, L).
     """
-    _check_tokens("encode_text", tokens, context_length)
+    _check_tokens("encode_text", tokens, context_length, _vocabulary_size(model))
+    tokens = _indices(tokens)
     if len(tokens) == 0:
         return cast(Tensor, model.logit_scale.new_zeros(0, embed_dim))
 
@@ -118,8 +120,8 @@ def look_up_tokens(model: nn.Module, tokens: Tensor, context_length: int) -> Flo
             from word embeddings.
     """
     text = require_text_tower("embed_tokens", model)
-    _check_tokens("embed_tokens", tokens, context_length)
-    return cast(Tensor, text.parts.token_embedding(tokens.to(text.device)))
+    _check_tokens("embed_tokens", tokens, context_length, _vocabulary_size(model))
+    return cast(Tensor, text.parts.token_embedding(_indices(tokens).to(text.device)))
 
 
 def encode_word_embeddings(
@@ -209,6 +211,8 @@ def run_text(
 def end_positions(text: TextTower, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
     """Return the index at which each row of token ids is read."""
     check_is_tokens("end_of_text", tokens)
+    if tokens.ndim != 2 or tokens.shape[1] == 0:
+        raise fail("end_of_text", "token ids (N, L)", describe(tokens))
     if text.pool_type == "argmax":
         return tokens.argmax(dim=-1)
 
@@ -229,10 +233,36 @@ def check_is_tokens(owner: str, tokens: object) -> None:
     raise fail(owner, "token ids (N, L) as a tensor", type(tokens).__name__, remedy)
 
 
-def _check_tokens(owner: str, tokens: Tensor, context_length: int) -> None:
+def _check_tokens(
+    owner: str, tokens: Tensor, context_length: int, vocabulary_size: int | None
+) -> None:
     check_is_tokens(owner, tokens)
-    if tokens.ndim != 2 or tokens.is_floating_point() or not 0 < tokens.shape[1] <= context_length:
+    is_integer = tokens.dtype in _INTEGERS
+    if tokens.ndim != 2 or not is_integer or not 0 < tokens.shape[1] <= context_length:
         raise fail(owner, f"token ids (N, L) with L in 1..{context_length}", describe(tokens))
+
+    if vocabulary_size is not None:
+        remedy = "Take them from towers.tokenize of the same model."
+        check_label_range(owner, tokens, vocabulary_size, remedy, "tokens")
+
+
+def _vocabulary_size(model: nn.Module) -> int | None:
+    """Return the number of token ids that a model has word embeddings for, if that is known."""
+    for parts in (model, getattr(model, "text", None)):
+        table = getattr(parts, "token_embedding", None)
+        if isinstance(table, nn.Embedding):
+            return table.num_embeddings
+
+    # Text towers of Hugging Face.
+    transformer = getattr(getattr(model, "text", None), "transformer", None)
+    find_table = getattr(transformer, "get_input_embeddings", None)
+    table = None if find_table is None else find_table()
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
+
+def _indices(tokens: Tensor) -> Tensor:
+    """Return token ids of a type that tables of embeddings take."""
+    return tokens if tokens.dtype in (torch.int32, torch.int64) else tokens.long()
 
 
 def _check_word_embeddings(

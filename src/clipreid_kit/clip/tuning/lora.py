@@ -129,6 +129,7 @@ def merge_lora(towers: ClipTowers) -> None:
         >>> from clipreid_kit.clip import ClipTowers
         >>> merge_lora(ClipTowers.from_open_clip("reid-tiny-vit"))
     """
+    check_towers("merge_lora", towers)
     for parent in list(towers.modules()):
         for name, layer in list(parent.named_children()):
             if hasattr(layer, "lora_A") and hasattr(layer, "merge"):

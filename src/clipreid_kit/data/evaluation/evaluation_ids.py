@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 
 
 def evaluation_ids(
@@ -54,6 +54,7 @@ def evaluation_ids(
         0.0
     """
     records = [*query, *(gallery or ())]
+    check_records("evaluation_ids", records)
     _check_one_type(records)
 
     without_camera = [record.path for record in records if record.camera is None]

@@ -10,7 +10,7 @@ from clipreid_kit import _read_files
 from clipreid_kit._read_files import describe_error, identity_of_file
 from clipreid_kit.data.files.boxes import split_box
 from clipreid_kit.data.files.near_names import near_file
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 
 _REMEDY = (
     "Correct the path, restore the file, or leave the record out; check_files lists every "
@@ -111,12 +111,12 @@ def check_files(records: Iterable[ImageRecord]) -> None:
         ...
         ValueError: check_files: 1 of 1 image files are missing: no/such.jpg. Correct the paths, ...
     """
+    records = list(records)
+    check_records("check_files", records)
     members_of: dict[str, frozenset[str]] = {}
     missing: list[str] = []
-    num_records = 0
 
     for record in records:
-        num_records += 1
         file, member = split_member(record.path)
 
         if member is None:
@@ -133,7 +133,7 @@ def check_files(records: Iterable[ImageRecord]) -> None:
         named = [path + near_file(path) for path in missing[:3]]
         more = ", ..." if len(missing) > 3 else ""
         raise ValueError(
-            f"check_files: {len(missing)} of {num_records} image files are missing: "
+            f"check_files: {len(missing)} of {len(records)} image files are missing: "
             f"{', '.join(named)}{more}. Correct the paths, or the folder that they are "
             "relative to, or restore the files."
         )

@@ -52,6 +52,10 @@ class FileTree:
         end = bisect_left(self.names, f"{folder}0", start)
         return self.names[start:end]
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders at the top that hold files, sorted."""
+        return sorted({name.partition("/")[0] for name in self.names if "/" in name})
+
     def images(self, folder: str) -> list[str]:
         """Return the names of all images below a folder, without hidden files."""
         return [name for name in self.below(folder) if is_image(name)]
@@ -241,6 +245,9 @@ def _names_in_archive(owner: str, root: Path, layout: str) -> tuple[str, ...]:
     files = [name for name in members if not name.endswith("/")]
     outside = [name for name in files if _leads_outside(name)]
     _warn_of_members(owner, root, outside, "members whose names lead out of it are not")
+
+    archives = [name for name in files if name.lower().endswith(".zip")]
+    _warn_of_members(owner, root, archives, "archives inside it are not")
 
     repeated = [name for name, count in Counter(files).items() if count > 1]
     _warn_of_members(owner, root, repeated, "the last of several members of one name is")

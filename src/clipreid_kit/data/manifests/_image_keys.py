@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import check_number, fail
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 
 ImagesByIdentity = Mapping[int | str, Mapping[str, ImageRecord]]
 
@@ -21,6 +21,7 @@ def keys_of(
 
     ``None`` means the deepest folder, or folder in an archive, that holds all images.
     """
+    check_records(owner, records)
     paths = [_SEPARATORS.split(record.path) for record in records]
 
     if root is None:
@@ -44,6 +45,7 @@ def images_of(
     if not records:
         raise ValueError(f"{owner}: there are no records to split.")
 
+    check_records(owner, records)
     kinds = {type(record.identity).__name__ for record in records}
     if len(kinds) > 1:
         remedy = "Map all of them to one type: the integer 1 and the string '1' differ."

@@ -11,6 +11,7 @@ from clipreid_kit import _read_files
 from clipreid_kit._checks import fail, shown
 from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.files.write_target import check_target
 from clipreid_kit.data.manifests._image_keys import keys_of
 from clipreid_kit.data.records import ImageRecord
 
@@ -83,9 +84,10 @@ def write_split(manifest: SplitManifest, path: str | os.PathLike[str]) -> None:
     content |= {one.name: getattr(manifest, one.name) for one in fields(manifest)}
 
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    check_target("write_split", path)
     try:
         write_whole(Path(path), text.encode())
-    except (OSError, UnicodeEncodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"write_split: cannot write {path} ({error}). Check the folder."
         ) from error

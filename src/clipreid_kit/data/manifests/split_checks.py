@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data.manifests._image_keys import sort_identities
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 
 
 def records_of(records: Iterable[ImageRecord], split: str) -> list[ImageRecord]:
@@ -122,6 +122,7 @@ def check_splits(
     """
     check_integer("check_splits", "min_images", min_images, 1)
     everything = list(records)
+    check_records("check_splits", everything)
     query_records = records_of(everything, query)
     gallery_records = records_of(everything, gallery)
 

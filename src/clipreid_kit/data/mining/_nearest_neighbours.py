@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipreid_kit._similarity.nearest_lists import offer
+from clipreid_kit._similarity.nearest_lists import first_of_largest, offer
 from clipreid_kit.data.mining._row_groups import RowGroups
 
 Search = Literal["auto", "exact", "faiss"]
@@ -44,6 +44,8 @@ def nearest_allowed(
 ) -> Nearest:
     """Find the ``count`` nearest rows that share no group with each row and stay below a ceiling.
 
+    Of equally near rows the first are taken, so that fewer neighbours are a part of more.
+
     Args:
         unit: Rows of length 1, float32.
         groups: Pairs to exclude; each row with itself is one of them.
@@ -77,7 +79,8 @@ def nearest_of_rows(
 
         tile[groups.pairs(part)] = -torch.inf
         limit = ceiling[part, None] if isinstance(ceiling, Tensor) else ceiling
-        similarity, neighbour = tile.masked_fill_(tile >= limit, -torch.inf).topk(width, dim=1)
+        tile.masked_fill_(tile >= limit, -torch.inf)
+        similarity, neighbour = first_of_largest(tile, width)
         similarities.append(similarity)
         neighbours.append(neighbour)
 
@@ -125,7 +128,15 @@ def _by_tiles(
 
             rows, columns = slice(top, bottom), slice(first, right)
             is_first = top == left == 0
-            offer(similarity[rows], index[rows], by_row, left, by_row=True, empty=is_first)
+            offer(
+                similarity[rows],
+                index[rows],
+                by_row,
+                left,
+                by_row=True,
+                empty=is_first,
+                first_of_ties=True,
+            )
             if right > bottom:
                 offer(
                     similarity[columns],
@@ -134,6 +145,7 @@ def _by_tiles(
                     top,
                     by_row=False,
                     empty=top == 0,
+                    first_of_ties=True,
                 )
 
     return Nearest(similarity, index.masked_fill_(similarity == -torch.inf, -1))
@@ -156,7 +168,8 @@ def _by_inverted_lists(
     is_excluded |= groups.share_group(rows[:, None], neighbour.clamp(min=0))
 
     similarity.masked_fill_(is_excluded, -torch.inf)
-    similarity, best = similarity.topk(min(count, wanted), dim=1)
+    neighbour, order = neighbour.sort(dim=1)
+    similarity, best = first_of_largest(similarity.gather(1, order), min(count, wanted))
     neighbour = neighbour.gather(1, best)
 
     if similarity.shape[1] < count:

@@ -48,8 +48,8 @@ def mine_hard_negatives(
             none.
         labels: Identity of each item. ``None`` means that all identities differ.
         num_negatives: Number of negatives for each item, >= 1.
-        strategy: ``"semantic"`` takes the items of highest cosine, highest first; ``"random"``
-            draws without repetition.
+        strategy: ``"semantic"`` takes the items of highest cosine, highest first, and of equal ones
+            the first; ``"random"`` draws without repetition.
         captions: The text of each item, ``None`` for an item without one.
         images: Number of the image that each item shows, such as ``ReidDataset.image_numbers``.
             ``None`` means that all images differ.

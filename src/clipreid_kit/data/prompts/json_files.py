@@ -9,6 +9,7 @@ from clipreid_kit import _read_files
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.files.write_target import check_target
 from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.records import ImageRecord
 
@@ -238,9 +239,10 @@ def _split_records(
 
 def _write(owner: str, path: PathLike, content: object) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    check_target(owner, path)
     try:
         write_whole(Path(path), text.encode())
-    except (OSError, UnicodeEncodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{owner}: cannot write {path} ({error}). Check the folder and the texts."
         ) from error

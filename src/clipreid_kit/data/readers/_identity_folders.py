@@ -14,7 +14,8 @@ from clipreid_kit.data.files.file_tree import (
     walk_folder,
 )
 from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
-from clipreid_kit.data.readers._unread_images import is_unread_image
+from clipreid_kit.data.readers._split_names import warn_of_near_folders
+from clipreid_kit.data.readers._unread_images import is_archive, is_unread_image
 
 LAYOUT = (
     "Expected layout: <root>/<identity>/<image>, or <root>/<split>/<identity>/<image> with "
@@ -34,10 +35,17 @@ class FoundImage:
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """All images that were found, and the paths of those of a format that is not read."""
+    """All images that were found, and the paths of files that are not read.
+
+    Attributes:
+        images: The images.
+        unread: Images of other formats.
+        packed: Archives.
+    """
 
     images: list[FoundImage] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    packed: list[str] = field(default_factory=list)
 
 
 def find_in_folder(
@@ -53,6 +61,7 @@ def find_in_folder(
         for name in splits:
             _require_folder(owner, root / name)
             _add_identity_folders(owner, found, name, root / name)
+        warn_of_near_folders(owner, splits, list_folder(owner, root)[0])
     return found
 
 
@@ -70,6 +79,7 @@ def find_in_archive(
         tree, _ = locate(owner, root, needed, f"the folders {', '.join(splits)}")
         for name in splits:
             _add_archive_folder(owner, found, name, tree, f"{name}/")
+        warn_of_near_folders(owner, splits, tree.folders())
     return found
 
 
@@ -106,6 +116,11 @@ def _add_identity_folders(owner: str, found: FoundImages, split: str | None, fol
     if not identities:
         raise ValueError(f"{owner}: there are no identity folders in {folder}. {LAYOUT}")
 
+    # One that was unpacked beside itself is not missed.
+    for name in files:
+        if is_archive(name) and name.split(".")[0] not in identities:
+            found.packed.append(str(folder / name))
+
     for name in identities:
         for file in _images_of_identity(owner, found, folder / name):
             found.images.append(FoundImage(split, name, str(file)))
@@ -133,6 +148,8 @@ def _images_of_identity(owner: str, found: FoundImages, identity: Path) -> list[
                 other_suffixes.add(file.suffix or name)
                 if is_unread_image(name):
                     found.unread.append(str(file))
+                if is_archive(name):
+                    found.packed.append(str(file))
 
     if not images:
         content = "it is empty"

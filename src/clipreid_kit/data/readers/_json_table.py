@@ -53,7 +53,7 @@ def write_json_records(
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     else:
         text = f"{json.dumps(rows, ensure_ascii=False, indent=2)}\n"
-    write_text_file(owner, target, text)
+    write_text_file(owner, target, text, records)
 
 
 def _read_rows(owner: str, file: Path) -> list[dict[str, object]]:

@@ -7,11 +7,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, open_file
 from clipreid_kit.data.readers._table_columns import filled_columns
 from clipreid_kit.data.readers._typed_rows import typed_records
-from clipreid_kit.data.readers._write_file import unwritable, written_path
+from clipreid_kit.data.readers._write_file import (
+    unwritable,
+    write_table_file,
+    written_path,
+)
 from clipreid_kit.data.records import ImageRecord
 
 
@@ -84,9 +87,9 @@ def write_parquet_records(
     content = io.BytesIO()
     try:
         parquet.write_table(pa.table(table), content)
-        write_whole(target, content.getvalue())
-    except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
+    except (UnicodeEncodeError, pa.ArrowException) as error:
         raise unwritable(owner, target, error) from error
+    write_table_file(owner, target, content.getvalue(), records)
 
 
 def _check_one_type(owner: str, table: Mapping[str, Sequence[object]]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from clipreid_kit._checks import shown
 from clipreid_kit.data.files.boxes import four_numbers, with_box
 from clipreid_kit.data.files.file_tree import is_image
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 
 REQUIRED = ("path", "identity")
 OPTIONAL = ("camera", "view", "caption", "split")
@@ -180,6 +180,7 @@ def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str
 
 def check_names(owner: str, records: Sequence[ImageRecord]) -> None:
     """Raise ValueError if a name has white space around it, which readers drop."""
+    check_records(owner, records)
     for field in ("identity", "camera", "view", "split"):
         for record in records:
             value = getattr(record, field)

@@ -20,6 +20,37 @@ _UNREAD_SUFFIXES = (
 )
 
 
+_ARCHIVE_SUFFIXES = (
+    ".7z",
+    ".bz2",
+    ".gz",
+    ".rar",
+    ".tar",
+    ".tgz",
+    ".xz",
+    ".zip",
+    ".zst",
+)
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file is an archive, which may be full of images."""
+    return name.lower().endswith(_ARCHIVE_SUFFIXES) and not name.startswith(".")
+
+
+def warn_of_packed_images(owner: str, names: Sequence[str]) -> None:
+    """Warn the caller's caller about archives among the images, which are not read."""
+    if not names:
+        return
+
+    more = ", ..." if len(names) > 3 else ""
+    warnings.warn(
+        f"{owner}: archives among the images are not read: {', '.join(names[:3])}{more}. Unpack "
+        "them, or move them away.",
+        stacklevel=3,
+    )
+
+
 def is_unread_image(name: str) -> bool:
     """Return whether a file is an image of a format that is not read."""
     suffixes = decodable_suffixes()

@@ -1,9 +1,12 @@
 """Parts of every writer of tables: paths as they are written, and the file itself."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipreid_kit._files import write_whole
+from clipreid_kit.data.files.write_target import check_target
+from clipreid_kit.data.records import ImageRecord
 
 
 def written_path(owner: str, path: str, relative_to: str | os.PathLike[str] | None) -> str:
@@ -21,11 +24,23 @@ def written_path(owner: str, path: str, relative_to: str | os.PathLike[str] | No
         ) from error
 
 
-def write_text_file(owner: str, target: Path, text: str) -> None:
-    """Write a UTF-8 file, whole or not at all."""
+def write_text_file(owner: str, target: Path, text: str, records: Sequence[ImageRecord]) -> None:
+    """Write a UTF-8 table of records, whole or not at all."""
     try:
-        write_whole(target, text.encode("utf-8"))
-    except (OSError, UnicodeEncodeError) as error:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise unwritable(owner, target, error) from error
+    write_table_file(owner, target, content, records)
+
+
+def write_table_file(
+    owner: str, target: Path, content: bytes, records: Sequence[ImageRecord]
+) -> None:
+    """Write a table of records, whole or not at all, and over none of their images."""
+    check_target(owner, target, (record.path for record in records))
+    try:
+        write_whole(target, content)
+    except (OSError, ValueError) as error:
         raise unwritable(owner, target, error) from error
 
 

@@ -131,7 +131,7 @@ def write_annotations(
         content = {"splits": rows_of}
 
     text = json.dumps(content, ensure_ascii=False, indent=2)
-    write_text_file("write_annotations", _file_of(path), f"{text}\n")
+    write_text_file("write_annotations", _file_of(path), f"{text}\n", records)
 
 
 def _file_of(path: str | os.PathLike[str]) -> Path:

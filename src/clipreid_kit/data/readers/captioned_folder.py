@@ -13,6 +13,7 @@ from clipreid_kit.data.readers._extra_values import (
     further_captions,
     texts_of_others,
 )
+from clipreid_kit.data.readers._split_names import warn_of_near_folders
 from clipreid_kit.data.records import ImageRecord
 
 _CAPTION_KEYS = ("caption", "description")
@@ -108,12 +109,13 @@ def _images_of_splits(tree: FileTree, splits: Sequence[str] | None) -> list[tupl
     for split in splits:
         images = tree.images(split)
         if not images:
-            folders = sorted({name.split("/")[0] for name in tree.names if "/" in name})
+            folders = tree.folders()
             raise ValueError(
                 f"read_captioned_folder: there are no images in {split!r} of {tree.root}; its "
                 f"folders are {', '.join(folders[:10]) or 'none'}."
             )
         chosen += [(split, image) for image in images]
+    warn_of_near_folders("read_captioned_folder", splits, tree.folders())
     return chosen
 
 

@@ -147,7 +147,7 @@ def write_csv(
 
     Raises:
         ValueError: If an image is not below ``relative_to``, a key of ``extra`` is the name of a
-            column, or the file cannot be written.
+            column, or the file is an image or cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -174,7 +174,7 @@ def write_csv(
         extra_cells = [record.extra.get(key) for key in extra]
         writer.writerow([path_cell, record.identity, *optional_cells, *extra_cells])
 
-    write_text_file("write_csv", Path(path), text.getvalue())
+    write_text_file("write_csv", Path(path), text.getvalue(), records)
 
 
 def _read_rows(

@@ -23,27 +23,13 @@ from clipreid_kit.data.readers._path_pattern import (
     compile_pattern,
     search_path,
 )
-from clipreid_kit.data.readers._unread_images import is_unread_image, warn_of_unread_images
-from clipreid_kit.data.records import ImageRecord
-
-_SPLIT_NAMES = frozenset(
-    {
-        "bounding_box_test",
-        "bounding_box_train",
-        "gallery",
-        "probe",
-        "query",
-        "test",
-        "testing",
-        "train",
-        "training",
-        "val",
-        "val_gallery",
-        "val_query",
-        "valid",
-        "validation",
-    }
+from clipreid_kit.data.readers._split_names import is_split_name
+from clipreid_kit.data.readers._unread_images import (
+    is_unread_image,
+    warn_of_packed_images,
+    warn_of_unread_images,
 )
+from clipreid_kit.data.records import ImageRecord
 
 
 def read_folder(
@@ -64,8 +50,9 @@ def read_folder(
     A warning names images that are left out because they end otherwise (heic, avif, gif and
     others). Links are followed. Folders that systems add (``@eaDir``, ``__MACOSX``) are left out.
 
-    Warnings also name folders such as ``train`` and ``query`` that are read as identities, and
-    identities, cameras and splits that differ only in case, white space or Unicode form.
+    Warnings also name folders such as ``train`` and ``query_images`` that are read as identities,
+    folders such as ``Query`` beside a split ``query``, archives among the images, which are not
+    read, and identities, cameras and splits that differ only in case, white space or Unicode form.
 
     A template is matched with the whole path of a file below ``root``. ``{identity}``,
     ``{camera}``, ``{view}``, ``{split}`` and ``{caption}`` fill the record, any other name goes to
@@ -142,6 +129,7 @@ def read_folder(
     else:
         found = find_in_folder("read_folder", Path(root), split, splits)
     warn_of_unread_images("read_folder", found.unread)
+    warn_of_packed_images("read_folder", found.packed)
 
     if splits is None:
         _warn_of_splits_as_identities(found.images)
@@ -158,7 +146,7 @@ def read_folder(
 def _warn_of_splits_as_identities(images: Sequence[FoundImage]) -> None:
     """Warn if folders that are read as identities have the names of splits."""
     identities = {image.identity for image in images}
-    named = sorted(name for name in identities if name.casefold() in _SPLIT_NAMES)
+    named = sorted(name for name in identities if is_split_name(name))
 
     # A single one among others may be the name of a dog.
     if len(named) > 1 or (named and len(named) == len(identities)):

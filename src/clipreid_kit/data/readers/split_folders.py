@@ -1,11 +1,13 @@
 """The split folders of a folder or of a zip archive."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from clipreid_kit.data.files.file_tree import open_tree
+from clipreid_kit.data.files.file_tree import list_folder, open_tree
+from clipreid_kit.data.readers._split_names import warn_of_near_folders
 
+_OWNER = "find_split_folders"
 _DEEPEST = 2  # folders above the splits in an archive, as the readers look for them
 
 
@@ -36,11 +38,16 @@ def find_split_folders(root: str | os.PathLike[str], names: Sequence[str]) -> li
     """
     path = Path(root)
     if not (path.is_file() and path.suffix.lower() == ".zip"):
-        return [name for name in names if (path / name).is_dir()]
+        existing = [name for name in names if (path / name).is_dir()]
+        if path.is_dir():
+            _warn_of_near_folders(names, existing, list_folder(_OWNER, path)[0])
+        return existing
 
     inside: dict[str, set[str]] = {}  # split folders by the folder that holds them
-    for file in open_tree("find_split_folders", path, "split folders").names:
+    upper: set[str] = set()  # all folders that may be split folders
+    for file in open_tree(_OWNER, path, "split folders").names:
         folders = file.split("/")[:-1]
+        upper.update(folders[: _DEEPEST + 1])
         for depth, folder in enumerate(folders[: _DEEPEST + 1]):
             if folder in names:
                 inside.setdefault("/".join(folders[:depth]), set()).add(folder)
@@ -48,4 +55,14 @@ def find_split_folders(root: str | os.PathLike[str], names: Sequence[str]) -> li
     # The folder with most of them, of several the uppermost.
     uppermost = sorted(inside, key=lambda folder: (folder.count("/") if folder else -1, folder))
     found = max((inside[folder] for folder in uppermost), key=len, default=set())
-    return [name for name in names if name in found]
+    existing = [name for name in names if name in found]
+    _warn_of_near_folders(names, existing, upper)
+    return existing
+
+
+def _warn_of_near_folders(
+    names: Sequence[str], existing: Sequence[str], folders: Iterable[str]
+) -> None:
+    """Warn of folders that are nearly a split that does not exist; the readers do of the others."""
+    missing = [name for name in names if name not in existing]
+    warn_of_near_folders(_OWNER, missing, set(folders).difference(existing))

@@ -104,7 +104,7 @@ def write_table(
 
     Raises:
         ValueError: If the suffix is unknown, an image is not below ``relative_to``, a key of
-            ``extra`` is the name of a column, or the file cannot be written.
+            ``extra`` is the name of a column, or the file is an image or cannot be written.
         ImportError: If the file is Parquet and pyarrow is not installed.
 
     Example:

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from clipreid_kit.data.files.archives import UnreadableFileError
-from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.readers._near_names import near_groups
 from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.validation._image_looks import ImageLook, look_at, near_pairs
 from clipreid_kit.data.validation.report import Finding
 
 Found = tuple[list[Finding], set[int]]
@@ -19,17 +18,21 @@ Records = Sequence[ImageRecord]
 Groups = Sequence[Sequence[str]]
 
 
-def find_unreadable(records: Records) -> Found:
-    """Find images that cannot be decoded."""
+def find_unreadable(records: Records) -> tuple[Found, dict[str, ImageLook]]:
+    """Find images that cannot be decoded; return what the others look like, too, by path."""
     reasons: dict[str, str] = {}
+    looks: dict[str, ImageLook] = {}
     for path in dict.fromkeys(record.path for record in records):
-        reason = _reason_against(path)
-        if reason:
-            reasons[path] = reason
+        look = look_at(path)
+        if isinstance(look, str):
+            reasons[path] = look
+        else:
+            looks[path] = look
 
     examples = [f"{path} ({reason})" for path, reason in reasons.items()]
     rows = {row for row, record in enumerate(records) if record.path in reasons}
-    return _findings("unreadable", "error", "images that cannot be decoded", examples), rows
+    findings = _findings("unreadable", "error", "images that cannot be decoded", examples)
+    return (findings, rows), looks
 
 
 def find_bad_captions(records: Records, length: tuple[int, int]) -> Found:
@@ -65,10 +68,10 @@ def find_overlap(records: Records, train: str | None, test: Collection[str | Non
 def find_equal_files(
     records: Records, groups: Groups, train: str | None, test: Collection[str | None]
 ) -> Found:
-    """Find images of equal bytes: in training and test, of two identities, or repeated.
+    """Find equal images: in training and test, of two identities, or repeated.
 
-    ``groups`` are the paths of equal bytes. A path of several records is a group by itself, which
-    is no duplicate: an image has several records if it has several captions.
+    ``groups`` are the paths of equal bytes or pixels. A path of several records is a group by
+    itself, which is no duplicate: an image has several records if it has several captions.
     """
     rows_of_path = _rows_by_path(records)
 
@@ -92,8 +95,8 @@ def find_equal_files(
         elif len(paths) > 1:
             duplicates.append(names)
 
-    conflict_text = "images whose bytes occur under two identities"
-    leak_text = "images whose bytes are in training and test"
+    conflict_text = "equal images of two identities"
+    leak_text = "equal images in training and test"
     duplicate_text = "images that occur under several names"
     return [
         *_findings("conflict", "error", conflict_text, conflicts),
@@ -105,8 +108,8 @@ def find_equal_files(
 def find_shared_images(records: Records, groups: Groups, pairs: Sequence[tuple[str, str]]) -> Found:
     """Find queries that are in the gallery themselves, where no camera rule leaves the pair out.
 
-    Each such query finds itself first. ``groups`` are the paths of equal bytes; the rows are those
-    of the gallery.
+    Each such query finds itself first. ``groups`` are the paths of equal bytes or pixels; the rows
+    are those of the gallery.
     """
     rows_of_path = _rows_by_path(records)
 
@@ -134,6 +137,55 @@ def _finds_itself(records: Records, queries: Sequence[int], row: int) -> bool:
         if same_identity and (camera is None or camera != records[row].camera):
             return True
     return False
+
+
+def find_near_copies(
+    records: Records,
+    looks: Mapping[str, ImageLook],
+    pairs: Sequence[tuple[str, str]],
+    train: str | None,
+    test: Collection[str | None],
+) -> Found:
+    """Find images that look alike in query and gallery, or in training and test.
+
+    Of query and gallery only those of one identity, unless the camera rule leaves the pair out.
+    """
+    examples: list[str] = []
+    for query, gallery in pairs:
+        kept = _rows_by_identity(records, gallery)
+        for (identity, camera), shown in _rows_by_camera(records, query).items():
+            rows = kept.get(identity, [])
+            if camera is not None:
+                rows = [row for row in rows if records[row].camera != camera]
+            found = near_pairs(_paths(records, shown), _paths(records, rows), looks)
+            examples += [f"{one} ~ {other}" for one, other in found]
+
+    trained = [record.path for record in records if train is not None and record.split == train]
+    tested = [record.path for record in records if record.split in test]
+    examples += [f"{one} ~ {other}" for one, other in near_pairs(trained, tested, looks)]
+
+    text = "images that look like one on the other side, as if saved in another format"
+    return _findings("near_copy", "note", text, examples), set()
+
+
+def _rows_by_identity(records: Records, split: str) -> dict[int | str, list[int]]:
+    """Return the rows of each identity in a split."""
+    rows_of: dict[int | str, list[int]] = {}
+    for row, record in enumerate(records):
+        if record.split == split:
+            rows_of.setdefault(record.identity, []).append(row)
+    return rows_of
+
+
+def _rows_by_camera(
+    records: Records, split: str
+) -> dict[tuple[int | str, int | str | None], list[int]]:
+    """Return the rows of each identity and camera in a split."""
+    rows_of: dict[tuple[int | str, int | str | None], list[int]] = {}
+    for row, record in enumerate(records):
+        if record.split == split:
+            rows_of.setdefault((record.identity, record.camera), []).append(row)
+    return rows_of
 
 
 def _rows_by_path(records: Records) -> dict[str, list[int]]:
@@ -215,15 +267,6 @@ def find_similar_names(records: Records) -> Found:
         examples = [" and ".join(map(repr, group[:3])) for group in groups]
         findings += _findings(f"similar_{field}", "note", f"{plural} in several ways", examples)
     return findings, set()
-
-
-def _reason_against(path: str) -> str:
-    """Return why an image cannot be decoded; an empty string if it can."""
-    try:
-        load_image(path)
-    except UnreadableFileError as error:
-        return error.reason
-    return ""
 
 
 def _rows_without_match(

@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         kind: ``unreadable``, ``overlap``, ``leak``, ``conflict``, ``shared``, ``no_match``,
-            ``same_camera``, ``single_image``, ``duplicate``, ``similar_identity``,
+            ``same_camera``, ``single_image``, ``duplicate``, ``near_copy``, ``similar_identity``,
             ``similar_camera`` or ``caption``.
         severity: ``error`` if results would be wrong or training would stop, else ``note``.
         count: Number of records, queries, identities or images that are affected; ``text`` says of

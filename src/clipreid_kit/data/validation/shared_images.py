@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 from clipreid_kit.data.validation._equal_files import group_equal_files
 
 _OWNER = "check_shared_images"
@@ -33,6 +33,7 @@ def check_shared_images(
         ...
         ValueError: check_shared_images: 1 of 1 query images is also in the gallery (a.jpg), ...
     """
+    check_records(_OWNER, (*query, *gallery))
     if cameras is None:
         cameras = all(record.camera is not None for side in (query, gallery) for record in side)
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clipreid_kit._checks import check_choice
-from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.data.records import ImageRecord, check_records
 from clipreid_kit.data.validation._checks_of_records import (
     Found,
     find_bad_captions,
     find_equal_files,
+    find_near_copies,
     find_overlap,
     find_queries_without_match,
     find_shared_images,
@@ -18,6 +19,7 @@ from clipreid_kit.data.validation._checks_of_records import (
     find_unreadable,
 )
 from clipreid_kit.data.validation._equal_files import group_equal_files
+from clipreid_kit.data.validation._image_looks import ImageLook, group_equal_images
 from clipreid_kit.data.validation.report import Finding, ValidationReport, balance_of
 
 
@@ -43,22 +45,28 @@ def validate_records(
 
     - ``unreadable``: images that cannot be decoded;
     - ``overlap``: identities in training and test;
-    - ``leak``: images whose bytes are in training and test;
-    - ``conflict``: other images whose bytes occur under two identities;
-    - ``shared``: images that are query and gallery, by path or bytes, with the same identity and no
-      camera or different ones, so that each such query finds itself;
+    - ``leak``: equal images in training and test;
+    - ``conflict``: other equal images of two identities;
+    - ``shared``: images that are query and gallery, with the same identity and no camera or
+      different ones, so that each such query finds itself;
     - ``single_image``: if every training identity has one image, and not all have captions;
     - ``no_match``: queries whose identity is not in the gallery;
     - ``same_camera``: queries whose matches are all from their own camera, which do not count, if
       no query of a pair has another match;
     - ``caption``: captions that are missing, too short or too long.
 
+    Images are equal if they are one file, have the same bytes, or (with ``images``) decode to the
+    same pixels, as a BMP and a PNG of one image do.
+
     Notes are:
 
     - ``same_camera``: such queries, if others have a match;
     - ``single_image``: other identities with one image, which have no positive pair, in training or
       without a split;
-    - ``duplicate``: other images with the same bytes;
+    - ``duplicate``: other equal images under several names;
+    - ``near_copy``: images that look like one on the other side, such as an image that was saved as
+      JPEG again: in training and test, or query and gallery of one identity, unless the camera
+      rule leaves the pair out;
     - ``similar_identity``, ``similar_camera``: names that differ only in case, white space, Unicode
       form or leading zeros, and count as different.
 
@@ -68,7 +76,8 @@ def validate_records(
         query: Name of the query split.
         gallery: Name of the gallery split.
         images: Whether to decode every image, which takes a few milliseconds each.
-        duplicates: Whether to compare the bytes of images (only files of equal size are read).
+        duplicates: Whether to compare images: their bytes (only files of equal size are read), and
+            with ``images`` their pixels and what they look like in small.
         caption_length: Fewest and most characters of every caption, such as (3, 1000); ``None``
             does not check captions.
         on_error: If there is an error, ``"raise"`` a ``ValueError`` with the whole report;
@@ -106,22 +115,29 @@ def validate_records(
     """
     check_choice("validate_records", "on_error", on_error, ("raise", "skip", "report"))
     everything = list(records)
+    check_records("validate_records", everything)
     _check_one_type(everything)
 
     pairs = _query_gallery_pairs(everything, query, gallery)
     test = _test_splits(pairs, train)
 
     state = _State(everything, skips=on_error == "skip")
+    looks: dict[str, ImageLook] = {}
     if images:
-        state.add(find_unreadable(state.kept))
+        unreadable, looks = find_unreadable(state.kept)
+        state.add(unreadable)
     if caption_length is not None:
         state.add(find_bad_captions(state.kept, caption_length))
     state.add(find_overlap(state.kept, train, test))
 
     paths = [record.path for record in state.kept]
-    groups = group_equal_files(dict.fromkeys(paths)) if duplicates else []
+    groups: list[list[str]] = []
+    if duplicates:
+        groups = group_equal_images(group_equal_files(dict.fromkeys(paths)), looks)
     state.add(find_equal_files(state.kept, groups, train, test))
     state.add(find_shared_images(state.kept, groups, pairs))
+    if duplicates:
+        state.add(find_near_copies(state.kept, looks, pairs, train, test))
     state.add(find_queries_without_match(state.kept, pairs))
     state.add(find_single_images(state.kept, train))
     state.add(find_similar_names(state.kept))

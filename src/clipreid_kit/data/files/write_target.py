@@ -5,9 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clipreid_kit.data.files.archives import split_member
-from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES
+from clipreid_kit.data.files.image_suffixes import (
+    AVIF_SUFFIXES,
+    HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
+)
 
-_SUFFIXES = (*IMAGE_SUFFIXES, ".zip")
+_SUFFIXES = (*IMAGE_SUFFIXES, *AVIF_SUFFIXES, *HEIF_SUFFIXES, ".zip")
 
 
 def check_target(owner: str, target: str | os.PathLike[str], images: Iterable[str] = ()) -> None:

@@ -2,7 +2,8 @@
 
 import os
 
-from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, is_image, open_tree
+from clipreid_kit.data.files.file_tree import is_image, open_tree
+from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
 from clipreid_kit.data.readers._unread_images import is_unread_image, warn_of_unread_images
 from clipreid_kit.data.records import ImageRecord
 

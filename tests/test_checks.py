@@ -14,6 +14,11 @@ def test_the_error_names_owner_expected_value_actual_value_and_remedy():
     assert str(_checks.fail("Owner", "one", 2)) == "Owner: expected one, got 2."
 
 
+def test_the_error_is_one_line_whatever_the_names_in_it():
+    error = fail("owner", "a text for every key", "null for a\r\nb\u2028c")
+    assert str(error) == r"owner: expected a text for every key, got null for a\r\nb\u2028c."
+
+
 def test_describe_names_shape_dtype_and_device():
     assert _checks.describe(torch.zeros(2, 3).half()) == "shape (2, 3), float16 on cpu"
 

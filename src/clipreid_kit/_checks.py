@@ -7,6 +7,7 @@ device.
 import itertools
 import math
 import numbers
+import re
 import reprlib
 from collections.abc import Callable
 
@@ -19,11 +20,16 @@ _LONGEST_PART = 2000
 
 
 def fail(owner: str, expected: str, got: object, remedy: str = "") -> ValueError:
-    """Build a ValueError with the text ``owner: expected ..., got .... remedy``."""
+    """Build a ValueError with the text ``owner: expected ..., got .... remedy``, on one line."""
     # Lists and dictionaries may be nested so that writing them out would fill the memory.
     text = str(got) if isinstance(got, str | Tensor | BaseException) else _SHORT.shown(got, str)
     message = f"{owner}: expected {_shortened(expected)}, got {_shortened(text)}."
-    return ValueError(f"{message} {remedy}" if remedy else message)
+    return ValueError(_on_one_line(f"{message} {remedy}" if remedy else message))
+
+
+def _on_one_line(text: str) -> str:
+    """Escape control characters and ends of lines, which a name out of a file may hold."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shown(value: object) -> str:
@@ -67,6 +73,9 @@ class _ShortRepr(reprlib.Repr):
 
 # Torch cannot compare or index with uint16 to uint64 everywhere.
 _INTEGERS = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+
+# Every character that ends a line is among them, as str.splitlines has them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _SHORT = _ShortRepr()

@@ -13,7 +13,7 @@ from examples.settings.captions import without_foreign_captions
 from examples.settings.errors import sentence_of, shorten
 from examples.settings.layers import Layer, Tree
 from examples.settings.stages import RECIPES, Recipe
-from examples.settings.topk_json import recipe_of_topk_json, without_comments
+from examples.settings.topk_json import parse_topk_json, recipe_of_topk_json
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
@@ -110,7 +110,7 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
         raise ValueError(f"{path}: the file is not text in UTF-8 ({error}).") from None
 
     is_json = path.suffix == ".json"
-    tree = parse_yaml(without_comments(text) if is_json else text, str(path))  # JSON is YAML, too
+    tree = parse_topk_json(text, str(path)) if is_json else parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
     if is_json:

@@ -147,11 +147,11 @@ def _values(
 ) -> dict[str, object]:
     """Return all values of an annotation: its own, its attributes', and its image's."""
     attributes = annotation.get("attributes")
+    own = attributes if isinstance(attributes, dict) else {}
     values: dict[str, object] = {}
-    for source in (image, attributes if isinstance(attributes, dict) else {}, annotation):
-        for key, value in source.items():
-            if key not in _GEOMETRY and not is_empty(value):
-                values[key] = value
+    for source in (image, own, annotation):
+        named = {key: source[key] for key in source if key not in _GEOMETRY}
+        values |= {key: value for key, value in named.items() if not is_empty(value)}
 
     number = annotation.get("category_id")
     if categories and number is not None:

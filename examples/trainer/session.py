@@ -83,11 +83,27 @@ def arguments_of_towers(
 
 def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) -> ClipTowers:
     """The towers of a recipe."""
-    arguments = arguments_of_towers(model, categories, seed)
-    towers = ClipTowers.from_open_clip(model.name, model.pretrained, **arguments)
+    if model.has_text():
+        arguments = arguments_of_towers(model, categories, seed)
+        towers = ClipTowers.from_open_clip(model.name, model.pretrained, **arguments)
+    else:
+        towers = _image_tower(model, seed)
     towers.image_mean = model.image_mean or towers.image_mean
     towers.image_std = model.image_std or towers.image_std
     return towers
+
+
+def _image_tower(model: Model, seed: int) -> ClipTowers:
+    """The image tower of a backbone that has no text tower beside it."""
+    library, _, name = model.name.partition("/")
+    build = ClipTowers.from_timm if library == "timm" else ClipTowers.from_torchvision
+    return build(
+        name,
+        model.pretrained,
+        seed=seed,
+        image_size=model.image_size,
+        last_stride=model.last_stride,
+    )
 
 
 def encoding_of(

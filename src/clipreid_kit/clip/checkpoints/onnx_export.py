@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
+from clipreid_kit.clip.tuning.lora import merge_lora
 
 _OWNER = "export_image_tower"
 
@@ -36,7 +37,8 @@ def export_image_tower(
     onnxscript, onnxruntime).
 
     Args:
-        towers: The towers; left unchanged. Those in bfloat16 or float16 are exported in float32.
+        towers: The towers; left unchanged. Those in bfloat16 or float16 are exported in float32,
+            and LoRA adapters are merged into the weights.
         path: The file to write; an existing one is replaced only if the comparison succeeds.
         normalize: Whether the graph scales every row to length 1.
         tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
@@ -87,10 +89,14 @@ def export_image_tower(
 
 
 def _in_exportable_dtype(towers: ClipTowers) -> ClipTowers:
-    """Return the towers, or a copy in float32 of those in half precision."""
-    if next(towers.image_parameters()).dtype in (torch.bfloat16, torch.float16):
-        return copy.deepcopy(towers).float()
-    return towers
+    """Return the towers, or a copy in float32 of those in half precision or with adapters."""
+    is_half = next(towers.image_parameters()).dtype in (torch.bfloat16, torch.float16)
+    if not (is_half or towers.adapters):
+        return towers
+
+    exported = copy.deepcopy(towers)
+    merge_lora(exported)
+    return exported.float() if is_half else exported
 
 
 def _verify(module: nn.Module, file: Path, images: Tensor, tolerance: float) -> float:

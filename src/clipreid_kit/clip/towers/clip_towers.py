@@ -64,6 +64,8 @@ class ClipTowers(nn.Module):
         context_length: Number of tokens in a row of text, including start and end.
         frozen_batch_norms: Names of the BatchNorms that keep their running statistics in training
             mode; set by :func:`freeze`.
+        adapters: Settings of the LoRA adapters of each tower that has them; set by
+            :func:`add_lora`.
 
     Example:
         >>> import torch
@@ -97,6 +99,7 @@ class ClipTowers(nn.Module):
         self.camera_embedding = camera_embedding
         self.position_resize: PositionResize = position_resize
         self.frozen_batch_norms: frozenset[str] = frozenset()
+        self.adapters: dict[str, dict[str, Any]] = {}
         self._tokenizer = TextTokenizer(config["text_cfg"])
         self.context_length = self._tokenizer.context_length
 

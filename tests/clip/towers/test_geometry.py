@@ -50,7 +50,7 @@ def test_a_last_stride_of_one_doubles_the_feature_map(build):
         (
             "vit",
             Geometry(last_stride=1),
-            "last_stride for a ResNet of open_clip only, got 1 for VisionTransformer",
+            "last_stride for a ResNet only, got 1 for VisionTransformer",
         ),
         ("timm", Geometry(patch_stride=(8, 8)), "patch_stride for a ViT of open_clip only"),
         (

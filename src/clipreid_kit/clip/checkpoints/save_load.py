@@ -25,7 +25,8 @@ from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.geometry import check_geometry, geometry_of
 from clipreid_kit.clip.towers.load_weights import load_weights
-from clipreid_kit.clip.towers.model_catalogue import Colour, build_model
+from clipreid_kit.clip.towers.model_catalogue import build_model
+from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.read_weights import read_metadata, read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.tuning.lora import add_lora, merge_lora
@@ -167,7 +168,7 @@ def _card(towers: ClipTowers, extra: Mapping[str, Any]) -> dict[str, Any]:
         "embed_dim": towers.embed_dim,
         "image_mean": list(towers.image_mean),
         "image_std": list(towers.image_std),
-        "dtype": str(towers.logit_scale.dtype).removeprefix("torch."),
+        "dtype": str(next(towers.image_parameters()).dtype).removeprefix("torch."),
         "num_parameters": sum(parameter.numel() for parameter in towers.parameters()),
         "versions": {
             "clipreid_kit": __version__,

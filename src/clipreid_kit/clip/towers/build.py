@@ -1,6 +1,8 @@
 """Build a model at the requested geometry: create it, load its weights, resize its table."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from os import PathLike
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -12,11 +14,20 @@ from clipreid_kit.clip.towers.geometry import Geometry
 from clipreid_kit.clip.towers.levels import level_widths
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.model_catalogue import WeightSource, build_model
+from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.position_embedding import PositionResize
 from clipreid_kit.clip.towers.position_table import has_native_table_rows
 from clipreid_kit.clip.towers.read_weights import read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers, is_openai_layout
+from clipreid_kit.clip.towers.vision_only import (
+    VisionOnlyModel,
+    build_vision_only,
+    find_backbone_weights,
+    normalisation_of,
+    split_classifier,
+    to_vision_only_layout,
+)
 
 
 class BuiltModel(NamedTuple):
@@ -82,6 +93,73 @@ def build_with_weights(
         set_geometry(model.visual, geometry)
         report = load_weights(target, state)
     return BuiltModel(model, config, report)
+
+
+class BuiltBackbone(NamedTuple):
+    """A model with an image tower alone, and the settings that belong to its weights.
+
+    Attributes:
+        model: The model, on the CPU, in float32 and in training mode.
+        name: Library and name of the trunk, such as ``timm/resnet50``.
+        config: Its configuration.
+        image_mean: Mean of the training images by channel, of values in [0, 1].
+        image_std: Standard deviation of the training images, likewise.
+        load_report: Report of the loaded weights; ``None`` for random weights.
+    """
+
+    model: VisionOnlyModel
+    name: str
+    config: dict[str, Any]
+    image_mean: Colour
+    image_std: Colour
+    load_report: LoadReport | None
+
+
+def build_backbone(
+    config: Mapping[str, Any],
+    pretrained: str | PathLike[str] | None,
+    geometry: Geometry,
+    seed: int,
+) -> BuiltBackbone:
+    """Build a model with an image tower alone, with weights, at a geometry.
+
+    Args:
+        config: From :func:`backbone_config`.
+        pretrained: A tag of the library, a file, or ``None`` for random weights.
+        geometry: Changes to the image tower.
+        seed: Seed of random weights.
+
+    Raises:
+        ValueError: If the model, its weights or that geometry cannot be had.
+    """
+    library, name = config["vision_cfg"]["library"], config["vision_cfg"]["backbone"]
+    path, tag = find_backbone_weights(library, name, pretrained)
+    model = build_vision_only(config, seed, tag)
+    mean, std = normalisation_of(library, name, tag)
+
+    report = None
+    if path is not None:
+        report = _load_backbone(model, read_weights(path), geometry)
+    elif tag is not None:
+        report = LoadReport(tuple(f"model.{key}" for key in model.state_dict()))
+    set_geometry(model.visual, geometry)
+
+    config = dict(config) | {"embed_dim": model.visual.embed_dim}
+    return BuiltBackbone(model, f"{library}/{name}", config, mean, std, report)
+
+
+def _load_backbone(
+    model: VisionOnlyModel, state: Mapping[str, Tensor], geometry: Geometry
+) -> LoadReport:
+    """Load all weights of a trunk but its classifier, which the report names as unexpected."""
+    state, classifier = split_classifier(model, state)
+
+    # as for CLIP: a table with another number of rows than the native one is for that geometry
+    if not has_native_table_rows(model.visual, to_vision_only_layout(model, state)):
+        set_geometry(model.visual, geometry)
+
+    report = load_weights(_LikeTowers(model, geometry.position_resize), state)
+    return replace(report, unexpected=classifier)
 
 
 def build_camera_embedding(

@@ -1,9 +1,9 @@
-"""The image and text towers of any open_clip model, at any image size."""
+"""The image and text towers of any open_clip model, or an image tower alone, at any image size."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -11,13 +11,18 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_seed, fail
 from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode
-from clipreid_kit.clip.towers.build import build_camera_embedding, build_with_weights
+from clipreid_kit.clip.towers.build import (
+    build_backbone,
+    build_camera_embedding,
+    build_with_weights,
+)
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.geometry import check_geometry, grid_of, image_size_of
 from clipreid_kit.clip.towers.image_forward import encode_images, encode_levels
 from clipreid_kit.clip.towers.levels import ImageLevels, Level, TowerEmbeddings, level_widths
 from clipreid_kit.clip.towers.load_weights import LoadReport
-from clipreid_kit.clip.towers.model_catalogue import Colour, find_weights, model_config
+from clipreid_kit.clip.towers.model_catalogue import find_weights, model_config
+from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.position_embedding import PositionResize
 from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers
 from clipreid_kit.clip.towers.text_forward import (
@@ -29,6 +34,7 @@ from clipreid_kit.clip.towers.text_forward import (
     text_tower,
 )
 from clipreid_kit.clip.towers.tokenizer import TextTokenizer, TooLong
+from clipreid_kit.clip.towers.vision_only import backbone_config
 
 
 def check_towers(owner: str, towers: object) -> None:
@@ -40,12 +46,27 @@ def check_towers(owner: str, towers: object) -> None:
     raise fail(owner, "towers as ClipTowers", type(towers).__name__, remedy)
 
 
+def check_has_text(owner: str, towers: "ClipTowers") -> None:
+    """Require towers with a text tower; an image tower alone is an error.
+
+    Args:
+        owner: What needs the text tower, for the error.
+        towers: The towers, compiled or not.
+    """
+    if not towers.has_text:
+        raise ValueError(
+            f"{owner}: {towers.name} is an image tower without a text tower. Use a CLIP model, or "
+            "a method or stage that needs no text."
+        )
+
+
 class ClipTowers(nn.Module):
     """The image tower and the text tower of a CLIP-like model, at any image size.
 
-    Create it with :meth:`from_open_clip` or :func:`load_towers`. Inputs are moved to the module's
-    device and dtype. At the native image size, the embeddings are those of open_clip: images to the
-    bit, texts to rounding.
+    Create it with :meth:`from_open_clip` or :func:`load_towers`; with :meth:`from_timm` or
+    :meth:`from_torchvision` it is an image tower alone, without text and ``logit_scale``. Inputs
+    are moved to the module's device and dtype. At the native image size, the embeddings are those
+    of open_clip: images to the bit, texts to rounding.
 
     Args:
         model: A model of open_clip (CLIP, CustomTextCLIP or CoCa).
@@ -61,7 +82,8 @@ class ClipTowers(nn.Module):
     Attributes:
         config: The open_clip configuration; ``quick_gelu`` is set where the weights needed it.
         embed_dim: Width of both embeddings.
-        context_length: Number of tokens in a row of text, including start and end.
+        context_length: Number of tokens in a row of text, including start and end; 0 without a
+            text tower.
         frozen_batch_norms: Names of the BatchNorms that keep their running statistics in training
             mode; set by :func:`freeze`.
         adapters: Settings of the LoRA adapters of each tower that has them; set by
@@ -100,8 +122,9 @@ class ClipTowers(nn.Module):
         self.position_resize: PositionResize = position_resize
         self.frozen_batch_norms: frozenset[str] = frozenset()
         self.adapters: dict[str, dict[str, Any]] = {}
-        self._tokenizer = TextTokenizer(config["text_cfg"])
-        self.context_length = self._tokenizer.context_length
+        text_config = config["text_cfg"]
+        self._tokenizer = None if text_config is None else TextTokenizer(text_config)
+        self.context_length = 0 if self._tokenizer is None else self._tokenizer.context_length
 
     @classmethod
     def from_open_clip(
@@ -174,6 +197,113 @@ class ClipTowers(nn.Module):
             load_report=built.load_report,
         )
 
+    @classmethod
+    def from_timm(
+        cls,
+        name: str,
+        pretrained: str | PathLike[str] | None = None,
+        *,
+        image_size: tuple[int, int] | None = None,
+        last_stride: int | None = None,
+        embed_dim: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> "ClipTowers":
+        """Build an image tower without a text tower from any trunk of timm.
+
+        Use it for DINOv3, EVA, Swin, ConvNeXt, MobileNet, ResNet and others, in all methods and
+        functions that need no text.
+
+        Args:
+            name: Name of the model in timm, without a tag, such as ``vit_small_patch16_dinov3``.
+            pretrained: A tag of timm, downloaded at first use, or a file of weights under timm's
+                names, whose classifier is left out. ``None`` for random weights.
+            image_size: (height, width) in pixels. ``None`` for the native size.
+            last_stride: Stride of a ResNet's last stage; 1 is usual in ReID. ``None`` for its own.
+            embed_dim: Width of a linear projection of what the trunk has pooled, which starts
+                untrained. ``None`` for none: the embedding is the trunk's own.
+            options: Arguments of the model's constructor, such as ``{"drop_path_rate": 0.1}``.
+            seed: Seed of the random weights; the global generator is neither read nor changed.
+
+        Returns:
+            The tower on the CPU, in float32 and in training mode.
+
+        Raises:
+            ValueError: If the name, tag, file or an option is unknown, the weights belong to
+                another model, or the model cannot have that image size.
+
+        Example:
+            >>> towers = ClipTowers.from_timm("test_resnet", image_size=(64, 32))
+            >>> towers.embed_dim, towers.grid, towers.has_text
+            (96, (2, 1), False)
+        """
+        config = backbone_config("timm", name, options, embed_dim)
+        return cls._from_backbone(config, pretrained, image_size, last_stride, seed)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        name: str,
+        pretrained: str | PathLike[str] | None = None,
+        *,
+        image_size: tuple[int, int] | None = None,
+        last_stride: int | None = None,
+        embed_dim: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> "ClipTowers":
+        """Build an image tower without a text tower from a classification model of torchvision.
+
+        Use it like :meth:`from_timm`, for weights under torchvision's names: ResNet, ResNeXt,
+        RegNet, DenseNet, ConvNeXt, EfficientNet, MobileNet, ShuffleNet, Swin and ViT.
+
+        Args:
+            name: Name of the model in torchvision, such as ``resnet50``.
+            pretrained: A tag of torchvision such as ``IMAGENET1K_V2``, downloaded at first use, or
+                a file of weights under torchvision's names, whose classifier is left out. ``None``
+                for random weights.
+            image_size: As for :meth:`from_timm`.
+            last_stride: As for :meth:`from_timm`.
+            embed_dim: As for :meth:`from_timm`.
+            options: As for :meth:`from_timm`.
+            seed: As for :meth:`from_timm`.
+
+        Returns:
+            The tower on the CPU, in float32 and in training mode.
+
+        Raises:
+            ValueError: As for :meth:`from_timm`, or if the model belongs to another family.
+
+        Example:
+            >>> towers = ClipTowers.from_torchvision("resnet18", image_size=(64, 32))
+            >>> towers.embed_dim, towers.grid
+            (512, (2, 1))
+        """
+        config = backbone_config("torchvision", name, options, embed_dim)
+        return cls._from_backbone(config, pretrained, image_size, last_stride, seed)
+
+    @classmethod
+    def _from_backbone(
+        cls,
+        config: Mapping[str, Any],
+        pretrained: str | PathLike[str] | None,
+        image_size: tuple[int, int] | None,
+        last_stride: int | None,
+        seed: int,
+    ) -> "ClipTowers":
+        """Build an image tower alone from its configuration."""
+        check_seed("ClipTowers", seed)
+        geometry = check_geometry(image_size, None, last_stride, "bicubic")
+        built = build_backbone(config, pretrained, geometry, seed)
+        return cls(
+            built.model,
+            name=built.name,
+            config=built.config,
+            image_mean=built.image_mean,
+            image_std=built.image_std,
+            load_report=built.load_report,
+        )
+
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels of the images that the image tower accepts."""
@@ -195,8 +325,14 @@ class ClipTowers(nn.Module):
         return level_widths(self.model.visual)[0]
 
     @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower; false for a trunk of timm or torchvision alone."""
+        return self._tokenizer is not None
+
+    @property
     def text_width(self) -> int:
         """Width of a word embedding."""
+        check_has_text("text_width", self)
         return require_text_tower("text_width", self.model).width
 
     @property
@@ -207,7 +343,12 @@ class ClipTowers(nn.Module):
 
     @property
     def logit_scale(self) -> nn.Parameter:
-        """Logarithm of the model's learned scale, which multiplies cosine similarities."""
+        """Logarithm of the model's learned scale, which multiplies cosine similarities.
+
+        Raises:
+            ValueError: If there is no text tower.
+        """
+        check_has_text("logit_scale", self)
         scale: nn.Parameter = self.model.logit_scale
         return scale
 
@@ -318,15 +459,18 @@ class ClipTowers(nn.Module):
         Raises:
             ValueError: If the tokens are not integers (N, L), or the rows are too long.
         """
+        check_has_text("encode_text", self)
         embeddings = encode_tokens(self.model, tokens, self.context_length, self.embed_dim)
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
         """Look up the word embeddings of token ids, without positions."""
+        check_has_text("embed_tokens", self)
         return look_up_tokens(self.model, tokens, self.context_length)
 
     def end_of_text(self, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
         """Return the index at which each row of token ids is read, on the device of the ids."""
+        check_has_text("end_of_text", self)
         return end_positions(require_text_tower("end_of_text", self.model), tokens)
 
     def encode_text_embeddings(
@@ -348,6 +492,7 @@ class ClipTowers(nn.Module):
             ValueError: If the shapes do not suit the tower, ``eot`` is out of range, or the tower
                 does not run from word embeddings.
         """
+        check_has_text("encode_text_embeddings", self)
         texts = encode_word_embeddings(
             self.model, embeddings, eot, self.context_length, self.embed_dim
         )
@@ -397,18 +542,23 @@ class ClipTowers(nn.Module):
             ValueError: If the texts are not a sequence of texts, contain start or end marks, or
                 are too long under ``error``.
         """
-        return self._tokenizer(texts, too_long)
+        return self._require_tokenizer("tokenize")(texts, too_long)
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text, including start and end; may exceed the context length."""
-        return self._tokenizer.count(text)
+        return self._require_tokenizer("count_tokens").count(text)
 
     def token_ids(self, text: str) -> list[int]:
         """Return the token ids of a piece of text, without start, end and padding.
 
         Use it to find the piece in the row of a longer text.
         """
-        return self._tokenizer.inner_ids(text)
+        return self._require_tokenizer("token_ids").inner_ids(text)
+
+    def _require_tokenizer(self, owner: str) -> TextTokenizer:
+        """Return the tokenizer, or raise ValueError for an image tower alone."""
+        check_has_text(owner, self)
+        return cast("TextTokenizer", self._tokenizer)
 
     def train(self, mode: bool = True) -> "ClipTowers":
         """Set training mode; BatchNorms in ``frozen_batch_norms`` remain in evaluation mode."""

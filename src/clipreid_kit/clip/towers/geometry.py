@@ -8,6 +8,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from clipreid_kit._checks import check_choice, fail
+from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.position_embedding import PositionResize
 
 OpenClip = Any  # a module of open_clip, whose attributes have no types
@@ -87,6 +88,9 @@ def geometry_of(visual: nn.Module) -> Geometry:
         down, across = tower.conv1.stride
         return Geometry(image_size, patch_stride=(int(down), int(across)))
 
+    if isinstance(visual, BackboneTower):
+        return Geometry(image_size, last_stride=visual.last_stride)
+
     if isinstance(visual, ModifiedResNet):
         return Geometry(image_size, last_stride=int(tower.layer4[0].stride))
 
@@ -108,10 +112,13 @@ def grid_of(visual: nn.Module, requested: Geometry | None = None) -> tuple[int, 
     """
     own = geometry_of(visual)
     requested = requested or Geometry()
-    _check_suits_tower(visual, requested)
+    check_suits_tower(visual, requested)
 
     tower: Any = visual
     size = requested.image_size or image_size_of(visual)
+
+    if isinstance(visual, BackboneTower):
+        return visual.grid(size)
 
     if isinstance(visual, VisionTransformer):
         return _cover(size, tower.conv1.kernel_size, requested.patch_stride or tower.conv1.stride)
@@ -140,9 +147,10 @@ def timm_patch_size(trunk: nn.Module) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _check_suits_tower(visual: nn.Module, requested: Geometry) -> None:
-    """Raise ValueError if a stride or a method is not one for a tower of this kind."""
-    kind = type(visual.trunk).__name__ if isinstance(visual, TimmModel) else type(visual).__name__
+def check_suits_tower(visual: nn.Module, requested: Geometry) -> None:
+    """Raise ValueError if a stride or a method is not one for an image tower of this kind."""
+    has_trunk = isinstance(visual, TimmModel | BackboneTower)
+    kind = type(visual.trunk if has_trunk else visual).__name__
 
     if requested.patch_stride is not None and not isinstance(visual, VisionTransformer):
         raise fail(
@@ -151,17 +159,20 @@ def _check_suits_tower(visual: nn.Module, requested: Geometry) -> None:
             f"{requested.patch_stride} for {kind}",
         )
 
-    if requested.last_stride is not None and not isinstance(visual, ModifiedResNet):
+    is_resnet = isinstance(visual, ModifiedResNet) or (
+        isinstance(visual, BackboneTower) and visual.last_stride is not None
+    )
+    if requested.last_stride is not None and not is_resnet:
         raise fail(
             _OWNER,
-            "last_stride for a ResNet of open_clip only",
+            "last_stride for a ResNet only",
             f"{requested.last_stride} for {kind}",
         )
 
-    if requested.position_resize != "bicubic" and isinstance(visual, TimmModel):
+    if requested.position_resize != "bicubic" and has_trunk:
         raise fail(
             _OWNER,
-            'position_resize="bicubic" for a trunk of timm',
+            'position_resize="bicubic" for a trunk of timm or torchvision',
             repr(requested.position_resize),
         )
 

@@ -9,6 +9,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_dense, describe, fail
+from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding, TokenOffset
 from clipreid_kit.clip.towers.geometry import OpenClip, grid_of, image_size_of
 from clipreid_kit.clip.towers.levels import LEVELS, ImageLevels, level_widths
@@ -111,6 +112,8 @@ def _run_levels(
     visual: nn.Module, images: Tensor, wanted: frozenset[str], offset: TokenOffset | None
 ) -> dict[str, Tensor]:
     """Run the image tower by its kind; the result may hold more levels than wanted."""
+    if isinstance(visual, BackboneTower):
+        return visual.run(images, wanted)
     if isinstance(visual, VisionTransformer):
         return run_vit(visual, images, wanted, offset)
     if isinstance(visual, ModifiedResNet):
@@ -181,6 +184,7 @@ def _token_offset(
 def _empty_levels(visual: nn.Module, images: Tensor, embed_dim: int) -> dict[str, Tensor]:
     """Levels of no images, with the widths that images would have."""
     previous_width, width = level_widths(visual)
+    patch_width = visual.shape.patch_width if isinstance(visual, BackboneTower) else width
     rows, columns = grid_of(visual)
     num_patches = rows * columns
 
@@ -188,6 +192,6 @@ def _empty_levels(visual: nn.Module, images: Tensor, embed_dim: int) -> dict[str
         "previous": images.new_zeros(0, previous_width),
         "unprojected": images.new_zeros(0, width),
         "projected": images.new_zeros(0, embed_dim),
-        "patches": images.new_zeros(0, num_patches, width),
+        "patches": images.new_zeros(0, num_patches, patch_width),
         "projected_patches": images.new_zeros(0, num_patches, embed_dim),
     }

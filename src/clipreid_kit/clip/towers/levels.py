@@ -6,6 +6,8 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from clipreid_kit.clip.towers.backbone import BackboneTower
+
 Level = Literal["previous", "unprojected", "projected", "patches", "projected_patches"]
 
 LEVELS: tuple[Level, ...] = ("previous", "unprojected", "projected", "patches", "projected_patches")
@@ -57,6 +59,9 @@ class TowerEmbeddings(NamedTuple):
 def level_widths(visual: nn.Module) -> tuple[int, int]:
     """Return the widths of ``previous`` and ``unprojected`` for an image tower."""
     tower: Any = visual
+
+    if isinstance(visual, BackboneTower):
+        return visual.shape.previous_width, visual.shape.width
 
     if isinstance(visual, VisionTransformer):
         return int(tower.conv1.out_channels), int(tower.ln_post.normalized_shape[0])

@@ -14,7 +14,10 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import nn
 
 from clipreid_kit._checks import fail
+from clipreid_kit.clip.towers.backbone import is_backbone_config
+from clipreid_kit.clip.towers.normalisation import Colour, as_colour
 from clipreid_kit.clip.towers.small_models import small_model_config, small_model_names
+from clipreid_kit.clip.towers.vision_only import build_vision_only
 
 _OWNER = "ClipTowers.from_open_clip"
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz", ".npy")
@@ -30,8 +33,6 @@ _UNBUILDABLE = (
     TypeError,
     ValueError,
 )
-
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,16 @@ def find_weights(name: str, pretrained: str | PathLike[str] | None) -> WeightSou
 
 
 def build_model(config: Mapping[str, Any], seed: int) -> nn.Module:
-    """Build an open_clip model with random float32 weights on the CPU.
+    """Build a model with random float32 weights on the CPU.
 
     The global generator is neither read nor changed.
 
     Raises:
         ValueError: If a part that the configuration names is not installed or cannot be found.
     """
+    if is_backbone_config(config):
+        return build_vision_only(config, seed)
+
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         try:
@@ -165,7 +169,7 @@ def _common_colours(tags: Sequence[Mapping[str, Any]]) -> tuple[Colour, Colour]:
     """Mean and standard deviation that all tags share, or those of OpenAI's models."""
     pairs = {(tuple(tag["mean"]), tuple(tag["std"])) for tag in tags}
     mean, std = pairs.pop() if len(pairs) == 1 else (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+    return as_colour(mean), as_colour(std)
 
 
 def _download(name: str, tag: str, tag_config: dict[str, Any]) -> Path:

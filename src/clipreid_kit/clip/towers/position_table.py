@@ -9,7 +9,9 @@ from typing import Any
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer as TorchvisionViT
 
+from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.geometry import Geometry, check_image_size, grid_of
 from clipreid_kit.clip.towers.position_embedding import PositionResize, resize_position_embedding
 
@@ -48,6 +50,8 @@ def position_table(visual: nn.Module, requested: Geometry | None = None) -> Posi
     if isinstance(visual, ModifiedResNet):
         return PositionTable("attnpool.positional_embedding", grid_of(visual, requested), 1)
 
+    if isinstance(visual, BackboneTower) and visual.library == "torchvision":
+        return _torchvision_position_table(visual)
     return _timm_position_table(visual, requested)
 
 
@@ -137,6 +141,12 @@ def _timm_position_table(visual: nn.Module, requested: Geometry | None) -> Posit
     else:
         rows, columns = grid_of(visual, requested)
     return PositionTable("trunk.pos_embed", (int(rows), int(columns)), num_prefix)
+
+
+def _torchvision_position_table(visual: BackboneTower) -> PositionTable | None:
+    if not isinstance(visual.trunk, TorchvisionViT):
+        return None
+    return PositionTable("trunk.encoder.pos_embedding", visual.shape.grid, 1)
 
 
 def _source_grid(

@@ -8,7 +8,14 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from clipreid_kit._checks import fail
-from clipreid_kit.clip.towers.geometry import Geometry, OpenClip, grid_of, image_size_of
+from clipreid_kit.clip.towers.backbone import BackboneTower
+from clipreid_kit.clip.towers.geometry import (
+    Geometry,
+    OpenClip,
+    check_suits_tower,
+    grid_of,
+    image_size_of,
+)
 from clipreid_kit.clip.towers.position_embedding import PositionResize, resize_position_embedding
 from clipreid_kit.clip.towers.position_table import PositionTable, position_table
 
@@ -27,7 +34,12 @@ def set_geometry(visual: nn.Module, requested: Geometry) -> None:
     Raises:
         ValueError: If the tower cannot have that geometry; then nothing is changed.
     """
-    if isinstance(visual, TimmModel):
+    if isinstance(visual, BackboneTower):
+        check_suits_tower(visual, requested)
+        visual.set_image_size(requested.image_size or visual.image_size)
+        if requested.last_stride is not None:
+            visual.set_last_stride(requested.last_stride)
+    elif isinstance(visual, TimmModel):
         _set_timm_geometry(visual, requested)
     else:
         _set_open_clip_geometry(visual, requested)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clipreid_kit.clip.towers.geometry import OpenClip
 from clipreid_kit.clip.towers.position_embedding import PositionResize
 from clipreid_kit.clip.towers.position_table import fit_position_table
+from clipreid_kit.clip.towers.vision_only import VisionOnlyModel, to_vision_only_layout
 
 # numbers that OpenAI's archives hold beside the weights, and that identify them
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
@@ -123,7 +124,10 @@ def adapt_to_towers(
         group = cameras if name.startswith(_CAMERA_PREFIX) else weights
         group[name] = tensor
 
-    converted = to_open_clip_layout(model, weights)
+    if isinstance(model, VisionOnlyModel):
+        converted = to_vision_only_layout(model, weights)
+    else:
+        converted = to_open_clip_layout(model, weights)
     resized = fit_position_table(model.visual, converted, source_image_size, method)
     converted |= resized
 

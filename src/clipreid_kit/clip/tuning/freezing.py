@@ -8,7 +8,7 @@ from torch import nn
 
 from clipreid_kit._checks import check_choice, fail
 from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode, batch_norms
-from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
+from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_has_text, check_towers
 from clipreid_kit.clip.tuning.parameter_depth import Tower, parameter_depths
 
 BatchNormPolicy = Literal["follow", "frozen", "running"]
@@ -107,6 +107,9 @@ def unfreeze_last_blocks(
     check_choice(owner, "tower", tower, ("image", "text"))
     check_choice(owner, "batch_norm", batch_norm, _POLICIES)
 
+    if tower == "text":
+        check_has_text(owner, towers)
+
     num_blocks = _num_blocks(towers)[tower]
     if blocks != "all" and not _is_block_count(blocks, num_blocks):
         raise fail(owner, f'blocks in 0..{num_blocks} or "all"', repr(blocks))
@@ -159,6 +162,9 @@ def set_trainable(
     owner = "set_trainable"
     check_towers(owner, towers)
     check_choice(owner, "batch_norm", batch_norm, _POLICIES)
+
+    if text != "none":
+        check_has_text(owner, towers)
 
     chosen: dict[Tower, Blocks] = {"image": image, "text": text}
     num_blocks = _num_blocks(towers)

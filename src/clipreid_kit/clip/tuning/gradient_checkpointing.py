@@ -6,6 +6,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
 from clipreid_kit._checks import check_choice, fail
+from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.geometry import OpenClip
 
@@ -40,13 +41,17 @@ def set_gradient_checkpointing(
     check_choice(_OWNER, "tower", tower, ("both", "image", "text"))
     if tower != "text":
         _set_image_tower(towers.model.visual, enabled=enabled)
-    if tower != "image":
+    if tower != "image" and towers.has_text:
         _set_text_tower(towers.model, enabled=enabled)
 
 
 def _set_image_tower(visual: OpenClip, *, enabled: bool) -> None:
     if isinstance(visual, ModifiedResNet):
         setattr(visual, _FLAG, enabled)
+        return
+
+    if isinstance(visual, BackboneTower):
+        visual.set_grad_checkpointing(enabled)
         return
 
     trunk = getattr(visual, "trunk", None)

@@ -1,7 +1,7 @@
 """Map each parameter to its tower and block depth."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from open_clip.modified_resnet import ModifiedResNet
@@ -9,11 +9,17 @@ from open_clip.timm_model import TimmModel
 from torch import nn
 
 from clipreid_kit._checks import fail
+from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.towers.trunk_blocks import trunk_depths
 
 Tower = Literal["image", "text"]
 
-_IMAGE_PREFIXES = ("model.visual.", "camera_embedding.")
+_CAMERA_PREFIX = "camera_embedding."
+_IMAGE_PREFIXES = ("model.visual.", _CAMERA_PREFIX)
+_TRUNK_PREFIX = "model.visual.trunk."
+
+_Depths = tuple[dict[str, int], int]  # depth of each parameter by name, and number of blocks
 
 
 class ParameterDepth(NamedTuple):
@@ -70,13 +76,6 @@ _RESNET = _NamePatterns(
     block=re.compile(r"model\.visual\.layer([1-4])\."),
     embeddings=re.compile(r"model\.visual\.(?:conv|bn)[123]\b"),
 )
-_TIMM = _NamePatterns(
-    block=re.compile(r"model\.visual\.trunk\.(?:blocks|stages)\.(\d+)\."),
-    embeddings=re.compile(
-        r"model\.visual\.trunk\."
-        r"(?:patch_embed|pos_embed|cls_token|reg_token|norm_pre|rope|stem)\b"
-    ),
-)
 
 
 def parameter_depths(towers: ClipTowers) -> Iterator[tuple[str, nn.Parameter, ParameterDepth]]:
@@ -87,29 +86,54 @@ def parameter_depths(towers: ClipTowers) -> Iterator[tuple[str, nn.Parameter, Pa
     Raises:
         ValueError: If a tower's blocks are unknown (text towers of Hugging Face, some timm trunks).
     """
-    patterns: dict[Tower, _NamePatterns] = {
-        "image": _image_patterns(towers.model.visual),
-        "text": _TEXT,
-    }
-    block_numbers = _block_numbers(towers, patterns)
-
+    depths = {"image": _image_depths(towers), "text": _text_depths(towers)}
     for name, parameter in towers.named_parameters():
         tower = _tower_of(name)
-        numbers = block_numbers[tower]
-        if not numbers:
+        depth_by_name, num_blocks = depths[tower]
+        if num_blocks == 0:
             raise fail(
                 "ClipTowers", f"a tower of {tower}s whose blocks are known", _kind(towers, tower)
             )
+        yield name, parameter, ParameterDepth(tower, depth_by_name[name], num_blocks)
 
-        block = patterns[tower].block.match(name)
-        if block is not None:
-            depth = numbers.index(int(block[1])) + 1
-        elif patterns[tower].embeddings.match(name):
-            depth = 0
+
+def _image_depths(towers: ClipTowers) -> _Depths:
+    """Depth of each parameter of the image tower and the camera embedding."""
+    visual = towers.model.visual
+    names = [name for name, _ in towers.named_parameters() if _tower_of(name) == "image"]
+    if isinstance(visual, TimmModel | BackboneTower):
+        return _trunk_depths(visual.trunk, names)
+    return _depths_by_pattern(names, _RESNET if isinstance(visual, ModifiedResNet) else _VIT)
+
+
+def _text_depths(towers: ClipTowers) -> _Depths:
+    names = [name for name, _ in towers.named_parameters() if _tower_of(name) == "text"]
+    return _depths_by_pattern(names, _TEXT)
+
+
+def _trunk_depths(trunk: nn.Module, names: Sequence[str]) -> _Depths:
+    """Depths by the order of a trunk's modules; what is behind the trunk belongs to the head."""
+    inside, num_blocks = trunk_depths(trunk)
+    depths = {}
+    for name in names:
+        inner = name.removeprefix(_TRUNK_PREFIX)
+        is_camera = name.startswith(_CAMERA_PREFIX)
+        depths[name] = 0 if is_camera else inside.get(inner, num_blocks + 1)
+    return depths, num_blocks
+
+
+def _depths_by_pattern(names: Sequence[str], patterns: _NamePatterns) -> _Depths:
+    """Depths by the names of parameters; blocks count in ascending order of their numbers."""
+    blocks = {name: patterns.block.match(name) for name in names}
+    numbers = sorted({int(match[1]) for match in blocks.values() if match is not None})
+
+    depths = {}
+    for name, match in blocks.items():
+        if match is not None:
+            depths[name] = numbers.index(int(match[1])) + 1
         else:
-            depth = len(numbers) + 1
-
-        yield name, parameter, ParameterDepth(tower, depth, len(numbers))
+            depths[name] = 0 if patterns.embeddings.match(name) else len(numbers) + 1
+    return depths, len(numbers)
 
 
 def _tower_of(name: str) -> Tower:
@@ -120,25 +144,3 @@ def _kind(towers: ClipTowers, tower: Tower) -> str:
     model = towers.model
     module = model.visual if tower == "image" else getattr(model, "text", model)
     return type(module).__name__
-
-
-def _image_patterns(visual: nn.Module) -> _NamePatterns:
-    if isinstance(visual, ModifiedResNet):
-        return _RESNET
-    if isinstance(visual, TimmModel):
-        return _TIMM
-    return _VIT
-
-
-def _block_numbers(
-    towers: ClipTowers, patterns: dict[Tower, _NamePatterns]
-) -> dict[Tower, list[int]]:
-    """Numbers of the blocks that have parameters, in ascending order, for each tower."""
-    found: dict[Tower, set[int]] = {tower: set() for tower in patterns}
-    for name, _ in towers.named_parameters():
-        tower = _tower_of(name)
-        block = patterns[tower].block.match(name)
-        if block is not None:
-            found[tower].add(int(block[1]))
-
-    return {tower: sorted(numbers) for tower, numbers in found.items()}

@@ -83,7 +83,7 @@ class Model(Section):
 class TrainedModel(Model):
     """The two towers, their weights, how images are shown to them, and which parts are trained."""
 
-    image_blocks: Blocks = "all"
+    image_blocks: Annotated[Blocks, Needs("model.lora_rank: 0")] = "all"
     """Number of last blocks of the image tower that are trained."""
     text_blocks: Annotated[
         Blocks, Needs("stage: joint, retrieval"), Needs(*(f"loss.{term}" for term in TEXT_TERMS))
@@ -97,6 +97,28 @@ class TrainedModel(Model):
     """Recompute activations in the backward pass to save memory."""
     channels_last: bool = False
     """Store images and weights channels last: faster for convolutions."""
+    lora_rank: NonNegativeInt = 0
+    """Rank of LoRA adapters, which are trained in place of the blocks of each tower that the stage
+    trains; 0 for none. Transformers only; needs the extra `lora`."""
+    lora_alpha: Annotated[PositiveFloat | None, Needs("model.lora_rank > 0")] = None
+    """Adapters are scaled by `lora_alpha` / `lora_rank`; null for the rank."""
+    lora_dropout: Annotated[FractionBelowOne, Needs("model.lora_rank > 0")] = 0.0
+    """Dropout of the adapters' inputs."""
+    lora_targets: Annotated[
+        list[Literal["attention", "mlp"]],
+        Field(min_length=1, max_length=2),
+        Needs("model.lora_rank > 0"),
+    ] = ["attention", "mlp"]  # noqa: RUF012 (pydantic copies it)
+    """Layers of each block that get adapters."""
+
+    @model_validator(mode="after")
+    def _adapts_whole_towers(self) -> Self:
+        if self.lora_rank > 0 and self.text_blocks not in ("all", "none"):
+            raise ValueError(
+                "`model.text_blocks` is `all` or `none` with `model.lora_rank`: all blocks of a "
+                "tower get adapters, or none"
+            )
+        return self
 
 
 class Fill(Section):

@@ -22,6 +22,8 @@ from clipreid_kit.clip import (
     ClipTowers,
     IdentityBranch,
     IdentityClassifier,
+    add_lora,
+    projection_names,
     set_gradient_checkpointing,
     set_trainable,
 )
@@ -48,8 +50,36 @@ def set_trained_parts(towers: ClipTowers, model: TrainedModel, text_blocks: Bloc
         projections=model.train_projections,
         batch_norm=model.batch_norm,
     )
+    if model.lora_rank > 0:
+        _train_adapters(towers, model, text_blocks)
     if model.gradient_checkpointing:
         set_gradient_checkpointing(towers)
+
+
+def _train_adapters(towers: ClipTowers, model: TrainedModel, text_blocks: Blocks) -> None:
+    """Train adapters in place of the blocks; projections and rows of cameras train as before."""
+    beside = {*projection_names(towers), "camera_embedding.table"}
+    trained = [
+        name
+        for name, parameter in towers.named_parameters()
+        if name in beside and parameter.requires_grad
+    ]
+
+    chosen: tuple[Literal["image", "text"], ...]
+    chosen = ("image",) if text_blocks == "none" else ("image", "text")
+    for tower in chosen:
+        if tower not in towers.adapters:  # those of a checkpoint that is evaluated
+            add_lora(
+                towers,
+                model.lora_rank,
+                alpha=model.lora_alpha,
+                dropout=model.lora_dropout,
+                tower=tower,
+                parts=model.lora_targets,
+            )
+
+    for name in trained:
+        towers.get_parameter(name).requires_grad = True
 
 
 def identity_branch(

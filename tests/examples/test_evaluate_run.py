@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny import STAGES, tiny_images, tiny_recipe
 
+from clipreid_kit.clip import TrainingCheckpoints, load_towers
 from clipreid_kit.data import read_table, write_csv
 from clipreid_kit.evaluate import main as evaluate_features
 from clipreid_kit.reports.runs import find_runs
@@ -171,6 +172,19 @@ def test_frozen_towers_are_those_that_the_run_began_with(trained, tmp_path, caps
         == (read(finished / "results.json")["after"])
     )
     check_encoder(finished, tmp_path / "again" / "features.npz", images)
+
+
+def test_adapters_of_a_run_are_evaluated(trained, tmp_path, capsys):
+    pytest.importorskip("peft", reason="an extra")
+    finished = trained("classifier", "model.name=reid-tiny-vit", "model.lora_rank=2")
+    best = TrainingCheckpoints(finished / "checkpoints").path("best")
+    assert load_towers(best).adapters["image"]["rank"] == 2
+
+    assert answer(capsys, finished, "--out", tmp_path / "again")[0] == 0
+    assert (
+        read(tmp_path / "again" / "results.json")["after"]
+        == (read(finished / "results.json")["after"])
+    )
 
 
 def test_a_run_of_towers_alone(tmp_path, images, capsys):

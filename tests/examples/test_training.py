@@ -95,6 +95,7 @@ ONE_WAY = [
         "loss.triplet_text=1",
     ),
     ("joint", "optim.ema_decay=0.5", "loss.id=1"),
+    ("joint", VIT, "model.lora_rank=2"),
     ("retrieval", "loss.learn_temperature=true", "loss.triplet_text=1"),
     ("retrieval", "mining.data=hard_negative"),
     ("clip_reid", VIT, "loss.id=0"),

@@ -1,7 +1,15 @@
 """CLIP towers at ReID geometry, and their prompts, methods, tuning and checkpoints."""
 
+from clipreid_kit.clip.checkpoints.adapters import load_adapters, save_adapters
 from clipreid_kit.clip.checkpoints.find_checkpoint import find_checkpoint
+from clipreid_kit.clip.checkpoints.hub import (
+    from_pretrained,
+    load_pretrained,
+    push_to_hub,
+    save_pretrained,
+)
 from clipreid_kit.clip.checkpoints.interpolate import interpolate_weights
+from clipreid_kit.clip.checkpoints.model_card import ModelCard
 from clipreid_kit.clip.checkpoints.onnx_export import export_image_tower
 from clipreid_kit.clip.checkpoints.rng_state import random_state, set_random_state
 from clipreid_kit.clip.checkpoints.save_load import load_towers, save_towers
@@ -54,6 +62,7 @@ __all__ = [
     "ImportReport",
     "ImportedClipReID",
     "LoadReport",
+    "ModelCard",
     "PromptComposer",
     "PromptEmbeddings",
     "PromptSG",
@@ -69,17 +78,23 @@ __all__ = [
     "export_image_tower",
     "find_checkpoint",
     "freeze",
+    "from_pretrained",
     "import_clip_reid",
     "interpolate_weights",
     "layerwise_lr_groups",
+    "load_adapters",
+    "load_pretrained",
     "load_towers",
     "load_weights",
     "merge_lora",
     "projection_names",
+    "push_to_hub",
     "random_state",
     "read_card",
     "read_weights",
     "resize_position_embedding",
+    "save_adapters",
+    "save_pretrained",
     "save_towers",
     "set_gradient_checkpointing",
     "set_random_state",

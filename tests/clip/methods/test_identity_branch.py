@@ -102,7 +102,7 @@ def test_smoothed_cross_entropy_of_no_rows_is_zero_and_connected():
     assert loss.requires_grad
 
 
-def test_smoothed_cross_entropy_is_in_float32():
+def test_smoothed_cross_entropy_is_exportable():
     logits = torch.randn(4, 7).bfloat16()
     loss = smoothed_cross_entropy(logits, LABELS, 0.1, distributed=False)
     assert loss.dtype == torch.float32

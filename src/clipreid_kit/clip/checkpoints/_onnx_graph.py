@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.tuning.lora import merge_lora
 
 OpenSession = Any  # onnxruntime's, which has no types
 
@@ -26,11 +27,15 @@ def require_onnx(owner: str) -> None:
         ) from None
 
 
-def in_float32(towers: ClipTowers) -> ClipTowers:
-    """Return the towers, or a copy in float32 of those in another precision."""
-    if next(towers.image_parameters()).dtype == torch.float32:
+def exportable(towers: ClipTowers) -> ClipTowers:
+    """Return the towers, or a copy in float32 without adapters of those that are otherwise."""
+    is_float32 = next(towers.image_parameters()).dtype == torch.float32
+    if is_float32 and not towers.adapters:
         return towers
-    return copy.deepcopy(towers).float()
+
+    copied = copy.deepcopy(towers)
+    merge_lora(copied)
+    return copied.float()
 
 
 def write_graph(owner: str, module: nn.Module, images: Tensor, path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.checkpoints._onnx_graph import (
-    in_float32,
+    exportable,
     largest_difference,
     require_onnx,
     run_file,
@@ -40,7 +40,8 @@ def export_image_tower(
     :func:`export_for_tracker`.
 
     Args:
-        towers: The towers; left unchanged. Those in another precision are exported in float32.
+        towers: The towers; left unchanged. Those in another precision are exported in float32, and
+            LoRA adapters are merged into the weights.
         path: The file to write; an existing one is replaced only if the comparison succeeds.
         normalize: Whether the graph scales every row to length 1.
         tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
@@ -68,7 +69,7 @@ def export_image_tower(
 
     check_towers(_OWNER, towers)
     training = towers.training
-    exported = in_float32(towers)
+    exported = exportable(towers)
     wrapped = _ImageTower(exported, normalize=normalize)
     images = _random_images(exported, batch_size, seed)
 

@@ -1,5 +1,6 @@
 """Save towers to a folder and load them: weights as safetensors, with a JSON card."""
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.read_weights import read_metadata, read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.towers.wrappers import unwrapped
+from clipreid_kit.clip.tuning.lora import add_lora, merge_lora
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -50,7 +52,11 @@ _CARD_TYPES: dict[str, type] = {
 
 
 def save_towers(
-    towers: ClipTowers, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None = None
+    towers: ClipTowers,
+    folder: str | PathLike[str],
+    *,
+    extra: Mapping[str, Any] | None = None,
+    merge_adapters: bool = False,
 ) -> None:
     """Save towers as ``model.safetensors`` and ``card.json``.
 
@@ -65,10 +71,13 @@ def save_towers(
         towers: The towers to save.
         folder: Folder to save to; created if necessary. Towers saved there earlier are replaced.
         extra: JSON-serialisable data to keep in the card. ``None`` for none.
+        merge_adapters: Whether to save LoRA adapters merged into the weights, which open_clip
+            loads too. ``False`` saves them beside the weights, as they are; loading then needs
+            peft. The towers themselves are left as they are.
 
     Raises:
         ValueError: If ``extra`` is not JSON-serialisable, ``folder`` is a file, or the towers are
-            wrapped for several devices or hold LoRA layers that are not merged.
+            wrapped for several devices.
 
     Example:
         >>> import tempfile
@@ -80,18 +89,10 @@ def save_towers(
     """
     check_towers("save_towers", towers)
     towers = unwrapped("save_towers", towers)
-    if any(".lora_A." in name for name in towers.state_dict()):
-        raise ValueError(
-            "save_towers: The towers hold LoRA layers, which load_towers cannot build. Call "
-            "`merge_lora` before saving."
-        )
-    write_towers(towers, folder, extra=extra)
+    if merge_adapters and towers.adapters:
+        towers = copy.deepcopy(towers)
+        merge_lora(towers)
 
-
-def write_towers(
-    towers: ClipTowers, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None
-) -> None:
-    """Write towers as :func:`save_towers` does, but also with LoRA layers, as checkpoints need."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise fail("save_towers", "a folder", f"the file {folder}")
@@ -119,11 +120,12 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
         folder: The folder with ``model.safetensors`` and ``card.json``.
 
     Returns:
-        The towers on the CPU, in the dtype that they were saved in and in training mode.
+        The towers on the CPU, in the dtype that they were saved in and in training mode; with
+        their LoRA adapters, if they were saved unmerged.
 
     Raises:
-        ValueError: If a file is missing, truncated or damaged, or the weights are not those of the
-            card.
+        ValueError: If a file is missing, truncated or damaged, the weights are not those of the
+            card, or adapters need peft, which is not installed.
     """
     folder = Path(folder)
     _check_files(folder)
@@ -153,6 +155,7 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
         position_resize=geometry.position_resize,
         camera_embedding=_camera_embedding(model.visual, cameras) if cameras else None,
     )
+    _add_adapters(towers, card.get("adapters", {}), folder)
     towers.to(getattr(torch, card["dtype"]))
     towers.load_report = load_weights(towers, tensors, source_image_size=geometry.image_size)
     return towers
@@ -165,6 +168,7 @@ def _card(towers: ClipTowers, extra: Mapping[str, Any]) -> dict[str, Any]:
         "config": towers.config,
         "image_size": list(towers.image_size),
         "geometry": _geometry_card(towers),
+        "adapters": towers.adapters,
         "embed_dim": towers.embed_dim,
         "image_mean": list(towers.image_mean),
         "image_std": list(towers.image_std),
@@ -206,6 +210,22 @@ def _camera_embedding(visual: nn.Module, card: Mapping[str, Any]) -> CameraEmbed
     cameras.scale = card["scale"]
     cameras.tokens = card["tokens"]
     return cameras
+
+
+def _add_adapters(towers: ClipTowers, adapters: object, folder: Path) -> None:
+    """Add the adapters that the card of a folder lists."""
+    if not isinstance(adapters, dict):
+        raise fail("load_towers", f"adapters as a mapping in the card of {folder}", repr(adapters))
+
+    try:
+        for tower, settings in adapters.items():
+            add_lora(towers, tower=tower, **settings)
+    except TypeError:
+        raise fail(
+            "load_towers",
+            f"rank, alpha, dropout and parts of the adapters in the card of {folder}",
+            repr(adapters),
+        ) from None
 
 
 def _check_files(folder: Path) -> None:

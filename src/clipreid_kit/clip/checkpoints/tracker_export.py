@@ -23,7 +23,7 @@ from clipreid_kit._checks import (
 )
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.checkpoints._onnx_graph import (
-    in_float32,
+    exportable,
     largest_difference,
     require_onnx,
     run_file,
@@ -149,7 +149,7 @@ def export_for_tracker(
 
     training = towers.training
     try:
-        exported = in_float32(towers)
+        exported = exportable(towers)
         module = _TrackerTower(exported, pixels, size, *colours).eval()
         batches = _batches(_as_fed(crops, pixels).to(next(towers.image_parameters()).device))
         expected = run_module(module, batches)

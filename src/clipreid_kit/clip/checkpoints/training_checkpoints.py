@@ -21,12 +21,18 @@ from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit._files import flush_folder, write_whole
 from clipreid_kit._read_files import UnusableFileError, open_file, read_json
 from clipreid_kit.clip.checkpoints.json_check import check_json
-from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE, write_towers
+from clipreid_kit.clip.checkpoints.save_load import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    load_towers,
+    save_towers,
+)
 from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprint
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.read_weights import read_data, read_weights, unsafe_globals
 from clipreid_kit.clip.towers.wrappers import unwrapped
+from clipreid_kit.clip.tuning.lora import merge_lora, to_adapted_layout
 
 HEADS_FILE = "heads.safetensors"
 STATE_FILE = "trainer.pt"
@@ -376,12 +382,29 @@ def read_checkpoint(
 
     if (folder / WEIGHTS_FILE).is_file():
         prefix = "" if towers is method or towers is None else _TOWERS_PREFIX
-        weights = read_weights(folder / WEIGHTS_FILE)
+        weights = _weights_for(towers, folder)
         tensors = {prefix + name: tensor for name, tensor in weights.items()}
 
     if towers is not method and (folder / HEADS_FILE).is_file():
         tensors |= read_weights(folder / HEADS_FILE)
     return tensors
+
+
+def _weights_for(towers: ClipTowers | None, folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint in the layout of towers with or without LoRA adapters."""
+    weights = read_weights(folder / WEIGHTS_FILE)
+    if towers is None:
+        return weights
+
+    has_adapters = any(".lora_A." in name for name in weights)
+    if has_adapters and not towers.adapters:
+        trained = load_towers(folder)
+        merge_lora(trained)
+        return {name.removeprefix("model."): value for name, value in trained.state_dict().items()}
+
+    if towers.adapters and not has_adapters:
+        return to_adapted_layout(towers.model, weights)
+    return weights
 
 
 def trained_image_size(folder: Path) -> tuple[int, int] | None:
@@ -402,11 +425,15 @@ def _write_weights(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> 
     towers = find_towers(method)
     card = {**_construction(method, towers), **card}
     if towers is not None and (towers is method or _is_trainable(towers)):
-        write_towers(towers, folder, extra=card)
+        save_towers(towers, folder, extra=card)
 
-    if towers is method:
-        return
+    if towers is not method:
+        write_heads(folder, method)
 
+
+def write_heads(folder: Path, method: nn.Module) -> None:
+    """Write the tensors of a method outside its towers, if it has any."""
+    towers = find_towers(method)
     outside = _named(method, inside_towers=False) if towers else dict(method.state_dict())
     # copies: tensors that share memory cannot be in one file
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in outside.items()}

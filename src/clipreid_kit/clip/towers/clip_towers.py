@@ -89,6 +89,8 @@ class ClipTowers(nn.Module):
             text tower.
         frozen_batch_norms: Names of the BatchNorms that keep their running statistics in training
             mode; set by :func:`freeze`.
+        adapters: Settings of the LoRA adapters of each tower that has them; set by
+            :func:`add_lora`.
 
     Example:
         >>> import torch
@@ -122,6 +124,7 @@ class ClipTowers(nn.Module):
         self.camera_embedding = camera_embedding
         self.position_resize: PositionResize = position_resize
         self.frozen_batch_norms: frozenset[str] = frozenset()
+        self.adapters: dict[str, dict[str, Any]] = {}
         text_config = config["text_cfg"]
         self._tokenizer = None if text_config is None else TextTokenizer(text_config)
         self.context_length = 0 if self._tokenizer is None else self._tokenizer.context_length

@@ -244,8 +244,9 @@ def _explain_misfit(
     """Say in one text why a checkpoint does not fit a module, and what to do."""
     if _has_lora(state) and not _has_lora(own):
         return (
-            f"{_OWNER}: This checkpoint holds unmerged LoRA layers. Call `merge_lora` before "
-            "saving, or give the towers the same adapters with `add_lora` before loading."
+            f"{_OWNER}: This checkpoint holds unmerged LoRA layers. Open a folder of `save_towers` "
+            "with `load_towers`; otherwise call `merge_lora` before saving, or give the towers "
+            "the same adapters with `add_lora` before loading."
         )
 
     expected = describe_architecture(own)

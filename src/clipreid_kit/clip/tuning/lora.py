@@ -1,6 +1,6 @@
 """Low-rank adapters (LoRA) on the towers, through peft, on layers that they can reach."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,7 @@ from clipreid_kit.clip.tuning.freezing import freeze
 
 _OWNER = "add_lora"
 _PARTS = {"attention": "attn", "mlp": "mlp"}
+_INPUTS = ("q_proj", "k_proj", "v_proj")
 
 
 def add_lora(
@@ -114,13 +115,16 @@ def add_lora(
         peft.inject_adapter_in_model(config, blocks)
 
     blocks.train(towers.training)
+    settings = {"rank": rank, "alpha": alpha, "dropout": dropout, "parts": list(parts)}
+    towers.adapters[tower] = settings
     return tuple(prefix + name for name in layers)
 
 
 def merge_lora(towers: ClipTowers) -> None:
     """Add the adapters to the weights and remove them, which restores open_clip's layers.
 
-    Use it before the towers are saved, exported or compared. Towers without adapters are unchanged.
+    Use it before the towers are exported to another program or compared. Towers without adapters
+    are unchanged.
 
     Args:
         towers: The towers; changed in place. The merged weights stay frozen.
@@ -143,6 +147,34 @@ def merge_lora(towers: ClipTowers) -> None:
                 setattr(parent, name, layer.joined())
         if hasattr(parent, "peft_config"):
             del parent.peft_config
+    towers.adapters.clear()
+
+
+def to_adapted_layout(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of a model without adapters to the names that a model with them has.
+
+    Args:
+        model: The model with adapters.
+        state: Weights of the same model without adapters, under its names.
+
+    Returns:
+        The weights; the factors of the adapters are not among them.
+    """
+    adapted = dict(state)
+    for name, module in model.named_modules():
+        if isinstance(module, SplitAttention):
+            for kind in ("weight", "bias"):
+                packed = adapted.pop(f"{name}.in_proj_{kind}", None)
+                if packed is not None:
+                    parts = zip(_INPUTS, packed.chunk(3), strict=True)
+                    adapted |= {f"{name}.{part}.{kind}": rows for part, rows in parts}
+
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
+            for kind in ("weight", "bias"):
+                if f"{name}.{kind}" in adapted:
+                    adapted[f"{name}.base_layer.{kind}"] = adapted.pop(f"{name}.{kind}")
+    return adapted
 
 
 class SplitAttention(nn.Module):
@@ -170,7 +202,7 @@ class SplitAttention(nn.Module):
         self.dropout = attention.dropout
 
         width = attention.embed_dim
-        for index, name in enumerate(("q_proj", "k_proj", "v_proj")):
+        for index, name in enumerate(_INPUTS):
             rows = slice(index * width, (index + 1) * width)
             layer = _linear(weights[rows], biases[rows], trainable=weights.requires_grad)
             setattr(self, name, layer)

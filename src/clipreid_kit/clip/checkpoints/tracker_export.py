@@ -230,6 +230,13 @@ def _checked_colours(
 class _TrackerTower(nn.Module):
     """The image tower behind the resizing and normalisation that a tracker leaves to it."""
 
+    fed_mean: Tensor
+    fed_std: Tensor
+    image_mean: Tensor
+    image_std: Tensor
+    resize_rows: Tensor
+    resize_columns: Tensor
+
     def __init__(
         self,
         towers: ClipTowers,
@@ -288,7 +295,7 @@ def _as_fed(crops: UInt8[Tensor, "n 3 h w"], pixels: Pixels) -> Tensor:
 
 def _batches(images: Tensor) -> list[Tensor]:
     """Parts of the images, and the first one alone, as the graph is for any batch size."""
-    return [*images.split(_BATCH), images[:1]]
+    return [*torch.split(images, _BATCH), images[:1]]
 
 
 def _write(module: nn.Module, batches: Sequence[Tensor], precision: Precision, path: Path) -> None:

@@ -46,6 +46,14 @@ esac
 exec {python} "$@"
 """
 
+CLIPREID = """#!/bin/sh
+case "$1 $*" in
+    train*--help*|train*--resume*|train*--smoke*) ;;
+    train*) exec {python} -m clipreid_kit "$@" --smoke ;;
+esac
+exec {python} -m clipreid_kit "$@"
+"""
+
 MAKE = """#!/bin/sh
 exec {make} --dry-run --directory {root} "$@" > /dev/null
 """
@@ -118,6 +126,7 @@ def folder(tmp_path):
     for program in ("bin/python", ".venv/bin/python"):
         write_program(tmp_path / program, PYTHON.format(**names))
 
+    write_program(tmp_path / "bin" / "clipreid", CLIPREID.format(**names))
     write_program(tmp_path / "bin" / "pip", PIP.format(**names))
     write_program(tmp_path / "bin" / "make", MAKE.format(**names))
     write_photos(tmp_path)

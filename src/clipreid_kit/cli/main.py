@@ -1,0 +1,102 @@
+"""The ``clipreid`` program: its commands, its errors of one line, and its exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from clipreid_kit.cli.compare import compare
+from clipreid_kit.cli.doctor import doctor
+from clipreid_kit.cli.evaluate import PASS_ON, evaluate
+from clipreid_kit.cli.examples import examples
+from clipreid_kit.cli.export import export
+from clipreid_kit.cli.recipes import recipes_app
+from clipreid_kit.cli.report import report
+from clipreid_kit.cli.train import train
+
+_HELP = """Fine-tune CLIP-like models on re-identification and instance retrieval.
+
+Exit status: 0 for success, 1 for an error in the data or the recipe, 2 for one in the options, 130
+after Ctrl-C.
+"""
+
+_FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from clipreid_kit import __version__
+
+        print(f"clipreid_kit {__version__}")
+        raise typer.Exit
+
+
+def build_app() -> typer.Typer:
+    """The program with all its commands."""
+    app = typer.Typer(
+        name="clipreid",
+        help=_HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # plain text: the same in a pipe, a log and a terminal
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_program)
+
+    app.command()(train)
+    app.command(context_settings=PASS_ON)(evaluate)
+    app.command()(report)
+    app.command()(compare)
+    app.command()(export)
+    app.add_typer(recipes_app(), name="recipes")
+    app.command()(examples)
+    app.command()(doctor)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        arguments: Command-line arguments; defaults to those of the program.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        status = build_app()(
+            args=None if arguments is None else list(arguments),
+            prog_name="clipreid",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except typer.TyperException as error:  # in the options
+        return _fail(error.format_message(), status=2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", status=130)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except _FAILURES as error:
+        return _fail(str(error) or type(error).__name__, status=1)
+
+    return status if isinstance(status, int) else 0
+
+
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _fail(reason: str, *, status: int) -> int:
+    """Print an error as one line, and return the exit status."""
+    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+    return status

@@ -165,14 +165,12 @@ def export_for_tracker(
     return comparison
 
 
-def _checked_size(
-    input_size: tuple[int, int] | None, of_towers: tuple[int, int]
-) -> tuple[int, int]:
+def _checked_size(input_size: Sequence[int] | None, of_towers: tuple[int, int]) -> tuple[int, int]:
     """Size of the crops that the tracker feeds."""
     if input_size is None:
         return of_towers
 
-    if isinstance(input_size, int) or len(input_size) != 2:
+    if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise fail(_OWNER, "input_size as (height, width)", input_size)
     for side in input_size:
         check_integer(_OWNER, "input_size", side, 1)

@@ -165,14 +165,12 @@ def export_for_tracker(
     return comparison
 
 
-def _checked_size(
-    input_size: tuple[int, int] | None, of_towers: tuple[int, int]
-) -> tuple[int, int]:
+def _checked_size(input_size: Sequence[int] | None, of_towers: tuple[int, int]) -> tuple[int, int]:
     """Size of the crops that the tracker feeds."""
     if input_size is None:
         return of_towers
 
-    if isinstance(input_size, int) or len(input_size) != 2:
+    if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise fail(_OWNER, "input_size as (height, width)", input_size)
     for side in input_size:
         check_integer(_OWNER, "input_size", side, 1)
@@ -229,6 +227,13 @@ def _checked_colours(
 
 class _TrackerTower(nn.Module):
     """The image tower behind the resizing and normalisation that a tracker leaves to it."""
+
+    fed_mean: Tensor
+    fed_std: Tensor
+    image_mean: Tensor
+    image_std: Tensor
+    resize_rows: Tensor
+    resize_columns: Tensor
 
     def __init__(
         self,
@@ -288,7 +293,7 @@ def _as_fed(crops: UInt8[Tensor, "n 3 h w"], pixels: Pixels) -> Tensor:
 
 def _batches(images: Tensor) -> list[Tensor]:
     """Parts of the images, and the first one alone, as the graph is for any batch size."""
-    return [*images.split(_BATCH), images[:1]]
+    return [*torch.split(images, _BATCH), images[:1]]
 
 
 def _write(module: nn.Module, batches: Sequence[Tensor], precision: Precision, path: Path) -> None:

@@ -14,6 +14,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "lora": ("peft",),
+    "calibrate": ("sklearn",),
 }
 
 BASE = {

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.doctor import doctor
 from clipreid_kit.cli.embed import embed
 from clipreid_kit.cli.export import export
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     app.command()(embed)
     app.add_typer(index_app(), name="index")
     app.command()(search)
+    app.command()(calibrate)
     return app
 
 

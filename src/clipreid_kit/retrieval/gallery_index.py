@@ -703,13 +703,14 @@ class GalleryIndex:
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)
 
+        is_known = np.asarray(calibration.is_same(found.similarities).any(axis=1))
         return SearchResult(
             found.rows,
             keys,
             found.similarities,
             records,
             probabilities=calibration.probability(found.similarities),
-            is_unknown=~calibration.is_same(found.similarities).any(axis=1),
+            is_unknown=np.logical_not(is_known),
         )
 
 

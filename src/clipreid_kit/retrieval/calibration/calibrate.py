@@ -49,8 +49,8 @@ def calibrate(
             a curve of two parameters, for few.
         false_positive_rate: Share of pairs of different identities that may be accepted, which
             decides about the threshold.
-        base_rate: Share of pairs of the same identity where the probabilities will be used. ``None``
-            for that of these images.
+        base_rate: Share of pairs of the same identity where the probabilities will be used.
+            ``None`` for that of these images.
         across_cameras: Use pairs of different cameras only, as in a search that leaves out the
             query's camera.
         max_pairs: Pairs of the same identity, and of different ones, above which a sample is drawn.

@@ -135,7 +135,8 @@ def _of_two_cameras(pairs: IntArray, camera: IntArray | None) -> IntArray:
     """Leave out pairs of one camera, where that is asked for."""
     if camera is None:
         return pairs
-    return pairs[camera[pairs[:, 0]] != camera[pairs[:, 1]]]
+    is_between: BoolArray = camera[pairs[:, 0]] != camera[pairs[:, 1]]
+    return pairs[is_between]
 
 
 def _count_pairs(count: int, camera: IntArray | None) -> int:

@@ -8,9 +8,13 @@ examples.trainer.report RUNS`` makes its tables and figures.
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 STAGES = ("zero_shot", "classifier", "joint_v1", "joint_v2", "joint_v4", "clip_reid", "prompt_sg")
+
+# of the recipe, the folder of its run, changes to the recipe, and the images
+Command = Callable[[Path, Path, list[str], str | None], list[str]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,25 +27,54 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stages", nargs="+", default=list(STAGES), metavar="STAGE")
     options = parser.parse_args(arguments)
 
-    for seed in options.seeds:
-        pretrained = options.out / f"pretrain-{seed}"
+    finished = run_stages(
+        options.folder, options.out, options.seeds, options.stages, data=options.data
+    )
+    return 0 if finished else 1
+
+
+def run_stages(
+    folder: Path,
+    out: Path,
+    seeds: Sequence[int],
+    stages: Sequence[str],
+    *,
+    data: str | None = None,
+    command: Command | None = None,
+) -> bool:
+    """Run all recipes that have no results yet.
+
+    Args:
+        folder: Folder of the recipes.
+        out: Folder of all runs.
+        seeds: Seeds to run each stage with.
+        stages: Names of the recipes, beside ``pretrain``.
+        data: Value for ``data.root``.
+        command: Makes the command that runs or resumes one recipe; defaults to
+            :func:`trainer_command`.
+
+    Returns:
+        Whether all runs ended well; the first that fails ends the comparison.
+    """
+    for seed in seeds:
+        pretrained = out / f"pretrain-{seed}"
         # with another seed the generated set is another, so the first weights have seen no test
         # identity
         changes = {"pretrain": [f"seed={1000 + seed}"]}
-        for stage in options.stages:
+        for stage in stages:
             changes[stage] = [f"seed={seed}", f"init_from={pretrained}"]
 
         for stage, stage_changes in changes.items():
-            out = options.out / f"{stage}-{seed}"
-            if (out / "results.json").is_file():
+            run = out / f"{stage}-{seed}"
+            if (run / "results.json").is_file():
                 continue
 
             print(f"{stage}, seed {seed}", flush=True)
-            recipe = options.folder / f"{stage}.yaml"
-            command = trainer_command(recipe, out, stage_changes, options.data)
-            if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 (this Python)
-                return 1
-    return 0
+            make_command = command or trainer_command
+            line = make_command(folder / f"{stage}.yaml", run, stage_changes, data)
+            if subprocess.run(line, check=False).returncode != 0:  # noqa: S603 (this Python)
+                return False
+    return True
 
 
 def trainer_command(recipe: Path, out: Path, changes: list[str], data: str | None) -> list[str]:

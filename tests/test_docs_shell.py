@@ -46,24 +46,26 @@ esac
 exec {python} "$@"
 """
 
+# Weights that would be downloaded are random ones here.
+CLIPREID = """#!/bin/sh
+for argument do
+    shift
+    [ "$argument" = "ViT-B-16:openai" ] && argument=reid-tiny-vit:random
+    set -- "$@" "$argument"
+done
+case "$1 $*" in
+    train*--help*|train*--resume*|train*--smoke*) ;;
+    train*) exec {python} -m clipreid_kit "$@" --smoke ;;
+esac
+exec {python} -m clipreid_kit "$@"
+"""
+
 MAKE = """#!/bin/sh
 exec {make} --dry-run --directory {root} "$@" > /dev/null
 """
 
 PIP = """#!/bin/sh
 exec {python} {root}/tests/check_requirements.py "$@"
-"""
-
-
-# Weights that would be downloaded are random ones here.
-CLIPREID = """#!/bin/sh
-for argument do
-    shift
-    [ "$argument" = "ViT-B-16:openai" ] && argument=reid-tiny-vit:random
-    [ "$argument" = "runs/better" ] && argument=reid-tiny-resnet:random
-    set -- "$@" "$argument"
-done
-exec {python} -m clipreid_kit "$@"
 """
 
 
@@ -130,8 +132,8 @@ def folder(tmp_path):
     for program in ("bin/python", ".venv/bin/python"):
         write_program(tmp_path / program, PYTHON.format(**names))
 
-    write_program(tmp_path / "bin" / "pip", PIP.format(**names))
     write_program(tmp_path / "bin" / "clipreid", CLIPREID.format(**names))
+    write_program(tmp_path / "bin" / "pip", PIP.format(**names))
     write_program(tmp_path / "bin" / "make", MAKE.format(**names))
     write_photos(tmp_path)
     write_features(tmp_path)

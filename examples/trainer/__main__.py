@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 
-from examples.settings.recipe import load_recipe
+from clipreid_kit.reports import read_object
+from examples.settings.recipe import load_recipe, recipe_of
 from examples.settings.smoke import smoke
+from examples.settings.stages import Recipe
 from examples.trainer.failures import sentence_of_failure
 from examples.trainer.plugin import NO_PLUGIN, load_plugin
 from examples.trainer.run import run
@@ -21,42 +23,78 @@ from examples.trainer.run import run
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run, and turn an error into one line."""
     options = _parser().parse_args(arguments)
-    out = options.out or _default_folder(options.recipe)
+    if options.resume and options.out is None:
+        print("error: --resume needs --out with the folder of the run.", file=sys.stderr)
+        return 2
 
+    return launch(
+        lambda: read_recipe(options.recipe, options.set, data=options.data, small=options.smoke),
+        options.out or default_folder(options.recipe),
+        resume=options.resume,
+        plugin=options.plugin,
+        go_on="--resume --out {out}",
+    )
+
+
+def launch(
+    read: Callable[[], Recipe], out: Path, *, resume: bool, plugin: Path | None, go_on: str
+) -> int:
+    """Run a recipe, and turn an error into one line.
+
+    Args:
+        read: Returns the recipe.
+        out: Folder of the run, new or to resume.
+        resume: Whether to continue the run in that folder.
+        plugin: A file with your own records and losses.
+        go_on: The options that continue an interrupted run, with ``{out}`` for its folder.
+
+    Returns:
+        The exit status: 0, 2 for an error, or 130 for an interrupt.
+    """
+    interruption = f"\ninterrupted: go on with {go_on.format(out=out)}"
     with _second_interrupt_ends() as interrupted:
         try:
-            _run(options, out)
+            check_name("--out", str(out))
+            own = load_plugin(plugin) if plugin else NO_PLUGIN
+            run(read(), out, resume=resume, plugin=own)
         except KeyboardInterrupt:
-            return _interrupted(out)
+            print(interruption, file=sys.stderr)
+            return 130
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if interrupted.is_set():  # what it broke
-                return _interrupted(out)
+                print(interruption, file=sys.stderr)
+                return 130
             reason = sentence_of_failure(error) or str(error)
             print(f"error: {' '.join(reason.split())}", file=sys.stderr)
             return 2
     return 0
 
 
-def _interrupted(out: Path) -> int:
-    print(f"\ninterrupted: go on with --resume --out {out}", file=sys.stderr)
-    return 130
+def read_recipe(
+    path: Path, changes: Sequence[str] = (), *, data: str | None = None, small: bool = False
+) -> Recipe:
+    """Read a recipe with its changes, and print which keys fall away.
 
-
-def _run(options: argparse.Namespace, out: Path) -> None:
-    if options.resume and options.out is None:
-        raise ValueError("--resume needs --out with the folder of the run.")
-    _check_name("--out", str(out))
-    _check_name("--data", options.data or "")
-
-    plugin = load_plugin(options.plugin) if options.plugin else NO_PLUGIN
+    Args:
+        path: The recipe.
+        changes: ``section.key=value`` lines.
+        data: Value for ``data.root``.
+        small: Whether to shrink the recipe to a trial.
+    """
+    check_name("--data", data or "")
     notes: list[str] = []
-    recipe = load_recipe(options.recipe, options.set, data=options.data, say=notes.append)
+    recipe = load_recipe(path, changes, data=data, say=notes.append)
     if recipe.track.console != "nothing":
         print(*notes, sep="\n", end="\n" if notes else "")
-    run(smoke(recipe) if options.smoke else recipe, out, resume=options.resume, plugin=plugin)
+    return smoke(recipe) if small else recipe
 
 
-def _check_name(option: str, name: str) -> None:
+def recipe_of_run(run: Path) -> Recipe:
+    """The recipe that a run was started with."""
+    return recipe_of(read_object(run / "recipe.json"))
+
+
+def check_name(option: str, name: str) -> None:
     """Raise ValueError for a path that no file of the run could name."""
     try:
         name.encode("utf-8")
@@ -93,7 +131,7 @@ def _second_interrupt_ends() -> Iterator[threading.Event]:
             signal.signal(signal.SIGINT, usual)
 
 
-def _default_folder(recipe: Path) -> Path:
+def default_folder(recipe: Path) -> Path:
     """Named as its recipe, by all folders below ``recipes``, and by the time."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
     folders = recipe.absolute().parent.parts

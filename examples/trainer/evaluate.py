@@ -64,16 +64,47 @@ def main(arguments: list[str] | None = None) -> int:
     changes = [*options.set, *(["evaluate.features=true"] if options.features else [])]
 
     try:
-        plugin = load_plugin(options.plugin) if options.plugin else NO_PLUGIN
-        trained = open_trained(options.run, options.checkpoint, changes, options.data)
-        out = options.out or _default_folder(trained.run)
-        print(results_table(evaluate_trained(trained, out, plugin)))
+        evaluate_run(
+            options.run,
+            options.checkpoint,
+            changes,
+            data=options.data,
+            out=options.out,
+            plugin=options.plugin,
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-    print(f"written to {out}")
     return 0
+
+
+def evaluate_run(
+    source: Path,
+    checkpoint: str = "best",
+    changes: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    out: Path | None = None,
+    plugin: Path | None = None,
+) -> None:
+    """Evaluate a run as it is, write the results, and print them.
+
+    Args:
+        source: A run, or a single checkpoint of it.
+        checkpoint: Of a run: ``best``, ``last``, or a name such as ``epoch-0003``.
+        changes: ``section.key=value`` lines about the evaluation.
+        data: Value for ``data.root``.
+        out: New folder for the results; defaults to one in the run, with the time as its name.
+        plugin: The plugin of the run.
+
+    Raises:
+        ValueError: As :func:`open_trained` and :func:`evaluate_trained`.
+    """
+    own = load_plugin(plugin) if plugin else NO_PLUGIN
+    trained = open_trained(source, checkpoint, changes, data)
+    folder = out or _default_folder(trained.run)
+    print(results_table(evaluate_trained(trained, folder, own)))
+    print(f"written to {folder}")
 
 
 def open_trained(

@@ -107,7 +107,8 @@ def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
         raise ValueError("device: cuda needs a GPU, and torch finds none; use auto or cpu.")
     for name in _trackers(recipe.track):  # accelerate ignores one that is not installed
         if find_spec(name) is None:
-            raise ValueError(f"track.{name}: {name} is not installed; `pip install {name}`.")
+            wanted = "'clipreid_kit[tensorboard]'" if name == "tensorboard" else name
+            raise ValueError(f"track.{name}: {name} is not installed; `pip install {wanted}`.")
 
     precision = recipe.precision if isinstance(recipe, TrainingRecipe) else "no"
     accelerator = Accelerator(
@@ -200,8 +201,8 @@ def _check_bare_towers(source: str, recipe: Recipe, session: Session) -> None:
     if not recipe.evaluate.towers_only:
         raise ValueError(
             f"init_from: the method in {source} has more than towers ({', '.join(parts)}), and "
-            "stage: zero_shot evaluates towers alone. Evaluate it whole by `python -m "
-            f"examples.trainer.evaluate {source}`, or set evaluate.towers_only to true."
+            "stage: zero_shot evaluates towers alone. Evaluate it whole by "
+            f"`clipreid evaluate {source}`, or set evaluate.towers_only to true."
         )
     _tell(recipe, session, f"evaluate.towers_only: {source} without {', '.join(parts)}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pages import page
 from tiny import keys_of
 
 from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
@@ -324,8 +325,8 @@ def test_templates_take_part(stage, num_sentences):
 
 
 def test_deviations_name_recipes_that_exist():
-    page = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
-    section = re.split(r"^## ", page.partition("\n## Hands\n")[2], flags=re.MULTILINE)[0]
+    text = page("deviations.md")
+    section = re.split(r"^## ", text.partition("\n## Hands\n")[2], flags=re.MULTILINE)[0]
     rows = [row.strip("|").split("|") for row in re.findall(r"^\| `.*\|$", section, re.MULTILINE)]
     assert len(rows) > 30
     for cells in rows:

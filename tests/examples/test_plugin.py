@@ -3,10 +3,10 @@
 import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from pages import page
 from tiny import tiny_images, tiny_recipe, write_recipe
 from torch import nn
 
@@ -16,7 +16,6 @@ from examples.trainer.__main__ import main
 from examples.trainer.plugin import Plugin, load_plugin
 from examples.trainer.run import run
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0", "track.console=nothing")
 
 
@@ -69,7 +68,7 @@ def test_functions_given_in_python(tmp_path, images):
 
 def documented(tmp_path):
     """The plugin of the documentation, as a file."""
-    (code,) = re.findall(r"```python\n(# plugin\.py\n.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(# plugin\.py\n.*?)```", page("recipes.md"), re.DOTALL)
     (tmp_path / "plugin.py").write_text(code)
     return tmp_path / "plugin.py"
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from pages import needs_pages
 
 from examples import recipe_table
 from examples.recipe_table import (
@@ -20,6 +21,7 @@ from examples.recipe_table import (
 )
 from examples.settings.recipe import load_recipe
 
+pytestmark = needs_pages
 PATHS = sorted(RECIPES.rglob("*.yaml"))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pages import page
 from tiny import keys_of
 
 from examples.settings.recipe import load_recipe
@@ -557,8 +558,8 @@ def lines_of(tree):
 def deviations(name):
     """Rows of the deviations that are about a recipe."""
     family, _, stem = name.partition("/")
-    page = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
-    for row in re.findall(r"^\| `.*\|$", page, re.MULTILINE):
+    text = page("deviations.md")
+    for row in re.findall(r"^\| `.*\|$", text, re.MULTILINE):
         patterns = re.findall(r"`([^`]+)`", row.split("|")[1])
         plain = [pattern.removesuffix(".yaml").removeprefix(f"{family}/") for pattern in patterns]
         if any(fnmatch.fnmatch(stem, pattern) for pattern in plain):

@@ -186,7 +186,7 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
     assert "the run to resume has other settings (loss)" in text
     code, text = command(capsys, path, "--out", out, *settings(images))
     assert code == 2
-    assert "Add --resume" in text
+    assert "Continue it with --resume" in text
     assert command(capsys, path, "--out", out, "--resume", *settings(images))[0] == 0
 
 

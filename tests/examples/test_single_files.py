@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from pages import page
 from PIL import Image
 
 from clipreid_kit.data import SyntheticReid
@@ -23,10 +24,6 @@ PAGES = {
     "examples": [*METHODS, "example_images"],
     "in_your_code": PARTS,
 }
-
-
-def page(name):
-    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
 
 
 def source(name):
@@ -68,7 +65,7 @@ def test_examples_use_public_names_only(name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_shows_its_files_and_no_other(name):
-    assert re.findall(r'--8<-- "examples/(\w+)\.py"', page(name)) == PAGES[name]
+    assert re.findall(r'--8<-- "examples/(\w+)\.py"', page(f"{name}.md")) == PAGES[name]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from clipreid_kit.data import SyntheticReid, write_csv
 from clipreid_kit.reports import epoch_line, results_table
 from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
-from examples.trainer.__main__ import _default_folder, main
+from examples.trainer.__main__ import default_folder, main
 from examples.trainer.assemble import training_images
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.records import arrange_tests, load_records
@@ -123,7 +123,7 @@ def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):
     before = {path: path.read_bytes() for path in sorted(finished.glob("*.json*"))}
     code, text = command(capsys, path, "--out", finished)
     assert code == 2
-    assert "Add --resume" in text
+    assert "Continue it with --resume" in text
     code, text = command(capsys, path, "--out", finished, "--resume", "--set", "seed=3")
     assert code == 2
     assert "the run to resume has other settings (seed)" in text
@@ -146,7 +146,7 @@ def test_without_a_folder_the_run_is_named_by_recipe_and_time(
 
 @pytest.mark.parametrize("name", ["hands/stage3/v1_vit", "fashion/stage3_v1_vit"])
 def test_runs_of_recipes_are_named_as_the_pages_name_them(name):
-    folder = _default_folder(Path(f"examples/recipes/{name}.yaml"))
+    folder = default_folder(Path(f"examples/recipes/{name}.yaml"))
     assert folder.parent == Path("runs", name)
 
 

@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 
 from clipreid_kit.cli.calibrate import calibrate
+from clipreid_kit.cli.compare import compare
 from clipreid_kit.cli.doctor import doctor
 from clipreid_kit.cli.embed import embed
+from clipreid_kit.cli.evaluate import PASS_ON, evaluate
+from clipreid_kit.cli.examples import examples
 from clipreid_kit.cli.export import export
 from clipreid_kit.cli.index import index_app
+from clipreid_kit.cli.recipes import recipes_app
+from clipreid_kit.cli.report import report
 from clipreid_kit.cli.search import search
+from clipreid_kit.cli.train import train
 
 _HELP = """Fine-tune CLIP-like models on re-identification and instance retrieval.
 
@@ -21,6 +27,14 @@ after Ctrl-C.
 """
 
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from clipreid_kit import __version__
+
+        print(f"clipreid_kit {__version__}")
+        raise typer.Exit
 
 
 def build_app() -> typer.Typer:
@@ -35,12 +49,18 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_program)
 
-    app.command()(doctor)
+    app.command()(train)
+    app.command(context_settings=PASS_ON)(evaluate)
+    app.command()(report)
+    app.command()(compare)
     app.command()(export)
     app.command()(embed)
     app.add_typer(index_app(), name="index")
     app.command()(search)
     app.command()(calibrate)
+    app.add_typer(recipes_app(), name="recipes")
+    app.command()(examples)
+    app.command()(doctor)
     return app
 
 
@@ -74,13 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _program(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
-    if version:
-        from clipreid_kit import __version__
-
-        print(f"clipreid_kit {__version__}")
-        raise typer.Exit
+    pass
 
 
 def _fail(reason: str, *, status: int) -> int:

@@ -141,7 +141,7 @@ def write_history(out: Path, results: Mapping[str, Any]) -> None:
 def _check_resumable(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
     if not resume:
         raise ValueError(
-            f"{out}: the folder already holds a run. Add --resume to continue it, or change --out."
+            f"{out}: the folder already holds a run. Continue it with --resume, or change --out."
         )
 
     kept = read_object(out / "recipe.json")

@@ -46,7 +46,13 @@ esac
 exec {python} "$@"
 """
 
+# Weights that would be downloaded are random ones here.
 CLIPREID = """#!/bin/sh
+for argument do
+    shift
+    [ "$argument" = "ViT-B-16:openai" ] && argument=reid-tiny-vit:random
+    set -- "$@" "$argument"
+done
 case "$1 $*" in
     train*--help*|train*--resume*|train*--smoke*) ;;
     train*) exec {python} -m clipreid_kit "$@" --smoke ;;
@@ -60,18 +66,6 @@ exec {make} --dry-run --directory {root} "$@" > /dev/null
 
 PIP = """#!/bin/sh
 exec {python} {root}/tests/check_requirements.py "$@"
-"""
-
-
-# Weights that would be downloaded are random ones here.
-CLIPREID = """#!/bin/sh
-for argument do
-    shift
-    [ "$argument" = "ViT-B-16:openai" ] && argument=reid-tiny-vit:random
-    [ "$argument" = "runs/better" ] && argument=reid-tiny-resnet:random
-    set -- "$@" "$argument"
-done
-exec {python} -m clipreid_kit "$@"
 """
 
 
@@ -149,7 +143,6 @@ def folder(tmp_path):
 
     write_program(tmp_path / "bin" / "clipreid", CLIPREID.format(**names))
     write_program(tmp_path / "bin" / "pip", PIP.format(**names))
-    write_program(tmp_path / "bin" / "clipreid", CLIPREID.format(**names))
     write_program(tmp_path / "bin" / "make", MAKE.format(**names))
     write_photos(tmp_path)
     write_animals(tmp_path)

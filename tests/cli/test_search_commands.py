@@ -113,6 +113,37 @@ def test_reembed(tmp_path, model, photos, capsys):
     assert GalleryIndex.open(store).info().fingerprint == fingerprint
 
 
+def test_calibrated_hits(tmp_path, model, capsys):
+    """Two identities of near copies and two of others: a stranger is unknown."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        colour = rng.integers(0, 256, (9, 9, 3))
+        for camera in range(3):
+            pixels = np.clip(colour + rng.integers(-3, 4, colour.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}_c{camera}.png")
+
+    store, pattern = tmp_path / "gallery.index", ("--pattern", "{identity}_c{camera}.png")
+    photos = tmp_path / "photos"
+    assert answer(capsys, "index", "build", store, model, photos, *pattern)[0] == 0
+    options = ("--method", "logistic", "--false-positive-rate", "0.05", "--across-cameras")
+    status, out, _ = answer(capsys, "calibrate", store, photos, *pattern, *options)
+    assert status == 0
+    assert out.startswith("threshold 0.")
+
+    status, out, _ = answer(capsys, "search", store, photos / "0_c0.png", "-k", "3", "--json")
+    (found,) = json.loads(out)
+    assert found["unknown"] is False
+    assert {hit["identity"] for hit in found["hits"]} == {"0"}
+    assert all(hit["probability"] > 0.3 for hit in found["hits"])
+
+    where = ("--where", "identity!=0", "-k", "1")
+    status, out, _ = answer(capsys, "search", store, photos / "0_c0.png", *where)
+    first, second = out.splitlines()
+    assert first == "unknown: no image is similar enough; the nearest are"
+    assert " %  " in second
+
+
 def test_several_queries(built, photos, capsys):
     queries = [photos / "rex_c0.png", photos / "rex_c1.png"]
     status, out, _ = answer(capsys, "search", built, *queries, "-k", "1")
@@ -181,6 +212,7 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
     [
         ["embed"],
         ["search"],
+        ["calibrate"],
         ["index", "build"],
         ["index", "add"],
         ["index", "remove"],

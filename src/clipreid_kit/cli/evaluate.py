@@ -41,7 +41,7 @@ def evaluate(
       clipreid evaluate features.npz --protocol market1501 --json result.json
     """
     of_run = (checkpoint, data, changes, out, features, plugin)
-    if source.is_dir():
+    if source.is_dir() and not (source / "columns.npz").is_file():  # of `clipreid embed`
         if context.args:
             raise typer.TyperException(f"{context.args[0]} is no option for a run.")
 

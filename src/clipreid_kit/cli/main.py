@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
 from clipreid_kit.cli.doctor import doctor
 from clipreid_kit.cli.embed import embed
@@ -55,6 +56,7 @@ def build_app() -> typer.Typer:
     app.command()(embed)
     app.add_typer(index_app(), name="index")
     app.command()(search)
+    app.command()(calibrate)
     app.command()(export)
     app.add_typer(recipes_app(), name="recipes")
     app.command()(examples)

@@ -61,10 +61,13 @@ def search(
 
 def _json(queries: list[str], result: "SearchResult") -> str:
     """Write hits as a list of objects, one for each query."""
-    answers = [
-        {"query": query, "hits": [_fields(rank, hit) for rank, hit in enumerate(hits, start=1)]}
-        for query, hits in zip(queries, result, strict=True)
-    ]
+    answers = []
+    for number, (query, hits) in enumerate(zip(queries, result, strict=True)):
+        answer: dict[str, Any] = {"query": query}
+        if result.is_unknown is not None:
+            answer["unknown"] = bool(result.is_unknown[number])
+        answer["hits"] = [_fields(rank, hit) for rank, hit in enumerate(hits, start=1)]
+        answers.append(answer)
     return json.dumps(answers, indent=2, ensure_ascii=False)
 
 
@@ -72,6 +75,8 @@ def _fields(rank: int, hit: "Hit") -> dict[str, Any]:
     """Return a hit in JSON's types."""
     record = hit.record
     fields: dict[str, Any] = {"rank": rank, "key": hit.key, "similarity": hit.similarity}
+    if hit.probability is not None:
+        fields["probability"] = hit.probability
     if record is None:
         return fields
 
@@ -84,19 +89,25 @@ def _fields(rank: int, hit: "Hit") -> dict[str, Any]:
 def _table(queries: list[str], result: "SearchResult") -> str:
     """Write hits as lines: rank, similarity, identity, camera and path."""
     lines = []
-    for query, hits in zip(queries, result, strict=True):
+    for number, (query, hits) in enumerate(zip(queries, result, strict=True)):
         if len(queries) > 1:
             lines.append(f"{query}:")
         if not hits:
             lines.append("nothing meets the conditions")
+        elif result.is_unknown is not None and result.is_unknown[number]:
+            lines.append("unknown: no image is similar enough; the nearest are")
         for rank, hit in enumerate(hits, start=1):
             lines.append(_line(rank, hit))
     return "\n".join(lines)
 
 
 def _line(rank: int, hit: "Hit") -> str:
+    start = f"{rank:3}  {hit.similarity:.4f}  "
+    if hit.probability is not None:
+        start += f"{100 * hit.probability:3.0f} %  "
+
     record = hit.record
     if record is None:
-        return f"{rank:3}  {hit.similarity:.4f}  key {hit.key}"
+        return f"{start}key {hit.key}"
     camera = "" if record.camera is None else f"camera {record.camera}  "
-    return f"{rank:3}  {hit.similarity:.4f}  {record.identity}  {camera}{record.path}"
+    return f"{start}{record.identity}  {camera}{record.path}"

@@ -1,5 +1,7 @@
 """From a saved model to answers: encoders, and an index that is searched exactly."""
 
+from clipreid_kit.retrieval.calibration.calibrate import calibrate
+from clipreid_kit.retrieval.calibration.calibration import Calibration, ReliabilityBin
 from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
 from clipreid_kit.retrieval.encoding.encoded_images import (
     EncodedImages,
@@ -13,14 +15,17 @@ from clipreid_kit.retrieval.store.conditions import Between, Not
 
 __all__ = [
     "Between",
+    "Calibration",
     "EncodedImages",
     "Encoder",
     "GalleryIndex",
     "Hit",
     "IndexInfo",
     "Not",
+    "ReliabilityBin",
     "SearchResult",
     "SkippedImage",
     "WrittenEmbeddings",
+    "calibrate",
     "write_embeddings",
 ]

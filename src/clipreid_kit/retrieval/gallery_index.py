@@ -20,6 +20,7 @@ from clipreid_kit._files import flush_folder
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
+from clipreid_kit.retrieval.calibration.calibration import Calibration
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
@@ -72,6 +73,7 @@ class IndexInfo:
         num_bytes: Size of its files.
         encoder: Where the encoder came from, as :attr:`Encoder.source` says it; ``None`` if
             unknown.
+        is_calibrated: Whether searches have probabilities.
     """
 
     num_images: int
@@ -84,6 +86,7 @@ class IndexInfo:
     generation: int
     num_bytes: int
     encoder: Mapping[str, Any] | None
+    is_calibrated: bool
 
 
 class GalleryIndex:
@@ -328,6 +331,36 @@ class GalleryIndex:
         num_rows = self._snapshot.num_present
         return self._result(group_by_identity(find, k, num_rows, self._identities))
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of similarities between images; ``None`` without one."""
+        values = self._snapshot.manifest.calibration
+        return None if values is None else Calibration.from_dict(values)
+
+    def set_calibration(self, calibration: Calibration | None) -> None:
+        """Save a calibration with the index; searches then have probabilities and "unknown".
+
+        Args:
+            calibration: Of the index's encoder, by :func:`calibrate`; ``None`` deletes it.
+
+        Raises:
+            ValueError: If it is of another encoder, or another process writes to the index.
+        """
+        owner = "GalleryIndex.set_calibration"
+        with change(owner, self.path) as snapshot:
+            old = snapshot.manifest
+            theirs = None if calibration is None else calibration.fingerprint
+            if theirs not in (None, old.fingerprint):
+                raise ValueError(
+                    f"{owner}: the calibration is of another model (fingerprint {theirs}) than the "
+                    f"index ({old.fingerprint}). Calibrate with the encoder of the index."
+                )
+            values = None if calibration is None else calibration.as_dict()
+            new = replace(old, calibration=values)
+            commit(self.path, new.next(old.segments, old.removed, old.next_key))
+
+        self.reload()
+
     def search_image(
         self,
         images: ImageInput | Sequence[ImageInput],
@@ -382,7 +415,9 @@ class GalleryIndex:
         """
         self._check_k("GalleryIndex.search_text", k)
         vectors = self.encoder.encode_texts(texts)
-        return self.search(vectors, k, where=where, combine=combine, group_by=group_by)
+        found = self.search(vectors, k, where=where, combine=combine, group_by=group_by)
+        # the calibration is about two images
+        return replace(found, probabilities=None, is_unknown=None)
 
     def add(
         self,
@@ -490,7 +525,7 @@ class GalleryIndex:
         """Encode all images again by another model, and replace all vectors in one atomic step.
 
         Until it is done, others read and search the index as it was; nobody can write to it.
-        Rows are numbered anew as by :meth:`compact`; keys stay.
+        Rows are numbered anew as by :meth:`compact`; keys stay. A calibration is deleted.
 
         Args:
             encoder: The new encoder, which the index remembers from now on.
@@ -517,6 +552,7 @@ class GalleryIndex:
                 dtype="float32",
                 fingerprint=encoder.fingerprint,
                 encoder=source_to_remember(encoder, self.path),
+                calibration=None,  # it was of the other model
             )
             keys = snapshot.keys[rows][list(encoded.rows)]
             entry = new_segment(self.path, new, embeddings, keys, encoded.records)
@@ -554,6 +590,7 @@ class GalleryIndex:
             generation=manifest.generation,
             num_bytes=sum(sizes) + removed_size,
             encoder=manifest.encoder,
+            is_calibrated=manifest.calibration is not None,
         )
 
     def keys(self, *, where: Mapping[str, object] | None = None) -> IntArray:
@@ -663,7 +700,19 @@ class GalleryIndex:
         """Look up the keys and records of rows."""
         keys = np.where(found.rows >= 0, self._snapshot.keys[found.rows], -1)
         records = [self._snapshot.records(rows[rows >= 0]) for rows in found.rows]
-        return SearchResult(found.rows, keys, found.similarities, records)
+        calibration = self.calibration
+        if calibration is None:
+            return SearchResult(found.rows, keys, found.similarities, records)
+
+        is_known = np.asarray(calibration.is_same(found.similarities).any(axis=1))
+        return SearchResult(
+            found.rows,
+            keys,
+            found.similarities,
+            records,
+            probabilities=calibration.probability(found.similarities),
+            is_unknown=np.logical_not(is_known),
+        )
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ from clipreid_kit.data.records import ImageRecord
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,15 @@ class Hit:
         key: Key of the image, which never changes; :meth:`GalleryIndex.remove` takes it.
         similarity: Cosine similarity to the query, in [-1, 1] up to rounding.
         record: The image's record; ``None`` in an index without records.
+        probability: Probability that it shows the identity of the query; ``None`` in an index
+            without a calibration.
     """
 
     row: int
     key: int
     similarity: float
     record: ImageRecord | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,10 @@ class SearchResult:
         similarities: (Q, K), exact cosine similarities.
         records: For each query the records of its images; ``None`` for each image of an index
             without records.
+        probabilities: (Q, K), probabilities that query and image show the same identity; ``None``
+            in an index without a calibration, and for texts.
+        is_unknown: (Q,), whether no image reaches the threshold of the calibration, so that the
+            query shows nobody of the index; ``None`` where ``probabilities`` is.
 
     Example:
         >>> result = SearchResult(
@@ -59,6 +67,8 @@ class SearchResult:
     keys: IntArray
     similarities: FloatArray
     records: Sequence[Sequence[ImageRecord | None]]
+    probabilities: FloatArray | None = None
+    is_unknown: BoolArray | None = None
 
     def __len__(self) -> int:
         """Return the number of queries."""
@@ -66,11 +76,16 @@ class SearchResult:
 
     def __getitem__(self, query: int) -> list[Hit]:
         """Return the images found for one query."""
+        found = self.records[query]
+        probabilities: list[float | None] = [None] * len(found)
+        if self.probabilities is not None:
+            probabilities = self.probabilities[query].tolist()
         columns = zip(
             self.rows[query].tolist(),
             self.keys[query].tolist(),
             self.similarities[query].tolist(),
-            self.records[query],
+            found,
+            probabilities,
             strict=False,  # arrays are padded
         )
         return [Hit(*values) for values in columns]

@@ -231,6 +231,19 @@ def test_the_simplified_prompt(images):
     assert simplified.fingerprint != Encoder(method).fingerprint
 
 
+def test_the_prompt_of_a_saved_method(tmp_path):
+    method = PromptSG(towers_of(), 3)
+    card = {"encoding": {"prompt": "simplified"}}
+    TrainingCheckpoints(tmp_path).save(1, method, {}, best=True, card=card)
+    simplified = Encoder.open(tmp_path)
+    composed = Encoder.open(tmp_path, prompt="composed")
+    assert (simplified.prompt, composed.prompt) == ("simplified", "composed")
+    assert Encoder.from_source(composed.source).fingerprint == composed.fingerprint
+    assert composed.fingerprint != simplified.fingerprint
+    with pytest.raises(ValueError, match="ClipTowers has no prompt; prompt= is of PromptSG"):
+        Encoder.open("reid-tiny-vit:random", prompt="simplified")
+
+
 def test_towers_that_were_saved(tmp_path, towers, images):
     save_towers(towers, tmp_path / "towers")
     encoder = Encoder.open(tmp_path / "towers", device="cpu")
@@ -284,6 +297,13 @@ def test_an_older_checkpoint_is_not_scored_as_less_than_it_is(tmp_path, monkeypa
 def test_models_that_are_not_there(source, words):
     with pytest.raises(ValueError, match=words):
         Encoder.open(source)
+
+
+@pytest.mark.parametrize("card", [{"image_spec": 3}, {"categories": [1]}, {"encoding": "flip"}])
+def test_a_damaged_card(tmp_path, towers, card):
+    save_towers(towers, tmp_path, extra=card)
+    with pytest.raises(ValueError, match=r"the card of .* is damaged .*from a copy"):
+        Encoder.open(tmp_path)
 
 
 def test_folders_that_hold_no_model(tmp_path):

@@ -18,6 +18,7 @@ from clipreid_kit.clip.checkpoints.save_load import (
 )
 from clipreid_kit.clip.checkpoints.training_checkpoints import (
     HEADS_FILE,
+    construction_of,
     find_towers,
     read_checkpoint,
     trained_image_size,
@@ -86,10 +87,14 @@ def save_pretrained(
     towers = _require_towers("save_pretrained", module)
     text = card.render(module)
 
-    extra = {"licence": card.licence, "image_spec": dict(card.image_spec)}
+    extra = {
+        **construction_of(module, towers),
+        "licence": card.licence,
+        "image_spec": dict(card.image_spec),
+    }
     save_towers(towers, folder, extra=extra, merge_adapters=merge_adapters)
     if towers is not module:
-        write_heads(Path(folder), module)
+        write_heads(Path(folder), module, extra)
     write_whole(Path(folder) / README_FILE, text.encode())
 
 

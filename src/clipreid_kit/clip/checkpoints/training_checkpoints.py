@@ -423,16 +423,16 @@ def _write_weights(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> 
     Both files have the card.
     """
     towers = find_towers(method)
-    card = {**_construction(method, towers), **card}
+    card = {**construction_of(method, towers), **card}
     if towers is not None and (towers is method or _is_trainable(towers)):
         save_towers(towers, folder, extra=card)
 
     if towers is not method:
-        write_heads(folder, method)
+        write_heads(folder, method, card)
 
 
-def write_heads(folder: Path, method: nn.Module) -> None:
-    """Write the tensors of a method outside its towers, if it has any."""
+def write_heads(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> None:
+    """Write the tensors of a method outside its towers, if it has any, with the card."""
     towers = find_towers(method)
     outside = _named(method, inside_towers=False) if towers else dict(method.state_dict())
     # copies: tensors that share memory cannot be in one file
@@ -442,7 +442,7 @@ def write_heads(folder: Path, method: nn.Module) -> None:
         write_whole(folder / HEADS_FILE, save_tensors(copies, metadata=metadata))
 
 
-def _construction(method: nn.Module, towers: ClipTowers | None) -> dict[str, Any]:
+def construction_of(method: nn.Module, towers: ClipTowers | None) -> dict[str, Any]:
     """Describe how a method is built, and which towers it needs if they are not saved with it."""
     describe = getattr(method, "method_card", None)
     if describe is None or towers is None:

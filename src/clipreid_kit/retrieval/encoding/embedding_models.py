@@ -149,7 +149,9 @@ class _Method:
     def description(self) -> dict[str, Any]:
         describe = getattr(self.module, "method_card", None)
         card = {"kind": _class_name(self.module)} if describe is None else dict(describe())
-        return {**card, "prompt_of_test": self._prompt}
+        if isinstance(self.module, PromptSG):
+            card["prompt_of_test"] = self._prompt
+        return card
 
     def tensors(self) -> Mapping[str, Tensor]:
         return descriptor_tensors(self.module.state_dict())

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from clipreid_kit._checks import check_choice, check_integer
-from clipreid_kit.clip import ClipTowers
+from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprint
 from clipreid_kit.data.category_index import CategoryIndex
+from clipreid_kit.data.evaluation.encode_images import encode_images
 from clipreid_kit.data.images.image_spec import Fit, ImageSpec
 from clipreid_kit.data.images.transforms import eval_transform
 from clipreid_kit.data.records import ImageRecord
@@ -277,6 +278,9 @@ class Encoder:
         progress: bool | None = None,
     ) -> "Encoder":
         encoding, source = opened.encoding, dict(opened.source)
+        if prompt is not None and not isinstance(opened.model, PromptSG):
+            kind = type(opened.model).__name__
+            raise ValueError(f"Encoder.open: {kind} has no prompt; prompt= is of PromptSG.")
         if prompt is not None:
             source["prompt"] = prompt
         if device is None:
@@ -342,8 +346,8 @@ class Encoder:
                 images that are transformed already, such as that of a :class:`ReidDataset`.
 
         Returns:
-            (N, D) in float32 on the CPU, of length 1 unless ``normalize`` is false; (0, D) is
-            impossible to tell, so no images are an error.
+            (N, D) in float32 on the CPU, of length 1 unless ``normalize`` is false. No images are
+            an error, as D is not known without one.
 
         Raises:
             ValueError: If there is no image, or one cannot be read; see :meth:`encode_records` for
@@ -378,7 +382,9 @@ class Encoder:
         left_out = {item.row for item in unreadable}
         rows = [row for row in range(len(records)) if row not in left_out]
         kept = [records[row] for row in rows]
-        skipped = [SkippedImage(records[item.row].path, item.reason) for item in unreadable]
+        skipped = [
+            SkippedImage(name_of(records[item.row], item.row), item.reason) for item in unreadable
+        ]
         return EncodedImages(embeddings, kept, rows, skipped)
 
     @torch.no_grad()
@@ -504,20 +510,9 @@ class Encoder:
     @torch.no_grad()
     def _encode_loader(self, loader: DataLoader[Any]) -> Tensor:
         """Encode batches of a loader, whose images are transformed already."""
-        once = self._model.start()
-        parts = []
         with _evaluation(self.model), self._autocast():
-            for batch in loader:
-                images = batch if isinstance(batch, Tensor) else getattr(batch, "image", None)
-                if not isinstance(images, Tensor):
-                    raise ValueError(
-                        f"{_OWNER}: the loader yields a {type(batch).__name__} without a tensor "
-                        "`image`. Use a DataLoader of a ReidDataset, or one of tensors."
-                    )
-                parts.append(self._embed(images, once))
-        if not parts:
-            raise ValueError(f"{_OWNER}: the loader yields no batch.")
-        return self._joined([torch.cat(parts)])
+            embed = partial(self._embed, options=self._model.start())
+            return self._joined([encode_images(embed, loader, normalize=False)])
 
     def _joined(self, views: Sequence[Tensor]) -> Tensor:
         """Average the views of images, and scale rows to length 1."""

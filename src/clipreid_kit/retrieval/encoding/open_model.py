@@ -91,18 +91,23 @@ def open_checkpoint(
     trained = _towers(folder, card, towers)
     model = _method(folder, card, trained, heads, towers_only=towers_only)
 
-    saved_spec = card.get("image_spec")
-    spec = spec_of(trained) if saved_spec is None else ImageSpec.from_dict(saved_spec)
     source: dict[str, Any] = {"kind": "checkpoint", "path": str(folder.absolute())}
     if towers_only:
         source["towers_only"] = True
-    return OpenedModel(
-        model=model,
-        spec=spec,
-        categories=_categories(card),
-        encoding={**_DEFAULTS, **card.get("encoding", {})},
-        source=source,
-    )
+    try:
+        saved_spec = card.get("image_spec")
+        return OpenedModel(
+            model=model,
+            spec=spec_of(trained) if saved_spec is None else ImageSpec.from_dict(saved_spec),
+            categories=_categories(card),
+            encoding={**_DEFAULTS, **card.get("encoding", {})},
+            source=source,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{_OWNER}: the card of {folder} is damaged ({type(error).__name__}: {error}). Restore "
+            "the checkpoint from a copy."
+        ) from None
 
 
 def spec_of(towers: ClipTowers, fit: Fit = "stretch") -> ImageSpec:

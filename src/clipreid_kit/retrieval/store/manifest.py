@@ -13,7 +13,7 @@ from clipreid_kit.retrieval.store.tensor_file import DamagedFileError, FileEntry
 NAME = "manifest.json"
 _FORMAT = "clipreid_kit gallery index"
 _VERSION = 2
-_READABLE = (1, 2)  # version 1 does not name the encoder
+_READABLE = (1, 2)  # version 1 names no encoder
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Manifest:
         segments: Files of embeddings and records, in the order of insertion.
         removed: File with the rows that were removed; ``None`` if none were.
         encoder: Where the encoder of the embeddings came from; ``None`` if unknown.
+        calibration: Values of the calibration of similarities; ``None`` without one.
     """
 
     dim: int
@@ -41,6 +42,7 @@ class Manifest:
     segments: list[FileEntry] = field(default_factory=list)
     removed: FileEntry | None = None
     encoder: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
 
     def next(
         self, segments: list[FileEntry], removed: FileEntry | None, next_key: int

@@ -1,0 +1,46 @@
+"""``clipreid calibrate``: probabilities and "unknown" for the hits of an index."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
+
+
+def calibrate(
+    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    images: ImagesArgument,
+    pattern: PatternOption = None,
+    split: SplitOption = None,
+    method: Annotated[
+        Literal["isotonic", "logistic"],
+        typer.Option(help="isotonic for thousands of pairs and more, logistic for few."),
+    ] = "isotonic",
+    false_positive_rate: Annotated[
+        float, typer.Option(help="Share of pairs of different identities that may be accepted.")
+    ] = 0.01,
+    across_cameras: Annotated[
+        bool, typer.Option("--across-cameras", help="Use pairs of different cameras only.")
+    ] = False,
+) -> None:
+    """Learn which similarity means the same identity, and save it with the index.
+
+    The images need known identities that the model was not trained on. A search then shows the
+    probability of each hit, and "unknown" where no hit reaches the threshold.
+
+    Example: clipreid calibrate gallery.index held-out.csv
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+    from clipreid_kit.retrieval import calibrate as calibrate_pairs
+
+    index = GalleryIndex.open(store)
+    calibration = calibrate_pairs(
+        index.encoder,
+        read_records(images, pattern, split),
+        method=method,
+        false_positive_rate=false_positive_rate,
+        across_cameras=across_cameras,
+    )
+    index.set_calibration(calibration)
+    print(calibration.table())

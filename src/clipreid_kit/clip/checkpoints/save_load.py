@@ -16,7 +16,14 @@ from torch import nn
 from clipreid_kit import __version__
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
-from clipreid_kit._read_files import describe_error, parse_json, read_bytes
+from clipreid_kit._read_files import (
+    describe_error,
+    exists,
+    is_file,
+    is_folder,
+    parse_json,
+    read_bytes,
+)
 from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.towers.architecture_check import check_architecture
 from clipreid_kit.clip.towers.build import build_camera_embedding
@@ -92,7 +99,7 @@ def write_towers(
 ) -> None:
     """Write towers as :func:`save_towers` does, but also with LoRA layers, as checkpoints need."""
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not is_folder(folder):
         raise fail("save_towers", "a folder", f"the file {folder}")
 
     extra = dict(extra or {})
@@ -209,7 +216,7 @@ def _camera_embedding(visual: nn.Module, card: Mapping[str, Any]) -> CameraEmbed
 
 def _check_files(folder: Path) -> None:
     for name in (CARD_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             raise fail(
                 "load_towers",
                 f"a folder with {CARD_FILE} and {WEIGHTS_FILE}",

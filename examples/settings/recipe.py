@@ -100,6 +100,14 @@ def _read(path: Path, data: str | None) -> list[Layer]:
 
 def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     """The keys of a file, and the path of its parent."""
+    if path.is_dir():
+        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))[:10]) or "none"
+        raise ValueError(f"{path}: this is a folder, not a recipe. Recipes in it: {inside}.")
+    if path.exists() and not path.is_file():
+        raise ValueError(
+            f"{path}: this is a pipe or device. Save the recipe as a file: its `base:` is relative "
+            "to it, and a run keeps its name."
+        )
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")

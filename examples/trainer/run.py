@@ -38,7 +38,7 @@ from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.records import Records, arrange_tests, load_records
-from examples.trainer.same_run import keep_or_check, trained_on
+from examples.trainer.same_run import files_of, keep_or_check, trained_on
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
 
 
@@ -84,7 +84,8 @@ def _run_locked(
     records, found = _records(recipe, out, accelerator, plugin)
     if accelerator.is_main_process:
         trains = isinstance(recipe, TrainingRecipe)
-        facts = trained_on(records, accelerator.num_processes if trains else 1)
+        num_processes = accelerator.num_processes if trains else 1
+        facts = trained_on(records, num_processes, files_of(recipe.data))
         keep_or_check(out, facts, resumes=holds_run(out))
 
     _start_trackers(recipe.track, out, accelerator)

@@ -3,21 +3,30 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipreid_kit.data import ImageRecord
+from clipreid_kit.data import ImageRecord, image_fingerprint
 from clipreid_kit.reports import write_json
+from examples.settings.data import Images
 
 _FILE = "trained_on.json"
 
 
-def trained_on(records: Sequence[ImageRecord], num_processes: int) -> dict[str, Any]:
-    """Numbers and a fingerprint of the records, in their order, and the number of processes.
+def trained_on(
+    records: Sequence[ImageRecord], num_processes: int, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Numbers and fingerprints of the records, in their order, and the number of processes.
 
-    The fingerprint is of paths below the folder that all images lie in, identities, cameras, views,
-    captions and splits. It stays the same when that folder moves.
+    The first fingerprint is of paths below the folder that all images lie in, identities, cameras,
+    views, captions and splits. It stays the same when that folder moves. The second is of the
+    images themselves.
+
+    Args:
+        records: The records of all splits.
+        num_processes: How many processes train.
+        files: Other files that the run reads, by the keys that name them.
     """
     folder = _common_folder(records)
     digest = hashlib.sha256()
@@ -30,8 +39,23 @@ def trained_on(records: Sequence[ImageRecord], num_processes: int) -> dict[str, 
         "images": len(records),
         "identities": len({record.identity for record in records}),
         "fingerprint": digest.hexdigest(),
+        "content": image_fingerprint(records),
+        "files": {key: _digest_of(Path(path)) for key, path in (files or {}).items()},
         "processes": num_processes,
     }
+
+
+def files_of(data: Images) -> dict[str, str]:
+    """Files that a recipe reads while it trains, beside the images and their texts."""
+    return {} if data.synonyms is None else {"data.synonyms": data.synonyms}
+
+
+def _digest_of(file: Path) -> str:
+    """Digest of a file; empty if it cannot be read, which is an error where it is used."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _common_folder(records: Sequence[ImageRecord]) -> str:
@@ -65,12 +89,25 @@ def keep_or_check(out: Path, facts: dict[str, Any], *, resumes: bool) -> None:
             f"{out}: the run to resume was trained on other data: {_counts(kept)}, now "
             f"{_counts(facts)}{_hint(kept, facts)}. Restore the data, or change --out."
         )
+    # Runs of earlier versions have neither.
+    if kept["content"] not in (None, facts["content"]):
+        raise ValueError(
+            f"{out}: the run to resume was trained on other images: files of the same names have "
+            "other content now. Restore them, or change --out."
+        )
+    for key, digest in facts["files"].items():
+        if kept["files"].get(key, digest) != digest:
+            raise ValueError(
+                f"{out}: the file of {key} has changed since the run to resume was started. "
+                "Restore it, or change --out."
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {key: facts[key] for key in ("images", "identities", "fingerprint", "processes")}
+        kept = {key: facts[key] for key in ("images", "identities", "fingerprint", "processes")}
+        return kept | {"content": facts.get("content"), "files": dict(facts.get("files", {}))}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path}: the file of the run is damaged. Restore it.") from None
 

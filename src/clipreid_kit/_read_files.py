@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ MAX_BYTES = 1 << 30
 """Limit for everything that is read whole, in bytes: no image or table is larger."""
 
 MAX_JSON_DEPTH = 100
+
+_LONGEST_NAME = 200  # characters of a name in an error
 
 PathLike = str | os.PathLike[str]
 
@@ -41,6 +43,43 @@ class UnusableFileError(ValueError):
 
 class InvalidJsonError(ValueError):
     """Text that is no JSON, is nested too deeply, or holds a key twice in one object."""
+
+
+def kind_of(path: PathLike) -> Literal["file", "folder", "other", "nothing"]:
+    """Return what is at a path; links are followed.
+
+    Raises:
+        UnusableFileError: If that cannot be known: the name is too long, holds a null character, or
+            is a link to itself, or a folder above may not be read.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (any kind of path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    except (OSError, ValueError) as error:
+        name = os.fspath(path)
+        shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UnusableFileError(f"There can be no file at {shown!r}: {reason}.") from error
+
+    if stat.S_ISREG(mode):
+        return "file"
+    return "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def is_file(path: PathLike) -> bool:
+    """Return whether there is a regular file at a path, as :func:`kind_of` does."""
+    return kind_of(path) == "file"
+
+
+def is_folder(path: PathLike) -> bool:
+    """Return whether there is a folder at a path, as :func:`kind_of` does."""
+    return kind_of(path) == "folder"
+
+
+def exists(path: PathLike) -> bool:
+    """Return whether there is anything at a path, as :func:`kind_of` does."""
+    return kind_of(path) != "nothing"
 
 
 def open_file(path: PathLike) -> BinaryIO:

@@ -1,6 +1,7 @@
 """Recipe files: parents, changes, variants, and one sentence for every mistake."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,15 @@ def test_the_json_schema_knows_every_key_and_refuses_others():
     sources = {name for name in found["$defs"] if "source" in found["$defs"][name]["properties"]}
     assert len(sources) == len(models_in(RECIPES[0].model_fields["data"].annotation))
     assert set(tree["data"]) <= set(found["$defs"]["Synthetic"]["properties"])
+
+
+def test_a_folder_as_recipe_names_those_in_it(tmp_path):
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(ValueError, match=r"a folder, not a recipe\. Recipes in it: mine\.yaml\.$"):
+        load_recipe(tmp_path)
+
+
+def test_a_pipe_as_recipe_is_explained(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"a pipe or device\. Save the recipe as a file"):
+        load_recipe(tmp_path / "pipe")

@@ -157,3 +157,38 @@ def test_a_damaged_state_is_named(copy, capsys, words):
 def test_a_state_of_another_epoch_is_refused(copy, capsys):
     with_state(copy[0], lambda state: {**state, "epoch": 10**9})
     assert "says that it is of epoch 1000000000; it was saved as that of 1" in resumed(copy, capsys)
+
+
+def stored(folder, content):
+    (folder / "a.jpg").write_bytes(content)
+    return [ImageRecord(str(folder / "a.jpg"), "a", split="train")]
+
+
+def test_images_of_other_content_are_refused(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    keep_or_check(out, trained_on(stored(tmp_path, b"pixels"), 1), resumes=False)
+
+    keep_or_check(out, trained_on(stored(tmp_path, b"pixels"), 1), resumes=True)
+    with pytest.raises(ValueError, match="trained on other images: files of the same names"):
+        keep_or_check(out, trained_on(stored(tmp_path, b"others"), 1), resumes=True)
+
+
+def test_another_file_of_synonyms_is_refused(tmp_path):
+    file = tmp_path / "synonyms.json"
+    files = {"data.synonyms": str(file)}
+    file.write_text('{"red": ["crimson"]}')
+    keep_or_check(tmp_path, trained_on(RECORDS, 1, files), resumes=False)
+
+    keep_or_check(tmp_path, trained_on(RECORDS, 1, files), resumes=True)
+    file.write_text('{"red": ["scarlet"]}')
+    with pytest.raises(ValueError, match=r"the file of data\.synonyms has changed since"):
+        keep_or_check(tmp_path, trained_on(RECORDS, 1, files), resumes=True)
+
+
+def test_facts_of_earlier_versions_are_read(tmp_path):
+    facts = trained_on(RECORDS, 1)
+    old = {key: facts[key] for key in ("images", "identities", "fingerprint", "processes")}
+    (tmp_path / "trained_on.json").write_text(json.dumps(old))
+
+    keep_or_check(tmp_path, trained_on(RECORDS, 1), resumes=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from run_folders import both, write_run
 
@@ -39,7 +40,7 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
     runs = ("clip", "clip_prompt", "killed", "v2__seed0", "v2__seed1", "v2__seed2")
     training = {f"training/{run}.png" for run in runs}
     written = {str(path.relative_to(out)) for path in out.rglob("*.*")}
-    assert written == tables | {"remarks.csv"} | bars | curves | training
+    assert written == tables | {"remarks.csv", ".written.json"} | bars | curves | training
 
 
 def test_remarks_are_a_table_of_their_own(folder, tmp_path):
@@ -109,3 +110,14 @@ def test_the_command_is_that_of_the_trainer(folder, tmp_path):
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "unfinished, 1 epoch done" in done.stdout
+
+
+def test_a_file_of_someone_else_is_not_replaced(folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "evaluation.csv").write_text("my table")
+
+    with pytest.raises(ValueError, match=r"evaluation\.csv\. Move them away, or change --out"):
+        gather_runs([folder], out)
+    assert [path.name for path in out.iterdir()] == ["evaluation.csv"]
+    assert (out / "evaluation.csv").read_text() == "my table"

@@ -117,3 +117,26 @@ def test_what_is_added_to_generated_data_is_not_deleted(tmp_path):
     open_run(tmp_path, {"data": {"root": "there"}}, resume=False)
     left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert sorted(left) == ["mine.png", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("file", "/file is a file"),
+        ("file/run", "/file is a file"),
+        ("link", "/link is a link that leads nowhere"),
+        ("link/run", "/link is a link that leads nowhere"),
+    ],
+)
+def test_a_folder_that_cannot_be_created_is_explained(tmp_path, name, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(ValueError, match=rf"{reason}.*Change --out\.$"):
+        open_run(tmp_path / name, SETTINGS, resume=False)
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_name_that_is_too_long_is_explained(tmp_path):
+    with pytest.raises(ValueError, match=r"There can be no file at .*: File name too long\.$"):
+        open_run(tmp_path / ("n" * 300), SETTINGS, resume=False)

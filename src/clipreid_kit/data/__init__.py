@@ -17,6 +17,7 @@ from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
 from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
+from clipreid_kit.data.files.fingerprint import image_fingerprint
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.transforms import (
@@ -119,6 +120,7 @@ __all__ = [
     "filter_identities",
     "find_split_folders",
     "hold_out_identities",
+    "image_fingerprint",
     "load_image",
     "mine_hard_negatives",
     "mine_triplets",

@@ -1,8 +1,11 @@
 """Gather runs into tables and figures, from their JSON files alone."""
 
+import tempfile
 from pathlib import Path
 
+from clipreid_kit._read_files import read_bytes
 from clipreid_kit.reports.figures import write_figures
+from clipreid_kit.reports.own_files import write_own_files
 from clipreid_kit.reports.runs import find_runs
 from clipreid_kit.reports.tables import (
     csv_text,
@@ -27,7 +30,8 @@ def gather_runs(folders: list[Path], out: Path) -> str:
         out: Folder to write to.
 
     Raises:
-        ValueError: If there is no run, or a file is damaged; nothing is written then.
+        ValueError: If there is no run, a file is damaged, or ``out`` holds a file of one of these
+            names that was not written here, or was changed since; nothing is written then.
     """
     runs = find_runs(folders)
     training, versions = training_rows(runs), version_rows(runs)
@@ -46,10 +50,12 @@ def gather_runs(folders: list[Path], out: Path) -> str:
         "versions.md": f"# Versions\n\n{versions_text}",
     }
 
-    out.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (out / name).write_text(content, encoding="utf-8")
-    figures = write_figures(out, runs, versions)
+    contents = {name: content.encode() for name, content in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        figures = write_figures(Path(folder), runs, versions)
+        for path in figures:
+            contents[path.relative_to(folder).as_posix()] = read_bytes(path)
+    write_own_files(out, contents)
 
     complete = f"{sum(run.complete for run in runs)} of {len(runs)} runs complete."
     written = f"{len(files)} tables and {len(figures)} figures: {out}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from clipreid_kit import __version__
+from clipreid_kit._read_files import is_file, is_folder
 from clipreid_kit.reports.json_files import read_json_lines, read_object, write_json
 from clipreid_kit.reports.run_lock import LOCK_FILE, RunLock
 
@@ -39,11 +40,12 @@ def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> RunLock
         process can open the run meanwhile.
 
     Raises:
-        ValueError: If the folder holds other files, a run that is not to be resumed or that
-            another process is writing, one with other settings, or a damaged ``recipe.json``.
+        ValueError: If the folder cannot be created, or holds other files, a run that is not to be
+            resumed or that another process is writing, one with other settings, or a damaged
+            ``recipe.json``.
     """
     _check_own(out)
-    out.mkdir(parents=True, exist_ok=True)
+    _create(out)
 
     lock = RunLock(out)
     try:
@@ -54,14 +56,30 @@ def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> RunLock
     return lock
 
 
+def _create(out: Path) -> None:
+    """Create the folder of a run; raise ValueError, with the reason, if that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        taken = [path for path in (out, *out.parents) if path.is_symlink() or path.exists()][:1]
+        reason = error.strerror
+        if taken and taken[0].is_symlink() and not taken[0].exists():
+            reason = f"{taken[0]} is a link that leads nowhere"
+        elif taken and not taken[0].is_dir():
+            reason = f"{taken[0]} is a file"
+        raise ValueError(
+            f"{out}: the folder of the run cannot be created: {reason}. Change --out."
+        ) from error
+
+
 def holds_run(out: Path) -> bool:
     """Whether a folder holds a run that got far enough to be worth keeping."""
-    return any((out / sign).is_file() for sign in _SIGNS_OF_A_RUN)
+    return any(is_file(out / sign) for sign in _SIGNS_OF_A_RUN)
 
 
 def _check_own(out: Path) -> None:
     """Raise ValueError if a folder holds files, but no run."""
-    if holds_run(out) or not out.is_dir():
+    if holds_run(out) or not is_folder(out):
         return
     if (out / "recipe.json").is_file() and (out / LOCK_FILE).is_file():
         return  # a run that failed early; a recipe.json alone may be anyone's

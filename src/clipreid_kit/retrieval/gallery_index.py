@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._files import flush_folder
+from clipreid_kit._read_files import exists, is_folder
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
@@ -171,7 +172,7 @@ class GalleryIndex:
         path = Path(store)
         if path.is_symlink():
             path = Path(os.path.realpath(path))
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if exists(path) and (not is_folder(path) or any(path.iterdir())):
             raise ValueError(
                 f"{owner}: {path} exists. Choose another store, or open the index and add to it."
             )
@@ -231,7 +232,7 @@ class GalleryIndex:
                 keys = np.arange(len(rows))
                 entry = new_segment(draft, manifest, rows, keys, records)
                 commit(draft, manifest.next([entry], None, len(rows)))
-                if path.exists():
+                if exists(path):
                     path.rmdir()
                 draft.rename(path)
                 flush_folder(path.parent)

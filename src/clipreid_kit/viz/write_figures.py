@@ -8,6 +8,7 @@ from PIL import Image
 
 from clipreid_kit._checks import check_at_least, check_integer, fail
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import exists, is_folder
 from clipreid_kit.viz._canvas import own_style
 from clipreid_kit.viz.image_pixels import ImageLike, rgb_pixels
 
@@ -78,9 +79,10 @@ def save_figure(
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _NO_METADATA:
         raise fail(owner, "path ending in .png, .svg or .pdf", path.name or "an empty name")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise ValueError(f"{owner}: there is no folder {path.parent}. Create it first.")
     check_at_least(owner, "dpi", dpi, 10.0, " pixels per inch")
+    exists(path)  # refuses names that cannot be
 
     write_whole(path, _encoded(owner, figure, kind, dpi, transparent=False))
 

@@ -563,3 +563,39 @@ def test_an_unknown_checkpoint(checkpoints):
 def test_an_invalid_epoch(checkpoints, epoch):
     with pytest.raises(ValueError, match=f"epoch as a whole number >= 0, got {epoch!r}"):
         checkpoints.save(epoch, nn.Linear(2, 2), {}, best=True)
+
+
+def saved_in(folder, *epochs):
+    """Checkpoints of a layer that changes with each epoch."""
+    checkpoints = TrainingCheckpoints(folder)
+    layer = nn.Linear(2, 2)
+    for epoch in epochs:
+        checkpoints.save(epoch, changed(layer), {"epoch": epoch}, best=epoch == epochs[0])
+    return checkpoints
+
+
+def test_the_state_of_another_epoch_is_refused(tmp_path):
+    checkpoints = saved_in(tmp_path, 1, 2)
+    shutil.copy(checkpoints.path("best") / "trainer.pt", checkpoints.path("last"))
+
+    with pytest.raises(ValueError, match=r"epoch-0002.* was saved as that of epoch-0001\. One of"):
+        checkpoints.state("last")
+
+
+def test_the_state_of_another_run_is_refused(tmp_path):
+    checkpoints = saved_in(tmp_path / "a", 1)
+    other = saved_in(tmp_path / "b", 1)
+    shutil.copy(other.path("last") / "trainer.pt", checkpoints.path("last"))
+
+    with pytest.raises(ValueError, match=r"was saved with other weights\. One of the files was"):
+        checkpoints.state("last")
+
+
+@pytest.mark.parametrize("kept", [b"", b"clipreid_kit checkpoint epoch-0001"])
+def test_states_of_earlier_versions_are_read(tmp_path, kept):
+    checkpoints = saved_in(tmp_path, 1)
+    path = checkpoints.path("last") / "trainer.pt"
+    packed, _, _ = path.read_bytes().rpartition(b"clipreid_kit checkpoint ")
+    path.write_bytes(packed[:-2] + len(kept).to_bytes(2, "little") + kept)
+
+    assert checkpoints.state("last") == {"epoch": 1}

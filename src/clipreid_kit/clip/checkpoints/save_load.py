@@ -17,7 +17,14 @@ from torch import nn
 from clipreid_kit import __version__
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
-from clipreid_kit._read_files import describe_error, parse_json, read_bytes
+from clipreid_kit._read_files import (
+    describe_error,
+    exists,
+    is_file,
+    is_folder,
+    parse_json,
+    read_bytes,
+)
 from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.towers.architecture_check import check_architecture
 from clipreid_kit.clip.towers.build import build_camera_embedding
@@ -94,7 +101,7 @@ def save_towers(
         merge_lora(towers)
 
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not is_folder(folder):
         raise fail("save_towers", "a folder", f"the file {folder}")
 
     extra = dict(extra or {})
@@ -230,7 +237,7 @@ def _add_adapters(towers: ClipTowers, adapters: object, folder: Path) -> None:
 
 def _check_files(folder: Path) -> None:
     for name in (CARD_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             raise fail(
                 "load_towers",
                 f"a folder with {CARD_FILE} and {WEIGHTS_FILE}",

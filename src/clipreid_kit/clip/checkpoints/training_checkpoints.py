@@ -1,5 +1,6 @@
 """Crash-safe training checkpoints."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit._files import flush_folder, write_whole
-from clipreid_kit._read_files import UnusableFileError, open_file, read_json
+from clipreid_kit._read_files import UnusableFileError, is_file, open_file, read_json
 from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.checkpoints.save_load import (
     CARD_FILE,
@@ -56,9 +57,11 @@ _FILES = frozenset({CARD_FILE, WEIGHTS_FILE, HEADS_FILE, STATE_FILE})
 _TEMPORARY_INDEX = re.compile(r"\.index\.json\.[0-9a-f]{16}\.tmp")
 _TEMPORARY_FILE = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
-# At the end of the state, with the name of the folder that it was written for: a copy of the folder
-# under another name is not one of our own.
-_SIGNATURE = "clipreid_kit checkpoint "
+# At the end of the state, with the name of the folder that it was written for and a digest of the
+# weights beside it: a copy of the folder under another name is not one of our own, and the state of
+# another checkpoint is refused.
+_SIGNATURE = b"clipreid_kit checkpoint "
+_LONGEST_SIGNATURE = 200
 
 
 class TrainingCheckpoints:
@@ -116,7 +119,7 @@ class TrainingCheckpoints:
 
     def exists(self) -> bool:
         """Return whether a checkpoint was completed."""
-        return (self.folder / INDEX_FILE).is_file()
+        return is_file(self.folder / INDEX_FILE)
 
     def path(self, which: Literal["last", "best"]) -> Path:
         """Return the folder of a checkpoint.
@@ -172,7 +175,8 @@ class TrainingCheckpoints:
         temporary.mkdir(parents=True)
         try:
             _write_weights(temporary, method, {"epoch": epoch, **(card or {})})
-            write_whole(temporary / STATE_FILE, _signed(packed, final.name))
+            signature = _signature(final.name, _digest_of_weights(temporary))
+            write_whole(temporary / STATE_FILE, _signed(packed, signature))
 
             # a run that was killed before its index named the folder may have left it
             _delete_checkpoint(final)
@@ -206,7 +210,7 @@ class TrainingCheckpoints:
         towers = find_towers(method)
         tensors = read_checkpoint(folder, method, towers)
 
-        if towers is not None and not (folder / WEIGHTS_FILE).is_file():
+        if towers is not None and not is_file(folder / WEIGHTS_FILE):
             if towers is method or _is_trainable(towers):
                 raise ValueError(
                     f"{_OWNER}: The towers train, but {folder} has no {WEIGHTS_FILE}. It was saved "
@@ -229,7 +233,8 @@ class TrainingCheckpoints:
 
         Raises:
             ValueError: If there is no checkpoint, or the file is damaged, holds anything but data,
-                or says that it is of a later epoch than its folder.
+                says that it is of a later epoch than its folder, or was saved with other weights
+                than those beside it.
         """
         path = self.path(which) / STATE_FILE
         try:
@@ -246,6 +251,7 @@ class TrainingCheckpoints:
                 f"{type(state).__name__}, not a dictionary. Start again in another folder."
             )
         _check_epoch(path, state)
+        _check_signature(path)
         return state
 
     def _unused_folder(self, epoch: int, in_use: Collection[str]) -> Path:
@@ -261,7 +267,7 @@ class TrainingCheckpoints:
 
     def _read_index(self) -> dict[str, str]:
         path = self.folder / INDEX_FILE
-        if not path.is_file():
+        if not is_file(path):
             raise ValueError(
                 f"{_OWNER}: There is no checkpoint in {self.folder}; no epoch was completed."
             )
@@ -311,11 +317,8 @@ def _is_own(folder: Path) -> bool:
     if not _FOLDER.fullmatch(folder.name) or folder.is_symlink():
         return False
 
-    signature = _signature(folder.name)
     try:
-        with open_file(folder / STATE_FILE) as stream:
-            stream.seek(-len(signature), io.SEEK_END)
-            return stream.read() == signature
+        return _read_signature(folder / STATE_FILE)[0] == folder.name
     except (OSError, UnusableFileError):
         return False
 
@@ -342,13 +345,53 @@ def _temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(8)}.tmp"
 
 
-def _signature(name: str) -> bytes:
-    return f"{_SIGNATURE}{name}".encode()
+def _signature(name: str, digest: str) -> bytes:
+    return _SIGNATURE + f"{name} {digest}".encode()
 
 
-def _signed(packed: memoryview, name: str) -> bytes:
-    """Add the name of its folder to a state, as the comment of the zip archive that it is."""
-    signature = _signature(name)
+def _read_signature(state_file: Path) -> tuple[str, str]:
+    """Return the name and the digest in a signature; empty where a state has none.
+
+    Those of earlier versions have no digest.
+    """
+    with open_file(state_file) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(max(0, size - _LONGEST_SIGNATURE))
+        _, found, signature = stream.read().rpartition(_SIGNATURE)
+
+    name, _, digest = signature.decode("ascii", "replace").partition(" ")
+    return (name, digest) if found else ("", "")
+
+
+def _digest_of_weights(folder: Path) -> str:
+    """Return a digest of the weights of a checkpoint."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (WEIGHTS_FILE, HEADS_FILE):
+        if is_file(folder / name):
+            with open_file(folder / name) as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_signature(path: Path) -> None:
+    """Raise ValueError if a state was saved for another folder, or with other weights."""
+    name, digest = _read_signature(path)
+    folder = path.parent
+    if name in ("", folder.name) and digest in ("", _digest_of_weights(folder)):
+        return
+
+    saved = "was saved with other weights"
+    if name != folder.name:
+        saved = f"was saved as that of {name}"
+    raise ValueError(
+        f"{_OWNER}: The state in {path} {saved}. One of the files was replaced since: restore it, "
+        "or start again in another folder."
+    )
+
+
+def _signed(packed: memoryview, signature: bytes) -> bytes:
+    """Add a signature to a state, as the comment of the zip archive that it is."""
     return bytes(packed[:-2]) + struct.pack("<H", len(signature)) + signature
 
 
@@ -380,12 +423,12 @@ def read_checkpoint(
     """Read all tensors of a checkpoint that concern a method, under its names."""
     tensors: dict[str, Tensor] = {}
 
-    if (folder / WEIGHTS_FILE).is_file():
+    if is_file(folder / WEIGHTS_FILE):
         prefix = "" if towers is method or towers is None else _TOWERS_PREFIX
         weights = _weights_for(towers, folder)
         tensors = {prefix + name: tensor for name, tensor in weights.items()}
 
-    if towers is not method and (folder / HEADS_FILE).is_file():
+    if towers is not method and is_file(folder / HEADS_FILE):
         tensors |= read_weights(folder / HEADS_FILE)
     return tensors
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from clipreid_kit._checks import fail
-from clipreid_kit._read_files import parse_json, read_json
+from clipreid_kit._read_files import is_file, is_folder, parse_json, read_json
 from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
 from clipreid_kit.clip.checkpoints.training_checkpoints import (
     HEADS_FILE,
@@ -89,11 +89,11 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
         {'epoch': 1, 'identities': ['rex', 'tom']}
     """
     folder = _checkpoint_folder(source)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise fail("read_card", "a training run or a checkpoint", f"{source}")
 
     path = folder / CARD_FILE
-    if not path.is_file():
+    if not is_file(path):
         return _card_in_heads(folder / HEADS_FILE)
 
     try:

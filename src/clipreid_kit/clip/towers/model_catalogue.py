@@ -14,6 +14,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import nn
 
 from clipreid_kit._checks import fail
+from clipreid_kit._read_files import is_file, is_folder
 from clipreid_kit.clip.towers.backbone import is_backbone_config
 from clipreid_kit.clip.towers.normalisation import Colour, as_colour
 from clipreid_kit.clip.towers.small_models import small_model_config, small_model_names
@@ -147,10 +148,10 @@ def _instantiate(config: Mapping[str, Any]) -> nn.Module:
 def _weights_file(name: str, pretrained: str | PathLike[str], tags: Sequence[str]) -> Path:
     """Return the file that ``pretrained`` names, or raise ValueError with advice."""
     path = Path(pretrained)
-    if path.is_file():
+    if is_file(path):
         return path
 
-    if path.is_dir():
+    if is_folder(path):
         was_saved_here = (path / "card.json").exists()
         remedy = "Load a folder written by save_towers with load_towers." if was_saved_here else ""
         raise fail(_OWNER, "pretrained as a file with weights", f"the folder {path}", remedy)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
-from clipreid_kit._read_files import UnusableFileError, open_file
+from clipreid_kit._read_files import UnusableFileError, exists, is_file, is_folder, open_file
 
 _OWNER = "load_weights"
 _NESTED_KEYS = (
@@ -78,8 +78,8 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
         ValueError: If the file is missing, damaged, of another format, or holds no tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        if path.exists() and not path.is_dir():
+    if not is_file(path):
+        if exists(path) and not is_folder(path):
             raise ValueError(f"{_OWNER}: {path} is not a regular file. Copy its content to one.")
         raise fail(_OWNER, "a file that exists", f"{path}", "Check the path.")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._read_files import is_folder
 from clipreid_kit.data.files.file_tree import FileTree, open_tree
 from clipreid_kit.data.records import ImageRecord
 
@@ -67,7 +68,7 @@ def read_omniglot(
         raise fail("read_omniglot", expected, repr(held_out_alphabets), remedy)
 
     folder = Path(path, "omniglot-reid")
-    tree = open_tree("read_omniglot", folder if folder.is_dir() else path, _LAYOUT)
+    tree = open_tree("read_omniglot", folder if is_folder(folder) else path, _LAYOUT)
     drawings = _find_drawings(tree)
     _check_alphabets(drawings, held_out_alphabets)
 

@@ -50,7 +50,7 @@ def _plain_number(name: str) -> str:
 def near_file(path: str) -> str:
     """Return words about the file that a missing path probably means; an empty string if none."""
     expanded = os.path.expanduser(path)  # noqa: PTH111 (a home folder that is not known)
-    if path.startswith("~") and Path(expanded).exists():
+    if path.startswith("~") and os.path.exists(expanded):  # noqa: PTH110 (as below)
         return f" (the ~ of a home folder is not replaced: write {expanded})"
 
     archive, separator, member = path.partition("::")
@@ -58,7 +58,7 @@ def near_file(path: str) -> str:
     wanted = member if separator else path
     if os.sep == "/" and "\\" in wanted:
         turned = wanted.replace("\\", "/")
-        exists = turned in names if names is not None else Path(turned).exists()
+        exists = os.path.exists(turned) if names is None else turned in names  # noqa: PTH110
         if exists:
             return f" (there is {turned!r}: write / for \\)"
 
@@ -71,7 +71,7 @@ def near_file(path: str) -> str:
 def _first_missing(path: Path) -> Path:
     """Return the part of a missing path, up to the first folder or file that does not exist."""
     for parent in reversed(path.parents):
-        if not parent.exists():
+        if not os.path.exists(parent):  # noqa: PTH110 (also of names that cannot be)
             return parent
     return path
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from clipreid_kit._read_files import exists
 from clipreid_kit.data.files.archives import split_member
 from clipreid_kit.data.files.image_suffixes import (
     AVIF_SUFFIXES,
@@ -22,6 +23,7 @@ def check_target(owner: str, target: str | os.PathLike[str], images: Iterable[st
     Raises:
         ValueError: If the table would replace such a file.
     """
+    exists(target)  # refuses names that cannot be
     real = Path(os.path.realpath(target))
     if real.suffix.lower() in _SUFFIXES:
         raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from clipreid_kit import _read_files
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
-from clipreid_kit._read_files import describe_error
+from clipreid_kit._read_files import describe_error, is_folder
 from clipreid_kit.data.files.write_target import check_target
 from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.records import ImageRecord
@@ -46,7 +46,7 @@ def read_image_paths(path: PathLike, *, root: PathLike | None = None) -> list[Im
             case {"item_id": str(identity), "split": str(split)}:
                 if root is not None and split not in folders:
                     below = Path(root) / split
-                    folders[split] = below if below.is_dir() else Path(root)
+                    folders[split] = below if is_folder(below) else Path(root)
                 image_path = key if root is None else str(folders[split] / key)
                 records.append(ImageRecord(image_path, identity, split=split))
             case _:

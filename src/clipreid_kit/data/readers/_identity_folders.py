@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clipreid_kit._read_files import exists, is_folder
 from clipreid_kit.data.files.file_tree import (
     FileTree,
     is_image,
@@ -202,10 +203,10 @@ def _is_visible_image(name: str) -> bool:
 
 def _require_folder(owner: str, folder: Path, is_root: bool = False) -> None:
     """Raise ValueError if there is no such folder."""
-    if folder.is_dir():
+    if is_folder(folder):
         return
 
-    problem = f"{folder} is a file, not a folder" if folder.exists() else f"there is no {folder}"
+    problem = f"{folder} is a file, not a folder" if exists(folder) else f"there is no {folder}"
     if not is_root:
         names, _ = list_folder(owner, folder.parent)
         problem += f"; the folders beside it are: {', '.join(names[:10]) or 'none'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, open_file
+from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, exists, open_file
 from clipreid_kit.data.readers._table_columns import filled_columns
 from clipreid_kit.data.readers._typed_rows import typed_records
 from clipreid_kit.data.readers._write_file import (
@@ -27,7 +27,7 @@ def read_parquet_records(
     """Read records from a Parquet file."""
     pa, parquet = _import_pyarrow(owner)
     file = Path(path)
-    if not file.exists():
+    if not exists(file):
         raise ValueError(f"{owner}: there is no file at {file}. Correct the path.")
 
     try:

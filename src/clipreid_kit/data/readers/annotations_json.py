@@ -8,7 +8,7 @@ from typing import Any
 
 from clipreid_kit import _read_files
 from clipreid_kit._checks import fail, shown
-from clipreid_kit._read_files import describe_error
+from clipreid_kit._read_files import describe_error, is_folder
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
     further_captions,
@@ -136,7 +136,7 @@ def write_annotations(
 
 def _file_of(path: str | os.PathLike[str]) -> Path:
     """Return the annotation file, given itself or its folder."""
-    return Path(path, _FILE_NAME) if Path(path).is_dir() else Path(path)
+    return Path(path, _FILE_NAME) if is_folder(path) else Path(path)
 
 
 def _read_json(file: Path) -> object:

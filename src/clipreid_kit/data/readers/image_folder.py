@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail, shown
+from clipreid_kit._read_files import is_file
 from clipreid_kit.data.files.file_tree import open_tree
 from clipreid_kit.data.readers._files_by_pattern import records_by_pattern
 from clipreid_kit.data.readers._identity_folders import (
@@ -124,7 +125,7 @@ def read_folder(
     _check_splits(split, splits)
     camera_expression = None if camera_pattern is None else _compile_camera(camera_pattern)
 
-    if Path(root).is_file() and Path(root).suffix.lower() == ".zip":
+    if is_file(root) and Path(root).suffix.lower() == ".zip":
         found = find_in_archive("read_folder", root, split, splits)
     else:
         found = find_in_folder("read_folder", Path(root), split, splits)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from clipreid_kit._read_files import is_file, is_folder
 from clipreid_kit.data.files.file_tree import list_folder, open_tree
 from clipreid_kit.data.readers._split_names import warn_of_near_folders
 
@@ -37,9 +38,9 @@ def find_split_folders(root: str | os.PathLike[str], names: Sequence[str]) -> li
         ['train', 'query', 'gallery']
     """
     path = Path(root)
-    if not (path.is_file() and path.suffix.lower() == ".zip"):
-        existing = [name for name in names if (path / name).is_dir()]
-        if path.is_dir():
+    if not (is_file(path) and path.suffix.lower() == ".zip"):
+        existing = [name for name in names if is_folder(path / name)]
+        if is_folder(path):
             _warn_of_near_folders(names, existing, list_folder(_OWNER, path)[0])
         return existing
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
-from clipreid_kit._read_files import parse_json, read_bytes, read_json
+from clipreid_kit._read_files import exists, is_folder, parse_json, read_bytes, read_json
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "SyntheticReid.write"
@@ -69,7 +69,7 @@ def write_folder(
 
 def _claim_folder(folder: Path, parameters: Mapping[str, object]) -> None:
     """Write the parameters into a new folder, or compare them with those of an existing one."""
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not is_folder(folder):
         raise fail(_OWNER, "a folder", f"the file {folder}", "Name a new or empty folder.")
 
     parameter_file = folder / _PARAMETERS

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._files import write_whole
+from clipreid_kit._read_files import exists
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -62,6 +63,7 @@ def json_text(values: Mapping[str, Any]) -> str:
 
 def write_columns(path: str | Path, columns: Columns) -> None:
     """Write columns of one length as a CSV file with a header; NaN is an empty cell."""
+    exists(path)  # refuses names that cannot be
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

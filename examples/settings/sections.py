@@ -384,6 +384,8 @@ class Track(Section):
 
     console: Literal["epochs", "results", "nothing"] = "epochs"
     """Lines that are printed."""
+    alarms: bool = True
+    """Warn of collapsed embeddings, losses at chance level and sudden rises."""
     tensorboard: bool | Literal["auto"] = False
     """Also write TensorBoard files; `auto` where tensorboard is installed."""
     wandb: str | None = None

@@ -91,6 +91,7 @@ def fit_method(
     *,
     chance: Mapping[str, float],
     first_epoch: int = 0,
+    phase: str = "",
 ) -> nn.Module:
     """Train a method as a recipe says, validated on the held-out identities.
 
@@ -102,6 +103,7 @@ def fit_method(
         dataset: The training images.
         chance: Weighted terms where all embeddings are equal.
         first_epoch: Epochs that this run has trained before.
+        phase: What the console calls this training, if the run trains several times.
 
     Returns:
         The method, with its best weights.
@@ -121,6 +123,7 @@ def fit_method(
             session.accelerator,
             console=recipe.track.console == "epochs",
             first_epoch=first_epoch,
+            phase=phase,
         ),
         accumulate=recipe.accumulate,
         channels_last=recipe.model.channels_last,
@@ -132,6 +135,7 @@ def fit_method(
         },
         chance_losses=_of_the_library(chance, method),
         ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
+        alarms=recipe.track.alarms,
     )
     fit(training, resume=session.resume)
     return method

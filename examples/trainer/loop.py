@@ -77,6 +77,7 @@ class Training:
         card: Kept beside the weights of a checkpoint.
         chance_losses: Weighted terms where all embeddings are equal; staying there raises an alarm.
         ramp_epochs: Epochs over which the weight of a term rises.
+        alarms: Whether signs of a training run that goes wrong are looked for.
     """
 
     method: nn.Module
@@ -91,6 +92,7 @@ class Training:
     card: Mapping[str, Any] = field(default_factory=dict)
     chance_losses: Mapping[str, float] = field(default_factory=dict)
     ramp_epochs: int = 0
+    alarms: bool = True
     model: nn.Module = field(init=False)
     average: AveragedModel | None = field(init=False, default=None)
 
@@ -377,6 +379,9 @@ def _update(training: Training, epoch: int, rows: list[int]) -> float | None:
 
 def _alarms(training: Training, epoch: int, means: Mapping[str, float]) -> list[str]:
     """Signs of collapsed embeddings, of losses at chance level, and of sudden rises."""
+    if not training.alarms:
+        return []
+
     warmed_up = epoch > training.optim.warmup_epochs + 1
     floors = training.chance_losses if warmed_up else {}
     alarms = list(check_collapse(means, floors, negative_cosine=means.get("negative_cosine")))

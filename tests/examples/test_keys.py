@@ -231,6 +231,8 @@ ELSEWHERE = {
     "evaluate.features": "test_evaluate_run.py",
     "evaluate.towers_only": "test_evaluate_run.py",
     "track.console": "test_trainer.py",
+    "track.alarms": "test_training.py",
+    "data.trial_identities": "test_trial.py",
     "track.tensorboard": "test_trainer.py",
     "track.wandb": "test_trainer.py",
     "track.wandb_entity": "test_trainer.py",

@@ -102,6 +102,15 @@ def write_photos(folder):
     (folder / "photos.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_animals(folder):
+    """A folder for each of 22 animals, without splits, with images of four days."""
+    for animal in range(22):
+        for month in range(1, 5):
+            file = folder / "animals" / f"{animal:04}" / f"2024-0{month}-05_c{month % 2 + 1}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (48, 64), (animal * 11, month * 40, 50)).save(file)
+
+
 def write_features(folder):
     """Features of ten identities in the two forms that the evaluation command reads."""
     rng = np.random.default_rng(0)
@@ -130,6 +139,7 @@ def folder(tmp_path):
     write_program(tmp_path / "bin" / "pip", PIP.format(**names))
     write_program(tmp_path / "bin" / "make", MAKE.format(**names))
     write_photos(tmp_path)
+    write_animals(tmp_path)
     write_features(tmp_path)
     layouts.market1501(tmp_path / "Market-1501")
     characters = layouts.omniglot(tmp_path / "omniglot")

@@ -113,7 +113,7 @@ def _default(fields: list[FieldInfo]) -> str:
     value = default_of(field)
     if isinstance(value, list | tuple):
         return f"`[{', '.join(str(item) for item in value)}]`"
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | dict):
         return f"`{json.dumps(value)}`"
     return f"`{value}`"
 
@@ -140,6 +140,9 @@ def describe(hint: Any, metadata: typing.Sequence[object] = ()) -> str:  # noqa:
     if origin in (list, tuple):
         count = f" of {len(inner)}" if origin is tuple else ""
         return f"a list{count}: {describe(inner[0])}"
+
+    if origin is dict:
+        return "a mapping of texts to texts"
 
     names = {int: "a whole number", float: "a number", bool: "`true`, `false`", str: "text"}
     return f"{names[hint]}{_range(metadata)}"

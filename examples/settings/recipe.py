@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -12,11 +13,14 @@ from examples.settings.captions import without_foreign_captions
 from examples.settings.errors import sentence_of, shorten
 from examples.settings.layers import Layer, Tree
 from examples.settings.stages import RECIPES, Recipe
-from examples.settings.topk_json import recipe_of_topk_json, without_comments
+from examples.settings.topk_json import parse_topk_json, recipe_of_topk_json
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
 _MOST_PARENTS = 50
+
+# A pattern of paths such as {identity}/*.jpg, which is no mapping of YAML.
+_PATTERN = re.compile(r"\{\w+\}\S.*")
 
 
 class IdleKeyError(ValueError):
@@ -106,7 +110,7 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
         raise ValueError(f"{path}: the file is not text in UTF-8 ({error}).") from None
 
     is_json = path.suffix == ".json"
-    tree = parse_yaml(without_comments(text) if is_json else text, str(path))  # JSON is YAML, too
+    tree = parse_topk_json(text, str(path)) if is_json else parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
     if is_json:
@@ -128,7 +132,8 @@ def _change(change: str) -> Layer:
     if not equals:
         raise ValueError(f"--set: write section.key=value, got {shorten(change)}.")
 
-    tree = parse_yaml(value, f"--set {key}")
+    is_pattern = _PATTERN.fullmatch(value.strip()) is not None
+    tree = value.strip() if is_pattern else parse_yaml(value, f"--set {key}")
     for name in reversed(key.strip().split(".")):
         tree = {name: tree}
     return Layer("--set", tree, is_option=True)

@@ -36,6 +36,32 @@ def without_comments(text: str) -> str:
     return string_or_comment.sub(lambda found: found[1] or "", text)
 
 
+def parse_topk_json(text: str, source: str) -> object:
+    """Parse a configuration, with its comments; ``1e-5`` is a number, and no key is written twice.
+
+    Raises:
+        ValueError: If it is not JSON; the text names the source, and is one line.
+    """
+    try:
+        return json.loads(
+            without_comments(text), object_pairs_hook=_distinct, parse_constant=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: the text is not valid JSON: {error}.") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> Keys:
+    keys = dict(pairs)
+    for name in keys:
+        if sum(name == other for other, _ in pairs) > 1:
+            raise ValueError(f"the key {shorten(name)} is written twice")
+    return keys
+
+
+def _finite(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def recipe_of_topk_json(tree: Keys, source: str, data: str | None = None) -> Keys:
     """Turn a configuration of that schema into the tree of a recipe.
 

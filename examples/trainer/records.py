@@ -9,8 +9,9 @@ from typing import Any, cast
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from clipreid_kit.data.hands import split_hands
-from examples.settings.data import Benchmark, Folder, Hands, Images, Stored, Synthetic
+from examples.settings.data import Benchmark, Folder, Hands, Images, OwnImages, Stored, Synthetic
 from examples.settings.stages import Recipe, TrainingRecipe
+from examples.trainer.own_splits import split_own
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.trial import keep_few
 
@@ -46,8 +47,12 @@ def load_records(
     """
     trains = trains and isinstance(recipe, TrainingRecipe)
     records = plugin.read(recipe) or read_records(recipe, out, quiet=quiet, trains=trains)
+    found: dict[str, int] = {}
+    if isinstance(recipe.data, OwnImages):
+        queries_needed = "query_gallery" in recipe.protocols()
+        records, found = split_own(recipe.data, records, recipe.seed, draw_queries=queries_needed)
+
     with_text = caption_records(recipe.data, records)
-    found = {}
     if len(with_text) < len(records):
         found["training_images_without_text"] = len(records) - len(with_text)
 

@@ -6,10 +6,13 @@ that a file holds is ever run.
 """
 
 import errno
+import gzip
+import io
 import json
 import os
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,6 +78,22 @@ def read_bytes(path: PathLike) -> bytes:
     with open_file(path) as stream:
         _check_size(os.fstat(stream.fileno()).st_size, "it has")
         return stream.read()
+
+
+def gunzip(content: bytes) -> bytes:
+    """Unpack gzip data to at most ``MAX_BYTES``.
+
+    Raises:
+        UnusableFileError: If it unpacks to more, or is damaged.
+    """
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            unpacked = stream.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnusableFileError(f"it is no gzip file, or damaged ({error})") from error
+
+    _check_size(len(unpacked), "it unpacks to at least")
+    return unpacked
 
 
 def read_text(path: PathLike) -> str:

@@ -110,7 +110,7 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
         ("a.yaml", "note: a\nbase: tiny.yaml\nstage: prompt_sg\n", "`loss` needs a term"),
         ("a.yaml", "note: a\nbase: tiny.yaml\ndata: null\n", "`data` must be a section of keys"),
         ("a.yaml", "!!python/object/apply:os.getcwd []\n", "not valid YAML"),
-        ("a.json", "{", "not valid YAML"),
+        ("a.json", "{", "not valid JSON"),
         ("a.json", "[]", "a recipe is a mapping of keys, got list"),
         (
             "a.json",

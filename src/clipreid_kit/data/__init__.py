@@ -31,9 +31,11 @@ from clipreid_kit.data.manifests import (
     apply_split,
     hold_out_identities,
     read_split,
+    split_by_time,
     split_first_identities,
     split_identities,
     split_images,
+    split_queries,
     split_query_gallery,
     write_split,
 )
@@ -66,6 +68,7 @@ from clipreid_kit.data.prompts import (
 )
 from clipreid_kit.data.readers.annotations_json import read_annotations, write_annotations
 from clipreid_kit.data.readers.captioned_folder import read_captioned_folder
+from clipreid_kit.data.readers.coco_json import read_coco
 from clipreid_kit.data.readers.csv_table import read_csv, write_csv
 from clipreid_kit.data.readers.image_folder import read_folder
 from clipreid_kit.data.readers.split_folders import find_split_folders
@@ -121,6 +124,7 @@ __all__ = [
     "preset_transforms",
     "read_annotations",
     "read_captioned_folder",
+    "read_coco",
     "read_csv",
     "read_cuhk03",
     "read_cuhk_pedes",
@@ -137,9 +141,11 @@ __all__ = [
     "read_vehicleid",
     "read_veri776",
     "records_of",
+    "split_by_time",
     "split_first_identities",
     "split_identities",
     "split_images",
+    "split_queries",
     "split_query_gallery",
     "split_sentences",
     "template_fields",

@@ -328,3 +328,34 @@ def test_a_sparse_file_of_gigabytes_is_refused(tmp_path):
         sparse.truncate(8 << 30)
     with pytest.raises(ValueError, match="it has 8589934592 bytes, more than the limit"):
         load_image(tmp_path / "a.jpg")
+
+
+class TestParts:
+    def part(self, folder, box, **options):
+        photo().save(folder / "a.png", **options)
+        return load_image(f"{folder}/a.png#xywh={box}")
+
+    def test_a_box_gives_that_part(self, tmp_path):
+        assert same_pixels(self.part(tmp_path, "2,3,10,8"), photo().crop((2, 3, 12, 11)))
+
+    def test_a_box_goes_as_far_as_the_image(self, tmp_path):
+        assert same_pixels(self.part(tmp_path, "-5,20,100,100"), photo().crop((0, 20, 16, 24)))
+
+    def test_a_box_is_of_the_upright_image(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by a quarter to the right
+        upright = photo().transpose(Image.Transpose.ROTATE_270)
+        assert same_pixels(self.part(tmp_path, "20,1,4,4", exif=exif), upright.crop((20, 1, 24, 5)))
+
+    @pytest.mark.parametrize("box", ["16,0,3,3", "0,-5,3,5", "0,0,0,3"])
+    def test_a_box_outside_of_the_image_is_an_error(self, tmp_path, box):
+        with pytest.raises(
+            ValueError, match=r"a\.png#xywh=.* outside of the image, .* 16 x 24 pixels"
+        ):
+            self.part(tmp_path, box)
+
+    def test_in_an_archive(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("b.png", encode(photo(), "PNG"))
+        image = load_image(f"{tmp_path}/a.zip::b.png#xywh=0,0,2,2")
+        assert same_pixels(image, photo().crop((0, 0, 2, 2)))

@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -5,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipreid_kit.data import ImageRecord, read_csv, read_folder, write_csv
+from clipreid_kit.data import ImageRecord, read_csv, read_folder, read_table, write_csv
 
-COLUMNS = {"path", "identity", "camera", "view", "caption", "split"}
+COLUMNS = {"path", "identity", "camera", "view", "caption", "split", "box", "corners"}
 
 
 def write_table(folder, text, encoding="utf-8"):
@@ -151,7 +152,7 @@ def record_lists(identity, camera):
     return st.lists(record, max_size=6)
 
 
-@pytest.mark.filterwarnings("ignore:read_csv. .* (several ways|goes to extra)")
+@pytest.mark.filterwarnings("ignore:read_csv. .* (several ways|goes to extra|is read as the name)")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=record_lists(st.integers(-(10**9), 10**9), st.integers(0, 9)) | record_lists(name, name)
@@ -276,9 +277,14 @@ def test_the_line_that_names_the_separator_for_excel_is_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("path;identity;caption\na.jpg;1;red, long\n", r"separated by ';': save it with commas"),
-        ("sep=;\npath;identity\na.jpg;1\n", r"separated by ';': save it with commas"),
-        ("path\tidentity\na.jpg\t1\n", r"separated by '\\t': save it with commas"),
+        (
+            "path;identity\na.jpg;1;2\n",
+            r"row 2 of .* has 3 cells, .* Put cells that hold semicolons",
+        ),
+        (
+            "sep=,\npath;identity\na.jpg;1\n",
+            r"has no column 'path'; its columns are 'path;identity'",
+        ),
         (
             'path,identity\na.jpg,1\nb.jpg,"2\nc.jpg,3\n',
             r"row 3 of .*, which ends in line 4, has a quote \(\"\) that is never closed",
@@ -342,3 +348,108 @@ def test_a_header_of_one_long_name_is_shortened(tmp_path):
     with pytest.raises(ValueError, match="has no column 'path'") as caught:
         read_csv(file)
     assert len(str(caught.value)) < 1500
+
+
+TWO = [ImageRecord("in/a.jpg", "rex", 1), ImageRecord("in/b, c.jpg", "tom", 2)]
+
+
+def separated(delimiter):
+    rows = (("path", "identity", "camera"), ("a.jpg", "rex", "1"), ("b, c.jpg", "tom", "2"))
+    cells = [[f'"{cell}"' if delimiter in cell else cell for cell in row] for row in rows]
+    return "".join(f"{delimiter.join(row)}\n" for row in cells)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["images.csv", "images.tsv", "images.csv.gz"])
+def test_the_delimiter_is_found_out_or_named(tmp_path, delimiter, name):
+    content = separated(delimiter).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+    assert read_table(path, root="in") == TWO
+    assert read_csv(path, root="in", delimiter=delimiter) == TWO
+    path.write_bytes(
+        path.read_bytes()
+        if name.endswith(".gz")
+        else b"sep=" + delimiter.encode() + b"\n" + content
+    )
+    assert read_csv(path, root="in") == TWO
+
+
+def test_a_delimiter_is_found_by_renamed_columns(tmp_path):
+    table = write_table(tmp_path, "file, or path;name\na.jpg;rex\n")
+    columns = {"path": "file, or path", "identity": "name"}
+    assert read_csv(table, root="in", columns=columns) == [ImageRecord("in/a.jpg", "rex")]
+
+
+def test_an_error_lists_the_columns_of_another_delimiter(tmp_path):
+    with pytest.raises(ValueError, match=r"has no column 'path'; its columns are 'file', 'name'\."):
+        read_csv(write_table(tmp_path, "file;name\na;b\n"))
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", "\n", '"'])
+def test_what_cannot_be_a_delimiter_is_an_error(tmp_path, delimiter):
+    with pytest.raises(ValueError, match="read_csv: expected delimiter as one character"):
+        read_csv(write_table(tmp_path, "path,identity\n"), delimiter=delimiter)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "utf-8-sig"])
+def test_other_encodings_are_found_out_or_named(tmp_path, encoding):
+    table = write_table(tmp_path, "path;identity\ncaf\u00e9.jpg;1\n", encoding)
+    named = encoding if encoding == "cp1252" else None
+    assert read_csv(table, root="in", encoding=named) == [ImageRecord("in/caf\u00e9.jpg", 1)]
+    if encoding == "cp1252":
+        with pytest.raises(ValueError, match=r"pass encoding=, such as 'cp1252'"):
+            read_csv(table)
+
+
+def test_an_unknown_encoding_and_a_damaged_archive_are_explained(tmp_path):
+    table = write_table(tmp_path, "path,identity\n")
+    with pytest.raises(ValueError, match="read_csv: there is no encoding 'klingon'"):
+        read_csv(table, encoding="klingon")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"path,identity\n")[:-4])
+    with pytest.raises(ValueError, match=r"read_csv: cannot read .*: it is no gzip file, or dam"):
+        read_csv(tmp_path / "a.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "columns"),
+    [
+        ("box", '"10,20,30,40"', {}),
+        ("corners", "10 20 40 60", {}),
+        ("bbox", '"[10.2, 19.9, 30, 40]"', {"box": "bbox"}),
+        ("x1,y1,x2,y2", "10,20,40,60", {"corners": "x1,y1,x2,y2"}),
+        ("x,y,w,h", "10,20,30,40", {"box": "x, y, w, h"}),
+    ],
+)
+def test_a_box_is_a_part_of_the_path(tmp_path, header, cells, columns):
+    empty = "," * header.count(",")
+    text = f"path,identity,{header},score\na.jpg,1,{cells},0.9\nb.jpg,1,{empty},\n"
+    records = read_csv(write_table(tmp_path, text), root="in", columns=columns)
+
+    first = ImageRecord("in/a.jpg#xywh=10,20,30,40", 1, extra={"score": "0.9"})
+    assert records == [first, ImageRecord("in/b.jpg", 1)]
+
+    write_csv(records, tmp_path / "again.csv", relative_to="in")
+    assert read_csv(tmp_path / "again.csv", root="in") == records
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "problem"),
+    [
+        ('path,identity,box\na,1,"1,2,3"\n', {}, "a box of four numbers in row 2 of"),
+        ('path,identity,corners\na,1,"5,5,2,2"\n', {}, r"row 2 of .* holds no pixel"),
+        ("path,identity,box,corners\n", {}, r"has box \(left, top, width, height\) and corners"),
+        ("path,identity,x\n", {"box": "x,y,w,h"}, "has no column 'y', which columns"),
+        ("path,identity,x,y,w,h\na,1,1,,3,4\n", {"box": "x,y,w,h"}, "a box of four numbers in row"),
+    ],
+)
+def test_a_bad_box_is_explained(tmp_path, text, columns, problem):
+    with pytest.raises(ValueError, match=problem):
+        read_csv(write_table(tmp_path, text), columns=columns)
+
+
+def test_further_captions_are_columns(tmp_path):
+    table = write_table(tmp_path, "path,identity,caption,caption_2\na,1,a coat,red wool\n")
+    (record,) = read_csv(table)
+    assert (record.caption, record.extra) == ("a coat", {"caption_2": "red wool"})

@@ -28,12 +28,6 @@ def test_columns_are_found_by_their_names():
         ),
         (["path", " identity"], {}, r".*columns=\{'identity': ' identity'\}"),
         (["path", "zzz"], {}, r".*columns=\{'identity': <its name in the table>\}"),
-        (
-            ["path;identity"],
-            {},
-            r".*its columns are 'path;identity'\. Its cells seem to be separated by ';': save",
-        ),
-        (["path\tidentity"], {}, r".*seem to be separated by '\\t': save it with commas"),
         (["in/a.jpg", "rex"], {}, r".*'in/a\.jpg', 'rex'\. Its first row has to name the columns"),
         (["path", "identity"], {"camera": "cam"}, r"images\.csv has no column 'cam'"),
         (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clipreid_kit import _read_files
 from clipreid_kit._read_files import describe_error, identity_of_file
+from clipreid_kit.data.files.boxes import split_box
 from clipreid_kit.data.files.near_names import near_file
 from clipreid_kit.data.records import ImageRecord
 
@@ -40,8 +41,11 @@ def unreadable(
 
 
 def split_member(path: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split ``archive.zip::member`` in two; the member is ``None`` for a plain file."""
-    text = os.fspath(path)
+    """Split ``archive.zip::member`` in two; the member is ``None`` for a plain file.
+
+    A box behind the path is left out.
+    """
+    text, _ = split_box(os.fspath(path))
     position = text.lower().find(".zip::")
     if position < 0:
         return text, None

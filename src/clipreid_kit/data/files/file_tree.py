@@ -11,8 +11,7 @@ from pathlib import Path
 
 from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.files.archives import open_archive, read_bytes, unreadable
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from clipreid_kit.data.files.image_suffixes import decodable_suffixes
 
 # Folders that systems and programs add, with copies of images or what was deleted.
 _ADDED_FOLDERS = frozenset(
@@ -73,7 +72,7 @@ class FileTree:
 def is_image(name: str) -> bool:
     """Return whether a file name is that of an image and not hidden."""
     last = name.rpartition("/")[2]
-    return last.lower().endswith(IMAGE_SUFFIXES) and not last.startswith(".")
+    return last.lower().endswith(decodable_suffixes()) and not last.startswith(".")
 
 
 def is_added_folder(name: str) -> bool:

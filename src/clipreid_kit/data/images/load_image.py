@@ -9,6 +9,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from clipreid_kit.data.files.archives import UnreadableFileError, read_bytes, unreadable
+from clipreid_kit.data.files.boxes import Box, split_box
+from clipreid_kit.data.files.image_suffixes import add_heif_decoder
 
 _REMEDY = "Restore the file, or leave its record out."
 
@@ -26,7 +28,7 @@ _UPRIGHT_BY = {
 }
 
 # Pillow reads others too, and starts other programs for some, such as Ghostscript for EPS.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
@@ -41,7 +43,10 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     pixels.
 
     - EXIF orientation is applied. A warning names a file whose EXIF block cannot be read.
-    - JPEG, PNG, WebP, BMP, TIFF, GIF, JPEG 2000, AVIF and PPM are read, whatever the suffix.
+    - JPEG, PNG, WebP, BMP, TIFF, GIF, JPEG 2000, AVIF and PPM are read, whatever the suffix, and
+      HEIC where ``pillow-heif`` is installed.
+    - A path that ends in ``#xywh=left,top,width,height`` gives that part of the upright image, as
+      far as the image goes.
     - Transparent parts (alpha channel, transparent palette entry or colour) become white.
     - 16-bit grey is scaled to 8 bits (65535 becomes 255), not clipped. 1-bit, palette, grey, CMYK
       and YCbCr images are converted. Images of floats or 32-bit integers are an error, because
@@ -52,14 +57,15 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
 
     Args:
         path: An image file, or ``archive.zip::member`` for a file inside a zip archive, which is
-            not unpacked.
+            not unpacked; behind either, ``#xywh=...`` for a part of the image.
 
     Returns:
         An image of mode ``RGB``.
 
     Raises:
-        ValueError: If the file is missing, empty, not an image, truncated, corrupt or too large.
-            The message names the file, what happened and what to do.
+        ValueError: If the file is missing, empty, not an image, truncated, corrupt or too large, or
+            the part lies outside of the image. The message names the file, what happened and what
+            to do.
 
     Example:
         >>> import pathlib, tempfile
@@ -83,10 +89,29 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
         if image.format != "JPEG" or not _ORIENTATION_KEYS.isdisjoint(image.info):
             image = _upright(image, name)
 
-        return _to_rgb(image)
+        image = _to_rgb(image)
     # Decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise _damaged(name, error) from error
+
+    _, box = split_box(name)
+    return image if box is None else _cropped(image, box, name)
+
+
+def _cropped(image: Image.Image, box: Box, name: str) -> Image.Image:
+    """Return the part of an image inside a box; detectors' boxes may go beyond the edges."""
+    left = max(box.left, 0)
+    top = max(box.top, 0)
+    right = min(box.right, image.width)
+    bottom = min(box.bottom, image.height)
+    if left >= right or top >= bottom:
+        raise unreadable(
+            "load_image",
+            name,
+            f"the box lies outside of the image, which has {image.width} x {image.height} pixels",
+            "Correct the box; it is left, top, width and height in pixels.",
+        )
+    return image.crop((left, top, right, bottom))
 
 
 def _open(content: bytes, name: str) -> Image.Image:
@@ -125,6 +150,7 @@ def _open(content: bytes, name: str) -> Image.Image:
 def _known_formats() -> tuple[str, ...]:
     """Return the formats of the list that this Pillow was built for."""
     Image.init()
+    add_heif_decoder()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 

@@ -12,6 +12,7 @@ from clipreid_kit.data.manifests._image_keys import (
     keys_except,
     shuffled,
 )
+from clipreid_kit.data.manifests._query_choice import choose_queries
 from clipreid_kit.data.manifests.manifest import SplitManifest
 from clipreid_kit.data.records import ImageRecord
 
@@ -170,7 +171,7 @@ def hold_out_identities(
 
     suitable: dict[str, int | str] = {}
     for identity, group in images.items():
-        if _choose_queries(group, list(group), 1):
+        if choose_queries(group, list(group), 1):
             suitable[repr(identity)] = identity
 
     count = max(1, math.floor(fraction * len(images) + 0.5))
@@ -184,7 +185,7 @@ def hold_out_identities(
     held_out: set[str] = set()
     for name in shuffled(suitable, seed, "held out")[:count]:
         group = images[suitable[name]]
-        queries += _choose_queries(group, shuffled(group, seed, "query"), query_images)
+        queries += choose_queries(group, shuffled(group, seed, "query"), query_images)
         held_out.update(group)
 
     train, query, gallery = names
@@ -222,32 +223,3 @@ def _round_shares(total: int, fractions: Sequence[float]) -> list[int]:
         counts[part] += 1
 
     return counts
-
-
-def _choose_queries(
-    images: Mapping[str, ImageRecord], order: Sequence[str], most: int
-) -> list[str]:
-    """Choose queries in the given order, so that each keeps a match among the remaining images."""
-    chosen: list[str] = []
-    for key in order:
-        attempt = [*chosen, key]
-        if _all_have_matches(images, attempt):
-            chosen = attempt
-        if len(chosen) == most:
-            break
-
-    return chosen
-
-
-def _all_have_matches(images: Mapping[str, ImageRecord], queries: Sequence[str]) -> bool:
-    """Check that each query has a remaining image, from another camera if cameras are known."""
-    remaining = {record.camera for key, record in images.items() if key not in queries}
-    if not remaining:
-        return False
-
-    for key in queries:
-        camera = images[key].camera
-        if camera is not None and not remaining - {camera}:
-            return False
-
-    return True

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 
 from clipreid_kit._checks import fail, shown
 
 
 def text_of(value: object) -> str:
-    """Return a string as it is, and any other value as JSON."""
+    """Return a string as it is, a date in ISO 8601, and any other value as JSON."""
+    if isinstance(value, date):  # or a datetime, which is one
+        return value.isoformat()
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,6 +1,7 @@
 """Records of the image files whose paths match a pattern."""
 
-from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image
+from clipreid_kit.data.files.file_tree import FileTree, is_image
+from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
 from clipreid_kit.data.readers._identity_folders import common_folder
 from clipreid_kit.data.readers._integer_columns import optional_integers_if_all
 from clipreid_kit.data.readers._path_pattern import Expression, PathPattern, search_path

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipreid_kit.data.files.file_tree import (
-    IMAGE_SUFFIXES,
     FileTree,
     is_image,
     list_folder,
@@ -14,6 +13,7 @@ from clipreid_kit.data.files.file_tree import (
     open_tree,
     walk_folder,
 )
+from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
 from clipreid_kit.data.readers._unread_images import is_unread_image
 
 LAYOUT = (
@@ -127,7 +127,7 @@ def _images_of_identity(owner: str, found: FoundImages, identity: Path) -> list[
             file = Path(parent, name)
             if name.startswith("."):
                 continue
-            if file.suffix.lower() in IMAGE_SUFFIXES:
+            if is_image(name):
                 images.append(file)
             else:
                 other_suffixes.add(file.suffix or name)

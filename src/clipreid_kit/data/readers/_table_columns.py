@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import shown
+from clipreid_kit.data.files.boxes import four_numbers, with_box
 from clipreid_kit.data.files.file_tree import is_image
 from clipreid_kit.data.records import ImageRecord
 
 REQUIRED = ("path", "identity")
 OPTIONAL = ("camera", "view", "caption", "split")
-FIELDS = (*REQUIRED, *OPTIONAL)
+BOXES = ("box", "corners")  # of a part of the image: they become a part of its path
+FIELDS = (*REQUIRED, *OPTIONAL, *BOXES)
 
 # Other common names, without case, spaces and underscores.
 _OTHER_NAMES = {
@@ -36,6 +38,8 @@ def find_columns(
     index_of: dict[str, int] = {}
     for field in FIELDS:
         name = columns.get(field, field)
+        if field in BOXES and name not in header and len(names_of_edges(name)) == 4:
+            continue  # four columns: see column_of_edges
         if name in header:
             index_of[field] = header.index(name)
         elif field in REQUIRED or field in columns:
@@ -45,11 +49,77 @@ def find_columns(
                 f"{_remedy_for_missing_column(field, name, header)}"
             )
 
+    _check_one_box(owner, columns, index_of)
     if len(set(index_of.values())) < len(index_of):
         raise ValueError(f"{owner}: columns maps two fields to one column: {dict(columns)}.")
 
     _warn_of_near_columns(owner, file, header, index_of)
     return index_of
+
+
+def names_of_edges(names: str) -> list[str]:
+    """Return the names of columns that are separated by commas."""
+    return [name.strip() for name in names.split(",")]
+
+
+def columns_of_edges(
+    owner: str, file: Path, header: Sequence[str], columns: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Return the names of the four columns of a box, where they are four.
+
+    The result is empty, or has the one key ``box`` or ``corners``.
+    """
+    found: dict[str, list[str]] = {}
+    for field in BOXES:
+        names = names_of_edges(columns.get(field, ""))
+        if columns.get(field) in header or len(names) != 4:
+            continue
+
+        missing = [name for name in names if name not in header]
+        if missing:
+            raise ValueError(
+                f"{owner}: {file} has no column {missing[0]!r}, which columns[{field!r}] names. "
+                f"Its columns are {', '.join(map(shown, header[:30]))}."
+            )
+        found[field] = names
+    return found
+
+
+def path_with_box(
+    owner: str, path: str, values: Mapping[str, object], edges: Mapping[str, list[str]], where: str
+) -> str:
+    """Add the box of a row to its path, if the row has one.
+
+    Args:
+        owner: Name of the reader, for errors.
+        path: The image.
+        values: The cells of the row by the names of their columns, and those of the fields ``box``
+            and ``corners`` by the names of the fields.
+        edges: As :func:`columns_of_edges` returns them.
+        where: Name of the row, for errors.
+    """
+    for field in BOXES:
+        value = values.get(field)
+        if field in edges:
+            cells = [values.get(name) for name in edges[field]]
+            filled = [cell for cell in cells if cell is not None and str(cell).strip()]
+            value = " ".join(map(str, filled)) if filled else None
+
+        numbers = four_numbers(owner, value, where)
+        if numbers is not None:
+            left, top, third, fourth = numbers
+            right, bottom = (left + third, top + fourth) if field == "box" else (third, fourth)
+            return with_box(owner, path, (left, top, right, bottom), where)
+    return path
+
+
+def _check_one_box(owner: str, columns: Mapping[str, str], index_of: Mapping[str, int]) -> None:
+    """Raise ValueError if a table has a box in both notations."""
+    if all(field in columns or field in index_of for field in BOXES):
+        raise ValueError(
+            f"{owner}: the table has box (left, top, width, height) and corners (left, top, right, "
+            "bottom). Rename the one that is not the part of the image."
+        )
 
 
 def _warn_of_near_columns(
@@ -147,11 +217,6 @@ def _check_renamed_fields(owner: str, columns: Mapping[str, str]) -> None:
 
 def _remedy_for_missing_column(field: str, name: str, header: Sequence[str]) -> str:
     """Return the most likely reason for a missing column."""
-    if len(header) == 1:
-        for separator in ";\t|":
-            if separator in header[0]:
-                return f"Its cells seem to be separated by {separator!r}: save it with commas."
-
     if any(is_image(found) for found in header):
         return "Its first row has to name the columns."
 

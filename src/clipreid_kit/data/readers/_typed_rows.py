@@ -11,7 +11,13 @@ from clipreid_kit.data.readers._extra_values import (
     text_of,
 )
 from clipreid_kit.data.readers._near_names import warn_of_near_names
-from clipreid_kit.data.readers._table_columns import REQUIRED, find_columns
+from clipreid_kit.data.readers._table_columns import (
+    BOXES,
+    REQUIRED,
+    columns_of_edges,
+    find_columns,
+    path_with_box,
+)
 from clipreid_kit.data.records import ImageRecord
 
 Row = Mapping[str, object]
@@ -28,18 +34,24 @@ def typed_records(
     header = list(dict.fromkeys(name for row in rows for name in row))
     index_of = find_columns(owner, file, header, columns)
     column_of = {field: header[index] for field, index in index_of.items()}
+    edges = columns_of_edges(owner, file, header, columns)
 
     records = []
     for number, row in enumerate(rows, start=1):
         where = f"record {number} of {file}"
-        records.append(_record(owner, row, column_of, root, where))
+        records.append(_record(owner, row, column_of, edges, root, where))
 
     warn_of_near_names(owner, records)
     return records
 
 
 def _record(
-    owner: str, row: Row, column_of: Mapping[str, str], root: Path, where: str
+    owner: str,
+    row: Row,
+    column_of: Mapping[str, str],
+    edges: Mapping[str, list[str]],
+    root: Path,
+    where: str,
 ) -> ImageRecord:
     """Build a record from a row; ``where`` names the row in errors."""
     values = {field: row.get(column) for field, column in column_of.items()}
@@ -53,11 +65,13 @@ def _record(
     if not isinstance(path, str):
         raise fail(owner, f"{column_of['path']} as a string", f"{shown(path)} in {where}")
 
+    boxes = {field: values.get(field) for field in BOXES}
     camera = values.get("camera")
     captions = captions_of(owner, values.get("caption"), where)
     extra = further_captions(captions)
+    used = {*column_of.values(), *(name for names in edges.values() for name in names)}
     for name, value in row.items():
-        if name in column_of.values() or is_empty(value):
+        if name in used or is_empty(value):
             continue
         if name in extra:
             raise ValueError(
@@ -67,7 +81,7 @@ def _record(
         extra[name] = text_of(value)
 
     return ImageRecord(
-        path=str(root / path),
+        path=path_with_box(owner, str(root / path), {**row, **boxes}, edges, where),
         identity=_integer_or_name(owner, "identity", values["identity"], where),
         camera=None if _is_blank(camera) else _integer_or_name(owner, "camera", camera, where),
         view=_optional_text(owner, "view", values.get("view"), where),

@@ -6,7 +6,8 @@ from typing import Literal
 
 from clipreid_kit._checks import check_choice, fail, shown
 from clipreid_kit._read_files import InvalidJsonError, parse_json
-from clipreid_kit.data.files.file_tree import IMAGE_SUFFIXES, FileTree, is_image, open_tree
+from clipreid_kit.data.files.file_tree import FileTree, is_image, open_tree
+from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
     further_captions,

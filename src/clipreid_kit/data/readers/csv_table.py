@@ -1,24 +1,32 @@
 """Records from a CSV table, and back."""
 
+import codecs
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit import _read_files
-from clipreid_kit._checks import shown
+from clipreid_kit._checks import fail, shown
 from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.readers._integer_columns import integers_if_all, optional_integers_if_all
 from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.readers._table_columns import (
+    BOXES,
     FIELDS,
     REQUIRED,
+    columns_of_edges,
     filled_columns,
     find_columns,
+    path_with_box,
 )
 from clipreid_kit.data.readers._write_file import write_text_file, written_path
 from clipreid_kit.data.records import ImageRecord
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|"}
+_SEPARATOR_LINE = re.compile(r"sep=[^\"\s]|sep=\t")
 
 
 def read_csv(
@@ -26,13 +34,22 @@ def read_csv(
     *,
     root: str | os.PathLike[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> list[ImageRecord]:
     r"""Read records from a CSV file with a header row.
 
     Use it for your own data: a table with the columns ``path`` and ``identity`` is enough;
     ``camera``, ``view``, ``caption`` and ``split`` are read if they exist, and every other column
-    goes to ``extra``. The file is UTF-8 (a byte order mark is skipped), comma-separated, quoted
-    with ``"``. Empty lines are skipped, and so is a first line ``sep=,``.
+    goes to ``extra``, such as ``caption_2`` of an image with two captions. Cells are separated by
+    commas, semicolons, tabs or ``|``: by whichever gives a header with the columns that are needed,
+    or as a first line ``sep=;`` says. They are quoted with ``"``. Empty lines are skipped. The file
+    is UTF-8, with a byte order mark or without, or UTF-16 with one. A name that ends in ``.gz`` is
+    that of a compressed file.
+
+    A column ``box`` (left, top, width and height, as in COCO) or ``corners`` (left, top, right and
+    bottom, as detectors write them) makes a record of that part of the image: four numbers in a
+    cell, in pixels, rounded. The record's path then ends in ``#xywh=left,top,width,height``.
 
     White space around column names, identities, cameras, views and splits is dropped. A warning
     names those that still differ only in case, Unicode form or leading zeros, and a column that
@@ -48,7 +65,11 @@ def read_csv(
             Absolute paths stay as they are, and so does the part after ``::`` in
             ``archive.zip::member``.
         columns: The table's names for columns that are named otherwise there, such as
-            ``{"identity": "pid", "path": "file_name"}``. ``None`` renames nothing.
+            ``{"identity": "pid", "path": "file_name"}``; of a box also of four columns, as in
+            ``{"corners": "x1,y1,x2,y2"}``. ``None`` renames nothing.
+        delimiter: The character between cells; ``None`` finds it out.
+        encoding: Encoding of the file, such as ``"cp1252"`` of Excel in Western Europe; ``None``
+            means UTF-8, or UTF-16 with a byte order mark.
 
     Returns:
         One record for each row, in the order of the table. An empty optional cell gives ``None``;
@@ -73,25 +94,29 @@ def read_csv(
         (12, None, {})
     """
     file = Path(path)
-    header, rows = _read_rows(file)
+    needed = [(columns or {}).get(field, field) for field in REQUIRED]
+    header, rows = _read_rows(file, needed, delimiter, encoding)
     index_of = find_columns("read_csv", file, header, columns or {})
     _check_required_cells(file, header, rows, index_of)
 
     identities = integers_if_all([row[index_of["identity"]].strip() for _, row in rows])
     cameras = optional_integers_if_all([_name(row, index_of, "camera") for _, row in rows])
     base = file.parent if root is None else Path(root)
+    edges = columns_of_edges("read_csv", file, header, columns or {})
+    in_edges = [name for names in edges.values() for name in names]
+    used = {*index_of.values(), *map(header.index, in_edges)}
 
     records = []
-    for (_, row), identity, camera in zip(rows, identities, cameras, strict=True):
+    for (number, row), identity, camera in zip(rows, identities, cameras, strict=True):
         records.append(
             ImageRecord(
-                path=str(base / row[index_of["path"]]),
+                path=_path(base, row, header, index_of, edges, f"row {number} of {file}"),
                 identity=identity,
                 camera=camera,
                 view=_name(row, index_of, "view") or None,
                 caption=_cell(row, index_of, "caption") or None,
                 split=_name(row, index_of, "split") or None,
-                extra=_extra(row, header, index_of),
+                extra=_extra(row, header, used),
             )
         )
 
@@ -152,18 +177,11 @@ def write_csv(
     write_text_file("write_csv", Path(path), text.getvalue())
 
 
-def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_rows(
+    file: Path, needed: Sequence[str], delimiter: str | None, encoding: str | None
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the header, and each row that is not empty with its number, checked for its width."""
-    try:
-        text = _read_files.read_text(file)
-    except FileNotFoundError as error:
-        raise ValueError(f"read_csv: there is no file at {file}. Correct the path.") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"read_csv: cannot read {file}: {describe_error(error)}. Save the table as "
-            "comma-separated UTF-8."
-        ) from error
-
+    text = _read_text(file, encoding)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ValueError(
@@ -171,8 +189,15 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             "UTF-8. Save the table as comma-separated UTF-8."
         )
 
-    rows = [(number, row) for number, row in _parse_rows(file, text) if row]
-    if rows and rows[0][1] == ["sep=", ""]:  # for Excel
+    first_line = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    if _SEPARATOR_LINE.fullmatch(first_line):  # for Excel
+        delimiter = first_line[len("sep=")] if delimiter is None else delimiter
+    elif delimiter is None:
+        delimiter = _find_delimiter(text, needed)
+    _check_delimiter(delimiter)
+
+    rows = [(number, row) for number, row in _parse_rows(file, text, delimiter) if row]
+    if rows and _SEPARATOR_LINE.fullmatch(first_line):
         rows = rows[1:]
     if not rows:
         raise ValueError(
@@ -180,14 +205,67 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         )
 
     header = [_column_name(name) for name in rows[0][1]]
-    _check_separator(file, header)
     for number, row in rows[1:]:
         if len(row) != len(header):
             raise ValueError(
                 f"read_csv: row {number} of {file} has {len(row)} cells, the header has "
-                f'{len(header)}. Put cells that hold commas between ".'
+                f"{len(header)}. Put cells that hold {_DELIMITERS.get(delimiter, delimiter)} "
+                'between ".'
             )
     return header, rows[1:]
+
+
+def _read_text(file: Path, encoding: str | None) -> str:
+    """Read the text of a table, which may be compressed."""
+    try:
+        content = _read_files.read_bytes(file)
+        if file.suffix.lower() == ".gz":
+            content = _read_files.gunzip(content)
+        return content.decode(encoding or _encoding_of(content)).removeprefix("\ufeff")
+    except FileNotFoundError as error:
+        raise ValueError(f"read_csv: there is no file at {file}. Correct the path.") from error
+    except LookupError as error:
+        raise ValueError(
+            f"read_csv: there is no encoding {shown(encoding)}; a common one is 'cp1252'."
+        ) from error
+    except (OSError, ValueError) as error:
+        remedy = "Save the table as UTF-8"
+        if isinstance(error, UnicodeDecodeError) and encoding is None:
+            remedy += ", or pass encoding=, such as 'cp1252' of Excel in Western Europe"
+        raise ValueError(
+            f"read_csv: cannot read {file}: {describe_error(error)}. {remedy}."
+        ) from error
+
+
+def _encoding_of(content: bytes) -> str:
+    """Return the encoding that the first bytes of a text tell."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig"
+
+
+def _find_delimiter(text: str, needed: Sequence[str]) -> str:
+    """Return the delimiter by which the first row has the columns that are needed.
+
+    Without one, it is that of most columns, so that the error lists them.
+    """
+    widths: dict[str, int] = {}
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            header = [cell.strip() for cell in next((row for row in reader if row), [])]
+        except csv.Error:
+            continue
+        if set(header).issuperset(name.strip() for name in needed):
+            return delimiter
+        widths[delimiter] = len(header)
+    return max(widths, key=widths.__getitem__, default=",")
+
+
+def _check_delimiter(delimiter: str) -> None:
+    """Raise ValueError if a delimiter cannot be one."""
+    if len(delimiter) != 1 or delimiter in '"\r\n ':
+        raise fail("read_csv", "delimiter as one character, such as ';'", shown(delimiter))
 
 
 def _column_name(name: str) -> str:
@@ -195,9 +273,9 @@ def _column_name(name: str) -> str:
     return name.strip() if name.strip() in FIELDS else name
 
 
-def _parse_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _parse_rows(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each row with its number, from 1; raise ValueError with the number of a broken row."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     number = 0
     try:
         for row in reader:
@@ -221,19 +299,6 @@ def _problem_of_row(error: csv.Error) -> str:
             "not closed? Shorten the cell."
         )
     return f'is not CSV: {text}. Write "" for a quote in a cell.'
-
-
-def _check_separator(file: Path, header: Sequence[str]) -> None:
-    """Raise ValueError if the header seems to be separated by something else than commas."""
-    if len(header) != 1:
-        return
-
-    for separator in (";", "\t", "|"):
-        if separator in header[0] or header[0] == f"sep={separator}":
-            raise ValueError(
-                f"read_csv: {file} has the one column {shown(header[0])}. Its cells seem to be "
-                f"separated by {separator!r}: save it with commas."
-            )
 
 
 def _check_required_cells(
@@ -262,11 +327,27 @@ def _name(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
     return _cell(row, index_of, field).strip()
 
 
-def _extra(
-    row: Sequence[str], header: Sequence[str], index_of: Mapping[str, int]
-) -> dict[str, str]:
+def _path(
+    base: Path,
+    row: Sequence[str],
+    header: Sequence[str],
+    index_of: Mapping[str, int],
+    edges: Mapping[str, list[str]],
+    where: str,
+) -> str:
+    """Return the path of a row's image, with the box of the part that is meant."""
+    path = str(base / row[index_of["path"]])
+    if not edges and not any(field in index_of for field in BOXES):
+        return path
+
+    boxes = {field: _cell(row, index_of, field) for field in BOXES}
+    return path_with_box(
+        "read_csv", path, {**dict(zip(header, row, strict=True)), **boxes}, edges, where
+    )
+
+
+def _extra(row: Sequence[str], header: Sequence[str], used: Collection[int]) -> dict[str, str]:
     """Return the cells of all other columns that are not empty."""
-    used = set(index_of.values())
     extra = {}
     for index, cell in enumerate(row):
         if index not in used and cell:

@@ -1,16 +1,19 @@
-"""Records from a CSV, JSON, JSON Lines or Parquet table, chosen by the file's suffix, and back."""
+"""Records from a CSV, JSON, Parquet or Excel table, chosen by the file's suffix, and back."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail
+from clipreid_kit.data.readers._excel_table import read_excel_records
 from clipreid_kit.data.readers._json_table import read_json_records, write_json_records
 from clipreid_kit.data.readers._parquet_table import read_parquet_records, write_parquet_records
 from clipreid_kit.data.readers.csv_table import read_csv, write_csv
 from clipreid_kit.data.records import ImageRecord
 
-_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+_WRITTEN = (".csv", ".json", ".jsonl", ".parquet")
+_SEPARATED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_READ = (*_SEPARATED, ".json", ".jsonl", ".parquet", ".xlsx")
 
 
 def read_table(
@@ -18,23 +21,29 @@ def read_table(
     *,
     root: str | os.PathLike[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> list[ImageRecord]:
-    r"""Read records from a table: ``.csv``, ``.json``, ``.jsonl`` or ``.parquet``.
+    r"""Read records from a table: CSV, JSON, JSON Lines, Parquet or Excel, by the file's suffix.
 
     Use it for your own data that is described in a file. Columns are as for :func:`read_csv`:
-    ``path`` and ``identity`` are enough, ``camera``, ``view``, ``caption`` and ``split`` are read
-    if they exist, and every other column goes to ``extra``. A JSON file is one list of objects, a
-    JSON Lines file an object a line; single objects may lack keys.
+    ``path`` and ``identity`` are enough; ``camera``, ``view``, ``caption``, ``split``, and ``box``
+    or ``corners`` are read if they exist, and every other column goes to ``extra``. Files of
+    separated cells end in ``.csv``, ``.tsv``, ``.csv.gz`` or ``.tsv.gz``. A JSON file (``.json``)
+    is one list of objects, a JSON Lines file (``.jsonl``) an object a line; single objects may lack
+    keys, and ``caption`` may be a list. Of an Excel file (``.xlsx``), the first sheet is read.
 
-    JSON and Parquet distinguish numbers from strings, so identities and cameras keep their type:
-    ``7`` and ``"7"`` are different. Values of ``extra`` are strings; any other value is kept as its
-    JSON, such as ``true``.
+    JSON, Parquet and Excel distinguish numbers from strings, so identities and cameras keep their
+    type: ``7`` and ``"7"`` are different. Values of ``extra`` are strings; any other value is kept
+    as its JSON, such as ``true``.
 
     Args:
-        path: The table; its suffix decides the format. Parquet needs pyarrow.
+        path: The table; its suffix decides the format. Parquet needs pyarrow, Excel openpyxl.
         root: Folder that relative image paths start from. Defaults to the folder of the table.
         columns: The table's names for columns that are named otherwise there, such as
             ``{"identity": "pid"}``. ``None`` renames nothing.
+        delimiter: Of separated cells: the character between them; ``None`` finds it out.
+        encoding: Of separated cells: the encoding of the file, as for :func:`read_csv`.
 
     Returns:
         One record for each row, in the order of the table; empty for a table without rows.
@@ -43,7 +52,7 @@ def read_table(
     Raises:
         ValueError: If the suffix is unknown, the file is missing or damaged, a required column or
             value is missing, or an identity is neither a whole number nor a string.
-        ImportError: If the file is Parquet and pyarrow is not installed.
+        ImportError: If pyarrow or openpyxl is needed and not installed.
 
     Example:
         >>> import pathlib, tempfile
@@ -58,11 +67,20 @@ def read_table(
         >>> first.path, first.identity, second.extra
         ('images/a.jpg', 7, {'age': '30'})
     """
-    suffix = _suffix_of("read_table", path)
-    if suffix == ".csv":
-        return read_csv(path, root=root, columns=columns)
+    suffix = _suffix_of("read_table", path, _READ)
+    if suffix in _SEPARATED:
+        return read_csv(path, root=root, columns=columns, delimiter=delimiter, encoding=encoding)
+
+    for name, value in (("delimiter", delimiter), ("encoding", encoding)):
+        if value is not None:
+            raise ValueError(
+                f"read_table: {name} is of separated cells, and {path} is a {suffix} file. Leave "
+                "it out."
+            )
     if suffix == ".parquet":
         return read_parquet_records("read_table", path, root, columns)
+    if suffix == ".xlsx":
+        return read_excel_records("read_table", path, root, columns)
     return read_json_records("read_table", path, root, columns)
 
 
@@ -98,7 +116,7 @@ def write_table(
         ...     print(table.read_text().strip())
         {"path": "a.jpg", "identity": 7, "camera": "door"}
     """
-    suffix = _suffix_of("write_table", path)
+    suffix = _suffix_of("write_table", path, _WRITTEN)
     if suffix == ".csv":
         write_csv(records, path, relative_to=relative_to)
     elif suffix == ".parquet":
@@ -107,10 +125,11 @@ def write_table(
         write_json_records("write_table", records, path, relative_to)
 
 
-def _suffix_of(owner: str, path: str | os.PathLike[str]) -> str:
-    """Return the suffix of a table in lower case."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in _SUFFIXES:
-        expected = f"a file that ends in {', '.join(_SUFFIXES)}"
+def _suffix_of(owner: str, path: str | os.PathLike[str], known: Sequence[str]) -> str:
+    """Return the suffix of a table in lower case, with what it was before it was compressed."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    suffix = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+    if suffix not in known:
+        expected = f"a file that ends in {', '.join(known)}"
         raise fail(owner, expected, repr(os.fspath(path)), "Rename or convert it.")
     return suffix

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 
 from clipreid_kit.data.files.archives import open_archive, read_bytes, split_member
+from clipreid_kit.data.files.boxes import split_box
 
 
 def group_equal_files(paths: Iterable[str]) -> list[list[str]]:
@@ -42,8 +43,13 @@ def _size_of(path: str) -> int | None:
 
 
 def _digest_of(path: str) -> bytes | None:
-    """Return the SHA-256 of a file; ``None`` if it cannot be read, which decoding reports."""
+    """Return the SHA-256 of a file and of the box of its part that is meant.
+
+    ``None`` if the file cannot be read, which decoding reports.
+    """
+    _, box = split_box(path)
+    mark = b"" if box is None else repr(box).encode()
     try:
-        return hashlib.sha256(read_bytes("validate_records", path)).digest()
+        return hashlib.sha256(read_bytes("validate_records", path) + mark).digest()
     except ValueError:
         return None

@@ -135,6 +135,7 @@ def fit_method(
         },
         chance_losses=_of_the_library(chance, method),
         ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
+        keep_every=recipe.track.checkpoint_every,
         alarms=recipe.track.alarms,
     )
     fit(training, resume=session.resume)

@@ -77,6 +77,7 @@ class Training:
         card: Kept beside the weights of a checkpoint.
         chance_losses: Weighted terms where all embeddings are equal; staying there raises an alarm.
         ramp_epochs: Epochs over which the weight of a term rises.
+        keep_every: Epochs between checkpoints that stay; ``None`` keeps only last and best.
         alarms: Whether signs of a training run that goes wrong are looked for.
     """
 
@@ -92,6 +93,7 @@ class Training:
     card: Mapping[str, Any] = field(default_factory=dict)
     chance_losses: Mapping[str, float] = field(default_factory=dict)
     ramp_epochs: int = 0
+    keep_every: int | None = None
     alarms: bool = True
     model: nn.Module = field(init=False)
     average: AveragedModel | None = field(init=False, default=None)
@@ -192,8 +194,14 @@ def _save(training: Training, row: Row, waited: int) -> None:
             "averaged": None if average is None else int(average.n_averaged),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
+        every = training.keep_every
         training.checkpoints.save(
-            row["epoch"], training.evaluated, state, best=row["best"], card=training.card
+            row["epoch"],
+            training.evaluated,
+            state,
+            best=row["best"],
+            card=training.card,
+            keep=every is not None and row["epoch"] % every == 0,
         )
         training.log.write()
         training.log.tell(row)

@@ -241,6 +241,7 @@ ELSEWHERE = {
     "evaluate.features": "test_evaluate_run.py",
     "evaluate.towers_only": "test_evaluate_run.py",
     "track.console": "test_trainer.py",
+    "track.checkpoint_every": "test_resume.py",
     "track.alarms": "test_training.py",
     "data.trial_identities": "test_trial.py",
     "track.tensorboard": "test_trainer.py",

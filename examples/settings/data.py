@@ -55,6 +55,8 @@ class Images(Section):
     """Most images of a group; defaults to the smallest group, or to any number with `at_least`."""
     at_least: Annotated[PositiveInt | None, _BALANCED] = None
     """Fewest images of a group, reached by repeating images."""
+    trial_identities: Annotated[int | None, Field(ge=4)] = None
+    """Keep only so many identities of each split, and about eight images of each, for a trial."""
     check: Literal["files", "raise", "skip"] = "files"
     """Check that files exist, or decode every image and stop at, or skip, the faulty ones."""
     orientations: Annotated[Literal[1, 4, 8], TRAINS] = 1

@@ -426,6 +426,10 @@ class Track(Section):
 
     console: Literal["epochs", "results", "nothing"] = "epochs"
     """Lines that are printed."""
+    checkpoint_every: PositiveInt | None = None
+    """Epochs between checkpoints that stay, beside the last and the best."""
+    alarms: bool = True
+    """Warn of collapsed embeddings, losses at chance level and sudden rises."""
     tensorboard: bool | Literal["auto"] = False
     """Also write TensorBoard files; `auto` where tensorboard is installed."""
     wandb: str | None = None

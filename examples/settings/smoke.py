@@ -9,9 +9,11 @@ from examples.settings.recipe import recipe_of
 from examples.settings.sections import VISION_ONLY
 from examples.settings.stages import Recipe
 
+_IDENTITIES = 24  # of each split of a data set
+
 
 def smoke(recipe: Recipe) -> Recipe:
-    """Shrink everything that costs time: small towers, two epochs, small batches.
+    """Shrink everything that costs time: small towers, few images, two epochs, small batches.
 
     Without a root for its data, the generated set takes their place.
     """
@@ -20,6 +22,7 @@ def smoke(recipe: Recipe) -> Recipe:
     _shrink_model(tree["model"])
     _shrink_data(tree)
     tree["evaluate"] |= {"num_splits": 2, "batch_size": 64}
+    tree["track"]["alarms"] = False  # two epochs show nothing
 
     if "precision" in tree and not torch.cuda.is_available():
         tree["precision"] = "no"  # 16 bits are slow on a CPU, and fp16 is for GPUs only
@@ -63,7 +66,10 @@ def _shrink_data(tree: dict[str, Any]) -> None:
         data |= {"texts": None, "caption": None, "validation": 0.0}
         tree["evaluate"]["protocols"] = ["query_gallery"]
         _spell_aspect(tree)
-    elif data["validation"]:
+        return
+
+    data["trial_identities"] = _IDENTITIES
+    if data["validation"]:
         data["validation"] = max(data["validation"], 0.3)
 
 

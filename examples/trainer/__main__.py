@@ -37,7 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def launch(
-    read: Callable[[], Recipe], out: Path, *, resume: bool, plugin: Path | None, go_on: str
+    read: Callable[[], Recipe],
+    out: Path,
+    *,
+    resume: bool,
+    plugin: Path | None,
+    go_on: str,
+    checkpoint: str | None = None,
 ) -> int:
     """Run a recipe, and turn an error into one line.
 
@@ -47,6 +53,7 @@ def launch(
         resume: Whether to continue the run in that folder.
         plugin: A file with your own records and losses.
         go_on: The options that continue an interrupted run, with ``{out}`` for its folder.
+        checkpoint: Kept checkpoint of the run to go back to.
 
     Returns:
         The exit status: 0, 2 for an error, or 130 for an interrupt.
@@ -56,7 +63,7 @@ def launch(
         try:
             check_name("--out", str(out))
             own = load_plugin(plugin) if plugin else NO_PLUGIN
-            run(read(), out, resume=resume, plugin=own)
+            run(read(), out, resume=resume, checkpoint=checkpoint, plugin=own)
         except KeyboardInterrupt:
             print(interruption, file=sys.stderr)
             return 130

@@ -90,6 +90,7 @@ def fit_method(
     *,
     chance: Mapping[str, float],
     first_epoch: int = 0,
+    phase: str = "",
 ) -> nn.Module:
     """Train a method as a recipe says, validated on the held-out identities.
 
@@ -101,6 +102,7 @@ def fit_method(
         dataset: The training images.
         chance: Weighted terms where all embeddings are equal.
         first_epoch: Epochs that this run has trained before.
+        phase: What the console calls this training, if the run trains several times.
 
     Returns:
         The method, with its best weights.
@@ -120,6 +122,7 @@ def fit_method(
             session.accelerator,
             console=recipe.track.console == "epochs",
             first_epoch=first_epoch,
+            phase=phase,
         ),
         accumulate=recipe.accumulate,
         channels_last=recipe.model.channels_last,
@@ -131,6 +134,8 @@ def fit_method(
         },
         chance_losses=_of_the_library(chance, method),
         ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
+        keep_every=recipe.track.checkpoint_every,
+        alarms=recipe.track.alarms,
     )
     fit(training, resume=session.resume)
     return method

@@ -32,6 +32,7 @@ class Log:
         accelerator: Its main process writes, and its trackers are told.
         console: Whether a progress bar and a line for each epoch are printed.
         prefix: Of what trackers are told, where a run trains several times.
+        phase: Of what the console and the text log are told, likewise.
         first_epoch: Epochs that the run has trained before, for the steps of trackers.
         text: The text log, which gets the same lines as the console; defaults to ``train.log`` in
             ``folder``.
@@ -41,6 +42,7 @@ class Log:
     accelerator: Accelerator
     console: bool
     prefix: str = ""
+    phase: str = ""
     first_epoch: int = 0
     text: Path | None = None
     rows: list[Row] = field(default_factory=list)
@@ -59,12 +61,22 @@ class Log:
         numbers = {name: value for name, value in pairs if isinstance(value, int | float)}
         self.accelerator.log(numbers, step=self.first_epoch + row["epoch"])
 
-        line = epoch_line(row)
-        write_text_log(self.text or self.folder / TEXT_LOG, self.prefix + line)
+        line = self.title(epoch_line(row))
+        write_text_log(self.text or self.folder / TEXT_LOG, line)
         if self.console:
             tqdm.write(line)
+
+    def title(self, text: str) -> str:
+        """A text with the phase before it, if there are several."""
+        return f"{self.phase}: {text}" if self.phase else text
 
     def progress(self, batches: Iterator[Batch], total: int, title: str) -> "tqdm[Batch]":
         """A progress bar over batches, in the main process and where the console shows epochs."""
         shown = self.console and self.accelerator.is_main_process
-        return tqdm(batches, total=total, desc=title, leave=False, disable=None if shown else True)
+        return tqdm(
+            batches,
+            total=total,
+            desc=self.title(title),
+            leave=False,
+            disable=None if shown else True,
+        )

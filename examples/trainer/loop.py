@@ -77,6 +77,8 @@ class Training:
         card: Kept beside the weights of a checkpoint.
         chance_losses: Weighted terms where all embeddings are equal; staying there raises an alarm.
         ramp_epochs: Epochs over which the weight of a term rises.
+        keep_every: Epochs between checkpoints that stay; ``None`` keeps only last and best.
+        alarms: Whether signs of a training run that goes wrong are looked for.
     """
 
     method: nn.Module
@@ -91,6 +93,8 @@ class Training:
     card: Mapping[str, Any] = field(default_factory=dict)
     chance_losses: Mapping[str, float] = field(default_factory=dict)
     ramp_epochs: int = 0
+    keep_every: int | None = None
+    alarms: bool = True
     model: nn.Module = field(init=False)
     average: AveragedModel | None = field(init=False, default=None)
 
@@ -190,8 +194,14 @@ def _save(training: Training, row: Row, waited: int) -> None:
             "averaged": None if average is None else int(average.n_averaged),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
+        every = training.keep_every
         training.checkpoints.save(
-            row["epoch"], training.evaluated, state, best=row["best"], card=training.card
+            row["epoch"],
+            training.evaluated,
+            state,
+            best=row["best"],
+            card=training.card,
+            keep=every is not None and row["epoch"] % every == 0,
         )
         training.log.write()
         training.log.tell(row)
@@ -377,6 +387,9 @@ def _update(training: Training, epoch: int, rows: list[int]) -> float | None:
 
 def _alarms(training: Training, epoch: int, means: Mapping[str, float]) -> list[str]:
     """Signs of collapsed embeddings, of losses at chance level, and of sudden rises."""
+    if not training.alarms:
+        return []
+
     warmed_up = epoch > training.optim.warmup_epochs + 1
     floors = training.chance_losses if warmed_up else {}
     alarms = list(check_collapse(means, floors, negative_cosine=means.get("negative_cosine")))

@@ -13,6 +13,7 @@ from examples.settings.data import Benchmark, Folder, Hands, Images, OwnImages, 
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.own_splits import split_own
 from examples.trainer.plugin import NO_PLUGIN, Plugin
+from examples.trainer.trial import keep_few
 
 Records = list[ImageRecord]
 Sides = tuple[Records, Records | None]  # queries and gallery; without one each image is both
@@ -58,6 +59,9 @@ def load_records(
     records = with_text
     if isinstance(recipe.data, Hands):
         records = _split_hands(recipe.data, records, recipe.evaluate.num_splits, recipe.seed)
+
+    if recipe.data.trial_identities is not None:
+        records = keep_few(records, recipe.data.trial_identities)
 
     train = _train_split(recipe, records, trains=trains)
     if recipe.data.check == "files":

@@ -16,7 +16,13 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import nn
 
-from clipreid_kit.clip import ClipTowers, find_checkpoint, read_card, warm_start
+from clipreid_kit.clip import (
+    ClipTowers,
+    TrainingCheckpoints,
+    find_checkpoint,
+    read_card,
+    warm_start,
+)
 from clipreid_kit.data import ImageSpec
 from clipreid_kit.reports import (
     Evaluation,
@@ -47,6 +53,7 @@ def run(
     out: Path,
     *,
     resume: bool = False,
+    checkpoint: str | None = None,
     plugin: Plugin = NO_PLUGIN,
 ) -> None:
     """Run a recipe.
@@ -55,6 +62,7 @@ def run(
         recipe: What to run.
         out: Folder of the run, new or to resume.
         resume: Whether to continue the run in that folder.
+        checkpoint: Kept checkpoint to go back to, such as ``epoch-0010``; later ones are deleted.
         plugin: Your own records and losses.
     """
     torch.manual_seed(recipe.seed)  # of heads and dropout
@@ -65,6 +73,8 @@ def run(
         if accelerator.is_main_process:
             stack.enter_context(open_run(out, settings, resume=resume))
             plugin.keep(out, resume=resume)
+            if checkpoint is not None:
+                TrainingCheckpoints(out / "checkpoints").rewind(checkpoint)
         stack.enter_context(one_line_errors(out, accelerator.process_index))
         _run_locked(recipe, out, settings, accelerator, resume=resume, plugin=plugin)
 

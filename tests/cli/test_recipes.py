@@ -46,3 +46,19 @@ def test_diff_of_two_stages_shows_keys_of_one_alone(clipreid):
     assert "stage: joint -> clip_reid\n" in text
     assert "prompt.epochs: - -> 30\n" in text
     assert "augment.vertical_flip" not in text
+
+
+def test_convert(clipreid, tmp_path):
+    own = tmp_path / "mine.json"
+    own.write_text('{"training_config": {"epochs": 3}}')
+    status, text, error = clipreid("recipes", "convert", own)
+
+    assert (status, error) == (0, "")
+    assert yaml.safe_load(text)["optim"]["epochs"] == 3
+
+    assert clipreid("recipes", "convert", own, "--out", tmp_path / "mine.yaml")[:2] == (0, "")
+    assert (tmp_path / "mine.yaml").read_text() == text
+
+    status, _, error = clipreid("recipes", "convert", tmp_path / "none.yml")
+    assert (status, error.count("\n")) == (1, 1)
+    assert "there is no file" in error

@@ -13,6 +13,7 @@ from forked import started
 from safetensors.torch import load_file
 from tiny import tiny_images, write_recipe
 
+from examples.settings.recipe import load_recipe
 from examples.trainer import run as trainer
 from examples.trainer.__main__ import main
 
@@ -43,7 +44,8 @@ def content(out):
     pointed = {
         path.parent / name
         for path in out.rglob("index.json")
-        for name in json.loads(path.read_text()).values()
+        for which, name in json.loads(path.read_text()).items()
+        if which in ("last", "best")
     }
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
@@ -282,3 +284,22 @@ def test_a_lost_row_of_metrics_comes_back(tmp_path, images, capsys, monkeypatch)
     (out / "metrics.jsonl").unlink()
     assert command(capsys, tmp_path / "tiny.yaml", "--out", out, "--resume", *options)[0] == 0
     assert content(out) == whole
+
+
+def test_going_back_to_a_kept_checkpoint(tmp_path, images, monkeypatch):
+    """The run goes on from there, and ends as if it had never been further."""
+    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
+    recipe = load_recipe(write_recipe(tmp_path), settings(images, "track.checkpoint_every=1")[1::2])
+    out = tmp_path / "run"
+    trainer.run(recipe, out)
+    whole = content(out)
+    kept = json.loads((out / "checkpoints" / "index.json").read_text())["kept"]
+    assert list(kept) == ["epoch-0001", "epoch-0002"]
+    assert kept["epoch-0001"] == "epoch-0001"
+
+    with pytest.raises(ValueError, match=r"no checkpoint 'epoch-0009' to go back to; it keeps"):
+        trainer.run(recipe, out, resume=True, checkpoint="epoch-0009")
+
+    trainer.run(recipe, out, resume=True, checkpoint="epoch-0001")
+    assert content(out) == whole
+    assert "resumed" in (out / "train.log").read_text()

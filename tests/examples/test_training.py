@@ -464,6 +464,10 @@ def test_a_collapsed_model_and_a_constant_head_are_called_out(tmp_path, images, 
     )
     assert any("collapsed" in text for text in rows(out)[-1]["alarms"])
 
+    quiet = [*constant, "optim.warmup_epochs=0", "model.batch_norm=frozen", "track.alarms=false"]
+    out = train(tmp_path / "quiet", images, "classifier", *quiet)
+    assert rows(out)[-1]["alarms"] == []
+
 
 def test_average_of_weights(tmp_path, images, watched):
     """The checkpoint holds w <- d w + (1 - d) w_t over all steps, from the first step's weights."""

@@ -74,6 +74,7 @@ def train(recipe: ClipReIDRecipe, session: Session) -> nn.Module:
         dataset,
         chance=chance,
         first_epoch=recipe.prompt.epochs,
+        phase="images" if recipe.prompt.epochs else "",
     )
 
 
@@ -122,8 +123,14 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
         optim=prompt.optim(),
         accelerator=accelerator,
         log=Log(
-            folder, accelerator, console=console, prefix="prompt/", text=session.out / TEXT_LOG
+            folder,
+            accelerator,
+            console=console,
+            prefix="prompt/",
+            phase="prompts",
+            text=session.out / TEXT_LOG,
         ),
+        alarms=recipe.track.alarms,
     )
     fit(training, resume=session.resume)
 

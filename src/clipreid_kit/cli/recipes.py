@@ -1,5 +1,6 @@
-"""``clipreid recipes``: list, show and compare recipes."""
+"""``clipreid recipes``: list, show, compare and convert recipes."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,14 @@ from clipreid_kit.cli._trainer import trainer_function
 def recipes_app() -> typer.Typer:
     """The commands below ``clipreid recipes``."""
     app = typer.Typer(
-        help="List, show and compare recipes. Example: clipreid recipes list papers",
+        help="List, show, compare and convert recipes. Example: clipreid recipes list papers",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     app.command("list")(list_recipes)
     app.command("show")(show_recipe)
     app.command("diff")(diff_recipes)
+    app.command("convert")(convert_recipe)
     return app
 
 
@@ -77,6 +79,35 @@ def diff_recipes(
         old, new = before.get(key, "-"), after.get(key, "-")
         if old != new and key != "note":
             print(f"{key}: {_shown(old)} -> {_shown(new)}")
+
+
+def convert_recipe(
+    file: Annotated[
+        Path, typer.Argument(help="YAML (hands), JSON (top-k), or a text of command lines.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Of the hands pipeline: version of the file, such as v9.")
+    ] = None,
+) -> None:
+    """Translate a configuration of the fashion, hands or top-k pipeline into a recipe.
+
+    What has no counterpart is a remark on standard error.
+
+    Example: clipreid recipes convert config.yml --out mine.yaml
+    """
+    convert = trainer_function("prepare.convert_recipe", "convert")
+    text, remarks = convert(file, out, version)
+    for remark in remarks:
+        print(f"remark: {remark}", file=sys.stderr)
+
+    if out is None:
+        print(text)
+        return
+
+    from clipreid_kit._files import write_whole
+
+    write_whole(out, f"{text}\n".encode())
 
 
 def _note(file: Path) -> str:

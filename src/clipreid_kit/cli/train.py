@@ -9,6 +9,7 @@ from clipreid_kit.cli._recipe_names import find_recipe
 from clipreid_kit.cli._trainer import trainer_module
 
 _FAILED = 2  # status of the trainer for any error
+_GO_ON = "clipreid train --resume {out}"
 
 
 def train(
@@ -73,7 +74,7 @@ def _start(
         out or trainer.default_folder(file),
         resume=False,
         plugin=plugin,
-        go_on="clipreid train --resume {out}",
+        go_on=_GO_ON,
     )
     return status
 
@@ -86,6 +87,9 @@ def _resume(source: Path, plugin: Path | None) -> int:
         run,
         resume=True,
         plugin=plugin,
-        go_on="clipreid train --resume {out}",
+        go_on=_GO_ON,
+        checkpoint=source.name
+        if source.parent.resolve() == run.resolve() / "checkpoints"
+        else None,
     )
     return status

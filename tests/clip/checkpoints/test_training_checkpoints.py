@@ -599,3 +599,57 @@ def test_states_of_earlier_versions_are_read(tmp_path, kept):
     path.write_bytes(packed[:-2] + len(kept).to_bytes(2, "little") + kept)
 
     assert checkpoints.state("last") == {"epoch": 1}
+
+
+def folders(path):
+    return sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+
+
+def saved(path, *epochs, best=(), keep=()):
+    checkpoints = TrainingCheckpoints(path)
+    method = nn.Linear(2, 2)
+    for epoch in epochs:
+        state = {"epoch": epoch}
+        checkpoints.save(epoch, method, state, best=epoch in best, keep=epoch in keep)
+    return checkpoints
+
+
+def test_kept_checkpoints_stay_with_the_best_of_their_time(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3, 4, 5, best=(1, 4), keep=(2, 5))
+
+    assert folders(tmp_path) == ["epoch-0001", "epoch-0002", "epoch-0004", "epoch-0005"]
+    assert json.loads((tmp_path / "index.json").read_text())["kept"] == {
+        "epoch-0002": "epoch-0001",
+        "epoch-0005": "epoch-0004",
+    }
+    assert checkpoints.path("best").name == "epoch-0004"
+
+
+def test_rewind_makes_a_kept_checkpoint_the_last(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3, 4, best=(1, 3), keep=(2, 4))
+    checkpoints.rewind("epoch-0002")
+
+    assert folders(tmp_path) == ["epoch-0001", "epoch-0002"]
+    assert checkpoints.path("last").name == "epoch-0002"
+    assert checkpoints.path("best").name == "epoch-0001"
+    assert checkpoints.state() == {"epoch": 2}
+
+    checkpoints.rewind("epoch-0002")  # where it is already
+    saved(tmp_path, 3, keep=(3,))
+    assert folders(tmp_path) == ["epoch-0001", "epoch-0002", "epoch-0003"]
+
+
+def test_rewind_to_what_was_not_kept(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3, keep=(1,))
+    with pytest.raises(ValueError, match=r"no checkpoint 'epoch-0002' .* epoch-0001, and the last"):
+        checkpoints.rewind("epoch-0002")
+
+
+@pytest.mark.parametrize("kept", ["epoch-0001", {"../other": "epoch-0001"}])
+def test_a_damaged_list_of_kept_checkpoints(tmp_path, kept):
+    checkpoints = saved(tmp_path, 1)
+    index = json.loads((tmp_path / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({**index, "kept": kept}))
+
+    with pytest.raises(ValueError, match=r"no mapping|no checkpoint of this folder"):
+        checkpoints.rewind("epoch-0001x")

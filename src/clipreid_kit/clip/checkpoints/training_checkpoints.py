@@ -144,6 +144,7 @@ class TrainingCheckpoints:
         *,
         best: bool,
         card: Mapping[str, Any] | None = None,
+        keep: bool = False,
     ) -> Path:
         """Save a method and the state of its training run as the last checkpoint.
 
@@ -154,6 +155,8 @@ class TrainingCheckpoints:
                 dictionaries of these, as in the ``state_dict()`` of optimisers and generators.
             best: Whether it is also the best checkpoint so far. The first one always is.
             card: JSON-serialisable data to keep in the card. ``None`` for none.
+            keep: Whether it stays, with the checkpoint that is the best by now, when later ones are
+                saved; :meth:`rewind` goes back to it.
 
         Returns:
             The folder of the checkpoint.
@@ -169,6 +172,7 @@ class TrainingCheckpoints:
         packed = _pack(state)
 
         index = self._read_index() if self.exists() else {}
+        kept = self._read_kept() if self.exists() else {}
         final = self._unused_folder(epoch, index.values())
         temporary = self.folder / _temporary_name(final.name)
 
@@ -187,9 +191,38 @@ class TrainingCheckpoints:
 
         flush_folder(self.folder)
         best_name = final.name if best else index.get("best", final.name)
-        self._write_index({"last": final.name, "best": best_name})
-        self._delete_older({final.name, best_name}, named_before=index.values())
+        if keep:
+            kept[final.name] = best_name
+        self._write_index({"last": final.name, "best": best_name}, kept)
+        self._delete_older({final.name, best_name, *kept, *kept.values()}, index.values())
         return final
+
+    def rewind(self, name: str) -> None:
+        """Go back to a checkpoint that was kept: it becomes the last, with the best of its time.
+
+        A run that is then resumed goes on as if it had been killed after that checkpoint. Later
+        checkpoints are deleted.
+
+        Args:
+            name: Name of the checkpoint's folder, such as ``"epoch-0010"``.
+
+        Raises:
+            ValueError: If that checkpoint was not kept.
+        """
+        index, kept = self._read_index(), self._read_kept()
+        if name == index["last"]:
+            return
+        if name not in kept:
+            raise ValueError(
+                f"{_OWNER}: {self.folder} keeps no checkpoint {name!r} to go back to; it keeps "
+                f"{', '.join(kept) or 'none'}, and the last, {index['last']}."
+            )
+
+        # in the order in which they were saved
+        names = list(kept)
+        earlier = {own: kept[own] for own in names[: names.index(name) + 1]}
+        self._write_index({"last": name, "best": kept[name]}, earlier)
+        self._delete_older({*earlier, *earlier.values()}, index.values())
 
     def load(self, which: Literal["last", "best"], method: nn.Module) -> LoadReport:
         """Load the weights of a checkpoint; the method is changed only if all of them fit.
@@ -280,16 +313,36 @@ class TrainingCheckpoints:
                 f"{_OWNER}: {path} is damaged: it does not name the last and the best checkpoint."
             ) from None
 
-        for name in names.values():
-            if not _FOLDER.fullmatch(name):
-                raise ValueError(
-                    f"{_OWNER}: {path} names {name!r}, which is no checkpoint of this folder. "
-                    "Restore the file."
-                )
+        self._check_names(names.values())
         return names
 
-    def _write_index(self, index: Mapping[str, str]) -> None:
-        text = json.dumps(index, indent=2) + "\n"
+    def _read_kept(self) -> dict[str, str]:
+        """The kept checkpoints in order, each with the checkpoint that was the best by then."""
+        path = self.folder / INDEX_FILE
+        kept = read_json(path).get("kept", {})
+        if not isinstance(kept, dict):
+            raise ValueError(
+                f"{_OWNER}: {path} is damaged: `kept` is no mapping. Restore the file."
+            )
+
+        names = {str(name): str(best) for name, best in kept.items()}
+        self._check_names([*names, *names.values()])
+        return names
+
+    def _check_names(self, names: Collection[str]) -> None:
+        """Raise ValueError if the index names something that is no checkpoint."""
+        for name in names:
+            if not _FOLDER.fullmatch(name):
+                raise ValueError(
+                    f"{_OWNER}: {self.folder / INDEX_FILE} names {name!r}, which is no checkpoint "
+                    "of this folder. Restore the file."
+                )
+
+    def _write_index(self, index: Mapping[str, str], kept: Mapping[str, str]) -> None:
+        content: dict[str, Any] = dict(index)
+        if kept:
+            content["kept"] = kept
+        text = json.dumps(content, indent=2) + "\n"
         write_whole(self.folder / INDEX_FILE, text.encode())
 
     def _delete_older(self, kept: Collection[str], named_before: Collection[str]) -> None:

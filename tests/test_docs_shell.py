@@ -36,6 +36,7 @@ LAYOUTS = {
     "own": lambda root: root.parent / "photos",
     "papers": layouts.market1501,
     "retrieval": layouts.annotations,
+    "small": lambda root: root.parent / "photos",
 }
 
 PYTHON = """#!/bin/sh

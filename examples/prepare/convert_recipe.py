@@ -81,7 +81,10 @@ def convert(
 
 def _recipe_of_json(text: str, file: Path) -> str:
     """A recipe with all values of a configuration of the text-to-image pipeline."""
-    return _dump(recipe_of_topk_json(parse_topk_json(text, str(file)), str(file)))
+    tree = parse_topk_json(text, str(file))
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file}: a configuration is an object, got {type(tree).__name__}.")
+    return _dump(recipe_of_topk_json(tree, str(file)))
 
 
 def _recipe_of_yaml(

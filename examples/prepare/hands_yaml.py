@@ -188,9 +188,9 @@ def _with_effect(converted: Converted, source: str) -> Converted:
     tree: Keys = base.model_dump()
     for key, value in converted.changes.items():
         section, _, name = key.rpartition(".")
-        if section and section not in tree:
+        if section not in tree:
             continue
-        (tree[section] if section else tree)[name] = value
+        tree[section][name] = value
 
     try:
         recipe = recipe_of(tree)
@@ -218,7 +218,7 @@ def _dataset(converted: Converted, value: str, _: Keys) -> None:
     converted.changes["data.source"] = DATASETS[value]
 
 
-def _batch_size(converted: Converted, value: int, _: Keys) -> None:
+def _batch_size(converted: Converted, value: object, _: Keys) -> None:
     if not isinstance(value, int) or value < 4:
         raise ValueError(f"batch_size must be a whole number of 4 or more, got {shorten(value)}.")
     converted.changes["batch.num_identities"] = value // 4

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -141,7 +141,7 @@ def _change(change: str) -> Layer:
         raise ValueError(f"--set: write section.key=value, got {shorten(change)}.")
 
     is_pattern = _PATTERN.fullmatch(value.strip()) is not None
-    tree = value.strip() if is_pattern else parse_yaml(value, f"--set {key}")
+    tree: Any = value.strip() if is_pattern else parse_yaml(value, f"--set {key}")
     for name in reversed(key.strip().split(".")):
         tree = {name: tree}
     return Layer("--set", tree, is_option=True)

@@ -14,7 +14,8 @@ class ImageRecord:
     :class:`ReidDataset` loads their images.
 
     Attributes:
-        path: Path of an image file, or ``archive.zip::member`` for a file inside a zip archive;
+        path: Path of an image file, or ``archive.zip::member`` for a file inside a zip archive, or
+            ``table.parquet::column/row`` for an image inside a Parquet file;
             behind either, ``#xywh=left,top,width,height`` for a part of the image, in pixels.
         identity: Person, animal or object in the image; an integer or a non-empty string.
         camera: Camera that took the image, an integer or a non-empty string; ``None`` if unknown.

@@ -1,6 +1,7 @@
 """Image files on disk, and inside zip archives that are read in place."""
 
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from functools import lru_cache
@@ -9,12 +10,15 @@ from clipreid_kit import _read_files
 from clipreid_kit._read_files import describe_error, identity_of_file
 from clipreid_kit.data.files.boxes import split_box
 from clipreid_kit.data.files.near_names import near_file
+from clipreid_kit.data.files.parquet_images import read_cell
 from clipreid_kit.data.records import ImageRecord, check_records
 
 _REMEDY = (
     "Correct the path, restore the file, or leave the record out; check_files lists every "
     "missing one."
 )
+
+_CONTAINER = re.compile(r"\.(?:zip|parquet)::", re.IGNORECASE)
 
 
 class UnreadableFileError(ValueError):
@@ -42,13 +46,18 @@ def unreadable(
 def split_member(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     """Split ``archive.zip::member`` in two; the member is ``None`` for a plain file.
 
-    A box behind the path is left out.
+    So is ``table.parquet::column/row``. A box behind the path is left out.
     """
     text, _ = split_box(os.fspath(path))
-    position = text.lower().find(".zip::")
-    if position < 0:
+    found = _CONTAINER.search(text)
+    if found is None:
         return text, None
-    return text[: position + len(".zip")], text[position + len(".zip::") :]
+    return text[: found.end() - len("::")], text[found.end() :]
+
+
+def is_cell(file: str) -> bool:
+    """Return whether a file with a member is a table, whose members are cells."""
+    return file.lower().endswith(".parquet")
 
 
 def read_bytes(owner: str, path: str | os.PathLike[str], remedy: str = _REMEDY) -> bytes:
@@ -57,12 +66,14 @@ def read_bytes(owner: str, path: str | os.PathLike[str], remedy: str = _REMEDY) 
     try:
         if member is None:
             return _read_files.read_bytes(file)
+        if is_cell(file):
+            return read_cell(file, member)
         return _read_files.read_member(open_archive(file), member)
     except FileNotFoundError as error:
         raise unreadable(owner, path, _reason_for_absence(file, member), remedy) from error
     except KeyError as error:
         near = near_file(os.fspath(path))
-        reason = f"the archive has no such member{near}"
+        reason = f"the {'table' if is_cell(file) else 'archive'} has no such member{near}"
         raise unreadable(owner, path, reason, remedy) from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         if member is not None:
@@ -118,7 +129,7 @@ def check_files(records: Iterable[ImageRecord]) -> None:
     for record in records:
         file, member = split_member(record.path)
 
-        if member is None:
+        if member is None or is_cell(file):
             exists = os.path.isfile(file)  # noqa: PTH113 (also of names that cannot be)
         else:
             if file not in members_of:

@@ -13,7 +13,7 @@ HEIF_SUFFIXES = (".heic", ".heif")
 @cache
 def decodable_suffixes() -> tuple[str, ...]:
     """Return the suffixes of images that can be decoded here, in lower case."""
-    suffixes = IMAGE_SUFFIXES
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     if _decodes_avif():
         suffixes += AVIF_SUFFIXES
     if find_spec("pillow_heif") is not None:

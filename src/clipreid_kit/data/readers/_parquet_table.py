@@ -32,7 +32,9 @@ def read_parquet_records(
 
     try:
         with open_file(file) as stream:
-            rows = _read_rows(parquet.ParquetFile(stream))
+            # Cells of images are found beside the table, wherever the paths of others begin.
+            name = file.name if root is None else str(file.absolute())
+            rows = _read_rows(parquet.ParquetFile(stream), name)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(describe_error(error).split())  # pyarrow's texts end with a new line
         raise ValueError(
@@ -44,23 +46,51 @@ def read_parquet_records(
     )
 
 
-def _read_rows(file: Any) -> list[dict[str, object]]:  # noqa: ANN401 (pyarrow's, without types)
-    """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous."""
-    metadata = file.metadata
-    size = sum(
-        metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
-    )
+def _read_rows(file: Any, name: str) -> list[dict[str, object]]:  # noqa: ANN401 (pyarrow's)
+    """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous.
+
+    Images stay in the file: a cell of bytes becomes the path of the cell.
+    """
+    names = file.schema_arrow.names
+    repeated = sorted({column for column in names if names.count(column) > 1})
+    if repeated:
+        shown = ", ".join(map(repr, repeated))
+        raise UnusableFileError(f"the columns {shown} occur more than once")
+
+    images = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
+    texts = [column for column in names if column not in images]
+    size = _size_of(file.metadata, images)
     if size > MAX_BYTES:
         raise UnusableFileError(f"it unpacks to {size} bytes, more than the limit of {MAX_BYTES}")
 
-    table = file.read()
-    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-    if repeated:
-        names = ", ".join(map(repr, repeated))
-        raise UnusableFileError(f"the columns {names} occur more than once")
+    rows: list[dict[str, object]] = file.read(columns=texts).to_pylist()
+    if not texts:
+        rows = [{} for _ in range(file.metadata.num_rows)]
+    for number, row in enumerate(rows):
+        row |= {column: f"{name}::{column}/{number}" for column in images}
+    return [{column: row[column] for column in names} for row in rows]
 
-    rows: list[dict[str, object]] = table.to_pylist()
-    return rows
+
+def _holds_bytes(kind: Any) -> bool:  # noqa: ANN401 (pyarrow's)
+    """Return whether a column is of bytes, or of structs with bytes, as Hugging Face has images."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_bytes(kind.field(index).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _size_of(metadata: Any, images: Sequence[str]) -> int:  # noqa: ANN401 (pyarrow's)
+    """Return the unpacked size of all columns but those of images."""
+    size = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        for number in range(group.num_columns):
+            column = group.column(number)
+            if column.path_in_schema.split(".")[0] not in images:
+                size += column.total_uncompressed_size
+    return size
 
 
 def write_parquet_records(

@@ -31,7 +31,9 @@ def read_table(
     or ``corners`` are read if they exist, and every other column goes to ``extra``. Files of
     separated cells end in ``.csv``, ``.tsv``, ``.csv.gz`` or ``.tsv.gz``. A JSON file (``.json``)
     is one list of objects, a JSON Lines file (``.jsonl``) an object a line; single objects may lack
-    keys, and ``caption`` may be a list. Of an Excel file (``.xlsx``), the first sheet is read.
+    keys, and ``caption`` may be a list. A Parquet file may hold the images themselves, as data sets
+    of Hugging Face do: name their column, as in ``columns={"path": "image"}``. Of an Excel file
+    (``.xlsx``), the first sheet is read.
 
     JSON, Parquet and Excel distinguish numbers from strings, so identities and cameras keep their
     type: ``7`` and ``"7"`` are different. Values of ``extra`` are strings; any other value is kept

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 
-from clipreid_kit.data.files.archives import open_archive, read_bytes, split_member
+from clipreid_kit.data.files.archives import is_cell, open_archive, read_bytes, split_member
 from clipreid_kit.data.files.boxes import split_box
 
 
@@ -37,6 +37,8 @@ def _size_of(path: str) -> int | None:
     try:
         if member is None:
             return os.stat(file).st_size  # noqa: PTH116
+        if is_cell(file):
+            return len(read_bytes("validate_records", path))
         return open_archive(file).getinfo(member).file_size
     except (OSError, KeyError, ValueError):
         return None

@@ -212,6 +212,16 @@ def test_missing_files_are_named(write):
         ClipTowers.from_hugging_face(folder)
 
 
+def test_names_with_a_prefix_go_through_from_open_clip(write):
+    _, folder = write("clip")
+    towers = ClipTowers.from_open_clip(f"local-dir:{folder}", image_size=(48, 16), num_cameras=2)
+
+    assert towers.grid == (6, 2)
+    assert towers.camera_embedding.num_cameras == 2
+    with pytest.raises(ValueError, match=r"no pretrained for local-dir:.* own weights, got 'x'"):
+        ClipTowers.from_open_clip(f"local-dir:{folder}", "x")
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache of the hub without a network."""

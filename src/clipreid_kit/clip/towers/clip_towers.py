@@ -22,7 +22,11 @@ from clipreid_kit.clip.towers.build import (
 )
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.geometry import check_geometry, grid_of, image_size_of
-from clipreid_kit.clip.towers.hugging_face import read_hub_checkpoint
+from clipreid_kit.clip.towers.hugging_face import (
+    HUB_PREFIXES,
+    check_no_second_weights,
+    read_hub_checkpoint,
+)
 from clipreid_kit.clip.towers.image_forward import encode_images, encode_levels
 from clipreid_kit.clip.towers.levels import ImageLevels, Level, TowerEmbeddings, level_widths
 from clipreid_kit.clip.towers.load_weights import LoadReport
@@ -152,7 +156,8 @@ class ClipTowers(nn.Module):
 
         Args:
             name: Name of the model, such as ``ViT-B-16``, ``RN50``, ``ViT-B-16-SigLIP2``,
-                ``reid-tiny-resnet``.
+                ``reid-tiny-resnet``; or ``hf-hub:NAME`` or ``local-dir:FOLDER``, as for
+                :meth:`from_hugging_face`.
             pretrained: A tag of open_clip, or a file of any format that :func:`load_weights`
                 accepts. ``None`` for random weights.
             image_size: (height, width) in pixels; the position table is resized to it after
@@ -180,6 +185,19 @@ class ClipTowers(nn.Module):
             (15, 7)
         """
         check_seed("ClipTowers.from_open_clip", seed)
+        if name.startswith(HUB_PREFIXES):
+            check_no_second_weights(name, pretrained)
+            return cls.from_hugging_face(
+                name,
+                image_size=image_size,
+                patch_stride=patch_stride,
+                last_stride=last_stride,
+                position_resize=position_resize,
+                num_cameras=num_cameras,
+                num_views=num_views,
+                seed=seed,
+            )
+
         geometry = check_geometry(image_size, patch_stride, last_stride, position_resize)
         name, config = model_config(name)
         source = find_weights(name, pretrained)
@@ -208,6 +226,7 @@ class ClipTowers(nn.Module):
         *,
         image_size: tuple[int, int] | None = None,
         patch_stride: int | tuple[int, int] | None = None,
+        last_stride: int | None = None,
         position_resize: PositionResize = "bicubic",
         num_cameras: int = 0,
         num_views: int = 0,
@@ -224,6 +243,7 @@ class ClipTowers(nn.Module):
                 without ``hf-hub:``, which is downloaded at first use.
             image_size: As for :meth:`from_open_clip`.
             patch_stride: As for :meth:`from_open_clip`; CLIP only.
+            last_stride: As for :meth:`from_open_clip`.
             position_resize: As for :meth:`from_open_clip`; CLIP only.
             num_cameras: As for :meth:`from_open_clip`; CLIP only.
             num_views: Likewise.
@@ -237,7 +257,7 @@ class ClipTowers(nn.Module):
                 included), its weights are incomplete, or it cannot have that geometry.
         """
         check_seed("ClipTowers.from_hugging_face", seed)
-        geometry = check_geometry(image_size, patch_stride, None, position_resize)
+        geometry = check_geometry(image_size, patch_stride, last_stride, position_resize)
         found = read_hub_checkpoint(source)
         built = build_with_state(found.name, found.config, found.weights, geometry, seed)
 

@@ -13,7 +13,7 @@ from clipreid_kit.clip.towers.hugging_face_layout import convert_config, convert
 from clipreid_kit.clip.towers.normalisation import Colour, as_colour
 from clipreid_kit.clip.towers.read_weights import read_weights
 
-HUB_PREFIX = "hf-hub:"
+HUB_PREFIXES = ("hf-hub:", "local-dir:")  # as in open_clip
 
 _OWNER = "ClipTowers.from_hugging_face"
 _OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -52,21 +52,35 @@ def read_hub_checkpoint(source: str | PathLike[str]) -> HubCheckpoint:
     """Read a checkpoint from a folder, or from the hub or its cache.
 
     Args:
-        source: A folder, or a name on the hub with or without ``hf-hub:``.
+        source: A folder, with or without ``local-dir:``; or a name on the hub, with or without
+            ``hf-hub:``.
 
     Raises:
         ValueError: If there is no such folder or name, a file is missing or damaged, or the model
             is of another kind.
     """
-    folder = Path(source)
     name = str(source)
+    for prefix in HUB_PREFIXES:
+        name = name.removeprefix(prefix)
+
+    folder = Path(name)
     if not folder.is_dir():
-        name = str(source).removeprefix(HUB_PREFIX)
         folder = _download(name)
 
     if (folder / _OPEN_CLIP_CONFIG).is_file():
         return _open_clip_checkpoint(name, folder)
     return _transformers_checkpoint(name, folder)
+
+
+def check_no_second_weights(name: str, pretrained: object) -> None:
+    """Raise ValueError if weights are named for a checkpoint that has its own."""
+    if pretrained is not None:
+        raise fail(
+            "ClipTowers.from_open_clip",
+            f"no pretrained for {name}, which has its own weights",
+            repr(pretrained),
+            "Load other weights with load_weights.",
+        )
 
 
 def _open_clip_checkpoint(name: str, folder: Path) -> HubCheckpoint:

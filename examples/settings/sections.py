@@ -36,8 +36,8 @@ class Model(Section):
     """The two towers, their weights, and how images are shown to them."""
 
     name: str = "reid-tiny-resnet"
-    """A model of open_clip, or a small model of clipreid_kit; or an image tower without text, as
-    `timm/NAME` or `torchvision/NAME`, in stages that need no text."""
+    """A model of open_clip, or a small model of clipreid_kit; `hf-hub:NAME` or `local-dir:FOLDER`;
+    or an image tower without text, as `timm/NAME` or `torchvision/NAME`."""
     pretrained: str | None = None
     """A pretraining tag of the model's library or a local file; null for random weights."""
     image_size: Sizes | None = None

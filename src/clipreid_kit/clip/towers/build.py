@@ -5,6 +5,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any, NamedTuple
 
+from open_clip import CLIP, CoCa, CustomTextCLIP
 from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
@@ -69,13 +70,39 @@ def build_with_weights(
             cannot have that geometry.
     """
     state = None if source.path is None else read_weights(source.path)
+    config = dict(config)
+    if source.quick_gelu or (state is not None and is_openai_layout(state)):
+        config["quick_gelu"] = True
+    return build_with_state(name, config, state, geometry, seed)
+
+
+def build_with_state(
+    name: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None,
+    geometry: Geometry = Geometry(),  # noqa: B008 (an immutable tuple)
+    seed: int = 0,
+) -> BuiltModel:
+    """Build a model from a configuration and tensors, at a geometry.
+
+    Args:
+        name: Name of the model, for errors.
+        config: The configuration of open_clip.
+        state: The tensors; ``None`` for random weights.
+        geometry: Changes to the image tower.
+        seed: Seed of random weights.
+
+    Returns:
+        The model, its configuration, and the report of the loaded weights.
+
+    Raises:
+        ValueError: If the weights belong to another model, or the image tower cannot have that
+            geometry.
+    """
     if state is not None:
         check_architecture(name, config, state)
 
     config = dict(config)
-    if source.quick_gelu or (state is not None and is_openai_layout(state)):
-        config["quick_gelu"] = True
-
     model: Any = build_model(config, seed)
     if state is None:
         set_geometry(model.visual, geometry)
@@ -160,6 +187,41 @@ def _load_backbone(
 
     report = load_weights(_LikeTowers(model, geometry.position_resize), state)
     return replace(report, unexpected=classifier)
+
+
+def check_model_in_memory(model: nn.Module, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that a model of open_clip is the one that a configuration describes.
+
+    Returns:
+        The configuration, with ``quick_gelu`` as in the model.
+
+    Raises:
+        ValueError: If it is another model.
+    """
+    owner = "ClipTowers.from_model"
+    if not isinstance(model, CLIP | CustomTextCLIP | CoCa):
+        raise fail(
+            owner,
+            "a model of open_clip (CLIP, CustomTextCLIP or CoCa)",
+            type(model).__name__,
+            "Unwrap a compiled or distributed model; build others with from_timm or "
+            "from_hugging_face.",
+        )
+    if not isinstance(config.get("text_cfg"), Mapping) or "embed_dim" not in config:
+        raise fail(owner, "config as the name or the configuration of the model", repr(config))
+
+    check_architecture(name, config, model.state_dict())
+    sizes = {
+        key: (getattr(model, key), int(config["text_cfg"][key]))
+        for key in ("context_length", "vocab_size")
+        if key in config["text_cfg"] and getattr(model, key, None) is not None
+    }
+    for key, (own, described) in sizes.items():
+        if own != described:
+            raise fail(owner, f"{key} of {described}, as in the configuration", own)
+
+    kinds = [type(module).__name__ for module in model.modules()]
+    return dict(config) | {"quick_gelu": "QuickGELU" in kinds}
 
 
 def build_camera_embedding(

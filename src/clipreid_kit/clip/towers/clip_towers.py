@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_seed, fail
@@ -14,16 +16,24 @@ from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode
 from clipreid_kit.clip.towers.build import (
     build_backbone,
     build_camera_embedding,
+    build_with_state,
     build_with_weights,
+    check_model_in_memory,
 )
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.geometry import check_geometry, grid_of, image_size_of
+from clipreid_kit.clip.towers.hugging_face import (
+    HUB_PREFIXES,
+    check_no_second_weights,
+    read_hub_checkpoint,
+)
 from clipreid_kit.clip.towers.image_forward import encode_images, encode_levels
 from clipreid_kit.clip.towers.levels import ImageLevels, Level, TowerEmbeddings, level_widths
 from clipreid_kit.clip.towers.load_weights import LoadReport
 from clipreid_kit.clip.towers.model_catalogue import find_weights, model_config
-from clipreid_kit.clip.towers.normalisation import Colour
+from clipreid_kit.clip.towers.normalisation import Colour, as_colour
 from clipreid_kit.clip.towers.position_embedding import PositionResize
+from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers
 from clipreid_kit.clip.towers.text_forward import (
     encode_tokens,
@@ -66,7 +76,8 @@ def check_has_text(owner: str, towers: "ClipTowers") -> None:
 class ClipTowers(nn.Module):
     """The image tower and the text tower of a CLIP-like model, at any image size.
 
-    Create it with :meth:`from_open_clip` or :func:`load_towers`; with :meth:`from_timm` or
+    Create it with :meth:`from_open_clip`, :meth:`from_hugging_face`, :meth:`from_model` or
+    :func:`load_towers`; with :meth:`from_timm` or
     :meth:`from_torchvision` it is an image tower alone, without text and ``logit_scale``. Inputs
     are moved to the module's device and dtype. At the native image size, the embeddings are those
     of open_clip: images to the bit, texts to rounding.
@@ -151,7 +162,8 @@ class ClipTowers(nn.Module):
 
         Args:
             name: Name of the model, such as ``ViT-B-16``, ``RN50``, ``ViT-B-16-SigLIP2``,
-                ``reid-tiny-resnet``.
+                ``reid-tiny-resnet``; or ``hf-hub:NAME`` or ``local-dir:FOLDER``, as for
+                :meth:`from_hugging_face`.
             pretrained: A tag of open_clip, or a file of any format that :func:`load_weights`
                 accepts. ``None`` for random weights.
             image_size: (height, width) in pixels; the position table is resized to it after
@@ -179,6 +191,19 @@ class ClipTowers(nn.Module):
             (15, 7)
         """
         check_seed("ClipTowers.from_open_clip", seed)
+        if name.startswith(HUB_PREFIXES):
+            check_no_second_weights(name, pretrained)
+            return cls.from_hugging_face(
+                name,
+                image_size=image_size,
+                patch_stride=patch_stride,
+                last_stride=last_stride,
+                position_resize=position_resize,
+                num_cameras=num_cameras,
+                num_views=num_views,
+                seed=seed,
+            )
+
         geometry = check_geometry(image_size, patch_stride, last_stride, position_resize)
         name, config = model_config(name)
         source = find_weights(name, pretrained)
@@ -199,6 +224,144 @@ class ClipTowers(nn.Module):
             camera_embedding=camera_embedding,
             load_report=built.load_report,
         )
+
+    @classmethod
+    def from_hugging_face(
+        cls,
+        source: str | PathLike[str],
+        *,
+        image_size: tuple[int, int] | None = None,
+        patch_stride: int | tuple[int, int] | None = None,
+        last_stride: int | None = None,
+        position_resize: PositionResize = "bicubic",
+        num_cameras: int = 0,
+        num_views: int = 0,
+        seed: int = 0,
+    ) -> "ClipTowers":
+        """Build the towers of a checkpoint on the Hugging Face hub, or of a folder with its files.
+
+        Use it for CLIP, SigLIP and SigLIP 2 (of fixed resolution) of transformers, which are mapped
+        onto open_clip's modules and equal to rounding, and for models that open_clip has pushed.
+        The tokenizer and the mean and deviation of images are those that the checkpoint states.
+
+        Args:
+            source: A folder such as ``save_pretrained`` writes, or a name on the hub, with or
+                without ``hf-hub:``, which is downloaded at first use.
+            image_size: As for :meth:`from_open_clip`.
+            patch_stride: As for :meth:`from_open_clip`; CLIP only.
+            last_stride: As for :meth:`from_open_clip`.
+            position_resize: As for :meth:`from_open_clip`; CLIP only.
+            num_cameras: As for :meth:`from_open_clip`; CLIP only.
+            num_views: Likewise.
+            seed: Seed of a camera embedding.
+
+        Returns:
+            The towers on the CPU, in float32 and in training mode.
+
+        Raises:
+            ValueError: If there is no such folder or name, the model is of another kind (NaFlex
+                included), its weights are incomplete, or it cannot have that geometry.
+        """
+        check_seed("ClipTowers.from_hugging_face", seed)
+        geometry = check_geometry(image_size, patch_stride, last_stride, position_resize)
+        found = read_hub_checkpoint(source)
+        built = build_with_state(found.name, found.config, found.weights, geometry, seed)
+
+        camera_embedding = None
+        if num_cameras or num_views:
+            visual: Any = built.model.visual
+            camera_embedding = build_camera_embedding(visual, num_cameras, num_views, seed)
+
+        return cls(
+            built.model,
+            name=found.name,
+            config=built.config,
+            image_mean=found.image_mean,
+            image_std=found.image_std,
+            position_resize=geometry.position_resize,
+            camera_embedding=camera_embedding,
+            load_report=built.load_report,
+        )
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        tokenizer: SimpleTokenizer | HFTokenizer | None = None,
+        *,
+        config: str | Mapping[str, Any],
+        image_size: tuple[int, int] | None = None,
+        patch_stride: int | tuple[int, int] | None = None,
+        last_stride: int | None = None,
+        position_resize: PositionResize = "bicubic",
+        num_cameras: int = 0,
+        num_views: int = 0,
+        image_mean: Colour | None = None,
+        image_std: Colour | None = None,
+        seed: int = 0,
+    ) -> "ClipTowers":
+        """Make towers of an open_clip model in memory, whose modules they share.
+
+        Use it if your code has built or loaded the model already.
+
+        Args:
+            model: A model of open_clip, on any device and in any dtype. Another geometry changes
+                its image tower in place.
+            tokenizer: Its tokenizer, from ``open_clip.get_tokenizer``. ``None`` for the one that
+                the configuration names.
+            config: Name of the model in open_clip, or its configuration: :func:`save_towers` keeps
+                it, and :func:`load_towers` builds the model from it.
+            image_size: As for :meth:`from_open_clip`.
+            patch_stride: As for :meth:`from_open_clip`.
+            last_stride: As for :meth:`from_open_clip`.
+            position_resize: As for :meth:`from_open_clip`.
+            num_cameras: As for :meth:`from_open_clip`.
+            num_views: As for :meth:`from_open_clip`.
+            image_mean: Mean that its images are normalised with. ``None`` for the mean that
+                open_clip keeps in the model, or else OpenAI's.
+            image_std: Standard deviation, likewise.
+            seed: Seed of a camera embedding.
+
+        Returns:
+            The towers, in the mode, on the device and in the dtype of the model.
+
+        Raises:
+            ValueError: If the model is not open_clip's, differs from the configuration, or cannot
+                have that geometry; if the tokenizer is not open_clip's or has another context.
+
+        Example:
+            >>> import open_clip
+            >>> model = open_clip.create_model("RN50")  # doctest: +SKIP
+            >>> ClipTowers.from_model(model, config="RN50").embed_dim  # doctest: +SKIP
+            1024
+        """
+        check_seed("ClipTowers.from_model", seed)
+        geometry = check_geometry(image_size, patch_stride, last_stride, position_resize)
+        name, config = model_config(config) if isinstance(config, str) else ("model", dict(config))
+        config = check_model_in_memory(model, name, config)
+
+        visual: Any = model.visual
+        camera_embedding = None
+        if num_cameras or num_views:
+            camera_embedding = build_camera_embedding(visual, num_cameras, num_views, seed)
+            camera_embedding.to(next(visual.parameters()))
+        set_geometry(visual, geometry)
+
+        mean = image_mean or getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN
+        std = image_std or getattr(visual, "image_std", None) or OPENAI_DATASET_STD
+        towers = cls(
+            model,
+            name=name,
+            config=config,
+            image_mean=as_colour(mean),
+            image_std=as_colour(std),
+            position_resize=geometry.position_resize,
+            camera_embedding=camera_embedding,
+        )
+        towers.train(model.training)
+        if tokenizer is not None:
+            towers._tokenizer = TextTokenizer(config["text_cfg"], tokenizer)
+        return towers
 
     @classmethod
     def from_timm(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 import torch
 from open_clip.coca_model import CoCa
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -141,7 +142,21 @@ def _instantiate(config: Mapping[str, Any]) -> nn.Module:
     if custom_text:
         kind = CoCa if "multimodal_cfg" in options else open_clip.CustomTextCLIP
 
-    model: nn.Module = kind(vision_cfg=vision, text_cfg=text, **options)
+    trunk_options = vision.pop("timm_options", None)
+    if trunk_options is None:
+        model: nn.Module = kind(vision_cfg=vision, text_cfg=text, **options)
+        return model
+
+    # open_clip passes no sizes to timm: it builds a small trunk, which is replaced by the right one
+    placeholder = vision | {"timm_model_name": "test_vit"}
+    model = kind(vision_cfg=placeholder, text_cfg=text, **options)
+    visual: Any = model.visual
+    visual.trunk = timm.create_model(
+        vision["timm_model_name"],
+        num_classes=0,
+        global_pool=vision["timm_pool"],
+        **trunk_options,
+    )
     return model
 
 

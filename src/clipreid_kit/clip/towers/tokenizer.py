@@ -26,12 +26,22 @@ class TextTokenizer:
 
     Args:
         text_config: The ``text_cfg`` of an open_clip configuration.
+        loaded: The tokenizer of open_clip, if it has been loaded already.
+
+    Raises:
+        ValueError: If the tokenizer is not open_clip's, or has another context length.
     """
 
-    def __init__(self, text_config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        text_config: Mapping[str, Any],
+        loaded: SimpleTokenizer | HFTokenizer | None = None,
+    ) -> None:
         self.context_length = int(text_config.get("context_length", 77))
         self._config = dict(text_config)
-        self._loaded: SimpleTokenizer | HFTokenizer | None = None
+        self._loaded = loaded
+        if loaded is not None:
+            _check_tokenizer(loaded, self.context_length)
 
     def __repr__(self) -> str:
         """Show the context length."""
@@ -142,6 +152,22 @@ class TextTokenizer:
         if self._loaded is None:
             self._loaded = _load(self._config, self.context_length)
         return self._loaded
+
+
+def _check_tokenizer(tokenizer: object, context_length: int) -> None:
+    if not isinstance(tokenizer, SimpleTokenizer | HFTokenizer):
+        raise fail(
+            "ClipTowers",
+            "a tokenizer of open_clip",
+            type(tokenizer).__name__,
+            "Get it with open_clip.get_tokenizer.",
+        )
+    if tokenizer.context_length != context_length:
+        raise fail(
+            "ClipTowers",
+            f"a tokenizer with a context of {context_length}, as the model has",
+            tokenizer.context_length,
+        )
 
 
 def _load(config: Mapping[str, Any], context_length: int) -> SimpleTokenizer | HFTokenizer:

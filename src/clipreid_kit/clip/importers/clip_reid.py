@@ -25,7 +25,8 @@ from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.geometry import check_geometry
 from clipreid_kit.clip.towers.load_weights import load_weights
-from clipreid_kit.clip.towers.model_catalogue import Colour, build_model, find_weights
+from clipreid_kit.clip.towers.model_catalogue import build_model, find_weights
+from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.read_weights import find_tensors, read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 

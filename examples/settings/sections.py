@@ -25,6 +25,7 @@ from examples.settings.section import (
     default_tag,
 )
 
+VISION_ONLY = ("timm/", "torchvision/")  # prefixes of models without a text tower
 Blocks = NonNegativeInt | Literal["all", "none"]
 Mean = Annotated[tuple[float, float, float], Field(strict=False)]
 Std = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
@@ -35,9 +36,10 @@ class Model(Section):
     """The two towers, their weights, and how images are shown to them."""
 
     name: str = "reid-tiny-resnet"
-    """A model of open_clip, or one of the small models of clipreid_kit."""
+    """A model of open_clip, or a small model of clipreid_kit; or an image tower without text, as
+    `timm/NAME` or `torchvision/NAME`, in stages that need no text."""
     pretrained: str | None = None
-    """A pretraining tag of open_clip or a local file; null for random weights."""
+    """A pretraining tag of the model's library or a local file; null for random weights."""
     image_size: Sizes | None = None
     """Height and width in pixels; null for the model's own."""
     image_mean: Mean | None = None
@@ -58,6 +60,24 @@ class Model(Section):
     """Learn an embedding of each camera, which is added to the tokens."""
     view_embedding: bool = False
     """Likewise of each view."""
+
+    def has_text(self) -> bool:
+        """Whether the model has a text tower."""
+        return not self.name.startswith(VISION_ONLY)
+
+    @model_validator(mode="after")
+    def _image_tower_has_the_options(self) -> Self:
+        if self.has_text():
+            return self
+
+        for key in ("patch_stride", "camera_embedding", "view_embedding"):
+            if getattr(self, key):
+                raise ValueError(
+                    f"`model.{key}` is for CLIP's ViT; `model.name: {self.name}` has none"
+                )
+        if self.position_resize != "bicubic":
+            raise ValueError(f"`model.position_resize` must be bicubic for {self.name}")
+        return self
 
 
 class TrainedModel(Model):

@@ -6,6 +6,7 @@ import torch
 
 from clipreid_kit.data.hands import spoken_aspect
 from examples.settings.recipe import recipe_of
+from examples.settings.sections import VISION_ONLY
 from examples.settings.stages import Recipe
 
 
@@ -37,7 +38,10 @@ def _shrink_model(model: dict[str, Any]) -> None:
     is_resnet = model["name"].startswith(("RN", "reid-tiny-resnet"))
     height, width = model["image_size"] or (1, 1)
 
-    model["name"] = "reid-tiny-resnet" if is_resnet else "reid-tiny-vit"
+    if model["name"].startswith(VISION_ONLY):
+        model["name"] = "timm/test_resnet"
+    else:
+        model["name"] = "reid-tiny-resnet" if is_resnet else "reid-tiny-vit"
     model["pretrained"] = None
     model["image_size"] = (64, 32) if height > width else (64, 64)
     if model["patch_stride"] is not None:

@@ -69,7 +69,22 @@ class Recipe(Section):
 
     def compares_texts(self) -> bool:
         """Whether captions are compared with images in the evaluation."""
-        return self.stage in ("zero_shot", "image_encoder", "joint", "retrieval")
+        stages = ("zero_shot", "image_encoder", "joint", "retrieval")
+        return self.stage in stages and self.model.has_text()
+
+    def needs_text(self) -> bool:
+        """Whether a text tower runs: in training, or for the task that is evaluated."""
+        return self.evaluate.task != "image_to_image"
+
+    @model_validator(mode="after")
+    def _text_tower_exists(self) -> Self:
+        if self.needs_text() and not self.model.has_text():
+            raise ValueError(
+                f"this recipe of `stage: {self.stage}` needs a text tower, and `model.name: "
+                f"{self.model.name}` has none; name a CLIP model, or train with losses on images "
+                "alone, as `stage: classifier` does"
+            )
+        return self
 
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Keys that were changed and have no effect in this recipe, each with what it needs."""
@@ -171,6 +186,10 @@ class TrainingRecipe(Recipe):
         """Whether batches are of mined rows, and not of identities with several images each."""
         return False
 
+    def needs_text(self) -> bool:
+        """Also where a term of the loss looks at captions."""
+        return super().needs_text() or self.trains_on_captions()
+
     def trains_on_captions(self) -> bool:
         """Whether a term of the loss looks at captions."""
         return any(name in TEXT_TERMS for name in self.loss.weights())
@@ -217,6 +236,10 @@ class RetrievalRecipe(TrainingRecipe):
         """Whether `mining.data` names mined batches."""
         return self.mining.data != "standard"
 
+    def needs_text(self) -> bool:
+        """Also where batches are mined, which compares captions."""
+        return super().needs_text() or self.has_mined_batches()
+
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Also keys of PK batches and of InfoNCE, which mined batches compute as SupCon."""
         yield from super().idle_keys()
@@ -247,6 +270,10 @@ class ClipReIDRecipe(TrainingRecipe):
             raise ValueError("`data.orientations` must be 1, because texts belong to identities")
         return self
 
+    def needs_text(self) -> bool:
+        """Also where a term compares images with the texts of identities."""
+        return super().needs_text() or bool(self.loss.image_to_text or self.loss.supcon)
+
 
 class PromptSGRecipe(TrainingRecipe):
     """PromptSG: train the image tower guided by a sentence with a pseudo word of each image."""
@@ -265,6 +292,10 @@ class PromptSGRecipe(TrainingRecipe):
                 "all images"
             )
         return self
+
+    def needs_text(self) -> bool:
+        """Always: a sentence guides the image tower."""
+        return True
 
 
 # A new stage is a model above, its name here, and examples/trainer/stages/<stage>.py.

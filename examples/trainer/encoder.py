@@ -132,7 +132,7 @@ class Encoder:
 
         # The forward that accelerate puts in its place computes in the precision of training.
         forward: Any = getattr(self.method, "_original_forward", self.method)
-        output = forward(images.to(self.towers.logit_scale.device), **options)
+        output = forward(images.to(next(self.towers.parameters()).device), **options)
         return cast("Tensor", output.embedding)
 
     def _text_options(self) -> dict[str, Tensor]:

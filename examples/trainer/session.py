@@ -66,18 +66,29 @@ def categories_of(model: Model, records: Sequence[ImageRecord]) -> list[Category
 
 def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) -> ClipTowers:
     """The towers of a recipe."""
-    counts = {index.field: len(index) for index in categories}
-    towers = ClipTowers.from_open_clip(
-        model.name,
-        model.pretrained,
-        seed=seed,
-        image_size=model.image_size,
-        patch_stride=model.patch_stride,
-        last_stride=model.last_stride,
-        position_resize=model.position_resize,
-        num_cameras=counts.get("camera", 0),
-        num_views=counts.get("view", 0),
-    )
+    library, _, name = model.name.partition("/")
+    if model.has_text():
+        counts = {index.field: len(index) for index in categories}
+        towers = ClipTowers.from_open_clip(
+            model.name,
+            model.pretrained,
+            seed=seed,
+            image_size=model.image_size,
+            patch_stride=model.patch_stride,
+            last_stride=model.last_stride,
+            position_resize=model.position_resize,
+            num_cameras=counts.get("camera", 0),
+            num_views=counts.get("view", 0),
+        )
+    else:
+        build = ClipTowers.from_timm if library == "timm" else ClipTowers.from_torchvision
+        towers = build(
+            name,
+            model.pretrained,
+            seed=seed,
+            image_size=model.image_size,
+            last_stride=model.last_stride,
+        )
     towers.image_mean = model.image_mean or towers.image_mean
     towers.image_std = model.image_std or towers.image_std
     return towers

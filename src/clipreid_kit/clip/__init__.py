@@ -16,6 +16,7 @@ from clipreid_kit.clip.checkpoints.save_load import load_towers, save_towers
 from clipreid_kit.clip.checkpoints.tracker_export import TrackerExport, export_for_tracker
 from clipreid_kit.clip.checkpoints.training_checkpoints import TrainingCheckpoints
 from clipreid_kit.clip.checkpoints.warm_start import read_card, warm_start
+from clipreid_kit.clip.importers.backbones import ImportedBackbone, import_reid_backbone
 from clipreid_kit.clip.importers.clip_reid import ImportedClipReID, import_clip_reid
 from clipreid_kit.clip.importers.report import ImportReport
 from clipreid_kit.clip.methods.baseline import ClipBaseline, ClipBaselineOutput
@@ -60,6 +61,7 @@ __all__ = [
     "IdentityPromptLearner",
     "ImageLevels",
     "ImportReport",
+    "ImportedBackbone",
     "ImportedClipReID",
     "LoadReport",
     "ModelCard",
@@ -80,6 +82,7 @@ __all__ = [
     "freeze",
     "from_pretrained",
     "import_clip_reid",
+    "import_reid_backbone",
     "interpolate_weights",
     "layerwise_lr_groups",
     "load_adapters",

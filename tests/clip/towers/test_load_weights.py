@@ -1,5 +1,6 @@
 import hashlib
 import warnings
+from argparse import Namespace
 
 import open_clip
 import pytest
@@ -225,6 +226,35 @@ def test_the_module_keeps_its_dtype():
     layer = nn.Linear(2, 2)
     load_weights(layer, {"weight": torch.eye(2).half(), "bias": torch.ones(2).half()})
     assert layer.weight.dtype == torch.float32
+
+
+class TestCheckpointsOfPipelines:
+    def test_arguments_beside_the_weights(self, build, tmp_path):
+        """As StyleFinder saves them."""
+        towers = build("vit", seed=3)
+        saved = {"model_state_dict": towers.model.state_dict(), "model_name": "ViT-B/16"}
+        torch.save(saved | {"train_args": Namespace(lr=5e-5, p=16)}, tmp_path / "BEST.pth")
+
+        twin = build("vit", path=tmp_path / "BEST.pth")
+
+        assert same_tensors(towers.state_dict(), twin.state_dict())
+
+    def test_several_modules(self, build):
+        """As the third stage of the hands pipeline saves them."""
+        towers = build("vit", seed=3)
+        saved = {
+            "epoch": 4,
+            "clip_state_dict": towers.model.state_dict(),
+            "inversion_state_dict": {"fc.weight": torch.ones(2)},
+            "optimizer": {"state": {}, "param_groups": [{"lr": 1e-5}]},
+        }
+        twin = build("vit")
+        report = load_weights(twin, saved, strict=False)
+
+        assert same_tensors(towers.state_dict(), twin.state_dict())
+        assert report.unexpected == ("model.inversion.fc.weight",)
+        with pytest.raises(ValueError, match=r"1 unexpected: model\.inversion\.fc\.weight"):
+            load_weights(twin, saved)
 
 
 class TestLora:

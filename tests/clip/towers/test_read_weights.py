@@ -3,6 +3,7 @@ import os
 import zipfile
 from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from clip_files import save_as
@@ -140,6 +141,18 @@ def test_arguments_beside_the_weights_are_no_obstacle(tmp_path):
     arguments = Namespace(lr=1e-5, name="run")
     torch.save({"model_state_dict": {"w": torch.ones(2)}, "args": arguments}, tmp_path / "a.pth")
     assert read_weights(tmp_path / "a.pth").keys() == {"w"}
+
+
+def test_measures_and_random_states_of_numpy_are_no_obstacle(tmp_path):
+    beside = {"top1_accuracy": np.float64(0.5), "rng_state": np.random.RandomState(0).get_state()}
+    torch.save({"model_state_dict": {"w": torch.ones(2)}, **beside}, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").keys() == {"w"}
+
+
+def test_a_pickled_model_is_refused(tmp_path):
+    torch.save({"model": nn.Linear(2, 2), "args": Namespace(lr=1e-5)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"tensors only, got \d+ bytes that cannot be read"):
+        read_weights(tmp_path / "a.pth")
 
 
 def test_a_class_inside_the_arguments_is_refused(tmp_path, capsys):

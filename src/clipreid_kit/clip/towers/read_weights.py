@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import open_clip
 import torch
 from safetensors import SafetensorError, safe_open
@@ -223,9 +224,18 @@ def _read(path: Path) -> object:
         if _is_torchscript(stream):
             return _read_torchscript(stream, path)
 
-    # scripts save their arguments beside the weights; a Namespace only holds plain data
-    with torch.serialization.safe_globals([Namespace]):
+    # scripts save arguments, measures and random states beside the weights
+    with torch.serialization.safe_globals(_plain_types()):
         return read_data(path)
+
+
+@cache
+def _plain_types() -> list[Any]:
+    """Types that hold nothing but data: of arguments, and of numbers and arrays of numpy."""
+    rebuild_array: Any = np.zeros(1).__reduce__()[0]
+    rebuild_scalar: Any = np.float64(1).__reduce__()[0]
+    dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    return [Namespace, np.dtype, np.ndarray, rebuild_array, rebuild_scalar, *dtypes]
 
 
 def _read_torchscript(stream: BinaryIO, path: Path) -> dict[str, Any]:

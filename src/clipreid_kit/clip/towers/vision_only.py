@@ -20,6 +20,7 @@ from clipreid_kit.clip.towers.torchvision_forward import remove_classifier
 
 _TRUNK = "visual.trunk."
 _PREFIXES = ("model.", "towers.", "backbone.")
+CEIL_POOL = "ceil"  # a ResNet's first pooling without padding, as in fast-reid
 _TORCHVISION_SIDE = 224  # of all its models but some ViTs, which know theirs
 
 # errors of both libraries for options that a model does not have, and for a failed download
@@ -102,6 +103,8 @@ def build_vision_only(
         else:
             trunk, classifier, image_size = _torchvision_trunk(name, options, tag)
 
+        if vision.get("stem_pool") == CEIL_POOL:
+            trunk.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
         visual = BackboneTower(trunk.float(), library, image_size, vision["projection"], classifier)
     return VisionOnlyModel(visual)
 

@@ -16,10 +16,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder to write to (default: report)"
     )
+    parser.add_argument(
+        "--published",
+        type=Path,
+        metavar="CSV",
+        help="published figures to lay beside the runs of their names",
+    )
     options = parser.parse_args(arguments)
 
     try:
-        print(gather_runs(options.runs, options.out), end="")
+        print(gather_runs(options.runs, options.out, published=options.published), end="")
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,17 +5,33 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit.cli._recipe_names import recipes_folder
+
 
 def report(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of runs, or folders that hold runs at any depth.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("report"),
+    published: Annotated[
+        str | None,
+        typer.Option(help="Published figures beside runs of their names: papers, or a CSV file."),
+    ] = None,
 ) -> None:
     """Gather runs into tables and figures, and print the tables.
 
-    Example: clipreid report runs --out tables
+    \b
+    Examples:
+      clipreid report runs --out tables
+      clipreid report runs/papers --published papers
     """
     from clipreid_kit.reports import gather_runs
 
-    print(gather_runs(runs, out), end="")
+    table = None if published is None else _table_of(published)
+    print(gather_runs(runs, out, published=table), end="")
+
+
+def _table_of(name: str) -> Path:
+    """A file, or that of a folder of recipes."""
+    beside_recipes = recipes_folder() / name / "published.csv"
+    return beside_recipes if beside_recipes.is_file() else Path(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from clipreid_kit._read_files import read_bytes
 from clipreid_kit.reports.figures import write_figures
 from clipreid_kit.reports.own_files import write_own_files
+from clipreid_kit.reports.published import published_markdown, published_rows, read_published
 from clipreid_kit.reports.runs import find_runs
 from clipreid_kit.reports.tables import (
     csv_text,
@@ -20,7 +21,7 @@ from clipreid_kit.reports.tables import (
 )
 
 
-def gather_runs(folders: list[Path], out: Path) -> str:
+def gather_runs(folders: list[Path], out: Path, *, published: Path | None = None) -> str:
     """Write tables and figures of all runs in the folders, and return a summary in Markdown.
 
     Needs matplotlib (``pip install clipreid_kit[report]``).
@@ -28,10 +29,14 @@ def gather_runs(folders: list[Path], out: Path) -> str:
     Args:
         folders: Folders of runs, or folders that hold runs at any depth.
         out: Folder to write to.
+        published: A CSV file of published figures, to lay beside those of the runs that bear their
+            names: columns ``version``, ``source`` and some of ``R1``, ``R5``, ``R10`` and ``mAP``,
+            in percent. ``None`` for no comparison.
 
     Raises:
-        ValueError: If there is no run, a file is damaged, or ``out`` holds a file of one of these
-            names that was not written here, or was changed since; nothing is written then.
+        ValueError: If there is no run, a file is damaged, no run has a published name, or ``out``
+            holds a file of one of these names that was not written here, or was changed since;
+            nothing is written then.
     """
     runs = find_runs(folders)
     training, versions = training_rows(runs), version_rows(runs)
@@ -50,6 +55,12 @@ def gather_runs(folders: list[Path], out: Path) -> str:
         "versions.md": f"# Versions\n\n{versions_text}",
     }
 
+    beside = ""
+    if published is not None:
+        compared = published_rows(versions, read_published(published))
+        beside = published_markdown(compared)
+        files |= {"published.csv": csv_text(compared), "published.md": beside}
+
     contents = {name: content.encode() for name, content in files.items()}
     with tempfile.TemporaryDirectory() as folder:
         figures = write_figures(Path(folder), runs, versions)
@@ -59,4 +70,5 @@ def gather_runs(folders: list[Path], out: Path) -> str:
 
     complete = f"{sum(run.complete for run in runs)} of {len(runs)} runs complete."
     written = f"{len(files)} tables and {len(figures)} figures: {out}"
-    return f"{runs_markdown(runs)}\n{files['versions.md']}\n{complete} {written}\n"
+    beside = f"{beside}\n" if beside else ""
+    return f"{runs_markdown(runs)}\n{files['versions.md']}\n{beside}{complete} {written}\n"

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from clipreid_kit.cli.main import main
+from clipreid_kit.cli.search import _json, _table
 from clipreid_kit.clip import ClipTowers, save_towers
-from clipreid_kit.retrieval import Encoder, GalleryIndex
+from clipreid_kit.data import ImageRecord
+from clipreid_kit.retrieval import Encoder, GalleryIndex, SearchResult
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_reembed(tmp_path, model, photos, capsys):
 
 
 def test_calibrated_hits(tmp_path, model, capsys):
-    """Two identities of near copies and two of others: a stranger is unknown."""
+    """Near copies of six images are their own identities."""
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for number in range(6):
@@ -137,11 +139,23 @@ def test_calibrated_hits(tmp_path, model, capsys):
     assert {hit["identity"] for hit in found["hits"]} == {"0"}
     assert all(hit["probability"] > 0.3 for hit in found["hits"])
 
-    where = ("--where", "identity!=0", "-k", "1")
-    status, out, _ = answer(capsys, "search", store, photos / "0_c0.png", *where)
-    first, second = out.splitlines()
-    assert first == "unknown: no image is similar enough; the nearest are"
-    assert " %  " in second
+
+def test_a_stranger_is_unknown():
+    result = SearchResult(
+        rows=np.array([[3]]),
+        keys=np.array([[3]]),
+        similarities=np.array([[0.25]]),
+        records=[[ImageRecord("a.jpg", "rex", camera=2)]],
+        probabilities=np.array([[0.02]]),
+        is_unknown=np.array([True]),
+    )
+    assert _table(["b.jpg"], result).splitlines() == [
+        "unknown: no image is similar enough; the nearest are",
+        "  1  0.2500    2 %  rex  camera 2  a.jpg",
+    ]
+    (found,) = json.loads(_json(["b.jpg"], result))
+    assert found["unknown"] is True
+    assert found["hits"][0]["probability"] == 0.02
 
 
 def test_several_queries(built, photos, capsys):

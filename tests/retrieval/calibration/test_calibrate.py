@@ -161,6 +161,7 @@ def test_a_calibration_of_another_model_is_refused(tmp_path):
     assert GalleryIndex.open(tmp_path / "i").calibration is None
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("change", "words"),
     [

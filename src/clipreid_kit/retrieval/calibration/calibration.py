@@ -100,12 +100,12 @@ class Calibration:
         """
         values = np.asarray(similarity, dtype=np.float64)
         if self.method == "logistic":
-            return 1 / (1 + np.exp(-(self.slope * values + self.intercept)))
-        return np.interp(values, self.similarities, self.probabilities)
+            return np.asarray(1 / (1 + np.exp(-(self.slope * values + self.intercept))))
+        return np.asarray(np.interp(values, self.similarities, self.probabilities))
 
     def is_same(self, similarity: FloatArray) -> npt.NDArray[np.bool_]:
         """Return whether pairs reach the threshold; false for NaN."""
-        return np.asarray(similarity) >= self.threshold
+        return np.asarray(np.asarray(similarity) >= self.threshold)
 
     def table(self) -> str:
         """Return the threshold and the reliability as a table for a terminal."""

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
 from clipreid_kit.data.images.load_image import as_upright_rgb, load_image
 from clipreid_kit.data.records import ImageRecord
 
-ImageInput = str | os.PathLike[str] | ImageRecord | Image.Image | np.ndarray[Any, Any] | Tensor
+ImageInput = str | os.PathLike[str] | ImageRecord | Image.Image | npt.NDArray[Any] | Tensor
 
 _OWNER = "Encoder"
 
@@ -59,7 +60,7 @@ def read_input(image: ImageInput, row: int) -> Image.Image:
     )
 
 
-def _from_array(array: "np.ndarray[Any, Any]", row: int) -> Image.Image:
+def _from_array(array: npt.NDArray[Any], row: int) -> Image.Image:
     """Return an array of bytes as an image."""
     is_grey = array.ndim == 2
     is_colour = array.ndim == 3 and array.shape[2] == 3

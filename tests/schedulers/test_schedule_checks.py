@@ -62,6 +62,7 @@ def test_past_the_end():
         check_not_past_the_end("owner", 5, 4)
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("call", "owner"),
     [

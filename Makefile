@@ -4,11 +4,12 @@ BIN := .venv/bin
 RUN ?= runs/quickstart
 SECONDS ?= 600
 SEED ?= 0
+KILLS ?= 50
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-slow test-exhaustive fuzz lint bench docs wheel clean
+.PHONY: quickstart test test-slow test-exhaustive fuzz kills lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -51,6 +52,9 @@ test-exhaustive: .venv/installed-dev  ## each key of the recipes, once more on a
 
 fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
+
+kills: .venv/installed-dev  ## kill training, an index and writers KILLS times, from SEED; what is lost or unreadable
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.kills --kills $(KILLS) --seconds $(SECONDS) --seed $(SEED)
 
 bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_losses

@@ -53,6 +53,7 @@ def test_a_camera_is_an_integer_or_a_name(camera):
 ROWS = [("a.jpg", 1), ("b.jpg", 2)]
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("owner", "call"),
     [
@@ -74,6 +75,7 @@ def test_what_is_no_record_is_explained(owner, call, rows):
         call(rows)
 
 
+@pytest.mark.unhooked
 def test_a_wrong_record_among_others_is_numbered():
     with pytest.raises(ValueError, match="got NoneType None as number 1"):
         check_files(iter([ImageRecord("a.jpg", 1), None]))

@@ -120,6 +120,7 @@ def test_a_prepared_schedule_that_is_stepped_once_does_not_warn(monkeypatch, opt
     assert prepared_rates(monkeypatch, cosine, 4, num_processes=2, **options) == expected
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("call", "owner"),
     [

@@ -15,6 +15,8 @@ from clipreid_kit.clip import (
 )
 from clipreid_kit.clip.towers.wrappers import unwrapped
 
+pytestmark = pytest.mark.unhooked
+
 CALLS = {
     "save_towers": save_towers,
     "load_weights": lambda towers, folder: load_weights(towers, towers.state_dict()),

@@ -25,12 +25,13 @@ after Ctrl-C.
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         from clipreid_kit import __version__
 
         print(f"clipreid_kit {__version__}")
         raise typer.Exit
+    return asked
 
 
 def build_app() -> typer.Typer:

@@ -73,7 +73,8 @@ def test_towers_are_those_of_the_recipe(tmp_path):
     assert towers.image_mean == (0.5, 0.5, 0.5)
 
 
-@pytest.mark.parametrize("stage", ["classifier", pytest.param("clip_reid", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["classifier", "clip_reid"])
 def test_a_run_trains_evaluates_and_saves_it(tmp_path, stage):
     images = tiny_images(tmp_path)
     changes = ("optim.epochs=1", "optim.warmup_epochs=0", "model.last_stride=1")

@@ -73,13 +73,18 @@ def test_the_given_tokenizer_is_used(model):
         ({"config": "RN50"}, r"weights of a ResNet .* got weights of a ViT"),
         ({"config": {"embed_dim": 16}}, "config as the name or the configuration"),
         ({"config": {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "context_length": 9}}}, "of 9"),
-        ({"tokenizer": str.split}, "a tokenizer of open_clip, got method_descriptor"),
         ({"tokenizer": SimpleTokenizer(context_length=9)}, "a context of 77, as the model"),
     ],
 )
 def test_what_does_not_belong_to_the_model_is_an_error(model, arguments, match):
     with pytest.raises(ValueError, match=match):
         ClipTowers.from_model(model, **({"config": CONFIG} | arguments))
+
+
+@pytest.mark.unhooked
+def test_another_tokenizer_is_an_error(model):
+    with pytest.raises(ValueError, match="a tokenizer of open_clip, got method_descriptor"):
+        ClipTowers.from_model(model, str.split, config=CONFIG)
 
 
 def test_other_modules_are_refused():

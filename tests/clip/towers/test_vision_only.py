@@ -164,7 +164,9 @@ def test_weights_load_under_the_names_of_the_trunk(towers):
         lambda towers: towers.encode_text(torch.zeros(1, 1, dtype=torch.long)),
         lambda towers: towers.embed_tokens(torch.zeros(1, 1, dtype=torch.long)),
         lambda towers: towers.end_of_text(torch.zeros(1, 1, dtype=torch.long)),
-        lambda towers: towers.encode_text_embeddings(torch.zeros(1, 1, 1), torch.zeros(1)),
+        lambda towers: towers.encode_text_embeddings(
+            torch.zeros(1, 1, 1), torch.zeros(1, dtype=torch.long)
+        ),
         lambda towers: towers.text_width,
         lambda towers: towers.logit_scale,
         lambda towers: unfreeze_last_blocks(towers, 1, tower="text"),

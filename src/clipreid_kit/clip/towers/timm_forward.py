@@ -102,8 +102,10 @@ def _class_token_or_mean(trunk: Timm, patches: Tensor, prefix_tokens: Tensor) ->
 
 
 def _returns_prefix_tokens(trunk: Timm) -> bool:
+    """Whether a ViT also returns its class token at each block, and knows its grid."""
     parameters = inspect.signature(trunk.forward_intermediates).parameters
-    return "return_prefix_tokens" in parameters
+    knows_grid = hasattr(getattr(trunk, "patch_embed", None), "dynamic_feat_size")
+    return knows_grid and "return_prefix_tokens" in parameters
 
 
 def _token_grid(trunk: Timm, num_tokens: int, images: Tensor) -> tuple[int, int]:

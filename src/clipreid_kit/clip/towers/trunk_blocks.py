@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from torch import nn
 
 # containers whose children are the blocks, in order of preference
-_CONTAINERS = ("blocks", "stages", "layers", "encoder.layers", "features", "trunk_output")
+_CONTAINERS = (
+    "blocks",
+    "stages",
+    "layers",
+    "levels",
+    "transformers",
+    "encoder.layers",
+    "features",
+    "trunk_output",
+)
 
 # stages that lie side by side, such as layer1, layer2 and so on
 _NUMBERED = re.compile(r"([a-z]+)(\d+)$")

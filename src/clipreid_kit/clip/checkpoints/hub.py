@@ -3,7 +3,7 @@
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -31,6 +31,7 @@ README_FILE = "README.md"
 _FILES = (README_FILE, CARD_FILE, WEIGHTS_FILE, HEADS_FILE)
 
 
+@runtime_checkable
 class HubClient(Protocol):
     """The calls of ``huggingface_hub.HfApi`` that are used here."""
 

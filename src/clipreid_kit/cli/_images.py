@@ -60,14 +60,14 @@ def read_records(
 
 def _records(source: Path, pattern: str | None, splits: Sequence[str]) -> "list[ImageRecord]":
     from clipreid_kit.data import ImageRecord, read_folder, read_images, read_table
+    from clipreid_kit.data.files.file_tree import is_image
 
-    is_table = source.suffix.lower() in (".csv", ".json", ".jsonl", ".parquet")
-    if is_table:
+    if source.is_file() and is_image(source.name):
+        return [ImageRecord(str(source), source.stem)]
+    if source.is_file() and source.suffix.lower() != ".zip":
         if pattern is not None:
             raise ValueError(f"--pattern has no effect: {source} is a table.")
         return _of_splits(read_table(source), splits, source)
-    if source.is_file() and source.suffix.lower() != ".zip":
-        return [ImageRecord(str(source), source.stem)]
     if pattern is not None:
         return _of_splits(read_folder(source, pattern=pattern), splits, source)
     if splits:

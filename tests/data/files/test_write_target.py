@@ -75,7 +75,7 @@ def test_the_archive_of_the_images_is_not_replaced(tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a.PNG"])
 def test_a_manifest_and_prompts_do_not_take_the_name_of_an_image(tmp_path, name):
     image = image_named(tmp_path, name)
-    prompts = PromptTable({1: "a coat"}, key="identity")
+    prompts = PromptTable({"1": "a coat"})
 
     with pytest.raises(ValueError, match=r"^write_split: .* has the name of an image"):
         write_split(MANIFEST, image)

@@ -8,7 +8,7 @@ def test_list(clipreid):
     rows = text.splitlines()
 
     assert status == 0
-    assert [row.split()[0] for row in rows] == ["own/train", "own/zero_shot"]
+    assert [row.split()[0] for row in rows] == ["own/cnn", "own/lora", "own/train", "own/zero_shot"]
     assert all(len(row.split()) > 5 for row in rows)
     assert clipreid("recipes", "list", "zzz") == (
         1,

@@ -7,14 +7,19 @@ import typer
 
 from clipreid_kit.cli._trainer import trainer_function
 
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+PASS_ON = {"ignore_unknown_options": True}
 
 
 def evaluate(
-    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(help="A run, one of its checkpoints, or features (.npz).")
     ],
+    of_features: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="OPTIONS", help="Of features: those of clipreid-evaluate.", show_default=False
+        ),
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Of a run: best (default), last, or epoch-0003.")
     ] = None,
@@ -42,8 +47,8 @@ def evaluate(
     """
     of_run = (checkpoint, data, changes, out, features, plugin)
     if source.is_dir() and not (source / "columns.npz").is_file():  # of `clipreid embed`
-        if context.args:
-            raise typer.TyperException(f"{context.args[0]} is no option for a run.")
+        if of_features:
+            raise typer.TyperException(f"{of_features[0]} is no option for a run.")
 
         more = ["evaluate.features=true"] if features else []
         trainer_function("trainer.evaluate", "evaluate_run")(
@@ -63,6 +68,6 @@ def evaluate(
         )
     from clipreid_kit.evaluate import main
 
-    status = main([str(source), *context.args])
+    status = main([str(source), *(of_features or [])])
     if status:
         raise typer.Exit(status)

@@ -56,7 +56,7 @@ PARTNERS = {
         "optim.weight_decay": 0.0,
     },
     "model.fit": {"model.image_size": (64, 32)},
-    "model.name": {"model.last_stride": None, "model.patch_stride": None},
+    "model.name": {"model.last_stride": None, "model.patch_stride": None, "model.lora_rank": 0},
     **{
         f"optim.{name}": SCHEDULE
         for name in ("schedule", "min_lr", "step_epochs", "warmup_epochs", "warmup_factor")

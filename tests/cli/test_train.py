@@ -112,8 +112,15 @@ def test_options_of_features_and_of_runs_are_not_mixed(clipreid, finished, tmp_p
 
 
 def test_runs_are_gathered(clipreid, finished, tmp_path, monkeypatch):
-    monkeypatch.setattr("clipreid_kit.reports.gather_runs", lambda runs, out: f"{runs[0]} {out}\n")
-    assert clipreid("report", finished, "--out", tmp_path) == (0, f"{finished} {tmp_path}\n", "")
+    def gather(runs, out, published):
+        return f"{runs[0]} {out} {published}\n"
+
+    monkeypatch.setattr("clipreid_kit.reports.gather_runs", gather)
+    assert clipreid("report", finished, "--out", tmp_path) == (
+        0,
+        f"{finished} {tmp_path} None\n",
+        "",
+    )
 
 
 def test_a_run_is_exported(clipreid, finished, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from clipreid_kit.cli._trainer import examples_root
 _PYTEST = """\
 [pytest]
 testpaths = tests
+norecursedirs = exhaustive
 pythonpath = . tests tests/examples
 addopts = --strict-markers --import-mode=importlib
 filterwarnings = error
@@ -18,13 +19,12 @@ markers =
     unhooked: runs without the shape-checking import hook
     reference: equivalence with an installed peer
     slow: more than ten seconds
-    exhaustive: half an hour in all
 """
 
 _NEXT = """\
 {folder} holds the trainer, its recipes, single-file examples, and their tests. In that folder:
   python -m examples.trainer examples/recipes/quickstart/joint.yaml --out runs/quickstart
-  pip install pytest hypothesis && python -m pytest -m "not slow and not exhaustive"
+  pip install pytest hypothesis && python -m pytest -m "not slow"
 `clipreid train` keeps running the trainer of the installed package."""
 
 

@@ -72,7 +72,7 @@ class IndexInfo:
         num_segments: Files of embeddings: one for each ``add`` since the last ``compact``.
         generation: Counts the changes of the index.
         num_bytes: Size of its files.
-        encoder: Where the encoder came from, as :attr:`Encoder.source` says it; ``None`` if
+        encoder: Where the encoder came from, as its ``source`` says it; ``None`` if
             unknown.
         is_calibrated: Whether searches have probabilities.
     """

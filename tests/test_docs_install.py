@@ -22,6 +22,7 @@ MODULES = {
     "open_clip_torch": "open_clip",
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
 }
 FOR_THE_LIBRARY = ("dev", "docs")
 

@@ -102,7 +102,7 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
         ("a.yaml", "note a\nstage joint\n", "a recipe is a mapping of keys, got str"),
         ("a.yaml", "note: a\n\tstage: joint\n", "not valid YAML"),
         ("a.yaml", "note: a\nbase: [tiny.yaml]\n", r"`base` must be the path of a recipe, got \["),
-        ("a.yaml", "note: a\nbase: .\n", "there is no such recipe file"),
+        ("a.yaml", "note: a\nbase: .\n", "this is a folder, not a recipe"),
         ("a.yaml", "note: a\n<<: {stage: joint}\n", "not valid YAML"),
         ("a.yaml", "note: a\nstage: joint\n1: 2\n", "there is no key `1`"),
         ("a.yaml", "note: a\n? [a, b]\n: c\n", "not valid YAML"),

@@ -56,8 +56,10 @@ def test_every_reader_of_a_benchmark_is_tested_here():
     others = {
         "read_annotations",
         "read_captioned_folder",
+        "read_coco",
         "read_csv",
         "read_folder",
+        "read_images",
         "read_omniglot",
         "read_split",
         "read_table",

@@ -40,6 +40,7 @@ def test_images_may_be_in_the_archive_as_it_is_downloaded(tmp_path):
     check_files(records)
 
 
+@pytest.mark.filterwarnings("ignore:read_inshop.*archives inside it are not read")
 def test_an_archive_in_an_archive_is_an_error(tmp_path):
     base = trees.inshop(tmp_path)
     shutil.rmtree(base / "Img")

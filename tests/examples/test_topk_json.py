@@ -432,6 +432,7 @@ def test_repeated_images_are_no_positives_of_their_copies(tmp_path, layout):
     )
     recipe = smoke(load_recipe(path, data=str(layout(tmp_path))))
     recipe.model.image_size = (32, 32)
+    recipe.data.trial_identities = None  # all images of the layout
     session = session_of(recipe, tmp_path)
     dataset = training_images(recipe, session)
     images = dataset.image_numbers

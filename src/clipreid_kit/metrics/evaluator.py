@@ -200,7 +200,7 @@ def _read_column(name: str, values: Ids, count: int) -> npt.NDArray[Any]:
 
     With uint64 in one batch and int64 in another, they would meet in floats.
     """
-    array = id_array(_OWNER, name, values, count)
+    array: npt.NDArray[Any] = id_array(_OWNER, name, values, count)
     if array.dtype == np.uint64 and (array <= np.iinfo(np.int64).max).all():
         return array.astype(np.int64)
 

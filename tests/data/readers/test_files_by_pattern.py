@@ -120,6 +120,6 @@ def test_a_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"there are no images in .* \(it is empty\)"):
         read_folder(tmp_path, pattern="{identity}.jpg")
 
-    trees.fill(tmp_path, "a.heic")
+    trees.fill(tmp_path, "a.jxl")
     with pytest.raises(ValueError, match=r"\(none of its 1 files is one\)\. Images end in"):
         read_folder(tmp_path, pattern="{identity}.jpg")

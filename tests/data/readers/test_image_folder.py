@@ -109,9 +109,9 @@ def test_cameras_come_from_file_names(tmp_path, names, cameras):
             r"2 images in .* are not inside an identity folder: b\.jpg, c\.png\. Move",
         ),
         (
-            ("rex/a.jpg", "tom/a.heic"),
+            ("rex/a.jpg", "tom/a.jxl"),
             {},
-            r"there are no images in .*tom \(its files end in \.heic\)",
+            r"there are no images in .*tom \(its files end in \.jxl\)",
         ),
     ],
 )
@@ -264,11 +264,11 @@ def test_another_layout_in_an_archive_is_explained(tmp_path, names, options, pro
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
 def test_images_of_other_formats_are_a_warning(tmp_path, packed, options):
-    names = ("rex/1.jpg", "rex/2.HEIC", "rex/3.gif", "tom/1.png", "tom/notes.txt")
+    names = ("rex/1.jpg", "rex/2.JXL", "rex/3.gif", "tom/1.png", "tom/notes.txt")
     root = pack(tmp_path / "a.zip", *names) if packed else trees.fill(tmp_path / "a", *names)
 
     message = (
-        r"read_folder: left out 2 images that do not end in .*: .*2\.HEIC, .*3\.gif\. Convert them"
+        r"read_folder: left out 2 images that do not end in .*: .*2\.JXL, .*3\.gif\. Convert them"
     )
     with pytest.warns(UserWarning, match=message) as caught:
         records = read_folder(root, **options)

@@ -25,6 +25,6 @@ def test_a_folder_without_images(tmp_path):
 
 def test_images_that_are_not_read_are_named(tmp_path):
     (tmp_path / "a.jpg").touch()
-    (tmp_path / "b.heic").touch()
-    with pytest.warns(UserWarning, match=r"b\.heic"):
+    (tmp_path / "b.jxl").touch()
+    with pytest.warns(UserWarning, match=r"b\.jxl"):
         assert len(read_images(tmp_path)) == 1

@@ -46,6 +46,6 @@ def small_model_config(name: str) -> dict[str, Any]:
     if name not in _NAMES:
         raise fail("small_model_config", f"name to be one of {', '.join(_NAMES)}", repr(name))
 
-    file = resources.files("clipreid_kit.clip").joinpath("configs", f"{name}.json")
+    file = resources.files("clipreid_kit.clip") / "configs" / f"{name}.json"
     config: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
     return config

@@ -24,7 +24,9 @@ def calibrate(
         bool, typer.Option("--across-cameras", help="Use pairs of different cameras only.")
     ] = False,
 ) -> None:
-    """Learn which similarity means the same identity, and save it with the index.
+    """Learn which similarity means the same identity.
+
+    What is learned is saved with the index.
 
     The images need known identities that the model was not trained on. A search then shows the
     probability of each hit, and "unknown" where no hit reaches the threshold.

@@ -23,7 +23,9 @@ def compare(
         list[str] | None, typer.Option("--stage", help="Repeatable. Default: all of the folder.")
     ] = None,
 ) -> None:
-    """Train all stages over several seeds from the same weights; tables go to OUT/report.
+    """Train all stages over several seeds, and compare them.
+
+    All start from the same weights; tables and figures go to OUT/report.
 
     A comparison that was interrupted continues where it stopped.
 

@@ -37,7 +37,9 @@ def embed(
     workers: WorkersOption = 0,
     device: DeviceOption = None,
 ) -> None:
-    """Write the embeddings of images, for clipreid-evaluate and other programs.
+    """Write the embeddings of images to a file or folder.
+
+    `clipreid evaluate` and other programs read them.
 
     Stopped in between, the same command continues with the parts that are missing.
 

@@ -31,7 +31,7 @@ _NEXT = """\
 def examples(
     folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
 ) -> None:
-    """Write out the trainer, its recipes and its tests, for you to change.
+    """Write out the trainer and its tests, to be changed.
 
     Example: clipreid examples my_trainer
     """

@@ -63,7 +63,9 @@ def export(
         Path | None, typer.Option(help="Tracker: crops to measure with, a folder an identity.")
     ] = None,
 ) -> None:
-    """Write the image tower as an ONNX file, and compare the file with the tower.
+    """Write the image tower as an ONNX file.
+
+    The file is run and compared with the tower before it is kept.
 
     Input `images` (N, 3, H, W), normalised; output `embeddings` (N, D). Of a method with a head,
     the towers alone are written.

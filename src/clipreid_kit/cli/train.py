@@ -38,7 +38,9 @@ def train(
         Path | None, typer.Option(help="Python file with your own records or losses.")
     ] = None,
 ) -> None:
-    """Train by a recipe, evaluate before and after, and write a report.
+    """Train by a recipe, and write a report.
+
+    The model is evaluated before and after, and the table is printed.
 
     \b
     Examples:

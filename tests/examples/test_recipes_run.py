@@ -19,7 +19,8 @@ FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 RECIPES = sorted(
     path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")
 )
-# Margins, few batches, negatives that grow harder; a memory with few prototypes at first.
+# Margins, few batches, negatives that grow harder, towers from scratch; a memory with few
+# prototypes at first.
 SLOW_TO_FALL = {
     "hands/stage1/arcface_rn50",
     "omniglot/image_tower",
@@ -27,6 +28,9 @@ SLOW_TO_FALL = {
     "retrieval/contrastive_hard_negative",
     "papers/prototype_vit_market1501",
     "papers/prototype_vit_msmt17",
+    "small/person",
+    "small/things",
+    "small/vehicle",
 }
 QUICK = {
     "fashion/stage3_v2_rn50",

@@ -7,6 +7,7 @@ SEED ?= 0
 KILLS ?= 50
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
+SLOW_UNHOOKED := tests/clip tests/fuzz tests/samplers
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
 .PHONY: quickstart test test-slow test-exhaustive fuzz kills lint bench docs wheel clean
@@ -45,7 +46,7 @@ test: lint  ## lint, tests with the shape hook, tests without it; all but the sl
 
 test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills and resumes
 	$(PYTEST) $(HOOK) -m "slow and not unhooked"
-	$(PYTEST) -m "slow and unhooked" tests
+	$(PYTEST) -m "slow and unhooked" $(SLOW_UNHOOKED)
 
 test-exhaustive: .venv/installed-dev  ## each key of the recipes, once more on a recipe; before a release
 	$(PYTEST) $(HOOK) tests/examples/exhaustive

@@ -61,8 +61,7 @@ def tensors(out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("stage", CASES)
+@pytest.mark.parametrize(("stage", "accumulate"), [*((stage, 1) for stage in CASES), ("joint", 2)])
 def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumulate):
     path = write_recipe(tmp_path, stage)
     fixed = [

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from examples.settings.optim import AnyOptim
 from examples.settings.recipe import load_recipe
 from examples.settings.smoke import smoke
 from examples.trainer import loop
-from examples.trainer.run import run
+from examples.trainer import run as trainer
 
 # Small sets are cut smaller still: an identity may keep a single image.
 pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
@@ -124,8 +125,12 @@ def test_recipe_trains(tmp_path, monkeypatch, roots, name):
         if recipe.stage == "clip_reid" and recipe.prompt.epochs:
             small.prompt.epochs = 10
 
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    if name not in QUICK:  # those write reports of every stage
+        monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
+
     watched = Watched(monkeypatch)
-    run(small, tmp_path / "run")
+    trainer.run(small, tmp_path / "run")
 
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     moments = {"before"} if recipe.stage == "zero_shot" else {"before", "after"}

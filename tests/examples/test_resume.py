@@ -137,22 +137,24 @@ def test_kills_in_both_phases(tmp_path, images):
     assert {count < 6 for count in came} == {True, False}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("data", ["hard_negative", "triplet"])
-def test_kills_between_two_minings(tmp_path, images, data):
-    path = write_recipe(tmp_path, "retrieval")
+def kill_between_two_minings(folder, images, *changes):
+    path = write_recipe(folder, "retrieval")
     options = settings(
         images,
-        f"mining.data={data}",
         "mining.refresh_epochs=2",
         "optim.epochs=5",
         "optim.lr=1e-2",
         "loss.triplet_text=1",
         "data.caption=figure {identity} by camera {camera}",
-        "mining.margin=1.5" if data == "triplet" else "mining.num_negatives=2",
+        *changes,
     )
-    came = kill_until_done(tmp_path, path, options, 5, random.Random(5))
+    came = kill_until_done(folder, path, options, 5, random.Random(5))
     assert any(count % 2 for count in came)
+
+
+@pytest.mark.slow
+def test_kills_between_two_minings(tmp_path, images):
+    kill_between_two_minings(tmp_path, images, "mining.data=triplet", "mining.margin=1.5")
 
 
 def command(capsys, *arguments):

@@ -55,7 +55,7 @@ record = st.builds(
 )
 
 
-@pytest.mark.filterwarnings("ignore:read_table. .* (several ways|goes to extra)")
+@pytest.mark.filterwarnings("ignore:read_table. .* (several ways|goes to extra|as the name of one)")
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(records=st.lists(record, max_size=5))

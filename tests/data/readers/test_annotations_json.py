@@ -127,7 +127,7 @@ rows = st.lists(
 )
 
 
-@pytest.mark.filterwarnings("ignore:read_annotations. .* several ways")
+@pytest.mark.filterwarnings("ignore:read_annotations. .* (several ways|as the name of one)")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=rows, with_splits=st.booleans())
 def test_a_written_file_is_read_back(tmp_path, rows, with_splits):

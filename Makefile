@@ -5,7 +5,8 @@ RUN ?= runs/quickstart
 SECONDS ?= 600
 SEED ?= 0
 KILLS ?= 50
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# Without bytecode every process compiles the tests anew, and more threads than cores wait for each other.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 SLOW_UNHOOKED := tests/clip tests/fuzz tests/samplers
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
@@ -73,8 +74,10 @@ docs: .venv/installed-docs  ## the site, in site/
 wheel: .venv/installed-dev  ## build the wheel, install it alone in an empty environment, import it
 	rm -rf dist build/wheel-check
 	$(BIN)/python -m build --wheel --no-isolation
-	$(PYTHON) -m venv build/wheel-check
-	build/wheel-check/bin/python -m pip install --quiet dist/*.whl
+	$(BIN)/python -m venv build/wheel-check
+	$(BIN)/python tests/wheel_environment.py dist/*.whl build/wheel-check
+	build/wheel-check/bin/python -m pip install --quiet --no-index --no-deps dist/*.whl
+	build/wheel-check/bin/python -m pip check
 	cd build && wheel-check/bin/python ../tests/wheel_check.py
 
 clean:

@@ -1,7 +1,10 @@
 """Recipes that train in a second, one for each stage, and the images that they share."""
 
+import shutil
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from clipreid_kit.data import SyntheticReid, write_csv
 from examples.settings.recipe import load_recipe
@@ -18,6 +21,8 @@ batch: {num_identities: 4, num_instances: 2, coverage: identities}
 loss: {supcon_image: 1.0, supcon_text: 0.5, temperature: 0.1}
 optim: {epochs: 2, lr: 1.0e-3, warmup_epochs: 1}
 """
+
+TINY_IDENTITIES = SyntheticReid(20, views_per_camera=2, image_size=(32, 32))
 
 # What a stage changes of the recipe above: its own lines, merged over it.
 STAGES = {
@@ -70,12 +75,22 @@ def tiny_recipe(folder, *changes, stage=None, images=None):
 def tiny_images(folder):
     """Twenty generated identities of 32 x 32 pixels; ``unheld.csv`` has none for validation."""
     folder = Path(folder)
-    records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(folder)
+    shutil.copytree(_drawn_images().name, folder, dirs_exist_ok=True)
+
+    records = TINY_IDENTITIES.write(folder)  # which finds every image drawn
     views = [replace(record, view=f"{int(str(record.camera)) % 2}") for record in records]
     write_csv(views, folder / "records.csv")
 
     unheld = [record for record in views if record.split not in ("val_query", "val_gallery")]
     write_csv(unheld, folder / "unheld.csv")
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _drawn_images():
+    """A folder with the images, drawn once a process and removed at its end."""
+    folder = TemporaryDirectory()
+    TINY_IDENTITIES.write(folder.name)
     return folder
 
 

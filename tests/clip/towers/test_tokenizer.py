@@ -254,6 +254,23 @@ class TestHuggingFace:
         assert "long story" not in str(raised.value)
 
 
+def test_towers_of_one_context_length_share_a_vocabulary():
+    first, second = TextTokenizer({"context_length": 77}), TextTokenizer({"context_length": 77})
+    other = TextTokenizer({"context_length": 16})
+
+    assert first._tokenizer() is second._tokenizer()
+    assert first(["a cat"]).shape == (1, 77)
+    assert other(["a cat"]).shape == (1, 16)
+
+
+def test_options_of_the_tokenizer_are_kept():
+    kept = TextTokenizer({"context_length": 77, "tokenizer_kwargs": {"clean": "canonicalize"}})
+    plain = TextTokenizer({"context_length": 77})
+
+    assert kept.count("a cat, a dog") == 6
+    assert plain.count("a cat, a dog") == 7
+
+
 def test_logs_nothing(caplog):
     with caplog.at_level(logging.INFO):
         TextTokenizer({"context_length": 77})(["a"])

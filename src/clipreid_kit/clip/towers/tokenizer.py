@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -173,6 +174,8 @@ def _check_tokenizer(tokenizer: object, context_length: int) -> None:
 def _load(config: Mapping[str, Any], context_length: int) -> SimpleTokenizer | HFTokenizer:
     options = dict(config.get("tokenizer_kwargs") or {})
     name = config.get("hf_tokenizer_name")
+    if not name and not options:
+        return _openai_tokenizer(context_length)
     if not name:
         return SimpleTokenizer(context_length=context_length, **options)
 
@@ -186,6 +189,12 @@ def _load(config: Mapping[str, Any], context_length: int) -> SimpleTokenizer | H
             f"({type(error).__name__}: {reason}). Install transformers and load it once with a "
             "network connection, or encode images only."
         ) from None
+
+
+@lru_cache(maxsize=4)
+def _openai_tokenizer(context_length: int) -> SimpleTokenizer:
+    """Read the vocabulary once for all towers of a process; it takes a tenth of a second."""
+    return SimpleTokenizer(context_length=context_length)
 
 
 def _ids(tokenizer: SimpleTokenizer, owner: str, text: str) -> list[int]:

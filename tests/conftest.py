@@ -15,6 +15,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a mark that its file does not spell: the Makefile finds the files by these words."""
+    for mark in ("slow", "unhooked"):
+        for path in {item.path for item in items if item.get_closest_marker(mark)}:
+            if mark not in path.read_text(encoding="utf-8"):
+                raise pytest.UsageError(f"{path} has tests marked {mark!r} without the word.")
+
+
 def pytest_collection_finish() -> None:
     """Keep what the imports made out of each later garbage collection, which every run asks for."""
     gc.collect()

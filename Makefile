@@ -52,8 +52,8 @@ test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills an
 	$(PYTEST) $(HOOK) -m "slow and not unhooked" $(SLOW)
 	$(PYTEST) -m "slow and unhooked" $(SLOW_UNHOOKED)
 
-test-exhaustive: .venv/installed-dev  ## each key of the recipes, once more on a recipe; before a release
-	$(PYTEST) $(HOOK) tests/examples/exhaustive
+test-exhaustive: .venv/installed-dev  ## each key of the recipes on a recipe, the longest pages; before a release
+	$(PYTEST) $(HOOK) tests/examples/exhaustive tests/exhaustive
 
 fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)

@@ -21,6 +21,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 # The pages of the pipelines name most recipes, each of which test_recipes_run.py runs by itself;
 # examples.md runs one script on three sets of images, as test_single_files.py does on small ones.
+# So their blocks run in exhaustive/test_long_pages.py alone.
 ELSEWHERE = ("pipelines/fashion", "pipelines/hands", "pipelines/retrieval", "examples")
 DOCS = ROOT / "docs"
 PAGES = [
@@ -173,6 +174,11 @@ def write_data(page, folder):
 @pytest.mark.skipif(not MAKER, reason="make is not installed")
 @pytest.mark.parametrize("page", pages_with(SHELL))
 def test_shell_blocks_run(page, folder):
+    run_blocks(page, folder)
+
+
+def run_blocks(page, folder, seconds=300):
+    """Run the shell blocks of a page, one after the other, each for that many seconds at most."""
     write_data(page, folder)
     environment = {
         **os.environ,
@@ -189,7 +195,7 @@ def test_shell_blocks_run(page, folder):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=seconds,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 

@@ -58,9 +58,9 @@ def model_of(kind, **changes):
 def write(tmp_path):
     """Save a random model of a kind; return the model and its folder."""
 
-    def make(kind, **changes):
+    def make(kind, max_shard_size="5GB", **changes):
         model = model_of(kind, **changes)
-        model.save_pretrained(tmp_path / "checkpoint")
+        model.save_pretrained(tmp_path / "checkpoint", max_shard_size=max_shard_size)
         return model, tmp_path / "checkpoint"
 
     return make
@@ -204,12 +204,47 @@ def test_position_ids_of_early_files_are_no_weights():
 def test_missing_files_are_named(write):
     _, folder = write("clip")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"a folder with weights in one file .* without any"):
+    with pytest.raises(ValueError, match=r"a folder with weights \(open_clip.* without any"):
         ClipTowers.from_hugging_face(folder)
 
     (folder / "config.json").unlink()
     with pytest.raises(ValueError, match=r"a folder with config.json or open_clip_config.json"):
         ClipTowers.from_hugging_face(folder)
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_weights_in_several_files(write, cache, is_cached):
+    model, folder = write("clip", max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    if is_cached:
+        put_into(cache, folder)
+
+    towers = ClipTowers.from_hugging_face("somebody/clip" if is_cached else folder).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = embeddings(model.get_image_features(pixel_values=images))
+        assert_close(towers.encode_image(images), expected, rtol=0, atol=1e-5)
+
+
+def test_a_damaged_index_is_explained(write):
+    _, folder = write("clip", max_shard_size="40KB")
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+
+    content["weight_map"]["nobody"] = "model-00001-of-0000X.safetensors"
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"model-00001-of-0000X\.safetensors"):
+        ClipTowers.from_hugging_face(folder)
+
+    content["weight_map"]["nobody"] = content["weight_map"]["logit_scale"]
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"safetensors has no nobody, which the index of .* names"):
+        ClipTowers.from_hugging_face(folder)
+
+    for wrong in ({"logit_scale": "../model.safetensors"}, [], {}):
+        index.write_text(json.dumps({"weight_map": wrong}))
+        with pytest.raises(ValueError, match=r"a weight_map from tensors to names of files in"):
+            ClipTowers.from_hugging_face(folder)
 
 
 def test_names_with_a_prefix_go_through_from_open_clip(write):
@@ -232,13 +267,17 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def put_into(cache, folder):
+    """Put a folder into a cache, as a model called somebody/clip."""
+    shutil.copytree(folder, cache / "models--somebody--clip" / "snapshots" / "abc")
+    (cache / "models--somebody--clip" / "refs").mkdir()
+    (cache / "models--somebody--clip" / "refs" / "main").write_text("abc")
+
+
 @pytest.mark.parametrize("name", ["somebody/clip", "hf-hub:somebody/clip"])
 def test_a_name_is_found_in_the_cache(write, cache, name):
     _, folder = write("clip")
-    snapshot = cache / "models--somebody--clip" / "snapshots" / "abc"
-    shutil.copytree(folder, snapshot)
-    (cache / "models--somebody--clip" / "refs").mkdir()
-    (cache / "models--somebody--clip" / "refs" / "main").write_text("abc")
+    put_into(cache, folder)
 
     towers = ClipTowers.from_hugging_face(name)
 

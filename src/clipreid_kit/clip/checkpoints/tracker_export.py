@@ -267,9 +267,11 @@ class _TrackerTower(nn.Module):
         """Embeddings of length 1 of crops as the tracker feeds them."""
         unit = images.float() * self.fed_std + self.fed_mean
         if self.is_resized:
-            resized = self.resize_rows @ unit @ self.resize_columns
+            # OpenVINO would take the channels of a product of four axes for those of its rows
+            planes = unit.flatten(0, 1)
+            resized = self.resize_rows @ planes @ self.resize_columns
             # a bicubic filter overshoots at edges; resizing of images in bytes clips it, too
-            unit = resized.clamp(0.0, 1.0)
+            unit = resized.clamp(0.0, 1.0).unflatten(0, (-1, 3))
 
         normalised = (unit - self.image_mean) / self.image_std
         return self.towers.encode_image(normalised, normalize=True)

@@ -1,5 +1,6 @@
 """Checkpoints of Hugging Face, from a folder or the hub: of transformers and of open_clip."""
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ _WEIGHT_FILES = (
     "model.safetensors",
     "pytorch_model.bin",
 )
+# Of weights in several files: which tensor is in which.
+_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.json")
 _STANDARD_VOCABULARY = 49408  # of CLIP's own tokenizer, which needs no file
@@ -93,7 +96,7 @@ def _open_clip_checkpoint(name: str, folder: Path) -> HubCheckpoint:
     images = content.get("preprocess_cfg", {})
     mean = images.get("mean", OPENAI_DATASET_MEAN)
     std = images.get("std", OPENAI_DATASET_STD)
-    weights = read_weights(_weights_file(folder))
+    weights = _read_all_weights(folder)
     return HubCheckpoint(name, config, weights, as_colour(mean), as_colour(std))
 
 
@@ -115,20 +118,50 @@ def _transformers_checkpoint(name: str, folder: Path) -> HubCheckpoint:
         images = _read_settings(folder / _PREPROCESSOR)
         mean, std = images.get("image_mean", mean), images.get("image_std", std)
 
-    weights = convert_weights(kind, read_weights(_weights_file(folder)))
+    weights = convert_weights(kind, _read_all_weights(folder))
     return HubCheckpoint(name, config, weights, as_colour(mean), as_colour(std))
 
 
-def _weights_file(folder: Path) -> Path:
+def _read_all_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a folder, from one file or from several with an index."""
     for file in _WEIGHT_FILES:
         if (folder / file).is_file():
-            return folder / file
-    raise fail(
-        _OWNER,
-        f"a folder with weights in one file ({', '.join(_WEIGHT_FILES)})",
-        f"{folder} without any",
-        "Save a model in several shards again, with a larger max_shard_size.",
-    )
+            return read_weights(folder / file)
+
+    for file in _INDEX_FILES:
+        if (folder / file).is_file():
+            return _read_shards(folder, _shard_of_tensors(folder / file))
+
+    files = ", ".join((*_WEIGHT_FILES, *_INDEX_FILES))
+    raise fail(_OWNER, f"a folder with weights ({files})", f"{folder} without any")
+
+
+def _read_shards(folder: Path, shard_of: Mapping[str, str]) -> dict[str, Tensor]:
+    """Read the tensors of several files, all of which an index names."""
+    weights: dict[str, Tensor] = {}
+    for shard in sorted(set(shard_of.values())):
+        weights |= read_weights(folder / shard)
+
+    missing = sorted(set(shard_of) - set(weights))
+    if missing:
+        name = missing[0]
+        raise ValueError(
+            f"{_OWNER}: {folder / shard_of[name]} has no {name}, which the index of {folder} "
+            "names. Download the files again."
+        )
+    return weights
+
+
+def _shard_of_tensors(index: Path) -> dict[str, str]:
+    """Read which file has which tensor."""
+    shard_of = _read_settings(index).get("weight_map")
+    is_mapping = isinstance(shard_of, dict) and bool(shard_of)
+    files = set(shard_of.values()) if isinstance(shard_of, dict) else set()
+
+    # A name with folders in it would lead elsewhere.
+    if not is_mapping or any(not isinstance(f, str) or Path(f).name != f for f in files):
+        raise fail(_OWNER, f"a weight_map from tensors to names of files in {index}", "none")
+    return dict(shard_of or {})
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -165,7 +198,7 @@ def _download(name: str) -> Path:
 
 
 def _download_weights(name: str, folder: Path) -> None:
-    """Download the first file of weights that a model has, unless the cache has one."""
+    """Download the first file of weights that a model has, or its shards, unless they are there."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -173,9 +206,17 @@ def _download_weights(name: str, folder: Path) -> None:
         if (folder / file).is_file():
             return
 
+    indices = [folder / file for file in _INDEX_FILES if (folder / file).is_file()]
+    shards = sorted(set(_shard_of_tensors(indices[0]).values())) if indices else []
+    if shards and all((folder / shard).is_file() for shard in shards):
+        return
+
     for file in _WEIGHT_FILES:
         try:
             hf_hub_download(name, file)
         except EntryNotFoundError:
             continue
         return
+
+    for shard in shards:
+        hf_hub_download(name, shard)

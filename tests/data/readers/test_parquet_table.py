@@ -8,7 +8,7 @@ RECORDS = [
     ImageRecord("set/in/a.jpg", 7, 2, "front", "a red coat", "train", {"age": "30"}),
     ImageRecord("set/b.jpg", 9),
 ]
-MESSAGE = r"_table needs pyarrow for Parquet\. Install it with: pip install pyarrow"
+MESSAGE = r"_table needs pyarrow for Parquet and Arrow\. Install it with: pip install pyarrow"
 
 
 def test_reading_without_pyarrow_names_the_package(tmp_path, monkeypatch):

@@ -147,7 +147,7 @@ def test_a_byte_order_mark_and_blank_lines_are_skipped(tmp_path):
         (
             "a.txt",
             "",
-            r"expected a file that ends in \.csv, \.tsv, .*, \.parquet, \.xlsx, got '.*a\.txt'",
+            r"expected a file that ends in \.csv, \.tsv, .*, \.arrow, \.xlsx, got '.*a\.txt'",
         ),
     ],
 )

@@ -4,10 +4,16 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, exists, open_file
+from clipreid_kit.data.readers._image_columns import (
+    Row,
+    columns_of_images,
+    columns_with_image,
+    import_pyarrow,
+    rows_with_cells,
+)
 from clipreid_kit.data.readers._table_columns import filled_columns
 from clipreid_kit.data.readers._typed_rows import typed_records
 from clipreid_kit.data.readers._write_file import (
@@ -25,7 +31,7 @@ def read_parquet_records(
     columns: Mapping[str, str] | None,
 ) -> list[ImageRecord]:
     """Read records from a Parquet file."""
-    pa, parquet = _import_pyarrow(owner)
+    pa, parquet = import_pyarrow(owner)
     file = Path(path)
     if not exists(file):
         raise ValueError(f"{owner}: there is no file at {file}. Correct the path.")
@@ -41,44 +47,19 @@ def read_parquet_records(
             f"{owner}: cannot read {file} as Parquet: {reason}. Write the table again."
         ) from error
 
-    return typed_records(
-        owner, file, rows, columns or {}, file.parent if root is None else Path(root)
-    )
+    renamed = columns_with_image(columns or {}, rows)
+    return typed_records(owner, file, rows, renamed, file.parent if root is None else Path(root))
 
 
-def _read_rows(file: Any, name: str) -> list[dict[str, object]]:  # noqa: ANN401 (pyarrow's)
-    """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous.
-
-    Images stay in the file: a cell of bytes becomes the path of the cell.
-    """
-    names = file.schema_arrow.names
-    repeated = sorted({column for column in names if names.count(column) > 1})
-    if repeated:
-        shown = ", ".join(map(repr, repeated))
-        raise UnusableFileError(f"the columns {shown} occur more than once")
-
-    images = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
-    texts = [column for column in names if column not in images]
+def _read_rows(file: Any, name: str) -> list[Row]:  # noqa: ANN401 (pyarrow's)
+    """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous."""
+    images = columns_of_images(file.schema_arrow)
+    texts = [column for column in file.schema_arrow.names if column not in images]
     size = _size_of(file.metadata, images)
     if size > MAX_BYTES:
         raise UnusableFileError(f"it unpacks to {size} bytes, more than the limit of {MAX_BYTES}")
 
-    rows: list[dict[str, object]] = file.read(columns=texts).to_pylist()
-    if not texts:
-        rows = [{} for _ in range(file.metadata.num_rows)]
-    for number, row in enumerate(rows):
-        row |= {column: f"{name}::{column}/{number}" for column in images}
-    return [{column: row[column] for column in names} for row in rows]
-
-
-def _holds_bytes(kind: Any) -> bool:  # noqa: ANN401 (pyarrow's)
-    """Return whether a column is of bytes, or of structs with bytes, as Hugging Face has images."""
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_bytes(kind.field(index).type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return rows_with_cells(file.read(columns=texts), file.schema_arrow.names, name)
 
 
 def _size_of(metadata: Any, images: Sequence[str]) -> int:  # noqa: ANN401 (pyarrow's)
@@ -100,7 +81,7 @@ def write_parquet_records(
     relative_to: str | os.PathLike[str] | None,
 ) -> None:
     """Write records as Parquet; a column holds integers or strings, not both."""
-    pa, parquet = _import_pyarrow(owner)
+    pa, parquet = import_pyarrow(owner)
     optional, extra = filled_columns(owner, records)
 
     table: dict[str, list[object]] = {
@@ -132,15 +113,3 @@ def _check_one_type(owner: str, table: Mapping[str, Sequence[object]]) -> None:
                 f"{owner}: the column {name} holds {' and '.join(types)}, and Parquet takes one "
                 "type. The integer 1 and the string '1' are different: map all to one type."
             )
-
-
-def _import_pyarrow(owner: str) -> tuple[ModuleType, ModuleType]:
-    """Import pyarrow and its Parquet module, which are an optional dependency."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError(
-            f"{owner} needs pyarrow for Parquet. Install it with: pip install pyarrow"
-        ) from error
-    return pa, parquet

@@ -231,6 +231,9 @@ class ReidResult:
 
         num_positives = _numbers(owner, table, "num_positives")
         ranks = _numbers(owner, table, "first_rank")
+        if np.isnan(ranks).any():
+            raise fail(owner, "first_rank as numbers", "null")
+
         result = cls(
             average_precision=_numbers(owner, table, "average_precision"),
             inverse_negative_penalty=_numbers(owner, table, "inverse_negative_penalty"),

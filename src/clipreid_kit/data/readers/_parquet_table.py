@@ -23,6 +23,8 @@ from clipreid_kit.data.readers._write_file import (
 )
 from clipreid_kit.data.records import ImageRecord
 
+_ROWS_AT_ONCE = 1024
+
 
 def read_parquet_records(
     owner: str,
@@ -55,23 +57,25 @@ def _read_rows(file: Any, name: str) -> list[Row]:  # noqa: ANN401 (pyarrow's)
     """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous."""
     images = columns_of_images(file.schema_arrow)
     texts = [column for column in file.schema_arrow.names if column not in images]
-    size = _size_of(file.metadata, images)
-    if size > MAX_BYTES:
-        raise UnusableFileError(f"it unpacks to {size} bytes, more than the limit of {MAX_BYTES}")
-
-    return rows_with_cells(file.read(columns=texts), file.schema_arrow.names, name)
+    return rows_with_cells(_read_columns(file, texts), file.schema_arrow.names, name)
 
 
-def _size_of(metadata: Any, images: Sequence[str]) -> int:  # noqa: ANN401 (pyarrow's)
-    """Return the unpacked size of all columns but those of images."""
+def _read_columns(file: Any, columns: Sequence[str]) -> Any:  # noqa: ANN401 (pyarrow's)
+    """Read columns piece by piece, up to the limit of a file that is read whole.
+
+    The sizes that the file states are not asked for: damaged ones end the process in pyarrow.
+    """
+    import pyarrow as pa
+
+    pieces = []
     size = 0
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        for number in range(group.num_columns):
-            column = group.column(number)
-            if column.path_in_schema.split(".")[0] not in images:
-                size += column.total_uncompressed_size
-    return size
+    for piece in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+        size += piece.nbytes
+        if size > MAX_BYTES:
+            raise UnusableFileError(f"it unpacks to more than the limit of {MAX_BYTES} bytes")
+        pieces.append(piece)
+
+    return pa.Table.from_batches(pieces) if pieces else file.read(columns=columns)
 
 
 def write_parquet_records(

@@ -117,8 +117,9 @@ def hard_negative_contrastive_loss(
 
     Returns:
         Sum of both terms; with ``reduction="none"`` the values (N,), whose mean it is. A row
-        without negatives is left out of its hinge's mean: the other hinges are scaled by the number
-        of rows over theirs. For no rows and for a single row the loss is zero, connected to the graph.
+        without negatives is left out of its hinge's mean: the other hinges are scaled by the
+        number of rows over theirs. For no rows and for a single row the loss is zero, connected to
+        the graph.
 
     Raises:
         ValueError: If shapes disagree or an option is out of its range.

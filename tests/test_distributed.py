@@ -11,6 +11,8 @@ from clipreid_kit.losses import (
     ArcFaceLoss,
     CenterLoss,
     CircleLoss,
+    CMPCLoss,
+    CMPMLoss,
     CosFaceLoss,
     CrossBatchMemory,
     HardNegativeContrastiveLoss,
@@ -19,8 +21,10 @@ from clipreid_kit.losses import (
     MultiSimilarityLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    SDMLoss,
     SigLIPLoss,
     SupConLoss,
+    TripletAlignmentLoss,
     TripletLoss,
     WeightedSum,
     WeightedTripletLoss,
@@ -48,6 +52,29 @@ def by_pairs(loss, images, texts, labels):
 
 def by_labelled_pairs(loss, images, texts, labels):
     return loss(images, texts, labels)
+
+
+def by_weighted_values(loss, images, texts, labels):
+    """Values of all pairs, some of which are neither positive nor negative, and their weights."""
+    of_all_ranks = gather(labels)
+    ignore = labels[:, None] - of_all_ranks[None, :] == 1
+    values = loss(images, texts, labels, ignore=ignore)
+    return (values * (1 + of_all_ranks)).mean()
+
+
+def by_weighted_rows(loss, images, texts, labels):
+    """The same of a loss without labels; of SigLIP the losses of every image with every text."""
+    of_all_ranks = gather(labels)
+    ignore = labels[:, None] == of_all_ranks[None, :]
+    values = loss(images, texts, ignore=ignore)
+    return (values.flatten() * (1 + torch.arange(values.numel()) % 3)).mean()
+
+
+def by_weighted_anchors(loss, images, texts, labels):
+    of_all_ranks = gather(labels)
+    ignore = labels[:, None] - of_all_ranks[None, :] == 1
+    values = loss(images, labels, texts, labels, ignore=ignore)
+    return (values * (1 + of_all_ranks)).mean()
 
 
 def by_two_labels(loss, images, texts, labels):
@@ -98,6 +125,25 @@ CASES = {
     "siglip": (SigLIPLoss, {}, by_pairs),
     "siglip-labels": (SigLIPLoss, {}, by_two_labels),
     "hard_negative": (HardNegativeContrastiveLoss, {"margin": -0.5}, by_labelled_pairs),
+    "sdm": (SDMLoss, {}, by_labelled_pairs),
+    "sdm-values": (SDMLoss, {"temperature": 0.2, "reduction": "none"}, by_weighted_values),
+    "triplet_alignment": (TripletAlignmentLoss, {}, by_two_labels),
+    "triplet_alignment-values": (
+        TripletAlignmentLoss,
+        {"reduction": "none"},
+        by_weighted_values,
+    ),
+    "cmpm": (CMPMLoss, {}, by_labelled_pairs),
+    "cmpm-values": (CMPMLoss, {"reduction": "none"}, by_weighted_values),
+    "cmpc": (CMPCLoss, {"dim": DIM, "num_identities": 3}, by_labelled_pairs),
+    "info_nce-values": (InfoNCELoss, {"reduction": "none"}, by_weighted_rows),
+    "siglip-values": (SigLIPLoss, {"reduction": "none"}, by_weighted_rows),
+    "hard_negative-values": (
+        HardNegativeContrastiveLoss,
+        {"margin": -0.5, "reduction": "none"},
+        by_weighted_values,
+    ),
+    "supcon-values": (SupConLoss, {"reduction": "none"}, by_weighted_anchors),
     "triplet": (TripletLoss, {}, by_labels),
     "triplet-all": (TripletLoss, {"mining": "all"}, by_labels),
     "triplet-text": (TripletLoss, {}, against_texts),

@@ -15,7 +15,11 @@ from examples.settings.section import Fraction, FractionBelowOne, Needs, Section
 Protocol = Literal["query_gallery", "splits", "distractors", "leave_one_out", "single_shot"]
 Aspect = Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"]
 
-TEXT_TERMS = ("supcon_text", "info_nce", "hard_negative", "triplet_text")
+PAIR_TERMS = (
+    *("supcon_text", "info_nce", "hard_negative", "triplet_text"),
+    *("sdm", "triplet_alignment", "cmpm"),
+)  # they compare images with captions
+TEXT_TERMS = (*PAIR_TERMS, "id_text")
 TRAINS = Needs("stage: not zero_shot")
 TRAINS_ON_CAPTIONS = Needs(*(f"loss.{term}" for term in TEXT_TERMS))
 _VARIED = Needs("data.caption_variations > 1")

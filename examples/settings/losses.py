@@ -24,6 +24,10 @@ _ORDER = (
     "info_nce",
     "hard_negative",
     "triplet_text",
+    "sdm",
+    "triplet_alignment",
+    "cmpm",
+    "id_text",
     "image_to_text",
     "supcon",
     "prototype",
@@ -125,6 +129,18 @@ class CaptionTerms(Smoothing):
     """Exponent of info_nce that weighs down pairs which are right already."""
     focal_alpha: Annotated[PositiveFloat, Needs("loss.focal_gamma")] = 1.0
     """Factor of info_nce with `focal_gamma`."""
+    sdm: Weight = 0.0
+    """Similarity distribution matching of images and captions (IRRA)."""
+    sdm_temperature: Annotated[PositiveFloat, Needs("loss.sdm")] = 0.02
+    """Temperature of sdm, in units of cosine similarity."""
+    triplet_alignment: Weight = 0.0
+    """Triplet alignment loss of images and captions (TAL of RDE)."""
+    alignment_margin: Annotated[NonNegativeFloat, Needs("loss.triplet_alignment")] = 0.1
+    """Margin of triplet_alignment, a cosine."""
+    alignment_temperature: Annotated[PositiveFloat, Needs("loss.triplet_alignment")] = 0.015
+    """Temperature of triplet_alignment, in units of cosine similarity."""
+    cmpm: Weight = 0.0
+    """Cross-modal projection matching of images and captions."""
 
     @model_validator(mode="after")
     def _smooths_or_focuses(self) -> Self:
@@ -165,6 +181,9 @@ class ImageEncoderLoss(CaptionTerms, ImageLoss):
 
 class JointLoss(HardCaptionTerms, ImageLoss):
     """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    id_text: Annotated[Weight, Needs("loss.id")] = 0.0
+    """Cross-entropy of captions, by the identity classifier of the images."""
 
 
 class RetrievalLoss(HardCaptionTerms, ImageContrastTerm, AnyLoss):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from typing_extensions import Self
 
-from examples.settings.data import TEXT_TERMS, Data, Synthetic
+from examples.settings.data import PAIR_TERMS, TEXT_TERMS, Data, Synthetic
 from examples.settings.losses import (
     AnyLoss,
     ClipReIDLoss,
@@ -110,9 +110,9 @@ class ZeroShotRecipe(Recipe):
 class TrainingRecipe(Recipe):
     """The run."""
 
-    open_set_terms: ClassVar[tuple[str, ...]] = ("triplet", "supcon_image", *TEXT_TERMS)
+    open_set_terms: ClassVar[tuple[str, ...]] = ("triplet", "supcon_image", *PAIR_TERMS)
     """Terms that can be computed for identities that were not trained on."""
-    comparing_terms: ClassVar[tuple[str, ...]] = (*TEXT_TERMS, *_PAIRS_OF_AN_IDENTITY)
+    comparing_terms: ClassVar[tuple[str, ...]] = (*PAIR_TERMS, *_PAIRS_OF_AN_IDENTITY)
     """Terms that compare the identities of a batch."""
 
     precision: Precision = "no"

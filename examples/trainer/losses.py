@@ -8,12 +8,15 @@ from torch import nn
 
 from clipreid_kit import (
     ArcFaceHead,
+    CMPMLoss,
     CosFaceHead,
     HardNegativeContrastiveLoss,
     ImageToTextCELoss,
     InfoNCELoss,
     PrototypeMemoryLoss,
+    SDMLoss,
     SupConLoss,
+    TripletAlignmentLoss,
     TripletLoss,
     chance_level_losses,
     linear_ramp,
@@ -153,6 +156,11 @@ def losses_of(
             focal_alpha=loss.focal_alpha,
             **contrast,
         )
+        losses["sdm"] = SDMLoss(loss.sdm_temperature, distributed=distributed)
+        losses["triplet_alignment"] = TripletAlignmentLoss(
+            loss.alignment_margin, loss.alignment_temperature, distributed=distributed
+        )
+        losses["cmpm"] = CMPMLoss(distributed=distributed)
     if isinstance(loss, HardCaptionTerms):
         losses["hard_negative"] = HardNegativeContrastiveLoss(
             margin=loss.negative_margin, num_hard=loss.num_hard, **contrast

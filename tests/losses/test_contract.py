@@ -24,6 +24,8 @@ from clipreid_kit.losses import (
     CenterLoss,
     CircleLoss,
     ClassSampler,
+    CMPCLoss,
+    CMPMLoss,
     CosFaceHead,
     CosFaceLoss,
     CrossBatchMemory,
@@ -34,8 +36,10 @@ from clipreid_kit.losses import (
     MultiSimilarityLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    SDMLoss,
     SigLIPLoss,
     SupConLoss,
+    TripletAlignmentLoss,
     TripletLoss,
     WeightedSum,
     WeightedTripletLoss,
@@ -93,6 +97,10 @@ def against_fixed_texts(loss, images, texts, labels):
 
 def over_classes(loss, images, texts, labels):
     return loss(padded(images), labels)
+
+
+def over_paired_classes(loss, images, texts, labels):
+    return loss(padded(images), padded(texts), labels)
 
 
 def head_and_cross_entropy(head, images, texts, labels):
@@ -179,6 +187,9 @@ LOSSES = {
     "hard_negative-blocks": lambda: Called(
         HardNegativeContrastiveLoss(margin=0, block_size=5), by_labelled_pairs
     ),
+    "sdm": lambda: Called(SDMLoss(), by_labelled_pairs),
+    "triplet_alignment": lambda: Called(TripletAlignmentLoss(), by_labelled_pairs),
+    "cmpm": lambda: Called(CMPMLoss(), by_labelled_pairs),
     # Losses with a memory or over all classes. CachedContrastive takes encoders, and runs a
     # backward pass inside another, which no compiler can make one graph.
     "image_to_text": lambda: Called(ImageToTextCELoss(), against_trained_texts),
@@ -217,6 +228,7 @@ LOSSES = {
     "cosface": lambda: Classified(CosFaceLoss(8, 6), over_classes),
     "cosface-centers": lambda: Classified(CosFaceLoss(8, 6, num_centers=2), over_classes),
     "cosface-head": lambda: Classified(CosFaceHead(8, 6, num_centers=2), head_and_cross_entropy),
+    "cmpc": lambda: Classified(CMPCLoss(8, 6), over_paired_classes),
     "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), over_classes),
     # Sums of losses.
     "weighted_sum": lambda: weighted_sum("none"),
@@ -391,8 +403,8 @@ def test_falls_along_its_gradient(loss):
 
 
 def test_gradient_is_right(loss):
-    # The weights of the circle loss carry no gradient, as in the paper: see test_circle.py.
-    if isinstance(getattr(loss, "loss", loss), CircleLoss):
+    # The weights of these carry no gradient, as in their papers: see the tests of each.
+    if isinstance(getattr(loss, "loss", loss), CircleLoss | TripletAlignmentLoss):
         return
 
     rows, labels = BATCHES["ragged"]
@@ -576,6 +588,10 @@ CHECKED = [
     InfoNCELoss,
     SigLIPLoss,
     HardNegativeContrastiveLoss,
+    SDMLoss,
+    TripletAlignmentLoss,
+    CMPMLoss,
+    CMPCLoss,
     TripletLoss,
     WeightedTripletLoss,
     CircleLoss,
@@ -592,6 +608,17 @@ CHECKED = [
 ]
 
 
+PAIR_LOSSES = (
+    InfoNCELoss,
+    SigLIPLoss,
+    HardNegativeContrastiveLoss,
+    SDMLoss,
+    TripletAlignmentLoss,
+    CMPMLoss,
+    CMPCLoss,
+)
+
+
 @pytest.mark.unhooked
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", CHECKED, ids=lambda kind: kind.__name__)
@@ -601,9 +628,11 @@ def test_tensors_that_are_not_dense_are_errors(kind, layout):
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     convert = LAYOUTS[layout]
 
-    if kind in (InfoNCELoss, SigLIPLoss, HardNegativeContrastiveLoss):
-        calls = [(convert(rows), rows), (rows, convert(rows))]
-        if kind is not InfoNCELoss:
+    if kind in PAIR_LOSSES:
+        calls = [(convert(rows), rows, labels), (rows, convert(rows), labels)]
+        if kind is InfoNCELoss:
+            calls = [arguments[:2] for arguments in calls]
+        else:
             calls.append((rows, rows, convert(labels)))
     elif kind is ImageToTextCELoss:
         calls = [(rows, labels, convert(rows)), (rows, convert(labels), rows)]
@@ -616,6 +645,7 @@ def test_tensors_that_are_not_dense_are_errors(kind, layout):
 
 
 CLASS_LOSSES = [
+    CMPCLoss,
     CenterLoss,
     ImageToTextCELoss,
     PrototypeMemoryLoss,
@@ -635,6 +665,8 @@ def test_a_label_out_of_range_is_an_error(kind, label):
     arguments = [rows, torch.tensor([0, 1, 2, 3, 4, label])]
     if kind is ImageToTextCELoss:
         arguments.append(rows)
+    if kind is CMPCLoss:
+        arguments.insert(1, rows)
 
     expected = r"^\w+: expected labels in \[0, 6\), got labels from .* to .*\d\. \w+"
     with pytest.raises(ValueError, match=expected):
@@ -694,6 +726,8 @@ CONSTRUCTORS = {
     CenterLoss: {"dim": 8, "num_identities": 6},
     CircleLoss: {},
     ClassSampler: {"num_identities": 6, "num_sampled": 3},
+    CMPCLoss: {"dim": 8, "num_identities": 6},
+    CMPMLoss: {},
     CosFaceHead: {"dim": 8, "num_identities": 6},
     CosFaceLoss: {"dim": 8, "num_identities": 6},
     CrossBatchMemory: {"loss": SupConLoss(), "dim": 8, "size": 16},
@@ -704,8 +738,10 @@ CONSTRUCTORS = {
     MultiSimilarityLoss: {},
     PrototypeMemoryLoss: {"dim": 8, "num_identities": 6},
     ProxyAnchorLoss: {"dim": 8, "num_identities": 6},
+    SDMLoss: {},
     SigLIPLoss: {},
     SupConLoss: {},
+    TripletAlignmentLoss: {},
     TripletLoss: {},
     WeightedSum: {"weights": {"id": 1.0}},
     WeightedTripletLoss: {},
@@ -737,8 +773,8 @@ def test_every_constructor_of_the_package_is_listed():
     names = {kind.__name__ for kind in CONSTRUCTORS}
     public = {name for name, _ in inspect.getmembers(losses, inspect.isclass)}
 
-    # ClassSample is a result.
-    assert names == public - {"ClassSample"}
+    # These are results.
+    assert names == public - {"ClassSample", "PairDivision"}
     assert len(list(numeric_options())) > 50
 
 

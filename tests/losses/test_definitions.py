@@ -12,20 +12,25 @@ from clipreid_kit.losses import (
     SupConLoss,
     arcface_loss,
     circle_loss,
+    cmpm_loss,
     cosface_loss,
     hard_negative_contrastive_loss,
     image_to_text_ce_loss,
     info_nce_loss,
     multi_similarity_loss,
     proxy_anchor_loss,
+    sdm_loss,
     siglip_loss,
     supcon_loss,
+    triplet_alignment_loss,
     triplet_loss,
     weighted_triplet_loss,
 )
+from clipreid_kit.losses._engine import anchorwise
 from clipreid_kit.losses.arcface import arcface_definition
 from clipreid_kit.losses.cached_contrastive import cached_contrastive_definition
 from clipreid_kit.losses.circle import circle_definition
+from clipreid_kit.losses.cmpm import cmpm_definition
 from clipreid_kit.losses.cosface import cosface_definition
 from clipreid_kit.losses.hard_negative import hard_negative_contrastive_definition
 from clipreid_kit.losses.image_to_text import image_to_text_ce_definition
@@ -33,9 +38,11 @@ from clipreid_kit.losses.info_nce import info_nce_definition
 from clipreid_kit.losses.multi_similarity import multi_similarity_definition
 from clipreid_kit.losses.prototype_memory import prototype_memory_definition
 from clipreid_kit.losses.proxy_anchor import proxy_anchor_definition
+from clipreid_kit.losses.sdm import sdm_definition
 from clipreid_kit.losses.siglip import siglip_definition
 from clipreid_kit.losses.supcon import supcon_definition
 from clipreid_kit.losses.triplet import triplet_definition
+from clipreid_kit.losses.triplet_alignment import triplet_alignment_definition
 from clipreid_kit.losses.weighted_triplet import weighted_triplet_definition
 
 NUM_IDENTITIES, DIM = 4, 5
@@ -200,6 +207,35 @@ def test_siglip(labels, text_labels, block_size, seed):
         torch.tensor(0.2, dtype=torch.float64, requires_grad=True),
         torch.tensor(-2.0, dtype=torch.float64, requires_grad=True),
     )
+
+
+BOTH_DIRECTIONS = {
+    "sdm": (sdm_loss, sdm_definition, {"temperature": 0.2, "epsilon": 1e-6}),
+    "cmpm": (cmpm_loss, cmpm_definition, {"epsilon": 1e-6}),
+    "triplet_alignment": (
+        triplet_alignment_loss,
+        triplet_alignment_definition,
+        {"margin": 0.3, "temperature": 0.2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOTH_DIRECTIONS)
+@given(
+    labels=LABELS, text_labels=LABELS, block_elements=st.sampled_from([1, 12, 2**20]), seed=SEEDS
+)
+def test_both_directions(name, labels, text_labels, block_elements, seed):
+    engine, definition, options = BOTH_DIRECTIONS[name]
+    sides = (torch.tensor(labels), torch.tensor(text_labels))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anchorwise, "BLOCK_ELEMENTS", block_elements)
+        assert_equal_with_gradients(
+            lambda images, texts: engine(images, texts, *sides, **options),
+            lambda images, texts: definition(images, texts, *sides, **options),
+            random_rows(len(labels), seed),
+            random_rows(len(text_labels), seed + 1),
+        )
 
 
 @given(

@@ -11,6 +11,8 @@ from clipreid_kit.losses import (
     ArcFaceLoss,
     CenterLoss,
     CircleLoss,
+    CMPCLoss,
+    CMPMLoss,
     CosFaceLoss,
     CrossBatchMemory,
     HardNegativeContrastiveLoss,
@@ -19,8 +21,10 @@ from clipreid_kit.losses import (
     MultiSimilarityLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    SDMLoss,
     SigLIPLoss,
     SupConLoss,
+    TripletAlignmentLoss,
     TripletLoss,
     WeightedSum,
     WeightedTripletLoss,
@@ -61,6 +65,12 @@ CASES = {
         {"dim": 4, "num_identities": 5},
         {"num_identities": 6, "sparse_grad": True},
     ),
+    CMPCLoss: (
+        (ROWS, ROWS, LABELS),
+        {"dim": 4, "num_identities": 5},
+        {"num_identities": 6, "reduction": "none"},
+    ),
+    CMPMLoss: ((ROWS, ROWS), {}, {"epsilon": 1e-6, "reduction": "none"}),
     CircleLoss: ((ROWS, LABELS), {}, {"margin": 0.1, "scale": 8.0}),
     CrossBatchMemory: (
         (ROWS, LABELS),
@@ -70,7 +80,13 @@ CASES = {
     HardNegativeContrastiveLoss: (
         (ROWS, ROWS),
         {},
-        {"temperature": 0.2, "margin": 0.1, "num_hard": 2, "hard_weight": 0.1},
+        {
+            "temperature": 0.2,
+            "margin": 0.1,
+            "num_hard": 2,
+            "hard_weight": 0.1,
+            "reduction": "none",
+        },
     ),
     ImageToTextCELoss: (
         (ROWS, LABELS, ROWS),
@@ -87,6 +103,7 @@ CASES = {
             "label_smoothing": 0.1,
             "focal_gamma": 1.0,
             "focal_alpha": 0.5,
+            "reduction": "none",
         },
     ),
     MultiSimilarityLoss: (
@@ -104,12 +121,26 @@ CASES = {
         {"dim": 4, "num_identities": 5},
         {"num_identities": 6, "scale": 8.0, "margin": 0.2},
     ),
+    SDMLoss: (
+        (ROWS, ROWS),
+        {},
+        {"temperature": 0.2, "epsilon": 1e-6, "reduction": "none"},
+    ),
     SigLIPLoss: (
         (ROWS, ROWS),
         {"learnable": False},
-        {"temperature": 0.2, "bias": -5.0, "learnable": True},
+        {"temperature": 0.2, "bias": -5.0, "learnable": True, "reduction": "none"},
     ),
-    SupConLoss: ((ROWS, LABELS), {}, {"temperature": 0.2, "positives": "sum"}),
+    SupConLoss: (
+        (ROWS, LABELS),
+        {},
+        {"temperature": 0.2, "positives": "sum", "reduction": "none"},
+    ),
+    TripletAlignmentLoss: (
+        (ROWS, ROWS),
+        {},
+        {"margin": 0.3, "temperature": 0.2, "reduction": "none"},
+    ),
     TripletLoss: (
         (ROWS, LABELS),
         {},

@@ -5,6 +5,8 @@ from clipreid_kit.losses.cached_contrastive import CachedContrastive
 from clipreid_kit.losses.center import CenterLoss, center_loss
 from clipreid_kit.losses.circle import CircleLoss, circle_loss
 from clipreid_kit.losses.class_sampling import ClassSample, ClassSampler, class_rows, sample_classes
+from clipreid_kit.losses.cmpc import CMPCLoss, cmpc_loss
+from clipreid_kit.losses.cmpm import CMPMLoss, cmpm_loss
 from clipreid_kit.losses.cosface import CosFaceHead, CosFaceLoss, cosface_logits, cosface_loss
 from clipreid_kit.losses.cross_batch_memory import CrossBatchMemory, EmbeddingQueue
 from clipreid_kit.losses.hard_negative import (
@@ -14,17 +16,22 @@ from clipreid_kit.losses.hard_negative import (
 from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
+from clipreid_kit.losses.noisy_correspondence import PairDivision, clean_probability, divide_pairs
 from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
+from clipreid_kit.losses.sdm import SDMLoss, sdm_loss
 from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
+from clipreid_kit.losses.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
 from clipreid_kit.losses.weighted_sum import WeightedSum, sum_losses
 from clipreid_kit.losses.weighted_triplet import WeightedTripletLoss, weighted_triplet_loss
 
 __all__ = [
     "ArcFaceHead",
     "ArcFaceLoss",
+    "CMPCLoss",
+    "CMPMLoss",
     "CachedContrastive",
     "CenterLoss",
     "CircleLoss",
@@ -38,10 +45,13 @@ __all__ = [
     "ImageToTextCELoss",
     "InfoNCELoss",
     "MultiSimilarityLoss",
+    "PairDivision",
     "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
+    "SDMLoss",
     "SigLIPLoss",
     "SupConLoss",
+    "TripletAlignmentLoss",
     "TripletLoss",
     "WeightedSum",
     "WeightedTripletLoss",
@@ -50,17 +60,23 @@ __all__ = [
     "center_loss",
     "circle_loss",
     "class_rows",
+    "clean_probability",
+    "cmpc_loss",
+    "cmpm_loss",
     "cosface_logits",
     "cosface_loss",
+    "divide_pairs",
     "hard_negative_contrastive_loss",
     "image_to_text_ce_loss",
     "info_nce_loss",
     "multi_similarity_loss",
     "proxy_anchor_loss",
     "sample_classes",
+    "sdm_loss",
     "siglip_loss",
     "sum_losses",
     "supcon_loss",
+    "triplet_alignment_loss",
     "triplet_loss",
     "weighted_triplet_loss",
 ]

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import (
@@ -19,6 +19,7 @@ from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_block_size, check_pairs
 from clipreid_kit.losses._engine.attached_gradient import check_reverse_mode
 from clipreid_kit.losses._engine.pair_terms import cross_entropy
+from clipreid_kit.losses._engine.pair_values import Reduction, check_ignore, check_reduction
 from clipreid_kit.losses._engine.symmetric_softmax import symmetric_softmax
 
 
@@ -31,7 +32,9 @@ def hard_negative_contrastive_definition(
     margin: float = 0.5,
     num_hard: int = 3,
     hard_weight: float = 1.0,
-) -> Float[Tensor, ""]:
+    ignore: Bool[Tensor, "n n"] | None = None,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, " *p"]:
     """The formula of :func:`hard_negative_contrastive_loss` in plain autograd.
 
     The whole (N, N) matrix is in memory.
@@ -45,23 +48,26 @@ def hard_negative_contrastive_definition(
     cosine_NN = cosine_similarity(image_embeddings, text_embeddings)
     pair_NN = torch.eye(len(cosine_NN), dtype=torch.bool, device=cosine_NN.device)
     negative_NN = ~pair_NN if labels is None else labels[:, None] != labels[None, :]
-    total = cosine_NN.new_zeros(())
+    if ignore is not None:
+        negative_NN = negative_NN & ~ignore
+    of_pairs_N = cosine_NN.new_zeros(len(cosine_NN))
 
     # Image to text, then text to image.
     for direction_NN in (cosine_NN, cosine_NN.T):
         # Siblings are neither positives nor negatives.
         logits_NN = (direction_NN / temperature).masked_fill(~(pair_NN | negative_NN), -torch.inf)
-        info_nce = -logits_NN.log_softmax(dim=1).diagonal().mean()
+        info_nce_N = -logits_NN.log_softmax(dim=1).diagonal()
 
         negatives_NN = direction_NN.masked_fill(~negative_NN, -torch.inf)
-        hardest_NK = negatives_NN.topk(min(num_hard, len(cosine_NN) - 1), dim=1).values
-        num_mined_N = hardest_NK.isfinite().sum(dim=1)
+        hardest_NK = negatives_NN.topk(max(0, min(num_hard, len(cosine_NN) - 1)), dim=1).values
+        num_mined_N = (hardest_NK > -torch.inf).sum(dim=1)
         hinge_N = (hardest_NK - margin).clamp(min=0).sum(dim=1) / num_mined_N.clamp(min=1)
-        hinge = hinge_N.sum() / (num_mined_N > 0).sum().clamp(min=1)
 
-        total = total + 0.5 * (info_nce + hard_weight * hinge)
+        # The mean of a hinge is over the rows that have negatives.
+        share = len(cosine_NN) / (num_mined_N > 0).sum().clamp(min=1)
+        of_pairs_N = of_pairs_N + 0.5 * (info_nce_N + hard_weight * share * hinge_N)
 
-    return total
+    return of_pairs_N if reduction == "none" else of_pairs_N.mean()
 
 
 def hard_negative_contrastive_loss(
@@ -73,8 +79,10 @@ def hard_negative_contrastive_loss(
     margin: float = 0.5,
     num_hard: int = 3,
     hard_weight: float = 1.0,
+    ignore: Bool[Tensor, "n n"] | None = None,
+    reduction: Reduction = "mean",
     block_size: int | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " *p"]:
     r"""Symmetric InfoNCE plus a hinge on the cosine of each row's hardest negatives.
 
     Use it for text-to-image retrieval, where a few confusable pairs decide the ranking: the hinge
@@ -100,12 +108,18 @@ def hard_negative_contrastive_loss(
         margin: :math:`m` in [-1, 1), a cosine: negatives below it cost nothing in the hinge.
         num_hard: :math:`k \ge 1`; fewer are taken where a row has fewer negatives.
         hard_weight: :math:`w \ge 0`, weight of the hinge.
+        ignore: Marks further pairs (image, text) that are neither. The diagonal is not read, as a
+            true pair always counts.
+        reduction: ``"mean"`` for the loss of the batch; ``"none"`` for the value of each pair, the
+            mean of its two directions.
         block_size: Rows of the similarity matrix that are held at once; by default chosen as in
             :func:`info_nce_loss`.
 
     Returns:
-        Sum of both terms. A row without negatives is left out of its hinge's mean. For no rows and
-        for a single row the loss is zero, connected to the graph.
+        Sum of both terms; with ``reduction="none"`` the values (N,), whose mean it is. A row
+        without negatives is left out of its hinge's mean: the other hinges are scaled by the
+        number of rows over theirs. For no rows and for a single row the loss is zero, connected to
+        the graph.
 
     Raises:
         ValueError: If shapes disagree or an option is out of its range.
@@ -124,7 +138,8 @@ def hard_negative_contrastive_loss(
         Known code of this name applies the margin to similarities divided by the temperature, mines
         a diagonal that was set to 0, and has no softmax denominator. Here the margin is a cosine,
         the diagonal is masked with -inf, and the first term is InfoNCE. Only first derivatives
-        exist.
+        exist. With ``ignore`` or ``reduction="none"`` the definition is computed, with the whole
+        matrix in memory.
     """
     owner = "hard_negative_contrastive_loss"
     remedy = "Repeat the text of an identity for each of its images."
@@ -133,6 +148,22 @@ def hard_negative_contrastive_loss(
         check_labels(owner, "labels", labels, image_embeddings.shape[0], image_embeddings.device)
         check_reverse_mode(owner, labels)
     _check_options(owner, temperature, margin, num_hard, hard_weight, block_size)
+    check_reduction(owner, reduction)
+    check_ignore(owner, ignore, image_embeddings.shape[0], image_embeddings.shape[0])
+
+    has_rows = image_embeddings.shape[0] > 0
+    if reduction == "none" or (ignore is not None and has_rows):
+        return hard_negative_contrastive_definition(
+            image_embeddings,
+            text_embeddings,
+            labels,
+            temperature=temperature,
+            margin=margin,
+            num_hard=num_hard,
+            hard_weight=hard_weight,
+            ignore=ignore,
+            reduction=reduction,
+        )
 
     hinge = None
     num_hard = min(num_hard, image_embeddings.shape[0] - 1)
@@ -281,8 +312,11 @@ class HardNegativeContrastiveLoss(nn.Module):
         margin: A cosine in [-1, 1).
         num_hard: Hardest negatives of a row, at least 1.
         hard_weight: Weight of the hinge, at least 0.
+        reduction: ``"mean"``, or ``"none"`` for a value of each pair.
         block_size: Rows of similarities that are held at once; ``None`` chooses by the device.
-        distributed: Gather the rows of all ranks first, and mine in the whole batch.
+        distributed: Gather the rows of all ranks first, and mine in the whole batch. ``ignore``
+            then has a row for each image of this rank and a column for each text of all ranks, in
+            their order, and ``reduction="none"`` returns the values of all ranks.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -300,17 +334,20 @@ class HardNegativeContrastiveLoss(nn.Module):
         num_hard: int = 3,
         *,
         hard_weight: float = 1.0,
+        reduction: Reduction = "mean",
         block_size: int | None = None,
         distributed: bool = False,
     ) -> None:
         super().__init__()
         owner = "HardNegativeContrastiveLoss"
         _check_options(owner, temperature, margin, num_hard, hard_weight, block_size)
+        check_reduction(owner, reduction)
 
         self.temperature = temperature
         self.margin = margin
         self.num_hard = num_hard
         self.hard_weight = hard_weight
+        self.reduction: Reduction = reduction
         self.block_size = block_size
         self.distributed = distributed
 
@@ -319,14 +356,17 @@ class HardNegativeContrastiveLoss(nn.Module):
         image_embeddings: Float[Tensor, "n d"],
         text_embeddings: Float[Tensor, "n d"],
         labels: Integer[Tensor, " n"] | None = None,
-    ) -> Float[Tensor, ""]:
+        *,
+        ignore: Bool[Tensor, "n k"] | None = None,
+    ) -> Float[Tensor, " *p"]:
         """Compute :func:`hard_negative_contrastive_loss`."""
         if self.distributed:
-            image_embeddings, text_embeddings, labels = gather_batch(
+            image_embeddings, text_embeddings, labels, ignore = gather_batch(
                 "HardNegativeContrastiveLoss",
                 image_embeddings,
                 text_embeddings,
                 labels,
+                ignore,
                 options=(self.extra_repr(),),
             )
 
@@ -338,6 +378,8 @@ class HardNegativeContrastiveLoss(nn.Module):
             margin=self.margin,
             num_hard=self.num_hard,
             hard_weight=self.hard_weight,
+            ignore=ignore,
+            reduction=self.reduction,
             block_size=self.block_size,
         )
 
@@ -345,6 +387,7 @@ class HardNegativeContrastiveLoss(nn.Module):
         """Options for ``print(module)``."""
         return (
             f"temperature={self.temperature}, margin={self.margin}, num_hard={self.num_hard}, "
-            f"hard_weight={self.hard_weight}, block_size={self.block_size}, "
+            f"hard_weight={self.hard_weight}, reduction={self.reduction!r}, "
+            f"block_size={self.block_size}, "
             f"distributed={self.distributed}"
         )

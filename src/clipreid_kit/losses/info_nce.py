@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import (
@@ -28,6 +28,12 @@ from clipreid_kit.losses._engine.pair_terms import (
     focal,
     smoothed_cross_entropy,
 )
+from clipreid_kit.losses._engine.pair_values import (
+    Reduction,
+    check_ignore,
+    check_reduction,
+    others_ignored,
+)
 from clipreid_kit.losses._engine.symmetric_softmax import symmetric_softmax
 
 
@@ -39,7 +45,9 @@ def info_nce_definition(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
     focal_alpha: float = 1.0,
-) -> Float[Tensor, ""]:
+    ignore: Bool[Tensor, "n n"] | None = None,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, " *p"]:
     """The formula of :func:`info_nce_loss` in plain autograd, with the (N, N) matrix in memory.
 
     Example:
@@ -48,6 +56,8 @@ def info_nce_definition(
     """
     logits_NN = cosine_similarity(image_embeddings, text_embeddings) / temperature
     pair_N = torch.arange(len(logits_NN), device=logits_NN.device)
+    if ignore is not None:
+        logits_NN = logits_NN.masked_fill(others_ignored(ignore), -torch.inf)
     losses = []
 
     # Image to text, then text to image.
@@ -55,10 +65,12 @@ def info_nce_definition(
         loss_N = F.cross_entropy(
             direction_NN, pair_N, label_smoothing=label_smoothing, reduction="none"
         )
-        probability_N = direction_NN.softmax(dim=1).diagonal()
-        losses.append(focal_alpha * (1 - probability_N) ** focal_gamma * loss_N)
+        # A power below 1 has no slope at 0.
+        miss_N = (1 - direction_NN.softmax(dim=1).diagonal()).clamp(min=1e-38)
+        losses.append(focal_alpha * miss_N**focal_gamma * loss_N)
 
-    return torch.cat(losses).mean()
+    of_pairs_N = (losses[0] + losses[1]) / 2
+    return of_pairs_N if reduction == "none" else of_pairs_N.mean()
 
 
 def info_nce_loss(
@@ -69,8 +81,10 @@ def info_nce_loss(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
     focal_alpha: float = 1.0,
+    ignore: Bool[Tensor, "n n"] | None = None,
+    reduction: Reduction = "mean",
     block_size: int | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " *p"]:
     r"""Symmetric InfoNCE: row i of the images belongs to row i of the texts, and to no other.
 
     Use it when every row of a batch is a different identity. In batches with several images of an
@@ -82,11 +96,9 @@ def info_nce_loss(
             + \log \frac{e^{v_i \cdot t_i / \tau}}{\sum_j e^{v_j \cdot t_i / \tau}} \Big]
 
     With :math:`p` the softmax probability of a true pair in one direction, each :math:`-\log p` can
-    be
-    replaced: by cross entropy with smoothed targets, for captions that may fit other images too; or
-        by
-    the focal loss :math:`-\alpha (1 - p)^\gamma \log p`, which weighs down pairs that are right
-    already.
+    be replaced: by cross entropy with smoothed targets, for captions that may fit other images too;
+    or by the focal loss :math:`-\alpha (1 - p)^\gamma \log p`, which weighs down pairs that are
+    right already.
 
     Args:
         image_embeddings: Rows :math:`v`; L2-normalised here.
@@ -97,13 +109,17 @@ def info_nce_loss(
             all N rows, the true one included; 0 for none, 0.1 is usual.
         focal_gamma: :math:`\gamma \ge 0` of the focal loss; 0 for none, 2 in its paper.
         focal_alpha: :math:`\alpha > 0` of the focal loss, a plain factor.
+        ignore: Marks pairs (image, text) that are no negatives: they are left out of the softmax.
+            The diagonal is not read, as a true pair always counts; not with ``label_smoothing``.
+        reduction: ``"mean"`` for the loss of the batch; ``"none"`` for the value of each pair, the
+            mean of its two directions.
         block_size: Images whose logits are held at once. By default the whole matrix is kept up to
             64 MiB (4096 rows in float32); a larger one is cut into blocks of 4 MiB on a CPU and of
             64 MiB elsewhere. It changes the last digits at most.
 
     Returns:
-        Mean over rows and both directions. Zero, connected to the graph, for no rows and for a
-        single row.
+        Mean over rows and both directions; with ``reduction="none"`` the values (N,), whose mean it
+        is. Zero, connected to the graph, for no rows and for a single row.
 
     Raises:
         ValueError: If the shapes differ, an option (including a ``temperature`` given as a number)
@@ -123,7 +139,8 @@ def info_nce_loss(
         The gradient is computed with the value, and only first derivatives exist. A softmax along
         both sides needs all rows before the first slope: where the matrix is not kept, its blocks
         are computed twice, which makes four matrix products of three. A compiled loss is one graph:
-        one for all batch sizes that fit in a block, and otherwise one for each size.
+        one for all batch sizes that fit in a block, and otherwise one for each size. With
+        ``ignore`` or ``reduction="none"`` the definition is computed, with the matrix in memory.
 
     References:
         Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML
@@ -138,6 +155,21 @@ def info_nce_loss(
     )
     check_temperature("info_nce_loss", temperature)
     _check_options("info_nce_loss", label_smoothing, focal_gamma, focal_alpha, block_size)
+    check_reduction("info_nce_loss", reduction)
+    _check_ignored("info_nce_loss", ignore, image_embeddings.shape[0], label_smoothing)
+
+    has_rows = image_embeddings.shape[0] > 0
+    if reduction == "none" or (ignore is not None and has_rows):
+        return info_nce_definition(
+            image_embeddings,
+            text_embeddings,
+            temperature=temperature,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
+            focal_alpha=focal_alpha,
+            ignore=ignore,
+            reduction=reduction,
+        )
 
     return symmetric_softmax(
         image_embeddings,
@@ -147,6 +179,17 @@ def info_nce_loss(
         with_sums=label_smoothing > 0,
         block_size=block_size,
     )
+
+
+def _check_ignored(
+    owner: str, ignore: Tensor | None, num_pairs: int, label_smoothing: float
+) -> None:
+    check_ignore(owner, ignore, num_pairs, num_pairs)
+    if ignore is not None and label_smoothing > 0:
+        raise ValueError(
+            f"{owner}: label_smoothing={label_smoothing} spreads a target over all rows, and "
+            "ignore leaves rows out. Choose one of the two."
+        )
 
 
 def _pair_term(label_smoothing: float, focal_gamma: float, focal_alpha: float) -> PairTerm:
@@ -193,8 +236,11 @@ class InfoNCELoss(nn.Module):
         label_smoothing: Share of each target that is spread over all rows, in [0, 1).
         focal_gamma: Exponent of the focal weights, at least 0; 0 for none.
         focal_alpha: Factor of the focal loss, above 0.
+        reduction: ``"mean"``, or ``"none"`` for a value of each pair.
         block_size: Images whose logits are held at once; ``None`` chooses by the device.
-        distributed: Gather the rows of all ranks first.
+        distributed: Gather the rows of all ranks first. ``ignore`` then has a row for each image of
+            this rank and a column for each text of all ranks, in their order, and
+            ``reduction="none"`` returns the values of all ranks.
 
     Raises:
         ValueError: If an option is out of its range, 1 / temperature exceeds ``max_scale``, or both
@@ -216,6 +262,7 @@ class InfoNCELoss(nn.Module):
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
         focal_alpha: float = 1.0,
+        reduction: Reduction = "mean",
         block_size: int | None = None,
         distributed: bool = False,
     ) -> None:
@@ -223,6 +270,7 @@ class InfoNCELoss(nn.Module):
         check_positive("InfoNCELoss", "temperature", temperature)
         check_positive("InfoNCELoss", "max_scale", max_scale)
         _check_options("InfoNCELoss", label_smoothing, focal_gamma, focal_alpha, block_size)
+        check_reduction("InfoNCELoss", reduction)
         if learnable and 1 / temperature > max_scale * (1 + 1e-9):
             expected = f"temperature >= 1 / max_scale = {1 / max_scale:g}"
             raise fail("InfoNCELoss", expected, temperature)
@@ -232,6 +280,7 @@ class InfoNCELoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
+        self.reduction: Reduction = reduction
         self.block_size = block_size
         self.distributed = distributed
 
@@ -248,12 +297,16 @@ class InfoNCELoss(nn.Module):
         return math.exp(-self.log_scale.item())
 
     def forward(
-        self, image_embeddings: Float[Tensor, "n d"], text_embeddings: Float[Tensor, "n d"]
-    ) -> Float[Tensor, ""]:
+        self,
+        image_embeddings: Float[Tensor, "n d"],
+        text_embeddings: Float[Tensor, "n d"],
+        *,
+        ignore: Bool[Tensor, "n k"] | None = None,
+    ) -> Float[Tensor, " *p"]:
         """Compute :func:`info_nce_loss`."""
         if self.distributed:
-            image_embeddings, text_embeddings = gather_batch(
-                "InfoNCELoss", image_embeddings, text_embeddings, options=self._options()
+            image_embeddings, text_embeddings, ignore = gather_batch(
+                "InfoNCELoss", image_embeddings, text_embeddings, ignore, options=self._options()
             )
 
         temperature: float | Tensor = self.fixed_temperature
@@ -267,6 +320,8 @@ class InfoNCELoss(nn.Module):
             label_smoothing=self.label_smoothing,
             focal_gamma=self.focal_gamma,
             focal_alpha=self.focal_alpha,
+            ignore=ignore,
+            reduction=self.reduction,
             block_size=self.block_size,
         )
 
@@ -279,6 +334,7 @@ class InfoNCELoss(nn.Module):
             self.label_smoothing,
             self.focal_gamma,
             self.focal_alpha,
+            self.reduction,
         )
 
     def _bounded_log_scale(self, log_scale: Tensor) -> Tensor:
@@ -301,5 +357,6 @@ class InfoNCELoss(nn.Module):
             f"temperature={self.temperature:g}, learnable={self.learnable}, "
             f"max_scale={self.max_scale}, label_smoothing={self.label_smoothing}, "
             f"focal_gamma={self.focal_gamma}, focal_alpha={self.focal_alpha}, "
-            f"block_size={self.block_size}, distributed={self.distributed}"
+            f"reduction={self.reduction!r}, block_size={self.block_size}, "
+            f"distributed={self.distributed}"
         )

@@ -4,32 +4,26 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from clipreid_kit._checks import (
-    check_embeddings,
-    check_finite,
-    check_labels,
-    check_positive,
-    check_same_width,
-)
+from clipreid_kit._checks import check_finite, check_positive
 from clipreid_kit.distances import cosine_similarity, to_common_precision
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
     check_block_size,
+    check_labelled_pairs,
     check_logit_bias,
-    check_pairs,
     check_temperature,
 )
 from clipreid_kit.losses._engine.attached_gradient import (
     InputGradient,
     attach_gradients,
-    check_reverse_mode,
     needs_gradient,
     without_autocast,
 )
 from clipreid_kit.losses._engine.contrast_set import connected_zero
+from clipreid_kit.losses._engine.pair_values import Reduction, check_ignore, check_reduction
 from clipreid_kit.losses._engine.row_blocks import row_blocks
 from clipreid_kit.losses._engine.unit_rows import LogitGradient, LogitNeeds, UnitRows
 
@@ -42,7 +36,9 @@ def siglip_definition(
     *,
     temperature: float | Float[Tensor, ""] = 0.1,
     bias: float | Float[Tensor, ""] = -10.0,
-) -> Float[Tensor, ""]:
+    ignore: Bool[Tensor, "n m"] | None = None,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, "*p"]:
     """The formula of :func:`siglip_loss` in plain autograd, with the whole (N, M) matrix in memory.
 
     Example:
@@ -58,7 +54,11 @@ def siglip_definition(
         text_labels = labels
 
     sign_NM = torch.where(labels[:, None] == text_labels[None, :], 1.0, -1.0)
-    return -F.logsigmoid(sign_NM * logits_NM).sum() / len(image_embeddings)
+    loss_NM = -F.logsigmoid(sign_NM * logits_NM)
+    if ignore is not None:
+        loss_NM = torch.where(ignore, 0.0, loss_NM)
+
+    return loss_NM if reduction == "none" else loss_NM.sum() / len(image_embeddings)
 
 
 def siglip_loss(
@@ -69,8 +69,10 @@ def siglip_loss(
     *,
     temperature: float | Float[Tensor, ""] = 0.1,
     bias: float | Float[Tensor, ""] = -10.0,
+    ignore: Bool[Tensor, "n m"] | None = None,
+    reduction: Reduction = "mean",
     block_size: int | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "*p"]:
     r"""Sigmoid loss: for every image-text pair, whether the two belong together.
 
     Use it where a softmax over the batch is not wanted. The loss of a pair does not depend on the
@@ -93,12 +95,16 @@ def siglip_loss(
             number, or a scalar tensor to train it.
         bias: :math:`b`, added to every logit; below 0, because most pairs do not belong together. A
             number, or a scalar tensor to train it.
+        ignore: Marks pairs (image, text) that are neither positive nor negative, and have no loss.
+        reduction: ``"mean"`` for the loss of the batch; ``"none"`` for the loss of every image with
+            every text.
         block_size: Images whose similarities are held at once. Defaults to blocks of 4 MiB on a CPU
             and of 64 MiB elsewhere. It changes the last digits at most.
 
     Returns:
-        Sum over all pairs, divided by the number of images. Zero, connected to the graph, without
-        images or texts.
+        Sum over all pairs, divided by the number of images; with ``reduction="none"`` the loss of
+        every pair (N, M), whose sum over N it is. Zero, connected to the graph, without images or
+        texts.
 
     Raises:
         ValueError: If shapes disagree, ``text_labels`` is given without ``labels``, or an option is
@@ -116,44 +122,39 @@ def siglip_loss(
         :func:`supcon_loss`.
 
     Note:
-        The gradient is computed with the value, block by block. Only first derivatives exist.
+        The gradient is computed with the value, block by block. Only first derivatives exist. With
+        ``ignore`` or ``reduction="none"`` the definition is computed, with the matrix in memory.
 
     References:
         Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023, section 3.2 and
         algorithm 1.
     """
-    _check_rows(image_embeddings, text_embeddings, labels, text_labels)
+    check_labelled_pairs("siglip_loss", image_embeddings, text_embeddings, labels, text_labels)
     check_temperature("siglip_loss", temperature)
     check_logit_bias("siglip_loss", bias)
     check_block_size("siglip_loss", block_size)
+    check_reduction("siglip_loss", reduction)
+    check_ignore("siglip_loss", ignore, image_embeddings.shape[0], text_embeddings.shape[0])
 
     images, texts = to_common_precision(image_embeddings, text_embeddings)
-    if images.shape[0] == 0 or texts.shape[0] == 0:
+    has_rows = images.shape[0] > 0 and texts.shape[0] > 0
+    if reduction == "none" or (ignore is not None and has_rows):
+        return siglip_definition(
+            images,
+            texts,
+            labels,
+            text_labels,
+            temperature=temperature,
+            bias=bias,
+            ignore=ignore,
+            reduction=reduction,
+        )
+    if not has_rows:
         return connected_zero(images, texts)
 
     if text_labels is None:
         text_labels = labels
     return _sigmoid_by_blocks(images, texts, labels, text_labels, 1 / temperature, bias, block_size)
-
-
-def _check_rows(
-    images: Tensor, texts: Tensor, labels: Tensor | None, text_labels: Tensor | None
-) -> None:
-    if labels is None and text_labels is not None:
-        raise ValueError("siglip_loss: text_labels is given without labels. Give both.")
-
-    if labels is None:
-        check_pairs("siglip_loss", images, texts, "Give labels and text_labels.")
-        return
-
-    check_embeddings("siglip_loss", "image_embeddings", images)
-    check_embeddings("siglip_loss", "text_embeddings", texts)
-    check_same_width("siglip_loss", "image_embeddings", images, "text_embeddings", texts)
-    check_labels("siglip_loss", "labels", labels, images.shape[0], images.device)
-
-    text_labels = labels if text_labels is None else text_labels
-    check_labels("siglip_loss", "text_labels", text_labels, texts.shape[0], texts.device)
-    check_reverse_mode("siglip_loss", images, texts, labels, text_labels)
 
 
 def _sigmoid_by_blocks(
@@ -218,8 +219,11 @@ class SigLIPLoss(nn.Module):
         learnable: Train both. The temperature is stored as the parameter ``log_scale`` =
             -ln(temperature), the paper's t'; give ``log_scale`` and ``bias`` to the optimiser
             without weight decay.
+        reduction: ``"mean"``, or ``"none"`` for the loss of every image with every text.
         block_size: Images whose similarities are held at once; ``None`` chooses by the device.
-        distributed: Gather the rows of all ranks first.
+        distributed: Gather the rows of all ranks first. ``ignore`` then has a row for each image of
+            this rank and a column for each text of all ranks, in their order, and
+            ``reduction="none"`` returns the losses of all ranks.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -238,6 +242,7 @@ class SigLIPLoss(nn.Module):
         bias: float = -10.0,
         *,
         learnable: bool = True,
+        reduction: Reduction = "mean",
         block_size: int | None = None,
         distributed: bool = False,
     ) -> None:
@@ -245,8 +250,10 @@ class SigLIPLoss(nn.Module):
         check_positive("SigLIPLoss", "temperature", temperature)
         check_finite("SigLIPLoss", "bias", bias)
         check_block_size("SigLIPLoss", block_size)
+        check_reduction("SigLIPLoss", reduction)
 
         self.learnable = learnable
+        self.reduction: Reduction = reduction
         self.block_size = block_size
         self.distributed = distributed
 
@@ -270,17 +277,20 @@ class SigLIPLoss(nn.Module):
         text_embeddings: Float[Tensor, "m d"],
         labels: Integer[Tensor, " n"] | None = None,
         text_labels: Integer[Tensor, " m"] | None = None,
-    ) -> Float[Tensor, ""]:
+        *,
+        ignore: Bool[Tensor, "n k"] | None = None,
+    ) -> Float[Tensor, "*p"]:
         """Compute :func:`siglip_loss`."""
         if self.distributed:
             bias = None if self.learnable else self.bias  # a learned one is not read
-            image_embeddings, text_embeddings, labels, text_labels = gather_batch(
+            image_embeddings, text_embeddings, labels, text_labels, ignore = gather_batch(
                 "SigLIPLoss",
                 image_embeddings,
                 text_embeddings,
                 labels,
                 text_labels,
-                options=(self.fixed_temperature, bias, self.learnable),
+                ignore,
+                options=(self.fixed_temperature, bias, self.learnable, self.reduction),
             )
 
         temperature: float | Tensor = self.fixed_temperature
@@ -294,6 +304,8 @@ class SigLIPLoss(nn.Module):
             text_labels,
             temperature=temperature,
             bias=self.bias.float() if isinstance(self.bias, Tensor) else self.bias,
+            ignore=ignore,
+            reduction=self.reduction,
             block_size=self.block_size,
         )
 
@@ -302,6 +314,6 @@ class SigLIPLoss(nn.Module):
         bias = self.bias.item() if isinstance(self.bias, Tensor) else self.bias
         return (
             f"temperature={self.temperature:g}, bias={bias:g}, "
-            f"learnable={self.learnable}, block_size={self.block_size}, "
-            f"distributed={self.distributed}"
+            f"learnable={self.learnable}, reduction={self.reduction!r}, "
+            f"block_size={self.block_size}, distributed={self.distributed}"
         )

@@ -1,9 +1,10 @@
 """Supervised contrastive loss: one modality, or image against text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_positive
@@ -14,6 +15,7 @@ from clipreid_kit.losses._engine.contrast_set import (
     connected_zero,
     masks_of_pairs,
 )
+from clipreid_kit.losses._engine.pair_values import Reduction, check_ignore, check_reduction
 from clipreid_kit.losses._engine.row_blocks import row_blocks
 from clipreid_kit.losses._engine.supcon_gradient import (
     Positives,
@@ -31,7 +33,9 @@ def supcon_definition(
     *,
     temperature: float = 0.07,
     positives: Positives = "mean",
-) -> Float[Tensor, ""]:
+    ignore: Bool[Tensor, "n k"] | None = None,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, " *p"]:
     """The formula of :func:`supcon_loss` in plain autograd, with the whole (N, M) matrix in memory.
 
     Example:
@@ -42,15 +46,22 @@ def supcon_definition(
     logits_NM = cosine_similarity(embeddings, others) / temperature
     positive_NM, negative_NM = masks_of_pairs(labels, contrast_labels)
 
-    # The sum in the denominator is over all pairs but (i, i).
+    if ignore is not None:
+        positive_NM = positive_NM & ~ignore
+        negative_NM = negative_NM & ~ignore
+
+    # The sum in the denominator is over all pairs but (i, i); without any it has no meaning.
     candidate_NM = positive_NM | negative_NM
-    log_probability_NM = logits_NM.masked_fill(~candidate_NM, -torch.inf).log_softmax(dim=1)
+    left_out_NM = ~candidate_NM & candidate_NM.any(dim=1, keepdim=True)
+    log_probability_NM = logits_NM.masked_fill(left_out_NM, -torch.inf).log_softmax(dim=1)
     loss_N = -torch.where(positive_NM, log_probability_NM, 0.0).sum(dim=1)
 
     num_positives_N = positive_NM.sum(dim=1)
     if positives == "mean":
         loss_N = loss_N / num_positives_N.clamp(min=1)
 
+    if reduction == "none":
+        return loss_N
     return loss_N.sum() / (num_positives_N > 0).sum().clamp(min=1)
 
 
@@ -62,8 +73,10 @@ def supcon_loss(
     *,
     temperature: float = 0.07,
     positives: Positives = "mean",
+    ignore: Bool[Tensor, "n k"] | None = None,
+    reduction: Reduction = "mean",
     block_size: int | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " *p"]:
     r"""Supervised contrastive (SupCon) loss between anchors and a contrast set.
 
     Pulls each anchor towards every contrast row with the same label, and pushes it away from all
@@ -83,12 +96,17 @@ def supcon_loss(
         temperature: :math:`\tau > 0`, in units of cosine similarity; 0.05 to 0.2 is usual.
         positives: ``"mean"`` divides by :math:`|P(i)|` (SupCon's :math:`L_{out}`); ``"sum"`` does
             not (PromptSG).
+        ignore: Marks pairs (anchor, contrast row) that are in neither :math:`P(i)` nor
+            :math:`A(i)`; with N columns if ``contrast`` is left out.
+        reduction: ``"mean"`` for the loss of the batch; ``"none"`` for :math:`\ell_i` of each
+            anchor.
         block_size: Anchors whose logits are held at once. Defaults to blocks of 4 MiB on a CPU and
             of 64 MiB elsewhere. It changes the last digits at most.
 
     Returns:
         Mean of :math:`\ell_i` over the anchors that have a positive. If none has, zero with zero
-        gradient, connected to the graph. No value is read, so nothing waits for the device.
+        gradient, connected to the graph. With ``reduction="none"`` the values (N,), 0 for an anchor
+        without a positive. No value is read, so nothing waits for the device.
 
     Raises:
         ValueError: If shapes disagree, only one of ``contrast`` and ``contrast_labels`` is given,
@@ -112,7 +130,8 @@ def supcon_loss(
         Besides the rows, their unit rows and their gradients, memory is a few blocks, and in one
         modality up to 45 MiB of blocks that are kept for a second pass (none if ``block_size`` is
         given). Only first derivatives exist. A compiled loss is one graph: one for all batch sizes
-        that fit in a block, and otherwise one for each size.
+        that fit in a block, and otherwise one for each size. With ``ignore`` or
+        ``reduction="none"`` the definition is computed, with the whole matrix in memory.
 
     References:
         Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2. Yang et al., A
@@ -120,6 +139,22 @@ def supcon_loss(
     """
     check_contrast("supcon_loss", embeddings, labels, contrast, contrast_labels)
     _check_options("supcon_loss", temperature, positives, block_size)
+    check_reduction("supcon_loss", reduction)
+    num_columns = embeddings.shape[0] if contrast is None else contrast.shape[0]
+    check_ignore("supcon_loss", ignore, embeddings.shape[0], num_columns)
+
+    has_rows = embeddings.shape[0] > 0 and num_columns > 0
+    if reduction == "none" or (ignore is not None and has_rows):
+        return supcon_definition(
+            embeddings,
+            labels,
+            contrast,
+            contrast_labels,
+            temperature=temperature,
+            positives=positives,
+            ignore=ignore,
+            reduction=reduction,
+        )
     scale = 1 / temperature
 
     if contrast is None or contrast_labels is None:
@@ -157,9 +192,12 @@ class SupConLoss(nn.Module):
     Args:
         temperature: Above 0, in units of cosine similarity.
         positives: ``"mean"`` (SupCon) or ``"sum"`` (PromptSG) over the positives of an anchor.
+        reduction: ``"mean"``, or ``"none"`` for a value of each anchor.
         block_size: Anchors whose logits are held at once; ``None`` chooses by the device.
         distributed: Gather embeddings and labels from all ranks first, so that DDP's averaged
-            gradient is that of the whole batch. Has no effect without a process group.
+            gradient is that of the whole batch. Has no effect without a process group. ``ignore``
+            then has a row for each anchor of this rank and a column for each contrast row of all
+            ranks, in their order, and ``reduction="none"`` returns the values of all ranks.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -175,14 +213,17 @@ class SupConLoss(nn.Module):
         temperature: float = 0.07,
         *,
         positives: Positives = "mean",
+        reduction: Reduction = "mean",
         block_size: int | None = None,
         distributed: bool = False,
     ) -> None:
         super().__init__()
         _check_options("SupConLoss", temperature, positives, block_size)
+        check_reduction("SupConLoss", reduction)
 
         self.temperature = temperature
         self.positives: Positives = positives
+        self.reduction: Reduction = reduction
         self.block_size = block_size
         self.distributed = distributed
 
@@ -192,16 +233,22 @@ class SupConLoss(nn.Module):
         labels: Integer[Tensor, " n"],
         contrast: Float[Tensor, "m d"] | None = None,
         contrast_labels: Integer[Tensor, " m"] | None = None,
-    ) -> Float[Tensor, ""]:
+        *,
+        ignore: Bool[Tensor, "n k"] | None = None,
+    ) -> Float[Tensor, " *p"]:
         """Compute :func:`supcon_loss`."""
-        sides: tuple[Any, ...] = (embeddings, labels, contrast, contrast_labels)
+        sides: Sequence[Any] = (embeddings, labels, contrast, contrast_labels)
         if self.distributed:
-            sides = gather_batch("SupConLoss", *sides, options=(self.extra_repr(),))
+            *sides, ignore = gather_batch(
+                "SupConLoss", *sides, ignore, options=(self.extra_repr(),)
+            )
 
         return supcon_loss(
             *sides,
             temperature=self.temperature,
             positives=self.positives,
+            ignore=ignore,
+            reduction=self.reduction,
             block_size=self.block_size,
         )
 
@@ -209,5 +256,6 @@ class SupConLoss(nn.Module):
         """Options for ``print(module)``."""
         return (
             f"temperature={self.temperature}, positives={self.positives!r}, "
-            f"block_size={self.block_size}, distributed={self.distributed}"
+            f"reduction={self.reduction!r}, block_size={self.block_size}, "
+            f"distributed={self.distributed}"
         )

@@ -3,17 +3,30 @@
 from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
 from clipreid_kit.modules.gem import GeM
 from clipreid_kit.modules.interaction import InteractionOutput, MultiModalInteraction
+from clipreid_kit.modules.masked_language import (
+    MaskedLanguageHead,
+    MaskedLanguageOutput,
+    MaskedTokens,
+    mask_tokens,
+)
 from clipreid_kit.modules.pseudo_token import insert_pseudo_token
 from clipreid_kit.modules.test_time_augmentation import TestTimeAugmentation
 from clipreid_kit.modules.textual_inversion import TextualInversionMLP
+from clipreid_kit.modules.token_selection import SelectedTokens, TokenSelection
 
 __all__ = [
     "BNNeck",
     "BNNeckOutput",
     "GeM",
     "InteractionOutput",
+    "MaskedLanguageHead",
+    "MaskedLanguageOutput",
+    "MaskedTokens",
     "MultiModalInteraction",
+    "SelectedTokens",
     "TestTimeAugmentation",
     "TextualInversionMLP",
+    "TokenSelection",
     "insert_pseudo_token",
+    "mask_tokens",
 ]

@@ -6,7 +6,7 @@ import method_checks as checks
 import pytest
 import torch
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
-from oracles import losses, metric, prompts
+from oracles import losses, metric, prompts, text_to_person
 from torch.testing import assert_close
 
 from clipreid_kit.clip import (
@@ -36,8 +36,16 @@ ALL_TERMS = {
     "info_nce": 0.2,
     "hard_negative": 0.6,
     "triplet_text": 0.8,
+    "sdm": 0.3,
+    "triplet_alignment": 0.5,
+    "cmpm": 0.1,
+    "id_text": 0.4,
 }
-TEXT_TERMS = ("supcon_text", "info_nce", "hard_negative", "triplet_text")
+PAIR_TERMS = (
+    *("supcon_text", "info_nce", "hard_negative", "triplet_text"),
+    *("sdm", "triplet_alignment", "cmpm"),
+)
+TEXT_TERMS = (*PAIR_TERMS, "id_text")
 
 
 def build_baseline(name="reid-tiny-vit", num_identities=5, **options):
@@ -80,8 +88,10 @@ def expected_terms(model, images, texts, prototypes):
     image_rows, text_rows = images.tolist(), texts.tolist()
 
     branch = model.identity_branch
-    post_neck = prompts.batch_norm(images, branch.neck.norm.weight, branch.neck.norm.bias)
-    logits = post_neck @ branch.classifier.weight.T
+    norm = branch.neck.norm
+    logits = prompts.batch_norm(images, norm.weight, norm.bias) @ branch.classifier.weight.T
+    text_logits = prompts.batch_norm(texts, norm.weight, norm.bias) @ branch.classifier.weight.T
+    sides = (image_rows, text_rows, labels, labels)
     log_probability = (unit(images) @ unit(prototypes).T / 0.05).log_softmax(1)
     image_to_text = losses.supcon(image_rows, labels, 0.07, text_rows, labels)
     text_to_image = losses.supcon(text_rows, labels, 0.07, image_rows, labels)
@@ -94,6 +104,10 @@ def expected_terms(model, images, texts, prototypes):
         "supcon_image": losses.supcon(image_rows, labels, 0.07),
         "supcon_text": (image_to_text + text_to_image) / 2,
         "info_nce": losses.info_nce(image_rows, text_rows, 0.07),
+        "sdm": text_to_person.sdm(*sides, 0.02),
+        "triplet_alignment": text_to_person.triplet_alignment(*sides, 0.1, 0.015),
+        "cmpm": text_to_person.cmpm(*sides),
+        "id_text": prompts.smoothed_ce(text_logits, labels, 0.1),
     }
 
 
@@ -222,6 +236,8 @@ def combinations_of_terms():
         tuple(ALL_TERMS),
     ]
     for number, terms in enumerate(combinations):
+        if "id_text" in terms and "id" not in terms:
+            terms = ("id", *terms)  # noqa: PLW2901 (captions need the classifier of the images)
         vit_in_bfloat16 = number % 2 == 1
         yield terms, NAMES[0], vit_in_bfloat16
         yield terms, NAMES[1], not vit_in_bfloat16
@@ -248,7 +264,7 @@ def test_every_combination_of_terms_takes_a_step(terms, name, use_bfloat16):
         assert parameter.grad is None or parameter.grad.isfinite().all(), parameter_name
 
 
-OPEN_SET_TERMS = ("triplet", "supcon_image", *TEXT_TERMS)
+OPEN_SET_TERMS = ("triplet", "supcon_image", *PAIR_TERMS)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ BASELINE_WEIGHTS = {
     "info_nce": 0.2,
     "hard_negative": 0.2,
     "triplet_text": 0.3,
+    "sdm": 0.01,
+    "triplet_alignment": 0.1,
+    "cmpm": 0.1,
 }
 CLIP_REID_WEIGHTS = {
     "id": 0.5,

@@ -287,3 +287,16 @@ def test_token_ids_of_few_bits_are_read(build):
 def test_the_end_of_a_single_text_without_rows_is_explained(build):
     with pytest.raises(ValueError, match=r"end_of_text: expected token ids \(N, L\)"):
         build("vit").end_of_text(torch.tensor([1, 2, 3]))
+
+
+def test_states_of_tokens_are_the_embedding_at_the_end_of_text(build):
+    towers = build("vit")
+    tokens = towers.tokenize(["a red coat", "a blue cup on a table"])
+    ends = towers.end_of_text(tokens)
+    cut = tokens[:, : int(ends.max()) + 1]
+
+    states = towers.encode_text_tokens(cut)
+    assert states.shape == (*cut.shape, towers.embed_dim)
+    assert_close(states[torch.arange(2), ends], towers.encode_text(tokens))
+    assert_close(towers.encode_text_tokens(tokens)[:, : cut.shape[1]], states)
+    assert towers.encode_text_tokens(tokens[:0]).shape == (0, tokens.shape[1], towers.embed_dim)

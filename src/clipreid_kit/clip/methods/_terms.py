@@ -35,9 +35,9 @@ def check_method_options(
             )
 
     for name, loss in (losses or {}).items():
-        if name == "id":
+        if name in ("id", "id_text"):
             raise ValueError(
-                f"{owner}: the identity loss is made by `identity`, not by losses['id']."
+                f"{owner}: the identity loss is made by `identity`, not by losses[{name!r}]."
             )
         if name not in known_terms:
             raise ValueError(

@@ -27,10 +27,13 @@ from clipreid_kit.clip.tuning.freezing import freeze, unfreeze_last_blocks
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import (
     CenterLoss,
+    CMPMLoss,
     HardNegativeContrastiveLoss,
     InfoNCELoss,
     PrototypeMemoryLoss,
+    SDMLoss,
     SupConLoss,
+    TripletAlignmentLoss,
     TripletLoss,
     WeightedSum,
 )
@@ -38,8 +41,9 @@ from clipreid_kit.losses.weighted_sum import Weight
 
 _OWNER = "ClipBaseline"
 
-CLASS_TERMS = ("id", "center", "prototype")
-TEXT_TERMS = ("supcon_text", "triplet_text", "hard_negative", "info_nce")
+CLASS_TERMS = ("id", "id_text", "center", "prototype")
+LABELLED_PAIR_TERMS = ("hard_negative", "sdm", "triplet_alignment", "cmpm")
+TEXT_TERMS = ("id_text", "supcon_text", "triplet_text", *LABELLED_PAIR_TERMS, "info_nce")
 TERMS = ("id", "center", "prototype", "triplet", "supcon_image", *TEXT_TERMS)
 
 BASELINE_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 1.0, "triplet": 1.0})
@@ -102,14 +106,20 @@ class ClipBaseline(nn.Module):
         ``InfoNCELoss()`` and ``HardNegativeContrastiveLoss()``: image i belongs to caption i, so
         use batches of distinct identities. The second has a hinge and leaves out siblings, which
         are rows of the same identity.
+    ``"sdm"``, ``"triplet_alignment"``, ``"cmpm"``
+        ``SDMLoss()``, ``TripletAlignmentLoss()`` and ``CMPMLoss()`` between images and captions.
+        Every caption of an identity is a positive of all its images.
+    ``"id_text"``
+        Cross-entropy of the captions, by the same identity branch as the images: an identity loss
+        that both modalities share. Needs a weight for ``"id"``.
 
     Only terms with a weight are built and computed: without a term on texts no text is encoded.
 
     Args:
         towers: The model.
         num_identities: Number of training identities C, labelled from 0. ``None`` is allowed where
-            no term needs classes (``"id"``, ``"center"``, ``"prototype"``); labels may then be any
-            integers.
+            no term needs classes (``"id"``, ``"id_text"``, ``"center"``, ``"prototype"``); labels
+            may then be any integers.
         weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults
             to the strong baseline's, ``{"id": 1.0, "triplet": 1.0}``.
         losses: Loss module of each term that is not to use its default; every one needs a weight.
@@ -147,7 +157,7 @@ class ClipBaseline(nn.Module):
     References:
         Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW
         2019. Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
-        ICML 2021.
+        ICML 2021. Jiang and Ye, IRRA, CVPR 2023, section 3.4 (one classifier for both modalities).
     """
 
     def __init__(
@@ -169,6 +179,11 @@ class ClipBaseline(nn.Module):
             _OWNER, weights=weights, losses=losses, known_terms=TERMS, descriptor=descriptor
         )
         _check_num_identities(num_identities, weights)
+        if "id_text" in weights and "id" not in weights:
+            raise ValueError(
+                f'{_OWNER}: "id_text" classifies captions as "id" classifies images; '
+                'add a weight for "id", too.'
+            )
         if "id" not in weights and identity is not IdentityBranch:
             raise ValueError(
                 f'{_OWNER}: `identity` has no effect without a weight for "id"; add one to weights.'
@@ -338,8 +353,13 @@ class ClipBaseline(nn.Module):
                 text_to_image = loss(texts, labels, images, labels)
                 values[name] = (image_to_text + text_to_image) / 2
 
-        if "hard_negative" in requested:
-            values["hard_negative"] = self.losses["hard_negative"](images, texts, labels)
+        for name in LABELLED_PAIR_TERMS:
+            if name in requested:
+                values[name] = self.losses[name](images, texts, labels)
+        if "id_text" in requested:
+            of_texts = self._run_identity_branch(texts, labels, ("id",))
+            if of_texts.loss is not None:
+                values["id_text"] = of_texts.loss
         if "info_nce" in requested:
             values["info_nce"] = self.losses["info_nce"](images, texts)
 
@@ -409,5 +429,8 @@ def _default_losses(
         "supcon_text": partial(SupConLoss, distributed=distributed),
         "info_nce": partial(InfoNCELoss, distributed=distributed),
         "hard_negative": partial(HardNegativeContrastiveLoss, distributed=distributed),
+        "sdm": partial(SDMLoss, distributed=distributed),
+        "triplet_alignment": partial(TripletAlignmentLoss, distributed=distributed),
+        "cmpm": partial(CMPMLoss, distributed=distributed),
         "prototype": partial(PrototypeMemoryLoss, dim, num_classes, distributed=distributed),
     }

@@ -36,6 +36,7 @@ from clipreid_kit.clip.towers.position_embedding import PositionResize
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers
 from clipreid_kit.clip.towers.text_forward import (
+    encode_token_states,
     encode_tokens,
     encode_word_embeddings,
     end_positions,
@@ -692,6 +693,25 @@ class ClipTowers(nn.Module):
         check_has_text("encode_text", self)
         embeddings = encode_tokens(self.model, tokens, self.context_length, self.embed_dim)
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
+
+    def encode_text_tokens(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n l d"]:
+        """Embed every token of rows of token ids: words, for parts that look at single words.
+
+        Args:
+            tokens: Rows from :meth:`tokenize`. Of a causal tower they may be cut after the last end
+                of text, which saves the padding: ``tokens[:, : towers.end_of_text(tokens).max() +
+                1]``.
+
+        Returns:
+            Projected features of each token, not normalised. At a row's end of text they are its
+            embedding, to rounding; after it they have no meaning.
+
+        Raises:
+            ValueError: If the tokens are not integers (N, L), the rows are too long, an id (on the
+                CPU) is not in the vocabulary, or the tower is one of Hugging Face or CoCa.
+        """
+        check_has_text("encode_text_tokens", self)
+        return encode_token_states(self.model, tokens, self.context_length, self.embed_dim)
 
     def embed_tokens(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
         """Look up the word embeddings of token ids, without positions."""

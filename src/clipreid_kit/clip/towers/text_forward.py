@@ -191,16 +191,47 @@ def run_text(
     Returns:
         The projected features at the end of each text.
     """
+    x = _run_blocks(text, word_embeddings)
+    return _project(text, x[torch.arange(len(x), device=x.device), eot.to(x.device)])
+
+
+def encode_token_states(
+    model: OpenClip, tokens: Tensor, context_length: int, embed_dim: int
+) -> Float[Tensor, "n l d"]:
+    """Encode rows of token ids, and return the projected features at every token.
+
+    Raises:
+        ValueError: If the rows are too long or are not integers (N, L), or the tower does not run
+            from word embeddings.
+    """
+    text = require_text_tower("encode_text_tokens", model)
+    _check_tokens("encode_text_tokens", tokens, context_length, _vocabulary_size(model))
+    if len(tokens) == 0:
+        return cast(Tensor, model.logit_scale.new_zeros(0, tokens.shape[1], embed_dim))
+    if not text.causal and tokens.shape[1] != context_length:
+        expected = f"the whole context of {context_length} for a text tower that is not causal"
+        remedy = "Pass whole rows of tokenize."
+        raise fail("encode_text_tokens", expected, f"a length of {tokens.shape[1]}", remedy)
+
+    rows = _indices(tokens).to(text.device)
+    return _project(text, _run_blocks(text, text.parts.token_embedding(rows)))
+
+
+def _run_blocks(text: TextTower, word_embeddings: Tensor) -> Tensor:
+    """States of every token after the last block, before the last LayerNorm."""
     parts = text.parts
     length = word_embeddings.shape[1]
     dtype = parts.transformer.get_cast_dtype()
     mask = None if parts.attn_mask is None else parts.attn_mask[:length, :length]
 
     x = word_embeddings.to(dtype) + parts.positional_embedding[:length].to(dtype)
-    x = parts.transformer(x, attn_mask=mask)
-    x = parts.ln_final(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
+    return cast(Tensor, parts.transformer(x, attn_mask=mask))
 
-    projection = parts.text_projection
+
+def _project(text: TextTower, states: Tensor) -> Tensor:
+    """Apply the last LayerNorm and the projection to states of any shape (..., W)."""
+    x = text.parts.ln_final(states)
+    projection = text.parts.text_projection
     if isinstance(projection, nn.Linear):
         x = projection(x)
     elif projection is not None:

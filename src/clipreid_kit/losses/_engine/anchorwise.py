@@ -62,7 +62,7 @@ def anchorwise_loss(
         if anchors.shape[0] == 0 or (contrast is not None and contrast.shape[0] == 0):
             return connected_zero(anchors, contrast)
 
-        return _mean_over_anchors(anchors, contrast, labels, contrast_labels, rule, measure)
+        return mean_over_anchors(anchors, contrast, labels, contrast_labels, rule, measure)
 
 
 def prepare_rows(
@@ -94,7 +94,7 @@ def logsumexp_and_softmax(logits_BM: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_empty_B, largest_B, logsumexp_B), softmax_BM
 
 
-def _mean_over_anchors(
+def mean_over_anchors(
     anchors: Tensor,
     contrast: Tensor | None,
     labels: Tensor,
@@ -102,7 +102,10 @@ def _mean_over_anchors(
     rule: AnchorRule,
     measure: Measure,
 ) -> Tensor:
-    """Average the rule over the anchors, block by block, with the gradients of the rows."""
+    """Average the rule over the anchors, block by block, with the gradients of the rows.
+
+    The rows are checked, prepared, and not empty.
+    """
     needs_anchors = needs_gradient(anchors)
     needs_contrast = needs_gradient(contrast)
 

@@ -47,6 +47,12 @@ def check_contrast(
 
 
 def check_pairs(owner: str, images: Tensor, texts: Tensor, remedy: str) -> None:
+    """Require as many texts as images, of the same width, and reverse mode."""
+    check_pair_shapes(owner, images, texts, remedy)
+    check_reverse_mode(owner, images, texts)
+
+
+def check_pair_shapes(owner: str, images: Tensor, texts: Tensor, remedy: str) -> None:
     """Require as many texts as images, of the same width."""
     check_embeddings(owner, "image_embeddings", images)
     check_embeddings(owner, "text_embeddings", texts)
@@ -60,7 +66,30 @@ def check_pairs(owner: str, images: Tensor, texts: Tensor, remedy: str) -> None:
             remedy,
         )
 
-    check_reverse_mode(owner, images, texts)
+
+def check_labelled_pairs(
+    owner: str,
+    images: Tensor,
+    texts: Tensor,
+    labels: Tensor | None,
+    text_labels: Tensor | None,
+) -> None:
+    """Require labelled images and texts of one width, or without labels as many texts as images."""
+    if labels is None and text_labels is not None:
+        raise ValueError(f"{owner}: text_labels is given without labels. Give both.")
+
+    if labels is None:
+        check_pairs(owner, images, texts, "Give labels and text_labels.")
+        return
+
+    check_embeddings(owner, "image_embeddings", images)
+    check_embeddings(owner, "text_embeddings", texts)
+    check_same_width(owner, "image_embeddings", images, "text_embeddings", texts)
+    check_labels(owner, "labels", labels, images.shape[0], images.device)
+
+    text_labels = labels if text_labels is None else text_labels
+    check_labels(owner, "text_labels", text_labels, texts.shape[0], texts.device)
+    check_reverse_mode(owner, images, texts, labels, text_labels)
 
 
 def check_temperature(owner: str, temperature: float | Tensor) -> None:

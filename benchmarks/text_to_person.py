@@ -1,0 +1,241 @@
+"""Losses for text queries on the generated set, whose captions describe: a table over seeds.
+
+Run from the repository: ``python -m benchmarks.text_to_person [--noise 0.3] [--seeds 3]``. A small
+tower for images and one for texts are trained from scratch, with each loss between images and
+captions alone. Everything but the loss is equal: batches of 16 identities with 4 images (InfoNCE:
+64 with 1, because siblings would be its negatives), steps, rate, schedule, initial weights of a
+seed. With ``--noise`` that share of the training images has the caption of another one.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from clipreid_kit import (
+    CMPMLoss,
+    InfoNCELoss,
+    PKSampler,
+    SDMLoss,
+    SigLIPLoss,
+    SupConLoss,
+    TripletAlignmentLoss,
+    WarmupCosineLR,
+    clean_probability,
+    evaluate_retrieval,
+)
+from clipreid_kit.clip import ClipTowers
+from clipreid_kit.data import ReidDataset, SyntheticReid, eval_transform, records_of
+
+SIZE = (32, 32)
+RATE = 3e-3
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Split(NamedTuple):
+    """Images of a split with their captions, encoded once."""
+
+    images: Tensor
+    tokens: Tensor
+    labels: Tensor
+
+
+class Method(NamedTuple):
+    """A loss between images and captions, and the images of an identity in a batch.
+
+    Attributes:
+        loss: Called with images, texts and labels.
+        num_instances: Images of an identity.
+        values: The same with a value for each pair; the weights of pairs come from a mixture over
+            these. ``None`` for no weights.
+    """
+
+    loss: Loss
+    num_instances: int = 4
+    values: Loss | None = None
+
+
+def supcon(images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
+    """SupCon in both directions."""
+    loss = SupConLoss(0.1)
+    return (loss(images, labels, texts, labels) + loss(texts, labels, images, labels)) / 2
+
+
+def info_nce_without_labels(images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
+    """InfoNCE in batches of distinct identities."""
+    del labels
+    return InfoNCELoss(0.07)(images, texts)
+
+
+def methods() -> dict[str, Method]:
+    """Losses by name; learned temperatures stay at their initial values."""
+    siglip = SigLIPLoss(learnable=False)
+    tal_values = TripletAlignmentLoss(0.1, 0.1, reduction="none")
+    return {
+        "InfoNCE": Method(info_nce_without_labels, 1),
+        "SupCon": Method(supcon),
+        "SigLIP": Method(siglip),
+        "SDM 0.02 (the paper)": Method(SDMLoss()),
+        "SDM 0.1": Method(SDMLoss(0.1)),
+        "TAL 0.015 (the paper)": Method(TripletAlignmentLoss()),
+        "TAL 0.1": Method(TripletAlignmentLoss(0.1, 0.1)),
+        "CMPM": Method(CMPMLoss()),
+        "TAL 0.1, weighted": Method(TripletAlignmentLoss(0.1, 0.1), values=tal_values),
+    }
+
+
+def splits(num_identities: int, folder: str, towers: ClipTowers) -> tuple[Split, Split]:
+    """Training and test images."""
+    records = SyntheticReid(num_identities, views_per_camera=2, image_size=SIZE).write(folder)
+    found = []
+
+    for names in (("train",), ("query", "gallery")):
+        chosen = [record for name in names for record in records_of(records, name)]
+        dataset = ReidDataset(chosen, eval_transform(SIZE))
+        images = torch.stack([dataset[row].image for row in range(len(dataset))])
+        captions = [caption or "" for caption in dataset.captions]
+        found.append(Split(images, towers.tokenize(captions), torch.as_tensor(dataset.labels)))
+
+    return found[0], found[1]
+
+
+def with_noise(train: Split, share: float) -> Split:
+    """Give a share of the images the caption of another one."""
+    if share == 0:
+        return train
+
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randperm(len(train.labels), generator=generator)
+    rows = rows[: int(share * len(rows))]
+    tokens = train.tokens.clone()
+    tokens[rows] = train.tokens[rows.roll(1)]
+    return train._replace(tokens=tokens)
+
+
+def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Move a batch by up to three pixels."""
+    down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
+    return images.roll((down, right), dims=(2, 3))
+
+
+def train_towers(method: Method, train: Split, seed: int, epochs: int) -> ClipTowers:
+    """Train both towers from scratch."""
+    torch.manual_seed(seed)
+    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=SIZE)
+    labels = train.labels.tolist()
+    instances = method.num_instances
+    sampler = PKSampler(labels, 64 // instances, instances, seed=seed, coverage="images")
+    generator = torch.Generator().manual_seed(seed)
+
+    steps = epochs * (len(labels) // 64)
+    optimizer = torch.optim.AdamW(towers.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = WarmupCosineLR(optimizer, steps // 10, steps)
+    weights = torch.ones(len(labels))
+
+    for step, rows in enumerate(endless(sampler)):
+        if step == steps:
+            return towers
+        if method.values is not None and step >= steps // 4 and step % (steps // 8) == 0:
+            weights = pair_weights(towers, method.values, train)
+
+        towers.train()
+        images = towers.encode_image(shifted(train.images[rows], generator))
+        texts = towers.encode_text(train.tokens[rows])
+        loss = weighted(method, images, texts, train.labels[rows], weights[rows])
+
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+    raise AssertionError("the sampler is endless")
+
+
+def endless(sampler: PKSampler) -> Iterator[list[int]]:
+    """Batches of epoch after epoch."""
+    epoch = 0
+    while True:
+        sampler.set_epoch(epoch)
+        yield from sampler
+        epoch += 1
+
+
+def weighted(
+    method: Method, images: Tensor, texts: Tensor, labels: Tensor, weights: Tensor
+) -> Tensor:
+    """Loss of a batch, with weights for its pairs where the method has some."""
+    if method.values is None:
+        return method.loss(images, texts, labels)
+    return (weights * method.values(images, texts, labels)).sum() / weights.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def pair_weights(towers: ClipTowers, values: Loss, train: Split) -> Tensor:
+    """Probability that each pair is clean, by its loss in batches of distinct order."""
+    towers.eval()
+    order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
+    losses = torch.zeros(len(order))
+
+    for rows in order.split(64):
+        images = towers.encode_image(train.images[rows])
+        texts = towers.encode_text(train.tokens[rows])
+        losses[rows] = values(images, texts, train.labels[rows])
+    return clean_probability(losses)
+
+
+@torch.no_grad()
+def score(towers: ClipTowers, test: Split) -> dict[str, float]:
+    """Rank all test images for each caption; both are of identities that were not trained on."""
+    towers.eval()
+    images = torch.cat([towers.encode_image(part) for part in test.images.split(256)])
+    texts = towers.encode_text(test.tokens)
+    result = evaluate_retrieval(texts, images, query_ids=test.labels, gallery_ids=test.labels)
+    return {"R1": result.hit_rate(1), "R5": result.hit_rate(5), "mAP": result.mean_ap}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--identities", type=int, default=240)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--noise", type=float, default=0.0)
+    parser.add_argument("--only", nargs="*", help="names of methods, or parts of them")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=SIZE)
+    with tempfile.TemporaryDirectory() as folder:
+        train, test = splits(options.identities, folder, towers)
+    train = with_noise(train, options.noise)
+
+    chosen = {
+        name: method
+        for name, method in methods().items()
+        if not options.only or any(part in name for part in options.only)
+    }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
+    for seed in range(options.seeds):
+        for name, method in chosen.items():
+            scores = score(train_towers(method, train, seed, options.epochs), test)
+            found[name].append(scores)
+            print(json.dumps({"seed": seed, "loss": name, **scores}), flush=True)
+
+    print("| loss | R1 | R5 | mAP |\n| --- | --- | --- | --- |")
+    for name, rows in found.items():
+        cells = []
+        for key in ("R1", "R5", "mAP"):
+            numbers = [100 * row[key] for row in rows]
+            spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+            cells.append(f"{statistics.mean(numbers):.1f} ± {spread:.1f}")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

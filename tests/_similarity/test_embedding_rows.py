@@ -159,7 +159,6 @@ def test_packed_items_fit_into_their_bits():
 
     assert count_nonmatches._TILE <= 1 << COLUMN_BITS
     assert query_block._SLICE < 1 << 31
-    assert 2 * count_nonmatches._MIN_QUERIES < 1 << 14
 
 
 def test_broken_queries_of_a_later_part_are_named_by_the_callers_number(monkeypatch, tmp_path):

@@ -25,6 +25,8 @@ from clipreid_kit._similarity.float32_pass import (
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
+_LONG_RUN = 256  # pairs of one query from which on a product for each query is fastest
+
 
 @runtime_checkable
 class Scorer(Protocol):
@@ -110,6 +112,9 @@ class Float64Scorer:
         values = torch.empty(len(rows), dtype=torch.float64, device=device)
 
         runs = np.flatnonzero(np.diff(query, prepend=-1, append=-1)).tolist()
+        if len(rows) < _LONG_RUN * len(runs) and device.type == "cpu":
+            return self._with_errors(self._score_short_runs(query, rows), query, rows)
+
         step = 4 * rows_per_chunk(self.gallery)
         for first, last in itertools.pairwise(runs):
             q = self.queries[int(query[first])]
@@ -119,6 +124,22 @@ class Float64Scorer:
                 values[part] = g @ q if self.distance == "cosine" else -(g - q).square_().sum(1)
 
         return self._with_errors(values.cpu().numpy(), query, rows)
+
+    def _score_short_runs(self, query: IntArray, rows: IntArray) -> FloatArray:
+        """Score a chunk of pairs at a time, where few pairs have the same query."""
+        queries, gallery = self.queries.numpy(), self.gallery
+        values = np.empty(len(rows))
+        step = 2 * rows_per_chunk(gallery)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            q = queries[query[part]]
+            g = gallery.index_select(0, torch.from_numpy(rows[part])).double().numpy()
+            if self.distance == "euclidean":
+                g -= q
+                values[part] = -np.einsum("nd,nd->n", g, g)
+            else:
+                values[part] = np.einsum("nd,nd->n", q, g)
+        return values
 
     def _with_errors(
         self, values: FloatArray, query: IntArray, rows: IntArray

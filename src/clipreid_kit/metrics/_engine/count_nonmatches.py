@@ -12,7 +12,7 @@ from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs
-from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock
+from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock, padded
 
 IntArray = npt.NDArray[np.int64]
 
@@ -59,20 +59,30 @@ def count_nonmatches(
     max_queries = min(len(queries), max(_MIN_QUERIES, min(2 * _MIN_QUERIES, _BLOCK // width)))
     # bfloat16 numbers take half of the space
     num_buffered = (max_queries + 1) // 2 if choice.use_bfloat16 else max_queries
-    buffer = _empty(num_buffered * width, queries)
+    buffer = _empty(num_buffered * padded(width), queries)
 
     query_of_pair = pairs.query
     for left in range(0, len(gallery), width):
         right = min(left + width, len(gallery))
         rows = gallery.block(left, right)
         row_norms = gallery.norms(left, right, rows)
+
+        # junk is no non-match, and never a match
+        is_kept = np.ones(right - left, dtype=bool)
+        is_kept[junk_rows[(junk_rows >= left) & (junk_rows < right)] - left] = False
+        position = np.cumsum(is_kept) - 1
+        if not is_kept.any():
+            continue
+        if not is_kept.all():
+            kept = torch.from_numpy(np.flatnonzero(is_kept)).to(rows.device)
+            rows, row_norms = rows[kept], row_norms[kept]
+
         tile = GalleryTile(
-            rows, row_norms, distance, largest_norm, try_bfloat16=choice.use_bfloat16
+            rows, row_norms, distance, largest_norm, position, try_bfloat16=choice.use_bfloat16
         )
 
         inside = (pairs.rows >= left) & (pairs.rows < right)
-        tile_query, tile_rows = query_of_pair[inside], pairs.rows[inside] - left
-        tile_junk = junk_rows[(junk_rows >= left) & (junk_rows < right)] - left
+        tile_query, tile_rows = query_of_pair[inside], position[pairs.rows[inside] - left]
 
         stop = 0
         while stop < len(queries):
@@ -87,7 +97,6 @@ def count_nonmatches(
                 norms[start:stop],
                 np.arange(start, stop),
                 (tile_query[part] - start, tile_rows[part]),
-                tile_junk,
                 matches,
             )
             block.count(buffer, try_bfloat16=choice.use_bfloat16)
@@ -96,7 +105,7 @@ def count_nonmatches(
             # once float32 is chosen, it takes the space of both
             if tile.bfloat16 is not None and choice.is_settled and not choice.use_bfloat16:
                 tile.bfloat16 = None
-                buffer = _empty(max_queries * width, queries)
+                buffer = _empty(max_queries * padded(width), queries)
 
         del rows, tile, block  # before the next tile is read
 

@@ -30,6 +30,8 @@ Float32Array = npt.NDArray[np.float32]
 _CHUNK = 1 << 20  # float64 elements of a temporary: 8 MB
 _SIDE = 512  # rows and columns of a block whose products are all computed: 4 MB for each part
 _MOST_UNUSED = 4  # products that are computed for each one that is used
+_PAYS_FROM = 0.5  # largest distance from the mean for which unit rows are centred
+_CLOSEST = 2.0**-20  # distances from the mean below this are not scaled up further
 
 
 def check_sets(owner: str, names: Sequence[str], sets: Sequence[Tensor]) -> list[EmbeddingRows]:
@@ -55,57 +57,78 @@ class SimilaritySpace:
         rows: Operands of the fast product (N, D), float32: unit rows, or rows that are centred and
             scaled.
         error: For each row, how far its fast nearness may be from the exact one, float64.
-        top: Nearness at distance 0: 1 for the cosine, 0 for the Euclidean distance.
+        top: Nearness at distance 0: 1 for unit rows, 0 for centred ones.
+        scale: A power of two that the rows are multiplied by; nearness by its square.
+
+    Unit rows that are close to each other are centred, too, and scaled by a power of two: 1 -
+    cosine is half of their squared Euclidean distance, and float32 resolves it only without the
+    part that all rows share.
     """
 
     def __init__(self, sets: Sequence[EmbeddingRows], distance: Distance) -> None:
         self.sets = [rows.block(0, len(rows)) for rows in sets]
         self.distance = distance
-        self.top = 1.0 if distance == "cosine" else 0.0
         self.starts = np.cumsum([0, *map(len, sets)])
         self._half_square: Tensor | None = None
 
         dim, device = self.sets[0].shape[1], self.sets[0].device
         self.rows = torch.empty((len(self), dim), dtype=torch.float32, device=device)
         norms = torch.cat([rows.norms(0, len(rows)) for rows in sets])
-        if distance == "cosine":
-            center = torch.zeros(dim, dtype=torch.float64, device=device)
-            factor = inverse_norms(norms)
+        self._factors = inverse_norms(norms) if distance == "cosine" else None
+
+        center = self._mean()
+        from_center = self._distances_from(center)
+        is_spread = float(from_center.max()) > _PAYS_FROM or bool((norms == 0).any())
+        if distance == "cosine" and is_spread:
+            self.top = self.scale = 1.0
+            center.zero_()
             self.error = torch.full_like(norms, product_error_bound(dim))
         else:
-            center = self._mean()
-            factor = self._scale_for_euclidean(norms, center)
+            self.top = 0.0
+            self.scale = self._scale_for_distances(norms, from_center)
 
         for part in self._chunks():
-            self.rows[part] = ((self._float64(part) - center) * factor[part, None]).float()
+            self.rows[part] = ((self._operands(part) - center) * self.scale).float()
+
+    def _operands(self, part: slice) -> Tensor:
+        """Return a range of the rows in float64: unit rows for the cosine."""
+        rows = self._float64(part)
+        return rows if self._factors is None else rows * self._factors[part, None]
 
     def _mean(self) -> Tensor:
-        """Return the mean of all rows; a common offset costs digits, and changes no distance."""
-        first = self.sets[0][0].double()  # rows that are all equal are moved to 0 exactly
-        sums = [(self._float64(part) - first).sum(dim=0) for part in self._chunks()]
+        """Return the mean of all operands: a common offset costs digits and changes no distance."""
+        first = self._operands(slice(0, 1))[0]  # rows that are all equal are moved to 0 exactly
+        sums = [(self._operands(part) - first).sum(dim=0) for part in self._chunks()]
         return first + torch.stack(sums).sum(dim=0) / len(self)
 
-    def _scale_for_euclidean(self, norms: Tensor, center: Tensor) -> Tensor:
-        """Set the error bounds and half squared norms, and return the factor of each row."""
-        dim = len(center)
-        from_center = torch.cat(
-            [
-                torch.linalg.vector_norm(self._float64(part) - center, dim=1)
-                for part in self._chunks()
-            ]
-        )
+    def _distances_from(self, center: Tensor) -> Tensor:
+        """Return the distance of each operand from a point."""
+        parts = [
+            torch.linalg.vector_norm(self._operands(part) - center, dim=1)
+            for part in self._chunks()
+        ]
+        return torch.cat(parts)
+
+    def _scale_for_distances(self, norms: Tensor, from_center: Tensor) -> float:
+        """Set the error bounds and half squared norms, and return the factor of all rows."""
+        dim = self.rows.shape[1]
+        is_cosine = self._factors is not None
+        if is_cosine:
+            norms = torch.ones_like(norms)
 
         # scaled by a power of two: nothing overflows, and nothing is rounded
-        smallest = max(1e-300, 2.0**-60 * float(norms.max()))
+        smallest = _CLOSEST if is_cosine else max(1e-300, 2.0**-60 * float(norms.max()))
         spread = from_center.max().clamp(min=smallest)
-        scale = 2.0 ** -float(spread.log2().ceil())
+        scale: float = 2.0 ** -float(spread.log2().ceil())
         self._half_square = (0.5 * (from_center * scale).square()).float()
 
-        # what both rows lose where they are split into short numbers
+        # what both rows lose where they are split into short numbers, or divided by their norms
         lost = 4 * dim * 2.0**-53 * scale * (norms + norms.max())
         product_error = 1.01 * product_error_bound(dim) * (from_center * scale + 1).square()
         self.error = product_error + 3 * lost + lost.square()
-        return torch.full_like(norms, scale)
+        if is_cosine:
+            self.error += (9 * dim + 32) * 2.0**-53 * scale**2  # of the exact cosine itself
+        return scale
 
     def __len__(self) -> int:
         """Return the number of rows of all sets."""

@@ -1,0 +1,124 @@
+"""Cosines by one float32 product of differences from a common centre, with a proven bound.
+
+Where all rows share a large part, a float32 product of the rows themselves loses what tells them
+apart. For any centre c, with unit rows q and x,
+
+    q . x = (q - c) . (x - c) + c . x + (c . q - |c|^2),
+
+so only the differences are rounded, and the bound falls with their norms. c . x is one more column
+of the gallery, and the last term moves the window of a query. Derivation: docs/design/evaluator.md.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clipreid_kit._similarity.exact_similarity import float64_chunks
+from clipreid_kit._similarity.float32_pass import (
+    inverse_norms,
+    product_error_bound,
+    round_outward,
+)
+from clipreid_kit._similarity.rescore import float64_error_bound
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+_MAX_ELEMENTS = 1 << 24  # of a tile: its copy takes 64 MB
+_PAYS_FROM = 0.5  # largest distance from the centre for which the rows are centred
+
+
+class CentredTile:
+    """A tile of the gallery, prepared for products of differences from the mean; cosine only.
+
+    Rows that are spread are only scaled to norm 1: there is nothing to be won.
+
+    Args:
+        gallery: Rows of the tile, N >= 1.
+        norms: Their norms, float64.
+    """
+
+    def __init__(self, gallery: Tensor, norms: Tensor) -> None:
+        dim, device = gallery.shape[1], gallery.device
+        factors = inverse_norms(norms)
+        self._center = torch.zeros(dim, dtype=torch.float64, device=device)
+        for part, values in float64_chunks(gallery):
+            self._center += values.mul_(factors[part, None]).sum(dim=0)
+        self._center /= len(gallery)
+
+        self._radius, lowest, highest = self._measure(gallery, factors)
+        self.is_centred = self._radius <= _PAYS_FROM
+        self._middle = (lowest + highest) / 2 if self.is_centred else 0.0
+        self._reach = (highest - lowest) / 2 if self.is_centred else 0.0
+        if not self.is_centred:
+            self._center.zero_()
+            self._radius = 1.0
+
+        # one more column for c . x
+        self._gallery = torch.empty(
+            len(gallery), dim + self.is_centred, dtype=torch.float32, device=device
+        )
+        for part, values in float64_chunks(gallery):
+            values.mul_(factors[part, None])
+            if self.is_centred:
+                self._gallery[part, dim] = (values @ self._center).sub_(self._middle).float()
+            self._gallery[part, :dim] = values.sub_(self._center)
+
+        self._errors = np.empty(0)
+        self._shifts = np.empty(0)
+
+    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> None:
+        """Write the fast values of the queries with the whole tile into ``out``."""
+        dim = queries.shape[1]
+        factors = inverse_norms(norms)
+        shape = len(queries), self._gallery.shape[1]
+        rows = torch.ones(shape, dtype=torch.float32, device=queries.device)
+        radius, along = torch.empty_like(norms), torch.empty_like(norms)
+        for part, values in float64_chunks(queries):
+            values.mul_(factors[part, None])
+            along[part] = values @ self._center
+            rows[part, :dim] = values.sub_(self._center)
+            radius[part] = torch.linalg.vector_norm(values, dim=1)
+
+        with torch.autocast(rows.device.type, enabled=False):
+            torch.mm(rows, self._gallery.T, out=out)
+
+        largest = (radius * self._radius + self._reach).cpu().numpy()
+        self._errors = product_error_bound(dim + 1) * largest + _float64_slack(dim)
+        self._shifts = (along - self._center.square().sum() + self._middle).cpu().numpy()
+
+    def windows(
+        self, similarities: FloatArray, query: IntArray
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return the fast values that items as near as these float64 values may have.
+
+        Args:
+            similarities: Similarities in float64, exact or as :class:`Float64Scorer` returns them.
+            query: The query of each, among those that were multiplied last.
+
+        Returns:
+            The lowest value of each window, and the first value beyond it.
+        """
+        return round_outward(similarities - self._shifts[query], self._errors[query])
+
+    def _measure(self, gallery: Tensor, factors: Tensor) -> tuple[float, float, float]:
+        """Return the largest |x - c|, and the range of c . x, over all unit rows x."""
+        radius, lowest, highest = 0.0, np.inf, -np.inf
+        for part, values in float64_chunks(gallery):
+            along = values.mul_(factors[part, None]) @ self._center
+            lowest, highest = min(lowest, float(along.min())), max(highest, float(along.max()))
+            norms = torch.linalg.vector_norm(values.sub_(self._center), dim=1)
+            radius = max(radius, float(norms.max()))
+        return radius, lowest, highest
+
+
+def may_be_centred(gallery: Tensor) -> bool:
+    """Return whether a tile is small enough for the copy that centring needs."""
+    return gallery.numel() <= _MAX_ELEMENTS
+
+
+def _float64_slack(dim: int) -> float:
+    """Bound what float64 arithmetic adds: to the fast values, and to the score of a match."""
+    return (12 * dim + 40) * 2.0**-53 + float64_error_bound(dim) + 1e-30

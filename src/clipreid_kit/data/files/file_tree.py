@@ -1,6 +1,7 @@
 """File tree: the files below a folder or inside a zip archive, read in one way for both."""
 
 import os
+import re
 import warnings
 import zipfile
 from bisect import bisect_left
@@ -15,8 +16,23 @@ from clipreid_kit.data.files.image_suffixes import decodable_suffixes
 
 # Folders that systems and programs add, with copies of images or what was deleted.
 _ADDED_FOLDERS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+    {
+        "__macosx",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "lost+found",
+        "recycled",
+        "recycler",
+        "system volume information",
+    }
 )
+
+_DRIVE = re.compile(r"[A-Za-z]:/")
 
 # Links may lead to one folder from many places; from more, they would fill the memory.
 _MOST_VISITS = 1000
@@ -260,7 +276,7 @@ def _names_in_archive(owner: str, root: Path, layout: str) -> tuple[str, ...]:
 
 def _leads_outside(name: str) -> bool:
     """Return whether the name of a member is absolute, or goes up a folder."""
-    return name.startswith("/") or ".." in name.split("/")
+    return name.startswith("/") or ".." in name.split("/") or bool(_DRIVE.match(name))
 
 
 def _is_in_added_folder(name: str) -> bool:

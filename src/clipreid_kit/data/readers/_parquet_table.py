@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, exists, open_file
-from clipreid_kit.data.readers._table_columns import filled_columns
+from clipreid_kit.data.readers._table_columns import FIELDS, filled_columns
 from clipreid_kit.data.readers._typed_rows import typed_records
 from clipreid_kit.data.readers._write_file import (
     unwritable,
@@ -34,7 +34,7 @@ def read_parquet_records(
         with open_file(file) as stream:
             # Cells of images are found beside the table, wherever the paths of others begin.
             name = file.name if root is None else str(file.absolute())
-            rows = _read_rows(parquet.ParquetFile(stream), name)
+            rows = _read_rows(parquet.ParquetFile(stream), name, columns or {})
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(describe_error(error).split())  # pyarrow's texts end with a new line
         raise ValueError(
@@ -46,7 +46,11 @@ def read_parquet_records(
     )
 
 
-def _read_rows(file: Any, name: str) -> list[dict[str, object]]:  # noqa: ANN401 (pyarrow's)
+def _read_rows(
+    file: Any,  # noqa: ANN401 (pyarrow's)
+    name: str,
+    columns: Mapping[str, str],
+) -> list[dict[str, object]]:
     """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous.
 
     Images stay in the file: a cell of bytes becomes the path of the cell.
@@ -58,6 +62,13 @@ def _read_rows(file: Any, name: str) -> list[dict[str, object]]:  # noqa: ANN401
         raise UnusableFileError(f"the columns {shown} occur more than once")
 
     images = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
+    for field in FIELDS:
+        # Each cell of bytes would be a value of its own.
+        if field != "path" and columns.get(field, field) in images:
+            raise UnusableFileError(
+                f"the column {columns.get(field, field)!r} holds bytes, not text or numbers"
+            )
+
     texts = [column for column in names if column not in images]
     size = _size_of(file.metadata, images)
     if size > MAX_BYTES:

@@ -570,3 +570,14 @@ def test_backslashes_do_not_lead_out_of_an_archive(tmp_path):
     root = pack(tmp_path / "set.zip", r"rex\1.jpg", r"..\tom\2.jpg")
     with pytest.warns(UserWarning, match=r"lead out of it are not read: \.\./tom/2\.jpg"):
         assert len(read_folder(root)) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*.jpg"}])
+def test_links_to_nothing_in_many_folders_are_one_warning(tmp_path, options):
+    trees.fill(tmp_path, *(f"id{number}/1.jpg" for number in range(20)))
+    for number in range(20):
+        (tmp_path / f"id{number}" / "night").symlink_to("/an/unmounted/disk")
+
+    with pytest.warns(UserWarning, match="links that lead nowhere are left out: id0") as found:
+        assert len(read_folder(tmp_path, **options)) == 20
+    assert len(found) == 1

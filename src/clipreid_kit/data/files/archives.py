@@ -18,6 +18,8 @@ _REMEDY = (
     "missing one."
 )
 
+_LONGEST_PATH = 5000  # characters of a path in an error; no system has longer ones
+
 _CONTAINER = re.compile(r"\.(?:zip|parquet)::", re.IGNORECASE)
 
 
@@ -140,7 +142,7 @@ def check_files(records: Iterable[ImageRecord]) -> None:
             missing.append(record.path)
 
     if missing:
-        named = [path + near_file(path) for path in missing[:3]]
+        named = [path[:_LONGEST_PATH] + near_file(path) for path in missing[:3]]
         more = ", ..." if len(missing) > 3 else ""
         raise ValueError(
             f"check_files: {len(missing)} of {len(records)} image files are missing: "

@@ -48,6 +48,8 @@ def plain_name(text: object) -> str:
 
 def _plain_number(name: str) -> str:
     """Return a whole number as Python writes it, and anything else as it is."""
+    if not name or name[0] not in "+-0123456789":
+        return name
     if name.isdecimal():
         return name.lstrip("0") or "0"
 

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 
+from clipreid_kit._checks import shown
 from clipreid_kit.data.files.near_names import plain_name
 from clipreid_kit.data.records import ImageRecord
 
@@ -49,6 +50,7 @@ _SPLITS_OF_ONE_KIND = (
 )
 _SEPARATORS = re.compile(r"(?<=\w)[ _-]+(?=\w)")
 _MOST_SPLITS = 50  # of more, these are no splits
+_LONGEST_SPLIT = 40  # characters; looking for near names takes the square of these
 
 
 def warn_of_near_names(owner: str, records: Sequence[ImageRecord]) -> None:
@@ -69,7 +71,7 @@ def warn_of_near_names(owner: str, records: Sequence[ImageRecord]) -> None:
         if not groups:
             continue
 
-        named = [" and ".join(map(repr, group[:3])) for group in groups[:3]]
+        named = [" and ".join(map(shown, group[:3])) for group in groups[:3]]
         more = "; ..." if len(groups) > 3 else ""
         warnings.warn(
             f"{owner}: {len(groups)} {plural} are written in several ways and stay different: "
@@ -105,9 +107,9 @@ def _warn_of_shortened_numbers(owner: str, field: str, values: Iterable[int | st
     for value in values:
         if isinstance(value, str) and _SHORTENED_NUMBER.fullmatch(value):
             warnings.warn(
-                f"{owner}: the {field} {value!r} looks like a long number that a spreadsheet has "
-                "shortened, so that several may have become one. Format that column as text, and "
-                "write the table again.",
+                f"{owner}: the {field} {shown(value)} looks like a long number that a spreadsheet "
+                "has shortened, so that several may have become one. Format that column as text, "
+                "and write the table again.",
                 stacklevel=4,
             )
             return
@@ -115,6 +117,7 @@ def _warn_of_shortened_numbers(owner: str, field: str, values: Iterable[int | st
 
 def _warn_of_near_splits(owner: str, splits: set[str]) -> None:
     """Warn of splits of one kind, such as train and training, and of misspelt ones."""
+    splits = {name for name in splits if len(name) <= _LONGEST_SPLIT}
     if len(splits) > _MOST_SPLITS:
         return
 

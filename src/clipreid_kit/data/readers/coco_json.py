@@ -230,7 +230,9 @@ def _check_distinct(file: Path, objects: Sequence[Object], key: str) -> None:
     counts = Counter(one["id"] for one in objects if _is_id(one.get("id")))
     repeated = [number for number, count in counts.items() if count > 1]
     if repeated:
-        raise ValueError(f"{_OWNER}: the id {repeated[0]!r} occurs twice in {key!r} of {file}.")
+        raise ValueError(
+            f"{_OWNER}: the id {shown(repeated[0])} occurs twice in {key!r} of {file}."
+        )
 
 
 def _named(objects: Mapping[object, Object], number: object, kind: str, where: str) -> Object:

@@ -146,11 +146,24 @@ class CaptionTokens:
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
     """Read a file of synonyms; :class:`CaptionSampler` checks its values."""
+    if not path.is_file():
+        raise ValueError(f"data.synonyms: there is no file {path}.")
     try:
-        synonyms: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+        synonyms: dict[str, list[str]] = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_words
+        )
     except (ValueError, RecursionError) as error:
         raise ValueError(f"data.synonyms: {path} is not JSON ({error}). Repair it.") from None
     return synonyms
+
+
+def _without_repeated_words(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a word that is written twice, one list would be lost."""
+    words = dict(pairs)
+    if len(words) < len(pairs):
+        repeated = next(word for word in words if [key for key, _ in pairs].count(word) > 1)
+        raise ValueError(f"the word {repeated!r} is written twice")
+    return words
 
 
 class ImageBatches(Batches):

@@ -14,6 +14,7 @@ from examples.trainer.batches import Batch
 
 Row = dict[str, Any]
 TEXT_LOG = "train.log"
+METRICS = "metrics.jsonl"
 
 
 def write_text_log(path: Path, text: str) -> None:
@@ -53,7 +54,7 @@ class Log:
 
     def write(self) -> None:
         """Write all rows, whole or not at all."""
-        write_json(self.folder / "metrics.jsonl", self.rows)
+        write_json(self.folder / METRICS, self.rows)
 
     def tell(self, row: Row) -> None:
         """Tell trackers, the text log and the console about an epoch."""

@@ -21,7 +21,7 @@ from clipreid_kit.reports import write_json
 from examples.settings.optim import AnyOptim
 from examples.trainer.alarms import check_jumps
 from examples.trainer.batches import Batch, Batches
-from examples.trainer.log import Log, Row
+from examples.trainer.log import METRICS, Log, Row
 from examples.trainer.optimizers import Optimizers
 
 _STATE_KEYS = (
@@ -122,6 +122,12 @@ def fit(training: Training, *, resume: bool) -> None:
     start, waited = 0, 0
     if resume and training.checkpoints.exists():
         start, waited = _restore(training)
+    elif resume and (training.log.folder / METRICS).exists():
+        # A row of an epoch is written after its checkpoint: there was one.
+        raise ValueError(
+            f"{training.checkpoints.folder}: the run has finished epochs, but index.json, which "
+            "names its checkpoints, is missing. Restore it, or start again in another folder."
+        )
 
     for epoch in range(start + 1, epochs + 1):
         if validation is not None and validation.is_over(waited):

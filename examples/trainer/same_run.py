@@ -52,6 +52,8 @@ def files_of(data: Images) -> dict[str, str]:
 
 def _digest_of(file: Path) -> str:
     """Digest of a file; empty if it cannot be read, which is an error where it is used."""
+    if not file.is_file():  # reading a pipe would wait for ever
+        return ""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:

@@ -196,7 +196,8 @@ def open_archive(path: PathLike) -> zipfile.ZipFile:
 class _Archive(zipfile.ZipFile):
     r"""A zip archive that closes its file with itself.
 
-    Folders that some programs separate by ``\\`` are separated by ``/``, as they should be.
+    Folders that some programs separate by ``\\`` are separated by ``/``, as they should be. Names
+    in UTF-8 that are not marked as such, as many programs write them, are read as UTF-8.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -205,13 +206,24 @@ class _Archive(zipfile.ZipFile):
 
         # Members are looked up in the file by their original name, which stays.
         for member in self.filelist:
-            if "\\" in member.filename:
-                member.filename = member.filename.replace("\\", "/")
-                self.NameToInfo.setdefault(member.filename, member)
+            name = _unmarked_utf8(member).replace("\\", "/")
+            if name != member.filename:
+                member.filename = name
+                self.NameToInfo.setdefault(name, member)
 
     def close(self) -> None:
         super().close()
         self._own_stream.close()
+
+
+def _unmarked_utf8(member: zipfile.ZipInfo) -> str:
+    """Return the name of a member, decoded as UTF-8 if it is not marked but can be so."""
+    if member.flag_bits & 0x800 or member.filename.isascii():
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

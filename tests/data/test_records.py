@@ -79,3 +79,11 @@ def test_what_is_no_record_is_explained(owner, call, rows):
 def test_a_wrong_record_among_others_is_numbered():
     with pytest.raises(ValueError, match="got NoneType None as number 1"):
         check_files(iter([ImageRecord("a.jpg", 1), None]))
+
+
+@pytest.mark.parametrize("names", [{"identity": "a\0"}, {"identity": 1, "camera": "a\0b"}])
+def test_a_null_character_in_a_name_is_an_error(names):
+    with pytest.raises(
+        ValueError, match=r"ImageRecord: 'a\\x00b?' of a.jpg holds a null character"
+    ):
+        ImageRecord("a.jpg", **names)

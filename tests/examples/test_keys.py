@@ -17,6 +17,7 @@ from examples.settings.variants import models_in
 from examples.trainer import records as trainer_records
 from examples.trainer import run as trainer
 from examples.trainer.assemble import pk_batches, training_images
+from examples.trainer.batches import _read_synonyms
 from examples.trainer.prompts import templates_of
 from examples.trainer.records import load_records, read_records
 from examples.trainer.session import categories_of
@@ -534,6 +535,25 @@ def test_synonyms_from_a_file(tmp_path, unchanged, images):
     path.write_text(json.dumps({word.lower(): ["thing", "matter"] for word in words}))
     found = outcome(tmp_path, VARIED, f"data.synonyms={path}", stage="joint", images=images)
     assert found != unchanged("joint", VARIED)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"red": ["crimson"], "red": ["scarlet"]}', "the word 'red' is written twice"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        (None, "there is no file"),
+    ],
+)
+def test_synonyms_that_cannot_be_read(tmp_path, content, problem):
+    path = tmp_path / "words.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=rf"data\.synonyms: .*{problem}"):
+        _read_synonyms(path)
 
 
 def test_cameras_and_views_are_asked_for(tmp_path, images):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -154,6 +155,19 @@ def test_a_damaged_state_is_named(copy, capsys, words):
     assert any(word in text for word in words.split("|")), text
 
 
+def test_a_lost_index_of_the_checkpoints_is_named(copy, capsys):
+    """The run does not begin again, over its own checkpoints."""
+    folder = copy[0] / "checkpoints"
+    before = sorted(path.name for path in folder.iterdir())
+    index = (folder / "index.json").rename(copy[0] / "elsewhere.json")
+    try:
+        text = resumed(copy, capsys)
+        assert "the run has finished epochs, but index.json, which names its checkpoints" in text
+    finally:
+        index.rename(folder / "index.json")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_a_state_of_another_epoch_is_refused(copy, capsys):
     with_state(copy[0], lambda state: {**state, "epoch": 10**9})
     assert "says that it is of epoch 1000000000; it was saved as that of 1" in resumed(copy, capsys)
@@ -172,6 +186,13 @@ def test_images_of_other_content_are_refused(tmp_path):
     keep_or_check(out, trained_on(stored(tmp_path, b"pixels"), 1), resumes=True)
     with pytest.raises(ValueError, match="trained on other images: files of the same names"):
         keep_or_check(out, trained_on(stored(tmp_path, b"others"), 1), resumes=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")
+def test_a_pipe_of_synonyms_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "words.json")
+    files = {"data.synonyms": str(tmp_path / "words.json")}
+    assert trained_on([], 1, files)["files"] == {"data.synonyms": ""}
 
 
 def test_another_file_of_synonyms_is_refused(tmp_path):

@@ -8,6 +8,7 @@ from known_bugs.peers import is_measured
 from clipreid_kit import TestTimeAugmentation as Augmentation
 from clipreid_kit.clip import (
     CameraEmbedding,
+    ClipBaseline,
     ClipReIDPromptStage,
     ClipTowers,
     IdentityPromptLearner,
@@ -222,3 +223,25 @@ def test_a_batch_size_that_divides_the_images(towers):
     loader = torch.utils.data.DataLoader(range(56), batch_size=14)
     assert [len(batch) for batch in loader] == [14] * 4
     assert stage(torch.zeros(1, towers.width), torch.tensor([2])).loss.isfinite()
+
+
+def test_every_weight_that_trains_has_a_gradient():
+    """open_clip#1076: fine-tuning SigLIP with CLIP's loss leaves `logit_bias` without a gradient.
+
+    Here: it does not train unless a loss reads it, so DDP finds no unused parameter.
+    """
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(16, 16))
+    towers.model.logit_bias = torch.nn.Parameter(torch.tensor(-10.0))  # as SigLIP's have
+    method = ClipBaseline(towers, num_identities=2, weights={"id": 1.0, "supcon_text": 1.0})
+
+    tokens = towers.tokenize(["a red coat", "a blue coat", "a hat", "a bag"])
+    output = method(torch.rand(4, 3, 16, 16), torch.tensor([0, 0, 1, 1]), tokens=tokens)
+    output.loss.backward()
+
+    unused = [
+        name
+        for name, parameter in method.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    assert unused == []
+    assert not towers.model.logit_bias.requires_grad

@@ -43,6 +43,13 @@ class ImageRecord:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in (self.identity, self.camera):
+            if isinstance(name, str) and "\0" in name:
+                raise ValueError(
+                    f"ImageRecord: {shown(name)} of {self.path} holds a null character, which "
+                    "arrays and files of text drop. Remove it."
+                )
+
         if not _is_integer_or_name(self.identity):
             raise fail(
                 "ImageRecord",

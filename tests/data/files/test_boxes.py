@@ -57,7 +57,10 @@ def test_four_numbers(value, expected):
     assert four_numbers("reader", value, "row 1") == expected
 
 
-@pytest.mark.parametrize("value", ["1,2,3", "1,2,3,x", [1, 2, "3", 4], "1,2,3,4,5", 7])
+@pytest.mark.parametrize(
+    "value",
+    ["1,2,3", "1,2,3,x", [1, 2, "3", 4], [1, "x", 2, 3, 4], [True, 1, 5, 5], "1,2,3,4,5", 7],
+)
 def test_other_numbers_are_an_error(value):
     with pytest.raises(ValueError, match="reader: expected a box of four numbers in row 1"):
         four_numbers("reader", value, "row 1")

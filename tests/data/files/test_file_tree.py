@@ -139,7 +139,7 @@ def test_is_image(name, expected):
 
 def test_members_outside_the_archive_are_named_and_left_out(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as pack:
-        for name in ("rex/1.jpg", "../bo/d1.jpg", "/abs.jpg"):
+        for name in ("rex/1.jpg", "../bo/d1.jpg", "/abs.jpg", "C:/bo/2.jpg", "c:\\bo\\3.jpg"):
             pack.writestr(name, "")
     with pytest.warns(
         UserWarning, match=r"members whose names lead out of it are not read: \.\./bo"

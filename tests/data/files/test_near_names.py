@@ -5,13 +5,24 @@ from clipreid_kit.data.files.near_names import plain_name
 
 @pytest.mark.parametrize(
     "other",
-    [" rex", "REX", "r\u200bex", "\uff52ex", "rex\n", "\ufeffrex"],
+    [
+        " rex",
+        "REX",
+        "r\u200bex",
+        "\uff52ex",
+        "rex\n",
+        "\ufeffrex",
+        "'rex'",
+        "\u201crex\u201d",
+        "r\u0435\u0445",  # Cyrillic letters
+        "R\u0395\u03a7",  # Greek capitals
+    ],
 )
 def test_names_that_read_alike_have_one_plain_name(other):
     assert plain_name(other) == plain_name("rex")
 
 
-@pytest.mark.parametrize("other", [7, "7", "007", "7.0", " 7 ", "+7", "+7.0"])
+@pytest.mark.parametrize("other", [7, "7", "007", "7.0", " 7 ", "+7", "+7.0", "7.", "7e0", "0.7e1"])
 def test_numbers_have_one_plain_name(other):
     assert plain_name(other) == "7"
 
@@ -35,3 +46,13 @@ def test_signs_count_but_not_that_of_zero():
 def test_hyphens_have_one_plain_name():
     hyphens = ("-", "\u2010", "\u2011", "\u2013")
     assert len({plain_name(f"rex{hyphen}1") for hyphen in hyphens}) == 1
+
+
+def test_numbers_with_exponents_and_separators_are_numbers():
+    assert plain_name("1e3") == plain_name("1,000") == plain_name("+1.0E+03") == "1000"
+    assert plain_name("1e99") == "1" + 99 * "0"
+
+
+@pytest.mark.parametrize("name", ["1e3a", "1,00", "12e", "1.5e0", "1e999999999"])
+def test_what_is_no_whole_number_stays(name):
+    assert plain_name(name) == name

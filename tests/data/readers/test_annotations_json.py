@@ -119,7 +119,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_annotations(tmp_path)
 
 
-words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 captions = words.map(str.strip).filter(bool)
 rows = st.lists(
     st.tuples(st.integers(-(2**63), 2**63 - 1) | captions, captions, st.sampled_from("abc"), words),
@@ -127,7 +127,7 @@ rows = st.lists(
 )
 
 
-@pytest.mark.filterwarnings("ignore:read_annotations. .* (several ways|as the name of one)")
+@pytest.mark.filterwarnings("ignore:read_annotations. .* (several ways|is read as|shortened)")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=rows, with_splits=st.booleans())
 def test_a_written_file_is_read_back(tmp_path, rows, with_splits):
@@ -251,3 +251,13 @@ def test_the_first_of_several_captions_counts_and_the_others_are_kept(tmp_path):
 def test_json_that_is_ambiguous_or_boundless_is_refused(tmp_path, text, problem):
     with pytest.raises(ValueError, match=f"read_annotations: cannot read .* as JSON: .*{problem}"):
         read_annotations(write(tmp_path, text))
+
+
+def test_white_space_around_the_name_of_a_split_is_dropped(tmp_path):
+    entry = {"id": 1.0, "image_path": "a.jpg", "caption": "a coat"}
+    (record,) = read_annotations(write(tmp_path, {"splits": {" train ": [entry]}}))
+    assert (record.split, record.identity) == ("train", 1)
+
+    file = write(tmp_path, {"splits": {"train": [entry], "train ": [entry]}})
+    with pytest.raises(ValueError, match=r"two splits of .* differ only in the white space"):
+        read_annotations(file)

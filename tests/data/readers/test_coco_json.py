@@ -123,3 +123,33 @@ def test_a_bad_annotation_is_explained(tmp_path, annotation, problem):
 def test_a_missing_file_is_explained(tmp_path):
     with pytest.raises(ValueError, match="read_coco: there is no file at"):
         read_coco(tmp_path / "none.json")
+
+
+def test_values_are_those_of_other_readers(tmp_path):
+    annotation = box(identity=" 7a ", camera=3.0, split=" train ", caption=["a foal", "a zebra"])
+    (record,) = read_coco(write(tmp_path, [annotation]))
+    assert (record.identity, record.camera, record.split) == ("7a", 3, "train")
+    assert record.caption == "a foal"
+    assert record.extra["caption_2"] == "a zebra"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "problem"),
+    [
+        ([box(identity=1, split=["train"])], r"expected split as a string, got \['train'\]"),
+        ([box(identity=1, caption={"en": "x"})], "expected a caption as a text or a list of texts"),
+        ([box(identity=2.0**53)], "may have lost its last digits"),
+        ([box(image=True, identity=1)], "names the image True, which is not there"),
+        ([box(identity=1, id=5), box(identity=2, id=5)], "the id 5 occurs twice in 'annotations'"),
+        ([box(identity="  ")], "1 of 1 annotations of .* have no 'identity'"),
+    ],
+)
+def test_values_that_are_unclear_are_explained(tmp_path, annotations, problem):
+    with pytest.raises(ValueError, match=f"read_coco: .*{problem}"):
+        read_coco(write(tmp_path, annotations))
+
+
+def test_a_key_named_nearly_as_a_field_is_named(tmp_path):
+    file = write(tmp_path, [box(image=2, identity=1, Camera=3)])
+    with pytest.warns(UserWarning, match="'Camera' .* no record has a camera.* rename the key"):
+        read_coco(file)

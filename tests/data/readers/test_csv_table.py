@@ -45,7 +45,7 @@ def test_relative_paths_start_from_root_and_absolute_ones_stay(tmp_path):
         (("1", "20"), [1, 20]),
         (("0001", "2"), ["0001", "2"]),
         (("1", "rex"), ["1", "rex"]),
-        (("-1", "0"), [-1, 0]),
+        (("-5", "0"), [-5, 0]),
     ],
 )
 def test_identities_and_cameras_are_integers_only_if_all_are(tmp_path, cells, expected):
@@ -314,7 +314,7 @@ def test_a_pipe_is_no_table(tmp_path):
         read_csv(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize("name", ["nan", "None", "<NA>"])
+@pytest.mark.parametrize("name", ["nan", "None", "<NA>", "NULL", "n/a", "-", "?", "#REF!", "NIL"])
 def test_names_that_mean_that_there_is_none_are_named(tmp_path, name):
     file = tmp_path / "images.csv"
     file.write_text(f"path,identity\na.jpg,rex\nb.jpg,{name}\n")
@@ -453,3 +453,71 @@ def test_further_captions_are_columns(tmp_path):
     table = write_table(tmp_path, "path,identity,caption,caption_2\na,1,a coat,red wool\n")
     (record,) = read_csv(table)
     assert (record.caption, record.extra) == ("a coat", {"caption_2": "red wool"})
+
+
+def test_minus_one_as_the_only_negative_number_is_named(tmp_path):
+    table = write_table(tmp_path, "path,identity\na.jpg,4\nb.jpg,-1\n")
+    with pytest.warns(UserWarning, match="-1 is read as the name of one identity"):
+        assert [record.identity for record in read_csv(table)] == [4, -1]
+
+
+def test_a_caption_that_means_that_there_is_none_is_named(tmp_path):
+    table = write_table(tmp_path, "path,identity,caption\na.jpg,1,nan\nb.jpg,1,a coat\n")
+    with pytest.warns(UserWarning, match="'nan' is read as a caption"):
+        read_csv(table)
+
+
+def test_a_blank_caption_is_none(tmp_path):
+    table = write_table(tmp_path, 'path,identity,caption\na.jpg,1,"  "\nb.jpg,1," red "\n')
+    assert [record.caption for record in read_csv(table)] == [None, " red "]
+
+
+def test_numbers_that_a_spreadsheet_shortened_are_named(tmp_path):
+    table = write_table(tmp_path, "path,identity\na.jpg,1.23E+12\nb.jpg,1.23E+12\n")
+    with pytest.warns(UserWarning, match=r"the identity '1\.23E\+12' looks like a long number"):
+        read_csv(table)
+
+
+@pytest.mark.parametrize(
+    ("splits", "named"),
+    [
+        (("train", "trian"), "the split 'trian' is read as one beside 'train'"),
+        (("train", "training"), "the split 'training' is read as one beside 'train'"),
+        (("query", "galery"), "the split 'galery' is read as one beside 'gallery'"),
+        (("val", "validation"), "the split 'validation' is read as one beside 'val'"),
+    ],
+)
+def test_splits_that_are_nearly_others_are_named(tmp_path, splits, named):
+    rows = "".join(f"{split}.jpg,1,{split}\n" for split in splits)
+    with pytest.warns(UserWarning, match=named):
+        read_csv(write_table(tmp_path, f"path,identity,split\n{rows}"))
+
+
+@pytest.mark.parametrize(
+    "splits", [("train", "val", "test"), ("fold1", "fold2"), ("train", "trainval", "unlabelled")]
+)
+def test_splits_of_usual_names_are_no_warning(tmp_path, splits):
+    rows = "".join(f"{split}.jpg,1,{split}\n" for split in splits)
+    assert len(read_csv(write_table(tmp_path, f"path,identity,split\n{rows}"))) == len(splits)
+
+
+@pytest.mark.parametrize("other", ["Identity", "PATH", "\uff49dentity"])
+def test_two_spellings_of_a_required_column_are_named(tmp_path, other):
+    table = write_table(tmp_path, f"path,identity,{other}\na.jpg,1,2\n")
+    with pytest.warns(UserWarning, match="goes to extra, beside '(identity|path)'"):
+        read_csv(table)
+
+
+def test_identities_that_differ_in_what_separates_their_words_are_named(tmp_path):
+    table = write_table(tmp_path, "path,identity\na.jpg,rex_one\nb.jpg,rex one\nc.jpg,-1a\n")
+    with pytest.warns(UserWarning, match="1 identities are written in several ways"):
+        read_csv(table)
+
+
+def test_columns_without_name_and_cells_are_left_out(tmp_path):
+    table = write_table(tmp_path, "path,identity,,\na.jpg,1,,\nb.jpg,2,,\n")
+    assert [record.extra for record in read_csv(table)] == [{}, {}]
+
+    table = write_table(tmp_path, "path,identity,,\na.jpg,1,,x\n")
+    with pytest.raises(ValueError, match="the columns '' occur more than once"):
+        read_csv(table)

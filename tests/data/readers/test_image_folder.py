@@ -384,6 +384,9 @@ def test_folders_that_systems_add_are_left_out(tmp_path, packed, options):
         "rex/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg",
         "@eaDir/rex/thumb.jpg",
         "__MACOSX/rex/._a.jpg",
+        "@Recycle/old.jpg",
+        "#snapshot/old.jpg",
+        "RECYCLER/old.jpg",
         "tom/b.jpg",
     )
     root = trees.pack(base, tmp_path / "ids.zip") if packed else base
@@ -414,6 +417,15 @@ def test_names_like_those_of_splits_are_named(tmp_path):
 def test_one_identity_may_have_the_name_of_a_split(tmp_path):
     trees.fill(tmp_path, "test/1.jpg", "rex/2.jpg")
     assert [record.identity for record in read_folder(tmp_path)] == ["rex", "test"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_split_beside_identities_is_named(tmp_path, packed):
+    base = trees.fill(tmp_path / "set", "train/tom/1.jpg", "rex/2.jpg")
+    root = trees.pack(base, tmp_path / "set.zip") if packed else base
+    with pytest.warns(UserWarning, match="the folders train have the names of splits"):
+        records = read_folder(root)
+    assert [record.identity for record in records] == ["rex", "train"]
 
 
 @pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*.jpg"}])
@@ -487,7 +499,8 @@ def test_a_folder_that_is_nearly_a_split_is_named(tmp_path, packed):
     ],
 )
 def test_archives_among_the_images_are_named(tmp_path, name, options):
-    trees.fill(tmp_path, "rex/1.jpg", "query/rex/2.jpg", name)
+    split = "query/" if "splits" in options else ""
+    trees.fill(tmp_path, f"{split}rex/1.jpg", name)
 
     with pytest.warns(UserWarning, match=rf"archives among the images are not read: .*{name}"):
         read_folder(tmp_path, **options)
@@ -533,7 +546,38 @@ def test_an_archive_whose_folders_end_in_backslashes_is_read(tmp_path, names, op
     assert load_image(records[0].path).getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_names_in_utf8_that_are_not_marked_are_read(tmp_path):
+    root = tmp_path / "set.zip"
+    image = io.BytesIO()
+    Image.new("RGB", (2, 2), "red").save(image, "png")
+    with zipfile.ZipFile(root, "w") as archive:
+        archive.writestr("caf\u00e9/1.png", image.getvalue())
+        archive.writestr("rex/2.png", image.getvalue())
+
+    content = bytearray(root.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.index(signature) + place
+        content[start : start + 2] = b"\0\0"  # no flag of UTF-8
+    root.write_bytes(content)
+    assert "caf\u00e9/1.png" not in zipfile.ZipFile(root).namelist()
+
+    records = read_folder(root)
+    assert [record.identity for record in records] == ["caf\u00e9", "rex"]
+    assert load_image(records[0].path).getpixel((0, 0)) == (255, 0, 0)
+
+
 def test_backslashes_do_not_lead_out_of_an_archive(tmp_path):
     root = pack(tmp_path / "set.zip", r"rex\1.jpg", r"..\tom\2.jpg")
     with pytest.warns(UserWarning, match=r"lead out of it are not read: \.\./tom/2\.jpg"):
         assert len(read_folder(root)) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*.jpg"}])
+def test_links_to_nothing_in_many_folders_are_one_warning(tmp_path, options):
+    trees.fill(tmp_path, *(f"id{number}/1.jpg" for number in range(20)))
+    for number in range(20):
+        (tmp_path / f"id{number}" / "night").symlink_to("/an/unmounted/disk")
+
+    with pytest.warns(UserWarning, match="links that lead nowhere are left out: id0") as found:
+        assert len(read_folder(tmp_path, **options)) == 20
+    assert len(found) == 1

@@ -86,3 +86,13 @@ def test_a_missing_target_folder_is_named(tmp_path):
     pytest.importorskip("pyarrow")
     with pytest.raises(ValueError, match=r"write_table: cannot write .*none"):
         write_table(RECORDS, tmp_path / "none" / "a.parquet")
+
+
+@pytest.mark.parametrize("field", ["identity", "camera", "caption"])
+def test_bytes_as_the_values_of_a_field_are_refused(tmp_path, field):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = {"path": ["a.jpg", "b.jpg"], "identity": [1, 1], field: [b"rex", b"rex"]}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=f"the column '{field}' holds bytes, not text"):
+        read_table(tmp_path / "a.parquet")

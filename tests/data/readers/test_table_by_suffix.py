@@ -283,3 +283,13 @@ def test_a_key_that_is_a_further_caption_is_no_other_text(tmp_path):
     file.write_text(json.dumps([row]))
     with pytest.raises(ValueError, match=r"record 1 of .* has a list of captions and 'caption_2'"):
         read_table(file)
+
+
+@pytest.mark.parametrize("field", ["identity", "split"])
+def test_warnings_about_long_values_are_short(tmp_path, field):
+    names = ["r" * 1_000_000, "R" * 1_000_000]
+    rows = [{"path": "a.jpg", "identity": 1, field: name} for name in names]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.warns(UserWarning, match="written in several ways") as found:
+        read_table(tmp_path / "a.json")
+    assert max(len(str(warning.message)) for warning in found) < 1500

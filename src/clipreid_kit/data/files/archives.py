@@ -18,6 +18,8 @@ _REMEDY = (
     "missing one."
 )
 
+_LONGEST_PATH = 5000  # characters of a path in an error; no system has longer ones
+
 _CONTAINER = re.compile(r"\.(?:zip|parquet|arrow)::", re.IGNORECASE)
 
 

@@ -64,7 +64,8 @@ def four_numbers(owner: str, value: object, where: str) -> tuple[float, float, f
         if len(numbers) < len(parts):
             numbers = []
     elif isinstance(value, list | tuple):
-        numbers = [float(one) for one in value if isinstance(one, int | float)]
+        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
+            numbers = [float(one) for one in value]
     elif value is None or value != value:
         return None
 

@@ -1,6 +1,7 @@
 """File tree: the files below a folder or inside a zip archive, read in one way for both."""
 
 import os
+import re
 import warnings
 import zipfile
 from bisect import bisect_left
@@ -15,8 +16,23 @@ from clipreid_kit.data.files.image_suffixes import decodable_suffixes
 
 # Folders that systems and programs add, with copies of images or what was deleted.
 _ADDED_FOLDERS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+    {
+        "__macosx",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "lost+found",
+        "recycled",
+        "recycler",
+        "system volume information",
+    }
 )
+
+_DRIVE = re.compile(r"[A-Za-z]:/")
 
 # Links may lead to one folder from many places; from more, they would fill the memory.
 _MOST_VISITS = 1000
@@ -84,11 +100,14 @@ def is_added_folder(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _ADDED_FOLDERS
 
 
-def walk_folder(owner: str, root: Path, inside: Path | None = None) -> Iterator[Folder]:
+def walk_folder(
+    owner: str, root: Path, dead_links: list[Path], inside: Path | None = None
+) -> Iterator[Folder]:
     """Yield every folder below a folder, itself included, with the names of its files, sorted.
 
     Links are followed, also to folders outside; hidden and added folders are not entered, nor is a
-    folder again inside itself, or inside ``inside``: all its images are read there already.
+    folder again inside itself, or inside ``inside``: all its images are read there already. Links
+    to nothing are added to ``dead_links``.
 
     Raises:
         ValueError: If a folder cannot be read, or links lead to one folder from very many places.
@@ -110,7 +129,7 @@ def walk_folder(owner: str, root: Path, inside: Path | None = None) -> Iterator[
                 f"such as {folder}. Remove them."
             )
 
-        folders, files = list_folder(owner, folder)
+        folders, files = list_folder(owner, folder, dead_links)
         yield folder, files
         waiting += [(folder / name, above | {real}) for name in reversed(folders)]
 
@@ -121,18 +140,22 @@ def _real_folder(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def list_folder(owner: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Return the sorted names of the folders to enter, and of the files, in a folder."""
+def list_folder(
+    owner: str, folder: Path, dead_links: list[Path] | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the sorted names of the folders to enter, and of the files, in a folder.
+
+    Links to nothing are added to ``dead_links``, if there is such a list.
+    """
     folders: list[str] = []
     files: list[str] = []
-    dead_links: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.is_dir():
                     files.append(entry.name)
-                    if _is_dead_link(entry):
-                        dead_links.append(entry.name)
+                    if dead_links is not None and _is_dead_link(entry):
+                        dead_links.append(folder / entry.name)
                 elif not is_added_folder(entry.name):
                     folders.append(entry.name)
     except OSError as error:
@@ -140,7 +163,6 @@ def list_folder(owner: str, folder: Path) -> tuple[list[str], list[str]]:
         remedy = "Give read permission, or move the folder away."
         raise unreadable(owner, folder, reason, remedy) from error
 
-    _warn_of_dead_links(owner, folder, sorted(dead_links))
     return sorted(folders), sorted(files)
 
 
@@ -152,13 +174,14 @@ def _is_dead_link(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and not Path(entry.path).exists()
 
 
-def _warn_of_dead_links(owner: str, folder: Path, names: Sequence[str]) -> None:
-    """Warn of links to what is not there, such as a folder on a disk that is not mounted."""
-    if not names:
+def warn_of_dead_links(owner: str, root: Path, links: Sequence[Path]) -> None:
+    """Warn once of links to what is not there, such as a folder on a disk that is not mounted."""
+    if not links:
         return
 
+    names = sorted(os.path.relpath(link, root) for link in links)
     warnings.warn(
-        f"{owner}: in {folder}, links that lead nowhere are left out: {_first_of(names)}. If they "
+        f"{owner}: in {root}, links that lead nowhere are left out: {_first_of(names)}. If they "
         "are folders of images, restore what they lead to.",
         stacklevel=4,
     )
@@ -226,11 +249,13 @@ def locate(
 def _names_in_folder(owner: str, root: Path) -> tuple[str, ...]:
     """Return the sorted names of all files below a folder; hidden folders are not entered."""
     names: list[str] = []
-    for folder, files in walk_folder(owner, root):
+    dead_links: list[Path] = []
+    for folder, files in walk_folder(owner, root, dead_links):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         names.extend(prefix + name for name in files)
 
+    warn_of_dead_links(owner, root, dead_links)
     return tuple(sorted(names))
 
 
@@ -260,7 +285,7 @@ def _names_in_archive(owner: str, root: Path, layout: str) -> tuple[str, ...]:
 
 def _leads_outside(name: str) -> bool:
     """Return whether the name of a member is absolute, or goes up a folder."""
-    return name.startswith("/") or ".." in name.split("/")
+    return name.startswith("/") or ".." in name.split("/") or bool(_DRIVE.match(name))
 
 
 def _is_in_added_folder(name: str) -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 from clipreid_kit import _read_files
@@ -10,14 +11,24 @@ from clipreid_kit import _read_files
 # Folders with more files are not searched for a near name.
 _MOST_NAMES = 200_000
 
-_WHOLE_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.0+)?")
+_WHOLE_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.0*)?")
+_WITH_EXPONENT = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?e\+?[0-9]{1,2}")
+_IN_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+")
+
+# Letters of other alphabets that are drawn like Latin ones, capitals first.
+_LATIN = str.maketrans(
+    "АВЕКМНОРСТУХІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧορν",  # noqa: RUF001 (meant so)
+    "ABEKMHOPCTYXIJSaeopcyxijsABEZHIKMNOPTYXopv",
+)
+_QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 
 
 def plain_name(text: object) -> str:
     """Return a name without what a reader does not see.
 
     Equal for names that differ only in case, white space, Unicode form, kind of hyphen, characters
-    of no width, leading zeros, or in whether and how a number is written as text.
+    of no width, letters of another alphabet that look alike, quotes around them, leading zeros, or
+    in whether and how a number is written as text.
     """
     written = str(text)
     if written.isascii() and written.isalnum():
@@ -31,14 +42,22 @@ def plain_name(text: object) -> str:
         elif category not in ("Cf", "Cc") or character.isspace():
             visible.append(character)
 
-    name = " ".join("".join(visible).split()).casefold()
-    return _plain_number(name)
+    name = " ".join("".join(visible).split()).strip(_QUOTES)
+    return _plain_number(name.translate(_LATIN).casefold())
 
 
 def _plain_number(name: str) -> str:
     """Return a whole number as Python writes it, and anything else as it is."""
+    if not name or name[0] not in "+-0123456789":
+        return name
     if name.isdecimal():
         return name.lstrip("0") or "0"
+
+    if _WITH_EXPONENT.fullmatch(name):
+        number = Decimal(name)
+        name = str(int(number)) if number == int(number) else name
+    elif _IN_THOUSANDS.fullmatch(name):
+        name = name.replace(",", "")
 
     match = _WHOLE_NUMBER.fullmatch(name)
     if match is None:

@@ -25,7 +25,7 @@ def texts_of_others(values: Mapping[str, object], known: Collection[str]) -> dic
 
 def captions_of(owner: str, value: object, where: str) -> list[str]:
     """Return the captions in a value: a text, or a list of texts; ``where`` names it in errors."""
-    if is_empty(value):
+    if is_blank(value):
         return []
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return [text for text in value if text.strip()]
@@ -43,3 +43,35 @@ def further_captions(captions: Sequence[str]) -> dict[str, str]:
 def is_empty(value: object) -> bool:
     """Return whether a value is ``None``, an empty string or NaN."""
     return value is None or value == "" or value != value
+
+
+def is_blank(value: object) -> bool:
+    """Return whether a value is empty or nothing but white space."""
+    return is_empty(value) or (isinstance(value, str) and not value.strip())
+
+
+def integer_or_name(owner: str, field: str, value: object, where: str) -> int | str:
+    """Return an identity or camera, checked; ``where`` names it in errors."""
+    # Integers become floats in columns with empty cells; from 2**53 on, neighbours become one.
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= 2**53:
+            raise ValueError(
+                f"{owner}: the {field} {value!r} in {where} is a floating-point number that may "
+                "have lost its last digits. Save the column as whole numbers or as text."
+            )
+        return int(value)
+
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise fail(owner, f"{field} as a whole number or a string", f"{shown(value)} in {where}")
+
+
+def optional_text(owner: str, field: str, value: object, where: str) -> str | None:
+    """Return a value as a string without white space around it; ``None`` if it is empty."""
+    if is_empty(value):
+        return None
+    if isinstance(value, list | dict):
+        raise fail(owner, f"{field} as a string", f"{shown(value)} in {where}")
+    return text_of(value).strip() or None

@@ -13,6 +13,7 @@ from clipreid_kit.data.files.file_tree import (
     locate,
     open_tree,
     walk_folder,
+    warn_of_dead_links,
 )
 from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
 from clipreid_kit.data.readers._split_names import warn_of_near_folders
@@ -42,11 +43,13 @@ class FoundImages:
         images: The images.
         unread: Images of other formats.
         packed: Archives.
+        dead_links: Links to nothing.
     """
 
     images: list[FoundImage] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     packed: list[str] = field(default_factory=list)
+    dead_links: list[Path] = field(default_factory=list)
 
 
 def find_in_folder(
@@ -63,6 +66,8 @@ def find_in_folder(
             _require_folder(owner, root / name)
             _add_identity_folders(owner, found, name, root / name)
         warn_of_near_folders(owner, splits, list_folder(owner, root)[0])
+
+    warn_of_dead_links(owner, root, found.dead_links)
     return found
 
 
@@ -104,7 +109,7 @@ def common_folder(names: Sequence[str], least_depth: int = 1) -> str:
 
 def _add_identity_folders(owner: str, found: FoundImages, split: str | None, folder: Path) -> None:
     """Add the images of all identity folders of a folder."""
-    identities, files = list_folder(owner, folder)
+    identities, files = list_folder(owner, folder, found.dead_links)
 
     loose = [name for name in files if is_image(name)]
     if loose:
@@ -138,7 +143,7 @@ def _images_of_identity(owner: str, found: FoundImages, identity: Path) -> list[
     images: list[Path] = []
     other_suffixes: set[str] = set()
 
-    for parent, names in walk_folder(owner, identity, inside=identity.parent):
+    for parent, names in walk_folder(owner, identity, found.dead_links, inside=identity.parent):
         for name in names:
             file = Path(parent, name)
             if name.startswith("."):

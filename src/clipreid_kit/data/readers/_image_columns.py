@@ -6,6 +6,7 @@ from typing import Any
 
 from clipreid_kit._read_files import UnusableFileError
 from clipreid_kit.data.files.archives import split_member
+from clipreid_kit.data.readers._table_columns import FIELDS
 
 Row = dict[str, object]
 
@@ -22,14 +23,30 @@ def import_pyarrow(owner: str) -> tuple[ModuleType, ModuleType]:
     return pa, parquet
 
 
-def columns_of_images(schema: Any) -> list[str]:  # noqa: ANN401 (pyarrow's, without types)
-    """Return the names of the columns that hold images; raise UnusableFileError if one is twice."""
+def columns_of_images(schema: Any, columns: Mapping[str, str]) -> list[str]:  # noqa: ANN401
+    """Return the names of the columns that hold images.
+
+    Args:
+        schema: The schema of the table.
+        columns: Names of fields in the table, where they differ.
+
+    Raises:
+        UnusableFileError: If a column occurs twice, or one of a field other than the path holds
+            bytes.
+    """
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
         shown = ", ".join(map(repr, repeated))
         raise UnusableFileError(f"the columns {shown} occur more than once")
 
-    return [field.name for field in schema if _holds_bytes(field.type)]
+    images = [field.name for field in schema if _holds_bytes(field.type)]
+    for field in FIELDS:
+        # Each cell of bytes would be a value of its own.
+        if field != "path" and columns.get(field, field) in images:
+            raise UnusableFileError(
+                f"the column {columns.get(field, field)!r} holds bytes, not text or numbers"
+            )
+    return images
 
 
 def _holds_bytes(kind: Any) -> bool:  # noqa: ANN401 (pyarrow's)

@@ -9,6 +9,7 @@ from pathlib import Path
 from clipreid_kit._checks import shown
 from clipreid_kit.data.files.boxes import four_numbers, with_box
 from clipreid_kit.data.files.file_tree import is_image
+from clipreid_kit.data.files.near_names import plain_name
 from clipreid_kit.data.records import ImageRecord, check_records
 
 REQUIRED = ("path", "identity")
@@ -53,7 +54,7 @@ def find_columns(
     if len(set(index_of.values())) < len(index_of):
         raise ValueError(f"{owner}: columns maps two fields to one column: {dict(columns)}.")
 
-    _warn_of_near_columns(owner, file, header, index_of)
+    warn_of_near_columns(owner, file, header, index_of)
     return index_of
 
 
@@ -122,16 +123,22 @@ def _check_one_box(owner: str, columns: Mapping[str, str], index_of: Mapping[str
         )
 
 
-def _warn_of_near_columns(
-    owner: str, file: Path, header: Sequence[str], index_of: Mapping[str, int]
+def warn_of_near_columns(
+    owner: str,
+    file: Path,
+    header: Sequence[str],
+    index_of: Mapping[str, int],
+    remedy: str = "pass columns={{{field!r}: {name!r}}}",
 ) -> None:
     """Warn of columns that go to ``extra``, but are named nearly as a field that is not found."""
     used = {header[index] for index in index_of.values()}
     by_spelling = {_spelling(name): name for name in header if name not in used}
 
-    for field in OPTIONAL:
+    for field in (*REQUIRED, *OPTIONAL):
         if field in index_of:
             _warn_of_second_spelling(owner, file, header[index_of[field]], by_spelling)
+            continue
+        if field in REQUIRED:
             continue
 
         spellings = [name for name in (field, *_OTHER_NAMES[field]) if name in by_spelling]
@@ -140,7 +147,7 @@ def _warn_of_near_columns(
             name = by_spelling[spellings[0]]
             warnings.warn(
                 f"{owner}: the column {name!r} of {file} goes to extra, and no record has a "
-                f"{field}. If it is the {field}, pass columns={{{field!r}: {name!r}}}.",
+                f"{field}. If it is the {field}, {remedy.format(field=field, name=name)}.",
                 stacklevel=4,
             )
 
@@ -160,7 +167,7 @@ def _warn_of_second_spelling(
 
 def _spelling(name: str) -> str:
     """Return a column's name without case, spaces, underscores and hyphens."""
-    return "".join(character for character in name.casefold() if character.isalnum())
+    return "".join(character for character in plain_name(name) if character.isalnum())
 
 
 def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,10 @@ from clipreid_kit._checks import fail, shown
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
     further_captions,
+    integer_or_name,
+    is_blank,
     is_empty,
+    optional_text,
     text_of,
 )
 from clipreid_kit.data.readers._near_names import warn_of_near_names
@@ -56,7 +59,7 @@ def _record(
     """Build a record from a row; ``where`` names the row in errors."""
     values = {field: row.get(column) for field, column in column_of.items()}
     for field in REQUIRED:
-        if _is_blank(values[field]):
+        if is_blank(values[field]):
             raise ValueError(
                 f"{owner}: {column_of[field]!r} is missing in {where}. Fill it or drop the record."
             )
@@ -82,37 +85,10 @@ def _record(
 
     return ImageRecord(
         path=path_with_box(owner, str(root / path), {**row, **boxes}, edges, where),
-        identity=_integer_or_name(owner, "identity", values["identity"], where),
-        camera=None if _is_blank(camera) else _integer_or_name(owner, "camera", camera, where),
-        view=_optional_text(owner, "view", values.get("view"), where),
+        identity=integer_or_name(owner, "identity", values["identity"], where),
+        camera=None if is_blank(camera) else integer_or_name(owner, "camera", camera, where),
+        view=optional_text(owner, "view", values.get("view"), where),
         caption=captions[0] if captions else None,
-        split=_optional_text(owner, "split", values.get("split"), where),
+        split=optional_text(owner, "split", values.get("split"), where),
         extra=extra,
     )
-
-
-def _is_blank(value: object) -> bool:
-    """Return whether a value is empty or nothing but spaces."""
-    return is_empty(value) or (isinstance(value, str) and not value.strip())
-
-
-def _integer_or_name(owner: str, field: str, value: object, where: str) -> int | str:
-    """Return an identity or camera, checked."""
-    # Integers become floats in columns with empty cells.
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise fail(owner, f"{field} as a whole number or a string", f"{shown(value)} in {where}")
-
-
-def _optional_text(owner: str, field: str, value: object, where: str) -> str | None:
-    """Return a value as a string without white space around it; ``None`` if it is empty."""
-    if is_empty(value):
-        return None
-    if isinstance(value, list | dict):
-        raise fail(owner, f"{field} as a string", f"{shown(value)} in {where}")
-    return text_of(value).strip() or None

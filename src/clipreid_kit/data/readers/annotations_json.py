@@ -12,6 +12,7 @@ from clipreid_kit._read_files import describe_error, is_folder
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
     further_captions,
+    integer_or_name,
     texts_of_others,
 )
 from clipreid_kit.data.readers._near_names import warn_of_near_names
@@ -165,7 +166,13 @@ def _entries_of_splits(content: object, file: Path, split: str | None) -> dict[s
             found = f"an object with {', '.join(map(repr, list(content)[:5]))}"
         raise fail("read_annotations", f'{{"splits": {{...}}}} or a list in {file}', found)
 
-    splits = content["splits"]
+    splits = {name.strip(): entries for name, entries in content["splits"].items()}
+    if len(splits) < len(content["splits"]):
+        raise ValueError(
+            f"read_annotations: two splits of {file} differ only in the white space around their "
+            "names. Join them."
+        )
+
     if split is None:
         return dict(splits)
 
@@ -203,9 +210,7 @@ def _record(
         raise fail("read_annotations", "image_path and caption as strings", got)
 
     captions = [text.strip() for text in captions_of("read_annotations", caption, where)]
-    identity = entry["id"] if numbered else path
-    if isinstance(identity, str):
-        identity = identity.strip()
+    identity = integer_or_name("read_annotations", "id", entry["id"], where) if numbered else path
 
     return ImageRecord(
         str(base / path),

@@ -10,8 +10,18 @@ from clipreid_kit import _read_files
 from clipreid_kit._checks import check_choice, fail, shown
 from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.files.boxes import four_numbers, with_box
-from clipreid_kit.data.readers._extra_values import is_empty, text_of, texts_of_others
+from clipreid_kit.data.readers._extra_values import (
+    captions_of,
+    further_captions,
+    integer_or_name,
+    is_blank,
+    is_empty,
+    optional_text,
+    text_of,
+    texts_of_others,
+)
 from clipreid_kit.data.readers._near_names import warn_of_near_names
+from clipreid_kit.data.readers._table_columns import warn_of_near_columns
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "read_coco"
@@ -95,19 +105,25 @@ def read_coco(
     categories = _by_id(file, content, "categories")
     base = file.parent if root is None else Path(root)
 
+    annotations = _objects(file, content, "annotations")
+    _check_distinct(file, annotations, "annotations")
+
     records = []
     bare: list[str] = []
-    for number, annotation in enumerate(_objects(file, content, "annotations"), start=1):
+    keys: dict[str, None] = {}  # in the order of their first occurrence
+    for number, annotation in enumerate(annotations, start=1):
         where = f"annotation {number} of {file}"
         image = _named(images, annotation.get("image_id"), "image", where)
         values = _values(annotation, image, categories, where)
-        if is_empty(values.get(identity)):
+        keys |= dict.fromkeys(values)
+        if is_blank(values.get(identity)):
             bare.append(where)
         else:
             records.append(_record(values, annotation, image, base, identity, where))
 
     if bare and (without_identity == "raise" or not records):
-        raise _without_identity(file, identity, bare, _objects(file, content, "annotations"))
+        raise _without_identity(file, identity, bare, annotations)
+    _warn_of_near_keys(file, list(keys), identity)
     warn_of_near_names(_OWNER, records)
     return records
 
@@ -130,16 +146,24 @@ def _record(
     if identity != "category" and not is_empty(values.get("category")):
         extra["category"] = text_of(values["category"])
 
-    view, caption, split = (values.get(field) for field in _FIELDS[1:])
+    camera = values.get("camera")
+    captions = captions_of(_OWNER, values.get("caption"), where)
     return ImageRecord(
         path,
-        _name(values[identity], identity, where),
-        camera=None if is_empty(values.get("camera")) else _name(values["camera"], "camera", where),
-        view=None if is_empty(view) else text_of(view),
-        caption=None if is_empty(caption) else text_of(caption),
-        split=None if is_empty(split) else text_of(split),
-        extra=extra,
+        integer_or_name(_OWNER, identity, values[identity], where),
+        camera=None if is_blank(camera) else integer_or_name(_OWNER, "camera", camera, where),
+        view=optional_text(_OWNER, "view", values.get("view"), where),
+        caption=captions[0] if captions else None,
+        split=optional_text(_OWNER, "split", values.get("split"), where),
+        extra={**further_captions(captions), **extra},
     )
+
+
+def _warn_of_near_keys(file: Path, keys: list[str], identity: str) -> None:
+    """Warn of keys that go to ``extra``, but are named nearly as a field."""
+    columns = {field: field for field in _FIELDS} | {"identity": identity}
+    found = {field: keys.index(name) for field, name in columns.items() if name in keys}
+    warn_of_near_columns(_OWNER, file, keys, found, remedy="rename the key to {field!r}")
 
 
 def _values(
@@ -157,17 +181,6 @@ def _values(
     if categories and number is not None:
         values["category"] = _named(categories, number, "category", where).get("name")
     return values
-
-
-def _name(value: object, key: str, where: str) -> int | str:
-    """Return an identity or camera, checked."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise fail(_OWNER, f"{key} as a whole number or a string", f"{shown(value)} in {where}")
 
 
 def _read_object(file: Path) -> dict[str, object]:
@@ -201,18 +214,30 @@ def _by_id(file: Path, content: Object, key: str) -> dict[object, Object]:
     """Return objects by their ``id``."""
     objects = _objects(file, content, key)
     ids = [one.get("id") for one in objects]
-    if not all(isinstance(number, int | str) for number in ids):
+    if not all(_is_id(number) for number in ids):
         raise ValueError(f"{_OWNER}: every object of {key!r} in {file} needs an id.")
 
-    repeated = [number for number, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{_OWNER}: the id {repeated[0]!r} occurs twice in {key!r} of {file}.")
+    _check_distinct(file, objects, key)
     return dict(zip(ids, objects, strict=True))
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _check_distinct(file: Path, objects: Sequence[Object], key: str) -> None:
+    """Raise ValueError if two objects have one id; those without an id are left out."""
+    counts = Counter(one["id"] for one in objects if _is_id(one.get("id")))
+    repeated = [number for number, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{_OWNER}: the id {shown(repeated[0])} occurs twice in {key!r} of {file}."
+        )
 
 
 def _named(objects: Mapping[object, Object], number: object, kind: str, where: str) -> Object:
     """Return the image or category that an annotation names."""
-    if isinstance(number, int | str) and number in objects:
+    if _is_id(number) and number in objects:
         return objects[number]
     raise ValueError(f"{_OWNER}: {where} names the {kind} {shown(number)}, which is not there.")
 

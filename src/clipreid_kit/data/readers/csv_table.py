@@ -114,7 +114,7 @@ def read_csv(
                 identity=identity,
                 camera=camera,
                 view=_name(row, index_of, "view") or None,
-                caption=_cell(row, index_of, "caption") or None,
+                caption=_caption(row, index_of),
                 split=_name(row, index_of, "split") or None,
                 extra=_extra(row, header, used),
             )
@@ -204,6 +204,7 @@ def _read_rows(
             f"read_csv: {file} is empty; expected a header row with the columns path and identity."
         )
 
+    rows = _without_unnamed_columns(rows)
     header = [_column_name(name) for name in rows[0][1]]
     for number, row in rows[1:]:
         if len(row) != len(header):
@@ -213,6 +214,18 @@ def _read_rows(
                 'between ".'
             )
     return header, rows[1:]
+
+
+def _without_unnamed_columns(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """Leave out the columns at the end that have no name and no cell, as spreadsheets add them."""
+    width = len(rows[0][1])
+    kept = width
+    while kept > 1 and not any("".join(row[kept - 1 : kept]).strip() for _, row in rows):
+        kept -= 1
+
+    if kept == width or any(len(row) != width for _, row in rows):
+        return rows
+    return [(number, row[:kept]) for number, row in rows]
 
 
 def _read_text(file: Path, encoding: str | None) -> str:
@@ -325,6 +338,12 @@ def _cell(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
 def _name(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
     """Return the cell of a field without white space around it."""
     return _cell(row, index_of, field).strip()
+
+
+def _caption(row: Sequence[str], index_of: Mapping[str, int]) -> str | None:
+    """Return the caption of a row as it is written; ``None`` if it is empty or blank."""
+    caption = _cell(row, index_of, "caption")
+    return caption if caption.strip() else None
 
 
 def _path(

@@ -149,8 +149,12 @@ def _warn_of_splits_as_identities(images: Sequence[FoundImage]) -> None:
     identities = {image.identity for image in images}
     named = sorted(name for name in identities if is_split_name(name))
 
-    # A single one among others may be the name of a dog.
-    if len(named) > 1 or (named and len(named) == len(identities)):
+    # A single one among others may be the name of a dog, unless there are folders in it.
+    has_folders = any(
+        image.identity in named and Path(image.path).parent.name != image.identity
+        for image in images
+    )
+    if len(named) > 1 or has_folders or (named and len(named) == len(identities)):
         warnings.warn(
             f"read_folder: the folders {', '.join(named)} have the names of splits, and are read "
             f"as identities. Pass splits={tuple(named)} to read the folders in them as identities.",

@@ -133,6 +133,12 @@ def test_calibrated_hits(tmp_path, model, capsys):
     assert status == 0
     assert out.startswith("threshold 0.")
 
+    options = (*options, "--per-camera-pair", "--figure", tmp_path / "reliability.svg")
+    status, out, _ = answer(capsys, "calibrate", store, photos, *pattern, *options)
+    assert status == 0
+    assert out.splitlines()[-1].startswith("1 and 2        the common one: 6 pairs")
+    assert (tmp_path / "reliability.svg").read_text().startswith("<?xml")
+
     status, out, _ = answer(capsys, "search", store, photos / "0_c0.png", "-k", "3", "--json")
     (found,) = json.loads(out)
     assert found["unknown"] is False

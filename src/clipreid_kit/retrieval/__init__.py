@@ -1,7 +1,11 @@
 """From a saved model to answers: encoders, and an index that is searched exactly."""
 
 from clipreid_kit.retrieval.calibration.calibrate import calibrate
-from clipreid_kit.retrieval.calibration.calibration import Calibration, ReliabilityBin
+from clipreid_kit.retrieval.calibration.calibration import (
+    Calibration,
+    CameraPair,
+    ReliabilityBin,
+)
 from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
 from clipreid_kit.retrieval.encoding.encoded_images import (
     EncodedImages,
@@ -16,6 +20,7 @@ from clipreid_kit.retrieval.store.conditions import Between, Not
 __all__ = [
     "Between",
     "Calibration",
+    "CameraPair",
     "EncodedImages",
     "Encoder",
     "GalleryIndex",

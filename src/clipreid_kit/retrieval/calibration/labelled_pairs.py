@@ -121,7 +121,7 @@ def _other_pairs(
         pairs = pairs[identity[pairs[:, 0]] != identity[pairs[:, 1]]]
         return _of_two_cameras(pairs, camera)
 
-    parts: list[IntArray] = []
+    parts = [np.empty((0, 2), dtype=np.int64)]
     num_found = 0
     while num_found < wanted:
         pairs = generator.integers(0, count, (2 * wanted, 2))

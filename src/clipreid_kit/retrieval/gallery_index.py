@@ -22,6 +22,7 @@ from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
 from clipreid_kit.retrieval.calibration.calibration import Calibration
+from clipreid_kit.retrieval.calibration.camera_pairs import judge_hits
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
@@ -288,7 +289,8 @@ class GalleryIndex:
             where: Conditions by column, all of which an image has to meet: a value, a list of
                 values, a :class:`Between` or a :class:`Not`. Columns are those of records (path,
                 identity, camera, view, caption, split) and their extra ones.
-            query_cameras: Camera of each query; images of the same camera are left out.
+            query_cameras: Camera of each query; images of the same camera are left out, and a
+                calibration of two cameras is used where the index has one.
             combine: ``"each"`` searches every vector. Several images of one query: ``"mean"``
                 searches the mean of the unit vectors, ``"max"`` takes each image's similarity to
                 the nearest vector.
@@ -325,12 +327,13 @@ class GalleryIndex:
             return find_each(queries, sources, groups, count)
 
         if group_by is None:
-            return self._result(find(k))
+            return self._result(find(k), query_cameras)
 
         check_choice(owner, "group_by", group_by, ("identity",))
         self._check_columns(owner, {"identity": None})
         num_rows = self._snapshot.num_present
-        return self._result(group_by_identity(find, k, num_rows, self._identities))
+        grouped = group_by_identity(find, k, num_rows, self._identities)
+        return self._result(grouped, query_cameras)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -697,7 +700,9 @@ class GalleryIndex:
     def _identities(self, rows: IntArray) -> list[Any]:
         return self._snapshot.values("identity", rows)
 
-    def _result(self, found: Found) -> SearchResult:
+    def _result(
+        self, found: Found, query_cameras: Sequence[int | str] | None = None
+    ) -> SearchResult:
         """Look up the keys and records of rows."""
         keys = np.where(found.rows >= 0, self._snapshot.keys[found.rows], -1)
         records = [self._snapshot.records(rows[rows >= 0]) for rows in found.rows]
@@ -705,21 +710,23 @@ class GalleryIndex:
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)
 
-        is_known = np.asarray(calibration.is_same(found.similarities).any(axis=1))
+        cameras = None if query_cameras is None else [_plain(one) for one in query_cameras]
+        probabilities, is_unknown = judge_hits(calibration, found.similarities, records, cameras)
         return SearchResult(
             found.rows,
             keys,
             found.similarities,
             records,
-            probabilities=calibration.probability(found.similarities),
-            is_unknown=np.logical_not(is_known),
+            probabilities=probabilities,
+            is_unknown=is_unknown,
         )
 
 
-def _plain(value: object) -> object:
+def _plain(value: int | str) -> int | str:
     """Return an element of an array or a tensor as a plain value."""
     item = getattr(value, "item", None)
-    return item() if callable(item) else value
+    plain: int | str = item() if callable(item) else value
+    return plain
 
 
 def _embedding_rows(owner: str, name: str, source: Tensor | npt.NDArray[Any]) -> EmbeddingRows:

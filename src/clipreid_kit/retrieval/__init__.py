@@ -6,6 +6,11 @@ from clipreid_kit.retrieval.calibration.calibration import (
     CameraPair,
     ReliabilityBin,
 )
+from clipreid_kit.retrieval.discovery.discover_identities import (
+    DiscoveredIdentities,
+    discover_identities,
+)
+from clipreid_kit.retrieval.discovery.discovery_scores import DiscoveryScores
 from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
 from clipreid_kit.retrieval.encoding.encoded_images import (
     EncodedImages,
@@ -13,6 +18,7 @@ from clipreid_kit.retrieval.encoding.encoded_images import (
     WrittenEmbeddings,
 )
 from clipreid_kit.retrieval.encoding.encoder import Encoder
+from clipreid_kit.retrieval.exact.neighbour_graph import NeighbourGraph
 from clipreid_kit.retrieval.gallery_index import GalleryIndex, IndexInfo
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.store.conditions import Between, Not
@@ -21,16 +27,20 @@ __all__ = [
     "Between",
     "Calibration",
     "CameraPair",
+    "DiscoveredIdentities",
+    "DiscoveryScores",
     "EncodedImages",
     "Encoder",
     "GalleryIndex",
     "Hit",
     "IndexInfo",
+    "NeighbourGraph",
     "Not",
     "ReliabilityBin",
     "SearchResult",
     "SkippedImage",
     "WrittenEmbeddings",
     "calibrate",
+    "discover_identities",
     "write_embeddings",
 ]

@@ -109,6 +109,35 @@ def judge_pairs(
     return probability, is_same
 
 
+def probabilities_at(
+    calibration: Calibration,
+    similarity: FloatArray,
+    cameras: Sequence[int | str],
+    first: IntArray,
+    second: IntArray,
+    *,
+    base_rate: float | None,
+) -> FloatArray:
+    """Return the probabilities of pairs of images at another base rate than the calibration's.
+
+    Args:
+        calibration: A calibration.
+        similarity: As for :func:`judge_pairs`.
+        cameras: As for :func:`judge_pairs`.
+        first: As for :func:`judge_pairs`.
+        second: As for :func:`judge_pairs`.
+        base_rate: Share of pairs of the same identity; ``None`` for that of the calibration.
+    """
+    probability, _ = judge_pairs(calibration, similarity, cameras, first, second)
+    if base_rate is None:
+        return probability
+
+    # Bayes' rule: the odds change by a factor
+    factor = base_rate / (1 - base_rate) * (1 - calibration.base_rate) / calibration.base_rate
+    scaled = factor * probability
+    return scaled / (scaled + 1 - probability)
+
+
 def judge_hits(
     calibration: Calibration,
     similarity: FloatArray,

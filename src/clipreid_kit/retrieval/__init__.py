@@ -9,7 +9,8 @@ from clipreid_kit.retrieval.encoding.encoded_images import (
     WrittenEmbeddings,
 )
 from clipreid_kit.retrieval.encoding.encoder import Encoder
-from clipreid_kit.retrieval.gallery_index import GalleryIndex, IndexInfo
+from clipreid_kit.retrieval.engines.index_info import IndexInfo
+from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.store.conditions import Between, Not
 

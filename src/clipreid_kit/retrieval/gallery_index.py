@@ -1,11 +1,8 @@
-"""A gallery in a folder: embeddings and records, searched exactly."""
+"""A gallery of embeddings and records: built, searched by vector, image or text, and changed."""
 
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer
-from clipreid_kit._files import flush_folder
-from clipreid_kit._read_files import exists, is_folder
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
@@ -25,6 +20,15 @@ from clipreid_kit.retrieval.calibration.calibration import Calibration
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
+from clipreid_kit.retrieval.engines.folder_store import FolderStore, build_folder, folder_to_build
+from clipreid_kit.retrieval.engines.gallery_store import (
+    Conditions,
+    GalleryStore,
+    Reencoded,
+    StoreFacts,
+    check_known,
+)
+from clipreid_kit.retrieval.engines.index_info import IndexInfo
 from clipreid_kit.retrieval.remembered_encoder import (
     check_encoder,
     find_encoder,
@@ -32,7 +36,7 @@ from clipreid_kit.retrieval.remembered_encoder import (
 )
 from clipreid_kit.retrieval.search_forms import (
     Found,
-    MaskedQueries,
+    QueryGroup,
     find_each,
     find_nearest_to_any,
     group_by_identity,
@@ -40,54 +44,11 @@ from clipreid_kit.retrieval.search_forms import (
 )
 from clipreid_kit.retrieval.search_result import SearchResult
 from clipreid_kit.retrieval.store.conditions import Not
-from clipreid_kit.retrieval.store.index_folder import (
-    PresentRows,
-    change,
-    commit,
-    new_removed,
-    new_segment,
-    read_snapshot,
-    readable_errors,
-)
-from clipreid_kit.retrieval.store.manifest import Manifest
 from clipreid_kit.retrieval.store.record_columns import check_column_names
 
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 _CHECKED = 1 << 24  # elements of a file that are checked at once
-
-
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """Facts about an index.
-
-    Attributes:
-        num_images: Images that a search can find.
-        num_removed: Images that were removed, and that :meth:`GalleryIndex.compact` would drop.
-        dim: Width of the embeddings.
-        dtype: Type of the embeddings, ``float32`` or ``float64``.
-        fingerprint: Names the encoder of the embeddings; ``None`` if none was given.
-        columns: Columns that ``where`` takes.
-        num_segments: Files of embeddings: one for each ``add`` since the last ``compact``.
-        generation: Counts the changes of the index.
-        num_bytes: Size of its files.
-        encoder: Where the encoder came from, as its ``source`` says it; ``None`` if
-            unknown.
-        is_calibrated: Whether searches have probabilities.
-    """
-
-    num_images: int
-    num_removed: int
-    dim: int
-    dtype: str
-    fingerprint: str | None
-    columns: tuple[str, ...]
-    num_segments: int
-    generation: int
-    num_bytes: int
-    encoder: Mapping[str, Any] | None
-    is_calibrated: bool
 
 
 class GalleryIndex:
@@ -132,12 +93,11 @@ class GalleryIndex:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, encoder: Encoder | None = None) -> None:
-        self.path = Path(path)
         self.skipped: tuple[SkippedImage, ...] = ()
-        self._snapshot = read_snapshot(self.path)
+        self._store: GalleryStore = FolderStore(Path(path))
         self._encoder = encoder
         if encoder is not None:
-            check_encoder("GalleryIndex.open", self.path, self._snapshot.manifest, encoder)
+            check_encoder("GalleryIndex.open", self.name, self._store.facts, encoder)
 
     @classmethod
     def build(
@@ -169,21 +129,15 @@ class GalleryIndex:
                 number, the folder has other files or cannot be written, or an image cannot be read.
         """
         owner = "GalleryIndex.build"
-        path = Path(store)
-        if path.is_symlink():
-            path = Path(os.path.realpath(path))
-        if exists(path) and (not is_folder(path) or any(path.iterdir())):
-            raise ValueError(
-                f"{owner}: {path} exists. Choose another store, or open the index and add to it."
-            )
+        path = folder_to_build(owner, Path(store))
         if isinstance(embeddings, Encoder):
             return cls._build_encoded(embeddings, records, path, fingerprint, on_error)
 
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
-        manifest = Manifest(rows.shape[1], dtype, fingerprint, records is not None)
-        cls._write_new(path, manifest, rows, records)
+        facts = StoreFacts(rows.shape[1], dtype, fingerprint, records is not None)
+        build_folder(owner, path, facts, rows, records)
         return cls(path)
 
     @classmethod
@@ -204,38 +158,11 @@ class GalleryIndex:
 
         encoded = encoder.encode_records(records, on_error=on_error)
         rows = _embedding_rows(owner, "embeddings", encoded.embeddings)
-        manifest = Manifest(
-            rows.shape[1],
-            "float32",
-            encoder.fingerprint,
-            has_records=True,
-            encoder=source_to_remember(encoder, path),
-        )
-        cls._write_new(path, manifest, rows, encoded.records)
+        facts = _facts_of(encoder, rows, path)
+        build_folder(owner, path, facts, rows, encoded.records)
         index = cls(path, encoder=encoder)
         index.skipped = tuple(encoded.skipped)
         return index
-
-    @staticmethod
-    def _write_new(
-        path: Path,
-        manifest: Manifest,
-        rows: EmbeddingRows,
-        records: Sequence[ImageRecord] | None,
-    ) -> None:
-        """Write a new index, which appears when it is complete."""
-        owner = "GalleryIndex.build"
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-        with readable_errors(owner, path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_folder(draft):
-                keys = np.arange(len(rows))
-                entry = new_segment(draft, manifest, rows, keys, records)
-                commit(draft, manifest.next([entry], None, len(rows)))
-                if exists(path):
-                    path.rmdir()
-                draft.rename(path)
-                flush_folder(path.parent)
 
     @classmethod
     def open(
@@ -260,14 +187,27 @@ class GalleryIndex:
         Raises:
             ValueError: If the index does not know it, or it has changed or gone.
         """
-        manifest = self._snapshot.manifest
-        if self._encoder is None or manifest.fingerprint not in (None, self._encoder.fingerprint):
-            self._encoder = find_encoder("GalleryIndex", self.path, manifest)
+        facts = self._store.facts
+        if self._encoder is None or facts.fingerprint not in (None, self._encoder.fingerprint):
+            self._encoder = find_encoder("GalleryIndex", self.name, facts, self._store.path)
         return self._encoder
+
+    @property
+    def name(self) -> str:
+        """What messages call the index: its folder."""
+        return self._store.name
+
+    @property
+    def path(self) -> Path:
+        """Folder of the index."""
+        path = self._store.path
+        if path is None:
+            raise ValueError(f"GalleryIndex: {self.name} is on a server, and has no path here.")
+        return path
 
     def __len__(self) -> int:
         """Return the number of images that a search can find."""
-        return self._snapshot.num_present
+        return len(self._store)
 
     def search(
         self,
@@ -307,35 +247,30 @@ class GalleryIndex:
         owner = "GalleryIndex.search"
         check_choice(owner, "combine", combine, ("each", "mean", "max"))
         queries = self._check_queries(owner, vectors, k, fingerprint)
-        allowed = self._allowed(owner, where)
+        conditions = self._conditions(owner, where)
         if combine != "each" and query_cameras is not None:
             raise ValueError(f'{owner}: query_cameras goes with combine="each" only.')
 
-        sources = self._snapshot.segments
-        groups = [MaskedQueries(np.arange(len(queries)), allowed)]
         if combine == "mean":
             queries = mean_of_unit_rows(queries)
-            groups = [MaskedQueries(np.arange(1), allowed)]
-        if query_cameras is not None:
-            groups = self._groups_by_camera(owner, query_cameras, len(queries), allowed)
+        groups = self._query_groups(owner, len(queries), conditions, query_cameras)
 
         def find(count: int) -> Found:
             if combine == "max":
-                return find_nearest_to_any(queries, sources, allowed, count)
-            return find_each(queries, sources, groups, count)
+                return find_nearest_to_any(queries, groups[0].search, count)
+            return find_each(queries, groups, count)
 
         if group_by is None:
             return self._result(find(k))
 
         check_choice(owner, "group_by", group_by, ("identity",))
         self._check_columns(owner, {"identity": None})
-        num_rows = self._snapshot.num_present
-        return self._result(group_by_identity(find, k, num_rows, self._identities))
+        return self._result(group_by_identity(find, k, len(self), self._identities))
 
     @property
     def calibration(self) -> Calibration | None:
         """The calibration of similarities between images; ``None`` without one."""
-        values = self._snapshot.manifest.calibration
+        values = self._store.facts.calibration
         return None if values is None else Calibration.from_dict(values)
 
     def set_calibration(self, calibration: Calibration | None) -> None:
@@ -348,19 +283,14 @@ class GalleryIndex:
             ValueError: If it is of another encoder, or another process writes to the index.
         """
         owner = "GalleryIndex.set_calibration"
-        with change(owner, self.path) as snapshot:
-            old = snapshot.manifest
-            theirs = None if calibration is None else calibration.fingerprint
-            if theirs not in (None, old.fingerprint):
-                raise ValueError(
-                    f"{owner}: the calibration is of another model (fingerprint {theirs}) than the "
-                    f"index ({old.fingerprint}). Calibrate with the encoder of the index."
-                )
-            values = None if calibration is None else calibration.as_dict()
-            new = replace(old, calibration=values)
-            commit(self.path, new.next(old.segments, old.removed, old.next_key))
-
-        self.reload()
+        theirs = None if calibration is None else calibration.fingerprint
+        own = self._store.facts.fingerprint
+        if theirs not in (None, own):
+            raise ValueError(
+                f"{owner}: the calibration is of another model (fingerprint {theirs}) than the "
+                f"index ({own}). Calibrate with the encoder of the index."
+            )
+        self._store.set_calibration(owner, None if calibration is None else calibration.as_dict())
 
     def search_image(
         self,
@@ -454,24 +384,16 @@ class GalleryIndex:
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         self._check_fit(owner, rows, fingerprint)
-        if rows.dtype == torch.float64 and self._snapshot.manifest.dtype != "float64":
+        if rows.dtype == torch.float64 and self._store.facts.dtype != "float64":
             raise ValueError(
                 f"{owner}: embeddings are float64, but the index keeps float32. Convert them by "
                 "float() if what is lost does not matter."
             )
-        if (records is None) == self._snapshot.manifest.has_records:
+        if (records is None) == self._store.facts.has_records:
             state = "has" if records is None else "was built without"
             raise ValueError(f"{owner}: the index {state} records; give records for all or none.")
 
-        with change(owner, self.path) as snapshot:
-            old = snapshot.manifest
-            keys = np.arange(old.next_key, old.next_key + len(rows))
-            entry = new_segment(self.path, old, rows, keys, records)
-            next_key = old.next_key + len(rows)
-            commit(self.path, old.next([*old.segments, entry], old.removed, next_key))
-
-        self.reload()
-        return keys
+        return self._store.add(owner, rows, records)
 
     def remove(self, keys: Iterable[int]) -> None:
         """Remove images; when this returns, no search finds them.
@@ -486,18 +408,7 @@ class GalleryIndex:
                 the index is unchanged.
         """
         owner = "GalleryIndex.remove"
-        unwanted = _key_array(owner, keys)
-        with change(owner, self.path) as snapshot:
-            rows = snapshot.rows_of_keys(unwanted)
-            _check_known(owner, unwanted, rows)
-
-            is_removed = ~snapshot.is_present
-            is_removed[rows] = True
-            old = snapshot.manifest
-            entry = new_removed(self.path, old, np.flatnonzero(is_removed))
-            commit(self.path, old.next(old.segments, entry, old.next_key))
-
-        self.reload()
+        self._store.remove(owner, _key_array(owner, keys))
 
     def compact(self) -> None:
         """Drop removed images from the files, and join the files of all ``add`` to one.
@@ -508,19 +419,7 @@ class GalleryIndex:
             ValueError: If another process writes to the index, a file is damaged, or the disk is
                 full; the index is unchanged.
         """
-        with change("GalleryIndex.compact", self.path) as snapshot:
-            old = snapshot.manifest
-            rows = np.flatnonzero(snapshot.is_present)
-            segments = []
-            if len(rows):
-                present = PresentRows(snapshot, rows)
-                found = snapshot.records(rows)
-                records = [record for record in found if record is not None]
-                keys = snapshot.keys[rows]
-                segments = [new_segment(self.path, old, present, keys, records or None)]
-            commit(self.path, old.next(segments, None, old.next_key))
-
-        self.reload()
+        self._store.compact("GalleryIndex.compact")
 
     def reembed(self, encoder: Encoder, *, on_error: OnError = "raise") -> None:
         """Encode all images again by another model, and replace all vectors in one atomic step.
@@ -538,30 +437,18 @@ class GalleryIndex:
                 be read, or the disk is full; the index is unchanged.
         """
         owner = "GalleryIndex.reembed"
-        with change(owner, self.path) as snapshot:
-            old = snapshot.manifest
-            rows = np.flatnonzero(snapshot.is_present)
-            records = [record for record in snapshot.records(rows) if record is not None]
-            if not records:
-                raise ValueError(f"{owner}: the index has no records, so no images to encode.")
+        skipped: list[SkippedImage] = []
 
+        def reencode(records: list[ImageRecord]) -> Reencoded:
             encoded = encoder.encode_records(records, on_error=on_error)
+            skipped.extend(encoded.skipped)
             embeddings = _embedding_rows(owner, "embeddings", encoded.embeddings)
-            new = replace(
-                old,
-                dim=embeddings.shape[1],
-                dtype="float32",
-                fingerprint=encoder.fingerprint,
-                encoder=source_to_remember(encoder, self.path),
-                calibration=None,  # it was of the other model
-            )
-            keys = snapshot.keys[rows][list(encoded.rows)]
-            entry = new_segment(self.path, new, embeddings, keys, encoded.records)
-            commit(self.path, new.next([entry], None, old.next_key))
+            facts = _facts_of(encoder, embeddings, self._store.path)
+            return Reencoded(np.array(encoded.rows), embeddings, encoded.records, facts)
 
+        self._store.reembed(owner, reencode)
         self._encoder = encoder
-        self.skipped = tuple(encoded.skipped)
-        self.reload()
+        self.skipped = tuple(skipped)
 
     def verify(self) -> None:
         """Read and check all files of the index.
@@ -569,30 +456,15 @@ class GalleryIndex:
         Raises:
             ValueError: If one is not what was written, with its name and the place.
         """
-        self._snapshot.check_all()
+        self._store.verify()
 
     def reload(self) -> None:
         """See what was written since the index was opened."""
-        self._snapshot = read_snapshot(self.path)
+        self._store.reload()
 
     def info(self) -> IndexInfo:
         """Return the size, the columns and the state of the index."""
-        snapshot, manifest = self._snapshot, self._snapshot.manifest
-        sizes = [entry["size"] for entry in manifest.segments]
-        removed_size = 0 if manifest.removed is None else manifest.removed["size"]
-        return IndexInfo(
-            num_images=snapshot.num_present,
-            num_removed=len(snapshot.keys) - snapshot.num_present,
-            dim=manifest.dim,
-            dtype=manifest.dtype,
-            fingerprint=manifest.fingerprint,
-            columns=tuple(snapshot.column_names),
-            num_segments=len(manifest.segments),
-            generation=manifest.generation,
-            num_bytes=sum(sizes) + removed_size,
-            encoder=manifest.encoder,
-            is_calibrated=manifest.calibration is not None,
-        )
+        return self._store.info()
 
     def keys(self, *, where: Mapping[str, object] | None = None) -> IntArray:
         """Return the keys of the images that meet conditions, in the order of insertion.
@@ -606,9 +478,8 @@ class GalleryIndex:
         Raises:
             ValueError: If a column is not there.
         """
-        allowed = self._allowed("GalleryIndex.keys", where)
-        keys = self._snapshot.keys
-        return keys.copy() if allowed is None else keys[allowed]
+        owner = "GalleryIndex.keys"
+        return self._store.keys(owner, self._conditions(owner, where))
 
     def records(self, keys: Iterable[int]) -> list[ImageRecord | None]:
         """Return the records of images by key.
@@ -621,9 +492,9 @@ class GalleryIndex:
         """
         owner = "GalleryIndex.records"
         wanted = _key_array(owner, keys)
-        rows = self._snapshot.rows_of_keys(wanted)
-        _check_known(owner, wanted, rows)
-        return self._snapshot.records(rows)
+        rows = self._store.rows_of_keys(owner, wanted)
+        check_known(owner, wanted, rows)
+        return self._store.records(rows)
 
     def _check_queries(
         self,
@@ -647,60 +518,62 @@ class GalleryIndex:
 
     def _check_fit(self, owner: str, rows: EmbeddingRows, fingerprint: str | None) -> None:
         """Raise ValueError if embeddings are of another width, type or encoder than the index."""
-        manifest = self._snapshot.manifest
-        if rows.shape[1] != manifest.dim:
+        facts = self._store.facts
+        if rows.shape[1] != facts.dim:
             raise ValueError(
                 f"{owner}: {rows.name} have {rows.shape[1]} columns, and those of the index "
-                f"have {manifest.dim}. Take both from the same model, at the same level."
+                f"have {facts.dim}. Take both from the same model, at the same level."
             )
-        if fingerprint not in (None, manifest.fingerprint):
+        if fingerprint not in (None, facts.fingerprint):
             raise ValueError(
                 f"{owner}: {rows.name} come from the encoder {fingerprint!r}, but the index was "
-                f"built with {manifest.fingerprint!r}. Encode them by the same model."
+                f"built with {facts.fingerprint!r}. Encode them by the same model."
             )
 
-    def _allowed(self, owner: str, where: Mapping[str, object] | None) -> BoolArray | None:
-        """Return the rows that a search may find; ``None`` for all."""
-        snapshot = self._snapshot
+    def _conditions(self, owner: str, where: Mapping[str, object] | None) -> Conditions:
+        """Return conditions on the columns, checked to be there; none for every image."""
         if not where:
-            return None if snapshot.manifest.removed is None else snapshot.is_present
-
+            return ()
         self._check_columns(owner, where)
-        return snapshot.is_present & snapshot.meets(where)
+        return (where,)
 
     def _check_columns(self, owner: str, where: Mapping[str, object]) -> None:
-        check_column_names(owner, where, self._snapshot.column_names)
+        check_column_names(owner, where, self._store.column_names)
 
-    def _groups_by_camera(
+    def _query_groups(
         self,
         owner: str,
-        query_cameras: Sequence[int | str],
         num_queries: int,
-        allowed: BoolArray | None,
-    ) -> list[MaskedQueries]:
-        """Return the queries of each camera, and the rows of other cameras."""
+        conditions: Conditions,
+        query_cameras: Sequence[int | str] | None,
+    ) -> list[QueryGroup]:
+        """Return the queries by what they may find: all images, or those of other cameras."""
+        if query_cameras is None:
+            search = self._store.searcher(owner, conditions)
+            return [QueryGroup(np.arange(num_queries), search)]
+
         if len(query_cameras) != num_queries:
             raise ValueError(
                 f"{owner}: got {len(query_cameras)} query_cameras for {num_queries} queries."
             )
-
         self._check_columns(owner, {"camera": None})
         cameras = [_plain(camera) for camera in query_cameras]
         groups = []
         for camera in dict.fromkeys(cameras):
             numbers = [i for i, other in enumerate(cameras) if other == camera]
-            is_other = self._snapshot.meets({"camera": Not(camera)})
-            mask = is_other if allowed is None else is_other & allowed
-            groups.append(MaskedQueries(np.array(numbers), mask))
+            search = self._store.searcher(owner, (*conditions, {"camera": Not(camera)}))
+            groups.append(QueryGroup(np.array(numbers), search))
         return groups
 
     def _identities(self, rows: IntArray) -> list[Any]:
-        return self._snapshot.values("identity", rows)
+        return self._store.values("identity", rows)
 
     def _result(self, found: Found) -> SearchResult:
         """Look up the keys and records of rows."""
-        keys = np.where(found.rows >= 0, self._snapshot.keys[found.rows], -1)
-        records = [self._snapshot.records(rows[rows >= 0]) for rows in found.rows]
+        is_found = found.rows >= 0
+        keys = np.full_like(found.rows, -1)
+        keys[is_found] = self._store.keys_of_rows(found.rows[is_found])
+        records = [self._store.records(rows[rows >= 0]) for rows in found.rows]
         calibration = self.calibration
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)
@@ -751,20 +624,9 @@ def _key_array(owner: str, keys: Iterable[int]) -> IntArray:
     return array.astype(np.int64)
 
 
-def _check_known(owner: str, keys: IntArray, rows: IntArray) -> None:
-    """Raise ValueError if the index has no image with one of the keys."""
-    missing = keys[rows < 0][:5].tolist()
-    if missing:
-        names = ", ".join(map(str, missing))
-        raise ValueError(f"{owner}: the index has no image with key {names}.")
-
-
-@contextmanager
-def _temporary_folder(path: Path) -> Iterator[None]:
-    """Create a folder; delete it if what follows fails."""
-    path.mkdir()
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+def _facts_of(encoder: Encoder, rows: EmbeddingRows, store: Path | None) -> StoreFacts:
+    """Return what an index is to know of the embeddings of an encoder."""
+    source = source_to_remember(encoder, store)
+    return StoreFacts(
+        rows.shape[1], "float32", encoder.fingerprint, has_records=True, encoder=source
+    )

@@ -1,5 +1,6 @@
 """From a saved model to answers: encoders, and an index that is searched exactly."""
 
+from clipreid_kit.retrieval.approximation_report import ApproximationReport
 from clipreid_kit.retrieval.calibration.calibrate import calibrate
 from clipreid_kit.retrieval.calibration.calibration import Calibration, ReliabilityBin
 from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
@@ -15,6 +16,7 @@ from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.store.conditions import Between, Not
 
 __all__ = [
+    "ApproximationReport",
     "Between",
     "Calibration",
     "EncodedImages",

@@ -16,6 +16,12 @@ from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
+from clipreid_kit.retrieval.approximation_report import (
+    ApproximationReport,
+    LabelledGallery,
+    QueryLabels,
+    compare_answers,
+)
 from clipreid_kit.retrieval.calibration.calibration import Calibration
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
@@ -48,6 +54,7 @@ from clipreid_kit.retrieval.store.record_columns import check_column_names
 
 IntArray = npt.NDArray[np.int64]
 
+_NUM_SAMPLED = 200  # images that recall is measured by, where no queries are given
 _CHECKED = 1 << 24  # elements of a file that are checked at once
 
 
@@ -108,6 +115,7 @@ class GalleryIndex:
         store: str | os.PathLike[str],
         fingerprint: str | None = None,
         on_error: OnError = "raise",
+        approximate: str | None = None,
     ) -> "GalleryIndex":
         """Write an index to a new folder, and open it.
 
@@ -123,21 +131,23 @@ class GalleryIndex:
                 refused. That of an :class:`Encoder` is its own.
             on_error: With an encoder: ``"raise"`` stops at an image that cannot be read,
                 ``"skip"`` leaves it out, and the index names it as ``skipped``.
+            approximate: Also build an approximate structure, as :meth:`build_approximate` does.
 
         Raises:
             ValueError: If there are no embeddings, one has NaN or infinity, records differ in
-                number, the folder has other files or cannot be written, or an image cannot be read.
+                number, the folder has other files or cannot be written, an image cannot be read, or
+                faiss cannot build the approximate structure.
         """
         owner = "GalleryIndex.build"
         path = folder_to_build(owner, Path(store))
         if isinstance(embeddings, Encoder):
-            return cls._build_encoded(embeddings, records, path, fingerprint, on_error)
+            return cls._build_encoded(embeddings, records, path, fingerprint, on_error, approximate)
 
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
         facts = StoreFacts(rows.shape[1], dtype, fingerprint, records is not None)
-        build_folder(owner, path, facts, rows, records)
+        build_folder(owner, path, facts, rows, records, approximate)
         return cls(path)
 
     @classmethod
@@ -148,6 +158,7 @@ class GalleryIndex:
         path: Path,
         fingerprint: str | None,
         on_error: OnError,
+        approximate: str | None,
     ) -> "GalleryIndex":
         """Encode records, and write an index of them."""
         owner = "GalleryIndex.build"
@@ -159,7 +170,7 @@ class GalleryIndex:
         encoded = encoder.encode_records(records, on_error=on_error)
         rows = _embedding_rows(owner, "embeddings", encoded.embeddings)
         facts = _facts_of(encoder, rows, path)
-        build_folder(owner, path, facts, rows, encoded.records)
+        build_folder(owner, path, facts, rows, encoded.records, approximate)
         index = cls(path, encoder=encoder)
         index.skipped = tuple(encoded.skipped)
         return index
@@ -219,6 +230,7 @@ class GalleryIndex:
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
         fingerprint: str | None = None,
+        approximate: bool = False,
     ) -> SearchResult:
         """Find the images with the largest cosine similarities to each query.
 
@@ -235,6 +247,8 @@ class GalleryIndex:
             group_by: ``"identity"`` returns the nearest image of each of the ``k`` nearest
                 identities.
             fingerprint: Names the encoder of ``vectors``.
+            approximate: Whether to use the approximate structure of :meth:`build_approximate`: the
+                similarities are exact, but images may be missing. :meth:`recall` says how many.
 
         Returns:
             A :class:`SearchResult` with a list of hits for each query; for a single one with
@@ -242,7 +256,8 @@ class GalleryIndex:
 
         Raises:
             ValueError: If ``k`` is larger than the index, vectors have another width or NaN, the
-                fingerprint is another one, a column is not there, or a file is damaged.
+                fingerprint is another one, a column is not there, a file is damaged, or there is no
+                approximate structure.
         """
         owner = "GalleryIndex.search"
         check_choice(owner, "combine", combine, ("each", "mean", "max"))
@@ -253,7 +268,9 @@ class GalleryIndex:
 
         if combine == "mean":
             queries = mean_of_unit_rows(queries)
-        groups = self._query_groups(owner, len(queries), conditions, query_cameras)
+        groups = self._query_groups(
+            owner, len(queries), conditions, query_cameras, approximate=approximate
+        )
 
         def find(count: int) -> Found:
             if combine == "max":
@@ -301,6 +318,7 @@ class GalleryIndex:
         query_cameras: Sequence[int | str] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        approximate: bool = False,
     ) -> SearchResult:
         """Find the images that are nearest to each of some images.
 
@@ -311,6 +329,7 @@ class GalleryIndex:
             query_cameras: As for :meth:`search`.
             combine: As for :meth:`search`.
             group_by: As for :meth:`search`.
+            approximate: As for :meth:`search`.
 
         Raises:
             ValueError: As for :meth:`search`, or if an image cannot be read, or the encoder of the
@@ -319,7 +338,13 @@ class GalleryIndex:
         self._check_k("GalleryIndex.search_image", k)
         vectors = self.encoder.encode_images(images)
         return self.search(
-            vectors, k, where=where, query_cameras=query_cameras, combine=combine, group_by=group_by
+            vectors,
+            k,
+            where=where,
+            query_cameras=query_cameras,
+            combine=combine,
+            group_by=group_by,
+            approximate=approximate,
         )
 
     def search_text(
@@ -330,6 +355,7 @@ class GalleryIndex:
         where: Mapping[str, object] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        approximate: bool = False,
     ) -> SearchResult:
         """Find the images that are nearest to each of some texts.
 
@@ -339,6 +365,7 @@ class GalleryIndex:
             where: As for :meth:`search`.
             combine: As for :meth:`search`.
             group_by: As for :meth:`search`.
+            approximate: As for :meth:`search`.
 
         Raises:
             ValueError: As for :meth:`search`, or if the model has no text tower that its images
@@ -346,7 +373,14 @@ class GalleryIndex:
         """
         self._check_k("GalleryIndex.search_text", k)
         vectors = self.encoder.encode_texts(texts)
-        found = self.search(vectors, k, where=where, combine=combine, group_by=group_by)
+        found = self.search(
+            vectors,
+            k,
+            where=where,
+            combine=combine,
+            group_by=group_by,
+            approximate=approximate,
+        )
         # the calibration is about two images
         return replace(found, probabilities=None, is_unknown=None)
 
@@ -413,7 +447,8 @@ class GalleryIndex:
     def compact(self) -> None:
         """Drop removed images from the files, and join the files of all ``add`` to one.
 
-        Rows are numbered anew in the same order; keys stay.
+        Rows are numbered anew in the same order; keys stay. An approximate structure is built
+        again, since it holds the removed embeddings as well.
 
         Raises:
             ValueError: If another process writes to the index, a file is damaged, or the disk is
@@ -421,11 +456,91 @@ class GalleryIndex:
         """
         self._store.compact("GalleryIndex.compact")
 
+    def build_approximate(self, factory: str | None) -> None:
+        """Build an approximate structure of faiss beside the exact index, or delete it.
+
+        ``search(..., approximate=True)`` then takes its candidates from there, and scores them
+        exactly. Images that are added later are searched exactly beside it, until the structure is
+        built again; removed ones are filtered. It is read into memory by the first search.
+
+        Args:
+            factory: A factory string of faiss: ``"HNSW32"`` loses least, ``"IVF1024,Flat"`` is
+                built quickly, ``"IVF1024,PQ64"`` and ``"IVF1024,RaBitQ"`` take little memory,
+                and ``"Flat"`` is for comparison. ``None`` deletes the structure.
+
+        Raises:
+            ValueError: If faiss cannot build it, the index is empty, another process writes to it,
+                or the disk is full; the index is unchanged.
+
+        Example:
+            >>> import tempfile
+            >>> rows = np.random.default_rng(0).standard_normal((300, 8))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     index = GalleryIndex.build(rows, store=f"{folder}/gallery.index")
+            ...     index.build_approximate("HNSW16")
+            ...     index.search(rows[7], k=1, approximate=True).keys.tolist()
+            [[7]]
+        """
+        self._store.build_approximate("GalleryIndex.build_approximate", factory)
+
+    def recall(
+        self,
+        queries: Float[Tensor, "q d"] | Float[np.ndarray, "q d"] | None = None,
+        k: int = 10,
+        *,
+        query_ids: Sequence[int | str] | None = None,
+        query_cameras: Sequence[int | str] | None = None,
+        where: Mapping[str, object] | None = None,
+        seed: int = 0,
+    ) -> ApproximationReport:
+        """Compare the approximate answer with the exact one.
+
+        Args:
+            queries: (Q, D), at least two. ``None`` takes 200 images of the index, evenly spaced,
+                with noise of half their spread.
+            k: How many images to find.
+            query_ids: Identity of each query; then Rank-1 and mAP of both answers are compared.
+            query_cameras: As for :meth:`search`.
+            where: As for :meth:`search`.
+            seed: Of the bootstrap of the intervals.
+
+        Raises:
+            ValueError: As for :meth:`search`, or if there are fewer than two queries or identities.
+        """
+        owner = "GalleryIndex.recall"
+        options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
+        if queries is None:
+            if query_ids is not None or query_cameras is not None:
+                raise ValueError(f"{owner}: query_ids and query_cameras go with queries.")
+            queries = self._noisy_images(seed)
+        if query_ids is not None and len(query_ids) != len(queries):
+            raise ValueError(f"{owner}: got {len(query_ids)} query_ids for {len(queries)} queries.")
+        if len(queries) < 2:
+            raise ValueError(f"{owner}: pass two queries at least, as one has no interval.")
+
+        exact = self.search(queries, k, **options)
+        found = self.search(queries, k, approximate=True, **options)
+        if query_ids is None:
+            return compare_answers(exact, found, seed=seed)
+
+        self._check_columns(owner, {"identity": None})
+        keys = self._store.keys(owner, self._conditions(owner, where))
+        rows = self._store.rows_of_keys(owner, keys)
+        gallery = LabelledGallery(
+            self._store.values("identity", rows), self._store.values("camera", rows)
+        )
+        labels = QueryLabels(
+            [_plain(identity) for identity in query_ids],
+            None if query_cameras is None else [_plain(camera) for camera in query_cameras],
+        )
+        return compare_answers(exact, found, labels, gallery, seed=seed)
+
     def reembed(self, encoder: Encoder, *, on_error: OnError = "raise") -> None:
         """Encode all images again by another model, and replace all vectors in one atomic step.
 
         Until it is done, others read and search the index as it was; nobody can write to it.
-        Rows are numbered anew as by :meth:`compact`; keys stay. A calibration is deleted.
+        Rows are numbered anew as by :meth:`compact`; keys stay. A calibration and an
+        approximate structure are deleted.
 
         Args:
             encoder: The new encoder, which the index remembers from now on.
@@ -546,10 +661,12 @@ class GalleryIndex:
         num_queries: int,
         conditions: Conditions,
         query_cameras: Sequence[int | str] | None,
+        *,
+        approximate: bool,
     ) -> list[QueryGroup]:
         """Return the queries by what they may find: all images, or those of other cameras."""
         if query_cameras is None:
-            search = self._store.searcher(owner, conditions)
+            search = self._store.searcher(owner, conditions, approximate=approximate)
             return [QueryGroup(np.arange(num_queries), search)]
 
         if len(query_cameras) != num_queries:
@@ -561,9 +678,21 @@ class GalleryIndex:
         groups = []
         for camera in dict.fromkeys(cameras):
             numbers = [i for i, other in enumerate(cameras) if other == camera]
-            search = self._store.searcher(owner, (*conditions, {"camera": Not(camera)}))
+            search = self._store.searcher(
+                owner, (*conditions, {"camera": Not(camera)}), approximate=approximate
+            )
             groups.append(QueryGroup(np.array(numbers), search))
         return groups
+
+    def _noisy_images(self, seed: int) -> Tensor:
+        """Return queries like the images of the index, (Q, D)."""
+        keys = self._store.keys("GalleryIndex.recall", ())
+        chosen = np.unique(np.linspace(0, len(keys) - 1, _NUM_SAMPLED).astype(np.int64))
+        rows = self._store.rows_of_keys("GalleryIndex.recall", keys[chosen])
+        vectors = self._store.vectors(rows).double()
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64)
+        return vectors + noise * vectors.std(dim=0, correction=0) / 2
 
     def _identities(self, rows: IntArray) -> list[Any]:
         return self._store.values("identity", rows)

@@ -17,6 +17,7 @@ from clipreid_kit._files import flush_folder
 from clipreid_kit._read_files import exists, is_folder
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
+from clipreid_kit.retrieval.engines.approximate_search import approximate_searcher
 from clipreid_kit.retrieval.engines.gallery_store import (
     Conditions,
     Reencode,
@@ -30,12 +31,14 @@ from clipreid_kit.retrieval.store.index_folder import (
     PresentRows,
     change,
     commit,
+    new_approximate,
     new_removed,
     new_segment,
     read_snapshot,
     readable_errors,
 )
 from clipreid_kit.retrieval.store.manifest import Manifest
+from clipreid_kit.retrieval.store.segment import Segment
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -89,14 +92,22 @@ class FolderStore:
 
     def searcher(
         self,
-        owner: str,  # noqa: ARG002
+        owner: str,
         conditions: Conditions,
         *,
-        approximate: bool = False,  # noqa: ARG002
+        approximate: bool = False,
     ) -> Searcher:
-        """Return a function that finds the nearest rows exactly."""
+        """Return a function that finds the nearest rows, exactly if not asked otherwise."""
         allowed = self._allowed(conditions)
         segments = self._snapshot.segments
+        if approximate:
+            structure = self._snapshot.approximate
+            if structure is None:
+                raise ValueError(
+                    f"{owner}: {self.name} has no approximate structure. Build one by "
+                    "index.build_approximate('HNSW32'), or leave out approximate=True."
+                )
+            return approximate_searcher(structure, segments, allowed)
 
         def find(queries: Tensor, count: int) -> Found:
             return Found(*nearest_rows(queries, segments, count, allowed))
@@ -168,13 +179,36 @@ class FolderStore:
             old = snapshot.manifest
             rows = np.flatnonzero(snapshot.is_present)
             segments = []
+            approximate = old.approximate
             if len(rows):
                 present = PresentRows(snapshot, rows)
                 found = snapshot.records(rows)
                 records = [record for record in found if record is not None]
                 keys = snapshot.keys[rows]
                 segments = [new_segment(self._path, old, present, keys, records or None)]
-            commit(self._path, old.next(segments, None, old.next_key))
+            if approximate is not None:
+                factory = approximate["factory"]
+                written = [Segment(self._path, entry) for entry in segments]
+                approximate = None
+                if written:
+                    approximate = new_approximate(owner, self._path, old, factory, written)
+            new = replace(old, approximate=approximate)
+            commit(self._path, new.next(segments, None, old.next_key))
+
+        self.reload()
+
+    def build_approximate(self, owner: str, factory: str | None) -> None:
+        """Build an approximate structure of all rows of now, or delete it."""
+        with change(owner, self._path) as snapshot:
+            old = snapshot.manifest
+            approximate = None
+            if factory is not None:
+                if snapshot.num_present == 0:
+                    raise ValueError(f"{owner}: the index holds 0 images; add some first.")
+                segments = snapshot.segments
+                approximate = new_approximate(owner, self._path, old, factory, segments)
+            new = replace(old, approximate=approximate)
+            commit(self._path, new.next(old.segments, old.removed, old.next_key))
 
         self.reload()
 
@@ -195,6 +229,7 @@ class FolderStore:
                 fingerprint=new.facts.fingerprint,
                 encoder=new.facts.encoder,
                 calibration=new.facts.calibration,
+                approximate=None,
             )
             keys = snapshot.keys[rows][new.positions]
             entry = new_segment(self._path, manifest, new.embeddings, keys, new.records)
@@ -224,6 +259,8 @@ class FolderStore:
         snapshot, manifest = self._snapshot, self._snapshot.manifest
         sizes = [entry["size"] for entry in manifest.segments]
         removed_size = 0 if manifest.removed is None else manifest.removed["size"]
+        entry = manifest.approximate
+        approximate_size = 0 if entry is None else entry["file"]["size"]
         return IndexInfo(
             num_images=snapshot.num_present,
             num_removed=len(snapshot.keys) - snapshot.num_present,
@@ -233,9 +270,10 @@ class FolderStore:
             columns=tuple(snapshot.column_names),
             num_segments=len(manifest.segments),
             generation=manifest.generation,
-            num_bytes=sum(sizes) + removed_size,
+            num_bytes=sum(sizes) + removed_size + approximate_size,
             encoder=manifest.encoder,
             is_calibrated=manifest.calibration is not None,
+            approximate=None if entry is None else entry["factory"],
         )
 
     def _allowed(self, conditions: Conditions) -> BoolArray | None:
@@ -267,11 +305,12 @@ def build_folder(
     facts: StoreFacts,
     rows: EmbeddingRows,
     records: Sequence[ImageRecord] | None,
+    approximate: str | None = None,
 ) -> FolderStore:
     """Write a new index, which appears when it is complete, and open it.
 
     Raises:
-        ValueError: If it cannot be written.
+        ValueError: If it cannot be written, or faiss cannot build the approximate structure.
     """
     manifest = Manifest(
         facts.dim, facts.dtype, facts.fingerprint, facts.has_records, encoder=facts.encoder
@@ -282,6 +321,10 @@ def build_folder(
         with _temporary_folder(draft):
             keys = np.arange(len(rows))
             entry = new_segment(draft, manifest, rows, keys, records)
+            if approximate is not None:
+                segments = [Segment(draft, entry)]
+                structure = new_approximate(owner, draft, manifest, approximate, segments)
+                manifest = replace(manifest, approximate=structure)
             commit(draft, manifest.next([entry], None, len(rows)))
             if exists(path):
                 path.rmdir()

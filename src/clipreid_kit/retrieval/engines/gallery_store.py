@@ -150,6 +150,10 @@ class GalleryStore(Protocol):
         """Drop removed rows from the files."""
         ...
 
+    def build_approximate(self, owner: str, factory: str | None) -> None:
+        """Build an approximate structure of all rows, or delete it."""
+        ...
+
     def reembed(self, owner: str, reencode: Reencode) -> None:
         """Replace all vectors in one step."""
         ...

@@ -22,6 +22,7 @@ class IndexInfo:
         encoder: Where the encoder came from, as its ``source`` says it; ``None`` if
             unknown.
         is_calibrated: Whether searches have probabilities.
+        approximate: How the approximate structure is built; ``None`` without one.
     """
 
     num_images: int
@@ -35,3 +36,4 @@ class IndexInfo:
     num_bytes: int
     encoder: Mapping[str, Any] | None
     is_calibrated: bool
+    approximate: str | None = None

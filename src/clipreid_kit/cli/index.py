@@ -37,6 +37,8 @@ def index_app() -> typer.Typer:
     app.command()(remove)
     app.command()(reembed)
     app.command()(info)
+    app.command()(approximate)
+    app.command()(recall)
     return app
 
 
@@ -170,6 +172,61 @@ def info(
         return
     for name, value in facts.items():
         print(f"{name:14}{_shown(value)}")
+
+
+def approximate(
+    store: StoreArgument,
+    factory: Annotated[
+        str,
+        typer.Argument(
+            help="A factory string of faiss, such as HNSW32; none deletes the structure."
+        ),
+    ],
+) -> None:
+    """Build an approximate structure for `clipreid search --approximate`.
+
+    Example: clipreid index approximate gallery.index HNSW32
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    index.build_approximate(None if factory == "none" else factory)
+    print(f"{store}: {index.info().approximate or 'no approximate structure'}")
+
+
+def recall(
+    store: StoreArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(help="Queries, as a folder, a table, ...; defaults to images of the index."),
+    ] = None,
+    pattern: PatternOption = None,
+    split: SplitOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Images to find for each query.")] = 10,
+) -> None:
+    """Show what approximate search loses, beside the exact one.
+
+    Without images, some of the index are searched by their noisy vectors. Images with identities
+    also give Rank-1 and mAP, without the images of each query's own camera.
+
+    Example: clipreid index recall gallery.index queries/
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    if images is None:
+        print(index.recall(None, min(k, len(index))).table())
+        return
+
+    records = read_records(images, pattern, split)
+    cameras = [record.camera for record in records if record.camera is not None]
+    report = index.recall(
+        index.encoder.encode_records(records).embeddings,
+        min(k, len(index)),
+        query_ids=[record.identity for record in records],
+        query_cameras=cameras if len(cameras) == len(records) else None,
+    )
+    print(report.table())
 
 
 def _shown(value: object) -> str:

@@ -31,6 +31,13 @@ def search(
         Literal["each", "mean", "max"],
         typer.Option(help="Several images of one query: their mean, or the nearest of them."),
     ] = "each",
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Use the structure of `clipreid index approximate`; may miss some.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the images that are nearest to images or sentences.
@@ -47,10 +54,22 @@ def search(
     conditions = parse_conditions(where)
     group: Literal["identity"] | None = "identity" if by_identity else None
     if text:
-        result = index.search_text(text, found, where=conditions, combine=combine, group_by=group)
+        result = index.search_text(
+            text,
+            found,
+            where=conditions,
+            combine=combine,
+            group_by=group,
+            approximate=approximate,
+        )
     else:
         result = index.search_image(
-            image or [], found, where=conditions, combine=combine, group_by=group
+            image or [],
+            found,
+            where=conditions,
+            combine=combine,
+            group_by=group,
+            approximate=approximate,
         )
 
     queries = [str(query) for query in (text or image or [])]

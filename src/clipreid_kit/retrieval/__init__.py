@@ -1,5 +1,6 @@
 """From a saved model to answers: encoders, and an index that is searched exactly."""
 
+from clipreid_kit.retrieval.approximation_report import ApproximationReport
 from clipreid_kit.retrieval.calibration.calibrate import calibrate
 from clipreid_kit.retrieval.calibration.calibration import (
     Calibration,
@@ -18,12 +19,14 @@ from clipreid_kit.retrieval.encoding.encoded_images import (
     WrittenEmbeddings,
 )
 from clipreid_kit.retrieval.encoding.encoder import Encoder
-from clipreid_kit.retrieval.exact.neighbour_graph import NeighbourGraph
-from clipreid_kit.retrieval.gallery_index import GalleryIndex, IndexInfo
+from clipreid_kit.retrieval.engines.index_info import IndexInfo
+from clipreid_kit.retrieval.gallery_index import GalleryIndex
+from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.store.conditions import Between, Not
 
 __all__ = [
+    "ApproximationReport",
     "Between",
     "Calibration",
     "CameraPair",

@@ -1,14 +1,13 @@
 """The nearest other rows of every row of a gallery, by exact similarity."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
-from clipreid_kit.retrieval.exact.certified_search import nearest_rows
-from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
-from clipreid_kit.retrieval.exact.row_source import RowSource
+from clipreid_kit.retrieval.search_forms import Searcher
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -35,34 +34,35 @@ class NeighbourGraph:
 
 
 def neighbour_graph(
-    sources: Sequence[RowSource], keys: IntArray, is_chosen: BoolArray, count: int
+    keys: IntArray,
+    rows: IntArray,
+    vectors: Callable[[IntArray], Tensor],
+    search: Searcher,
+    count: int,
 ) -> NeighbourGraph:
     """Find the nearest other rows of some rows, among these; memory is that of the result.
 
     Args:
-        sources: Where the rows are.
         keys: (N,), key of every row.
-        is_chosen: (N,), the rows.
+        rows: (N,), ascending.
+        vectors: Returns embeddings by row.
+        search: Finds the nearest ones among these rows.
         count: Neighbours of a row; fewer if there are fewer other rows.
     """
-    rows = np.flatnonzero(is_chosen)
     count = min(count, max(len(rows) - 1, 0))
     neighbours = np.empty((len(rows), count), dtype=np.int32)
     similarities = np.empty((len(rows), count))
-    position_of = np.cumsum(is_chosen) - 1
+    if count == 0:
+        return NeighbourGraph(keys, neighbours, similarities)
 
-    gallery = GalleryRows(sources)
     for start in range(0, len(rows), _QUERIES):
-        if count == 0:
-            break
         part = slice(start, start + _QUERIES)
-        queries = gallery.take(rows[part])
-        found, similarity = nearest_rows(queries, sources, count + 1, is_chosen)
-
-        is_other = _without_self(found, rows[part])
-        neighbours[part] = position_of[found[is_other]].reshape(-1, count)
-        similarities[part] = similarity[is_other].reshape(-1, count)
-    return NeighbourGraph(keys[rows], neighbours, similarities)
+        found = search(vectors(rows[part]), count + 1)
+        is_other = _without_self(found.rows, rows[part])
+        positions = np.searchsorted(rows, found.rows[is_other])
+        neighbours[part] = positions.reshape(-1, count)
+        similarities[part] = found.similarities[is_other].reshape(-1, count)
+    return NeighbourGraph(keys, neighbours, similarities)
 
 
 def _without_self(found: IntArray, rows: IntArray) -> BoolArray:

@@ -5,7 +5,7 @@ import pytest
 
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.retrieval import GalleryIndex
-from clipreid_kit.retrieval.exact import neighbour_graph as module
+from clipreid_kit.retrieval import neighbour_graph as module
 
 
 def data(size, seed=0):

@@ -69,5 +69,5 @@ def test_vectors_are_those_that_were_added(tmp_path):
     index.add(rows[4:])
     np.testing.assert_array_equal(index.vectors([5, 0, 4]), rows[[5, 0, 4]])
     assert index.vectors([]).shape == (0, 3)
-    with pytest.raises(ValueError, match="the index has no image with key 9"):
+    with pytest.raises(ValueError, match=r"GalleryIndex.rows: the index has no image with key 9"):
         index.vectors([9])

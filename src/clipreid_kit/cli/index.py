@@ -37,6 +37,7 @@ def index_app() -> typer.Typer:
     app.command()(remove)
     app.command()(reembed)
     app.command()(info)
+    app.command()(duplicates)
     app.command()(approximate)
     app.command()(recall)
     return app
@@ -227,6 +228,36 @@ def recall(
         query_cameras=cameras if len(cameras) == len(records) else None,
     )
     print(report.table())
+
+
+def duplicates(
+    store: StoreArgument,
+    min_similarity: Annotated[
+        float | None,
+        typer.Option(help="Also images at least as similar, such as 0.99, whatever their files."),
+    ] = None,
+    where: WhereOption = None,
+    on_error: OnErrorOption = "raise",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show images that are in an index several times: files of equal bytes.
+
+    Example: clipreid index duplicates gallery.index --min-similarity 0.99
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    found = index.duplicates(
+        min_similarity=min_similarity, where=parse_conditions(where), on_error=on_error
+    )
+    if as_json:
+        print(json.dumps([group.as_dict() for group in found], indent=2, ensure_ascii=False))
+        return
+    for group in found:
+        print("equal files:" if group.reason == "content" else "similar images:")
+        for key, path in zip(group.keys, group.paths, strict=True):
+            print(f"  {key:6}  {path or ''}".rstrip())
+    print(f"{store}: {len(found)} groups of duplicates")
 
 
 def _shown(value: object) -> str:

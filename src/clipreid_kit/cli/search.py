@@ -9,7 +9,7 @@ import typer
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 if TYPE_CHECKING:
-    from clipreid_kit.retrieval import Hit, SearchResult
+    from clipreid_kit.retrieval import GalleryIndex, Hit, SearchResult
 
 _COMBINED = "all queries"
 
@@ -31,6 +31,16 @@ def search(
         Literal["each", "mean", "max"],
         typer.Option(help="Several images of one query: their mean, or the nearest of them."),
     ] = "each",
+    not_camera: Annotated[
+        str | None,
+        typer.Option(help="Camera of the query images; images of the same camera are left out."),
+    ] = None,
+    expand: Annotated[
+        int | None, typer.Option(min=1, help="Search again, with so many nearest images mixed in.")
+    ] = None,
+    rerank: Annotated[
+        int | None, typer.Option(min=2, help="Re-rank so many nearest images (k-reciprocal).")
+    ] = None,
     approximate: Annotated[
         bool,
         typer.Option(
@@ -47,12 +57,17 @@ def search(
     if bool(image) == bool(text):
         raise typer.BadParameter("pass images, or --text, one of the two")
 
-    from clipreid_kit.retrieval import GalleryIndex
+    if text and not_camera is not None:
+        raise typer.BadParameter("--not-camera is the camera of images; a sentence has none")
+
+    from clipreid_kit.retrieval import Expand, GalleryIndex, Rerank
 
     index = GalleryIndex.open(store)
     found = min(k, len(index))
     conditions = parse_conditions(where)
     group: Literal["identity"] | None = "identity" if by_identity else None
+    mixture = None if expand is None else Expand(expand)
+    order = None if rerank is None else Rerank(rerank)
     if text:
         result = index.search_text(
             text,
@@ -60,6 +75,8 @@ def search(
             where=conditions,
             combine=combine,
             group_by=group,
+            expand=mixture,
+            rerank=order,
             approximate=approximate,
         )
     else:
@@ -67,8 +84,11 @@ def search(
             image or [],
             found,
             where=conditions,
+            query_cameras=_cameras(index, not_camera, len(image or [])),
             combine=combine,
             group_by=group,
+            expand=mixture,
+            rerank=order,
             approximate=approximate,
         )
 
@@ -76,6 +96,18 @@ def search(
     if combine != "each":
         queries = [_COMBINED]
     print(_json(queries, result) if as_json else _table(queries, result))
+
+
+def _cameras(
+    index: "GalleryIndex", camera: str | None, num_queries: int
+) -> "list[int | str] | None":
+    """Return the camera of every query, as the records of the index write it."""
+    if camera is None:
+        return None
+    is_integer = camera.removeprefix("-").isascii() and camera.removeprefix("-").isdigit()
+    if is_integer and len(index.keys(where={"camera": int(camera)})):
+        return [int(camera)] * num_queries
+    return [camera] * num_queries
 
 
 def _json(queries: list[str], result: "SearchResult") -> str:

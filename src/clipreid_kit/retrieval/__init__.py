@@ -12,6 +12,7 @@ from clipreid_kit.retrieval.discovery.discover_identities import (
     discover_identities,
 )
 from clipreid_kit.retrieval.discovery.discovery_scores import DiscoveryScores
+from clipreid_kit.retrieval.duplicates import DuplicateGroup
 from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
 from clipreid_kit.retrieval.encoding.encoded_images import (
     EncodedImages,
@@ -20,9 +21,11 @@ from clipreid_kit.retrieval.encoding.encoded_images import (
 )
 from clipreid_kit.retrieval.encoding.encoder import Encoder
 from clipreid_kit.retrieval.engines.index_info import IndexInfo
+from clipreid_kit.retrieval.fusion.fused_index import FusedIndex
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
+from clipreid_kit.retrieval.second_pass import Expand, Rerank
 from clipreid_kit.retrieval.store.conditions import Between, Not
 
 __all__ = [
@@ -32,14 +35,18 @@ __all__ = [
     "CameraPair",
     "DiscoveredIdentities",
     "DiscoveryScores",
+    "DuplicateGroup",
     "EncodedImages",
     "Encoder",
+    "Expand",
+    "FusedIndex",
     "GalleryIndex",
     "Hit",
     "IndexInfo",
     "NeighbourGraph",
     "Not",
     "ReliabilityBin",
+    "Rerank",
     "SearchResult",
     "SkippedImage",
     "WrittenEmbeddings",

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, check_integer
+from clipreid_kit._checks import check_choice, check_integer, check_number
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
@@ -24,6 +24,12 @@ from clipreid_kit.retrieval.approximation_report import (
 )
 from clipreid_kit.retrieval.calibration.calibration import Calibration
 from clipreid_kit.retrieval.calibration.camera_pairs import judge_hits
+from clipreid_kit.retrieval.duplicates import (
+    NUM_NEIGHBOURS,
+    DuplicateGroup,
+    equal_files,
+    similar_images,
+)
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
@@ -51,6 +57,7 @@ from clipreid_kit.retrieval.search_forms import (
     mean_of_unit_rows,
 )
 from clipreid_kit.retrieval.search_result import SearchResult
+from clipreid_kit.retrieval.second_pass import Expand, Rerank, expand_queries, rerank_shortlist
 from clipreid_kit.retrieval.store.conditions import Not
 from clipreid_kit.retrieval.store.record_columns import check_column_names
 
@@ -231,6 +238,8 @@ class GalleryIndex:
         query_cameras: Sequence[int | str] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
         fingerprint: str | None = None,
         approximate: bool = False,
     ) -> SearchResult:
@@ -249,6 +258,9 @@ class GalleryIndex:
                 the nearest vector.
             group_by: ``"identity"`` returns the nearest image of each of the ``k`` nearest
                 identities.
+            expand: Search again by a mixture of the query and its nearest images. Similarities are
+                those to the mixture, and have no probabilities.
+            rerank: Order a shortlist by k-reciprocal re-ranking.
             fingerprint: Names the encoder of ``vectors``.
             approximate: Whether to use the approximate structure of :meth:`build_approximate`: the
                 similarities are exact, but images may be missing. :meth:`recall` says how many.
@@ -268,6 +280,8 @@ class GalleryIndex:
         conditions = self._conditions(owner, where)
         if combine != "each" and query_cameras is not None:
             raise ValueError(f'{owner}: query_cameras goes with combine="each" only.')
+        if combine == "max" and (expand is not None or rerank is not None):
+            raise ValueError(f'{owner}: combine="max" goes without expand and rerank.')
 
         if combine == "mean":
             queries = mean_of_unit_rows(queries)
@@ -280,13 +294,19 @@ class GalleryIndex:
                 return find_nearest_to_any(queries, groups[0].search, count)
             return find_each(queries, groups, count)
 
+        if expand is not None:
+            nearest = find(min(expand.k, len(self)))
+            queries = expand_queries(queries, nearest, self._store.vectors, expand)
+        if rerank is not None:
+            find = rerank_shortlist(find, queries, self._store.vectors, len(self), rerank)
+
         if group_by is None:
-            return self._result(find(k), query_cameras)
+            return self._result(find(k), query_cameras, is_calibrated=expand is None)
 
         check_choice(owner, "group_by", group_by, ("identity",))
         self._check_columns(owner, {"identity": None})
         grouped = group_by_identity(find, k, len(self), self._identities)
-        return self._result(grouped, query_cameras)
+        return self._result(grouped, query_cameras, is_calibrated=expand is None)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -322,6 +342,8 @@ class GalleryIndex:
         query_cameras: Sequence[int | str] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
         approximate: bool = False,
     ) -> SearchResult:
         """Find the images that are nearest to each of some images.
@@ -333,6 +355,8 @@ class GalleryIndex:
             query_cameras: As for :meth:`search`.
             combine: As for :meth:`search`.
             group_by: As for :meth:`search`.
+            expand: As for :meth:`search`.
+            rerank: As for :meth:`search`.
             approximate: As for :meth:`search`.
 
         Raises:
@@ -348,6 +372,8 @@ class GalleryIndex:
             query_cameras=query_cameras,
             combine=combine,
             group_by=group_by,
+            expand=expand,
+            rerank=rerank,
             approximate=approximate,
         )
 
@@ -359,6 +385,8 @@ class GalleryIndex:
         where: Mapping[str, object] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
         approximate: bool = False,
     ) -> SearchResult:
         """Find the images that are nearest to each of some texts.
@@ -369,6 +397,8 @@ class GalleryIndex:
             where: As for :meth:`search`.
             combine: As for :meth:`search`.
             group_by: As for :meth:`search`.
+            expand: As for :meth:`search`.
+            rerank: As for :meth:`search`.
             approximate: As for :meth:`search`.
 
         Raises:
@@ -383,6 +413,8 @@ class GalleryIndex:
             where=where,
             combine=combine,
             group_by=group_by,
+            expand=expand,
+            rerank=rerank,
             approximate=approximate,
         )
         # the calibration is about two images
@@ -615,6 +647,21 @@ class GalleryIndex:
         check_known(owner, wanted, rows)
         return self._store.records(rows)
 
+    def rows(self, keys: Iterable[int] | IntArray) -> IntArray:
+        """Return the rows of images by key (N,), int64, as hits have them.
+
+        Args:
+            keys: Keys of images that are in the index.
+
+        Raises:
+            ValueError: If the index has no image with such a key.
+        """
+        owner = "GalleryIndex.rows"
+        wanted = _key_array(owner, keys)
+        rows = self._store.rows_of_keys(owner, wanted)
+        check_known(owner, wanted, rows)
+        return rows
+
     def vectors(self, keys: Iterable[int] | IntArray) -> Float[Tensor, "n d"]:
         """Return the embeddings of images by key (N, D), as they were added.
 
@@ -624,10 +671,7 @@ class GalleryIndex:
         Raises:
             ValueError: If the index has no image with such a key.
         """
-        owner = "GalleryIndex.vectors"
-        wanted = _key_array(owner, keys)
-        rows = self._store.rows_of_keys(owner, wanted)
-        check_known(owner, wanted, rows)
+        rows = self.rows(keys)
         if len(rows) == 0:
             return torch.empty(0, self._store.facts.dim)
         return self._store.vectors(rows)
@@ -655,6 +699,44 @@ class GalleryIndex:
         rows = self._store.rows_of_keys(owner, keys)
         search = self._store.searcher(owner, conditions)
         return neighbour_graph(keys, rows, self._store.vectors, search, k)
+
+    def duplicates(
+        self,
+        *,
+        content: bool = True,
+        min_similarity: float | None = None,
+        where: Mapping[str, object] | None = None,
+        on_error: OnError = "raise",
+    ) -> list[DuplicateGroup]:
+        """Find images that are in the index several times.
+
+        Args:
+            content: Whether to compare files: groups of files of equal bytes. Only files of equal
+                size are read.
+            min_similarity: Also return groups of images that pairs of this cosine similarity
+                connect, such as 0.99: copies that were saved again or cut. Each image is compared
+                with its 20 nearest ones; it takes as long as :meth:`neighbours`.
+            where: Conditions by column, as for :meth:`search`.
+            on_error: ``"raise"`` stops at a file that cannot be found, ``"skip"`` leaves it out.
+
+        Returns:
+            The groups, those of equal files first; of several groups the one first whose first
+            image was added first. Empty if there are none.
+
+        Raises:
+            ValueError: If the index has no records to compare files by, a file cannot be found, or
+                a column is not there.
+        """
+        owner = "GalleryIndex.duplicates"
+        keys = self.keys(where=where)
+        found = []
+        if content:
+            found += equal_files(owner, keys, self.records(keys), on_error)
+        if min_similarity is not None:
+            check_number(owner, "min_similarity", min_similarity)
+            graph = self.neighbours(NUM_NEIGHBOURS, where=where)
+            found += similar_images(graph, self.records(keys), min_similarity)
+        return found
 
     def _check_queries(
         self,
@@ -743,14 +825,14 @@ class GalleryIndex:
         return self._store.values("identity", rows)
 
     def _result(
-        self, found: Found, query_cameras: Sequence[int | str] | None = None
+        self, found: Found, query_cameras: Sequence[int | str] | None, *, is_calibrated: bool
     ) -> SearchResult:
         """Look up the keys and records of rows."""
         is_found = found.rows >= 0
         keys = np.full_like(found.rows, -1)
         keys[is_found] = self._store.keys_of_rows(found.rows[is_found])
         records = [self._store.records(rows[rows >= 0]) for rows in found.rows]
-        calibration = self.calibration
+        calibration = self.calibration if is_calibrated else None
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)
 

@@ -25,6 +25,7 @@ def calibrate(
     embeddings: Encoder | Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
     records: Sequence[ImageRecord],
     *,
+    text_embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"] | None = None,
     method: Literal["isotonic", "logistic"] = "isotonic",
     false_positive_rate: float = 0.01,
     base_rate: float | None = None,
@@ -46,6 +47,9 @@ def calibrate(
     Args:
         embeddings: An :class:`Encoder`, or embeddings (N, D).
         records: N records.
+        text_embeddings: Embeddings (N, D) of a text about each record, such as its caption. Then
+            texts are compared with the images of others: the calibration is one of a search by
+            text, for :class:`FusedIndex`.
         method: ``"isotonic"``: any rising curve, for some thousand pairs and more; ``"logistic"``:
             a curve of two parameters, for few.
         false_positive_rate: Share of pairs of different identities that may be accepted, which
@@ -88,8 +92,15 @@ def calibrate(
     fingerprint = embeddings.fingerprint if isinstance(embeddings, Encoder) else None
     _check_cameras(records, across_cameras=across_cameras, per_camera_pair=per_camera_pair)
 
+    texts = None if text_embeddings is None else _rows(text_embeddings, records)
+    if texts is not None and texts.shape != rows.shape:
+        raise ValueError(
+            f"{_OWNER}: text_embeddings are {tuple(texts.shape)} and those of the images "
+            f"{tuple(rows.shape)}. Take both from the same model."
+        )
+
     pairs = labelled_pairs(
-        rows, records, across_cameras=across_cameras, max_pairs=max_pairs, seed=seed
+        rows, records, across_cameras=across_cameras, max_pairs=max_pairs, seed=seed, texts=texts
     )
     options = FitOptions(method, false_positive_rate, base_rate, num_resamples, seed)
     common = fit_pairs(pairs, options, fingerprint)
@@ -104,6 +115,7 @@ def calibrate(
         max_pairs=max_pairs,
         min_pairs=min_pairs,
         fingerprint=fingerprint,
+        texts=texts,
     )
     return replace(common, camera_pairs=camera_pairs)
 

@@ -33,6 +33,7 @@ def fit_camera_pairs(
     max_pairs: int,
     min_pairs: int,
     fingerprint: str | None,
+    texts: Tensor | None,
 ) -> tuple[CameraPair, ...]:
     """Fit a calibration to each pair of cameras that has enough pairs of images.
 
@@ -46,6 +47,7 @@ def fit_camera_pairs(
         min_pairs: Pairs of images of the same identity from which on two cameras have a
             calibration of their own.
         fingerprint: Names the encoder.
+        texts: (N, D), embeddings of texts to compare with the images; ``None`` for the images.
     """
     cameras, numbers = number_cameras([record.camera for record in records])
     found = []
@@ -58,6 +60,7 @@ def fit_camera_pairs(
                 across_cameras=first != second,
                 max_pairs=max_pairs,
                 seed=options.seed,
+                texts=None if texts is None else texts[rows],
             )
             own = _fit_if_enough(pairs, options, min_pairs, fingerprint)
             num_same = int(pairs.is_same.sum())

@@ -176,6 +176,39 @@ def test_several_queries(built, photos, capsys):
     assert (status, out) == (0, "nothing meets the conditions\n")
 
 
+def test_search_leaves_out_a_camera_and_looks_twice(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    table = tmp_path / "photos.csv"
+    days = {0: "2026-01-31T23:00:00", 1: "2026-02-01", 2: "2026-02-28T12:00:00"}
+    rows = [f"{photos}/{n}_c{c}.png,{n},{c},{days[c]}" for n in ("rex", "tom") for c in days]
+    table.write_text("\n".join(["path,identity,camera,taken", *rows]))
+    assert main(["index", "build", str(store), model, str(table)]) == 0
+
+    def cameras(*arguments):
+        status, out, _ = answer(
+            capsys, "search", store, photos / "rex_c0.png", "--json", *arguments
+        )
+        assert status == 0
+        return {hit["camera"] for hit in json.loads(out)[0]["hits"]}
+
+    assert cameras() == {0, 1, 2}
+    assert cameras("--not-camera", "1") == {0, 2}
+    assert cameras("--not-camera", "roof") == {0, 1, 2}
+    assert cameras("--where", "taken=2026-02-01..") == {1, 2}
+    assert cameras("--where", "taken=..2026-01-31") == {0}
+    assert cameras("--where", "taken=2026-02-01..2026-02-28T11:00") == {1}
+    assert cameras("--expand", "2", "--rerank", "4", "-k", "6") == {0, 1, 2}
+
+    plain, again = [
+        answer(capsys, "search", store, photos / "rex_c0.png", "-k", "1", *options)[1]
+        for options in ((), ("--expand", "3"))
+    ]
+    assert plain.startswith("  1  1.0000")
+    assert not again.startswith("  1  1.0000")
+    status, _, error = answer(capsys, "search", store, "--text", "x", "--not-camera", "1")
+    assert (status, "a sentence has none" in error) == (2, True)
+
+
 def test_embed(tmp_path, model, photos, capsys):
     out_file = tmp_path / "features.npz"
     status, out, _ = answer(capsys, "embed", model, photos, out_file)
@@ -233,10 +266,12 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
         ["embed"],
         ["search"],
         ["calibrate"],
+        ["discover"],
         ["index", "build"],
         ["index", "add"],
         ["index", "remove"],
         ["index", "info"],
+        ["index", "duplicates"],
         ["index", "reembed"],
     ],
 )

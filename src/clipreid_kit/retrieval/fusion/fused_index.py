@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number
@@ -102,7 +101,7 @@ class FusedIndex:
 
     def search(
         self,
-        vectors: Sequence[Float[Tensor, "*q d"] | Float[np.ndarray, "*q d"] | Sequence[float]],
+        vectors: Sequence[Tensor | npt.NDArray[Any] | Sequence[float]],
         k: int = 10,
         *,
         budget: int | None = 100,

@@ -47,7 +47,7 @@ def test_only_chosen_images_are_compared(tmp_path, monkeypatch):
     assert graph.keys.tolist() == chosen
     assert graph.neighbours.tolist() == by_loop(rows[chosen], 3)
 
-    monkeypatch.setattr(module, "_QUERIES", 7)
+    monkeypatch.setattr(module, "_PAIRS", 7)
     again = index.neighbours(3, where={"camera": 0})
     np.testing.assert_array_equal(again.neighbours, graph.neighbours)
     np.testing.assert_array_equal(again.similarities, graph.similarities)

@@ -49,6 +49,7 @@ from clipreid_kit.retrieval.remembered_encoder import (
     source_to_remember,
 )
 from clipreid_kit.retrieval.search_forms import (
+    Finder,
     Found,
     QueryGroup,
     find_each,
@@ -297,15 +298,16 @@ class GalleryIndex:
         if expand is not None:
             nearest = find(min(expand.k, len(self)))
             queries = expand_queries(queries, nearest, self._store.vectors, expand)
+        ordered: Finder = find
         if rerank is not None:
-            find = rerank_shortlist(find, queries, self._store.vectors, len(self), rerank)
+            ordered = rerank_shortlist(find, queries, self._store.vectors, len(self), rerank)
 
         if group_by is None:
-            return self._result(find(k), query_cameras, is_calibrated=expand is None)
+            return self._result(ordered(k), query_cameras, is_calibrated=expand is None)
 
         check_choice(owner, "group_by", group_by, ("identity",))
         self._check_columns(owner, {"identity": None})
-        grouped = group_by_identity(find, k, len(self), self._identities)
+        grouped = group_by_identity(ordered, k, len(self), self._identities)
         return self._result(grouped, query_cameras, is_calibrated=expand is None)
 
     @property
@@ -681,8 +683,8 @@ class GalleryIndex:
     ) -> NeighbourGraph:
         """Find the nearest other images of every image, exactly.
 
-        It takes time in the square of the number of images: minutes for 100,000 on two cores.
-        Memory is 12 bytes for each neighbour.
+        It takes time in the square of the number of images: minutes for 100,000 on two cores. All
+        embeddings are held in memory, twice, and 12 bytes for each neighbour.
 
         Args:
             k: Neighbours of an image; fewer if there are fewer other images.
@@ -697,8 +699,7 @@ class GalleryIndex:
         conditions = self._conditions(owner, where)
         keys = self._store.keys(owner, conditions)
         rows = self._store.rows_of_keys(owner, keys)
-        search = self._store.searcher(owner, conditions)
-        return neighbour_graph(keys, rows, self._store.vectors, search, k)
+        return neighbour_graph(keys, rows, self._store.vectors, k)
 
     def duplicates(
         self,

@@ -1,31 +1,36 @@
-"""The nearest other rows of every row of a gallery, by exact similarity."""
+"""The nearest other images of every image of a gallery."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from clipreid_kit.retrieval.search_forms import Searcher
+from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
-_QUERIES = 256  # rows whose neighbours are searched together
+_ROWS = 1 << 14  # rows that are read at once
+_PAIRS = 1 << 14  # pairs whose similarities are computed at once
 
 
 @dataclass(frozen=True, eq=False)
 class NeighbourGraph:
-    """The nearest other images of every image, by exact cosine similarity.
+    """The nearest other images of every image.
+
+    They are those of the largest exact cosine similarity, and among equals those that were added
+    first.
 
     Attributes:
         keys: (N,), keys of the images.
-        neighbours: (N, K), positions of their neighbours in ``keys``, nearest first; among equals
-            the image that was added first.
-        similarities: (N, K), exact cosine similarities.
+        neighbours: (N, K), positions of their neighbours in ``keys``, nearest first.
+        similarities: (N, K), cosine similarities in float64.
     """
 
     keys: IntArray
@@ -34,39 +39,43 @@ class NeighbourGraph:
 
 
 def neighbour_graph(
-    keys: IntArray,
-    rows: IntArray,
-    vectors: Callable[[IntArray], Tensor],
-    search: Searcher,
-    count: int,
+    keys: IntArray, rows: IntArray, vectors: Callable[[IntArray], Tensor], count: int
 ) -> NeighbourGraph:
-    """Find the nearest other rows of some rows, among these; memory is that of the result.
+    """Find the nearest other rows of some rows, among these.
 
     Args:
         keys: (N,), key of every row.
         rows: (N,), ascending.
         vectors: Returns embeddings by row.
-        search: Finds the nearest ones among these rows.
         count: Neighbours of a row; fewer if there are fewer other rows.
     """
     count = min(count, max(len(rows) - 1, 0))
-    neighbours = np.empty((len(rows), count), dtype=np.int32)
-    similarities = np.empty((len(rows), count))
     if count == 0:
-        return NeighbourGraph(keys, neighbours, similarities)
+        nothing = np.empty((len(rows), 0))
+        return NeighbourGraph(keys, nothing.astype(np.int32), nothing)
 
-    for start in range(0, len(rows), _QUERIES):
-        part = slice(start, start + _QUERIES)
-        found = search(vectors(rows[part]), count + 1)
-        is_other = _without_self(found.rows, rows[part])
-        positions = np.searchsorted(rows, found.rows[is_other])
-        neighbours[part] = positions.reshape(-1, count)
-        similarities[part] = found.similarities[is_other].reshape(-1, count)
-    return NeighbourGraph(keys, neighbours, similarities)
+    embeddings = torch.cat([vectors(rows[part]) for part in _parts(len(rows))])
+    (checked,) = check_sets("GalleryIndex.neighbours", ("embeddings",), (embeddings,))
+    nearest, _ = nearest_others(SimilaritySpace([checked], "cosine"), count)
+
+    neighbours = nearest.numpy()
+    similarities = np.empty((len(rows), count))
+    for part in _parts(len(rows), _PAIRS // count):
+        similarity = _cosines(embeddings, part, neighbours[part])
+        order = np.lexsort((neighbours[part], -similarity))
+        neighbours[part] = np.take_along_axis(neighbours[part], order, axis=1)
+        similarities[part] = np.take_along_axis(similarity, order, axis=1)
+    return NeighbourGraph(keys, neighbours.astype(np.int32), similarities)
 
 
-def _without_self(found: IntArray, rows: IntArray) -> BoolArray:
-    """Mark all found rows but the row itself, or the last one where copies have displaced it."""
-    is_other: BoolArray = found != rows[:, None]
-    is_other[is_other.all(axis=1), -1] = False
-    return is_other
+def _cosines(embeddings: Tensor, part: slice, neighbours: IntArray) -> FloatArray:
+    """Return the cosines of some rows with their neighbours, in float64."""
+    own = normalize(embeddings[part].double(), dim=1)
+    others = normalize(embeddings[torch.from_numpy(neighbours)].double(), dim=2)
+    cosines: FloatArray = torch.einsum("nd,nkd->nk", own, others).numpy()
+    return cosines
+
+
+def _parts(count: int, step: int = _ROWS) -> list[slice]:
+    step = max(step, 1)
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -108,6 +108,17 @@ def test_pairs_are_judged_by_hand():
     np.testing.assert_array_equal(unknown[:4], [common] * 4)
 
 
+def test_each_pair_is_moved_from_its_own_base_rate():
+    strict = replace(STRICT, base_rate=0.02)
+    calibration = replace(LOGISTIC, camera_pairs=(CameraPair((2, 1), 9, 99, strict),))
+    similarity, first = np.array([0.9, 0.9]), np.array([0, 0])
+    found, _ = judge_pairs(calibration, similarity, [1, 2], first, np.array([1, 0]), base_rate=0.3)
+    for value, own in zip(found, (strict, LOGISTIC), strict=True):
+        p = float(own.probability(similarity)[0])
+        odds = p / (1 - p) * (0.3 / 0.7) / (own.base_rate / (1 - own.base_rate))
+        assert value == pytest.approx(odds / (1 + odds))
+
+
 def test_numbers_come_before_names():
     cameras, numbers = number_cameras(["b", 10, None, 2, "b"])
     assert cameras == [2, 10, "b"]

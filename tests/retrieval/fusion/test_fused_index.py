@@ -12,9 +12,9 @@ from clipreid_kit.retrieval import Calibration, CameraPair, FusedIndex, GalleryI
 from clipreid_kit.retrieval.fusion.fusion_rule import fuse_probabilities
 
 CURVE = Calibration(
-    "logistic", 0.1, (), (), 8.0, -4.0, 0.6, 0.55, 0.65, 0.01, 0.9, 0.02, (), 9, 99, 5
+    "logistic", 0.1, (), (), 4.0, -2.0, 0.6, 0.55, 0.65, 0.01, 0.9, 0.02, (), 9, 99, 5
 )
-STEEP = replace(CURVE, slope=15.0, intercept=-9.0, base_rate=0.05)
+STEEP = replace(CURVE, slope=6.0, intercept=-3.0, base_rate=0.05)  # from 0.0001 on
 
 
 def cosines(queries, rows):

@@ -25,7 +25,7 @@ def calibrate(
     embeddings: Encoder | Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
     records: Sequence[ImageRecord],
     *,
-    text_embeddings: Float[Tensor, "n d"] | Float[np.ndarray, "n d"] | None = None,
+    text_embeddings: Float[Tensor, "_ _"] | Float[np.ndarray, "_ _"] | None = None,
     method: Literal["isotonic", "logistic"] = "isotonic",
     false_positive_rate: float = 0.01,
     base_rate: float | None = None,

@@ -84,6 +84,8 @@ def judge_pairs(
     cameras: Sequence[int | str],
     first: IntArray,
     second: IntArray,
+    *,
+    base_rate: float | None = None,
 ) -> tuple[FloatArray, BoolArray]:
     """Judge pairs of images, by the calibration of their two cameras where it has one.
 
@@ -94,11 +96,13 @@ def judge_pairs(
         first: Number of the camera of the first image of each pair, of the same shape; -1 if
             unknown.
         second: That of the second image.
+        base_rate: Share of pairs of the same identity that probabilities are to assume; ``None``
+            for that of each calibration.
 
     Returns:
         Probabilities that pairs show the same identity, and whether they are accepted.
     """
-    probability = calibration.probability(similarity)
+    probability = _probability(calibration, similarity, base_rate)
     is_same = calibration.is_same(similarity)
 
     for pair in calibration.camera_pairs:
@@ -107,38 +111,9 @@ def judge_pairs(
 
         one, other = (cameras.index(camera) for camera in pair.cameras)
         is_own = ((first == one) & (second == other)) | ((first == other) & (second == one))
-        probability[is_own] = pair.calibration.probability(similarity[is_own])
+        probability[is_own] = _probability(pair.calibration, similarity[is_own], base_rate)
         is_same[is_own] = pair.calibration.is_same(similarity[is_own])
     return probability, is_same
-
-
-def probabilities_at(
-    calibration: Calibration,
-    similarity: FloatArray,
-    cameras: Sequence[int | str],
-    first: IntArray,
-    second: IntArray,
-    *,
-    base_rate: float | None,
-) -> FloatArray:
-    """Return the probabilities of pairs of images at another base rate than the calibration's.
-
-    Args:
-        calibration: A calibration.
-        similarity: As for :func:`judge_pairs`.
-        cameras: As for :func:`judge_pairs`.
-        first: As for :func:`judge_pairs`.
-        second: As for :func:`judge_pairs`.
-        base_rate: Share of pairs of the same identity; ``None`` for that of the calibration.
-    """
-    probability, _ = judge_pairs(calibration, similarity, cameras, first, second)
-    if base_rate is None:
-        return probability
-
-    # Bayes' rule: the odds change by a factor
-    factor = base_rate / (1 - base_rate) * (1 - calibration.base_rate) / calibration.base_rate
-    scaled = factor * probability
-    return scaled / (scaled + 1 - probability)
 
 
 def judge_hits(
@@ -179,6 +154,20 @@ def judge_hits(
 
 def _without_any(is_same: BoolArray) -> BoolArray:
     return np.asarray(np.logical_not(is_same.any(axis=1)))
+
+
+def _probability(
+    calibration: Calibration, similarity: FloatArray, base_rate: float | None
+) -> FloatArray:
+    """Return probabilities at a base rate."""
+    probability = calibration.probability(similarity)
+    if base_rate is None:
+        return probability
+
+    # Bayes' rule: the odds change by a factor
+    own_odds = calibration.base_rate / (1 - calibration.base_rate)
+    scaled = base_rate / (1 - base_rate) / own_odds * probability
+    return scaled / (scaled + 1 - probability)
 
 
 def _fit_if_enough(

@@ -12,7 +12,7 @@ import torch
 from clipreid_kit._checks import check_at_least, check_choice, check_integer, check_number
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.calibration.calibration import Calibration
-from clipreid_kit.retrieval.calibration.camera_pairs import number_cameras, probabilities_at
+from clipreid_kit.retrieval.calibration.camera_pairs import judge_pairs, number_cameras
 from clipreid_kit.retrieval.discovery.average_linkage import average_linkage, split_large
 from clipreid_kit.retrieval.discovery.components import connected_components, renumber
 from clipreid_kit.retrieval.discovery.discovery_scores import (
@@ -145,8 +145,8 @@ def discover_identities(
     pairs between them is large enough: average linkage, by SciPy. It is exactly that of the whole
     gallery, as clusters without an accepted pair are never joined. Needs the extra ``calibrate``.
 
-    Memory is that of the neighbours, 12 bytes each, of the accepted pairs, and of all pairs of a
-    group of at most 5,000 images.
+    Memory is that of the embeddings, twice, of the neighbours, 12 bytes each, of the accepted
+    pairs, and of all pairs of a group of at most 5,000 images.
 
     Args:
         index: The gallery; its labels are not used.
@@ -273,9 +273,10 @@ class _PairValues:
             return similarities
 
         cameras = np.broadcast_arrays(self._numbers[first], self._numbers[second])
-        return probabilities_at(
+        values, _ = judge_pairs(
             self._calibration, similarities, self._cameras, *cameras, base_rate=self._base_rate
         )
+        return values
 
     def __call__(self, first: IntArray, second: IntArray) -> FloatArray:
         """Return the values of all pairs of some images and others."""

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from clipreid_kit._similarity.float32_pass import inverse_norms
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 
@@ -58,21 +58,23 @@ def neighbour_graph(
     (checked,) = check_sets("GalleryIndex.neighbours", ("embeddings",), (embeddings,))
     nearest, _ = nearest_others(SimilaritySpace([checked], "cosine"), count)
 
+    inverse = inverse_norms(checked.norms(0, len(rows)))
     neighbours = nearest.numpy()
     similarities = np.empty((len(rows), count))
     for part in _parts(len(rows), _PAIRS // count):
-        similarity = _cosines(embeddings, part, neighbours[part])
+        similarity = _cosines(embeddings, inverse, part, neighbours[part])
         order = np.lexsort((neighbours[part], -similarity))
         neighbours[part] = np.take_along_axis(neighbours[part], order, axis=1)
         similarities[part] = np.take_along_axis(similarity, order, axis=1)
     return NeighbourGraph(keys, neighbours.astype(np.int32), similarities)
 
 
-def _cosines(embeddings: Tensor, part: slice, neighbours: IntArray) -> FloatArray:
+def _cosines(embeddings: Tensor, inverse: Tensor, part: slice, neighbours: IntArray) -> FloatArray:
     """Return the cosines of some rows with their neighbours, in float64."""
-    own = normalize(embeddings[part].double(), dim=1)
-    others = normalize(embeddings[torch.from_numpy(neighbours)].double(), dim=2)
-    cosines: FloatArray = torch.einsum("nd,nkd->nk", own, others).numpy()
+    nearest = torch.from_numpy(neighbours)
+    own = embeddings[part].double() * inverse[part, None]
+    products = torch.einsum("nd,nkd->nk", own, embeddings[nearest].double())
+    cosines: FloatArray = products.mul_(inverse[nearest]).numpy()
     return cosines
 
 

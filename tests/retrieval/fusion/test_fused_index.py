@@ -89,7 +89,7 @@ def test_all_candidates_give_the_answer_of_all_pairs(galleries, queries, rule, w
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(budget=st.integers(1, 20), k=st.integers(1, 5))
 def test_candidates_are_the_shortlists_of_all_indexes(galleries, queries, budget, k):
     one, other, first, second = galleries

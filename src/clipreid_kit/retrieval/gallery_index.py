@@ -28,7 +28,6 @@ from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
 from clipreid_kit.retrieval.engines.gallery_store import (
     Conditions,
-    GalleryStore,
     Reencoded,
     StoreFacts,
     check_known,

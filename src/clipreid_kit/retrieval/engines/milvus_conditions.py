@@ -2,8 +2,8 @@
 
 Milvus Lite and servers differ in what a missing value, ``null``, ``true`` or a list means. So every
 value of a column is kept as a text of our own, of letters and digits: equal values have equal
-texts, text sorts as its characters do, and nothing has to be escaped. Numbers are kept a second time, as
-numbers, for ranges. Columns are named by their position.
+texts, text sorts as its characters do, and nothing has to be escaped. Numbers are kept a second
+time, as numbers, for ranges. Columns are named by their position.
 """
 
 import math
@@ -76,7 +76,7 @@ def expression(conditions: Sequence[Mapping[str, object]], columns: Sequence[str
 
     Example:
         >>> expression([{"camera": [1, None]}], ["path", "camera"])
-        '((exists columns["c1"] and columns["c1"] == "n1") or (not (exists columns["c1"])))'
+        '(((exists columns["c1"]) and (columns["c1"] == "n1")) or (not (exists columns["c1"])))'
     """
     parts = [
         _of_column(f"c{columns.index(name)}", condition)
@@ -90,7 +90,7 @@ def _of_column(column: str, condition: object) -> str:
     """Return the expression of a condition on one column.
 
     Every comparison begins with ``exists``, so that it is true or false and never unknown, and may
-    be negated.
+    be negated. Older servers want every part in parentheses.
     """
     if isinstance(condition, Not):
         return f"(not {_of_column(column, condition.condition)})"
@@ -105,7 +105,7 @@ def _of_column(column: str, condition: object) -> str:
         return f"({_NOBODY})"
     if token == _NONE:
         return f'(not (exists columns["{column}"]))'
-    return f'(exists columns["{column}"] and columns["{column}"] == "{token}")'
+    return f'((exists columns["{column}"]) and (columns["{column}"] == "{token}"))'
 
 
 def _of_range(column: str, condition: Between) -> str:
@@ -114,14 +114,14 @@ def _of_range(column: str, condition: Between) -> str:
         least = "s" if low is None else value_token(low)
         field = f'columns["{column}"]'
         end = f'< "{_AFTER_TEXT}"' if high is None else f'<= "{value_token(high)}"'
-        return f'(exists {field} and {field} >= "{least}" and {field} {end})'
+        return f'((exists {field}) and ({field} >= "{least}") and ({field} {end}))'
 
     field = f'numbers["{column}"]'
-    parts = [f"exists {field}"]
+    parts = [f"(exists {field})"]
     if low is not None:
-        parts.append(f"{field} >= {_number(low)}")
+        parts.append(f"({field} >= {_number(low)})")
     if high is not None:
-        parts.append(f"{field} <= {_number(high)}")
+        parts.append(f"({field} <= {_number(high)})")
     return f"({' and '.join(parts)})"
 
 

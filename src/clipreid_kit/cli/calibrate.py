@@ -1,15 +1,15 @@
 """``clipreid calibrate``: probabilities and "unknown" for the hits of an index."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
+from clipreid_kit.cli._store import StoreArgument
 
 
 def calibrate(
-    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    store: StoreArgument,
     images: ImagesArgument,
     pattern: PatternOption = None,
     split: SplitOption = None,

@@ -8,7 +8,7 @@ Rows are numbered by their keys, which Milvus has as primary keys.
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ class MilvusStore:
         """Return embeddings by row."""
         owner = "GalleryIndex"
         found = {int(row["key"]): row["vector"] for row in self._by_key(owner, rows, ["vector"])}
-        check_known(owner, rows, np.array([row if row in found else -1 for row in rows.tolist()]))
+        _check_present(owner, rows, found)
         out = torch.empty(len(rows), self.facts.dim)
         for position, row in enumerate(rows.tolist()):
             out[position] = torch.tensor(found[row])
@@ -157,10 +157,10 @@ class MilvusStore:
 
         owner = "GalleryIndex"
         missing = np.array([row for row in rows.tolist() if row not in self._texts], dtype=np.int64)
-        texts = dict(self._texts)
-        for row in self._by_key(owner, missing, ["record"]):
-            texts[int(row["key"])] = str(row["record"])
-        check_known(owner, rows, np.array([row if row in texts else -1 for row in rows.tolist()]))
+        texts = {row: self._texts[row] for row in rows.tolist() if row in self._texts}
+        for found in self._by_key(owner, missing, ["record"]):
+            texts[int(found["key"])] = str(found["record"])
+        _check_present(owner, rows, texts)
         return [_read_record(texts[row]) for row in rows.tolist()]
 
     def values(self, column: str, rows: IntArray) -> list[Any]:
@@ -525,6 +525,12 @@ def _read_record(text: str) -> ImageRecord:
         return ImageRecord(**json.loads(text))
     except (TypeError, ValueError) as error:
         raise ValueError(f"GalleryIndex: Milvus returned a damaged record ({error}).") from error
+
+
+def _check_present(owner: str, rows: IntArray, found: Container[int]) -> None:
+    """Raise ValueError if one of the rows was not found."""
+    present = [row if row in found else -1 for row in rows.tolist()]
+    check_known(owner, rows, np.array(present, dtype=np.int64))
 
 
 def _is_open(hits: Sequence[Any], count: int, limit: int) -> bool:

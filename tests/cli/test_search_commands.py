@@ -1,6 +1,7 @@
 """From a folder of photographs to answers on the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -102,6 +103,57 @@ def test_an_index_is_built_changed_and_searched(tmp_path, model, photos, capsys)
     status, out, _ = answer(capsys, "index", "info", store)
     assert "num_images    1\n" in out
     assert f"path {model}" in out
+
+
+def test_approximate_search_and_what_it_loses(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    pattern = ("--pattern", "{identity}_c{camera}.png")
+    some = tmp_path / "some"
+    shutil.copytree(photos, some, ignore=shutil.ignore_patterns("2026"))
+    assert main(["index", "build", str(store), model, str(some), *pattern]) == 0
+    query = photos / "rex_c0.png"
+    status, _, err = answer(capsys, "search", store, query, "--approximate")
+    assert status == 1
+    assert "has no approximate structure" in err
+
+    assert answer(capsys, "index", "approximate", store, "HNSW8")[:2] == (0, f"{store}: HNSW8\n")
+    exact = answer(capsys, "search", store, query, "-k", "3", "--json")
+    assert answer(capsys, "search", store, query, "-k", "3", "--json", "--approximate") == exact
+
+    status, out, _ = answer(capsys, "index", "recall", store)
+    assert status == 0
+    assert out.splitlines()[1].split()[:2] == ["recall@6", "100.00"]
+    status, out, _ = answer(capsys, "index", "recall", store, some, *pattern, "-k", "3")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["recall@3"] + ["Rank-1,"] * 3 + [
+        "mAP@3,"
+    ] * 3
+
+    status, _, err = answer(capsys, "index", "approximate", store, "nonsense")
+    assert status == 1
+    assert err.startswith("error: GalleryIndex.build_approximate: faiss cannot build 'nonsense'")
+    status, out, _ = answer(capsys, "index", "approximate", store, "none")
+    assert out == f"{store}: no approximate structure\n"
+
+
+def test_an_index_in_milvus(tmp_path, model, photos, capsys):
+    pytest.importorskip("pymilvus", reason="pip install clipreid_kit[milvus]")
+    store = f"milvus:{tmp_path}/gallery.db"
+    status, out, _ = answer(capsys, "index", "build", store, model, photos)
+    assert (status, out) == (0, f"{store}: 7 images, 128 dimensions\n")
+    status, out, _ = answer(capsys, "search", store, photos / "tom_c1.png", "-k", "1")
+    assert out == f"  1  1.0000  .  {photos / 'tom_c1.png'}\n"
+    status, out, _ = answer(capsys, "index", "remove", store, "--where", "identity=2026")
+    assert (status, out) == (0, f"{store}: 1 removed; 6 in all\n")
+    assert answer(capsys, "index", "info", store, "--verify")[0] == 0
+    status, out, _ = answer(capsys, "index", "reembed", store, model)
+    assert (status, out.split(",")[0]) == (0, f"{store}: 6 images")
+
+    status, _, err = answer(capsys, "index", "info", f"milvus:{tmp_path}/other.db")
+    assert status == 1
+    assert err == (
+        f"error: milvus:{tmp_path}/other.db: there is no index. Build one with "
+        "GalleryIndex.build(store=...).\n"
+    )
 
 
 def test_reembed(tmp_path, model, photos, capsys):

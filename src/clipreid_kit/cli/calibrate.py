@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
+from clipreid_kit.cli._store import StoreArgument
 
 
 def calibrate(
-    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    store: StoreArgument,
     images: ImagesArgument,
     pattern: PatternOption = None,
     split: SplitOption = None,

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from clipreid_kit.cli._store import StoreArgument
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 
 def discover(
-    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    store: StoreArgument,
     out: Annotated[
         Path, typer.Option(help="Table to write, with the found identities (.csv, .json, ...).")
     ],

@@ -22,9 +22,8 @@ from clipreid_kit.cli._images import (
     print_skipped,
     read_records,
 )
+from clipreid_kit.cli._store import StoreArgument
 from clipreid_kit.cli._where import WhereOption, parse_conditions
-
-StoreArgument = Annotated[Path, typer.Argument(help="Folder of the index.")]
 
 
 def index_app() -> typer.Typer:
@@ -56,7 +55,7 @@ def build(
     workers: WorkersOption = 0,
     device: DeviceOption = None,
 ) -> None:
-    """Encode images, and write an index of them to a new folder.
+    """Encode images, and write an index of them to a new folder, or to Milvus.
 
     Example: clipreid index build gallery.index runs/photos photos/
     """

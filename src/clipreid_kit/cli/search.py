@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from clipreid_kit.cli._store import StoreArgument
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _COMBINED = "all queries"
 
 
 def search(
-    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    store: StoreArgument,
     image: Annotated[
         list[Path] | None, typer.Argument(help="Images to search by; each is a query.")
     ] = None,

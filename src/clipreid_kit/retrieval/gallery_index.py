@@ -33,15 +33,14 @@ from clipreid_kit.retrieval.duplicates import (
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
-from clipreid_kit.retrieval.engines.folder_store import FolderStore, build_folder, folder_to_build
 from clipreid_kit.retrieval.engines.gallery_store import (
     Conditions,
-    GalleryStore,
     Reencoded,
     StoreFacts,
     check_known,
 )
 from clipreid_kit.retrieval.engines.index_info import IndexInfo
+from clipreid_kit.retrieval.engines.open_store import BuildingSite, building_site, open_store
 from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph, neighbour_graph
 from clipreid_kit.retrieval.remembered_encoder import (
     check_encoder,
@@ -83,8 +82,10 @@ class GalleryIndex:
     encoder came from, and opens it again when it is needed.
 
     Args:
-        path: Folder of the index.
+        path: Folder of the index, or ``milvus:`` with a file or a URL.
         encoder: Its encoder, if the index cannot find it or another device is wanted.
+        token: Of a Milvus server: a token or ``user:password``; defaults to the environment
+            variable ``MILVUS_TOKEN``.
 
     Attributes:
         skipped: Images that the last ``build``, ``add`` or ``reembed`` of this object left out
@@ -109,9 +110,15 @@ class GalleryIndex:
         ('dee.jpg', 0.99)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Encoder | None = None,
+        token: str | None = None,
+    ) -> None:
         self.skipped: tuple[SkippedImage, ...] = ()
-        self._store: GalleryStore = FolderStore(Path(path))
+        self._store = open_store("GalleryIndex.open", path, token)
         self._encoder = encoder
         if encoder is not None:
             check_encoder("GalleryIndex.open", self.name, self._store.facts, encoder)
@@ -126,22 +133,26 @@ class GalleryIndex:
         fingerprint: str | None = None,
         on_error: OnError = "raise",
         approximate: str | None = None,
+        token: str | None = None,
     ) -> "GalleryIndex":
-        """Write an index to a new folder, and open it.
+        """Write an index to a new folder or to Milvus, and open it.
 
-        The folder appears when it is complete. Embeddings of a memory-mapped file are read a block
+        The index appears when it is complete. Embeddings of a memory-mapped file are read a block
         at a time.
 
         Args:
             embeddings: (N, D), float16 to float64; kept as float32, or as float64 if they are that.
                 Or an :class:`Encoder`, which encodes the records.
             records: N records; ``None`` for an index without.
-            store: The folder, which must not exist or be empty.
+            store: The folder, which must not exist or be empty. Or Milvus: ``milvus:gallery.db`` is
+                a file of Milvus Lite, ``milvus:http://host:19530`` a server; ``#name`` at the end
+                gives the index a name, of several in one place.
             fingerprint: Names the encoder of the embeddings. Searches that name another are
                 refused. That of an :class:`Encoder` is its own.
             on_error: With an encoder: ``"raise"`` stops at an image that cannot be read,
                 ``"skip"`` leaves it out, and the index names it as ``skipped``.
             approximate: Also build an approximate structure, as :meth:`build_approximate` does.
+            token: As for :class:`GalleryIndex`.
 
         Raises:
             ValueError: If there are no embeddings, one has NaN or infinity, records differ in
@@ -149,26 +160,26 @@ class GalleryIndex:
                 faiss cannot build the approximate structure.
         """
         owner = "GalleryIndex.build"
-        path = folder_to_build(owner, Path(store))
+        site = building_site(owner, store, token, approximate)
         if isinstance(embeddings, Encoder):
-            return cls._build_encoded(embeddings, records, path, fingerprint, on_error, approximate)
+            return cls._build_encoded(embeddings, records, site, fingerprint, on_error, token)
 
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
         facts = StoreFacts(rows.shape[1], dtype, fingerprint, records is not None)
-        build_folder(owner, path, facts, rows, records, approximate)
-        return cls(path)
+        site.build(facts, rows, records)
+        return cls(site.address, token=token)
 
     @classmethod
     def _build_encoded(
         cls,
         encoder: Encoder,
         records: Sequence[ImageRecord] | None,
-        path: Path,
+        site: BuildingSite,
         fingerprint: str | None,
         on_error: OnError,
-        approximate: str | None,
+        token: str | None,
     ) -> "GalleryIndex":
         """Encode records, and write an index of them."""
         owner = "GalleryIndex.build"
@@ -179,27 +190,32 @@ class GalleryIndex:
 
         encoded = encoder.encode_records(records, on_error=on_error)
         rows = _embedding_rows(owner, "embeddings", encoded.embeddings)
-        facts = _facts_of(encoder, rows, path)
-        build_folder(owner, path, facts, rows, encoded.records, approximate)
-        index = cls(path, encoder=encoder)
+        facts = _facts_of(encoder, rows, site.path)
+        site.build(facts, rows, encoded.records)
+        index = cls(site.address, encoder=encoder, token=token)
         index.skipped = tuple(encoded.skipped)
         return index
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, encoder: Encoder | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Encoder | None = None,
+        token: str | None = None,
     ) -> "GalleryIndex":
         """Open an index; its files are mapped, and read when they are needed.
 
         Args:
-            path: Folder of the index.
+            path: Folder of the index, or ``milvus:`` with a file or a URL.
             encoder: Its encoder. ``None`` opens the one that the index remembers, once an image or
                 a text is to be encoded.
+            token: As for :class:`GalleryIndex`.
 
         Raises:
             ValueError: If there is no index, a damaged one, or one of another model.
         """
-        return cls(path, encoder=encoder)
+        return cls(path, encoder=encoder, token=token)
 
     @property
     def encoder(self) -> Encoder:
@@ -215,12 +231,16 @@ class GalleryIndex:
 
     @property
     def name(self) -> str:
-        """What messages call the index: its folder."""
+        """What messages call the index: its folder, or its address in Milvus."""
         return self._store.name
 
     @property
     def path(self) -> Path:
-        """Folder of the index."""
+        """Folder of the index, or its file of Milvus Lite.
+
+        Raises:
+            ValueError: If it is on a server.
+        """
         path = self._store.path
         if path is None:
             raise ValueError(f"GalleryIndex: {self.name} is on a server, and has no path here.")

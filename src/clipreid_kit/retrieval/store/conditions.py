@@ -81,7 +81,7 @@ def _is_between(condition: Between, value: object) -> bool:
     if isinstance(condition.low, str) or isinstance(condition.high, str):
         return isinstance(value, str) and _in_order(condition.low, value, condition.high)
 
-    number = _as_number(value)
+    number = as_number(value)
     return number is not None and _in_order(condition.low, number, condition.high)
 
 
@@ -124,7 +124,7 @@ def _in_order(low: object, value: object, high: object) -> bool:
     return bool(above and below)
 
 
-def _as_number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
     """Return a value as a number; ``None`` if it is none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real | str):
         return None

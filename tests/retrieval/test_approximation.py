@@ -48,6 +48,18 @@ def test_similarities_are_exact_and_most_images_are_found(index, factory):
         same(found, index.search(queries, 10))
 
 
+def test_more_effort_finds_more(index, store):
+    queries = rows_of(50, seed=1)
+    found = []
+    for effort in (1, 4, 16):
+        index.build_approximate("IVF16,Flat", effort=effort)
+        found.append(GalleryIndex.open(store).recall(queries, 5).recall.mean)
+    assert found[0] < found[1] < found[2] == 1.0
+    index.remove([0])
+    index.compact()
+    assert index.recall(queries, 5).recall.mean == 1.0
+
+
 def test_added_removed_compacted_and_reopened(index, store):
     index.build_approximate("Flat")
     index.add(rows_of(50, seed=2), records_of(50, start=400))
@@ -232,6 +244,8 @@ def test_mistakes(index, store):
         index.recall(rows_of(2), 3, query_ids=[1])
     with pytest.raises(ValueError, match="go with queries"):
         index.recall(query_ids=[1])
+    with pytest.raises(ValueError, match="expected effort as a whole number >= 1, got 0"):
+        index.build_approximate("Flat", effort=0)
     index.remove(range(400))
     with pytest.raises(ValueError, match="the index holds 0 images"):
         index.build_approximate("Flat")

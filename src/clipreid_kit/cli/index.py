@@ -182,6 +182,9 @@ def approximate(
             help="A factory string of faiss, such as HNSW32; none deletes the structure."
         ),
     ],
+    effort: Annotated[
+        int | None, typer.Option(min=1, help="How widely it is searched: efSearch or nprobe.")
+    ] = None,
 ) -> None:
     """Build an approximate structure for `clipreid search --approximate`.
 
@@ -190,7 +193,7 @@ def approximate(
     from clipreid_kit.retrieval import GalleryIndex
 
     index = GalleryIndex.open(store)
-    index.build_approximate(None if factory == "none" else factory)
+    index.build_approximate(None if factory == "none" else factory, effort=effort)
     print(f"{store}: {index.info().approximate or 'no approximate structure'}")
 
 

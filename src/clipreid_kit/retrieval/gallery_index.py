@@ -514,7 +514,7 @@ class GalleryIndex:
         """
         self._store.compact("GalleryIndex.compact")
 
-    def build_approximate(self, factory: str | None) -> None:
+    def build_approximate(self, factory: str | None, *, effort: int | None = None) -> None:
         """Build an approximate structure of faiss beside the exact index, or delete it.
 
         ``search(..., approximate=True)`` then takes its candidates from there, and scores them
@@ -525,6 +525,9 @@ class GalleryIndex:
             factory: A factory string of faiss: ``"HNSW32"`` loses least, ``"IVF1024,Flat"`` is
                 built quickly, ``"IVF1024,PQ64"`` and ``"IVF1024,RaBitQ"`` take little memory,
                 and ``"Flat"`` is for comparison. ``None`` deletes the structure.
+            effort: How widely it is searched: of a graph, the neighbours kept in view (faiss's
+                ``efSearch``, 64 by default); of cells, how many are searched (``nprobe``, 8 or a
+                sixteenth of them by default). More find more, and take longer.
 
         Raises:
             ValueError: If faiss cannot build it, the index is empty, another process writes to it,
@@ -539,7 +542,10 @@ class GalleryIndex:
             ...     index.search(rows[7], k=1, approximate=True).keys.tolist()
             [[7]]
         """
-        self._store.build_approximate("GalleryIndex.build_approximate", factory)
+        owner = "GalleryIndex.build_approximate"
+        if effort is not None:
+            check_integer(owner, "effort", effort, 1)
+        self._store.build_approximate(owner, factory, effort)
 
     def recall(
         self,

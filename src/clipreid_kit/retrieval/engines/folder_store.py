@@ -187,17 +187,17 @@ class FolderStore:
                 keys = snapshot.keys[rows]
                 segments = [new_segment(self._path, old, present, keys, records or None)]
             if approximate is not None:
-                factory = approximate["factory"]
+                factory, effort = approximate["factory"], approximate["effort"]
                 written = [Segment(self._path, entry) for entry in segments]
                 approximate = None
                 if written:
-                    approximate = new_approximate(owner, self._path, old, factory, written)
+                    approximate = new_approximate(owner, self._path, old, factory, effort, written)
             new = replace(old, approximate=approximate)
             commit(self._path, new.next(segments, None, old.next_key))
 
         self.reload()
 
-    def build_approximate(self, owner: str, factory: str | None) -> None:
+    def build_approximate(self, owner: str, factory: str | None, effort: int | None) -> None:
         """Build an approximate structure of all rows of now, or delete it."""
         with change(owner, self._path) as snapshot:
             old = snapshot.manifest
@@ -206,7 +206,7 @@ class FolderStore:
                 if snapshot.num_present == 0:
                     raise ValueError(f"{owner}: the index holds 0 images; add some first.")
                 segments = snapshot.segments
-                approximate = new_approximate(owner, self._path, old, factory, segments)
+                approximate = new_approximate(owner, self._path, old, factory, effort, segments)
             new = replace(old, approximate=approximate)
             commit(self._path, new.next(old.segments, old.removed, old.next_key))
 
@@ -323,7 +323,7 @@ def build_folder(
             entry = new_segment(draft, manifest, rows, keys, records)
             if approximate is not None:
                 segments = [Segment(draft, entry)]
-                structure = new_approximate(owner, draft, manifest, approximate, segments)
+                structure = new_approximate(owner, draft, manifest, approximate, None, segments)
                 manifest = replace(manifest, approximate=structure)
             commit(draft, manifest.next([entry], None, len(rows)))
             if exists(path):

@@ -150,7 +150,7 @@ class GalleryStore(Protocol):
         """Drop removed rows from the files."""
         ...
 
-    def build_approximate(self, owner: str, factory: str | None) -> None:
+    def build_approximate(self, owner: str, factory: str | None, effort: int | None) -> None:
         """Build an approximate structure of all rows, or delete it."""
         ...
 

@@ -202,7 +202,7 @@ class MilvusStore:
         """Ask Milvus to drop removed rows from its files; it does so in the background."""
         self._call(owner, "compact", self._state.collection)
 
-    def build_approximate(self, owner: str, factory: str | None) -> None:
+    def build_approximate(self, owner: str, factory: str | None, effort: int | None) -> None:  # noqa: ARG002
         """Refuse: Milvus has structures of its own.
 
         Raises:

@@ -45,11 +45,13 @@ class ApproximateEntry(TypedDict):
 
     Attributes:
         factory: The factory string of faiss that built it.
+        effort: How widely it is searched, as ``build_approximate`` takes it; ``None`` by default.
         num_rows: It holds the first so many rows of the index, removed ones among them.
         file: Its file.
     """
 
     factory: str
+    effort: int | None
     num_rows: int
     file: FileEntry
 
@@ -74,6 +76,7 @@ class ApproximateFile:
 
     def __init__(self, folder: Path, entry: ApproximateEntry) -> None:
         self.factory = entry["factory"]
+        self.effort = entry["effort"]
         self.num_rows = entry["num_rows"]
         self.file = TensorFile(folder / entry["file"]["name"], entry["file"])
         self._index: Any = None
@@ -81,7 +84,7 @@ class ApproximateFile:
     def neighbours(self, queries: Tensor, count: int) -> Neighbours:
         """Return rows near to queries (Q, D), about the nearest first."""
         index = self._loaded()
-        _set_effort(index, count)
+        _set_effort(index, count, self.effort)
         unit = _unit_rows(queries, torch.linalg.vector_norm(queries.double(), dim=1))
         _, rows = index.search(unit.numpy(), count)
         return Neighbours(rows.astype(np.int64, copy=False))
@@ -119,7 +122,7 @@ class ApproximateFile:
 
 
 def write_approximate(
-    owner: str, path: Path, factory: str, sources: Sequence[RowSource]
+    owner: str, path: Path, factory: str, effort: int | None, sources: Sequence[RowSource]
 ) -> ApproximateEntry:
     """Build an approximate structure of all rows, and write it to a new file.
 
@@ -127,6 +130,7 @@ def write_approximate(
         owner: Name of the caller.
         path: The file.
         factory: A factory string of faiss.
+        effort: How widely the structure is searched.
         sources: Where the rows are.
 
     Raises:
@@ -154,7 +158,9 @@ def write_approximate(
 
     try:
         library.write_index(index, library.PyCallbackIOWriter(write))
-        return ApproximateEntry(factory=factory, num_rows=rows.num_rows, file=writer.finish())
+        return ApproximateEntry(
+            factory=factory, effort=effort, num_rows=rows.num_rows, file=writer.finish()
+        )
     except BaseException:
         writer.discard()
         raise
@@ -215,8 +221,8 @@ def _unit_rows(rows: Tensor, norms: Tensor) -> Tensor:
     return scale_rows(rows, inverse_norms(norms)).float().contiguous()
 
 
-def _set_effort(index: Any, count: int) -> None:  # noqa: ANN401
-    """Have graphs and cells searched as widely as the number of rows that are wanted asks for."""
+def _set_effort(index: Any, count: int, effort: int | None) -> None:  # noqa: ANN401
+    """Have a graph or cells searched as widely as was asked for, or as the rows wanted need."""
     import faiss
 
     inner: Any = faiss.downcast_index(index)
@@ -224,9 +230,10 @@ def _set_effort(index: Any, count: int) -> None:  # noqa: ANN401
         if hasattr(inner, name):
             inner = faiss.downcast_index(getattr(inner, name))
     if hasattr(inner, "hnsw"):
-        inner.hnsw.efSearch = max(_LEAST_EFFORT, count)
+        inner.hnsw.efSearch = max(effort or _LEAST_EFFORT, count)
     if hasattr(inner, "nprobe"):
-        inner.nprobe = min(inner.nlist, max(_LEAST_CELLS, inner.nlist // _SHARE_OF_CELLS))
+        by_default = max(_LEAST_CELLS, inner.nlist // _SHARE_OF_CELLS)
+        inner.nprobe = min(inner.nlist, effort or by_default)
 
 
 def _reason(error: Exception) -> str:

@@ -246,11 +246,16 @@ def new_removed(folder: Path, manifest: Manifest, rows: IntArray) -> FileEntry:
 
 
 def new_approximate(
-    owner: str, folder: Path, manifest: Manifest, factory: str, segments: Sequence[Segment]
+    owner: str,
+    folder: Path,
+    manifest: Manifest,
+    factory: str,
+    effort: int | None,
+    segments: Sequence[Segment],
 ) -> ApproximateEntry:
     """Write an approximate structure for the next generation of the manifest."""
     path = folder / f"approximate-{manifest.generation + 1:08d}.safetensors"
-    return write_approximate(owner, path, factory, segments)
+    return write_approximate(owner, path, factory, effort, segments)
 
 
 def commit(folder: Path, manifest: Manifest) -> None:

@@ -12,9 +12,11 @@ PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 UNHOOKED = $(shell grep -rlw unhooked tests --include='test_*.py')
 SLOW = $(shell grep -rlw slow tests --include='test_*.py')
 SLOW_UNHOOKED = $(shell grep -lw unhooked $(SLOW))
+# the server of the tests listens on every address: it runs where there is only the loopback
+LOOPBACK := $(shell unshare -rn ip link set lo up 2>/dev/null && echo unshare -rn)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-slow test-exhaustive fuzz kills lint bench docs wheel clean
+.PHONY: quickstart test test-servers test-slow test-exhaustive fuzz kills lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -47,6 +49,17 @@ lint: .venv/installed-dev  ## format, rules, types, layers
 test: lint  ## lint, tests with the shape hook, tests without it; all but the slow ones
 	$(PYTEST) $(HOOK) -m "not unhooked and not slow"
 	$(PYTEST) -m "unhooked and not slow" $(UNHOOKED)
+
+.venv-milvus/installed: | .venv/bin/python
+	$(PYTHON) -m venv .venv-milvus
+	.venv-milvus/bin/python -m pip install --quiet milvus==2.3.5  # a whole server, for the tests alone
+	touch $@
+
+test-servers: .venv/installed-dev  ## search over a real Milvus server, started here and stopped again
+	if [ -z "$(LOOPBACK)" ]; then echo "skipped: no network of its own for the server (unshare, ip)"; \
+	elif ! $(MAKE) .venv-milvus/installed; then echo "skipped: the package milvus cannot be installed here"; \
+	else $(LOOPBACK) sh -c 'ip link set lo up && CLIPREID_TEST_MILVUS=.venv-milvus/bin/python OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest $(HOOK) tests/retrieval/engines/test_engines.py -k "server or killed"'; fi
 
 test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills and resumes
 	$(PYTEST) $(HOOK) -m "slow and not unhooked" $(SLOW)
@@ -84,4 +97,4 @@ wheel: .venv/installed-dev  ## build the wheel, install it alone in an empty env
 	cd build && wheel-check/bin/python ../tests/wheel_check.py
 
 clean:
-	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-milvus build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 # Names that packages are imported under, where they have another one.
 MODULES = {
     "faiss-cpu": "faiss",
+    "milvus-lite": "milvus_lite",
     "pillow-heif": "pillow_heif",
     "open_clip_torch": "open_clip",
     "pillow": "PIL",

@@ -1,6 +1,7 @@
 """From a folder of photographs to answers on the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -104,6 +105,57 @@ def test_an_index_is_built_changed_and_searched(tmp_path, model, photos, capsys)
     assert f"path {model}" in out
 
 
+def test_approximate_search_and_what_it_loses(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    pattern = ("--pattern", "{identity}_c{camera}.png")
+    some = tmp_path / "some"
+    shutil.copytree(photos, some, ignore=shutil.ignore_patterns("2026"))
+    assert main(["index", "build", str(store), model, str(some), *pattern]) == 0
+    query = photos / "rex_c0.png"
+    status, _, err = answer(capsys, "search", store, query, "--approximate")
+    assert status == 1
+    assert "has no approximate structure" in err
+
+    assert answer(capsys, "index", "approximate", store, "HNSW8")[:2] == (0, f"{store}: HNSW8\n")
+    exact = answer(capsys, "search", store, query, "-k", "3", "--json")
+    assert answer(capsys, "search", store, query, "-k", "3", "--json", "--approximate") == exact
+
+    status, out, _ = answer(capsys, "index", "recall", store)
+    assert status == 0
+    assert out.splitlines()[1].split()[:2] == ["recall@6", "100.00"]
+    status, out, _ = answer(capsys, "index", "recall", store, some, *pattern, "-k", "3")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["recall@3"] + ["Rank-1,"] * 3 + [
+        "mAP@3,"
+    ] * 3
+
+    status, _, err = answer(capsys, "index", "approximate", store, "nonsense")
+    assert status == 1
+    assert err.startswith("error: GalleryIndex.build_approximate: faiss cannot build 'nonsense'")
+    status, out, _ = answer(capsys, "index", "approximate", store, "none")
+    assert out == f"{store}: no approximate structure\n"
+
+
+def test_an_index_in_milvus(tmp_path, model, photos, capsys):
+    pytest.importorskip("pymilvus", reason="pip install clipreid_kit[milvus]")
+    store = f"milvus:{tmp_path}/gallery.db"
+    status, out, _ = answer(capsys, "index", "build", store, model, photos)
+    assert (status, out) == (0, f"{store}: 7 images, 128 dimensions\n")
+    status, out, _ = answer(capsys, "search", store, photos / "tom_c1.png", "-k", "1")
+    assert out == f"  1  1.0000  .  {photos / 'tom_c1.png'}\n"
+    status, out, _ = answer(capsys, "index", "remove", store, "--where", "identity=2026")
+    assert (status, out) == (0, f"{store}: 1 removed; 6 in all\n")
+    assert answer(capsys, "index", "info", store, "--verify")[0] == 0
+    status, out, _ = answer(capsys, "index", "reembed", store, model)
+    assert (status, out.split(",")[0]) == (0, f"{store}: 6 images")
+
+    status, _, err = answer(capsys, "index", "info", f"milvus:{tmp_path}/other.db")
+    assert status == 1
+    assert err == (
+        f"error: milvus:{tmp_path}/other.db: there is no index. Build one with "
+        "GalleryIndex.build(store=...).\n"
+    )
+
+
 def test_reembed(tmp_path, model, photos, capsys):
     store = tmp_path / "gallery.index"
     assert main(["index", "build", str(store), model, str(photos)]) == 0
@@ -132,6 +184,12 @@ def test_calibrated_hits(tmp_path, model, capsys):
     status, out, _ = answer(capsys, "calibrate", store, photos, *pattern, *options)
     assert status == 0
     assert out.startswith("threshold 0.")
+
+    options = (*options, "--per-camera-pair", "--figure", tmp_path / "reliability.svg")
+    status, out, _ = answer(capsys, "calibrate", store, photos, *pattern, *options)
+    assert status == 0
+    assert out.splitlines()[-1].startswith("1 and 2        the common one: 6 pairs")
+    assert (tmp_path / "reliability.svg").read_text().startswith("<?xml")
 
     status, out, _ = answer(capsys, "search", store, photos / "0_c0.png", "-k", "3", "--json")
     (found,) = json.loads(out)
@@ -168,6 +226,39 @@ def test_several_queries(built, photos, capsys):
 
     status, out, _ = answer(capsys, "search", built, photos / "rex_c0.png", "--where", "identity=x")
     assert (status, out) == (0, "nothing meets the conditions\n")
+
+
+def test_search_leaves_out_a_camera_and_looks_twice(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    table = tmp_path / "photos.csv"
+    days = {0: "2026-01-31T23:00:00", 1: "2026-02-01", 2: "2026-02-28T12:00:00"}
+    rows = [f"{photos}/{n}_c{c}.png,{n},{c},{days[c]}" for n in ("rex", "tom") for c in days]
+    table.write_text("\n".join(["path,identity,camera,taken", *rows]))
+    assert main(["index", "build", str(store), model, str(table)]) == 0
+
+    def cameras(*arguments):
+        status, out, _ = answer(
+            capsys, "search", store, photos / "rex_c0.png", "--json", *arguments
+        )
+        assert status == 0
+        return {hit["camera"] for hit in json.loads(out)[0]["hits"]}
+
+    assert cameras() == {0, 1, 2}
+    assert cameras("--not-camera", "1") == {0, 2}
+    assert cameras("--not-camera", "roof") == {0, 1, 2}
+    assert cameras("--where", "taken=2026-02-01..") == {1, 2}
+    assert cameras("--where", "taken=..2026-01-31") == {0}
+    assert cameras("--where", "taken=2026-02-01..2026-02-28T11:00") == {1}
+    assert cameras("--expand", "2", "--rerank", "4", "-k", "6") == {0, 1, 2}
+
+    plain, again = [
+        answer(capsys, "search", store, photos / "rex_c0.png", "-k", "1", *options)[1]
+        for options in ((), ("--expand", "3"))
+    ]
+    assert plain.startswith("  1  1.0000")
+    assert not again.startswith("  1  1.0000")
+    status, _, error = answer(capsys, "search", store, "--text", "x", "--not-camera", "1")
+    assert (status, "a sentence has none" in error) == (2, True)
 
 
 def test_embed(tmp_path, model, photos, capsys):
@@ -227,10 +318,12 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
         ["embed"],
         ["search"],
         ["calibrate"],
+        ["discover"],
         ["index", "build"],
         ["index", "add"],
         ["index", "remove"],
         ["index", "info"],
+        ["index", "duplicates"],
         ["index", "reembed"],
     ],
 )

@@ -398,8 +398,8 @@ def test_foreign_and_damaged_folders(index, tmp_path):
     manifest.write_text('{"format": "another"}')
     with pytest.raises(ValueError, match="not the manifest of a gallery index"):
         GalleryIndex.open(index.path)
-    manifest.write_text(json.dumps(json.loads(good) | {"version": 3}))
-    with pytest.raises(ValueError, match=r"format version 3, and this version .* reads up to 2"):
+    manifest.write_text(json.dumps(json.loads(good) | {"version": 4}))
+    with pytest.raises(ValueError, match=r"format version 4, and this version .* reads up to 3"):
         GalleryIndex.open(index.path)
     manifest.write_text(json.dumps(json.loads(good) | {"dim": 7}))
     with pytest.raises(ValueError, match="its checksum is wrong"):

@@ -1,6 +1,7 @@
 """Conditions on the columns of an index, as the command line writes them."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ WhereOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN=VALUE",
-        help="camera=1,2 or camera!=3 or frame=10..200; several times, all have to hold.",
+        help="camera=1,2, camera!=3, frame=10..200, taken=2026-01-01..; several times, all hold.",
     ),
 ]
 
@@ -63,10 +64,25 @@ def _range(low: str, high: str) -> "Between":
     try:
         numbers = [float(end) for end in ends]
     except ValueError:
-        return Between(low or None, high or None)
+        return _range_of_times(low, high)
 
     first, last = numbers[0] if low else None, numbers[-1] if high else None
     return Between(first, last)
+
+
+def _range_of_times(low: str, high: str) -> "Between":
+    """Read a range of dates or times, otherwise one of text; an end without a time is a day."""
+    from clipreid_kit.data.moments import read_moment
+    from clipreid_kit.retrieval import Between
+
+    ends: list[date | None] = []
+    for text in (low, high):
+        moment = read_moment(text) if text else None
+        if text and moment is None:
+            return Between(low or None, high or None)
+        is_day = moment is not None and len(text.strip()) == len("2026-11-29")
+        ends.append(moment.date() if moment is not None and is_day else moment)
+    return Between(*ends)
 
 
 def _is_integer(text: str) -> bool:

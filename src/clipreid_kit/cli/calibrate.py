@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
+from clipreid_kit.cli._store import StoreArgument
 
 
 def calibrate(
-    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    store: StoreArgument,
     images: ImagesArgument,
     pattern: PatternOption = None,
     split: SplitOption = None,
@@ -23,6 +24,15 @@ def calibrate(
     across_cameras: Annotated[
         bool, typer.Option("--across-cameras", help="Use pairs of different cameras only.")
     ] = False,
+    per_camera_pair: Annotated[
+        bool,
+        typer.Option(
+            "--per-camera-pair", help="Also a curve and a threshold for two cameras each."
+        ),
+    ] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw a reliability diagram (.png, .svg or .pdf).")
+    ] = None,
 ) -> None:
     """Learn which similarity means the same identity.
 
@@ -35,6 +45,7 @@ def calibrate(
     """
     from clipreid_kit.retrieval import GalleryIndex
     from clipreid_kit.retrieval import calibrate as calibrate_pairs
+    from clipreid_kit.viz import reliability_figure, save_figure
 
     index = GalleryIndex.open(store)
     calibration = calibrate_pairs(
@@ -43,6 +54,9 @@ def calibrate(
         method=method,
         false_positive_rate=false_positive_rate,
         across_cameras=across_cameras,
+        per_camera_pair=per_camera_pair,
     )
     index.set_calibration(calibration)
     print(calibration.table())
+    if figure is not None:
+        save_figure(reliability_figure(calibration), figure)

@@ -22,9 +22,8 @@ from clipreid_kit.cli._images import (
     print_skipped,
     read_records,
 )
+from clipreid_kit.cli._store import StoreArgument
 from clipreid_kit.cli._where import WhereOption, parse_conditions
-
-StoreArgument = Annotated[Path, typer.Argument(help="Folder of the index.")]
 
 
 def index_app() -> typer.Typer:
@@ -37,6 +36,9 @@ def index_app() -> typer.Typer:
     app.command()(remove)
     app.command()(reembed)
     app.command()(info)
+    app.command()(duplicates)
+    app.command()(approximate)
+    app.command()(recall)
     return app
 
 
@@ -53,7 +55,7 @@ def build(
     workers: WorkersOption = 0,
     device: DeviceOption = None,
 ) -> None:
-    """Encode images, and write an index of them to a new folder.
+    """Encode images, and write an index of them to a new folder, or to Milvus.
 
     Example: clipreid index build gallery.index runs/photos photos/
     """
@@ -170,6 +172,94 @@ def info(
         return
     for name, value in facts.items():
         print(f"{name:14}{_shown(value)}")
+
+
+def approximate(
+    store: StoreArgument,
+    factory: Annotated[
+        str,
+        typer.Argument(
+            help="A factory string of faiss, such as HNSW32; none deletes the structure."
+        ),
+    ],
+    effort: Annotated[
+        int | None, typer.Option(min=1, help="How widely it is searched: efSearch or nprobe.")
+    ] = None,
+) -> None:
+    """Build an approximate structure for `clipreid search --approximate`.
+
+    Example: clipreid index approximate gallery.index HNSW32
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    index.build_approximate(None if factory == "none" else factory, effort=effort)
+    print(f"{store}: {index.info().approximate or 'no approximate structure'}")
+
+
+def recall(
+    store: StoreArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(help="Queries, as a folder, a table, ...; defaults to images of the index."),
+    ] = None,
+    pattern: PatternOption = None,
+    split: SplitOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Images to find for each query.")] = 10,
+) -> None:
+    """Show what approximate search loses, beside the exact one.
+
+    Without images, some of the index are searched by their noisy vectors. Images with identities
+    also give Rank-1 and mAP, without the images of each query's own camera.
+
+    Example: clipreid index recall gallery.index queries/
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    if images is None:
+        print(index.recall(None, min(k, len(index))).table())
+        return
+
+    records = read_records(images, pattern, split)
+    cameras = [record.camera for record in records if record.camera is not None]
+    report = index.recall(
+        index.encoder.encode_records(records).embeddings,
+        min(k, len(index)),
+        query_ids=[record.identity for record in records],
+        query_cameras=cameras if len(cameras) == len(records) else None,
+    )
+    print(report.table())
+
+
+def duplicates(
+    store: StoreArgument,
+    min_similarity: Annotated[
+        float | None,
+        typer.Option(help="Also images at least as similar, such as 0.99, whatever their files."),
+    ] = None,
+    where: WhereOption = None,
+    on_error: OnErrorOption = "raise",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show images that are in an index several times: files of equal bytes.
+
+    Example: clipreid index duplicates gallery.index --min-similarity 0.99
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    index = GalleryIndex.open(store)
+    found = index.duplicates(
+        min_similarity=min_similarity, where=parse_conditions(where), on_error=on_error
+    )
+    if as_json:
+        print(json.dumps([group.as_dict() for group in found], indent=2, ensure_ascii=False))
+        return
+    for group in found:
+        print("equal files:" if group.reason == "content" else "similar images:")
+        for key, path in zip(group.keys, group.paths, strict=True):
+            print(f"  {key:6}  {path or ''}".rstrip())
+    print(f"{store}: {len(found)} groups of duplicates")
 
 
 def _shown(value: object) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
+from clipreid_kit.cli.discover import discover
 from clipreid_kit.cli.doctor import doctor
 from clipreid_kit.cli.embed import embed
 from clipreid_kit.cli.evaluate import PASS_ON, evaluate
@@ -58,6 +59,7 @@ def build_app() -> typer.Typer:
     app.add_typer(index_app(), name="index")
     app.command()(search)
     app.command()(calibrate)
+    app.command()(discover)
     app.command()(export)
     app.add_typer(recipes_app(), name="recipes")
     app.command()(examples)

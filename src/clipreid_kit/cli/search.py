@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from clipreid_kit.cli._store import StoreArgument
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 if TYPE_CHECKING:
-    from clipreid_kit.retrieval import Hit, SearchResult
+    from clipreid_kit.retrieval import GalleryIndex, Hit, SearchResult
 
 _COMBINED = "all queries"
 
 
 def search(
-    store: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    store: StoreArgument,
     image: Annotated[
         list[Path] | None, typer.Argument(help="Images to search by; each is a query.")
     ] = None,
@@ -31,6 +32,23 @@ def search(
         Literal["each", "mean", "max"],
         typer.Option(help="Several images of one query: their mean, or the nearest of them."),
     ] = "each",
+    not_camera: Annotated[
+        str | None,
+        typer.Option(help="Camera of the query images; images of the same camera are left out."),
+    ] = None,
+    expand: Annotated[
+        int | None, typer.Option(min=1, help="Search again, with so many nearest images mixed in.")
+    ] = None,
+    rerank: Annotated[
+        int | None, typer.Option(min=2, help="Re-rank so many nearest images (k-reciprocal).")
+    ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Use the structure of `clipreid index approximate`; may miss some.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the images that are nearest to images or sentences.
@@ -40,23 +58,57 @@ def search(
     if bool(image) == bool(text):
         raise typer.BadParameter("pass images, or --text, one of the two")
 
-    from clipreid_kit.retrieval import GalleryIndex
+    if text and not_camera is not None:
+        raise typer.BadParameter("--not-camera is the camera of images; a sentence has none")
+
+    from clipreid_kit.retrieval import Expand, GalleryIndex, Rerank
 
     index = GalleryIndex.open(store)
     found = min(k, len(index))
     conditions = parse_conditions(where)
     group: Literal["identity"] | None = "identity" if by_identity else None
+    mixture = None if expand is None else Expand(expand)
+    order = None if rerank is None else Rerank(rerank)
     if text:
-        result = index.search_text(text, found, where=conditions, combine=combine, group_by=group)
+        result = index.search_text(
+            text,
+            found,
+            where=conditions,
+            combine=combine,
+            group_by=group,
+            expand=mixture,
+            rerank=order,
+            approximate=approximate,
+        )
     else:
         result = index.search_image(
-            image or [], found, where=conditions, combine=combine, group_by=group
+            image or [],
+            found,
+            where=conditions,
+            query_cameras=_cameras(index, not_camera, len(image or [])),
+            combine=combine,
+            group_by=group,
+            expand=mixture,
+            rerank=order,
+            approximate=approximate,
         )
 
     queries = [str(query) for query in (text or image or [])]
     if combine != "each":
         queries = [_COMBINED]
     print(_json(queries, result) if as_json else _table(queries, result))
+
+
+def _cameras(
+    index: "GalleryIndex", camera: str | None, num_queries: int
+) -> "list[int | str] | None":
+    """Return the camera of every query, as the records of the index write it."""
+    if camera is None:
+        return None
+    is_integer = camera.removeprefix("-").isascii() and camera.removeprefix("-").isdigit()
+    if is_integer and len(index.keys(where={"camera": int(camera)})):
+        return [int(camera)] * num_queries
+    return [camera] * num_queries
 
 
 def _json(queries: list[str], result: "SearchResult") -> str:

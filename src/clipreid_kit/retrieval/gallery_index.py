@@ -1,11 +1,8 @@
-"""A gallery in a folder: embeddings and records, searched exactly."""
+"""A gallery of embeddings and records: built, searched by vector, image or text, and changed."""
 
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,79 +12,59 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_choice, check_integer
-from clipreid_kit._files import flush_folder
-from clipreid_kit._read_files import exists, is_folder
+from clipreid_kit._checks import check_choice, check_integer, check_number
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
+from clipreid_kit.retrieval.approximation_report import (
+    ApproximationReport,
+    LabelledGallery,
+    QueryLabels,
+    compare_answers,
+)
 from clipreid_kit.retrieval.calibration.calibration import Calibration
+from clipreid_kit.retrieval.calibration.camera_pairs import judge_hits
+from clipreid_kit.retrieval.duplicates import (
+    NUM_NEIGHBOURS,
+    DuplicateGroup,
+    equal_files,
+    similar_images,
+)
 from clipreid_kit.retrieval.encoding.encoded_images import SkippedImage
 from clipreid_kit.retrieval.encoding.encoder import Encoder, OnError
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
+from clipreid_kit.retrieval.engines.gallery_store import (
+    Conditions,
+    Reencoded,
+    StoreFacts,
+    check_known,
+)
+from clipreid_kit.retrieval.engines.index_info import IndexInfo
+from clipreid_kit.retrieval.engines.open_store import BuildingSite, building_site, open_store
+from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph, neighbour_graph
 from clipreid_kit.retrieval.remembered_encoder import (
     check_encoder,
     find_encoder,
     source_to_remember,
 )
 from clipreid_kit.retrieval.search_forms import (
+    Finder,
     Found,
-    MaskedQueries,
+    QueryGroup,
     find_each,
     find_nearest_to_any,
     group_by_identity,
     mean_of_unit_rows,
 )
 from clipreid_kit.retrieval.search_result import SearchResult
+from clipreid_kit.retrieval.second_pass import Expand, Rerank, expand_queries, rerank_shortlist
 from clipreid_kit.retrieval.store.conditions import Not
-from clipreid_kit.retrieval.store.index_folder import (
-    PresentRows,
-    change,
-    commit,
-    new_removed,
-    new_segment,
-    read_snapshot,
-    readable_errors,
-)
-from clipreid_kit.retrieval.store.manifest import Manifest
 from clipreid_kit.retrieval.store.record_columns import check_column_names
 
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
+_NUM_SAMPLED = 200  # images that recall is measured by, where no queries are given
 _CHECKED = 1 << 24  # elements of a file that are checked at once
-
-
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """Facts about an index.
-
-    Attributes:
-        num_images: Images that a search can find.
-        num_removed: Images that were removed, and that :meth:`GalleryIndex.compact` would drop.
-        dim: Width of the embeddings.
-        dtype: Type of the embeddings, ``float32`` or ``float64``.
-        fingerprint: Names the encoder of the embeddings; ``None`` if none was given.
-        columns: Columns that ``where`` takes.
-        num_segments: Files of embeddings: one for each ``add`` since the last ``compact``.
-        generation: Counts the changes of the index.
-        num_bytes: Size of its files.
-        encoder: Where the encoder came from, as its ``source`` says it; ``None`` if
-            unknown.
-        is_calibrated: Whether searches have probabilities.
-    """
-
-    num_images: int
-    num_removed: int
-    dim: int
-    dtype: str
-    fingerprint: str | None
-    columns: tuple[str, ...]
-    num_segments: int
-    generation: int
-    num_bytes: int
-    encoder: Mapping[str, Any] | None
-    is_calibrated: bool
 
 
 class GalleryIndex:
@@ -105,8 +82,10 @@ class GalleryIndex:
     encoder came from, and opens it again when it is needed.
 
     Args:
-        path: Folder of the index.
+        path: Folder of the index, or ``milvus:`` with a file or a URL.
         encoder: Its encoder, if the index cannot find it or another device is wanted.
+        token: Of a Milvus server: a token or ``user:password``; defaults to the environment
+            variable ``MILVUS_TOKEN``.
 
     Attributes:
         skipped: Images that the last ``build``, ``add`` or ``reembed`` of this object left out
@@ -131,13 +110,18 @@ class GalleryIndex:
         ('dee.jpg', 0.99)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, encoder: Encoder | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Encoder | None = None,
+        token: str | None = None,
+    ) -> None:
         self.skipped: tuple[SkippedImage, ...] = ()
-        self._snapshot = read_snapshot(self.path)
+        self._store = open_store("GalleryIndex.open", path, token)
         self._encoder = encoder
         if encoder is not None:
-            check_encoder("GalleryIndex.open", self.path, self._snapshot.manifest, encoder)
+            check_encoder("GalleryIndex.open", self.name, self._store.facts, encoder)
 
     @classmethod
     def build(
@@ -148,52 +132,54 @@ class GalleryIndex:
         store: str | os.PathLike[str],
         fingerprint: str | None = None,
         on_error: OnError = "raise",
+        approximate: str | None = None,
+        token: str | None = None,
     ) -> "GalleryIndex":
-        """Write an index to a new folder, and open it.
+        """Write an index to a new folder or to Milvus, and open it.
 
-        The folder appears when it is complete. Embeddings of a memory-mapped file are read a block
+        The index appears when it is complete. Embeddings of a memory-mapped file are read a block
         at a time.
 
         Args:
             embeddings: (N, D), float16 to float64; kept as float32, or as float64 if they are that.
                 Or an :class:`Encoder`, which encodes the records.
             records: N records; ``None`` for an index without.
-            store: The folder, which must not exist or be empty.
+            store: The folder, which must not exist or be empty. Or Milvus: ``milvus:gallery.db`` is
+                a file of Milvus Lite, ``milvus:http://host:19530`` a server; ``#name`` at the end
+                gives the index a name, of several in one place.
             fingerprint: Names the encoder of the embeddings. Searches that name another are
                 refused. That of an :class:`Encoder` is its own.
             on_error: With an encoder: ``"raise"`` stops at an image that cannot be read,
                 ``"skip"`` leaves it out, and the index names it as ``skipped``.
+            approximate: Also build an approximate structure, as :meth:`build_approximate` does.
+            token: As for :class:`GalleryIndex`.
 
         Raises:
             ValueError: If there are no embeddings, one has NaN or infinity, records differ in
-                number, the folder has other files or cannot be written, or an image cannot be read.
+                number, the folder has other files or cannot be written, an image cannot be read, or
+                faiss cannot build the approximate structure.
         """
         owner = "GalleryIndex.build"
-        path = Path(store)
-        if path.is_symlink():
-            path = Path(os.path.realpath(path))
-        if exists(path) and (not is_folder(path) or any(path.iterdir())):
-            raise ValueError(
-                f"{owner}: {path} exists. Choose another store, or open the index and add to it."
-            )
+        site = building_site(owner, store, token, approximate)
         if isinstance(embeddings, Encoder):
-            return cls._build_encoded(embeddings, records, path, fingerprint, on_error)
+            return cls._build_encoded(embeddings, records, site, fingerprint, on_error, token)
 
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
-        manifest = Manifest(rows.shape[1], dtype, fingerprint, records is not None)
-        cls._write_new(path, manifest, rows, records)
-        return cls(path)
+        facts = StoreFacts(rows.shape[1], dtype, fingerprint, records is not None)
+        site.build(facts, rows, records)
+        return cls(site.address, token=token)
 
     @classmethod
     def _build_encoded(
         cls,
         encoder: Encoder,
         records: Sequence[ImageRecord] | None,
-        path: Path,
+        site: BuildingSite,
         fingerprint: str | None,
         on_error: OnError,
+        token: str | None,
     ) -> "GalleryIndex":
         """Encode records, and write an index of them."""
         owner = "GalleryIndex.build"
@@ -204,54 +190,32 @@ class GalleryIndex:
 
         encoded = encoder.encode_records(records, on_error=on_error)
         rows = _embedding_rows(owner, "embeddings", encoded.embeddings)
-        manifest = Manifest(
-            rows.shape[1],
-            "float32",
-            encoder.fingerprint,
-            has_records=True,
-            encoder=source_to_remember(encoder, path),
-        )
-        cls._write_new(path, manifest, rows, encoded.records)
-        index = cls(path, encoder=encoder)
+        facts = _facts_of(encoder, rows, site.path)
+        site.build(facts, rows, encoded.records)
+        index = cls(site.address, encoder=encoder, token=token)
         index.skipped = tuple(encoded.skipped)
         return index
 
-    @staticmethod
-    def _write_new(
-        path: Path,
-        manifest: Manifest,
-        rows: EmbeddingRows,
-        records: Sequence[ImageRecord] | None,
-    ) -> None:
-        """Write a new index, which appears when it is complete."""
-        owner = "GalleryIndex.build"
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-        with readable_errors(owner, path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_folder(draft):
-                keys = np.arange(len(rows))
-                entry = new_segment(draft, manifest, rows, keys, records)
-                commit(draft, manifest.next([entry], None, len(rows)))
-                if exists(path):
-                    path.rmdir()
-                draft.rename(path)
-                flush_folder(path.parent)
-
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, encoder: Encoder | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Encoder | None = None,
+        token: str | None = None,
     ) -> "GalleryIndex":
         """Open an index; its files are mapped, and read when they are needed.
 
         Args:
-            path: Folder of the index.
+            path: Folder of the index, or ``milvus:`` with a file or a URL.
             encoder: Its encoder. ``None`` opens the one that the index remembers, once an image or
                 a text is to be encoded.
+            token: As for :class:`GalleryIndex`.
 
         Raises:
             ValueError: If there is no index, a damaged one, or one of another model.
         """
-        return cls(path, encoder=encoder)
+        return cls(path, encoder=encoder, token=token)
 
     @property
     def encoder(self) -> Encoder:
@@ -260,14 +224,31 @@ class GalleryIndex:
         Raises:
             ValueError: If the index does not know it, or it has changed or gone.
         """
-        manifest = self._snapshot.manifest
-        if self._encoder is None or manifest.fingerprint not in (None, self._encoder.fingerprint):
-            self._encoder = find_encoder("GalleryIndex", self.path, manifest)
+        facts = self._store.facts
+        if self._encoder is None or facts.fingerprint not in (None, self._encoder.fingerprint):
+            self._encoder = find_encoder("GalleryIndex", self.name, facts, self._store.path)
         return self._encoder
+
+    @property
+    def name(self) -> str:
+        """What messages call the index: its folder, or its address in Milvus."""
+        return self._store.name
+
+    @property
+    def path(self) -> Path:
+        """Folder of the index, or its file of Milvus Lite.
+
+        Raises:
+            ValueError: If it is on a server.
+        """
+        path = self._store.path
+        if path is None:
+            raise ValueError(f"GalleryIndex: {self.name} is on a server, and has no path here.")
+        return path
 
     def __len__(self) -> int:
         """Return the number of images that a search can find."""
-        return self._snapshot.num_present
+        return len(self._store)
 
     def search(
         self,
@@ -278,7 +259,10 @@ class GalleryIndex:
         query_cameras: Sequence[int | str] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
         fingerprint: str | None = None,
+        approximate: bool = False,
     ) -> SearchResult:
         """Find the images with the largest cosine similarities to each query.
 
@@ -288,13 +272,19 @@ class GalleryIndex:
             where: Conditions by column, all of which an image has to meet: a value, a list of
                 values, a :class:`Between` or a :class:`Not`. Columns are those of records (path,
                 identity, camera, view, caption, split) and their extra ones.
-            query_cameras: Camera of each query; images of the same camera are left out.
+            query_cameras: Camera of each query; images of the same camera are left out, and a
+                calibration of two cameras is used where the index has one.
             combine: ``"each"`` searches every vector. Several images of one query: ``"mean"``
                 searches the mean of the unit vectors, ``"max"`` takes each image's similarity to
                 the nearest vector.
             group_by: ``"identity"`` returns the nearest image of each of the ``k`` nearest
                 identities.
+            expand: Search again by a mixture of the query and its nearest images. Similarities are
+                those to the mixture, and have no probabilities.
+            rerank: Order a shortlist by k-reciprocal re-ranking.
             fingerprint: Names the encoder of ``vectors``.
+            approximate: Whether to use the approximate structure of :meth:`build_approximate`: the
+                similarities are exact, but images may be missing. :meth:`recall` says how many.
 
         Returns:
             A :class:`SearchResult` with a list of hits for each query; for a single one with
@@ -302,40 +292,48 @@ class GalleryIndex:
 
         Raises:
             ValueError: If ``k`` is larger than the index, vectors have another width or NaN, the
-                fingerprint is another one, a column is not there, or a file is damaged.
+                fingerprint is another one, a column is not there, a file is damaged, or there is no
+                approximate structure.
         """
         owner = "GalleryIndex.search"
         check_choice(owner, "combine", combine, ("each", "mean", "max"))
         queries = self._check_queries(owner, vectors, k, fingerprint)
-        allowed = self._allowed(owner, where)
+        conditions = self._conditions(owner, where)
         if combine != "each" and query_cameras is not None:
             raise ValueError(f'{owner}: query_cameras goes with combine="each" only.')
+        if combine == "max" and (expand is not None or rerank is not None):
+            raise ValueError(f'{owner}: combine="max" goes without expand and rerank.')
 
-        sources = self._snapshot.segments
-        groups = [MaskedQueries(np.arange(len(queries)), allowed)]
         if combine == "mean":
             queries = mean_of_unit_rows(queries)
-            groups = [MaskedQueries(np.arange(1), allowed)]
-        if query_cameras is not None:
-            groups = self._groups_by_camera(owner, query_cameras, len(queries), allowed)
+        groups = self._query_groups(
+            owner, len(queries), conditions, query_cameras, approximate=approximate
+        )
 
         def find(count: int) -> Found:
             if combine == "max":
-                return find_nearest_to_any(queries, sources, allowed, count)
-            return find_each(queries, sources, groups, count)
+                return find_nearest_to_any(queries, groups[0].search, count)
+            return find_each(queries, groups, count)
+
+        if expand is not None:
+            nearest = find(min(expand.k, len(self)))
+            queries = expand_queries(queries, nearest, self._store.vectors, expand)
+        ordered: Finder = find
+        if rerank is not None:
+            ordered = rerank_shortlist(find, queries, self._store.vectors, len(self), rerank)
 
         if group_by is None:
-            return self._result(find(k))
+            return self._result(ordered(k), query_cameras, is_calibrated=expand is None)
 
         check_choice(owner, "group_by", group_by, ("identity",))
         self._check_columns(owner, {"identity": None})
-        num_rows = self._snapshot.num_present
-        return self._result(group_by_identity(find, k, num_rows, self._identities))
+        grouped = group_by_identity(ordered, k, len(self), self._identities)
+        return self._result(grouped, query_cameras, is_calibrated=expand is None)
 
     @property
     def calibration(self) -> Calibration | None:
         """The calibration of similarities between images; ``None`` without one."""
-        values = self._snapshot.manifest.calibration
+        values = self._store.facts.calibration
         return None if values is None else Calibration.from_dict(values)
 
     def set_calibration(self, calibration: Calibration | None) -> None:
@@ -348,19 +346,14 @@ class GalleryIndex:
             ValueError: If it is of another encoder, or another process writes to the index.
         """
         owner = "GalleryIndex.set_calibration"
-        with change(owner, self.path) as snapshot:
-            old = snapshot.manifest
-            theirs = None if calibration is None else calibration.fingerprint
-            if theirs not in (None, old.fingerprint):
-                raise ValueError(
-                    f"{owner}: the calibration is of another model (fingerprint {theirs}) than the "
-                    f"index ({old.fingerprint}). Calibrate with the encoder of the index."
-                )
-            values = None if calibration is None else calibration.as_dict()
-            new = replace(old, calibration=values)
-            commit(self.path, new.next(old.segments, old.removed, old.next_key))
-
-        self.reload()
+        theirs = None if calibration is None else calibration.fingerprint
+        own = self._store.facts.fingerprint
+        if theirs not in (None, own):
+            raise ValueError(
+                f"{owner}: the calibration is of another model (fingerprint {theirs}) than the "
+                f"index ({own}). Calibrate with the encoder of the index."
+            )
+        self._store.set_calibration(owner, None if calibration is None else calibration.as_dict())
 
     def search_image(
         self,
@@ -371,6 +364,9 @@ class GalleryIndex:
         query_cameras: Sequence[int | str] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
+        approximate: bool = False,
     ) -> SearchResult:
         """Find the images that are nearest to each of some images.
 
@@ -381,6 +377,9 @@ class GalleryIndex:
             query_cameras: As for :meth:`search`.
             combine: As for :meth:`search`.
             group_by: As for :meth:`search`.
+            expand: As for :meth:`search`.
+            rerank: As for :meth:`search`.
+            approximate: As for :meth:`search`.
 
         Raises:
             ValueError: As for :meth:`search`, or if an image cannot be read, or the encoder of the
@@ -389,7 +388,15 @@ class GalleryIndex:
         self._check_k("GalleryIndex.search_image", k)
         vectors = self.encoder.encode_images(images)
         return self.search(
-            vectors, k, where=where, query_cameras=query_cameras, combine=combine, group_by=group_by
+            vectors,
+            k,
+            where=where,
+            query_cameras=query_cameras,
+            combine=combine,
+            group_by=group_by,
+            expand=expand,
+            rerank=rerank,
+            approximate=approximate,
         )
 
     def search_text(
@@ -400,6 +407,9 @@ class GalleryIndex:
         where: Mapping[str, object] | None = None,
         combine: Literal["each", "mean", "max"] = "each",
         group_by: Literal["identity"] | None = None,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
+        approximate: bool = False,
     ) -> SearchResult:
         """Find the images that are nearest to each of some texts.
 
@@ -409,6 +419,9 @@ class GalleryIndex:
             where: As for :meth:`search`.
             combine: As for :meth:`search`.
             group_by: As for :meth:`search`.
+            expand: As for :meth:`search`.
+            rerank: As for :meth:`search`.
+            approximate: As for :meth:`search`.
 
         Raises:
             ValueError: As for :meth:`search`, or if the model has no text tower that its images
@@ -416,7 +429,16 @@ class GalleryIndex:
         """
         self._check_k("GalleryIndex.search_text", k)
         vectors = self.encoder.encode_texts(texts)
-        found = self.search(vectors, k, where=where, combine=combine, group_by=group_by)
+        found = self.search(
+            vectors,
+            k,
+            where=where,
+            combine=combine,
+            group_by=group_by,
+            expand=expand,
+            rerank=rerank,
+            approximate=approximate,
+        )
         # the calibration is about two images
         return replace(found, probabilities=None, is_unknown=None)
 
@@ -454,24 +476,16 @@ class GalleryIndex:
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         self._check_fit(owner, rows, fingerprint)
-        if rows.dtype == torch.float64 and self._snapshot.manifest.dtype != "float64":
+        if rows.dtype == torch.float64 and self._store.facts.dtype != "float64":
             raise ValueError(
                 f"{owner}: embeddings are float64, but the index keeps float32. Convert them by "
                 "float() if what is lost does not matter."
             )
-        if (records is None) == self._snapshot.manifest.has_records:
+        if (records is None) == self._store.facts.has_records:
             state = "has" if records is None else "was built without"
             raise ValueError(f"{owner}: the index {state} records; give records for all or none.")
 
-        with change(owner, self.path) as snapshot:
-            old = snapshot.manifest
-            keys = np.arange(old.next_key, old.next_key + len(rows))
-            entry = new_segment(self.path, old, rows, keys, records)
-            next_key = old.next_key + len(rows)
-            commit(self.path, old.next([*old.segments, entry], old.removed, next_key))
-
-        self.reload()
-        return keys
+        return self._store.add(owner, rows, records)
 
     def remove(self, keys: Iterable[int]) -> None:
         """Remove images; when this returns, no search finds them.
@@ -486,47 +500,111 @@ class GalleryIndex:
                 the index is unchanged.
         """
         owner = "GalleryIndex.remove"
-        unwanted = _key_array(owner, keys)
-        with change(owner, self.path) as snapshot:
-            rows = snapshot.rows_of_keys(unwanted)
-            _check_known(owner, unwanted, rows)
-
-            is_removed = ~snapshot.is_present
-            is_removed[rows] = True
-            old = snapshot.manifest
-            entry = new_removed(self.path, old, np.flatnonzero(is_removed))
-            commit(self.path, old.next(old.segments, entry, old.next_key))
-
-        self.reload()
+        self._store.remove(owner, _key_array(owner, keys))
 
     def compact(self) -> None:
         """Drop removed images from the files, and join the files of all ``add`` to one.
 
-        Rows are numbered anew in the same order; keys stay.
+        Rows are numbered anew in the same order; keys stay. An approximate structure is built
+        again, since it holds the removed embeddings as well.
 
         Raises:
             ValueError: If another process writes to the index, a file is damaged, or the disk is
                 full; the index is unchanged.
         """
-        with change("GalleryIndex.compact", self.path) as snapshot:
-            old = snapshot.manifest
-            rows = np.flatnonzero(snapshot.is_present)
-            segments = []
-            if len(rows):
-                present = PresentRows(snapshot, rows)
-                found = snapshot.records(rows)
-                records = [record for record in found if record is not None]
-                keys = snapshot.keys[rows]
-                segments = [new_segment(self.path, old, present, keys, records or None)]
-            commit(self.path, old.next(segments, None, old.next_key))
+        self._store.compact("GalleryIndex.compact")
 
-        self.reload()
+    def build_approximate(self, factory: str | None, *, effort: int | None = None) -> None:
+        """Build an approximate structure of faiss beside the exact index, or delete it.
+
+        ``search(..., approximate=True)`` then takes its candidates from there, and scores them
+        exactly. Images that are added later are searched exactly beside it, until the structure is
+        built again; removed ones are filtered. It is read into memory by the first search.
+
+        Args:
+            factory: A factory string of faiss: ``"HNSW32"`` loses least, ``"IVF1024,Flat"`` is
+                built quickly, ``"IVF1024,PQ64"`` and ``"IVF1024,RaBitQ"`` take little memory,
+                and ``"Flat"`` is for comparison. ``None`` deletes the structure.
+            effort: How widely it is searched: of a graph, the neighbours kept in view (faiss's
+                ``efSearch``, 64 by default); of cells, how many are searched (``nprobe``, 8 or a
+                sixteenth of them by default). More find more, and take longer.
+
+        Raises:
+            ValueError: If faiss cannot build it, the index is empty, another process writes to it,
+                or the disk is full; the index is unchanged.
+
+        Example:
+            >>> import tempfile
+            >>> rows = np.random.default_rng(0).standard_normal((300, 8))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     index = GalleryIndex.build(rows, store=f"{folder}/gallery.index")
+            ...     index.build_approximate("HNSW16")
+            ...     index.search(rows[7], k=1, approximate=True).keys.tolist()
+            [[7]]
+        """
+        owner = "GalleryIndex.build_approximate"
+        if effort is not None:
+            check_integer(owner, "effort", effort, 1)
+        self._store.build_approximate(owner, factory, effort)
+
+    def recall(
+        self,
+        queries: Float[Tensor, "q d"] | Float[np.ndarray, "q d"] | None = None,
+        k: int = 10,
+        *,
+        query_ids: Sequence[int | str] | None = None,
+        query_cameras: Sequence[int | str] | None = None,
+        where: Mapping[str, object] | None = None,
+        seed: int = 0,
+    ) -> ApproximationReport:
+        """Compare the approximate answer with the exact one.
+
+        Args:
+            queries: (Q, D), at least two. ``None`` takes 200 images of the index, evenly spaced,
+                with noise of half their spread.
+            k: How many images to find.
+            query_ids: Identity of each query; then Rank-1 and mAP of both answers are compared.
+            query_cameras: As for :meth:`search`.
+            where: As for :meth:`search`.
+            seed: Of the bootstrap of the intervals.
+
+        Raises:
+            ValueError: As for :meth:`search`, or if there are fewer than two queries or identities.
+        """
+        owner = "GalleryIndex.recall"
+        options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
+        if queries is None:
+            if query_ids is not None or query_cameras is not None:
+                raise ValueError(f"{owner}: query_ids and query_cameras go with queries.")
+            queries = self._noisy_images(seed)
+        if query_ids is not None and len(query_ids) != len(queries):
+            raise ValueError(f"{owner}: got {len(query_ids)} query_ids for {len(queries)} queries.")
+        if len(queries) < 2:
+            raise ValueError(f"{owner}: pass two queries at least, as one has no interval.")
+
+        exact = self.search(queries, k, **options)
+        found = self.search(queries, k, approximate=True, **options)
+        if query_ids is None:
+            return compare_answers(exact, found, seed=seed)
+
+        self._check_columns(owner, {"identity": None})
+        keys = self._store.keys(owner, self._conditions(owner, where))
+        rows = self._store.rows_of_keys(owner, keys)
+        gallery = LabelledGallery(
+            self._store.values("identity", rows), self._store.values("camera", rows)
+        )
+        labels = QueryLabels(
+            [_plain(identity) for identity in query_ids],
+            None if query_cameras is None else [_plain(camera) for camera in query_cameras],
+        )
+        return compare_answers(exact, found, labels, gallery, seed=seed)
 
     def reembed(self, encoder: Encoder, *, on_error: OnError = "raise") -> None:
         """Encode all images again by another model, and replace all vectors in one atomic step.
 
         Until it is done, others read and search the index as it was; nobody can write to it.
-        Rows are numbered anew as by :meth:`compact`; keys stay. A calibration is deleted.
+        Rows are numbered anew as by :meth:`compact`; keys stay. A calibration and an
+        approximate structure are deleted.
 
         Args:
             encoder: The new encoder, which the index remembers from now on.
@@ -538,30 +616,18 @@ class GalleryIndex:
                 be read, or the disk is full; the index is unchanged.
         """
         owner = "GalleryIndex.reembed"
-        with change(owner, self.path) as snapshot:
-            old = snapshot.manifest
-            rows = np.flatnonzero(snapshot.is_present)
-            records = [record for record in snapshot.records(rows) if record is not None]
-            if not records:
-                raise ValueError(f"{owner}: the index has no records, so no images to encode.")
+        skipped: list[SkippedImage] = []
 
+        def reencode(records: list[ImageRecord]) -> Reencoded:
             encoded = encoder.encode_records(records, on_error=on_error)
+            skipped.extend(encoded.skipped)
             embeddings = _embedding_rows(owner, "embeddings", encoded.embeddings)
-            new = replace(
-                old,
-                dim=embeddings.shape[1],
-                dtype="float32",
-                fingerprint=encoder.fingerprint,
-                encoder=source_to_remember(encoder, self.path),
-                calibration=None,  # it was of the other model
-            )
-            keys = snapshot.keys[rows][list(encoded.rows)]
-            entry = new_segment(self.path, new, embeddings, keys, encoded.records)
-            commit(self.path, new.next([entry], None, old.next_key))
+            facts = _facts_of(encoder, embeddings, self._store.path)
+            return Reencoded(np.array(encoded.rows), embeddings, encoded.records, facts)
 
+        self._store.reembed(owner, reencode)
         self._encoder = encoder
-        self.skipped = tuple(encoded.skipped)
-        self.reload()
+        self.skipped = tuple(skipped)
 
     def verify(self) -> None:
         """Read and check all files of the index.
@@ -569,30 +635,15 @@ class GalleryIndex:
         Raises:
             ValueError: If one is not what was written, with its name and the place.
         """
-        self._snapshot.check_all()
+        self._store.verify()
 
     def reload(self) -> None:
         """See what was written since the index was opened."""
-        self._snapshot = read_snapshot(self.path)
+        self._store.reload()
 
     def info(self) -> IndexInfo:
         """Return the size, the columns and the state of the index."""
-        snapshot, manifest = self._snapshot, self._snapshot.manifest
-        sizes = [entry["size"] for entry in manifest.segments]
-        removed_size = 0 if manifest.removed is None else manifest.removed["size"]
-        return IndexInfo(
-            num_images=snapshot.num_present,
-            num_removed=len(snapshot.keys) - snapshot.num_present,
-            dim=manifest.dim,
-            dtype=manifest.dtype,
-            fingerprint=manifest.fingerprint,
-            columns=tuple(snapshot.column_names),
-            num_segments=len(manifest.segments),
-            generation=manifest.generation,
-            num_bytes=sum(sizes) + removed_size,
-            encoder=manifest.encoder,
-            is_calibrated=manifest.calibration is not None,
-        )
+        return self._store.info()
 
     def keys(self, *, where: Mapping[str, object] | None = None) -> IntArray:
         """Return the keys of the images that meet conditions, in the order of insertion.
@@ -606,11 +657,10 @@ class GalleryIndex:
         Raises:
             ValueError: If a column is not there.
         """
-        allowed = self._allowed("GalleryIndex.keys", where)
-        keys = self._snapshot.keys
-        return keys.copy() if allowed is None else keys[allowed]
+        owner = "GalleryIndex.keys"
+        return self._store.keys(owner, self._conditions(owner, where))
 
-    def records(self, keys: Iterable[int]) -> list[ImageRecord | None]:
+    def records(self, keys: Iterable[int] | IntArray) -> list[ImageRecord | None]:
         """Return the records of images by key.
 
         Args:
@@ -621,9 +671,99 @@ class GalleryIndex:
         """
         owner = "GalleryIndex.records"
         wanted = _key_array(owner, keys)
-        rows = self._snapshot.rows_of_keys(wanted)
-        _check_known(owner, wanted, rows)
-        return self._snapshot.records(rows)
+        rows = self._store.rows_of_keys(owner, wanted)
+        check_known(owner, wanted, rows)
+        return self._store.records(rows)
+
+    def rows(self, keys: Iterable[int] | IntArray) -> IntArray:
+        """Return the rows of images by key (N,), int64, as hits have them.
+
+        Args:
+            keys: Keys of images that are in the index.
+
+        Raises:
+            ValueError: If the index has no image with such a key.
+        """
+        owner = "GalleryIndex.rows"
+        wanted = _key_array(owner, keys)
+        rows = self._store.rows_of_keys(owner, wanted)
+        check_known(owner, wanted, rows)
+        return rows
+
+    def vectors(self, keys: Iterable[int] | IntArray) -> Float[Tensor, "n d"]:
+        """Return the embeddings of images by key (N, D), as they were added.
+
+        Args:
+            keys: Keys of images that are in the index.
+
+        Raises:
+            ValueError: If the index has no image with such a key.
+        """
+        rows = self.rows(keys)
+        if len(rows) == 0:
+            return torch.empty(0, self._store.facts.dim)
+        return self._store.vectors(rows)
+
+    def neighbours(
+        self, k: int = 50, *, where: Mapping[str, object] | None = None
+    ) -> NeighbourGraph:
+        """Find the nearest other images of every image, exactly.
+
+        It takes time in the square of the number of images: minutes for 100,000 on two cores. All
+        embeddings are held in memory, twice, and 12 bytes for each neighbour.
+
+        Args:
+            k: Neighbours of an image; fewer if there are fewer other images.
+            where: Conditions by column, as for :meth:`search`; only images that meet them are
+                compared.
+
+        Raises:
+            ValueError: If a column is not there.
+        """
+        owner = "GalleryIndex.neighbours"
+        check_integer(owner, "k", k, 1)
+        conditions = self._conditions(owner, where)
+        keys = self._store.keys(owner, conditions)
+        rows = self._store.rows_of_keys(owner, keys)
+        return neighbour_graph(keys, rows, self._store.vectors, k)
+
+    def duplicates(
+        self,
+        *,
+        content: bool = True,
+        min_similarity: float | None = None,
+        where: Mapping[str, object] | None = None,
+        on_error: OnError = "raise",
+    ) -> list[DuplicateGroup]:
+        """Find images that are in the index several times.
+
+        Args:
+            content: Whether to compare files: groups of files of equal bytes. Only files of equal
+                size are read.
+            min_similarity: Also return groups of images that pairs of this cosine similarity
+                connect, such as 0.99: copies that were saved again or cut. Each image is compared
+                with its 20 nearest ones; it takes as long as :meth:`neighbours`.
+            where: Conditions by column, as for :meth:`search`.
+            on_error: ``"raise"`` stops at a file that cannot be found, ``"skip"`` leaves it out.
+
+        Returns:
+            The groups, those of equal files first; of several groups the one first whose first
+            image was added first. Empty if there are none.
+
+        Raises:
+            ValueError: If the index has no records to compare files by, a file cannot be found, or
+                a column is not there.
+        """
+        owner = "GalleryIndex.duplicates"
+        keys = self.keys(where=where)
+        found = []
+        if content:
+            found += equal_files(owner, keys, self.records(keys), on_error)
+        if min_similarity is not None:
+            check_number(owner, "min_similarity", min_similarity)
+            graph = self.neighbours(NUM_NEIGHBOURS, where=where)
+            found += similar_images(graph, self.records(keys), min_similarity)
+        return found
 
     def _check_queries(
         self,
@@ -647,79 +787,99 @@ class GalleryIndex:
 
     def _check_fit(self, owner: str, rows: EmbeddingRows, fingerprint: str | None) -> None:
         """Raise ValueError if embeddings are of another width, type or encoder than the index."""
-        manifest = self._snapshot.manifest
-        if rows.shape[1] != manifest.dim:
+        facts = self._store.facts
+        if rows.shape[1] != facts.dim:
             raise ValueError(
                 f"{owner}: {rows.name} have {rows.shape[1]} columns, and those of the index "
-                f"have {manifest.dim}. Take both from the same model, at the same level."
+                f"have {facts.dim}. Take both from the same model, at the same level."
             )
-        if fingerprint not in (None, manifest.fingerprint):
+        if fingerprint not in (None, facts.fingerprint):
             raise ValueError(
                 f"{owner}: {rows.name} come from the encoder {fingerprint!r}, but the index was "
-                f"built with {manifest.fingerprint!r}. Encode them by the same model."
+                f"built with {facts.fingerprint!r}. Encode them by the same model."
             )
 
-    def _allowed(self, owner: str, where: Mapping[str, object] | None) -> BoolArray | None:
-        """Return the rows that a search may find; ``None`` for all."""
-        snapshot = self._snapshot
+    def _conditions(self, owner: str, where: Mapping[str, object] | None) -> Conditions:
+        """Return conditions on the columns, checked to be there; none for every image."""
         if not where:
-            return None if snapshot.manifest.removed is None else snapshot.is_present
-
+            return ()
         self._check_columns(owner, where)
-        return snapshot.is_present & snapshot.meets(where)
+        return (where,)
 
     def _check_columns(self, owner: str, where: Mapping[str, object]) -> None:
-        check_column_names(owner, where, self._snapshot.column_names)
+        check_column_names(owner, where, self._store.column_names)
 
-    def _groups_by_camera(
+    def _query_groups(
         self,
         owner: str,
-        query_cameras: Sequence[int | str],
         num_queries: int,
-        allowed: BoolArray | None,
-    ) -> list[MaskedQueries]:
-        """Return the queries of each camera, and the rows of other cameras."""
+        conditions: Conditions,
+        query_cameras: Sequence[int | str] | None,
+        *,
+        approximate: bool,
+    ) -> list[QueryGroup]:
+        """Return the queries by what they may find: all images, or those of other cameras."""
+        if query_cameras is None:
+            search = self._store.searcher(owner, conditions, approximate=approximate)
+            return [QueryGroup(np.arange(num_queries), search)]
+
         if len(query_cameras) != num_queries:
             raise ValueError(
                 f"{owner}: got {len(query_cameras)} query_cameras for {num_queries} queries."
             )
-
         self._check_columns(owner, {"camera": None})
         cameras = [_plain(camera) for camera in query_cameras]
         groups = []
         for camera in dict.fromkeys(cameras):
             numbers = [i for i, other in enumerate(cameras) if other == camera]
-            is_other = self._snapshot.meets({"camera": Not(camera)})
-            mask = is_other if allowed is None else is_other & allowed
-            groups.append(MaskedQueries(np.array(numbers), mask))
+            search = self._store.searcher(
+                owner, (*conditions, {"camera": Not(camera)}), approximate=approximate
+            )
+            groups.append(QueryGroup(np.array(numbers), search))
         return groups
 
-    def _identities(self, rows: IntArray) -> list[Any]:
-        return self._snapshot.values("identity", rows)
+    def _noisy_images(self, seed: int) -> Tensor:
+        """Return queries like the images of the index, (Q, D)."""
+        keys = self._store.keys("GalleryIndex.recall", ())
+        chosen = np.unique(np.linspace(0, len(keys) - 1, _NUM_SAMPLED).astype(np.int64))
+        rows = self._store.rows_of_keys("GalleryIndex.recall", keys[chosen])
+        vectors = self._store.vectors(rows).double()
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64)
+        return vectors + noise * vectors.std(dim=0, correction=0) / 2
 
-    def _result(self, found: Found) -> SearchResult:
+    def _identities(self, rows: IntArray) -> list[Any]:
+        return self._store.values("identity", rows)
+
+    def _result(
+        self, found: Found, query_cameras: Sequence[int | str] | None, *, is_calibrated: bool
+    ) -> SearchResult:
         """Look up the keys and records of rows."""
-        keys = np.where(found.rows >= 0, self._snapshot.keys[found.rows], -1)
-        records = [self._snapshot.records(rows[rows >= 0]) for rows in found.rows]
-        calibration = self.calibration
+        is_found = found.rows >= 0
+        keys = np.full_like(found.rows, -1)
+        keys[is_found] = self._store.keys_of_rows(found.rows[is_found])
+        records = [self._store.records(rows[rows >= 0]) for rows in found.rows]
+        calibration = self.calibration if is_calibrated else None
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)
 
-        is_known = np.asarray(calibration.is_same(found.similarities).any(axis=1))
+        cameras = None if query_cameras is None else [_plain(one) for one in query_cameras]
+        probabilities, is_unknown = judge_hits(calibration, found.similarities, records, cameras)
         return SearchResult(
             found.rows,
             keys,
             found.similarities,
             records,
-            probabilities=calibration.probability(found.similarities),
-            is_unknown=np.logical_not(is_known),
+            probabilities=probabilities,
+            is_unknown=is_unknown,
         )
 
 
-def _plain(value: object) -> object:
+def _plain(value: int | str) -> int | str:
     """Return an element of an array or a tensor as a plain value."""
     item = getattr(value, "item", None)
-    return item() if callable(item) else value
+    plain: int | str = item() if callable(item) else value
+    return plain
 
 
 def _embedding_rows(owner: str, name: str, source: Tensor | npt.NDArray[Any]) -> EmbeddingRows:
@@ -741,7 +901,7 @@ def _check_records(owner: str, rows: EmbeddingRows, records: Sequence[ImageRecor
     check_records(owner, records or ())
 
 
-def _key_array(owner: str, keys: Iterable[int]) -> IntArray:
+def _key_array(owner: str, keys: Iterable[int] | IntArray) -> IntArray:
     """Return keys as an array of distinct integers."""
     array = as_array(owner, "keys", keys if isinstance(keys, np.ndarray) else list(keys))
     if array.size == 0:
@@ -751,20 +911,9 @@ def _key_array(owner: str, keys: Iterable[int]) -> IntArray:
     return array.astype(np.int64)
 
 
-def _check_known(owner: str, keys: IntArray, rows: IntArray) -> None:
-    """Raise ValueError if the index has no image with one of the keys."""
-    missing = keys[rows < 0][:5].tolist()
-    if missing:
-        names = ", ".join(map(str, missing))
-        raise ValueError(f"{owner}: the index has no image with key {names}.")
-
-
-@contextmanager
-def _temporary_folder(path: Path) -> Iterator[None]:
-    """Create a folder; delete it if what follows fails."""
-    path.mkdir()
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+def _facts_of(encoder: Encoder, rows: EmbeddingRows, store: Path | None) -> StoreFacts:
+    """Return what an index is to know of the embeddings of an encoder."""
+    source = source_to_remember(encoder, store)
+    return StoreFacts(
+        rows.shape[1], "float32", encoder.fingerprint, has_records=True, encoder=source
+    )

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._similarity.float32_pass import inverse_norms
-from clipreid_kit.retrieval.exact.certified_search import nearest_rows
-from clipreid_kit.retrieval.exact.row_source import RowSource
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Found(NamedTuple):
@@ -29,37 +26,37 @@ class Found(NamedTuple):
     similarities: FloatArray
 
 
-class MaskedQueries(NamedTuple):
+Searcher = Callable[[Tensor, int], Found]
+"""Finds the nearest rows of queries (Q, D): a number of rows for each, or all where fewer are."""
+
+
+class QueryGroup(NamedTuple):
     """Queries that may find the same rows.
 
     Attributes:
         numbers: Positions of the queries.
-        allowed: (N,), the rows that they may find; ``None`` for all.
+        search: Finds the nearest of these rows.
     """
 
     numbers: IntArray
-    allowed: BoolArray | None
+    search: Searcher
 
 
 Finder = Callable[[int], Found]
 
 
-def find_each(
-    queries: Tensor, sources: Sequence[RowSource], groups: Sequence[MaskedQueries], count: int
-) -> Found:
+def find_each(queries: Tensor, groups: Sequence[QueryGroup], count: int) -> Found:
     """Find the nearest rows of each query.
 
     Args:
         queries: (Q, D).
-        sources: Where the rows are.
         groups: All queries, by the rows that they may find.
         count: How many rows to find.
     """
     found = _nothing(len(queries), count)
     longest = 0
     for group in groups:
-        chosen = queries[torch.from_numpy(group.numbers)]
-        rows, similarities = nearest_rows(chosen, sources, count, group.allowed)
+        rows, similarities = group.search(queries[torch.from_numpy(group.numbers)], count)
         length = rows.shape[1]
         longest = max(longest, length)
         found.rows[group.numbers, :length] = rows
@@ -67,18 +64,18 @@ def find_each(
     return Found(found.rows[:, :longest], found.similarities[:, :longest])
 
 
-def find_nearest_to_any(
-    queries: Tensor, sources: Sequence[RowSource], allowed: BoolArray | None, count: int
-) -> Found:
+def find_nearest_to_any(queries: Tensor, search: Searcher, count: int) -> Found:
     """Find the rows with the largest similarity to any of the queries.
 
     A row that is among them is among the nearest of the query that it is most similar to.
     """
-    rows, similarities = nearest_rows(queries, sources, count, allowed)
-    order = np.lexsort((rows.ravel(), -similarities.ravel()))
-    by_similarity = rows.ravel()[order]
+    found = search(queries, count)
+    is_found = found.rows >= 0
+    rows, similarities = found.rows[is_found], found.similarities[is_found]
+    order = np.lexsort((rows, -similarities))
+    by_similarity = rows[order]
     first = np.sort(np.unique(by_similarity, return_index=True)[1])[:count]
-    return Found(by_similarity[first][None], similarities.ravel()[order][first][None])
+    return Found(by_similarity[first][None], similarities[order][first][None])
 
 
 def group_by_identity(

@@ -2,8 +2,8 @@ import zipfile
 
 import pytest
 
-from clipreid_kit.data.validation import _equal_files
-from clipreid_kit.data.validation._equal_files import group_equal_files
+from clipreid_kit.data.validation import equal_files
+from clipreid_kit.data.validation.equal_files import group_equal_files
 
 
 def write(folder, name, content):
@@ -33,7 +33,7 @@ def test_only_files_of_equal_size_are_read(tmp_path, monkeypatch):
         raise AssertionError(f"read {path}")
 
     paths = [write(tmp_path, "a", b"one"), write(tmp_path, "b", b"three")]
-    monkeypatch.setattr(_equal_files, "read_bytes", fail)
+    monkeypatch.setattr(equal_files, "read_bytes", fail)
 
     assert group_equal_files(paths) == []
 

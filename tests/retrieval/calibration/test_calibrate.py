@@ -8,8 +8,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.retrieval import Calibration, GalleryIndex, calibrate
-from clipreid_kit.retrieval.calibration.calibrate import _above, _bins
 from clipreid_kit.retrieval.calibration.labelled_pairs import labelled_pairs
+from clipreid_kit.retrieval.calibration.pair_fit import _above, _bins
 
 
 def clusters(num_identities=20, images=5, noise=0.5, dim=8, seed=0):

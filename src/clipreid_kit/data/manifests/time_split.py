@@ -1,7 +1,6 @@
 """Divide images by the time at which they were taken."""
 
 import os
-import re
 from collections.abc import Sequence
 from datetime import date, datetime
 
@@ -9,12 +8,10 @@ from clipreid_kit._checks import fail, shown
 from clipreid_kit.data.manifests._build_manifest import build_manifest
 from clipreid_kit.data.manifests._image_keys import images_of, keys_of
 from clipreid_kit.data.manifests.manifest import SplitManifest
+from clipreid_kit.data.moments import read_moment
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "split_by_time"
-
-# As cameras write it into EXIF: 2024:03:01 10:00:00.
-_EXIF_DATE = re.compile(r"(\d{4}):(\d{2}):(\d{2})(?=$|[ T])")
 
 
 def split_by_time(
@@ -91,10 +88,8 @@ def _is_from(record: ImageRecord, column: str, moment: datetime) -> bool:
 
 def _parse(text: str, where: str) -> datetime:
     """Parse a date or a date with a time; ``where`` names it in errors."""
-    iso = _EXIF_DATE.sub(r"\1-\2-\3", text.strip())
-    iso = re.sub(r"[zZ]$", "+00:00", iso)  # which Python 3.10 does not read
-    try:
-        return datetime.fromisoformat(iso)
-    except ValueError:
+    moment = read_moment(text)
+    if moment is None:
         expected = f"{where} as a date such as 2024-03-01 or 2024-03-01T12:00:00"
-        raise fail(_OWNER, expected, shown(text)) from None
+        raise fail(_OWNER, expected, shown(text))
+    return moment

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from clipreid_kit.data.records import ImageRecord, check_records
-from clipreid_kit.data.validation._equal_files import group_equal_files
+from clipreid_kit.data.validation.equal_files import group_equal_files
 
 _OWNER = "check_shared_images"
 

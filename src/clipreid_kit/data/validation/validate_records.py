@@ -18,8 +18,8 @@ from clipreid_kit.data.validation._checks_of_records import (
     find_single_images,
     find_unreadable,
 )
-from clipreid_kit.data.validation._equal_files import group_equal_files
 from clipreid_kit.data.validation._image_looks import ImageLook, group_equal_images
+from clipreid_kit.data.validation.equal_files import group_equal_files
 from clipreid_kit.data.validation.report import Finding, ValidationReport, balance_of
 
 

@@ -36,6 +36,35 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
+class CameraPair:
+    """Two cameras, and the calibration of pairs of their images.
+
+    Attributes:
+        cameras: The cameras; twice the same one for pairs of its own images.
+        num_same: Pairs of the same identity that were used.
+        num_other: Pairs of different identities that were used.
+        calibration: Their calibration; ``None`` if these pairs are too few, so that the common one
+            is used.
+    """
+
+    cameras: tuple[int | str, int | str]
+    num_same: int
+    num_other: int
+    calibration: "Calibration | None"
+
+    def line(self) -> str:
+        """Return the pair as a line of :meth:`Calibration.table`."""
+        names = f"{self.cameras[0]} and {self.cameras[1]}"
+        own = self.calibration
+        if own is None:
+            return f"{names:14} the common one: {self.num_same} pairs of one identity are too few"
+
+        interval = f"{own.threshold_low:.4f} to {own.threshold_high:.4f}"
+        rate, error = 100 * own.true_positive_rate, 100 * own.calibration_error
+        return f"{names:14} {own.threshold:9.4f}   {interval}   {rate:7.1f} %   {error:6.2f} %"
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Probabilities that two images show the same identity, by their cosine similarity.
 
@@ -60,6 +89,8 @@ class Calibration:
         num_other: Pairs of different identities that were used.
         num_identities: Identities of the images.
         fingerprint: Names the encoder; ``None`` if unknown.
+        camera_pairs: Calibrations of single pairs of cameras, if they were asked for; all values
+            above are those of the common one.
 
     Example:
         >>> calibration = Calibration(
@@ -88,6 +119,7 @@ class Calibration:
     num_other: int
     num_identities: int
     fingerprint: str | None = None
+    camera_pairs: tuple[CameraPair, ...] = ()
 
     def probability(self, similarity: FloatArray) -> FloatArray:
         """Return the probabilities that pairs show the same identity.
@@ -107,8 +139,21 @@ class Calibration:
         """Return whether pairs reach the threshold; false for NaN."""
         return np.asarray(np.asarray(similarity) >= self.threshold)
 
+    def of_cameras(self, first: int | str | None, second: int | str | None) -> "Calibration":
+        """Return the calibration of two cameras: their own one, or this one if they have none.
+
+        Args:
+            first: A camera; ``None`` if unknown.
+            second: Another one, or the same.
+        """
+        for pair in self.camera_pairs:
+            is_own = pair.cameras in ((first, second), (second, first))
+            if is_own and pair.calibration is not None:
+                return pair.calibration
+        return self
+
     def table(self) -> str:
-        """Return the threshold and the reliability as a table for a terminal."""
+        """Return thresholds and reliability as a table for a terminal."""
         lines = [
             f"threshold {self.threshold:.4f} (95 % of {self.threshold_low:.4f} to "
             f"{self.threshold_high:.4f}) for a false positive rate of {self.false_positive_rate:g}",
@@ -117,11 +162,17 @@ class Calibration:
             "predicted   observed   pairs",
         ]
         lines += [part.line() for part in self.reliability]
+        if self.camera_pairs:
+            lines.append("cameras        threshold   95 % of            true positive   error")
+            lines += [pair.line() for pair in self.camera_pairs]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values in JSON's types."""
-        return asdict(self)
+        values = asdict(self)
+        if not self.camera_pairs:  # as versions wrote it that know none
+            del values["camera_pairs"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
@@ -135,8 +186,21 @@ class Calibration:
             knots = {
                 name: tuple(map(float, values[name])) for name in ("similarities", "probabilities")
             }
-            return cls(**{**values, **knots, "reliability": bins})
+            pairs = tuple(_camera_pair(pair) for pair in values.get("camera_pairs", ()))
+            return cls(**{**values, **knots, "reliability": bins, "camera_pairs": pairs})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Calibration.from_dict: these are not the values of a calibration ({error})."
             ) from None
+
+
+def _camera_pair(values: Mapping[str, Any]) -> CameraPair:
+    """Build a pair of cameras from its values."""
+    first, second = values["cameras"]
+    own = values["calibration"]
+    return CameraPair(
+        cameras=(first, second),
+        num_same=values["num_same"],
+        num_other=values["num_other"],
+        calibration=None if own is None else Calibration.from_dict(own),
+    )

@@ -61,6 +61,7 @@ def labelled_pairs(
     across_cameras: bool,
     max_pairs: int,
     seed: int,
+    texts: Tensor | None = None,
 ) -> LabelledPairs:
     """Return the pairs of some images, or a sample of them.
 
@@ -70,6 +71,8 @@ def labelled_pairs(
         across_cameras: Leave out pairs of one camera.
         max_pairs: Largest number of pairs of the same identity, and of different ones.
         seed: Seed of the sample.
+        texts: (N, D), embeddings of texts about the records. Then pairs are of the text of the
+            first image and the second image.
     """
     names = [record.identity for record in records]
     _, identity = np.unique(np.array([str(name) for name in names]), return_inverse=True)
@@ -88,7 +91,7 @@ def labelled_pairs(
     other = _other_pairs(identity, camera, min(num_other, max_pairs), num_other, generator)
     pairs = np.concatenate([same, other])
     return LabelledPairs(
-        similarity=_similarities(embeddings, pairs),
+        similarity=_similarities(embeddings if texts is None else texts, embeddings, pairs),
         is_same=np.arange(len(pairs)) < len(same),
         identities=identity[pairs].astype(np.int64),
         base_rate=num_same / max(num_same + num_other, 1),
@@ -121,7 +124,7 @@ def _other_pairs(
         pairs = pairs[identity[pairs[:, 0]] != identity[pairs[:, 1]]]
         return _of_two_cameras(pairs, camera)
 
-    parts: list[IntArray] = []
+    parts = [np.empty((0, 2), dtype=np.int64)]
     num_found = 0
     while num_found < wanted:
         pairs = generator.integers(0, count, (2 * wanted, 2))
@@ -148,11 +151,12 @@ def _count_pairs(count: int, camera: IntArray | None) -> int:
     return pairs
 
 
-def _similarities(embeddings: Tensor, pairs: IntArray) -> FloatArray:
+def _similarities(left: Tensor, right: Tensor, pairs: IntArray) -> FloatArray:
     """Return the cosines of pairs in float64."""
-    rows = torch.nn.functional.normalize(embeddings.double(), dim=1).numpy()
+    left_rows = torch.nn.functional.normalize(left.double(), dim=1).numpy()
+    right_rows = torch.nn.functional.normalize(right.double(), dim=1).numpy()
     parts = [np.empty(0)]
     for start in range(0, len(pairs), _BLOCK):
         first, second = pairs[start : start + _BLOCK].T
-        parts.append(np.einsum("nd,nd->n", rows[first], rows[second]))
+        parts.append(np.einsum("nd,nd->n", left_rows[first], right_rows[second]))
     return np.concatenate(parts)

@@ -14,6 +14,11 @@ from torch import Tensor
 from clipreid_kit._files import flush_folder
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
+from clipreid_kit.retrieval.store.approximate_file import (
+    ApproximateEntry,
+    ApproximateFile,
+    write_approximate,
+)
 from clipreid_kit.retrieval.store.manifest import NAME as MANIFEST
 from clipreid_kit.retrieval.store.manifest import Manifest, read_manifest
 from clipreid_kit.retrieval.store.record_columns import FIELDS, RecordColumns
@@ -28,7 +33,7 @@ from clipreid_kit.retrieval.store.writer_lock import NAME as LOCK
 from clipreid_kit.retrieval.store.writer_lock import writer_lock
 
 _OWN_NAME = re.compile(
-    rf"(segment|removed)-[0-9]{{8}}\.safetensors|\.{re.escape(MANIFEST)}\.[0-9a-f]{{16}}\.tmp"
+    rf"(segment|removed|approximate)-[0-9]{{8}}\.safetensors|\.{re.escape(MANIFEST)}\.[0-9a-f]{{16}}\.tmp"
 )
 
 IntArray = npt.NDArray[np.int64]
@@ -47,6 +52,7 @@ class Snapshot:
         segments: Embeddings and records, in the order of insertion.
         keys: (N,), the key of every row, ascending, with those of removed rows.
         is_present: (N,), whether a row has not been removed.
+        approximate: The approximate structure; ``None`` without one.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -60,6 +66,10 @@ class Snapshot:
         if manifest.removed is not None:
             self._removed_file = TensorFile(folder / manifest.removed["name"], manifest.removed)
             self.is_present[self._removed_file.read("rows")] = False
+
+        self.approximate: ApproximateFile | None = None
+        if manifest.approximate is not None:
+            self.approximate = ApproximateFile(folder, manifest.approximate)
 
     @property
     def num_present(self) -> int:
@@ -115,6 +125,8 @@ class Snapshot:
             segment.file.check_all()
         if self._removed_file is not None:
             self._removed_file.check_all()
+        if self.approximate is not None:
+            self.approximate.file.check_all()
 
     def _collect(
         self, rows: IntArray, read: Callable[[RecordColumns, IntArray], Sequence[Any]]
@@ -231,6 +243,19 @@ def new_removed(folder: Path, manifest: Manifest, rows: IntArray) -> FileEntry:
     except BaseException:
         writer.discard()
         raise
+
+
+def new_approximate(
+    owner: str,
+    folder: Path,
+    manifest: Manifest,
+    factory: str,
+    effort: int | None,
+    segments: Sequence[Segment],
+) -> ApproximateEntry:
+    """Write an approximate structure for the next generation of the manifest."""
+    path = folder / f"approximate-{manifest.generation + 1:08d}.safetensors"
+    return write_approximate(owner, path, factory, effort, segments)
 
 
 def commit(folder: Path, manifest: Manifest) -> None:

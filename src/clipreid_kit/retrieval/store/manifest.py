@@ -8,12 +8,13 @@ from typing import Any
 
 from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import InvalidJsonError, describe_error, read_json
+from clipreid_kit.retrieval.store.approximate_file import ApproximateEntry
 from clipreid_kit.retrieval.store.tensor_file import DamagedFileError, FileEntry
 
 NAME = "manifest.json"
 _FORMAT = "clipreid_kit gallery index"
-_VERSION = 2
-_READABLE = (1, 2)  # version 1 names no encoder
+_VERSION = 3
+_READABLE = (1, 2, 3)  # version 1 names no encoder, and 2 no approximate structure
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Manifest:
         removed: File with the rows that were removed; ``None`` if none were.
         encoder: Where the encoder of the embeddings came from; ``None`` if unknown.
         calibration: Values of the calibration of similarities; ``None`` without one.
+        approximate: The approximate structure; ``None`` without one.
     """
 
     dim: int
@@ -43,6 +45,7 @@ class Manifest:
     removed: FileEntry | None = None
     encoder: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    approximate: ApproximateEntry | None = None
 
     def next(
         self, segments: list[FileEntry], removed: FileEntry | None, next_key: int
@@ -60,7 +63,11 @@ class Manifest:
     def files(self) -> set[str]:
         """Names of the files that belong to the index, beside the manifest."""
         names = {entry["name"] for entry in self.segments}
-        return names if self.removed is None else names | {self.removed["name"]}
+        if self.removed is not None:
+            names.add(self.removed["name"])
+        if self.approximate is not None:
+            names.add(self.approximate["file"]["name"])
+        return names
 
     def write(self, folder: Path) -> None:
         """Write the manifest, so that a kill at any instant leaves the old one or this one."""

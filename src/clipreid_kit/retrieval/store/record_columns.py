@@ -37,7 +37,7 @@ def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
         _add_column(arrays, described, name, values, is_extra=False)
     for name in extra:
         values = [record.extra.get(name, _MISSING) for record in records]
-        _check_extra(name, values, records)
+        check_extra(name, values, records)
         _add_column(arrays, described, name, values, is_extra=True)
 
     table = json.dumps(described).encode()
@@ -183,7 +183,7 @@ def _add_column(
     column["values"] = [value for value in distinct if value is not _MISSING]
 
 
-def _check_extra(name: str, values: list[Any], records: Sequence[ImageRecord]) -> None:
+def check_extra(name: str, values: list[Any], records: Sequence[ImageRecord]) -> None:
     """Require values that JSON holds without loss."""
     for value, record in zip(values, records, strict=True):
         if value is not _MISSING and not isinstance(value, str | int | float | None):

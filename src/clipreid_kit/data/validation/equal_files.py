@@ -31,6 +31,11 @@ def group_equal_files(paths: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def is_there(path: str) -> bool:
+    """Return whether a file or archive member can be found."""
+    return _size_of(path) is not None
+
+
 def _size_of(path: str) -> int | None:
     """Return the size of a file or archive member in bytes; ``None`` if it cannot be read."""
     file, member = split_member(path)

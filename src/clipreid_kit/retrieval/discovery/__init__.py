@@ -1,0 +1,1 @@
+"""Which images of a gallery show the same identity, without labels."""

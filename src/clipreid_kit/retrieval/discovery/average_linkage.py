@@ -1,0 +1,83 @@
+"""Average linkage of the images of one component."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from clipreid_kit.retrieval.discovery.components import bounded_components
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+# images whose pairs are all held at once: 100 MB, twice
+MOST_IMAGES = 5000
+_ROWS = 256
+
+# values (A, B) of the pairs of some images and others
+PairValues = Callable[[IntArray, IntArray], FloatArray]
+
+
+def average_linkage(images: IntArray, values: PairValues, least: float) -> IntArray:
+    """Cluster images: join clusters while the mean value of their pairs is at least ``least``.
+
+    The two clusters with the largest mean are joined first; by SciPy.
+
+    Args:
+        images: (N,), N >= 2.
+        values: Values of pairs of images.
+        least: Least mean value.
+
+    Returns:
+        The number of the cluster of each image.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    count = len(images)
+    condensed = np.empty(count * (count - 1) // 2)
+    end = 0
+    for start in range(0, count, _ROWS):
+        stop = min(start + _ROWS, count)
+        block = values(images[start:stop], images[start:])
+        for place in range(stop - start):
+            row = block[place, place + 1 :]
+            condensed[end : end + len(row)] = row
+            end += len(row)
+
+    largest = max(1.0, float(condensed.max()))
+    joined = linkage(np.subtract(largest, condensed, out=condensed), method="average")
+    clusters: IntArray = fcluster(joined, largest - least, criterion="distance").astype(np.int64)
+    return clusters
+
+
+def split_large(
+    labels: IntArray, first: IntArray, second: IntArray, pair_values: FloatArray
+) -> tuple[IntArray, int]:
+    """Split components of more images than average linkage holds at once.
+
+    Args:
+        labels: (N,), component of every image, -1 for none.
+        first: (E,), first image of each accepted pair.
+        second: (E,), second image of each accepted pair.
+        pair_values: (E,), values of the pairs.
+
+    Returns:
+        New labels, with gaps in their numbers, and the number of images in split components.
+    """
+    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    split, num_split = labels.copy(), 0
+    next_label = len(sizes)
+    for label in np.flatnonzero(sizes > MOST_IMAGES).tolist():
+        own = np.flatnonzero(labels == label)
+        is_inside = labels[first] == label
+        parts = bounded_components(
+            np.searchsorted(own, first[is_inside]),
+            np.searchsorted(own, second[is_inside]),
+            pair_values[is_inside],
+            len(own),
+            MOST_IMAGES,
+        )
+        split[own] = next_label + parts
+        next_label += int(parts.max()) + 1
+        num_split += len(own)
+    return split, num_split

@@ -1,0 +1,1 @@
+"""Where the rows of an index are kept and searched: a folder, or Milvus."""

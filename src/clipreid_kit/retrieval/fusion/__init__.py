@@ -1,0 +1,1 @@
+"""One answer from the calibrated scores of several models, or of image and text."""

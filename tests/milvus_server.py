@@ -1,0 +1,28 @@
+"""Run a Milvus server on this machine until the standard input ends; for the tests alone.
+
+It needs ``pip install milvus==2.3.5``, the last version that comes as one package. It prints the
+port and the process once the server answers. Run it where only the loopback is reached: it listens
+on every address that there is.
+"""
+
+import os
+import sys
+
+from milvus import MilvusServer
+
+
+def main() -> None:
+    server = MilvusServer()
+    server.set_base_dir(sys.argv[1])
+    try:
+        server.start()
+        print(server.listen_port, server.server_proc.pid, flush=True)
+        sys.stdin.read()
+    finally:
+        server.stop()
+        sys.stdout.flush()
+        os._exit(0)  # its destructor would stop it once more
+
+
+if __name__ == "__main__":
+    main()

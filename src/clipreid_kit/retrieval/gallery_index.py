@@ -625,6 +625,42 @@ class GalleryIndex:
         _check_known(owner, wanted, rows)
         return self._snapshot.records(rows)
 
+    def vectors(self, keys: Iterable[int]) -> Float[Tensor, "n d"]:
+        """Return the embeddings of images by key, such as to search by an image of the index.
+
+        Args:
+            keys: Keys of images that are in the index.
+
+        Returns:
+            (N, D), of the type of the index; (0, D) without keys.
+
+        Raises:
+            ValueError: If the index has no image with such a key.
+        """
+        owner = "GalleryIndex.vectors"
+        wanted = _key_array(owner, keys)
+        if len(wanted) == 0:
+            return torch.empty(0, self._snapshot.manifest.dim)
+
+        rows = self._snapshot.rows_of_keys(wanted)
+        _check_known(owner, wanted, rows)
+        return self._snapshot.vectors(rows)
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a column, in the order of :meth:`keys`.
+
+        Args:
+            name: Name of the column, as ``where`` of :meth:`search` takes it.
+
+        Returns:
+            N values; ``None`` for each image whose record lacks the column.
+
+        Raises:
+            ValueError: If the column is not there.
+        """
+        self._check_columns("GalleryIndex.column", {name: None})
+        return self._snapshot.values(name, np.flatnonzero(self._snapshot.is_present))
+
     def _check_queries(
         self,
         owner: str,

@@ -43,7 +43,7 @@ def main(run: Path) -> None:
 
 def build(encoder: Encoder, folder: Path) -> GalleryIndex:
     """Build a calibrated index of drawings that are larger than those that were trained on."""
-    data = SyntheticReid(NUM_IDENTITIES, views_per_camera=2, image_size=(160, 160), seed=5)
+    data = SyntheticReid(NUM_IDENTITIES, views_per_camera=2, image_size=(128, 128), seed=5)
     records = [named(record) for record in data.write(folder / "drawings")]
     names = sorted({record.identity for record in records}, key=str)
     searched = set(names[:NUM_SEARCHED])

@@ -77,9 +77,7 @@ def _check_extra() -> None:
     problems = [problem_of(requirement) for requirement in requirements_of("serve")]
     lacking = [problem for problem in problems if problem is not None]
     if lacking:
-        raise ValueError(
-            f"serve: {', '.join(lacking)}. Run pip install 'clipreid_kit[serve]'."
-        )
+        raise ValueError(f"serve: {', '.join(lacking)}. Run pip install 'clipreid_kit[serve]'.")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,6 +10,7 @@ from clipreid_kit.retrieval.encoding.encoded_images import (
 )
 from clipreid_kit.retrieval.encoding.encoder import Encoder
 from clipreid_kit.retrieval.gallery_index import GalleryIndex, IndexInfo
+from clipreid_kit.retrieval.marks import Mark, read_marks, records_of_marks
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.store.conditions import Between, Not
 
@@ -21,11 +22,14 @@ __all__ = [
     "GalleryIndex",
     "Hit",
     "IndexInfo",
+    "Mark",
     "Not",
     "ReliabilityBin",
     "SearchResult",
     "SkippedImage",
     "WrittenEmbeddings",
     "calibrate",
+    "read_marks",
+    "records_of_marks",
     "write_embeddings",
 ]

@@ -66,7 +66,7 @@ class PageSearch:
         its hits.
 
         Raises:
-            ValueError: If no index can answer.
+            ValueError: If the one index that is searched cannot answer.
         """
         if body.k > self._max_hits:
             raise RequestError(422, f"k is {body.k}; at most {self._max_hits} hits are shown.")
@@ -74,16 +74,9 @@ class PageSearch:
         states = {number: self.served(number).state() for number in numbers}
         record = self._query_record(body.query, states)
 
-        answers, errors = [], []
-        for number, state in states.items():
-            try:
-                answers.append(self._answer_of(number, state, body, record))
-            except ValueError as error:
-                errors.append(error)
-                answers.append(_failed(number, state, str(error)))
-        if len(errors) == len(answers):
-            raise errors[0]
-
+        answers = [
+            self._answer_or_reason(number, state, body, record) for number, state in states.items()
+        ]
         return {"query": _echo(body.query, record), "answers": answers}
 
     def mark(
@@ -97,7 +90,7 @@ class PageSearch:
         served = self.served(index)
         state = served.state()
         record = self._query_record(query, {index: state})
-        mark = self._mark_of(state, query, record, key, state.record(key))
+        mark = _unsaid_mark(query, record, key, state.record(key))
         return replace(
             mark,
             is_match=is_match,
@@ -106,14 +99,23 @@ class PageSearch:
             time=time_,
         )
 
-    def _query_record(
-        self, query: QueryBody, states: dict[int, IndexState]
-    ) -> ImageRecord | None:
+    def _query_record(self, query: QueryBody, states: dict[int, IndexState]) -> ImageRecord | None:
         """Return the record of a query that is an image of an index."""
         if query.key is None:
             return None
         state = states.get(query.index) or self.served(query.index).state()
         return state.record(query.key)
+
+    def _answer_or_reason(
+        self, number: int, state: IndexState, body: SearchBody, record: ImageRecord | None
+    ) -> dict[str, Any]:
+        """Search one index; of two, one may say why it cannot answer."""
+        try:
+            return self._answer_of(number, state, body, record)
+        except ValueError as error:
+            if len(self._served) == 1 or body.index is not None:
+                raise
+            return _failed(number, state, str(error))
 
     def _answer_of(
         self, number: int, state: IndexState, body: SearchBody, record: ImageRecord | None
@@ -130,7 +132,7 @@ class PageSearch:
             "milliseconds": round(milliseconds, 2),
             "unknown": is_unknown,
             "hits": [hit_fields(rank, hit) for rank, hit in enumerate(hits, start=1)],
-            "marks": self._marks_of(state, body.query, record, hits),
+            "marks": self._marks_of(body.query, record, hits),
         }
 
     def _vector(
@@ -162,45 +164,35 @@ class PageSearch:
         return served.embed_record(state, record)
 
     def _marks_of(
-        self,
-        state: IndexState,
-        query: QueryBody,
-        record: ImageRecord | None,
-        hits: Sequence[Hit],
+        self, query: QueryBody, record: ImageRecord | None, hits: Sequence[Hit]
     ) -> dict[int, bool]:
         """Return what was said of hits for a query, by key."""
         if query.key is not None and record is None:
             return {}
 
         said = {
-            hit.key: self._marks.is_match(
-                self._mark_of(state, query, record, hit.key, hit.record)
-            )
+            hit.key: self._marks.is_match(_unsaid_mark(query, record, hit.key, hit.record))
             for hit in hits
         }
         return {key: is_match for key, is_match in said.items() if is_match is not None}
 
-    @staticmethod
-    def _mark_of(
-        state: IndexState,
-        query: QueryBody,
-        record: ImageRecord | None,
-        key: int,
-        hit: ImageRecord | None,
-    ) -> Mark:
-        """Return a mark of a query and a hit, with nothing said of it yet."""
-        if query.key is not None and record is None:
-            raise RequestError(422, "An index without records keeps no marks of its images.")
-        return Mark(
-            path=None if hit is None else hit.path,
-            key=key,
-            is_match=None,
-            query_path=None if record is None else record.path,
-            query_sha256=query.image,
-            query_text=query.text,
-            identity=None if hit is None else hit.identity,
-            query_identity=None if record is None else record.identity,
-        )
+
+def _unsaid_mark(
+    query: QueryBody, record: ImageRecord | None, key: int, hit: ImageRecord | None
+) -> Mark:
+    """Return a mark of a query and a hit, with nothing said of it yet."""
+    if query.key is not None and record is None:
+        raise RequestError(422, "An index without records keeps no marks of its images.")
+    return Mark(
+        path=None if hit is None else hit.path,
+        key=key,
+        is_match=None,
+        query_path=None if record is None else record.path,
+        query_sha256=query.image,
+        query_text=query.text,
+        identity=None if hit is None else hit.identity,
+        query_identity=None if record is None else record.identity,
+    )
 
 
 def _find(
@@ -257,9 +249,7 @@ def _is_unknown(state: IndexState, hits: Sequence[Hit], before: bool | None) -> 
     return not hits or hits[0].similarity < state.calibration.threshold
 
 
-def _is_query(
-    number: int, hit: Hit, query: QueryBody, record: ImageRecord | None
-) -> bool:
+def _is_query(number: int, hit: Hit, query: QueryBody, record: ImageRecord | None) -> bool:
     """Whether a hit is the query itself."""
     if query.key is None:
         return False

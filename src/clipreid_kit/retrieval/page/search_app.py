@@ -287,9 +287,7 @@ class _SearchPage:
     def add_mark(self, body: MarkBody) -> dict[str, Any]:
         """Write a mark."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        mark = self.search.mark(
-            body.query, body.index, body.key, is_match=body.is_match, time_=now
-        )
+        mark = self.search.mark(body.query, body.index, body.key, is_match=body.is_match, time_=now)
         self.marks.add(mark)
         return {"num_marks": len(self.marks)}
 
@@ -367,19 +365,19 @@ def _add_error_handlers(app: FastAPI) -> None:
     """Answer every error with one sentence, and without a traceback."""
 
     @app.exception_handler(ValueError)
-    async def of_value(request: Request, error: ValueError) -> Response:
+    async def of_value(_: Request, error: ValueError) -> Response:
         status = error.status if isinstance(error, RequestError) else 422
         wait = error.wait if isinstance(error, RequestError) else None
         headers = None if wait is None else {"Retry-After": str(math.ceil(wait))}
         return JSONResponse({"detail": str(error)}, status, headers)
 
     @app.exception_handler(RequestValidationError)
-    async def of_body(request: Request, error: RequestValidationError) -> Response:
+    async def of_body(_: Request, error: RequestValidationError) -> Response:
         sentences = [_sentence(part) for part in error.errors()]
         return JSONResponse({"detail": "; ".join(sentences)}, 422)
 
     @app.exception_handler(HTTPException)
-    async def of_http(request: Request, error: HTTPException) -> Response:
+    async def of_http(_: Request, error: HTTPException) -> Response:
         return JSONResponse({"detail": f"{error.detail}."}, error.status_code)
 
 

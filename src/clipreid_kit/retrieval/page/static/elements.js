@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Make an element; false and null are left out of its children and attributes. */
+/** Make an element; false, null and undefined are left out of its children and attributes. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -16,7 +16,7 @@ export function element(tag, attributes = {}, ...children) {
       made.setAttribute(name, String(value));
     }
   }
-  made.append(...children.filter((child) => child !== null && child !== false));
+  made.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
   return made;
 }
 

@@ -1,5 +1,7 @@
 """A small index with its images and its model, and a client of its page."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -50,11 +52,14 @@ def index(tmp_path, encoder, records):
 @pytest.fixture
 def client_of():
     """Make a client of a page, as a browser on this machine is."""
+    with ExitStack() as open_clients:
 
-    def make(indexes, **options):
-        return TestClient(search_app(indexes, **options), base_url="http://127.0.0.1:8000")
+        def make(indexes, **options):
+            app = search_app(indexes, **options)
+            # entered, so that all requests share one event loop, as in a server
+            return open_clients.enter_context(TestClient(app, base_url="http://127.0.0.1:8000"))
 
-    return make
+        yield make
 
 
 @pytest.fixture

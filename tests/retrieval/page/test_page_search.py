@@ -72,8 +72,17 @@ def test_an_identity_of_one_image(tmp_path, client_of):
     assert keys(answer) == [0, 2]
 
 
-def test_probabilities_are_of_images_and_not_of_texts(index, encoder, records, client_of):
-    index.set_calibration(calibrate(encoder, records, method="logistic", false_positive_rate=0.1))
+def some_calibration():
+    """A calibration of made-up embeddings of eight identities."""
+    rng = np.random.default_rng(0)
+    numbers = np.repeat(np.arange(8), 6)
+    rows = rng.standard_normal((8, 16))[numbers] + 0.7 * rng.standard_normal((48, 16))
+    records = [ImageRecord(f"{n}.jpg", int(number)) for n, number in enumerate(numbers)]
+    return calibrate(rows, records, method="logistic", false_positive_rate=0.1)
+
+
+def test_probabilities_are_of_images_and_not_of_texts(index, client_of):
+    index.set_calibration(some_calibration())
     client = client_of(index)
     facts = client.get("/api/info").json()["indexes"][0]
     assert facts["threshold"] == index.calibration.threshold
@@ -87,8 +96,8 @@ def test_probabilities_are_of_images_and_not_of_texts(index, encoder, records, c
     assert "probability" not in by_text["hits"][0]
 
 
-def test_a_stranger_is_unknown_though_it_finds_itself(tmp_path, client_of, index, encoder, records):
-    index.set_calibration(calibrate(encoder, records, method="logistic", false_positive_rate=0.1))
+def test_a_stranger_is_unknown_though_it_finds_itself(index, records, client_of):
+    index.set_calibration(some_calibration())
     same = [key for key, record in enumerate(records) if record.identity == "ann"]
     index.remove(same[1:])
     client = client_of(index)

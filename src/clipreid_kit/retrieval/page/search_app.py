@@ -351,7 +351,9 @@ def _samples(state: IndexState) -> list[int]:
 def _model_name(source: Any) -> str:  # noqa: ANN401 (JSON of the index)
     """Return a short name of a model."""
     if "path" in source:
-        return Path(str(source["path"])).name
+        path = Path(str(source["path"]))
+        is_of_run = path.parent.name == "checkpoints"
+        return f"{path.parents[1].name}, {path.name}" if is_of_run else path.name
     return str(source.get("name", "model"))
 
 

@@ -10,7 +10,7 @@ PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 SLOW_UNHOOKED := tests/clip tests/fuzz tests/samplers
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-slow test-exhaustive fuzz kills lint bench docs wheel clean
+.PHONY: quickstart test test-slow test-browser test-exhaustive fuzz kills lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -48,6 +48,9 @@ test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills an
 	$(PYTEST) $(HOOK) -m "slow and not unhooked"
 	$(PYTEST) -m "slow and unhooked" $(SLOW_UNHOOKED)
 
+test-browser: .venv/installed-dev  ## the search page in Chromium; skipped, with the reason, where there is none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
 test-exhaustive: .venv/installed-dev  ## each key of the recipes, once more on a recipe; before a release
 	$(PYTEST) $(HOOK) tests/examples/exhaustive
 
@@ -63,6 +66,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_evaluation
 	$(BIN)/python -m benchmarks.bench_reranking
 	$(BIN)/python -m benchmarks.bench_search
+	$(BIN)/python -m benchmarks.bench_page
 	$(BIN)/python -m benchmarks.bench_towers
 	$(BIN)/python -m benchmarks.bench_prompts
 	$(BIN)/python -m benchmarks.bench_data

@@ -125,7 +125,7 @@ function divider(threshold) {
   return element(
     "li",
     { class: "divider" },
-    element("span", {}, `Below the threshold of ${threshold.toFixed(2)}: probably others`),
+    element("span", {}, `Below the threshold of ${threshold.toFixed(2)}`),
   );
 }
 

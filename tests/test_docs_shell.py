@@ -54,7 +54,7 @@ esac
 exec {python} "$@"
 """
 
-# Weights that would be downloaded are random ones here.
+# Weights that would be downloaded are random ones here; a server would never end.
 CLIPREID = """#!/bin/sh
 for argument do
     shift
@@ -62,6 +62,7 @@ for argument do
     set -- "$@" "$argument"
 done
 case "$1 $*" in
+    serve*) set -- "$@" --help ;;
     train*--help*|train*--resume*|train*--smoke*) ;;
     train*) exec {python} -m clipreid_kit "$@" --smoke ;;
 esac

@@ -78,7 +78,7 @@ def test_a_page_without_a_query_offers_ways_to_begin(browser, page):
     assert browser.title == "Search index0"
     assert len(find(browser, ".samples .picture")) == 18
     assert not browser.find_element(By.ID, "copy").is_enabled()
-    after(browser, lambda: find(browser, ".samples .picture")[3].click())
+    after(browser, find(browser, ".samples .picture")[3].click)
     assert "key=3" in browser.current_url
 
 
@@ -158,7 +158,7 @@ def test_one_hit_of_each_identity_and_other_cameras(browser, page, indexes):
 def test_click_a_hit_to_search_by_it(browser, page):
     open_page(browser, f"{page}?key=0")
     first = keys(browser)[0]
-    after(browser, lambda: find(browser, ".hit .picture")[0].click())
+    after(browser, find(browser, ".hit .picture")[0].click)
     assert f"key={first}" in browser.current_url
     assert first not in keys(browser)
 
@@ -321,9 +321,8 @@ def test_a_link_is_copied(browser, page):
 
 
 def test_a_server_that_is_gone(chromium, indexes, folder, screen):
-    from tests.browser.conftest import Served
-
     from clipreid_kit.retrieval.page import search_app
+    from tests.browser.conftest import Served
 
     screen(chromium, (1280, 800))
     served = Served(search_app(indexes[0], marks=folder / "gone.jsonl"))

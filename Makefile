@@ -16,7 +16,7 @@ SLOW_UNHOOKED = $(shell grep -lw unhooked $(SLOW))
 LOOPBACK := $(shell unshare -rn ip link set lo up 2>/dev/null && echo unshare -rn)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-servers test-slow test-exhaustive fuzz kills lint bench docs wheel clean
+.PHONY: quickstart test test-servers test-slow test-browser test-exhaustive fuzz kills lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -68,6 +68,9 @@ test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills an
 test-exhaustive: .venv/installed-dev  ## each key of the recipes on a recipe, the longest pages; before a release
 	$(PYTEST) $(HOOK) tests/examples/exhaustive tests/exhaustive
 
+test-browser: .venv/installed-dev  ## the search page in Chromium; skipped, with the reason, where there is none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
 fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
 
@@ -80,6 +83,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_evaluation
 	$(BIN)/python -m benchmarks.bench_reranking
 	$(BIN)/python -m benchmarks.bench_search
+	$(BIN)/python -m benchmarks.bench_page
 	$(BIN)/python -m benchmarks.bench_towers
 	$(BIN)/python -m benchmarks.bench_prompts
 	$(BIN)/python -m benchmarks.bench_data

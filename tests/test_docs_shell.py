@@ -55,7 +55,7 @@ esac
 exec {python} "$@"
 """
 
-# Weights that would be downloaded are random ones here.
+# Weights that would be downloaded are random ones here; a server would never end.
 CLIPREID = """#!/bin/sh
 for argument do
     shift
@@ -63,6 +63,7 @@ for argument do
     set -- "$@" "$argument"
 done
 case "$1 $*" in
+    serve*) set -- "$@" --help ;;
     train*--help*|train*--resume*|train*--smoke*) ;;
     train*) exec {python} -m clipreid_kit "$@" --smoke ;;
 esac

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clipreid_kit._files import replaced_file, write_whole
+from clipreid_kit._files import append_line, replaced_file, write_whole
 
 
 @pytest.mark.parametrize("flush", [True, False])
@@ -147,3 +147,20 @@ def test_a_new_file_keeps_the_permissions_of_the_old_one(tmp_path):
     path.chmod(0o600)
     write_whole(path, b"new")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_lines_are_appended_whole(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    append_line(path, b"one")
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+    path.write_bytes(b"one\nhal")  # a kill while a line was written
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\nhal\ntwo\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_a_new_file_of_lines_is_private(tmp_path):
+    append_line(tmp_path / "lines.jsonl", b"one")
+    assert stat.S_IMODE((tmp_path / "lines.jsonl").stat().st_mode) == 0o600

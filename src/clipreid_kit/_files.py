@@ -38,6 +38,28 @@ def write_whole(path: Path, content: bytes | memoryview, *, flush: bool = True) 
             os.fsync(stream.fileno())
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a file, and flush it to the disk; a new file is private to its owner.
+
+    A kill at any instant leaves the lines before whole. A last line without its end, which a kill
+    may have left, is closed first, so that it stays a line of its own.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o600)
+    with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size > 0:
+            stream.seek(size - 1)
+            if stream.read(1) != b"\n":
+                line = b"\n" + line
+
+        stream.write(line + b"\n")
+        os.fsync(stream.fileno())
+
+
 @contextmanager
 def replaced_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield an unused name to write a file under, which replaces the file if all goes well.

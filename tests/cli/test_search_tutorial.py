@@ -5,8 +5,10 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+from fastapi.testclient import TestClient
 from PIL import Image
 
+from clipreid_kit.cli import serve as serve_module
 from clipreid_kit.cli.main import main
 from clipreid_kit.clip import ClipTowers, save_towers
 from clipreid_kit.retrieval import GalleryIndex
@@ -24,17 +26,29 @@ def write_photos(folder):
         Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(folder / name)
 
 
+def first_hit(app):
+    """The path of the image that the served page finds for the last one of the index."""
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        key = client.get("/api/info").json()["samples"][-1]
+        answer = client.post("/api/search", json={"query": {"key": key}, "k": 1}).json()
+        return answer["answers"][0]["hits"][0]["path"]
+
+
 def test_commands_of_the_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    found = []
+    monkeypatch.setattr(serve_module, "_run", lambda app, _: found.append(first_hit(app)))
     write_photos(tmp_path / "photos")
     save_towers(ClipTowers.from_open_clip("reid-tiny-vit", image_size=(16, 16)), "model")
 
     lines = [line for block in SHELL.findall(PAGE.read_text()) for line in block.splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 7
     outputs = []
     for line in lines:
         program, *arguments = shlex.split(line.replace("ViT-B-16:openai", "model"))
         assert program == "clipreid"
+        if arguments[0] == "serve":
+            arguments += ["--port", "0"]
         assert main(arguments) == 0, capsys.readouterr().err
         outputs.append(capsys.readouterr().out)
 
@@ -44,3 +58,5 @@ def test_commands_of_the_page(tmp_path, monkeypatch, capsys):
     assert outputs[3] == "gallery.index: 1 added, with keys 6 to 6; 7 in all\n"
     assert outputs[4] == "gallery.index: 2 removed; 5 in all\n"
     assert len(GalleryIndex.open("gallery.index")) == 5
+    assert outputs[6].startswith("gallery.index: http://127.0.0.1:")
+    assert [Path(path).parts[-2] for path in found] == ["0020"]

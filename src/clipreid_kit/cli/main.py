@@ -19,6 +19,7 @@ from clipreid_kit.cli.index import index_app
 from clipreid_kit.cli.recipes import recipes_app
 from clipreid_kit.cli.report import report
 from clipreid_kit.cli.search import search
+from clipreid_kit.cli.serve import serve
 from clipreid_kit.cli.train import train
 
 _HELP = """Fine-tune CLIP-like models on re-identification and instance retrieval.
@@ -58,6 +59,7 @@ def build_app() -> typer.Typer:
     app.command()(embed)
     app.add_typer(index_app(), name="index")
     app.command()(search)
+    app.command()(serve)
     app.command()(calibrate)
     app.command()(discover)
     app.command()(export)

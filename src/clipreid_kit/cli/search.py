@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -113,29 +113,12 @@ def _cameras(
 
 def _json(queries: list[str], result: "SearchResult") -> str:
     """Write hits as a list of objects, one for each query."""
-    answers = []
-    for number, (query, hits) in enumerate(zip(queries, result, strict=True)):
-        answer: dict[str, Any] = {"query": query}
-        if result.is_unknown is not None:
-            answer["unknown"] = bool(result.is_unknown[number])
-        answer["hits"] = [_fields(rank, hit) for rank, hit in enumerate(hits, start=1)]
-        answers.append(answer)
+    from clipreid_kit.retrieval.hit_fields import answer_fields
+
+    answers = [
+        {"query": query, **answer_fields(result, number)} for number, query in enumerate(queries)
+    ]
     return json.dumps(answers, indent=2, ensure_ascii=False)
-
-
-def _fields(rank: int, hit: "Hit") -> dict[str, Any]:
-    """Return a hit in JSON's types."""
-    record = hit.record
-    fields: dict[str, Any] = {"rank": rank, "key": hit.key, "similarity": hit.similarity}
-    if hit.probability is not None:
-        fields["probability"] = hit.probability
-    if record is None:
-        return fields
-
-    for name in ("path", "identity", "camera", "view", "caption", "split"):
-        fields[name] = getattr(record, name)
-    fields["extra"] = dict(record.extra)
-    return fields
 
 
 def _table(queries: list[str], result: "SearchResult") -> str:

@@ -24,6 +24,7 @@ from clipreid_kit.retrieval.engines.index_info import IndexInfo
 from clipreid_kit.retrieval.fusion.fused_index import FusedIndex
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph
+from clipreid_kit.retrieval.marks import Mark, read_marks, records_of_marks
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.second_pass import Expand, Rerank
 from clipreid_kit.retrieval.store.conditions import Between, Not
@@ -43,6 +44,7 @@ __all__ = [
     "GalleryIndex",
     "Hit",
     "IndexInfo",
+    "Mark",
     "NeighbourGraph",
     "Not",
     "ReliabilityBin",
@@ -52,5 +54,7 @@ __all__ = [
     "WrittenEmbeddings",
     "calibrate",
     "discover_identities",
+    "read_marks",
+    "records_of_marks",
     "write_embeddings",
 ]

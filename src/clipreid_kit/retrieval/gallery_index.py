@@ -765,6 +765,23 @@ class GalleryIndex:
             found += similar_images(graph, self.records(keys), min_similarity)
         return found
 
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a column, in the order of :meth:`keys`.
+
+        Args:
+            name: Name of the column, as ``where`` of :meth:`search` takes it.
+
+        Returns:
+            N values; ``None`` for each image whose record lacks the column.
+
+        Raises:
+            ValueError: If the column is not there.
+        """
+        owner = "GalleryIndex.column"
+        check_column_names(owner, {name: None}, self._store.column_names)
+        rows = self._store.rows_of_keys(owner, self.keys())
+        return self._store.values(name, rows)
+
     def _check_queries(
         self,
         owner: str,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from clipreid_kit.data import load_image
+from clipreid_kit.data.images.load_image import decode_image
 
 
 def encode(image, file_format, **options):
@@ -359,3 +360,10 @@ class TestParts:
             archive.writestr("b.png", encode(photo(), "PNG"))
         image = load_image(f"{tmp_path}/a.zip::b.png#xywh=0,0,2,2")
         assert same_pixels(image, photo().crop((0, 0, 2, 2)))
+
+
+def test_an_image_in_memory_with_a_limit_of_pixels():
+    content = encode(photo(), "PNG")
+    assert decode_image(content, "it", max_pixels=24 * 16).size == (16, 24)
+    with pytest.raises(ValueError, match=r"cannot read it: it has more than 383 pixels \(16 x 24"):
+        decode_image(content, "it", max_pixels=24 * 16 - 1)

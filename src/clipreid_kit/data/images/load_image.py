@@ -78,10 +78,31 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     content = read_bytes("load_image", path)
     name = os.fspath(path)
+    image = decode_image(content, name)
+
+    _, box = split_box(name)
+    return image if box is None else _cropped(image, box, name)
+
+
+def decode_image(content: bytes, name: str, *, max_pixels: int | None = None) -> Image.Image:
+    """Decode the content of an image file as :func:`load_image` does, whatever its name says.
+
+    Args:
+        content: All bytes of the file.
+        name: Its name in errors.
+        max_pixels: Largest number of pixels; what has more is refused before it is decoded.
+            ``None`` for Pillow's own limit, which holds in any case.
+
+    Returns:
+        An image of mode ``RGB``.
+
+    Raises:
+        ValueError: If it is empty, not an image, truncated, corrupt or too large.
+    """
     if not content:
         raise unreadable("load_image", name, "the file is empty (0 bytes)", _REMEDY)
 
-    image = _open(content, name)
+    image = _open(content, name, max_pixels)
     try:
         image.load()
 
@@ -89,13 +110,10 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
         if image.format != "JPEG" or not _ORIENTATION_KEYS.isdisjoint(image.info):
             image = _upright(image, name)
 
-        image = _to_rgb(image)
+        return _to_rgb(image)
     # Decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise _damaged(name, error) from error
-
-    _, box = split_box(name)
-    return image if box is None else _cropped(image, box, name)
 
 
 def _cropped(image: Image.Image, box: Box, name: str) -> Image.Image:
@@ -138,12 +156,12 @@ def as_upright_rgb(image: Image.Image, name: str) -> Image.Image:
         raise _damaged(name, error) from error
 
 
-def _open(content: bytes, name: str) -> Image.Image:
+def _open(content: bytes, name: str, max_pixels: int | None) -> Image.Image:
     """Read the header, and raise ValueError for what cannot be read, before anything is decoded."""
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=_known_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(name, str(error)) from error
+        raise _too_large(name, str(error), Image.MAX_IMAGE_PIXELS) from error
     except UnidentifiedImageError as error:
         reason = (
             f"its {len(content)} bytes are no image (JPEG, PNG, WebP, BMP, TIFF or GIF), or the "
@@ -153,9 +171,10 @@ def _open(content: bytes, name: str) -> Image.Image:
     except Exception as error:
         raise _damaged(name, error) from error
 
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise _too_large(name, f"{image.width} x {image.height} pixels")
+    size = f"{image.width} x {image.height} pixels"
+    for limit in (Image.MAX_IMAGE_PIXELS, max_pixels):
+        if limit is not None and image.width * image.height > limit:
+            raise _too_large(name, size, limit)
 
     # PNG and PGM store 16 bits at most, and older Pillow opens those in its 32-bit mode.
     is_sixteen_bit = image.mode == "I" and image.format in ("PNG", "PPM")
@@ -201,12 +220,12 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
     return upright
 
 
-def _too_large(name: str, size: str) -> UnreadableFileError:
+def _too_large(name: str, size: str, limit: int | None) -> UnreadableFileError:
     """Build the error for an image of too many pixels."""
     return unreadable(
         "load_image",
         name,
-        f"it has more than {Image.MAX_IMAGE_PIXELS} pixels ({size})",
+        f"it has more than {limit} pixels ({size})",
         "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file.",
     )
 

@@ -27,7 +27,8 @@ def compare(
 
     All start from the same weights; tables and figures go to OUT/report.
 
-    A comparison that was interrupted continues where it stopped.
+    A comparison that was interrupted continues where it stopped. Published figures are laid beside
+    runs of their names by `clipreid report RUNS --published papers`.
 
     Example: clipreid compare quickstart --out runs/stages --seed 0 --stage clip_reid
     """

@@ -30,14 +30,19 @@ from clipreid_kit.losses import (
     CosFaceLoss,
     CrossBatchMemory,
     EmbeddingQueue,
+    FeatureDistillationLoss,
     HardNegativeContrastiveLoss,
     ImageToTextCELoss,
     InfoNCELoss,
+    LogitDistillationLoss,
+    MatryoshkaLoss,
     MultiSimilarityLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    RelationalDistillationLoss,
     SDMLoss,
     SigLIPLoss,
+    SmoothAPLoss,
     SupConLoss,
     TripletAlignmentLoss,
     TripletLoss,
@@ -101,6 +106,10 @@ def over_classes(loss, images, texts, labels):
 
 def over_paired_classes(loss, images, texts, labels):
     return loss(padded(images), padded(texts), labels)
+
+
+def from_a_teacher(loss, images, texts, labels):
+    return loss(padded(images), STORED_ROWS[: len(images)].to(images.dtype))
 
 
 def head_and_cross_entropy(head, images, texts, labels):
@@ -211,6 +220,12 @@ LOSSES = {
     "multi_similarity": MultiSimilarityLoss,
     "multi_similarity-every": lambda: MultiSimilarityLoss(epsilon=None),
     "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), against_texts),
+    "smooth_ap": lambda: SmoothAPLoss(0.1),
+    "matryoshka": lambda: MatryoshkaLoss(SupConLoss(), (3, 5)),
+    # A student alone has a loss, and no classes: called as the losses over classes are.
+    "feature_distillation": lambda: Classified(FeatureDistillationLoss(), from_a_teacher),
+    "relational_distillation": lambda: Classified(RelationalDistillationLoss(), from_a_teacher),
+    "logit_distillation": lambda: Classified(LogitDistillationLoss(), from_a_teacher),
     "center": lambda: Called(center_loss_with_a_hit(), over_classes),
     # Heads. With num_sampled in training mode they draw another sample at each call, from a
     # torch.Generator, which no compiler traces: see test_class_sampling.py. In eval mode they are
@@ -732,14 +747,19 @@ CONSTRUCTORS = {
     CosFaceLoss: {"dim": 8, "num_identities": 6},
     CrossBatchMemory: {"loss": SupConLoss(), "dim": 8, "size": 16},
     EmbeddingQueue: {"dim": 8, "size": 16},
+    FeatureDistillationLoss: {},
     HardNegativeContrastiveLoss: {},
     ImageToTextCELoss: {},
     InfoNCELoss: {},
+    LogitDistillationLoss: {},
+    MatryoshkaLoss: {"loss": SupConLoss(), "dims": (4, 8)},
     MultiSimilarityLoss: {},
     PrototypeMemoryLoss: {"dim": 8, "num_identities": 6},
     ProxyAnchorLoss: {"dim": 8, "num_identities": 6},
+    RelationalDistillationLoss: {},
     SDMLoss: {},
     SigLIPLoss: {},
+    SmoothAPLoss: {},
     SupConLoss: {},
     TripletAlignmentLoss: {},
     TripletLoss: {},

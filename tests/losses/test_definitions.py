@@ -21,6 +21,7 @@ from clipreid_kit.losses import (
     proxy_anchor_loss,
     sdm_loss,
     siglip_loss,
+    smooth_ap_loss,
     supcon_loss,
     triplet_alignment_loss,
     triplet_loss,
@@ -40,6 +41,7 @@ from clipreid_kit.losses.prototype_memory import prototype_memory_definition
 from clipreid_kit.losses.proxy_anchor import proxy_anchor_definition
 from clipreid_kit.losses.sdm import sdm_definition
 from clipreid_kit.losses.siglip import siglip_definition
+from clipreid_kit.losses.smooth_ap import smooth_ap_definition
 from clipreid_kit.losses.supcon import supcon_definition
 from clipreid_kit.losses.triplet import triplet_definition
 from clipreid_kit.losses.triplet_alignment import triplet_alignment_definition
@@ -87,6 +89,7 @@ CONTRAST_LOSSES = {
         multi_similarity_definition,
         {"negative_scale": 10.0, "epsilon": None},
     ),
+    "smooth_ap": (smooth_ap_loss, smooth_ap_definition, {"temperature": 0.2}),
     "weighted_triplet": (weighted_triplet_loss, weighted_triplet_definition, {}),
     "weighted_triplet-cosine": (
         weighted_triplet_loss,

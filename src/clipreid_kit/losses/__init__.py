@@ -9,18 +9,28 @@ from clipreid_kit.losses.cmpc import CMPCLoss, cmpc_loss
 from clipreid_kit.losses.cmpm import CMPMLoss, cmpm_loss
 from clipreid_kit.losses.cosface import CosFaceHead, CosFaceLoss, cosface_logits, cosface_loss
 from clipreid_kit.losses.cross_batch_memory import CrossBatchMemory, EmbeddingQueue
+from clipreid_kit.losses.distillation import (
+    FeatureDistillationLoss,
+    LogitDistillationLoss,
+    RelationalDistillationLoss,
+    feature_distillation_loss,
+    logit_distillation_loss,
+    relational_distillation_loss,
+)
 from clipreid_kit.losses.hard_negative import (
     HardNegativeContrastiveLoss,
     hard_negative_contrastive_loss,
 )
 from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
+from clipreid_kit.losses.matryoshka import MatryoshkaLoss
 from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
 from clipreid_kit.losses.noisy_correspondence import PairDivision, clean_probability, divide_pairs
 from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
 from clipreid_kit.losses.sdm import SDMLoss, sdm_loss
 from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
+from clipreid_kit.losses.smooth_ap import SmoothAPLoss, smooth_ap_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
 from clipreid_kit.losses.triplet import TripletLoss, triplet_loss
 from clipreid_kit.losses.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
@@ -41,15 +51,20 @@ __all__ = [
     "CosFaceLoss",
     "CrossBatchMemory",
     "EmbeddingQueue",
+    "FeatureDistillationLoss",
     "HardNegativeContrastiveLoss",
     "ImageToTextCELoss",
     "InfoNCELoss",
+    "LogitDistillationLoss",
+    "MatryoshkaLoss",
     "MultiSimilarityLoss",
     "PairDivision",
     "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
+    "RelationalDistillationLoss",
     "SDMLoss",
     "SigLIPLoss",
+    "SmoothAPLoss",
     "SupConLoss",
     "TripletAlignmentLoss",
     "TripletLoss",
@@ -66,14 +81,18 @@ __all__ = [
     "cosface_logits",
     "cosface_loss",
     "divide_pairs",
+    "feature_distillation_loss",
     "hard_negative_contrastive_loss",
     "image_to_text_ce_loss",
     "info_nce_loss",
+    "logit_distillation_loss",
     "multi_similarity_loss",
     "proxy_anchor_loss",
+    "relational_distillation_loss",
     "sample_classes",
     "sdm_loss",
     "siglip_loss",
+    "smooth_ap_loss",
     "sum_losses",
     "supcon_loss",
     "triplet_alignment_loss",

@@ -1,6 +1,7 @@
 """Heads and necks that a training loop puts on top of a tower, and the parts of prompt methods."""
 
 from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
+from clipreid_kit.modules.ema_teacher import EmaTeacher
 from clipreid_kit.modules.gem import GeM
 from clipreid_kit.modules.interaction import InteractionOutput, MultiModalInteraction
 from clipreid_kit.modules.masked_language import (
@@ -17,6 +18,7 @@ from clipreid_kit.modules.token_selection import SelectedTokens, TokenSelection
 __all__ = [
     "BNNeck",
     "BNNeckOutput",
+    "EmaTeacher",
     "GeM",
     "InteractionOutput",
     "MaskedLanguageHead",

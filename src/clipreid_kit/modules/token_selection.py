@@ -64,7 +64,8 @@ class TokenSelection(nn.Module):
         as the importance. Any other number serves: the cosine of a token with the global embedding
         needs no attention maps. The selection itself has no gradient; the selected tokens have.
         The MLP is linear, ReLU, linear, without the BatchNorm of the authors' code, which makes an
-        embedding depend on its batch.
+        embedding depend on its batch. Of a text their code selects a share of the whole context,
+        and so all words of a short caption; here it is a share of the valid tokens.
 
     References:
         Qin et al., Noisy-Correspondence Learning for Text-to-Image Person Re-identification (RDE),

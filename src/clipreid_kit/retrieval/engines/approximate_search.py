@@ -19,8 +19,9 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-_FACTOR = 3  # candidates for each row that is asked for
+_FACTOR = 3  # candidates of codes for each row that is asked for
 _SPARE = 32  # and further ones
+_FEW_SPARE = 8  # further candidates where a structure compares whole rows
 _RARE = 8  # where fewer than one row in so many may be found, these are searched exactly
 _CHUNK = 1 << 22  # elements of candidates that are scored at once
 
@@ -39,26 +40,29 @@ def approximate_searcher(
         allowed: For each row, whether it may be found; ``None`` for all of them.
     """
     gallery = GalleryRows(sources)
-    if allowed is None:
-        allowed = np.ones(gallery.num_rows, dtype=bool)
-    num_allowed = int(allowed[: structure.num_rows].sum())
-    in_tail = allowed.copy()
-    in_tail[: structure.num_rows] = False
+    num_rows = structure.num_rows
+    head = None if allowed is None else allowed[:num_rows]
+    num_head = num_rows if head is None else int(head.sum())
+    num_tail = gallery.num_rows - num_rows if allowed is None else int(allowed[num_rows:].sum())
 
     def find_exactly(queries: Tensor, count: int) -> Found:
         return Found(*nearest_rows(queries, sources, count, allowed))
 
     def find(queries: Tensor, count: int) -> Found:
-        if num_allowed * _RARE < structure.num_rows:
+        if num_head * _RARE < num_rows:
             return find_exactly(queries, count)
 
-        wanted = min(count, num_allowed)
-        rows = _candidates(structure, queries, wanted, allowed, num_allowed)
-        tail = nearest_rows(queries, sources, count, in_tail)[0]
-        kept = min(count, int(allowed.sum()))
-        found = nearest_of(queries, np.concatenate([rows, tail], axis=1), gallery, kept)
+        wanted = min(count, num_head)
+        rows = _candidates(structure, queries, wanted, head, num_head)
+        is_short = (rows >= 0).sum(axis=1) < wanted
+        if num_tail:
+            in_tail = np.ones(gallery.num_rows, dtype=bool) if allowed is None else allowed.copy()
+            in_tail[:num_rows] = False
+            tail = nearest_rows(queries, sources, count, in_tail)[0]
+            rows = np.concatenate([rows, tail], axis=1)
+        found = nearest_of(queries, rows, gallery, min(count, num_head + num_tail))
 
-        short = np.flatnonzero((rows >= 0).sum(axis=1) < wanted)
+        short = np.flatnonzero(is_short)
         if len(short):
             exact = find_exactly(queries[torch.from_numpy(short)], count)
             found.rows[short], found.similarities[short] = exact
@@ -71,20 +75,21 @@ def _candidates(
     structure: ApproximateFile,
     queries: Tensor,
     wanted: int,
-    allowed: BoolArray,
+    allowed: BoolArray | None,
     num_allowed: int,
 ) -> IntArray:
     """Return rows near to each query that may be found; -1 in between and behind."""
     share = num_allowed / structure.num_rows
-    count = min(structure.num_rows, int((_FACTOR * wanted + _SPARE) / share))
+    factor, spare = (1, _FEW_SPARE) if structure.has_whole_rows else (_FACTOR, _SPARE)
+    count = min(structure.num_rows, int((factor * wanted + spare) / share))
     while True:
         rows = structure.neighbours(queries, count).rows
-        rows = np.where((rows >= 0) & allowed[rows], rows, -1)
+        if allowed is not None:
+            rows = np.where((rows >= 0) & allowed[rows], rows, -1)
         is_enough = (rows >= 0).sum(axis=1).min(initial=wanted) >= wanted
         if is_enough or 2 * count > structure.num_rows:
             return rows
-        count *= 4
-        count = min(count, structure.num_rows)
+        count = min(4 * count, structure.num_rows)
 
 
 def nearest_of(queries: Tensor, rows: IntArray, gallery: GalleryRows, count: int) -> Found:
@@ -99,17 +104,17 @@ def nearest_of(queries: Tensor, rows: IntArray, gallery: GalleryRows, count: int
         gallery: Where they are.
         count: How many rows to return; -1 and NaN where there are fewer candidates.
     """
-    values, errors = np.full(rows.shape, -np.inf), np.zeros(rows.shape)
-    step = max(1, _CHUNK // (max(1, rows.shape[1]) * queries.shape[1]))
-    for start in range(0, len(queries), step):
-        part = slice(start, start + step)
-        values[part], errors[part] = _float64_scores(queries[part], rows[part], gallery)
+    is_open = rows >= 0
+    if rows.shape[1] > 2 * count > 0:  # many more than are asked for
+        values, errors = np.full(rows.shape, -np.inf), np.zeros(rows.shape)
+        step = max(1, _CHUNK // (rows.shape[1] * queries.shape[1]))
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            values[part], errors[part] = _float64_scores(queries[part], rows[part], gallery)
 
-    if rows.shape[1] > count > 0:
         threshold = np.partition(values - errors, -count, axis=1)[:, -count, None]
-    else:
-        threshold = np.full((len(rows), 1), -np.inf)
-    query, place = np.nonzero((values + errors >= threshold) & (rows >= 0))
+        is_open &= values + errors >= threshold
+    query, place = np.nonzero(is_open)
 
     exact = np.full(rows.shape, -np.inf)
     exact[query, place] = exact_pairs(queries, query, gallery.take(rows[query, place]))

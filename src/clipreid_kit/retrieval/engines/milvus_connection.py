@@ -180,6 +180,13 @@ class MilvusConnection:
                 f"{owner}: {name} refuses the token, or needs one: pass token=, or set "
                 f"{TOKEN_VARIABLE}. It says: {reason}."
             )
+        if re.search(
+            r"collection .*not (found|exist)|can't find collection", reason, re.IGNORECASE
+        ):
+            return ValueError(
+                f"{owner}: {name} has been encoded again by another model: call reload. It says: "
+                f"{reason}."
+            )
         if _TRANSIENT.search(reason):
             return ValueError(
                 f"{owner}: {name} does not answer: {reason}. What was acknowledged is kept; try "
@@ -190,11 +197,13 @@ class MilvusConnection:
 
 @contextmanager
 def _without_log() -> Iterator[None]:
-    """Keep the client from logging tracebacks of errors that are raised anyway."""
-    logger = logging.getLogger("pymilvus")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    """Keep the client and grpc from logging tracebacks of errors that are raised or handled."""
+    loggers = [logging.getLogger(name) for name in ("pymilvus", "grpc")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

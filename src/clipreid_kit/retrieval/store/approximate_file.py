@@ -40,6 +40,10 @@ _ABORTS = re.compile(r"(HNSW|NSG)0*1?(?![0-9])|(?<![0-9])0+(?![0-9])|[0-9]{8}")
 _GRAPH_WITHOUT_NUMBER = re.compile(r"(HNSW|NSG)(?![0-9])")
 
 
+# structures that keep whole rows and compare them, so that their order is that of float32
+_WHOLE_ROWS = re.compile(r"(IVF[0-9]+(_HNSW[0-9]*)?,)?Flat|(HNSW|NSG)[0-9]*(,Flat)?")
+
+
 class ApproximateEntry(TypedDict):
     """What a manifest says of an approximate structure.
 
@@ -72,6 +76,12 @@ class ApproximateFile:
     Args:
         folder: Folder of the index.
         entry: Its entry in the manifest.
+
+    Attributes:
+        factory: The factory string of faiss that built it.
+        effort: How widely it is searched; ``None`` by default.
+        num_rows: It holds the first so many rows of the index.
+        has_whole_rows: Whether it compares whole rows rather than codes.
     """
 
     def __init__(self, folder: Path, entry: ApproximateEntry) -> None:
@@ -79,6 +89,7 @@ class ApproximateFile:
         self.effort = entry["effort"]
         self.num_rows = entry["num_rows"]
         self.file = TensorFile(folder / entry["file"]["name"], entry["file"])
+        self.has_whole_rows = _WHOLE_ROWS.fullmatch(self.factory) is not None
         self._index: Any = None
 
     def neighbours(self, queries: Tensor, count: int) -> Neighbours:

@@ -29,7 +29,8 @@ def by_loop(similarities, calibrations, weights, rule):
     fused = np.empty(similarities[0].shape)
     for q, g in np.ndindex(fused.shape):
         values = [
-            float(c.probability(s[q, g])) for s, c in zip(similarities, calibrations, strict=True)
+            float(c.probability(np.array(s[q, g])))
+            for s, c in zip(similarities, calibrations, strict=True)
         ]
         if rule == "mean":
             fused[q, g] = sum(w * p for w, p in zip(weights, values, strict=True)) / total

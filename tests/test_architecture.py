@@ -1,6 +1,5 @@
 """The layers hold, no package has an import cycle, and importing stays light."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,19 +19,6 @@ def test_import_contracts_hold():
         text=True,
     )
     assert result.returncode == 0, result.stdout
-
-
-def test_slow_unhooked_tests_lie_where_make_looks_for_them():
-    """Collecting the whole suite for a few of them would take a minute."""
-    tests = SOURCE.parents[1] / "tests"
-    makefile = (SOURCE.parents[1] / "Makefile").read_text(encoding="utf-8")
-    folders = re.search(r"^SLOW_UNHOOKED := (.*)$", makefile, re.MULTILINE)[1].split()
-
-    for path in tests.rglob("test_*.py"):
-        marks = set(re.findall(r"mark\.(slow|unhooked)", path.read_text(encoding="utf-8")))
-        name = path.relative_to(tests.parent).as_posix()
-        if marks == {"slow", "unhooked"}:
-            assert name.startswith(tuple(f"{folder}/" for folder in folders)), name
 
 
 def test_importing_the_library_is_light():

@@ -76,6 +76,7 @@ def test_every_recipe_loads_and_is_short(path):
     assert max(map(len, text.splitlines())) <= 120
 
     recipe = load_recipe(path)
+    assert len(recipe.note) > 20
     for linked in re.findall(r"examples/[^\s,}]+\.json", text):
         assert (ROOT / linked).is_file()
     if recipe.init_from is not None:  # the run of another recipe, where its command puts it

@@ -56,7 +56,7 @@ DOORS = {
     "lzma": set(),
     "zlib.decompress": set(),
     "shutil.unpack_archive": set(),
-    "mmap.mmap": {"retrieval/store/tensor_file.py"},
+    "mmap.mmap": {"_read_files.py", "retrieval/store/tensor_file.py"},
     "json.load": set(),
     "json.loads": {
         "_read_files.py",
@@ -76,12 +76,11 @@ DOORS = {
     "xml": set(),
     "lxml": set(),
     "openpyxl.load_workbook": {"data/readers/_excel_table.py"},  # of what a door opened
-    "pyarrow.parquet.ParquetFile": {
-        "data/files/parquet_images.py",
-        "data/readers/_parquet_table.py",
-    },
+    "pyarrow.parquet.ParquetFile": {"data/files/parquet_cells.py"},  # of what a door opened
     "pyarrow.parquet.read_table": set(),
     "pyarrow.feather": set(),
+    "pyarrow.memory_map": set(),
+    "pyarrow.OSFile": set(),
     "pyarrow.dataset": set(),
     "pickle.load": set(),
     "pickle.loads": set(),
@@ -118,9 +117,11 @@ METHODS = {
     },
     "read_text": {"_read_files", "file"},  # file: a configuration inside the package
     "read_bytes": {"_read_files"},
-    "ParquetFile": {"parquet"},
+    "ParquetFile": set(),
     "read_table": set(),
     "loadmat": set(),
+    "memory_map": set(),
+    "OSFile": set(),
 }
 METHODS_ALLOWED = {
     "open": {
@@ -129,7 +130,7 @@ METHODS_ALLOWED = {
         "retrieval/store/tensor_file.py",  # writes a new file
         "retrieval/store/writer_lock.py",
     },
-    "ParquetFile": DOORS["pyarrow.parquet.ParquetFile"],
+    "ParquetFile": {"data/files/parquet_cells.py", "data/readers/_parquet_table.py"},
 }
 
 

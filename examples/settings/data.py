@@ -150,7 +150,7 @@ class Folder(OwnImages):
 
 
 class Table(OwnImages):
-    """A table (CSV, JSON, Parquet, Excel) with the columns path, identity and, if any, split."""
+    """A table (CSV, JSON, Parquet, Arrow, Excel) with columns path, identity and, if any, split."""
 
     source: Literal["table"]
     columns: dict[str, str] = Field(default_factory=dict)

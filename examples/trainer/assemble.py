@@ -143,7 +143,7 @@ def fit_method(
 
 def _towers_of(recipe: TrainingRecipe, session: Session) -> Mapping[str, Any]:
     """How the towers were built, for a checkpoint that leaves out frozen ones."""
-    if recipe.init_from is not None or not recipe.model.has_text():
+    if recipe.init_from is not None:
         return {}
     model, categories = recipe.model, session.encoding.categories
     arguments = arguments_of_towers(model, categories, recipe.seed)

@@ -68,7 +68,7 @@ def categories_of(model: Model, records: Sequence[ImageRecord]) -> list[Category
 def arguments_of_towers(
     model: Model, categories: Sequence[CategoryIndex], seed: int
 ) -> dict[str, Any]:
-    """Arguments of ``ClipTowers.from_open_clip`` beside the name and the weights."""
+    """Arguments of ``ClipTowers.from_name`` beside the name and the weights."""
     counts = {index.field: len(index) for index in categories}
     return {
         "seed": seed,
@@ -83,27 +83,11 @@ def arguments_of_towers(
 
 def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) -> ClipTowers:
     """The towers of a recipe."""
-    if model.has_text():
-        arguments = arguments_of_towers(model, categories, seed)
-        towers = ClipTowers.from_open_clip(model.name, model.pretrained, **arguments)
-    else:
-        towers = _image_tower(model, seed)
+    arguments = arguments_of_towers(model, categories, seed)
+    towers = ClipTowers.from_name(model.name, model.pretrained, **arguments)
     towers.image_mean = model.image_mean or towers.image_mean
     towers.image_std = model.image_std or towers.image_std
     return towers
-
-
-def _image_tower(model: Model, seed: int) -> ClipTowers:
-    """The image tower of a backbone that has no text tower beside it."""
-    library, _, name = model.name.partition("/")
-    build = ClipTowers.from_timm if library == "timm" else ClipTowers.from_torchvision
-    return build(
-        name,
-        model.pretrained,
-        seed=seed,
-        image_size=model.image_size,
-        last_stride=model.last_stride,
-    )
 
 
 def encoding_of(

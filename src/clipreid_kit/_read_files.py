@@ -9,6 +9,7 @@ import errno
 import gzip
 import io
 import json
+import mmap
 import os
 import stat
 import zipfile
@@ -282,6 +283,19 @@ def map_array(path: PathLike) -> npt.NDArray[Any]:
     except Exception as error:
         raise UnusableFileError(_first_line(error)) from error
     return array
+
+
+def map_file(path: PathLike) -> mmap.mmap:
+    """Map a file of any size into memory, for reading.
+
+    Raises:
+        OSError: As :func:`open_file`.
+        UnusableFileError: As :func:`open_file`, or if the file is empty.
+    """
+    with open_file(path) as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise UnusableFileError("it is empty")
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def describe_error(error: BaseException) -> str:

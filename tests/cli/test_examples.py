@@ -21,7 +21,7 @@ def files(folder):
     }
 
 
-def test_the_folder(clipreid, tmp_path):
+def test_the_folder(clipreid, tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     status, text, _ = clipreid("examples", folder)
 
@@ -32,6 +32,11 @@ def test_the_folder(clipreid, tmp_path):
 
     status, _, error = clipreid("examples", folder)
     assert (status, error) == (1, f"error: examples: {folder} is not empty. Name a new folder.\n")
+
+    monkeypatch.chdir(folder)
+    status, _, error = clipreid("train", "none/such")
+    assert status == 1
+    assert error.startswith(f"clipreid runs the trainer in {ROOT / 'examples'}. The copy in this")
 
 
 @pytest.mark.slow

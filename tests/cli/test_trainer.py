@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from clipreid_kit.cli import _trainer
-from clipreid_kit.cli._trainer import examples_root, trainer_function, trainer_module
+from clipreid_kit.cli._trainer import examples_root, note_on_copy, trainer_function, trainer_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +39,17 @@ def test_the_wheel_has_it_as_data(package):
 def test_without_it(package):
     with pytest.raises(ValueError, match=r"the trainer is not in .*_examples\. Install"):
         examples_root()
+
+
+def test_a_copy_in_the_current_folder_is_not_run_silently(package, tmp_path):
+    add_trainer(package / "_examples")
+    assert note_on_copy(tmp_path) is None
+    assert note_on_copy(package / "_examples") is None
+
+    add_trainer(tmp_path)
+    note = note_on_copy(tmp_path)
+    assert note.startswith(f"clipreid runs the trainer in {package / '_examples' / 'examples'}. ")
+    assert note.endswith("The copy in this folder runs as: python -m examples.trainer RECIPE")
 
 
 def test_modules_have_their_usual_names():

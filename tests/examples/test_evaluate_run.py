@@ -160,9 +160,10 @@ def test_other_images_and_another_protocol(trained, tmp_path, capsys, images):
     assert read(tmp_path / "b" / "recipe.json")["evaluate"]["rerank"] is True
 
 
-def test_frozen_towers_are_those_that_the_run_began_with(trained, tmp_path, capsys, images):
+@pytest.mark.parametrize("model", [(), ("model.name=timm/test_resnet", "model.last_stride=1")])
+def test_frozen_towers_are_those_that_the_run_began_with(trained, tmp_path, capsys, images, model):
     """They are not in the checkpoint, which has a neck and a classifier, and says what they are."""
-    changes = ("model.image_blocks=none", "model.train_projections=false")
+    changes = ("model.image_blocks=none", "model.train_projections=false", *model)
     finished = trained("classifier", *changes, "evaluate.descriptor=post_neck")
     assert not list((finished / "checkpoints").rglob("model.safetensors"))
 

@@ -153,6 +153,17 @@ def parquet_seeds():
     return [stream.getvalue()]
 
 
+def arrow_seeds():
+    import pyarrow as pa
+
+    table = pa.table({"path": ["a.jpg", "b.jpg"], "identity": [1, 2], "image": [b"one", b"two"]})
+    streams = io.BytesIO(), io.BytesIO()
+    for stream, new in zip(streams, (pa.ipc.new_stream, pa.ipc.new_file), strict=True):
+        with new(stream, table.schema) as writer:
+            writer.write_table(table)
+    return [stream.getvalue() for stream in streams]
+
+
 def annotation_seeds():
     entries = [
         {"image_path": "a.jpg", "caption": "a red coat", "id": 3, "category": "coats"},
@@ -369,6 +380,7 @@ DOORS = {
         Door("json-table", "a.json", table_seeds, read_table, _JSON),
         Door("json-lines", "a.jsonl", lines_seeds, read_table, (with_carriage_returns,)),
         Door("parquet", "a.parquet", parquet_seeds, read_table),
+        Door("arrow", "a.arrow", arrow_seeds, read_table),
         Door("annotations", "annotations.json", annotation_seeds, read_annotations, _JSON),
         Door("split", "a.json", split_seeds, read_split, _JSON),
         Door("descriptions", "a.json", description_seeds, read_descriptions, _JSON),

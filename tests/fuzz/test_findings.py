@@ -8,7 +8,7 @@ import pytest
 from fuzz.doors import packed, parquet_seeds, result_seeds, zip_members
 
 from clipreid_kit import ReidResult
-from clipreid_kit.clip import read_card
+from clipreid_kit.clip import read_card, read_weights
 from clipreid_kit.data import read_captioned_folder, read_folder, read_table
 from clipreid_kit.data.fashion import read_image_paths
 from clipreid_kit.evaluate import main as evaluate
@@ -54,6 +54,32 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"a\.parquet as Parquet") as caught:
         read_table(tmp_path / "a.parquet")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of columns that are named otherwise
+def test_damaged_metadata_of_parquet_do_not_end_the_process(tmp_path):
+    pytest.importorskip("pyarrow")
+    (content,) = parquet_seeds()
+    (footer_length,) = struct.unpack("<I", content[-8:-4])
+    num_errors = 0
+    for position in range(len(content) - 8 - footer_length, len(content) - 8):
+        damaged = bytearray(content)
+        damaged[position] = (damaged[position] + 1) % 256
+        (tmp_path / "a.parquet").write_bytes(damaged)
+        try:
+            read_table(tmp_path / "a.parquet")
+        except ValueError:
+            num_errors += 1
+
+    assert num_errors > 50
+
+
+def test_a_pickle_that_ends_within_a_number(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}r\x01")
+        archive.writestr("archive/version", b"3")
+    with pytest.raises(ValueError, match=r"load_weights: expected .*a\.pt as a safetensors file"):
+        read_weights(tmp_path / "a.pt")
 
 
 def test_a_separator_of_lines_in_a_key(tmp_path):

@@ -16,7 +16,7 @@ OnError = Literal["raise", "skip"]
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="A training run, a checkpoint, or NAME:TAG of open_clip (ViT-B-16:openai)."
+        help="A training run, a checkpoint, or NAME:TAG (ViT-B-16:openai, timm/resnet50:a1_in1k)."
     ),
 ]
 ImagesArgument = Annotated[

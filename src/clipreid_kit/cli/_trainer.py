@@ -48,6 +48,21 @@ def trainer_module(name: str) -> ModuleType:
     return module
 
 
+def note_on_copy(folder: Path) -> str | None:
+    """A line that says which trainer runs, if a folder holds a copy that does not.
+
+    Args:
+        folder: The folder that the command is started in.
+    """
+    root = examples_root()
+    if not (folder / _SIGN).is_file() or folder.resolve() == root:
+        return None
+    return (
+        f"clipreid runs the trainer in {root / 'examples'}. The copy in this folder runs as: "
+        "python -m examples.trainer RECIPE"
+    )
+
+
 def trainer_function(module: str, name: str) -> Any:  # noqa: ANN401 (the library imports no examples)
     """A function of a module of the trainer."""
     return getattr(trainer_module(module), name)

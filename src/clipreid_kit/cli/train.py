@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clipreid_kit.cli._recipe_names import find_recipe
-from clipreid_kit.cli._trainer import trainer_module
+from clipreid_kit.cli._trainer import note_on_copy, trainer_module
 
 _FAILED = 2  # status of the trainer for any error
 _GO_ON = "clipreid train --resume {out}"
@@ -48,6 +48,10 @@ def train(
       clipreid train own/train --data photos --out runs/photos
       clipreid train --resume runs/photos
     """
+    note = note_on_copy(Path.cwd())
+    if note is not None:
+        typer.echo(note, err=True)
+
     if resume is not None:
         if recipe or data or out or changes or smoke:
             raise typer.TyperException("--resume RUN needs nothing else: the run has its recipe.")

@@ -26,8 +26,8 @@ def test_models_are_described(build):
 
 
 def test_other_tensors_are_described_by_their_number():
-    assert describe_architecture({"w": torch.zeros(1)}) == "1 tensors, the first w"
-    assert describe_architecture({}) == "0 tensors, the first none"
+    assert describe_architecture({"w": torch.zeros(1)}) == "1 tensors, the first 'w'"
+    assert describe_architecture({}) == "no tensors"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,7 +46,9 @@ def test_too_few_tensors_pass(configs, kind):
 @pytest.mark.parametrize("kind", ["vit", "siglip"])
 @pytest.mark.parametrize("name", FOREIGN_NAMES)
 def test_a_checkpoint_without_towers_is_refused(configs, kind, name):
-    with pytest.raises(ValueError, match=f"for {kind}, got weights of 1 tensors, the first {name}"):
+    with pytest.raises(
+        ValueError, match=f"for {kind}, got weights of 1 tensors, the first '{name}'"
+    ):
         check_architecture(kind, configs[kind], {name: torch.zeros(3)})
 
 

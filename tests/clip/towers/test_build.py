@@ -161,7 +161,7 @@ class TestWeightsOfAnotherModel:
             ),
             ("vit", "timm", r"got weights of a timm trunk with \d+ parameters"),
             ("timm", "vit", r"weights of the timm trunk test_vit .* got weights of a ViT"),
-            ("vit", "torchvision", r"got weights of 2 tensors, the first conv1\.weight"),
+            ("vit", "torchvision", r"got weights of 2 tensors, the first 'conv1\.weight'"),
         ],
     )
     def test_are_refused_before_anything_is_built(self, build, save, wanted, found, match):

@@ -409,6 +409,31 @@ class TestFromOpenClip:
         assert torch.equal(towers.model.visual.proj, there.model.visual.proj)
 
 
+class TestFromName:
+    @pytest.mark.parametrize("library", ["timm", "torchvision"])
+    def test_a_prefix_names_the_library(self, library):
+        trunk = "test_resnet" if library == "timm" else "shufflenet_v2_x0_5"
+        build = {"timm": ClipTowers.from_timm, "torchvision": ClipTowers.from_torchvision}[library]
+        expected = build(trunk, image_size=(64, 32), seed=3)
+        towers = ClipTowers.from_name(f"{library}/{trunk}", image_size=(64, 32), seed=3)
+
+        assert (towers.name, towers.image_size) == (expected.name, (64, 32))
+        weights = zip(towers.parameters(), expected.parameters(), strict=True)
+        assert all(torch.equal(first, second) for first, second in weights)
+
+    def test_other_names_are_those_of_open_clip(self):
+        towers = ClipTowers.from_name("reid-tiny-vit", patch_stride=4, num_cameras=2)
+        assert towers.has_text
+        assert towers.camera_embedding.num_cameras == 2
+
+    @pytest.mark.parametrize(
+        "option", [{"patch_stride": 4}, {"position_resize": "clip_reid"}, {"num_views": 2}]
+    )
+    def test_an_image_tower_alone_refuses_options_of_clip(self, option):
+        with pytest.raises(ValueError, match=r"from_name: timm/test_resnet .* takes no patch"):
+            ClipTowers.from_name("timm/test_resnet", **option)
+
+
 def test_the_rest_of_the_library_does_without_open_clip():
     code = "import sys, clipreid_kit; sys.exit('open_clip' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -168,9 +168,16 @@ class TestDifferences:
 
     def test_are_refused(self, state):
         with pytest.raises(
-            ValueError, match=r"1 tensors loaded\n1 missing: bias\n1 unexpected: other\nPass strict"
+            ValueError,
+            match=r"1 tensors loaded; 1 missing: bias; 1 unexpected: other\. Pass strict",
         ):
             load_weights(nn.Linear(2, 2), state)
+
+    def test_are_one_line_whatever_the_names_are(self):
+        with pytest.raises(ValueError, match="got weights of") as error:
+            load_weights(nn.Linear(2, 2), {"wei\nght": torch.eye(2), "bias": torch.zeros(2)})
+
+        assert len(str(error.value).splitlines()) == 1
 
     def test_are_reported_if_not_strict(self, state):
         layer = nn.Linear(2, 2)

@@ -50,7 +50,15 @@ def test_of_many_bytes_sizes_and_samples_count(tmp_path, monkeypatch, contents, 
     assert (image_fingerprint(records_of(tmp_path, *contents)) != before) == changes
 
 
-@pytest.mark.parametrize("path", ["no.jpg", "no.zip::a.jpg", "a\0b"])
+def test_cells_of_a_table_count_by_its_content_and_their_names(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"one")
+    (tmp_path / "b.parquet").write_bytes(b"two")
+    cells = ("a.parquet::image/0", "a.parquet::image/1", "b.parquet::image/0")
+    found = {image_fingerprint([ImageRecord(f"{tmp_path}/{cell}", 1)]) for cell in cells}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("path", ["no.jpg", "no.zip::a.jpg", "no.arrow::image/0", "a\0b"])
 def test_missing_files_are_no_error(path):
     assert len(image_fingerprint([ImageRecord(path, 1)])) == 64
 

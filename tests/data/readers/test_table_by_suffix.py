@@ -147,7 +147,7 @@ def test_a_byte_order_mark_and_blank_lines_are_skipped(tmp_path):
         (
             "a.txt",
             "",
-            r"expected a file that ends in \.csv, \.tsv, .*, \.parquet, \.xlsx, got '.*a\.txt'",
+            r"expected a file that ends in \.csv, \.tsv, .*, \.arrow, \.xlsx, got '.*a\.txt'",
         ),
     ],
 )
@@ -273,7 +273,7 @@ def test_parquet_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
     write_table(RECORDS, tmp_path / "a.parquet", relative_to="set")
     monkeypatch.setattr("clipreid_kit.data.readers._parquet_table.MAX_BYTES", 10)
-    with pytest.raises(ValueError, match=r"unpacks to .* bytes, more than the limit of 10"):
+    with pytest.raises(ValueError, match=r"unpacks to more than the limit of 10"):
         read_table(tmp_path / "a.parquet")
 
 

@@ -231,6 +231,10 @@ def test_evaluation_keeps_the_ids():
         ("first_rank", ["1", 1, 0], "first_rank as numbers, got '1'"),
         ("num_positives", [1, -1, 0], "num_positives as a whole number >= 0, got -1"),
         ("num_positives", [1, 1.5, 0], "num_positives as a whole number >= 0, got 1.5"),
+        ("num_positives", [1, 2**63, 0], r"num_positives as numbers of at most 2\^53, got 92233"),
+        ("first_rank", [None, 1, 0], "first_rank as numbers, got null"),
+        ("first_rank", [10**400, 1, 0], r"first_rank as numbers of at most 2\^53, got an integer"),
+        ("average_precision", [-(10**400), 1.0, None], "average_precision as numbers of at most"),
     ],
 )
 def test_json_with_numbers_that_no_result_has_is_an_error(column, values, error):

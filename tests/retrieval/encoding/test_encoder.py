@@ -261,6 +261,18 @@ def test_a_name_of_open_clip(towers, images):
     assert again.fingerprint == sized.fingerprint != encoder.fingerprint
 
 
+def test_a_name_of_timm(images):
+    encoder = Encoder.open("timm/test_resnet:random", device="cpu")
+    assert encoder.source == {"kind": "name", "name": "timm/test_resnet", "pretrained": None}
+    assert Encoder.from_source(encoder.source).fingerprint == encoder.fingerprint
+
+    method = ClipBaseline(encoder.model, 3)
+    for without_text in (encoder, Encoder(method)):
+        assert not without_text.has_text
+        with pytest.raises(ValueError, match="timm/test_resnet is an image tower without a text"):
+            without_text.encode_texts("a cup")
+
+
 def test_frozen_towers_are_found_again_or_asked_for(tmp_path, images):
     """They are not in the checkpoint: its card says how they were built, or they are passed."""
     method = ClipBaseline(towers_of(), 3, descriptor="post_neck")

@@ -13,7 +13,7 @@ from clipreid_kit.clip.importers.report import ImportReport
 from clipreid_kit.clip.towers.build import build_backbone
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.geometry import Geometry, check_geometry
-from clipreid_kit.clip.towers.load_weights import load_weights
+from clipreid_kit.clip.towers.load_weights import load_weights, on_one_line
 from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.read_weights import find_tensors, read_weights
 from clipreid_kit.clip.towers.vision_only import CEIL_POOL, backbone_config
@@ -151,7 +151,8 @@ def _build(tensors: Mapping[str, Tensor], plan: _Plan) -> tuple[ClipTowers, Impo
     values = {place: plan.replaced.get(name, tensors[name]) for name, place in places.items()}
     loaded = load_weights(towers, values, strict=False, source_image_size=towers.image_size)
     if loaded.mismatched:
-        raise ValueError(f"{_OWNER}: Shapes in the checkpoint disagree.\n{loaded.summary()}")
+        names = on_one_line(loaded)
+        raise ValueError(f"{_OWNER}: Shapes in the checkpoint disagree: {names}.")
     towers.load_report = loaded
 
     unexpected = [name for name in tensors if name not in places and name not in plan.dropped]

@@ -24,7 +24,7 @@ from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.geometry import check_geometry
-from clipreid_kit.clip.towers.load_weights import load_weights
+from clipreid_kit.clip.towers.load_weights import load_weights, on_one_line
 from clipreid_kit.clip.towers.model_catalogue import build_model, find_weights
 from clipreid_kit.clip.towers.normalisation import Colour
 from clipreid_kit.clip.towers.read_weights import find_tensors, read_weights
@@ -312,7 +312,8 @@ def _load(
 
     loaded = load_weights(method, tensors, strict=False, source_image_size=image_size)
     if loaded.mismatched:
-        raise ValueError(f"{_OWNER}: Shapes in the checkpoint disagree.\n{loaded.summary()}")
+        names = on_one_line(loaded)
+        raise ValueError(f"{_OWNER}: Shapes in the checkpoint disagree: {names}.")
     if prompts is not None:
         load_weights(prompts, {"identity_words": checkpoint.tensors[_WORDS]})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clipreid_kit._checks import fail
+from clipreid_kit._checks import fail, shown
 from clipreid_kit.clip.towers.state_dict_layout import without_prefixes
 
 # prefixes of open_clip's towers, and of MobileCLIP's, which open_clip converts
@@ -24,7 +24,9 @@ def describe_architecture(state: Mapping[str, Tensor]) -> str:
     parts = _parts_of_checkpoint(state)
     if parts:
         return " and ".join(parts.values())
-    return f"{len(state)} tensors, the first {next(iter(state), 'none')}"
+    if not state:
+        return "no tensors"
+    return f"{len(state)} tensors, the first {shown(next(iter(state)))}"
 
 
 def check_architecture(name: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

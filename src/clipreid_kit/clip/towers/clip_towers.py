@@ -449,6 +449,69 @@ class ClipTowers(nn.Module):
         return cls._from_backbone(config, pretrained, image_size, last_stride, seed)
 
     @classmethod
+    def from_name(
+        cls,
+        name: str,
+        pretrained: str | PathLike[str] | None = None,
+        *,
+        image_size: tuple[int, int] | None = None,
+        patch_stride: int | tuple[int, int] | None = None,
+        last_stride: int | None = None,
+        position_resize: PositionResize = "bicubic",
+        num_cameras: int = 0,
+        num_views: int = 0,
+        seed: int = 0,
+    ) -> "ClipTowers":
+        """Build the towers of a model of any library, where a file or a person names it.
+
+        Args:
+            name: ``timm/NAME`` as for :meth:`from_timm`, ``torchvision/NAME`` as for
+                :meth:`from_torchvision`, or any name as for :meth:`from_open_clip`.
+            pretrained: As for the method that builds it.
+            image_size: As for :meth:`from_open_clip`.
+            patch_stride: As for :meth:`from_open_clip`; not for an image tower alone.
+            last_stride: As for :meth:`from_open_clip`.
+            position_resize: As for :meth:`from_open_clip`; not for an image tower alone.
+            num_cameras: As for :meth:`from_open_clip`; not for an image tower alone.
+            num_views: Likewise.
+            seed: As for :meth:`from_open_clip`.
+
+        Returns:
+            The towers on the CPU, in float32 and in training mode.
+
+        Raises:
+            ValueError: As for the method that builds them, or if an image tower alone is to have
+                strides of patches, cameras, or position tables as in CLIP-ReID.
+
+        Example:
+            >>> ClipTowers.from_name("timm/test_resnet", image_size=(64, 32)).has_text
+            False
+            >>> ClipTowers.from_name("reid-tiny-vit", image_size=(64, 32)).has_text
+            True
+        """
+        library, _, trunk = name.partition("/")
+        if library not in ("timm", "torchvision"):
+            return cls.from_open_clip(
+                name,
+                pretrained,
+                image_size=image_size,
+                patch_stride=patch_stride,
+                last_stride=last_stride,
+                position_resize=position_resize,
+                num_cameras=num_cameras,
+                num_views=num_views,
+                seed=seed,
+            )
+
+        if patch_stride is not None or position_resize != "bicubic" or num_cameras or num_views:
+            raise ValueError(
+                f"ClipTowers.from_name: {name} is an image tower of {library}, which takes no "
+                "patch_stride, position_resize, num_cameras or num_views. Leave them out."
+            )
+        build = cls.from_timm if library == "timm" else cls.from_torchvision
+        return build(trunk, pretrained, image_size=image_size, last_stride=last_stride, seed=seed)
+
+    @classmethod
     def _from_backbone(
         cls,
         config: Mapping[str, Any],

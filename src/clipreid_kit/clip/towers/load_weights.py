@@ -254,17 +254,22 @@ def _explain_misfit(
     if expected == found:
         return (
             f"{_OWNER}: The checkpoint does not fit the module: both hold {found}, but names or "
-            f"shapes differ.\n{report.summary()}\n"
+            f"shapes differ: {on_one_line(report)}. "
             "Pass strict=False to load the tensors that fit. If only the position table differs, "
             "build at the weights' image size or pass source_image_size."
         )
 
     return (
-        f"{_OWNER}: expected weights of {expected}, got weights of {found}.\n{report.summary()}\n"
-        "Build the model that the weights belong to, or pass strict=False to load the tensors "
-        "that fit."
+        f"{_OWNER}: expected weights of {expected}, got weights of {found}: "
+        f"{on_one_line(report)}. Build the model that the weights belong to, or pass "
+        "strict=False to load the tensors that fit."
     )
 
 
 def _has_lora(state: Mapping[str, Tensor]) -> bool:
     return any(".lora_A." in name for name in state)
+
+
+def on_one_line(report: LoadReport) -> str:
+    """Return the summary for the text of an error; names in a file may hold line breaks."""
+    return "; ".join(report.summary().splitlines())

@@ -22,7 +22,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipreid_kit._checks import fail
-from clipreid_kit._read_files import UnusableFileError, exists, is_file, is_folder, open_file
+from clipreid_kit._read_files import (
+    UnusableFileError,
+    describe_error,
+    exists,
+    is_file,
+    is_folder,
+    open_file,
+)
 
 _OWNER = "load_weights"
 _NESTED_KEYS = (
@@ -123,10 +130,17 @@ def read_data(path: Path) -> object:
 
     Raises:
         OSError: If the file cannot be opened.
-        RuntimeError, pickle.UnpicklingError and others: If it is damaged, or holds anything else.
+        RuntimeError, pickle.UnpicklingError: If it holds anything else, or is damaged.
+        UnusableFileError: If it is damaged in another way.
     """
     with open_file(path) as stream:
-        return torch.load(stream, weights_only=True, map_location="cpu")
+        try:
+            return torch.load(stream, weights_only=True, map_location="cpu")
+        except (OSError, RuntimeError, pickle.UnpicklingError):
+            raise
+        # torch's reader of pickles raises errors of any kind for damaged ones.
+        except Exception as error:
+            raise UnusableFileError(describe_error(error)) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from clipreid_kit import _read_files
 from clipreid_kit._read_files import describe_error, identity_of_file
 from clipreid_kit.data.files.boxes import split_box
 from clipreid_kit.data.files.near_names import near_file
-from clipreid_kit.data.files.parquet_images import read_cell
+from clipreid_kit.data.files.table_cells import SUFFIXES, read_cell
 from clipreid_kit.data.records import ImageRecord, check_records
 
 _REMEDY = (
@@ -20,7 +20,7 @@ _REMEDY = (
 
 _LONGEST_PATH = 5000  # characters of a path in an error; no system has longer ones
 
-_CONTAINER = re.compile(r"\.(?:zip|parquet)::", re.IGNORECASE)
+_CONTAINER = re.compile(r"\.(?:zip|parquet|arrow)::", re.IGNORECASE)
 
 
 class UnreadableFileError(ValueError):
@@ -48,7 +48,8 @@ def unreadable(
 def split_member(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     """Split ``archive.zip::member`` in two; the member is ``None`` for a plain file.
 
-    So is ``table.parquet::column/row``. A box behind the path is left out.
+    So is ``table.parquet::column/row``, and likewise in an Arrow file. A box behind the path is
+    left out.
     """
     text, _ = split_box(os.fspath(path))
     found = _CONTAINER.search(text)
@@ -59,7 +60,7 @@ def split_member(path: str | os.PathLike[str]) -> tuple[str, str | None]:
 
 def is_cell(file: str) -> bool:
     """Return whether a file with a member is a table, whose members are cells."""
-    return file.lower().endswith(".parquet")
+    return file.lower().endswith(SUFFIXES)
 
 
 def read_bytes(owner: str, path: str | os.PathLike[str], remedy: str = _REMEDY) -> bytes:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 
 from clipreid_kit import _read_files
-from clipreid_kit.data.files.archives import open_archive, split_member
+from clipreid_kit.data.files.archives import is_cell, open_archive, split_member
 from clipreid_kit.data.records import ImageRecord, check_records
 
 # Bytes of files that are all read, and what is read of each of some files if there are more.
@@ -49,10 +49,17 @@ def image_fingerprint(records: Iterable[ImageRecord]) -> str:
 
     digest = hashlib.sha256()
     files: list[str] = []
+    tables: set[str] = set()
     total = 0
     for path in paths:
         file, member = split_member(path)
-        if member is not None:
+        if member is not None and is_cell(file):
+            # The directory of a table does not tell its cells apart: their names and the file do.
+            digest.update(f"{member};".encode())
+            if file in tables:
+                continue
+            tables.add(file)
+        elif member is not None:
             digest.update(_of_member(file, member))
             continue
 

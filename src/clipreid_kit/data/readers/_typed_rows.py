@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail, shown
+from clipreid_kit.data.files.archives import split_member
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
     further_captions,
@@ -38,6 +39,7 @@ def typed_records(
     index_of = find_columns(owner, file, header, columns)
     column_of = {field: header[index] for field, index in index_of.items()}
     edges = columns_of_edges(owner, file, header, columns)
+    _check_no_bytes(owner, file, rows[0], column_of)
 
     records = []
     for number, row in enumerate(rows, start=1):
@@ -46,6 +48,20 @@ def typed_records(
 
     warn_of_near_names(owner, records)
     return records
+
+
+def _check_no_bytes(owner: str, file: Path, row: Row, column_of: Mapping[str, str]) -> None:
+    """Raise ValueError if a field is a column of bytes: each cell would be a value of its own."""
+    for field, column in column_of.items():
+        value = row.get(column)
+        if field == "path" or not isinstance(value, str):
+            continue
+        _, member = split_member(value)  # as the cells of such columns are named
+        if member is not None and member.rpartition("/")[0] == column:
+            raise ValueError(
+                f"{owner}: the column {column!r} of {file} holds bytes, not text or numbers. "
+                f"Write it as text, or pass columns= with another column for the {field}."
+            )
 
 
 def _record(

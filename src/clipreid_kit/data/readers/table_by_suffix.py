@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail
+from clipreid_kit.data.readers._arrow_table import (
+    is_saved_dataset,
+    read_arrow_records,
+    read_saved_dataset,
+)
 from clipreid_kit.data.readers._excel_table import read_excel_records
 from clipreid_kit.data.readers._json_table import read_json_records, write_json_records
 from clipreid_kit.data.readers._parquet_table import read_parquet_records, write_parquet_records
@@ -13,7 +18,7 @@ from clipreid_kit.data.records import ImageRecord
 
 _WRITTEN = (".csv", ".json", ".jsonl", ".parquet")
 _SEPARATED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_READ = (*_SEPARATED, ".json", ".jsonl", ".parquet", ".xlsx")
+_READ = (*_SEPARATED, ".json", ".jsonl", ".parquet", ".arrow", ".xlsx")
 
 
 def read_table(
@@ -24,23 +29,27 @@ def read_table(
     delimiter: str | None = None,
     encoding: str | None = None,
 ) -> list[ImageRecord]:
-    r"""Read records from a table: CSV, JSON, JSON Lines, Parquet or Excel, by the file's suffix.
+    r"""Read records from a table: CSV, JSON, JSON Lines, Parquet, Arrow or Excel, by the suffix.
 
     Use it for your own data that is described in a file. Columns are as for :func:`read_csv`:
     ``path`` and ``identity`` are enough; ``camera``, ``view``, ``caption``, ``split``, and ``box``
     or ``corners`` are read if they exist, and every other column goes to ``extra``. Files of
     separated cells end in ``.csv``, ``.tsv``, ``.csv.gz`` or ``.tsv.gz``. A JSON file (``.json``)
     is one list of objects, a JSON Lines file (``.jsonl``) an object a line; single objects may lack
-    keys, and ``caption`` may be a list. A Parquet file may hold the images themselves, as data sets
-    of Hugging Face do: name their column, as in ``columns={"path": "image"}``. Of an Excel file
-    (``.xlsx``), the first sheet is read.
+    keys, and ``caption`` may be a list. Of an Excel file (``.xlsx``), the first sheet is read.
 
-    JSON, Parquet and Excel distinguish numbers from strings, so identities and cameras keep their
-    type: ``7`` and ``"7"`` are different. Values of ``extra`` are strings; any other value is kept
-    as its JSON, such as ``true``.
+    Parquet and Arrow files (``.arrow``) may hold the images themselves, as data sets of Hugging
+    Face do: name their column, as in ``columns={"path": "image"}``, unless it is the only one and
+    no column is called ``path``. So may the folder that ``save_to_disk`` of a data set wrote. The
+    parts of a ``DatasetDict`` are then splits, and ``validation`` is ``val``.
+
+    JSON, Parquet, Arrow and Excel distinguish numbers from strings, so identities and cameras keep
+    their type: ``7`` and ``"7"`` are different. Values of ``extra`` are strings; any other value is
+    kept as its JSON, such as ``true``.
 
     Args:
-        path: The table; its suffix decides the format. Parquet needs pyarrow, Excel openpyxl.
+        path: The table; its suffix decides the format. Parquet and Arrow need pyarrow, Excel
+            openpyxl. Or the folder of a data set that Hugging Face's datasets saved.
         root: Folder that relative image paths start from. Defaults to the folder of the table.
         columns: The table's names for columns that are named otherwise there, such as
             ``{"identity": "pid"}``. ``None`` renames nothing.
@@ -69,16 +78,21 @@ def read_table(
         >>> first.path, first.identity, second.extra
         ('images/a.jpg', 7, {'age': '30'})
     """
-    suffix = _suffix_of("read_table", path, _READ)
+    is_folder = is_saved_dataset(path)
+    suffix = "folder" if is_folder else _suffix_of("read_table", path, _READ)
     if suffix in _SEPARATED:
         return read_csv(path, root=root, columns=columns, delimiter=delimiter, encoding=encoding)
 
     for name, value in (("delimiter", delimiter), ("encoding", encoding)):
         if value is not None:
             raise ValueError(
-                f"read_table: {name} is of separated cells, and {path} is a {suffix} file. Leave "
-                "it out."
+                f"read_table: {name} is of separated cells, and {path} is "
+                f"{'a folder' if is_folder else f'a {suffix} file'}. Leave it out."
             )
+    if is_folder:
+        return read_saved_dataset("read_table", path, root, columns)
+    if suffix == ".arrow":
+        return read_arrow_records("read_table", path, root, columns)
     if suffix == ".parquet":
         return read_parquet_records("read_table", path, root, columns)
     if suffix == ".xlsx":

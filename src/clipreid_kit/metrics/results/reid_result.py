@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._checks import check_choice, check_integer, fail, shown
 from clipreid_kit._read_files import parse_json
 from clipreid_kit.metrics._engine.id_columns import Ids
 from clipreid_kit.metrics.results._output_formats import (
@@ -25,6 +25,7 @@ IntArray = npt.NDArray[np.int64]
 ReidMeasure = Literal["mean_ap", "mean_inp", "rank"]
 
 _SIZES = {"num_gallery", "max_rank"}
+_LARGEST = 2**53  # up to which float64 holds every whole number
 _PER_QUERY = ("average_precision", "inverse_negative_penalty", "first_rank", "num_positives")
 
 
@@ -228,12 +229,16 @@ class ReidResult:
         for count in table["num_positives"]:
             check_integer(owner, "num_positives", count, 0)
 
+        num_positives = _numbers(owner, table, "num_positives")
         ranks = _numbers(owner, table, "first_rank")
+        if np.isnan(ranks).any():
+            raise fail(owner, "first_rank as numbers", "null")
+
         result = cls(
             average_precision=_numbers(owner, table, "average_precision"),
             inverse_negative_penalty=_numbers(owner, table, "inverse_negative_penalty"),
             first_rank=np.asarray(table["first_rank"]) if len(ranks) else ranks.astype(np.int64),
-            num_positives=np.asarray(table["num_positives"], dtype=np.int64),
+            num_positives=num_positives.astype(np.int64),
             num_gallery=values["num_gallery"],
             max_rank=values["max_rank"],
             query_ids=np.asarray(table["query_id"]) if "query_id" in table else None,
@@ -281,6 +286,8 @@ def _numbers(owner: str, table: dict[str, Any], name: str) -> FloatArray:
     for value in table[name]:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise fail(owner, f"{name} as numbers", repr(value))
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise fail(owner, f"{name} as numbers of at most 2^53", shown(value))
     return np.asarray(table[name], dtype=np.float64)
 
 

@@ -92,7 +92,7 @@ class _Towers:
         return self._towers.tokenize(texts, too_long=self._too_long)
 
     def text_obstacle(self) -> str | None:
-        return None
+        return _without_text(self._towers)
 
     def description(self) -> dict[str, Any]:
         return {"kind": "ClipTowers"}
@@ -144,7 +144,7 @@ class _Method:
         is_reduced = branch is not None and branch.out_dim != self._towers.embed_dim
         if is_reduced and getattr(method, "descriptor", None) == "post_neck":
             return "the descriptor after the neck has another width than texts"
-        return None
+        return _without_text(self._towers)
 
     def description(self) -> dict[str, Any]:
         describe = getattr(self.module, "method_card", None)
@@ -202,6 +202,11 @@ class _Module:
 
     def tensors(self) -> Mapping[str, Tensor]:
         return self.module.state_dict()
+
+
+def _without_text(towers: ClipTowers) -> str | None:
+    """Return that towers are an image tower alone; ``None`` if they have a text tower."""
+    return None if towers.has_text else f"{towers.name} is an image tower without a text tower"
 
 
 def _class_name(module: nn.Module) -> str:

@@ -155,8 +155,8 @@ class Encoder:
 
         Args:
             source: A training run, one of its checkpoints, a folder of :func:`save_towers`, or
-                ``NAME:TAG`` of open_clip, such as ``ViT-B-16:openai``. ``NAME:random`` has random
-                weights.
+                ``NAME:TAG`` of open_clip, such as ``ViT-B-16:openai``; of timm or torchvision, as
+                ``timm/NAME:TAG``. ``NAME:random`` has random weights.
             checkpoint: Of a run: ``"best"``, ``"last"``, or a name such as ``"epoch-0003"``.
             towers_only: Use the towers of a method without the rest of it.
             towers: Towers that a run kept frozen, if its checkpoint cannot say which.

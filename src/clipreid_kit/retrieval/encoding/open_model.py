@@ -53,16 +53,16 @@ class OpenedModel:
 
 
 def open_name(name: str, pretrained: str | None, options: Mapping[str, Any]) -> OpenedModel:
-    """Open a model of open_clip by its name and tag.
+    """Open a model by its name and tag.
 
     Args:
-        name: Name of the model.
+        name: Name of the model, as for :meth:`ClipTowers.from_name`.
         pretrained: Tag, or a file; ``None`` or ``random`` for random weights.
         options: ``image_size`` and ``fit``, if they are not the defaults.
     """
     tag = None if pretrained == RANDOM else pretrained
     size = options.get("image_size")
-    towers = ClipTowers.from_open_clip(name, tag, image_size=None if size is None else tuple(size))
+    towers = ClipTowers.from_name(name, tag, image_size=None if size is None else tuple(size))
     fit: Fit = options.get("fit", "stretch")
     source = {"kind": "name", "name": name, "pretrained": tag, **options}
     return OpenedModel(towers, spec_of(towers, fit), encoding=dict(_DEFAULTS), source=source)
@@ -164,7 +164,7 @@ def _built_again(arguments: Mapping[str, Any]) -> ClipTowers:
         if isinstance(options[name], list):
             options[name] = tuple(options[name])
 
-    towers = ClipTowers.from_open_clip(**options)
+    towers = ClipTowers.from_name(**options)
     towers.image_mean, towers.image_std = tuple(mean), tuple(std)
     return towers
 

@@ -1,53 +1,23 @@
-"""Images in the cells of Parquet files, as data sets of Hugging Face keep them; needs pyarrow."""
+"""Cells of an open Parquet file; needs pyarrow."""
 
-import os
 import weakref
 from bisect import bisect_right
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
-from clipreid_kit._read_files import (
-    MAX_BYTES,
-    UnusableFileError,
-    describe_error,
-    identity_of_file,
-    open_file,
-)
+from clipreid_kit._read_files import MAX_BYTES, UnusableFileError, describe_error, open_file
 
 
-def read_cell(file: str, name: str) -> bytes:
-    """Read the image of a cell, which is called ``column/row``.
+class ParquetCells:
+    """An open Parquet file, with the column of the group of rows that was read last.
 
     Raises:
         OSError: If the file cannot be opened.
-        KeyError: If there is no such cell.
-        UnusableFileError: If the file is damaged, or the cell holds no image.
-        ImportError: If pyarrow is not installed.
+        UnusableFileError: If it is damaged.
     """
-    column, slash, row = name.rpartition("/")
-    if not slash or not row.isdecimal():
-        raise KeyError(name)
-    return _open(file, os.getpid(), identity_of_file(file)).cell(column, int(row))
-
-
-@lru_cache(maxsize=16)
-def _open(file: str, process: int, identity: tuple[int, ...]) -> "_Cells":  # noqa: ARG001  cache key
-    """Open a file once in each process, and again if it has changed since."""
-    return _Cells(file)
-
-
-class _Cells:
-    """An open Parquet file, with the images of the rows that were read last."""
 
     def __init__(self, path: str) -> None:
-        try:
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ImportError(
-                "load_image needs pyarrow for images in Parquet files. Install it with: pip "
-                "install clipreid_kit[parquet]"
-            ) from error
+        from pyarrow import parquet
 
         stream = open_file(path)
         weakref.finalize(self, stream.close)
@@ -63,8 +33,8 @@ class _Cells:
         self._group: tuple[str, int] | None = None
         self._values: Any = None
 
-    def cell(self, column: str, row: int) -> bytes:
-        """Return the bytes of a cell."""
+    def cell(self, column: str, row: int) -> object:
+        """Return the value of a cell; raise KeyError if there is none."""
         if column not in self._file.schema_arrow.names or row >= (self._ends or [0])[-1]:
             raise KeyError(f"{column}/{row}")
 
@@ -74,11 +44,8 @@ class _Cells:
             self._group = (column, group)
 
         start = self._ends[group - 1] if group else 0
-        value = self._values[row - start].as_py()
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(content, bytes):
-            raise UnusableFileError("the cell holds no bytes of an image")
-        return content
+        value: object = self._values[row - start].as_py()
+        return value
 
     def _read(self, column: str, group: int) -> Any:  # noqa: ANN401 (pyarrow's, without types)
         """Read a column of a group of rows."""

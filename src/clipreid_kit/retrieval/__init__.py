@@ -23,8 +23,8 @@ from clipreid_kit.retrieval.encoding.encoder import Encoder
 from clipreid_kit.retrieval.engines.index_info import IndexInfo
 from clipreid_kit.retrieval.fusion.fused_index import FusedIndex
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
-from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph
 from clipreid_kit.retrieval.marks import Mark, read_marks, records_of_marks
+from clipreid_kit.retrieval.neighbour_graph import NeighbourGraph
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 from clipreid_kit.retrieval.second_pass import Expand, Rerank
 from clipreid_kit.retrieval.store.conditions import Between, Not

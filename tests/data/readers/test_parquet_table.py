@@ -94,5 +94,5 @@ def test_bytes_as_the_values_of_a_field_are_refused(tmp_path, field):
     parquet = pytest.importorskip("pyarrow.parquet")
     table = {"path": ["a.jpg", "b.jpg"], "identity": [1, 1], field: [b"rex", b"rex"]}
     parquet.write_table(pa.table(table), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=f"the column '{field}' holds bytes, not text"):
+    with pytest.raises(ValueError, match=rf"the column '{field}' of .* holds bytes, not text"):
         read_table(tmp_path / "a.parquet")

@@ -48,9 +48,8 @@ def read_arrow_records(
         raise ValueError(f"{owner}: there is no file at {file}. Correct the path.")
 
     # Cells of images are found beside the table, wherever the paths of others begin.
-    columns = columns or {}
-    rows = _read_rows(owner, file, file.name if root is None else str(file.absolute()), columns)
-    renamed = columns_with_image(columns, rows)
+    rows = _read_rows(owner, file, file.name if root is None else str(file.absolute()))
+    renamed = columns_with_image(columns or {}, rows)
     return typed_records(owner, file, rows, renamed, file.parent if root is None else Path(root))
 
 
@@ -73,7 +72,7 @@ def read_saved_dataset(
         for name in _files_of(owner, begin / part):
             file = begin / part / name
             path = str(file.relative_to(begin) if root is None else file.absolute())
-            rows += _with_split(_read_rows(owner, file, path, columns), columns, split)
+            rows += _with_split(_read_rows(owner, file, path), columns, split)
 
     renamed = columns_with_image(columns, rows)
     return typed_records(owner, begin, rows, renamed, begin if root is None else Path(root))
@@ -115,11 +114,11 @@ def _names_in(owner: str, file: Path, key: str) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-def _read_rows(owner: str, file: Path, name: str, columns: Mapping[str, str]) -> list[Row]:
+def _read_rows(owner: str, file: Path, name: str) -> list[Row]:
     """Read all rows of an Arrow file, whose images stay in it."""
     try:
         table = open_arrow(str(file))
-        images = columns_of_images(table.schema, columns)
+        images = columns_of_images(table.schema)
         texts = table.drop_columns(images)
         if texts.nbytes > MAX_BYTES:
             raise UnusableFileError(

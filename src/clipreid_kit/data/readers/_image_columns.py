@@ -6,7 +6,6 @@ from typing import Any
 
 from clipreid_kit._read_files import UnusableFileError
 from clipreid_kit.data.files.archives import split_member
-from clipreid_kit.data.readers._table_columns import FIELDS
 
 Row = dict[str, object]
 
@@ -23,30 +22,14 @@ def import_pyarrow(owner: str) -> tuple[ModuleType, ModuleType]:
     return pa, parquet
 
 
-def columns_of_images(schema: Any, columns: Mapping[str, str]) -> list[str]:  # noqa: ANN401
-    """Return the names of the columns that hold images.
-
-    Args:
-        schema: The schema of the table.
-        columns: Names of fields in the table, where they differ.
-
-    Raises:
-        UnusableFileError: If a column occurs twice, or one of a field other than the path holds
-            bytes.
-    """
+def columns_of_images(schema: Any) -> list[str]:  # noqa: ANN401 (pyarrow's, without types)
+    """Return the names of the columns that hold images; raise UnusableFileError if one is twice."""
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
         shown = ", ".join(map(repr, repeated))
         raise UnusableFileError(f"the columns {shown} occur more than once")
 
-    images = [field.name for field in schema if _holds_bytes(field.type)]
-    for field in FIELDS:
-        # Each cell of bytes would be a value of its own.
-        if field != "path" and columns.get(field, field) in images:
-            raise UnusableFileError(
-                f"the column {columns.get(field, field)!r} holds bytes, not text or numbers"
-            )
-    return images
+    return [field.name for field in schema if _holds_bytes(field.type)]
 
 
 def _holds_bytes(kind: Any) -> bool:  # noqa: ANN401 (pyarrow's)
@@ -83,11 +66,11 @@ def columns_with_image(columns: Mapping[str, str], rows: Sequence[Row]) -> Mappi
     if not rows or "path" in columns or "path" in rows[0]:
         return columns
 
-    images = [name for name, value in rows[0].items() if _is_cell(value, name)]
+    images = [name for name, value in rows[0].items() if is_cell(value, name)]
     return {**columns, "path": images[0]} if len(images) == 1 else columns
 
 
-def _is_cell(value: object, column: str) -> bool:
+def is_cell(value: object, column: str) -> bool:
     """Return whether a value is the path of a cell of a column."""
     if not isinstance(value, str):
         return False

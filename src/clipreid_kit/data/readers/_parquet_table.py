@@ -42,7 +42,7 @@ def read_parquet_records(
         with open_file(file) as stream:
             # Cells of images are found beside the table, wherever the paths of others begin.
             name = file.name if root is None else str(file.absolute())
-            rows = _read_rows(parquet.ParquetFile(stream), name, columns or {})
+            rows = _read_rows(parquet.ParquetFile(stream), name)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(describe_error(error).split())  # pyarrow's texts end with a new line
         raise ValueError(
@@ -53,13 +53,9 @@ def read_parquet_records(
     return typed_records(owner, file, rows, renamed, file.parent if root is None else Path(root))
 
 
-def _read_rows(
-    file: Any,  # noqa: ANN401 (pyarrow's)
-    name: str,
-    columns: Mapping[str, str],
-) -> list[Row]:
+def _read_rows(file: Any, name: str) -> list[Row]:  # noqa: ANN401 (pyarrow's)
     """Read all rows of an open file; raise UnusableFileError if they are too large or ambiguous."""
-    images = columns_of_images(file.schema_arrow, columns)
+    images = columns_of_images(file.schema_arrow)
     texts = [column for column in file.schema_arrow.names if column not in images]
     return rows_with_cells(_read_columns(file, texts), file.schema_arrow.names, name)
 

@@ -13,6 +13,7 @@ from clipreid_kit.data.readers._extra_values import (
     optional_text,
     text_of,
 )
+from clipreid_kit.data.readers._image_columns import is_cell
 from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.readers._table_columns import (
     BOXES,
@@ -38,6 +39,7 @@ def typed_records(
     index_of = find_columns(owner, file, header, columns)
     column_of = {field: header[index] for field, index in index_of.items()}
     edges = columns_of_edges(owner, file, header, columns)
+    _check_no_bytes(owner, file, rows[0], column_of)
 
     records = []
     for number, row in enumerate(rows, start=1):
@@ -46,6 +48,16 @@ def typed_records(
 
     warn_of_near_names(owner, records)
     return records
+
+
+def _check_no_bytes(owner: str, file: Path, row: Row, column_of: Mapping[str, str]) -> None:
+    """Raise ValueError if a field is a column of bytes: each cell would be a value of its own."""
+    for field, column in column_of.items():
+        if field != "path" and is_cell(row.get(column), column):
+            raise ValueError(
+                f"{owner}: the column {column!r} of {file} holds bytes, not text or numbers. "
+                f"Write it as text, or pass columns= with another column for the {field}."
+            )
 
 
 def _record(

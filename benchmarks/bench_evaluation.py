@@ -234,6 +234,68 @@ def collapsed() -> None:
         show(f"collapsed: {name}, 3368 x 15913", interleaved({OURS: work}, 1))
 
 
+KINDS = ("spread", "random", "common mean", "near-duplicates", "8 bits", "rank 8", "half")
+
+
+def of_kind(kind: str, dim: int) -> tuple[Side, Side]:
+    """Make features of Market's size on which the first pass has more or less to decide."""
+    generator = torch.Generator().manual_seed(0)
+    sizes, num_identities = (3_368, 15_913), 751
+
+    def noise(count: int, width: int = dim) -> torch.Tensor:
+        return torch.randn(count, width, generator=generator)
+
+    centres, originals, directions = noise(num_identities), noise(2000), noise(8)
+    sides = []
+    for count in sizes:
+        ids = torch.randint(0, num_identities, (count,), generator=generator)
+        if kind == "half":
+            ids[torch.rand(count, generator=generator) < 0.5] = 0
+
+        rows = centres[ids] + 1.5 * noise(count)
+        if kind == "random":
+            rows = noise(count)
+        elif kind == "common mean":
+            rows += 50
+        elif kind == "near-duplicates":
+            copied = torch.randint(0, len(originals), (count,), generator=generator)
+            rows = originals[copied] + 1e-5 * noise(count)
+        elif kind == "rank 8":
+            rows = noise(count, 8) @ directions
+
+        rows = torch.nn.functional.normalize(rows, dim=1)
+        if kind == "8 bits":
+            rows = (rows * 300).round_().clamp_(-127, 127)
+        sides.append((rows, ids, torch.randint(0, 6, (count,), generator=generator)))
+    return sides[0], sides[1]
+
+
+def of_file(path: Path) -> tuple[Side, Side]:
+    """Read features from an .npz file with q, q_ids, q_cams, g, g_ids and g_cams, without junk."""
+    with np.load(path) as arrays:
+        query, gallery = (
+            [torch.from_numpy(arrays[name]) for name in (side, f"{side}_ids", f"{side}_cams")]
+            for side in "qg"
+        )
+    is_kept = gallery[1] >= 0
+    kept = [part[is_kept] for part in gallery]
+    return (query[0].float(), *query[1:]), (kept[0].float(), *kept[1:])
+
+
+def kinds(options: argparse.Namespace) -> None:
+    """Time features of several kinds against the product of their rows."""
+    named = {kind: (lambda kind=kind: of_kind(kind, options.dim)) for kind in KINDS}
+    named |= {path.name: (lambda path=path: of_file(path)) for path in options.features}
+    for name in [*(options.kinds or []), *(path.name for path in options.features)]:
+        query, gallery = named[name]()
+        every = contenders_of(query, gallery, loop=False)
+        contenders = {key: every[key] for key in (OURS, FLOOR)}
+        found = contenders[OURS]()
+        seconds = interleaved(contenders, options.repeats)
+        ratio = seconds[OURS] / seconds[FLOOR]
+        print(f"{name:20} {ratio:6.2f}x the floor of {seconds[FLOOR]:.2f} s   {found}")
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -246,6 +308,12 @@ def parse_options() -> argparse.Namespace:
         "--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal"
     )
     parser.add_argument("--peers", action="store_true", help="3,368 x 15,913 in other packages")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, help="features of these kinds")
+    parser.add_argument("--dim", type=int, default=128, help="width of the features of --kinds")
+    parser.add_argument(
+        "--features", type=Path, nargs="+", default=[], help=".npz files with q, g, ids and cams"
+    )
+    parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--device", default="cpu", help="device of the features: cpu, cuda, cuda:1")
     parser.add_argument("--memory", help="print only the memory that this contender adds")
     parser.add_argument("--no-memory", action="store_true", help="times only")
@@ -276,6 +344,13 @@ def chosen_contenders(options: argparse.Namespace) -> tuple[str, dict[str, Work]
 def main() -> None:
     """Run the size of Market-1501 by default; see --help for all others."""
     options = parse_options()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.kinds or options.features:
+        print(machine(device=options.device))
+        kinds(options)
+        return
+
     if options.collapsed:
         print(machine(device=options.device))
         collapsed()

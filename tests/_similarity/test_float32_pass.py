@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit._similarity import float32_pass
 from clipreid_kit._similarity.exact_similarity import all_products, combine_products, split_rows
 from clipreid_kit._similarity.float32_pass import Float32Tile
 from clipreid_kit._similarity.rescore import Float32Scorer, Float64Scorer
@@ -238,3 +239,16 @@ def test_lower_global_precision_widens_the_bound():
 
     assert errors[0] < errors[1] < errors[2]
     assert errors[2] == pytest.approx(2 * 2.0**-7, rel=0.02)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_divided_product_covers_all_rows(monkeypatch, count):
+    monkeypatch.setattr(float32_pass, "_PANEL", 7)
+    monkeypatch.setattr(float32_pass, "_FLAT", 4)
+    rng = np.random.default_rng(count)
+    rows, gallery = (torch.from_numpy(rng.integers(-9, 9, (n, 5))).float() for n in (count, 23))
+    out = torch.full((count, 32), torch.nan)
+
+    float32_pass.multiply_rows(rows, gallery, out[:, :23])
+    assert torch.equal(out[:, :23], rows @ gallery.T)  # small whole numbers: exact
+    assert out[:, 23:].isnan().all()

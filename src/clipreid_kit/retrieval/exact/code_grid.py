@@ -90,19 +90,25 @@ def encode_rows(unit: Tensor, grid: CodeGrid) -> EncodedRows:
         unit: Unit rows rounded to float32, each coordinate by at most three roundings.
         grid: The grid.
     """
-    mean, step = grid
-    inverse = torch.where(step > 0, 1 / step, 0.0)
-    numbers = (unit - mean).mul_(inverse).clamp_(-LARGEST, LARGEST)
-    np.rint(numbers.numpy(), out=numbers.numpy())  # torch wakes its threads to round
-    code_norms = torch.linalg.vector_norm(numbers, dim=1).double().numpy()
-    codes = numbers.add(OFFSET).to(torch.uint8).numpy()
+    rows, mean, step = unit.numpy(), grid.mean.numpy(), grid.step.numpy()
+    inverse = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
 
-    lost = numbers.mul_(step).add_(mean).sub_(unit)
-    residuals = torch.linalg.vector_norm(lost, dim=1).double().numpy()
+    # numpy: torch wakes its threads for each of these small steps
+    numbers = rows - mean
+    numbers *= inverse
+    np.rint(numbers, out=numbers)
+    np.clip(numbers, -LARGEST, LARGEST, out=numbers)
+    code_norms = np.sqrt(np.einsum("nd,nd->n", numbers, numbers)).astype(np.float64)
+    codes = (numbers + OFFSET).astype(np.uint8)
+
+    numbers *= step
+    numbers += mean
+    numbers -= rows
+    residuals = np.sqrt(np.einsum("nd,nd->n", numbers, numbers)).astype(np.float64)
 
     # the norms are sums of D squares in float32; the differences round numbers of these sizes
     relative = 1 + (unit.shape[1] + 8) * 2 * _U32
-    sizes = 2 + float(mean.double().norm()) + LARGEST * float(step.double().norm())
+    sizes = 2 + float(grid.mean.double().norm()) + LARGEST * float(grid.step.double().norm())
     return EncodedRows(codes, residuals * relative + 4 * _U32 * sizes, code_norms * relative)
 
 

@@ -159,11 +159,7 @@ def _add_column(
     column: dict[str, Any] = {"name": name, "extra": is_extra, "array": array, "missing": None}
     described.append(column)
 
-    # True, 1 and 1.0 are one key of a dictionary
-    codes_of: dict[tuple[type, Any], int] = {}
-    codes = [codes_of.setdefault((type(value), value), len(codes_of)) for value in values]
-    distinct = [value for _, value in codes_of]
-
+    distinct, codes = _distinct(values)
     is_text = all(value is None or isinstance(value, str) for value in distinct)
     if is_text and 2 * len(distinct) > len(values):
         column["kind"] = "text"
@@ -171,16 +167,30 @@ def _add_column(
             _NO_TEXT if value is None else value.encode("utf-8", "surrogatepass")
             for value in values
         ]
-        lengths = [len(text) for text in texts]
-        arrays[array + ".offsets"] = np.cumsum([0, *lengths], dtype=np.int64)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+        arrays[array + ".offsets"] = offsets
         arrays[array + ".text"] = np.frombuffer(b"".join(texts), dtype=np.uint8)
         return
 
     column["kind"] = "category"
-    arrays[array] = np.array(codes, dtype=np.int32)
+    arrays[array] = codes
     if _MISSING in distinct:
         column["missing"] = distinct.index(_MISSING)
     column["values"] = [value for value in distinct if value is not _MISSING]
+
+
+def _distinct(values: list[Any]) -> tuple[list[Any], npt.NDArray[np.int32]]:
+    """Return the distinct values in the order of their first occurrence, and the code of each."""
+    keys: list[Any] = values
+    is_mixed = len(set(map(type, values))) > 1
+    if is_mixed:  # True, 1 and 1.0 are one key of a dictionary
+        keys = list(zip(map(type, values), values, strict=True))
+
+    distinct = list(dict.fromkeys(keys))
+    code_of = {key: code for code, key in enumerate(distinct)}
+    codes = np.fromiter(map(code_of.__getitem__, keys), np.int32, len(keys))
+    return [value for _, value in distinct] if is_mixed else distinct, codes
 
 
 def check_extra(name: str, values: list[Any], records: Sequence[ImageRecord]) -> None:

@@ -1,9 +1,11 @@
 """A segment of an index: the embeddings and records of one ``add``, in one file."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,13 @@ from clipreid_kit._similarity.float32_pass import (
     scale_rows,
 )
 from clipreid_kit.data.records import ImageRecord
-from clipreid_kit.retrieval.exact.code_grid import CodeGrid, Codes, encode_rows, fit_grid
+from clipreid_kit.retrieval.exact.code_grid import (
+    CodeGrid,
+    Codes,
+    EncodedRows,
+    encode_rows,
+    fit_grid,
+)
 from clipreid_kit.retrieval.store.record_columns import RecordColumns, encode_records
 from clipreid_kit.retrieval.store.tensor_file import (
     DTYPES,
@@ -26,12 +34,12 @@ from clipreid_kit.retrieval.store.tensor_file import (
 )
 
 IntArray = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 BOUND_ROWS = 64  # rows that share a bound of their codes
-# elements that are encoded at once: below the size from which torch wakes its threads, which cost
-# more than they save where other programs run
-_CHUNK = 1 << 15
+_CHUNK = 1 << 17  # elements that are encoded at once: they stay in the cache
 _CODE_OF = {np.dtype(text): code for code, text in DTYPES.items()}
 
 
@@ -151,11 +159,14 @@ def _write_embeddings(
     writer: TensorFileWriter, embeddings: EmbeddingReader, grid: CodeGrid
 ) -> None:
     """Write embeddings, their norms and codes, and the bounds of the codes."""
-    for rows, norms, unit in _chunks(embeddings):
-        encoded = encode_rows(unit, grid)
-        bounds = np.arange(0, len(rows), BOUND_ROWS)
-        writer.append("vectors", rows.numpy())
-        writer.append("norms", norms.numpy())
+
+    def encode(chunk: _Chunk) -> tuple[_Chunk, EncodedRows]:
+        return chunk, encode_rows(torch.from_numpy(chunk.unit()), grid)
+
+    for chunk, encoded in _on_all_threads(encode, _chunks(embeddings)):
+        bounds = np.arange(0, len(chunk.rows), BOUND_ROWS)
+        writer.append("vectors", chunk.rows.numpy())
+        writer.append("norms", chunk.norms.numpy())
         writer.append("codes", encoded.codes)
         writer.append("residuals", np.maximum.reduceat(encoded.residuals, bounds))
         writer.append("code_norms", np.maximum.reduceat(encoded.code_norms, bounds))
@@ -163,17 +174,34 @@ def _write_embeddings(
 
 def _fit(embeddings: EmbeddingReader) -> CodeGrid:
     """Return the grid that covers all unit rows."""
-    dim = embeddings.block(0, 1).shape[1]
-    lowest = np.full(dim, np.inf, dtype=np.float32)
-    highest = np.full(dim, -np.inf, dtype=np.float32)
-    for _, _, unit in _chunks(embeddings):  # numpy, as torch wakes its threads for reductions
-        np.minimum(lowest, unit.numpy().min(axis=0), out=lowest)
-        np.maximum(highest, unit.numpy().max(axis=0), out=highest)
+
+    def extremes(chunk: _Chunk) -> tuple[Float32Array, Float32Array]:
+        unit = chunk.unit()
+        return unit.min(axis=0), unit.max(axis=0)
+
+    found = list(_on_all_threads(extremes, _chunks(embeddings)))
+    lowest = np.min([low for low, _ in found], axis=0)
+    highest = np.max([high for _, high in found], axis=0)
     return fit_grid(torch.from_numpy(lowest), torch.from_numpy(highest))
 
 
-def _chunks(embeddings: EmbeddingReader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield the rows of each chunk, their norms, and the unit rows in float32."""
+class _Chunk(NamedTuple):
+    """Some embeddings, and their norms."""
+
+    rows: Tensor
+    norms: Tensor
+
+    def unit(self) -> Float32Array:
+        """Return unit rows in float32; float64 only for norms that float32 does not hold."""
+        if self.rows.dtype == torch.float64 or has_extreme_norms(self.norms):
+            return scale_rows(self.rows, inverse_norms(self.norms)).numpy()
+        factors = inverse_norms(self.norms).float().numpy()
+        unit: Float32Array = self.rows.numpy() * factors[:, None]
+        return unit
+
+
+def _chunks(embeddings: EmbeddingReader) -> Iterator[_Chunk]:
+    """Yield the rows of each chunk."""
     dim = embeddings.block(0, 1).shape[1]
     step = max(1, _CHUNK // dim // BOUND_ROWS) * BOUND_ROWS
     for start in range(0, len(embeddings), step):
@@ -181,15 +209,24 @@ def _chunks(embeddings: EmbeddingReader) -> Iterator[tuple[Tensor, Tensor, Tenso
         rows = embeddings.block(start, stop)
         if rows.dtype in (torch.float16, torch.bfloat16):
             rows = rows.float()
-        norms = embeddings.norms(start, stop)
-        yield rows, norms, _unit_rows(rows, norms)
+        yield _Chunk(rows, embeddings.norms(start, stop))
 
 
-def _unit_rows(rows: Tensor, norms: Tensor) -> Tensor:
-    """Return unit rows in float32; float64 only for norms that float32 does not hold."""
-    if rows.dtype == torch.float64 or has_extreme_norms(norms):
-        return scale_rows(rows, inverse_norms(norms))
-    return rows * inverse_norms(norms).float()[:, None]
+def _on_all_threads(work: Callable[[_Chunk], T], chunks: Iterator[_Chunk]) -> Iterator[T]:
+    """Yield what ``work`` returns for each chunk, in order; few chunks are held at once."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, chunks)
+        return
+
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for chunk in chunks:
+            waiting.append(pool.submit(work, chunk))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _tensor(array: Array) -> Tensor:

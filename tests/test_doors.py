@@ -50,7 +50,7 @@ DOORS = {
 OWN_RECEIVERS = {
     "read_text": {"_read_files", "file"},  # file: a configuration inside the package
     "read_bytes": {"_read_files"},
-    "open": {"temporary", "os", "Image", "Encoder", "GalleryIndex"},
+    "open": {"temporary", "os", "Image", "Encoder", "GalleryIndex", "webbrowser"},
 }
 
 

@@ -113,6 +113,7 @@ METHODS = {
         "Image",
         "Encoder",
         "GalleryIndex",
+        "webbrowser",
         "temporary",  # writes a new file
     },
     "read_text": {"_read_files", "file"},  # file: a configuration inside the package

@@ -27,6 +27,8 @@ def check_import() -> None:
     assert "site-packages" in clipreid_kit.__file__, clipreid_kit.__file__
     assert metadata.version("clipreid_kit") == clipreid_kit.__version__
     assert resources.files("clipreid_kit").joinpath("py.typed").is_file()
+    page = resources.files("clipreid_kit").joinpath("retrieval", "page", "static")
+    assert {"page.html", "page.css", "page.js"} <= {file.name for file in page.iterdir()}
 
     for name in clipreid_kit.__all__:
         assert getattr(clipreid_kit, name) is not None

@@ -57,9 +57,10 @@ def append_mark(file: str | os.PathLike[str], mark: Mark) -> None:
     Raises:
         ValueError: If the file cannot be written.
     """
-    line = json.dumps(asdict(mark), ensure_ascii=False)
+    # ASCII: a line that a kill cuts off anywhere is still text
+    line = json.dumps(asdict(mark))
     try:
-        append_line(Path(file), line.encode("utf-8", "surrogateescape"))
+        append_line(Path(file), line.encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"append_mark: cannot write to {file}: {reason}.") from error

@@ -3,7 +3,7 @@
 It needs the extra ``serve``: ``pip install 'clipreid_kit[serve]'``.
 """
 
+from clipreid_kit.retrieval.page.application import search_app
 from clipreid_kit.retrieval.page.page_limits import PageLimits
-from clipreid_kit.retrieval.page.search_app import search_app
 
 __all__ = ["PageLimits", "search_app"]

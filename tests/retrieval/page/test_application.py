@@ -16,7 +16,7 @@ from clipreid_kit.data import ImageRecord
 from clipreid_kit.retrieval import GalleryIndex, read_marks
 from clipreid_kit.retrieval.hit_fields import hit_fields
 from clipreid_kit.retrieval.page import PageLimits, search_app
-from clipreid_kit.retrieval.page.search_app import _FILES, _STATIC
+from clipreid_kit.retrieval.page.application import _FILES, _STATIC
 
 
 def drop(client, content, kind="image/png"):
@@ -180,9 +180,9 @@ def test_other_paths_and_methods(client):
         ("GET", "/nothing", 404),
         ("PUT", "/api/marks", 405),
         ("GET", "/api/thumbnail/x", 422),
-        ("GET", "/static/search_app.py", 404),
-        ("GET", "/static/..%2Fsearch_app.py", 404),
-        ("GET", "/static/%2e%2e/search_app.py", 404),
+        ("GET", "/static/application.py", 404),
+        ("GET", "/static/..%2Fapplication.py", 404),
+        ("GET", "/static/%2e%2e/application.py", 404),
         ("GET", "/docs", 404),
     ]:
         answer = client.request(method, path, headers={"Content-Length": "0"})

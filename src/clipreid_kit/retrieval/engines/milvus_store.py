@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._read_files import parse_json
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.engines.gallery_store import (
@@ -522,7 +523,7 @@ def _write_record(owner: str, record: ImageRecord) -> str:
 def _read_record(text: str) -> ImageRecord:
     """Return the record of a text."""
     try:
-        return ImageRecord(**json.loads(text))
+        return ImageRecord(**parse_json(text))
     except (TypeError, ValueError) as error:
         raise ValueError(f"GalleryIndex: Milvus returned a damaged record ({error}).") from error
 

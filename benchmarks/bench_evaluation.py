@@ -273,13 +273,12 @@ def of_kind(kind: str, dim: int) -> tuple[Side, Side]:
 def of_file(path: Path) -> tuple[Side, Side]:
     """Read features from an .npz file with q, q_ids, q_cams, g, g_ids and g_cams, without junk."""
     with np.load(path) as arrays:
-        query, gallery = (
-            [torch.from_numpy(arrays[name]) for name in (side, f"{side}_ids", f"{side}_cams")]
-            for side in "qg"
-        )
-    is_kept = gallery[1] >= 0
-    kept = [part[is_kept] for part in gallery]
-    return (query[0].float(), *query[1:]), (kept[0].float(), *kept[1:])
+        named = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+    is_kept = named["g_ids"] >= 0
+    query = named["q"].float(), named["q_ids"], named["q_cams"]
+    gallery = named["g"][is_kept].float(), named["g_ids"][is_kept], named["g_cams"][is_kept]
+    return query, gallery
 
 
 def kinds(options: argparse.Namespace) -> None:

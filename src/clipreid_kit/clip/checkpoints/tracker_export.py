@@ -271,7 +271,7 @@ class _TrackerTower(nn.Module):
             planes = unit.flatten(0, 1)
             resized = self.resize_rows @ planes @ self.resize_columns
             # a bicubic filter overshoots at edges; resizing of images in bytes clips it, too
-            unit = torch.unflatten(resized.clamp(0.0, 1.0), 0, (-1, 3))
+            unit = resized.clamp(0.0, 1.0).reshape(-1, 3, *self.towers.image_size)
 
         normalised = (unit - self.image_mean) / self.image_std
         return self.towers.encode_image(normalised, normalize=True)

@@ -15,7 +15,16 @@ from torch.nn import functional
 
 from benchmarks.losses.step import floor, step
 from benchmarks.measure import OURS, Work
-from clipreid_kit import HardNegativeContrastiveLoss, InfoNCELoss, SigLIPLoss, SupConLoss
+from clipreid_kit import (
+    HardNegativeContrastiveLoss,
+    InfoNCELoss,
+    SDMLoss,
+    SigLIPLoss,
+    SupConLoss,
+    TripletAlignmentLoss,
+)
+from clipreid_kit.losses.sdm import sdm_definition
+from clipreid_kit.losses.triplet_alignment import triplet_alignment_definition
 
 DIM = 512
 INSTANCES = 4
@@ -101,6 +110,8 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         "InfoNCE": info_nce(data),
         "SigLIP": siglip(data),
         "InfoNCE with hard negatives": hard_negatives(data),
+        "SDM": sdm(data),
+        "Triplet alignment": triplet_alignment(data),
     }
 
 
@@ -162,3 +173,25 @@ def siglip(data: Batch) -> dict[str, Work]:
 def hard_negatives(data: Batch) -> dict[str, Work]:
     ours = data.pairs(HardNegativeContrastiveLoss())
     return data.case(ours, {"dense, restated": data.pairs(dense_hard_negatives)})
+
+
+def sdm(data: Batch) -> dict[str, Work]:
+    ours = SDMLoss()
+    labels = data.labels
+
+    def definition(images: Tensor, texts: Tensor) -> Tensor:
+        return sdm_definition(images, texts, labels)
+
+    peers = {"the formula in autograd": data.pairs(definition)}
+    return data.case(data.pairs(lambda images, texts: ours(images, texts, labels)), peers)
+
+
+def triplet_alignment(data: Batch) -> dict[str, Work]:
+    ours = TripletAlignmentLoss()
+    labels = data.labels
+
+    def definition(images: Tensor, texts: Tensor) -> Tensor:
+        return triplet_alignment_definition(images, texts, labels)
+
+    peers = {"the formula in autograd": data.pairs(definition)}
+    return data.case(data.pairs(lambda images, texts: ours(images, texts, labels)), peers)

@@ -101,7 +101,7 @@ DOORS = {
     "os.system": set(),
     "os.popen": set(),
     "subprocess": {"reports/run_folder.py"},  # git, for the revision of the code
-    "urllib": set(),
+    "urllib.request": set(),
     "requests": set(),
 }
 

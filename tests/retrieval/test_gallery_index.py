@@ -416,6 +416,12 @@ def test_damaged_segments(store):
     with pytest.raises(ValueError, match=r"safetensors: it has \d+ bytes instead of \d+"):
         GalleryIndex.open(store)
 
+    segment.unlink()
+    segment.mkdir()
+    with pytest.raises(ValueError, match=r"segment-00000001\.safetensors: .*[Ii]s a directory"):
+        GalleryIndex.open(store)
+
+    segment.rmdir()
     segment.write_bytes(good)
     flip_a_byte(segment, 30)
     with pytest.raises(ValueError, match="its header is not the one that was written"):

@@ -57,6 +57,7 @@ def test_text_in_a_template_is_matched_literally(text):
         ("{identity}{camera}.jpg", "two fields in .* have nothing between them"),
         ("{identity}_{}.jpg", r"\{\} in '{identity}_{}\.jpg' is not a field"),
         ("{identity}_{1}.jpg", r"\{1\} in .* is not a field"),
+        ("{identity}" + "a" * 10**6, r"the pattern has 1000010 characters, more than the limit"),
     ],
 )
 def test_a_bad_pattern_is_explained(pattern, problem):

@@ -137,5 +137,8 @@ def test_mistakes(encoder, records, tmp_path):
     (tmp_path / "a.npz").write_text("")
     with pytest.raises(ValueError, match=r"a\.npz exists\. Delete it, or choose another name"):
         write_embeddings(encoder, records, tmp_path / "a.npz")
+    (tmp_path / "link.npz").symlink_to(tmp_path / "nothing.npz")
+    with pytest.raises(ValueError, match=r"link\.npz exists"):
+        write_embeddings(encoder, records, tmp_path / "link.npz")
     with pytest.raises(ValueError, match="there are no records"):
         write_embeddings(encoder, [], tmp_path / "b.npz")

@@ -25,6 +25,7 @@ _NUMBER = r"\d+(?!\d)"
 
 # In seconds, for one name: a regular expression may otherwise search for years.
 _LONGEST_SEARCH = 5.0
+_LONGEST_PATTERN = 5000  # characters, more than any path has
 
 # Of the regex library, which has no types.
 Expression = Any
@@ -47,6 +48,7 @@ class PathPattern(NamedTuple):
 
 def compile_pattern(owner: str, pattern: str | re.Pattern[str]) -> PathPattern:
     """Compile a template to a regular expression; check that a pattern has a field ``identity``."""
+    check_length(owner, pattern if isinstance(pattern, str) else pattern.pattern)
     with_numbers = None
     if isinstance(pattern, re.Pattern):
         expression = bounded(pattern)
@@ -63,6 +65,15 @@ def compile_pattern(owner: str, pattern: str | re.Pattern[str]) -> PathPattern:
             "template, (?P<identity>...) in a regular expression."
         )
     return PathPattern(expression, with_numbers, shown)
+
+
+def check_length(owner: str, pattern: str) -> None:
+    """Raise ValueError if a pattern is longer than any path: compiling it takes minutes."""
+    if len(pattern) > _LONGEST_PATTERN:
+        raise ValueError(
+            f"{owner}: the pattern has {len(pattern)} characters, more than the limit of "
+            f"{_LONGEST_PATTERN}. Write a shorter one."
+        )
 
 
 def bounded(expression: re.Pattern[str]) -> Expression:

@@ -21,6 +21,7 @@ from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.readers._path_pattern import (
     Expression,
     bounded,
+    check_length,
     compile_pattern,
     search_path,
 )
@@ -192,6 +193,7 @@ def _check_splits(split: str | None, splits: Sequence[str] | None) -> None:
 
 def _compile_camera(camera_pattern: str) -> Expression:
     """Compile ``camera_pattern``; check that it has a group named camera."""
+    check_length("read_folder", camera_pattern)
     try:
         expression = re.compile(camera_pattern)
     except re.error as error:

@@ -78,7 +78,7 @@ def write_embeddings(
     check_choice(_OWNER, "on_error", on_error, ("raise", "skip"))
     check_integer(_OWNER, "part_size", part_size, 1)
     target = Path(path)
-    if target.exists():
+    if target.exists() or target.is_symlink():  # a link to nothing, too
         raise ValueError(f"{_OWNER}: {target} exists. Delete it, or choose another name.")
     if not records:
         raise ValueError(f"{_OWNER}: there are no records.")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit._read_files import open_file
+from clipreid_kit._read_files import UnusableFileError, describe_error, open_file
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
@@ -147,7 +147,12 @@ class TensorFile:
 
     def __init__(self, path: Path, entry: FileEntry) -> None:
         self.path = path
-        with open_file(path) as stream:
+        try:
+            stream = open_file(path)
+        except (IsADirectoryError, UnusableFileError) as error:
+            raise self._damaged(describe_error(error)) from None
+
+        with stream:
             size = os.fstat(stream.fileno()).st_size
             if size != entry["size"]:
                 raise self._damaged(f"it has {size} bytes instead of {entry['size']}")

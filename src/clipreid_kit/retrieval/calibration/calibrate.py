@@ -59,7 +59,7 @@ def calibrate(
         across_cameras: Use pairs of different cameras only, as in a search that leaves out the
             query's camera.
         per_camera_pair: Also fit a curve and a threshold to each pair of cameras. A search that is
-            given ``query_cameras`` uses them; :attr:`Calibration.camera_pairs` lists them.
+            given ``query_cameras`` uses them; ``camera_pairs`` of the result lists them.
         min_pairs: Pairs of images of the same identity from which on two cameras have a curve of
             their own, if ten pairs of different identities may be accepted as well. Other cameras
             use the common one.

@@ -8,10 +8,10 @@ on every address that there is.
 import os
 import sys
 
-from milvus import MilvusServer
-
 
 def main() -> None:
+    from milvus import MilvusServer  # of another environment than that of the tests
+
     server = MilvusServer()
     server.set_base_dir(sys.argv[1])
     try:

@@ -1,6 +1,8 @@
+import gc
 import os
 import socket
 import struct
+import warnings
 import zipfile
 
 import numpy as np
@@ -161,6 +163,15 @@ class TestArchives:
         stream = archive.fp
         archive.close()
         assert stream.closed
+
+    def test_an_archive_in_a_circle_closes_its_file(self, tmp_path):
+        archive = open_archive(self.pack(tmp_path / "a.zip"))
+        archive.circle = [archive]
+        del archive
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            gc.collect()
+        assert not [each for each in caught if each.category is ResourceWarning]
 
 
 class TestArrays:

@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import stat
+import weakref
 import zipfile
 import zlib
 from collections import Counter
@@ -202,6 +203,9 @@ class _Archive(zipfile.ZipFile):
 
     def __init__(self, stream: BinaryIO) -> None:
         self._own_stream = stream
+        # Among garbage in circles, the stream may be found before the archive, whose `__del__`
+        # would close it.
+        weakref.finalize(self, stream.close)
         super().__init__(stream)
 
         # Members are looked up in the file by their original name, which stays.

@@ -42,6 +42,25 @@ def test_a_folder_by_name(clipreid, monkeypatch, tmp_path):
     assert text.splitlines()[-1] == f"[{tmp_path!r}] {tmp_path / 'report'}"
 
 
+def test_runs_beside_published_figures(clipreid, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "clipreid_kit.reports.gather_runs",
+        lambda runs, out, published: f"{runs} {out} {published.parent.name}/{published.name}\n",
+    )
+    status, text, _ = clipreid(
+        "compare", tmp_path / "a", tmp_path / "b", "--published", "papers", "--out", tmp_path
+    )
+    assert (status, text) == (
+        0,
+        f"{[tmp_path / 'a', tmp_path / 'b']!r} {tmp_path} papers/published.csv\n",
+    )
+
+
+def test_one_folder_of_recipes(clipreid, tmp_path):
+    error = clipreid("compare", "quickstart", "own", "--out", tmp_path)[2]
+    assert "pass one folder of recipes, or --published and folders of runs" in error
+
+
 def test_the_first_failure_is_the_status(clipreid, monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
     assert clipreid("compare", "quickstart", "--out", tmp_path)[0] == 1

@@ -182,6 +182,10 @@ def test_merging_forgets_the_settings(adapted):
     assert load_weights(build(), adapted.state_dict()).is_complete
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6"),
+    reason="torch 2.6 cannot export attention without gradients, and says so",
+)
 def test_adapters_are_merged_on_export(adapted, tmp_path):
     pytest.importorskip("onnxscript", reason="an extra")
     onnxruntime = pytest.importorskip("onnxruntime", reason="an extra")

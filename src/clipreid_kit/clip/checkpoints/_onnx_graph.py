@@ -62,9 +62,16 @@ def write_graph(owner: str, module: nn.Module, images: Tensor, path: Path) -> No
                 **options,
             )
     except Exception as error:
-        raise ValueError(
-            f"{owner}: torch cannot export this tower ({type(error).__name__}: {error})."
-        ) from error
+        reason = f"torch {torch.__version__} cannot export this tower ({_first_cause(error)})"
+        raise ValueError(f"{owner}: {reason}. Try a newer version of torch.") from error
+
+
+def _first_cause(error: BaseException) -> str:
+    """Describe what an error began with on one line; the exporter's own text has pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first_line}"
 
 
 def run_file(owner: str, path: Path, batches: Sequence[Tensor]) -> list[Tensor]:

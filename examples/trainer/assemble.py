@@ -1,4 +1,4 @@
-"""What the stages share: from sections of a recipe to batches, validation, and a fitted method."""
+"""Parts that stages share: from sections of a recipe to batches, validation and a fitted method."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict

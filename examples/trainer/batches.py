@@ -105,7 +105,7 @@ class Batches:
         return [f"image {row}" for row in rows]
 
     def state_dict(self) -> State:
-        """What the next epochs need besides their number."""
+        """Return the state that the next epochs need besides their number."""
         return {}
 
     def load_state_dict(self, state: State) -> None:

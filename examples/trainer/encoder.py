@@ -52,7 +52,7 @@ class Encoding:
         )
 
     def card(self) -> Mapping[str, Any]:
-        """What a checkpoint keeps, so that ``Encoder.open`` encodes as the run did."""
+        """Return facts for the checkpoint: with them, ``Encoder.open`` encodes as the run did."""
         return {
             "image_spec": self.spec.as_dict(),
             "categories": {index.field: list(index.known) for index in self.categories},

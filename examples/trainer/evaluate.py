@@ -208,7 +208,7 @@ def _load_whole(method: nn.Module, checkpoint: Path, *, has_towers: bool) -> Non
 
 
 def _session(trained: Trained, records: Records, out: Path, plugin: Plugin) -> Session:
-    """What the stage's file builds its method with."""
+    """Return the settings that the stage's file builds its method with."""
     recipe = trained.recipe
     accelerator = Accelerator(mixed_precision="no", cpu=recipe.device == "cpu")
     categories = _categories(trained, records)

@@ -50,6 +50,7 @@ def fit_camera_pairs(
         texts: (N, D), embeddings of texts to compare with the images; ``None`` for the images.
     """
     cameras, numbers = number_cameras([record.camera for record in records])
+
     found = []
     for first in range(len(cameras)):
         for second in range(first + across_cameras, len(cameras)):

@@ -278,6 +278,7 @@ class Encoder:
         progress: bool | None = None,
     ) -> "Encoder":
         encoding, source = opened.encoding, dict(opened.source)
+
         if prompt is not None and not isinstance(opened.model, PromptSG):
             kind = type(opened.model).__name__
             raise ValueError(f"Encoder.open: {kind} has no prompt; prompt= is of PromptSG.")
@@ -285,6 +286,7 @@ class Encoder:
             source["prompt"] = prompt
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
+
         return cls(
             opened.model,
             opened.spec,

@@ -261,6 +261,7 @@ class FolderStore:
         removed_size = 0 if manifest.removed is None else manifest.removed["size"]
         entry = manifest.approximate
         approximate_size = 0 if entry is None else entry["file"]["size"]
+
         return IndexInfo(
             num_images=snapshot.num_present,
             num_removed=len(snapshot.keys) - snapshot.num_present,

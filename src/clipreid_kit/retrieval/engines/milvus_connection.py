@@ -175,11 +175,13 @@ class MilvusConnection:
         text = getattr(error, "message", "") or str(error) or type(error).__name__
         reason = " ".join(text.split())[:300].rstrip(" .")
         name = self.address.name
+
         if self.address.path is None and _REFUSED.search(reason):
             return ValueError(
                 f"{owner}: {name} refuses the token, or needs one: pass token=, or set "
                 f"{TOKEN_VARIABLE}. It says: {reason}."
             )
+
         if re.search(
             r"collection .*not (found|exist)|can't find collection", reason, re.IGNORECASE
         ):
@@ -187,11 +189,13 @@ class MilvusConnection:
                 f"{owner}: {name} has been encoded again by another model: call reload. It says: "
                 f"{reason}."
             )
+
         if _TRANSIENT.search(reason):
             return ValueError(
                 f"{owner}: {name} does not answer: {reason}. What was acknowledged is kept; try "
                 "again when the server is back."
             )
+
         return ValueError(f"{owner}: {name} reports an error: {reason}.")
 
 

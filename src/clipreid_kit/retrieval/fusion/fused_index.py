@@ -280,6 +280,7 @@ def _same_images(indexes: Sequence[GalleryIndex]) -> list[IntArray]:
         paths = _paths(index, keys)
         if number == 0:
             positions = {path: position for position, path in enumerate(paths)}
+
         missing = sorted(set(positions).symmetric_difference(paths))
         if missing:
             raise ValueError(
@@ -287,6 +288,7 @@ def _same_images(indexes: Sequence[GalleryIndex]) -> list[IntArray]:
                 f"and {len(missing) - 1} more are in one of them only. Build both from the same "
                 "records."
             )
+
         ordered = np.empty(len(keys), dtype=np.int64)
         ordered[[positions[path] for path in paths]] = keys
         found.append(ordered)

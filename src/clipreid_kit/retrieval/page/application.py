@@ -163,6 +163,7 @@ class _SearchPage:
             upload_path=_UPLOAD_PATH,
             max_upload_bytes=self.limits.max_upload_bytes,
         )
+
         _add_error_handlers(app)
         self._add_files(app)
         self._add_api(app)
@@ -325,6 +326,7 @@ def _facts(name: str, state: IndexState) -> dict[str, Any]:
     obstacle = state.obstacle
     if obstacle is None and not state.takes_texts:
         obstacle = "The model of this index has no text tower in the space of its images."
+
     return {
         "name": name,
         "num_images": info.num_images,

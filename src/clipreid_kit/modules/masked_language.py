@@ -246,12 +246,14 @@ class MaskedLanguageHead(nn.Module):
         if targets is None:
             return MaskedLanguageOutput(self.head(self.norm(states)), None)
 
-        chosen = targets != IGNORED
-        logits = self.head(self.norm(states[chosen]))
+        # The places once, as numbers: to find them, the CPU waits for the device.
+        chosen = (targets.flatten() != IGNORED).nonzero()[:, 0]
+        chosen_states = states.flatten(0, 1).index_select(0, chosen)
+        chosen_targets = targets.flatten().index_select(0, chosen).long()
+
+        logits = self.head(self.norm(chosen_states))
         with torch.autocast(logits.device.type, enabled=False):
-            total = F.cross_entropy(
-                at_least_float32(logits), targets[chosen].long(), reduction="sum"
-            )
+            total = F.cross_entropy(at_least_float32(logits), chosen_targets, reduction="sum")
         loss = (total + 0.0 * states.sum()) / max(logits.shape[0], 1)
         return MaskedLanguageOutput(logits, loss)
 

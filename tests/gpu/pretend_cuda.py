@@ -58,6 +58,9 @@ class OnCuda(torch.Tensor):
     def __repr__(self):
         return f"OnCuda({self.values_on_cpu})"
 
+    def tolist(self):
+        return self.cpu().tolist()  # torch's own refuses a subclass
+
     @classmethod
     def __torch_dispatch__(cls, function, types, arguments=(), options=None):
         if function is torch.ops.prim.device.default:

@@ -63,3 +63,21 @@ def test_values_gradients_and_waits(name):
         if gradient is not None:
             found = gradients[leaf].values_on_cpu
             assert_close(found, gradient, atol=1e-4, rtol=1e-4, msg=leaf_name)
+
+
+@pytest.mark.parametrize("pretend", [fake_cuda.fake_cuda, pretend_cuda.pretend_cuda])
+def test_a_tensor_on_the_wrong_device_is_noticed(pretend):
+    to_cuda = fake_cuda.to_cuda if pretend is fake_cuda.fake_cuda else pretend_cuda.to_cuda
+    with pretend():
+        rows = to_cuda(torch.ones(4, 8))
+        with pytest.raises(RuntimeError, match="cpu|CPU"):
+            rows + torch.ones(4, 8)
+
+
+def test_a_wait_is_noticed():
+    with pretend_cuda.pretend_cuda() as mode:
+        rows = pretend_cuda.to_cuda(torch.ones(4))
+        assert float(rows.sum()) == 4.0
+        assert len(rows[rows > 0]) == 4
+        assert rows.cpu().tolist() == [1.0] * 4
+    assert len(mode.reads) == 3

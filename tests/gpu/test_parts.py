@@ -65,6 +65,25 @@ def test_values_gradients_and_waits(name):
             assert_close(found, gradient, atol=1e-4, rtol=1e-4, msg=leaf_name)
 
 
+@pytest.mark.slow
+@pytest.mark.unhooked
+# warnings of torch about itself
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("name", [name for name in PARTS if not name.startswith("loss")])
+def test_compiles_without_a_graph_break(name):
+    part = PARTS[name]
+    module = build(part)
+    leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in part.inputs]
+    expected = part.call(copy.deepcopy(module), *leaves)
+
+    torch.compiler.reset()
+    step = torch.compile(part.call, fullgraph=True, backend="eager")
+    value = step(module, *leaves)
+    value.backward()
+
+    assert_close(value, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("pretend", [fake_cuda.fake_cuda, pretend_cuda.pretend_cuda])
 def test_a_tensor_on_the_wrong_device_is_noticed(pretend):
     to_cuda = fake_cuda.to_cuda if pretend is fake_cuda.fake_cuda else pretend_cuda.to_cuda

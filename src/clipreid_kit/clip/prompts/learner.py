@@ -191,7 +191,8 @@ class IdentityPromptLearner(nn.Module):
         if labels.shape[0] == 0:
             no_texts = towers.logit_scale.new_zeros(0, towers.embed_dim)
             return next(self.parameters()).sum() * 0 + no_texts
-        if instances is not None:
+        # A compiled graph cannot find the distinct labels, and encodes every row.
+        if instances is not None or torch.compiler.is_compiling():
             return self._encode(towers, labels, cameras, instances)
 
         if cameras is None:

@@ -61,11 +61,11 @@ def attach_whole_gradients(
     value: Tensor, *gradients: tuple[Tensor | None, Tensor | None]
 ) -> Tensor:
     """Return ``value`` with the gradient of each pair (input, gradient); ``None`` for none."""
-    one = torch.ones_like(value)
     present = []
     for tensor, gradient in gradients:
         if tensor is not None and gradient is not None:
-            present.append(InputGradient(tensor, gradient, one))
+            # A factor each: in a compiled graph no tensor may be passed twice.
+            present.append(InputGradient(tensor, gradient, torch.ones_like(value)))
 
     return attach_gradients(value, present)
 

@@ -4,7 +4,9 @@ import argparse
 import gc
 import importlib
 
-from benchmarks.measure import Work, added_memory, interleaved, machine, show
+import torch
+
+from benchmarks.measure import Work, added_memory, interleaved, machine, peak_memory, show
 
 FAMILIES = ("contrastive", "metric", "heads", "memory")
 
@@ -16,8 +18,11 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=None, help="steps; 30, and 5 above 512 rows")
+    parser.add_argument("--device", default="cpu", help="device of the batches: cpu, cuda, cuda:1")
     options = parser.parse_args()
-    print(machine("pytorch-metric-learning", "open_clip_torch"))
+
+    torch.set_default_device(options.device)
+    print(machine("pytorch-metric-learning", "open_clip_torch", device=options.device))
 
     for family in options.families:
         module = importlib.import_module(f"benchmarks.losses.{family}")
@@ -27,17 +32,17 @@ def main() -> None:
 
             for name, contenders in module.contenders(batch).items():
                 if options.only in name:
-                    measure(f"{name}, B = {batch}", contenders, repeats)
+                    measure(f"{name}, B = {batch}", contenders, repeats, options.device)
 
 
-def measure(title: str, contenders: dict[str, Work], repeats: int) -> None:
+def measure(title: str, contenders: dict[str, Work], repeats: int, device: str) -> None:
     """Print times and added memory of the contenders of one case."""
     seconds = interleaved(contenders, repeats)
 
     memory = {}
     for contender, work in contenders.items():
         gc.collect()
-        memory[contender] = added_memory(work)
+        memory[contender] = added_memory(work) if device == "cpu" else peak_memory(work, device)
 
     show(f"{title}, forward + backward", seconds, memory=memory)
 

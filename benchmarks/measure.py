@@ -35,6 +35,8 @@ def interleaved(contenders: Mapping[str, Work], repeats: int) -> dict[str, float
         for name, work in order:
             began = time.perf_counter()
             work()
+            if torch.cuda.is_initialized():  # a GPU may still be at work
+                torch.cuda.synchronize()
             if turn > 0:
                 times[name].append(time.perf_counter() - began)
 

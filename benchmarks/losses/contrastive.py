@@ -13,7 +13,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.losses.step import floor, step
+from benchmarks.losses.step import floor, seeded, step
 from benchmarks.measure import OURS, Work
 from clipreid_kit import (
     HardNegativeContrastiveLoss,
@@ -69,7 +69,7 @@ class Batch:
     """Images, texts and labels of one size, and the steps of losses on them."""
 
     def __init__(self, batch: int) -> None:
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         self.size = batch
         self.images = torch.randn(batch, DIM, generator=generator)
         texts = self.images.roll(1, 0) + torch.randn(batch, DIM, generator=generator)

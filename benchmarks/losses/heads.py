@@ -13,7 +13,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.losses.step import floor, step
+from benchmarks.losses.step import floor, seeded, step
 from benchmarks.measure import OURS, Work
 from clipreid_kit import ArcFaceHead, ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss
 
@@ -50,11 +50,11 @@ def fast_reid_cosine(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
 
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
     """Cases at one batch size, each with its contenders."""
-    rows = torch.randn(batch, DIM, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(batch, DIM, generator=seeded(0))
     cases: dict[str, dict[str, Work]] = {}
 
     for num_identities in (10_000, 100_000) if batch <= 512 else (10_000,):
-        generator = torch.Generator().manual_seed(1)
+        generator = seeded(1)
         labels = torch.randint(num_identities, (batch,), generator=generator)
         heads = Heads(rows, labels, num_identities)
 

@@ -7,7 +7,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.losses.step import step
+from benchmarks.losses.step import seeded, step
 from benchmarks.measure import OURS, Work
 from clipreid_kit import (
     CachedContrastive,
@@ -68,7 +68,7 @@ class SmallViT(nn.Module):
 
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
     """Cases at one batch size, each with its contenders."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     rows = torch.randn(batch, DIM, generator=generator)
     labels = torch.arange(batch) // INSTANCES
     texts = torch.randn(IDENTITIES, DIM, generator=generator)

@@ -10,7 +10,7 @@ from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.losses.step import floor, step
+from benchmarks.losses.step import floor, seeded, step
 from benchmarks.measure import OURS, Work
 from clipreid_kit import (
     CenterLoss,
@@ -148,7 +148,7 @@ EUCLIDEAN = distances.LpDistance(normalize_embeddings=False)
 
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
     """Cases at one batch size, each with its contenders."""
-    rows = torch.randn(batch, DIM, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(batch, DIM, generator=seeded(0))
     labels = torch.arange(batch) // INSTANCES
 
     # Beyond 512 rows these take seconds and gigabytes.

@@ -8,6 +8,11 @@ from torch import Tensor
 from benchmarks.measure import Work
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A generator on the device of the benchmark, which is torch's default device."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def step(rows: Tensor, loss: Callable[[Tensor], Tensor]) -> Work:
     """Forward and backward of a loss of fresh leaf rows."""
 

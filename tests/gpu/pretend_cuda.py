@@ -118,8 +118,7 @@ class PretendCuda(TorchDispatchMode):
     def _note_a_read(self, function, arguments, device):
         packet = function.overloadpacket
         by_mask = packet in INDEXING and any(
-            isinstance(x, OnCuda) and x.dtype == torch.bool
-            for x in tree_flatten(arguments[1])[0]
+            isinstance(x, OnCuda) and x.dtype == torch.bool for x in tree_flatten(arguments[1])[0]
         )
         leaves = packet is aten._to_copy and device.type == "cpu"
         leaves |= packet is aten.copy_ and not isinstance(arguments[0], OnCuda)

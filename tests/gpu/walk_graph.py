@@ -54,7 +54,7 @@ def _number_of_users(root):
 
 
 def _add(node, outputs, position, result):
-    # The gradient by a tensor that was broadcast is summed back to its shape, as torch's engine does.
+    # The gradient by a tensor that was broadcast is summed to its shape, as in torch's engine.
     result = result.sum_to_size(node._input_metadata[position].shape)
     outputs[position] = outputs[position] + result if position in outputs else result
 

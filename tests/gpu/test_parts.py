@@ -9,7 +9,6 @@ from gpu.parts import PARTS, WAITS, run
 from gpu.walk_graph import backward
 from torch.testing import assert_close
 
-
 # A shape in them depends on values, also in a compiled graph: distinct labels, chosen places.
 NEEDS_VALUES = ("method prompts", "MaskedLanguageHead")
 
@@ -89,7 +88,7 @@ def test_a_tensor_on_the_wrong_device_is_noticed(pretend):
     to_cuda = fake_cuda.to_cuda if pretend is fake_cuda.fake_cuda else pretend_cuda.to_cuda
     with pretend():
         rows = to_cuda(torch.ones(4, 8))
-        with pytest.raises(RuntimeError, match="(?i)cpu"):
+        with pytest.raises(RuntimeError, match=r"(?i)cpu"):
             rows + torch.ones(4, 8)
 
 

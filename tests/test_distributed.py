@@ -33,6 +33,7 @@ from clipreid_kit.losses import (
     WeightedSum,
     WeightedTripletLoss,
 )
+from clipreid_kit.modules import BNNeck
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -339,6 +340,45 @@ DISAGREEMENTS = {
 }
 
 
+# rows of rank 0 and of rank 1
+NECK_SPLITS = {"ragged": (5, 3), "one row": (7, 1), "no row": (8, 0)}
+NECK_WEIGHT = torch.tensor([[1.0, -2.0, 0.5]])
+
+
+def neck_step(neck, rows, *, num_ranks):
+    """Output, gradient of the rows and of the scale before DDP's average, running statistics."""
+    leaf = rows.clone().requires_grad_()
+    after = neck(leaf).after
+    (num_ranks * (NECK_WEIGHT * after).pow(3).sum()).backward()
+
+    norm = neck.norm
+    found = [after, leaf.grad, norm.weight.grad, norm.running_mean, norm.running_var]
+    return [tensor.tolist() for tensor in found]
+
+
+def neck_rows():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 3, generator=generator) * 3 + 10
+
+
+def neck_of_rank(rank):
+    found = {}
+    for name, sizes in NECK_SPLITS.items():
+        mine = neck_rows().split(sizes)[rank]
+        found[name] = neck_step(BNNeck(3, distributed=True), mine, num_ranks=2)
+
+    neck = BNNeck(3, distributed=True)
+    found["errors"] = [
+        error_of(lambda rank: neck(torch.ones(1 - rank, 3)), rank),
+        error_of(lambda rank: neck(torch.ones(2, 3 + rank)), rank),
+    ]
+    if rank == 0:  # the other rank does not take part
+        with local_losses(neck):
+            found["local"] = neck(neck_rows()[:5]).after.tolist()
+        found["evaluated"] = list(neck.eval()(torch.ones(1, 3)).after.shape)
+    return found
+
+
 def error_of(call, rank):
     try:
         call(rank)
@@ -369,6 +409,7 @@ def worker(rank, store, queue, done):
             name: error_of(call, rank) for name, (call, _) in DISAGREEMENTS.items()
         }
         results["one gradient"] = gradient_where_one_rank_has_none(rank)
+        results["neck"] = neck_of_rank(rank)
 
         # The other rank does not take part.
         if rank == 0:
@@ -399,6 +440,37 @@ def results(tmp_path_factory):
         assert process.exitcode == 0
 
     return found
+
+
+@pytest.mark.parametrize("name", NECK_SPLITS)
+def test_a_neck_of_two_ranks_is_that_of_one(results, name):
+    after, by_rows, by_scale, mean, variance = neck_step(BNNeck(3), neck_rows(), num_ranks=1)
+    of_ranks = [results[rank]["neck"][name] for rank in range(2)]
+
+    def close(found, expected, atol=1e-4):
+        found, expected = torch.tensor(found), torch.tensor(expected)
+        torch.testing.assert_close(found, expected, atol=atol, rtol=1e-4)
+
+    close(of_ranks[0][0] + of_ranks[1][0], after)
+    # Of the sum over the ranks: DDP divides it, and each rank has the loss of all twice.
+    gradients = torch.tensor(of_ranks[0][1] + of_ranks[1][1])
+    close((gradients / 2).tolist(), by_rows, atol=1e-3)
+    scales = torch.tensor([of_rank[2] for of_rank in of_ranks]).mean(dim=0)
+    close(scales.tolist(), by_scale, atol=1e-3)
+    for of_rank in of_ranks:
+        close(of_rank[3], mean)
+        close(of_rank[4], variance)
+
+
+def test_a_neck_over_ranks_stops_on_all_or_works_alone(results):
+    for rank in range(2):
+        too_few, wrong_width = results[rank]["neck"]["errors"]
+        assert "BNNeck: training mode needs at least two rows over all ranks" in too_few
+        assert "BNNeck: expected embeddings of width 3, got 4. (on rank 1)" in wrong_width
+
+    expected = BNNeck(3)(neck_rows()[:5]).after
+    torch.testing.assert_close(torch.tensor(results[0]["neck"]["local"]), expected)
+    assert results[0]["neck"]["evaluated"] == [1, 3]
 
 
 def test_rows_come_in_rank_order(results):

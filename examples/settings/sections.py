@@ -200,6 +200,8 @@ class AnyHead(Section):
         None
     )
     """Width of a linear layer before the neck; null for no such layer."""
+    sync_neck: Annotated[bool, Needs("head.neck: true")] = False
+    """Take the neck's mean and variance over the batches of all processes."""
     dropout: Annotated[
         FractionBelowOne, Needs("stage: classifier, image_encoder, joint, retrieval")
     ] = 0.0

@@ -96,7 +96,11 @@ def identity_branch(
         dropout: Before the classifier.
         levels: Whether the method has necks of its own, one on each level, as CLIP-ReID.
     """
-    options: dict[str, Any] = {"label_smoothing": label_smoothing, "dropout": dropout}
+    options: dict[str, Any] = {
+        "label_smoothing": label_smoothing,
+        "dropout": dropout,
+        "sync_neck": head.sync_neck,
+    }
     if not levels:
         options |= {"use_neck": head.neck, "reduced_dim": head.reduced_dim}
     return partial(IdentityBranch, classifier=_classifier(head), **options)

@@ -218,6 +218,7 @@ ELSEWHERE = {
     "note": "test_trainer.py: it is in the recipe and the report",
     "init_from": "test_training.py",
     "device": "test_how_and_not_what",
+    "head.sync_neck": "test_processes.py",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",
     "data.camera_pattern": "test_readers_get_their_keys",

@@ -60,11 +60,14 @@ class IdentityBranch(nn.Module):
         dropout: Dropout probability before the classifier, in [0, 1).
         label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities; 0 is usual
             with margins.
+        sync_neck: With ``distributed``, also take the neck's mean and variance over the rows of all
+            ranks: see :class:`BNNeck`. Then several ranks train exactly as one does.
         distributed: Take the mean of the loss over the rows of all ranks.
 
     Raises:
-        ValueError: If a number is out of its range, or ``reduced_dim`` is given without a neck; in
-            ``forward``, if shapes disagree, or the neck gets a single row in training mode.
+        ValueError: If a number is out of its range, or ``reduced_dim`` or ``sync_neck`` is given
+            without a neck; in ``forward``, if shapes disagree, or the neck gets a single row in
+            training mode.
 
     Example:
         >>> branch = IdentityBranch(8, num_identities=100)
@@ -87,6 +90,7 @@ class IdentityBranch(nn.Module):
         reduced_dim: int | None = None,
         dropout: float = 0.0,
         label_smoothing: float = 0.1,
+        sync_neck: bool = False,
         distributed: bool = False,
     ) -> None:
         super().__init__()
@@ -97,11 +101,17 @@ class IdentityBranch(nn.Module):
                 f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, "
                 "or pass use_neck=True."
             )
+        if sync_neck and not use_neck:
+            raise ValueError(
+                f"{_OWNER}: sync_neck needs a neck; leave it out, or pass use_neck=True."
+            )
 
         self.out_dim = dim if reduced_dim is None else reduced_dim
         self.label_smoothing = label_smoothing
         self.distributed = distributed
-        self.neck = BNNeck(dim, reduced_dim) if use_neck else None
+        self.neck: BNNeck | None = None
+        if use_neck:
+            self.neck = BNNeck(dim, reduced_dim, distributed=sync_neck and distributed)
         self.dropout = nn.Dropout(dropout)
         self.classifier = (
             None if num_identities is None else classifier(self.out_dim, num_identities)

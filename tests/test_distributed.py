@@ -21,6 +21,7 @@ from clipreid_kit.losses import (
     InfoNCELoss,
     LogitDistillationLoss,
     MultiSimilarityLoss,
+    PartialFCLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
     RelationalDistillationLoss,
@@ -340,6 +341,51 @@ DISAGREEMENTS = {
 }
 
 
+PARTIAL_FC = {
+    "arcface": (ArcFaceLoss, {"label_smoothing": 0.1}),
+    "cosface": (CosFaceLoss, {"margin": 0.2, "scale": 10.0}),
+}
+
+
+def partial_fc_of_rank(rank, mine):
+    """Value, gradients and whole state of a head of seven identities, shared out as 3 and 4."""
+    found = {}
+    for kind, (_, options) in PARTIAL_FC.items():
+        model, _, rows, labels = setting("arcface", distributed=True)
+        loss = PartialFCLoss(DIM, 7, kind=kind, **options)
+        wrapped = DistributedDataParallel(model)
+        value = loss(wrapped(rows[mine]), labels[mine])
+        value.backward()
+        found[kind] = {
+            "value": value.item(),
+            "by_model": model.weight.grad,
+            "by_weight": gather(loss.weight.grad),
+            "state": loss.full_state_dict(),
+        }
+
+    again = PartialFCLoss(DIM, 7, seed=1)
+    again.load_state_dict(found["arcface"]["state"])
+    found["loaded"] = gather(again.weight.detach())
+    found["shard"] = PartialFCLoss(DIM, 7).state_dict()
+
+    def of_one_rank(_):
+        with local_losses(again):
+            again(torch.ones(2, DIM), torch.tensor([0, 1]))
+
+    sampled = PartialFCLoss(DIM, 7, num_sampled=4)
+    calls = {
+        "local": of_one_rank,
+        "few": lambda _: sampled(torch.ones(2, DIM), torch.tensor([0, 1])),
+        "label": lambda rank: again(torch.ones(1, DIM), torch.tensor([7 * rank])),
+        "identities": lambda _: PartialFCLoss(DIM, 1),
+        "shard": lambda rank: again.load_state_dict(
+            {**found["shard"], "_extra_state": torch.tensor([7, 3 - 3 * rank, 7 - 4 * rank, 0])}
+        ),
+    }
+    found["errors"] = {name: error_of(call, rank) for name, call in calls.items()}
+    return found
+
+
 # rows of rank 0 and of rank 1
 NECK_SPLITS = {"ragged": (5, 3), "one row": (7, 1), "no row": (8, 0)}
 NECK_WEIGHT = torch.tensor([[1.0, -2.0, 0.5]])
@@ -410,6 +456,7 @@ def worker(rank, store, queue, done):
         }
         results["one gradient"] = gradient_where_one_rank_has_none(rank)
         results["neck"] = neck_of_rank(rank)
+        torch.save(partial_fc_of_rank(rank, mine), f"{store}.partial_fc.{rank}")
 
         # The other rank does not take part.
         if rank == 0:
@@ -439,7 +486,56 @@ def results(tmp_path_factory):
         process.join(timeout=60)
         assert process.exitcode == 0
 
+    for rank in range(2):
+        found[rank]["partial_fc"] = torch.load(f"{store}.partial_fc.{rank}")
     return found
+
+
+@pytest.mark.parametrize("kind", PARTIAL_FC)
+def test_a_head_shared_out_between_two_ranks_is_that_of_one(results, kind):
+    dense, options = PARTIAL_FC[kind]
+    model, _, rows, labels = setting("arcface", distributed=False)
+    loss = dense(DIM, 7, **options)
+    loss.head.load_state_dict({"weight": results[0]["partial_fc"][kind]["state"]["weight"]})
+    expected = loss(model(rows), labels)
+    expected.backward()
+
+    for rank in range(2):
+        found = results[rank]["partial_fc"][kind]
+        assert found["value"] == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(found["by_model"], model.weight.grad, atol=1e-5, rtol=1e-4)
+        by_weight = loss.head.weight.grad
+        torch.testing.assert_close(found["by_weight"], by_weight, atol=1e-5, rtol=1e-4)
+
+
+def test_the_state_of_a_shared_head_loads_on_any_number_of_ranks(results):
+    state = results[0]["partial_fc"]["arcface"]["state"]
+    for rank in range(2):
+        assert torch.equal(results[rank]["partial_fc"]["loaded"], state["weight"])
+
+    alone = PartialFCLoss(DIM, 7, seed=1)
+    alone.load_state_dict(state)
+    assert torch.equal(alone.weight, state["weight"])
+    assert torch.equal(PartialFCLoss(DIM, 7).weight, state["weight"])  # the same start
+
+    shard = results[1]["partial_fc"]["shard"]
+    with pytest.raises(ValueError, match="holds the identities 3 to 6 of 7, and this rank has 0"):
+        alone.load_state_dict(shard)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("local", "cannot compute the loss alone. Leave the loss out inside local_losses."),
+        ("few", "each rank draws 2 identities, fewer than the 4 rows of the batch"),
+        ("label", "PartialFCLoss: expected labels in [0, 7), got labels from 0 to 7"),
+        ("identities", "expected at least 2 identities, one for each rank, got 1"),
+        ("shard", "Save full_state_dict(), which any number of ranks can load."),
+    ],
+)
+def test_a_shared_head_stops_on_all_ranks(results, name, expected):
+    for rank in range(2):
+        assert expected in results[rank]["partial_fc"]["errors"][name]
 
 
 @pytest.mark.parametrize("name", NECK_SPLITS)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.losses.step import floor, step
 from benchmarks.measure import OURS, Work
-from clipreid_kit import ArcFaceHead, ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss
+from clipreid_kit import ArcFaceHead, ArcFaceLoss, CosFaceLoss, PartialFCLoss, ProxyAnchorLoss
 
 DIM = 512
 PEER = "pytorch-metric-learning"
@@ -109,6 +109,7 @@ class Heads:
         return {
             OURS: self.module(lambda: ArcFaceLoss(DIM, count)),
             "floor": floor(self.rows, count),
+            "PartialFCLoss of one process": self.module(lambda: PartialFCLoss(DIM, count)),
             "ArcFaceHead and cross_entropy": LazyStep(
                 lambda: ArcFaceHead(DIM, count), head_and_cross_entropy
             ),

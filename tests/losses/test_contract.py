@@ -37,6 +37,7 @@ from clipreid_kit.losses import (
     LogitDistillationLoss,
     MatryoshkaLoss,
     MultiSimilarityLoss,
+    PartialFCLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
     RelationalDistillationLoss,
@@ -243,6 +244,7 @@ LOSSES = {
     "cosface": lambda: Classified(CosFaceLoss(8, 6), over_classes),
     "cosface-centers": lambda: Classified(CosFaceLoss(8, 6, num_centers=2), over_classes),
     "cosface-head": lambda: Classified(CosFaceHead(8, 6, num_centers=2), head_and_cross_entropy),
+    "partial_fc": lambda: Classified(PartialFCLoss(8, 6, label_smoothing=0.1), over_classes),
     "cmpc": lambda: Classified(CMPCLoss(8, 6), over_paired_classes),
     "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), over_classes),
     # Sums of losses.

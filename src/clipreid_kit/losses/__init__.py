@@ -26,6 +26,7 @@ from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.matryoshka import MatryoshkaLoss
 from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
 from clipreid_kit.losses.noisy_correspondence import PairDivision, clean_probability, divide_pairs
+from clipreid_kit.losses.partial_fc import PartialFCLoss
 from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
 from clipreid_kit.losses.sdm import SDMLoss, sdm_loss
@@ -59,6 +60,7 @@ __all__ = [
     "MatryoshkaLoss",
     "MultiSimilarityLoss",
     "PairDivision",
+    "PartialFCLoss",
     "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
     "RelationalDistillationLoss",

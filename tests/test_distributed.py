@@ -17,6 +17,7 @@ from clipreid_kit.losses import (
     CrossBatchMemory,
     FeatureDistillationLoss,
     HardNegativeContrastiveLoss,
+    IdentityLoss,
     ImageToTextCELoss,
     InfoNCELoss,
     LogitDistillationLoss,
@@ -190,6 +191,7 @@ CASES = {
         {"dim": DIM, "num_identities": 20, "num_sampled": 8},
         by_labels,
     ),
+    "identity": (IdentityLoss, {"adaptive_smoothing": 0.2, "focal_gamma": 2.0}, by_labels),
     "proxy_anchor": (ProxyAnchorLoss, {"dim": DIM, "num_identities": 3}, by_labels),
     "weighted_sum-magnitude": (
         WeightedSum,

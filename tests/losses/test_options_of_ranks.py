@@ -17,6 +17,7 @@ from clipreid_kit.losses import (
     CrossBatchMemory,
     FeatureDistillationLoss,
     HardNegativeContrastiveLoss,
+    IdentityLoss,
     ImageToTextCELoss,
     InfoNCELoss,
     LogitDistillationLoss,
@@ -87,6 +88,16 @@ CASES = {
         (ROWS, ROWS),
         {},
         {"temperature": 0.2, "teacher_temperature": 0.2},
+    ),
+    IdentityLoss: (
+        (ROWS, LABELS),
+        {},
+        {
+            "label_smoothing": 0.1,
+            "adaptive_smoothing": 0.2,
+            "focal_gamma": 2.0,
+            "reduction": "none",
+        },
     ),
     SmoothAPLoss: ((ROWS, LABELS), {}, {"temperature": 0.2}),
     HardNegativeContrastiveLoss: (

@@ -4,6 +4,7 @@ from clipreid_kit.losses.arcface import ArcFaceHead, ArcFaceLoss, arcface_logits
 from clipreid_kit.losses.cached_contrastive import CachedContrastive
 from clipreid_kit.losses.center import CenterLoss, center_loss
 from clipreid_kit.losses.circle import CircleLoss, circle_loss
+from clipreid_kit.losses.circle_softmax import CircleSoftmaxHead, circle_softmax_logits
 from clipreid_kit.losses.class_sampling import ClassSample, ClassSampler, class_rows, sample_classes
 from clipreid_kit.losses.cmpc import CMPCLoss, cmpc_loss
 from clipreid_kit.losses.cmpm import CMPMLoss, cmpm_loss
@@ -21,6 +22,7 @@ from clipreid_kit.losses.hard_negative import (
     HardNegativeContrastiveLoss,
     hard_negative_contrastive_loss,
 )
+from clipreid_kit.losses.identity import IdentityLoss, identity_loss
 from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.matryoshka import MatryoshkaLoss
@@ -46,6 +48,7 @@ __all__ = [
     "CachedContrastive",
     "CenterLoss",
     "CircleLoss",
+    "CircleSoftmaxHead",
     "ClassSample",
     "ClassSampler",
     "CosFaceHead",
@@ -54,6 +57,7 @@ __all__ = [
     "EmbeddingQueue",
     "FeatureDistillationLoss",
     "HardNegativeContrastiveLoss",
+    "IdentityLoss",
     "ImageToTextCELoss",
     "InfoNCELoss",
     "LogitDistillationLoss",
@@ -76,6 +80,7 @@ __all__ = [
     "arcface_loss",
     "center_loss",
     "circle_loss",
+    "circle_softmax_logits",
     "class_rows",
     "clean_probability",
     "cmpc_loss",
@@ -85,6 +90,7 @@ __all__ = [
     "divide_pairs",
     "feature_distillation_loss",
     "hard_negative_contrastive_loss",
+    "identity_loss",
     "image_to_text_ce_loss",
     "info_nce_loss",
     "logit_distillation_loss",

@@ -42,6 +42,7 @@ from clipreid_kit.losses import (
     PartialFCLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    RecallSurrogateLoss,
     RelationalDistillationLoss,
     SDMLoss,
     SigLIPLoss,
@@ -224,6 +225,7 @@ LOSSES = {
     "multi_similarity-every": lambda: MultiSimilarityLoss(epsilon=None),
     "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), against_texts),
     "smooth_ap": lambda: SmoothAPLoss(0.1),
+    "recall_surrogate": lambda: RecallSurrogateLoss([1, 2], 0.1),
     "matryoshka": lambda: MatryoshkaLoss(SupConLoss(), (3, 5)),
     # A student alone has a loss, and no classes: called as the losses over classes are.
     "feature_distillation": lambda: Classified(FeatureDistillationLoss(), from_a_teacher),
@@ -779,6 +781,7 @@ CONSTRUCTORS = {
     PartialFCLoss: {"dim": 8, "num_identities": 6},
     PrototypeMemoryLoss: {"dim": 8, "num_identities": 6},
     ProxyAnchorLoss: {"dim": 8, "num_identities": 6},
+    RecallSurrogateLoss: {},
     RelationalDistillationLoss: {},
     SDMLoss: {},
     SigLIPLoss: {},

@@ -24,6 +24,7 @@ from clipreid_kit.losses import (
     MultiSimilarityLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    RecallSurrogateLoss,
     RelationalDistillationLoss,
     SDMLoss,
     SigLIPLoss,
@@ -98,6 +99,11 @@ CASES = {
             "focal_gamma": 2.0,
             "reduction": "none",
         },
+    ),
+    RecallSurrogateLoss: (
+        (ROWS, LABELS),
+        {},
+        {"ks": [1], "temperature": 0.2, "rank_temperature": 0.5},
     ),
     SmoothAPLoss: ((ROWS, LABELS), {}, {"temperature": 0.2}),
     HardNegativeContrastiveLoss: (

@@ -31,6 +31,7 @@ from clipreid_kit.losses.noisy_correspondence import PairDivision, clean_probabi
 from clipreid_kit.losses.partial_fc import PartialFCLoss
 from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
+from clipreid_kit.losses.recall_surrogate import RecallSurrogateLoss, recall_surrogate_loss
 from clipreid_kit.losses.sdm import SDMLoss, sdm_loss
 from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
 from clipreid_kit.losses.smooth_ap import SmoothAPLoss, smooth_ap_loss
@@ -67,6 +68,7 @@ __all__ = [
     "PartialFCLoss",
     "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
+    "RecallSurrogateLoss",
     "RelationalDistillationLoss",
     "SDMLoss",
     "SigLIPLoss",
@@ -96,6 +98,7 @@ __all__ = [
     "logit_distillation_loss",
     "multi_similarity_loss",
     "proxy_anchor_loss",
+    "recall_surrogate_loss",
     "relational_distillation_loss",
     "sample_classes",
     "sdm_loss",

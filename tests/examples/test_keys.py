@@ -30,6 +30,7 @@ from examples.trainer.session import categories_of
 pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
 
 VIT = "model.name=reid-tiny-vit"
+AVERAGE = "teacher.source=average"
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"
 LONGER = (
@@ -136,6 +137,11 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("optim.by_epoch", "true"),
         ("optim.clip_norm", "0.01"),
         ("optim.ema_decay", "0.5"),
+        ("teacher.source", "average"),
+        (AVERAGE, "teacher.kind", "feature"),
+        (AVERAGE, "teacher.weight", "2"),
+        (AVERAGE, "teacher.temperature", "0.5"),
+        (AVERAGE, "teacher.decay", "0.5"),
         ("evaluate.protocols", "[splits]"),
         ("evaluate.metric", "mean_inp"),
         ("evaluate.every", "2"),
@@ -224,6 +230,7 @@ ELSEWHERE = {
     "note": "test_trainer.py: it is in the recipe and the report",
     "init_from": "test_training.py",
     "device": "test_how_and_not_what",
+    "teacher.path": "test_teacher.py",
     "head.sync_neck": "test_processes.py",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",

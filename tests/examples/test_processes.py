@@ -26,6 +26,7 @@ CASES = {
         "loss.center=0.1",
         "loss.triplet=1",
         "loss.prototype=0.5",
+        "teacher.source=average",
     ),
     "clip_reid": (VIT, "head.sync_neck=true", "loss.supcon=0.5", "prompt.lr=1e-3"),
     "prompt_sg": ("head.neck=false", "loss.supcon=0", "prompt.mode=simplified"),

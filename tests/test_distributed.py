@@ -17,12 +17,15 @@ from clipreid_kit.losses import (
     CrossBatchMemory,
     FeatureDistillationLoss,
     HardNegativeContrastiveLoss,
+    IdentityLoss,
     ImageToTextCELoss,
     InfoNCELoss,
     LogitDistillationLoss,
     MultiSimilarityLoss,
+    PartialFCLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    RecallSurrogateLoss,
     RelationalDistillationLoss,
     SDMLoss,
     SigLIPLoss,
@@ -33,6 +36,7 @@ from clipreid_kit.losses import (
     WeightedSum,
     WeightedTripletLoss,
 )
+from clipreid_kit.modules import BNNeck
 
 LABELS = [0, 0, 1, 1, 2, 0, 2]
 SPLIT = 4  # rank 0 has four rows, rank 1 has three: a ragged last batch
@@ -149,6 +153,7 @@ CASES = {
     ),
     "supcon-values": (SupConLoss, {"reduction": "none"}, by_weighted_anchors),
     "smooth_ap": (SmoothAPLoss, {"temperature": 0.1}, by_labels),
+    "recall_surrogate": (RecallSurrogateLoss, {"temperature": 0.1}, by_labels),
     "feature_distillation": (FeatureDistillationLoss, {}, by_pairs),
     "relational_distillation": (RelationalDistillationLoss, {}, by_pairs),
     "logit_distillation": (LogitDistillationLoss, {}, by_pairs),
@@ -188,6 +193,7 @@ CASES = {
         {"dim": DIM, "num_identities": 20, "num_sampled": 8},
         by_labels,
     ),
+    "identity": (IdentityLoss, {"adaptive_smoothing": 0.2, "focal_gamma": 2.0}, by_labels),
     "proxy_anchor": (ProxyAnchorLoss, {"dim": DIM, "num_identities": 3}, by_labels),
     "weighted_sum-magnitude": (
         WeightedSum,
@@ -339,6 +345,90 @@ DISAGREEMENTS = {
 }
 
 
+PARTIAL_FC = {
+    "arcface": (ArcFaceLoss, {"label_smoothing": 0.1}),
+    "cosface": (CosFaceLoss, {"margin": 0.2, "scale": 10.0}),
+}
+
+
+def partial_fc_of_rank(rank, mine):
+    """Value, gradients and whole state of a head of seven identities, shared out as 3 and 4."""
+    found = {}
+    for kind, (_, options) in PARTIAL_FC.items():
+        model, _, rows, labels = setting("arcface", distributed=True)
+        loss = PartialFCLoss(DIM, 7, kind=kind, **options)
+        wrapped = DistributedDataParallel(model)
+        value = loss(wrapped(rows[mine]), labels[mine])
+        value.backward()
+        found[kind] = {
+            "value": value.item(),
+            "by_model": model.weight.grad,
+            "by_weight": gather(loss.weight.grad),
+            "state": loss.full_state_dict(),
+        }
+
+    again = PartialFCLoss(DIM, 7, seed=1)
+    again.load_state_dict(found["arcface"]["state"])
+    found["loaded"] = gather(again.weight.detach())
+    found["shard"] = PartialFCLoss(DIM, 7).state_dict()
+
+    def of_one_rank(_):
+        with local_losses(again):
+            again(torch.ones(2, DIM), torch.tensor([0, 1]))
+
+    sampled = PartialFCLoss(DIM, 7, num_sampled=4)
+    calls = {
+        "local": of_one_rank,
+        "few": lambda _: sampled(torch.ones(2, DIM), torch.tensor([0, 1])),
+        "label": lambda rank: again(torch.ones(1, DIM), torch.tensor([7 * rank])),
+        "identities": lambda _: PartialFCLoss(DIM, 1),
+        "shard": lambda rank: again.load_state_dict(
+            {**found["shard"], "_extra_state": torch.tensor([7, 3 - 3 * rank, 7 - 4 * rank, 0])}
+        ),
+    }
+    found["errors"] = {name: error_of(call, rank) for name, call in calls.items()}
+    return found
+
+
+# rows of rank 0 and of rank 1
+NECK_SPLITS = {"ragged": (5, 3), "one row": (7, 1), "no row": (8, 0)}
+NECK_WEIGHT = torch.tensor([[1.0, -2.0, 0.5]])
+
+
+def neck_step(neck, rows, *, num_ranks):
+    """Output, gradient of the rows and of the scale before DDP's average, running statistics."""
+    leaf = rows.clone().requires_grad_()
+    after = neck(leaf).after
+    (num_ranks * (NECK_WEIGHT * after).pow(3).sum()).backward()
+
+    norm = neck.norm
+    found = [after, leaf.grad, norm.weight.grad, norm.running_mean, norm.running_var]
+    return [tensor.tolist() for tensor in found]
+
+
+def neck_rows():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 3, generator=generator) * 3 + 10
+
+
+def neck_of_rank(rank):
+    found = {}
+    for name, sizes in NECK_SPLITS.items():
+        mine = neck_rows().split(sizes)[rank]
+        found[name] = neck_step(BNNeck(3, distributed=True), mine, num_ranks=2)
+
+    neck = BNNeck(3, distributed=True)
+    found["errors"] = [
+        error_of(lambda rank: neck(torch.ones(1 - rank, 3)), rank),
+        error_of(lambda rank: neck(torch.ones(2, 3 + rank)), rank),
+    ]
+    if rank == 0:  # the other rank does not take part
+        with local_losses(neck):
+            found["local"] = neck(neck_rows()[:5]).after.tolist()
+        found["evaluated"] = list(neck.eval()(torch.ones(1, 3)).after.shape)
+    return found
+
+
 def error_of(call, rank):
     try:
         call(rank)
@@ -369,6 +459,8 @@ def worker(rank, store, queue, done):
             name: error_of(call, rank) for name, (call, _) in DISAGREEMENTS.items()
         }
         results["one gradient"] = gradient_where_one_rank_has_none(rank)
+        results["neck"] = neck_of_rank(rank)
+        torch.save(partial_fc_of_rank(rank, mine), f"{store}.partial_fc.{rank}")
 
         # The other rank does not take part.
         if rank == 0:
@@ -398,7 +490,87 @@ def results(tmp_path_factory):
         process.join(timeout=60)
         assert process.exitcode == 0
 
+    for rank in range(2):
+        found[rank]["partial_fc"] = torch.load(f"{store}.partial_fc.{rank}")
     return found
+
+
+@pytest.mark.parametrize("kind", PARTIAL_FC)
+def test_a_head_shared_out_between_two_ranks_is_that_of_one(results, kind):
+    dense, options = PARTIAL_FC[kind]
+    model, _, rows, labels = setting("arcface", distributed=False)
+    loss = dense(DIM, 7, **options)
+    loss.head.load_state_dict({"weight": results[0]["partial_fc"][kind]["state"]["weight"]})
+    expected = loss(model(rows), labels)
+    expected.backward()
+
+    for rank in range(2):
+        found = results[rank]["partial_fc"][kind]
+        assert found["value"] == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(found["by_model"], model.weight.grad, atol=1e-5, rtol=1e-4)
+        by_weight = loss.head.weight.grad
+        torch.testing.assert_close(found["by_weight"], by_weight, atol=1e-5, rtol=1e-4)
+
+
+def test_the_state_of_a_shared_head_loads_on_any_number_of_ranks(results):
+    state = results[0]["partial_fc"]["arcface"]["state"]
+    for rank in range(2):
+        assert torch.equal(results[rank]["partial_fc"]["loaded"], state["weight"])
+
+    alone = PartialFCLoss(DIM, 7, seed=1)
+    alone.load_state_dict(state)
+    assert torch.equal(alone.weight, state["weight"])
+    assert torch.equal(PartialFCLoss(DIM, 7).weight, state["weight"])  # the same start
+
+    shard = results[1]["partial_fc"]["shard"]
+    with pytest.raises(ValueError, match="holds the identities 3 to 6 of 7, and this rank has 0"):
+        alone.load_state_dict(shard)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("local", "cannot compute the loss alone. Leave the loss out inside local_losses."),
+        ("few", "each rank draws 2 identities, fewer than the 4 rows of the batch"),
+        ("label", "PartialFCLoss: expected labels in [0, 7), got labels from 0 to 7"),
+        ("identities", "expected at least 2 identities, one for each rank, got 1"),
+        ("shard", "Save full_state_dict(), which any number of ranks can load."),
+    ],
+)
+def test_a_shared_head_stops_on_all_ranks(results, name, expected):
+    for rank in range(2):
+        assert expected in results[rank]["partial_fc"]["errors"][name]
+
+
+@pytest.mark.parametrize("name", NECK_SPLITS)
+def test_a_neck_of_two_ranks_is_that_of_one(results, name):
+    after, by_rows, by_scale, mean, variance = neck_step(BNNeck(3), neck_rows(), num_ranks=1)
+    of_ranks = [results[rank]["neck"][name] for rank in range(2)]
+
+    def close(found, expected, atol=1e-4):
+        found, expected = torch.tensor(found), torch.tensor(expected)
+        torch.testing.assert_close(found, expected, atol=atol, rtol=1e-4)
+
+    close(of_ranks[0][0] + of_ranks[1][0], after)
+    # Of the sum over the ranks: DDP divides it, and each rank has the loss of all twice.
+    gradients = torch.tensor(of_ranks[0][1] + of_ranks[1][1])
+    close((gradients / 2).tolist(), by_rows, atol=1e-3)
+    scales = torch.tensor([of_rank[2] for of_rank in of_ranks]).mean(dim=0)
+    close(scales.tolist(), by_scale, atol=1e-3)
+    for of_rank in of_ranks:
+        close(of_rank[3], mean)
+        close(of_rank[4], variance)
+
+
+def test_a_neck_over_ranks_stops_on_all_or_works_alone(results):
+    for rank in range(2):
+        too_few, wrong_width = results[rank]["neck"]["errors"]
+        assert "BNNeck: training mode needs at least two rows over all ranks" in too_few
+        assert "BNNeck: expected embeddings of width 3, got 4. (on rank 1)" in wrong_width
+
+    expected = BNNeck(3)(neck_rows()[:5]).after
+    torch.testing.assert_close(torch.tensor(results[0]["neck"]["local"]), expected)
+    assert results[0]["neck"]["evaluated"] == [1, 3]
 
 
 def test_rows_come_in_rank_order(results):

@@ -15,7 +15,15 @@ from torch.nn import functional
 
 from benchmarks.losses.step import floor, seeded, step
 from benchmarks.measure import OURS, Work
-from clipreid_kit import ArcFaceHead, ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss
+from clipreid_kit import (
+    ArcFaceHead,
+    ArcFaceLoss,
+    CircleSoftmaxHead,
+    CosFaceLoss,
+    PartialFCLoss,
+    ProxyAnchorLoss,
+    identity_loss,
+)
 
 DIM = 512
 PEER = "pytorch-metric-learning"
@@ -46,6 +54,17 @@ def fast_reid_cosine(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     cosine = functional.linear(functional.normalize(rows), functional.normalize(weight))
     hot = torch.zeros_like(cosine).scatter_(1, labels[:, None], 0.35)
     return functional.cross_entropy((cosine - hot) * 30, labels)
+
+
+def fast_reid_circle(rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Both factors for every column, mixed by a one-hot matrix."""
+    cosine = functional.linear(functional.normalize(rows), functional.normalize(weight))
+    pull = (1.25 - cosine.detach()).clamp(min=0)
+    push = (cosine.detach() + 0.25).clamp(min=0)
+
+    hot = torch.zeros_like(cosine).scatter_(1, labels[:, None], 1)
+    target, others = 256 * pull * (cosine - 0.75), 256 * push * (cosine - 0.25)
+    return functional.cross_entropy(hot * target + (1 - hot) * others, labels)
 
 
 def contenders(batch: int) -> dict[str, dict[str, Work]]:
@@ -88,6 +107,7 @@ class Heads:
         cases = {
             "ArcFace": self.arcface(),
             "CosFace": self.cosface(),
+            "Circle-softmax": self.circle_softmax(),
             "Proxy-Anchor": self.proxy_anchor(),
         }
 
@@ -109,6 +129,7 @@ class Heads:
         return {
             OURS: self.module(lambda: ArcFaceLoss(DIM, count)),
             "floor": floor(self.rows, count),
+            "PartialFCLoss of one process": self.module(lambda: PartialFCLoss(DIM, count)),
             "ArcFaceHead and cross_entropy": LazyStep(
                 lambda: ArcFaceHead(DIM, count), head_and_cross_entropy
             ),
@@ -125,6 +146,19 @@ class Heads:
             "floor": floor(self.rows, count),
             PEER: self.module(lambda: losses.CosFaceLoss(count, DIM, margin=0.35, scale=30)),
             "fast-reid's algorithm": self.restated(fast_reid_cosine),
+        }
+
+    def circle_softmax(self) -> dict[str, Work]:
+        count = self.num_identities
+
+        def head_and_identity_loss(head: nn.Module) -> Work:
+            labels = self.labels
+            return step(self.rows, lambda r: identity_loss(head(r, labels), labels))
+
+        return {
+            OURS: LazyStep(lambda: CircleSoftmaxHead(DIM, count), head_and_identity_loss),
+            "floor": floor(self.rows, count),
+            "fast-reid's algorithm": self.restated(fast_reid_circle),
         }
 
     def proxy_anchor(self) -> dict[str, Work]:

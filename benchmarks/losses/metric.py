@@ -5,9 +5,11 @@ Those of CLIP-ReID, fast-reid and torchreid are restated from their formulas in 
 forward, two backward) of a loss of all pairs.
 """
 
+from collections.abc import Callable
+
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.losses.step import floor, seeded, step
@@ -16,14 +18,19 @@ from clipreid_kit import (
     CenterLoss,
     CircleLoss,
     MultiSimilarityLoss,
+    RecallSurrogateLoss,
+    SmoothAPLoss,
     TripletLoss,
     WeightedTripletLoss,
 )
+from clipreid_kit.losses.recall_surrogate import recall_surrogate_definition
+from clipreid_kit.losses.smooth_ap import smooth_ap_definition
 
 DIM = 512
 INSTANCES = 4
 IDENTITIES = 1051
 PEER = "pytorch-metric-learning"
+MOST_ROWS_OF_TRIPLES = 256
 
 
 def matrix(rows: Tensor, other: Tensor) -> Tensor:
@@ -162,9 +169,22 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         "weighted triplet": weighted_triplet(rows, labels),
         "circle": circle(rows, labels),
         "multi-similarity": multi_similarity(rows, labels),
+        "Smooth-AP": smooth_ranks(rows, labels, SmoothAPLoss(), smooth_ap_definition),
+        "Recall@k": smooth_ranks(rows, labels, RecallSurrogateLoss(), recall_surrogate_definition),
         f"center, C = {IDENTITIES}": center(rows, labels % IDENTITIES, with_slow_peers),
         "center, C = 100 000": center_of_many(rows, labels),
     }
+
+
+def smooth_ranks(
+    rows: Tensor, labels: Tensor, ours: nn.Module, definition: Callable[..., Tensor]
+) -> dict[str, Work]:
+    """A loss of ranks, against its formula over all triples of rows."""
+    case = {OURS: step(rows, lambda r: ours(r, labels)), "floor": floor(rows, len(rows))}
+    if len(rows) <= MOST_ROWS_OF_TRIPLES:
+        case["the formula"] = step(rows, lambda r: definition(r, labels))
+
+    return case
 
 
 def hardest_triplet(rows: Tensor, labels: Tensor, with_slow_peers: bool) -> dict[str, Work]:

@@ -91,6 +91,18 @@ class IdentityTerm(Smoothing):
 
     id: Weight = 0.0
     """Cross-entropy of the identity classifier."""
+    adaptive_smoothing: Annotated[FractionBelowOne, Needs("loss.id")] = 0.0
+    """Smoothing of id, times the probability of the target; in place of label_smoothing."""
+    id_focal_gamma: Annotated[NonNegativeFloat, Needs("loss.id")] = 0.0
+    """Exponent of id that weighs down images which are right already."""
+
+    @model_validator(mode="after")
+    def _smooths_once(self) -> Self:
+        if self.label_smoothing and self.adaptive_smoothing:
+            raise ValueError(
+                "`loss.label_smoothing` and `loss.adaptive_smoothing` exclude each other"
+            )
+        return self
 
 
 class CenterTerm(Section):

@@ -200,6 +200,8 @@ class AnyHead(Section):
         None
     )
     """Width of a linear layer before the neck; null for no such layer."""
+    sync_neck: Annotated[bool, Needs("head.neck: true")] = False
+    """Take the neck's mean and variance over the batches of all processes."""
     dropout: Annotated[
         FractionBelowOne, Needs("stage: classifier, image_encoder, joint, retrieval")
     ] = 0.0
@@ -225,8 +227,18 @@ class MarginHead(AnyHead):
     """Margin: of arcface in radians, of cosface a cosine."""
 
 
+class CircleHead(AnyHead):
+    """The identity classifier: linear between unit vectors, weighted as in the circle loss."""
+
+    kind: Literal["circle"]
+    scale: PositiveFloat = 256.0
+    """Factor on the weighted cosines."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """How near to 1 the target's cosine should be, and to 0 the others'."""
+
+
 Head = Annotated[
-    LinearHead | MarginHead, Field(discriminator="kind"), default_tag("kind", "linear")
+    LinearHead | MarginHead | CircleHead, Field(discriminator="kind"), default_tag("kind", "linear")
 ]
 
 _LEARNED = Needs("prompt.epochs > 0")

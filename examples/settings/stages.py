@@ -34,6 +34,7 @@ from examples.settings.sections import (
     TrainedEvaluate,
     TrainedModel,
 )
+from examples.settings.teacher import NoTeacher, Teacher
 from examples.settings.variants import models_in
 
 # YAML 1.1 reads an unquoted `no` as false.
@@ -123,6 +124,7 @@ class TrainingRecipe(Recipe):
     augment: Augment = Augment()
     batch: Batch = Batch()
     loss: AnyLoss
+    teacher: Teacher = NoTeacher()
     optim: Optim = CosineOptim()
     evaluate: TrainedEvaluate = TrainedEvaluate()
 

@@ -23,6 +23,7 @@ from examples.trainer.losses import losses_of
 from examples.trainer.optimizers import optimizers_of
 from examples.trainer.records import validation_of
 from examples.trainer.session import Session, arguments_of_towers
+from examples.trainer.teacher import teacher_of
 
 
 def training_images(recipe: TrainingRecipe, session: Session) -> ReidDataset:
@@ -136,6 +137,7 @@ def fit_method(
         ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
         keep_every=recipe.track.checkpoint_every,
         alarms=recipe.track.alarms,
+        teacher=teacher_of(recipe.teacher, method, session),
     )
     fit(training, resume=session.resume)
     return method

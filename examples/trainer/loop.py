@@ -23,6 +23,7 @@ from examples.trainer.alarms import check_jumps
 from examples.trainer.batches import Batch, Batches
 from examples.trainer.log import METRICS, Log, Row
 from examples.trainer.optimizers import Optimizers
+from examples.trainer.teacher import Teacher
 
 _STATE_KEYS = (
     "epoch",
@@ -79,6 +80,7 @@ class Training:
         ramp_epochs: Epochs over which the weight of a term rises.
         keep_every: Epochs between checkpoints that stay; ``None`` keeps only last and best.
         alarms: Whether signs of a training run that goes wrong are looked for.
+        teacher: A model whose embeddings the method should reproduce; ``None`` for none.
     """
 
     method: nn.Module
@@ -95,6 +97,7 @@ class Training:
     ramp_epochs: int = 0
     keep_every: int | None = None
     alarms: bool = True
+    teacher: Teacher | None = None
     model: nn.Module = field(init=False)
     average: AveragedModel | None = field(init=False, default=None)
 
@@ -199,6 +202,7 @@ def _save(training: Training, row: Row, waited: int) -> None:
             "raw": None if average is None else training.method.state_dict(),
             "averaged": None if average is None else int(average.n_averaged),
             "scaler": None if scaler is None else scaler.state_dict(),
+            "teacher": None if training.teacher is None else training.teacher.state_dict(),
         }
         every = training.keep_every
         training.checkpoints.save(
@@ -226,6 +230,9 @@ def _restore(training: Training) -> tuple[int, int]:
             average.module.load_state_dict(training.method.state_dict())
             average.n_averaged.fill_(state["averaged"])
             training.method.load_state_dict(state["raw"])
+
+        if training.teacher is not None:
+            training.teacher.load_state_dict(state["teacher"])
 
         for optimizer, saved in zip(training.optimizers.all(), state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -347,15 +354,20 @@ def _backward(
         unsynced = contextlib.nullcontext() if is_last else accelerator.no_sync(training.model)
         with unsynced, accelerator.autocast():
             output = training.model(**moved.inputs())
+            total, terms = output.loss, dict(output.terms)
+            if training.teacher is not None:
+                distillation = training.teacher.distil(moved, output.embedding)
+                terms["distillation"] = distillation.detach()
+                total = total + distillation
 
-        loss = output.loss.item()
-        values = {name: float(value) for name, value in output.terms.items()} | {"loss": loss}
+        loss = total.item()
+        values = {name: float(value) for name, value in terms.items()} | {"loss": loss}
         own = batch.rows.tolist()
         rows += own
         if not math.isfinite(loss):
             _stop(training, epoch, own, values)
 
-        accelerator.backward(output.loss / len(batches))
+        accelerator.backward(total / len(batches))
         if output.embedding is not None:
             values |= _cosines(output.embedding, moved.labels)
         means.add(values)
@@ -388,6 +400,8 @@ def _update(training: Training, epoch: int, rows: list[int]) -> float | None:
         optimizer.step()
     if training.average is not None:
         training.average.update_parameters(training.method)
+    if training.teacher is not None:
+        training.teacher.update(training.method)
     return float(norm)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from clipreid_kit import (
     ArcFaceHead,
+    CircleSoftmaxHead,
     CMPMLoss,
     CosFaceHead,
     HardNegativeContrastiveLoss,
@@ -35,11 +36,20 @@ from examples.settings.losses import (
     AnyLoss,
     CaptionTerms,
     HardCaptionTerms,
+    IdentityTerm,
     PrototypeTerm,
     RampedTerm,
     Smoothing,
 )
-from examples.settings.sections import AnyHead, Batch, Blocks, LinearHead, MarginHead, TrainedModel
+from examples.settings.sections import (
+    AnyHead,
+    Batch,
+    Blocks,
+    CircleHead,
+    LinearHead,
+    MarginHead,
+    TrainedModel,
+)
 
 IdentityBranchBuilder = partial[IdentityBranch]
 
@@ -86,23 +96,31 @@ def _train_adapters(towers: ClipTowers, model: TrainedModel, text_blocks: Blocks
 
 
 def identity_branch(
-    head: AnyHead, label_smoothing: float, *, dropout: float = 0.0, levels: bool = False
+    head: AnyHead, loss: IdentityTerm, *, dropout: float = 0.0, levels: bool = False
 ) -> IdentityBranchBuilder:
     """Builds neck, classifier and cross-entropy.
 
     Args:
         head: Kind and sizes.
-        label_smoothing: Of the cross-entropy.
+        loss: Smoothing and focal weight of the cross-entropy.
         dropout: Before the classifier.
         levels: Whether the method has necks of its own, one on each level, as CLIP-ReID.
     """
-    options: dict[str, Any] = {"label_smoothing": label_smoothing, "dropout": dropout}
+    options: dict[str, Any] = {
+        "label_smoothing": loss.label_smoothing,
+        "adaptive_smoothing": loss.adaptive_smoothing,
+        "focal_gamma": loss.id_focal_gamma,
+        "dropout": dropout,
+        "sync_neck": head.sync_neck,
+    }
     if not levels:
         options |= {"use_neck": head.neck, "reduced_dim": head.reduced_dim}
     return partial(IdentityBranch, classifier=_classifier(head), **options)
 
 
-def _classifier(head: AnyHead) -> Any:  # noqa: ANN401 (a partial of one of three modules)
+def _classifier(head: AnyHead) -> Any:  # noqa: ANN401 (a partial of one of four modules)
+    if isinstance(head, CircleHead):
+        return partial(CircleSoftmaxHead, scale=head.scale, margin=head.margin)
     if isinstance(head, MarginHead):
         kind: Any = ArcFaceHead if head.kind == "arcface" else CosFaceHead
         return partial(kind, scale=head.scale, margin=head.margin)

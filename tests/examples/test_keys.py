@@ -11,13 +11,17 @@ import torch
 from safetensors.torch import load_file
 from tiny import session_of, tiny_images, tiny_recipe
 
+from clipreid_kit import CircleSoftmaxHead
 from clipreid_kit import data as kit
+from examples.settings.losses import ImageLoss
+from examples.settings.sections import CircleHead
 from examples.settings.stages import RECIPES
 from examples.settings.variants import models_in
 from examples.trainer import records as trainer_records
 from examples.trainer import run as trainer
 from examples.trainer.assemble import pk_batches, training_images
 from examples.trainer.batches import _read_synonyms
+from examples.trainer.losses import identity_branch
 from examples.trainer.prompts import templates_of
 from examples.trainer.records import load_records, read_records
 from examples.trainer.session import categories_of
@@ -26,6 +30,7 @@ from examples.trainer.session import categories_of
 pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
 
 VIT = "model.name=reid-tiny-vit"
+AVERAGE = "teacher.source=average"
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"
 LONGER = (
@@ -106,6 +111,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("loss.mining", "semi_hard"),
         ("loss.distance", "cosine"),
         ("loss.label_smoothing", "0.1"),
+        ("loss.adaptive_smoothing", "0.2"),
+        ("loss.id_focal_gamma", "2"),
         ("loss.prototype=1", "loss.momentum", "0.9"),
         ("optim.optimizer", "sgd"),
         ("optim.epochs", "3"),
@@ -130,6 +137,11 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("optim.by_epoch", "true"),
         ("optim.clip_norm", "0.01"),
         ("optim.ema_decay", "0.5"),
+        ("teacher.source", "average"),
+        (AVERAGE, "teacher.kind", "feature"),
+        (AVERAGE, "teacher.weight", "2"),
+        (AVERAGE, "teacher.temperature", "0.5"),
+        (AVERAGE, "teacher.decay", "0.5"),
         ("evaluate.protocols", "[splits]"),
         ("evaluate.metric", "mean_inp"),
         ("evaluate.every", "2"),
@@ -218,6 +230,8 @@ ELSEWHERE = {
     "note": "test_trainer.py: it is in the recipe and the report",
     "init_from": "test_training.py",
     "device": "test_how_and_not_what",
+    "teacher.path": "test_teacher.py",
+    "head.sync_neck": "test_processes.py",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",
     "data.camera_pattern": "test_readers_get_their_keys",
@@ -394,6 +408,13 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "to", spied)
     outcome(tmp_path / "last", "model.channels_last=true", **common)
     assert torch.channels_last in formats
+
+
+def test_a_circle_head_gets_its_keys():
+    head = CircleHead(kind="circle", scale=64.0, margin=0.4)
+    branch = identity_branch(head, ImageLoss(id=1.0))(8, 5, distributed=False)
+    assert isinstance(branch.classifier, CircleSoftmaxHead)
+    assert (branch.classifier.scale, branch.classifier.margin) == (64.0, 0.4)
 
 
 def test_loading_gets_its_keys(tmp_path, images):

@@ -16,7 +16,7 @@ COMMON = (
     "data.workers=0",
     "track.console=nothing",
 )
-# BatchNorm in a tower, or a neck, sees the images of its own process only.
+# BatchNorm in a tower, or a neck without `sync_neck`, sees the images of its own process only.
 VIT = "model.name=reid-tiny-vit"
 CASES = {
     "joint": (
@@ -26,8 +26,9 @@ CASES = {
         "loss.center=0.1",
         "loss.triplet=1",
         "loss.prototype=0.5",
+        "teacher.source=average",
     ),
-    "clip_reid": (VIT, "loss.id=0", "loss.supcon=0.5", "prompt.lr=1e-3"),
+    "clip_reid": (VIT, "head.sync_neck=true", "loss.supcon=0.5", "prompt.lr=1e-3"),
     "prompt_sg": ("head.neck=false", "loss.supcon=0", "prompt.mode=simplified"),
     "retrieval": (
         VIT,
@@ -101,8 +102,8 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
     (alone, history), (together, other) = tensors(one), tensors(two)
     assert alone.keys() == together.keys()
     for name, value in alone.items():
-        if "running_" in name or name.endswith("num_batches_tracked"):
-            continue  # of necks that no term looks at
+        if stage != "clip_reid" and ("running_" in name or name.endswith("batches_tracked")):
+            continue  # of each process's own images
         torch.testing.assert_close(
             together[name], value, rtol=1e-4, atol=5e-6, msg=lambda text, n=name: f"{n}: {text}"
         )

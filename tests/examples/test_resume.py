@@ -104,6 +104,7 @@ def test_twenty_kills(tmp_path, images):
     options = settings(
         images,
         "optim.ema_decay=0.8",
+        "teacher.source=average",
         "loss.center=0.1",
         "loss.prototype=0.5",
         "accumulate=2",

@@ -23,6 +23,7 @@ from clipreid_kit.losses import (
     CachedContrastive,
     CenterLoss,
     CircleLoss,
+    CircleSoftmaxHead,
     ClassSampler,
     CMPCLoss,
     CMPMLoss,
@@ -32,13 +33,16 @@ from clipreid_kit.losses import (
     EmbeddingQueue,
     FeatureDistillationLoss,
     HardNegativeContrastiveLoss,
+    IdentityLoss,
     ImageToTextCELoss,
     InfoNCELoss,
     LogitDistillationLoss,
     MatryoshkaLoss,
     MultiSimilarityLoss,
+    PartialFCLoss,
     PrototypeMemoryLoss,
     ProxyAnchorLoss,
+    RecallSurrogateLoss,
     RelationalDistillationLoss,
     SDMLoss,
     SigLIPLoss,
@@ -221,6 +225,7 @@ LOSSES = {
     "multi_similarity-every": lambda: MultiSimilarityLoss(epsilon=None),
     "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), against_texts),
     "smooth_ap": lambda: SmoothAPLoss(0.1),
+    "recall_surrogate": lambda: RecallSurrogateLoss([1, 2], 0.1),
     "matryoshka": lambda: MatryoshkaLoss(SupConLoss(), (3, 5)),
     # A student alone has a loss, and no classes: called as the losses over classes are.
     "feature_distillation": lambda: Classified(FeatureDistillationLoss(), from_a_teacher),
@@ -243,6 +248,10 @@ LOSSES = {
     "cosface": lambda: Classified(CosFaceLoss(8, 6), over_classes),
     "cosface-centers": lambda: Classified(CosFaceLoss(8, 6, num_centers=2), over_classes),
     "cosface-head": lambda: Classified(CosFaceHead(8, 6, num_centers=2), head_and_cross_entropy),
+    "partial_fc": lambda: Classified(PartialFCLoss(8, 6, label_smoothing=0.1), over_classes),
+    "circle_softmax-head": lambda: Classified(CircleSoftmaxHead(8, 6), head_and_cross_entropy),
+    "identity": lambda: Classified(IdentityLoss(0.1), over_classes),
+    "identity-focal": lambda: Classified(IdentityLoss(0.1, focal_gamma=0.5), over_classes),
     "cmpc": lambda: Classified(CMPCLoss(8, 6), over_paired_classes),
     "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), over_classes),
     # Sums of losses.
@@ -417,9 +426,14 @@ def test_falls_along_its_gradient(loss):
     assert smaller < value
 
 
+def has_weights_without_gradient(loss):
+    """As in their papers, so that the gradient is not that of the value: see the tests of each."""
+    detached = CircleLoss | CircleSoftmaxHead | TripletAlignmentLoss
+    return isinstance(getattr(loss, "loss", loss), detached)
+
+
 def test_gradient_is_right(loss):
-    # The weights of these carry no gradient, as in their papers: see the tests of each.
-    if isinstance(getattr(loss, "loss", loss), CircleLoss | TripletAlignmentLoss):
+    if has_weights_without_gradient(loss):
         return
 
     rows, labels = BATCHES["ragged"]
@@ -565,6 +579,9 @@ def test_second_derivatives_by_torch_func_are_right_or_refused(loss):
         return
 
     second = torch.func.grad(slope)(rows)
+    if has_weights_without_gradient(loss):
+        return
+
     step = torch.zeros_like(rows)
     step[0, 0] = 1e-5
     difference = (slope(rows + step) - slope(rows - step)) / 2e-5
@@ -619,6 +636,9 @@ CHECKED = [
     ArcFaceLoss,
     CosFaceHead,
     CosFaceLoss,
+    CircleSoftmaxHead,
+    IdentityLoss,
+    PartialFCLoss,
     ProxyAnchorLoss,
 ]
 
@@ -668,6 +688,8 @@ CLASS_LOSSES = [
     ArcFaceLoss,
     CosFaceHead,
     CosFaceLoss,
+    CircleSoftmaxHead,
+    PartialFCLoss,
     ProxyAnchorLoss,
 ]
 
@@ -740,6 +762,7 @@ CONSTRUCTORS = {
     CachedContrastive: {"encode_image": abs, "encode_text": abs, "loss": abs},
     CenterLoss: {"dim": 8, "num_identities": 6},
     CircleLoss: {},
+    CircleSoftmaxHead: {"dim": 8, "num_identities": 6},
     ClassSampler: {"num_identities": 6, "num_sampled": 3},
     CMPCLoss: {"dim": 8, "num_identities": 6},
     CMPMLoss: {},
@@ -749,13 +772,16 @@ CONSTRUCTORS = {
     EmbeddingQueue: {"dim": 8, "size": 16},
     FeatureDistillationLoss: {},
     HardNegativeContrastiveLoss: {},
+    IdentityLoss: {},
     ImageToTextCELoss: {},
     InfoNCELoss: {},
     LogitDistillationLoss: {},
     MatryoshkaLoss: {"loss": SupConLoss(), "dims": (4, 8)},
     MultiSimilarityLoss: {},
+    PartialFCLoss: {"dim": 8, "num_identities": 6},
     PrototypeMemoryLoss: {"dim": 8, "num_identities": 6},
     ProxyAnchorLoss: {"dim": 8, "num_identities": 6},
+    RecallSurrogateLoss: {},
     RelationalDistillationLoss: {},
     SDMLoss: {},
     SigLIPLoss: {},

@@ -19,6 +19,7 @@ from clipreid_kit.losses import (
     info_nce_loss,
     multi_similarity_loss,
     proxy_anchor_loss,
+    recall_surrogate_loss,
     sdm_loss,
     siglip_loss,
     smooth_ap_loss,
@@ -39,6 +40,7 @@ from clipreid_kit.losses.info_nce import info_nce_definition
 from clipreid_kit.losses.multi_similarity import multi_similarity_definition
 from clipreid_kit.losses.prototype_memory import prototype_memory_definition
 from clipreid_kit.losses.proxy_anchor import proxy_anchor_definition
+from clipreid_kit.losses.recall_surrogate import recall_surrogate_definition
 from clipreid_kit.losses.sdm import sdm_definition
 from clipreid_kit.losses.siglip import siglip_definition
 from clipreid_kit.losses.smooth_ap import smooth_ap_definition
@@ -90,6 +92,11 @@ CONTRAST_LOSSES = {
         {"negative_scale": 10.0, "epsilon": None},
     ),
     "smooth_ap": (smooth_ap_loss, smooth_ap_definition, {"temperature": 0.2}),
+    "recall_surrogate": (
+        recall_surrogate_loss,
+        recall_surrogate_definition,
+        {"ks": [1, 3], "temperature": 0.2, "rank_temperature": 0.7},
+    ),
     "weighted_triplet": (weighted_triplet_loss, weighted_triplet_definition, {}),
     "weighted_triplet-cosine": (
         weighted_triplet_loss,

@@ -49,6 +49,36 @@ def cosface_logits(rows, labels, weight, scale, margin, num_centers=1):
     return logits
 
 
+def circle_softmax_logits(rows, labels, weight, scale, margin):
+    """Sun et al. 2020, section 3, with the label of a class."""
+    logits = []
+    for row, label in zip(rows, labels, strict=True):
+        found = []
+        for identity, cosine in enumerate(_cosines(row, weight, 1)):
+            if identity == label:
+                found.append(scale * max(1 + margin - cosine, 0) * (cosine - (1 - margin)))
+            else:
+                found.append(scale * max(cosine + margin, 0) * (cosine - margin))
+        logits.append(found)
+
+    return logits
+
+
+def identity_losses(logits, labels, smoothing=0.0, adaptive=0.0, gamma=0.0):
+    """Lin et al. 2017, eq. 4, around a smoothed cross entropy; one row at a time."""
+    losses = []
+    for row, label in zip(logits, labels, strict=True):
+        top = max(row)
+        total = sum(math.exp(x - top) for x in row)
+        probability = math.exp(row[label] - top) / total
+
+        smoothed = adaptive * probability if adaptive else smoothing
+        loss = cross_entropy([row], [label], smoothed)
+        losses.append((1 - probability) ** gamma * loss)
+
+    return losses
+
+
 def cross_entropy(logits, labels, smoothing=0.0):
     """Targets are 1 - e at the label plus e / C everywhere."""
     losses = []

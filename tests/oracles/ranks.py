@@ -42,6 +42,30 @@ def smooth_ap(rows, labels, contrast, contrast_labels, temperature):
     return sum(losses) / len(losses) if losses else 0.0
 
 
+def recall_surrogate(rows, labels, contrast, contrast_labels, ks, tau_1, tau_2):
+    """Patel et al. 2022, section 3, averaged over anchors with a positive."""
+    losses = []
+    for a, row in enumerate(rows):
+        if contrast is None:
+            cosine = {j: _cosine(row, rows[j]) for j in range(len(rows)) if j != a}
+            matches = {j for j in cosine if labels[j] == labels[a]}
+        else:
+            cosine = {j: _cosine(row, other) for j, other in enumerate(contrast)}
+            matches = {j for j in cosine if contrast_labels[j] == labels[a]}
+
+        if not matches:
+            continue
+
+        recall = 0.0
+        for k in ks:
+            for i in matches:
+                above = sum(_sigmoid((cosine[j] - cosine[i]) / tau_2) for j in cosine if j != i)
+                recall += _sigmoid((k - 1 - above) / tau_1) / len(matches)
+        losses.append(1 - recall / len(ks))
+
+    return sum(losses) / len(losses) if losses else 0.0
+
+
 def feature_distillation(student, teacher, distance):
     """Mean of 1 - cosine, or of the squared differences."""
     losses = []

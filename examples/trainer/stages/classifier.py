@@ -14,7 +14,7 @@ def build(recipe: ClassifierRecipe, session: Session, num_identities: int) -> nn
     # Model and losses: an identity branch, and terms among images.
     loss, towers = recipe.loss, session.towers
     set_trained_parts(towers, recipe.model, text_blocks="none")
-    branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)
+    branch = identity_branch(recipe.head, loss, dropout=recipe.head.dropout)
     weights = loss.weights()
     return ClipBaseline(
         towers,

@@ -42,7 +42,7 @@ def build(
         texts,
         weights=weights,
         losses=method_losses(recipe, session, weights, num_identities),
-        identity=identity_branch(recipe.head, loss.label_smoothing, levels=True),
+        identity=identity_branch(recipe.head, loss, levels=True),
         image_blocks=None,
         descriptor=recipe.evaluate.descriptor,
         distributed=session.distributed,

@@ -15,7 +15,7 @@ def build(recipe: JointRecipe, session: Session, num_identities: int) -> nn.Modu
     loss, towers = recipe.loss, session.towers
     text_blocks = recipe.model.text_blocks if recipe.trains_on_captions() else "none"
     set_trained_parts(towers, recipe.model, text_blocks=text_blocks)
-    branch = identity_branch(recipe.head, loss.label_smoothing, dropout=recipe.head.dropout)
+    branch = identity_branch(recipe.head, loss, dropout=recipe.head.dropout)
     weights = loss.weights()
     return ClipBaseline(
         towers,

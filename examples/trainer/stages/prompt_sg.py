@@ -45,7 +45,7 @@ def build(recipe: PromptSGRecipe, session: Session, num_identities: int) -> nn.M
         num_identities,
         weights=weights,
         losses=method_losses(recipe, session, weights, num_identities),
-        identity=identity_branch(recipe.head, loss.label_smoothing),
+        identity=identity_branch(recipe.head, loss),
         composer=composer,
         inversion=inversion,
         interaction=interaction,

@@ -4,6 +4,7 @@ from clipreid_kit.losses.arcface import ArcFaceHead, ArcFaceLoss, arcface_logits
 from clipreid_kit.losses.cached_contrastive import CachedContrastive
 from clipreid_kit.losses.center import CenterLoss, center_loss
 from clipreid_kit.losses.circle import CircleLoss, circle_loss
+from clipreid_kit.losses.circle_softmax import CircleSoftmaxHead, circle_softmax_logits
 from clipreid_kit.losses.class_sampling import ClassSample, ClassSampler, class_rows, sample_classes
 from clipreid_kit.losses.cmpc import CMPCLoss, cmpc_loss
 from clipreid_kit.losses.cmpm import CMPMLoss, cmpm_loss
@@ -21,13 +22,16 @@ from clipreid_kit.losses.hard_negative import (
     HardNegativeContrastiveLoss,
     hard_negative_contrastive_loss,
 )
+from clipreid_kit.losses.identity import IdentityLoss, identity_loss
 from clipreid_kit.losses.image_to_text import ImageToTextCELoss, image_to_text_ce_loss
 from clipreid_kit.losses.info_nce import InfoNCELoss, info_nce_loss
 from clipreid_kit.losses.matryoshka import MatryoshkaLoss
 from clipreid_kit.losses.multi_similarity import MultiSimilarityLoss, multi_similarity_loss
 from clipreid_kit.losses.noisy_correspondence import PairDivision, clean_probability, divide_pairs
+from clipreid_kit.losses.partial_fc import PartialFCLoss
 from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
+from clipreid_kit.losses.recall_surrogate import RecallSurrogateLoss, recall_surrogate_loss
 from clipreid_kit.losses.sdm import SDMLoss, sdm_loss
 from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
 from clipreid_kit.losses.smooth_ap import SmoothAPLoss, smooth_ap_loss
@@ -45,6 +49,7 @@ __all__ = [
     "CachedContrastive",
     "CenterLoss",
     "CircleLoss",
+    "CircleSoftmaxHead",
     "ClassSample",
     "ClassSampler",
     "CosFaceHead",
@@ -53,14 +58,17 @@ __all__ = [
     "EmbeddingQueue",
     "FeatureDistillationLoss",
     "HardNegativeContrastiveLoss",
+    "IdentityLoss",
     "ImageToTextCELoss",
     "InfoNCELoss",
     "LogitDistillationLoss",
     "MatryoshkaLoss",
     "MultiSimilarityLoss",
     "PairDivision",
+    "PartialFCLoss",
     "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
+    "RecallSurrogateLoss",
     "RelationalDistillationLoss",
     "SDMLoss",
     "SigLIPLoss",
@@ -74,6 +82,7 @@ __all__ = [
     "arcface_loss",
     "center_loss",
     "circle_loss",
+    "circle_softmax_logits",
     "class_rows",
     "clean_probability",
     "cmpc_loss",
@@ -83,11 +92,13 @@ __all__ = [
     "divide_pairs",
     "feature_distillation_loss",
     "hard_negative_contrastive_loss",
+    "identity_loss",
     "image_to_text_ce_loss",
     "info_nce_loss",
     "logit_distillation_loss",
     "multi_similarity_loss",
     "proxy_anchor_loss",
+    "recall_surrogate_loss",
     "relational_distillation_loss",
     "sample_classes",
     "sdm_loss",

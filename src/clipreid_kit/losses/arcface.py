@@ -118,7 +118,7 @@ def arcface_logits(
     References:
         Deng et al., ArcFace, CVPR 2019, eq. 3. Deng et al., Sub-center ArcFace, ECCV 2020, eq. 3.
     """
-    angular_margin = _angular_margin("arcface_logits", margin, fallback)
+    angular_margin = bind_angular_margin("arcface_logits", margin, fallback)
     return margin_logits(
         "arcface_logits", embeddings, labels, weight, angular_margin, scale, num_centers
     )
@@ -169,7 +169,7 @@ def arcface_loss(
         ``F.cross_entropy(arcface_logits(...), labels, label_smoothing=...)``. Only first
         derivatives exist.
     """
-    angular_margin = _angular_margin("arcface_loss", margin, fallback)
+    angular_margin = bind_angular_margin("arcface_loss", margin, fallback)
 
     return margin_cross_entropy(
         "arcface_loss",
@@ -183,7 +183,7 @@ def arcface_loss(
     )
 
 
-def _angular_margin(owner: str, margin: float, fallback: Fallback) -> Margin:
+def bind_angular_margin(owner: str, margin: float, fallback: Fallback) -> Margin:
     """Check the options of the margin, and bind them."""
     check_number(owner, "margin", margin)
     if not 0 <= margin < math.pi:
@@ -253,7 +253,7 @@ class ArcFaceHead(nn.Module):
     ) -> None:
         super().__init__()
         check_head_options("ArcFaceHead", dim, num_identities, scale, num_centers)
-        _angular_margin("ArcFaceHead", margin, fallback)
+        bind_angular_margin("ArcFaceHead", margin, fallback)
 
         self.scale = scale
         self.margin = margin
@@ -333,7 +333,7 @@ class ArcFaceLoss(nn.Module):
         super().__init__()
         owner = "ArcFaceLoss"
         check_head_options(owner, dim, num_identities, scale, num_centers)
-        _angular_margin(owner, margin, fallback)
+        bind_angular_margin(owner, margin, fallback)
         check_loss_options(owner, num_identities, label_smoothing, num_sampled, sparse_grad, seed)
 
         self.head = ArcFaceHead(

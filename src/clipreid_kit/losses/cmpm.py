@@ -1,6 +1,7 @@
 """Cross-modal projection matching: SDM on the projections of one modality onto the other."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -10,13 +11,11 @@ from clipreid_kit._checks import check_positive
 from clipreid_kit.distances import at_least_float32, dot_product, l2_normalize, to_common_precision
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.anchorwise import mean_over_anchors
-from clipreid_kit.losses._engine.argument_checks import check_labelled_pairs
 from clipreid_kit.losses._engine.contrast_set import connected_zero
 from clipreid_kit.losses._engine.distribution_matching import matching_divergence, matching_rule
 from clipreid_kit.losses._engine.pair_values import (
     Reduction,
-    check_ignore,
-    check_paired,
+    check_image_text_pairs,
     check_reduction,
     masks_of_image_text,
     reduce_directions,
@@ -118,22 +117,13 @@ def cmpm_loss(
         section 3.2.
     """
     owner = "cmpm_loss"
-    check_labelled_pairs(owner, image_embeddings, text_embeddings, labels, text_labels)
-    check_ignore(owner, ignore, image_embeddings.shape[0], text_embeddings.shape[0])
-    check_paired(owner, image_embeddings, text_embeddings, reduction)
-    _check_options(owner, epsilon, reduction)
+    sides = (image_embeddings, text_embeddings, labels, text_labels)
+    check_image_text_pairs(owner, *sides, ignore, reduction)
+    _check_options(owner, epsilon)
 
     if ignore is not None or reduction == "none":
-        return cmpm_definition(
-            image_embeddings,
-            text_embeddings,
-            labels,
-            text_labels,
-            ignore=ignore,
-            epsilon=epsilon,
-            reduction=reduction,
-        )
-    return _by_blocks(image_embeddings, text_embeddings, labels, text_labels, epsilon)
+        return cmpm_definition(*sides, ignore=ignore, epsilon=epsilon, reduction=reduction)
+    return _by_blocks(*sides, epsilon)
 
 
 def _by_blocks(
@@ -163,9 +153,8 @@ def _by_blocks(
         return by_image + by_text
 
 
-def _check_options(owner: str, epsilon: float, reduction: str) -> None:
+def _check_options(owner: str, epsilon: float) -> None:
     check_positive(owner, "epsilon", epsilon)
-    check_reduction(owner, reduction)
 
 
 class CMPMLoss(nn.Module):
@@ -194,7 +183,8 @@ class CMPMLoss(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        _check_options("CMPMLoss", epsilon, reduction)
+        _check_options("CMPMLoss", epsilon)
+        check_reduction("CMPMLoss", reduction)
 
         self.epsilon = epsilon
         self.reduction: Reduction = reduction
@@ -210,23 +200,14 @@ class CMPMLoss(nn.Module):
         ignore: Bool[Tensor, "n k"] | None = None,
     ) -> Float[Tensor, " *p"]:
         """Compute :func:`cmpm_loss`."""
+        batch: tuple[Any, ...] = (image_embeddings, text_embeddings, labels, text_labels, ignore)
         if self.distributed:
-            image_embeddings, text_embeddings, labels, text_labels, ignore = gather_batch(
-                "CMPMLoss",
-                image_embeddings,
-                text_embeddings,
-                labels,
-                text_labels,
-                ignore,
-                options=(self.extra_repr(),),
-            )
+            batch = gather_batch("CMPMLoss", *batch, options=(self.extra_repr(),))
 
+        *sides, ignored = batch
         return cmpm_loss(
-            image_embeddings,
-            text_embeddings,
-            labels,
-            text_labels,
-            ignore=ignore,
+            *sides,
+            ignore=ignored,
             epsilon=self.epsilon,
             reduction=self.reduction,
         )

@@ -89,7 +89,7 @@ def cosface_logits(
     References:
         Wang et al., CosFace, CVPR 2018, eq. 4. Wang et al., Additive Margin Softmax, 2018, eq. 6.
     """
-    cosine_margin = _cosine_margin("cosface_logits", margin)
+    cosine_margin = bind_cosine_margin("cosface_logits", margin)
     return margin_logits(
         "cosface_logits", embeddings, labels, weight, cosine_margin, scale, num_centers
     )
@@ -138,7 +138,7 @@ def cosface_loss(
         ``F.cross_entropy(cosface_logits(...), labels, label_smoothing=...)``. Only first
         derivatives exist. With ``margin=0`` it is the normalised softmax.
     """
-    cosine_margin = _cosine_margin("cosface_loss", margin)
+    cosine_margin = bind_cosine_margin("cosface_loss", margin)
 
     return margin_cross_entropy(
         "cosface_loss",
@@ -152,7 +152,7 @@ def cosface_loss(
     )
 
 
-def _cosine_margin(owner: str, margin: float) -> Margin:
+def bind_cosine_margin(owner: str, margin: float) -> Margin:
     """Check the margin, and bind it."""
     check_at_least(owner, "margin", margin, 0, " (cosine)")
     return partial(_subtract_margin, margin=margin)
@@ -197,7 +197,7 @@ class CosFaceHead(nn.Module):
     ) -> None:
         super().__init__()
         check_head_options("CosFaceHead", dim, num_identities, scale, num_centers)
-        _cosine_margin("CosFaceHead", margin)
+        bind_cosine_margin("CosFaceHead", margin)
 
         self.scale = scale
         self.margin = margin
@@ -273,7 +273,7 @@ class CosFaceLoss(nn.Module):
         super().__init__()
         owner = "CosFaceLoss"
         check_head_options(owner, dim, num_identities, scale, num_centers)
-        _cosine_margin(owner, margin)
+        bind_cosine_margin(owner, margin)
         check_loss_options(owner, num_identities, label_smoothing, num_sampled, sparse_grad, seed)
 
         self.head = CosFaceHead(dim, num_identities, scale, margin, num_centers=num_centers)

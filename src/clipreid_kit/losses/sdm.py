@@ -1,6 +1,7 @@
 """Similarity distribution matching: the softmax of the similarities against that of the labels."""
 
 from functools import partial
+from typing import Any
 
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
@@ -8,13 +9,11 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_positive
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.distributed import gather_batch
-from clipreid_kit.losses._engine.argument_checks import check_labelled_pairs
 from clipreid_kit.losses._engine.both_directions import both_directions_loss
 from clipreid_kit.losses._engine.distribution_matching import matching_divergence, matching_rule
 from clipreid_kit.losses._engine.pair_values import (
     Reduction,
-    check_ignore,
-    check_paired,
+    check_image_text_pairs,
     check_reduction,
     masks_of_image_text,
     reduce_directions,
@@ -121,31 +120,22 @@ def sdm_loss(
         Retrieval (IRRA), CVPR 2023, section 3.3.
     """
     owner = "sdm_loss"
-    check_labelled_pairs(owner, image_embeddings, text_embeddings, labels, text_labels)
-    check_ignore(owner, ignore, image_embeddings.shape[0], text_embeddings.shape[0])
-    check_paired(owner, image_embeddings, text_embeddings, reduction)
-    _check_options(owner, temperature, epsilon, reduction)
+    sides = (image_embeddings, text_embeddings, labels, text_labels)
+    check_image_text_pairs(owner, *sides, ignore, reduction)
+    _check_options(owner, temperature, epsilon)
 
     if ignore is not None or reduction == "none":
         return sdm_definition(
-            image_embeddings,
-            text_embeddings,
-            labels,
-            text_labels,
-            ignore=ignore,
-            temperature=temperature,
-            epsilon=epsilon,
-            reduction=reduction,
+            *sides, ignore=ignore, temperature=temperature, epsilon=epsilon, reduction=reduction
         )
 
     rule = partial(matching_rule, scale=1 / temperature, epsilon=epsilon)
-    return both_directions_loss(image_embeddings, text_embeddings, labels, text_labels, rule)
+    return both_directions_loss(*sides, rule)
 
 
-def _check_options(owner: str, temperature: float, epsilon: float, reduction: str) -> None:
+def _check_options(owner: str, temperature: float, epsilon: float) -> None:
     check_positive(owner, "temperature", temperature)
     check_positive(owner, "epsilon", epsilon)
-    check_reduction(owner, reduction)
 
 
 class SDMLoss(nn.Module):
@@ -177,7 +167,8 @@ class SDMLoss(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        _check_options("SDMLoss", temperature, epsilon, reduction)
+        _check_options("SDMLoss", temperature, epsilon)
+        check_reduction("SDMLoss", reduction)
 
         self.temperature = temperature
         self.epsilon = epsilon
@@ -194,23 +185,14 @@ class SDMLoss(nn.Module):
         ignore: Bool[Tensor, "n k"] | None = None,
     ) -> Float[Tensor, " *p"]:
         """Compute :func:`sdm_loss`."""
+        batch: tuple[Any, ...] = (image_embeddings, text_embeddings, labels, text_labels, ignore)
         if self.distributed:
-            image_embeddings, text_embeddings, labels, text_labels, ignore = gather_batch(
-                "SDMLoss",
-                image_embeddings,
-                text_embeddings,
-                labels,
-                text_labels,
-                ignore,
-                options=(self.extra_repr(),),
-            )
+            batch = gather_batch("SDMLoss", *batch, options=(self.extra_repr(),))
 
+        *sides, ignored = batch
         return sdm_loss(
-            image_embeddings,
-            text_embeddings,
-            labels,
-            text_labels,
-            ignore=ignore,
+            *sides,
+            ignore=ignored,
             temperature=self.temperature,
             epsilon=self.epsilon,
             reduction=self.reduction,

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_positive
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.distributed import gather_batch
-from clipreid_kit.losses._engine.anchorwise import BlockLoss, anchorwise_loss
+from clipreid_kit.losses._engine.anchorwise import anchorwise_loss
 from clipreid_kit.losses._engine.contrast_set import masks_of_pairs
-
-# Comparisons held at once: 16 MiB in float32.
-_COMPARISONS = 2**22
+from clipreid_kit.losses._engine.smooth_ranks import RankScore, smooth_rank_rule
 
 
 def smooth_ap_definition(
@@ -111,79 +109,18 @@ def smooth_ap_loss(
         section 4.
     """
     check_positive("smooth_ap_loss", "temperature", temperature)
-    rule = partial(_smooth_ap_rule, temperature=temperature)
+    rule = partial(smooth_rank_rule, temperature=temperature, score=_precision)
 
     return anchorwise_loss(
         "smooth_ap_loss", embeddings, labels, contrast, contrast_labels, rule, "similarity"
     )
 
 
-def _smooth_ap_rule(
-    similarity_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, *, temperature: float
-) -> BlockLoss:
-    num_candidates = similarity_BM.shape[1]
-    count_B = positive_BM.sum(dim=1)
-
-    # A compiled graph reads no value, and ranks every candidate.
-    num_ranked = num_candidates
-    if not torch.compiler.is_compiling():
-        num_ranked = max(1, int(count_B.max()))
-    size = max(1, _COMPARISONS // (num_ranked * num_candidates))
-
-    losses = []
-    slopes = []
-    for start in range(0, similarity_BM.shape[0], size):
-        part = slice(start, start + size)
-        loss_B, slope_BM = _of_anchors(
-            similarity_BM[part], positive_BM[part], negative_BM[part], num_ranked, temperature
-        )
-        losses.append(loss_B)
-        slopes.append(slope_BM)
-
-    return BlockLoss(torch.cat(losses).sum(), (count_B > 0).sum(), torch.cat(slopes))
-
-
-def _of_anchors(
-    similarity_BM: Tensor,
-    positive_BM: Tensor,
-    negative_BM: Tensor,
-    num_ranked: int,
-    temperature: float,
-) -> tuple[Tensor, Tensor]:
-    r"""Loss and slope of some anchors.
-
-    With :math:`R_i` the positives above match i and :math:`F_i` the negatives above it, its
-    precision is :math:`R / (R + F)`, with the slope :math:`F / (R + F)^2` by the comparison with a
-    positive, and :math:`-R / (R + F)^2` by that with a negative.
-    """
-    # The positives of each anchor first; the places beyond them are left out by is_match.
-    is_match_BP, match_BP = positive_BM.to(similarity_BM.dtype).topk(num_ranked, dim=1)
-    of_match_BP = similarity_BM.gather(1, match_BP)
-    count_B = positive_BM.sum(dim=1).clamp(min=1)
-
-    above_BPM = ((similarity_BM[:, None, :] - of_match_BP[:, :, None]) / temperature).sigmoid_()
-    steepness_BPM = above_BPM * (1 - above_BPM) / temperature
-    others_BPM = positive_BM[:, None, :].to(above_BPM.dtype).expand_as(above_BPM).clone()
-    others_BPM.scatter_(2, match_BP[:, :, None], 0.0)
-
-    right_BP = 1 + (above_BPM * others_BPM).sum(dim=2)
-    wrong_BP = (above_BPM * negative_BM[:, None, :]).sum(dim=2)
+def _precision(right_BP: Tensor, wrong_BP: Tensor) -> RankScore:
+    """Precision at each match, R / (R + F) for R right and F wrong ones up to it."""
     all_BP = right_BP + wrong_BP
-
-    has_match_B = positive_BM.any(dim=1)
-    share_BP = is_match_BP / count_B[:, None]
-    ap_B = (right_BP / all_BP * share_BP).sum(dim=1)
-    loss_B = torch.where(has_match_B, 1 - ap_B, 0.0)
-
-    # Slope of the loss by each comparison, then by both similarities that it compares.
-    weight_BP = share_BP / all_BP.square()
-    by_comparison_BPM = right_BP[:, :, None] * negative_BM[:, None, :]
-    by_comparison_BPM -= wrong_BP[:, :, None] * others_BPM
-    by_comparison_BPM *= weight_BP[:, :, None] * steepness_BPM
-
-    slope_BM = by_comparison_BPM.sum(dim=1)
-    slope_BM.scatter_add_(1, match_BP, -by_comparison_BPM.sum(dim=2))
-    return loss_B, slope_BM
+    squared_BP = all_BP.square()
+    return RankScore(right_BP / all_BP, wrong_BP / squared_BP, -right_BP / squared_BP)
 
 
 class SmoothAPLoss(nn.Module):

@@ -1,6 +1,7 @@
 """Triplet alignment loss (TAL): a hinge on the soft maximum of all negatives of a pair."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -10,12 +11,10 @@ from clipreid_kit._checks import check_at_least, check_positive
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.anchorwise import BlockLoss, logsumexp_and_softmax
-from clipreid_kit.losses._engine.argument_checks import check_labelled_pairs
 from clipreid_kit.losses._engine.both_directions import both_directions_loss
 from clipreid_kit.losses._engine.pair_values import (
     Reduction,
-    check_ignore,
-    check_paired,
+    check_image_text_pairs,
     check_reduction,
     masks_of_image_text,
     reduce_directions,
@@ -149,31 +148,22 @@ def triplet_alignment_loss(
         CVPR 2024, section 3.4.
     """
     owner = "triplet_alignment_loss"
-    check_labelled_pairs(owner, image_embeddings, text_embeddings, labels, text_labels)
-    check_ignore(owner, ignore, image_embeddings.shape[0], text_embeddings.shape[0])
-    check_paired(owner, image_embeddings, text_embeddings, reduction)
-    _check_options(owner, margin, temperature, reduction)
+    sides = (image_embeddings, text_embeddings, labels, text_labels)
+    check_image_text_pairs(owner, *sides, ignore, reduction)
+    _check_options(owner, margin, temperature)
 
     if ignore is not None or reduction == "none":
         return triplet_alignment_definition(
-            image_embeddings,
-            text_embeddings,
-            labels,
-            text_labels,
-            ignore=ignore,
-            margin=margin,
-            temperature=temperature,
-            reduction=reduction,
+            *sides, ignore=ignore, margin=margin, temperature=temperature, reduction=reduction
         )
 
     rule = partial(_alignment_rule, margin=margin, temperature=temperature)
-    return both_directions_loss(image_embeddings, text_embeddings, labels, text_labels, rule)
+    return both_directions_loss(*sides, rule)
 
 
-def _check_options(owner: str, margin: float, temperature: float, reduction: str) -> None:
+def _check_options(owner: str, margin: float, temperature: float) -> None:
     check_at_least(owner, "margin", margin, 0)
     check_positive(owner, "temperature", temperature)
-    check_reduction(owner, reduction)
 
 
 def _alignment_rule(
@@ -229,7 +219,8 @@ class TripletAlignmentLoss(nn.Module):
         distributed: bool = False,
     ) -> None:
         super().__init__()
-        _check_options("TripletAlignmentLoss", margin, temperature, reduction)
+        _check_options("TripletAlignmentLoss", margin, temperature)
+        check_reduction("TripletAlignmentLoss", reduction)
 
         self.margin = margin
         self.temperature = temperature
@@ -246,23 +237,14 @@ class TripletAlignmentLoss(nn.Module):
         ignore: Bool[Tensor, "n k"] | None = None,
     ) -> Float[Tensor, " *p"]:
         """Compute :func:`triplet_alignment_loss`."""
+        batch: tuple[Any, ...] = (image_embeddings, text_embeddings, labels, text_labels, ignore)
         if self.distributed:
-            image_embeddings, text_embeddings, labels, text_labels, ignore = gather_batch(
-                "TripletAlignmentLoss",
-                image_embeddings,
-                text_embeddings,
-                labels,
-                text_labels,
-                ignore,
-                options=(self.extra_repr(),),
-            )
+            batch = gather_batch("TripletAlignmentLoss", *batch, options=(self.extra_repr(),))
 
+        *sides, ignored = batch
         return triplet_alignment_loss(
-            image_embeddings,
-            text_embeddings,
-            labels,
-            text_labels,
-            ignore=ignore,
+            *sides,
+            ignore=ignored,
             margin=self.margin,
             temperature=self.temperature,
             reduction=self.reduction,

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_integer, fail
+from clipreid_kit.distributed import errors_on_all_ranks
+from clipreid_kit.modules._cross_rank_batch_norm import CrossRankBatchNorm1d
 
 _OWNER = "BNNeck"
 
@@ -34,6 +36,9 @@ class BNNeck(nn.Module):
         dim: Width D of the embeddings, at least 1.
         reduced_dim: Width D' of a linear layer (no bias) before the BatchNorm, at least 1. ``None``
             for no layer, with D' = D.
+        distributed: Take the mean and the variance over the rows of all ranks, on any device;
+            torch's ``SyncBatchNorm`` needs GPUs. Every rank has to call the neck in training mode.
+            The numbers of rows may differ.
 
     Raises:
         ValueError: If a width is below 1; in ``forward``, if the embeddings have another width, or
@@ -52,7 +57,9 @@ class BNNeck(nn.Module):
         2019, section 3.5.
     """
 
-    def __init__(self, dim: int, reduced_dim: int | None = None) -> None:
+    def __init__(
+        self, dim: int, reduced_dim: int | None = None, *, distributed: bool = False
+    ) -> None:
         super().__init__()
         check_integer(_OWNER, "dim", dim, 1)
         if reduced_dim is not None:
@@ -65,19 +72,30 @@ class BNNeck(nn.Module):
             self.reduction = nn.Linear(dim, reduced_dim, bias=False)
             nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out")
 
-        self.norm = nn.BatchNorm1d(self.out_dim)
+        norm_class = CrossRankBatchNorm1d if distributed else nn.BatchNorm1d
+        self.norm = norm_class(self.out_dim)
         self.norm.bias.requires_grad = False
 
     def forward(self, embeddings: Float[Tensor, "n d"]) -> BNNeckOutput:
         """Return the embeddings before and after the BatchNorm."""
+        with errors_on_all_ranks(_OWNER, 1, distributed=self._gathers()):
+            self._check_rows(embeddings)
+
+        before = self.reduction(embeddings)
+        return BNNeckOutput(before, self.norm(before))
+
+    def _check_rows(self, embeddings: Tensor) -> None:
+        """Raise ValueError for rows of another width, or a single row whose variance is asked."""
         check_embeddings(_OWNER, "embeddings", embeddings)
         if embeddings.shape[1] != self.dim:
             raise fail(_OWNER, f"embeddings of width {self.dim}", embeddings.shape[1])
-        if self.training and embeddings.shape[0] == 1:
+
+        if embeddings.shape[0] == 1 and self.training and not self._gathers():
             raise ValueError(
                 f"{_OWNER}: training mode needs at least two rows, as one row has no variance; "
                 "drop the last batch of one, or call eval() to use the running statistics."
             )
 
-        before = self.reduction(embeddings)
-        return BNNeckOutput(before, self.norm(before))
+    def _gathers(self) -> bool:
+        """Whether the statistics come from several ranks, which may have a single row each."""
+        return isinstance(self.norm, CrossRankBatchNorm1d) and self.norm.gathers()

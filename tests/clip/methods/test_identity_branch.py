@@ -6,8 +6,7 @@ from oracles import prompts as oracle
 from torch.testing import assert_close
 
 from clipreid_kit.clip import IdentityBranch, IdentityClassifier
-from clipreid_kit.clip.methods.identity_branch import smoothed_cross_entropy
-from clipreid_kit.losses import ArcFaceHead
+from clipreid_kit.losses import ArcFaceHead, identity_loss
 
 LABELS = torch.tensor([0, 6, 3, 3])
 
@@ -86,31 +85,18 @@ def test_dropout_changes_the_logits_alone():
     assert not torch.equal(first.logits, second.logits)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_smoothed_cross_entropy(smoothing):
-    logits = torch.randn(4, 7)
-    loss = smoothed_cross_entropy(logits, LABELS, smoothing, distributed=False)
-    expected = oracle.smoothed_ce(logits, LABELS.tolist(), smoothing)
-    assert_close(loss.item(), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_smoothed_cross_entropy_of_no_rows_is_zero_and_connected():
-    logits = torch.randn(0, 7, requires_grad=True)
-    loss = smoothed_cross_entropy(logits, LABELS[:0], 0.1, distributed=False)
-
-    assert loss == 0
-    assert loss.requires_grad
-
-
-def test_smoothed_cross_entropy_is_exportable():
-    logits = torch.randn(4, 7).bfloat16()
-    loss = smoothed_cross_entropy(logits, LABELS, 0.1, distributed=False)
-    assert loss.dtype == torch.float32
+def test_adaptive_smoothing_and_focal_weight():
+    features = torch.randn(4, 5)
+    branch = IdentityBranch(5, 7, label_smoothing=0.0, adaptive_smoothing=0.2, focal_gamma=2.0)
+    output = branch(features, LABELS)
+    loss = identity_loss(output.logits, LABELS, adaptive_smoothing=0.2, focal_gamma=2.0)
+    assert_close(output.loss, loss)
 
 
 def test_repr_shows_the_options():
     text = repr(IdentityBranch(5, 7, label_smoothing=0.2))
-    assert "label_smoothing=0.2, distributed=False" in text
+    assert "label_smoothing=0.2" in text
+    assert "distributed=False" in text
     assert repr(IdentityClassifier(5, 7)) in text
 
 
@@ -126,6 +112,9 @@ def test_repr_shows_the_options():
             {"use_neck": False, "reduced_dim": 3},
             "IdentityBranch: reduced_dim is a layer of the neck",
         ),
+        ({"use_neck": False, "sync_neck": True}, "IdentityBranch: sync_neck needs a neck"),
+        ({"adaptive_smoothing": 0.2}, "IdentityBranch: adaptive_smoothing takes the place of"),
+        ({"focal_gamma": -1.0}, "IdentityBranch: expected focal_gamma >= 0, got -1"),
     ],
 )
 def test_wrong_options(options, message):

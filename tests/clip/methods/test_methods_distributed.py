@@ -1,5 +1,7 @@
 """The averaged gradient of DDP on two ranks is that of one process with the whole batch."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -10,6 +12,7 @@ from clipreid_kit.clip import (
     ClipReID,
     ClipReIDPromptStage,
     ClipTowers,
+    IdentityBranch,
     IdentityPromptLearner,
     PromptSG,
 )
@@ -51,12 +54,16 @@ def build_method(name, *, distributed):
         prompts = IdentityPromptLearner(towers, 3)
         return ClipReIDPromptStage(towers, prompts, distributed=distributed)
 
-    options = {"image_blocks": 1, "distributed": distributed}
+    branch = partial(IdentityBranch, sync_neck=True)
+    options = {"image_blocks": 1, "distributed": distributed, "identity": branch}
     if name == "clip_reid":
         return ClipReID(towers, torch.randn(3, 128), weights=CLIP_REID_WEIGHTS, **options)
     if name == "baseline":
         return ClipBaseline(towers, 3, weights=BASELINE_WEIGHTS, text_blocks=1, **options)
-    return PromptSG(towers, 3, **options)
+
+    method = PromptSG(towers, 3, **options)
+    method.inversion.norm.eval()  # a BatchNorm of its rank's rows
+    return method
 
 
 def inputs_of(name):
@@ -65,16 +72,16 @@ def inputs_of(name):
 
 
 def loss_and_gradients(name, rows, model, method):
-    """Loss of ``model``, which is the method or its wrapper, and the gradients of the method."""
-    # The statistics of BatchNorm over the whole batch are the task of SyncBatchNorm.
-    model.eval()
+    """Loss of ``model``, which is the method or its wrapper; gradients and statistics of it."""
+    # Training mode, where the necks take their statistics from all ranks.
     options = {"tokens": TOKENS[rows]} if name == "baseline" else {}
     loss = model(inputs_of(name)[rows], LABELS[rows], **options).loss
     loss.backward()
 
     parameters = method.named_parameters()
     gradients = {key: p.grad.clone() for key, p in parameters if p.grad is not None}
-    return loss.item(), gradients
+    statistics = {key: b.clone() for key, b in method.named_buffers() if ".norm." in key}
+    return loss.item(), gradients | statistics
 
 
 def run_rank(rank, port, folder):

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_fraction, check_label_range, check_labels
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
-from clipreid_kit.distances import at_least_float32
-from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
+from clipreid_kit.distributed import errors_on_all_ranks
+from clipreid_kit.losses.identity import IdentityLoss, check_identity_options
 from clipreid_kit.modules import BNNeck
 
 _OWNER = "IdentityBranch"
@@ -60,11 +58,17 @@ class IdentityBranch(nn.Module):
         dropout: Dropout probability before the classifier, in [0, 1).
         label_smoothing: :math:`\varepsilon` in [0, 1), spread over all C identities; 0 is usual
             with margins.
+        adaptive_smoothing: In [0, 1), in place of ``label_smoothing``: see :func:`identity_loss`.
+        focal_gamma: At least 0; weighs down rows that are right already: see
+            :func:`identity_loss`.
+        sync_neck: With ``distributed``, also take the neck's mean and variance over the rows of all
+            ranks: see :class:`BNNeck`. Then several ranks train exactly as one does.
         distributed: Take the mean of the loss over the rows of all ranks.
 
     Raises:
-        ValueError: If a number is out of its range, or ``reduced_dim`` is given without a neck; in
-            ``forward``, if shapes disagree, or the neck gets a single row in training mode.
+        ValueError: If a number is out of its range, or ``reduced_dim`` or ``sync_neck`` is given
+            without a neck; in ``forward``, if shapes disagree, or the neck gets a single row in
+            training mode.
 
     Example:
         >>> branch = IdentityBranch(8, num_identities=100)
@@ -87,24 +91,38 @@ class IdentityBranch(nn.Module):
         reduced_dim: int | None = None,
         dropout: float = 0.0,
         label_smoothing: float = 0.1,
+        adaptive_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        sync_neck: bool = False,
         distributed: bool = False,
     ) -> None:
         super().__init__()
         check_fraction(_OWNER, "dropout", dropout)
-        check_fraction(_OWNER, "label_smoothing", label_smoothing)
+        check_identity_options(_OWNER, label_smoothing, adaptive_smoothing, focal_gamma)
         if reduced_dim is not None and not use_neck:
             raise ValueError(
                 f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, "
                 "or pass use_neck=True."
             )
+        if sync_neck and not use_neck:
+            raise ValueError(
+                f"{_OWNER}: sync_neck needs a neck; leave it out, or pass use_neck=True."
+            )
 
         self.out_dim = dim if reduced_dim is None else reduced_dim
-        self.label_smoothing = label_smoothing
         self.distributed = distributed
-        self.neck = BNNeck(dim, reduced_dim) if use_neck else None
+        self.neck: BNNeck | None = None
+        if use_neck:
+            self.neck = BNNeck(dim, reduced_dim, distributed=sync_neck and distributed)
         self.dropout = nn.Dropout(dropout)
         self.classifier = (
             None if num_identities is None else classifier(self.out_dim, num_identities)
+        )
+        self.identity_loss = IdentityLoss(
+            label_smoothing,
+            adaptive_smoothing=adaptive_smoothing,
+            focal_gamma=focal_gamma,
+            distributed=distributed,
         )
 
     def forward(
@@ -133,14 +151,11 @@ class IdentityBranch(nn.Module):
             logits = self.classifier(self.dropout(post_neck), labels)
             check_label_range(_OWNER, labels, logits.shape[1])
 
-        loss = smoothed_cross_entropy(
-            logits, labels, self.label_smoothing, distributed=self.distributed
-        )
-        return IdentityBranchOutput(features, post_neck, logits, loss)
+        return IdentityBranchOutput(features, post_neck, logits, self.identity_loss(logits, labels))
 
     def extra_repr(self) -> str:
-        """Return the options that no submodule shows, for ``print(module)``."""
-        return f"label_smoothing={self.label_smoothing}, distributed={self.distributed}"
+        """Return the option that no submodule shows, for ``print(module)``."""
+        return f"distributed={self.distributed}"
 
 
 @runtime_checkable
@@ -151,25 +166,3 @@ class IdentityBranchFactory(Protocol):
         self, dim: int, num_identities: int | None, *, distributed: bool
     ) -> IdentityBranch:
         """Build the branch for features of width ``dim``."""
-
-
-def smoothed_cross_entropy(
-    logits: Float[Tensor, "n c"],
-    labels: Integer[Tensor, " n"],
-    label_smoothing: float,
-    *,
-    distributed: bool,
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the rows (of all ranks), in float32; 0 with a graph for no rows."""
-    with torch.autocast(logits.device.type, enabled=False):
-        losses = F.cross_entropy(
-            at_least_float32(logits),
-            labels.long(),
-            reduction="none",
-            label_smoothing=label_smoothing,
-        )
-
-    if distributed:
-        options = (label_smoothing, logits.shape[1])
-        (losses,) = gather_batch(_OWNER, losses, options=options)
-    return losses.sum() / max(losses.shape[0], 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_dense, describe, fail
+from clipreid_kit.losses._engine.argument_checks import check_labelled_pairs
 from clipreid_kit.losses._engine.attached_gradient import check_reverse_mode
 
 Reduction = Literal["mean", "none"]
@@ -19,6 +20,22 @@ Reduction = Literal["mean", "none"]
 def check_reduction(owner: str, reduction: str) -> None:
     """Require ``"mean"`` or ``"none"``."""
     check_choice(owner, "reduction", reduction, ("mean", "none"))
+
+
+def check_image_text_pairs(
+    owner: str,
+    images: Tensor,
+    texts: Tensor,
+    labels: Tensor | None,
+    text_labels: Tensor | None,
+    ignore: Tensor | None,
+    reduction: str,
+) -> None:
+    """Require what every loss of labelled images and texts with values of pairs needs."""
+    check_labelled_pairs(owner, images, texts, labels, text_labels)
+    check_ignore(owner, ignore, images.shape[0], texts.shape[0])
+    check_reduction(owner, reduction)
+    check_paired(owner, images, texts, reduction)
 
 
 def check_paired(owner: str, images: Tensor, texts: Tensor, reduction: str) -> None:

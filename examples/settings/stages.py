@@ -42,6 +42,7 @@ Precision = Annotated[
     BeforeValidator(lambda value: "no" if value is False else value),
 ]
 _PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "supcon")
+_ALONGSIDE_TEXTS = ("text_to_person", "query_gallery", "leave_one_out")
 _IDENTITY_HEAD = Annotated[Head, Needs("loss.id")]
 
 
@@ -64,8 +65,12 @@ class Recipe(Section):
     track: Track = Track()
 
     def protocols(self) -> tuple[str, ...]:
-        """The protocols of the evaluation: the recipe's, or the source's own."""
-        return tuple(self.evaluate.protocols) or self.data.protocols
+        """The protocols of the evaluation: the recipe's, or those of the source for the stage."""
+        if self.evaluate.protocols:
+            return tuple(self.evaluate.protocols)
+
+        own = self.data.protocols
+        return own if self.compares_texts() else tuple(p for p in own if p != "text_to_person")
 
     def compares_texts(self) -> bool:
         """Whether captions are compared with images in the evaluation."""
@@ -86,10 +91,32 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _captions_are_evaluated(self) -> Self:
+        asked = self.evaluate.protocols
+        if "text_to_person" not in asked:
+            return self
+
+        if not self.compares_texts():
+            raise ValueError(
+                "`evaluate.protocols: text_to_person` needs a stage that evaluates texts, not "
+                f"{self.stage}"
+            )
+        drawn = [name for name in asked if name not in _ALONGSIDE_TEXTS]
+        if drawn:
+            raise ValueError(
+                f"`evaluate.protocols: text_to_person` goes with query_gallery or leave_one_out, "
+                f"not with {drawn[0]}, which has another gallery"
+            )
+        return self
+
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Keys that were changed and have no effect in this recipe, each with what it needs."""
         for key, need in idle_keys(self):
             yield key, str(need)
+
+        if "text_to_person" in self.protocols() and self._changed("evaluate.captions"):
+            yield "evaluate.captions", "another protocol than text_to_person, which takes all"
 
         drawn = {"splits", "distractors"} & set(self.protocols())
         if not drawn and self._changed("evaluate.num_splits"):

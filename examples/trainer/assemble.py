@@ -195,7 +195,8 @@ def _is_of_identities(name: str, value: torch.Tensor, num_identities: int) -> bo
 
 def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
     """Validation on the held-out identities; ``None`` without any."""
-    held_out = validation_of(session.records)
+    by_captions = "text_to_person" in recipe.protocols()
+    held_out = validation_of(session.records, by_captions=by_captions)
     if not held_out:
         return None
 

@@ -237,6 +237,7 @@ ELSEWHERE = {
     "data.test_identities": "test_readers_get_their_keys",
     "data.held_out": "test_readers_get_their_keys",
     "data.counts": "test_readers_get_their_keys",
+    "data.captions": "test_text_to_person.py",
     "data.num_identities": "test_generated_set_gets_its_keys",
     "data.views_per_camera": "test_generated_set_gets_its_keys",
     "data.texts": "test_texts_from_a_file",
@@ -447,7 +448,7 @@ def test_cached_images_need_no_files(tmp_path):
             (source, "counts", "raise")
             for source in ("inshop", "hands11k", "polyu_hands", "online_products")
         ),
-        ("cuhk_pedes", "counts", "raise"),
+        *((source, "counts", "raise") for source in ("cuhk_pedes", "icfg_pedes", "rstpreid")),
         *((source, "root", "elsewhere") for source in ("table", "annotations", "captioned_folder")),
     ],
 )

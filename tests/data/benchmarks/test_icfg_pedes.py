@@ -9,7 +9,11 @@ def test_persons_of_both_splits_are_distinct(tmp_path):
 
     # the list has a person 0 in both splits; 0 and 1 are trained on
     found = [(record.identity, record.split, record.camera, record.caption) for record in records]
-    assert found == [(0, "train", 5, "a man"), (1, "train", 15, "a woman"), (2, "test", 7, "a child")]
+    assert found == [
+        (0, "train", 5, "a man"),
+        (1, "train", 15, "a woman"),
+        (2, "test", 7, "a child"),
+    ]
 
 
 def test_numbers_that_are_distinct_stay(tmp_path):

@@ -26,7 +26,7 @@ PAIR_TERMS = (
     *("supcon_text", "info_nce", "hard_negative", "triplet_text"),
     *("sdm", "triplet_alignment", "cmpm"),
 )  # they compare images with captions
-TEXT_TERMS = (*PAIR_TERMS, "id_text")
+TEXT_TERMS = (*PAIR_TERMS, "id_text", "masked_language")
 TRAINS = Needs("stage: not zero_shot")
 TRAINS_ON_CAPTIONS = Needs(*(f"loss.{term}" for term in TEXT_TERMS))
 _VARIED = Needs("data.caption_variations > 1")

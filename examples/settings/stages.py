@@ -8,13 +8,14 @@ from typing_extensions import Self
 
 from examples.settings.data import PAIR_TERMS, TEXT_TERMS, Data, Synthetic
 from examples.settings.losses import (
-    AnyLoss,
     ClipReIDLoss,
     ImageEncoderLoss,
     ImageLoss,
     JointLoss,
     PromptSGLoss,
     RetrievalLoss,
+    Terms,
+    TextToPersonLoss,
 )
 from examples.settings.optim import CosineOptim, Optim
 from examples.settings.section import Needs, Section, default_of, idle_keys, lookup
@@ -29,7 +30,9 @@ from examples.settings.sections import (
     LinearHead,
     Mining,
     Model,
+    Pairs,
     StandardMining,
+    Tokens,
     Track,
     TrainedEvaluate,
     TrainedModel,
@@ -74,7 +77,7 @@ class Recipe(Section):
 
     def compares_texts(self) -> bool:
         """Whether captions are compared with images in the evaluation."""
-        stages = ("zero_shot", "image_encoder", "joint", "retrieval")
+        stages = ("zero_shot", "image_encoder", "joint", "retrieval", "text_to_person")
         return self.stage in stages and self.model.has_text()
 
     def needs_text(self) -> bool:
@@ -149,7 +152,7 @@ class TrainingRecipe(Recipe):
     model: TrainedModel = TrainedModel()
     augment: Augment = Augment()
     batch: Batch = Batch()
-    loss: AnyLoss
+    loss: Terms
     optim: Optim = CosineOptim()
     evaluate: TrainedEvaluate = TrainedEvaluate()
 
@@ -277,6 +280,44 @@ class RetrievalRecipe(TrainingRecipe):
                 yield key, "`mining.data: standard`"
 
 
+class TextToPersonRecipe(TrainingRecipe):
+    """Train both towers to find persons by sentences: IRRA, RDE and what lies between."""
+
+    open_set_terms: ClassVar[tuple[str, ...]] = ()
+    stage: Literal["text_to_person"]
+    head: Annotated[Head, Needs("loss.id", "loss.id_text")] = LinearHead()
+    loss: TextToPersonLoss = TextToPersonLoss()
+    tokens: Tokens = Tokens()
+    pairs: Pairs = Pairs()
+
+    @model_validator(mode="after")
+    def _parts_are_trained(self) -> Self:
+        has_pair_term = any(name in PAIR_TERMS for name in self.loss.weights())
+        if self.tokens.selection_dim and not has_pair_term:
+            raise ValueError(
+                "`tokens.selection_dim` needs `loss.sdm`, `loss.triplet_alignment` or `loss.cmpm`, "
+                "which train it"
+            )
+        if self.pairs.division != "none" and self.data.orientations > 1:
+            raise ValueError("`data.orientations` must be 1 with `pairs.division`")
+        if self.pairs.division != "none" and not has_pair_term:
+            raise ValueError(
+                "`pairs.division` needs `loss.sdm`, `loss.triplet_alignment` or `loss.cmpm`, whose "
+                "pairs it weighs"
+            )
+        return self
+
+    def trains_on_captions(self) -> bool:
+        """Always: without a caption there is nothing to compare an image with."""
+        return True
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        """Also the level of the descriptor, which is before the neck."""
+        yield from super().idle_keys()
+        if self._changed("evaluate.descriptor"):
+            yield "evaluate.descriptor", "another stage"
+
+
 class ClipReIDRecipe(TrainingRecipe):
     """CLIP-ReID: learn prompts of the identities, then train the image tower against them."""
 
@@ -332,6 +373,7 @@ AnyRecipe = (
     | ImageEncoderRecipe
     | JointRecipe
     | RetrievalRecipe
+    | TextToPersonRecipe
     | ClipReIDRecipe
     | PromptSGRecipe
 )

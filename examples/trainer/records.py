@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from clipreid_kit.data.hands import split_hands
@@ -19,7 +21,7 @@ from examples.settings.data import (
     Stored,
     Synthetic,
 )
-from examples.settings.stages import Recipe, TrainingRecipe
+from examples.settings.stages import Recipe, TextToPersonRecipe, TrainingRecipe
 from examples.trainer.own_splits import split_own
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.trial import keep_few
@@ -256,14 +258,28 @@ def _check_captions(records: Records) -> None:
 
 
 def _pairs(recipe: TrainingRecipe, records: Records) -> Records:
-    """Make a row of each pair of a training image and a caption, if so asked."""
+    """Make a row of each pair of a training image and a caption, and noisy pairs, if so asked."""
     data = recipe.data
-    is_described = isinstance(data, DescribedPersons) and data.captions == "each"
-    if not is_described or not recipe.trains_on_captions():
-        return records
-
+    train = records_of(records, "train")
     rest = [record for record in records if record.split != "train"]
-    return [*kit.records_by_caption(records_of(records, "train")), *rest]
+
+    is_described = isinstance(data, DescribedPersons) and data.captions == "each"
+    if is_described and recipe.trains_on_captions():
+        train = kit.records_by_caption(train)
+    if isinstance(recipe, TextToPersonRecipe) and recipe.pairs.noise:
+        train = _with_noise(train, recipe.pairs.noise, recipe.seed)
+    return [*train, *rest]
+
+
+def _with_noise(train: Records, share: float, seed: int) -> Records:
+    """Give a share of the images the captions of one another."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(train), generator=generator)[: round(share * len(train))].tolist()
+
+    noisy = list(train)
+    for row, other in zip(rows, [*rows[1:], *rows[:1]], strict=True):
+        noisy[row] = replace(train[row], caption=train[other].caption)
+    return noisy
 
 
 def _balance(data: Images, records: Records, seed: int) -> Records:

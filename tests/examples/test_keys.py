@@ -38,8 +38,16 @@ LONG = (
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
 PLAIN = ("loss.supcon=0",)
+MASKED = "loss.masked_language=1.0"
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
-NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "loss.momentum", "mining.refresh_epochs")
+NEEDS_EPOCHS = (
+    "optim.",
+    "evaluate.",
+    "pairs.",
+    "loss.ramp_epochs",
+    "loss.momentum",
+    "mining.refresh_epochs",
+)
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
 # stage: key and another value; before them, changes that both runs have
 CHANGES: dict[str, list[tuple[str, ...]]] = {
@@ -182,6 +190,16 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         (*TRIPLETS, "mining.margin=0.01", "mining.triplets", "semi_hard"),
         (*TRIPLETS, "mining.positives", "caption"),
         (*TRIPLETS, "mining.triplets=semi_hard", "mining.margin", "0.01"),
+    ],
+    "text_to_person": [
+        ("loss.masked_language", "1.0"),
+        (MASKED, "tokens.mask_blocks", "1"),
+        (MASKED, "tokens.mask_heads", "4"),
+        ("tokens.selection_dim", "16"),
+        ("tokens.selection_dim=16", "tokens.selection_ratio", "0.1"),
+        ("pairs.division", "consensus"),
+        ("pairs.division=consensus", "pairs.warmup_epochs", "0"),
+        ("pairs.noise", "0.5"),
     ],
     "clip_reid": [
         ("loss.image_to_text", "0.5"),

@@ -1,10 +1,13 @@
 """The averaged gradient of DDP on two ranks is that of one process with the whole batch."""
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from clipreid_kit import MaskedLanguageHead, SDMLoss, TokenSelection, TripletAlignmentLoss
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
@@ -12,10 +15,13 @@ from clipreid_kit.clip import (
     ClipTowers,
     IdentityPromptLearner,
     PromptSG,
+    TextToPerson,
 )
+from clipreid_kit.clip.methods import text_to_person
+from clipreid_kit.modules.masked_language import MaskedTokens
 
 SIZE = (64, 32)
-METHODS = ("prompts", "clip_reid", "prompt_sg", "baseline")
+METHODS = ("prompts", "clip_reid", "prompt_sg", "baseline", "text_to_person")
 LABELS = torch.tensor([0, 0, 1, 1, 2, 0, 2])
 ROWS_OF_RANK = (slice(0, 4), slice(4, None))  # four and three rows: a ragged last batch
 TOKENS = torch.arange(21).reshape(7, 3) % 5 + 300  # the largest token of a text is its end
@@ -34,6 +40,14 @@ BASELINE_WEIGHTS = {
     "triplet_alignment": 0.1,
     "cmpm": 0.1,
 }
+TEXT_WEIGHTS = {
+    "id": 0.5,
+    "id_text": 0.5,
+    "sdm": 0.01,
+    "triplet_alignment": 0.1,
+    "masked_language": 0.1,
+}
+PAIR_WEIGHTS = torch.tensor([1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 0.0])
 CLIP_REID_WEIGHTS = {
     "id": 0.5,
     "triplet": 1.0,
@@ -56,7 +70,31 @@ def build_method(name, *, distributed):
         return ClipReID(towers, torch.randn(3, 128), weights=CLIP_REID_WEIGHTS, **options)
     if name == "baseline":
         return ClipBaseline(towers, 3, weights=BASELINE_WEIGHTS, text_blocks=1, **options)
+    if name == "text_to_person":
+        return text_method(towers, distributed=distributed)
     return PromptSG(towers, 3, **options)
+
+
+def text_method(towers, *, distributed):
+    pairs = {"distributed": distributed, "reduction": "none"}
+    return TextToPerson(
+        towers,
+        3,
+        weights=TEXT_WEIGHTS,
+        losses={"sdm": SDMLoss(**pairs), "triplet_alignment": TripletAlignmentLoss(**pairs)},
+        selections=(TokenSelection(128, 16), TokenSelection(128, 16)),
+        masked_language=MaskedLanguageHead(128, 49408, num_blocks=0, num_heads=4),
+        image_blocks=1,
+        text_blocks=1,
+        distributed=distributed,
+    )
+
+
+def mask_even_tokens(tokens, maskable, mask_id, vocabulary_size):
+    """As many words of each text, whatever rank it is on; random masks would differ."""
+    del maskable, vocabulary_size
+    chosen = tokens % 2 == 0
+    return MaskedTokens(tokens.masked_fill(chosen, mask_id), tokens.masked_fill(~chosen, -100))
 
 
 def inputs_of(name):
@@ -68,8 +106,11 @@ def loss_and_gradients(name, rows, model, method):
     """Loss of ``model``, which is the method or its wrapper, and the gradients of the method."""
     # The statistics of BatchNorm over the whole batch are the task of SyncBatchNorm.
     model.eval()
-    options = {"tokens": TOKENS[rows]} if name == "baseline" else {}
-    loss = model(inputs_of(name)[rows], LABELS[rows], **options).loss
+    options = {"tokens": TOKENS[rows]} if name in ("baseline", "text_to_person") else {}
+    if name == "text_to_person":
+        options["pair_weights"] = PAIR_WEIGHTS[rows]
+    with mock.patch.object(text_to_person, "mask_tokens", mask_even_tokens):
+        loss = model(inputs_of(name)[rows], LABELS[rows], **options).loss
     loss.backward()
 
     parameters = method.named_parameters()

@@ -186,6 +186,7 @@ class TextToPerson(nn.Module):
         self.selections = None if selections is None else nn.ModuleList(selections)
         self.masked_language = masked_language
         self.mask_id = towers.vocabulary_size - 3 if mask_id is None else mask_id
+        self.distributed = distributed
         self.losses = build_losses(weights, losses, _default_losses(distributed))
 
     def forward(
@@ -360,8 +361,16 @@ class TextToPerson(nn.Module):
         words = self.towers.encode_text_tokens(masked.tokens)
 
         targets = masked.targets.to(words.device)
-        loss: Tensor = self.masked_language(words, patches, targets).loss  # type: ignore[misc]
-        return loss
+        head = cast("MaskedLanguageHead", self.masked_language)
+        loss = cast("Tensor", head(words, patches, targets).loss)
+        return self._mean_over_ranks(loss, (targets >= 0).sum())
+
+    def _mean_over_ranks(self, mean: Tensor, count: Tensor) -> Tensor:
+        """Mean over the masked words of all ranks, given that of this rank and their number."""
+        if not self.distributed:
+            return mean
+        total = gather((mean * count)[None]).sum()
+        return total / gather(count[None]).sum().clamp(min=1)
 
     def _check_batch(
         self, labels: Tensor, tokens: Tensor | None, num_rows: int, pair_weights: Tensor | None

@@ -28,6 +28,7 @@ from clipreid_kit import (
     TripletAlignmentLoss,
     WarmupCosineLR,
     clean_probability,
+    divide_pairs,
     evaluate_retrieval,
 )
 from clipreid_kit.data import ReidDataset, SyntheticReid, eval_transform, records_of
@@ -81,11 +82,14 @@ class Method(NamedTuple):
         num_instances: Images of an identity.
         values: The same with a value for each pair; the weights of pairs come from a mixture over
             these. ``None`` for no weights.
+        consensus: Whether the weights are those of RDE's division, by the values in both halves of
+            the embedding, and not the probabilities by the whole.
     """
 
     loss: Loss
     num_instances: int = 4
     values: Loss | None = None
+    consensus: bool = False
 
 
 def supcon(images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
@@ -114,6 +118,9 @@ def methods() -> dict[str, Method]:
         "TAL 0.1": Method(TripletAlignmentLoss(0.1, 0.1)),
         "CMPM": Method(CMPMLoss()),
         "TAL 0.1, weighted": Method(TripletAlignmentLoss(0.1, 0.1), values=tal_values),
+        "TAL 0.1, divided (RDE)": Method(
+            TripletAlignmentLoss(0.1, 0.1), values=tal_values, consensus=True
+        ),
     }
 
 
@@ -178,7 +185,7 @@ def train_towers(method: Method, train: Split, num_words: int, seed: int, epochs
         if step == steps:
             return towers
         if method.values is not None and step >= steps // 4 and step % (steps // 8) == 0:
-            weights = pair_weights(towers, method.values, train)
+            weights = pair_weights(towers, method, train, generator)
 
         towers.train()
         images = towers.encode_image(shifted(train.images[rows], generator))
@@ -213,17 +220,26 @@ def weighted(
 
 
 @torch.no_grad()
-def pair_weights(towers: Towers, values: Loss, train: Split) -> Tensor:
-    """Probability that each pair is clean, by its loss in batches of distinct order."""
+def pair_weights(
+    towers: Towers, method: Method, train: Split, generator: torch.Generator
+) -> Tensor:
+    """Weight of each pair, by its loss in batches of random order."""
+    assert method.values is not None
     towers.eval()
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
-    losses = torch.zeros(len(order))
+    halves = (slice(DIM // 2), slice(DIM // 2, None)) if method.consensus else (slice(None),)
+    losses = torch.zeros(len(halves), len(order))
 
-    for rows in order.split(64):
+    for rows in torch.split(order, 64):
         images = towers.encode_image(train.images[rows])
         texts = towers.encode_text(train.words[rows])
-        losses[rows] = values(images, texts, train.labels[rows])
-    return clean_probability(losses)
+        for row, part in enumerate(halves):
+            losses[row, rows] = method.values(images[:, part], texts[:, part], train.labels[rows])
+
+    clean = [clean_probability(of_part) for of_part in losses]
+    if not method.consensus:
+        return clean[0]
+    return divide_pairs(clean[0] > 0.5, clean[1] > 0.5).drawn_weights(generator)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from clipreid_kit import (
     CUHK03Protocol,
     HandsProtocol,
     KReciprocalReranker,
+    TextToPersonProtocol,
     VehicleIDProtocol,
     evaluate_reid,
     evaluate_reid_similarity,
@@ -141,6 +142,19 @@ def test_drawn_galleries(run):
     )
 
 
+def test_captions(run):
+    texts = {"text_embeddings": ROWS[:9], "text_ids": IDS[:9]}
+    want = TextToPersonProtocol().evaluate(
+        ROWS[:9], ROWS[12:], text_ids=IDS[:9], image_ids=IDS[12:]
+    )
+    found = as_json(run, {**SIDES, **texts}, "--protocol", "text-to-person")
+    assert found["result"] == want.to_dict()
+
+    one_set = {"embeddings": ROWS[12:], "ids": IDS[12:], **texts}
+    found = as_json(run, one_set, "--protocol", "text-to-person")
+    assert found["result"] == want.to_dict()
+
+
 def test_files(run, tmp_path):
     run(SIDES, "--json", str(tmp_path / "a.json"), "--per-query", str(tmp_path / "a.csv"))
     assert json.loads((tmp_path / "a.json").read_text())["result"] == evaluated().to_dict()
@@ -229,6 +243,18 @@ def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
         (["--k1", "20"], "--k1, --k2 and --lambda-value need --rerank"),
         (["--rerank", "--distance", "euclidean"], "--rerank and --distance exclude each other"),
         (["--seed", "1"], "--splits and --seed have no effect: market1501 draws no galleries"),
+        (
+            ["--protocol", "text-to-person", "--exclude", "session"],
+            "--exclude and --junk-id have no effect: text-to-person leaves nothing out",
+        ),
+        (
+            ["--protocol", "text-to-person", "--rerank"],
+            "--rerank does not suit text-to-person",
+        ),
+        (
+            ["--protocol", "text-to-person", "--gallery-embeddings", "g.npy"],
+            "have no effect: text-to-person takes captions and images from the file",
+        ),
         (
             ["--protocol", "cuhk03", "--exclude", "session"],
             "--exclude and --junk-id have no effect: cuhk03 draws its galleries",

@@ -175,3 +175,45 @@ def cuhk_pedes(root, entries=CUHK_PEDES_ENTRIES):
     base = root / "CUHK-PEDES"
     write(base, "reid_raw.json", json.dumps(entries))
     return fill(base, *(f"imgs/{entry['file_path']}" for entry in CUHK_PEDES_ENTRIES))
+
+
+ICFG_PEDES_ENTRIES = [
+    {
+        "split": "train",
+        "file_path": "test/0627/0627_010_05_0303afternoon_1591_0.jpg",
+        "id": 0,
+        "processed_tokens": [["a", "man"]],
+        "captions": ["a man"],
+    },
+    {
+        "split": "train",
+        "file_path": "train/0001/0001_000_15_0113noon_0001_1.jpg",
+        "id": 1,
+        "captions": ["a woman"],
+    },
+    {
+        "split": "test",
+        "file_path": "train/0002/0002_000_07_0303noon_0043_2.jpg",
+        "id": 0,
+        "captions": ["a child"],
+    },
+]
+
+
+def icfg_pedes(root, entries=ICFG_PEDES_ENTRIES, file="ICFG-PEDES.json"):
+    base = root / "ICFG-PEDES"
+    write(base, file, json.dumps(entries))
+    return fill(base, *(f"imgs/{entry['file_path']}" for entry in ICFG_PEDES_ENTRIES))
+
+
+RSTPREID_ENTRIES = [
+    {"id": 0, "img_path": "0000_c14_0031.jpg", "captions": ["a", "b"], "split": "train"},
+    {"id": 3701, "img_path": "3701_c1_0002.jpg", "captions": ["c", "d"], "split": "val"},
+    {"id": 3901, "img_path": "3901_c7_0001.jpg", "captions": ["e", "f"], "split": "test"},
+]
+
+
+def rstpreid(root, entries=RSTPREID_ENTRIES):
+    base = root / "RSTPReid"
+    write(base, "data_captions.json", json.dumps(entries))
+    return fill(base, *(f"imgs/{entry['img_path']}" for entry in RSTPREID_ENTRIES))

@@ -12,14 +12,21 @@ from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, fashion
 from examples.settings.section import Fraction, FractionBelowOne, Needs, Section, default_tag
 
-Protocol = Literal["query_gallery", "splits", "distractors", "leave_one_out", "single_shot"]
+Protocol = Literal[
+    "query_gallery",
+    "splits",
+    "distractors",
+    "leave_one_out",
+    "single_shot",
+    "text_to_person",
+]
 Aspect = Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"]
 
 PAIR_TERMS = (
     *("supcon_text", "info_nce", "hard_negative", "triplet_text"),
     *("sdm", "triplet_alignment", "cmpm"),
 )  # they compare images with captions
-TEXT_TERMS = (*PAIR_TERMS, "id_text")
+TEXT_TERMS = (*PAIR_TERMS, "id_text", "masked_language")
 TRAINS = Needs("stage: not zero_shot")
 TRAINS_ON_CAPTIONS = Needs(*(f"loss.{term}" for term in TEXT_TERMS))
 _VARIED = Needs("data.caption_variations > 1")
@@ -264,13 +271,30 @@ class LeaveOneOut(Benchmark):
     """A benchmark whose test images are each ranked against all others."""
 
     protocols: ClassVar[tuple[Protocol, ...]] = ("leave_one_out",)
-    source: Literal["online_products", "cuhk_pedes"]
+    source: Literal["online_products"]
 
     def read(self, root: str) -> list[ImageRecord]:
         """Read the benchmark."""
-        if self.source == "online_products":
-            return kit.read_online_products(root, counts=self.counts)
-        return kit.read_cuhk_pedes(root, counts=self.counts)
+        return kit.read_online_products(root, counts=self.counts)
+
+
+class DescribedPersons(Benchmark):
+    """A benchmark of persons with one or several captions of each image."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("leave_one_out", "text_to_person")
+    source: Literal["cuhk_pedes", "icfg_pedes", "rstpreid"]
+    captions: Annotated[Literal["first", "each"], TRAINS_ON_CAPTIONS] = "each"
+    """Train on the first caption of an image, or on each as a pair of its own."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark: a record for each image, with all its captions."""
+        match self.source:
+            case "cuhk_pedes":
+                return kit.read_cuhk_pedes(root, counts=self.counts)
+            case "icfg_pedes":
+                return kit.read_icfg_pedes(root, counts=self.counts)
+            case "rstpreid":
+                return kit.read_rstpreid(root, counts=self.counts)
 
 
 class Msmt17(Benchmark):
@@ -348,6 +372,7 @@ Data = Annotated[
     | QueryGallery
     | Fashion
     | LeaveOneOut
+    | DescribedPersons
     | Msmt17
     | Cuhk03
     | VehicleID

@@ -28,6 +28,7 @@ _ORDER = (
     "triplet_alignment",
     "cmpm",
     "id_text",
+    "masked_language",
     "image_to_text",
     "supcon",
     "prototype",
@@ -37,7 +38,23 @@ _HARD_NEGATIVE = Needs("loss.hard_negative")
 _INFO_NCE = Needs("loss.info_nce")
 
 
-class AnyLoss(Section):
+class Terms(Section):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    @classmethod
+    def terms(cls) -> list[str]:
+        """Names of the terms: the keys of type ``Weight``, in the order of their sum."""
+        declared = [name for name, field in cls.model_fields.items() if TERM in field.metadata]
+        listed = [name for name in _ORDER if name in declared]
+        return listed + [name for name in declared if name not in _ORDER]
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that is switched on."""
+        weights = {name: getattr(self, name) for name in self.terms()}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+class AnyLoss(Terms):
     """Weight of each term, 0 to leave it out, and what the terms take."""
 
     temperature: Annotated[
@@ -64,24 +81,13 @@ class AnyLoss(Section):
     distance: Annotated[Literal["euclidean", "cosine"], _TRIPLETS] = "euclidean"
     """Distance of triplets."""
 
-    @classmethod
-    def terms(cls) -> list[str]:
-        """Names of the terms: the keys of type ``Weight``, in the order of their sum."""
-        declared = [name for name, field in cls.model_fields.items() if TERM in field.metadata]
-        listed = [name for name in _ORDER if name in declared]
-        return listed + [name for name in declared if name not in _ORDER]
-
-    def weights(self) -> dict[str, float]:
-        """Weight of each term that is switched on."""
-        weights = {name: getattr(self, name) for name in self.terms()}
-        return {name: weight for name, weight in weights.items() if weight > 0}
-
 
 class Smoothing(Section):
     """Label smoothing."""
 
     label_smoothing: Annotated[
-        FractionBelowOne, Needs("loss.id", "loss.image_to_text", "loss.info_nce")
+        FractionBelowOne,
+        Needs("loss.id", "loss.id_text", "loss.image_to_text", "loss.info_nce"),
     ] = 0.0
     """Label smoothing of classifiers, image_to_text and info_nce."""
 
@@ -128,19 +134,9 @@ class PrototypeTerm(Section):
     """Fraction of a prototype that each update keeps."""
 
 
-class CaptionTerms(Smoothing):
-    """Contrast of images and captions."""
+class PairTerms(Section):
+    """Matching of images and captions."""
 
-    supcon_text: Weight = 0.0
-    """SupCon between images and captions, in both directions."""
-    info_nce: Weight = 0.0
-    """Symmetric InfoNCE of image and caption pairs; needs `batch.num_instances: 1`."""
-    learn_temperature: Annotated[bool, _INFO_NCE] = False
-    """Learn the temperature of info_nce."""
-    focal_gamma: Annotated[NonNegativeFloat, _INFO_NCE] = 0.0
-    """Exponent of info_nce that weighs down pairs which are right already."""
-    focal_alpha: Annotated[PositiveFloat, Needs("loss.focal_gamma")] = 1.0
-    """Factor of info_nce with `focal_gamma`."""
     sdm: Weight = 0.0
     """Similarity distribution matching of images and captions (IRRA)."""
     sdm_temperature: Annotated[PositiveFloat, Needs("loss.sdm")] = 0.02
@@ -153,6 +149,21 @@ class CaptionTerms(Smoothing):
     """Temperature of triplet_alignment, in units of cosine similarity."""
     cmpm: Weight = 0.0
     """Cross-modal projection matching of images and captions."""
+
+
+class CaptionTerms(PairTerms, Smoothing):
+    """Contrast of images and captions."""
+
+    supcon_text: Weight = 0.0
+    """SupCon between images and captions, in both directions."""
+    info_nce: Weight = 0.0
+    """Symmetric InfoNCE of image and caption pairs; needs `batch.num_instances: 1`."""
+    learn_temperature: Annotated[bool, _INFO_NCE] = False
+    """Learn the temperature of info_nce."""
+    focal_gamma: Annotated[NonNegativeFloat, _INFO_NCE] = 0.0
+    """Exponent of info_nce that weighs down pairs which are right already."""
+    focal_alpha: Annotated[PositiveFloat, Needs("loss.focal_gamma")] = 1.0
+    """Factor of info_nce with `focal_gamma`."""
 
     @model_validator(mode="after")
     def _smooths_or_focuses(self) -> Self:
@@ -196,6 +207,15 @@ class JointLoss(HardCaptionTerms, ImageLoss):
 
     id_text: Annotated[Weight, Needs("loss.id")] = 0.0
     """Cross-entropy of captions, by the identity classifier of the images."""
+
+
+class TextToPersonLoss(PairTerms, IdentityTerm, Terms):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    id_text: Weight = 0.0
+    """Cross-entropy of captions, by the identity classifier of the images."""
+    masked_language: Weight = 0.0
+    """Masked words of the captions, guessed with the help of the images (IRRA)."""
 
 
 class RetrievalLoss(HardCaptionTerms, ImageContrastTerm, AnyLoss):

@@ -13,6 +13,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from clipreid_kit import warmup_cosine_factor, warmup_multistep_factor
+from examples.settings.data import TRAINS_ON_CAPTIONS
 from examples.settings.section import (
     Fraction,
     FractionBelowOne,
@@ -37,15 +38,18 @@ class AnyOptim(Section):
     """Peak learning rate of the image tower."""
     text_lr: Annotated[
         PositiveFloat | None,
-        Needs("stage: joint, retrieval"),
-        Needs("loss.supcon_text", "loss.info_nce", "loss.hard_negative", "loss.triplet_text"),
+        Needs("stage: joint, retrieval, text_to_person"),
+        TRAINS_ON_CAPTIONS,
     ] = None
     """Learning rate of the text tower; defaults to `lr`."""
     projection_lr: Annotated[PositiveFloat | None, Needs("model.train_projections: true")] = None
     """Learning rate of both towers' last projections; defaults to their tower's."""
     head_lr: Annotated[
         PositiveFloat | None,
-        Needs("stage: clip_reid, prompt_sg", "loss.id", "loss.learn_temperature"),
+        Needs(
+            *("stage: clip_reid, prompt_sg", "loss.id", "loss.id_text", "loss.learn_temperature"),
+            *("loss.masked_language", "tokens.selection_dim > 0"),
+        ),
     ] = None
     """Learning rate of heads and prompts; defaults to `lr`."""
     center_lr: Annotated[PositiveFloat, Needs("loss.center")] = 0.5

@@ -375,6 +375,30 @@ Mining = Annotated[
 ]
 
 
+class Tokens(Section):
+    """Parts that look at single patches and words (`text_to_person`)."""
+
+    selection_dim: NonNegativeInt = 0
+    """Width of a second embedding, of the most informative patches and words; 0 for none (RDE)."""
+    selection_ratio: Annotated[PositiveFraction, Needs("tokens.selection_dim > 0")] = 0.3
+    """Share of the patches and words that it looks at."""
+    mask_blocks: Annotated[NonNegativeInt, Needs("loss.masked_language")] = 4
+    """Transformer blocks behind the attention from words to patches, for masked_language."""
+    mask_heads: Annotated[PositiveInt, Needs("loss.masked_language")] = 8
+    """Heads of that attention."""
+
+
+class Pairs(Section):
+    """Pairs of image and caption that do not belong together (`text_to_person`)."""
+
+    division: Literal["none", "consensus"] = "none"
+    """Weights of the pairs: all equal, or in each epoch those of RDE's consensus division."""
+    warmup_epochs: Annotated[NonNegativeInt, Needs("pairs.division: consensus")] = 1
+    """Epochs before the first division, with equal weights."""
+    noise: FractionBelowOne = 0.0
+    """Share of the training images that get the caption of another one, to study noisy pairs."""
+
+
 class Evaluate(Section):
     """How models are evaluated."""
 
@@ -401,7 +425,8 @@ class Evaluate(Section):
     rerank_lambda: Annotated[Fraction, Needs("evaluate.rerank")] = 0.3
     """Re-ranking: weight of the original distance."""
     captions: Annotated[
-        Literal["first", "all"], Needs("stage: zero_shot, image_encoder, joint, retrieval")
+        Literal["first", "all"],
+        Needs("stage: zero_shot, image_encoder, joint, retrieval, text_to_person"),
     ] = "first"
     """Queries of text to image: the first caption of each identity, or every caption."""
     k_values: list[PositiveInt] = Field(default=[1, 5, 10], min_length=1)

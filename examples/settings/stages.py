@@ -8,13 +8,14 @@ from typing_extensions import Self
 
 from examples.settings.data import PAIR_TERMS, TEXT_TERMS, Data, Synthetic
 from examples.settings.losses import (
-    AnyLoss,
     ClipReIDLoss,
     ImageEncoderLoss,
     ImageLoss,
     JointLoss,
     PromptSGLoss,
     RetrievalLoss,
+    Terms,
+    TextToPersonLoss,
 )
 from examples.settings.optim import CosineOptim, Optim
 from examples.settings.section import Needs, Section, default_of, idle_keys, lookup
@@ -29,7 +30,9 @@ from examples.settings.sections import (
     LinearHead,
     Mining,
     Model,
+    Pairs,
     StandardMining,
+    Tokens,
     Track,
     TrainedEvaluate,
     TrainedModel,
@@ -43,6 +46,7 @@ Precision = Annotated[
     BeforeValidator(lambda value: "no" if value is False else value),
 ]
 _PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "supcon")
+_ALONGSIDE_TEXTS = ("text_to_person", "query_gallery", "leave_one_out")
 _IDENTITY_HEAD = Annotated[Head, Needs("loss.id")]
 
 
@@ -65,12 +69,16 @@ class Recipe(Section):
     track: Track = Track()
 
     def protocols(self) -> tuple[str, ...]:
-        """The protocols of the evaluation: the recipe's, or the source's own."""
-        return tuple(self.evaluate.protocols) or self.data.protocols
+        """The protocols of the evaluation: the recipe's, or those of the source for the stage."""
+        if self.evaluate.protocols:
+            return tuple(self.evaluate.protocols)
+
+        own = self.data.protocols
+        return own if self.compares_texts() else tuple(p for p in own if p != "text_to_person")
 
     def compares_texts(self) -> bool:
         """Whether captions are compared with images in the evaluation."""
-        stages = ("zero_shot", "image_encoder", "joint", "retrieval")
+        stages = ("zero_shot", "image_encoder", "joint", "retrieval", "text_to_person")
         return self.stage in stages and self.model.has_text()
 
     def needs_text(self) -> bool:
@@ -87,10 +95,32 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _captions_are_evaluated(self) -> Self:
+        asked = self.evaluate.protocols
+        if "text_to_person" not in asked:
+            return self
+
+        if not self.compares_texts():
+            raise ValueError(
+                "`evaluate.protocols: text_to_person` needs a stage that evaluates texts, not "
+                f"{self.stage}"
+            )
+        drawn = [name for name in asked if name not in _ALONGSIDE_TEXTS]
+        if drawn:
+            raise ValueError(
+                f"`evaluate.protocols: text_to_person` goes with query_gallery or leave_one_out, "
+                f"not with {drawn[0]}, which has another gallery"
+            )
+        return self
+
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Keys that were changed and have no effect in this recipe, each with what it needs."""
         for key, need in idle_keys(self):
             yield key, str(need)
+
+        if "text_to_person" in self.protocols() and self._changed("evaluate.captions"):
+            yield "evaluate.captions", "another protocol than text_to_person, which takes all"
 
         drawn = {"splits", "distractors"} & set(self.protocols())
         if not drawn and self._changed("evaluate.num_splits"):
@@ -123,7 +153,7 @@ class TrainingRecipe(Recipe):
     model: TrainedModel = TrainedModel()
     augment: Augment = Augment()
     batch: Batch = Batch()
-    loss: AnyLoss
+    loss: Terms
     teacher: Teacher = NoTeacher()
     optim: Optim = CosineOptim()
     evaluate: TrainedEvaluate = TrainedEvaluate()
@@ -252,6 +282,44 @@ class RetrievalRecipe(TrainingRecipe):
                 yield key, "`mining.data: standard`"
 
 
+class TextToPersonRecipe(TrainingRecipe):
+    """Train both towers to find persons by sentences: IRRA, RDE and what lies between."""
+
+    open_set_terms: ClassVar[tuple[str, ...]] = ()
+    stage: Literal["text_to_person"]
+    head: Annotated[Head, Needs("loss.id", "loss.id_text")] = LinearHead()
+    loss: TextToPersonLoss = TextToPersonLoss()
+    tokens: Tokens = Tokens()
+    pairs: Pairs = Pairs()
+
+    @model_validator(mode="after")
+    def _parts_are_trained(self) -> Self:
+        has_pair_term = any(name in PAIR_TERMS for name in self.loss.weights())
+        if self.tokens.selection_dim and not has_pair_term:
+            raise ValueError(
+                "`tokens.selection_dim` needs `loss.sdm`, `loss.triplet_alignment` or `loss.cmpm`, "
+                "which train it"
+            )
+        if self.pairs.division != "none" and self.data.orientations > 1:
+            raise ValueError("`data.orientations` must be 1 with `pairs.division`")
+        if self.pairs.division != "none" and not has_pair_term:
+            raise ValueError(
+                "`pairs.division` needs `loss.sdm`, `loss.triplet_alignment` or `loss.cmpm`, whose "
+                "pairs it weighs"
+            )
+        return self
+
+    def trains_on_captions(self) -> bool:
+        """Always: without a caption there is nothing to compare an image with."""
+        return True
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        """Also the level of the descriptor, which is before the neck."""
+        yield from super().idle_keys()
+        if self._changed("evaluate.descriptor"):
+            yield "evaluate.descriptor", "another stage"
+
+
 class ClipReIDRecipe(TrainingRecipe):
     """CLIP-ReID: learn prompts of the identities, then train the image tower against them."""
 
@@ -307,6 +375,7 @@ AnyRecipe = (
     | ImageEncoderRecipe
     | JointRecipe
     | RetrievalRecipe
+    | TextToPersonRecipe
     | ClipReIDRecipe
     | PromptSGRecipe
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
 from clipreid_kit.data import ReidDataset, records_of
 from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
+from examples.settings.losses import AnyLoss
 from examples.settings.sections import Augment
 from examples.settings.stages import TrainingRecipe
 from examples.trainer.batches import Batches, CaptionTokens, PKBatches
@@ -63,9 +64,8 @@ def method_losses(
     recipe: TrainingRecipe, session: Session, terms: Collection[str], num_identities: int
 ) -> dict[str, nn.Module]:
     """The losses of a method's terms: as the recipe says, or those of the run's plugin."""
-    losses = losses_of(
-        recipe.loss, terms, session.towers, num_identities, distributed=session.distributed
-    )
+    loss = cast("AnyLoss", recipe.loss)  # of all stages but text_to_person, which has its own
+    losses = losses_of(loss, terms, session.towers, num_identities, distributed=session.distributed)
     return losses | session.plugin.losses_of(recipe, session.towers, num_identities, terms)
 
 
@@ -197,7 +197,8 @@ def _is_of_identities(name: str, value: torch.Tensor, num_identities: int) -> bo
 
 def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
     """Validation on the held-out identities; ``None`` without any."""
-    held_out = validation_of(session.records)
+    by_captions = "text_to_person" in recipe.protocols()
+    held_out = validation_of(session.records, by_captions=by_captions)
     if not held_out:
         return None
 

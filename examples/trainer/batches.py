@@ -36,6 +36,7 @@ class ImageBatch:
         tokens: Captions (N, L), where a loss looks at them.
         cameras: Camera numbers, where the towers have an embedding for them.
         views: View numbers, likewise.
+        pair_weights: Weights of images and their captions, where noisy pairs are divided.
     """
 
     images: Tensor
@@ -45,6 +46,7 @@ class ImageBatch:
     tokens: Tensor | None = None
     cameras: Tensor | None = None
     views: Tensor | None = None
+    pair_weights: Tensor | None = None
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
         """The batch on a device; cameras and views stay on the CPU, where they are looked up."""
@@ -57,7 +59,12 @@ class ImageBatch:
 
     def inputs(self) -> dict[str, Any]:
         """Arguments of a method's ``forward``, by name."""
-        optional = {"tokens": self.tokens, "cameras": self.cameras, "views": self.views}
+        optional = {
+            "tokens": self.tokens,
+            "cameras": self.cameras,
+            "views": self.views,
+            "pair_weights": self.pair_weights,
+        }
         given = {name: value for name, value in optional.items() if value is not None}
         return {"images": self.images, "labels": self.labels, "step": self.step, **given}
 
@@ -229,6 +236,29 @@ class PKBatches(ImageBatches):
         self.sampler.set_epoch(epoch)
         for item in self.loader:
             yield self.batch(item.image, item.label, item.row, epoch)
+
+
+class DividedBatches(Batches):
+    """PK batches with weights of their pairs, which each epoch finds anew."""
+
+    def __init__(self, batches: PKBatches, divide: Callable[[int], Tensor | None]) -> None:
+        """Take batches, and what gives the weight of each row in an epoch; ``None`` for 1."""
+        self.batches = batches
+        self.divide = divide
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __call__(self, epoch: int) -> Iterator[ImageBatch]:
+        """The batches of an epoch."""
+        weights = self.divide(epoch)
+        for batch in self.batches(epoch):
+            pair_weights = None if weights is None else weights[batch.rows]
+            yield replace(batch, pair_weights=pair_weights)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Paths of the images."""
+        return self.batches.names(rows)
 
 
 class MinedBatches(ImageBatches):

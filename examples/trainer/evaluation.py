@@ -14,15 +14,18 @@ from clipreid_kit import (
     KReciprocalReranker,
     Market1501Protocol,
     SplitResults,
+    TextToPersonProtocol,
     evaluate_reid,
     evaluate_retrieval,
 )
-from clipreid_kit.data import ImageRecord, evaluation_ids
+from clipreid_kit.data import ImageRecord, captions_of, evaluation_ids
 from clipreid_kit.reports import Evaluation, Result
 from clipreid_kit.retrieval import Encoder
 from examples.settings.sections import Evaluate
 from examples.settings.stages import Recipe
 from examples.trainer.records import Sides, Tests
+
+_BY_CAPTIONS = "text_to_person"
 
 Embed = Callable[[Sequence[ImageRecord]], Tensor]
 
@@ -82,17 +85,21 @@ def scoring_of(recipe: Recipe) -> Scoring:
 def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     """Evaluate image to image by every protocol, and between modalities where images have captions.
 
+    With the protocol ``text_to_person`` every caption is a query, and otherwise those that the
+    recipe asks for.
+
     Every image is encoded once, whatever the number of protocols and splits.
     """
     embed = _embed_once(encoder, tests)
 
     results: dict[str, Result] = {}
     for protocol, sides in tests.items():
-        results |= _image_to_image(protocol, sides, embed, scoring)
+        if protocol != _BY_CAPTIONS:
+            results |= _image_to_image(protocol, sides, embed, scoring)
 
     first = next(iter(tests.values()))[0]
     query, gallery = first[0], first[1] or first[0]
-    captions = _captions(query, scoring.options)
+    captions = _captions(query, scoring.options, every=_BY_CAPTIONS in tests)
     texts = None
     if captions and scoring.texts:
         texts = encoder.encode_texts([caption for _, caption in captions])
@@ -112,8 +119,13 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     )
 
 
-def _captions(query: Sequence[ImageRecord], options: Evaluate) -> list[tuple[int | str, str]]:
+def _captions(
+    query: Sequence[ImageRecord], options: Evaluate, *, every: bool
+) -> list[tuple[int | str, str]]:
     """Identity and text of each caption to search by."""
+    if every:
+        return [(record.identity, text) for record in query for text in captions_of(record)]
+
     captioned = [(record.identity, record.caption) for record in query if record.caption]
     if options.captions == "all":
         return list(dict.fromkeys(captioned))
@@ -185,7 +197,9 @@ def _with_texts(
     image_ids = np.array([record.identity for record in gallery])
 
     results: dict[str, Result] = {
-        "text_to_image": evaluate_reid(texts, images, query_ids=text_ids, gallery_ids=image_ids)
+        "text_to_image": TextToPersonProtocol().evaluate(
+            texts, images, text_ids=text_ids, image_ids=image_ids
+        )
     }
     if scoring.both_directions:
         results["text_to_image.retrieval"] = evaluate_retrieval(

@@ -37,9 +37,11 @@ from examples.settings.losses import (
     CaptionTerms,
     HardCaptionTerms,
     IdentityTerm,
+    PairTerms,
     PrototypeTerm,
     RampedTerm,
     Smoothing,
+    Terms,
 )
 from examples.settings.sections import (
     AnyHead,
@@ -166,6 +168,8 @@ def losses_of(
             label_smoothing=loss.label_smoothing,
             distributed=distributed,
         )
+    if isinstance(loss, PairTerms):
+        losses |= pair_losses(loss, distributed=distributed)
     if isinstance(loss, CaptionTerms):
         losses["info_nce"] = InfoNCELoss(
             learnable=loss.learn_temperature,
@@ -174,11 +178,6 @@ def losses_of(
             focal_alpha=loss.focal_alpha,
             **contrast,
         )
-        losses["sdm"] = SDMLoss(loss.sdm_temperature, distributed=distributed)
-        losses["triplet_alignment"] = TripletAlignmentLoss(
-            loss.alignment_margin, loss.alignment_temperature, distributed=distributed
-        )
-        losses["cmpm"] = CMPMLoss(distributed=distributed)
     if isinstance(loss, HardCaptionTerms):
         losses["hard_negative"] = HardNegativeContrastiveLoss(
             margin=loss.negative_margin, num_hard=loss.num_hard, **contrast
@@ -190,8 +189,22 @@ def losses_of(
     return {name: module for name, module in losses.items() if name in terms}
 
 
+def pair_losses(
+    loss: PairTerms, *, distributed: bool, reduction: Literal["mean", "none"] = "mean"
+) -> dict[str, nn.Module]:
+    """The losses that match images and captions, for a batch or for each pair of it."""
+    options: dict[str, Any] = {"distributed": distributed, "reduction": reduction}
+    return {
+        "sdm": SDMLoss(loss.sdm_temperature, **options),
+        "triplet_alignment": TripletAlignmentLoss(
+            loss.alignment_margin, loss.alignment_temperature, **options
+        ),
+        "cmpm": CMPMLoss(**options),
+    }
+
+
 def chance_losses(
-    loss: AnyLoss,
+    loss: Terms,
     batch: Batch,
     num_identities: int,
     *,

@@ -1,16 +1,27 @@
 """The records of a run: read, captioned, split, checked, and arranged into tests."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from clipreid_kit.data.hands import split_hands
-from examples.settings.data import Benchmark, Folder, Hands, Images, OwnImages, Stored, Synthetic
-from examples.settings.stages import Recipe, TrainingRecipe
+from examples.settings.data import (
+    Benchmark,
+    DescribedPersons,
+    Folder,
+    Hands,
+    Images,
+    OwnImages,
+    Stored,
+    Synthetic,
+)
+from examples.settings.stages import Recipe, TextToPersonRecipe, TrainingRecipe
 from examples.trainer.own_splits import split_own
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.trial import keep_few
@@ -78,7 +89,7 @@ def load_records(
     _check_tests(recipe, tests, records, train)
     if trains and isinstance(recipe, TrainingRecipe):
         _check_training(recipe, tests, records)
-        records = _balance(recipe.data, records, recipe.seed)
+        records = _balance(recipe.data, _pairs(recipe, records), recipe.seed)
     return records, found
 
 
@@ -180,8 +191,23 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
             if gallery is not None:
                 kit.check_shared_images(query, gallery, cameras=cameras)
 
+    if "text_to_person" in tests:
+        _check_images_are_distinct(tests["text_to_person"][0])
     if "query_gallery" in tests:
         kit.check_splits(records, train=train, min_images=1)
+
+
+def _check_images_are_distinct(sides: Sides) -> None:
+    """Require that a gallery for captions has each image once."""
+    query, gallery = sides
+    images = [record.path for record in gallery or query]
+    repeated = len(images) - len(set(images))
+    if repeated:
+        raise ValueError(
+            f"evaluate.protocols: text_to_person ranks each image once, and {repeated} rows repeat "
+            "one. Give an image one row, and its further captions in columns caption_2, "
+            "caption_3, ..."
+        )
 
 
 def _check_training(recipe: TrainingRecipe, tests: Tests, records: Records) -> None:
@@ -231,6 +257,31 @@ def _check_captions(records: Records) -> None:
         )
 
 
+def _pairs(recipe: TrainingRecipe, records: Records) -> Records:
+    """Make a row of each pair of a training image and a caption, and noisy pairs, if so asked."""
+    data = recipe.data
+    train = records_of(records, "train")
+    rest = [record for record in records if record.split != "train"]
+
+    is_described = isinstance(data, DescribedPersons) and data.captions == "each"
+    if is_described and recipe.trains_on_captions():
+        train = kit.records_by_caption(train)
+    if isinstance(recipe, TextToPersonRecipe) and recipe.pairs.noise:
+        train = _with_noise(train, recipe.pairs.noise, recipe.seed)
+    return [*train, *rest]
+
+
+def _with_noise(train: Records, share: float, seed: int) -> Records:
+    """Give a share of the images the captions of one another."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(train), generator=generator)[: round(share * len(train))].tolist()
+
+    noisy = list(train)
+    for row, other in zip(rows, [*rows[1:], *rows[:1]], strict=True):
+        noisy[row] = replace(train[row], caption=train[other].caption)
+    return noisy
+
+
 def _balance(data: Images, records: Records, seed: int) -> Records:
     """Bring groups of training images to equal size."""
     if data.balance == "none":
@@ -275,7 +326,7 @@ def _sides_of(protocol: str, recipe: Recipe, records: Sequence[ImageRecord]) -> 
     has_distractors = protocol != "distractors" or isinstance(recipe.data, Hands)
 
     sides: list[Sides] = []
-    for query, gallery in _names_of(protocol, recipe):
+    for query, gallery in _names_of(protocol, recipe, known):
         if not has_distractors or not {query, gallery or query} <= known:
             raise ValueError(
                 f"evaluate.protocols: {protocol} needs other splits than "
@@ -287,10 +338,12 @@ def _sides_of(protocol: str, recipe: Recipe, records: Sequence[ImageRecord]) -> 
     return sides
 
 
-def _names_of(protocol: str, recipe: Recipe) -> list[tuple[str, str]]:
+def _names_of(protocol: str, recipe: Recipe, known: Collection[str]) -> list[tuple[str, str]]:
     """Names of the query and gallery splits of a protocol."""
     if protocol == "leave_one_out":
         return [("test", "")]
+    if protocol == "text_to_person":
+        return [("query", "gallery")] if "query" in known else [("test", "")]
     if protocol not in ("splits", "distractors"):
         return [("query", "gallery")]
 
@@ -305,12 +358,21 @@ def _drawn(records: Sequence[ImageRecord], num_splits: int, seed: int) -> Record
     return kit.apply_split(test, kit.split_query_gallery(test, num_splits=num_splits, seed=seed))
 
 
-def validation_of(records: Sequence[ImageRecord]) -> Tests:
-    """Queries and gallery of the held-out identities; empty without any."""
+def validation_of(records: Sequence[ImageRecord], *, by_captions: bool = False) -> Tests:
+    """Queries and gallery of the held-out identities; empty without any.
+
+    Args:
+        records: The records of all splits.
+        by_captions: Whether every caption is a query, too, as in the protocol ``text_to_person``.
+    """
     splits = {record.split for record in records}
+    tests: Tests = {}
     if "val" in splits:
-        return {"leave_one_out": [(records_of(records, "val"), None)]}
-    if "val_query" in splits:
+        tests["leave_one_out"] = [(records_of(records, "val"), None)]
+    elif "val_query" in splits:
         sides = (records_of(records, "val_query"), records_of(records, "val_gallery"))
-        return {"query_gallery": [cast("Sides", sides)]}
-    return {}
+        tests["query_gallery"] = [cast("Sides", sides)]
+
+    if tests and by_captions:
+        tests["text_to_person"] = next(iter(tests.values()))
+    return tests

@@ -29,6 +29,7 @@ from clipreid_kit.reports import (
     holds_run,
     open_run,
     results_table,
+    verdict,
     write_features,
     write_history,
     write_json,
@@ -291,7 +292,8 @@ def _report(
         validation_task=options.task,
     )
 
-    write_text_log(out / TEXT_LOG, results_table(results))
+    table = "\n".join(filter(None, [results_table(results), verdict(results)]))
+    write_text_log(out / TEXT_LOG, table)
     if recipe.track.console != "nothing":
-        print(results_table(results))
+        print(table)
         print(f"report: {out / 'report.html'}")

@@ -15,6 +15,10 @@ _PROTOCOLS = {
     "leave-one-out": (
         "one set, every image ranks all others: SOP, CUB (default if it has no queries)"
     ),
+    "text-to-person": (
+        "every caption ranks all images, nothing left out; reads the captions and images that "
+        "a run writes with --features"
+    ),
     "cuhk03": "queries rank one random image of every identity by other cameras, many times",
     "vehicleid": (
         "one set: one random gallery image of every identity, all others are queries, several times"
@@ -32,6 +36,7 @@ the file, as numpy.savez writes it:
 or, for one set of images:
   embeddings (N, D)          ids (N,)                      cameras (N,), optional
   distractor_embeddings      distractor_ids                for --protocol hands; optional
+  text_embeddings (T, D)     text_ids (T,)                 for --protocol text-to-person
 """
 _EXAMPLES = """
 examples:
@@ -222,6 +227,8 @@ def _unused_rerank_option(options: argparse.Namespace, protocol: str) -> str | N
         return "--k1, --k2 and --lambda-value need --rerank"
     if options.rerank and protocol == "leave-one-out":
         return "--rerank does not suit leave-one-out: an image would be its own neighbour"
+    if options.rerank and protocol == "text-to-person":
+        return "--rerank does not suit text-to-person: captions are no neighbours of images"
     if options.rerank and options.distance != "cosine":
         return "--rerank and --distance exclude each other"
     return None
@@ -236,6 +243,13 @@ def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | Non
         return f"--splits and --seed have no effect: {protocol} draws no galleries"
     if has_rules and protocol in DRAWN:
         return f"--exclude and --junk-id have no effect: {protocol} draws its galleries"
+    if has_rules and protocol == "text-to-person":
+        return "--exclude and --junk-id have no effect: text-to-person leaves nothing out"
+    if has_two_files and protocol == "text-to-person":
+        return (
+            "--query-embeddings and --gallery-embeddings have no effect: text-to-person takes "
+            "captions and images from the file"
+        )
     if has_two_files and protocol in _ONE_SET:
         return (
             f"--query-embeddings and --gallery-embeddings have no effect: {protocol} takes one set"

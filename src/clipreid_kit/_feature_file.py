@@ -74,6 +74,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "cameras": ("camids", "camid", "cams", "cam"),
     "distractor_embeddings": ("distractor_features", "distractor_feats"),
     "distractor_ids": ("distractor_labels", "distractor_pids"),
+    "text_embeddings": ("text_features", "text_feats", "caption_embeddings"),
+    "text_ids": ("text_labels", "text_pids", "caption_ids"),
 }
 
 

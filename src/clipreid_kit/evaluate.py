@@ -20,6 +20,7 @@ from clipreid_kit.metrics import (
     KReciprocalReranker,
     ReidResult,
     SplitResults,
+    TextToPersonProtocol,
     VehicleIDProtocol,
     evaluate_reid,
 )
@@ -116,6 +117,8 @@ def _evaluate(
         return _evaluate_drawn(features, protocol, options)
     if protocol == "leave-one-out":
         return _evaluate_leave_one_out(features, options)
+    if protocol == "text-to-person":
+        return _evaluate_captions(features, options)
     return _evaluate_fixed(features, protocol, options)
 
 
@@ -129,6 +132,17 @@ def _evaluate_leave_one_out(features: FeatureFile, options: argparse.Namespace) 
         junk_ids=_convert_like(ids, options.junk_id),
         distance=options.distance,
         ties=options.ties,
+    )
+
+
+def _evaluate_captions(features: FeatureFile, options: argparse.Namespace) -> ReidResult:
+    """Evaluate captions against the gallery of the file, or against its one set of images."""
+    images = "gallery_" if features.has("gallery_embeddings") else ""
+    return TextToPersonProtocol(options.distance, options.ties).evaluate(
+        features.get("text_embeddings"),
+        features.get(f"{images}embeddings"),
+        text_ids=features.column("text_ids"),
+        image_ids=features.column(f"{images}ids"),
     )
 
 

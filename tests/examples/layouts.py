@@ -247,6 +247,31 @@ def cuhk_pedes(root):
     return base
 
 
+def icfg_pedes(root):
+    """Without a validation split; persons of both splits are numbered from 0."""
+    base, entries = root / "ICFG-PEDES", []
+    for split, first in (("train", 1), ("test", 21)):
+        for i, n in captioned(split):
+            path = f"train/{i:04}/{i:04}_{n:03}_0{n + 1}_0303noon_0015_0.jpg"
+            draw(base / "imgs" / path, i, n)
+            texts = [caption(i, n)]
+            entries.append({"split": split, "id": i - first, "file_path": path, "captions": texts})
+    write(base / "ICFG-PEDES.json", entries)
+    return base
+
+
+def rstpreid(root):
+    base, entries = root / "RSTPReid", []
+    for split in ("train", "val", "test"):
+        for i, n in captioned(split):
+            path = f"{i:04}_c{n + 1}_0031.jpg"
+            draw(base / "imgs" / path, i, n)
+            texts = [caption(i, n), caption(i, n + 4)]
+            entries.append({"id": i, "img_path": path, "captions": texts, "split": split})
+    write(base / "data_captions.json", entries)
+    return base
+
+
 def annotations(root):
     """Format A, with categories."""
     base, splits = root / "annotated", {}

@@ -43,8 +43,16 @@ LONG = (
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
 PLAIN = ("loss.supcon=0",)
+MASKED = "loss.masked_language=1.0"
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
-NEEDS_EPOCHS = ("optim.", "evaluate.", "loss.ramp_epochs", "loss.momentum", "mining.refresh_epochs")
+NEEDS_EPOCHS = (
+    "optim.",
+    "evaluate.",
+    "pairs.",
+    "loss.ramp_epochs",
+    "loss.momentum",
+    "mining.refresh_epochs",
+)
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
 # stage: key and another value; before them, changes that both runs have
 CHANGES: dict[str, list[tuple[str, ...]]] = {
@@ -195,6 +203,16 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         (*TRIPLETS, "mining.positives", "caption"),
         (*TRIPLETS, "mining.triplets=semi_hard", "mining.margin", "0.01"),
     ],
+    "text_to_person": [
+        ("loss.masked_language", "1.0"),
+        (MASKED, "tokens.mask_blocks", "1"),
+        (MASKED, "tokens.mask_heads", "4"),
+        ("tokens.selection_dim", "16"),
+        ("tokens.selection_dim=16", "tokens.selection_ratio", "0.1"),
+        ("pairs.division", "consensus"),
+        ("pairs.division=consensus", "pairs.warmup_epochs", "0"),
+        ("pairs.noise", "0.5"),
+    ],
     "clip_reid": [
         ("loss.image_to_text", "0.5"),
         ("loss.supcon", "0.5"),
@@ -251,6 +269,7 @@ ELSEWHERE = {
     "data.test_identities": "test_readers_get_their_keys",
     "data.held_out": "test_readers_get_their_keys",
     "data.counts": "test_readers_get_their_keys",
+    "data.captions": "test_text_to_person.py",
     "data.num_identities": "test_generated_set_gets_its_keys",
     "data.views_per_camera": "test_generated_set_gets_its_keys",
     "data.texts": "test_texts_from_a_file",
@@ -468,7 +487,7 @@ def test_cached_images_need_no_files(tmp_path):
             (source, "counts", "raise")
             for source in ("inshop", "hands11k", "polyu_hands", "online_products")
         ),
-        ("cuhk_pedes", "counts", "raise"),
+        *((source, "counts", "raise") for source in ("cuhk_pedes", "icfg_pedes", "rstpreid")),
         *((source, "root", "elsewhere") for source in ("table", "annotations", "captioned_folder")),
     ],
 )

@@ -22,12 +22,14 @@ READERS = {
     "polyu_hands": lambda root: kit.read_polyu_hands(root, counts="ignore"),
     "online_products": lambda root: kit.read_online_products(root, counts="ignore"),
     "cuhk_pedes": lambda root: kit.read_cuhk_pedes(root, counts="ignore"),
+    "icfg_pedes": lambda root: kit.read_icfg_pedes(root, counts="ignore"),
+    "rstpreid": lambda root: kit.read_rstpreid(root, counts="ignore"),
     "annotations": kit.read_annotations,
     "captioned_folder": lambda root: kit.read_captioned_folder(
         root, splits=("train", "val", "test")
     ),
 }
-CAPTIONED = {"cuhk_pedes", "annotations", "captioned_folder"}
+CAPTIONED = {"cuhk_pedes", "icfg_pedes", "rstpreid", "annotations", "captioned_folder"}
 WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17"}
 
 

@@ -38,6 +38,10 @@ STAGES = {
         "loss: {id: 1.0, triplet: 1.0, supcon: 0.5}\n"
         "prompt: {inversion_dim: 16, interaction_blocks: 1}\n"
     ),
+    "text_to_person": (
+        "model: {name: reid-tiny-vit}\nloss: {sdm: 1.0, sdm_temperature: 0.1}\n"
+        "evaluate: {protocols: [query_gallery, text_to_person]}\n"
+    ),
     "retrieval": (
         "loss: {supcon_image: 0, supcon_text: 0, info_nce: 1.0}\n"
         "batch: {num_identities: 6, num_instances: 1, coverage: images}\n"

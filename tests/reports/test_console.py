@@ -18,6 +18,7 @@ def test_the_table_has_a_line_per_task_and_moment():
         ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"],
         ["image", "to", "image,", "before", "25.0", "35.0", "40.0", "15.0", "0.0"],
         ["image", "to", "image,", "after", "50.0", "60.0", "65.0", "40.0", "20.0"],
+        ["image", "to", "image,", "change", "+25.0", "+25.0", "+25.0", "+25.0", "+20.0"],
         ["image", "to", "image,", "splits,", "before", "-", "-", "-", "-", "-"],
         ["image", "to", "image,", "splits,", "after", "50.0", "60.0", "65.0", "40.0", "20.0"],
         ["text", "to", "image,", "before", "-", "-", "-", "-", "-"],

@@ -22,7 +22,7 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
     printed = capsys.readouterr().out
     assert "| killed   | joint     | 0    | unfinished, 1 epoch done | 1          |" in printed
     assert "75.00 ± 5.00" in printed
-    assert printed.endswith(f"5 of 6 runs complete. 7 tables and 16 figures: {out}\n")
+    assert printed.endswith(f"5 of 6 runs complete. 8 tables and 16 figures: {out}\n")
 
     tables = {
         f"{name}.{kind}"
@@ -40,7 +40,10 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
     runs = ("clip", "clip_prompt", "killed", "v2__seed0", "v2__seed1", "v2__seed2")
     training = {f"training/{run}.png" for run in runs}
     written = {str(path.relative_to(out)) for path in out.rglob("*.*")}
-    assert written == tables | {"remarks.csv", ".written.json"} | bars | curves | training
+    assert (
+        written
+        == tables | {"changes.csv", "remarks.csv", ".written.json"} | bars | curves | training
+    )
 
 
 def test_remarks_are_a_table_of_their_own(folder, tmp_path):

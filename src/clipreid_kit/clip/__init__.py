@@ -26,6 +26,7 @@ from clipreid_kit.clip.methods.identity_branch import IdentityBranch, IdentityBr
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
 from clipreid_kit.clip.methods.method_card import build_method
 from clipreid_kit.clip.methods.prompt_sg import PromptSG, PromptSGOutput
+from clipreid_kit.clip.methods.text_to_person import TextToPerson, TextToPersonOutput
 from clipreid_kit.clip.prompts.caption_embeddings import caption_embeddings
 from clipreid_kit.clip.prompts.composer import PromptComposer
 from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
@@ -70,6 +71,8 @@ __all__ = [
     "PromptSG",
     "PromptSGOutput",
     "PromptStageOutput",
+    "TextToPerson",
+    "TextToPersonOutput",
     "TowerEmbeddings",
     "TrackerExport",
     "TrainingCheckpoints",

@@ -4,12 +4,14 @@ from clipreid_kit.data.benchmarks import (
     read_cuhk03,
     read_cuhk_pedes,
     read_hands11k,
+    read_icfg_pedes,
     read_inshop,
     read_market1501,
     read_msmt17,
     read_omniglot,
     read_online_products,
     read_polyu_hands,
+    read_rstpreid,
     read_vehicleid,
     read_veri776,
 )
@@ -18,6 +20,7 @@ from clipreid_kit.data.dataset import ReidDataset, ReidItem
 from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
 from clipreid_kit.data.files.fingerprint import image_fingerprint
+from clipreid_kit.data.further_captions import captions_of, records_by_caption
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.transforms import (
@@ -106,6 +109,7 @@ __all__ = [
     "apply_split",
     "balance_records",
     "caption_variations",
+    "captions_of",
     "check_files",
     "check_identities",
     "check_shared_images",
@@ -133,6 +137,7 @@ __all__ = [
     "read_cuhk_pedes",
     "read_folder",
     "read_hands11k",
+    "read_icfg_pedes",
     "read_images",
     "read_inshop",
     "read_market1501",
@@ -140,10 +145,12 @@ __all__ = [
     "read_omniglot",
     "read_online_products",
     "read_polyu_hands",
+    "read_rstpreid",
     "read_split",
     "read_table",
     "read_vehicleid",
     "read_veri776",
+    "records_by_caption",
     "records_of",
     "split_by_time",
     "split_first_identities",

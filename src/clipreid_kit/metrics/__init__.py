@@ -19,6 +19,7 @@ from clipreid_kit.metrics.protocols.random_gallery import (
     VehicleIDProtocol,
 )
 from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
+from clipreid_kit.metrics.protocols.text_to_person import TextToPersonProtocol
 from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.reranking.query_expansion import database_augmentation, query_expansion
@@ -44,6 +45,7 @@ __all__ = [
     "ReidResult",
     "RetrievalResult",
     "SplitResults",
+    "TextToPersonProtocol",
     "VehicleIDProtocol",
     "VerificationResult",
     "bootstrap_interval",

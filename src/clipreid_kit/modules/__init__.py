@@ -2,6 +2,7 @@
 
 from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
 from clipreid_kit.modules.ema_teacher import EmaTeacher
+from clipreid_kit.modules.feature_adapter import FeatureAdapter
 from clipreid_kit.modules.gem import GeM
 from clipreid_kit.modules.interaction import InteractionOutput, MultiModalInteraction
 from clipreid_kit.modules.masked_language import (
@@ -19,6 +20,7 @@ __all__ = [
     "BNNeck",
     "BNNeckOutput",
     "EmaTeacher",
+    "FeatureAdapter",
     "GeM",
     "InteractionOutput",
     "MaskedLanguageHead",

@@ -8,6 +8,7 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 from clipreid_kit.reports.console import epoch_line, flat, results_table
 from clipreid_kit.reports.evaluation import Evaluation, Result
 from clipreid_kit.reports.features import write_features
+from clipreid_kit.reports.frozen_baseline import verdict
 from clipreid_kit.reports.gather import gather_runs
 from clipreid_kit.reports.json_files import read_object, write_json
 from clipreid_kit.reports.predictions import write_predictions
@@ -26,6 +27,7 @@ __all__ = [
     "open_run",
     "read_object",
     "results_table",
+    "verdict",
     "write_features",
     "write_history",
     "write_json",

@@ -3,28 +3,38 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clipreid_kit.reports.measures import TITLES, rates_of
+from clipreid_kit.reports.frozen_baseline import changes_of
+from clipreid_kit.reports.measures import TITLES, Rates, rates_of
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Results before and after training, in percent: one line per task and moment.
 
-    Tasks with several splits show their means.
+    Tasks with several splits show their means. A third line is the change against the start model,
+    which was frozen before; :func:`verdict` says it in words.
 
     Args:
         results: Numbers by moment (``before``, ``after``) and task.
     """
     moments = [moment for moment in ("before", "after") if moment in results]
+    changes = changes_of(results)
     lines = [" " * 36 + "".join(f"{title:>9}" for title in TITLES.values())]
 
     for task in results[moments[-1]]:
         for moment in moments:
             rates = rates_of(results[moment].get(task, {}))
-            cells = ["-" if rate is None else f"{100 * rate:.1f}" for rate in rates.values()]
-            label = f"{task.replace('_', ' ').replace('.', ', ')}, {moment}"
-            lines.append(f"{label:36}" + "".join(f"{cell:>9}" for cell in cells))
+            lines.append(_line(task, moment, rates, sign=""))
+        if task in changes:
+            lines.append(_line(task, "change", changes[task], sign="+"))
 
     return "\n".join(lines)
+
+
+def _line(task: str, moment: str, rates: Rates, sign: str) -> str:
+    """One line of the table; ``sign`` is that of a format."""
+    cells = ["-" if rate is None else f"{100 * rate:{sign}.1f}" for rate in rates.values()]
+    label = f"{task.replace('_', ' ').replace('.', ', ')}, {moment}"
+    return f"{label:36}" + "".join(f"{cell:>9}" for cell in cells)
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:

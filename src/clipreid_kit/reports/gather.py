@@ -5,6 +5,7 @@ from pathlib import Path
 
 from clipreid_kit._read_files import read_bytes
 from clipreid_kit.reports.figures import write_figures
+from clipreid_kit.reports.frozen_baseline import change_rows
 from clipreid_kit.reports.own_files import write_own_files
 from clipreid_kit.reports.published import published_markdown, published_rows, read_published
 from clipreid_kit.reports.runs import find_runs
@@ -45,6 +46,11 @@ def gather_runs(folders: list[Path], out: Path, *, published: Path | None = None
     version_columns = ["version", "moment", "num_runs"]
     versions_text = rates_markdown(versions, version_columns, "runs with other seeds")
 
+    changes = change_rows(runs)
+    changes_text = rates_markdown(
+        changes, ["version", "num_runs", "num_worse"], "runs with other seeds"
+    )
+
     files = {
         "evaluation.csv": csv_text(evaluation_rows(runs)),
         "evaluation.md": f"{runs_markdown(runs)}\n{splits_text}",
@@ -52,7 +58,11 @@ def gather_runs(folders: list[Path], out: Path, *, published: Path | None = None
         "training.md": training_markdown(training),
         "versions.csv": csv_text(versions),
         "remarks.csv": csv_text(remark_rows(runs)),
-        "versions.md": f"# Versions\n\n{versions_text}",
+        "versions.md": (
+            f"# Versions\n\n{versions_text}\n# Change against the frozen start model\n\n"
+            f"{changes_text}"
+        ),
+        "changes.csv": csv_text(changes),
     }
 
     beside = ""

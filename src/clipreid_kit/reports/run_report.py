@@ -22,6 +22,7 @@ from clipreid_kit.reports._html_page import (
     render_page,
 )
 from clipreid_kit.reports.evaluation import Evaluation, Result
+from clipreid_kit.reports.frozen_baseline import verdict
 from clipreid_kit.reports.json_files import read_json_lines, read_object
 from clipreid_kit.reports.measures import (
     TITLES,
@@ -79,7 +80,7 @@ def write_run_report(
 
     page = render_page(
         title=title,
-        summary=f"{note} {_summary(final)}",
+        summary=f"{note} {_summary(final)} {_against_start(before, after)}".rstrip(),
         tasks=_tasks(before, after),
         cmc=_cmc_chart(moments),
         training=_training_chart(rows, validation_task, best_epoch),
@@ -154,6 +155,14 @@ def _summary(final: Evaluation) -> str:
         f"Tested on {main.num_valid_queries} queries against {main.num_gallery} gallery images of "
         f"identities that were never trained on: {reached}."
     )
+
+
+def _against_start(before: Evaluation, after: Evaluation | None) -> str:
+    """Whether training made the frozen start model worse; empty without training."""
+    if after is None:
+        return ""
+    sentences = verdict({"before": before.numbers(()), "after": after.numbers(())})
+    return " ".join(line[0].upper() + line[1:] for line in sentences.splitlines())
 
 
 def _tasks(before: Evaluation, after: Evaluation | None) -> list[Task]:

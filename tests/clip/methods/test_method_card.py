@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from clipreid_kit import ArcFaceHead, MultiModalInteraction, TextualInversionMLP
+from clipreid_kit import (
+    ArcFaceHead,
+    MaskedLanguageHead,
+    MultiModalInteraction,
+    TextualInversionMLP,
+    TokenSelection,
+)
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
@@ -15,6 +21,7 @@ from clipreid_kit.clip import (
     IdentityBranch,
     PromptComposer,
     PromptSG,
+    TextToPerson,
     TrainingCheckpoints,
     build_method,
     read_card,
@@ -70,6 +77,13 @@ def prompt_sg_simplified(towers):
     return PromptSG(towers, 5, prompt="simplified")
 
 
+def text_to_person(towers):
+    parts = TokenSelection(128, 8, hidden_dim=4), TokenSelection(128, 8, ratio=0.5)
+    head = MaskedLanguageHead(128, towers.vocabulary_size, num_blocks=0)
+    weights = {"id": 1.0, "sdm": 1.0, "masked_language": 1.0}
+    return TextToPerson(towers, 5, weights=weights, selections=parts, masked_language=head)
+
+
 METHODS = [
     baseline,
     baseline_without_classes,
@@ -77,6 +91,7 @@ METHODS = [
     clip_reid_projected,
     prompt_sg,
     prompt_sg_simplified,
+    text_to_person,
 ]
 
 

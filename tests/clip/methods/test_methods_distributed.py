@@ -1,12 +1,14 @@
 """The averaged gradient of DDP on two ranks is that of one process with the whole batch."""
 
 from functools import partial
+from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from clipreid_kit import MaskedLanguageHead, SDMLoss, TokenSelection, TripletAlignmentLoss
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
@@ -15,10 +17,13 @@ from clipreid_kit.clip import (
     IdentityBranch,
     IdentityPromptLearner,
     PromptSG,
+    TextToPerson,
 )
+from clipreid_kit.clip.methods import text_to_person
+from clipreid_kit.modules.masked_language import MaskedTokens
 
 SIZE = (64, 32)
-METHODS = ("prompts", "clip_reid", "prompt_sg", "baseline")
+METHODS = ("prompts", "clip_reid", "prompt_sg", "baseline", "text_to_person")
 LABELS = torch.tensor([0, 0, 1, 1, 2, 0, 2])
 ROWS_OF_RANK = (slice(0, 4), slice(4, None))  # four and three rows: a ragged last batch
 TOKENS = torch.arange(21).reshape(7, 3) % 5 + 300  # the largest token of a text is its end
@@ -37,6 +42,14 @@ BASELINE_WEIGHTS = {
     "triplet_alignment": 0.1,
     "cmpm": 0.1,
 }
+TEXT_WEIGHTS = {
+    "id": 0.5,
+    "id_text": 0.5,
+    "sdm": 0.01,
+    "triplet_alignment": 0.1,
+    "masked_language": 0.1,
+}
+PAIR_WEIGHTS = torch.tensor([1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 0.0])
 CLIP_REID_WEIGHTS = {
     "id": 0.5,
     "triplet": 1.0,
@@ -60,10 +73,35 @@ def build_method(name, *, distributed):
         return ClipReID(towers, torch.randn(3, 128), weights=CLIP_REID_WEIGHTS, **options)
     if name == "baseline":
         return ClipBaseline(towers, 3, weights=BASELINE_WEIGHTS, text_blocks=1, **options)
+    if name == "text_to_person":
+        return text_method(towers, branch, distributed=distributed)
 
     method = PromptSG(towers, 3, **options)
     method.inversion.norm.eval()  # a BatchNorm of its rank's rows
     return method
+
+
+def text_method(towers, branch, *, distributed):
+    pairs = {"distributed": distributed, "reduction": "none"}
+    return TextToPerson(
+        towers,
+        3,
+        weights=TEXT_WEIGHTS,
+        losses={"sdm": SDMLoss(**pairs), "triplet_alignment": TripletAlignmentLoss(**pairs)},
+        selections=(TokenSelection(128, 16), TokenSelection(128, 16)),
+        masked_language=MaskedLanguageHead(128, 49408, num_blocks=0, num_heads=4),
+        identity=branch,
+        image_blocks=1,
+        text_blocks=1,
+        distributed=distributed,
+    )
+
+
+def mask_even_tokens(tokens, maskable, mask_id, vocabulary_size):
+    """As many words of each text, whatever rank it is on; random masks would differ."""
+    del maskable, vocabulary_size
+    chosen = tokens % 2 == 0
+    return MaskedTokens(tokens.masked_fill(chosen, mask_id), tokens.masked_fill(~chosen, -100))
 
 
 def inputs_of(name):
@@ -74,8 +112,11 @@ def inputs_of(name):
 def loss_and_gradients(name, rows, model, method):
     """Loss of ``model``, which is the method or its wrapper; gradients and statistics of it."""
     # Training mode, where the necks take their statistics from all ranks.
-    options = {"tokens": TOKENS[rows]} if name == "baseline" else {}
-    loss = model(inputs_of(name)[rows], LABELS[rows], **options).loss
+    options = {"tokens": TOKENS[rows]} if name in ("baseline", "text_to_person") else {}
+    if name == "text_to_person":
+        options["pair_weights"] = PAIR_WEIGHTS[rows]
+    with mock.patch.object(text_to_person, "mask_tokens", mask_even_tokens):
+        loss = model(inputs_of(name)[rows], LABELS[rows], **options).loss
     loss.backward()
 
     parameters = method.named_parameters()

@@ -7,16 +7,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from clip.methods.test_methods_distributed import (
-    LABELS,
     METHODS,
     ROWS_OF_RANK,
-    TOKENS,
     build_method,
-    inputs_of,
     loss_and_gradients,
 )
 from torch.distributed import fsdp
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 
 HAS_IGNORED = hasattr(fsdp, "fully_shard") and (
     "ignored_params" in inspect.signature(fsdp.fully_shard).parameters
@@ -35,19 +33,15 @@ def shard(method):
 def run_rank(rank, port, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    rows = ROWS_OF_RANK[rank]
     for name in METHODS:
-        method = build_method(name, distributed=True).eval()
+        method = build_method(name, distributed=True)
         shard(method)
-        options = {"tokens": TOKENS[rows]} if name == "baseline" else {}
-        loss = method(inputs_of(name)[rows], LABELS[rows], **options).loss
-        loss.backward()
+        loss, gradients = loss_and_gradients(name, ROWS_OF_RANK[rank], method, method)
 
-        gradients = {}
-        for key, parameter in method.named_parameters():
-            if parameter.grad is not None:
-                gradients[key] = parameter.grad.full_tensor()
-        torch.save((loss.item(), gradients), f"{folder}/{name}{rank}.pt")
+        whole = {}
+        for key, gradient in gradients.items():
+            whole[key] = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+        torch.save((loss, whole), f"{folder}/{name}{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 

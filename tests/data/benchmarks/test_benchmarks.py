@@ -19,6 +19,8 @@ READERS = {
     "read_polyu_hands": (trees.polyu_hands, {}),
     "read_online_products": (trees.online_products, {}),
     "read_cuhk_pedes": (trees.cuhk_pedes, {}),
+    "read_icfg_pedes": (trees.icfg_pedes, {}),
+    "read_rstpreid": (trees.rstpreid, {}),
 }
 NEEDED = {
     "read_market1501": "bounding_box_test",
@@ -31,6 +33,8 @@ NEEDED = {
     "read_polyu_hands": "Original Images/502-712",
     "read_online_products": "Ebay_test.txt",
     "read_cuhk_pedes": "imgs",
+    "read_icfg_pedes": "ICFG-PEDES.json",
+    "read_rstpreid": "data_captions.json",
 }
 every_reader = pytest.mark.parametrize("name", READERS)
 
@@ -177,6 +181,8 @@ def test_the_warning_points_at_the_caller(tmp_path, name):
         ("read_hands11k", "Hands/Hand_0000003.jpg"),
         ("read_online_products", "bicycle_final/11_1.JPG"),
         ("read_cuhk_pedes", "imgs/Market/3.jpg"),
+        ("read_icfg_pedes", "imgs/train/0001/0001_000_15_0113noon_0001_1.jpg"),
+        ("read_rstpreid", "imgs/3701_c1_0002.jpg"),
     ],
 )
 def test_a_listed_image_that_is_missing_is_named(tmp_path, name, image):

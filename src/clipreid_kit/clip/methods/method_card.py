@@ -1,6 +1,7 @@
 """How a trained method is built again: its construction as JSON, and the method from it.
 
-Only what the descriptor needs is kept and built: towers, necks, prompt, inversion and interaction.
+Only what the descriptor needs is kept and built: towers, necks, prompt, inversion, interaction and
+token selections.
 Classifiers, losses and texts of identities serve training alone.
 """
 
@@ -13,16 +14,20 @@ from clipreid_kit.clip.methods.baseline import ClipBaseline
 from clipreid_kit.clip.methods.clip_reid import ClipReID
 from clipreid_kit.clip.methods.identity_branch import IdentityBranch
 from clipreid_kit.clip.methods.prompt_sg import PromptSG
+from clipreid_kit.clip.methods.text_to_person import TextToPerson
 from clipreid_kit.clip.prompts.composer import PromptComposer
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.load_weights import load_weights
-from clipreid_kit.modules import MultiModalInteraction, TextualInversionMLP
+from clipreid_kit.modules import MultiModalInteraction, TextualInversionMLP, TokenSelection
 
 _OWNER = "build_method"
 _VERSION = 1
 
 # of checkpoints, by the first word of a tensor's name: they have no effect on the descriptor
-_TRAINING_ONLY = ("losses", "weighted_sum", "text_embeddings", "prompts")
+_TRAINING_ONLY = (
+    *("losses", "weighted_sum", "text_embeddings", "prompts"),
+    *("classification", "masked_language"),
+)
 
 
 def build_method(
@@ -162,7 +167,28 @@ def _prompt_sg(card: Mapping[str, Any], towers: ClipTowers) -> nn.Module:
     )
 
 
-_BUILDERS = {"ClipBaseline": _baseline, "ClipReID": _clip_reid, "PromptSG": _prompt_sg}
+def _text_to_person(card: Mapping[str, Any], towers: ClipTowers) -> nn.Module:
+    chosen = card["selections"]
+    selections = None
+    if chosen is not None:
+        patches, words = (TokenSelection(**options) for options in chosen)
+        selections = (patches, words)
+
+    return TextToPerson(
+        towers,
+        weights={"sdm": 1.0},
+        selections=selections,
+        image_blocks=None,
+        text_blocks=None,
+    )
+
+
+_BUILDERS = {
+    "ClipBaseline": _baseline,
+    "ClipReID": _clip_reid,
+    "PromptSG": _prompt_sg,
+    "TextToPerson": _text_to_person,
+}
 
 
 class _NeckFactory:

@@ -43,6 +43,7 @@ from clipreid_kit.clip.towers.text_forward import (
     look_up_tokens,
     require_text_tower,
     text_tower,
+    vocabulary_size,
 )
 from clipreid_kit.clip.towers.tokenizer import TextTokenizer, TooLong
 from clipreid_kit.clip.towers.vision_only import backbone_config
@@ -564,6 +565,19 @@ class ClipTowers(nn.Module):
         """Width of a word embedding."""
         check_has_text("text_width", self)
         return require_text_tower("text_width", self.model).width
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids that the text tower knows.
+
+        Raises:
+            ValueError: If there is no text tower, or it does not say.
+        """
+        check_has_text("vocabulary_size", self)
+        size = vocabulary_size(self.model)
+        if size is None:
+            raise ValueError("vocabulary_size: this text tower has no table of word embeddings.")
+        return size
 
     @property
     def text_is_causal(self) -> bool:

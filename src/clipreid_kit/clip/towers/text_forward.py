@@ -101,7 +101,7 @@ def encode_tokens(
     Raises:
         ValueError: If the rows are too long, or are not integers (N, L).
     """
-    _check_tokens("encode_text", tokens, context_length, _vocabulary_size(model))
+    _check_tokens("encode_text", tokens, context_length, vocabulary_size(model))
     tokens = _indices(tokens)
     if len(tokens) == 0:
         return cast(Tensor, model.logit_scale.new_zeros(0, embed_dim))
@@ -120,7 +120,7 @@ def look_up_tokens(model: nn.Module, tokens: Tensor, context_length: int) -> Flo
             from word embeddings.
     """
     text = require_text_tower("embed_tokens", model)
-    _check_tokens("embed_tokens", tokens, context_length, _vocabulary_size(model))
+    _check_tokens("embed_tokens", tokens, context_length, vocabulary_size(model))
     return cast(Tensor, text.parts.token_embedding(_indices(tokens).to(text.device)))
 
 
@@ -205,7 +205,7 @@ def encode_token_states(
             from word embeddings.
     """
     text = require_text_tower("encode_text_tokens", model)
-    _check_tokens("encode_text_tokens", tokens, context_length, _vocabulary_size(model))
+    _check_tokens("encode_text_tokens", tokens, context_length, vocabulary_size(model))
     if len(tokens) == 0:
         return cast(Tensor, model.logit_scale.new_zeros(0, tokens.shape[1], embed_dim))
     if not text.causal and tokens.shape[1] != context_length:
@@ -277,7 +277,7 @@ def _check_tokens(
         check_label_range(owner, tokens, vocabulary_size, remedy, "tokens")
 
 
-def _vocabulary_size(model: nn.Module) -> int | None:
+def vocabulary_size(model: nn.Module) -> int | None:
     """Return the number of token ids that a model has word embeddings for, if that is known."""
     for parts in (model, getattr(model, "text", None)):
         table = getattr(parts, "token_embedding", None)

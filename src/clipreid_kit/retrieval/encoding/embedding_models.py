@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
-from clipreid_kit.clip import ClipBaseline, ClipReID, ClipTowers, PromptSG
+from clipreid_kit.clip import ClipBaseline, ClipReID, ClipTowers, PromptSG, TextToPerson
 from clipreid_kit.clip.methods.method_card import descriptor_tensors
 
 Prompt = Literal["composed", "simplified"]
@@ -102,7 +102,7 @@ class _Towers:
 
 
 class _Method:
-    """A trained method: its descriptor, and the texts of its towers."""
+    """A trained method: its descriptor, and its own texts or else those of its towers."""
 
     is_unit = True
 
@@ -126,6 +126,8 @@ class _Method:
         return cast("Tensor", forward(images, **options).embedding)
 
     def embed_texts(self, tokens: Tensor) -> Tensor:
+        if isinstance(self.module, TextToPerson):
+            return self.module.encode_text(tokens)
         return self._towers.encode_text(tokens)
 
     def tokenize(self, texts: list[str]) -> Tensor:

@@ -1,0 +1,87 @@
+"""The frozen start model beside a trained one: did training make it worse?
+
+A run evaluates its start model, untouched, before it trains. Its results are the moment ``before``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clipreid_kit.reports.measures import COMPARED, Rates, rates_of
+from clipreid_kit.reports.runs import Run
+from clipreid_kit.reports.tables import Row, mean_and_std
+from clipreid_kit.reports.versions import runs_by_version
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def changes_of(results: Results) -> dict[str, Rates]:
+    """Trained rates minus those of the frozen start model, by task; a missing rate is ``None``.
+
+    Args:
+        results: Numbers by moment (``before``, ``after``) and task.
+
+    Returns:
+        Differences of fractions; without training, nothing.
+    """
+    before, after = results.get("before", {}), results.get("after", {})
+
+    changes = {}
+    for task in after:
+        if task in before:
+            old, new = rates_of(before[task]), rates_of(after[task])
+            changes[task] = {column: _difference(old[column], new[column]) for column in old}
+    return changes
+
+
+def verdict(results: Results) -> str:
+    """One sentence per task on its mAP against the frozen start model; empty without training.
+
+    Example:
+        >>> before, after = {"mean_ap": 0.375}, {"mean_ap": 0.301}
+        >>> verdict({"before": {"image_to_image": before}, "after": {"image_to_image": after}})
+        'image to image: training made the start model WORSE (mAP 37.5 frozen, 30.1 trained).'
+    """
+    sentences = []
+    for task, change in changes_of(results).items():
+        if change["mAP"] is None:
+            continue
+
+        old, new = (100 * _mean_ap(results[moment][task]) for moment in ("before", "after"))
+        word = "WORSE" if change["mAP"] < 0 else "better"
+        if change["mAP"] == 0:
+            word = "neither better nor worse"
+        name = task.replace("_", " ").replace(".", ", ")
+        sentences.append(
+            f"{name}: training made the start model {word} "
+            f"(mAP {old:.1f} frozen, {new:.1f} trained)."
+        )
+    return "\n".join(sentences)
+
+
+def change_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row per version and task: mean change of its runs, and how many of them became worse.
+
+    The change is taken run by run, so its spread is that of training and not of the start models.
+    """
+    table: list[Row] = []
+    for version, members in runs_by_version(runs).items():
+        changes = [changes_of(run.results) for run in members]
+        for task in dict.fromkeys(task for of_run in changes for task in of_run):
+            measured = [of_run[task] for of_run in changes if task in of_run]
+            worse = sum((rates["mAP"] or 0) < 0 for rates in measured)
+            row: Row = {"version": version, "task": task, "num_runs": len(measured)}
+            row["num_worse"] = worse
+            for column in COMPARED:
+                mean, spread = mean_and_std([rates[column] for rates in measured])
+                row |= {f"{column}_fraction": mean, f"{column}_std_fraction": spread}
+            table.append(row)
+    return sorted(table, key=lambda row: str(row["task"]))
+
+
+def _difference(old: float | None, new: float | None) -> float | None:
+    return None if old is None or new is None else new - old
+
+
+def _mean_ap(numbers: Mapping[str, Any]) -> float:
+    rate = rates_of(numbers)["mAP"]
+    return 0.0 if rate is None else rate

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         set_trainable,
         unfreeze_last_blocks,
     )
+    from clipreid_kit.clip.tuning.frozen_prefix import FrozenPrefix, PrefixCache
     from clipreid_kit.clip.tuning.gradient_checkpointing import set_gradient_checkpointing
     from clipreid_kit.clip.tuning.lora import add_lora, merge_lora
     from clipreid_kit.clip.tuning.lr_groups import layerwise_lr_groups
@@ -62,6 +63,7 @@ __all__ = [
     "ClipReIDOutput",
     "ClipReIDPromptStage",
     "ClipTowers",
+    "FrozenPrefix",
     "IdentityBranch",
     "IdentityBranchOutput",
     "IdentityClassifier",
@@ -72,6 +74,7 @@ __all__ = [
     "ImportedClipReID",
     "LoadReport",
     "ModelCard",
+    "PrefixCache",
     "PromptComposer",
     "PromptEmbeddings",
     "PromptSG",
@@ -150,6 +153,7 @@ _HOMES = {
     "towers.read_weights": ("read_weights",),
     "towers.small_models": ("small_model_config", "small_model_names"),
     "tuning.freezing": ("freeze", "projection_names", "set_trainable", "unfreeze_last_blocks"),
+    "tuning.frozen_prefix": ("FrozenPrefix", "PrefixCache"),
     "tuning.gradient_checkpointing": ("set_gradient_checkpointing",),
     "tuning.lora": ("add_lora", "merge_lora"),
     "tuning.lr_groups": ("layerwise_lr_groups",),

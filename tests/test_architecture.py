@@ -22,11 +22,25 @@ def test_import_contracts_hold():
 
 
 def test_importing_the_library_is_light():
-    heavy = ["open_clip", "torchvision", "timm", "faiss", "matplotlib", "PIL"]
+    heavy = ["open_clip", "torchvision", "timm", "transformers", "pandas", "scipy", "sklearn"]
+    heavy += ["faiss", "matplotlib"]
     result = run_python(
-        f"import sys, clipreid_kit; print([m for m in {heavy} if m in sys.modules])"
+        "import sys, clipreid_kit, clipreid_kit.losses; assert 'PIL' not in sys.modules;"
+        "import clipreid_kit.clip, clipreid_kit.data;"
+        f"print([m for m in {heavy} if m in sys.modules])"
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_public_names_of_clip_are_imported_on_first_use():
+    result = run_python(
+        "import sys, clipreid_kit.clip as clip;"
+        "clip.ImportReport; assert 'open_clip' not in sys.modules;"
+        "assert set(clip.__all__) <= set(dir(clip));"
+        "assert sorted(n for names in clip._HOMES.values() for n in names) == sorted(clip.__all__);"
+        "clip.no_such_name"
+    )
+    assert "has no attribute 'no_such_name'" in result.stderr
 
 
 def test_importing_reads_and_sets_no_random_state():

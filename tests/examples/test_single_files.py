@@ -19,10 +19,16 @@ from examples.example_images import read_images
 
 ROOT = Path(__file__).parents[2]
 METHODS = ["finetune_clip", "clip_reid", "prompt_sg"]
-PARTS = ["own_loss_own_data", "two_processes", "with_lightning", "with_transformers"]
+PARTS = [
+    "own_loss_own_data",
+    "frozen_prefix",
+    "two_processes",
+    "with_lightning",
+    "with_transformers",
+]
 PAGES = {
     "examples": [*METHODS, "example_images"],
-    "in_your_code": PARTS,
+    "in_your_code": [name for name in PARTS if name != "frozen_prefix"],
 }
 
 
@@ -131,6 +137,12 @@ def test_own_loss_own_data(capsys):
     before, after = run_main("own_loss_own_data", num_identities=64, epochs=8)
     assert after.mean_ap > before.mean_ap + 0.1
     assert re.search(r"epoch 8: pairs 0\.\d+ triplet 0\.\d+", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_frozen_prefix(records):
+    before, after = run_main("frozen_prefix", records, epochs=4)
+    assert after.mean_ap > before.mean_ap + 0.03
 
 
 @pytest.mark.slow

@@ -130,43 +130,13 @@ def _losses_of_rows(
             return (rows.sum(dim=1) + texts.sum()) * 0.0
 
         rows, texts = to_common_precision(rows, texts)
-        labels = labels.long()
-
-        # For many fixed texts, scaling the (N, C) logits is cheaper than a normalised (C, D) copy.
-        scale = None
-        if normalize and texts.requires_grad:
-            texts = l2_normalize(texts)
-        elif normalize:
-            scale = _inverse_lengths(texts)
-
-        losses = cross_entropy_over_classes(rows, labels, texts, scale)
-        if label_smoothing > 0:
-            losses = losses + label_smoothing * _target_minus_mean(rows, labels, texts, scale)
-
-        return losses
-
-
-def _inverse_lengths(texts: Tensor) -> Tensor:
-    """1 / length of each text, 0 for a zero row."""
-    length = torch.linalg.vector_norm(texts, dim=1)
-    tiny = torch.finfo(texts.dtype).tiny
-    return torch.where(length > 0, 1 / length.clamp(min=tiny), 0.0)
-
-
-def _target_minus_mean(rows: Tensor, labels: Tensor, texts: Tensor, scale: Tensor | None) -> Tensor:
-    """Target's logit minus the mean of all logits, for each row.
-
-    Times the smoothing it is what smoothed targets add to the loss. The mean of the logits is a
-    product with the mean text.
-    """
-    own = texts.index_select(0, labels)
-    if scale is None:
-        mean = texts.sum(dim=0) / texts.shape[0]
-    else:
-        own = own * scale.index_select(0, labels)[:, None]
-        mean = scale @ texts / texts.shape[0]
-
-    return (rows * (own - mean)).sum(dim=1)
+        return cross_entropy_over_classes(
+            rows,
+            labels,
+            texts,
+            label_smoothing=label_smoothing,
+            normalize_classes=normalize,
+        )
 
 
 def _check_rows(owner: str, embeddings: Tensor, labels: Tensor, text_embeddings: Tensor) -> None:

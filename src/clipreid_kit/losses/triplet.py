@@ -9,9 +9,11 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_choice
+from clipreid_kit.distances import at_least_float32, l2_normalize, to_common_precision
 from clipreid_kit.distributed import gather_batch
-from clipreid_kit.losses._engine.anchorwise import anchorwise_loss, prepare_rows
+from clipreid_kit.losses._engine.anchorwise import anchorwise_loss
 from clipreid_kit.losses._engine.argument_checks import check_contrast
+from clipreid_kit.losses._engine.attached_gradient import without_autocast
 from clipreid_kit.losses._engine.contrast_set import (
     Distance,
     connected_zero,
@@ -184,8 +186,12 @@ def _hardest_triplet_loss(
 ) -> Tensor:
     check_contrast("triplet_loss", embeddings, labels, contrast, contrast_labels)
 
-    with torch.autocast(embeddings.device.type, enabled=False):
-        anchors, contrast = prepare_rows(embeddings, contrast, distance)
+    with without_autocast(embeddings.device):
+        prepare = at_least_float32 if distance == "euclidean" else l2_normalize
+        anchors = prepare(embeddings)
+        if contrast is not None:
+            anchors, contrast = to_common_precision(anchors, prepare(contrast))
+
         if anchors.shape[0] == 0 or (contrast is not None and contrast.shape[0] == 0):
             return connected_zero(anchors, contrast)
 

@@ -29,15 +29,34 @@ def run_vit(
     Raises:
         ValueError: If patch levels are wanted and the tower has none, or drops some of them.
     """
+    return run_vit_blocks(visual, vit_tokens(visual, images, offset), wanted)
+
+
+def run_vit_blocks(
+    visual: OpenClip, x: Tensor, wanted: frozenset[str], first_block: int = 0
+) -> dict[str, Tensor]:
+    """Run the blocks of a ViT from one on, and its head; as :func:`run_vit`.
+
+    Args:
+        visual: The image tower.
+        x: What enters the first of these blocks (N, L, W).
+        wanted: Names of the levels to compute, at least one.
+        first_block: Number of blocks that have run already.
+
+    Returns:
+        The wanted levels by name, and those that come with them at no cost.
+
+    Raises:
+        ValueError: As for :func:`run_vit`.
+    """
     wants_patches = bool(wanted & PATCH_LEVELS)
     if wants_patches:
         _check_vit_patches(visual)
 
     blocks = visual.transformer.resblocks
     recompute = visual.transformer.grad_checkpointing
-    x = _vit_tokens(visual, images, offset)
 
-    for block in blocks[:-1]:
+    for block in blocks[first_block:-1]:
         x = run_block(block, x, recompute)
 
     outputs = {"previous": x[:, 0]}
@@ -80,7 +99,7 @@ def _check_vit_patches(visual: OpenClip) -> None:
         )
 
 
-def _vit_tokens(visual: OpenClip, images: Tensor, offset: TokenOffset | None) -> Tensor:
+def vit_tokens(visual: OpenClip, images: Tensor, offset: TokenOffset | None) -> Tensor:
     """Embed the patches, put the class token first, and add camera rows and positions."""
     patches = visual.conv1(images).flatten(2).transpose(1, 2)
     class_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)

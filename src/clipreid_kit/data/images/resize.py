@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
-from torchvision.transforms import v2
 
 from clipreid_kit.data.images.image_spec import ImageSpec, Interpolation
 
@@ -74,6 +73,8 @@ class CropToSize:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Return a new image of exactly the size."""
+        from torchvision.transforms.v2.functional import center_crop
+
         height, width = self.size
 
         # Compared by products of integers: the image is wider than the size, or narrower.
@@ -83,7 +84,7 @@ class CropToSize:
             outer = (width, image.height * width // image.width)
         resized = image.resize(outer, _FILTERS[self.interpolation])
 
-        cropped: Image.Image = v2.functional.center_crop(resized, [height, width])
+        cropped: Image.Image = center_crop(resized, [height, width])
         return cropped
 
 
@@ -95,8 +96,10 @@ class RandomFractionCrop:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Return a new image, at least one pixel in size."""
+        from torchvision.transforms.v2 import RandomCrop
+
         height = max(1, int(image.height * self.fraction))
         width = max(1, int(image.width * self.fraction))
 
-        cropped: Image.Image = v2.RandomCrop([height, width])(image)
+        cropped: Image.Image = RandomCrop([height, width])(image)
         return cropped

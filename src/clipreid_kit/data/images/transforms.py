@@ -1,4 +1,7 @@
-"""Transforms from a PIL image to the input of an image tower, with and without augmentation."""
+"""Transforms from a PIL image to the input of an image tower, with and without augmentation.
+
+torchvision takes seconds to import, so functions import it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,7 +9,6 @@ from typing import NamedTuple
 
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from clipreid_kit._checks import check_choice, check_integer, check_positive, fail
 from clipreid_kit.data.images._image_checks import (
@@ -63,6 +65,8 @@ def eval_transform(
         >>> image.shape, image.unique()
         (torch.Size([3, 4, 2]), tensor([1.]))
     """
+    from torchvision.transforms import v2
+
     spec = _spec_of("eval_transform", image_size, mean, std)
 
     steps: Steps = [
@@ -163,6 +167,8 @@ def train_transform(
     check_integer("train_transform", "pad", pad, 0)
     _check_affine(rotation, translate, scale, shear)
 
+    from torchvision.transforms import v2
+
     bilinear = v2.InterpolationMode.BILINEAR
     steps: Steps = []
     if crop < 1:
@@ -247,6 +253,8 @@ def preset_transforms(name: str) -> PresetTransforms:
 
 def is_deterministic(transform: object) -> bool:
     """Return whether a transform is known to need no random numbers."""
+    from torchvision.transforms import v2
+
     if not isinstance(transform, v2.Compose):
         return False
     return all(isinstance(step, _DETERMINISTIC_STEPS) for step in transform.transforms)
@@ -316,6 +324,8 @@ def _affine_steps(
     """Return the affine step; no step if the arguments have no effect."""
     if not (rotation or any(translate) or tuple(scale) != (1.0, 1.0) or shear):
         return []
+
+    from torchvision.transforms import v2
 
     affine = v2.RandomAffine(
         degrees=rotation,

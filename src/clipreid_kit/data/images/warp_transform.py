@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Literal
 
 from PIL import Image
-from torchvision.transforms import v2
 
 from clipreid_kit._checks import fail
 from clipreid_kit.data.images._image_checks import check_between, check_fill
@@ -52,6 +51,8 @@ def warp_transform(
     check_between("warp_transform", "shear", shear, 89, " degrees")
     check_between("warp_transform", "perspective", perspective, 1)
     check_fill("warp_transform", fill)
+
+    from torchvision.transforms import v2
 
     bilinear = v2.InterpolationMode.BILINEAR
     steps: list[v2.Transform] = []

@@ -4,10 +4,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-
-from open_clip.tokenizer import SimpleTokenizer, basic_clean
+from typing import TYPE_CHECKING
 
 from clipreid_kit._checks import check_integer
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
 
 CountTokens = Callable[[str], int]
 Order = Callable[[Sequence[str]], Sequence[int]]
@@ -172,7 +174,10 @@ def count_clip_tokens(text: str) -> int:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer() -> SimpleTokenizer:
+def _tokenizer() -> "SimpleTokenizer":
+    # Imported on first use, because it takes seconds.
+    from open_clip.tokenizer import SimpleTokenizer
+
     return SimpleTokenizer()
 
 
@@ -182,6 +187,8 @@ def _cleaned(text: str) -> str:
 
 
 def _cleaned_line(line: str) -> str:
+    from open_clip.tokenizer import basic_clean
+
     for _ in range(_ROUNDS):
         before = line
         line = _MARKS.sub(" ", basic_clean(line))

@@ -12,10 +12,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from clipreid_kit.distances import at_least_float32, l2_normalize, to_common_precision
+from clipreid_kit.distances import at_least_float32, to_common_precision
 from clipreid_kit.losses._engine.argument_checks import check_contrast
-from clipreid_kit.losses._engine.attached_gradient import attach_whole_gradients, needs_gradient
+from clipreid_kit.losses._engine.attached_gradient import (
+    InputGradient,
+    attach_gradients,
+    needs_gradient,
+    without_autocast,
+)
 from clipreid_kit.losses._engine.contrast_set import connected_zero
+from clipreid_kit.losses._engine.unit_rows import UnitRows
 
 # Pairs held at once: 4 MiB in float32.
 BLOCK_ELEMENTS = 2**20
@@ -57,25 +63,16 @@ def anchorwise_loss(
     """
     check_contrast(owner, embeddings, labels, contrast, contrast_labels)
 
-    with torch.autocast(embeddings.device.type, enabled=False):
-        anchors, contrast = prepare_rows(embeddings, contrast, measure)
+    with without_autocast(embeddings.device):
+        anchors = at_least_float32(embeddings)
+        if contrast is not None:
+            anchors, contrast = to_common_precision(anchors, contrast)
+
         if anchors.shape[0] == 0 or (contrast is not None and contrast.shape[0] == 0):
             return connected_zero(anchors, contrast)
 
-        return mean_over_anchors(anchors, contrast, labels, contrast_labels, rule, measure)
-
-
-def prepare_rows(
-    embeddings: Tensor, contrast: Tensor | None, measure: Measure
-) -> tuple[Tensor, Tensor | None]:
-    """Cast both sides to one precision, and normalise them where the measure is a cosine."""
-    prepare = at_least_float32 if measure == "euclidean" else l2_normalize
-
-    anchors = prepare(embeddings)
-    if contrast is None:
-        return anchors, None
-
-    return to_common_precision(anchors, prepare(contrast))
+        mean = mean_over_anchors if measure == "euclidean" else _mean_over_unit_anchors
+        return mean(anchors, contrast, labels, contrast_labels, rule, measure)
 
 
 def anchors_per_block(num_columns: int) -> int:
@@ -106,22 +103,53 @@ def mean_over_anchors(
 
     The rows are checked, prepared, and not empty.
     """
-    needs_anchors = needs_gradient(anchors)
-    needs_contrast = needs_gradient(contrast)
+    needs = needs_gradient(anchors), needs_gradient(contrast)
 
     with torch.no_grad():
         rows, columns = anchors, contrast
         if measure == "euclidean":
             rows, columns = _subtract_mean(anchors, contrast)
 
-        gradients = _RowGradients(
-            rows, columns, measure, by_anchors=needs_anchors, by_contrast=needs_contrast
-        )
-        total, count = _sum_over_anchors(rows, columns, labels, contrast_labels, rule, gradients)
-        count = count.clamp(min=1)
-        by_anchors, by_contrast = gradients.divided_by(count)
+        sums = _RowGradients(rows, columns, measure, *needs)
+        total, count = _sum_over_anchors(rows, columns, labels, contrast_labels, rule, sums)
+        share = total.new_ones(()) / count.clamp(min=1)
 
-    return attach_whole_gradients(total / count, (anchors, by_anchors), (contrast, by_contrast))
+        gradients = []
+        if sums.by_anchors is not None:
+            gradients.append(InputGradient(anchors, sums.by_anchors, share))
+        if contrast is not None and sums.by_contrast is not None:
+            gradients.append(InputGradient(contrast, sums.by_contrast, share))
+
+    return attach_gradients(total * share, gradients)
+
+
+def _mean_over_unit_anchors(
+    anchors: Tensor,
+    contrast: Tensor | None,
+    labels: Tensor,
+    contrast_labels: Tensor | None,
+    rule: AnchorRule,
+    measure: Measure,
+) -> Tensor:
+    """The same for rows that are normalised here, with the gradient through that."""
+    needs = needs_gradient(anchors), needs_gradient(contrast)
+
+    with torch.no_grad():
+        unit = UnitRows(anchors)
+        unit_contrast = None if contrast is None else UnitRows(contrast)
+        columns = None if unit_contrast is None else unit_contrast.rows
+
+        sums = _RowGradients(unit.rows, columns, measure, *needs)
+        total, count = _sum_over_anchors(unit.rows, columns, labels, contrast_labels, rule, sums)
+        count = count.clamp(min=1)
+
+        gradients = []
+        if sums.by_anchors is not None:
+            gradients.append(unit.input_gradient(sums.by_anchors, count))
+        if unit_contrast is not None and sums.by_contrast is not None:
+            gradients.append(unit_contrast.input_gradient(sums.by_contrast, count))
+
+    return attach_gradients(total / count, gradients)
 
 
 def _sum_over_anchors(
@@ -165,21 +193,21 @@ class _RowGradients:
         anchors: Tensor,
         contrast: Tensor | None,
         measure: Measure,
-        *,
-        by_anchors: bool,
-        by_contrast: bool,
+        needs_anchors: bool,
+        needs_contrast: bool,
     ) -> None:
         self._anchors = anchors
         self._contrast = contrast
         self.measure: Measure = measure
-        self._by_anchors = torch.zeros_like(anchors) if by_anchors else None
-        self._by_contrast: Tensor | None = None
-        if contrast is not None and by_contrast:
-            self._by_contrast = torch.zeros_like(contrast)
+
+        self.by_anchors = torch.zeros_like(anchors) if needs_anchors else None
+        self.by_contrast: Tensor | None = None
+        if contrast is not None and needs_contrast:
+            self.by_contrast = torch.zeros_like(contrast)
 
     def add_block(self, block: slice, slope_BM: Tensor, matrix_BM: Tensor) -> None:
         """Add the pairs of a block of anchors, in both roles."""
-        if self._by_anchors is None and self._by_contrast is None:
+        if self.by_anchors is None and self.by_contrast is None:
             return
 
         weights_BM = _weights(slope_BM, matrix_BM, self.measure)
@@ -189,7 +217,7 @@ class _RowGradients:
             self._add_two_modalities(block, weights_BM, self._contrast)
 
     def _add_one_modality(self, block: slice, weights_BM: Tensor) -> None:
-        if self._by_anchors is None:
+        if self.by_anchors is None:
             return
 
         rows = self._anchors
@@ -197,25 +225,19 @@ class _RowGradients:
         # A single block: both roles of a row in one product.
         if weights_BM.shape[0] == rows.shape[0]:
             both = weights_BM + weights_BM.T
-            self._by_anchors = _weighted_sum(both, rows, rows, self.measure)
+            self.by_anchors = _weighted_sum(both, rows, rows, self.measure)
             return
 
-        self._by_anchors += _weighted_sum(weights_BM.T, rows, rows[block], self.measure)
-        self._by_anchors[block] += _weighted_sum(weights_BM, rows[block], rows, self.measure)
+        self.by_anchors += _weighted_sum(weights_BM.T, rows, rows[block], self.measure)
+        self.by_anchors[block] += _weighted_sum(weights_BM, rows[block], rows, self.measure)
 
     def _add_two_modalities(self, block: slice, weights_BM: Tensor, contrast: Tensor) -> None:
         anchors = self._anchors[block]
 
-        if self._by_anchors is not None:
-            self._by_anchors[block] += _weighted_sum(weights_BM, anchors, contrast, self.measure)
-        if self._by_contrast is not None:
-            self._by_contrast += _weighted_sum(weights_BM.T, contrast, anchors, self.measure)
-
-    def divided_by(self, count: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of the mean."""
-        by_anchors = None if self._by_anchors is None else self._by_anchors.div_(count)
-        by_contrast = None if self._by_contrast is None else self._by_contrast.div_(count)
-        return by_anchors, by_contrast
+        if self.by_anchors is not None:
+            self.by_anchors[block] += _weighted_sum(weights_BM, anchors, contrast, self.measure)
+        if self.by_contrast is not None:
+            self.by_contrast += _weighted_sum(weights_BM.T, contrast, anchors, self.measure)
 
 
 def _subtract_mean(anchors: Tensor, contrast: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -52,8 +52,9 @@ def attach_gradients(value: Tensor, gradients: Sequence[InputGradient]) -> Tenso
     if not gradients:
         return value
 
+    attach = _AttachInTransform if inside_a_transform() else _Attach
     tensors = [tensor for gradient in gradients for tensor in gradient]
-    attached: Tensor = _Attach.apply(value, *tensors)
+    attached: Tensor = attach.apply(value, *tensors)
     return attached
 
 
@@ -71,6 +72,39 @@ def attach_whole_gradients(
 
 
 class _Attach(torch.autograd.Function):
+    """Outside of transforms; without ``setup_context``, for which torch inspects every call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        value: Tensor,
+        *tensors: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(*tensors[1::3], *tensors[2::3])
+        return value.clone()
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401 (torch's own context)
+        upstream: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        check_no_second_derivative()
+
+        # Read once: torch.utils.checkpoint hands each saved tensor out a single time.
+        saved = ctx.saved_tensors
+        num_inputs = len(saved) // 2
+
+        # One result for each argument of forward: the value, then (tensor, gradient, factor) each.
+        results: list[Tensor | None] = [None]
+        for gradient, factor in zip(saved[:num_inputs], saved[num_inputs:], strict=True):
+            results += [gradient * (upstream * factor), None, None]
+
+        return tuple(results)
+
+
+class _AttachInTransform(torch.autograd.Function):
+    """The same inside a transform of ``torch.func``."""
+
     @staticmethod
     def forward(value: Tensor, *tensors: Tensor) -> Tensor:  # noqa: ARG004 (for the backward pass)
         return value.clone()
@@ -81,36 +115,20 @@ class _Attach(torch.autograd.Function):
         inputs: tuple[Tensor, ...],
         output: Tensor,  # noqa: ARG004 (torch's own signature)
     ) -> None:
-        tensors = inputs[1::3]
-        gradients = inputs[2::3]
-        factors = inputs[3::3]
-        ctx.num_inputs = len(tensors)
-        ctx.in_transform = inside_a_transform()
-
-        kept = tensors if ctx.in_transform else ()
-        ctx.save_for_backward(*gradients, *factors, *kept)
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(
         ctx: Any,  # noqa: ANN401 (torch's own context)
         upstream: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        if not ctx.in_transform:
-            check_no_second_derivative()
-
-        # Read once: torch.utils.checkpoint hands each saved tensor out a single time.
         saved = ctx.saved_tensors
-        gradients = saved[: ctx.num_inputs]
-        factors = saved[ctx.num_inputs : 2 * ctx.num_inputs]
-        tensors = saved[2 * ctx.num_inputs :]
+        tensors = saved[0::3]
 
-        # One result for each argument of forward: the value, then (tensor, gradient, factor) each.
         results: list[Tensor | None] = [None]
-        for gradient, factor in zip(gradients, factors, strict=True):
+        for gradient, factor in zip(saved[1::3], saved[2::3], strict=True):
             result = gradient * (upstream * factor)
-            if ctx.in_transform:
-                result = _FirstDerivative.apply(result, *tensors)
-            results += [result, None, None]
+            results += [_FirstDerivative.apply(result, *tensors), None, None]
 
         return tuple(results)
 

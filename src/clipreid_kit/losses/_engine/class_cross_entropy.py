@@ -3,25 +3,32 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from clipreid_kit._checks import inside_a_transform
+from clipreid_kit.distances import l2_normalize
 
 # Logits held at once: 64 MiB in float32.
 MAX_LOGITS = 2**24
+
+# Classes that a processor's cache holds: 2 MiB of 512 float32 numbers each.
+CLASSES_IN_CACHE = 1024
 
 
 def cross_entropy_over_classes(
     rows: Float[Tensor, "n d"],
     labels: Integer[Tensor, " n"],
     classes: Float[Tensor, "c d"],
-    scale: Float[Tensor, " c"] | None = None,
+    *,
     bias: Float[Tensor, " c"] | None = None,
+    label_smoothing: float = 0.0,
+    normalize_classes: bool = False,
 ) -> Float[Tensor, " n"]:
     r"""Cross entropy of every row over all classes, outside autocast.
 
-    The logits are :math:`s_c\, (r_i \cdot w_c) + b_c`.
+    The logits are :math:`r_i \cdot w_c + b_c`.
 
     If the classes need no gradient, that of the rows is computed in the forward pass. The backward
     pass then needs neither the logits nor the classes, so memory is bounded, and the classes may
@@ -31,9 +38,12 @@ def cross_entropy_over_classes(
         rows: Rows, divided by the temperature.
         labels: Row of ``classes`` for each row.
         classes: At least one, in the dtype of ``rows``.
-        scale: Factor of the logits of each class; only for classes without gradient.
         bias: Added to the logits of each class; only for classes without gradient. A bias of -inf
             leaves a class out.
+        label_smoothing: Share of the target that is spread over all classes; only without a bias of
+            -inf.
+        normalize_classes: Divide each class by its length; a zero row stays zero. The (N, C) logits
+            are divided, which is cheaper than a copy (C, D) where classes are many.
 
     Returns:
         One value for each row, infinite if the class of its label is left out.
@@ -41,29 +51,50 @@ def cross_entropy_over_classes(
     with torch.autocast(rows.device.type, enabled=False):
         labels = labels.long()
 
-        if inside_a_transform():
-            return _in_plain_autograd(rows, labels, classes, scale, bias)
-        if torch.is_grad_enabled() and classes.requires_grad:
-            return _in_plain_autograd(rows, labels, classes, None, None)
+        if inside_a_transform() or (torch.is_grad_enabled() and classes.requires_grad):
+            if normalize_classes:
+                classes = l2_normalize(classes)
+            return _in_plain_autograd(rows, labels, classes, bias, label_smoothing)
 
         with_gradient = torch.is_grad_enabled() and rows.requires_grad
         losses: Tensor = _FixedClassCrossEntropy.apply(
-            rows, labels, classes, scale, bias, with_gradient
+            rows, labels, classes, bias, label_smoothing, normalize_classes, with_gradient
         )
         return losses
 
 
 def _in_plain_autograd(
-    rows: Tensor, labels: Tensor, classes: Tensor, scale: Tensor | None, bias: Tensor | None
+    rows: Tensor, labels: Tensor, classes: Tensor, bias: Tensor | None, label_smoothing: float
 ) -> Tensor:
     """The same values with all logits in memory, for any kind of derivative."""
     logits = rows @ classes.T
-    if scale is not None:
-        logits = logits * scale
     if bias is not None:
         logits = logits + bias
 
-    return -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+
+
+def _products_and_scale(rows: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Products of the rows with the classes (N, C), and 1 / length of each class, 0 for a zero row.
+
+    On a CPU the classes are read once for both, as many at a time as its cache holds.
+    """
+    in_parts = classes.device.type == "cpu" and not torch.compiler.is_compiling()
+    part_size = CLASSES_IN_CACHE if in_parts else classes.shape[0]
+
+    if classes.shape[0] <= part_size:
+        products = rows @ classes.T
+        length = torch.linalg.vector_norm(classes, dim=1)
+    else:
+        products = rows.new_empty(rows.shape[0], classes.shape[0])
+        length = rows.new_empty(classes.shape[0])
+        for start in range(0, classes.shape[0], part_size):
+            part = slice(start, start + part_size)
+            length[part] = torch.linalg.vector_norm(classes[part], dim=1)
+            products[:, part] = rows @ classes[part].T
+
+    # The length of a zero row is taken as infinite.
+    return products, F.threshold(length, 0.0, torch.inf).reciprocal()
 
 
 class _FixedClassCrossEntropy(torch.autograd.Function):
@@ -75,8 +106,9 @@ class _FixedClassCrossEntropy(torch.autograd.Function):
         rows: Tensor,
         labels: Tensor,
         classes: Tensor,
-        scale: Tensor | None,
         bias: Tensor | None,
+        label_smoothing: float,
+        normalize_classes: bool,
         with_gradient: bool,
     ) -> Tensor:
         block_size = max(1, MAX_LOGITS // classes.shape[0])
@@ -84,15 +116,24 @@ class _FixedClassCrossEntropy(torch.autograd.Function):
         labels_of_blocks = torch.split(labels[:, None], block_size)
         losses = []
         gradients = []
+        scale = None
 
         for rows_BD, labels_B1 in zip(blocks, labels_of_blocks, strict=True):
-            logits_BC = rows_BD @ classes.T
+            if normalize_classes and scale is None:
+                logits_BC, scale = _products_and_scale(rows_BD, classes)
+            else:
+                logits_BC = rows_BD @ classes.T
+
             if scale is not None:
                 logits_BC.mul_(scale)
             if bias is not None:
                 logits_BC.add_(bias)
             logits_BC.sub_(logits_BC.amax(dim=1, keepdim=True))
+
             target_B1 = logits_BC.gather(1, labels_B1)
+            if label_smoothing > 0:
+                mean_B1 = logits_BC.mean(dim=1, keepdim=True)
+                target_B1 = torch.lerp(target_B1, mean_B1, label_smoothing)
 
             # exp(-80) is lost in a sum of at least 1. Below exp(-87) numbers are denormal, and
             # forty times slower on a CPU.
@@ -100,9 +141,12 @@ class _FixedClassCrossEntropy(torch.autograd.Function):
             total_B1 = exponentials_BC.sum(dim=1, keepdim=True)
             losses.append((total_B1.log() - target_B1)[:, 0])
 
-            # Softmax minus one at the label, times the total, which is divided out at the end.
+            # Softmax minus the target, times the total, which is divided out at the end.
             if with_gradient:
-                slope_BC = exponentials_BC.scatter_add_(1, labels_B1, -total_B1)
+                at_label_B1 = (label_smoothing - 1) * total_B1
+                slope_BC = exponentials_BC.scatter_add_(1, labels_B1, at_label_B1)
+                if label_smoothing > 0:
+                    slope_BC.sub_(total_B1 * (label_smoothing / classes.shape[0]))
                 if scale is not None:
                     slope_BC.mul_(scale)
                 gradients.append(slope_BC @ classes / total_B1)
@@ -122,4 +166,4 @@ class _FixedClassCrossEntropy(torch.autograd.Function):
             )
 
         (by_rows,) = ctx.saved_tensors
-        return upstream[:, None] * by_rows, None, None, None, None, None
+        return upstream[:, None] * by_rows, None, None, None, None, None, None

@@ -44,10 +44,10 @@ def hardest_triplets(
             anchors, contrast, labels, contrast_labels, euclidean=euclidean
         )
 
-        triplet_gap = _EuclideanGap if euclidean else _CosineGap
-        triplets = triplet_gap(
-            anchors, columns.index_select(0, farthest_N), columns.index_select(0, nearest_N)
-        )
+        # The positives, and behind them the negatives.
+        chosen_2N = torch.cat((farthest_N, nearest_N))
+        chosen = columns.index_select(0, chosen_2N).view(2, *anchors.shape)
+        triplets = _EuclideanGap(anchors, chosen) if euclidean else _CosineGap(anchors, chosen)
 
         loss_N, slope_N = _hinge(torch.where(valid_N, triplets.gap, -math.inf), margin)
         counted_N = loss_N > 0 if only_violated else valid_N
@@ -55,55 +55,53 @@ def hardest_triplets(
         value = loss_N.sum() / count
 
         if needs:
-            by_anchor, by_positive, by_negative = triplets.gradients(slope_N / count)
+            by_anchor, from_chosen = triplets.gradients(slope_N / count)
             by_contrast = by_anchor if contrast is None else torch.zeros_like(contrast)
-            by_contrast.index_add_(0, farthest_N, by_positive, alpha=-1)
-            by_contrast.index_add_(0, nearest_N, by_negative)
+            by_contrast.index_add_(0, chosen_2N, from_chosen.flatten(0, 1), alpha=-1)
 
     return attach_whole_gradients(value, (anchors, by_anchor), (contrast, by_contrast))
 
 
 class _EuclideanGap:
-    """Distance to the positive minus distance to the negative, and its slope by the rows."""
+    """Distance to the positive minus distance to the negative, and its slope by the rows.
 
-    def __init__(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> None:
-        self._from_positive = anchors - positives
-        self._from_negative = anchors - negatives
-        self._positive_distance = torch.linalg.vector_norm(self._from_positive, dim=1)
-        self._negative_distance = torch.linalg.vector_norm(self._from_negative, dim=1)
-        self.gap = self._positive_distance - self._negative_distance
+    ``chosen`` holds the positive and the negative of each anchor, (2, N, D).
+    """
 
-    def gradients(self, slope_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients by the anchors, by the positives (negated) and by the negatives.
+    def __init__(self, anchors: Tensor, chosen: Tensor) -> None:
+        self._difference = anchors - chosen
+        self._distance_2N = torch.linalg.vector_norm(self._difference, dim=2)
+        self.gap = self._distance_2N[0] - self._distance_2N[1]
 
-        The slope of |a - b| by a is (a - b) / |a - b|, and 0 where the rows coincide.
+    def gradients(self, slope_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients by the anchors, and by the chosen rows (negated); overwrites the differences.
+
+        The slope of |a - b| by a is (a - b) / |a - b|, and 0 where the rows coincide: there the
+        distance is taken as infinite.
         """
-        pull = self._from_positive
-        push = self._from_negative
-        pull *= _quotient(slope_N, self._positive_distance)[:, None]
-        push *= _quotient(slope_N, self._negative_distance)[:, None]
+        weight_2N = torch.stack((slope_N, -slope_N))
+        weight_2N /= F.threshold(self._distance_2N, 0.0, math.inf)
+        terms = self._difference.mul_(weight_2N[:, :, None])
 
-        return pull - push, pull, push
+        return terms[0] + terms[1], terms
 
 
 class _CosineGap:
-    """Distance to the positive minus distance to the negative, for cosines of unit rows."""
+    """Distance to the positive minus distance to the negative, for cosines of unit rows.
 
-    def __init__(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> None:
+    ``chosen`` holds the positive and the negative of each anchor, (2, N, D).
+    """
+
+    def __init__(self, anchors: Tensor, chosen: Tensor) -> None:
         self._anchors = anchors
-        self._positives = positives
-        self._negatives = negatives
-        self.gap = (anchors * (negatives - positives)).sum(dim=1)
+        self._from_positive_to_negative = chosen[1] - chosen[0]
+        self.gap = (anchors * self._from_positive_to_negative).sum(dim=1)
 
-    def gradients(self, slope_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients by the anchors, by the positives (negated) and by the negatives."""
-        by_anchor = (self._negatives - self._positives).mul_(slope_N[:, None])
+    def gradients(self, slope_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients by the anchors, and by the chosen rows (negated)."""
+        by_anchor = self._from_positive_to_negative.mul_(slope_N[:, None])
         weighted_anchors = self._anchors * slope_N[:, None]
-        return by_anchor, weighted_anchors, weighted_anchors
-
-
-def _quotient(slope_N: Tensor, distance_N: Tensor) -> Tensor:
-    return torch.where(distance_N > 0, slope_N / distance_N, 0.0)
+        return by_anchor, torch.stack((weighted_anchors, -weighted_anchors))
 
 
 def _hardest_pairs(
@@ -125,9 +123,9 @@ def _hardest_pairs(
         same_BM = labels[block, None] == column_labels
 
         nearest = distance_BM.masked_fill(same_BM, math.inf).min(dim=1)
+        distance_BM = torch.where(same_BM, distance_BM, -math.inf)
 
         # An anchor is not its own positive.
-        distance_BM.masked_fill_(same_BM.logical_not_(), -math.inf)
         if contrast is None:
             distance_BM.diagonal(start).fill_(-math.inf)
         farthest = distance_BM.max(dim=1)
@@ -265,4 +263,4 @@ def _hinge(gap: Tensor, margin: float | None) -> tuple[Tensor, Tensor]:
     if margin is None:
         return F.softplus(gap), gap.sigmoid()
     loss = F.relu(gap + margin)
-    return loss, (loss > 0).to(gap.dtype)
+    return loss, loss.sign()

@@ -446,7 +446,10 @@ def test_gradient_is_right(loss):
 
 @pytest.mark.unhooked
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
-@pytest.mark.parametrize("name", LOSSES, ids=str)
+@pytest.mark.parametrize(
+    "name",  # a loss with its defaults, and the slow ones with other options
+    [pytest.param(name, marks=[pytest.mark.slow] if "-" in name else []) for name in LOSSES],
+)
 def test_compiles_in_one_graph(name):
     torch._dynamo.reset()
     rows, labels = BATCHES["ordinary"]

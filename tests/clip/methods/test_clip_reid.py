@@ -394,6 +394,7 @@ def test_the_two_stages_lower_their_losses():
     assert torch.equal(model.text_embeddings, texts)
 
 
+@pytest.mark.slow
 @pytest.mark.unhooked
 # a warning of torch 2.6 about itself
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

@@ -407,6 +407,7 @@ def test_training_lowers_the_loss():
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.unhooked
 # a warning of torch 2.6 about itself
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

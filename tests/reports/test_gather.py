@@ -105,7 +105,7 @@ def test_the_command_is_that_of_the_trainer(folder, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", [name, str(folder / "killed"), "--out", str(tmp_path / "out")])
     monkeypatch.delitem(sys.modules, name)
 
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_module(name, run_name="__main__")
     assert "unfinished, 1 epoch done" in capsys.readouterr().out
 

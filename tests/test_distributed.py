@@ -1,10 +1,12 @@
 """Two gloo processes, one loss: the averaged gradient is that of one with the whole batch."""
 
+import io
+
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
+from two_ranks import on_two_ranks
 
 from clipreid_kit.distributed import gather, local_losses, world_size
 from clipreid_kit.losses import (
@@ -448,50 +450,31 @@ def gradient_where_one_rank_has_none(rank):
     return None if rows.grad is None else rows.grad.tolist()
 
 
-def worker(rank, store, queue, done):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    try:
-        mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
-        results = {name: step_of_rank(name, mine) for name in CASES}
-        results["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
-        results["wrapped"] = error_of_a_wrapped_model()
-        results["errors"] = {
-            name: error_of(call, rank) for name, (call, _) in DISAGREEMENTS.items()
-        }
-        results["one gradient"] = gradient_where_one_rank_has_none(rank)
-        results["neck"] = neck_of_rank(rank)
-        torch.save(partial_fc_of_rank(rank, mine), f"{store}.partial_fc.{rank}")
+def found_by(rank):
+    mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
+    results = {name: step_of_rank(name, mine) for name in CASES}
+    results["order"] = gather(torch.tensor(LABELS)[mine]).tolist()
+    results["wrapped"] = error_of_a_wrapped_model()
+    results["errors"] = {name: error_of(call, rank) for name, (call, _) in DISAGREEMENTS.items()}
+    results["one gradient"] = gradient_where_one_rank_has_none(rank)
+    results["neck"] = neck_of_rank(rank)
 
-        # The other rank does not take part.
-        if rank == 0:
-            results["local"] = local_loss(mine)
+    # A queue hands tensors over in memory that both processes would have to keep open.
+    with io.BytesIO() as file:
+        torch.save(partial_fc_of_rank(rank, mine), file)
+        results["partial_fc"] = file.getvalue()
 
-        queue.put((rank, results))
-        done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
-    finally:
-        dist.destroy_process_group()
+    # The other rank does not take part.
+    if rank == 0:
+        results["local"] = local_loss(mine)
+    return results
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    done = context.Event()
-    store = tmp_path_factory.mktemp("two") / "store"
-    processes = [
-        context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-
-    found = dict(queue.get(timeout=300) for _ in processes)
-    done.set()
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-
-    for rank in range(2):
-        found[rank]["partial_fc"] = torch.load(f"{store}.partial_fc.{rank}")
+    found = on_two_ranks(found_by, tmp_path_factory.mktemp("ranks"))
+    for results in found.values():
+        results["partial_fc"] = torch.load(io.BytesIO(results["partial_fc"]))
     return found
 
 

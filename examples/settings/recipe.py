@@ -1,6 +1,7 @@
 """Read recipes: YAML files with a parent, a note, and the lines that change."""
 
 import copy
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +119,7 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
         raise ValueError(f"{path}: the file is not text in UTF-8 ({error}).") from None
 
     is_json = path.suffix == ".json"
-    tree = parse_topk_json(text, str(path)) if is_json else parse_yaml(text, str(path))
+    tree = parse_topk_json(text, str(path)) if is_json else _parse(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
     if is_json:
@@ -132,6 +133,16 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     if not isinstance(base, str) or "\0" in base:
         raise ValueError(f"{path}: `base` must be the path of a recipe, got {shorten(base)}.")
     return Layer(str(path), tree), Path(os.path.normpath(path.parent / base))
+
+
+def _parse(text: str, name: str) -> Any:  # noqa: ANN401 (any YAML)
+    return copy.deepcopy(_parse_once(text, name))
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_once(text: str, name: str) -> Any:  # noqa: ANN401 (any YAML)
+    """Parse the text of a file; many recipes have the same parents, and YAML is slow."""
+    return parse_yaml(text, name)
 
 
 def _change(change: str) -> Layer:

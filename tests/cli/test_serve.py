@@ -96,6 +96,7 @@ def test_without_the_extra(clipreid, store, monkeypatch):
     assert error == "error: serve: x is missing. Run pip install 'clipreid_kit[serve]'.\n"
 
 
+@pytest.mark.slow  # a process that imports everything
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal of POSIX")
 def test_a_server_from_start_to_ctrl_c(store):
     process = subprocess.Popen(

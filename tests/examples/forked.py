@@ -1,4 +1,4 @@
-"""Runs in separate processes that start at once: a server imports everything and forks."""
+"""Runs in separate processes, which start at once."""
 
 import contextlib
 import multiprocessing
@@ -9,7 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+from forking_server import forking_context
 
 
 def _go(arguments, errors, environment, file_limit):
@@ -30,13 +30,7 @@ def _go(arguments, errors, environment, file_limit):
 @contextlib.contextmanager
 def started(*arguments, errors, environment=None, file_limit=None):
     """The trainer's command line in a process; what it says on stderr is appended to a file."""
-    parts = (str(REPOSITORY), str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", ""))
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        dict.fromkeys(filter(None, os.pathsep.join(parts).split(os.pathsep)))
-    )
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["examples.trainer.__main__"])
-    process = context.Process(
+    process = forking_context().Process(
         target=_go,
         args=(list(map(str, arguments)), str(errors), dict(environment or {}), file_limit),
     )

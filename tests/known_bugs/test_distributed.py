@@ -1,13 +1,11 @@
 """Losses and figures of two ranks that differ from those of one, in neighbouring projects."""
 
-import traceback
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
+from two_ranks import on_two_ranks
 
 from clipreid_kit import InfoNCELoss, PKSampler, ReidEvaluator, SupConLoss, evaluate_reid
 from clipreid_kit.distributed import gather
@@ -46,7 +44,8 @@ def two_towers(model, rows, loss):
     return loss(images, texts)
 
 
-def findings_of_rank(mine):
+def findings_of_rank(rank):
+    mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
     found = {}
 
     # The gradient through `gather` alone: every rank adds up all rows, rank r with weight r + 1.
@@ -79,39 +78,9 @@ def findings_of_rank(mine):
     return found
 
 
-def worker(rank, store, queue, done):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    try:
-        mine = slice(None, SPLIT) if rank == 0 else slice(SPLIT, None)
-        try:
-            found = findings_of_rank(mine)
-        except Exception:  # noqa: BLE001 (shown by the fixture)
-            found = {"error": traceback.format_exc()}
-
-        queue.put((rank, found))
-        done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
-    finally:
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    context = mp.get_context("spawn")
-    queue, done = context.Queue(), context.Event()
-    store = tmp_path_factory.mktemp("ranks") / "store"
-    processes = [
-        context.Process(target=worker, args=(rank, store, queue, done)) for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-
-    found = dict(queue.get(timeout=300) for _ in processes)
-    done.set()
-    for process in processes:
-        process.join(timeout=60)
-
-    assert [found[rank].get("error") for rank in range(2)] == [None, None]
-    return found
+    return on_two_ranks(findings_of_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @needs_ranks

@@ -7,15 +7,14 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import os
 from typing import NamedTuple
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
+from two_ranks import on_two_ranks
 
 from clipreid_kit.losses import CachedContrastive, InfoNCELoss, SupConLoss
 
@@ -537,38 +536,28 @@ def wrapping(kind, wrap):
 KINDS = ["two wrappers", "one wrapper", "one tower"]
 
 
-def worker(rank, file, queue, done):
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+def found_by(rank):
+    found = {}
+    for kind in KINDS:
+        encoders, no_sync, modules, wrappers = wrapping(
+            kind, torch.nn.parallel.DistributedDataParallel
+        )
+        reductions = [count_reductions(wrapper) for wrapper in wrappers]
+        loss = InfoNCELoss(0.3, distributed=True)
+        step = CachedContrastive(*encoders, loss, chunk_size=2, no_sync=no_sync)
+        values = []
+        for seed in range(2):  # two steps, accumulated
+            images, texts = (x[:SPLIT] if rank == 0 else x[SPLIT:] for x in inputs(ROWS, seed))
+            value = step(images, texts)
+            value.backward()
+            values.append(value.item())
 
-    try:
-        found = {}
-        for kind in KINDS:
-            encoders, no_sync, modules, wrappers = wrapping(
-                kind, torch.nn.parallel.DistributedDataParallel
-            )
-            reductions = [count_reductions(wrapper) for wrapper in wrappers]
-            loss = InfoNCELoss(0.3, distributed=True)
-            step = CachedContrastive(*encoders, loss, chunk_size=2, no_sync=no_sync)
-            values = []
-            for seed in range(2):  # two steps, accumulated
-                images, texts = (x[:SPLIT] if rank == 0 else x[SPLIT:] for x in inputs(ROWS, seed))
-                value = step(images, texts)
-                value.backward()
-                values.append(value.item())
-
-            found[kind] = (
-                values,
-                {k: g.tolist() for k, g in gradients(*modules).items()},
-                [len(r) for r in reductions],
-            )
-
-        queue.put((rank, found))
-        done.wait(120)  # gloo aborts a process whose peer leaves while it still reads
-        queue.close()
-        queue.join_thread()
-        os._exit(0)  # its threads may abort while the interpreter ends
-    finally:
-        dist.destroy_process_group()
+        found[kind] = (
+            values,
+            {k: g.tolist() for k, g in gradients(*modules).items()},
+            [len(r) for r in reductions],
+        )
+    return found
 
 
 def count_reductions(wrapper):
@@ -589,24 +578,7 @@ def count_reductions(wrapper):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    file = tmp_path_factory.mktemp("ranks") / "store"
-    context = mp.get_context("spawn")
-    queue, done = context.Queue(), context.Event()
-    processes = [
-        context.Process(target=worker, args=(rank, file, queue, done)) for rank in range(2)
-    ]
-
-    for process in processes:
-        process.start()
-
-    found = dict(queue.get(timeout=300) for _ in processes)
-    done.set()
-
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-
-    return found
+    return on_two_ranks(found_by, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

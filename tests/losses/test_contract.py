@@ -323,35 +323,46 @@ def check_value(loss, batch, value):
         assert value.item() == 0
 
 
-@pytest.mark.parametrize("batch", BATCHES, ids=str)
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_finite_and_connected(loss, batch, precision):
-    rows, labels = BATCHES[batch]
-
-    # A gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold.
-    if precision == "float16" and batch == "tiny":
-        rows = rows * 100
-
-    value, gradient = value_and_gradient(loss, rows.to(PRECISIONS[precision]), labels)
-
-    check_value(loss, batch, value)
-    assert value.dtype == (torch.float64 if precision == "float64" else torch.float32)
-    assert gradient is not None
-    assert gradient.isfinite().all()
+@contextlib.contextmanager
+def named(*case):
+    """Names the case in the error of a test that goes through many."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{', '.join(case)}: {error}") from error
 
 
-@pytest.mark.parametrize("batch", BATCHES, ids=str)
-@pytest.mark.parametrize("autocast", AUTOCASTS)
-def test_finite_and_connected_under_autocast(loss, batch, autocast):
-    rows, labels = BATCHES[batch]
+@pytest.mark.parametrize("name", LOSSES, ids=str)
+def test_finite_and_connected(name):
+    for precision, dtype in PRECISIONS.items():
+        for batch, (rows, labels) in BATCHES.items():
+            # A gradient of 1 / (temperature x norm) = 1e6 is beyond what a float16 tensor can hold.
+            factor = 100 if precision == "float16" and batch == "tiny" else 1
+            loss = LOSSES[name]()
 
-    context = torch.autocast("cpu", dtype=AUTOCASTS[autocast])
-    value, gradient = value_and_gradient(loss, rows, labels, context)
+            with named(precision, batch):
+                value, gradient = value_and_gradient(loss, (factor * rows).to(dtype), labels)
 
-    check_value(loss, batch, value)
-    assert value.dtype == torch.float32
-    assert gradient is not None
-    assert gradient.isfinite().all()
+                check_value(loss, batch, value)
+                assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+                assert gradient is not None
+                assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES, ids=str)
+def test_finite_and_connected_under_autocast(name):
+    for precision, dtype in AUTOCASTS.items():
+        for batch, (rows, labels) in BATCHES.items():
+            loss = LOSSES[name]()
+
+            with named(precision, batch):
+                context = torch.autocast("cpu", dtype=dtype)
+                value, gradient = value_and_gradient(loss, rows, labels, context)
+
+                check_value(loss, batch, value)
+                assert value.dtype == torch.float32
+                assert gradient is not None
+                assert gradient.isfinite().all()
 
 
 def test_a_row_that_is_not_a_number_shows(loss):
@@ -449,7 +460,10 @@ def test_gradient_is_right(loss):
 
 @pytest.mark.unhooked
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
-@pytest.mark.parametrize("name", LOSSES, ids=str)
+@pytest.mark.parametrize(
+    "name",  # a loss with its defaults, and the slow ones with other options
+    [pytest.param(name, marks=[pytest.mark.slow] if "-" in name else []) for name in LOSSES],
+)
 def test_compiles_in_one_graph(name):
     torch._dynamo.reset()
     rows, labels = BATCHES["ordinary"]

@@ -1,12 +1,25 @@
 import pytest
 from run_folders import both, numbers, retrieval_numbers, split_numbers, write_run
 
+from clipreid_kit.reports import gather_runs
+
 
 @pytest.fixture
 def folder(tmp_path):
-    """A zero-shot run, a version of three seeds, one with a prompt phase, and a killed run."""
-    runs = tmp_path / "runs"
+    """Runs in a folder that the test may change."""
+    return write_runs(tmp_path / "runs")
 
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory):
+    """The tables and figures of the same runs, to be read only."""
+    folder = tmp_path_factory.mktemp("gathered")
+    gather_runs([write_runs(folder / "runs")], folder / "out")
+    return folder / "out"
+
+
+def write_runs(runs):
+    """A zero-shot run, a version of three seeds, one with a prompt phase, and a killed run."""
     tasks = {"image_to_image": numbers(0.25), "text_to_image": retrieval_numbers(0.2)}
     write_run(runs / "zero", stage="zero_shot", results={"before": tasks}, note="As it comes.")
 

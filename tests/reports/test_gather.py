@@ -1,9 +1,8 @@
 """The command that gathers runs into tables and figures."""
 
 import csv
-import subprocess
+import runpy
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,8 +10,6 @@ from run_folders import both, write_run
 
 from clipreid_kit.reports import gather_runs
 from examples.trainer.report import main
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_path, capsys):
@@ -46,12 +43,11 @@ def test_the_command_writes_tables_and_figures_and_prints_tables(folder, tmp_pat
     )
 
 
-def test_remarks_are_a_table_of_their_own(folder, tmp_path):
+def test_remarks_are_a_table_of_their_own(gathered):
     """One row for each version, under the name that it has in the table of versions."""
-    gather_runs([folder], tmp_path / "out")
-    with (tmp_path / "out" / "remarks.csv").open(encoding="utf-8") as file:
+    with (gathered / "remarks.csv").open(encoding="utf-8") as file:
         remarks = list(csv.DictReader(file))
-    with (tmp_path / "out" / "versions.csv").open(encoding="utf-8") as file:
+    with (gathered / "versions.csv").open(encoding="utf-8") as file:
         versions = {row["version"] for row in csv.DictReader(file)}
 
     assert list(remarks[0]) == ["version", "stage", "remarks"]
@@ -61,23 +57,23 @@ def test_remarks_are_a_table_of_their_own(folder, tmp_path):
     assert by_version["v2"]["remarks"]
 
 
-def test_every_figure_shows_something(folder, tmp_path):
-    gather_runs([folder], tmp_path / "out")
-    for path in (tmp_path / "out").rglob("*.png"):
+def test_every_figure_shows_something(gathered):
+    figures = list(gathered.rglob("*.png"))
+    assert figures
+    for path in figures:
         pixels = Image.open(path).convert("L")
         assert min(pixels.size) > 200
         assert len(pixels.getcolors()) > 20
 
 
-def test_evaluation_and_versions_are_one_kind_of_table(folder, tmp_path):
-    gather_runs([folder], tmp_path / "out")
-    evaluation = (tmp_path / "out" / "evaluation.md").read_text()
+def test_evaluation_and_versions_are_one_kind_of_table(gathered):
+    evaluation = (gathered / "evaluation.md").read_text()
     assert "## Image to image, splits (%; mean ± standard deviation over splits)" in evaluation
     assert "| v2/seed1 | before          | 25.00 ± 7.07 |" in evaluation
     assert "| v2/seed1 | after, split 2  | 85.00        |" in evaluation
     assert "## Text to image (%)" in evaluation
 
-    versions = (tmp_path / "out" / "versions.md").read_text()
+    versions = (gathered / "versions.md").read_text()
     assert "| version | moment    | runs | R1           |" in versions
     assert "| v2      | before    | 3    | 25.00 ± 0.00 |" in versions
 
@@ -107,12 +103,14 @@ def test_an_expected_error_is_one_line(folder, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_is_that_of_the_trainer(folder, tmp_path):
-    module = [sys.executable, "-m", "examples.trainer.report"]
-    command = [*module, str(folder / "killed"), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "unfinished, 1 epoch done" in done.stdout
+def test_the_command_is_that_of_the_trainer(folder, tmp_path, monkeypatch, capsys):
+    name = "examples.trainer.report"
+    monkeypatch.setattr(sys, "argv", [name, str(folder / "killed"), "--out", str(tmp_path / "out")])
+    monkeypatch.delitem(sys.modules, name)
+
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module(name, run_name="__main__")
+    assert "unfinished, 1 epoch done" in capsys.readouterr().out
 
 
 def test_a_file_of_someone_else_is_not_replaced(folder, tmp_path):

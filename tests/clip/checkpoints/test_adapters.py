@@ -186,6 +186,7 @@ def test_merging_forgets_the_settings(adapted):
     torch.__version__.startswith("2.6"),
     reason="torch 2.6 cannot export attention without gradients, and says so",
 )
+@pytest.mark.slow
 def test_adapters_are_merged_on_export(adapted, tmp_path):
     pytest.importorskip("onnxscript", reason="an extra")
     onnxruntime = pytest.importorskip("onnxruntime", reason="an extra")

@@ -4,6 +4,7 @@ from functools import partial
 import method_checks as checks
 import pytest
 import torch
+from combinations import by_threes
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import prompts as oracle
 from torch.testing import assert_close
@@ -144,9 +145,12 @@ COMBINATIONS_OF_TERMS = [
 ]
 
 
-@pytest.mark.parametrize("use_bfloat16", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("terms", COMBINATIONS_OF_TERMS, ids="-".join)
+# Every three terms, towers and precisions meet in the quick ones; the other combinations are slow.
+@by_threes(
+    "terms, name, use_bfloat16",
+    list(itertools.product(COMBINATIONS_OF_TERMS, NAMES, [False, True])),
+    lambda terms, *others: (*(term in terms for term in ALL_TERMS), *others),
+)
 def test_every_combination_of_terms_takes_a_step(build, terms, name, use_bfloat16):
     towers = small_towers(build, name)
     texts = torch.randn(5, towers.embed_dim)
@@ -171,13 +175,18 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("use_bfloat16", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("classifier", [IdentityClassifier, ArcFaceHead])
-@pytest.mark.parametrize("image_blocks", [0, 1, "all"])
-@pytest.mark.parametrize("levels", ["both", "projected"])
-@pytest.mark.parametrize("descriptor", ["pre_neck", "post_neck"])
-@pytest.mark.parametrize("texts", TEXTS)
+OPTIONS = itertools.product(
+    TEXTS,
+    ["pre_neck", "post_neck"],
+    ["both", "projected"],
+    [0, 1, "all"],
+    [IdentityClassifier, ArcFaceHead],
+    NAMES,
+    [False, True],
+)
+
+
+@by_threes("texts, descriptor, levels, image_blocks, classifier, name, use_bfloat16", list(OPTIONS))
 def test_every_combination_of_options_takes_a_step(
     build, texts, descriptor, levels, image_blocks, classifier, name, use_bfloat16
 ):
@@ -385,6 +394,7 @@ def test_the_two_stages_lower_their_losses():
     assert torch.equal(model.text_embeddings, texts)
 
 
+@pytest.mark.slow
 @pytest.mark.unhooked
 # a warning of torch 2.6 about itself
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

@@ -4,6 +4,7 @@ from functools import partial
 import method_checks as checks
 import pytest
 import torch
+from combinations import by_threes
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import prompts as oracle
 from torch.testing import assert_close
@@ -147,14 +148,23 @@ def small_towers(build, name):
     return checks.small_towers(build, kind, image_size=(64, 32))
 
 
-@pytest.mark.parametrize("use_bfloat16", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("prompt", ["composed", "simplified"])
-@pytest.mark.parametrize("classifier", [IdentityClassifier, ArcFaceHead])
-@pytest.mark.parametrize("use_neck", [True, False])
-@pytest.mark.parametrize("triplet_levels", ["image", "interaction", "final"])
-@pytest.mark.parametrize("id_levels", ["representation", "both"])
-@pytest.mark.parametrize("sequence", ["joint", "query"])
+OPTIONS = itertools.product(
+    ["joint", "query"],
+    ["representation", "both"],
+    ["image", "interaction", "final"],
+    [True, False],
+    [IdentityClassifier, ArcFaceHead],
+    ["composed", "simplified"],
+    NAMES,
+    [False, True],
+)
+
+
+# Every three values meet in the quick ones; the other combinations are slow.
+@by_threes(
+    "sequence, id_levels, triplet_levels, use_neck, classifier, prompt, name, use_bfloat16",
+    list(OPTIONS),
+)
 def test_every_combination_of_options_takes_a_step(
     build,
     sequence,
@@ -197,20 +207,19 @@ def test_every_combination_of_options_takes_a_step(
 
 
 def combinations_of_terms():
-    """Prompt, and terms that can be computed with it."""
+    """Prompt, terms that can be computed with it, and other options."""
+    others = list(itertools.product(["representation", "both"], NAMES, [False, True]))
     for prompt, names in (
         ("composed", ("id", "triplet", "supcon")),
         ("simplified", ("id", "triplet")),
     ):
         for count in range(1, len(names) + 1):
             for terms in itertools.combinations(names, count):
-                yield prompt, terms
+                for rest in others:
+                    yield prompt, terms, *rest
 
 
-@pytest.mark.parametrize("use_bfloat16", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("id_levels", ["representation", "both"])
-@pytest.mark.parametrize(("prompt", "terms"), list(combinations_of_terms()))
+@by_threes("prompt, terms, id_levels, name, use_bfloat16", list(combinations_of_terms()))
 def test_every_combination_of_terms_takes_a_step(
     build, prompt, terms, id_levels, name, use_bfloat16
 ):
@@ -398,6 +407,7 @@ def test_training_lowers_the_loss():
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.unhooked
 # a warning of torch 2.6 about itself
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

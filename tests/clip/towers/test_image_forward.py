@@ -155,6 +155,7 @@ def test_cameras_and_views_need_an_embedding(build, kind, ids):
         build(kind).encode_image(images, **{ids: torch.tensor([0])})
 
 
+@pytest.mark.slow
 @pytest.mark.unhooked
 @pytest.mark.parametrize("kind", ["vit", "resnet", "timm"])
 def test_the_embedding_compiles_whole(build, kind):
@@ -165,7 +166,7 @@ def test_the_embedding_compiles_whole(build, kind):
 
 
 @pytest.mark.unhooked
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
+@pytest.mark.parametrize("kind", ["vit", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_levels_compile_whole(build, kind):
     towers = build(kind)
     images = torch.randn(2, 3, *towers.image_size)

@@ -1,14 +1,12 @@
 """Two processes, each with a part of queries and gallery, return the bits of one (gloo)."""
 
-import socket
-
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from two_ranks import on_two_ranks
 
 from clipreid_kit.metrics import ReidEvaluator, evaluate_reid
+from clipreid_kit.metrics._engine import sharded_matches
 
 
 def sides(named=False, dtype=torch.float32):
@@ -111,51 +109,22 @@ def broken_on_one_rank(rank, what):
     return "no error"
 
 
-def worker(rank, port, queue):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    from clipreid_kit.metrics._engine import sharded_matches
+BROKEN = (
+    *("nan", "empty", "strangers", "cameras"),
+    *("max_rank", "ties", "distance", "junk", "named junk"),
+)
 
+
+def found_by(rank):
     sharded_matches._MAX_QUERIES = 4
-    try:
-        found = {name: on_rank(rank, name) for name in CASES}
-        found["errors"] = {
-            what: broken_on_one_rank(rank, what)
-            for what in (
-                "nan",
-                "empty",
-                "strangers",
-                "cameras",
-                "max_rank",
-                "ties",
-                "distance",
-                "junk",
-                "named junk",
-            )
-        }
-        queue.put((rank, found))
-    finally:
-        dist.destroy_process_group()
+    found = {name: on_rank(rank, name) for name in CASES}
+    found["errors"] = {what: broken_on_one_rank(rank, what) for what in BROKEN}
+    return found
 
 
 @pytest.fixture(scope="module")
-def results():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
-
-    for process in processes:
-        process.start()
-
-    found = dict(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-
-    return found
+def results(tmp_path_factory):
+    return on_two_ranks(found_by, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", CASES)

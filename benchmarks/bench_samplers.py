@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pytorch_metric_learning.samplers import MPerClassSampler
 
-from benchmarks.measure import machine
+from benchmarks.measure import machine, peak_memory
 from benchmarks.restated_samplers import Balanced, ChunkedLists, Naive, batches_of
 from clipreid_kit import HardIdentitySampler, PKSampler
 
@@ -117,6 +117,35 @@ def measure_resuming(labels: np.ndarray) -> None:
     print(f"resumed at the last batch but one: {milliseconds:.2f} ms to the next batch")
 
 
+def measure_huge(num_images: int, num_all_identities: int, repeats: int) -> None:
+    """Print times to construct and to batches, and memory as a share of the labels'."""
+    labels = np.random.default_rng(0).integers(0, num_all_identities, num_images)
+    labels_mb = labels.nbytes / 1e6
+    samplers: list[PKSampler] = []
+
+    begin = time.perf_counter()
+    memory = peak_memory(lambda: samplers.append(PKSampler(labels, P, K, coverage="images")))
+    constructed = time.perf_counter()
+    sampler = samplers[0]
+    print(
+        f"\n{num_images} images, {num_all_identities} identities: constructed in "
+        f"{constructed - begin:.2f} s with {memory / labels_mb:.2f} times the labels' memory"
+    )
+
+    for start_batch in (0, len(sampler) // 2, len(sampler) - 1):
+        milliseconds = []
+        for epoch in range(repeats):
+            sampler.set_epoch(epoch, start_batch=start_batch)
+            begin = time.perf_counter()
+            next(iter(sampler))
+            milliseconds.append(1000 * (time.perf_counter() - begin))
+        print(f"begun at batch {start_batch}: {statistics.median(milliseconds):.1f} ms")
+
+    sampler.set_epoch(0)
+    memory = peak_memory(lambda: sum(1 for _ in sampler))
+    print(f"an epoch adds {memory / labels_mb:.2f} times the labels' memory")
+
+
 def measure_hard_identities(labels: np.ndarray, num_all_identities: int) -> None:
     """Print the time to find the neighbours of all identities, and that of an epoch."""
     sampler = HardIdentitySampler(labels, P, K)
@@ -136,9 +165,10 @@ def measure_hard_identities(labels: np.ndarray, num_all_identities: int) -> None
 
 
 def main() -> None:
-    """Measure 13k images of 751 identities, or 1M of 50k with --large (over a minute)."""
+    """Measure 13k images of 751 identities, 1M of 50k with --large, or ours of 10M with --huge."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--large", action="store_true", help="takes over a minute")
+    parser.add_argument("--huge", action="store_true")
     parser.add_argument("--repeats", type=int)
     parser.add_argument(
         "--only", nargs="+", default=[""], help="contenders whose name contains one of these"
@@ -150,6 +180,10 @@ def main() -> None:
         num_images, num_all_identities, repeats = 1_000_000, 50_000, 1
 
     print(machine("pytorch-metric-learning"))
+    if options.huge:
+        measure_huge(10_000_000, 500_000, options.repeats or 15)
+        return
+
     compare(num_images, num_all_identities, options.repeats or repeats, options.only)
     labels = np.random.default_rng(0).integers(0, num_all_identities, num_images)
     measure_resuming(labels)

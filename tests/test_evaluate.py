@@ -269,6 +269,8 @@ def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
             ["--key", "query_idz=x"],
             "'query_idz=x' is not NAME=KEY, with NAME one of query_embeddings",
         ),
+        (["--state", "s", "--rerank"], "--state has no effect with --rerank, cuhk03"),
+        (["--state", "s", "--protocol", "cuhk03"], "--state has no effect with --rerank, cuhk03"),
         (["--ranks", "0"], "0 is not a rank"),
         (["--rank", "3"], "unrecognized arguments: --rank"),
     ],
@@ -328,7 +330,7 @@ def test_as_a_program(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["features.npz", "./features.npz", "a_link.npz"])
-@pytest.mark.parametrize("option", ["--json", "--per-query"])
+@pytest.mark.parametrize("option", ["--json", "--per-query", "--state"])
 def test_the_features_are_never_replaced(tmp_path, capsys, monkeypatch, option, target):
     monkeypatch.chdir(tmp_path)
     np.savez("features.npz", embeddings=np.eye(2), ids=[1, 1])
@@ -345,3 +347,15 @@ def test_two_outputs_are_two_files(tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main([str(tmp_path / "features.npz"), "--json", out, "--per-query", out]) == 1
     assert "it would replace --json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arrays", [SIDES, {"embeddings": ROWS, "ids": IDS}])
+def test_a_state_changes_nothing_and_is_removed(run, tmp_path, arrays):
+    state = tmp_path / "state"
+    expected = as_json(run, arrays)["result"]
+    assert as_json(run, arrays, "--state", str(state))["result"] == expected
+    assert not state.exists()
+
+    state.write_text("notes")
+    assert "state holds no counts of an evaluation" in run(arrays, "--state", str(state), code=1)
+    assert state.read_text() == "notes"

@@ -188,6 +188,16 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="write AP, INP, first rank and number of matches of each query",
     )
 
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "save how far a long evaluation is; if it is killed, the same command continues from "
+            "there (removed at the end)"
+        ),
+    )
+
 
 def _epilog() -> str:
     """Describe the file, its aliases and the protocols."""
@@ -235,6 +245,9 @@ def _unused_rerank_option(options: argparse.Namespace, protocol: str) -> str | N
 
 
 def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | None:
+    if options.state is not None and (options.rerank or protocol in DRAWN):
+        return "--state has no effect with --rerank, cuhk03, vehicleid and hands"
+
     has_draw_options = not (options.splits is options.seed is None)
     has_rules = bool(options.exclude or options.junk_id)
     has_two_files = not (options.query_embeddings is options.gallery_embeddings is None)

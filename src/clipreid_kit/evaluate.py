@@ -13,6 +13,7 @@ from clipreid_kit import __version__
 from clipreid_kit._evaluate_options import DRAWN, option_parser, unused_option
 from clipreid_kit._feature_file import Array, FeatureFile
 from clipreid_kit._files import write_whole
+from clipreid_kit._progress_line import progress_line
 from clipreid_kit._read_files import parse_json
 from clipreid_kit.metrics import (
     CUHK03Protocol,
@@ -132,6 +133,8 @@ def _evaluate_leave_one_out(features: FeatureFile, options: argparse.Namespace) 
         junk_ids=_convert_like(ids, options.junk_id),
         distance=options.distance,
         ties=options.ties,
+        progress=progress_line(sys.stderr),
+        state_file=options.state,
     )
 
 
@@ -176,6 +179,8 @@ def _evaluate_fixed(
         distance=options.distance,
         ties=options.ties,
         max_rank=50,
+        progress=None if options.rerank else progress_line(sys.stderr),
+        state_file=options.state,
     )
 
 
@@ -251,7 +256,12 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             taken[f"--{name.replace('_', '-')}"] = getattr(options, name)
 
-    for option, target in (("--json", options.json), ("--per-query", options.per_query)):
+    targets = (
+        ("--state", options.state),
+        ("--json", options.json),
+        ("--per-query", options.per_query),
+    )
+    for option, target in targets:
         if target is None or str(target) == "-":
             continue
         for other, path in taken.items():

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit._similarity import nearest_lists
 from clipreid_kit._similarity.nearest_lists import first_of_largest, flat_nonzero, offer
 
 
@@ -92,3 +93,21 @@ def test_of_ties_in_offered_tiles_the_first_stay(seed, kept, widths, by_row):
         offset += tile.shape[1]
 
     assert index.tolist() == first_by_sorting(torch.cat(tiles, dim=1).numpy(), kept).tolist()
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+@pytest.mark.parametrize("num_hits", [0, 1, 20, 2000])
+def test_nearer_values_in_groups_equal_those_of_a_comparison(by_row, num_hits):
+    generator = torch.Generator().manual_seed(num_hits)
+    lists = torch.rand(130, 150, generator=generator)
+    place = torch.randint(lists.numel(), (num_hits,), generator=generator)
+    lists.view(-1)[place] += 1
+    tile = lists if by_row else lists.T.contiguous()
+
+    nearer = nearest_lists._nearer_than_last(tile, torch.ones(130, 1), by_row)
+
+    owner, item = torch.nonzero(lists > 1, as_tuple=True)
+    assert tile.numel() >= nearest_lists._LEAST_GROUPED
+    assert nearer.owner.tolist() == owner.tolist()
+    assert nearer.item.tolist() == item.tolist()
+    assert nearer.value.tolist() == lists[owner, item].tolist()

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit._similarity import nearest_in_triangle
 from clipreid_kit.samplers import HardIdentitySampler, hard_identity
 
 
@@ -113,12 +114,29 @@ def test_block_size_does_not_change_the_neighbours(monkeypatch):
     whole = HardIdentitySampler(labels, 5, 2)
     whole.update(embeddings, labels)
 
-    # 2 rows of similarities, 8 embeddings at a time
+    # 8 embeddings at a time, and tiles of 7 x 11 similarities
     monkeypatch.setattr(hard_identity, "BLOCK", 70)
+    monkeypatch.setattr(nearest_in_triangle, "ROWS", 7)
+    monkeypatch.setattr(nearest_in_triangle, "COLUMNS", 11)
     in_blocks = HardIdentitySampler(labels, 5, 2)
     in_blocks.update(embeddings, labels)
 
     assert torch.equal(neighbours_of(whole), neighbours_of(in_blocks))
+
+
+def test_of_equally_near_identities_the_first_are_neighbours(monkeypatch):
+    # Corners of a square: all similarities are exactly 1, 0 or -1.
+    corners = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    embeddings = corners.repeat(10, 1)
+    monkeypatch.setattr(nearest_in_triangle, "ROWS", 6)
+    monkeypatch.setattr(nearest_in_triangle, "COLUMNS", 16)
+
+    sampler = HardIdentitySampler(labels_of(40), 16, 1)
+    sampler.update(embeddings, range(40))
+
+    similarity = (embeddings @ embeddings.T).fill_diagonal_(-9)
+    expected = similarity.argsort(dim=1, descending=True, stable=True)[:, :15]
+    assert neighbours_of(sampler).tolist() == expected.tolist()
 
 
 # Identity 0 has an image beside identity 1 and one beside identity 2; its mean is nearer to

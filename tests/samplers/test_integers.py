@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit.samplers import _integers
 from clipreid_kit.samplers._integers import as_integers, order_by_group_and_key, stable_order
 
 KEY_BITS = 31
@@ -46,6 +47,23 @@ def test_stable_order(values, scale):
     array = np.array([value * scale for value in values], dtype=np.int64)
     expected = sorted(range(len(values)), key=lambda i: values[i])
     assert stable_order(array).tolist() == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 30])
+@pytest.mark.parametrize("highest", [0, 1, 4, 1000])
+def test_stable_order_in_slices(monkeypatch, size, highest):
+    values = np.random.default_rng(size).integers(-1, highest, size, endpoint=True)
+    expected = np.argsort(values, kind="stable")
+    monkeypatch.setattr(_integers, "SLICE", 4)
+
+    order = stable_order(values)
+    assert order.dtype == np.int32
+    assert order.tolist() == expected.tolist()
+
+
+def test_int64_labels_are_not_copied():
+    labels = np.arange(3)
+    assert np.shares_memory(as_integers("owner", "labels", labels), labels)
 
 
 def test_as_integers_refuses_masked_values():

@@ -1,44 +1,30 @@
+from collections import Counter
+
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
-from clipreid_kit.samplers._pk_epoch import deal
-from clipreid_kit.samplers._random import seeded_generator
-
-part_counts = st.lists(st.integers(1, 9), min_size=1, max_size=20)
+from clipreid_kit.samplers._pk_epoch import PKEpoch
+from clipreid_kit.samplers._rows_by_identity import RowsByIdentity
 
 
-@given(part_counts, st.integers(0, 5), st.integers(0, 9))
-def test_every_part_is_dealt_once(parts, num_more_batches, seed):
-    table = deal(np.array(parts), max(parts) + num_more_batches, seeded_generator(seed))
-    assert sorted(table[table >= 0].tolist()) == list(range(sum(parts)))
+def epoch_of(labels, num_batches, **options):
+    rows = RowsByIdentity("owner", labels, None, num_instances=1, if_too_few="repeat")
+    options = {"seed": 0, "epoch": 0, "rank": 0, "world_size": 1, "covers_images": True, **options}
+    return PKEpoch(rows, rows.count, num_batches, 4, **options)
 
 
-@given(part_counts, st.integers(0, 5), st.integers(0, 9))
-def test_batches_differ_by_at_most_one_part(parts, num_more_batches, seed):
-    table = deal(np.array(parts), max(parts) + num_more_batches, seeded_generator(seed))
-    assert (table[:-1] >= 0).all()
+def test_the_reserve_gives_each_identity_equally_often():
+    # Nine parts in nine batches of four: three of each batch come from the reserve.
+    labels = list(range(9))
+    batches = epoch_of(labels, 9).batches(0, 9)
+
+    count = Counter(row for batch in batches for row in batch)
+    assert all(len(set(batch)) == 4 for batch in batches)
+    assert sum(count.values()) == 36
+    assert min(count.values()) >= 2
 
 
-@given(part_counts, st.integers(0, 5), st.integers(0, 9))
-def test_no_identity_is_twice_in_a_batch(parts, num_more_batches, seed):
-    table = deal(np.array(parts), max(parts) + num_more_batches, seeded_generator(seed))
-    identity_of_part = np.repeat(np.arange(len(parts)), parts)
-
-    for column in table.T:
-        identities = identity_of_part[column[column >= 0]].tolist()
-        assert len(set(identities)) == len(identities)
-
-
-def test_an_identity_that_spans_two_rounds_may_be_in_any_batches():
-    # Three parts of identity 0 and two of identity 1 in four batches: identity 1 begins in the
-    # first round and ends in the second.
-    pairs = set()
-    for seed in range(100):
-        table = deal(np.array([3, 2]), 4, seeded_generator(seed))
-        first_batch = int(np.flatnonzero(table[0] == 3)[0])
-        second_batch = int(np.flatnonzero(table[1] == 4)[0])
-        pairs.add((first_batch, second_batch))
-
-    batches = range(4)
-    assert pairs == {(a, b) for a in batches for b in batches if a != b}
+def test_any_range_of_batches_equals_that_of_all():
+    labels = np.arange(60) // 3
+    whole = epoch_of(labels, 17).batches(0, 17)
+    assert epoch_of(labels, 17).batches(5, 12) == whole[5:12]
+    assert epoch_of(labels, 17).batches(16, 17) == whole[16:]

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit.samplers import _rows_by_identity
 from clipreid_kit.samplers._random import random_keys, seeded_generator
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity, group_rows
 
@@ -21,6 +22,16 @@ def test_groups_rows_by_identity(labels):
     for label, first, count in zip(rows.labels, rows.first, rows.count, strict=True):
         expected = [row for row, other in enumerate(labels) if other == label]
         assert rows.rows[first : first + count].tolist() == expected
+
+
+def test_groups_rows_in_slices(monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 9, 50)
+    expected = grouped(labels)
+    monkeypatch.setattr(_rows_by_identity, "SLICE", 7)
+    rows = grouped(labels)
+
+    assert rows.first.tolist() == expected.first.tolist()
+    assert rows.count.tolist() == expected.count.tolist()
 
 
 def test_drops_identities_with_too_few_rows():
@@ -55,6 +66,11 @@ def test_shuffles_each_identity_by_itself(cameras, spread):
 def test_number_of_cameras():
     assert grouped([0, 0, 1]).num_cameras is None
     assert grouped([0, 0, 1], cameras=[7, 9, 7]).num_cameras == 2
+
+
+@pytest.mark.parametrize("cameras", [[7, 9, 7], [-1, 1, -1], [-(2**60), 2**60, -(2**60)]])
+def test_cameras_are_numbered(cameras):
+    assert grouped([0, 0, 1], cameras=cameras).camera_of_row.tolist() == [0, 1, 0]
 
 
 def group(**changes):

@@ -1,6 +1,7 @@
 """Re-identification metrics: Rank-k (CMC), mAP and mINP, with the camera rule and further rules."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from clipreid_kit.metrics._engine.identity_matches import (
     read_identity_matches,
 )
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
+from clipreid_kit.metrics._engine.saved_counts import Report, SavedCounts
 from clipreid_kit.metrics.reranking._similarity_rows import check_nearer, row_reader
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker
 from clipreid_kit.metrics.results._from_match_counts import reid_result_from_matches
@@ -51,6 +53,8 @@ def evaluate_reid(
     nearer: Nearer = "larger",
     ties: Ties = "pessimistic",
     max_rank: int = 50,
+    progress: Report | None = None,
+    state_file: str | Path | None = None,
 ) -> ReidResult:
     r"""Evaluate embeddings by the protocol of re-identification: Rank-k (CMC), mAP and mINP.
 
@@ -90,6 +94,11 @@ def evaluate_reid(
             collapsed model scores near 0), above them (``"optimistic"``), or its mean over all
             orders of the ties (``"mean"``). Without ties all three are the classical definition.
         max_rank: Length of the CMC curve; shortened to the size of the gallery.
+        progress: Called with the number of pairs that were compared, and that of all pairs, some
+            times a second to a minute.
+        state_file: File to save the counts in as they grow. A run that was killed continues from
+            it, with the same result to the last bit, where it is called again with the same
+            arguments; the file is removed at the end. Use it for galleries that take minutes.
 
     Returns:
         A :class:`ReidResult`. Ranks are those of exact similarities, so the result has the same
@@ -98,8 +107,9 @@ def evaluate_reid(
 
     Raises:
         ValueError: If widths, lengths or kinds of ids disagree, a set is empty, a row holds NaN or
-            infinity (the error names the rows), only one side has cameras, or no query has a valid
-            match. A warning says where the cameras of both sides hardly meet.
+            infinity (the error names the rows), only one side has cameras, no query has a valid
+            match, or the state file is of another evaluation. A warning says where the cameras of
+            both sides hardly meet.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
@@ -130,6 +140,16 @@ def evaluate_reid(
         exclude,
         junk_ids,
     )
+    if progress is not None or state_file is not None:
+        if similarity is not None:
+            raise ValueError(f"{owner}: progress and state_file have no effect with similarity.")
+        path = None if state_file is None else Path(state_file)
+        saved = SavedCounts(owner, len(queries), path, progress)
+        matches = find_matches(queries, gallery, identities, distance, saved)
+        result = reid_result_from_matches(owner, matches, identities, ties, max_rank)
+        saved.remove()
+        return result
+
     if similarity is None:
         matches = find_matches(queries, gallery, identities, distance)
     else:

@@ -3,16 +3,27 @@
 import zlib
 from collections.abc import Mapping
 
+import numpy as np
+
 from clipreid_kit._checks import fail
+from clipreid_kit.samplers._integers import SLICE
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity
 
 
-def data_checksum(rows: RowsByIdentity) -> int:
-    """Checksum of the identity and the camera of every row."""
-    checksum = 0
+def data_checksum(rows: RowsByIdentity, start: int = 0) -> int:
+    """Checksum of the identity and the camera of every row.
+
+    Args:
+        rows: The rows.
+        start: Number that tells apart samplers whose batches of the same data and options differ.
+    """
+    checksum = start
     for array in (rows.rows, rows.labels, rows.first, rows.count, rows.camera_of_row):
-        if array is not None:
-            checksum = zlib.crc32(array.tobytes(), checksum)
+        if array is None:
+            continue
+        for begin in range(0, len(array), SLICE):
+            block = array[begin : begin + SLICE].astype(np.int64, copy=False)
+            checksum = zlib.crc32(block.tobytes(), checksum)
     return checksum
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from clipreid_kit._checks import fail
-from clipreid_kit.samplers._integers import IntArray, Integers, as_integers, stable_order
+from clipreid_kit.samplers._integers import IntArray, Integers, Positions, as_integers, stable_order
 
 
 class ImageCopies:
@@ -31,14 +31,14 @@ class ImageCopies:
         self._rows = stable_order(group.astype(np.int64))
         self._count: IntArray = count[group]
         self._first: IntArray = (np.cumsum(count) - count)[group]
-        self.originals: IntArray = np.sort(self._rows[np.cumsum(count) - count])
+        self.originals: Positions = np.sort(self._rows[np.cumsum(count) - count])
 
-    def in_turn(self, originals: IntArray, turn: IntArray) -> IntArray:
+    def in_turn(self, originals: Positions, turn: IntArray) -> Positions:
         """Rows of the same images: their copies take turns.
 
         Args:
             originals: Rows.
             turn: Number of the turn, at least 0, of a shape that the rows' can be broadcast with.
         """
-        rows: IntArray = self._rows[self._first[originals] + turn % self._count[originals]]
+        rows: Positions = self._rows[self._first[originals] + turn % self._count[originals]]
         return rows

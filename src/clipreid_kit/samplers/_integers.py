@@ -11,13 +11,16 @@ from clipreid_kit._checks import check_dense, fail
 from clipreid_kit._similarity.as_array import as_array
 
 IntArray = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int32] | IntArray  # as narrow as they can be
 Integers = Sequence[int] | Tensor | npt.NDArray[np.integer[Any]]
+
+SLICE = 1 << 20  # values sorted at once
 
 _USABLE_BITS = 63  # of a non-negative int64
 
 
 def as_integers(owner: str, name: str, values: Integers) -> IntArray:
-    """Convert labels or cameras to a flat array.
+    """Convert labels or cameras to a flat array, without a copy where there is nothing to convert.
 
     Raises:
         ValueError: If they are not a flat, dense list of integers.
@@ -35,21 +38,47 @@ def as_integers(owner: str, name: str, values: Integers) -> IntArray:
             f"shape {array.shape}, {array.dtype}",
             "Number names with np.unique(names, return_inverse=True)[1].",
         )
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)
 
 
-def stable_order(values: IntArray) -> IntArray:
+def stable_order(values: IntArray) -> Positions:
     """Return the order that sorts the values, equal ones in the order of their positions."""
     lowest = int(values.min())
+    highest = int(values.max())
     position_bits = len(values).bit_length()
-    value_bits = (int(values.max()) - lowest).bit_length()
-    if value_bits + position_bits > _USABLE_BITS:
+    if (highest - lowest).bit_length() + position_bits > _USABLE_BITS:
         return np.argsort(values, kind="stable")
 
-    # Value and position in one number: sorting numbers is several times faster than a stable
-    # argsort.
-    packed = np.sort(((values - lowest) << position_bits) | np.arange(len(values)))
-    return packed & ((1 << position_bits) - 1)
+    # Range after range of the values, so that little memory is needed beside the order.
+    num_slices = -(-len(values) // SLICE)
+    width = (highest - lowest) // num_slices + 1
+    order: Positions = np.empty(len(values), dtype=position_dtype(len(values)))
+    filled = 0
+
+    for low in range(lowest, highest + 1, width):
+        position = _positions_between(values, low, min(low + width - 1, highest))
+
+        # Value and position in one number: sorting numbers is several times faster than a stable
+        # argsort.
+        packed = ((values[position] - low) << position_bits) | position
+        packed.sort()
+        packed &= (1 << position_bits) - 1
+        order[filled : filled + len(packed)] = packed
+        filled += len(packed)
+
+    return order
+
+
+def position_dtype(size: int) -> npt.DTypeLike:
+    """Return the type for positions in an array of some size: 32 bits if they fit."""
+    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
+
+
+def _positions_between(values: IntArray, low: int, high: int) -> IntArray:
+    """Positions of the values in [low, high]."""
+    is_inside = values >= low
+    is_inside &= values <= high
+    return np.flatnonzero(is_inside)
 
 
 def order_by_group_and_key(group: IntArray, key: IntArray, key_bits: int) -> IntArray:

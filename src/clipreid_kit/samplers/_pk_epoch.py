@@ -2,60 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from clipreid_kit.samplers._integers import IntArray
-from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
+from clipreid_kit.samplers._deal import Deal
+from clipreid_kit.samplers._integers import IntArray, Positions
+from clipreid_kit.samplers._random import permutation, random_key_of, seeded_generator
+from clipreid_kit.samplers._random_orders import RandomOrders
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity, Spread
-
-
-def deal(parts: IntArray, num_batches: int, rng: torch.Generator) -> IntArray:
-    """Deal the parts of all identities over the batches, no two parts of one identity to one batch.
-
-    The parts are laid out in one line, identity after identity, and dealt in rounds of
-    ``num_batches`` parts: a batch gets at most one part per round, in a random order. As no
-    identity has more parts than there are batches, at most one identity spans two successive
-    rounds; in the second, its parts go to batches that do not hold it yet.
-
-    Args:
-        parts: Number of parts of each identity, none above ``num_batches``.
-        num_batches: Number of batches.
-        rng: Generator of the orders.
-
-    Returns:
-        Table (rounds, batches) of positions in the line; -1 where the last round has no part for a
-        batch.
-    """
-    identity_of_part = np.repeat(np.arange(len(parts)), parts)
-    num_parts = len(identity_of_part)
-    num_rounds = -(-num_parts // num_batches)
-    table = np.full((num_rounds, num_batches), -1, dtype=np.int64)
-    order = np.arange(0)
-
-    for round_number in range(num_rounds):
-        begin = round_number * num_batches
-        identities = identity_of_part[begin : begin + num_batches]
-        previous_order = order
-        order = permutation(num_batches, rng)
-
-        if round_number > 0 and identities[0] == identity_of_part[begin - 1]:
-            spanning = identities[0]
-            num_before = begin - int(np.searchsorted(identity_of_part, spanning))
-            num_now = int(np.searchsorted(identities, spanning, side="right"))
-            order = _put_free_first(order, previous_order[-num_before:], num_now)
-
-        table[round_number, order[: len(identities)]] = np.arange(begin, begin + len(identities))
-
-    return table
-
-
-def _put_free_first(order: IntArray, taken: IntArray, number: int) -> IntArray:
-    """Move the first ``number`` batches of the order that are not taken to its front."""
-    is_taken = np.zeros(len(order), dtype=bool)
-    is_taken[taken] = True
-
-    free = np.flatnonzero(~is_taken[order])[:number]
-    return np.concatenate([order[free], np.delete(order, free)])
 
 
 class PKEpoch:
@@ -94,23 +46,17 @@ class PKEpoch:
         self._slots_of_rank = rank * num_identities + np.arange(num_identities)
 
         rng = seeded_generator(seed, epoch, 0)
-        order = permutation(len(rows), rng)
-        parts = parts[order]
-        first_part = np.cumsum(parts) - parts
-        self._identity_of_part = np.repeat(order, parts)
-        self._number_of_part = np.arange(int(parts.sum())) - np.repeat(first_part, parts)
-        self._table = deal(parts, num_batches, rng)
+        self._order = permutation(len(rows), rng)
+        self._deal = Deal(parts[self._order], num_batches, rng)
+        self._num_batches = num_batches
 
         # Slots of a step that were not dealt a part are filled from a second line of all
         # identities.
-        self._reserve = permutation(len(rows), rng)
-        has_no_last_part = self._table[-1] < 0
-        self._num_missing = self._step_size - len(self._table) + has_no_last_part.astype(np.int64)
-        self._reserve_begin = np.cumsum(self._num_missing) - self._num_missing
+        self._reserve = RandomOrders(len(rows), 1, rng)
 
         # The rows of an identity are ordered when it is first shown, by keys that do not depend on
         # when that is.
-        self._key = random_keys(len(rows.rows), seeded_generator(seed, epoch, 1))
+        self._stream_of_keys = seeded_generator(seed, epoch, 1).initial_seed()
         self._ordered_rows = np.empty_like(rows.rows)
         self._is_ordered = np.zeros(len(rows), dtype=bool)
 
@@ -129,32 +75,37 @@ class PKEpoch:
         batches: list[list[int]] = self._rows_of(identity, part).reshape(end - begin, -1).tolist()
         return batches
 
-    def _rows_of(self, identity: IntArray, part: IntArray) -> IntArray:
+    def _rows_of(self, identity: IntArray, part: IntArray) -> Positions:
         """K rows of each identity's part; too few rows are repeated from the first."""
         num_instances = self._rows.num_instances
         count = self._rows.count[identity][:, :, None]
         first = self._rows.first[identity][:, :, None]
 
         within = (part[:, :, None] * num_instances + np.arange(num_instances)) % count
-        rows: IntArray = self._ordered_rows[first + within]
+        rows: Positions = self._ordered_rows[first + within]
         if self._rows.copies is None:
             return rows
         return self._rows.copies.in_turn(rows, self._epoch + part[:, :, None])
 
     def _slots_of_all_ranks(self, begin: int, end: int) -> tuple[IntArray, IntArray]:
         """Identity, and number of its part, in each slot of these steps (steps, slots)."""
-        dealt = self._table[:, begin:end].T
-        position = np.full((end - begin, self._step_size), -1, dtype=np.int64)
-        position[:, : dealt.shape[1]] = dealt
+        place = self._deal.places(begin, end)
+        num_rounds = self._deal.num_rounds
+        shape = end - begin, self._step_size
 
-        identity = self._identity_of_part[position]
-        part = self._number_of_part[position]
+        is_empty = np.ones(shape, dtype=bool)
+        is_empty[:, :num_rounds] = place >= self._deal.num_parts
 
-        steps = np.flatnonzero(self._num_missing[begin:end])
+        identity = np.zeros(shape, dtype=np.int64)
+        part = np.zeros(shape, dtype=np.int64)
+        is_dealt = ~is_empty
+        position, part[is_dealt] = self._deal.identity_and_part(place[is_dealt[:, :num_rounds]])
+        identity[is_dealt] = self._order[position]
+
+        steps = np.flatnonzero(is_empty.any(axis=1))
         if len(steps):
-            is_empty = position[steps] < 0
             identity[steps], part[steps] = self._fill_from_reserve(
-                identity[steps], part[steps], is_empty, begin + steps
+                identity[steps], part[steps], is_empty[steps], place[steps, -1]
             )
         return identity, part
 
@@ -163,21 +114,25 @@ class PKEpoch:
         identity: IntArray,
         part: IntArray,
         is_empty: npt.NDArray[np.bool_],
-        steps: IntArray,
+        last_place: IntArray,
     ) -> tuple[IntArray, IntArray]:
-        """Fill empty slots with the next identities of the reserve that are not in the step yet."""
-        num_identities = len(self._rows)
-        row = np.arange(len(steps))[:, None]
-        is_held = np.zeros((len(steps), num_identities + 1), dtype=bool)
-        is_held[row, np.where(is_empty, num_identities, identity)] = True
+        """Fill empty slots with the next identities of the reserve that are not in the step yet.
+
+        Steps are served in the order of the last round of the deal.
+        """
+        missing_in_all = self._step_size - self._deal.num_rounds
+        step_in_turn = last_place - (self._deal.num_rounds - 1) * self._num_batches
+        served_more = np.maximum(last_place - self._deal.num_parts, 0)
+        reserve_begin = step_in_turn * missing_in_all + served_more
 
         # As many candidates as a step has slots, all different: enough of them are free.
-        position = self._reserve_begin[steps][:, None] + np.arange(self._step_size)
-        turn, position = np.divmod(position, num_identities)
-        candidate = self._reserve[position]
+        position = reserve_begin[:, None] + np.arange(self._step_size)
+        turn, position = np.divmod(position, len(self._rows))
+        candidate = self._reserve.entry(np.asarray(0), position)
 
-        is_chosen = ~is_held[row, candidate]
-        is_chosen &= np.cumsum(is_chosen, axis=1) <= self._num_missing[steps][:, None]
+        held = np.where(is_empty, -1, identity)
+        is_chosen = ~(candidate[:, :, None] == held[:, None, :]).any(axis=2)
+        is_chosen &= np.cumsum(is_chosen, axis=1) <= is_empty.sum(axis=1, keepdims=True)
         identity[is_empty] = candidate[is_chosen]
         part[is_empty] = 1 + turn[is_chosen]
         return identity, part
@@ -189,7 +144,7 @@ class PKEpoch:
             return
 
         positions = self._rows.positions(new)
-        key = self._key[positions].astype(np.int64)
+        key = random_key_of(self._stream_of_keys, positions)
         spread: Spread = "parts" if self._covers_images else "draw"
         self._ordered_rows[positions] = self._rows.shuffled(new, key, spread)
         self._is_ordered[new] = True

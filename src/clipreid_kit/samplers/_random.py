@@ -23,3 +23,22 @@ def permutation(size: int, rng: torch.Generator) -> IntArray:
 def random_keys(size: int, rng: torch.Generator) -> npt.NDArray[np.int32]:
     """Return ``size`` random numbers of ``KEY_BITS`` bits."""
     return torch.empty(size, dtype=torch.int32).random_(generator=rng).numpy()
+
+
+def random_key_of(stream: int, numbers: IntArray) -> IntArray:
+    """Return the random key of ``KEY_BITS`` bits that each number has in a stream: SplitMix64.
+
+    The key of one number does not need those of the others.
+
+    Args:
+        stream: Seed of the stream.
+        numbers: Numbers, at least 0.
+
+    References:
+        Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014.
+    """
+    word = np.uint64(stream) + numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    word ^= word >> np.uint64(31)
+    return (word >> np.uint64(64 - KEY_BITS)).astype(np.int64)

@@ -9,10 +9,13 @@ import numpy.typing as npt
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.samplers._image_copies import ImageCopies
 from clipreid_kit.samplers._integers import (
+    SLICE,
     IntArray,
     Integers,
+    Positions,
     as_integers,
     order_by_group_and_key,
+    position_dtype,
     stable_order,
 )
 from clipreid_kit.samplers._random import KEY_BITS
@@ -61,7 +64,7 @@ class RowsByIdentity:
             rows, first, count = _group(label_of_row[self.copies.originals])
             self.rows = self.copies.originals[rows]
 
-        self.camera_of_row: IntArray | None = None
+        self.camera_of_row: Positions | None = None
         if cameras is not None:
             self.camera_of_row = _number_cameras(owner, cameras, num_rows=label_of_row.size)
 
@@ -90,7 +93,7 @@ class RowsByIdentity:
         positions: IntArray = np.arange(len(offset)) + offset
         return positions
 
-    def shuffled(self, identities: IntArray, key: IntArray, spread: Spread) -> IntArray:
+    def shuffled(self, identities: IntArray, key: IntArray, spread: Spread) -> Positions:
         """Rows of these identities, one identity after the other, each in the order of its keys.
 
         With cameras, the first K rows of an identity come from as many cameras as it has
@@ -196,19 +199,35 @@ def group_rows(
     return rows
 
 
-def _number_cameras(owner: str, cameras: Integers, num_rows: int) -> IntArray:
+def _number_cameras(owner: str, cameras: Integers, num_rows: int) -> Positions:
     """Number the cameras from 0."""
     camera_of_row = as_integers(owner, "cameras", cameras)
     if camera_of_row.size != num_rows:
         raise fail(owner, f"{num_rows} cameras, one for each label", camera_of_row.size)
-    return np.unique(camera_of_row, return_inverse=True)[1].astype(np.int64)
+
+    dtype = position_dtype(num_rows)
+    lowest = int(camera_of_row.min())
+    range_of_cameras = int(camera_of_row.max()) - lowest + 1
+    if range_of_cameras > num_rows:
+        return np.unique(camera_of_row, return_inverse=True)[1].astype(dtype)
+
+    # A table of the cameras is several times faster than to sort them.
+    number = np.empty(num_rows, dtype=dtype)
+    np.subtract(camera_of_row, lowest, out=number, casting="unsafe")
+    is_used = np.bincount(number, minlength=range_of_cameras) > 0
+    return (np.cumsum(is_used) - 1).astype(dtype)[number]
 
 
-def _group(labels: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+def _group(labels: IntArray) -> tuple[Positions, IntArray, IntArray]:
     """Rows in the order of their labels, where each label begins, and how many rows it has."""
     rows = stable_order(labels)
-    ordered = labels[rows]
-    first = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+
+    begins = [np.zeros(1, dtype=np.int64)]
+    for begin in range(1, len(rows), SLICE):
+        ordered = labels[rows[begin - 1 : begin + SLICE]]
+        begins.append(begin + np.flatnonzero(ordered[1:] != ordered[:-1]))
+
+    first = np.concatenate(begins)
     count = np.diff(first, append=len(rows))
     return rows, first, count
 

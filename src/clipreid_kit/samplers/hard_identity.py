@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice, check_embeddings, fail
-from clipreid_kit.distances import dot_product, l2_normalize
+from clipreid_kit._similarity.nearest_in_triangle import nearest_in_triangle
+from clipreid_kit.distances import l2_normalize
 from clipreid_kit.samplers._fingerprint import check_state, data_checksum
 from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
@@ -21,7 +22,7 @@ from clipreid_kit.samplers._random import permutation, random_keys, seeded_gener
 from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
 
 CHUNK = 64  # batches drawn from one stream of random numbers, so it decides the batches of a seed
-BLOCK = 1 << 24  # similarities, or numbers of embeddings, that are held at once
+BLOCK = 1 << 24  # numbers of embeddings that are held at once
 
 
 class HardIdentitySampler(Sampler[list[int]]):
@@ -354,15 +355,15 @@ def _mean_directions(
 
 
 def _nearest(centres: Tensor, number: int) -> npt.NDArray[np.int32]:
-    """The most similar other rows of each row, the nearest first."""
-    nearest = np.empty((len(centres), number), dtype=np.int32)
-    block_size = max(1, BLOCK // len(centres))
+    """The most similar other rows of each row, the nearest first, and of equals the first."""
 
-    for begin in range(0, len(centres), block_size):
-        similarity = dot_product(centres[begin : begin + block_size], centres)
-        own = torch.arange(len(similarity), device=centres.device)
-        similarity[own, begin + own] = -torch.inf
-        indices = similarity.topk(number, dim=1).indices
-        nearest[begin : begin + block_size] = indices.cpu().numpy()
+    def product(rows: slice, columns: slice, buffer: Tensor) -> Tensor:
+        left, right = centres[rows], centres[columns]
+        out = buffer[: len(left) * len(right)].view(len(left), len(right))
+        return torch.mm(left, right.T, out=out)
 
-    return nearest
+    with torch.autocast(centres.device.type, enabled=False):
+        _, nearest = nearest_in_triangle(
+            product, len(centres), number, centres.device, first_of_ties=True
+        )
+    return nearest.cpu().numpy().astype(np.int32)

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit._similarity import nearest_in_triangle
 from clipreid_kit.metrics._engine import nearest_neighbours
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_between, nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
@@ -61,8 +62,8 @@ def test_any_tile_finds_the_same(monkeypatch, rows_in_tile, columns_in_tile):
     rows = rng.standard_normal((150, 6)).astype(np.float32)
     rows[100:] = rows[:50]
     want, _ = brute_force(rows, 9)
-    monkeypatch.setattr(nearest_neighbours, "_ROWS", rows_in_tile)
-    monkeypatch.setattr(nearest_neighbours, "_COLUMNS", columns_in_tile)
+    monkeypatch.setattr(nearest_in_triangle, "ROWS", rows_in_tile)
+    monkeypatch.setattr(nearest_in_triangle, "COLUMNS", columns_in_tile)
     space = space_of([torch.from_numpy(rows)], "euclidean")
     kept = torch.full((20, 130), torch.nan)
     index, _ = nearest_others(space, 9, (4,), keep=(20, kept))
@@ -128,8 +129,8 @@ def test_between_two_sets(monkeypatch, step):
     first, second = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (12, 50))
     matrix = ((first[:, None] - second[None]) ** 2).sum(-1)
     want = np.argsort(matrix, axis=1, kind="stable")[:, :7] + 12
-    monkeypatch.setattr(nearest_neighbours, "_ROWS", step)
-    monkeypatch.setattr(nearest_neighbours, "_COLUMNS", 50)
+    monkeypatch.setattr(nearest_neighbours, "ROWS", step)
+    monkeypatch.setattr(nearest_neighbours, "COLUMNS", 50)
     space = space_of([torch.from_numpy(first), torch.from_numpy(second)], "euclidean")
 
     same_sets(nearest_between(space, slice(0, 12), slice(12, 62), 7), want.tolist(), (7,))

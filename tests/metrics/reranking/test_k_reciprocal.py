@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import rerank as oracle
 
+from clipreid_kit._similarity import nearest_in_triangle
 from clipreid_kit.metrics import KReciprocalReranker, k_reciprocal_rerank
-from clipreid_kit.metrics._engine import nearest_neighbours
 from clipreid_kit.metrics.reranking import k_reciprocal
 
 
@@ -65,8 +65,8 @@ def test_equals_the_dense_definition_on_many_tiles_and_blocks(monkeypatch, dista
         (13, 13, 70 * 3, 100),
         (90, 90, 1 << 20, 1 << 20),
     ):
-        monkeypatch.setattr(nearest_neighbours, "_ROWS", rows)
-        monkeypatch.setattr(nearest_neighbours, "_COLUMNS", columns)
+        monkeypatch.setattr(nearest_in_triangle, "ROWS", rows)
+        monkeypatch.setattr(nearest_in_triangle, "COLUMNS", columns)
         monkeypatch.setattr(k_reciprocal, "_BLOCK", block)
         monkeypatch.setattr(k_reciprocal, "_MAX_MEETINGS", expanded)
         got = dense(features, 20, k1=12, k2=4, distance=distance)

@@ -12,6 +12,7 @@ from clipreid_kit.metrics._engine.match_similarities import (
     listed_similarities,
 )
 from clipreid_kit.metrics._engine.relevance_lists import RelevanceLists
+from clipreid_kit.metrics._engine.saved_counts import SavedCounts
 
 _STREAMED_QUERIES = 1 << 15  # queries that are read from a file at once
 
@@ -21,9 +22,10 @@ def find_matches(
     gallery: EmbeddingRows,
     relevance: IdentityMatches | RelevanceLists,
     distance: Distance,
+    saved: SavedCounts | None = None,
 ) -> Iterator[MatchCounts]:
     """Find the matches of all queries, and count the non-matches above and tied with them."""
-    is_one_tile = tile_width(gallery) == len(gallery)
+    is_one_tile = tile_width(gallery) == len(gallery) and saved is None
     max_queries = _STREAMED_QUERIES if queries.streamed else len(queries)
     for start, stop in relevance.query_ranges(max_queries):
         part = queries.part(start, stop)
@@ -40,6 +42,8 @@ def find_matches(
             similarities = listed_similarities(part, gallery, pairs, distance)
 
         matches = MatchCounts.from_pairs(pairs, similarities)
-        if len(matches.rows):
+        if saved is not None:
+            saved.count(part, gallery, pairs, relevance.junk_rows, matches, distance)
+        elif len(matches.rows):
             count_nonmatches(part, gallery, pairs, relevance.junk_rows, matches, distance)
         yield matches

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.nearest_lists import flat_nonzero, offer
+from clipreid_kit._similarity.nearest_in_triangle import COLUMNS, ROWS, nearest_in_triangle
+from clipreid_kit._similarity.nearest_lists import flat_nonzero
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-_ROWS, _COLUMNS = 512, 8192  # of a tile: 16 MB
 
 
 @torch.no_grad()
@@ -49,31 +49,18 @@ def nearest_others(
     # one neighbour more than asked for shows whether the last one is certain
     kept = min(count + 1, total - 1)
     device = space.rows.device
-    nearness = torch.full((total, kept), -torch.inf, device=device)
-    index = torch.zeros((total, kept), dtype=torch.int64, device=device)
     least = torch.full((total,), torch.inf, device=device)
-    buffer = torch.empty(min(_ROWS, total) * min(_COLUMNS, total), device=device)
 
-    for top in range(0, total, _ROWS):
-        bottom = min(top + _ROWS, total)
-        for left in range(top, total, _COLUMNS):
-            right = min(left + _COLUMNS, total)
-            tile = space.nearness(slice(top, bottom), slice(left, right), buffer)
-            if keep is not None:
-                _write_kept(tile, top, left, *keep)
+    def visit(tile: Tensor, top: int, left: int) -> None:
+        if keep is not None:
+            _write_kept(tile, top, left, *keep)
 
-            torch.minimum(least[top:bottom], tile.amin(dim=1), out=least[top:bottom])
-            if left == top:
-                tile.diagonal().fill_(-torch.inf)  # a row is no neighbour of itself
-            is_first = top == left == 0
-            offer(nearness[top:bottom], index[top:bottom], tile, left, by_row=True, empty=is_first)
+        rows = least[top : top + tile.shape[0]]
+        torch.minimum(rows, tile.amin(dim=1), out=rows)
+        columns = least[left : left + tile.shape[1]]
+        torch.minimum(columns, tile.amin(dim=0), out=columns)
 
-            if right > bottom:
-                first = max(left, bottom)
-                below = tile[:, first - left :]
-                torch.minimum(least[first:right], below.amin(dim=0), out=least[first:right])
-                rows = slice(first, right)
-                offer(nearness[rows], index[rows], below, top, by_row=False, empty=top == 0)
+    nearness, index = nearest_in_triangle(space.nearness, total, kept, device, visit=visit)
 
     whole = slice(0, total)
     boundaries = (*(length for length in prefixes if length < count), count)
@@ -93,7 +80,7 @@ def nearest_between(space: SimilaritySpace, rows: slice, columns: slice, count: 
     """
     width = columns.stop - columns.start
     kept = min(count + 1, width)
-    step = max(1, _ROWS * _COLUMNS // width)
+    step = max(1, ROWS * COLUMNS // width)
 
     found = []
     for start in range(rows.start, rows.stop, step):
@@ -152,7 +139,7 @@ def _settle(
         return index
 
     lowest = nearness[:, count - 1].double() - 2 * error
-    step = max(1, _ROWS * _COLUMNS // width)
+    step = max(1, ROWS * COLUMNS // width)
     num_earlier_copies: IntArray | None = None
     for part in torch.split(open_rows, step):
         tile = space.nearness(part + rows.start, columns)

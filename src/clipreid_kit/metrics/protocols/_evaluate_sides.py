@@ -1,6 +1,7 @@
 """Evaluate queries against a gallery, by plain distances or re-ranked, for all protocols."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.id_columns import Ids
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
+from clipreid_kit.metrics._engine.saved_counts import Report
 from clipreid_kit.metrics.reid import (
     check_distance,
     check_options,
@@ -63,6 +65,8 @@ def evaluate_sides(
     gallery_cameras: Ids | None = None,
     exclude: Sequence[tuple[Ids, Ids | None]] = (),
     junk_ids: Sequence[int] | Sequence[str] = (),
+    progress: Report | None = None,
+    state_file: Path | None = None,
 ) -> ReidResult:
     """Evaluate two sides by plain distances, or re-ranked."""
     if rerank is None:
@@ -78,6 +82,8 @@ def evaluate_sides(
             distance=distance,
             ties=ties,
             max_rank=max_rank,
+            progress=progress,
+            state_file=state_file,
         )
 
     return evaluate_reid_similarity(

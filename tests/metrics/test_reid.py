@@ -171,7 +171,20 @@ def every_way(monkeypatch, run):
     """Yield results for other blocks, tiles, slices, threads, passes and precisions."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     ways = {
-        "threads": {},
+        "threads": {
+            (count_nonmatches, "_WORTH_THREADS"): 0,
+            (count_nonmatches, "default_threads"): lambda: 3,
+            (count_nonmatches, "_MIN_QUERIES"): 20,
+            (count_nonmatches, "_MIN_QUERIES_EACH"): 1,
+        },
+        "threads, bfloat16, tiles": {
+            (count_nonmatches, "bfloat16_allowance"): lambda *_: True,
+            (count_nonmatches, "_WORTH_THREADS"): 0,
+            (count_nonmatches, "default_threads"): lambda: 2,
+            (count_nonmatches, "_MIN_QUERIES_EACH"): 7,
+            (count_nonmatches, "_TILE"): 300,
+        },
+        "threads of torch": {},
         "one query at a time": {
             (count_nonmatches, "_MIN_QUERIES"): 1,
             (count_nonmatches, "_BLOCK"): 1,
@@ -198,7 +211,7 @@ def every_way(monkeypatch, run):
             with monkeypatch.context() as patch:
                 for (module, attribute), value in changes.items():
                     patch.setattr(module, attribute, value)
-                torch.set_num_threads(2 if name == "threads" else 1)
+                torch.set_num_threads(2 if name == "threads of torch" else 1)
                 torch.set_float32_matmul_precision("medium" if name == "medium" else "highest")
                 yield name, run()
     finally:

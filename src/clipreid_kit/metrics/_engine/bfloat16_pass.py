@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,34 @@ _TRIALS = 2  # blocks that are timed in either type
 _TRIAL_QUERIES = 64  # queries of such a block
 
 
+class BFloat16Windows(NamedTuple):
+    """What some queries' fast values in bfloat16 say about exact similarities.
+
+    Attributes:
+        errors: (Q,), how far the values may be from the exact ones before they are rounded.
+    """
+
+    errors: FloatArray
+
+    def windows(
+        self, similarities: FloatArray, query: IntArray
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return the fast values that items as near as these float64 values may have.
+
+        The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges of the
+        windows are rounded likewise.
+
+        Args:
+            similarities: Exact similarities.
+            query: The query of each.
+
+        Returns:
+            The lowest value of each window, and the first value beyond it.
+        """
+        low, beyond = round_outward(similarities, self.errors[query])
+        return _round_to_bfloat16(low), np.nextafter(_round_to_bfloat16(beyond), INFINITY)
+
+
 class BFloat16Tile:
     """A tile of the gallery, prepared for products in bfloat16; cosine only.
 
@@ -45,9 +74,8 @@ class BFloat16Tile:
     def __init__(self, gallery: Tensor, norms: Tensor) -> None:
         self.gallery, rounding = _round_unit_rows(gallery, norms)
         self._largest_rounding = float(rounding.max())
-        self._errors = np.empty(0)
 
-    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> None:
+    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> BFloat16Windows:
         """Write the fast values of the queries with the whole tile into ``out``."""
         rows, rounding = _round_unit_rows(queries, norms)
         with torch.autocast(rows.device.type, enabled=False):
@@ -55,29 +83,11 @@ class BFloat16Tile:
 
         of_query = rounding.cpu().numpy().astype(np.float64)
         of_tile = self._largest_rounding
-        self._errors = (
+        return BFloat16Windows(
             1.01 * (of_query * (1 + of_tile) + of_tile)
             + 2 * product_error_bound(rows.shape[1])
             + 1e-20
         )
-
-    def windows(
-        self, similarities: FloatArray, query: IntArray
-    ) -> tuple[Float32Array, Float32Array]:
-        """Return the fast values that items as near as these float64 values may have.
-
-        The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges of the
-        windows are rounded likewise.
-
-        Args:
-            similarities: Exact similarities.
-            query: The query of each, among those that were multiplied last.
-
-        Returns:
-            The lowest value of each window, and the first value beyond it.
-        """
-        low, beyond = round_outward(similarities, self._errors[query])
-        return _round_to_bfloat16(low), np.nextafter(_round_to_bfloat16(beyond), INFINITY)
 
 
 def _round_to_bfloat16(values: Float32Array) -> Float32Array:

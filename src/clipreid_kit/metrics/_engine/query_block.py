@@ -1,11 +1,8 @@
 """Count the non-matches above each match, for a block of queries and a tile of the gallery."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -156,14 +153,14 @@ class QueryBlock:
         """
         tile = self.tile
         num_queries, width = len(self.norms), padded(len(tile.norms))
-        use_bfloat16 = try_bfloat16 and tile.bfloat16 is not None
+        bfloat16 = tile.bfloat16 if try_bfloat16 else None  # another block may drop the tile's
 
         # a buffer of float32 numbers holds twice as many in bfloat16
-        capacity = buffer.numel() * (2 if use_bfloat16 else 1) // width
+        capacity = buffer.numel() * (1 if bfloat16 is None else 2) // width
         if num_queries > capacity:
             for start in range(0, num_queries, capacity):
                 part = self._select(np.arange(start, min(start + capacity, num_queries)))
-                part.count(buffer, try_bfloat16=use_bfloat16)
+                part.count(buffer, try_bfloat16=bfloat16 is not None)
             return
 
         query, match = self._locate_matches()
@@ -178,8 +175,8 @@ class QueryBlock:
             similarities, errors = float64(query, tile.position[self.matches.rows[match]])
         block_matches = _BlockMatches(query, match, similarities, errors)
 
-        if use_bfloat16 and tile.bfloat16 is not None:
-            block, windows = self._multiply_bfloat16(buffer, tile.bfloat16, block_matches)
+        if bfloat16 is not None:
+            block, windows = self._multiply_bfloat16(buffer, bfloat16, block_matches)
             scorers.insert(0, Float32Scorer(self.queries, self.norms, tile.rows, tile.norms))
         else:
             block, windows = self._multiply_float32(buffer, block_matches)
@@ -188,7 +185,7 @@ class QueryBlock:
         dense = self._count_block(block, block_matches, windows, scorers)
         if len(dense) == 0:
             return
-        if use_bfloat16:
+        if bfloat16 is not None:
             if 4 * len(dense) > num_queries:  # bfloat16 does not pay with such data
                 tile.bfloat16 = None
             self._select(dense).count(buffer, try_bfloat16=False)
@@ -200,17 +197,18 @@ class QueryBlock:
     ) -> tuple[Tensor, Windows]:
         """Return the fast values in bfloat16, and the windows of the matches in them."""
         block, products = self._space(buffer.view(torch.bfloat16))
-        tile.multiply(self.queries, self.norms, products)
-        return block, tile.windows(matches.similarities, matches.query)
+        values = tile.multiply(self.queries, self.norms, products)
+        return block, values.windows(matches.similarities, matches.query)
 
     def _multiply_float32(self, buffer: Tensor, matches: _BlockMatches) -> tuple[Tensor, Windows]:
         """Return the fast values in float32, and the windows of the matches in them."""
         block, products = self._space(buffer)
         tile = self.tile.float32
-        tile.multiply(self.queries, self.norms, products)
         if isinstance(tile, CentredTile):
-            return block, tile.windows(matches.similarities, matches.query)
+            values = tile.multiply(self.queries, self.norms, products)
+            return block, values.windows(matches.similarities, matches.query)
 
+        tile.multiply(self.queries, self.norms, products)
         query_norms = self.norms.cpu().numpy()[matches.query]
         return block, tile.windows(tile.unrounded_values(matches.similarities, query_norms))
 
@@ -232,28 +230,21 @@ class QueryBlock:
         """
         num_queries, width = block.shape
         step = max(1, _SLICE // width)
-        edges = np.arange(0, num_queries + step, step).clip(max=num_queries)
-        begin = matches.query.searchsorted(edges).tolist()
-
-        def count_slice(index: int) -> tuple[IntArray, _OpenPairs]:
-            first = index * step
-            part = slice(begin[index], begin[index + 1])
-            return self._count_slice(block[first : first + step], first, matches, windows, part)
-
-        # slices have queries of their own; numpy counts them, and releases the interpreter's lock
-        num_slices = len(begin) - 1
         dense = [np.empty(0, dtype=np.int64)]
         waiting: list[_OpenPairs] = []
         num_waiting = 0
-        with _workers(block, num_slices) as run:
-            for index, (dense_here, opened) in enumerate(run(count_slice, range(num_slices))):
-                dense.append(dense_here)
-                waiting.append(opened)
-                num_waiting += len(opened.match)
-                if num_waiting > _MAX_WAITING or index == num_slices - 1:
-                    self._decide(_join(waiting), matches, scorers)
-                    waiting = []
-                    num_waiting = 0
+
+        for first in range(0, num_queries, step):
+            last = min(first + step, num_queries)
+            part = slice(*matches.query.searchsorted([first, last]).tolist())
+            dense_here, opened = self._count_slice(block[first:last], first, matches, windows, part)
+            dense.append(dense_here)
+            waiting.append(opened)
+            num_waiting += len(opened.match)
+            if num_waiting > _MAX_WAITING or last == num_queries:
+                self._decide(_join(waiting), matches, scorers)
+                waiting = []
+                num_waiting = 0
 
         return np.concatenate(dense)
 
@@ -388,18 +379,6 @@ class QueryBlock:
         query = np.repeat(np.arange(len(first)), size)
         offset = first - (np.cumsum(size) - size)
         return query, np.arange(len(query)) + offset[query]
-
-
-@contextmanager
-def _workers(block: Tensor, num_tasks: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield a ``map`` that runs on as many threads as torch uses."""
-    num_threads = min(torch.get_num_threads(), num_tasks)
-    if num_threads == 1 or block.device.type != "cpu":
-        yield map
-        return
-
-    with ThreadPoolExecutor(num_threads) as pool:
-        yield pool.map
 
 
 def _join(parts: list[_OpenPairs]) -> _OpenPairs:

@@ -25,6 +25,7 @@ Float32Array = npt.NDArray[np.float32]
 _LARGE = 1 << 32  # multiplications from which on bfloat16 is tried
 _PROBE = (64, 1024)  # queries and gallery rows of the product that is timed first
 _MIN_SPEED_UP = 1.1  # of that product, for bfloat16 to be tried
+_HOPELESS = 8  # a single product in bfloat16 that takes this many times as long ends the probe
 _PASS_TIME = 1.5  # a whole pass in float32 takes longer than its product by at least this factor
 _TRIALS = 2  # blocks that are timed in either type
 _TRIAL_QUERIES = 64  # queries of such a block
@@ -128,20 +129,22 @@ def bfloat16_allowance(queries: EmbeddingRows, gallery: EmbeddingRows, distance:
         return 0.0
 
     in_float32 = _time_probe(dim, torch.float32)
-    in_bfloat16 = _time_probe(dim, torch.bfloat16)
+    in_bfloat16 = _time_probe(dim, torch.bfloat16, _HOPELESS * in_float32)
     if in_float32 <= _MIN_SPEED_UP * in_bfloat16:
         return 0.0
     return _PASS_TIME * in_float32 / math.prod(_PROBE)
 
 
-def _time_probe(dim: int, dtype: torch.dtype) -> float:
-    """Return the seconds of a small product: the best of five."""
+def _time_probe(dim: int, dtype: torch.dtype, limit: float = math.inf) -> float:
+    """Return the seconds of a small product: the best of five, or the first beyond a limit."""
     left, right = (torch.full((count, dim), 1.0 / dim, dtype=dtype) for count in _PROBE)
     times = []
     for _ in range(5):
         began = time.perf_counter()
         torch.mm(left, right.T)
         times.append(time.perf_counter() - began)
+        if times[-1] > limit:
+            break
     return min(times)
 
 

@@ -20,7 +20,8 @@ from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock, pa
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-# the blocks of all threads have 16 MB of float32 numbers, and at least _MIN_QUERIES queries
+# a block of similarities has 16 MB of float32 numbers; the blocks of all threads together have
+# _MIN_QUERIES queries at least
 _BLOCK = 1 << 22
 _MIN_QUERIES = 256
 _MIN_QUERIES_EACH = 64  # of the block of one thread, if the others leave it fewer
@@ -162,10 +163,16 @@ class _Counter:
         )
 
     def _queries_of_block(self, width: int) -> int:
-        """Return the number of queries of a block: the threads share the space."""
-        together = max(_MIN_QUERIES, min(2 * _MIN_QUERIES, _BLOCK // width))
+        """Return the number of queries of a block; where a tile is wide, threads share them."""
+        most = min(2 * _MIN_QUERIES, _BLOCK // width)
+        together = max(_MIN_QUERIES, most)
         fewest = min(together, _MIN_QUERIES_EACH)
-        return min(len(self.queries), max(fewest, together // self.threads.count))
+        size = max(most, fewest, together // self.threads.count)
+
+        # the last block of each thread should end with those of the others
+        num_blocks = -(-len(self.queries) // size)
+        num_blocks = -(-num_blocks // self.threads.count) * self.threads.count
+        return -(-len(self.queries) // num_blocks)
 
     def _time_block(
         self,

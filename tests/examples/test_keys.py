@@ -218,6 +218,7 @@ ELSEWHERE = {
     "note": "test_trainer.py: it is in the recipe and the report",
     "init_from": "test_training.py",
     "device": "test_how_and_not_what",
+    "threads": "test_threads_last_as_long_as_the_run",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",
     "data.camera_pattern": "test_readers_get_their_keys",
@@ -394,6 +395,19 @@ def test_how_and_not_what(tmp_path, unchanged, images, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "to", spied)
     outcome(tmp_path / "last", "model.channels_last=true", **common)
     assert torch.channels_last in formats
+
+
+def test_threads_last_as_long_as_the_run(tmp_path, images, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        trainer, "_run_locked", lambda *_, **__: seen.append(torch.get_num_threads())
+    )
+    for change in (f"threads={before + 1}", "threads=null"):
+        recipe = tiny_recipe(tmp_path, change, stage="classifier", images=images)
+        trainer.run(recipe, tmp_path / change)
+        assert torch.get_num_threads() == before
+
+    assert seen == [before + 1, before]
 
 
 def test_loading_gets_its_keys(tmp_path, images):

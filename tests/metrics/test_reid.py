@@ -197,6 +197,11 @@ def every_way(monkeypatch, run):
         "slices": {(query_block, "_SLICE"): 1},
         "all exact": {(query_block, "_DENSE_DIVISOR"): 10**9, (query_block, "_EXACT_TILE"): 50},
         "none exact": {(query_block, "_DENSE_DIVISOR"): 0.1},
+        "float64": {
+            (query_block, "_FEW_MATCHES"): 0,
+            (query_block, "_MANY_DIVISOR"): 10**9,
+            (count_nonmatches, "_BLOCK"): 9 * 700,
+        },
         "bfloat16": {(count_nonmatches, "bfloat16_allowance"): lambda *_: True},
         "bfloat16, tiles": {
             (count_nonmatches, "bfloat16_allowance"): lambda *_: True,

@@ -120,9 +120,11 @@ class _Counter:
             choice: Which pass goes first.
         """
         position = np.cumsum(is_kept) - 1
-        inside = (self.pairs.rows >= left) & (self.pairs.rows < left + len(rows))
-        query = self._query_of_pair[inside]
-        same_identity = query, position[self.pairs.rows[inside] - left]
+        query, row = self._query_of_pair, self.pairs.rows
+        if left > 0 or int(row.max(initial=-1)) >= len(rows):
+            inside = (row >= left) & (row < left + len(rows))
+            query, row = query[inside], row[inside] - left
+        same_identity = query, row if is_kept.all() else position[row]
 
         tile = self.threads.call(lambda: self._tile(rows, norms, is_kept, position, choice))
         size = self._queries_of_block(len(rows))

@@ -14,14 +14,21 @@ from clipreid_kit._similarity.exact_similarity import (
     Distance,
     all_products,
     combine_products,
+    float64_chunks,
     split_rows,
 )
-from clipreid_kit._similarity.float32_pass import INFINITY, Float32Tile, has_extreme_norms
+from clipreid_kit._similarity.float32_pass import (
+    INFINITY,
+    Float32Tile,
+    has_extreme_norms,
+    inverse_norms,
+)
 from clipreid_kit._similarity.rescore import (
     ExactScorer,
     Float32Scorer,
     Float64Scorer,
     Scorer,
+    float64_error_bound,
 )
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
 from clipreid_kit.metrics._engine.contending_items import find_contending_items
@@ -38,6 +45,8 @@ _ALIGNMENT = 16  # similarities of a row of a block are a multiple of this
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
 # a query with more than 1/8 of the tile undecided goes to the next pass as a whole
 _DENSE_DIVISOR = 8
+# a query with this many matches, and more than 1/16 of the tile, is multiplied in float64
+_FEW_MATCHES, _MANY_DIVISOR = 256, 16
 
 
 def padded(width: int) -> int:
@@ -166,6 +175,14 @@ class QueryBlock:
         query, match = self._locate_matches()
         if len(match) == 0:
             return
+
+        if tile.distance == "cosine" and not self.matches.has_similarities:
+            num_matches = np.bincount(query, minlength=num_queries)
+            has_many = num_matches > max(_FEW_MATCHES, len(tile.norms) // _MANY_DIVISOR)
+            if has_many.any():
+                self._select(np.flatnonzero(has_many)).count_in_float64(buffer)
+                self._select(np.flatnonzero(~has_many)).count(buffer, try_bfloat16=try_bfloat16)
+                return
 
         float64 = Float64Scorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
         scorers: list[Scorer] = [float64, ExactScorer(self.queries, tile.rows, tile.distance)]
@@ -329,6 +346,45 @@ class QueryBlock:
             still_open = np.flatnonzero(np.abs(difference) <= tolerance)
             match, item = match[still_open], item[still_open]
 
+    def count_in_float64(self, buffer: Tensor) -> None:
+        """Count by cosines of the whole tile in float64, where each query has many matches.
+
+        A window for each match would cost more than the larger product. The counts of a query's
+        matches ascend with their similarity, whatever the order of the matches.
+        """
+        tile, counts = self.tile, self.matches
+        width = len(tile.norms)
+        step = min(len(self.norms), max(1, buffer.numel() // (2 * width)))
+        space = torch.empty((step, width), dtype=torch.float64, device=tile.rows.device)
+        tolerance = 2 * float64_error_bound(tile.rows.shape[1])
+        query_factors = inverse_norms(self.norms)
+        of_query, of_row = self.same_identity
+        undecided = []
+
+        for first in range(0, len(self.norms), step):
+            part = slice(first, min(first + step, len(self.norms)))
+            values = space[: part.stop - first]
+            queries = self.queries[part].double() * query_factors[part, None]
+            gallery_factors = inverse_norms(tile.norms)
+            for rows, gallery in float64_chunks(tile.rows):
+                gallery.mul_(gallery_factors[rows, None])
+                torch.mm(queries, gallery.T, out=values[:, rows])
+            block = values.cpu().numpy()
+
+            for query, row in enumerate(block, start=first):
+                number = self.numbers[query]
+                match = slice(counts.begin[number], counts.begin[number + 1])
+                own = np.sort(row[tile.position[counts.rows[match]]])
+                same_identity = of_row[slice(*of_query.searchsorted([query, query + 1]).tolist())]
+                above, is_decided = _count_above(row, own, same_identity, tolerance)
+                if is_decided:
+                    counts.above[match] += above
+                else:
+                    undecided.append(query)
+
+        if undecided:
+            self._select(np.array(undecided)).count_exactly()
+
     def count_exactly(self) -> None:
         """Count by exact similarities of the whole tile, where many are too close to each other."""
         tile, counts = self.tile, self.matches
@@ -379,6 +435,29 @@ class QueryBlock:
         query = np.repeat(np.arange(len(first)), size)
         offset = first - (np.cumsum(size) - size)
         return query, np.arange(len(query)) + offset[query]
+
+
+def _count_above(
+    row: FloatArray, own: FloatArray, same_identity: IntArray, tolerance: float
+) -> tuple[IntArray, bool]:
+    """Count the non-matches of one query above each of its matches.
+
+    Args:
+        row: Similarities of the whole tile.
+        own: Those of the matches, ascending.
+        same_identity: Rows that are no non-matches.
+        tolerance: Differences up to this are undecided.
+
+    Returns:
+        The counts, and whether no pair is undecided.
+    """
+    is_nonmatch = np.ones(len(row), dtype=bool)
+    is_nonmatch[same_identity] = False
+    others = np.append(-np.inf, np.sort(row[is_nonmatch]))
+
+    below = others.searchsorted(own + tolerance, side="right")
+    is_decided = bool((others[below - 1] < own - tolerance).all())
+    return len(others) - below, is_decided
 
 
 def _join(parts: list[_OpenPairs]) -> _OpenPairs:

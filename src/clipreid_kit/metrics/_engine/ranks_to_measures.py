@@ -13,6 +13,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _LARGEST = 2**63 - 1
+_CACHED = 1 << 15  # numbers that are summed at once
 
 
 class QueryMeasures(NamedTuple):
@@ -85,14 +86,24 @@ def _sum_exactly(values: FloatArray, begin: IntArray) -> FloatArray:
         values: (N,).
         begin: (M,), where each range begins; ascending, and none is empty.
     """
-    totals = []
-    unit = 1.0
-    while values.any():
-        unit *= 2.0**-26
-        part = np.floor(values / unit) * unit
-        values = values - part
-        totals.append(np.add.reduceat(part, begin).tolist())
-    return np.array([math.fsum(parts) for parts in zip(*totals, strict=True)])
+    ends = np.append(begin[1:], len(values))
+    sums = []
+    first = 0
+    while first < len(begin):  # as many ranges as the cache holds
+        limit = begin[first] + _CACHED
+        last = max(first + 1, int(ends.searchsorted(limit, side="right")))
+        rest = values[begin[first] : ends[last - 1]]
+
+        totals = []
+        unit = 1.0
+        while rest.any():
+            unit *= 2.0**-26
+            part = np.floor(rest / unit) * unit
+            rest = rest - part
+            totals.append(np.add.reduceat(part, begin[first:last] - begin[first]).tolist())
+        sums += [math.fsum(parts) for parts in zip(*totals, strict=True)]
+        first = last
+    return np.array(sums)
 
 
 def measure_queries(matches: MatchCounts, ties: Ties) -> QueryMeasures:

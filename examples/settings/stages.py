@@ -62,6 +62,8 @@ class Recipe(Section):
     """A run or checkpoint whose weights are loaded first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Use a GPU if there is one, never, or require one."""
+    threads: Annotated[PositiveInt | None, Field(le=1024)] = None
+    """CPU threads of torch in each process; null for the number that torch chooses."""
     data: Data = Synthetic()
     model: Model = Model()
     augment: Fill = Fill()

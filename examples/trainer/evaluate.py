@@ -36,9 +36,10 @@ from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.plugin import NO_PLUGIN, Plugin, check_plugin, load_plugin
 from examples.trainer.records import Records, arrange_tests, load_records
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
+from examples.trainer.threads import threads_of_torch
 
 # what may be other than in training
-_CHANGEABLE = ("evaluate.", "data.", "track.", "device", "prompt.test_mode")
+_CHANGEABLE = ("evaluate.", "data.", "track.", "device", "threads", "prompt.test_mode")
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def open_trained(
         if not change.strip().startswith(_CHANGEABLE):
             raise ValueError(
                 f"--set {change}: the method is evaluated as it was trained; only the keys of "
-                "evaluate, data and track, device and prompt.test_mode can change."
+                "evaluate, data and track, device, threads and prompt.test_mode can change."
             )
 
     run = find_run(source)
@@ -160,7 +161,8 @@ def evaluate_trained(
     session = _session(trained, records, out, plugin)
     method = load_method(trained, session)
 
-    with open_run(out, recipe.model_dump(mode="json"), resume=False):
+    settings = recipe.model_dump(mode="json")
+    with open_run(out, settings, resume=False), threads_of_torch(recipe.threads):
         tests = arrange_tests(recipe, records)
         evaluation = evaluate(session.encoding.encoder(method), tests, scoring_of(recipe))
 

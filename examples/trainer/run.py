@@ -47,6 +47,7 @@ from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.records import Records, arrange_tests, load_records
 from examples.trainer.same_run import files_of, keep_or_check, trained_on
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
+from examples.trainer.threads import threads_of_torch
 
 
 def run(
@@ -71,6 +72,7 @@ def run(
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
     settings = recipe.model_dump(mode="json")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(threads_of_torch(recipe.threads))
         if accelerator.is_main_process:
             stack.enter_context(open_run(out, settings, resume=resume))
             plugin.keep(out, resume=resume)

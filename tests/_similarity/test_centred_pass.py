@@ -42,13 +42,13 @@ def test_values_lie_in_their_windows(dim, seed, spread, scale, has_zero_row):
 
     tile = CentredTile(gallery, norms)
     out = torch.empty(4, 20)
-    tile.multiply(queries, query_norms, out)
+    values = tile.multiply(queries, query_norms, out)
     truth = exact(queries, gallery)
     query = np.repeat(np.arange(4), 20)
 
     # the score of a match in float64 may be wrong, too
     for moved in (0, float64_error_bound(dim), -float64_error_bound(dim)):
-        low, beyond = tile.windows(truth + moved, query)
+        low, beyond = values.windows(truth + moved, query)
         assert (out.numpy().ravel() >= low).all()
         assert (out.numpy().ravel() < beyond).all()
 
@@ -57,9 +57,9 @@ def test_values_lie_in_their_windows(dim, seed, spread, scale, has_zero_row):
 def test_windows_narrow_with_the_spread(spread, narrower):
     (queries, query_norms), (gallery, norms) = sides(64, 0, spread, 1.0)
     tile = CentredTile(gallery, norms)
-    tile.multiply(queries[:2], query_norms[:2], torch.empty(2, 20))
+    values = tile.multiply(queries[:2], query_norms[:2], torch.empty(2, 20))
     near = exact(queries[:2], gallery)[[0, 20]]  # where float32 has small steps
-    low, beyond = tile.windows(near, np.arange(2))
+    low, beyond = values.windows(near, np.arange(2))
 
     assert tile.is_centred == (spread < 1)
     assert ((beyond - low) * narrower < 2 * 66 * 2.0**-24 * 1.1).all()
@@ -72,8 +72,8 @@ def test_windows_hold_inputs_of_reduced_precision(precision):
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        tile.multiply(queries, query_norms, torch.empty(4, 20))
-        low, beyond = tile.windows(np.zeros(4), np.arange(4))
+        values = tile.multiply(queries, query_norms, torch.empty(4, 20))
+        low, beyond = values.windows(np.zeros(4), np.arange(4))
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from clipreid_kit._similarity import float32_pass
 from clipreid_kit._similarity.exact_similarity import all_products, combine_products, split_rows
 from clipreid_kit._similarity.float32_pass import Float32Tile
-from clipreid_kit._similarity.rescore import Float32Scorer, Float64Scorer
-from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
+from clipreid_kit._similarity.rescore import (
+    Float32Scorer,
+    Float64Scorer,
+    ignore_sparse_warning,
+)
+from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile, BFloat16Windows
 
 
 def sides(dim, seed, scale, positive, normalise=False):
@@ -62,9 +66,9 @@ def test_bfloat16_values_lie_in_their_windows(dim, seed, scale, distance, positi
     queries, gallery, norms = sides(dim, seed, scale, positive, normalise)
     tile = BFloat16Tile(gallery, norms[1])
     out = torch.empty(3, 20, dtype=torch.bfloat16)
-    tile.multiply(queries, norms[0], out)
+    found = tile.multiply(queries, norms[0], out)
     truth = exact(queries, gallery, "cosine").ravel()
-    low, beyond = tile.windows(truth, np.repeat(np.arange(3), 20))
+    low, beyond = found.windows(truth, np.repeat(np.arange(3), 20))
     values = out.float().numpy().ravel()
 
     assert (values >= low).all()
@@ -83,7 +87,8 @@ def test_chosen_pairs_are_within_their_errors(dim, seed, scale, distance, positi
     assert (np.abs(values - truth) <= errors).all()
     if distance == "cosine":
         assert (errors < 1e-11).all()
-        values, errors = Float32Scorer(queries, norms[0], gallery, norms[1])(query, rows)
+        with ignore_sparse_warning():
+            values, errors = Float32Scorer(queries, norms[0], gallery, norms[1])(query, rows)
         assert (np.abs(values - truth) <= errors).all()
 
 
@@ -174,13 +179,12 @@ def test_bfloat16_rows_that_all_lose_stay_in_their_window(monkeypatch, dim):
     rows = torch.full((1, dim), 1.0)
     norms = torch.linalg.vector_norm(rows.double(), dim=1)
     tile, out = BFloat16Tile(rows, norms), torch.empty(1, 1, dtype=torch.bfloat16)
-    tile.multiply(rows, norms, out)
-    low, _ = tile.windows(np.ones(1), np.zeros(1, dtype=np.int64))
+    found = tile.multiply(rows, norms, out)
+    low, _ = found.windows(np.ones(1), np.zeros(1, dtype=np.int64))
 
     assert low[0] <= float(out) < 1 - 0.006
 
-    tile._errors *= 0.5
-    low, _ = tile.windows(np.ones(1), np.zeros(1, dtype=np.int64))
+    low, _ = BFloat16Windows(0.5 * found.errors).windows(np.ones(1), np.zeros(1, dtype=np.int64))
 
     assert float(out) < low[0]
 
@@ -208,8 +212,8 @@ def test_queries_of_extreme_norms_in_bfloat16(scale):
     queries, gallery = (queries * scale).float(), gallery.float()
     norms = [torch.linalg.vector_norm(x.double(), dim=1) for x in (queries, gallery)]
     tile, out = BFloat16Tile(gallery, norms[1]), torch.empty(5, 30, dtype=torch.bfloat16)
-    tile.multiply(queries, norms[0], out)
-    low, beyond = tile.windows(
+    found = tile.multiply(queries, norms[0], out)
+    low, beyond = found.windows(
         exact(queries, gallery, "cosine").ravel(), np.repeat(np.arange(5), 30)
     )
     values = out.float().numpy().ravel()

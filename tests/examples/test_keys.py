@@ -250,6 +250,7 @@ ELSEWHERE = {
     "device": "test_how_and_not_what",
     "teacher.path": "test_teacher.py",
     "head.sync_neck": "test_processes.py",
+    "threads": "test_threads_last_as_long_as_the_run",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",
     "data.camera_pattern": "test_readers_get_their_keys",
@@ -434,6 +435,19 @@ def test_a_circle_head_gets_its_keys():
     branch = identity_branch(head, ImageLoss(id=1.0))(8, 5, distributed=False)
     assert isinstance(branch.classifier, CircleSoftmaxHead)
     assert (branch.classifier.scale, branch.classifier.margin) == (64.0, 0.4)
+
+
+def test_threads_last_as_long_as_the_run(tmp_path, images, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        trainer, "_run_locked", lambda *_, **__: seen.append(torch.get_num_threads())
+    )
+    for change in (f"threads={before + 1}", "threads=null"):
+        recipe = tiny_recipe(tmp_path, change, stage="classifier", images=images)
+        trainer.run(recipe, tmp_path / change)
+        assert torch.get_num_threads() == before
+
+    assert seen == [before + 1, before]
 
 
 def test_loading_gets_its_keys(tmp_path, images):

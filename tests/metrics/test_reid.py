@@ -171,7 +171,20 @@ def every_way(monkeypatch, run):
     """Yield results for other blocks, tiles, slices, threads, passes and precisions."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     ways = {
-        "threads": {},
+        "threads": {
+            (count_nonmatches, "_WORTH_THREADS"): 0,
+            (count_nonmatches, "default_threads"): lambda: 3,
+            (count_nonmatches, "_MIN_QUERIES"): 20,
+            (count_nonmatches, "_MIN_QUERIES_EACH"): 1,
+        },
+        "threads, bfloat16, tiles": {
+            (count_nonmatches, "bfloat16_allowance"): lambda *_: True,
+            (count_nonmatches, "_WORTH_THREADS"): 0,
+            (count_nonmatches, "default_threads"): lambda: 2,
+            (count_nonmatches, "_MIN_QUERIES_EACH"): 7,
+            (count_nonmatches, "_TILE"): 300,
+        },
+        "threads of torch": {},
         "one query at a time": {
             (count_nonmatches, "_MIN_QUERIES"): 1,
             (count_nonmatches, "_BLOCK"): 1,
@@ -184,6 +197,11 @@ def every_way(monkeypatch, run):
         "slices": {(query_block, "_SLICE"): 1},
         "all exact": {(query_block, "_DENSE_DIVISOR"): 10**9, (query_block, "_EXACT_TILE"): 50},
         "none exact": {(query_block, "_DENSE_DIVISOR"): 0.1},
+        "float64": {
+            (query_block, "_FEW_MATCHES"): 0,
+            (query_block, "_MANY_DIVISOR"): 10**9,
+            (count_nonmatches, "_BLOCK"): 9 * 700,
+        },
         "bfloat16": {(count_nonmatches, "bfloat16_allowance"): lambda *_: True},
         "bfloat16, tiles": {
             (count_nonmatches, "bfloat16_allowance"): lambda *_: True,
@@ -198,7 +216,7 @@ def every_way(monkeypatch, run):
             with monkeypatch.context() as patch:
                 for (module, attribute), value in changes.items():
                     patch.setattr(module, attribute, value)
-                torch.set_num_threads(2 if name == "threads" else 1)
+                torch.set_num_threads(2 if name == "threads of torch" else 1)
                 torch.set_float32_matmul_precision("medium" if name == "medium" else "highest")
                 yield name, run()
     finally:

@@ -9,6 +9,8 @@ so only the differences are rounded, and the bound falls with their norms. c . x
 of the gallery, and the last term moves the window of a query. Derivation: docs/design/evaluator.md.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -28,6 +30,32 @@ Float32Array = npt.NDArray[np.float32]
 
 _MAX_ELEMENTS = 1 << 24  # of a tile: its copy takes 64 MB
 _PAYS_FROM = 0.5  # largest distance from the centre for which the rows are centred
+
+
+class CentredWindows(NamedTuple):
+    """What some queries' fast values with a centred tile say about exact similarities.
+
+    Attributes:
+        shifts: (Q,), what the fast values of each query lack.
+        errors: (Q,), how far they may be from the exact ones beyond that.
+    """
+
+    shifts: FloatArray
+    errors: FloatArray
+
+    def windows(
+        self, similarities: FloatArray, query: IntArray
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return the fast values that items as near as these float64 values may have.
+
+        Args:
+            similarities: Similarities in float64, exact or as :class:`Float64Scorer` returns them.
+            query: The query of each.
+
+        Returns:
+            The lowest value of each window, and the first value beyond it.
+        """
+        return round_outward(similarities - self.shifts[query], self.errors[query])
 
 
 class CentredTile:
@@ -66,10 +94,7 @@ class CentredTile:
                 self._gallery[part, dim] = (values @ self._center).sub_(self._middle).float()
             self._gallery[part, :dim] = values.sub_(self._center)
 
-        self._errors = np.empty(0)
-        self._shifts = np.empty(0)
-
-    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> None:
+    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> CentredWindows:
         """Write the fast values of the queries with the whole tile into ``out``."""
         dim = queries.shape[1]
         factors = inverse_norms(norms)
@@ -86,22 +111,9 @@ class CentredTile:
             torch.mm(rows, self._gallery.T, out=out)
 
         largest = (radius * self._radius + self._reach).cpu().numpy()
-        self._errors = product_error_bound(dim + 1) * largest + _float64_slack(dim)
-        self._shifts = (along - self._center.square().sum() + self._middle).cpu().numpy()
-
-    def windows(
-        self, similarities: FloatArray, query: IntArray
-    ) -> tuple[Float32Array, Float32Array]:
-        """Return the fast values that items as near as these float64 values may have.
-
-        Args:
-            similarities: Similarities in float64, exact or as :class:`Float64Scorer` returns them.
-            query: The query of each, among those that were multiplied last.
-
-        Returns:
-            The lowest value of each window, and the first value beyond it.
-        """
-        return round_outward(similarities - self._shifts[query], self._errors[query])
+        errors = product_error_bound(dim + 1) * largest + _float64_slack(dim)
+        shifts = (along - self._center.square().sum() + self._middle).cpu().numpy()
+        return CentredWindows(shifts, errors)
 
     def _measure(self, gallery: Tensor, factors: Tensor) -> tuple[float, float, float]:
         """Return the largest |x - c|, and the range of c . x, over all unit rows x."""

@@ -2,6 +2,8 @@
 
 import itertools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -57,19 +59,28 @@ class Float32Scorer:
     def __call__(self, query: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Return similarities and their errors; pairs ascend by query."""
         begin = query.searchsorted(np.arange(len(self.queries) + 1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch calls its sparse tensors a beta
-            wanted = torch.sparse_csr_tensor(
-                torch.from_numpy(begin),
-                torch.from_numpy(rows),
-                torch.zeros(len(rows)),
-                size=(len(self.queries), len(self.gallery)),
-                check_invariants=False,
-            )
-            found = torch.sparse.sampled_addmm(wanted, self.queries, self.gallery.T, beta=0.0)
+        wanted = torch.sparse_csr_tensor(
+            torch.from_numpy(begin),
+            torch.from_numpy(rows),
+            torch.zeros(len(rows)),
+            size=(len(self.queries), len(self.gallery)),
+            check_invariants=False,
+        )
+        found = torch.sparse.sampled_addmm(wanted, self.queries, self.gallery.T, beta=0.0)
 
         values = found.values().double().numpy() * self.factors[rows]
         return values, np.full(len(rows), product_error_bound(self.queries.shape[1]))
+
+
+@contextmanager
+def ignore_sparse_warning() -> Iterator[None]:
+    """Ignore that torch calls its sparse tensors a beta.
+
+    Filters belong to all threads, so this goes around those that use :class:`Float32Scorer`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor", UserWarning)
+        yield
 
 
 def float64_error_bound(dim: int) -> float:

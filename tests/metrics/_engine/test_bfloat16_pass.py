@@ -77,9 +77,14 @@ def test_the_clock_changes_no_bit(monkeypatch, tile, float32_wins):
 
     class FakeClock(PassChoice):
         def record(self, seconds, pairs):
-            used.append(self.use_bfloat16)
             super().record(pairs * (2.0 if self.use_bfloat16 == float32_wins else 1.0), pairs)
 
+    class Watched(count_nonmatches.QueryBlock):
+        def count(self, buffer, *, try_bfloat16):
+            used.append(try_bfloat16)
+            super().count(buffer, try_bfloat16=try_bfloat16)
+
+    monkeypatch.setattr(count_nonmatches, "QueryBlock", Watched)
     monkeypatch.setattr(count_nonmatches, "bfloat16_allowance", lambda *_: 1e-9)
     monkeypatch.setattr(count_nonmatches, "PassChoice", FakeClock)
     monkeypatch.setattr(bfloat16_pass, "_TRIAL_QUERIES", 7)

@@ -1,8 +1,17 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
-from clipreid_kit.metrics._engine.ranks_to_measures import match_ranks, measure_queries
+from clipreid_kit.metrics._engine.ranks_to_measures import (
+    _ascending,
+    _sum_exactly,
+    match_ranks,
+    measure_queries,
+)
 
 
 def counted(begin, above, tied):
@@ -56,3 +65,22 @@ def test_adding_counts():
 
     assert matches.above.tolist() == [0, 4, 1]
     assert matches.tied.tolist() == [0, 1, 2]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 300))
+def test_sums_are_rounded_once(seed, count):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(1, 50, count) / rng.integers(50, 2 ** rng.integers(6, 50), count)
+    begin = np.unique(np.append(0, rng.integers(0, count, 5)))
+    want = [math.fsum(part.tolist()) for part in np.split(values, begin[1:])]
+
+    assert _sum_exactly(values, begin).tolist() == want
+
+
+def test_counts_that_do_not_fit_into_one_integer_are_sorted_alike():
+    above, tied = [5, 2**40, 5, 2**40], [2**24, 3, 2, 2**24]
+    matches = counted([0, 1, 4], above, tied)
+    assert [side.tolist() for side in _ascending(matches)] == [
+        [5, 5, 2**40, 2**40],
+        [2**24, 2, 3, 2**24],
+    ]

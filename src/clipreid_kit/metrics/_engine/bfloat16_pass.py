@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,38 @@ Float32Array = npt.NDArray[np.float32]
 _LARGE = 1 << 32  # multiplications from which on bfloat16 is tried
 _PROBE = (64, 1024)  # queries and gallery rows of the product that is timed first
 _MIN_SPEED_UP = 1.1  # of that product, for bfloat16 to be tried
+_HOPELESS = 8  # a single product in bfloat16 that takes this many times as long ends the probe
 _PASS_TIME = 1.5  # a whole pass in float32 takes longer than its product by at least this factor
 _TRIALS = 2  # blocks that are timed in either type
 _TRIAL_QUERIES = 64  # queries of such a block
+
+
+class BFloat16Windows(NamedTuple):
+    """What some queries' fast values in bfloat16 say about exact similarities.
+
+    Attributes:
+        errors: (Q,), how far the values may be from the exact ones before they are rounded.
+    """
+
+    errors: FloatArray
+
+    def windows(
+        self, similarities: FloatArray, query: IntArray
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return the fast values that items as near as these float64 values may have.
+
+        The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges of the
+        windows are rounded likewise.
+
+        Args:
+            similarities: Exact similarities.
+            query: The query of each.
+
+        Returns:
+            The lowest value of each window, and the first value beyond it.
+        """
+        low, beyond = round_outward(similarities, self.errors[query])
+        return _round_to_bfloat16(low), np.nextafter(_round_to_bfloat16(beyond), INFINITY)
 
 
 class BFloat16Tile:
@@ -45,9 +75,8 @@ class BFloat16Tile:
     def __init__(self, gallery: Tensor, norms: Tensor) -> None:
         self.gallery, rounding = _round_unit_rows(gallery, norms)
         self._largest_rounding = float(rounding.max())
-        self._errors = np.empty(0)
 
-    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> None:
+    def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> BFloat16Windows:
         """Write the fast values of the queries with the whole tile into ``out``."""
         rows, rounding = _round_unit_rows(queries, norms)
         with torch.autocast(rows.device.type, enabled=False):
@@ -55,29 +84,11 @@ class BFloat16Tile:
 
         of_query = rounding.cpu().numpy().astype(np.float64)
         of_tile = self._largest_rounding
-        self._errors = (
+        return BFloat16Windows(
             1.01 * (of_query * (1 + of_tile) + of_tile)
             + 2 * product_error_bound(rows.shape[1])
             + 1e-20
         )
-
-    def windows(
-        self, similarities: FloatArray, query: IntArray
-    ) -> tuple[Float32Array, Float32Array]:
-        """Return the fast values that items as near as these float64 values may have.
-
-        The sum is rounded to bfloat16 at the end. Rounding keeps the order, so the edges of the
-        windows are rounded likewise.
-
-        Args:
-            similarities: Exact similarities.
-            query: The query of each, among those that were multiplied last.
-
-        Returns:
-            The lowest value of each window, and the first value beyond it.
-        """
-        low, beyond = round_outward(similarities, self._errors[query])
-        return _round_to_bfloat16(low), np.nextafter(_round_to_bfloat16(beyond), INFINITY)
 
 
 def _round_to_bfloat16(values: Float32Array) -> Float32Array:
@@ -118,20 +129,22 @@ def bfloat16_allowance(queries: EmbeddingRows, gallery: EmbeddingRows, distance:
         return 0.0
 
     in_float32 = _time_probe(dim, torch.float32)
-    in_bfloat16 = _time_probe(dim, torch.bfloat16)
+    in_bfloat16 = _time_probe(dim, torch.bfloat16, _HOPELESS * in_float32)
     if in_float32 <= _MIN_SPEED_UP * in_bfloat16:
         return 0.0
     return _PASS_TIME * in_float32 / math.prod(_PROBE)
 
 
-def _time_probe(dim: int, dtype: torch.dtype) -> float:
-    """Return the seconds of a small product: the best of five."""
+def _time_probe(dim: int, dtype: torch.dtype, limit: float = math.inf) -> float:
+    """Return the seconds of a small product: the best of five, or the first beyond a limit."""
     left, right = (torch.full((count, dim), 1.0 / dim, dtype=dtype) for count in _PROBE)
     times = []
     for _ in range(5):
         began = time.perf_counter()
         torch.mm(left, right.T)
         times.append(time.perf_counter() - began)
+        if times[-1] > limit:
+            break
     return min(times)
 
 

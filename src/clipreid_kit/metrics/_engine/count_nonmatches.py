@@ -1,6 +1,7 @@
 """Count the non-matches ranked above, or tied with, each match: all that the measures need."""
 
 import time
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +10,22 @@ from torch import Tensor
 
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit._similarity.exact_similarity import Distance
+from clipreid_kit._similarity.rescore import ignore_sparse_warning
+from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock, padded
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
-# a block of similarities has 16 MB of float32 numbers, and at least _MIN_QUERIES queries
+# a block of similarities has 16 MB of float32 numbers; the blocks of all threads together have
+# _MIN_QUERIES queries at least
 _BLOCK = 1 << 22
 _MIN_QUERIES = 256
+_MIN_QUERIES_EACH = 64  # of the block of one thread, if the others leave it fewer
+_WORTH_THREADS = 1 << 26  # multiplications of an evaluation that pays for threads
 # gallery rows of a tile, which QueryBlock packs into 17 bits; a quarter if they come from a file
 _TILE = 1 << 17
 
@@ -51,64 +58,176 @@ def count_nonmatches(
             single tile that holds all matches.
         distance: ``"cosine"`` or ``"euclidean"``.
     """
-    norms = queries.norms(0, len(queries))
-    largest_norm = float(norms.max())
-    choice = PassChoice(bfloat16_allowance(queries, gallery, distance))
+    with own_threads(_num_threads(queries, gallery)) as threads, ignore_sparse_warning():
+        counter = _Counter(queries, pairs, matches, distance, threads)
+        width = tile_width(gallery)
+        allowance = threads.call(lambda: bfloat16_allowance(queries, gallery, distance))
+        choice = PassChoice(allowance)
 
-    width = tile_width(gallery)
-    max_queries = min(len(queries), max(_MIN_QUERIES, min(2 * _MIN_QUERIES, _BLOCK // width)))
-    # bfloat16 numbers take half of the space
-    num_buffered = (max_queries + 1) // 2 if choice.use_bfloat16 else max_queries
-    buffer = _empty(num_buffered * padded(width), queries)
+        for left in range(0, len(gallery), width):
+            right = min(left + width, len(gallery))
+            rows = gallery.block(left, right)
+            row_norms = gallery.norms(left, right, rows)
 
-    query_of_pair = pairs.query
-    for left in range(0, len(gallery), width):
-        right = min(left + width, len(gallery))
-        rows = gallery.block(left, right)
-        row_norms = gallery.norms(left, right, rows)
+            # junk is no non-match, and never a match
+            is_kept = np.ones(right - left, dtype=bool)
+            is_kept[junk_rows[(junk_rows >= left) & (junk_rows < right)] - left] = False
+            if is_kept.any():
+                counter.count_tile(left, rows, row_norms, is_kept, choice)
+            del rows  # before the next tile is read
 
-        # junk is no non-match, and never a match
-        is_kept = np.ones(right - left, dtype=bool)
-        is_kept[junk_rows[(junk_rows >= left) & (junk_rows < right)] - left] = False
+
+class _Counter:
+    """Count the non-matches of one tile of the gallery after another.
+
+    Args:
+        queries: (Q, D).
+        pairs: For each query the gallery rows of its identity.
+        matches: The matches; counts are added to them.
+        distance: ``"cosine"`` or ``"euclidean"``.
+        threads: Threads; each takes a block of queries at a time.
+    """
+
+    def __init__(
+        self,
+        queries: EmbeddingRows,
+        pairs: MatchPairs,
+        matches: MatchCounts,
+        distance: Distance,
+        threads: OwnThreads,
+    ) -> None:
+        self.queries = queries
+        self.pairs = pairs
+        self.matches = matches
+        self.distance = distance
+        self.threads = threads
+
+        self._query_of_pair = pairs.query
+        self._norms = queries.norms(0, len(queries))
+        self._largest_norm = float(self._norms.max())
+        self._buffers: deque[Tensor] = deque()  # those that no thread is using
+
+    def count_tile(
+        self, left: int, rows: Tensor, norms: Tensor, is_kept: BoolArray, choice: PassChoice
+    ) -> None:
+        """Count the non-matches in one tile.
+
+        Args:
+            left: The first row of the tile.
+            rows: Rows of the tile.
+            norms: Their norms.
+            is_kept: Which of them are no junk: at least one.
+            choice: Which pass goes first.
+        """
         position = np.cumsum(is_kept) - 1
-        if not is_kept.any():
-            continue
+        query, row = self._query_of_pair, self.pairs.rows
+        if left > 0 or int(row.max(initial=-1)) >= len(rows):
+            inside = (row >= left) & (row < left + len(rows))
+            query, row = query[inside], row[inside] - left
+        same_identity = query, row if is_kept.all() else position[row]
+
+        tile = self.threads.call(lambda: self._tile(rows, norms, is_kept, position, choice))
+        size = self._queries_of_block(len(rows))
+        stop = 0
+
+        while not choice.is_settled and stop < len(self.queries):
+            start, stop = stop, min(stop + choice.num_queries(size), len(self.queries))
+            self._time_block(tile, start, stop, same_identity, choice)
+
+        if not choice.use_bfloat16:
+            tile.bfloat16 = None
+
+        def count(start: int) -> None:
+            end = min(start + size, len(self.queries))
+            self._count_block(tile, start, end, same_identity, try_bfloat16=choice.use_bfloat16)
+
+        deque(self.threads.map(count, range(stop, len(self.queries), size)), maxlen=0)
+
+    def _tile(
+        self,
+        rows: Tensor,
+        norms: Tensor,
+        is_kept: BoolArray,
+        position: IntArray,
+        choice: PassChoice,
+    ) -> GalleryTile:
+        """Prepare the rows of a tile without junk."""
         if not is_kept.all():
             kept = torch.from_numpy(np.flatnonzero(is_kept)).to(rows.device)
-            rows, row_norms = rows[kept], row_norms[kept]
-
-        tile = GalleryTile(
-            rows, row_norms, distance, largest_norm, position, try_bfloat16=choice.use_bfloat16
+            rows, norms = rows[kept], norms[kept]
+        return GalleryTile(
+            rows,
+            norms,
+            self.distance,
+            self._largest_norm,
+            position,
+            try_bfloat16=choice.use_bfloat16,
         )
 
-        inside = (pairs.rows >= left) & (pairs.rows < right)
-        tile_query, tile_rows = query_of_pair[inside], position[pairs.rows[inside] - left]
+    def _queries_of_block(self, width: int) -> int:
+        """Return the number of queries of a block; where a tile is wide, threads share them."""
+        most = min(2 * _MIN_QUERIES, _BLOCK // width)
+        together = max(_MIN_QUERIES, most)
+        fewest = min(together, _MIN_QUERIES_EACH)
+        size = max(most, fewest, together // self.threads.count)
 
-        stop = 0
-        while stop < len(queries):
-            start = stop
+        # the last block of each thread should end with those of the others
+        num_blocks = -(-len(self.queries) // size)
+        num_blocks = -(-num_blocks // self.threads.count) * self.threads.count
+        return -(-len(self.queries) // num_blocks)
+
+    def _time_block(
+        self,
+        tile: GalleryTile,
+        start: int,
+        stop: int,
+        same_identity: tuple[IntArray, IntArray],
+        choice: PassChoice,
+    ) -> None:
+        """Count a block while the faster pass is being chosen."""
+
+        def count() -> float:
             began = time.perf_counter()
-            stop = min(start + choice.num_queries(max_queries), len(queries))
+            use_bfloat16 = choice.use_bfloat16
+            self._count_block(tile, start, stop, same_identity, try_bfloat16=use_bfloat16)
+            return time.perf_counter() - began
 
-            part = slice(*tile_query.searchsorted([start, stop]).tolist())
-            block = QueryBlock(
-                tile,
-                queries.block(start, stop),
-                norms[start:stop],
-                np.arange(start, stop),
-                (tile_query[part] - start, tile_rows[part]),
-                matches,
-            )
-            block.count(buffer, try_bfloat16=choice.use_bfloat16)
-            choice.record(time.perf_counter() - began, (stop - start) * (right - left))
+        choice.record(self.threads.call(count), (stop - start) * len(tile.position))
 
-            # once float32 is chosen, it takes the space of both
-            if tile.bfloat16 is not None and choice.is_settled and not choice.use_bfloat16:
-                tile.bfloat16 = None
-                buffer = _empty(max_queries * padded(width), queries)
+    def _count_block(
+        self,
+        tile: GalleryTile,
+        start: int,
+        stop: int,
+        same_identity: tuple[IntArray, IntArray],
+        *,
+        try_bfloat16: bool,
+    ) -> None:
+        """Count the non-matches of one tile for some queries."""
+        query, rows = same_identity
+        part = slice(*query.searchsorted([start, stop]).tolist())
+        block = QueryBlock(
+            tile,
+            self.queries.block(start, stop),
+            self._norms[start:stop],
+            np.arange(start, stop),
+            (query[part] - start, rows[part]),
+            self.matches,
+        )
 
-        del rows, tile, block  # before the next tile is read
+        # bfloat16 numbers take half of the space
+        num_numbers = (stop - start) * padded(len(tile.norms))
+        size = (num_numbers + 1) // 2 if try_bfloat16 else num_numbers
+        buffer = self._buffers.pop() if self._buffers else torch.empty(0)
+        if len(buffer) < size:
+            buffer = torch.empty(size, dtype=torch.float32, device=self.queries.device)
+        block.count(buffer, try_bfloat16=try_bfloat16)
+        self._buffers.append(buffer)
 
 
-def _empty(size: int, queries: EmbeddingRows) -> Tensor:
-    return torch.empty(size, dtype=torch.float32, device=queries.device)
+def _num_threads(queries: EmbeddingRows, gallery: EmbeddingRows) -> int:
+    """Return how many threads pay: each needs some queries, and a GPU needs one thread."""
+    num_multiplications = len(queries) * len(gallery) * gallery.shape[1]
+    if queries.device.type != "cpu" or num_multiplications < _WORTH_THREADS:
+        return 1
+    return max(1, min(default_threads(), len(queries) // _MIN_QUERIES_EACH))

@@ -1,11 +1,8 @@
 """Count the non-matches above each match, for a block of queries and a tile of the gallery."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +14,21 @@ from clipreid_kit._similarity.exact_similarity import (
     Distance,
     all_products,
     combine_products,
+    float64_chunks,
     split_rows,
 )
-from clipreid_kit._similarity.float32_pass import INFINITY, Float32Tile, has_extreme_norms
+from clipreid_kit._similarity.float32_pass import (
+    INFINITY,
+    Float32Tile,
+    has_extreme_norms,
+    inverse_norms,
+)
 from clipreid_kit._similarity.rescore import (
     ExactScorer,
     Float32Scorer,
     Float64Scorer,
     Scorer,
+    float64_error_bound,
 )
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
 from clipreid_kit.metrics._engine.contending_items import find_contending_items
@@ -41,6 +45,8 @@ _ALIGNMENT = 16  # similarities of a row of a block are a multiple of this
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
 # a query with more than 1/8 of the tile undecided goes to the next pass as a whole
 _DENSE_DIVISOR = 8
+# a query with this many matches, and more than 1/16 of the tile, is multiplied in float64
+_FEW_MATCHES, _MANY_DIVISOR = 256, 16
 
 
 def padded(width: int) -> int:
@@ -156,19 +162,27 @@ class QueryBlock:
         """
         tile = self.tile
         num_queries, width = len(self.norms), padded(len(tile.norms))
-        use_bfloat16 = try_bfloat16 and tile.bfloat16 is not None
+        bfloat16 = tile.bfloat16 if try_bfloat16 else None  # another block may drop the tile's
 
         # a buffer of float32 numbers holds twice as many in bfloat16
-        capacity = buffer.numel() * (2 if use_bfloat16 else 1) // width
+        capacity = buffer.numel() * (1 if bfloat16 is None else 2) // width
         if num_queries > capacity:
             for start in range(0, num_queries, capacity):
                 part = self._select(np.arange(start, min(start + capacity, num_queries)))
-                part.count(buffer, try_bfloat16=use_bfloat16)
+                part.count(buffer, try_bfloat16=bfloat16 is not None)
             return
 
         query, match = self._locate_matches()
         if len(match) == 0:
             return
+
+        if tile.distance == "cosine" and not self.matches.has_similarities:
+            num_matches = np.bincount(query, minlength=num_queries)
+            has_many = num_matches > max(_FEW_MATCHES, len(tile.norms) // _MANY_DIVISOR)
+            if has_many.any():
+                self._select(np.flatnonzero(has_many)).count_in_float64(buffer)
+                self._select(np.flatnonzero(~has_many)).count(buffer, try_bfloat16=try_bfloat16)
+                return
 
         float64 = Float64Scorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
         scorers: list[Scorer] = [float64, ExactScorer(self.queries, tile.rows, tile.distance)]
@@ -178,8 +192,8 @@ class QueryBlock:
             similarities, errors = float64(query, tile.position[self.matches.rows[match]])
         block_matches = _BlockMatches(query, match, similarities, errors)
 
-        if use_bfloat16 and tile.bfloat16 is not None:
-            block, windows = self._multiply_bfloat16(buffer, tile.bfloat16, block_matches)
+        if bfloat16 is not None:
+            block, windows = self._multiply_bfloat16(buffer, bfloat16, block_matches)
             scorers.insert(0, Float32Scorer(self.queries, self.norms, tile.rows, tile.norms))
         else:
             block, windows = self._multiply_float32(buffer, block_matches)
@@ -188,7 +202,7 @@ class QueryBlock:
         dense = self._count_block(block, block_matches, windows, scorers)
         if len(dense) == 0:
             return
-        if use_bfloat16:
+        if bfloat16 is not None:
             if 4 * len(dense) > num_queries:  # bfloat16 does not pay with such data
                 tile.bfloat16 = None
             self._select(dense).count(buffer, try_bfloat16=False)
@@ -200,17 +214,18 @@ class QueryBlock:
     ) -> tuple[Tensor, Windows]:
         """Return the fast values in bfloat16, and the windows of the matches in them."""
         block, products = self._space(buffer.view(torch.bfloat16))
-        tile.multiply(self.queries, self.norms, products)
-        return block, tile.windows(matches.similarities, matches.query)
+        values = tile.multiply(self.queries, self.norms, products)
+        return block, values.windows(matches.similarities, matches.query)
 
     def _multiply_float32(self, buffer: Tensor, matches: _BlockMatches) -> tuple[Tensor, Windows]:
         """Return the fast values in float32, and the windows of the matches in them."""
         block, products = self._space(buffer)
         tile = self.tile.float32
-        tile.multiply(self.queries, self.norms, products)
         if isinstance(tile, CentredTile):
-            return block, tile.windows(matches.similarities, matches.query)
+            values = tile.multiply(self.queries, self.norms, products)
+            return block, values.windows(matches.similarities, matches.query)
 
+        tile.multiply(self.queries, self.norms, products)
         query_norms = self.norms.cpu().numpy()[matches.query]
         return block, tile.windows(tile.unrounded_values(matches.similarities, query_norms))
 
@@ -232,28 +247,21 @@ class QueryBlock:
         """
         num_queries, width = block.shape
         step = max(1, _SLICE // width)
-        edges = np.arange(0, num_queries + step, step).clip(max=num_queries)
-        begin = matches.query.searchsorted(edges).tolist()
-
-        def count_slice(index: int) -> tuple[IntArray, _OpenPairs]:
-            first = index * step
-            part = slice(begin[index], begin[index + 1])
-            return self._count_slice(block[first : first + step], first, matches, windows, part)
-
-        # slices have queries of their own; numpy counts them, and releases the interpreter's lock
-        num_slices = len(begin) - 1
         dense = [np.empty(0, dtype=np.int64)]
         waiting: list[_OpenPairs] = []
         num_waiting = 0
-        with _workers(block, num_slices) as run:
-            for index, (dense_here, opened) in enumerate(run(count_slice, range(num_slices))):
-                dense.append(dense_here)
-                waiting.append(opened)
-                num_waiting += len(opened.match)
-                if num_waiting > _MAX_WAITING or index == num_slices - 1:
-                    self._decide(_join(waiting), matches, scorers)
-                    waiting = []
-                    num_waiting = 0
+
+        for first in range(0, num_queries, step):
+            last = min(first + step, num_queries)
+            part = slice(*matches.query.searchsorted([first, last]).tolist())
+            dense_here, opened = self._count_slice(block[first:last], first, matches, windows, part)
+            dense.append(dense_here)
+            waiting.append(opened)
+            num_waiting += len(opened.match)
+            if num_waiting > _MAX_WAITING or last == num_queries:
+                self._decide(_join(waiting), matches, scorers)
+                waiting = []
+                num_waiting = 0
 
         return np.concatenate(dense)
 
@@ -338,6 +346,45 @@ class QueryBlock:
             still_open = np.flatnonzero(np.abs(difference) <= tolerance)
             match, item = match[still_open], item[still_open]
 
+    def count_in_float64(self, buffer: Tensor) -> None:
+        """Count by cosines of the whole tile in float64, where each query has many matches.
+
+        A window for each match would cost more than the larger product. The counts of a query's
+        matches ascend with their similarity, whatever the order of the matches.
+        """
+        tile, counts = self.tile, self.matches
+        width = len(tile.norms)
+        step = min(len(self.norms), max(1, buffer.numel() // (2 * width)))
+        space = torch.empty((step, width), dtype=torch.float64, device=tile.rows.device)
+        tolerance = 2 * float64_error_bound(tile.rows.shape[1])
+        query_factors = inverse_norms(self.norms)
+        of_query, of_row = self.same_identity
+        undecided = []
+
+        for first in range(0, len(self.norms), step):
+            part = slice(first, min(first + step, len(self.norms)))
+            values = space[: part.stop - first]
+            queries = self.queries[part].double() * query_factors[part, None]
+            gallery_factors = inverse_norms(tile.norms)
+            for rows, gallery in float64_chunks(tile.rows):
+                gallery.mul_(gallery_factors[rows, None])
+                torch.mm(queries, gallery.T, out=values[:, rows])
+            block = values.cpu().numpy()
+
+            for query, row in enumerate(block, start=first):
+                number = self.numbers[query]
+                match = slice(counts.begin[number], counts.begin[number + 1])
+                own = np.sort(row[tile.position[counts.rows[match]]])
+                same_identity = of_row[slice(*of_query.searchsorted([query, query + 1]).tolist())]
+                above, is_decided = _count_above(row, own, same_identity, tolerance)
+                if is_decided:
+                    counts.above[match] += above
+                else:
+                    undecided.append(query)
+
+        if undecided:
+            self._select(np.array(undecided)).count_exactly()
+
     def count_exactly(self) -> None:
         """Count by exact similarities of the whole tile, where many are too close to each other."""
         tile, counts = self.tile, self.matches
@@ -390,16 +437,27 @@ class QueryBlock:
         return query, np.arange(len(query)) + offset[query]
 
 
-@contextmanager
-def _workers(block: Tensor, num_tasks: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield a ``map`` that runs on as many threads as torch uses."""
-    num_threads = min(torch.get_num_threads(), num_tasks)
-    if num_threads == 1 or block.device.type != "cpu":
-        yield map
-        return
+def _count_above(
+    row: FloatArray, own: FloatArray, same_identity: IntArray, tolerance: float
+) -> tuple[IntArray, bool]:
+    """Count the non-matches of one query above each of its matches.
 
-    with ThreadPoolExecutor(num_threads) as pool:
-        yield pool.map
+    Args:
+        row: Similarities of the whole tile.
+        own: Those of the matches, ascending.
+        same_identity: Rows that are no non-matches.
+        tolerance: Differences up to this are undecided.
+
+    Returns:
+        The counts, and whether no pair is undecided.
+    """
+    is_nonmatch = np.ones(len(row), dtype=bool)
+    is_nonmatch[same_identity] = False
+    others = np.append(-np.inf, np.sort(row[is_nonmatch]))
+
+    below = others.searchsorted(own + tolerance, side="right")
+    is_decided = bool((others[below - 1] < own - tolerance).all())
+    return len(others) - below, is_decided
 
 
 def _join(parts: list[_OpenPairs]) -> _OpenPairs:

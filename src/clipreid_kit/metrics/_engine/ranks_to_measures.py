@@ -12,6 +12,9 @@ Ties = Literal["pessimistic", "optimistic", "mean"]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
+_LARGEST = 2**63 - 1
+_CACHED = 1 << 15  # numbers that are summed at once
+
 
 class QueryMeasures(NamedTuple):
     """Measures of each query; NaN (a rank of 0) for queries without a match.
@@ -36,8 +39,7 @@ def match_ranks(matches: MatchCounts, ties: Ties) -> FloatArray | IntArray:
     with t non-matches has :math:`t j / (r + 1)` of them above it.
     """
     query = matches.query
-    order = np.lexsort((matches.tied, matches.above, query))
-    above, tied = matches.above[order], matches.tied[order]
+    above, tied = _ascending(matches)
     num_found = np.arange(1, len(query) + 1) - matches.begin[query]
     if ties == "optimistic":
         return num_found + above
@@ -55,6 +57,55 @@ def match_ranks(matches: MatchCounts, ties: Ties) -> FloatArray | IntArray:
     return ranks
 
 
+def _ascending(matches: MatchCounts) -> tuple[IntArray, IntArray]:
+    """Return both counts of every match, ascending by the first and then by the second."""
+    base = int(matches.tied.max(initial=0)) + 1
+    if base > 1 and int(matches.above.max()) >= _LARGEST // base:
+        order = np.lexsort((matches.tied, matches.above, matches.query))
+        return matches.above[order], matches.tied[order]
+
+    # both in one integer: sorting those of a query is far faster than sorting positions
+    counts = matches.above * base + matches.tied
+    starts = np.flatnonzero(np.diff(matches.begin) > 1)
+    for first, last in zip(
+        matches.begin[starts].tolist(), matches.begin[starts + 1].tolist(), strict=True
+    ):
+        counts[first:last].sort()
+
+    above, tied = np.divmod(counts, base) if base > 1 else (counts, np.zeros_like(counts))
+    return above, tied
+
+
+def _sum_exactly(values: FloatArray, begin: IntArray) -> FloatArray:
+    """Sum ranges of numbers in (0, 1], each sum rounded once: the order does not matter.
+
+    The numbers are cut into parts, the k-th of them a multiple of 2^-26k, so that no sum of parts
+    is rounded: below 2^27 numbers, each at most 2^-26(k - 1).
+
+    Args:
+        values: (N,).
+        begin: (M,), where each range begins; ascending, and none is empty.
+    """
+    ends = np.append(begin[1:], len(values))
+    sums = []
+    first = 0
+    while first < len(begin):  # as many ranges as the cache holds
+        limit = begin[first] + _CACHED
+        last = max(first + 1, int(ends.searchsorted(limit, side="right")))
+        rest = values[begin[first] : ends[last - 1]]
+
+        totals = []
+        unit = 1.0
+        while rest.any():
+            unit *= 2.0**-26
+            part = np.floor(rest / unit) * unit
+            rest = rest - part
+            totals.append(np.add.reduceat(part, begin[first:last] - begin[first]).tolist())
+        sums += [math.fsum(parts) for parts in zip(*totals, strict=True)]
+        first = last
+    return np.array(sums)
+
+
 def measure_queries(matches: MatchCounts, ties: Ties) -> QueryMeasures:
     """Compute the measures of each query from the ranks of its matches."""
     num_queries = len(matches.begin) - 1
@@ -64,11 +115,9 @@ def measure_queries(matches: MatchCounts, ties: Ties) -> QueryMeasures:
 
     average_precision = np.full(num_queries, np.nan)
     num_found = np.arange(1, len(ranks) + 1) - matches.begin[matches.query]
-    precisions = (num_found / ranks).tolist()
-    for i in valid.tolist():
-        # fsum rounds once: the sum does not depend on the order
-        total = math.fsum(precisions[matches.begin[i] : matches.begin[i + 1]])
-        average_precision[i] = total / num_positives[i]
+    if len(valid):
+        total = _sum_exactly(num_found / ranks, matches.begin[valid])
+        average_precision[valid] = total / num_positives[valid]
 
     inverse_negative_penalty = np.full(num_queries, np.nan)
     last_rank = ranks[matches.begin[valid + 1] - 1]

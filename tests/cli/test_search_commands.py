@@ -220,6 +220,8 @@ def test_several_queries(built, photos, capsys):
     queries = [photos / "rex_c0.png", photos / "rex_c1.png"]
     status, out, _ = answer(capsys, "search", built, *queries, "-k", "1")
     assert status == 0
+    options = [f"--image={query}" for query in queries]
+    assert answer(capsys, "search", built, *options, "-k", "1") == (0, out, "")
     assert [line for line in out.splitlines() if line.endswith(":")] == [f"{q}:" for q in queries]
     status, out, _ = answer(capsys, "search", built, *queries, "--combine", "max", "--json")
     assert [found["query"] for found in json.loads(out)] == ["all queries"]
@@ -296,6 +298,11 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
     for arguments, status, words in [
         (["search", built], 2, "pass images, or --text, one of the two"),
         (["search", built, photos / "gone.png"], 1, "there is no such file"),
+        (["search", built, "a red coat"], 1, 'by a sentence, write --text "a red coat"'),
+        (["search", built, "a" * 300], 1, "there is no such file: aaa"),
+        (["search", built, photos / "rex_c0.png", "--text", "x"], 2, "one of the two"),
+        (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no such file"),
+        (["index", "info", built, "--milvus-token-file", table], 1, "not on a server of Milvus"),
         (["search", tmp_path, "--text", "x"], 1, "this is not an index"),
         (["search", built, "--text", "x", "--where", "camera"], 2, "write COLUMN=VALUE"),
         (["search", built, "--text", "x", "--where", "a=1", "--where", "a=2"], 2, "another condit"),

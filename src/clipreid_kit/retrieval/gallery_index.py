@@ -665,7 +665,7 @@ class GalleryIndex:
             return self
 
         newest = copy(self)
-        newest._store = store
+        newest._store = store  # noqa: SLF001 (of this class)
         return newest
 
     def info(self) -> IndexInfo:

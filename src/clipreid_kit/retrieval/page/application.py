@@ -76,8 +76,8 @@ def search_app(
     """Build the web application of the search page, for ``clipreid serve`` or any ASGI server.
 
     The page shows what :meth:`GalleryIndex.search` finds, and never changes an index. When somebody
-    writes to an index, the next search sees it; in Milvus, after two seconds at most. Only images of the indexes and those that were
-    dropped are sent, drawn anew and without their metadata.
+    writes to an index, the next search sees it; in Milvus, after two seconds at most. Only images
+    of the indexes and those that were dropped are sent, drawn anew and without their metadata.
 
     Args:
         indexes: An index, or two to compare.

@@ -115,7 +115,7 @@ class JoinedSearches:
         """Answer questions of one form together; alone if one of them cannot be answered."""
         try:
             result = self._search([question for question, _ in alike])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (raised in the thread that waits)
             if len(alike) == 1:
                 alike[0][1].set_exception(error)
                 return

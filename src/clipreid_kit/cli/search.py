@@ -1,5 +1,6 @@
 """``clipreid search``: the images of an index that are nearest to an image or a sentence."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -118,8 +119,9 @@ def _check_files(images: list[Path]) -> None:
 
     for image in images:
         file, _ = split_member(str(image))
-        if exists(file):
-            continue
+        with contextlib.suppress(OSError):  # no file can have that name: a long sentence
+            if exists(file):
+                continue
 
         hint = "" if is_image(str(image)) else f' To search by a sentence, write --text "{image}".'
         raise ValueError(f"search: there is no such file: {image}.{hint}")

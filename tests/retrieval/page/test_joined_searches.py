@@ -60,6 +60,7 @@ def alone(index, question):
 def asked_while_busy(watched, questions):
     """Ask some questions while a search is going on, and return what each of them gets."""
     searches = JoinedSearches(watched)
+    searches._searchers = ThreadPoolExecutor(1)
 
     def find(question):
         try:
@@ -80,21 +81,33 @@ def asked_while_busy(watched, questions):
 
 def test_each_gets_its_own_answer(gallery):
     torch.manual_seed(0)
-    questions = [Question(torch.randn(1, DIM), **form) for form in FORMS for _ in range(3)]
+    questions = [Question(torch.randn(1, DIM), **form) for form in FORMS for _ in range(8)]
     watched = Watched(gallery)
     found = asked_while_busy(watched, questions)
     assert found == [alone(gallery, question) for question in questions]
-    assert sorted(watched.sizes) == [1, 3, 3, 3, 3, 3, 6], "two cameras are one form"
+    assert sorted(watched.sizes) == [1, 8, 8, 8, 8, 8, 16], "two cameras are one form"
+
+
+def test_a_few_are_answered_one_by_one(gallery):
+    watched = Watched(gallery)
+    threads = torch.get_num_threads()
+    questions = [Question(torch.randn(1, DIM), 3, {}) for _ in range(5)]
+    found = asked_while_busy(watched, questions)
+    assert found == [alone(gallery, question) for question in questions]
+    assert watched.sizes == [1] * 6
+    assert torch.get_num_threads() == threads
 
 
 def test_one_that_cannot_be_answered_harms_no_other(gallery):
     good, bad = torch.ones(1, DIM), torch.full((1, DIM), torch.nan)
-    found = asked_while_busy(Watched(gallery), [Question(one, 2, {}) for one in (good, bad, good)])
-    assert found[0] == found[2] == alone(gallery, Question(good, 2, {}))
+    found = asked_while_busy(
+        Watched(gallery), [Question(one, 2, {}) for one in (good, bad, *[good] * 6)]
+    )
+    assert found[0] == found[-1] == alone(gallery, Question(good, 2, {}))
     assert "NaN" in found[1]
 
 
 def test_a_failure_of_all_reaches_all(gallery):
-    questions = [Question(torch.ones(1, DIM), 2, {"camra": 1})] * 2
+    questions = [Question(torch.ones(1, DIM), 2, {"camra": 1}) for _ in range(8)]
     for reason in asked_while_busy(Watched(gallery), questions):
         assert "'camra', which is not a column" in reason

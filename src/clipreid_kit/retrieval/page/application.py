@@ -59,7 +59,7 @@ _UPLOAD_TYPES = ("image/", "application/octet-stream")
 _LONGEST_SIDE = 1600  # of an image that is shown large
 _THUMBNAIL_SIDE = 320
 _ENCODERS = 2  # threads of which one encodes, while the other searches
-_SEARCHERS = 64  # threads that wait for a search that they share
+_SEARCHERS = 64  # threads that wait for their search
 _NUM_SAMPLES = 24  # images of a page without a query
 
 Result = TypeVar("Result")
@@ -114,8 +114,8 @@ def search_app(
 class _SearchPage:
     """The state behind the routes.
 
-    Encoding and searching run one at a time, where searches that wait are answered together. Images
-    are drawn on as many threads as there are cores. So many clients wait in line, instead of
+    Encoding runs one at a time, and searches and images on as many threads as there are cores;
+    where many searches wait, they are answered together. So many clients wait in line, instead of
     filling the memory.
     """
 

@@ -1,12 +1,15 @@
-"""Searches of several clients at once: one pass over the gallery answers all that wait.
+"""Searches of several clients at once: where many wait, one pass over the gallery answers all.
 
-Most of a search is reading the gallery, and that is shared by its queries. Two searches side by
-side would read it twice, and their threads would wait for each other.
+One query reads the gallery's 8-bit codes; a few would read more than their codes if they were
+joined, and many read less. The searches of a moment share the cores: threads of torch that wait for
+each other on busy cores make a search many times slower.
 """
 
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -16,6 +19,7 @@ from torch import Tensor
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 
+_JOINED_FROM = 8  # waiting questions; fewer are answered one by one
 _MOST_AT_ONCE = 64  # queries of one pass; later ones do not wait for all the others
 
 
@@ -64,6 +68,17 @@ def without_probabilities(answer: Answer) -> Answer:
 _Waiting = tuple[Question, "Future[Answer]"]
 
 
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Let torch use a number of threads for what this thread does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class JoinedSearches:
     """Search an index for any number of threads.
 
@@ -86,10 +101,12 @@ class JoinedSearches:
         self._index = index
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._num_running = 0
+        self._cores = os.cpu_count() or 1
+        self._searchers = ThreadPoolExecutor(self._cores, thread_name_prefix="search")
 
     def find(self, question: Question) -> Answer:
-        """Wait for the searches before, and search.
+        """Wait until there is room, and search.
 
         Raises:
             ValueError: As :meth:`GalleryIndex.search`.
@@ -97,19 +114,31 @@ class JoinedSearches:
         future: Future[Answer] = Future()
         with self._lock:
             self._waiting.append((question, future))
-        self._searcher.submit(self._answer_some)
+        self._searchers.submit(self._answer_some)
         return future.result()
 
     def _answer_some(self) -> None:
-        """Answer the question that has waited longest, and those like it."""
+        """Answer the question that has waited longest, and those like it if there are many."""
         with self._lock:
             if not self._waiting:
                 return  # answered along with an earlier one
-            form = self._waiting[0][0].form
-            alike = [one for one in self._waiting if one[0].form == form][:_MOST_AT_ONCE]
-            self._waiting = [one for one in self._waiting if one not in alike]
+            chosen = self._next()
+            self._waiting = [one for one in self._waiting if one not in chosen]
+            self._num_running += 1
+            threads = self._cores // self._num_running if len(chosen) == 1 else 1
 
-        self._answer(alike)
+        try:
+            with _torch_threads(max(1, threads)):
+                self._answer(chosen)
+        finally:
+            with self._lock:
+                self._num_running -= 1
+
+    def _next(self) -> list[_Waiting]:
+        """Return the questions to answer next."""
+        form = self._waiting[0][0].form
+        alike = [one for one in self._waiting if one[0].form == form]
+        return alike[:_MOST_AT_ONCE] if len(alike) >= _JOINED_FROM else alike[:1]
 
     def _answer(self, alike: list[_Waiting]) -> None:
         """Answer questions of one form together; alone if one of them cannot be answered."""

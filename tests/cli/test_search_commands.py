@@ -263,6 +263,16 @@ def test_search_leaves_out_a_camera_and_looks_twice(tmp_path, model, photos, cap
     assert (status, "a sentence has none" in error) == (2, True)
 
 
+def test_an_empty_gallery(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    assert main(["index", "build", str(store), model, str(photos / "rex_c0.png")]) == 0
+    assert main(["index", "remove", str(store), "--key", "0"]) == 0
+    for arguments in (["search", store, "--text", "x"], ["index", "recall", store]):
+        status, _, error = answer(capsys, *arguments)
+        assert (status, error.count("\n")) == (1, 1)
+        assert "the index holds 0 images; add some first" in error
+
+
 def test_embed(tmp_path, model, photos, capsys):
     out_file = tmp_path / "features.npz"
     status, out, _ = answer(capsys, "embed", model, photos, out_file)

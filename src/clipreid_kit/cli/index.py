@@ -213,15 +213,16 @@ def recall(
     Example: clipreid index recall gallery.index queries/
     """
     index = open_index(store, milvus_token_file)
+    found = max(1, min(k, len(index)))  # an empty index says so itself
     if images is None:
-        print(index.recall(None, min(k, len(index))).table())
+        print(index.recall(None, found).table())
         return
 
     records = read_records(images, pattern, split)
     cameras = [record.camera for record in records if record.camera is not None]
     report = index.recall(
         index.encoder.encode_records(records).embeddings,
-        min(k, len(index)),
+        found,
         query_ids=[record.identity for record in records],
         query_cameras=cameras if len(cameras) == len(records) else None,
     )

@@ -72,7 +72,7 @@ def search(
     from clipreid_kit.retrieval import Expand, Rerank
 
     index = open_index(store, milvus_token_file)
-    found = min(k, len(index))
+    found = max(1, min(k, len(index)))  # an empty index says so itself
     conditions = parse_conditions(where)
     group: Literal["identity"] | None = "identity" if by_identity else None
     mixture = None if expand is None else Expand(expand)

@@ -573,6 +573,7 @@ class GalleryIndex:
             ValueError: As for :meth:`search`, or if there are fewer than two queries or identities.
         """
         owner = "GalleryIndex.recall"
+        self._check_k(owner, k)
         options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
         if queries is None:
             if query_ids is not None or query_cameras is not None:
@@ -827,7 +828,8 @@ class GalleryIndex:
         """Raise ValueError if an index has fewer images than are asked for."""
         check_integer(owner, "k", k, 1)
         if k > len(self):
-            raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images.")
+            hint = "; add some first" if len(self) == 0 else ""
+            raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images{hint}.")
 
     def _check_fit(self, owner: str, rows: EmbeddingRows, fingerprint: str | None) -> None:
         """Raise ValueError if embeddings are of another width, type or encoder than the index."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from clipreid_kit.data.images.load_image import decode_image, load_image
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.encoding.encoder import Encoder
-from clipreid_kit.retrieval.engines.milvus_connection import is_milvus
+from clipreid_kit.retrieval.engines.milvus_connection import PREFIX, is_milvus
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.page.column_choices import column_choices
 from clipreid_kit.retrieval.page.joined_searches import JoinedSearches
@@ -150,7 +150,8 @@ class ServedIndex:
 
 def short_name(index: GalleryIndex) -> str:
     """Return the name of an index without its folder; the whole address of one on a server."""
-    return index.name if "://" in index.name else Path(index.name).name
+    name = index.name.removeprefix(PREFIX)
+    return index.name if "://" in name else Path(name).name
 
 
 def image_of_record(record: ImageRecord | None) -> Image.Image:

@@ -13,7 +13,8 @@ import sys
 def main() -> None:
     from milvus import MilvusServer  # of another environment than that of the tests
 
-    server = MilvusServer(authorization_enabled="--authorize" in sys.argv)
+    server = MilvusServer()
+    server.config.set("authorization_enabled", "--authorize" in sys.argv)
     server.set_base_dir(sys.argv[1])
     try:
         server.start()

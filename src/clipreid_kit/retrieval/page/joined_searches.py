@@ -69,14 +69,16 @@ _Waiting = tuple[Question, "Future[Answer]"]
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Let torch use a number of threads for what this thread does."""
-    before = torch.get_num_threads()
+def _torch_threads(count: int, usual: int) -> Iterator[None]:
+    """Let torch use a number of threads for what this thread does.
+
+    Threads that begin meanwhile would take it over, so the usual number comes back at the end.
+    """
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(usual)
 
 
 class JoinedSearches:
@@ -102,8 +104,8 @@ class JoinedSearches:
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._num_running = 0
-        self._cores = os.cpu_count() or 1
-        self._searchers = ThreadPoolExecutor(self._cores, thread_name_prefix="search")
+        self._threads = torch.get_num_threads()
+        self._searchers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
 
     def find(self, question: Question) -> Answer:
         """Wait until there is room, and search.
@@ -125,10 +127,10 @@ class JoinedSearches:
             chosen = self._next()
             self._waiting = [one for one in self._waiting if one not in chosen]
             self._num_running += 1
-            threads = self._cores // self._num_running if len(chosen) == 1 else 1
+            share = max(1, self._threads // self._num_running)
 
         try:
-            with _torch_threads(max(1, threads)):
+            with _torch_threads(share if len(chosen) == 1 else 1, self._threads):
                 self._answer(chosen)
         finally:
             with self._lock:

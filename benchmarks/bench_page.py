@@ -2,7 +2,10 @@
 
 The server runs in a process of its own, as ``clipreid serve`` does. Every client sends one search
 after another, by the key of an image whose vector is stored, so that no model has a part in it; the
-time is that from the request to the whole answer.
+time is that from the request to the whole answer. ``cpu ms`` is what the server computes for one
+search, which other programs of the machine change least.
+
+With ``--against`` a second server runs from another source tree, and they are loaded in turns.
 """
 
 import argparse
@@ -16,7 +19,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +30,24 @@ from benchmarks.measure import machine
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.retrieval import GalleryIndex
 
-_START = 120.0  # seconds that the server may take to start
+_START = 600.0  # seconds that the server may take to start on a busy machine
+
+
+class Server(NamedTuple):
+    """A server that runs."""
+
+    port: int
+    process: int
+
+
+class Measured(NamedTuple):
+    """What one load has shown."""
+
+    p50: float
+    p95: float
+    rate: float
+    cpu: float
+    failed: float
 
 
 def parse_options() -> argparse.Namespace:
@@ -34,6 +57,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=512, help="width of the embeddings")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--requests", type=int, default=400, help="searches in all, at each number")
+    parser.add_argument("--turns", type=int, default=3, help="how often each number is measured")
+    parser.add_argument("--against", type=Path, help="a source tree to compare with")
     parser.add_argument("-k", type=int, default=24, help="hits of a search")
     return parser.parse_args()
 
@@ -106,33 +131,82 @@ def load(port: int, clients: int, requests: int, rows: int, k: int) -> tuple[lis
     return seconds, len(failed)
 
 
+@contextmanager
+def server_of(store: Path, source: Path | None) -> Iterator[Server]:
+    """Run a server of this source tree, or of another."""
+    port = free_port()
+    command = [sys.executable, "-m", "clipreid_kit", "serve", str(store), "--port", str(port)]
+    environment = dict(os.environ)
+    if source is not None:
+        environment["PYTHONPATH"] = str(source / "src")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    try:
+        wait_for(port)
+        yield Server(port, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def cpu_seconds(process: int) -> float:
+    """Return what a process has computed so far; NaN where there is no /proc."""
+    file = Path(f"/proc/{process}/stat")
+    if not file.is_file():
+        return float("nan")
+    user, system = file.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(server: Server, clients: int, options: argparse.Namespace) -> Measured:
+    """Load a server once."""
+    began, cpu = time.perf_counter(), cpu_seconds(server.process)
+    seconds, failed = load(server.port, clients, options.requests, options.rows, options.k)
+    took, cpu = time.perf_counter() - began, cpu_seconds(server.process) - cpu
+    return Measured(
+        1000 * statistics.median(seconds),
+        1000 * statistics.quantiles(seconds, n=20)[-1],
+        len(seconds) / took,
+        1000 * cpu / len(seconds),
+        float(failed),
+    )
+
+
 def main() -> None:
-    """Print the latency at each number of clients."""
+    """Print the latency at each number of clients: medians over the turns."""
     options = parse_options()
     print(machine())
     print(f"{options.rows} x {options.dim}, {options.k} hits, {os.cpu_count()} cores")
-    with tempfile.TemporaryDirectory() as folder:
+    sources = {"here": None}
+    if options.against is not None:
+        sources["against"] = options.against
+
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         store = Path(folder) / "gallery.index"
         build(options, store)
-        port = free_port()
-        command = [sys.executable, "-m", "clipreid_kit", "serve", str(store), "--port", str(port)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            wait_for(port)
-            load(port, 2, 20, options.rows, options.k)  # checks the files that are read first
-            print("clients  p50 ms  p95 ms  searches/s  failed")
-            for clients in options.clients:
-                began = time.perf_counter()
-                seconds, failed = load(port, clients, options.requests, options.rows, options.k)
-                rate = len(seconds) / (time.perf_counter() - began)
-                cuts = statistics.quantiles(seconds, n=20)
+        servers = {
+            name: running.enter_context(server_of(store, source))
+            for name, source in sources.items()
+        }
+        for server in servers.values():  # checks the files that are read first
+            load(server.port, 2, 20, options.rows, options.k)
+
+        print("clients  tree     p50 ms  p95 ms  searches/s  cpu ms  failed")
+        for clients in options.clients:
+            turns = [
+                {name: measure(server, clients, options) for name, server in servers.items()}
+                for _ in range(options.turns)
+            ]
+            for name in servers:
+                medians = [
+                    statistics.median(values)
+                    for values in zip(*(turn[name] for turn in turns), strict=True)
+                ]
+                p50, p95, rate, cpu, failed = medians
                 print(
-                    f"{clients:7}  {1000 * statistics.median(seconds):6.1f}  "
-                    f"{1000 * cuts[-1]:6.1f}  {rate:10.0f}  {failed:6}"
+                    f"{clients:7}  {name:7}  {p50:6.1f}  {p95:6.1f}  {rate:10.0f}  {cpu:6.1f}  "
+                    f"{failed:6.0f}",
+                    flush=True,
                 )
-        finally:
-            process.terminate()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 It needs ``pip install milvus==2.3.5``, the last version that comes as one package. It prints the
 port and the process once the server answers. Run it where only the loopback is reached: it listens
-on every address that there is.
+on every address that there is. With ``--authorize`` behind the folder it asks for a token, which is
+``root:Milvus``.
 """
 
 import os
@@ -13,6 +14,7 @@ def main() -> None:
     from milvus import MilvusServer  # of another environment than that of the tests
 
     server = MilvusServer()
+    server.config.set("authorization_enabled", "--authorize" in sys.argv)
     server.set_base_dir(sys.argv[1])
     try:
         server.start()

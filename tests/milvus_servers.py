@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 
 PYTHON = "CLIPREID_TEST_MILVUS"  # set by make test-servers: a Python that has the server
+TOKEN = "root:Milvus"  # of a new server that asks for one
 SCRIPT = Path(__file__).with_name("milvus_server.py")
 
 
 class Server:
     """A server that this process has started."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, asks_for_token=False):
         self.folder = folder
+        self.options = ["--authorize"] if asks_for_token else []
         self.process = None
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(
-            [os.environ[PYTHON], str(SCRIPT), str(self.folder)],
+            [os.environ[PYTHON], str(SCRIPT), str(self.folder), *self.options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -49,8 +51,8 @@ class Server:
         return f"milvus:http://127.0.0.1:{self.port}"
 
 
-def server_or_skip(folder):
+def server_or_skip(folder, *, asks_for_token=False):
     """Start a server, or skip the tests that need one, with the reason."""
     if not os.environ.get(PYTHON):
         pytest.skip("no Milvus server here: make test-servers runs this")
-    return Server(folder)
+    return Server(folder, asks_for_token=asks_for_token)

@@ -220,6 +220,8 @@ def test_several_queries(built, photos, capsys):
     queries = [photos / "rex_c0.png", photos / "rex_c1.png"]
     status, out, _ = answer(capsys, "search", built, *queries, "-k", "1")
     assert status == 0
+    options = [f"--image={query}" for query in queries]
+    assert answer(capsys, "search", built, *options, "-k", "1") == (0, out, "")
     assert [line for line in out.splitlines() if line.endswith(":")] == [f"{q}:" for q in queries]
     status, out, _ = answer(capsys, "search", built, *queries, "--combine", "max", "--json")
     assert [found["query"] for found in json.loads(out)] == ["all queries"]
@@ -261,6 +263,16 @@ def test_search_leaves_out_a_camera_and_looks_twice(tmp_path, model, photos, cap
     assert (status, "a sentence has none" in error) == (2, True)
 
 
+def test_an_empty_gallery(tmp_path, model, photos, capsys):
+    store = tmp_path / "gallery.index"
+    assert main(["index", "build", str(store), model, str(photos / "rex_c0.png")]) == 0
+    assert main(["index", "remove", str(store), "--key", "0"]) == 0
+    for arguments in (["search", store, "--text", "x"], ["index", "recall", store]):
+        status, _, error = answer(capsys, *arguments)
+        assert (status, error.count("\n")) == (1, 1)
+        assert "the index holds 0 images; add some first" in error
+
+
 def test_embed(tmp_path, model, photos, capsys):
     out_file = tmp_path / "features.npz"
     status, out, _ = answer(capsys, "embed", model, photos, out_file)
@@ -296,6 +308,11 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
     for arguments, status, words in [
         (["search", built], 2, "pass images, or --text, one of the two"),
         (["search", built, photos / "gone.png"], 1, "there is no such file"),
+        (["search", built, "a red coat"], 1, 'by a sentence, write --text "a red coat"'),
+        (["search", built, "a" * 300], 1, "there is no such file: aaa"),
+        (["search", built, photos / "rex_c0.png", "--text", "x"], 2, "one of the two"),
+        (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no such file"),
+        (["index", "info", built, "--milvus-token-file", table], 1, "not on a server of Milvus"),
         (["search", tmp_path, "--text", "x"], 1, "this is not an index"),
         (["search", built, "--text", "x", "--where", "camera"], 2, "write COLUMN=VALUE"),
         (["search", built, "--text", "x", "--where", "a=1", "--where", "a=2"], 2, "another condit"),

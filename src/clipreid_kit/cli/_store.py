@@ -1,12 +1,69 @@
 """The index that a command works on."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-StoreArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Folder of the index; milvus:FILE.db or milvus:http://HOST:PORT for Milvus."
+if TYPE_CHECKING:
+    from clipreid_kit.retrieval import GalleryIndex
+
+_MOST_BYTES = 4096  # of a file with a token
+
+STORE_HELP = "Folder of the index; milvus:FILE.db or milvus:http://HOST:PORT for Milvus."
+
+StoreArgument = Annotated[str, typer.Argument(help=STORE_HELP)]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--milvus-token-file",
+        help="File with the token, or user:password, of a Milvus server; the environment variable "
+        "MILVUS_TOKEN without it.",
     ),
 ]
+
+
+def open_index(store: str, token_file: Path | None = None) -> "GalleryIndex":
+    """Open the index that a command was given.
+
+    Raises:
+        ValueError: If there is none, or the token cannot be read or is refused.
+    """
+    from clipreid_kit.retrieval import GalleryIndex
+
+    return GalleryIndex.open(store, token=read_token(token_file, [store]))
+
+
+def read_token(file: Path | None, stores: "list[str]") -> str | None:
+    """Read the token of a Milvus server: the one line of a file.
+
+    A token among the arguments of a command would be seen by every user of the machine.
+
+    Args:
+        file: The file; ``None`` for no token.
+        stores: The indexes of the command.
+
+    Raises:
+        ValueError: If the file holds anything else, or no index is on a server.
+    """
+    if file is None:
+        return None
+    if not any(store.startswith("milvus:") and "://" in store for store in stores):
+        raise ValueError(
+            f"--milvus-token-file has no effect: {', '.join(stores)} is not on a server of Milvus."
+        )
+
+    from clipreid_kit._read_files import open_file
+
+    try:
+        with open_file(file) as stream:
+            lines = stream.read(_MOST_BYTES).decode("utf-8", "replace").split()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"--milvus-token-file {file}: {reason}.") from error
+
+    if len(lines) != 1:
+        raise ValueError(
+            f"--milvus-token-file {file}: write the token, or user:password, on its one line."
+        )
+    return lines[0]

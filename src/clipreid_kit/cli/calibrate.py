@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
-from clipreid_kit.cli._store import StoreArgument
+from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 
 
 def calibrate(
@@ -33,6 +33,7 @@ def calibrate(
     figure: Annotated[
         Path | None, typer.Option(help="Draw a reliability diagram (.png, .svg or .pdf).")
     ] = None,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Learn which similarity means the same identity.
 
@@ -43,11 +44,10 @@ def calibrate(
 
     Example: clipreid calibrate gallery.index held-out.csv
     """
-    from clipreid_kit.retrieval import GalleryIndex
     from clipreid_kit.retrieval import calibrate as calibrate_pairs
     from clipreid_kit.viz import reliability_figure, save_figure
 
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     calibration = calibrate_pairs(
         index.encoder,
         read_records(images, pattern, split),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipreid_kit.cli._store import StoreArgument
+from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 
@@ -35,6 +35,7 @@ def discover(
         typer.Option(help="Images that match no other: their own identity, 'unknown', or none."),
     ] = "own",
     where: WhereOption = None,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Find out which images of an index show the same identity.
 
@@ -44,10 +45,10 @@ def discover(
     Example: clipreid discover gallery.index --out found.csv
     """
     from clipreid_kit.data import write_table
-    from clipreid_kit.retrieval import GalleryIndex, discover_identities
+    from clipreid_kit.retrieval import discover_identities
 
     found = discover_identities(
-        GalleryIndex.open(store),
+        open_index(store, milvus_token_file),
         method=method,
         min_probability=min_probability,
         min_similarity=min_similarity,

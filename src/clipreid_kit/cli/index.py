@@ -22,7 +22,7 @@ from clipreid_kit.cli._images import (
     print_skipped,
     read_records,
 )
-from clipreid_kit.cli._store import StoreArgument
+from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index, read_token
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 
@@ -54,6 +54,7 @@ def build(
     batch_size: BatchOption = 64,
     workers: WorkersOption = 0,
     device: DeviceOption = None,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Encode images, and write an index of them to a new folder, or to Milvus.
 
@@ -61,6 +62,7 @@ def build(
     """
     from clipreid_kit.retrieval import GalleryIndex
 
+    token = read_token(milvus_token_file, [store])
     records = read_records(images, pattern, split)
     encoder = open_encoder(
         model,
@@ -70,7 +72,7 @@ def build(
         workers=workers,
         device=device,
     )
-    index = GalleryIndex.build(encoder, records, store=store, on_error=on_error)
+    index = GalleryIndex.build(encoder, records, store=store, on_error=on_error, token=token)
     print_skipped(index.skipped)
     print(f"{store}: {len(index)} images, {index.info().dim} dimensions")
 
@@ -81,14 +83,13 @@ def add(
     pattern: PatternOption = None,
     split: SplitOption = None,
     on_error: OnErrorOption = "raise",
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Encode images by the model of the index, and add them.
 
     Example: clipreid index add gallery.index new-photos/
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     keys = index.add(read_records(images, pattern, split), on_error=on_error)
     print_skipped(index.skipped)
     print(f"{store}: {len(keys)} added, with keys {keys[0]} to {keys[-1]}; {len(index)} in all")
@@ -101,17 +102,16 @@ def remove(
     compact: Annotated[
         bool, typer.Option("--compact", help="Also delete what was removed from the files.")
     ] = False,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Remove images, by key or by conditions on their columns.
 
     Example: clipreid index remove gallery.index --where identity=rex --compact
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
     if (not key and not where) or (key and where):
         raise typer.BadParameter("pass --key or --where, one of the two")
 
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     keys = key if key else index.keys(where=parse_conditions(where)).tolist()
     index.remove(keys)
     if compact:
@@ -128,13 +128,12 @@ def reembed(
     batch_size: BatchOption = 64,
     workers: WorkersOption = 0,
     device: DeviceOption = None,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Encode all images again by another model, and replace their vectors in one step.
 
     Example: clipreid index reembed gallery.index runs/better
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
     encoder = open_encoder(
         model,
         checkpoint=checkpoint,
@@ -143,7 +142,7 @@ def reembed(
         workers=workers,
         device=device,
     )
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     index.reembed(encoder, on_error=on_error)
     print_skipped(index.skipped)
     print(f"{store}: {len(index)} images, now of the model {encoder.fingerprint}")
@@ -155,14 +154,13 @@ def info(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read and check all files of the index.")
     ] = False,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Show the size, the model and the columns of an index.
 
     Example: clipreid index info gallery.index
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     if verify:
         index.verify()
 
@@ -185,14 +183,13 @@ def approximate(
     effort: Annotated[
         int | None, typer.Option(min=1, help="How widely it is searched: efSearch or nprobe.")
     ] = None,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Build an approximate structure for `clipreid search --approximate`.
 
     Example: clipreid index approximate gallery.index HNSW32
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     index.build_approximate(None if factory == "none" else factory, effort=effort)
     print(f"{store}: {index.info().approximate or 'no approximate structure'}")
 
@@ -206,6 +203,7 @@ def recall(
     pattern: PatternOption = None,
     split: SplitOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Images to find for each query.")] = 10,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Show what approximate search loses, beside the exact one.
 
@@ -214,18 +212,17 @@ def recall(
 
     Example: clipreid index recall gallery.index queries/
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
+    found = max(1, min(k, len(index)))  # an empty index says so itself
     if images is None:
-        print(index.recall(None, min(k, len(index))).table())
+        print(index.recall(None, found).table())
         return
 
     records = read_records(images, pattern, split)
     cameras = [record.camera for record in records if record.camera is not None]
     report = index.recall(
         index.encoder.encode_records(records).embeddings,
-        min(k, len(index)),
+        found,
         query_ids=[record.identity for record in records],
         query_cameras=cameras if len(cameras) == len(records) else None,
     )
@@ -241,14 +238,13 @@ def duplicates(
     where: WhereOption = None,
     on_error: OnErrorOption = "raise",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Show images that are in an index several times: files of equal bytes.
 
     Example: clipreid index duplicates gallery.index --min-similarity 0.99
     """
-    from clipreid_kit.retrieval import GalleryIndex
-
-    index = GalleryIndex.open(store)
+    index = open_index(store, milvus_token_file)
     found = index.duplicates(
         min_similarity=min_similarity, where=parse_conditions(where), on_error=on_error
     )

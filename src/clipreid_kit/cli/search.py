@@ -1,12 +1,13 @@
 """``clipreid search``: the images of an index that are nearest to an image or a sentence."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clipreid_kit.cli._store import StoreArgument
+from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ _COMBINED = "all queries"
 
 def search(
     store: StoreArgument,
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGE]...", help="Images to search by; each is a query."),
+    ] = None,
     image: Annotated[
-        list[Path] | None, typer.Argument(help="Images to search by; each is a query.")
+        list[Path] | None, typer.Option(help="The same as an option; several times.")
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="A sentence to search by; several times.")
@@ -50,21 +55,24 @@ def search(
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    milvus_token_file: TokenFileOption = None,
 ) -> None:
     """Find the images that are nearest to images or sentences.
 
     Example: clipreid search gallery.index photo.jpg --where camera=1,2
     """
+    image = [*(images or ()), *(image or ())]
     if bool(image) == bool(text):
         raise typer.BadParameter("pass images, or --text, one of the two")
 
     if text and not_camera is not None:
         raise typer.BadParameter("--not-camera is the camera of images; a sentence has none")
 
-    from clipreid_kit.retrieval import Expand, GalleryIndex, Rerank
+    _check_files(image)
+    from clipreid_kit.retrieval import Expand, Rerank
 
-    index = GalleryIndex.open(store)
-    found = min(k, len(index))
+    index = open_index(store, milvus_token_file)
+    found = max(1, min(k, len(index)))  # an empty index says so itself
     conditions = parse_conditions(where)
     group: Literal["identity"] | None = "identity" if by_identity else None
     mixture = None if expand is None else Expand(expand)
@@ -82,10 +90,10 @@ def search(
         )
     else:
         result = index.search_image(
-            image or [],
+            image,
             found,
             where=conditions,
-            query_cameras=_cameras(index, not_camera, len(image or [])),
+            query_cameras=_cameras(index, not_camera, len(image)),
             combine=combine,
             group_by=group,
             expand=mixture,
@@ -93,10 +101,30 @@ def search(
             approximate=approximate,
         )
 
-    queries = [str(query) for query in (text or image or [])]
+    queries = [str(query) for query in (text or image)]
     if combine != "each":
         queries = [_COMBINED]
     print(_json(queries, result) if as_json else _table(queries, result))
+
+
+def _check_files(images: list[Path]) -> None:
+    """Require that images are there, before a model is opened for them.
+
+    Raises:
+        ValueError: If one is not: perhaps it is meant as a sentence.
+    """
+    from clipreid_kit._read_files import exists
+    from clipreid_kit.data.files.archives import split_member
+    from clipreid_kit.data.files.file_tree import is_image
+
+    for image in images:
+        file, _ = split_member(str(image))
+        with contextlib.suppress(OSError):  # no file can have that name: a long sentence
+            if exists(file):
+                continue
+
+        hint = "" if is_image(str(image)) else f' To search by a sentence, write --text "{image}".'
+        raise ValueError(f"search: there is no such file: {image}.{hint}")
 
 
 def _cameras(

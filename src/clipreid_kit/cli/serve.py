@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipreid_kit.cli._store import STORE_HELP, TokenFileOption, read_token
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -17,7 +19,7 @@ _MOST_CONNECTIONS = 1000
 
 def serve(
     store: Annotated[
-        list[Path], typer.Argument(help="Folder of the index; a second one to compare with it.")
+        list[str], typer.Argument(help=f"{STORE_HELP} A second one to compare with it.")
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this machine need a token.")
@@ -37,6 +39,7 @@ def serve(
         Path | None,
         typer.Option(help="File for right and wrong hits; STORE.marks.jsonl without it."),
     ] = None,
+    milvus_token_file: TokenFileOption = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
 ) -> None:
     """Search an index on a web page, by images and sentences.
@@ -53,17 +56,18 @@ def serve(
     from clipreid_kit.retrieval.page import search_app
     from clipreid_kit.retrieval.page.guard import is_loopback
 
+    milvus_token = read_token(milvus_token_file, store)
     listener = _listen(host, port)
     with contextlib.closing(listener):
         hosts = [host, *(allow_host or ())]
         if not is_loopback(listener.getsockname()[0]):
             hosts.append(socket.gethostname())
             token = token or secrets.token_urlsafe(24)
-        indexes = [GalleryIndex.open(path) for path in store]
+        indexes = [GalleryIndex.open(path, token=milvus_token) for path in store]
         app = search_app(indexes, marks=marks, token=token, hosts=hosts)
 
         url = _url(host, listener.getsockname()[1], token)
-        print(f"{', '.join(map(str, store))}: {url}  (Ctrl-C stops it)", flush=True)
+        print(f"{', '.join(store)}: {url}  (Ctrl-C stops it)", flush=True)
         if open_browser:
             webbrowser.open(url)
         _run(app, listener)

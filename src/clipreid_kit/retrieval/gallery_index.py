@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -572,6 +573,7 @@ class GalleryIndex:
             ValueError: As for :meth:`search`, or if there are fewer than two queries or identities.
         """
         owner = "GalleryIndex.recall"
+        self._check_k(owner, k)
         options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
         if queries is None:
             if query_ids is not None or query_cameras is not None:
@@ -640,6 +642,32 @@ class GalleryIndex:
     def reload(self) -> None:
         """See what was written since the index was opened."""
         self._store.reload()
+
+    def newest(self) -> "GalleryIndex":
+        """Return the index as it is now: itself if nothing was written since it was opened.
+
+        Unlike :meth:`reload`, it leaves this object as it was, so that a search that runs in
+        another thread ends in the state that it began in.
+
+        Raises:
+            ValueError: If the index has gone or is damaged, or its server does not answer.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     index = GalleryIndex.build(np.eye(3, dtype=np.float32), store=f"{folder}/g")
+            ...     before = index.newest() is index
+            ...     GalleryIndex.open(f"{folder}/g").remove([0])
+            ...     before, len(index), len(index.newest())
+            (True, 3, 2)
+        """
+        store = self._store.newest()
+        if store is self._store:
+            return self
+
+        newest = copy(self)
+        newest._store = store  # noqa: SLF001 (of this class)
+        return newest
 
     def info(self) -> IndexInfo:
         """Return the size, the columns and the state of the index."""
@@ -800,7 +828,8 @@ class GalleryIndex:
         """Raise ValueError if an index has fewer images than are asked for."""
         check_integer(owner, "k", k, 1)
         if k > len(self):
-            raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images.")
+            hint = "; add some first" if len(self) == 0 else ""
+            raise ValueError(f"{owner}: k is {k}, but the index holds {len(self)} images{hint}.")
 
     def _check_fit(self, owner: str, rows: EmbeddingRows, fingerprint: str | None) -> None:
         """Raise ValueError if embeddings are of another width, type or encoder than the index."""

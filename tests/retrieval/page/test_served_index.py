@@ -67,3 +67,18 @@ def test_a_query_is_encoded_once(index, encoder, monkeypatch):
     for _ in range(3):
         page.embed_text(page.state(), "a coat")
     assert count == ["a coat"]
+
+
+def test_changes_of_an_index_in_milvus_are_seen(tmp_path, monkeypatch):
+    pytest.importorskip("milvus_lite", reason="pip install clipreid_kit[milvus]")
+    index = GalleryIndex.build(np.eye(3, dtype=np.float32), store=f"milvus:{tmp_path}/g.db")
+    page = served(index)
+    before = page.state()
+    GalleryIndex.open(index.name).remove([0])
+    assert page.state() is before, "it is asked every two seconds"
+
+    monkeypatch.setattr(page, "_seconds", 0.0)
+    after = page.state()
+    assert (len(after.index), after.index.keys().tolist()) == (2, [1, 2])
+    assert page.state() is after, "nothing was written"
+    assert page.name == "g.db"

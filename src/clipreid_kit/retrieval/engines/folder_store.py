@@ -14,7 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clipreid_kit._files import flush_folder
-from clipreid_kit._read_files import exists, is_folder
+from clipreid_kit._read_files import exists, identity_of_file, is_folder
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.engines.approximate_search import approximate_searcher
@@ -37,6 +37,7 @@ from clipreid_kit.retrieval.store.index_folder import (
     read_snapshot,
     readable_errors,
 )
+from clipreid_kit.retrieval.store.manifest import NAME as MANIFEST
 from clipreid_kit.retrieval.store.manifest import Manifest
 from clipreid_kit.retrieval.store.segment import Segment
 
@@ -56,7 +57,7 @@ class FolderStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._snapshot = read_snapshot(path)
+        self.reload()
 
     @property
     def name(self) -> str:
@@ -252,7 +253,13 @@ class FolderStore:
 
     def reload(self) -> None:
         """See what was written since the index was opened."""
+        self._version = self._version_on_disk()  # before the snapshot, which may be newer
         self._snapshot = read_snapshot(self._path)
+
+    def newest(self) -> "FolderStore":
+        """Return the index as it is now; a look at one file tells whether that is this one."""
+        is_newest = self._version == self._version_on_disk()
+        return self if is_newest else FolderStore(self._path)
 
     def info(self) -> IndexInfo:
         """Return the size, the columns and the state of the index."""
@@ -276,6 +283,13 @@ class FolderStore:
             is_calibrated=manifest.calibration is not None,
             approximate=None if entry is None else entry["factory"],
         )
+
+    def _version_on_disk(self) -> tuple[int, ...]:
+        """Return numbers that change with each change of the index; none if it has gone."""
+        try:
+            return identity_of_file(self._path / MANIFEST)
+        except OSError:
+            return ()
 
     def _allowed(self, conditions: Conditions) -> BoolArray | None:
         """Return for each row whether it may be found; ``None`` if all may."""

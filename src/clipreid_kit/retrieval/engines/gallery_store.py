@@ -170,6 +170,10 @@ class GalleryStore(Protocol):
         """See what was written since the store was opened."""
         ...
 
+    def newest(self) -> "GalleryStore":
+        """Return the store as it is now: itself if nothing was written since it was opened."""
+        ...
+
     def info(self) -> IndexInfo:
         """Return the size, the columns and the state of the store."""
         ...

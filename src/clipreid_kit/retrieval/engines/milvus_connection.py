@@ -178,8 +178,8 @@ class MilvusConnection:
 
         if self.address.path is None and _REFUSED.search(reason):
             return ValueError(
-                f"{owner}: {name} refuses the token, or needs one: pass token=, or set "
-                f"{TOKEN_VARIABLE}. It says: {reason}."
+                f"{owner}: {name} refuses the token, or needs one: pass token=, set "
+                f"{TOKEN_VARIABLE}, or give a command --milvus-token-file. It says: {reason}."
             )
 
         if re.search(

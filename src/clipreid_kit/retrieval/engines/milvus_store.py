@@ -271,6 +271,12 @@ class MilvusStore:
         self._state = self._states.read(owner)
         self._load(owner)
 
+    def newest(self) -> "MilvusStore":
+        """Return the index as it is now, over the same connection; one query tells."""
+        owner = "GalleryIndex.newest"
+        is_newest = self._states.read(owner).generation == self._state.generation
+        return self if is_newest else MilvusStore(owner, self._connection)
+
     def info(self) -> IndexInfo:
         """Return the facts of the index; Milvus does not say how large its files are."""
         facts = self.facts

@@ -2,7 +2,7 @@
 
 A code c and a grid of mean m and step s for each dimension give the row m + s c. How far the unit
 row x is from it, and the norm of c, are measured when rows are encoded, so the bound follows from
-the data. Derivation: docs/components/retrieval.md.
+the data. Derivation: docs/components/retrieval_engines.md.
 """
 
 from typing import NamedTuple

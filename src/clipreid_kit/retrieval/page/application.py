@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import math
 import os
 import threading
@@ -57,6 +58,8 @@ _UPLOAD_PATH = "/api/images"
 _UPLOAD_TYPES = ("image/", "application/octet-stream")
 _LONGEST_SIDE = 1600  # of an image that is shown large
 _THUMBNAIL_SIDE = 320
+_ENCODERS = 2  # threads of which one encodes, while the other searches
+_SEARCHERS = 64  # threads that wait for their search
 _NUM_SAMPLES = 24  # images of a page without a query
 
 Result = TypeVar("Result")
@@ -73,8 +76,8 @@ def search_app(
     """Build the web application of the search page, for ``clipreid serve`` or any ASGI server.
 
     The page shows what :meth:`GalleryIndex.search` finds, and never changes an index. When somebody
-    writes to an index, the next search sees it. Only images of the indexes and those that were
-    dropped are sent, drawn anew and without their metadata.
+    writes to an index, the next search sees it; in Milvus, after two seconds at most. Only images
+    of the indexes and those that were dropped are sent, drawn anew and without their metadata.
 
     Args:
         indexes: An index, or two to compare.
@@ -111,8 +114,9 @@ def search_app(
 class _SearchPage:
     """The state behind the routes.
 
-    Encoding runs one at a time, and searches and images on as many threads as there are cores, so
-    that many clients wait in line instead of filling the memory.
+    Encoding runs one at a time, and searches and images on as many threads as there are cores;
+    where many searches wait, they are answered together. So many clients wait in line, instead of
+    filling the memory.
     """
 
     def __init__(
@@ -121,12 +125,10 @@ class _SearchPage:
         marks: str | os.PathLike[str] | None,
         limits: PageLimits,
     ) -> None:
-        path = indexes[0].path
-        beside = path.with_name(f"{path.name}.marks.jsonl")
         encoding = threading.Lock()
 
         self.limits = limits
-        self.marks = MarkBook(beside if marks is None else Path(marks))
+        self.marks = MarkBook(_marks_beside(indexes[0]) if marks is None else Path(marks))
         self.dropped = ByteCache[str](limits.kept_bytes)
         self.thumbnails = ByteCache[tuple[int, str]](limits.thumbnail_bytes)
         self.served = [ServedIndex(index, encoding) for index in indexes]
@@ -140,10 +142,9 @@ class _SearchPage:
         self.rate = RateLimit(limits.rate, limits.burst)
         self.receiving = asyncio.Semaphore(limits.uploads_at_once)
 
-        cores = os.cpu_count() or 1
-        self.encoders = CapacityLimiter(1)
-        self.searchers = CapacityLimiter(cores)
-        self.painters = CapacityLimiter(cores)
+        self.encoders = CapacityLimiter(_ENCODERS)
+        self.searchers = CapacityLimiter(_SEARCHERS)
+        self.painters = CapacityLimiter(os.cpu_count() or 1)
 
     def app(self, token: str | None, hosts: Collection[str]) -> FastAPI:
         """Return the application with all routes."""
@@ -192,15 +193,14 @@ class _SearchPage:
         @app.post(
             "/api/search",
             response_model=SearchAnswer,
-            response_model_exclude_unset=True,
             summary="Search by a key, a dropped image or a sentence",
         )
-        async def search(body: SearchBody, request: Request) -> dict[str, Any]:
+        async def search(body: SearchBody, request: Request) -> Response:
             encodes = body.query.key is None
             if encodes:
                 self._count(request)
             limiter = self.encoders if encodes else self.searchers
-            return await _in_thread(lambda: self.search.answer(body), limiter)
+            return await _in_thread(lambda: _json(self.search.answer(body)), limiter)
 
         @app.post(
             _UPLOAD_PATH,
@@ -320,6 +320,20 @@ async def _in_thread(work: Callable[[], Result], limiter: CapacityLimiter) -> Re
     return await anyio.to_thread.run_sync(work, limiter=limiter)
 
 
+def _marks_beside(index: GalleryIndex) -> Path:
+    """Return the file of marks of an index, beside it.
+
+    Raises:
+        ValueError: If the index is on a server.
+    """
+    if "://" in index.name:
+        raise ValueError(
+            f"search_app: {index.name} is on a server, so the file of marks needs a name: pass "
+            "marks=, or --marks to the command."
+        )
+    return index.path.with_name(f"{index.path.name}.marks.jsonl")
+
+
 def _facts(name: str, state: IndexState) -> dict[str, Any]:
     """Return what the page says of an index."""
     info, calibration = state.info, state.calibration
@@ -357,6 +371,14 @@ def _model_name(source: Any) -> str:  # noqa: ANN401 (JSON of the index)
         is_of_run = path.parent.name == "checkpoints"
         return f"{path.parents[1].name}, {path.name}" if is_of_run else path.name
     return str(source.get("name", "model"))
+
+
+def _json(answer: dict[str, Any]) -> Response:
+    """Return an answer as it is: to check a known one against its model costs more than a search.
+
+    Characters beyond ASCII are escaped, as names of files may hold some that UTF-8 does not.
+    """
+    return Response(json.dumps(answer, separators=(",", ":")), media_type="application/json")
 
 
 def _file(content: tuple[bytes, str]) -> Response:

@@ -12,6 +12,11 @@ from clipreid_kit.retrieval.hit_fields import hit_fields
 from clipreid_kit.retrieval.marks import Mark
 from clipreid_kit.retrieval.page.api_types import QueryBody, SearchBody
 from clipreid_kit.retrieval.page.byte_cache import ByteCache
+from clipreid_kit.retrieval.page.joined_searches import (
+    Answer,
+    Question,
+    without_probabilities,
+)
 from clipreid_kit.retrieval.page.mark_book import MarkBook
 from clipreid_kit.retrieval.page.request_error import RequestError
 from clipreid_kit.retrieval.page.served_index import IndexState, ServedIndex
@@ -207,24 +212,15 @@ def _find(
         return [], None
 
     where = _where(body)
-    camera = None if record is None else record.camera
-    cameras = [camera] if body.other_cameras and camera is not None else None
+    camera = record.camera if record is not None and body.other_cameras else None
 
     def search(
         count: int, conditions: dict[str, object], group: Literal["identity"] | None
-    ) -> tuple[list[Hit], bool | None]:
-        result = state.index.search(
-            vector,
-            min(count, len(state.index)),
-            where=conditions,
-            query_cameras=cameras,
-            group_by=group,
-        )
+    ) -> Answer:
+        count = min(count, len(state.index))
+        found = state.searches.find(Question(vector, count, conditions, camera, group))
         # the calibration is about two images
-        if body.query.text is not None:
-            result = replace(result, probabilities=None, is_unknown=None)
-        is_unknown = None if result.is_unknown is None else bool(result.is_unknown[0])
-        return result[0], is_unknown
+        return found if body.query.text is None else without_probabilities(found)
 
     found, is_unknown = search(body.k + 1, where, body.group_by)
     own = next((hit for hit in found if _is_query(number, hit, body.query, record)), None)
@@ -235,7 +231,7 @@ def _find(
     # the query stood for its identity: the nearest other image of it does now
     if body.group_by is not None and own.record is not None:
         same = {**where, "identity": own.record.identity}
-        others = [hit for hit in search(2, same, None)[0] if hit.key != own.key]
+        others = [hit for hit in search(2, same, None).hits if hit.key != own.key]
         hits = sorted([*hits, *others], key=lambda hit: (-hit.similarity, hit.row))
 
     hits = hits[: body.k]

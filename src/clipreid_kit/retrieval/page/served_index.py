@@ -1,6 +1,7 @@
 """An index that is served: its newest state, its encoder, and the images of its records."""
 
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,17 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from clipreid_kit._read_files import identity_of_file
 from clipreid_kit.data.images.load_image import decode_image, load_image
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.encoding.encoder import Encoder
+from clipreid_kit.retrieval.engines.milvus_connection import PREFIX, is_milvus
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.page.column_choices import column_choices
+from clipreid_kit.retrieval.page.joined_searches import JoinedSearches
 from clipreid_kit.retrieval.page.request_error import RequestError
-from clipreid_kit.retrieval.store.manifest import NAME as MANIFEST
 
 _KEPT_EMBEDDINGS = 512
+_MILVUS_SECONDS = 2.0  # between two questions whether an index in Milvus has changed
 
 
 class IndexState:
@@ -35,6 +37,7 @@ class IndexState:
         self.obstacle = obstacle
         self.info = index.info()
         self.calibration = index.calibration
+        self.searches = JoinedSearches(index)
         self._columns: list[dict[str, Any]] | None = None
 
     @property
@@ -58,7 +61,9 @@ class IndexState:
         try:
             return self.index.records([key])[0]
         except ValueError as error:
-            reason = f"{self.index.path.name} has no image with key {key}; it may have been removed"
+            reason = (
+                f"{short_name(self.index)} has no image with key {key}; it may have been removed"
+            )
             raise RequestError(404, f"{reason}.") from error
 
 
@@ -71,32 +76,33 @@ class ServedIndex:
     """
 
     def __init__(self, index: GalleryIndex, encoding: threading.Lock) -> None:
-        self.path = Path(index.path)
-        self.name = self.path.name
+        self.name = short_name(index)
         self._encoding = encoding
         self._reloading = threading.Lock()
         self._embeddings: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
-        self._version = self._version_on_disk()
+        self._seconds = _MILVUS_SECONDS if is_milvus(index.name) else 0.0
+        self._looked = time.monotonic()
         self._state = _state_of(index, None)
 
     def state(self) -> IndexState:
         """Return the newest state; a look at one file tells whether there is a newer one.
 
-        Raises:
-            RequestError: If the index has gone, or is damaged.
-        """
-        version = self._version_on_disk()
-        if version == self._version:
-            return self._state
+        Milvus has to be asked for it, which is done at most once in two seconds.
 
+        Raises:
+            RequestError: If the index has gone or is damaged, or its server does not answer.
+        """
         with self._reloading:
-            if version != self._version:
-                try:
-                    index = GalleryIndex.open(self.path)
-                    self._state = _state_of(index, self._state.encoder)
-                except ValueError as error:
-                    raise RequestError(503, str(error)) from error
-                self._version = version
+            if time.monotonic() - self._looked < self._seconds:
+                return self._state
+
+            try:
+                newest = self._state.index.newest()
+                if newest is not self._state.index:
+                    self._state = _state_of(newest, self._state.encoder)
+            except ValueError as error:
+                raise RequestError(503, str(error)) from error
+            self._looked = time.monotonic()
             return self._state
 
     def embed_record(self, state: IndexState, record: ImageRecord) -> Tensor:
@@ -141,12 +147,11 @@ class ServedIndex:
             self._embeddings.popitem(last=False)
         return embedding
 
-    def _version_on_disk(self) -> tuple[int, ...]:
-        """Return numbers that change with each change of the index."""
-        try:
-            return identity_of_file(self.path / MANIFEST)
-        except OSError:
-            return ()
+
+def short_name(index: GalleryIndex) -> str:
+    """Return the name of an index without its folder; the whole address of one on a server."""
+    name = index.name.removeprefix(PREFIX)
+    return index.name if "://" in name else Path(name).name
 
 
 def image_of_record(record: ImageRecord | None) -> Image.Image:

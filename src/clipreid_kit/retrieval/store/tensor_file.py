@@ -160,6 +160,7 @@ class TensorFile:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
         self._plans = self._read_header(entry["header_crc32"])
+        self._views: dict[str, Array] = {}
         self._checks = self._view(_CHECKSUMS)
         if zlib.crc32(self._checks.tobytes()) != entry["checksums_crc32"]:
             raise self._damaged("its table of checksums is not the one that was written")
@@ -230,10 +231,15 @@ class TensorFile:
         return _lay_out(shapes)[1]
 
     def _view(self, name: str) -> Array:
+        """Return a whole array; made once, as records are read a few bytes at a time."""
+        if name in self._views:
+            return self._views[name]
+
         plan = self._plans[name]
         count = int(np.prod(plan.shape, dtype=np.int64))
         flat = np.frombuffer(self._map, dtype=plan.dtype, count=count, offset=plan.offset)
-        return flat.reshape(plan.shape)
+        self._views[name] = flat.reshape(plan.shape)
+        return self._views[name]
 
     def _check(self, name: str, start: int, stop: int) -> None:
         """Check the blocks that hold a range of rows."""

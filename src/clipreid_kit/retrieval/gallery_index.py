@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -868,6 +869,12 @@ class GalleryIndex:
     def _identities(self, rows: IntArray) -> list[Any]:
         return self._store.values("identity", rows)
 
+    def _records_of(self, rows: IntArray) -> list[list[ImageRecord | None]]:
+        """Return the records of the rows of each query, read together; -1 is no row."""
+        is_found = rows >= 0
+        records = iter(self._store.records(rows[is_found]))
+        return [list(islice(records, count)) for count in is_found.sum(axis=1).tolist()]
+
     def _result(
         self, found: Found, query_cameras: Sequence[int | str] | None, *, is_calibrated: bool
     ) -> SearchResult:
@@ -875,7 +882,7 @@ class GalleryIndex:
         is_found = found.rows >= 0
         keys = np.full_like(found.rows, -1)
         keys[is_found] = self._store.keys_of_rows(found.rows[is_found])
-        records = [self._store.records(rows[rows >= 0]) for rows in found.rows]
+        records = self._records_of(found.rows)
         calibration = self.calibration if is_calibrated else None
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)

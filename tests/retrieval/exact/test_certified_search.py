@@ -102,7 +102,6 @@ def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, wa
         patch.setattr(certified_search, "_SPARE", 2)
         patch.setattr(block_passes, "_SPARE", 2)
         patch.setattr(block_passes, "_MANY", 5)
-        patch.setattr(block_passes, "_MAX_OVERFETCH", 3)
         patch.setattr(certified_search, "_SMALL", 0)
         patch.setattr(certified_search, "_FEW", 99 if way == "_search_one_by_one" else 0)
         found, similarities = nearest_rows(queries, sources, count, allowed)

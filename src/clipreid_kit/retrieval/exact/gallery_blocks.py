@@ -8,7 +8,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.retrieval.exact.code_grid import Codes
 from clipreid_kit.retrieval.exact.row_source import RowSource
 
 IntArray = npt.NDArray[np.int64]
@@ -37,11 +36,6 @@ class Block(NamedTuple):
         """Number of rows that may be found."""
         return self.stop - self.start if self.positions is None else len(self.positions)
 
-    @property
-    def num_excluded(self) -> int:
-        """Number of rows that must not be found."""
-        return self.stop - self.start - self.num_rows
-
     def rows(self) -> IntArray:
         """Return the numbers of the rows that may be found, over all sources."""
         if self.positions is None:
@@ -58,13 +52,6 @@ class Block(NamedTuple):
         """Return the norms of the rows that may be found."""
         norms = self.source.norms(self.start, self.stop)
         return norms if self.positions is None else norms[torch.from_numpy(self.positions)]
-
-    def codes(self, *, only_allowed: bool) -> Codes:
-        """Return the codes of the block, or those of the rows that may be found."""
-        codes = self.source.codes(self.start, self.stop)
-        if self.positions is None or not only_allowed:
-            return codes
-        return codes[self.positions]
 
 
 class GalleryRows:

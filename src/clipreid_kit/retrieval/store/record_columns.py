@@ -62,16 +62,17 @@ class RecordColumns:
 
     def records(self, rows: IntArray) -> list[ImageRecord]:
         """Return records by row."""
-        fields = {name: self._values((False, name), rows) for name in FIELDS}
-        extra_keys = [key for key in self._columns if key[0]]
-        extra = {name: self._values((True, name), rows) for _, name in extra_keys}
+        fields = zip(*(self._values((False, name), rows) for name in FIELDS), strict=True)
+        extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
 
         found = []
-        for i in range(len(rows)):
-            values = {name: column[i] for name, column in fields.items()}
-            further = {name: column[i] for name, column in extra.items()}
-            present = {name: value for name, value in further.items() if value is not _MISSING}
-            found.append(ImageRecord(**values, extra=present))
+        for position, values in enumerate(fields):
+            present = {
+                name: column[position]
+                for name, column in extra.items()
+                if column[position] is not _MISSING
+            }
+            found.append(ImageRecord(*values, extra=present))
         return found
 
     def values(self, name: str, rows: IntArray) -> list[Any]:
@@ -117,16 +118,10 @@ class RecordColumns:
             codes = self._file.take(column["array"], rows).tolist()
             return [column["values"][code] for code in codes]
 
-        offsets = self._file.read(column["array"] + ".offsets")
-        starts, stops = offsets[rows].tolist(), offsets[rows + 1].tolist()
-        return [
-            self._text(column["array"], start, stop)
-            for start, stop in zip(starts, stops, strict=True)
-        ]
-
-    def _text(self, array: str, start: int, stop: int) -> str | None:
-        data = self._file.read(array + ".text", start, stop).tobytes()
-        return None if data == _NO_TEXT else data.decode("utf-8", "surrogatepass")
+        offsets = column["array"] + ".offsets"
+        starts, stops = self._file.take(offsets, rows), self._file.take(offsets, rows + 1)
+        texts = self._file.take_texts(column["array"] + ".text", starts, stops)
+        return [None if text == _NO_TEXT else text.decode("utf-8", "surrogatepass") for text in texts]
 
 
 def check_column_names(owner: str, where: Mapping[str, object], names: Sequence[str]) -> None:

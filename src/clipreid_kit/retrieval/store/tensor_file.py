@@ -6,6 +6,7 @@ go, a piece at a time, and never changed afterwards.
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import struct
@@ -62,8 +63,7 @@ class _Plan(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        width = int(np.prod(self.shape[1:], dtype=np.int64))
-        return self.dtype.itemsize * width
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
     @property
     def size(self) -> int:
@@ -160,7 +160,8 @@ class TensorFile:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
         self._plans = self._read_header(entry["header_crc32"])
-        self._checks = self._view(_CHECKSUMS)
+        self._views = {name: self._view(plan) for name, plan in self._plans.items()}
+        self._checks = self._views[_CHECKSUMS]
         if zlib.crc32(self._checks.tobytes()) != entry["checksums_crc32"]:
             raise self._damaged("its table of checksums is not the one that was written")
 
@@ -189,7 +190,7 @@ class TensorFile:
         """
         stop = self.num_rows(name) if stop is None else stop
         self._check(name, start, stop)
-        return self._view(name)[start:stop]
+        return self._views[name][start:stop]
 
     def take(self, name: str, rows: IntArray) -> Array:
         """Return rows by number, as a copy.
@@ -197,11 +198,25 @@ class TensorFile:
         Raises:
             DamagedFileError: If they are not what was written.
         """
-        plan = self._plans[name]
-        for block in np.unique(rows // plan.block_rows).tolist():
-            self._check_block(name, block)
-        taken: Array = self._view(name)[rows]
+        self._check_blocks(name, rows // self._plans[name].block_rows)
+        taken: Array = self._views[name][rows]
         return taken
+
+    def take_texts(self, name: str, starts: IntArray, stops: IntArray) -> list[bytes]:
+        """Return ranges of an array of bytes, as copies.
+
+        Raises:
+            DamagedFileError: If they are not what was written.
+        """
+        is_some = stops > starts
+        width = self._plans[name].block_rows
+        first, last = starts[is_some] // width, (stops[is_some] - 1) // width
+        if (last - first).max(initial=0) > 1:
+            self._check(name, int(starts.min()), int(stops.max()))
+        self._check_blocks(name, np.concatenate([first, last]))
+
+        text = memoryview(self._views[name])
+        return [bytes(text[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
 
     def check_all(self) -> None:
         """Read and check the whole file, whether it was checked before or not.
@@ -229,9 +244,8 @@ class TensorFile:
         }
         return _lay_out(shapes)[1]
 
-    def _view(self, name: str) -> Array:
-        plan = self._plans[name]
-        count = int(np.prod(plan.shape, dtype=np.int64))
+    def _view(self, plan: _Plan) -> Array:
+        count = math.prod(plan.shape)
         flat = np.frombuffer(self._map, dtype=plan.dtype, count=count, offset=plan.offset)
         return flat.reshape(plan.shape)
 
@@ -242,9 +256,13 @@ class TensorFile:
 
         plan = self._plans[name]
         first, last = start // plan.block_rows, (stop - 1) // plan.block_rows
-        checks = slice(plan.first_check + first, plan.first_check + last + 1)
-        for position in np.flatnonzero(~self._is_checked[checks]).tolist():
-            self._check_block(name, first + position)
+        self._check_blocks(name, np.arange(first, last + 1))
+
+    def _check_blocks(self, name: str, blocks: IntArray) -> None:
+        """Check blocks that were not checked before."""
+        is_open = ~self._is_checked[self._plans[name].first_check + blocks]
+        for block in np.unique(blocks[is_open]).tolist():
+            self._check_block(name, block)
 
     def _check_block(self, name: str, block: int) -> None:
         plan = self._plans[name]

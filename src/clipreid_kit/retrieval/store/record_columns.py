@@ -121,7 +121,9 @@ class RecordColumns:
         offsets = column["array"] + ".offsets"
         starts, stops = self._file.take(offsets, rows), self._file.take(offsets, rows + 1)
         texts = self._file.take_texts(column["array"] + ".text", starts, stops)
-        return [None if text == _NO_TEXT else text.decode("utf-8", "surrogatepass") for text in texts]
+        return [
+            None if text == _NO_TEXT else text.decode("utf-8", "surrogatepass") for text in texts
+        ]
 
 
 def check_column_names(owner: str, where: Mapping[str, object], names: Sequence[str]) -> None:

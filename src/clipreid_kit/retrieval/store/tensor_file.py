@@ -10,7 +10,6 @@ import math
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._read_files import UnusableFileError, describe_error, open_file
+from clipreid_kit.retrieval.store.checksum import crc32
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
@@ -85,7 +85,7 @@ class TensorFileWriter:
     def __init__(self, path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         self._path = path
         header, self._plans, self._size = _lay_out(shapes)
-        self._header_crc32 = zlib.crc32(header)
+        self._header_crc32 = crc32(header)
         self._written = dict.fromkeys(self._plans, 0)
 
         num_checks = self._plans[_CHECKSUMS].shape[0]
@@ -107,7 +107,7 @@ class TensorFileWriter:
         while start < len(data):
             check = plan.first_check + (written + start) // block_bytes
             stop = start + block_bytes - (written + start) % block_bytes
-            self._checks[check] = zlib.crc32(data[start:stop], int(self._checks[check]))
+            self._checks[check] = crc32(data[start:stop], int(self._checks[check]))
             start = stop
 
     def finish(self) -> FileEntry:
@@ -123,7 +123,7 @@ class TensorFileWriter:
             name=self._path.name,
             size=self._size,
             header_crc32=self._header_crc32,
-            checksums_crc32=zlib.crc32(self._checks.tobytes()),
+            checksums_crc32=crc32(self._checks.tobytes()),
         )
 
     def discard(self) -> None:
@@ -162,7 +162,7 @@ class TensorFile:
         self._plans = self._read_header(entry["header_crc32"])
         self._views = {name: self._view(plan) for name, plan in self._plans.items()}
         self._checks = self._views[_CHECKSUMS]
-        if zlib.crc32(self._checks.tobytes()) != entry["checksums_crc32"]:
+        if crc32(self._checks.tobytes()) != entry["checksums_crc32"]:
             raise self._damaged("its table of checksums is not the one that was written")
 
         self._is_checked = np.zeros(len(self._checks), dtype=bool)
@@ -233,7 +233,7 @@ class TensorFile:
         """Return where the arrays are."""
         length = struct.unpack("<Q", self._map[:8])[0] if len(self._map) >= 8 else 0
         header = self._map[: 8 + length] if length <= _LARGEST_HEADER else b""
-        if zlib.crc32(header) != expected_crc32:
+        if crc32(header) != expected_crc32:
             raise self._damaged("its header is not the one that was written")
 
         described = json.loads(header[8:])
@@ -276,8 +276,8 @@ class TensorFile:
             memoryview(self._map) as whole,
             whole[plan.offset + start : plan.offset + stop] as data,
         ):
-            crc32 = zlib.crc32(data)
-        if crc32 != self._checks[check]:
+            found = crc32(data)
+        if found != self._checks[check]:
             first = block * plan.block_rows
             last = min(first + plan.block_rows, plan.shape[0]) - 1
             raise self._damaged(f"rows {first} to {last} of {name!r} are not what was written")

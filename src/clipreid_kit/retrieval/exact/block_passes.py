@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.float32_pass import Float32Tile
 from clipreid_kit.retrieval.exact.candidates import (
     Candidates,
     nearest_first,
@@ -16,6 +15,7 @@ from clipreid_kit.retrieval.exact.candidates import (
 )
 from clipreid_kit.retrieval.exact.code_grid import encode_query
 from clipreid_kit.retrieval.exact.code_scan import scan_codes
+from clipreid_kit.retrieval.exact.float32_block import multiply_float32
 from clipreid_kit.retrieval.exact.gallery_blocks import Block
 
 _SPARE = 32  # candidates of a block beyond those that are asked for
@@ -72,19 +72,19 @@ def product_candidates(block: Block, query: Tensor, threshold: float, count: int
         threshold: Rows certainly below are left out.
         count: How many rows are wanted in the end.
     """
-    vectors = block.vectors()
     norm = torch.linalg.vector_norm(query.double())[None]
-    tile = Float32Tile(vectors, block.norms(), "cosine", 1.0)
-    out = torch.empty(1, len(vectors))
-    tile.multiply(query[None], norm, out)
+    reference = 0.0 if block.source.center is None else float(block.along_center()[0])
+    out = torch.empty(1, block.num_rows)
+    error = multiply_float32(query[None], norm, block, reference, out)
 
-    values = out[0].numpy().astype(np.float64)
-    all_rows = Candidates(block.rows(), values - tile.error, values + tile.error)
+    values = out[0].numpy().astype(np.float64) + reference
+    all_rows = Candidates(block.rows(), values - error, values + error)
     positions = np.flatnonzero(all_rows.high >= threshold)
     found = all_rows.chosen(positions)
     if len(positions) <= _MANY:
         return found
 
+    vectors = block.vectors()
     threshold = max(threshold, found.threshold(count))
     found, positions = _above(found, positions, threshold)
     refined = refine(found, query, vectors[torch.from_numpy(positions)])

@@ -99,18 +99,19 @@ def _search_together(
     lists = product_lists(queries, norms, gallery, kept, dtype)
     rows, scores = _score_lists(queries, lists, gallery, count)
 
-    unsettled = []
-    for number in np.flatnonzero(_is_open(lists, count)).tolist():
-        nearest = _settle(queries[number], lists, number, gallery, count)
-        if nearest is None:
-            unsettled.append(number)
-        else:
-            rows[number], scores[number] = nearest.rows, nearest.low
+    is_open = np.flatnonzero(_is_open(lists, count))
+    is_settled = np.zeros(len(is_open), dtype=bool)
+    if len(is_open):
+        settled = _settle(queries, lists, is_open, gallery, count)
+        rows[is_open], scores[is_open], is_settled = settled
 
-    if unsettled:
+    unsettled = is_open[~is_settled]
+    if len(unsettled):
         in_float64 = len(unsettled) > _FEW and dtype == torch.float32
         search = _search_in_float64 if in_float64 else _search_one_by_one
-        rows[unsettled], scores[unsettled] = search(queries[unsettled], gallery, count)
+        rows[unsettled], scores[unsettled] = search(
+            queries[torch.from_numpy(unsettled)], gallery, count
+        )
     return rows, scores
 
 
@@ -143,20 +144,30 @@ def _is_open(lists: ProductLists, count: int) -> BoolArray:
 
 
 def _settle(
-    query: Tensor, lists: ProductLists, number: int, gallery: GalleryRows, count: int
-) -> Candidates | None:
-    """Return the nearest rows of a query from its list; ``None`` if that is too short."""
-    values, error = lists.values[number], lists.error
-    listed = Candidates(lists.rows[number], values - error, values + error)
-    threshold = listed.threshold(count)
-    if not lists.is_complete and values[count - 1] - values[-1] < error:
-        return None  # exact scores are unlikely to tell that no other row is as near
+    queries: Tensor, lists: ProductLists, numbers: IntArray, gallery: GalleryRows, count: int
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Score the lists of some queries exactly, as far as their rows may be among the nearest.
 
-    listed = listed.at_least(threshold)
-    scored = score_exactly(listed, query, gallery.take(listed.rows))
-    nearest = nearest_first(scored, count)
-    is_certain = lists.is_complete or values[-1] + error < nearest.low[-1]
-    return nearest if is_certain else None
+    Returns:
+        Their nearest rows (N, K), exact similarities (N, K), and for each query whether these are
+        certain: a list may be too short.
+    """
+    rows, values, error = lists.rows[numbers], lists.values[numbers], lists.error
+    last_wanted, last = values[:, count - 1, None], values[:, -1, None]
+    may_be_near = values >= last_wanted - 2 * error
+    if not lists.is_complete:
+        # exact scores are unlikely to tell that no row beyond the list is as near
+        may_be_near &= last_wanted - last >= error
+
+    exact = np.full(values.shape, -np.inf)
+    number, place = np.nonzero(may_be_near)
+    vectors = gallery.take(rows[number, place])
+    exact[number, place] = exact_pairs(queries, numbers[number], vectors)
+
+    order = np.lexsort((rows, -exact))[:, :count]
+    scores = np.take_along_axis(exact, order, axis=1)
+    is_certain = lists.is_complete | (last[:, 0] + error < scores[:, -1])
+    return np.take_along_axis(rows, order, axis=1), scores, is_certain
 
 
 def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:

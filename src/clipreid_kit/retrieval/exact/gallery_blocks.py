@@ -53,6 +53,11 @@ class Block(NamedTuple):
         norms = self.source.norms(self.start, self.stop)
         return norms if self.positions is None else norms[torch.from_numpy(self.positions)]
 
+    def along_center(self) -> Tensor:
+        """Return the products of the rows that may be found with the centre of their source."""
+        products = self.source.along_center(self.start, self.stop)
+        return products if self.positions is None else products[torch.from_numpy(self.positions)]
+
 
 class GalleryRows:
     """All rows of some sources.
@@ -70,6 +75,14 @@ class GalleryRows:
         self.allowed = None if allowed is None or allowed.all() else allowed
         self.num_allowed = self.num_rows if self.allowed is None else int(self.allowed.sum())
 
+    @property
+    def reference(self) -> float:
+        """A number near to the similarities of nearly equal rows; 0 for rows that are spread."""
+        for source in self.sources:
+            if source.center is not None:
+                return float(source.along_center(0, 1)[0])
+        return 0.0
+
     def blocks(self, size: int) -> list[Block]:
         """Return blocks of at most ``size`` rows that hold all rows which may be found."""
         found = []
@@ -84,7 +97,7 @@ class GalleryRows:
 
     def take(self, rows: IntArray) -> Tensor:
         """Return rows by number, in this order."""
-        if len(self.sources) == 1:
+        if len(self.sources) == 1 or len(rows) == 0:
             return self.sources[0].take(rows)
 
         owner = np.searchsorted(self.starts, rows, side="right") - 1

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.float32_pass import Float32Tile, inverse_norms
+from clipreid_kit._similarity.float32_pass import inverse_norms
 from clipreid_kit._similarity.nearest_lists import offer
 from clipreid_kit._similarity.rescore import float64_error_bound
+from clipreid_kit.retrieval.exact.float32_block import multiply_float32
 from clipreid_kit.retrieval.exact.gallery_blocks import Block, GalleryRows
 
 IntArray = npt.NDArray[np.int64]
@@ -52,29 +53,26 @@ def product_lists(
     nearness = torch.full((num_queries, kept), -torch.inf, dtype=dtype)
     index = torch.zeros((num_queries, kept), dtype=torch.int64)
     error = 0.0
+    reference = gallery.reference if dtype == torch.float32 else 0.0
 
     # rows that may be found are numbered through: ``offer`` counts columns
     buffer = torch.empty(num_queries * min(width, gallery.num_rows), dtype=dtype)
     offset = 0
     for block in gallery.blocks(width):
         out = buffer[: num_queries * block.num_rows].view(num_queries, block.num_rows)
-        multiply = _multiply_float32 if dtype == torch.float32 else _multiply_float64
-        error = max(error, multiply(queries, norms, block, out))
+        if dtype == torch.float32:
+            block_error = multiply_float32(queries, norms, block, reference, out)
+        else:
+            block_error = _multiply_float64(queries, norms, block, out)
+        error = max(error, block_error)
         offer(nearness, index, out, offset, by_row=True, empty=offset == 0)
         offset += block.num_rows
 
     rows = index.numpy()
     if gallery.allowed is not None:
         rows = np.flatnonzero(gallery.allowed)[rows]
-    values = nearness.double().numpy()
+    values = nearness.double().numpy() + reference
     return ProductLists(values, rows, error, kept == gallery.num_allowed)
-
-
-def _multiply_float32(queries: Tensor, norms: Tensor, block: Block, out: Tensor) -> float:
-    """Write the fast similarities of queries with a block, and return their error."""
-    tile = Float32Tile(block.vectors(), block.norms(), "cosine", 1.0)
-    tile.multiply(queries, norms, out)
-    return tile.error
 
 
 def _multiply_float64(queries: Tensor, norms: Tensor, block: Block, out: Tensor) -> float:

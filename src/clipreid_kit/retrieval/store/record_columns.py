@@ -62,17 +62,19 @@ class RecordColumns:
 
     def records(self, rows: IntArray) -> list[ImageRecord]:
         """Return records by row."""
-        fields = zip(*(self._values((False, name), rows) for name in FIELDS), strict=True)
+        path, identity, camera, view, caption, split = (
+            self._values((False, name), rows) for name in FIELDS
+        )
         extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
 
         found = []
-        for position, values in enumerate(fields):
+        for i in range(len(rows)):
             present = {
-                name: column[position]
-                for name, column in extra.items()
-                if column[position] is not _MISSING
+                name: column[i] for name, column in extra.items() if column[i] is not _MISSING
             }
-            found.append(ImageRecord(*values, extra=present))
+            found.append(
+                ImageRecord(path[i], identity[i], camera[i], view[i], caption[i], split[i], present)
+            )
         return found
 
     def values(self, name: str, rows: IntArray) -> list[Any]:

@@ -215,7 +215,7 @@ class TensorFile:
             self._check(name, int(starts.min()), int(stops.max()))
         self._check_blocks(name, np.concatenate([first, last]))
 
-        text = memoryview(self._views[name])
+        text = self._views[name].data
         return [bytes(text[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
 
     def check_all(self) -> None:

@@ -87,6 +87,8 @@ class GalleryIndex:
         encoder: Its encoder, if the index cannot find it or another device is wanted.
         token: Of a Milvus server: a token or ``user:password``; defaults to the environment
             variable ``MILVUS_TOKEN``.
+        device: Where an exact search of a folder compares embeddings: ``"cuda"`` keeps them on a
+            GPU as far as its memory allows, and finds the same images. ``None`` is the CPU.
 
     Attributes:
         skipped: Images that the last ``build``, ``add`` or ``reembed`` of this object left out
@@ -117,9 +119,10 @@ class GalleryIndex:
         *,
         encoder: Encoder | None = None,
         token: str | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         self.skipped: tuple[SkippedImage, ...] = ()
-        self._store = open_store("GalleryIndex.open", path, token)
+        self._store = open_store("GalleryIndex.open", path, token, device)
         self._encoder = encoder
         if encoder is not None:
             check_encoder("GalleryIndex.open", self.name, self._store.facts, encoder)
@@ -204,6 +207,7 @@ class GalleryIndex:
         *,
         encoder: Encoder | None = None,
         token: str | None = None,
+        device: str | torch.device | None = None,
     ) -> "GalleryIndex":
         """Open an index; its files are mapped, and read when they are needed.
 
@@ -212,11 +216,13 @@ class GalleryIndex:
             encoder: Its encoder. ``None`` opens the one that the index remembers, once an image or
                 a text is to be encoded.
             token: As for :class:`GalleryIndex`.
+            device: As for :class:`GalleryIndex`.
 
         Raises:
-            ValueError: If there is no index, a damaged one, or one of another model.
+            ValueError: If there is no index, a damaged one, or one of another model, or the device
+                is not there.
         """
-        return cls(path, encoder=encoder, token=token)
+        return cls(path, encoder=encoder, token=token, device=device)
 
     @property
     def encoder(self) -> Encoder:

@@ -13,6 +13,7 @@ from clipreid_kit.retrieval.exact import (
     product_lists,
 )
 from clipreid_kit.retrieval.exact.certified_search import nearest_rows
+from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 
 
 @given(
@@ -23,7 +24,7 @@ from clipreid_kit.retrieval.exact.certified_search import nearest_rows
     num_queries=st.integers(1, 4),
     count=st.integers(1, 40),
     keep=st.sampled_from([None, 0.05, 0.5, 0.97]),
-    way=st.sampled_from(["_search_one_by_one", "_search_together"]),
+    way=st.sampled_from(["_search_one_by_one", "_search_together", "on a device"]),
     block=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, way, block):
@@ -42,7 +43,9 @@ def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, wa
         patch.setattr(block_passes, "_MANY", 5)
         patch.setattr(certified_search, "_SMALL", 0)
         patch.setattr(certified_search, "_FEW", 99 if way == "_search_one_by_one" else 0)
-        found, similarities = nearest_rows(queries, sources, count, allowed)
+        patch.setattr(product_lists, "BLOCK_ROWS", block)
+        on_device = DeviceRows(torch.device("cpu")) if way == "on a device" else None
+        found, similarities = nearest_rows(queries, sources, count, allowed, on_device)
 
     expected, exact = brute_force(queries, rows, count, allowed)
     np.testing.assert_array_equal(found, expected)

@@ -17,7 +17,7 @@ def multiply(queries, rows, reference=None, allowed=None):
     reference = gallery.reference if reference is None else reference
     out = torch.empty(len(queries), block.num_rows)
     norms = torch.linalg.vector_norm(queries.double(), dim=1)
-    error = multiply_float32(queries, norms, block, reference, out)
+    error = multiply_float32(queries, norms, block.load(), reference, out)
     return out.double().numpy() + reference, error
 
 

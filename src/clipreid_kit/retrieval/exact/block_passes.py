@@ -73,9 +73,10 @@ def product_candidates(block: Block, query: Tensor, threshold: float, count: int
         count: How many rows are wanted in the end.
     """
     norm = torch.linalg.vector_norm(query.double())[None]
-    reference = 0.0 if block.source.center is None else float(block.along_center()[0])
+    loaded = block.load()
+    reference = 0.0 if loaded.along_center is None else float(loaded.along_center[0])
     out = torch.empty(1, block.num_rows)
-    error = multiply_float32(query[None], norm, block, reference, out)
+    error = multiply_float32(query[None], norm, loaded, reference, out)
 
     values = out[0].numpy().astype(np.float64) + reference
     all_rows = Candidates(block.rows(), values - error, values + error)
@@ -84,7 +85,7 @@ def product_candidates(block: Block, query: Tensor, threshold: float, count: int
     if len(positions) <= _MANY:
         return found
 
-    vectors = block.vectors()
+    vectors = loaded.vectors
     threshold = max(threshold, found.threshold(count))
     found, positions = _above(found, positions, threshold)
     refined = refine(found, query, vectors[torch.from_numpy(positions)])

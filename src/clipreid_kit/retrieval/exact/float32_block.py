@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._similarity.float32_pass import Float32Tile, inverse_norms
-from clipreid_kit.retrieval.exact.gallery_blocks import Block
+from clipreid_kit.retrieval.exact.gallery_blocks import LoadedBlock
 from clipreid_kit.retrieval.exact.row_center import RowCenter, differences_from
 
 _U32, _U64 = 2.0**-24, 2.0**-53  # unit roundoff
@@ -13,25 +13,25 @@ _MANY = 8  # queries from which on a copy of the rows pays
 
 
 def multiply_float32(
-    queries: Tensor, norms: Tensor, block: Block, reference: float, out: Tensor
+    queries: Tensor, norms: Tensor, block: LoadedBlock, reference: float, out: Tensor
 ) -> float:
     """Write the fast similarities of queries with a block, less a reference.
 
     Args:
         queries: (Q, D).
         norms: (Q,), their norms, float64.
-        block: N rows that may be found.
+        block: N rows that may be found, on the device of the queries.
         reference: A number near to the similarities of nearly equal rows, or 0.
         out: (Q, N), float32.
 
     Returns:
         How far a value may be from the exact similarity less the reference.
     """
-    center = block.source.center
-    if center is not None:
-        return _multiply_differences(queries, norms, block, center, reference, out)
+    if block.center is not None and block.along_center is not None:
+        by_row = block.along_center - reference
+        return _multiply_differences(queries, norms, block, block.center, by_row, out)
 
-    tile = Float32Tile(block.vectors(), block.norms(), "cosine", 1.0)
+    tile = Float32Tile(block.vectors, block.norms, "cosine", 1.0)
     tile.multiply(queries, norms, out)
     if reference == 0:
         return tile.error
@@ -42,17 +42,19 @@ def multiply_float32(
 def _multiply_differences(
     queries: Tensor,
     norms: Tensor,
-    block: Block,
+    block: LoadedBlock,
     center: RowCenter,
-    reference: float,
+    by_row: Tensor,
     out: Tensor,
 ) -> float:
-    """Do the same for nearly equal rows, from the differences from their centre."""
+    """Do the same for nearly equal rows, from the differences from their centre.
+
+    ``by_row`` (N,) holds the products of rows with the centre, less the reference.
+    """
     left = queries.double() * inverse_norms(norms)[:, None] - center.point
-    by_row = block.along_center() - reference
     by_query = torch.zeros_like(norms)
 
-    vectors, row_norms, longest_row = block.vectors(), block.norms(), 1.0
+    vectors, row_norms, longest_row = block.vectors, block.norms, 1.0
     if len(queries) >= _MANY:  # a copy of the differences pays
         vectors, longest_row = differences_from(center, vectors, row_norms), center.farthest
         row_norms = torch.ones_like(row_norms)

@@ -8,10 +8,40 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit.retrieval.exact.row_center import RowCenter
 from clipreid_kit.retrieval.exact.row_source import RowSource
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+class LoadedBlock(NamedTuple):
+    """Rows of a block on a device.
+
+    Attributes:
+        vectors: (N, D).
+        norms: (N,), float64.
+        center: The centre of nearly equal rows; ``None`` for rows that are spread.
+        along_center: (N,), products of the unit rows with the centre, float64.
+    """
+
+    vectors: Tensor
+    norms: Tensor
+    center: RowCenter | None
+    along_center: Tensor | None
+
+    def to(self, device: torch.device) -> "LoadedBlock":
+        """Return the block on a device."""
+        center, along = self.center, self.along_center
+        if center is not None and along is not None:
+            center, along = center._replace(point=center.point.to(device)), along.to(device)
+        return LoadedBlock(self.vectors.to(device), self.norms.to(device), center, along)
+
+    def chosen(self, positions: IntArray) -> "LoadedBlock":
+        """Return some of the rows."""
+        rows = torch.from_numpy(positions).to(self.vectors.device)
+        along = None if self.along_center is None else self.along_center[rows]
+        return LoadedBlock(self.vectors[rows], self.norms[rows], self.center, along)
 
 
 class Block(NamedTuple):
@@ -48,15 +78,12 @@ class Block(NamedTuple):
             return self.source.vectors(self.start, self.stop)
         return self.source.take(self.start + self.positions)
 
-    def norms(self) -> Tensor:
-        """Return the norms of the rows that may be found."""
-        norms = self.source.norms(self.start, self.stop)
-        return norms if self.positions is None else norms[torch.from_numpy(self.positions)]
-
-    def along_center(self) -> Tensor:
-        """Return the products of the rows that may be found with the centre of their source."""
-        products = self.source.along_center(self.start, self.stop)
-        return products if self.positions is None else products[torch.from_numpy(self.positions)]
+    def load(self) -> LoadedBlock:
+        """Return the rows that may be found, and what a product needs of them."""
+        source, rows = self.source, (self.start, self.stop)
+        chosen = slice(None) if self.positions is None else torch.from_numpy(self.positions)
+        along = None if source.center is None else source.along_center(*rows)[chosen]
+        return LoadedBlock(self.vectors(), source.norms(*rows)[chosen], source.center, along)
 
 
 class GalleryRows:

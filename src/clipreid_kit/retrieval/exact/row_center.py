@@ -63,7 +63,7 @@ def products_with_center(vectors: Tensor, norms: Tensor, center: RowCenter) -> T
 def differences_from(center: RowCenter, vectors: Tensor, norms: Tensor) -> Tensor:
     """Return the differences of unit rows from a centre, (N, D), rounded to float32."""
     factors = inverse_norms(norms)
-    differences = torch.empty(vectors.shape, dtype=torch.float32)
+    differences = torch.empty(vectors.shape, dtype=torch.float32, device=vectors.device)
     for part, values in float64_chunks(vectors):
         differences[part] = values.mul_(factors[part, None]).sub_(center.point)
     return differences

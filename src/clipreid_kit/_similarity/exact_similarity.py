@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,7 +108,7 @@ def split_rows(rows: Tensor, distance: Distance) -> SplitRows:
         part = slice(start, start + step)
         values = rows[part].double()
 
-        size = halving_sum(values.square()).sqrt()
+        size = _square_root(halving_sum(values.square()))
         exponent = torch.frexp(size).exponent
         factor = _power_of_two(-exponent)
         norm[part] = size * factor
@@ -176,6 +177,13 @@ def combine_products(
     total, third = _two_sum(total, middle * cross_unit)
     rest = q_square[1] * q_unit + g_square[1] * g_unit + low * cross_unit
     return -(total + (((first + second) + third) + rest))
+
+
+def _square_root(values: Tensor) -> Tensor:
+    """Return square roots rounded correctly, as IEEE 754 has them, on every device."""
+    if values.device.type == "cpu":  # torch takes those of a library, which differ in the last bit
+        return torch.from_numpy(np.sqrt(values.numpy()))
+    return values.sqrt()
 
 
 def _power_of_two(exponent: Tensor) -> Tensor:

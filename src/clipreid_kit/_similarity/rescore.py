@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._similarity.exact_cosines import exact_cosines
 from clipreid_kit._similarity.exact_similarity import (
     Distance,
     combine_products,
@@ -182,6 +183,9 @@ class ExactScorer:
     def __call__(self, query: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Return similarities and their errors."""
         device = self.gallery.device
+        if self.distance == "cosine" and device.type == "cpu":
+            return exact_cosines(self.queries, query, self.gallery, rows), np.zeros(len(rows))
+
         distinct, position = np.unique(query, return_inverse=True)
         split_queries = split_rows(
             self.queries[torch.from_numpy(distinct).to(device)], self.distance

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +88,8 @@ class GalleryIndex:
         encoder: Its encoder, if the index cannot find it or another device is wanted.
         token: Of a Milvus server: a token or ``user:password``; defaults to the environment
             variable ``MILVUS_TOKEN``.
+        device: Where an exact search of a folder compares embeddings: ``"cuda"`` keeps them on a
+            GPU as far as its memory allows, and finds the same images. ``None`` is the CPU.
 
     Attributes:
         skipped: Images that the last ``build``, ``add`` or ``reembed`` of this object left out
@@ -117,9 +120,10 @@ class GalleryIndex:
         *,
         encoder: Encoder | None = None,
         token: str | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         self.skipped: tuple[SkippedImage, ...] = ()
-        self._store = open_store("GalleryIndex.open", path, token)
+        self._store = open_store("GalleryIndex.open", path, token, device)
         self._encoder = encoder
         if encoder is not None:
             check_encoder("GalleryIndex.open", self.name, self._store.facts, encoder)
@@ -204,6 +208,7 @@ class GalleryIndex:
         *,
         encoder: Encoder | None = None,
         token: str | None = None,
+        device: str | torch.device | None = None,
     ) -> "GalleryIndex":
         """Open an index; its files are mapped, and read when they are needed.
 
@@ -212,11 +217,13 @@ class GalleryIndex:
             encoder: Its encoder. ``None`` opens the one that the index remembers, once an image or
                 a text is to be encoded.
             token: As for :class:`GalleryIndex`.
+            device: As for :class:`GalleryIndex`.
 
         Raises:
-            ValueError: If there is no index, a damaged one, or one of another model.
+            ValueError: If there is no index, a damaged one, or one of another model, or the device
+                is not there.
         """
-        return cls(path, encoder=encoder, token=token)
+        return cls(path, encoder=encoder, token=token, device=device)
 
     @property
     def encoder(self) -> Encoder:
@@ -897,6 +904,12 @@ class GalleryIndex:
     def _identities(self, rows: IntArray) -> list[Any]:
         return self._store.values("identity", rows)
 
+    def _records_of(self, rows: IntArray) -> list[list[ImageRecord | None]]:
+        """Return the records of the rows of each query, read together; -1 is no row."""
+        is_found = rows >= 0
+        records = iter(self._store.records(rows[is_found]))
+        return [list(islice(records, count)) for count in is_found.sum(axis=1).tolist()]
+
     def _result(
         self, found: Found, query_cameras: Sequence[int | str] | None, *, is_calibrated: bool
     ) -> SearchResult:
@@ -904,7 +917,7 @@ class GalleryIndex:
         is_found = found.rows >= 0
         keys = np.full_like(found.rows, -1)
         keys[is_found] = self._store.keys_of_rows(found.rows[is_found])
-        records = [self._store.records(rows[rows >= 0]) for rows in found.rows]
+        records = self._records_of(found.rows)
         calibration = self.calibration if is_calibrated else None
         if calibration is None:
             return SearchResult(found.rows, keys, found.similarities, records)

@@ -5,76 +5,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from row_sources import KINDS, ArraySource, brute_force, data
 
-from clipreid_kit._similarity.exact_similarity import all_products, combine_products, split_rows
 from clipreid_kit.retrieval.exact import (
     block_passes,
     certified_search,
-    code_grid,
     product_lists,
 )
 from clipreid_kit.retrieval.exact.certified_search import nearest_rows
-
-
-class ArraySource:
-    """Rows in memory, with codes as a segment has them."""
-
-    def __init__(self, rows):
-        self.rows = torch.as_tensor(rows)
-        self._norms = torch.linalg.vector_norm(self.rows.double(), dim=1)
-        unit = self.rows.double() * torch.where(self._norms > 0, 1 / self._norms, 0.0)[:, None]
-        unit = unit.float()
-        self.grid = code_grid.fit_grid(unit.amin(0), unit.amax(0))
-        self.encoded = code_grid.encode_rows(unit, self.grid)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def vectors(self, start, stop):
-        return self.rows[start:stop]
-
-    def take(self, rows):
-        return self.rows[torch.from_numpy(rows)]
-
-    def norms(self, start, stop):
-        return self._norms[start:stop]
-
-    def codes(self, start, stop):
-        return self.encoded.codes[start:stop]
-
-    def code_bounds(self, start, stop):
-        return self.encoded.residuals.max(), self.encoded.code_norms.max()
-
-
-def brute_force(queries, gallery, count, allowed=None):
-    q, g = split_rows(queries, "cosine"), split_rows(gallery, "cosine")
-    similarities = combine_products(all_products(q, g), q, g, "cosine").numpy()
-    rows = np.arange(len(gallery)) if allowed is None else np.flatnonzero(allowed)
-    keys = np.broadcast_to(rows, (len(queries), len(rows)))
-    order = np.lexsort((keys, -similarities[:, rows]))[:, :count]
-    found = rows[order]
-    return found, np.take_along_axis(similarities, found, axis=1)
-
-
-def data(kind, rng, count, dim):
-    rows = rng.standard_normal((count, dim))
-    if kind == "clusters":
-        centres = rng.standard_normal((3, dim))
-        rows = centres[rng.integers(0, 3, count)] + 0.05 * rows
-    elif kind == "collapsed":
-        rows = 1 + 1e-4 * rows
-    elif kind == "copies":
-        rows = rows[rng.integers(0, 1 + count // 5, count)]
-    elif kind == "one ulp":
-        rows = np.ones((count, dim)) + np.spacing(np.float32(1)) * rng.integers(0, 2, (count, dim))
-    elif kind == "small integers":
-        rows = rng.integers(-1, 2, (count, dim)).astype(float)
-    elif kind == "norms":
-        rows *= 10.0 ** rng.integers(-25, 10, (count, 1))
-    return rows.astype(np.float32)
-
-
-KINDS = ["noise", "clusters", "collapsed", "copies", "one ulp", "small integers", "norms"]
+from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 
 
 @given(
@@ -85,7 +24,7 @@ KINDS = ["noise", "clusters", "collapsed", "copies", "one ulp", "small integers"
     num_queries=st.integers(1, 4),
     count=st.integers(1, 40),
     keep=st.sampled_from([None, 0.05, 0.5, 0.97]),
-    way=st.sampled_from(["_search_one_by_one", "_search_together"]),
+    way=st.sampled_from(["_search_one_by_one", "_search_together", "on a device"]),
     block=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, way, block):
@@ -102,10 +41,11 @@ def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, wa
         patch.setattr(certified_search, "_SPARE", 2)
         patch.setattr(block_passes, "_SPARE", 2)
         patch.setattr(block_passes, "_MANY", 5)
-        patch.setattr(block_passes, "_MAX_OVERFETCH", 3)
         patch.setattr(certified_search, "_SMALL", 0)
         patch.setattr(certified_search, "_FEW", 99 if way == "_search_one_by_one" else 0)
-        found, similarities = nearest_rows(queries, sources, count, allowed)
+        patch.setattr(product_lists, "BLOCK_ROWS", block)
+        on_device = DeviceRows(torch.device("cpu")) if way == "on a device" else None
+        found, similarities = nearest_rows(queries, sources, count, allowed, on_device)
 
     expected, exact = brute_force(queries, rows, count, allowed)
     np.testing.assert_array_equal(found, expected)

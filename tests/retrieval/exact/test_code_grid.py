@@ -76,3 +76,8 @@ def test_scan_returns_the_largest_products_and_a_floor():
     whole = scan_codes(codes.astype(np.uint8), np.array([2.0], dtype=np.float32), 9)
     assert sorted(whole.rows.tolist()) == [0, 1, 2, 3]
     assert whole.floor == -np.inf
+
+    chosen = scan_codes(
+        codes.astype(np.uint8), np.array([2.0], dtype=np.float32), 1, np.array([0, 1])
+    )
+    assert (chosen.products.tolist(), chosen.rows.tolist(), chosen.floor) == ([10], [0], 10)

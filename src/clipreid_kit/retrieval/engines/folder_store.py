@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from clipreid_kit._files import flush_folder
@@ -26,6 +27,7 @@ from clipreid_kit.retrieval.engines.gallery_store import (
 )
 from clipreid_kit.retrieval.engines.index_info import IndexInfo
 from clipreid_kit.retrieval.exact.certified_search import nearest_rows
+from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 from clipreid_kit.retrieval.search_forms import Found, Searcher
 from clipreid_kit.retrieval.store.index_folder import (
     PresentRows,
@@ -50,13 +52,15 @@ class FolderStore:
 
     Args:
         path: The folder.
+        device: Where exact searches multiply; ``None`` for the CPU.
 
     Raises:
         ValueError: If there is no index, or a damaged one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: torch.device | None = None) -> None:
         self._path = path
+        self._device = device
         self.reload()
 
     @property
@@ -100,7 +104,7 @@ class FolderStore:
     ) -> Searcher:
         """Return a function that finds the nearest rows, exactly if not asked otherwise."""
         allowed = self._allowed(conditions)
-        segments = self._snapshot.segments
+        segments, on_device = self._snapshot.segments, self._on_device
         if approximate:
             structure = self._snapshot.approximate
             if structure is None:
@@ -111,7 +115,7 @@ class FolderStore:
             return approximate_searcher(structure, segments, allowed)
 
         def find(queries: Tensor, count: int) -> Found:
-            return Found(*nearest_rows(queries, segments, count, allowed))
+            return Found(*nearest_rows(queries, segments, count, allowed, on_device))
 
         return find
 
@@ -255,11 +259,12 @@ class FolderStore:
         """See what was written since the index was opened."""
         self._version = self._version_on_disk()  # before the snapshot, which may be newer
         self._snapshot = read_snapshot(self._path)
+        self._on_device = None if self._device is None else DeviceRows(self._device)
 
     def newest(self) -> "FolderStore":
         """Return the index as it is now; a look at one file tells whether that is this one."""
         is_newest = self._version == self._version_on_disk()
-        return self if is_newest else FolderStore(self._path)
+        return self if is_newest else FolderStore(self._path, self._device)
 
     def info(self) -> IndexInfo:
         """Return the size, the columns and the state of the index."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.engines.folder_store import FolderStore, build_folder, folder_to_build
@@ -15,6 +17,7 @@ from clipreid_kit.retrieval.engines.milvus_connection import (
     parse_address,
 )
 from clipreid_kit.retrieval.engines.milvus_store import MilvusStore, build_milvus
+from clipreid_kit.retrieval.exact.device_rows import search_device
 
 Build = Callable[[StoreFacts, EmbeddingRows, Sequence[ImageRecord] | None], GalleryStore]
 
@@ -33,14 +36,23 @@ class BuildingSite(NamedTuple):
     build: Build
 
 
-def open_store(owner: str, store: str | os.PathLike[str], token: str | None) -> GalleryStore:
+def open_store(
+    owner: str,
+    store: str | os.PathLike[str],
+    token: str | None,
+    device: str | torch.device | None = None,
+) -> GalleryStore:
     """Open the store at an address.
 
     Raises:
-        ValueError: If there is no index, or it cannot be reached.
+        ValueError: If there is no index, it cannot be reached, or the device is not there.
     """
+    found = None if device is None else search_device(owner, device)
     if not is_milvus(store):
-        return FolderStore(Path(store))
+        return FolderStore(Path(store), found)
+
+    if found is not None:
+        raise ValueError(f"{owner}: Milvus searches where it runs; leave out device=.")
 
     connection = MilvusConnection(owner, parse_address(owner, store), token)
     return MilvusStore(owner, connection)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.float32_pass import Float32Tile
 from clipreid_kit.retrieval.exact.candidates import (
     Candidates,
     nearest_first,
@@ -16,10 +15,10 @@ from clipreid_kit.retrieval.exact.candidates import (
 )
 from clipreid_kit.retrieval.exact.code_grid import encode_query
 from clipreid_kit.retrieval.exact.code_scan import scan_codes
+from clipreid_kit.retrieval.exact.float32_block import multiply_float32
 from clipreid_kit.retrieval.exact.gallery_blocks import Block
 
 _SPARE = 32  # candidates of a block beyond those that are asked for
-_MAX_OVERFETCH = 256  # excluded rows of a block up to which its codes are scanned in place
 _MANY = 1024  # candidates of a block from which on they are scored at once
 
 
@@ -54,20 +53,11 @@ def scan_block(block: Block, unit_query: Tensor, count: int) -> BlockScan:
     coded = encode_query(unit_query, source.grid)
     error = coded.error(*source.code_bounds(block.start, block.stop))
 
-    # a few excluded rows are found along with the others; of many, the others are copied
-    in_place = block.num_excluded <= _MAX_OVERFETCH
-    wanted = count + _SPARE + (block.num_excluded if in_place else 0)
-    found = scan_codes(block.codes(only_allowed=not in_place), coded.numbers, wanted)
+    codes = source.codes(block.start, block.stop)
+    found = scan_codes(codes, coded.numbers, count + _SPARE, block.positions)
 
-    products, positions = found.products, found.rows
-    if block.positions is not None and in_place:
-        is_allowed = np.isin(positions, block.positions)
-        products, positions = products[is_allowed], positions[is_allowed]
-    elif block.positions is not None:
-        positions = block.positions[positions]
-
-    values = coded.similarities(products)
-    candidates = Candidates(block.first + positions, values - error, values + error)
+    values = coded.similarities(found.products)
+    candidates = Candidates(block.first + found.rows, values - error, values + error)
     floor = np.array([found.floor], dtype=np.float32)
     ceiling = -np.inf if np.isinf(found.floor) else float(coded.similarities(floor)[0]) + error
     return BlockScan(block, candidates, ceiling)
@@ -82,19 +72,20 @@ def product_candidates(block: Block, query: Tensor, threshold: float, count: int
         threshold: Rows certainly below are left out.
         count: How many rows are wanted in the end.
     """
-    vectors = block.vectors()
     norm = torch.linalg.vector_norm(query.double())[None]
-    tile = Float32Tile(vectors, block.norms(), "cosine", 1.0)
-    out = torch.empty(1, len(vectors))
-    tile.multiply(query[None], norm, out)
+    loaded = block.load()
+    reference = 0.0 if loaded.along_center is None else float(loaded.along_center[0])
+    out = torch.empty(1, block.num_rows)
+    error = multiply_float32(query[None], norm, loaded, reference, out)
 
-    values = out[0].numpy().astype(np.float64)
-    all_rows = Candidates(block.rows(), values - tile.error, values + tile.error)
+    values = out[0].numpy().astype(np.float64) + reference
+    all_rows = Candidates(block.rows(), values - error, values + error)
     positions = np.flatnonzero(all_rows.high >= threshold)
     found = all_rows.chosen(positions)
     if len(positions) <= _MANY:
         return found
 
+    vectors = loaded.vectors
     threshold = max(threshold, found.threshold(count))
     found, positions = _above(found, positions, threshold)
     refined = refine(found, query, vectors[torch.from_numpy(positions)])

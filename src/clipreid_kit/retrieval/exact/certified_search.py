@@ -30,6 +30,7 @@ from clipreid_kit.retrieval.exact.candidates import (
     score_exactly,
 )
 from clipreid_kit.retrieval.exact.code_scan import scan_is_exact
+from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
 from clipreid_kit.retrieval.exact.product_lists import ProductLists, product_lists
 from clipreid_kit.retrieval.exact.row_source import RowSource
@@ -51,6 +52,7 @@ def nearest_rows(
     sources: Sequence[RowSource],
     count: int,
     allowed: BoolArray | None = None,
+    on_device: DeviceRows | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Return the nearest rows of each query, and their exact cosine similarities.
 
@@ -59,6 +61,8 @@ def nearest_rows(
         sources: Where the rows are; they are numbered through in this order.
         count: How many rows are wanted; fewer are returned if fewer may be found.
         allowed: For each row, whether it may be found; ``None`` for all of them.
+        on_device: Where the fast pass runs; ``None`` for the CPU, where few queries are compared
+            with codes first.
 
     Returns:
         Rows (Q, K) int64, nearest first, the lower row first among equals; and their similarities,
@@ -72,11 +76,15 @@ def nearest_rows(
         return rows, similarities
 
     dim = queries.shape[1]
-    codes_pay = len(queries) <= _FEW and gallery.num_rows * dim > _SMALL and scan_is_exact(dim)
+    is_small = gallery.num_rows * dim <= _SMALL
+    codes_pay = len(queries) <= _FEW and not is_small and scan_is_exact(dim)
     for start in range(0, len(queries), _MANY_QUERIES):
         part = slice(start, start + _MANY_QUERIES)
-        search = _search_one_by_one if codes_pay else _search_together
-        rows[part], similarities[part] = search(queries[part], gallery, kept)
+        if on_device is None and codes_pay:
+            found = _search_one_by_one(queries[part], gallery, kept)
+        else:
+            found = _search_together(queries[part], gallery, kept, on_device=on_device)
+        rows[part], similarities[part] = found
     return rows, similarities
 
 
@@ -91,33 +99,33 @@ def _search_one_by_one(
 
 
 def _search_together(
-    queries: Tensor, gallery: GalleryRows, count: int, dtype: torch.dtype = torch.float32
+    queries: Tensor,
+    gallery: GalleryRows,
+    count: int,
+    dtype: torch.dtype = torch.float32,
+    on_device: DeviceRows | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Search queries by products; those that float32 leaves open again, by float64 or the codes."""
     norms = torch.linalg.vector_norm(queries.double(), dim=1)
     kept = min(count + _SPARE, gallery.num_allowed)
-    lists = product_lists(queries, norms, gallery, kept, dtype)
+    lists = product_lists(queries, norms, gallery, kept, dtype, on_device)
     rows, scores = _score_lists(queries, lists, gallery, count)
 
-    unsettled = []
-    for number in np.flatnonzero(_is_open(lists, count)).tolist():
-        nearest = _settle(queries[number], lists, number, gallery, count)
-        if nearest is None:
-            unsettled.append(number)
+    is_open = np.flatnonzero(_is_open(lists, count))
+    is_settled = np.zeros(len(is_open), dtype=bool)
+    if len(is_open):
+        settled = _settle(queries, lists, is_open, gallery, count)
+        rows[is_open], scores[is_open], is_settled = settled
+
+    unsettled = is_open[~is_settled]
+    if len(unsettled):
+        left = queries[torch.from_numpy(unsettled)]
+        if len(unsettled) > _FEW and dtype == torch.float32:
+            found = _search_together(left, gallery, count, torch.float64, on_device)
         else:
-            rows[number], scores[number] = nearest.rows, nearest.low
-
-    if unsettled:
-        in_float64 = len(unsettled) > _FEW and dtype == torch.float32
-        search = _search_in_float64 if in_float64 else _search_one_by_one
-        rows[unsettled], scores[unsettled] = search(queries[unsettled], gallery, count)
+            found = _search_one_by_one(left, gallery, count)
+        rows[unsettled], scores[unsettled] = found
     return rows, scores
-
-
-def _search_in_float64(
-    queries: Tensor, gallery: GalleryRows, count: int
-) -> tuple[IntArray, FloatArray]:
-    return _search_together(queries, gallery, count, torch.float64)
 
 
 def _score_lists(
@@ -143,20 +151,30 @@ def _is_open(lists: ProductLists, count: int) -> BoolArray:
 
 
 def _settle(
-    query: Tensor, lists: ProductLists, number: int, gallery: GalleryRows, count: int
-) -> Candidates | None:
-    """Return the nearest rows of a query from its list; ``None`` if that is too short."""
-    values, error = lists.values[number], lists.error
-    listed = Candidates(lists.rows[number], values - error, values + error)
-    threshold = listed.threshold(count)
-    if not lists.is_complete and values[count - 1] - values[-1] < error:
-        return None  # exact scores are unlikely to tell that no other row is as near
+    queries: Tensor, lists: ProductLists, numbers: IntArray, gallery: GalleryRows, count: int
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Score the lists of some queries exactly, as far as their rows may be among the nearest.
 
-    listed = listed.at_least(threshold)
-    scored = score_exactly(listed, query, gallery.take(listed.rows))
-    nearest = nearest_first(scored, count)
-    is_certain = lists.is_complete or values[-1] + error < nearest.low[-1]
-    return nearest if is_certain else None
+    Returns:
+        Their nearest rows (N, K), exact similarities (N, K), and for each query whether these are
+        certain: a list may be too short.
+    """
+    rows, values, error = lists.rows[numbers], lists.values[numbers], lists.error
+    last_wanted, last = values[:, count - 1, None], values[:, -1, None]
+    may_be_near = values >= last_wanted - 2 * error
+    if not lists.is_complete:
+        # exact scores are unlikely to tell that no row beyond the list is as near
+        may_be_near &= last_wanted - last >= error
+
+    exact = np.full(values.shape, -np.inf)
+    number, place = np.nonzero(may_be_near)
+    vectors = gallery.take(rows[number, place])
+    exact[number, place] = exact_pairs(queries, numbers[number], vectors)
+
+    order = np.lexsort((rows, -exact))[:, :count]
+    scores = np.take_along_axis(exact, order, axis=1)
+    is_certain = lists.is_complete | (last[:, 0] + error < scores[:, -1])
+    return np.take_along_axis(rows, order, axis=1), scores, is_certain
 
 
 def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:

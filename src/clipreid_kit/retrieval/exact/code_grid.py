@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,10 +113,11 @@ def encode_rows(unit: Tensor, grid: CodeGrid) -> EncodedRows:
 
 def encode_query(unit: Tensor, grid: CodeGrid) -> CodedQuery:
     """Write a unit query (D,), float64, in whole numbers for products with codes."""
-    mean, step = grid.mean.double(), grid.step.double()
-    in_steps = unit * step
-    scale = float(in_steps.abs().max()) / LARGEST
-    numbers = (in_steps / scale).round_() if scale > 0 else torch.zeros_like(unit)
+    query = unit.numpy()
+    in_steps = query * grid.step.numpy()
+    scale = float(np.abs(in_steps).max()) / LARGEST
+    numbers = np.rint(in_steps / scale) if scale > 0 else np.zeros_like(query)
 
-    rounding = float(torch.linalg.vector_norm(in_steps - scale * numbers))
-    return CodedQuery(numbers.float().numpy(), scale, float(unit @ mean), rounding)
+    rounding = float(np.linalg.norm(in_steps - scale * numbers))
+    offset = float(query @ grid.mean.numpy().astype(np.float64))
+    return CodedQuery(numbers.astype(np.float32), scale, offset, rounding)

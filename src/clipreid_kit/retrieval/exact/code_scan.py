@@ -29,24 +29,35 @@ class LargestProducts(NamedTuple):
     floor: float
 
 
-def scan_codes(codes: Codes, numbers: Float32Array, count: int) -> LargestProducts:
+def scan_codes(
+    codes: Codes, numbers: Float32Array, count: int, positions: IntArray | None = None
+) -> LargestProducts:
     """Return the largest products of codes with a query.
 
     Args:
         codes: (N, D), contiguous, D at most :data:`MAX_DIM`.
         numbers: (D,), whole numbers from -127 to 127.
         count: How many products to return; fewer if there are fewer rows.
+        positions: The rows that may be found; ``None`` for all of them.
     """
     import faiss
 
-    kept = min(count, len(codes))
+    num_rows = len(codes) if positions is None else len(positions)
+    selector = None
+    if positions is not None:
+        is_wanted = np.zeros(len(codes), dtype=bool)
+        is_wanted[positions] = True
+        bits = np.packbits(is_wanted, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(codes), faiss.swig_ptr(bits))
+
+    kept = min(count, num_rows)
     products = np.full(kept, -np.inf, dtype=np.float32)
     rows = np.full(kept, -1, dtype=np.int64)
 
     quantizer = _quantizer(codes.shape[1])
     store_pairs, by_residual = True, False
     scanner = quantizer.select_InvertedListScanner(
-        faiss.METRIC_INNER_PRODUCT, None, store_pairs, None, by_residual
+        faiss.METRIC_INNER_PRODUCT, None, store_pairs, selector, by_residual
     )
     scanner.set_query(faiss.swig_ptr(numbers))
     scanner.set_list(0, 0.0)
@@ -59,7 +70,7 @@ def scan_codes(codes: Codes, numbers: Float32Array, count: int) -> LargestProduc
         kept,
     )
 
-    floor = float(products.min()) if kept < len(codes) else -np.inf
+    floor = float(products.min()) if kept < num_rows else -np.inf
     return LargestProducts(products, rows, floor)
 
 
@@ -86,11 +97,16 @@ def scan_is_exact(dim: int) -> bool:
 
 
 def _is_exact(codes: Codes, query: Float32Array) -> bool:
-    """Compare one scan with products of integers."""
+    """Compare scans of all rows, and of some, with products of integers."""
     expected = (codes.astype(np.int64) - OFFSET) @ query.astype(np.int64)
-    found = scan_codes(codes, query, len(codes))
-    complete = np.array_equal(np.sort(found.rows), np.arange(len(codes)))
-    return complete and bool((found.products == expected[found.rows]).all())
+    every_row = np.arange(len(codes))
+    for wanted in (every_row, every_row[1::3]):
+        found = scan_codes(codes, query, len(codes), None if wanted is every_row else wanted)
+        if not np.array_equal(np.sort(found.rows), wanted):
+            return False
+        if not np.array_equal(found.products, expected[found.rows]):
+            return False
+    return True
 
 
 @lru_cache(maxsize=8)

@@ -8,11 +8,40 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.retrieval.exact.code_grid import Codes
+from clipreid_kit.retrieval.exact.row_center import RowCenter
 from clipreid_kit.retrieval.exact.row_source import RowSource
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+class LoadedBlock(NamedTuple):
+    """Rows of a block on a device.
+
+    Attributes:
+        vectors: (N, D).
+        norms: (N,), float64.
+        center: The centre of nearly equal rows; ``None`` for rows that are spread.
+        along_center: (N,), products of the unit rows with the centre, float64.
+    """
+
+    vectors: Tensor
+    norms: Tensor
+    center: RowCenter | None
+    along_center: Tensor | None
+
+    def to(self, device: torch.device) -> "LoadedBlock":
+        """Return the block on a device."""
+        center, along = self.center, self.along_center
+        if center is not None and along is not None:
+            center, along = center._replace(point=center.point.to(device)), along.to(device)
+        return LoadedBlock(self.vectors.to(device), self.norms.to(device), center, along)
+
+    def chosen(self, positions: IntArray) -> "LoadedBlock":
+        """Return some of the rows."""
+        rows = torch.from_numpy(positions).to(self.vectors.device)
+        along = None if self.along_center is None else self.along_center[rows]
+        return LoadedBlock(self.vectors[rows], self.norms[rows], self.center, along)
 
 
 class Block(NamedTuple):
@@ -37,11 +66,6 @@ class Block(NamedTuple):
         """Number of rows that may be found."""
         return self.stop - self.start if self.positions is None else len(self.positions)
 
-    @property
-    def num_excluded(self) -> int:
-        """Number of rows that must not be found."""
-        return self.stop - self.start - self.num_rows
-
     def rows(self) -> IntArray:
         """Return the numbers of the rows that may be found, over all sources."""
         if self.positions is None:
@@ -54,17 +78,12 @@ class Block(NamedTuple):
             return self.source.vectors(self.start, self.stop)
         return self.source.take(self.start + self.positions)
 
-    def norms(self) -> Tensor:
-        """Return the norms of the rows that may be found."""
-        norms = self.source.norms(self.start, self.stop)
-        return norms if self.positions is None else norms[torch.from_numpy(self.positions)]
-
-    def codes(self, *, only_allowed: bool) -> Codes:
-        """Return the codes of the block, or those of the rows that may be found."""
-        codes = self.source.codes(self.start, self.stop)
-        if self.positions is None or not only_allowed:
-            return codes
-        return codes[self.positions]
+    def load(self) -> LoadedBlock:
+        """Return the rows that may be found, and what a product needs of them."""
+        source, rows = self.source, (self.start, self.stop)
+        chosen = slice(None) if self.positions is None else torch.from_numpy(self.positions)
+        along = None if source.center is None else source.along_center(*rows)[chosen]
+        return LoadedBlock(self.vectors(), source.norms(*rows)[chosen], source.center, along)
 
 
 class GalleryRows:
@@ -83,6 +102,14 @@ class GalleryRows:
         self.allowed = None if allowed is None or allowed.all() else allowed
         self.num_allowed = self.num_rows if self.allowed is None else int(self.allowed.sum())
 
+    @property
+    def reference(self) -> float:
+        """A number near to the similarities of nearly equal rows; 0 for rows that are spread."""
+        for source in self.sources:
+            if source.center is not None:
+                return float(source.along_center(0, 1)[0])
+        return 0.0
+
     def blocks(self, size: int) -> list[Block]:
         """Return blocks of at most ``size`` rows that hold all rows which may be found."""
         found = []
@@ -97,7 +124,7 @@ class GalleryRows:
 
     def take(self, rows: IntArray) -> Tensor:
         """Return rows by number, in this order."""
-        if len(self.sources) == 1:
+        if len(self.sources) == 1 or len(rows) == 0:
             return self.sources[0].take(rows)
 
         owner = np.searchsorted(self.starts, rows, side="right") - 1

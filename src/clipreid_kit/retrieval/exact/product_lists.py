@@ -7,10 +7,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._similarity.float32_pass import Float32Tile, inverse_norms
+from clipreid_kit._similarity.float32_pass import inverse_norms
 from clipreid_kit._similarity.nearest_lists import offer
 from clipreid_kit._similarity.rescore import float64_error_bound
-from clipreid_kit.retrieval.exact.gallery_blocks import Block, GalleryRows
+from clipreid_kit.retrieval.exact.device_rows import BLOCK_ROWS, DeviceRows
+from clipreid_kit.retrieval.exact.float32_block import multiply_float32
+from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows, LoadedBlock
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -36,7 +38,12 @@ class ProductLists(NamedTuple):
 
 
 def product_lists(
-    queries: Tensor, norms: Tensor, gallery: GalleryRows, kept: int, dtype: torch.dtype
+    queries: Tensor,
+    norms: Tensor,
+    gallery: GalleryRows,
+    kept: int,
+    dtype: torch.dtype,
+    on_device: DeviceRows | None = None,
 ) -> ProductLists:
     """Multiply queries with all rows, block by block, and keep the nearest rows of each.
 
@@ -46,39 +53,44 @@ def product_lists(
         gallery: At least ``kept`` rows that may be found.
         kept: Length of the lists.
         dtype: float32, or float64 for queries that float32 leaves open.
+        on_device: Where the rows are multiplied; ``None`` for where they are read.
     """
     num_queries = len(queries)
     width = min(_WIDEST, max(1, _BLOCK // num_queries))
-    nearness = torch.full((num_queries, kept), -torch.inf, dtype=dtype)
-    index = torch.zeros((num_queries, kept), dtype=torch.int64)
+    device = queries.device
+    if on_device is not None:
+        width, device = BLOCK_ROWS, on_device.device
+        queries, norms = queries.to(device), norms.to(device)
+
+    nearness = torch.full((num_queries, kept), -torch.inf, dtype=dtype, device=device)
+    index = torch.zeros((num_queries, kept), dtype=torch.int64, device=device)
     error = 0.0
+    reference = gallery.reference if dtype == torch.float32 else 0.0
 
     # rows that may be found are numbered through: ``offer`` counts columns
-    buffer = torch.empty(num_queries * min(width, gallery.num_rows), dtype=dtype)
+    size = num_queries * min(width, gallery.num_rows)
+    buffer = torch.empty(size, dtype=dtype, device=device)
     offset = 0
     for block in gallery.blocks(width):
+        loaded = block.load() if on_device is None else on_device.load(block)
         out = buffer[: num_queries * block.num_rows].view(num_queries, block.num_rows)
-        multiply = _multiply_float32 if dtype == torch.float32 else _multiply_float64
-        error = max(error, multiply(queries, norms, block, out))
+        if dtype == torch.float32:
+            block_error = multiply_float32(queries, norms, loaded, reference, out)
+        else:
+            block_error = _multiply_float64(queries, norms, loaded, out)
+        error = max(error, block_error)
         offer(nearness, index, out, offset, by_row=True, empty=offset == 0)
         offset += block.num_rows
 
-    rows = index.numpy()
+    rows = index.cpu().numpy()
     if gallery.allowed is not None:
         rows = np.flatnonzero(gallery.allowed)[rows]
-    values = nearness.double().numpy()
+    values = nearness.double().cpu().numpy() + reference
     return ProductLists(values, rows, error, kept == gallery.num_allowed)
 
 
-def _multiply_float32(queries: Tensor, norms: Tensor, block: Block, out: Tensor) -> float:
-    """Write the fast similarities of queries with a block, and return their error."""
-    tile = Float32Tile(block.vectors(), block.norms(), "cosine", 1.0)
-    tile.multiply(queries, norms, out)
-    return tile.error
-
-
-def _multiply_float64(queries: Tensor, norms: Tensor, block: Block, out: Tensor) -> float:
+def _multiply_float64(queries: Tensor, norms: Tensor, block: LoadedBlock, out: Tensor) -> float:
     """Write similarities of queries with a block in float64, and return their error."""
-    torch.mm(queries.double(), block.vectors().double().T, out=out)
-    out.mul_(inverse_norms(block.norms())).mul_(inverse_norms(norms)[:, None])
+    torch.mm(queries.double(), block.vectors.double().T, out=out)
+    out.mul_(inverse_norms(block.norms)).mul_(inverse_norms(norms)[:, None])
     return float64_error_bound(queries.shape[1])

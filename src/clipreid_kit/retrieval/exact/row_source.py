@@ -7,6 +7,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clipreid_kit.retrieval.exact.code_grid import CodeGrid, Codes
+from clipreid_kit.retrieval.exact.row_center import RowCenter
 
 IntArray = npt.NDArray[np.int64]
 
@@ -18,6 +19,11 @@ class RowSource(Protocol):
     @property
     def grid(self) -> CodeGrid:
         """The grid of the codes."""
+        ...
+
+    @property
+    def center(self) -> RowCenter | None:
+        """The centre of nearly equal rows; ``None`` for rows that are spread."""
         ...
 
     def __len__(self) -> int:
@@ -42,4 +48,8 @@ class RowSource(Protocol):
 
     def code_bounds(self, start: int, stop: int) -> tuple[float, float]:
         """Return the largest residual and the largest code norm of a range of the rows."""
+        ...
+
+    def along_center(self, start: int, stop: int) -> Tensor:
+        """Return the products of a range of the unit rows with the centre, float64."""
         ...

@@ -192,7 +192,8 @@ def _build(owner: str, factory: str, rows: GalleryRows) -> Any:  # noqa: ANN401
             index.train(_sample(rows).numpy())
 
         for block in rows.blocks(max(1, _BLOCK // dim)):
-            index.add(_unit_rows(block.vectors(), block.norms()).numpy())
+            loaded = block.load()
+            index.add(_unit_rows(loaded.vectors, loaded.norms).numpy())
         index.search(np.ones((1, dim), dtype=np.float32), 1)  # some fail only here
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(

@@ -62,16 +62,19 @@ class RecordColumns:
 
     def records(self, rows: IntArray) -> list[ImageRecord]:
         """Return records by row."""
-        fields = {name: self._values((False, name), rows) for name in FIELDS}
-        extra_keys = [key for key in self._columns if key[0]]
-        extra = {name: self._values((True, name), rows) for _, name in extra_keys}
+        path, identity, camera, view, caption, split = (
+            self._values((False, name), rows) for name in FIELDS
+        )
+        extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
 
         found = []
         for i in range(len(rows)):
-            values = {name: column[i] for name, column in fields.items()}
-            further = {name: column[i] for name, column in extra.items()}
-            present = {name: value for name, value in further.items() if value is not _MISSING}
-            found.append(ImageRecord(**values, extra=present))
+            present = {
+                name: column[i] for name, column in extra.items() if column[i] is not _MISSING
+            }
+            found.append(
+                ImageRecord(path[i], identity[i], camera[i], view[i], caption[i], split[i], present)
+            )
         return found
 
     def values(self, name: str, rows: IntArray) -> list[Any]:
@@ -117,16 +120,12 @@ class RecordColumns:
             codes = self._file.take(column["array"], rows).tolist()
             return [column["values"][code] for code in codes]
 
-        offsets = self._file.read(column["array"] + ".offsets")
-        starts, stops = offsets[rows].tolist(), offsets[rows + 1].tolist()
+        offsets = column["array"] + ".offsets"
+        starts, stops = self._file.take(offsets, rows), self._file.take(offsets, rows + 1)
+        texts = self._file.take_texts(column["array"] + ".text", starts, stops)
         return [
-            self._text(column["array"], start, stop)
-            for start, stop in zip(starts, stops, strict=True)
+            None if text == _NO_TEXT else text.decode("utf-8", "surrogatepass") for text in texts
         ]
-
-    def _text(self, array: str, start: int, stop: int) -> str | None:
-        data = self._file.read(array + ".text", start, stop).tobytes()
-        return None if data == _NO_TEXT else data.decode("utf-8", "surrogatepass")
 
 
 def check_column_names(owner: str, where: Mapping[str, object], names: Sequence[str]) -> None:

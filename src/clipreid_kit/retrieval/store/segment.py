@@ -4,6 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -25,6 +26,7 @@ from clipreid_kit.retrieval.exact.code_grid import (
     encode_rows,
     fit_grid,
 )
+from clipreid_kit.retrieval.exact.row_center import RowCenter, center_of, products_with_center
 from clipreid_kit.retrieval.store.record_columns import RecordColumns, encode_records
 from clipreid_kit.retrieval.store.tensor_file import (
     DTYPES,
@@ -40,6 +42,7 @@ T = TypeVar("T")
 
 BOUND_ROWS = 64  # rows that share a bound of their codes
 _CHUNK = 1 << 17  # elements that are encoded at once: they stay in the cache
+_READ = 1 << 24  # elements that are read at once
 _CODE_OF = {np.dtype(text): code for code, text in DTYPES.items()}
 
 
@@ -73,6 +76,7 @@ class Segment:
         self.keys: IntArray = self.file.read("keys")
         self.columns = RecordColumns(self.file) if self.file.has("columns") else None
         self._grid = CodeGrid(_tensor(self.file.read("mean")), _tensor(self.file.read("step")))
+        self._center = center_of(self._grid)
         self._residuals = self.file.read("residuals")
         self._code_norms = self.file.read("code_norms")
 
@@ -80,6 +84,11 @@ class Segment:
     def grid(self) -> CodeGrid:
         """The grid of the codes."""
         return self._grid
+
+    @property
+    def center(self) -> RowCenter | None:
+        """The centre of nearly equal embeddings; ``None`` for those that are spread."""
+        return self._center
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -105,6 +114,23 @@ class Segment:
         """Return the largest residual and the largest code norm of a range of the embeddings."""
         part = slice(start // BOUND_ROWS, (stop - 1) // BOUND_ROWS + 1)
         return float(self._residuals[part].max()), float(self._code_norms[part].max())
+
+    def along_center(self, start: int, stop: int) -> Tensor:
+        """Return the products of a range of the unit embeddings with the centre, float64."""
+        return self._along_center[start:stop]
+
+    @cached_property
+    def _along_center(self) -> Tensor:
+        """Those of all embeddings, computed when they are first needed: 8 bytes for each."""
+        if self._center is None:
+            return torch.zeros(len(self), dtype=torch.float64)
+
+        step = max(1, _READ // self.grid.mean.shape[0])
+        parts = []
+        for start in range(0, len(self), step):
+            rows = start, min(start + step, len(self))
+            parts.append(products_with_center(self.vectors(*rows), self.norms(*rows), self._center))
+        return torch.cat(parts)
 
 
 def write_segment(

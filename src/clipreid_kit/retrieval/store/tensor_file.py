@@ -6,10 +6,10 @@ go, a piece at a time, and never changed afterwards.
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._read_files import UnusableFileError, describe_error, open_file
+from clipreid_kit.retrieval.store.checksum import crc32
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
@@ -62,8 +63,7 @@ class _Plan(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        width = int(np.prod(self.shape[1:], dtype=np.int64))
-        return self.dtype.itemsize * width
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
     @property
     def size(self) -> int:
@@ -85,7 +85,7 @@ class TensorFileWriter:
     def __init__(self, path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         self._path = path
         header, self._plans, self._size = _lay_out(shapes)
-        self._header_crc32 = zlib.crc32(header)
+        self._header_crc32 = crc32(header)
         self._written = dict.fromkeys(self._plans, 0)
 
         num_checks = self._plans[_CHECKSUMS].shape[0]
@@ -107,7 +107,7 @@ class TensorFileWriter:
         while start < len(data):
             check = plan.first_check + (written + start) // block_bytes
             stop = start + block_bytes - (written + start) % block_bytes
-            self._checks[check] = zlib.crc32(data[start:stop], int(self._checks[check]))
+            self._checks[check] = crc32(data[start:stop], int(self._checks[check]))
             start = stop
 
     def finish(self) -> FileEntry:
@@ -123,7 +123,7 @@ class TensorFileWriter:
             name=self._path.name,
             size=self._size,
             header_crc32=self._header_crc32,
-            checksums_crc32=zlib.crc32(self._checks.tobytes()),
+            checksums_crc32=crc32(self._checks.tobytes()),
         )
 
     def discard(self) -> None:
@@ -160,9 +160,9 @@ class TensorFile:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
         self._plans = self._read_header(entry["header_crc32"])
-        self._views: dict[str, Array] = {}
-        self._checks = self._view(_CHECKSUMS)
-        if zlib.crc32(self._checks.tobytes()) != entry["checksums_crc32"]:
+        self._views = {name: self._view(plan) for name, plan in self._plans.items()}
+        self._checks = self._views[_CHECKSUMS]
+        if crc32(self._checks.tobytes()) != entry["checksums_crc32"]:
             raise self._damaged("its table of checksums is not the one that was written")
 
         self._is_checked = np.zeros(len(self._checks), dtype=bool)
@@ -190,7 +190,7 @@ class TensorFile:
         """
         stop = self.num_rows(name) if stop is None else stop
         self._check(name, start, stop)
-        return self._view(name)[start:stop]
+        return self._views[name][start:stop]
 
     def take(self, name: str, rows: IntArray) -> Array:
         """Return rows by number, as a copy.
@@ -198,11 +198,25 @@ class TensorFile:
         Raises:
             DamagedFileError: If they are not what was written.
         """
-        plan = self._plans[name]
-        for block in np.unique(rows // plan.block_rows).tolist():
-            self._check_block(name, block)
-        taken: Array = self._view(name)[rows]
+        self._check_blocks(name, rows // self._plans[name].block_rows)
+        taken: Array = self._views[name][rows]
         return taken
+
+    def take_texts(self, name: str, starts: IntArray, stops: IntArray) -> list[bytes]:
+        """Return ranges of an array of bytes, as copies.
+
+        Raises:
+            DamagedFileError: If they are not what was written.
+        """
+        is_some = stops > starts
+        width = self._plans[name].block_rows
+        first, last = starts[is_some] // width, (stops[is_some] - 1) // width
+        if (last - first).max(initial=0) > 1:
+            self._check(name, int(starts.min()), int(stops.max()))
+        self._check_blocks(name, np.concatenate([first, last]))
+
+        text = self._views[name].data
+        return [bytes(text[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
 
     def check_all(self) -> None:
         """Read and check the whole file, whether it was checked before or not.
@@ -219,7 +233,7 @@ class TensorFile:
         """Return where the arrays are."""
         length = struct.unpack("<Q", self._map[:8])[0] if len(self._map) >= 8 else 0
         header = self._map[: 8 + length] if length <= _LARGEST_HEADER else b""
-        if zlib.crc32(header) != expected_crc32:
+        if crc32(header) != expected_crc32:
             raise self._damaged("its header is not the one that was written")
 
         described = json.loads(header[8:])
@@ -230,16 +244,10 @@ class TensorFile:
         }
         return _lay_out(shapes)[1]
 
-    def _view(self, name: str) -> Array:
-        """Return a whole array; made once, as records are read a few bytes at a time."""
-        if name in self._views:
-            return self._views[name]
-
-        plan = self._plans[name]
-        count = int(np.prod(plan.shape, dtype=np.int64))
+    def _view(self, plan: _Plan) -> Array:
+        count = math.prod(plan.shape)
         flat = np.frombuffer(self._map, dtype=plan.dtype, count=count, offset=plan.offset)
-        self._views[name] = flat.reshape(plan.shape)
-        return self._views[name]
+        return flat.reshape(plan.shape)
 
     def _check(self, name: str, start: int, stop: int) -> None:
         """Check the blocks that hold a range of rows."""
@@ -248,9 +256,13 @@ class TensorFile:
 
         plan = self._plans[name]
         first, last = start // plan.block_rows, (stop - 1) // plan.block_rows
-        checks = slice(plan.first_check + first, plan.first_check + last + 1)
-        for position in np.flatnonzero(~self._is_checked[checks]).tolist():
-            self._check_block(name, first + position)
+        self._check_blocks(name, np.arange(first, last + 1))
+
+    def _check_blocks(self, name: str, blocks: IntArray) -> None:
+        """Check blocks that were not checked before."""
+        is_open = ~self._is_checked[self._plans[name].first_check + blocks]
+        for block in np.unique(blocks[is_open]).tolist():
+            self._check_block(name, block)
 
     def _check_block(self, name: str, block: int) -> None:
         plan = self._plans[name]
@@ -264,8 +276,8 @@ class TensorFile:
             memoryview(self._map) as whole,
             whole[plan.offset + start : plan.offset + stop] as data,
         ):
-            crc32 = zlib.crc32(data)
-        if crc32 != self._checks[check]:
+            found = crc32(data)
+        if found != self._checks[check]:
             first = block * plan.block_rows
             last = min(first + plan.block_rows, plan.shape[0]) - 1
             raise self._damaged(f"rows {first} to {last} of {name!r} are not what was written")

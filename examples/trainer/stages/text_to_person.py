@@ -40,7 +40,7 @@ def build(recipe: TextToPersonRecipe, session: Session, num_identities: int) -> 
         num_identities,
         weights=weights,
         losses={name: module for name, module in losses.items() if name in weights},
-        identity=identity_branch(recipe.head, loss.label_smoothing),
+        identity=identity_branch(recipe.head, loss),
         selections=_selections(recipe.tokens, towers),
         masked_language=_masked_language(recipe, towers),
         image_blocks=None,

@@ -47,7 +47,7 @@ def test_an_index_on_a_device(device, tmp_path):
 
 
 def test_devices_that_are_not_there(monkeypatch):
-    with pytest.raises(ValueError, match="^Here: 'gpu' is not a device"):
+    with pytest.raises(ValueError, match=r"^Here: 'gpu' is not a device"):
         search_device("Here", "gpu")
     with pytest.raises(ValueError, match="not on 'mps'"):
         search_device("Here", "mps")

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 SOURCE = Path(__file__).parent / "growth.json"
 TARGET = Path(__file__).parent / "images" / "growth.png"
@@ -53,6 +54,10 @@ def draw_curves(axes: Axes, curves: dict[str, Any], column: int) -> None:
 
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="major", alpha=0.25)
     axes.tick_params(labelsize=7)
     for side in ("top", "right"):

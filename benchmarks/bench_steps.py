@@ -85,7 +85,7 @@ def contenders(batch: int) -> dict[str, Callable[[], Work]]:
 def main() -> None:
     """Time the steps in turns, and measure the memory of each in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8, help="a multiple of 4, at least 8")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", choices=(OURS, CLIP_REID))

@@ -49,7 +49,7 @@ def draw_curves(axes: Axes, curves: dict[str, Any], column: int) -> None:
         values = [max(point[column], 0.001 if column == 1 else 0.1) for point in points]
         label = name if curve["end"] == "largest size" else f"{name} (ends: {curve['end']})"
         axes.plot(sizes, values, "o-", color=color, markersize=3, linewidth=1.5, label=label)
-        if curve["end"] != "largest size":
+        if sizes and curve["end"] != "largest size":
             axes.plot(2 * sizes[-1], values[-1], "x", color=color, markersize=7)
 
     axes.set_xscale("log")

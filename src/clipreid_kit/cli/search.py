@@ -118,9 +118,8 @@ def _check_files(images: list[Path]) -> None:
     from clipreid_kit.data.files.file_tree import is_image
 
     for image in images:
-        file, _ = split_member(str(image))
         with contextlib.suppress(OSError):  # no file can have that name: a long sentence
-            if exists(file):
+            if exists(split_member(str(image))[0]):
                 continue
 
         hint = "" if is_image(str(image)) else f' To search by a sentence, write --text "{image}".'

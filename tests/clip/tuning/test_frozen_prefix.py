@@ -110,11 +110,11 @@ def test_a_damaged_cache_is_refused(towers, tmp_path):
         PrefixCache.open(tmp_path, prefix, fingerprint="of images")
 
     tokens.write_bytes(tokens.read_bytes()[:100])
-    with pytest.raises(ValueError, match="is damaged: .*Make it again with create"):
+    with pytest.raises(ValueError, match=r"is damaged: .*Make it again with create"):
         PrefixCache.open(tmp_path, prefix, fingerprint="of images")
 
     card.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="is damaged: .*Make it again with create"):
+    with pytest.raises(ValueError, match=r"is damaged: .*Make it again with create"):
         PrefixCache.open(tmp_path, prefix, fingerprint="of images")
 
 

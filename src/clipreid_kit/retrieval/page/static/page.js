@@ -316,15 +316,17 @@ function neighbour(pictures, place, key) {
   if (key === "ArrowRight") return pictures[place + 1];
   if (key === "ArrowLeft") return pictures[place - 1];
 
-  const from = pictures[place].getBoundingClientRect();
+  // Where a hit is laid out: a focused one is drawn a little higher, and moves there.
+  const hitOf = (picture) => picture.closest(".hit");
+  const from = hitOf(pictures[place]);
   const isBelow = key === "ArrowDown";
   const rows = pictures
-    .map((picture) => ({ picture, box: picture.getBoundingClientRect() }))
-    .filter(({ box }) => (isBelow ? box.top > from.top + 5 : box.top < from.top - 5));
+    .map((picture) => ({ picture, hit: hitOf(picture) }))
+    .filter(({ hit }) => (isBelow ? hit.offsetTop > from.offsetTop : hit.offsetTop < from.offsetTop));
   rows.sort(
     (one, other) =>
-      Math.abs(one.box.top - from.top) - Math.abs(other.box.top - from.top) ||
-      Math.abs(one.box.left - from.left) - Math.abs(other.box.left - from.left),
+      Math.abs(one.hit.offsetTop - from.offsetTop) - Math.abs(other.hit.offsetTop - from.offsetTop) ||
+      Math.abs(one.hit.offsetLeft - from.offsetLeft) - Math.abs(other.hit.offsetLeft - from.offsetLeft),
   );
   return rows[0]?.picture;
 }

@@ -5,6 +5,7 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 (``pip install clipreid_kit[report]``), which are imported when one is written.
 """
 
+from clipreid_kit.reports.comparison_table import TableFormat, comparison_table
 from clipreid_kit.reports.console import epoch_line, flat, results_table
 from clipreid_kit.reports.evaluation import Evaluation, Result
 from clipreid_kit.reports.features import write_features
@@ -20,6 +21,8 @@ __all__ = [
     "Evaluation",
     "Result",
     "RunLock",
+    "TableFormat",
+    "comparison_table",
     "epoch_line",
     "flat",
     "gather_runs",

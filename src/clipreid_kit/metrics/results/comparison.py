@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -165,16 +165,7 @@ def compare_results(
         for member in members:
             _check_same_queries(name, member, first)
 
-    known = [run.query_ids for members in runs.values() for run in members]
-    ids = next((of_run for of_run in known if of_run is not None), None)
-    if groups is not None:
-        ids = groups
-    if ids is None:
-        raise ValueError(
-            f"{_OWNER}: the results have no query_ids; pass the identity of each query as groups."
-        )
-    identities = id_array(_OWNER, "groups", ids, first.num_queries)
-
+    identities = _identities(runs, groups)
     rates, values = _values_of_models(runs, measures)
     pairs = _pairs(list(runs), baseline)
 
@@ -204,9 +195,7 @@ def compare_results(
     )
 
 
-def _runs_of_models(
-    results: Mapping[str, ReidResult | Sequence[ReidResult]],
-) -> dict[str, list[ReidResult]]:
+def _runs_of_models(results: object) -> dict[str, list[ReidResult]]:
     """Return the runs of each model; raise ValueError if there is nothing to compare."""
     if not isinstance(results, Mapping) or len(results) < 2:
         got = len(results) if isinstance(results, Mapping) else type(results).__name__
@@ -233,8 +222,8 @@ def _check_same_queries(name: str, result: ReidResult, first: ReidResult) -> Non
             f"{remedy}"
         )
 
-    are_known = result.query_ids is not None and first.query_ids is not None
-    if are_known and not np.array_equal(result.query_ids, first.query_ids):
+    ids, first_ids = result.query_ids, first.query_ids
+    if ids is not None and first_ids is not None and not np.array_equal(ids, first_ids):
         raise ValueError(f"{who} has other query_ids than the first. {remedy}")
 
     is_same_size = result.num_gallery == first.num_gallery
@@ -243,6 +232,20 @@ def _check_same_queries(name: str, result: ReidResult, first: ReidResult) -> Non
             f"{who} has another gallery or other valid matches than the first. "
             "Evaluate all models by the same protocol."
         )
+
+
+def _identities(runs: Mapping[str, Sequence[ReidResult]], groups: Ids | None) -> npt.NDArray[Any]:
+    """Return the identity of each query, as given or as any of the results knows it."""
+    results = [result for members in runs.values() for result in members]
+    if groups is not None:
+        return id_array(_OWNER, "groups", groups, results[0].num_queries)
+
+    for result in results:
+        if result.query_ids is not None:
+            return result.query_ids
+    raise ValueError(
+        f"{_OWNER}: the results have no query_ids; pass the identity of each query as groups."
+    )
 
 
 def _values_of_models(

@@ -103,7 +103,8 @@ def _every_sign(num_groups: int) -> Iterator[npt.NDArray[np.float64]]:
     step = max(1, _CHUNK // max(1, num_groups))
     for start in range(0, 2**num_groups, step):
         numbers = np.arange(start, min(start + step, 2**num_groups))
-        yield 1.0 - 2.0 * (numbers[:, None] >> bits & 1)
+        is_swapped = numbers[:, None] >> bits & 1
+        yield 1.0 - 2.0 * is_swapped.astype(np.float64)
 
 
 def _random_signs(
@@ -114,5 +115,5 @@ def _random_signs(
     step = max(1, _CHUNK // num_groups)
     for start in range(0, num_samples, step):
         shape = (min(step, num_samples - start), num_groups)
-        bits = torch.randint(2, shape, generator=generator, dtype=torch.int8)
-        yield 1.0 - 2.0 * bits.numpy()
+        is_swapped = torch.randint(2, shape, generator=generator, dtype=torch.int8)
+        yield 1.0 - 2.0 * is_swapped.numpy().astype(np.float64)

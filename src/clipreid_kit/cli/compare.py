@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit._files import write_whole
 from clipreid_kit.cli._recipe_names import recipes_folder
 from clipreid_kit.cli._trainer import trainer_module
 from clipreid_kit.cli.report import report
@@ -14,9 +15,17 @@ from clipreid_kit.cli.report import report
 def compare(
     folders: Annotated[
         list[str],
-        typer.Argument(help="A folder of recipes with a pretrain.yaml; with --published, of runs."),
+        typer.Argument(
+            help="A folder of recipes with a pretrain.yaml; with --published or --test, of runs."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of all runs; with --published, of tables.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of all runs; with --published, of tables; with --test, a file (.md, .tex "
+            "or .html) for the table, which is printed otherwise."
+        ),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="The images (data.root).")] = None,
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Repeatable. Default: 0, 1 and 2.")
@@ -28,28 +37,98 @@ def compare(
         str | None,
         typer.Option(help="Compare runs with published figures instead: papers, or a CSV file."),
     ] = None,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Test which of several runs, or result files, differ instead."),
+    ] = False,
+    baseline: Annotated[
+        str | None, typer.Option(help="With --test: compare all with this one. Default: all pairs.")
+    ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            help="With --test, repeatable. Default: rank_1, mean_ap and mean_inp.",
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option(help="With --test: the task.")] = "image_to_image",
+    level: Annotated[float, typer.Option(help="With --test: significance level.")] = 0.05,
+    table_format: Annotated[
+        str, typer.Option("--format", help="With --test, to print: markdown, latex or html.")
+    ] = "markdown",
 ) -> None:
-    """Train all stages over several seeds, and compare them; or compare runs with a publication.
+    """Train all stages over several seeds, and compare them; or compare runs that exist.
 
-    All start from the same weights; tables and figures go to OUT/report. A comparison that was
-    interrupted continues where it stopped.
+    All stages start from the same weights; tables and figures go to OUT/report. A comparison that
+    was interrupted continues where it stopped.
+
+    --test compares runs query by query, with a permutation test over identities. Runs of one recipe
+    that differ in their seed are one model.
 
     \b
     Examples:
       clipreid compare quickstart --out runs/stages --seed 0 --stage clip_reid
       clipreid compare runs/papers --published papers --out tables
+      clipreid compare runs/a runs/b --test --out table.tex
     """
+    if test:
+        _test(folders, out, task, measures, baseline, level, table_format)
+        return
+    if out is None:
+        raise typer.BadParameter("--out is missing: name the folder to write to")
     if published is not None:
         report([Path(folder) for folder in folders], out, published)
         return
     if len(folders) > 1:
         raise typer.BadParameter("pass one folder of recipes, or --published and folders of runs")
 
+    _train_and_gather(folders[0], out, seeds, stages, data)
+
+
+def _test(
+    paths: list[str],
+    out: Path | None,
+    task: str,
+    measures: list[str] | None,
+    baseline: str | None,
+    level: float,
+    table_format: str,
+) -> None:
+    """Test which runs differ, and print or write the table."""
+    from clipreid_kit.reports import compare_runs, comparison_table
+
+    forms = {".md": "markdown", ".tex": "latex", ".html": "html"}
+    form = table_format
+    if out is not None:
+        if out.suffix.lower() not in forms:
+            raise typer.BadParameter(f"--out {out}: with --test, name a .md, .tex or .html file")
+        form = forms[out.suffix.lower()]
+    elif form not in forms.values():
+        raise typer.BadParameter(f"--format {form}: choose markdown, latex or html")
+
+    comparison = compare_runs(
+        [Path(path) for path in paths],
+        task=task,
+        measures=measures or ["rank_1", "mean_ap", "mean_inp"],
+        baseline=baseline,
+        level=level,
+    )
+    text = comparison_table(comparison, form)  # type: ignore[arg-type]
+    if out is None:
+        print(text, end="")
+    else:
+        write_whole(out, text.encode(), flush=False)
+
+
+def _train_and_gather(
+    folder: str, out: Path, seeds: list[int] | None, stages: list[str] | None, data: str | None
+) -> None:
+    """Train the stages of a folder of recipes, and print their tables."""
     from clipreid_kit.reports import gather_runs
 
     compared = trainer_module("compare")
     finished = compared.run_stages(
-        _folder_of(folders[0]),
+        _folder_of(folder),
         out,
         seeds or [0, 1, 2],
         stages or compared.STAGES,

@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         PairCosines,
         PairedDifference,
         PermutationTest,
+        RankedList,
         ReidEvaluator,
         ReidResult,
         RetrievalResult,
@@ -110,11 +111,16 @@ if TYPE_CHECKING:
         evaluate_retrieval,
         evaluate_retrieval_similarity,
         evaluate_verification,
+        export_trec,
         holm_correction,
         k_reciprocal_rerank,
         pair_cosines,
         paired_permutation_test,
         query_expansion,
+        read_trec_qrels,
+        read_trec_run,
+        write_trec_qrels,
+        write_trec_run,
     )
     from clipreid_kit.modules import (
         BNNeck,
@@ -196,6 +202,7 @@ __all__ = [
     "PermutationTest",
     "PrototypeMemoryLoss",
     "ProxyAnchorLoss",
+    "RankedList",
     "RecallSurrogateLoss",
     "ReidEvaluator",
     "ReidResult",
@@ -244,6 +251,7 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_retrieval_similarity",
     "evaluate_verification",
+    "export_trec",
     "feature_distillation_loss",
     "hard_negative_contrastive_loss",
     "holm_correction",
@@ -260,6 +268,8 @@ __all__ = [
     "paired_permutation_test",
     "proxy_anchor_loss",
     "query_expansion",
+    "read_trec_qrels",
+    "read_trec_run",
     "recall_surrogate_loss",
     "relational_distillation_loss",
     "sample_classes",
@@ -273,6 +283,8 @@ __all__ = [
     "warmup_cosine_factor",
     "warmup_multistep_factor",
     "weighted_triplet_loss",
+    "write_trec_qrels",
+    "write_trec_run",
 ]
 
 __version__ = "0.1.0"

@@ -35,7 +35,15 @@ from clipreid_kit.metrics.results.permutation_test import PermutationTest, paire
 from clipreid_kit.metrics.results.reid_result import ReidResult
 from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
 from clipreid_kit.metrics.results.split_results import SplitResults
+from clipreid_kit.metrics.results.trec_files import (
+    RankedList,
+    read_trec_qrels,
+    read_trec_run,
+    write_trec_qrels,
+    write_trec_run,
+)
 from clipreid_kit.metrics.retrieval import evaluate_retrieval, evaluate_retrieval_similarity
+from clipreid_kit.metrics.trec_export import export_trec
 from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
 __all__ = [
@@ -52,6 +60,7 @@ __all__ = [
     "PairCosines",
     "PairedDifference",
     "PermutationTest",
+    "RankedList",
     "ReidEvaluator",
     "ReidResult",
     "RetrievalResult",
@@ -71,9 +80,14 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_retrieval_similarity",
     "evaluate_verification",
+    "export_trec",
     "holm_correction",
     "k_reciprocal_rerank",
     "pair_cosines",
     "paired_permutation_test",
     "query_expansion",
+    "read_trec_qrels",
+    "read_trec_run",
+    "write_trec_qrels",
+    "write_trec_run",
 ]

@@ -99,6 +99,15 @@ def test_a_paired_test(clipreid, results, tmp_path):
         assert words in (tmp_path / name).read_text()
 
 
+def test_a_leaderboard(clipreid, results, tmp_path):
+    assert clipreid("compare", *results, "--html", tmp_path / "b.html")[:2] == (0, "")
+    assert (tmp_path / "b.html").read_text().count('<th scope="row"') == 2
+
+    both = ["--html", tmp_path / "c.html", "--test"]
+    assert "Holm" in clipreid("compare", *results, *both)[1]
+    assert (tmp_path / "c.html").is_file()
+
+
 def test_wrong_options_of_a_test(clipreid, results, tmp_path):
     error = clipreid("compare", *results, "--test", "--out", tmp_path / "t.pdf")[2]
     assert "name a .md, .tex or .html file" in error

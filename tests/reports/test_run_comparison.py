@@ -1,38 +1,16 @@
-import json
-
-import numpy as np
 import pytest
+from run_folders import random_result, write_compared_run
 
-from clipreid_kit.metrics import ReidResult, compare_results
+from clipreid_kit.metrics import compare_results
 from clipreid_kit.reports import compare_runs
 
 
-def make_result(seed, shift):
-    rng = np.random.default_rng(seed)
-    precision = np.clip(rng.random(24) + shift, 0, 1)
-    first_rank = np.where(precision > 0.5, 1, 4)
-    counts = np.full(24, 2)
-    return ReidResult(precision, precision, first_rank, counts, 40, 20, np.arange(24) // 3)
-
-
-def write_run(folder, seed=0, lr=0.1, result=None, data="same"):
-    """The folder of a run with its result file alone."""
-    folder.mkdir(parents=True)
-    recipe = {"stage": "joint", "seed": seed, "lr": lr}
-    (folder / "recipe.json").write_text(json.dumps(recipe))
-    if result is not None:
-        results = {"image_to_image": json.loads(result.to_json(per_query=True))}
-        content = {"recipe": recipe, "versions": {}, "data": {"fingerprint": data}, "numbers": {}}
-        (folder / "comparable.json").write_text(json.dumps({**content, "results": results}))
-    return folder
-
-
 def test_seeds_of_a_recipe_are_one_model(tmp_path):
-    good = [make_result(seed, 0.4) for seed in range(3)]
+    good = [random_result(seed, 0.4) for seed in range(3)]
     for seed, result in enumerate(good):
-        write_run(tmp_path / "runs" / "good" / f"seed{seed}", seed, 0.1, result)
-    bad = make_result(9, 0.0)
-    write_run(tmp_path / "runs" / "bad", 0, 0.2, bad)
+        write_compared_run(tmp_path / "runs" / "good" / f"seed{seed}", seed, 0.1, result)
+    bad = random_result(9, 0.0)
+    write_compared_run(tmp_path / "runs" / "bad", 0, 0.2, bad)
 
     found = compare_runs([tmp_path / "runs"], num_samples=300)
     assert found == compare_results({"bad": bad, "good": good}, num_samples=300)
@@ -44,37 +22,39 @@ def test_seeds_of_a_recipe_are_one_model(tmp_path):
 
 
 def test_result_files_beside_runs(tmp_path):
-    write_run(tmp_path / "run", 0, 0.1, make_result(0, 0.1))
+    write_compared_run(tmp_path / "run", 0, 0.1, random_result(0, 0.1))
     own = tmp_path / "own.json"
-    own.write_text(make_result(1, 0.2).to_json(per_query=True))
+    own.write_text(random_result(1, 0.2).to_json(per_query=True))
     moved = tmp_path / "moved.json"
-    write_run(tmp_path / "x", 1, 0.3, make_result(2, 0)).joinpath("comparable.json").rename(moved)
+    write_compared_run(tmp_path / "x", 1, 0.3, random_result(2, 0)).joinpath(
+        "comparable.json"
+    ).rename(moved)
 
     found = compare_runs([tmp_path / "run", own, moved], num_samples=10)
     assert list(found.rates) == ["run", "own", "moved"]
 
 
 def test_what_does_not_pair(tmp_path):
-    write_run(tmp_path / "a", 0, 0.1, make_result(0, 0.1))
-    write_run(tmp_path / "b", 0, 0.2, make_result(1, 0.1), data="others")
+    write_compared_run(tmp_path / "a", 0, 0.1, random_result(0, 0.1))
+    write_compared_run(tmp_path / "b", 0, 0.2, random_result(1, 0.1), data="others")
     with pytest.raises(ValueError, match="compare: a and b were tested on different images"):
         compare_runs([tmp_path / "a", tmp_path / "b"])
 
-    write_run(tmp_path / "a1", 1, 0.1, make_result(0, 0.1))
+    write_compared_run(tmp_path / "a1", 1, 0.1, random_result(0, 0.1))
     with pytest.raises(ValueError, match=r"these are runs of one recipe only \(a\); pass those of"):
         compare_runs([tmp_path / "a", tmp_path / "a1"])
 
-    write_run(tmp_path / "killed", 0, 0.3)
+    write_compared_run(tmp_path / "killed", 0, 0.3)
     with pytest.raises(ValueError, match=r"killed: the run has no comparable\.json"):
         compare_runs([tmp_path / "a", tmp_path / "killed"])
 
-    write_run(tmp_path / "c", 0, 0.4, make_result(2, 0.1))
+    write_compared_run(tmp_path / "c", 0, 0.4, random_result(2, 0.1))
     with pytest.raises(
         ValueError, match="no result of text_to_image by query; the tasks that have"
     ):
         compare_runs([tmp_path / "a", tmp_path / "c"], task="text_to_image")
 
-    (tmp_path / "a.json").write_text(make_result(1, 0.2).to_json(per_query=True))
+    (tmp_path / "a.json").write_text(random_result(1, 0.2).to_json(per_query=True))
     with pytest.raises(ValueError, match="a names both a run and a file; rename the file"):
         compare_runs([tmp_path / "a", tmp_path / "a.json"])
 

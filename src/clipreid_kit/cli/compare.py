@@ -16,7 +16,7 @@ def compare(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="A folder of recipes with a pretrain.yaml; with --published or --test, of runs."
+            help="A folder of recipes with a pretrain.yaml, or runs to compare as they are."
         ),
     ],
     out: Annotated[
@@ -53,6 +53,10 @@ def compare(
     ] = None,
     task: Annotated[str, typer.Option(help="With --test: the task.")] = "image_to_image",
     level: Annotated[float, typer.Option(help="With --test: significance level.")] = 0.05,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a leaderboard of runs, or result files, to this file instead."),
+    ] = None,
     table_format: Annotated[
         str, typer.Option("--format", help="With --test, to print: markdown, latex or html.")
     ] = "markdown",
@@ -63,17 +67,22 @@ def compare(
     was interrupted continues where it stopped.
 
     --test compares runs query by query, with a permutation test over identities. Runs of one recipe
-    that differ in their seed are one model.
+    that differ in their seed are one model. --html ranks them on a page.
 
     \b
     Examples:
       clipreid compare quickstart --out runs/stages --seed 0 --stage clip_reid
       clipreid compare runs/papers --published papers --out tables
       clipreid compare runs/a runs/b --test --out table.tex
+      clipreid compare runs --html leaderboard.html
     """
+    if html is not None:
+        _write_leaderboard(folders, html)
     if test:
         _test(folders, out, task, measures, baseline, level, table_format)
+    if test or html is not None:
         return
+
     if out is None:
         raise typer.BadParameter("--out is missing: name the folder to write to")
     if published is not None:
@@ -118,6 +127,14 @@ def _test(
         print(text, end="")
     else:
         write_whole(out, text.encode(), flush=False)
+
+
+def _write_leaderboard(paths: list[str], file: Path) -> None:
+    """Write the leaderboard of runs or result files."""
+    from clipreid_kit.reports import leaderboard_page
+
+    page = leaderboard_page([Path(path) for path in paths])
+    write_whole(file, page.encode(), flush=False)
 
 
 def _train_and_gather(

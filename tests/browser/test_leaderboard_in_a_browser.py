@@ -40,7 +40,7 @@ def test_a_click_sorts(browser, board):
 
 
 def test_a_phone_scrolls_the_table_alone(browser, board, screen):
-    screen((390, 844))
+    screen(browser, (390, 844))
     browser.get(board)
     widths = "return [document.documentElement.scrollWidth, innerWidth]"
     page, window = browser.execute_script(widths)

@@ -113,4 +113,11 @@ def test_wrong_options_of_a_test(clipreid, results, tmp_path):
     assert "name a .md, .tex or .html file" in error
     error = clipreid("compare", *results, "--test", "--format", "pdf")[2]
     assert "choose markdown, latex or html" in error
+    error = clipreid("compare", *results, "--test", "--level", 0)[2]
+    assert error == "error: compare_results: expected level above 0 and below 1, got 0.0.\n"
     assert "--out is missing" in clipreid("compare", "quickstart")[2]
+
+    error = clipreid("compare", *results, "--test", "--seed", 3, "--data", "photos")[2]
+    assert "--data and --seed have no effect on runs that exist" in error
+    error = clipreid("compare", "quickstart", "--out", tmp_path, "--level", 0.1)[2]
+    assert "--level need --test" in error

@@ -51,15 +51,20 @@ def compare(
             help="With --test, repeatable. Default: rank_1, mean_ap and mean_inp.",
         ),
     ] = None,
-    task: Annotated[str, typer.Option(help="With --test: the task.")] = "image_to_image",
-    level: Annotated[float, typer.Option(help="With --test: significance level.")] = 0.05,
+    task: Annotated[
+        str | None, typer.Option(help="With --test: the task. Default: image_to_image.")
+    ] = None,
+    level: Annotated[
+        float | None, typer.Option(help="With --test: significance level. Default: 0.05.")
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option(help="Write a leaderboard of runs, or result files, to this file instead."),
     ] = None,
     table_format: Annotated[
-        str, typer.Option("--format", help="With --test, to print: markdown, latex or html.")
-    ] = "markdown",
+        str | None,
+        typer.Option("--format", help="With --test, to print: markdown (default), latex or html."),
+    ] = None,
 ) -> None:
     """Train all stages over several seeds, and compare them; or compare runs that exist.
 
@@ -76,11 +81,31 @@ def compare(
       clipreid compare runs/a runs/b --test --out table.tex
       clipreid compare runs --html leaderboard.html
     """
+    of_training = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
+    of_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
+    of_test["--format"] = table_format
+    is_of_runs = test or html is not None
+    _check_unused(of_training if is_of_runs else {}, "have no effect on runs that exist")
+    _check_unused({} if test else of_test, "need --test")
+
     if html is not None:
         _write_leaderboard(folders, html)
     if test:
-        _test(folders, out, task, measures, baseline, level, table_format)
-    if test or html is not None:
+        form = _table_format(out, table_format)
+        measured = measures or ["rank_1", "mean_ap", "mean_inp"]
+        text = _test(
+            folders,
+            form,
+            task or "image_to_image",
+            measured,
+            baseline,
+            0.05 if level is None else level,
+        )
+        if out is None:
+            print(text, end="")
+        else:
+            write_whole(out, text.encode(), flush=False)
+    if is_of_runs:
         return
 
     if out is None:
@@ -94,39 +119,47 @@ def compare(
     _train_and_gather(folders[0], out, seeds, stages, data)
 
 
+def _check_unused(options: dict[str, object], reason: str) -> None:
+    """Raise BadParameter if an option was given that would do nothing."""
+    given = [name for name, value in options.items() if value is not None and value != []]
+    if given:
+        raise typer.BadParameter(f"{' and '.join(given)} {reason}")
+
+
+def _table_format(out: Path | None, asked: str | None) -> str:
+    """The format of the table: that of the file's name, or the one asked for."""
+    forms = {".md": "markdown", ".tex": "latex", ".html": "html"}
+    if out is None:
+        if asked is not None and asked not in forms.values():
+            raise typer.BadParameter(f"--format {asked}: choose markdown, latex or html")
+        return asked or "markdown"
+
+    if out.suffix.lower() not in forms or asked is not None:
+        raise typer.BadParameter(
+            f"--out {out}: with --test, name a .md, .tex or .html file, without --format"
+        )
+    return forms[out.suffix.lower()]
+
+
 def _test(
     paths: list[str],
-    out: Path | None,
+    form: str,
     task: str,
-    measures: list[str] | None,
+    measures: list[str],
     baseline: str | None,
     level: float,
-    table_format: str,
-) -> None:
-    """Test which runs differ, and print or write the table."""
+) -> str:
+    """Test which runs differ, and return the table."""
     from clipreid_kit.reports import compare_runs, comparison_table
-
-    forms = {".md": "markdown", ".tex": "latex", ".html": "html"}
-    form = table_format
-    if out is not None:
-        if out.suffix.lower() not in forms:
-            raise typer.BadParameter(f"--out {out}: with --test, name a .md, .tex or .html file")
-        form = forms[out.suffix.lower()]
-    elif form not in forms.values():
-        raise typer.BadParameter(f"--format {form}: choose markdown, latex or html")
 
     comparison = compare_runs(
         [Path(path) for path in paths],
         task=task,
-        measures=measures or ["rank_1", "mean_ap", "mean_inp"],
+        measures=measures,
         baseline=baseline,
         level=level,
     )
-    text = comparison_table(comparison, form)  # type: ignore[arg-type]
-    if out is None:
-        print(text, end="")
-    else:
-        write_whole(out, text.encode(), flush=False)
+    return comparison_table(comparison, form)  # type: ignore[arg-type]
 
 
 def _write_leaderboard(paths: list[str], file: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipreid_kit._read_files import exists
+from clipreid_kit._read_files import exists, parse_json
 from clipreid_kit.data import image_fingerprint
 from clipreid_kit.metrics import ReidResult
 from clipreid_kit.reports.evaluation import Evaluation
@@ -51,7 +51,7 @@ def write_result_file(folder: Path, evaluation: Evaluation, recipe: Mapping[str,
     results = {}
     for task, result in evaluation.results.items():
         if isinstance(result, ReidResult):
-            results[task] = json.loads(result.to_json(per_query=True))
+            results[task] = parse_json(result.to_json(per_query=True))
 
     path = folder / RESULT_FILE
     write_json(

@@ -85,6 +85,7 @@ bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_search
 	$(BIN)/python -m benchmarks.bench_page
 	$(BIN)/python -m benchmarks.bench_towers
+	$(BIN)/python -m benchmarks.bench_steps
 	$(BIN)/python -m benchmarks.bench_prompts
 	$(BIN)/python -m benchmarks.bench_data
 

@@ -11,6 +11,7 @@ import pickle
 import resource
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,7 @@ GB = 1 << 30
 DIM = 128
 PER_IDENTITY = 20
 NUM_QUERIES = 200
+NO_MEMORY = 2  # exit status of a process that reached its cap
 
 Make = Callable[[int], Work]
 
@@ -166,7 +168,7 @@ def faiss_mining(size: int) -> Work:
 def our_search(size: int) -> Work:
     """The ten nearest of N rows, for some queries."""
     gallery, queries = search_rows(size)
-    index = GalleryIndex.build(gallery)
+    index = GalleryIndex.build(gallery, store=Path(tempfile.mkdtemp()) / "index")
     index.search(queries[:1], 10)  # reads the index
     return lambda: index.search(queries, 10)
 
@@ -250,8 +252,12 @@ def measure(make: Make, size: int, options: argparse.Namespace) -> Point | str:
             _work(make, size, options, target)
         _, status = os.waitpid(child, 0)
 
+        if os.WIFSIGNALED(status):
+            return "time"
+        if os.WEXITSTATUS(status) == NO_MEMORY:
+            return "memory"
         if not target.exists():
-            return "time" if os.WIFSIGNALED(status) else "memory"
+            raise RuntimeError(f"The measurement of N = {size} failed; see the error above.")
         found: Point | str = pickle.loads(target.read_bytes())
         return found
 
@@ -260,6 +266,7 @@ def _work(make: Make, size: int, options: argparse.Namespace, target: Path) -> N
     """Measure in this process, and end it."""
     code = 1
     try:
+        tempfile.tempdir = str(target.parent)  # removed by the parent
         work = make(size)
         held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         cap = held * resource.getpagesize() + int(options.memory * GB)
@@ -276,8 +283,11 @@ def _work(make: Make, size: int, options: argparse.Namespace, target: Path) -> N
             seconds = min(seconds, time.process_time() - began)
         target.write_bytes(pickle.dumps(Point(size, seconds, memory)))
         code = 0
-    except (MemoryError, RuntimeError):
-        code = 2
+    except Exception as error:  # noqa: BLE001 (the parent raises one that names the size)
+        is_memory = isinstance(error, MemoryError) or "alloc" in str(error)
+        code = NO_MEMORY if is_memory else 1
+        if not is_memory:
+            traceback.print_exc()
     finally:
         os._exit(code)
 

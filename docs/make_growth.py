@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 SOURCE = Path(__file__).parent / "growth.json"
 TARGET = Path(__file__).parent / "images" / "growth.png"
@@ -48,11 +49,15 @@ def draw_curves(axes: Axes, curves: dict[str, Any], column: int) -> None:
         values = [max(point[column], 0.001 if column == 1 else 0.1) for point in points]
         label = name if curve["end"] == "largest size" else f"{name} (ends: {curve['end']})"
         axes.plot(sizes, values, "o-", color=color, markersize=3, linewidth=1.5, label=label)
-        if curve["end"] != "largest size":
+        if sizes and curve["end"] != "largest size":
             axes.plot(2 * sizes[-1], values[-1], "x", color=color, markersize=7)
 
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="major", alpha=0.25)
     axes.tick_params(labelsize=7)
     for side in ("top", "right"):

@@ -42,7 +42,7 @@ def evaluate(towers: ClipTowers, records: list[ImageRecord]) -> ReidResult:
         loader = DataLoader(ReidDataset(split, transform), batch_size=64)
         embeddings.append(encode_images(towers.encode_image, loader))
 
-    return evaluate_records(*embeddings, query, gallery)
+    return evaluate_records(embeddings[0], embeddings[1], query, gallery)
 
 
 def store(folder: str, prefix: FrozenPrefix, records: list[ImageRecord]) -> PrefixCache:

@@ -37,6 +37,7 @@ from clipreid_kit.losses import (
     TripletLoss,
     WeightedSum,
     WeightedTripletLoss,
+    arcface_loss,
 )
 from clipreid_kit.modules import BNNeck
 
@@ -369,6 +370,13 @@ def partial_fc_of_rank(rank, mine):
             "state": loss.full_state_dict(),
         }
 
+    _, _, rows, labels = setting("arcface", distributed=True)
+    sampled = PartialFCLoss(DIM, 40, num_sampled=20, label_smoothing=0.1)
+    value = sampled(rows[mine, :DIM], labels[mine])
+    value.backward()
+    by_weight, weight = gather(sampled.weight.grad), gather(sampled.weight.detach())
+    found["sampled"] = (value.item(), by_weight, weight)
+
     again = PartialFCLoss(DIM, 7, seed=1)
     again.load_state_dict(found["arcface"]["state"])
     found["loaded"] = gather(again.weight.detach())
@@ -493,6 +501,21 @@ def test_a_head_shared_out_between_two_ranks_is_that_of_one(results, kind):
         torch.testing.assert_close(found["by_model"], model.weight.grad, atol=1e-5, rtol=1e-4)
         by_weight = loss.head.weight.grad
         torch.testing.assert_close(found["by_weight"], by_weight, atol=1e-5, rtol=1e-4)
+
+
+def test_a_shared_head_draws_its_identities_on_each_rank(results):
+    _, _, rows, labels = setting("arcface", distributed=False)
+    for rank in range(2):
+        value, by_weight, weight = results[rank]["partial_fc"]["sampled"]
+        drawn = (by_weight != 0).any(dim=1).nonzero()[:, 0]
+        assert [int((drawn < 20).sum()), len(drawn)] == [10, 20]
+
+        leaf = weight.clone().requires_grad_()
+        positions = torch.searchsorted(drawn, labels)
+        expected = arcface_loss(rows[:, :DIM], positions, leaf[drawn], label_smoothing=0.1)
+        expected.backward()
+        assert value == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(by_weight, leaf.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_the_state_of_a_shared_head_loads_on_any_number_of_ranks(results):

@@ -16,7 +16,7 @@ from tiny import session_of, tiny_images, tiny_recipe, write_recipe
 
 from clipreid_kit.clip import ClipTowers, load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
-from clipreid_kit.reports import epoch_line, results_table
+from clipreid_kit.reports import epoch_line, results_table, verdict
 from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
 from examples.trainer.__main__ import default_folder, main
@@ -105,7 +105,7 @@ def test_leaves_everything_beside_the_result(finished):
 
 
 def test_the_text_log_has_what_the_console_shows_with_times(finished):
-    """A heading, a line for each epoch, and the table of results."""
+    """A heading, a line for each epoch, the table of results, and what the run changed."""
     log = (finished / "train.log").read_text().splitlines()
     times, texts = zip(*(line.split("  ", 1) for line in log), strict=True)
     assert list(times) == sorted(times)
@@ -115,7 +115,8 @@ def test_the_text_log_has_what_the_console_shows_with_times(finished):
     assert texts[1].startswith("images of synthetic: train ")
     epochs = [epoch_line(row) for row in lines(finished / "metrics.jsonl")]
     assert list(texts[2:4]) == epochs
-    assert list(texts[4:]) == results_table(results(finished)).splitlines()
+    table = results_table(results(finished)).splitlines()
+    assert list(texts[4:]) == table + verdict(results(finished)).splitlines()
 
 
 def test_a_finished_run_is_not_run_over(finished, tmp_path, capsys):

@@ -174,6 +174,7 @@ WAITS = {
     "loss triplet-all-soft": ["losses/_engine/triplet_mining.py:largest_number_of_positives"],
     "loss triplet-all-cosine": ["losses/_engine/triplet_mining.py:largest_number_of_positives"],
     "loss triplet-all-text": ["losses/_engine/triplet_mining.py:largest_number_of_positives"],
-    "loss smooth_ap": ["losses/smooth_ap.py:_smooth_ap_rule"],
+    "loss smooth_ap": ["losses/_engine/smooth_ranks.py:smooth_rank_rule"],
+    "loss recall_surrogate": ["losses/_engine/smooth_ranks.py:smooth_rank_rule"],
     "loss cross_batch_memory": ["losses/cross_batch_memory.py:enqueue"],
 }

@@ -113,14 +113,13 @@ def _check_files(images: list[Path]) -> None:
     Raises:
         ValueError: If one is not: perhaps it is meant as a sentence.
     """
-    from clipreid_kit._read_files import exists
+    from clipreid_kit._read_files import UnusableFileError, exists
     from clipreid_kit.data.files.archives import split_member
     from clipreid_kit.data.files.file_tree import is_image
 
     for image in images:
-        file, _ = split_member(str(image))
-        with contextlib.suppress(OSError):  # no file can have that name: a long sentence
-            if exists(file):
+        with contextlib.suppress(UnusableFileError):  # no file has a long sentence as its name
+            if exists(split_member(str(image))[0]):
                 continue
 
         hint = "" if is_image(str(image)) else f' To search by a sentence, write --text "{image}".'

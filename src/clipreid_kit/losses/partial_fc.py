@@ -81,8 +81,8 @@ class PartialFCLoss(nn.Module):
         ``state_dict`` holds the rows of this rank, and loads on the same rank of as many. For other
         numbers of ranks save :meth:`full_state_dict`, which every number of ranks can load.
 
-        Only the weight of each rank is kept in memory, but the logits are kept for the backward
-        pass, in plain autograd.
+        The rows of the batch of all ranks times the identities of one are kept for the backward
+        pass, in plain autograd. A step with ``num_sampled`` waits for the device.
 
     References:
         An et al., Partial FC: Training 10 Million Identities on a Single Machine, ICCV Workshops
@@ -190,9 +190,9 @@ class PartialFCLoss(nn.Module):
     ) -> None:
         """Take the rows of this rank out of a whole weight, and refuse those of other ranks."""
         layout = state_dict.get(f"{prefix}_extra_state")
-        if layout is not None:
+        weight = state_dict.get(f"{prefix}weight")
+        if layout is not None and weight is not None:
             stored = tuple(int(number) for number in layout[:3])
-            weight = state_dict.get(f"{prefix}weight")
             state_dict[f"{prefix}weight"] = self._own_rows(stored, weight)
 
         super()._load_from_state_dict(state_dict, prefix, *arguments)

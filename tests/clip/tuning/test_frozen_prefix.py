@@ -1,5 +1,6 @@
 """The oracle is the whole tower."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -97,6 +98,24 @@ def test_a_cache_that_is_not_complete_does_not_open(towers, tmp_path):
         PrefixCache.create(
             tmp_path, prefix, lambda _: [images], num_images=4, fingerprint="of images"
         )
+
+
+def test_a_damaged_cache_is_refused(towers, tmp_path):
+    prefix = FrozenPrefix(towers, 1)
+    create(tmp_path, prefix, images_of(towers))
+    tokens, card = tmp_path / "tokens.npy", tmp_path / "card.json"
+
+    np.save(tokens, np.zeros((1, 5, 2, 2), dtype=np.float16))
+    with pytest.raises(ValueError, match=r"is damaged: it holds float16 \(1, 5, 2, 2\)\. Make it"):
+        PrefixCache.open(tmp_path, prefix, fingerprint="of images")
+
+    tokens.write_bytes(tokens.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"is damaged: .*Make it again with create"):
+        PrefixCache.open(tmp_path, prefix, fingerprint="of images")
+
+    card.write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"is damaged: .*Make it again with create"):
+        PrefixCache.open(tmp_path, prefix, fingerprint="of images")
 
 
 @pytest.mark.unhooked

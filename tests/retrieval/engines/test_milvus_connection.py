@@ -105,9 +105,19 @@ def test_a_missing_token(connection, monkeypatch):
     far = MilvusAddress("http://host:1", "photos")
     monkeypatch.setattr(connection, "address", far)
     with pytest.raises(
-        ValueError, match=r"refuses the token, or needs one: pass token=, or set MILVUS_"
+        ValueError, match=r"refuses the token, or needs one: pass token=, set MILVUS_"
     ):
         connection.call("a test", _failing("auth check failure, please check api key is correct"))
+
+    class RpcError(Exception):
+        def details(self):
+            return "auth check failure, please check username and password"
+
+    def connect(timeout):
+        raise RuntimeError("Fail connecting, server unavailable") from RpcError
+
+    with pytest.raises(ValueError, match=r"refuses the token, or needs one.* says: auth check"):
+        raise connection._sentence("a test", _error_of(connect))
 
 
 def test_the_token_of_the_environment(monkeypatch):
@@ -133,3 +143,9 @@ def _failing(text):
         raise RuntimeError(text)
 
     return fail
+
+
+def _error_of(function):
+    with pytest.raises(RuntimeError) as caught:
+        function(timeout=1)
+    return caught.value

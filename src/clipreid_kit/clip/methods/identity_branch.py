@@ -71,6 +71,7 @@ class IdentityBranch(nn.Module):
             training mode.
 
     Example:
+        >>> import torch
         >>> branch = IdentityBranch(8, num_identities=100)
         >>> output = branch(torch.randn(4, 8), torch.tensor([0, 0, 7, 99]))
         >>> output.post_neck.shape, output.logits.shape, output.loss.shape

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_integer, describe, fail
 from clipreid_kit._files import replaced_file, write_whole
+from clipreid_kit._read_files import map_array, read_json
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.geometry import grid_of
 from clipreid_kit.clip.towers.levels import LEVELS, ImageLevels, Level
@@ -249,7 +250,7 @@ class PrefixCache:
 
         card = {"prefix": prefix.fingerprint(), "images": fingerprint}
         write_whole(folder / _CARD, json.dumps(card).encode())
-        return cls.open(folder, prefix, fingerprint=fingerprint)
+        return PrefixCache.open(folder, prefix, fingerprint=fingerprint)
 
     @classmethod
     def open(cls, folder: str | Path, prefix: FrozenPrefix, *, fingerprint: str) -> "PrefixCache":
@@ -265,10 +266,14 @@ class PrefixCache:
 
         Raises:
             FileNotFoundError: If there is no complete cache.
-            ValueError: If it was made of other images or by other weights.
+            ValueError: If it was made of other images or by other weights, or is damaged.
         """
         folder = Path(folder)
-        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        try:
+            card = dict(read_json(folder / _CARD))
+            tokens = map_array(folder / _TOKENS)
+        except (TypeError, ValueError) as error:
+            raise _damaged(folder, str(error)) from None
 
         made_of = {"prefix": "by other weights", "images": "of other images"}
         current = {"prefix": prefix.fingerprint(), "images": fingerprint}
@@ -278,7 +283,8 @@ class PrefixCache:
                     f"PrefixCache: {folder} was made {difference}; make it again with create."
                 )
 
-        tokens = np.load(folder / _TOKENS, mmap_mode="r", allow_pickle=False)
+        if tokens.dtype.kind != "f" or tokens.shape[2:] != prefix.token_shape:
+            raise _damaged(folder, f"it holds {tokens.dtype} {tokens.shape}")
         return cls(tokens)
 
     def read(self, rows: Sequence[int] | Tensor, copy: int = 0) -> Float[Tensor, "n l d"]:
@@ -302,6 +308,10 @@ class PrefixCache:
             raise fail("PrefixCache", f"rows in 0..{self.num_images - 1}", index.tolist())
 
         return torch.from_numpy(self._tokens[copy][index].astype(np.float32))
+
+
+def _damaged(folder: Path, reason: str) -> ValueError:
+    return ValueError(f"PrefixCache: {folder} is damaged: {reason}. Make it again with create.")
 
 
 def _write_copy(

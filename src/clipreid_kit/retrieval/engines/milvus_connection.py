@@ -172,7 +172,8 @@ class MilvusConnection:
 
     def _sentence(self, owner: str, error: Exception) -> ValueError:
         """Return an error of one sentence."""
-        text = getattr(error, "message", "") or str(error) or type(error).__name__
+        text = _refusal(error) or getattr(error, "message", "") or str(error)
+        text = text or type(error).__name__
         reason = " ".join(text.split())[:300].rstrip(" .")
         name = self.address.name
 
@@ -197,6 +198,13 @@ class MilvusConnection:
             )
 
         return ValueError(f"{owner}: {name} reports an error: {reason}.")
+
+
+def _refusal(error: Exception) -> str:
+    """Return why a server refuses a token: a client that cannot connect keeps it in the cause."""
+    details = getattr(error.__cause__, "details", None)  # of grpc
+    text = str(details()) if callable(details) else ""
+    return text if _REFUSED.search(text) else ""
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class Question:
 
     @property
     def form(self) -> str:
-        """What questions that are answered together have in common."""
+        """Equal for questions that can be answered together."""
         has_camera = self.camera is not None
         return repr((self.count, sorted(self.where.items()), has_camera, self.group_by))
 

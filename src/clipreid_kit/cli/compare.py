@@ -1,6 +1,7 @@
 """``clipreid compare``: the stages of a folder over several seeds, or runs with a publication."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -119,7 +120,7 @@ def compare(
     _train_and_gather(folders[0], out, seeds, stages, data)
 
 
-def _check_unused(options: dict[str, object], reason: str) -> None:
+def _check_unused(options: Mapping[str, object], reason: str) -> None:
     """Raise BadParameter if an option was given that would do nothing."""
     given = [name for name, value in options.items() if value is not None and value != []]
     if given:

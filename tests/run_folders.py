@@ -2,6 +2,10 @@
 
 import json
 
+import numpy as np
+
+from clipreid_kit.metrics import ReidResult
+
 TERMS = {"id": 0.6, "triplet": 0.4}
 
 
@@ -112,3 +116,24 @@ def both(before, after):
         "before": {"image_to_image": numbers(before)},
         "after": {"image_to_image": numbers(after)},
     }
+
+
+def random_result(seed, shift):
+    """A result of three queries of each of eight identities, better with a larger shift."""
+    rng = np.random.default_rng(seed)
+    precision = np.clip(rng.random(24) + shift, 0, 1)
+    first_rank = np.where(precision > 0.5, 1, 4)
+    counts = np.full(24, 2)
+    return ReidResult(precision, precision, first_rank, counts, 40, 20, np.arange(24) // 3)
+
+
+def write_compared_run(folder, seed=0, lr=0.1, result=None, data="same"):
+    """The folder of a run with its result file alone."""
+    folder.mkdir(parents=True)
+    recipe = {"stage": "joint", "seed": seed, "lr": lr}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    if result is not None:
+        results = {"image_to_image": json.loads(result.to_json(per_query=True))}
+        content = {"recipe": recipe, "versions": {}, "data": {"fingerprint": data}, "numbers": {}}
+        (folder / "comparable.json").write_text(json.dumps({**content, "results": results}))
+    return folder

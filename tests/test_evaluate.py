@@ -10,6 +10,7 @@ from clipreid_kit import (
     CUHK03Protocol,
     HandsProtocol,
     KReciprocalReranker,
+    ReidResult,
     TextToPersonProtocol,
     VehicleIDProtocol,
     evaluate_reid,
@@ -164,6 +165,10 @@ def test_files(run, tmp_path):
     assert [row["average_precision"] for row in rows] == [
         str(x) for x in evaluated().average_precision
     ]
+
+    run(SIDES, "--per-query", str(tmp_path / "b.json"))
+    whole = ReidResult.from_json((tmp_path / "b.json").read_text())
+    assert whole.average_precision.tolist() == evaluated().average_precision.tolist()
 
     np.save(tmp_path / "q.npy", ROWS[:12])
     np.save(tmp_path / "g.npy", ROWS[12:])
@@ -327,6 +332,15 @@ def test_as_a_program(tmp_path):
 
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == f"error: {tmp_path / 'no.npz'}: no such file.\n"
+
+
+def test_no_json_of_each_query_for_several_galleries(tmp_path, capsys):
+    np.savez(tmp_path / "features.npz", embeddings=np.eye(6), ids=[1, 1, 2, 2, 3, 3])
+    options = ["--protocol", "vehicleid", "--splits", "2", "--per-query"]
+    out = tmp_path / "out.json"
+    assert main([str(tmp_path / "features.npz"), *options, str(out)]) == 1
+    assert "has no result of each query as JSON; name a .csv file" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("target", ["features.npz", "./features.npz", "a_link.npz"])

@@ -27,6 +27,7 @@ from clipreid_kit.reports import (
     write_features,
     write_json,
     write_predictions,
+    write_result_file,
 )
 from examples.settings.recipe import recipe_of
 from examples.settings.stages import Recipe, TrainingRecipe
@@ -263,6 +264,7 @@ def _num_identities(trained: Trained, session: Session) -> int:
 def _write(trained: Trained, out: Path, evaluation: Evaluation, results: Mapping[str, Any]) -> None:
     """Write the results, and the predictions and features that the recipe asks for."""
     options = trained.recipe.evaluate
+    write_result_file(out, evaluation, trained.recipe.model_dump(mode="json"))
     write_json(out / "results.json", results)
     write_json(
         out / "evaluated.json",

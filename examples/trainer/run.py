@@ -34,6 +34,7 @@ from clipreid_kit.reports import (
     write_history,
     write_json,
     write_predictions,
+    write_result_file,
     write_run_report,
 )
 from examples.settings.sections import Track
@@ -283,6 +284,7 @@ def _report(
         write_predictions(out, after or before, options.predictions, options.distance)
     if options.features:
         write_features(out, after or before)
+    write_result_file(out, after or before, settings)
     write_history(out, results | ({"data": found} if found else {}))
     write_run_report(
         out,

@@ -184,8 +184,9 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-query",
         type=Path,
-        metavar="CSV",
-        help="write AP, INP, first rank and number of matches of each query",
+        metavar="FILE",
+        help="write AP, INP, first rank and number of matches of each query, as .csv, or as .json "
+        "for `clipreid compare --test`",
     )
 
     parser.add_argument(

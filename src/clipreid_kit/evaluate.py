@@ -286,7 +286,21 @@ def _write_files(
     if options.json is not None:
         _write_json(options, protocol, result)
     if options.per_query is not None:
-        result.write_csv(options.per_query)
+        _write_queries(options.per_query, result)
+
+
+def _write_queries(path: Path, result: ReidResult | SplitResults) -> None:
+    """Write a row for each query; a JSON file is one that ``clipreid compare`` reads."""
+    if path.suffix.lower() != ".json":
+        result.write_csv(path)
+        return
+
+    if isinstance(result, SplitResults):
+        raise ValueError(
+            f"--per-query {path}: a protocol that draws several galleries has no result of each "
+            "query as JSON; name a .csv file."
+        )
+    write_whole(path, result.to_json(per_query=True).encode(), flush=False)
 
 
 def _write_json(

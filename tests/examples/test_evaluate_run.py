@@ -192,7 +192,8 @@ def test_a_run_of_towers_alone(tmp_path, images, capsys):
     recipe = tiny_recipe(tmp_path, "stage=zero_shot", "track.console=nothing", images=images)
     run(recipe, tmp_path / "run")
     assert answer(capsys, tmp_path / "run", "--out", tmp_path / "again")[0] == 0
-    assert read(tmp_path / "again" / "results.json") == read(tmp_path / "run" / "results.json")
+    for name in ("results.json", "comparable.json"):
+        assert read(tmp_path / "again" / name) == read(tmp_path / "run" / name)
 
 
 def test_bare_towers_of_a_method_are_asked_for_by_name(trained, tmp_path, images, capsys):

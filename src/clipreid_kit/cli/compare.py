@@ -1,11 +1,13 @@
 """``clipreid compare``: the stages of a folder over several seeds, or runs with a publication."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from clipreid_kit._files import write_whole
 from clipreid_kit.cli._recipe_names import recipes_folder
 from clipreid_kit.cli._trainer import trainer_module
 from clipreid_kit.cli.report import report
@@ -14,9 +16,17 @@ from clipreid_kit.cli.report import report
 def compare(
     folders: Annotated[
         list[str],
-        typer.Argument(help="A folder of recipes with a pretrain.yaml; with --published, of runs."),
+        typer.Argument(
+            help="A folder of recipes with a pretrain.yaml, or runs to compare as they are."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of all runs; with --published, of tables.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of all runs; with --published, of tables; with --test, a file (.md, .tex "
+            "or .html) for the table, which is printed otherwise."
+        ),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="The images (data.root).")] = None,
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Repeatable. Default: 0, 1 and 2.")
@@ -28,28 +38,148 @@ def compare(
         str | None,
         typer.Option(help="Compare runs with published figures instead: papers, or a CSV file."),
     ] = None,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Test which of several runs, or result files, differ instead."),
+    ] = False,
+    baseline: Annotated[
+        str | None, typer.Option(help="With --test: compare all with this one. Default: all pairs.")
+    ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            help="With --test, repeatable. Default: rank_1, mean_ap and mean_inp.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="With --test: the task. Default: image_to_image.")
+    ] = None,
+    level: Annotated[
+        float | None, typer.Option(help="With --test: significance level. Default: 0.05.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a leaderboard of runs, or result files, to this file instead."),
+    ] = None,
+    table_format: Annotated[
+        str | None,
+        typer.Option("--format", help="With --test, to print: markdown (default), latex or html."),
+    ] = None,
 ) -> None:
-    """Train all stages over several seeds, and compare them; or compare runs with a publication.
+    """Train all stages over several seeds, and compare them; or compare runs that exist.
 
-    All start from the same weights; tables and figures go to OUT/report. A comparison that was
-    interrupted continues where it stopped.
+    All stages start from the same weights; tables and figures go to OUT/report. A comparison that
+    was interrupted continues where it stopped.
+
+    --test compares runs query by query, with a permutation test over identities. Runs of one recipe
+    that differ in their seed are one model. --html ranks them on a page.
 
     \b
     Examples:
       clipreid compare quickstart --out runs/stages --seed 0 --stage clip_reid
       clipreid compare runs/papers --published papers --out tables
+      clipreid compare runs/a runs/b --test --out table.tex
+      clipreid compare runs --html leaderboard.html
     """
+    of_training = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
+    of_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
+    of_test["--format"] = table_format
+    is_of_runs = test or html is not None
+    _check_unused(of_training if is_of_runs else {}, "have no effect on runs that exist")
+    _check_unused({} if test else of_test, "need --test")
+
+    if html is not None:
+        _write_leaderboard(folders, html)
+    if test:
+        form = _table_format(out, table_format)
+        measured = measures or ["rank_1", "mean_ap", "mean_inp"]
+        text = _test(
+            folders,
+            form,
+            task or "image_to_image",
+            measured,
+            baseline,
+            0.05 if level is None else level,
+        )
+        if out is None:
+            print(text, end="")
+        else:
+            write_whole(out, text.encode(), flush=False)
+    if is_of_runs:
+        return
+
+    if out is None:
+        raise typer.BadParameter("--out is missing: name the folder to write to")
     if published is not None:
         report([Path(folder) for folder in folders], out, published)
         return
     if len(folders) > 1:
         raise typer.BadParameter("pass one folder of recipes, or --published and folders of runs")
 
+    _train_and_gather(folders[0], out, seeds, stages, data)
+
+
+def _check_unused(options: Mapping[str, object], reason: str) -> None:
+    """Raise BadParameter if an option was given that would do nothing."""
+    given = [name for name, value in options.items() if value is not None and value != []]
+    if given:
+        raise typer.BadParameter(f"{' and '.join(given)} {reason}")
+
+
+def _table_format(out: Path | None, asked: str | None) -> str:
+    """The format of the table: that of the file's name, or the one asked for."""
+    forms = {".md": "markdown", ".tex": "latex", ".html": "html"}
+    if out is None:
+        if asked is not None and asked not in forms.values():
+            raise typer.BadParameter(f"--format {asked}: choose markdown, latex or html")
+        return asked or "markdown"
+
+    if out.suffix.lower() not in forms or asked is not None:
+        raise typer.BadParameter(
+            f"--out {out}: with --test, name a .md, .tex or .html file, without --format"
+        )
+    return forms[out.suffix.lower()]
+
+
+def _test(
+    paths: list[str],
+    form: str,
+    task: str,
+    measures: list[str],
+    baseline: str | None,
+    level: float,
+) -> str:
+    """Test which runs differ, and return the table."""
+    from clipreid_kit.reports import compare_runs, comparison_table
+
+    comparison = compare_runs(
+        [Path(path) for path in paths],
+        task=task,
+        measures=measures,
+        baseline=baseline,
+        level=level,
+    )
+    return comparison_table(comparison, form)  # type: ignore[arg-type]
+
+
+def _write_leaderboard(paths: list[str], file: Path) -> None:
+    """Write the leaderboard of runs or result files."""
+    from clipreid_kit.reports import leaderboard_page
+
+    page = leaderboard_page([Path(path) for path in paths])
+    write_whole(file, page.encode(), flush=False)
+
+
+def _train_and_gather(
+    folder: str, out: Path, seeds: list[int] | None, stages: list[str] | None, data: str | None
+) -> None:
+    """Train the stages of a folder of recipes, and print their tables."""
     from clipreid_kit.reports import gather_runs
 
     compared = trainer_module("compare")
     finished = compared.run_stages(
-        _folder_of(folders[0]),
+        _folder_of(folder),
         out,
         seeds or [0, 1, 2],
         stages or compared.STAGES,

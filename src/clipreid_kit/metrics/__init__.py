@@ -24,14 +24,31 @@ from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.reranking.query_expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval, bootstrap_interval
+from clipreid_kit.metrics.results.comparison import (
+    Comparison,
+    PairedDifference,
+    SeedMean,
+    compare_results,
+)
+from clipreid_kit.metrics.results.holm import holm_correction
+from clipreid_kit.metrics.results.permutation_test import PermutationTest, paired_permutation_test
 from clipreid_kit.metrics.results.reid_result import ReidResult
 from clipreid_kit.metrics.results.retrieval_result import RetrievalResult
 from clipreid_kit.metrics.results.split_results import SplitResults
+from clipreid_kit.metrics.results.trec_files import (
+    RankedList,
+    read_trec_qrels,
+    read_trec_run,
+    write_trec_qrels,
+    write_trec_run,
+)
 from clipreid_kit.metrics.retrieval import evaluate_retrieval, evaluate_retrieval_similarity
+from clipreid_kit.metrics.trec_export import export_trec
 from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
 __all__ = [
     "CUHK03Protocol",
+    "Comparison",
     "ConfidenceInterval",
     "GallerySplit",
     "HandsProtocol",
@@ -41,9 +58,13 @@ __all__ = [
     "Market1501Protocol",
     "OpenSetResult",
     "PairCosines",
+    "PairedDifference",
+    "PermutationTest",
+    "RankedList",
     "ReidEvaluator",
     "ReidResult",
     "RetrievalResult",
+    "SeedMean",
     "SplitResults",
     "TextToPersonProtocol",
     "VehicleIDProtocol",
@@ -51,6 +72,7 @@ __all__ = [
     "bootstrap_interval",
     "chance_level_losses",
     "check_collapse",
+    "compare_results",
     "database_augmentation",
     "evaluate_open_set",
     "evaluate_reid",
@@ -58,7 +80,14 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_retrieval_similarity",
     "evaluate_verification",
+    "export_trec",
+    "holm_correction",
     "k_reciprocal_rerank",
     "pair_cosines",
+    "paired_permutation_test",
     "query_expansion",
+    "read_trec_qrels",
+    "read_trec_run",
+    "write_trec_qrels",
+    "write_trec_run",
 ]

@@ -5,13 +5,17 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 (``pip install clipreid_kit[report]``), which are imported when one is written.
 """
 
+from clipreid_kit.reports.comparison_table import TableFormat, comparison_table
 from clipreid_kit.reports.console import epoch_line, flat, results_table
 from clipreid_kit.reports.evaluation import Evaluation, Result
 from clipreid_kit.reports.features import write_features
 from clipreid_kit.reports.frozen_baseline import verdict
 from clipreid_kit.reports.gather import gather_runs
 from clipreid_kit.reports.json_files import read_object, write_json
+from clipreid_kit.reports.leaderboard import leaderboard_page
 from clipreid_kit.reports.predictions import write_predictions
+from clipreid_kit.reports.result_file import ResultFile, read_result_file, write_result_file
+from clipreid_kit.reports.run_comparison import compare_runs
 from clipreid_kit.reports.run_folder import holds_run, open_run, write_history
 from clipreid_kit.reports.run_lock import RunLock
 from clipreid_kit.reports.run_report import write_run_report
@@ -19,18 +23,25 @@ from clipreid_kit.reports.run_report import write_run_report
 __all__ = [
     "Evaluation",
     "Result",
+    "ResultFile",
     "RunLock",
+    "TableFormat",
+    "compare_runs",
+    "comparison_table",
     "epoch_line",
     "flat",
     "gather_runs",
     "holds_run",
+    "leaderboard_page",
     "open_run",
     "read_object",
+    "read_result_file",
     "results_table",
     "verdict",
     "write_features",
     "write_history",
     "write_json",
     "write_predictions",
+    "write_result_file",
     "write_run_report",
 ]

@@ -93,8 +93,8 @@ class RankedQuery(NamedTuple):
     rankings: Mapping[str, Sequence[RankedImage]]
 
 
-def render_page(**content: Any) -> str:  # noqa: ANN401 (the template's variables)
-    """Render the page; the variables are listed at the top of ``templates/report.html``."""
+def render_page(template: str = "report.html", **content: Any) -> str:  # noqa: ANN401 (variables)
+    """Render a template, which lists its variables at the top."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -107,7 +107,7 @@ def render_page(**content: Any) -> str:  # noqa: ANN401 (the template's variable
     environment.filters["percent"] = _percent
     environment.filters["similarities"] = similarity_texts
     environment.filters["found"] = found_text
-    return environment.get_template("report.html").render(content)
+    return environment.get_template(template).render(content)
 
 
 def similarity_texts(images: Sequence[RankedImage]) -> list[str]:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_integer, check_number, check_seed, fail
-from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_array, id_array
+from clipreid_kit.metrics.results._query_values import read_values
 
-FloatArray = npt.NDArray[np.float64]
 _CHUNK = 1 << 20  # draws that are held at once: 8 MB
 
 
@@ -76,11 +75,8 @@ def bootstrap_interval(
     if not 0 < confidence < 1:
         raise fail(owner, "confidence above 0 and below 1", confidence)
 
-    array = _read_values(owner, values)
+    array = read_values(owner, "values", values)
     codes = encode_array(id_array(owner, "groups", groups, len(array)))
-    if np.isinf(array).any():
-        raise ValueError(f"{owner}: values hold infinity; use NaN for queries that do not count.")
-
     is_counted = ~np.isnan(array)
     codes = encode_array(codes[is_counted])
     counts = np.bincount(codes)
@@ -106,15 +102,3 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(torch.cat(means).numpy(), [tail, 1 - tail])
     return ConfidenceInterval(float(array[is_counted].mean()), float(low), float(high))
-
-
-def _read_values(owner: str, values: Tensor | npt.NDArray[Any]) -> FloatArray:
-    """Return the values as a float64 vector."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().double().numpy()
-    array = as_array(owner, "values", values)
-    if array.dtype.kind not in "fiub":
-        raise fail(owner, "values as numbers", array.dtype)
-    if array.ndim != 1:
-        raise fail(owner, "values as a vector, one for each query", f"shape {array.shape}")
-    return array.astype(np.float64)

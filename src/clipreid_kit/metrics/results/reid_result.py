@@ -150,17 +150,35 @@ class ReidResult:
                 f"{owner}: this result has no query_ids; pass the identity of each query as groups."
             )
 
-        if k is not None:
-            is_hit = (self.first_rank <= k).astype(np.float64)
-            values = np.where(self.num_positives > 0, is_hit, np.nan)
-        elif measure == "mean_ap":
-            values = self.average_precision
-        else:
-            values = self.inverse_negative_penalty
-
+        values = self.of_each(measure, k)
         return bootstrap_interval(
             values, chosen, confidence=confidence, num_samples=num_samples, seed=seed
         )
+
+    def of_each(self, measure: ReidMeasure, k: int | None = None) -> FloatArray:
+        """Return the value of each query that a mean is over, NaN without a match.
+
+        Args:
+            measure: Name of the mean: ``"mean_ap"``, ``"mean_inp"`` or ``"rank"``.
+            k: The k of Rank-k, whose values are 0 and 1; ``None`` for the other measures.
+
+        Raises:
+            ValueError: If there is no such measure, or ``k`` is missing, superfluous or below 1.
+
+        Example:
+            >>> precision, first_rank = np.array([1.0, 0.5]), np.array([1, 2])
+            >>> num_positives = np.array([1, 1])
+            >>> result = ReidResult(precision, precision, first_rank, num_positives, 4, 4)
+            >>> result.of_each("rank", 1)
+            array([1., 0.])
+        """
+        check_measure("ReidResult.of_each", measure, k)
+        if k is not None:
+            is_hit = (self.first_rank <= k).astype(np.float64)
+            return np.where(self.num_positives > 0, is_hit, np.nan)
+
+        is_precision = measure == "mean_ap"
+        return self.average_precision if is_precision else self.inverse_negative_penalty
 
     def per_query(self) -> Columns:
         """Return columns with one row for each query, as ``pandas.DataFrame`` takes them."""

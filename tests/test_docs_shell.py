@@ -45,6 +45,7 @@ LAYOUTS = {
     "papers": layouts.market1501,
     "retrieval": layouts.annotations,
     "small": lambda root: root.parent / "photos",
+    "text_to_person": layouts.cuhk_pedes,
 }
 
 PYTHON = """#!/bin/sh

@@ -23,9 +23,13 @@ RECIPES = sorted(
 # Margins, few batches, negatives that grow harder, towers from scratch; a memory with few
 # prototypes at first.
 SLOW_TO_FALL = {
+    "fashion/stage3_v1_vit",
+    "fashion/stage3_v2_vit",
+    "fashion/stage3_v3_vit",
     "hands/stage1/arcface_rn50",
     "omniglot/image_tower",
     "omniglot/clip_reid",  # the prompts: two steps an epoch, of other identities each
+    "retrieval/captioned_folder",
     "retrieval/contrastive_hard_negative",
     "papers/prototype_vit_market1501",
     "papers/prototype_vit_msmt17",

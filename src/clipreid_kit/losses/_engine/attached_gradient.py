@@ -52,6 +52,10 @@ def attach_gradients(value: Tensor, gradients: Sequence[InputGradient]) -> Tenso
     if not gradients:
         return value
 
+    # A compiled graph takes no tensor twice; it makes nothing of these copies.
+    if torch.compiler.is_compiling():
+        gradients = [given._replace(factor=given.factor.clone()) for given in gradients]
+
     attach = _AttachInTransform if inside_a_transform() else _Attach
     tensors = [tensor for gradient in gradients for tensor in gradient]
     attached: Tensor = attach.apply(value, *tensors)
@@ -62,11 +66,11 @@ def attach_whole_gradients(
     value: Tensor, *gradients: tuple[Tensor | None, Tensor | None]
 ) -> Tensor:
     """Return ``value`` with the gradient of each pair (input, gradient); ``None`` for none."""
+    one = torch.ones_like(value)
     present = []
     for tensor, gradient in gradients:
         if tensor is not None and gradient is not None:
-            # A factor each: in a compiled graph no tensor may be passed twice.
-            present.append(InputGradient(tensor, gradient, torch.ones_like(value)))
+            present.append(InputGradient(tensor, gradient, one))
 
     return attach_gradients(value, present)
 

@@ -68,6 +68,7 @@ def test_leaves_everything_beside_the_result(finished):
     assert {p.name for p in finished.iterdir()} == {
         ".lock",
         "checkpoints",
+        "comparable.json",
         "data",
         "environment.json",
         "history.json",

@@ -23,8 +23,7 @@ def compare(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of all runs; with --published, of tables; with --test, a file (.md, .tex "
-            "or .html) for the table, which is printed otherwise."
+            help="Folder of all runs, or of tables; with --test, a .md, .tex or .html file."
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="The images (data.root).")] = None,
@@ -36,20 +35,20 @@ def compare(
     ] = None,
     published: Annotated[
         str | None,
-        typer.Option(help="Compare runs with published figures instead: papers, or a CSV file."),
+        typer.Option(help="Lay published figures beside runs: papers, or a CSV."),
     ] = None,
     test: Annotated[
         bool,
-        typer.Option("--test", help="Test which of several runs, or result files, differ instead."),
+        typer.Option("--test", help="Test which of several runs differ."),
     ] = False,
     baseline: Annotated[
-        str | None, typer.Option(help="With --test: compare all with this one. Default: all pairs.")
+        str | None, typer.Option(help="With --test: compare all with this one.")
     ] = None,
     measures: Annotated[
         list[str] | None,
         typer.Option(
             "--measure",
-            help="With --test, repeatable. Default: rank_1, mean_ap and mean_inp.",
+            help="With --test: such as mean_ap. Repeatable.",
         ),
     ] = None,
     task: Annotated[
@@ -60,20 +59,18 @@ def compare(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(help="Write a leaderboard of runs, or result files, to this file instead."),
+        typer.Option(help="Write a leaderboard of runs to this file."),
     ] = None,
     table_format: Annotated[
         str | None,
-        typer.Option("--format", help="With --test, to print: markdown (default), latex or html."),
+        typer.Option("--format", help="With --test: markdown, latex or html."),
     ] = None,
 ) -> None:
     """Train all stages over several seeds, and compare them; or compare runs that exist.
 
-    All stages start from the same weights; tables and figures go to OUT/report. A comparison that
-    was interrupted continues where it stopped.
-
-    --test compares runs query by query, with a permutation test over identities. Runs of one recipe
-    that differ in their seed are one model. --html ranks them on a page.
+    All stages start from the same weights; tables and figures go to OUT/report. An interrupted
+    comparison continues. --test compares runs query by query, by a permutation test over
+    identities; runs of one recipe that differ in their seed are one model.
 
     \b
     Examples:

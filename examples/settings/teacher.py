@@ -19,7 +19,7 @@ class NoTeacher(AnyTeacher):
 
 
 class Distilling(AnyTeacher):
-    """What is distilled."""
+    """How the model follows its teacher."""
 
     kind: Literal["relational", "feature"] = "relational"
     """Similarities among the images of a batch, or each embedding (of the same width)."""

@@ -169,6 +169,12 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
 
 
 def _card(towers: ClipTowers, extra: Mapping[str, Any]) -> dict[str, Any]:
+    versions = {
+        "clipreid_kit": __version__,
+        "open_clip": open_clip.__version__,
+        "torch": str(torch.__version__),
+    }
+
     return {
         "format": _FORMAT,
         "name": towers.name,
@@ -181,11 +187,7 @@ def _card(towers: ClipTowers, extra: Mapping[str, Any]) -> dict[str, Any]:
         "image_std": list(towers.image_std),
         "dtype": str(next(towers.image_parameters()).dtype).removeprefix("torch."),
         "num_parameters": sum(parameter.numel() for parameter in towers.parameters()),
-        "versions": {
-            "clipreid_kit": __version__,
-            "open_clip": open_clip.__version__,
-            "torch": str(torch.__version__),
-        },
+        "versions": versions,
         "extra": extra,
     }
 

@@ -234,6 +234,7 @@ def _read_text(file: Path, encoding: str | None) -> str:
         content = _read_files.read_bytes(file)
         if file.suffix.lower() == ".gz":
             content = _read_files.gunzip(content)
+
         return content.decode(encoding or _encoding_of(content)).removeprefix("\ufeff")
     except FileNotFoundError as error:
         raise ValueError(f"read_csv: there is no file at {file}. Correct the path.") from error
@@ -245,6 +246,7 @@ def _read_text(file: Path, encoding: str | None) -> str:
         remedy = "Save the table as UTF-8"
         if isinstance(error, UnicodeDecodeError) and encoding is None:
             remedy += ", or pass encoding=, such as 'cp1252' of Excel in Western Europe"
+
         raise ValueError(
             f"read_csv: cannot read {file}: {describe_error(error)}. {remedy}."
         ) from error

@@ -10,7 +10,14 @@ import pytest
 import torch
 from _pytest.doctest import DoctestModule
 
-hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
+# No limit of time, which another program on the machine could break.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("suite")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores

@@ -248,7 +248,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_damage_ends_in_an_image_or_a_clear_error(tmp_path, monkeypatch, file_format, data):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)

@@ -128,7 +128,7 @@ rows = st.lists(
 
 
 @pytest.mark.filterwarnings("ignore:read_annotations. .* (several ways|is read as|shortened)")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=rows, with_splits=st.booleans())
 def test_a_written_file_is_read_back(tmp_path, rows, with_splits):
     records = []

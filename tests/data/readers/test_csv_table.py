@@ -153,7 +153,7 @@ def record_lists(identity, camera):
 
 
 @pytest.mark.filterwarnings("ignore:read_csv. .* (several ways|goes to extra|as the name of one)")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     records=record_lists(st.integers(-(10**9), 10**9), st.integers(0, 9)) | record_lists(name, name)
 )

@@ -57,7 +57,10 @@ record = st.builds(
 
 @pytest.mark.filterwarnings("ignore:read_table. .* (several ways|goes to extra|as the name of one)")
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=30,
+)
 @given(records=st.lists(record, max_size=5))
 def test_json_keeps_any_text_and_the_types(tmp_path, suffix, records):
     file = tmp_path / f"a{suffix}"

@@ -3,6 +3,7 @@
 Random unit rows by default; ``--features`` takes an .npz file with a gallery ``g`` and queries
 ``q``, and repeats the gallery with noise up to ``--rows``. ``--factory HNSW32`` adds approximate
 search: ours, scored exactly, and faiss's index alone at the least effort with recall 0.99.
+``--device cuda`` adds ours and torch's product on a GPU, with the gallery there.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--factory", help="an approximate structure of faiss, such as HNSW32")
+    parser.add_argument("--device", help="a GPU to search on too, such as cuda")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--store", type=Path, help="an index that is there: measure its memory")
     parser.add_argument("--memory", help="print the memory of this contender alone")
@@ -103,6 +105,24 @@ def contenders_of(index: GalleryIndex, gallery: Rows, queries: Rows, k: int) -> 
         OURS: lambda: index.search(queries, k),
         FAISS: lambda: flat.search(queries, k),
         TORCH: lambda: (wanted @ rows.T).topk(k, dim=1),
+    }
+
+
+def contenders_on(
+    device: str, store: Path, gallery: Rows, queries: Rows, k: int
+) -> dict[str, Work]:
+    """The same search with the gallery on a GPU, and the answer on the CPU."""
+    index = GalleryIndex.open(store, device=device)
+    rows = torch.from_numpy(gallery).to(device)
+    wanted = torch.from_numpy(queries)
+
+    def product() -> list[torch.Tensor]:
+        found = (wanted.to(device) @ rows.T).topk(k, dim=1)
+        return [part.cpu() for part in found]
+
+    return {
+        f"{OURS}, on {device}": lambda: index.search(queries, k),
+        f"{TORCH}, on {device}": product,
     }
 
 
@@ -230,6 +250,9 @@ def main() -> None:
 
         for count in options.queries:
             contenders = contenders_of(index, gallery, queries[:count], options.k)
+            if options.device:
+                part = queries[:count]
+                contenders |= contenders_on(options.device, store, gallery, part, options.k)
             title = f"{count} queries, the nearest {options.k}"
             show(title, interleaved(contenders, options.repeats))
             del contenders

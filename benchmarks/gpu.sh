@@ -21,3 +21,4 @@ timeout 180 "$python" -m pytest -q -p no:cacheprovider tests/gpu/test_cuda.py te
 run benchmarks.bench_towers step
 run benchmarks.bench_evaluation --large --device cuda --no-memory
 run benchmarks.bench_losses --device cuda --batches 512 4096 --repeats 20
+run benchmarks.bench_search --rows 1000000 --device cuda --repeats 3 --no-memory

@@ -64,6 +64,8 @@ class Recipe(Section):
     """Use a GPU if there is one, never, or require one."""
     threads: Annotated[PositiveInt | None, Field(le=1024)] = None
     """CPU threads of torch in each process; null for the number that torch chooses."""
+    deterministic: bool = False
+    """Repeat a run, or resume it, to the last bit on a GPU too; slower there, the same on a CPU."""
     data: Data = Synthetic()
     model: Model = Model()
     augment: Fill = Fill()

@@ -40,7 +40,15 @@ from examples.trainer.session import Session, categories_of, encoding_of, make_t
 from examples.trainer.threads import threads_of_torch
 
 # what may be other than in training
-_CHANGEABLE = ("evaluate.", "data.", "track.", "device", "threads", "prompt.test_mode")
+_CHANGEABLE = (
+    "evaluate.",
+    "data.",
+    "track.",
+    "device",
+    "threads",
+    "deterministic",
+    "prompt.test_mode",
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,8 @@ def open_trained(
         if not change.strip().startswith(_CHANGEABLE):
             raise ValueError(
                 f"--set {change}: the method is evaluated as it was trained; only the keys of "
-                "evaluate, data and track, device, threads and prompt.test_mode can change."
+                "evaluate, data and track, device, threads, deterministic and prompt.test_mode can "
+                "change."
             )
 
     run = find_run(source)

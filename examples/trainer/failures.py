@@ -14,6 +14,10 @@ _SHARED_MEMORY_IS_FULL = (
     "The shared memory (/dev/shm), through which processes hand over images, is full. Set "
     "data.workers to 0, or enlarge it, as with `docker run --shm-size=8g`."
 )
+_IS_NOT_DETERMINISTIC = (
+    "`deterministic: true`, but {operation} has no deterministic implementation on this device. "
+    "Leave `deterministic` out, or run on the CPU."
+)
 _WORKER_ENDED = (
     "A process that loads images was killed ({reason}), most often because the memory is full. "
     "Lower data.workers or the batch."
@@ -52,6 +56,12 @@ def sentence_of_failure(error: Exception) -> str | None:
         return _SHARED_MEMORY_IS_FULL
     if text.startswith("DataLoader worker"):
         return _WORKER_ENDED.format(reason=" ".join(text.split()).rstrip("."))
+
+    operation, is_not_deterministic, _ = text.partition(
+        " does not have a deterministic implementation"
+    )
+    if is_not_deterministic:
+        return _IS_NOT_DETERMINISTIC.format(operation=operation)
 
     if isinstance(error, OSError) or _is_ours(error):
         return of_worker

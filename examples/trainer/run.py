@@ -41,6 +41,7 @@ from examples.settings.sections import Track
 from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.assemble import check_negatives
 from examples.trainer.checkpoints import parts_beside_towers
+from examples.trainer.deterministic import deterministic_algorithms
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
@@ -74,6 +75,7 @@ def run(
     settings = recipe.model_dump(mode="json")
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads_of_torch(recipe.threads))
+        stack.enter_context(deterministic_algorithms(recipe.deterministic))
         if accelerator.is_main_process:
             stack.enter_context(open_run(out, settings, resume=resume))
             plugin.keep(out, resume=resume)

@@ -32,6 +32,10 @@ WORKER = (
     "Caught {name} in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
     '  File "a.py", line 3, in b\n    c()\n{module}{name}: {text}\n'
 )
+NO_DETERMINISTIC = (
+    "histc_cuda does not have a deterministic implementation, but you set "
+    "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this ..."
+)
 SHARED = "unable to allocate shared memory(shm) for file </torch_1_2>: No space left"
 
 
@@ -44,6 +48,7 @@ SHARED = "unable to allocate shared memory(shm) for file </torch_1_2>: No space 
         (RuntimeError("unable to write to file </torch_1_2_3>: No space left"), "docker run"),
         (RuntimeError(WORKER.format(name="RuntimeError", module="", text=SHARED)), "/dev/shm"),
         (RuntimeError("CUDA out of memory. Tried\nmore"), "Lower model.image_size"),
+        (RuntimeError(NO_DETERMINISTIC), "but histc_cuda has no deterministic implementation"),
         (MemoryError(), "Lower model.image_size"),
         (ValueError("Expected more than 1 value per channel"), "ValueError: Expected more than 1"),
         (KeyError("x"), "KeyError: 'x'"),

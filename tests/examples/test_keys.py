@@ -251,6 +251,7 @@ ELSEWHERE = {
     "teacher.path": "test_teacher.py",
     "head.sync_neck": "test_processes.py",
     "threads": "test_threads_last_as_long_as_the_run",
+    "deterministic": "test_deterministic_algorithms_last_as_long_as_the_run",
     "data.source": "test_readers_get_their_keys",
     "data.root": "test_readers_get_their_keys",
     "data.camera_pattern": "test_readers_get_their_keys",
@@ -435,6 +436,23 @@ def test_a_circle_head_gets_its_keys():
     branch = identity_branch(head, ImageLoss(id=1.0))(8, 5, distributed=False)
     assert isinstance(branch.classifier, CircleSoftmaxHead)
     assert (branch.classifier.scale, branch.classifier.margin) == (64.0, 0.4)
+
+
+def test_deterministic_algorithms_last_as_long_as_the_run(tmp_path, images, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    seen = []
+    monkeypatch.setattr(
+        trainer,
+        "_run_locked",
+        lambda *_, **__: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    for change in ("deterministic=true", "deterministic=false"):
+        recipe = tiny_recipe(tmp_path, change, stage="classifier", images=images)
+        trainer.run(recipe, tmp_path / change)
+        assert not torch.are_deterministic_algorithms_enabled()
+
+    assert seen == [True, False]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 def test_threads_last_as_long_as_the_run(tmp_path, images, monkeypatch):

@@ -26,8 +26,13 @@ def images(tmp_path_factory):
 
 
 def settings(images, *changes):
-    """Options of a command line that trains on the shared images."""
-    fixed = ("data.source=table", f"data.root={images}/records.csv", "track.console=nothing")
+    """Options of a command line that trains on the shared images, to the bit on a GPU too."""
+    fixed = (
+        "data.source=table",
+        f"data.root={images}/records.csv",
+        "track.console=nothing",
+        "deterministic=true",
+    )
     return [word for change in (*fixed, *changes) for word in ("--set", change)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
@@ -143,7 +144,8 @@ def _line_of_the_library():
 def pretend_cuda():
     """Within, ``x.to("cuda")`` works; yields the mode, which notes the waits for the GPU."""
     torch._C._ensureCUDADeviceGuardSet()  # as torch's fake tensors do: streams of no device
-    with mock.patch.object(torch.cuda, "_lazy_init"), PretendCuda() as mode:
+    plain_attention = sdpa_kernel(SDPBackend.MATH)  # kernels for GPUs alone do not run here
+    with mock.patch.object(torch.cuda, "_lazy_init"), plain_attention, PretendCuda() as mode:
         yield mode
 
 

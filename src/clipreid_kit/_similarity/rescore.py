@@ -63,7 +63,7 @@ class Float32Scorer:
         wanted = torch.sparse_csr_tensor(
             torch.from_numpy(begin),
             torch.from_numpy(rows),
-            torch.zeros(len(rows)),
+            torch.zeros(len(rows), device="cpu"),
             size=(len(self.queries), len(self.gallery)),
             check_invariants=False,
         )
@@ -75,12 +75,13 @@ class Float32Scorer:
 
 @contextmanager
 def ignore_sparse_warning() -> Iterator[None]:
-    """Ignore that torch calls its sparse tensors a beta.
+    """Ignore that torch calls its sparse tensors a beta, and that it trusts their indices.
 
     Filters belong to all threads, so this goes around those that use :class:`Float32Scorer`.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor", UserWarning)
+        warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
         yield
 
 

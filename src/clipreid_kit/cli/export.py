@@ -155,7 +155,7 @@ def _crops_of(folder: Path, size: tuple[int, int]) -> "tuple[Tensor, Tensor]":
     dataset = ReidDataset(read_folder(folder), to_bytes)
     step = -(-len(dataset) // _MOST_IMAGES)
     items = [dataset[row] for row in range(0, len(dataset), step)]
-    labels = torch.tensor([item.label for item in items])
+    labels = torch.tensor([item.label for item in items], device="cpu")
     return torch.stack([item.image for item in items]), labels
 
 

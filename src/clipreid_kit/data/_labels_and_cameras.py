@@ -43,7 +43,7 @@ def labels_of(
         raise ValueError(f"{_OWNER}: {num_repeated} of the given identities are repeated.")
 
     _check_known(records, label_of)
-    return torch.tensor([label_of[record.identity] for record in records])
+    return torch.tensor([label_of[record.identity] for record in records], device="cpu")
 
 
 def cameras_of(records: Sequence[ImageRecord]) -> Int[Tensor, " n"] | None:
@@ -60,7 +60,7 @@ def cameras_of(records: Sequence[ImageRecord]) -> Int[Tensor, " n"] | None:
 
     number_of = {camera: _camera_number(camera) for camera in set(cameras)}
     _check_one_spelling(number_of)
-    return torch.tensor([number_of[camera] for camera in cameras])
+    return torch.tensor([number_of[camera] for camera in cameras], device="cpu")
 
 
 def _check_known(records: Sequence[ImageRecord], known: dict[int | str, int]) -> None:

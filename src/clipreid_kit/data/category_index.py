@@ -95,4 +95,4 @@ class CategoryIndex:
             Numbers (N,), int64; empty for no records.
         """
         numbers = [self.known.get(getattr(record, self.field), -1) for record in records]
-        return torch.tensor(numbers, dtype=torch.int64)
+        return torch.tensor(numbers, dtype=torch.int64, device="cpu")

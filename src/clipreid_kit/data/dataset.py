@@ -133,7 +133,9 @@ class ReidDataset(Dataset[ReidItem]):
 
         self.identities = identities_of(self.records) if identities is None else tuple(identities)
         labels = labels_of(self.records, self.identities)
-        self._labels = (labels[:, None] * orientations + torch.arange(orientations)).flatten()
+        self._labels = (
+            labels[:, None] * orientations + torch.arange(orientations, device="cpu")
+        ).flatten()
 
         cameras = cameras_of(self.records)
         self._cameras = None if cameras is None else cameras.repeat_interleave(orientations)
@@ -145,7 +147,7 @@ class ReidDataset(Dataset[ReidItem]):
             self._camera_of = self._cameras.tolist()
 
         # In shared memory, so that set_epoch reaches workers that are already running.
-        self._epoch = _shared(torch.zeros((), dtype=torch.int64))
+        self._epoch = _shared(torch.zeros((), dtype=torch.int64, device="cpu"))
         self._pixels = PixelCache(self.records) if cache else None
 
     def __len__(self) -> int:
@@ -234,8 +236,8 @@ class ReidDataset(Dataset[ReidItem]):
         """
         number_of: dict[str, int] = {}
         numbers = [number_of.setdefault(record.path, len(number_of)) for record in self.records]
-        turned = torch.tensor(numbers)[:, None] * self.orientations
-        return (turned + torch.arange(self.orientations)).flatten()
+        turned = torch.tensor(numbers, device="cpu")[:, None] * self.orientations
+        return (turned + torch.arange(self.orientations, device="cpu")).flatten()
 
     @property
     def captions(self) -> tuple[str | None, ...]:

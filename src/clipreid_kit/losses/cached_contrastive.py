@@ -161,7 +161,7 @@ class CachedContrastive:
         sides = self._sides(images, texts)
 
         # The input of the graph: it requires gradient, so that the backward pass is run.
-        graph_input = torch.empty(0, requires_grad=True)
+        graph_input = torch.empty(0, requires_grad=True, device="cpu")
         kept_chunks = self.kept_chunks if torch.is_grad_enabled() else 0
         embeddings = _EncodeInChunks.apply(graph_input, sides, kept_chunks, self.no_sync)
 

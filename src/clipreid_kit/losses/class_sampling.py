@@ -80,7 +80,7 @@ def sample_classes(
         )
 
     # In float64 no two draws are equal; topk might order equal ones differently elsewhere.
-    score = torch.rand(num_identities, generator=generator, dtype=torch.float64)
+    score = torch.rand(num_identities, generator=generator, dtype=torch.float64, device="cpu")
     score = score.to(labels.device).scatter(0, labels.long(), 2.0)
     classes = score.topk(num_sampled, sorted=False).indices.sort().values
 
@@ -173,7 +173,7 @@ class ClassSampler(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the step for ``state_dict``, as a tensor: every checkpoint format accepts that."""
-        return torch.tensor(self.step)
+        return torch.tensor(self.step, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from a stored step."""

@@ -106,7 +106,7 @@ class EmbeddingQueue(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the number of rows for ``state_dict``."""
-        return torch.tensor(self.num_rows)
+        return torch.tensor(self.num_rows, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the number of rows."""
@@ -226,7 +226,7 @@ class CrossBatchMemory(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the number of training steps for ``state_dict``."""
-        return torch.tensor(self.num_steps)
+        return torch.tensor(self.num_steps, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the number of training steps."""

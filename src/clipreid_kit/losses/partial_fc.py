@@ -180,7 +180,7 @@ class PartialFCLoss(nn.Module):
         )
 
     def _layout(self, first: int, stop: int) -> Tensor:
-        return torch.tensor([self.num_identities, first, stop, self.step])
+        return torch.tensor([self.num_identities, first, stop, self.step], device="cpu")
 
     def _load_from_state_dict(
         self,
@@ -331,9 +331,9 @@ def _initial_rows(dim: int, num_identities: int, first: int, stop: int, seed: in
     for block in range(first // _BLOCK, -(-stop // _BLOCK)):
         mixed = np.random.SeedSequence([seed, block]).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
-        rows = torch.empty(_BLOCK, dim).uniform_(-bound, bound, generator=generator)
+        rows = torch.empty(_BLOCK, dim, device="cpu").uniform_(-bound, bound, generator=generator)
 
         offset = block * _BLOCK
         blocks.append(rows[max(first - offset, 0) : stop - offset])
 
-    return torch.cat(blocks)
+    return torch.cat(blocks).to(torch.get_default_device())

@@ -736,7 +736,7 @@ class GalleryIndex:
         """
         rows = self.rows(keys)
         if len(rows) == 0:
-            return torch.empty(0, self._store.facts.dim)
+            return torch.empty(0, self._store.facts.dim, device="cpu")
         return self._store.vectors(rows)
 
     def neighbours(
@@ -898,7 +898,7 @@ class GalleryIndex:
         rows = self._store.rows_of_keys("GalleryIndex.recall", keys[chosen])
         vectors = self._store.vectors(rows).double()
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64, device="cpu")
         return vectors + noise * vectors.std(dim=0, correction=0) / 2
 
     def _identities(self, rows: IntArray) -> list[Any]:

@@ -17,12 +17,12 @@ def seeded_generator(*numbers: int) -> torch.Generator:
 
 def permutation(size: int, rng: torch.Generator) -> IntArray:
     """Return the numbers below ``size`` in a random order."""
-    return torch.randperm(size, generator=rng).numpy()
+    return torch.randperm(size, generator=rng, device="cpu").numpy()
 
 
 def random_keys(size: int, rng: torch.Generator) -> npt.NDArray[np.int32]:
     """Return ``size`` random numbers of ``KEY_BITS`` bits."""
-    return torch.empty(size, dtype=torch.int32).random_(generator=rng).numpy()
+    return torch.empty(size, dtype=torch.int32, device="cpu").random_(generator=rng).numpy()
 
 
 def random_key_of(stream: int, numbers: IntArray) -> IntArray:

@@ -38,8 +38,12 @@ class RandomOrders:
 
         of_columns = (NUM_PASSES, num_orders, self._num_columns)
         of_rows = (NUM_PASSES, num_orders, self._num_rows)
-        self._row_shifts = torch.randint(self._num_rows, of_columns, generator=rng).numpy()
-        self._column_shifts = torch.randint(self._num_columns, of_rows, generator=rng).numpy()
+        self._row_shifts = torch.randint(
+            self._num_rows, of_columns, generator=rng, device="cpu"
+        ).numpy()
+        self._column_shifts = torch.randint(
+            self._num_columns, of_rows, generator=rng, device="cpu"
+        ).numpy()
 
     def entry(self, order: IntArray, position: IntArray) -> IntArray:
         """Return the entries at some positions of some permutations, which are broadcast."""

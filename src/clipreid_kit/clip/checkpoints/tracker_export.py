@@ -196,7 +196,7 @@ def _checked_crops(
             raise ValueError(f"{_OWNER}: labels belong to images. Pass both, or neither.")
 
         generator = torch.Generator().manual_seed(seed)
-        return torch.randint(256, (3, 3, *size), generator=generator).to(torch.uint8)
+        return torch.randint(256, (3, 3, *size), generator=generator, device="cpu").to(torch.uint8)
 
     is_right = images.dtype == torch.uint8 and images.ndim == 4 and len(images) > 0
     if not is_right or tuple(images.shape[1:]) != (3, *size):
@@ -253,10 +253,10 @@ class _TrackerTower(nn.Module):
         fed_mean, fed_std = _STATISTICS[pixels]
         height, width = input_size
         buffers = {
-            "fed_mean": torch.tensor(fed_mean)[:, None, None],
-            "fed_std": torch.tensor(fed_std)[:, None, None],
-            "image_mean": torch.tensor(self.mean)[:, None, None],
-            "image_std": torch.tensor(self.std)[:, None, None],
+            "fed_mean": torch.tensor(fed_mean, device="cpu")[:, None, None],
+            "fed_std": torch.tensor(fed_std, device="cpu")[:, None, None],
+            "image_mean": torch.tensor(self.mean, device="cpu")[:, None, None],
+            "image_std": torch.tensor(self.std, device="cpu")[:, None, None],
             "resize_rows": _resize_matrix(height, towers.image_size[0]),
             "resize_columns": _resize_matrix(width, towers.image_size[1]).T.contiguous(),
         }
@@ -279,7 +279,7 @@ class _TrackerTower(nn.Module):
 
 def _resize_matrix(length: int, new_length: int) -> Float[Tensor, "m n"]:
     """Weights by which a bicubic filter with antialiasing makes each new row of the old ones."""
-    identity = torch.eye(length)[None, None]
+    identity = torch.eye(length, device="cpu")[None, None]
     size = (new_length, length)
     return F.interpolate(identity, size=size, mode="bicubic", antialias=True)[0, 0]
 
@@ -289,7 +289,9 @@ def _as_fed(crops: UInt8[Tensor, "n 3 h w"], pixels: Pixels) -> Tensor:
     if pixels == "uint8":
         return crops
 
-    mean, std = (torch.tensor(values)[:, None, None] for values in _STATISTICS[pixels])
+    mean, std = (
+        torch.tensor(values, device="cpu")[:, None, None] for values in _STATISTICS[pixels]
+    )
     return (crops.float() / 255 - mean) / std
 
 

@@ -273,7 +273,9 @@ class TextToPerson(nn.Module):
         Raises:
             ValueError: As ``forward``, also if a loss has no values.
         """
-        self._check_batch(labels, tokens, images.shape[0], torch.ones(images.shape[0]))
+        self._check_batch(
+            labels, tokens, images.shape[0], torch.ones(images.shape[0], device="cpu")
+        )
         image = self._embed_images(images, cameras, views, for_loss=False)
         text = self._embed_texts(tokens)
 

@@ -61,7 +61,7 @@ def texts_of_all(towers: ClipTowers, texts: Tensor | IdentityPromptLearner) -> T
     """Return the text of each identity (C, D); learned prompts are encoded."""
     if isinstance(texts, Tensor):
         return texts
-    return texts.encode(towers, torch.arange(texts.num_identities))
+    return texts.encode(towers, torch.arange(texts.num_identities, device="cpu"))
 
 
 def texts_of_rows(

@@ -123,7 +123,8 @@ class IdentityPromptLearner(nn.Module):
         width = towers.text_width
 
         def words(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.randn(*shape, width, generator=generator) * std)
+            drawn = torch.randn(*shape, width, generator=generator, device="cpu") * std
+            return nn.Parameter(drawn.to(torch.get_default_device()))
 
         self.identity_words = words(num_identities, num_tokens) if num_tokens else None
         if first_words is not None:
@@ -222,7 +223,7 @@ class IdentityPromptLearner(nn.Module):
             ValueError: If ``block_size`` is below 1.
         """
         check_integer(_OWNER, "block_size", block_size, 1)
-        labels = torch.arange(self.num_identities)
+        labels = torch.arange(self.num_identities, device="cpu")
         blocks = torch.split(labels, block_size)
         return torch.cat([self._encode(towers, block, None, None) for block in blocks])
 
@@ -309,7 +310,7 @@ def _add_phrase(
             f"{num_tokens}; they have to be equal."
         )
     with torch.no_grad():
-        words.add_(towers.embed_tokens(torch.tensor([ids]))[0].to(words))
+        words.add_(towers.embed_tokens(torch.tensor([ids], device="cpu"))[0].to(words))
 
 
 def _rows_of(words: Tensor, numbers: Tensor) -> Tensor:
@@ -327,7 +328,7 @@ def _instance_net(in_dim: int, width: int, std: float, generator: torch.Generato
     second = nn.Linear(hidden_dim, width, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         for layer, scale in ((first, 1.0), (second, std / hidden_dim**0.5)):
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * scale)
+            layer.weight.normal_(generator=generator).mul_(scale)
             layer.bias.zero_()
 
-    return nn.Sequential(first, nn.ReLU(), second)
+    return nn.Sequential(first, nn.ReLU(), second).to(torch.get_default_device())

@@ -122,7 +122,9 @@ class PromptTemplates(nn.Module):
         length = self.eots[variant] + 1 if towers.text_is_causal else self.tokens.shape[1]
         words = towers.embed_tokens(self.tokens[variant : variant + 1, :length])
         embeddings = insert_pseudo_token(words, learned, self.starts[variant])
-        return PromptEmbeddings(embeddings, torch.full((learned.shape[0],), self.eots[variant]))
+        return PromptEmbeddings(
+            embeddings, torch.full((learned.shape[0],), self.eots[variant], device="cpu")
+        )
 
     def _embed_variants(
         self, towers: ClipTowers, learned: Tensor, variants: Tensor
@@ -136,8 +138,8 @@ class PromptTemplates(nn.Module):
             raise fail(self._owner, expected, variants.tolist())
 
         words = towers.embed_tokens(self.tokens[variants.to(self.tokens.device)])
-        starts = torch.tensor(self.starts)[variants]
-        ends = torch.tensor(self.eots)[variants]
+        starts = torch.tensor(self.starts, device="cpu")[variants]
+        ends = torch.tensor(self.eots, device="cpu")[variants]
         return PromptEmbeddings(insert_pseudo_token(words, learned, starts), ends)
 
 

@@ -146,9 +146,9 @@ class CameraEmbedding(nn.Module):
 
         # without ids: the row of means, or the only row if the embedding does not distinguish them
         if cameras is None:
-            cameras = torch.tensor(self.num_cameras)
+            cameras = torch.tensor(self.num_cameras, device="cpu")
         if views is None:
-            views = torch.tensor(self.num_views)
+            views = torch.tensor(self.num_views, device="cpu")
 
         rows = (cameras * table.shape[1] + views).to(table.device)
         chosen: Tensor = self.scale * table.flatten(0, 1).index_select(0, rows)

@@ -73,7 +73,9 @@ class TextTokenizer:
         self._report_long_texts(texts, too_long)
 
         rows = [self._row(text) for text in texts]
-        return torch.stack(rows) if rows else torch.zeros(0, self.context_length, dtype=torch.long)
+        if not rows:
+            return torch.zeros(0, self.context_length, dtype=torch.long, device="cpu")
+        return torch.stack(rows)
 
     def inner_ids(self, text: str) -> list[int]:
         """Return the token ids of a piece of text, without start, end and padding."""
@@ -145,8 +147,8 @@ class TextTokenizer:
         if len(ids) > self.context_length:
             ids = [*ids[: self.context_length - 1], tokenizer.eot_token_id]
 
-        padded = torch.zeros(self.context_length, dtype=torch.long)
-        padded[: len(ids)] = torch.tensor(ids)
+        padded = torch.zeros(self.context_length, dtype=torch.long, device="cpu")
+        padded[: len(ids)] = torch.tensor(ids, device="cpu")
         return padded
 
     def _tokenizer(self) -> SimpleTokenizer | HFTokenizer:

@@ -39,4 +39,4 @@ class ToNormalizedTensor:
 
 def _channel_column(values: RGB) -> Tensor:
     """Return one value for each channel, shape (3, 1, 1)."""
-    return torch.tensor(values, dtype=torch.float32)[:, None, None]
+    return torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]

@@ -100,7 +100,7 @@ def _draw(rows: list[int], count: int, rng: torch.Generator) -> list[int]:
     if count >= len(rows):
         return rows
 
-    positions = torch.randperm(len(rows), generator=rng)[:count].sort().values
+    positions = torch.randperm(len(rows), generator=rng, device="cpu")[:count].sort().values
     return [rows[position] for position in positions.tolist()]
 
 

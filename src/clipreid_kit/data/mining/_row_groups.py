@@ -24,7 +24,7 @@ def number_groups(
     Two rows with the same number may not be negatives of each other. The first kind holds each row
     with its copies, which show the same image, the others the identities and the captions.
     """
-    kinds = [torch.arange(num_rows)]
+    kinds = [torch.arange(num_rows, device="cpu")]
     if images is not None:
         check_labels(owner, "images", images, num_rows)
         kinds = [torch.unique(images.cpu(), return_inverse=True)[1]]
@@ -53,7 +53,7 @@ def _number_captions(captions: Sequence[str | None]) -> Int[Tensor, " n"]:
             key = " ".join(caption.casefold().split())
         numbers.append(number_of.setdefault(key, len(number_of)))
 
-    return torch.tensor(numbers, dtype=torch.int64)
+    return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
 
 class _Kind(NamedTuple):

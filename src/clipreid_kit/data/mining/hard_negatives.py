@@ -151,14 +151,14 @@ def _draw_negatives(
 
     The few rows that are left in the end draw from exactly the items that they may have.
     """
-    drawn = torch.full((num_rows, count), -1, dtype=torch.int64)
-    pending = torch.arange(num_rows)
+    drawn = torch.full((num_rows, count), -1, dtype=torch.int64, device="cpu")
+    pending = torch.arange(num_rows, device="cpu")
 
     attempts = _ATTEMPTS if num_rows > 4 * count else 0
     for _ in range(attempts):
         if not len(pending):
             break
-        attempt = torch.randint(num_rows, (len(pending), count), generator=rng)
+        attempt = torch.randint(num_rows, (len(pending), count), generator=rng, device="cpu")
         excluded = groups.share_group(pending[:, None], attempt).any(dim=1)
         accepted = ~excluded & ~_has_repeats(attempt)
 
@@ -167,7 +167,7 @@ def _draw_negatives(
 
     for rows in torch.split(pending, max(1, _BLOCK // max(num_rows, 1))):
         # The largest of random keys are a random choice; excluded items have none.
-        keys = torch.rand((len(rows), num_rows), generator=rng)
+        keys = torch.rand((len(rows), num_rows), generator=rng, device="cpu")
         keys[groups.pairs(rows)] = -1
         values, columns = keys.topk(min(count, num_rows), dim=1)
         drawn[rows, : columns.shape[1]] = columns.masked_fill(values < 0, -1)

@@ -105,7 +105,7 @@ class MinedDataset(Dataset[MinedItem]):
             raise fail(owner, f"{len(dataset)} captions, one for each item", len(texts))
 
         if mined is None:
-            mined = torch.arange(len(dataset))[:, None]
+            mined = torch.arange(len(dataset), device="cpu")[:, None]
         _check_mined(owner, mined, len(dataset))
 
         self.dataset = dataset
@@ -114,9 +114,10 @@ class MinedDataset(Dataset[MinedItem]):
         # In shared memory, with room for an anchor for each item, so that an update reaches the
         # workers that are already running.
         max_anchors = max(len(dataset), len(mined))
-        empty = torch.full((max_anchors, mined.shape[1]), -1, dtype=torch.int64)
+        empty = torch.full((max_anchors, mined.shape[1]), -1, dtype=torch.int64, device="cpu")
         self._mined = _shared(empty)
-        self._state = _shared(torch.tensor([0, -1]))  # anchors in use, epoch of the last refresh
+        # anchors in use, epoch of the last refresh
+        self._state = _shared(torch.tensor([0, -1], device="cpu"))
         self._fill(mined)
 
     def __len__(self) -> int:
@@ -249,7 +250,7 @@ def with_anchor_column(negatives: Int[Tensor, "n k"]) -> Int[Tensor, "n m"]:
         tensor([[ 0,  5,  7],
                 [ 1,  3, -1]])
     """
-    anchors = torch.arange(len(negatives))[:, None]
+    anchors = torch.arange(len(negatives), device="cpu")[:, None]
     return torch.cat([anchors, negatives], dim=1)
 
 
@@ -281,10 +282,10 @@ def collate_mined(items: Sequence[MinedItem]) -> MinedBatch:
     return MinedBatch(
         image=torch.stack([item.image for item in loaded]),
         caption=tuple(captions),
-        label=torch.tensor([item.label for item in loaded]),
-        camera=torch.tensor([item.camera for item in loaded]),
-        dataset_rows=torch.tensor([item.row for item in loaded]),
-        mined_rows=torch.tensor(mined_rows),
+        label=torch.tensor([item.label for item in loaded], device="cpu"),
+        camera=torch.tensor([item.camera for item in loaded], device="cpu"),
+        dataset_rows=torch.tensor([item.row for item in loaded], device="cpu"),
+        mined_rows=torch.tensor(mined_rows, device="cpu"),
     )
 
 

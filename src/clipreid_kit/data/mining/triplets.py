@@ -123,7 +123,7 @@ def mine_triplets(
     unit = unit_features(owner, features)
     ceiling = similarity_ceiling(owner, max_similarity)
     if len(unit) == 0:
-        return torch.zeros((0, 3), dtype=torch.int64)
+        return torch.zeros((0, 3), dtype=torch.int64, device="cpu")
 
     numbers = number_groups(owner, len(unit), labels, captions, images)
     groups = RowGroups(numbers, unit.device)
@@ -179,7 +179,7 @@ def _distance(similarity: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 def _unit_captions(
     owner: str, caption_features: Tensor | None, num_rows: int
 ) -> Float[Tensor, "n e"]:
-    texts = torch.zeros(0) if caption_features is None else caption_features
+    texts = torch.zeros(0, device="cpu") if caption_features is None else caption_features
     check_embeddings(owner, "caption_features", texts)
     if len(texts) != num_rows:
         raise fail(owner, f"caption_features with {num_rows} rows, like features", len(texts))

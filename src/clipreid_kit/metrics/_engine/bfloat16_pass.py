@@ -137,7 +137,9 @@ def bfloat16_allowance(queries: EmbeddingRows, gallery: EmbeddingRows, distance:
 
 def _time_probe(dim: int, dtype: torch.dtype, limit: float = math.inf) -> float:
     """Return the seconds of a small product: the best of five, or the first beyond a limit."""
-    left, right = (torch.full((count, dim), 1.0 / dim, dtype=dtype) for count in _PROBE)
+    left, right = (
+        torch.full((count, dim), 1.0 / dim, dtype=dtype, device="cpu") for count in _PROBE
+    )
     times = []
     for _ in range(5):
         began = time.perf_counter()

@@ -218,7 +218,7 @@ class _Counter:
         # bfloat16 numbers take half of the space
         num_numbers = (stop - start) * padded(len(tile.norms))
         size = (num_numbers + 1) // 2 if try_bfloat16 else num_numbers
-        buffer = self._buffers.pop() if self._buffers else torch.empty(0)
+        buffer = self._buffers.pop() if self._buffers else torch.empty(0, device="cpu")
         if len(buffer) < size:
             buffer = torch.empty(size, dtype=torch.float32, device=self.queries.device)
         block.count(buffer, try_bfloat16=try_bfloat16)

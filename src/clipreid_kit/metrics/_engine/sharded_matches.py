@@ -51,7 +51,7 @@ class Shard(NamedTuple):
 def join_shards(shards: Sequence[Shard]) -> Shard:
     """Concatenate shards; without any, return an empty one of width 0."""
     if not shards:
-        return Shard(torch.empty(0, 0), np.empty(0, dtype=np.int64), None, ())
+        return Shard(torch.empty(0, 0, device="cpu"), np.empty(0, dtype=np.int64), None, ())
     if len(shards) == 1:
         return shards[0]
 
@@ -167,7 +167,9 @@ def _warn_if_cameras_differ(owner: str, query: Shard, identities: IdentityMatche
         return
 
     meets = identities.meets_camera
-    counts = torch.zeros(len(query.ids)) if meets is None else torch.from_numpy(meets).float()
+    counts = torch.zeros(len(query.ids), device="cpu")
+    if meets is not None:
+        counts = torch.from_numpy(meets).float()
     warn_if_cameras_differ(owner, _sum_over_ranks(counts).numpy() > 0)
 
 
@@ -280,7 +282,9 @@ def _share_description(
 ) -> None:
     """Replace what ``identities`` says about the gallery of one rank by what holds for all."""
     identities.num_cameras = None
-    identities.num_gallery = int(_sum_over_ranks(torch.tensor(identities.num_gallery)))
+    identities.num_gallery = int(
+        _sum_over_ranks(torch.tensor(identities.num_gallery, device="cpu"))
+    )
     if any(len(part.above) for part in matches):
         return
 

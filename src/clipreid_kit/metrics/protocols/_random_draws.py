@@ -22,7 +22,7 @@ def check_draws(owner: str, num_splits: int, seed: int) -> None:
 
 def draw_one_each(codes: IntArray, generator: torch.Generator) -> IntArray:
     """Draw one random row of each number, and return them in the order of the numbers."""
-    order = torch.randperm(len(codes), generator=generator).numpy()
+    order = torch.randperm(len(codes), generator=generator, device="cpu").numpy()
     first_of_each = np.unique(codes[order], return_index=True)[1]
     drawn: IntArray = order[first_of_each]
     return drawn

@@ -72,7 +72,7 @@ def reciprocal_weights(
 
     weight = distance.neg_().exp_()
     counts = torch.from_numpy(np.bincount(row, minlength=total))
-    sums = torch.zeros(total).scatter_add_(0, torch.from_numpy(row), weight)
+    sums = torch.zeros(total, device="cpu").scatter_add_(0, torch.from_numpy(row), weight)
     weight /= torch.repeat_interleave(sums, counts)
     return SparseRows(_begin(counts), torch.from_numpy(column), weight)
 
@@ -89,12 +89,14 @@ def average_over_lists(weights: SparseRows, lists: IntArray) -> SparseRows:
         num_rows = len(near) // size
         lengths = weights.begin[near + 1] - weights.begin[near]
         entries = concatenate_ranges(weights.begin[near], lengths)
-        row = torch.repeat_interleave(torch.arange(len(near)) // size, lengths)
+        row = torch.repeat_interleave(torch.arange(len(near), device="cpu") // size, lengths)
 
         # entries of one row and column are added up
         keys, order = torch.sort(row * total + weights.column[entries], stable=True)
         keys, group = torch.unique_consecutive(keys, return_inverse=True)
-        value = torch.zeros(len(keys)).scatter_add_(0, group, weights.weight[entries[order]])
+        value = torch.zeros(len(keys), device="cpu").scatter_add_(
+            0, group, weights.weight[entries[order]]
+        )
 
         row = torch.div(keys, total, rounding_mode="floor")
         counts.append(torch.bincount(row, minlength=num_rows))
@@ -107,7 +109,9 @@ def average_over_lists(weights: SparseRows, lists: IntArray) -> SparseRows:
 def transpose_rows(weights: SparseRows, first: int, num_columns: int) -> SparseRows:
     """Return for each column the rows from ``first`` on that have it, numbered from 0."""
     begin = weights.begin[first:]
-    row = torch.repeat_interleave(torch.arange(len(begin) - 1), begin[1:] - begin[:-1])
+    row = torch.repeat_interleave(
+        torch.arange(len(begin) - 1, device="cpu"), begin[1:] - begin[:-1]
+    )
     column, order = torch.sort(weights.column[begin[0] :], stable=True)
     counts = torch.bincount(column, minlength=num_columns)
     return SparseRows(_begin(counts), row[order], weights.weight[begin[0] :][order])

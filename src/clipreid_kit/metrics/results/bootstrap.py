@@ -96,7 +96,7 @@ def bootstrap_interval(
     step = max(1, _CHUNK // num_groups)
     for start in range(0, num_samples, step):
         shape = min(step, num_samples - start), num_groups
-        drawn = torch.randint(num_groups, shape, generator=generator)
+        drawn = torch.randint(num_groups, shape, generator=generator, device="cpu")
         means.append(sums[drawn].sum(dim=1) / sizes[drawn].sum(dim=1))
 
     tail = (1 - confidence) / 2

@@ -115,5 +115,5 @@ def _random_signs(
     step = max(1, _CHUNK // num_groups)
     for start in range(0, num_samples, step):
         shape = (min(step, num_samples - start), num_groups)
-        is_swapped = torch.randint(2, shape, generator=generator, dtype=torch.int8)
+        is_swapped = torch.randint(2, shape, generator=generator, dtype=torch.int8, device="cpu")
         yield 1.0 - 2.0 * is_swapped.numpy().astype(np.float64)

@@ -449,7 +449,7 @@ class Encoder:
             for angle in self.rotations:
                 view, unreadable = self._view(images, angle, bar.update, stop=stop)
                 if unreadable and stop:
-                    return torch.empty(0, 0), unreadable
+                    return torch.empty(0, 0, device="cpu"), unreadable
                 views.append(view)
 
         embeddings = self._joined(views)
@@ -492,7 +492,7 @@ class Encoder:
                 f"{_OWNER}: none of {len(images)} images can be read; the first: "
                 f"{unreadable[0].reason}"
             )
-        return torch.cat(parts) if parts else torch.empty(0, 0), unreadable
+        return torch.cat(parts) if parts else torch.empty(0, 0, device="cpu"), unreadable
 
     def _embed(self, images: Tensor, options: Mapping[str, Tensor]) -> Tensor:
         """Embed a batch, in float32 on the CPU."""

@@ -128,7 +128,7 @@ def _collate(items: Sequence[_Loaded]) -> ImageBatch:
     readable = [item for item in items if item.image is not None]
     images = [item.image for item in readable if item.image is not None]
     return ImageBatch(
-        rows=torch.tensor([item.row for item in readable], dtype=torch.int64),
+        rows=torch.tensor([item.row for item in readable], dtype=torch.int64, device="cpu"),
         images=torch.stack(images) if images else None,
         unreadable=[Unreadable(item.row, item.reason) for item in items if item.image is None],
     )

@@ -54,7 +54,7 @@ def products_with_center(vectors: Tensor, norms: Tensor, center: RowCenter) -> T
         norms: (N,), float64.
         center: The centre.
     """
-    products = torch.empty(len(vectors), dtype=torch.float64)
+    products = torch.empty(len(vectors), dtype=torch.float64, device="cpu")
     for part, values in float64_chunks(vectors):
         torch.mv(values, center.point, out=products[part])
     return products.mul_(inverse_norms(norms))

@@ -320,7 +320,7 @@ def _queries(owner: str, vectors: Sequence[Any], count: int) -> list[Tensor]:
         )
     found = []
     for part in vectors:
-        rows = part if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part))
+        rows = part if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part), device="cpu")
         found.append(rows[None] if rows.ndim == 1 else rows)
 
     numbers = {len(rows) for rows in found}

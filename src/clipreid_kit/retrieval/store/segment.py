@@ -123,7 +123,7 @@ class Segment:
     def _along_center(self) -> Tensor:
         """Those of all embeddings, computed when they are first needed: 8 bytes for each."""
         if self._center is None:
-            return torch.zeros(len(self), dtype=torch.float64)
+            return torch.zeros(len(self), dtype=torch.float64, device="cpu")
 
         step = max(1, _READ // self.grid.mean.shape[0])
         parts = []

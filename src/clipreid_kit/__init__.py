@@ -143,7 +143,7 @@ if TYPE_CHECKING:
         insert_pseudo_token,
         mask_tokens,
     )
-    from clipreid_kit.samplers import HardIdentitySampler, PKSampler
+    from clipreid_kit.samplers import CrossModalityPKSampler, HardIdentitySampler, PKSampler
     from clipreid_kit.schedulers import (
         WarmupCosineLR,
         WarmupMultiStepLR,
@@ -172,6 +172,7 @@ __all__ = [
     "CosFaceHead",
     "CosFaceLoss",
     "CrossBatchMemory",
+    "CrossModalityPKSampler",
     "CrossModalityProtocol",
     "EmaTeacher",
     "EmbeddingQueue",

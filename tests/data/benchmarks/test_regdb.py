@@ -31,5 +31,5 @@ def test_another_split(tmp_path):
 def test_a_row_of_another_form(tmp_path):
     base = trees.regdb(tmp_path)
     trees.write(base, "idx/test_visible_1.txt", "Visible/8/a.bmp\n")
-    with pytest.raises(ValueError, match=r"row 1 of idx/test_visible_1\.txt is .* <image> <identit"):
+    with pytest.raises(ValueError, match=r"row 1 of idx/test_visible_1\.txt is .* <image> <ident"):
         read_regdb(base)

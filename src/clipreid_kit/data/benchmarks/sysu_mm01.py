@@ -153,8 +153,8 @@ def _load_cells(owner: str, tree: FileTree) -> list[object]:
         from scipy.io import loadmat
     except ImportError as error:
         raise ValueError(
-            f"{owner}: SciPy is needed for {_PERMUTATIONS}. Run pip install clipreid_kit[calibrate], "
-            "or remove the file to draw galleries by a seed."
+            f"{owner}: SciPy is needed for {_PERMUTATIONS}. Run pip install "
+            "clipreid_kit[calibrate], or remove the file to draw galleries by a seed."
         ) from error
 
     try:

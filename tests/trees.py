@@ -217,3 +217,55 @@ def rstpreid(root, entries=RSTPREID_ENTRIES):
     base = root / "RSTPReid"
     write(base, "data_captions.json", json.dumps(entries))
     return fill(base, *(f"imgs/{entry['img_path']}" for entry in RSTPREID_ENTRIES))
+
+
+def sysu_mm01(root):
+    """Identities 1 and 2 train, 3 validates, 6 tests; 9 is in no list."""
+    base = root / "SYSU-MM01"
+    for split, identities in (("train", "1,2"), ("val", "3"), ("test", "6")):
+        write(base, f"exp/{split}_id.txt", identities + "\n")
+    images = [f"cam{camera}/{i:04}/0001.jpg" for camera in range(1, 7) for i in (1, 6)]
+    return fill(base, *images, "cam1/0006/0002.jpg", "cam1/0003/0001.jpg", "cam2/0009/0001.jpg")
+
+
+def regdb(root, split=1):
+    base = root / "RegDB"
+    for part, person in (("train", 7), ("test", 8)):
+        for folder, modality in (("Visible", "visible"), ("Thermal", "thermal")):
+            names = [f"{folder}/{person}/male_back_{modality[0]}_0{n}_{person}.bmp" for n in (1, 2)]
+            fill(base, *names)
+            rows = "".join(f"{name} 0\n" for name in names)
+            write(base, f"idx/{part}_{modality}_{split}.txt", rows)
+    return base
+
+
+def llcm(root):
+    base = root / "LLCM"
+    for modality in ("vis", "nir"):
+        image = f"{modality}/0004/0004_c02_s1_01.jpg"
+        fill(base, image, f"test_{modality}/cam3/0005/a.jpg", f"test_{modality}/cam1/0006/b.jpg")
+        write(base, f"idx/train_{modality}.txt", f"{image} 0\n")
+    write(base, "idx/test_id.txt", "5")
+    return base
+
+
+def ag_reid(root):
+    return fill(
+        root / "AG-ReID",
+        "bounding_box_train/P0001T02193A0C0F00000.jpg",
+        "bounding_box_train/P0001T02193A0C3F00012.jpg",
+        "query_all_c0/P0002T02160A1C0F00100.jpg",
+        "query_all_c3/P0002T02160A1C3F00200.jpg",
+        "bounding_box_test_all_c3/P0002T02160A1C3F00230.jpg",
+        "bounding_box_test_all_c0/P0002T02160A1C0F00130.jpg",
+    )
+
+
+def cargo(root):
+    return fill(
+        root / "CARGO",
+        "train/Cam1/Cam1_day_7_12.jpg",
+        "train/Cam13/Cam13_night_7_3.jpg",
+        "query/Cam5/Cam5_day_2501_1.jpg",
+        "gallery/Cam6/Cam6_day_2501_9.jpg",
+    )

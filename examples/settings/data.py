@@ -5,6 +5,8 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BeforeValidator, Field, PositiveInt
 from tqdm import tqdm
 
@@ -19,6 +21,13 @@ Protocol = Literal[
     "leave_one_out",
     "single_shot",
     "text_to_person",
+    "cross_modality",
+    "cross_view",
+    "sysu_all",
+    "sysu_all_multi",
+    "sysu_indoor",
+    "sysu_indoor_multi",
+    "llcm",
 ]
 Aspect = Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"]
 
@@ -93,11 +102,16 @@ class Synthetic(Images):
     """Identities of all splits."""
     views_per_camera: Annotated[int, Field(ge=2)] = 3
     """Images of an identity by each of the four cameras."""
+    infrared_cameras: Annotated[int, Field(ge=0, le=3)] = 0
+    """How many of the cameras are infrared; then every image has a modality."""
 
     def generate(self, folder: Path, seed: int, *, quiet: bool) -> list[ImageRecord]:
         """Write the images into a folder, and return their records."""
         generator = kit.SyntheticReid(
-            self.num_identities, views_per_camera=self.views_per_camera, seed=seed
+            self.num_identities,
+            views_per_camera=self.views_per_camera,
+            seed=seed,
+            infrared_cameras=self.infrared_cameras,
         )
         total = len(generator.records())
 
@@ -297,6 +311,67 @@ class DescribedPersons(Benchmark):
                 return kit.read_rstpreid(root, counts=self.counts)
 
 
+class SysuMM01(Benchmark):
+    """SYSU-MM01: infrared queries, visible galleries."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = (
+        "sysu_all",
+        "sysu_indoor",
+        "sysu_all_multi",
+        "sysu_indoor_multi",
+    )
+    source: Literal["sysu_mm01"]
+    merge_val: bool = True
+    """Train on the images of both `train` and `val`."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_sysu_mm01(root, merge_val=self.merge_val, counts=self.counts)
+
+    def fixed_draws(self) -> dict[tuple[int | str, int], npt.NDArray[np.int64]] | None:
+        """The galleries that come with the set; ``None`` without the file."""
+        return None if self.root is None else kit.read_sysu_permutations(self.root)
+
+
+class RegDB(Benchmark):
+    """RegDB: thermal and visible images, in one of ten splits."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("cross_modality",)
+    source: Literal["regdb"]
+    split: Annotated[int, Field(ge=1, le=10)] = 1
+    """Which of the ten splits to train and test on; published figures are means over all."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_regdb(root, split=self.split, counts=self.counts)
+
+
+class Llcm(Benchmark):
+    """LLCM: near-infrared and visible images."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("llcm",)
+    source: Literal["llcm"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_llcm(root, counts=self.counts)
+
+
+class AerialGround(Benchmark):
+    """A benchmark of aerial and ground views."""
+
+    protocols: ClassVar[tuple[Protocol, ...]] = ("cross_view",)
+    source: Literal["ag_reid", "cargo"]
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        match self.source:
+            case "ag_reid":
+                return kit.read_ag_reid(root, counts=self.counts)
+            case "cargo":
+                return kit.read_cargo(root, counts=self.counts)
+
+
 class Msmt17(Benchmark):
     """MSMT17."""
 
@@ -373,6 +448,10 @@ Data = Annotated[
     | Fashion
     | LeaveOneOut
     | DescribedPersons
+    | SysuMM01
+    | RegDB
+    | Llcm
+    | AerialGround
     | Msmt17
     | Cuhk03
     | VehicleID

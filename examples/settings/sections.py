@@ -186,6 +186,11 @@ class Batch(Section):
     """Whether an epoch shows every identity once, or every image at least once."""
     spread_cameras: Annotated[bool, Needs("batch.num_instances > 1")] = True
     """Take the images of an identity from as many of its cameras as possible."""
+    across: Annotated[Literal["none", "modality", "view"], Needs("batch.num_instances > 1")] = (
+        "none"
+    )
+    """Take equally many images of an identity of each modality, or view, of which
+    `num_instances` is a multiple; identities that lack one are left out."""
 
 
 _OTHER_THAN_CLIP_REID = Needs("stage: not clip_reid")
@@ -260,6 +265,12 @@ class LearnedPrompt(Template):
     """Learned words that all identities share."""
     camera_tokens: Annotated[NonNegativeInt, _LEARNED] = 0
     """Learned words of each camera."""
+    modality_tokens: Annotated[NonNegativeInt, _LEARNED] = 0
+    """Learned words of each modality, or view."""
+    modality_column: Annotated[
+        Literal["modality", "view"], _LEARNED, Needs("prompt.modality_tokens > 0")
+    ] = "modality"
+    """Which of both has these words."""
     epochs: NonNegativeInt = 120
     """Epochs of the first stage; 0 learns no words, and takes the captions of the images."""
     batch_size: Annotated[PositiveInt, _LEARNED] = 64
@@ -408,8 +419,12 @@ class Evaluate(Section):
     """Task whose metric chooses the best epoch."""
     cameras: bool = True
     """Leave out gallery images of the query's identity and camera."""
+    same: Literal["left_out", "distractors"] = "left_out"
+    """Gallery images of the query's own modality, or view, in the protocols `cross_modality` and
+    `cross_view`: none of them counts, or wrong ones do."""
     num_splits: PositiveInt = 10
-    """Random splits of the protocols `splits` and `distractors`."""
+    """Random splits of the protocols `splits` and `distractors`, and drawn galleries of SYSU-MM01
+    and LLCM."""
     distance: Literal["cosine", "euclidean"] = "cosine"
     """Distance of embeddings."""
     flip: bool = False

@@ -64,7 +64,10 @@ def _shrink_data(tree: dict[str, Any]) -> None:
     if data.get("root") is None:
         data |= {"source": "synthetic", "num_identities": 24, "views_per_camera": 2}
         data |= {"texts": None, "caption": None, "validation": 0.0}
+        if tree.get("batch", {}).get("across") == "modality":
+            data["infrared_cameras"] = 2
         tree["evaluate"]["protocols"] = ["query_gallery"]
+        tree["evaluate"]["same"] = "left_out"
         _spell_aspect(tree)
         return
 

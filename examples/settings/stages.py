@@ -47,6 +47,8 @@ Precision = Annotated[
 ]
 _PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "supcon")
 _ALONGSIDE_TEXTS = ("text_to_person", "query_gallery", "leave_one_out")
+_DRAWN_SHOTS = ("sysu_all", "sysu_all_multi", "sysu_indoor", "sysu_indoor_multi", "llcm")
+_ACROSS_MODALITIES = ("cross_modality", *_DRAWN_SHOTS)
 _IDENTITY_HEAD = Annotated[Head, Needs("loss.id")]
 
 
@@ -85,6 +87,13 @@ class Recipe(Section):
         stages = ("zero_shot", "image_encoder", "joint", "retrieval", "text_to_person")
         return self.stage in stages and self.model.has_text()
 
+    def compares_across(self) -> Literal["modality", "view"] | None:
+        """The column that queries and their matches differ in; ``None`` if they need not."""
+        protocols = self.protocols()
+        if "cross_view" in protocols:
+            return "view"
+        return "modality" if any(name in _ACROSS_MODALITIES for name in protocols) else None
+
     def needs_text(self) -> bool:
         """Whether a text tower runs: in training, or for the task that is evaluated."""
         return self.evaluate.task != "image_to_image"
@@ -118,6 +127,16 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _drawn_galleries_are_not_reranked(self) -> Self:
+        drawn = [name for name in self.protocols() if name in _DRAWN_SHOTS]
+        if drawn and self.evaluate.rerank:
+            raise ValueError(
+                f"`evaluate.rerank` is not defined with `evaluate.protocols: {drawn[0]}`, which "
+                "ranks identities; set it to false"
+            )
+        return self
+
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Keys that were changed and have no effect in this recipe, each with what it needs."""
         for key, need in idle_keys(self):
@@ -126,9 +145,13 @@ class Recipe(Section):
         if "text_to_person" in self.protocols() and self._changed("evaluate.captions"):
             yield "evaluate.captions", "another protocol than text_to_person, which takes all"
 
-        drawn = {"splits", "distractors"} & set(self.protocols())
+        drawn = {"splits", "distractors", *_DRAWN_SHOTS} & set(self.protocols())
         if not drawn and self._changed("evaluate.num_splits"):
-            yield "evaluate.num_splits", "`splits` or `distractors` in `evaluate.protocols`"
+            yield "evaluate.num_splits", "a protocol with random splits in `evaluate.protocols`"
+
+        across = {"cross_modality", "cross_view"} & set(self.protocols())
+        if not across and self._changed("evaluate.same"):
+            yield "evaluate.same", "`cross_modality` or `cross_view` in `evaluate.protocols`"
 
     def _changed(self, key: str) -> bool:
         found = lookup(self, key)
@@ -280,7 +303,7 @@ class RetrievalRecipe(TrainingRecipe):
         """Also keys of PK batches and of InfoNCE, which mined batches compute as SupCon."""
         yield from super().idle_keys()
 
-        keys = ("batch.coverage", "batch.spread_cameras", "loss.learn_temperature")
+        keys = ("batch.coverage", "batch.spread_cameras", "batch.across", "loss.learn_temperature")
         for key in (*keys, "loss.label_smoothing", "loss.focal_gamma"):
             if self.mining.data != "standard" and self._changed(key):
                 yield key, "`mining.data: standard`"

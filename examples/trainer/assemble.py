@@ -1,15 +1,15 @@
 """Parts that stages share: from sections of a recipe to batches, validation and a fitted method."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from clipreid_kit import PKSampler
+from clipreid_kit import CrossModalityPKSampler, PKSampler
 from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
-from clipreid_kit.data import ReidDataset, records_of
+from clipreid_kit.data import CategoryIndex, ReidDataset, records_of
 from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
 from examples.settings.losses import AnyLoss
@@ -46,18 +46,36 @@ def caption_tokens(
 def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -> PKBatches:
     """PK batches of this process, with captions where a term looks at them."""
     captions = caption_tokens(recipe, session, dataset)
-    sampler = PKSampler(
-        dataset.labels,
-        recipe.batch.num_identities,
-        recipe.batch.num_instances,
-        cameras=dataset.cameras if recipe.batch.spread_cameras else None,
-        images=dataset.image_numbers,
-        seed=recipe.seed,
-        coverage=recipe.batch.coverage,
-        rank=session.rank,
-        world_size=session.ranks,
-    )
+    sampler = _sampler(recipe, session, dataset)
     return PKBatches(dataset, sampler, session.encoding.categories, captions, recipe.data)
+
+
+def _sampler(
+    recipe: TrainingRecipe, session: Session, dataset: ReidDataset
+) -> PKSampler | CrossModalityPKSampler:
+    """The sampler of the recipe: of identities, or of identities and their modalities."""
+    options: dict[str, Any] = {
+        "cameras": dataset.cameras if recipe.batch.spread_cameras else None,
+        "images": dataset.image_numbers,
+        "seed": recipe.seed,
+        "coverage": recipe.batch.coverage,
+        "rank": session.rank,
+        "world_size": session.ranks,
+    }
+    identities, instances = recipe.batch.num_identities, recipe.batch.num_instances
+    if recipe.batch.across == "none":
+        return PKSampler(dataset.labels, identities, instances, **options)
+
+    index = CategoryIndex(dataset.records, recipe.batch.across)
+    if instances % len(index):
+        raise ValueError(
+            f"batch.num_instances: {instances} images of an identity are not evenly of "
+            f"{len(index)} {recipe.batch.across} values. Set it to a multiple of {len(index)}."
+        )
+    modalities = index.of(dataset.records).repeat_interleave(recipe.data.orientations)
+    return CrossModalityPKSampler(
+        dataset.labels, modalities, identities, instances // len(index), **options
+    )
 
 
 def method_losses(
@@ -203,7 +221,7 @@ def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
         return None
 
     options = recipe.evaluate
-    scoring = scoring_of(recipe)
+    scoring = replace(scoring_of(recipe), across=recipe.compares_across())
     batches = _validation_batches(recipe, session) if options.metric == "loss" else None
 
     def score(method: nn.Module) -> tuple[float, Row]:

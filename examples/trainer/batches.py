@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 from typing_extensions import Self
 
-from clipreid_kit import PKSampler
+from clipreid_kit import CrossModalityPKSampler, PKSampler
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     CaptionSampler,
@@ -71,15 +71,16 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Cached image embeddings with their labels and cameras, for learning prompts."""
+    """Cached image embeddings with their labels, cameras and modalities, for learning prompts."""
 
     image_embeddings: Tensor
     labels: Tensor
     rows: Tensor
     cameras: Tensor | None = None
+    modalities: Tensor | None = None
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
-        """The batch on a device; cameras stay on the CPU, where they are looked up."""
+        """The batch on a device; cameras and modalities stay on the CPU, for a look-up."""
         del memory_format  # of images
         return replace(
             self,
@@ -89,7 +90,8 @@ class FeatureBatch:
 
     def inputs(self) -> dict[str, Any]:
         """Arguments of the prompt stage's ``forward``, by name."""
-        given = {} if self.cameras is None else {"cameras": self.cameras}
+        optional = {"cameras": self.cameras, "modalities": self.modalities}
+        given = {name: value for name, value in optional.items() if value is not None}
         return {"image_embeddings": self.image_embeddings, "labels": self.labels, **given}
 
 
@@ -216,7 +218,7 @@ class PKBatches(ImageBatches):
     def __init__(
         self,
         dataset: ReidDataset,
-        sampler: PKSampler,
+        sampler: PKSampler | CrossModalityPKSampler,
         categories: Sequence[CategoryIndex],
         captions: CaptionTokens | None,
         data: Images,
@@ -346,10 +348,11 @@ class FeatureBatches(Batches):
             even = len(shared) // self.ranks * self.ranks
             own = shared[:even][self.rank :: self.ranks]
 
-            cameras = self.features.cameras
+            cameras, modalities = self.features.cameras, self.features.modalities
             yield FeatureBatch(
                 self.features.image_embeddings[own],
                 self.features.labels[own],
                 own,
                 None if cameras is None else cameras[own],
+                None if modalities is None else modalities[own],
             )

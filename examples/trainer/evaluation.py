@@ -21,8 +21,10 @@ from clipreid_kit import (
 from clipreid_kit.data import ImageRecord, captions_of, evaluation_ids
 from clipreid_kit.reports import Evaluation, Result
 from clipreid_kit.retrieval import Encoder
+from examples.settings.data import SysuMM01
 from examples.settings.sections import Evaluate
 from examples.settings.stages import Recipe
+from examples.trainer import cross_modality
 from examples.trainer.records import Sides, Tests
 
 _BY_CAPTIONS = "text_to_person"
@@ -38,31 +40,40 @@ class Scoring:
         options: Distance, camera rule and re-ranking.
         texts: Whether captions are compared with images.
         both_directions: Whether images are also queries for captions.
-        seed: Of the draws of the single-shot protocol.
+        seed: Of the draws of a protocol.
+        across: Column that a query and its matches differ in, in every protocol; ``None`` where the
+            protocol decides.
+        fixed_draws: Galleries of SYSU-MM01 that come with the set.
     """
 
     options: Evaluate
     texts: bool
     both_directions: bool
     seed: int
+    across: cross_modality.Column | None = None
+    fixed_draws: Any = None
 
     @property
     def cameras(self) -> Literal[False] | None:
         """``None`` leaves out images of the query's identity and camera where these are known."""
         return None if self.options.cameras else False
 
+    def similarity(self, *, rerank: bool) -> dict[str, Any]:
+        """How a protocol compares embeddings: by a distance, or re-ranked."""
+        if not rerank:
+            return {"distance": self.options.distance}
+
+        reranker = partial(
+            KReciprocalReranker,
+            k1=self.options.rerank_k1,
+            k2=self.options.rerank_k2,
+            lambda_value=self.options.rerank_lambda,
+        )
+        return {"rerank": reranker}
+
     def evaluator(self, protocol: str, *, by_camera: bool, rerank: bool) -> Any:  # noqa: ANN401 (a protocol)
         """The evaluator of a protocol with queries and a gallery."""
-        similarity: dict[str, Any] = {"distance": self.options.distance}
-        if rerank:
-            reranker = partial(
-                KReciprocalReranker,
-                k1=self.options.rerank_k1,
-                k2=self.options.rerank_k2,
-                lambda_value=self.options.rerank_lambda,
-            )
-            similarity = {"rerank": reranker}
-
+        similarity = self.similarity(rerank=rerank)
         if protocol != "single_shot":
             if by_camera:
                 return Market1501Protocol(junk_ids=(), **similarity)
@@ -79,7 +90,14 @@ class Scoring:
 def scoring_of(recipe: Recipe) -> Scoring:
     """How the embeddings of a recipe are compared."""
     both_directions = recipe.stage == "retrieval"
-    return Scoring(recipe.evaluate, recipe.compares_texts(), both_directions, recipe.seed)
+    fixed_draws = recipe.data.fixed_draws() if isinstance(recipe.data, SysuMM01) else None
+    return Scoring(
+        recipe.evaluate,
+        recipe.compares_texts(),
+        both_directions,
+        recipe.seed,
+        fixed_draws=fixed_draws,
+    )
 
 
 def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
@@ -158,10 +176,47 @@ def _image_to_image(
     name = "image_to_image"
     if protocol not in ("query_gallery", "leave_one_out"):
         name += f".{protocol}"
+    if scoring.across or protocol in cross_modality.PROTOCOLS:
+        return _across_modalities(name, protocol, sides[0], embed, scoring)
 
     results = {name: _of_splits(protocol, sides, embed, scoring)}
     if scoring.options.rerank and gallery is not None:
         results[f"{name}.rerank"] = _of_splits(protocol, sides, embed, scoring, rerank=True)
+    return results
+
+
+def _across_modalities(
+    name: str, protocol: str, sides: Sides, embed: Embed, scoring: Scoring
+) -> dict[str, Result]:
+    """Results of a protocol across modalities or views, and of its re-ranking."""
+    query, gallery = sides
+    draws = {"num_splits": scoring.options.num_splits, "seed": scoring.seed}
+    column = scoring.across or cross_modality.COLUMNS.get(protocol)
+    if column is None:
+        options = scoring.similarity(rerank=False) | draws
+        if protocol == "llcm":
+            found = cross_modality.llcm(query, embed, options)
+            return {f"{name}.{direction}": result for direction, result in found.items()}
+        return {
+            name: cross_modality.sysu_mm01(
+                protocol, query, gallery or [], embed, fixed=scoring.fixed_draws, options=options
+            )
+        }
+
+    results = {}
+    reranked = (False, True) if scoring.options.rerank and gallery is not None else (False,)
+    for rerank in reranked:
+        found = cross_modality.across(
+            query,
+            gallery,
+            embed,
+            column,
+            by_camera=scoring.options.cameras,
+            options=scoring.similarity(rerank=rerank) | {"same": scoring.options.same},
+        )
+        for direction, result in found.items():
+            parts = [name, direction, "rerank" if rerank else ""]
+            results[".".join(part for part in parts if part)] = result
     return results
 
 

@@ -22,6 +22,7 @@ from examples.settings.data import (
     Synthetic,
 )
 from examples.settings.stages import Recipe, TextToPersonRecipe, TrainingRecipe
+from examples.trainer.cross_modality import COLUMNS, names_of
 from examples.trainer.own_splits import split_own
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.trial import keep_few
@@ -195,6 +196,9 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
         _check_images_are_distinct(tests["text_to_person"][0])
     if "query_gallery" in tests:
         kit.check_splits(records, train=train, min_images=1)
+    for protocol, column in COLUMNS.items():
+        for query, gallery in tests.get(protocol, ()):
+            names_of([*query, *(gallery or ())], column)
 
 
 def _check_images_are_distinct(sides: Sides) -> None:
@@ -342,7 +346,7 @@ def _names_of(protocol: str, recipe: Recipe, known: Collection[str]) -> list[tup
     """Names of the query and gallery splits of a protocol."""
     if protocol == "leave_one_out":
         return [("test", "")]
-    if protocol == "text_to_person":
+    if protocol in ("text_to_person", "cross_modality", "cross_view", "llcm"):
         return [("query", "gallery")] if "query" in known else [("test", "")]
     if protocol not in ("splits", "distractors"):
         return [("query", "gallery")]

@@ -80,12 +80,14 @@ if TYPE_CHECKING:
     from clipreid_kit.metrics import (
         Comparison,
         ConfidenceInterval,
+        CrossModalityProtocol,
         CUHK03Protocol,
         GallerySplit,
         HandsProtocol,
         InShopProtocol,
         KReciprocalReranker,
         LeaveOneOutProtocol,
+        LLCMProtocol,
         Market1501Protocol,
         OpenSetResult,
         PairCosines,
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
         RetrievalResult,
         SeedMean,
         SplitResults,
+        SysuMM01Protocol,
         TextToPersonProtocol,
         VehicleIDProtocol,
         VerificationResult,
@@ -140,7 +143,7 @@ if TYPE_CHECKING:
         insert_pseudo_token,
         mask_tokens,
     )
-    from clipreid_kit.samplers import HardIdentitySampler, PKSampler
+    from clipreid_kit.samplers import CrossModalityPKSampler, HardIdentitySampler, PKSampler
     from clipreid_kit.schedulers import (
         WarmupCosineLR,
         WarmupMultiStepLR,
@@ -169,6 +172,8 @@ __all__ = [
     "CosFaceHead",
     "CosFaceLoss",
     "CrossBatchMemory",
+    "CrossModalityPKSampler",
+    "CrossModalityProtocol",
     "EmaTeacher",
     "EmbeddingQueue",
     "FeatureAdapter",
@@ -184,6 +189,7 @@ __all__ = [
     "InfoNCELoss",
     "InteractionOutput",
     "KReciprocalReranker",
+    "LLCMProtocol",
     "LeaveOneOutProtocol",
     "LogitDistillationLoss",
     "Market1501Protocol",
@@ -215,6 +221,7 @@ __all__ = [
     "SmoothAPLoss",
     "SplitResults",
     "SupConLoss",
+    "SysuMM01Protocol",
     "TestTimeAugmentation",
     "TextToPersonProtocol",
     "TextualInversionMLP",

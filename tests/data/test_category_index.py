@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from clipreid_kit.data import CategoryIndex, ImageRecord
 
 VIEWS = st.text("ab01", min_size=1, max_size=2)
-VALUES = {"view": VIEWS, "camera": st.integers(0, 20) | VIEWS}
+VALUES = {"view": VIEWS, "modality": VIEWS, "camera": st.integers(0, 20) | VIEWS}
 
 
 def records(values, field="camera"):
     return [ImageRecord(f"{i}.jpg", i, **{field: value}) for i, value in enumerate(values)]
 
 
-@given(st.data(), st.sampled_from(["camera", "view"]))
+@given(st.data(), st.sampled_from(["camera", "view", "modality"]))
 def test_training_images_have_the_numbers_from_zero(data, field):
     train = data.draw(st.lists(VALUES[field], min_size=1))
     index = CategoryIndex(records(train, field), field)
@@ -23,7 +23,7 @@ def test_training_images_have_the_numbers_from_zero(data, field):
     assert len(set(zip(train, numbers, strict=True))) == len(index)
 
 
-@given(st.data(), st.sampled_from(["camera", "view"]))
+@given(st.data(), st.sampled_from(["camera", "view", "modality"]))
 def test_other_images_have_those_numbers_or_minus_one(data, field):
     train = data.draw(st.lists(VALUES[field], min_size=1))
     test = data.draw(st.lists(VALUES[field]))

@@ -50,6 +50,14 @@ def test_a_camera_is_an_integer_or_a_name(camera):
         ImageRecord("a.jpg", 1, camera=camera)
 
 
+@pytest.mark.unhooked
+@pytest.mark.parametrize("modality", [0, True, "", ("infrared",)])
+def test_a_modality_is_a_name(modality):
+    message = r"ImageRecord: expected modality .* got .* for a\.jpg\. Use names"
+    with pytest.raises(ValueError, match=message):
+        ImageRecord("a.jpg", 1, modality=modality)
+
+
 ROWS = [("a.jpg", 1), ("b.jpg", 2)]
 
 

@@ -272,6 +272,78 @@ def rstpreid(root):
     return base
 
 
+def sysu_mm01(root):
+    """Cameras 3 and 6 infrared, by name: the pictures are coloured all the same."""
+    base = root / "SYSU-MM01"
+    for split, identities in (("train", TRAIN), ("val", [99]), ("test", TEST)):
+        write(base / "exp" / f"{split}_id.txt", ",".join(map(str, identities)))
+    for camera in range(1, 7):
+        for i in (*TRAIN, *TEST):
+            draw(base / f"cam{camera}" / f"{i:04}" / "0001.jpg", i, camera - 1)
+    return base
+
+
+def regdb(root):
+    base = root / "RegDB"
+    for part, identities in (("train", TRAIN), ("test", TEST)):
+        for folder, modality, first in (("Visible", "visible", 0), ("Thermal", "thermal", 2)):
+            rows = []
+            for i in identities:
+                for n in (first, first + 1):
+                    name = f"{folder}/{i}/{modality}_{n}_{i}.bmp"
+                    draw(base / name, i, n)
+                    rows.append(f"{name} {i - identities[0]}")
+            write(base / "idx" / f"{part}_{modality}_1.txt", "\n".join(rows))
+    return base
+
+
+def llcm(root):
+    base = root / "LLCM"
+    for modality, first in (("vis", 0), ("nir", 2)):
+        rows = []
+        for i in TRAIN:
+            for n in (first, first + 1):
+                name = f"{modality}/{i:04}/{i:04}_c{n + 1:02}_{n}.jpg"
+                draw(base / name, i, n)
+                rows.append(f"{name} {i - 1}")
+        write(base / "idx" / f"train_{modality}.txt", "\n".join(rows))
+        for i in TEST:
+            for n in (first, first + 1):
+                draw(base / f"test_{modality}" / f"cam{n + 1}" / f"{i:04}" / f"{n}.jpg", i, n)
+    write(base / "idx" / "test_id.txt", ",".join(map(str, TEST)))
+    return base
+
+
+def ag_reid(root):
+    base = root / "AG-ReID"
+    folders = [("bounding_box_train", TRAIN, (0, 3), (0, 1))]
+    for camera in (0, 3):
+        folders.append((f"query_all_c{camera}", TEST, (camera,), (2,)))
+        folders.append((f"bounding_box_test_all_c{camera}", TEST, (camera,), (3,)))
+    for folder, identities, cameras, numbers in folders:
+        for i in identities:
+            for camera in cameras:
+                for n in numbers:
+                    name = f"P{i:04}T02193A0C{camera}F{n:05}.jpg"
+                    draw(base / folder / name, i, n + camera)
+    return base
+
+
+def cargo(root):
+    base = root / "CARGO"
+    for split, identities, numbers in (
+        ("train", TRAIN, (0, 1)),
+        ("query", TEST, (2,)),
+        ("gallery", TEST, (3,)),
+    ):
+        for i in identities:
+            for camera in (2, 9):
+                for n in numbers:
+                    name = f"Cam{camera}_day_{i}_{n}.jpg"
+                    draw(base / split / f"Cam{camera}" / name, i, n + camera)
+    return base
+
+
 def annotations(root):
     """Format A, with categories."""
     base, splits = root / "annotated", {}

@@ -102,6 +102,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("batch.num_instances", "3"),
         ("batch.coverage", "images"),
         ("batch.spread_cameras", "false"),
+        ("batch.across", "modality"),
         ("head.kind", "cosface"),
         ("head.neck", "false"),
         ("head.reduced_dim", "16"),
@@ -155,6 +156,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("evaluate.every", "2"),
         ("optim.epochs=4", "optim.lr=1e-30", "optim.weight_decay=0", "evaluate.patience", "1"),
         ("evaluate.cameras", "false"),
+        ("evaluate.protocols=[cross_view]", "evaluate.same", "distractors"),
         ("evaluate.protocols=[splits]", "evaluate.num_splits", "2"),
         ("evaluate.descriptor", "post_neck"),
         ("evaluate.distance", "euclidean"),
@@ -221,6 +223,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("prompt.num_tokens", "1"),
         ("prompt.shared_tokens", "1"),
         ("prompt.camera_tokens", "1"),
+        ("prompt.modality_tokens", "1"),
+        ("prompt.modality_tokens=1", "prompt.modality_column", "view"),
         ("prompt.epochs", "3"),
         ("prompt.batch_size", "10"),
         ("prompt.lr", "1e-2"),
@@ -274,6 +278,8 @@ ELSEWHERE = {
     "data.captions": "test_text_to_person.py",
     "data.num_identities": "test_generated_set_gets_its_keys",
     "data.views_per_camera": "test_generated_set_gets_its_keys",
+    "data.infrared_cameras": "test_generated_set_gets_its_keys",
+    "data.split": "test_readers_get_their_keys",
     "data.texts": "test_texts_from_a_file",
     "data.texts_key": "test_texts_from_a_file",
     "data.synonyms": "test_synonyms_from_a_file",
@@ -509,6 +515,8 @@ def test_cached_images_need_no_files(tmp_path):
         ("table", "encoding", "cp1252"),
         ("omniglot", "held_out", "[Greek]"),
         ("msmt17", "merge_val", "false"),
+        ("sysu_mm01", "merge_val", "false"),
+        ("regdb", "split", "2"),
         ("cuhk03", "boxes", "detected"),
         ("vehicleid", "test_identities", "1600"),
         *(
@@ -520,6 +528,10 @@ def test_cached_images_need_no_files(tmp_path):
             for source in ("inshop", "hands11k", "polyu_hands", "online_products")
         ),
         *((source, "counts", "raise") for source in ("cuhk_pedes", "icfg_pedes", "rstpreid")),
+        *(
+            (source, "counts", "raise")
+            for source in ("sysu_mm01", "regdb", "llcm", "ag_reid", "cargo")
+        ),
         *((source, "root", "elsewhere") for source in ("table", "annotations", "captioned_folder")),
     ],
 )
@@ -538,7 +550,7 @@ def test_readers_get_their_keys(tmp_path, monkeypatch, source, key, value):
     assert calls[0] != calls[1]
 
 
-@pytest.mark.parametrize("key", ["num_identities=30", "views_per_camera=4"])
+@pytest.mark.parametrize("key", ["num_identities=30", "views_per_camera=4", "infrared_cameras=1"])
 def test_generated_set_gets_its_keys(tmp_path, monkeypatch, key):
     made = []
 

@@ -1,6 +1,7 @@
 """Every source is read from a small set of images, whose splits can be trained and tested."""
 
 from collections import Counter
+from functools import partial
 
 import layouts
 import pytest
@@ -24,13 +25,18 @@ READERS = {
     "cuhk_pedes": lambda root: kit.read_cuhk_pedes(root, counts="ignore"),
     "icfg_pedes": lambda root: kit.read_icfg_pedes(root, counts="ignore"),
     "rstpreid": lambda root: kit.read_rstpreid(root, counts="ignore"),
+    **{
+        name: partial(getattr(kit, f"read_{name}"), counts="ignore")
+        for name in ("sysu_mm01", "regdb", "llcm", "ag_reid", "cargo")
+    },
     "annotations": kit.read_annotations,
     "captioned_folder": lambda root: kit.read_captioned_folder(
         root, splits=("train", "val", "test")
     ),
 }
+ACROSS = {"sysu_mm01", "regdb", "llcm", "ag_reid", "cargo"}
 CAPTIONED = {"cuhk_pedes", "icfg_pedes", "rstpreid", "annotations", "captioned_folder"}
-WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17"}
+WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17", *ACROSS}
 
 
 @pytest.fixture(scope="module", params=READERS)
@@ -74,7 +80,7 @@ def test_training_has_pairs(source):
 def test_every_query_has_a_match(source):
     name, records = source
     records = splits_of(name, records)
-    if name in CAPTIONED | {"online_products"}:
+    if name in CAPTIONED | {"online_products", "regdb", "llcm"}:
         test = Counter(record.identity for record in records_of(records, "test"))
         assert name == "captioned_folder" or min(test.values()) >= 2
         return

@@ -82,10 +82,14 @@ def tiny_images(folder):
     shutil.copytree(_drawn_images().name, folder, dirs_exist_ok=True)
 
     records = TINY_IDENTITIES.write(folder)  # which finds every image drawn
-    views = [replace(record, view=f"{int(str(record.camera)) % 2}") for record in records]
-    write_csv(views, folder / "records.csv")
+    described = [
+        replace(record, view=f"{camera % 2}", modality=("visible", "infrared")[camera // 2])
+        for record in records
+        for camera in [int(str(record.camera))]
+    ]
+    write_csv(described, folder / "records.csv")
 
-    unheld = [record for record in views if record.split not in ("val_query", "val_gallery")]
+    unheld = [record for record in described if record.split not in ("val_query", "val_gallery")]
     write_csv(unheld, folder / "unheld.csv")
     return folder
 

@@ -270,6 +270,15 @@ def test_info(index):
     assert info.num_bytes == sum(files)
 
 
+def test_modalities_are_kept_where_records_have_them(tmp_path):
+    records = [ImageRecord("a.jpg", 1, modality="infrared"), ImageRecord("b.jpg", 2)]
+    index = GalleryIndex.build(rows_of(2), records, store=tmp_path / "index")
+
+    assert index.records([0, 1]) == records
+    found = index.search(rows_of(2), 2, where={"modality": "infrared"})
+    assert [hit.record.path for hit in found[0]] == ["a.jpg"]
+
+
 def test_a_reader_keeps_its_snapshot(index, store):
     reader = GalleryIndex.open(store)
     before = reader.search(rows_of(4, seed=9), 20)

@@ -83,6 +83,9 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
     # Model: learned words of each identity, in the sentences of the recipe.
     prompt, accelerator = recipe.prompt, session.accelerator
     cameras = CategoryIndex(dataset.records, "camera") if prompt.camera_tokens else None
+    modalities = None
+    if prompt.modality_tokens:
+        modalities = CategoryIndex(dataset.records, prompt.modality_column)
     prompts = IdentityPromptLearner(
         session.towers,
         dataset.num_identities,
@@ -91,6 +94,8 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
         num_shared_tokens=prompt.shared_tokens,
         num_cameras=0 if cameras is None else len(cameras),
         num_camera_tokens=max(prompt.camera_tokens, 1),
+        num_modalities=0 if modalities is None else len(modalities),
+        num_modality_tokens=max(prompt.modality_tokens, 1),
         seed=recipe.seed,
     )
     stage = ClipReIDPromptStage(
@@ -109,6 +114,7 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
         dataset.labels,
         rows=torch.arange(len(dataset.labels)),
         cameras=None if cameras is None else cameras.of(dataset.records),
+        modalities=None if modalities is None else modalities.of(dataset.records),
     )
     batches = FeatureBatches(columns, prompt.batch_size, recipe.seed, session.rank, session.ranks)
 

@@ -1,4 +1,4 @@
-"""Numbers for the cameras or views that a model was trained with."""
+"""Numbers for the cameras, views or modalities that a model was trained with."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -10,9 +10,11 @@ from torch import Tensor
 from clipreid_kit._checks import check_choice
 from clipreid_kit.data.records import ImageRecord
 
+Field = Literal["camera", "view", "modality"]
+
 
 class CategoryIndex:
-    """Numbers from 0 for the cameras, or the views, of the training images; -1 for any other.
+    """Numbers from 0 for cameras, views or modalities of the training images; -1 for any other.
 
     Use it for towers with a camera or view embedding, whose rows belong to the cameras of the
     training images: build one from the training images, and number query and gallery images with
@@ -20,7 +22,7 @@ class CategoryIndex:
 
     Args:
         records: The training images.
-        field: ``"camera"`` or ``"view"``.
+        field: ``"camera"``, ``"view"`` or ``"modality"``.
 
     Attributes:
         field: As given.
@@ -39,8 +41,8 @@ class CategoryIndex:
         (tensor([0, 1, 0, 1]), tensor([-1]))
     """
 
-    def __init__(self, records: Sequence[ImageRecord], field: Literal["camera", "view"]) -> None:
-        check_choice("CategoryIndex", "field", field, ("camera", "view"))
+    def __init__(self, records: Sequence[ImageRecord], field: Field) -> None:
+        check_choice("CategoryIndex", "field", field, ("camera", "view", "modality"))
         self.field = field
 
         if not records:
@@ -59,14 +61,12 @@ class CategoryIndex:
         self.known: dict[int | str, int] = {name: number for number, name in enumerate(in_order)}
 
     @classmethod
-    def of_names(
-        cls, names: Sequence[int | str], field: Literal["camera", "view"]
-    ) -> "CategoryIndex":
+    def of_names(cls, names: Sequence[int | str], field: Field) -> "CategoryIndex":
         """Build the index again from the names that it knew, as the card of a checkpoint has them.
 
         Args:
             names: The cameras or views.
-            field: ``"camera"`` or ``"view"``.
+            field: ``"camera"``, ``"view"`` or ``"modality"``.
 
         Raises:
             ValueError: If there are no names.

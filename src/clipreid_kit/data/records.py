@@ -23,10 +23,12 @@ class ImageRecord:
         caption: Description of the image or of its identity; ``None`` if there is none.
         split: ``train``, ``val``, ``query``, ``gallery`` or any other name; ``None`` if not split.
         extra: Values of further columns, as they were read.
+        modality: Kind of the sensor, such as ``visible`` or ``infrared``; ``None`` if unknown.
 
     Raises:
         ValueError: If ``identity``, or a ``camera`` that is not ``None``, is neither an integer of
-            64 bits nor a non-empty string.
+            64 bits nor a non-empty string; if ``modality`` is neither a non-empty string nor
+            ``None``.
 
     Example:
         >>> record = ImageRecord("img/0001_c1.jpg", identity=1, camera=1, caption="a red coat")
@@ -41,6 +43,7 @@ class ImageRecord:
     caption: str | None = None
     split: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    modality: str | None = None
 
     def __post_init__(self) -> None:
         for name in (self.identity, self.camera):
@@ -63,6 +66,13 @@ class ImageRecord:
                 "camera as an integer, a non-empty string or None",
                 f"{shown(self.camera)} for {self.path}",
             )
+        if self.modality is not None and not _is_name(self.modality):
+            raise fail(
+                "ImageRecord",
+                "modality as a non-empty string or None",
+                f"{shown(self.modality)} for {self.path}",
+                "Use names such as 'visible' and 'infrared'.",
+            )
 
 
 def check_records(owner: str, records: Iterable[object]) -> None:
@@ -76,7 +86,12 @@ def check_records(owner: str, records: Iterable[object]) -> None:
 def _is_integer_or_name(value: object) -> bool:
     """Return whether a value can name an identity or a camera."""
     if isinstance(value, str):
-        return value != ""
+        return _is_name(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**63  # what tensors and arrays hold
     return False
+
+
+def _is_name(value: object) -> bool:
+    """Return whether a value is a string that is not empty."""
+    return isinstance(value, str) and value != ""

@@ -8,17 +8,20 @@ from clipreid_kit.metrics.collapse import (
 )
 from clipreid_kit.metrics.evaluator import ReidEvaluator
 from clipreid_kit.metrics.open_set import OpenSetResult, evaluate_open_set
+from clipreid_kit.metrics.protocols.cross_modality import CrossModalityProtocol
 from clipreid_kit.metrics.protocols.fixed_gallery import (
     InShopProtocol,
     LeaveOneOutProtocol,
     Market1501Protocol,
 )
+from clipreid_kit.metrics.protocols.llcm import LLCMProtocol
 from clipreid_kit.metrics.protocols.random_gallery import (
     GallerySplit,
     HandsProtocol,
     VehicleIDProtocol,
 )
 from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
+from clipreid_kit.metrics.protocols.sysu_mm01 import SysuMM01Protocol
 from clipreid_kit.metrics.protocols.text_to_person import TextToPersonProtocol
 from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
@@ -50,10 +53,12 @@ __all__ = [
     "CUHK03Protocol",
     "Comparison",
     "ConfidenceInterval",
+    "CrossModalityProtocol",
     "GallerySplit",
     "HandsProtocol",
     "InShopProtocol",
     "KReciprocalReranker",
+    "LLCMProtocol",
     "LeaveOneOutProtocol",
     "Market1501Protocol",
     "OpenSetResult",
@@ -66,6 +71,7 @@ __all__ = [
     "RetrievalResult",
     "SeedMean",
     "SplitResults",
+    "SysuMM01Protocol",
     "TextToPersonProtocol",
     "VehicleIDProtocol",
     "VerificationResult",

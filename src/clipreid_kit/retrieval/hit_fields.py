@@ -17,7 +17,7 @@ def hit_fields(rank: int, hit: Hit) -> dict[str, Any]:
     Returns:
         ``rank``, ``key`` and ``similarity``; ``probability`` in an index with a calibration; and,
         in an index with records, ``path``, ``identity``, ``camera``, ``view``, ``caption``,
-        ``split`` and ``extra``.
+        ``split`` and ``extra``, and ``modality`` where the record has one.
 
     Example:
         >>> hit_fields(1, Hit(row=0, key=7, similarity=0.5, record=None, probability=0.25))
@@ -31,6 +31,8 @@ def hit_fields(rank: int, hit: Hit) -> dict[str, Any]:
 
     for name in _RECORD_FIELDS:
         fields[name] = getattr(hit.record, name)
+    if hit.record.modality is not None:
+        fields["modality"] = hit.record.modality
     fields["extra"] = dict(hit.record.extra)
     return fields
 

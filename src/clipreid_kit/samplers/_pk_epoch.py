@@ -24,6 +24,8 @@ class PKEpoch:
         world_size: Number of ranks.
         covers_images: Whether the epoch shows all rows, so that cameras have to be spread over the
             parts.
+        stream: Number of the stream that the order of the rows is drawn from. Epochs that differ in
+            it and in ``rows`` alone deal the same identities, and order their rows apart.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class PKEpoch:
         rank: int,
         world_size: int,
         covers_images: bool,
+        stream: int = 0,
     ) -> None:
         self._rows = rows
         self._epoch = epoch
@@ -56,7 +59,7 @@ class PKEpoch:
 
         # The rows of an identity are ordered when it is first shown, by keys that do not depend on
         # when that is.
-        self._stream_of_keys = seeded_generator(seed, epoch, 1).initial_seed()
+        self._stream_of_keys = seeded_generator(seed, epoch, 1 + stream).initial_seed()
         self._ordered_rows = np.empty_like(rows.rows)
         self._is_ordered = np.zeros(len(rows), dtype=bool)
 

@@ -200,3 +200,15 @@ def test_wrong_batches(stage, width, labels, message):
 def test_wrong_temperatures(stage, temperature, message):
     with pytest.raises(ValueError, match="ClipReIDPromptStage: expected " + message):
         ClipReIDPromptStage(stage.towers, stage.prompts, temperature=temperature)
+
+
+def test_modalities_have_an_effect():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    prompts = IdentityPromptLearner(towers, 3, num_modalities=2)
+    stage = ClipReIDPromptStage(towers, prompts)
+    features, labels = torch.randn(4, towers.embed_dim), torch.tensor([0, 0, 1, 2])
+
+    output = stage(features, labels, modalities=torch.tensor([0, 1, 1, 0]))
+    output.loss.backward()
+    assert prompts.modality_words.grad.abs().amax(dim=(1, 2)).gt(0).all()
+    assert not torch.allclose(output.loss, stage(features, labels).loss)

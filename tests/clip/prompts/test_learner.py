@@ -126,6 +126,39 @@ def test_cameras_make_texts_differ(towers):
     assert has_gradient(learner.camera_words) == [False, True, True, False]
 
 
+def test_modality_words_come_before_those_of_the_identity(towers):
+    learner = IdentityPromptLearner(
+        towers, 3, num_tokens=1, num_cameras=2, num_modalities=2, num_modality_tokens=2
+    )
+    columns = {"cameras": torch.tensor([1, 0]), "modalities": torch.tensor([1, 0])}
+    embeddings, _ = learner(towers, torch.tensor([2, 0]), **columns)
+
+    assert torch.equal(embeddings[0, 5], learner.camera_words[1, 0])
+    assert torch.equal(embeddings[0, 6:8], learner.modality_words[1])
+    assert torch.equal(embeddings[0, 8], learner.identity_words[2, 0])
+
+    mean = learner(towers, torch.tensor([2]))[0]
+    assert_close(mean[0, 6:8], learner.modality_words.mean(dim=0))
+
+
+def test_modalities_make_texts_differ(towers):
+    learner = IdentityPromptLearner(towers, 3, num_modalities=3)
+    modalities = torch.tensor([0, 1, 0])
+    texts = learner.encode(towers, torch.tensor([1, 1, 1]), modalities=modalities)
+    assert torch.equal(texts[0], texts[2])
+    assert not torch.allclose(texts[0], texts[1])
+
+    texts.sum().backward()
+    assert has_gradient(learner.modality_words) == [True, True, False]
+
+
+def test_words_of_a_seed_stay_with_modalities_beside_them(towers):
+    plain = IdentityPromptLearner(towers, 3, num_cameras=2, seed=4)
+    learner = IdentityPromptLearner(towers, 3, num_cameras=2, num_modalities=2, seed=4)
+    assert torch.equal(learner.identity_words, plain.identity_words)
+    assert torch.equal(learner.camera_words, plain.camera_words)
+
+
 def test_instances_shift_all_words(towers):
     learner = IdentityPromptLearner(towers, 3, num_tokens=2, instance_dim=16)
     labels = torch.tensor([1, 1])
@@ -255,7 +288,7 @@ def test_no_rows(towers):
 
 def test_repr_shows_sizes_and_templates(towers):
     text = repr(IdentityPromptLearner(towers, 3, num_cameras=2))
-    assert "num_identities=3, num_cameras=2, instance_dim=None" in text
+    assert "num_identities=3, num_cameras=2, num_modalities=0, instance_dim=None" in text
     assert "['A photo of a {tokens} person.'], num_tokens=5" in text
 
 
@@ -301,6 +334,7 @@ def test_wrong_templates(towers, template, options, message):
         ([1, 3], {}, r"labels in \[0, 3\), got labels from 1 to 3"),
         ([0, -1], {}, "labels from -1 to 0"),
         ([1.0], {}, "labels as 1 integers"),
+        ([1], {"modalities": [0]}, "there are no modality words; leave out modalities, or pass nu"),
         ([1], {"cameras": [0]}, "there are no camera words; leave out cameras, or pass num_camer"),
         ([1], {"instances": [[0.0] * 4]}, "there is no network for instances; leave them out"),
     ],
@@ -316,12 +350,13 @@ def test_wrong_batches(towers, labels, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"modalities": [2]}, r"modalities in \[0, 2\), got modalities from 2 to 2"),
         ({"cameras": [2]}, r"cameras in \[0, 2\), got cameras from 2 to 2"),
         ({"instances": [[0.0] * 5]}, r"instances \(1, 4\), got shape \(1, 5\)"),
     ],
 )
 def test_wrong_cameras_and_instances(towers, options, message):
-    learner = IdentityPromptLearner(towers, 3, num_cameras=2, instance_dim=4)
+    learner = IdentityPromptLearner(towers, 3, num_cameras=2, num_modalities=2, instance_dim=4)
     tensors = {name: torch.tensor(value) for name, value in options.items()}
     with pytest.raises(ValueError, match=message):
         learner.encode(towers, torch.tensor([1]), **tensors)

@@ -21,6 +21,11 @@ READERS = {
     "read_cuhk_pedes": (trees.cuhk_pedes, {}),
     "read_icfg_pedes": (trees.icfg_pedes, {}),
     "read_rstpreid": (trees.rstpreid, {}),
+    "read_sysu_mm01": (trees.sysu_mm01, {}),
+    "read_regdb": (trees.regdb, {}),
+    "read_llcm": (trees.llcm, {}),
+    "read_ag_reid": (trees.ag_reid, {}),
+    "read_cargo": (trees.cargo, {}),
 }
 NEEDED = {
     "read_market1501": "bounding_box_test",
@@ -35,6 +40,11 @@ NEEDED = {
     "read_cuhk_pedes": "imgs",
     "read_icfg_pedes": "ICFG-PEDES.json",
     "read_rstpreid": "data_captions.json",
+    "read_sysu_mm01": "exp/val_id.txt",
+    "read_regdb": "idx/test_thermal_1.txt",
+    "read_llcm": "test_nir",
+    "read_ag_reid": "bounding_box_test_all_c0",
+    "read_cargo": "gallery",
 }
 every_reader = pytest.mark.parametrize("name", READERS)
 
@@ -66,6 +76,7 @@ def test_every_reader_of_a_benchmark_is_tested_here():
         "read_images",
         "read_omniglot",
         "read_split",
+        "read_sysu_permutations",
         "read_table",
     }
     readers = {name for name in data.__all__ if name.startswith("read_")}
@@ -183,6 +194,8 @@ def test_the_warning_points_at_the_caller(tmp_path, name):
         ("read_cuhk_pedes", "imgs/Market/3.jpg"),
         ("read_icfg_pedes", "imgs/train/0001/0001_000_15_0113noon_0001_1.jpg"),
         ("read_rstpreid", "imgs/3701_c1_0002.jpg"),
+        ("read_regdb", "Thermal/8/male_back_t_02_8.bmp"),
+        ("read_llcm", "nir/0004/0004_c02_s1_01.jpg"),
     ],
 )
 def test_a_listed_image_that_is_missing_is_named(tmp_path, name, image):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from clipreid_kit.data import ImageRecord, read_csv, read_folder, read_table, write_csv
 
-COLUMNS = {"path", "identity", "camera", "view", "caption", "split", "box", "corners"}
+COLUMNS = {"path", "identity", "camera", "view", "caption", "split", "modality", "box", "corners"}
 
 
 def write_table(folder, text, encoding="utf-8"):
@@ -145,6 +145,7 @@ def record_lists(identity, camera):
         identity=identity,
         camera=st.none() | camera,
         view=st.none() | stripped,
+        modality=st.none() | stripped,
         caption=st.none() | cell,
         split=st.none() | stripped,
         extra=st.dictionaries(extra_key, cell, max_size=2),
@@ -300,7 +301,7 @@ def test_the_row_and_what_is_wrong_in_it_are_named(tmp_path, text, problem):
         read_csv(write_table(tmp_path, text))
 
 
-@pytest.mark.parametrize("field", ["identity", "camera", "view", "split"])
+@pytest.mark.parametrize("field", ["identity", "camera", "view", "split", "modality"])
 def test_names_that_would_be_read_otherwise_are_not_written(tmp_path, field):
     record = ImageRecord("a.jpg", **{"identity": "rex", field: " rex"})
     with pytest.raises(ValueError, match=f"the {field} ' rex' of a.jpg has white space around it"):

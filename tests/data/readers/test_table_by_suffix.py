@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clipreid_kit.data import ImageRecord, read_csv, read_table, write_csv, write_table
 
 SUFFIXES = [".csv", ".json", ".jsonl"]
-COLUMNS = {"path", "identity", "camera", "view", "caption", "split"}
+COLUMNS = {"path", "identity", "camera", "view", "caption", "split", "modality"}
 RECORDS = [
     ImageRecord("set/in/a.jpg", 7, 2, "front", "a red coat, long", "train", {"age": "30"}),
     ImageRecord("set/b.jpg", 7, None, None, "caf\u00e9\u2028au lait", None, {}),
@@ -49,6 +49,7 @@ record = st.builds(
     identity=st.integers(-(10**12), 10**12) | name,
     camera=st.none() | st.integers(0, 9) | name,
     view=st.none() | name,
+    modality=st.none() | name,
     caption=st.none() | text.filter(str.strip),
     split=st.none() | name,
     extra=st.dictionaries(extra_key, text, max_size=2),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipreid_kit.data import read_csv
 from clipreid_kit.data.synthetic import SyntheticReid
 
 DATA = SyntheticReid(24)
@@ -267,3 +268,29 @@ def test_the_repr_can_be_evaluated():
     again = eval(repr(other), {"SyntheticReid": SyntheticReid})
     assert repr(again) == repr(other)
     assert again.records() == other.records()
+
+
+def test_the_last_cameras_are_infrared(tmp_path):
+    plain = SyntheticReid(8, num_cameras=3, views_per_camera=2, image_size=(32, 32))
+    data = SyntheticReid(
+        8, num_cameras=3, views_per_camera=2, image_size=(32, 32), infrared_cameras=1
+    )
+
+    records = data.records()
+    assert {(record.camera, record.modality) for record in records} == {
+        (0, "visible"),
+        (1, "visible"),
+        (2, "infrared"),
+    }
+    assert {record.modality for record in plain.records()} == {None}
+
+    # visible images are those of the set without infrared cameras
+    assert data.render(3, 1, 0).tobytes() == plain.render(3, 1, 0).tobytes()
+    assert data.render(3, 2, 0).tobytes() != plain.render(3, 2, 0).tobytes()
+    assert "infrared_cameras=1" in repr(data)
+
+    written = data.write(tmp_path)
+    modalities = [record.modality for record in read_csv(tmp_path / "records.csv")]
+    assert modalities == [record.modality for record in written]
+    with pytest.raises(ValueError, match="infrared_cameras=3 leaves no visible camera"):
+        SyntheticReid(8, num_cameras=3, infrared_cameras=3)

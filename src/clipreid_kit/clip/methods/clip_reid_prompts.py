@@ -146,6 +146,7 @@ class ClipReIDPromptStage(nn.Module):
         labels: Integer[Tensor, " n"],
         *,
         cameras: Integer[Tensor, " n"] | None = None,
+        modalities: Integer[Tensor, " n"] | None = None,
     ) -> PromptStageOutput:
         """Compare cached features with the texts of their identities.
 
@@ -153,6 +154,7 @@ class ClipReIDPromptStage(nn.Module):
             image_embeddings: Rows of :meth:`image_embeddings`.
             labels: Their identities. Labels on the CPU avoid a wait for the device.
             cameras: Their cameras, for prompts with camera words.
+            modalities: Their modalities, for prompts with modality words.
 
         Returns:
             Losses and texts; for no rows a loss of 0 that is connected to the graph.
@@ -165,7 +167,7 @@ class ClipReIDPromptStage(nn.Module):
 
         instances = image_embeddings if self.prompts.instance_dim is not None else None
         text_embeddings = self.prompts.encode(
-            self.towers, labels, cameras=cameras, instances=instances
+            self.towers, labels, cameras=cameras, modalities=modalities, instances=instances
         )
 
         device = text_embeddings.device

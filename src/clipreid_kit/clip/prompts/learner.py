@@ -30,7 +30,7 @@ class IdentityPromptLearner(nn.Module):
     Use it to learn a text for each identity, with :class:`ClipReIDPromptStage` or a training loop
     of yours. The prompt of CLIP-ReID, "A photo of a [X]_1 [X]_2 [X]_3 [X]_4 person.", has
     ``num_tokens=4``. The learned words are, in this order: those that all identities share, those
-    of the camera, those of the identity.
+    of the camera, those of the modality, those of the identity.
 
     Args:
         towers: The model whose tokenizer and word width to use. It is not kept, and is not part of
@@ -44,6 +44,10 @@ class IdentityPromptLearner(nn.Module):
         num_shared_tokens: Number of learned words that all identities share, at least 0 (CoOp).
         num_cameras: Number of cameras with their own learned words; 0 for none.
         num_camera_tokens: Number of learned words of each camera, at least 1; only with cameras.
+        num_modalities: Number of modalities with their own learned words, such as visible and
+            infrared, or of views, such as aerial and ground; 0 for none.
+        num_modality_tokens: Number of learned words of each modality, at least 1; only with
+            modalities.
         instance_dim: Width of an image embedding that shifts all learned words through a small
             network (CoCoOp). ``None`` for no such network.
         first_words: Phrase of exactly ``num_tokens`` tokens that the words of every identity start
@@ -58,6 +62,7 @@ class IdentityPromptLearner(nn.Module):
         identity_words: Learned words (C, M, W); a parameter, or ``None``.
         shared_words: Learned words (S, W); a parameter, or ``None``.
         camera_words: Learned words (cameras, K, W); a parameter, or ``None``.
+        modality_words: Learned words (modalities, K, W); a parameter, or ``None``.
 
     Raises:
         ValueError: If a template has no or several places for learned words, a placeholder has no
@@ -93,6 +98,8 @@ class IdentityPromptLearner(nn.Module):
         num_shared_tokens: int = 0,
         num_cameras: int = 0,
         num_camera_tokens: int = 1,
+        num_modalities: int = 0,
+        num_modality_tokens: int = 1,
         instance_dim: int | None = None,
         first_words: str | None = None,
         std: float = 0.02,
@@ -105,6 +112,8 @@ class IdentityPromptLearner(nn.Module):
         check_integer(_OWNER, "num_shared_tokens", num_shared_tokens, 0)
         check_integer(_OWNER, "num_cameras", num_cameras, 0)
         check_integer(_OWNER, "num_camera_tokens", num_camera_tokens, 1)
+        check_integer(_OWNER, "num_modalities", num_modalities, 0)
+        check_integer(_OWNER, "num_modality_tokens", num_modality_tokens, 1)
         check_at_least(_OWNER, "std", std, 0)
         check_seed(_OWNER, seed)
         if instance_dim is not None:
@@ -113,9 +122,12 @@ class IdentityPromptLearner(nn.Module):
         num_words = num_tokens + num_shared_tokens
         if num_cameras:
             num_words += num_camera_tokens
+        if num_modalities:
+            num_words += num_modality_tokens
         self.templates = PromptTemplates(_OWNER, towers, template, fields, num_words)
         self.num_identities = num_identities
         self.num_cameras = num_cameras
+        self.num_modalities = num_modalities
         self.instance_dim = instance_dim
 
         # Initialised in this order, which fixes the words of a seed.
@@ -131,6 +143,9 @@ class IdentityPromptLearner(nn.Module):
             _add_phrase(towers, first_words, num_tokens, self.identity_words)
         self.shared_words = words(num_shared_tokens) if num_shared_tokens else None
         self.camera_words = words(num_cameras, num_camera_tokens) if num_cameras else None
+        self.modality_words = None
+        if num_modalities:
+            self.modality_words = words(num_modalities, num_modality_tokens)
         self.instance_net = None
         if instance_dim is not None:
             self.instance_net = _instance_net(instance_dim, width, std, generator)
@@ -141,6 +156,7 @@ class IdentityPromptLearner(nn.Module):
         labels: Integer[Tensor, " n"],
         *,
         cameras: Integer[Tensor, " n"] | None = None,
+        modalities: Integer[Tensor, " n"] | None = None,
         instances: Float[Tensor, "n d"] | None = None,
         template: int = 0,
     ) -> PromptEmbeddings:
@@ -151,6 +167,7 @@ class IdentityPromptLearner(nn.Module):
             labels: Identity of each row. Values out of range are an error if the labels are on the
                 CPU.
             cameras: Camera of each row. ``None`` uses the mean of all cameras' words.
+            modalities: Modality of each row; ``None`` likewise.
             instances: Image embedding of each row, normalised here. ``None`` for no shift.
             template: Number of the template.
 
@@ -158,10 +175,10 @@ class IdentityPromptLearner(nn.Module):
             Arguments of ``towers.encode_text_embeddings``: call it with ``*prompts``.
 
         Raises:
-            ValueError: If shapes disagree, a number is out of its range, or cameras or instances
-                are passed to a module that was built without them.
+            ValueError: If shapes disagree, a number is out of its range, or cameras, modalities or
+                instances are passed to a module that was built without them.
         """
-        words = self._words(labels, cameras, instances)
+        words = self._words(labels, cameras, modalities, instances)
         prompts: PromptEmbeddings = self.templates(towers, words, template)
         return prompts
 
@@ -171,6 +188,7 @@ class IdentityPromptLearner(nn.Module):
         labels: Integer[Tensor, " n"],
         *,
         cameras: Integer[Tensor, " n"] | None = None,
+        modalities: Integer[Tensor, " n"] | None = None,
         instances: Float[Tensor, "n d"] | None = None,
     ) -> Float[Tensor, "n e"]:
         """Encode the texts of identities: the mean over the templates, each distinct row once.
@@ -180,6 +198,7 @@ class IdentityPromptLearner(nn.Module):
                 only.
             labels: Identity of each row. Labels on the CPU avoid a wait for the device.
             cameras: Camera of each row, or ``None``.
+            modalities: Modality of each row, or ``None``.
             instances: Image embedding of each row, or ``None``; with them every row is encoded.
 
         Returns:
@@ -194,17 +213,23 @@ class IdentityPromptLearner(nn.Module):
             return next(self.parameters()).sum() * 0 + no_texts
         # A compiled graph cannot find the distinct labels, and encodes every row.
         if instances is not None or torch.compiler.is_compiling():
-            return self._encode(towers, labels, cameras, instances)
+            return self._encode(towers, labels, cameras, modalities, instances)
 
-        if cameras is None:
-            distinct, row_of_label = torch.unique(labels[:, None], dim=0, return_inverse=True)
-            texts = self._encode(towers, distinct[:, 0], None, None)
-        else:
-            check_labels(_OWNER, "cameras", cameras, labels.shape[0])
-            pairs = torch.stack([labels, cameras.to(labels)], dim=1)
-            distinct, row_of_label = torch.unique(pairs, dim=0, return_inverse=True)
-            texts = self._encode(towers, distinct[:, 0], distinct[:, 1], None)
+        columns = {"cameras": cameras, "modalities": modalities}
+        for name, column in columns.items():
+            if column is not None:
+                check_labels(_OWNER, name, column, labels.shape[0])
 
+        given = [labels, *(column.to(labels) for column in columns.values() if column is not None)]
+        distinct, row_of_label = torch.unique(torch.stack(given, dim=1), dim=0, return_inverse=True)
+        parts = iter(distinct.unbind(dim=1))
+        texts = self._encode(
+            towers,
+            next(parts),
+            None if cameras is None else next(parts),
+            None if modalities is None else next(parts),
+            None,
+        )
         return texts.index_select(0, row_of_label.to(texts.device))
 
     @torch.no_grad()
@@ -216,8 +241,8 @@ class IdentityPromptLearner(nn.Module):
             block_size: Number of identities encoded at once, at least 1.
 
         Returns:
-            A text embedding for each identity, not normalised, with the mean of all cameras' words
-            and without the shift by an image.
+            A text embedding for each identity, not normalised, with the mean of all cameras' and of
+            all modalities' words, and without the shift by an image.
 
         Raises:
             ValueError: If ``block_size`` is below 1.
@@ -225,27 +250,38 @@ class IdentityPromptLearner(nn.Module):
         check_integer(_OWNER, "block_size", block_size, 1)
         labels = torch.arange(self.num_identities, device="cpu")
         blocks = torch.split(labels, block_size)
-        return torch.cat([self._encode(towers, block, None, None) for block in blocks])
+        return torch.cat([self._encode(towers, block, None, None, None) for block in blocks])
 
     def extra_repr(self) -> str:
         """Return the sizes, for ``print(module)``."""
         return (
             f"num_identities={self.num_identities}, num_cameras={self.num_cameras}, "
-            f"instance_dim={self.instance_dim}"
+            f"num_modalities={self.num_modalities}, instance_dim={self.instance_dim}"
         )
 
     def _encode(
-        self, towers: ClipTowers, labels: Tensor, cameras: Tensor | None, instances: Tensor | None
+        self,
+        towers: ClipTowers,
+        labels: Tensor,
+        cameras: Tensor | None,
+        modalities: Tensor | None,
+        instances: Tensor | None,
     ) -> Tensor:
         """Text embeddings of all rows, the mean over the templates."""
-        words = self._words(labels, cameras, instances)
+        words = self._words(labels, cameras, modalities, instances)
         texts = []
         for template in range(len(self.templates.texts)):
             prompts = self.templates(towers, words, template)
             texts.append(towers.encode_text_embeddings(*prompts))
         return texts[0] if len(texts) == 1 else torch.stack(texts).mean(dim=0)
 
-    def _words(self, labels: Tensor, cameras: Tensor | None, instances: Tensor | None) -> Tensor:
+    def _words(
+        self,
+        labels: Tensor,
+        cameras: Tensor | None,
+        modalities: Tensor | None,
+        instances: Tensor | None,
+    ) -> Tensor:
         """Learned words of each row (N, M, W)."""
         num_rows = labels.shape[0]
         check_labels(_OWNER, "labels", labels, num_rows)
@@ -254,13 +290,8 @@ class IdentityPromptLearner(nn.Module):
         parts = []
         if self.shared_words is not None:
             parts.append(self.shared_words.expand(num_rows, -1, -1))
-        if self.camera_words is not None:
-            parts.append(self._words_of_cameras(self.camera_words, cameras, num_rows))
-        elif cameras is not None:
-            raise ValueError(
-                f"{_OWNER}: there are no camera words; leave out cameras, or pass num_cameras "
-                "to the constructor."
-            )
+        parts += _words_of("camera", "cameras", self.camera_words, cameras, num_rows)
+        parts += _words_of("modality", "modalities", self.modality_words, modalities, num_rows)
         if self.identity_words is not None:
             parts.append(_rows_of(self.identity_words, labels))
 
@@ -268,19 +299,6 @@ class IdentityPromptLearner(nn.Module):
         if instances is None:
             return words
         return words + self._shift(instances, words)[:, None]
-
-    def _words_of_cameras(
-        self, camera_words: Tensor, cameras: Tensor | None, num_rows: int
-    ) -> Tensor:
-        """Camera words of each row; their mean without cameras."""
-        if cameras is None:
-            return camera_words.mean(dim=0).expand(num_rows, -1, -1)
-
-        check_labels(_OWNER, "cameras", cameras, num_rows)
-        check_label_range(
-            _OWNER, cameras, self.num_cameras, "Number the cameras from 0.", name="cameras"
-        )
-        return _rows_of(camera_words, cameras)
 
     def _shift(self, instances: Tensor, words: Tensor) -> Tensor:
         """Shift of all words of a row (N, W), computed from its image."""
@@ -313,8 +331,28 @@ def _add_phrase(
         words.add_(towers.embed_tokens(torch.tensor([ids], device="cpu"))[0].to(words))
 
 
+def _words_of(
+    kind: str, name: str, words: Tensor | None, numbers: Tensor | None, num_rows: int
+) -> list[Tensor]:
+    """Words of each row's camera or modality: their mean without numbers; none without words."""
+    if words is None:
+        if numbers is not None:
+            raise ValueError(
+                f"{_OWNER}: there are no {kind} words; leave out {name}, or pass num_{name} "
+                "to the constructor."
+            )
+        return []
+
+    if numbers is None:
+        return [words.mean(dim=0).expand(num_rows, -1, -1)]
+
+    check_labels(_OWNER, name, numbers, num_rows)
+    check_label_range(_OWNER, numbers, len(words), f"Number the {name} from 0.", name=name)
+    return [_rows_of(words, numbers)]
+
+
 def _rows_of(words: Tensor, numbers: Tensor) -> Tensor:
-    """Words of these identities or cameras."""
+    """Words of these identities, cameras or modalities."""
     rows = F.embedding(numbers.to(words.device).long(), words.flatten(1))
     return rows.view(-1, *words.shape[1:])
 

@@ -9,7 +9,7 @@ from clipreid_kit._checks import check_integer, fail
 from clipreid_kit.data.records import ImageRecord
 
 Group = (
-    Literal["category", "caption_length", "identity", "camera", "view"]
+    Literal["category", "caption_length", "identity", "camera", "view", "modality"]
     | Callable[[ImageRecord], Hashable]
 )
 
@@ -32,8 +32,8 @@ def balance_records(
     Args:
         records: The records to balance.
         by: Property that defines a group: the extra column ``category``, the caption's length in
-            bins of 20 characters, the identity, camera or view, or a function from a record to
-            anything hashable.
+            bins of 20 characters, the identity, camera, view or modality, or a function from a
+            record to anything hashable.
         at_most: Larger groups lose random records; ``"smallest"`` reduces all groups to the size of
             the smallest. ``None`` drops no records.
         at_least: The records of smaller groups are repeated evenly; ``"largest"`` extends all
@@ -119,10 +119,10 @@ def _group_of(record: ImageRecord, by: Group) -> Hashable:
         value = record.extra.get("category")
     elif by == "caption_length":
         value = None if record.caption is None else len(record.caption) // _BIN
-    elif by in ("identity", "camera", "view"):
+    elif by in ("identity", "camera", "view", "modality"):
         value = getattr(record, by)
     else:
-        expected = "by to be category, caption_length, identity, camera, view or a function"
+        expected = "by as category, caption_length, identity, camera, view, modality or a function"
         raise fail(_OWNER, expected, repr(by))
 
     if value is None:

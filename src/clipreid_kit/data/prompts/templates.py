@@ -160,7 +160,7 @@ def _known_fields(record: ImageRecord) -> dict[str, object]:
     """Return the fields that a record has besides its extra columns."""
     values: dict[str, object] = {"identity": record.identity}
 
-    for name in ("camera", "view", "caption"):
+    for name in ("camera", "view", "caption", "modality"):
         value = getattr(record, name)
         if value is not None:
             values[name] = value

@@ -9,7 +9,7 @@ from clipreid_kit.data.records import ImageRecord
 
 Fields = dict[str, str | None]
 
-_FIELDS = ("identity", "camera", "view", "split", "caption")
+_FIELDS = ("identity", "camera", "view", "split", "caption", "modality")
 
 
 def records_by_pattern(
@@ -52,6 +52,7 @@ def _record(path: str, fields: Fields, camera: int | str | None, split: str | No
         caption=fields.get("caption") or None,
         split=fields.get("split") or split,
         extra=extra,
+        modality=fields.get("modality") or None,
     )
 
 

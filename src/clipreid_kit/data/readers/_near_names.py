@@ -9,7 +9,13 @@ from clipreid_kit._checks import shown
 from clipreid_kit.data.files.near_names import plain_name
 from clipreid_kit.data.records import ImageRecord
 
-_FIELDS = {"identity": "identities", "camera": "cameras", "view": "views", "split": "splits"}
+_FIELDS = {
+    "identity": "identities",
+    "camera": "cameras",
+    "view": "views",
+    "split": "splits",
+    "modality": "modalities",
+}
 
 
 # As programs and people write that a value is missing, without case.

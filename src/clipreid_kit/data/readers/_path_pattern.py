@@ -141,7 +141,7 @@ def _check_field(owner: str, template: str, field: str, following: str) -> None:
     if not field.isidentifier():
         raise ValueError(
             f"{owner}: {{{field}}} in {template!r} is not a field. Fields are {{identity}}, "
-            "{camera}, {view}, {split}, {caption} or a name for extra; * is any text."
+            "{camera}, {view}, {split}, {caption}, {modality} or a name for extra; * is any text."
         )
     if following == "field":
         raise ValueError(

@@ -103,4 +103,5 @@ def _record(
         caption=captions[0] if captions else None,
         split=optional_text(owner, "split", values.get("split"), where),
         extra=extra,
+        modality=optional_text(owner, "modality", values.get("modality"), where),
     )

@@ -92,8 +92,9 @@ def write_annotations(
     """Write captioned images in the format that :func:`read_annotations` reads.
 
     Use it to pass them to a program that takes this format: ``{"splits": {...}}``, or a list if no
-    record has a split. Cameras and views, for which the format has no key, become further keys,
-    which :func:`read_annotations` puts into ``extra``. The file is written whole or not at all.
+    record has a split. Cameras, views and modalities, for which the format has no key, become
+    further keys, which :func:`read_annotations` puts into ``extra``. The file is written whole or
+    not at all.
 
     Args:
         records: The records, each with a caption; all with a split, or none. Splits are written in
@@ -238,6 +239,8 @@ def _row(record: ImageRecord, relative_to: str | os.PathLike[str] | None) -> dic
         row["camera"] = record.camera
     if record.view is not None:
         row["view"] = record.view
+    if record.modality is not None:
+        row["modality"] = record.modality
 
     clashes = [key for key in record.extra if key in row]
     if clashes:

@@ -25,7 +25,7 @@ from clipreid_kit.data.readers._table_columns import warn_of_near_columns
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "read_coco"
-_FIELDS = ("camera", "view", "caption", "split")
+_FIELDS = ("camera", "view", "caption", "split", "modality")
 # Outlines, sizes and numbers of COCO's own, which describe the box and not the individual.
 _GEOMETRY = frozenset(
     {
@@ -62,8 +62,8 @@ def read_coco(
 
     Use it for detection or tracking data with identities, as annotation tools export them. The
     identity of a box is a key of its annotation, of the ``attributes`` of its annotation, or of its
-    image, in this order; so are ``camera``, ``view``, ``caption`` and ``split``. The name of the
-    category and all other keys go to ``extra``, without outlines and sizes.
+    image, in this order; so are ``camera``, ``view``, ``caption``, ``split`` and ``modality``. The
+    name of the category and all other keys go to ``extra``, without outlines and sizes.
 
     Args:
         path: The JSON file, with ``images``, ``annotations`` and, if ``identity`` is
@@ -156,6 +156,7 @@ def _record(
         caption=captions[0] if captions else None,
         split=optional_text(_OWNER, "split", values.get("split"), where),
         extra={**further_captions(captions), **extra},
+        modality=optional_text(_OWNER, "modality", values.get("modality"), where),
     )
 
 

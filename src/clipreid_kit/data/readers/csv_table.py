@@ -40,20 +40,20 @@ def read_csv(
     r"""Read records from a CSV file with a header row.
 
     Use it for your own data: a table with the columns ``path`` and ``identity`` is enough;
-    ``camera``, ``view``, ``caption`` and ``split`` are read if they exist, and every other column
-    goes to ``extra``, such as ``caption_2`` of an image with two captions. Cells are separated by
-    commas, semicolons, tabs or ``|``: by whichever gives a header with the columns that are needed,
-    or as a first line ``sep=;`` says. They are quoted with ``"``. Empty lines are skipped. The file
-    is UTF-8, with a byte order mark or without, or UTF-16 with one. A name that ends in ``.gz`` is
-    that of a compressed file.
+    ``camera``, ``view``, ``caption``, ``split`` and ``modality`` are read if they exist, and every
+    other column goes to ``extra``, such as ``caption_2`` of an image with two captions. Cells are
+    separated by commas, semicolons, tabs or ``|``: by whichever gives a header with the columns
+    that are needed, or as a first line ``sep=;`` says. They are quoted with ``"``. Empty lines are
+    skipped. The file is UTF-8, with a byte order mark or without, or UTF-16 with one. A name that
+    ends in ``.gz`` is that of a compressed file.
 
     A column ``box`` (left, top, width and height, as in COCO) or ``corners`` (left, top, right and
     bottom, as detectors write them) makes a record of that part of the image: four numbers in a
     cell, in pixels, rounded. The record's path then ends in ``#xywh=left,top,width,height``.
 
-    White space around column names, identities, cameras, views and splits is dropped. A warning
-    names those that still differ only in case, Unicode form or leading zeros, and a column that
-    goes to ``extra`` but is named nearly as a field, such as ``Camera``.
+    White space around column names, identities, cameras, views, splits and modalities is dropped. A
+    warning names those that still differ only in case, Unicode form or leading zeros, and a column
+    that goes to ``extra`` but is named nearly as a field, such as ``Camera``.
 
     Identities become integers if *every* identity in the file is an integer literal: ``7`` is one,
     ``0007`` is not, and one such cell keeps all of them strings, so that nothing is lost. The same
@@ -117,6 +117,7 @@ def read_csv(
                 caption=_caption(row, index_of),
                 split=_name(row, index_of, "split") or None,
                 extra=_extra(row, header, used),
+                modality=_name(row, index_of, "modality") or None,
             )
         )
 

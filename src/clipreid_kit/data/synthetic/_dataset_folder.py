@@ -137,9 +137,13 @@ def _records_as_csv(records: Sequence[ImageRecord]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
 
-    writer.writerow(_COLUMNS)
+    columns = list(_COLUMNS)
+    if any(record.modality is not None for record in records):
+        columns.append("modality")
+
+    writer.writerow(columns)
     for record in records:
-        writer.writerow([getattr(record, column) for column in _COLUMNS])
+        writer.writerow([getattr(record, column) for column in columns])
 
     return text.getvalue().encode()
 

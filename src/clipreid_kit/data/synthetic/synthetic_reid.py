@@ -14,6 +14,7 @@ from clipreid_kit.data.synthetic._captions import describe
 from clipreid_kit.data.synthetic._dataset_folder import write_folder
 from clipreid_kit.data.synthetic._objects.kinds import all_shapes
 from clipreid_kit.data.synthetic._scene.cameras import make_camera
+from clipreid_kit.data.synthetic._scene.infrared import infrared_image
 from clipreid_kit.data.synthetic._scene.render import render_view
 from clipreid_kit.data.synthetic._splits import split_counts, split_name
 from clipreid_kit.data.synthetic.identities import Identity, make_identities
@@ -49,6 +50,9 @@ class SyntheticReid:
         split_fractions: Fractions of train, val and test identities, with sum 1. A split with a
             fraction above 0 gets at least one identity.
         query_views: Views of each camera that are queries, from 1 to ``views_per_camera - 1``.
+        infrared_cameras: The last so many cameras are infrared, fewer than all: their images are
+            grey, without colours, and warm objects are bright. Records then have the modality
+            ``visible`` or ``infrared``. 0 for visible cameras only, and no modality.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -73,6 +77,7 @@ class SyntheticReid:
         seed: int = 0,
         split_fractions: tuple[float, float, float] = _DEFAULT_FRACTIONS,
         query_views: int = 1,
+        infrared_cameras: int = 0,
     ) -> None:
         owner = "SyntheticReid"
         check_integer(owner, "num_identities", num_identities, 1)
@@ -80,11 +85,18 @@ class SyntheticReid:
         check_integer(owner, "views_per_camera", views_per_camera, 2)
         check_integer(owner, "seed", seed, 0)
         check_integer(owner, "query_views", query_views, 1)
+        check_integer(owner, "infrared_cameras", infrared_cameras, 0)
         _check_image_size(image_size)
         if query_views >= views_per_camera:
             raise ValueError(
                 f"{owner}: query_views={query_views} leaves no view for the gallery; "
                 f"set it below views_per_camera={views_per_camera}."
+            )
+
+        if infrared_cameras >= num_cameras:
+            raise ValueError(
+                f"{owner}: infrared_cameras={infrared_cameras} leaves no visible camera; set it "
+                f"below num_cameras={num_cameras}."
             )
 
         self.num_cameras = num_cameras
@@ -93,6 +105,7 @@ class SyntheticReid:
         self.seed = seed
         self.split_fractions = split_fractions
         self.query_views = query_views
+        self.infrared_cameras = infrared_cameras
 
         self._split_counts = split_counts(num_identities, split_fractions)
         self._shapes = all_shapes()
@@ -110,6 +123,8 @@ class SyntheticReid:
             options.append(f"split_fractions={self.split_fractions}")
         if self.query_views != 1:
             options.append(f"query_views={self.query_views}")
+        if self.infrared_cameras:
+            options.append(f"infrared_cameras={self.infrared_cameras}")
 
         return f"SyntheticReid({len(self.identities)}, {', '.join(options)})"
 
@@ -122,7 +137,8 @@ class SyntheticReid:
             view: From 0 to ``views_per_camera - 1``.
 
         Returns:
-            An RGB image, which does not depend on earlier calls.
+            An RGB image, which does not depend on earlier calls; of an infrared camera all three
+            channels are equal.
 
         Raises:
             ValueError: If there is no such identity, camera or view.
@@ -136,9 +152,10 @@ class SyntheticReid:
 
         height, width = self.image_size
         rng = np.random.default_rng((self.seed, _VIEW_STREAM, identity, camera, view))
-        return render_view(
+        image = render_view(
             self.identities[identity], self._cameras[camera], self._shapes, (width, height), rng
         )
+        return infrared_image(image, rng) if self._is_infrared(camera) else image
 
     def caption(self, identity: int, camera: int, view: int) -> str:
         """Describe the identity of an image truthfully, in varied words.
@@ -188,7 +205,8 @@ class SyntheticReid:
     ) -> list[ImageRecord]:
         """Write the images as PNG files, and their records as ``records.csv``.
 
-        The columns of the table are path, identity, camera, view, caption and split.
+        The columns of the table are path, identity, camera, view, caption and split, and with
+        infrared cameras the modality.
         ``records.csv`` is written last: a folder without it is incomplete, and calling again draws
         the missing images. A complete folder with the same parameters (kept in ``synthetic.json``)
         is used unchanged.
@@ -272,7 +290,18 @@ class SyntheticReid:
             view=str(view),
             caption=self.caption(identity, camera, view),
             split=split_name(identity, view, self._split_counts, self.query_views),
+            modality=self._modality(camera),
         )
+
+    def _is_infrared(self, camera: int) -> bool:
+        """Whether a camera is one of the infrared ones, which are the last."""
+        return camera >= self.num_cameras - self.infrared_cameras
+
+    def _modality(self, camera: int) -> str | None:
+        """Modality of a camera's images; ``None`` if all cameras are visible."""
+        if self.infrared_cameras == 0:
+            return None
+        return "infrared" if self._is_infrared(camera) else "visible"
 
     def _render_row(self, row: int) -> Image.Image:
         """Draw the image of one record by its index in :meth:`records`."""
@@ -282,7 +311,7 @@ class SyntheticReid:
 
     def _parameters(self) -> dict[str, object]:
         """Return everything that the images and records depend on, as JSON values."""
-        return {
+        parameters: dict[str, object] = {
             "generator": "clipreid_kit SyntheticReid",
             "revision": _REVISION,
             "num_identities": len(self.identities),
@@ -293,6 +322,9 @@ class SyntheticReid:
             "split_fractions": list(self.split_fractions),
             "query_views": self.query_views,
         }
+        if self.infrared_cameras:
+            parameters["infrared_cameras"] = self.infrared_cameras
+        return parameters
 
     def _sheet_rows(
         self, owner: str, num_identities: int, identities: Sequence[int] | None

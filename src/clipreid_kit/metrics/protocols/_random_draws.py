@@ -28,6 +28,20 @@ def draw_one_each(codes: IntArray, generator: torch.Generator) -> IntArray:
     return drawn
 
 
+def draw_some_each(codes: IntArray, generator: torch.Generator, most: int) -> IntArray:
+    """Draw random rows of each number: ``most`` of them, or all if there are fewer.
+
+    Returns:
+        The rows, number after number, in random order.
+    """
+    order = torch.randperm(len(codes), generator=generator).numpy()
+    by_code = order[np.argsort(codes[order], kind="stable")]
+    count = np.bincount(codes)
+    begin = np.repeat(np.cumsum(count) - count, count)
+    drawn: IntArray = by_code[np.arange(len(codes)) - begin < most]
+    return drawn
+
+
 def check_all_rows(
     owner: str, name: str, embeddings: Tensor | npt.NDArray[Any], device: torch.device | None
 ) -> EmbeddingRows:

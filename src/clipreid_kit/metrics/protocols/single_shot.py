@@ -1,5 +1,6 @@
 """The single-shot protocol of CUHK03: random galleries of one image by another camera."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._similarity.embedding_rows import EmbeddingRows, check_same_dim
+from clipreid_kit._similarity.embedding_rows import check_same_dim
 from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_ids, id_array
 from clipreid_kit.metrics._engine.ranks_to_measures import Ties
@@ -16,14 +17,13 @@ from clipreid_kit.metrics.protocols._evaluate_sides import (
     Rerank,
     check_cameras,
     check_protocol_options,
-    evaluate_sides,
 )
+from clipreid_kit.metrics.protocols._query_groups import QueryGroup, Sides, evaluate_groups
 from clipreid_kit.metrics.protocols._random_draws import (
     check_all_rows,
     check_draws,
     draw_one_each,
 )
-from clipreid_kit.metrics.results.reid_result import ReidResult
 from clipreid_kit.metrics.results.split_results import SplitResults
 
 IntArray = npt.NDArray[np.int64]
@@ -104,8 +104,9 @@ class CUHK03Protocol:
 
         named_ids = id_array(_OWNER, "query_ids", query_ids, len(queries))
         generator = torch.Generator().manual_seed(self.seed)
+        sides = Sides(queries, gallery, ids, (), named_ids)
         results = [
-            self._draw(queries, gallery, ids, cameras, named_ids, generator)
+            evaluate_groups(sides, _drawn_groups(ids[1], cameras, generator), self, self.rerank)
             for _ in range(self.num_splits)
         ]
 
@@ -114,57 +115,16 @@ class CUHK03Protocol:
             name += ", re-ranked"
         return SplitResults(tuple(results), name)
 
-    def _draw(
-        self,
-        queries: EmbeddingRows,
-        gallery: EmbeddingRows,
-        ids: tuple[IntArray, IntArray],
-        cameras: tuple[IntArray, IntArray],
-        named_ids: npt.NDArray[np.generic],
-        generator: torch.Generator,
-    ) -> ReidResult:
-        """Draw one gallery for the queries of each camera, and evaluate all queries."""
-        query_ids, gallery_ids = ids
-        query_cameras, gallery_cameras = cameras
-        average_precision = np.full(len(queries), np.nan)
-        inverse_negative_penalty = np.full(len(queries), np.nan)
-        first_rank = np.zeros(len(queries))
-        num_positives = np.zeros(len(queries), dtype=np.int64)
-        largest = 0
 
-        for camera in np.unique(query_cameras).tolist():
-            own = np.flatnonzero(query_cameras == camera)
-            others = np.flatnonzero(gallery_cameras != camera)
-            drawn = others[draw_one_each(gallery_ids[others], generator)]
-            largest = max(largest, len(drawn))
-            # evaluate_reid raises an error if no query has a match
-            if not np.isin(query_ids[own], gallery_ids[drawn]).any():
-                continue
-
-            result = evaluate_sides(
-                queries.take(own),
-                gallery.take(drawn),
-                self.rerank,
-                query_ids=query_ids[own],
-                gallery_ids=gallery_ids[drawn],
-                distance=self.distance,
-                ties=self.ties,
-                max_rank=self.max_rank,
-            )
-            average_precision[own] = result.average_precision
-            inverse_negative_penalty[own] = result.inverse_negative_penalty
-            first_rank[own] = result.first_rank
-            num_positives[own] = result.num_positives
-
-        return ReidResult(
-            average_precision,
-            inverse_negative_penalty,
-            first_rank if self.ties == "mean" else first_rank.astype(np.int64),
-            num_positives,
-            num_gallery=largest,
-            max_rank=min(self.max_rank, largest),
-            query_ids=named_ids,
-        )
+def _drawn_groups(
+    gallery_ids: IntArray, cameras: tuple[IntArray, IntArray], generator: torch.Generator
+) -> Iterator[QueryGroup]:
+    """Draw one gallery for the queries of each camera."""
+    query_cameras, gallery_cameras = cameras
+    for camera in np.unique(query_cameras).tolist():
+        others = np.flatnonzero(gallery_cameras != camera)
+        drawn = others[draw_one_each(gallery_ids[others], generator)]
+        yield QueryGroup(np.flatnonzero(query_cameras == camera), drawn)
 
 
 def _check_has_match(ids: tuple[IntArray, IntArray], cameras: tuple[IntArray, IntArray]) -> None:

@@ -286,6 +286,7 @@ def _absolute(records: Sequence[ImageRecord]) -> list[ImageRecord]:
             caption=record.caption,
             split=record.split,
             extra=record.extra,
+            modality=record.modality,
         )
         for record in records
     ]

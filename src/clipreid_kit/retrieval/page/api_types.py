@@ -89,6 +89,7 @@ class HitBody(BaseModel):
     view: str | None = None
     caption: str | None = None
     split: str | None = None
+    modality: str | None = None
     extra: dict[str, Any] | None = None
 
 

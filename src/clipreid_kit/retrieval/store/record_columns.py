@@ -17,6 +17,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 FIELDS = ("path", "identity", "camera", "view", "caption", "split")
+_LATER = ("modality",)  # fields that an index has if a record fills them
 _TABLE = "columns"
 _NO_TEXT = b"\xff"  # not valid in UTF-8
 _MISSING = object()
@@ -32,8 +33,10 @@ def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
     described: list[dict[str, Any]] = []
     arrays: dict[str, Array] = {}
 
-    for name in FIELDS:
+    for name in (*FIELDS, *_LATER):
         values = [getattr(record, name) for record in records]
+        if name in _LATER and not any(values):
+            continue
         _add_column(arrays, described, name, values, is_extra=False)
     for name in extra:
         values = [record.extra.get(name, _MISSING) for record in records]
@@ -65,6 +68,9 @@ class RecordColumns:
         path, identity, camera, view, caption, split = (
             self._values((False, name), rows) for name in FIELDS
         )
+        modality = [None] * len(rows)
+        if (False, "modality") in self._columns:
+            modality = self._values((False, "modality"), rows)
         extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
 
         found = []
@@ -73,7 +79,16 @@ class RecordColumns:
                 name: column[i] for name, column in extra.items() if column[i] is not _MISSING
             }
             found.append(
-                ImageRecord(path[i], identity[i], camera[i], view[i], caption[i], split[i], present)
+                ImageRecord(
+                    path[i],
+                    identity[i],
+                    camera[i],
+                    view[i],
+                    caption[i],
+                    split[i],
+                    present,
+                    modality[i],
+                )
             )
         return found
 

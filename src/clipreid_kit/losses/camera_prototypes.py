@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import (
     check_at_least,
+    check_choice,
     check_embeddings,
+    check_fraction,
     check_integer,
     check_label_range,
     check_labels,
@@ -108,6 +110,8 @@ class CameraPrototypeLoss(nn.Module):
         check_integer(_OWNER, "num_cameras", num_cameras, 1)
         check_integer(_OWNER, "num_negatives", num_negatives, 1)
         check_positive(_OWNER, "temperature", temperature)
+        check_fraction(_OWNER, "momentum", momentum)
+        check_choice(_OWNER, "update", update, ("each", "hardest", "mean"))
         check_at_least(_OWNER, "inter_weight", inter_weight, 0)
 
         self.num_cameras = num_cameras

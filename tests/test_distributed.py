@@ -11,6 +11,7 @@ from two_ranks import on_two_ranks
 from clipreid_kit.distributed import gather, local_losses, world_size
 from clipreid_kit.losses import (
     ArcFaceLoss,
+    CameraPrototypeLoss,
     CenterLoss,
     CircleLoss,
     CMPCLoss,
@@ -107,6 +108,12 @@ def with_prototypes(loss, images, texts, labels):
     return loss(images, labels)
 
 
+def with_camera_prototypes(loss, images, texts, labels):
+    cameras = (texts[:, 0] > 0).long()  # of the row, whichever rank has it
+    loss.initialize(texts, labels, cameras)
+    return loss(images, labels, 1 - cameras)
+
+
 def sum_of_two(loss, images, texts, labels):
     supcon = SupConLoss(distributed=loss.distributed)
     triplet = TripletLoss(distributed=loss.distributed)
@@ -174,6 +181,11 @@ CASES = {
         PrototypeMemoryLoss,
         {"dim": DIM, "num_identities": 4, "update": "each"},
         with_prototypes,
+    ),
+    "camera_prototypes": (
+        CameraPrototypeLoss,
+        {"dim": DIM, "num_identities": 4, "num_cameras": 2, "num_negatives": 3},
+        with_camera_prototypes,
     ),
     "cross_batch_memory": (
         CrossBatchMemory,

@@ -32,6 +32,7 @@ _ORDER = (
     "image_to_text",
     "supcon",
     "prototype",
+    "camera_prototype",
 )
 _TRIPLETS = Needs("loss.triplet", "loss.triplet_text")
 _HARD_NEGATIVE = Needs("loss.hard_negative")
@@ -67,6 +68,7 @@ class AnyLoss(Terms):
             "loss.triplet_text",
             "loss.supcon",
             "loss.prototype",
+            "loss.camera_prototype",
         ),
     ] = 0.07
     """Temperature of the contrastive terms, in units of cosine similarity."""
@@ -130,7 +132,7 @@ class PrototypeTerm(Section):
 
     prototype: Weight = 0.0
     """Contrast with a memory of all identities."""
-    momentum: Annotated[FractionBelowOne, Needs("loss.prototype")] = 0.2
+    momentum: Annotated[FractionBelowOne, Needs("loss.prototype", "loss.camera_prototype")] = 0.2
     """Fraction of a prototype that each update keeps."""
 
 
@@ -234,3 +236,18 @@ class PromptSGLoss(RampedTerm, IdentityTerm, AnyLoss):
 
     balance: Literal["none", "magnitude"] = "none"
     """Keep the terms in proportion to their weights, by running means of their sizes."""
+
+
+class UnsupervisedLoss(PrototypeTerm, ImageContrastTerm, AnyLoss):
+    """Weight of each term, 0 to leave it out, and what the terms take."""
+
+    camera_prototype: Weight = 0.0
+    """Contrast with a memory of each cluster in each camera, within and across cameras (CAP)."""
+    memory_update: Annotated[
+        Literal["hardest", "mean", "each"], Needs("loss.prototype", "loss.camera_prototype")
+    ] = "hardest"
+    """Images of a batch that move a prototype: the least similar, the mean, or one by one."""
+    camera_negatives: Annotated[PositiveInt, Needs("loss.camera_prototype")] = 50
+    """Most similar prototypes of other clusters that camera_prototype compares across cameras."""
+    inter_camera: Annotated[NonNegativeFloat, Needs("loss.camera_prototype")] = 0.5
+    """Weight of the part of camera_prototype that compares across cameras."""

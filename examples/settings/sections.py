@@ -410,6 +410,25 @@ class Pairs(Section):
     """Share of the training images that get the caption of another one, to study noisy pairs."""
 
 
+class Clusters(Section):
+    """Pseudo labels of the training images, found anew in each epoch (`unsupervised`)."""
+
+    method: Literal["dbscan", "average"] = "dbscan"
+    """DBSCAN, or average linkage, on Jaccard distances of k-reciprocal neighbours."""
+    max_distance: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """Largest distance of neighbours, or largest mean distance of clusters that are joined."""
+    min_samples: Annotated[PositiveInt, Needs("clusters.method: dbscan")] = 4
+    """Neighbours, the image among them, that make an image the core of a cluster."""
+    min_size: Annotated[int, Field(ge=2)] = 2
+    """Images of a smaller cluster are outliers, and not trained on in this epoch."""
+    k1: PositiveInt = 30
+    """Neighbours of an image."""
+    k2: PositiveInt = 6
+    """Images over which the neighbours' weights are averaged."""
+    steps: PositiveInt | None = None
+    """Batches of an epoch; null for as many as it takes to show each image once."""
+
+
 class Evaluate(Section):
     """How models are evaluated."""
 

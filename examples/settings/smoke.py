@@ -31,6 +31,8 @@ def smoke(recipe: Recipe) -> Recipe:
             tree["batch"][key] = min(tree["batch"][key], 4)
     if "optim" in tree:
         _shrink_schedule(tree["optim"])
+    if "clusters" in tree:
+        tree["clusters"] |= {"k1": 8, "k2": 2, "min_samples": 2, "steps": None}  # of few images
     if tree.get("prompt", {}).get("epochs"):
         _shrink_schedule(tree["prompt"])
 

@@ -16,12 +16,14 @@ from examples.settings.losses import (
     RetrievalLoss,
     Terms,
     TextToPersonLoss,
+    UnsupervisedLoss,
 )
 from examples.settings.optim import CosineOptim, Optim
 from examples.settings.section import Needs, Section, default_of, idle_keys, lookup
 from examples.settings.sections import (
     Augment,
     Batch,
+    Clusters,
     ComposedPrompt,
     Evaluate,
     Fill,
@@ -395,6 +397,53 @@ class PromptSGRecipe(TrainingRecipe):
         return True
 
 
+class UnsupervisedRecipe(TrainingRecipe):
+    """Train the image tower without identities, on clusters that each epoch finds anew."""
+
+    open_set_terms: ClassVar[tuple[str, ...]] = ()
+    stage: Literal["unsupervised"]
+    loss: UnsupervisedLoss = UnsupervisedLoss()
+    clusters: Clusters = Clusters()
+
+    @model_validator(mode="after")
+    def _no_label_is_used(self) -> Self:
+        if self.data.balance == "identity":
+            raise ValueError("`data.balance: identity` uses the identities, which are hidden here")
+        if self.data.orientations > 1:
+            raise ValueError("`data.orientations` must be 1, because clusters are of whole images")
+        if self.augment.identity_warp or self.augment.identity_orientations > 1:
+            raise ValueError(
+                "`augment.identity_warp` and `augment.identity_orientations` change all images of "
+                "an identity alike, and identities are hidden here"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _memory_is_not_averaged(self) -> Self:
+        keys = {
+            "optim.ema_decay": bool(self.optim.ema_decay),
+            "teacher.source": self.teacher.source == "average",
+        }
+        for key, is_averaged in keys.items():
+            if is_averaged:
+                raise ValueError(
+                    f"`{key}` averages the method with its memory, whose size changes with the "
+                    "clusters; leave it out"
+                )
+        return self
+
+    def has_mined_batches(self) -> bool:
+        """Always: batches are of clusters, and not of identities with several images each."""
+        return True
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        """Also what would choose the epoch by identities: the last one is kept."""
+        yield from super().idle_keys()
+        for key in ("evaluate.metric", "evaluate.patience", "evaluate.task"):
+            if self._changed(key):
+                yield key, "another stage: without identities the last epoch is kept"
+
+
 # A new stage is a model above, its name here, and examples/trainer/stages/<stage>.py.
 AnyRecipe = (
     ZeroShotRecipe
@@ -405,5 +454,6 @@ AnyRecipe = (
     | TextToPersonRecipe
     | ClipReIDRecipe
     | PromptSGRecipe
+    | UnsupervisedRecipe
 )
 RECIPES = models_in(AnyRecipe)

@@ -14,7 +14,7 @@ from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
 from examples.settings.losses import AnyLoss
 from examples.settings.sections import Augment
-from examples.settings.stages import TrainingRecipe
+from examples.settings.stages import TrainingRecipe, UnsupervisedRecipe
 from examples.trainer.batches import Batches, CaptionTokens, PKBatches
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.images import training_set
@@ -241,7 +241,8 @@ def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
         name = options.metric if options.metric in numbers else "hit_rate_1"
         return float(numbers[name]), log
 
-    return Validation(score, options.every, options.patience)
+    chooses = not isinstance(recipe, UnsupervisedRecipe)
+    return Validation(score, options.every, options.patience, chooses)
 
 
 def _validation_batches(recipe: TrainingRecipe, session: Session) -> PKBatches:

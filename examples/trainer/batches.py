@@ -1,5 +1,6 @@
 """Training batches: images or cached features with labels, and what else a method takes."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +113,10 @@ class Batches:
     def names(self, rows: Sequence[int]) -> list[str]:
         """Names of rows, for messages."""
         return [f"image {row}" for row in rows]
+
+    def facts(self) -> dict[str, Any]:
+        """What to log of the batches of the last epoch."""
+        return {}
 
     def state_dict(self) -> State:
         """Return the state that the next epochs need besides their number."""
@@ -322,6 +327,60 @@ class MinedBatches(ImageBatches):
         """Restore the mined rows."""
         if state:
             self.mined = MinedDataset(self.dataset, state["mined"])
+
+
+class PseudoLabelBatches(ImageBatches):
+    """PK batches of clusters of one rank, which each epoch finds anew; outliers are left out."""
+
+    def __init__(
+        self,
+        dataset: ReidDataset,
+        find: Callable[[int], tuple[Tensor, dict[str, Any]]],
+        categories: Sequence[CategoryIndex],
+        data: Images,
+        *,
+        sampler: Callable[[Tensor, Tensor | None], PKSampler],
+        batch_size: int,
+        steps: int | None,
+        ranks: int,
+    ) -> None:
+        """Take images and what gives each a cluster, -1 for none, with facts to log, in an epoch.
+
+        ``sampler`` is called with labels and cameras of the clustered images.
+        """
+        super().__init__(dataset, categories, None, data)
+        self.find = find
+        self.sampler = sampler
+        self.steps = steps or math.ceil(len(dataset) / (batch_size * ranks))
+        self.found: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        """Batches of an epoch: as many in each, whatever the clusters."""
+        return self.steps
+
+    def __call__(self, epoch: int) -> Iterator[ImageBatch]:
+        """The batches of an epoch."""
+        labels, self.found = self.find(epoch)
+        rows = torch.nonzero(labels >= 0).flatten()
+        cameras = self.dataset.cameras
+        sampler = self.sampler(labels[rows], None if cameras is None else cameras[rows])
+
+        self.dataset.set_epoch(epoch)
+        chosen = itertools.islice(_passes(sampler, epoch), self.steps)
+        batches = [rows[batch].tolist() for batch in chosen]
+        for item in DataLoader(self.dataset, batch_sampler=batches, **self.loading):
+            yield self.batch(item.image, labels[item.row], item.row, epoch)
+
+    def facts(self) -> dict[str, Any]:
+        """The clusters of the last epoch."""
+        return {"clusters": self.found}
+
+
+def _passes(sampler: PKSampler, epoch: int) -> Iterator[list[int]]:
+    """The batches of a sampler over and over, in another order each time."""
+    for number in itertools.count(epoch * 1_000_003):
+        sampler.set_epoch(number)
+        yield from sampler
 
 
 class FeatureBatches(Batches):

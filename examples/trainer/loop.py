@@ -46,11 +46,13 @@ class Validation:
         score: Judges a method, the larger the better, and returns what to log.
         every: Epochs between validations; the last epoch is always validated.
         patience: Validations without improvement before training stops; ``None`` for all epochs.
+        chooses: Whether the best epoch is chosen by the score; else it is always the last.
     """
 
     score: Callable[[nn.Module], tuple[float, Row]]
     every: int = 1
     patience: int | None = None
+    chooses: bool = True
 
     def is_due(self, epoch: int, epochs: int) -> bool:
         """Whether an epoch is validated."""
@@ -142,9 +144,9 @@ def fit(training: Training, *, resume: bool) -> None:
             row.pop("images") * training.accelerator.num_processes / (time.perf_counter() - began)
         )
 
-        improved = validation is None
+        improved = validation is None or not validation.chooses
         if validation is not None and validation.is_due(epoch, epochs):
-            improved = _validate(training, validation, row)
+            improved = _validate(training, validation, row) or not validation.chooses
             waited = 0 if improved else waited + 1
 
         row["best"] = improved or not training.log.rows
@@ -314,6 +316,7 @@ def train_epoch(training: Training, epoch: int) -> Row:
 
     groups = training.optimizers.main.param_groups
     row: Row = {"epoch": epoch, **means.all(), "skipped": skipped, "images": images}
+    row |= training.batches.facts()
     row["lr"] = max(group["lr"] for group in groups)
     row["rates"] = {group["name"]: group["lr"] for group in groups}
     row["alarms"] = _alarms(training, epoch, means.all())

@@ -42,6 +42,10 @@ STAGES = {
         "model: {name: reid-tiny-vit}\nloss: {sdm: 1.0, sdm_temperature: 0.1}\n"
         "evaluate: {protocols: [query_gallery, text_to_person]}\n"
     ),
+    "unsupervised": (
+        "loss: {supcon_image: 0, prototype: 1.0}\n"
+        "clusters: {max_distance: 0.7, min_samples: 2, k1: 6, k2: 2}\n"
+    ),
     "retrieval": (
         "loss: {supcon_image: 0, supcon_text: 0, info_nce: 1.0}\n"
         "batch: {num_identities: 6, num_instances: 1, coverage: images}\n"

@@ -21,6 +21,7 @@ from clipreid_kit.losses import (
     ArcFaceHead,
     ArcFaceLoss,
     CachedContrastive,
+    CameraPrototypeLoss,
     CenterLoss,
     CircleLoss,
     CircleSoftmaxHead,
@@ -130,6 +131,17 @@ def with_prototypes(loss, images, texts, labels):
     return loss(padded(images), labels)
 
 
+def with_camera_prototypes(loss, images, texts, labels):
+    cameras = torch.arange(len(labels)) % 3
+    if not inside_a_transform():
+        loss.initialize(STORED_ROWS[labels.long()], labels, cameras % 2)
+    return loss(padded(images), labels, cameras)
+
+
+def seen_by_one_camera(loss, images, texts, labels):
+    return loss(images, labels, torch.zeros_like(labels))
+
+
 def with_queue(loss, images, texts, labels):
     if not inside_a_transform():
         loss.queue.reset()
@@ -211,6 +223,9 @@ LOSSES = {
     ),
     "image_to_text-fixed": lambda: Called(ImageToTextCELoss(), against_fixed_texts),
     "prototype_memory": lambda: Called(PrototypeMemoryLoss(8, 8), with_prototypes).eval(),
+    "camera_prototypes": lambda: Called(
+        CameraPrototypeLoss(8, 8, 3, num_negatives=4), with_camera_prototypes
+    ).eval(),
     "cross_batch_memory": lambda: Called(CrossBatchMemory(SupConLoss(), 8, 16), with_queue).eval(),
     # Metric losses.
     "triplet-text": lambda: Called(TripletLoss(), against_texts),
@@ -527,7 +542,9 @@ def is_in_plain_autograd(loss):
     if isinstance(loss, Classified):
         return True
     inner = getattr(loss, "loss", loss)
-    return isinstance(inner, CenterLoss | ImageToTextCELoss | PrototypeMemoryLoss)
+    return isinstance(
+        inner, CenterLoss | ImageToTextCELoss | PrototypeMemoryLoss | CameraPrototypeLoss
+    )
 
 
 @pytest.mark.unhooked
@@ -738,6 +755,7 @@ def test_a_label_out_of_range_is_an_error_with_sampling(kind):
 CHANGING = {
     "CrossBatchMemory": lambda: CrossBatchMemory(SupConLoss(), 8, 16),
     "PrototypeMemoryLoss": lambda: PrototypeMemoryLoss(8, 6),
+    "CameraPrototypeLoss": lambda: Called(CameraPrototypeLoss(8, 6, 2), seen_by_one_camera),
     "ClassSampler": lambda: ArcFaceLoss(8, 6, num_sampled=6),
     "WeightedSum": lambda: Called(
         WeightedSum({"text": 1.0, "triplet": 1.0}, balance="magnitude"), of_two_terms
@@ -774,6 +792,7 @@ CONSTRUCTORS = {
     ArcFaceHead: {"dim": 8, "num_identities": 6},
     ArcFaceLoss: {"dim": 8, "num_identities": 6},
     CachedContrastive: {"encode_image": abs, "encode_text": abs, "loss": abs},
+    CameraPrototypeLoss: {"dim": 8, "num_identities": 6, "num_cameras": 2},
     CenterLoss: {"dim": 8, "num_identities": 6},
     CircleLoss: {},
     CircleSoftmaxHead: {"dim": 8, "num_identities": 6},

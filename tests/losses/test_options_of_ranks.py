@@ -9,6 +9,7 @@ import torch
 from clipreid_kit import losses
 from clipreid_kit.losses import (
     ArcFaceLoss,
+    CameraPrototypeLoss,
     CenterLoss,
     CircleLoss,
     CMPCLoss,
@@ -64,6 +65,19 @@ CASES = {
             "num_centers": 2,
             "label_smoothing": 0.1,
             "num_sampled": 4,
+        },
+    ),
+    CameraPrototypeLoss: (
+        (ROWS, LABELS, LABELS % 2),
+        {"dim": 4, "num_identities": 5, "num_cameras": 2},
+        {
+            "num_identities": 6,
+            "num_cameras": 3,
+            "temperature": 0.2,
+            "momentum": 0.5,
+            "num_negatives": 3,
+            "inter_weight": 1.0,
+            "update": "mean",
         },
     ),
     CenterLoss: (
@@ -190,6 +204,7 @@ FREE = {
     "dim",
     "std",
     "balance",
+    "persistent",
     "seed",  # tested below
 }
 

@@ -153,6 +153,22 @@ def test_initialize_replaces_everything():
     assert (loss.prototypes[[0, 1, 3]] == 0).all()
 
 
+def test_initialize_for_another_number_of_clusters():
+    loss = PrototypeMemoryLoss(2, 4, temperature=1.0, persistent=False).eval()
+    loss.initialize(torch.eye(2), torch.tensor([0, 5]), num_identities=6)
+    assert loss.prototypes.shape == (6, 2)
+    assert loss.filled.tolist() == [True, False, False, False, False, True]
+    assert loss(torch.eye(2), torch.tensor([0, 5])).item() == pytest.approx(
+        math.log(1 + math.e) - 1
+    )
+    assert not loss.state_dict()
+
+    with pytest.raises(ValueError, match=r"labels in \[0, 2\), got labels from 0 to 2"):
+        loss.initialize(torch.eye(2), torch.tensor([0, 2]), num_identities=2)
+    with pytest.raises(ValueError, match="num_identities as a whole number >= 1, got 0"):
+        loss.initialize(torch.eye(2), torch.tensor([0, 0]), num_identities=0)
+
+
 def test_an_empty_memory_returns_a_connected_zero():
     rows = torch.randn(4, 3, requires_grad=True)
     value = PrototypeMemoryLoss(3, 2)(rows, torch.tensor([0, 0, 1, 1]))

@@ -89,6 +89,34 @@ class PrototypeMemory:
             self.prototypes[identity] = _unit(present)
 
 
+def camera_prototypes(rows, labels, cameras, memory, temperature, num_negatives, inter_weight):
+    """CAP's loss of a batch.
+
+    ``memory`` has the prototypes that exist, by cluster and camera.
+    """
+    total = 0.0
+    for camera in set(cameras):
+        losses = []
+        for row, label, own in zip(rows, labels, cameras, strict=True):
+            if own != camera or (label, camera) not in memory:
+                continue
+
+            scores = {key: _dot(_unit(row), c) / temperature for key, c in memory.items()}
+            within = [key for key in memory if key[1] == camera]
+            log_p = _log_softmax([scores[key] for key in within])
+            loss = -log_p[within.index((label, camera))]
+
+            positives = [key for key in memory if key[0] == label and key[1] != camera]
+            others = [key for key in memory if key[0] != label]
+            hardest = sorted(others, key=lambda key: -scores[key])[:num_negatives]
+            log_p = _log_softmax([scores[key] for key in positives + hardest]) if positives else []
+            for place in range(len(positives)):
+                loss -= inter_weight * log_p[place] / len(positives)
+            losses.append(loss)
+        total += sum(losses) / len(losses) if losses else 0.0
+    return total
+
+
 def cross_batch_supcon(batches, size, weight, temperature, warmup_steps=0):
     """XBM, algorithm 1, around SupCon: losses of successive batches, each stored after its loss."""
     rows = []

@@ -43,9 +43,10 @@ def expanded(lists, i, k1):
     return members
 
 
-def rerank(queries, gallery, k1, k2, lambda_value, distance="cosine"):
-    rows = np.concatenate([queries, gallery]).astype(np.float64)
-    total, num_queries = len(rows), len(queries)
+def encode(rows, k1, k2, distance):
+    """Averaged weights of the neighbours of each item, and its distances by the largest of them."""
+    rows = np.asarray(rows, dtype=np.float64)
+    total = len(rows)
     lists = ranking(distances(rows, distance))
     matrix = distances(rows, distance)
     np.fill_diagonal(matrix, 0.0)
@@ -63,13 +64,28 @@ def rerank(queries, gallery, k1, k2, lambda_value, distance="cosine"):
         nearest = lists[i][:k2]
         for j in nearest:
             smoothed[i] += weights[j] / len(nearest)  # (11)
+    return smoothed, matrix
+
+
+def of_sets(one, other):
+    """Equation (10)."""
+    return 1 - np.minimum(one, other).sum() / np.maximum(one, other).sum()
+
+
+def jaccard(rows, k1, k2, distance="cosine"):
+    """Distances of all items to all."""
+    smoothed, _ = encode(rows, k1, k2, distance)
+    return np.array([[of_sets(one, other) for other in smoothed] for one in smoothed])
+
+
+def rerank(queries, gallery, k1, k2, lambda_value, distance="cosine"):
+    smoothed, matrix = encode(np.concatenate([queries, gallery]), k1, k2, distance)
+    total, num_queries = len(smoothed), len(queries)
 
     final = np.zeros((num_queries, total - num_queries))
     for i in range(num_queries):
         for j in range(num_queries, total):
-            lower = np.minimum(smoothed[i], smoothed[j]).sum()
-            upper = np.maximum(smoothed[i], smoothed[j]).sum()
-            jaccard = 1 - lower / upper  # (10)
-            mixed = (1 - lambda_value) * jaccard + lambda_value * matrix[i, j]  # (12)
+            distance_of_sets = of_sets(smoothed[i], smoothed[j])
+            mixed = (1 - lambda_value) * distance_of_sets + lambda_value * matrix[i, j]  # (12)
             final[i, j - num_queries] = mixed
     return final

@@ -2,6 +2,7 @@
 
 from clipreid_kit.losses.arcface import ArcFaceHead, ArcFaceLoss, arcface_logits, arcface_loss
 from clipreid_kit.losses.cached_contrastive import CachedContrastive
+from clipreid_kit.losses.camera_prototypes import CameraPrototypeLoss
 from clipreid_kit.losses.center import CenterLoss, center_loss
 from clipreid_kit.losses.circle import CircleLoss, circle_loss
 from clipreid_kit.losses.circle_softmax import CircleSoftmaxHead, circle_softmax_logits
@@ -47,6 +48,7 @@ __all__ = [
     "CMPCLoss",
     "CMPMLoss",
     "CachedContrastive",
+    "CameraPrototypeLoss",
     "CenterLoss",
     "CircleLoss",
     "CircleSoftmaxHead",

@@ -84,6 +84,8 @@ class PrototypeMemoryLoss(nn.Module):
             order, each with momentum.
         distributed: Average over the rows of all ranks, and update with all of them in rank order,
             so that every rank holds the same memory.
+        persistent: Whether the memory is in the ``state_dict``. ``False`` is for a memory whose
+            size changes, because it is rebuilt before each epoch from new clusters.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -128,6 +130,7 @@ class PrototypeMemoryLoss(nn.Module):
         momentum: float = 0.2,
         update: Update = "hardest",
         distributed: bool = False,
+        persistent: bool = True,
     ) -> None:
         super().__init__()
         check_integer("PrototypeMemoryLoss", "dim", dim, 1)
@@ -140,8 +143,11 @@ class PrototypeMemoryLoss(nn.Module):
         self.momentum = momentum
         self.update: Update = update
         self.distributed = distributed
-        self.register_buffer("prototypes", torch.zeros(num_identities, dim))
-        self.register_buffer("filled", torch.zeros(num_identities, dtype=torch.bool))
+        self.persistent = persistent
+        prototypes = torch.zeros(num_identities, dim)
+        filled = torch.zeros(num_identities, dtype=torch.bool)
+        self.register_buffer("prototypes", prototypes, persistent=persistent)
+        self.register_buffer("filled", filled, persistent=persistent)
 
     def forward(
         self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]
@@ -165,11 +171,17 @@ class PrototypeMemoryLoss(nn.Module):
         loss = losses.sum() / known.sum().clamp(min=1)
 
         if self.training:
-            self._update(embeddings.detach(), labels)
+            self.move(embeddings.detach(), labels)
         return loss
 
     @torch.no_grad()
-    def _update(self, embeddings: Tensor, labels: Tensor) -> None:
+    def move(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> None:
+        """Move the prototypes, as a call in training mode does after its loss.
+
+        Args:
+            embeddings: Rows of a batch.
+            labels: Identity of each row.
+        """
         if self.distributed:
             embeddings, labels = gather_batch("PrototypeMemoryLoss", embeddings, labels)
         if embeddings.shape[0] == 0:
@@ -186,7 +198,13 @@ class PrototypeMemoryLoss(nn.Module):
             self.filled.index_copy_(0, labels, filled | (new != 0).any(dim=1))
 
     @torch.no_grad()
-    def initialize(self, embeddings: Float[Tensor, "n d"], labels: Integer[Tensor, " n"]) -> None:
+    def initialize(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Integer[Tensor, " n"],
+        *,
+        num_identities: int | None = None,
+    ) -> None:
         """Replace the whole memory by the means of normalised rows.
 
         Identities without a row are empty again. With ``distributed`` each rank passes its part of
@@ -195,28 +213,39 @@ class PrototypeMemoryLoss(nn.Module):
         Args:
             embeddings: Rows of the training set, from the current model.
             labels: Identity of each row.
+            num_identities: New number of rows of the memory, for clusters that are found anew;
+                ``None`` keeps it.
 
         Raises:
             ValueError: If shapes disagree or (on the CPU) a label is out of range.
         """
+        count = self.prototypes.shape[0] if num_identities is None else num_identities
+        check_integer("PrototypeMemoryLoss", "num_identities", count, 1)
         with errors_on_all_ranks("PrototypeMemoryLoss", 2, distributed=self.distributed):
-            self._check_rows(embeddings, labels)
+            self._check_rows(embeddings, labels, num_identities=count)
         if self.distributed:
             embeddings, labels = gather_batch(
                 "PrototypeMemoryLoss", embeddings, labels, options=(self.extra_repr(),)
             )
 
         rows = l2_normalize(embeddings)
-        sums = torch.zeros_like(self.prototypes, dtype=rows.dtype)
+        sums = rows.new_zeros(count, rows.shape[1])
         sums.index_add_(0, labels.long(), rows)
         means = l2_normalize(sums)
 
-        self.prototypes.copy_(means)
-        self.filled.copy_((means != 0).any(dim=1))
+        is_filled = (means != 0).any(dim=1)
+        if count == self.prototypes.shape[0]:
+            self.prototypes.copy_(means)
+            self.filled.copy_(is_filled)
+        else:
+            self.prototypes = means.to(self.prototypes.dtype)
+            self.filled = is_filled
 
-    def _check_rows(self, embeddings: Tensor, labels: Tensor) -> None:
+    def _check_rows(
+        self, embeddings: Tensor, labels: Tensor, num_identities: int | None = None
+    ) -> None:
         owner = "PrototypeMemoryLoss"
-        num_identities, dim = self.prototypes.shape
+        present, dim = self.prototypes.shape
         check_embeddings(owner, "embeddings", embeddings)
         check_labels(owner, "labels", labels, embeddings.shape[0], embeddings.device)
 
@@ -229,14 +258,15 @@ class PrototypeMemoryLoss(nn.Module):
             )
 
         remedy = "num_identities counts all identities of the training set."
-        check_label_range(owner, labels, num_identities, remedy)
+        check_label_range(owner, labels, num_identities or present, remedy)
 
     def extra_repr(self) -> str:
         """Sizes and options for ``print(module)``."""
         num_identities, dim = self.prototypes.shape
         return (
             f"dim={dim}, num_identities={num_identities}, temperature={self.temperature}, "
-            f"momentum={self.momentum}, update={self.update!r}, distributed={self.distributed}"
+            f"momentum={self.momentum}, update={self.update!r}, distributed={self.distributed}, "
+            f"persistent={self.persistent}"
         )
 
 

@@ -24,6 +24,7 @@ from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
 from clipreid_kit.metrics.protocols.sysu_mm01 import SysuMM01Protocol
 from clipreid_kit.metrics.protocols.text_to_person import TextToPersonProtocol
 from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
+from clipreid_kit.metrics.reranking.jaccard import JaccardDistances, JaccardPairs
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.reranking.query_expansion import database_augmentation, query_expansion
 from clipreid_kit.metrics.results.bootstrap import ConfidenceInterval, bootstrap_interval
@@ -57,6 +58,8 @@ __all__ = [
     "GallerySplit",
     "HandsProtocol",
     "InShopProtocol",
+    "JaccardDistances",
+    "JaccardPairs",
     "KReciprocalReranker",
     "LLCMProtocol",
     "LeaveOneOutProtocol",

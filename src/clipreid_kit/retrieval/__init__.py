@@ -12,6 +12,7 @@ from clipreid_kit.retrieval.discovery.discover_identities import (
     discover_identities,
 )
 from clipreid_kit.retrieval.discovery.discovery_scores import DiscoveryScores
+from clipreid_kit.retrieval.discovery.pseudo_labels import PseudoLabels, pseudo_labels
 from clipreid_kit.retrieval.duplicates import DuplicateGroup
 from clipreid_kit.retrieval.encoding.embedding_files import write_embeddings
 from clipreid_kit.retrieval.encoding.encoded_images import (
@@ -47,6 +48,7 @@ __all__ = [
     "Mark",
     "NeighbourGraph",
     "Not",
+    "PseudoLabels",
     "ReliabilityBin",
     "Rerank",
     "SearchResult",
@@ -54,6 +56,7 @@ __all__ = [
     "WrittenEmbeddings",
     "calibrate",
     "discover_identities",
+    "pseudo_labels",
     "read_marks",
     "records_of_marks",
     "write_embeddings",

@@ -41,10 +41,13 @@ from clipreid_kit.losses.weighted_sum import Weight
 
 _OWNER = "ClipBaseline"
 
-CLASS_TERMS = ("id", "id_text", "center", "prototype")
+CLASS_TERMS = ("id", "id_text", "center", "prototype", "camera_prototype")
 LABELLED_PAIR_TERMS = ("hard_negative", "sdm", "triplet_alignment", "cmpm")
 TEXT_TERMS = ("id_text", "supcon_text", "triplet_text", *LABELLED_PAIR_TERMS, "info_nce")
-TERMS = ("id", "center", "prototype", "triplet", "supcon_image", *TEXT_TERMS)
+TERMS = (
+    *("id", "center", "prototype", "camera_prototype", "triplet", "supcon_image"),
+    *TEXT_TERMS,
+)
 
 BASELINE_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 1.0, "triplet": 1.0})
 
@@ -98,6 +101,9 @@ class ClipBaseline(nn.Module):
     ``"triplet"``, ``"center"``, ``"prototype"``, ``"supcon_image"``
         ``TripletLoss(margin=0.3)``, ``CenterLoss(D, C)``, ``PrototypeMemoryLoss(D, C)`` and
         ``SupConLoss()`` on the image embeddings, before the neck.
+    ``"camera_prototype"``
+        The same with prototypes by camera, which needs ``cameras``. It has no default: pass a
+        ``CameraPrototypeLoss(D, C, num_cameras)``.
     ``"supcon_text"``, ``"triplet_text"``
         ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of
         both directions. Every caption of an identity is a positive of all its images, so use PK
@@ -118,8 +124,8 @@ class ClipBaseline(nn.Module):
     Args:
         towers: The model.
         num_identities: Number of training identities C, labelled from 0. ``None`` is allowed where
-            no term needs classes (``"id"``, ``"id_text"``, ``"center"``, ``"prototype"``); labels
-            may then be any integers.
+            no term needs classes (``"id"``, ``"id_text"``, ``"center"``, ``"prototype"``,
+            ``"camera_prototype"``); labels may then be any integers.
         weights: Weight of each term in use: a number, or a callable from ``step`` to one. Defaults
             to the strong baseline's, ``{"id": 1.0, "triplet": 1.0}``.
         losses: Loss module of each term that is not to use its default; every one needs a weight.
@@ -228,7 +234,7 @@ class ClipBaseline(nn.Module):
             images: Images as ``towers.encode_image`` takes them.
             labels: Identities. They affect the losses only, never the descriptor.
             tokens: A caption for each image, from ``towers.tokenize``; required by terms on texts.
-            cameras: For towers with a camera embedding.
+            cameras: For towers with a camera embedding, and for the term ``"camera_prototype"``.
             views: For towers with a view embedding.
             terms: Names of the terms to compute, of those with a weight; ``None`` computes all of
                 them.
@@ -244,8 +250,15 @@ class ClipBaseline(nn.Module):
         requested = self._requested_terms(labels, terms)
         if labels is not None:
             self._check_batch(labels, tokens, images.shape[0], requested)
+        if "camera_prototype" in requested and cameras is None:
+            raise ValueError(
+                f"{_OWNER}: 'camera_prototype' compares within and across cameras; pass cameras."
+            )
 
-        features = self.towers.encode_image(images, cameras=cameras, views=views)
+        # Cameras may be there for the term alone.
+        of_term_alone = "camera_prototype" in requested and self.towers.camera_embedding is None
+        embedded = None if of_term_alone else cameras
+        features = self.towers.encode_image(images, cameras=embedded, views=views)
         if labels is not None:
             labels = labels.to(features.device)
 
@@ -266,6 +279,9 @@ class ClipBaseline(nn.Module):
             texts = self.towers.encode_text(tokens)
             values |= self._text_terms(requested, features, texts, labels)
         values |= self._image_terms(("center", "prototype"), requested, features, labels)
+        if cameras is not None and "camera_prototype" in requested:
+            of_rows = cameras.to(features.device)
+            values["camera_prototype"] = self.losses["camera_prototype"](features, labels, of_rows)
 
         loss, contributions = self._weighted_sum_of(requested)(values, step=step)
         return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
@@ -433,4 +449,12 @@ def _default_losses(
         "triplet_alignment": partial(TripletAlignmentLoss, distributed=distributed),
         "cmpm": partial(CMPMLoss, distributed=distributed),
         "prototype": partial(PrototypeMemoryLoss, dim, num_classes, distributed=distributed),
+        "camera_prototype": _refuse_camera_prototype,
     }
+
+
+def _refuse_camera_prototype() -> nn.Module:
+    raise ValueError(
+        f'{_OWNER}: "camera_prototype" needs the number of cameras; pass losses='
+        '{"camera_prototype": CameraPrototypeLoss(dim, num_identities, num_cameras)}.'
+    )

@@ -1,5 +1,6 @@
 """Sparse k-reciprocal encoding: from lists of neighbours to weighted sets of neighbours."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,12 +8,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 
 _STEP = 1 << 13  # rows that are encoded at a time
+_ROUNDING = 2.0**-20  # a row whose largest distance is below this has equal rows only
 
 
 class SparseRows(NamedTuple):
@@ -27,6 +30,33 @@ class SparseRows(NamedTuple):
     begin: Tensor
     column: Tensor
     weight: Tensor
+
+
+def neighbour_sets(
+    space: SimilaritySpace, k1: int, k2: int, *, keep: tuple[int, Tensor] | None = None
+) -> tuple[SparseRows, Tensor]:
+    """Find the neighbours of all rows, and weigh their sets; weights of a row sum to 1.
+
+    Args:
+        space: N rows.
+        k1: Number of neighbours of a row, excluding itself; larger than N - 1 means all others.
+        k2: Number of rows over which weights are averaged, including the row itself.
+        keep: As for :func:`nearest_others`.
+
+    Returns:
+        The sets, and the largest distance of each row; infinity if all rows are equal to it.
+    """
+    total = len(space)
+    count = min(max(k1, k2 - 1), total - 1)
+    others, least = nearest_others(space, count, (round(k1 / 2), k1, k2 - 1), keep=keep)
+    lists = np.concatenate([np.arange(total)[:, None], others.cpu().numpy()], axis=1)
+
+    # equal rows have distance 0, not rounding divided by rounding
+    largest = space.top - least
+    largest = torch.where(largest > _ROUNDING, largest, torch.inf)
+
+    weights = reciprocal_weights(space, lists, largest, k1)
+    return average_over_lists(weights, lists[:, :k2]), largest
 
 
 def concatenate_ranges(begin: Tensor, counts: Tensor) -> Tensor:
@@ -115,6 +145,74 @@ def transpose_rows(weights: SparseRows, first: int, num_columns: int) -> SparseR
     column, order = torch.sort(weights.column[begin[0] :], stable=True)
     counts = torch.bincount(column, minlength=num_columns)
     return SparseRows(_begin(counts), row[order], weights.weight[begin[0] :][order])
+
+
+def select_rows(weights: SparseRows, rows: Tensor) -> SparseRows:
+    """Return some of the rows, in their order."""
+    counts = weights.begin[rows + 1] - weights.begin[rows]
+    entries = concatenate_ranges(weights.begin[rows], counts)
+    return SparseRows(_begin(counts), weights.column[entries], weights.weight[entries])
+
+
+def bounded_ranges(
+    weights: SparseRows, num_posted: Tensor, first: int, stop: int, *, rows: int, meetings: int
+) -> Iterator[tuple[int, int]]:
+    """Divide a range of the rows, so that :func:`sum_minima` of each part takes little memory.
+
+    Args:
+        weights: Sets of the rows.
+        num_posted: For each column, the number of rows on the other side whose set it is in.
+        first: First row of the range.
+        stop: One past its last row.
+        rows: Most rows of a part.
+        meetings: Most pairs of weights that meet in a part; a single row may have more.
+    """
+    met = torch.cat([num_posted.new_zeros(1), num_posted[weights.column].cumsum(0)])
+    num_before = met[weights.begin].tolist()
+
+    while first < stop:
+        last = min(first + rows, stop)
+        end = first + 1
+        while end < last and num_before[end + 1] - num_before[first] <= meetings:
+            end += 1
+        yield first, end
+        first = end
+
+
+def sum_minima(
+    weights: SparseRows,
+    postings: SparseRows,
+    num_posted: Tensor,
+    first: int,
+    stop: int,
+    num_gallery: int,
+) -> Tensor:
+    """Sum the minima of the weights of queries and gallery rows over the images both have.
+
+    Args:
+        weights: Neighbour sets of the queries.
+        postings: For each image, the gallery rows whose set it is in.
+        num_posted: Number of these.
+        first: First query.
+        stop: One past the last query.
+        num_gallery: Number of gallery rows.
+
+    Returns:
+        (stop - first, G).
+    """
+    entries = slice(int(weights.begin[first]), int(weights.begin[stop]))
+    column = weights.column[entries]
+    lengths = weights.begin[first + 1 : stop + 1] - weights.begin[first:stop]
+    query = torch.repeat_interleave(torch.arange(stop - first, device=column.device), lengths)
+
+    counts = num_posted[column]
+    met = concatenate_ranges(postings.begin[column], counts)
+    query_weight = torch.repeat_interleave(weights.weight[entries], counts)
+    minima = torch.minimum(query_weight, postings.weight[met])
+    flat = torch.repeat_interleave(query * num_gallery, counts).add_(postings.column[met])
+
+    sums = torch.zeros((stop - first) * num_gallery, device=column.device)
+    return sums.scatter_add_(0, flat, minima).view(stop - first, num_gallery)
 
 
 def _begin(counts: Tensor) -> Tensor:

@@ -3,26 +3,23 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number, fail
 from clipreid_kit._similarity.exact_similarity import Distance
-from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
     SparseRows,
-    average_over_lists,
-    concatenate_ranges,
-    reciprocal_weights,
+    bounded_ranges,
+    neighbour_sets,
+    sum_minima,
     transpose_rows,
 )
 
 _BLOCK = 1 << 21  # float32 elements of a block of distances: 8 MB
 _MAX_MEETINGS = 1 << 20  # pairs of weights that are compared in one step
-_ROUNDING = 2.0**-20  # a row whose largest distance is below this has equal rows only
 
 
 class KReciprocalReranker:
@@ -246,20 +243,8 @@ def _encode(
             keeping it.
     """
     total = len(space)
-    others, least = nearest_others(
-        space,
-        min(max(k1, k2 - 1), total - 1),
-        (round(k1 / 2), k1, k2 - 1),
-        keep=None if keep_nearness is None else (num_queries, keep_nearness),
-    )
-    lists = np.concatenate([np.arange(total)[:, None], others.cpu().numpy()], axis=1)
-
-    # equal rows have distance 0, not rounding divided by rounding
-    largest = space.top - least
-    largest = torch.where(largest > _ROUNDING, largest, torch.inf)
-
-    weights = reciprocal_weights(space, lists, largest, k1)
-    weights = average_over_lists(weights, lists[:, :k2])
+    keep = None if keep_nearness is None else (num_queries, keep_nearness)
+    weights, largest = neighbour_sets(space, k1, k2, keep=keep)
     last = int(weights.begin[num_queries])
     of_queries = SparseRows(
         weights.begin[: num_queries + 1], weights.column[:last], weights.weight[:last]
@@ -284,20 +269,17 @@ def _mix(encoding: _Encoding, start: int, nearness: Tensor) -> Tensor:
     weights, postings = encoding.weights, encoding.postings
     num_queries, num_gallery = nearness.shape
 
-    # pairs of weights that meet in all queries before each
     num_posted = postings.begin[1:] - postings.begin[:-1]
-    meetings = torch.cat([num_posted.new_zeros(1), num_posted[weights.column].cumsum(0)])
-    num_before = meetings[weights.begin].tolist()
-
-    step = max(1, _BLOCK // num_gallery)
-    first = start
-    while first < start + num_queries:
-        end = min(first + step, start + num_queries)
-        stop = first + 1
-        while stop < end and num_before[stop + 1] - num_before[first] <= _MAX_MEETINGS:
-            stop += 1
-
-        shared = _sum_minima(weights, postings, num_posted, first, stop, num_gallery)
+    parts = bounded_ranges(
+        weights,
+        num_posted,
+        start,
+        start + num_queries,
+        rows=max(1, _BLOCK // num_gallery),
+        meetings=_MAX_MEETINGS,
+    )
+    for first, stop in parts:
+        shared = sum_minima(weights, postings, num_posted, first, stop, num_gallery)
         # weights of a row sum to 1, so the sum of maxima is 2 - the sum of minima
         jaccard = shared.div_(2 - shared).neg_().add_(1)
 
@@ -305,42 +287,5 @@ def _mix(encoding: _Encoding, start: int, nearness: Tensor) -> Tensor:
         distance = block.neg_().add_(encoding.space.top).clamp_(min=0)
         distance.mul_(encoding.lambda_value / encoding.largest[first:stop, None])
         distance.add_(jaccard, alpha=1 - encoding.lambda_value)
-        first = stop
 
     return nearness
-
-
-def _sum_minima(
-    weights: SparseRows,
-    postings: SparseRows,
-    num_posted: Tensor,
-    first: int,
-    stop: int,
-    num_gallery: int,
-) -> Tensor:
-    """Sum the minima of the weights of queries and gallery rows over the images both have.
-
-    Args:
-        weights: Neighbour sets of the queries.
-        postings: For each image, the gallery rows whose set it is in.
-        num_posted: Number of these.
-        first: First query.
-        stop: One past the last query.
-        num_gallery: Number of gallery rows.
-
-    Returns:
-        (stop - first, G).
-    """
-    entries = slice(int(weights.begin[first]), int(weights.begin[stop]))
-    column = weights.column[entries]
-    lengths = weights.begin[first + 1 : stop + 1] - weights.begin[first:stop]
-    query = torch.repeat_interleave(torch.arange(stop - first, device=column.device), lengths)
-
-    counts = num_posted[column]
-    met = concatenate_ranges(postings.begin[column], counts)
-    query_weight = torch.repeat_interleave(weights.weight[entries], counts)
-    minima = torch.minimum(query_weight, postings.weight[met])
-    flat = torch.repeat_interleave(query * num_gallery, counts).add_(postings.column[met])
-
-    sums = torch.zeros((stop - first) * num_gallery, device=column.device)
-    return sums.scatter_add_(0, flat, minima).view(stop - first, num_gallery)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit.retrieval.discovery.components import bounded_components
+from clipreid_kit.retrieval.discovery.components import bounded_components, renumber
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -48,6 +48,34 @@ def average_linkage(images: IntArray, values: PairValues, least: float) -> IntAr
     joined = linkage(np.subtract(largest, condensed, out=condensed), method="average")
     clusters: IntArray = fcluster(joined, largest - least, criterion="distance").astype(np.int64)
     return clusters
+
+
+def cluster_components(labels: IntArray, values: PairValues, least: float) -> IntArray:
+    """Cluster the images of each component; -1 for images that are alone then.
+
+    Args:
+        labels: (N,), component of every image, -1 for none.
+        values: Values of pairs of images.
+        least: Least mean value.
+
+    Returns:
+        The number of the cluster of each image, counted in the order of first images.
+    """
+    clusters = np.full(len(labels), -1, dtype=np.int64)
+    order = np.argsort(labels, kind="stable")
+    order = order[np.searchsorted(labels[order], 0) :]
+
+    next_label = 0
+    for images in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        if len(images) < 2:
+            continue
+        own = average_linkage(images, values, least)
+        clusters[images] = next_label + own
+        next_label += int(own.max()) + 1
+
+    sizes = np.bincount(clusters[clusters >= 0], minlength=1)
+    is_alone = (clusters < 0) | (sizes[clusters] < 2)
+    return renumber(clusters, ~is_alone)
 
 
 def split_large(

@@ -13,8 +13,8 @@ from clipreid_kit._checks import check_at_least, check_choice, check_integer, ch
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.calibration.calibration import Calibration
 from clipreid_kit.retrieval.calibration.camera_pairs import judge_pairs, number_cameras
-from clipreid_kit.retrieval.discovery.average_linkage import average_linkage, split_large
-from clipreid_kit.retrieval.discovery.components import connected_components, renumber
+from clipreid_kit.retrieval.discovery.average_linkage import cluster_components, split_large
+from clipreid_kit.retrieval.discovery.components import connected_components
 from clipreid_kit.retrieval.discovery.discovery_scores import (
     DiscoveryScores,
     own_identities,
@@ -205,7 +205,7 @@ def discover_identities(
     num_split = 0
     if method == "average":
         labels, num_split = split_large(labels, first, second, values[first, place])
-        labels = _cluster_each(labels, judge, least)
+        labels = cluster_components(labels, judge, least)
 
     is_truncated = graph.neighbours.shape[1] < count - 1 and values.shape[1] > 0
     num_truncated = int((values[:, -1] >= least).sum()) if is_truncated else 0
@@ -287,22 +287,3 @@ class _PairValues:
         rows = self._index.vectors(self._keys[images]).double()
         unit: FloatArray = torch.nn.functional.normalize(rows, dim=1).numpy()
         return unit
-
-
-def _cluster_each(labels: IntArray, judge: _PairValues, least: float) -> IntArray:
-    """Cluster each component by average linkage; -1 for images that are alone then."""
-    clusters = np.full(len(labels), -1, dtype=np.int64)
-    order = np.argsort(labels, kind="stable")
-    order = order[np.searchsorted(labels[order], 0) :]
-
-    next_label = 0
-    for images in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        if len(images) < 2:
-            continue
-        own = average_linkage(images, judge, least)
-        clusters[images] = next_label + own
-        next_label += int(own.max()) + 1
-
-    sizes = np.bincount(clusters[clusters >= 0], minlength=1)
-    is_alone = (clusters < 0) | (sizes[clusters] < 2)
-    return renumber(clusters, ~is_alone)

@@ -20,8 +20,8 @@ def trained_on(
     """Numbers and fingerprints of the records, in their order, and the number of processes.
 
     The first fingerprint is of paths below the folder that all images lie in, identities, cameras,
-    views, captions and splits. It stays the same when that folder moves. The second is of the
-    images themselves.
+    views, captions, splits and tracklets. It stays the same when that folder moves. The second is
+    of the images themselves.
 
     Args:
         records: The records of all splits.
@@ -33,6 +33,8 @@ def trained_on(
     for record in records:
         path = os.path.relpath(record.path, folder) if folder else record.path
         columns = [path, record.identity, record.camera, record.view, record.caption, record.split]
+        if record.tracklet is not None:
+            columns += [record.tracklet, record.frame]
         digest.update(json.dumps(columns).encode())
 
     return {

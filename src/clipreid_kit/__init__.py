@@ -140,7 +140,7 @@ if TYPE_CHECKING:
         insert_pseudo_token,
         mask_tokens,
     )
-    from clipreid_kit.samplers import HardIdentitySampler, PKSampler
+    from clipreid_kit.samplers import HardIdentitySampler, PKSampler, TrackletSampler
     from clipreid_kit.schedulers import (
         WarmupCosineLR,
         WarmupMultiStepLR,
@@ -219,6 +219,7 @@ __all__ = [
     "TextToPersonProtocol",
     "TextualInversionMLP",
     "TokenSelection",
+    "TrackletSampler",
     "TripletAlignmentLoss",
     "TripletLoss",
     "VehicleIDProtocol",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from clipreid_kit import HardIdentitySampler, PKSampler
+from clipreid_kit import HardIdentitySampler, PKSampler, TrackletSampler
 
 LABELS = torch.arange(12).repeat_interleave(2)
 
@@ -21,7 +21,11 @@ def pk_sampler(**options):
     return PKSampler(LABELS, 2, 2, **options)
 
 
-BUILD = pytest.mark.parametrize("build", [pk_sampler, hard_identity_sampler])
+def tracklet_sampler(**options):
+    return TrackletSampler(LABELS, torch.arange(24), 2, 2, 1, **options)
+
+
+BUILD = pytest.mark.parametrize("build", [pk_sampler, hard_identity_sampler, tracklet_sampler])
 
 
 def prepared(sampler, num_processes, process_index=0):

@@ -80,6 +80,12 @@ from clipreid_kit.data.readers.split_folders import find_split_folders
 from clipreid_kit.data.readers.table_by_suffix import read_table, write_table
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic import SyntheticReid
+from clipreid_kit.data.tracklets import (
+    check_tracklets,
+    group_stills,
+    tracklet_numbers,
+    tracklet_rows,
+)
 from clipreid_kit.data.validation.report import Finding, SplitBalance, ValidationReport
 from clipreid_kit.data.validation.shared_images import check_shared_images
 from clipreid_kit.data.validation.validate_records import validate_records
@@ -114,6 +120,7 @@ __all__ = [
     "check_identities",
     "check_shared_images",
     "check_splits",
+    "check_tracklets",
     "collate_mined",
     "count_clip_tokens",
     "encode_images",
@@ -123,6 +130,7 @@ __all__ = [
     "fill_template",
     "filter_identities",
     "find_split_folders",
+    "group_stills",
     "hold_out_identities",
     "image_fingerprint",
     "load_image",
@@ -163,6 +171,8 @@ __all__ = [
     "template_texts",
     "token_safe_prompt",
     "token_statistics",
+    "tracklet_numbers",
+    "tracklet_rows",
     "train_transform",
     "validate_records",
     "warp_transform",

@@ -23,10 +23,14 @@ class ImageRecord:
         caption: Description of the image or of its identity; ``None`` if there is none.
         split: ``train``, ``val``, ``query``, ``gallery`` or any other name; ``None`` if not split.
         extra: Values of further columns, as they were read.
+        tracklet: Sequence of images that the image belongs to, of one identity before one camera;
+            an integer or a non-empty string. ``None`` for a still. See :func:`check_tracklets`.
+        frame: Number of the image in its video, by which the images of a tracklet are ordered;
+            ``None`` if unknown.
 
     Raises:
-        ValueError: If ``identity``, or a ``camera`` that is not ``None``, is neither an integer of
-            64 bits nor a non-empty string.
+        ValueError: If ``identity``, or a ``camera`` or ``tracklet`` that is not ``None``, is
+            neither an integer of 64 bits nor a non-empty string, or ``frame`` is no such integer.
 
     Example:
         >>> record = ImageRecord("img/0001_c1.jpg", identity=1, camera=1, caption="a red coat")
@@ -41,9 +45,11 @@ class ImageRecord:
     caption: str | None = None
     split: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    tracklet: int | str | None = None
+    frame: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (self.identity, self.camera):
+        for name in (self.identity, self.camera, self.tracklet):
             if isinstance(name, str) and "\0" in name:
                 raise ValueError(
                     f"ImageRecord: {shown(name)} of {self.path} holds a null character, which "
@@ -57,11 +63,19 @@ class ImageRecord:
                 f"{shown(self.identity)} for {self.path}",
                 "Map identities to integers or strings before building records.",
             )
-        if self.camera is not None and not _is_integer_or_name(self.camera):
+        for column in ("camera", "tracklet"):
+            value = getattr(self, column)
+            if value is not None and not _is_integer_or_name(value):
+                raise fail(
+                    "ImageRecord",
+                    f"{column} as an integer, a non-empty string or None",
+                    f"{shown(value)} for {self.path}",
+                )
+        if self.frame is not None and not _is_integer(self.frame):
             raise fail(
                 "ImageRecord",
-                "camera as an integer, a non-empty string or None",
-                f"{shown(self.camera)} for {self.path}",
+                "frame as an integer or None",
+                f"{shown(self.frame)} for {self.path}",
             )
 
 
@@ -74,9 +88,11 @@ def check_records(owner: str, records: Iterable[object]) -> None:
 
 
 def _is_integer_or_name(value: object) -> bool:
-    """Return whether a value can name an identity or a camera."""
-    if isinstance(value, str):
-        return value != ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return -(2**63) <= value < 2**63  # what tensors and arrays hold
-    return False
+    """Return whether a value can name an identity, a camera or a tracklet."""
+    return value != "" if isinstance(value, str) else _is_integer(value)
+
+
+def _is_integer(value: object) -> bool:
+    """Return whether a value is an integer that tensors and arrays hold."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and -(2**63) <= value < 2**63

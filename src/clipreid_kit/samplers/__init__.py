@@ -2,5 +2,6 @@
 
 from clipreid_kit.samplers.hard_identity import HardIdentitySampler
 from clipreid_kit.samplers.pk import PKSampler
+from clipreid_kit.samplers.tracklet import TrackletSampler
 
-__all__ = ["HardIdentitySampler", "PKSampler"]
+__all__ = ["HardIdentitySampler", "PKSampler", "TrackletSampler"]

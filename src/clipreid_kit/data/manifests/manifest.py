@@ -232,7 +232,15 @@ def _with_split(record: ImageRecord, split: str, identity: int | str) -> ImageRe
     # Not replace: ten splits of a large gallery are a million records, and this is three times as
     # fast.
     return ImageRecord(
-        record.path, identity, record.camera, record.view, record.caption, split, record.extra
+        record.path,
+        identity,
+        record.camera,
+        record.view,
+        record.caption,
+        split,
+        record.extra,
+        record.tracklet,
+        record.frame,
     )
 
 

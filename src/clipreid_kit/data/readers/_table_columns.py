@@ -13,7 +13,7 @@ from clipreid_kit.data.files.near_names import plain_name
 from clipreid_kit.data.records import ImageRecord, check_records
 
 REQUIRED = ("path", "identity")
-OPTIONAL = ("camera", "view", "caption", "split")
+OPTIONAL = ("camera", "view", "caption", "split", "tracklet", "frame")
 BOXES = ("box", "corners")  # of a part of the image: they become a part of its path
 FIELDS = (*REQUIRED, *OPTIONAL, *BOXES)
 
@@ -23,6 +23,8 @@ _OTHER_NAMES = {
     "view": ("views", "viewpoint"),
     "caption": ("captions",),
     "split": ("splits", "subset"),
+    "tracklet": ("tracklets", "trackletid"),
+    "frame": ("frames", "frameid"),
 }
 
 
@@ -188,7 +190,7 @@ def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str
 def check_names(owner: str, records: Sequence[ImageRecord]) -> None:
     """Raise ValueError if a name has white space around it, which readers drop."""
     check_records(owner, records)
-    for field in ("identity", "camera", "view", "split"):
+    for field in ("identity", "camera", "view", "split", "tracklet"):
         for record in records:
             value = getattr(record, field)
             if isinstance(value, str) and value != value.strip():

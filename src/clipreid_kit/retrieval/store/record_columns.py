@@ -17,9 +17,16 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 FIELDS = ("path", "identity", "camera", "view", "caption", "split")
+OF_VIDEO = ("tracklet", "frame")  # written where a record has them
 _TABLE = "columns"
 _NO_TEXT = b"\xff"  # not valid in UTF-8
 _MISSING = object()
+
+
+def value_of(record: ImageRecord, name: str) -> Any:  # noqa: ANN401 (whatever extra holds)
+    """Return a record's value in a column: its own, or one of ``extra``; ``None`` without one."""
+    is_own = name in (*FIELDS, *OF_VIDEO)
+    return getattr(record, name) if is_own else record.extra.get(name)
 
 
 def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
@@ -35,6 +42,10 @@ def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
     for name in FIELDS:
         values = [getattr(record, name) for record in records]
         _add_column(arrays, described, name, values, is_extra=False)
+    for name in OF_VIDEO:
+        values = [getattr(record, name) for record in records]
+        if any(value is not None for value in values):
+            _add_column(arrays, described, name, values, is_extra=False)
     for name in extra:
         values = [record.extra.get(name, _MISSING) for record in records]
         check_extra(name, values, records)
@@ -66,14 +77,22 @@ class RecordColumns:
             self._values((False, name), rows) for name in FIELDS
         )
         extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
+        of_video = {
+            name: self._values((False, name), rows)
+            for name in OF_VIDEO
+            if (False, name) in self._columns
+        }
 
         found = []
         for i in range(len(rows)):
             present = {
                 name: column[i] for name, column in extra.items() if column[i] is not _MISSING
             }
+            named = {name: column[i] for name, column in of_video.items()}
             found.append(
-                ImageRecord(path[i], identity[i], camera[i], view[i], caption[i], split[i], present)
+                ImageRecord(
+                    path[i], identity[i], camera[i], view[i], caption[i], split[i], present, **named
+                )
             )
         return found
 

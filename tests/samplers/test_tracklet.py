@@ -36,6 +36,12 @@ def columns(sizes):
     return labels, tracklets, frames
 
 
+def blocks_of(values, size):
+    """Blocks of a size, all of them whole."""
+    assert len(values) % size == 0
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
 def epoch_of(sampler, epoch=0):
     sampler.set_epoch(epoch)
     return list(sampler)
@@ -52,7 +58,7 @@ def test_every_batch_is_p_by_k_by_t(sizes, num_identities, num_tracklets, num_fr
 
     assert len(batches) == len(sampler)
     for batch in batches:
-        blocks = list(itertools.batched(batch, num_frames, strict=True))
+        blocks = blocks_of(batch, num_frames)
         assert len(blocks) == num_identities * num_tracklets
         for block in blocks:
             [tracklet] = {tracklets[row] for row in block}
@@ -61,7 +67,7 @@ def test_every_batch_is_p_by_k_by_t(sizes, num_identities, num_tracklets, num_fr
             assert order == sorted(order)
 
         label_of = [labels[block[0]] for block in blocks]
-        groups = list(itertools.batched(label_of, num_tracklets, strict=True))
+        groups = blocks_of(label_of, num_tracklets)
         assert all(len(set(group)) == 1 for group in groups)
         assert len({group[0] for group in groups}) == num_identities
 
@@ -159,9 +165,7 @@ def test_a_state_of_another_sampler_is_an_error():
     with pytest.raises(ValueError, match="the state is of a sampler with num_frames=2, and this"):
         TrackletSampler(labels, tracklets, 2, 2, 3).load_state_dict(state)
     with pytest.raises(ValueError, match="the state is of a sampler with data="):
-        TrackletSampler(labels, tracklets[::-1], 2, 2, 2, if_too_few="repeat").load_state_dict(
-            state
-        )
+        TrackletSampler(labels[::-1], tracklets[::-1], 2, 2, 2).load_state_dict(state)
 
 
 def test_repr_is_one_line():

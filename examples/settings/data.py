@@ -93,11 +93,16 @@ class Synthetic(Images):
     """Identities of all splits."""
     views_per_camera: Annotated[int, Field(ge=2)] = 3
     """Images of an identity by each of the four cameras."""
+    frames: PositiveInt = 1
+    """Frames of each of these images, which make it a tracklet."""
 
     def generate(self, folder: Path, seed: int, *, quiet: bool) -> list[ImageRecord]:
         """Write the images into a folder, and return their records."""
         generator = kit.SyntheticReid(
-            self.num_identities, views_per_camera=self.views_per_camera, seed=seed
+            self.num_identities,
+            views_per_camera=self.views_per_camera,
+            frames_per_view=self.frames,
+            seed=seed,
         )
         total = len(generator.records())
 

@@ -75,6 +75,7 @@ class FrameTransformer(nn.Module):
             raise fail(_OWNER, "dropout in [0, 1)", dropout)
 
         self.dim = dim
+        self.num_heads = num_heads
         self.positions = nn.Parameter(0.02 * torch.randn(num_positions, dim))
         self.blocks = nn.ModuleList(
             SelfBlock(dim, num_heads, single=False, post_norm=False, mlp_ratio=4.0, dropout=dropout)

@@ -21,6 +21,7 @@ READERS = {
     "read_cuhk_pedes": (trees.cuhk_pedes, {}),
     "read_icfg_pedes": (trees.icfg_pedes, {}),
     "read_rstpreid": (trees.rstpreid, {}),
+    "read_mars": (trees.mars, {}),
 }
 NEEDED = {
     "read_market1501": "bounding_box_test",
@@ -35,6 +36,7 @@ NEEDED = {
     "read_cuhk_pedes": "imgs",
     "read_icfg_pedes": "ICFG-PEDES.json",
     "read_rstpreid": "data_captions.json",
+    "read_mars": "info/query_IDX.mat",
 }
 every_reader = pytest.mark.parametrize("name", READERS)
 
@@ -183,6 +185,7 @@ def test_the_warning_points_at_the_caller(tmp_path, name):
         ("read_cuhk_pedes", "imgs/Market/3.jpg"),
         ("read_icfg_pedes", "imgs/train/0001/0001_000_15_0113noon_0001_1.jpg"),
         ("read_rstpreid", "imgs/3701_c1_0002.jpg"),
+        ("read_mars", "bbox_test/00-1/00-1C1T0001F002.jpg"),
     ],
 )
 def test_a_listed_image_that_is_missing_is_named(tmp_path, name, image):

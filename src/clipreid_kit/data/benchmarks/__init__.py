@@ -6,6 +6,7 @@ from clipreid_kit.data.benchmarks.hands11k import read_hands11k
 from clipreid_kit.data.benchmarks.icfg_pedes import read_icfg_pedes
 from clipreid_kit.data.benchmarks.inshop import read_inshop
 from clipreid_kit.data.benchmarks.market1501 import read_market1501
+from clipreid_kit.data.benchmarks.mars import read_mars
 from clipreid_kit.data.benchmarks.msmt17 import read_msmt17
 from clipreid_kit.data.benchmarks.omniglot import read_omniglot
 from clipreid_kit.data.benchmarks.online_products import read_online_products
@@ -21,6 +22,7 @@ __all__ = [
     "read_icfg_pedes",
     "read_inshop",
     "read_market1501",
+    "read_mars",
     "read_msmt17",
     "read_omniglot",
     "read_online_products",

@@ -137,9 +137,11 @@ def _records_as_csv(records: Sequence[ImageRecord]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
 
-    writer.writerow(_COLUMNS)
+    is_video = any(record.tracklet is not None for record in records)
+    columns = (*_COLUMNS, "tracklet", "frame") if is_video else _COLUMNS
+    writer.writerow(columns)
     for record in records:
-        writer.writerow([getattr(record, column) for column in _COLUMNS])
+        writer.writerow([getattr(record, column) for column in columns])
 
     return text.getvalue().encode()
 

@@ -104,12 +104,15 @@ class Synthetic(Images):
     """Images of an identity by each of the four cameras."""
     infrared_cameras: Annotated[int, Field(ge=0, le=3)] = 0
     """How many of the cameras are infrared; then every image has a modality."""
+    frames: PositiveInt = 1
+    """Frames of each of these images, which make it a tracklet."""
 
     def generate(self, folder: Path, seed: int, *, quiet: bool) -> list[ImageRecord]:
         """Write the images into a folder, and return their records."""
         generator = kit.SyntheticReid(
             self.num_identities,
             views_per_camera=self.views_per_camera,
+            frames_per_view=self.frames,
             seed=seed,
             infrared_cameras=self.infrared_cameras,
         )

@@ -193,6 +193,27 @@ class Batch(Section):
     `num_instances` is a multiple; identities that lack one are left out."""
 
 
+_OF_TRACKLETS = Needs("tracklets.num_frames > 0")
+
+
+class Tracklets(Section):
+    """Training on tracklets of several frames (`classifier`); see `clipreid_kit.TrackletSampler`.
+
+    A batch then has `batch.num_instances` tracklets of each identity.
+    """
+
+    num_frames: NonNegativeInt = 0
+    """Frames of a tracklet in a batch, T; 0 trains on single images."""
+    selection: Annotated[Literal["segments", "consecutive"], _OF_TRACKLETS] = "segments"
+    """Take a random frame of each of T equal segments, or frames that follow one another."""
+    stride: Annotated[PositiveInt, _OF_TRACKLETS, Needs("tracklets.selection: consecutive")] = 1
+    """Distance of frames that follow one another."""
+    pooling: Annotated[Literal["mean", "attention", "transformer"], _OF_TRACKLETS] = "mean"
+    """How the embeddings of the frames become one."""
+    blocks: Annotated[PositiveInt, _OF_TRACKLETS, Needs("tracklets.pooling: transformer")] = 1
+    """Blocks of the temporal transformer."""
+
+
 _OTHER_THAN_CLIP_REID = Needs("stage: not clip_reid")
 
 
@@ -434,6 +455,11 @@ class Evaluate(Section):
 
     protocols: list[Protocol] = Field(default_factory=list)
     """Protocols of the evaluation; empty for the source's own."""
+    tracklets: Literal["none", "own", "cameras"] = "none"
+    """Pool the embeddings of each tracklet, or of all images with split, identity and camera in
+    common, and evaluate these."""
+    num_frames: Annotated[PositiveInt | None, Needs("evaluate.tracklets")] = None
+    """Frames of a tracklet that are encoded, evenly spaced; null for all."""
     task: Literal["image_to_image", "text_to_image", "image_to_text"] = "image_to_image"
     """Task whose metric chooses the best epoch."""
     cameras: bool = True

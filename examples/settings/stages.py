@@ -36,6 +36,7 @@ from examples.settings.sections import (
     StandardMining,
     Tokens,
     Track,
+    Tracklets,
     TrainedEvaluate,
     TrainedModel,
 )
@@ -262,6 +263,29 @@ class ClassifierRecipe(TrainingRecipe):
     stage: Literal["classifier"]
     head: _IDENTITY_HEAD = LinearHead()
     loss: ImageLoss = ImageLoss()
+    tracklets: Tracklets = Tracklets()
+
+    @model_validator(mode="after")
+    def _tracklets_are_evaluated(self) -> Self:
+        if not self.tracklets.num_frames:
+            return self
+
+        if self.tracklets.pooling != "mean" and self.evaluate.tracklets == "none":
+            raise ValueError(
+                f"`tracklets.pooling: {self.tracklets.pooling}` needs `evaluate.tracklets: own`: "
+                "single images are not pooled"
+            )
+        if self.evaluate.metric == "loss":
+            raise ValueError(
+                "`evaluate.metric: loss` is that of single images; choose another with "
+                "`tracklets.num_frames`"
+            )
+        if self.evaluate.descriptor == "post_neck":
+            raise ValueError(
+                "`evaluate.descriptor` must be pre_neck with `tracklets.num_frames`: frames are "
+                "pooled before the neck"
+            )
+        return self
 
 
 class ImageEncoderRecipe(TrainingRecipe):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 from typing_extensions import Self
 
 from clipreid_kit import CrossModalityPKSampler, PKSampler
@@ -33,6 +33,8 @@ class ImageBatch:
     """Images with their labels, and the rows of the data set that they come from.
 
     Attributes:
+        images: Images (N, 3, H, W), or frames of tracklets (N, T, 3, H, W); ``rows`` are then
+            those of all frames.
         step: Epochs before this one, for weights of losses that change with them.
         tokens: Captions (N, L), where a loss looks at them.
         cameras: Camera numbers, where the towers have an embedding for them.
@@ -53,7 +55,7 @@ class ImageBatch:
         """The batch on a device; cameras and views stay on the CPU, where they are looked up."""
         return replace(
             self,
-            images=self.images.to(device).to(memory_format=memory_format),
+            images=_laid_out(self.images.to(device), memory_format),
             labels=self.labels.to(device),
             tokens=None if self.tokens is None else self.tokens.to(device),
         )
@@ -68,6 +70,11 @@ class ImageBatch:
         }
         given = {name: value for name, value in optional.items() if value is not None}
         return {"images": self.images, "labels": self.labels, "step": self.step, **given}
+
+
+def _laid_out(images: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Images in a memory format; frames of tracklets, which have another dimension, stay."""
+    return images.to(memory_format=memory_format) if images.ndim == 4 else images
 
 
 @dataclass(frozen=True)
@@ -212,6 +219,15 @@ class ImageBatches(Batches):
         tokens = None if self.captions is None else self.captions(rows, epoch)
         return ImageBatch(images, labels, rows, epoch - 1, tokens, **columns)
 
+    def loader_of(self, sampler: Sampler[list[int]]) -> "DataLoader[Any]":
+        """A loader of the images in the batches of a sampler."""
+        return DataLoader(
+            self.dataset,
+            batch_sampler=sampler,
+            persistent_workers=self.loading["num_workers"] > 0,
+            **self.loading,
+        )
+
     def names(self, rows: Sequence[int]) -> list[str]:
         """Paths of the images."""
         return [str(self.dataset.records[row // self.orientations].path) for row in rows]
@@ -230,9 +246,7 @@ class PKBatches(ImageBatches):
     ) -> None:
         super().__init__(dataset, categories, captions, data)
         self.sampler = sampler
-        self.loader = DataLoader(
-            dataset, batch_sampler=sampler, persistent_workers=data.workers > 0, **self.loading
-        )
+        self.loader = self.loader_of(sampler)
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from clipreid_kit import (
@@ -26,6 +27,7 @@ from examples.settings.sections import Evaluate
 from examples.settings.stages import Recipe
 from examples.trainer import cross_modality
 from examples.trainer.records import Sides, Tests
+from examples.trainer.tracklets import tracklet_tests
 
 _BY_CAPTIONS = "text_to_person"
 
@@ -106,9 +108,10 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     With the protocol ``text_to_person`` every caption is a query, and otherwise those that the
     recipe asks for.
 
-    Every image is encoded once, whatever the number of protocols and splits.
+    Every image is encoded once, whatever the number of protocols and splits. Where the recipe
+    evaluates tracklets, each takes the place of an image.
     """
-    embed = _embed_once(encoder, tests)
+    tests, embed = _embedded(encoder, tests, scoring.options)
 
     results: dict[str, Result] = {}
     for protocol, sides in tests.items():
@@ -150,6 +153,20 @@ def _captions(
 
     first_of = dict(reversed(captioned))
     return list(first_of.items())
+
+
+def _embedded(encoder: Encoder, tests: Tests, options: Evaluate) -> tuple[Tests, Embed]:
+    """The tests, of images or of tracklets, and a lookup of the embeddings of their records."""
+    if options.tracklets == "none":
+        return tests, _embed_once(encoder, tests)
+
+    arranged = tracklet_tests(tests, options)
+    embedding_of = arranged.embed(encoder)
+
+    def embed(records: Sequence[ImageRecord]) -> Tensor:
+        return torch.stack([embedding_of[record.path] for record in records])
+
+    return arranged.tests, embed
 
 
 def _embed_once(encoder: Encoder, tests: Tests) -> Embed:

@@ -20,7 +20,8 @@ def trained_on(
     """Numbers and fingerprints of the records, in their order, and the number of processes.
 
     The first fingerprint is of paths below the folder that all images lie in, identities, cameras,
-    views, captions, splits and modalities. It stays the same when that folder moves. The second is
+    views, captions, splits, modalities and tracklets. It stays the same when that folder moves. The
+    second is
     of the images themselves.
 
     Args:
@@ -35,6 +36,8 @@ def trained_on(
         columns = [path, record.identity, record.camera, record.view, record.caption, record.split]
         if record.modality is not None:
             columns.append(record.modality)
+        if record.tracklet is not None:
+            columns += [record.tracklet, record.frame]
         digest.update(json.dumps(columns).encode())
 
     return {

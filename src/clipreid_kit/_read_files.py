@@ -137,6 +137,24 @@ def gunzip(content: bytes) -> bytes:
     return unpacked
 
 
+def inflate(content: bytes) -> bytes:
+    """Unpack zlib data to at most ``MAX_BYTES``.
+
+    Raises:
+        UnusableFileError: If it unpacks to more, or is damaged.
+    """
+    unpacking = zlib.decompressobj()
+    try:
+        unpacked = unpacking.decompress(content, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise UnusableFileError(f"its packed part is damaged ({error})") from error
+
+    _check_size(len(unpacked), "it unpacks to at least")
+    if not unpacking.eof:
+        raise UnusableFileError("its packed part ends too soon")
+    return unpacked
+
+
 def read_text(path: PathLike) -> str:
     """Read a UTF-8 file of at most ``MAX_BYTES``; a byte order mark is skipped.
 

@@ -10,9 +10,12 @@ from clipreid_kit.data import (
     check_splits,
     eval_transform,
     evaluation_ids,
+    read_folder,
+    read_table,
     split_identities,
     validate_records,
     write_csv,
+    write_table,
 )
 
 
@@ -56,6 +59,43 @@ def test_a_modality_is_a_name(modality):
     message = r"ImageRecord: expected modality .* got .* for a\.jpg\. Use names"
     with pytest.raises(ValueError, match=message):
         ImageRecord("a.jpg", 1, modality=modality)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("tracklet", 1.0), ("tracklet", ""), ("frame", "1"), ("frame", True)]
+)
+def test_tracklet_and_frame_are_checked(column, value):
+    with pytest.raises(ValueError, match=rf"ImageRecord: expected {column} as .* for a\.jpg\."):
+        ImageRecord("a.jpg", 1, **{column: value})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_tracklets_and_frames_survive_a_table(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    (tmp_path / "a.jpg").touch()
+    of_tracklet = ImageRecord(f"{tmp_path}/a.jpg", 1, camera=2, tracklet=7, frame=3)
+    still = ImageRecord(f"{tmp_path}/a.jpg", 1, camera=2)
+    table = tmp_path / f"records.{suffix}"
+
+    write_table([of_tracklet, still], table)
+    assert read_table(table) == [of_tracklet, still]
+
+
+def test_frames_are_whole_numbers_and_may_have_zeros_in_front(tmp_path):
+    table = tmp_path / "records.csv"
+    table.write_text("path,identity,tracklet,frame\na.jpg,1,T1,007\n")
+    assert [(r.tracklet, r.frame) for r in read_table(table)] == [("T1", 7)]
+
+    table.write_text("path,identity,tracklet,frame\na.jpg,1,T1,1.5\n")
+    with pytest.raises(ValueError, match=r"expected frame as a whole number, got '1\.5' in row 2"):
+        read_table(table)
+
+
+def test_a_pattern_finds_tracklets_and_frames(tmp_path):
+    (tmp_path / "0001C1T0002F003.jpg").touch()
+    [record] = read_folder(tmp_path, pattern="{identity}C{camera}T{tracklet}F{frame}.jpg")
+    assert (record.identity, record.camera, record.tracklet, record.frame) == ("0001", 1, "0002", 3)
 
 
 ROWS = [("a.jpg", 1), ("b.jpg", 2)]

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from clipreid_kit import CrossModalityPKSampler, HardIdentitySampler, PKSampler
+from clipreid_kit import (
+    CrossModalityPKSampler,
+    HardIdentitySampler,
+    PKSampler,
+    TrackletSampler,
+)
 
 LABELS = torch.arange(12).repeat_interleave(2)
 
@@ -25,8 +30,12 @@ def cross_modality_sampler(**options):
     return CrossModalityPKSampler(LABELS, torch.arange(24) % 2, 2, 1, **options)
 
 
+def tracklet_sampler(**options):
+    return TrackletSampler(LABELS, torch.arange(24), 2, 2, 1, **options)
+
+
 BUILD = pytest.mark.parametrize(
-    "build", [pk_sampler, hard_identity_sampler, cross_modality_sampler]
+    "build", [pk_sampler, hard_identity_sampler, cross_modality_sampler, tracklet_sampler]
 )
 
 

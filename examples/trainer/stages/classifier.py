@@ -5,8 +5,10 @@ from torch import nn
 from clipreid_kit.clip import ClipBaseline, IdentityBranch
 from examples.settings.stages import ClassifierRecipe
 from examples.trainer.assemble import fit_method, method_losses, pk_batches, training_images
+from examples.trainer.batches import PKBatches
 from examples.trainer.losses import chance_losses, identity_branch, set_trained_parts
 from examples.trainer.session import Session
+from examples.trainer.tracklets import TrackletBatches, pooling_of
 
 
 def build(recipe: ClassifierRecipe, session: Session, num_identities: int) -> nn.Module:
@@ -26,14 +28,19 @@ def build(recipe: ClassifierRecipe, session: Session, num_identities: int) -> nn
         text_blocks=None,
         descriptor=recipe.evaluate.descriptor,
         distributed=session.distributed,
+        pooling=pooling_of(recipe.tracklets, towers.embed_dim),
     ).to(session.accelerator.device)
 
 
 def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
     """Train the image tower; the text tower is frozen, and never runs."""
-    # Data: PK batches of augmented images.
+    # Data: PK batches of augmented images, or of tracklets of several frames.
     dataset = training_images(recipe, session)
-    batches = pk_batches(recipe, session, dataset)
+    batches: PKBatches | TrackletBatches = (
+        TrackletBatches(recipe, session, dataset)
+        if recipe.tracklets.num_frames
+        else pk_batches(recipe, session, dataset)
+    )
     method = build(recipe, session, dataset.num_identities)
 
     # Loop, validated on held-out identities; the best weights are evaluated.

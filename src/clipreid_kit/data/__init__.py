@@ -10,6 +10,7 @@ from clipreid_kit.data.benchmarks import (
     read_inshop,
     read_llcm,
     read_market1501,
+    read_mars,
     read_msmt17,
     read_omniglot,
     read_online_products,
@@ -86,6 +87,12 @@ from clipreid_kit.data.readers.split_folders import find_split_folders
 from clipreid_kit.data.readers.table_by_suffix import read_table, write_table
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic import SyntheticReid
+from clipreid_kit.data.tracklets import (
+    check_tracklets,
+    group_stills,
+    tracklet_numbers,
+    tracklet_rows,
+)
 from clipreid_kit.data.validation.report import Finding, SplitBalance, ValidationReport
 from clipreid_kit.data.validation.shared_images import check_shared_images
 from clipreid_kit.data.validation.validate_records import validate_records
@@ -120,6 +127,7 @@ __all__ = [
     "check_identities",
     "check_shared_images",
     "check_splits",
+    "check_tracklets",
     "collate_mined",
     "count_clip_tokens",
     "encode_images",
@@ -129,6 +137,7 @@ __all__ = [
     "fill_template",
     "filter_identities",
     "find_split_folders",
+    "group_stills",
     "hold_out_identities",
     "image_fingerprint",
     "load_image",
@@ -150,6 +159,7 @@ __all__ = [
     "read_inshop",
     "read_llcm",
     "read_market1501",
+    "read_mars",
     "read_msmt17",
     "read_omniglot",
     "read_online_products",
@@ -175,6 +185,8 @@ __all__ = [
     "template_texts",
     "token_safe_prompt",
     "token_statistics",
+    "tracklet_numbers",
+    "tracklet_rows",
     "train_transform",
     "validate_records",
     "warp_transform",

@@ -18,6 +18,7 @@ from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.pixel_cache import PixelCache
 from clipreid_kit.data.images.transforms import is_deterministic
 from clipreid_kit.data.records import ImageRecord, check_records
+from clipreid_kit.data.tracklets import tracklet_numbers
 
 
 class ReidItem(NamedTuple):
@@ -238,6 +239,26 @@ class ReidDataset(Dataset[ReidItem]):
         numbers = [number_of.setdefault(record.path, len(number_of)) for record in self.records]
         turned = torch.tensor(numbers, device="cpu")[:, None] * self.orientations
         return (turned + torch.arange(self.orientations, device="cpu")).flatten()
+
+    @property
+    def tracklets(self) -> Int[Tensor, " n"]:
+        """A number for the tracklet of every item, for :class:`TrackletSampler`.
+
+        Orientations of a tracklet are tracklets of their own.
+
+        Raises:
+            ValueError: If the records have no tracklets; see :func:`check_tracklets`.
+        """
+        turned = tracklet_numbers(self.records)[:, None] * self.orientations
+        return (turned + torch.arange(self.orientations)).flatten()
+
+    @property
+    def frames(self) -> Int[Tensor, " n"] | None:
+        """The frame of every item; ``None`` if a record has none: then the items are in order."""
+        frames = [record.frame for record in self.records]
+        if any(frame is None for frame in frames):
+            return None
+        return torch.tensor(frames).repeat_interleave(self.orientations)
 
     @property
     def captions(self) -> tuple[str | None, ...]:

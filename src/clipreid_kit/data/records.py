@@ -24,11 +24,15 @@ class ImageRecord:
         split: ``train``, ``val``, ``query``, ``gallery`` or any other name; ``None`` if not split.
         extra: Values of further columns, as they were read.
         modality: Kind of the sensor, such as ``visible`` or ``infrared``; ``None`` if unknown.
+        tracklet: Sequence of images that the image belongs to, of one identity before one camera;
+            an integer or a non-empty string. ``None`` for a still. See :func:`check_tracklets`.
+        frame: Number of the image in its video, by which the images of a tracklet are ordered;
+            ``None`` if unknown.
 
     Raises:
-        ValueError: If ``identity``, or a ``camera`` that is not ``None``, is neither an integer of
-            64 bits nor a non-empty string; if ``modality`` is neither a non-empty string nor
-            ``None``.
+        ValueError: If ``identity``, or a ``camera`` or ``tracklet`` that is not ``None``, is
+            neither an integer of 64 bits nor a non-empty string; if ``modality`` is neither a
+            non-empty string nor ``None``, or ``frame`` neither such an integer nor ``None``.
 
     Example:
         >>> record = ImageRecord("img/0001_c1.jpg", identity=1, camera=1, caption="a red coat")
@@ -44,9 +48,11 @@ class ImageRecord:
     split: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     modality: str | None = None
+    tracklet: int | str | None = None
+    frame: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (self.identity, self.camera):
+        for name in (self.identity, self.camera, self.tracklet):
             if isinstance(name, str) and "\0" in name:
                 raise ValueError(
                     f"ImageRecord: {shown(name)} of {self.path} holds a null character, which "
@@ -60,11 +66,19 @@ class ImageRecord:
                 f"{shown(self.identity)} for {self.path}",
                 "Map identities to integers or strings before building records.",
             )
-        if self.camera is not None and not _is_integer_or_name(self.camera):
+        for column in ("camera", "tracklet"):
+            value = getattr(self, column)
+            if value is not None and not _is_integer_or_name(value):
+                raise fail(
+                    "ImageRecord",
+                    f"{column} as an integer, a non-empty string or None",
+                    f"{shown(value)} for {self.path}",
+                )
+        if self.frame is not None and not _is_integer(self.frame):
             raise fail(
                 "ImageRecord",
-                "camera as an integer, a non-empty string or None",
-                f"{shown(self.camera)} for {self.path}",
+                "frame as an integer or None",
+                f"{shown(self.frame)} for {self.path}",
             )
         if self.modality is not None and not _is_name(self.modality):
             raise fail(
@@ -84,14 +98,16 @@ def check_records(owner: str, records: Iterable[object]) -> None:
 
 
 def _is_integer_or_name(value: object) -> bool:
-    """Return whether a value can name an identity or a camera."""
-    if isinstance(value, str):
-        return _is_name(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return -(2**63) <= value < 2**63  # what tensors and arrays hold
-    return False
+    """Return whether a value can name an identity, a camera or a tracklet."""
+    return _is_name(value) or _is_integer(value)
 
 
 def _is_name(value: object) -> bool:
     """Return whether a value is a string that is not empty."""
     return isinstance(value, str) and value != ""
+
+
+def _is_integer(value: object) -> bool:
+    """Return whether a value is an integer that tensors and arrays hold."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and -(2**63) <= value < 2**63

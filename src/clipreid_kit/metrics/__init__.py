@@ -47,6 +47,7 @@ from clipreid_kit.metrics.results.trec_files import (
     write_trec_run,
 )
 from clipreid_kit.metrics.retrieval import evaluate_retrieval, evaluate_retrieval_similarity
+from clipreid_kit.metrics.tracklet_pooling import PooledTracklets, pool_tracklets
 from clipreid_kit.metrics.trec_export import export_trec
 from clipreid_kit.metrics.verification import VerificationResult, evaluate_verification
 
@@ -68,6 +69,7 @@ __all__ = [
     "PairCosines",
     "PairedDifference",
     "PermutationTest",
+    "PooledTracklets",
     "RankedList",
     "ReidEvaluator",
     "ReidResult",
@@ -94,6 +96,7 @@ __all__ = [
     "k_reciprocal_rerank",
     "pair_cosines",
     "paired_permutation_test",
+    "pool_tracklets",
     "query_expansion",
     "read_trec_qrels",
     "read_trec_run",

@@ -3,6 +3,9 @@
 from clipreid_kit.modules.bn_neck import BNNeck, BNNeckOutput
 from clipreid_kit.modules.ema_teacher import EmaTeacher
 from clipreid_kit.modules.feature_adapter import FeatureAdapter
+from clipreid_kit.modules.frame_attention import FrameAttention
+from clipreid_kit.modules.frame_mean import FrameMean
+from clipreid_kit.modules.frame_transformer import FrameTransformer
 from clipreid_kit.modules.gem import GeM
 from clipreid_kit.modules.interaction import InteractionOutput, MultiModalInteraction
 from clipreid_kit.modules.masked_language import (
@@ -21,6 +24,9 @@ __all__ = [
     "BNNeckOutput",
     "EmaTeacher",
     "FeatureAdapter",
+    "FrameAttention",
+    "FrameMean",
+    "FrameTransformer",
     "GeM",
     "InteractionOutput",
     "MaskedLanguageHead",

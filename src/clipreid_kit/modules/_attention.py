@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clipreid_kit.distances import at_least_float32
@@ -93,17 +93,19 @@ class SelfBlock(nn.Module):
         self.norm_2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
-        """Return tokens of the same shape."""
+    def forward(
+        self, tokens: Float[Tensor, "n t d"], valid: Bool[Tensor, "n t"] | None = None
+    ) -> Float[Tensor, "n t d"]:
+        """Return tokens of the same shape; ``valid`` tells which of them are attended to."""
         if self.post_norm:
-            tokens = self.norm_1(tokens + self.dropout(self._attend(tokens)))
+            tokens = self.norm_1(tokens + self.dropout(self._attend(tokens, valid)))
             tokens = self.norm_2(tokens + self.dropout(self.mlp(tokens)))
         else:
-            tokens = tokens + self.dropout(self._attend(self.norm_1(tokens)))
+            tokens = tokens + self.dropout(self._attend(self.norm_1(tokens), valid))
             tokens = tokens + self.dropout(self.mlp(self.norm_2(tokens)))
         return tokens
 
-    def _attend(self, tokens: Tensor) -> Tensor:
+    def _attend(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Self-attention; of a single token, its value projection."""
         values = self.value(tokens)
 
@@ -112,6 +114,7 @@ class SelfBlock(nn.Module):
                 self._split_heads(self.query(tokens)),
                 self._split_heads(self.key(tokens)),
                 self._split_heads(values),
+                attn_mask=None if valid is None else _attended(valid),
             )
             values = attended.transpose(1, 2).flatten(2)
 
@@ -120,5 +123,10 @@ class SelfBlock(nn.Module):
 
     def _split_heads(self, tokens: Tensor) -> Tensor:
         """Reshape (N, T, D) to (N, heads, T, D / heads)."""
-        num_rows, num_tokens, _ = tokens.shape
-        return tokens.view(num_rows, num_tokens, self.num_heads, -1).transpose(1, 2)
+        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _attended(valid: Tensor) -> Tensor:
+    """Mask (N, 1, 1, T) of the tokens to attend to: the valid ones, or all of a row without any."""
+    is_empty = ~valid.any(dim=1, keepdim=True)  # its softmax would be NaN
+    return (valid | is_empty)[:, None, None, :]

@@ -3,5 +3,6 @@
 from clipreid_kit.samplers.cross_modality import CrossModalityPKSampler
 from clipreid_kit.samplers.hard_identity import HardIdentitySampler
 from clipreid_kit.samplers.pk import PKSampler
+from clipreid_kit.samplers.tracklet import TrackletSampler
 
-__all__ = ["CrossModalityPKSampler", "HardIdentitySampler", "PKSampler"]
+__all__ = ["CrossModalityPKSampler", "HardIdentitySampler", "PKSampler", "TrackletSampler"]

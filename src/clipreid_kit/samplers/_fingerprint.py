@@ -1,12 +1,12 @@
 """What a sampler's state belongs to: its options and its data."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from clipreid_kit._checks import fail
-from clipreid_kit.samplers._integers import SLICE
+from clipreid_kit.samplers._integers import SLICE, Positions
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity
 
 
@@ -17,10 +17,14 @@ def data_checksum(rows: RowsByIdentity, start: int = 0) -> int:
         rows: The rows.
         start: Number that tells apart samplers whose batches of the same data and options differ.
     """
+    columns = (rows.rows, rows.labels, rows.first, rows.count, rows.camera_of_row)
+    return checksum_of([column for column in columns if column is not None], start)
+
+
+def checksum_of(columns: Iterable[Positions], start: int = 0) -> int:
+    """Checksum of columns of integers."""
     checksum = start
-    for array in (rows.rows, rows.labels, rows.first, rows.count, rows.camera_of_row):
-        if array is None:
-            continue
+    for array in columns:
         for begin in range(0, len(array), SLICE):
             block = array[begin : begin + SLICE].astype(np.int64, copy=False)
             checksum = zlib.crc32(block.tobytes(), checksum)

@@ -210,6 +210,10 @@ class PKSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K row indices."""
         warn_if_sharded_twice("PKSampler", self.world_size)
+        yield from self._batches()
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Yield the batches of the epoch, also to a sampler that warns in its own name."""
         start_batch = self._position.begin_iteration()
         epoch = PKEpoch(
             self._rows,

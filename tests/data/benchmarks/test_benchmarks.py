@@ -26,6 +26,7 @@ READERS = {
     "read_llcm": (trees.llcm, {}),
     "read_ag_reid": (trees.ag_reid, {}),
     "read_cargo": (trees.cargo, {}),
+    "read_mars": (trees.mars, {}),
 }
 NEEDED = {
     "read_market1501": "bounding_box_test",
@@ -45,6 +46,7 @@ NEEDED = {
     "read_llcm": "test_nir",
     "read_ag_reid": "bounding_box_test_all_c0",
     "read_cargo": "gallery",
+    "read_mars": "info/query_IDX.mat",
 }
 every_reader = pytest.mark.parametrize("name", READERS)
 
@@ -196,6 +198,7 @@ def test_the_warning_points_at_the_caller(tmp_path, name):
         ("read_rstpreid", "imgs/3701_c1_0002.jpg"),
         ("read_regdb", "Thermal/8/male_back_t_02_8.bmp"),
         ("read_llcm", "nir/0004/0004_c02_s1_01.jpg"),
+        ("read_mars", "bbox_test/00-1/00-1C1T0001F002.jpg"),
     ],
 )
 def test_a_listed_image_that_is_missing_is_named(tmp_path, name, image):

@@ -5,10 +5,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_labels, describe, fail
+from clipreid_kit.clip.methods._frame_pooling import known_class, pooling_card
 from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
 from clipreid_kit.clip.methods._terms import (
     build_losses,
@@ -89,6 +90,13 @@ class ClipBaseline(nn.Module):
         model = ClipBaseline(towers, weights={"supcon_image": 1.0, "supcon_text": 1.0})
         model(images, labels, tokens=towers.tokenize(captions)).loss.backward()
 
+    With a ``pooling`` a batch may also be of tracklets (N, T, 3, H, W), with a label for each. Its
+    frames are encoded, brought to length 1 and pooled, and the pooled embeddings take the place of
+    :math:`f`::
+
+        model = ClipBaseline(towers, 625, pooling=FrameAttention(towers.embed_dim))
+        model(images.unflatten(0, (-1, 4)), labels).loss.backward()
+
     .. math::
         L = w_{id} \operatorname{CE}_\varepsilon\big(h(\operatorname{BN}(f)), y\big)
         + \sum_k w_k L_k(f, t, y)
@@ -141,6 +149,8 @@ class ClipBaseline(nn.Module):
             reduced, if it has a reduction).
         distributed: Gather the rows of all ranks in the identity loss and the default losses.
             Losses that you pass have their own switch.
+        pooling: Module that pools frames (N, T, D), with their mask, to (N, D), such as
+            :class:`FrameMean`; the descriptor is then ``"pre_neck"``. ``None`` for images alone.
 
     Raises:
         ValueError: If a term is unknown, a loss has no weight, a term needs ``num_identities``, or
@@ -178,6 +188,7 @@ class ClipBaseline(nn.Module):
         text_blocks: int | Literal["all"] | None = "all",
         descriptor: Literal["pre_neck", "post_neck"] = "pre_neck",
         distributed: bool = False,
+        pooling: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_towers(_OWNER, towers)
@@ -195,6 +206,12 @@ class ClipBaseline(nn.Module):
                 f'{_OWNER}: `identity` has no effect without a weight for "id"; add one to weights.'
             )
 
+        if pooling is not None and descriptor == "post_neck":
+            raise ValueError(
+                f'{_OWNER}: frames are pooled before the neck, so that descriptor="post_neck" '
+                "would compare frames with what is no frame; leave it out."
+            )
+
         branch = None
         if "id" in weights:
             branch = identity(towers.embed_dim, num_identities, distributed=distributed)
@@ -208,6 +225,7 @@ class ClipBaseline(nn.Module):
         self.descriptor = descriptor
         self.weighted_sum = WeightedSum(weights)
         self.identity_branch = branch
+        self.pooling = pooling
         self.losses = build_losses(
             weights, losses, _default_losses(towers.embed_dim, num_identities, distributed)
         )
@@ -219,9 +237,10 @@ class ClipBaseline(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n 3 h w"] | Float[Tensor, "n t 3 h w"],
         labels: Integer[Tensor, " n"] | None = None,
         *,
+        valid: Bool[Tensor, "n t"] | None = None,
         tokens: Integer[Tensor, "n l"] | None = None,
         cameras: Integer[Tensor, " n"] | None = None,
         views: Integer[Tensor, " n"] | None = None,
@@ -231,9 +250,12 @@ class ClipBaseline(nn.Module):
         """Compute the descriptor, and with labels the losses.
 
         Args:
-            images: Images as ``towers.encode_image`` takes them.
+            images: Images as ``towers.encode_image`` takes them; with a ``pooling`` also the frames
+                of tracklets.
             labels: Identities. They affect the losses only, never the descriptor.
-            tokens: A caption for each image, from ``towers.tokenize``; required by terms on texts.
+            valid: Which frames of tracklets are no padding; ``None`` means all.
+            tokens: A caption for each image or tracklet, from ``towers.tokenize``; needed by terms
+                on texts.
             cameras: For towers with a camera embedding, and for the term ``"camera_prototype"``.
             views: For towers with a view embedding.
             terms: Names of the terms to compute, of those with a weight; ``None`` computes all of
@@ -258,7 +280,7 @@ class ClipBaseline(nn.Module):
         # Cameras may be there for the term alone.
         of_term_alone = "camera_prototype" in requested and self.towers.camera_embedding is None
         embedded = None if of_term_alone else cameras
-        features = self.towers.encode_image(images, cameras=embedded, views=views)
+        features = self._encode(images, valid, embedded, views)
         if labels is not None:
             labels = labels.to(features.device)
 
@@ -286,6 +308,26 @@ class ClipBaseline(nn.Module):
         loss, contributions = self._weighted_sum_of(requested)(values, step=step)
         return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
 
+    def pool_frames(
+        self, frames: Float[Tensor, "n t d"], valid: Bool[Tensor, "n t"] | None = None
+    ) -> Float[Tensor, "n d"]:
+        """Pool embeddings of frames to descriptors of tracklets.
+
+        Use it on embeddings that the method has returned for single images, such as
+        ``Encoder.encode_images`` returns; :func:`pool_tracklets` takes it.
+
+        Args:
+            frames: Embeddings of frames of length 1.
+            valid: Which frames are no padding; ``None`` means all.
+
+        Returns:
+            Descriptors (N, D), L2-normalised.
+
+        Raises:
+            ValueError: If the method has no pooling, or shapes disagree.
+        """
+        return l2_normalize(self._pooled(frames, valid))
+
     def adapt_state_dict(
         self, state: Mapping[str, Tensor], source_image_size: tuple[int, int] | None = None
     ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -295,7 +337,41 @@ class ClipBaseline(nn.Module):
 
     def method_card(self) -> dict[str, Any]:
         """Describe the method for :func:`build_method`, in JSON's types; checkpoints keep it."""
-        return card_of("ClipBaseline", self.descriptor, [self.identity_branch], {}, {})
+        pooling = pooling_card(self.pooling)
+        parts = {"pooling": (self.pooling, known_class(self.pooling))}
+        options = {} if pooling is None else {"pooling": pooling}
+        return card_of("ClipBaseline", self.descriptor, [self.identity_branch], parts, options)
+
+    def _encode(
+        self,
+        images: Tensor,
+        valid: Tensor | None,
+        cameras: Tensor | None,
+        views: Tensor | None,
+    ) -> Tensor:
+        """Embed images, or the frames of tracklets, pooled."""
+        if images.ndim != 5:
+            if valid is not None:
+                raise ValueError(f"{_OWNER}: valid belongs to tracklets (N, T, 3, H, W).")
+            return self.towers.encode_image(images, cameras=cameras, views=views)
+
+        num_frames = images.shape[1]
+        columns = {
+            name: None if numbers is None else numbers.repeat_interleave(num_frames)
+            for name, numbers in (("cameras", cameras), ("views", views))
+        }
+        frames = l2_normalize(self.towers.encode_image(images.flatten(0, 1), **columns))
+        return self._pooled(frames.unflatten(0, (-1, num_frames)), valid)
+
+    def _pooled(self, frames: Tensor, valid: Tensor | None) -> Tensor:
+        """Pool embeddings of frames."""
+        if self.pooling is None:
+            raise ValueError(
+                f"{_OWNER}: tracklets need a pooling; pass pooling=FrameMean() when the method is "
+                "built."
+            )
+        pooled: Tensor = self.pooling(frames, valid)
+        return pooled
 
     def _requested_terms(
         self, labels: Tensor | None, terms: Collection[str] | None

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from clipreid_kit.clip.methods._frame_pooling import build_pooling
 from clipreid_kit.clip.methods.baseline import ClipBaseline
 from clipreid_kit.clip.methods.clip_reid import ClipReID
 from clipreid_kit.clip.methods.identity_branch import IdentityBranch
@@ -132,6 +133,7 @@ def _baseline(card: Mapping[str, Any], towers: ClipTowers) -> nn.Module:
         image_blocks=None,
         text_blocks=None,
         descriptor=card["descriptor"],
+        pooling=build_pooling(card.get("pooling")),
     )
 
 

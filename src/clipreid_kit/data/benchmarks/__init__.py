@@ -9,6 +9,7 @@ from clipreid_kit.data.benchmarks.icfg_pedes import read_icfg_pedes
 from clipreid_kit.data.benchmarks.inshop import read_inshop
 from clipreid_kit.data.benchmarks.llcm import read_llcm
 from clipreid_kit.data.benchmarks.market1501 import read_market1501
+from clipreid_kit.data.benchmarks.mars import read_mars
 from clipreid_kit.data.benchmarks.msmt17 import read_msmt17
 from clipreid_kit.data.benchmarks.omniglot import read_omniglot
 from clipreid_kit.data.benchmarks.online_products import read_online_products
@@ -29,6 +30,7 @@ __all__ = [
     "read_inshop",
     "read_llcm",
     "read_market1501",
+    "read_mars",
     "read_msmt17",
     "read_omniglot",
     "read_online_products",

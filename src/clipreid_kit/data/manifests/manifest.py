@@ -240,6 +240,8 @@ def _with_split(record: ImageRecord, split: str, identity: int | str) -> ImageRe
         split,
         record.extra,
         record.modality,
+        record.tracklet,
+        record.frame,
     )
 
 

@@ -68,6 +68,22 @@ def integer_or_name(owner: str, field: str, value: object, where: str) -> int | 
     raise fail(owner, f"{field} as a whole number or a string", f"{shown(value)} in {where}")
 
 
+def optional_name(owner: str, field: str, value: object, where: str) -> int | str | None:
+    """Return a camera or tracklet, checked; ``None`` if it is blank."""
+    return None if is_blank(value) else integer_or_name(owner, field, value, where)
+
+
+def frame_number(owner: str, value: object, where: str) -> int | None:
+    """Return the number of a frame; ``None`` if it is blank."""
+    frame = optional_name(owner, "frame", value, where)
+    if isinstance(frame, str):
+        try:
+            frame = int(frame)  # leading zeros, as in F001, do not matter in an order
+        except ValueError:
+            raise fail(owner, "frame as a whole number", f"{shown(value)} in {where}") from None
+    return frame
+
+
 def optional_text(owner: str, field: str, value: object, where: str) -> str | None:
     """Return a value as a string without white space around it; ``None`` if it is empty."""
     if is_empty(value):

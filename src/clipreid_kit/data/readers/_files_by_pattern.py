@@ -2,6 +2,7 @@
 
 from clipreid_kit.data.files.file_tree import FileTree, is_image
 from clipreid_kit.data.files.image_suffixes import IMAGE_SUFFIXES
+from clipreid_kit.data.readers._extra_values import frame_number
 from clipreid_kit.data.readers._identity_folders import common_folder
 from clipreid_kit.data.readers._integer_columns import optional_integers_if_all
 from clipreid_kit.data.readers._path_pattern import Expression, PathPattern, search_path
@@ -9,7 +10,16 @@ from clipreid_kit.data.records import ImageRecord
 
 Fields = dict[str, str | None]
 
-_FIELDS = ("identity", "camera", "view", "split", "caption", "modality")
+_FIELDS = (
+    "identity",
+    "camera",
+    "view",
+    "split",
+    "caption",
+    "modality",
+    "tracklet",
+    "frame",
+)
 
 
 def records_by_pattern(
@@ -53,6 +63,8 @@ def _record(path: str, fields: Fields, camera: int | str | None, split: str | No
         split=fields.get("split") or split,
         extra=extra,
         modality=fields.get("modality") or None,
+        tracklet=fields.get("tracklet") or None,
+        frame=frame_number("read_folder", fields.get("frame"), path),
     )
 
 

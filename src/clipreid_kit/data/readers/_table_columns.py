@@ -13,7 +13,7 @@ from clipreid_kit.data.files.near_names import plain_name
 from clipreid_kit.data.records import ImageRecord, check_records
 
 REQUIRED = ("path", "identity")
-OPTIONAL = ("camera", "view", "caption", "split", "modality")
+OPTIONAL = ("camera", "view", "caption", "split", "modality", "tracklet", "frame")
 BOXES = ("box", "corners")  # of a part of the image: they become a part of its path
 FIELDS = (*REQUIRED, *OPTIONAL, *BOXES)
 
@@ -24,6 +24,8 @@ _OTHER_NAMES = {
     "caption": ("captions",),
     "split": ("splits", "subset"),
     "modality": ("modalities", "modal"),
+    "tracklet": ("tracklets", "trackletid"),
+    "frame": ("frames", "frameid"),
 }
 
 
@@ -189,7 +191,7 @@ def filled_columns(owner: str, records: Sequence[ImageRecord]) -> tuple[list[str
 def check_names(owner: str, records: Sequence[ImageRecord]) -> None:
     """Raise ValueError if a name has white space around it, which readers drop."""
     check_records(owner, records)
-    for field in ("identity", "camera", "view", "split", "modality"):
+    for field in ("identity", "camera", "view", "split", "modality", "tracklet"):
         for record in records:
             value = getattr(record, field)
             if isinstance(value, str) and value != value.strip():

@@ -6,10 +6,12 @@ from pathlib import Path
 from clipreid_kit._checks import fail, shown
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
+    frame_number,
     further_captions,
     integer_or_name,
     is_blank,
     is_empty,
+    optional_name,
     optional_text,
     text_of,
 )
@@ -81,7 +83,6 @@ def _record(
         raise fail(owner, f"{column_of['path']} as a string", f"{shown(path)} in {where}")
 
     boxes = {field: values.get(field) for field in BOXES}
-    camera = values.get("camera")
     captions = captions_of(owner, values.get("caption"), where)
     extra = further_captions(captions)
     used = {*column_of.values(), *(name for names in edges.values() for name in names)}
@@ -98,10 +99,12 @@ def _record(
     return ImageRecord(
         path=path_with_box(owner, str(root / path), {**row, **boxes}, edges, where),
         identity=integer_or_name(owner, "identity", values["identity"], where),
-        camera=None if is_blank(camera) else integer_or_name(owner, "camera", camera, where),
+        camera=optional_name(owner, "camera", values.get("camera"), where),
         view=optional_text(owner, "view", values.get("view"), where),
         caption=captions[0] if captions else None,
         split=optional_text(owner, "split", values.get("split"), where),
+        tracklet=optional_name(owner, "tracklet", values.get("tracklet"), where),
+        frame=frame_number(owner, values.get("frame"), where),
         extra=extra,
         modality=optional_text(owner, "modality", values.get("modality"), where),
     )

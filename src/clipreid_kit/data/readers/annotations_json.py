@@ -237,10 +237,9 @@ def _row(record: ImageRecord, relative_to: str | os.PathLike[str] | None) -> dic
     }
     if record.camera is not None:
         row["camera"] = record.camera
-    if record.view is not None:
-        row["view"] = record.view
-    if record.modality is not None:
-        row["modality"] = record.modality
+    for name in ("view", "modality", "tracklet", "frame"):
+        if getattr(record, name) is not None:
+            row[name] = getattr(record, name)
 
     clashes = [key for key in record.extra if key in row]
     if clashes:

@@ -12,10 +12,12 @@ from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.files.boxes import four_numbers, with_box
 from clipreid_kit.data.readers._extra_values import (
     captions_of,
+    frame_number,
     further_captions,
     integer_or_name,
     is_blank,
     is_empty,
+    optional_name,
     optional_text,
     text_of,
     texts_of_others,
@@ -25,7 +27,7 @@ from clipreid_kit.data.readers._table_columns import warn_of_near_columns
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "read_coco"
-_FIELDS = ("camera", "view", "caption", "split", "modality")
+_FIELDS = ("camera", "view", "caption", "split", "modality", "tracklet", "frame")
 # Outlines, sizes and numbers of COCO's own, which describe the box and not the individual.
 _GEOMETRY = frozenset(
     {
@@ -146,15 +148,16 @@ def _record(
     if identity != "category" and not is_empty(values.get("category")):
         extra["category"] = text_of(values["category"])
 
-    camera = values.get("camera")
     captions = captions_of(_OWNER, values.get("caption"), where)
     return ImageRecord(
         path,
         integer_or_name(_OWNER, identity, values[identity], where),
-        camera=None if is_blank(camera) else integer_or_name(_OWNER, "camera", camera, where),
+        camera=optional_name(_OWNER, "camera", values.get("camera"), where),
         view=optional_text(_OWNER, "view", values.get("view"), where),
         caption=captions[0] if captions else None,
         split=optional_text(_OWNER, "split", values.get("split"), where),
+        tracklet=optional_name(_OWNER, "tracklet", values.get("tracklet"), where),
+        frame=frame_number(_OWNER, values.get("frame"), where),
         extra={**further_captions(captions), **extra},
         modality=optional_text(_OWNER, "modality", values.get("modality"), where),
     )

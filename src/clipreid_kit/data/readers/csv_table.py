@@ -11,6 +11,7 @@ from pathlib import Path
 from clipreid_kit import _read_files
 from clipreid_kit._checks import fail, shown
 from clipreid_kit._read_files import describe_error
+from clipreid_kit.data.readers._extra_values import frame_number
 from clipreid_kit.data.readers._integer_columns import integers_if_all, optional_integers_if_all
 from clipreid_kit.data.readers._near_names import warn_of_near_names
 from clipreid_kit.data.readers._table_columns import (
@@ -40,24 +41,25 @@ def read_csv(
     r"""Read records from a CSV file with a header row.
 
     Use it for your own data: a table with the columns ``path`` and ``identity`` is enough;
-    ``camera``, ``view``, ``caption``, ``split`` and ``modality`` are read if they exist, and every
-    other column goes to ``extra``, such as ``caption_2`` of an image with two captions. Cells are
-    separated by commas, semicolons, tabs or ``|``: by whichever gives a header with the columns
-    that are needed, or as a first line ``sep=;`` says. They are quoted with ``"``. Empty lines are
-    skipped. The file is UTF-8, with a byte order mark or without, or UTF-16 with one. A name that
-    ends in ``.gz`` is that of a compressed file.
+    ``camera``, ``view``, ``caption``, ``split``, ``modality``, ``tracklet`` and ``frame`` are read
+    if they exist, and every other column goes to ``extra``, such as ``caption_2`` of an image with
+    two captions. Cells are separated by commas, semicolons, tabs or ``|``: by whichever gives a header
+    with the columns that are needed, or as a first line ``sep=;`` says. They are quoted with ``"``.
+    Empty lines are skipped. The file is UTF-8, with a byte order mark or without, or UTF-16 with
+    one. A name that ends in ``.gz`` is that of a compressed file.
 
     A column ``box`` (left, top, width and height, as in COCO) or ``corners`` (left, top, right and
     bottom, as detectors write them) makes a record of that part of the image: four numbers in a
     cell, in pixels, rounded. The record's path then ends in ``#xywh=left,top,width,height``.
 
-    White space around column names, identities, cameras, views, splits and modalities is dropped. A
+    White space around column names and all names (identities, cameras, views, splits, modalities,
+    tracklets) is dropped. A
     warning names those that still differ only in case, Unicode form or leading zeros, and a column
     that goes to ``extra`` but is named nearly as a field, such as ``Camera``.
 
     Identities become integers if *every* identity in the file is an integer literal: ``7`` is one,
     ``0007`` is not, and one such cell keeps all of them strings, so that nothing is lost. The same
-    holds for cameras.
+    holds for cameras and for tracklets.
 
     Args:
         path: The table.
@@ -101,16 +103,19 @@ def read_csv(
 
     identities = integers_if_all([row[index_of["identity"]].strip() for _, row in rows])
     cameras = optional_integers_if_all([_name(row, index_of, "camera") for _, row in rows])
+    tracklets = optional_integers_if_all([_name(row, index_of, "tracklet") for _, row in rows])
     base = file.parent if root is None else Path(root)
     edges = columns_of_edges("read_csv", file, header, columns or {})
     in_edges = [name for names in edges.values() for name in names]
     used = {*index_of.values(), *map(header.index, in_edges)}
 
     records = []
-    for (number, row), identity, camera in zip(rows, identities, cameras, strict=True):
+    columns_of_names = zip(rows, identities, cameras, tracklets, strict=True)
+    for (number, row), identity, camera, tracklet in columns_of_names:
+        where = f"row {number} of {file}"
         records.append(
             ImageRecord(
-                path=_path(base, row, header, index_of, edges, f"row {number} of {file}"),
+                path=_path(base, row, header, index_of, edges, where),
                 identity=identity,
                 camera=camera,
                 view=_name(row, index_of, "view") or None,
@@ -118,6 +123,8 @@ def read_csv(
                 split=_name(row, index_of, "split") or None,
                 extra=_extra(row, header, used),
                 modality=_name(row, index_of, "modality") or None,
+                tracklet=tracklet,
+                frame=frame_number("read_csv", _name(row, index_of, "frame"), where),
             )
         )
 

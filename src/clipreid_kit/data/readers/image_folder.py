@@ -57,13 +57,13 @@ def read_folder(
     read, and identities, cameras and splits that differ only in case, white space or Unicode form.
 
     A template is matched with the whole path of a file below ``root``. ``{identity}``,
-    ``{camera}``, ``{view}``, ``{split}``, ``{caption}`` and ``{modality}`` fill the record, any
-    other name goes to ``extra``; ``*`` is any text without ``/``, ``**`` any text, ``?`` one
-    character. A field takes as few characters as it can, and directly before a wildcard a whole run
-    of digits or of letters: ``c{camera}*`` finds 12 in ``c12s1``. If the camera can be a number in
-    every path, it is one: ``{identity}_c{camera}*`` finds rex_cute and 2 in ``rex_cute_c2_01``. A
-    regular expression is searched for in that path (with ``/`` on every system), and its named
-    groups are the fields.
+    ``{camera}``, ``{view}``, ``{split}``, ``{caption}``, ``{modality}``, ``{tracklet}`` and
+    ``{frame}`` fill the record, any other name goes to ``extra``; ``*`` is any text without ``/``,
+    ``**`` any text, ``?`` one character. A field takes as few characters as it can, and directly
+    before a wildcard a whole run of digits or of letters: ``c{camera}*`` finds 12 in ``c12s1``. If
+    the camera can be a number in every path, it is one: ``{identity}_c{camera}*`` finds rex_cute
+    and 2 in ``rex_cute_c2_01``. A regular expression is searched for in that path (with ``/`` on
+    every system), and its named groups are the fields.
 
     Args:
         root: The folder of identity folders, or of split folders if ``splits`` is given; or a zip

@@ -137,10 +137,12 @@ def _records_as_csv(records: Sequence[ImageRecord]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
 
-    columns = list(_COLUMNS)
-    if any(record.modality is not None for record in records):
-        columns.append("modality")
-
+    further = [
+        name
+        for name in ("modality", "tracklet", "frame")
+        if any(getattr(record, name) is not None for record in records)
+    ]
+    columns = (*_COLUMNS, *further)
     writer.writerow(columns)
     for record in records:
         writer.writerow([getattr(record, column) for column in columns])

@@ -14,6 +14,7 @@ from clipreid_kit.data.synthetic._captions import describe
 from clipreid_kit.data.synthetic._dataset_folder import write_folder
 from clipreid_kit.data.synthetic._objects.kinds import all_shapes
 from clipreid_kit.data.synthetic._scene.cameras import make_camera
+from clipreid_kit.data.synthetic._scene.frames import Frame, make_frame
 from clipreid_kit.data.synthetic._scene.infrared import infrared_image
 from clipreid_kit.data.synthetic._scene.render import render_view
 from clipreid_kit.data.synthetic._splits import split_counts, split_name
@@ -22,6 +23,7 @@ from clipreid_kit.data.synthetic.identities import Identity, make_identities
 _REVISION = 1  # increased whenever the same parameters give other pixels or captions
 _VIEW_STREAM = 3
 _CAPTION_STREAM = 4
+_FRAME_STREAM = 5
 _SMALLEST_SIDE = 32
 _DEFAULT_FRACTIONS = (0.6, 0.15, 0.25)
 
@@ -32,9 +34,11 @@ class SyntheticReid:
     Use it as a data set for examples, tests and quick trials. Each identity is one object (a
     striped jacket with a yellow star on the chest, ...). Every camera has its own background,
     light, colour cast, size range, blur and noise; every view has its own pose and sometimes an
-    occluder. Identities come in families of near-twins that share kind, main colour and pattern, so
-    a caption may fit more than one of them. No files, fonts or downloads are needed. An image
-    depends only on the seed, its identity, camera and view, and the image size.
+    occluder. With ``frames_per_view`` every view is a tracklet, in which the object moves and
+    something may pass in front of it. Identities come in families of near-twins that share kind,
+    main colour and pattern, so a caption may fit more than one of them. No files, fonts or
+    downloads are needed. An image depends only on the seed, its identity, camera, view and frame,
+    and the image size.
 
     Train identities come first, then val, then test. The images of train identities have the split
     ``train``. Of val and test identities, the first ``query_views`` views of each camera have the
@@ -53,6 +57,8 @@ class SyntheticReid:
         infrared_cameras: The last so many cameras are infrared, fewer than all: their images are
             grey, without colours, and warm objects are bright. Records then have the modality
             ``visible`` or ``infrared``. 0 for visible cameras only, and no modality.
+        frames_per_view: Frames of each view, at least 1. With 2 or more, each view is a tracklet,
+            and its first frame is the image that it has without others.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -78,6 +84,7 @@ class SyntheticReid:
         split_fractions: tuple[float, float, float] = _DEFAULT_FRACTIONS,
         query_views: int = 1,
         infrared_cameras: int = 0,
+        frames_per_view: int = 1,
     ) -> None:
         owner = "SyntheticReid"
         check_integer(owner, "num_identities", num_identities, 1)
@@ -86,6 +93,7 @@ class SyntheticReid:
         check_integer(owner, "seed", seed, 0)
         check_integer(owner, "query_views", query_views, 1)
         check_integer(owner, "infrared_cameras", infrared_cameras, 0)
+        check_integer(owner, "frames_per_view", frames_per_view, 1)
         _check_image_size(image_size)
         if query_views >= views_per_camera:
             raise ValueError(
@@ -106,6 +114,7 @@ class SyntheticReid:
         self.split_fractions = split_fractions
         self.query_views = query_views
         self.infrared_cameras = infrared_cameras
+        self.frames_per_view = frames_per_view
 
         self._split_counts = split_counts(num_identities, split_fractions)
         self._shapes = all_shapes()
@@ -125,23 +134,26 @@ class SyntheticReid:
             options.append(f"query_views={self.query_views}")
         if self.infrared_cameras:
             options.append(f"infrared_cameras={self.infrared_cameras}")
+        if self.frames_per_view != 1:
+            options.append(f"frames_per_view={self.frames_per_view}")
 
         return f"SyntheticReid({len(self.identities)}, {', '.join(options)})"
 
-    def render(self, identity: int, camera: int, view: int) -> Image.Image:
+    def render(self, identity: int, camera: int, view: int, frame: int = 0) -> Image.Image:
         """Draw one image.
 
         Args:
             identity: From 0 to ``num_identities - 1``.
             camera: From 0 to ``num_cameras - 1``.
             view: From 0 to ``views_per_camera - 1``.
+            frame: From 0 to ``frames_per_view - 1``.
 
         Returns:
             An RGB image, which does not depend on earlier calls; of an infrared camera all three
             channels are equal.
 
         Raises:
-            ValueError: If there is no such identity, camera or view.
+            ValueError: If there is no such identity, camera, view or frame.
 
         Example:
             >>> image = SyntheticReid(8, image_size=(128, 64)).render(2, camera=0, view=1)
@@ -149,11 +161,17 @@ class SyntheticReid:
             ('RGB', (64, 128))
         """
         self._check_exists("render", identity, camera, view)
+        _check_index("SyntheticReid.render", "frame", frame, self.frames_per_view)
 
         height, width = self.image_size
         rng = np.random.default_rng((self.seed, _VIEW_STREAM, identity, camera, view))
         image = render_view(
-            self.identities[identity], self._cameras[camera], self._shapes, (width, height), rng
+            self.identities[identity],
+            self._cameras[camera],
+            self._shapes,
+            (width, height),
+            rng,
+            self._frame((identity, camera, view), frame) if frame else None,
         )
         return infrared_image(image, rng) if self._is_infrared(camera) else image
 
@@ -183,21 +201,22 @@ class SyntheticReid:
         return describe(self.identities[identity], rng)
 
     def records(self) -> list[ImageRecord]:
-        """List every image, ordered by identity, camera and view, without drawing any.
+        """List every image, ordered by identity, camera, view and frame, without drawing any.
 
         Returns:
             Records whose paths are relative to the folder given to :meth:`write`; views are strings
-            (``"0"``).
+            (``"0"``). Tracklets and frames are there with ``frames_per_view`` of 2 or more.
 
         Example:
             >>> sorted({record.split for record in SyntheticReid(8).records()})
             ['gallery', 'query', 'train', 'val_gallery', 'val_query']
         """
         return [
-            self._record(identity, camera, view)
+            self._record(identity, camera, view, frame)
             for identity in range(len(self.identities))
             for camera in range(self.num_cameras)
             for view in range(self.views_per_camera)
+            for frame in range(self.frames_per_view)
         ]
 
     def write(
@@ -205,8 +224,8 @@ class SyntheticReid:
     ) -> list[ImageRecord]:
         """Write the images as PNG files, and their records as ``records.csv``.
 
-        The columns of the table are path, identity, camera, view, caption and split, and with
-        infrared cameras the modality.
+        The columns of the table are path, identity, camera, view, caption and split, with infrared
+        cameras the modality, and of tracklets also tracklet and frame.
         ``records.csv`` is written last: a folder without it is incomplete, and calling again draws
         the missing images. A complete folder with the same parameters (kept in ``synthetic.json``)
         is used unchanged.
@@ -282,15 +301,25 @@ class SyntheticReid:
 
         return sheet
 
-    def _record(self, identity: int, camera: int, view: int) -> ImageRecord:
+    def _frame(self, image: tuple[int, int, int], frame: int) -> Frame:
+        """Draw how a later frame of an image (identity, camera, view) differs from it."""
+        of_view = np.random.default_rng((self.seed, _FRAME_STREAM, *image))
+        of_frame = np.random.default_rng((self.seed, _FRAME_STREAM, *image, frame))
+        return make_frame(frame, of_view, of_frame)
+
+    def _record(self, identity: int, camera: int, view: int, frame: int) -> ImageRecord:
+        name = f"{identity:04d}_c{camera}_v{view}"
+        is_video = self.frames_per_view > 1
         return ImageRecord(
-            path=f"images/{identity:04d}_c{camera}_v{view}.png",
+            path=f"images/{name}_f{frame:02d}.png" if is_video else f"images/{name}.png",
             identity=identity,
             camera=camera,
             view=str(view),
             caption=self.caption(identity, camera, view),
             split=split_name(identity, view, self._split_counts, self.query_views),
             modality=self._modality(camera),
+            tracklet=name if is_video else None,
+            frame=frame if is_video else None,
         )
 
     def _is_infrared(self, camera: int) -> bool:
@@ -305,12 +334,15 @@ class SyntheticReid:
 
     def _render_row(self, row: int) -> Image.Image:
         """Draw the image of one record by its index in :meth:`records`."""
-        rest, view = divmod(row, self.views_per_camera)
+        rest, frame = divmod(row, self.frames_per_view)
+        rest, view = divmod(rest, self.views_per_camera)
         identity, camera = divmod(rest, self.num_cameras)
-        return self.render(identity, camera, view)
+        return self.render(identity, camera, view, frame)
 
     def _parameters(self) -> dict[str, object]:
         """Return everything that the images and records depend on, as JSON values."""
+        # Folders of stills that earlier versions wrote do not name the frames.
+        frames = {} if self.frames_per_view == 1 else {"frames_per_view": self.frames_per_view}
         parameters: dict[str, object] = {
             "generator": "clipreid_kit SyntheticReid",
             "revision": _REVISION,
@@ -321,6 +353,7 @@ class SyntheticReid:
             "seed": self.seed,
             "split_fractions": list(self.split_fractions),
             "query_views": self.query_views,
+            **frames,
         }
         if self.infrared_cameras:
             parameters["infrared_cameras"] = self.infrared_cameras

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -277,19 +278,7 @@ def _paths(records: Sequence[ImageRecord]) -> npt.NDArray[Any]:
 
 def _absolute(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     """Return records with absolute paths, as the table lies elsewhere than the images."""
-    return [
-        ImageRecord(
-            path=str(Path(record.path).absolute()),
-            identity=record.identity,
-            camera=record.camera,
-            view=record.view,
-            caption=record.caption,
-            split=record.split,
-            extra=record.extra,
-            modality=record.modality,
-        )
-        for record in records
-    ]
+    return [replace(record, path=str(Path(record.path).absolute())) for record in records]
 
 
 def _write_matrix(path: Path, parts: Sequence[Matrix], rows: npt.NDArray[np.int64]) -> None:

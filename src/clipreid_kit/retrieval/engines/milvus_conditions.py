@@ -14,7 +14,7 @@ from typing import Any
 
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.store.conditions import Between, Not, as_number
-from clipreid_kit.retrieval.store.record_columns import FIELDS
+from clipreid_kit.retrieval.store.record_columns import value_of
 
 _NOBODY = "key < 0"
 _NONE = "0"
@@ -56,7 +56,7 @@ def column_values(
     texts: dict[str, str] = {}
     found: dict[str, float] = {}
     for position, name in enumerate(columns):
-        value = getattr(record, name) if name in FIELDS else record.extra.get(name)
+        value = value_of(record, name)
         token = value_token(value)
         if token is None or token == _NONE:
             continue  # what is missing is None

@@ -33,7 +33,7 @@ from clipreid_kit.retrieval.engines.milvus_connection import MilvusConnection
 from clipreid_kit.retrieval.engines.milvus_state import MilvusState, StateCollection
 from clipreid_kit.retrieval.exact.candidates import exact_pairs
 from clipreid_kit.retrieval.search_forms import Found, Searcher
-from clipreid_kit.retrieval.store.record_columns import FIELDS, check_extra
+from clipreid_kit.retrieval.store.record_columns import FIELDS, LATER, check_extra, value_of
 
 IntArray = npt.NDArray[np.int64]
 
@@ -167,9 +167,7 @@ class MilvusStore:
     def values(self, column: str, rows: IntArray) -> list[Any]:
         """Return the values of a column by row."""
         records = self.records(rows)
-        if column in FIELDS:
-            return [getattr(record, column, None) for record in records]
-        return [None if record is None else record.extra.get(column) for record in records]
+        return [None if record is None else value_of(record, column) for record in records]
 
     def add(
         self, owner: str, embeddings: EmbeddingRows, records: Sequence[ImageRecord] | None
@@ -457,7 +455,8 @@ def all_columns(records: Sequence[ImageRecord] | None, known: Sequence[str]) -> 
         return tuple(known)
 
     further = {name for record in records for name in record.extra}
-    return tuple(dict.fromkeys([*known, *FIELDS, *sorted(further)]))
+    later = [name for name in LATER if any(getattr(record, name) is not None for record in records)]
+    return tuple(dict.fromkeys([*known, *FIELDS, *later, *sorted(further)]))
 
 
 def new_collection(owner: str, connection: MilvusConnection, dim: int) -> str:
@@ -517,6 +516,9 @@ def _write_record(owner: str, record: ImageRecord) -> str:
         check_extra(name, [value], [record])
 
     values = {name: getattr(record, name) for name in FIELDS}
+    for name in LATER:
+        if getattr(record, name) is not None:
+            values[name] = getattr(record, name)
     text = json.dumps({**values, "extra": dict(record.extra)})
     if len(text) > _LONGEST_RECORD:
         raise ValueError(

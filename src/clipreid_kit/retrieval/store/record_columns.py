@@ -17,10 +17,16 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 FIELDS = ("path", "identity", "camera", "view", "caption", "split")
-_LATER = ("modality",)  # fields that an index has if a record fills them
+LATER = ("modality", "tracklet", "frame")  # written where a record has them
 _TABLE = "columns"
 _NO_TEXT = b"\xff"  # not valid in UTF-8
 _MISSING = object()
+
+
+def value_of(record: ImageRecord, name: str) -> Any:  # noqa: ANN401 (whatever extra holds)
+    """Return a record's value in a column: its own, or one of ``extra``; ``None`` without one."""
+    is_own = name in (*FIELDS, *LATER)
+    return getattr(record, name) if is_own else record.extra.get(name)
 
 
 def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
@@ -33,11 +39,13 @@ def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:
     described: list[dict[str, Any]] = []
     arrays: dict[str, Array] = {}
 
-    for name in (*FIELDS, *_LATER):
+    for name in FIELDS:
         values = [getattr(record, name) for record in records]
-        if name in _LATER and not any(values):
-            continue
         _add_column(arrays, described, name, values, is_extra=False)
+    for name in LATER:
+        values = [getattr(record, name) for record in records]
+        if any(value is not None for value in values):
+            _add_column(arrays, described, name, values, is_extra=False)
     for name in extra:
         values = [record.extra.get(name, _MISSING) for record in records]
         check_extra(name, values, records)
@@ -68,26 +76,22 @@ class RecordColumns:
         path, identity, camera, view, caption, split = (
             self._values((False, name), rows) for name in FIELDS
         )
-        modality = [None] * len(rows)
-        if (False, "modality") in self._columns:
-            modality = self._values((False, "modality"), rows)
         extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
+        later = {
+            name: self._values((False, name), rows)
+            for name in LATER
+            if (False, name) in self._columns
+        }
 
         found = []
         for i in range(len(rows)):
             present = {
                 name: column[i] for name, column in extra.items() if column[i] is not _MISSING
             }
+            named = {name: column[i] for name, column in later.items()}
             found.append(
                 ImageRecord(
-                    path[i],
-                    identity[i],
-                    camera[i],
-                    view[i],
-                    caption[i],
-                    split[i],
-                    present,
-                    modality[i],
+                    path[i], identity[i], camera[i], view[i], caption[i], split[i], present, **named
                 )
             )
         return found

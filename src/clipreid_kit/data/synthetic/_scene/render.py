@@ -1,6 +1,7 @@
 """Render one view of an identity through one camera."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -9,6 +10,7 @@ from PIL import Image, ImageFilter
 from clipreid_kit.data.synthetic._objects.geometry import Shape
 from clipreid_kit.data.synthetic._scene.backgrounds import draw_background
 from clipreid_kit.data.synthetic._scene.cameras import Camera
+from clipreid_kit.data.synthetic._scene.frames import Frame, draw_passing, moved
 from clipreid_kit.data.synthetic._scene.object_painter import Canvas, Look, draw_object
 from clipreid_kit.data.synthetic._scene.occluders import draw_occluder
 from clipreid_kit.data.synthetic._scene.poses import make_pose
@@ -23,6 +25,7 @@ def render_view(
     shapes: Mapping[str, Shape],
     size: tuple[int, int],
     rng: np.random.Generator,
+    frame: Frame | None = None,
 ) -> Image.Image:
     """Draw one view of an identity at three times the size, reduce it, and apply the camera.
 
@@ -32,6 +35,7 @@ def render_view(
         shapes: The drawing of every kind.
         size: (width, height) of the image in pixels.
         rng: Chooses everything that is particular to this view.
+        frame: How the view differs in a later frame; ``None`` for the first.
 
     Returns:
         An RGB image.
@@ -39,6 +43,8 @@ def render_view(
     large = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
     shape = shapes[identity.kind]
     pose = make_pose(identity, camera, shape, large, rng)
+    if frame is not None:
+        pose = replace(pose, matrix=moved(pose.matrix, frame, large))
 
     hue = float((camera.hue + rng.normal(0.0, 0.07)) % 1.0)
     lightness = float(camera.lightness + rng.normal(0.0, 0.05))
@@ -53,13 +59,15 @@ def render_view(
     front = Image.new("L", large)
     if pose.occluder:
         draw_occluder(Canvas(scene, front), shapes, pose, rng)
+    if frame is not None:
+        draw_passing(Canvas(scene, front), body, frame)
 
     return _photograph(
         scene.resize(size, Image.Resampling.LANCZOS),
         body.resize(size, Image.Resampling.LANCZOS),
         front.resize(size, Image.Resampling.LANCZOS),
         camera,
-        rng,
+        rng if frame is None else frame.rng,
     )
 
 

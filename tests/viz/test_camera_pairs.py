@@ -90,6 +90,16 @@ def test_cells_hold_percents(measure, theme):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "$2"]
 
 
+@pytest.mark.parametrize(
+    ("values", "shades"),
+    [([[0.2, 0.6, 1.0]], [[0, 0.5, 1]]), ([[0.95, 0.9, np.nan]], [[1, 0.75, np.nan]])],
+)
+def test_the_scale_of_the_shades_is_not_narrow(values, shades):
+    values = np.array(values)
+    rates = CameraPairRates(("1",), ("1", "2", "3"), values, values / 2, np.ones((1, 3), int))
+    np.testing.assert_allclose(rates.shades("rank_1"), shades)
+
+
 @pytest.mark.unhooked
 def test_impossible_arguments_are_explained():
     rates = CameraPairRates((), (), np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0), int))

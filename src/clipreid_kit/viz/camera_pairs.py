@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 PairMeasure = Literal["rank_1", "mean_ap"]
 FloatArray = npt.NDArray[np.float64]
 
-_TITLES = {"rank_1": "Rank-1", "mean_ap": "mAP"}
+_SCALE = 0.2  # least width of the scale of the shades, as a fraction
+_TITLES: dict[PairMeasure, str] = {"rank_1": "Rank-1", "mean_ap": "mAP"}
 _CELL = 0.62  # inches
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.95, 0.25, 0.95, 0.3  # margins in inches
 
@@ -45,6 +46,19 @@ class CameraPairRates:
     rank_1: FloatArray
     mean_ap: FloatArray
     num_queries: npt.NDArray[np.int64]
+
+    def shades(self, measure: PairMeasure) -> FloatArray:
+        """Return how dark each cell of a table is, from 0 for the lowest rate to 1 for the highest.
+
+        The scale is at least 20 points wide, so that small differences stay pale; NaN for NaN.
+        """
+        values = self.rank_1 if measure == "rank_1" else self.mean_ap
+        if np.isnan(values).all():
+            return values
+
+        highest = np.nanmax(values)
+        lowest = min(np.nanmin(values), highest - _SCALE)
+        return np.asarray((values - lowest) / (highest - lowest))
 
 
 def camera_pair_rates(
@@ -180,7 +194,7 @@ def camera_pair_figure(
         )
         axes = figure.add_axes(box)
         axes.set_facecolor(palette.panel)
-        _draw_cells(axes, rates, getattr(rates, measure), palette)
+        _draw_cells(axes, rates, measure, palette)
         figure.text(
             0.12 / width,
             1 - 0.12 / height,
@@ -211,13 +225,15 @@ def _has_match(
 
 
 def _draw_cells(
-    axes: "matplotlib.axes.Axes", rates: CameraPairRates, values: FloatArray, palette: Palette
+    axes: "matplotlib.axes.Axes", rates: CameraPairRates, measure: PairMeasure, palette: Palette
 ) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     shades = LinearSegmentedColormap.from_list("rates", [palette.surface, palette.series[1]])
     # at most 55 % of the colour, so that the numbers stay readable
-    axes.imshow(0.55 * values, cmap=shades, vmin=0, vmax=1)
+    axes.imshow(0.05 + 0.5 * rates.shades(measure), cmap=shades, vmin=0, vmax=1)
+
+    values = rates.rank_1 if measure == "rank_1" else rates.mean_ap
     for (row, column), value in np.ndenumerate(values):
         is_missing = np.isnan(value)
         axes.text(

@@ -17,18 +17,29 @@ def report(
         str | None,
         typer.Option(help="Published figures beside runs of their names: papers, or a CSV file."),
     ] = None,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Also a page of each run's hardest errors.")
+    ] = False,
+    max_errors: Annotated[int, typer.Option(min=1, help="Errors on a page.")] = 100,
 ) -> None:
     """Gather runs into tables and figures, and print the tables.
+
+    --errors needs embeddings: clipreid evaluate RUN --features.
 
     \b
     Examples:
       clipreid report runs --out tables
       clipreid report runs/papers --published papers
+      clipreid report runs/photos --errors
     """
-    from clipreid_kit.reports import gather_runs
+    from clipreid_kit.reports import gather_runs, write_error_pages
 
     table = None if published is None else _table_of(published)
     print(gather_runs(runs, out, published=table), end="")
+
+    if errors:
+        for page in write_error_pages(runs, out, max_errors=max_errors):
+            print(f"errors: {page}")
 
 
 def _table_of(name: str) -> Path:

@@ -5,11 +5,14 @@ escapes every text.
 """
 
 import base64
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
 
 from clipreid_kit.viz import ImageLike, Theme, figure_png, image_png
 
@@ -22,7 +25,7 @@ Size = tuple[float, float]
 
 
 class EmbeddedImage(NamedTuple):
-    """A PNG inside the page; with its size, so that nothing moves while the page opens."""
+    """A PNG or JPEG inside the page; with its size, so that nothing moves while the page opens."""
 
     uri: str
     width: int
@@ -150,6 +153,16 @@ def found_text(images: Sequence[RankedImage], num_matches: int) -> str:
 def embed_image(image: ImageLike, *, max_side: int) -> EmbeddedImage:
     """Embed an image, made smaller if a side is longer than ``max_side`` pixels."""
     return _embed(image_png(image, max_side=max_side))
+
+
+def embed_thumbnail(image: Image.Image, *, max_side: int) -> EmbeddedImage:
+    """Embed a small JPEG of an image, of a few kilobytes, for pages with hundreds of them."""
+    small = image.convert("RGB")
+    small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    small.save(content, format="JPEG", quality=82, optimize=True)
+    encoded = base64.b64encode(content.getvalue()).decode()
+    return EmbeddedImage(f"data:image/jpeg;base64,{encoded}", *small.size)
 
 
 def embed_chart(

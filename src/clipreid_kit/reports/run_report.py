@@ -31,6 +31,7 @@ from clipreid_kit.reports.measures import (
     rates_of,
     validation_rates,
 )
+from clipreid_kit.reports.similarities import Threshold, camera_table, similarity_chart
 from clipreid_kit.viz import cmc_figure, training_figure
 
 _NUM_RANKED = 8  # images of a ranked list
@@ -49,8 +50,9 @@ def write_run_report(
     before: Evaluation,
     after: Evaluation | None = None,
     validation_task: str = "image_to_image",
+    calibration: Threshold | None = None,
 ) -> None:
-    """Write ``report.html``: main results, curves, and ranked lists before and after training.
+    """Write ``report.html``: main results, curves, similarities, camera pairs, and ranked lists.
 
     Needs jinja2 and matplotlib (``pip install clipreid_kit[report]``).
 
@@ -62,6 +64,8 @@ def write_run_report(
         before: Evaluation before training.
         after: Evaluation of the trained model; ``None`` if nothing was trained.
         validation_task: Task whose validation is drawn by epoch.
+        calibration: A ``Calibration`` whose threshold is drawn between the similarities; ``None``
+            for the threshold that accepts 1 % of the pairs of two identities.
 
     Raises:
         ValueError: If neither images nor texts were searched for.
@@ -83,6 +87,8 @@ def write_run_report(
         summary=f"{note} {_summary(final)} {_against_start(before, after)}".rstrip(),
         tasks=_tasks(before, after),
         cmc=_cmc_chart(moments),
+        similarities=None if final.images is None else similarity_chart(final, calibration),
+        cameras=None if final.images is None else camera_table(final),
         training=_training_chart(rows, validation_task, best_epoch),
         best_epoch=best_epoch,
         validated=any(row.get("validation") for row in rows),

@@ -1,11 +1,17 @@
-"""Figures of results: ranked lists, CMC curves, training curves and reliability diagrams.
+"""Figures of results: ranked lists, curves, histograms of similarities, and rates by camera pair.
 
 Needs matplotlib (``pip install clipreid_kit[viz]``), which is imported when a figure is drawn. No
 figure touches ``pyplot`` or the caller's ``rcParams``.
 """
 
+from clipreid_kit.viz.camera_pairs import CameraPairRates, camera_pair_figure, camera_pair_rates
 from clipreid_kit.viz.cmc_curves import cmc_figure
 from clipreid_kit.viz.image_pixels import ImageLike
+from clipreid_kit.viz.pair_similarities import (
+    SimilarityHistogram,
+    similarity_histogram,
+    similarity_histogram_figure,
+)
 from clipreid_kit.viz.ranked_lists import ranked_list_figure
 from clipreid_kit.viz.reliability_diagram import reliability_figure
 from clipreid_kit.viz.themes import Theme
@@ -13,13 +19,19 @@ from clipreid_kit.viz.training_curves import training_figure
 from clipreid_kit.viz.write_figures import figure_png, image_png, save_figure
 
 __all__ = [
+    "CameraPairRates",
     "ImageLike",
+    "SimilarityHistogram",
     "Theme",
+    "camera_pair_figure",
+    "camera_pair_rates",
     "cmc_figure",
     "figure_png",
     "image_png",
     "ranked_list_figure",
     "reliability_figure",
     "save_figure",
+    "similarity_histogram",
+    "similarity_histogram_figure",
     "training_figure",
 ]

@@ -117,7 +117,8 @@ class BehindNeck(nn.Module):
 
 def methods() -> dict[str, Method]:
     """Methods by name; numbers are those of the papers or the defaults."""
-    recall, smooth_ap, plain = RecallSurrogateLoss(), SmoothAPLoss(), {"label_smoothing": 0.0}
+    recall, smooth_ap = RecallSurrogateLoss(), SmoothAPLoss()
+    plain: dict[str, Any] = {"label_smoothing": 0.0}
     found: dict[str, Callable[[int], nn.Module]] = {
         "ID + triplet": with_triplets,
         "SupCon": lambda _: SupConLoss(0.1),
@@ -190,7 +191,7 @@ def score(tower: nn.Module, images: Images) -> dict[str, float]:
     """Search images of unseen identities, with the first entries of the embeddings alone, too."""
     tower.eval()
     query, gallery = (
-        torch.cat([tower(part) for part in side.split(256)])
+        torch.cat([tower(part) for part in torch.split(side, 256)])
         for side in (images.query, images.gallery)
     )
 

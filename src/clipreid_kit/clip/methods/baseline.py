@@ -31,7 +31,9 @@ from clipreid_kit.losses import (
     HardNegativeContrastiveLoss,
     InfoNCELoss,
     PrototypeMemoryLoss,
+    RecallSurrogateLoss,
     SDMLoss,
+    SmoothAPLoss,
     SupConLoss,
     TripletAlignmentLoss,
     TripletLoss,
@@ -44,7 +46,8 @@ _OWNER = "ClipBaseline"
 CLASS_TERMS = ("id", "id_text", "center", "prototype")
 LABELLED_PAIR_TERMS = ("hard_negative", "sdm", "triplet_alignment", "cmpm")
 TEXT_TERMS = ("id_text", "supcon_text", "triplet_text", *LABELLED_PAIR_TERMS, "info_nce")
-TERMS = ("id", "center", "prototype", "triplet", "supcon_image", *TEXT_TERMS)
+RANK_TERMS = ("recall_surrogate", "smooth_ap")
+TERMS = ("id", "center", "prototype", "triplet", "supcon_image", *RANK_TERMS, *TEXT_TERMS)
 
 BASELINE_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 1.0, "triplet": 1.0})
 
@@ -98,6 +101,8 @@ class ClipBaseline(nn.Module):
     ``"triplet"``, ``"center"``, ``"prototype"``, ``"supcon_image"``
         ``TripletLoss(margin=0.3)``, ``CenterLoss(D, C)``, ``PrototypeMemoryLoss(D, C)`` and
         ``SupConLoss()`` on the image embeddings, before the neck.
+    ``"recall_surrogate"``, ``"smooth_ap"``
+        ``RecallSurrogateLoss()`` and ``SmoothAPLoss()`` on the same embeddings.
     ``"supcon_text"``, ``"triplet_text"``
         ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of
         both directions. Every caption of an identity is a positive of all its images, so use PK
@@ -259,7 +264,8 @@ class ClipBaseline(nn.Module):
         values: dict[str, Tensor] = {}
         if identity.loss is not None:
             values["id"] = identity.loss
-        values |= self._image_terms(("triplet", "supcon_image"), requested, features, labels)
+        metric_terms = ("triplet", "supcon_image", *RANK_TERMS)
+        values |= self._image_terms(metric_terms, requested, features, labels)
 
         texts = None
         if tokens is not None and _needs_text(requested):
@@ -426,6 +432,8 @@ def _default_losses(
         "triplet_text": partial(TripletLoss, distributed=distributed),
         "center": partial(CenterLoss, dim, num_classes, distributed=distributed),
         "supcon_image": partial(SupConLoss, distributed=distributed),
+        "recall_surrogate": partial(RecallSurrogateLoss, distributed=distributed),
+        "smooth_ap": partial(SmoothAPLoss, distributed=distributed),
         "supcon_text": partial(SupConLoss, distributed=distributed),
         "info_nce": partial(InfoNCELoss, distributed=distributed),
         "hard_negative": partial(HardNegativeContrastiveLoss, distributed=distributed),

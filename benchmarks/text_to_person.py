@@ -49,19 +49,24 @@ class Split(NamedTuple):
     labels: Tensor
 
 
+def image_tower() -> nn.Sequential:
+    """Four convolutions and a linear map."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 32), (32, 64), (64, 128), (128, DIM)):
+        layers += [
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(DIM))
+
+
 class Towers(nn.Module):
     """Four convolutions for images, and the mean of word embeddings for texts."""
 
     def __init__(self, num_words: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in ((3, 32), (32, 64), (64, 128), (128, DIM)):
-            layers += [
-                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-        self.image = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(DIM))
+        self.image = image_tower()
         self.words = nn.EmbeddingBag(num_words, DIM, mode="mean", padding_idx=0)
         self.text = nn.Sequential(nn.Linear(DIM, DIM), nn.ReLU(), nn.Linear(DIM, DIM))
 

@@ -59,6 +59,7 @@ def _rows(prefix: str, models: Models, names: list[str]) -> list[str]:
     for name in names:
         fields = [model.model_fields[name] for model in models if name in model.model_fields]
         meaning = next((field.description for field in fields if field.description), "")
+        meaning = " ".join(meaning.split())  # a row of a table is one line
         sentences = [meaning, _belongs(prefix, name, models), _needs(fields[0])]
         cells = (
             f"`{prefix}{name}`",

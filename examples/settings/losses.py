@@ -20,6 +20,8 @@ _ORDER = (
     "triplet",
     "center",
     "supcon_image",
+    "recall_surrogate",
+    "smooth_ap",
     "supcon_text",
     "info_nce",
     "hard_negative",
@@ -33,6 +35,12 @@ _ORDER = (
     "supcon",
     "prototype",
     "camera_prototype",
+)
+# Terms that compare embeddings of any width.
+NESTED_TERMS = (
+    *("triplet", "supcon_image", "recall_surrogate", "smooth_ap"),
+    *("supcon_text", "info_nce", "hard_negative", "triplet_text"),
+    *("sdm", "triplet_alignment", "cmpm"),
 )
 _TRIPLETS = Needs("loss.triplet", "loss.triplet_text")
 _HARD_NEGATIVE = Needs("loss.hard_negative")
@@ -127,6 +135,31 @@ class ImageContrastTerm(Section):
     """SupCon among images."""
 
 
+class RankTerms(Section):
+    """Ranks among images, made differentiable."""
+
+    recall_surrogate: Weight = 0.0
+    """Recall@k surrogate among images."""
+    recall_ks: Annotated[list[PositiveInt], Needs("loss.recall_surrogate")] = Field(
+        default=[1, 2, 4, 8, 16], min_length=1
+    )
+    """Ranks k whose recalls are averaged; a batch should be several times larger."""
+    smooth_ap: Weight = 0.0
+    """Smooth-AP among images."""
+    rank_temperature: Annotated[PositiveFloat, Needs("loss.recall_surrogate", "loss.smooth_ap")] = (
+        0.01
+    )
+    """Temperature of both where similarities are compared, in units of cosine similarity."""
+
+
+class NestedWidths(Section):
+    """Matryoshka embeddings."""
+
+    matryoshka: Annotated[list[PositiveInt], Needs(*(f"loss.{name}" for name in NESTED_TERMS))] = []  # noqa: RUF012 (pydantic copies it)
+    """Widths of the embedding at which each term of pairs is summed, the full one among them if it
+    should be trained as such; empty for the full one alone."""
+
+
 class PrototypeTerm(Section):
     """Contrast with a memory."""
 
@@ -196,7 +229,9 @@ class RampedTerm(Section):
     """Epochs in which the weight of supcon rises from 0."""
 
 
-class ImageLoss(PrototypeTerm, ImageContrastTerm, CenterTerm, IdentityTerm, AnyLoss):
+class ImageLoss(
+    NestedWidths, PrototypeTerm, RankTerms, ImageContrastTerm, CenterTerm, IdentityTerm, AnyLoss
+):
     """Weight of each term, 0 to leave it out, and what the terms take."""
 
 
@@ -220,7 +255,7 @@ class TextToPersonLoss(PairTerms, IdentityTerm, Terms):
     """Masked words of the captions, guessed with the help of the images (IRRA)."""
 
 
-class RetrievalLoss(HardCaptionTerms, ImageContrastTerm, AnyLoss):
+class RetrievalLoss(NestedWidths, HardCaptionTerms, ImageContrastTerm, AnyLoss):
     """Weight of each term, 0 to leave it out, and what the terms take."""
 
 

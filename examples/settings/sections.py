@@ -251,6 +251,8 @@ class MarginHead(AnyHead):
     """Factor on the cosines."""
     margin: Annotated[float, Field(ge=0, lt=math.pi)] = 0.5
     """Margin: of arcface in radians, of cosface a cosine."""
+    sampled: PositiveFraction = 1.0
+    """Share of the identities in a step, those of the batch among them (Partial FC)."""
 
 
 class CircleHead(AnyHead):
@@ -489,6 +491,8 @@ class Evaluate(Section):
         Needs("stage: zero_shot, image_encoder, joint, retrieval, text_to_person"),
     ] = "first"
     """Queries of text to image: the first caption of each identity, or every caption."""
+    widths: list[PositiveInt] = Field(default_factory=list)
+    """Widths of which the first entries of the embeddings are also evaluated alone."""
     k_values: list[PositiveInt] = Field(default=[1, 5, 10], min_length=1)
     """Ranks k of hit rate, recall and NDCG between modalities."""
     predictions: NonNegativeInt = 0

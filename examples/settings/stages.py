@@ -48,7 +48,7 @@ Precision = Annotated[
     Literal["no", "bf16", "fp16"],
     BeforeValidator(lambda value: "no" if value is False else value),
 ]
-_PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "supcon")
+_PAIRS_OF_AN_IDENTITY = ("supcon_image", "triplet", "recall_surrogate", "smooth_ap", "supcon")
 _ALONGSIDE_TEXTS = ("text_to_person", "query_gallery", "leave_one_out")
 _DRAWN_SHOTS = ("sysu_all", "sysu_all_multi", "sysu_indoor", "sysu_indoor_multi", "llcm")
 _ACROSS_MODALITIES = ("cross_modality", *_DRAWN_SHOTS)
@@ -171,7 +171,10 @@ class ZeroShotRecipe(Recipe):
 class TrainingRecipe(Recipe):
     """The run."""
 
-    open_set_terms: ClassVar[tuple[str, ...]] = ("triplet", "supcon_image", *PAIR_TERMS)
+    open_set_terms: ClassVar[tuple[str, ...]] = (
+        *("triplet", "supcon_image", "recall_surrogate", "smooth_ap"),
+        *PAIR_TERMS,
+    )
     """Terms that can be computed for identities that were not trained on."""
     comparing_terms: ClassVar[tuple[str, ...]] = (*PAIR_TERMS, *_PAIRS_OF_AN_IDENTITY)
     """Terms that compare the identities of a batch."""
@@ -193,6 +196,20 @@ class TrainingRecipe(Recipe):
         if not self.loss.weights():
             known = ", ".join(self.loss.terms())
             raise ValueError(f"`loss` needs a term with a weight above 0, of {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _logits_are_compared(self) -> Self:
+        if getattr(self.teacher, "kind", None) != "logit":
+            return self
+
+        head = getattr(self, "head", None)
+        of_baseline = self.stage in ("classifier", "image_encoder", "joint")
+        if not (of_baseline and "id" in self.loss.weights() and isinstance(head, LinearHead)):
+            raise ValueError(
+                "`teacher.kind: logit` compares the logits of a linear classifier: it needs "
+                "`stage: classifier`, `image_encoder` or `joint`, `loss.id` and `head.kind: linear`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -21,12 +21,15 @@ class NoTeacher(AnyTeacher):
 class Distilling(AnyTeacher):
     """How the model follows its teacher."""
 
-    kind: Literal["relational", "feature"] = "relational"
-    """Similarities among the images of a batch, or each embedding (of the same width)."""
+    kind: Literal["relational", "feature", "logit"] = "relational"
+    """Similarities among the images of a batch, each embedding (of the same width), or the logits
+    of a linear identity classifier (of the same identities)."""
     weight: PositiveFloat = 1.0
     """Weight of the term `distillation` in the loss."""
     temperature: Annotated[PositiveFloat, Needs("teacher.kind: relational")] = 0.1
     """Temperature of the similarities, in units of cosine similarity."""
+    logit_temperature: Annotated[PositiveFloat, Needs("teacher.kind: logit")] = 4.0
+    """Temperature of the logits, in units of the logits."""
 
 
 class RunTeacher(Distilling):

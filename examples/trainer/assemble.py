@@ -155,7 +155,7 @@ def fit_method(
         ramp_epochs=getattr(recipe.loss, "ramp_epochs", 0),
         keep_every=recipe.track.checkpoint_every,
         alarms=recipe.track.alarms,
-        teacher=teacher_of(recipe.teacher, method, session),
+        teacher=teacher_of(recipe.teacher, method, session, identities),
     )
     fit(training, resume=session.resume)
     return method

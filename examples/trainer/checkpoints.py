@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 
 _HEADS = "heads.safetensors"
 
@@ -30,3 +32,9 @@ def parts_beside_towers(checkpoint: Path) -> list[str]:
     with safe_open(file, framework="pt") as tensors:
         parts = {name.partition(".")[0] for name in tensors.keys()}  # noqa: SIM118 (no mapping)
     return sorted(parts - {"losses"})
+
+
+def head_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint beside the towers, by name; empty if it has none."""
+    file = checkpoint / _HEADS
+    return load_file(file) if file.is_file() else {}

@@ -125,7 +125,12 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     if captions and scoring.texts:
         texts = encoder.encode_texts([caption for _, caption in captions])
         identities = [identity for identity, _ in captions]
-        results |= _with_texts(texts, identities, embed(gallery), gallery, scoring)
+        images = embed(gallery)
+        results |= _with_texts(texts, identities, images, gallery, scoring)
+        for width in scoring.options.widths:
+            cut = (_cut_to_width(texts, width), identities, _cut_to_width(images, width))
+            narrow = _with_texts(*cut, gallery, scoring)
+            results |= {f"{name}.first_{width}": found for name, found in narrow.items()}
 
     columns = evaluation_ids(*first, cameras=scoring.cameras)
     return Evaluation(
@@ -194,9 +199,17 @@ def _image_to_image(
     if protocol not in ("query_gallery", "leave_one_out"):
         name += f".{protocol}"
     if scoring.across or protocol in cross_modality.PROTOCOLS:
-        return _across_modalities(name, protocol, sides[0], embed, scoring)
+        results = _across_modalities(name, protocol, sides[0], embed, scoring)
+        for width in scoring.options.widths:
+            first = _first_entries(embed, width)
+            narrow = _across_modalities(name, protocol, sides[0], first, scoring)
+            results |= {f"{found}.first_{width}": result for found, result in narrow.items()}
+        return results
 
     results = {name: _of_splits(protocol, sides, embed, scoring)}
+    for width in scoring.options.widths:
+        first = _first_entries(embed, width)
+        results[f"{name}.first_{width}"] = _of_splits(protocol, sides, first, scoring)
     if scoring.options.rerank and gallery is not None:
         results[f"{name}.rerank"] = _of_splits(protocol, sides, embed, scoring, rerank=True)
     return results
@@ -235,6 +248,25 @@ def _across_modalities(
             parts = [name, direction, "rerank" if rerank else ""]
             results[".".join(part for part in parts if part)] = result
     return results
+
+
+def _first_entries(embed: Embed, width: int) -> Embed:
+    """Embeddings cut to their first entries."""
+
+    def embed_narrowly(records: Sequence[ImageRecord]) -> Tensor:
+        return _cut_to_width(embed(records), width)
+
+    return embed_narrowly
+
+
+def _cut_to_width(embeddings: Tensor, width: int) -> Tensor:
+    """The first entries of embeddings, which have at least as many."""
+    if width > embeddings.shape[1]:
+        raise ValueError(
+            f"evaluate.widths: the embeddings have a width of {embeddings.shape[1]}; name smaller "
+            f"ones than {width}."
+        )
+    return embeddings[:, :width]
 
 
 def _of_splits(

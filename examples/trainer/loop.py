@@ -359,7 +359,7 @@ def _backward(
             output = training.model(**moved.inputs())
             total, terms = output.loss, dict(output.terms)
             if training.teacher is not None:
-                distillation = training.teacher.distil(moved, output.embedding)
+                distillation = training.teacher.distil(moved, output)
                 terms["distillation"] = distillation.detach()
                 total = total + distillation
 

@@ -8,14 +8,19 @@ from torch import nn
 
 from clipreid_kit import (
     ArcFaceHead,
+    ArcFaceLoss,
     CircleSoftmaxHead,
     CMPMLoss,
     CosFaceHead,
+    CosFaceLoss,
     HardNegativeContrastiveLoss,
     ImageToTextCELoss,
     InfoNCELoss,
+    MatryoshkaLoss,
     PrototypeMemoryLoss,
+    RecallSurrogateLoss,
     SDMLoss,
+    SmoothAPLoss,
     SupConLoss,
     TripletAlignmentLoss,
     TripletLoss,
@@ -33,13 +38,16 @@ from clipreid_kit.clip import (
 )
 from clipreid_kit.losses.weighted_sum import Weight
 from examples.settings.losses import (
+    NESTED_TERMS,
     AnyLoss,
     CaptionTerms,
     HardCaptionTerms,
     IdentityTerm,
+    NestedWidths,
     PairTerms,
     PrototypeTerm,
     RampedTerm,
+    RankTerms,
     Smoothing,
     Terms,
 )
@@ -108,8 +116,14 @@ def identity_branch(
         dropout: Before the classifier.
         levels: Whether the method has necks of its own, one on each level, as CLIP-ReID.
     """
+    classifier = _classifier(head)
+    smoothing = loss.label_smoothing
+    if isinstance(head, MarginHead) and head.sampled < 1:  # a loss with a smoothing of its own
+        classifier = partial(_sampled_classes, head=head, smoothing=smoothing)
+        smoothing = 0.0
+
     options: dict[str, Any] = {
-        "label_smoothing": loss.label_smoothing,
+        "label_smoothing": smoothing,
         "adaptive_smoothing": loss.adaptive_smoothing,
         "focal_gamma": loss.id_focal_gamma,
         "dropout": dropout,
@@ -117,7 +131,24 @@ def identity_branch(
     }
     if not levels:
         options |= {"use_neck": head.neck, "reduced_dim": head.reduced_dim}
-    return partial(IdentityBranch, classifier=_classifier(head), **options)
+    return partial(IdentityBranch, classifier=classifier, **options)
+
+
+def _sampled_classes(
+    dim: int, num_identities: int, *, head: MarginHead, smoothing: float
+) -> nn.Module:
+    """A loss with a margin over a share of the identities, drawn anew in each step."""
+    kind: Any = ArcFaceLoss if head.kind == "arcface" else CosFaceLoss
+    num_sampled = max(1, round(head.sampled * num_identities))
+    loss: nn.Module = kind(
+        dim,
+        num_identities,
+        head.scale,
+        head.margin,
+        label_smoothing=smoothing,
+        num_sampled=num_sampled,
+    )
+    return loss
 
 
 def _classifier(head: AnyHead) -> Any:  # noqa: ANN401 (a partial of one of four modules)
@@ -168,6 +199,12 @@ def losses_of(
             label_smoothing=loss.label_smoothing,
             distributed=distributed,
         )
+    if isinstance(loss, RankTerms):
+        temperature = loss.rank_temperature
+        losses["recall_surrogate"] = RecallSurrogateLoss(
+            loss.recall_ks, temperature, distributed=distributed
+        )
+        losses["smooth_ap"] = SmoothAPLoss(temperature, distributed=distributed)
     if isinstance(loss, PairTerms):
         losses |= pair_losses(loss, distributed=distributed)
     if isinstance(loss, CaptionTerms):
@@ -186,7 +223,28 @@ def losses_of(
         losses["prototype"] = PrototypeMemoryLoss(
             towers.embed_dim, num_identities, momentum=loss.momentum, **contrast
         )
-    return {name: module for name, module in losses.items() if name in terms}
+
+    chosen = {name: module for name, module in losses.items() if name in terms}
+    return _at_several_widths(chosen, loss, towers.embed_dim)
+
+
+def _at_several_widths(
+    losses: dict[str, nn.Module], loss: AnyLoss, full: int
+) -> dict[str, nn.Module]:
+    """The losses, summed over the widths of the recipe where they have no width of their own."""
+    widths = loss.matryoshka if isinstance(loss, NestedWidths) else []
+    if not widths:
+        return losses
+
+    if max(widths) > full:
+        raise ValueError(
+            f"loss.matryoshka: the embeddings of this model have a width of {full}; name that and "
+            f"smaller widths, not {max(widths)}."
+        )
+    return {
+        name: MatryoshkaLoss(module, widths) if name in NESTED_TERMS else module
+        for name, module in losses.items()
+    }
 
 
 def pair_losses(
@@ -226,6 +284,12 @@ def chance_losses(
     size = ranks * batch.num_identities * batch.num_instances
     values = chance_level_losses(size, num_identities)
     values["id"] *= levels
+    if isinstance(loss, NestedWidths) and loss.matryoshka:
+        values |= {
+            name: len(loss.matryoshka) * value
+            for name, value in values.items()
+            if name in NESTED_TERMS
+        }
 
     known: tuple[Literal["id", "supcon_image", "supcon_text", "info_nce"], ...]
     known = ("id", "supcon_image", "supcon_text", "info_nce") if even else ("id", "supcon_image")

@@ -1,13 +1,14 @@
 """Distillation from an earlier run, and from the average of the trained model itself."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import session_of, tiny_images, tiny_recipe
 
-from clipreid_kit import relational_distillation_loss
-from clipreid_kit.clip import ClipBaseline
+from clipreid_kit import TripletLoss, logit_distillation_loss, relational_distillation_loss
+from clipreid_kit.clip import ClipBaseline, read_card, warm_start
 from examples.settings.teacher import AverageTeacher, NoTeacher, RunTeacher
 from examples.trainer import run as trainer
 from examples.trainer.batches import ImageBatch
@@ -31,6 +32,11 @@ def session(images, tmp_path):
     return session_of(tiny_recipe(tmp_path, stage="classifier", images=images), tmp_path)
 
 
+def of(embedding, logits=None):
+    """The part of a method's output that a teacher looks at."""
+    return SimpleNamespace(embedding=embedding, logits=logits)
+
+
 def some_images():
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return ImageBatch(images, torch.tensor([0, 0, 1, 1]), torch.arange(4), step=0)
@@ -43,9 +49,9 @@ def test_the_average_follows_and_its_loss_trains_the_method_alone(session):
     batch = some_images()
     embedding = method.eval()(batch.images).embedding
 
-    torch.testing.assert_close(teacher.distil(batch, embedding), torch.tensor(0.0))
+    torch.testing.assert_close(teacher.distil(batch, of(embedding)), torch.tensor(0.0))
     student = torch.randn(4, embedding.shape[1], requires_grad=True)
-    loss = teacher.distil(batch, student)
+    loss = teacher.distil(batch, of(student))
     loss.backward()
     wanted = relational_distillation_loss(student, embedding, temperature=0.1)
     torch.testing.assert_close(loss, 2 * wanted)
@@ -63,6 +69,27 @@ def test_the_average_follows_and_its_loss_trains_the_method_alone(session):
     again.load_state_dict(teacher.state_dict())
     for one, other in zip(again.model.parameters(), teacher.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_logits_of_the_average(session):
+    method = ClipBaseline(session.towers, 4, weights={"id": 1.0})
+    torch.nn.init.normal_(method.identity_branch.classifier.weight)
+    options = AverageTeacher(source="average", kind="logit", logit_temperature=2.0)
+    teacher = teacher_of(options, method, session)
+    batch = some_images()
+    own = method.eval()(batch.images, batch.labels).logits
+
+    torch.testing.assert_close(teacher.distil(batch, of(None, own)), torch.tensor(0.0))
+    student = torch.randn(4, 4)
+    wanted = logit_distillation_loss(student, own, temperature=2.0)
+    torch.testing.assert_close(teacher.distil(batch, of(None, student)), wanted)
+
+
+def test_logits_need_a_linear_classifier(tmp_path, images):
+    for change in ("head.kind=arcface", "loss.id=0"):
+        changes = ("teacher.source=average", "teacher.kind=logit", change)
+        with pytest.raises(ValueError, match=r"`teacher\.kind: logit` compares the logits of a li"):
+            tiny_recipe(tmp_path, *changes, stage="classifier", images=images)
 
 
 def test_without_a_teacher(session):
@@ -88,6 +115,26 @@ def test_a_run_teaches_another(tmp_path, images):
     row = json.loads((tmp_path / "student" / "metrics.jsonl").read_text().splitlines()[0])
     assert row["distillation"] > 0
     assert row["loss"] == pytest.approx(row["id"] + row["triplet"] + row["distillation"])
+
+
+@pytest.mark.slow
+def test_a_run_teaches_its_logits(tmp_path, images):
+    recipe = tiny_recipe(tmp_path, *SHORT, stage="classifier", images=images)
+    trainer.run(recipe, tmp_path / "teacher")
+    path = str(tmp_path / "teacher")
+    options = RunTeacher(source="run", kind="logit", path=path)
+    session = session_of(recipe, tmp_path)
+    identities = read_card(path)["identities"]
+    teacher = teacher_of(options, torch.nn.Identity(), session, identities)
+
+    trained = ClipBaseline(session.towers, len(identities), losses={"triplet": TripletLoss()})
+    warm_start(trained, path)
+    batch = some_images()
+    logits = trained.eval()(batch.images, batch.labels).logits
+    torch.testing.assert_close(teacher.distil(batch, of(None, logits)), torch.tensor(0.0))
+
+    with pytest.raises(ValueError, match="has no linear classifier of the identities of this run"):
+        teacher_of(options, torch.nn.Identity(), session, identities[::-1])
 
 
 @pytest.mark.slow

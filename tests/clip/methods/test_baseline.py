@@ -6,7 +6,7 @@ import method_checks as checks
 import pytest
 import torch
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
-from oracles import losses, metric, prompts, text_to_person
+from oracles import losses, metric, prompts, ranks, text_to_person
 from torch.testing import assert_close
 
 from clipreid_kit.clip import (
@@ -32,6 +32,8 @@ ALL_TERMS = {
     "center": 0.01,
     "prototype": 0.3,
     "supcon_image": 0.7,
+    "recall_surrogate": 0.6,
+    "smooth_ap": 0.9,
     "supcon_text": 0.4,
     "info_nce": 0.2,
     "hard_negative": 0.6,
@@ -92,6 +94,7 @@ def expected_terms(model, images, texts, prototypes):
     logits = prompts.batch_norm(images, norm.weight, norm.bias) @ branch.classifier.weight.T
     text_logits = prompts.batch_norm(texts, norm.weight, norm.bias) @ branch.classifier.weight.T
     sides = (image_rows, text_rows, labels, labels)
+    among_images = (image_rows, labels, None, None)
     log_probability = (unit(images) @ unit(prototypes).T / 0.05).log_softmax(1)
     image_to_text = losses.supcon(image_rows, labels, 0.07, text_rows, labels)
     text_to_image = losses.supcon(text_rows, labels, 0.07, image_rows, labels)
@@ -102,6 +105,8 @@ def expected_terms(model, images, texts, prototypes):
         "center": metric.center(image_rows, labels, model.losses["center"].centers.tolist()),
         "prototype": -log_probability[torch.arange(6), LABELS].mean().item(),
         "supcon_image": losses.supcon(image_rows, labels, 0.07),
+        "recall_surrogate": ranks.recall_surrogate(*among_images, (1, 2, 4, 8, 16), 1.0, 0.01),
+        "smooth_ap": ranks.smooth_ap(*among_images, 0.01),
         "supcon_text": (image_to_text + text_to_image) / 2,
         "info_nce": losses.info_nce(image_rows, text_rows, 0.07),
         "sdm": text_to_person.sdm(*sides, 0.02),
@@ -264,7 +269,7 @@ def test_every_combination_of_terms_takes_a_step(terms, name, use_bfloat16):
         assert parameter.grad is None or parameter.grad.isfinite().all(), parameter_name
 
 
-OPEN_SET_TERMS = ("triplet", "supcon_image", *PAIR_TERMS)
+OPEN_SET_TERMS = ("triplet", "supcon_image", "recall_surrogate", "smooth_ap", *PAIR_TERMS)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from oracles import prompts as oracle
 from torch.testing import assert_close
 
 from clipreid_kit.clip import IdentityBranch, IdentityClassifier
-from clipreid_kit.losses import ArcFaceHead, identity_loss
+from clipreid_kit.losses import ArcFaceHead, ArcFaceLoss, CosFaceLoss, identity_loss
 
 LABELS = torch.tensor([0, 6, 3, 3])
 
@@ -73,6 +73,24 @@ def test_classifier_with_a_margin():
     features = torch.randn(4, 5)
 
     assert margin(features, LABELS).loss > plain(features, LABELS).loss
+
+
+@pytest.mark.parametrize("kind", [ArcFaceLoss, CosFaceLoss])
+def test_a_loss_over_identities_is_the_loss_of_the_branch(kind):
+    factory = partial(kind, margin=0.3, num_sampled=5, label_smoothing=0.1)
+    branch = IdentityBranch(5, 7, classifier=factory, label_smoothing=0.0, distributed=True)
+    features = torch.randn(4, 5)
+
+    output = branch(features, LABELS)
+
+    twin = kind(5, 7, margin=0.3, num_sampled=5, label_smoothing=0.1)
+    twin.head.load_state_dict(branch.classifier.head.state_dict())
+    assert output.logits is None
+    assert_close(output.loss, twin(output.post_neck, LABELS))
+    assert branch.classifier.distributed
+
+    with pytest.raises(ValueError, match=f"{kind.__name__} has a label smoothing of its own"):
+        IdentityBranch(5, 7, classifier=factory, focal_gamma=2.0, label_smoothing=0.0)
 
 
 def test_dropout_changes_the_logits_alone():

@@ -34,6 +34,8 @@ BASELINE_WEIGHTS = {
     "center": 0.01,
     "prototype": 0.1,
     "supcon_image": 0.3,
+    "recall_surrogate": 0.1,
+    "smooth_ap": 0.1,
     "supcon_text": 0.4,
     "info_nce": 0.2,
     "hard_negative": 0.2,

@@ -32,7 +32,9 @@ from clipreid_kit.losses import (
     HardNegativeContrastiveLoss,
     InfoNCELoss,
     PrototypeMemoryLoss,
+    RecallSurrogateLoss,
     SDMLoss,
+    SmoothAPLoss,
     SupConLoss,
     TripletAlignmentLoss,
     TripletLoss,
@@ -45,8 +47,10 @@ _OWNER = "ClipBaseline"
 CLASS_TERMS = ("id", "id_text", "center", "prototype", "camera_prototype")
 LABELLED_PAIR_TERMS = ("hard_negative", "sdm", "triplet_alignment", "cmpm")
 TEXT_TERMS = ("id_text", "supcon_text", "triplet_text", *LABELLED_PAIR_TERMS, "info_nce")
+RANK_TERMS = ("recall_surrogate", "smooth_ap")
 TERMS = (
     *("id", "center", "prototype", "camera_prototype", "triplet", "supcon_image"),
+    *RANK_TERMS,
     *TEXT_TERMS,
 )
 
@@ -112,6 +116,8 @@ class ClipBaseline(nn.Module):
     ``"camera_prototype"``
         The same with prototypes by camera, which needs ``cameras``. It has no default: pass a
         ``CameraPrototypeLoss(D, C, num_cameras)``.
+    ``"recall_surrogate"``, ``"smooth_ap"``
+        ``RecallSurrogateLoss()`` and ``SmoothAPLoss()`` on the same embeddings.
     ``"supcon_text"``, ``"triplet_text"``
         ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of
         both directions. Every caption of an identity is a positive of all its images, so use PK
@@ -294,7 +300,8 @@ class ClipBaseline(nn.Module):
         values: dict[str, Tensor] = {}
         if identity.loss is not None:
             values["id"] = identity.loss
-        values |= self._image_terms(("triplet", "supcon_image"), requested, features, labels)
+        metric_terms = ("triplet", "supcon_image", *RANK_TERMS)
+        values |= self._image_terms(metric_terms, requested, features, labels)
 
         texts = None
         if tokens is not None and _needs_text(requested):
@@ -518,6 +525,8 @@ def _default_losses(
         "triplet_text": partial(TripletLoss, distributed=distributed),
         "center": partial(CenterLoss, dim, num_classes, distributed=distributed),
         "supcon_image": partial(SupConLoss, distributed=distributed),
+        "recall_surrogate": partial(RecallSurrogateLoss, distributed=distributed),
+        "smooth_ap": partial(SmoothAPLoss, distributed=distributed),
         "supcon_text": partial(SupConLoss, distributed=distributed),
         "info_nce": partial(InfoNCELoss, distributed=distributed),
         "hard_negative": partial(HardNegativeContrastiveLoss, distributed=distributed),

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_fraction, check_label_range, check_labels
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
 from clipreid_kit.distributed import errors_on_all_ranks
+from clipreid_kit.losses.arcface import ArcFaceLoss
+from clipreid_kit.losses.cosface import CosFaceLoss
 from clipreid_kit.losses.identity import IdentityLoss, check_identity_options
 from clipreid_kit.modules import BNNeck
 
@@ -23,8 +25,10 @@ class IdentityBranchOutput(NamedTuple):
     Attributes:
         pre_neck: The features as given (N, D): for metric losses.
         post_neck: The features after the neck (N, D'); the same as ``pre_neck`` without a neck.
-        logits: Logits of the identities (N, C); ``None`` without labels or without a classifier.
-        loss: Cross-entropy of the logits; ``None`` where ``logits`` is.
+        logits: Logits of the identities (N, C); ``None`` without labels or without a classifier,
+            and where the classifier is a loss.
+        loss: Cross-entropy of the logits, or the classifier's own loss; ``None`` without labels or
+            without a classifier.
     """
 
     pre_neck: Tensor
@@ -51,7 +55,9 @@ class IdentityBranch(nn.Module):
         num_identities: Number of identities C, labelled from 0. ``None`` builds the neck alone, for
             a method whose identity loss has no weight.
         classifier: Builds the classifier from (D', C): :class:`IdentityClassifier`, or a head with
-            a margin such as ``ArcFaceHead`` or ``functools.partial(ArcFaceHead, margin=0.3)``.
+            a margin such as ``ArcFaceHead`` or ``functools.partial(ArcFaceHead, margin=0.3)``; or
+            a loss over the identities such as ``functools.partial(ArcFaceLoss, num_sampled=1000)``,
+            which then is the loss of the branch, with smoothing of its own.
         use_neck: Whether a BNNeck precedes the classifier.
         reduced_dim: Width D' of a linear layer in the neck, before its BatchNorm. ``None`` omits
             the layer: D' = D.
@@ -66,9 +72,9 @@ class IdentityBranch(nn.Module):
         distributed: Take the mean of the loss over the rows of all ranks.
 
     Raises:
-        ValueError: If a number is out of its range, or ``reduced_dim`` or ``sync_neck`` is given
-            without a neck; in ``forward``, if shapes disagree, or the neck gets a single row in
-            training mode.
+        ValueError: If a number is out of its range, ``reduced_dim`` or ``sync_neck`` is given
+            without a neck, or smoothing or a focal weight beside a loss of its own; in ``forward``,
+            if shapes disagree, or the neck gets a single row in training mode.
 
     Example:
         >>> import torch
@@ -119,6 +125,15 @@ class IdentityBranch(nn.Module):
         self.classifier = (
             None if num_identities is None else classifier(self.out_dim, num_identities)
         )
+        self.has_own_loss = isinstance(self.classifier, ArcFaceLoss | CosFaceLoss)
+        if isinstance(self.classifier, ArcFaceLoss | CosFaceLoss):
+            if label_smoothing or adaptive_smoothing or focal_gamma:
+                raise ValueError(
+                    f"{_OWNER}: {type(self.classifier).__name__} has a label smoothing of its own "
+                    "and no adaptive or focal one; give it that, and pass label_smoothing=0.0."
+                )
+            self.classifier.distributed = distributed
+
         self.identity_loss = IdentityLoss(
             label_smoothing,
             adaptive_smoothing=adaptive_smoothing,
@@ -146,6 +161,10 @@ class IdentityBranch(nn.Module):
         post_neck = features if self.neck is None else self.neck(features).after
         if self.classifier is None or labels is None:
             return IdentityBranchOutput(features, post_neck, None, None)
+
+        if self.has_own_loss:
+            loss = self.classifier(self.dropout(post_neck), labels)
+            return IdentityBranchOutput(features, post_neck, None, loss)
 
         with errors_on_all_ranks(_OWNER, 1, distributed=self.distributed):
             check_labels(_OWNER, "labels", labels, features.shape[0], features.device)

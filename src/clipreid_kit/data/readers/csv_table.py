@@ -43,10 +43,10 @@ def read_csv(
     Use it for your own data: a table with the columns ``path`` and ``identity`` is enough;
     ``camera``, ``view``, ``caption``, ``split``, ``modality``, ``tracklet`` and ``frame`` are read
     if they exist, and every other column goes to ``extra``, such as ``caption_2`` of an image with
-    two captions. Cells are separated by commas, semicolons, tabs or ``|``: by whichever gives a header
-    with the columns that are needed, or as a first line ``sep=;`` says. They are quoted with ``"``.
-    Empty lines are skipped. The file is UTF-8, with a byte order mark or without, or UTF-16 with
-    one. A name that ends in ``.gz`` is that of a compressed file.
+    two captions. Cells are separated by commas, semicolons, tabs or ``|``: by whichever gives a
+    header with the columns that are needed, or as a first line ``sep=;`` says. They are quoted with
+    ``"``. Empty lines are skipped. The file is UTF-8, with a byte order mark or without, or UTF-16
+    with one. A name that ends in ``.gz`` is that of a compressed file.
 
     A column ``box`` (left, top, width and height, as in COCO) or ``corners`` (left, top, right and
     bottom, as detectors write them) makes a record of that part of the image: four numbers in a

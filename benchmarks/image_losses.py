@@ -1,0 +1,262 @@
+"""Losses among images on the generated set and on Omniglot: a table over seeds.
+
+Run from the repository: ``python -m benchmarks.image_losses [--omniglot ZIP] [--seeds 3]``. A small
+convolutional tower is trained from scratch, with a head or a loss on embeddings or both: a run
+takes seconds. Everything else is equal: batches of 16 identities with 4 images, steps, rate,
+schedule, and the initial weights of a seed.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.text_to_person import DIM, RATE, SIZE, endless, image_tower, shifted
+from clipreid_kit import (
+    ArcFaceHead,
+    CircleSoftmaxHead,
+    EmaTeacher,
+    MatryoshkaLoss,
+    PartialFCLoss,
+    PKSampler,
+    RecallSurrogateLoss,
+    RelationalDistillationLoss,
+    SmoothAPLoss,
+    SupConLoss,
+    TripletLoss,
+    WarmupCosineLR,
+    evaluate_reid,
+)
+from clipreid_kit.clip import IdentityBranch
+from clipreid_kit.data import (
+    ImageRecord,
+    ReidDataset,
+    SyntheticReid,
+    eval_transform,
+    evaluation_ids,
+    read_omniglot,
+    records_of,
+)
+
+WIDTHS = (8, 16, 32, 64, 128)
+NUM_IDENTITIES, NUM_INSTANCES = 16, 4
+BATCH = NUM_IDENTITIES * NUM_INSTANCES
+
+
+class Images(NamedTuple):
+    """Images to train on, queries and gallery, and what the evaluation needs to know of these."""
+
+    train: Tensor
+    labels: Tensor
+    query: Tensor
+    gallery: Tensor
+    columns: dict[str, Any]
+
+
+class Sum(nn.Module):
+    """A loss on embeddings and labels that is the sum of others, identity branches among them."""
+
+    def __init__(self, *losses: nn.Module) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        total = embeddings.new_zeros(())
+        for loss in self.losses:
+            value = loss(embeddings, labels)
+            total = total + (value if isinstance(value, Tensor) else value.loss)
+        return total
+
+
+class Method(NamedTuple):
+    """How a tower is trained.
+
+    Attributes:
+        loss: Builds a loss on embeddings and labels, for so many identities.
+        follows_average: Whether the tower also reproduces the similarities of its own average.
+    """
+
+    loss: Callable[[int], nn.Module]
+    follows_average: bool = False
+
+
+def with_triplets(num_identities: int, *, metric: nn.Module | None = None, **head: object) -> Sum:
+    """An identity branch and a loss among images, triplets by default."""
+    branch = IdentityBranch(DIM, num_identities, **head)  # type: ignore[arg-type]
+    return Sum(branch, metric or TripletLoss(0.3))
+
+
+def partial_fc(num_identities: int) -> Sum:
+    """ArcFace with half of the identities in each step, and triplets."""
+    sampled = max(BATCH, num_identities // 2)
+    neck = nn.BatchNorm1d(DIM)
+    loss = PartialFCLoss(DIM, num_identities, num_sampled=sampled)
+    return Sum(BehindNeck(neck, loss), TripletLoss(0.3))
+
+
+class BehindNeck(nn.Module):
+    """A loss on embeddings that pass a BatchNorm first, as in an identity branch."""
+
+    def __init__(self, neck: nn.Module, loss: nn.Module) -> None:
+        super().__init__()
+        self.neck = neck
+        self.loss = loss
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = self.loss(self.neck(embeddings), labels)
+        return loss
+
+
+def methods() -> dict[str, Method]:
+    """Methods by name; numbers are those of the papers or the defaults."""
+    recall, smooth_ap = RecallSurrogateLoss(), SmoothAPLoss()
+    plain: dict[str, Any] = {"label_smoothing": 0.0}
+    found: dict[str, Callable[[int], nn.Module]] = {
+        "ID + triplet": with_triplets,
+        "SupCon": lambda _: SupConLoss(0.1),
+        "Recall@k surrogate": lambda _: recall,
+        "Smooth-AP": lambda _: smooth_ap,
+        "ID + Recall@k surrogate": partial(with_triplets, metric=recall),
+        "ID + Smooth-AP": partial(with_triplets, metric=smooth_ap),
+        "ID without smoothing + triplet": partial(with_triplets, **plain),
+        "ID, adaptive smoothing + triplet": partial(with_triplets, adaptive_smoothing=0.1, **plain),
+        "ID, focal weight 2 + triplet": partial(with_triplets, focal_gamma=2.0, **plain),
+        "circle-softmax + triplet": partial(with_triplets, classifier=CircleSoftmaxHead, **plain),
+        "circle-softmax 64 + triplet": partial(
+            with_triplets, classifier=partial(CircleSoftmaxHead, scale=64.0), **plain
+        ),
+        "ArcFace + triplet": partial(with_triplets, classifier=ArcFaceHead, **plain),
+        "PartialFC, half + triplet": partial_fc,
+        "Matryoshka of SupCon": lambda _: MatryoshkaLoss(SupConLoss(0.1), WIDTHS),
+    }
+    averaged = {"ID + triplet + own average": Method(with_triplets, follows_average=True)}
+    return {name: Method(loss) for name, loss in found.items()} | averaged
+
+
+def images_of(records: Sequence[ImageRecord], *, cameras: Literal[False] | None) -> Images:
+    """Decode the images of a set."""
+    parts = [records_of(records, split) for split in ("train", "query", "gallery")]
+    datasets = [ReidDataset(part, eval_transform(SIZE)) for part in parts]
+    train, query, gallery = (
+        torch.stack([dataset[row].image for row in range(len(dataset))]) for dataset in datasets
+    )
+    columns = evaluation_ids(parts[1], parts[2], cameras=cameras)
+    return Images(train, torch.as_tensor(datasets[0].labels), query, gallery, columns)
+
+
+def train_tower(method: Method, images: Images, seed: int, epochs: int) -> nn.Module:
+    """Train a tower from scratch."""
+    torch.manual_seed(seed)
+    tower = image_tower()
+    tower(images.train[:2])  # the first call builds the last layer
+    labels = images.labels.tolist()
+    objective = method.loss(len(set(labels)))
+    teacher = EmaTeacher(tower, 0.99) if method.follows_average else None
+    relational = RelationalDistillationLoss()
+
+    sampler = PKSampler(labels, NUM_IDENTITIES, NUM_INSTANCES, seed=seed, coverage="images")
+    generator = torch.Generator().manual_seed(seed)
+    steps = epochs * (len(labels) // BATCH)
+    parameters = [*tower.parameters(), *objective.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
+    schedule = WarmupCosineLR(optimizer, steps // 10, steps)
+
+    for rows in itertools.islice(endless(sampler), steps):
+        batch = shifted(images.train[rows], generator)
+        embeddings = tower(batch)
+        loss = objective(embeddings, images.labels[rows])
+        if teacher is not None:
+            loss = loss + relational(embeddings, teacher(batch))
+
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if teacher is not None:
+            teacher.update(tower)
+    return tower
+
+
+@torch.no_grad()
+def score(tower: nn.Module, images: Images) -> dict[str, float]:
+    """Search images of unseen identities, with the first entries of the embeddings alone, too."""
+    tower.eval()
+    query, gallery = (
+        torch.cat([tower(part) for part in torch.split(side, 256)])
+        for side in (images.query, images.gallery)
+    )
+
+    scores = {}
+    for width in WIDTHS:
+        result = evaluate_reid(query[:, :width], gallery[:, :width], **images.columns)
+        scores[f"mAP of {width}"] = result.mean_ap
+    return {"R1": result.rank(1), "mAP": result.mean_ap} | scores
+
+
+def mean_and_spread(numbers: Sequence[float]) -> str:
+    """Mean and standard deviation, in percent."""
+    spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+    return f"{100 * statistics.mean(numbers):.1f} ± {100 * spread:.1f}"
+
+
+def show(found: dict[str, list[dict[str, float]]], reference: str) -> None:
+    """Print a table, with differences of mAP from a reference of the same seed."""
+    names = list(next(iter(found.values()))[0])
+    print("| method | " + " | ".join(names) + " | mAP, difference |")
+    print("| --- " * (len(names) + 2) + "|")
+    base = [row["mAP"] for row in found[reference]] if reference in found else None
+
+    for method, rows in found.items():
+        cells = [mean_and_spread([row[name] for row in rows]) for name in names]
+        if base is not None:
+            pairs = zip(rows, base, strict=True)
+            cells.append(mean_and_spread([row["mAP"] - other for row, other in pairs]))
+        print(f"| {method} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--omniglot", help="omniglot-reid.zip, in place of the generated set")
+    parser.add_argument("--identities", type=int, default=300, help="of the generated set")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="names of methods, or parts of them")
+    parser.add_argument("--reference", default="ID + triplet", help="of the last column")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    if options.omniglot:
+        images = images_of(read_omniglot(options.omniglot), cameras=False)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            made = SyntheticReid(options.identities, views_per_camera=2, image_size=SIZE)
+            images = images_of(made.write(folder), cameras=None)
+
+    chosen = {
+        name: method
+        for name, method in methods().items()
+        if not options.only or any(part in name for part in options.only)
+    }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
+    for seed in range(options.seeds):
+        for name, method in chosen.items():
+            began = time.process_time()
+            scores = score(train_tower(method, images, seed, options.epochs), images)
+            found[name].append(scores)
+            seconds = round(time.process_time() - began, 1)
+            line = {"seed": seed, "method": name, "seconds": seconds, **scores}
+            print(json.dumps(line), flush=True)
+    show(found, options.reference)
+
+
+if __name__ == "__main__":
+    main()

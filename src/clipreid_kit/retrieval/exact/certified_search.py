@@ -7,7 +7,6 @@ result does not depend on the pass, the size of blocks, the number of threads or
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._similarity.float32_pass import inverse_norms
+from clipreid_kit._threads import default_threads, own_threads
 from clipreid_kit.retrieval.exact.block_passes import (
     BlockScan,
     product_candidates,
@@ -29,6 +29,7 @@ from clipreid_kit.retrieval.exact.candidates import (
     refine,
     score_exactly,
 )
+from clipreid_kit.retrieval.exact.code_grid import encode_query
 from clipreid_kit.retrieval.exact.code_scan import scan_is_exact
 from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
@@ -208,11 +209,11 @@ def _scan_all(unit: Tensor, gallery: GalleryRows, count: int) -> list[BlockScan]
     if not scan_is_exact(dim):
         return [unknown_block(block) for block in blocks]
 
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads == 1:
-        return [scan_block(block, unit, count) for block in blocks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda block: scan_block(block, unit, count), blocks))
+    coded = {id(source): encode_query(unit, source.grid) for source in gallery.sources}
+    with own_threads(min(default_threads(), len(blocks))) as threads:
+        return list(
+            threads.map(lambda block: scan_block(block, coded[id(block.source)], count), blocks)
+        )
 
 
 def _close_blocks(

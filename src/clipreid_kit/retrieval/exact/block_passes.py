@@ -50,8 +50,7 @@ def scan_block(block: Block, coded: CodedQuery, count: int) -> BlockScan:
         count: How many rows are wanted in the end.
     """
     source = block.source
-    error = coded.error(*source.code_bounds(block.start, block.stop))
-
+    error = float(coded.error(*source.code_bounds(block.start, block.stop)))
     codes = source.codes(block.start, block.stop)
     found = scan_codes(codes, coded.numbers, count + _SPARE, block.positions)
 

@@ -1,5 +1,7 @@
 """Nearest rows against brute force over exact similarities: any data, pass, block and thread."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from row_sources import KINDS, ArraySource, brute_force, data
 from clipreid_kit.retrieval.exact import (
     block_passes,
     certified_search,
+    code_lists,
     product_lists,
 )
 from clipreid_kit.retrieval.exact.certified_search import nearest_rows
@@ -24,7 +27,7 @@ from clipreid_kit.retrieval.exact.device_rows import DeviceRows
     num_queries=st.integers(1, 4),
     count=st.integers(1, 40),
     keep=st.sampled_from([None, 0.05, 0.5, 0.97]),
-    way=st.sampled_from(["_search_one_by_one", "_search_together", "on a device"]),
+    way=st.sampled_from(["one by one", "codes", "float32", "on a device"]),
     block=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, way, block):
@@ -42,7 +45,13 @@ def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, wa
         patch.setattr(block_passes, "_SPARE", 2)
         patch.setattr(block_passes, "_MANY", 5)
         patch.setattr(certified_search, "_SMALL", 0)
-        patch.setattr(certified_search, "_FEW", 99 if way == "_search_one_by_one" else 0)
+        patch.setattr(certified_search, "_SPARE_CODES", 2)
+        patch.setattr(certified_search, "_PER_WANTED", 1)
+        patch.setattr(code_lists, "_WIDEST", block)
+        patch.setattr(code_lists, "_CHUNK", 5 * dim)
+        patch.setattr(certified_search, "_FEW", 99 if way == "one by one" else 0)
+        if way != "codes":
+            patch.setattr(certified_search, "largest_number", lambda dim: 0)
         patch.setattr(product_lists, "BLOCK_ROWS", block)
         on_device = DeviceRows(torch.device("cpu")) if way == "on a device" else None
         found, similarities = nearest_rows(queries, sources, count, allowed, on_device)
@@ -60,14 +69,16 @@ def test_the_passes_return_the_same_bits(kind, monkeypatch):
     sources = [ArraySource(rows[:2500]), ArraySource(rows[2500:])]
     together = nearest_rows(queries, sources, 12)
 
-    monkeypatch.setattr(certified_search, "_FEW", 99)
     monkeypatch.setattr(certified_search, "_SMALL", 0)
     monkeypatch.setattr(certified_search, "_BLOCK", 48 * 512)
-    for threads in (1, 2):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        one_by_one = nearest_rows(queries, sources, 12)
-        np.testing.assert_array_equal(one_by_one[0], together[0])
-        np.testing.assert_array_equal(one_by_one[1], together[1])
+    monkeypatch.setattr(code_lists, "_WIDEST", 512)
+    for threads, few in itertools.product((1, 2), (0, 99)):
+        monkeypatch.setattr(certified_search, "default_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(code_lists, "default_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(certified_search, "_FEW", few)
+        found = nearest_rows(queries, sources, 12)
+        np.testing.assert_array_equal(found[0], together[0])
+        np.testing.assert_array_equal(found[1], together[1])
 
     order = torch.tensor([3, 1, 4, 0, 2])
     permuted = nearest_rows(queries[order], sources, 12)

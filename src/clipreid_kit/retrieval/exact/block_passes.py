@@ -13,7 +13,7 @@ from clipreid_kit.retrieval.exact.candidates import (
     refine,
     score_exactly,
 )
-from clipreid_kit.retrieval.exact.code_grid import encode_query
+from clipreid_kit.retrieval.exact.code_grid import CodedQuery
 from clipreid_kit.retrieval.exact.code_scan import scan_codes
 from clipreid_kit.retrieval.exact.float32_block import multiply_float32
 from clipreid_kit.retrieval.exact.gallery_blocks import Block
@@ -41,18 +41,16 @@ def unknown_block(block: Block) -> BlockScan:
     return BlockScan(block, no_candidates(), np.inf)
 
 
-def scan_block(block: Block, unit_query: Tensor, count: int) -> BlockScan:
+def scan_block(block: Block, coded: CodedQuery, count: int) -> BlockScan:
     """Find the nearest rows of a block by their codes.
 
     Args:
         block: The block.
-        unit_query: (D,), of norm 1, float64.
+        coded: The query in the numbers of the block's source.
         count: How many rows are wanted in the end.
     """
     source = block.source
-    coded = encode_query(unit_query, source.grid)
-    error = coded.error(*source.code_bounds(block.start, block.stop))
-
+    error = float(coded.error(*source.code_bounds(block.start, block.stop)))
     codes = source.codes(block.start, block.stop)
     found = scan_codes(codes, coded.numbers, count + _SPARE, block.positions)
 

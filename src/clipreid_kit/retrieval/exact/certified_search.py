@@ -7,7 +7,7 @@ result does not depend on the pass, the size of blocks, the number of threads or
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._similarity.float32_pass import inverse_norms
+from clipreid_kit._threads import default_threads, own_threads
 from clipreid_kit.retrieval.exact.block_passes import (
     BlockScan,
     product_candidates,
@@ -29,22 +30,28 @@ from clipreid_kit.retrieval.exact.candidates import (
     refine,
     score_exactly,
 )
+from clipreid_kit.retrieval.exact.code_grid import encode_query
+from clipreid_kit.retrieval.exact.code_lists import code_lists
+from clipreid_kit.retrieval.exact.code_product import largest_number
 from clipreid_kit.retrieval.exact.code_scan import scan_is_exact
 from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
 from clipreid_kit.retrieval.exact.product_lists import ProductLists, product_lists
 from clipreid_kit.retrieval.exact.row_source import RowSource
 
+Way = Literal["codes", "float32", "float64"]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _BLOCK = 1 << 24  # elements of a block whose codes are scanned: 16 MB
 _SPARE = 22  # length of the lists of many queries beyond what is asked for
-_FEW = 2  # queries up to which codes are scanned: they cost less to read, and more to multiply
+_SPARE_CODES, _PER_WANTED = 224, 16  # the same for lists by codes, which are less precise
+_FEW = 3  # queries up to which codes are scanned: they cost less to read, and more to multiply
 _MANY_CANDIDATES = 256  # from which on they are scored in float64 first
 _MANY_QUERIES = 256  # that are searched together
 _SMALL = 1 << 20  # elements of a gallery for which one product is fastest
+_MORE_PRECISE: dict[Way, Way] = {"codes": "float32", "float32": "float64"}
 
 
 def nearest_rows(
@@ -77,13 +84,16 @@ def nearest_rows(
 
     dim = queries.shape[1]
     is_small = gallery.num_rows * dim <= _SMALL
-    codes_pay = len(queries) <= _FEW and not is_small and scan_is_exact(dim)
+    scans_pay = not is_small and scan_is_exact(dim)
+    # codes cannot tell nearly equal rows apart, float32 can from their centre
+    products_pay = not is_small and not gallery.is_centred and largest_number(dim) > 0
+    way: Way = "codes" if on_device is None and products_pay else "float32"
     for start in range(0, len(queries), _MANY_QUERIES):
         part = slice(start, start + _MANY_QUERIES)
-        if on_device is None and codes_pay:
+        if on_device is None and len(queries) <= _FEW and scans_pay:
             found = _search_one_by_one(queries[part], gallery, kept)
         else:
-            found = _search_together(queries[part], gallery, kept, on_device=on_device)
+            found = _search_together(queries[part], gallery, kept, way, on_device)
         rows[part], similarities[part] = found
     return rows, similarities
 
@@ -102,13 +112,17 @@ def _search_together(
     queries: Tensor,
     gallery: GalleryRows,
     count: int,
-    dtype: torch.dtype = torch.float32,
+    way: Way,
     on_device: DeviceRows | None = None,
 ) -> tuple[IntArray, FloatArray]:
-    """Search queries by products; those that float32 leaves open again, by float64 or the codes."""
+    """Search queries by products; those that are left open again, more precisely."""
     norms = torch.linalg.vector_norm(queries.double(), dim=1)
-    kept = min(count + _SPARE, gallery.num_allowed)
-    lists = product_lists(queries, norms, gallery, kept, dtype, on_device)
+    if way == "codes":
+        kept = min(_PER_WANTED * count + _SPARE_CODES, gallery.num_allowed)
+        lists = code_lists(queries, norms, gallery, count, kept)
+    else:
+        kept = min(count + _SPARE, gallery.num_allowed)
+        lists = product_lists(queries, norms, gallery, kept, getattr(torch, way), on_device)
     rows, scores = _score_lists(queries, lists, gallery, count)
 
     is_open = np.flatnonzero(_is_open(lists, count))
@@ -120,10 +134,10 @@ def _search_together(
     unsettled = is_open[~is_settled]
     if len(unsettled):
         left = queries[torch.from_numpy(unsettled)]
-        if len(unsettled) > _FEW and dtype == torch.float32:
-            found = _search_together(left, gallery, count, torch.float64, on_device)
-        else:
+        if len(unsettled) <= _FEW or way == "float64":
             found = _search_one_by_one(left, gallery, count)
+        else:
+            found = _search_together(left, gallery, count, _MORE_PRECISE[way], on_device)
         rows[unsettled], scores[unsettled] = found
     return rows, scores
 
@@ -142,11 +156,9 @@ def _score_lists(
 
 def _is_open(lists: ProductLists, count: int) -> BoolArray:
     """Return for each query whether the fast similarities do not tell which rows are nearest."""
-    if lists.values.shape[1] == count:
-        return np.full(len(lists.values), not lists.is_complete)
-
-    gap = lists.values[:, count - 1] - lists.values[:, count]
-    is_open: BoolArray = gap <= 2 * lists.error
+    last_wanted, rest = lists.values[:, count - 1], lists.values[:, count:]
+    next_high = rest[:, 0] + lists.error if rest.shape[1] else lists.floor
+    is_open: BoolArray = last_wanted - lists.error <= np.maximum(next_high, lists.floor)
     return is_open
 
 
@@ -160,11 +172,10 @@ def _settle(
         certain: a list may be too short.
     """
     rows, values, error = lists.rows[numbers], lists.values[numbers], lists.error
-    last_wanted, last = values[:, count - 1, None], values[:, -1, None]
+    last_wanted, floor = values[:, count - 1, None], lists.floor[numbers]
     may_be_near = values >= last_wanted - 2 * error
-    if not lists.is_complete:
-        # exact scores are unlikely to tell that no row beyond the list is as near
-        may_be_near &= last_wanted - last >= error
+    # elsewhere exact scores are unlikely to tell that no row beyond the list is as near
+    may_be_near &= floor[:, None] <= last_wanted
 
     exact = np.full(values.shape, -np.inf)
     number, place = np.nonzero(may_be_near)
@@ -173,7 +184,7 @@ def _settle(
 
     order = np.lexsort((rows, -exact))[:, :count]
     scores = np.take_along_axis(exact, order, axis=1)
-    is_certain = lists.is_complete | (last[:, 0] + error < scores[:, -1])
+    is_certain = floor < scores[:, -1]
     return np.take_along_axis(rows, order, axis=1), scores, is_certain
 
 
@@ -208,11 +219,11 @@ def _scan_all(unit: Tensor, gallery: GalleryRows, count: int) -> list[BlockScan]
     if not scan_is_exact(dim):
         return [unknown_block(block) for block in blocks]
 
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads == 1:
-        return [scan_block(block, unit, count) for block in blocks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda block: scan_block(block, unit, count), blocks))
+    coded = {id(source): encode_query(unit, source.grid) for source in gallery.sources}
+    with own_threads(min(default_threads(), len(blocks))) as threads:
+        return list(
+            threads.map(lambda block: scan_block(block, coded[id(block.source)], count), blocks)
+        )
 
 
 def _close_blocks(

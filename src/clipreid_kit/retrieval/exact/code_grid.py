@@ -13,6 +13,7 @@ from torch import Tensor
 
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
+PerQuery = FloatArray | np.float64  # (Q,), or a number for a single query
 
 LARGEST = 127  # of a code, and of a query's whole numbers
 OFFSET = 128  # codes are stored as unsigned bytes
@@ -47,25 +48,25 @@ class EncodedRows(NamedTuple):
 
 
 class CodedQuery(NamedTuple):
-    """A query as whole numbers.
+    """A query, or several, as whole numbers.
 
     Attributes:
-        numbers: (D,), whole numbers from -127 to 127, float32.
+        numbers: (D,) or (Q, D), whole numbers, float32.
         scale: Fast similarity of the product 1.
         offset: Fast similarity of the product 0.
         rounding: Distance of the query, in steps of the grid, from its whole numbers.
     """
 
     numbers: npt.NDArray[np.float32]
-    scale: float
-    offset: float
-    rounding: float
+    scale: PerQuery
+    offset: PerQuery
+    rounding: PerQuery
 
     def similarities(self, products: npt.NDArray[np.float32]) -> FloatArray:
-        """Return the fast similarities of products of whole numbers with codes."""
+        """Return the fast similarities of products of codes with whole numbers: (N,) or (N, Q)."""
         return self.offset + self.scale * products.astype(np.float64)
 
-    def error(self, residual: float, code_norm: float) -> float:
+    def error(self, residual: float, code_norm: float) -> PerQuery:
         """Bound the distance of fast similarities from the exact ones."""
         return residual + self.rounding * code_norm + _SLACK
 
@@ -111,13 +112,20 @@ def encode_rows(unit: Tensor, grid: CodeGrid) -> EncodedRows:
     return EncodedRows(codes, residuals * relative + 4 * _U32 * sizes, code_norms * relative)
 
 
-def encode_query(unit: Tensor, grid: CodeGrid) -> CodedQuery:
-    """Write a unit query (D,), float64, in whole numbers for products with codes."""
+def encode_query(unit: Tensor, grid: CodeGrid, largest: int = LARGEST) -> CodedQuery:
+    """Write a unit query in whole numbers for products with codes.
+
+    Args:
+        unit: (D,), float64, or (Q, D) for several.
+        grid: Grid of the codes.
+        largest: The largest whole number.
+    """
     query = unit.numpy()
     in_steps = query * grid.step.numpy()
-    scale = float(np.abs(in_steps).max()) / LARGEST
-    numbers = np.rint(in_steps / scale) if scale > 0 else np.zeros_like(query)
+    scale = np.abs(in_steps).max(axis=-1) / largest
+    scale = np.where(scale > 0, scale, 1.0)
+    numbers = np.rint(in_steps / scale[..., None])
 
-    rounding = float(np.linalg.norm(in_steps - scale * numbers))
-    offset = float(query @ grid.mean.numpy().astype(np.float64))
+    rounding = np.linalg.norm(in_steps - scale[..., None] * numbers, axis=-1)
+    offset = query @ grid.mean.numpy().astype(np.float64)
     return CodedQuery(numbers.astype(np.float32), scale, offset, rounding)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit.retrieval.exact.code_grid import Codes
 from clipreid_kit.retrieval.exact.row_center import RowCenter
 from clipreid_kit.retrieval.exact.row_source import RowSource
 
@@ -78,6 +79,11 @@ class Block(NamedTuple):
             return self.source.vectors(self.start, self.stop)
         return self.source.take(self.start + self.positions)
 
+    def codes(self) -> Codes:
+        """Return the codes of the rows that may be found, contiguous."""
+        codes = self.source.codes(self.start, self.stop)
+        return codes if self.positions is None else codes[self.positions]
+
     def load(self) -> LoadedBlock:
         """Return the rows that may be found, and what a product needs of them."""
         source, rows = self.source, (self.start, self.stop)
@@ -101,6 +107,11 @@ class GalleryRows:
         self.num_rows = int(self.starts[-1])
         self.allowed = None if allowed is None or allowed.all() else allowed
         self.num_allowed = self.num_rows if self.allowed is None else int(self.allowed.sum())
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether some of the rows are nearly equal, and have a centre."""
+        return any(source.center is not None for source in self.sources)
 
     @property
     def reference(self) -> float:

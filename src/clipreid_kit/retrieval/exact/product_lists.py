@@ -28,13 +28,13 @@ class ProductLists(NamedTuple):
         values: (Q, K), fast similarities, descending.
         rows: (Q, K), rows over all sources.
         error: How far fast similarities may be from the exact ones.
-        is_complete: Whether the lists hold all rows that may be found.
+        floor: (Q,), no other row has a larger exact similarity; minus infinity if there is none.
     """
 
     values: FloatArray
     rows: IntArray
     error: float
-    is_complete: bool
+    floor: FloatArray
 
 
 def product_lists(
@@ -86,7 +86,9 @@ def product_lists(
     if gallery.allowed is not None:
         rows = np.flatnonzero(gallery.allowed)[rows]
     values = nearness.double().cpu().numpy() + reference
-    return ProductLists(values, rows, error, kept == gallery.num_allowed)
+    is_complete = kept == gallery.num_allowed
+    floor = np.full(num_queries, -np.inf) if is_complete else values[:, -1] + error
+    return ProductLists(values, rows, error, floor)
 
 
 def _multiply_float64(queries: Tensor, norms: Tensor, block: LoadedBlock, out: Tensor) -> float:

@@ -260,28 +260,28 @@ class TensorFile:
 
     def _check_blocks(self, name: str, blocks: IntArray) -> None:
         """Check blocks that were not checked before."""
-        is_open = ~self._is_checked[self._plans[name].first_check + blocks]
-        for block in np.unique(blocks[is_open]).tolist():
-            self._check_block(name, block)
-
-    def _check_block(self, name: str, block: int) -> None:
         plan = self._plans[name]
-        check = plan.first_check + block
-        if self._is_checked[check]:
+        is_open = ~self._is_checked[plan.first_check + blocks]
+        unchecked = np.unique(blocks[is_open])
+        if len(unchecked) == 0:
             return
 
-        start = block * plan.block_rows * plan.row_bytes
-        stop = min(start + plan.block_rows * plan.row_bytes, plan.size)
+        expected = self._checks[plan.first_check + unchecked].tolist()
+        size = plan.block_rows * plan.row_bytes
         with (
             memoryview(self._map) as whole,
-            whole[plan.offset + start : plan.offset + stop] as data,
+            whole[plan.offset : plan.offset + plan.size] as data,
         ):
-            found = crc32(data)
-        if found != self._checks[check]:
-            first = block * plan.block_rows
-            last = min(first + plan.block_rows, plan.shape[0]) - 1
-            raise self._damaged(f"rows {first} to {last} of {name!r} are not what was written")
-        self._is_checked[check] = True
+            for block, checksum in zip(unchecked.tolist(), expected, strict=True):
+                if crc32(data[block * size : (block + 1) * size]) != checksum:
+                    raise self._damaged_block(name, block)
+        self._is_checked[plan.first_check + unchecked] = True
+
+    def _damaged_block(self, name: str, block: int) -> DamagedFileError:
+        plan = self._plans[name]
+        first = block * plan.block_rows
+        last = min(first + plan.block_rows, plan.shape[0]) - 1
+        return self._damaged(f"rows {first} to {last} of {name!r} are not what was written")
 
     def _damaged(self, reason: str) -> DamagedFileError:
         return DamagedFileError(

@@ -43,6 +43,7 @@ LONG = (
 MINED = ("mining.data=hard_negative", "data.caption=figure {identity} by camera {camera}")
 TRIPLETS = ("mining.data=triplet",)
 PLAIN = ("loss.supcon=0",)
+CAMERAS = "loss.camera_prototype=1"
 MASKED = "loss.masked_language=1.0"
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")  # enough for most keys
 NEEDS_EPOCHS = (
@@ -222,6 +223,19 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("pairs.division", "consensus"),
         ("pairs.division=consensus", "pairs.warmup_epochs", "0"),
         ("pairs.noise", "0.5"),
+    ],
+    "unsupervised": [
+        ("loss.camera_prototype", "1.0"),
+        (CAMERAS, "loss.camera_negatives", "1"),
+        (CAMERAS, "loss.inter_camera", "2"),
+        ("loss.memory_update", "mean"),
+        ("clusters.method", "average"),
+        ("clusters.max_distance", "0.4"),
+        ("clusters.min_samples", "5"),
+        ("clusters.min_size", "8"),
+        ("clusters.k1", "12"),
+        ("clusters.k2", "4"),
+        ("clusters.steps", "2"),
     ],
     "clip_reid": [
         ("loss.image_to_text", "0.5"),

@@ -107,7 +107,7 @@ def pseudo_labels(
     References:
         Ester et al., A Density-Based Algorithm for Discovering Clusters, KDD 1996. Dai et al.,
         Cluster Contrast for Unsupervised Person Re-Identification, ACCV 2022 (k1 30, k2 6, 4
-        samples, ``max_distance`` 0.6 on Market-1501 and 0.7 on MSMT17).
+        samples, ``max_distance`` 0.6 on Market-1501).
     """
     check_choice(_OWNER, "method", method, ("dbscan", "average"))
     check_integer(_OWNER, "min_samples", min_samples, 1)

@@ -20,6 +20,7 @@ from clipreid_kit.metrics.protocols.random_gallery import (
 )
 from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
 from clipreid_kit.metrics.protocols.text_to_person import TextToPersonProtocol
+from clipreid_kit.metrics.protocols.tracklets import TrackletProtocol
 from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
 from clipreid_kit.metrics.reranking.query_expansion import database_augmentation, query_expansion
@@ -69,6 +70,7 @@ __all__ = [
     "SeedMean",
     "SplitResults",
     "TextToPersonProtocol",
+    "TrackletProtocol",
     "VehicleIDProtocol",
     "VerificationResult",
     "bootstrap_interval",

@@ -64,6 +64,7 @@ def _shrink_data(tree: dict[str, Any]) -> None:
     if data.get("root") is None:
         data |= {"source": "synthetic", "num_identities": 24, "views_per_camera": 2}
         data |= {"texts": None, "caption": None, "validation": 0.0}
+        data["frames"] = 3 if tree["evaluate"]["tracklets"] == "own" else 1
         tree["evaluate"]["protocols"] = ["query_gallery"]
         _spell_aspect(tree)
         return

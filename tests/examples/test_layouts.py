@@ -23,6 +23,7 @@ READERS = {
     "online_products": lambda root: kit.read_online_products(root, counts="ignore"),
     "cuhk_pedes": lambda root: kit.read_cuhk_pedes(root, counts="ignore"),
     "icfg_pedes": lambda root: kit.read_icfg_pedes(root, counts="ignore"),
+    "mars": lambda root: kit.read_mars(root, counts="ignore"),
     "rstpreid": lambda root: kit.read_rstpreid(root, counts="ignore"),
     "annotations": kit.read_annotations,
     "captioned_folder": lambda root: kit.read_captioned_folder(
@@ -30,7 +31,7 @@ READERS = {
     ),
 }
 CAPTIONED = {"cuhk_pedes", "icfg_pedes", "rstpreid", "annotations", "captioned_folder"}
-WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17"}
+WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17", "mars"}
 
 
 @pytest.fixture(scope="module", params=READERS)

@@ -12,6 +12,7 @@ from clipreid_kit import (
     KReciprocalReranker,
     ReidResult,
     TextToPersonProtocol,
+    TrackletProtocol,
     VehicleIDProtocol,
     evaluate_reid,
     evaluate_reid_similarity,
@@ -29,6 +30,10 @@ SIDES = {
     "gallery_ids": IDS[12:],
     "query_cameras": CAMERAS[:12],
     "gallery_cameras": CAMERAS[12:],
+}
+TRACKLETS = {
+    "query_tracklets": IDS[:12] * 3 + CAMERAS[:12],
+    "gallery_tracklets": IDS[12:] * 3 + CAMERAS[12:],
 }
 NO_CAMERAS = {name: values for name, values in SIDES.items() if "cameras" not in name}
 
@@ -156,6 +161,19 @@ def test_captions(run):
     assert found["result"] == want.to_dict()
 
 
+def test_tracklets(run):
+    want = TrackletProtocol().evaluate(**{**SIDES, **TRACKLETS})
+    assert want.num_gallery == len(set(TRACKLETS["gallery_tracklets"].tolist()))
+    assert as_json(run, {**SIDES, **TRACKLETS})["result"] == want.to_dict()
+
+    without_junk = TrackletProtocol(junk_ids=(2,)).evaluate(**{**SIDES, **TRACKLETS})
+    found = as_json(run, {**SIDES, **TRACKLETS}, "--junk-id", "2")
+    assert found["result"] == without_junk.to_dict()
+
+    want = TrackletProtocol().evaluate(**{**NO_CAMERAS, **TRACKLETS})
+    assert as_json(run, {**NO_CAMERAS, **TRACKLETS})["result"] == want.to_dict()
+
+
 def test_files(run, tmp_path):
     run(SIDES, "--json", str(tmp_path / "a.json"), "--per-query", str(tmp_path / "a.csv"))
     assert json.loads((tmp_path / "a.json").read_text())["result"] == evaluated().to_dict()
@@ -233,6 +251,8 @@ def test_named_identities_and_named_junk(run):
         ),
         (SIDES, ["--rerank", "--k1", "0"], "k1 as a whole number >= 1"),
         (SIDES, ["--json", "nowhere/at/all.json"], "nowhere/at"),
+        ({**SIDES, **TRACKLETS, "query_tracklets": IDS[:12] * 0}, [], "has two query_ids, "),
+        ({**NO_CAMERAS, **TRACKLETS}, ["--junk-id", "2"], "--junk-id has no effect: the file has"),
     ],
 )
 def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
@@ -259,6 +279,11 @@ def test_bad_data_is_one_line_and_status_1(run, arrays, options, message):
         (
             ["--protocol", "text-to-person", "--gallery-embeddings", "g.npy"],
             "have no effect: text-to-person takes captions and images from the file",
+        ),
+        (["--protocol", "tracklets", "--exclude", "day"], "--exclude has no effect: tracklets"),
+        (
+            ["--protocol", "tracklets", "--state", "s"],
+            "--rerank, cuhk03, vehicleid, hands and tracklets",
         ),
         (
             ["--protocol", "cuhk03", "--exclude", "session"],

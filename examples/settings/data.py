@@ -387,6 +387,18 @@ class Msmt17(Benchmark):
         return kit.read_msmt17(root, merge_val=self.merge_val, counts=self.counts)
 
 
+class Mars(Benchmark):
+    """MARS, whose images are frames of tracklets."""
+
+    source: Literal["mars"]
+    queries_in_gallery: bool = False
+    """Whether each query is also a gallery tracklet, as in the authors' evaluation."""
+
+    def read(self, root: str) -> list[ImageRecord]:
+        """Read the benchmark."""
+        return kit.read_mars(root, queries_in_gallery=self.queries_in_gallery, counts=self.counts)
+
+
 class Cuhk03(Benchmark):
     """CUHK03."""
 
@@ -456,6 +468,7 @@ Data = Annotated[
     | Llcm
     | AerialGround
     | Msmt17
+    | Mars
     | Cuhk03
     | VehicleID
     | Hands11k

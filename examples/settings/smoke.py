@@ -68,6 +68,7 @@ def _shrink_data(tree: dict[str, Any]) -> None:
         data |= {"texts": None, "caption": None, "validation": 0.0}
         if tree.get("batch", {}).get("across") == "modality":
             data["infrared_cameras"] = 2
+        data["frames"] = 3 if tree["evaluate"]["tracklets"] == "own" else 1
         tree["evaluate"]["protocols"] = ["query_gallery"]
         tree["evaluate"]["same"] = "left_out"
         _spell_aspect(tree)

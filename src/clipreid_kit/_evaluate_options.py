@@ -12,6 +12,10 @@ _PROTOCOLS = {
         "(default if the file has cameras)"
     ),
     "inshop": "queries and gallery, nothing left out (default if it has none)",
+    "tracklets": (
+        "frames of tracklets: pooled to their mean, then as market1501, or as inshop without "
+        "cameras (default if the file has tracklets)"
+    ),
     "leave-one-out": (
         "one set, every image ranks all others: SOP, CUB (default if it has no queries)"
     ),
@@ -33,6 +37,7 @@ the file, as numpy.savez writes it:
   query_embeddings (Q, D)    gallery_embeddings (G, D)     numbers, not normalised or normalised
   query_ids (Q,)             gallery_ids (G,)              integers or names
   query_cameras (Q,)         gallery_cameras (G,)          integers or names; optional
+  query_tracklets (Q,)       gallery_tracklets (G,)        integers or names; where rows are frames
 or, for one set of images:
   embeddings (N, D)          ids (N,)                      cameras (N,), optional
   distractor_embeddings      distractor_ids                for --protocol hands; optional
@@ -246,8 +251,8 @@ def _unused_rerank_option(options: argparse.Namespace, protocol: str) -> str | N
 
 
 def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | None:
-    if options.state is not None and (options.rerank or protocol in DRAWN):
-        return "--state has no effect with --rerank, cuhk03, vehicleid and hands"
+    if options.state is not None and (options.rerank or protocol in (*DRAWN, "tracklets")):
+        return "--state has no effect with --rerank, cuhk03, vehicleid, hands and tracklets"
 
     has_draw_options = not (options.splits is options.seed is None)
     has_rules = bool(options.exclude or options.junk_id)
@@ -257,6 +262,8 @@ def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | Non
         return f"--splits and --seed have no effect: {protocol} draws no galleries"
     if has_rules and protocol in DRAWN:
         return f"--exclude and --junk-id have no effect: {protocol} draws its galleries"
+    if options.exclude and protocol == "tracklets":
+        return "--exclude has no effect: tracklets leaves out those of one camera alone"
     if has_rules and protocol == "text-to-person":
         return "--exclude and --junk-id have no effect: text-to-person leaves nothing out"
     if has_two_files and protocol == "text-to-person":

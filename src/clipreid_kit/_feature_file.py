@@ -69,6 +69,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "g_camid",
         "g_cameras",
     ),
+    "query_tracklets": ("q_tracklets", "query_tracks"),
+    "gallery_tracklets": ("g_tracklets", "gallery_tracks"),
     "embeddings": ("features", "feats", "feat"),
     "ids": ("labels", "label", "pids", "pid", "targets"),
     "cameras": ("camids", "camid", "cams", "cam"),

@@ -22,6 +22,7 @@ from clipreid_kit.metrics import (
     ReidResult,
     SplitResults,
     TextToPersonProtocol,
+    TrackletProtocol,
     VehicleIDProtocol,
     evaluate_reid,
 )
@@ -86,6 +87,8 @@ def _files_of_folder(folder: Path) -> dict[str, Path]:
 
 def _suitable_protocol(features: FeatureFile) -> str:
     """Return the protocol that suits the arrays of the file."""
+    if features.has("query_tracklets") or features.has("gallery_tracklets"):
+        return "tracklets"
     if features.has("query_embeddings") or features.has("gallery_embeddings"):
         has_cameras = features.has("query_cameras") or features.has("gallery_cameras")
         return "market1501" if has_cameras else "inshop"
@@ -102,7 +105,8 @@ def _heading(features: FeatureFile, protocol: str, options: argparse.Namespace) 
 
     cameras = "cameras" if protocol == "leave-one-out" else "query_cameras"
     has_any_cameras = features.has("query_cameras") or features.has("cameras")
-    if protocol in ("market1501", "leave-one-out") and features.has(cameras):
+    by_camera = protocol in ("market1501", "tracklets", "leave-one-out")
+    if by_camera and features.has(cameras):
         words.append("same identity and camera left out")
     elif protocol in ("inshop", "vehicleid", "hands") and has_any_cameras:
         words.append("cameras of the file not used")
@@ -120,6 +124,8 @@ def _evaluate(
         return _evaluate_leave_one_out(features, options)
     if protocol == "text-to-person":
         return _evaluate_captions(features, options)
+    if protocol == "tracklets":
+        return _evaluate_tracklets(features, options)
     return _evaluate_fixed(features, protocol, options)
 
 
@@ -146,6 +152,32 @@ def _evaluate_captions(features: FeatureFile, options: argparse.Namespace) -> Re
         features.get(f"{images}embeddings"),
         text_ids=features.column("text_ids"),
         image_ids=features.column(f"{images}ids"),
+    )
+
+
+def _evaluate_tracklets(features: FeatureFile, options: argparse.Namespace) -> ReidResult:
+    """Evaluate the tracklets that the frames of the file belong to."""
+    gallery_ids = features.column("gallery_ids")
+    names = ["query_tracklets", "gallery_tracklets", "query_ids"]
+    if features.has("query_cameras") or features.has("gallery_cameras"):
+        names += ["query_cameras", "gallery_cameras"]
+    elif options.junk_id:
+        raise ValueError(
+            "--junk-id has no effect: the file has no cameras, and nothing is left out."
+        )
+
+    protocol = TrackletProtocol(
+        _convert_like(gallery_ids, options.junk_id or ["-1"]),
+        options.distance,
+        options.ties,
+        rerank=_reranker(options),
+    )
+    columns = {name: features.column(name) for name in names}
+    return protocol.evaluate(
+        features.get("query_embeddings"),
+        features.get("gallery_embeddings"),
+        gallery_ids=gallery_ids,
+        **columns,
     )
 
 

@@ -6,6 +6,8 @@ Sixteen identities train and eight others test, with four cameras where a layout
 import json
 from functools import cache
 
+import trees
+
 from clipreid_kit.data import SyntheticReid
 
 TRAIN, TEST, CAMERAS = range(1, 17), range(17, 25), 4
@@ -342,6 +344,30 @@ def cargo(root):
                     name = f"Cam{camera}_day_{i}_{n}.jpg"
                     draw(base / split / f"Cam{camera}" / name, i, n + camera)
     return base
+
+
+def mars(root):
+    """Tracklets of three frames, one of each person by each of three cameras."""
+    base = root / "MARS"
+    for side, identities in (("train", TRAIN), ("test", TEST)):
+        names, rows = [], []
+        for i in identities:
+            for camera in (1, 2, 3):
+                first = len(names) + 1
+                for frame in (1, 2, 3):
+                    names.append(f"{i:04}C{camera}T0001F{frame:03}.jpg")
+                    draw(base / f"bbox_{side}/{i:04}/{names[-1]}", i, 3 * camera + frame)
+                rows.append([first, len(names), i, camera])
+        write(base / f"info/{side}_name.txt", "\n".join(names))
+        matlab_table(base / f"info/tracks_{side}_info.mat", rows)
+
+    queries = [3 * n + 1 for n in range(len(TEST))]  # those of the first camera
+    matlab_table(base / "info/query_IDX.mat", [queries])
+    return base
+
+
+def matlab_table(file, rows):
+    file.write_bytes(trees.matlab_file(trees.matlab_matrix("table", rows)))
 
 
 def annotations(root):

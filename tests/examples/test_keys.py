@@ -55,6 +55,9 @@ NEEDS_EPOCHS = (
     "mining.refresh_epochs",
 )
 STEPS = ("optim.epochs=3", "optim.warmup_epochs=0")
+TRACKLETS = ("data.root={images}/tracklets.csv", "evaluate.tracklets=own")
+CONSECUTIVE = (*TRACKLETS, "tracklets.num_frames=2", "tracklets.selection=consecutive")
+TRANSFORMER = ("tracklets.num_frames=2", "tracklets.pooling=transformer")
 # stage: key and another value; before them, changes that both runs have
 CHANGES: dict[str, list[tuple[str, ...]]] = {
     "classifier": [
@@ -99,6 +102,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("augment.erasing", "1.0"),
         ("augment.identity_warp", "0.5"),
         ("augment.identity_orientations", "4"),
+        (*TRACKLETS, "tracklets.num_frames", "3"),
+        (*TRACKLETS, "tracklets.num_frames=2", "tracklets.selection", "consecutive"),
+        (*CONSECUTIVE, "tracklets.stride", "2"),
+        (*TRACKLETS, "tracklets.num_frames=2", "tracklets.pooling", "attention"),
+        (*TRACKLETS, *TRANSFORMER, "tracklets.blocks", "2"),
+        ("evaluate.tracklets", "cameras"),
+        (*TRACKLETS, "evaluate.num_frames", "2"),
         ("batch.num_identities", "6"),
         ("batch.num_instances", "3"),
         ("batch.coverage", "images"),
@@ -302,6 +312,8 @@ ELSEWHERE = {
     "data.views_per_camera": "test_generated_set_gets_its_keys",
     "data.infrared_cameras": "test_generated_set_gets_its_keys",
     "data.split": "test_readers_get_their_keys",
+    "data.frames": "test_generated_set_gets_its_keys",
+    "data.queries_in_gallery": "test_readers_get_their_keys",
     "data.texts": "test_texts_from_a_file",
     "data.texts_key": "test_texts_from_a_file",
     "data.synonyms": "test_synonyms_from_a_file",
@@ -539,6 +551,8 @@ def test_cached_images_need_no_files(tmp_path):
         ("msmt17", "merge_val", "false"),
         ("sysu_mm01", "merge_val", "false"),
         ("regdb", "split", "2"),
+        ("mars", "queries_in_gallery", "true"),
+        ("mars", "counts", "ignore"),
         ("cuhk03", "boxes", "detected"),
         ("vehicleid", "test_identities", "1600"),
         *(
@@ -572,7 +586,9 @@ def test_readers_get_their_keys(tmp_path, monkeypatch, source, key, value):
     assert calls[0] != calls[1]
 
 
-@pytest.mark.parametrize("key", ["num_identities=30", "views_per_camera=4", "infrared_cameras=1"])
+@pytest.mark.parametrize(
+    "key", ["num_identities=30", "views_per_camera=4", "infrared_cameras=1", "frames=2"]
+)
 def test_generated_set_gets_its_keys(tmp_path, monkeypatch, key):
     made = []
 

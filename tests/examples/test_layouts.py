@@ -24,6 +24,7 @@ READERS = {
     "online_products": lambda root: kit.read_online_products(root, counts="ignore"),
     "cuhk_pedes": lambda root: kit.read_cuhk_pedes(root, counts="ignore"),
     "icfg_pedes": lambda root: kit.read_icfg_pedes(root, counts="ignore"),
+    "mars": lambda root: kit.read_mars(root, counts="ignore"),
     "rstpreid": lambda root: kit.read_rstpreid(root, counts="ignore"),
     **{
         name: partial(getattr(kit, f"read_{name}"), counts="ignore")
@@ -36,7 +37,7 @@ READERS = {
 }
 ACROSS = {"sysu_mm01", "regdb", "llcm", "ag_reid", "cargo"}
 CAPTIONED = {"cuhk_pedes", "icfg_pedes", "rstpreid", "annotations", "captioned_folder"}
-WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17", *ACROSS}
+WITH_CAMERAS = {"market1501", "cuhk03", "veri776", "msmt17", "mars", *ACROSS}
 
 
 @pytest.fixture(scope="module", params=READERS)

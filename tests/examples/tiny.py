@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from clipreid_kit.data import SyntheticReid, write_csv
+from clipreid_kit.data import SyntheticReid, group_stills, write_csv
 from examples.settings.recipe import load_recipe
 from examples.trainer.records import load_records
 from examples.trainer.run import _accelerator, _session
@@ -81,7 +81,10 @@ def tiny_recipe(folder, *changes, stage=None, images=None):
 
 
 def tiny_images(folder):
-    """Twenty generated identities of 32 x 32 pixels; ``unheld.csv`` has none for validation."""
+    """Twenty generated identities of 32 x 32 pixels; ``unheld.csv`` has none for validation.
+
+    ``tracklets.csv`` has them in tracklets of two or four images.
+    """
     folder = Path(folder)
     shutil.copytree(_drawn_images().name, folder, dirs_exist_ok=True)
 
@@ -93,9 +96,17 @@ def tiny_images(folder):
     ]
     write_csv(described, folder / "records.csv")
 
+    write_csv(_in_tracklets(views), folder / "tracklets.csv")
+
     unheld = [record for record in described if record.split not in ("val_query", "val_gallery")]
     write_csv(unheld, folder / "unheld.csv")
     return folder
+
+
+def _in_tracklets(records):
+    """The records in tracklets of all images of a person by two cameras."""
+    by_two = [replace(record, camera=int(str(record.camera)) // 2) for record in records]
+    return group_stills(by_two)
 
 
 @lru_cache(maxsize=1)

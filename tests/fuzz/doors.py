@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import trees
 from PIL import Image
 from safetensors.torch import save as save_safetensors
 
@@ -24,6 +25,7 @@ from clipreid_kit.data import (
     read_captioned_folder,
     read_csv,
     read_folder,
+    read_mars,
     read_split,
     read_table,
     split_identities,
@@ -125,6 +127,20 @@ def csv_seeds():
         b'path,identity,caption\na.jpg,7,"a red coat, and a hat"\nb.jpg,8,"she said ""no"""\n',
         "path,identity,view,weather\nä.jpg,1,front,sun\nb.jpg,2,,rain\n".encode(),
     ]
+
+
+def matlab_seeds():
+    packed, plain = (trees.matlab_matrix("q", [1, 3], packed=packed) for packed in (True, False))
+    return [trees.matlab_file(packed), trees.matlab_file(plain)]
+
+
+def open_mars(path):
+    """A table of MARS, in its place among the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = trees.mars(Path(folder))
+        (base / "info" / path.name).write_bytes(path.read_bytes())
+        records = read_mars(base, counts="ignore")
+        return [(record.split, record.tracklet, record.frame) for record in records]
 
 
 def json_rows():
@@ -381,6 +397,7 @@ DOORS = {
         Door("json-lines", "a.jsonl", lines_seeds, read_table, (with_carriage_returns,)),
         Door("parquet", "a.parquet", parquet_seeds, read_table),
         Door("arrow", "a.arrow", arrow_seeds, read_table),
+        Door("mars-table", "query_IDX.mat", matlab_seeds, open_mars),
         Door("annotations", "annotations.json", annotation_seeds, read_annotations, _JSON),
         Door("split", "a.json", split_seeds, read_split, _JSON),
         Door("descriptions", "a.json", description_seeds, read_descriptions, _JSON),

@@ -23,6 +23,7 @@ from clipreid_kit.metrics.protocols.random_gallery import (
 from clipreid_kit.metrics.protocols.single_shot import CUHK03Protocol
 from clipreid_kit.metrics.protocols.sysu_mm01 import SysuMM01Protocol
 from clipreid_kit.metrics.protocols.text_to_person import TextToPersonProtocol
+from clipreid_kit.metrics.protocols.tracklets import TrackletProtocol
 from clipreid_kit.metrics.reid import evaluate_reid, evaluate_reid_similarity
 from clipreid_kit.metrics.reranking.jaccard import JaccardDistances, JaccardPairs
 from clipreid_kit.metrics.reranking.k_reciprocal import KReciprocalReranker, k_reciprocal_rerank
@@ -78,6 +79,7 @@ __all__ = [
     "SplitResults",
     "SysuMM01Protocol",
     "TextToPersonProtocol",
+    "TrackletProtocol",
     "VehicleIDProtocol",
     "VerificationResult",
     "bootstrap_interval",

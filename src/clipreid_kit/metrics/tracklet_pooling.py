@@ -1,7 +1,7 @@
 """Pool embeddings of frames to embeddings of tracklets."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipreid_kit._checks import check_embeddings, describe, fail
+from clipreid_kit._checks import check_embeddings, describe, fail, shown
 from clipreid_kit.metrics._engine.id_columns import Ids, id_array
 
 IntArray = npt.NDArray[np.int64]
@@ -73,6 +73,32 @@ def pool_tracklets(
 
     pooled = _means(frames, number) if pool is None else _padded(frames, number, pool)
     return PooledTracklets(pooled, first)
+
+
+def one_of_each(owner: str, name: str, values: Ids, tracklets: Ids) -> npt.NDArray[Any]:
+    """Return the one value of a column that all rows of each tracklet have.
+
+    Args:
+        owner: Name for error texts.
+        name: Name of the column.
+        values: The value of each row.
+        tracklets: Tracklet of each row.
+
+    Raises:
+        ValueError: If a tracklet has two values.
+    """
+    named = id_array(owner, "tracklets", tracklets, len(values))
+    array = id_array(owner, name, values, len(named))
+    number, first = _numbered(named)
+    differs = np.flatnonzero(array != array[first][number])
+    if len(differs):
+        row = int(differs[0])
+        raise ValueError(
+            f"{owner}: tracklet {shown(named[row].item())} has two {name}, "
+            f"{shown(array[first][number][row].item())} and {shown(array[row].item())} in row "
+            f"{row}. Number tracklets through all rows of a side."
+        )
+    return array[first]
 
 
 def _numbered(names: npt.NDArray[np.generic]) -> tuple[IntArray, IntArray]:

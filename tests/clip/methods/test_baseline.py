@@ -9,6 +9,7 @@ from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import losses, metric, prompts, ranks, text_to_person
 from torch.testing import assert_close
 
+from clipreid_kit import FrameAttention, FrameMean, FrameTransformer
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
@@ -23,6 +24,7 @@ from clipreid_kit.clip import (
     set_gradient_checkpointing,
     unfreeze_last_blocks,
 )
+from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import ArcFaceHead, InfoNCELoss, SupConLoss, TripletLoss
 
 CAPTIONS = ["a red coat", "a red coat and a hat", "a blue cup", "a cup", "a hand", "a left hand"]
@@ -513,3 +515,71 @@ def test_a_model_that_is_no_towers_is_an_error(method):
     )
     with pytest.raises(ValueError, match=expected):
         method(torch.nn.Linear(2, 2))
+
+
+def tracklets_of(num_frames):
+    """Frames of two tracklets (2, T, 3, H, W), and the labels of the tracklets."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(2, num_frames, 3, *SIZE, generator=generator), torch.tensor([0, 1])
+
+
+def test_tracklets_are_the_pooled_frames():
+    model = build_baseline(pooling=FrameAttention(128)).eval()
+    torch.nn.init.normal_(model.pooling.score.weight)
+    frames, _ = tracklets_of(3)
+    valid = torch.tensor([[True, True, True], [True, False, True]])
+
+    with torch.no_grad():
+        alone = model(frames.flatten(0, 1)).embedding.unflatten(0, (2, 3))
+        expected = l2_normalize(model.pooling(alone, valid))
+        assert_close(model(frames, valid=valid).embedding, expected)
+        assert_close(model.pool_frames(alone, valid), expected)
+
+
+@pytest.mark.parametrize("pooling", [FrameMean(), FrameAttention(128), FrameTransformer(128)])
+def test_losses_of_tracklets_reach_towers_and_pooling(pooling):
+    model = build_baseline(pooling=pooling, weights={"id": 1.0, "supcon_image": 1.0})
+    frames, labels = tracklets_of(2)
+    output = model(frames.repeat(2, 1, 1, 1, 1), labels.repeat(2))
+    output.loss.backward()
+
+    assert output.embedding.shape == (4, 128)
+    assert output.logits.shape == (4, 5)
+    named = dict(model.named_parameters())
+    trained = [name for name in named if name.startswith(("towers.model.visual", "pooling"))]
+    reached = [name for name in trained if named[name].grad is not None]
+    assert reached == trained
+
+
+def test_cameras_of_tracklets_are_those_of_their_frames():
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    model = ClipBaseline(towers, weights={"supcon_image": 1.0}, pooling=FrameMean()).eval()
+    frames, _ = tracklets_of(2)
+    cameras = torch.tensor([2, 0])
+
+    with torch.no_grad():
+        alone = model(frames.flatten(0, 1), cameras=torch.tensor([2, 2, 0, 0])).embedding
+        expected = l2_normalize(alone.unflatten(0, (2, 2)).mean(dim=1))
+        assert_close(model(frames, cameras=cameras).embedding, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "valid", "message"),
+    [
+        ({}, (2, 2, 3, *SIZE), None, "tracklets need a pooling; pass pooling=FrameMean"),
+        (
+            {"pooling": FrameMean()},
+            (2, 3, *SIZE),
+            torch.ones(2, 1, dtype=torch.bool),
+            "valid belongs to tracklets",
+        ),
+    ],
+)
+def test_tracklets_without_a_pooling_are_an_error(options, images, valid, message):
+    with pytest.raises(ValueError, match=f"^ClipBaseline: {message}"):
+        build_baseline(**options)(torch.zeros(images), valid=valid)
+
+
+def test_frames_are_pooled_before_the_neck():
+    with pytest.raises(ValueError, match=r"^ClipBaseline: frames are pooled before the neck"):
+        build_baseline(pooling=FrameMean(), descriptor="post_neck")

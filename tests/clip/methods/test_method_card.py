@@ -9,6 +9,9 @@ from torch import nn
 
 from clipreid_kit import (
     ArcFaceHead,
+    FrameAttention,
+    FrameMean,
+    FrameTransformer,
     MaskedLanguageHead,
     MultiModalInteraction,
     TextualInversionMLP,
@@ -42,6 +45,10 @@ def baseline(towers):
 
 def baseline_without_classes(towers):
     return ClipBaseline(towers, weights={"supcon_image": 1.0})
+
+
+def baseline_of_tracklets(pooling, towers):
+    return ClipBaseline(towers, weights={"supcon_image": 1.0}, pooling=pooling(towers.embed_dim))
 
 
 def clip_reid(towers):
@@ -126,6 +133,34 @@ def test_the_descriptor_is_the_same_to_the_bit(make):
     assert type(built) is type(trained)
     assert not built.training
     assert not any("classifier" in name for name in built.state_dict())
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        lambda _: FrameMean(),
+        partial(FrameAttention, hidden_dim=5),
+        partial(FrameTransformer, num_blocks=2, num_heads=4, num_positions=3, dropout=0.1),
+    ],
+)
+def test_the_descriptor_of_tracklets_is_the_same_to_the_bit(pooling):
+    towers = towers_of()
+    trained = shaken(baseline_of_tracklets(pooling, towers))
+    card = json.loads(json.dumps(trained.method_card()))
+    built = build_method(card, towers, beside_towers(trained))
+
+    images = torch.randn(2, 3, 3, *SIZE)
+    with torch.no_grad():
+        assert torch.equal(built(images).embedding, trained(images).embedding)
+
+
+def test_a_pooling_of_another_class_cannot_be_described():
+    class OwnMean(FrameMean):
+        """A pooling that is not of the library."""
+
+    method = ClipBaseline(towers_of(), weights={"supcon_image": 1.0}, pooling=OwnMean())
+    with pytest.raises(ValueError, match=r"modules of your own \(pooling\)"):
+        build_method(method.method_card(), towers_of(), {})
 
 
 def test_a_checkpoint_keeps_the_card(tmp_path):

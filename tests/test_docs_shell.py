@@ -46,6 +46,7 @@ LAYOUTS = {
     "retrieval": layouts.annotations,
     "small": lambda root: root.parent / "photos",
     "text_to_person": layouts.cuhk_pedes,
+    "cross_modality": layouts.sysu_mm01,
 }
 
 PYTHON = """#!/bin/sh

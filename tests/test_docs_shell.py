@@ -47,6 +47,7 @@ LAYOUTS = {
     "small": lambda root: root.parent / "photos",
     "text_to_person": layouts.cuhk_pedes,
     "unsupervised": layouts.market1501,
+    "cross_modality": layouts.sysu_mm01,
 }
 
 PYTHON = """#!/bin/sh

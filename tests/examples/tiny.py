@@ -96,7 +96,7 @@ def tiny_images(folder):
     ]
     write_csv(described, folder / "records.csv")
 
-    write_csv(_in_tracklets(views), folder / "tracklets.csv")
+    write_csv(_in_tracklets(described), folder / "tracklets.csv")
 
     unheld = [record for record in described if record.split not in ("val_query", "val_gallery")]
     write_csv(unheld, folder / "unheld.csv")

@@ -410,11 +410,11 @@ WITHOUT_NECK = partial(IdentityBranch, use_neck=False)
     [
         (
             {"weights": {"suncon": 1.0}},
-            "unknown term 'suncon' in weights; it has id, center, prototype, camera_prototype, triplet,",
+            "unknown term 'suncon' in weights; it has id, center, prototype, camera_prototype,",
         ),
         (
             {"losses": {"suncon": SupConLoss()}},
-            "unknown term 'suncon' in losses; it has id, center, prototype, camera_prototype, triplet,",
+            "unknown term 'suncon' in losses; it has id, center, prototype, camera_prototype,",
         ),
         (
             {"losses": {"supcon_image": SupConLoss()}},

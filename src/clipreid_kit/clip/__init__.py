@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from clipreid_kit.clip.prompts.composer import PromptComposer
     from clipreid_kit.clip.prompts.learner import IdentityPromptLearner
     from clipreid_kit.clip.prompts.templates import PromptEmbeddings
+    from clipreid_kit.clip.relevance.attention_relevance import attention_relevance
+    from clipreid_kit.clip.relevance.attention_rollout import attention_rollout
+    from clipreid_kit.clip.relevance.grad_cam import grad_cam
+    from clipreid_kit.clip.relevance.similarity_map import similarity_map
+    from clipreid_kit.clip.relevance.word_relevance import WordRelevance, word_relevance
     from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding
     from clipreid_kit.clip.towers.clip_towers import ClipTowers
     from clipreid_kit.clip.towers.levels import ImageLevels, TowerEmbeddings
@@ -86,7 +91,10 @@ __all__ = [
     "TowerEmbeddings",
     "TrackerExport",
     "TrainingCheckpoints",
+    "WordRelevance",
     "add_lora",
+    "attention_relevance",
+    "attention_rollout",
     "build_method",
     "caption_embeddings",
     "export_for_tracker",
@@ -94,6 +102,7 @@ __all__ = [
     "find_checkpoint",
     "freeze",
     "from_pretrained",
+    "grad_cam",
     "import_clip_reid",
     "import_reid_backbone",
     "interpolate_weights",
@@ -115,10 +124,12 @@ __all__ = [
     "set_gradient_checkpointing",
     "set_random_state",
     "set_trainable",
+    "similarity_map",
     "small_model_config",
     "small_model_names",
     "unfreeze_last_blocks",
     "warm_start",
+    "word_relevance",
 ]
 
 # The module of each public name.
@@ -149,6 +160,11 @@ _HOMES = {
     "prompts.composer": ("PromptComposer",),
     "prompts.learner": ("IdentityPromptLearner",),
     "prompts.templates": ("PromptEmbeddings",),
+    "relevance.attention_relevance": ("attention_relevance",),
+    "relevance.attention_rollout": ("attention_rollout",),
+    "relevance.grad_cam": ("grad_cam",),
+    "relevance.similarity_map": ("similarity_map",),
+    "relevance.word_relevance": ("WordRelevance", "word_relevance"),
     "towers.camera_embedding": ("CameraEmbedding",),
     "towers.clip_towers": ("ClipTowers",),
     "towers.levels": ("ImageLevels", "TowerEmbeddings"),

@@ -13,6 +13,7 @@ from clipreid_kit.viz.pair_similarities import (
     similarity_histogram_figure,
 )
 from clipreid_kit.viz.ranked_lists import ranked_list_figure
+from clipreid_kit.viz.relevance_maps import relevance_figure, word_relevance_figure
 from clipreid_kit.viz.reliability_diagram import reliability_figure
 from clipreid_kit.viz.themes import Theme
 from clipreid_kit.viz.training_curves import training_figure
@@ -29,9 +30,11 @@ __all__ = [
     "figure_png",
     "image_png",
     "ranked_list_figure",
+    "relevance_figure",
     "reliability_figure",
     "save_figure",
     "similarity_histogram",
     "similarity_histogram_figure",
     "training_figure",
+    "word_relevance_figure",
 ]

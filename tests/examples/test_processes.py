@@ -29,7 +29,7 @@ CASES = {
         "teacher.source=average",
     ),
     "clip_reid": (VIT, "head.sync_neck=true", "loss.supcon=0.5", "prompt.lr=1e-3"),
-    "prompt_sg": ("head.neck=false", "loss.supcon=0", "prompt.mode=simplified"),
+    "prompt_sg": ("head.neck=false", "prompt.sync_inversion=true"),
     "retrieval": (
         VIT,
         "loss.hard_negative=1",

@@ -3,12 +3,13 @@
 import argparse
 import gc
 import importlib
+import time
 
 import torch
 
-from benchmarks.measure import Work, added_memory, interleaved, machine, peak_memory, show
+from benchmarks.measure import Clock, Work, added_memory, interleaved, machine, peak_memory, show
 
-FAMILIES = ("contrastive", "metric", "heads", "memory")
+FAMILIES = ("contrastive", "metric", "heads", "memory", "parts")
 
 
 def main() -> None:
@@ -19,6 +20,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=None, help="steps; 30, and 5 above 512 rows")
     parser.add_argument("--device", default="cpu", help="device of the batches: cpu, cuda, cuda:1")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count seconds of the processor, where others load the machine",
+    )
     options = parser.parse_args()
 
     torch.set_default_device(options.device)
@@ -32,12 +38,15 @@ def main() -> None:
 
             for name, contenders in module.contenders(batch).items():
                 if options.only in name:
-                    measure(f"{name}, B = {batch}", contenders, repeats, options.device)
+                    clock = time.process_time if options.processor_time else time.perf_counter
+                    measure(f"{name}, B = {batch}", contenders, repeats, options.device, clock)
 
 
-def measure(title: str, contenders: dict[str, Work], repeats: int, device: str) -> None:
+def measure(
+    title: str, contenders: dict[str, Work], repeats: int, device: str, clock: Clock
+) -> None:
     """Print times and added memory of the contenders of one case."""
-    seconds = interleaved(contenders, repeats)
+    seconds = interleaved(contenders, repeats, clock)
 
     memory = {}
     for contender, work in contenders.items():

@@ -17,10 +17,13 @@ from pathlib import Path
 import torch
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 OURS = "clipreid_kit"
 
 
-def interleaved(contenders: Mapping[str, Work], repeats: int) -> dict[str, float]:
+def interleaved(
+    contenders: Mapping[str, Work], repeats: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each contender, after one warm-up that is not measured.
 
     The contenders take turns, in another order each time, because the previous one counts: after
@@ -33,12 +36,12 @@ def interleaved(contenders: Mapping[str, Work], repeats: int) -> dict[str, float
     for turn in range(repeats + 1):
         rng.shuffle(order)
         for name, work in order:
-            began = time.perf_counter()
+            began = clock()
             work()
             if torch.cuda.is_initialized():  # a GPU may still be at work
                 torch.cuda.synchronize()
             if turn > 0:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(clock() - began)
 
     return {name: statistics.median(values) for name, values in times.items()}
 

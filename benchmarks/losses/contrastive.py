@@ -16,6 +16,8 @@ from torch.nn import functional
 from benchmarks.losses.step import floor, seeded, step
 from benchmarks.measure import OURS, Work
 from clipreid_kit import (
+    CMPCLoss,
+    CMPMLoss,
     HardNegativeContrastiveLoss,
     InfoNCELoss,
     SDMLoss,
@@ -23,6 +25,7 @@ from clipreid_kit import (
     SupConLoss,
     TripletAlignmentLoss,
 )
+from clipreid_kit.losses.cmpm import cmpm_definition
 from clipreid_kit.losses.sdm import sdm_definition
 from clipreid_kit.losses.triplet_alignment import triplet_alignment_definition
 
@@ -112,6 +115,9 @@ def contenders(batch: int) -> dict[str, dict[str, Work]]:
         "InfoNCE with hard negatives": hard_negatives(data),
         "SDM": sdm(data),
         "Triplet alignment": triplet_alignment(data),
+        "CMPM": cmpm(data),
+        "CMPM and CMPC, C = 1,000": cmpm_and_cmpc(data),
+        "SDM, a value for each pair": sdm_of_pairs(data),
     }
 
 
@@ -195,3 +201,35 @@ def triplet_alignment(data: Batch) -> dict[str, Work]:
 
     peers = {"the formula in autograd": data.pairs(definition)}
     return data.case(data.pairs(lambda images, texts: ours(images, texts, labels)), peers)
+
+
+def cmpm(data: Batch) -> dict[str, Work]:
+    ours = CMPMLoss()
+    labels = data.labels
+
+    def definition(images: Tensor, texts: Tensor) -> Tensor:
+        return cmpm_definition(images, texts, labels)
+
+    peers = {"the formula in autograd": data.pairs(definition)}
+    return data.case(data.pairs(lambda images, texts: ours(images, texts, labels)), peers)
+
+
+def cmpm_and_cmpc(data: Batch) -> dict[str, Work]:
+    matching, classes = CMPMLoss(), CMPCLoss(DIM, 1000)
+    labels = data.labels % 1000
+
+    def ours(images: Tensor, texts: Tensor) -> Tensor:
+        return matching(images, texts, labels) + classes(images, texts, labels)
+
+    return data.case(data.pairs(ours), {})
+
+
+def sdm_of_pairs(data: Batch) -> dict[str, Work]:
+    of_pairs, mean = SDMLoss(reduction="none"), SDMLoss()
+    labels = data.labels
+
+    def ours(images: Tensor, texts: Tensor) -> Tensor:
+        return of_pairs(images, texts, labels).mean()
+
+    peers = {"their mean": data.pairs(lambda images, texts: mean(images, texts, labels))}
+    return data.case(data.pairs(ours), peers)

@@ -353,6 +353,8 @@ class ComposedPrompt(Template):
     """Network that makes the pseudo word: three layers and a BatchNorm, or two layers."""
     inversion_dim: Annotated[PositiveInt, _COMPOSED] = 512
     """Hidden width of that network."""
+    sync_inversion: Annotated[bool, _COMPOSED, Needs("prompt.inversion: paper")] = False
+    """Take that BatchNorm's mean and variance over the batches of all processes."""
     interaction_blocks: NonNegativeInt = 2
     """Self-attention blocks after the cross-attention."""
     interaction_dropout: FractionBelowOne = 0.0

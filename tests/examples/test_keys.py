@@ -286,6 +286,7 @@ ELSEWHERE = {
     "device": "test_how_and_not_what",
     "teacher.path": "test_teacher.py",
     "head.sync_neck": "test_processes.py",
+    "prompt.sync_inversion": "test_processes.py",
     "threads": "test_threads_last_as_long_as_the_run",
     "deterministic": "test_deterministic_algorithms_last_as_long_as_the_run",
     "data.source": "test_readers_get_their_keys",

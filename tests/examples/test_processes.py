@@ -29,7 +29,7 @@ CASES = {
         "teacher.source=average",
     ),
     "clip_reid": (VIT, "head.sync_neck=true", "loss.supcon=0.5", "prompt.lr=1e-3"),
-    "prompt_sg": ("head.neck=false", "loss.supcon=0", "prompt.mode=simplified"),
+    "prompt_sg": ("head.neck=false", "prompt.sync_inversion=true"),
     "retrieval": (
         VIT,
         "loss.hard_negative=1",
@@ -101,11 +101,13 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
         assert (left.exitcode, right.exitcode) == (0, 0), errors.read_text()
     (alone, history), (together, other) = tensors(one), tensors(two)
     assert alone.keys() == together.keys()
+    # The BatchNorm of pseudo words divides by a small deviation, and so enlarges rounding.
+    atol = 5e-5 if stage == "prompt_sg" else 5e-6
     for name, value in alone.items():
         if stage != "clip_reid" and ("running_" in name or name.endswith("batches_tracked")):
             continue  # of each process's own images
         torch.testing.assert_close(
-            together[name], value, rtol=1e-4, atol=5e-6, msg=lambda text, n=name: f"{n}: {text}"
+            together[name], value, rtol=1e-4, atol=atol, msg=lambda text, n=name: f"{n}: {text}"
         )
     for a, b in zip(history, other, strict=True):
         for key in ("loss", "gradient_norm", "lr"):

@@ -112,9 +112,9 @@ def test_wrong_options(changes, message):
         TextualInversionMLP(**{"in_dim": 6, "token_dim": 5, **changes})
 
 
-@pytest.mark.parametrize("options", [{"token_std": 0.1}, {"affine": False}])
+@pytest.mark.parametrize("options", [{"token_std": 0.1}, {"affine": False}, {"distributed": True}])
 def test_options_of_the_norm_without_one(options):
-    message = "affine and token_std are options of the BatchNorm; leave them out with var"
+    message = "affine, token_std and distributed are options of the BatchNorm; leave them out with"
     with pytest.raises(ValueError, match=message):
         TextualInversionMLP(6, 5, variant="basic", **options)
 

@@ -29,6 +29,7 @@ def build(recipe: PromptSGRecipe, session: Session, num_identities: int) -> nn.M
             towers.text_width,
             variant=prompt.inversion,
             hidden_dim=prompt.inversion_dim,
+            distributed=prompt.sync_inversion and session.distributed,
         )
     composer = PromptComposer(towers, templates_of(prompt, recipe.data))
     interaction = MultiModalInteraction(

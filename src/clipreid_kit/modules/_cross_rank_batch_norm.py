@@ -6,8 +6,6 @@ from torch import Tensor, nn
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import gather_batch, world_size
 
-_OWNER = "BNNeck"
-
 
 class CrossRankBatchNorm1d(nn.BatchNorm1d):
     r"""``nn.BatchNorm1d`` over the rows of all ranks; its tensors have the same names.
@@ -25,6 +23,8 @@ class CrossRankBatchNorm1d(nn.BatchNorm1d):
 
     Args:
         num_features: Width of the rows.
+        affine: Whether there is a learned scale and shift.
+        owner: Module that errors name.
 
     References:
         Ioffe and Szegedy, Batch Normalization, ICML 2015, algorithm 1. Chan et al., Updating
@@ -36,8 +36,9 @@ class CrossRankBatchNorm1d(nn.BatchNorm1d):
     num_batches_tracked: Tensor
     momentum: float
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features)
+    def __init__(self, num_features: int, *, affine: bool = True, owner: str = "BNNeck") -> None:
+        super().__init__(num_features, affine=affine)
+        self.owner = owner
         self.distributed = True  # ``local_losses`` switches it off
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
@@ -47,11 +48,13 @@ class CrossRankBatchNorm1d(nn.BatchNorm1d):
 
         rows = at_least_float32(input)
         with torch.autocast(rows.device.type, enabled=False):
-            count, mean, variance = moments_of_all_ranks(rows)
+            count, mean, variance = moments_of_all_ranks(rows, self.owner)
             self._update_running_statistics(count, mean, variance)
 
-            scale = (variance + self.eps).rsqrt() * self.weight
-            return ((rows - mean) * scale + self.bias).to(input.dtype)
+            scale = (variance + self.eps).rsqrt()
+            if not self.affine:
+                return ((rows - mean) * scale).to(input.dtype)
+            return ((rows - mean) * (scale * self.weight) + self.bias).to(input.dtype)
 
     def gathers(self) -> bool:
         """Whether a forward pass would gather from other ranks."""
@@ -66,7 +69,7 @@ class CrossRankBatchNorm1d(nn.BatchNorm1d):
         self.num_batches_tracked += 1
 
 
-def moments_of_all_ranks(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def moments_of_all_ranks(rows: Tensor, owner: str = "BNNeck") -> tuple[Tensor, Tensor, Tensor]:
     """Number of rows, mean (D,) and biased variance (D,) over all ranks, with gradient.
 
     Raises:
@@ -77,14 +80,14 @@ def moments_of_all_ranks(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     own_squares = (rows - own_mean).square().sum(dim=0)
 
     own = torch.cat([rows.new_full((1,), num_rows), own_mean, own_squares])
-    (gathered,) = gather_batch(_OWNER, own[None])
+    (gathered,) = gather_batch(owner, own[None])
     counts, means, squares = gathered.split([1, dim, dim], dim=1)
 
     # A rank with two rows need not wait for the device to know that there are enough.
     count = counts.sum()
     if num_rows < 2 and count < 2:
         raise ValueError(
-            f"{_OWNER}: training mode needs at least two rows over all ranks, as one row has no "
+            f"{owner}: training mode needs at least two rows over all ranks, as one row has no "
             "variance; drop the last batch of one, or call eval() to use the running statistics."
         )
 

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_embeddings, check_integer, check_positive, fail
+from clipreid_kit.distributed import errors_on_all_ranks
+from clipreid_kit.modules._cross_rank_batch_norm import CrossRankBatchNorm1d
 
 _OWNER = "TextualInversionMLP"
 
@@ -34,6 +36,8 @@ class TextualInversionMLP(nn.Module):
         token_std: Standard deviation of the initial pseudo tokens' entries, above 0; ``"paper"``
             only. 1 is that of a BatchNorm. The words of CLIP have about 0.01 to 0.02, so 1 is a
             very loud word; with a value like theirs the prompt starts as a sentence.
+        distributed: Take the mean and the variance of the BatchNorm over the rows of all ranks, as
+            :class:`BNNeck` does; ``"paper"`` only.
 
     Raises:
         ValueError: If a width is below 1 or an option is out of its range; in ``forward``, if the
@@ -58,6 +62,7 @@ class TextualInversionMLP(nn.Module):
         hidden_dim: int = 512,
         affine: bool = True,
         token_std: float = 1.0,
+        distributed: bool = False,
     ) -> None:
         super().__init__()
         check_integer(_OWNER, "in_dim", in_dim, 1)
@@ -65,10 +70,10 @@ class TextualInversionMLP(nn.Module):
         check_integer(_OWNER, "hidden_dim", hidden_dim, 1)
         check_choice(_OWNER, "variant", variant, ("paper", "basic"))
         check_positive(_OWNER, "token_std", token_std)
-        if variant == "basic" and (token_std != 1.0 or not affine):
+        if variant == "basic" and (token_std != 1.0 or not affine or distributed):
             raise ValueError(
-                f"{_OWNER}: affine and token_std are options of the BatchNorm; leave them out with "
-                'variant="basic", which has none.'
+                f"{_OWNER}: affine, token_std and distributed are options of the BatchNorm; leave "
+                'them out with variant="basic", which has none.'
             )
 
         self.in_dim = in_dim
@@ -78,10 +83,13 @@ class TextualInversionMLP(nn.Module):
         self.affine = affine
         self.layers = _layers(in_dim, hidden_dim, token_dim, variant)
 
-        self.norm = None
+        self.norm: nn.BatchNorm1d | None = None
         self.fixed_std = 1.0
         if variant == "paper":
-            self.norm = nn.BatchNorm1d(token_dim, affine=affine)
+            if distributed:
+                self.norm = CrossRankBatchNorm1d(token_dim, affine=affine, owner=_OWNER)
+            else:
+                self.norm = nn.BatchNorm1d(token_dim, affine=affine)
             if affine:
                 nn.init.constant_(self.norm.weight, token_std)
             else:
@@ -89,23 +97,34 @@ class TextualInversionMLP(nn.Module):
 
     def forward(self, embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
         """Return a pseudo token for each embedding."""
-        check_embeddings(_OWNER, "embeddings", embeddings)
-        if embeddings.shape[1] != self.in_dim:
-            raise fail(_OWNER, f"embeddings of width {self.in_dim}", embeddings.shape[1])
+        with errors_on_all_ranks(_OWNER, 1, distributed=self._gathers()):
+            self._check_rows(embeddings)
 
         tokens: Tensor = self.layers(embeddings)
         if self.norm is None:
             return tokens
 
-        if self.training and embeddings.shape[0] == 1:
-            raise ValueError(
-                f"{_OWNER}: training mode needs at least two rows, as one row has no variance; "
-                "drop the last batch of one, or call eval() to use the running statistics."
-            )
         # In half precision a normalised token would lose what distinguishes two images.
         with torch.autocast(embeddings.device.type, enabled=False):
             tokens = self.norm(tokens.to(next(self.layers.parameters()).dtype))
         return tokens * self.fixed_std
+
+    def _check_rows(self, embeddings: Tensor) -> None:
+        """Raise ValueError for rows of another width, or a single row whose variance is asked."""
+        check_embeddings(_OWNER, "embeddings", embeddings)
+        if embeddings.shape[1] != self.in_dim:
+            raise fail(_OWNER, f"embeddings of width {self.in_dim}", embeddings.shape[1])
+
+        normalises = self.norm is not None and self.training and not self._gathers()
+        if normalises and embeddings.shape[0] == 1:
+            raise ValueError(
+                f"{_OWNER}: training mode needs at least two rows, as one row has no variance; "
+                "drop the last batch of one, or call eval() to use the running statistics."
+            )
+
+    def _gathers(self) -> bool:
+        """Whether the statistics come from several ranks, which may have a single row each."""
+        return isinstance(self.norm, CrossRankBatchNorm1d) and self.norm.gathers()
 
     def extra_repr(self) -> str:
         """Return the option that no submodule shows, for ``print(module)``."""

@@ -20,6 +20,7 @@ from clipreid_kit.clip import (
     TextToPerson,
 )
 from clipreid_kit.clip.methods import text_to_person
+from clipreid_kit.modules import TextualInversionMLP
 from clipreid_kit.modules.masked_language import MaskedTokens
 
 SIZE = (64, 32)
@@ -78,9 +79,8 @@ def build_method(name, *, distributed):
     if name == "text_to_person":
         return text_method(towers, branch, distributed=distributed)
 
-    method = PromptSG(towers, 3, **options)
-    method.inversion.norm.eval()  # a BatchNorm of its rank's rows
-    return method
+    inversion = TextualInversionMLP(towers.embed_dim, towers.text_width, distributed=distributed)
+    return PromptSG(towers, 3, inversion=inversion, **options)
 
 
 def text_method(towers, branch, *, distributed):

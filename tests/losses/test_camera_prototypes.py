@@ -92,6 +92,32 @@ def test_the_memory_moves_as_that_of_the_plain_loss(update):
     assert torch.equal(loss.memory.prototypes, before)
 
 
+def test_with_one_camera_it_is_the_plain_loss():
+    loss = CameraPrototypeLoss(DIM, CLUSTERS, 1, temperature=0.3).eval()
+    plain = PrototypeMemoryLoss(DIM, CLUSTERS, temperature=0.3).eval()
+    labels, camera = torch.tensor([0, 1, 1, 3]), torch.zeros(4, dtype=torch.long)
+    loss.initialize(random_rows(4, 0), labels, camera)
+    plain.initialize(random_rows(4, 0), labels)
+
+    rows = random_rows(4, 1)
+    labels = torch.tensor([0, 1, 2, 3])  # of cluster 2 there is no prototype
+    torch.testing.assert_close(loss(rows, labels, camera), plain(rows, labels))
+
+
+def test_a_step_in_training_mode_has_the_gradient_before_the_move():
+    pairs = [(0, 0), (0, 1), (1, 0), (2, 2)]
+    labels, cameras = columns_of(pairs)
+    rows = random_rows(4, 1).requires_grad_()
+    before, trained = initialized(pairs).eval(), initialized(pairs)
+
+    value = trained(rows, labels, cameras)
+    expected = before(rows, labels, cameras)
+    assert torch.equal(value, expected)
+    assert not torch.equal(trained.memory.prototypes, before.memory.prototypes)
+    (got,), (want,) = (torch.autograd.grad(loss, rows) for loss in (value, expected))
+    assert torch.equal(got, want)
+
+
 def test_initialize_for_another_number_of_clusters():
     loss = initialized([(0, 0)], persistent=False)
     rows = random_rows(2, 3)

@@ -25,7 +25,13 @@ from clipreid_kit.clip import (
     unfreeze_last_blocks,
 )
 from clipreid_kit.distances import l2_normalize
-from clipreid_kit.losses import ArcFaceHead, InfoNCELoss, SupConLoss, TripletLoss
+from clipreid_kit.losses import (
+    ArcFaceHead,
+    CameraPrototypeLoss,
+    InfoNCELoss,
+    SupConLoss,
+    TripletLoss,
+)
 
 CAPTIONS = ["a red coat", "a red coat and a hat", "a blue cup", "a cup", "a hand", "a left hand"]
 ALL_TERMS = {
@@ -371,6 +377,28 @@ def test_cameras_reach_the_towers():
     second = model(random_images(), cameras=torch.full((6,), 2)).embedding
 
     assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize("num_cameras", [0, 2])
+def test_a_term_on_cameras_needs_no_embedding_of_them(num_cameras):
+    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=num_cameras)
+    loss = CameraPrototypeLoss(128, 5, 2)
+    terms = {"weights": {"camera_prototype": 2.0}, "losses": {"camera_prototype": loss}}
+    model = ClipBaseline(towers, 5, **terms).eval()
+
+    images, cameras = random_images(6), torch.arange(6) % 2
+    given = {"cameras": cameras} if num_cameras else {}
+    loss.initialize(towers.encode_image(images, **given), LABELS, cameras)
+    output = model(images, LABELS, cameras=cameras)
+    expected = 2 * loss(output.features, LABELS, cameras)
+    assert_close(output.loss, expected)
+    assert output.terms.keys() == {"camera_prototype"}
+    assert model.open_set_terms == ()
+
+    with pytest.raises(ValueError, match="'camera_prototype' compares within and across cameras;"):
+        model(images, LABELS)
+    with pytest.raises(ValueError, match='"camera_prototype" needs the number of cameras; pass'):
+        ClipBaseline(towers, 5, weights={"camera_prototype": 1.0})
 
 
 def test_a_checkpoint_of_other_identities_loads_without_its_heads():

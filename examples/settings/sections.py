@@ -460,8 +460,7 @@ class Evaluate(Section):
     protocols: list[Protocol] = Field(default_factory=list)
     """Protocols of the evaluation; empty for the source's own."""
     tracklets: Literal["none", "own", "cameras"] = "none"
-    """Pool the embeddings of each tracklet, or of all images with split, identity and camera in
-    common, and evaluate these."""
+    """Pool the images of each tracklet, or of each identity by each camera, and evaluate these."""
     num_frames: Annotated[PositiveInt | None, Needs("evaluate.tracklets")] = None
     """Frames of a tracklet that are encoded, evenly spaced; null for all."""
     task: Literal["image_to_image", "text_to_image", "image_to_text"] = "image_to_image"

@@ -90,13 +90,16 @@ class TrackletTests:
         tracklets = [number for number, frames in enumerate(self.frames.values()) for _ in frames]
 
         method = encoder.model
-        pools = isinstance(method, ClipBaseline) and method.pooling is not None
+        pool = None
+        if isinstance(method, ClipBaseline) and method.pooling is not None:
+            pool = method.pool_frames
+
         device = next(method.parameters()).device
         embeddings = encoder.encode_images(rows).to(device)
-        if not pools:
+        if pool is None:
             embeddings = nn.functional.normalize(embeddings, dim=1)
 
-        pooled = pool_tracklets(embeddings, tracklets, method.pool_frames if pools else None)
+        pooled = pool_tracklets(embeddings, tracklets, pool)
         return dict(zip(self.frames, pooled.embeddings.cpu(), strict=True))
 
 
@@ -129,8 +132,3 @@ def _evenly(rows: list[int], most: int | None) -> list[int]:
     if most is None or len(rows) <= most:
         return rows
     return [rows[(2 * i + 1) * len(rows) // (2 * most)] for i in range(most)]
-
-
-def trains_on_tracklets(recipe: object) -> bool:
-    """Whether a recipe's batches are of tracklets."""
-    return isinstance(recipe, ClassifierRecipe) and recipe.tracklets.num_frames > 0

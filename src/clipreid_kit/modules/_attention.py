@@ -123,7 +123,9 @@ class SelfBlock(nn.Module):
 
     def _split_heads(self, tokens: Tensor) -> Tensor:
         """Reshape (N, T, D) to (N, heads, T, D / heads)."""
-        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        num_rows, num_tokens, dim = tokens.shape
+        head_dim = dim // self.num_heads
+        return tokens.view(num_rows, num_tokens, self.num_heads, head_dim).transpose(1, 2)
 
 
 def _attended(valid: Tensor) -> Tensor:

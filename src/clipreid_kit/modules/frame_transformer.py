@@ -77,18 +77,13 @@ class FrameTransformer(nn.Module):
         self.dim = dim
         self.num_heads = num_heads
         self.positions = nn.Parameter(0.02 * torch.randn(num_positions, dim))
-        self.blocks = nn.ModuleList(
+        blocks = [
             SelfBlock(dim, num_heads, single=False, post_norm=False, mlp_ratio=4.0, dropout=dropout)
             for _ in range(num_blocks)
-        )
-        self._begin_as_mean()
-
-    @torch.no_grad()
-    def _begin_as_mean(self) -> None:
-        for block in self.blocks:
-            for last in (block.out, block.mlp[2]):
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+        ]
+        for block in blocks:
+            _begin_as_identity(block)
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(
         self, frames: Float[Tensor, "n t d"], valid: Bool[Tensor, "n t"] | None = None
@@ -133,6 +128,12 @@ class FrameTransformer(nn.Module):
     def extra_repr(self) -> str:
         """Return the option that no submodule shows, for ``print(module)``."""
         return f"num_positions={len(self.positions)}"
+
+
+def _begin_as_identity(block: SelfBlock) -> None:
+    """Set the last layers of a block to 0, so that it returns its tokens."""
+    for parameter in (*block.out.parameters(), *block.mlp[2].parameters()):
+        nn.init.zeros_(parameter)
 
 
 def _usual_heads(dim: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipreid_kit.data import read_csv
+from clipreid_kit.data import read_csv, tracklet_rows
 from clipreid_kit.data.synthetic import SyntheticReid
 
 DATA = SyntheticReid(24)
@@ -95,6 +95,7 @@ def test_seeds_differ():
 def test_another_process_draws_the_same():
     code = """
 import hashlib
+from clipreid_kit.data import read_csv, tracklet_rows
 from clipreid_kit.data.synthetic import SyntheticReid
 
 data = SyntheticReid(24)
@@ -294,3 +295,49 @@ def test_the_last_cameras_are_infrared(tmp_path):
     assert modalities == [record.modality for record in written]
     with pytest.raises(ValueError, match="infrared_cameras=3 leaves no visible camera"):
         SyntheticReid(8, num_cameras=3, infrared_cameras=3)
+
+
+VIDEO = SyntheticReid(8, views_per_camera=2, num_cameras=2, image_size=(32, 32), frames_per_view=3)
+
+
+def test_views_of_several_frames_are_tracklets():
+    records = VIDEO.records()
+    assert len(records) == 8 * 2 * 2 * 3
+    assert records[1].path == "images/0000_c0_v0_f01.png"
+    assert (records[1].tracklet, records[1].frame) == ("0000_c0_v0", 1)
+
+    rows = tracklet_rows(records)  # of one identity, camera and split each
+    assert len(rows) == 8 * 2 * 2
+    assert all(len({records[row].split for row in of_tracklet}) == 1 for of_tracklet in rows)
+
+
+def test_the_first_frame_is_the_still_and_all_frames_differ():
+    still = SyntheticReid(8, views_per_camera=2, num_cameras=2, image_size=(32, 32))
+    for identity in range(3):
+        frames = [VIDEO.render(identity, 1, 0, frame).tobytes() for frame in range(3)]
+        assert frames[0] == still.render(identity, 1, 0).tobytes()
+        assert len(set(frames)) == 3
+
+
+def test_frames_stay_the_same_from_version_to_version():
+    rendered = VIDEO.render(2, 1, 1, 2).tobytes()
+    assert hashlib.sha256(rendered).hexdigest()[:16] == "dd23a7462d49ed60"
+
+
+def test_tracklets_are_written_and_read(tmp_path):
+    records = VIDEO.write(tmp_path)
+    read = read_csv(tmp_path / "records.csv")
+
+    assert [(r.path, r.tracklet, r.frame) for r in read] == [
+        (r.path, r.tracklet, r.frame) for r in records
+    ]
+    assert VIDEO.write(tmp_path) == records  # found complete
+
+
+def test_a_frame_that_does_not_exist_is_refused():
+    with pytest.raises(
+        ValueError, match=r"SyntheticReid\.render: expected frame from 0 to 2, got 3"
+    ):
+        VIDEO.render(0, 0, 0, 3)
+    with pytest.raises(ValueError, match="frames_per_view as a whole number >= 1"):
+        SyntheticReid(8, frames_per_view=0)

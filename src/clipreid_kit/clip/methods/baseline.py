@@ -362,13 +362,15 @@ class ClipBaseline(nn.Module):
                 raise ValueError(f"{_OWNER}: valid belongs to tracklets (N, T, 3, H, W).")
             return self.towers.encode_image(images, cameras=cameras, views=views)
 
-        num_frames = images.shape[1]
-        columns = {
-            name: None if numbers is None else numbers.repeat_interleave(num_frames)
-            for name, numbers in (("cameras", cameras), ("views", views))
-        }
-        frames = l2_normalize(self.towers.encode_image(images.flatten(0, 1), **columns))
-        return self._pooled(frames.unflatten(0, (-1, num_frames)), valid)
+        num_tracklets, num_frames = images.shape[:2]
+        if cameras is not None:
+            cameras = cameras.repeat_interleave(num_frames)
+        if views is not None:
+            views = views.repeat_interleave(num_frames)
+
+        frames = self.towers.encode_image(images.flatten(0, 1), cameras=cameras, views=views)
+        frames = l2_normalize(frames).view(num_tracklets, num_frames, frames.shape[1])
+        return self._pooled(frames, valid)
 
     def _pooled(self, frames: Tensor, valid: Tensor | None) -> Tensor:
         """Pool embeddings of frames."""

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from clipreid_kit._read_files import UnusableFileError, inflate
 
 IntArray = npt.NDArray[np.int64]
+Order = Literal["<", ">"]  # of bytes
 
 _HEADER = 128
 _MATRIX = 14
@@ -47,7 +49,7 @@ def parse_matrices(content: bytes) -> dict[str, IntArray]:
     if len(content) < _HEADER or content[126:128] not in (b"IM", b"MI"):
         raise UnusableFileError("it is no MATLAB file of level 5 (save it with -v6 or -v7)")
 
-    order = "<" if content[126:128] == b"IM" else ">"
+    order: Order = "<" if content[126:128] == b"IM" else ">"
     matrices: dict[str, IntArray] = {}
     for element in _elements(content[_HEADER:], order):
         is_packed = element[0] == _COMPRESSED
@@ -61,7 +63,7 @@ def parse_matrices(content: bytes) -> dict[str, IntArray]:
     return matrices
 
 
-def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+def _elements(content: bytes, order: Order) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the data of each element."""
     place = 0
     while place < len(content):
@@ -83,7 +85,7 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         yield kind, content[begin : begin + size]
 
 
-def _only_element(content: bytes, order: str) -> tuple[int, bytes]:
+def _only_element(content: bytes, order: Order) -> tuple[int, bytes]:
     """Return the one element of a packed part."""
     found = next(_elements(content, order), None)
     if found is None:
@@ -91,7 +93,7 @@ def _only_element(content: bytes, order: str) -> tuple[int, bytes]:
     return found
 
 
-def _matrix(data: bytes, order: str) -> tuple[str, IntArray] | None:
+def _matrix(data: bytes, order: Order) -> tuple[str, IntArray] | None:
     """Return name and values of a matrix; ``None`` for variables of other kinds."""
     elements = _elements(data, order)
     parts = [part for part, _ in zip(elements, range(4), strict=False)]
@@ -112,7 +114,7 @@ def _matrix(data: bytes, order: str) -> tuple[str, IntArray] | None:
     return name, _whole(name, values).reshape(shape, order="F")
 
 
-def _numbers(part: tuple[int, bytes], order: str) -> npt.NDArray[np.generic]:
+def _numbers(part: tuple[int, bytes], order: Order) -> npt.NDArray[np.generic]:
     """Return the numbers of an element."""
     kind, data = part
     if kind not in _NUMBERS:

@@ -73,7 +73,8 @@ def moved(
         0.5 * width + frame.shift[0] * min(size),
         0.5 * height + frame.shift[1] * min(size),
     )
-    return back @ turn @ to_middle @ matrix
+    found: Float[np.ndarray, "3 3"] = back @ turn @ to_middle @ matrix
+    return found
 
 
 def draw_passing(canvas: Canvas, body: Image.Image, frame: Frame) -> None:

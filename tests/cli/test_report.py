@@ -17,7 +17,8 @@ def test_published_figures_beside_a_run(clipreid, tmp_path, monkeypatch, publish
     assert "| 90.00    | 95.50     | -5.50" in printed
 
 
-def test_errors_need_the_embeddings_of_the_run(clipreid, tmp_path):
+def test_pages_need_the_embeddings_of_the_run(clipreid, tmp_path, monkeypatch):
+    monkeypatch.setattr("clipreid_kit.reports.gather_runs", lambda *_, **__: "")
     write_run(tmp_path / "run", rates=[0.5], results=both(0.25, 0.9))
     out = tmp_path / "out"
     status, _, failure = clipreid("report", tmp_path / "run", "--out", out, "--errors")
@@ -35,3 +36,7 @@ def test_errors_need_the_embeddings_of_the_run(clipreid, tmp_path):
     assert status == 0
     assert printed.endswith(f"errors: {out / 'errors' / 'run.html'}\n")
     assert "Every query with a match has it first." in (out / "errors" / "run.html").read_text()
+
+    status, _, failure = clipreid("report", tmp_path / "run", "--out", out, "--map")
+    assert status == 1
+    assert "image" in failure  # the images that the paths name do not exist

@@ -5,7 +5,7 @@ from PIL import Image
 from run_folders import write_run
 
 from clipreid_kit.data import ImageRecord
-from clipreid_kit.reports import Evaluation, write_error_pages, write_features
+from clipreid_kit.reports import Evaluation, write_error_pages, write_features, write_map_pages
 from clipreid_kit.reports.run_pages import features_of_runs
 
 
@@ -55,3 +55,23 @@ def test_the_files_of_others_stay(tmp_path):
     with pytest.raises(ValueError, match="holds files that were not written here"):
         write_error_pages([tmp_path / "run"], tmp_path / "out")
     assert foreign.read_text() == "mine"
+
+
+def test_every_run_gets_a_map_as_page_and_picture(tmp_path):
+    run = write_run(tmp_path / "run")
+    folder = run / "images"
+    records, rows = [], torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    folder.mkdir()
+    for number in range(8):
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(folder / f"{number}.png")
+        records.append(ImageRecord(str(folder / f"{number}.png"), number % 2, camera=number % 4))
+    write_features(run, Evaluation({}, records, records, rows, rows, None, [], False))
+
+    (page,) = write_map_pages([run], tmp_path / "out", method="pca")
+    text = page.read_text()
+    assert "<h1>run: embeddings</h1>" in text
+    assert "8 images of 2 identities. Placed by pca, seed 0." in text
+    assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+    (page,) = write_map_pages([run], tmp_path / "out", method="pca", max_images=5)
+    assert "4 images of 1 identities. Whole identities, chosen at random from 8" in page.read_text()

@@ -7,6 +7,7 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 
 from clipreid_kit.reports.comparison_table import TableFormat, comparison_table
 from clipreid_kit.reports.console import epoch_line, flat, results_table
+from clipreid_kit.reports.embedding_map_page import embedding_map_page, sample_identities
 from clipreid_kit.reports.errors_page import errors_page
 from clipreid_kit.reports.evaluation import Evaluation, Result
 from clipreid_kit.reports.features import read_features, write_features
@@ -20,7 +21,7 @@ from clipreid_kit.reports.retrieval_errors import RetrievalError, retrieval_erro
 from clipreid_kit.reports.run_comparison import compare_runs
 from clipreid_kit.reports.run_folder import holds_run, open_run, write_history
 from clipreid_kit.reports.run_lock import RunLock
-from clipreid_kit.reports.run_pages import write_error_pages
+from clipreid_kit.reports.run_pages import write_error_pages, write_map_pages
 from clipreid_kit.reports.run_report import write_run_report
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "TableFormat",
     "compare_runs",
     "comparison_table",
+    "embedding_map_page",
     "epoch_line",
     "errors_page",
     "flat",
@@ -44,11 +46,13 @@ __all__ = [
     "read_result_file",
     "results_table",
     "retrieval_errors",
+    "sample_identities",
     "verdict",
     "write_error_pages",
     "write_features",
     "write_history",
     "write_json",
+    "write_map_pages",
     "write_predictions",
     "write_result_file",
     "write_run_report",

@@ -1,4 +1,4 @@
-"""Figures of results: ranked lists, curves, histograms of similarities, and rates by camera pair.
+"""Figures of results: ranked lists, curves, similarities, camera pairs, relevance and maps.
 
 Needs matplotlib (``pip install clipreid_kit[viz]``), which is imported when a figure is drawn. No
 figure touches ``pyplot`` or the caller's ``rcParams``.
@@ -6,6 +6,7 @@ figure touches ``pyplot`` or the caller's ``rcParams``.
 
 from clipreid_kit.viz.camera_pairs import CameraPairRates, camera_pair_figure, camera_pair_rates
 from clipreid_kit.viz.cmc_curves import cmc_figure
+from clipreid_kit.viz.embedding_map import embedding_map_figure, embedding_positions
 from clipreid_kit.viz.image_pixels import ImageLike
 from clipreid_kit.viz.pair_similarities import (
     SimilarityHistogram,
@@ -27,6 +28,8 @@ __all__ = [
     "camera_pair_figure",
     "camera_pair_rates",
     "cmc_figure",
+    "embedding_map_figure",
+    "embedding_positions",
     "figure_png",
     "image_png",
     "ranked_list_figure",

@@ -14,6 +14,7 @@ from clipreid_kit._checks import check_choice, check_embeddings, fail
 from clipreid_kit.metrics import evaluate_reid
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_ids, id_array
 from clipreid_kit.viz._canvas import blank_figure, own_style
+from clipreid_kit.viz._group_order import in_natural_order
 from clipreid_kit.viz.themes import Palette, Theme, palette_of
 
 if TYPE_CHECKING:
@@ -209,8 +210,7 @@ def camera_pair_figure(
 
 def _rows_by_camera(names: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:
     """Rows of each camera, in natural order: 2 before 10."""
-    cameras = sorted(set(names.tolist()), key=lambda name: (not name.isdigit(), len(name), name))
-    return {camera: np.flatnonzero(names == camera) for camera in cameras}
+    return {name: np.flatnonzero(names == name) for name in in_natural_order(names.tolist())}
 
 
 def _has_match(

@@ -22,6 +22,7 @@ _ORDER = (
     "supcon_image",
     "recall_surrogate",
     "smooth_ap",
+    "self_supervision",
     "supcon_text",
     "info_nce",
     "hard_negative",
@@ -152,6 +153,19 @@ class RankTerms(Section):
     """Temperature of both where similarities are compared, in units of cosine similarity."""
 
 
+class ViewTerm(Section):
+    """Contrast of augmented views."""
+
+    self_supervision: Annotated[Weight, Needs("augment.views > 1")] = 0.0
+    """SimCLR's contrast of the views of an image, behind a projection."""
+    self_temperature: Annotated[PositiveFloat, Needs("loss.self_supervision")] = 0.1
+    """Temperature of self_supervision, in units of cosine similarity."""
+    self_hidden_dim: Annotated[PositiveInt | None, Needs("loss.self_supervision")] = None
+    """Width inside that projection; null for the width of the embeddings."""
+    self_dim: Annotated[PositiveInt, Needs("loss.self_supervision")] = 128
+    """Width of that projection."""
+
+
 class NestedWidths(Section):
     """Matryoshka embeddings."""
 
@@ -230,7 +244,14 @@ class RampedTerm(Section):
 
 
 class ImageLoss(
-    NestedWidths, PrototypeTerm, RankTerms, ImageContrastTerm, CenterTerm, IdentityTerm, AnyLoss
+    NestedWidths,
+    ViewTerm,
+    PrototypeTerm,
+    RankTerms,
+    ImageContrastTerm,
+    CenterTerm,
+    IdentityTerm,
+    AnyLoss,
 ):
     """Weight of each term, 0 to leave it out, and what the terms take."""
 

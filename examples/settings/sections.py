@@ -171,6 +171,8 @@ class Augment(Fill):
     """Probability of noise in a random rectangle."""
     identity_orientations: Literal[1, 4, 8] = 1
     """Turn (4), or also mirror (8), all images of an identity alike, drawn anew each epoch."""
+    views: Annotated[int, Field(ge=1, le=8), Needs("stage: classifier, image_encoder, joint")] = 1
+    """Differently augmented views of each image in a batch, each with the image's caption."""
     identity_warp: Fraction = 0.0
     """Strength of a warp that all images of an identity undergo alike."""
 

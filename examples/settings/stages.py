@@ -214,11 +214,12 @@ class TrainingRecipe(Recipe):
 
     @model_validator(mode="after")
     def _batches_suit_the_terms(self) -> Self:
-        weights, instances = self.loss.weights(), self.batch.num_instances
+        weights = self.loss.weights()
+        instances = self.batch.num_instances * self.augment.views
         if "info_nce" in weights and instances > 1:
             raise ValueError(
-                "`loss.info_nce` needs `batch.num_instances: 1`, because siblings would be "
-                "negatives; or use `loss.supcon_text`"
+                "`loss.info_nce` needs `batch.num_instances: 1` and `augment.views: 1`, because "
+                "siblings would be negatives; or use `loss.supcon_text`"
             )
 
         without_positive = [name for name in _PAIRS_OF_AN_IDENTITY if name in weights]

@@ -40,6 +40,7 @@ class ImageBatch:
         cameras: Camera numbers, where the towers have an embedding for them.
         views: View numbers, likewise.
         pair_weights: Weights of images and their captions, where noisy pairs are divided.
+        image_ids: Number of the image that each row is a view of, where a batch has several views.
     """
 
     images: Tensor
@@ -50,6 +51,7 @@ class ImageBatch:
     cameras: Tensor | None = None
     views: Tensor | None = None
     pair_weights: Tensor | None = None
+    image_ids: Tensor | None = None
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> Self:
         """The batch on a device; cameras and views stay on the CPU, where they are looked up."""
@@ -67,6 +69,7 @@ class ImageBatch:
             "cameras": self.cameras,
             "views": self.views,
             "pair_weights": self.pair_weights,
+            "image_ids": self.image_ids,
         }
         given = {name: value for name, value in optional.items() if value is not None}
         return {"images": self.images, "labels": self.labels, "step": self.step, **given}
@@ -215,9 +218,15 @@ class ImageBatches(Batches):
 
     def batch(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int) -> ImageBatch:
         """A batch with the columns of its rows."""
+        views = images.shape[1] if images.ndim == 5 else 1
+        if views > 1:
+            images = images.flatten(0, 1)
+            labels, rows = (each.repeat_interleave(views) for each in (labels, rows))
+
         columns = {name: column[rows] for name, column in self.columns.items()}
         tokens = None if self.captions is None else self.captions(rows, epoch)
-        return ImageBatch(images, labels, rows, epoch - 1, tokens, **columns)
+        image_ids = rows if views > 1 else None
+        return ImageBatch(images, labels, rows, epoch - 1, tokens, image_ids=image_ids, **columns)
 
     def loader_of(self, sampler: Sampler[list[int]]) -> "DataLoader[Any]":
         """A loader of the images in the batches of a sampler."""

@@ -1,11 +1,15 @@
 """Training images: how they are shown to the towers, and how they are augmented."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from PIL.Image import Image
+from torch import Tensor
 
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     ImageRecord,
     ImageSpec,
+    MultiViewTransform,
     ReidDataset,
     train_transform,
     warp_transform,
@@ -30,7 +34,7 @@ def training_set(
     records: Sequence[ImageRecord], spec: ImageSpec, augment: Augment, data: Images, seed: int
 ) -> ReidDataset:
     """Training images with augmentation."""
-    transform = train_transform(
+    transform: Callable[[Image], Tensor] = train_transform(
         spec,
         crop=augment.crop,
         horizontal_flip=augment.horizontal_flip,
@@ -44,6 +48,9 @@ def training_set(
         augmix=augment.augmix,
         erasing=augment.erasing,
     )
+
+    if augment.views > 1:
+        transform = MultiViewTransform(transform, augment.views)
 
     identity_transform = None
     if augment.identity_warp or augment.identity_orientations > 1:

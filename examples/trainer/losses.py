@@ -20,6 +20,7 @@ from clipreid_kit import (
     PrototypeMemoryLoss,
     RecallSurrogateLoss,
     SDMLoss,
+    SelfSupervisionLoss,
     SmoothAPLoss,
     SupConLoss,
     TripletAlignmentLoss,
@@ -50,6 +51,7 @@ from examples.settings.losses import (
     RankTerms,
     Smoothing,
     Terms,
+    ViewTerm,
 )
 from examples.settings.sections import (
     AnyHead,
@@ -199,6 +201,14 @@ def losses_of(
             label_smoothing=loss.label_smoothing,
             distributed=distributed,
         )
+    if isinstance(loss, ViewTerm) and loss.self_supervision:
+        losses["self_supervision"] = SelfSupervisionLoss(
+            towers.embed_dim,
+            hidden_dim=loss.self_hidden_dim,
+            out_dim=loss.self_dim,
+            temperature=loss.self_temperature,
+            distributed=distributed,
+        )
     if isinstance(loss, RankTerms):
         temperature = loss.rank_temperature
         losses["recall_surrogate"] = RecallSurrogateLoss(
@@ -268,6 +278,7 @@ def chance_losses(
     *,
     ranks: int,
     levels: int = 1,
+    views: int = 1,
     even: bool = True,
 ) -> dict[str, float]:
     """Weighted terms where all embeddings are equal.
@@ -278,10 +289,11 @@ def chance_losses(
         num_identities: Training identities.
         ranks: Processes.
         levels: Classifiers.
+        views: Augmented views of each image.
         even: Whether batches have one size, of rows that weigh the same; otherwise terms on
             captions have no such value.
     """
-    size = ranks * batch.num_identities * batch.num_instances
+    size = ranks * batch.num_identities * batch.num_instances * views
     values = chance_level_losses(size, num_identities)
     values["id"] *= levels
     if isinstance(loss, NestedWidths) and loss.matryoshka:

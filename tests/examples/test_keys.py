@@ -31,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single imag
 
 VIT = "model.name=reid-tiny-vit"
 AVERAGE = "teacher.source=average"
+VIEWS = ("augment.views=2", "loss.self_supervision=1")
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"
 LONGER = (
@@ -101,6 +102,11 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("augment.pad=4", "augment.fill", "255"),
         ("augment.erasing", "1.0"),
         ("augment.identity_warp", "0.5"),
+        ("augment.views", "2"),
+        ("augment.views=2", "loss.self_supervision", "0.5"),
+        (*VIEWS, "loss.self_temperature", "0.5"),
+        (*VIEWS, "loss.self_hidden_dim", "8"),
+        (*VIEWS, "loss.self_dim", "8"),
         ("augment.identity_orientations", "4"),
         (*TRACKLETS, "tracklets.num_frames", "3"),
         (*TRACKLETS, "tracklets.num_frames=2", "tracklets.selection", "consecutive"),

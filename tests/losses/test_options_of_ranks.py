@@ -28,6 +28,7 @@ from clipreid_kit.losses import (
     RecallSurrogateLoss,
     RelationalDistillationLoss,
     SDMLoss,
+    SelfSupervisionLoss,
     SigLIPLoss,
     SmoothAPLoss,
     SupConLoss,
@@ -163,6 +164,11 @@ CASES = {
         (ROWS, LABELS),
         {"dim": 4, "num_identities": 5},
         {"num_identities": 6, "scale": 8.0, "margin": 0.2},
+    ),
+    SelfSupervisionLoss: (
+        (ROWS, LABELS),
+        {"dim": 4, "out_dim": 3},
+        {"temperature": 0.2, "out_dim": 2},
     ),
     SDMLoss: (
         (ROWS, ROWS),

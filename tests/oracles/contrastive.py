@@ -59,3 +59,16 @@ def hard_negative(images, texts, temperature, margin, num_hard, weight, labels=N
         hinges.append(sum(rows) / len(rows) if rows else 0.0)
 
     return softmax + weight * sum(hinges) / 2
+
+
+def nt_xent(rows, image_ids, temperature):
+    """Chen et al. 2020, eq. 1: the mean over all ordered pairs of views of one image."""
+    cosine = _cosines(rows, rows)
+    losses = []
+    for i in range(len(rows)):
+        others = [k for k in range(len(rows)) if k != i]
+        denominator = sum(math.exp(cosine[i][k] / temperature) for k in others)
+        for j in others:
+            if image_ids[i] == image_ids[j]:
+                losses.append(-math.log(math.exp(cosine[i][j] / temperature) / denominator))
+    return sum(losses) / len(losses)

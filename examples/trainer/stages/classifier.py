@@ -44,5 +44,11 @@ def train(recipe: ClassifierRecipe, session: Session) -> nn.Module:
     method = build(recipe, session, dataset.num_identities)
 
     # Loop, validated on held-out identities; the best weights are evaluated.
-    chance = chance_losses(recipe.loss, recipe.batch, dataset.num_identities, ranks=session.ranks)
+    chance = chance_losses(
+        recipe.loss,
+        recipe.batch,
+        dataset.num_identities,
+        ranks=session.ranks,
+        views=recipe.augment.views,
+    )
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

@@ -42,6 +42,7 @@ def train(recipe: ImageEncoderRecipe, session: Session) -> nn.Module:
         recipe.batch,
         dataset.num_identities,
         ranks=session.ranks,
+        views=recipe.augment.views,
         even=not recipe.loss.focal_gamma,
     )
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

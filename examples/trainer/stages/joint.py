@@ -43,6 +43,7 @@ def train(recipe: JointRecipe, session: Session) -> nn.Module:
         recipe.batch,
         dataset.num_identities,
         ranks=session.ranks,
+        views=recipe.augment.views,
         even=not recipe.loss.focal_gamma,
     )
     return fit_method(recipe, session, method, batches, dataset, chance=chance)

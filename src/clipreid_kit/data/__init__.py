@@ -30,6 +30,7 @@ from clipreid_kit.data.files.fingerprint import image_fingerprint
 from clipreid_kit.data.further_captions import captions_of, records_by_caption
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.load_image import load_image
+from clipreid_kit.data.images.multi_view import MultiViewTransform
 from clipreid_kit.data.images.transforms import (
     PresetTransforms,
     eval_transform,
@@ -108,6 +109,7 @@ __all__ = [
     "MinedBatch",
     "MinedDataset",
     "MinedItem",
+    "MultiViewTransform",
     "PresetTransforms",
     "PromptReport",
     "PromptTable",

@@ -34,6 +34,7 @@ from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss
 from clipreid_kit.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
 from clipreid_kit.losses.recall_surrogate import RecallSurrogateLoss, recall_surrogate_loss
 from clipreid_kit.losses.sdm import SDMLoss, sdm_loss
+from clipreid_kit.losses.self_supervision import SelfSupervisionLoss
 from clipreid_kit.losses.siglip import SigLIPLoss, siglip_loss
 from clipreid_kit.losses.smooth_ap import SmoothAPLoss, smooth_ap_loss
 from clipreid_kit.losses.supcon import SupConLoss, supcon_loss
@@ -73,6 +74,7 @@ __all__ = [
     "RecallSurrogateLoss",
     "RelationalDistillationLoss",
     "SDMLoss",
+    "SelfSupervisionLoss",
     "SigLIPLoss",
     "SmoothAPLoss",
     "SupConLoss",

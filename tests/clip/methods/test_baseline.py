@@ -139,6 +139,17 @@ def test_triplets_between_images_and_texts_are_the_mean_of_both_directions(featu
     assert_close(output.terms["triplet_text"], expected)
 
 
+def test_views_of_an_image_are_contrasted():
+    model = build_baseline(weights={"self_supervision": 0.5}).eval()
+    image_ids = torch.tensor([7, 7, 8, 8, 9, 9])
+    output = model(random_images(), LABELS, image_ids=image_ids)
+    expected = 0.5 * model.losses["self_supervision"](output.features, image_ids)
+    assert_close(output.loss, expected)
+
+    with pytest.raises(ValueError, match='ClipBaseline: "self_supervision" contrasts views of one'):
+        model(random_images(), LABELS)
+
+
 def test_the_hard_negative_term_is_that_of_its_loss(features_of_all_terms):
     model, output, images, texts, _ = features_of_all_terms
     expected = ALL_TERMS["hard_negative"] * model.losses["hard_negative"](images, texts, LABELS)

@@ -34,6 +34,7 @@ from clipreid_kit.losses import (
     PrototypeMemoryLoss,
     RecallSurrogateLoss,
     SDMLoss,
+    SelfSupervisionLoss,
     SmoothAPLoss,
     SupConLoss,
     TripletAlignmentLoss,
@@ -48,11 +49,8 @@ CLASS_TERMS = ("id", "id_text", "center", "prototype", "camera_prototype")
 LABELLED_PAIR_TERMS = ("hard_negative", "sdm", "triplet_alignment", "cmpm")
 TEXT_TERMS = ("id_text", "supcon_text", "triplet_text", *LABELLED_PAIR_TERMS, "info_nce")
 RANK_TERMS = ("recall_surrogate", "smooth_ap")
-TERMS = (
-    *("id", "center", "prototype", "camera_prototype", "triplet", "supcon_image"),
-    *RANK_TERMS,
-    *TEXT_TERMS,
-)
+IMAGE_TERMS = ("triplet", "supcon_image", *RANK_TERMS, "self_supervision")
+TERMS = ("id", "center", "prototype", "camera_prototype", *IMAGE_TERMS, *TEXT_TERMS)
 
 BASELINE_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 1.0, "triplet": 1.0})
 
@@ -118,6 +116,9 @@ class ClipBaseline(nn.Module):
         ``CameraPrototypeLoss(D, C, num_cameras)``.
     ``"recall_surrogate"``, ``"smooth_ap"``
         ``RecallSurrogateLoss()`` and ``SmoothAPLoss()`` on the same embeddings.
+    ``"self_supervision"``
+        ``SelfSupervisionLoss(D)`` on the same embeddings, of several views of each image; needs
+        ``image_ids``.
     ``"supcon_text"``, ``"triplet_text"``
         ``SupConLoss()`` and ``TripletLoss(margin=0.3)`` between images and captions, the mean of
         both directions. Every caption of an identity is a positive of all its images, so use PK
@@ -250,6 +251,7 @@ class ClipBaseline(nn.Module):
         tokens: Integer[Tensor, "n l"] | None = None,
         cameras: Integer[Tensor, " n"] | None = None,
         views: Integer[Tensor, " n"] | None = None,
+        image_ids: Integer[Tensor, " n"] | None = None,
         terms: Collection[str] | None = None,
         step: int | None = None,
     ) -> ClipBaselineOutput:
@@ -264,6 +266,8 @@ class ClipBaseline(nn.Module):
                 on texts.
             cameras: For towers with a camera embedding, and for the term ``"camera_prototype"``.
             views: For towers with a view embedding.
+            image_ids: Number of the image that each row is an augmented view of; required by
+                ``"self_supervision"``.
             terms: Names of the terms to compute, of those with a weight; ``None`` computes all of
                 them.
             step: Passed to weights that are callables.
@@ -278,6 +282,7 @@ class ClipBaseline(nn.Module):
         requested = self._requested_terms(labels, terms)
         if labels is not None:
             self._check_batch(labels, tokens, images.shape[0], requested)
+            _check_image_ids(image_ids, images.shape[0], requested)
         if "camera_prototype" in requested and cameras is None:
             raise ValueError(
                 f"{_OWNER}: 'camera_prototype' compares within and across cameras; pass cameras."
@@ -311,6 +316,9 @@ class ClipBaseline(nn.Module):
         if cameras is not None and "camera_prototype" in requested:
             of_rows = cameras.to(features.device)
             values["camera_prototype"] = self.losses["camera_prototype"](features, labels, of_rows)
+        if image_ids is not None and "self_supervision" in requested:
+            image_ids = image_ids.to(features.device)
+            values |= self._image_terms(("self_supervision",), requested, features, image_ids)
 
         loss, contributions = self._weighted_sum_of(requested)(values, step=step)
         return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
@@ -488,6 +496,18 @@ def _check_num_identities(num_identities: int | None, weights: Collection[str]) 
         )
 
 
+def _check_image_ids(image_ids: Tensor | None, num_rows: int, requested: Sequence[str]) -> None:
+    """Raise ValueError if the numbers of the images are missing or do not suit the batch."""
+    if "self_supervision" not in requested:
+        return
+    if image_ids is None:
+        raise ValueError(
+            f'{_OWNER}: "self_supervision" contrasts views of one image; pass image_ids, the '
+            "number of the image that each row is a view of."
+        )
+    check_labels(_OWNER, "image_ids", image_ids, num_rows)
+
+
 def _needs_text(terms: Collection[str]) -> bool:
     """Whether one of the terms compares images with texts."""
     return any(name in TEXT_TERMS for name in terms)
@@ -529,6 +549,7 @@ def _default_losses(
         "supcon_image": partial(SupConLoss, distributed=distributed),
         "recall_surrogate": partial(RecallSurrogateLoss, distributed=distributed),
         "smooth_ap": partial(SmoothAPLoss, distributed=distributed),
+        "self_supervision": partial(SelfSupervisionLoss, dim, distributed=distributed),
         "supcon_text": partial(SupConLoss, distributed=distributed),
         "info_nce": partial(InfoNCELoss, distributed=distributed),
         "hard_negative": partial(HardNegativeContrastiveLoss, distributed=distributed),

@@ -123,4 +123,6 @@ def is_complete(browser: webdriver.Chrome) -> bool:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("Usage: python docs/make_search_page.py RUN, a folder that make quickstart wrote")
     main(Path(sys.argv[1]))

@@ -139,6 +139,7 @@ class GalleryIndex:
         on_error: OnError = "raise",
         approximate: str | None = None,
         token: str | None = None,
+        device: str | torch.device | None = None,
     ) -> "GalleryIndex":
         """Write an index to a new folder or to Milvus, and open it.
 
@@ -158,23 +159,26 @@ class GalleryIndex:
                 ``"skip"`` leaves it out, and the index names it as ``skipped``.
             approximate: Also build an approximate structure, as :meth:`build_approximate` does.
             token: As for :class:`GalleryIndex`.
+            device: As for :class:`GalleryIndex`.
 
         Raises:
             ValueError: If there are no embeddings, one has NaN or infinity, records differ in
-                number, the folder has other files or cannot be written, an image cannot be read, or
-                faiss cannot build the approximate structure.
+                number, the folder has other files or cannot be written, an image cannot be read,
+                faiss cannot build the approximate structure, or the device is not there.
         """
         owner = "GalleryIndex.build"
-        site = building_site(owner, store, token, approximate)
+        site = building_site(owner, store, token, approximate, device)
         if isinstance(embeddings, Encoder):
-            return cls._build_encoded(embeddings, records, site, fingerprint, on_error, token)
+            return cls._build_encoded(
+                embeddings, records, site, fingerprint, on_error, token, device
+            )
 
         rows = _embedding_rows(owner, "embeddings", embeddings)
         _check_records(owner, rows, records)
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
         facts = StoreFacts(rows.shape[1], dtype, fingerprint, records is not None)
         site.build(facts, rows, records)
-        return cls(site.address, token=token)
+        return cls(site.address, token=token, device=device)
 
     @classmethod
     def _build_encoded(
@@ -185,6 +189,7 @@ class GalleryIndex:
         fingerprint: str | None,
         on_error: OnError,
         token: str | None,
+        device: str | torch.device | None,
     ) -> "GalleryIndex":
         """Encode records, and write an index of them."""
         owner = "GalleryIndex.build"
@@ -197,7 +202,7 @@ class GalleryIndex:
         rows = _embedding_rows(owner, "embeddings", encoded.embeddings)
         facts = _facts_of(encoder, rows, site.path)
         site.build(facts, rows, encoded.records)
-        index = cls(site.address, encoder=encoder, token=token)
+        index = cls(site.address, encoder=encoder, token=token, device=device)
         index.skipped = tuple(encoded.skipped)
         return index
 

@@ -37,9 +37,12 @@ def test_a_device_finds_the_same_rows(device, kind, has_room, monkeypatch):
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_index_on_a_device(device, tmp_path):
     rows = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
-    exact = GalleryIndex.build(rows, store=tmp_path / "index")
-    index = GalleryIndex.open(tmp_path / "index", device=device)
-    assert (index.search(rows[:5], 7).keys == exact.search(rows[:5], 7).keys).all()
+    index = GalleryIndex.build(rows, store=tmp_path / "index", device=device)
+    assert index._store._on_device is not None
+    exact = GalleryIndex.open(tmp_path / "index")
+    opened = GalleryIndex.open(tmp_path / "index", device=device)
+    for on_device in (index, opened):
+        assert (on_device.search(rows[:5], 7).keys == exact.search(rows[:5], 7).keys).all()
 
     index.remove([0, 1])
     index.add(rows[:1])
@@ -59,3 +62,5 @@ def test_devices_that_are_not_there(monkeypatch):
 
     with pytest.raises(ValueError, match="Milvus searches where it runs"):
         GalleryIndex.open("milvus:gallery.db", device="cpu")
+    with pytest.raises(ValueError, match=r"^GalleryIndex.build: Milvus searches where it runs"):
+        GalleryIndex.build(np.eye(2), store="milvus:gallery.db", device="cpu")

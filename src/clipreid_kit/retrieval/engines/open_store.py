@@ -47,19 +47,20 @@ def open_store(
     Raises:
         ValueError: If there is no index, it cannot be reached, or the device is not there.
     """
-    found = None if device is None else search_device(owner, device)
+    found = _device_of(owner, store, device)
     if not is_milvus(store):
         return FolderStore(Path(store), found)
-
-    if found is not None:
-        raise ValueError(f"{owner}: Milvus searches where it runs; leave out device=.")
 
     connection = MilvusConnection(owner, parse_address(owner, store), token)
     return MilvusStore(owner, connection)
 
 
 def building_site(
-    owner: str, store: str | os.PathLike[str], token: str | None, approximate: str | None
+    owner: str,
+    store: str | os.PathLike[str],
+    token: str | None,
+    approximate: str | None,
+    device: str | torch.device | None = None,
 ) -> BuildingSite:
     """Find out whether a new index can go to an address, before anything is encoded for it.
 
@@ -68,10 +69,12 @@ def building_site(
         store: The address.
         token: Of a Milvus server.
         approximate: A factory string of faiss for a folder; ``None`` for none.
+        device: Where the index will be searched.
 
     Raises:
-        ValueError: If there is something already, or it cannot be reached.
+        ValueError: If there is something already, it cannot be reached, or the device is not there.
     """
+    _device_of(owner, store, device)
     if not is_milvus(store):
         path = folder_to_build(owner, Path(store))
         return BuildingSite(
@@ -93,3 +96,16 @@ def building_site(
         connection.address.path,
         lambda facts, rows, records: build_milvus(owner, connection, facts, rows, records),
     )
+
+
+def _device_of(
+    owner: str, store: str | os.PathLike[str], device: str | torch.device | None
+) -> torch.device | None:
+    """Return the device to search on, ``None`` for the CPU, if it is there."""
+    if device is None:
+        return None
+
+    found = search_device(owner, device)
+    if is_milvus(store):
+        raise ValueError(f"{owner}: Milvus searches where it runs; leave out device=.")
+    return found

@@ -177,7 +177,7 @@ def _add_column(
     column: dict[str, Any] = {"name": name, "extra": is_extra, "array": array, "missing": None}
     described.append(column)
 
-    distinct, codes = _distinct(values)
+    keys, distinct = _distinct(values)
     is_text = all(value is None or isinstance(value, str) for value in distinct)
     if is_text and 2 * len(distinct) > len(values):
         column["kind"] = "text"
@@ -192,23 +192,24 @@ def _add_column(
         return
 
     column["kind"] = "category"
-    arrays[array] = codes
+    code_of = {key: code for code, key in enumerate(dict.fromkeys(keys))}
+    arrays[array] = np.fromiter(map(code_of.__getitem__, keys), np.int32, len(keys))
     if _MISSING in distinct:
         column["missing"] = distinct.index(_MISSING)
     column["values"] = [value for value in distinct if value is not _MISSING]
 
 
-def _distinct(values: list[Any]) -> tuple[list[Any], npt.NDArray[np.int32]]:
-    """Return the distinct values in the order of their first occurrence, and the code of each."""
-    keys: list[Any] = values
-    is_mixed = len(set(map(type, values))) > 1
-    if is_mixed:  # True, 1 and 1.0 are one key of a dictionary
-        keys = list(zip(map(type, values), values, strict=True))
+def _distinct(values: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return a key of each value, and the distinct values in the order of their first occurrence.
 
-    distinct = list(dict.fromkeys(keys))
-    code_of = {key: code for code, key in enumerate(distinct)}
-    codes = np.fromiter(map(code_of.__getitem__, keys), np.int32, len(keys))
-    return [value for _, value in distinct] if is_mixed else distinct, codes
+    Values that are not the same have different keys.
+    """
+    if len(set(map(type, values))) == 1:
+        return values, list(dict.fromkeys(values))
+
+    # True, 1 and 1.0 are one key of a dictionary
+    keys = list(zip(map(type, values), values, strict=True))
+    return keys, [value for _, value in dict.fromkeys(keys)]
 
 
 def check_extra(name: str, values: list[Any], records: Sequence[ImageRecord]) -> None:

@@ -41,7 +41,7 @@ Array = npt.NDArray[Any]
 T = TypeVar("T")
 
 BOUND_ROWS = 64  # rows that share a bound of their codes
-_CHUNK = 1 << 17  # elements that are encoded at once: they stay in the cache
+_CHUNK = 1 << 19  # elements that are encoded at once: few steps, and still in the cache
 _READ = 1 << 24  # elements that are read at once
 _CODE_OF = {np.dtype(text): code for code, text in DTYPES.items()}
 

@@ -7,6 +7,8 @@ from clipreid_kit.data import (
     ImageRecord,
     ImageSpec,
     ReidDataset,
+    StripeMasking,
+    eval_transform,
     train_transform,
     warp_transform,
 )
@@ -30,6 +32,7 @@ def training_set(
     records: Sequence[ImageRecord], spec: ImageSpec, augment: Augment, data: Images, seed: int
 ) -> ReidDataset:
     """Training images with augmentation."""
+    stripes = _stripes(records, spec, augment) if augment.stripes else None
     transform = train_transform(
         spec,
         crop=augment.crop,
@@ -43,6 +46,7 @@ def training_set(
         perspective=augment.perspective,
         augmix=augment.augmix,
         erasing=augment.erasing,
+        stripes=stripes,
     )
 
     identity_transform = None
@@ -62,4 +66,17 @@ def training_set(
         orientations=data.orientations,
         cache=data.cache,
         seed=seed,
+    )
+
+
+def _stripes(records: Sequence[ImageRecord], spec: ImageSpec, augment: Augment) -> StripeMasking:
+    """How stripes of training images are masked."""
+    of_others = augment.stripe_fill == "image"
+    return StripeMasking(
+        augment.stripes,
+        augment.stripe_share,
+        augment.num_stripes,
+        augment.stripe_fill,
+        images=[record.path for record in records] if of_others else (),
+        transform=eval_transform(spec) if of_others else None,
     )

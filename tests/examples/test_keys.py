@@ -30,6 +30,7 @@ from examples.trainer.session import categories_of
 pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
 
 VIT = "model.name=reid-tiny-vit"
+OCCLUDED = "evaluate.occlusion=[rectangle]"
 AVERAGE = "teacher.source=average"
 ARC = "head.kind=arcface"
 VARIED = "data.caption_variations=3"
@@ -96,6 +97,12 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("augment.augmix", "1.0"),
         ("augment.pad=4", "augment.fill", "255"),
         ("augment.erasing", "1.0"),
+        ("augment.stripes", "1.0"),
+        ("augment.stripes=1.0", "augment.stripe_share", "0.6"),
+        ("augment.stripes=1.0", "augment.num_stripes", "3"),
+        ("augment.stripes=1.0", "augment.stripe_fill", "image"),
+        (VIT, "model.patch_mask", "0.5"),
+        (VIT, "model.patch_mask=0.5", "model.patch_mask_kind", "learned"),
         ("augment.identity_warp", "0.5"),
         ("augment.identity_orientations", "4"),
         ("batch.num_identities", "6"),
@@ -164,6 +171,10 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("evaluate.rerank=true", "evaluate.rerank_k1", "3"),
         ("evaluate.rerank=true", "evaluate.rerank_k2", "1"),
         ("evaluate.rerank=true", "evaluate.rerank_lambda", "0.9"),
+        ("evaluate.occlusion", "[bottom]"),
+        (OCCLUDED, "evaluate.occlusion_shares", "[0.5]"),
+        (OCCLUDED, "evaluate.occlusion_sides", "both"),
+        (OCCLUDED, "evaluate.occlusion_seed", "1"),
         ("evaluate.k_values", "[1, 3]"),
         ("evaluate.predictions", "2"),
     ],

@@ -104,6 +104,7 @@ def full_text(text: str = "words") -> str:
             summary=text,
             tasks=[Task(text, metrics, text)],
             cmc=chart,
+            occlusion=chart,
             training=chart,
             best_epoch=3,
             validated=True,

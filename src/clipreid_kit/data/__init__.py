@@ -23,6 +23,8 @@ from clipreid_kit.data.files.fingerprint import image_fingerprint
 from clipreid_kit.data.further_captions import captions_of, records_by_caption
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.load_image import load_image
+from clipreid_kit.data.images.occlusion import Occlusion
+from clipreid_kit.data.images.stripe_masking import StripeMasking
 from clipreid_kit.data.images.transforms import (
     PresetTransforms,
     eval_transform,
@@ -95,6 +97,7 @@ __all__ = [
     "MinedBatch",
     "MinedDataset",
     "MinedItem",
+    "Occlusion",
     "PresetTransforms",
     "PromptReport",
     "PromptTable",
@@ -102,6 +105,7 @@ __all__ = [
     "ReidItem",
     "SplitBalance",
     "SplitManifest",
+    "StripeMasking",
     "SyntheticReid",
     "TokenStatistics",
     "ValidationReport",

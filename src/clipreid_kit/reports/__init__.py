@@ -13,6 +13,7 @@ from clipreid_kit.reports.frozen_baseline import verdict
 from clipreid_kit.reports.gather import gather_runs
 from clipreid_kit.reports.json_files import read_object, write_json
 from clipreid_kit.reports.leaderboard import leaderboard_page
+from clipreid_kit.reports.occlusion import occlusion_curves, occlusion_task
 from clipreid_kit.reports.predictions import write_predictions
 from clipreid_kit.reports.result_file import ResultFile, read_result_file, write_result_file
 from clipreid_kit.reports.run_comparison import compare_runs
@@ -33,6 +34,8 @@ __all__ = [
     "gather_runs",
     "holds_run",
     "leaderboard_page",
+    "occlusion_curves",
+    "occlusion_task",
     "open_run",
     "read_object",
     "read_result_file",

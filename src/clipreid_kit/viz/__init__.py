@@ -6,6 +6,7 @@ figure touches ``pyplot`` or the caller's ``rcParams``.
 
 from clipreid_kit.viz.cmc_curves import cmc_figure
 from clipreid_kit.viz.image_pixels import ImageLike
+from clipreid_kit.viz.occlusion_curves import occlusion_figure
 from clipreid_kit.viz.ranked_lists import ranked_list_figure
 from clipreid_kit.viz.reliability_diagram import reliability_figure
 from clipreid_kit.viz.themes import Theme
@@ -18,6 +19,7 @@ __all__ = [
     "cmc_figure",
     "figure_png",
     "image_png",
+    "occlusion_figure",
     "ranked_list_figure",
     "reliability_figure",
     "save_figure",

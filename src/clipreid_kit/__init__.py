@@ -140,7 +140,7 @@ if TYPE_CHECKING:
         insert_pseudo_token,
         mask_tokens,
     )
-    from clipreid_kit.samplers import HardIdentitySampler, PKSampler
+    from clipreid_kit.samplers import DomainPKSampler, HardIdentitySampler, PKSampler
     from clipreid_kit.schedulers import (
         WarmupCosineLR,
         WarmupMultiStepLR,
@@ -169,6 +169,7 @@ __all__ = [
     "CosFaceHead",
     "CosFaceLoss",
     "CrossBatchMemory",
+    "DomainPKSampler",
     "EmaTeacher",
     "EmbeddingQueue",
     "FeatureAdapter",

@@ -7,10 +7,10 @@ from tiny import tiny_images, tiny_recipe
 
 from clipreid_kit import evaluate_reid
 from clipreid_kit.clip import ClipTowers
-from clipreid_kit.data import Occlusion, evaluation_ids
+from clipreid_kit.data import Occlusion, evaluation_ids, read_csv
 from clipreid_kit.retrieval import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
-from examples.trainer.records import arrange_tests, load_records
+from examples.trainer.records import _check_tests, arrange_tests, load_records
 
 
 @pytest.fixture(scope="module")
@@ -60,5 +60,12 @@ def test_an_encoder_behind_occluders_is_another_one(tmp_path):
 def test_leave_one_out_occludes_all_images_or_says_so(tmp_path, images):
     changes = ["evaluate.occlusion=[top]", "evaluate.protocols=[leave_one_out]"]
     recipe = tiny_recipe(tmp_path, *changes, stage="classifier", images=images)
+    query = [record for record in read_csv(images / "records.csv") if record.split == "query"]
+    tests = {"leave_one_out": [(query, None)]}
     with pytest.raises(ValueError, match=r"evaluate.occlusion_sides: .* Set it to both."):
-        load_records(recipe, tmp_path)
+        _check_tests(recipe, tests, query, None)
+
+    both = tiny_recipe(
+        tmp_path, *changes, "evaluate.occlusion_sides=both", stage="classifier", images=images
+    )
+    _check_tests(both, tests, query, None)

@@ -17,6 +17,12 @@ from clipreid_kit.data.benchmarks import (
 )
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
+from clipreid_kit.data.domains import (
+    domain_names,
+    domain_numbers,
+    join_domains,
+    leave_one_domain_out,
+)
 from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
 from clipreid_kit.data.files.fingerprint import image_fingerprint
@@ -120,6 +126,8 @@ __all__ = [
     "check_splits",
     "collate_mined",
     "count_clip_tokens",
+    "domain_names",
+    "domain_numbers",
     "encode_images",
     "eval_transform",
     "evaluate_records",
@@ -129,6 +137,8 @@ __all__ = [
     "find_split_folders",
     "hold_out_identities",
     "image_fingerprint",
+    "join_domains",
+    "leave_one_domain_out",
     "load_image",
     "mine_hard_negatives",
     "mine_triplets",

@@ -5,8 +5,10 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 (``pip install clipreid_kit[report]``), which are imported when one is written.
 """
 
-from clipreid_kit.reports.comparison_table import TableFormat, comparison_table
+from clipreid_kit.reports._table_formats import TableFormat
+from clipreid_kit.reports.comparison_table import comparison_table
 from clipreid_kit.reports.console import epoch_line, flat, results_table
+from clipreid_kit.reports.cross_domain import cross_domain_table
 from clipreid_kit.reports.evaluation import Evaluation, Result
 from clipreid_kit.reports.features import write_features
 from clipreid_kit.reports.frozen_baseline import verdict
@@ -29,6 +31,7 @@ __all__ = [
     "TableFormat",
     "compare_runs",
     "comparison_table",
+    "cross_domain_table",
     "epoch_line",
     "flat",
     "gather_runs",

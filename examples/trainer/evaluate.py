@@ -174,7 +174,8 @@ def evaluate_trained(
     settings = recipe.model_dump(mode="json")
     with open_run(out, settings, resume=False), threads_of_torch(recipe.threads):
         tests = arrange_tests(recipe, records)
-        evaluation = evaluate(session.encoding.encoder(method), tests, scoring_of(recipe))
+        encoder = session.encoding.encoder(method)
+        evaluation = evaluate(encoder, tests, scoring_of(recipe), occludes=True)
 
         moment = "after" if isinstance(recipe, TrainingRecipe) else "before"
         results = {moment: evaluation.numbers(recipe.evaluate.k_values)}

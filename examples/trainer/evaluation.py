@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +20,8 @@ from clipreid_kit import (
     evaluate_reid,
     evaluate_retrieval,
 )
-from clipreid_kit.data import ImageRecord, captions_of, evaluation_ids
-from clipreid_kit.reports import Evaluation, Result
+from clipreid_kit.data import ImageRecord, Occlusion, captions_of, evaluation_ids
+from clipreid_kit.reports import Evaluation, Result, occlusion_task
 from clipreid_kit.retrieval import Encoder
 from examples.settings.data import SysuMM01
 from examples.settings.sections import Evaluate
@@ -32,6 +33,7 @@ from examples.trainer.tracklets import tracklet_tests
 _BY_CAPTIONS = "text_to_person"
 
 Embed = Callable[[Sequence[ImageRecord]], Tensor]
+Embeds = tuple[Embed, Embed]  # of queries and of galleries
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,23 @@ def scoring_of(recipe: Recipe) -> Scoring:
     )
 
 
-def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
+def evaluate(
+    encoder: Encoder, tests: Tests, scoring: Scoring, *, occludes: bool = False
+) -> Evaluation:
     """Evaluate image to image by every protocol, and between modalities where images have captions.
 
     With the protocol ``text_to_person`` every caption is a query, and otherwise those that the
     recipe asks for.
 
-    Every image is encoded once, whatever the number of protocols and splits. Where the recipe
-    evaluates tracklets, each takes the place of an image.
+    Every image is encoded once, whatever the number of protocols and splits; and once more behind
+    each occluder of the recipe. Where the recipe evaluates tracklets, each takes the place of an
+    image.
+
+    Args:
+        encoder: Encodes images and captions.
+        tests: Queries and galleries of every protocol.
+        scoring: How embeddings are compared.
+        occludes: Whether to add the results under occlusion that the recipe asks for.
     """
     tests, embed = _embedded(encoder, tests, scoring.options)
 
@@ -117,6 +128,8 @@ def evaluate(encoder: Encoder, tests: Tests, scoring: Scoring) -> Evaluation:
     for protocol, sides in tests.items():
         if protocol != _BY_CAPTIONS:
             results |= _image_to_image(protocol, sides, embed, scoring)
+    if occludes:
+        results |= _under_occlusion(encoder, tests, embed, scoring)
 
     first = next(iter(tests.values()))[0]
     query, gallery = first[0], first[1] or first[0]
@@ -187,6 +200,35 @@ def _embed_once(encoder: Encoder, tests: Tests) -> Embed:
     return embed
 
 
+def _under_occlusion(
+    encoder: Encoder, tests: Tests, embed: Embed, scoring: Scoring
+) -> dict[str, Result]:
+    """Results of every protocol for each kind and share of occluders."""
+    options = scoring.options
+    images = {protocol: sides for protocol, sides in tests.items() if protocol != _BY_CAPTIONS}
+    paths = sorted(
+        {record.path for sides in images.values() for query, _ in sides for record in query}
+    )
+
+    results: dict[str, Result] = {}
+    for kind, share in product(options.occlusion, options.occlusion_shares):
+        others = paths if kind == "patch" else ()
+        occlusion = Occlusion(kind, share, options.occlusion_seed, images=others)
+        hidden = _embed_once(encoder.occluded(occlusion), images)
+        seen = hidden if options.occlusion_sides == "both" else embed
+
+        for protocol, sides in images.items():
+            name = f"{_task(protocol)}.{occlusion_task(kind, share)}"
+            results[name] = _of_splits(protocol, sides, (hidden, seen), scoring)
+    return results
+
+
+def _task(protocol: str) -> str:
+    """Name of the task of an image-to-image protocol."""
+    is_usual = protocol in ("query_gallery", "leave_one_out")
+    return "image_to_image" if is_usual else f"image_to_image.{protocol}"
+
+
 def _image_to_image(
     protocol: str, sides: list[Sides], embed: Embed, scoring: Scoring
 ) -> dict[str, Result]:
@@ -195,9 +237,7 @@ def _image_to_image(
     if gallery is None and len({record.identity for record in query}) == len(query):
         return {}
 
-    name = "image_to_image"
-    if protocol not in ("query_gallery", "leave_one_out"):
-        name += f".{protocol}"
+    name = _task(protocol)
     if scoring.across or protocol in cross_modality.PROTOCOLS:
         results = _across_modalities(name, protocol, sides[0], embed, scoring)
         for width in scoring.options.widths:
@@ -206,12 +246,13 @@ def _image_to_image(
             results |= {f"{found}.first_{width}": result for found, result in narrow.items()}
         return results
 
-    results = {name: _of_splits(protocol, sides, embed, scoring)}
+    embeds = embed, embed
+    results = {name: _of_splits(protocol, sides, embeds, scoring)}
     for width in scoring.options.widths:
         first = _first_entries(embed, width)
-        results[f"{name}.first_{width}"] = _of_splits(protocol, sides, first, scoring)
+        results[f"{name}.first_{width}"] = _of_splits(protocol, sides, (first, first), scoring)
     if scoring.options.rerank and gallery is not None:
-        results[f"{name}.rerank"] = _of_splits(protocol, sides, embed, scoring, rerank=True)
+        results[f"{name}.rerank"] = _of_splits(protocol, sides, embeds, scoring, rerank=True)
     return results
 
 
@@ -270,22 +311,25 @@ def _cut_to_width(embeddings: Tensor, width: int) -> Tensor:
 
 
 def _of_splits(
-    protocol: str, sides: list[Sides], embed: Embed, scoring: Scoring, *, rerank: bool = False
+    protocol: str, sides: list[Sides], embeds: Embeds, scoring: Scoring, *, rerank: bool = False
 ) -> Result:
     """The result of one pair of query and gallery, or the results of several."""
-    results = [_of_pair(protocol, pair, embed, scoring, rerank=rerank) for pair in sides]
+    results = [_of_pair(protocol, pair, embeds, scoring, rerank=rerank) for pair in sides]
     return SplitResults(tuple(results), protocol) if len(results) > 1 else results[0]  # type: ignore[arg-type]
 
 
-def _of_pair(protocol: str, pair: Sides, embed: Embed, scoring: Scoring, *, rerank: bool) -> Result:
+def _of_pair(
+    protocol: str, pair: Sides, embeds: Embeds, scoring: Scoring, *, rerank: bool
+) -> Result:
     query, gallery = pair
+    embed_query, embed_gallery = embeds
     columns: dict[str, Any] = evaluation_ids(query, gallery, cameras=scoring.cameras)
     if gallery is None:
-        return evaluate_reid(embed(query), distance=scoring.options.distance, **columns)
+        return evaluate_reid(embed_query(query), distance=scoring.options.distance, **columns)
 
     by_camera = "query_cameras" in columns
     evaluator = scoring.evaluator(protocol, by_camera=by_camera, rerank=rerank)
-    result: Result = evaluator.evaluate(embed(query), embed(gallery), **columns)
+    result: Result = evaluator.evaluate(embed_query(query), embed_gallery(gallery), **columns)
     return result
 
 

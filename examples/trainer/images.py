@@ -11,6 +11,8 @@ from clipreid_kit.data import (
     ImageSpec,
     MultiViewTransform,
     ReidDataset,
+    StripeMasking,
+    eval_transform,
     train_transform,
     warp_transform,
 )
@@ -34,6 +36,7 @@ def training_set(
     records: Sequence[ImageRecord], spec: ImageSpec, augment: Augment, data: Images, seed: int
 ) -> ReidDataset:
     """Training images with augmentation."""
+    stripes = _stripes(records, spec, augment) if augment.stripes else None
     transform: Callable[[Image], Tensor] = train_transform(
         spec,
         crop=augment.crop,
@@ -47,6 +50,7 @@ def training_set(
         perspective=augment.perspective,
         augmix=augment.augmix,
         erasing=augment.erasing,
+        stripes=stripes,
     )
 
     if augment.views > 1:
@@ -69,4 +73,17 @@ def training_set(
         orientations=data.orientations,
         cache=data.cache,
         seed=seed,
+    )
+
+
+def _stripes(records: Sequence[ImageRecord], spec: ImageSpec, augment: Augment) -> StripeMasking:
+    """How stripes of training images are masked."""
+    of_others = augment.stripe_fill == "image"
+    return StripeMasking(
+        augment.stripes,
+        augment.stripe_share,
+        augment.num_stripes,
+        augment.stripe_fill,
+        images=[record.path for record in records] if of_others else (),
+        transform=eval_transform(spec) if of_others else None,
     )

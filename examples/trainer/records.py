@@ -186,6 +186,13 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
             "each other. Set it to false."
         )
 
+    occludes_queries = recipe.evaluate.occlusion and recipe.evaluate.occlusion_sides == "query"
+    if occludes_queries and not all(galleries):
+        raise ValueError(
+            "evaluate.occlusion_sides: each image is query and gallery in this protocol, so that "
+            "queries alone cannot be occluded. Set it to both."
+        )
+
     if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
         cameras = None if recipe.evaluate.cameras else False
         for query, gallery in (pair for sides in tests.values() for pair in sides):

@@ -265,7 +265,8 @@ def _evaluate(
         images = {record.path for side in sides for record in side}
         when = f" {moment} training" if isinstance(recipe, TrainingRecipe) else ""
         print(f"evaluation{when}: {len(images)} images", flush=True)
-    return evaluate(session.encoding.encoder(method), tests, scoring_of(recipe))
+    encoder = session.encoding.encoder(method)
+    return evaluate(encoder, tests, scoring_of(recipe), occludes=True)
 
 
 def _report(

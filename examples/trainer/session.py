@@ -7,9 +7,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from clipreid_kit.clip import ClipTowers
+from clipreid_kit.clip import ClipTowers, mask_patches
 from clipreid_kit.data import CategoryIndex, ImageRecord, records_of
-from examples.settings.sections import Model
+from examples.settings.sections import Model, TrainedModel
 from examples.settings.stages import PromptSGRecipe, Recipe
 from examples.trainer.encoder import Encoding
 from examples.trainer.images import image_spec
@@ -87,6 +87,8 @@ def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) ->
     towers = ClipTowers.from_name(model.name, model.pretrained, **arguments)
     towers.image_mean = model.image_mean or towers.image_mean
     towers.image_std = model.image_std or towers.image_std
+    if isinstance(model, TrainedModel) and model.patch_mask:
+        mask_patches(towers, model.patch_mask, model.patch_mask_kind, seed=seed)
     return towers
 
 

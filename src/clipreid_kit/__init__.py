@@ -155,6 +155,7 @@ if TYPE_CHECKING:
     )
     from clipreid_kit.samplers import (
         CrossModalityPKSampler,
+        DomainPKSampler,
         HardIdentitySampler,
         PKSampler,
         TrackletSampler,
@@ -190,6 +191,7 @@ __all__ = [
     "CrossBatchMemory",
     "CrossModalityPKSampler",
     "CrossModalityProtocol",
+    "DomainPKSampler",
     "EmaTeacher",
     "EmbeddingQueue",
     "FeatureAdapter",

@@ -30,6 +30,7 @@ from examples.trainer.session import categories_of
 pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
 
 VIT = "model.name=reid-tiny-vit"
+OCCLUDED = "evaluate.occlusion=[rectangle]"
 AVERAGE = "teacher.source=average"
 VIEWS = ("augment.views=2", "loss.self_supervision=1")
 ARC = "head.kind=arcface"
@@ -101,6 +102,12 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("augment.augmix", "1.0"),
         ("augment.pad=4", "augment.fill", "255"),
         ("augment.erasing", "1.0"),
+        ("augment.stripes", "1.0"),
+        ("augment.stripes=1.0", "augment.stripe_share", "0.6"),
+        ("augment.stripes=1.0", "augment.num_stripes", "3"),
+        ("augment.stripes=1.0", "augment.stripe_fill", "image"),
+        (VIT, "model.patch_mask", "0.5"),
+        (VIT, "model.patch_mask=0.5", "model.patch_mask_kind", "learned"),
         ("augment.identity_warp", "0.5"),
         ("augment.views", "2"),
         ("augment.views=2", "loss.self_supervision", "0.5"),
@@ -191,6 +198,10 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("evaluate.rerank=true", "evaluate.rerank_k2", "1"),
         ("evaluate.rerank=true", "evaluate.rerank_lambda", "0.9"),
         ("evaluate.widths", "[16]"),
+        ("evaluate.occlusion", "[bottom]"),
+        (OCCLUDED, "evaluate.occlusion_shares", "[0.5]"),
+        (OCCLUDED, "evaluate.occlusion_sides", "both"),
+        (OCCLUDED, "evaluate.occlusion_seed", "1"),
         ("evaluate.k_values", "[1, 3]"),
         ("evaluate.predictions", "2"),
     ],

@@ -71,6 +71,7 @@ def content(**changes: Any) -> dict[str, Any]:
         "summary": "Summary",
         "tasks": [],
         "cmc": {},
+        "occlusion": {},
         "training": {},
         "best_epoch": None,
         "validated": False,
@@ -216,6 +217,19 @@ def test_the_bar_shows_the_way_from_before_to_after(
     tasks = [Task("Task", [Metric("mAP", before, after)], "note")]
     page = Page(render_page(**content(tasks=tasks)))
     assert [attributes["style"] for _, attributes in page.tags if "style" in attributes] == styles
+
+
+def test_curves_under_occlusion_have_their_section() -> None:
+    chart = embed_chart(
+        lambda theme, size: cmc_figure({"top": [0.5]}, theme=theme, size=size),
+        wide=(6.0, 3.0),
+        narrow=(3.7, 3.3),
+    )
+    page = Page(render_page(**content(occlusion=chart)))
+    assert page.words.count("Under occlusion") == 1
+    assert {image["alt"] for image in page.named("img")} == {
+        "mAP by occluded share of the images, for each kind of occluder"
+    }
 
 
 def test_marks_and_frames_follow_the_matches() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clipreid_kit._files import write_whole
+from clipreid_kit.cli._cross_domain import TEST_SET, cross_domain
 from clipreid_kit.cli._recipe_names import recipes_folder
 from clipreid_kit.cli._trainer import trainer_module
 from clipreid_kit.cli.report import report
@@ -15,15 +16,17 @@ from clipreid_kit.cli.report import report
 
 def compare(
     folders: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            help="A folder of recipes with a pretrain.yaml, or runs to compare as they are."
+            help="A folder of recipes with a pretrain.yaml, or runs to compare as they are.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of all runs, or of tables; with --test, a .md, .tex or .html file."
+            help="Folder of all runs, or of tables; with --test or --train, a .md, .tex or .html "
+            "file."
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="The images (data.root).")] = None,
@@ -39,8 +42,23 @@ def compare(
     ] = None,
     test: Annotated[
         bool,
-        typer.Option("--test", help="Test which of several runs differ."),
+        typer.Option(
+            "--test", help="Test which of several runs differ; with --train, the test sets."
+        ),
     ] = False,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH ...",
+            help="Evaluate runs, or folders of runs over seeds, on the sets of --test PATH ... "
+            "NAME=PATH names one.",
+        ),
+    ] = None,
+    test_sets: Annotated[list[str] | None, typer.Option(TEST_SET, hidden=True)] = None,
+    evaluations: Annotated[
+        Path | None,
+        typer.Option(help="With --train: folder of the evaluations. Default: cross_domain."),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="With --test: compare all with this one.")
     ] = None,
@@ -63,22 +81,41 @@ def compare(
     ] = None,
     table_format: Annotated[
         str | None,
-        typer.Option("--format", help="With --test: markdown, latex or html."),
+        typer.Option("--format", help="With --test or --train: markdown, latex or html."),
     ] = None,
 ) -> None:
     """Train all stages over several seeds, and compare them; or compare runs that exist.
 
     All stages start from the same weights; tables and figures go to OUT/report. An interrupted
     comparison continues. --test compares runs query by query, by a permutation test over
-    identities; runs of one recipe that differ in their seed are one model.
+    identities; runs of one recipe that differ in their seed are one model. --train evaluates runs
+    on data sets: folders, tables or archives as the runs read them, or other runs, whose data are
+    meant. Evaluations that were made before are not repeated.
 
     \b
     Examples:
       clipreid compare quickstart --out runs/stages --seed 0 --stage clip_reid
       clipreid compare runs/papers --published papers --out tables
       clipreid compare runs/a runs/b --test --out table.tex
+      clipreid compare --train runs/a runs/b --test runs/a runs/b photos --out matrix.md
       clipreid compare runs --html leaderboard.html
     """
+    if train:
+        others: dict[str, object] = {
+            "FOLDERS": folders,
+            "--data": data,
+            "--seed": seeds,
+            "--stage": stages,
+        }
+        others |= {"--published": published, "--baseline": baseline, "--measure": measures}
+        others |= {"--task": task, "--level": level, "--html": html}
+        _check_unused(others, "have no effect with --train")
+        _write(out, _matrix(train, test_sets or [], evaluations, _table_format(out, table_format)))
+        return
+    _check_unused({"--evaluations": evaluations}, "needs --train")
+    if not folders:
+        raise typer.BadParameter("name a folder of recipes, or runs; or use --train and --test")
+
     of_training = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
     of_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
     of_test["--format"] = table_format
@@ -99,10 +136,7 @@ def compare(
             baseline,
             0.05 if level is None else level,
         )
-        if out is None:
-            print(text, end="")
-        else:
-            write_whole(out, text.encode(), flush=False)
+        _write(out, text)
     if is_of_runs:
         return
 
@@ -115,6 +149,23 @@ def compare(
         raise typer.BadParameter("pass one folder of recipes, or --published and folders of runs")
 
     _train_and_gather(folders[0], out, seeds, stages, data)
+
+
+def _matrix(
+    trained: list[str], tests: list[str], evaluations: Path | None, table_format: str
+) -> str:
+    """Evaluate runs on data sets, and return the cross-domain table."""
+    if not tests:
+        raise typer.BadParameter("--train needs --test PATH ...: the sets to test on")
+    return cross_domain(trained, tests, evaluations or Path("cross_domain"), table_format)
+
+
+def _write(out: Path | None, text: str) -> None:
+    """Write a table to a file; print it if there is none."""
+    if out is None:
+        print(text, end="")
+    else:
+        write_whole(out, text.encode(), flush=False)
 
 
 def _check_unused(options: Mapping[str, object], reason: str) -> None:
@@ -134,7 +185,7 @@ def _table_format(out: Path | None, asked: str | None) -> str:
 
     if out.suffix.lower() not in forms or asked is not None:
         raise typer.BadParameter(
-            f"--out {out}: with --test, name a .md, .tex or .html file, without --format"
+            f"--out {out}: with --test or --train, name a .md, .tex or .html file, without --format"
         )
     return forms[out.suffix.lower()]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit.cli._cross_domain import CompareCommand
 from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
 from clipreid_kit.cli.discover import discover
@@ -55,7 +56,7 @@ def build_app() -> typer.Typer:
     app.command()(train)
     app.command(context_settings=PASS_ON)(evaluate)
     app.command()(report)
-    app.command()(compare)
+    app.command(cls=CompareCommand)(compare)
     app.command()(embed)
     app.add_typer(index_app(), name="index")
     app.command()(search)

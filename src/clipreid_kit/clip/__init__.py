@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from clipreid_kit.clip.towers.clip_towers import ClipTowers
     from clipreid_kit.clip.towers.levels import ImageLevels, TowerEmbeddings
     from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
+    from clipreid_kit.clip.towers.patch_masking import PatchMasking
     from clipreid_kit.clip.towers.position_embedding import resize_position_embedding
     from clipreid_kit.clip.towers.read_weights import read_weights
     from clipreid_kit.clip.towers.small_models import small_model_config, small_model_names
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from clipreid_kit.clip.tuning.gradient_checkpointing import set_gradient_checkpointing
     from clipreid_kit.clip.tuning.lora import add_lora, merge_lora
     from clipreid_kit.clip.tuning.lr_groups import layerwise_lr_groups
+    from clipreid_kit.clip.tuning.mask_patches import mask_patches
 
 __all__ = [
     "CameraEmbedding",
@@ -80,6 +82,7 @@ __all__ = [
     "ImportedClipReID",
     "LoadReport",
     "ModelCard",
+    "PatchMasking",
     "PrefixCache",
     "PromptComposer",
     "PromptEmbeddings",
@@ -111,6 +114,7 @@ __all__ = [
     "load_pretrained",
     "load_towers",
     "load_weights",
+    "mask_patches",
     "merge_lora",
     "projection_names",
     "push_to_hub",
@@ -169,6 +173,7 @@ _HOMES = {
     "towers.clip_towers": ("ClipTowers",),
     "towers.levels": ("ImageLevels", "TowerEmbeddings"),
     "towers.load_weights": ("LoadReport", "load_weights"),
+    "towers.patch_masking": ("PatchMasking",),
     "towers.position_embedding": ("resize_position_embedding",),
     "towers.read_weights": ("read_weights",),
     "towers.small_models": ("small_model_config", "small_model_names"),
@@ -177,6 +182,7 @@ _HOMES = {
     "tuning.gradient_checkpointing": ("set_gradient_checkpointing",),
     "tuning.lora": ("add_lora", "merge_lora"),
     "tuning.lr_groups": ("layerwise_lr_groups",),
+    "tuning.mask_patches": ("mask_patches",),
 }
 
 if not TYPE_CHECKING:  # checkers of types know the names from above

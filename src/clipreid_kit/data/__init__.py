@@ -24,6 +24,12 @@ from clipreid_kit.data.benchmarks import (
 )
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
+from clipreid_kit.data.domains import (
+    domain_names,
+    domain_numbers,
+    join_domains,
+    leave_one_domain_out,
+)
 from clipreid_kit.data.evaluation import encode_images, evaluate_records, evaluation_ids
 from clipreid_kit.data.files.archives import check_files
 from clipreid_kit.data.files.fingerprint import image_fingerprint
@@ -31,6 +37,8 @@ from clipreid_kit.data.further_captions import captions_of, records_by_caption
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.load_image import load_image
 from clipreid_kit.data.images.multi_view import MultiViewTransform
+from clipreid_kit.data.images.occlusion import Occlusion
+from clipreid_kit.data.images.stripe_masking import StripeMasking
 from clipreid_kit.data.images.transforms import (
     PresetTransforms,
     eval_transform,
@@ -110,6 +118,7 @@ __all__ = [
     "MinedDataset",
     "MinedItem",
     "MultiViewTransform",
+    "Occlusion",
     "PresetTransforms",
     "PromptReport",
     "PromptTable",
@@ -117,6 +126,7 @@ __all__ = [
     "ReidItem",
     "SplitBalance",
     "SplitManifest",
+    "StripeMasking",
     "SyntheticReid",
     "TokenStatistics",
     "ValidationReport",
@@ -132,6 +142,8 @@ __all__ = [
     "check_tracklets",
     "collate_mined",
     "count_clip_tokens",
+    "domain_names",
+    "domain_numbers",
     "encode_images",
     "eval_transform",
     "evaluate_records",
@@ -142,6 +154,8 @@ __all__ = [
     "group_stills",
     "hold_out_identities",
     "image_fingerprint",
+    "join_domains",
+    "leave_one_domain_out",
     "load_image",
     "mine_hard_negatives",
     "mine_triplets",

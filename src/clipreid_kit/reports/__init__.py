@@ -5,8 +5,10 @@ training script can call them. Pages and figures need jinja2 and matplotlib
 (``pip install clipreid_kit[report]``), which are imported when one is written.
 """
 
-from clipreid_kit.reports.comparison_table import TableFormat, comparison_table
+from clipreid_kit.reports._table_formats import TableFormat
+from clipreid_kit.reports.comparison_table import comparison_table
 from clipreid_kit.reports.console import epoch_line, flat, results_table
+from clipreid_kit.reports.cross_domain import cross_domain_table
 from clipreid_kit.reports.embedding_map_page import embedding_map_page, sample_identities
 from clipreid_kit.reports.errors_page import errors_page
 from clipreid_kit.reports.evaluation import Evaluation, Result
@@ -15,6 +17,7 @@ from clipreid_kit.reports.frozen_baseline import verdict
 from clipreid_kit.reports.gather import gather_runs
 from clipreid_kit.reports.json_files import read_object, write_json
 from clipreid_kit.reports.leaderboard import leaderboard_page
+from clipreid_kit.reports.occlusion import occlusion_curves, occlusion_task
 from clipreid_kit.reports.predictions import write_predictions
 from clipreid_kit.reports.result_file import ResultFile, read_result_file, write_result_file
 from clipreid_kit.reports.retrieval_errors import RetrievalError, retrieval_errors
@@ -33,6 +36,7 @@ __all__ = [
     "TableFormat",
     "compare_runs",
     "comparison_table",
+    "cross_domain_table",
     "embedding_map_page",
     "epoch_line",
     "errors_page",
@@ -40,6 +44,8 @@ __all__ = [
     "gather_runs",
     "holds_run",
     "leaderboard_page",
+    "occlusion_curves",
+    "occlusion_task",
     "open_run",
     "read_features",
     "read_object",

@@ -1,57 +1,13 @@
 """A comparison of models as a table: Markdown, LaTeX and HTML, with marks of significance."""
 
-import html
-import re
 import string
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 from clipreid_kit._checks import check_choice
 from clipreid_kit.metrics import Comparison, PairedDifference, SeedMean
-
-TableFormat = Literal["markdown", "latex", "html"]
-
-FORMATS = ("markdown", "latex", "html")
+from clipreid_kit.reports._table_formats import FORMATS, Cell, Table, TableFormat, format_tables
 
 _TITLES = {"mean_ap": "mAP", "mean_inp": "mINP"}
-_LATEX = {
-    **{character: rf"\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "\u2212": "$-$",
-}
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&])")
-
-_STYLE = """\
-:root { color-scheme: light dark }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-div { overflow-x: auto; margin-bottom: 1.5rem }
-table { border-collapse: collapse; border-block: 2px solid }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap }
-th { border-bottom: 1px solid }
-.text { text-align: left }
-caption { text-align: left; padding-bottom: .5rem; font-weight: bold }"""
-
-
-class _Cell(NamedTuple):
-    """A text of a table, with marks to be raised after it."""
-
-    text: str
-    marks: str = ""
-
-
-class _Table(NamedTuple):
-    """A table whose first columns are text and whose others are numbers."""
-
-    title: str
-    num_text_columns: int
-    heads: Sequence[str]
-    rows: Sequence[Sequence[_Cell]]
 
 
 def comparison_table(comparison: Comparison, form: TableFormat = "markdown") -> str:
@@ -85,33 +41,27 @@ def comparison_table(comparison: Comparison, form: TableFormat = "markdown") -> 
     """
     check_choice("comparison_table", "form", form, FORMATS)
     tables = [_rate_table(comparison), _difference_table(comparison)]
-    legend = _legend(comparison)
-
-    if form == "latex":
-        return _latex(tables, legend)
-    if form == "html":
-        return _html(tables, legend)
-    return _markdown(tables, legend)
+    return format_tables(tables, _legend(comparison), form, "Comparison")
 
 
-def _rate_table(comparison: Comparison) -> _Table:
+def _rate_table(comparison: Comparison) -> Table:
     """Rates of each model, with the letters of those that are significantly worse."""
     measures = list(next(iter(comparison.rates.values())))
     letters = dict(zip(comparison.rates, _letters(len(comparison.rates)), strict=True))
 
     rows = []
     for name, rates in comparison.rates.items():
-        row = [_Cell(letters[name]), _Cell(name)]
+        row = [Cell(letters[name]), Cell(name)]
         for measure in measures:
             worse = [letters[other] for other in comparison.worse_than(name, measure)]
-            row.append(_Cell(_percent(rates[measure]), ",".join(sorted(worse, key=_by_length))))
+            row.append(Cell(_percent(rates[measure]), ",".join(sorted(worse, key=_by_length))))
         rows.append(row)
 
     heads = ["", "model", *map(measure_title, measures)]
-    return _Table("Rates (%)", 2, heads, rows)
+    return Table("Rates (%)", 2, heads, rows)
 
 
-def _difference_table(comparison: Comparison) -> _Table:
+def _difference_table(comparison: Comparison) -> Table:
     """A row for each test: effect, interval and p-values."""
     heads = ["models", "measure", "difference", f"{100 * (1 - comparison.level):g} % interval"]
     heads += ["p", "corrected p"]
@@ -122,10 +72,10 @@ def _difference_table(comparison: Comparison) -> _Table:
         effect = [_points(pair.effect.mean)]
         effect.append(f"{_points(pair.effect.low)} to {_points(pair.effect.high)}")
         mark = "*" if pair.corrected_p_value <= comparison.level else ""
-        row = [_Cell(names), _Cell(measure_title(pair.measure)), *map(_Cell, effect)]
-        rows.append([*row, _Cell(_p(pair.p_value)), _Cell(_p(pair.corrected_p_value), mark)])
+        row = [Cell(names), Cell(measure_title(pair.measure)), *map(Cell, effect)]
+        rows.append([*row, Cell(_p(pair.p_value)), Cell(_p(pair.corrected_p_value), mark)])
 
-    return _Table("Differences (percentage points, first minus second)", 2, heads, rows)
+    return Table("Differences (percentage points, first minus second)", 2, heads, rows)
 
 
 def _legend(comparison: Comparison) -> str:
@@ -214,86 +164,3 @@ def _points(difference: float) -> str:
 
 def _p(value: float) -> str:
     return "< 0.0001" if value < 0.00005 else f"{value:.4f}"
-
-
-def _markdown(tables: Sequence[_Table], legend: str) -> str:
-    parts = []
-    for table in tables:
-        numbers = len(table.heads) - table.num_text_columns
-        rule = f"|{':--|' * table.num_text_columns}{'--:|' * numbers}"
-        heads = [_markdown_text(head) or " " for head in table.heads]
-
-        lines = [f"| {' | '.join(heads)} |", rule]
-        for row in table.rows:
-            cells = _marked(row, _markdown_text, "<sup>", "</sup>")
-            lines.append(f"| {' | '.join(cells)} |")
-        parts += [f"**{table.title}**", "\n".join(lines)]
-
-    return "\n\n".join([*parts, _markdown_text(legend)]) + "\n"
-
-
-def _latex(tables: Sequence[_Table], legend: str) -> str:
-    parts = ["% needs \\usepackage{booktabs}"]
-    for table in tables:
-        numbers = len(table.heads) - table.num_text_columns
-        lines = [f"% {table.title}"]
-        lines.append(f"\\begin{{tabular}}{{{'l' * table.num_text_columns}{'r' * numbers}}}")
-        lines += ["\\toprule", f"{' & '.join(map(_latex_text, table.heads))} \\\\", "\\midrule"]
-        for row in table.rows:
-            cells = _marked(row, _latex_text, "\\textsuperscript{", "}")
-            lines.append(f"{' & '.join(cells)} \\\\")
-        parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}"]))
-
-    return "\n\n".join([*parts, _latex_text(legend)]) + "\n"
-
-
-def _html(tables: Sequence[_Table], legend: str) -> str:
-    lines = ["<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">']
-    lines += ['<meta name="viewport" content="width=device-width, initial-scale=1">']
-    lines += ["<title>Comparison</title>", f"<style>\n{_STYLE}\n</style>", "</head>", "<body>"]
-    for table in tables:
-        lines += ["<div><table>", f"<caption>{html.escape(table.title)}</caption>"]
-        lines.append(_html_row(table, "th", [html.escape(head) for head in table.heads]))
-        for row in table.rows:
-            lines.append(_html_row(table, "td", _marked(row, _html_text, "<sup>", "</sup>")))
-        lines.append("</table></div>")
-
-    lines += [f"<p>{html.escape(legend)}</p>", "</body>", "</html>"]
-    return "\n".join(lines) + "\n"
-
-
-def _html_row(table: _Table, tag: str, cells: Sequence[str]) -> str:
-    """Format a row, texts to the left and numbers to the right."""
-    parts = []
-    for column, cell in enumerate(cells):
-        style = ' class="text"' if column < table.num_text_columns else ""
-        parts.append(f"<{tag}{style}>{cell}</{tag}>")
-    return f"<tr>{''.join(parts)}</tr>"
-
-
-def _marked(
-    row: Sequence[_Cell], escape: Callable[[str], str], before: str, after: str
-) -> list[str]:
-    """Escape the cells of a row, and raise their marks."""
-    cells = []
-    for cell in row:
-        marks = f" {before}{escape(cell.marks)}{after}" if cell.marks else ""
-        cells.append(escape(cell.text) + marks)
-    return cells
-
-
-def _one_line(text: str) -> str:
-    """Replace line ends and control characters, which no table holds."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text).split())
-
-
-def _markdown_text(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", _one_line(text))
-
-
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))
-
-
-def _html_text(text: str) -> str:
-    return html.escape(_one_line(text))

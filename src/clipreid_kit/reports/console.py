@@ -18,23 +18,28 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """
     moments = [moment for moment in ("before", "after") if moment in results]
     changes = changes_of(results)
-    lines = [" " * 36 + "".join(f"{title:>9}" for title in TITLES.values())]
+    tasks = list(results[moments[-1]])
+    width = max([35, *(len(_label(task, moment)) for task in tasks for moment in moments)]) + 1
+    lines = [" " * width + "".join(f"{title:>9}" for title in TITLES.values())]
 
-    for task in results[moments[-1]]:
+    for task in tasks:
         for moment in moments:
             rates = rates_of(results[moment].get(task, {}))
-            lines.append(_line(task, moment, rates, sign=""))
+            lines.append(_line(_label(task, moment), rates, width, sign=""))
         if task in changes:
-            lines.append(_line(task, "change", changes[task], sign="+"))
+            lines.append(_line(_label(task, "change"), changes[task], width, sign="+"))
 
     return "\n".join(lines)
 
 
-def _line(task: str, moment: str, rates: Rates, sign: str) -> str:
+def _label(task: str, moment: str) -> str:
+    return f"{task.replace('_', ' ').replace('.', ', ')}, {moment}"
+
+
+def _line(label: str, rates: Rates, width: int, sign: str) -> str:
     """One line of the table; ``sign`` is that of a format."""
     cells = ["-" if rate is None else f"{100 * rate:{sign}.1f}" for rate in rates.values()]
-    label = f"{task.replace('_', ' ').replace('.', ', ')}, {moment}"
-    return f"{label:36}" + "".join(f"{cell:>9}" for cell in cells)
+    return f"{label:{width}}" + "".join(f"{cell:>9}" for cell in cells)
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:

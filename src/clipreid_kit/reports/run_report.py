@@ -31,8 +31,9 @@ from clipreid_kit.reports.measures import (
     rates_of,
     validation_rates,
 )
+from clipreid_kit.reports.occlusion import occlusion_curves
 from clipreid_kit.reports.similarities import Threshold, camera_table, similarity_chart
-from clipreid_kit.viz import cmc_figure, training_figure
+from clipreid_kit.viz import cmc_figure, occlusion_figure, training_figure
 
 _NUM_RANKED = 8  # images of a ranked list
 _NUM_IMAGE_QUERIES = 6
@@ -89,6 +90,7 @@ def write_run_report(
         cmc=_cmc_chart(moments),
         similarities=None if final.images is None else similarity_chart(final, calibration),
         cameras=None if final.images is None else camera_table(final),
+        occlusion=_occlusion_chart(final),
         training=_training_chart(rows, validation_task, best_epoch),
         best_epoch=best_epoch,
         validated=any(row.get("validation") for row in rows),
@@ -213,6 +215,19 @@ def _cmc_chart(moments: Mapping[str, Evaluation]) -> dict[str, EmbeddedImage]:
     return embed_chart(
         lambda theme, size: cmc_figure(curves, theme=theme, size=size),
         wide=(9.0, 3.8),
+        narrow=(3.7, 3.3),
+    )
+
+
+def _occlusion_chart(final: Evaluation) -> dict[str, EmbeddedImage]:
+    """Curves of mAP against the occluded share; empty if nothing was occluded."""
+    curves = occlusion_curves(final.numbers(()))
+    if not curves:
+        return {}
+
+    return embed_chart(
+        lambda theme, size: occlusion_figure(curves, theme=theme, size=size),
+        wide=(9.0, 3.4),
         narrow=(3.7, 3.3),
     )
 

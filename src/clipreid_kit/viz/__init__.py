@@ -8,6 +8,7 @@ from clipreid_kit.viz.camera_pairs import CameraPairRates, camera_pair_figure, c
 from clipreid_kit.viz.cmc_curves import cmc_figure
 from clipreid_kit.viz.embedding_map import embedding_map_figure, embedding_positions
 from clipreid_kit.viz.image_pixels import ImageLike
+from clipreid_kit.viz.occlusion_curves import occlusion_figure
 from clipreid_kit.viz.pair_similarities import (
     SimilarityHistogram,
     similarity_histogram,
@@ -32,6 +33,7 @@ __all__ = [
     "embedding_positions",
     "figure_png",
     "image_png",
+    "occlusion_figure",
     "ranked_list_figure",
     "relevance_figure",
     "reliability_figure",

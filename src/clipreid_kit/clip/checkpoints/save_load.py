@@ -34,10 +34,12 @@ from clipreid_kit.clip.towers.geometry import check_geometry, geometry_of
 from clipreid_kit.clip.towers.load_weights import load_weights
 from clipreid_kit.clip.towers.model_catalogue import build_model
 from clipreid_kit.clip.towers.normalisation import Colour
+from clipreid_kit.clip.towers.patch_masking import PatchMasking
 from clipreid_kit.clip.towers.read_weights import read_metadata, read_weights
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.towers.wrappers import unwrapped
 from clipreid_kit.clip.tuning.lora import add_lora, merge_lora
+from clipreid_kit.clip.tuning.mask_patches import mask_patches
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -163,6 +165,7 @@ def load_towers(folder: str | PathLike[str]) -> ClipTowers:
         camera_embedding=_camera_embedding(model.visual, cameras) if cameras else None,
     )
     _add_adapters(towers, card.get("adapters", {}), folder)
+    _add_patch_masking(towers, card.get("patch_masking"), folder)
     towers.to(getattr(torch, card["dtype"]))
     towers.load_report = load_weights(towers, tensors, source_image_size=geometry.image_size)
     return towers
@@ -182,6 +185,7 @@ def _card(towers: ClipTowers, extra: Mapping[str, Any]) -> dict[str, Any]:
         "image_size": list(towers.image_size),
         "geometry": _geometry_card(towers),
         "adapters": towers.adapters,
+        "patch_masking": _masking_card(towers.patch_masking),
         "embed_dim": towers.embed_dim,
         "image_mean": list(towers.image_mean),
         "image_std": list(towers.image_std),
@@ -235,6 +239,21 @@ def _add_adapters(towers: ClipTowers, adapters: object, folder: Path) -> None:
             f"rank, alpha, dropout and parts of the adapters in the card of {folder}",
             repr(adapters),
         ) from None
+
+
+def _masking_card(masking: PatchMasking | None) -> dict[str, Any] | None:
+    return None if masking is None else {"share": masking.share, "kind": masking.kind}
+
+
+def _add_patch_masking(towers: ClipTowers, masking: object, folder: Path) -> None:
+    """Mask patches as the card of a folder says."""
+    if masking is None:
+        return
+    if not isinstance(masking, dict) or set(masking) != {"share", "kind"}:
+        raise fail(
+            "load_towers", f"share and kind of patch_masking in the card of {folder}", repr(masking)
+        )
+    mask_patches(towers, masking["share"], masking["kind"])
 
 
 def _check_files(folder: Path) -> None:

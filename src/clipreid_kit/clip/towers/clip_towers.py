@@ -32,6 +32,7 @@ from clipreid_kit.clip.towers.levels import ImageLevels, Level, TowerEmbeddings,
 from clipreid_kit.clip.towers.load_weights import LoadReport
 from clipreid_kit.clip.towers.model_catalogue import find_weights, model_config
 from clipreid_kit.clip.towers.normalisation import Colour, as_colour
+from clipreid_kit.clip.towers.patch_masking import PatchMasking
 from clipreid_kit.clip.towers.position_embedding import PositionResize
 from clipreid_kit.clip.towers.set_geometry import set_geometry
 from clipreid_kit.clip.towers.state_dict_layout import adapt_to_towers
@@ -104,6 +105,7 @@ class ClipTowers(nn.Module):
             mode; set by :func:`freeze`.
         adapters: Settings of the LoRA adapters of each tower that has them; set by
             :func:`add_lora`.
+        patch_masking: Masking of patches in training mode; set by :func:`mask_patches`.
 
     Example:
         >>> import torch
@@ -135,6 +137,7 @@ class ClipTowers(nn.Module):
         self.image_std = image_std
         self.load_report = load_report
         self.camera_embedding = camera_embedding
+        self.patch_masking: PatchMasking | None = None
         self.position_resize: PositionResize = position_resize
         self.frozen_batch_norms: frozenset[str] = frozenset()
         self.adapters: dict[str, dict[str, Any]] = {}
@@ -603,10 +606,11 @@ class ClipTowers(nn.Module):
         return bias
 
     def image_parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over the parameters of the image tower and of the camera embedding."""
+        """Iterate over the parameters of the image tower, and those added to its tokens."""
         yield from self.model.visual.parameters()
-        if self.camera_embedding is not None:
-            yield from self.camera_embedding.parameters()
+        for added in (self.camera_embedding, self.patch_masking):
+            if added is not None:
+                yield from added.parameters()
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
         """Iterate over all other parameters: the text tower, ``logit_scale`` and ``logit_bias``."""
@@ -644,6 +648,7 @@ class ClipTowers(nn.Module):
             images,
             embed_dim=self.embed_dim,
             camera_embedding=self.camera_embedding,
+            patch_masking=self.patch_masking,
             cameras=cameras,
             views=views,
         )
@@ -680,6 +685,7 @@ class ClipTowers(nn.Module):
             levels,
             embed_dim=self.embed_dim,
             camera_embedding=self.camera_embedding,
+            patch_masking=self.patch_masking,
             cameras=cameras,
             views=views,
         )

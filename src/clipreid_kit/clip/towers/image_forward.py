@@ -13,6 +13,7 @@ from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding, TokenOffset
 from clipreid_kit.clip.towers.geometry import OpenClip, grid_of, image_size_of
 from clipreid_kit.clip.towers.levels import LEVELS, ImageLevels, level_widths
+from clipreid_kit.clip.towers.patch_masking import PatchMasking
 from clipreid_kit.clip.towers.resnet_forward import run_resnet
 from clipreid_kit.clip.towers.timm_forward import run_timm
 from clipreid_kit.clip.towers.vit_forward import run_vit
@@ -26,16 +27,18 @@ def encode_images(
     *,
     embed_dim: int,
     camera_embedding: CameraEmbedding | None = None,
+    patch_masking: PatchMasking | None = None,
     cameras: Tensor | None = None,
     views: Tensor | None = None,
 ) -> Float[Tensor, "n d"]:
-    """Embed images; without cameras and recomputation, to the bit as open_clip does.
+    """Embed images; without cameras, masks and recomputation, to the bit as open_clip does.
 
     Args:
         model: A model of open_clip.
         images: Images of the size that its image tower is built for.
         embed_dim: Width of the embeddings.
         camera_embedding: Embedding to add to the tokens. ``None`` to add nothing.
+        patch_masking: Masking of patches in training mode. ``None`` to mask none.
         cameras: Camera of each image, or ``None``.
         views: View of each image, or ``None``.
 
@@ -53,12 +56,14 @@ def encode_images(
     if images.shape[0] == 0:  # len() would fix the batch size of an exported graph
         return images.new_zeros(0, embed_dim)
 
-    if camera_embedding is None and not getattr(visual, "grad_checkpointing", False):
+    masking = _masking_in_training(patch_masking)
+    recomputes = getattr(visual, "grad_checkpointing", False)
+    if camera_embedding is None and masking is None and not recomputes:
         embeddings: Tensor = model.encode_image(images, normalize=False)
         return embeddings
 
     offset = _token_offset(camera_embedding, cameras, views)
-    return _run_levels(visual, images, frozenset(("projected",)), offset)["projected"]
+    return _run_levels(visual, images, frozenset(("projected",)), offset, masking)["projected"]
 
 
 def encode_levels(
@@ -68,6 +73,7 @@ def encode_levels(
     *,
     embed_dim: int,
     camera_embedding: CameraEmbedding | None = None,
+    patch_masking: PatchMasking | None = None,
     cameras: Tensor | None = None,
     views: Tensor | None = None,
 ) -> ImageLevels:
@@ -82,6 +88,7 @@ def encode_levels(
         levels: Names of the levels to return, at least one.
         embed_dim: Width of the embeddings.
         camera_embedding: Embedding to add to the tokens. ``None`` to add nothing.
+        patch_masking: Masking of patches in training mode. ``None`` to mask none.
         cameras: Camera of each image, or ``None``.
         views: View of each image, or ``None``.
 
@@ -102,20 +109,25 @@ def encode_levels(
         outputs = _empty_levels(visual, images, embed_dim)
     else:
         offset = _token_offset(camera_embedding, cameras, views)
-        outputs = _run_levels(visual, images, frozenset(levels), offset)
+        masking = _masking_in_training(patch_masking)
+        outputs = _run_levels(visual, images, frozenset(levels), offset, masking)
 
     requested = {level: outputs[level] if level in levels else None for level in LEVELS}
     return ImageLevels(**requested, grid=grid_of(visual))
 
 
 def _run_levels(
-    visual: nn.Module, images: Tensor, wanted: frozenset[str], offset: TokenOffset | None
+    visual: nn.Module,
+    images: Tensor,
+    wanted: frozenset[str],
+    offset: TokenOffset | None,
+    masking: PatchMasking | None,
 ) -> dict[str, Tensor]:
     """Run the image tower by its kind; the result may hold more levels than wanted."""
     if isinstance(visual, BackboneTower):
         return visual.run(images, wanted)
     if isinstance(visual, VisionTransformer):
-        return run_vit(visual, images, wanted, offset)
+        return run_vit(visual, images, wanted, offset, masking)
     if isinstance(visual, ModifiedResNet):
         return run_resnet(visual, images, wanted)
     if isinstance(visual, TimmModel):
@@ -179,6 +191,11 @@ def _token_offset(
     if camera_embedding is None:
         return None
     return TokenOffset(camera_embedding(cameras, views), camera_embedding.tokens)
+
+
+def _masking_in_training(masking: PatchMasking | None) -> PatchMasking | None:
+    """The masking in training mode; ``None`` in evaluation mode."""
+    return masking if masking is not None and masking.training else None
 
 
 def _empty_levels(visual: nn.Module, images: Tensor, embed_dim: int) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ _IMAGE_TOWERS = ("visual", "image_encoder")
 # Names in the checkpoints of CLIP-ReID's own code, and open_clip's.
 _CLIP_REID_PREFIXES = {"image_encoder.": "visual.", "text_encoder.": ""}
 _IN_CLIP_REID_IMAGE_ENCODER = ("image_encoder.conv1.weight",)
-_CAMERA_PREFIX = "camera_embedding."
+_ADDED_PREFIXES = ("camera_embedding.", "patch_masking.")  # beside the model of open_clip
 _OBSOLETE = "text.transformer.embeddings.position_ids"
 
 
@@ -107,7 +107,8 @@ def adapt_to_towers(
     Args:
         model: The open_clip model in the towers.
         state: Tensors under open_clip's names, with or without ``model.`` before them, or in an
-            older layout that open_clip converts; those of a camera embedding are kept as they are.
+            older layout that open_clip converts; what is added to the tokens (cameras, masks) is
+            kept as it is.
         source_image_size: (height, width) in pixels that the checkpoint was trained at, if known.
         method: Method by which the position table is resized.
 
@@ -117,11 +118,11 @@ def adapt_to_towers(
     Raises:
         ValueError: If the position table may be for two different grids.
     """
-    cameras: dict[str, Tensor] = {}
+    added: dict[str, Tensor] = {}
     weights: dict[str, Tensor] = {}
     for key, tensor in state.items():
         name = key.removeprefix(_TOWERS_PREFIX)
-        group = cameras if name.startswith(_CAMERA_PREFIX) else weights
+        group = added if name.startswith(_ADDED_PREFIXES) else weights
         group[name] = tensor
 
     if isinstance(model, VisionOnlyModel):
@@ -132,4 +133,4 @@ def adapt_to_towers(
     converted |= resized
 
     adapted = {_MODEL_PREFIX + key: tensor for key, tensor in converted.items()}
-    return adapted | cameras, tuple(_MODEL_PREFIX + key for key in resized)
+    return adapted | added, tuple(_MODEL_PREFIX + key for key in resized)

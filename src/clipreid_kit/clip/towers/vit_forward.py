@@ -7,13 +7,18 @@ from torch import Tensor
 from clipreid_kit.clip.towers.camera_embedding import TokenOffset
 from clipreid_kit.clip.towers.geometry import OpenClip
 from clipreid_kit.clip.towers.levels import PATCH_LEVELS
+from clipreid_kit.clip.towers.patch_masking import PatchMasking
 from clipreid_kit.clip.towers.recompute import run_block
 
 _OWNER = "encode_image_levels"
 
 
 def run_vit(
-    visual: OpenClip, images: Tensor, wanted: frozenset[str], offset: TokenOffset | None
+    visual: OpenClip,
+    images: Tensor,
+    wanted: frozenset[str],
+    offset: TokenOffset | None,
+    masking: PatchMasking | None = None,
 ) -> dict[str, Tensor]:
     """Run a ViT; without patch levels, its last block runs for the class token alone.
 
@@ -22,6 +27,7 @@ def run_vit(
         images: Images of its size, on its device and in its dtype.
         wanted: Names of the levels to compute, at least one.
         offset: What to add to the tokens. ``None`` to add nothing.
+        masking: How patches are masked. ``None`` to mask none.
 
     Returns:
         The wanted levels by name, and those that come with them at no cost.
@@ -29,7 +35,13 @@ def run_vit(
     Raises:
         ValueError: If patch levels are wanted and the tower has none, or drops some of them.
     """
-    return run_vit_blocks(visual, vit_tokens(visual, images, offset), wanted)
+    if masking is not None and masking.kind == "drop" and wanted & PATCH_LEVELS:
+        raise ValueError(
+            f"{_OWNER}: Patches that are dropped leave no complete grid in training mode; replace "
+            'them with mask_patches(..., kind="zeros") or kind="learned", or do not request '
+            "patches."
+        )
+    return run_vit_blocks(visual, vit_tokens(visual, images, offset, masking), wanted)
 
 
 def run_vit_blocks(
@@ -99,9 +111,18 @@ def _check_vit_patches(visual: OpenClip) -> None:
         )
 
 
-def vit_tokens(visual: OpenClip, images: Tensor, offset: TokenOffset | None) -> Tensor:
+def vit_tokens(
+    visual: OpenClip,
+    images: Tensor,
+    offset: TokenOffset | None,
+    masking: PatchMasking | None = None,
+) -> Tensor:
     """Embed the patches, put the class token first, and add camera rows and positions."""
     patches = visual.conv1(images).flatten(2).transpose(1, 2)
+    masked = None if masking is None else masking.draw(patches)
+    if masking is not None and masked is not None:
+        patches = masking.replace(patches, masked)
+
     class_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
 
     if offset is not None:
@@ -112,6 +133,9 @@ def vit_tokens(visual: OpenClip, images: Tensor, offset: TokenOffset | None) -> 
 
     x = torch.cat([class_token, patches], dim=1)
     x = x + visual.positional_embedding.to(x.dtype)
+    if masking is not None and masked is not None:
+        x = torch.cat([x[:, :1], masking.drop(x[:, 1:], masked)], dim=1)
+
     tokens: Tensor = visual.ln_pre(visual.patch_dropout(x))
     return tokens
 

@@ -15,7 +15,7 @@ BatchNormPolicy = Literal["follow", "frozen", "running"]
 Blocks = int | Literal["all", "none"]
 
 _POLICIES = ("follow", "frozen", "running")
-_CAMERA_PREFIX = "camera_embedding."
+_ADDED_PREFIXES = ("camera_embedding.", "patch_masking.")  # to tokens, with any blocks
 _LOGIT_PARAMETERS = ("logit_scale", "logit_bias")
 
 # parts of an image tower between its own width and the joint space
@@ -117,7 +117,7 @@ def unfreeze_last_blocks(
     first_depth = 0 if isinstance(blocks, str) else num_blocks - blocks + 1
     for name, parameter, position in parameter_depths(towers):
         if position.tower == tower:
-            trainable = position.depth >= first_depth or name.startswith(_CAMERA_PREFIX)
+            trainable = position.depth >= first_depth or name.startswith(_ADDED_PREFIXES)
             _set_trainable(parameter, trainable=trainable)
 
     if tower == "image":

@@ -74,6 +74,11 @@ class FrozenPrefix:
         if getattr(visual.patch_dropout, "prob", 0.0) > 0:
             raise ValueError("FrozenPrefix: Patch dropout draws anew in each epoch; set it to 0.")
 
+        if towers.patch_masking is not None:
+            raise ValueError(
+                "FrozenPrefix: Patches are masked anew in each epoch; call mask_patches(towers, 0)."
+            )
+
         self.towers = towers
         self.num_blocks = num_blocks - trained_blocks
         self._visual: Any = visual

@@ -17,6 +17,7 @@ _TABLES = (
     "pos_embed",
     "cls_token",
     "camera_embedding.table",
+    "patch_masking.token",
 )
 
 

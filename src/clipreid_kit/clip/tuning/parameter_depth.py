@@ -16,7 +16,7 @@ from clipreid_kit.clip.towers.trunk_blocks import trunk_depths
 Tower = Literal["image", "text"]
 
 _CAMERA_PREFIX = "camera_embedding."
-_IMAGE_PREFIXES = ("model.visual.", _CAMERA_PREFIX)
+_IMAGE_PREFIXES = ("model.visual.", _CAMERA_PREFIX, "patch_masking.")
 _TRUNK_PREFIX = "model.visual.trunk."
 
 _Depths = tuple[dict[str, int], int]  # depth of each parameter by name, and number of blocks
@@ -69,7 +69,7 @@ _VIT = _NamePatterns(
     block=re.compile(r"model\.visual\.transformer\.resblocks\.(\d+)\."),
     embeddings=re.compile(
         r"model\.visual\.(?:conv1|class_embedding|positional_embedding|ln_pre)\b"
-        r"|camera_embedding\."
+        r"|camera_embedding\.|patch_masking\."
     ),
 )
 _RESNET = _NamePatterns(

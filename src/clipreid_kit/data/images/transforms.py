@@ -26,6 +26,7 @@ from clipreid_kit.data.images.resize import (
     StretchToSize,
     resize_step,
 )
+from clipreid_kit.data.images.stripe_masking import StripeMasking
 from clipreid_kit.data.images.to_normalized_tensor import ToNormalizedTensor
 
 Transform = Callable[[Image.Image], Tensor]
@@ -94,14 +95,15 @@ def train_transform(
     augmix: float = 0.0,
     fill: int | tuple[int, int, int] | None = None,
     erasing: float = 0.0,
+    stripes: StripeMasking | None = None,
 ) -> Transform:
     """Return a random transform for training: resize, augment and normalise.
 
     Use it for training images. The steps are, in this order: crop, resize, flip, pad and crop,
     colour jitter, rotation with translation, scaling and shear, perspective, AugMix, normalise,
-    erase. A step whose arguments have no effect is left out. Random numbers come from torch's
-    global generator, as in torchvision; :class:`ReidDataset` replaces it by one for each item, so
-    that items depend on (seed, epoch, index) alone.
+    erase, mask stripes. A step whose arguments have no effect is left out. Random numbers come from
+    torch's global generator, as in torchvision; :class:`ReidDataset` replaces it by one for each
+    item, so that items depend on (seed, epoch, index) alone.
 
     Args:
         image_size: (height, width) in pixels, or one number for a square, >= 1: images are resized
@@ -133,6 +135,7 @@ def train_transform(
             black.
         erasing: Probability of filling a random rectangle of 2 % to 33 % of the area with noise,
             after normalisation, in [0, 1].
+        stripes: How horizontal stripes are masked, after normalisation. ``None`` to mask none.
 
     Returns:
         A callable from an RGB image to a float32 tensor (3, height, width). It is a torchvision
@@ -195,6 +198,8 @@ def train_transform(
     # After normalisation, so that the noise has the spread of the data.
     if erasing:
         steps.append(v2.RandomErasing(erasing, value="random", inplace=True))
+    if stripes is not None and stripes.probability:
+        steps.append(stripes)
 
     transform: Transform = v2.Compose(steps)
     return transform

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic._captions import describe
 from clipreid_kit.data.synthetic._dataset_folder import write_folder
@@ -16,6 +16,7 @@ from clipreid_kit.data.synthetic._objects.kinds import all_shapes
 from clipreid_kit.data.synthetic._scene.cameras import make_camera
 from clipreid_kit.data.synthetic._scene.frames import Frame, make_frame
 from clipreid_kit.data.synthetic._scene.infrared import infrared_image
+from clipreid_kit.data.synthetic._scene.looks import SyntheticLook, apply_look
 from clipreid_kit.data.synthetic._scene.render import render_view
 from clipreid_kit.data.synthetic._splits import split_counts, split_name
 from clipreid_kit.data.synthetic.identities import Identity, make_identities
@@ -59,6 +60,8 @@ class SyntheticReid:
             ``visible`` or ``infrared``. 0 for visible cameras only, and no modality.
         frames_per_view: Frames of each view, at least 1. With 2 or more, each view is a tracklet,
             and its first frame is the image that it has without others.
+        look: Look of all images, to make data sets of several domains: ``"plain"``, ``"night"``
+            (dark and bluish) or ``"drawing"`` (pale, with outlines).
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -85,6 +88,7 @@ class SyntheticReid:
         query_views: int = 1,
         infrared_cameras: int = 0,
         frames_per_view: int = 1,
+        look: SyntheticLook = "plain",
     ) -> None:
         owner = "SyntheticReid"
         check_integer(owner, "num_identities", num_identities, 1)
@@ -94,6 +98,7 @@ class SyntheticReid:
         check_integer(owner, "query_views", query_views, 1)
         check_integer(owner, "infrared_cameras", infrared_cameras, 0)
         check_integer(owner, "frames_per_view", frames_per_view, 1)
+        check_choice(owner, "look", look, ("plain", "night", "drawing"))
         _check_image_size(image_size)
         if query_views >= views_per_camera:
             raise ValueError(
@@ -115,6 +120,7 @@ class SyntheticReid:
         self.query_views = query_views
         self.infrared_cameras = infrared_cameras
         self.frames_per_view = frames_per_view
+        self.look: SyntheticLook = look
 
         self._split_counts = split_counts(num_identities, split_fractions)
         self._shapes = all_shapes()
@@ -136,6 +142,8 @@ class SyntheticReid:
             options.append(f"infrared_cameras={self.infrared_cameras}")
         if self.frames_per_view != 1:
             options.append(f"frames_per_view={self.frames_per_view}")
+        if self.look != "plain":
+            options.append(f"look={self.look!r}")
 
         return f"SyntheticReid({len(self.identities)}, {', '.join(options)})"
 
@@ -173,6 +181,8 @@ class SyntheticReid:
             rng,
             self._frame((identity, camera, view), frame) if frame else None,
         )
+        if self.look != "plain":
+            image = apply_look(image, self.look)
         return infrared_image(image, rng) if self._is_infrared(camera) else image
 
     def caption(self, identity: int, camera: int, view: int) -> str:
@@ -341,8 +351,9 @@ class SyntheticReid:
 
     def _parameters(self) -> dict[str, object]:
         """Return everything that the images and records depend on, as JSON values."""
-        # Folders of stills that earlier versions wrote do not name the frames.
+        # Folders that earlier versions wrote name neither the frames nor the look.
         frames = {} if self.frames_per_view == 1 else {"frames_per_view": self.frames_per_view}
+        look = {} if self.look == "plain" else {"look": self.look}
         parameters: dict[str, object] = {
             "generator": "clipreid_kit SyntheticReid",
             "revision": _REVISION,
@@ -354,6 +365,7 @@ class SyntheticReid:
             "split_fractions": list(self.split_fractions),
             "query_views": self.query_views,
             **frames,
+            **look,
         }
         if self.infrared_cameras:
             parameters["infrared_cameras"] = self.infrared_cameras

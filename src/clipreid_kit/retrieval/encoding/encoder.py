@@ -1,5 +1,6 @@
 """Encode images and texts with any model: trained, pretrained, or of your own."""
 
+import copy
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprin
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.evaluation.encode_images import encode_images
 from clipreid_kit.data.images.image_spec import Fit, ImageSpec
+from clipreid_kit.data.images.occlusion import Occlusion
 from clipreid_kit.data.images.transforms import eval_transform
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.distances import l2_normalize
@@ -132,6 +134,7 @@ class Encoder:
         self.precision: Precision = precision
         self.progress = progress
         self.source = None if source is None else dict(source)
+        self._occlusion: Occlusion | None = None
         self._fingerprint: str | None = None
         if device is not None:
             model.to(device)
@@ -328,6 +331,8 @@ class Encoder:
                 "flip": self.flip,
                 "rotations": list(self.rotations),
             }
+            if self._occlusion is not None:
+                facts["occlusion"] = repr(self._occlusion)
             text = json.dumps(facts, sort_keys=True)
             self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
         return self._fingerprint
@@ -336,6 +341,34 @@ class Encoder:
     def has_text(self) -> bool:
         """Whether texts can be encoded and compared with images."""
         return self._model.text_obstacle() is None
+
+    def occluded(self, occlusion: Occlusion) -> "Encoder":
+        """Return an encoder of the same model that sees images behind occluders.
+
+        Use it to test a model under occlusion: encode the queries with it, and the gallery with the
+        encoder itself.
+
+        Args:
+            occlusion: What hides a part of every image that is read, before it is turned or
+                resized.
+
+        Returns:
+            A second encoder, which shares the model. It has no ``source``: an index of occluded
+            images cannot be opened with an encoder that sees them whole.
+
+        Example:
+            >>> from clipreid_kit.data import Occlusion
+            >>> encoder = Encoder(ClipTowers.from_open_clip("reid-tiny-vit"))
+            >>> image = Image.new("RGB", (32, 64), "red")
+            >>> hidden = encoder.occluded(Occlusion("bottom", 0.5)).encode_images(image)
+            >>> torch.equal(hidden, encoder.encode_images(image))
+            False
+        """
+        encoder = copy.copy(self)
+        encoder._occlusion = occlusion  # noqa: SLF001 (of this class)
+        encoder._fingerprint = None  # noqa: SLF001
+        encoder.source = None
+        return encoder
 
     def encode_images(
         self, images: ImageInput | Iterable[ImageInput] | DataLoader[Any]
@@ -477,6 +510,7 @@ class Encoder:
             fill=self.transform.fill if isinstance(self.transform, ImageSpec) else 0,
             batch_size=self.batch_size,
             workers=self.workers,
+            occlusion=self._occlusion,
         )
         for batch in batches:
             unreadable += batch.unreadable

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from clipreid_kit.data.images.occlusion import Occlusion
 from clipreid_kit.retrieval.encoding.image_inputs import ImageInput, name_of, read_input
 
 Transform = Callable[[Image.Image], Tensor]
@@ -50,6 +51,7 @@ def image_batches(
     fill: int | tuple[int, int, int],
     batch_size: int,
     workers: int,
+    occlusion: Occlusion | None = None,
 ) -> Iterator[ImageBatch]:
     """Yield all images in order, each read, turned and transformed.
 
@@ -60,10 +62,11 @@ def image_batches(
         fill: Colour of the corners of turned images.
         batch_size: Images of a batch.
         workers: Processes that load them, where there are more than a few batches.
+        occlusion: What hides a part of each image as it was read. ``None`` to hide nothing.
     """
     # Starting processes takes longer than loading a few images.
     enough = len(images) > 4 * batch_size
-    dataset = _Images(images, transform, angle, fill)
+    dataset = _Images(images, transform, angle, fill, occlusion)
     loader: DataLoader[ImageBatch] = DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_size,
@@ -91,11 +94,13 @@ class _Images(Dataset[_Loaded]):
         transform: Transform,
         angle: float,
         fill: int | tuple[int, int, int],
+        occlusion: Occlusion | None,
     ) -> None:
         self._images = images
         self._transform = transform
         self._angle = angle
         self._fill = fill
+        self._occlusion = occlusion
 
     def __len__(self) -> int:
         return len(self._images)
@@ -104,6 +109,8 @@ class _Images(Dataset[_Loaded]):
         # The error goes to the main process as a text: a data loader would wrap it in a traceback.
         try:
             image = read_input(self._images[row], row)
+            if self._occlusion is not None:
+                image = self._occlusion(image)
         except ValueError as error:
             return _Loaded(row, None, str(error))
 

@@ -1,0 +1,268 @@
+"""PK batches with a fixed share of identities of each domain."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from clipreid_kit._checks import check_integer, check_number, fail
+from clipreid_kit.samplers._fingerprint import check_state
+from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
+from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
+from clipreid_kit.samplers._position import Position
+from clipreid_kit.samplers._rows_by_identity import IfTooFew
+from clipreid_kit.samplers.pk import PKSampler
+
+_OWNER = "DomainPKSampler"
+
+
+class DomainPKSampler(Sampler[list[int]]):
+    """Batch sampler of P identities with K images each, in fixed shares of several domains.
+
+    Use it to train on several data sets at once: batches of :class:`PKSampler` would show a large
+    data set more often than a small one. Each domain has a :class:`PKSampler` of its own; a batch
+    is one of its batches from each domain, in the order of the domains' numbers. An epoch ends when
+    every domain is covered; the batches of a smaller one go on with its next epochs meanwhile.
+
+    Args:
+        labels: Identity of each row of the data set: integers, at least one.
+        domains: Domain of each row: integers, as :func:`domain_numbers` returns them.
+        num_identities: P, on each rank; at least the number of domains.
+        num_instances: K >= 1; metric losses need K >= 2.
+        shares: Share of each domain in the identities of a batch, in the order of the domains'
+            numbers: positive numbers, of which only the ratios count. P is dealt by them, with at
+            least one identity of each domain; what rounding leaves goes to the largest remainders.
+            ``None`` for equal shares.
+        seed: Seed, at least 0; as of :class:`PKSampler`.
+        coverage: What an epoch covers of every domain, as of :class:`PKSampler`.
+        if_too_few: As of :class:`PKSampler`.
+        cameras: As of :class:`PKSampler`.
+        images: As of :class:`PKSampler`.
+        rank: Rank of this process, in [0, world_size).
+        world_size: Number of processes. All yield the same number of batches, and in one step all
+            identities of all ranks differ.
+
+    Attributes:
+        identities_of_domain: Identities of each domain in a batch, in the order of their numbers.
+
+    Raises:
+        ValueError: If an identity is in two domains, there are more domains than ``num_identities``
+            or shares of another number, or a domain has fewer identities than a step needs; and as
+            :class:`PKSampler`.
+
+    Example:
+        >>> labels = [0, 0, 1, 1, 2, 2, 7, 7, 8, 8]
+        >>> domains = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
+        >>> sampler = DomainPKSampler(labels, domains, num_identities=3, num_instances=2,
+        ...     shares=(2, 1))
+        >>> sampler.identities_of_domain, len(sampler)
+        ([2, 1], 2)
+        >>> [[domains[row] for row in batch] for batch in sampler]
+        [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1]]
+    """
+
+    def __init__(
+        self,
+        labels: Integers,
+        domains: Integers,
+        num_identities: int = 16,
+        num_instances: int = 4,
+        *,
+        shares: Sequence[float] | None = None,
+        seed: int = 0,
+        coverage: Literal["identities", "images"] = "identities",
+        if_too_few: IfTooFew = "repeat",
+        cameras: Integers | None = None,
+        images: Integers | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_integer(_OWNER, "num_identities", num_identities, 1)
+        label_of_row = as_integers(_OWNER, "labels", labels)
+        domain_of_row = as_integers(_OWNER, "domains", domains)
+        _check_domains(label_of_row, domain_of_row)
+        numbers = np.unique(domain_of_row)
+
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.seed = seed
+        self.coverage = coverage
+        self.if_too_few = if_too_few
+        self.rank = rank
+        self.world_size = world_size
+        self.identities_of_domain = _deal_identities(num_identities, len(numbers), shares)
+        self._position = Position()
+
+        self._rows: list[IntArray] = []
+        self._samplers: list[PKSampler] = []
+        for number, count in zip(numbers, self.identities_of_domain, strict=True):
+            rows = np.flatnonzero(domain_of_row == number)
+            self._rows.append(rows)
+            self._samplers.append(
+                PKSampler(
+                    label_of_row[rows],
+                    count,
+                    num_instances,
+                    seed=seed,
+                    coverage=coverage,
+                    if_too_few=if_too_few,
+                    cameras=_part(cameras, "cameras", rows, len(label_of_row)),
+                    images=_part(images, "images", rows, len(label_of_row)),
+                    rank=rank,
+                    world_size=world_size,
+                )
+            )
+
+        self._num_batches = max(len(sampler) for sampler in self._samplers)
+        self._data = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration yields."""
+        return self._position.epoch
+
+    @property
+    def sampler(self) -> EpochSetter:
+        """Object through which Lightning and Accelerate set the epoch."""
+        return EpochSetter(self.set_epoch)
+
+    def __len__(self) -> int:
+        """Number of batches of an epoch: that of the domain with the most."""
+        return self._num_batches
+
+    def __repr__(self) -> str:
+        """Sizes and options, on one line."""
+        return (
+            f"{_OWNER}({len(self._samplers)} domains, {len(self)} batches, "
+            f"identities_of_domain={self.identities_of_domain}, "
+            f"num_instances={self.num_instances}, seed={self.seed}, coverage={self.coverage!r}, "
+            f"rank={self.rank}, world_size={self.world_size}, epoch={self.epoch})"
+        )
+
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
+        """Choose the epoch that the next iteration yields.
+
+        Args:
+            epoch: Number of the epoch, at least 0.
+            start_batch: The batch that the iteration begins with, to resume inside the epoch.
+
+        Raises:
+            ValueError: If the epoch is negative, or has no such batch.
+        """
+        self._position.set(f"{_OWNER}.set_epoch", epoch, start_batch, len(self))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, the number of batches yielded, and what they depend on.
+
+        A loader with workers requests batches before they are used: there, count the batches you
+        trained on, and pass them to :meth:`set_epoch`.
+        """
+        position = {"epoch": self._position.epoch, "batches": self._position.num_yielded}
+        return position | self._settings()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
+
+        Args:
+            state: The state.
+
+        Raises:
+            ValueError: If the state is of a sampler with other data or options.
+        """
+        check_state(f"{_OWNER}.load_state_dict", state, self._settings(), position="epoch batches")
+        self.set_epoch(state["epoch"], start_batch=state["batches"])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of the epoch, each a list of P x K row indices."""
+        warn_if_sharded_twice(_OWNER, self.world_size)
+        start_batch = self._position.begin_iteration()
+        parts = [
+            self._batches_of(domain, self.epoch, start_batch)
+            for domain in range(len(self._samplers))
+        ]
+
+        for number in range(start_batch, len(self)):
+            batch = [row for part in parts for row in next(part)]
+            self._position.num_yielded = number + 1
+            yield batch
+
+    def _batches_of(self, domain: int, epoch: int, start_batch: int) -> Iterator[list[int]]:
+        """Batches of one domain from a batch of an epoch on, without an end."""
+        sampler, rows = self._samplers[domain], self._rows[domain]
+        # an epoch takes a whole number of the domain's own ones
+        own_epochs = -(-len(self) // len(sampler))
+        own_epoch, own_batch = divmod(start_batch, len(sampler))
+        own_epoch += epoch * own_epochs
+
+        while True:
+            sampler.set_epoch(own_epoch, start_batch=own_batch)
+            for batch in sampler:
+                yield rows[batch].tolist()
+            own_epoch, own_batch = own_epoch + 1, 0
+
+    def _settings(self) -> dict[str, Any]:
+        """What the batches of an epoch depend on, besides the rank."""
+        own = [sampler.state_dict()["data"] for sampler in self._samplers]
+        return {
+            "identities_of_domain": list(self.identities_of_domain),
+            "num_instances": self.num_instances,
+            "seed": self.seed,
+            "coverage": self.coverage,
+            "if_too_few": self.if_too_few,
+            "world_size": self.world_size,
+            "data": [self._data, *own],
+        }
+
+
+def _check_domains(labels: IntArray, domains: IntArray) -> None:
+    """Require a domain for each row, and one for each identity."""
+    if labels.size != domains.size:
+        raise fail(_OWNER, f"{labels.size} domains, one for each label", domains.size)
+
+    pairs = np.unique(np.stack([labels, domains]), axis=1)
+    identity, count = np.unique(pairs[0], return_counts=True)
+    if (count > 1).any():
+        raise ValueError(
+            f"{_OWNER}: {(count > 1).sum()} identities are in several domains, the first "
+            f"{identity[count > 1][0]}. Keep them apart, as join_domains does."
+        )
+
+
+def _deal_identities(
+    num_identities: int, num_domains: int, shares: Sequence[float] | None
+) -> list[int]:
+    """Identities of each domain in a batch: largest remainders, at least one each."""
+    shares = [1.0] * num_domains if shares is None else list(shares)
+    if len(shares) != num_domains:
+        raise fail(_OWNER, f"{num_domains} shares, one for each domain", len(shares))
+    for share in shares:
+        check_number(_OWNER, "each share", share)
+        if not 0 < share < float("inf"):
+            raise fail(_OWNER, "each share > 0", share)
+    if num_identities < num_domains:
+        raise fail(_OWNER, f"num_identities of at least {num_domains} domains", num_identities)
+
+    free = num_identities - num_domains
+    exact = [max(0.0, num_identities * share / sum(shares) - 1) for share in shares]
+    scale = free / sum(exact) if sum(exact) else 0.0
+    counts = [1 + int(value * scale + 1e-9) for value in exact]
+
+    by_remainder = sorted(
+        range(num_domains), key=lambda domain: (counts[domain] - 1 - exact[domain] * scale, domain)
+    )
+    for domain in by_remainder[: num_identities - sum(counts)]:
+        counts[domain] += 1
+    return counts
+
+
+def _part(values: Integers | None, name: str, rows: IntArray, num_rows: int) -> IntArray | None:
+    """The values of some rows."""
+    if values is None:
+        return None
+
+    column = as_integers(_OWNER, name, values)
+    if column.size != num_rows:
+        raise fail(_OWNER, f"{num_rows} {name}, one for each label", column.size)
+    return column[rows]

@@ -146,13 +146,14 @@ class Recipe(Section):
             return self
         if self.evaluate.tracklets != "none":
             raise ValueError(
-                "`evaluate.occlusion` hides parts of single images; set `evaluate.tracklets` to none"
+                "`evaluate.occlusion` hides parts of single images, not of tracklets; set "
+                "`evaluate.tracklets` to none"
             )
         across = self.compares_across()
         if across is not None:
             raise ValueError(
-                f"`evaluate.occlusion` is not defined for protocols that compare across a {across}; "
-                "evaluate it with query_gallery"
+                f"`evaluate.occlusion` is not defined for a protocol across a {across}; set "
+                "`evaluate.protocols` to query_gallery"
             )
         return self
 

@@ -37,6 +37,7 @@ SLOW_TO_FALL = {
     "small/things",
     "small/vehicle",
     "text_to_person/tbps_clip_vit_cuhk_pedes",
+    "unsupervised/generated_supervised",
 }
 WITH_REPORT = {  # of every stage
     "fashion/stage3_v2_rn50",

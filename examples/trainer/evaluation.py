@@ -94,7 +94,9 @@ class Scoring:
 def scoring_of(recipe: Recipe) -> Scoring:
     """How the embeddings of a recipe are compared."""
     both_directions = recipe.stage == "retrieval"
-    fixed_draws = recipe.data.fixed_draws() if isinstance(recipe.data, SysuMM01) else None
+    fixed_draws = None
+    if isinstance(recipe.data, SysuMM01) and recipe.data.trial_identities is None:
+        fixed_draws = recipe.data.fixed_draws()
     return Scoring(
         recipe.evaluate,
         recipe.compares_texts(),

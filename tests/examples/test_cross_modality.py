@@ -65,6 +65,11 @@ def test_the_draws_of_the_set_are_used(tmp_path):
     name = found.results["image_to_image.sysu_all"].protocol
     assert name == "SYSU-MM01 all-search single-shot, 10 fixed draws"
 
+    trial, _ = evaluated(
+        tmp_path / "trial", "sysu_mm01", "evaluate.protocols=[sysu_all]", "data.trial_identities=4"
+    )
+    assert trial.results["image_to_image.sysu_all"].protocol.endswith("10 draws (seed 0)")
+
 
 @pytest.mark.parametrize(
     ("source", "task", "directions", "sizes"),

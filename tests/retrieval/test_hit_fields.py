@@ -27,6 +27,12 @@ def test_a_hit_with_a_record():
     }
 
 
+def test_a_modality_is_shown_where_there_is_one():
+    record = ImageRecord("a.jpg", 3, modality="infrared")
+    fields = hit_fields(1, Hit(row=0, key=5, similarity=0.5, record=record, probability=None))
+    assert fields["modality"] == "infrared"
+
+
 def test_the_answer_to_a_query():
     result = SearchResult(
         rows=np.array([[1, 0], [0, -1]]),

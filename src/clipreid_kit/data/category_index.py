@@ -52,8 +52,8 @@ class CategoryIndex:
         if without:
             raise ValueError(
                 f"CategoryIndex: {len(without)} of {len(records)} training images have no {field} "
-                f"({without[0]}, ...). Read them with a {field}, or train without a {field} "
-                "embedding."
+                f"({without[0]}, ...). Read them with a {field}, or train without what "
+                f"distinguishes them by {field}."
             )
 
         names = {getattr(record, field) for record in records}

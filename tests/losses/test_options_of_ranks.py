@@ -168,7 +168,7 @@ CASES = {
     SelfSupervisionLoss: (
         (ROWS, LABELS),
         {"dim": 4, "out_dim": 3},
-        {"temperature": 0.2, "out_dim": 2},
+        {"temperature": 0.2, "out_dim": 2, "hidden_dim": 5},
     ),
     SDMLoss: (
         (ROWS, ROWS),

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_integer, check_positive, fail
 from clipreid_kit.distances import at_least_float32
-from clipreid_kit.losses.supcon import SupConLoss
+from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
+from clipreid_kit.losses.supcon import supcon_loss
 
 _OWNER = "SelfSupervisionLoss"
 
@@ -73,10 +74,11 @@ class SelfSupervisionLoss(nn.Module):
         check_positive(_OWNER, "temperature", temperature)
 
         self.dim = dim
+        self.temperature = temperature
+        self.distributed = distributed
         self.projection = nn.Sequential(
             nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
         )
-        self.contrast = SupConLoss(temperature, distributed=distributed)
 
     def forward(
         self, embeddings: Float[Tensor, "n d"], image_ids: Integer[Tensor, " n"]
@@ -88,15 +90,23 @@ class SelfSupervisionLoss(nn.Module):
             image_ids: Number of the image that each row is a view of; on several ranks, of all
                 their images.
         """
-        check_embeddings(_OWNER, "embeddings", embeddings)
-        if embeddings.shape[1] != self.dim:
-            raise fail(_OWNER, f"embeddings of width {self.dim}", embeddings.shape[1])
+        with errors_on_all_ranks(_OWNER, 2, distributed=self.distributed):
+            check_embeddings(_OWNER, "embeddings", embeddings)
+            if embeddings.shape[1] != self.dim:
+                raise fail(_OWNER, f"embeddings of width {self.dim}", embeddings.shape[1])
 
         weight = self.projection[0].weight
         projections = self.projection(at_least_float32(embeddings).to(weight.dtype))
-        loss: Tensor = self.contrast(projections, image_ids)
-        return loss
+        if self.distributed:
+            projections, image_ids = gather_batch(
+                _OWNER, projections, image_ids, options=(self.extra_repr(),)
+            )
+        return supcon_loss(projections, image_ids, temperature=self.temperature)
 
     def extra_repr(self) -> str:
         """Options for ``print(module)``."""
-        return f"dim={self.dim}"
+        return (
+            f"dim={self.dim}, hidden_dim={self.projection[0].out_features}, "
+            f"out_dim={self.projection[2].out_features}, temperature={self.temperature}, "
+            f"distributed={self.distributed}"
+        )

@@ -74,6 +74,9 @@ def _is_exact(dim: int, largest: int) -> bool:
     rng = np.random.default_rng(0)
     codes = rng.integers(OFFSET - LARGEST, OFFSET + LARGEST + 1, (max(_TRIED_ROWS), dim))
     codes[0] = OFFSET + LARGEST
+    codes[1] = rng.integers(
+        OFFSET, OFFSET + LARGEST + 1, dim
+    )  # sums of all sizes up to the largest
 
     for num_queries in _TRIED_QUERIES:
         numbers = rng.integers(-largest, largest + 1, (num_queries, dim))

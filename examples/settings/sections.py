@@ -202,6 +202,12 @@ class Batch(Section):
     """Images of each identity, K."""
     coverage: Literal["identities", "images"] = "images"
     """Whether an epoch shows every identity once, or every image at least once."""
+    balance_domains: bool = False
+    """Fill each batch with identities of every domain, by the column `domain` of the images."""
+    domain_shares: Annotated[list[PositiveFloat], Needs("batch.balance_domains")] = Field(
+        default_factory=list
+    )
+    """Their shares in the order of the domains' names; empty for equal ones."""
     spread_cameras: Annotated[bool, Needs("batch.num_instances > 1")] = True
     """Take the images of an identity from as many of its cameras as possible."""
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from clipreid_kit import PKSampler
+from clipreid_kit import DomainPKSampler, PKSampler
 from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
-from clipreid_kit.data import ReidDataset, records_of
+from clipreid_kit.data import ReidDataset, domain_numbers, records_of
 from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
 from examples.settings.losses import AnyLoss
@@ -46,17 +46,23 @@ def caption_tokens(
 def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -> PKBatches:
     """PK batches of this process, with captions where a term looks at them."""
     captions = caption_tokens(recipe, session, dataset)
-    sampler = PKSampler(
-        dataset.labels,
-        recipe.batch.num_identities,
-        recipe.batch.num_instances,
-        cameras=dataset.cameras if recipe.batch.spread_cameras else None,
-        images=dataset.image_numbers,
-        seed=recipe.seed,
-        coverage=recipe.batch.coverage,
-        rank=session.rank,
-        world_size=session.ranks,
-    )
+    options: dict[str, Any] = {
+        "cameras": dataset.cameras if recipe.batch.spread_cameras else None,
+        "images": dataset.image_numbers,
+        "seed": recipe.seed,
+        "coverage": recipe.batch.coverage,
+        "rank": session.rank,
+        "world_size": session.ranks,
+    }
+    size = recipe.batch.num_identities, recipe.batch.num_instances
+
+    sampler: PKSampler | DomainPKSampler
+    if recipe.batch.balance_domains:
+        domains = domain_numbers(dataset.records).repeat_interleave(dataset.orientations)
+        shares = recipe.batch.domain_shares or None
+        sampler = DomainPKSampler(dataset.labels, domains, *size, shares=shares, **options)
+    else:
+        sampler = PKSampler(dataset.labels, *size, **options)
     return PKBatches(dataset, sampler, session.encoding.categories, captions, recipe.data)
 
 

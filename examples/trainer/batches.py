@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 from typing_extensions import Self
 
-from clipreid_kit import PKSampler
+from clipreid_kit import DomainPKSampler, PKSampler
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     CaptionSampler,
@@ -216,7 +216,7 @@ class PKBatches(ImageBatches):
     def __init__(
         self,
         dataset: ReidDataset,
-        sampler: PKSampler,
+        sampler: PKSampler | DomainPKSampler,
         categories: Sequence[CategoryIndex],
         captions: CaptionTokens | None,
         data: Images,

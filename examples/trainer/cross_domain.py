@@ -86,7 +86,10 @@ def _test_data(test: Path) -> tuple[list[str], str]:
 
     data = recipe_of(read_object(test / "recipe.json")).data
     if isinstance(data, Synthetic):
-        return ["data.source=table"], str(test / "data" / "records.csv")
+        table = test / "data" / "records.csv"
+        if not table.is_file():
+            raise ValueError(f"{test}: its generated images have several looks, or are gone.")
+        return ["data.source=table"], str(table)
     if not isinstance(data, Stored) or data.root is None:
         raise ValueError(f"{test}: its recipe names no images (data.root).")
 

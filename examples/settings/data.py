@@ -29,6 +29,7 @@ Protocol = Literal[
     "sysu_indoor_multi",
     "llcm",
 ]
+Look = Literal["plain", "night", "drawing"]
 Aspect = Literal["dorsal_r", "dorsal_l", "palmar_r", "palmar_l"]
 
 PAIR_TERMS = (
@@ -106,15 +107,32 @@ class Synthetic(Images):
     """How many of the cameras are infrared; then every image has a modality."""
     frames: PositiveInt = 1
     """Frames of each of these images, which make it a tracklet."""
+    looks: list[Look] = Field(default=["plain"], min_length=1)
+    """Looks of the images; of several, each is a domain with so many identities of its own."""
+    test_domain: Annotated[str | None, Needs("data.looks")] = None
+    """Domain that is tested and not trained on; null for images of all."""
 
     def generate(self, folder: Path, seed: int, *, quiet: bool) -> list[ImageRecord]:
         """Write the images into a folder, and return their records."""
+        if len(self.looks) == 1:
+            return self._generate(folder, self.looks[0], seed, quiet=quiet)
+
+        return kit.join_domains(
+            {
+                look: self._generate(folder / look, look, 1000 * number + seed, quiet=quiet)
+                for number, look in enumerate(self.looks)
+            }
+        )
+
+    def _generate(self, folder: Path, look: Look, seed: int, *, quiet: bool) -> list[ImageRecord]:
+        """Write the images of one look."""
         generator = kit.SyntheticReid(
             self.num_identities,
             views_per_camera=self.views_per_camera,
             frames_per_view=self.frames,
             seed=seed,
             infrared_cameras=self.infrared_cameras,
+            look=look,
         )
         total = len(generator.records())
 
@@ -189,6 +207,8 @@ class Table(OwnImages):
     """Character between cells; null finds out whether it is a comma, semicolon, tab or |."""
     encoding: str | None = None
     """Encoding of separated cells, such as `cp1252`; null for UTF-8, or UTF-16 with its mark."""
+    test_domain: str | None = None
+    """Domain that is tested and not trained on, by the column `domain`; null for images of all."""
 
     def read(self, root: str) -> list[ImageRecord]:
         """Read the table."""

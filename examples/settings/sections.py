@@ -204,6 +204,12 @@ class Batch(Section):
     """Images of each identity, K."""
     coverage: Literal["identities", "images"] = "images"
     """Whether an epoch shows every identity once, or every image at least once."""
+    balance_domains: bool = False
+    """Fill each batch with identities of every domain, by the column `domain` of the images."""
+    domain_shares: Annotated[list[PositiveFloat], Needs("batch.balance_domains")] = Field(
+        default_factory=list
+    )
+    """Their shares in the order of the domains' names; empty for equal ones."""
     spread_cameras: Annotated[bool, Needs("batch.num_instances > 1")] = True
     """Take the images of an identity from as many of its cameras as possible."""
     across: Annotated[Literal["none", "modality", "view"], Needs("batch.num_instances > 1")] = (
@@ -211,6 +217,12 @@ class Batch(Section):
     )
     """Take equally many images of an identity of each modality, or view, of which
     `num_instances` is a multiple; identities that lack one are left out."""
+
+    @model_validator(mode="after")
+    def _one_column_is_balanced(self) -> Self:
+        if self.balance_domains and self.across != "none":
+            raise ValueError("`balance_domains` and `across` balance different columns; set one")
+        return self
 
 
 _OF_TRACKLETS = Needs("tracklets.num_frames > 0")

@@ -378,8 +378,9 @@ class RetrievalRecipe(TrainingRecipe):
         """Also keys of PK batches and of InfoNCE, which mined batches compute as SupCon."""
         yield from super().idle_keys()
 
-        keys = ("batch.coverage", "batch.spread_cameras", "batch.across", "loss.learn_temperature")
-        for key in (*keys, "loss.label_smoothing", "loss.focal_gamma"):
+        keys = ("batch.coverage", "batch.spread_cameras", "batch.across", "batch.balance_domains")
+        losses = ("loss.learn_temperature", "loss.label_smoothing", "loss.focal_gamma")
+        for key in (*keys, *losses):
             if self.mining.data != "standard" and self._changed(key):
                 yield key, "`mining.data: standard`"
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from clipreid_kit import CrossModalityPKSampler, PKSampler
+from clipreid_kit import CrossModalityPKSampler, DomainPKSampler, PKSampler
 from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
-from clipreid_kit.data import CategoryIndex, ReidDataset, records_of
+from clipreid_kit.data import CategoryIndex, ReidDataset, domain_numbers, records_of
 from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
 from examples.settings.losses import AnyLoss
@@ -52,8 +52,8 @@ def pk_batches(recipe: TrainingRecipe, session: Session, dataset: ReidDataset) -
 
 def _sampler(
     recipe: TrainingRecipe, session: Session, dataset: ReidDataset
-) -> PKSampler | CrossModalityPKSampler:
-    """The sampler of the recipe: of identities, or of identities and their modalities."""
+) -> PKSampler | DomainPKSampler | CrossModalityPKSampler:
+    """The sampler of the recipe: of identities, with shares of domains, or with all modalities."""
     options: dict[str, Any] = {
         "cameras": dataset.cameras if recipe.batch.spread_cameras else None,
         "images": dataset.image_numbers,
@@ -63,6 +63,12 @@ def _sampler(
         "world_size": session.ranks,
     }
     identities, instances = recipe.batch.num_identities, recipe.batch.num_instances
+    if recipe.batch.balance_domains:
+        domains = domain_numbers(dataset.records).repeat_interleave(dataset.orientations)
+        shares = recipe.batch.domain_shares or None
+        return DomainPKSampler(
+            dataset.labels, domains, identities, instances, shares=shares, **options
+        )
     if recipe.batch.across == "none":
         return PKSampler(dataset.labels, identities, instances, **options)
 

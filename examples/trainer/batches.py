@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 from typing_extensions import Self
 
-from clipreid_kit import CrossModalityPKSampler, PKSampler
+from clipreid_kit import CrossModalityPKSampler, DomainPKSampler, PKSampler
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import (
     CaptionSampler,
@@ -248,7 +248,7 @@ class PKBatches(ImageBatches):
     def __init__(
         self,
         dataset: ReidDataset,
-        sampler: PKSampler | CrossModalityPKSampler,
+        sampler: PKSampler | DomainPKSampler | CrossModalityPKSampler,
         categories: Sequence[CategoryIndex],
         captions: CaptionTokens | None,
         data: Images,

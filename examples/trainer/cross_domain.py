@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipreid_kit.reports import read_object
-from examples.settings.data import Images, Stored, Synthetic
+from examples.settings.data import Images, Synthetic
 from examples.settings.recipe import recipe_of
 from examples.trainer.evaluate import evaluate_run
 
@@ -86,8 +86,11 @@ def _test_data(test: Path) -> tuple[list[str], str]:
 
     data = recipe_of(read_object(test / "recipe.json")).data
     if isinstance(data, Synthetic):
-        return ["data.source=table"], str(test / "data" / "records.csv")
-    if not isinstance(data, Stored) or data.root is None:
+        table = test / "data" / "records.csv"
+        if not table.is_file():
+            raise ValueError(f"{test}: its generated images have several looks, or are gone.")
+        return ["data.source=table"], str(table)
+    if data.root is None:
         raise ValueError(f"{test}: its recipe names no images (data.root).")
 
     own = data.model_dump(mode="json", exclude=set(Images.model_fields) | {"root", "source"})

@@ -20,6 +20,7 @@ from examples.settings.data import (
     OwnImages,
     Stored,
     Synthetic,
+    Table,
 )
 from examples.settings.stages import Recipe, TextToPersonRecipe, TrainingRecipe
 from examples.trainer.cross_modality import COLUMNS, names_of
@@ -60,6 +61,8 @@ def load_records(
     trains = trains and isinstance(recipe, TrainingRecipe)
     records = plugin.read(recipe) or read_records(recipe, out, quiet=quiet, trains=trains)
     found: dict[str, int] = {}
+    if isinstance(recipe.data, Synthetic | Table) and recipe.data.test_domain is not None:
+        records = kit.leave_one_domain_out(records, recipe.data.test_domain)
     if isinstance(recipe.data, OwnImages):
         queries_needed = "query_gallery" in recipe.protocols()
         records, found = split_own(recipe.data, records, recipe.seed, draw_queries=queries_needed)

@@ -1,4 +1,5 @@
 from clipreid_kit.reports import occlusion_curves, occlusion_task
+from clipreid_kit.reports.figures import _occlusion_by_version
 
 
 def test_curves_begin_at_the_clean_rate_of_their_protocol():
@@ -20,3 +21,16 @@ def test_curves_begin_at_the_clean_rate_of_their_protocol():
 
 def test_without_occlusion_there_are_no_curves():
     assert occlusion_curves({"image_to_image": {"mean_ap": 0.9}}) == {}
+
+
+def test_versions_are_drawn_together_after_training():
+    tasks = ("image_to_image", "image_to_image.occluded_top_30")
+    rates = {("a", "before"): 0.1, ("a", "after"): 0.6, ("b", "zero_shot"): 0.3}
+    table = [
+        {"version": version, "task": task, "moment": moment, "mAP_fraction": rate / (1 + number)}
+        for (version, moment), rate in rates.items()
+        for number, task in enumerate(tasks)
+    ]
+    assert _occlusion_by_version(table) == {
+        "top": {"a": {0.0: 0.6, 0.3: 0.3}, "b": {0.0: 0.3, 0.3: 0.15}}
+    }

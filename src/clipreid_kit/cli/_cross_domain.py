@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
@@ -14,7 +15,7 @@ TEST_SET = "--test-set"  # hidden: what --test NAME ... becomes beside --train
 class CompareCommand(TyperCommand):
     """A command whose options --train and --test take several values each."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (typer exports no type)
         """Parse the arguments, with an option for each value."""
         parsed: list[str] = super().parse_args(ctx, repeat_options(args))
         return parsed

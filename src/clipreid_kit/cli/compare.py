@@ -101,12 +101,8 @@ def compare(
       clipreid compare runs --html leaderboard.html
     """
     if train:
-        others: dict[str, object] = {
-            "FOLDERS": folders,
-            "--data": data,
-            "--seed": seeds,
-            "--stage": stages,
-        }
+        others: dict[str, object] = {"FOLDERS": folders, "--data": data, "--seed": seeds}
+        others["--stage"] = stages
         others |= {"--published": published, "--baseline": baseline, "--measure": measures}
         others |= {"--task": task, "--level": level, "--html": html}
         _check_unused(others, "have no effect with --train")

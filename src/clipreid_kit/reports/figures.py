@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipreid_kit.reports.measures import TITLES, best_epoch_label, percent, task_title
+from clipreid_kit.reports.occlusion import occlusion_curves
 from clipreid_kit.reports.runs import Run, natural_key
 from clipreid_kit.reports.tables import Row, tasks_in
 from clipreid_kit.reports.versions import runs_by_version
-from clipreid_kit.viz import save_figure, training_figure
+from clipreid_kit.viz import occlusion_figure, save_figure, training_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Row]) -> list[
     - ``training/<run>.png``: the terms of the loss and the validation of one run
     - ``rank_1_by_epoch.png``, ``map_by_epoch.png``: the validation of all versions
     - ``<task>_rank_1.png``, ``<task>_map.png``: the test rates of all versions
+    - ``map_by_occlusion_<kind>.png``: mAP of all versions by the occluded share
 
     Args:
         out: Folder to write to.
@@ -50,6 +52,9 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Row]) -> list[
             rows = [row for row in table if row["task"] == task]
             figures[f"{task.replace('.', '_')}_{name}"] = _bars(rows, task, measure)
 
+    for kind, shares in _occlusion_by_version(table).items():
+        figures[f"map_by_occlusion_{kind.replace(' ', '_')}"] = occlusion_figure(shares)
+
     paths = []
     for name, figure in figures.items():
         path = out / f"{name}.png"
@@ -57,6 +62,21 @@ def write_figures(out: Path, runs: Sequence[Run], table: Sequence[Row]) -> list[
         save_figure(figure, path)
         paths.append(path)
     return paths
+
+
+def _occlusion_by_version(table: Sequence[Row]) -> dict[str, dict[str, dict[float, float]]]:
+    """Mean mAP by kind of occluder, version and occluded share."""
+    tested: dict[str, dict[str, dict[str, object]]] = {}
+    for row in table:
+        if row["moment"] != "before":
+            tasks = tested.setdefault(str(row["version"]), {})
+            tasks[str(row["task"])] = {"mean_ap": row["mAP_fraction"]}
+
+    kinds: dict[str, dict[str, dict[float, float]]] = {}
+    for version, tasks in tested.items():
+        for kind, curve in occlusion_curves(tasks).items():
+            kinds.setdefault(kind, {})[version] = curve
+    return kinds
 
 
 def _training(run: Run) -> "Figure":

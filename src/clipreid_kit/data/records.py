@@ -94,5 +94,6 @@ def _is_integer_or_name(value: object) -> bool:
 
 def _is_integer(value: object) -> bool:
     """Return whether a value is an integer that tensors and arrays hold."""
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return is_integer and -(2**63) <= value < 2**63
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return -(2**63) <= value < 2**63

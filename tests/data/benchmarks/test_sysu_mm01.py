@@ -66,11 +66,10 @@ def test_fixed_draws(tmp_path, packed):
 
 def test_a_damaged_file_of_draws(tmp_path):
     base = trees.sysu_mm01(tmp_path)
-    pytest.importorskip("scipy.io")
     trees.write(base, "exp/rand_perm_cam.mat", "no matrix" * 40)
     with pytest.raises(ValueError, match=r"rand_perm_cam\.mat is not the file of the authors"):
         read_sysu_permutations(base)
 
     write_permutations(base, cameras=4)
-    with pytest.raises(ValueError, match=r"rand_perm_cam\.mat has 4 cameras; expected 6"):
+    with pytest.raises(ValueError, match=r"not the file of the authors: expected six cameras"):
         read_sysu_permutations(base)

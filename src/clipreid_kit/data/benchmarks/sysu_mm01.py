@@ -1,12 +1,12 @@
 """SYSU-MM01: persons by four visible and two infrared cameras."""
 
-import io
 import os
 import re
 
 import numpy as np
 import numpy.typing as npt
 
+from clipreid_kit.data.benchmarks._mat_cells import BadMatFileError, Cells, read_mat_cells
 from clipreid_kit.data.benchmarks._official_counts import Policy, check_counts, check_policy
 from clipreid_kit.data.benchmarks._text_lists import listed_identities
 from clipreid_kit.data.files.file_tree import FileTree, locate
@@ -91,7 +91,7 @@ def read_sysu_permutations(
 ) -> dict[tuple[int | str, int], npt.NDArray[np.int64]] | None:
     """Read the fixed draws of galleries, ``exp/rand_perm_cam.mat``, for ``SysuMM01Protocol``.
 
-    The file is among the authors' evaluation code, and is put into ``exp`` by hand. Needs SciPy.
+    The file is among the authors' evaluation code, and is put into ``exp`` by hand.
 
     Args:
         path: The folder or zip archive of SYSU-MM01, or a folder above it.
@@ -101,7 +101,7 @@ def read_sysu_permutations(
         order of their names; ``None`` if there is no such file.
 
     Raises:
-        ValueError: If the layout is different, SciPy is not installed, or the file is damaged.
+        ValueError: If the layout is different, or the file is damaged.
 
     Example:
         >>> read_sysu_permutations("no/such/folder")
@@ -114,11 +114,29 @@ def read_sysu_permutations(
     if _PERMUTATIONS not in tree.names:
         return None
 
-    cells = _load_cells(owner, tree)
+    try:
+        cells = read_mat_cells(tree.read(owner, _PERMUTATIONS), "rand_perm_cam")
+        return _permutations(cells)
+    except BadMatFileError as error:
+        raise ValueError(
+            f"{owner}: {tree.path(_PERMUTATIONS)} is not the file of the authors: {error}. "
+            "Download it again, or remove it to draw galleries by a seed."
+        ) from error
+
+
+def _permutations(cells: Cells) -> dict[tuple[int | str, int], npt.NDArray[np.int64]]:
+    """Permutations from the cells of the cameras, each with a cell of every identity."""
+    if not isinstance(cells, list) or len(cells) != len(_CAMERAS):
+        raise BadMatFileError("expected six cameras")
+
     permutations: dict[tuple[int | str, int], npt.NDArray[np.int64]] = {}
     for camera, of_camera in enumerate(cells, start=1):
-        for identity, matrix in enumerate(np.asarray(of_camera, dtype=object).ravel(), start=1):
-            if matrix.ndim == 2 and matrix.size:
+        for identity, matrix in enumerate(of_camera, start=1):
+            if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+                raise BadMatFileError("expected a matrix of each identity")
+            if matrix.size and not (matrix >= 1).all():
+                raise BadMatFileError("images are numbered from 1")
+            if matrix.size:
                 permutations[identity, camera] = matrix.astype(np.int64) - 1
     return permutations
 
@@ -145,30 +163,3 @@ def _official(*, merge_val: bool) -> dict[str, tuple[int | None, int | None]]:
     if merge_val:
         return {"train": (34167, 395), **tested}
     return {"train": (None, 296), "val": (None, 99), **tested}
-
-
-def _load_cells(owner: str, tree: FileTree) -> list[object]:
-    """Load the cell array of the cameras."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ValueError(
-            f"{owner}: SciPy is needed for {_PERMUTATIONS}. Run pip install "
-            "clipreid_kit[calibrate], or remove the file to draw galleries by a seed."
-        ) from error
-
-    try:
-        content = loadmat(io.BytesIO(tree.read(owner, _PERMUTATIONS)))["rand_perm_cam"]
-        cells = list(np.asarray(content, dtype=object).ravel())
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise ValueError(
-            f"{owner}: {tree.path(_PERMUTATIONS)} is not the file of the authors ({error}). "
-            "Download it again."
-        ) from error
-
-    if len(cells) != len(_CAMERAS):
-        raise ValueError(
-            f"{owner}: {tree.path(_PERMUTATIONS)} has {len(cells)} cameras; expected "
-            f"{len(_CAMERAS)}. Download it again."
-        )
-    return cells

@@ -122,7 +122,9 @@ def _group_of(record: ImageRecord, by: Group) -> Hashable:
     elif by in ("identity", "camera", "view", "modality"):
         value = getattr(record, by)
     else:
-        expected = "by as category, caption_length, identity, camera, view, modality or a function"
+        expected = (
+            "by to be category, caption_length, identity, camera, view, modality or a function"
+        )
         raise fail(_OWNER, expected, repr(by))
 
     if value is None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from clipreid_kit._similarity.embedding_rows import check_same_dim
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_ids, id_array
@@ -19,12 +21,13 @@ from clipreid_kit.metrics.protocols._query_groups import (
 from clipreid_kit.metrics.protocols._random_draws import check_all_rows, draw_some_each
 from clipreid_kit.metrics.results.reid_result import ReidResult
 
+Embeddings = Tensor | npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 
 
 def read_sides(
     owner: str,
-    embeddings: tuple[object, object],
+    embeddings: tuple[Embeddings, Embeddings],
     ids: tuple[Ids, Ids],
     exclude: tuple[Ids, Ids] | None = None,
 ) -> Sides:
@@ -36,8 +39,8 @@ def read_sides(
         ids: Identities of both sides.
         exclude: Cameras of both sides, if images of the query's identity and camera are left out.
     """
-    queries = check_all_rows(owner, "query_embeddings", embeddings[0], None)  # type: ignore[arg-type]
-    gallery = check_all_rows(owner, "gallery_embeddings", embeddings[1], queries.device)  # type: ignore[arg-type]
+    queries = check_all_rows(owner, "query_embeddings", embeddings[0], None)
+    gallery = check_all_rows(owner, "gallery_embeddings", embeddings[1], queries.device)
     check_same_dim(owner, queries, gallery)
 
     shape = len(queries), len(gallery)

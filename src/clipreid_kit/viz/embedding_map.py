@@ -225,12 +225,12 @@ def _draw_groups(
     if is_camera and len(groups) <= _MOST_LABELS:
         columns = min(len(groups), 6)
         legend = axes.legend(
-            loc="lower left",
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),  # above the panel, where no point is
+            borderpad=0.2,
             ncols=columns,
             fontsize=8,
-            frameon=True,
-            facecolor=palette.surface,
-            edgecolor=palette.grid,
+            frameon=False,
             labelcolor=palette.text,
             handletextpad=0.1,
             columnspacing=0.8,
@@ -242,14 +242,15 @@ def _draw_groups(
 def _name_group(
     axes: "matplotlib.axes.Axes", name: str, places: npt.NDArray[np.float64], palette: Palette
 ) -> None:
-    left, up = np.median(places, axis=0).tolist()
+    # above the group, so that no point is hidden
     axes.annotate(
         name,
-        (left, up),
+        (float(np.median(places[:, 0])), float(places[:, 1].max())),
+        xytext=(0, 4),
+        textcoords="offset points",
         color=palette.text,
         fontsize=7.5,
         horizontalalignment="center",
-        verticalalignment="center",
+        verticalalignment="bottom",
         parse_math=False,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": palette.surface, "alpha": 0.7, "lw": 0},
     )

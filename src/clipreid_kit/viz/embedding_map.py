@@ -24,6 +24,7 @@ MapMethod = Literal["tsne", "umap", "pca"]
 Positions = Float[np.ndarray, "n 2"]
 
 _FEWEST = 4
+_FEWEST_SPECTRAL = 16  # rows that UMAP can begin with eigenvectors of
 _GOLDEN = 0.6180339887  # hues that lie far from those before
 _MARKERS = "os^DvPX*<>"
 _MOST_LABELS = 24  # names written beside their points
@@ -175,8 +176,9 @@ def _placed(
             f"pip install {package}"
         ) from error
 
+    rows = np.pad(rows, ((0, 0), (0, 1)))  # two components, also of embeddings of one number
     if method == "pca":
-        found = PCA(2, svd_solver="full").fit_transform(np.pad(rows, ((0, 0), (0, 1))))
+        found = PCA(2, svd_solver="full").fit_transform(rows)
     else:
         tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
         found = tsne.fit_transform(rows)
@@ -189,7 +191,8 @@ def _by_umap(
     import umap
 
     neighbours = max(2, int(perplexity))
-    reducer = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    init = "spectral" if len(rows) >= _FEWEST_SPECTRAL else "random"
+    reducer = umap.UMAP(n_neighbors=neighbours, init=init, random_state=seed, n_jobs=1)
     return np.asarray(reducer.fit_transform(rows), dtype=np.float64)
 
 

@@ -25,6 +25,7 @@ from clipreid_kit.reports import (
     sample_identities,
     write_error_pages,
     write_map_pages,
+    write_run_report,
 )
 from clipreid_kit.reports.run_pages import features_of_runs
 from clipreid_kit.reports.similarities import evaluation_histogram
@@ -43,7 +44,7 @@ from clipreid_kit.viz import (
 
 IMAGES = Path(__file__).parent / "images" / "gallery"
 DESKTOP, PHONE = (1180, 860), (390, 844)
-NUM_COLOURS = 128  # of a PNG, so that it stays small
+NUM_COLOURS = 256  # of a PNG, so that it stays small
 MAP_IMAGES = 160  # of the figure
 PAGE_IMAGES = 480  # of the page
 EXPLAINED = (12, 164, 388)  # rows of queries
@@ -149,7 +150,10 @@ def write_pages(runs: Sequence[Path], folder: Path) -> None:
     focus = "document.querySelectorAll('.point')[40].focus()"
     write_image("map_page", photograph(embeddings, DESKTOP, focus))
 
-    report = runs[0] / "report.html"
+    shutil.copy(runs[0] / "environment.json", folder)
+    (features,) = features_of_runs(runs[:1]).values()
+    write_run_report(folder, title="Run", note="", settings={}, before=read_features(features))
+    report = folder / "report.html"
     scroll = "document.querySelector('.histogram').scrollIntoView()"
     write_image("report", photograph(report, DESKTOP, scroll))
 

@@ -40,6 +40,8 @@ def test_the_length_of_a_row_does_not_count():
 @pytest.mark.parametrize("method", ["tsne", "pca"])
 def test_few_or_equal_rows_have_places_too(method):
     assert embedding_positions(ROWS[:4], method=method).shape == (4, 2)
+    of_one_number = embedding_positions(torch.tensor([[1.0], [-1.0]] * 3), method=method)
+    assert of_one_number.shape == (6, 2)
     same = embedding_positions(torch.ones(5, 1), method=method)
     np.testing.assert_allclose(same, 0, atol=1e-6)
 

@@ -24,6 +24,7 @@ MapMethod = Literal["tsne", "umap", "pca"]
 Positions = Float[np.ndarray, "n 2"]
 
 _FEWEST = 4
+_FEWEST_SPECTRAL = 16  # rows that UMAP can begin with eigenvectors of
 _GOLDEN = 0.6180339887  # hues that lie far from those before
 _MARKERS = "os^DvPX*<>"
 _MOST_LABELS = 24  # names written beside their points
@@ -175,8 +176,9 @@ def _placed(
             f"pip install {package}"
         ) from error
 
+    rows = np.pad(rows, ((0, 0), (0, 1)))  # two components, also of embeddings of one number
     if method == "pca":
-        found = PCA(2, svd_solver="full").fit_transform(np.pad(rows, ((0, 0), (0, 1))))
+        found = PCA(2, svd_solver="full").fit_transform(rows)
     else:
         tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
         found = tsne.fit_transform(rows)
@@ -189,7 +191,8 @@ def _by_umap(
     import umap
 
     neighbours = max(2, int(perplexity))
-    reducer = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    init = "spectral" if len(rows) >= _FEWEST_SPECTRAL else "random"
+    reducer = umap.UMAP(n_neighbors=neighbours, init=init, random_state=seed, n_jobs=1)
     return np.asarray(reducer.fit_transform(rows), dtype=np.float64)
 
 
@@ -225,12 +228,12 @@ def _draw_groups(
     if is_camera and len(groups) <= _MOST_LABELS:
         columns = min(len(groups), 6)
         legend = axes.legend(
-            loc="lower left",
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),  # above the panel, where no point is
+            borderpad=0.2,
             ncols=columns,
             fontsize=8,
-            frameon=True,
-            facecolor=palette.surface,
-            edgecolor=palette.grid,
+            frameon=False,
             labelcolor=palette.text,
             handletextpad=0.1,
             columnspacing=0.8,
@@ -242,14 +245,15 @@ def _draw_groups(
 def _name_group(
     axes: "matplotlib.axes.Axes", name: str, places: npt.NDArray[np.float64], palette: Palette
 ) -> None:
-    left, up = np.median(places, axis=0).tolist()
+    # above the group, so that no point is hidden
     axes.annotate(
         name,
-        (left, up),
+        (float(np.median(places[:, 0])), float(places[:, 1].max())),
+        xytext=(0, 4),
+        textcoords="offset points",
         color=palette.text,
         fontsize=7.5,
         horizontalalignment="center",
-        verticalalignment="center",
+        verticalalignment="bottom",
         parse_math=False,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": palette.surface, "alpha": 0.7, "lw": 0},
     )

@@ -149,7 +149,9 @@ def word_relevance_figure(
 
     placed = [_place_words(text, width) for text in texts]
     heading = 0.0 if titles is None else _LINE
-    heights = [heading + (_ROW + _LINE) * (words[-1][2] + 1 if words else 1) for words in placed]
+    heights = [
+        heading + _GAP + (_ROW + _LINE) * (words[-1][2] + 1 if words else 1) for words in placed
+    ]
     with own_style(_WORD_OWNER):
         figure = blank_figure(_WORD_OWNER, (width, max(sum(heights) + 2 * _MARGIN, 1.0)), palette)
         top = _MARGIN

@@ -95,8 +95,8 @@ class SelfSupervisionLoss(nn.Module):
             if embeddings.shape[1] != self.dim:
                 raise fail(_OWNER, f"embeddings of width {self.dim}", embeddings.shape[1])
 
-        weight = self.projection[0].weight
-        projections = self.projection(at_least_float32(embeddings).to(weight.dtype))
+        dtype = next(self.projection.parameters()).dtype
+        projections = self.projection(at_least_float32(embeddings).to(dtype))
         if self.distributed:
             projections, image_ids = gather_batch(
                 _OWNER, projections, image_ids, options=(self.extra_repr(),)

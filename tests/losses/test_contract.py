@@ -268,7 +268,6 @@ LOSSES = {
     "circle_softmax-head": lambda: Classified(CircleSoftmaxHead(8, 6), head_and_cross_entropy),
     "identity": lambda: Classified(IdentityLoss(0.1), over_classes),
     "identity-focal": lambda: Classified(IdentityLoss(0.1, focal_gamma=0.5), over_classes),
-    "self_supervision": lambda: Classified(SelfSupervisionLoss(8, out_dim=4), over_classes),
     "cmpc": lambda: Classified(CMPCLoss(8, 6), over_paired_classes),
     "proxy_anchor": lambda: Classified(ProxyAnchorLoss(8, 6), over_classes),
     # Sums of losses.

@@ -51,3 +51,12 @@ def test_wrong_options(options, message):
 def test_wrong_width():
     with pytest.raises(ValueError, match="SelfSupervisionLoss: expected embeddings of width 5"):
         SelfSupervisionLoss(5)(torch.randn(2, 4), torch.zeros(2).long())
+
+
+def test_float64_and_autocast():
+    loss = SelfSupervisionLoss(5)
+    rows, image_ids = torch.randn(4, 5), torch.tensor([0, 0, 1, 1])
+    expected = loss(rows, image_ids)
+    assert loss(rows.double(), image_ids).dtype == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(rows, image_ids), expected)

@@ -319,7 +319,7 @@ class PartialFCLoss(nn.Module):
         margin = _bind_margin(self.kind, self.margin)
         changed_N1 = margin(plain_N1 / self.scale)[0] * self.scale
         target_N1 = torch.where(is_own_N[:, None], changed_N1, plain_N1)
-        logits_NS.scatter_(1, position_N1, target_N1)
+        logits_NS = logits_NS.scatter(1, position_N1, target_N1)
 
         target_N = torch.where(is_own_N, target_N1[:, 0], 0.0)
         sum_N = logits_NS.sum(dim=1) if self.label_smoothing > 0 else torch.zeros_like(target_N)

@@ -1,5 +1,6 @@
 """Self-supervision of image towers: SimCLR's contrast of augmented views, behind a projection."""
 
+import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
@@ -95,13 +96,25 @@ class SelfSupervisionLoss(nn.Module):
             if embeddings.shape[1] != self.dim:
                 raise fail(_OWNER, f"embeddings of width {self.dim}", embeddings.shape[1])
 
-        weight = self.projection[0].weight
-        projections = self.projection(at_least_float32(embeddings).to(weight.dtype))
+        projections = self._project(at_least_float32(embeddings))
         if self.distributed:
             projections, image_ids = gather_batch(
                 _OWNER, projections, image_ids, options=(self.extra_repr(),)
             )
         return supcon_loss(projections, image_ids, temperature=self.temperature)
+
+    def _project(self, rows: Tensor) -> Tensor:
+        """Apply the projection outside autocast, in the precision of rows and weights."""
+        dtype = torch.promote_types(rows.dtype, next(self.projection.parameters()).dtype)
+        with torch.autocast(rows.device.type, enabled=False):
+            projected = rows.to(dtype)
+            for layer in self.projection:
+                if isinstance(layer, nn.Linear):
+                    weight, bias = layer.weight.to(dtype), layer.bias.to(dtype)
+                    projected = nn.functional.linear(projected, weight, bias)
+                else:
+                    projected = layer(projected)
+            return projected
 
     def extra_repr(self) -> str:
         """Options for ``print(module)``."""

@@ -49,6 +49,7 @@ _SPARE = 22  # length of the lists of many queries beyond what is asked for
 _SPARE_CODES, _PER_WANTED = 224, 16  # the same for lists by codes, which are less precise
 _FEW = 3  # queries up to which codes are scanned: they cost less to read, and more to multiply
 _MANY_CANDIDATES = 256  # from which on they are scored in float64 first
+_MANY_WANTED = 256  # up to which lists by codes, many times as long, stay short
 _MANY_QUERIES = 256  # that are searched together
 _SMALL = 1 << 20  # elements of a gallery for which one product is fastest
 _MORE_PRECISE: dict[Way, Way] = {"codes": "float32", "float32": "float64"}
@@ -86,8 +87,9 @@ def nearest_rows(
     is_small = gallery.num_rows * dim <= _SMALL
     scans_pay = not is_small and scan_is_exact(dim)
     # codes cannot tell nearly equal rows apart, float32 can from their centre
-    products_pay = not is_small and not gallery.is_centred and largest_number(dim) > 0
-    way: Way = "codes" if on_device is None and products_pay else "float32"
+    lists_pay = not is_small and not gallery.is_centred and kept <= _MANY_WANTED
+    products_pay = lists_pay and on_device is None and largest_number(dim) > 0
+    way: Way = "codes" if products_pay else "float32"
     for start in range(0, len(queries), _MANY_QUERIES):
         part = slice(start, start + _MANY_QUERIES)
         if on_device is None and len(queries) <= _FEW and scans_pay:

@@ -1,4 +1,6 @@
+import contextlib
 import io
+import random
 import struct
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipreid_kit._read_files import UnusableFileError
-from clipreid_kit.data.files.matlab_matrices import parse_matrices
+from clipreid_kit.data.files.matlab_matrices import parse_cells, parse_matrices
 
 ROWS = [[1, 16, 1, 1], [17, 95, -1, 2]]
 
@@ -95,3 +97,47 @@ def test_a_packed_part_that_ends_too_soon():
     content = trees.matlab_file(struct.pack("<II", 15, len(packed)) + packed)
     with pytest.raises(UnusableFileError, match="its packed part ends too soon"):
         parse_matrices(content)
+
+
+def nested_cells(packed):
+    """A file of SciPy with two cells of three, of which the first is empty."""
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy writes the files")
+    cells = np.empty((2, 1), dtype=object)
+    for row in range(2):
+        cells[row, 0] = np.empty((3, 1), dtype=object)
+        for column in range(3):
+            matrix = np.arange(6).reshape(2, 3) + 10 * row + column
+            cells[row, 0][column, 0] = matrix if column else np.zeros((0, 0))
+
+    stream = io.BytesIO()
+    scipy_io.savemat(stream, {"other": np.ones(3), "cells": cells}, do_compression=packed)
+    return stream.getvalue()
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("packed", [False, True])
+def test_cells_that_scipy_writes(packed):
+    content = nested_cells(packed)
+    found = parse_cells(content, "cells")
+
+    assert [len(inner) for inner in found] == [3, 3]
+    assert found[0][0].size == 0
+    assert found[1][2].tolist() == [[12, 13, 14], [15, 16, 17]]
+    assert parse_cells(content, "other").tolist() == [[1, 1, 1]]
+    with pytest.raises(UnusableFileError, match="it has no matrix or cells named 'draws'"):
+        parse_cells(content, "draws")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_cells_are_an_error_or_other_numbers(packed):
+    """SciPy itself crashes on some of these files."""
+    whole = nested_cells(packed)
+    chance = random.Random(0)
+    for trial in range(400):
+        damaged = bytearray(whole)
+        for _ in range(chance.randrange(1, 4)):
+            damaged[chance.randrange(120, len(damaged))] = chance.randrange(256)
+        if trial % 3 == 0:
+            damaged = damaged[: chance.randrange(len(damaged))]
+        with contextlib.suppress(UnusableFileError):
+            parse_cells(bytes(damaged), "cells")

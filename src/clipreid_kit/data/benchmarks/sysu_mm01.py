@@ -6,10 +6,11 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit.data.benchmarks._mat_cells import BadMatFileError, Cells, read_mat_cells
+from clipreid_kit._read_files import UnusableFileError
 from clipreid_kit.data.benchmarks._official_counts import Policy, check_counts, check_policy
 from clipreid_kit.data.benchmarks._text_lists import listed_identities
 from clipreid_kit.data.files.file_tree import FileTree, locate
+from clipreid_kit.data.files.matlab_matrices import Cells, parse_cells
 from clipreid_kit.data.records import ImageRecord
 
 _LISTS = {"train": "exp/train_id.txt", "val": "exp/val_id.txt", "test": "exp/test_id.txt"}
@@ -115,9 +116,9 @@ def read_sysu_permutations(
         return None
 
     try:
-        cells = read_mat_cells(tree.read(owner, _PERMUTATIONS), "rand_perm_cam")
+        cells = parse_cells(tree.read(owner, _PERMUTATIONS), "rand_perm_cam")
         return _permutations(cells)
-    except BadMatFileError as error:
+    except UnusableFileError as error:
         raise ValueError(
             f"{owner}: {tree.path(_PERMUTATIONS)} is not the file of the authors: {error}. "
             "Download it again, or remove it to draw galleries by a seed."
@@ -127,17 +128,17 @@ def read_sysu_permutations(
 def _permutations(cells: Cells) -> dict[tuple[int | str, int], npt.NDArray[np.int64]]:
     """Permutations from the cells of the cameras, each with a cell of every identity."""
     if not isinstance(cells, list) or len(cells) != len(_CAMERAS):
-        raise BadMatFileError("expected six cameras")
+        raise UnusableFileError("expected six cameras")
 
     permutations: dict[tuple[int | str, int], npt.NDArray[np.int64]] = {}
     for camera, of_camera in enumerate(cells, start=1):
         for identity, matrix in enumerate(of_camera, start=1):
             if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
-                raise BadMatFileError("expected a matrix of each identity")
+                raise UnusableFileError("expected a matrix of each identity")
             if matrix.size and not (matrix >= 1).all():
-                raise BadMatFileError("images are numbered from 1")
+                raise UnusableFileError("images are numbered from 1")
             if matrix.size:
-                permutations[identity, camera] = matrix.astype(np.int64) - 1
+                permutations[identity, camera] = matrix - 1
     return permutations
 
 

@@ -1,8 +1,8 @@
-"""Numeric matrices of a MATLAB file of level 5, as ``save`` writes it since 1996."""
+"""Matrices and cells of a MATLAB file of level 5, as ``save`` writes it since 1996."""
 
 import struct
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from clipreid_kit._read_files import UnusableFileError, inflate
 
 IntArray = npt.NDArray[np.int64]
+Cells = IntArray | list[Any]  # a matrix, or cells of the same, nested
 Order = Literal["<", ">"]  # of bytes
 
 _HEADER = 128
@@ -27,9 +28,11 @@ _NUMBERS = {
     12: "i8",
     13: "u8",
 }  # types of data by their number in the format
-_NUMERIC_CLASSES = range(6, 16)  # double to uint64; not cells, structures, texts or sparse ones
+_CELLS = 1  # class of an array
+_NUMERIC_CLASSES = range(6, 16)  # double to uint64; not structures, texts or sparse ones
 _IS_COMPLEX = 0x0800
 _EXACT = 2.0**53  # from here on not every whole number is a float
+_DEEPEST = 8  # cells within cells
 
 
 def parse_matrices(content: bytes) -> dict[str, IntArray]:
@@ -46,21 +49,42 @@ def parse_matrices(content: bytes) -> dict[str, IntArray]:
         UnusableFileError: If the file is no MATLAB file of level 5, is damaged, or a matrix holds
             another number than a whole one.
     """
+    found = _variables(content)
+    return {name: value for name, value in found if isinstance(value, np.ndarray)}
+
+
+def parse_cells(content: bytes, name: str) -> Cells:
+    """Read one variable from the content of a file: a matrix of whole numbers, or nested cells.
+
+    Args:
+        content: The bytes of the file.
+        name: Name of the variable.
+
+    Returns:
+        The matrix (rows, columns), or a list of the cells, in the order of the columns.
+
+    Raises:
+        UnusableFileError: As :func:`parse_matrices`; also if the file has no such variable, or it
+            is of another kind.
+    """
+    for found, value in _variables(content):
+        if found == name and value is not None:
+            return value
+    raise UnusableFileError(f"it has no matrix or cells named {name!r}")
+
+
+def _variables(content: bytes) -> Iterator[tuple[str, Cells | None]]:
+    """Yield the name and the value of each variable; ``None`` for one of another kind."""
     if len(content) < _HEADER or content[126:128] not in (b"IM", b"MI"):
         raise UnusableFileError("it is no MATLAB file of level 5 (save it with -v6 or -v7)")
 
     order: Order = "<" if content[126:128] == b"IM" else ">"
-    matrices: dict[str, IntArray] = {}
     for element in _elements(content[_HEADER:], order):
         is_packed = element[0] == _COMPRESSED
         kind, data = _only_element(inflate(element[1]), order) if is_packed else element
         if kind != _MATRIX:
             raise UnusableFileError(f"it has an element of type {kind} where a matrix belongs")
-
-        named = _matrix(data, order)
-        if named is not None:
-            matrices[named[0]] = named[1]
-    return matrices
+        yield _array(data, order, _DEEPEST)
 
 
 def _elements(content: bytes, order: Order) -> Iterator[tuple[int, bytes]]:
@@ -93,25 +117,35 @@ def _only_element(content: bytes, order: Order) -> tuple[int, bytes]:
     return found
 
 
-def _matrix(data: bytes, order: Order) -> tuple[str, IntArray] | None:
-    """Return name and values of a matrix; ``None`` for variables of other kinds."""
-    elements = _elements(data, order)
-    parts = [part for part, _ in zip(elements, range(4), strict=False)]
+def _array(data: bytes, order: Order, depth: int) -> tuple[str, Cells | None]:
+    """Return the name and the value of an array; ``None`` for one of another kind."""
+    if depth == 0:
+        raise UnusableFileError("its cells are nested too deeply")
+
+    parts = list(_elements(data, order))
     if len(parts) < 3 or len(parts[0][1]) < 4:
         raise UnusableFileError("it has a matrix without name or size")
+    name = parts[2][1].decode("ascii", "replace")
+    shape = [int(size) for size in _numbers(parts[1], order)]
 
     flags = struct.unpack_from(f"{order}I", parts[0][1])[0]
+    if flags & 0xFF == _CELLS:
+        empty = np.zeros((0, 0), dtype=np.int64)
+        cells = [_array(cell, order, depth - 1)[1] if cell else empty for _, cell in parts[3:]]
+        _check_shape(shape, len(cells))
+        return name, cells
     if flags & 0xFF not in _NUMERIC_CLASSES or flags & _IS_COMPLEX:
-        return None
+        return name, None
 
-    shape = [int(size) for size in _numbers(parts[1], order)]
     values = _numbers(parts[3], order) if len(parts) > 3 else np.zeros(0)
-    count = len(values)
+    _check_shape(shape, len(values))
+    return name, _whole(name, values).reshape(shape, order="F")
+
+
+def _check_shape(shape: list[int], count: int) -> None:
+    """Require two sizes that hold as many numbers or cells."""
     if len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] != count:
         raise UnusableFileError(f"it has a matrix of size {shape} with {count} numbers")
-
-    name = parts[2][1].decode("ascii", "replace")
-    return name, _whole(name, values).reshape(shape, order="F")
 
 
 def _numbers(part: tuple[int, bytes], order: Order) -> npt.NDArray[np.generic]:

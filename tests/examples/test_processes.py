@@ -102,7 +102,7 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
     (alone, history), (together, other) = tensors(one), tensors(two)
     assert alone.keys() == together.keys()
     # The BatchNorm of pseudo words divides by a small deviation, and so enlarges rounding.
-    atol = 5e-5 if stage == "prompt_sg" else 5e-6
+    atol, rel = (5e-5, 1e-3) if stage == "prompt_sg" else (5e-6, 1e-4)
     for name, value in alone.items():
         if stage != "clip_reid" and ("running_" in name or name.endswith("batches_tracked")):
             continue  # of each process's own images
@@ -111,6 +111,6 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
         )
     for a, b in zip(history, other, strict=True):
         for key in ("loss", "gradient_norm", "lr"):
-            assert b[key] == pytest.approx(a[key], rel=1e-4), key
+            assert b[key] == pytest.approx(a[key], rel=rel), key
     towers = [name for name in alone if name.startswith("run/model")]
     assert towers

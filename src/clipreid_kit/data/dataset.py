@@ -250,7 +250,7 @@ class ReidDataset(Dataset[ReidItem]):
             ValueError: If the records have no tracklets; see :func:`check_tracklets`.
         """
         turned = tracklet_numbers(self.records)[:, None] * self.orientations
-        return (turned + torch.arange(self.orientations)).flatten()
+        return (turned + torch.arange(self.orientations, device="cpu")).flatten()
 
     @property
     def frames(self) -> Int[Tensor, " n"] | None:
@@ -258,7 +258,7 @@ class ReidDataset(Dataset[ReidItem]):
         frames = [record.frame for record in self.records]
         if any(frame is None for frame in frames):
             return None
-        return torch.tensor(frames).repeat_interleave(self.orientations)
+        return torch.tensor(frames, device="cpu").repeat_interleave(self.orientations)
 
     @property
     def captions(self) -> tuple[str | None, ...]:

@@ -76,7 +76,7 @@ def tracklet_numbers(records: Sequence[ImageRecord]) -> Int[Tensor, " n"]:
         >>> tracklet_numbers([ImageRecord("a.jpg", 1, tracklet=name) for name in names])
         tensor([0, 1, 0])
     """
-    numbers = torch.zeros(len(records), dtype=torch.int64)
+    numbers = torch.zeros(len(records), dtype=torch.int64, device="cpu")
     for number, rows in enumerate(_rows_of_tracklets("tracklet_numbers", records).values()):
         numbers[rows] = number
     return numbers

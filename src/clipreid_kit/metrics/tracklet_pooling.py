@@ -65,7 +65,9 @@ def pool_tracklets(
         (tensor([[0.5000, 0.5000],
                 [4.0000, 4.0000]]), array([0, 1]))
     """
-    frames = torch.tensor(embeddings) if isinstance(embeddings, np.ndarray) else embeddings
+    frames = (
+        torch.tensor(embeddings, device="cpu") if isinstance(embeddings, np.ndarray) else embeddings
+    )
     check_embeddings(_OWNER, "embeddings", frames)
     number, first = _numbered(id_array(_OWNER, "tracklets", tracklets, len(frames)))
     if not len(frames):
@@ -115,7 +117,7 @@ def _means(frames: Tensor, number: IntArray) -> Tensor:
     rows = frames.cpu().double()
     tracklet = torch.from_numpy(number)
     count = torch.bincount(tracklet)
-    total = torch.zeros(len(count), rows.shape[1], dtype=torch.float64)
+    total = torch.zeros(len(count), rows.shape[1], dtype=torch.float64, device="cpu")
     total.index_add_(0, tracklet, rows)
     return (total / count[:, None]).to(frames.device, frames.dtype)
 

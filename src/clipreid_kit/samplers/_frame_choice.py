@@ -57,5 +57,5 @@ def consecutive_frames(
 
 def _below(size: IntArray, rng: torch.Generator) -> IntArray:
     """Draw a number in [0, size) for each size, which is at least 1."""
-    fraction = torch.rand(size.shape, dtype=torch.float64, generator=rng).numpy()
+    fraction = torch.rand(size.shape, dtype=torch.float64, generator=rng, device="cpu").numpy()
     return np.minimum((fraction * size).astype(np.int64), size - 1)

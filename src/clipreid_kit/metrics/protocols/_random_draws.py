@@ -34,7 +34,7 @@ def draw_some_each(codes: IntArray, generator: torch.Generator, most: int) -> In
     Returns:
         The rows, number after number, in random order.
     """
-    order = torch.randperm(len(codes), generator=generator).numpy()
+    order = torch.randperm(len(codes), generator=generator, device="cpu").numpy()
     by_code = order[np.argsort(codes[order], kind="stable")]
     count = np.bincount(codes)
     begin = np.repeat(np.cumsum(count) - count, count)

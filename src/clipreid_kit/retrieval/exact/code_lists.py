@@ -119,8 +119,8 @@ def _lists_of_source(
     errors = np.asarray(coded.error(*source.code_bounds(0, len(source))))
 
     def scan(share: _Share) -> tuple[Tensor, Tensor]:
-        values = torch.full((len(units), kept), -torch.inf)
-        rows = torch.zeros((len(units), kept), dtype=torch.int64)
+        values = torch.full((len(units), kept), -torch.inf, device="cpu")
+        rows = torch.zeros((len(units), kept), dtype=torch.int64, device="cpu")
         for block, offset in zip(share.blocks, share.offsets, strict=True):
             is_first = block is share.blocks[0]
             offer(values, rows, product(block.codes()), offset, by_row=False, empty=is_first)

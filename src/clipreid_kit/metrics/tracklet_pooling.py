@@ -65,9 +65,9 @@ def pool_tracklets(
         (tensor([[0.5000, 0.5000],
                 [4.0000, 4.0000]]), array([0, 1]))
     """
-    frames = (
-        torch.tensor(embeddings, device="cpu") if isinstance(embeddings, np.ndarray) else embeddings
-    )
+    frames = embeddings
+    if isinstance(frames, np.ndarray):
+        frames = torch.tensor(frames, device="cpu")
     check_embeddings(_OWNER, "embeddings", frames)
     number, first = _numbered(id_array(_OWNER, "tracklets", tracklets, len(frames)))
     if not len(frames):

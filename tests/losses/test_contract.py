@@ -133,7 +133,7 @@ def with_prototypes(loss, images, texts, labels):
 
 
 def with_camera_prototypes(loss, images, texts, labels):
-    cameras = torch.arange(len(labels)) % 3
+    cameras = torch.arange(len(labels), device=labels.device) % 3
     if not inside_a_transform():
         loss.initialize(STORED_ROWS[labels.long()], labels, cameras % 2)
     return loss(padded(images), labels, cameras)

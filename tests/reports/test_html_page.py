@@ -71,6 +71,8 @@ def content(**changes: Any) -> dict[str, Any]:
         "summary": "Summary",
         "tasks": [],
         "cmc": {},
+        "similarities": None,
+        "cameras": None,
         "training": {},
         "best_epoch": None,
         "validated": False,

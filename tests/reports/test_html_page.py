@@ -72,6 +72,8 @@ def content(**changes: Any) -> dict[str, Any]:
         "tasks": [],
         "cmc": {},
         "occlusion": {},
+        "similarities": None,
+        "cameras": None,
         "training": {},
         "best_epoch": None,
         "validated": False,

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from selenium import webdriver
 
-from clipreid_kit.clip import ClipTowers, load_towers, similarity_map, word_relevance
+from clipreid_kit.clip import ClipTowers, grad_cam, load_towers, word_relevance
 from clipreid_kit.data import ImageRecord, eval_transform, load_image, read_csv
 from clipreid_kit.reports import (
     Evaluation,
@@ -127,7 +127,7 @@ def write_relevance(run: Path, evaluation: Evaluation) -> None:
         with torch.no_grad():
             other = towers.encode_image(pair.flip(0))
 
-        maps += list(similarity_map(towers, pair, other))
+        maps += list(grad_cam(towers, pair, other, stages_before=2))
         shown += [load_image(record.path), load_image(hit.path)]
         titles += [f"query: {record.identity}", f"first hit: {hit.identity}"]
     write_image("relevance", figure_png(relevance_figure(shown, maps, titles=titles)))

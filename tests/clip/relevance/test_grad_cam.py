@@ -111,3 +111,34 @@ def test_no_images_have_no_maps(resnet):
         4,
         4,
     )
+
+
+def test_an_earlier_stage_is_finer(resnet):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    target = resnet.encode_image(images.flip(0)).detach()
+    found = grad_cam(resnet, images, target, positive_only=False, stages_before=1)
+
+    visual = resnet.model.visual
+    features = visual.layer3(visual.layer2(visual.layer1(visual.stem(images))))
+    features = features.detach().requires_grad_()
+    embedding = visual.attnpool(visual.layer4(features))
+    torch.cosine_similarity(embedding, target).sum().backward()
+
+    weights = features.grad.mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(found, (weights * features).sum(dim=1).detach())
+
+
+def test_an_earlier_stage_with_channels_last():
+    options = {"depths": (1, 1), "num_heads": (1, 2), "embed_dim": 8, "window_size": 4}
+    towers = ClipTowers.from_timm(
+        "swin_tiny_patch4_window7_224", image_size=(64, 64), options=options
+    )
+    target = torch.ones(1, towers.embed_dim)
+    found = grad_cam(towers, torch.rand(2, 3, 64, 64), target, stages_before=1)
+    rows, columns = towers.grid
+    assert found.shape == (2, 2 * rows, 2 * columns)
+
+
+def test_a_stage_that_is_not_there(resnet):
+    with pytest.raises(ValueError, match="stages_before is 4, and reid-tiny-resnet has 4 stages"):
+        grad_cam(resnet, torch.rand(1, 3, 64, 64), torch.ones(1, resnet.embed_dim), stages_before=4)

@@ -72,7 +72,8 @@ class PatchMasking(nn.Module):
         self.token: nn.Parameter | None = None
         if kind == "learned":
             generator = torch.Generator().manual_seed(seed)
-            self.token = nn.Parameter(_STD * torch.randn(width, generator=generator, device="cpu"))
+            drawn = _STD * torch.randn(width, generator=generator, device="cpu")
+            self.token = nn.Parameter(drawn.to(torch.get_default_device()))
 
     def draw(self, patches: Float[Tensor, "n t w"]) -> Bool[Tensor, "n t"]:
         """Draw the masked patches of each image, the same number in all.

@@ -95,5 +95,5 @@ def test_as_a_module_whose_reader_ends_early():
     command = f"{sys.executable} -m clipreid_kit recipes list | head -n 1"
     done = subprocess.run(command, shell=True, env=ENVIRONMENT, capture_output=True, text=True)
 
-    assert done.stdout.startswith("fashion/")
+    assert done.stdout.startswith("cross_modality/")
     assert done.stderr == ""

@@ -61,6 +61,7 @@ def test_a_modality_is_a_name(modality):
         ImageRecord("a.jpg", 1, modality=modality)
 
 
+@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("column", "value"), [("tracklet", 1.0), ("tracklet", ""), ("frame", "1"), ("frame", True)]
 )

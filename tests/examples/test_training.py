@@ -508,7 +508,7 @@ def test_accumulated_batches_are_one_step(tmp_path, images, watched):
 def test_init_from(tmp_path, images):
     table = (images / "records.csv").read_text().splitlines()
     fewer = images / "fewer.csv"
-    gone = sorted({line.split(",")[1] for line in table if line.endswith(",train")})[:2]
+    gone = sorted({line.split(",")[1] for line in table if ",train" in line})[:2]
     fewer.write_text("\n".join(line for line in table if line.split(",")[1] not in gone) + "\n")
     first = train(
         tmp_path / "first",

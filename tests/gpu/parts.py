@@ -168,6 +168,7 @@ PARTS = {
 # docs/design/gpu.md says why, and what to do instead.
 WAITS = {
     "MaskedLanguageHead": ["modules/masked_language.py:forward"],
+    "method baseline": 2 * ["losses/_engine/smooth_ranks.py:smooth_rank_rule"],
     "method text_to_person": ["modules/masked_language.py:forward"],
     "loss triplet-semi-hard": ["losses/_engine/triplet_mining.py:largest_number_of_positives"],
     "loss triplet-all": ["losses/_engine/triplet_mining.py:largest_number_of_positives"],

@@ -38,7 +38,7 @@ def test_the_projection_learns():
     [
         ({"dim": 0}, "dim as a whole number >= 1, got 0"),
         ({"hidden_dim": 0}, "hidden_dim as a whole number >= 1, got 0"),
-        ({"out_dim": 1.5}, r"out_dim as a whole number >= 1, got 1\.5"),
+        ({"out_dim": 0}, r"out_dim as a whole number >= 1, got 0"),
         ({"temperature": 0.0}, "temperature > 0, got 0"),
     ],
 )

@@ -24,10 +24,7 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of all runs, or of tables; with --test or --train, a .md, .tex or .html "
-            "file."
-        ),
+        typer.Option(help="Folder of runs or tables, or a .md, .tex or .html."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="The images (data.root).")] = None,
     seeds: Annotated[
@@ -42,22 +39,19 @@ def compare(
     ] = None,
     test: Annotated[
         bool,
-        typer.Option(
-            "--test", help="Test which of several runs differ; with --train, the test sets."
-        ),
+        typer.Option("--test", help="Test which runs differ. With --train: the test sets."),
     ] = False,
     train: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH ...",
-            help="Evaluate runs, or folders of runs over seeds, on the sets of --test PATH ... "
-            "NAME=PATH names one.",
+            help="Evaluate runs, or folders of runs, on --test PATH ...",
         ),
     ] = None,
     test_sets: Annotated[list[str] | None, typer.Option(TEST_SET, hidden=True)] = None,
     evaluations: Annotated[
         Path | None,
-        typer.Option(help="With --train: folder of the evaluations. Default: cross_domain."),
+        typer.Option(help="With --train: their folder. Default: cross_domain."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="With --test: compare all with this one.")
@@ -86,16 +80,13 @@ def compare(
 ) -> None:
     """Train all stages over several seeds, and compare them; or compare runs that exist.
 
-    All stages start from the same weights; tables and figures go to OUT/report. An interrupted
-    comparison continues. --test compares runs query by query, by a permutation test over
-    identities; runs of one recipe that differ in their seed are one model. --train evaluates runs
-    on data sets: folders, tables or archives as the runs read them, or other runs, whose data are
-    meant. Evaluations that were made before are not repeated.
+    Tables and figures go to OUT/report, and what was interrupted continues. --test compares runs
+    query by query, by a permutation test over identities; runs that differ in their seed are one
+    model. --train evaluates runs on data sets (NAME=PATH names one), or on the data of other runs.
 
     \b
     Examples:
       clipreid compare quickstart --out runs/stages --seed 0 --stage clip_reid
-      clipreid compare runs/papers --published papers --out tables
       clipreid compare runs/a runs/b --test --out table.tex
       clipreid compare --train runs/a runs/b --test runs/a runs/b photos --out matrix.md
       clipreid compare runs --html leaderboard.html

@@ -322,7 +322,7 @@ def test_openapi_describes_what_is_answered(client):
     }
     hit = api["components"]["schemas"]["HitBody"]["properties"]
     found = client.post("/api/search", json={"query": {"key": 0}, "k": 1}).json()
-    assert found["answers"][0]["hits"][0].keys() == hit.keys() - {"probability"}
+    assert found["answers"][0]["hits"][0].keys() == hit.keys() - {"probability", "modality"}
 
 
 def test_many_clients_at_once(index, records, client_of):

@@ -25,8 +25,9 @@ _MISSING = object()
 
 def value_of(record: ImageRecord, name: str) -> Any:  # noqa: ANN401 (whatever extra holds)
     """Return a record's value in a column: its own, or one of ``extra``; ``None`` without one."""
-    is_own = name in (*FIELDS, *LATER)
-    return getattr(record, name) if is_own else record.extra.get(name)
+    own = getattr(record, name) if name in (*FIELDS, *LATER) else None
+    is_extra = own is None and name not in FIELDS
+    return record.extra.get(name) if is_extra else own
 
 
 def encode_records(records: Sequence[ImageRecord]) -> dict[str, Array]:

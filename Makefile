@@ -72,10 +72,10 @@ test-browser: .venv/installed-dev  ## the search page in Chromium; skipped, with
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
 
 fuzz: .venv/installed-dev  ## damaged files at every door, for SECONDS, from SEED; findings go to build/fuzz/
-	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
+	PYTHONPATH=tests:tests/examples OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
 
 kills: .venv/installed-dev  ## kill training, an index and writers KILLS times, from SEED; what is lost or unreadable
-	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.kills --kills $(KILLS) --seconds $(SECONDS) --seed $(SEED)
+	PYTHONPATH=tests:tests/examples OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.kills --kills $(KILLS) --seconds $(SECONDS) --seed $(SEED)
 
 bench: .venv/installed-dev  ## ratios to the peers
 	$(BIN)/python -m benchmarks.bench_losses

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).parents[1] / "src" / "clipreid_kit"
 
 
@@ -43,6 +45,7 @@ def test_public_names_of_clip_are_imported_on_first_use():
     assert "has no attribute 'no_such_name'" in result.stderr
 
 
+@pytest.mark.slow
 def test_importing_reads_and_sets_no_random_state():
     result = run_python(
         "import random, torch;"

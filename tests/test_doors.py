@@ -226,11 +226,13 @@ def sources():
         yield path.relative_to(SOURCE).as_posix(), path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_way_leads_around_the_doors():
     found = [way for file, text in sources() for way in ways_around(text, file)]
     assert found == []
 
 
+@pytest.mark.slow
 def test_every_exception_is_needed():
     needed = {(door, file) for file, text in sources() for door, _ in doors_used(ast.parse(text))}
     allowed = {(door, file) for door, files in DOORS.items() for file in files}

@@ -6,7 +6,7 @@ Sixteen identities train and eight others test, with four cameras where a layout
 import json
 from functools import cache
 
-import trees
+from matlab_files import matlab_file, matlab_matrix
 
 from clipreid_kit.data import SyntheticReid
 
@@ -367,7 +367,7 @@ def mars(root):
 
 
 def matlab_table(file, rows):
-    file.write_bytes(trees.matlab_file(trees.matlab_matrix("table", rows)))
+    file.write_bytes(matlab_file(matlab_matrix("table", rows)))
 
 
 def annotations(root):

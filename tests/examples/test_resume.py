@@ -294,6 +294,7 @@ def test_a_lost_row_of_metrics_comes_back(tmp_path, images, capsys, monkeypatch)
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_going_back_to_a_kept_checkpoint(tmp_path, images, monkeypatch):
     """The run goes on from there, and ends as if it had never been further."""
     monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)

@@ -154,6 +154,7 @@ def test_with_lightning():
     assert after.mean_ap > before.mean_ap + 0.05
 
 
+@pytest.mark.slow
 @missing("transformers")
 def test_with_transformers():
     with warnings.catch_warnings():

@@ -365,6 +365,7 @@ def test_wandb_gets_project_and_entity(tmp_path, images, monkeypatch):
     assert calls[0][1]["wandb"]["entity"] == "lab"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_report")
 def test_console(tmp_path, images, capsys):
     said = {}

@@ -436,6 +436,7 @@ def test_not_a_number_stops_the_run(tmp_path, images, monkeypatch, capsys, kind)
     assert len(rows(tmp_path / "run")) == 1
 
 
+@pytest.mark.slow
 def test_a_collapsed_model_and_a_constant_head_are_called_out(tmp_path, images, capsys):
     changes = [
         "optim.epochs=3",
@@ -548,6 +549,7 @@ def test_init_from(tmp_path, images):
     assert json.loads((tmp_path / "zero" / "init_from.json").read_text())["loaded"]
 
 
+@pytest.mark.slow
 def test_init_from_into_another_stage(tmp_path, images):
     first = train(tmp_path / "first", images, "clip_reid")
     second = train(tmp_path / "second", images, "joint", f"init_from={first}")
@@ -555,6 +557,7 @@ def test_init_from_into_another_stage(tmp_path, images):
     assert "after" in json.loads((second / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_weights_in_float32(tmp_path, images, watched):
     seen = set()
     original = nn.Linear.forward

@@ -83,6 +83,7 @@ def test_shuffled_identities_change_no_weight(tmp_path, images, monkeypatch):
     assert rows == other_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [pytest.param((), marks=pytest.mark.slow), CAMERAS])
 def test_a_pause_between_two_clusterings_changes_nothing(tmp_path, images, changes, monkeypatch):
     monkeypatch.setattr(loop, "_validate", lambda *_: False)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import trees
+from matlab_files import matlab_file, matlab_matrix
 from PIL import Image
 from safetensors.torch import save as save_safetensors
 
@@ -130,8 +131,8 @@ def csv_seeds():
 
 
 def matlab_seeds():
-    packed, plain = (trees.matlab_matrix("q", [1, 3], packed=packed) for packed in (True, False))
-    return [trees.matlab_file(packed), trees.matlab_file(plain)]
+    packed, plain = (matlab_matrix("q", [1, 3], packed=packed) for packed in (True, False))
+    return [matlab_file(packed), matlab_file(plain)]
 
 
 def open_mars(path):

@@ -673,6 +673,7 @@ def test_global_settings_of_the_program_change_nothing():
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch without this small_set"
 )

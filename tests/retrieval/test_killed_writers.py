@@ -80,6 +80,7 @@ def kill_writers(store, kills, timeout):
     assert files - segments == {"manifest.json", "writer.lock"}  # nothing is left behind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL are POSIX")
 def test_ten_kills(tmp_path):
     kill_writers(tmp_path / "index", 10, timeout=200)

@@ -306,7 +306,7 @@ def truncate_to_half(descriptor):
 @pytest.mark.parametrize(
     ("error", "best", "with_towers"),
     [
-        (Killed(), True, True),
+        pytest.param(Killed(), True, True, marks=pytest.mark.slow),
         (Killed(), True, False),
         (Killed(), False, False),
         (DISK_FULL, True, False),

@@ -40,6 +40,7 @@ def test_unknown_name():
         small_model_config("tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", small_model_names())
 def test_memorises_sixteen_pairs(name):
     towers = ClipTowers.from_open_clip(name)

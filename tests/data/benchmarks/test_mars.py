@@ -1,5 +1,6 @@
 import pytest
 import trees
+from matlab_files import matlab_file, matlab_matrix
 
 from clipreid_kit.data import read_mars, tracklet_rows
 
@@ -53,7 +54,7 @@ def test_official_numbers(tmp_path):
 
 
 def rewrite(base, file, *rows):
-    table = trees.matlab_file(trees.matlab_matrix("table", list(rows)))
+    table = matlab_file(matlab_matrix("table", list(rows)))
     (base / "info" / file).write_bytes(table)
 
 
@@ -95,8 +96,8 @@ def test_a_name_of_another_form(tmp_path):
     ("content", "message"),
     [
         (b"", "cannot read info/query_IDX.mat: it is no MATLAB file of level 5"),
-        (trees.matlab_file(), r"has to hold one matrix, and holds 0 \(none\)"),
-        (trees.matlab_file(*[trees.matlab_matrix(n, [1]) for n in "ab"]), r"holds 2 \(a, b\)"),
+        (matlab_file(), r"has to hold one matrix, and holds 0 \(none\)"),
+        (matlab_file(*[matlab_matrix(n, [1]) for n in "ab"]), r"holds 2 \(a, b\)"),
     ],
 )
 def test_a_damaged_table(tmp_path, content, message):

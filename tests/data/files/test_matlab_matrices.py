@@ -5,9 +5,9 @@ import struct
 
 import numpy as np
 import pytest
-import trees
 from hypothesis import given
 from hypothesis import strategies as st
+from matlab_files import matlab_file, matlab_matrix
 
 from clipreid_kit._read_files import UnusableFileError
 from clipreid_kit.data.files.matlab_matrices import parse_cells, parse_matrices
@@ -18,9 +18,9 @@ ROWS = [[1, 16, 1, 1], [17, 95, -1, 2]]
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("name", ["a", "long_name_of_a_matrix"])
 def test_matrices_by_name(packed, name):
-    content = trees.matlab_file(
-        trees.matlab_matrix(name, ROWS, packed=packed),
-        trees.matlab_matrix("row", [3, 700], packed=packed, kind="u2"),
+    content = matlab_file(
+        matlab_matrix(name, ROWS, packed=packed),
+        matlab_matrix("row", [3, 700], packed=packed, kind="u2"),
     )
     found = parse_matrices(content)
 
@@ -50,9 +50,7 @@ def test_files_that_scipy_writes(packed, dtype):
     assert found["empty"].shape == (0, 4)
 
 
-VALID = trees.matlab_file(
-    trees.matlab_matrix("a", ROWS), trees.matlab_matrix("b", [3], packed=False)
-)
+VALID = matlab_file(matlab_matrix("a", ROWS), matlab_matrix("b", [3], packed=False))
 
 
 @given(st.integers(0, len(VALID) - 1), st.integers(0, 255))
@@ -68,7 +66,7 @@ def test_a_changed_byte_is_read_or_an_error(place, value):
 
 @given(st.integers(0, len(VALID) - 1))
 def test_a_file_that_ends_too_soon(length):
-    if length == 128 + len(trees.matlab_matrix("a", ROWS)):
+    if length == 128 + len(matlab_matrix("a", ROWS)):
         return  # between two matrices
     if length == 128:
         return  # before both
@@ -79,9 +77,9 @@ def test_a_file_that_ends_too_soon(length):
 @pytest.mark.parametrize(
     ("elements", "message"),
     [
-        ([trees.matlab_matrix("a", [1.5])], "its matrix 'a' holds 1.5, which is no whole number"),
-        ([trees.matlab_matrix("a", [2.0**53])], "holds 9007199254740992.0"),
-        ([trees.matlab_matrix("a", [float("nan")])], "holds nan"),
+        ([matlab_matrix("a", [1.5])], "its matrix 'a' holds 1.5, which is no whole number"),
+        ([matlab_matrix("a", [2.0**53])], "holds 9007199254740992.0"),
+        ([matlab_matrix("a", [float("nan")])], "holds nan"),
         ([struct.pack("<II", 9, 0)], "an element of type 9 where a matrix belongs"),
         ([struct.pack("<II", 14, 0)], "a matrix without name or size"),
         ([struct.pack("<II", 15, 3) + b"abc"], "its packed part is damaged"),
@@ -89,12 +87,12 @@ def test_a_file_that_ends_too_soon(length):
 )
 def test_what_is_no_table_of_whole_numbers(elements, message):
     with pytest.raises(UnusableFileError, match=message):
-        parse_matrices(trees.matlab_file(*elements))
+        parse_matrices(matlab_file(*elements))
 
 
 def test_a_packed_part_that_ends_too_soon():
-    packed = trees.matlab_matrix("a", ROWS)[8:-4]
-    content = trees.matlab_file(struct.pack("<II", 15, len(packed)) + packed)
+    packed = matlab_matrix("a", ROWS)[8:-4]
+    content = matlab_file(struct.pack("<II", 15, len(packed)) + packed)
     with pytest.raises(UnusableFileError, match="its packed part ends too soon"):
         parse_matrices(content)
 

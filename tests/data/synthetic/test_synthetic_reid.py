@@ -92,6 +92,7 @@ def test_seeds_differ():
     assert digest(SyntheticReid(24, seed=1), 0, 0, 0) != digest(DATA, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same():
     code = """
 import hashlib

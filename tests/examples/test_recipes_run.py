@@ -42,6 +42,7 @@ SLOW_TO_FALL = {
     "small/vehicle",
     "text_to_person/tbps_clip_vit_cuhk_pedes",
     "unsupervised/generated_supervised",
+    "unsupervised/omniglot_supervised",
 }
 WITH_REPORT = {  # of every stage
     "fashion/stage3_v2_rn50",

@@ -25,6 +25,7 @@ class TrackletBatches(ImageBatches):
         super().__init__(dataset, session.encoding.categories, None, recipe.data)
         options, batch = recipe.tracklets, recipe.batch
         self.num_frames = options.num_frames
+
         self.sampler = TrackletSampler(
             dataset.labels,
             dataset.tracklets,

@@ -351,9 +351,6 @@ class SyntheticReid:
 
     def _parameters(self) -> dict[str, object]:
         """Return everything that the images and records depend on, as JSON values."""
-        # Folders that earlier versions wrote name neither the frames nor the look.
-        frames = {} if self.frames_per_view == 1 else {"frames_per_view": self.frames_per_view}
-        look = {} if self.look == "plain" else {"look": self.look}
         parameters: dict[str, object] = {
             "generator": "clipreid_kit SyntheticReid",
             "revision": _REVISION,
@@ -364,9 +361,13 @@ class SyntheticReid:
             "seed": self.seed,
             "split_fractions": list(self.split_fractions),
             "query_views": self.query_views,
-            **frames,
-            **look,
         }
+
+        # Folders that earlier versions wrote do not name these.
+        if self.frames_per_view != 1:
+            parameters["frames_per_view"] = self.frames_per_view
+        if self.look != "plain":
+            parameters["look"] = self.look
         if self.infrared_cameras:
             parameters["infrared_cameras"] = self.infrared_cameras
         return parameters

@@ -1,7 +1,5 @@
 """Checks that the tests of the training methods share."""
 
-import copy
-
 import torch
 
 SIZE = (64, 32)
@@ -13,15 +11,9 @@ def random_images(num_rows=6, seed=0, size=SIZE):
     return torch.randn(num_rows, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-_BUILT_TOWERS = {}
-
-
 def small_towers(build, kind, image_size):
-    """A fresh copy of small random towers, in training mode; ``build`` is the fixture."""
-    key = kind, image_size
-    if key not in _BUILT_TOWERS:
-        _BUILT_TOWERS[key] = build(kind, image_size=image_size)
-    return copy.deepcopy(_BUILT_TOWERS[key]).train()
+    """Small random towers, in training mode; ``build`` is the fixture."""
+    return build(kind, image_size=image_size).train()
 
 
 def unit(rows):

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from pages import page
 from tiny import keys_of
+from tiny_towers import tiny_towers
 
-from clipreid_kit.clip import ClipTowers, IdentityPromptLearner, PromptComposer
+from clipreid_kit.clip import IdentityPromptLearner, PromptComposer
 from examples.settings.recipe import load_recipe
 from examples.settings.section import default_of, lookup
 from examples.settings.sections import Augment
@@ -302,7 +303,7 @@ def test_one_cycle_warms_up_a_tenth_in_both_phases():
 @pytest.mark.parametrize(("stage", "num_sentences"), [(3, 3), (2, 5)])
 def test_templates_take_part(stage, num_sentences):
     """Each has one place for the pseudo word and fits the context, and its fields are known."""
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)).eval()
+    towers = tiny_towers(image_size=(32, 32)).eval()
     sentences = {}
     for name in TRAINED:
         if name.startswith(f"stage{stage}"):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 from tiny import tiny_images, tiny_recipe
+from tiny_towers import tiny_towers
 
 from clipreid_kit import evaluate_reid
-from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import Occlusion, evaluation_ids, read_csv
 from clipreid_kit.retrieval import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
@@ -24,7 +24,7 @@ def test_queries_are_occluded_and_the_gallery_is_not(tmp_path, images):
     recipe = tiny_recipe(tmp_path, *changes, stage="classifier", images=images)
     records, _ = load_records(recipe, tmp_path)
     tests = arrange_tests(recipe, records)
-    encoder = Encoder(ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)))
+    encoder = Encoder(tiny_towers(image_size=(32, 32)))
 
     evaluation = evaluate(encoder, tests, scoring_of(recipe), occludes=True)
     names = ["image_to_image", "image_to_image.occluded_bottom_40"]
@@ -48,7 +48,7 @@ def test_queries_are_occluded_and_the_gallery_is_not(tmp_path, images):
 
 
 def test_an_encoder_behind_occluders_is_another_one(tmp_path):
-    encoder = Encoder(ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32)))
+    encoder = Encoder(tiny_towers(image_size=(32, 32)))
     hidden = encoder.occluded(Occlusion("top", 0.4))
     assert hidden.fingerprint != encoder.fingerprint
     assert hidden.model is encoder.model

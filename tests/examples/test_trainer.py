@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 from tiny import session_of, tiny_images, tiny_recipe, write_recipe
+from tiny_towers import tiny_towers
 
-from clipreid_kit.clip import ClipTowers, load_towers, save_towers
+from clipreid_kit.clip import load_towers, save_towers
 from clipreid_kit.data import SyntheticReid, write_csv
 from clipreid_kit.reports import epoch_line, results_table, verdict
 from clipreid_kit.reports.run_report import ranked_images
@@ -492,7 +493,7 @@ def test_a_corrupt_image_is_named(tmp_path):
 
 
 def test_a_checkpoint_of_another_architecture(tmp_path, images):
-    save_towers(ClipTowers.from_open_clip("reid-tiny-vit"), tmp_path / "other")
+    save_towers(tiny_towers(), tmp_path / "other")
     source = tmp_path / "other" / "model.safetensors"
     with pytest.raises(ValueError, match=r"ResNet[\s\S]*ViT|ViT[\s\S]*ResNet"):
         run(tiny_recipe(tmp_path, f"model.pretrained={source}", images=images), tmp_path / "run")

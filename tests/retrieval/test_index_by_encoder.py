@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_towers import tiny_towers
 from torch import nn
 
-from clipreid_kit.clip import ClipReID, ClipTowers, TrainingCheckpoints, save_towers
+from clipreid_kit.clip import ClipReID, TrainingCheckpoints, save_towers
 from clipreid_kit.data import ImageRecord, eval_transform
 from clipreid_kit.retrieval import Encoder, GalleryIndex
 
 
 def towers_of(seed=0, size=(16, 16)):
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=size, seed=seed)
+    return tiny_towers(image_size=size, seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import (
-    ClipTowers,
     TrainingCheckpoints,
     add_lora,
     export_image_tower,
@@ -23,7 +23,7 @@ SIZE = (32, 16)
 
 
 def build(seed=0):
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=seed).eval()
+    return tiny_towers(image_size=SIZE, seed=seed).eval()
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ class TestFileOfAdapters:
         assert not report.unexpected
 
     def test_of_another_model_is_refused(self, file):
-        other = ClipTowers.from_open_clip("reid-tiny-resnet")
+        other = tiny_towers("reid-tiny-resnet")
         with pytest.raises(ValueError, match=r"adapters of reid-tiny-resnet, got those of .*vit"):
             load_adapters(other, file)
 

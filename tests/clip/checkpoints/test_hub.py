@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_towers import tiny_towers
 from torch import nn
 
 from clipreid_kit.clip import (
     ClipBaseline,
-    ClipTowers,
     ModelCard,
     add_lora,
     from_pretrained,
@@ -24,7 +24,7 @@ CARD = ModelCard("Shoes", "mit", data="none", protocol="none", figures={"mAP": 0
 
 
 def build(seed=0):
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32), seed=seed).eval()
+    return tiny_towers(image_size=(32, 32), seed=seed).eval()
 
 
 def same(one, other):

@@ -2,10 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_towers import tiny_towers
 from torch import nn
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipTowers, interpolate_weights
+from clipreid_kit.clip import interpolate_weights
 
 START = {
     "w": torch.tensor([1.0, -2.0]),
@@ -55,9 +56,7 @@ def test_the_dtype_is_that_of_the_end():
 
 
 def test_towers_load_the_weights_between_two_others():
-    first, last, between = (
-        ClipTowers.from_open_clip("reid-tiny-resnet", seed=seed) for seed in (0, 1, 2)
-    )
+    first, last, between = (tiny_towers("reid-tiny-resnet", seed=seed) for seed in (0, 1, 2))
     between.load_state_dict(interpolate_weights(first, last, 0.25))
 
     first_weight, last_weight, weight = (

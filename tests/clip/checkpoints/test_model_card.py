@@ -1,8 +1,9 @@
 import pytest
 import yaml
+from tiny_towers import tiny_towers
 from torch import nn
 
-from clipreid_kit.clip import ClipBaseline, ClipTowers, ModelCard
+from clipreid_kit.clip import ClipBaseline, ModelCard
 from clipreid_kit.metrics import ConfidenceInterval
 
 FACTS = {
@@ -16,7 +17,7 @@ FACTS = {
 
 @pytest.fixture(scope="module")
 def towers():
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
+    return tiny_towers(image_size=(64, 32))
 
 
 def test_the_card_states_data_protocol_figures_images_and_licence(towers):

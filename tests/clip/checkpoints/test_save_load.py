@@ -6,13 +6,14 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import CameraEmbedding, ClipTowers, load_towers, load_weights, save_towers
 
 
 @pytest.fixture
 def towers():
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(128, 64), seed=5)
+    towers = tiny_towers("reid-tiny-resnet", image_size=(128, 64), seed=5)
     towers.image_mean = (0.1, 0.2, 0.3)
     return towers
 
@@ -92,7 +93,7 @@ def test_the_card_comes_back(folder):
 
 
 def test_the_quick_gelu_is_kept(tmp_path):
-    state = ClipTowers.from_open_clip("reid-tiny-vit").model.state_dict()
+    state = tiny_towers().model.state_dict()
     torch.save({**state, "input_resolution": torch.tensor(64)}, tmp_path / "openai.pt")
     towers = ClipTowers.from_open_clip("reid-tiny-vit", tmp_path / "openai.pt")
 
@@ -104,7 +105,7 @@ def test_the_quick_gelu_is_kept(tmp_path):
 
 
 def test_as_many_patches_in_another_shape_come_back(tmp_path):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(128, 32))  # 16 x 4 from 8 x 8
+    towers = tiny_towers(image_size=(128, 32))  # 16 x 4 from 8 x 8
     save_towers(towers, tmp_path)
     assert_same_bits(load_towers(tmp_path), towers)
 
@@ -176,7 +177,7 @@ class TestCardsOfEarlierVersions:
 
 
 def test_a_camera_embedding_comes_back(tmp_path):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 32))
+    towers = tiny_towers(image_size=(32, 32))
     towers.camera_embedding = CameraEmbedding(towers.width, num_cameras=4)
     save_towers(towers, tmp_path)
     twin = load_towers(tmp_path)
@@ -185,7 +186,7 @@ def test_a_camera_embedding_comes_back(tmp_path):
 
 
 def test_open_clip_reads_the_weights(tmp_path):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", seed=1)
+    towers = tiny_towers(seed=1)
     save_towers(towers, tmp_path)
 
     model = open_clip.CLIP(**towers.config)
@@ -195,7 +196,7 @@ def test_open_clip_reads_the_weights(tmp_path):
 
 
 def test_load_weights_reads_the_weights(towers, folder):
-    other = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(128, 64), seed=6)
+    other = tiny_towers("reid-tiny-resnet", image_size=(128, 64), seed=6)
     load_weights(other, folder / "model.safetensors")
     assert_same_bits(other, towers)
 
@@ -209,7 +210,7 @@ def test_loading_leaves_the_global_generator_unchanged(folder):
 @pytest.mark.parametrize(("step", "is_new"), [(0, False), (1, False), (2, True), (3, True)])
 def test_an_interrupted_save_leaves_complete_towers(towers, folder, monkeypatch, step, is_new):
     """The steps are a flush and a rename for the weights, then for the card."""
-    new = ClipTowers.from_open_clip("reid-tiny-vit", seed=9)
+    new = tiny_towers(seed=9)
     num_calls = 0
 
     def interrupted(operation):
@@ -233,7 +234,7 @@ def test_an_interrupted_save_leaves_complete_towers(towers, folder, monkeypatch,
 
 
 def test_saving_again_replaces(folder):
-    new = ClipTowers.from_open_clip("reid-tiny-vit", seed=9)
+    new = tiny_towers(seed=9)
     save_towers(new, folder)
     assert_same_bits(load_towers(folder), new)
     assert read_card(folder)["extra"] == {}
@@ -301,7 +302,7 @@ class TestDamagedFolders:
             load_towers(folder)
 
     def test_weights_of_another_model(self, folder, edit):
-        config = ClipTowers.from_open_clip("reid-tiny-vit").config
+        config = tiny_towers().config
         edit({"config": config, "image_size": [64, 64]})
         with pytest.raises(
             ValueError,

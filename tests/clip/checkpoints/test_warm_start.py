@@ -1,10 +1,10 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 from torch import nn
 
 from clipreid_kit.clip import (
     ClipBaseline,
-    ClipTowers,
     TrainingCheckpoints,
     load_weights,
     read_card,
@@ -26,7 +26,7 @@ class Method(nn.Module):
 
 
 def make_towers(name="reid-tiny-resnet", size=SIZE, seed=0):
-    return ClipTowers.from_open_clip(name, image_size=size, seed=seed)
+    return tiny_towers(name, image_size=size, seed=seed)
 
 
 def make_method(num_identities, **options):

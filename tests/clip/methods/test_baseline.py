@@ -7,6 +7,7 @@ import pytest
 import torch
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import losses, metric, prompts, ranks, text_to_person
+from tiny_towers import tiny_towers
 from torch.testing import assert_close
 
 from clipreid_kit import FrameAttention, FrameMean, FrameTransformer
@@ -59,7 +60,7 @@ TEXT_TERMS = (*PAIR_TERMS, "id_text")
 
 
 def build_baseline(name="reid-tiny-vit", num_identities=5, **options):
-    towers = ClipTowers.from_open_clip(name, image_size=SIZE)
+    towers = tiny_towers(name, image_size=SIZE)
     return ClipBaseline(towers, num_identities, **options)
 
 
@@ -246,25 +247,27 @@ def test_exactly_the_trainable_parameters_move(weights, text_trains):
 
 
 def test_blocks_of_none_leave_requires_grad_as_it_is():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     freeze(towers)
     model = ClipBaseline(towers, weights={"supcon_text": 1.0}, image_blocks=None, text_blocks=None)
     assert checks.trainable(model) == {}
 
 
 def combinations_of_terms():
-    """Terms, tower and precision: each combination of terms in both precisions, one per tower."""
-    combinations = [
-        *itertools.combinations(ALL_TERMS, 1),
-        *itertools.pairwise(ALL_TERMS),
-        tuple(ALL_TERMS),
-    ]
-    for number, terms in enumerate(combinations):
-        if "id_text" in terms and "id" not in terms:
-            terms = ("id", *terms)  # noqa: PLW2901 (captions need the classifier of the images)
+    """Terms, tower and precision: each term and all in both precisions, neighbours in float32."""
+    alone = [*itertools.combinations(ALL_TERMS, 1), tuple(ALL_TERMS)]
+    for number, terms in enumerate(alone):
         vit_in_bfloat16 = number % 2 == 1
-        yield terms, NAMES[0], vit_in_bfloat16
-        yield terms, NAMES[1], not vit_in_bfloat16
+        yield with_classifier(terms), NAMES[0], vit_in_bfloat16
+        yield with_classifier(terms), NAMES[1], not vit_in_bfloat16
+
+    for number, terms in enumerate(itertools.pairwise(ALL_TERMS)):
+        yield with_classifier(terms), NAMES[number % 2], False
+
+
+def with_classifier(terms):
+    """Captions need the classifier of the images."""
+    return ("id", *terms) if "id_text" in terms and "id" not in terms else terms
 
 
 @pytest.mark.parametrize(("terms", "name", "use_bfloat16"), list(combinations_of_terms()))
@@ -380,7 +383,7 @@ def test_weights_may_follow_the_epoch():
 
 
 def test_cameras_reach_the_towers():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    towers = tiny_towers(image_size=SIZE, num_cameras=3)
     torch.nn.init.normal_(next(towers.camera_embedding.parameters()))
     model = ClipBaseline(towers, 5).eval()
 
@@ -392,7 +395,7 @@ def test_cameras_reach_the_towers():
 
 @pytest.mark.parametrize("num_cameras", [0, 2])
 def test_a_term_on_cameras_needs_no_embedding_of_them(num_cameras):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=num_cameras)
+    towers = tiny_towers(image_size=SIZE, num_cameras=num_cameras)
     loss = CameraPrototypeLoss(128, 5, 2)
     terms = {"weights": {"camera_prototype": 2.0}, "losses": {"camera_prototype": loss}}
     model = ClipBaseline(towers, 5, **terms).eval()
@@ -488,7 +491,7 @@ def test_wrong_options(options, message):
 
 @pytest.mark.unhooked
 def test_wrong_options_freeze_nothing():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     with pytest.raises(ValueError, match="post_neck"):
         ClipBaseline(towers, weights={"triplet": 1.0}, image_blocks=0, descriptor="post_neck")
     assert all(parameter.requires_grad for parameter in towers.parameters())
@@ -591,7 +594,7 @@ def test_losses_of_tracklets_reach_towers_and_pooling(pooling):
 
 
 def test_cameras_of_tracklets_are_those_of_their_frames():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    towers = tiny_towers(image_size=SIZE, num_cameras=3)
     model = ClipBaseline(towers, weights={"supcon_image": 1.0}, pooling=FrameMean()).eval()
     frames, _ = tracklets_of(2)
     cameras = torch.tensor([2, 0])

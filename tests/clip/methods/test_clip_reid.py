@@ -7,12 +7,12 @@ import torch
 from combinations import by_threes
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import prompts as oracle
+from tiny_towers import tiny_towers
 from torch.testing import assert_close
 
 from clipreid_kit.clip import (
     ClipReID,
     ClipReIDPromptStage,
-    ClipTowers,
     IdentityBranch,
     IdentityClassifier,
     IdentityPromptLearner,
@@ -33,7 +33,7 @@ ARCFACE_BRANCH = partial(IdentityBranch, classifier=ArcFaceHead, label_smoothing
 
 
 def build_clip_reid(name="reid-tiny-vit", num_identities=5, **options):
-    towers = ClipTowers.from_open_clip(name, image_size=SIZE)
+    towers = tiny_towers(name, image_size=SIZE)
     generator = torch.Generator().manual_seed(1)
     texts = torch.randn(num_identities, towers.embed_dim, generator=generator)
     return ClipReID(towers, texts, **options)
@@ -236,7 +236,7 @@ def test_every_parameter_is_in_the_state_dict():
 
 def test_is_built_in_training_mode_with_its_towers():
     """The first stage leaves them in evaluation mode, in which cameras may be missing."""
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=2)
+    towers = tiny_towers(image_size=SIZE, num_cameras=2)
     stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 5))
     assert not towers.training
 
@@ -262,7 +262,7 @@ def test_the_projected_level_alone():
 
 
 def test_the_baseline_without_texts():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     weights = {"id": 0.25, "triplet": 1.0}
     without = ClipReID(towers, None, num_identities=5, weights=weights)
     with_texts = ClipReID(towers, torch.randn(5, 128), weights=weights)
@@ -274,7 +274,7 @@ def test_the_baseline_without_texts():
 
 
 def test_texts_in_half_precision():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     texts = torch.randn(5, towers.embed_dim)
     weights = {"image_to_text": 1.0, "supcon": 1.0}
 
@@ -285,7 +285,7 @@ def test_texts_in_half_precision():
 
 
 def test_unknown_cameras_are_an_error_in_training_only():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    towers = tiny_towers(image_size=SIZE, num_cameras=3)
     model = ClipReID(towers, torch.randn(5, towers.embed_dim))
     cameras = torch.tensor([0, 1, 2, 0, 1, 2])
     assert model(random_images(), LABELS, cameras=cameras).loss.isfinite()
@@ -339,7 +339,7 @@ def test_weights_may_follow_the_epoch():
 def test_state_dict_round_trip():
     model = build_clip_reid(weights=ALL_TERMS)
     model(random_images(), LABELS)  # moves the running statistics
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3)
+    towers = tiny_towers(image_size=SIZE, seed=3)
     other = ClipReID(towers, torch.zeros(5, 128), weights=ALL_TERMS)
 
     other.load_state_dict(model.state_dict())
@@ -377,7 +377,7 @@ def test_a_checkpoint_of_other_identities_loads_without_its_heads():
 
 
 def test_the_two_stages_lower_their_losses():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     labels = torch.arange(12) // 3
     images = 4 * torch.rand(4, 3, 1, 1)[labels] + 0.5 * torch.randn(12, 3, *SIZE)
 
@@ -429,14 +429,14 @@ def test_compiles(build, name):
     ],
 )
 def test_wrong_options(options, message):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     with pytest.raises(ValueError, match="ClipReID: " + message):
         ClipReID(towers, torch.randn(5, 128), **options)
 
 
 @pytest.mark.unhooked
 def test_texts_of_another_width():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     with pytest.raises(ValueError, match=r"text_embeddings \(C, 128\) of at least one identity"):
         ClipReID(towers, torch.randn(5, 64))
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from oracles import prompts as oracle
+from tiny_towers import tiny_towers
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipReIDPromptStage, ClipTowers, IdentityPromptLearner
+from clipreid_kit.clip import ClipReIDPromptStage, IdentityPromptLearner
 
 SIZE = (64, 32)
 NAMES = ("reid-tiny-vit", "reid-tiny-resnet")
@@ -11,7 +12,7 @@ NAMES = ("reid-tiny-vit", "reid-tiny-resnet")
 
 @pytest.fixture
 def stage():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     return ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 5, std=0.5))
 
 
@@ -68,7 +69,7 @@ def train_epoch(stage, optimizer, features, labels, *, seed):
 
 @pytest.mark.parametrize(("name", "max_ratio"), [(NAMES[0], 0.7), (NAMES[1], 0.99)])
 def test_learns_the_prompts_and_nothing_else(name, max_ratio):
-    towers = ClipTowers.from_open_clip(name, image_size=SIZE)
+    towers = tiny_towers(name, image_size=SIZE)
     stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 4))
     before = state_of(towers)
     labels = torch.arange(10) % 4
@@ -110,7 +111,7 @@ def test_any_batch_size_for_any_number_of_images(stage, batch_size):
 
 
 def test_cached_features_are_those_of_evaluation_mode():
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=SIZE)
+    towers = tiny_towers("reid-tiny-resnet", image_size=SIZE)
     stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 2))
     images = torch.randn(3, 3, *SIZE)
     before = state_of(towers)
@@ -124,7 +125,7 @@ def test_cached_features_are_those_of_evaluation_mode():
 
 
 def test_a_camera_embedding_has_no_effect_on_cached_features():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, num_cameras=3)
+    towers = tiny_towers(image_size=SIZE, num_cameras=3)
     stage = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 2))
     images = torch.randn(3, 3, *SIZE)
 
@@ -151,7 +152,7 @@ def test_autocast(stage):
 
 
 def test_instances_and_cameras_have_an_effect():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     prompts = IdentityPromptLearner(towers, 3, num_cameras=2, instance_dim=towers.embed_dim)
     stage = ClipReIDPromptStage(towers, prompts)
     features = torch.randn(4, towers.embed_dim)
@@ -165,7 +166,7 @@ def test_instances_and_cameras_have_an_effect():
 
 
 def test_state_dict_round_trip(stage):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=4)
+    towers = tiny_towers(image_size=SIZE, seed=4)
     other = ClipReIDPromptStage(towers, IdentityPromptLearner(towers, 5, seed=9))
     other.load_state_dict(stage.state_dict())
 
@@ -203,7 +204,7 @@ def test_wrong_temperatures(stage, temperature, message):
 
 
 def test_modalities_have_an_effect():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     prompts = IdentityPromptLearner(towers, 3, num_modalities=2)
     stage = ClipReIDPromptStage(towers, prompts)
     features, labels = torch.randn(4, towers.embed_dim), torch.tensor([0, 0, 1, 2])

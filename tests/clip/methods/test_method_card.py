@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from tiny_towers import tiny_towers
 from torch import nn
 
 from clipreid_kit import (
@@ -20,7 +21,6 @@ from clipreid_kit import (
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
-    ClipTowers,
     IdentityBranch,
     PromptComposer,
     PromptSG,
@@ -34,7 +34,7 @@ SIZE = (64, 32)
 
 
 def towers_of(name="reid-tiny-vit"):
-    return ClipTowers.from_open_clip(name, image_size=SIZE)
+    return tiny_towers(name, image_size=SIZE)
 
 
 def baseline(towers):
@@ -181,7 +181,7 @@ def test_with_frozen_towers_the_card_is_beside_the_heads(tmp_path):
     assert card["identities"] == ["a"]
     assert len(card["frozen_towers"]) == 32
 
-    other = baseline(ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=1))
+    other = baseline(tiny_towers(image_size=SIZE, seed=1))
     other.towers.requires_grad_(requires_grad=False)
     TrainingCheckpoints(tmp_path / "b").save(1, other, {}, best=True)
     assert read_card(tmp_path / "b")["frozen_towers"] != card["frozen_towers"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from tiny_towers import tiny_towers
 
 from clipreid_kit import MaskedLanguageHead, SDMLoss, TokenSelection, TripletAlignmentLoss
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
     ClipReIDPromptStage,
-    ClipTowers,
     IdentityBranch,
     IdentityPromptLearner,
     PromptSG,
@@ -65,7 +65,7 @@ CLIP_REID_WEIGHTS = {
 
 def build_method(name, *, distributed):
     torch.manual_seed(0)
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     if name == "prompts":
         prompts = IdentityPromptLearner(towers, 3)
         return ClipReIDPromptStage(towers, prompts, distributed=distributed)

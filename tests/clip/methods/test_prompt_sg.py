@@ -7,10 +7,10 @@ import torch
 from combinations import by_threes
 from method_checks import LABELS, NAMES, SIZE, random_images, unit
 from oracles import prompts as oracle
+from tiny_towers import tiny_towers
 from torch.testing import assert_close
 
 from clipreid_kit.clip import (
-    ClipTowers,
     IdentityBranch,
     IdentityClassifier,
     PromptComposer,
@@ -26,7 +26,7 @@ SOFT_TRIPLETS = {"triplet": TripletLoss(None)}  # has a gradient where the hinge
 
 
 def build_prompt_sg(name="reid-tiny-vit", **options):
-    return PromptSG(ClipTowers.from_open_clip(name, image_size=SIZE), 5, **options)
+    return PromptSG(tiny_towers(name, image_size=SIZE), 5, **options)
 
 
 def composed_text(model, pseudo_tokens):
@@ -254,7 +254,7 @@ def test_parameter_groups_leave_nothing_out(name):
 
 
 def test_is_built_in_training_mode_with_its_towers():
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=SIZE).eval()
+    towers = tiny_towers("reid-tiny-resnet", image_size=SIZE).eval()
     assert all(module.training for module in PromptSG(towers, 5).modules())
 
 
@@ -311,7 +311,7 @@ def test_a_simplified_model_needs_no_inversion_network():
 
 @pytest.mark.parametrize("prompt", ["composed", "simplified"])
 def test_a_variant_for_each_image(prompt):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     aspects = [{"aspect": "right dorsal"}, {"aspect": "left palmar"}]
     composer = PromptComposer(towers, "A photo of a {tokens} {aspect} hand.", fields=aspects)
     model = PromptSG(towers, 5, composer=composer, prompt=prompt).eval()
@@ -356,7 +356,7 @@ def test_labels_do_not_affect_the_descriptor(descriptor):
 
 
 def test_given_parts_replace_the_default_ones():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     inversion = TextualInversionMLP(towers.embed_dim, towers.text_width, variant="basic")
     interaction = MultiModalInteraction(
         towers.embed_dim, 1, visual_dim=towers.width, sequence="query"
@@ -377,7 +377,7 @@ def test_given_parts_replace_the_default_ones():
 def test_state_dict_round_trip():
     model = build_prompt_sg(id_levels="both")
     model(random_images(), LABELS)  # moves the running statistics
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, seed=3)
+    towers = tiny_towers(image_size=SIZE, seed=3)
     other = PromptSG(towers, 5, id_levels="both")
 
     other.load_state_dict(model.state_dict())
@@ -389,7 +389,7 @@ def test_state_dict_round_trip():
 
 def test_a_checkpoint_of_other_identities_loads_without_its_heads():
     model = build_prompt_sg(id_levels="both")
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     other = PromptSG(towers, 8, id_levels="both")
 
     report = load_weights(other, model.state_dict(), strict=False)
@@ -460,7 +460,7 @@ def test_wrong_options(options, message):
 
 @pytest.mark.unhooked
 def test_wrong_number_of_identities():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    towers = tiny_towers(image_size=SIZE)
     with pytest.raises(ValueError, match="PromptSG: expected num_identities as a whole number"):
         PromptSG(towers, "5")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import (
     ClipBaseline,
     ClipReID,
-    ClipTowers,
     IdentityBranch,
     IdentityPromptLearner,
     PromptSG,
@@ -40,7 +40,7 @@ def equal_weights(terms):
 
 
 def small_towers(name="reid-tiny-vit"):
-    return ClipTowers.from_open_clip(name, image_size=(64, 32))
+    return tiny_towers(name, image_size=(64, 32))
 
 
 def baseline():

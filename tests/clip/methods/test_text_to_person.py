@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from method_checks import LABELS, SIZE, random_images, unit
 from oracles import text_to_person as oracle
+from tiny_towers import tiny_towers
 from torch.testing import assert_close
 
-from clipreid_kit.clip import ClipTowers, TextToPerson, freeze
+from clipreid_kit.clip import TextToPerson, freeze
 from clipreid_kit.clip.methods import text_to_person as module
 from clipreid_kit.losses import SDMLoss, TripletAlignmentLoss
 from clipreid_kit.modules import MaskedLanguageHead, TokenSelection, mask_tokens
@@ -22,7 +23,7 @@ IRRA = {"id": 0.5, "id_text": 0.25, "sdm": 1.0, "masked_language": 2.0}
 @pytest.fixture(scope="module")
 def built():
     torch.manual_seed(0)
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE)
+    return tiny_towers(image_size=SIZE)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 
-from clipreid_kit.clip import ClipTowers, attention_relevance, set_gradient_checkpointing
+from clipreid_kit.clip import attention_relevance, set_gradient_checkpointing
 from clipreid_kit.clip.relevance._recorded_attention import recorded_attention
 
 IMAGES = torch.rand(2, 3, 32, 16, generator=torch.Generator().manual_seed(0))
@@ -9,7 +10,7 @@ IMAGES = torch.rand(2, 3, 32, 16, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def towers():
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16)).eval()
+    return tiny_towers(image_size=(32, 16)).eval()
 
 
 def targets_of(towers):
@@ -119,7 +120,7 @@ def test_impossible_arguments_are_explained(towers):
         attention_relevance(towers, IMAGES, torch.ones(2, 3))
     with pytest.raises(ValueError, match="finite targets"):
         attention_relevance(towers, IMAGES, torch.full((1, towers.embed_dim), torch.nan))
-    resnet = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(64, 32))
+    resnet = tiny_towers("reid-tiny-resnet", image_size=(64, 32))
     with pytest.raises(ValueError, match="Use grad_cam"):
         attention_relevance(resnet, torch.rand(1, 3, 64, 32), torch.ones(1, resnet.embed_dim))
 

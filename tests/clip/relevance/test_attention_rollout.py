@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import ClipTowers, attention_rollout
 from clipreid_kit.clip.relevance._recorded_attention import recorded_attention
@@ -9,7 +10,7 @@ IMAGES = torch.rand(3, 3, 32, 16, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def towers():
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16)).eval()
+    return tiny_towers(image_size=(32, 16)).eval()
 
 
 def rollout_by_loops(layers, image):
@@ -50,7 +51,7 @@ def test_a_last_block_for_the_class_token_alone_gives_the_same(towers):
 
 
 def test_uniform_attention_looks_everywhere_alike(towers):
-    changed = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16))
+    changed = tiny_towers(image_size=(32, 16))
     for block in changed.model.visual.transformer.resblocks:
         torch.nn.init.zeros_(block.attn.in_proj_weight)
     found = attention_rollout(changed, IMAGES)
@@ -58,7 +59,7 @@ def test_uniform_attention_looks_everywhere_alike(towers):
 
 
 def test_towers_are_left_as_they_were():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16)).train()
+    towers = tiny_towers(image_size=(32, 16)).train()
     towers.model.visual.eval()
     modes = [module.training for module in towers.modules()]
     with torch.inference_mode():
@@ -83,6 +84,6 @@ def test_vits_of_timm(global_pool):
 
 
 def test_a_resnet_is_refused():
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(64, 32))
+    towers = tiny_towers("reid-tiny-resnet", image_size=(64, 32))
     with pytest.raises(ValueError, match="is no ViT that reads a class token"):
         attention_rollout(towers, torch.rand(1, 3, 64, 32))

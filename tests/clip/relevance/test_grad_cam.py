@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import ClipTowers, grad_cam
 
@@ -8,7 +9,7 @@ IMAGES = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def resnet():
-    return ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(64, 64), last_stride=1).eval()
+    return tiny_towers("reid-tiny-resnet", image_size=(64, 64), last_stride=1).eval()
 
 
 def test_it_is_the_formula_by_loops(resnet):
@@ -70,7 +71,7 @@ def test_the_map_peaks_at_the_only_position_that_counts(resnet):
 
 
 def test_frozen_towers_stay_as_they_were(resnet):
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet", image_size=(64, 32)).train()
+    towers = tiny_towers("reid-tiny-resnet", image_size=(64, 32)).train()
     towers.requires_grad_(False)
     state = {name: value.clone() for name, value in towers.state_dict().items()}
     with torch.no_grad():
@@ -100,7 +101,7 @@ def test_a_vit_that_pools_by_attention():
 
 
 def test_a_vit_with_a_class_token_is_refused():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16))
+    towers = tiny_towers(image_size=(32, 16))
     with pytest.raises(ValueError, match="use attention_relevance"):
         grad_cam(towers, torch.rand(1, 3, 32, 16), torch.ones(1, towers.embed_dim))
 

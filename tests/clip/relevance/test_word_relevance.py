@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import ClipTowers, word_relevance
 from clipreid_kit.clip.relevance._recorded_attention import recorded_attention
@@ -9,7 +10,7 @@ TEXTS = ["A red coat", "trousers, blue"]
 
 @pytest.fixture(scope="module")
 def towers():
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16)).eval()
+    return tiny_towers(image_size=(32, 16)).eval()
 
 
 def target_of(towers):
@@ -46,7 +47,7 @@ def test_words_are_those_between_spaces(towers):
 
 
 def test_words_that_no_layer_attends_to_have_no_relevance():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(32, 16))
+    towers = tiny_towers(image_size=(32, 16))
     with torch.no_grad():
         for block in towers.model.transformer.resblocks:
             block.attn.out_proj.weight.zero_()

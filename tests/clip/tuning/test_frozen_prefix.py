@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from tiny_towers import tiny_towers
 
-from clipreid_kit.clip import ClipTowers, FrozenPrefix, PrefixCache, unfreeze_last_blocks
+from clipreid_kit.clip import FrozenPrefix, PrefixCache, unfreeze_last_blocks
 
 
 @pytest.fixture
 def towers():
     torch.manual_seed(0)
-    towers = ClipTowers.from_open_clip("reid-tiny-vit")
+    towers = tiny_towers()
     unfreeze_last_blocks(towers, 1)
     return towers
 
@@ -142,4 +143,4 @@ def test_wrong_arguments(towers, tmp_path):
     with pytest.raises(ValueError, match="trains, so its outputs cannot be stored"):
         FrozenPrefix(towers, 1)
     with pytest.raises(ValueError, match="a ViT of open_clip without a camera embedding"):
-        FrozenPrefix(ClipTowers.from_open_clip("reid-tiny-resnet"), 1)
+        FrozenPrefix(tiny_towers("reid-tiny-resnet"), 1)

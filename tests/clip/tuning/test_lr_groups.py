@@ -1,10 +1,10 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 from torch import nn
 
 from clipreid_kit.clip import (
     CameraEmbedding,
-    ClipTowers,
     freeze,
     layerwise_lr_groups,
     unfreeze_last_blocks,
@@ -139,7 +139,7 @@ class TestParametersWithoutARate:
             layerwise_lr_groups(method, {"classifier": 1.0})
 
     def test_are_listed_up_to_ten(self):
-        towers = ClipTowers.from_open_clip("reid-tiny-vit")
+        towers = tiny_towers()
         with pytest.raises(ValueError, match=r"ln_1\.weight.* and \d+ more"):
             layerwise_lr_groups(towers, {"model.visual.proj": 1.0})
 

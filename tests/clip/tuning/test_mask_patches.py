@@ -1,8 +1,8 @@
 import pytest
 import torch
+from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import (
-    ClipTowers,
     FrozenPrefix,
     freeze,
     layerwise_lr_groups,
@@ -14,7 +14,7 @@ from clipreid_kit.clip import (
 
 
 def test_a_tower_without_patch_tokens_is_refused():
-    towers = ClipTowers.from_open_clip("reid-tiny-resnet")
+    towers = tiny_towers("reid-tiny-resnet")
     with pytest.raises(ValueError, match="reid-tiny-resnet is not a ViT of open_clip"):
         mask_patches(towers, 0.5)
 
@@ -24,14 +24,14 @@ def test_a_tower_without_patch_tokens_is_refused():
     [(1.0, r"share in \(0, 1\), got 1"), (0.999, "leaves one of 32 patches")],
 )
 def test_a_share_that_leaves_nothing_is_refused(share, message):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
+    towers = tiny_towers(image_size=(64, 32))
     with pytest.raises(ValueError, match=message):
         mask_patches(towers, share)
     assert towers.patch_masking is None
 
 
 def test_masking_is_saved_with_its_token(tmp_path):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
+    towers = tiny_towers(image_size=(64, 32))
     mask_patches(towers, 0.25, "learned", seed=3)
     with torch.no_grad():
         towers.patch_masking.token += 1
@@ -44,7 +44,7 @@ def test_masking_is_saved_with_its_token(tmp_path):
 
 
 def test_the_learned_token_trains_with_any_blocks_and_freezes_with_the_tower():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
+    towers = tiny_towers(image_size=(64, 32))
     mask_patches(towers, 0.5, "learned")
     token = towers.patch_masking.token
 
@@ -60,7 +60,7 @@ def test_the_learned_token_trains_with_any_blocks_and_freezes_with_the_tower():
 
 
 def test_a_frozen_prefix_refuses_masks():
-    towers = ClipTowers.from_open_clip("reid-tiny-vit", image_size=(64, 32))
+    towers = tiny_towers(image_size=(64, 32))
     unfreeze_last_blocks(towers, 1)
     mask_patches(towers, 0.5)
     with pytest.raises(ValueError, match=r"call mask_patches\(towers, 0\)"):

@@ -1,7 +1,8 @@
 import pytest
+from tiny_towers import tiny_towers
 from torch import nn
 
-from clipreid_kit.clip import CameraEmbedding, ClipTowers
+from clipreid_kit.clip import CameraEmbedding
 from clipreid_kit.clip.tuning.parameter_depth import ParameterDepth, parameter_depths
 
 KINDS = ["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca", "eva"]
@@ -83,7 +84,7 @@ def test_only_what_follows_the_last_block_is_the_head():
     ],
 )
 def test_a_tower_with_unknown_blocks(part, match):
-    towers = ClipTowers.from_open_clip("reid-tiny-vit")
+    towers = tiny_towers()
     holder = towers.model.visual if part == "visual" else towers.model
     holder.transformer = nn.Identity()
     with pytest.raises(ValueError, match=match):

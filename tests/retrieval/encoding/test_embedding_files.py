@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_towers import tiny_towers
 
-from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import ImageRecord, read_table
 from clipreid_kit.evaluate import main as evaluate_features
 from clipreid_kit.retrieval import Encoder, write_embeddings
@@ -15,7 +15,7 @@ from clipreid_kit.retrieval import Encoder, write_embeddings
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder(ClipTowers.from_open_clip("reid-tiny-vit", image_size=(16, 16)), batch_size=2)
+    return Encoder(tiny_towers(image_size=(16, 16)), batch_size=2)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from tiny_towers import tiny_towers
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -30,7 +31,7 @@ SIZE = (32, 32)
 
 
 def towers_of(**options):
-    return ClipTowers.from_open_clip("reid-tiny-vit", image_size=SIZE, **options)
+    return tiny_towers(image_size=SIZE, **options)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.samplers import HardIdentitySampler, PKSampler, pk
+from clipreid_kit.samplers import HardIdentitySampler, PKSampler, _pk_batches
 
 label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(
     lambda labels: len(set(labels)) >= 4
@@ -333,7 +333,7 @@ def test_each_part_of_an_identity_meets_other_identities():
 def test_chunk_size_does_not_change_the_batches(monkeypatch, coverage):
     labels = [row // 7 for row in range(700)]
     expected = batches_of(labels, 4, 3, coverage=coverage)
-    monkeypatch.setattr(pk, "CHUNK", 5)
+    monkeypatch.setattr(_pk_batches, "CHUNK", 5)
     assert batches_of(labels, 4, 3, coverage=coverage) == expected
 
 

@@ -221,11 +221,11 @@ class TrackletSampler(Sampler[list[int]]):
     def _batches(self, epoch: int, start_batch: int) -> Iterator[list[int]]:
         """Yield the batches of an epoch, from one of them on."""
         batches = self._tracklets.of_epoch(epoch, start_batch)
-        for number, tracklets in enumerate(batches, start=start_batch):
+        for number, tracklets in enumerate(batches, start=start_batch + 1):
             yield self._frames(np.asarray(tracklets), epoch, number)
 
     def _frames(self, tracklets: IntArray, epoch: int, batch: int) -> list[int]:
-        """Rows of the frames that a batch shows of its tracklets."""
+        """Rows of the frames that a batch (the first is 1) shows of its tracklets."""
         rng = seeded_generator(self.seed, epoch, _STREAM, self.rank, batch)
         count = self._count[tracklets]
         if self.selection == "segments":

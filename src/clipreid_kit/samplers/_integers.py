@@ -65,6 +65,18 @@ def read_column(owner: str, name: str, values: Integers, num_rows: int) -> IntAr
     return column
 
 
+def read_optional_column(
+    owner: str, name: str, values: Integers | None, num_rows: int
+) -> IntArray | None:
+    """Convert a column that need not be there: see :func:`read_column`."""
+    return None if values is None else read_column(owner, name, values, num_rows)
+
+
+def take_rows(column: IntArray | None, rows: IntArray) -> IntArray | None:
+    """Return the values of some rows; ``None`` if there is no column."""
+    return None if column is None else column[rows]
+
+
 def stable_order(values: IntArray) -> Positions:
     """Return the order that sorts the values, equal ones in the order of their positions."""
     lowest = int(values.min())

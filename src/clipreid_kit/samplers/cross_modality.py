@@ -11,7 +11,14 @@ from torch.utils.data import Sampler
 from clipreid_kit._callers import stacklevel_of_user
 from clipreid_kit._checks import check_choice
 from clipreid_kit.samplers._fingerprint import data_checksum
-from clipreid_kit.samplers._integers import IntArray, Integers, read_column, read_labels
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    read_column,
+    read_labels,
+    read_optional_column,
+    take_rows,
+)
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import CHUNK, count_batches, parts_of_identities
 from clipreid_kit.samplers._pk_epoch import PKEpoch
@@ -103,11 +110,9 @@ class CrossModalityPKSampler(Sampler[list[int]]):
         check_choice(_OWNER, "if_too_few", if_too_few, ("repeat", "drop", "error"))
         check_sizes(_OWNER, num_identities, num_instances, seed, rank, world_size)
         label_of_row, modality_of_row = _read_columns(labels, modalities)
-        camera_of_row = image_of_row = None
-        if cameras is not None:
-            camera_of_row = read_column(_OWNER, "cameras", cameras, label_of_row.size)
-        if images is not None:
-            image_of_row = read_column(_OWNER, "images", images, label_of_row.size)
+        num_rows = label_of_row.size
+        camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
+        image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
 
         self._subsets = _rows_of_modalities(
             label_of_row, modality_of_row, num_instances, if_too_few
@@ -116,14 +121,14 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             group_rows(
                 _OWNER,
                 label_of_row[rows],
-                None if camera_of_row is None else camera_of_row[rows],
+                take_rows(camera_of_row, rows),
                 num_identities=num_identities,
                 num_instances=num_instances,
                 if_too_few="error" if if_too_few == "error" else "repeat",
                 seed=seed,
                 rank=rank,
                 world_size=world_size,
-                images=None if image_of_row is None else image_of_row[rows],
+                images=take_rows(image_of_row, rows),
             )
             for rows in self._subsets
         ]

@@ -8,7 +8,14 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice, check_number, fail
-from clipreid_kit.samplers._integers import IntArray, Integers, read_column, read_labels
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    read_column,
+    read_labels,
+    read_optional_column,
+    take_rows,
+)
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import PKBatches
 from clipreid_kit.samplers._position import Position
@@ -84,11 +91,9 @@ class DomainPKSampler(Sampler[list[int]]):
         label_of_row = read_labels(_OWNER, labels)
         domain_of_row = read_column(_OWNER, "domains", domains, label_of_row.size)
         _check_one_domain_each(label_of_row, domain_of_row)
-        camera_of_row = image_of_row = None
-        if cameras is not None:
-            camera_of_row = read_column(_OWNER, "cameras", cameras, label_of_row.size)
-        if images is not None:
-            image_of_row = read_column(_OWNER, "images", images, label_of_row.size)
+        num_rows = label_of_row.size
+        camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
+        image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
         numbers = np.unique(domain_of_row)
 
         self.num_identities = num_identities
@@ -114,8 +119,8 @@ class DomainPKSampler(Sampler[list[int]]):
                     seed=seed,
                     coverage=coverage,
                     if_too_few=if_too_few,
-                    cameras=None if camera_of_row is None else camera_of_row[rows],
-                    images=None if image_of_row is None else image_of_row[rows],
+                    cameras=take_rows(camera_of_row, rows),
+                    images=take_rows(image_of_row, rows),
                     rank=rank,
                     world_size=world_size,
                 )

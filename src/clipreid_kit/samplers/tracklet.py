@@ -9,7 +9,13 @@ from torch.utils.data import Sampler
 from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit.samplers._fingerprint import check_state, checksum_of
 from clipreid_kit.samplers._frame_choice import consecutive_frames, segment_frames
-from clipreid_kit.samplers._integers import IntArray, Integers, read_column, read_labels
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    read_column,
+    read_labels,
+    read_optional_column,
+)
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import PKBatches
 from clipreid_kit.samplers._position import Position
@@ -108,14 +114,12 @@ class TrackletSampler(Sampler[list[int]]):
         label_of_row = read_labels(_OWNER, labels)
         num_rows = label_of_row.size
         tracklet_of_row = read_column(_OWNER, "tracklets", tracklets, num_rows)
-        frame_of_row = None
-        if frames is not None:
-            frame_of_row = read_column(_OWNER, "frames", frames, num_rows)
+        frame_of_row = read_optional_column(_OWNER, "frames", frames, num_rows)
+        camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
 
         self._rows, self._first, self._count = _group(tracklet_of_row, frame_of_row)
         camera_of_tracklet = None
-        if cameras is not None:
-            camera_of_row = read_column(_OWNER, "cameras", cameras, num_rows)
+        if camera_of_row is not None:
             camera_of_tracklet = self._one_of_each("cameras", camera_of_row, tracklet_of_row)
 
         self._tracklets = PKBatches(

@@ -84,7 +84,9 @@ class PKBatches:
         self._world_size = world_size
 
         num_rows = self.rows.num_rows
-        self._parts = parts_of_identities(num_rows, num_instances, self._covers_images)
+        self._parts = parts_of_identities(
+            num_rows, num_instances, covers_images=self._covers_images
+        )
         self._num_batches = count_batches(self._parts, num_identities * world_size)
 
     def __len__(self) -> int:
@@ -108,7 +110,7 @@ class PKBatches:
             yield from batches.batches(begin, min(begin + CHUNK, len(self)))
 
 
-def parts_of_identities(num_rows: IntArray, num_instances: int, covers_images: bool) -> IntArray:
+def parts_of_identities(num_rows: IntArray, num_instances: int, *, covers_images: bool) -> IntArray:
     """Number of batches that each identity is in: one, or as many as all its rows need."""
     if not covers_images:
         return np.ones_like(num_rows)

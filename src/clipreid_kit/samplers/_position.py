@@ -1,6 +1,7 @@
 """Position of a sampler: its epoch, and the batch that the next iteration begins with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from clipreid_kit._checks import check_integer, fail
@@ -61,7 +62,7 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of its batches yielded or skipped, and the settings."""
-        return {"epoch": self.epoch, "batches": self._num_yielded, **self._settings}
+        return {"epoch": self.epoch, "batches": self._num_yielded, **deepcopy(self._settings)}
 
     def check_state(self, state: object, *further: str) -> None:
         """Require a state of a sampler with the same settings.

@@ -250,7 +250,9 @@ class CrossModalityPKSampler(Sampler[list[int]]):
     def _parts_of_identities(self) -> IntArray:
         """Number of batches that each identity is in."""
         most: IntArray = np.max([rows.num_rows for rows in self._groups], axis=0)
-        return parts_of_identities(most, self.num_instances, self.coverage == "images")
+        return parts_of_identities(
+            most, self.num_instances, covers_images=self.coverage == "images"
+        )
 
     def _checksum(self) -> int:
         """Checksum of the columns of all modalities."""

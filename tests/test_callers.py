@@ -1,6 +1,9 @@
+from functools import partial
 from types import SimpleNamespace
 
-from clipreid_kit._callers import find_caller
+import pytest
+
+from clipreid_kit._callers import find_caller, stacklevel_of_user
 
 
 def class_in(module):
@@ -49,3 +52,13 @@ def test_the_variables_of_other_modules_are_not_read(monkeypatch):
     first = SimpleNamespace(f_back=own)
     monkeypatch.setattr("clipreid_kit._callers.inspect.currentframe", lambda: first)
     assert find() is None
+
+
+@pytest.mark.unhooked  # the hook calls through wrappers
+def test_a_warning_shows_the_first_line_outside_the_package():
+    inner = class_in("clipreid_kit.samplers")()
+    outer = class_in("clipreid_kit")()
+    assert stacklevel_of_user() == 1  # this line
+    assert inner.call(stacklevel_of_user) == 2
+    assert outer.call(partial(inner.call, stacklevel_of_user)) == 3
+    assert class_in("peer")().call(stacklevel_of_user) == 1

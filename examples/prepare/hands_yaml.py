@@ -105,12 +105,7 @@ def convert_hands(tree: Keys, source: str, version: str | None = None) -> Conver
     Raises:
         ValueError: If a key or a value is unknown, or there is no such version.
     """
-    known = {*KEYS, *IGNORED, *SPECIAL}
-    for key in tree:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise ValueError(f"{source}: there is no key {shorten(key)}. Did you mean {near[0]}?")
-
+    _check_keys(tree, source)
     stage = _stage_of(tree)
     model = _model_of(tree, source)
     converted = Converted(_base(tree, stage, model, version, source))
@@ -120,6 +115,26 @@ def convert_hands(tree: Keys, source: str, version: str | None = None) -> Conver
 
     if MODELS[model] not in load_recipe(converted.base).model.name:
         converted.changes["model.name"] = MODELS[model]
+    _translate_keys(tree, converted)
+
+    if stage == 1 and "lr" in tree:
+        converted.changes["optim.lr"] = tree["lr"]
+    elif "lr" in tree:
+        converted.remarks.append("lr is left out: nothing there reads it in this stage.")
+    return _with_effect(converted, source)
+
+
+def _check_keys(tree: Keys, source: str) -> None:
+    """Raise ValueError at a key that the pipeline does not know."""
+    known = {*KEYS, *IGNORED, *SPECIAL}
+    for key in tree:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise ValueError(f"{source}: there is no key {shorten(key)}. Did you mean {near[0]}?")
+
+
+def _translate_keys(tree: Keys, converted: Converted) -> None:
+    """Add the changes and the remarks of every key but the stage, the tower and ``lr``."""
     for key, value in tree.items():
         if key in KEYS:
             converted.changes[KEYS[key]] = value
@@ -127,11 +142,6 @@ def convert_hands(tree: Keys, source: str, version: str | None = None) -> Conver
             SPECIAL[key](converted, value, tree)
         elif IGNORED[key]:
             converted.remarks.append(f"{key} is left out: {IGNORED[key]}.")
-    if stage == 1 and "lr" in tree:
-        converted.changes["optim.lr"] = tree["lr"]
-    elif "lr" in tree:
-        converted.remarks.append("lr is left out: nothing there reads it in this stage.")
-    return _with_effect(converted, source)
 
 
 def _stage_of(tree: Keys) -> int:

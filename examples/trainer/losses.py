@@ -181,9 +181,26 @@ def losses_of(
     distributed: bool,
 ) -> dict[str, nn.Module]:
     """The losses of some terms that a recipe has options for; a method builds the others."""
-    contrast: dict[str, Any] = {"temperature": loss.temperature, "distributed": distributed}
-    losses: dict[str, nn.Module] = {}
+    width = towers.embed_dim
+    losses: dict[str, nn.Module] = metric_losses(loss, distributed=distributed)
+    losses |= image_losses(loss, width, distributed=distributed)
+    losses |= caption_losses(loss, distributed=distributed)
+    if isinstance(loss, PrototypeTerm) and loss.prototype:
+        losses["prototype"] = PrototypeMemoryLoss(
+            width,
+            num_identities,
+            momentum=loss.momentum,
+            temperature=loss.temperature,
+            distributed=distributed,
+        )
 
+    chosen = {name: module for name, module in losses.items() if name in terms}
+    return _at_several_widths(chosen, loss, width)
+
+
+def metric_losses(loss: AnyLoss, *, distributed: bool) -> dict[str, nn.Module]:
+    """The triplet and SupCon losses, one for each term that is made of them."""
+    losses: dict[str, nn.Module] = {}
     for name in ("triplet", "triplet_text"):
         losses[name] = TripletLoss(
             None if loss.soft_margin else loss.margin,
@@ -192,8 +209,13 @@ def losses_of(
             distributed=distributed,
         )
     for name in ("supcon", "supcon_image", "supcon_text"):
-        losses[name] = SupConLoss(**contrast)
+        losses[name] = SupConLoss(loss.temperature, distributed=distributed)
+    return losses
 
+
+def image_losses(loss: AnyLoss, width: int, *, distributed: bool) -> dict[str, nn.Module]:
+    """The losses of images: against texts of identities, their own views, and by rank."""
+    losses: dict[str, nn.Module] = {}
     if isinstance(loss, Smoothing):
         losses["image_to_text"] = ImageToTextCELoss(
             1.0,
@@ -201,41 +223,49 @@ def losses_of(
             label_smoothing=loss.label_smoothing,
             distributed=distributed,
         )
+
     if isinstance(loss, ViewTerm) and loss.self_supervision:
         losses["self_supervision"] = SelfSupervisionLoss(
-            towers.embed_dim,
+            width,
             hidden_dim=loss.self_hidden_dim,
             out_dim=loss.self_dim,
             temperature=loss.self_temperature,
             distributed=distributed,
         )
+
     if isinstance(loss, RankTerms):
         temperature = loss.rank_temperature
         losses["recall_surrogate"] = RecallSurrogateLoss(
             loss.recall_ks, temperature, distributed=distributed
         )
         losses["smooth_ap"] = SmoothAPLoss(temperature, distributed=distributed)
+    return losses
+
+
+def caption_losses(loss: AnyLoss, *, distributed: bool) -> dict[str, nn.Module]:
+    """The losses of images and their captions."""
+    losses: dict[str, nn.Module] = {}
     if isinstance(loss, PairTerms):
         losses |= pair_losses(loss, distributed=distributed)
+
     if isinstance(loss, CaptionTerms):
         losses["info_nce"] = InfoNCELoss(
             learnable=loss.learn_temperature,
             label_smoothing=loss.label_smoothing,
             focal_gamma=loss.focal_gamma,
             focal_alpha=loss.focal_alpha,
-            **contrast,
-        )
-    if isinstance(loss, HardCaptionTerms):
-        losses["hard_negative"] = HardNegativeContrastiveLoss(
-            margin=loss.negative_margin, num_hard=loss.num_hard, **contrast
-        )
-    if isinstance(loss, PrototypeTerm) and loss.prototype:
-        losses["prototype"] = PrototypeMemoryLoss(
-            towers.embed_dim, num_identities, momentum=loss.momentum, **contrast
+            temperature=loss.temperature,
+            distributed=distributed,
         )
 
-    chosen = {name: module for name, module in losses.items() if name in terms}
-    return _at_several_widths(chosen, loss, towers.embed_dim)
+    if isinstance(loss, HardCaptionTerms):
+        losses["hard_negative"] = HardNegativeContrastiveLoss(
+            margin=loss.negative_margin,
+            num_hard=loss.num_hard,
+            temperature=loss.temperature,
+            distributed=distributed,
+        )
+    return losses
 
 
 def _at_several_widths(

@@ -1,4 +1,4 @@
-"""Find out whether a library that wraps samplers and schedules is calling them.
+"""Find out who is calling: the user's code, or a library that wraps samplers and schedules.
 
 A sampler cannot see the loader that iterates it, nor a schedule the object that steps it; only the
 call stack shows them. It is read to warn, and never to change what a sampler or a schedule does.
@@ -7,6 +7,18 @@ call stack shows them. It is read to warn, and never to change what a sampler or
 import inspect
 
 _LEVELS = 8  # wrappers between a method and the object that calls it
+
+
+def stacklevel_of_user() -> int:
+    """Return the ``stacklevel`` with which a warning shows the line that called this package."""
+    frame = inspect.currentframe()
+    package = __name__.split(".")[0]
+
+    level = 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == package:
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def find_caller(package: str, class_name: str) -> object | None:

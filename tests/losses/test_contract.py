@@ -240,6 +240,7 @@ LOSSES = {
     "multi_similarity": MultiSimilarityLoss,
     "multi_similarity-every": lambda: MultiSimilarityLoss(epsilon=None),
     "multi_similarity-text": lambda: Called(MultiSimilarityLoss(), against_texts),
+    "self_supervision": lambda: Called(SelfSupervisionLoss(8), over_classes),
     "smooth_ap": lambda: SmoothAPLoss(0.1),
     "recall_surrogate": lambda: RecallSurrogateLoss([1, 2], 0.1),
     "matryoshka": lambda: MatryoshkaLoss(SupConLoss(), (3, 5)),
@@ -275,6 +276,20 @@ LOSSES = {
     "weighted_sum-magnitude": lambda: weighted_sum("magnitude"),
     "weighted_sum-uncertainty": lambda: weighted_sum("uncertainty"),
 }
+
+
+# Public classes that are no losses of a batch, and where they are tested.
+WITHOUT_A_CASE = {
+    "CachedContrastive",  # takes encoders: test_cached_contrastive.py
+    "ClassSampler",  # a part of the heads: test_class_sampling.py
+    "EmbeddingQueue",  # a part of CrossBatchMemory: test_cross_batch_memory.py
+}
+
+
+def test_every_loss_has_a_case():
+    cases = [build() for build in LOSSES.values()]
+    tested = {type(case.loss if isinstance(case, Called) else case).__name__ for case in cases}
+    assert tested == {kind.__name__ for kind in CONSTRUCTORS} - WITHOUT_A_CASE
 
 
 AXES = torch.eye(8)

@@ -180,13 +180,13 @@ def test_identities_with_too_few_images_of_a_modality():
 
     dropped = batches_of(labels, modalities, 12, 2, if_too_few="drop")
     assert not {row for batch in dropped for row in batch} & {120, 121, 122}
-    with pytest.raises(ValueError, match="1 identities have fewer than num_instances = 2 images"):
+    with pytest.raises(ValueError, match="1 identities have fewer than 2 images"):
         CrossModalityPKSampler(labels, modalities, 4, 2, if_too_few="error")
 
 
 def test_chunk_size_does_not_change_the_batches(monkeypatch):
     whole = batches_of(LABELS, MODALITIES, 2, 1, coverage="images")
-    monkeypatch.setattr(cross_modality, "_CHUNK", 3)
+    monkeypatch.setattr(cross_modality, "CHUNK", 3)
     assert batches_of(LABELS, MODALITIES, 2, 1, coverage="images") == whole
 
 

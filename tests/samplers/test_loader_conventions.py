@@ -4,39 +4,10 @@ import warnings
 
 import pytest
 import torch
+from every_sampler import BUILD as BUILDERS
 from torch.utils.data import DataLoader
 
-from clipreid_kit import (
-    CrossModalityPKSampler,
-    HardIdentitySampler,
-    PKSampler,
-    TrackletSampler,
-)
-
-LABELS = torch.arange(12).repeat_interleave(2)
-
-
-def hard_identity_sampler(**options):
-    sampler = HardIdentitySampler(LABELS, 2, 2, **options)
-    sampler.update(torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), LABELS)
-    return sampler
-
-
-def pk_sampler(**options):
-    return PKSampler(LABELS, 2, 2, **options)
-
-
-def cross_modality_sampler(**options):
-    return CrossModalityPKSampler(LABELS, torch.arange(24) % 2, 2, 1, **options)
-
-
-def tracklet_sampler(**options):
-    return TrackletSampler(LABELS, torch.arange(24), 2, 2, 1, **options)
-
-
-BUILD = pytest.mark.parametrize(
-    "build", [pk_sampler, hard_identity_sampler, cross_modality_sampler, tracklet_sampler]
-)
+BUILD = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 
 
 def prepared(sampler, num_processes, process_index=0):

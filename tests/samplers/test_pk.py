@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.samplers import HardIdentitySampler, PKSampler, pk
+from clipreid_kit.samplers import HardIdentitySampler, PKSampler
 
 label_lists = st.lists(st.integers(0, 9), min_size=4, max_size=80).filter(
     lambda labels: len(set(labels)) >= 4
@@ -327,14 +327,6 @@ def test_each_part_of_an_identity_meets_other_identities():
     for met in companions.values():  # 5 batches x 9 others
         assert len(met) == 5
         assert len(set.union(*met)) >= 25
-
-
-@pytest.mark.parametrize("coverage", ["identities", "images"])
-def test_chunk_size_does_not_change_the_batches(monkeypatch, coverage):
-    labels = [row // 7 for row in range(700)]
-    expected = batches_of(labels, 4, 3, coverage=coverage)
-    monkeypatch.setattr(pk, "CHUNK", 5)
-    assert batches_of(labels, 4, 3, coverage=coverage) == expected
 
 
 def test_two_iterations_at_once_do_not_disturb_each_other():

@@ -105,7 +105,7 @@ def test_group_rows():
         ),
         (
             {"num_instances": 2, "if_too_few": "error"},
-            r"1 identities have fewer than num_instances = 2 images \(identity 1 has 1\); use if_",
+            r"1 identities have fewer than 2 images \(identity 1 has 1\); use if_",
         ),
     ],
 )

@@ -80,21 +80,66 @@ def train(recipe: ClipReIDRecipe, session: Session) -> nn.Module:
 
 def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) -> Tensor:
     """A text of each identity (C, D), learned against cached image embeddings."""
-    # Model: learned words of each identity, in the sentences of the recipe.
-    prompt, accelerator = recipe.prompt, session.accelerator
+    prompt = recipe.prompt
     cameras = CategoryIndex(dataset.records, "camera") if prompt.camera_tokens else None
     modalities = None
     if prompt.modality_tokens:
         modalities = CategoryIndex(dataset.records, prompt.modality_column)
+
+    # Model: learned words of each identity, in the sentences of the recipe.
+    stage = prompt_stage(
+        recipe,
+        session,
+        dataset.num_identities,
+        num_cameras=0 if cameras is None else len(cameras),
+        num_modalities=0 if modalities is None else len(modalities),
+    )
+
+    # Data: embeddings of the images as they are, encoded once.
+    columns = FeatureBatch(
+        image_features(stage, session, dataset),
+        dataset.labels,
+        rows=torch.arange(len(dataset.labels)),
+        cameras=None if cameras is None else cameras.of(dataset.records),
+        modalities=None if modalities is None else modalities.of(dataset.records),
+    )
+    batches = FeatureBatches(columns, prompt.batch_size, recipe.seed, session.rank, session.ranks)
+
+    # Loop, with a log and checkpoints of its own.
+    training = Training(
+        method=stage,
+        batches=batches,
+        optimizers=optimizers_of(stage, prompt.optim()),
+        optim=prompt.optim(),
+        accelerator=session.accelerator,
+        log=prompt_log(recipe, session),
+        alarms=recipe.track.alarms,
+    )
+    fit(training, resume=session.resume)
+
+    with torch.no_grad():
+        return stage.prompts.encode_all(session.towers)
+
+
+def prompt_stage(
+    recipe: ClipReIDRecipe,
+    session: Session,
+    num_identities: int,
+    *,
+    num_cameras: int,
+    num_modalities: int,
+) -> ClipReIDPromptStage:
+    """The prompts to learn, and their loss."""
+    prompt = recipe.prompt
     prompts = IdentityPromptLearner(
         session.towers,
-        dataset.num_identities,
+        num_identities,
         templates_of(prompt, recipe.data),
         num_tokens=prompt.num_tokens,
         num_shared_tokens=prompt.shared_tokens,
-        num_cameras=0 if cameras is None else len(cameras),
+        num_cameras=num_cameras,
         num_camera_tokens=max(prompt.camera_tokens, 1),
-        num_modalities=0 if modalities is None else len(modalities),
+        num_modalities=num_modalities,
         num_modality_tokens=max(prompt.modality_tokens, 1),
         seed=recipe.seed,
     )
@@ -104,44 +149,28 @@ def learn_texts(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) 
         temperature=prompt.temperature,
         normalize=prompt.normalize,
         distributed=session.distributed,
-    ).to(accelerator.device)
-
-    # Data: embeddings of the images as they are, encoded once.
-    loader = session.encoding.loader(dataset.records)
-    features = [stage.image_embeddings(item.image).cpu() for item in loader]
-    columns = FeatureBatch(
-        torch.cat(features),
-        dataset.labels,
-        rows=torch.arange(len(dataset.labels)),
-        cameras=None if cameras is None else cameras.of(dataset.records),
-        modalities=None if modalities is None else modalities.of(dataset.records),
     )
-    batches = FeatureBatches(columns, prompt.batch_size, recipe.seed, session.rank, session.ranks)
+    return stage.to(session.accelerator.device)
 
-    # Loop, with a log and checkpoints of its own.
+
+def image_features(stage: ClipReIDPromptStage, session: Session, dataset: ReidDataset) -> Tensor:
+    """Embeddings (N, D) of all images, without augmentation, on the CPU."""
+    loader = session.encoding.loader(dataset.records)
+    return torch.cat([stage.image_embeddings(item.image).cpu() for item in loader])
+
+
+def prompt_log(recipe: ClipReIDRecipe, session: Session) -> Log:
+    """The log of the prompts, in a folder of its own; lines for people go to that of the run."""
     folder = session.out / "prompt"
     folder.mkdir(parents=True, exist_ok=True)
-    console = recipe.track.console == "epochs"
-    training = Training(
-        method=stage,
-        batches=batches,
-        optimizers=optimizers_of(stage, prompt.optim()),
-        optim=prompt.optim(),
-        accelerator=accelerator,
-        log=Log(
-            folder,
-            accelerator,
-            console=console,
-            prefix="prompt/",
-            phase="prompts",
-            text=session.out / TEXT_LOG,
-        ),
-        alarms=recipe.track.alarms,
+    return Log(
+        folder,
+        session.accelerator,
+        console=recipe.track.console == "epochs",
+        prefix="prompt/",
+        phase="prompts",
+        text=session.out / TEXT_LOG,
     )
-    fit(training, resume=session.resume)
-
-    with torch.no_grad():
-        return prompts.encode_all(session.towers)
 
 
 def texts_of_captions(recipe: ClipReIDRecipe, session: Session, dataset: ReidDataset) -> Tensor:

@@ -17,6 +17,8 @@ from clipreid_kit.metrics.results._output_formats import align, json_text
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+_OWNER = "evaluate_verification"
+
 _BLOCK = 1 << 22  # similarities that are compared at once: 16 MB
 
 
@@ -167,36 +169,22 @@ def evaluate_verification(
         >>> result.num_genuine, result.num_impostors, result.tpr(0.0), result.auc
         (2, 4, 1.0, 1.0)
     """
-    owner = "evaluate_verification"
     if (gallery_embeddings is None) != (gallery_ids is None):
         given = "gallery_ids" if gallery_embeddings is None else "gallery_embeddings"
         missing = "gallery_embeddings" if gallery_embeddings is None else "gallery_ids"
         raise ValueError(
-            f"{owner}: {given} given without {missing}; omit both for the pairs within the queries."
+            f"{_OWNER}: {given} given without {missing}; omit both for the pairs within the "
+            "queries."
         )
 
-    within_queries = gallery_embeddings is None
-    if gallery_embeddings is None or gallery_ids is None:
-        sets = check_sets(owner, ["query_embeddings"], [query_embeddings])
-        gallery_ids = query_ids
-    else:
-        names = ["query_embeddings", "gallery_embeddings"]
-        sets = check_sets(owner, names, [query_embeddings, gallery_embeddings])
-    num_queries, num_gallery = len(sets[0]), len(sets[-1])
-
-    space = SimilaritySpace(sets, "cosine")
-    codes = encode_ids(owner, (query_ids, gallery_ids), (num_queries, num_gallery))
-    pairs = _PairBlocks(space, codes, within_queries=within_queries)
+    pairs = _pairs_of_sets(query_embeddings, gallery_embeddings, query_ids, gallery_ids)
     genuine = torch.cat([block[is_genuine] for block, is_genuine, _ in pairs])
     genuine = torch.sort(genuine).values
 
-    num_pairs = (
-        num_queries * (num_queries - 1) // 2 if within_queries else num_queries * num_gallery
-    )
-    num_impostors = num_pairs - genuine.numel()
+    num_impostors = pairs.num_pairs - genuine.numel()
     if genuine.numel() == 0 or num_impostors == 0:
         raise fail(
-            owner,
+            _OWNER,
             "at least one genuine and one impostor pair",
             f"{genuine.numel()} and {num_impostors}",
             "Check how the ids of both sides were made.",
@@ -211,6 +199,26 @@ def evaluate_verification(
         num_impostors,
         num_tied,
     )
+
+
+def _pairs_of_sets(
+    query_embeddings: Tensor,
+    gallery_embeddings: Tensor | None,
+    query_ids: Ids,
+    gallery_ids: Ids | None,
+) -> "_PairBlocks":
+    """Check both sets, or the queries alone, and return their pairs."""
+    names = ["query_embeddings"]
+    embeddings = [query_embeddings]
+    if gallery_embeddings is not None:
+        names.append("gallery_embeddings")
+        embeddings.append(gallery_embeddings)
+    sets = check_sets(_OWNER, names, embeddings)
+
+    space = SimilaritySpace(sets, "cosine")
+    ids = (query_ids, query_ids if gallery_ids is None else gallery_ids)
+    codes = encode_ids(_OWNER, ids, (len(sets[0]), len(sets[-1])))
+    return _PairBlocks(space, codes, within_queries=gallery_embeddings is None)
 
 
 class _PairBlocks:
@@ -230,6 +238,14 @@ class _PairBlocks:
         self.query_codes, self.gallery_codes = (torch.from_numpy(x).to(device) for x in codes)
         self.columns = torch.arange(len(self.gallery_codes), device=device)
         self.within_queries = within_queries
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs, genuine and impostors."""
+        num_queries = len(self.query_codes)
+        if self.within_queries:
+            return num_queries * (num_queries - 1) // 2
+        return num_queries * len(self.gallery_codes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield cosines, and whether each pair is genuine, and an impostor."""

@@ -1,7 +1,7 @@
 """What a sampler's state belongs to: its options and its data."""
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -31,7 +31,9 @@ def checksum_of(columns: Iterable[Positions], start: int = 0) -> int:
     return checksum
 
 
-def check_state(owner: str, state: object, settings: Mapping[str, object], position: str) -> None:
+def check_state(
+    owner: str, state: object, settings: Mapping[str, object], entries: Collection[str]
+) -> None:
     """Require the state of a sampler with the same settings.
 
     States of version 0.1 have no settings, and are not compared.
@@ -40,10 +42,10 @@ def check_state(owner: str, state: object, settings: Mapping[str, object], posit
         owner: Name for error texts.
         state: The state to load.
         settings: Settings of the sampler that loads it.
-        position: Names of the entries that say where the sampler was.
+        entries: Names of the entries that say where the sampler was.
     """
-    if not isinstance(state, Mapping) or not set(position.split()) <= state.keys():
-        raise fail(owner, f"a state with {position.replace(' ', ', ')}", _names(state))
+    if not isinstance(state, Mapping) or not set(entries) <= state.keys():
+        raise fail(owner, f"a state with {', '.join(entries)}", _names(state))
 
     for name, value in settings.items():
         if name in state and state[name] != value:

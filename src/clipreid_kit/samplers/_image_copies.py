@@ -2,8 +2,13 @@
 
 import numpy as np
 
-from clipreid_kit._checks import fail
-from clipreid_kit.samplers._integers import IntArray, Integers, Positions, as_integers, stable_order
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    Positions,
+    read_column,
+    stable_order,
+)
 
 
 class ImageCopies:
@@ -19,9 +24,7 @@ class ImageCopies:
     """
 
     def __init__(self, owner: str, labels: IntArray, images: Integers) -> None:
-        image_of_row = as_integers(owner, "images", images)
-        if image_of_row.size != labels.size:
-            raise fail(owner, f"{labels.size} images, one for each label", image_of_row.size)
+        image_of_row = read_column(owner, "images", images, labels.size)
 
         _, identity = np.unique(labels, return_inverse=True)
         numbers, image = np.unique(image_of_row, return_inverse=True)

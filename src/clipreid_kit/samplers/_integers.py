@@ -41,6 +41,42 @@ def as_integers(owner: str, name: str, values: Integers) -> IntArray:
     return array.astype(np.int64, copy=False)
 
 
+def read_labels(owner: str, labels: Integers) -> IntArray:
+    """Convert the identities of all rows.
+
+    Raises:
+        ValueError: If they are not integers, or there are none.
+    """
+    label_of_row = as_integers(owner, "labels", labels)
+    if label_of_row.size == 0:
+        raise ValueError(f"{owner}: labels is empty; is the split empty?")
+    return label_of_row
+
+
+def read_column(owner: str, name: str, values: Integers, num_rows: int) -> IntArray:
+    """Convert a further column of the rows.
+
+    Raises:
+        ValueError: If it does not hold one integer for each row.
+    """
+    column = as_integers(owner, name, values)
+    if column.size != num_rows:
+        raise fail(owner, f"{num_rows} {name}, one for each label", column.size)
+    return column
+
+
+def read_optional_column(
+    owner: str, name: str, values: Integers | None, num_rows: int
+) -> IntArray | None:
+    """Convert a column that need not be there: see :func:`read_column`."""
+    return None if values is None else read_column(owner, name, values, num_rows)
+
+
+def take_rows(column: IntArray | None, rows: IntArray) -> IntArray | None:
+    """Return the values of some rows; ``None`` if there is no column."""
+    return None if column is None else column[rows]
+
+
 def stable_order(values: IntArray) -> Positions:
     """Return the order that sorts the values, equal ones in the order of their positions."""
     lowest = int(values.min())

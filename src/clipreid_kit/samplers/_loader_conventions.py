@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 
-from clipreid_kit._callers import find_caller
+from clipreid_kit._callers import find_caller, stacklevel_of_user
 
 
 class EpochSetter:
@@ -35,5 +35,5 @@ def warn_if_sharded_twice(owner: str, world_size: int) -> None:
         "accelerator.prepare, so an epoch has only a part of them. Either leave rank and "
         "world_size at their defaults, or do not prepare the loader.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=stacklevel_of_user(),
     )

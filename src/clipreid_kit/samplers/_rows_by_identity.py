@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from clipreid_kit._callers import stacklevel_of_user
 from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.samplers._image_copies import ImageCopies
 from clipreid_kit.samplers._integers import (
@@ -13,9 +14,10 @@ from clipreid_kit.samplers._integers import (
     IntArray,
     Integers,
     Positions,
-    as_integers,
     order_by_group_and_key,
     position_dtype,
+    read_column,
+    read_labels,
     stable_order,
 )
 from clipreid_kit.samplers._random import KEY_BITS
@@ -38,6 +40,7 @@ class RowsByIdentity:
             first is in ``rows``; ``num_rows`` counts them all, and ``copies`` holds them.
         num_instances: K, the images of an identity in a batch.
         if_too_few: What to do with an identity of fewer than K images.
+        items: What a row is called in error texts.
     """
 
     def __init__(
@@ -49,11 +52,10 @@ class RowsByIdentity:
         num_instances: int,
         if_too_few: IfTooFew,
         images: Integers | None = None,
+        items: str = "images",
     ) -> None:
         check_choice(owner, "if_too_few", if_too_few, ("repeat", "drop", "error"))
-        label_of_row = as_integers(owner, "labels", labels)
-        if label_of_row.size == 0:
-            raise ValueError(f"{owner}: labels is empty; is the split empty?")
+        label_of_row = read_labels(owner, labels)
 
         self.num_instances = num_instances
         self.rows, first, count = _group(label_of_row)
@@ -72,7 +74,7 @@ class RowsByIdentity:
         self.first: IntArray = first
         self.count: IntArray = count
         if if_too_few == "error":
-            self._check_enough_images(owner)
+            self._check_enough_rows(owner, items)
         if if_too_few == "drop":
             self._drop(count < num_instances)
 
@@ -130,16 +132,16 @@ class RowsByIdentity:
         block_and_part = block * int(num_parts.max()) + part
         return by_camera[order_by_group_and_key(block_and_part, position, KEY_BITS)]
 
-    def _check_enough_images(self, owner: str) -> None:
-        """Raise ValueError if an identity has fewer than K images."""
+    def _check_enough_rows(self, owner: str, items: str) -> None:
+        """Raise ValueError if an identity has fewer than K rows."""
         num_short = int((self.count < self.num_instances).sum())
         if num_short == 0:
             return
 
         worst = int(np.argmin(self.count))
         raise ValueError(
-            f"{owner}: {num_short} identities have fewer than num_instances = "
-            f"{self.num_instances} images (identity {self.labels[worst]} has {self.count[worst]}); "
+            f"{owner}: {num_short} identities have fewer than {self.num_instances} {items} "
+            f"(identity {self.labels[worst]} has {self.count[worst]}); "
             'use if_too_few="repeat" or if_too_few="drop".'
         )
 
@@ -163,6 +165,7 @@ def group_rows(
     rank: int,
     world_size: int,
     images: Integers | None = None,
+    items: str = "images",
 ) -> RowsByIdentity:
     """Check the arguments that all samplers share, and group the rows by identity.
 
@@ -170,20 +173,20 @@ def group_rows(
         ValueError: If an argument is out of its range, or there are fewer identities than one step
             needs.
     """
-    check_integer(owner, "num_identities", num_identities, 1)
-    check_integer(owner, "num_instances", num_instances, 1)
-    check_integer(owner, "seed", seed, 0)
-    check_integer(owner, "world_size", world_size, 1)
-    check_integer(owner, "rank", rank, 0)
-    if rank >= world_size:
-        raise fail(owner, f"rank in [0, world_size = {world_size})", rank)
-
+    check_sizes(owner, num_identities, num_instances, seed, rank, world_size)
     rows = RowsByIdentity(
-        owner, labels, cameras, num_instances=num_instances, if_too_few=if_too_few, images=images
+        owner,
+        labels,
+        cameras,
+        num_instances=num_instances,
+        if_too_few=if_too_few,
+        images=images,
+        items=items,
     )
+
     needed = num_identities * world_size
     if len(rows) < needed:
-        were_dropped = " after dropping those with too few images" if if_too_few == "drop" else ""
+        were_dropped = f" after dropping those with too few {items}" if if_too_few == "drop" else ""
         raise ValueError(
             f"{owner}: a step needs num_identities x world_size = {needed} identities, and there "
             f"are {len(rows)}{were_dropped}; lower num_identities."
@@ -194,17 +197,27 @@ def group_rows(
         warnings.warn(
             f"{owner}: {num_single} of {len(rows)} identities have a single image, whose only "
             'positives in a batch are copies of it; add images, or use if_too_few="drop".',
-            stacklevel=3,
+            stacklevel=stacklevel_of_user(),
         )
     return rows
 
 
+def check_sizes(
+    owner: str, num_identities: int, num_instances: int, seed: int, rank: int, world_size: int
+) -> None:
+    """Check the numbers that all samplers share."""
+    check_integer(owner, "num_identities", num_identities, 1)
+    check_integer(owner, "num_instances", num_instances, 1)
+    check_integer(owner, "seed", seed, 0)
+    check_integer(owner, "world_size", world_size, 1)
+    check_integer(owner, "rank", rank, 0)
+    if rank >= world_size:
+        raise fail(owner, f"rank in [0, world_size = {world_size})", rank)
+
+
 def _number_cameras(owner: str, cameras: Integers, num_rows: int) -> Positions:
     """Number the cameras from 0."""
-    camera_of_row = as_integers(owner, "cameras", cameras)
-    if camera_of_row.size != num_rows:
-        raise fail(owner, f"{num_rows} cameras, one for each label", camera_of_row.size)
-
+    camera_of_row = read_column(owner, "cameras", cameras, num_rows)
     dtype = position_dtype(num_rows)
     lowest = int(camera_of_row.min())
     range_of_cameras = int(camera_of_row.max()) - lowest + 1

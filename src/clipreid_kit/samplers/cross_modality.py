@@ -8,17 +8,30 @@ from typing import Any, Literal
 import numpy as np
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_choice, check_integer, fail
-from clipreid_kit.samplers._fingerprint import check_state, data_checksum
-from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
+from clipreid_kit._callers import stacklevel_of_user
+from clipreid_kit._checks import check_choice
+from clipreid_kit.samplers._fingerprint import data_checksum
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    read_column,
+    read_labels,
+    read_optional_column,
+    take_rows,
+)
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
+from clipreid_kit.samplers._pk_batches import CHUNK, count_batches, parts_of_identities
 from clipreid_kit.samplers._pk_epoch import PKEpoch
 from clipreid_kit.samplers._position import Position
-from clipreid_kit.samplers._rows_by_identity import IfTooFew, RowsByIdentity, group_rows
+from clipreid_kit.samplers._rows_by_identity import (
+    IfTooFew,
+    RowsByIdentity,
+    check_sizes,
+    group_rows,
+)
 
 _OWNER = "CrossModalityPKSampler"
 _BATCHES_VERSION = 1  # raised when a seed gives other batches than before
-_CHUNK = 64  # batches looked up at once; it does not affect their contents
 
 
 class CrossModalityPKSampler(Sampler[list[int]]):
@@ -95,11 +108,12 @@ class CrossModalityPKSampler(Sampler[list[int]]):
     ) -> None:
         check_choice(_OWNER, "coverage", coverage, ("identities", "images"))
         check_choice(_OWNER, "if_too_few", if_too_few, ("repeat", "drop", "error"))
-        check_integer(_OWNER, "num_instances", num_instances, 1)
+        check_sizes(_OWNER, num_identities, num_instances, seed, rank, world_size)
         label_of_row, modality_of_row = _read_columns(labels, modalities)
+        num_rows = label_of_row.size
+        camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
+        image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
 
-        columns = {"cameras": cameras, "images": images}
-        given = {name: _read(name, column, label_of_row) for name, column in columns.items()}
         self._subsets = _rows_of_modalities(
             label_of_row, modality_of_row, num_instances, if_too_few
         )
@@ -107,14 +121,14 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             group_rows(
                 _OWNER,
                 label_of_row[rows],
-                None if given["cameras"] is None else given["cameras"][rows],
+                take_rows(camera_of_row, rows),
                 num_identities=num_identities,
                 num_instances=num_instances,
                 if_too_few="error" if if_too_few == "error" else "repeat",
                 seed=seed,
                 rank=rank,
                 world_size=world_size,
-                images=None if given["images"] is None else given["images"][rows],
+                images=take_rows(image_of_row, rows),
             )
             for rows in self._subsets
         ]
@@ -127,11 +141,19 @@ class CrossModalityPKSampler(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
 
-        self._position = Position()
-        self._data = self._checksum()
         self._parts = self._parts_of_identities()
-        step_size = num_identities * world_size
-        self._num_batches = max(-(-int(self._parts.sum()) // step_size), int(self._parts.max()))
+        self._num_batches = count_batches(self._parts, num_identities * world_size)
+
+        settings = {
+            "num_identities": num_identities,
+            "num_instances": num_instances,
+            "seed": seed,
+            "coverage": coverage,
+            "if_too_few": if_too_few,
+            "world_size": world_size,
+            "data": self._checksum(),
+        }
+        self._position = Position(_OWNER, len(self), settings)
 
     @property
     def num_modalities(self) -> int:
@@ -172,12 +194,11 @@ class CrossModalityPKSampler(Sampler[list[int]]):
         Raises:
             ValueError: If the epoch is negative, or has no such batch.
         """
-        self._position.set(f"{_OWNER}.set_epoch", epoch, start_batch, len(self))
+        self._position.set(epoch, start_batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of batches yielded, and what they depend on."""
-        position = {"epoch": self._position.epoch, "batches": self._position.num_yielded}
-        return position | self._settings()
+        return self._position.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
@@ -189,30 +210,29 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             ValueError: If the state is of a sampler with other columns or options, whose batches
                 are others.
         """
-        owner = f"{_OWNER}.load_state_dict"
-        check_state(owner, state, self._settings(), position="epoch batches")
-        self.set_epoch(state["epoch"], start_batch=state["batches"])
+        self._position.load_state_dict(state)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K x M row indices."""
         warn_if_sharded_twice(_OWNER, self.world_size)
-        start_batch = self._position.begin_iteration()
-        epochs = [self._epoch_of(number) for number in range(self.num_modalities)]
+        yield from self._position.iterate(self._batches)
 
-        for begin in range(start_batch, len(self), _CHUNK):
-            end = min(begin + _CHUNK, len(self))
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[list[int]]:
+        """Yield the batches of an epoch, from one of them on."""
+        epochs = [self._epoch_of(number, epoch) for number in range(self.num_modalities)]
+
+        for begin in range(start_batch, len(self), CHUNK):
+            end = min(begin + CHUNK, len(self))
             by_modality = [
-                rows[np.array(epoch.batches(begin, end))]
-                for rows, epoch in zip(self._subsets, epochs, strict=True)
+                rows[np.array(batches.batches(begin, end))]
+                for rows, batches in zip(self._subsets, epochs, strict=True)
             ]
             shape = end - begin, self.num_identities, self.num_instances
             # batches, identities, modalities, instances
             joined = np.stack([rows.reshape(shape) for rows in by_modality], axis=2)
-            for number, batch in enumerate(joined.reshape(end - begin, -1), start=begin + 1):
-                self._position.num_yielded = number
-                yield batch.tolist()
+            yield from joined.reshape(end - begin, -1).tolist()
 
-    def _epoch_of(self, modality: int) -> PKEpoch:
+    def _epoch_of(self, modality: int, epoch: int) -> PKEpoch:
         """The epoch's rows of one modality; all modalities deal the same identities."""
         return PKEpoch(
             self._groups[modality],
@@ -220,7 +240,7 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             len(self),
             self.num_identities,
             seed=self.seed,
-            epoch=self.epoch,
+            epoch=epoch,
             rank=self.rank,
             world_size=self.world_size,
             covers_images=self.coverage == "images",
@@ -229,10 +249,10 @@ class CrossModalityPKSampler(Sampler[list[int]]):
 
     def _parts_of_identities(self) -> IntArray:
         """Number of batches that each identity is in."""
-        if self.coverage == "identities":
-            return np.ones_like(self._groups[0].count)
         most: IntArray = np.max([rows.num_rows for rows in self._groups], axis=0)
-        return -(-most // self.num_instances)
+        return parts_of_identities(
+            most, self.num_instances, covers_images=self.coverage == "images"
+        )
 
     def _checksum(self) -> int:
         """Checksum of the columns of all modalities."""
@@ -242,45 +262,17 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             checksum = data_checksum(group, start=checksum)
         return checksum
 
-    def _settings(self) -> dict[str, int | str]:
-        """What the batches of an epoch depend on, besides the rank."""
-        return {
-            "num_identities": self.num_identities,
-            "num_instances": self.num_instances,
-            "seed": self.seed,
-            "coverage": self.coverage,
-            "if_too_few": self.if_too_few,
-            "world_size": self.world_size,
-            "data": self._data,
-        }
-
 
 def _read_columns(labels: Integers, modalities: Integers) -> tuple[IntArray, IntArray]:
     """Check the identities and modalities of all rows."""
-    label_of_row = as_integers(_OWNER, "labels", labels)
-    if label_of_row.size == 0:
-        raise ValueError(f"{_OWNER}: labels is empty; is the split empty?")
-
-    modality_of_row = as_integers(_OWNER, "modalities", modalities)
-    if modality_of_row.size != label_of_row.size:
-        expected = f"{label_of_row.size} modalities, one for each label"
-        raise fail(_OWNER, expected, modality_of_row.size)
+    label_of_row = read_labels(_OWNER, labels)
+    modality_of_row = read_column(_OWNER, "modalities", modalities, label_of_row.size)
     if len(np.unique(modality_of_row)) < 2:
         raise ValueError(
             f"{_OWNER}: all rows have the modality {modality_of_row[0]}; use PKSampler for a "
             "single modality."
         )
     return label_of_row, modality_of_row
-
-
-def _read(name: str, column: Integers | None, labels: IntArray) -> IntArray | None:
-    """Check a further column; ``None`` if there is none."""
-    if column is None:
-        return None
-    values = as_integers(_OWNER, name, column)
-    if values.size != labels.size:
-        raise fail(_OWNER, f"{labels.size} {name}, one for each label", values.size)
-    return values
 
 
 def _rows_of_modalities(
@@ -302,7 +294,7 @@ def _rows_of_modalities(
         )
         if if_too_few == "error":
             raise ValueError(f'{found}; use if_too_few="repeat" or "drop", which leave them out.')
-        warnings.warn(f"{found} and are left out.", stacklevel=4)
+        warnings.warn(f"{found} and are left out.", stacklevel=stacklevel_of_user())
 
     least = num_instances if if_too_few == "drop" else 1
     is_kept = count.min(axis=1) >= least

@@ -7,13 +7,19 @@ from typing import Any, Literal
 import numpy as np
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_integer, check_number, fail
-from clipreid_kit.samplers._fingerprint import check_state
-from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
+from clipreid_kit._checks import check_choice, check_number, fail
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    read_column,
+    read_labels,
+    read_optional_column,
+    take_rows,
+)
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
+from clipreid_kit.samplers._pk_batches import PKBatches
 from clipreid_kit.samplers._position import Position
-from clipreid_kit.samplers._rows_by_identity import IfTooFew
-from clipreid_kit.samplers.pk import PKSampler
+from clipreid_kit.samplers._rows_by_identity import IfTooFew, check_sizes
 
 _OWNER = "DomainPKSampler"
 
@@ -79,10 +85,15 @@ class DomainPKSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_integer(_OWNER, "num_identities", num_identities, 1)
-        label_of_row = as_integers(_OWNER, "labels", labels)
-        domain_of_row = as_integers(_OWNER, "domains", domains)
-        _check_domains(label_of_row, domain_of_row)
+        check_choice(_OWNER, "coverage", coverage, ("identities", "images"))
+        check_choice(_OWNER, "if_too_few", if_too_few, ("repeat", "drop", "error"))
+        check_sizes(_OWNER, num_identities, num_instances, seed, rank, world_size)
+        label_of_row = read_labels(_OWNER, labels)
+        domain_of_row = read_column(_OWNER, "domains", domains, label_of_row.size)
+        _check_one_domain_each(label_of_row, domain_of_row)
+        num_rows = label_of_row.size
+        camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
+        image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
         numbers = np.unique(domain_of_row)
 
         self.num_identities = num_identities
@@ -93,30 +104,39 @@ class DomainPKSampler(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
         self.identities_of_domain = _deal_identities(num_identities, len(numbers), shares)
-        self._position = Position()
 
         self._rows: list[IntArray] = []
-        self._samplers: list[PKSampler] = []
+        self._domains: list[PKBatches] = []
         for number, count in zip(numbers, self.identities_of_domain, strict=True):
             rows = np.flatnonzero(domain_of_row == number)
             self._rows.append(rows)
-            self._samplers.append(
-                PKSampler(
+            self._domains.append(
+                PKBatches(
+                    f"{_OWNER}, domain {number}",
                     label_of_row[rows],
                     count,
                     num_instances,
                     seed=seed,
                     coverage=coverage,
                     if_too_few=if_too_few,
-                    cameras=_part(cameras, "cameras", rows, len(label_of_row)),
-                    images=_part(images, "images", rows, len(label_of_row)),
+                    cameras=take_rows(camera_of_row, rows),
+                    images=take_rows(image_of_row, rows),
                     rank=rank,
                     world_size=world_size,
                 )
             )
 
-        self._num_batches = max(len(sampler) for sampler in self._samplers)
-        self._data = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
+        checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
+        settings = {
+            "identities_of_domain": list(self.identities_of_domain),
+            "num_instances": num_instances,
+            "seed": seed,
+            "coverage": coverage,
+            "if_too_few": if_too_few,
+            "world_size": world_size,
+            "data": [checksum, *(domain.settings["data"] for domain in self._domains)],
+        }
+        self._position = Position(_OWNER, len(self), settings)
 
     @property
     def epoch(self) -> int:
@@ -130,12 +150,12 @@ class DomainPKSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Number of batches of an epoch: that of the domain with the most."""
-        return self._num_batches
+        return max(len(domain) for domain in self._domains)
 
     def __repr__(self) -> str:
         """Sizes and options, on one line."""
         return (
-            f"{_OWNER}({len(self._samplers)} domains, {len(self)} batches, "
+            f"{_OWNER}({len(self._domains)} domains, {len(self)} batches, "
             f"identities_of_domain={self.identities_of_domain}, "
             f"num_instances={self.num_instances}, seed={self.seed}, coverage={self.coverage!r}, "
             f"rank={self.rank}, world_size={self.world_size}, epoch={self.epoch})"
@@ -151,7 +171,7 @@ class DomainPKSampler(Sampler[list[int]]):
         Raises:
             ValueError: If the epoch is negative, or has no such batch.
         """
-        self._position.set(f"{_OWNER}.set_epoch", epoch, start_batch, len(self))
+        self._position.set(epoch, start_batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of batches yielded, and what they depend on.
@@ -159,8 +179,7 @@ class DomainPKSampler(Sampler[list[int]]):
         A loader with workers requests batches before they are used: there, count the batches you
         trained on, and pass them to :meth:`set_epoch`.
         """
-        position = {"epoch": self._position.epoch, "batches": self._position.num_yielded}
-        return position | self._settings()
+        return self._position.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
@@ -171,56 +190,40 @@ class DomainPKSampler(Sampler[list[int]]):
         Raises:
             ValueError: If the state is of a sampler with other data or options.
         """
-        check_state(f"{_OWNER}.load_state_dict", state, self._settings(), position="epoch batches")
-        self.set_epoch(state["epoch"], start_batch=state["batches"])
+        self._position.load_state_dict(state)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K row indices."""
         warn_if_sharded_twice(_OWNER, self.world_size)
-        start_batch = self._position.begin_iteration()
-        parts = [
-            self._batches_of(domain, self.epoch, start_batch)
-            for domain in range(len(self._samplers))
-        ]
+        yield from self._position.iterate(self._batches)
 
-        for number in range(start_batch, len(self)):
-            batch = [row for part in parts for row in next(part)]
-            self._position.num_yielded = number + 1
-            yield batch
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[list[int]]:
+        """Yield the batches of an epoch, from one of them on."""
+        parts = [
+            self._batches_of(domain, epoch, start_batch) for domain in range(len(self._domains))
+        ]
+        for _ in range(start_batch, len(self)):
+            yield [row for part in parts for row in next(part)]
 
     def _batches_of(self, domain: int, epoch: int, start_batch: int) -> Iterator[list[int]]:
         """Batches of one domain from a batch of an epoch on, without an end."""
-        sampler, rows = self._samplers[domain], self._rows[domain]
-        # an epoch takes a whole number of the domain's own ones
-        own_epochs = -(-len(self) // len(sampler))
-        own_epoch, own_batch = divmod(start_batch, len(sampler))
+        batches = self._domains[domain]
+        rows = self._rows[domain]
+
+        # An epoch takes a whole number of the domain's own ones.
+        own_epochs = -(-len(self) // len(batches))
+        own_epoch, own_batch = divmod(start_batch, len(batches))
         own_epoch += epoch * own_epochs
 
         while True:
-            sampler.set_epoch(own_epoch, start_batch=own_batch)
-            for batch in sampler:
+            for batch in batches.of_epoch(own_epoch, own_batch):
                 yield rows[batch].tolist()
-            own_epoch, own_batch = own_epoch + 1, 0
-
-    def _settings(self) -> dict[str, Any]:
-        """What the batches of an epoch depend on, besides the rank."""
-        own = [sampler.state_dict()["data"] for sampler in self._samplers]
-        return {
-            "identities_of_domain": list(self.identities_of_domain),
-            "num_instances": self.num_instances,
-            "seed": self.seed,
-            "coverage": self.coverage,
-            "if_too_few": self.if_too_few,
-            "world_size": self.world_size,
-            "data": [self._data, *own],
-        }
+            own_epoch += 1
+            own_batch = 0
 
 
-def _check_domains(labels: IntArray, domains: IntArray) -> None:
-    """Require a domain for each row, and one for each identity."""
-    if labels.size != domains.size:
-        raise fail(_OWNER, f"{labels.size} domains, one for each label", domains.size)
-
+def _check_one_domain_each(labels: IntArray, domains: IntArray) -> None:
+    """Require each identity to be in one domain."""
     pairs = np.unique(np.stack([labels, domains]), axis=1)
     identity, count = np.unique(pairs[0], return_counts=True)
     if (count > 1).any():
@@ -255,14 +258,3 @@ def _deal_identities(
     for domain in by_remainder[: num_identities - sum(counts)]:
         counts[domain] += 1
     return counts
-
-
-def _part(values: Integers | None, name: str, rows: IntArray, num_rows: int) -> IntArray | None:
-    """The values of some rows."""
-    if values is None:
-        return None
-
-    column = as_integers(_OWNER, name, values)
-    if column.size != num_rows:
-        raise fail(_OWNER, f"{num_rows} {name}, one for each label", column.size)
-    return column[rows]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +15,14 @@ from torch.utils.data import Sampler
 from clipreid_kit._checks import check_choice, check_embeddings, fail
 from clipreid_kit._similarity.nearest_in_triangle import nearest_in_triangle
 from clipreid_kit.distances import l2_normalize
-from clipreid_kit.samplers._fingerprint import check_state, data_checksum
+from clipreid_kit.samplers._fingerprint import data_checksum
 from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
 from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
+
+_OWNER = "HardIdentitySampler"
 
 CHUNK = 64  # batches drawn from one stream of random numbers, so it decides the batches of a seed
 BLOCK = 1 << 24  # numbers of embeddings that are held at once
@@ -98,9 +101,9 @@ class HardIdentitySampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_choice("HardIdentitySampler", "representative", representative, ("mean", "random"))
+        check_choice(_OWNER, "representative", representative, ("mean", "random"))
         self._rows = group_rows(
-            "HardIdentitySampler",
+            _OWNER,
             labels,
             cameras,
             num_identities=num_identities,
@@ -111,9 +114,6 @@ class HardIdentitySampler(Sampler[list[int]]):
             world_size=world_size,
             images=images,
         )
-        self._position = Position()
-        self._data = data_checksum(self._rows)
-
         self.num_identities = num_identities
         self.num_instances = num_instances
         self.seed = seed
@@ -122,6 +122,17 @@ class HardIdentitySampler(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
         self._neighbours: npt.NDArray[np.int32] | None = None
+
+        settings = {
+            "num_identities": num_identities,
+            "num_instances": num_instances,
+            "seed": seed,
+            "representative": representative,
+            "if_too_few": if_too_few,
+            "world_size": world_size,
+            "data": data_checksum(self._rows),
+        }
+        self._position = Position(_OWNER, len(self), settings)
 
     @property
     def epoch(self) -> int:
@@ -166,7 +177,7 @@ class HardIdentitySampler(Sampler[list[int]]):
             ValueError: If an identity of the sampler has no embedding, one is not finite, or the
                 sizes disagree.
         """
-        owner = "HardIdentitySampler.update"
+        owner = f"{_OWNER}.update"
         check_embeddings(owner, "embeddings", embeddings)
         label = as_integers(owner, "labels", labels)
         if label.size != embeddings.shape[0]:
@@ -192,7 +203,7 @@ class HardIdentitySampler(Sampler[list[int]]):
         Raises:
             ValueError: If the epoch is negative, or has no such batch.
         """
-        self._position.set("HardIdentitySampler.set_epoch", epoch, start_batch, len(self))
+        self._position.set(epoch, start_batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return epoch, number of yielded batches, neighbours, and what the batches depend on.
@@ -200,12 +211,7 @@ class HardIdentitySampler(Sampler[list[int]]):
         The neighbours are ``None`` before an update.
         """
         neighbours = None if self._neighbours is None else torch.from_numpy(self._neighbours.copy())
-        return {
-            "epoch": self._position.epoch,
-            "batches": self._position.num_yielded,
-            "neighbours": neighbours,
-            **self._settings(),
-        }
+        return {"neighbours": neighbours, **self._position.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
@@ -217,15 +223,13 @@ class HardIdentitySampler(Sampler[list[int]]):
             ValueError: If the state is of a sampler with other labels, cameras or options, whose
                 batches are others.
         """
-        owner = "HardIdentitySampler.load_state_dict"
-        check_state(owner, state, self._settings(), position="epoch batches neighbours")
-
+        self._position.check_state(state, "neighbours")
         neighbours = state["neighbours"]
         if neighbours is not None:
             expected = (len(self._rows), self._num_neighbours)
             if tuple(neighbours.shape) != expected:
                 raise fail(
-                    owner,
+                    f"{_OWNER}.load_state_dict",
                     f"neighbours of shape {expected}",
                     tuple(neighbours.shape),
                     "Build the sampler with the labels, num_identities and world_size it had.",
@@ -233,34 +237,25 @@ class HardIdentitySampler(Sampler[list[int]]):
             neighbours = neighbours.cpu().numpy().astype(np.int32)
 
         self._neighbours = neighbours
-        self.set_epoch(state["epoch"], start_batch=state["batches"])
-
-    def _settings(self) -> dict[str, int | str]:
-        """What the batches of an epoch depend on, besides the rank and the neighbours."""
-        return {
-            "num_identities": self.num_identities,
-            "num_instances": self.num_instances,
-            "seed": self.seed,
-            "representative": self.representative,
-            "if_too_few": self.if_too_few,
-            "world_size": self.world_size,
-            "data": self._data,
-        }
+        self._position.load_state_dict(state)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each P x K row indices, those of the anchor first."""
         if self._neighbours is None:
             raise ValueError(
-                "HardIdentitySampler: call update(embeddings, labels) before the first batch; "
+                f"{_OWNER}: call update(embeddings, labels) before the first batch; "
                 "where there are no embeddings yet, train the first epochs with PKSampler."
             )
-        warn_if_sharded_twice("HardIdentitySampler", self.world_size)
-        start_batch = self._position.begin_iteration()
+        warn_if_sharded_twice(_OWNER, self.world_size)
 
-        # An update or a new epoch takes effect with the next iteration.
+        # An update takes effect with the next iteration.
         neighbours = self._neighbours
-        epoch = self.epoch
+        yield from self._position.iterate(partial(self._batches, neighbours))
 
+    def _batches(
+        self, neighbours: npt.NDArray[np.int32], epoch: int, start_batch: int
+    ) -> Iterator[list[int]]:
+        """Yield the batches of an epoch, from one of them on."""
         # The last step starts again with the first anchors, if ranks are left without one.
         order = permutation(len(self._rows), seeded_generator(self.seed, epoch, 0))
         anchors = np.resize(order, (len(self), self.world_size))
@@ -272,9 +267,7 @@ class HardIdentitySampler(Sampler[list[int]]):
             rng = seeded_generator(self.seed, epoch, 1, self.rank, chunk)
             batches = self._draw(identities, rng, epoch)
 
-            for number in range(max(start_batch, begin), begin + len(batches)):
-                self._position.num_yielded = number + 1
-                yield batches[number - begin]
+            yield from batches[max(start_batch - begin, 0) :]
 
     @property
     def _num_neighbours(self) -> int:

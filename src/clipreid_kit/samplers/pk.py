@@ -3,19 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice
-from clipreid_kit.samplers._fingerprint import check_state, data_checksum
 from clipreid_kit.samplers._integers import Integers
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
-from clipreid_kit.samplers._pk_epoch import PKEpoch
+from clipreid_kit.samplers._pk_batches import PKBatches
 from clipreid_kit.samplers._position import Position
-from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
-
-BATCHES_VERSION = 2  # raised when a seed gives other batches than before
-CHUNK = 64  # batches looked up at once; it does not affect their contents
+from clipreid_kit.samplers._rows_by_identity import IfTooFew
 
 
 class PKSampler(Sampler[list[int]]):
@@ -104,20 +99,19 @@ class PKSampler(Sampler[list[int]]):
         world_size: int = 1,
     ) -> None:
         check_choice("PKSampler", "coverage", coverage, ("identities", "images"))
-        self._rows = group_rows(
+        self._batches = PKBatches(
             "PKSampler",
             labels,
-            cameras,
-            num_identities=num_identities,
-            num_instances=num_instances,
-            if_too_few=if_too_few,
+            num_identities,
+            num_instances,
             seed=seed,
+            coverage=coverage,
+            if_too_few=if_too_few,
+            cameras=cameras,
+            images=images,
             rank=rank,
             world_size=world_size,
-            images=images,
         )
-        self._position = Position()
-        self._data = data_checksum(self._rows, start=BATCHES_VERSION)
 
         self.num_identities = num_identities
         self.num_instances = num_instances
@@ -127,14 +121,7 @@ class PKSampler(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
 
-        self._parts = np.ones_like(self._rows.count)
-        if coverage == "images":
-            self._parts = -(-self._rows.num_rows // num_instances)
-
-        # At least the parts of the largest identity: no two of them may meet in a batch.
-        step_size = num_identities * world_size
-        num_full_steps = -(-int(self._parts.sum()) // step_size)
-        self._num_batches = max(num_full_steps, int(self._parts.max()))
+        self._position = Position("PKSampler", len(self), self._batches.settings)
 
     @property
     def epoch(self) -> int:
@@ -148,15 +135,16 @@ class PKSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Number of batches of an epoch: exact, and the same on all ranks and in all epochs."""
-        return self._num_batches
+        return len(self._batches)
 
     def __repr__(self) -> str:
         """Sizes and options, on one line."""
+        rows = self._batches.rows
         return (
-            f"PKSampler({len(self._rows)} identities, {len(self)} batches, "
+            f"PKSampler({len(rows)} identities, {len(self)} batches, "
             f"num_identities={self.num_identities}, num_instances={self.num_instances}, "
             f"seed={self.seed}, coverage={self.coverage!r}, if_too_few={self.if_too_few!r}, "
-            f"cameras={self._rows.num_cameras}, rank={self.rank}, world_size={self.world_size}, "
+            f"cameras={rows.num_cameras}, rank={self.rank}, world_size={self.world_size}, "
             f"epoch={self.epoch})"
         )
 
@@ -170,7 +158,7 @@ class PKSampler(Sampler[list[int]]):
         Raises:
             ValueError: If the epoch is negative, or has no such batch.
         """
-        self._position.set("PKSampler.set_epoch", epoch, start_batch, len(self))
+        self._position.set(epoch, start_batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of batches yielded, and what they depend on.
@@ -178,8 +166,7 @@ class PKSampler(Sampler[list[int]]):
         A loader with workers requests batches before they are used: there, count the batches you
         trained on, and pass them to :meth:`set_epoch`.
         """
-        position = {"epoch": self._position.epoch, "batches": self._position.num_yielded}
-        return position | self._settings()
+        return self._position.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
@@ -191,44 +178,9 @@ class PKSampler(Sampler[list[int]]):
             ValueError: If the state is of a sampler with other labels, cameras or options, whose
                 batches are others.
         """
-        owner = "PKSampler.load_state_dict"
-        check_state(owner, state, self._settings(), position="epoch batches")
-        self.set_epoch(state["epoch"], start_batch=state["batches"])
-
-    def _settings(self) -> dict[str, int | str]:
-        """What the batches of an epoch depend on, besides the rank."""
-        return {
-            "num_identities": self.num_identities,
-            "num_instances": self.num_instances,
-            "seed": self.seed,
-            "coverage": self.coverage,
-            "if_too_few": self.if_too_few,
-            "world_size": self.world_size,
-            "data": self._data,
-        }
+        self._position.load_state_dict(state)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K row indices."""
         warn_if_sharded_twice("PKSampler", self.world_size)
-        yield from self._batches()
-
-    def _batches(self) -> Iterator[list[int]]:
-        """Yield the batches of the epoch, also to a sampler that warns in its own name."""
-        start_batch = self._position.begin_iteration()
-        epoch = PKEpoch(
-            self._rows,
-            self._parts,
-            len(self),
-            self.num_identities,
-            seed=self.seed,
-            epoch=self.epoch,
-            rank=self.rank,
-            world_size=self.world_size,
-            covers_images=self.coverage == "images",
-        )
-
-        for begin in range(start_batch, len(self), CHUNK):
-            end = min(begin + CHUNK, len(self))
-            for number, batch in enumerate(epoch.batches(begin, end), start=begin + 1):
-                self._position.num_yielded = number
-                yield batch
+        yield from self._position.iterate(self._batches.of_epoch)

@@ -6,14 +6,21 @@ from typing import Any, Literal
 import numpy as np
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit.samplers._fingerprint import check_state, checksum_of
 from clipreid_kit.samplers._frame_choice import consecutive_frames, segment_frames
-from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
+from clipreid_kit.samplers._integers import (
+    IntArray,
+    Integers,
+    read_column,
+    read_labels,
+    read_optional_column,
+)
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
+from clipreid_kit.samplers._pk_batches import PKBatches
+from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._random import seeded_generator
 from clipreid_kit.samplers._rows_by_identity import IfTooFew
-from clipreid_kit.samplers.pk import PKSampler
 
 _OWNER = "TrackletSampler"
 _STREAM = 3  # of frames: PKSampler draws identities and tracklets from others
@@ -104,21 +111,19 @@ class TrackletSampler(Sampler[list[int]]):
                 'whole tracklet; leave it out, or pass selection="consecutive".'
             )
 
-        label_of_row = as_integers(_OWNER, "labels", labels)
-        tracklet_of_row = _column("tracklets", tracklets, label_of_row.size)
-        frame_of_row = None
-        if frames is not None:
-            frame_of_row = _column("frames", frames, label_of_row.size)
-        if label_of_row.size == 0:
-            raise ValueError(f"{_OWNER}: labels is empty; is the split empty?")
+        label_of_row = read_labels(_OWNER, labels)
+        num_rows = label_of_row.size
+        tracklet_of_row = read_column(_OWNER, "tracklets", tracklets, num_rows)
+        frame_of_row = read_optional_column(_OWNER, "frames", frames, num_rows)
+        camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
 
         self._rows, self._first, self._count = _group(tracklet_of_row, frame_of_row)
         camera_of_tracklet = None
-        if cameras is not None:
-            camera_of_row = _column("cameras", cameras, label_of_row.size)
+        if camera_of_row is not None:
             camera_of_tracklet = self._one_of_each("cameras", camera_of_row, tracklet_of_row)
 
-        self._tracklets = PKSampler(
+        self._tracklets = PKBatches(
+            _OWNER,
             self._one_of_each("identities", label_of_row, tracklet_of_row),
             num_identities,
             num_tracklets,
@@ -126,10 +131,13 @@ class TrackletSampler(Sampler[list[int]]):
             coverage="images" if coverage == "tracklets" else coverage,
             if_too_few=if_too_few,
             cameras=camera_of_tracklet,
+            images=None,
             rank=rank,
             world_size=world_size,
+            items="tracklets",
         )
         self._data = checksum_of((self._rows, self._first, tracklet_of_row))
+        self._position = Position(_OWNER, len(self), self._tracklets.settings)
 
         self.num_identities = num_identities
         self.num_tracklets = num_tracklets
@@ -145,7 +153,7 @@ class TrackletSampler(Sampler[list[int]]):
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration yields."""
-        return self._tracklets.epoch
+        return self._position.epoch
 
     @property
     def sampler(self) -> EpochSetter:
@@ -176,7 +184,7 @@ class TrackletSampler(Sampler[list[int]]):
         Raises:
             ValueError: If the epoch is negative, or has no such batch.
         """
-        self._tracklets.set_epoch(epoch, start_batch=start_batch)
+        self._position.set(epoch, start_batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of batches yielded, and what they depend on.
@@ -184,7 +192,7 @@ class TrackletSampler(Sampler[list[int]]):
         A loader with workers requests batches before they are used: there, count the batches you
         trained on, and pass them to :meth:`set_epoch`.
         """
-        return {"tracklets": self._tracklets.state_dict(), **self._settings()}
+        return {"tracklets": self._position.state_dict(), **self._settings()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, on any rank, with the remaining batches.
@@ -197,8 +205,8 @@ class TrackletSampler(Sampler[list[int]]):
                 options, whose batches are others.
         """
         owner = f"{_OWNER}.load_state_dict"
-        check_state(owner, state, self._settings(), position="tracklets")
-        self._tracklets.load_state_dict(state["tracklets"])
+        check_state(owner, state, self._settings(), ["tracklets"])
+        self._position.load_state_dict(state["tracklets"])
 
     def _settings(self) -> dict[str, int | str]:
         """What the frames of a batch depend on, besides its tracklets and the rank."""
@@ -212,16 +220,16 @@ class TrackletSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch, each a list of P x K x T row indices."""
         warn_if_sharded_twice(_OWNER, self.world_size)
-        epoch = self.epoch
-        start_batch = 0
-        batches = self._tracklets._batches()  # noqa: SLF001 (of a sibling)
-        for offset, tracklets in enumerate(batches):
-            if offset == 0:  # the first batch may be one inside the epoch
-                start_batch = self._tracklets.state_dict()["batches"]
-            yield self._frames(np.asarray(tracklets), epoch, start_batch + offset)
+        yield from self._position.iterate(self._batches)
+
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[list[int]]:
+        """Yield the batches of an epoch, from one of them on."""
+        batches = self._tracklets.of_epoch(epoch, start_batch)
+        for number, tracklets in enumerate(batches, start=start_batch + 1):
+            yield self._frames(np.asarray(tracklets), epoch, number)
 
     def _frames(self, tracklets: IntArray, epoch: int, batch: int) -> list[int]:
-        """Rows of the frames that a batch shows of its tracklets."""
+        """Rows of the frames that a batch (the first is 1) shows of its tracklets."""
         rng = seeded_generator(self.seed, epoch, _STREAM, self.rank, batch)
         count = self._count[tracklets]
         if self.selection == "segments":
@@ -243,14 +251,6 @@ class TrackletSampler(Sampler[list[int]]):
                 "the first that differs). Number tracklets through the whole data set."
             )
         return value_of_tracklet
-
-
-def _column(name: str, values: Integers, num_rows: int) -> IntArray:
-    """A column of integers, one for each label."""
-    column = as_integers(_OWNER, name, values)
-    if column.size != num_rows:
-        raise fail(_OWNER, f"{num_rows} {name}, one for each label", column.size)
-    return column
 
 
 def _group(tracklets: IntArray, frames: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:

@@ -301,6 +301,24 @@ class ClipBaseline(nn.Module):
         if labels is None:
             return ClipBaselineOutput(embedding, features, None, None, None, {})
 
+        values, texts = self._values_of_terms(
+            requested, identity, features, labels, tokens, cameras=cameras, image_ids=image_ids
+        )
+        loss, contributions = self._weighted_sum_of(requested)(values, step=step)
+        return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
+
+    def _values_of_terms(
+        self,
+        requested: Sequence[str],
+        identity: IdentityBranchOutput,
+        features: Tensor,
+        labels: Tensor,
+        tokens: Tensor | None,
+        *,
+        cameras: Tensor | None,
+        image_ids: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Values of the terms, before their weights, and embeddings of the texts if needed."""
         # The order of these steps fixes the order in which gradients are summed.
         values: dict[str, Tensor] = {}
         if identity.loss is not None:
@@ -313,15 +331,14 @@ class ClipBaseline(nn.Module):
             texts = self.towers.encode_text(tokens)
             values |= self._text_terms(requested, features, texts, labels)
         values |= self._image_terms(("center", "prototype"), requested, features, labels)
+
         if cameras is not None and "camera_prototype" in requested:
             of_rows = cameras.to(features.device)
             values["camera_prototype"] = self.losses["camera_prototype"](features, labels, of_rows)
         if image_ids is not None and "self_supervision" in requested:
             image_ids = image_ids.to(features.device)
             values |= self._image_terms(("self_supervision",), requested, features, image_ids)
-
-        loss, contributions = self._weighted_sum_of(requested)(values, step=step)
-        return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
+        return values, texts
 
     def pool_frames(
         self, frames: Float[Tensor, "n t d"], valid: Bool[Tensor, "n t"] | None = None

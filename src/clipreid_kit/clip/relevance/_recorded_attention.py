@@ -25,10 +25,10 @@ def recorded_attention(owner: str, layers: Sequence[nn.Module]) -> Iterator[Reco
     removed at the end.
 
     Raises:
-        ValueError: If a layer is of an unknown kind.
+        ValueError: If a layer is of an unknown kind, or runs with padding or a causal flag.
     """
     for layer in layers:
-        if not isinstance(layer, nn.MultiheadAttention) and not _is_plain_timm(layer):
+        if not _is_plain_torch(layer) and not _is_plain_timm(layer):
             raise ValueError(
                 f"{owner}: the attention of {type(layer).__name__} cannot be recorded. Join LoRA "
                 "layers with merge_lora; for other towers use grad_cam."
@@ -39,7 +39,7 @@ def recorded_attention(owner: str, layers: Sequence[nn.Module]) -> Iterator[Reco
 
     def again(layer: Layer, args: Any, kwargs: Any, output: Any) -> Any:  # noqa: ANN401 (a hook)
         run = _run_torch if isinstance(layer, nn.MultiheadAttention) else _run_timm
-        attention, mixed = run(layer, *args, **kwargs)
+        attention, mixed = run(owner, layer, *args, **kwargs)
         if layer not in seen:  # a block that is run again for its gradient is not another layer
             seen.add(layer)
             recorded.layers.append(attention)
@@ -53,6 +53,13 @@ def recorded_attention(owner: str, layers: Sequence[nn.Module]) -> Iterator[Reco
             handle.remove()
 
 
+def _is_plain_torch(layer: Layer) -> bool:
+    """Whether it is torch's attention of one width, without added keys."""
+    if not isinstance(layer, nn.MultiheadAttention) or layer.in_proj_weight is None:
+        return False
+    return layer.bias_k is None and not layer.add_zero_attn
+
+
 def _is_plain_timm(layer: Layer) -> bool:
     """Whether it is timm's plain self-attention, without rotary positions or gates."""
     is_named = type(layer).__name__ == "Attention" and type(layer).__module__.startswith("timm.")
@@ -60,14 +67,25 @@ def _is_plain_timm(layer: Layer) -> bool:
 
 
 def _run_torch(
+    owner: str,
     layer: Layer,
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,  # noqa: ARG001 (of the layer, and without effect on its output)
     attn_mask: Tensor | None = None,
-    **_: object,
+    average_attn_weights: bool = True,  # noqa: ARG001
+    is_causal: bool = False,  # noqa: ARG001 (torch demands the mask beside it)
 ) -> tuple[Tensor, Tensor]:
-    """Attention and output of ``nn.MultiheadAttention``."""
+    """Attention and output of ``nn.MultiheadAttention``, with its arguments in its order."""
+    if key_padding_mask is not None:
+        raise ValueError(
+            f"{owner}: attention with a key_padding_mask cannot be recorded; run the model on "
+            "items of one length, without padding."
+        )
+    if attn_mask is not None and attn_mask.ndim == 3:
+        attn_mask = attn_mask.reshape(-1, layer.num_heads, *attn_mask.shape[1:])
     if not layer.batch_first:
         query, key, value = (tokens.transpose(0, 1) for tokens in (query, key, value))
 
@@ -83,13 +101,28 @@ def _run_torch(
     return attention, out if layer.batch_first else out.transpose(0, 1)
 
 
-def _run_timm(layer: Layer, x: Tensor, attn_mask: Tensor | None = None, **_: object) -> Any:  # noqa: ANN401
-    """Attention and output of timm's ``Attention``."""
+def _run_timm(
+    owner: str,
+    layer: Layer,
+    x: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Attention and output of timm's ``Attention``, with its arguments in its order."""
+    if is_causal:
+        raise ValueError(
+            f"{owner}: attention with is_causal=True cannot be recorded; pass the causal mask as "
+            "attn_mask."
+        )
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = ~attn_mask  # timm's masks say what is seen, and torch's what is hidden
+
     heads = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
     query, key, value = heads.unbind(0)
     attention, mixed = _attend(layer.q_norm(query), layer.k_norm(key), value, attn_mask)
     norm = getattr(layer, "norm", None)
-    return attention, layer.proj(mixed if norm is None else norm(mixed))
+    out: Tensor = layer.proj(mixed if norm is None else norm(mixed))
+    return attention, out
 
 
 def _attend(

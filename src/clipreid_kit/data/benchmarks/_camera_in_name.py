@@ -1,4 +1,4 @@
-"""Records of benchmarks with a folder for each split, and identity and camera in file names."""
+"""Benchmarks whose file names hold identity and camera, with a folder for each split."""
 
 import re
 from collections.abc import Mapping
@@ -41,3 +41,19 @@ def records_by_name(
                 identity, camera = int(match["identity"]), int(match["camera"])
                 records.append(ImageRecord(tree.path(image), identity, camera=camera, split=split))
     return records
+
+
+def match_name(
+    owner: str, tree: FileTree, image: str, expression: re.Pattern[str], form: str
+) -> re.Match[str]:
+    """Match the file name of an image.
+
+    Raises:
+        ValueError: If it is of another form than ``form``, which describes ``expression``.
+    """
+    match = expression.fullmatch(image.rpartition("/")[2])
+    if match is None:
+        raise ValueError(
+            f"{owner}: {tree.path(image)} is not named {form}. Remove it or download the set again."
+        )
+    return match

@@ -3,6 +3,7 @@
 import os
 import re
 
+from clipreid_kit.data.benchmarks._camera_in_name import match_name
 from clipreid_kit.data.benchmarks._official_counts import Policy, check_counts, check_policy
 from clipreid_kit.data.files.file_tree import FileTree, locate
 from clipreid_kit.data.records import ImageRecord
@@ -16,7 +17,7 @@ _FOLDERS = {
     "bounding_box_test_all_c0": "gallery",
 }
 _VIEWS = {0: "aerial", 3: "ground"}
-_FORM = "P<person>T<time>A<altitude>C<camera>F<frame>.jpg"
+_FORM = "P<person>T<time>A<altitude>C<0 or 3>F<frame>.jpg"
 _NAME = re.compile(r"(?P<identity>P\d+T\d+A\d+)C(?P<camera>[03])F\d+\..*")
 _LAYOUT = f"AG-ReID's {', '.join(_FOLDERS)}"
 _OFFICIAL = {"train": (None, 199), "query": (1701 + 962, 189), "gallery": (3331 + 7204, 189)}
@@ -67,12 +68,7 @@ def read_ag_reid(path: str | os.PathLike[str], *, counts: Policy = "warn") -> li
 
 def _record(tree: FileTree, image: str, split: str) -> ImageRecord:
     """Build the record of an image."""
-    match = _NAME.fullmatch(image.rpartition("/")[2])
-    if match is None:
-        raise ValueError(
-            f"{_OWNER}: {tree.path(image)} is not named {_FORM}, with camera 0 or 3. Remove it or "
-            "download the set again."
-        )
+    match = match_name(_OWNER, tree, image, _NAME, _FORM)
     camera = int(match["camera"])
     return ImageRecord(
         tree.path(image), match["identity"], camera=camera, view=_VIEWS[camera], split=split

@@ -3,6 +3,7 @@
 import os
 import re
 
+from clipreid_kit.data.benchmarks._camera_in_name import match_name
 from clipreid_kit.data.benchmarks._official_counts import Policy, check_counts, check_policy
 from clipreid_kit.data.files.file_tree import FileTree, locate
 from clipreid_kit.data.records import ImageRecord
@@ -61,12 +62,7 @@ def read_cargo(path: str | os.PathLike[str], *, counts: Policy = "warn") -> list
 
 def _record(tree: FileTree, image: str, split: str) -> ImageRecord:
     """Build the record of an image."""
-    match = _NAME.fullmatch(image.rpartition("/")[2])
-    if match is None:
-        raise ValueError(
-            f"{_OWNER}: {tree.path(image)} is not named {_FORM}. Remove it or download the set "
-            "again."
-        )
+    match = match_name(_OWNER, tree, image, _NAME, _FORM)
     camera = int(match["camera"])
     view = "aerial" if camera <= _LAST_AERIAL else "ground"
     return ImageRecord(

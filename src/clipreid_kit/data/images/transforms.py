@@ -166,13 +166,42 @@ def train_transform(
     }
     for name, fraction in fractions.items():
         check_between("train_transform", name, fraction, 1)
+
     check_positive("train_transform", "crop", crop)
     check_integer("train_transform", "pad", pad, 0)
     _check_affine(rotation, translate, scale, shear)
 
     from torchvision.transforms import v2
 
-    bilinear = v2.InterpolationMode.BILINEAR
+    steps = _crop_and_flip_steps(spec, crop, horizontal_flip, pad)
+    if color_jitter:
+        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
+
+    steps += _affine_steps(rotation, translate, scale, shear, spec.fill)
+    if perspective:
+        bilinear = v2.InterpolationMode.BILINEAR
+        steps.append(
+            v2.RandomPerspective(perspective, p=1.0, interpolation=bilinear, fill=spec.fill)
+        )
+    if augmix:
+        steps.append(v2.RandomApply([v2.AugMix(fill=spec.fill)], p=augmix))
+
+    steps.append(ToNormalizedTensor(spec.mean, spec.std))
+
+    # After normalisation, so that the noise has the spread of the data.
+    if erasing:
+        steps.append(v2.RandomErasing(erasing, value="random", inplace=True))
+    if stripes is not None and stripes.probability:
+        steps.append(stripes)
+
+    transform: Transform = v2.Compose(steps)
+    return transform
+
+
+def _crop_and_flip_steps(spec: ImageSpec, crop: float, horizontal_flip: float, pad: int) -> Steps:
+    """Crop and resize an image, mirror it, and shift it by padding and cropping."""
+    from torchvision.transforms import v2
+
     steps: Steps = []
     if crop < 1:
         steps.append(RandomFractionCrop(crop))
@@ -183,26 +212,7 @@ def train_transform(
     if pad:
         steps.append(v2.Pad(pad, fill=spec.fill))
         steps.append(v2.RandomCrop(list(spec.image_size)))
-    if color_jitter:
-        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
-
-    steps += _affine_steps(rotation, translate, scale, shear, spec.fill)
-    if perspective:
-        steps.append(
-            v2.RandomPerspective(perspective, p=1.0, interpolation=bilinear, fill=spec.fill)
-        )
-    if augmix:
-        steps.append(v2.RandomApply([v2.AugMix(fill=spec.fill)], p=augmix))
-
-    steps.append(ToNormalizedTensor(spec.mean, spec.std))
-    # After normalisation, so that the noise has the spread of the data.
-    if erasing:
-        steps.append(v2.RandomErasing(erasing, value="random", inplace=True))
-    if stripes is not None and stripes.probability:
-        steps.append(stripes)
-
-    transform: Transform = v2.Compose(steps)
-    return transform
+    return steps
 
 
 class PresetTransforms(NamedTuple):

@@ -117,16 +117,10 @@ def _by_tiles(
             groups.exclude(tile, top, left)
 
             # Columns that are also rows of this block got their offer as rows.
-            first = max(left, bottom)
-            by_row, by_column = tile, tile[:, first - left :]
-            if isinstance(ceiling, Tensor):
-                too_near = by_column >= ceiling[None, first:right]
-                by_column = by_column.masked_fill(too_near, -torch.inf)
-                by_row = tile.masked_fill_(tile >= ceiling[top:bottom, None], -torch.inf)
-            elif bool(tile.amax() >= ceiling):
-                tile.masked_fill_(tile >= ceiling, -torch.inf)
+            rows = slice(top, bottom)
+            columns = slice(max(left, bottom), right)
+            by_row, by_column = _without_too_near(tile, left, rows, columns, ceiling)
 
-            rows, columns = slice(top, bottom), slice(first, right)
             is_first = top == left == 0
             offer(
                 similarity[rows],
@@ -149,6 +143,32 @@ def _by_tiles(
                 )
 
     return Nearest(similarity, index.masked_fill_(similarity == -torch.inf, -1))
+
+
+def _without_too_near(
+    tile: Tensor, left: int, rows: slice, columns: slice, ceiling: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Hide similarities from a ceiling on, in place where one ceiling holds for all.
+
+    Args:
+        tile: Similarities, overwritten.
+        left: Number of its first column.
+        rows: Rows of the tile.
+        columns: Its columns that take the rows as neighbours.
+        ceiling: One for all, or one for each row of the matrix.
+
+    Returns:
+        What the rows are offered, and what those columns are.
+    """
+    by_column = tile[:, columns.start - left :]
+    if isinstance(ceiling, Tensor):
+        too_near = by_column >= ceiling[None, columns]
+        by_column = by_column.masked_fill(too_near, -torch.inf)
+        return tile.masked_fill_(tile >= ceiling[rows, None], -torch.inf), by_column
+
+    if bool(tile.amax() >= ceiling):
+        tile.masked_fill_(tile >= ceiling, -torch.inf)
+    return tile, by_column
 
 
 def _by_inverted_lists(

@@ -161,11 +161,11 @@ class QueryBlock:
             try_bfloat16: Whether to multiply in bfloat16 first, if the tile is prepared for it.
         """
         tile = self.tile
-        num_queries, width = len(self.norms), padded(len(tile.norms))
+        num_queries = len(self.norms)
         bfloat16 = tile.bfloat16 if try_bfloat16 else None  # another block may drop the tile's
 
         # a buffer of float32 numbers holds twice as many in bfloat16
-        capacity = buffer.numel() * (1 if bfloat16 is None else 2) // width
+        capacity = buffer.numel() * (1 if bfloat16 is None else 2) // padded(len(tile.norms))
         if num_queries > capacity:
             for start in range(0, num_queries, capacity):
                 part = self._select(np.arange(start, min(start + capacity, num_queries)))
@@ -176,21 +176,15 @@ class QueryBlock:
         if len(match) == 0:
             return
 
-        if tile.distance == "cosine" and not self.matches.has_similarities:
-            num_matches = np.bincount(query, minlength=num_queries)
-            has_many = num_matches > max(_FEW_MATCHES, len(tile.norms) // _MANY_DIVISOR)
-            if has_many.any():
-                self._select(np.flatnonzero(has_many)).count_in_float64(buffer)
-                self._select(np.flatnonzero(~has_many)).count(buffer, try_bfloat16=try_bfloat16)
-                return
+        has_many = self._have_many_matches(query)
+        if has_many.any():
+            self._select(np.flatnonzero(has_many)).count_in_float64(buffer)
+            self._select(np.flatnonzero(~has_many)).count(buffer, try_bfloat16=try_bfloat16)
+            return
 
         float64 = Float64Scorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
         scorers: list[Scorer] = [float64, ExactScorer(self.queries, tile.rows, tile.distance)]
-        if self.matches.has_similarities:
-            similarities, errors = self.matches.similarities[match], np.zeros(len(match))
-        else:
-            similarities, errors = float64(query, tile.position[self.matches.rows[match]])
-        block_matches = _BlockMatches(query, match, similarities, errors)
+        block_matches = self._score_matches(query, match, float64)
 
         if bfloat16 is not None:
             block, windows = self._multiply_bfloat16(buffer, bfloat16, block_matches)
@@ -202,12 +196,33 @@ class QueryBlock:
         dense = self._count_block(block, block_matches, windows, scorers)
         if len(dense) == 0:
             return
+
         if bfloat16 is not None:
             if 4 * len(dense) > num_queries:  # bfloat16 does not pay with such data
                 tile.bfloat16 = None
             self._select(dense).count(buffer, try_bfloat16=False)
         else:
             self._select(dense).count_exactly()
+
+    def _have_many_matches(self, query: IntArray) -> npt.NDArray[np.bool_]:
+        """Whether each query has so many matches that float64 pays. ``query`` is each match's."""
+        num_queries = len(self.norms)
+        if self.tile.distance != "cosine" or self.matches.has_similarities:
+            return np.zeros(num_queries, dtype=bool)
+
+        num_matches = np.bincount(query, minlength=num_queries)
+        return num_matches > max(_FEW_MATCHES, len(self.tile.norms) // _MANY_DIVISOR)
+
+    def _score_matches(
+        self, query: IntArray, match: IntArray, float64: Float64Scorer
+    ) -> _BlockMatches:
+        """Return the matches with their similarities: those given, or computed in float64."""
+        counts = self.matches
+        if counts.has_similarities:
+            return _BlockMatches(query, match, counts.similarities[match], np.zeros(len(match)))
+
+        similarities, errors = float64(query, self.tile.position[counts.rows[match]])
+        return _BlockMatches(query, match, similarities, errors)
 
     def _multiply_bfloat16(
         self, buffer: Tensor, tile: BFloat16Tile, matches: _BlockMatches

@@ -48,7 +48,7 @@ _BLOCK = 1 << 24  # elements of a block whose codes are scanned: 16 MB
 _SPARE = 22  # length of the lists of many queries beyond what is asked for
 _SPARE_CODES, _PER_WANTED = 224, 16  # the same for lists by codes, which are less precise
 _FEW = 3  # queries up to which codes are scanned: they cost less to read, and more to multiply
-_MANY_CANDIDATES = 256  # from which on they are scored in float64 first
+_MANY_CANDIDATES = 2  # times as many as are wanted: they are scored in float64 first
 _MANY_WANTED = 256  # up to which lists by codes, many times as long, stay short
 _MANY_QUERIES = 256  # that are searched together
 _SMALL = 1 << 20  # elements of a gallery for which one product is fastest
@@ -216,7 +216,7 @@ def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:
     scans = _scan_all(unit, gallery, count)
     candidates = _close_blocks(query, scans, gallery, count)
 
-    if len(candidates.rows) > _MANY_CANDIDATES:
+    if len(candidates.rows) > _MANY_CANDIDATES * count:
         candidates = refine(candidates, query, gallery.take(candidates.rows))
         candidates = candidates.at_least(candidates.threshold(count))
     scored = score_exactly(candidates, query, gallery.take(candidates.rows))

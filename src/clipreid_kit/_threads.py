@@ -49,7 +49,7 @@ def usable_cores() -> int:
 def _quotas(root: Path, own_cgroup: str) -> tuple[int, ...]:
     """Return the whole cores that a cgroup, and those around it, allow.
 
-    The files are read once: that takes a tenth of a search of a small gallery.
+    The files are read once: to read them takes a tenth of a search of a small gallery.
     """
     quotas = []
     folder = root

@@ -88,7 +88,10 @@ class JoinedSearches:
         self._index = index
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
+        # a thread that begins while another search has begun its own would use one of torch's only
+        self._searcher = ThreadPoolExecutor(
+            1, "search", torch.set_num_threads, (torch.get_num_threads(),)
+        )
 
     def find(self, question: Question) -> Answer:
         """Wait for the searches before, and search.

@@ -177,8 +177,6 @@ def time_approximate(
     """Time approximate search beside faiss's own graph, both at a recall of 0.99."""
     import faiss
 
-    index.build_approximate(options.factory)
-    index.search(queries[:1], options.k, approximate=True)
     alone = faiss.index_factory(gallery.shape[1], options.factory, faiss.METRIC_INNER_PRODUCT)
     alone.add(gallery)
     exact = index.search(queries, options.k).rows
@@ -188,6 +186,8 @@ def time_approximate(
         return alone.search(queries, options.k)[1]
 
     effort = least_effort(by_faiss, exact)
+    index.build_approximate(options.factory, effort=effort)
+    index.search(queries[:1], options.k, approximate=True)
     report = index.recall(queries, options.k).recall.mean
     print(f"recall@{options.k}: ours {report:.4f}; {FAISS_GRAPH} reaches 0.99 with effort {effort}")
     for count in options.queries:

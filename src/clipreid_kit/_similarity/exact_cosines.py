@@ -41,8 +41,10 @@ def exact_cosines(queries: Tensor, query: IntArray, gallery: Tensor, rows: IntAr
         gallery: (G, D).
         rows: (N,), the row of each pair.
     """
-    distinct, own_query = np.unique(query, return_inverse=True)
-    split = split_arrays(_take(queries, distinct))
+    is_used = np.zeros(len(queries), dtype=bool)
+    is_used[query] = True
+    split = split_arrays(_take(queries, np.flatnonzero(is_used)))
+    own_query = (np.cumsum(is_used) - 1)[query]
     cosines = np.empty(len(rows))
     step = max(1, _CHUNK // gallery.shape[1])
 

@@ -56,7 +56,8 @@ def find_each(queries: Tensor, groups: Sequence[QueryGroup], count: int) -> Foun
     found = _nothing(len(queries), count)
     longest = 0
     for group in groups:
-        rows, similarities = group.search(queries[torch.from_numpy(group.numbers)], count)
+        chosen = queries.index_select(0, torch.from_numpy(group.numbers))
+        rows, similarities = group.search(chosen, count)
         length = rows.shape[1]
         longest = max(longest, length)
         found.rows[group.numbers, :length] = rows

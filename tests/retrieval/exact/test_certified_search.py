@@ -96,6 +96,18 @@ def test_without_the_scanner_of_faiss(monkeypatch):
     np.testing.assert_array_equal(found[0], expected[0])
 
 
+def test_one_query_does_not_try_the_product_of_many(monkeypatch):
+    rows = torch.from_numpy(data("clusters", np.random.default_rng(6), 3000, 24))
+    tried = []
+    monkeypatch.setattr(certified_search, "_SMALL", 0)
+    monkeypatch.setattr(certified_search, "largest_number", lambda dim: tried.append(dim) or 0)
+
+    nearest_rows(rows[:1], [ArraySource(rows)], 9)
+    assert not tried
+    nearest_rows(rows[:9], [ArraySource(rows)], 9)
+    assert tried == [24]
+
+
 def test_float64_rows_that_float32_cannot_tell_apart():
     rng = np.random.default_rng(5)
     rows = torch.from_numpy(1 + 1e-6 * rng.standard_normal((400, 16)))

@@ -18,7 +18,7 @@ from clipreid_kit.retrieval.exact.code_scan import scan_codes
 from clipreid_kit.retrieval.exact.float32_block import multiply_float32
 from clipreid_kit.retrieval.exact.gallery_blocks import Block
 
-_SPARE = 32  # candidates of a block beyond those that are asked for
+_SPARE = 128  # candidates of a block beyond those that are asked for
 _MANY = 1024  # candidates of a block from which on they are scored at once
 
 

@@ -48,7 +48,7 @@ _BLOCK = 1 << 24  # elements of a block whose codes are scanned: 16 MB
 _SPARE = 22  # length of the lists of many queries beyond what is asked for
 _SPARE_CODES, _PER_WANTED = 224, 16  # the same for lists by codes, which are less precise
 _FEW = 3  # queries up to which codes are scanned: they cost less to read, and more to multiply
-_MANY_CANDIDATES = 256  # from which on they are scored in float64 first
+_MANY_CANDIDATES = 2  # times as many as are wanted: they are scored in float64 first
 _MANY_WANTED = 256  # up to which lists by codes, many times as long, stay short
 _MANY_QUERIES = 256  # that are searched together
 _SMALL = 1 << 20  # elements of a gallery for which one product is fastest
@@ -77,27 +77,43 @@ def nearest_rows(
         float64.
     """
     gallery = GalleryRows(sources, allowed)
+    dim = queries.shape[1]
     kept = min(count, gallery.num_allowed)
     rows = np.empty((len(queries), kept), dtype=np.int64)
     similarities = np.empty((len(queries), kept))
     if kept == 0:
         return rows, similarities
 
-    dim = queries.shape[1]
-    is_small = gallery.num_rows * dim <= _SMALL
-    scans_pay = not is_small and scan_is_exact(dim)
-    # codes cannot tell nearly equal rows apart, float32 can from their centre
-    lists_pay = not is_small and not gallery.is_centred and kept <= _MANY_WANTED
-    products_pay = lists_pay and on_device is None and largest_number(dim) > 0
-    way: Way = "codes" if products_pay else "float32"
+    is_scanned = on_device is None and len(queries) <= _FEW and _scans_pay(gallery, dim)
+    way: Way = "float32"
+    if not is_scanned and on_device is None and _products_pay(gallery, dim, kept):
+        way = "codes"
+
     for start in range(0, len(queries), _MANY_QUERIES):
         part = slice(start, start + _MANY_QUERIES)
-        if on_device is None and len(queries) <= _FEW and scans_pay:
+        if is_scanned:
             found = _search_one_by_one(queries[part], gallery, kept)
         else:
             found = _search_together(queries[part], gallery, kept, way, on_device)
         rows[part], similarities[part] = found
     return rows, similarities
+
+
+def _scans_pay(gallery: GalleryRows, dim: int) -> bool:
+    """Return whether a scan of the codes answers few queries faster than a product."""
+    return gallery.num_rows * dim > _SMALL and scan_is_exact(dim)
+
+
+def _products_pay(gallery: GalleryRows, dim: int, count: int) -> bool:
+    """Return whether products with the codes answer many queries faster than float32.
+
+    Codes cannot tell nearly equal rows apart; float32 can, from their centre. The installed product
+    is tried last: its first call takes longer than a search.
+    """
+    is_small = gallery.num_rows * dim <= _SMALL
+    if is_small or gallery.is_centred or count > _MANY_WANTED:
+        return False
+    return largest_number(dim) > 0
 
 
 def _search_one_by_one(
@@ -200,7 +216,7 @@ def _search_one(query: Tensor, gallery: GalleryRows, count: int) -> Candidates:
     scans = _scan_all(unit, gallery, count)
     candidates = _close_blocks(query, scans, gallery, count)
 
-    if len(candidates.rows) > _MANY_CANDIDATES:
+    if len(candidates.rows) > _MANY_CANDIDATES * count:
         candidates = refine(candidates, query, gallery.take(candidates.rows))
         candidates = candidates.at_least(candidates.threshold(count))
     scored = score_exactly(candidates, query, gallery.take(candidates.rows))

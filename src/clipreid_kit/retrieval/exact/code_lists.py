@@ -115,7 +115,7 @@ def _lists_of_source(
 ) -> _CodeLists:
     """Multiply unit queries (Q, D) with the codes of a source."""
     coded = encode_query(units, source.grid, largest_number(units.shape[1]))
-    product = CodeProduct(coded.numbers)
+    product = threads.call(lambda: CodeProduct(coded.numbers))
     errors = np.asarray(coded.error(*source.code_bounds(0, len(source))))
 
     def scan(share: _Share) -> tuple[Tensor, Tensor]:

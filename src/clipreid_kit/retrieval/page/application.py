@@ -114,7 +114,7 @@ def search_app(
 class _SearchPage:
     """The state behind the routes.
 
-    Encoding runs one at a time, and searches and images on as many threads as there are cores;
+    Encoding runs one at a time, searches too, and images on as many threads as there are cores;
     where many searches wait, they are answered together. So many clients wait in line, instead of
     filling the memory.
     """

@@ -1,15 +1,13 @@
-"""Searches of several clients at once: where many wait, one pass over the gallery answers all.
+"""Searches of several clients at once: one search runs, and those that wait are joined.
 
-One query reads the gallery's 8-bit codes; a few would read more than their codes if they were
-joined, and many read less. The searches of a moment share the cores: threads of torch that wait for
-each other on busy cores make a search many times slower.
+Every search has all cores, so that its threads do not wait for those of another one. What arrives
+meanwhile is answered by one pass over the gallery. Two to four queries are not joined: to scan the
+8-bit codes for each costs less than to multiply them once.
 """
 
-import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -19,7 +17,7 @@ from torch import Tensor
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 
-_JOINED_FROM = 8  # waiting questions; fewer are answered one by one
+_JOINED_FROM = 5  # waiting questions; fewer are answered one by one
 _MOST_AT_ONCE = 64  # queries of one pass; later ones do not wait for all the others
 
 
@@ -68,19 +66,6 @@ def without_probabilities(answer: Answer) -> Answer:
 _Waiting = tuple[Question, "Future[Answer]"]
 
 
-@contextmanager
-def _torch_threads(count: int, usual: int) -> Iterator[None]:
-    """Let torch use a number of threads for what this thread does.
-
-    Threads that begin meanwhile would take it over, so the usual number comes back at the end.
-    """
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
-
-
 class JoinedSearches:
     """Search an index for any number of threads.
 
@@ -103,12 +88,13 @@ class JoinedSearches:
         self._index = index
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._num_running = 0
-        self._threads = torch.get_num_threads()
-        self._searchers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
+        # a thread that begins while another search has begun its own would use one of torch's only
+        self._searcher = ThreadPoolExecutor(
+            1, "search", torch.set_num_threads, (torch.get_num_threads(),)
+        )
 
     def find(self, question: Question) -> Answer:
-        """Wait until there is room, and search.
+        """Wait for the searches before, and search.
 
         Raises:
             ValueError: As :meth:`GalleryIndex.search`.
@@ -116,7 +102,7 @@ class JoinedSearches:
         future: Future[Answer] = Future()
         with self._lock:
             self._waiting.append((question, future))
-        self._searchers.submit(self._answer_some)
+        self._searcher.submit(self._answer_some)
         return future.result()
 
     def _answer_some(self) -> None:
@@ -126,15 +112,8 @@ class JoinedSearches:
                 return  # answered along with an earlier one
             chosen = self._next()
             self._waiting = [one for one in self._waiting if one not in chosen]
-            self._num_running += 1
-            share = max(1, self._threads // self._num_running)
 
-        try:
-            with _torch_threads(share if len(chosen) == 1 else 1, self._threads):
-                self._answer(chosen)
-        finally:
-            with self._lock:
-                self._num_running -= 1
+        self._answer(chosen)
 
     def _next(self) -> list[_Waiting]:
         """Return the questions to answer next."""

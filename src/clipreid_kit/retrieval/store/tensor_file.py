@@ -262,10 +262,11 @@ class TensorFile:
         """Check blocks that were not checked before."""
         plan = self._plans[name]
         is_open = ~self._is_checked[plan.first_check + blocks]
-        unchecked = np.unique(blocks[is_open])
-        if len(unchecked) == 0:
+        if not is_open.any():
             return
 
+        # np.unique imports numpy.ma when it is first called
+        unchecked = np.array(sorted(set(blocks[is_open].tolist())))
         expected = self._checks[plan.first_check + unchecked].tolist()
         size = plan.block_rows * plan.row_bytes
         with (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.measure import Work, interleaved, show
+from benchmarks.measure import Work, interleaved
 from clipreid_kit import SupConLoss
 from clipreid_kit.clip import ClipTowers
 
@@ -79,9 +79,16 @@ def measure(repeats: int, cases: list[str], *, compiles: bool) -> None:
         size = f"{case.size[0]} x {case.size[1]}"
         steps = {title: make() for title, make in choices(case, compiles=compiles).items()}
         seconds = interleaved(steps, repeats, time.process_time)
-        show(f"step of {case.name} at {size}, batch {case.batch}, processor time", seconds, PLAIN)
+        _show(f"step of {case.name} at {size}, batch {case.batch}, processor time", seconds)
 
         threads = {PLAIN: steps[PLAIN], "two threads": step_of(case, threads=2)}
         for clock, title in ((time.process_time, "processor time"), (time.perf_counter, "clock")):
-            show(f"the same, {title}", interleaved(threads, repeats, clock), PLAIN)
+            _show(f"the same, {title}", interleaved(threads, repeats, clock))
         torch.set_num_threads(1)
+
+
+def _show(title: str, seconds: dict[str, float]) -> None:
+    """Print a table: milliseconds, and the plain step's time divided by each."""
+    print(f"\n{title}")
+    for name, value in seconds.items():
+        print(f"  {name:42}{1000 * value:12.2f} ms {seconds[PLAIN] / value:6.2f} times as fast")

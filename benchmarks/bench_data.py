@@ -33,14 +33,16 @@ SMALL = (64, 128)
 SOURCES = {"64 x 128 JPEG (Market-1501)": SMALL, "480 x 640 JPEG": (480, 640)}
 
 
-def write_images(folder: Path, number: int, size: tuple[int, int]) -> list[ImageRecord]:
+def write_images(
+    folder: Path, number: int, size: tuple[int, int], num_identities: int = 8
+) -> list[ImageRecord]:
     """Write JPEG files with smooth content, in the layout of ImageFolder."""
     random = np.random.default_rng(0)
     width, height = size
 
     records = []
     for row in range(number):
-        identity = f"{row % 8}"
+        identity = f"{row % num_identities}"
         path = folder / identity / f"{row}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
 

@@ -62,6 +62,11 @@ class RestatedVisual(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        previous, last, projected = self.all_tokens(images)
+        return previous[:, 0], last[:, 0], projected[:, 0]
+
+    def all_tokens(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same levels of every token."""
         x = self.conv1(images).flatten(2).permute(0, 2, 1)
         zeros = torch.zeros(x.shape[0], 1, x.shape[-1], dtype=x.dtype, device=x.device)
         x = torch.cat([self.class_embedding.to(x.dtype) + zeros, x], dim=1)
@@ -73,8 +78,7 @@ class RestatedVisual(nn.Module):
 
         x = self.transformer.resblocks[-1](x, None).permute(1, 0, 2)
         x = self.ln_post(x)
-        projected = x @ self.proj
-        return previous[:, 0], x[:, 0], projected[:, 0]
+        return previous, x, x @ self.proj
 
 
 class RestatedText(nn.Module):
@@ -125,22 +129,24 @@ class RestatedStageTwo(nn.Module):
         logits = [classifier(neck(level)) for classifier, neck, level in branches]
         text_logits = levels[2] @ self.texts.t()
 
-        identity = sum(_smoothed(each, labels) for each in logits)
-        triplet = sum(_triplet(level, labels) for level in levels)
-        loss = self.id_weight * identity + triplet + _smoothed(text_logits, labels)
+        identity = sum(smoothed_cross_entropy(each, labels) for each in logits)
+        triplet = sum(triplet_of_masks(level, labels) for level in levels)
+        loss = self.id_weight * identity + triplet + smoothed_cross_entropy(text_logits, labels)
 
         accuracy = (text_logits.max(1)[1] == labels).float().mean()
         return loss, accuracy
 
 
-def _smoothed(logits: Tensor, labels: Tensor, epsilon: float = 0.1) -> Tensor:
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, epsilon: float = 0.1) -> Tensor:
+    """Cross-entropy with one-hot targets that are smoothed."""
     log_probabilities = torch.log_softmax(logits, dim=1)
     targets = torch.zeros(log_probabilities.size()).scatter_(1, labels.unsqueeze(1).cpu(), 1)
     targets = (1 - epsilon) * targets.to(logits.device) + epsilon / logits.shape[1]
     return (-targets * log_probabilities).mean(0).sum()
 
 
-def _triplet(level: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
+def triplet_of_masks(level: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
+    """Batch-hard triplets, with masks of all pairs."""
     count = len(level)
     squares = level.pow(2).sum(1, keepdim=True).expand(count, count)
     distances = squares + squares.t() - 2 * torch.matmul(level, level.t())

@@ -135,9 +135,14 @@ class Synthetic(Images):
             look=look,
         )
         total = len(generator.records())
+        workers = None if self.workers else 0
 
         with tqdm(total=total, unit="images", leave=False, disable=quiet or None) as bar:
-            return generator.write(folder, progress=lambda *_: bar.update() and None)  # type: ignore[arg-type]
+            return generator.write(
+                folder,
+                progress=lambda *_: bar.update() and None,  # type: ignore[arg-type]
+                workers=workers,
+            )
 
 
 class Stored(Images):

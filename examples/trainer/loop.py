@@ -121,7 +121,7 @@ def fit(training: Training, *, resume: bool) -> None:
         training: What is trained.
         resume: Continue after the last complete epoch, bit for bit, if there is one.
     """
-    _prepare(training)
+    prepare(training)
     epochs, validation = training.optim.epochs, training.validation
 
     start, waited = 0, 0
@@ -159,7 +159,7 @@ def fit(training: Training, *, resume: bool) -> None:
     training.checkpoints.load("best", training.method)
 
 
-def _prepare(training: Training) -> None:
+def prepare(training: Training) -> None:
     """Hand method and optimiser to accelerate, and begin the average of the weights."""
     if training.channels_last:
         training.method.to(memory_format=torch.channels_last)

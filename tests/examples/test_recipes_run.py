@@ -93,7 +93,7 @@ class Watched:
     def __init__(self, monkeypatch):
         self.rates = []
         self.method, self.began, self.gradients = None, {}, {}
-        exact, prepare = AnyOptim.rate, loop._prepare
+        exact, prepare = AnyOptim.rate, loop.prepare
 
         def rate(optim, peak, step, steps):
             self.rates.append(
@@ -106,7 +106,7 @@ class Watched:
             prepare(training)
 
         monkeypatch.setattr(AnyOptim, "rate", rate)
-        monkeypatch.setattr(loop, "_prepare", prepared)
+        monkeypatch.setattr(loop, "prepare", prepared)
 
     def watch(self, method):
         self.method, self.gradients = method, {}

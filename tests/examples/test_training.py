@@ -56,13 +56,13 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch):
     found = Watched()
-    original = loop._prepare
+    original = loop.prepare
 
     def spied(training):
         found.made(training)
         original(training)
 
-    monkeypatch.setattr(loop, "_prepare", spied)
+    monkeypatch.setattr(loop, "prepare", spied)
     hook = register_optimizer_step_pre_hook(found.step)
     yield found
     hook.remove()

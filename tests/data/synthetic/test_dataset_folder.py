@@ -3,9 +3,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from clipreid_kit.data.synthetic import SyntheticReid
+from clipreid_kit.data.synthetic import SyntheticReid, _dataset_folder
 
 COLUMNS = ["path", "identity", "camera", "view", "caption", "split"]
 
@@ -70,6 +71,31 @@ def test_progress_counts_to_the_end(tmp_path):
     small().write(tmp_path, progress=lambda done, total: calls.append((done, total)))
 
     assert calls == [(done, 16) for done in range(1, 17)]
+
+
+def test_two_processes_write_the_same_and_leave_the_global_generator_alone(tmp_path):
+    small().write(tmp_path / "one")
+    before = torch.get_rng_state()
+
+    calls = []
+    data = small()
+    data.write(tmp_path / "two", workers=2, progress=lambda done, total: calls.append(done))
+
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert calls == list(range(1, 17))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("cores", "images", "workers"), [(4, 1000, 4), (4, 999, 0), (1, 5000, 0)])
+def test_processes_draw_where_images_are_many(monkeypatch, cores, images, workers):
+    monkeypatch.setattr(_dataset_folder, "usable_cores", lambda: cores)
+    assert _dataset_folder._workers_that_pay(images) == workers
+
+
+def test_a_negative_number_of_processes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="write: expected workers as a whole number >= 0, got -1"):
+        small().write(tmp_path / "set", workers=-1)
+    assert not (tmp_path / "set").exists()
 
 
 def test_an_interrupted_write_is_recognised_and_finished(tmp_path):

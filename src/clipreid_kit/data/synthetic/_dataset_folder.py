@@ -6,17 +6,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
 from clipreid_kit._read_files import exists, is_folder, parse_json, read_bytes, read_json
+from clipreid_kit._threads import usable_cores
 from clipreid_kit.data.records import ImageRecord
 
 _OWNER = "SyntheticReid.write"
 _COLUMNS = ("path", "identity", "camera", "view", "caption", "split")
 _PARAMETERS = "synthetic.json"
 _RECORDS = "records.csv"
+_MANY_IMAGES = 1000
 
 
 def write_folder(
@@ -25,6 +29,7 @@ def write_folder(
     parameters: Mapping[str, object],
     render: Callable[[int], Image.Image],
     progress: Callable[[int, int], None] | None,
+    workers: int | None = 0,
 ) -> None:
     """Bring a folder to the state that the parameters describe, drawing only the missing images.
 
@@ -38,6 +43,7 @@ def write_folder(
         parameters: The parameters that determine the images, as JSON values.
         render: Draws the image of the record at a given index of ``records``.
         progress: Called with (images done, number of images) after each image that is drawn.
+        workers: Processes that draw; ``None`` for as many as pay.
 
     Raises:
         ValueError: If the folder holds anything else.
@@ -52,19 +58,53 @@ def write_folder(
     # Without its table the folder counts as incomplete while images are drawn.
     if missing:
         table_path.unlink(missing_ok=True)
+        images = _MissingImages(folder, records, missing, render)
+        count = _workers_that_pay(len(missing)) if workers is None else workers
 
-    done = len(records) - len(missing)
-    for row in missing:
-        path = folder / records[row].path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_png(path, render(row))
-
-        done += 1
-        if progress is not None:
-            progress(done, len(records))
+        already = len(records) - len(missing)
+        for done, _ in enumerate(_drawn_by(count, images), start=already + 1):
+            if progress is not None:
+                progress(done, len(records))
 
     if not table_path.exists():
         write_whole(table_path, table)
+
+
+class _MissingImages(Dataset[int]):
+    """Images of which each is drawn and written when its item is asked for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        records: Sequence[ImageRecord],
+        rows: Sequence[int],
+        render: Callable[[int], Image.Image],
+    ) -> None:
+        self.paths = [folder / records[row].path for row in rows]
+        self.rows = rows
+        self.render = render
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> int:
+        """Draw an image, and return its row."""
+        path, row = self.paths[number], self.rows[number]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_png(path, self.render(row))
+        return row
+
+
+def _drawn_by(workers: int, images: _MissingImages) -> "DataLoader[int]":
+    """Draw images in processes, which end with this one even if it is killed."""
+    own = torch.Generator()  # without one, a loader draws from torch's global one
+    return DataLoader(images, batch_size=None, num_workers=workers, generator=own)
+
+
+def _workers_that_pay(num_images: int) -> int:
+    """As many processes as cores; none for few images, which take less time than their start."""
+    cores = usable_cores()
+    return cores if cores > 1 and num_images >= _MANY_IMAGES else 0
 
 
 def _claim_folder(folder: Path, parameters: Mapping[str, object]) -> None:

@@ -230,7 +230,11 @@ class SyntheticReid:
         ]
 
     def write(
-        self, folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        workers: int | None = 0,
     ) -> list[ImageRecord]:
         """Write the images as PNG files, and their records as ``records.csv``.
 
@@ -243,12 +247,15 @@ class SyntheticReid:
         Args:
             folder: A new or empty folder, or one written here before with the same parameters.
             progress: Called with (images done, number of images) after each image that is drawn.
+            workers: Processes that draw the images, which do not depend on it. 0 draws them in this
+                one. ``None`` uses every core that this process may use, from 1,000 images on.
 
         Returns:
             The records, with paths that start with ``folder``, ready to be opened.
 
         Raises:
-            ValueError: If the folder holds anything else; nothing is written then.
+            ValueError: If the folder holds anything else, or ``workers`` is negative; nothing is
+                written then.
 
         Example:
             >>> import tempfile
@@ -257,9 +264,13 @@ class SyntheticReid:
             ...     all(Path(record.path).is_file() for record in records)
             True
         """
+        if workers is not None:
+            check_integer("SyntheticReid.write", "workers", workers, 0)
+
         target = Path(folder)
         records = self.records()
-        write_folder(target, records, self._parameters(), self._render_row, progress)
+        parameters = self._parameters()
+        write_folder(target, records, parameters, self._render_row, progress, workers)
 
         return [replace(record, path=str(target / record.path)) for record in records]
 

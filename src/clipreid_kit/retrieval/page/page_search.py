@@ -120,7 +120,7 @@ class PageSearch:
         except ValueError as error:
             if len(self._served) == 1 or body.index is not None:
                 raise
-            return _failed(number, state, str(error))
+            return _failed(number, state, reason_of(error))
 
     def _answer_of(
         self, number: int, state: IndexState, body: SearchBody, record: ImageRecord | None

@@ -321,7 +321,7 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
         (["search", built, photos / "rex_c0.png", "--text", "x"], 2, "one of the two"),
         (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no such file"),
         (["index", "info", built, "--milvus-token-file", table], 1, "not on a server of Milvus"),
-        (["search", tmp_path, "--text", "x"], 1, "this is not an index"),
+        (["search", tmp_path, "--text", "x"], 1, "is not an index"),
         (["search", built, "--text", "x", "--where", "camera"], 2, "write COLUMN=VALUE"),
         (["search", built, "--text", "x", "--where", "a=1", "--where", "a=2"], 2, "another condit"),
         (["search", built, "--text", "x", "--where", "camra=1"], 1, "camera"),

@@ -103,7 +103,8 @@ def convert_recipe(
 ) -> None:
     """Make a recipe of a configuration of another pipeline.
 
-    It is one of the fashion, hands or top-k pipeline. What has no counterpart is a remark on standard error.
+    It is one of the fashion, hands or top-k pipeline. What has no counterpart is a remark on
+    standard error.
 
     Example: clipreid recipes convert config.yml --out mine.yaml
     """

@@ -77,7 +77,7 @@ def test_negative_indices_count_from_the_end(records):
 
 def test_a_batch_sampler_that_is_passed_as_sampler_is_named(records):
     with pytest.raises(ValueError, match="as batch_sampler, not as sampler"):
-        ReidDataset(records)[[0, 1]]
+        ReidDataset(records, EXACT)[[0, 1]]
 
 
 def test_the_repr_is_one_line_with_sizes_and_options(records):

@@ -185,8 +185,8 @@ class ReidDataset(Dataset[ReidItem]):
             index = range(len(self._label_of))[index]  # negative indices count from the end
         except TypeError:
             raise ValueError(
-                f"ReidDataset: expected one row, got {type(index).__name__}. PKSampler and the like "
-                "yield batches of rows: pass them to the loader as batch_sampler, not as sampler."
+                f"ReidDataset: expected one row, got {type(index).__name__}. A sampler of batches, "
+                "such as PKSampler, is passed to a loader as batch_sampler, not as sampler."
             ) from None
         label = self._label_of[index]
         camera = -1 if self._camera_of is None else self._camera_of[index]

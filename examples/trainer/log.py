@@ -1,5 +1,6 @@
 """The log of a training run: one row an epoch, in a file, on the console and in trackers."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,19 @@ def write_text_log(path: Path, text: str) -> None:
     now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     with path.open("a", encoding="utf-8") as file:
         file.writelines(f"{now}  {line}\n" for line in text.splitlines())
+
+
+def time_left(seconds: float) -> str:
+    """Say how long a training will still take, if that is more than some seconds.
+
+    >>> time_left(0), time_left(95), time_left(5400)
+    ('', '  about 2 min left', '  about 1.5 h left')
+    """
+    if seconds < 10:
+        return ""
+    if seconds < 3600:
+        return f"  about {math.ceil(seconds / 60)} min left"
+    return f"  about {seconds / 3600:.1f} h left"
 
 
 @dataclass
@@ -56,8 +70,13 @@ class Log:
         """Write all rows, whole or not at all."""
         write_json(self.folder / METRICS, self.rows)
 
-    def tell(self, row: Row) -> None:
-        """Tell trackers, the text log and the console about an epoch."""
+    def tell(self, row: Row, epochs: int) -> None:
+        """Tell trackers, the text log and the console about an epoch.
+
+        Args:
+            row: The epoch.
+            epochs: Epochs of the training, for the time that is left.
+        """
         pairs = flat(row, self.prefix)
         numbers = {name: value for name, value in pairs if isinstance(value, int | float)}
         self.accelerator.log(numbers, step=self.first_epoch + row["epoch"])
@@ -65,7 +84,12 @@ class Log:
         line = self.title(epoch_line(row))
         write_text_log(self.text or self.folder / TEXT_LOG, line)
         if self.console:
-            tqdm.write(line)
+            tqdm.write(line + time_left((epochs - row["epoch"]) * row["seconds"]))
+
+    def say(self, text: str) -> None:
+        """Print a line on the console, where it shows epochs."""
+        if self.console and self.accelerator.is_main_process:
+            tqdm.write(self.title(text))
 
     def title(self, text: str) -> str:
         """A text with the phase before it, if there are several."""

@@ -127,6 +127,7 @@ def fit(training: Training, *, resume: bool) -> None:
     start, waited = 0, 0
     if resume and training.checkpoints.exists():
         start, waited = _restore(training)
+        training.log.say(f"resumed after epoch {start} of {epochs}")
     elif resume and (training.log.folder / METRICS).exists():
         # A row of an epoch is written after its checkpoint: there was one.
         raise ValueError(
@@ -216,7 +217,7 @@ def _save(training: Training, row: Row, waited: int) -> None:
             keep=every is not None and row["epoch"] % every == 0,
         )
         training.log.write()
-        training.log.tell(row)
+        training.log.tell(row, training.optim.epochs)
     accelerator.wait_for_everyone()
 
 

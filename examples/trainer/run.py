@@ -109,6 +109,9 @@ def _run_locked(
     if accelerator.is_main_process:
         _write_heading(recipe, session)
 
+    if accelerator.is_main_process and recipe.track.console == "epochs":
+        print(f"run: {out}")
+
     before = _evaluate(recipe, session.towers, session, moment="before")
     method = _stage(recipe)(recipe, session)
     after = None if method is None else _evaluate(recipe, method, session, moment="after")

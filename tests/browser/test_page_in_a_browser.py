@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from clipreid_kit.retrieval import read_marks
+from clipreid_kit.retrieval import GalleryIndex, read_marks
+from clipreid_kit.retrieval.page import search_app
+from tests.browser.conftest import Served
 
 PHONE = (390, 844)
 
@@ -94,6 +97,35 @@ def test_drop_an_image(browser, page, indexes):
     browser.get("about:blank")
     open_page(browser, link)
     assert keys(browser)[0] == 7, "the server still has the image of the link"
+
+
+def test_a_link_that_lost_its_end(chromium, page):
+    open_page(chromium, f"{page}?image=0123abc")
+    assert "part of this link is missing" in chromium.find_element(By.CSS_SELECTOR, ".bad").text
+    assert not find(chromium, ".hit")
+    chromium.get_log("browser")
+
+
+def test_an_empty_index_says_how_to_fill_it(browser, folder, indexes):
+    index = GalleryIndex.build(
+        indexes[0].encoder, indexes[0].records([0]), store=folder / "empty.index"
+    )
+    index.remove(index.keys())
+    served = Served(search_app(index))
+    open_page(browser, f"{served.url}?text=a+coat")
+    served.stop()
+    assert "clipreid index add empty.index" in browser.find_element(By.TAG_NAME, "main").text
+    assert not browser.find_element(By.ID, "query").is_displayed()
+
+
+def test_images_in_no_folder_are_named_by_their_files(browser, folder, indexes):
+    records = [replace(record, identity=".") for record in indexes[0].records([0, 1])]
+    index = GalleryIndex.build(indexes[0].encoder, records, store=folder / "loose.index")
+    served = Served(search_app(index))
+    open_page(browser, f"{served.url}?key=0")
+    served.stop()
+    assert [one.text for one in find(browser, ".shown b, .hit b")] == ["00.png", "01.png"]
+    assert not find(browser, "[data-column=identity]"), "a filter with one choice"
 
 
 def test_choose_an_image_from_a_file(browser, page, indexes, tmp_path):
@@ -198,17 +230,19 @@ def test_compare_two_indexes(browser, comparison, indexes):
     assert "index=1" in browser.current_url
 
 
-@pytest.mark.parametrize("query", ["", "?key=0", "?text=a+coat"])
+@pytest.mark.parametrize("query", ["", "?key=0", "?key=12", "?text=a+coat"])
 @pytest.mark.parametrize("fixture", ["page", "comparison"])
 def test_a_phone_needs_no_sideways_scrolling(browser, screen, request, fixture, query):
     screen(browser, PHONE)
     open_page(browser, request.getfixturevalue(fixture) + query)
     widths = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     assert browser.execute_script(widths) == [390, 390]
-    sides = (
-        "return [...document.querySelectorAll('.hit')].map(h => h.getBoundingClientRect().right)"
-    )
-    assert all(right <= 390 for right in browser.execute_script(sides))
+    beyond = """
+    return [...document.querySelectorAll(".hit, .query *, .hit *")].filter(
+      (one) => one.getBoundingClientRect().right > 390
+    ).map((one) => one.outerHTML)
+    """
+    assert browser.execute_script(beyond) == []
 
 
 def luminance(browser, selector, field):
@@ -321,9 +355,6 @@ def test_a_link_is_copied(browser, page):
 
 
 def test_a_server_that_is_gone(chromium, indexes, folder, screen):
-    from clipreid_kit.retrieval.page import search_app
-    from tests.browser.conftest import Served
-
     screen(chromium, (1280, 800))
     served = Served(search_app(indexes[0], marks=folder / "gone.jsonl"))
     open_page(chromium, f"{served.url}?key=0")

@@ -43,6 +43,18 @@ def test_the_help_of_a_command_fits_a_screen_and_has_an_example(clipreid, names)
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize("names", [(), ("index",), ("recipes",)], ids=" ".join)
+def test_a_group_alone_is_its_help(clipreid, names):
+    help_of_it = clipreid(*names, "--help")[1]
+
+    assert clipreid(*names) == (2, help_of_it, "")
+
+
+def test_the_summaries_of_the_commands_are_whole(clipreid):
+    for names in ((), ("index",), ("recipes",)):
+        assert "..." not in clipreid(*names, "--help")[1].partition("Commands:")[2]
+
+
 def test_the_version(clipreid):
     assert clipreid("--version") == (0, f"clipreid_kit {__version__}\n", "")
 
@@ -53,7 +65,8 @@ def test_the_version(clipreid):
         (["trian"], "No such command 'trian'. Did you mean 'train'?"),
         (["train", "quickstart", "--smok"], "No such option"),
         (["train"], "name a recipe, or a run with --resume"),
-        (["export"], "Missing argument 'source'"),
+        (["export"], "Missing argument 'source'. See clipreid export --help."),
+        (["evaluate"], "Missing argument"),
     ],
 )
 def test_wrong_options_are_one_line_and_status_2(clipreid, arguments, words):

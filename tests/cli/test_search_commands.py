@@ -76,9 +76,13 @@ def test_an_index_is_built_changed_and_searched(tmp_path, model, photos, capsys)
     assert out == f"{store}: 3 images, 128 dimensions\n"
     assert err.startswith("left out: load_image: cannot read ")
     assert "cut_c0.png" in err
+    _, _, err = answer(capsys, "index", "build", tmp_path / "other", model, tmp_path / "some")
+    assert err.endswith("--on-error skip leaves out such images, and names them.\n")
 
     status, out, _ = answer(capsys, "index", "add", store, photos / "rex_c2.png")
     assert (status, out) == (0, f"{store}: 1 added, with keys 3 to 3; 4 in all\n")
+    status, out, _ = answer(capsys, "index", "add", store, photos / "rex_c2.png")
+    assert (status, out) == (0, f"{store}: nothing added; 1 were there already\n")
 
     where = ("--where", "camera=1,2", "--where", "identity!=tom")
     status, out, _ = answer(capsys, "search", store, photos / "rex_c0.png", *where, "--json")
@@ -102,6 +106,7 @@ def test_an_index_is_built_changed_and_searched(tmp_path, model, photos, capsys)
     assert facts["encoder"]["path"] == model
     status, out, _ = answer(capsys, "index", "info", store)
     assert "num_images    1\n" in out
+    assert "approximate   none\n" in out
     assert f"path {model}" in out
 
 
@@ -308,12 +313,15 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
     for arguments, status, words in [
         (["search", built], 2, "pass images, or --text, one of the two"),
         (["search", built, photos / "gone.png"], 1, "there is no such file"),
+        (["search", built, photos], 1, "is a folder; name the images in it"),
+        (["search", photos / "x.index", "--text", "a"], 1, "x.index MODEL IMAGES` makes one"),
+        (["index", "info", photos], 1, f"is not an index. `clipreid index build {photos}.index"),
         (["search", built, "a red coat"], 1, 'by a sentence, write --text "a red coat"'),
         (["search", built, "a" * 300], 1, "there is no such file: aaa"),
         (["search", built, photos / "rex_c0.png", "--text", "x"], 2, "one of the two"),
         (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no such file"),
         (["index", "info", built, "--milvus-token-file", table], 1, "not on a server of Milvus"),
-        (["search", tmp_path, "--text", "x"], 1, "this is not an index"),
+        (["search", tmp_path, "--text", "x"], 1, "is not an index"),
         (["search", built, "--text", "x", "--where", "camera"], 2, "write COLUMN=VALUE"),
         (["search", built, "--text", "x", "--where", "a=1", "--where", "a=2"], 2, "another condit"),
         (["search", built, "--text", "x", "--where", "camra=1"], 1, "camera"),

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ def test_commands_of_the_page(tmp_path, monkeypatch, capsys):
     for line in lines:
         program, *arguments = shlex.split(line.replace("ViT-B-16:openai", "model"))
         assert program == "clipreid"
+        if arguments[:2] == ["index", "add"]:
+            shutil.copytree("photos/gallery/0020", "photos/gallery/0021")
         if arguments[0] == "serve":
             arguments += ["--port", "0"]
         assert main(arguments) == 0, capsys.readouterr().err
@@ -55,7 +58,9 @@ def test_commands_of_the_page(tmp_path, monkeypatch, capsys):
     assert outputs[0] == "gallery.index: 6 images, 128 dimensions\n"
     assert outputs[1].splitlines()[0].startswith("  1  1.0000  query/0019  /")
     assert '"query": "a red coat"' in outputs[2]
-    assert outputs[3] == "gallery.index: 1 added, with keys 6 to 6; 7 in all\n"
+    assert (
+        outputs[3] == "gallery.index: 1 added, with keys 6 to 6; 6 were there already; 7 in all\n"
+    )
     assert outputs[4] == "gallery.index: 2 removed; 5 in all\n"
     assert len(GalleryIndex.open("gallery.index")) == 5
     assert outputs[6].startswith("gallery.index: http://127.0.0.1:")

@@ -80,7 +80,7 @@ def test_mistakes_are_errors_of_one_line(clipreid, store, tmp_path, free_port):
             ([store, "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1:8000"),
             ([store, "--host", "no such name"], 1, "no address to listen on"),
             ([store, "--port", "0", "--token", "short"], 1, "16 characters"),
-            ([tmp_path, "--port", "0"], 1, "this is not an index"),
+            ([tmp_path, "--port", "0"], 1, "is not an index"),
             ([store, store, store], 2, "two to compare"),
             ([store, "--port", "70000"], 2, "65535"),
         ]:

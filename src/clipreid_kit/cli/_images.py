@@ -1,6 +1,7 @@
 """Images and models that several commands are given."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -120,6 +121,18 @@ def open_encoder(
         workers=workers,
         device=device,
     )
+
+
+@contextmanager
+def offering_to_skip(on_error: OnError) -> Iterator[None]:
+    """Say with the error of an image that cannot be read how to leave such images out."""
+    try:
+        yield
+    except ValueError as error:
+        if on_error == "raise" and str(error).startswith("load_image: "):
+            advice = "--on-error skip leaves out such images, and names them."
+            raise ValueError(f"{error} {advice}") from error
+        raise
 
 
 def print_skipped(skipped: "Sequence[SkippedImage]") -> None:

@@ -48,13 +48,14 @@ def find_recipe(name: str) -> Path:
 def _hint(name: str) -> str:
     """Recipes that may be meant."""
     names = recipe_names()
+    folders = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in _MAIN}
     inside = [known for known in names if known.startswith(f"{name}/")]
     if inside:
         shown = ", ".join(inside[:6])
         more = ", ..." if len(inside) > len(inside[:6]) else ""
         return f"; in that folder are {shown}{more}."
 
-    near = difflib.get_close_matches(name, names, n=3)
+    near = difflib.get_close_matches(name, [*names, *sorted(folders)], n=3)
     if near:
         return f"; did you mean {' or '.join(near)}? `clipreid recipes list` lists all."
     return "; `clipreid recipes list` lists all."

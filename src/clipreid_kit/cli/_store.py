@@ -29,9 +29,49 @@ def open_index(store: str, token_file: Path | None = None) -> "GalleryIndex":
     Raises:
         ValueError: If there is none, or the token cannot be read or is refused.
     """
+    return open_indexes([store], token_file)[0]
+
+
+def open_indexes(stores: "list[str]", token_file: Path | None = None) -> "list[GalleryIndex]":
+    """Open the indexes that a command was given.
+
+    Raises:
+        ValueError: If there is none, or the token cannot be read or is refused.
+    """
     from clipreid_kit.retrieval import GalleryIndex
 
-    return GalleryIndex.open(store, token=read_token(token_file, [store]))
+    token = read_token(token_file, stores)
+    for store in stores:
+        _check_folder(store)
+    return [GalleryIndex.open(store, token=token) for store in stores]
+
+
+def _check_folder(store: str) -> None:
+    """Raise ValueError if a folder is missing, or holds other things than an index."""
+    from clipreid_kit.retrieval.store.manifest import NAME
+
+    folder = Path(store)
+    if store.startswith("milvus:") or folder.is_file() or (folder / NAME).exists():
+        return
+
+    problem = f"{store} is not an index" if folder.is_dir() else f"there is no index {store}"
+    raise ValueError(
+        f"{problem}. `clipreid index build {_new_name(folder)} MODEL IMAGES` makes one."
+    )
+
+
+def _new_name(folder: Path) -> Path:
+    """Return the name of an index to build, which must be that of no other folder."""
+    return folder.with_name(f"{folder.name}.index") if folder.is_dir() else folder
+
+
+def counted_images(number: int) -> str:
+    """Write a number of images.
+
+    >>> counted_images(1), counted_images(2)
+    ('1 image', '2 images')
+    """
+    return f"{number} image" if number == 1 else f"{number} images"
 
 
 def read_token(file: Path | None, stores: "list[str]") -> str | None:

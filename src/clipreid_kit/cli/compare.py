@@ -78,7 +78,7 @@ def compare(
         typer.Option("--format", help="With --test or --train: markdown, latex or html."),
     ] = None,
 ) -> None:
-    """Train all stages over several seeds, and compare them; or compare runs that exist.
+    """Train and compare stages over seeds, or compare runs.
 
     Tables and figures go to OUT/report, and what was interrupted continues. --test compares runs
     query by query, by a permutation test over identities; runs that differ in their seed are one

@@ -16,10 +16,12 @@ from clipreid_kit.cli._images import (
     SplitOption,
     TowersOnlyOption,
     WorkersOption,
+    offering_to_skip,
     open_encoder,
     print_skipped,
     read_records,
 )
+from clipreid_kit.cli._store import counted_images
 
 
 def embed(
@@ -56,8 +58,10 @@ def embed(
         workers=workers,
         device=device,
     )
-    written = write_embeddings(encoder, records, out, on_error=on_error)
+    with offering_to_skip(on_error):
+        written = write_embeddings(encoder, records, out, on_error=on_error)
 
     print_skipped(written.skipped)
     resumed = f", {written.num_resumed} of them resumed" if written.num_resumed else ""
-    print(f"{written.path}: {written.num_images} images{resumed}, model {written.fingerprint}")
+    counted = counted_images(written.num_images)
+    print(f"{written.path}: {counted}{resumed}, model {written.fingerprint}")

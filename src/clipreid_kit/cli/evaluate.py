@@ -45,6 +45,12 @@ def evaluate(
       clipreid evaluate runs/photos --set evaluate.rerank=true
       clipreid evaluate features.npz --protocol market1501 --json result.json
     """
+    if not source.exists():
+        raise ValueError(
+            f"evaluate: there is no {source}. Pass the folder of a run, one of its checkpoints, or "
+            "features (.npz)."
+        )
+
     of_run = (checkpoint, data, changes, out, features, plugin)
     if source.is_dir() and not (source / "columns.npz").is_file():  # of `clipreid embed`
         if of_features:

@@ -18,11 +18,18 @@ from clipreid_kit.cli._images import (
     SplitOption,
     TowersOnlyOption,
     WorkersOption,
+    offering_to_skip,
     open_encoder,
     print_skipped,
     read_records,
 )
-from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index, read_token
+from clipreid_kit.cli._store import (
+    StoreArgument,
+    TokenFileOption,
+    counted_images,
+    open_index,
+    read_token,
+)
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 
@@ -56,7 +63,7 @@ def build(
     device: DeviceOption = None,
     milvus_token_file: TokenFileOption = None,
 ) -> None:
-    """Encode images, and write an index of them to a new folder, or to Milvus.
+    """Encode images, and write an index of them.
 
     Example: clipreid index build gallery.index runs/photos photos/
     """
@@ -72,9 +79,10 @@ def build(
         workers=workers,
         device=device,
     )
-    index = GalleryIndex.build(encoder, records, store=store, on_error=on_error, token=token)
+    with offering_to_skip(on_error):
+        index = GalleryIndex.build(encoder, records, store=store, on_error=on_error, token=token)
     print_skipped(index.skipped)
-    print(f"{store}: {len(index)} images, {index.info().dim} dimensions")
+    print(f"{store}: {counted_images(len(index))}, {index.info().dim} dimensions")
 
 
 def add(
@@ -85,14 +93,26 @@ def add(
     on_error: OnErrorOption = "raise",
     milvus_token_file: TokenFileOption = None,
 ) -> None:
-    """Encode images by the model of the index, and add them.
+    """Encode and add the images that an index does not hold yet.
+
+    An image is known by its path; to encode a changed one again, remove it first.
 
     Example: clipreid index add gallery.index new-photos/
     """
     index = open_index(store, milvus_token_file)
-    keys = index.add(read_records(images, pattern, split), on_error=on_error)
+    held = set(index.column("path")) if "path" in index.info().columns else set()
+    records = read_records(images, pattern, split)
+    new = [record for record in records if record.path not in held]
+    there = "" if len(new) == len(records) else f"; {len(records) - len(new)} were there already"
+    if not new:
+        print(f"{store}: nothing added{there}")
+        return
+
+    with offering_to_skip(on_error):
+        keys = index.add(new, on_error=on_error)
     print_skipped(index.skipped)
-    print(f"{store}: {len(keys)} added, with keys {keys[0]} to {keys[-1]}; {len(index)} in all")
+    added = f"{len(keys)} added, with keys {keys[0]} to {keys[-1]}"
+    print(f"{store}: {added}{there}; {len(index)} in all")
 
 
 def remove(
@@ -130,7 +150,7 @@ def reembed(
     device: DeviceOption = None,
     milvus_token_file: TokenFileOption = None,
 ) -> None:
-    """Encode all images again by another model, and replace their vectors in one step.
+    """Encode all images again by another model, in one step.
 
     Example: clipreid index reembed gallery.index runs/better
     """
@@ -143,9 +163,10 @@ def reembed(
         device=device,
     )
     index = open_index(store, milvus_token_file)
-    index.reembed(encoder, on_error=on_error)
+    with offering_to_skip(on_error):
+        index.reembed(encoder, on_error=on_error)
     print_skipped(index.skipped)
-    print(f"{store}: {len(index)} images, now of the model {encoder.fingerprint}")
+    print(f"{store}: {counted_images(len(index))}, now of the model {encoder.fingerprint}")
 
 
 def info(
@@ -169,7 +190,8 @@ def info(
         print(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
-        print(f"{name:14}{_shown(value)}")
+        missing = "none" if name == "approximate" else "unknown"
+        print(f"{name:14}{missing if value is None else _shown(value)}")
 
 
 def approximate(
@@ -185,7 +207,7 @@ def approximate(
     ] = None,
     milvus_token_file: TokenFileOption = None,
 ) -> None:
-    """Build an approximate structure for `clipreid search --approximate`.
+    """Build a structure for `clipreid search --approximate`.
 
     Example: clipreid index approximate gallery.index HNSW32
     """
@@ -240,7 +262,7 @@ def duplicates(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     milvus_token_file: TokenFileOption = None,
 ) -> None:
-    """Show images that are in an index several times: files of equal bytes.
+    """Show images that are there twice: files of equal bytes.
 
     Example: clipreid index duplicates gallery.index --min-similarity 0.99
     """
@@ -261,7 +283,5 @@ def duplicates(
 def _shown(value: object) -> str:
     """Write a fact on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "unknown" if value is None else str(value)
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part is not None)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

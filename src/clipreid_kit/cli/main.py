@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except typer.TyperException as error:  # in the options
-        return _fail(error.format_message(), status=2)
+        return _fail_of_options(error)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", status=130)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
@@ -108,6 +108,17 @@ def _program(
     ] = False,
 ) -> None:
     pass
+
+
+def _fail_of_options(error: typer.TyperException) -> int:
+    """Print the help of a group that was named without a command, or an error and where help is."""
+    context = getattr(error, "ctx", None)
+    if context is not None and error.format_message() == context.get_help():
+        print(context.get_help())
+        return 2
+
+    path = "" if context is None else f" See {context.command_path} --help."
+    return _fail(f"{error.format_message()}{path}", status=2)
 
 
 def _fail(reason: str, *, status: int) -> int:

@@ -1,6 +1,8 @@
 """``clipreid recipes``: list, show, compare and convert recipes."""
 
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +39,16 @@ def list_recipes(
 
     width = max(len(name) for name in names)
     for name in names:
-        print(f"{name:{width}}  {_note(recipes_folder() / f'{name}.yaml')}")
+        print(_entry(f"{name:{width}}  ", _note(recipes_folder() / f"{name}.yaml")))
+
+
+def _entry(name: str, note: str) -> str:
+    """Write a recipe on one line; in a terminal, on as many as its width asks for."""
+    if not sys.stdout.isatty():
+        return f"{name}{note}"
+
+    columns = max(shutil.get_terminal_size().columns, len(name) + 20)
+    return textwrap.fill(note, columns, initial_indent=name, subsequent_indent=" " * len(name))
 
 
 def show_recipe(
@@ -50,7 +61,7 @@ def show_recipe(
         bool, typer.Option("--source", help="Print the file, with its comments and parent.")
     ] = False,
 ) -> None:
-    """Show every key of a recipe as it is run, with those of its parents and the defaults.
+    """Show every key of a recipe, with parents and defaults.
 
     Example: clipreid recipes show own/train
     """
@@ -90,9 +101,10 @@ def convert_recipe(
         str | None, typer.Option(help="Of the hands pipeline: version of the file, such as v9.")
     ] = None,
 ) -> None:
-    """Translate a configuration of the fashion, hands or top-k pipeline into a recipe.
+    """Make a recipe of a configuration of another pipeline.
 
-    What has no counterpart is a remark on standard error.
+    It is one of the fashion, hands or top-k pipeline. What has no counterpart is a remark on
+    standard error.
 
     Example: clipreid recipes convert config.yml --out mine.yaml
     """

@@ -111,7 +111,7 @@ def _check_files(images: list[Path]) -> None:
     """Require that images are there, before a model is opened for them.
 
     Raises:
-        ValueError: If one is not: perhaps it is meant as a sentence.
+        ValueError: If one is a folder, or is not there: perhaps it is meant as a sentence.
     """
     from clipreid_kit._read_files import UnusableFileError, exists
     from clipreid_kit.data.files.archives import split_member
@@ -120,10 +120,16 @@ def _check_files(images: list[Path]) -> None:
     for image in images:
         with contextlib.suppress(UnusableFileError):  # no file has a long sentence as its name
             if exists(split_member(str(image))[0]):
+                _check_not_a_folder(image)
                 continue
 
         hint = "" if is_image(str(image)) else f' To search by a sentence, write --text "{image}".'
         raise ValueError(f"search: there is no such file: {image}.{hint}")
+
+
+def _check_not_a_folder(image: Path) -> None:
+    if image.is_dir():
+        raise ValueError(f"search: {image} is a folder; name the images in it to search by.")
 
 
 def _cameras(

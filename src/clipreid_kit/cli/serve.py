@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipreid_kit.cli._store import STORE_HELP, TokenFileOption, read_token
+from clipreid_kit.cli._store import STORE_HELP, TokenFileOption, open_indexes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -52,19 +52,18 @@ def serve(
         raise typer.BadParameter(f"one index, or two to compare; got {len(store)}")
     _check_extra()
 
-    from clipreid_kit.retrieval import GalleryIndex
     from clipreid_kit.retrieval.page import search_app
     from clipreid_kit.retrieval.page.guard import is_loopback
 
-    milvus_token = read_token(milvus_token_file, store)
     listener = _listen(host, port)
     with contextlib.closing(listener):
         hosts = [host, *(allow_host or ())]
         if not is_loopback(listener.getsockname()[0]):
             hosts.append(socket.gethostname())
             token = token or secrets.token_urlsafe(24)
-        indexes = [GalleryIndex.open(path, token=milvus_token) for path in store]
-        app = search_app(indexes, marks=marks, token=token, hosts=hosts)
+        app = search_app(
+            open_indexes(store, milvus_token_file), marks=marks, token=token, hosts=hosts
+        )
 
         url = _url(host, listener.getsockname()[1], token)
         print(f"{', '.join(store)}: {url}  (Ctrl-C stops it)", flush=True)

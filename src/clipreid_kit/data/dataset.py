@@ -181,7 +181,13 @@ class ReidDataset(Dataset[ReidItem]):
 
     def _item(self, index: int, random: ItemRandom | None) -> ReidItem:
         """Load, orient and transform one image; ``random`` is ``None`` if nothing is random."""
-        index = range(len(self._label_of))[index]  # negative indices count from the end
+        try:
+            index = range(len(self._label_of))[index]  # negative indices count from the end
+        except TypeError:
+            raise ValueError(
+                f"ReidDataset: expected one row, got {type(index).__name__}. A sampler of batches, "
+                "such as PKSampler, is passed to a loader as batch_sampler, not as sampler."
+            ) from None
         label = self._label_of[index]
         camera = -1 if self._camera_of is None else self._camera_of[index]
 

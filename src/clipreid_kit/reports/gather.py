@@ -21,6 +21,8 @@ from clipreid_kit.reports.tables import (
     version_rows,
 )
 
+_LONGEST_REMARK = 50  # of a table for a terminal
+
 
 def gather_runs(folders: list[Path], out: Path, *, published: Path | None = None) -> str:
     """Write tables and figures of all runs in the folders, and return a summary in Markdown.
@@ -81,4 +83,5 @@ def gather_runs(folders: list[Path], out: Path, *, published: Path | None = None
     complete = f"{sum(run.complete for run in runs)} of {len(runs)} runs complete."
     written = f"{len(files)} tables and {len(figures)} figures: {out}"
     beside = f"{beside}\n" if beside else ""
-    return f"{runs_markdown(runs)}\n{files['versions.md']}\n{beside}{complete} {written}\n"
+    listed = runs_markdown(runs, _LONGEST_REMARK)
+    return f"{listed}\n{files['versions.md']}\n{beside}{complete} {written}\n"

@@ -158,14 +158,22 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(texts)
 
 
-def runs_markdown(runs: Sequence[Run]) -> str:
-    """A table of the runs: how far each came, and why it was made."""
+def runs_markdown(runs: Sequence[Run], longest_remark: int | None = None) -> str:
+    """A table of the runs: how far each came, and why it was made.
+
+    Args:
+        runs: The runs.
+        longest_remark: Characters after which a remark is cut, for a terminal.
+    """
     heads = ["version", "stage", "seed", "status", "best epoch", "remarks"]
     rows = []
     for run in runs:
         best = "-" if run.best_epoch is None else str(run.best_epoch)
         about = [str(value) for value in _about(run).values()]
-        rows.append([*about, run.status, best, run.note])
+        note = run.note
+        if longest_remark is not None and len(note) > longest_remark:
+            note = f"{note[: longest_remark - 3].rstrip()}..."
+        rows.append([*about, run.status, best, note])
     return f"# Runs\n\n{markdown_table(heads, rows)}\n"
 
 

@@ -39,7 +39,7 @@ from clipreid_kit.retrieval.page.page_limits import PageLimits
 from clipreid_kit.retrieval.page.page_search import GONE, PageSearch
 from clipreid_kit.retrieval.page.picture_files import shown_file
 from clipreid_kit.retrieval.page.rate_limit import RateLimit
-from clipreid_kit.retrieval.page.request_error import RequestError
+from clipreid_kit.retrieval.page.request_error import RequestError, reason_of
 from clipreid_kit.retrieval.page.served_index import IndexState, ServedIndex, image_of_record
 
 _STATIC = Path(__file__).with_name("static")
@@ -395,7 +395,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         status = error.status if isinstance(error, RequestError) else 422
         wait = error.wait if isinstance(error, RequestError) else None
         headers = None if wait is None else {"Retry-After": str(math.ceil(wait))}
-        return JSONResponse({"detail": str(error)}, status, headers)
+        return JSONResponse({"detail": reason_of(error)}, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_body(_: Request, error: RequestValidationError) -> Response:

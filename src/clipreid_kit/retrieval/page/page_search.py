@@ -18,7 +18,7 @@ from clipreid_kit.retrieval.page.joined_searches import (
     without_probabilities,
 )
 from clipreid_kit.retrieval.page.mark_book import MarkBook
-from clipreid_kit.retrieval.page.request_error import RequestError
+from clipreid_kit.retrieval.page.request_error import RequestError, reason_of
 from clipreid_kit.retrieval.page.served_index import IndexState, ServedIndex
 from clipreid_kit.retrieval.search_result import Hit
 
@@ -120,7 +120,7 @@ class PageSearch:
         except ValueError as error:
             if len(self._served) == 1 or body.index is not None:
                 raise
-            return _failed(number, state, str(error))
+            return _failed(number, state, reason_of(error))
 
     def _answer_of(
         self, number: int, state: IndexState, body: SearchBody, record: ImageRecord | None

@@ -27,6 +27,12 @@ export function readAddress(text) {
   return found;
 }
 
+/** Whether a query can be meant: a link may have lost its end. */
+export function isWhole({ key, image }) {
+  if (key !== undefined) return Number.isSafeInteger(key);
+  return image === undefined || /^[0-9a-f]{64}$/.test(image);
+}
+
 /** Write a search as the part of a URL behind the question mark. */
 export function writeAddress({ query, k, group, other, where }) {
   const fields = new URLSearchParams();

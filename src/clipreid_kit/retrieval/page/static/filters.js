@@ -5,8 +5,9 @@ import { byId, count, element } from "./elements.js";
 const MOST_BUTTONS = 12;
 
 /** Show the filters, as the search has them; `change` is called after each change of `where`. */
-export function showFilters(columns, where, change) {
-  byId("filters").replaceChildren(...columns.map((column) => filter(column, where, change)));
+export function showFilters({ columns, num_images }, where, change) {
+  const useful = columns.filter(({ name, choices }) => choices?.[0].count !== num_images || name in where);
+  byId("filters").replaceChildren(...useful.map((column) => filter(column, where, change)));
   const active = Object.keys(where).length;
   byId("count").hidden = active === 0;
   byId("count").textContent = active;

@@ -1,6 +1,6 @@
 // The search page: one search at a time, which the address bar shows.
 
-import { emptySearch, readAddress, writeAddress } from "./address.js";
+import { emptySearch, isWhole, readAddress, writeAddress } from "./address.js";
 import { byId, counted, element, icon, ICONS } from "./elements.js";
 import { conditions, showFilters } from "./filters.js";
 import { describe, nameOf, showAnswers, showError, showLarge, showStart } from "./results.js";
@@ -22,10 +22,12 @@ async function start() {
   }
 
   const [index] = facts.indexes;
+  const isEmpty = facts.indexes.every((one) => one.num_images === 0);
   document.title = `Search ${index.name}`;
   byId("about").replaceChildren(...about());
   byId("k").replaceChildren(...HITS.filter((k) => k <= facts.max_hits).map((k) => element("option", { value: k }, String(k))));
   byId("marks-file").textContent = `Marks are kept in ${facts.marks_file}.`;
+  byId("query").hidden = byId("panel").hidden = isEmpty;
   byId("choose").hidden = !index.takes_images;
   byId("sentence").hidden = !facts.indexes.some((one) => one.takes_texts);
   byId("obstacle").hidden = !index.obstacle;
@@ -33,7 +35,7 @@ async function start() {
   byId("other-row").hidden = !index.columns.some(({ name }) => name === "camera");
   if (matchMedia("(max-width: 760px)").matches) byId("panel").open = false;
 
-  search = readAddress(location.search);
+  search = isEmpty ? emptySearch() : readAddress(location.search);
   listen();
   await run();
 }
@@ -66,6 +68,7 @@ async function run() {
   const results = byId("results");
   results.setAttribute("aria-busy", "true");
   try {
+    if (!isWhole(search.query)) throw new Error("A part of this link is missing. Copy it again, or begin a new search.");
     const found = await server.search(body(), signal);
     answers = found.answers;
     showQuery(found.query);
@@ -105,7 +108,7 @@ function showControls() {
   byId("k").value = String(search.k);
   byId("text").value = search.query?.text ?? "";
   byId("copy").disabled = search.query === null;
-  showFilters(facts.indexes[0].columns, search.where, () => go({}));
+  showFilters(facts.indexes[0], search.where, () => go({}));
 }
 
 function showQuery(query) {
@@ -138,7 +141,7 @@ function summary() {
     .map(({ hits, unknown, error, index }) => {
       const name = answers.length > 1 ? `${facts.indexes[index].name}: ` : "";
       if (error) return `${name}${error}`;
-      if (hits.length === 0) return `${name}Nothing meets the conditions.`;
+      if (hits.length === 0) return `${name}No image meets the conditions.`;
       const start = unknown ? "Unknown: no image is similar enough. " : "";
       return `${name}${start}${counted(hits.length, "image")}. ${describe(hits[0])}.`;
     })

@@ -16,14 +16,17 @@ export function showAnswers(facts, answers, actions) {
 /** Show a page without a query: some images to begin with. */
 export function showStart(facts, actions) {
   const [index] = facts.indexes;
+  if (index.num_images === 0) {
+    showEmpty(index);
+    return;
+  }
+
   const ways = [
-    index.takes_images && "drop an image",
+    index.takes_images && (matchMedia("(pointer: coarse)").matches ? "choose an image" : "drop an image"),
     index.takes_texts && "type a sentence",
     facts.samples.length > 0 && "begin with one of these",
   ].filter(Boolean);
   const sentence = ways.length > 1 ? `${ways.slice(0, -1).join(", ")} or ${ways.at(-1)}` : ways[0] ?? "";
-  const title =
-    index.num_images === 0 ? "This index is empty" : `Search ${counted(index.num_images, "image")}`;
 
   const hits = facts.samples.map((key) =>
     element("li", { class: "hit" }, picture({ key }, 0, "Search by this image", () => actions.searchBy(key, 0))),
@@ -32,11 +35,16 @@ export function showStart(facts, actions) {
     element(
       "section",
       { class: "start" },
-      element("h1", {}, title),
-      element("p", {}, index.num_images === 0 ? "Add images with clipreid index add." : capitalized(`${sentence}.`)),
+      element("h1", {}, `Search ${counted(index.num_images, "image")}`),
+      element("p", {}, capitalized(`${sentence}.`)),
       element("ol", { class: "grid samples" }, ...hits),
     ),
   );
+}
+
+function showEmpty({ name }) {
+  const advice = element("p", {}, "Add images, then load this page again: ", element("code", {}, `clipreid index add ${name} FOLDER`));
+  byId("results").replaceChildren(element("section", { class: "start" }, element("h1", {}, "This index is empty"), advice));
 }
 
 /** Show why there is no answer. */
@@ -64,9 +72,10 @@ export function describe(hit) {
   return parts.filter(Boolean).join(", ");
 }
 
-/** The identity of a hit, as its title. */
-export function nameOf({ key, identity }) {
+/** The identity of a hit, as its title; of an image that lies in no folder, the name of its file. */
+export function nameOf({ key, identity, path }) {
   if (identity === undefined || identity === null) return `key ${key}`;
+  if (identity === "." && path) return path.split(/[\\/]/).at(-1);
   return typeof identity === "number" ? `ID ${identity}` : identity;
 }
 
@@ -79,7 +88,7 @@ export function percent(probability) {
 
 function pane(index, answer, others, isCompared, actions) {
   const { hits, milliseconds, unknown, error } = answer;
-  const title = hits.length === 0 ? "Nothing meets the conditions" : counted(hits.length, "nearest image");
+  const title = hits.length === 0 ? "No image meets the conditions" : counted(hits.length, "nearest image");
   const common = others === null ? null : hits.filter((hit) => others.has(hit.path)).length;
   const notes = [`${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`];
   if (common !== null) notes.push(`${common} in both`);
@@ -88,7 +97,7 @@ function pane(index, answer, others, isCompared, actions) {
     {},
     isCompared && element("p", { class: "which" }, index.name, index.model && element("span", {}, ` ${index.model}`)),
     element("h2", {}, error ? "No answer" : title),
-    !error && element("p", { class: "facts" }, notes.join(" · ")),
+    !error && element("p", { class: "facts" }, hits.length === 0 ? "Take a filter away to see more." : notes.join(" · ")),
   );
   return element(
     "section",
@@ -142,7 +151,7 @@ function card(index, answer, hit, others, isUnlikely, actions) {
   made.append(
     picture(hit, place, name, () => actions.searchBy(hit.key, place)),
     view,
-    element("div", { class: "who" }, element("b", { title: hit.path ?? "" }, nameOf(hit)), where(hit)),
+    element("div", { class: "who" }, element("b", { title: `${nameOf(hit)}\n${hit.path ?? ""}` }, nameOf(hit)), where(hit)),
     score(hit),
     element("div", { class: "verdict", role: "group", "aria-label": `Is hit ${hit.rank} right?` }, ...verdicts(made, answer, hit, actions), also(hit, others)),
   );
@@ -221,6 +230,8 @@ function paint(card, isMatch) {
 
 function facts(hit) {
   const { extra = {}, ...own } = hit;
+  if (own.similarity !== undefined) own.similarity = own.similarity.toFixed(4);
+  if (own.probability !== undefined) own.probability = percent(own.probability);
   return [...Object.entries(own), ...Object.entries(extra)].filter(
     ([name, value]) => name !== "rank" && value !== null && value !== undefined,
   );

@@ -11,12 +11,13 @@ PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 # Files with a mark, found without importing the others; tests/conftest.py refuses a mark that its file does not spell.
 UNHOOKED = $(shell grep -rlw unhooked tests --include='test_*.py')
 SLOW = $(shell grep -rlw slow tests --include='test_*.py')
+PROPERTIES = $(shell grep -rl '@given' tests --include='test_*.py')
 SLOW_UNHOOKED = $(shell grep -lw unhooked $(SLOW))
 # the server of the tests listens on every address: it runs where there is only the loopback
 LOOPBACK := $(shell unshare -rn ip link set lo up 2>/dev/null && echo unshare -rn)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-servers test-slow test-browser test-exhaustive fuzz kills lint bench docs wheel clean
+.PHONY: quickstart test test-servers test-slow test-browser test-exhaustive properties fuzz kills lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -67,6 +68,9 @@ test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills an
 
 test-exhaustive: .venv/installed-dev  ## each key of the recipes on a recipe, the longest pages; before a release
 	$(PYTEST) $(HOOK) tests/examples/exhaustive tests/exhaustive
+
+properties: .venv/installed-dev  ## the properties of Hypothesis on many new random examples; before a release
+	HYPOTHESIS_PROFILE=wide $(PYTEST) -m "not slow" $(PROPERTIES)
 
 test-browser: .venv/installed-dev  ## the search page in Chromium; skipped, with the reason, where there is none
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser

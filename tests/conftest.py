@@ -18,7 +18,14 @@ hypothesis.settings.register_profile(
     max_examples=25,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("suite")
+hypothesis.settings.register_profile(
+    "wide",
+    hypothesis.settings.get_profile("suite"),
+    derandomize=False,
+    max_examples=200,
+    print_blob=True,
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     torch.set_num_threads(1)

@@ -43,9 +43,8 @@ def test_every_tensor_names_its_device():
         for function in functions_of(ast.parse(path.read_text(encoding="utf-8"))):
             if function.name in OF_NEW_MODULES:
                 continue
-            for node in ast.walk(function):
-                names = {word.arg for word in getattr(node, "keywords", ())}
-                if makes_tensor_of_torch(node) and "device" not in names:
+            for node in filter(makes_tensor_of_torch, ast.walk(function)):
+                if "device" not in {word.arg for word in node.keywords}:
                     unplaced.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
 
     assert unplaced == []

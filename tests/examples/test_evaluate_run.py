@@ -17,6 +17,7 @@ from clipreid_kit.retrieval import Encoder
 from examples.trainer import evaluate as command
 from examples.trainer.run import run
 
+QUICK = {"joint", "clip_reid", "prompt_sg"}
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")
 MORE = {  # options that the method, and not the towers, decide about
     "classifier": ("evaluate.descriptor=post_neck", "head.reduced_dim=16"),
@@ -80,7 +81,9 @@ def check_encoder(finished, features, images):
     assert np.array_equal(found.numpy(), expected)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in STAGES]
+)
 def test_figures_are_those_of_the_run(trained, tmp_path, capsys, stage, images):
     finished = trained(stage)
     code, printed, _ = answer(capsys, finished, "--features", "--out", tmp_path / "again")

@@ -669,6 +669,7 @@ def test_texts_from_a_file(tmp_path, images):
         ]
 
 
+@pytest.mark.slow
 def test_synonyms_from_a_file(tmp_path, unchanged, images):
     path = tmp_path / "words.json"
     words = {

@@ -88,6 +88,7 @@ def test_own_images_without_validation_train_all_epochs(tmp_path, images, capsys
     assert index["best"] == index["last"] == "epoch-0002"
 
 
+@pytest.mark.slow
 def test_a_child_for_photographs(tmp_path, images, capsys):
     path = tmp_path / "photographs.yaml"
     path.write_text(PHOTOGRAPHS.format(own=OWN))

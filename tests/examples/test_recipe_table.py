@@ -44,11 +44,12 @@ def test_every_recipe_of_a_family_is_on_its_page_once(family):
 @pytest.mark.parametrize("family", families())
 def test_the_command_of_a_page_names_a_recipe(family):
     (command,) = re.findall(r"^```bash\n(.*?)^```", page(family), re.MULTILINE | re.DOTALL)
-    (recipe,) = re.findall(r"examples/recipes/\S+\.yaml", command)
-    assert (ROOT / recipe).is_file()
-    assert re.search(r"--out (\S+)", command)[1] == recipe.replace("examples/recipes", "runs")[:-5]
+    recipe = re.match(r"clipreid train (\S+)", command)[1]
+    path = RECIPES / f"{recipe}.yaml"
+    assert path.is_file()
+    assert re.search(r"--out (\S+)", command)[1] == f"runs/{recipe}"
 
-    generated = load_recipe(ROOT / recipe).data.source == "synthetic"
+    generated = load_recipe(path).data.source == "synthetic"
     assert ("--data DATA" in command) == (not generated)
 
 

@@ -51,7 +51,7 @@ WITH_REPORT = {  # of every stage
     "papers/prompt_sg_vit_market1501",
     "quickstart/classifier",
 }
-QUICK = {"own/train", "papers/prompt_sg_vit_market1501"}
+QUICK = {"own/train"}
 
 
 def closed_form(optim, peak, step, steps):

@@ -16,7 +16,7 @@ from clipreid_kit.viz import ranked_list_figure
 
 TARGET = Path(__file__).parent / "images" / "ranked_lists.png"
 IMAGE_QUERIES = (12, 164, 388)
-TEXT_QUERIES = (40,)
+TEXT_QUERIES = (82,)
 NUM_SHOWN = 7
 
 

@@ -1,7 +1,7 @@
 """Searches of several clients at once: one search runs, and those that wait are joined.
 
 Every search has all cores, so that its threads do not wait for those of another one. What arrives
-meanwhile is answered by one pass over the gallery. Two to four queries are not joined: to scan the
+meanwhile is answered by one pass over the gallery. Two or three queries are not joined: to scan the
 8-bit codes for each costs less than to multiply them once.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
 from clipreid_kit.retrieval.search_result import Hit, SearchResult
 
-_JOINED_FROM = 5  # waiting questions; fewer are answered one by one
+_JOINED_FROM = 4  # waiting questions; fewer are answered one by one
 _MOST_AT_ONCE = 64  # queries of one pass; later ones do not wait for all the others
 
 

@@ -92,7 +92,7 @@ def test_blocks_are_rows_of_the_matrix(distance):
 
 def test_iteration_covers_every_query_once(monkeypatch):
     rows = torch.from_numpy(clusters(2))
-    monkeypatch.setattr(k_reciprocal, "_BLOCK", 29 * 4)
+    monkeypatch.setattr(k_reciprocal, "_PRODUCT", 29 * 4)
     reranker = KReciprocalReranker(rows[:11], rows[11:], k1=6)
 
     assert [(part.start, part.stop) for part, _ in reranker] == [(0, 4), (4, 8), (8, 11)]

@@ -8,7 +8,7 @@ import importlib.util
 import numpy as np
 import pytest
 from gallery_of import records_of
-from milvus_servers import TOKEN, server_or_skip
+from milvus_servers import server_or_skip
 
 from clipreid_kit.data import ImageRecord
 from clipreid_kit.retrieval import Between, Calibration, GalleryIndex, Not
@@ -197,19 +197,3 @@ def test_a_server_that_is_killed_keeps_what_it_has_acknowledged(server):
     again = GalleryIndex.open(f"{server.address}#killed")
     assert len(again) == 79
     same(again.search(rows_of(4, seed=2), 10), before)
-
-
-def test_a_server_that_asks_for_a_token(tmp_path, monkeypatch):
-    monkeypatch.delenv("MILVUS_TOKEN", raising=False)
-    asking = server_or_skip(tmp_path, asks_for_token=True)
-    try:
-        for token in (None, "root:wrong"):
-            with pytest.raises(ValueError, match="refuses the token, or needs one") as caught:
-                GalleryIndex.build(rows_of(3), store=asking.address, token=token)
-            assert "\n" not in str(caught.value)
-
-        GalleryIndex.build(rows_of(3), store=asking.address, token=TOKEN)
-        monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
-        assert GalleryIndex.open(asking.address).keys().tolist() == [0, 1, 2]
-    finally:
-        asking.stop()

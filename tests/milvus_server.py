@@ -20,6 +20,8 @@ def main() -> None:
         server.start()
         print(server.listen_port, server.server_proc.pid, flush=True)
         sys.stdin.read()
+    except Exception as error:  # noqa: BLE001  # of any kind; the end below would hide it
+        print(repr(error), file=sys.stderr, flush=True)
     finally:
         server.stop()
         sys.stdout.flush()

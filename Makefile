@@ -59,9 +59,9 @@ test: lint  ## lint, tests with the shape hook, tests without it; all but the sl
 test-servers: .venv/installed-dev  ## search over a real Milvus server, started here and stopped again
 	if [ -z "$(LOOPBACK)" ]; then echo "skipped: no network of its own for the server (unshare, ip)"; \
 	elif ! $(MAKE) .venv-milvus/installed; then echo "skipped: the package milvus cannot be installed here"; \
-	else $(LOOPBACK) sh -c 'ip link set lo up && CLIPREID_TEST_MILVUS=.venv-milvus/bin/python OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest $(HOOK) tests/retrieval/engines/test_engines.py tests/retrieval/engines/test_milvus_token.py \
-	  -k "server or killed"'; fi
+	else $(LOOPBACK) sh -ec 'ip link set lo up; export CLIPREID_TEST_MILVUS=.venv-milvus/bin/python OMP_NUM_THREADS=1; \
+	  $(BIN)/python -m pytest $(HOOK) tests/retrieval/engines/test_engines.py -k "server or killed"; \
+	  $(BIN)/python -m pytest $(HOOK) tests/retrieval/engines/test_milvus_token.py'; fi
 
 test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills and resumes
 	$(PYTEST) $(HOOK) -m "slow and not unhooked" $(SLOW)

@@ -1,4 +1,8 @@
-"""A Milvus server that asks for a token. It starts when that of the other tests has stopped."""
+"""A Milvus server that asks for a token.
+
+``make test-servers`` runs this in a process of its own: the server has the port of that of the
+other tests, and a client waits long before it tries a port again where a server has stopped.
+"""
 
 import numpy as np
 import pytest

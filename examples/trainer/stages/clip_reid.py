@@ -143,6 +143,7 @@ def prompt_stage(
         num_modality_tokens=max(prompt.modality_tokens, 1),
         seed=recipe.seed,
     )
+
     stage = ClipReIDPromptStage(
         session.towers,
         prompts,

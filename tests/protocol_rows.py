@@ -14,4 +14,4 @@ def check_rows(result, rows):
             continue
         assert result.average_precision[i] == pytest.approx(row[0])
         assert result.inverse_negative_penalty[i] == pytest.approx(row[1])
-        assert result.first_rank[i] == row[2]
+        assert result.first_rank[i] == pytest.approx(row[2])  # a mean over orders of ties

@@ -157,6 +157,12 @@ def test_type_a_sentence(browser, page, indexes):
     wait(browser, lambda: status.get_attribute("textContent").startswith("18 images. Hit 1,"))
 
 
+def test_an_empty_sentence_is_said_so(browser, page):
+    open_page(browser, page)
+    browser.find_element(By.ID, "text").send_keys("  ", Keys.ENTER)
+    wait(browser, lambda: "Write a sentence" in browser.find_element(By.ID, "toast").text)
+
+
 def test_filters_and_the_way_back(browser, page, indexes):
     open_page(browser, f"{page}?key=0")
     everything = keys(browser)

@@ -322,6 +322,8 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
         (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no such file"),
         (["index", "info", built, "--milvus-token-file", table], 1, "not on a server of Milvus"),
         (["search", tmp_path, "--text", "x"], 1, "is not an index"),
+        (["search", built, "--text", ""], 1, "the text is empty. Write a sentence"),
+        (["search", built, "--text", "a coat", "--text", "  "], 1, "text 1 is empty"),
         (["search", built, "--text", "x", "--where", "camera"], 2, "write COLUMN=VALUE"),
         (["search", built, "--text", "x", "--where", "a=1", "--where", "a=2"], 2, "another condit"),
         (["search", built, "--text", "x", "--where", "camra=1"], 1, "camera"),

@@ -161,7 +161,7 @@ def test_types_are_kept_without_loss(store, dtype):
     index = GalleryIndex.build(rows, store=store)
     result = index.search(rows[:4], 6)
 
-    values = similarities(rows[:4], rows)
+    values = similarities(rows[:4], rows).clip(-1, 1)
     assert (result.similarities == np.take_along_axis(values, result.rows, 1)).all()
     assert result.rows[:, 0].tolist() == [0, 1, 2, 3]
     assert index.info().dtype == ("float64" if dtype == torch.float64 else "float32")
@@ -506,6 +506,17 @@ def test_pipes_and_endless_links_are_no_index(store, tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ValueError, match="cannot read the index: OSError"):
         GalleryIndex.open(tmp_path / "loop")
+
+
+def test_similarities_do_not_leave_their_range(store):
+    rows = np.random.default_rng(0).standard_normal((40, 96)).astype(np.float32)
+    index = GalleryIndex.build(rows, store=store)
+    to_itself, to_the_opposite = index.search(rows, k=1), index.search(-rows, k=40)
+    assert to_itself.similarities.max() == 1
+    assert to_the_opposite.similarities.min() == -1
+    assert to_itself.rows[:, 0].tolist() == list(range(40))
+    index.add(3 * rows)
+    assert index.neighbours(1).similarities.max() == 1
 
 
 def test_vectors_and_columns_by_key(store):

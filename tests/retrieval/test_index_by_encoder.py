@@ -184,6 +184,13 @@ def test_text_for_a_model_without_a_text_tower(records, store):
         index.search_text("a coat", k=1)
 
 
+@pytest.mark.parametrize("texts", ["", " \n", ["a coat", ""]])
+def test_an_empty_text_is_refused(texts, saved, records, store):
+    index = GalleryIndex.build(Encoder.open(saved), records, store=store)
+    with pytest.raises(ValueError, match=r"search_text: .* is empty. Write a sentence"):
+        index.search_text(texts, k=1)
+
+
 def test_mistakes_of_building(records, store):
     encoder = Encoder(towers_of())
     with pytest.raises(ValueError, match="an encoder needs records to encode"):

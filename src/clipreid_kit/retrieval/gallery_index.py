@@ -58,7 +58,7 @@ from clipreid_kit.retrieval.search_forms import (
     group_by_identity,
     mean_of_unit_rows,
 )
-from clipreid_kit.retrieval.search_result import SearchResult
+from clipreid_kit.retrieval.search_result import SearchResult, clamp_cosines
 from clipreid_kit.retrieval.second_pass import Expand, Rerank, expand_queries, rerank_shortlist
 from clipreid_kit.retrieval.store.conditions import Not
 from clipreid_kit.retrieval.store.record_columns import check_column_names
@@ -427,7 +427,7 @@ class GalleryIndex:
         """Find the images that are nearest to each of some texts.
 
         Args:
-            texts: One or several.
+            texts: One or several; none of them empty.
             k: As for :meth:`search`.
             where: As for :meth:`search`.
             combine: As for :meth:`search`.
@@ -437,11 +437,15 @@ class GalleryIndex:
             approximate: As for :meth:`search`.
 
         Raises:
-            ValueError: As for :meth:`search`, or if the model has no text tower that its images
-                can be compared with, or the encoder of the index cannot be found.
+            ValueError: As for :meth:`search`, or if a text is empty, the model has no text tower
+                that its images can be compared with, or the encoder of the index cannot be found.
         """
-        self._check_k("GalleryIndex.search_text", k)
-        vectors = self.encoder.encode_texts(texts)
+        owner = "GalleryIndex.search_text"
+        self._check_k(owner, k)
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        _check_written(owner, listed)
+
+        vectors = self.encoder.encode_texts(listed)
         found = self.search(
             vectors,
             k,
@@ -924,15 +928,16 @@ class GalleryIndex:
         keys[is_found] = self._store.keys_of_rows(found.rows[is_found])
         records = self._records_of(found.rows)
         calibration = self.calibration if is_calibrated else None
+        similarities = clamp_cosines(found.similarities)
         if calibration is None:
-            return SearchResult(found.rows, keys, found.similarities, records)
+            return SearchResult(found.rows, keys, similarities, records)
 
         cameras = None if query_cameras is None else [_plain(one) for one in query_cameras]
         probabilities, is_unknown = judge_hits(calibration, found.similarities, records, cameras)
         return SearchResult(
             found.rows,
             keys,
-            found.similarities,
+            similarities,
             records,
             probabilities=probabilities,
             is_unknown=is_unknown,
@@ -963,6 +968,14 @@ def _check_records(owner: str, rows: EmbeddingRows, records: Sequence[ImageRecor
             "once, in order: shuffle=False, drop_last=False."
         )
     check_records(owner, records or ())
+
+
+def _check_written(owner: str, texts: Sequence[str]) -> None:
+    """Raise ValueError if a text is empty: a model would embed it, and find anything."""
+    for number, text in enumerate(texts):
+        if isinstance(text, str) and not text.strip():
+            place = "the text" if len(texts) == 1 else f"text {number}"
+            raise ValueError(f"{owner}: {place} is empty. Write a sentence to search for.")
 
 
 def _key_array(owner: str, keys: Iterable[int] | IntArray) -> IntArray:

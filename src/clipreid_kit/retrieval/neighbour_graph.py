@@ -11,6 +11,7 @@ from torch import Tensor
 from clipreid_kit._similarity.float32_pass import inverse_norms
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
+from clipreid_kit.retrieval.search_result import clamp_cosines
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -30,7 +31,7 @@ class NeighbourGraph:
     Attributes:
         keys: (N,), keys of the images.
         neighbours: (N, K), positions of their neighbours in ``keys``, nearest first.
-        similarities: (N, K), cosine similarities in float64.
+        similarities: (N, K), cosine similarities in float64, in [-1, 1].
     """
 
     keys: IntArray
@@ -65,7 +66,7 @@ def neighbour_graph(
         similarity = _cosines(embeddings, inverse, part, neighbours[part])
         order = np.lexsort((neighbours[part], -similarity))
         neighbours[part] = np.take_along_axis(neighbours[part], order, axis=1)
-        similarities[part] = np.take_along_axis(similarity, order, axis=1)
+        similarities[part] = clamp_cosines(np.take_along_axis(similarity, order, axis=1))
     return NeighbourGraph(keys, neighbours.astype(np.int32), similarities)
 
 

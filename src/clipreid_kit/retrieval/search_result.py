@@ -21,7 +21,7 @@ class Hit:
         row: Row of the index, counted in the order of insertion; :meth:`GalleryIndex.compact`
             renumbers rows.
         key: Key of the image, which never changes; :meth:`GalleryIndex.remove` takes it.
-        similarity: Cosine similarity to the query, in [-1, 1] up to rounding.
+        similarity: Cosine similarity to the query, in [-1, 1].
         record: The image's record; ``None`` in an index without records.
         probability: Probability that it shows the identity of the query; ``None`` in an index
             without a calibration.
@@ -44,7 +44,7 @@ class SearchResult:
     Attributes:
         rows: (Q, K), rows of the index.
         keys: (Q, K), keys of the images.
-        similarities: (Q, K), exact cosine similarities.
+        similarities: (Q, K), exact cosine similarities, in [-1, 1].
         records: For each query the records of its images; ``None`` for each image of an index
             without records.
         probabilities: (Q, K), probabilities that query and image show the same identity; ``None``
@@ -94,3 +94,18 @@ class SearchResult:
         """Yield the images found for each query."""
         for query in range(len(self)):
             yield self[query]
+
+
+def clamp_cosines(similarities: FloatArray) -> FloatArray:
+    """Return cosine similarities without what rounding has put beyond 1 or -1.
+
+    The order of hits is that of the values before, which the evaluator ranks by, too.
+
+    Args:
+        similarities: Of any shape; NaN stays.
+
+    Example:
+        >>> clamp_cosines(np.array([1 + 2.0**-52, 0.5])).tolist()
+        [1.0, 0.5]
+    """
+    return np.clip(similarities, -1.0, 1.0)

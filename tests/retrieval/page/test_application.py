@@ -156,6 +156,8 @@ def test_the_rate_is_limited(index, client_of):
         ({"query": {"key": 0}, "k": 0}, 422, "k: "),
         ({"query": {"key": 0}, "k": 201}, 422, "at most 200"),
         ({"query": {"key": "0"}}, 422, "query.key: "),
+        ({"query": {"text": ""}}, 422, "query: the text is empty; write a sentence"),
+        ({"query": {"text": " \t"}}, 422, "query: the text is empty; write a sentence"),
         ({"query": {"text": "a" * 1001}}, 422, "at most 1000 characters"),
         ({"query": {"image": "../../etc/passwd"}}, 422, "query.image: "),
         ({"query": {"key": 0}, "kk": 3}, 422, "kk: "),

@@ -16,7 +16,7 @@ from clipreid_kit.retrieval.encoding.image_inputs import ImageInput
 from clipreid_kit.retrieval.exact.candidates import exact_pairs
 from clipreid_kit.retrieval.fusion.fusion_rule import Rule, fuse_probabilities
 from clipreid_kit.retrieval.gallery_index import GalleryIndex
-from clipreid_kit.retrieval.search_result import SearchResult
+from clipreid_kit.retrieval.search_result import SearchResult, clamp_cosines
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -221,7 +221,7 @@ class FusedIndex:
         return SearchResult(
             rows,
             keys,
-            similarities,
+            clamp_cosines(similarities),
             [answer.records for answer in answers],
             probabilities=probabilities,
             is_unknown=np.logical_not(is_known),

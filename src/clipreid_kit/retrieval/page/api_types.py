@@ -21,13 +21,15 @@ class QueryBody(_Request):
     key: int | None = Field(None, ge=0, description="Key of an image of the index.")
     index: int = Field(0, ge=0, le=1, description="Number of the index that the key is of.")
     image: str | None = Field(None, pattern=_SHA256, description="SHA-256 of a dropped image.")
-    text: str | None = Field(None, min_length=1, description="A sentence.")
+    text: str | None = Field(None, description="A sentence; not an empty one.")
 
     @model_validator(mode="after")
     def _check_one(self) -> "QueryBody":
         given = [self.key is not None, self.image is not None, self.text is not None]
         if sum(given) != 1:
             raise ValueError("give one of key, image and text")
+        if self.text is not None and not self.text.strip():
+            raise ValueError("the text is empty; write a sentence to search for")
         return self
 
 

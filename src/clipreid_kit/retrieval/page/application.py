@@ -410,4 +410,4 @@ def _add_error_handlers(app: FastAPI) -> None:
 def _sentence(error: Any) -> str:  # noqa: ANN401 (pydantic's dictionary)
     """Return what is wrong in a body, and where."""
     place = ".".join(str(part) for part in error["loc"] if part != "body")
-    return f"{place or 'body'}: {error['msg']}"
+    return f"{place or 'body'}: {error['msg'].removeprefix('Value error, ')}"

@@ -226,6 +226,7 @@ function listen() {
     event.preventDefault();
     const text = byId("text").value.trim().slice(0, facts.max_text);
     if (text) go({ query: { text } });
+    else toast("Write a sentence to search for.");
   });
   byId("group").addEventListener("change", (event) => go({ group: event.target.checked }));
   byId("other").addEventListener("change", (event) => go({ other: event.target.checked }));

@@ -973,7 +973,7 @@ def _check_records(owner: str, rows: EmbeddingRows, records: Sequence[ImageRecor
 def _check_written(owner: str, texts: Sequence[str]) -> None:
     """Raise ValueError if a text is empty: a model would embed it, and find anything."""
     for number, text in enumerate(texts):
-        if isinstance(text, str) and not text.strip():
+        if not str(text).strip():
             place = "the text" if len(texts) == 1 else f"text {number}"
             raise ValueError(f"{owner}: {place} is empty. Write a sentence to search for.")
 

@@ -125,7 +125,8 @@ def test_the_token_of_the_environment(monkeypatch):
 
     seen = []
 
-    def client(uri, token, timeout):
+    def client(uri, token, timeout, grpc_options):
+        assert grpc_options["grpc.max_reconnect_backoff_ms"] == 1000  # grpc's own is 2 minutes
         seen.append((uri, token))
         raise RuntimeError("no such field")
 

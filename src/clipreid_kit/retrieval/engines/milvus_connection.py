@@ -17,6 +17,9 @@ _COLLECTION = "clipreid_gallery"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _CONNECT_SECONDS = 10.0
 _CALL_SECONDS = 60.0
+# an open client tries again soon after a server was stopped; grpc waits longer each time, up to two
+# minutes, also when the server is back
+_GRPC = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before a call is made again
 _REFUSED = re.compile(r"auth|token|permission|privilege|unauthenticated", re.IGNORECASE)
 # worth another try: the server is starting, busy, or was not reached
@@ -126,7 +129,9 @@ class MilvusConnection:
             address.path.absolute().parent.mkdir(parents=True, exist_ok=True)
         with _without_log():
             try:
-                self.client: Any = MilvusClient(address.uri, token=token, timeout=_CONNECT_SECONDS)
+                self.client: Any = MilvusClient(
+                    address.uri, token=token, timeout=_CONNECT_SECONDS, grpc_options=_GRPC
+                )
             except Exception as error:  # of the client, of grpc, and of what either uses
                 raise self._sentence(owner, error) from error
 

@@ -42,6 +42,7 @@ _LIKE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.randn_like: Tensor.normal_,
     torch.randint_like: Tensor.random_,
 }
+_RANDOM = _WITH_GENERATOR.union(_LIKE)
 
 
 class ItemRandom(TorchFunctionMode):
@@ -72,13 +73,14 @@ class ItemRandom(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 (whatever torch returns)
         """Pass the generator to a random function that was called without one."""
-        options = dict(kwargs or {})
-        draws = func in _WITH_GENERATOR and _is_on_cpu(args, options)
-        if draws and options.get("generator") is None:
-            options["generator"] = self._generator
+        options = dict(kwargs) if kwargs else {}
+        if func not in _RANDOM or not _is_on_cpu(args, options):
+            return func(*args, **options)
 
-        if func in _LIKE and _is_on_cpu(args, options):
+        if func in _LIKE:
             return self._like(func, *args, **options)
+        if options.get("generator") is None:
+            options["generator"] = self._generator
         return func(*args, **options)
 
     def _like(self, func: Callable[..., Any], like: Tensor, *bounds: int, **options: Any) -> Tensor:  # noqa: ANN401

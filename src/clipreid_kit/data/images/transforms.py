@@ -17,6 +17,7 @@ from clipreid_kit.data.images._image_checks import (
     check_image_size,
     check_statistics,
 )
+from clipreid_kit.data.images.flip_and_shift import RandomFlip, RandomShift
 from clipreid_kit.data.images.image_presets import IMAGE_PRESETS
 from clipreid_kit.data.images.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec
 from clipreid_kit.data.images.resize import (
@@ -147,7 +148,7 @@ def train_transform(
     Example:
         >>> augment = train_transform((8, 4), horizontal_flip=0.0, pad=1, rotation=10.0, fill=255)
         >>> [type(step).__name__ for step in augment.transforms]
-        ['StretchToSize', 'Pad', 'RandomCrop', 'RandomAffine', 'ToNormalizedTensor']
+        ['StretchToSize', 'RandomShift', 'RandomAffine', 'ToNormalizedTensor']
         >>> augment(Image.new("RGB", (5, 7), "white")).shape
         torch.Size([3, 8, 4])
     """
@@ -200,18 +201,15 @@ def train_transform(
 
 def _crop_and_flip_steps(spec: ImageSpec, crop: float, horizontal_flip: float, pad: int) -> Steps:
     """Crop and resize an image, mirror it, and shift it by padding and cropping."""
-    from torchvision.transforms import v2
-
     steps: Steps = []
     if crop < 1:
         steps.append(RandomFractionCrop(crop))
     steps.append(resize_step(spec, spec.train_interpolation or spec.interpolation))
 
     if horizontal_flip:
-        steps.append(v2.RandomHorizontalFlip(horizontal_flip))
+        steps.append(RandomFlip(horizontal_flip))
     if pad:
-        steps.append(v2.Pad(pad, fill=spec.fill))
-        steps.append(v2.RandomCrop(list(spec.image_size)))
+        steps.append(RandomShift(pad, spec.fill))
     return steps
 
 
@@ -252,8 +250,8 @@ def preset_transforms(name: str) -> PresetTransforms:
 
     Example:
         >>> spec, train, evaluate = preset_transforms("clip-reid")
-        >>> spec.image_size, [type(step).__name__ for step in train.transforms[1:4]]
-        ((256, 128), ['RandomHorizontalFlip', 'Pad', 'RandomCrop'])
+        >>> spec.image_size, [type(step).__name__ for step in train.transforms[1:]]
+        ((256, 128), ['RandomFlip', 'RandomShift', 'ToNormalizedTensor', 'RandomErasing'])
     """
     check_choice("preset_transforms", "name", name, tuple(IMAGE_PRESETS))
     spec = IMAGE_PRESETS[name]

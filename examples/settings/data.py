@@ -117,12 +117,11 @@ class Synthetic(Images):
         if len(self.looks) == 1:
             return self._generate(folder, self.looks[0], seed, quiet=quiet)
 
-        return kit.join_domains(
-            {
-                look: self._generate(folder / look, look, 1000 * number + seed, quiet=quiet)
-                for number, look in enumerate(self.looks)
-            }
-        )
+        domains: dict[str, list[ImageRecord]] = {}
+        for number, look in enumerate(self.looks):
+            own_seed = 1000 * number + seed  # other persons in each domain
+            domains[look] = self._generate(folder / look, look, own_seed, quiet=quiet)
+        return kit.join_domains(domains)
 
     def _generate(self, folder: Path, look: Look, seed: int, *, quiet: bool) -> list[ImageRecord]:
         """Write the images of one look."""
@@ -138,11 +137,11 @@ class Synthetic(Images):
         workers = None if self.workers else 0
 
         with tqdm(total=total, unit="images", leave=False, disable=quiet or None) as bar:
-            return generator.write(
-                folder,
-                progress=lambda *_: bar.update() and None,  # type: ignore[arg-type]
-                workers=workers,
-            )
+
+            def count_image(_done: int, _total: int) -> None:
+                bar.update()
+
+            return generator.write(folder, progress=count_image, workers=workers)
 
 
 class Stored(Images):

@@ -6,7 +6,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from typing_extensions import Self
 
+from examples.settings.augment import Augment, Fill
+from examples.settings.batch import Batch, Clusters, Mining, StandardMining, Tracklets
 from examples.settings.data import PAIR_TERMS, TEXT_TERMS, Data, Synthetic
+from examples.settings.evaluate import Evaluate, TrainedEvaluate
+from examples.settings.head import Head, LinearHead
 from examples.settings.losses import (
     ClipReIDLoss,
     ImageEncoderLoss,
@@ -18,29 +22,13 @@ from examples.settings.losses import (
     TextToPersonLoss,
     UnsupervisedLoss,
 )
+from examples.settings.model import Model, TrainedModel
 from examples.settings.optim import CosineOptim, Optim
+from examples.settings.prompt import ComposedPrompt, LearnedPrompt
 from examples.settings.section import Needs, Section, default_of, idle_keys, lookup
-from examples.settings.sections import (
-    Augment,
-    Batch,
-    Clusters,
-    ComposedPrompt,
-    Evaluate,
-    Fill,
-    Head,
-    LearnedPrompt,
-    LinearHead,
-    Mining,
-    Model,
-    Pairs,
-    StandardMining,
-    Tokens,
-    Track,
-    Tracklets,
-    TrainedEvaluate,
-    TrainedModel,
-)
 from examples.settings.teacher import NoTeacher, Teacher
+from examples.settings.text_to_person import Pairs, Tokens
+from examples.settings.track import Track
 from examples.settings.variants import models_in
 
 # YAML 1.1 reads an unquoted `no` as false.

@@ -12,8 +12,8 @@ from clipreid_kit.clip import TrainingCheckpoints, read_card, warm_start
 from clipreid_kit.data import CategoryIndex, ReidDataset, domain_numbers, records_of
 from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
+from examples.settings.augment import Augment
 from examples.settings.losses import AnyLoss
-from examples.settings.sections import Augment
 from examples.settings.stages import TrainingRecipe, UnsupervisedRecipe
 from examples.trainer.batches import Batches, CaptionTokens, PKBatches
 from examples.trainer.evaluation import evaluate, scoring_of

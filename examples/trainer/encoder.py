@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from clipreid_kit.data import CategoryIndex, ImageRecord, ImageSpec, ReidDataset, eval_transform
 from clipreid_kit.retrieval import Encoder
-from examples.settings.sections import Evaluate
+from examples.settings.evaluate import Evaluate
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from clipreid_kit.data import ImageRecord, Occlusion, captions_of, evaluation_id
 from clipreid_kit.reports import Evaluation, Result, occlusion_task
 from clipreid_kit.retrieval import Encoder
 from examples.settings.data import SysuMM01
-from examples.settings.sections import Evaluate
+from examples.settings.evaluate import Evaluate
 from examples.settings.stages import Recipe
 from examples.trainer import cross_modality
 from examples.trainer.records import Sides, Tests
@@ -134,20 +134,16 @@ def evaluate(
         results |= _under_occlusion(encoder, tests, embed, scoring)
 
     first = next(iter(tests.values()))[0]
+    columns = evaluation_ids(*first, cameras=scoring.cameras)
     query, gallery = first[0], first[1] or first[0]
+
     captions = _captions(query, scoring.options, every=_BY_CAPTIONS in tests)
     texts = None
     if captions and scoring.texts:
         texts = encoder.encode_texts([caption for _, caption in captions])
         identities = [identity for identity, _ in captions]
-        images = embed(gallery)
-        results |= _with_texts(texts, identities, images, gallery, scoring)
-        for width in scoring.options.widths:
-            cut = (_cut_to_width(texts, width), identities, _cut_to_width(images, width))
-            narrow = _with_texts(*cut, gallery, scoring)
-            results |= {f"{name}.first_{width}": found for name, found in narrow.items()}
+        results |= _between_modalities(texts, identities, embed(gallery), gallery, scoring)
 
-    columns = evaluation_ids(*first, cameras=scoring.cameras)
     return Evaluation(
         results=results,
         query=query,
@@ -333,6 +329,27 @@ def _of_pair(
     evaluator = scoring.evaluator(protocol, by_camera=by_camera, rerank=rerank)
     result: Result = evaluator.evaluate(embed_query(query), embed_gallery(gallery), **columns)
     return result
+
+
+def _between_modalities(
+    texts: Tensor,
+    identities: list[int | str],
+    images: Tensor,
+    gallery: Sequence[ImageRecord],
+    scoring: Scoring,
+) -> dict[str, Result]:
+    """Results between captions and images, at the full width and at those of the recipe."""
+    results = _with_texts(texts, identities, images, gallery, scoring)
+    for width in scoring.options.widths:
+        narrow = _with_texts(
+            _cut_to_width(texts, width),
+            identities,
+            _cut_to_width(images, width),
+            gallery,
+            scoring,
+        )
+        results |= {f"{name}.first_{width}": found for name, found in narrow.items()}
+    return results
 
 
 def _with_texts(

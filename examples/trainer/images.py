@@ -16,8 +16,9 @@ from clipreid_kit.data import (
     train_transform,
     warp_transform,
 )
+from examples.settings.augment import Augment
 from examples.settings.data import Images
-from examples.settings.sections import Augment, Model
+from examples.settings.model import Model
 
 
 def image_spec(towers: ClipTowers, model: Model, fill: int) -> ImageSpec:

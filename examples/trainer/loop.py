@@ -141,9 +141,8 @@ def fit(training: Training, *, resume: bool) -> None:
 
         began = time.perf_counter()
         row = train_epoch(training, epoch)
-        row["images_per_second"] = (
-            row.pop("images") * training.accelerator.num_processes / (time.perf_counter() - began)
-        )
+        images = row.pop("images") * training.accelerator.num_processes
+        row["images_per_second"] = images / (time.perf_counter() - began)
 
         improved = validation is None or not validation.chooses
         if validation is not None and validation.is_due(epoch, epochs):
@@ -186,12 +185,10 @@ def _validate(training: Training, validation: Validation, row: Row) -> bool:
 
 def _save(training: Training, row: Row, waited: int) -> None:
     """Keep a checkpoint of an epoch, and write its row."""
-    accelerator, average, scaler = (
-        training.accelerator,
-        training.average,
-        training.accelerator.scaler,
-    )
-    states = gather_object([random_state()])
+    accelerator = training.accelerator
+    average = training.average
+    scaler = accelerator.scaler
+    random_states = gather_object([random_state()])
     training.log.add(row)
 
     if accelerator.is_main_process:
@@ -201,7 +198,7 @@ def _save(training: Training, row: Row, waited: int) -> None:
             "history": training.log.rows,
             "optimizers": [optimizer.state_dict() for optimizer in training.optimizers.all()],
             "batches": training.batches.state_dict(),
-            "random": states,
+            "random": random_states,
             "raw": None if average is None else training.method.state_dict(),
             "averaged": None if average is None else int(average.n_averaged),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -216,6 +213,7 @@ def _save(training: Training, row: Row, waited: int) -> None:
             card=training.card,
             keep=every is not None and row["epoch"] % every == 0,
         )
+
         training.log.write()
         training.log.tell(row, training.optim.epochs)
     accelerator.wait_for_everyone()

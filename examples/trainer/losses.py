@@ -38,6 +38,8 @@ from clipreid_kit.clip import (
     set_trainable,
 )
 from clipreid_kit.losses.weighted_sum import Weight
+from examples.settings.batch import Batch
+from examples.settings.head import AnyHead, CircleHead, LinearHead, MarginHead
 from examples.settings.losses import (
     NESTED_TERMS,
     AnyLoss,
@@ -53,15 +55,7 @@ from examples.settings.losses import (
     Terms,
     ViewTerm,
 )
-from examples.settings.sections import (
-    AnyHead,
-    Batch,
-    Blocks,
-    CircleHead,
-    LinearHead,
-    MarginHead,
-    TrainedModel,
-)
+from examples.settings.model import Blocks, TrainedModel
 
 IdentityBranchBuilder = partial[IdentityBranch]
 

@@ -2,7 +2,7 @@
 
 from clipreid_kit.data.hands import spoken_aspect
 from examples.settings.data import Hands, Images
-from examples.settings.sections import Template
+from examples.settings.prompt import Template
 
 
 def templates_of(prompt: Template, data: Images) -> list[str]:

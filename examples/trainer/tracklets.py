@@ -11,7 +11,8 @@ from clipreid_kit.clip import ClipBaseline
 from clipreid_kit.data import ImageRecord, ReidDataset
 from clipreid_kit.metrics import pool_tracklets
 from clipreid_kit.retrieval import Encoder
-from examples.settings.sections import Evaluate, Tracklets
+from examples.settings.batch import Tracklets
+from examples.settings.evaluate import Evaluate
 from examples.settings.stages import ClassifierRecipe
 from examples.trainer.batches import ImageBatch, ImageBatches
 from examples.trainer.records import Sides, Tests

@@ -12,9 +12,9 @@ from tiny import keys_of
 from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import IdentityPromptLearner, PromptComposer
+from examples.settings.augment import Augment
 from examples.settings.recipe import load_recipe
 from examples.settings.section import default_of, lookup
-from examples.settings.sections import Augment
 
 ROOT = Path(__file__).parents[2]
 HANDS = ROOT / "examples" / "recipes" / "hands"

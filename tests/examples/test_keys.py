@@ -13,8 +13,8 @@ from tiny import session_of, tiny_images, tiny_recipe
 
 from clipreid_kit import CircleSoftmaxHead
 from clipreid_kit import data as kit
+from examples.settings.head import CircleHead
 from examples.settings.losses import ImageLoss
-from examples.settings.sections import CircleHead
 from examples.settings.stages import RECIPES
 from examples.settings.variants import models_in
 from examples.trainer import records as trainer_records

@@ -27,6 +27,23 @@ def test_the_table_has_a_line_per_task_and_moment():
     assert len({len(line) for line in results_table(results).splitlines()}) == 1
 
 
+def test_tasks_under_occlusion_are_a_table_by_share():
+    tasks = ["image_to_image"]
+    tasks += [f"image_to_image.occluded_{name}" for name in ("top_20", "top_40", "patch_20")]
+    results = {"before": dict.fromkeys(tasks, numbers(0.25))}
+    results["after"] = dict(zip(tasks, map(numbers, (0.5, 0.4, 0.3, 0.35)), strict=True))
+
+    lines = [line.split() for line in results_table(results).splitlines()[4:]]
+    assert lines == [
+        [],
+        ["mAP", "by", "occluded", "share", "0", "%", "20", "%", "40", "%"],
+        ["top,", "before", "15.0", "15.0", "15.0"],
+        ["top,", "after", "40.0", "30.0", "20.0"],
+        ["patch,", "before", "15.0", "15.0", "-"],
+        ["patch,", "after", "40.0", "25.0", "-"],
+    ]
+
+
 def test_an_epochs_line_has_validation_mark_and_alarms():
     row = {"epoch": 3, "loss": 1.23456, "images_per_second": 99.6, "best": True, "alarms": []}
     assert epoch_line(row) == "epoch   3  loss 1.235  100 images/s"

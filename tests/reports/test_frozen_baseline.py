@@ -34,6 +34,25 @@ def test_the_verdict_names_what_became_worse():
     assert verdict({"before": BETTER["before"]}) == ""
 
 
+def test_of_many_tasks_the_first_of_each_kind_has_a_sentence():
+    after = dict.fromkeys(["image_to_image", "text_to_image"], numbers(0.5))
+    after["image_to_image.rerank"] = numbers(0.5)
+    after["image_to_image.occluded_top_40"] = numbers(0.2)
+    after["image_to_image.occluded_top_20"] = numbers(0.3)
+    before = dict.fromkeys(after, numbers(0.4))
+
+    first, second, others = verdict({"before": before, "after": after}).splitlines()
+    assert first.startswith("image to image: training made the start model better")
+    assert second.startswith("text to image: training made the start model better")
+    assert others == (
+        "3 other tasks: 2 WORSE, 1 better; the worst is image to image, occluded top 40 "
+        "(mAP 30.0 frozen, 10.0 trained)."
+    )
+
+    del after["image_to_image.occluded_top_40"], after["image_to_image.occluded_top_20"]
+    assert len(verdict({"before": before, "after": after}).splitlines()) == 3
+
+
 def test_changes_are_taken_run_by_run(tmp_path):
     for seed, (before, after) in enumerate([(0.3, 0.5), (0.5, 0.4)]):
         moments = {"before": before, "after": after}

@@ -115,7 +115,8 @@ def test_the_validation_of_the_named_task_is_drawn(tmp_path, monkeypatch):
 def test_the_page_holds_title_note_settings_environment_and_captions(tmp_path):
     page = write(tmp_path, ROWS, evaluation(tmp_path, 0), evaluation(tmp_path, 1))
     assert "<h1>run: joint</h1>" in page
-    assert "A note. Tested on 3 queries against 3 gallery images of identities" in page
+    assert "Tested on 3 queries against 3 gallery images of identities" in page
+    assert page.index("Tested on 3 queries") < page.index("A note.")
     assert "stage: joint\nloss:\n  id: 1.0\n" in page
     assert "<dt>torch</dt><dd>2.9</dd>" in page
     assert "Sentence 1" in page
@@ -137,6 +138,19 @@ def test_several_splits_are_means(tmp_path):
     page = write(tmp_path, [], found)
     assert f"Rank-1 {100 * single.rank(1):.1f} %" in page
     assert "means of 2 random galleries" in page
+
+
+def test_other_tasks_are_in_one_table_without_those_under_occlusion(tmp_path):
+    names = ["image_to_image", "image_to_image.rerank", "image_to_image.occluded_top_30"]
+    before, after = (evaluation(tmp_path, seed, results=names) for seed in (0, 1))
+    page = write(tmp_path, [], before, after)
+    assert page.count("Image to image, rerank</th>") == 1
+    assert "Rank-1 before" in page
+    assert "Image to image, occluded top 30</th>" not in page
+
+
+def test_a_single_task_leaves_the_table_out(tmp_path):
+    assert "Other tasks" not in write(tmp_path, [], evaluation(tmp_path, 0))
 
 
 def test_texts_alone_make_a_report(tmp_path):

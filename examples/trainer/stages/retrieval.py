@@ -11,7 +11,7 @@ from clipreid_kit.data import (
 )
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.retrieval import Encoder
-from examples.settings.sections import HardNegativeMining, TripletMining
+from examples.settings.batch import HardNegativeMining, TripletMining
 from examples.settings.stages import RetrievalRecipe
 from examples.trainer.assemble import (
     caption_tokens,

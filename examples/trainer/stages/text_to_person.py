@@ -9,8 +9,8 @@ from clipreid_kit import MaskedLanguageHead, TokenSelection, clean_probability, 
 from clipreid_kit.clip import ClipTowers, TextToPerson
 from clipreid_kit.data import ReidDataset
 from clipreid_kit.distributed import local_losses
-from examples.settings.sections import Tokens
 from examples.settings.stages import TextToPersonRecipe
+from examples.settings.text_to_person import Tokens
 from examples.trainer.assemble import fit_method, pk_batches, training_images
 from examples.trainer.batches import CaptionTokens, DividedBatches
 from examples.trainer.losses import (

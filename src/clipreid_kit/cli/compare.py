@@ -91,40 +91,38 @@ def compare(
       clipreid compare --train runs/a runs/b --test runs/a runs/b photos --out matrix.md
       clipreid compare runs --html leaderboard.html
     """
+    for_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
+    for_training = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
+
     if train:
-        others: dict[str, object] = {"FOLDERS": folders, "--data": data, "--seed": seeds}
-        others["--stage"] = stages
-        others |= {"--published": published, "--baseline": baseline, "--measure": measures}
-        others |= {"--task": task, "--level": level, "--html": html}
-        _check_unused(others, "have no effect with --train")
+        unused = {"FOLDERS": folders, **for_training, **for_test, "--html": html}
+        _check_unused(unused, "have no effect with --train")
         _write(out, _matrix(train, test_sets or [], evaluations, _table_format(out, table_format)))
         return
+
     _check_unused({"--evaluations": evaluations}, "needs --train")
     if not folders:
         raise typer.BadParameter("name a folder of recipes, or runs; or use --train and --test")
 
-    of_training = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
-    of_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
-    of_test["--format"] = table_format
-    is_of_runs = test or html is not None
-    _check_unused(of_training if is_of_runs else {}, "have no effect on runs that exist")
-    _check_unused({} if test else of_test, "need --test")
+    compares_runs = test or html is not None
+    if compares_runs:
+        _check_unused(for_training, "have no effect on runs that exist")
+    if not test:
+        _check_unused({**for_test, "--format": table_format}, "need --test")
 
     if html is not None:
         _write_leaderboard(folders, html)
     if test:
-        form = _table_format(out, table_format)
-        measured = measures or ["rank_1", "mean_ap", "mean_inp"]
-        text = _test(
+        tested = _test(
             folders,
-            form,
-            task or "image_to_image",
-            measured,
-            baseline,
-            0.05 if level is None else level,
+            _table_format(out, table_format),
+            task=task or "image_to_image",
+            measures=measures or ["rank_1", "mean_ap", "mean_inp"],
+            baseline=baseline,
+            level=0.05 if level is None else level,
         )
-        _write(out, text)
-    if is_of_runs:
+        _write(out, tested)
+    if compares_runs:
         return
 
     if out is None:
@@ -164,22 +162,23 @@ def _check_unused(options: Mapping[str, object], reason: str) -> None:
 
 def _table_format(out: Path | None, asked: str | None) -> str:
     """The format of the table: that of the file's name, or the one asked for."""
-    forms = {".md": "markdown", ".tex": "latex", ".html": "html"}
+    formats = {".md": "markdown", ".tex": "latex", ".html": "html"}
     if out is None:
-        if asked is not None and asked not in forms.values():
+        if asked is not None and asked not in formats.values():
             raise typer.BadParameter(f"--format {asked}: choose markdown, latex or html")
         return asked or "markdown"
 
-    if out.suffix.lower() not in forms or asked is not None:
+    if out.suffix.lower() not in formats or asked is not None:
         raise typer.BadParameter(
             f"--out {out}: with --test or --train, name a .md, .tex or .html file, without --format"
         )
-    return forms[out.suffix.lower()]
+    return formats[out.suffix.lower()]
 
 
 def _test(
     paths: list[str],
-    form: str,
+    table_format: str,
+    *,
     task: str,
     measures: list[str],
     baseline: str | None,
@@ -195,7 +194,7 @@ def _test(
         baseline=baseline,
         level=level,
     )
-    return comparison_table(comparison, form)  # type: ignore[arg-type]
+    return comparison_table(comparison, table_format)  # type: ignore[arg-type]
 
 
 def _write_leaderboard(paths: list[str], file: Path) -> None:

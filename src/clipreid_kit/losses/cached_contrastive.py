@@ -1,19 +1,19 @@
 """Gradient caching: contrastive batches of any size in the memory of one chunk (GradCache)."""
 
-import copy
-import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import get_device_states, set_device_states
 
 from clipreid_kit._checks import check_integer, describe, fail, inside_a_transform
+from clipreid_kit.losses._engine.execution_state import ExecutionState
+from clipreid_kit.losses._engine.nested_batch import num_rows_of, slice_rows, tensors_in
+from clipreid_kit.losses._engine.watched_tensor import WatchedTensor
 
 Encoder = Callable[[Any], Tensor]
 
@@ -261,16 +261,21 @@ class _Side:
     """One encoder and its batch in chunks, with what is needed to encode them a second time."""
 
     def __init__(self, name: str, encode: Encoder, batch: object, chunk_size: int) -> None:
-        num_rows = _num_rows(name, batch)
-        self.starts = range(0, max(num_rows, 1), chunk_size)
+        num_rows = num_rows_of("CachedContrastive", name, batch)
+        if any(tensor.requires_grad for tensor in tensors_in(batch)):
+            raise ValueError(
+                f"CachedContrastive: {name} require gradient, which would be lost. "
+                "Pass what the encoder reads, and let the encoder hold what is trained."
+            )
 
+        self.starts = range(0, max(num_rows, 1), chunk_size)
         self.name = name
         self.encode = encode
         # New containers: the caller may put other tensors into the given ones.
-        self.batch = _slice_rows(batch, 0, num_rows)
+        self.batch = slice_rows(batch, 0, num_rows)
         self.sizes = [min(start + chunk_size, num_rows) - start for start in self.starts]
-        self.states: list[_ExecutionState] = []
-        self.watched: list[_Watched] = []
+        self.states: list[ExecutionState] = []
+        self.watched: list[WatchedTensor] = []
         self.gradients: tuple[Tensor, ...] = ()
         self.kept: dict[int, Tensor] = {}
 
@@ -281,16 +286,18 @@ class _Side:
     def chunk(self, index: int) -> Any:  # noqa: ANN401 (any structure)
         """A copy of the rows of a chunk, which the encoder may change."""
         start = self.starts[index]
-        return _slice_rows(self.batch, start, start + self.sizes[index], copy_rows=True)
+        return slice_rows(self.batch, start, start + self.sizes[index], copy_rows=True)
 
     def watch(self) -> None:
         """Note the versions of what both passes read: the batch, and the encoder's weights."""
-        for tensor in _tensors(self.batch):
-            self.watched.append(_Watched.of(self.name, tensor))
+        for tensor in tensors_in(self.batch):
+            self.watched.append(WatchedTensor.of(self.name, tensor))
 
         for module in _modules_of(self.encode):
             for name, parameter in module.named_parameters():
-                self.watched.append(_Watched.of(f"the weight {name} of {self.name}", parameter))
+                self.watched.append(
+                    WatchedTensor.of(f"the weight {name} of {self.name}", parameter)
+                )
 
     def check_unchanged(self) -> None:
         """Raise RuntimeError if something was changed in place since :meth:`watch`."""
@@ -316,7 +323,7 @@ class _Side:
 
         for index, size in enumerate(self.sizes):
             chunk = self.chunk(index)
-            state = _ExecutionState(chunk)
+            state = ExecutionState(chunk)
             self.states.append(state)
 
             if index < num_kept:
@@ -356,37 +363,6 @@ class _Side:
     def set_gradient(self, gradient: Tensor) -> None:
         """Split the gradient of the embeddings into those of the chunks."""
         self.gradients = torch.split(gradient, self.sizes)
-
-
-class _Watched(NamedTuple):
-    """A tensor that must not change, with its version.
-
-    Attributes:
-        name: What it is, for the error.
-        tensor: The tensor.
-        version: Number of changes in place; ``None`` where torch does not count them.
-        value: A copy of a single number, which may be written without being changed.
-    """
-
-    name: str
-    tensor: Tensor
-    version: int | None
-    value: Tensor | None
-
-    @classmethod
-    def of(cls, name: str, tensor: Tensor) -> "_Watched":
-        value = tensor.detach().clone() if tensor.numel() == 1 else None
-        return cls(name, tensor, _version(tensor), value)
-
-    def is_changed(self) -> bool:
-        if _version(self.tensor) == self.version:
-            return False
-        return self.value is None or not torch.equal(self.value, self.tensor.detach())
-
-
-def _version(tensor: Tensor) -> int | None:
-    """Number of changes in place, as autograd counts them."""
-    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 (no public name)
 
 
 def _modules_of(encode: object) -> list[nn.Module]:
@@ -449,48 +425,6 @@ def _run_backward_pass(backward_pass: _BackwardPass) -> None:
         torch.autograd.backward(embeddings, gradients)
 
 
-class _ExecutionState:
-    """Random state and autocast in the first pass of a chunk, to be restored for the second."""
-
-    def __init__(self, batch: object) -> None:
-        tensors = list(_tensors(batch))
-        device_types = {tensor.device.type for tensor in tensors}
-        accelerators = [tensor.device.type for tensor in tensors if tensor.device.type != "cpu"]
-
-        self._cpu_state = torch.get_rng_state()
-        self._devices, self._device_states = get_device_states(*tensors)
-        self._device_type = accelerators[0] if accelerators else "cuda"
-
-        # Device type, dtype, and whether autocast is enabled.
-        self._autocasts: list[tuple[str, torch.dtype, bool]] = []
-        for kind in sorted({"cpu", *device_types}):
-            dtype = torch.get_autocast_dtype(kind)
-            self._autocasts.append((kind, dtype, torch.is_autocast_enabled(kind)))
-        self._cache_enabled = torch.is_autocast_cache_enabled()
-
-    def uses_autocast(self) -> bool:
-        """Whether autocast is enabled now on a device of the chunk."""
-        return any(torch.is_autocast_enabled(kind) for kind, _, _ in self._autocasts)
-
-    @contextmanager
-    def restored(self) -> Iterator[None]:
-        """Restore the state inside the block, and the current one after it."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(self._devices, device_type=self._device_type))
-            torch.set_rng_state(self._cpu_state)
-            if self._device_states:
-                set_device_states(self._devices, self._device_states)
-
-            for kind, dtype, enabled in self._autocasts:
-                stack.enter_context(
-                    torch.autocast(
-                        kind, dtype=dtype, enabled=enabled, cache_enabled=self._cache_enabled
-                    )
-                )
-
-            yield
-
-
 @contextmanager
 def _fixed_running_statistics(owners: Iterable[object]) -> Iterator[None]:
     """Let batch norms use the statistics of their batch without adding them to the running ones."""
@@ -513,84 +447,6 @@ def _tracking_batch_norms(module: nn.Module) -> Iterator[_BatchNorm]:
     for part in module.modules():
         if isinstance(part, _BatchNorm) and part.training and part.track_running_stats:
             yield part
-
-
-def _tensors(batch: object) -> Iterator[Tensor]:
-    """All tensors in a nested batch."""
-    if isinstance(batch, Tensor):
-        yield batch
-        return
-
-    parts: Iterable[object] = ()
-    if isinstance(batch, Mapping):
-        parts = batch.values()
-    elif isinstance(batch, list | tuple):
-        parts = batch
-    elif _is_record(batch):
-        parts = _fields(batch).values()
-
-    for part in parts:
-        yield from _tensors(part)
-
-
-def _slice_rows(
-    batch: Any,  # noqa: ANN401 (any structure)
-    start: int,
-    stop: int,
-    *,
-    copy_rows: bool = False,
-) -> Any:  # noqa: ANN401 (any structure)
-    """Slice the rows of every tensor in a nested batch; other values are unchanged."""
-    part_of = partial(_slice_rows, start=start, stop=stop, copy_rows=copy_rows)
-
-    if isinstance(batch, Tensor):
-        rows = batch[start:stop]
-        return rows.clone() if copy_rows else rows
-
-    if isinstance(batch, Mapping):
-        return {key: part_of(value) for key, value in batch.items()}
-
-    if isinstance(batch, list | tuple):
-        parts = [part_of(value) for value in batch]
-        is_named_tuple = hasattr(batch, "_fields")
-        return type(batch)(*parts) if is_named_tuple else type(batch)(parts)
-
-    if _is_record(batch):
-        record = copy.copy(batch)
-        for name, value in _fields(batch).items():
-            # Not by its constructor, which may do more; and a frozen record has no setattr.
-            object.__setattr__(record, name, part_of(value))
-        return record
-
-    return batch
-
-
-def _is_record(batch: object) -> bool:
-    """Whether this is an instance of a dataclass."""
-    return dataclasses.is_dataclass(batch) and not isinstance(batch, type)
-
-
-def _fields(record: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
-    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-
-
-def _num_rows(name: str, batch: object) -> int:
-    """Number of rows that all tensors of a nested batch have."""
-    tensors = list(_tensors(batch))
-    sizes = {tensor.shape[0] if tensor.ndim > 0 else -1 for tensor in tensors}
-
-    if len(sizes) != 1 or -1 in sizes:
-        descriptions = ", ".join(describe(tensor) for tensor in tensors)
-        got = descriptions or type(batch).__name__
-        raise fail("CachedContrastive", f"{name} as tensors with one number of rows", got)
-
-    if any(tensor.requires_grad for tensor in tensors):
-        raise ValueError(
-            f"CachedContrastive: {name} require gradient, which would be lost. "
-            "Pass what the encoder reads, and let the encoder hold what is trained."
-        )
-
-    return sizes.pop()
 
 
 def _name(callable_object: object) -> str:

@@ -1,24 +1,26 @@
 """Lines for the console and the log of a training run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clipreid_kit.reports.frozen_baseline import changes_of
 from clipreid_kit.reports.measures import TITLES, Rates, rates_of
+from clipreid_kit.reports.occlusion import is_occlusion_task, occlusion_curves
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Results before and after training, in percent: one line per task and moment.
 
     Tasks with several splits show their means. A third line is the change against the start model,
-    which was frozen before; :func:`verdict` says it in words.
+    which was frozen before; :func:`verdict` says it in words. Tasks under occlusion come last, in a
+    table of their own: the mAP of each kind of occluder, with a column for each occluded share.
 
     Args:
         results: Numbers by moment (``before``, ``after``) and task.
     """
     moments = [moment for moment in ("before", "after") if moment in results]
     changes = changes_of(results)
-    tasks = list(results[moments[-1]])
+    tasks = [task for task in results[moments[-1]] if not is_occlusion_task(task)]
     width = max([35, *(len(_label(task, moment)) for task in tasks for moment in moments)]) + 1
     lines = [" " * width + "".join(f"{title:>9}" for title in TITLES.values())]
 
@@ -29,7 +31,27 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         if task in changes:
             lines.append(_line(_label(task, "change"), changes[task], width, sign="+"))
 
-    return "\n".join(lines)
+    return "\n".join([*lines, *_occlusion_lines(results, moments, width)])
+
+
+def _occlusion_lines(
+    results: Mapping[str, Mapping[str, Any]], moments: Sequence[str], width: int
+) -> list[str]:
+    """A table of mAP by kind of occluder and occluded share; no line if nothing was occluded."""
+    curves = {moment: occlusion_curves(results[moment]) for moment in moments}
+    kinds = curves[moments[-1]]
+    if not kinds:
+        return []
+
+    shares = sorted({share for curve in kinds.values() for share in curve})
+    titles = "".join(f"{f'{100 * share:g} %':>9}" for share in shares)
+    lines = ["", f"{'mAP by occluded share':{width}}{titles}"]
+    for kind in kinds:
+        for moment in moments:
+            curve = curves[moment].get(kind, {})
+            rates: Rates = {str(share): curve.get(share) for share in shares}
+            lines.append(_line(f"{kind}, {moment}", rates, width, sign=""))
+    return lines
 
 
 def _label(task: str, moment: str) -> str:

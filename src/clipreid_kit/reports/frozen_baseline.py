@@ -3,7 +3,8 @@
 A run evaluates its start model, untouched, before it trains. Its results are the moment ``before``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clipreid_kit.reports.measures import COMPARED, Rates, rates_of
@@ -12,6 +13,8 @@ from clipreid_kit.reports.tables import Row, mean_and_std
 from clipreid_kit.reports.versions import runs_by_version
 
 Results = Mapping[str, Mapping[str, Any]]
+
+_MOST_SENTENCES = 3
 
 
 def changes_of(results: Results) -> dict[str, Rates]:
@@ -34,27 +37,32 @@ def changes_of(results: Results) -> dict[str, Rates]:
 
 
 def verdict(results: Results) -> str:
-    """One sentence per task on its mAP against the frozen start model; empty without training.
+    """Whether training made the mAP of the frozen start model better; empty without training.
+
+    A sentence on each task. Of more than three, the first of each kind (``image_to_image``,
+    ``text_to_image``) has one; the last sentence counts the others and names the worst.
 
     Example:
         >>> before, after = {"mean_ap": 0.375}, {"mean_ap": 0.301}
         >>> verdict({"before": {"image_to_image": before}, "after": {"image_to_image": after}})
         'image to image: training made the start model WORSE (mAP 37.5 frozen, 30.1 trained).'
     """
-    sentences = []
+    changes = {}
     for task, change in changes_of(results).items():
-        if change["mAP"] is None:
-            continue
+        if change["mAP"] is not None:
+            changes[task] = change["mAP"]
 
-        old, new = (100 * _mean_ap(results[moment][task]) for moment in ("before", "after"))
-        word = "WORSE" if change["mAP"] < 0 else "better"
-        if change["mAP"] == 0:
-            word = "neither better nor worse"
-        name = task.replace("_", " ").replace(".", ", ")
-        sentences.append(
-            f"{name}: training made the start model {word} "
-            f"(mAP {old:.1f} frozen, {new:.1f} trained)."
-        )
+    leading = list(changes)
+    if len(changes) > _MOST_SENTENCES:
+        leading = _first_of_each_kind(changes)
+    others = {task: change for task, change in changes.items() if task not in leading}
+
+    sentences = []
+    for task in leading:
+        made = f"training made the start model {_word(changes[task])}"
+        sentences.append(f"{_title(task)}: {made} {_mean_aps(results, task)}.")
+    if others:
+        sentences.append(_on_others(results, others))
     return "\n".join(sentences)
 
 
@@ -76,6 +84,41 @@ def change_rows(runs: Sequence[Run]) -> list[Row]:
                 row |= {f"{column}_fraction": mean, f"{column}_std_fraction": spread}
             table.append(row)
     return sorted(table, key=lambda row: str(row["task"]))
+
+
+def _first_of_each_kind(tasks: Iterable[str]) -> list[str]:
+    """The first task of each kind, such as ``image_to_image`` before ``image_to_image.rerank``."""
+    first: dict[str, str] = {}
+    for task in tasks:
+        first.setdefault(task.partition(".")[0], task)
+    return list(first.values())
+
+
+def _on_others(results: Results, changes: Mapping[str, float]) -> str:
+    """One sentence that counts tasks by their change, and names the one that lost most."""
+    counts = Counter(_word(change) for change in changes.values())
+    counted = ", ".join(f"{count} {word}" for word, count in counts.most_common())
+    sentence = f"{len(changes)} other task{'s' if len(changes) > 1 else ''}: {counted}"
+
+    worst = min(changes, key=lambda task: changes[task])
+    if changes[worst] < 0:
+        sentence += f"; the worst is {_title(worst)} {_mean_aps(results, worst)}"
+    return f"{sentence}."
+
+
+def _word(change: float) -> str:
+    if change == 0:
+        return "neither better nor worse"
+    return "WORSE" if change < 0 else "better"
+
+
+def _title(task: str) -> str:
+    return task.replace("_", " ").replace(".", ", ")
+
+
+def _mean_aps(results: Results, task: str) -> str:
+    old, new = (100 * _mean_ap(results[moment][task]) for moment in ("before", "after"))
+    return f"(mAP {old:.1f} frozen, {new:.1f} trained)"
 
 
 def _difference(old: float | None, new: float | None) -> float | None:

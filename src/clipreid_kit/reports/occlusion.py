@@ -21,6 +21,16 @@ def occlusion_task(kind: str, share: float) -> str:
     return f"occluded_{kind}_{100 * share:g}"
 
 
+def is_occlusion_task(task: str) -> bool:
+    """Whether a task is a result under occlusion.
+
+    Example:
+        >>> is_occlusion_task("image_to_image.occluded_bottom_30"), is_occlusion_task("rerank")
+        (True, False)
+    """
+    return _TASK.fullmatch(task) is not None
+
+
 def occlusion_curves(
     numbers: Mapping[str, Mapping[str, Any]], measure: str = "mAP"
 ) -> dict[str, dict[float, float]]:

@@ -29,9 +29,10 @@ from clipreid_kit.reports.measures import (
     Rates,
     best_epoch_label,
     rates_of,
+    task_title,
     validation_rates,
 )
-from clipreid_kit.reports.occlusion import occlusion_curves
+from clipreid_kit.reports.occlusion import is_occlusion_task, occlusion_curves
 from clipreid_kit.reports.similarities import Threshold, camera_table, similarity_chart
 from clipreid_kit.viz import cmc_figure, occlusion_figure, training_figure
 
@@ -85,8 +86,10 @@ def write_run_report(
 
     page = render_page(
         title=title,
-        summary=f"{note} {_summary(final)} {_against_start(before, after)}".rstrip(),
+        summary=f"{_summary(final)} {_against_start(before, after)}".rstrip(),
+        note=note,
         tasks=_tasks(before, after),
+        other_tasks=_other_tasks(before, after),
         cmc=_cmc_chart(moments),
         similarities=None if final.images is None else similarity_chart(final, calibration),
         cameras=None if final.images is None else camera_table(final),
@@ -187,6 +190,20 @@ def _tasks(before: Evaluation, after: Evaluation | None) -> list[Task]:
         note = "A sentence describes it; which images show it?"
         tasks.append(Task("Text to image", metrics, note))
 
+    return tasks
+
+
+def _other_tasks(before: Evaluation, after: Evaluation | None) -> list[Task]:
+    """Rank-1 and mAP of the tasks that have no card of their own, and no curve under occlusion."""
+    first = next(iter(before.results))
+    carded = {first, "text_to_image"} if before.images is not None else {"text_to_image"}
+
+    tasks = []
+    for name, result in before.results.items():
+        if name not in carded and not is_occlusion_task(name):
+            metrics = _metrics(result, after.results[name] if after else None)
+            chosen = [metric for metric in metrics if metric.name in ("Rank-1", "mAP")]
+            tasks.append(Task(task_title(name), chosen, ""))
     return tasks
 
 

@@ -3,8 +3,9 @@
 from os import PathLike
 from pathlib import Path
 
+from clipreid_kit.clip.checkpoints.method_weights import HEADS_FILE
 from clipreid_kit.clip.checkpoints.save_load import WEIGHTS_FILE
-from clipreid_kit.clip.checkpoints.training_checkpoints import HEADS_FILE, TrainingCheckpoints
+from clipreid_kit.clip.checkpoints.training_checkpoints import TrainingCheckpoints
 
 
 def find_checkpoint(source: str | PathLike[str], which: str = "best") -> Path | None:

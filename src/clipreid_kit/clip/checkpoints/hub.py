@@ -9,20 +9,20 @@ from torch import nn
 
 from clipreid_kit._checks import fail
 from clipreid_kit._files import write_whole
-from clipreid_kit.clip.checkpoints.model_card import ModelCard
-from clipreid_kit.clip.checkpoints.save_load import (
-    CARD_FILE,
-    WEIGHTS_FILE,
-    load_towers,
-    save_towers,
-)
-from clipreid_kit.clip.checkpoints.training_checkpoints import (
+from clipreid_kit.clip.checkpoints.method_weights import (
     HEADS_FILE,
     construction_of,
     find_towers,
     read_checkpoint,
     trained_image_size,
     write_heads,
+)
+from clipreid_kit.clip.checkpoints.model_card import ModelCard
+from clipreid_kit.clip.checkpoints.save_load import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    load_towers,
+    save_towers,
 )
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights

@@ -9,7 +9,7 @@ from torch import nn
 
 from clipreid_kit._checks import fail
 from clipreid_kit.clip.checkpoints.json_check import check_json
-from clipreid_kit.clip.checkpoints.training_checkpoints import find_towers
+from clipreid_kit.clip.checkpoints.method_weights import find_towers
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.metrics import ConfidenceInterval
 

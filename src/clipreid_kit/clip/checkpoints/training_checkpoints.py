@@ -1,67 +1,49 @@
 """Crash-safe training checkpoints."""
 
-import hashlib
-import io
 import json
-import pickle
 import re
 import secrets
-import struct
-import zipfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import nn
 
-from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._files import flush_folder, write_whole
-from clipreid_kit._read_files import UnusableFileError, is_file, open_file, read_json
+from clipreid_kit._read_files import is_file, read_json
 from clipreid_kit.clip.checkpoints.json_check import check_json
-from clipreid_kit.clip.checkpoints.save_load import (
-    CARD_FILE,
-    WEIGHTS_FILE,
-    load_towers,
-    save_towers,
+from clipreid_kit.clip.checkpoints.method_weights import (
+    HEADS_FILE,
+    find_towers,
+    is_trainable,
+    named_tensors,
+    read_checkpoint,
+    trained_image_size,
+    write_weights,
 )
-from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprint
-from clipreid_kit.clip.towers.clip_towers import ClipTowers
+from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
+from clipreid_kit.clip.checkpoints.state_file import (
+    STATE_FILE,
+    is_signed_for,
+    pack_state,
+    read_state,
+    write_state,
+)
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
-from clipreid_kit.clip.towers.read_weights import read_data, read_weights, unsafe_globals
 from clipreid_kit.clip.towers.wrappers import unwrapped
-from clipreid_kit.clip.tuning.lora import merge_lora, to_adapted_layout
 
-HEADS_FILE = "heads.safetensors"
-STATE_FILE = "trainer.pt"
 INDEX_FILE = "index.json"
 
 _OWNER = "TrainingCheckpoints"
-_TOWERS_PREFIX = "towers."
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    UnusableFileError,
-)
-
 # Names of what is written here, and deleted again.
 _FOLDER = re.compile(r"epoch-[0-9]{4,}(-[0-9]+)?")
 _TEMPORARY_FOLDER = re.compile(r"\.epoch-[0-9]{4,}(-[0-9]+)?\.[0-9a-f]{16}\.tmp")
 _FILES = frozenset({CARD_FILE, WEIGHTS_FILE, HEADS_FILE, STATE_FILE})
 _TEMPORARY_INDEX = re.compile(r"\.index\.json\.[0-9a-f]{16}\.tmp")
 _TEMPORARY_FILE = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
-
-# At the end of the state, with the name of the folder that it was written for and a digest of the
-# weights beside it: a copy of the folder under another name is not one of our own, and the state of
-# another checkpoint is refused.
-_SIGNATURE = b"clipreid_kit checkpoint "
-_LONGEST_SIGNATURE = 200
 
 
 class TrainingCheckpoints:
@@ -85,11 +67,11 @@ class TrainingCheckpoints:
     A checkpoint is a folder that appears by one rename, complete and flushed to the disk. It holds
     the towers as :func:`save_towers` writes them, ``heads.safetensors`` with all other tensors,
     and ``trainer.pt`` with the state of the run. Of a method with a ``method_card``, such as
-    :class:`ClipReID`, the card also says how it is built, for :class:`Encoder`. ``index.json``
-    names the last and the best checkpoint and is itself replaced by one rename, so that the two
-    names always belong together.
-    Older checkpoints are deleted afterwards; copies of them, and whatever else is in the folder,
-    stay.
+    :class:`ClipReID`, the card also says how it is built, for :class:`Encoder`.
+
+    ``index.json`` names the last and the best checkpoint and is itself replaced by one rename, so
+    that the two names always belong together. Older checkpoints are deleted afterwards; copies of
+    them, and whatever else is in the folder, stay.
 
     The method is any module, not wrapped by DDP. If it holds :class:`ClipTowers` under the name
     ``towers``, or is one, these are saved separately; frozen towers inside a method are not saved.
@@ -169,7 +151,7 @@ class TrainingCheckpoints:
         check_integer(_OWNER, "epoch", epoch, 0)
         method = unwrapped(_OWNER, method)
         check_json(_OWNER, "card", dict(card or {}))
-        packed = _pack(state)
+        packed = pack_state(state)
 
         index = self._read_index() if self.exists() else {}
         kept = self._read_kept() if self.exists() else {}
@@ -178,9 +160,8 @@ class TrainingCheckpoints:
 
         temporary.mkdir(parents=True)
         try:
-            _write_weights(temporary, method, {"epoch": epoch, **(card or {})})
-            signature = _signature(final.name, _digest_of_weights(temporary))
-            write_whole(temporary / STATE_FILE, _signed(packed, signature))
+            write_weights(temporary, method, {"epoch": epoch, **(card or {})})
+            write_state(temporary, packed, final.name)
 
             # a run that was killed before its index named the folder may have left it
             _delete_checkpoint(final)
@@ -244,12 +225,12 @@ class TrainingCheckpoints:
         tensors = read_checkpoint(folder, method, towers)
 
         if towers is not None and not is_file(folder / WEIGHTS_FILE):
-            if towers is method or _is_trainable(towers):
+            if towers is method or is_trainable(towers):
                 raise ValueError(
                     f"{_OWNER}: The towers train, but {folder} has no {WEIGHTS_FILE}. It was saved "
                     "with frozen towers, or the file was deleted."
                 )
-            tensors |= _named(method, inside_towers=True)
+            tensors |= named_tensors(method, inside_towers=True)
 
         if not tensors:
             raise ValueError(f"{_OWNER}: There are no weights in {folder}.")
@@ -269,23 +250,7 @@ class TrainingCheckpoints:
                 says that it is of a later epoch than its folder, or was saved with other weights
                 than those beside it.
         """
-        path = self.path(which) / STATE_FILE
-        try:
-            state = read_data(path)
-        except _UNREADABLE as error:
-            raise ValueError(
-                f"{_OWNER}: The state of the training run in {path} cannot be read "
-                f"({type(error).__name__}). Start again in another folder."
-            ) from None
-
-        if not isinstance(state, dict):
-            raise ValueError(
-                f"{_OWNER}: The state of the training run in {path} cannot be read: it is a "
-                f"{type(state).__name__}, not a dictionary. Start again in another folder."
-            )
-        _check_epoch(path, state)
-        _check_signature(path)
-        return state
+        return read_state(self.path(which))
 
     def _unused_folder(self, epoch: int, in_use: Collection[str]) -> Path:
         """Folder for an epoch that the index does not name, since the epoch may be saved again.
@@ -367,13 +332,8 @@ def _is_free(folder: Path) -> bool:
 
 def _is_own(folder: Path) -> bool:
     """Return whether a folder is a checkpoint that was written here, under this name."""
-    if not _FOLDER.fullmatch(folder.name) or folder.is_symlink():
-        return False
-
-    try:
-        return _read_signature(folder / STATE_FILE)[0] == folder.name
-    except (OSError, UnusableFileError):
-        return False
+    is_named = _FOLDER.fullmatch(folder.name) is not None
+    return is_named and not folder.is_symlink() and is_signed_for(folder)
 
 
 def _delete_checkpoint(folder: Path) -> None:
@@ -396,188 +356,3 @@ def _delete_checkpoint(folder: Path) -> None:
 
 def _temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(8)}.tmp"
-
-
-def _signature(name: str, digest: str) -> bytes:
-    return _SIGNATURE + f"{name} {digest}".encode()
-
-
-def _read_signature(state_file: Path) -> tuple[str, str]:
-    """Return the name and the digest in a signature; empty where a state has none.
-
-    Those of earlier versions have no digest.
-    """
-    with open_file(state_file) as stream:
-        size = stream.seek(0, io.SEEK_END)
-        stream.seek(max(0, size - _LONGEST_SIGNATURE))
-        _, found, signature = stream.read().rpartition(_SIGNATURE)
-
-    name, _, digest = signature.decode("ascii", "replace").partition(" ")
-    return (name, digest) if found else ("", "")
-
-
-def _digest_of_weights(folder: Path) -> str:
-    """Return a digest of the weights of a checkpoint."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in (WEIGHTS_FILE, HEADS_FILE):
-        if is_file(folder / name):
-            with open_file(folder / name) as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
-
-
-def _check_signature(path: Path) -> None:
-    """Raise ValueError if a state was saved for another folder, or with other weights."""
-    name, digest = _read_signature(path)
-    folder = path.parent
-    if name in ("", folder.name) and digest in ("", _digest_of_weights(folder)):
-        return
-
-    saved = "was saved with other weights"
-    if name != folder.name:
-        saved = f"was saved as that of {name}"
-    raise ValueError(
-        f"{_OWNER}: The state in {path} {saved}. One of the files was replaced since: restore it, "
-        "or start again in another folder."
-    )
-
-
-def _signed(packed: memoryview, signature: bytes) -> bytes:
-    """Add a signature to a state, as the comment of the zip archive that it is."""
-    return bytes(packed[:-2]) + struct.pack("<H", len(signature)) + signature
-
-
-def _check_epoch(path: Path, state: Mapping[str, Any]) -> None:
-    """Raise ValueError if a state is of a later epoch than the name of its folder says."""
-    epoch = state.get("epoch")
-    saved = int(path.parent.name.split("-")[1])
-
-    # The next epoch may be meant.
-    if isinstance(epoch, int) and epoch > saved + 1:
-        raise ValueError(
-            f"{_OWNER}: The state in {path} says that it is of epoch {epoch}; it was saved as that "
-            f"of {saved}. It was changed since: start again in another folder."
-        )
-
-
-def find_towers(method: nn.Module) -> ClipTowers | None:
-    """Return the towers that a method is or holds under the name ``towers``, if there are any."""
-    if isinstance(method, ClipTowers):
-        return method
-
-    towers = getattr(method, "towers", None)
-    return towers if isinstance(towers, ClipTowers) else None
-
-
-def read_checkpoint(
-    folder: Path, method: nn.Module, towers: ClipTowers | None
-) -> dict[str, Tensor]:
-    """Read all tensors of a checkpoint that concern a method, under its names."""
-    tensors: dict[str, Tensor] = {}
-
-    if is_file(folder / WEIGHTS_FILE):
-        prefix = "" if towers is method or towers is None else _TOWERS_PREFIX
-        weights = _weights_for(towers, folder)
-        tensors = {prefix + name: tensor for name, tensor in weights.items()}
-
-    if towers is not method and is_file(folder / HEADS_FILE):
-        tensors |= read_weights(folder / HEADS_FILE)
-    return tensors
-
-
-def _weights_for(towers: ClipTowers | None, folder: Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint in the layout of towers with or without LoRA adapters."""
-    weights = read_weights(folder / WEIGHTS_FILE)
-    if towers is None:
-        return weights
-
-    has_adapters = any(".lora_A." in name for name in weights)
-    if has_adapters and not towers.adapters:
-        trained = load_towers(folder)
-        merge_lora(trained)
-        return {name.removeprefix("model."): value for name, value in trained.state_dict().items()}
-
-    if towers.adapters and not has_adapters:
-        return to_adapted_layout(towers.model, weights)
-    return weights
-
-
-def trained_image_size(folder: Path) -> tuple[int, int] | None:
-    """Return the (height, width) that a checkpoint was trained at, if it has a card."""
-    try:
-        card = read_json(folder / CARD_FILE)
-        height, width = card["image_size"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return int(height), int(width)
-
-
-def _write_weights(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> None:
-    """Write the towers of a method, unless they are frozen, and the tensors outside them.
-
-    Both files have the card.
-    """
-    towers = find_towers(method)
-    card = {**construction_of(method, towers), **card}
-    if towers is not None and (towers is method or _is_trainable(towers)):
-        save_towers(towers, folder, extra=card)
-
-    if towers is not method:
-        write_heads(folder, method, card)
-
-
-def write_heads(folder: Path, method: nn.Module, card: Mapping[str, Any]) -> None:
-    """Write the tensors of a method outside its towers, if it has any, with the card."""
-    towers = find_towers(method)
-    outside = _named(method, inside_towers=False) if towers else dict(method.state_dict())
-    # copies: tensors that share memory cannot be in one file
-    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in outside.items()}
-    if copies:
-        metadata = {"format": "pt", "card": json.dumps(card, allow_nan=False)}
-        write_whole(folder / HEADS_FILE, save_tensors(copies, metadata=metadata))
-
-
-def construction_of(method: nn.Module, towers: ClipTowers | None) -> dict[str, Any]:
-    """Describe how a method is built, and which towers it needs if they are not saved with it."""
-    describe = getattr(method, "method_card", None)
-    if describe is None or towers is None:
-        return {}
-
-    construction: dict[str, Any] = {"method": describe()}
-    if not _is_trainable(towers):
-        construction["frozen_towers"] = weights_fingerprint(towers.state_dict())
-    return construction
-
-
-def _named(method: nn.Module, *, inside_towers: bool) -> dict[str, Tensor]:
-    """Tensors of a method inside or outside its towers, by their names."""
-    return {
-        name: tensor
-        for name, tensor in method.state_dict().items()
-        if name.startswith(_TOWERS_PREFIX) == inside_towers
-    }
-
-
-def _is_trainable(towers: ClipTowers) -> bool:
-    return any(parameter.requires_grad for parameter in towers.parameters())
-
-
-def _pack(state: Mapping[str, Any]) -> memoryview:
-    """Serialise the state in memory, because torch.save raises its own errors on a full disk.
-
-    Raises:
-        ValueError: If the state could not be loaded again.
-    """
-    packed = io.BytesIO()
-    torch.save(dict(state), packed)
-
-    unsafe = unsafe_globals(packed)
-    if unsafe:
-        raise fail(
-            _OWNER,
-            "a state of plain data",
-            ", ".join(unsafe),
-            "It could not be loaded again: use numbers, strings, tensors, lists and dictionaries.",
-        )
-    return packed.getbuffer()

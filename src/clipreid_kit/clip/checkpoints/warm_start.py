@@ -9,14 +9,14 @@ from torch import nn
 
 from clipreid_kit._checks import fail
 from clipreid_kit._read_files import is_file, is_folder, parse_json, read_json
-from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
-from clipreid_kit.clip.checkpoints.training_checkpoints import (
+from clipreid_kit.clip.checkpoints.method_weights import (
     HEADS_FILE,
-    TrainingCheckpoints,
     find_towers,
     read_checkpoint,
     trained_image_size,
 )
+from clipreid_kit.clip.checkpoints.save_load import CARD_FILE, WEIGHTS_FILE
+from clipreid_kit.clip.checkpoints.training_checkpoints import TrainingCheckpoints
 from clipreid_kit.clip.towers.load_weights import LoadReport, load_weights
 from clipreid_kit.clip.towers.read_weights import read_metadata
 from clipreid_kit.clip.towers.wrappers import unwrapped

@@ -24,7 +24,7 @@ from clipreid_kit.clip.methods.identity_branch import (
     IdentityBranchOutput,
 )
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
-from clipreid_kit.clip.tuning.freezing import freeze, unfreeze_last_blocks
+from clipreid_kit.clip.tuning.freezing import freeze, freeze_temperature, unfreeze_last_blocks
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.losses import (
     CenterLoss,
@@ -282,16 +282,14 @@ class ClipBaseline(nn.Module):
         requested = self._requested_terms(labels, terms)
         if labels is not None:
             self._check_batch(labels, tokens, images.shape[0], requested)
+            _check_cameras(cameras, requested)
             _check_image_ids(image_ids, images.shape[0], requested)
-        if "camera_prototype" in requested and cameras is None:
-            raise ValueError(
-                f"{_OWNER}: 'camera_prototype' compares within and across cameras; pass cameras."
-            )
 
-        # Cameras may be there for the term alone.
-        of_term_alone = "camera_prototype" in requested and self.towers.camera_embedding is None
-        embedded = None if of_term_alone else cameras
-        features = self._encode(images, valid, embedded, views)
+        tower_cameras = cameras
+        if "camera_prototype" in requested and self.towers.camera_embedding is None:
+            tower_cameras = None  # they are for the term, and these towers would refuse them
+
+        features = self._encode(images, valid, tower_cameras, views)
         if labels is not None:
             labels = labels.to(features.device)
 
@@ -306,39 +304,6 @@ class ClipBaseline(nn.Module):
         )
         loss, contributions = self._weighted_sum_of(requested)(values, step=step)
         return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
-
-    def _values_of_terms(
-        self,
-        requested: Sequence[str],
-        identity: IdentityBranchOutput,
-        features: Tensor,
-        labels: Tensor,
-        tokens: Tensor | None,
-        *,
-        cameras: Tensor | None,
-        image_ids: Tensor | None,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Values of the terms, before their weights, and embeddings of the texts if needed."""
-        # The order of these steps fixes the order in which gradients are summed.
-        values: dict[str, Tensor] = {}
-        if identity.loss is not None:
-            values["id"] = identity.loss
-        metric_terms = ("triplet", "supcon_image", *RANK_TERMS)
-        values |= self._image_terms(metric_terms, requested, features, labels)
-
-        texts = None
-        if tokens is not None and _needs_text(requested):
-            texts = self.towers.encode_text(tokens)
-            values |= self._text_terms(requested, features, texts, labels)
-        values |= self._image_terms(("center", "prototype"), requested, features, labels)
-
-        if cameras is not None and "camera_prototype" in requested:
-            of_rows = cameras.to(features.device)
-            values["camera_prototype"] = self.losses["camera_prototype"](features, labels, of_rows)
-        if image_ids is not None and "self_supervision" in requested:
-            image_ids = image_ids.to(features.device)
-            values |= self._image_terms(("self_supervision",), requested, features, image_ids)
-        return values, texts
 
     def pool_frames(
         self, frames: Float[Tensor, "n t d"], valid: Bool[Tensor, "n t"] | None = None
@@ -460,6 +425,39 @@ class ClipBaseline(nn.Module):
         )
         return output
 
+    def _values_of_terms(
+        self,
+        requested: Sequence[str],
+        identity: IdentityBranchOutput,
+        features: Tensor,
+        labels: Tensor,
+        tokens: Tensor | None,
+        *,
+        cameras: Tensor | None,
+        image_ids: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Values of the terms, before their weights, and embeddings of the texts if needed."""
+        # The order of these steps fixes the order in which gradients are summed.
+        values: dict[str, Tensor] = {}
+        if identity.loss is not None:
+            values["id"] = identity.loss
+        metric_terms = ("triplet", "supcon_image", *RANK_TERMS)
+        values |= self._image_terms(metric_terms, requested, features, labels)
+
+        texts = None
+        if tokens is not None and _needs_text(requested):
+            texts = self.towers.encode_text(tokens)
+            values |= self._text_terms(requested, features, texts, labels)
+        values |= self._image_terms(("center", "prototype"), requested, features, labels)
+
+        if cameras is not None and "camera_prototype" in requested:
+            cameras = cameras.to(features.device)
+            values["camera_prototype"] = self.losses["camera_prototype"](features, labels, cameras)
+        if image_ids is not None and "self_supervision" in requested:
+            image_ids = image_ids.to(features.device)
+            values |= self._image_terms(("self_supervision",), requested, features, image_ids)
+        return values, texts
+
     def _image_terms(
         self, names: Sequence[str], requested: Sequence[str], features: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
@@ -482,10 +480,12 @@ class ClipBaseline(nn.Module):
         for name in LABELLED_PAIR_TERMS:
             if name in requested:
                 values[name] = self.losses[name](images, texts, labels)
+
         if "id_text" in requested:
-            of_texts = self._run_identity_branch(texts, labels, ("id",))
-            if of_texts.loss is not None:
-                values["id_text"] = of_texts.loss
+            classified = self._run_identity_branch(texts, labels, ("id",))
+            if classified.loss is not None:
+                values["id_text"] = classified.loss
+
         if "info_nce" in requested:
             values["info_nce"] = self.losses["info_nce"](images, texts)
 
@@ -510,6 +510,14 @@ def _check_num_identities(num_identities: int | None, weights: Collection[str]) 
         raise ValueError(
             f"{_OWNER}: {', '.join(map(repr, class_terms))} needs the number of identities; "
             "pass num_identities."
+        )
+
+
+def _check_cameras(cameras: Tensor | None, requested: Sequence[str]) -> None:
+    """Raise ValueError if a requested term compares cameras, and there are none."""
+    if "camera_prototype" in requested and cameras is None:
+        raise ValueError(
+            f"{_OWNER}: 'camera_prototype' compares within and across cameras; pass cameras."
         )
 
 
@@ -546,10 +554,7 @@ def _set_trainable_blocks(
 
     if text_blocks is not None:
         unfreeze_last_blocks(towers, text_blocks, tower="text")
-        # No loss here uses the temperature of the towers: DDP would wait for its gradient.
-        for name, parameter in towers.named_parameters():
-            if name.endswith(("logit_scale", "logit_bias")):
-                parameter.requires_grad = False
+        freeze_temperature(towers)
 
 
 def _default_losses(

@@ -18,7 +18,7 @@ from clipreid_kit.clip.methods._terms import (
 )
 from clipreid_kit.clip.methods.identity_branch import IdentityBranch, IdentityBranchFactory
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
-from clipreid_kit.clip.tuning.freezing import unfreeze_last_blocks
+from clipreid_kit.clip.tuning.freezing import freeze_temperature, unfreeze_last_blocks
 from clipreid_kit.distances import at_least_float32, l2_normalize
 from clipreid_kit.distributed import gather
 from clipreid_kit.losses import CMPMLoss, SDMLoss, TripletAlignmentLoss, WeightedSum
@@ -60,12 +60,12 @@ class _Embedded(NamedTuple):
     Attributes:
         pooled: Global embeddings (N, D), not normalised.
         selected: Token selection embeddings (N, D'); ``None`` without token selection.
-        tokens: Patches (N, T, D), where a part looks at them.
+        patches: Projected patches of images (N, T, D); ``None`` where no part looks at them.
     """
 
     pooled: Tensor
     selected: Tensor | None
-    tokens: Tensor | None
+    patches: Tensor | None
 
     def spaces(self) -> list[Tensor]:
         """The embeddings in which pairs are compared."""
@@ -220,19 +220,21 @@ class TextToPerson(nn.Module):
                 has no values to weight.
         """
         if labels is not None:
-            self._check_batch(labels, tokens, images.shape[0], pair_weights)
+            self._check_batch(labels, tokens, images.shape[0])
+            if pair_weights is not None:
+                self._check_pair_weights(pair_weights, images.shape[0])
 
         image = self._embed_images(images, cameras, views, for_loss=labels is not None)
         text = None if tokens is None else self._embed_texts(tokens)
         text_embedding = None if text is None else text.descriptor()
-        if labels is None or tokens is None or text is None:
+        if labels is None or tokens is None or text is None:  # labels come with tokens, as checked
             return TextToPersonOutput(image.descriptor(), text_embedding, None, {})
 
         labels = labels.to(images.device)
         values = self._class_terms(image.pooled, text.pooled, labels)
         values |= self._pair_terms(image, text, labels, pair_weights)
-        if self.masked_language is not None and image.tokens is not None:
-            values["masked_language"] = self._masked_language(tokens, image.tokens)
+        if self.masked_language is not None and image.patches is not None:
+            values["masked_language"] = self._masked_language(tokens, image.patches)
 
         ordered = {name: values[name] for name in self.weighted_sum.weights}
         loss, terms = self.weighted_sum(ordered, step=step)
@@ -273,9 +275,8 @@ class TextToPerson(nn.Module):
         Raises:
             ValueError: As ``forward``, also if a loss has no values.
         """
-        self._check_batch(
-            labels, tokens, images.shape[0], torch.ones(images.shape[0], device="cpu")
-        )
+        self._check_batch(labels, tokens, images.shape[0])
+        self._check_pair_values()
         image = self._embed_images(images, cameras, views, for_loss=False)
         text = self._embed_texts(tokens)
 
@@ -328,7 +329,7 @@ class TextToPerson(nn.Module):
         return _Embedded(pooled, selected, None)
 
     def _without_padding(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens up to the last end of a text, and the place of each end."""
+        """Tokens up to the last end of a text, and the position of each end."""
         end = self.towers.end_of_text(tokens)
 
         # A compiled graph runs the length that it is given.
@@ -339,12 +340,14 @@ class TextToPerson(nn.Module):
 
     def _class_terms(self, images: Tensor, texts: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Cross-entropies of both modalities, by one classifier."""
-        sides = {"id": images, "id_text": texts}
-        return {
-            name: self.classification(features, labels).loss
-            for name, features in sides.items()
-            if self.classification is not None and name in self.weighted_sum.weights
-        }
+        values: dict[str, Tensor] = {}
+        if self.classification is None:
+            return values
+
+        for name, features in (("id", images), ("id_text", texts)):
+            if name in self.weighted_sum.weights:
+                values[name] = self.classification(features, labels).loss
+        return values
 
     def _pair_terms(
         self, image: _Embedded, text: _Embedded, labels: Tensor, pair_weights: Tensor | None
@@ -378,10 +381,8 @@ class TextToPerson(nn.Module):
         total = gather((mean * count)[None]).sum()
         return total / gather(count[None]).sum().clamp(min=1)
 
-    def _check_batch(
-        self, labels: Tensor, tokens: Tensor | None, num_rows: int, pair_weights: Tensor | None
-    ) -> None:
-        """Raise ValueError if labels, tokens or weights do not suit the batch."""
+    def _check_batch(self, labels: Tensor, tokens: Tensor | None, num_rows: int) -> None:
+        """Raise ValueError if labels or tokens do not suit the batch."""
         if self.classification is not None and self.num_identities is not None:
             check_identity_labels(_OWNER, labels, num_rows, self.num_identities)
         else:
@@ -390,18 +391,23 @@ class TextToPerson(nn.Module):
         if tokens is None or tokens.ndim != 2 or tokens.shape[0] != num_rows:
             got = "none" if tokens is None else describe(tokens)
             raise fail(_OWNER, f"tokens of {num_rows} captions", got)
-        if pair_weights is None:
-            return
 
+    def _check_pair_weights(self, pair_weights: Tensor, num_rows: int) -> None:
+        """Raise ValueError if the weights do not suit the batch, or weigh nothing."""
         if pair_weights.shape != (num_rows,):
             raise fail(_OWNER, f"pair_weights of {num_rows} pairs", describe(pair_weights))
-        fixed = [name for name, loss in self.losses.items() if not _has_values(loss)]
-        if fixed or not self.losses:
-            named = f"the loss of {fixed[0]!r} has" if fixed else "there are"
-            raise ValueError(
-                f"{_OWNER}: {named} no values of single pairs to weight; give each pair term a "
-                'loss with reduction="none".'
-            )
+        self._check_pair_values()
+
+    def _check_pair_values(self) -> None:
+        """Raise ValueError if a pair term has only a mean, or there is no pair term."""
+        missing = "values of single pairs to weight"
+        remedy = 'give each pair term a loss with reduction="none".'
+        if not self.losses:
+            raise ValueError(f"{_OWNER}: there are no {missing}; {remedy}")
+
+        for name, loss in self.losses.items():
+            if getattr(loss, "reduction", "mean") != "none":
+                raise ValueError(f"{_OWNER}: the loss of {name!r} has no {missing}; {remedy}")
 
 
 def _importance(tokens: Tensor, pooled: Tensor) -> Tensor:
@@ -412,16 +418,12 @@ def _importance(tokens: Tensor, pooled: Tensor) -> Tensor:
 
 def _is_word(tokens: Tensor, end: Tensor) -> Tensor:
     """Which tokens are words: those between the start and the end of a text."""
-    place = torch.arange(tokens.shape[1], device=tokens.device)
-    return (place > 0) & (place < end.to(tokens.device)[:, None])
-
-
-def _has_values(loss: nn.Module) -> bool:
-    return getattr(loss, "reduction", "mean") == "none"
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    return (position > 0) & (position < end.to(tokens.device)[:, None])
 
 
 def _weighted_mean(value: Tensor, loss: nn.Module, pair_weights: Tensor | None) -> Tensor:
-    """A scalar loss as it is; of the values of pairs the mean, weighted if there are weights."""
+    """Mean of the values of pairs, weighted if there are weights; a scalar loss as it is."""
     if value.ndim == 0 or not len(value):
         return value.sum()
     if pair_weights is None:
@@ -460,14 +462,9 @@ def _train_blocks(
     """Choose what trains in both towers; ``None`` leaves a tower as it is."""
     if image_blocks is not None:
         unfreeze_last_blocks(towers, image_blocks)
-    if text_blocks is None:
-        return
-
-    unfreeze_last_blocks(towers, text_blocks, tower="text")
-    # No loss here uses the temperature of the towers: DDP would wait for its gradient.
-    for name, parameter in towers.named_parameters():
-        if name.endswith(("logit_scale", "logit_bias")):
-            parameter.requires_grad = False
+    if text_blocks is not None:
+        unfreeze_last_blocks(towers, text_blocks, tower="text")
+        freeze_temperature(towers)
 
 
 def _check_classes(num_identities: int | None, classifies: bool) -> None:

@@ -244,6 +244,15 @@ def build_camera_embedding(
     return CameraEmbedding(width, num_cameras=num_cameras, num_views=num_views, seed=seed)
 
 
+def build_camera_embedding_if_any(
+    visual: nn.Module, num_cameras: int, num_views: int, seed: int
+) -> CameraEmbedding | None:
+    """Build the camera embedding for an image tower; ``None`` for no cameras and no views."""
+    if not num_cameras and not num_views:
+        return None
+    return build_camera_embedding(visual, num_cameras, num_views, seed)
+
+
 class _LikeTowers(nn.Module):
     """A model under the name that it has in :class:`ClipTowers`, so that reports use its names."""
 

@@ -15,7 +15,7 @@ from clipreid_kit._checks import check_seed, fail
 from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode
 from clipreid_kit.clip.towers.build import (
     build_backbone,
-    build_camera_embedding,
+    build_camera_embedding_if_any,
     build_with_state,
     build_with_weights,
     check_model_in_memory,
@@ -214,10 +214,7 @@ class ClipTowers(nn.Module):
         source = find_weights(name, pretrained)
         built = build_with_weights(name, config, source, geometry, seed)
 
-        camera_embedding = None
-        if num_cameras or num_views:
-            visual: Any = built.model.visual
-            camera_embedding = build_camera_embedding(visual, num_cameras, num_views, seed)
+        visual: Any = built.model.visual
 
         return cls(
             built.model,
@@ -226,7 +223,7 @@ class ClipTowers(nn.Module):
             image_mean=source.image_mean,
             image_std=source.image_std,
             position_resize=geometry.position_resize,
-            camera_embedding=camera_embedding,
+            camera_embedding=build_camera_embedding_if_any(visual, num_cameras, num_views, seed),
             load_report=built.load_report,
         )
 
@@ -272,10 +269,7 @@ class ClipTowers(nn.Module):
         found = read_hub_checkpoint(source)
         built = build_with_state(found.name, found.config, found.weights, geometry, seed)
 
-        camera_embedding = None
-        if num_cameras or num_views:
-            visual: Any = built.model.visual
-            camera_embedding = build_camera_embedding(visual, num_cameras, num_views, seed)
+        visual: Any = built.model.visual
 
         return cls(
             built.model,
@@ -284,7 +278,7 @@ class ClipTowers(nn.Module):
             image_mean=found.image_mean,
             image_std=found.image_std,
             position_resize=geometry.position_resize,
-            camera_embedding=camera_embedding,
+            camera_embedding=build_camera_embedding_if_any(visual, num_cameras, num_views, seed),
             load_report=built.load_report,
         )
 
@@ -346,9 +340,8 @@ class ClipTowers(nn.Module):
         config = check_model_in_memory(model, name, config)
 
         visual: Any = model.visual
-        camera_embedding = None
-        if num_cameras or num_views:
-            camera_embedding = build_camera_embedding(visual, num_cameras, num_views, seed)
+        camera_embedding = build_camera_embedding_if_any(visual, num_cameras, num_views, seed)
+        if camera_embedding is not None:
             camera_embedding.to(next(visual.parameters()))
         set_geometry(visual, geometry)
 

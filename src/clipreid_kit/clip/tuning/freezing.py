@@ -182,7 +182,7 @@ def set_trainable(
     if not projections:
         _freeze_named(towers, projection_names(towers))
     if not temperature:
-        _freeze_named(towers, _temperature_names(towers))
+        freeze_temperature(towers)
 
 
 def projection_names(towers: ClipTowers) -> tuple[str, ...]:
@@ -222,8 +222,14 @@ def freeze_projection(towers: ClipTowers) -> None:
             _set_trainable(parameter, trainable=False)
 
 
-def _temperature_names(towers: ClipTowers) -> list[str]:
-    return [name for name, _ in towers.named_parameters() if name.endswith(_LOGIT_PARAMETERS)]
+def freeze_temperature(towers: ClipTowers) -> None:
+    """Freeze ``logit_scale`` and ``logit_bias``.
+
+    Methods whose losses have a temperature of their own would never train them, and
+    DistributedDataParallel would wait for their gradients.
+    """
+    names = [name for name, _ in towers.named_parameters() if name.endswith(_LOGIT_PARAMETERS)]
+    _freeze_named(towers, names)
 
 
 def _freeze_named(towers: ClipTowers, names: Collection[str]) -> None:

@@ -15,8 +15,8 @@ from clipreid_kit.clip import (
     read_card,
     read_weights,
 )
+from clipreid_kit.clip.checkpoints.method_weights import HEADS_FILE
 from clipreid_kit.clip.checkpoints.save_load import WEIGHTS_FILE
-from clipreid_kit.clip.checkpoints.training_checkpoints import HEADS_FILE
 from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprint
 from clipreid_kit.data.category_index import CategoryIndex
 from clipreid_kit.data.images.image_spec import Fit, ImageSpec

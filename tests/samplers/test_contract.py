@@ -1,6 +1,7 @@
 """One contract for every sampler: names in errors, resuming, and the states of other samplers."""
 
 import copy
+import inspect
 import itertools
 import pickle
 import re
@@ -98,3 +99,56 @@ def test_any_batch_of_an_epoch_resumes_it(name):
         other.load_state_dict(state)
         assert list(copy.deepcopy(other)) == whole[stop:]
         assert other.epoch == 2
+
+
+# Columns of the rows are read once and not kept: the sampler of ten million rows is small.
+NOT_KEPT = {"labels", "cameras", "images", "modalities", "domains", "tracklets", "frames"}
+
+
+def options_of(kind):
+    return [name for name in inspect.signature(kind).parameters if name not in NOT_KEPT]
+
+
+@EVERY
+def test_every_option_is_readable_under_its_name(name):
+    kind = getattr(samplers, name)
+    others = {
+        "seed": 5,
+        "if_too_few": "drop",
+        "coverage": "identities",
+        "representative": "random",
+        "shares": (2.0,),
+        "num_frames": 2,
+        "selection": "consecutive",
+        "stride": 2,
+        "rank": 1,
+        "world_size": 2,
+    }
+    wanted = {option: value for option, value in others.items() if option in options_of(kind)}
+
+    sampler = BUILD[name](**wanted)
+
+    assert {
+        option: getattr(sampler, option) for option in options_of(kind)
+    }.items() >= wanted.items()
+
+
+@EVERY
+def test_no_argument_of_the_constructor_can_be_set_later(name):
+    sampler = BUILD[name]()
+    batches = list(sampler)
+
+    for copied in (sampler, copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
+        for argument in inspect.signature(getattr(samplers, name)).parameters:
+            with pytest.raises(AttributeError, match=f"^{name}: {argument} is fixed"):
+                setattr(copied, argument, getattr(sampler, argument, None))
+        assert list(copied) == batches
+
+
+@EVERY
+def test_nothing_else_that_is_public_can_be_set(name):
+    sampler = BUILD[name]()
+    for attribute in dir(sampler):
+        if not attribute.startswith("_") and not callable(getattr(sampler, attribute)):
+            with pytest.raises(AttributeError):
+                setattr(sampler, attribute, getattr(sampler, attribute))

@@ -3,13 +3,14 @@
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._callers import stacklevel_of_user
 from clipreid_kit._checks import check_choice
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._fingerprint import data_checksum
 from clipreid_kit.samplers._integers import (
     IntArray,
@@ -34,6 +35,16 @@ _OWNER = "CrossModalityPKSampler"
 _BATCHES_VERSION = 1  # raised when a seed gives other batches than before
 
 
+@fixed_options(
+    "num_identities",
+    "num_instances",
+    "seed",
+    "coverage",
+    "if_too_few",
+    "rank",
+    "world_size",
+    not_kept=("labels", "modalities", "cameras", "images"),
+)
 class CrossModalityPKSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K images of each modality; holds row indices, no data.
 
@@ -133,13 +144,13 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             for rows in self._subsets
         ]
 
-        self.num_identities = num_identities
-        self.num_instances = num_instances
-        self.seed = seed
-        self.coverage = coverage
-        self.if_too_few = if_too_few
-        self.rank = rank
-        self.world_size = world_size
+        self.num_identities: Final = num_identities
+        self.num_instances: Final = num_instances
+        self.seed: Final = seed
+        self.coverage: Final = coverage
+        self.if_too_few: Final = if_too_few
+        self.rank: Final = rank
+        self.world_size: Final = world_size
 
         self._parts = self._parts_of_identities()
         self._num_batches = count_batches(self._parts, num_identities * world_size)

@@ -2,12 +2,13 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice, check_number, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._integers import (
     IntArray,
     Integers,
@@ -24,6 +25,17 @@ from clipreid_kit.samplers._rows_by_identity import IfTooFew, check_sizes
 _OWNER = "DomainPKSampler"
 
 
+@fixed_options(
+    "num_identities",
+    "num_instances",
+    "shares",
+    "seed",
+    "coverage",
+    "if_too_few",
+    "rank",
+    "world_size",
+    not_kept=("labels", "domains", "cameras", "images"),
+)
 class DomainPKSampler(Sampler[list[int]]):
     """Batch sampler of P identities with K images each, in fixed shares of several domains.
 
@@ -51,6 +63,7 @@ class DomainPKSampler(Sampler[list[int]]):
             identities of all ranks differ.
 
     Attributes:
+        epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
         identities_of_domain: Identities of each domain in a batch, in the order of their numbers.
 
     Raises:
@@ -96,18 +109,19 @@ class DomainPKSampler(Sampler[list[int]]):
         image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
         numbers = np.unique(domain_of_row)
 
-        self.num_identities = num_identities
-        self.num_instances = num_instances
-        self.seed = seed
-        self.coverage = coverage
-        self.if_too_few = if_too_few
-        self.rank = rank
-        self.world_size = world_size
-        self.identities_of_domain = _deal_identities(num_identities, len(numbers), shares)
+        self.num_identities: Final = num_identities
+        self.num_instances: Final = num_instances
+        self.shares: Final = None if shares is None else tuple(shares)
+        self.seed: Final = seed
+        self.coverage: Final = coverage
+        self.if_too_few: Final = if_too_few
+        self.rank: Final = rank
+        self.world_size: Final = world_size
+        self._identities_of_domain = _deal_identities(num_identities, len(numbers), self.shares)
 
         self._rows: list[IntArray] = []
         self._domains: list[PKBatches] = []
-        for number, count in zip(numbers, self.identities_of_domain, strict=True):
+        for number, count in zip(numbers, self._identities_of_domain, strict=True):
             rows = np.flatnonzero(domain_of_row == number)
             self._rows.append(rows)
             self._domains.append(
@@ -128,7 +142,7 @@ class DomainPKSampler(Sampler[list[int]]):
 
         checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
         settings = {
-            "identities_of_domain": list(self.identities_of_domain),
+            "identities_of_domain": list(self._identities_of_domain),
             "num_instances": num_instances,
             "seed": seed,
             "coverage": coverage,
@@ -137,6 +151,11 @@ class DomainPKSampler(Sampler[list[int]]):
             "data": [checksum, *(domain.settings["data"] for domain in self._domains)],
         }
         self._position = Position(_OWNER, len(self), settings)
+
+    @property
+    def identities_of_domain(self) -> list[int]:
+        """Identities of each domain in a batch, in the order of the domains' numbers."""
+        return list(self._identities_of_domain)
 
     @property
     def epoch(self) -> int:

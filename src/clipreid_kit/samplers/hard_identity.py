@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice, check_embeddings, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._similarity.nearest_in_triangle import nearest_in_triangle
 from clipreid_kit.distances import l2_normalize
 from clipreid_kit.samplers._fingerprint import data_checksum
@@ -28,6 +29,16 @@ CHUNK = 64  # batches drawn from one stream of random numbers, so it decides the
 BLOCK = 1 << 24  # numbers of embeddings that are held at once
 
 
+@fixed_options(
+    "num_identities",
+    "num_instances",
+    "seed",
+    "representative",
+    "if_too_few",
+    "rank",
+    "world_size",
+    not_kept=("labels", "cameras", "images"),
+)
 class HardIdentitySampler(Sampler[list[int]]):
     r"""Batch sampler of an identity and the P - 1 identities that look most like it.
 
@@ -114,13 +125,13 @@ class HardIdentitySampler(Sampler[list[int]]):
             world_size=world_size,
             images=images,
         )
-        self.num_identities = num_identities
-        self.num_instances = num_instances
-        self.seed = seed
-        self.representative = representative
-        self.if_too_few = if_too_few
-        self.rank = rank
-        self.world_size = world_size
+        self.num_identities: Final = num_identities
+        self.num_instances: Final = num_instances
+        self.seed: Final = seed
+        self.representative: Final = representative
+        self.if_too_few: Final = if_too_few
+        self.rank: Final = rank
+        self.world_size: Final = world_size
         self._neighbours: npt.NDArray[np.int32] | None = None
 
         settings = {

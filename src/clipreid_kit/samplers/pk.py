@@ -1,11 +1,12 @@
 """PK batches: P identities with K images each."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._integers import Integers
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import PKBatches
@@ -13,6 +14,16 @@ from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._rows_by_identity import IfTooFew
 
 
+@fixed_options(
+    "num_identities",
+    "num_instances",
+    "seed",
+    "coverage",
+    "if_too_few",
+    "rank",
+    "world_size",
+    not_kept=("labels", "cameras", "images"),
+)
 class PKSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K images each; holds row indices, no data.
 
@@ -113,13 +124,13 @@ class PKSampler(Sampler[list[int]]):
             world_size=world_size,
         )
 
-        self.num_identities = num_identities
-        self.num_instances = num_instances
-        self.seed = seed
-        self.coverage = coverage
-        self.if_too_few = if_too_few
-        self.rank = rank
-        self.world_size = world_size
+        self.num_identities: Final = num_identities
+        self.num_instances: Final = num_instances
+        self.seed: Final = seed
+        self.coverage: Final = coverage
+        self.if_too_few: Final = if_too_few
+        self.rank: Final = rank
+        self.world_size: Final = world_size
 
         self._position = Position("PKSampler", len(self), self._batches.settings)
 

@@ -1,12 +1,13 @@
 """Batches of tracklets: P identities with K tracklets of T frames each."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._checks import check_choice, check_integer
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._fingerprint import check_state, checksum_of
 from clipreid_kit.samplers._frame_choice import consecutive_frames, segment_frames
 from clipreid_kit.samplers._integers import (
@@ -26,6 +27,19 @@ _OWNER = "TrackletSampler"
 _STREAM = 3  # of frames: PKSampler draws identities and tracklets from others
 
 
+@fixed_options(
+    "num_identities",
+    "num_tracklets",
+    "num_frames",
+    "selection",
+    "stride",
+    "seed",
+    "coverage",
+    "if_too_few",
+    "rank",
+    "world_size",
+    not_kept=("labels", "tracklets", "frames", "cameras"),
+)
 class TrackletSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K tracklets of T frames each; holds row indices, no data.
 
@@ -139,16 +153,16 @@ class TrackletSampler(Sampler[list[int]]):
         self._data = checksum_of((self._rows, self._first, tracklet_of_row))
         self._position = Position(_OWNER, len(self), self._tracklets.settings)
 
-        self.num_identities = num_identities
-        self.num_tracklets = num_tracklets
-        self.num_frames = num_frames
-        self.selection = selection
-        self.stride = stride
-        self.seed = seed
-        self.coverage = coverage
-        self.if_too_few = if_too_few
-        self.rank = rank
-        self.world_size = world_size
+        self.num_identities: Final = num_identities
+        self.num_tracklets: Final = num_tracklets
+        self.num_frames: Final = num_frames
+        self.selection: Final = selection
+        self.stride: Final = stride
+        self.seed: Final = seed
+        self.coverage: Final = coverage
+        self.if_too_few: Final = if_too_few
+        self.rank: Final = rank
+        self.world_size: Final = world_size
 
     @property
     def epoch(self) -> int:

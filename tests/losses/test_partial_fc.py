@@ -60,7 +60,7 @@ def test_samples_follow_seed_and_step_and_evaluation_takes_all():
     assert loss.step == 2
 
 
-@given(num_identities=st.integers(1, 3000), num_ranks=st.integers(1, 7))
+@given(num_identities=st.integers(7, 3000), num_ranks=st.integers(1, 7))
 def test_the_initial_weight_does_not_depend_on_the_ranks(num_identities, num_ranks):
     whole = module._initial_rows(2, num_identities, 0, num_identities, seed=3)
     loss = PartialFCLoss(2, 7)

@@ -77,6 +77,25 @@ def test_by_hand():
     assert tied.tpir(0.0) == 0.0
 
 
+def test_similarities_of_an_untrained_model_are_cosines():
+    """Rows that are close to each other are centred and scaled to be compared."""
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.randn(8, generator=rng) + 0.01 * torch.randn(12, 8, generator=rng)
+    queries, gallery = rows[:4], rows[4:]
+    result = evaluate_open_set(
+        queries, gallery, query_ids=[0, 1, 8, 9], gallery_ids=torch.arange(8).tolist()
+    )
+
+    cosines = torch.nn.functional.cosine_similarity(
+        queries[:, None].double(), gallery[None].double(), 2
+    ).numpy()
+    np.testing.assert_allclose(result.mated_similarity, cosines[[0, 1], [0, 1]], atol=1e-9)
+    np.testing.assert_allclose(
+        result.non_mated_similarity, -np.sort(-cosines[2:].max(axis=1)), atol=1e-9
+    )
+    assert 0.99 < result.threshold(0.0) <= 1
+
+
 def test_without_a_threshold_tpir_is_rank_k_of_the_mated():
     rng = torch.Generator().manual_seed(0)
     ids = torch.arange(60) % 12

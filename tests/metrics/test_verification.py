@@ -106,6 +106,21 @@ def test_no_pair_is_lost_to_rounding_of_the_rate():
     assert VerificationResult(np.array([0.5]), np.array([29]), 100, 0).tpr(0.29) == 1.0
 
 
+def test_similarities_of_an_untrained_model_are_cosines():
+    """Rows that are close to each other are centred and scaled to be compared."""
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.randn(8, generator=rng) + 0.01 * torch.randn(12, 8, generator=rng)
+    ids = torch.arange(12) // 3
+    result = evaluate_verification(rows, query_ids=ids)
+
+    cosines = torch.nn.functional.cosine_similarity(rows[:, None].double(), rows[None].double(), 2)
+    is_genuine = (ids[:, None] == ids[None]).triu(1)
+    want = cosines[is_genuine].sort(descending=True).values
+    assert want[-1] > 0.99
+    torch.testing.assert_close(torch.from_numpy(result.similarity), want, rtol=0, atol=1e-9)
+    assert 0.99 < result.threshold(0.5) <= 1
+
+
 def test_a_collapsed_model_accepts_nothing():
     rows = torch.full((40, 6), 0.3)
     result = evaluate_verification(rows, query_ids=torch.arange(40) // 4)

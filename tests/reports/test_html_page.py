@@ -69,7 +69,9 @@ def content(**changes: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {
         "title": "Title",
         "summary": "Summary",
+        "note": "",
         "tasks": [],
+        "other_tasks": [],
         "cmc": {},
         "occlusion": {},
         "similarities": None,
@@ -105,7 +107,9 @@ def full_text(text: str = "words") -> str:
         **content(
             title=text,
             summary=text,
+            note=text,
             tasks=[Task(text, metrics, text)],
+            other_tasks=[Task(text, metrics, text)],
             cmc=chart,
             training=chart,
             best_epoch=3,
@@ -315,7 +319,7 @@ def test_light_and_dark_charts_differ() -> None:
 def test_a_section_without_content_is_left_out() -> None:
     headings = Page(render_page(**content())).named("h2")
     assert len(headings) == 1
-    assert len(full_page().named("h2")) == 5
+    assert len(full_page().named("h2")) == 6
 
 
 def test_same_content_same_text() -> None:

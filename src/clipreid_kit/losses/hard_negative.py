@@ -64,7 +64,8 @@ def hard_negative_contrastive_definition(
         hinge_N = (hardest_NK - margin).clamp(min=0).sum(dim=1) / num_mined_N.clamp(min=1)
 
         # The mean of a hinge is over the rows that have negatives.
-        share = len(cosine_NN) / (num_mined_N > 0).sum().clamp(min=1)
+        num_mining = (num_mined_N > 0).sum().clamp(min=1).to(cosine_NN.dtype)
+        share = len(cosine_NN) / num_mining
         of_pairs_N = of_pairs_N + 0.5 * (info_nce_N + hard_weight * share * hinge_N)
 
     return of_pairs_N if reduction == "none" else of_pairs_N.mean()

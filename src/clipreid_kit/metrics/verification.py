@@ -194,7 +194,7 @@ def evaluate_verification(
     false_accepts = int(num_reaching.sum()) - torch.cumsum(num_reaching, 0)[:-1]
     num_tied = int((torch.cumsum(num_above, 0) - torch.cumsum(num_reaching, 0)).sum())
     return VerificationResult(
-        genuine.flip(0).double().cpu().numpy(),
+        pairs.space.similarities(genuine.flip(0)).cpu().numpy(),
         false_accepts.flip(0).cpu().numpy(),
         num_impostors,
         num_tied,
@@ -222,7 +222,7 @@ def _pairs_of_sets(
 
 
 class _PairBlocks:
-    """Blocks of cosines of some queries with the gallery, computed anew for each iteration.
+    """Blocks of nearness of some queries to the gallery, computed anew for each iteration.
 
     Args:
         space: Queries and gallery; one set if ``within_queries``.
@@ -248,7 +248,7 @@ class _PairBlocks:
         return num_queries * len(self.gallery_codes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield cosines, and whether each pair is genuine, and an impostor."""
+        """Yield nearness, and whether each pair is genuine, and an impostor."""
         num_queries, num_gallery = len(self.query_codes), len(self.gallery_codes)
         gallery = slice(len(self.space) - num_gallery, len(self.space))
         step = max(1, _BLOCK // num_gallery)
@@ -268,7 +268,7 @@ def _count_impostors(pairs: _PairBlocks, genuine: Tensor) -> tuple[Tensor, Tenso
 
     Args:
         pairs: All pairs.
-        genuine: Similarities of the genuine pairs, ascending, n >= 1.
+        genuine: Nearness of the genuine pairs, ascending, n >= 1.
 
     Returns:
         For each k from 0 to n, the number of impostor pairs that are above exactly k genuine pairs,

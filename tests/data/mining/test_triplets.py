@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracles import mining as oracle
 from strategies import labelled_rows
@@ -39,11 +39,17 @@ def assert_equal_up_to_rounding(found, expected, margin):
         assert min(from_margin, from_positive) < 5e-3
 
 
+def are_distinct(features):
+    """Whether no features coincide: else rounding decides which is farther than the positive."""
+    return len(features.unique(dim=0)) == len(features)
+
+
 @given(
     data=labelled_rows(max_rows=12), strategy=_strategies, margin=st.sampled_from([0.1, 0.5, 1.5])
 )
 def test_triplets_by_identity_agree_with_a_loop(data, strategy, margin):
     features, labels = data
+    assume(strategy != "semi_hard" or are_distinct(features))
     mined = mine_triplets(features, labels, strategy=strategy, margin=margin)
 
     expected = oracle.triplets(
@@ -76,6 +82,7 @@ def test_triplets_by_identity_are_well_formed(data, strategy):
 )
 def test_triplets_by_captions_agree_with_a_loop(data, strategy, seed, caption_similarity, tile):
     features, _ = data
+    assume(strategy != "semi_hard" or are_distinct(features))
     texts = torch.randn(len(features), 3, generator=torch.Generator().manual_seed(seed))
 
     with pytest.MonkeyPatch.context() as patch:

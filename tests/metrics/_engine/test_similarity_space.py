@@ -33,6 +33,7 @@ def test_fast_nearness_is_within_its_bound(sets, distance, offset):
     sets = [x + offset for x in sets]
     space = space_of(sets, distance)
     rows = torch.cat([x.double() for x in sets])
+    dim = rows.shape[1]
 
     if distance == "cosine":
         want = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=2, eps=1e-300)
@@ -45,7 +46,8 @@ def test_fast_nearness_is_within_its_bound(sets, distance, offset):
 
     got = space.nearness(slice(0, len(space)), slice(0, len(space))).double()
     assert ((got - want).abs() <= space.error[:, None] + 1e-15 * space.scale**2).all()
-    assert float(space.error.max()) < 1e-3 + 1e-14 * space.scale**2
+    # beside float32's part, float64's own rounding, which scaling up makes larger
+    assert float(space.error.max()) < 1e-3 + 1e-15 * (dim + 8) * space.scale**2
 
     pairs = np.arange(len(space))
     away = space.distances(pairs, pairs[::-1].copy())

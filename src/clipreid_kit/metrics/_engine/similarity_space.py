@@ -150,6 +150,15 @@ class SimilaritySpace:
             return out
         return out.sub_(self._half_square[columns]).sub_(self._half_square[rows, None])
 
+    def similarities(self, nearness: Tensor) -> Tensor:
+        """Return what fast nearness says of the similarity, float64.
+
+        That is the cosine, or minus half the squared Euclidean distance of the rows as given.
+        """
+        if self.distance == "euclidean":
+            return nearness.double() / self.scale**2
+        return 1 + (nearness.double() - self.top) / self.scale**2
+
     def distances(self, first: IntArray, second: IntArray) -> Tensor:
         """Return the distances of pairs, ``top`` minus nearness, float32."""
         out = np.empty(len(first), dtype=np.float32)

@@ -65,7 +65,7 @@ class Augment(Fill):
     num_stripes: Annotated[PositiveInt, _STRIPES] = 1
     """Number of stripes."""
     stripe_fill: Annotated[Literal["mean", "noise", "image"], _STRIPES] = "mean"
-    """What the stripes show: the mean colour, noise, or the rows of another training image."""
+    """Content of the stripes: the mean colour, noise, or the rows of another training image."""
     identity_orientations: Literal[1, 4, 8] = 1
     """Turn (4), or also mirror (8), all images of an identity alike, drawn anew each epoch."""
     views: Annotated[int, Field(ge=1, le=8), Needs("stage: classifier, image_encoder, joint")] = 1

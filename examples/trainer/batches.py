@@ -125,7 +125,7 @@ class Batches:
         return [f"image {row}" for row in rows]
 
     def facts(self) -> dict[str, Any]:
-        """What to log of the batches of the last epoch."""
+        """Facts to log of the batches of the last epoch."""
         return {}
 
     def state_dict(self) -> State:

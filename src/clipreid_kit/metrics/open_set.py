@@ -193,7 +193,7 @@ def evaluate_open_set(
         nearest.append(torch.where(own > -torch.inf, own, block.amax(dim=1)))
         ranks.append(((block >= own[:, None]) & ~is_own).sum(dim=1) + 1)
 
-    similarity = space.similarities(torch.cat(nearest)).cpu().numpy()
+    similarity = space.cosines(torch.cat(nearest)).cpu().numpy()
     rank = torch.cat(ranks).cpu().numpy()
     non_mated = -np.sort(-similarity[~is_mated])
     return OpenSetResult(similarity[is_mated], rank[is_mated], non_mated)

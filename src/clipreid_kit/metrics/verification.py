@@ -194,7 +194,7 @@ def evaluate_verification(
     false_accepts = int(num_reaching.sum()) - torch.cumsum(num_reaching, 0)[:-1]
     num_tied = int((torch.cumsum(num_above, 0) - torch.cumsum(num_reaching, 0)).sum())
     return VerificationResult(
-        pairs.space.similarities(genuine.flip(0)).cpu().numpy(),
+        pairs.space.cosines(genuine.flip(0)).cpu().numpy(),
         false_accepts.flip(0).cpu().numpy(),
         num_impostors,
         num_tied,

@@ -158,6 +158,14 @@ def test_one_index_alone_and_twice(galleries, queries):
     np.testing.assert_array_equal(single.keys, plain.keys[:1])
 
 
+def test_similarities_do_not_leave_their_range(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((40, 96)).astype(np.float32)
+    records = [ImageRecord(f"{number}.jpg", number) for number in range(40)]
+    index = GalleryIndex.build(rows, records, store=tmp_path / "index")
+    index.set_calibration(CURVE)
+    assert FusedIndex([index]).search([rows], k=1).similarities.max() == 1
+
+
 def test_rules_by_hand():
     half, likely = np.array([0.5]), np.array([0.9])
     both = np.stack([half, likely])

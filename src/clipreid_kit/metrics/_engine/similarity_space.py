@@ -150,13 +150,8 @@ class SimilaritySpace:
             return out
         return out.sub_(self._half_square[columns]).sub_(self._half_square[rows, None])
 
-    def similarities(self, nearness: Tensor) -> Tensor:
-        """Return what fast nearness says of the similarity, float64.
-
-        That is the cosine, or minus half the squared Euclidean distance of the rows as given.
-        """
-        if self.distance == "euclidean":
-            return nearness.double() / self.scale**2
+    def cosines(self, nearness: Tensor) -> Tensor:
+        """Return the cosines of pairs from their fast nearness, float64; for the cosine alone."""
         return 1 + (nearness.double() - self.top) / self.scale**2
 
     def distances(self, first: IntArray, second: IntArray) -> Tensor:

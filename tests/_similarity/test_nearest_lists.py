@@ -24,8 +24,9 @@ def test_flat_nonzero(strict):
     kept=st.integers(1, 5),
     widths=st.lists(st.integers(1, 90), min_size=1, max_size=4),
     by_row=st.booleans(),
+    least_grouped=st.sampled_from([0, 1 << 14]),
 )
-def test_offered_tiles_leave_the_nearest_values(seed, kept, widths, by_row):
+def test_offered_tiles_leave_the_nearest_values(seed, kept, widths, by_row, least_grouped):
     tiles = [
         torch.rand(3, width, generator=torch.Generator().manual_seed(seed)) for width in widths
     ]
@@ -35,14 +36,16 @@ def test_offered_tiles_leave_the_nearest_values(seed, kept, widths, by_row):
     offset = 0
     for tile in tiles:
         given = tile if by_row else tile.T.contiguous()
-        offer(
-            nearness,
-            index,
-            given,
-            offset,
-            by_row=by_row,
-            empty=offset == 0 and tile.shape[1] > kept,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nearest_lists, "_LEAST_GROUPED", least_grouped)
+            offer(
+                nearness,
+                index,
+                given,
+                offset,
+                by_row=by_row,
+                empty=offset == 0 and tile.shape[1] > kept,
+            )
         offset += tile.shape[1]
 
     rows = torch.cat(tiles, dim=1).numpy()
@@ -72,8 +75,9 @@ def test_the_first_of_equal_values_are_taken(seed, count, values):
     kept=st.integers(1, 5),
     widths=st.lists(st.integers(6, 90), min_size=1, max_size=4),
     by_row=st.booleans(),
+    least_grouped=st.sampled_from([0, 1 << 14]),
 )
-def test_of_ties_in_offered_tiles_the_first_stay(seed, kept, widths, by_row):
+def test_of_ties_in_offered_tiles_the_first_stay(seed, kept, widths, by_row, least_grouped):
     generator = torch.Generator().manual_seed(seed)
     tiles = [torch.randint(30, (3, width), generator=generator).float() for width in widths]
     nearness = torch.full((3, kept), -torch.inf)
@@ -81,15 +85,17 @@ def test_of_ties_in_offered_tiles_the_first_stay(seed, kept, widths, by_row):
 
     offset = 0
     for tile in tiles:
-        offer(
-            nearness,
-            index,
-            tile if by_row else tile.T.contiguous(),
-            offset,
-            by_row=by_row,
-            empty=offset == 0,
-            first_of_ties=True,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nearest_lists, "_LEAST_GROUPED", least_grouped)
+            offer(
+                nearness,
+                index,
+                tile if by_row else tile.T.contiguous(),
+                offset,
+                by_row=by_row,
+                empty=offset == 0,
+                first_of_ties=True,
+            )
         offset += tile.shape[1]
 
     assert index.tolist() == first_by_sorting(torch.cat(tiles, dim=1).numpy(), kept).tolist()
@@ -111,3 +117,27 @@ def test_nearer_values_in_groups_equal_those_of_a_comparison(by_row, num_hits):
     assert nearer.owner.tolist() == owner.tolist()
     assert nearer.item.tolist() == item.tolist()
     assert nearer.value.tolist() == lists[owner, item].tolist()
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_items_that_must_not_enter_do_not_hide_the_others(by_row):
+    lists = torch.full((4, 8192), -torch.inf)
+    lists[:, 5000] = 1.0
+    lists[:, 17] = -2.0
+    nearness = torch.full((4, 3), -torch.inf)
+    index = torch.zeros((4, 3), dtype=torch.int64)
+
+    offer(nearness, index, lists if by_row else lists.T.contiguous(), 0, by_row=by_row, empty=True)
+
+    assert nearness.tolist() == [[1.0, -2.0, -torch.inf]] * 4
+    assert index[:, :2].tolist() == [[5000, 17]] * 4
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_the_first_tile_is_not_sorted_whole(by_row):
+    lists = torch.rand(4, 8192, generator=torch.Generator().manual_seed(0))
+    below = nearest_lists._below_the_nearest(lists if by_row else lists.T.contiguous(), 10, by_row)
+
+    num_above = (lists > below).sum(dim=1)
+    assert bool((num_above >= 10).all())
+    assert bool((num_above < 100).all())

@@ -8,6 +8,8 @@ from torch import Tensor
 
 _GROUP = 64  # items whose largest value is looked at first
 _LEAST_GROUPED = 1 << 14  # values of a tile from which on that pays
+_GROUPS_PER_ITEM = 8  # groups for each item of an empty list: few have more than one such item
+_LEAST_GROUP = 4  # items of a group that pay for it
 
 
 def flat_nonzero(tile: Tensor, threshold: Tensor, *, strict: bool) -> Tensor:
@@ -69,7 +71,8 @@ def offer(
         first_of_ties: Whether of equally near items the first enter, and come first, if items are
             offered in their order; else any of them.
     """
-    nearer = None if empty else _nearer_than_last(tile, nearness[:, -1:], by_row)
+    below = _below_the_nearest(tile, nearness.shape[1], by_row) if empty else nearness[:, -1:]
+    nearer = None if below is None else _nearer_than_last(tile, below, by_row)
     if nearer is None or nearer.item.numel() > tile.numel() // 16:
         offered = tile if by_row else tile.T.contiguous()
         count = min(nearness.shape[1], offered.shape[1])
@@ -100,6 +103,31 @@ def offer(
     _merge(chosen_nearness, chosen_index, new_nearness, new_index, first_of_ties)
     nearness[lists] = chosen_nearness
     index[lists] = chosen_index
+
+
+def _below_the_nearest(tile: Tensor, count: int, by_row: bool) -> Tensor | None:
+    """Return a value (lists, 1) that at least ``count`` items of each list are above.
+
+    So many groups of items have their largest value above it. ``None`` where groups do not pay, or
+    hold too few items that may enter.
+    """
+    num_items = tile.shape[1] if by_row else tile.shape[0]
+    group = min(_GROUP, num_items // max(1, _GROUPS_PER_ITEM * count))
+    if tile.device.type != "cpu" or tile.numel() < _LEAST_GROUPED or group < _LEAST_GROUP:
+        return None
+
+    # items far apart in a group: whole rows of numbers are compared at once
+    num_groups = num_items // group
+    if by_row:
+        largest = tile[:, : group * num_groups].view(len(tile), group, num_groups).amax(dim=1)
+    else:
+        columns = tile.shape[1]
+        largest = tile[: group * num_groups].view(group, num_groups, columns).amax(dim=0).T
+
+    lowest = largest.topk(count, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    if bool(torch.isinf(lowest).any()):
+        return None
+    return torch.nextafter(lowest, torch.full_like(lowest, -torch.inf))
 
 
 class _Nearer(NamedTuple):

@@ -29,8 +29,9 @@ from clipreid_kit.retrieval.exact.device_rows import DeviceRows
     keep=st.sampled_from([None, 0.05, 0.5, 0.97]),
     way=st.sampled_from(["one by one", "codes", "float32", "on a device"]),
     block=st.sampled_from([1, 7, 1 << 20]),
+    threads=st.sampled_from([1, 3]),
 )
-def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, way, block):
+def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, way, block, threads):
     rng = np.random.default_rng(seed)
     rows = torch.from_numpy(data(kind, rng, sum(sizes), dim))
     queries = torch.from_numpy(data(kind, rng, num_queries, dim))
@@ -41,10 +42,13 @@ def test_equals_brute_force(kind, seed, sizes, dim, num_queries, count, keep, wa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(certified_search, "_BLOCK", block * dim)
         patch.setattr(product_lists, "_WIDEST", block)
+        patch.setattr(product_lists, "_LONG", 0)
+        patch.setattr(product_lists, "default_threads", lambda: threads)
         patch.setattr(certified_search, "_SPARE", 2)
         patch.setattr(block_passes, "_SPARE", 2)
         patch.setattr(block_passes, "_MANY", 5)
         patch.setattr(certified_search, "_SMALL", 0)
+        patch.setattr(certified_search, "_SMALL_FOR_MANY", 0)
         patch.setattr(certified_search, "_SPARE_CODES", 2)
         patch.setattr(certified_search, "_PER_WANTED", 1)
         patch.setattr(code_lists, "_WIDEST", block)
@@ -70,6 +74,7 @@ def test_the_passes_return_the_same_bits(kind, monkeypatch):
     together = nearest_rows(queries, sources, 12)
 
     monkeypatch.setattr(certified_search, "_SMALL", 0)
+    monkeypatch.setattr(certified_search, "_SMALL_FOR_MANY", 0)
     monkeypatch.setattr(certified_search, "_BLOCK", 48 * 512)
     monkeypatch.setattr(code_lists, "_WIDEST", 512)
     for threads, few in itertools.product((1, 2), (0, 99)):
@@ -100,6 +105,7 @@ def test_one_query_does_not_try_the_product_of_many(monkeypatch):
     rows = torch.from_numpy(data("clusters", np.random.default_rng(6), 3000, 24))
     tried = []
     monkeypatch.setattr(certified_search, "_SMALL", 0)
+    monkeypatch.setattr(certified_search, "_SMALL_FOR_MANY", 0)
     monkeypatch.setattr(certified_search, "largest_number", lambda dim: tried.append(dim) or 0)
 
     nearest_rows(rows[:1], [ArraySource(rows)], 9)
@@ -152,6 +158,7 @@ def test_blocks_that_cannot_matter_are_not_multiplied(seed, dim):
         patch.setattr(certified_search, "product_candidates", watch)
         patch.setattr(certified_search, "_BLOCK", 500 * dim)
         patch.setattr(certified_search, "_SMALL", 0)
+        patch.setattr(certified_search, "_SMALL_FOR_MANY", 0)
         query = torch.eye(dim)[:1]
         nearest_rows(query, [ArraySource(far), ArraySource(near)], 3)
 

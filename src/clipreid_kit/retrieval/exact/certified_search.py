@@ -51,7 +51,8 @@ _FEW = 3  # queries up to which codes are scanned: they cost less to read, and m
 _MANY_CANDIDATES = 2  # times as many as are wanted: they are scored in float64 first
 _MANY_WANTED = 256  # up to which lists by codes, many times as long, stay short
 _MANY_QUERIES = 256  # that are searched together
-_SMALL = 1 << 20  # elements of a gallery for which one product is fastest
+_SMALL = 1 << 20  # elements of a gallery that a product answers few queries from fastest
+_SMALL_FOR_MANY = 1 << 23  # the same for many queries: lists by codes have to be long
 _MORE_PRECISE: dict[Way, Way] = {"codes": "float32", "float32": "float64"}
 
 
@@ -110,7 +111,7 @@ def _products_pay(gallery: GalleryRows, dim: int, count: int) -> bool:
     Codes cannot tell nearly equal rows apart; float32 can, from their centre. The installed product
     is tried last: its first call takes longer than a search.
     """
-    is_small = gallery.num_rows * dim <= _SMALL
+    is_small = gallery.num_rows * dim <= _SMALL_FOR_MANY
     if is_small or gallery.is_centred or count > _MANY_WANTED:
         return False
     return largest_number(dim) > 0

@@ -1,7 +1,8 @@
 """Growth of time and memory with the number of rows, of the library's parts and of their peers.
 
 Each measurement runs in a process of its own, forked from one that has imported everything, with a
-cap on its memory and on its processor time. A contender's curve ends where it dies.
+cap on its memory and on its processor time. A contender's curve ends where it dies, or where the
+last size shows that the next takes more than twice the time that is allowed.
 """
 
 import argparse
@@ -231,13 +232,16 @@ PARTS = {
 }
 
 
-def curve(make: Make, first: int, options: argparse.Namespace) -> Iterator[Point | str]:
+def curve(part: Part, make: Make, options: argparse.Namespace) -> Iterator[Point | str]:
     """Yield a point for each size, and last why the curve ends."""
-    size = first
+    size = part.first
     while size <= options.largest:
         point = measure(make, size, options)
         yield point
         if isinstance(point, str):
+            return
+        if point.seconds * 2**part.order > 2 * options.seconds:
+            yield "time"
             return
         size *= 2
     yield "largest size"
@@ -312,7 +316,7 @@ def main() -> None:
         part = PARTS[name]
         curves = {}
         for contender, make in part.contenders.items():
-            *points, end = curve(make, part.first, options)
+            *points, end = curve(part, make, options)
             curves[contender] = {"points": points, "end": end}
             print(f"{name}, {contender}: to {points[-1] if points else 'nothing'}, {end}")
         found["parts"][name] = {"rows": part.rows, "order": part.order, "curves": curves}

@@ -1,5 +1,6 @@
 """Image records as columns of a file: distinct values with a code for each row, or text."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -77,24 +78,23 @@ class RecordColumns:
         path, identity, camera, view, caption, split = (
             self._values((False, name), rows) for name in FIELDS
         )
+        fields = zip(path, identity, camera, view, caption, split, strict=True)
         extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
         later = {
             name: self._values((False, name), rows)
             for name in LATER
             if (False, name) in self._columns
         }
+        if not extra and not later:
+            return list(itertools.starmap(ImageRecord, fields))
 
         found = []
-        for i in range(len(rows)):
+        for i, values in enumerate(fields):
             present = {
                 name: column[i] for name, column in extra.items() if column[i] is not _MISSING
             }
             named = {name: column[i] for name, column in later.items()}
-            found.append(
-                ImageRecord(
-                    path[i], identity[i], camera[i], view[i], caption[i], split[i], present, **named
-                )
-            )
+            found.append(ImageRecord(*values, extra=present, **named))
         return found
 
     def values(self, name: str, rows: IntArray) -> list[Any]:

@@ -41,3 +41,16 @@ def test_a_short_computation_shows_nothing(clock):
         clock[0] += 0.5
         show(done, 100)
     assert terminal.getvalue() == ""
+
+
+def test_the_time_left_of_a_second_computation_is_its_own(clock):
+    terminal = Terminal()
+    show = progress_line(terminal)
+    show(0, 2)
+    clock[0] = 1000.0
+    show(2, 2)
+
+    show(0, 4)
+    clock[0] = 1010.0
+    show(1, 4)
+    assert terminal.getvalue().endswith("25%, 0:30 left")

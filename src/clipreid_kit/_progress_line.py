@@ -18,25 +18,29 @@ class _Stream(Protocol):
 def progress_line(stream: _Stream) -> Callable[[int, int], None] | None:
     """Return a function that shows the progress it is called with; ``None`` for no terminal.
 
+    Its first call begins a computation, and one with all that there is to do ends it.
+
     Args:
         stream: Where to show it.
     """
     if not stream.isatty():
         return None
 
-    began = time.monotonic()
+    began = 0.0
     first_done: int | None = None
     is_shown = False
 
     def show(done: int, total: int) -> None:
-        nonlocal first_done, is_shown
+        nonlocal began, first_done, is_shown
         if first_done is None:
+            began = time.monotonic()
             first_done = done  # by an earlier run
 
         elapsed = time.monotonic() - began
         if done >= total:
             if is_shown:
                 stream.write("\r\033[K")
+            first_done, is_shown = None, False  # another computation may follow
         elif elapsed > _SHOWN_AFTER and done > first_done:
             is_shown = True
             remaining = elapsed * (total - done) / (done - first_done)

@@ -1,10 +1,12 @@
 """``clipreid calibrate``: probabilities and "unknown" for the hits of an index."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from clipreid_kit._progress_line import progress_line
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
 from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 
@@ -55,6 +57,7 @@ def calibrate(
         false_positive_rate=false_positive_rate,
         across_cameras=across_cameras,
         per_camera_pair=per_camera_pair,
+        progress=progress_line(sys.stderr),
     )
     index.set_calibration(calibration)
     print(calibration.table())

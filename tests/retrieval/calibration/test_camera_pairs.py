@@ -168,3 +168,21 @@ def test_records_without_cameras():
         calibrate(rows, same, across_cameras=True)
     with pytest.raises(ValueError, match="not the values of a calibration"):
         Calibration.from_dict({**LOGISTIC.as_dict(), "camera_pairs": [{}]})
+
+
+@pytest.mark.parametrize(("across_cameras", "num_pairs"), [(False, 3), (True, 1)])
+def test_resamples_and_pairs_of_cameras_are_reported(across_cameras, num_pairs):
+    rows, records = two_cameras()
+    reported = []
+    calibrate(
+        rows,
+        records,
+        per_camera_pair=True,
+        across_cameras=across_cameras,
+        num_resamples=4,
+        method="logistic",
+        progress=lambda done, total: reported.append((done, total)),
+    )
+
+    expected = [(done, 4) for done in range(5)]
+    assert reported == [*expected, *((done, num_pairs) for done in range(num_pairs + 1))]

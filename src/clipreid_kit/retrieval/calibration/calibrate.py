@@ -1,6 +1,7 @@
 """Calibrate similarities on images with known identities."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ def calibrate(
     max_pairs: int = 200_000,
     num_resamples: int = 200,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Learn which similarity means "the same identity", from images whose identities are known.
 
@@ -67,6 +69,8 @@ def calibrate(
             for each pair of cameras anew.
         num_resamples: Resamples of the identities for the interval of the threshold.
         seed: Of samples and folds.
+        progress: Called with the number of steps that are done, and that of all: resamples, and
+            with ``per_camera_pair`` pairs of cameras, counted anew.
 
     Returns:
         The calibration; :meth:`GalleryIndex.set_calibration` saves it with an index.
@@ -103,7 +107,8 @@ def calibrate(
         rows, records, across_cameras=across_cameras, max_pairs=max_pairs, seed=seed, texts=texts
     )
     options = FitOptions(method, false_positive_rate, base_rate, num_resamples, seed)
-    common = fit_pairs(pairs, options, fingerprint)
+    advance = None if progress is None else _counter(progress, num_resamples)
+    common = fit_pairs(pairs, options, fingerprint, advance)
     if not per_camera_pair:
         return common
 
@@ -116,8 +121,16 @@ def calibrate(
         min_pairs=min_pairs,
         fingerprint=fingerprint,
         texts=texts,
+        progress=progress,
     )
     return replace(common, camera_pairs=camera_pairs)
+
+
+def _counter(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """Return a function that counts its calls, and reports them."""
+    steps = itertools.count(1)
+    progress(0, total)
+    return lambda: progress(next(steps), total)
 
 
 def _check_options(

@@ -1,6 +1,6 @@
 """Calibrations of single pairs of cameras, and the judgement of hits by them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ def fit_camera_pairs(
     min_pairs: int,
     fingerprint: str | None,
     texts: Tensor | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CameraPair, ...]:
     """Fit a calibration to each pair of cameras that has enough pairs of images.
 
@@ -48,8 +49,12 @@ def fit_camera_pairs(
             calibration of their own.
         fingerprint: Names the encoder.
         texts: (N, D), embeddings of texts to compare with the images; ``None`` for the images.
+        progress: Called with the number of pairs of cameras that are done, and that of all.
     """
     cameras, numbers = number_cameras([record.camera for record in records])
+    total = len(cameras) * (len(cameras) - 1) // 2 + len(cameras) * (not across_cameras)
+    if progress is not None:
+        progress(0, total)
 
     found = []
     for first in range(len(cameras)):
@@ -67,6 +72,8 @@ def fit_camera_pairs(
             num_same = int(pairs.is_same.sum())
             num_other = len(pairs.is_same) - num_same
             found.append(CameraPair((cameras[first], cameras[second]), num_same, num_other, own))
+            if progress is not None:
+                progress(len(found), total)
     return tuple(found)
 
 

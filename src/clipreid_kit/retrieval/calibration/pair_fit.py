@@ -1,5 +1,6 @@
 """The calibration of one set of labelled pairs: curve, reliability and threshold."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -29,8 +30,19 @@ class FitOptions(NamedTuple):
     seed: int
 
 
-def fit_pairs(pairs: LabelledPairs, options: FitOptions, fingerprint: str | None) -> Calibration:
+def fit_pairs(
+    pairs: LabelledPairs,
+    options: FitOptions,
+    fingerprint: str | None,
+    advance: Callable[[], None] | None = None,
+) -> Calibration:
     """Fit a calibration to labelled pairs.
+
+    Args:
+        pairs: The pairs.
+        options: How they are calibrated.
+        fingerprint: Names the encoder.
+        advance: Called after each resample of the identities.
 
     Raises:
         TooFewPairsError: If the pairs are too few.
@@ -42,7 +54,7 @@ def fit_pairs(pairs: LabelledPairs, options: FitOptions, fingerprint: str | None
     curve = _fit(options.method, pairs, rate)
     error, bins = _reliability(options.method, pairs, rate, options.seed)
     threshold, low, high = _threshold(
-        pairs, options.false_positive_rate, options.num_resamples, options.seed
+        pairs, options.false_positive_rate, options.num_resamples, options.seed, advance
     )
     return Calibration(
         method=options.method,
@@ -180,7 +192,11 @@ def _bins(
 
 
 def _threshold(
-    pairs: LabelledPairs, rate: float, num_resamples: int, seed: int
+    pairs: LabelledPairs,
+    rate: float,
+    num_resamples: int,
+    seed: int,
+    advance: Callable[[], None] | None,
 ) -> tuple[float, float, float]:
     """Return the threshold for a false positive rate, and its interval over identities.
 
@@ -197,6 +213,8 @@ def _threshold(
         drawn = generator.integers(0, pairs.num_identities, pairs.num_identities)
         times = np.bincount(drawn, minlength=pairs.num_identities)
         found.append(_above(similarity, times[identities].prod(axis=1).astype(float), rate))
+        if advance is not None:
+            advance()
 
     low, high = np.quantile(found, [0.025, 0.975])
     whole = _above(similarity, np.ones(len(similarity)), rate)

@@ -75,10 +75,7 @@ class RecordColumns:
 
     def records(self, rows: IntArray) -> list[ImageRecord]:
         """Return records by row."""
-        path, identity, camera, view, caption, split = (
-            self._values((False, name), rows) for name in FIELDS
-        )
-        fields = zip(path, identity, camera, view, caption, split, strict=True)
+        fields = zip(*(self._values((False, name), rows) for name in FIELDS), strict=True)
         extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
         later = {
             name: self._values((False, name), rows)
@@ -89,12 +86,14 @@ class RecordColumns:
             return list(itertools.starmap(ImageRecord, fields))
 
         found = []
-        for i, values in enumerate(fields):
+        for i, (path, identity, camera, view, caption, split) in enumerate(fields):
             present = {
                 name: column[i] for name, column in extra.items() if column[i] is not _MISSING
             }
             named = {name: column[i] for name, column in later.items()}
-            found.append(ImageRecord(*values, extra=present, **named))
+            found.append(
+                ImageRecord(path, identity, camera, view, caption, split, present, **named)
+            )
         return found
 
     def values(self, name: str, rows: IntArray) -> list[Any]:

@@ -1,13 +1,14 @@
 """Towers against open_clip and CLIP-ReID: prompts, images, kept activations, a training step.
 
-Run from the repository: ``python -m benchmarks.bench_towers [text | image | memory | step]``.
-Weights are random; the outputs of all contenders are compared before anything is timed. ``step`` is
+Run from the repository: ``python -m benchmarks.bench_towers PART ...``, where a part is ``text``,
+``image``, ``precision``, ``memory`` or ``step``. Weights are random; the outputs of all contenders are compared before anything is timed. ``step`` is
 a step of CLIP-ReID's second stage with its optimiser, on a GPU; ``step --tiny`` runs the same code
 on a CPU, to see that it works.
 """
 
 import argparse
 import gc
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -117,7 +118,7 @@ def text_step(encode: Encode, contexts: Tensor, labels: Tensor) -> None:
     squared(encode(contexts, labels)).backward()
 
 
-def image_contenders() -> tuple[dict[str, Loss], list[torch.nn.Module]]:
+def image_contenders(batch: int = BATCH) -> tuple[dict[str, Loss], list[torch.nn.Module]]:
     """Losses of one batch by models with the same weights, and their image towers."""
     towers = ClipTowers.from_open_clip(NAME, image_size=SIZE)
     peer = open_clip.create_model(NAME, force_image_size=SIZE)
@@ -125,7 +126,7 @@ def image_contenders() -> tuple[dict[str, Loss], list[torch.nn.Module]]:
     restated = RestatedVisual(768, 12, 12, 16, 128, 512)
     restated.load_state_dict(towers.model.visual.state_dict())
 
-    images = torch.randn(BATCH, 3, *SIZE)
+    images = torch.randn(batch, 3, *SIZE)
     with torch.no_grad():
         levels = towers.encode_image_levels(images, LEVELS)
         for level, expected in zip(LEVELS, restated(images), strict=True):
@@ -155,6 +156,25 @@ def image() -> None:
 def image_step(loss: Loss) -> None:
     """Run a loss forward and backward."""
     loss().backward()
+
+
+def precision() -> None:
+    """Time an image forward and backward in float32 and under autocast to bfloat16."""
+    losses, _ = image_contenders(batch=1)
+    steps = {}
+    for name in (OURS, OPEN_CLIP):
+        steps[f"{name}, float32"] = partial(image_step, losses[name])
+        steps[f"{name}, bfloat16"] = partial(image_step, partial(in_bfloat16, losses[name]))
+
+    seconds = interleaved(steps, 2, time.process_time)
+    title = f"{NAME} at {SIZE[0]} x {SIZE[1]}, one image, forward + backward, processor time"
+    show(title, seconds, ours=f"{OURS}, float32")
+
+
+def in_bfloat16(loss: Loss) -> Tensor:
+    """Compute a loss under autocast to bfloat16."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return loss()
 
 
 def kept_bytes(loss: Loss, modules: list[torch.nn.Module]) -> int:
@@ -343,12 +363,19 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="*",
-        help="any of text, image, memory and step; defaults to all, with step on a GPU only",
+        help="any of text, image, precision, memory and step; defaults to text, image and memory, "
+        "and on a GPU all",
     )
     options = parser.parse_args()
 
     setting = TINY_TRAINING if options.tiny else FULL_TRAINING
-    parts = {"text": text, "image": image, "memory": memory, "step": partial(training, setting)}
+    parts: dict[str, Callable[[], None]] = {
+        "text": text,
+        "image": image,
+        "precision": precision,
+        "memory": memory,
+        "step": partial(training, setting),
+    }
     chosen = options.parts
     if not chosen:
         chosen = list(parts) if torch.cuda.is_available() else ["text", "image", "memory"]

@@ -46,6 +46,7 @@ from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
 from examples.trainer.plugin import NO_PLUGIN, Plugin
+from examples.trainer.precision import slow_precision
 from examples.trainer.records import Records, arrange_tests, load_records
 from examples.trainer.same_run import files_of, keep_or_check, trained_on
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
@@ -111,6 +112,10 @@ def _run_locked(
 
     if accelerator.is_main_process and recipe.track.console == "epochs":
         print(f"run: {out}")
+
+    slow = slow_precision(accelerator.mixed_precision, accelerator.device)
+    if slow is not None:
+        _tell(recipe, session, slow)
 
     before = _evaluate(recipe, session.towers, session, moment="before")
     method = _stage(recipe)(recipe, session)

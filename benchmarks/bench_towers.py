@@ -1,9 +1,9 @@
 """Towers against open_clip and CLIP-ReID: prompts, images, kept activations, a training step.
 
 Run from the repository: ``python -m benchmarks.bench_towers PART ...``, where a part is ``text``,
-``image``, ``precision``, ``memory`` or ``step``. Weights are random; the outputs of all contenders are compared before anything is timed. ``step`` is
-a step of CLIP-ReID's second stage with its optimiser, on a GPU; ``step --tiny`` runs the same code
-on a CPU, to see that it works.
+``image``, ``precision``, ``memory`` or ``step``. Weights are random; the outputs of all contenders
+are compared before anything is timed. ``step`` is a step of CLIP-ReID's second stage with its
+optimiser, on a GPU; ``step --tiny`` runs the same code on a CPU, to see that it works.
 """
 
 import argparse

@@ -12,11 +12,11 @@ def exported(monkeypatch):
     """Arguments of the exports; nothing is written."""
     made = []
 
-    def for_program(towers, file, **options):
+    def for_program(towers, file, progress, **options):
         made.append(options)
         return 2e-7
 
-    def for_tracker(towers, file, **options):
+    def for_tracker(towers, file, progress, **options):
         made.append(options)
         rates = (None, None) if options["labels"] is None else (0.5, 0.625)
         return TrackerExport(3e-5, 1.0, *rates)

@@ -1,11 +1,14 @@
 """``clipreid export``: write the image tower of a checkpoint as an ONNX file."""
 
 import re
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from clipreid_kit._progress_line import progress_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +89,11 @@ def export(
             )
         towers = load_towers(checkpoint)
         difference = export_image_tower(
-            towers, file, normalize=normalize, tolerance=tolerance or 1e-4
+            towers,
+            file,
+            normalize=normalize,
+            tolerance=tolerance or 1e-4,
+            progress=progress_line(sys.stderr),
         )
         height, width = towers.image_size
         print(f"{file}: {height} x {width}, {towers.embed_dim} dimensions, within {difference:.1e}")
@@ -126,6 +133,7 @@ def _export_for_tracker(
         std=spec.get("std"),
         images=crops,
         labels=labels,
+        progress=progress_line(sys.stderr),
         **options,
     )
     print(

@@ -68,9 +68,16 @@ def test_a_file_that_differs_is_not_kept(build, tmp_path, monkeypatch):
         write(owner, other, images, path)
 
     monkeypatch.setattr(export_module, "write_graph", write_another)
+    reported = []
     with pytest.raises(ValueError, match=r"outputs that differ by at most 0.0001, got 0\.\d+"):
-        export_image_tower(build("vit"), tmp_path / "tower.onnx")
+        export_image_tower(
+            build("vit"),
+            tmp_path / "tower.onnx",
+            progress=lambda *counts: reported.append(counts),
+        )
     assert list(tmp_path.iterdir()) == []
+    # the graph, and two batches by the file and by the tower
+    assert reported == [(done, 5) for done in range(6)]
 
 
 def test_a_missing_extra_is_named(build, tmp_path, monkeypatch):

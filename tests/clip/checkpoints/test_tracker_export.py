@@ -127,7 +127,16 @@ def test_a_tracker_runs_the_file_in_every_precision(build, tmp_path, onnxruntime
     assert path.stat().st_size < 0.6 * whole.stat().st_size
     assert half.mean_ap == pytest.approx(half.mean_ap_of_towers, abs=0.05)
 
-    quantised = export_for_tracker(towers, path, precision="int8", **small)
+    reported = []
+    quantised = export_for_tracker(
+        towers,
+        path,
+        precision="int8",
+        progress=lambda *counts: reported.append(counts),
+        **small,
+    )
+    # the towers, the ranges and the file with two batches each, and the graph
+    assert reported == [(done, 7) for done in range(8)]
     assert half.difference < quantised.difference < 0.2
     assert quantised.lowest_cosine > 0.9
     assert path.stat().st_size < 0.45 * whole.stat().st_size

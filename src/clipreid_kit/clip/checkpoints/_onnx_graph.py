@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,34 @@ from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.tuning.lora import merge_lora
 
 OpenSession = Any  # onnxruntime's, which has no types
+
+
+class Steps:
+    """The steps of an export: writing the graph, and each batch that is run.
+
+    Args:
+        progress: Called with the number of steps that are done, and that of all.
+        total: How many there are.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        if progress is not None:
+            progress(0, total)
+
+    def finish_one(self) -> None:
+        """Count a step."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def through(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield batches, and count each when the next one is asked for."""
+        for images in batches:
+            yield images
+            self.finish_one()
 
 
 def require_onnx(owner: str) -> None:
@@ -74,7 +102,7 @@ def _first_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line}"
 
 
-def run_file(owner: str, path: Path, batches: Sequence[Tensor]) -> list[Tensor]:
+def run_file(owner: str, path: Path, batches: Sequence[Tensor], steps: Steps) -> list[Tensor]:
     """Return the embeddings of several batches by an ONNX file, on the CPU in float32.
 
     Raises:
@@ -85,7 +113,7 @@ def run_file(owner: str, path: Path, batches: Sequence[Tensor]) -> list[Tensor]:
     embeddings = []
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        for images in batches:
+        for images in steps.through(batches):
             outputs = session.run(["embeddings"], {"images": images.cpu().numpy()})
             embeddings.append(torch.from_numpy(outputs[0]).float())
     except Exception as error:
@@ -98,10 +126,10 @@ def run_file(owner: str, path: Path, batches: Sequence[Tensor]) -> list[Tensor]:
     return embeddings
 
 
-def run_module(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
+def run_module(module: nn.Module, batches: Sequence[Tensor], steps: Steps) -> list[Tensor]:
     """Return the embeddings of several batches by a module, on the CPU in float32."""
     with torch.no_grad():
-        return [module(images).float().cpu() for images in batches]
+        return [module(images).float().cpu() for images in steps.through(batches)]
 
 
 def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

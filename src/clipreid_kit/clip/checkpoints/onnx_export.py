@@ -1,5 +1,6 @@
 """Export the image tower to ONNX, and verify the file against the module."""
 
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.checkpoints._onnx_graph import (
+    Steps,
     exportable,
     largest_difference,
     require_onnx,
@@ -30,6 +32,7 @@ def export_image_tower(
     tolerance: float = 1e-4,
     batch_size: int = 3,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> float:
     """Write the image tower to an ONNX file, run the file, and compare it with the tower.
 
@@ -47,6 +50,8 @@ def export_image_tower(
         tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
         batch_size: Number of images to compare with, besides a single one; at least 1.
         seed: Seed of these images, which are normal noise.
+        progress: Called with the number of steps that are done, and that of all: the graph, and
+            each batch that is run.
 
     Returns:
         The largest absolute difference that was found.
@@ -72,23 +77,27 @@ def export_image_tower(
     exported = exportable(towers)
     wrapped = _ImageTower(exported, normalize=normalize)
     images = _random_images(exported, batch_size, seed)
+    batches = [images, images[:1]]
+    steps = Steps(progress, 2 * len(batches) + 1)
 
     try:
         with replaced_file(Path(path)) as temporary:
             wrapped.eval()
             write_graph(_OWNER, wrapped, torch.cat([images, images]), temporary)
-            difference = _verify(wrapped, temporary, images, tolerance)
+            steps.finish_one()
+            difference = _verify(wrapped, temporary, batches, tolerance, steps)
     finally:
         towers.train(training)
 
     return difference
 
 
-def _verify(module: nn.Module, file: Path, images: Tensor, tolerance: float) -> float:
-    """Compare the file with the module, for one image and several; return the difference."""
-    batches = [images, images[:1]]
-    found = run_file(_OWNER, file, batches)
-    difference = largest_difference(found, run_module(module, batches))
+def _verify(
+    module: nn.Module, file: Path, batches: Sequence[Tensor], tolerance: float, steps: Steps
+) -> float:
+    """Compare the file with the module on some batches; return the difference."""
+    found = run_file(_OWNER, file, batches, steps)
+    difference = largest_difference(found, run_module(module, batches, steps))
     if not difference <= tolerance:
         raise fail(_OWNER, f"outputs that differ by at most {tolerance}", difference)
     return difference

@@ -1,7 +1,7 @@
 """Export the image tower for a tracker: ONNX with resizing and normalisation inside."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,6 +23,7 @@ from clipreid_kit._checks import (
 )
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.checkpoints._onnx_graph import (
+    Steps,
     exportable,
     largest_difference,
     require_onnx,
@@ -87,6 +88,7 @@ def export_for_tracker(
     labels: Int[Tensor, " n"] | None = None,
     tolerance: float | None = None,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> TrackerExport:
     """Write an ONNX file that a tracker can feed with crops as it has them.
 
@@ -119,6 +121,8 @@ def export_for_tracker(
         tolerance: Largest absolute difference allowed between two numbers of the outputs; above 0.
             ``None`` for 1e-4 in float32, 1e-2 in float16, and no limit for int8.
         seed: Seed of the noise.
+        progress: Called with the number of steps that are done, and that of all: the graph, and
+            each batch that is run.
 
     Returns:
         The comparison of the file with the towers.
@@ -152,11 +156,13 @@ def export_for_tracker(
         exported = exportable(towers)
         module = _TrackerTower(exported, pixels, size, *colours).eval()
         batches = _batches(_as_fed(crops, pixels).to(next(towers.image_parameters()).device))
-        expected = run_module(module, batches)
+        num_passes = 3 if precision == "int8" else 2
+        steps = Steps(progress, num_passes * len(batches) + 1)
+        expected = run_module(module, batches, steps)
 
         with replaced_file(Path(path)) as temporary:
-            _write(module, batches, precision, temporary)
-            found = run_file(_OWNER, temporary, batches)
+            _write(module, batches, precision, temporary, steps)
+            found = run_file(_OWNER, temporary, batches, steps)
             comparison = _compare(found, expected, labels, tolerance)
             _write_metadata(temporary, module, pixels, size, precision, comparison)
     finally:
@@ -300,21 +306,25 @@ def _batches(images: Tensor) -> list[Tensor]:
     return [*torch.split(images, _BATCH), images[:1]]
 
 
-def _write(module: nn.Module, batches: Sequence[Tensor], precision: Precision, path: Path) -> None:
+def _write(
+    module: nn.Module, batches: Sequence[Tensor], precision: Precision, path: Path, steps: Steps
+) -> None:
     """Write the graph in the precision."""
     example = torch.cat([batches[-1]] * 2)
     if precision == "float32":
         write_graph(_OWNER, module, example, path)
+        steps.finish_one()
         return
 
     # in the same folder, where there is room for the file anyway
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         full = Path(folder) / "float32.onnx"
         write_graph(_OWNER, module, example, full)
+        steps.finish_one()
         if precision == "float16":
             _write_float16(full, path)
         else:
-            _write_int8(full, path, batches)
+            _write_int8(full, path, steps.through(batches))
 
 
 def _write_float16(source: Path, path: Path) -> None:
@@ -330,7 +340,7 @@ def _write_float16(source: Path, path: Path) -> None:
     onnx.save(converted, str(path))
 
 
-def _write_int8(source: Path, path: Path, batches: Sequence[Tensor]) -> None:
+def _write_int8(source: Path, path: Path, batches: Iterable[Tensor]) -> None:
     """Quantise matrix products and convolutions, with ranges of activations from the batches."""
     from onnxruntime import quantization
 
@@ -367,7 +377,7 @@ def _resizes(inputs: Sequence[str]) -> bool:
 class _CalibrationImages:
     """Batches for onnxruntime's calibration, one after the other."""
 
-    def __init__(self, batches: Sequence[Tensor]) -> None:
+    def __init__(self, batches: Iterable[Tensor]) -> None:
         self._inputs: Iterator[dict[str, Any]] = (
             {"images": batch.cpu().numpy()} for batch in batches
         )

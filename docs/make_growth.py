@@ -54,14 +54,22 @@ def draw_curves(axes: Axes, curves: dict[str, Any], column: int) -> None:
 
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis, text in ((axes.xaxis, short_count), (axes.yaxis, "{:,.7g}".format)):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _, text=text: text(value)))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="major", alpha=0.25)
     axes.tick_params(labelsize=7)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def short_count(value: float) -> str:
+    """Write a number of rows so that neighbouring labels have room: 500, 20k, 1M."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
 
 
 def draw_order(axes: Axes, part: dict[str, Any]) -> None:
@@ -70,8 +78,8 @@ def draw_order(axes: Axes, part: dict[str, Any]) -> None:
     last_size, last_seconds, _ = points[-1]
     sizes = [point[0] for point in points]
     values = [last_seconds * (size / last_size) ** part["order"] for size in sizes]
-    exponent = "N" if part["order"] == 1 else f"N^{part['order']}"
-    axes.plot(sizes, values, "--", color="#888888", linewidth=1, label=f"order {exponent}")
+    order = {1: "N", 2: "N²"}[part["order"]]
+    axes.plot(sizes, values, "--", color="#888888", linewidth=1, label=f"order {order}")
 
 
 if __name__ == "__main__":

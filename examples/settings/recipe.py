@@ -19,6 +19,7 @@ from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
 _MOST_PARENTS = 50
+_RECIPES = Path(__file__).parents[1] / "recipes"
 
 # A pattern of paths such as {identity}/*.jpg, which is no mapping of YAML.
 _PATTERN = re.compile(r"\{\w+\}\S.*")
@@ -131,8 +132,23 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     if base is None:
         return Layer(str(path), tree), None
     if not isinstance(base, str) or "\0" in base:
-        raise ValueError(f"{path}: `base` must be the path of a recipe, got {shorten(base)}.")
-    return Layer(str(path), tree), Path(os.path.normpath(path.parent / base))
+        raise ValueError(f"{path}: `base` must be a recipe's name or path, got {shorten(base)}.")
+    return Layer(str(path), tree), _parent_of(path, base)
+
+
+def _parent_of(path: Path, base: str) -> Path:
+    """The file that a recipe's ``base`` names: by its path, or one of ours as ``own/train``."""
+    file = Path(os.path.normpath(path.parent / base))
+    if file.exists() or file.suffix in (".yaml", ".yml", ".json"):
+        return file  # _read_file names the recipes beside one that is missing
+
+    ours = _RECIPES / f"{base}.yaml"
+    if not ours.is_file():
+        raise ValueError(
+            f"{path}: `base` is neither a file nor the name of a recipe: {shorten(base)}. "
+            "`clipreid recipes list` lists the names."
+        )
+    return ours
 
 
 def _parse(text: str, name: str) -> Any:  # noqa: ANN401 (any YAML)

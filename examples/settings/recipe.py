@@ -10,10 +10,11 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from examples.settings.base_recipes import Recipe
 from examples.settings.captions import without_foreign_captions
 from examples.settings.errors import sentence_of, shorten
 from examples.settings.layers import Layer, Tree
-from examples.settings.stages import RECIPES, Recipe
+from examples.settings.stages import RECIPES
 from examples.settings.topk_json import parse_topk_json, recipe_of_topk_json
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml

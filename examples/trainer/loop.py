@@ -349,31 +349,46 @@ def _backward(
         optimizer.zero_grad()
 
     rows: list[int] = []
-    loss = math.nan
+    last_loss = math.nan
     for i, batch in enumerate(batches):
         moved = batch.to(accelerator.device, layout)
-        is_last = i + 1 == len(batches)
-        unsynced = contextlib.nullcontext() if is_last else accelerator.no_sync(training.model)
-        with unsynced, accelerator.autocast():
-            output = training.model(**moved.inputs())
-            total, terms = output.loss, dict(output.terms)
-            if training.teacher is not None:
-                distillation = training.teacher.distil(moved, output)
-                terms["distillation"] = distillation.detach()
-                total = total + distillation
+        loss, terms, embedding = _forward(training, moved, is_last=i + 1 == len(batches))
 
-        loss = total.item()
-        values = {name: float(value) for name, value in terms.items()} | {"loss": loss}
-        own = batch.rows.tolist()
-        rows += own
-        if not math.isfinite(loss):
-            _stop(training, epoch, own, values)
+        last_loss = loss.item()
+        numbers = {name: float(value) for name, value in terms.items()}
+        numbers["loss"] = last_loss
 
-        accelerator.backward(total / len(batches))
-        if output.embedding is not None:
-            values |= _cosines(output.embedding, moved.labels)
-        means.add(values)
-    return rows, loss
+        rows_of_batch = batch.rows.tolist()
+        rows += rows_of_batch
+        if not math.isfinite(last_loss):
+            _stop(training, epoch, rows_of_batch, numbers)
+
+        accelerator.backward(loss / len(batches))
+        if embedding is not None:
+            numbers |= _cosines(embedding, moved.labels)
+        means.add(numbers)
+    return rows, last_loss
+
+
+def _forward(
+    training: Training, batch: Batch, *, is_last: bool
+) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    """The loss of a batch, its terms, and the embeddings of its images.
+
+    Processes exchange gradients after the last batch of a step only.
+    """
+    accelerator = training.accelerator
+    exchange = contextlib.nullcontext() if is_last else accelerator.no_sync(training.model)
+    with exchange, accelerator.autocast():
+        output = training.model(**batch.inputs())
+        loss, terms = output.loss, dict(output.terms)
+
+        if training.teacher is not None:
+            distillation = training.teacher.distil(batch, output)
+            terms["distillation"] = distillation.detach()
+            loss = loss + distillation
+
+    return loss, terms, output.embedding
 
 
 def _cosines(embedding: Tensor, labels: Tensor) -> dict[str, float]:

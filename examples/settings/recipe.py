@@ -103,18 +103,7 @@ def _read(path: Path, data: str | None) -> list[Layer]:
 
 def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     """The keys of a file, and the path of its parent."""
-    if path.is_dir():
-        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))[:10]) or "none"
-        raise ValueError(f"{path}: this is a folder, not a recipe. Recipes in it: {inside}.")
-    if path.exists() and not path.is_file():
-        raise ValueError(
-            f"{path}: this is a pipe or device. Save the recipe as a file: its `base:` is relative "
-            "to it, and a run keeps its name."
-        )
-    if not path.is_file():
-        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
-
+    _check_is_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -135,6 +124,21 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     if not isinstance(base, str) or "\0" in base:
         raise ValueError(f"{path}: `base` must be a recipe's name or path, got {shorten(base)}.")
     return Layer(str(path), tree), _parent_of(path, base)
+
+
+def _check_is_file(path: Path) -> None:
+    """Raise ValueError if a path is not that of a file."""
+    if path.is_dir():
+        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))[:10]) or "none"
+        raise ValueError(f"{path}: this is a folder, not a recipe. Recipes in it: {inside}.")
+    if path.exists() and not path.is_file():
+        raise ValueError(
+            f"{path}: this is a pipe or device. Save the recipe as a file: its `base:` is relative "
+            "to it, and a run keeps its name."
+        )
+    if not path.is_file():
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
 
 
 def _parent_of(path: Path, base: str) -> Path:

@@ -122,19 +122,9 @@ def fit(training: Training, *, resume: bool) -> None:
         resume: Continue after the last complete epoch, bit for bit, if there is one.
     """
     prepare(training)
+    start, waited = _resume(training) if resume else (0, 0)
+
     epochs, validation = training.optim.epochs, training.validation
-
-    start, waited = 0, 0
-    if resume and training.checkpoints.exists():
-        start, waited = _restore(training)
-        training.log.say(f"resumed after epoch {start} of {epochs}")
-    elif resume and (training.log.folder / METRICS).exists():
-        # A row of an epoch is written after its checkpoint: there was one.
-        raise ValueError(
-            f"{training.checkpoints.folder}: the run has finished epochs, but index.json, which "
-            "names its checkpoints, is missing. Restore it, or start again in another folder."
-        )
-
     for epoch in range(start + 1, epochs + 1):
         if validation is not None and validation.is_over(waited):
             break
@@ -217,6 +207,22 @@ def _save(training: Training, row: Row, waited: int) -> None:
         training.log.write()
         training.log.tell(row, training.optim.epochs)
     accelerator.wait_for_everyone()
+
+
+def _resume(training: Training) -> tuple[int, int]:
+    """Restore the last epoch, if there is one; return what :func:`_restore` does."""
+    if training.checkpoints.exists():
+        start, waited = _restore(training)
+        training.log.say(f"resumed after epoch {start} of {training.optim.epochs}")
+        return start, waited
+
+    # A row of an epoch is written after its checkpoint: there was one.
+    if (training.log.folder / METRICS).exists():
+        raise ValueError(
+            f"{training.checkpoints.folder}: the run has finished epochs, but index.json, which "
+            "names its checkpoints, is missing. Restore it, or start again in another folder."
+        )
+    return 0, 0
 
 
 def _restore(training: Training) -> tuple[int, int]:

@@ -190,7 +190,27 @@ def _hold_out(records: Records, fraction: float, seed: int) -> Records:
 
 def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | None) -> None:
     """Require what the evaluation needs."""
-    galleries = [gallery for sides in tests.values() for _, gallery in sides]
+    pairs = [pair for sides in tests.values() for pair in sides]
+    _check_galleries(recipe, [gallery for _, gallery in pairs])
+
+    if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
+        cameras = None if recipe.evaluate.cameras else False
+        for query, gallery in pairs:
+            if gallery is not None:
+                kit.check_shared_images(query, gallery, cameras=cameras)
+
+    if "text_to_person" in tests:
+        _check_images_are_distinct(tests["text_to_person"][0])
+    if "query_gallery" in tests:
+        kit.check_splits(records, train=train, min_images=1)
+
+    for protocol, column in COLUMNS.items():
+        for query, gallery in tests.get(protocol, ()):
+            names_of([*query, *(gallery or ())], column)
+
+
+def _check_galleries(recipe: Recipe, galleries: Sequence[Records | None]) -> None:
+    """Require galleries where the evaluation treats them otherwise than queries."""
     if recipe.evaluate.rerank and not any(galleries):
         raise ValueError(
             "evaluate.rerank: re-ranking needs a gallery, but this protocol ranks the images among "
@@ -203,20 +223,6 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
             "evaluate.occlusion_sides: each image is query and gallery in this protocol, so that "
             "queries alone cannot be occluded. Set it to both."
         )
-
-    if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
-        cameras = None if recipe.evaluate.cameras else False
-        for query, gallery in (pair for sides in tests.values() for pair in sides):
-            if gallery is not None:
-                kit.check_shared_images(query, gallery, cameras=cameras)
-
-    if "text_to_person" in tests:
-        _check_images_are_distinct(tests["text_to_person"][0])
-    if "query_gallery" in tests:
-        kit.check_splits(records, train=train, min_images=1)
-    for protocol, column in COLUMNS.items():
-        for query, gallery in tests.get(protocol, ()):
-            names_of([*query, *(gallery or ())], column)
 
 
 def _check_images_are_distinct(sides: Sides) -> None:

@@ -18,92 +18,14 @@ gradients and the optimiser's state.
 
 import argparse
 import time
-from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from benchmarks import prompt_sg_steps, step_choices, trainer_steps
-from benchmarks.bench_towers import (
-    CLIP_REID,
-    NAME,
-    SIZE,
-    random_batch,
-    stage_two,
-)
-from benchmarks.measure import (
-    OURS,
-    Work,
-    interleaved,
-    machine,
-    memory_in_a_process,
-    peak_memory,
-    show,
-)
-from benchmarks.restated_towers import RestatedStageTwo
-from clipreid_kit.clip import ClipReID, layerwise_lr_groups
+from benchmarks import clip_reid_steps, prompt_sg_steps, step_choices, trainer_steps
+from benchmarks.bench_towers import CLIP_REID, NAME, SIZE
+from benchmarks.measure import OURS, interleaved, machine, memory_in_a_process, peak_memory, show
 
-
-def ours_step(model: ClipReID, images: Tensor, labels: Tensor) -> Work:
-    """Step with one group for each learning rate, fused."""
-    groups = layerwise_lr_groups(model, 5e-6, weight_decay=1e-4, bias_lr_factor=2.0, no_decay=())
-    optimizer = torch.optim.Adam(groups, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        model(images, labels).loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def peer_step(model: RestatedStageTwo, images: Tensor, labels: Tensor) -> Work:
-    """Step with a group for each parameter, and the loss and the accuracy read for the log."""
-    groups = [
-        {"params": [parameter], "lr": 1e-5 if "bias" in name else 5e-6, "weight_decay": 1e-4}
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    ]
-    optimizer = torch.optim.Adam(groups)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss, accuracy = model(images, labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-        accuracy.item()
-
-    return step
-
-
-def contenders(batch: int) -> dict[str, Callable[[], Work]]:
-    """Makers of the steps, on the same weights and images."""
-    images, labels = random_batch(SIZE, batch, "cpu")
-
-    def ours() -> Work:
-        model, _ = stage_two(NAME, SIZE, batch, "cpu")
-        return ours_step(model, images, labels)
-
-    def peer() -> Work:
-        _, restated = stage_two(NAME, SIZE, batch, "cpu")
-        return peer_step(restated, images, labels)
-
-    return {OURS: ours, CLIP_REID: peer}
-
-
-def measure(repeats: int, batch: int, memory: dict[str, float]) -> None:
-    """Show the steps of CLIP-ReID in processor time, and the memory of each."""
-    steps = {name: make() for name, make in contenders(batch).items()}
-    seconds = interleaved(steps, repeats, time.process_time)
-    title = f"step of stage 2, {NAME} at {SIZE[0]} x {SIZE[1]}, batch {batch}, processor time"
-    show(title, seconds, memory=memory)
-
-
-METHODS = {
-    "clip_reid": (contenders, measure),
-    "prompt_sg": (prompt_sg_steps.contenders, prompt_sg_steps.measure),
-}
+METHODS = {"clip_reid": clip_reid_steps.contenders, "prompt_sg": prompt_sg_steps.contenders}
 PARTS = (*METHODS, "trainer", "choices")
 
 
@@ -127,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     parts = options.parts or PARTS
     if options.memory:
-        make = METHODS[parts[0]][0](options.batch)[options.memory]
+        make = METHODS[parts[0]](options.batch)[options.memory]
         print(peak_memory(make()))
         return
 
@@ -144,13 +66,22 @@ def _run(part: str, options: argparse.Namespace) -> None:
         cases = options.cases or list(step_choices.CASES)
         step_choices.measure(options.repeats, cases, compiles=options.compile)
     else:
-        make_contenders, measure_method = METHODS[part]
-        sizes = ("--batch", str(options.batch), "--threads", str(options.threads))
-        memory = {
-            name: memory_in_a_process("benchmarks.bench_steps", name, part, *sizes)
-            for name in make_contenders(options.batch)
-        }
-        measure_method(options.repeats, options.batch, memory)
+        _measure_method(part, options)
+
+
+def _measure_method(part: str, options: argparse.Namespace) -> None:
+    """Show the steps of a method in processor time, and the memory of each."""
+    contenders = METHODS[part](options.batch)
+    sizes = ("--batch", str(options.batch), "--threads", str(options.threads))
+    memory = {
+        name: memory_in_a_process("benchmarks.bench_steps", name, part, *sizes)
+        for name in contenders
+    }
+
+    steps = {name: make() for name, make in contenders.items()}
+    seconds = interleaved(steps, options.repeats, time.process_time)
+    size = f"{NAME} at {SIZE[0]} x {SIZE[1]}"
+    show(f"step of {part}, {size}, batch {options.batch}, processor time", seconds, memory=memory)
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ class RestatedPromptSG(nn.Module):
         self.register_buffer("words", towers.embed_tokens(tokens)[0].detach())
         self._copy_weights(ours)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss."""
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor]:
+        """Return the loss, which is all that is logged."""
         previous, last, projected = self.visual.all_tokens(images)
         image = projected[:, 0]
 
@@ -129,7 +129,7 @@ class RestatedPromptSG(nn.Module):
         levels = (previous[:, 0], last[:, 0], representation)
         triplet = sum(triplet_of_masks(level, labels) for level in levels)
         contrast = _supcon(image, text, labels) + _supcon(text, image, labels)
-        return smoothed_cross_entropy(logits, labels) + triplet + 0.5 * contrast
+        return (smoothed_cross_entropy(logits, labels) + triplet + 0.5 * contrast,)
 
     @torch.no_grad()
     def _copy_weights(self, ours: PromptSG) -> None:

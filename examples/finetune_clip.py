@@ -79,6 +79,7 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         train.set_epoch(epoch)
+
         for batch in loader:
             features, normalised = neck(towers.encode_image(batch.image))
             logits = head(normalised, batch.label)
@@ -89,6 +90,7 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
             loss.backward()
             optimizer.step()
             schedule.step()
+
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}")
 
     return before, evaluate(towers.encode_image, records)

@@ -70,8 +70,13 @@ def main(num_identities: int = 96, epochs: int = 12) -> tuple[ReidResult, ReidRe
     train = Patterns(0, num_identities)
     test = Patterns(num_identities, num_identities)
 
-    stem = nn.Conv2d(3, 64, 8, stride=4), nn.BatchNorm2d(64), nn.ReLU()
-    tower = nn.Sequential(*stem, nn.Flatten(), nn.Linear(3136, 128))
+    tower = nn.Sequential(
+        nn.Conv2d(3, 64, 8, stride=4),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(3136, 128),
+    )
     before = evaluate(tower, test)
 
     # the weight of the triplet loss rises from 0 to 1 between epochs 2 and 6
@@ -81,8 +86,10 @@ def main(num_identities: int = 96, epochs: int = 12) -> tuple[ReidResult, ReidRe
     sampler = PKSampler(train.labels, num_identities=16, num_instances=4, coverage="images")
     loader = DataLoader(train, batch_sampler=sampler)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=3e-3)
+
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
+
         for image, label in loader:
             embeddings = tower(image)
             terms = {name: loss(embeddings, label) for name, loss in losses.items()}
@@ -91,9 +98,9 @@ def main(num_identities: int = 96, epochs: int = 12) -> tuple[ReidResult, ReidRe
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
-        print(
-            f"epoch {epoch + 1}:", *(f"{n} {term.item():.3f}" for n, term in weighted_terms.items())
-        )
+
+        shown = " ".join(f"{name} {term.item():.3f}" for name, term in weighted_terms.items())
+        print(f"epoch {epoch + 1}: {shown}")
 
     return before, evaluate(tower, test)
 

@@ -70,13 +70,16 @@ def main(records: list[ImageRecord], epochs: int = 10) -> tuple[ReidResult, Reid
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         train.set_epoch(epoch)
+
         for batch in loader:
             output = model(batch.image, batch.label)
+
             optimizer.zero_grad()
             output.loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 5.0)
             optimizer.step()
             schedule.step()
+
         terms = ", ".join(f"{name} {term:.3f}" for name, term in output.terms.items())
         print(f"epoch {epoch + 1}: {terms}")
 

@@ -46,14 +46,15 @@ def evaluate(tower: nn.Module, query: ReidDataset, gallery: ReidDataset) -> Reid
     device = next(tower.parameters()).device
     evaluator = ReidEvaluator(distributed=True)
     everything = []
+
     for data in (query, gallery):
         rows = list(range(dist.get_rank(), len(data), dist.get_world_size()))
         embeddings = tower(torch.stack([data[row].image for row in rows]).to(device))
         labels = data.labels[rows].to(device)
         evaluator.update(embeddings, labels, split="query" if data is query else "gallery")
         everything += [gather(embeddings), gather(labels)]
-
     result = evaluator.compute()
+
     query_embeddings, query_ids, gallery_embeddings, gallery_ids = everything
     expected = evaluate_reid(
         query_embeddings, gallery_embeddings, query_ids=query_ids, gallery_ids=gallery_ids
@@ -63,44 +64,52 @@ def evaluate(tower: nn.Module, query: ReidDataset, gallery: ReidDataset) -> Reid
     return result
 
 
-def main(num_identities: int = 120, epochs: int = 8) -> None:
-    """Train and evaluate; the first process prints."""
+def start() -> torch.device:
+    """Join the other processes, and return the device of this one."""
     if "RANK" not in os.environ:  # started without torchrun: one process
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", **address}
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    local_rank = os.environ.get("LOCAL_RANK", "0")
-    device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
+    if not torch.cuda.is_available():
+        dist.init_process_group("gloo")
+        return torch.device("cpu")
+
+    dist.init_process_group("nccl")
+    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+
+
+def draw_images(num_identities: int) -> tuple[ReidDataset, ReidDataset, ReidDataset]:
+    """Images to train on, queries and gallery; each process draws the same."""
     augment, plain = train_transform(IMAGE_SIZE, pad=3), eval_transform(IMAGE_SIZE)
-    with tempfile.TemporaryDirectory() as folder:  # each process draws the same images
+    with tempfile.TemporaryDirectory() as folder:
         images = SyntheticReid(num_identities, views_per_camera=2, image_size=IMAGE_SIZE)
         records = images.write(folder)
+
         train = ReidDataset(records_of(records, "train"), augment, cache=True)
         query = ReidDataset(records_of(records, "query"), plain, cache=True)
         gallery = ReidDataset(
             records_of(records, "gallery"), plain, cache=True, identities=query.identities
         )
+    return train, query, gallery
 
-    torch.manual_seed(0)
-    blocks = [*block(3, 32), *block(32, 64), *block(64, 128)]
-    tower = nn.Sequential(*blocks, GeM(), nn.Linear(128, 128)).to(device)
-    before = evaluate(tower, query, gallery)
 
-    model = DistributedDataParallel(tower)
-    supcon = SupConLoss(0.1, distributed=True)
-    triplet = TripletLoss(0.2, distance="cosine", distributed=True)
-
-    # 16 identities per step over all processes, no identity on two of them
+def train_tower(tower: nn.Module, train: ReidDataset, device: torch.device, epochs: int) -> None:
+    """Train on 16 identities per step over all processes, none of them on two processes."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
     sampler = PKSampler(
         train.labels, 16 // world_size, 4, coverage="images", rank=rank, world_size=world_size
     )
     loader = DataLoader(train, batch_sampler=sampler)
+
+    model = DistributedDataParallel(tower)
+    supcon = SupConLoss(0.1, distributed=True)
+    triplet = TripletLoss(0.2, distance="cosine", distributed=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         train.set_epoch(epoch)
+
         for batch in loader:
             embeddings, labels = model(batch.image.to(device)), batch.label.to(device)
             loss = supcon(embeddings, labels) + triplet(embeddings, labels)
@@ -109,9 +118,22 @@ def main(num_identities: int = 120, epochs: int = 8) -> None:
             loss.backward()
             optimizer.step()
 
+
+def main(num_identities: int = 120, epochs: int = 8) -> None:
+    """Train and evaluate; the first process prints."""
+    device = start()
+    train, query, gallery = draw_images(num_identities)
+
+    torch.manual_seed(0)
+    blocks = [*block(3, 32), *block(32, 64), *block(64, 128)]
+    tower = nn.Sequential(*blocks, GeM(), nn.Linear(128, 128)).to(device)
+
+    before = evaluate(tower, query, gallery)
+    train_tower(tower, train, device, epochs)
     after = evaluate(tower, query, gallery)
-    if rank == 0:
-        print(f"processes: {world_size}\nbefore {before}\nafter  {after}")
+
+    if dist.get_rank() == 0:
+        print(f"processes: {dist.get_world_size()}\nbefore {before}\nafter  {after}")
     dist.destroy_process_group()
 
 

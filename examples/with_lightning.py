@@ -26,9 +26,14 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        stem = nn.Conv2d(3, 64, 4, stride=4), nn.BatchNorm2d(64), nn.ReLU()
-        head = nn.Conv2d(64, 128, 3, stride=2), GeM(), nn.Linear(128, 128)
-        self.tower = nn.Sequential(*stem, *head)
+        self.tower = nn.Sequential(
+            nn.Conv2d(3, 64, 4, stride=4),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 128, 3, stride=2),
+            GeM(),
+            nn.Linear(128, 128),
+        )
         # both work on one process as well
         self.loss = SupConLoss(temperature=0.1, distributed=True)
         self.evaluator = ReidEvaluator(distributed=True)

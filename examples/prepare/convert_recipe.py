@@ -7,7 +7,6 @@ command lines of the fashion pipeline, or such a command line itself in place of
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path, PurePath
@@ -23,6 +22,8 @@ from examples.settings.yaml_files import parse_yaml
 
 Keys = dict[str, Any]
 
+_RECIPES = Path(__file__).parents[1] / "recipes"
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Print a recipe or commands; what has no counterpart is a remark on standard error."""
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--version", help="hands: the version that the file is of, such as v9")
     options = parser.parse_args(words)
 
-    text, remarks = convert(options.file, options.out, options.version)
+    text, remarks = convert(options.file, options.version)
     for remark in remarks:
         print(f"remark: {remark}", file=sys.stderr)
     if options.out is None:
@@ -46,15 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
         options.out.write_text(f"{text}\n", encoding="utf-8")
 
 
-def convert(
-    file: Path, out: Path | None = None, version: str | None = None
-) -> tuple[str, list[str]]:
+def convert(file: Path, version: str | None = None) -> tuple[str, list[str]]:
     """Translate a file.
 
     Args:
         file: The configuration or command lines.
-        out: Where the recipe will be written, which its parent is named relative to; ``None`` for
-            the working directory.
         version: Of the hands pipeline: the version that the file is of; ``None`` finds it out.
 
     Returns:
@@ -75,7 +72,7 @@ def convert(
     if suffix == ".json":
         return _recipe_of_json(text, file), []
     if suffix in (".yml", ".yaml"):
-        return _recipe_of_yaml(text, file, out, version)
+        return _recipe_of_yaml(text, file, version)
     return _commands(text, file)
 
 
@@ -87,9 +84,7 @@ def _recipe_of_json(text: str, file: Path) -> str:
     return _dump(recipe_of_topk_json(tree, str(file)))
 
 
-def _recipe_of_yaml(
-    text: str, file: Path, out: Path | None, version: str | None
-) -> tuple[str, list[str]]:
+def _recipe_of_yaml(text: str, file: Path, version: str | None) -> tuple[str, list[str]]:
     """A child of the recipe of the same stage of the hands pipeline."""
     tree = parse_yaml(text, str(file))
     if not isinstance(tree, dict):
@@ -98,8 +93,7 @@ def _recipe_of_yaml(
         raise ValueError(f"{file}: this is a recipe of the trainer already.")
 
     converted = convert_hands(tree, str(file), version)
-    folder = Path.cwd() if out is None else out.absolute().parent
-    parent = PurePath(os.path.relpath(converted.base, folder)).as_posix()
+    parent = converted.base.relative_to(_RECIPES).with_suffix("").as_posix()
     recipe: Keys = {"base": parent, "note": f"Converted from {file.name} of the hands pipeline."}
     for key, value in converted.changes.items():
         section, _, name = key.rpartition(".")

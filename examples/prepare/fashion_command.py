@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from examples.prepare.one_line_errors import run
+from examples.settings.base_recipes import TrainingRecipe
 from examples.settings.recipe import load_recipe
-from examples.settings.stages import TrainingRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "fashion"
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from examples.settings.data import Protocol
+from examples.settings.images import Protocol
 from examples.settings.section import Fraction, Needs, OpenFraction, Section
 
 Occluder = Literal["bottom", "top", "left", "right", "rectangle", "patch"]

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
-from examples.settings.data import TEXT_TERMS
 from examples.settings.section import FractionBelowOne, Needs, Section, Sizes
+from examples.settings.text_terms import TEXT_TERMS
 
 VISION_ONLY = ("timm/", "torchvision/")  # prefixes of models without a text tower
 Blocks = NonNegativeInt | Literal["all", "none"]

@@ -13,7 +13,6 @@ from pydantic import (
 from typing_extensions import Self
 
 from clipreid_kit import warmup_cosine_factor, warmup_multistep_factor
-from examples.settings.data import TRAINS_ON_CAPTIONS
 from examples.settings.section import (
     Fraction,
     FractionBelowOne,
@@ -22,6 +21,7 @@ from examples.settings.section import (
     Section,
     default_tag,
 )
+from examples.settings.text_terms import TRAINS_ON_CAPTIONS
 
 _SGD = Needs("optim.optimizer: sgd")
 _ADAM = Needs("optim.optimizer: adam, adamw")

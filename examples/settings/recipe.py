@@ -10,15 +10,17 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from examples.settings.base_recipes import Recipe
 from examples.settings.captions import without_foreign_captions
 from examples.settings.errors import sentence_of, shorten
 from examples.settings.layers import Layer, Tree
-from examples.settings.stages import RECIPES, Recipe
+from examples.settings.stages import RECIPES
 from examples.settings.topk_json import parse_topk_json, recipe_of_topk_json
 from examples.settings.variants import UnknownKeyError, foreign_keys, select
 from examples.settings.yaml_files import parse_yaml
 
 _MOST_PARENTS = 50
+_RECIPES = Path(__file__).parents[1] / "recipes"
 
 # A pattern of paths such as {identity}/*.jpg, which is no mapping of YAML.
 _PATTERN = re.compile(r"\{\w+\}\S.*")
@@ -101,18 +103,7 @@ def _read(path: Path, data: str | None) -> list[Layer]:
 
 def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     """The keys of a file, and the path of its parent."""
-    if path.is_dir():
-        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))[:10]) or "none"
-        raise ValueError(f"{path}: this is a folder, not a recipe. Recipes in it: {inside}.")
-    if path.exists() and not path.is_file():
-        raise ValueError(
-            f"{path}: this is a pipe or device. Save the recipe as a file: its `base:` is relative "
-            "to it, and a run keeps its name."
-        )
-    if not path.is_file():
-        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
-
+    _check_is_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -131,8 +122,38 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     if base is None:
         return Layer(str(path), tree), None
     if not isinstance(base, str) or "\0" in base:
-        raise ValueError(f"{path}: `base` must be the path of a recipe, got {shorten(base)}.")
-    return Layer(str(path), tree), Path(os.path.normpath(path.parent / base))
+        raise ValueError(f"{path}: `base` must be a recipe's name or path, got {shorten(base)}.")
+    return Layer(str(path), tree), _parent_of(path, base)
+
+
+def _check_is_file(path: Path) -> None:
+    """Raise ValueError if a path is not that of a file."""
+    if path.is_dir():
+        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))[:10]) or "none"
+        raise ValueError(f"{path}: this is a folder, not a recipe. Recipes in it: {inside}.")
+    if path.exists() and not path.is_file():
+        raise ValueError(
+            f"{path}: this is a pipe or device. Save the recipe as a file: its `base:` is relative "
+            "to it, and a run keeps its name."
+        )
+    if not path.is_file():
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: there is no such recipe file. Recipes in that folder: {near}.")
+
+
+def _parent_of(path: Path, base: str) -> Path:
+    """The file that a recipe's ``base`` names: by its path, or one of ours as ``own/train``."""
+    file = Path(os.path.normpath(path.parent / base))
+    if file.exists() or file.suffix in (".yaml", ".yml", ".json"):
+        return file  # _read_file names the recipes beside one that is missing
+
+    ours = _RECIPES / f"{base}.yaml"
+    if not ours.is_file():
+        raise ValueError(
+            f"{path}: `base` is neither a file nor the name of a recipe: {shorten(base)}. "
+            "`clipreid recipes list` lists the names."
+        )
+    return ours
 
 
 def _parse(text: str, name: str) -> Any:  # noqa: ANN401 (any YAML)

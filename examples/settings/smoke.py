@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from clipreid_kit.data.hands import spoken_aspect
+from examples.settings.base_recipes import Recipe
 from examples.settings.model import VISION_ONLY
 from examples.settings.recipe import recipe_of
-from examples.settings.stages import Recipe
 
 _IDENTITIES = 24  # of each split of a data set
 

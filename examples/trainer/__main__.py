@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from clipreid_kit.reports import read_object
+from examples.settings.base_recipes import Recipe
 from examples.settings.recipe import load_recipe, recipe_of
 from examples.settings.smoke import smoke
-from examples.settings.stages import Recipe
 from examples.trainer.failures import sentence_of_failure
 from examples.trainer.plugin import NO_PLUGIN, load_plugin
 from examples.trainer.run import run

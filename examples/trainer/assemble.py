@@ -13,8 +13,9 @@ from clipreid_kit.data import CategoryIndex, ReidDataset, domain_numbers, record
 from clipreid_kit.distributed import local_losses
 from clipreid_kit.reports import write_json
 from examples.settings.augment import Augment
+from examples.settings.base_recipes import TrainingRecipe
 from examples.settings.losses import AnyLoss
-from examples.settings.stages import TrainingRecipe, UnsupervisedRecipe
+from examples.settings.stages import UnsupervisedRecipe
 from examples.trainer.batches import Batches, CaptionTokens, PKBatches
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.images import training_set

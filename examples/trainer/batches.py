@@ -23,7 +23,7 @@ from clipreid_kit.data import (
     ReidDataset,
     collate_mined,
 )
-from examples.settings.data import Images
+from examples.settings.images import Images
 
 State = dict[str, Tensor]
 

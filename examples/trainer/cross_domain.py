@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clipreid_kit.reports import read_object
-from examples.settings.data import Images, Synthetic
+from examples.settings.data import Synthetic
+from examples.settings.images import Images
 from examples.settings.recipe import recipe_of
 from examples.trainer.evaluate import evaluate_run
 

@@ -29,8 +29,8 @@ from clipreid_kit.reports import (
     write_predictions,
     write_result_file,
 )
+from examples.settings.base_recipes import Recipe, TrainingRecipe
 from examples.settings.recipe import recipe_of
-from examples.settings.stages import Recipe, TrainingRecipe
 from examples.trainer.assemble import training_images
 from examples.trainer.checkpoints import find_run
 from examples.trainer.evaluation import evaluate, scoring_of

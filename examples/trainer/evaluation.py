@@ -23,9 +23,9 @@ from clipreid_kit import (
 from clipreid_kit.data import ImageRecord, Occlusion, captions_of, evaluation_ids
 from clipreid_kit.reports import Evaluation, Result, occlusion_task
 from clipreid_kit.retrieval import Encoder
-from examples.settings.data import SysuMM01
+from examples.settings.base_recipes import Recipe
+from examples.settings.benchmarks import SysuMM01
 from examples.settings.evaluate import Evaluate
-from examples.settings.stages import Recipe
 from examples.trainer import cross_modality
 from examples.trainer.records import Sides, Tests
 from examples.trainer.tracklets import tracklet_tests
@@ -258,23 +258,32 @@ def _across_modalities(
     name: str, protocol: str, sides: Sides, embed: Embed, scoring: Scoring
 ) -> dict[str, Result]:
     """Results of a protocol across modalities or views, and of its re-ranking."""
-    query, gallery = sides
-    draws = {"num_splits": scoring.options.num_splits, "seed": scoring.seed}
     column = scoring.across or cross_modality.COLUMNS.get(protocol)
-    if column is None:
-        options = scoring.similarity(rerank=False) | draws
-        if protocol == "llcm":
-            found = cross_modality.llcm(query, embed, options)
-            return {f"{name}.{direction}": result for direction, result in found.items()}
-        return {
-            name: cross_modality.sysu_mm01(
-                protocol, query, gallery or [], embed, fixed=scoring.fixed_draws, options=options
-            )
-        }
+    if column is not None:
+        return _across_column(name, column, sides, embed, scoring)
+
+    query, gallery = sides
+    options = scoring.similarity(rerank=False)
+    options |= {"num_splits": scoring.options.num_splits, "seed": scoring.seed}
+    if protocol == "llcm":
+        found = cross_modality.llcm(query, embed, options)
+        return {f"{name}.{direction}": result for direction, result in found.items()}
+
+    result = cross_modality.sysu_mm01(
+        protocol, query, gallery or [], embed, fixed=scoring.fixed_draws, options=options
+    )
+    return {name: result}
+
+
+def _across_column(
+    name: str, column: cross_modality.Column, sides: Sides, embed: Embed, scoring: Scoring
+) -> dict[str, Result]:
+    """Results where a query and its matches differ in a column, and those of the re-ranking."""
+    query, gallery = sides
+    rerank_is_due = scoring.options.rerank and gallery is not None
 
     results = {}
-    reranked = (False, True) if scoring.options.rerank and gallery is not None else (False,)
-    for rerank in reranked:
+    for rerank in (False, True) if rerank_is_due else (False,):
         found = cross_modality.across(
             query,
             gallery,
@@ -283,9 +292,10 @@ def _across_modalities(
             by_camera=scoring.options.cameras,
             options=scoring.similarity(rerank=rerank) | {"same": scoring.options.same},
         )
+        suffix = ".rerank" if rerank else ""
         for direction, result in found.items():
-            parts = [name, direction, "rerank" if rerank else ""]
-            results[".".join(part for part in parts if part)] = result
+            task = f"{name}.{direction}" if direction else name
+            results[task + suffix] = result
     return results
 
 
@@ -338,41 +348,28 @@ def _between_modalities(
     gallery: Sequence[ImageRecord],
     scoring: Scoring,
 ) -> dict[str, Result]:
-    """Results between captions and images, at the full width and at those of the recipe."""
-    results = _with_texts(texts, identities, images, gallery, scoring)
-    for width in scoring.options.widths:
-        narrow = _with_texts(
-            _cut_to_width(texts, width),
-            identities,
-            _cut_to_width(images, width),
-            gallery,
-            scoring,
-        )
-        results |= {f"{name}.first_{width}": found for name, found in narrow.items()}
-    return results
+    """Results between captions and images: a query matches all of its identity.
 
-
-def _with_texts(
-    texts: Tensor,
-    identities: list[int | str],
-    images: Tensor,
-    gallery: Sequence[ImageRecord],
-    scoring: Scoring,
-) -> dict[str, Result]:
-    """Results between modalities: a query is a caption, and matches the images of its identity."""
+    They are computed at the full width, and at those of the recipe.
+    """
     text_ids = np.array(identities)
     image_ids = np.array([record.identity for record in gallery])
 
-    results: dict[str, Result] = {
-        "text_to_image": TextToPersonProtocol().evaluate(
-            texts, images, text_ids=text_ids, image_ids=image_ids
+    embeddings = {"": (texts, images)}
+    for width in scoring.options.widths:
+        narrow = _cut_to_width(texts, width), _cut_to_width(images, width)
+        embeddings[f".first_{width}"] = narrow
+
+    results: dict[str, Result] = {}
+    for suffix, (text_rows, image_rows) in embeddings.items():
+        results[f"text_to_image{suffix}"] = TextToPersonProtocol().evaluate(
+            text_rows, image_rows, text_ids=text_ids, image_ids=image_ids
         )
-    }
-    if scoring.both_directions:
-        results["text_to_image.retrieval"] = evaluate_retrieval(
-            texts, images, query_ids=text_ids, gallery_ids=image_ids
-        )
-        results["image_to_text.retrieval"] = evaluate_retrieval(
-            images, texts, query_ids=image_ids, gallery_ids=text_ids
-        )
+        if scoring.both_directions:
+            results[f"text_to_image.retrieval{suffix}"] = evaluate_retrieval(
+                text_rows, image_rows, query_ids=text_ids, gallery_ids=image_ids
+            )
+            results[f"image_to_text.retrieval{suffix}"] = evaluate_retrieval(
+                image_rows, text_rows, query_ids=image_ids, gallery_ids=text_ids
+            )
     return results

@@ -17,7 +17,7 @@ from clipreid_kit.data import (
     warp_transform,
 )
 from examples.settings.augment import Augment
-from examples.settings.data import Images
+from examples.settings.images import Images
 from examples.settings.model import Model
 
 

@@ -122,19 +122,9 @@ def fit(training: Training, *, resume: bool) -> None:
         resume: Continue after the last complete epoch, bit for bit, if there is one.
     """
     prepare(training)
+    start, waited = _resume(training) if resume else (0, 0)
+
     epochs, validation = training.optim.epochs, training.validation
-
-    start, waited = 0, 0
-    if resume and training.checkpoints.exists():
-        start, waited = _restore(training)
-        training.log.say(f"resumed after epoch {start} of {epochs}")
-    elif resume and (training.log.folder / METRICS).exists():
-        # A row of an epoch is written after its checkpoint: there was one.
-        raise ValueError(
-            f"{training.checkpoints.folder}: the run has finished epochs, but index.json, which "
-            "names its checkpoints, is missing. Restore it, or start again in another folder."
-        )
-
     for epoch in range(start + 1, epochs + 1):
         if validation is not None and validation.is_over(waited):
             break
@@ -217,6 +207,22 @@ def _save(training: Training, row: Row, waited: int) -> None:
         training.log.write()
         training.log.tell(row, training.optim.epochs)
     accelerator.wait_for_everyone()
+
+
+def _resume(training: Training) -> tuple[int, int]:
+    """Restore the last epoch, if there is one; return what :func:`_restore` does."""
+    if training.checkpoints.exists():
+        start, waited = _restore(training)
+        training.log.say(f"resumed after epoch {start} of {training.optim.epochs}")
+        return start, waited
+
+    # A row of an epoch is written after its checkpoint: there was one.
+    if (training.log.folder / METRICS).exists():
+        raise ValueError(
+            f"{training.checkpoints.folder}: the run has finished epochs, but index.json, which "
+            "names its checkpoints, is missing. Restore it, or start again in another folder."
+        )
+    return 0, 0
 
 
 def _restore(training: Training) -> tuple[int, int]:
@@ -349,31 +355,46 @@ def _backward(
         optimizer.zero_grad()
 
     rows: list[int] = []
-    loss = math.nan
+    last_loss = math.nan
     for i, batch in enumerate(batches):
         moved = batch.to(accelerator.device, layout)
-        is_last = i + 1 == len(batches)
-        unsynced = contextlib.nullcontext() if is_last else accelerator.no_sync(training.model)
-        with unsynced, accelerator.autocast():
-            output = training.model(**moved.inputs())
-            total, terms = output.loss, dict(output.terms)
-            if training.teacher is not None:
-                distillation = training.teacher.distil(moved, output)
-                terms["distillation"] = distillation.detach()
-                total = total + distillation
+        loss, terms, embedding = _forward(training, moved, is_last=i + 1 == len(batches))
 
-        loss = total.item()
-        values = {name: float(value) for name, value in terms.items()} | {"loss": loss}
-        own = batch.rows.tolist()
-        rows += own
-        if not math.isfinite(loss):
-            _stop(training, epoch, own, values)
+        last_loss = loss.item()
+        numbers = {name: float(value) for name, value in terms.items()}
+        numbers["loss"] = last_loss
 
-        accelerator.backward(total / len(batches))
-        if output.embedding is not None:
-            values |= _cosines(output.embedding, moved.labels)
-        means.add(values)
-    return rows, loss
+        rows_of_batch = batch.rows.tolist()
+        rows += rows_of_batch
+        if not math.isfinite(last_loss):
+            _stop(training, epoch, rows_of_batch, numbers)
+
+        accelerator.backward(loss / len(batches))
+        if embedding is not None:
+            numbers |= _cosines(embedding, moved.labels)
+        means.add(numbers)
+    return rows, last_loss
+
+
+def _forward(
+    training: Training, batch: Batch, *, is_last: bool
+) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    """The loss of a batch, its terms, and the embeddings of its images.
+
+    Processes exchange gradients after the last batch of a step only.
+    """
+    accelerator = training.accelerator
+    exchange = contextlib.nullcontext() if is_last else accelerator.no_sync(training.model)
+    with exchange, accelerator.autocast():
+        output = training.model(**batch.inputs())
+        loss, terms = output.loss, dict(output.terms)
+
+        if training.teacher is not None:
+            distillation = training.teacher.distil(batch, output)
+            terms["distillation"] = distillation.detach()
+            loss = loss + distillation
+
+    return loss, terms, output.embedding
 
 
 def _cosines(embedding: Tensor, labels: Tensor) -> dict[str, float]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
-from examples.settings.data import OwnImages
+from examples.settings.own_images import OwnImages
 
 Records = list[ImageRecord]
 

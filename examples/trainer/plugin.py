@@ -15,7 +15,7 @@ from torch import nn
 
 from clipreid_kit.clip import ClipTowers
 from clipreid_kit.data import ImageRecord
-from examples.settings.stages import Recipe
+from examples.settings.base_recipes import Recipe
 
 ReadRecords = Callable[[Recipe], Sequence[ImageRecord]]
 MakeLosses = Callable[[Recipe, ClipTowers, int], Mapping[str, nn.Module]]

@@ -1,7 +1,8 @@
 """The sentences of learned and composed prompts."""
 
 from clipreid_kit.data.hands import spoken_aspect
-from examples.settings.data import Hands, Images
+from examples.settings.benchmarks import Hands
+from examples.settings.images import Images
 from examples.settings.prompt import Template
 
 

@@ -11,18 +11,12 @@ import torch
 from clipreid_kit import data as kit
 from clipreid_kit.data import ImageRecord, records_of
 from clipreid_kit.data.hands import split_hands
-from examples.settings.data import (
-    Benchmark,
-    DescribedPersons,
-    Folder,
-    Hands,
-    Images,
-    OwnImages,
-    Stored,
-    Synthetic,
-    Table,
-)
-from examples.settings.stages import Recipe, TextToPersonRecipe, TrainingRecipe
+from examples.settings.base_recipes import Recipe, TrainingRecipe
+from examples.settings.benchmarks import Benchmark, DescribedPersons, Hands
+from examples.settings.data import Synthetic
+from examples.settings.images import Images, Stored
+from examples.settings.own_images import Folder, OwnImages, Table
+from examples.settings.stages import TextToPersonRecipe
 from examples.trainer.cross_modality import COLUMNS, names_of
 from examples.trainer.own_splits import split_own
 from examples.trainer.plugin import NO_PLUGIN, Plugin
@@ -60,31 +54,11 @@ def load_records(
     """
     trains = trains and isinstance(recipe, TrainingRecipe)
     records = plugin.read(recipe) or read_records(recipe, out, quiet=quiet, trains=trains)
-    found: dict[str, int] = {}
-    if isinstance(recipe.data, Synthetic | Table) and recipe.data.test_domain is not None:
-        records = kit.leave_one_domain_out(records, recipe.data.test_domain)
-    if isinstance(recipe.data, OwnImages):
-        queries_needed = "query_gallery" in recipe.protocols()
-        records, found = split_own(recipe.data, records, recipe.seed, draw_queries=queries_needed)
-
-    with_text = caption_records(recipe.data, records)
-    if len(with_text) < len(records):
-        found["training_images_without_text"] = len(records) - len(with_text)
-
-    records = with_text
-    if isinstance(recipe.data, Hands):
-        records = _split_hands(recipe.data, records, recipe.evaluate.num_splits, recipe.seed)
-
-    if recipe.data.trial_identities is not None:
-        records = keep_few(records, recipe.data.trial_identities)
+    records, found = _split_and_caption(recipe, records)
 
     train = _train_split(recipe, records, trains=trains)
-    if recipe.data.check == "files":
-        kit.check_files(records)
-    else:
-        report = kit.validate_records(records, train=train, on_error=recipe.data.check)
-        records = list(report.records)
-        found = report.counts | found
+    records, problems = _check_images(recipe.data, records, train)
+    found = problems | found
 
     if train is not None and recipe.data.validation:
         records = _hold_out(records, recipe.data.validation, recipe.seed)
@@ -95,6 +69,40 @@ def load_records(
         _check_training(recipe, tests, records)
         records = _balance(recipe.data, _pairs(recipe, records), recipe.seed)
     return records, found
+
+
+def _split_and_caption(recipe: Recipe, records: Records) -> tuple[Records, dict[str, int]]:
+    """Give the records their splits and captions, and count what the recipe leaves out."""
+    data = recipe.data
+    found: dict[str, int] = {}
+    if isinstance(data, Synthetic | Table) and data.test_domain is not None:
+        records = kit.leave_one_domain_out(records, data.test_domain)
+    if isinstance(data, OwnImages):
+        draw_queries = "query_gallery" in recipe.protocols()
+        records, found = split_own(data, records, recipe.seed, draw_queries=draw_queries)
+
+    num_images = len(records)
+    records = caption_records(data, records)
+    if len(records) < num_images:
+        found["training_images_without_text"] = num_images - len(records)
+
+    if isinstance(data, Hands):
+        records = _split_hands(data, records, recipe.evaluate.num_splits, recipe.seed)
+    if data.trial_identities is not None:
+        records = keep_few(records, data.trial_identities)
+    return records, found
+
+
+def _check_images(
+    data: Images, records: Records, train: str | None
+) -> tuple[Records, dict[str, int]]:
+    """Check the files alone, or the images in them, and count the problems that were found."""
+    if data.check == "files":
+        kit.check_files(records)
+        return records, {}
+
+    report = kit.validate_records(records, train=train, on_error=data.check)
+    return list(report.records), report.counts
 
 
 def _train_split(recipe: Recipe, records: Records, *, trains: bool) -> str | None:
@@ -182,7 +190,27 @@ def _hold_out(records: Records, fraction: float, seed: int) -> Records:
 
 def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | None) -> None:
     """Require what the evaluation needs."""
-    galleries = [gallery for sides in tests.values() for _, gallery in sides]
+    pairs = [pair for sides in tests.values() for pair in sides]
+    _check_galleries(recipe, [gallery for _, gallery in pairs])
+
+    if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
+        cameras = None if recipe.evaluate.cameras else False
+        for query, gallery in pairs:
+            if gallery is not None:
+                kit.check_shared_images(query, gallery, cameras=cameras)
+
+    if "text_to_person" in tests:
+        _check_images_are_distinct(tests["text_to_person"][0])
+    if "query_gallery" in tests:
+        kit.check_splits(records, train=train, min_images=1)
+
+    for protocol, column in COLUMNS.items():
+        for query, gallery in tests.get(protocol, ()):
+            names_of([*query, *(gallery or ())], column)
+
+
+def _check_galleries(recipe: Recipe, galleries: Sequence[Records | None]) -> None:
+    """Require galleries where the evaluation treats them otherwise than queries."""
     if recipe.evaluate.rerank and not any(galleries):
         raise ValueError(
             "evaluate.rerank: re-ranking needs a gallery, but this protocol ranks the images among "
@@ -195,20 +223,6 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
             "evaluate.occlusion_sides: each image is query and gallery in this protocol, so that "
             "queries alone cannot be occluded. Set it to both."
         )
-
-    if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
-        cameras = None if recipe.evaluate.cameras else False
-        for query, gallery in (pair for sides in tests.values() for pair in sides):
-            if gallery is not None:
-                kit.check_shared_images(query, gallery, cameras=cameras)
-
-    if "text_to_person" in tests:
-        _check_images_are_distinct(tests["text_to_person"][0])
-    if "query_gallery" in tests:
-        kit.check_splits(records, train=train, min_images=1)
-    for protocol, column in COLUMNS.items():
-        for query, gallery in tests.get(protocol, ()):
-            names_of([*query, *(gallery or ())], column)
 
 
 def _check_images_are_distinct(sides: Sides) -> None:

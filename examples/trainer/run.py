@@ -37,7 +37,7 @@ from clipreid_kit.reports import (
     write_result_file,
     write_run_report,
 )
-from examples.settings.stages import Recipe, TrainingRecipe
+from examples.settings.base_recipes import Recipe, TrainingRecipe
 from examples.settings.track import Track
 from examples.trainer.assemble import check_negatives
 from examples.trainer.checkpoints import parts_beside_towers

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipreid_kit.data import ImageRecord, image_fingerprint
 from clipreid_kit.reports import write_json
-from examples.settings.data import Images
+from examples.settings.images import Images
 
 _FILE = "trained_on.json"
 

@@ -9,8 +9,9 @@ from accelerate import Accelerator
 
 from clipreid_kit.clip import ClipTowers, mask_patches
 from clipreid_kit.data import CategoryIndex, ImageRecord, records_of
+from examples.settings.base_recipes import Recipe
 from examples.settings.model import Model, TrainedModel
-from examples.settings.stages import PromptSGRecipe, Recipe
+from examples.settings.stages import PromptSGRecipe
 from examples.trainer.encoder import Encoding
 from examples.trainer.images import image_spec
 from examples.trainer.plugin import NO_PLUGIN, Plugin

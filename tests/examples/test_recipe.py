@@ -40,6 +40,11 @@ def test_a_child_changes_only_its_own_lines(tmp_path):
     assert isinstance(child.loss.supcon_image, float)
 
 
+def test_a_parent_by_its_name(tmp_path):
+    child = loaded(tmp_path, "base: own/zero_shot\nnote: b\nmodel: {name: reid-tiny-vit}\n")
+    assert (child.stage, child.note, child.model.name) == ("zero_shot", "b", "reid-tiny-vit")
+
+
 def test_changes_from_the_command_line(tmp_path):
     changes = [
         "optim.epochs=3",
@@ -123,6 +128,10 @@ def test_changes_from_the_command_line(tmp_path):
             r"`model\.image_blocks` must be a whole number, or one of all or none, got 'most'",
         ),
         ("base: a.yaml\nnote: a\n", "the `base:` lines run in a circle"),
+        (
+            "base: own/trian\nnote: a\n",
+            "`base` is neither a file nor the name of a recipe: 'own/trian'",
+        ),
         (
             "base: b.yaml\nnote: a\n",
             r"b\.yaml: there is no such recipe file\. Recipes in that folder: a\.yaml",

@@ -91,48 +91,44 @@ def compare(
       clipreid compare --train runs/a runs/b --test runs/a runs/b photos --out matrix.md
       clipreid compare runs --html leaderboard.html
     """
-    for_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
-    for_training = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
+    of_stages = {"--data": data, "--seed": seeds, "--stage": stages, "--published": published}
+    of_test = {"--baseline": baseline, "--measure": measures, "--task": task, "--level": level}
 
     if train:
-        unused = {"FOLDERS": folders, **for_training, **for_test, "--html": html}
+        unused = {"FOLDERS": folders, **of_stages, **of_test, "--html": html}
         _check_unused(unused, "have no effect with --train")
-        _write(out, _matrix(train, test_sets or [], evaluations, _table_format(out, table_format)))
+        matrix = _matrix(train, test_sets or [], evaluations, _table_format(out, table_format))
+        _write(out, matrix)
         return
 
     _check_unused({"--evaluations": evaluations}, "needs --train")
     if not folders:
         raise typer.BadParameter("name a folder of recipes, or runs; or use --train and --test")
+    paths = [Path(folder) for folder in folders]
 
-    compares_runs = test or html is not None
-    if compares_runs:
-        _check_unused(for_training, "have no effect on runs that exist")
+    if test or html is not None:
+        _check_unused(of_stages, "have no effect on runs that exist")
     if not test:
-        _check_unused({**for_test, "--format": table_format}, "need --test")
+        _check_unused({**of_test, "--format": table_format}, "need --test")
 
     if html is not None:
-        _write_leaderboard(folders, html)
+        _write_leaderboard(paths, html)
     if test:
-        tested = _test(
-            folders,
-            _table_format(out, table_format),
-            task=task or "image_to_image",
-            measures=measures or ["rank_1", "mean_ap", "mean_inp"],
-            baseline=baseline,
-            level=0.05 if level is None else level,
+        table = _test(
+            paths, _table_format(out, table_format), task, measures, baseline=baseline, level=level
         )
-        _write(out, tested)
-    if compares_runs:
+        _write(out, table)
+    if test or html is not None:
         return
 
     if out is None:
         raise typer.BadParameter("--out is missing: name the folder to write to")
     if published is not None:
-        report([Path(folder) for folder in folders], out, published)
+        report(paths, out, published)
         return
+
     if len(folders) > 1:
         raise typer.BadParameter("pass one folder of recipes, or --published and folders of runs")
-
     _train_and_gather(folders[0], out, seeds, stages, data)
 
 
@@ -176,33 +172,32 @@ def _table_format(out: Path | None, asked: str | None) -> str:
 
 
 def _test(
-    paths: list[str],
+    runs: list[Path],
     table_format: str,
+    task: str | None,
+    measures: list[str] | None,
     *,
-    task: str,
-    measures: list[str],
     baseline: str | None,
-    level: float,
+    level: float | None,
 ) -> str:
     """Test which runs differ, and return the table."""
     from clipreid_kit.reports import compare_runs, comparison_table
 
     comparison = compare_runs(
-        [Path(path) for path in paths],
-        task=task,
-        measures=measures,
+        runs,
+        task=task or "image_to_image",
+        measures=measures or ["rank_1", "mean_ap", "mean_inp"],
         baseline=baseline,
-        level=level,
+        level=0.05 if level is None else level,
     )
     return comparison_table(comparison, table_format)  # type: ignore[arg-type]
 
 
-def _write_leaderboard(paths: list[str], file: Path) -> None:
+def _write_leaderboard(runs: list[Path], file: Path) -> None:
     """Write the leaderboard of runs or result files."""
     from clipreid_kit.reports import leaderboard_page
 
-    page = leaderboard_page([Path(path) for path in paths])
-    write_whole(file, page.encode(), flush=False)
+    write_whole(file, leaderboard_page(runs).encode(), flush=False)
 
 
 def _train_and_gather(

@@ -109,7 +109,7 @@ def convert_recipe(
     Example: clipreid recipes convert config.yml --out mine.yaml
     """
     convert = trainer_function("prepare.convert_recipe", "convert")
-    text, remarks = convert(file, out, version)
+    text, remarks = convert(file, version)
     for remark in remarks:
         print(f"remark: {remark}", file=sys.stderr)
 

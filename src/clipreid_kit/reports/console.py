@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clipreid_kit.reports.frozen_baseline import changes_of
-from clipreid_kit.reports.measures import TITLES, Rates, rates_of
+from clipreid_kit.reports.measures import TITLES, Rates, rates_of, task_label
 from clipreid_kit.reports.occlusion import is_occlusion_task, occlusion_curves
 
 
@@ -55,7 +55,7 @@ def _occlusion_lines(
 
 
 def _label(task: str, moment: str) -> str:
-    return f"{task.replace('_', ' ').replace('.', ', ')}, {moment}"
+    return f"{task_label(task)}, {moment}"
 
 
 def _line(label: str, rates: Rates, width: int, sign: str) -> str:

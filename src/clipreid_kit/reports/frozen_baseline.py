@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clipreid_kit.reports.measures import COMPARED, Rates, rates_of
+from clipreid_kit.reports.measures import COMPARED, Rates, rates_of, task_label
 from clipreid_kit.reports.runs import Run
 from clipreid_kit.reports.tables import Row, mean_and_std
 from clipreid_kit.reports.versions import runs_by_version
@@ -60,7 +60,7 @@ def verdict(results: Results) -> str:
     sentences = []
     for task in leading:
         made = f"training made the start model {_word(changes[task])}"
-        sentences.append(f"{_title(task)}: {made} {_mean_aps(results, task)}.")
+        sentences.append(f"{task_label(task)}: {made} {_mean_aps(results, task)}.")
     if others:
         sentences.append(_on_others(results, others))
     return "\n".join(sentences)
@@ -102,7 +102,7 @@ def _on_others(results: Results, changes: Mapping[str, float]) -> str:
 
     worst = min(changes, key=lambda task: changes[task])
     if changes[worst] < 0:
-        sentence += f"; the worst is {_title(worst)} {_mean_aps(results, worst)}"
+        sentence += f"; the worst is {task_label(worst)} {_mean_aps(results, worst)}"
     return f"{sentence}."
 
 
@@ -110,10 +110,6 @@ def _word(change: float) -> str:
     if change == 0:
         return "neither better nor worse"
     return "WORSE" if change < 0 else "better"
-
-
-def _title(task: str) -> str:
-    return task.replace("_", " ").replace(".", ", ")
 
 
 def _mean_aps(results: Results, task: str) -> str:

@@ -93,8 +93,18 @@ def percent(rate: float | None, spread: float | None = None) -> str:
     return text if spread is None else f"{text} ± {100 * spread:.2f}"
 
 
+def task_label(task: str) -> str:
+    """Name of a task inside a sentence or a line.
+
+    Example:
+        >>> task_label("image_to_image.leave_one_out")
+        'image to image, leave one out'
+    """
+    return task.replace("_", " ").replace(".", ", ")
+
+
 def task_title(task: str) -> str:
-    """Name of a task for people.
+    """Name of a task above a table or a figure.
 
     Example:
         >>> task_title("image_to_image.leave_one_out")
@@ -102,9 +112,8 @@ def task_title(task: str) -> str:
         >>> task_title("image_to_image")
         'Image to image, query and gallery'
     """
-    name, _, protocol = task.partition(".")
-    if name == "image_to_image" and not protocol:
-        protocol = "query_and_gallery"
+    if task == "image_to_image":
+        return "Image to image, query and gallery"
 
-    title = name.replace("_", " ").capitalize()
-    return f"{title}, {protocol.replace('_', ' ')}" if protocol else title
+    label = task_label(task)
+    return label[:1].upper() + label[1:]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_embeddings, fail
-from clipreid_kit.metrics import evaluate_reid
+from clipreid_kit.metrics import ReidResult, evaluate_reid
 from clipreid_kit.metrics._engine.id_columns import Ids, encode_ids, id_array
 from clipreid_kit.viz._canvas import blank_figure, own_style
 from clipreid_kit.viz._group_order import in_natural_order
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PairMeasure = Literal["rank_1", "mean_ap"]
 FloatArray = npt.NDArray[np.float64]
+Columns = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # of queries and of the gallery
 
 _SCALE = 0.2  # least width of the scale of the shades, as a fraction
 _TITLES: dict[PairMeasure, str] = {"rank_1": "Rank-1", "mean_ap": "mAP"}
@@ -129,21 +130,15 @@ def camera_pair_rates(
             if camera_rule and query_camera == gallery_camera:
                 continue
 
-            pair_ids = (ids[0][rows], ids[1][columns])
-            pair_rules = [(first[rows], second[columns]) for first, second in rules]
-            if not _has_match(pair_ids, pair_rules):
-                continue
-
-            result = evaluate_reid(
+            result = _evaluate_pair(
                 query_embeddings[torch.from_numpy(rows)],
                 gallery_embeddings[torch.from_numpy(columns)],
-                query_ids=pair_ids[0],
-                gallery_ids=pair_ids[1],
-                exclude=pair_rules,
-                max_rank=1,
+                (ids[0][rows], ids[1][columns]),
+                [(first[rows], second[columns]) for first, second in rules],
             )
-            rank_1[i, j], mean_ap[i, j] = result.rank(1), result.mean_ap
-            num_queries[i, j] = result.num_valid_queries
+            if result is not None:
+                rank_1[i, j], mean_ap[i, j] = result.rank(1), result.mean_ap
+                num_queries[i, j] = result.num_valid_queries
 
     return CameraPairRates(
         tuple(rows_of_query), tuple(rows_of_gallery), rank_1, mean_ap, num_queries
@@ -213,10 +208,25 @@ def _rows_by_camera(names: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]
     return {name: np.flatnonzero(names == name) for name in in_natural_order(names.tolist())}
 
 
-def _has_match(
-    ids: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    rules: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
-) -> bool:
+def _evaluate_pair(
+    query_embeddings: Tensor, gallery_embeddings: Tensor, ids: Columns, rules: Sequence[Columns]
+) -> ReidResult | None:
+    """Evaluate the images of two cameras; ``None`` if no query has a match."""
+    if not _has_match(ids, rules):
+        return None
+
+    query_ids, gallery_ids = ids
+    return evaluate_reid(
+        query_embeddings,
+        gallery_embeddings,
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        exclude=rules,
+        max_rank=1,
+    )
+
+
+def _has_match(ids: Columns, rules: Sequence[Columns]) -> bool:
     """Whether any query has a gallery image of its identity that the rules leave in."""
     is_match = ids[0][:, None] == ids[1][None]
     for query_values, gallery_values in rules:

@@ -27,6 +27,7 @@ _IMAGE_OWNER, _WORD_OWNER = "relevance_figure", "word_relevance_figure"
 _MARGIN, _GAP, _LINE = 0.18, 0.12, 0.2
 _SIDE = 1.7  # of the longer side of an image
 _WORD_POINTS = 11.0
+_LEAST_COLUMN = 0.7  # of an image
 _ROW = 0.34  # of a line of words
 
 
@@ -78,30 +79,27 @@ def relevance_figure(
     values = [_checked_map(f"maps[{n}]", one) for n, one in enumerate(maps)]
     highest = max(one.max() for one in values)
 
-    sizes = []
-    for image in pixels:
-        scale = _SIDE / max(image.shape[:2])
-        sizes.append((scale * image.shape[1], scale * image.shape[0]))
-    tallest = max(height for _, height in sizes)
+    sizes = [_size_on_page(image) for image in pixels]
+    columns = [max(width, _LEAST_COLUMN) for width, _ in sizes]
     top = _MARGIN + (0.0 if titles is None else _LINE)
-    columns = [max(width, 0.7) for width, _ in sizes]
-    size = (
-        max(2 * _MARGIN + sum(columns) + _GAP * (len(columns) - 1), 1.2),
-        top + 2 * tallest + _GAP + _MARGIN,
-    )
+    tallest = max(height for _, height in sizes)
+    below = top + tallest + _GAP
+
+    figure_width = max(2 * _MARGIN + sum(columns) + _GAP * (len(columns) - 1), 1.2)
+    figure_height = below + tallest + _MARGIN
 
     with own_style(_IMAGE_OWNER):
-        figure = blank_figure(_IMAGE_OWNER, size, palette)
+        figure = blank_figure(_IMAGE_OWNER, (figure_width, figure_height), palette)
         left = _MARGIN
-        for number, (image, relevance, extent) in enumerate(
-            zip(pixels, values, sizes, strict=True)
-        ):
-            scale = relevance.max() if shares == "each" else highest
+        for number, (image, relevance) in enumerate(zip(pixels, values, strict=True)):
             if titles is not None:
                 write_text(figure, titles[number], (left, _MARGIN - 0.04), palette.text)
-            _draw_image(figure, f"image {number}", image, (left, top), extent)
-            below = (left, top + tallest + _GAP)
-            axes = _draw_image(figure, f"relevance {number}", image, below, extent)
+
+            size = sizes[number]
+            _draw_image(figure, f"image {number}", image, (left, top), size)
+            axes = _draw_image(figure, f"relevance {number}", image, (left, below), size)
+
+            scale = relevance.max() if shares == "each" else highest
             _draw_map(axes, relevance / (scale or 1.0), image.shape[:2])
             left += columns[number] + _GAP
 
@@ -149,9 +147,8 @@ def word_relevance_figure(
 
     placed = [_place_words(text, width) for text in texts]
     heading = 0.0 if titles is None else _LINE
-    heights = [
-        heading + _GAP + (_ROW + _LINE) * (words[-1][2] + 1 if words else 1) for words in placed
-    ]
+    heights = [heading + _GAP + (_ROW + _LINE) * _num_lines(words) for words in placed]
+
     with own_style(_WORD_OWNER):
         figure = blank_figure(_WORD_OWNER, (width, max(sum(heights) + 2 * _MARGIN, 1.0)), palette)
         top = _MARGIN
@@ -168,12 +165,19 @@ def _checked_map(name: str, relevance: Map) -> FloatArray:
     if isinstance(relevance, Tensor):
         relevance = relevance.detach().float().cpu().numpy()
     values = np.asarray(relevance, dtype=np.float64)
-    if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all():
-        got = (
-            f"shape {values.shape}" if values.ndim != 2 or 0 in values.shape else "NaN or infinity"
-        )
-        raise fail(_IMAGE_OWNER, f"{name} as a matrix of finite numbers", got)
+    expected = f"{name} as a matrix of finite numbers"
+    if values.ndim != 2 or 0 in values.shape:
+        raise fail(_IMAGE_OWNER, expected, f"shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise fail(_IMAGE_OWNER, expected, "NaN or infinity")
     return values.clip(min=0)
+
+
+def _size_on_page(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:
+    """Width and height of an image in inches."""
+    height, width = pixels.shape[:2]
+    scale = _SIDE / max(height, width)
+    return scale * width, scale * height
 
 
 def _draw_image(
@@ -221,6 +225,14 @@ def _place_words(text: Sequence[tuple[str, float]], width: float) -> list[tuple[
         placed.append((left, extent, line))
         left += extent + 0.06
     return placed
+
+
+def _num_lines(placed: Sequence[tuple[float, float, int]]) -> int:
+    """Lines that words fill, at least one."""
+    if not placed:
+        return 1
+    _, _, last_line = placed[-1]
+    return last_line + 1
 
 
 def _write_words(

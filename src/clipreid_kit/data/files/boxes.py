@@ -54,21 +54,32 @@ def with_box(owner: str, path: str, corners: Sequence[float], where: str) -> str
 
 def four_numbers(owner: str, value: object, where: str) -> tuple[float, float, float, float] | None:
     """Return the four numbers of a cell or list; ``None`` for an empty one."""
-    numbers: list[float] = []
-    if isinstance(value, str):
-        text = value.strip().strip("[](){}")
-        parts = [part for part in re.split(r"[\s,;]+", text) if part]
-        numbers = [float(part) for part in parts if _NUMBER.fullmatch(part)]
-        if not parts:
-            return None
-        if len(numbers) < len(parts):
-            numbers = []
-    elif isinstance(value, list | tuple):
-        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
-            numbers = [float(one) for one in value]
-    elif value is None or value != value:
+    if value is None or value != value or (isinstance(value, str) and not _parts_of(value)):
         return None
 
+    numbers = _numbers_of(value)
     if len(numbers) != 4:
         raise fail(owner, f"a box of four numbers in {where}", shown(value))
     return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _numbers_of(value: object) -> list[float]:
+    """Return the numbers of a text or list; an empty list if anything in it is no number."""
+    if isinstance(value, str):
+        parts = _parts_of(value)
+        are_numbers = all(_NUMBER.fullmatch(part) for part in parts)
+        return [float(part) for part in parts] if are_numbers else []
+
+    if isinstance(value, list | tuple):
+        are_numbers = all(
+            isinstance(one, int | float) and not isinstance(one, bool) for one in value
+        )
+        return [float(one) for one in value] if are_numbers else []
+
+    return []
+
+
+def _parts_of(text: str) -> list[str]:
+    """Split a text such as ``[1, 2, 3, 4]`` or ``1 2;3 4``."""
+    inside = text.strip().strip("[](){}")
+    return [part for part in re.split(r"[\s,;]+", inside) if part]

@@ -141,26 +141,18 @@ def _images_of_identity(owner: str, found: FoundImages, identity: Path) -> list[
         )
 
     images: list[Path] = []
-    other_suffixes: set[str] = set()
-
+    others: list[Path] = []
     for parent, names in walk_folder(owner, identity, found.dead_links, inside=identity.parent):
         for name in names:
-            file = Path(parent, name)
-            if name.startswith("."):
-                continue
-            if is_image(name):
-                images.append(file)
-            else:
-                other_suffixes.add(file.suffix or name)
-                if is_unread_image(name):
-                    found.unread.append(str(file))
-                if is_archive(name):
-                    found.packed.append(str(file))
+            if not name.startswith("."):
+                (images if is_image(name) else others).append(Path(parent, name))
+
+    found.unread.extend(str(file) for file in others if is_unread_image(file.name))
+    found.packed.extend(str(file) for file in others if is_archive(file.name))
 
     if not images:
-        content = "it is empty"
-        if other_suffixes:
-            content = f"its files end in {', '.join(sorted(other_suffixes)[:5])}"
+        suffixes = sorted({file.suffix or file.name for file in others})
+        content = f"its files end in {', '.join(suffixes[:5])}" if suffixes else "it is empty"
         raise ValueError(
             f"{owner}: there are no images in {identity} ({content}). Images end in "
             f"{', '.join(IMAGE_SUFFIXES)}. Remove or fill the folder."

@@ -1,6 +1,6 @@
 """Records from rows whose values have types, as JSON and Parquet files hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from clipreid_kit._checks import fail, shown
@@ -84,17 +84,7 @@ def _record(
 
     boxes = {field: values.get(field) for field in BOXES}
     captions = captions_of(owner, values.get("caption"), where)
-    extra = further_captions(captions)
     used = {*column_of.values(), *(name for names in edges.values() for name in names)}
-    for name, value in row.items():
-        if name in used or is_empty(value):
-            continue
-        if name in extra:
-            raise ValueError(
-                f"{owner}: {where} has a list of captions and {name!r}, which is the name of one "
-                "of them. Put all captions into the list, or rename the key."
-            )
-        extra[name] = text_of(value)
 
     return ImageRecord(
         path=path_with_box(owner, str(root / path), {**row, **boxes}, edges, where),
@@ -105,6 +95,23 @@ def _record(
         split=optional_text(owner, "split", values.get("split"), where),
         tracklet=optional_name(owner, "tracklet", values.get("tracklet"), where),
         frame=frame_number(owner, values.get("frame"), where),
-        extra=extra,
+        extra=_extra(owner, row, used, captions, where),
         modality=optional_text(owner, "modality", values.get("modality"), where),
     )
+
+
+def _extra(
+    owner: str, row: Row, used: Collection[str], captions: Sequence[str], where: str
+) -> dict[str, str]:
+    """Return the values that are not empty of columns that are no field, and further captions."""
+    extra = further_captions(captions)
+    for name, value in row.items():
+        if name in used or is_empty(value):
+            continue
+        if name in extra:
+            raise ValueError(
+                f"{owner}: {where} has a list of captions and {name!r}, which is the name of one "
+                "of them. Put all captions into the list, or rename the key."
+            )
+        extra[name] = text_of(value)
+    return extra

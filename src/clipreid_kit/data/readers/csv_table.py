@@ -5,7 +5,9 @@ import csv
 import io
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from clipreid_kit import _read_files
@@ -96,18 +98,22 @@ def read_csv(
         (12, None, {})
     """
     file = Path(path)
-    needed = [(columns or {}).get(field, field) for field in REQUIRED]
+    columns = columns or {}
+    needed = [columns.get(field, field) for field in REQUIRED]
     header, rows = _read_rows(file, needed, delimiter, encoding)
-    index_of = find_columns("read_csv", file, header, columns or {})
-    _check_required_cells(file, header, rows, index_of)
 
-    identities = integers_if_all([row[index_of["identity"]].strip() for _, row in rows])
-    cameras = optional_integers_if_all([_name(row, index_of, "camera") for _, row in rows])
-    tracklets = optional_integers_if_all([_name(row, index_of, "tracklet") for _, row in rows])
-    base = file.parent if root is None else Path(root)
-    edges = columns_of_edges("read_csv", file, header, columns or {})
-    in_edges = [name for names in edges.values() for name in names]
-    used = {*index_of.values(), *map(header.index, in_edges)}
+    table = _Columns(
+        header=header,
+        index_of=find_columns("read_csv", file, header, columns),
+        edges=columns_of_edges("read_csv", file, header, columns),
+        base=file.parent if root is None else Path(root),
+    )
+    _check_required_cells(file, rows, table)
+
+    # Whether names are integers is decided by all of a column.
+    identities = integers_if_all([table.name(row, "identity") for _, row in rows])
+    cameras = optional_integers_if_all([table.name(row, "camera") for _, row in rows])
+    tracklets = optional_integers_if_all([table.name(row, "tracklet") for _, row in rows])
 
     records = []
     columns_of_names = zip(rows, identities, cameras, tracklets, strict=True)
@@ -115,16 +121,16 @@ def read_csv(
         where = f"row {number} of {file}"
         records.append(
             ImageRecord(
-                path=_path(base, row, header, index_of, edges, where),
+                path=table.path(row, where),
                 identity=identity,
                 camera=camera,
-                view=_name(row, index_of, "view") or None,
-                caption=_caption(row, index_of),
-                split=_name(row, index_of, "split") or None,
-                extra=_extra(row, header, used),
-                modality=_name(row, index_of, "modality") or None,
+                view=table.name(row, "view") or None,
+                caption=table.caption(row),
+                split=table.name(row, "split") or None,
+                extra=table.other_cells(row),
+                modality=table.name(row, "modality") or None,
                 tracklet=tracklet,
-                frame=frame_number("read_csv", _name(row, index_of, "frame"), where),
+                frame=frame_number("read_csv", table.name(row, "frame"), where),
             )
         )
 
@@ -324,61 +330,70 @@ def _problem_of_row(error: csv.Error) -> str:
     return f'is not CSV: {text}. Write "" for a quote in a cell.'
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Columns of a table, to find the cells of its rows.
+
+    Attributes:
+        header: Names of all columns.
+        index_of: Position of each field that the table has.
+        edges: Names of the four columns of a box, by field.
+        base: Folder that relative image paths start from.
+    """
+
+    header: Sequence[str]
+    index_of: Mapping[str, int]
+    edges: Mapping[str, list[str]]
+    base: Path
+
+    def cell(self, row: Sequence[str], field: str) -> str:
+        """Return the cell of a field; an empty string if the table has no such column."""
+        return row[self.index_of[field]] if field in self.index_of else ""
+
+    def name(self, row: Sequence[str], field: str) -> str:
+        """Return the cell of a field without white space around it."""
+        return self.cell(row, field).strip()
+
+    def caption(self, row: Sequence[str]) -> str | None:
+        """Return the caption of a row as it is written; ``None`` if it is empty or blank."""
+        caption = self.cell(row, "caption")
+        return caption if caption.strip() else None
+
+    def path(self, row: Sequence[str], where: str) -> str:
+        """Return the path of a row's image, with the box of the part that is meant."""
+        path = str(self.base / self.cell(row, "path"))
+        if not self.edges and not any(field in self.index_of for field in BOXES):
+            return path
+
+        cells = dict(zip(self.header, row, strict=True))
+        boxes = {field: self.cell(row, field) for field in BOXES}
+        return path_with_box("read_csv", path, {**cells, **boxes}, self.edges, where)
+
+    def other_cells(self, row: Sequence[str]) -> dict[str, str]:
+        """Return the cells of all other columns that are not empty."""
+        used = self.used
+        cells = {}
+        for index, cell in enumerate(row):
+            if cell and index not in used:
+                cells[self.header[index]] = cell
+        return cells
+
+    @cached_property
+    def used(self) -> set[int]:
+        """Positions of the columns of all fields and boxes."""
+        of_edges = [name for names in self.edges.values() for name in names]
+        return {*self.index_of.values(), *map(self.header.index, of_edges)}
+
+
 def _check_required_cells(
-    file: Path,
-    header: Sequence[str],
-    rows: Sequence[tuple[int, list[str]]],
-    index_of: Mapping[str, int],
+    file: Path, rows: Sequence[tuple[int, list[str]]], table: _Columns
 ) -> None:
     """Raise ValueError if a row has no path or identity."""
     for number, row in rows:
         for field in REQUIRED:
-            if not row[index_of[field]].strip():
+            if not table.name(row, field):
+                column = table.header[table.index_of[field]]
                 raise ValueError(
-                    f"read_csv: column {header[index_of[field]]!r} is empty in row {number} of "
-                    f"{file}. Fill the cell or drop the row."
+                    f"read_csv: column {column!r} is empty in row {number} of {file}. Fill the "
+                    "cell or drop the row."
                 )
-
-
-def _cell(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
-    """Return the cell of a field; an empty string if the table has no such column."""
-    return row[index_of[field]] if field in index_of else ""
-
-
-def _name(row: Sequence[str], index_of: Mapping[str, int], field: str) -> str:
-    """Return the cell of a field without white space around it."""
-    return _cell(row, index_of, field).strip()
-
-
-def _caption(row: Sequence[str], index_of: Mapping[str, int]) -> str | None:
-    """Return the caption of a row as it is written; ``None`` if it is empty or blank."""
-    caption = _cell(row, index_of, "caption")
-    return caption if caption.strip() else None
-
-
-def _path(
-    base: Path,
-    row: Sequence[str],
-    header: Sequence[str],
-    index_of: Mapping[str, int],
-    edges: Mapping[str, list[str]],
-    where: str,
-) -> str:
-    """Return the path of a row's image, with the box of the part that is meant."""
-    path = str(base / row[index_of["path"]])
-    if not edges and not any(field in index_of for field in BOXES):
-        return path
-
-    boxes = {field: _cell(row, index_of, field) for field in BOXES}
-    return path_with_box(
-        "read_csv", path, {**dict(zip(header, row, strict=True)), **boxes}, edges, where
-    )
-
-
-def _extra(row: Sequence[str], header: Sequence[str], used: Collection[int]) -> dict[str, str]:
-    """Return the cells of all other columns that are not empty."""
-    extra = {}
-    for index, cell in enumerate(row):
-        if index not in used and cell:
-            extra[header[index]] = cell
-    return extra

@@ -37,17 +37,17 @@ def check_shared_images(
     if cameras is None:
         cameras = all(record.camera is not None for side in (query, gallery) for record in side)
 
-    by_path: dict[str, list[ImageRecord]] = {}
+    in_gallery: dict[str, list[ImageRecord]] = {}
     for record in gallery:
-        by_path.setdefault(record.path, []).append(record)
+        in_gallery.setdefault(record.path, []).append(record)
     equal_paths = _equal_paths(record.path for side in (query, gallery) for record in side)
 
     shared = []
     for record in query:
-        copies = list(by_path.get(record.path, ()))
-        for path in equal_paths.get(record.path, ()):
-            copies += [copy for copy in by_path.get(path, ()) if copy.identity == record.identity]
-        if any(not (cameras and _is_left_out(record, copy)) for copy in copies):
+        copies = _copies(record, in_gallery, equal_paths)
+        if cameras:
+            copies = [copy for copy in copies if not _is_left_out(record, copy)]
+        if copies:
             shared.append(record.path)
 
     if shared:
@@ -58,6 +58,19 @@ def check_shared_images(
             f"({shared[0]}{more}), where each finds itself. Remove them from one side, or give all "
             "records cameras: gallery images of the query's identity and camera are left out."
         )
+
+
+def _copies(
+    query: ImageRecord,
+    in_gallery: Mapping[str, Sequence[ImageRecord]],
+    equal_paths: Mapping[str, Sequence[str]],
+) -> list[ImageRecord]:
+    """Gallery images of a query's own file, or of its identity with equal bytes."""
+    copies = list(in_gallery.get(query.path, ()))
+    for path in equal_paths.get(query.path, ()):
+        equal = in_gallery.get(path, ())
+        copies += [copy for copy in equal if copy.identity == query.identity]
+    return copies
 
 
 def _equal_paths(paths: Iterable[str]) -> Mapping[str, Sequence[str]]:

@@ -97,6 +97,35 @@ def _products_and_scale(rows: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return products, F.threshold(length, 0.0, torch.inf).reciprocal()
 
 
+def _losses(
+    logits_BC: Tensor, labels_B1: Tensor, label_smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of each row, the exponentials of its logits and their sum; overwrites the logits."""
+    logits_BC.sub_(logits_BC.amax(dim=1, keepdim=True))
+
+    target_B1 = logits_BC.gather(1, labels_B1)
+    if label_smoothing > 0:
+        mean_B1 = logits_BC.mean(dim=1, keepdim=True)
+        target_B1 = torch.lerp(target_B1, mean_B1, label_smoothing)
+
+    # exp(-80) is lost in a sum of at least 1. Below exp(-87) numbers are denormal, and forty times
+    # slower on a CPU.
+    exponentials_BC = logits_BC.clamp_(min=-80).exp_()
+    total_B1 = exponentials_BC.sum(dim=1, keepdim=True)
+    return total_B1.log() - target_B1, exponentials_BC, total_B1
+
+
+def _slope(
+    exponentials_BC: Tensor, total_B1: Tensor, labels_B1: Tensor, label_smoothing: float
+) -> Tensor:
+    """Softmax minus the target, times the sum of the exponentials; overwrites these."""
+    at_label_B1 = (label_smoothing - 1) * total_B1
+    slope_BC = exponentials_BC.scatter_add_(1, labels_B1, at_label_B1)
+    if label_smoothing > 0:
+        slope_BC.sub_(total_B1 * (label_smoothing / exponentials_BC.shape[1]))
+    return slope_BC
+
+
 class _FixedClassCrossEntropy(torch.autograd.Function):
     """Cross entropy over fixed classes, a block of rows at a time; no logits are kept."""
 
@@ -128,25 +157,12 @@ class _FixedClassCrossEntropy(torch.autograd.Function):
                 logits_BC.mul_(scale)
             if bias is not None:
                 logits_BC.add_(bias)
-            logits_BC.sub_(logits_BC.amax(dim=1, keepdim=True))
 
-            target_B1 = logits_BC.gather(1, labels_B1)
-            if label_smoothing > 0:
-                mean_B1 = logits_BC.mean(dim=1, keepdim=True)
-                target_B1 = torch.lerp(target_B1, mean_B1, label_smoothing)
+            losses_B1, exponentials_BC, total_B1 = _losses(logits_BC, labels_B1, label_smoothing)
+            losses.append(losses_B1[:, 0])
 
-            # exp(-80) is lost in a sum of at least 1. Below exp(-87) numbers are denormal, and
-            # forty times slower on a CPU.
-            exponentials_BC = logits_BC.clamp_(min=-80).exp_()
-            total_B1 = exponentials_BC.sum(dim=1, keepdim=True)
-            losses.append((total_B1.log() - target_B1)[:, 0])
-
-            # Softmax minus the target, times the total, which is divided out at the end.
             if with_gradient:
-                at_label_B1 = (label_smoothing - 1) * total_B1
-                slope_BC = exponentials_BC.scatter_add_(1, labels_B1, at_label_B1)
-                if label_smoothing > 0:
-                    slope_BC.sub_(total_B1 * (label_smoothing / classes.shape[0]))
+                slope_BC = _slope(exponentials_BC, total_B1, labels_B1, label_smoothing)
                 if scale is not None:
                     slope_BC.mul_(scale)
                 gradients.append(slope_BC @ classes / total_B1)

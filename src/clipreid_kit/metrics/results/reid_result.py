@@ -225,25 +225,14 @@ class ReidResult:
                 has, such as a negative precision.
         """
         owner = "ReidResult.from_json"
-        remedy = "Write it with to_json(per_query=True)."
         try:
-            values = parse_json(text)
+            values, table = _per_query_table(text)
         except ValueError as error:
-            raise ValueError(f"{owner}: the text is not JSON ({error}). {remedy}") from None
-
-        table = values.get("per_query") if isinstance(values, dict) else None
-        if not isinstance(table, dict) or not values.keys() >= _SIZES:
-            raise ValueError(f"{owner}: the JSON has no columns of each query. {remedy}")
-        if not table.keys() >= set(_PER_QUERY):
-            raise ValueError(f"{owner}: the JSON lacks columns of each query. {remedy}")
-        if not all(isinstance(column, list) for column in table.values()):
-            raise ValueError(f"{owner}: the JSON has columns that are not lists. {remedy}")
-        if len({len(column) for column in table.values()}) > 1:
-            raise ValueError(f"{owner}: the JSON has columns of different lengths. {remedy}")
+            remedy = "Write it with to_json(per_query=True)."
+            raise ValueError(f"{owner}: the {error}. {remedy}") from None
 
         for size in sorted(_SIZES):
             check_integer(owner, size, values[size], 1)
-
         for count in table["num_positives"]:
             check_integer(owner, "num_positives", count, 0)
 
@@ -307,6 +296,29 @@ def _numbers(owner: str, table: dict[str, Any], name: str) -> FloatArray:
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise fail(owner, f"{name} as numbers of at most 2^53", shown(value))
     return np.asarray(table[name], dtype=np.float64)
+
+
+def _per_query_table(text: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Read the JSON of a result, and its columns with a value for each query.
+
+    Raises:
+        ValueError: If the text is no such JSON.
+    """
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"text is not JSON ({error})") from None
+
+    table = values.get("per_query") if isinstance(values, dict) else None
+    if not isinstance(table, dict) or not values.keys() >= _SIZES:
+        raise ValueError("JSON has no columns of each query")
+    if not table.keys() >= set(_PER_QUERY):
+        raise ValueError("JSON lacks columns of each query")
+    if not all(isinstance(column, list) for column in table.values()):
+        raise ValueError("JSON has columns that are not lists")
+    if len({len(column) for column in table.values()}) > 1:
+        raise ValueError("JSON has columns of different lengths")
+    return values, table
 
 
 def _check_result(owner: str, result: ReidResult) -> None:

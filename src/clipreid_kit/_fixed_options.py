@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Final, NoReturn, TypeVar, get_origin
+from typing import Final, TypeVar, get_origin
 
 _T = TypeVar("_T")
 
@@ -16,7 +16,8 @@ def fixed_options(*, not_kept: tuple[str, ...] = ()) -> Callable[[type[_T]], typ
 
     Args:
         not_kept: Arguments of the constructor that are no attributes, such as large columns. To set
-            them is the same mistake.
+            them is the same mistake. A subclass with a constructor of its own may have attributes
+            of these names.
 
     Returns:
         The decorator. Objects of the class raise ``AttributeError`` where one of these attributes
@@ -42,7 +43,7 @@ def fixed_options(*, not_kept: tuple[str, ...] = ()) -> Callable[[type[_T]], typ
                 setattr(owner, name, _SetOnce(owner.__name__, name))
 
         for name in not_kept:
-            setattr(owner, name, _NeverSet(owner.__name__, name))
+            setattr(owner, name, _NeverSet(owner, name))
 
         return owner
 
@@ -68,17 +69,22 @@ class _SetOnce:
 
 
 class _NeverSet:
-    """Attribute that no object has."""
+    """Attribute that no object has, unless a subclass with a constructor of its own sets it."""
 
-    def __init__(self, owner: str, name: str) -> None:
+    def __init__(self, owner: type, name: str) -> None:
         self._owner = owner
         self._name = name
 
-    def __get__(self, instance: object, owner: type) -> NoReturn:
-        raise AttributeError(f"{self._owner!r} object has no attribute {self._name!r}")
+    def __get__(self, instance: object, owner: type) -> object:
+        if instance is None or self._name not in vars(instance):
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+        return vars(instance)[self._name]
 
     def __set__(self, instance: object, value: object) -> None:
-        raise _error(self._owner, self._name)
+        constructor = inspect.getattr_static(type(instance), "__init__")
+        if constructor is inspect.getattr_static(self._owner, "__init__"):
+            raise _error(self._owner.__name__, self._name)
+        vars(instance)[self._name] = value
 
 
 def _error(owner: str, name: str) -> AttributeError:

@@ -2,6 +2,7 @@
 
 import functools
 import types
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ def first_difference(left: Any, right: Any, path: str = "it", seen: Any = None) 
         return None if torch.equal(left.get_state(), right.get_state()) else path
     if isinstance(left, _PLAIN):
         return None if left == right else path
+    if isinstance(left, weakref.ref):
+        return first_difference(left(), right(), path, seen)
+
     parts, others = _parts(left), _parts(right)
     if not parts and not others:
         return None if left == right else path

@@ -93,7 +93,7 @@ def test_a_subclass_may_keep_what_its_base_does_not(copied):
 
     made.rows = [3]
     assert made.rows == [3]
-    with pytest.raises(AttributeError, match="^Plain: size is fixed"):
+    with pytest.raises(AttributeError, match=r"^Plain: size is fixed"):
         made.size = 2
 
 

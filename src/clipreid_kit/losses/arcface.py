@@ -304,7 +304,8 @@ class ArcFaceLoss(nn.Module):
     """Module of :func:`arcface_loss`; it holds its head, an :class:`ArcFaceHead`, as ``loss.head``.
 
     ``loss.head(embeddings)`` returns the logits. Give this module's parameters to the optimiser:
-    the weight ``loss.head.weight`` belongs to the loss, and not to the model.
+    the weight ``loss.head.weight`` belongs to the loss, and not to the model. To change
+    ``scale``, ``margin`` and ``fallback`` later, set those of the head.
 
     Args:
         dim: Width D of the embeddings.

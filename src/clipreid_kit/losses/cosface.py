@@ -238,7 +238,8 @@ class CosFaceLoss(nn.Module):
     """Module of :func:`cosface_loss`; it holds its head, a :class:`CosFaceHead`, as ``loss.head``.
 
     ``loss.head(embeddings)`` returns the logits. Give this module's parameters to the optimiser:
-    the weight ``loss.head.weight`` belongs to the loss, and not to the model.
+    the weight ``loss.head.weight`` belongs to the loss, and not to the model. To change
+    ``scale`` and ``margin`` later, set those of the head.
 
     Args:
         dim: Width D of the embeddings.

@@ -14,10 +14,10 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, 
 
 def first_difference(left: Any, right: Any, path: str = "it", seen: Any = None) -> str | None:
     """Where two objects differ, such as ``it.blocks[0].dim``; ``None`` if they are alike."""
-    seen = set() if seen is None else seen
+    seen = {} if seen is None else seen
     if left is right or (id(left), id(right)) in seen:
         return None
-    seen.add((id(left), id(right)))
+    seen[id(left), id(right)] = left, right  # kept alive, so that no other object has their ids
 
     if type(left) is not type(right):
         return path

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -224,7 +224,12 @@ CASES = {
     "ClipReIDPromptStage": Case(prompts_of_identities, parts=("towers", "prompts")),
     "ClipTowers": Case(
         parts_of_towers,
-        {"name": "other", "config": {"embed_dim": 3, "text_cfg": None}},
+        {
+            "name": "other",
+            "config": {"embed_dim": 3, "text_cfg": None},
+            "image_mean": (0.5, 0.5, 0.5),
+            "image_std": (0.5, 0.5, 0.5),
+        },
         parts=("model", "camera_embedding", "load_report"),
     ),
     "FrozenPrefix": Case(frozen_but_for_one_block, parts=("towers",)),
@@ -351,6 +356,20 @@ def changes_of_options(name, given):
         if option not in CASES[name].parts:
             for value in other_values(name, option, given.get(option, parameter.default)):
                 yield option, value
+
+
+def test_the_comparison_looks_into_parts_and_functions():
+    def adds(number):
+        return lambda value: value + number
+
+    for build, where in (
+        (lambda p: torch.nn.Sequential(torch.nn.Dropout(p)), "it._modules.0.p"),
+        (lambda p: [partial(max, p)], "it.0.args.0"),
+        (lambda p: {"add": adds(p)}, "it.add.cells.0"),
+        (lambda p: torch.full((2,), p), "it"),
+    ):
+        assert first_difference(build(0.1), build(0.1)) is None
+        assert first_difference(build(0.1), build(0.2)) == where
 
 
 def test_every_class_has_a_case():

@@ -627,10 +627,13 @@ def test_parts_whose_option_is_fixed_are_local_in_the_block():
     memory = CameraPrototypeLoss(8, 3, 2, distributed=True)
     parts = torch.nn.ModuleList([branch, memory])
 
-    with local_losses(parts):
-        assert not (branch.distributed or branch.identity_loss.distributed or memory.distributed)
+    def gathering():
+        return [branch.distributed, branch.identity_loss.distributed, memory.distributed]
 
-    assert branch.distributed and branch.identity_loss.distributed and memory.distributed
+    with local_losses(parts):
+        assert gathering() == [False] * 3
+
+    assert gathering() == [True] * 3
     with pytest.raises(AttributeError, match="IdentityBranch: distributed is fixed"):
         branch.distributed = False
 

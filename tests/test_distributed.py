@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from two_ranks import on_two_ranks
 
+from clipreid_kit.clip import IdentityBranch
 from clipreid_kit.distributed import gather, local_losses, world_size
 from clipreid_kit.losses import (
     ArcFaceLoss,
@@ -619,6 +620,22 @@ def test_one_rank_computes_a_local_loss(results):
 
     want = loss(model(rows[:SPLIT]), labels[:SPLIT])
     assert results[0]["local"] == pytest.approx(want.item(), rel=1e-6)
+
+
+def test_parts_whose_option_is_fixed_are_local_in_the_block():
+    branch = IdentityBranch(8, 3, distributed=True)
+    memory = CameraPrototypeLoss(8, 3, 2, distributed=True)
+    parts = torch.nn.ModuleList([branch, memory])
+
+    def gathering():
+        return [branch.distributed, branch.identity_loss.distributed, memory.distributed]
+
+    with local_losses(parts):
+        assert gathering() == [False] * 3
+
+    assert gathering() == [True] * 3
+    with pytest.raises(AttributeError, match="IdentityBranch: distributed is fixed"):
+        branch.distributed = False
 
 
 @pytest.mark.unhooked

@@ -1,7 +1,9 @@
 """Attributes that the constructor alone sets."""
 
 import copy
+import io
 import pickle
+from typing import Final
 
 import pytest
 import torch
@@ -9,49 +11,117 @@ import torch
 from clipreid_kit._fixed_options import fixed_options
 
 
-@fixed_options("size", not_kept=("rows",))
+@fixed_options(not_kept=("rows",))
 class Plain:
+    size: Final[int]
+    count: int
+
     def __init__(self, rows, size):
         self.size = size
         self.count = len(rows) // size
 
 
-@fixed_options("dim")
+@fixed_options(not_kept=("seed",))
 class Layer(torch.nn.Module):
-    def __init__(self, dim):
+    dim: Final[int]
+    kind: Final[str]
+
+    def __init__(self, dim, kind="plain", seed=0):
         super().__init__()
         self.dim = dim
+        self.kind = kind
+        self.scale = 1.0
         self.linear = torch.nn.Linear(dim, 1)
+
+    def forward(self, rows):
+        signs = 1 if self.kind == "plain" else -1
+        return signs * self.scale * self.linear(rows) / self.dim
 
 
 class Derived(Plain):
-    def __init__(self, rows):
-        super().__init__(rows, 2)
-        self.name = "derived"
+    """A subclass as it is."""
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: Plain([1, 2], 2), lambda: Derived([1, 2])], ids=["itself", "subclass"]
-)
-def test_an_option_is_set_by_the_constructor_alone(build):
-    built = build()
-    copies = copy.copy(built), copy.deepcopy(built), pickle.loads(pickle.dumps(built))
-    for made in (built, *copies):
-        with pytest.raises(AttributeError, match=r"^Plain: size is fixed .* a new Plain with"):
-            made.size = 2
-        with pytest.raises(AttributeError, match=r"^Plain: rows is fixed when the object is built"):
-            made.rows = [3]
-        made.count = 7
-        made.other = 8
-        assert (made.size, made.count, made.other) == (2, 7, 8)
+class WithRows(Plain):
+    """A subclass that keeps what its base uses up."""
+
+    def __init__(self, rows, size):
+        super().__init__(rows, size)
+        self.rows = rows
 
 
-def test_a_module_still_registers_what_is_assigned():
-    layer = Layer(3)
-    with pytest.raises(AttributeError, match="dim is fixed"):
-        layer.dim = 4
+def saved_and_loaded(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+COPIES = {
+    "itself": lambda value: value,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
+    "torch.save": saved_and_loaded,
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
+@pytest.mark.parametrize("kind", [Plain, Derived])
+def test_an_option_is_set_by_the_constructor_alone(kind, copied):
+    made = copied(kind([1, 2], 2))
+
+    with pytest.raises(AttributeError, match=r"^Plain: size is fixed .* a new Plain with"):
+        made.size = 2
+    with pytest.raises(AttributeError, match=r"^Plain: rows is fixed when the object is built"):
+        made.rows = [3]
+    with pytest.raises(
+        AttributeError, match=rf"^'{kind.__name__}' object has no attribute 'rows'$"
+    ):
+        _ = made.rows
+    assert not hasattr(made, "rows")
+
+    made.count = 7
+    made.other = 8
+    assert (made.size, made.count, made.other) == (2, 7, 8)
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
+def test_a_subclass_may_keep_what_its_base_does_not(copied):
+    made = copied(WithRows([1, 2], 2))
+    assert made.rows == [1, 2]
+
+    made.rows = [3]
+    assert made.rows == [3]
+    with pytest.raises(AttributeError, match=r"^Plain: size is fixed"):
+        made.size = 2
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
+def test_a_module_works_as_any_other(copied):
+    layer = copied(Layer(3))
+    for name in ("dim", "kind", "seed"):
+        with pytest.raises(AttributeError, match=f"^Layer: {name} is fixed"):
+            setattr(layer, name, 4)
 
     layer.linear = torch.nn.Linear(3, 2)
     layer.load_state_dict(layer.state_dict())
     assert [name for name, _ in layer.named_parameters()] == ["linear.weight", "linear.bias"]
+    assert not hasattr(layer, "seed")
     assert layer.dim == 3
+
+
+def test_a_compiler_sees_a_plain_attribute():
+    layer = Layer(3, "other")
+    rows = torch.randn(2, 3)
+
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+
+    assert torch.equal(compiled(rows), layer(rows))
+
+
+def test_fake_tensors_and_the_meta_device():
+    with torch._subclasses.FakeTensorMode():
+        assert Layer(3)(torch.randn(2, 3)).shape == (2, 1)
+    with torch.device("meta"):
+        assert Layer(3).linear.weight.is_meta

@@ -298,15 +298,15 @@ def local_losses(module: nn.Module) -> Iterator[None]:
             "Pass model.module, and call that inside the block."
         )
 
-    gathering: list[Any] = [
-        part for part in module.modules() if getattr(part, "distributed", False) is True
-    ]
+    # Written past the check of options that are fixed: they get their values back.
+    every_part = [vars(part) for part in module.modules()]
+    gathering = [attributes for attributes in every_part if attributes.get("distributed") is True]
 
-    for part in gathering:
-        part.distributed = False
+    for attributes in gathering:
+        attributes["distributed"] = False
 
     try:
         yield
     finally:
-        for part in gathering:
-            part.distributed = True
+        for attributes in gathering:
+            attributes["distributed"] = True

@@ -1,18 +1,20 @@
 """Numbers for the cameras, views or modalities that a model was trained with."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.data.records import ImageRecord
 
 Field = Literal["camera", "view", "modality"]
 
 
+@fixed_options(not_kept=("records",))
 class CategoryIndex:
     """Numbers from 0 for cameras, views or modalities of the training images; -1 for any other.
 
@@ -40,6 +42,8 @@ class CategoryIndex:
         >>> cameras.of(train), cameras.of([ImageRecord("x.jpg", 9, camera="yard")])
         (tensor([0, 1, 0, 1]), tensor([-1]))
     """
+
+    field: Final[Field]
 
     def __init__(self, records: Sequence[ImageRecord], field: Field) -> None:
         check_choice("CategoryIndex", "field", field, ("camera", "view", "modality"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.data._hash_number import hash_number
 from clipreid_kit.data._item_random import ItemRandom, item_random
 from clipreid_kit.data._labels_and_cameras import cameras_of, identities_of, labels_of
@@ -41,6 +42,7 @@ class ReidItem(NamedTuple):
     row: int
 
 
+@fixed_options(not_kept=("cache",))
 class ReidDataset(Dataset[ReidItem]):
     """Images of identities, for a ``DataLoader`` and a sampler that takes :attr:`labels`.
 
@@ -105,6 +107,10 @@ class ReidDataset(Dataset[ReidItem]):
         ReidDataset(num_items=1, num_identities=2, num_cameras=1, orientations=1, seed=0,
             cache=True)
     """
+
+    records: Final[tuple[ImageRecord, ...]]
+    orientations: Final[int]
+    identities: Final[tuple[int | str, ...]]
 
     def __init__(
         self,

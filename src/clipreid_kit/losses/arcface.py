@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_number, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.losses._engine.margin_softmax import (
     Margin,
@@ -217,6 +218,7 @@ def _add_angle(cosine: Tensor, margin: float, fallback: Fallback) -> tuple[Tenso
     return torch.where(within, turned, beyond), torch.where(within, slope, 1.0)
 
 
+@fixed_options(not_kept=("dim", "num_identities"))
 class ArcFaceHead(nn.Module):
     """Module of :func:`arcface_logits`; it holds the options and the weight.
 
@@ -240,6 +242,8 @@ class ArcFaceHead(nn.Module):
         >>> head(images).shape  # at test time, without a margin
         torch.Size([4, 100])
     """
+
+    num_centers: Final[int]
 
     def __init__(
         self,
@@ -284,11 +288,24 @@ class ArcFaceHead(nn.Module):
         )
 
 
+@fixed_options(
+    not_kept=(
+        "dim",
+        "num_identities",
+        "scale",
+        "margin",
+        "fallback",
+        "num_centers",
+        "num_sampled",
+        "seed",
+    )
+)
 class ArcFaceLoss(nn.Module):
     """Module of :func:`arcface_loss`; it holds its head, an :class:`ArcFaceHead`, as ``loss.head``.
 
     ``loss.head(embeddings)`` returns the logits. Give this module's parameters to the optimiser:
-    the weight ``loss.head.weight`` belongs to the loss, and not to the model.
+    the weight ``loss.head.weight`` belongs to the loss, and not to the model. To change
+    ``scale``, ``margin`` and ``fallback`` later, set those of the head.
 
     Args:
         dim: Width D of the embeddings.

@@ -147,7 +147,7 @@ class CachedContrastive:
         self.encode_text = encode_text
         self.loss = loss
         self.chunk_size = chunk_size
-        self.text_chunk_size = chunk_size if text_chunk_size is None else text_chunk_size
+        self.text_chunk_size = text_chunk_size
         self.kept_chunks = kept_chunks
         self.no_sync = self._no_sync_of_encoders if no_sync is None else no_sync
 
@@ -190,7 +190,8 @@ class CachedContrastive:
 
         sides = [_Side("images", self.encode_image, images, self.chunk_size)]
         if self.encode_text is not None:
-            sides.append(_Side("texts", self.encode_text, texts, self.text_chunk_size))
+            chunk_size = self.chunk_size if self.text_chunk_size is None else self.text_chunk_size
+            sides.append(_Side("texts", self.encode_text, texts, chunk_size))
 
         return sides
 

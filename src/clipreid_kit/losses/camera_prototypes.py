@@ -1,5 +1,7 @@
 """Contrast with one prototype for each cluster and camera, kept in a memory (CAP)."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import dot_product, l2_normalize
 from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
@@ -24,6 +27,7 @@ from clipreid_kit.losses.prototype_memory import PrototypeMemoryLoss, Update
 _OWNER = "CameraPrototypeLoss"
 
 
+@fixed_options(not_kept=("dim", "momentum", "update", "persistent"))
 class CameraPrototypeLoss(nn.Module):
     r"""Contrast with a prototype of each cluster *in each camera*, within and across cameras.
 
@@ -90,6 +94,8 @@ class CameraPrototypeLoss(nn.Module):
         Inter-instance Contrastive Encoding, ICCV 2021, uses the same two kinds of prototypes.
     """
 
+    num_cameras: Final[int]
+
     def __init__(
         self,
         dim: int,
@@ -115,10 +121,8 @@ class CameraPrototypeLoss(nn.Module):
         check_at_least(_OWNER, "inter_weight", inter_weight, 0)
 
         self.num_cameras = num_cameras
-        self.temperature = temperature
         self.num_negatives = num_negatives
         self.inter_weight = inter_weight
-        self.distributed = distributed
         self.memory = PrototypeMemoryLoss(
             dim,
             num_identities * num_cameras,
@@ -128,6 +132,24 @@ class CameraPrototypeLoss(nn.Module):
             distributed=distributed,
             persistent=persistent,
         )
+
+    @property
+    def temperature(self) -> float:
+        """Temperature, which the memory keeps."""
+        return self.memory.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.memory.temperature = value
+
+    @property
+    def distributed(self) -> bool:
+        """Whether rows of all ranks count, which the memory keeps."""
+        return self.memory.distributed
+
+    @distributed.setter
+    def distributed(self, value: bool) -> None:
+        self.memory.distributed = value
 
     @property
     def num_identities(self) -> int:

@@ -13,6 +13,7 @@ from clipreid_kit._checks import (
     check_labels,
     check_same_width,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import gather_batch
 
@@ -78,6 +79,7 @@ def center_loss(
         return 0.5 * offset.square().sum() / max(embeddings.shape[0], 1)
 
 
+@fixed_options(not_kept=("dim", "num_identities", "std"))
 class CenterLoss(nn.Module):
     """Module of :func:`center_loss`; it holds the centers, a Parameter (num_identities, dim).
 

@@ -5,6 +5,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_number, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.losses._engine.margin_softmax import check_head_inputs
 from clipreid_kit.losses._margin_head import check_head_options, new_head_weight
@@ -85,6 +86,7 @@ def _check_margin(owner: str, margin: float) -> None:
         raise fail(owner, "margin between 0 and 1, in units of cosine similarity", margin)
 
 
+@fixed_options(not_kept=("dim", "num_identities"))
 class CircleSoftmaxHead(nn.Module):
     """Module of :func:`circle_softmax_logits`; it holds the options and the weight.
 

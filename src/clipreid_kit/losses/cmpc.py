@@ -6,6 +6,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_label_range, check_labels, check_same_width
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import dot_product, l2_normalize, to_common_precision
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_pair_shapes
@@ -97,6 +98,7 @@ def _classify_projection(
     return F.cross_entropy(logits_NC, labels.long(), reduction="none")
 
 
+@fixed_options(not_kept=("dim", "num_identities"))
 class CMPCLoss(nn.Module):
     """Module of :func:`cmpc_loss`; it holds the weight of the identities.
 

@@ -1,6 +1,7 @@
 """CosFace: a classification head with a margin on the cosine, and its loss."""
 
 from functools import partial
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.losses._engine.margin_softmax import (
     Margin,
@@ -163,6 +165,7 @@ def _subtract_margin(cosine: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     return cosine - margin, torch.ones_like(cosine)
 
 
+@fixed_options(not_kept=("dim", "num_identities"))
 class CosFaceHead(nn.Module):
     """Module of :func:`cosface_logits`; it holds the options and the weight.
 
@@ -185,6 +188,8 @@ class CosFaceHead(nn.Module):
         >>> head(images).shape  # at test time, without a margin
         torch.Size([4, 100])
     """
+
+    num_centers: Final[int]
 
     def __init__(
         self,
@@ -226,11 +231,15 @@ class CosFaceHead(nn.Module):
         )
 
 
+@fixed_options(
+    not_kept=("dim", "num_identities", "scale", "margin", "num_centers", "num_sampled", "seed")
+)
 class CosFaceLoss(nn.Module):
     """Module of :func:`cosface_loss`; it holds its head, a :class:`CosFaceHead`, as ``loss.head``.
 
     ``loss.head(embeddings)`` returns the logits. Give this module's parameters to the optimiser:
-    the weight ``loss.head.weight`` belongs to the loss, and not to the model.
+    the weight ``loss.head.weight`` belongs to the loss, and not to the model. To change
+    ``scale`` and ``margin`` later, set those of the head.
 
     Args:
         dim: Width D of the embeddings.

@@ -1,5 +1,7 @@
 """Contrast with the rows of earlier batches (cross-batch memory, XBM)."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
@@ -12,10 +14,12 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
 
 
+@fixed_options(not_kept=("dim",))
 class EmbeddingQueue(nn.Module):
     """The last ``size`` embeddings with their labels, first in, first out; they are buffers.
 
@@ -39,6 +43,8 @@ class EmbeddingQueue(nn.Module):
 
     stored_rows: Tensor
     stored_labels: Tensor
+
+    size: Final[int]
 
     def __init__(self, dim: int, size: int) -> None:
         super().__init__()
@@ -117,6 +123,7 @@ class EmbeddingQueue(nn.Module):
         return f"dim={self.stored_rows.shape[1]}, size={self.size}, num_rows={self.num_rows}"
 
 
+@fixed_options(not_kept=("dim", "size"))
 class CrossBatchMemory(nn.Module):
     r"""Cross-batch memory (XBM): a pair loss of the batch, and of the batch against earlier rows.
 

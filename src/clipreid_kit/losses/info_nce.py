@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from clipreid_kit._checks import (
     fail,
     inside_a_transform,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import cosine_similarity
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
@@ -224,6 +226,7 @@ def _check_options(
         )
 
 
+@fixed_options()
 class InfoNCELoss(nn.Module):
     """Module of :func:`info_nce_loss`; it holds the options and the temperature, fixed or learned.
 
@@ -252,6 +255,8 @@ class InfoNCELoss(nn.Module):
         >>> loss.log_scale.grad is not None
         True
     """
+
+    learnable: Final[bool]
 
     def __init__(
         self,

@@ -1,15 +1,18 @@
 """Matryoshka representations: one loss on several prefixes of the embeddings."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 
 _OWNER = "MatryoshkaLoss"
 
 
+@fixed_options()
 class MatryoshkaLoss(nn.Module):
     r"""Sum a loss over several widths: the first entries of an embedding are an embedding, too.
 
@@ -50,6 +53,8 @@ class MatryoshkaLoss(nn.Module):
     References:
         Kusupati et al., Matryoshka Representation Learning, NeurIPS 2022, eq. 1.
     """
+
+    dims: Final[tuple[int, ...]]
 
     def __init__(
         self, loss: nn.Module, dims: Sequence[int], weights: Sequence[float] | None = None

@@ -1,7 +1,7 @@
 """Partial FC: a head with a margin whose identities are shared out between the ranks."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from clipreid_kit._checks import (
     check_labels,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import dot_product, l2_normalize, to_common_precision
 from clipreid_kit.distributed import gather, gather_batch, world_size
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
@@ -30,6 +31,7 @@ _OWNER = "PartialFCLoss"
 _BLOCK = 1024
 
 
+@fixed_options()
 class PartialFCLoss(nn.Module):
     r"""Cross entropy over identities whose weights are shared out between the ranks.
 
@@ -90,6 +92,10 @@ class PartialFCLoss(nn.Module):
         An et al., Partial FC: Training 10 Million Identities on a Single Machine, ICCV Workshops
         2021, section 3.2. An et al., Killing Two Birds with One Stone, CVPR 2022, section 3.2.
     """
+
+    dim: Final[int]
+    num_identities: Final[int]
+    seed: Final[int]
 
     def __init__(
         self,

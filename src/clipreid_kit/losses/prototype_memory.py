@@ -1,6 +1,6 @@
 """Contrast with one prototype for each identity, kept in a memory (cluster contrast)."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import dot_product, l2_normalize
 from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
@@ -51,6 +52,7 @@ def prototype_memory_definition(
     return total / known_N.sum().clamp(min=1)
 
 
+@fixed_options(not_kept=("dim", "num_identities"))
 class PrototypeMemoryLoss(nn.Module):
     r"""Contrast with a memory of one prototype for each identity; the prototypes are buffers.
 
@@ -120,6 +122,8 @@ class PrototypeMemoryLoss(nn.Module):
 
     prototypes: Tensor
     filled: Tensor
+
+    persistent: Final[bool]
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_integer, check_labels, check_positive
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import (
     cosine_similarity,
     dot_product,
@@ -127,6 +128,7 @@ def _log1p_sum_exp_of_identities(
     return sum_C.log() + largest_C, present_C
 
 
+@fixed_options(not_kept=("dim", "num_identities"))
 class ProxyAnchorLoss(nn.Module):
     """Module of :func:`proxy_anchor_loss`; it holds the options and the proxies.
 

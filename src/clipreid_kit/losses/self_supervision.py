@@ -1,10 +1,13 @@
 """Self-supervision of image towers: SimCLR's contrast of augmented views, behind a projection."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_integer, check_positive, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import errors_on_all_ranks, gather_batch
 from clipreid_kit.losses.supcon import supcon_loss
@@ -12,6 +15,7 @@ from clipreid_kit.losses.supcon import supcon_loss
 _OWNER = "SelfSupervisionLoss"
 
 
+@fixed_options(not_kept=("hidden_dim", "out_dim"))
 class SelfSupervisionLoss(nn.Module):
     r"""SimCLR's loss: views of one image agree, those of all other images are negatives.
 
@@ -57,6 +61,8 @@ class SelfSupervisionLoss(nn.Module):
         ICML 2020, eq. 1. Mu et al., SLIP, ECCV 2022 (beside captions). Cao et al., An Empirical
         Study of CLIP for Text-based Person Search (TBPS-CLIP), AAAI 2024.
     """
+
+    dim: Final[int]
 
     def __init__(
         self,

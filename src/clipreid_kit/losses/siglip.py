@@ -1,6 +1,7 @@
 """Pairwise sigmoid loss between images and texts (SigLIP)."""
 
 import math
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_finite, check_positive
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import cosine_similarity, to_common_precision
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import (
@@ -209,6 +211,7 @@ def _negate_positives(matrix_BM: Tensor, positive_BM: Tensor | None, start: int)
     return matrix_BM
 
 
+@fixed_options()
 class SigLIPLoss(nn.Module):
     """Module of :func:`siglip_loss`; it holds the temperature and the bias, learned or fixed.
 
@@ -235,6 +238,8 @@ class SigLIPLoss(nn.Module):
         >>> round(loss.bias.grad.item(), 3)
         -0.5
     """
+
+    learnable: Final[bool]
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.distributed import gather_batch
 from clipreid_kit.losses._engine.argument_checks import check_changes_state_once
@@ -101,6 +102,7 @@ def _check_term(owner: str, name: str, term: Tensor) -> None:
         raise fail(owner, expected, describe(term), "Take its mean.")
 
 
+@fixed_options()
 class WeightedSum(nn.Module):
     r"""Sum of named losses, with weights that may follow a ramp and may be balanced automatically.
 
@@ -146,6 +148,8 @@ class WeightedSum(nn.Module):
         Kendall et al., Multi-Task Learning Using Uncertainty to Weigh Losses, CVPR 2018, eq. 10
         with s = ln sigma^2 (``"uncertainty"``).
     """
+
+    balance: Final[Balance]
 
     def __init__(
         self,

@@ -1,11 +1,12 @@
 """BNNeck: metric losses before a batch normalisation, classification after it."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distributed import errors_on_all_ranks
 from clipreid_kit.modules._cross_rank_batch_norm import CrossRankBatchNorm1d
 
@@ -24,6 +25,7 @@ class BNNeckOutput(NamedTuple):
     after: Tensor
 
 
+@fixed_options(not_kept=("reduced_dim", "distributed"))
 class BNNeck(nn.Module):
     """Batch normalisation between metric losses and the identity classifier.
 
@@ -56,6 +58,9 @@ class BNNeck(nn.Module):
         Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW
         2019, section 3.5.
     """
+
+    dim: Final[int]
+    out_dim: Final[int]
 
     def __init__(
         self, dim: int, reduced_dim: int | None = None, *, distributed: bool = False

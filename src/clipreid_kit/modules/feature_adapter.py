@@ -1,15 +1,19 @@
 """A map on frozen embeddings: adapt any model to a task without running it again."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_embeddings, check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import l2_normalize
 
 _OWNER = "FeatureAdapter"
 
 
+@fixed_options(not_kept=("hidden_dim",))
 class FeatureAdapter(nn.Module):
     r"""Linear map or MLP on frozen embeddings, trained by any loss on embeddings.
 
@@ -51,6 +55,9 @@ class FeatureAdapter(nn.Module):
         Kordopatis-Zilos et al., ILIAS: Instance-Level Image retrieval At Scale, CVPR 2025, section
         5 (linear adaptation of foundation models).
     """
+
+    in_dim: Final[int]
+    dim: Final[int]
 
     def __init__(
         self, in_dim: int, dim: int | None = None, *, hidden_dim: int | None = None

@@ -1,16 +1,20 @@
 """Attention over the frames of a tracklet: a weighted mean whose weights are learned."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.modules._valid_frames import check_frames, without_padding
 
 _OWNER = "FrameAttention"
 
 
+@fixed_options(not_kept=("hidden_dim",))
 class FrameAttention(nn.Module):
     r"""Attention over the frames of a tracklet: a weighted mean whose weights are learned.
 
@@ -46,6 +50,8 @@ class FrameAttention(nn.Module):
         equation 8. Gao and Nevatia, Revisiting Temporal Modeling for Video-based Person ReID, 2018,
         section 3.2.
     """
+
+    dim: Final[int]
 
     def __init__(self, dim: int, *, hidden_dim: int | None = None) -> None:
         super().__init__()

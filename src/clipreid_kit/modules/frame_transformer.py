@@ -1,10 +1,13 @@
 """Temporal transformer over the frames of a tracklet."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.modules._attention import SelfBlock
 from clipreid_kit.modules._valid_frames import check_frames, mean_of_valid, without_padding
@@ -12,6 +15,7 @@ from clipreid_kit.modules._valid_frames import check_frames, mean_of_valid, with
 _OWNER = "FrameTransformer"
 
 
+@fixed_options(not_kept=("num_blocks", "num_positions", "dropout"))
 class FrameTransformer(nn.Module):
     r"""Temporal transformer over the frames of a tracklet, then the mean of what it returns.
 
@@ -53,6 +57,9 @@ class FrameTransformer(nn.Module):
         Neurocomputing 2022, section 3.3 (sequential type). Vaswani et al., Attention Is All You
         Need, NeurIPS 2017.
     """
+
+    dim: Final[int]
+    num_heads: Final[int]
 
     def __init__(
         self,

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_dense, check_positive, describe, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 
 
+@fixed_options(not_kept=("learn",))
 class GeM(nn.Module):
     r"""Generalised-mean pooling: between the average (p = 1) and the maximum (p to infinity).
 

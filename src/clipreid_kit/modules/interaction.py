@@ -1,6 +1,6 @@
 """Language-guided interaction: a text decides where an image is attended to."""
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.modules._attention import QueryAttention, SelfBlock
 
 _OWNER = "MultiModalInteraction"
@@ -37,6 +38,7 @@ class InteractionOutput(NamedTuple):
     attention: Tensor
 
 
+@fixed_options(not_kept=("num_self_blocks",))
 class MultiModalInteraction(nn.Module):
     r"""Multimodal interaction module (PromptSG): a text embedding attends over patch tokens.
 
@@ -98,6 +100,15 @@ class MultiModalInteraction(nn.Module):
     References:
         Yang et al., A Pedestrian is Worth One Prompt (PromptSG), CVPR 2024, section 3.3.
     """
+
+    dim: Final[int]
+    visual_dim: Final[int]
+    num_heads: Final[int]
+    sequence: Final[Literal["joint", "query"]]
+    norm: Final[Literal["pre", "post"]]
+    input_norm: Final[bool]
+    mlp_ratio: Final[float]
+    dropout: Final[float]
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Masked language modelling across modalities: guess words of a text from an image of it."""
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 from clipreid_kit.modules._attention import SelfBlock
 
@@ -122,6 +123,7 @@ class MaskedLanguageOutput(NamedTuple):
     loss: Tensor | None
 
 
+@fixed_options(not_kept=("num_blocks", "num_heads"))
 class MaskedLanguageHead(nn.Module):
     r"""Implicit relation reasoning (IRRA): guess masked words from the other words and the image.
 
@@ -169,6 +171,10 @@ class MaskedLanguageHead(nn.Module):
         Jiang and Ye, Cross-Modal Implicit Relation Reasoning and Aligning for Text-to-Image Person
         Retrieval (IRRA), CVPR 2023, section 3.2.
     """
+
+    dim: Final[int]
+    visual_dim: Final[int]
+    vocabulary_size: Final[int]
 
     def __init__(
         self,

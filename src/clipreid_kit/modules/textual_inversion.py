@@ -1,18 +1,20 @@
 """Textual inversion: a pseudo word that describes an image, from its embedding."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_embeddings, check_integer, check_positive, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distributed import errors_on_all_ranks
 from clipreid_kit.modules._cross_rank_batch_norm import CrossRankBatchNorm1d
 
 _OWNER = "TextualInversionMLP"
 
 
+@fixed_options(not_kept=("token_std", "distributed"))
 class TextualInversionMLP(nn.Module):
     r"""Inversion network (PromptSG): an MLP that maps an image embedding to a pseudo token.
 
@@ -52,6 +54,12 @@ class TextualInversionMLP(nn.Module):
     References:
         Yang et al., A Pedestrian is Worth One Prompt (PromptSG), CVPR 2024, section 3.2.
     """
+
+    in_dim: Final[int]
+    token_dim: Final[int]
+    variant: Final[Literal["paper", "basic"]]
+    hidden_dim: Final[int]
+    affine: Final[bool]
 
     def __init__(
         self,

@@ -1,12 +1,13 @@
 """Token selection embedding: the most informative tokens of an image or a text, pooled."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_dense, check_integer, check_number, describe, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.distances import at_least_float32
 
 _OWNER = "TokenSelection"
@@ -24,6 +25,7 @@ class SelectedTokens(NamedTuple):
     counts: Tensor
 
 
+@fixed_options(not_kept=("hidden_dim",))
 class TokenSelection(nn.Module):
     r"""Token selection embedding (TSE): a second embedding, of the most informative tokens alone.
 
@@ -71,6 +73,9 @@ class TokenSelection(nn.Module):
         Qin et al., Noisy-Correspondence Learning for Text-to-Image Person Re-identification (RDE),
         CVPR 2024, section 3.2.
     """
+
+    token_dim: Final[int]
+    dim: Final[int]
 
     def __init__(
         self, token_dim: int, dim: int, *, ratio: float = 0.3, hidden_dim: int | None = None

@@ -7,6 +7,9 @@ import platform
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Final
+
+from clipreid_kit._fixed_options import fixed_options
 
 if sys.platform != "win32":
     import fcntl
@@ -16,6 +19,7 @@ _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _HELD = (errno.EACCES, errno.EAGAIN)
 
 
+@fixed_options()
 class RunLock:
     """A lock on the folder of a run, held until :meth:`release` or the end of the process.
 
@@ -36,6 +40,8 @@ class RunLock:
         ...     with RunLock(folder):
         ...         pass  # write to the folder
     """
+
+    folder: Final[Path]
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._similarity.as_array import as_array
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord, check_records
@@ -69,6 +70,7 @@ _NUM_SAMPLED = 200  # images that recall is measured by, where no queries are gi
 _CHECKED = 1 << 24  # elements of a file that are checked at once
 
 
+@fixed_options(not_kept=("token", "device"))
 class GalleryIndex:
     """Search a gallery of embeddings exactly, from a folder that is memory-mapped.
 

@@ -35,16 +35,7 @@ _OWNER = "CrossModalityPKSampler"
 _BATCHES_VERSION = 1  # raised when a seed gives other batches than before
 
 
-@fixed_options(
-    "num_identities",
-    "num_instances",
-    "seed",
-    "coverage",
-    "if_too_few",
-    "rank",
-    "world_size",
-    not_kept=("labels", "modalities", "cameras", "images"),
-)
+@fixed_options(not_kept=("labels", "modalities", "cameras", "images"))
 class CrossModalityPKSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K images of each modality; holds row indices, no data.
 
@@ -102,6 +93,14 @@ class CrossModalityPKSampler(Sampler[list[int]]):
         2018, section 3.3 (batches of both modalities).
     """
 
+    num_identities: Final[int]
+    num_instances: Final[int]
+    seed: Final[int]
+    coverage: Final[Literal["identities", "images"]]
+    if_too_few: Final[IfTooFew]
+    rank: Final[int]
+    world_size: Final[int]
+
     def __init__(
         self,
         labels: Integers,
@@ -144,13 +143,13 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             for rows in self._subsets
         ]
 
-        self.num_identities: Final = num_identities
-        self.num_instances: Final = num_instances
-        self.seed: Final = seed
-        self.coverage: Final = coverage
-        self.if_too_few: Final = if_too_few
-        self.rank: Final = rank
-        self.world_size: Final = world_size
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.seed = seed
+        self.coverage = coverage
+        self.if_too_few = if_too_few
+        self.rank = rank
+        self.world_size = world_size
 
         self._parts = self._parts_of_identities()
         self._num_batches = count_batches(self._parts, num_identities * world_size)

@@ -25,17 +25,7 @@ from clipreid_kit.samplers._rows_by_identity import IfTooFew, check_sizes
 _OWNER = "DomainPKSampler"
 
 
-@fixed_options(
-    "num_identities",
-    "num_instances",
-    "shares",
-    "seed",
-    "coverage",
-    "if_too_few",
-    "rank",
-    "world_size",
-    not_kept=("labels", "domains", "cameras", "images"),
-)
+@fixed_options(not_kept=("labels", "domains", "cameras", "images"))
 class DomainPKSampler(Sampler[list[int]]):
     """Batch sampler of P identities with K images each, in fixed shares of several domains.
 
@@ -82,6 +72,15 @@ class DomainPKSampler(Sampler[list[int]]):
         [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1]]
     """
 
+    num_identities: Final[int]
+    num_instances: Final[int]
+    shares: Final[tuple[float, ...] | None]
+    seed: Final[int]
+    coverage: Final[Literal["identities", "images"]]
+    if_too_few: Final[IfTooFew]
+    rank: Final[int]
+    world_size: Final[int]
+
     def __init__(
         self,
         labels: Integers,
@@ -109,14 +108,14 @@ class DomainPKSampler(Sampler[list[int]]):
         image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
         numbers = np.unique(domain_of_row)
 
-        self.num_identities: Final = num_identities
-        self.num_instances: Final = num_instances
-        self.shares: Final = None if shares is None else tuple(shares)
-        self.seed: Final = seed
-        self.coverage: Final = coverage
-        self.if_too_few: Final = if_too_few
-        self.rank: Final = rank
-        self.world_size: Final = world_size
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.shares = None if shares is None else tuple(shares)
+        self.seed = seed
+        self.coverage = coverage
+        self.if_too_few = if_too_few
+        self.rank = rank
+        self.world_size = world_size
         self._identities_of_domain = _deal_identities(num_identities, len(numbers), self.shares)
 
         self._rows: list[IntArray] = []

@@ -29,16 +29,7 @@ CHUNK = 64  # batches drawn from one stream of random numbers, so it decides the
 BLOCK = 1 << 24  # numbers of embeddings that are held at once
 
 
-@fixed_options(
-    "num_identities",
-    "num_instances",
-    "seed",
-    "representative",
-    "if_too_few",
-    "rank",
-    "world_size",
-    not_kept=("labels", "cameras", "images"),
-)
+@fixed_options(not_kept=("labels", "cameras", "images"))
 class HardIdentitySampler(Sampler[list[int]]):
     r"""Batch sampler of an identity and the P - 1 identities that look most like it.
 
@@ -98,6 +89,14 @@ class HardIdentitySampler(Sampler[list[int]]):
         Re-Identification, CVPR 2022, section 3.2.
     """
 
+    num_identities: Final[int]
+    num_instances: Final[int]
+    seed: Final[int]
+    representative: Final[Literal["mean", "random"]]
+    if_too_few: Final[IfTooFew]
+    rank: Final[int]
+    world_size: Final[int]
+
     def __init__(
         self,
         labels: Integers,
@@ -125,13 +124,13 @@ class HardIdentitySampler(Sampler[list[int]]):
             world_size=world_size,
             images=images,
         )
-        self.num_identities: Final = num_identities
-        self.num_instances: Final = num_instances
-        self.seed: Final = seed
-        self.representative: Final = representative
-        self.if_too_few: Final = if_too_few
-        self.rank: Final = rank
-        self.world_size: Final = world_size
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.seed = seed
+        self.representative = representative
+        self.if_too_few = if_too_few
+        self.rank = rank
+        self.world_size = world_size
         self._neighbours: npt.NDArray[np.int32] | None = None
 
         settings = {

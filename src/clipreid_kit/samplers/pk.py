@@ -14,16 +14,7 @@ from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._rows_by_identity import IfTooFew
 
 
-@fixed_options(
-    "num_identities",
-    "num_instances",
-    "seed",
-    "coverage",
-    "if_too_few",
-    "rank",
-    "world_size",
-    not_kept=("labels", "cameras", "images"),
-)
+@fixed_options(not_kept=("labels", "cameras", "images"))
 class PKSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K images each; holds row indices, no data.
 
@@ -95,6 +86,14 @@ class PKSampler(Sampler[list[int]]):
         (PK batches).
     """
 
+    num_identities: Final[int]
+    num_instances: Final[int]
+    seed: Final[int]
+    coverage: Final[Literal["identities", "images"]]
+    if_too_few: Final[IfTooFew]
+    rank: Final[int]
+    world_size: Final[int]
+
     def __init__(
         self,
         labels: Integers,
@@ -124,13 +123,13 @@ class PKSampler(Sampler[list[int]]):
             world_size=world_size,
         )
 
-        self.num_identities: Final = num_identities
-        self.num_instances: Final = num_instances
-        self.seed: Final = seed
-        self.coverage: Final = coverage
-        self.if_too_few: Final = if_too_few
-        self.rank: Final = rank
-        self.world_size: Final = world_size
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.seed = seed
+        self.coverage = coverage
+        self.if_too_few = if_too_few
+        self.rank = rank
+        self.world_size = world_size
 
         self._position = Position("PKSampler", len(self), self._batches.settings)
 

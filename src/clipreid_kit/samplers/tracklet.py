@@ -27,19 +27,7 @@ _OWNER = "TrackletSampler"
 _STREAM = 3  # of frames: PKSampler draws identities and tracklets from others
 
 
-@fixed_options(
-    "num_identities",
-    "num_tracklets",
-    "num_frames",
-    "selection",
-    "stride",
-    "seed",
-    "coverage",
-    "if_too_few",
-    "rank",
-    "world_size",
-    not_kept=("labels", "tracklets", "frames", "cameras"),
-)
+@fixed_options(not_kept=("labels", "tracklets", "frames", "cameras"))
 class TrackletSampler(Sampler[list[int]]):
     r"""Batch sampler of P identities with K tracklets of T frames each; holds row indices, no data.
 
@@ -95,6 +83,17 @@ class TrackletSampler(Sampler[list[int]]):
         Li et al., Diversity Regularized Spatiotemporal Attention for Video-based Person
         Re-identification, CVPR 2018, section 3.1 (restricted random sampling).
     """
+
+    num_identities: Final[int]
+    num_tracklets: Final[int]
+    num_frames: Final[int]
+    selection: Final[Literal["segments", "consecutive"]]
+    stride: Final[int]
+    seed: Final[int]
+    coverage: Final[Literal["identities", "tracklets"]]
+    if_too_few: Final[IfTooFew]
+    rank: Final[int]
+    world_size: Final[int]
 
     def __init__(
         self,
@@ -153,16 +152,16 @@ class TrackletSampler(Sampler[list[int]]):
         self._data = checksum_of((self._rows, self._first, tracklet_of_row))
         self._position = Position(_OWNER, len(self), self._tracklets.settings)
 
-        self.num_identities: Final = num_identities
-        self.num_tracklets: Final = num_tracklets
-        self.num_frames: Final = num_frames
-        self.selection: Final = selection
-        self.stride: Final = stride
-        self.seed: Final = seed
-        self.coverage: Final = coverage
-        self.if_too_few: Final = if_too_few
-        self.rank: Final = rank
-        self.world_size: Final = world_size
+        self.num_identities = num_identities
+        self.num_tracklets = num_tracklets
+        self.num_frames = num_frames
+        self.selection = selection
+        self.stride = stride
+        self.seed = seed
+        self.coverage = coverage
+        self.if_too_few = if_too_few
+        self.rank = rank
+        self.world_size = world_size
 
     @property
     def epoch(self) -> int:

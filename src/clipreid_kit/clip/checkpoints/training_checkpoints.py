@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from torch import nn
 
 from clipreid_kit._checks import check_choice, check_integer
 from clipreid_kit._files import flush_folder, write_whole
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._read_files import is_file, read_json
 from clipreid_kit.clip.checkpoints.json_check import check_json
 from clipreid_kit.clip.checkpoints.method_weights import (
@@ -46,6 +47,7 @@ _TEMPORARY_INDEX = re.compile(r"\.index\.json\.[0-9a-f]{16}\.tmp")
 _TEMPORARY_FILE = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
+@fixed_options()
 class TrainingCheckpoints:
     """The last and the best checkpoint of a training run, in a folder, complete at any instant.
 
@@ -91,6 +93,8 @@ class TrainingCheckpoints:
         ...     checkpoints.path("last").name, checkpoints.path("best").name, checkpoints.state()
         ('epoch-0003', 'epoch-0002', {'epoch': 3})
     """
+
+    folder: Final[Path]
 
     def __init__(self, folder: str | PathLike[str]) -> None:
         self.folder = Path(folder)

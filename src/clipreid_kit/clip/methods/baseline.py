@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_labels, describe, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.methods._frame_pooling import known_class, pooling_card
 from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
 from clipreid_kit.clip.methods._terms import (
@@ -77,6 +78,7 @@ class ClipBaselineOutput(NamedTuple):
     terms: dict[str, Tensor]
 
 
+@fixed_options(not_kept=("weights", "image_blocks", "text_blocks", "distributed"))
 class ClipBaseline(nn.Module):
     r"""Baseline method: towers, an identity branch, and any sum of losses on images and captions.
 
@@ -182,6 +184,8 @@ class ClipBaseline(nn.Module):
         2019. Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
         ICML 2021. Jiang and Ye, IRRA, CVPR 2023, section 3.4 (one classifier for both modalities).
     """
+
+    num_identities: Final[int | None]
 
     def __init__(
         self,

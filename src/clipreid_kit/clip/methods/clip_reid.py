@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
 from clipreid_kit.clip.methods._terms import (
     build_losses,
@@ -71,6 +72,7 @@ class ClipReIDOutput(NamedTuple):
     terms: dict[str, Tensor]
 
 
+@fixed_options(not_kept=("weights", "image_blocks", "distributed"))
 class ClipReID(nn.Module):
     r"""Second stage of CLIP-ReID: identity branches on two levels, and losses against texts.
 
@@ -155,6 +157,9 @@ class ClipReID(nn.Module):
     """
 
     text_embeddings: Tensor | None
+
+    num_identities: Final[int]
+    levels: Final[Literal["both", "projected"]]
 
     def __init__(
         self,

@@ -1,12 +1,13 @@
 """Identity branch: neck, classifier and smoothed cross-entropy."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_fraction, check_label_range, check_labels
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.methods.identity_classifier import IdentityClassifier
 from clipreid_kit.distributed import errors_on_all_ranks
 from clipreid_kit.losses.arcface import ArcFaceLoss
@@ -37,6 +38,18 @@ class IdentityBranchOutput(NamedTuple):
     loss: Tensor | None
 
 
+@fixed_options(
+    not_kept=(
+        "dim",
+        "num_identities",
+        "use_neck",
+        "reduced_dim",
+        "label_smoothing",
+        "adaptive_smoothing",
+        "focal_gamma",
+        "sync_neck",
+    )
+)
 class IdentityBranch(nn.Module):
     r"""Identity classification of embeddings: a neck, dropout, a classifier and its cross-entropy.
 
@@ -87,6 +100,9 @@ class IdentityBranch(nn.Module):
         Luo et al., Bag of Tricks and A Strong Baseline for Deep Person Re-Identification, CVPRW
         2019.
     """
+
+    out_dim: Final[int]
+    distributed: Final[bool]
 
     def __init__(
         self,

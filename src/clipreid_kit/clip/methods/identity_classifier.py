@@ -6,10 +6,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_at_least, check_integer
+from clipreid_kit._fixed_options import fixed_options
 
 _OWNER = "IdentityClassifier"
 
 
+@fixed_options(not_kept=("dim", "num_identities", "std"))
 class IdentityClassifier(nn.Module):
     """Linear classifier over identities, without a bias.
 

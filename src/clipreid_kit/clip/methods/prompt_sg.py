@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_integer, describe, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.methods._state_dict_0_1 import rename_from_0_1
 from clipreid_kit.clip.methods._terms import (
     build_losses,
@@ -65,6 +66,7 @@ class PromptSGOutput(NamedTuple):
     terms: dict[str, Tensor]
 
 
+@fixed_options(not_kept=("weights", "balance", "image_blocks", "distributed"))
 class PromptSG(nn.Module):
     r"""PromptSG in one stage: a text composed from each image guides the attention to its patches.
 
@@ -156,6 +158,10 @@ class PromptSG(nn.Module):
         Yang et al., A Pedestrian is Worth One Prompt: Towards Language Guidance Person
         Re-Identification, CVPR 2024.
     """
+
+    num_identities: Final[int]
+    prompt: Final[Literal["composed", "simplified"]]
+    id_levels: Final[Literal["representation", "both"]]
 
     def __init__(
         self,

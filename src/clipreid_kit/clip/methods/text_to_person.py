@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_integer, check_labels, describe, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.methods._terms import (
     build_losses,
     card_of,
@@ -76,6 +77,7 @@ class _Embedded(NamedTuple):
         return l2_normalize(torch.cat([l2_normalize(space) for space in self.spaces()], dim=1))
 
 
+@fixed_options(not_kept=("weights", "image_blocks", "text_blocks"))
 class TextToPerson(nn.Module):
     r"""Text-to-person retrieval: both towers, with the parts of IRRA, RDE and TBPS-CLIP.
 
@@ -150,6 +152,9 @@ class TextToPerson(nn.Module):
         Jiang and Ye, IRRA, CVPR 2023. Qin et al., RDE, CVPR 2024. Cao et al., An Empirical Study of
         CLIP for Text-Based Person Search (TBPS-CLIP), AAAI 2024.
     """
+
+    num_identities: Final[int | None]
+    distributed: Final[bool]
 
     def __init__(
         self,

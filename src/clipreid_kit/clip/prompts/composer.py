@@ -6,12 +6,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clipreid_kit._checks import describe, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.prompts.templates import Fields, PromptEmbeddings, PromptTemplates
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 
 _OWNER = "PromptComposer"
 
 
+@fixed_options(not_kept=("template", "fields", "num_tokens"))
 class PromptComposer(nn.Module):
     r"""Insert pseudo tokens into a sentence in place of a word; holds the sentence, no parameters.
 

@@ -1,6 +1,7 @@
 """Learned prompts of identities: the first stage of CLIP-ReID, for any object and any tower."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.prompts.templates import Fields, PromptEmbeddings, PromptTemplates
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.distances import l2_normalize
@@ -24,6 +26,19 @@ from clipreid_kit.distances import l2_normalize
 _OWNER = "IdentityPromptLearner"
 
 
+@fixed_options(
+    not_kept=(
+        "template",
+        "fields",
+        "num_tokens",
+        "num_shared_tokens",
+        "num_camera_tokens",
+        "num_modality_tokens",
+        "first_words",
+        "std",
+        "seed",
+    )
+)
 class IdentityPromptLearner(nn.Module):
     r"""Learned words that describe an identity, inside a sentence; holds these words alone.
 
@@ -86,6 +101,11 @@ class IdentityPromptLearner(nn.Module):
         Li, Sun and Li, CLIP-ReID, AAAI 2023, section 3.2. Zhou et al., CoOp, IJCV 2022; CoCoOp,
         CVPR 2022.
     """
+
+    num_identities: Final[int]
+    num_cameras: Final[int]
+    num_modalities: Final[int]
+    instance_dim: Final[int | None]
 
     def __init__(
         self,

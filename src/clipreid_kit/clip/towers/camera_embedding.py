@@ -1,6 +1,6 @@
 """A learned vector for each camera, each view, or each pair of both."""
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from clipreid_kit._checks import (
     describe,
     fail,
 )
+from clipreid_kit._fixed_options import fixed_options
 
 _STD = 0.02
 _OWNER = "CameraEmbedding"
@@ -33,6 +34,7 @@ class TokenOffset(NamedTuple):
     tokens: Literal["class", "all"]
 
 
+@fixed_options(not_kept=("seed",))
 class CameraEmbedding(nn.Module):
     r"""Side information embedding (SIE): a learned vector for each camera, view, or pair of both.
 
@@ -78,6 +80,10 @@ class CameraEmbedding(nn.Module):
     Relations:
         The code of CLIP-ReID and of TransReID indexes past its table at an unseen camera.
     """
+
+    width: Final[int]
+    num_cameras: Final[int]
+    num_views: Final[int]
 
     def __init__(
         self,

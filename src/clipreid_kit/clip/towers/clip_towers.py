@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_seed, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip.towers.batch_norm import apply_batch_norm_mode
 from clipreid_kit.clip.towers.build import (
     build_backbone,
@@ -76,6 +77,7 @@ def check_has_text(owner: str, towers: "ClipTowers") -> None:
         )
 
 
+@fixed_options()
 class ClipTowers(nn.Module):
     """The image tower and the text tower of a CLIP-like model, at any image size.
 
@@ -115,6 +117,8 @@ class ClipTowers(nn.Module):
         >>> towers.encode_text(towers.tokenize(["a red coat", "a blue coat"])).shape
         torch.Size([2, 128])
     """
+
+    config: Final[dict[str, Any]]
 
     def __init__(
         self,

@@ -1,12 +1,13 @@
 """Random masking of the patch tokens of a ViT in training."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_integer, check_number, check_seed, fail
+from clipreid_kit._fixed_options import fixed_options
 
 PatchMaskKind = Literal["drop", "zeros", "learned"]
 
@@ -14,6 +15,7 @@ _OWNER = "PatchMasking"
 _STD = 0.02
 
 
+@fixed_options(not_kept=("width", "seed"))
 class PatchMasking(nn.Module):
     r"""Hide random patches of each image from a ViT, in training mode only.
 
@@ -55,6 +57,8 @@ class PatchMasking(nn.Module):
         Bao et al., `BEiT: BERT Pre-Training of Image Transformers
         <https://arxiv.org/abs/2106.08254>`_, 2022, section 2.3.
     """
+
+    kind: Final[PatchMaskKind]
 
     def __init__(
         self, width: int, share: float, kind: PatchMaskKind = "drop", *, seed: int = 0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clipreid_kit._checks import check_choice, check_integer, describe, fail
 from clipreid_kit._files import replaced_file, write_whole
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._read_files import map_array, read_json
 from clipreid_kit.clip.towers.clip_towers import ClipTowers, check_towers
 from clipreid_kit.clip.towers.geometry import grid_of
@@ -28,6 +29,7 @@ _CARD = "card.json"
 _EMBEDDINGS = ("class_embedding", "positional_embedding", "conv1.", "ln_pre.")
 
 
+@fixed_options(not_kept=("trained_blocks",))
 class FrozenPrefix:
     """The frozen first blocks of an image tower, and the way on from their outputs.
 
@@ -175,6 +177,7 @@ class FrozenPrefix:
                 )
 
 
+@fixed_options(not_kept=("tokens",))
 class PrefixCache:
     """Outputs of a :class:`FrozenPrefix` on disk, memory-mapped, with several augmented copies.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.data.dataset import ReidDataset, ReidItem
 from clipreid_kit.data.prompts.caption_variations import CaptionSampler
 
@@ -48,6 +49,7 @@ class MinedBatch(NamedTuple):
     mined_rows: Int[Tensor, "b k"]
 
 
+@fixed_options(not_kept=("captions",))
 class MinedDataset(Dataset[MinedItem]):
     """A data set that loads each item with its negatives, or whole triplets.
 

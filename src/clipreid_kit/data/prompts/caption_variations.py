@@ -3,8 +3,10 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from clipreid_kit._checks import check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.data.prompts.templates import fill_template, template_fields
 
 PARAPHRASES = (
@@ -71,6 +73,7 @@ def caption_variations(
     return tuple(distinct)[:max_variations]
 
 
+@fixed_options(not_kept=("captions", "synonyms", "templates"))
 class CaptionSampler:
     """Draws one variation of its caption for each item and epoch.
 
@@ -95,6 +98,8 @@ class CaptionSampler:
         >>> sampler
         CaptionSampler(num_items=1, max_variations=5, seed=1)
     """
+
+    max_variations: Final[int]
 
     def __init__(
         self,

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from clipreid_kit._checks import check_choice, check_integer, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.data.synthetic._captions import describe
 from clipreid_kit.data.synthetic._dataset_folder import write_folder
@@ -29,6 +31,7 @@ _SMALLEST_SIDE = 32
 _DEFAULT_FRACTIONS = (0.6, 0.15, 0.25)
 
 
+@fixed_options(not_kept=("num_identities",))
 class SyntheticReid:
     """Drawn objects, seen by several cameras, with captions.
 
@@ -75,6 +78,10 @@ class SyntheticReid:
         >>> data
         SyntheticReid(12, num_cameras=2, views_per_camera=2, image_size=(48, 32), seed=0)
     """
+
+    num_cameras: Final[int]
+    seed: Final[int]
+    split_fractions: Final[tuple[float, float, float]]
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
@@ -39,6 +40,7 @@ class JaccardPairs(NamedTuple):
     distance: Tensor
 
 
+@fixed_options(not_kept=("embeddings", "k1", "k2", "distance"))
 class JaccardDistances:
     r"""Jaccard distances between the images of one set, by their k-reciprocal neighbours.
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number, fail
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._similarity.exact_similarity import Distance
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
@@ -23,6 +24,9 @@ _PRODUCT = 1 << 23  # of a block of distances, 32 MB: a product of fewer rows ta
 _MAX_MEETINGS = 1 << 20  # pairs of weights that are compared in one step
 
 
+@fixed_options(
+    not_kept=("query_embeddings", "gallery_embeddings", "k1", "k2", "lambda_value", "distance")
+)
 class KReciprocalReranker:
     r"""Distances of queries to a gallery, re-ranked by k-reciprocal encoding; any rows on demand.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from clipreid_kit._checks import check_choice, check_integer
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.clip import ClipTowers, PromptSG
 from clipreid_kit.clip.checkpoints.weights_fingerprint import weights_fingerprint
 from clipreid_kit.data.category_index import CategoryIndex
@@ -52,6 +53,7 @@ _OWNER = "Encoder"
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@fixed_options(not_kept=("tokenizer", "too_long", "device"))
 class Encoder:
     """Encode images and texts as a model was trained to: one way from a saved model to embeddings.
 
@@ -95,6 +97,12 @@ class Encoder:
         >>> Encoder(towers, flip=True).fingerprint == encoder.fingerprint
         False
     """
+
+    transform: Final[ImageSpec | Callable[[Image.Image], Tensor]]
+    categories: Final[tuple[CategoryIndex, ...]]
+    prompt: Final[Prompt]
+    flip: Final[bool]
+    rotations: Final[tuple[float, ...]]
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clipreid_kit._checks import check_choice, check_integer, check_number
+from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.calibration.calibration import Calibration
 from clipreid_kit.retrieval.calibration.camera_pairs import judge_hits
@@ -24,6 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 _OWNER = "FusedIndex"
 
 
+@fixed_options(not_kept=("indexes", "calibrations", "weights", "rule", "min_probability"))
 class FusedIndex:
     """Search by several calibrated scores: of two models, or of an image and a text.
 

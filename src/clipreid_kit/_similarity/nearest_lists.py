@@ -46,6 +46,20 @@ def first_of_largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, order)
 
 
+class NewItems(NamedTuple):
+    """Items that may enter lists of nearest items.
+
+    Attributes:
+        lists: Numbers of the lists (L,); ``None`` for all lists, in their order.
+        nearness: (L, M), -inf where a list has fewer than M of them.
+        items: (L, M), the items.
+    """
+
+    lists: Tensor | None
+    nearness: Tensor
+    items: Tensor
+
+
 def offer(
     nearness: Tensor,
     index: Tensor,
@@ -69,6 +83,26 @@ def offer(
         first_of_ties: Whether of equally near items the first enter, and come first, if items are
             offered in their order; else any of them.
     """
+    new = find_nearer(
+        nearness, tile, offset, by_row=by_row, empty=empty, first_of_ties=first_of_ties
+    )
+    if new is not None:
+        enter(nearness, index, new, first_of_ties=first_of_ties)
+
+
+def find_nearer(
+    nearness: Tensor,
+    tile: Tensor,
+    offset: int,
+    *,
+    by_row: bool,
+    empty: bool,
+    first_of_ties: bool = False,
+) -> NewItems | None:
+    """Find the items of a tile that may enter lists, and leave the lists as they are.
+
+    Arguments are those of :func:`offer`. Lists may get other items before these :func:`enter`.
+    """
     nearer = None if empty else _nearer_than_last(tile, nearness[:, -1:], by_row)
     if nearer is None or nearer.item.numel() > tile.numel() // 16:
         offered = tile if by_row else tile.T.contiguous()
@@ -77,14 +111,13 @@ def offer(
             values, columns = first_of_largest(offered, count)
         else:
             values, columns = offered.topk(count, dim=1)
-        _merge(nearness, index, values, columns + offset, first_of_ties)
-        return
+        return NewItems(None, values, columns + offset)
 
     owner, item, values = nearer
     counts = torch.bincount(owner, minlength=nearness.shape[0])
     lists = torch.nonzero(counts).flatten()
     if lists.numel() == 0:
-        return
+        return None
 
     # the new items of every list that has any, in the columns of a padded matrix
     slot = torch.cumsum(counts > 0, 0)[owner] - 1
@@ -95,11 +128,19 @@ def offer(
     new_nearness[slot, position] = values
     new_index = torch.zeros(shape, dtype=torch.int64, device=values.device)
     new_index[slot, position] = item + offset
+    return NewItems(lists, new_nearness, new_index)
 
-    chosen_nearness, chosen_index = nearness[lists], index[lists]
-    _merge(chosen_nearness, chosen_index, new_nearness, new_index, first_of_ties)
-    nearness[lists] = chosen_nearness
-    index[lists] = chosen_index
+
+def enter(nearness: Tensor, index: Tensor, new: NewItems, *, first_of_ties: bool) -> None:
+    """Update lists of nearest items with what :func:`find_nearer` has found, in place."""
+    if new.lists is None:
+        _merge(nearness, index, new.nearness, new.items, first_of_ties)
+        return
+
+    chosen_nearness, chosen_index = nearness[new.lists], index[new.lists]
+    _merge(chosen_nearness, chosen_index, new.nearness, new.items, first_of_ties)
+    nearness[new.lists] = chosen_nearness
+    index[new.lists] = chosen_index
 
 
 class _Nearer(NamedTuple):

@@ -114,12 +114,23 @@ def find_nearer(
         return NewItems(None, values, columns + offset)
 
     owner, item, values = nearer
-    counts = torch.bincount(owner, minlength=nearness.shape[0])
+    return pad_items(owner, item + offset, values, nearness.shape[0])
+
+
+def pad_items(owner: Tensor, item: Tensor, values: Tensor, num_lists: int) -> NewItems | None:
+    """Return the new items of every list that has any, in the columns of a padded matrix.
+
+    Args:
+        owner: List of each item, ascending.
+        item: The items.
+        values: Their nearness.
+        num_lists: Number of lists.
+    """
+    counts = torch.bincount(owner, minlength=num_lists)
     lists = torch.nonzero(counts).flatten()
     if lists.numel() == 0:
         return None
 
-    # the new items of every list that has any, in the columns of a padded matrix
     slot = torch.cumsum(counts > 0, 0)[owner] - 1
     num_before = torch.cumsum(counts, 0) - counts
     position = torch.arange(owner.numel(), device=owner.device) - num_before[owner]
@@ -127,7 +138,7 @@ def find_nearer(
     new_nearness = torch.full(shape, -torch.inf, dtype=values.dtype, device=values.device)
     new_nearness[slot, position] = values
     new_index = torch.zeros(shape, dtype=torch.int64, device=values.device)
-    new_index[slot, position] = item + offset
+    new_index[slot, position] = item
     return NewItems(lists, new_nearness, new_index)
 
 

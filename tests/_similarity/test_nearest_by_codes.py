@@ -16,7 +16,6 @@ needs_codes = pytest.mark.skipif(
 @pytest.fixture
 def small_tiles(monkeypatch):
     monkeypatch.setattr(by_codes, "BLOCK", 64)
-    monkeypatch.setattr(by_codes, "ROWS", 25)
 
 
 def features(kind):
@@ -42,8 +41,10 @@ KINDS = ["random", "clustered", "heavy tails", "copies", "crowd", "one-sided", "
 
 @needs_codes
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_lists_hold_the_nearest_rows(small_tiles, kind, num_threads):
+@pytest.mark.parametrize(("num_threads", "crowded"), [(1, 1), (2, 1), (1, 10**9)])
+def test_lists_hold_the_nearest_rows(small_tiles, monkeypatch, kind, num_threads, crowded):
+    # all tiles by codes, however many pairs may matter, or all but a few in float32
+    monkeypatch.setattr(by_codes, "_CROWDED", crowded)
     rows = features(kind)
     with own_threads(num_threads) as threads:
         found = nearest_by_codes(rows, 9, threads)
@@ -63,7 +64,7 @@ def test_lists_hold_the_nearest_rows(small_tiles, kind, num_threads):
 
 
 @needs_codes
-def test_few_pairs_are_multiplied_in_float32(small_tiles, monkeypatch):
+def test_few_pairs_are_multiplied_in_float32(monkeypatch):
     numbers = []
     multiply = by_codes._multiply_pairs
 
@@ -72,9 +73,14 @@ def test_few_pairs_are_multiplied_in_float32(small_tiles, monkeypatch):
         return multiply(rows, columns, flat)
 
     monkeypatch.setattr(by_codes, "_multiply_pairs", count)
+    monkeypatch.setattr(by_codes, "BLOCK", 500)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(1500, 64, generator=generator), dim=1)
     with own_threads(1) as threads:
-        nearest_by_codes(features("random"), 2, threads)
-    assert 0 < np.mean(numbers) < 0.05
+        nearest_by_codes(rows, 2, threads)
+
+    assert len(numbers) == 3
+    assert 0 < max(numbers) < 0.05
 
 
 @needs_codes
@@ -92,7 +98,7 @@ def test_crowds_are_multiplied_in_float32(small_tiles, monkeypatch):
     with own_threads(1) as threads:
         nearest_by_codes(torch.nn.functional.normalize(rows, dim=1), 3, threads)
 
-    num_tiles = 28 * 3  # pairs of 8 blocks of 62 or 63 rows, and tiles of 25 rows
+    num_tiles = 28  # pairs of 8 blocks
     assert len(tried) <= num_tiles / 8 + 2
 
 

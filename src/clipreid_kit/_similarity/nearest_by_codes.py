@@ -20,7 +20,6 @@ from clipreid_kit._similarity.code_product import (
     LARGEST,
     OFFSET,
     CodeProduct,
-    Codes,
     Levels,
     largest_number,
 )
@@ -33,8 +32,7 @@ from clipreid_kit._threads import OwnThreads
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-BLOCK = 2048  # rows of a block
-ROWS = 512  # of a tile, which has the columns of a block
+BLOCK = 2048  # rows of a block; a tile has the rows of one block and the columns of another
 _TOP_LEVEL = 255
 _ROUNDED = 0.51  # of a level: half, and what the product itself rounds in float32
 _CROWDED = 12  # a tile is multiplied in float32 if more than one pair of so many may matter
@@ -97,18 +95,6 @@ def nearest_by_codes(rows: Tensor, count: int, threads: OwnThreads) -> NearestRo
     return search.result()
 
 
-class _Side(NamedTuple):
-    """Rows of a tile, or its columns.
-
-    Attributes:
-        part: Their range in the order of the search.
-        residuals: What their whole numbers lose.
-    """
-
-    part: slice
-    residuals: FloatArray
-
-
 class _Pairs(NamedTuple):
     """Pairs of a tile whose products were computed in float32, by row, then by column."""
 
@@ -142,7 +128,7 @@ class _CodeSearch:
         self._farthest = np.zeros(total, dtype=np.int64)
 
         self._codes = np.empty((total, dim), dtype=np.uint8)
-        self._scales = np.empty(num_blocks)
+        self._scales = [1.0] * num_blocks
         self._residuals = np.empty(total)
         self._lock = threading.Lock()
         self._num_tiles = self._num_crowded = 0
@@ -170,12 +156,19 @@ class _CodeSearch:
         columns = self._take(block)
         numbers = whole_numbers(columns, self._largest)
         product = CodeProduct(numbers.numbers.numpy())
-        for scale, earlier in zip(self._scales, self.blocks, strict=True):
-            if earlier == block:
-                return
-            for start in range(earlier.start, earlier.stop, ROWS):
-                part = slice(start, min(start + ROWS, earlier.stop))
-                self._compare(part, scale, block, columns, numbers, product)
+
+        for earlier in self.blocks[: self.blocks.index(block)]:
+            rows = self._take(earlier)
+            if self._are_codes_worth_it():
+                flat = self._find(earlier, block, numbers, product)
+                is_crowded = len(flat) * _CROWDED > len(rows) * len(columns)
+                self._count_tile(is_crowded)
+                if not is_crowded:
+                    pairs = _multiply_pairs(rows, columns, flat)
+                    self._offer_pairs(earlier, block, pairs)
+                    continue
+
+            self._offer_tile(earlier, block, torch.mm(rows, columns.T))
 
     def result(self) -> NearestRows:
         """Return the lists by the numbers and in the order of the rows that were given."""
@@ -193,38 +186,6 @@ class _CodeSearch:
     def _take(self, part: slice) -> Tensor:
         return self._rows[self._order[part]]
 
-    def _compare(
-        self,
-        part: slice,
-        scale: float,
-        block: slice,
-        columns: Tensor,
-        numbers: RowNumbers,
-        product: CodeProduct,
-    ) -> None:
-        """Compare some rows with a block, and update the lists of both.
-
-        Args:
-            part: Range of the rows.
-            scale: Scale of their codes.
-            block: Range of the columns.
-            columns: These.
-            numbers: Whole numbers of these.
-            product: Multiplies codes with these.
-        """
-        rows = self._take(part)
-        if self._are_codes_worth_it():
-            left = _Side(part, self._residuals[part])
-            right = _Side(block, numbers.residuals)
-            found = self._find(left, right, scale * numbers.scale, product, self._codes[part])
-            is_crowded = len(found) * _CROWDED > len(rows) * len(columns)
-            self._count_tile(is_crowded)
-            if not is_crowded:
-                self._offer_pairs(part, block, _multiply_pairs(rows, columns, found))
-                return
-
-        self._offer_tile(part, block, torch.mm(rows, columns.T))
-
     def _are_codes_worth_it(self) -> bool:
         is_mostly_crowded = 2 * self._num_crowded > self._num_tiles
         return not is_mostly_crowded or self._num_tiles % _RETRY == 0
@@ -235,29 +196,30 @@ class _CodeSearch:
             self._num_crowded += is_crowded
 
     def _find(
-        self, left: _Side, right: _Side, unit: float, product: CodeProduct, codes: Codes
+        self, rows: slice, columns: slice, numbers: RowNumbers, product: CodeProduct
     ) -> IntArray:
         """Return the flat numbers of the pairs of a tile that may enter a list, or be farthest.
 
         Args:
-            left: Rows of the tile.
-            right: Columns of the tile.
-            unit: Similarity of the product 1.
-            product: Multiplies with the columns.
-            codes: Of the rows.
+            rows: Block of the rows.
+            columns: Block of the columns.
+            numbers: Whole numbers of the columns.
+            product: Multiplies codes with these.
         """
-        row_error = error_bounds(left.residuals, float(right.residuals.max())) + self._error
-        column_error = error_bounds(float(left.residuals.max()), right.residuals) + self._error
-        nearest_row = self._nearness[left.part, -1].numpy() - row_error
-        nearest_column = self._nearness[right.part, -1].numpy() - column_error
-        farthest_row = self._least[left.part] + row_error
-        farthest_column = self._least[right.part] + column_error
+        lost, lost_by_columns = self._residuals[rows], numbers.residuals
+        row_error = error_bounds(lost, float(lost_by_columns.max())) + self._error
+        column_error = error_bounds(float(lost.max()), lost_by_columns) + self._error
+        nearest_row = self._nearness[rows, -1].numpy() - row_error
+        nearest_column = self._nearness[columns, -1].numpy() - column_error
+        farthest_row = self._least[rows] + row_error
+        farthest_column = self._least[columns] + column_error
 
         lowest = min(farthest_row.min(), farthest_column.min())
         highest = max(nearest_row.max(), nearest_column.max())
         step = max(float(highest - lowest), 1e-3) / _TOP_LEVEL
+        unit = self._scales[self.blocks.index(rows)] * numbers.scale
         levels = Levels(unit, step, round(-lowest / step))
-        tile = product.levels(codes, levels).numpy()
+        tile = product.levels(self._codes[rows], levels).numpy()
 
         found = tile >= _first_level(nearest_row, levels)[:, None]
         hit = tile >= _first_level(nearest_column, levels)

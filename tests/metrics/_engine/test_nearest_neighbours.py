@@ -139,7 +139,7 @@ def by_codes(monkeypatch):
     monkeypatch.setattr(nearest_neighbours, "nearest_by_codes", count)
     monkeypatch.setattr(nearest_neighbours, "CODES_PAY_FROM", 0)
     monkeypatch.setattr(nearest_by_codes, "BLOCK", 256)
-    monkeypatch.setattr(nearest_by_codes, "ROWS", 100)
+    monkeypatch.setattr(nearest_by_codes, "_CROWDED", 2)
     return uses
 
 

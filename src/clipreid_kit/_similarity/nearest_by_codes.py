@@ -35,6 +35,7 @@ FloatArray = npt.NDArray[np.float64]
 BLOCK = 2048  # rows of a block; a tile has the rows of one block and the columns of another
 _TOP_LEVEL = 255
 _ROUNDED = 0.51  # of a level: half, and what the product itself rounds in float32
+_NARROWEST = 0.05  # range of all levels: in a narrower one, float32 would round more than that
 _CROWDED = 12  # a tile is multiplied in float32 if more than one pair of so many may matter
 _RETRY = 8  # of so many tiles, one is tried with codes even if most others were crowded
 
@@ -88,7 +89,7 @@ def nearest_by_codes(rows: Tensor, count: int, threads: OwnThreads) -> NearestRo
         threads: Threads; each compares pairs of blocks.
     """
     search = _CodeSearch(rows, count)
-    with ignore_sparse_warning():
+    with ignore_sparse_warning(), torch.autocast("cpu", enabled=False):
         deque(threads.map(search.compare_with_itself, search.blocks), maxlen=0)
         # the last blocks have most others before them
         deque(threads.map(search.compare_with_earlier, reversed(search.blocks)), maxlen=0)
@@ -122,8 +123,8 @@ class _CodeSearch:
         ends = [total * i // num_blocks for i in range(num_blocks + 1)]
         self.blocks = [slice(ends[i], ends[i + 1]) for i in range(num_blocks)]
 
-        self._nearness = torch.full((total, count), -torch.inf)
-        self._index = torch.zeros((total, count), dtype=torch.int64)
+        self._nearness = torch.full((total, count), -torch.inf, device="cpu")
+        self._index = torch.zeros((total, count), dtype=torch.int64, device="cpu")
         self._least = np.full(total, np.inf, dtype=np.float32)
         self._farthest = np.zeros(total, dtype=np.int64)
 
@@ -216,7 +217,7 @@ class _CodeSearch:
 
         lowest = min(farthest_row.min(), farthest_column.min())
         highest = max(nearest_row.max(), nearest_column.max())
-        step = max(float(highest - lowest), 1e-3) / _TOP_LEVEL
+        step = max(float(highest - lowest), _NARROWEST) / _TOP_LEVEL
         unit = self._scales[self.blocks.index(rows)] * numbers.scale
         levels = Levels(unit, step, round(-lowest / step))
         tile = product.levels(self._codes[rows], levels).numpy()
@@ -313,7 +314,7 @@ def _multiply_pairs(rows: Tensor, columns: Tensor, flat: IntArray) -> _Pairs:
     wanted = torch.sparse_csr_tensor(
         torch.from_numpy(begin),
         torch.from_numpy(column),
-        torch.zeros(len(flat)),
+        torch.zeros(len(flat), device="cpu"),
         size=(len(rows), len(columns)),
         check_invariants=False,
     )

@@ -125,7 +125,7 @@ def _nearest_by_codes(space: SimilaritySpace, boundaries: Sequence[int]) -> tupl
 
 def _nearness_of(space: SimilaritySpace, others: Tensor) -> Tensor:
     """Return the nearness of each row to another one (N,), as a product of many rows gives it."""
-    least = torch.empty(len(space))
+    least = torch.empty(len(space), device="cpu")
     for start in range(0, len(space), ROWS):
         part = slice(start, min(start + ROWS, len(space)))
         least[part] = space.nearness(others[part], part).diagonal()

@@ -5,7 +5,9 @@ argsort of each row, a dense matrix of weights, and loops over images.
 """
 
 import argparse
+import itertools
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,22 +95,77 @@ def contenders_of(queries: torch.Tensor, gallery: torch.Tensor) -> dict[str, Wor
     }
 
 
-def huge() -> None:
-    """Re-rank 100,000 images block by block: time of each part, and added memory."""
-    queries, gallery = (side[0] for side in clustered(20_000, 80_000, identities=4_000))
+class Costs(NamedTuple):
+    """What re-ranking of some images took.
+
+    Attributes:
+        encoding: Seconds to find and weigh the neighbours.
+        blocks: Seconds for the distances.
+        processor: Seconds of all threads, for both.
+        memory: MB that are added to the embeddings.
+    """
+
+    encoding: float
+    blocks: float
+    processor: float
+    memory: float
+
+
+def costs_of(num_images: int) -> Costs:
+    """Re-rank by blocks of queries, which are a fifth of the images."""
+    num_queries = num_images // 5
+    sides = clustered(num_queries, num_images - num_queries, identities=num_images // 25)
+    queries, gallery = (side[0] for side in sides)
+    moments: list[float] = []
+    processor: list[float] = []
+
+    def note() -> None:
+        moments.append(time.perf_counter())
+        processor.append(time.process_time())
 
     def work() -> None:
-        began = time.perf_counter()
+        note()
         reranker = KReciprocalReranker(queries, gallery)
-        encoded = time.perf_counter()
+        note()
         total = sum(float(block.sum()) for _, block in reranker)
-        done = time.perf_counter()
-        times = f"encoding {encoded - began:.1f} s, blocks {done - encoded:.1f} s"
-        print(f"  {times} (checksum {total:.6e})")
+        note()
+        print(f"  checksum of {num_images:,} images: {total:.6e}")
 
+    memory = peak_memory(work)
+    encoding, blocks = (late - early for early, late in itertools.pairwise(moments))
+    return Costs(encoding, blocks, processor[-1] - processor[0], memory)
+
+
+def huge() -> None:
+    """Re-rank 100,000 images block by block: time of each part, and added memory."""
     print("\n20,000 x 80,000, 512-d")
-    added = f"+{peak_memory(work):.0f} MB over the embeddings"
+    costs = costs_of(100_000)
+    times = f"encoding {costs.encoding:.1f} s, blocks {costs.blocks:.1f} s"
+    print(f"  {times}; {costs.processor:.1f} s of processor time")
+    added = f"+{costs.memory:.0f} MB over the embeddings"
     print(f"  {added}; a dense matrix of 100,000 x 100,000 is 40,000 MB")
+
+
+def million() -> None:
+    """Extrapolate time and memory of 1,000,000 images from two smaller sets.
+
+    Time is a N + b N^2 and memory c + d N, through what both sets take.
+    """
+    small, large, target = 40_000, 80_000, 1_000_000
+    first, second = costs_of(small), costs_of(large)
+
+    print("\n200,000 x 800,000, 512-d, extrapolated")
+    for name in ("encoding", "blocks", "processor"):
+        y1, y2 = getattr(first, name), getattr(second, name)
+        square = (y2 / large - y1 / small) / (large - small)
+        linear = y1 / small - square * small
+        seconds = linear * target + square * target**2
+        formula = f"{linear:.2e} N + {square:.2e} N^2"
+        print(f"  {name}: {y1:.1f} s and {y2:.1f} s, {formula}: {seconds / 3600:.2f} h")
+
+    slope = (second.memory - first.memory) / (large - small)
+    memory = first.memory + slope * (target - small)
+    print(f"  memory: {first.memory:.0f} MB and {second.memory:.0f} MB: {memory / 1000:.1f} GB")
 
 
 def parse_options() -> argparse.Namespace:
@@ -119,6 +176,9 @@ def parse_options() -> argparse.Namespace:
         help="3,368 x 15,913: the peer takes 10 GB and a minute or more, and runs once",
     )
     parser.add_argument("--huge", action="store_true", help="20,000 x 80,000, without the peer")
+    parser.add_argument(
+        "--million", action="store_true", help="1,000,000 images, extrapolated from fewer"
+    )
     parser.add_argument("--memory", help="print only the memory that this contender adds")
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--repeats", type=int, default=3)
@@ -131,6 +191,10 @@ def main() -> None:
     if options.huge:
         print(machine())
         huge()
+        return
+    if options.million:
+        print(machine())
+        million()
         return
 
     sizes = (3_368, 15_913, 751) if options.large else (1_000, 5_000, 300)

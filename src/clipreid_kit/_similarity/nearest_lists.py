@@ -48,6 +48,20 @@ def first_of_largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, order)
 
 
+class NewItems(NamedTuple):
+    """Items that may enter lists of nearest items.
+
+    Attributes:
+        lists: Numbers of the lists (L,); ``None`` for all lists, in their order.
+        nearness: (L, M), -inf where a list has fewer than M of them.
+        items: (L, M), the items.
+    """
+
+    lists: Tensor | None
+    nearness: Tensor
+    items: Tensor
+
+
 def offer(
     nearness: Tensor,
     index: Tensor,
@@ -71,6 +85,26 @@ def offer(
         first_of_ties: Whether of equally near items the first enter, and come first, if items are
             offered in their order; else any of them.
     """
+    new = find_nearer(
+        nearness, tile, offset, by_row=by_row, empty=empty, first_of_ties=first_of_ties
+    )
+    if new is not None:
+        enter(nearness, index, new, first_of_ties=first_of_ties)
+
+
+def find_nearer(
+    nearness: Tensor,
+    tile: Tensor,
+    offset: int,
+    *,
+    by_row: bool,
+    empty: bool,
+    first_of_ties: bool = False,
+) -> NewItems | None:
+    """Find the items of a tile that may enter lists, and leave the lists as they are.
+
+    Arguments are those of :func:`offer`. Lists may get other items before these :func:`enter`.
+    """
     below = _below_the_nearest(tile, nearness.shape[1], by_row) if empty else nearness[:, -1:]
     nearer = None if below is None else _nearer_than_last(tile, below, by_row)
     if nearer is None or nearer.item.numel() > tile.numel() // 16:
@@ -80,16 +114,26 @@ def offer(
             values, columns = first_of_largest(offered, count)
         else:
             values, columns = offered.topk(count, dim=1)
-        _merge(nearness, index, values, columns + offset, first_of_ties)
-        return
+        return NewItems(None, values, columns + offset)
 
     owner, item, values = nearer
-    counts = torch.bincount(owner, minlength=nearness.shape[0])
+    return pad_items(owner, item + offset, values, nearness.shape[0])
+
+
+def pad_items(owner: Tensor, item: Tensor, values: Tensor, num_lists: int) -> NewItems | None:
+    """Return the new items of every list that has any, in the columns of a padded matrix.
+
+    Args:
+        owner: List of each item, ascending.
+        item: The items.
+        values: Their nearness.
+        num_lists: Number of lists.
+    """
+    counts = torch.bincount(owner, minlength=num_lists)
     lists = torch.nonzero(counts).flatten()
     if lists.numel() == 0:
-        return
+        return None
 
-    # the new items of every list that has any, in the columns of a padded matrix
     slot = torch.cumsum(counts > 0, 0)[owner] - 1
     num_before = torch.cumsum(counts, 0) - counts
     position = torch.arange(owner.numel(), device=owner.device) - num_before[owner]
@@ -97,12 +141,20 @@ def offer(
     new_nearness = torch.full(shape, -torch.inf, dtype=values.dtype, device=values.device)
     new_nearness[slot, position] = values
     new_index = torch.zeros(shape, dtype=torch.int64, device=values.device)
-    new_index[slot, position] = item + offset
+    new_index[slot, position] = item
+    return NewItems(lists, new_nearness, new_index)
 
-    chosen_nearness, chosen_index = nearness[lists], index[lists]
-    _merge(chosen_nearness, chosen_index, new_nearness, new_index, first_of_ties)
-    nearness[lists] = chosen_nearness
-    index[lists] = chosen_index
+
+def enter(nearness: Tensor, index: Tensor, new: NewItems, *, first_of_ties: bool) -> None:
+    """Update lists of nearest items with what :func:`find_nearer` has found, in place."""
+    if new.lists is None:
+        _merge(nearness, index, new.nearness, new.items, first_of_ties)
+        return
+
+    chosen_nearness, chosen_index = nearness[new.lists], index[new.lists]
+    _merge(chosen_nearness, chosen_index, new.nearness, new.items, first_of_ties)
+    nearness[new.lists] = chosen_nearness
+    index[new.lists] = chosen_index
 
 
 def _below_the_nearest(tile: Tensor, count: int, by_row: bool) -> Tensor | None:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit._similarity import nearest_in_triangle
+from clipreid_kit._similarity import nearest_by_codes, nearest_in_triangle
 from clipreid_kit.metrics._engine import nearest_neighbours
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_between, nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
@@ -121,6 +121,70 @@ def test_many_copies_are_ordered_by_their_index():
 
     found = nearest_between(space_of([rows], "cosine"), slice(0, 2), slice(100, 500), 3)
     assert found.tolist() == [[100, 101, 102]] * 2
+
+
+@pytest.fixture
+def by_codes(monkeypatch):
+    """Use codes for few rows, and count how often they are used."""
+    if not nearest_by_codes.codes_are_exact(24):
+        pytest.skip("this processor, or this torch, has no fast 8-bit product")
+
+    uses = []
+    search = nearest_neighbours.nearest_by_codes
+
+    def count(*args):
+        uses.append(args)
+        return search(*args)
+
+    monkeypatch.setattr(nearest_neighbours, "nearest_by_codes", count)
+    monkeypatch.setattr(nearest_neighbours, "CODES_PAY_FROM", 0)
+    monkeypatch.setattr(nearest_by_codes, "BLOCK", 256)
+    monkeypatch.setattr(nearest_by_codes, "_CROWDED", 2)
+    return uses
+
+
+def real_rows(kind):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(1500, 24, generator=generator)
+    if kind == "clustered":
+        rows = rows[:100].repeat_interleave(15, dim=0) + 0.3 * rows
+    if kind == "copies":
+        rows = rows[:300].repeat(5, 1)
+    if kind == "closer than float32 resolves":
+        rows = rows[:300].repeat(5, 1).double() + 1e-9 * rows.double()
+    if kind == "a crowd":
+        rows[:1200] = rows[0] + 1e-3 * rows[:1200]
+    if kind == "zero rows":
+        rows[::50] = 0
+    return rows
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["random", "clustered", "copies", "closer than float32 resolves", "a crowd", "zero rows"],
+)
+def test_codes_change_no_neighbour(by_codes, monkeypatch, kind):
+    space = space_of([real_rows(kind)[:400], real_rows(kind)[400:]], "cosine")
+    found, least = nearest_others(space, 20, (10, 5))
+    assert len(by_codes) == 1
+
+    monkeypatch.setattr(nearest_neighbours, "CODES_PAY_FROM", 10**9)
+    want, want_least = nearest_others(space, 20, (10, 5))
+    assert len(by_codes) == 1
+    same_sets(found, want.tolist(), (5, 10, 20))
+    torch.testing.assert_close(least, want_least, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_centred_rows_have_no_codes(by_codes, distance):
+    rows = 1 + 1e-3 * real_rows("random")
+    nearest_others(space_of([rows], distance), 20)
+    assert not by_codes
+
+
+def test_long_lists_have_no_codes(by_codes):
+    nearest_others(space_of([real_rows("random")], "cosine"), 129)
+    assert not by_codes
 
 
 @pytest.mark.parametrize("step", [1, 4, 1000])

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipreid_kit.retrieval.exact.code_grid import OFFSET, encode_query, encode_rows, fit_grid
+from clipreid_kit._similarity.code_product import OFFSET
+from clipreid_kit.retrieval.exact.code_grid import encode_query, encode_rows, fit_grid
 from clipreid_kit.retrieval.exact.code_scan import MAX_DIM, scan_codes, scan_is_exact
 
 

@@ -134,6 +134,11 @@ class SimilaritySpace:
         """Return the number of rows of all sets."""
         return int(self.starts[-1])
 
+    @property
+    def holds_unit_rows(self) -> bool:
+        """Whether nearness is the product of unit rows; otherwise it is that of centred ones."""
+        return self._half_square is None
+
     def nearness(
         self, rows: slice | Tensor, columns: slice, buffer: Tensor | None = None
     ) -> Tensor:

@@ -56,7 +56,9 @@ def neighbour_sets(
     largest = torch.where(largest > _ROUNDING, largest, torch.inf)
 
     weights = reciprocal_weights(space, lists, largest, k1)
-    return average_over_lists(weights, lists[:, :k2]), largest
+    # sums are rounded: their order must not depend on that of neighbours that are nearly as near
+    first = np.sort(lists[:, :k2], axis=1)
+    return average_over_lists(weights, first), largest
 
 
 def concatenate_ranges(begin: Tensor, counts: Tensor) -> Tensor:

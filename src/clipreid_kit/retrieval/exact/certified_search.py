@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._similarity.code_product import largest_number
 from clipreid_kit._similarity.float32_pass import inverse_norms
 from clipreid_kit._threads import default_threads, own_threads
 from clipreid_kit.retrieval.exact.block_passes import (
@@ -32,7 +33,6 @@ from clipreid_kit.retrieval.exact.candidates import (
 )
 from clipreid_kit.retrieval.exact.code_grid import encode_query
 from clipreid_kit.retrieval.exact.code_lists import code_lists
-from clipreid_kit.retrieval.exact.code_product import largest_number
 from clipreid_kit.retrieval.exact.code_scan import scan_is_exact
 from clipreid_kit.retrieval.exact.device_rows import DeviceRows
 from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from clipreid_kit._similarity.code_product import LARGEST, OFFSET, Codes
+
 FloatArray = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.uint8]
 PerQuery = FloatArray | np.float64  # (Q,), or a number for a single query
 
-LARGEST = 127  # of a code, and of a query's whole numbers
-OFFSET = 128  # codes are stored as unsigned bytes
 _U32 = 2.0**-24  # unit roundoff
 _SLACK = 1e-9  # more than all float64 arithmetic here can be wrong by
 

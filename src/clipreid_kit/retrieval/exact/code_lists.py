@@ -8,12 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._similarity.code_product import CodeProduct, largest_number
 from clipreid_kit._similarity.float32_pass import inverse_norms
 from clipreid_kit._similarity.nearest_lists import offer
 from clipreid_kit._similarity.rescore import Float64Scorer, float64_error_bound
 from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.retrieval.exact.code_grid import encode_query
-from clipreid_kit.retrieval.exact.code_product import CodeProduct, largest_number
 from clipreid_kit.retrieval.exact.gallery_blocks import Block, GalleryRows
 from clipreid_kit.retrieval.exact.product_lists import ProductLists
 from clipreid_kit.retrieval.exact.row_source import RowSource

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clipreid_kit.retrieval.exact.code_grid import LARGEST, OFFSET, Codes
+from clipreid_kit._similarity.code_product import LARGEST, OFFSET, Codes
 
 IntArray = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.retrieval.exact.code_grid import Codes
+from clipreid_kit._similarity.code_product import Codes
 from clipreid_kit.retrieval.exact.row_center import RowCenter
 from clipreid_kit.retrieval.exact.row_source import RowSource
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from clipreid_kit._similarity.code_product import LARGEST
 from clipreid_kit._similarity.exact_similarity import float64_chunks
 from clipreid_kit._similarity.float32_pass import inverse_norms
-from clipreid_kit.retrieval.exact.code_grid import LARGEST, CodeGrid
+from clipreid_kit.retrieval.exact.code_grid import CodeGrid
 
 _PAYS_FROM = 0.5  # largest distance of a row from the centre for which one is used
 _U32 = 2.0**-24  # unit roundoff

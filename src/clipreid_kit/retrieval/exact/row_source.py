@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clipreid_kit.retrieval.exact.code_grid import CodeGrid, Codes
+from clipreid_kit._similarity.code_product import Codes
+from clipreid_kit.retrieval.exact.code_grid import CodeGrid
 from clipreid_kit.retrieval.exact.row_center import RowCenter
 
 IntArray = npt.NDArray[np.int64]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipreid_kit.retrieval.exact import code_product
-from clipreid_kit.retrieval.exact.code_grid import OFFSET
-from clipreid_kit.retrieval.exact.code_product import CodeProduct, largest_number
+from clipreid_kit._similarity import code_product
+from clipreid_kit._similarity.code_product import OFFSET, CodeProduct, largest_number
 
 needs_product = pytest.mark.skipif(
     largest_number(16) == 0, reason="this processor, or this torch, has no fast 8-bit product"

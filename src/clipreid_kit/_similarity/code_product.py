@@ -1,20 +1,37 @@
-"""Multiply codes with the whole numbers of many queries: the 8-bit product of oneDNN, by torch."""
+"""Multiply codes with the whole numbers of many rows: the 8-bit product of oneDNN, by torch."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit.retrieval.exact.code_grid import LARGEST, OFFSET, Codes
-
 Float32Array = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint8]
+
+LARGEST = 127  # of a code, and of a query's whole numbers
+OFFSET = 128  # codes are stored as unsigned bytes
 
 _HALF = 64  # of a query's numbers: then two products with a code fit into 16 bits
 _WIDEST = (1 << 24) // (_HALF * 2 * OFFSET)  # products that float32 holds exactly
 _TRIED_ROWS = (1, 67, 1030)
 _TRIED_QUERIES = (5, 64)
+
+
+class Levels(NamedTuple):
+    """Similarities in 8 bits: ``step * (level - zero)``; what is beyond the ends is at the ends.
+
+    Attributes:
+        unit: Similarity of the product 1.
+        step: Similarity between two levels.
+        zero: Level of the similarity 0; below 0 or above 255 if it is no level.
+    """
+
+    unit: float
+    step: float
+    zero: int
 
 
 class CodeProduct:
@@ -32,17 +49,24 @@ class CodeProduct:
 
     def __call__(self, codes: Codes) -> Tensor:
         """Return the products of codes (N, D) with all queries: (N, Q), float32, exact."""
+        return self._multiply(codes, Levels(1.0, 1.0, 0), torch.float32)
+
+    def levels(self, codes: Codes, levels: Levels) -> Tensor:
+        """Return the products of codes (N, D) with all queries as levels: (N, Q), uint8."""
+        return self._multiply(codes, levels, torch.uint8)
+
+    def _multiply(self, codes: Codes, levels: Levels, dtype: torch.dtype) -> Tensor:
         products: Tensor = torch.ops.onednn.qlinear_pointwise(
             torch.from_numpy(codes),
-            1.0,  # scale and zero of the codes
+            levels.unit,  # scale and zero of the codes
             OFFSET,
             self._packed,
             self._scales,
             self._zeros,
             None,  # bias
-            1.0,  # scale and zero of the result
-            0,
-            torch.float32,
+            levels.step,  # scale and zero of the result
+            levels.zero,
+            dtype,
             "none",  # no function after the product
             [],
             "",

@@ -70,6 +70,7 @@ def pool_mean_token(pool: OpenClip, x: Tensor) -> Float[Tensor, "n d"]:
     """
     tokens = _tokens(pool, x)
     query = _by_head(pool.q_proj(tokens[:, 0]), pool.num_heads)  # (N, H, D / H)
+    query = query * query.shape[2] ** -0.5  # before any product: float16 ends at 65504
 
     # Similarity of the query to every token's key.
     key_weight = pool.k_proj.weight.unflatten(0, (pool.num_heads, -1))
@@ -78,7 +79,7 @@ def pool_mean_token(pool: OpenClip, x: Tensor) -> Float[Tensor, "n d"]:
     similarity = on_tokens @ tokens.transpose(1, 2) + (query * key_bias).sum(2, keepdim=True)
 
     # Mixture of the tokens, and its value.
-    attention = (similarity * query.shape[2] ** -0.5).softmax(dim=2)
+    attention = similarity.softmax(dim=2)
     value_weight = pool.v_proj.weight.unflatten(0, (pool.num_heads, -1))
     value = torch.einsum("nhw,hdw->nhd", attention @ tokens, value_weight)
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from pytorch_metric_learning.losses import SupConLoss as PeerSupConLoss
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.bench_data import SMALL, write_images
+from benchmarks.bench_data import SMALL, open_rgb, write_images
 from benchmarks.measure import OURS, Work, interleaved, show
 from clipreid_kit import PKSampler, SupConLoss
 from clipreid_kit.clip import ClipTowers
@@ -114,16 +113,10 @@ def peer_epoch(folder: Path) -> Work:
             v2.RandomErasing(0.5, value="random"),
         ]
     )
-    dataset = ImageFolder(str(folder), augment, loader=_open_rgb)
+    dataset = ImageFolder(str(folder), augment, loader=open_rgb)
     sampler = MPerClassSampler(dataset.targets, INSTANCES, BATCH, NUM_IMAGES)
     loader = DataLoader(dataset, batch_size=BATCH, sampler=sampler)
     return plain_epoch(loader, PeerSupConLoss(TEMPERATURE))
-
-
-def _open_rgb(path: str) -> Image.Image:
-    """Open an image as Pillow does it."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
 
 
 class _Pairs:

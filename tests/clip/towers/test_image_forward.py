@@ -190,3 +190,22 @@ def test_channels_last_changes_the_memory_layout_alone(build):
 
     for level in LEVELS:
         assert_close(getattr(found, level), getattr(expected, level), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("vit", "transformer.resblocks.1.mlp"), ("resnet", "attnpool.q_proj")]
+)
+def test_training_runs_the_last_layer_for_one_token(build, kind, part):
+    towers = build(kind)
+    layer = towers.model.visual.get_submodule(part)
+    tokens = []
+    layer.register_forward_hook(lambda module, inputs, output: tokens.append(inputs[0][0].numel()))
+    images = torch.randn(2, 3, *towers.image_size)
+
+    towers.train()
+    found = towers.encode_image(images)
+    if kind == "vit":  # a BatchNorm makes the values of training mode others
+        assert_close(found, towers.eval().encode_image(images), atol=1e-5, rtol=1e-5)
+        assert tokens == [128, 128 * 17]  # the class token of 128 numbers, then all 17 tokens
+    else:
+        assert tokens == [256]

@@ -4,6 +4,7 @@ from oracles.clip_towers import resnet_levels
 from torch.testing import assert_close
 
 from clipreid_kit.clip.towers.levels import LEVELS
+from clipreid_kit.clip.towers.resnet_forward import pool_every_position, pool_mean_token
 
 GEOMETRIES = [
     {"image_size": (64, 64)},
@@ -58,4 +59,19 @@ def test_the_attention_pool_runs_for_one_token_unless_positions_are_requested(bu
 
     towers.encode_image_levels(images, ["projected"])
     towers.encode_image_levels(images, ["projected_patches"])
-    assert shapes == [(2, 1, 256), (2, 5, 256)]
+    assert shapes == [(2, 256), (2, 5, 256)]
+
+
+@pytest.mark.parametrize("image_size", [(64, 64), (96, 32)])
+def test_the_mean_token_is_pooled_as_if_every_position_were(build_randomized, image_size):
+    pool = build_randomized("resnet", image_size=image_size).model.visual.attnpool
+    features = torch.randn(3, 256, image_size[0] // 32, image_size[1] // 32, requires_grad=True)
+    sources = [features, *pool.parameters()]
+    wanted = torch.randn(3, 32)
+
+    pooled = [pool_mean_token(pool, features), pool_every_position(pool, features)[:, 0]]
+    slopes = [torch.autograd.grad((each * wanted).sum(), sources) for each in pooled]
+
+    assert_close(pooled[0], pooled[1], atol=1e-5, rtol=1e-5)
+    for own, expected in zip(*slopes, strict=True):  # also of the key's bias, which is 0
+        assert_close(own, expected, atol=1e-5, rtol=1e-5)

@@ -19,6 +19,7 @@ from clipreid_kit.clip.towers.timm_forward import run_timm
 from clipreid_kit.clip.towers.vit_forward import run_vit
 
 _OWNER = "encode_image_levels"
+_SHORTER_IN_TRAINING = (VisionTransformer, ModifiedResNet)  # for the class token alone
 
 
 def encode_images(
@@ -31,7 +32,11 @@ def encode_images(
     cameras: Tensor | None = None,
     views: Tensor | None = None,
 ) -> Float[Tensor, "n d"]:
-    """Embed images; without cameras, masks and recomputation, to the bit as open_clip does.
+    """Embed images.
+
+    In evaluation mode, without cameras, the result is open_clip's to the bit. In training mode it
+    is to rounding: the last block of a ViT and the attention pool of a ResNet then run for the
+    class token alone.
 
     Args:
         model: A model of open_clip.
@@ -58,7 +63,8 @@ def encode_images(
 
     masking = _masking_in_training(patch_masking)
     recomputes = getattr(visual, "grad_checkpointing", False)
-    if camera_embedding is None and masking is None and not recomputes:
+    runs_by_levels = recomputes or (visual.training and isinstance(visual, _SHORTER_IN_TRAINING))
+    if camera_embedding is None and masking is None and not runs_by_levels:
         embeddings: Tensor = model.encode_image(images, normalize=False)
         return embeddings
 

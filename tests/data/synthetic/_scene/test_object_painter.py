@@ -4,7 +4,7 @@ from PIL import Image
 
 from clipreid_kit.data.synthetic._objects.kinds import KINDS, all_shapes
 from clipreid_kit.data.synthetic._objects.marks import LETTERS, MARK_SHAPES, NUMBERS
-from clipreid_kit.data.synthetic._objects.patterns import PATTERNS
+from clipreid_kit.data.synthetic._objects.patterns import PATTERNS, pattern_mask
 from clipreid_kit.data.synthetic._scene.object_painter import Canvas, Look, draw_object
 from clipreid_kit.data.synthetic.identities import COLOURS, Mark
 
@@ -116,3 +116,14 @@ def test_a_band_stays_on_the_fabric():
     banded, mask = draw("mug", mark=Mark("band", "", "red", "", 0))
 
     assert not has_colour(banded, "red")[~mask].any()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS[1:])
+def test_a_pattern_lies_in_the_coordinates_of_its_object(pattern):
+    image, _ = draw(pattern=pattern)
+    row, column = np.mgrid[:200, :200].astype(np.float32)
+    second = pattern_mask(pattern, (column - 99.5) / 90, (row - 99.5) / 90, 0.3)
+
+    shows_main = has_colour(image, "blue")
+    assert shows_main.any()
+    assert second[shows_main].mean() < 0.01  # where rounding decides

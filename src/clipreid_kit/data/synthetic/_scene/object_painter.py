@@ -96,9 +96,8 @@ class _PartPainter:
         self._paints = _paints(look)
         self._contour = max(1, round(_CONTOUR * unit))
 
-        size = canvas.image.size
-        self._texture = None if look.pattern == "plain" else _texture(size, look, matrix)
-        self._fabric = Image.new("L", size)
+        self._look = look
+        self._fabric = Image.new("L", canvas.image.size)
 
         self._on_image = ImageDraw.Draw(canvas.image)
         self._on_mask = ImageDraw.Draw(canvas.mask)
@@ -119,10 +118,8 @@ class _PartPainter:
         """Fill a polygon with its paint or with the patterned fabric, and draw its contour."""
         points = pixel_pairs(project(self._matrix, part.points))
 
-        if part.paint == "fabric" and self._texture is not None:
-            piece = Image.new("L", self._canvas.image.size)
-            ImageDraw.Draw(piece).polygon(points, fill=255)
-            self._canvas.image.paste(self._texture, (0, 0), piece)
+        if part.paint == "fabric" and self._look.pattern != "plain":
+            self._paint_pattern(points)
         else:
             self._on_image.polygon(points, fill=self._paints[part.paint])
 
@@ -134,6 +131,15 @@ class _PartPainter:
             ink = self._paints["ink"]
             self._on_image.line(closed, fill=ink, width=self._contour, joint="curve")
             self._on_mask.line(closed, fill=255, width=self._contour, joint="curve")
+
+    def _paint_pattern(self, points: list[tuple[float, float]]) -> None:
+        """Fill a polygon with the patterned fabric."""
+        piece = Image.new("1", self._canvas.image.size)
+        ImageDraw.Draw(piece).polygon(points, fill=1)
+        box = piece.getbbox()
+        if box is not None:
+            texture = _texture(box, self._look, self._matrix)
+            self._canvas.image.paste(texture, box, piece.crop(box))
 
     def paint_band(self, mark: Mark, place: MarkPlace) -> None:
         """Draw a band across the object, on the visible fabric only."""
@@ -192,24 +198,23 @@ def _draw_mark(
         _stroke(draw, points, colour, pen)
 
 
-def _texture(size: tuple[int, int], look: Look, matrix: Float[np.ndarray, "3 3"]) -> Image.Image:
-    """Fill an image with the pattern, as it lies on the object in this view."""
-    width, height = size
+def _texture(
+    box: tuple[int, int, int, int], look: Look, matrix: Float[np.ndarray, "3 3"]
+) -> Image.Image:
+    """Draw the pattern in a box of pixels, as it lies on the object in this view."""
+    left, upper, right, lower = box
     inverse = np.linalg.inv(matrix).astype(np.float32)
 
     # Object coordinates of every pixel's centre.
-    column = np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5)
-    row = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
+    column = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5)
+    row = np.arange(upper, lower, dtype=np.float32)[:, None] + np.float32(0.5)
     depth = inverse[2, 0] * column + (inverse[2, 1] * row + inverse[2, 2])
     x = (inverse[0, 0] * column + (inverse[0, 1] * row + inverse[0, 2])) / depth
     y = (inverse[1, 0] * column + (inverse[1, 1] * row + inverse[1, 2])) / depth
 
     mask = pattern_mask(look.pattern, x, y, look.period)
-    mask_image = Image.fromarray(mask.astype(np.uint8) * 255)
-
-    texture = Image.new("RGB", size, look.main)
-    texture.paste(look.second, (0, 0, width, height), mask_image)
-    return texture
+    colours = np.array([look.main, look.second], dtype=np.uint8)
+    return Image.fromarray(colours[mask.astype(np.uint8)])
 
 
 def _paints(look: Look) -> Mapping[Paint, Rgb]:

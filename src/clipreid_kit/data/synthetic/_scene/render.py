@@ -62,10 +62,11 @@ def render_view(
     if frame is not None:
         draw_passing(Canvas(scene, front), body, frame)
 
+    is_empty = not pose.occluder and frame is None  # and stays so without a resize
     return _photograph(
         scene.resize(size, Image.Resampling.LANCZOS),
         body.resize(size, Image.Resampling.LANCZOS),
-        front.resize(size, Image.Resampling.LANCZOS),
+        Image.new("L", size) if is_empty else front.resize(size, Image.Resampling.LANCZOS),
         camera,
         rng if frame is None else frame.rng,
     )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._similarity.code_product import Codes
 from clipreid_kit._similarity.float32_pass import (
     has_extreme_norms,
     inverse_norms,
@@ -21,7 +22,6 @@ from clipreid_kit._similarity.float32_pass import (
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.exact.code_grid import (
     CodeGrid,
-    Codes,
     EncodedRows,
     encode_rows,
     fit_grid,

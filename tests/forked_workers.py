@@ -147,7 +147,6 @@ class _Kept:
 class _Fork:
     worker: int
     pid: int
-    ended: bool = False
 
 
 def _report(session: pytest.Session, claims: _Claims, forks: dict[Connection, _Fork]) -> None:
@@ -160,11 +159,11 @@ def _report(session: pytest.Session, claims: _Claims, forks: dict[Connection, _F
             try:
                 reports = receiver.recv()
             except EOFError:
-                _check_end(session, claims, forks.pop(receiver))
+                _check_end(session, claims, forks.pop(receiver), expected=False)
                 continue
 
             if reports is None:
-                forks[receiver].ended = True
+                _check_end(session, claims, forks.pop(receiver), expected=True)
             else:
                 _show(session.config, reports)
 
@@ -184,11 +183,11 @@ def _show(config: pytest.Config, reports: list[Any]) -> None:
         config.hook.pytest_runtest_logreport(report=whole)
 
 
-def _check_end(session: pytest.Session, claims: _Claims, fork: _Fork) -> None:
-    """Wait for a fork that closed its pipe; its status is 0, or 1 where a test failed."""
+def _check_end(session: pytest.Session, claims: _Claims, fork: _Fork, *, expected: bool) -> None:
+    """Wait for the end of a fork; its status is 0, or 1 where a test failed."""
     _, status = os.waitpid(fork.pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    if fork.ended and code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if expected and code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return
 
     item = claims.items[claims.running[fork.worker]]

@@ -53,6 +53,7 @@ def test_dies():
 def run(folder, *more):
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_some.py").write_text(TESTS)
+    (folder / "test_that_leaves.py").write_text("def test_leaves(): __import__('os')._exit(0)")
     options = ["-q", "-rs", "-p", "no:cacheprovider", "-o", f"pythonpath={Path(__file__).parent}"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--basetemp", folder / "temporary", *more],
@@ -66,20 +67,21 @@ def test_reports_are_those_of_one_process_and_a_fork_that_dies_is_a_failed_test(
     done = run(tmp_path)
 
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stderr
-    assert "2 failed, 60 passed, 1 skipped, 1 error in" in done.stdout
+    assert "3 failed, 60 passed, 1 skipped, 1 error in" in done.stdout
     assert "said before" in done.stdout
     assert "assert 1 == 2" in done.stdout
     assert "its reason" in done.stdout
     assert "RuntimeError: a broken fixture" in done.stdout
     assert "The process died of SIGSEGV, in or after test_some.py::test_dies." in done.stdout
+    assert "ended with status 0, in or after test_that_leaves.py::test_leaves." in done.stdout
 
 
 def test_the_first_failure_ends_all_where_that_is_asked_for(tmp_path):
     done = run(tmp_path, "-x")
 
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stderr
-    assert "stopping after 1 failures" in done.stdout
-    assert "1 failed, 60 passed in" in done.stdout
+    assert "! stopping after " in done.stdout
+    assert " failed, 60 passed in " in done.stdout  # the skipped and the broken are not begun
 
 
 def test_neighbours_of_one_file_are_taken_together():

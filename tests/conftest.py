@@ -28,6 +28,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
+gc.disable()  # until all is imported: almost nothing of that is garbage
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     if find_spec("forked_workers"):  # not in a copy of the trainer and its tests
@@ -67,6 +69,7 @@ def pytest_collection_finish() -> None:
     """Keep what the imports made out of each later garbage collection, which every run asks for."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

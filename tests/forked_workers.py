@@ -5,15 +5,17 @@ reports cost as much as a short test. A fork has what was imported, and pickles 
 takes a few neighbouring tests at a time, so fixtures of a module are built once, or nearly.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from _pytest.tmpdir import TempPathFactory
@@ -24,7 +26,7 @@ _context = multiprocessing.get_context("fork")
 
 
 def run_in_forks(session: pytest.Session, number: int) -> None:
-    """Run the session's tests in a number of forks; in each fork, return after its tests."""
+    """Run the session's tests in a number of forks, none of which returns."""
     claims = _Claims(session.items, number)
     folder = session.config._tmp_path_factory.getbasetemp()
     sys.stdout.flush()
@@ -35,9 +37,7 @@ def run_in_forks(session: pytest.Session, number: int) -> None:
         receiver, sender = _context.Pipe(duplex=False)
         pid = os.fork()
         if pid == 0:
-            _become_worker(session.config, folder / f"fork{worker}")
-            _run_claimed(session, claims, worker, sender)
-            return
+            _work(session, claims, worker, folder / f"fork{worker}", sender)
 
         sender.close()
         forks[receiver] = _Fork(worker, pid)
@@ -81,6 +81,33 @@ def _chunks_of(items: list[pytest.Item]) -> list[list[int]]:
 
 
 # In a fork
+
+
+def _work(
+    session: pytest.Session, claims: _Claims, worker: int, folder: Path, sender: Connection
+) -> NoReturn:
+    """Run tests and end as pytest does, but for destructors, which wait for threads of the parent.
+
+    A fork has one thread; those of a library of C++ that the parent had loaded are not there.
+    """
+    status = pytest.ExitCode.INTERNAL_ERROR
+    try:
+        _become_worker(session.config, folder)
+        _run_claimed(session, claims, worker, sender)
+
+        failed = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = failed if session.testsfailed else pytest.ExitCode.OK
+        os.chdir(session.startpath)
+        session.config.hook.pytest_sessionfinish(session=session, exitstatus=session.exitstatus)
+        session.config._ensure_unconfigure()
+        atexit._run_exitfuncs()
+        status = session.exitstatus
+    except BaseException:  # noqa: BLE001 (the parent names the test)
+        traceback.print_exc()
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(status))
 
 
 def _become_worker(config: pytest.Config, folder: Path) -> None:

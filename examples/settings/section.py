@@ -107,10 +107,11 @@ def idle_keys(recipe: Section) -> Iterator[tuple[str, Needs]]:
 def _idle(
     recipe: Section, key: str, field: FieldInfo, value: object
 ) -> Iterator[tuple[str, Needs]]:
-    if value == default_of(field):
+    needs = [need for need in field.metadata if isinstance(need, Needs)]
+    if not needs or value == default_of(field):
         return
 
-    for need in field.metadata:
-        if isinstance(need, Needs) and not need.hold(recipe):
+    for need in needs:
+        if not need.hold(recipe):
             yield key, need
             return

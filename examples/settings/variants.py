@@ -1,6 +1,7 @@
 """Which variant of a union a tree of keys selects, and which keys belong to another variant."""
 
 import difflib
+import functools
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,7 @@ def models_in(annotation: object) -> Models:
     return tuple(model for part in typing.get_args(annotation) for model in models_in(part))
 
 
+@functools.cache
 def discriminator_of(models: Models) -> str:
     """The key that tells models apart: the first whose values are literals in all, and differ."""
     for name in models[0].model_fields:

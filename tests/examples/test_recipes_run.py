@@ -54,6 +54,11 @@ WITH_REPORT = {  # of every stage
 QUICK = {"own/train"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_models():
+    """Recipes run with the small models as they are: SLOW_TO_FALL is of their losses."""
+
+
 def closed_form(optim, peak, step, steps):
     """The rate of a group at a step, written anew."""
     t, unit = (step // steps, 1) if optim.by_epoch else (step, steps)

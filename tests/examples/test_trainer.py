@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from tiny import session_of, tiny_images, tiny_recipe, write_recipe
+from tiny import session_of, tiny_images, tiny_recipe, write_identities, write_recipe
 from tiny_towers import tiny_towers
 
 from clipreid_kit.clip import load_towers, save_towers
-from clipreid_kit.data import SyntheticReid, write_csv
+from clipreid_kit.data import write_csv
 from clipreid_kit.reports import epoch_line, results_table, verdict
 from clipreid_kit.reports.run_report import ranked_images
 from examples.settings.recipe import load_recipe
@@ -181,8 +181,7 @@ def test_the_best_epoch_is_tested(tmp_path, images):
 
 
 def folder_set(root):
-    records = SyntheticReid(20, views_per_camera=2, image_size=(32, 32)).write(root / "generated")
-    for record in records:
+    for record in write_identities(root / "generated"):
         target = root / "folder" / record.split / str(record.identity) / Path(record.path).name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((root / "generated" / record.path).read_bytes())

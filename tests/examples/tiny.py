@@ -86,12 +86,9 @@ def tiny_images(folder):
     ``tracklets.csv`` has them in tracklets of two or four images.
     """
     folder = Path(folder)
-    shutil.copytree(_drawn_images().name, folder, dirs_exist_ok=True)
-
-    records = TINY_IDENTITIES.write(folder)  # which finds every image drawn
     described = [
         replace(record, view=f"{camera % 2}", modality=("visible", "infrared")[camera // 2])
-        for record in records
+        for record in write_identities(folder)
         for camera in [int(str(record.camera))]
     ]
     write_csv(described, folder / "records.csv")
@@ -101,6 +98,12 @@ def tiny_images(folder):
     unheld = [record for record in described if record.split not in ("val_query", "val_gallery")]
     write_csv(unheld, folder / "unheld.csv")
     return folder
+
+
+def write_identities(folder):
+    """Write the twenty identities as generated, and return their records."""
+    shutil.copytree(_drawn_images().name, folder, dirs_exist_ok=True)
+    return TINY_IDENTITIES.write(folder)  # which finds every image drawn
 
 
 def _in_tracklets(records):

@@ -1,7 +1,9 @@
+from contextlib import redirect_stdout
+
 import pytest
 from run_folders import both, numbers, retrieval_numbers, split_numbers, write_run
 
-from clipreid_kit.reports import gather_runs
+from examples.trainer.report import main
 
 
 @pytest.fixture
@@ -12,9 +14,12 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory):
-    """The tables and figures of the same runs, to be read only."""
+    """What the command makes of the same runs, to be read only; what it prints lies beside."""
     folder = tmp_path_factory.mktemp("gathered")
-    gather_runs([write_runs(folder / "runs")], folder / "out")
+    runs = write_runs(folder / "runs")
+
+    with (folder / "printed.txt").open("w") as printed, redirect_stdout(printed):
+        assert main([str(runs), "--out", str(folder / "out")]) == 0
     return folder / "out"
 
 

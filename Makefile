@@ -6,7 +6,7 @@ SECONDS ?= 600
 SEED ?= 0
 KILLS ?= 50
 # Without bytecode every process compiles the tests anew, and more threads than cores wait for each other.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --forks 2
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 # Files with a mark, found without importing the others; tests/conftest.py refuses a mark that its file does not spell.
 UNHOOKED = $(shell grep -rlw unhooked tests --include='test_*.py')

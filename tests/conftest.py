@@ -4,7 +4,6 @@ import gc
 import os
 import socket
 from collections.abc import Generator
-from importlib.util import find_spec
 
 import hypothesis
 import pytest
@@ -30,24 +29,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 gc.disable()  # until all is imported: almost nothing of that is garbage
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    if find_spec("forked_workers"):  # not in a copy of the trainer and its tests
-        parser.addoption("--forks", type=int, default=0, help="run the tests in so many processes")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run the tests in forks of this process, where that is asked for."""
-    forks = session.config.getoption("--forks", 0)
-    if not forks or session.testsfailed or session.config.option.collectonly:
-        return None  # pytest's own loop does it
-
-    from forked_workers import run_in_forks
-
-    torch.set_num_threads(1)  # the forks share the cores
-    run_in_forks(session, forks)
-    return True
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    torch.set_num_threads(1)
 
 
 @pytest.hookimpl(wrapper=True)

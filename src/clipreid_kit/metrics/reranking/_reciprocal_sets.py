@@ -169,16 +169,18 @@ def bounded_ranges(
         rows: Most rows of a part.
         meetings: Most pairs of weights that meet in a part; a single row may have more.
     """
-    met = torch.cat([num_posted.new_zeros(1), num_posted[weights.column].cumsum(0)])
-    num_before = met[weights.begin].tolist()
+    begin = weights.begin[first : stop + 1]
+    met = num_posted[weights.column[begin[0] : begin[-1]]].cumsum(0)
+    num_before = torch.cat([met.new_zeros(1), met])[begin - begin[0]].tolist()
 
-    while first < stop:
-        last = min(first + rows, stop)
-        end = first + 1
-        while end < last and num_before[end + 1] - num_before[first] <= meetings:
+    start = first
+    while start < stop:
+        last = min(start + rows, stop)
+        end = start + 1
+        while end < last and num_before[end + 1 - first] - num_before[start - first] <= meetings:
             end += 1
-        yield first, end
-        first = end
+        yield start, end
+        start = end
 
 
 def sum_minima(

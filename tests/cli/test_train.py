@@ -135,5 +135,6 @@ def test_a_run_is_exported(clipreid, finished, tmp_path, monkeypatch):
     status, text, _ = clipreid("export", finished, file, "--no-normalize")
 
     assert status == 0
-    assert asked == [((32, 32), file, {"normalize": False, "tolerance": 1e-4})]
+    options = {"normalize": False, "tolerance": 1e-4, "progress": None}  # of no terminal
+    assert asked == [((32, 32), file, options)]
     assert text == f"{file}: 32 x 32, 128 dimensions, within 1.0e-06\n"

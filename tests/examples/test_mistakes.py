@@ -101,7 +101,11 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
         ("a.yaml", "", "a recipe is a mapping of keys, got NoneType"),
         ("a.yaml", "note a\nstage joint\n", "a recipe is a mapping of keys, got str"),
         ("a.yaml", "note: a\n\tstage: joint\n", "not valid YAML"),
-        ("a.yaml", "note: a\nbase: [tiny.yaml]\n", r"`base` must be the path of a recipe, got \["),
+        (
+            "a.yaml",
+            "note: a\nbase: [tiny.yaml]\n",
+            r"`base` must be a recipe's name or path, got \[",
+        ),
         ("a.yaml", "note: a\nbase: .\n", "this is a folder, not a recipe"),
         ("a.yaml", "note: a\n<<: {stage: joint}\n", "not valid YAML"),
         ("a.yaml", "note: a\nstage: joint\n1: 2\n", "there is no key `1`"),
@@ -146,7 +150,7 @@ HOSTILE = {
     "octal": ("seed: 010\n", "010 is an octal number in YAML 1.1"),
     "base 60": ("seed: 1:30\n", "1:30 is a number to the base 60"),
     "base 60, a fraction": ("optim: {lr: 1:30.5}\n", "1:30.5 is a number to the base 60"),
-    "NUL": ('base: "a\\0b"\n', r"`base` must be the path of a recipe, got 'a\\x00b'"),
+    "NUL": ('base: "a\\0b"\n', r"`base` must be a recipe's name or path, got 'a\\x00b'"),
     "no date": ("seed: 2026-01-32\n", "day is out of range"),
     "a long list": (
         f"stage: joint\nseed: {list(range(5000))}\n",

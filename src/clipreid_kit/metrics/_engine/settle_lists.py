@@ -101,9 +101,8 @@ class _Settler:
         self._count = count
 
         # an item below this is certainly none of the nearest
-        lowest = lists.nearness[:, count - 1].double() - 2 * space.error[lists.rows]
-        below = torch.tensor(-torch.inf, device=lowest.device)
-        self._threshold = torch.nextafter(lowest.float(), below)
+        lowest = (lists.nearness[:, count - 1].double() - 2 * space.error[lists.rows]).float()
+        self._threshold = torch.nextafter(lowest, torch.full_like(lowest, -torch.inf))
 
     def holds_all_candidates(self, numbers: Tensor) -> Tensor:
         """Return whether lists hold all items that may be among the nearest, (L,) bool."""

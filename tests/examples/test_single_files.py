@@ -52,6 +52,11 @@ def run_main(name, *arguments, **options):
         torch.set_rng_state(state)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_models():
+    """The small models as they are: the gain is of these."""
+
+
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     return SyntheticReid(80, views_per_camera=2).write(tmp_path_factory.mktemp("images"))

@@ -159,7 +159,7 @@ def select_rows(weights: SparseRows, rows: Tensor) -> SparseRows:
 def bounded_ranges(
     weights: SparseRows, num_posted: Tensor, first: int, stop: int, *, rows: int, meetings: int
 ) -> Iterator[tuple[int, int]]:
-    """Divide a range of the rows, so that :func:`sum_minima` of each part takes little memory.
+    """Divide a range of the rows, so that :func:`meetings_of` each part take little memory.
 
     Args:
         weights: Sets of the rows.
@@ -183,15 +183,32 @@ def bounded_ranges(
         start = end
 
 
-def sum_minima(
+class Meetings(NamedTuple):
+    """Where the sets of queries and gallery rows meet; a pair comes once for each common image.
+
+    Attributes:
+        pair: Flat number of the pair in (queries, G).
+        minimum: The smaller of both weights of the image.
+    """
+
+    pair: Tensor
+    minimum: Tensor
+
+    def sums(self, num_pairs: int) -> Tensor:
+        """Return the sum of the minima of every pair, (num_pairs,)."""
+        sums = torch.zeros(num_pairs, device=self.minimum.device)
+        return sums.scatter_add_(0, self.pair, self.minimum)
+
+
+def meetings_of(
     weights: SparseRows,
     postings: SparseRows,
     num_posted: Tensor,
     first: int,
     stop: int,
     num_gallery: int,
-) -> Tensor:
-    """Sum the minima of the weights of queries and gallery rows over the images both have.
+) -> Meetings:
+    """Find the images that are in the set of a query and in that of a gallery row.
 
     Args:
         weights: Neighbour sets of the queries.
@@ -200,9 +217,6 @@ def sum_minima(
         first: First query.
         stop: One past the last query.
         num_gallery: Number of gallery rows.
-
-    Returns:
-        (stop - first, G).
     """
     entries = slice(int(weights.begin[first]), int(weights.begin[stop]))
     column = weights.column[entries]
@@ -212,11 +226,9 @@ def sum_minima(
     counts = num_posted[column]
     met = concatenate_ranges(postings.begin[column], counts)
     query_weight = torch.repeat_interleave(weights.weight[entries], counts)
-    minima = torch.minimum(query_weight, postings.weight[met])
-    flat = torch.repeat_interleave(query * num_gallery, counts).add_(postings.column[met])
-
-    sums = torch.zeros((stop - first) * num_gallery, device=column.device)
-    return sums.scatter_add_(0, flat, minima).view(stop - first, num_gallery)
+    minimum = torch.minimum(query_weight, postings.weight[met])
+    pair = torch.repeat_interleave(query * num_gallery, counts).add_(postings.column[met])
+    return Meetings(pair, minimum)
 
 
 def _begin(counts: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
     SparseRows,
     bounded_ranges,
+    meetings_of,
     neighbour_sets,
     select_rows,
-    sum_minima,
     transpose_rows,
 )
 
@@ -197,7 +197,8 @@ class JaccardDistances:
             meetings=_MAX_MEETINGS,
         )
         for first, stop in parts:
-            shared = sum_minima(rows, postings, num_posted, first, stop, num_columns)
+            met = meetings_of(rows, postings, num_posted, first, stop, num_columns)
+            shared = met.sums((stop - first) * num_columns).view(stop - first, num_columns)
             # weights of a row sum to 1, so the sum of maxima is 2 - the sum of minima
             distances = shared.div_(2 - shared).neg_().add_(1).clamp_(min=0)
             yield first, distances

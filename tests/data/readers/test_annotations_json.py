@@ -244,7 +244,7 @@ def test_the_first_of_several_captions_counts_and_the_others_are_kept(tmp_path):
     [
         ('{"splits": {"train": [], "train": []}}', "'train' more than once"),
         ('[{"image_path": "a", "caption": "b", "id": 1, "id": 2}]', "'id' more than once"),
-        ("[" * 5000, "nested more than 100 levels"),
+        ("[" * 5000 + "]" * 5000, "nested more than 100 levels"),
         ("[" + "9" * 5000 + "]", "limit .* for integer string conversion"),
     ],
 )

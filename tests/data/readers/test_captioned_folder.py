@@ -144,7 +144,7 @@ def test_the_first_of_several_captions_counts_and_the_others_are_kept(tmp_path):
     [
         ('{"caption": {"en": "a door"}}', "a caption as a text or a list of texts"),
         ('{"caption": "a", "caption": "b"}', "'caption' more than once"),
-        ("[" * 5000, "nested more than 100 levels"),
+        ("[" * 5000 + "]" * 5000, "nested more than 100 levels"),
         ('{"year": ' + "9" * 5000 + "}", "limit .* for integer string conversion"),
     ],
 )

@@ -26,7 +26,7 @@ def write_text_log(path: Path, text: str) -> None:
 
 
 def time_left(seconds: float) -> str:
-    """Say how long a training will still take, if that is more than some seconds.
+    """Say how long the training will still take, if that is more than some seconds.
 
     >>> time_left(0), time_left(95), time_left(5400)
     ('', '  about 2 min left', '  about 1.5 h left')

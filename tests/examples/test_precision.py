@@ -33,5 +33,7 @@ def test_nothing_is_tried_for_others(monkeypatch):
     assert slow_precision("bf16", torch.device("cuda")) is None
 
 
-def test_layers_are_timed():
+def test_layers_are_timed_and_draw_no_random_numbers_of_the_run():
+    state = torch.get_rng_state()
     assert precision._seconds(torch.float32) > 0
+    assert torch.equal(torch.get_rng_state(), state)

@@ -53,6 +53,23 @@ RANK_TERMS = ("recall_surrogate", "smooth_ap")
 IMAGE_TERMS = ("triplet", "supcon_image", *RANK_TERMS, "self_supervision")
 TERMS = ("id", "center", "prototype", "camera_prototype", *IMAGE_TERMS, *TEXT_TERMS)
 
+# The order in which the terms are computed fixes the order in which gradients are summed.
+_ORDER = (
+    "id",
+    "triplet",
+    "supcon_image",
+    *RANK_TERMS,
+    "supcon_text",
+    "triplet_text",
+    *LABELLED_PAIR_TERMS,
+    "id_text",
+    "info_nce",
+    "center",
+    "prototype",
+    "camera_prototype",
+    "self_supervision",
+)
+
 BASELINE_WEIGHTS: Mapping[str, Weight] = MappingProxyType({"id": 1.0, "triplet": 1.0})
 
 
@@ -76,6 +93,26 @@ class ClipBaselineOutput(NamedTuple):
     logits: Tensor | None
     loss: Tensor | None
     terms: dict[str, Tensor]
+
+
+class _Batch(NamedTuple):
+    """Arguments of the losses, on the device of the images.
+
+    Attributes:
+        images: Image embeddings (N, D).
+        texts: Text embeddings (N, D); ``None`` where no computed term compares with texts.
+        labels: Identities (N,).
+        cameras: Cameras (N,), if given.
+        image_ids: Numbers of the images (N,), if given.
+        identity_loss: Value of the term ``"id"``; ``None`` where it is not computed.
+    """
+
+    images: Tensor
+    texts: Tensor | None
+    labels: Tensor
+    cameras: Tensor | None
+    image_ids: Tensor | None
+    identity_loss: Tensor | None
 
 
 @fixed_options(not_kept=("weights", "image_blocks", "text_blocks", "distributed"))
@@ -207,21 +244,8 @@ class ClipBaseline(nn.Module):
             _OWNER, weights=weights, losses=losses, known_terms=TERMS, descriptor=descriptor
         )
         _check_num_identities(num_identities, weights)
-        if "id_text" in weights and "id" not in weights:
-            raise ValueError(
-                f'{_OWNER}: "id_text" classifies captions as "id" classifies images; '
-                'add a weight for "id", too.'
-            )
-        if "id" not in weights and identity is not IdentityBranch:
-            raise ValueError(
-                f'{_OWNER}: `identity` has no effect without a weight for "id"; add one to weights.'
-            )
-
-        if pooling is not None and descriptor == "post_neck":
-            raise ValueError(
-                f'{_OWNER}: frames are pooled before the neck, so that descriptor="post_neck" '
-                "would compare frames with what is no frame; leave it out."
-            )
+        _check_identity(identity, weights)
+        _check_pooling(pooling, descriptor)
 
         branch = None
         if "id" in weights:
@@ -303,9 +327,19 @@ class ClipBaseline(nn.Module):
         if labels is None:
             return ClipBaselineOutput(embedding, features, None, None, None, {})
 
-        values, texts = self._values_of_terms(
-            requested, identity, features, labels, tokens, cameras=cameras, image_ids=image_ids
+        texts = None
+        if tokens is not None and _needs_text(requested):
+            texts = self.towers.encode_text(tokens)
+
+        batch = _Batch(
+            images=features,
+            texts=texts,
+            labels=labels,
+            cameras=None if cameras is None else cameras.to(features.device),
+            image_ids=None if image_ids is None else image_ids.to(features.device),
+            identity_loss=identity.loss,
         )
+        values = self._values_of_terms(requested, batch)
         loss, contributions = self._weighted_sum_of(requested)(values, step=step)
         return ClipBaselineOutput(embedding, features, texts, identity.logits, loss, contributions)
 
@@ -429,71 +463,42 @@ class ClipBaseline(nn.Module):
         )
         return output
 
-    def _values_of_terms(
-        self,
-        requested: Sequence[str],
-        identity: IdentityBranchOutput,
-        features: Tensor,
-        labels: Tensor,
-        tokens: Tensor | None,
-        *,
-        cameras: Tensor | None,
-        image_ids: Tensor | None,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Values of the terms, before their weights, and embeddings of the texts if needed."""
-        # The order of these steps fixes the order in which gradients are summed.
+    def _values_of_terms(self, requested: Sequence[str], batch: _Batch) -> dict[str, Tensor]:
+        """Values of the requested terms, before their weights."""
         values: dict[str, Tensor] = {}
-        if identity.loss is not None:
-            values["id"] = identity.loss
-        metric_terms = ("triplet", "supcon_image", *RANK_TERMS)
-        values |= self._image_terms(metric_terms, requested, features, labels)
-
-        texts = None
-        if tokens is not None and _needs_text(requested):
-            texts = self.towers.encode_text(tokens)
-            values |= self._text_terms(requested, features, texts, labels)
-        values |= self._image_terms(("center", "prototype"), requested, features, labels)
-
-        if cameras is not None and "camera_prototype" in requested:
-            cameras = cameras.to(features.device)
-            values["camera_prototype"] = self.losses["camera_prototype"](features, labels, cameras)
-        if image_ids is not None and "self_supervision" in requested:
-            image_ids = image_ids.to(features.device)
-            values |= self._image_terms(("self_supervision",), requested, features, image_ids)
-        return values, texts
-
-    def _image_terms(
-        self, names: Sequence[str], requested: Sequence[str], features: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
-        """Values of the requested terms among ``names``, which look at images alone."""
-        return {name: self.losses[name](features, labels) for name in names if name in requested}
-
-    def _text_terms(
-        self, requested: Sequence[str], images: Tensor, texts: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
-        """Values of the requested terms that compare images with texts."""
-        values: dict[str, Tensor] = {}
-
-        for name in ("supcon_text", "triplet_text"):
-            if name in requested:
-                loss = self.losses[name]
-                image_to_text = loss(images, labels, texts, labels)
-                text_to_image = loss(texts, labels, images, labels)
-                values[name] = (image_to_text + text_to_image) / 2
-
-        for name in LABELLED_PAIR_TERMS:
-            if name in requested:
-                values[name] = self.losses[name](images, texts, labels)
-
-        if "id_text" in requested:
-            classified = self._run_identity_branch(texts, labels, ("id",))
-            if classified.loss is not None:
-                values["id_text"] = classified.loss
-
-        if "info_nce" in requested:
-            values["info_nce"] = self.losses["info_nce"](images, texts)
-
+        for name in _ORDER:
+            if name not in requested:
+                continue
+            value = self._value_of_term(name, batch)
+            if value is not None:
+                values[name] = value
         return values
+
+    def _value_of_term(self, name: str, batch: _Batch) -> Tensor | None:
+        """Value of a term; ``None`` from an identity branch without a loss."""
+        images, texts, labels = batch.images, batch.texts, batch.labels
+        if name == "id":
+            return batch.identity_loss
+        if name == "id_text" and texts is not None:
+            return self._run_identity_branch(texts, labels, ("id",)).loss
+
+        loss = self.losses[name]
+        value: Tensor
+        if name in ("supcon_text", "triplet_text"):
+            image_to_text = loss(images, labels, texts, labels)
+            text_to_image = loss(texts, labels, images, labels)
+            value = (image_to_text + text_to_image) / 2
+        elif name in LABELLED_PAIR_TERMS:
+            value = loss(images, texts, labels)
+        elif name == "info_nce":
+            value = loss(images, texts)
+        elif name == "camera_prototype":
+            value = loss(images, labels, batch.cameras)
+        elif name == "self_supervision":
+            value = loss(images, batch.image_ids)
+        else:
+            value = loss(images, labels)
+        return value
 
     def _weighted_sum_of(self, requested: Sequence[str]) -> WeightedSum:
         """Weighted sum of the requested terms."""
@@ -514,6 +519,31 @@ def _check_num_identities(num_identities: int | None, weights: Collection[str]) 
         raise ValueError(
             f"{_OWNER}: {', '.join(map(repr, class_terms))} needs the number of identities; "
             "pass num_identities."
+        )
+
+
+def _check_identity(identity: IdentityBranchFactory, weights: Collection[str]) -> None:
+    """Raise ValueError if an identity branch is needed or given, and no image is classified."""
+    if "id" in weights:
+        return
+
+    if "id_text" in weights:
+        raise ValueError(
+            f'{_OWNER}: "id_text" classifies captions as "id" classifies images; '
+            'add a weight for "id", too.'
+        )
+    if identity is not IdentityBranch:
+        raise ValueError(
+            f'{_OWNER}: `identity` has no effect without a weight for "id"; add one to weights.'
+        )
+
+
+def _check_pooling(pooling: nn.Module | None, descriptor: str) -> None:
+    """Raise ValueError if frames are pooled, and the descriptor is another than the pooled one."""
+    if pooling is not None and descriptor == "post_neck":
+        raise ValueError(
+            f'{_OWNER}: frames are pooled before the neck, so that descriptor="post_neck" '
+            "would compare frames with what is no frame; leave it out."
         )
 
 

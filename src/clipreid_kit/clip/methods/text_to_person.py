@@ -230,20 +230,17 @@ class TextToPerson(nn.Module):
                 self._check_pair_weights(pair_weights, images.shape[0])
 
         image = self._embed_images(images, cameras, views, for_loss=labels is not None)
-        text = None if tokens is None else self._embed_texts(tokens)
-        text_embedding = None if text is None else text.descriptor()
-        if labels is None or tokens is None or text is None:  # labels come with tokens, as checked
-            return TextToPersonOutput(image.descriptor(), text_embedding, None, {})
+        if tokens is None:  # then there are no labels, either
+            return TextToPersonOutput(image.descriptor(), None, None, {})
 
-        labels = labels.to(images.device)
-        values = self._class_terms(image.pooled, text.pooled, labels)
-        values |= self._pair_terms(image, text, labels, pair_weights)
-        if self.masked_language is not None and image.patches is not None:
-            values["masked_language"] = self._masked_language(tokens, image.patches)
+        text = self._embed_texts(tokens)
+        output = TextToPersonOutput(image.descriptor(), text.descriptor(), None, {})
+        if labels is None:
+            return output
 
-        ordered = {name: values[name] for name in self.weighted_sum.weights}
-        loss, terms = self.weighted_sum(ordered, step=step)
-        return TextToPersonOutput(image.descriptor(), text_embedding, loss, terms)
+        values = self._terms(image, text, tokens, labels.to(images.device), pair_weights)
+        loss, contributions = self.weighted_sum(values, step=step)
+        return output._replace(loss=loss, terms=contributions)
 
     def encode_text(self, tokens: Integer[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         """Embed texts in the space of the image descriptors, L2-normalised.
@@ -343,6 +340,22 @@ class TextToPerson(nn.Module):
             return tokens, end
         return tokens[:, : int(end.max()) + 1], end
 
+    def _terms(
+        self,
+        image: _Embedded,
+        text: _Embedded,
+        tokens: Tensor,
+        labels: Tensor,
+        pair_weights: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Values of the terms, in the order of their weights."""
+        values = self._class_terms(image.pooled, text.pooled, labels)
+        values |= self._pair_terms(image, text, labels, pair_weights)
+        if self.masked_language is not None and image.patches is not None:
+            values["masked_language"] = self._masked_language(tokens, image.patches)
+
+        return {name: values[name] for name in self.weighted_sum.weights}
+
     def _class_terms(self, images: Tensor, texts: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Cross-entropies of both modalities, by one classifier."""
         values: dict[str, Tensor] = {}
@@ -362,7 +375,8 @@ class TextToPerson(nn.Module):
         for name, loss in self.losses.items():
             of_spaces = []
             for first, second in zip(image.spaces(), text.spaces(), strict=True):
-                of_spaces.append(_weighted_mean(loss(first, second, labels), loss, pair_weights))
+                of_pairs = loss(first, second, labels)
+                of_spaces.append(_weighted_mean(of_pairs, loss, pair_weights))
             values[name] = torch.stack(of_spaces).sum()
         return values
 
@@ -417,7 +431,8 @@ class TextToPerson(nn.Module):
 
 def _importance(tokens: Tensor, pooled: Tensor) -> Tensor:
     """Cosine of each token (N, T, D) with the global embedding of its row, without gradient."""
-    tokens, pooled = at_least_float32(tokens.detach()), at_least_float32(pooled.detach())
+    tokens = at_least_float32(tokens.detach())
+    pooled = at_least_float32(pooled.detach())
     return torch.nn.functional.cosine_similarity(tokens, pooled[:, None, :], dim=2)
 
 

@@ -36,10 +36,10 @@ def evaluate_matrix(trained: Mapping[str, Path], tests: Mapping[str, Path], out:
     matrix: Matrix = {}
     for name, folder in trained.items():
         runs = _runs_in(folder)
-        matrix[name] = {
-            test: [_evaluated(run, path, out / name / run.name / test) for run in runs]
-            for test, path in tests.items()
-        }
+        matrix[name] = {}
+        for test, path in tests.items():
+            results = [_evaluated(run, path, out / name / run.name / test) for run in runs]
+            matrix[name][test] = results
     return matrix
 
 
@@ -90,14 +90,20 @@ def _test_data(test: Path) -> tuple[list[str], str]:
 
     data = recipe_of(read_object(test / "recipe.json")).data
     if isinstance(data, Synthetic):
-        table = test / "data" / "records.csv"
-        if not table.is_file():
-            raise ValueError(f"{test}: its generated images have several looks, or are gone.")
-        return ["data.source=table"], str(table)
+        return ["data.source=table"], str(_generated_table(test))
     if data.root is None:
         raise ValueError(f"{test}: its recipe names no images (data.root).")
 
-    own = data.model_dump(mode="json", exclude=set(Images.model_fields) | {"root", "source"})
+    # The options of this source; those of loading images are the evaluated run's own.
+    options = data.model_dump(mode="json", exclude=set(Images.model_fields) | {"root", "source"})
     changes = [f"data.source={data.source}"]
-    changes += [f"data.{key}={json.dumps(value)}" for key, value in own.items()]
+    changes += [f"data.{key}={json.dumps(value)}" for key, value in options.items()]
     return changes, data.root
+
+
+def _generated_table(run: Path) -> Path:
+    """The table of the images that a run generated."""
+    table = run / "data" / "records.csv"
+    if not table.is_file():
+        raise ValueError(f"{run}: its generated images have several looks, or are gone.")
+    return table

@@ -36,10 +36,12 @@ def repeat_options(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
 
     repeated = []
-    option = None
+    option = None  # that the values which follow belong to
     for argument in arguments:
-        if argument in ("--train", "--test"):
-            option = "--train" if argument == "--train" else TEST_SET
+        if argument == "--train":
+            option = "--train"
+        elif argument == "--test":
+            option = TEST_SET
         elif argument.startswith("-"):
             option = None
             repeated.append(argument)
@@ -70,9 +72,7 @@ def _named(option: str, values: Sequence[str]) -> dict[str, Path]:
     """Paths by their name: that before an equals sign, or of the file or folder."""
     paths: dict[str, Path] = {}
     for value in values:
-        name, has_name, rest = value.partition("=")
-        path = Path(rest if has_name else value)
-        name = name if has_name else (path.stem if path.is_file() else path.resolve().name)
+        name, path = _name_and_path(value)
         if not name or name in paths:
             raise typer.BadParameter(
                 f"{option} {value}: each needs a name of its own; write NAME={path}"
@@ -81,3 +81,15 @@ def _named(option: str, values: Sequence[str]) -> dict[str, Path]:
             raise typer.BadParameter(f"{option} {value}: there is no {path}")
         paths[name] = path
     return paths
+
+
+def _name_and_path(value: str) -> tuple[str, Path]:
+    """Split ``NAME=PATH``; a path alone is named after its file or folder."""
+    name, equals_sign, rest = value.partition("=")
+    if equals_sign:
+        return name, Path(rest)
+
+    path = Path(value)
+    if path.is_file():
+        return path.stem, path
+    return path.resolve().name, path  # of ".", too

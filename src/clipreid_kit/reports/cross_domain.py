@@ -42,30 +42,38 @@ def cross_domain_table(
     if not tests:
         raise fail(_OWNER, "at least one result", "none")
 
+    heads = ["trained on"]
+    for test in tests:
+        heads += [f"{test}, {TITLES[measure]}" for measure in _MEASURES]
+
     rows = []
-    num_runs = 1
+    has_several_runs = False
     for trained, by_test in results.items():
         row = [Cell(trained)]
         for test in tests:
-            if not by_test.get(test):
-                raise fail(_OWNER, f"results of {trained} on {test}", "none")
-            num_runs = max(num_runs, len(by_test[test]))
-            row += [_cell(by_test[test], measure, f"{trained} on {test}") for measure in _MEASURES]
+            runs = by_test.get(test, ())
+            row += _cells(runs, f"{trained} on {test}")
+            has_several_runs |= len(runs) > 1
         rows.append(row)
 
-    heads = ["trained on"]
-    heads += [f"{test}, {TITLES[measure]}" for test in tests for measure in _MEASURES]
     legend = "Rows: training set. Columns: test set. Image to image, in percent."
-    if num_runs > 1:
+    if has_several_runs:
         legend += " Rates of several runs: mean ± standard deviation."
     table = Table("Cross-domain results (%)", 1, heads, rows)
     return format_tables([table], legend, form, "Cross-domain results")
 
 
-def _cell(runs: Sequence[Tasks], measure: str, where: str) -> Cell:
-    """Mean and spread of a measure over runs."""
-    rates = [rates_of(_image_to_image(tasks, where))[measure] for tasks in runs]
-    return Cell(percent(*mean_and_std(rates)))
+def _cells(runs: Sequence[Tasks], where: str) -> list[Cell]:
+    """Mean and spread over runs of each measure."""
+    if not runs:
+        raise fail(_OWNER, f"results of {where}", "none")
+
+    rates_of_runs = [rates_of(_image_to_image(tasks, where)) for tasks in runs]
+    cells = []
+    for measure in _MEASURES:
+        rates = [rates[measure] for rates in rates_of_runs]
+        cells.append(Cell(percent(*mean_and_std(rates))))
+    return cells
 
 
 def _image_to_image(tasks: Tasks, where: str) -> Mapping[str, Any]:

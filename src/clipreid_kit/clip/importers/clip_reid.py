@@ -45,7 +45,8 @@ _CAMERAS = "cv_embed"
 _CAMERA_TABLE = "towers.camera_embedding.table"
 _WORDS = "prompt_learner.cls_ctx"
 _OWN_WORDS = "prompts.identity_words"
-_BEFORE, _AFTER = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
+_BEFORE = "prompt_learner.token_prefix"  # embeddings of the template's tokens
+_AFTER = "prompt_learner.token_suffix"
 _WORD_TABLE = "towers.model.token_embedding.weight"
 _CLASSIFIERS = ("classifier.weight", "classifier_proj.weight")
 
@@ -88,12 +89,19 @@ class _Checkpoint:
     towers: dict[str, Tensor]
 
     @property
-    def has_text(self) -> bool:
-        return "ln_final.weight" in self.towers
+    def is_vit(self) -> bool:
+        """Whether the image tower is a ViT; otherwise it is a ResNet."""
+        return is_vit(self.towers)
 
     @property
-    def words(self) -> Tensor | None:
-        return self.tensors.get(_WORDS)
+    def has_prompts(self) -> bool:
+        """Whether there are learned words and the text tower that reads them."""
+        return _WORDS in self.tensors and "ln_final.weight" in self.towers
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether the camera embedding is in use: the official code adds it to a ViT only."""
+        return _CAMERAS in self.tensors and self.is_vit
 
 
 def import_clip_reid(
@@ -148,14 +156,13 @@ def import_clip_reid(
     geometry = _find_geometry(checkpoint, image_size, patch_stride)
 
     towers, set_by_base = _build_towers(checkpoint, geometry, pretrained)
-    if _has_cameras(checkpoint):
+    if checkpoint.has_cameras:
         table = checkpoint.tensors[_CAMERAS]
         towers.camera_embedding = _camera_embedding(table, num_views, camera_scale)
 
     num_identities = _count_identities(checkpoint)
-    has_prompts = checkpoint.words is not None and checkpoint.has_text
-    prompts = _build_prompts(towers, checkpoint, template) if has_prompts else None
-    method = _build_method(towers, num_identities, with_texts=has_prompts)
+    prompts = _build_prompts(towers, checkpoint, template) if checkpoint.has_prompts else None
+    method = _build_method(towers, num_identities, with_texts=checkpoint.has_prompts)
 
     report = _load(checkpoint, method, prompts, set_by_base, geometry.image_size)
     if prompts is not None:
@@ -196,9 +203,10 @@ def _find_geometry(
     if len(found) == 1:
         return found[0]
 
-    name = "positional_embedding" if is_vit(checkpoint.towers) else "attnpool.positional_embedding"
-    num_patches = checkpoint.towers[f"visual.{name}"].shape[0] - 1
-    candidates = ", ".join(f"{one.image_size[0]} x {one.image_size[1]}" for one in found)
+    module = "visual" if checkpoint.is_vit else "visual.attnpool"
+    num_patches = checkpoint.towers[f"{module}.positional_embedding"].shape[0] - 1
+    sizes = [f"{height} x {width}" for height, width in (one.image_size for one in found)]
+    candidates = ", ".join(sizes)
     raise ValueError(
         f"{_OWNER}: The position table has {num_patches} patches, which fit "
         f"{candidates or 'none of the usual image sizes and strides'}. Pass image_size and, for "
@@ -224,23 +232,17 @@ def _build_towers(
     )
     set_geometry(model.visual, requested)
 
-    vit = is_vit(checkpoint.towers)
     towers = ClipTowers(
         model,
         name=name,
         config=config,
-        image_mean=_HALF if vit else _IMAGENET_MEAN,
-        image_std=_HALF if vit else _IMAGENET_STD,
+        image_mean=_HALF if checkpoint.is_vit else _IMAGENET_MEAN,
+        image_std=_HALF if checkpoint.is_vit else _IMAGENET_STD,
         position_resize="clip_reid",
     )
     if base is None:
         return towers, ()
     return towers, load_weights(towers, base, strict=False).loaded
-
-
-def _has_cameras(checkpoint: _Checkpoint) -> bool:
-    """Whether the camera embedding is in use: the official code adds it to a ViT only."""
-    return _CAMERAS in checkpoint.tensors and is_vit(checkpoint.towers)
 
 
 def _camera_embedding(table: Tensor, num_views: int, scale: float) -> CameraEmbedding:
@@ -250,9 +252,8 @@ def _camera_embedding(table: Tensor, num_views: int, scale: float) -> CameraEmbe
             _OWNER, f"num_views that divides the {num_rows} rows of {_CAMERAS}", f"{num_views}"
         )
 
-    num_cameras = num_rows // max(1, num_views)
-    if num_views == num_rows:
-        num_cameras = 0
+    # A table of cameras and views has a row for each pair.
+    num_cameras = 0 if num_views == num_rows else num_rows // max(1, num_views)
     return CameraEmbedding(width, num_cameras=num_cameras, num_views=num_views, scale=scale)
 
 
@@ -302,12 +303,11 @@ def _load(
 ) -> ImportReport:
     """Load every tensor that has a place, and report where each went."""
     own = method.state_dict()
-    places = _places(checkpoint, own.keys(), with_prompts=prompts is not None)
-    dropped = _dropped(checkpoint, with_prompts=prompts is not None)
+    places = _places(checkpoint, own.keys())
 
     tensors = {}
     for name, place in places.items():
-        if place in own and place != _WORD_TABLE:
+        if place in own and place != _WORD_TABLE:  # its rows are set by _load_template
             tensors[place] = checkpoint.tensors[name]
 
     loaded = load_weights(method, tensors, strict=False, source_image_size=image_size)
@@ -317,37 +317,47 @@ def _load(
     if prompts is not None:
         load_weights(prompts, {"identity_words": checkpoint.tensors[_WORDS]})
 
+    dropped = _dropped(checkpoint)
     unexpected = [name for name in checkpoint.tensors if name not in places and name not in dropped]
+
     set_elsewhere = {f"towers.{name}" for name in set_by_base} | {"text_embeddings"}
     missing = [name for name in own if name not in tensors and name not in set_elsewhere]
     return ImportReport(places, dropped, tuple(unexpected), tuple(missing))
 
 
-def _places(checkpoint: _Checkpoint, own: Collection[str], *, with_prompts: bool) -> dict[str, str]:
+def _places(checkpoint: _Checkpoint, own: Collection[str]) -> dict[str, str]:
     """Map the names of the checkpoint to names of the method and of the prompts."""
-    others = {_CAMERAS: _CAMERA_TABLE} if _has_cameras(checkpoint) else {}
-    if with_prompts:
+    others = {}
+    if checkpoint.has_cameras:
+        others[_CAMERAS] = _CAMERA_TABLE
+    if checkpoint.has_prompts:
         others |= {_WORDS: _OWN_WORDS, _BEFORE: _WORD_TABLE, _AFTER: _WORD_TABLE}
 
     places = {}
     for name in checkpoint.tensors:
-        if name in others:
+        place = _place_in_module(name)
+        if place in own:
+            places[name] = place
+        elif name in others:
             places[name] = others[name]
-
-        for theirs, ours in _MODULES.items():
-            place = ours + name.removeprefix(theirs)
-            if name.startswith(theirs) and place in own:
-                places[name] = place
     return places
 
 
-def _dropped(checkpoint: _Checkpoint, *, with_prompts: bool) -> dict[str, str]:
+def _place_in_module(name: str) -> str:
+    """Name in the method of a tensor of one of the modules; empty for others."""
+    for theirs, ours in _MODULES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return ""
+
+
+def _dropped(checkpoint: _Checkpoint) -> dict[str, str]:
     """Reasons why known tensors of the checkpoint are of no use."""
     dropped = {}
-    if _CAMERAS in checkpoint.tensors and not _has_cameras(checkpoint):
+    if _CAMERAS in checkpoint.tensors and not checkpoint.has_cameras:
         dropped[_CAMERAS] = "CLIP-ReID adds it to a ViT only"
 
-    if not with_prompts:
+    if not checkpoint.has_prompts:
         for name in checkpoint.tensors:
             if name.startswith("prompt_learner."):
                 dropped[name] = "prompts need the text tower, which the checkpoint lacks"

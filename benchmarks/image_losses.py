@@ -88,10 +88,17 @@ class Method(NamedTuple):
     follows_average: bool = False
 
 
-def with_triplets(num_identities: int, *, metric: nn.Module | None = None, **head: object) -> Sum:
+def with_identities(
+    num_identities: int, *, metric: nn.Module | None = None, **options: object
+) -> Sum:
     """An identity branch and a loss among images, triplets by default."""
-    branch = IdentityBranch(DIM, num_identities, **head)  # type: ignore[arg-type]
+    branch = IdentityBranch(DIM, num_identities, **options)  # type: ignore[arg-type]
     return Sum(branch, metric or TripletLoss(0.3))
+
+
+def unsmoothed(**options: object) -> Callable[[int], Sum]:
+    """The same without label smoothing, with options of the identity branch."""
+    return partial(with_identities, label_smoothing=0.0, **options)  # type: ignore[arg-type]
 
 
 def partial_fc(num_identities: int) -> Sum:
@@ -117,39 +124,48 @@ class BehindNeck(nn.Module):
 
 def methods() -> dict[str, Method]:
     """Methods by name; numbers are those of the papers or the defaults."""
-    recall, smooth_ap = RecallSurrogateLoss(), SmoothAPLoss()
-    plain: dict[str, Any] = {"label_smoothing": 0.0}
-    found: dict[str, Callable[[int], nn.Module]] = {
-        "ID + triplet": with_triplets,
+    recall = RecallSurrogateLoss()
+    smooth_ap = SmoothAPLoss()
+    circle_64 = partial(CircleSoftmaxHead, scale=64.0)
+
+    losses: dict[str, Callable[[int], nn.Module]] = {
+        "ID + triplet": with_identities,
         "SupCon": lambda _: SupConLoss(0.1),
         "Recall@k surrogate": lambda _: recall,
         "Smooth-AP": lambda _: smooth_ap,
-        "ID + Recall@k surrogate": partial(with_triplets, metric=recall),
-        "ID + Smooth-AP": partial(with_triplets, metric=smooth_ap),
-        "ID without smoothing + triplet": partial(with_triplets, **plain),
-        "ID, adaptive smoothing + triplet": partial(with_triplets, adaptive_smoothing=0.1, **plain),
-        "ID, focal weight 2 + triplet": partial(with_triplets, focal_gamma=2.0, **plain),
-        "circle-softmax + triplet": partial(with_triplets, classifier=CircleSoftmaxHead, **plain),
-        "circle-softmax 64 + triplet": partial(
-            with_triplets, classifier=partial(CircleSoftmaxHead, scale=64.0), **plain
-        ),
-        "ArcFace + triplet": partial(with_triplets, classifier=ArcFaceHead, **plain),
+        "ID + Recall@k surrogate": partial(with_identities, metric=recall),
+        "ID + Smooth-AP": partial(with_identities, metric=smooth_ap),
+        "ID without smoothing + triplet": unsmoothed(),
+        "ID, adaptive smoothing + triplet": unsmoothed(adaptive_smoothing=0.1),
+        "ID, focal weight 2 + triplet": unsmoothed(focal_gamma=2.0),
+        "circle-softmax + triplet": unsmoothed(classifier=CircleSoftmaxHead),
+        "circle-softmax 64 + triplet": unsmoothed(classifier=circle_64),
+        "ArcFace + triplet": unsmoothed(classifier=ArcFaceHead),
         "PartialFC, half + triplet": partial_fc,
         "Matryoshka of SupCon": lambda _: MatryoshkaLoss(SupConLoss(0.1), WIDTHS),
     }
-    averaged = {"ID + triplet + own average": Method(with_triplets, follows_average=True)}
-    return {name: Method(loss) for name, loss in found.items()} | averaged
+
+    found = {name: Method(loss) for name, loss in losses.items()}
+    found["ID + triplet + own average"] = Method(with_identities, follows_average=True)
+    return found
 
 
 def images_of(records: Sequence[ImageRecord], *, cameras: Literal[False] | None) -> Images:
     """Decode the images of a set."""
-    parts = [records_of(records, split) for split in ("train", "query", "gallery")]
-    datasets = [ReidDataset(part, eval_transform(SIZE)) for part in parts]
-    train, query, gallery = (
-        torch.stack([dataset[row].image for row in range(len(dataset))]) for dataset in datasets
+    train, query, gallery = (records_of(records, split) for split in ("train", "query", "gallery"))
+    dataset = ReidDataset(train, eval_transform(SIZE))
+    return Images(
+        train=decoded(dataset),
+        labels=torch.as_tensor(dataset.labels),
+        query=decoded(ReidDataset(query, eval_transform(SIZE))),
+        gallery=decoded(ReidDataset(gallery, eval_transform(SIZE))),
+        columns=evaluation_ids(query, gallery, cameras=cameras),
     )
-    columns = evaluation_ids(parts[1], parts[2], cameras=cameras)
-    return Images(train, torch.as_tensor(datasets[0].labels), query, gallery, columns)
+
+
+def decoded(dataset: ReidDataset) -> Tensor:
+    """All images of a data set."""
+    return torch.stack([dataset[row].image for row in range(len(dataset))])
 
 
 def train_tower(method: Method, images: Images, seed: int, epochs: int) -> nn.Module:
@@ -157,18 +173,19 @@ def train_tower(method: Method, images: Images, seed: int, epochs: int) -> nn.Mo
     torch.manual_seed(seed)
     tower = image_tower()
     tower(images.train[:2])  # the first call builds the last layer
+
     labels = images.labels.tolist()
     objective = method.loss(len(set(labels)))
     teacher = EmaTeacher(tower, 0.99) if method.follows_average else None
     relational = RelationalDistillationLoss()
 
-    sampler = PKSampler(labels, NUM_IDENTITIES, NUM_INSTANCES, seed=seed, coverage="images")
-    generator = torch.Generator().manual_seed(seed)
     steps = epochs * (len(labels) // BATCH)
     parameters = [*tower.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
     schedule = WarmupCosineLR(optimizer, steps // 10, steps)
 
+    sampler = PKSampler(labels, NUM_IDENTITIES, NUM_INSTANCES, seed=seed, coverage="images")
+    generator = torch.Generator().manual_seed(seed)
     for rows in itertools.islice(endless(sampler), steps):
         batch = shifted(images.train[rows], generator)
         embeddings = tower(batch)
@@ -190,16 +207,20 @@ def train_tower(method: Method, images: Images, seed: int, epochs: int) -> nn.Mo
 def score(tower: nn.Module, images: Images) -> dict[str, float]:
     """Search images of unseen identities, with the first entries of the embeddings alone, too."""
     tower.eval()
-    query, gallery = (
-        torch.cat([tower(part) for part in torch.split(side, 256)])
-        for side in (images.query, images.gallery)
-    )
+    query = embedded(tower, images.query)
+    gallery = embedded(tower, images.gallery)
 
-    scores = {}
+    whole = evaluate_reid(query, gallery, **images.columns)
+    scores = {"R1": whole.rank(1), "mAP": whole.mean_ap}
     for width in WIDTHS:
         result = evaluate_reid(query[:, :width], gallery[:, :width], **images.columns)
         scores[f"mAP of {width}"] = result.mean_ap
-    return {"R1": result.rank(1), "mAP": result.mean_ap} | scores
+    return scores
+
+
+def embedded(tower: nn.Module, images: Tensor) -> Tensor:
+    """Embed images in parts."""
+    return torch.cat([tower(part) for part in torch.split(images, 256)])
 
 
 def mean_and_spread(numbers: Sequence[float]) -> str:
@@ -223,6 +244,25 @@ def show(found: dict[str, list[dict[str, float]]], reference: str) -> None:
         print(f"| {method} | {' | '.join(cells)} |")
 
 
+def read_images(omniglot: str | None, num_identities: int) -> Images:
+    """Images of Omniglot, or generated ones."""
+    if omniglot:
+        return images_of(read_omniglot(omniglot), cameras=False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = SyntheticReid(num_identities, views_per_camera=2, image_size=SIZE)
+        return images_of(made.write(folder), cameras=None)
+
+
+def chosen_methods(parts: Sequence[str] | None) -> dict[str, Method]:
+    """Methods whose names have one of these parts; all of them without parts."""
+    if not parts:
+        return methods()
+    return {
+        name: method for name, method in methods().items() if any(part in name for part in parts)
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--omniglot", help="omniglot-reid.zip, in place of the generated set")
@@ -232,27 +272,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of methods, or parts of them")
     parser.add_argument("--reference", default="ID + triplet", help="of the last column")
     options = parser.parse_args()
+
     torch.set_num_threads(1)
+    images = read_images(options.omniglot, options.identities)
+    chosen = chosen_methods(options.only)
 
-    if options.omniglot:
-        images = images_of(read_omniglot(options.omniglot), cameras=False)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            made = SyntheticReid(options.identities, views_per_camera=2, image_size=SIZE)
-            images = images_of(made.write(folder), cameras=None)
-
-    chosen = {
-        name: method
-        for name, method in methods().items()
-        if not options.only or any(part in name for part in options.only)
-    }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     for seed in range(options.seeds):
         for name, method in chosen.items():
             began = time.process_time()
-            scores = score(train_tower(method, images, seed, options.epochs), images)
-            found[name].append(scores)
+            tower = train_tower(method, images, seed, options.epochs)
+            scores = score(tower, images)
             seconds = round(time.process_time() - began, 1)
+
+            found[name].append(scores)
             line = {"seed": seed, "method": name, "seconds": seconds, **scores}
             print(json.dumps(line), flush=True)
     show(found, options.reference)

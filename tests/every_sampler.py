@@ -9,6 +9,7 @@ from clipreid_kit import (
     PKSampler,
     TrackletSampler,
 )
+from clipreid_kit.samplers._pk_options import PKOptions
 
 LABELS = torch.arange(12).repeat_interleave(2)
 
@@ -49,3 +50,10 @@ BUILD = {
     "PKSampler": pk_sampler,
     "TrackletSampler": tracklet_sampler,
 }
+
+
+def pk_options(**changes):
+    """Options of one identity and one image a batch, with changes."""
+    options = {"owner": "owner", "num_identities": 1, "num_instances": 1, "seed": 0}
+    options |= {"coverage": "images", "if_too_few": "repeat", "rank": 0, "world_size": 1}
+    return PKOptions(**options | changes)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from every_sampler import pk_options
 
 from clipreid_kit import PKSampler
 from clipreid_kit.samplers import _pk_batches
@@ -8,20 +9,12 @@ from clipreid_kit.samplers._pk_batches import PKBatches, count_batches, parts_of
 LABELS = np.repeat(np.arange(100), 7)
 
 
+def options_of(coverage):
+    return pk_options(num_identities=4, num_instances=3, seed=1, coverage=coverage)
+
+
 def pk_batches(coverage="images"):
-    return PKBatches(
-        "Owner",
-        LABELS,
-        4,
-        3,
-        seed=1,
-        coverage=coverage,
-        if_too_few="repeat",
-        cameras=None,
-        images=None,
-        rank=0,
-        world_size=1,
-    )
+    return PKBatches(LABELS, None, None, options_of(coverage))
 
 
 def test_they_are_those_of_the_sampler_from_any_batch_on():
@@ -43,9 +36,9 @@ def test_chunk_size_does_not_change_the_batches(monkeypatch, coverage):
 
 
 def test_parts_of_identities():
-    num_rows = np.array([1, 4, 5, 8])
-    assert parts_of_identities(num_rows, 4, covers_images=True).tolist() == [1, 1, 2, 2]
-    assert parts_of_identities(num_rows, 4, covers_images=False).tolist() == [1, 1, 1, 1]
+    num_rows = np.array([1, 4, 6, 7])
+    assert parts_of_identities(num_rows, options_of("images")).tolist() == [1, 2, 2, 3]
+    assert parts_of_identities(num_rows, options_of("identities")).tolist() == [1, 1, 1, 1]
 
 
 def test_count_batches():

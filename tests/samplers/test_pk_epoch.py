@@ -1,15 +1,16 @@
 from collections import Counter
 
 import numpy as np
+from every_sampler import pk_options
 
 from clipreid_kit.samplers._pk_epoch import PKEpoch
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity
 
 
-def epoch_of(labels, num_batches, **options):
-    rows = RowsByIdentity("owner", labels, None, num_instances=1, if_too_few="repeat")
-    options = {"seed": 0, "epoch": 0, "rank": 0, "world_size": 1, "covers_images": True, **options}
-    return PKEpoch(rows, rows.count, num_batches, 4, **options)
+def epoch_of(labels, num_batches):
+    options = pk_options(num_identities=4)
+    rows = RowsByIdentity(labels, None, None, options)
+    return PKEpoch(rows, rows.count, num_batches, options, epoch=0)
 
 
 def test_the_reserve_gives_each_identity_equally_often():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from every_sampler import pk_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +9,8 @@ from clipreid_kit.samplers._random import random_keys, seeded_generator
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity, group_rows
 
 
-def grouped(labels, cameras=None, num_instances=1, if_too_few="repeat"):
-    return RowsByIdentity(
-        "owner", labels, cameras, num_instances=num_instances, if_too_few=if_too_few
-    )
+def grouped(labels, cameras=None, **changes):
+    return RowsByIdentity(labels, cameras, None, pk_options(**changes))
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=40))
@@ -74,27 +73,16 @@ def test_cameras_are_numbered(cameras):
 
 
 def group(**changes):
-    options = {"num_identities": 1, "num_instances": 1, "if_too_few": "repeat", "seed": 0}
-    options |= {"rank": 0, "world_size": 1, **changes}
-    return group_rows("owner", [0, 0, 1], None, **options)
+    return group_rows([0, 0, 1], None, None, pk_options(**changes))
 
 
 def test_group_rows():
     assert len(group(num_identities=2)) == 2
 
 
-@pytest.mark.unhooked
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_identities": 0}, "owner: expected num_identities as a whole number >= 1, got 0"),
-        ({"num_instances": 0}, "owner: expected num_instances as a whole number >= 1, got 0"),
-        ({"seed": -1}, "owner: expected seed as a whole number >= 0, got -1"),
-        ({"world_size": 0}, "owner: expected world_size as a whole number >= 1, got 0"),
-        ({"rank": -1}, "owner: expected rank as a whole number >= 0, got -1"),
-        ({"rank": 2, "world_size": 2}, r"owner: expected rank in \[0, world_size = 2\), got 2"),
-        ({"num_identities": "2"}, "owner: expected num_identities as a whole number >= 1, got '2'"),
-        ({"if_too_few": "pad"}, "owner: expected if_too_few to be one of repeat, drop, error"),
         (
             {"num_identities": 3},
             "a step needs num_identities x world_size = 3 identities, and there are 2; lower",
@@ -109,7 +97,7 @@ def test_group_rows():
         ),
     ],
 )
-def test_wrong_options(changes, message):
+def test_too_few(changes, message):
     with pytest.raises(ValueError, match=message):
         group(**changes)
 

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from clipreid_kit.samplers._deal import Deal
 from clipreid_kit.samplers._integers import IntArray, Positions
+from clipreid_kit.samplers._pk_options import PKOptions
 from clipreid_kit.samplers._random import permutation, random_key_of, seeded_generator
 from clipreid_kit.samplers._random_orders import RandomOrders
 from clipreid_kit.samplers._rows_by_identity import RowsByIdentity, Spread
@@ -17,13 +18,9 @@ class PKEpoch:
         rows: Rows of each identity.
         parts: Number of parts of K rows that each identity shows in the epoch.
         num_batches: Number of batches.
-        num_identities: P, identities of a batch.
-        seed: Seed; with ``epoch`` it decides everything.
-        epoch: See ``seed``.
-        rank: The rank whose rows :meth:`batches` looks up.
-        world_size: Number of ranks.
-        covers_images: Whether the epoch shows all rows, so that cameras have to be spread over the
-            parts.
+        options: Options of the sampler. With the epoch, its seed decides everything; its rank is
+            that whose rows :meth:`batches` looks up.
+        epoch: Number of the epoch.
         stream: Number of the stream that the order of the rows is drawn from. Epochs that differ in
             it and in ``rows`` alone deal the same identities, and order their rows apart.
     """
@@ -33,22 +30,21 @@ class PKEpoch:
         rows: RowsByIdentity,
         parts: IntArray,
         num_batches: int,
-        num_identities: int,
+        options: PKOptions,
         *,
-        seed: int,
         epoch: int,
-        rank: int,
-        world_size: int,
-        covers_images: bool,
         stream: int = 0,
     ) -> None:
         self._rows = rows
         self._epoch = epoch
-        self._covers_images = covers_images
-        self._step_size = num_identities * world_size  # identities of a step, on all ranks
-        self._slots_of_rank = rank * num_identities + np.arange(num_identities)
+        # Cameras are spread over the parts of an identity if an epoch shows all of them.
+        self._spread: Spread = "parts" if options.covers_images else "draw"
 
-        rng = seeded_generator(seed, epoch, 0)
+        num_identities = options.num_identities
+        self._step_size = options.step_size
+        self._slots_of_rank = options.rank * num_identities + np.arange(num_identities)
+
+        rng = seeded_generator(options.seed, epoch, 0)
         self._order = permutation(len(rows), rng)
         self._deal = Deal(parts[self._order], num_batches, rng)
         self._num_batches = num_batches
@@ -59,7 +55,7 @@ class PKEpoch:
 
         # The rows of an identity are ordered when it is first shown, by keys that do not depend on
         # when that is.
-        self._stream_of_keys = seeded_generator(seed, epoch, 1 + stream).initial_seed()
+        self._stream_of_keys = seeded_generator(options.seed, epoch, 1 + stream).initial_seed()
         self._ordered_rows = np.empty_like(rows.rows)
         self._is_ordered = np.zeros(len(rows), dtype=bool)
 
@@ -148,6 +144,5 @@ class PKEpoch:
 
         positions = self._rows.positions(new)
         key = random_key_of(self._stream_of_keys, positions)
-        spread: Spread = "parts" if self._covers_images else "draw"
-        self._ordered_rows[positions] = self._rows.shuffled(new, key, spread)
+        self._ordered_rows[positions] = self._rows.shuffled(new, key, self._spread)
         self._is_ordered[new] = True

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._callers import stacklevel_of_user
-from clipreid_kit._checks import check_choice, check_integer, fail
 from clipreid_kit.samplers._image_copies import ImageCopies
 from clipreid_kit.samplers._integers import (
     SLICE,
@@ -20,9 +19,9 @@ from clipreid_kit.samplers._integers import (
     read_labels,
     stable_order,
 )
+from clipreid_kit.samplers._pk_options import PKOptions
 from clipreid_kit.samplers._random import KEY_BITS
 
-IfTooFew = Literal["repeat", "drop", "error"]
 Spread = Literal["draw", "parts"]
 
 
@@ -33,31 +32,24 @@ class RowsByIdentity:
     ``if_too_few="drop"`` removes.
 
     Args:
-        owner: Name for error texts.
         labels: Identity of each row.
         cameras: Camera of each row, or ``None``.
         images: Image of each row, or ``None`` if all differ. Of the copies of an image only the
             first is in ``rows``; ``num_rows`` counts them all, and ``copies`` holds them.
-        num_instances: K, the images of an identity in a batch.
-        if_too_few: What to do with an identity of fewer than K images.
-        items: What a row is called in error texts.
+        options: Options of the sampler.
     """
 
     def __init__(
         self,
-        owner: str,
         labels: Integers,
         cameras: Integers | None,
-        *,
-        num_instances: int,
-        if_too_few: IfTooFew,
-        images: Integers | None = None,
-        items: str = "images",
+        images: Integers | None,
+        options: PKOptions,
     ) -> None:
-        check_choice(owner, "if_too_few", if_too_few, ("repeat", "drop", "error"))
+        owner = options.owner
         label_of_row = read_labels(owner, labels)
 
-        self.num_instances = num_instances
+        self.num_instances = options.num_instances
         self.rows, first, count = _group(label_of_row)
         self.num_rows: IntArray = count
         self.copies: ImageCopies | None = None
@@ -73,10 +65,10 @@ class RowsByIdentity:
         self.labels: IntArray = label_of_row[self.rows[first]]
         self.first: IntArray = first
         self.count: IntArray = count
-        if if_too_few == "error":
-            self._check_enough_rows(owner, items)
-        if if_too_few == "drop":
-            self._drop(count < num_instances)
+        if options.if_too_few == "error":
+            self._check_enough_rows(owner, options.items)
+        if options.if_too_few == "drop":
+            self._drop(count < options.num_instances)
 
     def __len__(self) -> int:
         """Number of identities."""
@@ -154,65 +146,35 @@ class RowsByIdentity:
 
 
 def group_rows(
-    owner: str,
     labels: Integers,
     cameras: Integers | None,
-    *,
-    num_identities: int,
-    num_instances: int,
-    if_too_few: IfTooFew,
-    seed: int,
-    rank: int,
-    world_size: int,
-    images: Integers | None = None,
-    items: str = "images",
+    images: Integers | None,
+    options: PKOptions,
 ) -> RowsByIdentity:
-    """Check the arguments that all samplers share, and group the rows by identity.
+    """Group the rows by identity, and require enough identities for a step.
 
     Raises:
-        ValueError: If an argument is out of its range, or there are fewer identities than one step
-            needs.
+        ValueError: If there are fewer identities than one step needs, or a column is wrong.
     """
-    check_sizes(owner, num_identities, num_instances, seed, rank, world_size)
-    rows = RowsByIdentity(
-        owner,
-        labels,
-        cameras,
-        num_instances=num_instances,
-        if_too_few=if_too_few,
-        images=images,
-        items=items,
-    )
+    rows = RowsByIdentity(labels, cameras, images, options)
 
-    needed = num_identities * world_size
-    if len(rows) < needed:
-        were_dropped = f" after dropping those with too few {items}" if if_too_few == "drop" else ""
+    if len(rows) < options.step_size:
+        were_dropped = ""
+        if options.if_too_few == "drop":
+            were_dropped = f" after dropping those with too few {options.items}"
         raise ValueError(
-            f"{owner}: a step needs num_identities x world_size = {needed} identities, and there "
-            f"are {len(rows)}{were_dropped}; lower num_identities."
+            f"{options.owner}: a step needs num_identities x world_size = {options.step_size} "
+            f"identities, and there are {len(rows)}{were_dropped}; lower num_identities."
         )
 
     num_single = int((rows.count == 1).sum())
-    if images is not None and num_instances > 1 and num_single:
+    if images is not None and options.num_instances > 1 and num_single:
         warnings.warn(
-            f"{owner}: {num_single} of {len(rows)} identities have a single image, whose only "
-            'positives in a batch are copies of it; add images, or use if_too_few="drop".',
+            f"{options.owner}: {num_single} of {len(rows)} identities have a single image, whose "
+            'only positives in a batch are copies of it; add images, or use if_too_few="drop".',
             stacklevel=stacklevel_of_user(),
         )
     return rows
-
-
-def check_sizes(
-    owner: str, num_identities: int, num_instances: int, seed: int, rank: int, world_size: int
-) -> None:
-    """Check the numbers that all samplers share."""
-    check_integer(owner, "num_identities", num_identities, 1)
-    check_integer(owner, "num_instances", num_instances, 1)
-    check_integer(owner, "seed", seed, 0)
-    check_integer(owner, "world_size", world_size, 1)
-    check_integer(owner, "rank", rank, 0)
-    if rank >= world_size:
-        raise fail(owner, f"rank in [0, world_size = {world_size})", rank)
 
 
 def _number_cameras(owner: str, cameras: Integers, num_rows: int) -> Positions:

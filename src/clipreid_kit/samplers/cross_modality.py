@@ -3,13 +3,13 @@
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from clipreid_kit._callers import stacklevel_of_user
-from clipreid_kit._checks import check_choice
 from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._fingerprint import data_checksum
 from clipreid_kit.samplers._integers import (
@@ -23,13 +23,9 @@ from clipreid_kit.samplers._integers import (
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import CHUNK, count_batches, parts_of_identities
 from clipreid_kit.samplers._pk_epoch import PKEpoch
+from clipreid_kit.samplers._pk_options import IfTooFew, PKOptions
 from clipreid_kit.samplers._position import Position
-from clipreid_kit.samplers._rows_by_identity import (
-    IfTooFew,
-    RowsByIdentity,
-    check_sizes,
-    group_rows,
-)
+from clipreid_kit.samplers._rows_by_identity import group_rows
 
 _OWNER = "CrossModalityPKSampler"
 _BATCHES_VERSION = 1  # raised when a seed gives other batches than before
@@ -55,18 +51,16 @@ class CrossModalityPKSampler(Sampler[list[int]]):
             :class:`CategoryIndex`.
         num_identities: P >= 1, on each rank.
         num_instances: K >= 1 images of each modality.
-        seed: Seed, at least 0. With the epoch it decides every batch; global random states are
-            neither read nor set.
+        seed: As of :class:`PKSampler`.
         coverage: What one epoch covers; see above.
         if_too_few: What to do with an identity of fewer than K images of a modality: ``"repeat"``
             these images, ``"drop"`` the identity, or raise an ``"error"``. Without an image of a
             modality it is left out with a warning, or is an error.
         cameras: Camera of each row. If given, the K images of a modality come from as many cameras
             as it has. ``None`` ignores cameras.
-        images: Number of the image that each row shows; see :class:`PKSampler`.
-        rank: Rank of this process, in [0, world_size).
-        world_size: Number of processes. All yield the same number of batches, and in one step all
-            identities of all ranks differ.
+        images: As of :class:`PKSampler`.
+        rank: As of :class:`PKSampler`.
+        world_size: As of :class:`PKSampler`.
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
@@ -116,32 +110,41 @@ class CrossModalityPKSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_choice(_OWNER, "coverage", coverage, ("identities", "images"))
-        check_choice(_OWNER, "if_too_few", if_too_few, ("repeat", "drop", "error"))
-        check_sizes(_OWNER, num_identities, num_instances, seed, rank, world_size)
+        options = PKOptions(
+            owner=_OWNER,
+            num_identities=num_identities,
+            num_instances=num_instances,
+            seed=seed,
+            coverage=coverage,
+            if_too_few=if_too_few,
+            rank=rank,
+            world_size=world_size,
+        )
+
         label_of_row, modality_of_row = _read_columns(labels, modalities)
         num_rows = label_of_row.size
         camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
         image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
 
+        # Of one modality an identity is dropped only if it is dropped of all.
+        kept = replace(options, if_too_few="error" if if_too_few == "error" else "repeat")
         self._subsets = _rows_of_modalities(
             label_of_row, modality_of_row, num_instances, if_too_few
         )
-        self._groups: list[RowsByIdentity] = [
+        self._groups = [
             group_rows(
-                _OWNER,
                 label_of_row[rows],
                 take_rows(camera_of_row, rows),
-                num_identities=num_identities,
-                num_instances=num_instances,
-                if_too_few="error" if if_too_few == "error" else "repeat",
-                seed=seed,
-                rank=rank,
-                world_size=world_size,
-                images=take_rows(image_of_row, rows),
+                take_rows(image_of_row, rows),
+                kept,
             )
             for rows in self._subsets
         ]
+
+        self._options = options
+        self._parts = parts_of_identities(self._most_rows(), options)
+        self._num_batches = count_batches(self._parts, options.step_size)
+        self._position = Position(_OWNER, len(self), options.settings(self._checksum()))
 
         self.num_identities = num_identities
         self.num_instances = num_instances
@@ -150,20 +153,6 @@ class CrossModalityPKSampler(Sampler[list[int]]):
         self.if_too_few = if_too_few
         self.rank = rank
         self.world_size = world_size
-
-        self._parts = self._parts_of_identities()
-        self._num_batches = count_batches(self._parts, num_identities * world_size)
-
-        settings = {
-            "num_identities": num_identities,
-            "num_instances": num_instances,
-            "seed": seed,
-            "coverage": coverage,
-            "if_too_few": if_too_few,
-            "world_size": world_size,
-            "data": self._checksum(),
-        }
-        self._position = Position(_OWNER, len(self), settings)
 
     @property
     def num_modalities(self) -> int:
@@ -244,25 +233,13 @@ class CrossModalityPKSampler(Sampler[list[int]]):
 
     def _epoch_of(self, modality: int, epoch: int) -> PKEpoch:
         """The epoch's rows of one modality; all modalities deal the same identities."""
-        return PKEpoch(
-            self._groups[modality],
-            self._parts,
-            len(self),
-            self.num_identities,
-            seed=self.seed,
-            epoch=epoch,
-            rank=self.rank,
-            world_size=self.world_size,
-            covers_images=self.coverage == "images",
-            stream=modality,
-        )
+        rows = self._groups[modality]
+        return PKEpoch(rows, self._parts, len(self), self._options, epoch=epoch, stream=modality)
 
-    def _parts_of_identities(self) -> IntArray:
-        """Number of batches that each identity is in."""
+    def _most_rows(self) -> IntArray:
+        """Rows of each identity in its largest modality."""
         most: IntArray = np.max([rows.num_rows for rows in self._groups], axis=0)
-        return parts_of_identities(
-            most, self.num_instances, covers_images=self.coverage == "images"
-        )
+        return most
 
     def _checksum(self) -> int:
         """Checksum of the columns of all modalities."""

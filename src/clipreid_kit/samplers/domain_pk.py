@@ -2,12 +2,13 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_choice, check_number, fail
+from clipreid_kit._checks import check_number, fail
 from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._integers import (
     IntArray,
@@ -19,8 +20,8 @@ from clipreid_kit.samplers._integers import (
 )
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import PKBatches
+from clipreid_kit.samplers._pk_options import IfTooFew, PKOptions
 from clipreid_kit.samplers._position import Position
-from clipreid_kit.samplers._rows_by_identity import IfTooFew, check_sizes
 
 _OWNER = "DomainPKSampler"
 
@@ -43,14 +44,13 @@ class DomainPKSampler(Sampler[list[int]]):
             numbers: positive numbers, of which only the ratios count. P is dealt by them, with at
             least one identity of each domain; what rounding leaves goes to the largest remainders.
             ``None`` for equal shares.
-        seed: Seed, at least 0; as of :class:`PKSampler`.
+        seed: As of :class:`PKSampler`.
         coverage: What an epoch covers of every domain, as of :class:`PKSampler`.
         if_too_few: As of :class:`PKSampler`.
         cameras: As of :class:`PKSampler`.
         images: As of :class:`PKSampler`.
-        rank: Rank of this process, in [0, world_size).
-        world_size: Number of processes. All yield the same number of batches, and in one step all
-            identities of all ranks differ.
+        rank: As of :class:`PKSampler`.
+        world_size: As of :class:`PKSampler`.
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
@@ -97,9 +97,17 @@ class DomainPKSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_choice(_OWNER, "coverage", coverage, ("identities", "images"))
-        check_choice(_OWNER, "if_too_few", if_too_few, ("repeat", "drop", "error"))
-        check_sizes(_OWNER, num_identities, num_instances, seed, rank, world_size)
+        options = PKOptions(
+            owner=_OWNER,
+            num_identities=num_identities,
+            num_instances=num_instances,
+            seed=seed,
+            coverage=coverage,
+            if_too_few=if_too_few,
+            rank=rank,
+            world_size=world_size,
+        )
+
         label_of_row = read_labels(_OWNER, labels)
         domain_of_row = read_column(_OWNER, "domains", domains, label_of_row.size)
         _check_one_domain_each(label_of_row, domain_of_row)
@@ -122,22 +130,14 @@ class DomainPKSampler(Sampler[list[int]]):
         self._domains: list[PKBatches] = []
         for number, count in zip(numbers, self._identities_of_domain, strict=True):
             rows = np.flatnonzero(domain_of_row == number)
-            self._rows.append(rows)
-            self._domains.append(
-                PKBatches(
-                    f"{_OWNER}, domain {number}",
-                    label_of_row[rows],
-                    count,
-                    num_instances,
-                    seed=seed,
-                    coverage=coverage,
-                    if_too_few=if_too_few,
-                    cameras=take_rows(camera_of_row, rows),
-                    images=take_rows(image_of_row, rows),
-                    rank=rank,
-                    world_size=world_size,
-                )
+            batches = PKBatches(
+                label_of_row[rows],
+                take_rows(camera_of_row, rows),
+                take_rows(image_of_row, rows),
+                replace(options, owner=f"{_OWNER}, domain {number}", num_identities=count),
             )
+            self._rows.append(rows)
+            self._domains.append(batches)
 
         checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
         settings = {

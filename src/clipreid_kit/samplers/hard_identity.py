@@ -19,9 +19,10 @@ from clipreid_kit.distances import l2_normalize
 from clipreid_kit.samplers._fingerprint import data_checksum
 from clipreid_kit.samplers._integers import IntArray, Integers, as_integers
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
+from clipreid_kit.samplers._pk_options import IfTooFew, PKOptions
 from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._random import permutation, random_keys, seeded_generator
-from clipreid_kit.samplers._rows_by_identity import IfTooFew, group_rows
+from clipreid_kit.samplers._rows_by_identity import group_rows
 
 _OWNER = "HardIdentitySampler"
 
@@ -48,15 +49,9 @@ class HardIdentitySampler(Sampler[list[int]]):
         representative: What represents an identity in the search for neighbours: the ``"mean"`` of
             its normalised embeddings, or one of them at ``"random"``, drawn by seed and epoch, as
             in the paper.
-        if_too_few: What to do with an identity of fewer than K images: ``"repeat"`` its images,
-            ``"drop"`` the identity, or raise an ``"error"``.
-        cameras: Camera of each row. If given, the K images of an identity come from as many cameras
-            as it has. ``None`` ignores cameras.
-        images: Number of the image that each row shows, such as ``ReidDataset.image_numbers``; pass
-            it where images are repeated, as :func:`balance_records` does. The K images of an
-            identity are then as many different ones as it has, so that no image has copies of
-            itself for its only positives, and copies take turns. ``None`` means that all images
-            differ.
+        if_too_few: As of :class:`PKSampler`.
+        cameras: As of :class:`PKSampler`, with the coverage of identities.
+        images: As of :class:`PKSampler`.
         rank: Rank of this process, in [0, world_size).
         world_size: Number of processes. Each has its own anchors, and in one step all identities of
             all ranks differ: a rank takes the nearest identities that are no anchor of the step and
@@ -112,18 +107,18 @@ class HardIdentitySampler(Sampler[list[int]]):
         world_size: int = 1,
     ) -> None:
         check_choice(_OWNER, "representative", representative, ("mean", "random"))
-        self._rows = group_rows(
-            _OWNER,
-            labels,
-            cameras,
+        options = PKOptions(
+            owner=_OWNER,
             num_identities=num_identities,
             num_instances=num_instances,
-            if_too_few=if_too_few,
             seed=seed,
+            coverage="identities",
+            if_too_few=if_too_few,
             rank=rank,
             world_size=world_size,
-            images=images,
         )
+        self._rows = group_rows(labels, cameras, images, options)
+
         self.num_identities = num_identities
         self.num_instances = num_instances
         self.seed = seed

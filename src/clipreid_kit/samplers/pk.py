@@ -5,13 +5,12 @@ from typing import Any, Final, Literal
 
 from torch.utils.data import Sampler
 
-from clipreid_kit._checks import check_choice
 from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit.samplers._integers import Integers
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import PKBatches
+from clipreid_kit.samplers._pk_options import IfTooFew, PKOptions
 from clipreid_kit.samplers._position import Position
-from clipreid_kit.samplers._rows_by_identity import IfTooFew
 
 
 @fixed_options(not_kept=("labels", "cameras", "images"))
@@ -108,20 +107,17 @@ class PKSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_choice("PKSampler", "coverage", coverage, ("identities", "images"))
-        self._batches = PKBatches(
-            "PKSampler",
-            labels,
-            num_identities,
-            num_instances,
+        options = PKOptions(
+            owner="PKSampler",
+            num_identities=num_identities,
+            num_instances=num_instances,
             seed=seed,
             coverage=coverage,
             if_too_few=if_too_few,
-            cameras=cameras,
-            images=images,
             rank=rank,
             world_size=world_size,
         )
+        self._batches = PKBatches(labels, cameras, images, options)
 
         self.num_identities = num_identities
         self.num_instances = num_instances

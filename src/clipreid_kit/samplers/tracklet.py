@@ -19,9 +19,9 @@ from clipreid_kit.samplers._integers import (
 )
 from clipreid_kit.samplers._loader_conventions import EpochSetter, warn_if_sharded_twice
 from clipreid_kit.samplers._pk_batches import PKBatches
+from clipreid_kit.samplers._pk_options import IfTooFew, PKOptions
 from clipreid_kit.samplers._position import Position
 from clipreid_kit.samplers._random import seeded_generator
-from clipreid_kit.samplers._rows_by_identity import IfTooFew
 
 _OWNER = "TrackletSampler"
 _STREAM = 3  # of frames: PKSampler draws identities and tracklets from others
@@ -54,15 +54,13 @@ class TrackletSampler(Sampler[list[int]]):
             ``ReidDataset.frames``. ``None`` if they are in order.
         selection: Which frames are shown; see above.
         stride: Distance of the frames with ``selection="consecutive"``, at least 1.
-        seed: Seed, at least 0. With the epoch it decides every batch; global random states are
-            neither read nor set.
+        seed: As of :class:`PKSampler`.
         coverage: Whether an epoch shows every identity once, or every tracklet at least once.
         if_too_few: What to do with an identity of fewer than K tracklets; see :class:`PKSampler`.
         cameras: Camera of each row, to take the tracklets of an identity from as many of its
             cameras as possible. ``None`` ignores cameras.
-        rank: Rank of this process, in [0, world_size).
-        world_size: Number of processes. All yield the same number of batches, and in one step all
-            identities of all ranks differ.
+        rank: As of :class:`PKSampler`.
+        world_size: As of :class:`PKSampler`.
 
     Attributes:
         epoch: The epoch that the next iteration yields; see :meth:`set_epoch`.
@@ -135,20 +133,19 @@ class TrackletSampler(Sampler[list[int]]):
         if camera_of_row is not None:
             camera_of_tracklet = self._one_of_each("cameras", camera_of_row, tracklet_of_row)
 
-        self._tracklets = PKBatches(
-            _OWNER,
-            self._one_of_each("identities", label_of_row, tracklet_of_row),
-            num_identities,
-            num_tracklets,
+        options = PKOptions(
+            owner=_OWNER,
+            num_identities=num_identities,
+            num_instances=num_tracklets,
             seed=seed,
             coverage="images" if coverage == "tracklets" else coverage,
             if_too_few=if_too_few,
-            cameras=camera_of_tracklet,
-            images=None,
             rank=rank,
             world_size=world_size,
             items="tracklets",
         )
+        label_of_tracklet = self._one_of_each("identities", label_of_row, tracklet_of_row)
+        self._tracklets = PKBatches(label_of_tracklet, camera_of_tracklet, None, options)
         self._data = checksum_of((self._rows, self._first, tracklet_of_row))
         self._position = Position(_OWNER, len(self), self._tracklets.settings)
 

@@ -68,9 +68,16 @@ def evaluate(adapter: nn.Module, file: dict[str, Any]) -> ReidResult:
     if "embeddings" in file:
         return evaluate_reid(adapter(torch.from_numpy(file["embeddings"])), query_ids=file["ids"])
 
-    sides = [adapter(torch.from_numpy(file[f"{side}_embeddings"])) for side in ("query", "gallery")]
-    names = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")
-    return evaluate_reid(*sides, **{name: file[name] for name in names if name in file})
+    query = adapter(torch.from_numpy(file["query_embeddings"]))
+    gallery = adapter(torch.from_numpy(file["gallery_embeddings"]))
+    return evaluate_reid(
+        query,
+        gallery,
+        query_ids=file["query_ids"],
+        gallery_ids=file["gallery_ids"],
+        query_cameras=file.get("query_cameras"),
+        gallery_cameras=file.get("gallery_cameras"),
+    )
 
 
 def main(arguments: list[str] | None = None) -> tuple[ReidResult, ReidResult]:

@@ -187,10 +187,14 @@ def _embedded(encoder: Encoder, tests: Tests, options: Evaluate) -> tuple[Tests,
 
 def _embed_once(encoder: Encoder, tests: Tests) -> Embed:
     """Encode all images of some tests, and return a lookup of the embeddings of records."""
-    pairs = [pair for sides in tests.values() for pair in sides]
-    images = {record.path: record for pair in pairs for side in pair for record in side or ()}
-    rows = {path: row for row, path in enumerate(images)}
+    images: dict[str, ImageRecord] = {}
+    for sides in tests.values():
+        for query, gallery in sides:
+            for record in (*query, *(gallery or ())):
+                images[record.path] = record
+
     embeddings = encoder.encode_images(list(images.values()))
+    rows = {path: row for row, path in enumerate(images)}
 
     def embed(records: Sequence[ImageRecord]) -> Tensor:
         return embeddings[[rows[record.path] for record in records]]

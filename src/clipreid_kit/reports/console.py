@@ -7,6 +7,8 @@ from clipreid_kit.reports.frozen_baseline import changes_of
 from clipreid_kit.reports.measures import TITLES, Rates, rates_of, task_label
 from clipreid_kit.reports.occlusion import is_occlusion_task, occlusion_curves
 
+_NARROWEST = 36  # column of the labels, in characters
+
 
 def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Results before and after training, in percent: one line per task and moment.
@@ -21,9 +23,14 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     moments = [moment for moment in ("before", "after") if moment in results]
     changes = changes_of(results)
     tasks = [task for task in results[moments[-1]] if not is_occlusion_task(task)]
-    width = max([35, *(len(_label(task, moment)) for task in tasks for moment in moments)]) + 1
-    lines = [" " * width + "".join(f"{title:>9}" for title in TITLES.values())]
 
+    width = _NARROWEST
+    for task in tasks:
+        for moment in moments:
+            width = max(width, len(_label(task, moment)) + 1)
+
+    titles = "".join(f"{title:>9}" for title in TITLES.values())
+    lines = [" " * width + titles]
     for task in tasks:
         for moment in moments:
             rates = rates_of(results[moment].get(task, {}))
@@ -31,7 +38,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         if task in changes:
             lines.append(_line(_label(task, "change"), changes[task], width, sign="+"))
 
-    return "\n".join([*lines, *_occlusion_lines(results, moments, width)])
+    lines += _occlusion_lines(results, moments, width)
+    return "\n".join(lines)
 
 
 def _occlusion_lines(

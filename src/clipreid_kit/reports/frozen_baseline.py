@@ -73,12 +73,14 @@ def change_rows(runs: Sequence[Run]) -> list[Row]:
     """
     table: list[Row] = []
     for version, members in runs_by_version(runs).items():
-        changes = [changes_of(run.results) for run in members]
-        for task in dict.fromkeys(task for of_run in changes for task in of_run):
-            measured = [of_run[task] for of_run in changes if task in of_run]
-            worse = sum((rates["mAP"] or 0) < 0 for rates in measured)
+        changes_of_task: dict[str, list[Rates]] = {}
+        for run in members:
+            for task, rates in changes_of(run.results).items():
+                changes_of_task.setdefault(task, []).append(rates)
+
+        for task, measured in changes_of_task.items():
             row: Row = {"version": version, "task": task, "num_runs": len(measured)}
-            row["num_worse"] = worse
+            row["num_worse"] = sum((rates["mAP"] or 0) < 0 for rates in measured)
             for column in COMPARED:
                 mean, spread = mean_and_std([rates[column] for rates in measured])
                 row |= {f"{column}_fraction": mean, f"{column}_std_fraction": spread}

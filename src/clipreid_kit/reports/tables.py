@@ -53,9 +53,12 @@ def version_rows(runs: Sequence[Run]) -> list[Row]:
     table: list[Row] = []
     for version, members in runs_by_version(runs).items():
         for moment in ("before", "after", "zero_shot"):
-            tested = [run.results.get(moment, {}) for run in members]
-            for task in dict.fromkeys(task for tasks in tested for task in tasks):
-                measured = [rates_of(tasks[task]) for tasks in tested if task in tasks]
+            rates_of_task: dict[str, list[Rates]] = {}
+            for run in members:
+                for task, numbers in run.results.get(moment, {}).items():
+                    rates_of_task.setdefault(task, []).append(rates_of(numbers))
+
+            for task, measured in rates_of_task.items():
                 row: Row = {"version": version, "task": task, "num_runs": len(measured)}
                 row["moment"] = moment
                 for column in COMPARED:

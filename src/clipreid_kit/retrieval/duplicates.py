@@ -74,10 +74,14 @@ def equal_files(
     # records of one path have one file, which is compared once
     groups = group_equal_files(positions_of)
     equal = {path for group in groups for path in group}
-    groups += [[path] for path, own in positions_of.items() if len(own) > 1 and path not in equal]
-    members = [
-        sorted(chain.from_iterable(map(positions_of.__getitem__, group))) for group in groups
-    ]
+    for path, positions in positions_of.items():
+        if len(positions) > 1 and path not in equal:
+            groups.append([path])
+
+    members = []
+    for group in groups:
+        positions_of_group = [positions_of[path] for path in group]
+        members.append(sorted(chain.from_iterable(positions_of_group)))
     return [_group("content", keys, records, positions) for positions in sorted(members)]
 
 

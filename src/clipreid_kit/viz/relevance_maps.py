@@ -1,7 +1,7 @@
 """Draw relevance over images, and over the words of texts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,31 +79,58 @@ def relevance_figure(
     values = [_checked_map(f"maps[{n}]", one) for n, one in enumerate(maps)]
     highest = max(one.max() for one in values)
 
-    sizes = [_size_on_page(image) for image in pixels]
-    columns = [max(width, _LEAST_COLUMN) for width, _ in sizes]
-    top = _MARGIN + (0.0 if titles is None else _LINE)
-    tallest = max(height for _, height in sizes)
-    below = top + tallest + _GAP
-
-    figure_width = max(2 * _MARGIN + sum(columns) + _GAP * (len(columns) - 1), 1.2)
-    figure_height = below + tallest + _MARGIN
-
+    page = _lay_out(pixels, has_titles=titles is not None)
     with own_style(_IMAGE_OWNER):
-        figure = blank_figure(_IMAGE_OWNER, (figure_width, figure_height), palette)
-        left = _MARGIN
+        figure = blank_figure(_IMAGE_OWNER, page.size, palette)
         for number, (image, relevance) in enumerate(zip(pixels, values, strict=True)):
+            left = page.lefts[number]
+            size = page.sizes[number]
             if titles is not None:
                 write_text(figure, titles[number], (left, _MARGIN - 0.04), palette.text)
 
-            size = sizes[number]
-            _draw_image(figure, f"image {number}", image, (left, top), size)
-            axes = _draw_image(figure, f"relevance {number}", image, (left, below), size)
+            _draw_image(figure, f"image {number}", image, (left, page.top), size)
+            axes = _draw_image(figure, f"relevance {number}", image, (left, page.below), size)
 
             scale = relevance.max() if shares == "each" else highest
             _draw_map(axes, relevance / (scale or 1.0), image.shape[:2])
-            left += columns[number] + _GAP
 
     return figure
+
+
+class _Page(NamedTuple):
+    """Where the columns of a figure are, in inches.
+
+    Attributes:
+        size: (width, height) of the figure.
+        sizes: (width, height) of each image.
+        lefts: Left edge of each column.
+        top: Upper edge of the images.
+        below: Upper edge of the maps.
+    """
+
+    size: tuple[float, float]
+    sizes: list[tuple[float, float]]
+    lefts: list[float]
+    top: float
+    below: float
+
+
+def _lay_out(pixels: Sequence[npt.NDArray[np.uint8]], *, has_titles: bool) -> _Page:
+    """Lay out a column for each image, with its map below it."""
+    sizes = [_size_on_page(image) for image in pixels]
+    tallest = max(height for _, height in sizes)
+    top = _MARGIN + (_LINE if has_titles else 0.0)
+    below = top + tallest + _GAP
+
+    lefts = []
+    right = _MARGIN
+    for width, _ in sizes:
+        lefts.append(right)
+        right += max(width, _LEAST_COLUMN) + _GAP
+
+    figure_width = max(right - _GAP + _MARGIN, 1.2)
+    figure_height = below + tallest + _MARGIN
+    return _Page((figure_width, figure_height), sizes, lefts, top, below)
 
 
 def word_relevance_figure(

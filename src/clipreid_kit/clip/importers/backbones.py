@@ -147,8 +147,14 @@ def _build(tensors: Mapping[str, Tensor], plan: _Plan) -> tuple[ClipTowers, Impo
     )
 
     own = towers.state_dict().keys()
-    places = {name: _TRUNK + place for name, place in plan.places.items() if _TRUNK + place in own}
-    values = {place: plan.replaced.get(name, tensors[name]) for name, place in places.items()}
+    places: dict[str, str] = {}
+    values: dict[str, Tensor] = {}
+    for name, place_in_trunk in plan.places.items():
+        place = _TRUNK + place_in_trunk
+        if place in own:
+            places[name] = place
+            values[place] = plan.replaced.get(name, tensors[name])
+
     loaded = load_weights(towers, values, strict=False, source_image_size=towers.image_size)
     if loaded.mismatched:
         names = on_one_line(loaded)

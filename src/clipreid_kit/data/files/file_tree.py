@@ -278,8 +278,8 @@ def _names_in_archive(owner: str, root: Path, layout: str) -> tuple[str, ...]:
     _warn_of_members(owner, root, repeated, "the last of several members of one name is")
 
     names = {name for name in files if not _is_in_added_folder(name)}.difference(outside)
-    # An archive of a folder that is hidden itself is read.
     visible = {name for name in names if not _is_in_hidden_folder(name)}
+    # An archive of a folder that is hidden itself is read.
     return tuple(sorted(visible or names))
 
 

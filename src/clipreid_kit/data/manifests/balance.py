@@ -1,6 +1,7 @@
 """Balance groups of records by under- and over-sampling."""
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -64,17 +65,19 @@ def balance_records(
     rng = torch.Generator().manual_seed(seed)
 
     most = min(map(len, groups)) if at_most == "smallest" else at_most
-    kept = groups if most is None else [_draw(rows, most, rng) for rows in groups]
+    if most is not None:
+        groups = [_draw(rows, most, rng) for rows in groups]
 
-    least = max(map(len, kept)) if at_least == "largest" else at_least
+    least = max(map(len, groups)) if at_least == "largest" else at_least
     if least is not None and most is not None and least > most:
         raise fail(_OWNER, "at_least <= at_most", f"{least} and {most}")
 
     repeated: list[int] = []
-    for rows in kept:
-        repeated += _repeat(rows, max(0, (least or 0) - len(rows)), rng)
+    if least is not None:
+        for rows in groups:
+            repeated += _repeat(rows, max(0, least - len(rows)), rng)
 
-    in_order = sorted(row for rows in kept for row in rows)
+    in_order = sorted(chain.from_iterable(groups))
     return [records[row] for row in (*in_order, *repeated)]
 
 

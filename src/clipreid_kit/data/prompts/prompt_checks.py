@@ -142,10 +142,14 @@ def filter_identities(
 
     counted = [record for record in records if split is None or record.split == split]
     num_images = Counter(record.identity for record in counted)
-    dropped = {identity for identity, count in num_images.items() if count < min_images}
-    dropped |= {record.identity for record in records if record not in table}
 
+    dropped = set()
+    for record in records:
+        count = num_images.get(record.identity, min_images)  # those not counted are kept
+        if count < min_images or record not in table:
+            dropped.add(record.identity)
     kept = [record for record in records if record.identity not in dropped]
+
     used = {table.key_of(record) for record in kept}
     texts = {key: text for key, text in table.texts.items() if key in used}
     return kept, PromptTable(texts, key=table.key)

@@ -38,27 +38,34 @@ def find_split_folders(root: str | os.PathLike[str], names: Sequence[str]) -> li
         ['train', 'query', 'gallery']
     """
     path = Path(root)
-    if not (is_file(path) and path.suffix.lower() == ".zip"):
-        existing = [name for name in names if is_folder(path / name)]
-        if is_folder(path):
-            _warn_of_near_folders(names, existing, list_folder(_OWNER, path)[0])
-        return existing
+    if is_file(path) and path.suffix.lower() == ".zip":
+        found, folders = _folders_in_archive(path, names)
+    elif is_folder(path):
+        found = {name for name in names if is_folder(path / name)}
+        folders = set(list_folder(_OWNER, path)[0])
+    else:
+        return []
 
-    inside: dict[str, set[str]] = {}  # split folders by the folder that holds them
-    upper: set[str] = set()  # all folders that may be split folders
+    existing = [name for name in names if name in found]
+    _warn_of_near_folders(names, existing, folders)
+    return existing
+
+
+def _folders_in_archive(path: Path, names: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Split folders of an archive, and all folders in it that may be split folders."""
+    splits_in: dict[str, set[str]] = {}  # by the folder that holds them
+    folders: set[str] = set()
     for file in open_tree(_OWNER, path, "split folders").names:
-        folders = file.split("/")[:-1]
-        upper.update(folders[: _DEEPEST + 1])
-        for depth, folder in enumerate(folders[: _DEEPEST + 1]):
+        upper = file.split("/")[:-1][: _DEEPEST + 1]
+        folders.update(upper)
+        for depth, folder in enumerate(upper):
             if folder in names:
-                inside.setdefault("/".join(folders[:depth]), set()).add(folder)
+                splits_in.setdefault("/".join(upper[:depth]), set()).add(folder)
 
     # The folder with most of them, of several the uppermost.
-    uppermost = sorted(inside, key=lambda folder: (folder.count("/") if folder else -1, folder))
-    found = max((inside[folder] for folder in uppermost), key=len, default=set())
-    existing = [name for name in names if name in found]
-    _warn_of_near_folders(names, existing, upper)
-    return existing
+    uppermost = sorted(splits_in, key=lambda holder: (holder.count("/") if holder else -1, holder))
+    found = max((splits_in[holder] for holder in uppermost), key=len, default=set())
+    return found, folders
 
 
 def _warn_of_near_folders(

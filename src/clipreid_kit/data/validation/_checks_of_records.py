@@ -150,20 +150,21 @@ def find_near_copies(
 
     Of query and gallery only those of one identity, unless the camera rule leaves the pair out.
     """
-    examples: list[str] = []
+    found: list[tuple[str, str]] = []
     for query, gallery in pairs:
         kept = _rows_by_identity(records, gallery)
         for (identity, camera), shown in _rows_by_camera(records, query).items():
             rows = kept.get(identity, [])
             if camera is not None:
                 rows = [row for row in rows if records[row].camera != camera]
-            found = near_pairs(_paths(records, shown), _paths(records, rows), looks)
-            examples += [f"{one} ~ {other}" for one, other in found]
+            found += near_pairs(_paths(records, shown), _paths(records, rows), looks)
 
-    trained = [record.path for record in records if train is not None and record.split == train]
-    tested = [record.path for record in records if record.split in test]
-    examples += [f"{one} ~ {other}" for one, other in near_pairs(trained, tested, looks)]
+    if train is not None:
+        trained = [record.path for record in records if record.split == train]
+        tested = [record.path for record in records if record.split in test]
+        found += near_pairs(trained, tested, looks)
 
+    examples = [f"{one} ~ {other}" for one, other in found]
     text = "images that look like one on the other side, as if saved in another format"
     return _findings("near_copy", "note", text, examples), set()
 
@@ -198,10 +199,18 @@ def _rows_by_path(records: Records) -> dict[str, list[int]]:
 
 def _with_repeated_paths(rows_of_path: Mapping[str, list[int]], groups: Groups) -> list[list[str]]:
     """Return the groups of equal files, and each other path that several records have."""
-    existing = [[path for path in group if path in rows_of_path] for group in groups]
-    grouped = {path for group in existing for path in group}
-    alone = [[path] for path, rows in rows_of_path.items() if len(rows) > 1 and path not in grouped]
-    return [*(group for group in existing if len(group) > 1), *alone]
+    repeated: list[list[str]] = []
+    grouped: set[str] = set()
+    for group in groups:
+        existing = [path for path in group if path in rows_of_path]
+        grouped.update(existing)
+        if len(existing) > 1:
+            repeated.append(existing)
+
+    for path, rows in rows_of_path.items():
+        if len(rows) > 1 and path not in grouped:
+            repeated.append([path])
+    return repeated
 
 
 def find_queries_without_match(records: Records, pairs: Sequence[tuple[str, str]]) -> Found:
@@ -251,12 +260,15 @@ def find_single_images(records: Records, train: str | None) -> Found:
     text = "identities with one image"
     if any(record.split == train for record in trainable):
         text = f"training {text}"
-    examples = [str(identity) for identity in sorted(single, key=str)]
-    nothing_to_pair = bool(single) and len(single) == len(counts) > 1
-    if nothing_to_pair and not all(record.caption for record in trainable):
+
+    severity: Literal["error", "note"] = "note"
+    all_are_single = len(single) == len(counts) > 1
+    if all_are_single and not all(record.caption for record in trainable):
+        severity = "error"
         text = f"{text}, which are all: there is no pair to train on"
-        return _findings("single_image", "error", text, examples), set()
-    return _findings("single_image", "note", text, examples), set()
+
+    examples = sorted(map(str, single))
+    return _findings("single_image", severity, text, examples), set()
 
 
 def find_similar_names(records: Records) -> Found:

@@ -477,10 +477,18 @@ def _count_above(
 
 def _join(parts: list[_OpenPairs]) -> _OpenPairs:
     """Concatenate the open pairs of several slices; items are numbered through."""
-    query, rows, match, _ = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    num_before = np.cumsum([0, *(len(part.rows) for part in parts)]).tolist()
-    items = [part.item + shift for part, shift in zip(parts, num_before, strict=False)]
-    return _OpenPairs(query, rows, match, np.concatenate(items))
+    items = []
+    num_before = 0
+    for part in parts:
+        items.append(part.item + num_before)
+        num_before += len(part.rows)
+
+    return _OpenPairs(
+        np.concatenate([part.query for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.match for part in parts]),
+        np.concatenate(items),
+    )
 
 
 def _score_runs(

@@ -139,29 +139,43 @@ def _reliability(
     Returns:
         The expected calibration error, and its bins.
     """
+    held_out, probabilities = _predict_held_out(method, pairs, base_rate, seed)
+    return _bins(probabilities, held_out.is_same, held_out.weights(base_rate))
+
+
+def _predict_held_out(
+    method: str, pairs: LabelledPairs, base_rate: float, seed: int
+) -> tuple[LabelledPairs, FloatArray]:
+    """Pairs of identities that were held out in turn, and the probabilities predicted for them."""
     num_folds = min(_FOLDS, pairs.num_identities // 2)
     order = np.random.default_rng(seed).permutation(pairs.num_identities)
     fold_of_pair = (order % num_folds)[pairs.identities]
 
-    held_out, predictions = [], []
+    held_out: list[LabelledPairs] = []
+    probabilities: list[FloatArray] = []
     for fold in range(num_folds):
         in_fold = fold_of_pair == fold
         fitted = pairs.chosen(~in_fold.any(axis=1))
         tested = pairs.chosen(in_fold.all(axis=1))
-        if not fitted.is_same.any() or fitted.is_same.all() or not len(tested.is_same):
-            continue
-        held_out.append(tested)
-        predictions.append(_fit(method, fitted, base_rate)(tested.similarity))
+        has_both_kinds = fitted.is_same.any() and not fitted.is_same.all()
+        if has_both_kinds and len(tested.is_same):
+            curve = _fit(method, fitted, base_rate)
+            held_out.append(tested)
+            probabilities.append(curve(tested.similarity))
 
-    if not held_out or not any(part.is_same.any() for part in held_out):
+    if not any(part.is_same.any() for part in held_out):
         raise TooFewPairsError(
             f"{_OWNER}: too few identities have two images to hold some of them out. Add images."
         )
-    similarity = np.concatenate([part.similarity for part in held_out])
-    is_same = np.concatenate([part.is_same for part in held_out])
-    identities = np.concatenate([part.identities for part in held_out])
-    tested = LabelledPairs(similarity, is_same, identities, pairs.base_rate, pairs.num_identities)
-    return _bins(np.concatenate(predictions), is_same, tested.weights(base_rate))
+
+    joined = LabelledPairs(
+        np.concatenate([part.similarity for part in held_out]),
+        np.concatenate([part.is_same for part in held_out]),
+        np.concatenate([part.identities for part in held_out]),
+        pairs.base_rate,
+        pairs.num_identities,
+    )
+    return joined, np.concatenate(probabilities)
 
 
 def _bins(

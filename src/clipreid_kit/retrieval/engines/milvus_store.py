@@ -501,13 +501,20 @@ def insert_rows(
         vectors = embeddings.block(start, stop).float().tolist()
         batch = []
         for position, vector in enumerate(vectors, start=start):
-            row: dict[str, Any] = {"key": int(keys[position]), "vector": vector}
             record = None if records is None else records[position]
-            texts, numbers = ({}, {}) if record is None else column_values(record, columns)
-            text = "" if record is None else _write_record(owner, record)
-            batch.append({**row, "record": text, "columns": texts, "numbers": numbers})
+            described = _described(owner, record, columns)
+            batch.append({"key": int(keys[position]), "vector": vector, **described})
         # an insertion that is made twice would double the rows
         connection.call(owner, client.insert, collection, batch, again=client.upsert)
+
+
+def _described(owner: str, record: ImageRecord | None, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a row that hold its record, and the columns to search by."""
+    if record is None:
+        return {"record": "", "columns": {}, "numbers": {}}
+
+    texts, numbers = column_values(record, columns)
+    return {"record": _write_record(owner, record), "columns": texts, "numbers": numbers}
 
 
 def _write_record(owner: str, record: ImageRecord) -> str:

@@ -82,10 +82,8 @@ def code_lists(
         _score(scores, may_be_near & ~first, rows, queries, norms, gallery, threads)
 
     order = np.argsort(-scores, axis=1, kind="stable")
-    values, rows = (
-        np.take_along_axis(scores, order, axis=1),
-        np.take_along_axis(rows, order, axis=1),
-    )
+    values = np.take_along_axis(scores, order, axis=1)
+    rows = np.take_along_axis(rows, order, axis=1)
     is_complete = kept == gallery.num_allowed
     floor = np.full(len(rows), -np.inf) if is_complete else found.values[:, -1] + found.errors
     return ProductLists(values, rows, error, floor)
@@ -101,12 +99,12 @@ def _shares(
     shares = []
     for source in gallery.sources:
         own = [i for i, block in enumerate(blocks) if block.source is source]
-        parts = [own[i::num_threads] for i in range(min(num_threads, len(own)))]
-        own_shares = [
-            _Share([blocks[i] for i in part], [offsets[i] for i in part]) for part in parts
-        ]
+        of_threads = []
+        for thread in range(min(num_threads, len(own))):
+            part = own[thread::num_threads]
+            of_threads.append(_Share([blocks[i] for i in part], [offsets[i] for i in part]))
         if own:
-            shares.append((source, own_shares))
+            shares.append((source, of_threads))
     return shares
 
 
@@ -140,10 +138,8 @@ def _merge(lists: Sequence[_CodeLists], kept: int) -> _CodeLists:
     errors = np.max([own.errors for own in lists], axis=0)
 
     order = np.argsort(-values, axis=1, kind="stable")[:, :kept]
-    values, rows = (
-        np.take_along_axis(values, order, axis=1),
-        np.take_along_axis(rows, order, axis=1),
-    )
+    values = np.take_along_axis(values, order, axis=1)
+    rows = np.take_along_axis(rows, order, axis=1)
     return _CodeLists(values, rows, errors)
 
 

@@ -86,10 +86,17 @@ class Block(NamedTuple):
 
     def load(self) -> LoadedBlock:
         """Return the rows that may be found, and what a product needs of them."""
-        source, rows = self.source, (self.start, self.stop)
-        chosen = slice(None) if self.positions is None else torch.from_numpy(self.positions)
-        along = None if source.center is None else source.along_center(*rows)[chosen]
-        return LoadedBlock(self.vectors(), source.norms(*rows)[chosen], source.center, along)
+        source = self.source
+        norms = source.norms(self.start, self.stop)
+        along = None
+        if source.center is not None:
+            along = source.along_center(self.start, self.stop)
+
+        if self.positions is not None:
+            chosen = torch.from_numpy(self.positions)
+            norms = norms[chosen]
+            along = None if along is None else along[chosen]
+        return LoadedBlock(self.vectors(), norms, source.center, along)
 
 
 class GalleryRows:

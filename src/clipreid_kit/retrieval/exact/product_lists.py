@@ -83,32 +83,36 @@ def product_lists(
         dtype: float32, or float64 for queries that float32 leaves open.
         on_device: Where the rows are multiplied; ``None`` for where they are read.
     """
-    num_queries = len(queries)
     num_threads, width = _threads_and_width(queries, gallery)
     if on_device is not None:
         num_threads, width = 1, BLOCK_ROWS
         queries, norms = queries.to(on_device.device), norms.to(on_device.device)
 
     # rows that may be found are numbered through: ``offer`` counts columns
-    blocks = gallery.blocks(width)
-    offsets = np.cumsum([0, *(block.num_rows for block in blocks[:-1])]).tolist()
-    numbered = list(zip(offsets, blocks, strict=True))
-    shares = [numbered[i::num_threads] for i in range(min(num_threads, len(blocks)))]
+    num_before = 0
+    numbered: list[tuple[int, Block]] = []
+    for block in gallery.blocks(width):
+        numbered.append((num_before, block))
+        num_before += block.num_rows
+    num_shares = min(num_threads, len(numbered))
+    shares = [numbered[share::num_threads] for share in range(num_shares)]
 
     reference = gallery.reference if dtype == torch.float32 else 0.0
     product = _Product(queries, norms, dtype, reference, on_device)
     with own_threads(len(shares)) as threads:
         found = list(threads.map(lambda share: _nearest_of(product, share, kept), shares))
 
-    values, places = torch.cat([own.values for own in found], dim=1).topk(kept, dim=1)
-    rows = torch.cat([own.rows for own in found], dim=1).gather(1, places).cpu().numpy()
+    all_values = torch.cat([own.values for own in found], dim=1)
+    all_rows = torch.cat([own.rows for own in found], dim=1)
+    values, places = all_values.topk(kept, dim=1)
+    rows = all_rows.gather(1, places).cpu().numpy()
     if gallery.allowed is not None:
         rows = np.flatnonzero(gallery.allowed)[rows]
 
     error = max(own.error for own in found)
     similarities = values.double().cpu().numpy() + reference
     is_complete = kept == gallery.num_allowed
-    floor = np.full(num_queries, -np.inf) if is_complete else similarities[:, -1] + error
+    floor = np.full(len(queries), -np.inf) if is_complete else similarities[:, -1] + error
     return ProductLists(similarities, rows, error, floor)
 
 

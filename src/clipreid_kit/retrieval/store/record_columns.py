@@ -75,25 +75,28 @@ class RecordColumns:
 
     def records(self, rows: IntArray) -> list[ImageRecord]:
         """Return records by row."""
-        fields = zip(*(self._values((False, name), rows) for name in FIELDS), strict=True)
-        extra = {name: self._values((True, name), rows) for own, name in self._columns if own}
-        later = {
-            name: self._values((False, name), rows)
-            for name in LATER
-            if (False, name) in self._columns
-        }
+        columns = [self._values((False, name), rows) for name in FIELDS]
+        extra: dict[str, list[Any]] = {}
+        later: dict[str, list[Any]] = {}
+        for is_extra, name in self._columns:
+            if is_extra:
+                extra[name] = self._values((True, name), rows)
+            elif name in LATER:
+                later[name] = self._values((False, name), rows)
+
+        fields = zip(*columns, strict=True)
         if not extra and not later:
             return list(itertools.starmap(ImageRecord, fields))
 
         found = []
-        for i, (path, identity, camera, view, caption, split) in enumerate(fields):
-            present = {
-                name: column[i] for name, column in extra.items() if column[i] is not _MISSING
-            }
-            named = {name: column[i] for name, column in later.items()}
-            found.append(
-                ImageRecord(path, identity, camera, view, caption, split, present, **named)
-            )
+        for row, (path, identity, camera, view, caption, split) in enumerate(fields):
+            present = {}
+            for name, column in extra.items():
+                if column[row] is not _MISSING:
+                    present[name] = column[row]
+            named = {name: column[row] for name, column in later.items()}
+            record = ImageRecord(path, identity, camera, view, caption, split, present, **named)
+            found.append(record)
         return found
 
     def values(self, name: str, rows: IntArray) -> list[Any]:
@@ -181,14 +184,7 @@ def _add_column(
     is_text = all(value is None or isinstance(value, str) for value in distinct)
     if is_text and 2 * len(distinct) > len(values):
         column["kind"] = "text"
-        texts = [
-            _NO_TEXT if value is None else value.encode("utf-8", "surrogatepass")
-            for value in values
-        ]
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-        arrays[array + ".offsets"] = offsets
-        arrays[array + ".text"] = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        arrays[array + ".offsets"], arrays[array + ".text"] = _joined_texts(values)
         return
 
     column["kind"] = "category"
@@ -197,6 +193,21 @@ def _add_column(
     if _MISSING in distinct:
         column["missing"] = distinct.index(_MISSING)
     column["values"] = [value for value in distinct if value is not _MISSING]
+
+
+def _joined_texts(values: Sequence[str | None]) -> tuple[Array, Array]:
+    """Return where each text begins and the last one ends, and the bytes of all texts."""
+    texts = [_encode_text(value) for value in values]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets, np.frombuffer(b"".join(texts), dtype=np.uint8)
+
+
+def _encode_text(value: str | None) -> bytes:
+    """Return the bytes of a text; lone surrogates, as in odd file names, are kept."""
+    return _NO_TEXT if value is None else value.encode("utf-8", "surrogatepass")
 
 
 def _distinct(values: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -4,16 +4,11 @@ import layouts
 import numpy as np
 import pytest
 import torch
-from tiny import session_of, tiny_images, tiny_recipe
+from tiny import session_of, tiny_recipe
 
 from examples.trainer.assemble import pk_batches, training_images
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.records import arrange_tests, load_records
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 class Directions:

@@ -1,12 +1,11 @@
 """Evaluating a finished run or checkpoint alone gives the run's own figures, to the last digit."""
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
-from tiny import STAGES, tiny_images, tiny_recipe
+from tiny import STAGES, tiny_recipe
 
 from clipreid_kit.clip import TrainingCheckpoints, load_towers
 from clipreid_kit.data import read_table, write_csv
@@ -16,6 +15,8 @@ from clipreid_kit.reports.tables import version_rows
 from clipreid_kit.retrieval import Encoder
 from examples.trainer import evaluate as command
 from examples.trainer.run import run
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 QUICK = {"joint", "clip_reid", "prompt_sg"}
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")
@@ -27,17 +28,6 @@ MORE = {  # options that the method, and not the towers, decide about
     "image_encoder": ("data.orientations=4", "data.validation=0.3"),
     "retrieval": ("mining.data=hard_negative", "evaluate.predictions=2"),
 }
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,12 @@ from examples.trainer.records import load_records, read_records
 from examples.trainer.session import categories_of
 
 # Small sets are cut smaller still: an identity may keep a single image.
-pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
+# Narrower models may rank alike by two values of a key.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning"),
+    pytest.mark.usefixtures("without_report"),
+    pytest.mark.full_width,
+]
 
 VIT = "model.name=reid-tiny-vit"
 OCCLUDED = "evaluate.occlusion=[rectangle]"
@@ -367,22 +372,6 @@ def keys(models=RECIPES, prefix=""):
             sections = models_in(field.annotation)
             found += keys(sections, f"{prefix}{name}.") if sections else [f"{prefix}{name}"]
     return list(dict.fromkeys(found))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow_models():
-    """The small models as they are: narrower ones may rank alike by two values of a key."""
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def outcome(folder, *changes, stage, images):

@@ -3,14 +3,9 @@
 import re
 
 import pytest
-from tiny import tiny_images, write_recipe
+from tiny import write_recipe
 
 from examples.trainer.__main__ import main
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 def answer(capsys, *arguments):

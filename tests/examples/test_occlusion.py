@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_images, tiny_recipe
+from tiny import tiny_recipe
 from tiny_towers import tiny_towers
 
 from clipreid_kit import evaluate_reid
@@ -11,11 +11,6 @@ from clipreid_kit.data import Occlusion, evaluation_ids, read_csv
 from clipreid_kit.retrieval import Encoder
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.records import _check_tests, arrange_tests, load_records
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")

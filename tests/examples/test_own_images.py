@@ -8,8 +8,9 @@ import pytest
 
 from clipreid_kit.data import SyntheticReid, write_csv
 from examples.settings.recipe import load_recipe
-from examples.trainer import run as trainer
 from examples.trainer.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 OWN = RECIPES / "own" / "train.yaml"
@@ -39,11 +40,6 @@ def images(tmp_path_factory):
     write_csv(own, root / "captioned.csv")
     write_csv([replace(record, caption=None) for record in own], root / "photos.csv")
     return root
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
 
 
 def trained(out, recipe, data, *changes, capsys):

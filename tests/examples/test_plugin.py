@@ -1,13 +1,12 @@
 """Your own records and losses in the trainer: from Python, and from a file by ``--plugin``."""
 
 import json
-import os
 import re
 
 import pytest
 import torch
 from pages import page
-from tiny import tiny_images, tiny_recipe, write_recipe
+from tiny import tiny_recipe, write_recipe
 from torch import nn
 
 from clipreid_kit.data import ImageRecord, read_table
@@ -15,6 +14,8 @@ from examples.trainer import evaluate
 from examples.trainer.__main__ import main
 from examples.trainer.plugin import Plugin, load_plugin
 from examples.trainer.run import run
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0", "track.console=nothing")
 
@@ -28,17 +29,6 @@ class Constant(nn.Module):
 
     def forward(self, embeddings, labels):
         return self.scale + 0 * embeddings.sum()
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def epochs(out):

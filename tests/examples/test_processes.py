@@ -6,7 +6,7 @@ import pytest
 import torch
 from forked import started
 from safetensors.torch import load_file
-from tiny import tiny_images, write_recipe
+from tiny import write_recipe
 
 # Plain gradient steps: Adam would turn a gradient of rounding errors into a full step.
 COMMON = (
@@ -37,11 +37,6 @@ CASES = {
         "optim.ema_decay=0.5",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 def tensors(out):

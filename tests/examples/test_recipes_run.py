@@ -14,7 +14,11 @@ from examples.trainer import loop
 from examples.trainer import run as trainer
 
 # Small sets are cut smaller still: an identity may keep a single image.
-pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
+# SLOW_TO_FALL is of the losses of the models as they are.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning"),
+    pytest.mark.full_width,
+]
 
 FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 RECIPES = sorted(
@@ -52,11 +56,6 @@ WITH_REPORT = {  # of every stage
     "quickstart/classifier",
 }
 QUICK = {"own/train"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow_models():
-    """Recipes run with the small models as they are: SLOW_TO_FALL is of their losses."""
 
 
 def closed_form(optim, peak, step, steps):

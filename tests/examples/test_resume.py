@@ -11,18 +11,13 @@ from pathlib import Path
 import pytest
 from forked import started
 from safetensors.torch import load_file
-from tiny import tiny_images, write_recipe
+from tiny import write_recipe
 
 from examples.settings.recipe import load_recipe
 from examples.trainer import run as trainer
 from examples.trainer.__main__ import main
 
 NAMES = ("metrics.jsonl", "prompt/metrics.jsonl")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 def settings(images, *changes):

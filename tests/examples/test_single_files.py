@@ -17,6 +17,9 @@ from PIL import Image
 from clipreid_kit.data import SyntheticReid
 from examples.example_images import read_images
 
+# The gain is that of the models as they are.
+pytestmark = pytest.mark.full_width
+
 ROOT = Path(__file__).parents[2]
 METHODS = ["finetune_clip", "clip_reid", "prompt_sg"]
 PARTS = [
@@ -50,11 +53,6 @@ def run_main(name, *arguments, **options):
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow_models():
-    """The small models as they are: the gain is of these."""
 
 
 @pytest.fixture(scope="module")

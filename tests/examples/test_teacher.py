@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import session_of, tiny_images, tiny_recipe
+from tiny import session_of, tiny_recipe
 
 from clipreid_kit import TripletLoss, logit_distillation_loss, relational_distillation_loss
 from clipreid_kit.clip import ClipBaseline, read_card, warm_start
@@ -14,17 +14,9 @@ from examples.trainer import run as trainer
 from examples.trainer.batches import ImageBatch
 from examples.trainer.teacher import teacher_of
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 SHORT = ("optim.epochs=1", "optim.warmup_epochs=0", "track.console=nothing")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -3,16 +3,11 @@
 import layouts
 import pytest
 import torch
-from tiny import tiny_images, tiny_recipe
+from tiny import tiny_recipe
 
 from clipreid_kit.data import captions_of, records_of
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.records import arrange_tests, load_records, validation_of
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 class Directions:

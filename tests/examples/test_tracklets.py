@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny import session_of, tiny_images, tiny_recipe
+from tiny import session_of, tiny_recipe
 
 from clipreid_kit import FrameAttention, FrameMean, FrameTransformer, TrackletProtocol
 from clipreid_kit import data as kit
@@ -21,11 +21,6 @@ GENERATED = (
     *("data.frames=3", "tracklets.num_frames=2", "evaluate.tracklets=own"),
     *("optim.epochs=1", "optim.warmup_epochs=0", "track.console=nothing"),
 )
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 def recipe_of(tmp_path, images, *changes):

@@ -31,11 +31,6 @@ QUICKSTART = REPOSITORY / "examples" / "recipes" / "quickstart"
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of the generated set, as a beginner makes it."""
     folder = tmp_path_factory.mktemp("finished")

@@ -2,36 +2,25 @@
 
 import json
 import math
-import os
 import re
 
 import pytest
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
-from tiny import STAGES, tiny_images, tiny_recipe, write_recipe
+from tiny import STAGES, tiny_recipe, write_recipe
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from clipreid_kit.clip import ClipBaseline
 from examples.settings.optim import Optim
 from examples.trainer import assemble, loop
-from examples.trainer import run as trainer
 from examples.trainer.__main__ import main
 from examples.trainer.run import run
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 VIT = "model.name=reid-tiny-vit"
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 class Watched:

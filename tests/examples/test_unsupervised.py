@@ -2,33 +2,23 @@
 
 import csv
 import json
-import os
 import random
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import session_of, tiny_images, tiny_recipe
+from tiny import session_of, tiny_recipe
 
 from clipreid_kit.data import records_of
 from examples.trainer import loop
 from examples.trainer import run as trainer
 from examples.trainer.stages import unsupervised
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 STAGE = "unsupervised"
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")
 CAMERAS = ("loss.prototype=0", "loss.camera_prototype=1", "loss.memory_update=each")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def content(out):

@@ -10,6 +10,8 @@ from examples.settings.smoke import smoke
 from examples.trainer import run as trainer
 from examples.trainer.session import make_towers
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 TIMM = "model.name=timm/test_resnet"
 NO_TEXT = {
     "classifier": ("loss.id=1",),
@@ -18,11 +20,6 @@ NO_TEXT = {
     "clip_reid": ("loss.image_to_text=0", "prompt.epochs=0"),
     "retrieval": ("loss.info_nce=0", "loss.triplet=1", "batch.num_instances=2"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize(

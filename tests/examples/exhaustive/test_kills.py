@@ -1,13 +1,6 @@
 """Kills that the slow part leaves out, because those of another miner are much like them."""
 
-import pytest
 from test_resume import kill_between_two_minings
-from tiny import tiny_images
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny_images(tmp_path_factory.mktemp("images"))
 
 
 def test_kills_between_two_minings_of_hard_negatives(tmp_path, images):

@@ -4,8 +4,6 @@ Every key is tested on one of the recipes that change it: the one that covers mo
 changes the run of every stage that has it is the subject of ``test_keys.py``.
 """
 
-import os
-
 import pytest
 from test_keys import ELSEWHERE, keys, outcome_of
 from test_recipes_run import FOLDER, RECIPES
@@ -13,10 +11,14 @@ from test_recipes_run import FOLDER, RECIPES
 from examples.settings.recipe import load_recipe, recipe_of
 from examples.settings.section import default_of, lookup
 from examples.settings.smoke import smoke
-from examples.trainer import run as trainer
 
 # Small sets are cut smaller still: an identity may keep a single image.
-pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
+# Narrower models may rank alike by two values of a key.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning"),
+    pytest.mark.usefixtures("without_report"),
+    pytest.mark.full_width,
+]
 
 LONGER = "A thing." + " It was seen on a quiet day in a place that nobody knows" * 12 + "."
 # Keys that a small run sets anyway, or that need partners, get another value than the default.
@@ -127,17 +129,6 @@ def cases():
 
 
 CASES = list(cases())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow_models():
-    """The small models as they are: narrower ones may rank alike by two values of a key."""
-
-
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch):
-    monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")

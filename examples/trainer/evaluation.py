@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from examples.settings.base_recipes import Recipe
 from examples.settings.benchmarks import SysuMM01
 from examples.settings.evaluate import Evaluate
 from examples.trainer import cross_modality
-from examples.trainer.records import Sides, Tests
+from examples.trainer.records import Sides, Tests, records_of_sides
 from examples.trainer.tracklets import tracklet_tests
 
 _BY_CAPTIONS = "text_to_person"
@@ -187,12 +187,8 @@ def _embedded(encoder: Encoder, tests: Tests, options: Evaluate) -> tuple[Tests,
 
 def _embed_once(encoder: Encoder, tests: Tests) -> Embed:
     """Encode all images of some tests, and return a lookup of the embeddings of records."""
-    images: dict[str, ImageRecord] = {}
-    for sides in tests.values():
-        for query, gallery in sides:
-            for record in (*query, *(gallery or ())):
-                images[record.path] = record
-
+    records = records_of_sides(chain.from_iterable(tests.values()))
+    images = {record.path: record for record in records}
     embeddings = encoder.encode_images(list(images.values()))
     rows = {path: row for row, path in enumerate(images)}
 
@@ -208,13 +204,13 @@ def _under_occlusion(
     """Results of every protocol for each kind and share of occluders."""
     options = scoring.options
     images = {protocol: sides for protocol, sides in tests.items() if protocol != _BY_CAPTIONS}
-    paths = sorted(
-        {record.path for sides in images.values() for query, _ in sides for record in query}
-    )
+    paths: set[str] = set()
+    for query, _ in chain.from_iterable(images.values()):
+        paths.update(record.path for record in query)
 
     results: dict[str, Result] = {}
     for kind, share in product(options.occlusion, options.occlusion_shares):
-        others = paths if kind == "patch" else ()
+        others = sorted(paths) if kind == "patch" else ()
         occlusion = Occlusion(kind, share, options.occlusion_seed, images=others)
         hidden = _embed_once(encoder.occluded(occlusion), images)
         seen = hidden if options.occlusion_sides == "both" else embed

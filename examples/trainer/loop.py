@@ -124,7 +124,8 @@ def fit(training: Training, *, resume: bool) -> None:
     prepare(training)
     start, waited = _resume(training) if resume else (0, 0)
 
-    epochs, validation = training.optim.epochs, training.validation
+    epochs = training.optim.epochs
+    validation = training.validation
     for epoch in range(start + 1, epochs + 1):
         if validation is not None and validation.is_over(waited):
             break

@@ -1,8 +1,9 @@
 """The records of a run: read, captioned, split, checked, and arranged into tests."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -190,12 +191,12 @@ def _hold_out(records: Records, fraction: float, seed: int) -> Records:
 
 def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | None) -> None:
     """Require what the evaluation needs."""
-    pairs = [pair for sides in tests.values() for pair in sides]
-    _check_galleries(recipe, [gallery for _, gallery in pairs])
+    all_sides = list(chain.from_iterable(tests.values()))
+    _check_galleries(recipe, [gallery for _, gallery in all_sides])
 
     if isinstance(recipe.data, Stored) and not isinstance(recipe.data, Benchmark):
         cameras = None if recipe.evaluate.cameras else False
-        for query, gallery in pairs:
+        for query, gallery in all_sides:
             if gallery is not None:
                 kit.check_shared_images(query, gallery, cameras=cameras)
 
@@ -205,8 +206,8 @@ def _check_tests(recipe: Recipe, tests: Tests, records: Records, train: str | No
         kit.check_splits(records, train=train, min_images=1)
 
     for protocol, column in COLUMNS.items():
-        for query, gallery in tests.get(protocol, ()):
-            names_of([*query, *(gallery or ())], column)
+        for sides in tests.get(protocol, ()):
+            names_of(records_of_sides([sides]), column)
 
 
 def _check_galleries(recipe: Recipe, galleries: Sequence[Records | None]) -> None:
@@ -244,8 +245,7 @@ def _check_training(recipe: TrainingRecipe, tests: Tests, records: Records) -> N
     _check_positives(recipe, train)
     held_out = [record for record in records if record.split in _VALIDATION]
     for sides in tests.values():
-        tested = [record for pair in sides for side in pair for record in side or ()]
-        kit.check_identities([*train, *held_out], tested)
+        kit.check_identities([*train, *held_out], records_of_sides(sides))
 
     validation = validation_of(records)
     if "query_gallery" in validation:
@@ -384,6 +384,15 @@ def _drawn(records: Sequence[ImageRecord], num_splits: int, seed: int) -> Record
     sides = ("query", "gallery", "test")
     test = [replace(record, split="test") for record in records if record.split in sides]
     return kit.apply_split(test, kit.split_query_gallery(test, num_splits=num_splits, seed=seed))
+
+
+def records_of_sides(sides: Iterable[Sides]) -> list[ImageRecord]:
+    """All records of some queries and galleries, one pair after the other."""
+    found: list[ImageRecord] = []
+    for query, gallery in sides:
+        found += query
+        found += gallery or ()
+    return found
 
 
 def validation_of(records: Sequence[ImageRecord], *, by_captions: bool = False) -> Tests:

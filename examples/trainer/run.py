@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.precision import slow_precision
-from examples.trainer.records import Records, arrange_tests, load_records
+from examples.trainer.records import Records, arrange_tests, load_records, records_of_sides
 from examples.trainer.same_run import files_of, keep_or_check, trained_on
 from examples.trainer.session import Session, categories_of, encoding_of, make_towers
 from examples.trainer.threads import threads_of_torch
@@ -269,8 +270,8 @@ def _evaluate(
 
     tests = arrange_tests(recipe, session.records)
     if recipe.track.console == "epochs":
-        sides = [side for pairs in tests.values() for pair in pairs for side in pair if side]
-        images = {record.path for side in sides for record in side}
+        records = records_of_sides(chain.from_iterable(tests.values()))
+        images = {record.path for record in records}
         when = f" {moment} training" if isinstance(recipe, TrainingRecipe) else ""
         print(f"evaluation{when}: {len(images)} images", flush=True)
     encoder = session.encoding.encoder(method)

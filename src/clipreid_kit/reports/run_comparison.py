@@ -87,16 +87,17 @@ def read_models(paths: Iterable[Path]) -> list[Model]:
     folders = [path for path in paths if is_folder(path)]
     singles = [path for path in paths if path not in folders]
 
+    runs: list[Run] = []
     read: dict[str, ResultFile] = {}
-    runs = find_runs(folders) if folders else []
+    if folders:
+        runs += find_runs(folders)
     for run in runs:
         read[run.name] = read_result_file(result_file_of(run.path))
 
-    names = distinct_names([path.resolve().with_suffix("") for path in singles]) if singles else []
-    for path, name in zip(singles, names, strict=True):
-        file = read_result_file(path)
+    for name, path in _named_files(singles).items():
         if name in read:
             raise ValueError(f"compare: {name} names both a run and a file; rename the file.")
+        file = read_result_file(path)
         # A result without a recipe is a model of its own.
         settings = file.recipe or {"file": str(path)}
         runs.append(Run(name, path, settings, [], [], {}))
@@ -109,6 +110,14 @@ def read_models(paths: Iterable[Path]) -> list[Model]:
     for name, members in runs_by_version(runs).items():
         models.append(Model(name, members, [read[run.name] for run in members]))
     return models
+
+
+def _named_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name result files by as much of their paths as tells them apart."""
+    if not paths:
+        return {}
+    names = distinct_names([path.resolve().with_suffix("") for path in paths])
+    return dict(zip(names, paths, strict=True))
 
 
 def _check_same_images(models: Sequence[Model]) -> None:

@@ -109,9 +109,9 @@ class DomainPKSampler(Sampler[list[int]]):
         )
 
         label_of_row = read_labels(_OWNER, labels)
-        domain_of_row = read_column(_OWNER, "domains", domains, label_of_row.size)
-        _check_one_domain_each(label_of_row, domain_of_row)
         num_rows = label_of_row.size
+        domain_of_row = read_column(_OWNER, "domains", domains, num_rows)
+        _check_one_domain_each(label_of_row, domain_of_row)
         camera_of_row = read_optional_column(_OWNER, "cameras", cameras, num_rows)
         image_of_row = read_optional_column(_OWNER, "images", images, num_rows)
         numbers = np.unique(domain_of_row)
@@ -139,17 +139,7 @@ class DomainPKSampler(Sampler[list[int]]):
             self._rows.append(rows)
             self._domains.append(batches)
 
-        checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
-        settings = {
-            "identities_of_domain": list(self._identities_of_domain),
-            "num_instances": num_instances,
-            "seed": seed,
-            "coverage": coverage,
-            "if_too_few": if_too_few,
-            "world_size": world_size,
-            "data": [checksum, *(domain.settings["data"] for domain in self._domains)],
-        }
-        self._position = Position(_OWNER, len(self), settings)
+        self._position = Position(_OWNER, len(self), self._settings(domain_of_row))
 
     @property
     def identities_of_domain(self) -> list[int]:
@@ -214,6 +204,19 @@ class DomainPKSampler(Sampler[list[int]]):
         """Yield the batches of the epoch, each a list of P x K row indices."""
         warn_if_sharded_twice(_OWNER, self.world_size)
         yield from self._position.iterate(self._batches)
+
+    def _settings(self, domain_of_row: IntArray) -> dict[str, object]:
+        """What the batches of an epoch depend on, besides the rank."""
+        checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
+        return {
+            "identities_of_domain": list(self._identities_of_domain),
+            "num_instances": self.num_instances,
+            "seed": self.seed,
+            "coverage": self.coverage,
+            "if_too_few": self.if_too_few,
+            "world_size": self.world_size,
+            "data": [checksum, *(domain.settings["data"] for domain in self._domains)],
+        }
 
     def _batches(self, epoch: int, start_batch: int) -> Iterator[list[int]]:
         """Yield the batches of an epoch, from one of them on."""

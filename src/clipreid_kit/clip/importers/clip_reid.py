@@ -205,8 +205,7 @@ def _find_geometry(
 
     module = "visual" if checkpoint.is_vit else "visual.attnpool"
     num_patches = checkpoint.towers[f"{module}.positional_embedding"].shape[0] - 1
-    sizes = [f"{height} x {width}" for height, width in (one.image_size for one in found)]
-    candidates = ", ".join(sizes)
+    candidates = ", ".join(f"{one.image_size[0]} x {one.image_size[1]}" for one in found)
     raise ValueError(
         f"{_OWNER}: The position table has {num_patches} patches, which fit "
         f"{candidates or 'none of the usual image sizes and strides'}. Pass image_size and, for "

@@ -134,13 +134,17 @@ def _warn_of_near_splits(owner: str, splits: set[str]) -> None:
             _warn_of_near_split(owner, present[1], present[0])
 
     for name in sorted(splits.difference(known)):
-        near = difflib.get_close_matches(name, [*known, *sorted(splits - {name})], n=1, cutoff=0.8)
-        if near and name.isalpha() and near[0].isalpha() and _is_misspelt(name, near[0]):
-            _warn_of_near_split(owner, name, near[0])
+        others = [*known, *sorted(splits - {name})]
+        for near in difflib.get_close_matches(name, others, n=1, cutoff=0.8):
+            if _is_misspelt(name, near):
+                _warn_of_near_split(owner, name, near)
 
 
 def _is_misspelt(name: str, near: str) -> bool:
-    """Return whether a name is another with a letter too many, too few or elsewhere."""
+    """Return whether a word is another with a letter too many, too few or elsewhere."""
+    if not (name.isalpha() and near.isalpha()):
+        return False
+
     first, second = name.casefold(), near.casefold()
     return first != second and not first.startswith(second) and not first.endswith(second)
 

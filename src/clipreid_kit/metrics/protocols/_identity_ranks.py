@@ -67,8 +67,8 @@ def _ranks(
     sides: Sides, queries: IntArray, gallery: IntArray, similarities: FloatArray, ties: Ties
 ) -> FloatArray:
     """Ranks of some queries in one gallery, from their similarities (Q, G)."""
-    identities, of_row = np.unique(sides.ids[1][gallery], return_inverse=True)
-    is_own = sides.ids[0][queries][:, None] == identities[of_row][None]
+    query_ids, gallery_ids = sides.ids[0][queries], sides.ids[1][gallery]
+    is_own = query_ids[:, None] == gallery_ids[None]
     is_left_out = np.zeros_like(is_own)
     for of_queries, of_gallery in sides.exclude:
         is_left_out |= is_own & (of_queries[queries][:, None] == of_gallery[gallery][None])
@@ -77,11 +77,12 @@ def _ranks(
     own = np.where(is_own, kept, -np.inf).max(axis=1, initial=-np.inf)
 
     # the nearest image of each identity: rows in the order of the identities, cut where one begins
+    identities, of_row = np.unique(gallery_ids, return_inverse=True)
     order = np.argsort(of_row, kind="stable")
     begin = np.searchsorted(of_row[order], np.arange(len(identities)))
     nearest = np.maximum.reduceat(kept[:, order], begin, axis=1)
 
-    is_wrong = sides.ids[0][queries][:, None] != identities[None]
+    is_wrong = query_ids[:, None] != identities[None]
     above = (is_wrong & (nearest > own[:, None])).sum(axis=1)
     tied = (is_wrong & (nearest == own[:, None])).sum(axis=1)
     share_of_tied = {"pessimistic": 1.0, "optimistic": 0.0, "mean": 0.5}[ties]

@@ -1,7 +1,13 @@
-"""Comparison of a result with the rows of an oracle."""
+"""Embeddings of protocols, and comparison of a result with the rows of an oracle."""
 
 import numpy as np
 import pytest
+
+
+def on_circle(*degrees):
+    """Embeddings at these angles of the unit circle."""
+    angle = np.deg2rad(np.array(degrees, dtype=np.float64))
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def check_rows(result, rows):

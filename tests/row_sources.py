@@ -4,7 +4,14 @@ import numpy as np
 import torch
 
 from clipreid_kit._similarity.exact_similarity import all_products, combine_products, split_rows
+from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.retrieval.exact import code_grid, row_center
+
+
+def space_of(sets, distance):
+    """The space that some sets of embeddings are compared in."""
+    names = [f"set {number}" for number in range(len(sets))]
+    return SimilaritySpace(check_sets("owner", names, sets), distance)
 
 
 class ArraySource:

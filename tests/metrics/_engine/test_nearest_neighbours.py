@@ -3,17 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from row_sources import space_of
 
 from clipreid_kit._similarity import nearest_by_codes, nearest_in_triangle
 from clipreid_kit.metrics._engine import nearest_neighbours
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_between, nearest_others
-from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
-
-
-def space_of(sets, distance):
-    return SimilaritySpace(
-        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
-    )
 
 
 def distances(rows):

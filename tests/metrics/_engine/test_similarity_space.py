@@ -3,16 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from row_sources import space_of
 
 from clipreid_kit._similarity.exact_similarity import split_rows
 from clipreid_kit.metrics._engine import similarity_space
-from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
-
-
-def space_of(sets, distance):
-    return SimilaritySpace(
-        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
-    )
+from clipreid_kit.metrics._engine.similarity_space import check_sets
 
 
 @st.composite

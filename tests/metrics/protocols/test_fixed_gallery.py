@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import reid as oracle
+from protocol_rows import on_circle
 
 from clipreid_kit import (
     InShopProtocol,
@@ -15,11 +16,6 @@ from clipreid_kit import (
     evaluate_reid_similarity,
     k_reciprocal_rerank,
 )
-
-
-def on_circle(*degrees):
-    angle = np.deg2rad(np.array(degrees, dtype=np.float64))
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def test_market1501_by_hand():

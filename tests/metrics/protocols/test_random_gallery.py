@@ -5,13 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import protocols as oracle
 from oracles import reid
+from protocol_rows import on_circle
 
 from clipreid_kit import HandsProtocol, KReciprocalReranker, VehicleIDProtocol
-
-
-def on_circle(*degrees):
-    angle = np.deg2rad(np.array(degrees, dtype=np.float64))
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @given(

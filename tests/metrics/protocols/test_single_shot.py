@@ -4,14 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import protocols as oracle
 from oracles import reid
+from protocol_rows import on_circle
 
 from clipreid_kit import CUHK03Protocol, KReciprocalReranker
 from clipreid_kit.metrics.protocols import single_shot
-
-
-def on_circle(*degrees):
-    angle = np.deg2rad(np.array(degrees, dtype=np.float64))
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def sides(seed, num_queries=6, num_gallery=16):

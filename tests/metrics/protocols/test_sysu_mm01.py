@@ -4,16 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import cross_modality as oracle
 from oracles import reid
-from protocol_rows import check_rows
+from protocol_rows import check_rows, on_circle
 
 from clipreid_kit import SysuMM01Protocol
 
 VISIBLE = [1, 2, 4, 5]
-
-
-def on_circle(*degrees):
-    angle = np.deg2rad(np.array(degrees, dtype=np.float64))
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @st.composite

@@ -1,14 +1,8 @@
-import numpy as np
 import pytest
 import torch
+from protocol_rows import on_circle
 
 from clipreid_kit import InShopProtocol, TextToPersonProtocol
-
-
-def on_circle(*degrees):
-    angle = np.deg2rad(np.array(degrees, dtype=np.float64))
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
 
 IMAGES = on_circle(0, 10, 25, 60)
 IMAGE_IDS = [7, 3, 7, 3]

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from row_sources import space_of
 
-from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.metrics.reranking import _reciprocal_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
     SparseRows,
@@ -12,12 +12,6 @@ from clipreid_kit.metrics.reranking._reciprocal_sets import (
     reciprocal_weights,
     transpose_rows,
 )
-
-
-def space_of(sets, distance):
-    return SimilaritySpace(
-        check_sets("owner", [f"set {i}" for i in range(len(sets))], sets), distance
-    )
 
 
 def to_dense(sparse, width):

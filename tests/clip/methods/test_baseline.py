@@ -409,6 +409,9 @@ def test_a_term_on_cameras_needs_no_embedding_of_them(num_cameras):
     assert output.terms.keys() == {"camera_prototype"}
     assert model.open_set_terms == ()
 
+    # cameras may also be given where the term is not computed
+    assert_close(model(images, cameras=cameras).features, output.features)
+
     with pytest.raises(ValueError, match="'camera_prototype' compares within and across cameras;"):
         model(images, LABELS)
     with pytest.raises(ValueError, match='"camera_prototype" needs the number of cameras; pass'):

@@ -314,7 +314,7 @@ class ClipBaseline(nn.Module):
             _check_image_ids(image_ids, images.shape[0], requested)
 
         tower_cameras = cameras
-        if "camera_prototype" in requested and self.towers.camera_embedding is None:
+        if "camera_prototype" in self.losses and self.towers.camera_embedding is None:
             tower_cameras = None  # they are for the term, and these towers would refuse them
 
         features = self._encode(images, valid, tower_cameras, views)

@@ -143,17 +143,21 @@ class SimilaritySpace:
         self, rows: slice | Tensor, columns: slice, buffer: Tensor | None = None
     ) -> Tensor:
         """Return the fast nearness of rows to rows, float32; in ``buffer`` if there is one."""
-        first, second = self.rows[rows], self.rows[columns]
-        shape = first.shape[0], second.shape[0]
+        shape = len(self.rows[rows]), len(self.rows[columns])
         if buffer is None:
-            buffer = torch.empty(shape[0] * shape[1], device=first.device)
+            buffer = torch.empty(shape[0] * shape[1], device=self.rows.device)
         out = buffer[: shape[0] * shape[1]].view(shape)
 
+        self.write_nearness(rows, columns, out)
+        return out
+
+    def write_nearness(self, rows: slice | Tensor, columns: slice, out: Tensor) -> None:
+        """Write the fast nearness of rows to rows into ``out``, which may be part of a matrix."""
+        first, second = self.rows[rows], self.rows[columns]
         with torch.autocast(first.device.type, enabled=False):
             torch.mm(first, second.T, out=out)
-        if self._half_square is None:
-            return out
-        return out.sub_(self._half_square[columns]).sub_(self._half_square[rows, None])
+        if self._half_square is not None:
+            out.sub_(self._half_square[columns]).sub_(self._half_square[rows, None])
 
     def cosines(self, nearness: Tensor) -> Tensor:
         """Return the cosines of pairs from their fast nearness, float64; for the cosine alone."""

@@ -289,7 +289,8 @@ def _multiply(encoding: _Encoding, start: int, nearness: Tensor, threads: OwnThr
     """Write the nearness of the queries from ``start`` on to the whole gallery."""
     num_queries, num_gallery = nearness.shape
     queries = slice(start, start + num_queries)
-    num_panels = threads.count * -(-num_gallery // (_PANEL * threads.count))
+    panel = _PANEL if nearness.device.type == "cpu" else num_gallery
+    num_panels = threads.count * -(-num_gallery // (panel * threads.count))
     width = -(-num_gallery // num_panels)
 
     def multiply(first: int) -> None:

@@ -31,12 +31,14 @@ from clipreid_kit._threads import OwnThreads
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
 
 BLOCK = 2048  # rows of a block; a tile has the rows of one block and the columns of another
 _TOP_LEVEL = 255
 _ROUNDED = 0.51  # of a level: half, and what the product itself rounds in float32
 _NARROWEST = 0.05  # range of all levels: in a narrower one, float32 would round more than that
 _CROWDED = 12  # a tile is multiplied in float32 if more than one pair of so many may matter
+_COMPARED = 64  # rows of a tile that are compared at a time: these stay in the cache
 _RETRY = 8  # of so many tiles, one is tried with codes even if most others were crowded
 
 
@@ -222,27 +224,23 @@ class _CodeSearch:
         levels = Levels(unit, step, round(-lowest / step))
         tile = product.levels(self._codes[rows], levels).numpy()
 
-        found = tile >= _first_level(nearest_row, levels)[:, None]
-        hit = tile >= _first_level(nearest_column, levels)
-        found |= hit
-        found |= np.less_equal(tile, _last_level(farthest_row, levels)[:, None], out=hit)
-        found |= np.less_equal(tile, _last_level(farthest_column, levels), out=hit)
-        return np.flatnonzero(found)
+        near_row, near_column = (_first_level(end, levels) for end in (nearest_row, nearest_column))
+        far_row, far_column = (_last_level(end, levels) for end in (farthest_row, farthest_column))
+
+        is_found = np.empty(tile.shape, dtype=bool)
+        for start in range(0, len(tile), _COMPARED):
+            part = slice(start, start + _COMPARED)
+            near = np.minimum(near_row[part, None], near_column)
+            far = np.maximum(far_row[part, None], far_column)
+            np.greater_equal(tile[part], near, out=is_found[part])
+            is_found[part] |= tile[part] <= far
+        return np.flatnonzero(is_found)
 
     def _offer_pairs(self, rows: slice, columns: slice, pairs: _Pairs) -> None:
         """Update the lists of the rows and of the columns with some pairs."""
         values = pairs.value.numpy()
-        new_of_rows = self._new_items(rows, pairs.row, pairs.column, pairs.value, columns.start)
-
-        # numbers of 16 bits are sorted by their digits, several times as fast
-        by_column = np.argsort(pairs.column.astype(np.uint16), kind="stable")
-        new_of_columns = self._new_items(
-            columns,
-            pairs.column[by_column],
-            pairs.row[by_column],
-            pairs.value[torch.from_numpy(by_column)],
-            rows.start,
-        )
+        new_of_rows = self._new_items(rows, pairs.row, pairs.column + columns.start, values)
+        new_of_columns = self._new_items(columns, pairs.column, pairs.row + rows.start, values)
 
         with self._lock:
             for part, new in ((rows, new_of_rows), (columns, new_of_columns)):
@@ -253,14 +251,18 @@ class _CodeSearch:
             self._lower_least(column, row, values)
 
     def _new_items(
-        self, part: slice, owner: IntArray, item: IntArray, value: Tensor, offset: int
+        self, part: slice, owner: IntArray, item: IntArray, value: Float32Array
     ) -> NewItems | None:
-        """Return the pairs, ascending by owner, that may enter the lists of a range."""
-        is_new = value.numpy() > self._nearness[part, -1].numpy()[owner]
+        """Return the pairs that may enter the lists of a range."""
+        is_new = value > self._nearness[part, -1].numpy()[owner]
+        owner, item, value = owner[is_new], item[is_new], value[is_new]
+
+        # numbers of 16 bits are sorted by their digits, several times as fast
+        order = np.argsort(owner.astype(np.uint16), kind="stable")
         return pad_items(
-            torch.from_numpy(owner[is_new]),
-            torch.from_numpy(item[is_new] + offset),
-            value[torch.from_numpy(is_new)],
+            torch.from_numpy(owner[order]),
+            torch.from_numpy(item[order]),
+            torch.from_numpy(value[order]),
             part.stop - part.start,
         )
 
@@ -284,7 +286,7 @@ class _CodeSearch:
             own = np.arange(columns.start, columns.stop)
             self._lower_least(own, row.numpy() + rows.start, least_of_columns.numpy())
 
-    def _lower_least(self, row: IntArray, other: IntArray, value: npt.NDArray[np.float32]) -> None:
+    def _lower_least(self, row: IntArray, other: IntArray, value: Float32Array) -> None:
         """Remember pairs of a row and a farther one than before."""
         is_lower = value < self._least[row]
         row, other, value = row[is_lower], other[is_lower], value[is_lower]

@@ -83,6 +83,22 @@ def test_rows_that_all_equal_the_mean():
     assert space.nearness(slice(0, 3), slice(0, 3)).eq(0).all()
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_centred"),
+    [
+        ([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], False),  # the second is far from the first
+        ([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8]], False),  # these two are far from each other alone
+        ([[1.0, 0.0], [0.9, 0.1], [0.9, -0.1]], True),
+        ([[1.0, 0.0], [0.0, 0.0], [0.9, -0.1]], False),
+    ],
+)
+def test_unit_rows_are_centred_if_all_are_close(rows, is_centred):
+    space = space_of([torch.tensor(rows)], "cosine")
+
+    assert space.holds_unit_rows != is_centred
+    assert space.top == (0.0 if is_centred else 1.0)
+
+
 def test_groups_of_equal_rows():
     first, second = torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([[1.0], [2.0], [3.0]])
     groups = space_of([first, second], "euclidean").groups(slice(0, 6))

@@ -98,6 +98,23 @@ def test_iteration_covers_every_query_once(monkeypatch):
     assert [(part.start, part.stop) for part, _ in reranker] == [(0, 4), (4, 8), (8, 11)]
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_threads_that_divide_a_block_change_nothing(monkeypatch, distance):
+    rows = torch.from_numpy(clusters(4, 90))
+    options = {"k1": 6, "k2": 3, "distance": distance}
+    matrix = k_reciprocal_rerank(rows[:40], rows[40:], **options)
+    block = KReciprocalReranker(rows[:40], rows[40:], **options).block(3, 33)
+
+    monkeypatch.setattr(k_reciprocal, "_LEAST_DIVIDED", 1)
+    monkeypatch.setattr(k_reciprocal, "_PANEL", 7)
+    monkeypatch.setattr(k_reciprocal, "_BLOCK", 50 * 4)
+    monkeypatch.setattr(k_reciprocal, "default_threads", lambda: 3)
+    divided = KReciprocalReranker(rows[:40], rows[40:], **options).block(3, 33)
+
+    torch.testing.assert_close(divided, block, atol=1e-6, rtol=0)
+    assert torch.equal(k_reciprocal_rerank(rows[:40], rows[40:], **options), matrix)
+
+
 def test_by_hand():
     # one direction three times, and its opposite twice; with k1 = 1 a set is the row and its twin
     rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])

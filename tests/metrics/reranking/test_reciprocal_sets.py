@@ -1,14 +1,17 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from row_sources import space_of
 
+from clipreid_kit._threads import own_threads
 from clipreid_kit.metrics.reranking import _reciprocal_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
     SparseRows,
     average_over_lists,
     concatenate_ranges,
+    neighbour_sets,
     reciprocal_weights,
     transpose_rows,
 )
@@ -52,7 +55,9 @@ def test_averages_are_means_of_rows(seed, total, size):
     lists = np.stack([np.append(i, others[i])[: min(size, total)] for i in range(total)])
     want = torch.stack([matrix[members].mean(dim=0) for members in lists])
 
-    torch.testing.assert_close(to_dense(average_over_lists(sparse, lists), total), want)
+    with own_threads(1) as threads:
+        got = average_over_lists(sparse, lists, threads)
+    torch.testing.assert_close(to_dense(got, total), want)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 9))
@@ -75,7 +80,9 @@ def test_sets_by_hand(monkeypatch):
         monkeypatch.setattr(_reciprocal_sets, "_STEP", step)
         space = space_of([points], "euclidean")
         scale = -space.nearness(slice(0, 1), slice(4, 5)).item() / 9.5**2
-        got = to_dense(reciprocal_weights(space, lists, largest * scale, k1=2), 5)
+        with own_threads(1) as threads:
+            weights = reciprocal_weights(space, lists, largest * scale, 2, threads)
+        got = to_dense(weights, 5)
 
         assert (got[0] > 0).tolist() == [True, True, True, False, False]
         # row 2 is in the list of row 3, but not the other way round
@@ -84,3 +91,18 @@ def test_sets_by_hand(monkeypatch):
         exponents = torch.tensor([0.0, 1.0, 2.1**2]) / 9.5**2
         torch.testing.assert_close(got[0, :3], torch.softmax(-exponents, dim=0))
         torch.testing.assert_close(got.sum(dim=1), torch.ones(5))
+
+
+@pytest.mark.parametrize("num_threads", [2, 7])
+def test_threads_change_no_bit(monkeypatch, num_threads):
+    rows = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    space = space_of([rows], "cosine")
+    want, largest = neighbour_sets(space, 5, 3)
+
+    monkeypatch.setattr(_reciprocal_sets, "_LEAST_DIVIDED", 1)
+    monkeypatch.setattr(_reciprocal_sets, "default_threads", lambda: num_threads)
+    got, largest_again = neighbour_sets(space, 5, 3)
+
+    assert torch.equal(largest, largest_again)
+    for part, again in zip(want, got, strict=True):
+        assert torch.equal(part, again)

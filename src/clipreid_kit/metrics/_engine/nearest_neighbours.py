@@ -14,11 +14,12 @@ from torch import Tensor
 
 from clipreid_kit._similarity.nearest_by_codes import codes_are_exact, nearest_by_codes
 from clipreid_kit._similarity.nearest_in_triangle import COLUMNS, ROWS, nearest_in_triangle
-from clipreid_kit._threads import default_threads, own_threads
+from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.metrics._engine.settle_lists import FastLists, settle_lists
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
 
 CODES_PAY_FROM = 24_000  # rows from which on codes are faster than a float32 product
+_DIAGONAL = 128  # rows of a product of which only the diagonal is used
 _LONGEST_BY_CODES = 128  # neighbours for which the lists of a block are surely full
 # Neighbours beyond those asked for: the first shows whether the last one is certain; with the
 # others, a list mostly holds all rows that may be nearer than it.
@@ -120,16 +121,18 @@ def _nearest_by_codes(space: SimilaritySpace, boundaries: Sequence[int]) -> tupl
         whole = slice(0, len(space))
         lists = FastLists(whole, whole, found.nearness, found.items)
         settle_lists(space, lists, boundaries, threads)
-    return lists.items[:, :count], _nearness_of(space, found.farthest)
+        least = _nearness_of(space, found.farthest, threads)
+    return lists.items[:, :count], least
 
 
-def _nearness_of(space: SimilaritySpace, others: Tensor) -> Tensor:
+def _nearness_of(space: SimilaritySpace, others: Tensor, threads: OwnThreads) -> Tensor:
     """Return the nearness of each row to another one (N,), as a product of many rows gives it."""
-    least = torch.empty(len(space), device="cpu")
-    for start in range(0, len(space), ROWS):
-        part = slice(start, min(start + ROWS, len(space)))
-        least[part] = space.nearness(others[part], part).diagonal()
-    return least
+
+    def multiply(start: int) -> Tensor:
+        part = slice(start, min(start + _DIAGONAL, len(space)))
+        return space.nearness(others[part], part).diagonal()
+
+    return torch.cat(list(threads.map(multiply, range(0, len(space), _DIAGONAL))))
 
 
 def _write_kept(tile: Tensor, top: int, left: int, num_queries: int, out: Tensor) -> None:

@@ -76,19 +76,36 @@ class SimilaritySpace:
         norms = torch.cat([rows.norms(0, len(rows)) for rows in sets])
         self._factors = inverse_norms(norms) if distance == "cosine" else None
 
+        if distance == "cosine" and (bool((norms == 0).any()) or self._are_two_far_apart()):
+            self._keep_unit_rows(norms)
+            return
+
         center = self._mean()
         from_center = self._distances_from(center)
-        is_spread = float(from_center.max()) > _PAYS_FROM or bool((norms == 0).any())
-        if distance == "cosine" and is_spread:
-            self.top = self.scale = 1.0
-            center.zero_()
-            self.error = torch.full_like(norms, product_error_bound(dim))
-        else:
-            self.top = 0.0
-            self.scale = self._scale_for_distances(norms, from_center)
+        if distance == "cosine" and float(from_center.max()) > _PAYS_FROM:
+            self._keep_unit_rows(norms)
+            return
 
+        self.top = 0.0
+        self.scale = self._scale_for_distances(norms, from_center)
         for part in self._chunks():
             self.rows[part] = ((self._operands(part) - center) * self.scale).float()
+
+    def _keep_unit_rows(self, norms: Tensor) -> None:
+        """Write unit rows, and the error bound of their products."""
+        self.top = self.scale = 1.0
+        self.error = torch.full_like(norms, product_error_bound(self.rows.shape[1]))
+        for part in self._chunks():
+            self.rows[part] = self._operands(part)
+
+    def _are_two_far_apart(self) -> bool:
+        """Return whether a row is so far from the first one that one of them is far from any mean.
+
+        This is soon seen of most embeddings, and saves two passes over all of them.
+        """
+        first = self._operands(slice(0, 1))
+        farthest = (torch.cdist(first, self._operands(part)).max() for part in self._chunks())
+        return any(float(distance) > 2.1 * _PAYS_FROM for distance in farthest)
 
     def _operands(self, part: slice) -> Tensor:
         """Return a range of the rows in float64: unit rows for the cosine."""
@@ -143,17 +160,21 @@ class SimilaritySpace:
         self, rows: slice | Tensor, columns: slice, buffer: Tensor | None = None
     ) -> Tensor:
         """Return the fast nearness of rows to rows, float32; in ``buffer`` if there is one."""
-        first, second = self.rows[rows], self.rows[columns]
-        shape = first.shape[0], second.shape[0]
+        shape = len(self.rows[rows]), len(self.rows[columns])
         if buffer is None:
-            buffer = torch.empty(shape[0] * shape[1], device=first.device)
+            buffer = torch.empty(shape[0] * shape[1], device=self.rows.device)
         out = buffer[: shape[0] * shape[1]].view(shape)
 
+        self.write_nearness(rows, columns, out)
+        return out
+
+    def write_nearness(self, rows: slice | Tensor, columns: slice, out: Tensor) -> None:
+        """Write the fast nearness of rows to rows into ``out``, which may be part of a matrix."""
+        first, second = self.rows[rows], self.rows[columns]
         with torch.autocast(first.device.type, enabled=False):
             torch.mm(first, second.T, out=out)
-        if self._half_square is None:
-            return out
-        return out.sub_(self._half_square[columns]).sub_(self._half_square[rows, None])
+        if self._half_square is not None:
+            out.sub_(self._half_square[columns]).sub_(self._half_square[rows, None])
 
     def cosines(self, nearness: Tensor) -> Tensor:
         """Return the cosines of pairs from their fast nearness, float64; for the cosine alone."""

@@ -1,6 +1,7 @@
 """Sparse k-reciprocal encoding: from lists of neighbours to weighted sets of neighbours."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,13 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.metrics._engine.nearest_neighbours import nearest_others
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 
-_STEP = 1 << 13  # rows that are encoded at a time
+_STEP = 1 << 12  # rows that a thread encodes at a time
+_LEAST_DIVIDED = 1 << 11  # rows from which on threads of its own pay
 _ROUNDING = 2.0**-20  # a row whose largest distance is below this has equal rows only
 
 
@@ -55,10 +58,13 @@ def neighbour_sets(
     largest = space.top - least
     largest = torch.where(largest > _ROUNDING, largest, torch.inf)
 
-    weights = reciprocal_weights(space, lists, largest, k1)
     # sums are rounded: their order must not depend on that of neighbours that are nearly as near
     first = np.sort(lists[:, :k2], axis=1)
-    return average_over_lists(weights, first), largest
+
+    is_small = total < _LEAST_DIVIDED or space.rows.device.type != "cpu"
+    with own_threads(1 if is_small else default_threads()) as threads:
+        weights = reciprocal_weights(space, lists, largest, k1, threads)
+        return average_over_lists(weights, first, threads), largest
 
 
 def concatenate_ranges(begin: Tensor, counts: Tensor) -> Tensor:
@@ -69,7 +75,7 @@ def concatenate_ranges(begin: Tensor, counts: Tensor) -> Tensor:
 
 
 def reciprocal_weights(
-    space: SimilaritySpace, lists: IntArray, largest: Tensor, k1: int
+    space: SimilaritySpace, lists: IntArray, largest: Tensor, k1: int, threads: OwnThreads
 ) -> SparseRows:
     """Weigh the expanded k-reciprocal neighbours of every row; weights of a row sum to 1.
 
@@ -80,44 +86,44 @@ def reciprocal_weights(
         lists: For each row itself and its neighbours, nearest first (N, K) with K > k1 or all rows.
         largest: For each row, the distance that its distances are divided by.
         k1: Neighbours of a row.
+        threads: Threads; each encodes some rows at a time.
     """
     total = len(space)
     wide = lists[:, : k1 + 1].astype(np.int32)
     narrow = lists[:, : round(k1 / 2) + 1].astype(np.int32)
-    half = _mutual_members(narrow)
+    half = _mutual_members(narrow, threads)
     half_size = (half >= 0).sum(axis=1)
-    full = _mutual_members(wide)
+    full = _mutual_members(wide, threads)
+    largest = largest.cpu()
 
-    rows, columns = [], []
-    for start in range(0, total, _STEP):
-        part = slice(start, min(start + _STEP, total))
+    def weigh(part: slice) -> _Part:
         keys = torch.from_numpy(_expand(full, half, half_size, part, total))
         members = torch.unique_consecutive(torch.sort(keys).values).numpy()
-        rows.append(members // total + start)
-        columns.append(members % total)
-    row, column = np.concatenate(rows), np.concatenate(columns)
+        row, column = np.divmod(members, total)
 
-    largest_of_row = largest.cpu()[torch.from_numpy(row)]
-    distance = space.distances(row, column).cpu().div_(largest_of_row)
-    # also for a zero row, which has no cosine with itself
-    distance[torch.from_numpy(row == column)] = 0.0
+        own = row + part.start
+        distance = space.distances(own, column).cpu().div_(largest[torch.from_numpy(own)])
+        # also for a zero row, which has no cosine with itself
+        distance[torch.from_numpy(own == column)] = 0.0
 
-    weight = distance.neg_().exp_()
-    counts = torch.from_numpy(np.bincount(row, minlength=total))
-    sums = torch.zeros(total, device="cpu").scatter_add_(0, torch.from_numpy(row), weight)
-    weight /= torch.repeat_interleave(sums, counts)
-    return SparseRows(_begin(counts), torch.from_numpy(column), weight)
+        weight = distance.neg_().exp_()
+        num_rows = part.stop - part.start
+        counts = torch.from_numpy(np.bincount(row, minlength=num_rows))
+        sums = torch.zeros(num_rows, device="cpu").scatter_add_(0, torch.from_numpy(row), weight)
+        weight /= torch.repeat_interleave(sums, counts)
+        return _Part(counts, torch.from_numpy(column), weight)
+
+    return _join(threads.map(weigh, _parts(total, threads)))
 
 
-def average_over_lists(weights: SparseRows, lists: IntArray) -> SparseRows:
+def average_over_lists(weights: SparseRows, lists: IntArray, threads: OwnThreads) -> SparseRows:
     """Average for each row the weights of the rows in its list: equation 11, local expansion."""
     total, size = lists.shape
     if size == 1:
         return weights
 
-    counts, columns, values = [], [], []
-    for start in range(0, total, _STEP):
-        near = torch.from_numpy(lists[start : start + _STEP].reshape(-1))
+    def average(part: slice) -> _Part:
+        near = torch.from_numpy(lists[part].reshape(-1))
         num_rows = len(near) // size
         lengths = weights.begin[near + 1] - weights.begin[near]
         entries = concatenate_ranges(weights.begin[near], lengths)
@@ -131,11 +137,10 @@ def average_over_lists(weights: SparseRows, lists: IntArray) -> SparseRows:
         )
 
         row = torch.div(keys, total, rounding_mode="floor")
-        counts.append(torch.bincount(row, minlength=num_rows))
-        columns.append(keys % total)
-        values.append(value.div_(size))
+        counts = torch.bincount(row, minlength=num_rows)
+        return _Part(counts, keys % total, value.div_(size))
 
-    return SparseRows(_begin(torch.cat(counts)), torch.cat(columns), torch.cat(values))
+    return _join(threads.map(average, _parts(total, threads)))
 
 
 def transpose_rows(weights: SparseRows, first: int, num_columns: int) -> SparseRows:
@@ -231,23 +236,46 @@ def meetings_of(
     return Meetings(pair, minimum)
 
 
+class _Part(NamedTuple):
+    """Some sparse rows, with the number of weights of each."""
+
+    counts: Tensor
+    column: Tensor
+    weight: Tensor
+
+
+def _parts(total: int, threads: OwnThreads) -> list[slice]:
+    """Return ranges that cover all rows, at least one for each thread."""
+    step = min(_STEP, -(-total // threads.count))
+    return [slice(start, min(start + step, total)) for start in range(0, total, step)]
+
+
+def _join(parts: Iterable[_Part]) -> SparseRows:
+    """Return the rows of all parts."""
+    counts, columns, weights = zip(*parts, strict=True)
+    return SparseRows(_begin(torch.cat(counts)), torch.cat(columns), torch.cat(weights))
+
+
 def _begin(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
 
 
-def _mutual_members(lists: Int32Array) -> Int32Array:
+def _mutual_members(lists: Int32Array, threads: OwnThreads) -> Int32Array:
     """Keep the members of each list that have the row in their own list (equation 2).
 
     All other entries are -1.
     """
     out = np.empty_like(lists)
-    for start in range(0, len(lists), _STEP):
-        part = lists[start : start + _STEP]
-        own = np.arange(start, start + len(part), dtype=np.int32)
+
+    def keep_mutual(rows: slice) -> None:
+        part = lists[rows]
+        own = np.arange(rows.start, rows.stop, dtype=np.int32)
         for position in range(part.shape[1]):
             members = part[:, position]
             is_mutual = (lists[members] == own[:, None]).any(axis=1)
-            out[start : start + _STEP, position] = np.where(is_mutual, members, -1)
+            out[rows, position] = np.where(is_mutual, members, -1)
+
+    deque(threads.map(keep_mutual, _parts(len(lists), threads)), maxlen=0)
     return out
 
 

@@ -1,6 +1,8 @@
 """k-reciprocal re-ranking, sparse and by blocks of queries."""
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from clipreid_kit._checks import check_choice, check_integer, check_number, fail
 from clipreid_kit._fixed_options import fixed_options
 from clipreid_kit._similarity.exact_similarity import Distance
+from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.metrics._engine.similarity_space import SimilaritySpace, check_sets
 from clipreid_kit.metrics.reranking._reciprocal_sets import (
     SparseRows,
@@ -21,7 +24,9 @@ from clipreid_kit.metrics.reranking._reciprocal_sets import (
 
 _BLOCK = 1 << 21  # float32 elements that are re-ranked in one step: 8 MB
 _PRODUCT = 1 << 23  # of a block of distances, 32 MB: a product of fewer rows takes twice as long
-_MAX_MEETINGS = 1 << 20  # pairs of weights that are compared in one step
+_PANEL = 1024  # gallery rows of a product: few queries and these stay in the cache
+_LEAST_DIVIDED = 1 << 20  # elements of a block from which on threads of its own pay
+_MAX_MEETINGS = 1 << 19  # pairs of weights that a thread compares in one step
 
 
 @fixed_options(
@@ -129,8 +134,11 @@ class KReciprocalReranker:
             raise fail(owner, expected, f"start={start}, stop={stop}")
 
         space = self._encoding.space
-        nearness = space.nearness(slice(start, stop), slice(self.num_queries, len(space)))
-        return _mix(self._encoding, start, nearness)
+        nearness = torch.empty(stop - start, self.num_gallery, device=space.rows.device)
+        with _threads_for(nearness) as threads:
+            _multiply(self._encoding, start, nearness, threads)
+            _mix(self._encoding, start, nearness, threads)
+        return nearness
 
     def similarity(self, start: int, stop: int) -> Float[Tensor, "b g"]:
         """Return minus :meth:`block`: larger is nearer."""
@@ -184,7 +192,9 @@ def k_reciprocal_rerank(
     space, num_queries = _read_sets(owner, query_embeddings, gallery_embeddings, distance)
     nearness = torch.empty(num_queries, len(space) - num_queries, device=space.rows.device)
     encoding = _encode(space, num_queries, k1, k2, lambda_value, keep_nearness=nearness)
-    return _mix(encoding, 0, nearness)
+    with _threads_for(nearness) as threads:
+        _mix(encoding, 0, nearness, threads)
+    return nearness
 
 
 class _Encoding(NamedTuple):
@@ -269,7 +279,29 @@ def _to_device(rows: SparseRows, device: torch.device) -> SparseRows:
     return SparseRows(*(part.to(device) for part in rows))
 
 
-def _mix(encoding: _Encoding, start: int, nearness: Tensor) -> Tensor:
+def _threads_for(block: Tensor) -> AbstractContextManager[OwnThreads]:
+    """Return threads for a block of distances: those of torch for a small one, or a GPU's."""
+    is_small = block.numel() < _LEAST_DIVIDED or block.device.type != "cpu"
+    return own_threads(1 if is_small else default_threads())
+
+
+def _multiply(encoding: _Encoding, start: int, nearness: Tensor, threads: OwnThreads) -> None:
+    """Write the nearness of the queries from ``start`` on to the whole gallery."""
+    num_queries, num_gallery = nearness.shape
+    queries = slice(start, start + num_queries)
+    panel = _PANEL if nearness.device.type == "cpu" else num_gallery
+    num_panels = threads.count * -(-num_gallery // (panel * threads.count))
+    width = -(-num_gallery // num_panels)
+
+    def multiply(first: int) -> None:
+        stop = min(first + width, num_gallery)
+        gallery = slice(encoding.num_queries + first, encoding.num_queries + stop)
+        encoding.space.write_nearness(queries, gallery, nearness[:, first:stop])
+
+    deque(threads.map(multiply, range(0, num_gallery, width)), maxlen=0)
+
+
+def _mix(encoding: _Encoding, start: int, nearness: Tensor, threads: OwnThreads) -> None:
     """Turn the nearness of the queries from ``start`` on into re-ranked distances, in place."""
     weights, postings = encoding.weights, encoding.postings
     num_queries, num_gallery = nearness.shape
@@ -284,20 +316,24 @@ def _mix(encoding: _Encoding, start: int, nearness: Tensor) -> Tensor:
         meetings=_MAX_MEETINGS,
     )
     top = nearness.new_full((), encoding.space.top)
-    for first, stop in parts:
+
+    def mix(part: tuple[int, int]) -> None:
+        first, stop = part
         block = nearness[first - start : stop - start]
         distance = torch.sub(top, block, out=block).clamp_(min=0)
         distance.mul_(encoding.lambda_value / encoding.largest[first:stop, None])
 
         # the Jaccard distance of pairs that do not meet is 1
         met = meetings_of(weights, postings, num_posted, first, stop, num_gallery)
-        distance_of_met = distance.view(-1)[met.pair]
+        flat = distance.view(-1)
+        distance_of_met = flat[met.pair]
         distance.add_(1 - encoding.lambda_value)
 
         # weights of a row sum to 1, so the sum of maxima is 2 - the sum of minima
-        shared = met.sums(distance.numel())[met.pair]
+        flat[met.pair] = 0.0
+        shared = flat.scatter_add_(0, met.pair, met.minimum)[met.pair]
         jaccard = 1 - shared / (2 - shared)
         distance_of_met.add_(jaccard, alpha=1 - encoding.lambda_value)
-        distance.view(-1)[met.pair] = distance_of_met
+        flat[met.pair] = distance_of_met
 
-    return nearness
+    deque(threads.map(mix, parts), maxlen=0)

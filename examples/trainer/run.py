@@ -46,6 +46,7 @@ from examples.trainer.deterministic import deterministic_algorithms
 from examples.trainer.evaluation import evaluate, scoring_of
 from examples.trainer.failures import one_line_errors
 from examples.trainer.log import TEXT_LOG, write_text_log
+from examples.trainer.memory import keep_freed_memory
 from examples.trainer.plugin import NO_PLUGIN, Plugin
 from examples.trainer.precision import slow_precision
 from examples.trainer.records import Records, arrange_tests, load_records, records_of_sides
@@ -75,6 +76,9 @@ def run(
     accelerator = _accelerator(recipe, out)
     out = Path(broadcast_object_list([str(out)])[0])  # its name may be the time, which differs
     settings = recipe.model_dump(mode="json")
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads_of_torch(recipe.threads))
         stack.enter_context(deterministic_algorithms(recipe.deterministic))

@@ -57,7 +57,7 @@ def nearest_others(
     # one neighbour more than asked for shows whether the last one is certain
     kept = min(count + 1, total - 1)
     device = space.rows.device
-    least = torch.full((total,), torch.inf, device=device)
+    least = torch.full((total,), torch.inf, dtype=torch.float32, device=device)
 
     def visit(tile: Tensor, top: int, left: int) -> None:
         if keep is not None:
@@ -125,7 +125,7 @@ def _nearest_by_codes(space: SimilaritySpace, boundaries: Sequence[int]) -> tupl
 
 def _nearness_of(space: SimilaritySpace, others: Tensor) -> Tensor:
     """Return the nearness of each row to another one (N,), as a product of many rows gives it."""
-    least = torch.empty(len(space), device="cpu")
+    least = torch.empty(len(space), dtype=torch.float32, device="cpu")
     for start in range(0, len(space), ROWS):
         part = slice(start, min(start + ROWS, len(space)))
         least[part] = space.nearness(others[part], part).diagonal()

@@ -146,7 +146,7 @@ class SimilaritySpace:
         first, second = self.rows[rows], self.rows[columns]
         shape = first.shape[0], second.shape[0]
         if buffer is None:
-            buffer = torch.empty(shape[0] * shape[1], device=first.device)
+            buffer = torch.empty(shape[0] * shape[1], dtype=torch.float32, device=first.device)
         out = buffer[: shape[0] * shape[1]].view(shape)
 
         with torch.autocast(first.device.type, enabled=False):

@@ -18,6 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "clipreid_kit"
 
 FACTORIES = {"zeros", "ones", "empty", "full", "arange", "eye", "linspace", "tensor"}
 FACTORIES |= {"rand", "randn", "randint", "randperm"}
+FACTORIES |= {"as_tensor", "asarray", "sparse_csr_tensor", "sparse_coo_tensor"}
 
 # New weights are where torch's own modules would have them.
 OF_NEW_MODULES = {"__init__", "new_head_weight", "_begin_as_frozen"}

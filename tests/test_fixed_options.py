@@ -1,6 +1,7 @@
 """Attributes that the constructor alone sets."""
 
 import copy
+import dataclasses
 import io
 import pickle
 from typing import Final
@@ -71,8 +72,10 @@ COPIES = {
 def test_an_option_is_set_by_the_constructor_alone(kind, copied):
     made = copied(kind([1, 2], 2))
 
-    with pytest.raises(AttributeError, match=r"^Plain: size is fixed .* a new Plain with"):
-        made.size = 2
+    with pytest.raises(AttributeError, match=rf"^Plain: size is fixed .* a new {kind.__name__} wi"):
+        made.size = 3
+    with pytest.raises(AttributeError, match=r"^Plain: size is fixed"):
+        del made.size
     with pytest.raises(AttributeError, match=r"^Plain: rows is fixed when the object is built"):
         made.rows = [3]
     with pytest.raises(
@@ -81,6 +84,7 @@ def test_an_option_is_set_by_the_constructor_alone(kind, copied):
         _ = made.rows
     assert not hasattr(made, "rows")
 
+    made.size = 2
     made.count = 7
     made.other = 8
     assert (made.size, made.count, made.other) == (2, 7, 8)
@@ -93,8 +97,39 @@ def test_a_subclass_may_keep_what_its_base_does_not(copied):
 
     made.rows = [3]
     assert made.rows == [3]
-    with pytest.raises(AttributeError, match=r"^Plain: size is fixed"):
-        made.size = 2
+    with pytest.raises(
+        AttributeError, match=r"a new WithRows .*, which its constructor gives to Pl"
+    ):
+        made.size = 3
+
+
+def test_an_option_without_a_value_is_no_attribute():
+    assert not hasattr(Plain, "size")
+    assert not hasattr(Plain.__new__(Plain), "size")
+
+    @dataclasses.dataclass
+    class Sized(Plain):
+        size: int
+
+        def __post_init__(self):
+            Plain.__init__(self, [1, 2], self.size)
+
+    assert Sized(2).size == 2
+    with pytest.raises(TypeError, match="size"):
+        Sized()
+
+
+@pytest.mark.parametrize("name", ["dim", "kind", "seed"])
+def test_a_parameter_or_a_module_cannot_take_the_place_of_an_option(name):
+    layer = Layer(3)
+    kept = dict(vars(layer))
+
+    for part in (torch.nn.Parameter(torch.ones(3)), torch.nn.Linear(3, 1)):
+        with pytest.raises(AttributeError, match=f"^Layer: {name} is fixed"):
+            setattr(layer, name, part)
+
+    assert vars(layer) == kept
+    assert len(list(layer.children())) == 1
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
@@ -112,12 +147,19 @@ def test_a_module_works_as_any_other(copied):
 
 
 def test_a_compiler_sees_a_plain_attribute():
-    layer = Layer(3, "other")
+    class Counting(Layer):
+        def forward(self, rows):
+            self.calls = self.calls + 1
+            return super().forward(rows)
+
+    layer = Counting(3, "other")
+    layer.calls = 0
     rows = torch.randn(2, 3)
 
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
 
     assert torch.equal(compiled(rows), layer(rows))
+    assert layer.calls == 2
 
 
 def test_fake_tensors_and_the_meta_device():

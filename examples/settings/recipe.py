@@ -121,7 +121,7 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     base = tree.pop("base", None)
     if base is None:
         return Layer(str(path), tree), None
-    if not isinstance(base, str) or "\0" in base:
+    if not isinstance(base, str) or not base or "\0" in base:
         raise ValueError(f"{path}: `base` must be a recipe's name or path, got {shorten(base)}.")
     return Layer(str(path), tree), _parent_of(path, base)
 
@@ -144,16 +144,21 @@ def _check_is_file(path: Path) -> None:
 def _parent_of(path: Path, base: str) -> Path:
     """The file that a recipe's ``base`` names: by its path, or one of ours as ``own/train``."""
     file = Path(os.path.normpath(path.parent / base))
-    if file.exists() or file.suffix in (".yaml", ".yml", ".json"):
+    # os.path takes any text, also one that is too long for a file
+    if file.suffix in (".yaml", ".yml", ".json") or os.path.isfile(file):  # noqa: PTH113
         return file  # _read_file names the recipes beside one that is missing
 
     ours = _RECIPES / f"{base}.yaml"
-    if not ours.is_file():
-        raise ValueError(
-            f"{path}: `base` is neither a file nor the name of a recipe: {shorten(base)}. "
-            "`clipreid recipes list` lists the names."
-        )
-    return ours
+    is_a_name = not {"", ".", ".."} & set(base.split("/"))
+    if is_a_name and os.path.isfile(ours):  # noqa: PTH113
+        return ours  # also beside a folder of this name, such as that of a run
+
+    if os.path.exists(file):  # noqa: PTH110
+        return file  # _read_file says that it is no file
+    raise ValueError(
+        f"{path}: `base` is neither a file nor the name of a recipe: {shorten(base)}. "
+        "`clipreid recipes list` lists the names."
+    )
 
 
 def _parse(text: str, name: str) -> Any:  # noqa: ANN401 (any YAML)

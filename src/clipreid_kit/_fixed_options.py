@@ -11,8 +11,9 @@ def fixed_options(*, not_kept: tuple[str, ...] = ()) -> Callable[[type[_T]], typ
     """Class decorator: what the class annotates as ``Final`` is set once, by the constructor.
 
     Use it for options that are used up when an object is built, where a later value would be
-    ignored silently. Type checkers read the same annotations. Parameters, buffers and submodules of
-    an ``nn.Module`` are none of them: torch keeps those elsewhere.
+    ignored silently. Type checkers read the same annotations. To set a number or a text to what it
+    is already changes nothing, and is allowed: constructors of subclasses often do so. Copies and
+    pickles of an object are restored without setting attributes.
 
     Args:
         not_kept: Arguments of the constructor that are no attributes, such as large columns. To set
@@ -20,8 +21,8 @@ def fixed_options(*, not_kept: tuple[str, ...] = ()) -> Callable[[type[_T]], typ
             of these names.
 
     Returns:
-        The decorator. Objects of the class raise ``AttributeError`` where one of these attributes
-        is set later.
+        The decorator, for classes without ``__setattr__`` and ``__delattr__`` of their own. Their
+        objects raise ``AttributeError`` where one of these attributes is set later, or deleted.
 
     Example:
         >>> @fixed_options()
@@ -37,59 +38,51 @@ def fixed_options(*, not_kept: tuple[str, ...] = ()) -> Callable[[type[_T]], typ
     """
 
     def decorate(owner: type[_T]) -> type[_T]:
-        for name, annotation in inspect.get_annotations(owner).items():
-            kind: object = get_origin(annotation)
-            if kind is Final:
-                setattr(owner, name, _SetOnce(owner.__name__, name))
+        annotations: dict[str, object] = inspect.get_annotations(owner)
+        origins = {name: get_origin(annotation) for name, annotation in annotations.items()}
+        set_once = {name for name in origins if origins[name] is Final}
 
-        for name in not_kept:
-            setattr(owner, name, _NeverSet(owner, name))
+        def set_attribute(self: _T, name: str, value: object) -> None:
+            if name in set_once:
+                _check_unset(owner, self, name, value)
+            elif name in not_kept and _has_constructor_of(owner, self):
+                raise _error(owner, self, name)
+            super(owner, self).__setattr__(name, value)  # type: ignore[misc]
 
+        def delete_attribute(self: _T, name: str) -> None:
+            if name in set_once:
+                raise _error(owner, self, name)
+            super(owner, self).__delattr__(name)  # type: ignore[misc]
+
+        owner.__setattr__ = set_attribute  # type: ignore[assignment, method-assign]
+        owner.__delattr__ = delete_attribute  # type: ignore[assignment, method-assign]
         return owner
 
     return decorate
 
 
-class _SetOnce:
-    """Attribute that is set once.
+def _check_unset(owner: type, instance: object, name: str, value: object) -> None:
+    """Raise AttributeError if an option has another value already."""
+    options = instance.__dict__
+    if name not in options:
+        return
 
-    Without ``__get__``, Python finds the value among the object's own attributes: reading it costs
-    nothing more, and copies, pickles and compilers see a plain attribute.
-    """
-
-    def __init__(self, owner: str, name: str) -> None:
-        self._owner = owner
-        self._name = name
-
-    def __set__(self, instance: object, value: object) -> None:
-        attributes = vars(instance)
-        if self._name in attributes:
-            raise _error(self._owner, self._name)
-        attributes[self._name] = value
+    kept = options[name]
+    is_equal = isinstance(value, int | float | str) and type(value) is type(kept) and value == kept
+    if value is not kept and not is_equal:
+        raise _error(owner, instance, name)
 
 
-class _NeverSet:
-    """Attribute that no object has, unless a subclass with a constructor of its own sets it."""
-
-    def __init__(self, owner: type, name: str) -> None:
-        self._owner = owner
-        self._name = name
-
-    def __get__(self, instance: object, owner: type) -> object:
-        if instance is None or self._name not in vars(instance):
-            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
-        return vars(instance)[self._name]
-
-    def __set__(self, instance: object, value: object) -> None:
-        constructor = inspect.getattr_static(type(instance), "__init__")
-        if constructor is inspect.getattr_static(self._owner, "__init__"):
-            raise _error(self._owner.__name__, self._name)
-        vars(instance)[self._name] = value
+def _has_constructor_of(owner: type, instance: object) -> bool:
+    """Return whether the class of an object has no constructor of its own."""
+    constructor = inspect.getattr_static(type(instance), "__init__")
+    return constructor is inspect.getattr_static(owner, "__init__")
 
 
-def _error(owner: str, name: str) -> AttributeError:
+def _error(owner: type, instance: object, name: str) -> AttributeError:
     """Error of an option that is set too late."""
-    return AttributeError(
-        f"{owner}: {name} is fixed when the object is built; "
-        f"build a new {owner} with another {name}."
-    )
+    remedy = f"build a new {type(instance).__name__} with another {name}"
+    if not _has_constructor_of(owner, instance):
+        remedy += f", which its constructor gives to {owner.__name__}"
+
+    return AttributeError(f"{owner.__name__}: {name} is fixed when the object is built; {remedy}.")

@@ -45,6 +45,16 @@ def test_a_parent_by_its_name(tmp_path):
     assert (child.stage, child.note, child.model.name) == ("zero_shot", "b", "reid-tiny-vit")
 
 
+def test_a_folder_with_the_name_of_a_recipe_is_not_its_base(tmp_path):
+    text = "base: own/zero_shot\nnote: b\n"
+    expected = loaded(tmp_path, text)
+    (tmp_path / "own" / "zero_shot").mkdir(parents=True)
+    assert loaded(tmp_path, text) == expected
+
+    with pytest.raises(ValueError, match="own: this is a folder, not a recipe"):
+        loaded(tmp_path, "base: own\nnote: b\n")
+
+
 def test_changes_from_the_command_line(tmp_path):
     changes = [
         "optim.epochs=3",
@@ -131,6 +141,15 @@ def test_changes_from_the_command_line(tmp_path):
         (
             "base: own/trian\nnote: a\n",
             "`base` is neither a file nor the name of a recipe: 'own/trian'",
+        ),
+        ("base: ''\nnote: a\n", "`base` must be a recipe's name or path, got ''"),
+        (
+            f"base: {'own/' * 2000}\nnote: a\n",
+            "`base` is neither a file nor the name of a recipe: 'own/own",
+        ),
+        (
+            "base: ../recipes/own/train\nnote: a\n",
+            r"`base` is neither a file nor the name of a recipe: '\.\./recipes/own/train'",
         ),
         (
             "base: b.yaml\nnote: a\n",

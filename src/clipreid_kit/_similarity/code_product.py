@@ -44,7 +44,7 @@ class CodeProduct:
     def __init__(self, numbers: Float32Array) -> None:
         whole = torch.from_numpy(numbers).to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack(whole, None)
-        self._scales = torch.ones(len(whole), device="cpu")
+        self._scales = torch.ones(len(whole), dtype=torch.float32, device="cpu")
         self._zeros = torch.zeros(len(whole), dtype=torch.int64, device="cpu")
 
     def __call__(self, codes: Codes) -> Tensor:

@@ -125,7 +125,7 @@ class _CodeSearch:
         ends = [total * i // num_blocks for i in range(num_blocks + 1)]
         self.blocks = [slice(ends[i], ends[i + 1]) for i in range(num_blocks)]
 
-        self._nearness = torch.full((total, count), -torch.inf, device="cpu")
+        self._nearness = torch.full((total, count), -torch.inf, dtype=torch.float32, device="cpu")
         self._index = torch.zeros((total, count), dtype=torch.int64, device="cpu")
         self._least = np.full(total, np.inf, dtype=np.float32)
         self._farthest = np.zeros(total, dtype=np.int64)
@@ -316,8 +316,9 @@ def _multiply_pairs(rows: Tensor, columns: Tensor, flat: IntArray) -> _Pairs:
     wanted = torch.sparse_csr_tensor(
         torch.from_numpy(begin),
         torch.from_numpy(column),
-        torch.zeros(len(flat), device="cpu"),
+        torch.zeros(len(flat), dtype=torch.float32, device="cpu"),
         size=(len(rows), len(columns)),
+        device="cpu",
         check_invariants=False,
     )
     products = torch.sparse.sampled_addmm(wanted, rows, columns.T, beta=0.0)

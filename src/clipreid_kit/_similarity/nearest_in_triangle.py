@@ -38,9 +38,9 @@ def nearest_in_triangle(
     Returns:
         Nearness of the nearest others (N, count), descending, and their numbers, int64.
     """
-    nearness = torch.full((total, count), -torch.inf, device=device)
+    nearness = torch.full((total, count), -torch.inf, dtype=torch.float32, device=device)
     index = torch.zeros((total, count), dtype=torch.int64, device=device)
-    buffer = torch.empty(min(ROWS, total) * min(COLUMNS, total), device=device)
+    buffer = torch.empty(min(ROWS, total) * min(COLUMNS, total), dtype=torch.float32, device=device)
     if count == 0 and visit is None:
         return nearness, index
 

@@ -63,8 +63,9 @@ class Float32Scorer:
         wanted = torch.sparse_csr_tensor(
             torch.from_numpy(begin),
             torch.from_numpy(rows),
-            torch.zeros(len(rows), device="cpu"),
+            torch.zeros(len(rows), dtype=torch.float32, device="cpu"),
             size=(len(self.queries), len(self.gallery)),
+            device="cpu",
             check_invariants=False,
         )
         found = torch.sparse.sampled_addmm(wanted, self.queries, self.gallery.T, beta=0.0)

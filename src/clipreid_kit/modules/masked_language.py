@@ -78,7 +78,9 @@ def mask_tokens(
     _check_masking(tokens, maskable, mask_id, vocabulary_size, probability)
 
     def draw() -> Tensor:
-        return torch.rand(tokens.shape, generator=generator, device=tokens.device)
+        return torch.rand(
+            tokens.shape, generator=generator, dtype=torch.float32, device=tokens.device
+        )
 
     chosen = (draw() < probability) & maskable
     kind = draw()

@@ -747,7 +747,7 @@ class GalleryIndex:
         """
         rows = self.rows(keys)
         if len(rows) == 0:
-            return torch.empty(0, self._store.facts.dim, device="cpu")
+            return torch.empty(0, self._store.facts.dim, dtype=torch.float32, device="cpu")
         return self._store.vectors(rows)
 
     def neighbours(

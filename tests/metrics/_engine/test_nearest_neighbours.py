@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +169,49 @@ def test_codes_change_no_neighbour(by_codes, monkeypatch, kind):
     assert len(by_codes) == 1
     same_sets(found, want.tolist(), (5, 10, 20))
     torch.testing.assert_close(least, want_least, atol=1e-6, rtol=0)
+
+
+@contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SETTINGS = {
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "meta device": lambda: torch.device("meta"),
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "deterministic": deterministic,
+}
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+def test_settings_of_the_program_change_no_neighbour(by_codes, monkeypatch, setting, num_threads):
+    monkeypatch.setattr(nearest_neighbours, "default_threads", lambda: num_threads)
+    monkeypatch.setattr(nearest_by_codes, "_CROWDED", 1)
+    rows = real_rows("clustered")[:600]
+    want = nearest_others(space_of([rows], "cosine"), 9, (5,))
+
+    with setting():
+        found = nearest_others(space_of([rows], "cosine"), 9, (5,))
+
+    assert len(by_codes) == 2
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, want, strict=True))
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])

@@ -117,5 +117,7 @@ class _ImageTower(nn.Module):
 
 def _random_images(towers: ClipTowers, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(count, 3, *towers.image_size, generator=generator, device="cpu")
+    images = torch.randn(
+        count, 3, *towers.image_size, generator=generator, dtype=torch.float32, device="cpu"
+    )
     return images.to(next(towers.image_parameters()))

@@ -259,10 +259,10 @@ class _TrackerTower(nn.Module):
         fed_mean, fed_std = _STATISTICS[pixels]
         height, width = input_size
         buffers = {
-            "fed_mean": torch.tensor(fed_mean, device="cpu")[:, None, None],
-            "fed_std": torch.tensor(fed_std, device="cpu")[:, None, None],
-            "image_mean": torch.tensor(self.mean, device="cpu")[:, None, None],
-            "image_std": torch.tensor(self.std, device="cpu")[:, None, None],
+            "fed_mean": torch.tensor(fed_mean, dtype=torch.float32, device="cpu")[:, None, None],
+            "fed_std": torch.tensor(fed_std, dtype=torch.float32, device="cpu")[:, None, None],
+            "image_mean": torch.tensor(self.mean, dtype=torch.float32, device="cpu")[:, None, None],
+            "image_std": torch.tensor(self.std, dtype=torch.float32, device="cpu")[:, None, None],
             "resize_rows": _resize_matrix(height, towers.image_size[0]),
             "resize_columns": _resize_matrix(width, towers.image_size[1]).T.contiguous(),
         }
@@ -285,7 +285,7 @@ class _TrackerTower(nn.Module):
 
 def _resize_matrix(length: int, new_length: int) -> Float[Tensor, "m n"]:
     """Weights by which a bicubic filter with antialiasing makes each new row of the old ones."""
-    identity = torch.eye(length, device="cpu")[None, None]
+    identity = torch.eye(length, dtype=torch.float32, device="cpu")[None, None]
     size = (new_length, length)
     return F.interpolate(identity, size=size, mode="bicubic", antialias=True)[0, 0]
 
@@ -296,7 +296,8 @@ def _as_fed(crops: UInt8[Tensor, "n 3 h w"], pixels: Pixels) -> Tensor:
         return crops
 
     mean, std = (
-        torch.tensor(values, device="cpu")[:, None, None] for values in _STATISTICS[pixels]
+        torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
+        for values in _STATISTICS[pixels]
     )
     return (crops.float() / 255 - mean) / std
 

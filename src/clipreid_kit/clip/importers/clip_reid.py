@@ -286,7 +286,7 @@ def _build_method(towers: ClipTowers, num_identities: int, *, with_texts: bool) 
     weights: Mapping[str, Any] = _RESNET_WEIGHTS if is_resnet else PAPER_WEIGHTS
 
     if with_texts:
-        texts = torch.zeros(num_identities, towers.embed_dim, device="cpu")
+        texts = torch.zeros(num_identities, towers.embed_dim, dtype=torch.float32, device="cpu")
         return ClipReID(towers, texts, weights=weights)
 
     weights = {term: weight for term, weight in weights.items() if term != "image_to_text"}

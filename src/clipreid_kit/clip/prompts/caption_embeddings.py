@@ -57,7 +57,9 @@ def caption_embeddings(
         texts += distinct
         labels += [label] * len(distinct)
     if not texts:
-        return torch.zeros(0, towers.embed_dim, device=towers.logit_scale.device)
+        return torch.zeros(
+            0, towers.embed_dim, dtype=torch.float32, device=towers.logit_scale.device
+        )
 
     tokens = towers.tokenize(texts, too_long=too_long)
     blocks = [

@@ -123,7 +123,8 @@ class PromptTemplates(nn.Module):
         words = towers.embed_tokens(self.tokens[variant : variant + 1, :length])
         embeddings = insert_pseudo_token(words, learned, self.starts[variant])
         return PromptEmbeddings(
-            embeddings, torch.full((learned.shape[0],), self.eots[variant], device="cpu")
+            embeddings,
+            torch.full((learned.shape[0],), self.eots[variant], dtype=torch.int64, device="cpu"),
         )
 
     def _embed_variants(

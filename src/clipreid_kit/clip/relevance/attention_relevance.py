@@ -79,7 +79,8 @@ def relevance_of(value: Tensor, layers: list[Tensor]) -> Tensor:
     # zeros of a layer that the value does not depend on
     gradients = torch.autograd.grad(value, layers, allow_unused=True, materialize_grads=True)
     length = layers[0].shape[-1]
-    relevance = torch.eye(length, device=value.device).expand(len(layers[0]), -1, -1)
+    identity = torch.eye(length, dtype=torch.float32, device=value.device)
+    relevance = identity.expand(len(layers[0]), -1, -1)
 
     for attention, gradient in zip(layers, gradients, strict=True):
         weighted = (gradient * attention).detach().float().clamp(min=0).mean(dim=1)

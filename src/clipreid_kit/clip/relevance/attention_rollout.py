@@ -60,7 +60,7 @@ def attention_rollout(
         (embed or towers.encode_image)(images)
 
     length = recorded.layers[0].shape[-1]
-    identity = torch.eye(length, device=recorded.layers[0].device)
+    identity = torch.eye(length, dtype=torch.float32, device=recorded.layers[0].device)
     rollout = identity.expand(len(images), -1, -1)
     for attention in recorded.layers:
         mean = attention.detach().float().mean(dim=1)

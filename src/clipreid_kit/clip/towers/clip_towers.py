@@ -86,7 +86,8 @@ class ClipTowers(nn.Module):
     :meth:`from_torchvision` it is an image tower alone, without text and ``logit_scale``. Inputs
     are moved to the module's device and dtype. At the native image size, the embeddings are those
     of open_clip: texts to rounding, and images to the bit in evaluation mode. In training mode
-    the last block of a ViT, or the attention pool of a ResNet, runs for the class token alone.
+    the last block of a ViT, or the attention pool of a ResNet, runs for the class token alone,
+    unless it has hooks.
 
     Args:
         model: A model of open_clip (CLIP, CustomTextCLIP or CoCa).

@@ -13,6 +13,7 @@ from clipreid_kit.clip.towers.backbone import BackboneTower
 from clipreid_kit.clip.towers.camera_embedding import CameraEmbedding, TokenOffset
 from clipreid_kit.clip.towers.geometry import OpenClip, grid_of, image_size_of
 from clipreid_kit.clip.towers.levels import LEVELS, ImageLevels, level_widths
+from clipreid_kit.clip.towers.observed import is_observed
 from clipreid_kit.clip.towers.patch_masking import PatchMasking
 from clipreid_kit.clip.towers.resnet_forward import run_resnet
 from clipreid_kit.clip.towers.timm_forward import run_timm
@@ -36,7 +37,7 @@ def encode_images(
 
     In evaluation mode, without cameras, the result is open_clip's to the bit. In training mode it
     is to rounding: the last block of a ViT and the attention pool of a ResNet then run for the
-    class token alone.
+    class token alone, unless they have hooks.
 
     Args:
         model: A model of open_clip.
@@ -63,7 +64,7 @@ def encode_images(
 
     masking = _masking_in_training(patch_masking)
     recomputes = getattr(visual, "grad_checkpointing", False)
-    runs_by_levels = recomputes or (visual.training and isinstance(visual, _SHORTER_IN_TRAINING))
+    runs_by_levels = recomputes or (visual.training and _may_run_shorter(visual))
     if camera_embedding is None and masking is None and not runs_by_levels:
         embeddings: Tensor = model.encode_image(images, normalize=False)
         return embeddings
@@ -139,6 +140,13 @@ def _run_levels(
     if isinstance(visual, TimmModel):
         return run_timm(visual, images, wanted)
     raise fail("ClipTowers", "an image tower of open_clip", type(visual).__name__)
+
+
+def _may_run_shorter(visual: nn.Module) -> bool:
+    """Return whether a tower can run for the class token alone, and has no hooks as a whole."""
+    if not isinstance(visual, _SHORTER_IN_TRAINING):
+        return False
+    return not is_observed(visual, getattr(visual, "transformer", visual))
 
 
 def _check_images(images: Tensor, image_size: tuple[int, int]) -> None:

@@ -90,7 +90,7 @@ class PatchMasking(nn.Module):
         if num_masked == num_patches:
             raise fail(_OWNER, f"a share that leaves one of {num_patches} patches", self.share)
 
-        draws = torch.rand(num_images, num_patches, device=patches.device)
+        draws = torch.rand(num_images, num_patches, dtype=torch.float32, device=patches.device)
         first = draws.argsort(dim=1)[:, :num_masked]
         return torch.zeros_like(draws, dtype=torch.bool).scatter_(1, first, value=True)
 

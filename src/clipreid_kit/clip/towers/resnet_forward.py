@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipreid_kit.clip.towers.geometry import OpenClip
+from clipreid_kit.clip.towers.observed import is_observed, is_plain_linear
 from clipreid_kit.clip.towers.recompute import run_block
 
 
@@ -41,8 +42,18 @@ def run_resnet(visual: OpenClip, images: Tensor, wanted: frozenset[str]) -> dict
         outputs["projected"] = pooled[:, 0]
         outputs["projected_patches"] = pooled[:, 1:]
     elif "projected" in wanted:
-        outputs["projected"] = pool_mean_token(visual.attnpool, x)
+        outputs["projected"] = _pool(visual.attnpool, x)
     return outputs
+
+
+def _pool(pool: OpenClip, x: Tensor) -> Tensor:
+    """Pool a feature map by the shortest way that runs all hooks and adapters."""
+    if is_observed(pool):
+        pooled: Tensor = pool(x)
+        return pooled
+    if is_plain_linear(pool.k_proj) and is_plain_linear(pool.v_proj):
+        return pool_mean_token(pool, x)
+    return pool_every_position(pool, x)[:, 0]
 
 
 def pool_every_position(pool: OpenClip, x: Tensor) -> Float[Tensor, "n t d"]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from clipreid_kit.clip.towers.camera_embedding import TokenOffset
 from clipreid_kit.clip.towers.geometry import OpenClip
 from clipreid_kit.clip.towers.levels import PATCH_LEVELS
+from clipreid_kit.clip.towers.observed import is_observed
 from clipreid_kit.clip.towers.patch_masking import PatchMasking
 from clipreid_kit.clip.towers.recompute import run_block
 
@@ -21,6 +22,8 @@ def run_vit(
     masking: PatchMasking | None = None,
 ) -> dict[str, Tensor]:
     """Run a ViT; without patch levels, its last block runs for the class token alone.
+
+    A last block with hooks runs for all tokens, as these expect.
 
     Args:
         visual: The image tower.
@@ -78,7 +81,8 @@ def run_vit_blocks(
     reads_class_token = visual.attn_pool is None and visual.pool_type == "tok"
     class_token_alone = reads_class_token and not wants_patches
 
-    if class_token_alone and type(blocks[-1]) is ResidualAttentionBlock:
+    is_plain = type(blocks[-1]) is ResidualAttentionBlock and not is_observed(blocks[-1])
+    if class_token_alone and is_plain:
         x = run_block(_ClassTokenOnly(blocks[-1]), x, recompute)
     else:
         x = run_block(blocks[-1], x, recompute)

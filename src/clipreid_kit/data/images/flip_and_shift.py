@@ -18,7 +18,7 @@ class RandomFlip:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Return a mirrored image, or the image itself."""
-        if torch.rand(1, device="cpu") >= self.probability:
+        if torch.rand(1, dtype=torch.float32, device="cpu") >= self.probability:
             return image
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 

@@ -76,7 +76,7 @@ class StripeMasking:
 
     def __call__(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
         """Return a masked copy, or the image itself."""
-        if float(torch.rand((), device="cpu")) >= self.probability:
+        if float(torch.rand((), dtype=torch.float32, device="cpu")) >= self.probability:
             return image
 
         masked = image.clone()

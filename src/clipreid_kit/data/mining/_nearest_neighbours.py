@@ -102,9 +102,11 @@ def _by_tiles(
     Every tile is offered to the lists of its rows and to those of its columns.
     """
     total = len(unit)
-    similarity = torch.full((total, count), -torch.inf, device=unit.device)
+    similarity = torch.full((total, count), -torch.inf, dtype=torch.float32, device=unit.device)
     index = torch.full((total, count), -1, dtype=torch.int64, device=unit.device)
-    buffer = torch.empty(min(_ROWS, total) * min(_COLUMNS, total), device=unit.device)
+    buffer = torch.empty(
+        min(_ROWS, total) * min(_COLUMNS, total), dtype=torch.float32, device=unit.device
+    )
 
     for top in range(0, total, _ROWS):
         bottom = min(top + _ROWS, total)

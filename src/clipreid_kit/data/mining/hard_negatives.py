@@ -167,7 +167,7 @@ def _draw_negatives(
 
     for rows in torch.split(pending, max(1, _BLOCK // max(num_rows, 1))):
         # The largest of random keys are a random choice; excluded items have none.
-        keys = torch.rand((len(rows), num_rows), generator=rng, device="cpu")
+        keys = torch.rand((len(rows), num_rows), generator=rng, dtype=torch.float32, device="cpu")
         keys[groups.pairs(rows)] = -1
         values, columns = keys.topk(min(count, num_rows), dim=1)
         drawn[rows, : columns.shape[1]] = columns.masked_fill(values < 0, -1)

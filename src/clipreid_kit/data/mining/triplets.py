@@ -218,7 +218,7 @@ def _positives(
     """
     total = len(unit)
     positive = torch.full((total,), -1, dtype=torch.int64, device=unit.device)
-    to_positive = torch.full((total,), torch.nan, device=unit.device)
+    to_positive = torch.full((total,), torch.nan, dtype=torch.float32, device=unit.device)
     sign = -1.0 if farthest else 1.0
 
     start = 0
@@ -228,7 +228,7 @@ def _positives(
         position, member = position[is_other], member[is_other]
         score = sign * _pair_similarities(unit, rows[position], member)
 
-        best = torch.full((len(rows),), -torch.inf, device=unit.device)
+        best = torch.full((len(rows),), -torch.inf, dtype=torch.float32, device=unit.device)
         best.scatter_reduce_(0, position, score, "amax")
 
         is_best = score == best[position]

@@ -157,7 +157,7 @@ def _without_parts(side: SplitRows, columns: IntArray) -> SplitRows:
     """Return some rows without their parts, which only the products need."""
     chosen = torch.from_numpy(columns).to(side.norm.device)
     return SplitRows(
-        parts=torch.empty(0, device=side.norm.device),
+        parts=torch.empty(0, dtype=torch.float32, device=side.norm.device),
         norm=side.norm[chosen],
         scale=side.scale[chosen],
         square=side.square[:, chosen],

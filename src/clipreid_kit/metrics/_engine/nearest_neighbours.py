@@ -58,7 +58,7 @@ def nearest_others(
     # one neighbour more than asked for shows whether the last one is certain
     kept = min(count + 1, total - 1)
     device = space.rows.device
-    least = torch.full((total,), torch.inf, device=device)
+    least = torch.full((total,), torch.inf, dtype=torch.float32, device=device)
 
     def visit(tile: Tensor, top: int, left: int) -> None:
         if keep is not None:

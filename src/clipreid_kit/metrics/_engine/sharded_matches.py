@@ -167,7 +167,7 @@ def _warn_if_cameras_differ(owner: str, query: Shard, identities: IdentityMatche
         return
 
     meets = identities.meets_camera
-    counts = torch.zeros(len(query.ids), device="cpu")
+    counts = torch.zeros(len(query.ids), dtype=torch.float32, device="cpu")
     if meets is not None:
         counts = torch.from_numpy(meets).float()
     warn_if_cameras_differ(owner, _sum_over_ranks(counts).numpy() > 0)

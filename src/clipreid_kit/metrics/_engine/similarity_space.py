@@ -162,7 +162,7 @@ class SimilaritySpace:
         """Return the fast nearness of rows to rows, float32; in ``buffer`` if there is one."""
         shape = len(self.rows[rows]), len(self.rows[columns])
         if buffer is None:
-            buffer = torch.empty(shape[0] * shape[1], device=self.rows.device)
+            buffer = torch.empty(shape[0] * shape[1], dtype=torch.float32, device=self.rows.device)
         out = buffer[: shape[0] * shape[1]].view(shape)
 
         self.write_nearness(rows, columns, out)

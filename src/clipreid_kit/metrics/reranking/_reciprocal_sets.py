@@ -109,7 +109,8 @@ def reciprocal_weights(
         weight = distance.neg_().exp_()
         num_rows = part.stop - part.start
         counts = torch.from_numpy(np.bincount(row, minlength=num_rows))
-        sums = torch.zeros(num_rows, device="cpu").scatter_add_(0, torch.from_numpy(row), weight)
+        sums = torch.zeros(num_rows, dtype=torch.float32, device="cpu")
+        sums.scatter_add_(0, torch.from_numpy(row), weight)
         weight /= torch.repeat_interleave(sums, counts)
         return _Part(counts, torch.from_numpy(column), weight)
 
@@ -132,7 +133,7 @@ def average_over_lists(weights: SparseRows, lists: IntArray, threads: OwnThreads
         # entries of one row and column are added up
         keys, order = torch.sort(row * total + weights.column[entries], stable=True)
         keys, group = torch.unique_consecutive(keys, return_inverse=True)
-        value = torch.zeros(len(keys), device="cpu").scatter_add_(
+        value = torch.zeros(len(keys), dtype=torch.float32, device="cpu").scatter_add_(
             0, group, weights.weight[entries[order]]
         )
 
@@ -201,7 +202,7 @@ class Meetings(NamedTuple):
 
     def sums(self, num_pairs: int) -> Tensor:
         """Return the sum of the minima of every pair, (num_pairs,)."""
-        sums = torch.zeros(num_pairs, device=self.minimum.device)
+        sums = torch.zeros(num_pairs, dtype=torch.float32, device=self.minimum.device)
         return sums.scatter_add_(0, self.pair, self.minimum)
 
 

@@ -166,7 +166,7 @@ class JaccardDistances:
         for name, numbers in (("rows", rows), ("columns", columns)):
             self._check_numbers(name, numbers)
         if not len(rows) or not len(columns):
-            return torch.zeros(len(rows), len(columns), device="cpu")
+            return torch.zeros(len(rows), len(columns), dtype=torch.float32, device="cpu")
 
         chosen = select_rows(self._weights, rows), select_rows(self._weights, columns)
         distances = torch.cat([block for _, block in self._blocks(*chosen)])

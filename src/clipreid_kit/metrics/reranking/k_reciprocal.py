@@ -190,7 +190,9 @@ def k_reciprocal_rerank(
     owner = "k_reciprocal_rerank"
     _check_options(owner, k1, k2, lambda_value, distance)
     space, num_queries = _read_sets(owner, query_embeddings, gallery_embeddings, distance)
-    nearness = torch.empty(num_queries, len(space) - num_queries, device=space.rows.device)
+    nearness = torch.empty(
+        num_queries, len(space) - num_queries, dtype=torch.float32, device=space.rows.device
+    )
     encoding = _encode(space, num_queries, k1, k2, lambda_value, keep_nearness=nearness)
     with _threads_for(nearness) as threads:
         _mix(encoding, 0, nearness, threads)

@@ -158,7 +158,7 @@ def _rows(
     if isinstance(embeddings, Encoder):
         return embeddings.encode_images(list(records))
 
-    rows = torch.as_tensor(embeddings).detach().cpu()
+    rows = torch.as_tensor(embeddings, device="cpu").detach()
     if rows.ndim != 2 or len(rows) != len(records):
         raise ValueError(
             f"{_OWNER}: got embeddings {tuple(rows.shape)} for {len(records)} records; pass one "

@@ -146,9 +146,9 @@ class MilvusStore:
         owner = "GalleryIndex"
         found = {int(row["key"]): row["vector"] for row in self._by_key(owner, rows, ["vector"])}
         _check_present(owner, rows, found)
-        out = torch.empty(len(rows), self.facts.dim, device="cpu")
+        out = torch.empty(len(rows), self.facts.dim, dtype=torch.float32, device="cpu")
         for position, row in enumerate(rows.tolist()):
-            out[position] = torch.tensor(found[row], device="cpu")
+            out[position] = torch.tensor(found[row], dtype=torch.float32, device="cpu")
         return out
 
     def records(self, rows: IntArray) -> list[ImageRecord | None]:
@@ -318,7 +318,8 @@ class MilvusStore:
             if len(one) == 0:
                 continue
             keys = np.array([_key(hit) for hit in one], dtype=np.int64)
-            vectors = torch.tensor([list(hit["entity"]["vector"]) for hit in one], device="cpu")
+            found = [list(hit["entity"]["vector"]) for hit in one]
+            vectors = torch.tensor(found, dtype=torch.float32, device="cpu")
             query = queries[number : number + 1]
             scores = exact_pairs(query, np.zeros(len(keys), dtype=np.int64), vectors)
             order = np.lexsort((keys, -scores))[:count]

@@ -73,7 +73,7 @@ def product_candidates(block: Block, query: Tensor, threshold: float, count: int
     norm = torch.linalg.vector_norm(query.double())[None]
     loaded = block.load()
     reference = 0.0 if loaded.along_center is None else float(loaded.along_center[0])
-    out = torch.empty(1, block.num_rows, device="cpu")
+    out = torch.empty(1, block.num_rows, dtype=torch.float32, device="cpu")
     error = multiply_float32(query[None], norm, loaded, reference, out)
 
     values = out[0].numpy().astype(np.float64) + reference

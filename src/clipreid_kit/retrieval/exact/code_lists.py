@@ -117,7 +117,7 @@ def _lists_of_source(
     errors = np.asarray(coded.error(*source.code_bounds(0, len(source))))
 
     def scan(share: _Share) -> tuple[Tensor, Tensor]:
-        values = torch.full((len(units), kept), -torch.inf, device="cpu")
+        values = torch.full((len(units), kept), -torch.inf, dtype=torch.float32, device="cpu")
         rows = torch.zeros((len(units), kept), dtype=torch.int64, device="cpu")
         for block, offset in zip(share.blocks, share.offsets, strict=True):
             is_first = block is share.blocks[0]

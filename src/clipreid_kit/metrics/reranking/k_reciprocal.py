@@ -134,7 +134,9 @@ class KReciprocalReranker:
             raise fail(owner, expected, f"start={start}, stop={stop}")
 
         space = self._encoding.space
-        nearness = torch.empty(stop - start, self.num_gallery, device=space.rows.device)
+        nearness = torch.empty(
+            stop - start, self.num_gallery, dtype=torch.float32, device=space.rows.device
+        )
         with _threads_for(nearness) as threads:
             _multiply(self._encoding, start, nearness, threads)
             _mix(self._encoding, start, nearness, threads)

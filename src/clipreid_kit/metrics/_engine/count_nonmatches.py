@@ -215,9 +215,10 @@ class _Counter:
             self.matches,
         )
 
-        # bfloat16 numbers take half of the space
-        num_numbers = (stop - start) * padded(len(tile.norms))
-        size = (num_numbers + 1) // 2 if try_bfloat16 else num_numbers
+        # bfloat16 numbers take half of the space; a sorted row needs all of it
+        width = padded(len(tile.norms))
+        num_numbers = (stop - start) * width
+        size = max(width, (num_numbers + 1) // 2) if try_bfloat16 else num_numbers
         buffer = self._buffers.pop() if self._buffers else torch.empty(0, device="cpu")
         if len(buffer) < size:
             buffer = torch.empty(size, dtype=torch.float32, device=self.queries.device)

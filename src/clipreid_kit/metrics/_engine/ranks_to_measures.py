@@ -13,7 +13,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _LARGEST = 2**63 - 1
-_CACHED = 1 << 14  # matches that are measured at once: several numbers of each fit the cache
+_CACHED = 1 << 16  # matches that are measured at once: their numbers fit the cache
 _SUM_BITS = 51  # of a sum in float64 that no sum of parts needs more than
 
 

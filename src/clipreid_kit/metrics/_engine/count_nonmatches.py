@@ -2,6 +2,8 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +66,8 @@ def count_nonmatches(
         allowance = threads.call(lambda: bfloat16_allowance(queries, gallery, distance))
         choice = PassChoice(allowance)
 
-        for left in range(0, len(gallery), width):
-            right = min(left + width, len(gallery))
-            rows = gallery.block(left, right)
-            row_norms = gallery.norms(left, right, rows)
+        for left, rows, row_norms in _read_tiles(gallery, width):
+            right = left + len(rows)
 
             # junk is no non-match, and never a match
             is_kept = np.ones(right - left, dtype=bool)
@@ -75,6 +75,32 @@ def count_nonmatches(
             if is_kept.any():
                 counter.count_tile(left, rows, row_norms, is_kept, choice)
             del rows  # before the next tile is read
+
+
+def _read_tiles(gallery: EmbeddingRows, width: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the first row of each tile, its rows and their norms.
+
+    Each tile of a file is read while the one before it is counted, if there is a thread for it.
+    """
+
+    def read(left: int) -> tuple[int, Tensor, Tensor]:
+        right = min(left + width, len(gallery))
+        rows = gallery.block(left, right)
+        return left, rows, gallery.norms(left, right, rows)
+
+    starts = range(0, len(gallery), width)
+    if not gallery.streamed or default_threads() == 1:
+        yield from map(read, starts)
+        return
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, 0)
+        for left in starts[1:]:
+            tile = coming.result()
+            coming = reader.submit(read, left)
+            yield tile
+            del tile
+        yield coming.result()
 
 
 class _Counter:

@@ -86,7 +86,7 @@ def test_a_file_is_read_by_blocks(monkeypatch, on_disk, num_threads):
 
     blocks = [(tile.start, tile.stop) for tile in tiles if isinstance(tile, slice)]
     # each row once
-    assert sorted(blocks) == [(start, min(start + 32, 700)) for start in range(0, 700, 32)]
+    assert sorted(blocks) == [(start, min(start + 8, 700)) for start in range(0, 700, 8)]
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])

@@ -29,7 +29,7 @@ _MIN_QUERIES = 256
 _MIN_QUERIES_EACH = 64  # of the block of one thread, if the others leave it fewer
 _WORTH_THREADS = 1 << 26  # multiplications of an evaluation that pays for threads
 _TILE = 1 << 17  # gallery rows of a tile, which QueryBlock packs into 17 bits
-# so many times fewer if they come from a file: then a block has 500 queries, whose product is faster
+# so many times fewer if they come from a file: then 500 queries share a block, a faster product
 _FILE_DIVISOR = 16
 
 

@@ -164,25 +164,25 @@ def check_bits(contenders: dict[str, Work]) -> None:
     print(found[OURS])
 
 
-def from_file(folder: Path) -> dict[str, Work]:
-    """Return 1,000 queries against 1,000,000 rows of a memory-mapped file.
+def from_file(folder: Path, dtype: type[np.floating]) -> dict[str, Work]:
+    """Return 1,000 queries against 1,000,000 rows of a memory-mapped file of this type.
 
     The floor reads the file as well.
     """
-    path, step, total = folder / "gallery.npy", 50_000, 1_000_000
+    path, step, total = folder / f"gallery_{dtype.__name__}.npy", 50_000, 1_000_000
     (query,) = clustered(1000, identities=50_000)
     first = clustered(1000, step, identities=50_000)[1]
     ids = torch.arange(total) + 50_000  # other identities, except for the first part
     ids[:step] = first[1]
     if not path.exists():
-        write_gallery(path, first[0], total)
+        write_gallery(path, first[0], total, dtype)
     gallery = np.load(path, mmap_mode="r")
 
     def floor() -> None:
         width = 1 << 14
         buffer = torch.empty(len(query[0]), width)
         for start in range(0, len(gallery), width):
-            part = torch.from_numpy(np.array(gallery[start : start + width]))
+            part = torch.from_numpy(np.array(gallery[start : start + width])).float()
             torch.mm(query[0], part.T, out=buffer[:, : len(part)])
 
     return {
@@ -191,10 +191,10 @@ def from_file(folder: Path) -> dict[str, Work]:
     }
 
 
-def write_gallery(path: Path, first: torch.Tensor, total: int) -> None:
+def write_gallery(path: Path, first: torch.Tensor, total: int, dtype: type[np.floating]) -> None:
     """Write ``total`` rows to a file: ``first``, then random ones."""
     step, dim = first.shape
-    rows = np.lib.format.open_memmap(path, "w+", np.float32, (total, dim))
+    rows = np.lib.format.open_memmap(path, "w+", dtype, (total, dim))
     rows[:step] = first.numpy()
     for start in range(step, total, step):
         generator = torch.Generator().manual_seed(start)
@@ -303,6 +303,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder"
     )
+    parser.add_argument("--float16", action="store_true", help="the file of --million has float16")
     parser.add_argument(
         "--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal"
     )
@@ -323,8 +324,12 @@ def parse_options() -> argparse.Namespace:
 def chosen_contenders(options: argparse.Namespace) -> tuple[str, dict[str, Work], list[str]]:
     """Return a title, the contenders, and the flags that select them in another process."""
     if options.million is not None:
-        title = "1000 x 1000000 from a file, 512-d"
-        return title, from_file(options.million), ["--million", str(options.million)]
+        dtype = np.float16 if options.float16 else np.float32
+        title = f"1000 x 1000000 from a file, 512-d, {dtype.__name__}"
+        flags = ["--million", str(options.million)]
+        if options.float16:
+            flags.append("--float16")
+        return title, from_file(options.million, dtype), flags
 
     sizes = (11_659, 82_161, 3_060) if options.large else (3_368, 15_913, 751)
     size = f"{sizes[0]} x {sizes[1]}, 512-d"

@@ -85,3 +85,27 @@ def test_windows_hold_inputs_of_reduced_precision(precision):
     right = tile._gallery[:, :dim].bfloat16() if precision == "medium" else tile._gallery[:, :dim]
     wrong_by = (cut @ right.double().T - left.double() @ tile._gallery[:, :dim].double().T).abs()
     assert (wrong_by.amax(dim=1).numpy() < (beyond - low) / 2).all()
+
+
+@pytest.mark.parametrize("far", [None, 1, 3])
+def test_one_far_row_prevents_centring_whether_it_is_in_the_sample_or_not(far):
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(1 + 1e-3 * rng.standard_normal((600, 16))).float()
+    if far is not None:  # every third row is in the sample
+        rows[far] *= -1
+
+    tile = CentredTile(rows, torch.linalg.vector_norm(rows.double(), dim=1))
+    assert tile.is_centred == (far is None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_spread_rows_of_other_types_lie_in_their_windows(dtype):
+    (queries, query_norms), (gallery, norms) = sides(100, 0, 10.0, 3.0, dtype)
+    tile = CentredTile(gallery, norms)
+    out = torch.empty(4, 20)
+    values = tile.multiply(queries, query_norms, out)
+    low, beyond = values.windows(exact(queries, gallery), np.repeat(np.arange(4), 20))
+
+    assert not tile.is_centred
+    assert (out.numpy().ravel() >= low).all()
+    assert (out.numpy().ravel() < beyond).all()

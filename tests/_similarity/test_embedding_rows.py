@@ -61,9 +61,11 @@ def test_changes_of_a_private_map_are_seen(on_disk):
     np.testing.assert_array_equal(mapped, rows[::-1])
 
 
-def test_a_file_is_read_by_blocks(monkeypatch, on_disk):
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_file_is_read_by_blocks(monkeypatch, on_disk, num_threads):
     path, rows, ids = on_disk
     monkeypatch.setattr(count_nonmatches, "_TILE", 130)
+    monkeypatch.setattr(count_nonmatches, "default_threads", lambda: num_threads)
     widest, tiles = 0, []
     original = EmbeddingRows._read
 
@@ -84,7 +86,21 @@ def test_a_file_is_read_by_blocks(monkeypatch, on_disk):
 
     blocks = [(tile.start, tile.stop) for tile in tiles if isinstance(tile, slice)]
     # each row once
-    assert sorted(blocks) == [(start, min(start + 32, 700)) for start in range(0, 700, 32)]
+    assert sorted(blocks) == [(start, min(start + 8, 700)) for start in range(0, 700, 8)]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("width", [32, 699, 700])
+def test_tiles_of_a_file_come_in_order_with_their_norms(monkeypatch, on_disk, num_threads, width):
+    path, rows, _ = on_disk
+    monkeypatch.setattr(count_nonmatches, "default_threads", lambda: num_threads)
+    gallery = EmbeddingRows("test", "rows", np.load(path, mmap_mode="r"))
+
+    tiles = list(count_nonmatches._read_tiles(gallery, width))
+    assert [left for left, _, _ in tiles] == list(range(0, 700, width))
+    np.testing.assert_array_equal(np.concatenate([part for _, part, _ in tiles]), rows)
+    norms = np.concatenate([part for _, _, part in tiles])
+    np.testing.assert_allclose(norms, np.linalg.norm(rows.astype(np.float64), axis=1), rtol=1e-14)
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="a system that cannot release pages")
@@ -136,11 +152,13 @@ def test_bfloat16_and_strided_tensors():
     )
 
 
-def test_broken_rows_of_a_file_are_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_broken_rows_of_a_file_are_named(tmp_path, monkeypatch, num_threads):
     rows = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
     rows[7], rows[250, 3] = np.nan, np.inf
     np.save(tmp_path / "rows.npy", rows)
     monkeypatch.setattr(count_nonmatches, "_TILE", 130)
+    monkeypatch.setattr(count_nonmatches, "default_threads", lambda: num_threads)
 
     with pytest.raises(
         ValueError,

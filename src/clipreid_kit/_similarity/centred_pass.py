@@ -18,9 +18,11 @@ from torch import Tensor
 
 from clipreid_kit._similarity.exact_similarity import float64_chunks
 from clipreid_kit._similarity.float32_pass import (
+    has_extreme_norms,
     inverse_norms,
     product_error_bound,
     round_outward,
+    scale_rows,
 )
 from clipreid_kit._similarity.rescore import float64_error_bound
 
@@ -30,6 +32,7 @@ Float32Array = npt.NDArray[np.float32]
 
 _MAX_ELEMENTS = 1 << 24  # of a tile: its copy takes 64 MB
 _PAYS_FROM = 0.5  # largest distance from the centre for which the rows are centred
+_SAMPLE = 256  # rows that may show that others need not be looked at
 
 
 class CentredWindows(NamedTuple):
@@ -69,30 +72,15 @@ class CentredTile:
     """
 
     def __init__(self, gallery: Tensor, norms: Tensor) -> None:
-        dim, device = gallery.shape[1], gallery.device
+        self._center = torch.zeros(gallery.shape[1], dtype=torch.float64, device=gallery.device)
+        self._radius, self._middle, self._reach = 1.0, 0.0, 0.0
+
         factors = inverse_norms(norms)
-        self._center = torch.zeros(dim, dtype=torch.float64, device=device)
-        for part, values in float64_chunks(gallery):
-            self._center += values.mul_(factors[part, None]).sum(dim=0)
-        self._center /= len(gallery)
-
-        self._radius, lowest, highest = self._measure(gallery, factors)
-        self.is_centred = self._radius <= _PAYS_FROM
-        self._middle = (lowest + highest) / 2 if self.is_centred else 0.0
-        self._reach = (highest - lowest) / 2 if self.is_centred else 0.0
-        if not self.is_centred:
-            self._center.zero_()
-            self._radius = 1.0
-
-        # one more column for c . x
-        self._gallery = torch.empty(
-            len(gallery), dim + self.is_centred, dtype=torch.float32, device=device
-        )
-        for part, values in float64_chunks(gallery):
-            values.mul_(factors[part, None])
-            if self.is_centred:
-                self._gallery[part, dim] = (values @ self._center).sub_(self._middle).float()
-            self._gallery[part, :dim] = values.sub_(self._center)
+        self.is_centred = not _is_spread(gallery, factors) and self._find_center(gallery, factors)
+        if self.is_centred:
+            self._gallery = self._differences(gallery, factors)
+        else:
+            self._gallery = _unit_rows(gallery, norms)
 
     def multiply(self, queries: Tensor, norms: Tensor, out: Tensor) -> CentredWindows:
         """Write the fast values of the queries with the whole tile into ``out``."""
@@ -115,15 +103,55 @@ class CentredTile:
         shifts = (along - self._center.square().sum() + self._middle).cpu().numpy()
         return CentredWindows(shifts, errors)
 
-    def _measure(self, gallery: Tensor, factors: Tensor) -> tuple[float, float, float]:
-        """Return the largest |x - c|, and the range of c . x, over all unit rows x."""
+    def _find_center(self, gallery: Tensor, factors: Tensor) -> bool:
+        """Find the mean of all unit rows, and return whether centring pays."""
+        center = torch.zeros_like(self._center)
+        for part, values in float64_chunks(gallery):
+            center += values.mul_(factors[part, None]).sum(dim=0)
+        center /= len(gallery)
+
+        # the largest |x - c|, and the range of c . x, over all unit rows x
         radius, lowest, highest = 0.0, np.inf, -np.inf
         for part, values in float64_chunks(gallery):
-            along = values.mul_(factors[part, None]) @ self._center
+            along = values.mul_(factors[part, None]) @ center
             lowest, highest = min(lowest, float(along.min())), max(highest, float(along.max()))
-            norms = torch.linalg.vector_norm(values.sub_(self._center), dim=1)
+            norms = torch.linalg.vector_norm(values.sub_(center), dim=1)
             radius = max(radius, float(norms.max()))
-        return radius, lowest, highest
+
+        if radius > _PAYS_FROM:
+            return False
+
+        self._center, self._radius = center, radius
+        self._middle, self._reach = (lowest + highest) / 2, (highest - lowest) / 2
+        return True
+
+    def _differences(self, gallery: Tensor, factors: Tensor) -> Tensor:
+        """Return the rows less the centre, with one more column for c . x."""
+        count, dim = gallery.shape
+        result = torch.empty(count, dim + 1, dtype=torch.float32, device=gallery.device)
+        for part, values in float64_chunks(gallery):
+            values.mul_(factors[part, None])
+            result[part, dim] = (values @ self._center).sub_(self._middle).float()
+            result[part, :dim] = values.sub_(self._center)
+        return result
+
+
+def _is_spread(gallery: Tensor, factors: Tensor) -> bool:
+    """Return whether some of the rows alone are too far apart for any centre to pay.
+
+    Their mean distance from their own mean is below that from any other point, all squared.
+    """
+    step = -(-len(gallery) // _SAMPLE)
+    rows = gallery[::step].double() * factors[::step, None]
+    return float((rows - rows.mean(dim=0)).square().sum(dim=1).mean()) > _PAYS_FROM**2
+
+
+def _unit_rows(gallery: Tensor, norms: Tensor) -> Tensor:
+    """Return rows of norm 1 in float32; extreme norms leave its range, so they need float64."""
+    if has_extreme_norms(norms):
+        return scale_rows(gallery, inverse_norms(norms))
+    rows = gallery.to(torch.float32, copy=True)
+    return rows.mul_(inverse_norms(norms).float()[:, None])
 
 
 def may_be_centred(gallery: Tensor) -> bool:

@@ -13,6 +13,7 @@ from clipreid_kit.metrics._engine.match_pairs import MatchPairs, split_queries
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.unsignedinteger[Any]]
 
 # Queries from which, and share of them below which, the cameras of both sides hardly meet.
 _ENOUGH_QUERIES = 10
@@ -65,7 +66,6 @@ class IdentityMatches:
     ) -> None:
         self.query_codes, gallery_codes = codes
         self.query_ids = query_ids
-        self.columns = columns
         self.rules = rules
 
         self.num_gallery_rows = len(is_junk)
@@ -78,6 +78,13 @@ class IdentityMatches:
         gallery_codes = np.where(is_junk, -1, gallery_codes)
         self.rows_by_identity = np.argsort(gallery_codes, kind="stable")
         self._sorted_codes = gallery_codes[self.rows_by_identity]
+        self._columns = [self._sort_column(*values) for values in columns]
+
+    def _sort_column(self, queries: IntArray, gallery: IntArray) -> tuple[Numbers, Numbers]:
+        """Return the values of both sides in few bytes, those of the gallery sorted by identity."""
+        largest = max(queries.max(initial=0), gallery.max(initial=0))
+        dtype = np.min_scalar_type(largest)
+        return queries.astype(dtype), gallery.astype(dtype)[self.rows_by_identity]
 
     def span(self, codes: IntArray) -> tuple[IntArray, IntArray]:
         """Return where the rows of these identities begin and end in ``rows_by_identity``."""
@@ -93,15 +100,16 @@ class IdentityMatches:
     def pairs(self, start: int, stop: int) -> MatchPairs:
         """Return all pairs of one identity for the queries of a range, numbered from 0."""
         first, last = self.span(self.query_codes[start:stop])
-        begin = np.concatenate([[0], np.cumsum(last - first)])
-        query = np.repeat(np.arange(stop - start), last - first)
-        rows = self.rows_by_identity[np.arange(begin[-1]) + (first - begin[:-1])[query]]
+        num_rows = last - first
+        spans = [slice(*span) for span in zip(first.tolist(), last.tolist(), strict=True)]
+        rows = np.concatenate([self.rows_by_identity[span] for span in spans])
 
         valid = np.ones(len(rows), dtype=bool)
-        for query_values, gallery_values in self.columns:
-            valid &= query_values[start + query] != gallery_values[rows]
+        for query_values, gallery_values in self._columns:
+            of_gallery = np.concatenate([gallery_values[span] for span in spans])
+            valid &= np.repeat(query_values[start:stop], num_rows) != of_gallery
 
-        return MatchPairs(begin, rows, valid)
+        return MatchPairs(np.concatenate([[0], np.cumsum(num_rows)]), rows, valid)
 
 
 def read_identity_matches(

@@ -1,5 +1,6 @@
 """The matches of some queries, and the number of non-matches ranked above and tied with each."""
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,10 +38,21 @@ class MatchCounts:
     @classmethod
     def from_pairs(cls, pairs: MatchPairs, similarities: FloatArray | None = None) -> "MatchCounts":
         """Take the valid pairs as matches; ``similarities`` are those of all pairs, if known."""
-        begin = np.concatenate([[0], np.cumsum(pairs.valid)])[pairs.begin]
-        known = np.empty(0) if similarities is None else similarities[pairs.valid]
+        valid = np.flatnonzero(pairs.valid)
+        known = np.empty(0) if similarities is None else similarities[valid]
         num_with_identity = int((np.diff(pairs.begin) > 0).sum())
-        return cls(begin, pairs.rows[pairs.valid], known, num_with_identity)
+        return cls(valid.searchsorted(pairs.begin), pairs.rows[valid], known, num_with_identity)
+
+    def part(self, first: int, last: int) -> "MatchCounts":
+        """Return a view of the matches of the queries from ``first`` to before ``last``."""
+        matches = slice(*self.begin[[first, last]].tolist())
+        part = copy.copy(self)
+        part.begin = self.begin[first : last + 1] - self.begin[first]
+        part.rows = self.rows[matches]
+        part.similarities = self.similarities[matches]
+        part.above = self.above[matches]
+        part.tied = self.tied[matches]
+        return part
 
     @property
     def query(self) -> IntArray:

@@ -14,25 +14,30 @@ from clipreid_kit._similarity.exact_similarity import (
     Distance,
     all_products,
     combine_products,
-    float64_chunks,
     split_rows,
 )
 from clipreid_kit._similarity.float32_pass import (
     INFINITY,
     Float32Tile,
     has_extreme_norms,
-    inverse_norms,
 )
 from clipreid_kit._similarity.rescore import (
     ExactScorer,
     Float32Scorer,
     Float64Scorer,
     Scorer,
-    float64_error_bound,
 )
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
 from clipreid_kit.metrics._engine.contending_items import find_contending_items
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.sorted_rows import (
+    RankedRow,
+    Run,
+    count_run,
+    nearness,
+    rank_row,
+    write_keys,
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -45,7 +50,8 @@ _ALIGNMENT = 16  # similarities of a row of a block are a multiple of this
 _EXACT_TILE = 1 << 11  # gallery rows of a tile of exact similarities
 # a query with more than 1/8 of the tile undecided goes to the next pass as a whole
 _DENSE_DIVISOR = 8
-# a query with this many matches, and more than 1/16 of the tile, is multiplied in float64
+_FEW_OPEN = 64  # so many open items are never too many
+# a query with this many matches, and more than 1/16 of the tile, has its whole row sorted
 _FEW_MATCHES, _MANY_DIVISOR = 256, 16
 
 
@@ -172,14 +178,14 @@ class QueryBlock:
                 part.count(buffer, try_bfloat16=bfloat16 is not None)
             return
 
-        query, match = self._locate_matches()
-        if len(match) == 0:
+        has_many = self._have_many_matches()
+        if has_many.any():
+            self.count_by_sorting(np.flatnonzero(has_many), buffer)
+            self._select(np.flatnonzero(~has_many)).count(buffer, try_bfloat16=try_bfloat16)
             return
 
-        has_many = self._have_many_matches(query)
-        if has_many.any():
-            self._select(np.flatnonzero(has_many)).count_in_float64(buffer)
-            self._select(np.flatnonzero(~has_many)).count(buffer, try_bfloat16=try_bfloat16)
+        query, match = self._locate_matches()
+        if len(match) == 0:
             return
 
         float64 = Float64Scorer(self.queries, self.norms, tile.rows, tile.norms, tile.distance)
@@ -204,13 +210,13 @@ class QueryBlock:
         else:
             self._select(dense).count_exactly()
 
-    def _have_many_matches(self, query: IntArray) -> npt.NDArray[np.bool_]:
-        """Whether each query has so many matches that float64 pays. ``query`` is each match's."""
-        num_queries = len(self.norms)
+    def _have_many_matches(self) -> npt.NDArray[np.bool_]:
+        """Whether each query has so many matches that to sort its row pays."""
+        begin = self.matches.begin
+        num_matches = begin[self.numbers + 1] - begin[self.numbers]
         if self.tile.distance != "cosine" or self.matches.has_similarities:
-            return np.zeros(num_queries, dtype=bool)
+            return np.zeros(len(num_matches), dtype=bool)
 
-        num_matches = np.bincount(query, minlength=num_queries)
         return num_matches > max(_FEW_MATCHES, len(self.tile.norms) // _MANY_DIVISOR)
 
     def _score_matches(
@@ -320,7 +326,7 @@ class QueryBlock:
         query_of_item = items.queries(inside)
 
         num_open = np.bincount(query_of_item, minlength=num_queries)
-        is_crowded = num_open > max(64, width // _DENSE_DIVISOR)
+        is_crowded = num_open > max(_FEW_OPEN, width // _DENSE_DIVISOR)
         if is_crowded.any():
             is_dense |= is_crowded
             is_kept = ~is_dense[query[pair]]
@@ -361,44 +367,65 @@ class QueryBlock:
             still_open = np.flatnonzero(np.abs(difference) <= tolerance)
             match, item = match[still_open], item[still_open]
 
-    def count_in_float64(self, buffer: Tensor) -> None:
-        """Count by cosines of the whole tile in float64, where each query has many matches.
+    def count_by_sorting(self, chosen: IntArray, buffer: Tensor) -> None:
+        """Count for some of the queries, each of which has many matches; cosine only.
 
-        A window for each match would cost more than the larger product. The counts of a query's
-        matches ascend with their similarity, whatever the order of the matches.
+        A window for each match would cost more than a float64 product and a sort of the whole row.
+        The counts of a query's matches ascend as their similarities fall, whatever the order of
+        the matches.
         """
         tile, counts = self.tile, self.matches
         width = len(tile.norms)
-        step = min(len(self.norms), max(1, buffer.numel() // (2 * width)))
-        space = torch.empty((step, width), dtype=torch.float64, device=tile.rows.device)
-        tolerance = 2 * float64_error_bound(tile.rows.shape[1])
-        query_factors = inverse_norms(self.norms)
+        near = nearness(tile.rows.shape[1])
         of_query, of_row = self.same_identity
-        undecided = []
+        first_row, last_row = of_query.searchsorted([chosen, chosen + 1])
+        ranked: list[tuple[int, slice, RankedRow]] = []
 
-        for first in range(0, len(self.norms), step):
-            part = slice(first, min(first + step, len(self.norms)))
-            values = space[: part.stop - first]
-            queries = self.queries[part].double() * query_factors[part, None]
-            gallery_factors = inverse_norms(tile.norms)
-            for rows, gallery in float64_chunks(tile.rows):
-                gallery.mul_(gallery_factors[rows, None])
-                torch.mm(queries, gallery.T, out=values[:, rows])
-            block = values.cpu().numpy()
+        step = buffer.numel() // width
+        for start in range(0, len(chosen), step):
+            part = slice(start, start + step)
+            queries = torch.from_numpy(chosen[part]).to(tile.rows.device)
+            keys = buffer.view(torch.int32)[: len(queries) * width].view(-1, width)
+            write_keys(self.queries[queries], self.norms[queries], tile.rows, tile.norms, keys)
 
-            for query, row in enumerate(block, start=first):
-                number = self.numbers[query]
-                match = slice(counts.begin[number], counts.begin[number + 1])
-                own = np.sort(row[tile.position[counts.rows[match]]])
-                same_identity = of_row[slice(*of_query.searchsorted([query, query + 1]).tolist())]
-                above, is_decided = _count_above(row, own, same_identity, tolerance)
-                if is_decided:
-                    counts.above[match] += above
-                else:
-                    undecided.append(query)
+            for i, row in enumerate(keys.cpu().numpy(), start=start):
+                number = self.numbers[chosen[i]]
+                match = slice(*counts.begin[number : number + 2].tolist())
+                columns = tile.position[counts.rows[match]]
+                found = rank_row(row, columns, of_row[first_row[i] : last_row[i]], near)
+                counts.above[match] = found.above
+                if found.runs:
+                    ranked.append((int(chosen[i]), match, found))
 
-        if undecided:
-            self._select(np.array(undecided)).count_exactly()
+        self._decide_runs(ranked)
+
+    def _decide_runs(self, ranked: list[tuple[int, slice, RankedRow]]) -> None:
+        """Count the matches in runs, given query, matches and ranked row, by exact similarities."""
+        limit = max(_FEW_OPEN, len(self.tile.norms) // _DENSE_DIVISOR)
+        dense = []
+        runs: list[tuple[int, int, Run]] = []
+        for query, match, row in ranked:
+            if row.num_open > limit:
+                self.matches.above[match] = 0
+                dense.append(query)
+            else:
+                runs += [(query, match.start, run) for run in row.runs]
+
+        if runs:
+            queries = [np.full(len(run.columns), query) for query, _, run in runs]
+            columns = [run.columns for _, _, run in runs]
+            exact = ExactScorer(self.queries, self.tile.rows, self.tile.distance)
+            similarities, _ = exact(np.concatenate(queries), np.concatenate(columns))
+
+            stop = 0
+            for _, first_match, run in runs:
+                start, stop = stop, stop + len(run.columns)
+                match = slice(first_match + run.matches.start, first_match + run.matches.stop)
+                counts = count_run(run, similarities[start:stop])
+                self.matches.above[match], self.matches.tied[match] = counts
+
+        if dense:
+            self._select(np.array(dense)).count_exactly()
 
     def count_exactly(self) -> None:
         """Count by exact similarities of the whole tile, where many are too close to each other."""
@@ -428,10 +455,10 @@ class QueryBlock:
 
     def _select(self, chosen: IntArray) -> "QueryBlock":
         """Return the block of some of the queries."""
-        position = np.full(len(self.norms), -1)
-        position[chosen] = np.arange(len(chosen))
-        query = position[self.same_identity[0]]
-        is_chosen = query >= 0
+        of_query, of_row = self.same_identity
+        first, last = of_query.searchsorted([chosen, chosen + 1])
+        query = np.repeat(np.arange(len(chosen)), last - first)
+        rows_of = [of_row[span] for span in map(slice, first.tolist(), last.tolist())]
 
         rows = torch.from_numpy(chosen).to(self.queries.device)
         return QueryBlock(
@@ -439,7 +466,7 @@ class QueryBlock:
             self.queries[rows],
             self.norms[rows],
             self.numbers[chosen],
-            (query[is_chosen], self.same_identity[1][is_chosen]),
+            (query, np.concatenate([of_row[:0], *rows_of])),
             self.matches,
         )
 
@@ -450,29 +477,6 @@ class QueryBlock:
         query = np.repeat(np.arange(len(first)), size)
         offset = first - (np.cumsum(size) - size)
         return query, np.arange(len(query)) + offset[query]
-
-
-def _count_above(
-    row: FloatArray, own: FloatArray, same_identity: IntArray, tolerance: float
-) -> tuple[IntArray, bool]:
-    """Count the non-matches of one query above each of its matches.
-
-    Args:
-        row: Similarities of the whole tile.
-        own: Those of the matches, ascending.
-        same_identity: Rows that are no non-matches.
-        tolerance: Differences up to this are undecided.
-
-    Returns:
-        The counts, and whether no pair is undecided.
-    """
-    is_nonmatch = np.ones(len(row), dtype=bool)
-    is_nonmatch[same_identity] = False
-    others = np.append(-np.inf, np.sort(row[is_nonmatch]))
-
-    below = others.searchsorted(own + tolerance, side="right")
-    is_decided = bool((others[below - 1] < own - tolerance).all())
-    return len(others) - below, is_decided
 
 
 def _join(parts: list[_OpenPairs]) -> _OpenPairs:

@@ -13,7 +13,8 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _LARGEST = 2**63 - 1
-_CACHED = 1 << 15  # numbers that are summed at once
+_CACHED = 1 << 16  # matches that are measured at once: their numbers fit the cache
+_SUM_BITS = 51  # of a sum in float64 that no sum of parts needs more than
 
 
 class QueryMeasures(NamedTuple):
@@ -38,14 +39,14 @@ def match_ranks(matches: MatchCounts, ties: Ties) -> FloatArray | IntArray:
     With ``"mean"`` it is the expected rank under a random order of ties: the j-th of r matches tied
     with t non-matches has :math:`t j / (r + 1)` of them above it.
     """
-    query = matches.query
     above, tied = _ascending(matches)
-    num_found = np.arange(1, len(query) + 1) - matches.begin[query]
+    num_found = _count_found(matches)
     if ties == "optimistic":
         return num_found + above
     if ties == "pessimistic":
         return num_found + above + tied
 
+    query = matches.query
     # matches that are tied with non-matches are equally near if and only if both counts agree
     key = np.stack([query, above, tied])
     is_new = np.append(True, (key[:, 1:] != key[:, :-1]).any(axis=0))
@@ -57,6 +58,12 @@ def match_ranks(matches: MatchCounts, ties: Ties) -> FloatArray | IntArray:
     return ranks
 
 
+def _count_found(matches: MatchCounts) -> IntArray:
+    """Return 1, 2, ... for the matches of every query."""
+    before = np.repeat(matches.begin[:-1], np.diff(matches.begin))
+    return np.arange(1, len(before) + 1) - before
+
+
 def _ascending(matches: MatchCounts) -> tuple[IntArray, IntArray]:
     """Return both counts of every match, ascending by the first and then by the second."""
     base = int(matches.tied.max(initial=0)) + 1
@@ -65,7 +72,12 @@ def _ascending(matches: MatchCounts) -> tuple[IntArray, IntArray]:
         return matches.above[order], matches.tied[order]
 
     # both in one integer: sorting those of a query is far faster than sorting positions
-    counts = matches.above * base + matches.tied
+    counts = matches.above * base + matches.tied if base > 1 else matches.above.copy()
+    is_descent = counts[1:] < counts[:-1]
+    is_descent[matches.begin[(matches.begin > 0) & (matches.begin < len(counts))] - 1] = False
+    if not is_descent.any():
+        return np.divmod(counts, base) if base > 1 else (counts, np.zeros_like(counts))
+
     starts = np.flatnonzero(np.diff(matches.begin) > 1)
     for first, last in zip(
         matches.begin[starts].tolist(), matches.begin[starts + 1].tolist(), strict=True
@@ -79,44 +91,52 @@ def _ascending(matches: MatchCounts) -> tuple[IntArray, IntArray]:
 def _sum_exactly(values: FloatArray, begin: IntArray) -> FloatArray:
     """Sum ranges of numbers in (0, 1], each sum rounded once: the order does not matter.
 
-    The numbers are cut into parts, the k-th of them a multiple of 2^-26k, so that no sum of parts
-    is rounded: below 2^27 numbers, each at most 2^-26(k - 1).
+    The numbers are cut into parts, the k-th of them multiples of 2^-bk, so that no sum of parts is
+    rounded: at most 2^(51 - b) numbers, each at most 2^-b(k - 1).
 
     Args:
         values: (N,).
         begin: (M,), where each range begins; ascending, and none is empty.
     """
-    ends = np.append(begin[1:], len(values))
-    sums = []
-    first = 0
-    while first < len(begin):  # as many ranges as the cache holds
-        limit = begin[first] + _CACHED
-        last = max(first + 1, int(ends.searchsorted(limit, side="right")))
-        rest = values[begin[first] : ends[last - 1]]
-
-        totals = []
-        unit = 1.0
-        while rest.any():
-            unit *= 2.0**-26
-            part = np.floor(rest / unit) * unit
-            rest = rest - part
-            totals.append(np.add.reduceat(part, begin[first:last] - begin[first]).tolist())
-        sums += [math.fsum(parts) for parts in zip(*totals, strict=True)]
-        first = last
-    return np.array(sums)
+    longest = int(np.diff(begin, append=len(values)).max())
+    unit_step = 2.0 ** (longest.bit_length() - _SUM_BITS)
+    totals = []
+    unit = 1.0
+    rest = values
+    while rest.any():
+        unit *= unit_step
+        shift = 1.5 * 2.0**52 * unit  # numbers of this size are multiples of the unit
+        part = rest + shift
+        part -= shift
+        rest = rest - part
+        totals.append(np.add.reduceat(part, begin).tolist())
+    return np.array([math.fsum(parts) for parts in zip(*totals, strict=True)])
 
 
 def measure_queries(matches: MatchCounts, ties: Ties) -> QueryMeasures:
     """Compute the measures of each query from the ranks of its matches."""
+    num_queries = len(matches.begin) - 1
+    parts = []
+    first = 0
+    while first < num_queries:  # as many queries as the cache holds matches of
+        limit = matches.begin[first] + _CACHED
+        last = max(first + 1, int(matches.begin.searchsorted(limit, side="right")) - 1)
+        parts.append(_measure_part(matches.part(first, last), ties))
+        first = last
+
+    return QueryMeasures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _measure_part(matches: MatchCounts, ties: Ties) -> QueryMeasures:
+    """Compute the measures of some queries."""
     num_queries = len(matches.begin) - 1
     num_positives: IntArray = np.diff(matches.begin)
     valid = np.flatnonzero(num_positives)
     ranks = match_ranks(matches, ties)
 
     average_precision = np.full(num_queries, np.nan)
-    num_found = np.arange(1, len(ranks) + 1) - matches.begin[matches.query]
     if len(valid):
-        total = _sum_exactly(num_found / ranks, matches.begin[valid])
+        total = _sum_exactly(_count_found(matches) / ranks, matches.begin[valid])
         average_precision[valid] = total / num_positives[valid]
 
     inverse_negative_penalty = np.full(num_queries, np.nan)

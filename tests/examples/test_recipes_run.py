@@ -51,7 +51,6 @@ WITH_REPORT = {  # of every stage
     "papers/prompt_sg_vit_market1501",
     "quickstart/classifier",
 }
-QUICK = {"own/train"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -129,9 +128,8 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains(tmp_path, monkeypatch, roots, name):
     path = FOLDER / f"{name}.yaml"
     recipe = load_recipe(path)

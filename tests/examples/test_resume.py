@@ -283,6 +283,7 @@ def test_interrupt_says_how_to_go_on(tmp_path, images):
     assert f"--resume --out {out}" in errors.read_text()
 
 
+@pytest.mark.slow
 def test_a_lost_row_of_metrics_comes_back(tmp_path, images, capsys, monkeypatch):
     monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
     write_recipe(tmp_path)

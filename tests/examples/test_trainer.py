@@ -411,19 +411,15 @@ def test_a_run_that_failed_early_may_be_started_again(tmp_path, capsys, images, 
     assert command(capsys, path, "--out", tmp_path / "run", *own)[0] == 0
 
 
-@pytest.mark.parametrize("name", ["joint_v4", "clip_reid", "prompt_sg", "zero_shot"])
 @pytest.mark.slow
-def test_smoke(tmp_path, capsys, monkeypatch, name):
+def test_smoke(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
-    assert (
-        command(capsys, QUICKSTART / f"{name}.yaml", "--smoke", "--out", tmp_path / "run")[0] == 0
-    )
-    found = results(tmp_path / "run")
-    assert ("after" in found) == (name != "zero_shot")
-    if name != "zero_shot":
-        rows = lines(tmp_path / "run" / "metrics.jsonl")
-        assert len(rows) == 2
-        assert all(math.isfinite(row["loss"]) for row in rows)
+    recipe = QUICKSTART / "joint_v4.yaml"
+    assert command(capsys, recipe, "--smoke", "--out", tmp_path / "run")[0] == 0
+    assert "after" in results(tmp_path / "run")
+    rows = lines(tmp_path / "run" / "metrics.jsonl")
+    assert len(rows) == 2
+    assert all(math.isfinite(row["loss"]) for row in rows)
     assert (
         json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["num_identities"] == 24
     )

@@ -30,6 +30,7 @@ from examples.trainer.session import categories_of
 pytestmark = pytest.mark.filterwarnings("ignore:PKSampler. .* have a single image:UserWarning")
 
 VIT = "model.name=reid-tiny-vit"
+FOUND = "evaluate.predictions=1"  # with similarities: the ranks may be the same
 OCCLUDED = "evaluate.occlusion=[rectangle]"
 AVERAGE = "teacher.source=average"
 VIEWS = ("augment.views=2", "loss.self_supervision=1")
@@ -191,10 +192,10 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("evaluate.cameras", "false"),
         ("evaluate.protocols=[cross_view]", "evaluate.same", "distractors"),
         ("evaluate.protocols=[splits]", "evaluate.num_splits", "2"),
-        ("evaluate.descriptor", "post_neck"),
-        ("evaluate.distance", "euclidean"),
-        ("evaluate.flip", "true"),
-        ("evaluate.rotations", "[0, 10]"),
+        (FOUND, "evaluate.descriptor", "post_neck"),
+        (FOUND, "evaluate.distance", "euclidean"),
+        (FOUND, "evaluate.flip", "true"),
+        (FOUND, "evaluate.rotations", "[0, 10]"),
         ("evaluate.rerank", "true"),
         ("evaluate.rerank=true", "evaluate.rerank_k1", "3"),
         ("evaluate.rerank=true", "evaluate.rerank_k2", "1"),

@@ -215,7 +215,7 @@ def test_commands_of_recipe_pages_find_recipe_and_images(page, tmp_path, monkeyp
     assert len(found) > 20 or "DATA" not in arguments
 
 
-def run_blocks(page, folder, seconds=300):
+def run_blocks(page, folder, seconds=900):
     """Run the shell blocks of a page, one after the other, each for that many seconds at most."""
     write_data(page, folder)
     environment = {

@@ -84,7 +84,7 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
 
     one, two, errors = tmp_path / "one", tmp_path / "two", tmp_path / "errors.txt"
     with started(*options(one, 4), errors=errors) as process:
-        process.join(200)
+        process.join(900)
         assert process.exitcode == 0, errors.read_text()
     launch = {
         "WORLD_SIZE": "2",
@@ -98,8 +98,8 @@ def test_two_processes_train_like_one(tmp_path, images, free_port, stage, accumu
         started(*options(two, 2), errors=errors, environment=first) as left,
         started(*options(two, 2), errors=errors, environment=second) as right,
     ):
-        left.join(200)
-        right.join(20)
+        left.join(900)
+        right.join(300)
         assert (left.exitcode, right.exitcode) == (0, 0), errors.read_text()
     (alone, history), (together, other) = tensors(one), tensors(two)
     assert alone.keys() == together.keys()

@@ -77,7 +77,7 @@ def kill_until_done(folder, path, options, kills, rng, late):
     """
     whole, killed, errors = folder / "whole", folder / "killed", folder / "errors.txt"
     with started(path, "--out", whole, *options, errors=errors) as process:
-        process.join(300)
+        process.join(900)
         assert process.exitcode == 0, errors.read_text()
     came = []
     for attempt in range(kills + 1):
@@ -86,7 +86,7 @@ def kill_until_done(folder, path, options, kills, rng, late):
             path, "--out", killed, *options, *(["--resume"] if attempt else []), errors=errors
         ) as process:
             if attempt == kills:
-                process.join(300)
+                process.join(900)
                 assert process.exitcode == 0, errors.read_text()
                 break
             wanted = before + (1 if attempt < 3 else rng.choice([0, 0, 1]))
@@ -243,7 +243,7 @@ def test_full_disk_in_earnest(tmp_path, images):
     with started(
         path, "--out", tmp_path / "run", *settings(images), errors=errors, file_limit=20_000_000
     ) as process:
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 2
     assert errors.read_text().startswith("error: ")
     assert errors.read_text().count("\n") == 1
@@ -280,7 +280,7 @@ def test_interrupt_says_how_to_go_on(tmp_path, images):
             assert process.exitcode is None, errors.read_text()
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 130
     assert f"--resume --out {out}" in errors.read_text()
 

@@ -1,7 +1,7 @@
-"""Parametrise a test by every combination of options, of which few are enough for each change."""
+"""Parametrise a test by combinations of options, of which few are enough for each change."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -14,31 +14,33 @@ def by_threes(
     rows: Sequence[tuple[Any, ...]],
     features: Callable[..., tuple[Any, ...]] | None = None,
 ) -> pytest.MarkDecorator:
-    """Parametrise by all rows, and mark those slow whose values have met in others.
-
-    The rows that are left show every three values together that any row has.
+    """Parametrise by rows that show every three values together, and slow ones for every four.
 
     Args:
         names: The arguments of the test, as of ``pytest.mark.parametrize``.
-        rows: Their values in each combination.
+        rows: Their values in every combination.
         features: What is to meet, of the values of a row; defaults to the values.
     """
-    quick = _covering([features(*row) if features else row for row in rows])
-    params = [
-        pytest.param(*row, marks=[] if number in quick else pytest.mark.slow)
-        for number, row in enumerate(rows)
-    ]
+    values = [features(*row) if features else row for row in rows]
+    quick = _covering(values, 3)
+    slow = _covering(values, 4, quick) - quick
+
+    params = [pytest.param(*rows[number]) for number in sorted(quick)]
+    params += [pytest.param(*rows[number], marks=pytest.mark.slow) for number in sorted(slow)]
     return pytest.mark.parametrize(names, params)
 
 
-def _covering(rows: Sequence[tuple[Any, ...]]) -> set[int]:
-    """Numbers of rows that have all triples of values; first those that have many new ones."""
-    chosen: set[int] = set()
-    seen: set[tuple[Any, ...]] = set()
-    triples = [set(itertools.combinations(enumerate(row), 3)) for row in rows]
+def _covering(rows: Sequence[tuple[Any, ...]], size: int, given: Collection[int] = ()) -> set[int]:
+    """Numbers of rows that have all groups of so many values; first those that have many new ones.
+
+    The rows that are given are among them.
+    """
+    groups = [set(itertools.combinations(enumerate(row), size)) for row in rows]
+    chosen = set(given)
+    seen = set().union(*(groups[number] for number in given))
 
     for least in _LEAST_NEW:
-        for number, row in enumerate(triples):
+        for number, row in enumerate(groups):
             if len(row - seen) >= least:
                 chosen.add(number)
                 seen |= row

@@ -24,7 +24,15 @@ def test_there_are_pages():
     assert len(PAGES) >= 20
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if PYTHON.search(p.read_text())], ids=name_of)
+def pages_with_code():
+    """Pages with blocks of Python; one trains a whole model, as an example does."""
+    for page in PAGES:
+        if PYTHON.search(page.read_text()):
+            marks = [pytest.mark.slow] if name_of(page) == "docs/tutorials/clip_reid" else []
+            yield pytest.param(page, id=name_of(page), marks=marks)
+
+
+@pytest.mark.parametrize("page", list(pages_with_code()))
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}

@@ -7,6 +7,7 @@ that the target exists, and the trainer gets ``--smoke``.
 
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -18,12 +19,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipreid_kit.cli.main import main as clipreid
+from examples.trainer.records import load_records
+
 ROOT = Path(__file__).parents[1]
 # The pages of the pipelines name most recipes, each of which test_recipes_run.py runs by itself;
-# examples.md runs one script on three sets of images, as test_single_files.py does on small ones.
+# the other two run scripts of examples/, as test_single_files.py does on smaller sets.
 # So their blocks run in exhaustive/test_long_pages.py alone.
-ELSEWHERE = ("pipelines/fashion", "pipelines/hands", "pipelines/retrieval", "examples")
+PIPELINES = ("pipelines/fashion", "pipelines/hands", "pipelines/retrieval")
+ELSEWHERE = (*PIPELINES, "examples", "in_your_code")
 DOCS = ROOT / "docs"
+RECIPE_PAGES = sorted(DOCS.glob("recipes/*.md"))
 PAGES = [
     ROOT / "README.md",
     *(
@@ -82,11 +88,11 @@ exec {python} {root}/tests/check_requirements.py "$@"
 """
 
 
-def pages_with(block):
+def pages_with(block, pages=PAGES):
     """Pages that hold a block of a kind, and their names as ids."""
     return [
         pytest.param(page, id=str(page.relative_to(ROOT).with_suffix("")))
-        for page in PAGES
+        for page in pages
         if block.search(page.read_text(encoding="utf-8"))
     ]
 
@@ -176,12 +182,40 @@ def write_data(page, folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MAKER, reason="make is not installed")
-@pytest.mark.parametrize("page", pages_with(SHELL))
+@pytest.mark.parametrize(
+    "page", pages_with(SHELL, [page for page in PAGES if page not in RECIPE_PAGES])
+)
 def test_shell_blocks_run(page, folder):
     run_blocks(page, folder)
 
 
-def run_blocks(page, folder, seconds=300):
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages_with(SHELL, RECIPE_PAGES))
+@pytest.mark.filterwarnings("ignore:read_[\\s\\S]* officially:UserWarning")  # small sets
+def test_commands_of_recipe_pages_find_recipe_and_images(page, tmp_path, monkeypatch):
+    """Each trains one recipe, and ``test_recipes_run.py`` trains every recipe."""
+    found = []
+
+    def read_images(recipe, out, **_):
+        if recipe.data.source != "synthetic":
+            found.extend(load_records(recipe, out)[0])
+        found.append(out)
+
+    monkeypatch.setattr("examples.trainer.__main__.run", read_images)
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path)
+    write_data(page, tmp_path)
+
+    (block,) = SHELL.findall(page.read_text(encoding="utf-8"))
+    program, *arguments = shlex.split(block.replace("\\\n", " "))
+    assert program == "clipreid"
+    assert clipreid(arguments) == 0
+
+    assert found[-1] == Path(arguments[-1])
+    assert len(found) > 20 or "DATA" not in arguments
+
+
+def run_blocks(page, folder, seconds=900):
     """Run the shell blocks of a page, one after the other, each for that many seconds at most."""
     write_data(page, folder)
     environment = {

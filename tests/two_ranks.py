@@ -26,10 +26,10 @@ def on_two_ranks(find: Callable[[int], Any], folder: Path) -> dict[int, Any]:
     for process in processes:
         process.start()
 
-    results = [queue.get(timeout=300) for _ in processes]
+    results = [queue.get(timeout=900) for _ in processes]
     done.set()
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=300)
         assert process.exitcode == 0
 
     assert [error for _, _, error in results if error] == []

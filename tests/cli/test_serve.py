@@ -107,10 +107,10 @@ def test_a_server_from_start_to_ctrl_c(store):
     )
     try:
         url = process.stdout.readline().split(": ")[1].split()[0]
-        with urllib.request.urlopen(f"{url}api/info", timeout=60) as answer:
+        with urllib.request.urlopen(f"{url}api/info", timeout=300) as answer:
             assert json.load(answer)["indexes"][0]["num_images"] == 3
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert (process.returncode, out, error) == (0, "stopped\n", "")

@@ -18,7 +18,7 @@ from examples.trainer.run import run
 
 pytestmark = pytest.mark.usefixtures("without_report")
 
-QUICK = {"joint", "clip_reid", "prompt_sg"}
+QUICK = {"joint", "prompt_sg"}
 ONE_EPOCH = ("optim.epochs=1", "optim.warmup_epochs=0")
 MORE = {  # options that the method, and not the towers, decide about
     "classifier": ("evaluate.descriptor=post_neck", "head.reduced_dim=16"),

@@ -38,4 +38,4 @@ def test_a_notebook_runs_and_improves_the_model(name, tmp_path, monkeypatch):
     check = "assert after.mean_ap > before.mean_ap + 0.05, (before, after)"
     notebook.cells.append(nbformat.v4.new_code_cell(check))
     resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources=resources).execute()

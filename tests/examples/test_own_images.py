@@ -73,6 +73,7 @@ def test_the_recipe_for_own_images(tmp_path, images, capsys, way):
     assert ("text_to_image" in results["after"]) == (way == "captioned table")
 
 
+@pytest.mark.slow
 def test_own_images_without_validation_train_all_epochs(tmp_path, images, capsys):
     unheld = images / "unheld"
     if not unheld.exists():

@@ -55,7 +55,6 @@ WITH_REPORT = {  # of every stage
     "papers/prompt_sg_vit_market1501",
     "quickstart/classifier",
 }
-QUICK = {"own/train"}
 
 
 def closed_form(optim, peak, step, steps):
@@ -128,9 +127,8 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains(tmp_path, monkeypatch, roots, name):
     path = FOLDER / f"{name}.yaml"
     recipe = load_recipe(path)

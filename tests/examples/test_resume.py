@@ -61,15 +61,18 @@ def content(out):
     return found | {"results.json": (out / "results.json").read_text()}
 
 
-def kill_until_done(folder, path, options, kills, rng):
+def kill_until_done(folder, path, options, kills, rng, late):
     """Kill a run at random instants, go on each time, and let it end at last.
+
+    However fast the machine is, the first three kills come after one more epoch each, and the
+    second half of them after ``late`` epochs.
 
     Returns:
         After how many epochs each kill came.
     """
     whole, killed, errors = folder / "whole", folder / "killed", folder / "errors.txt"
     with started(path, "--out", whole, *options, errors=errors) as process:
-        process.join(300)
+        process.join(900)
         assert process.exitcode == 0, errors.read_text()
     came = []
     for attempt in range(kills + 1):
@@ -78,15 +81,16 @@ def kill_until_done(folder, path, options, kills, rng):
             path, "--out", killed, *options, *(["--resume"] if attempt else []), errors=errors
         ) as process:
             if attempt == kills:
-                process.join(300)
+                process.join(900)
                 assert process.exitcode == 0, errors.read_text()
                 break
-            wanted = before + rng.choice([0, 0, 1])
+            wanted = before + (1 if attempt < 3 else rng.choice([0, 0, 1]))
+            if attempt >= kills // 2:
+                wanted = max(wanted, late)
             while done(killed) < wanted and process.exitcode is None:
                 time.sleep(0.002)
-            process.join(
-                rng.random() * 0.6
-            )  # some instant of start, epoch, save, validation or report
+            if attempt >= 3:  # some instant of start, epoch, save, validation or report
+                process.join(rng.random() * 0.6)
             process.kill()
             process.join()
             assert process.exitcode in (0, -signal.SIGKILL), errors.read_text()
@@ -98,7 +102,7 @@ def kill_until_done(folder, path, options, kills, rng):
 
 
 @pytest.mark.slow
-def test_twenty_kills(tmp_path, images):
+def test_twelve_kills(tmp_path, images):
     """With everything that has a state: average, centres, memory, patience, dropout, a worker."""
     path = write_recipe(tmp_path, "classifier")
     options = settings(
@@ -115,10 +119,8 @@ def test_twenty_kills(tmp_path, images):
         "optim.epochs=14",
         "optim.optimizer=adam",
     )
-    came = kill_until_done(tmp_path, path, options, 20, random.Random(7))
-    assert len({count for count in came if 0 < count < 14}) >= 3, (
-        "the kills came too early or too late to show much"
-    )
+    came = kill_until_done(tmp_path, path, options, 12, random.Random(7), late=7)
+    assert len({count for count in came if 0 < count < 14}) >= 3
 
 
 @pytest.mark.slow
@@ -134,7 +136,7 @@ def test_kills_in_both_phases(tmp_path, images):
         "loss.supcon=0.1",
         "loss.ramp_epochs=3",
     )
-    came = kill_until_done(tmp_path, path, options, 12, random.Random(3))
+    came = kill_until_done(tmp_path, path, options, 8, random.Random(3), late=7)
     assert {count < 6 for count in came} == {True, False}
 
 
@@ -149,7 +151,7 @@ def kill_between_two_minings(folder, images, *changes):
         "data.caption=figure {identity} by camera {camera}",
         *changes,
     )
-    came = kill_until_done(folder, path, options, 5, random.Random(5))
+    came = kill_until_done(folder, path, options, 5, random.Random(5), late=3)
     assert any(count % 2 for count in came)
 
 
@@ -236,7 +238,7 @@ def test_full_disk_in_earnest(tmp_path, images):
     with started(
         path, "--out", tmp_path / "run", *settings(images), errors=errors, file_limit=20_000_000
     ) as process:
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 2
     assert errors.read_text().startswith("error: ")
     assert errors.read_text().count("\n") == 1
@@ -273,11 +275,12 @@ def test_interrupt_says_how_to_go_on(tmp_path, images):
             assert process.exitcode is None, errors.read_text()
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 130
     assert f"--resume --out {out}" in errors.read_text()
 
 
+@pytest.mark.slow
 def test_a_lost_row_of_metrics_comes_back(tmp_path, images, capsys, monkeypatch):
     monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
     write_recipe(tmp_path)

@@ -320,7 +320,6 @@ PRECISIONS = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-AUTOCASTS = {"fp16 autocast": torch.float16, "bf16 autocast": torch.bfloat16}
 
 
 @pytest.fixture(params=LOSSES, ids=str)
@@ -382,18 +381,18 @@ def test_finite_and_connected(name):
 
 @pytest.mark.parametrize("name", LOSSES, ids=str)
 def test_finite_and_connected_under_autocast(name):
-    for precision, dtype in AUTOCASTS.items():
-        for batch, (rows, labels) in BATCHES.items():
-            loss = LOSSES[name]()
+    """In the narrowest range; in bfloat16 the next but one compares the bits."""
+    for batch, (rows, labels) in BATCHES.items():
+        loss = LOSSES[name]()
 
-            with named(precision, batch):
-                context = torch.autocast("cpu", dtype=dtype)
-                value, gradient = value_and_gradient(loss, rows, labels, context)
+        with named(batch):
+            context = torch.autocast("cpu", dtype=torch.float16)
+            value, gradient = value_and_gradient(loss, rows, labels, context)
 
-                check_value(loss, batch, value)
-                assert value.dtype == torch.float32
-                assert gradient is not None
-                assert gradient.isfinite().all()
+            check_value(loss, batch, value)
+            assert value.dtype == torch.float32
+            assert gradient is not None
+            assert gradient.isfinite().all()
 
 
 def test_a_row_that_is_not_a_number_shows(loss):

@@ -38,14 +38,16 @@ def assert_same_bits(one, other):
 
 
 class TestRoundTrip:
-    @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
-    def dtype(self, request):
-        return request.param
-
-    @pytest.fixture(params=["vit", "resnet", "timm", "convnext", "siglip", "eos", "coca"])
-    def trained(self, request, build, dtype):
+    @pytest.fixture(
+        params=[
+            *("vit", "resnet", "timm", "convnext", "siglip", "eos", "coca"),
+            *("vit in bfloat16", "resnet in bfloat16"),
+        ]
+    )
+    def trained(self, request, build):
         """Towers with other values than a seed gives, also in the statistics of BatchNorm."""
-        towers = build(request.param, image_size=(320, 64)).to(dtype)
+        kind, _, precision = request.param.partition(" in ")
+        towers = build(kind, image_size=(320, 64)).to(torch.bfloat16 if precision else None)
         generator = torch.Generator().manual_seed(0)
         for tensor in towers.state_dict().values():
             if tensor.is_floating_point():

@@ -145,7 +145,7 @@ COMBINATIONS_OF_TERMS = [
 ]
 
 
-# Every three terms, towers and precisions meet in the quick ones; the other combinations are slow.
+# Every three terms, towers and precisions meet in the quick ones, every four with the slow ones.
 @by_threes(
     "terms, name, use_bfloat16",
     list(itertools.product(COMBINATIONS_OF_TERMS, NAMES, [False, True])),

@@ -111,9 +111,11 @@ def test_without_cameras_the_mean_of_their_words_is_used(towers):
 )
 def test_identities_need_no_words(towers, options):
     learner = IdentityPromptLearner(towers, 3, **options)
+    prompts = learner(towers, torch.arange(3)).embeddings
     texts = learner.encode_all(towers)
     assert learner.identity_words is None
-    assert torch.equal(texts[0], texts[1])
+    assert torch.equal(prompts[0], prompts[1])
+    assert_close(texts[0], texts[1])  # rows of a product may round otherwise
 
 
 def test_cameras_make_texts_differ(towers):
@@ -197,7 +199,7 @@ def test_the_text_is_the_mean_over_the_templates(towers):
         alone.load_state_dict(learner.state_dict())
         texts.append(alone.encode(towers, labels))
         prompts = learner(towers, labels, template=index)
-        assert torch.equal(towers.encode_text_embeddings(*prompts), texts[-1])
+        assert_close(towers.encode_text_embeddings(*prompts), texts[-1])
 
     assert_close(learner.encode(towers, labels), torch.stack(texts).mean(dim=0))
     for first, second in itertools.combinations(texts, 2):

@@ -23,10 +23,9 @@ def test_each_choice_of_levels_returns_the_same_numbers(build, kind):
 
     with torch.no_grad():
         whole = towers.encode_image_levels(images, available)
-        choices = [
-            *itertools.combinations(available, 1),
-            *itertools.combinations(available, 2),
-        ]
+        choices = list(itertools.combinations(available, 1))
+        if kind in ("vit", "resnet"):  # levels of other trunks are taken from one list of outputs
+            choices += itertools.combinations(available, 2)
         for requested in choices:
             levels = towers.encode_image_levels(images, requested)
             for level in LEVELS:

@@ -65,8 +65,19 @@ def test_openai_files_equal_the_loading_of_open_clip(
     assert_close(towers.encode_text(tokens), reference.encode_text(tokens), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["state dict", "training checkpoint", "safetensors"])
-@pytest.mark.parametrize("kind", ["vit", "resnet", "timm", "siglip", "eos", "coca"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        ("vit", "state dict"),
+        ("vit", "training checkpoint"),
+        ("vit", "safetensors"),
+        ("resnet", "training checkpoint"),
+        ("timm", "safetensors"),
+        ("siglip", "state dict"),
+        ("eos", "training checkpoint"),
+        ("coca", "safetensors"),
+    ],
+)
 def test_files_of_open_clip(build, tmp_path, form, kind):
     there = build(kind, seed=1)
     path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pt")

@@ -87,7 +87,8 @@ def test_gradients_equal_those_of_the_full_length_forward(build, kind):
     assert found.keys() == expected.keys()
     assert any("token_embedding" in name for name in found)
     for name, gradient in expected.items():
-        assert_close(found[name], gradient, atol=1e-4, rtol=1e-4)
+        largest = max(1.0, gradient.abs().max().item())
+        assert_close(found[name], gradient, atol=1e-4 * largest, rtol=1e-4)
 
 
 class TestAfterTheEnd:

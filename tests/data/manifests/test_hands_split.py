@@ -82,7 +82,7 @@ def _build(counts, num_distractors):
     return records
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(drawn=_records, seed=st.integers(0, 9))
 def test_training_and_validation_hold_the_first_half_of_the_persons(drawn, seed):
     records = _build(**drawn)
@@ -99,7 +99,7 @@ def test_training_and_validation_hold_the_first_half_of_the_persons(drawn, seed)
     assert sorted([*splits["train"], *splits["val"]]) == sorted(of_first_half)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(drawn=_records, seed=st.integers(0, 9))
 def test_each_gallery_has_one_image_of_each_person_of_the_second_half(drawn, seed):
     records = _build(**drawn)
@@ -123,7 +123,7 @@ def test_each_gallery_has_one_image_of_each_person_of_the_second_half(drawn, see
         assert Counter(persons_of_gallery) == dict.fromkeys(second_half, 1)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(drawn=_records, seed=st.integers(0, 9))
 def test_the_larger_gallery_adds_other_aspects_only(drawn, seed):
     records = _build(**drawn)
@@ -136,7 +136,7 @@ def test_the_larger_gallery_adds_other_aspects_only(drawn, seed):
         assert not any(key.startswith("view0") for key in set(larger) - set(gallery))
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(drawn=_records, seed=st.integers(0, 9), order=st.randoms(use_true_random=False))
 def test_the_order_of_records_does_not_matter(drawn, seed, order):
     records = _build(**drawn)

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from clipreid_kit.data.synthetic._objects.marks import MARK_SHAPES
 from clipreid_kit.data.synthetic._objects.patterns import PATTERNS
 from clipreid_kit.data.synthetic.identities import COLOURS, Mark, make_identities
 
-IDENTITIES = make_identities(300, 0, all_shapes())
+
+@cache
+def identities():
+    return make_identities(300, 0, all_shapes())
 
 
 def contains(caption, word):
@@ -25,8 +29,9 @@ def captions(identity, count=12):
     return [describe(identity, np.random.default_rng(seed)) for seed in range(count)]
 
 
-@pytest.mark.parametrize("identity", IDENTITIES[::3], ids=lambda identity: str(identity.number))
-def test_every_statement_is_true(identity):
+@pytest.mark.parametrize("number", range(0, 300, 3))
+def test_every_statement_is_true(number):
+    identity = identities()[number]
     mark = identity.mark
     colours = {identity.main_colour, identity.second_colour}
     marks = set()
@@ -43,7 +48,7 @@ def test_every_statement_is_true(identity):
 
 def test_a_mark_is_described_with_colour_symbol_and_place():
     described = 0
-    for identity in IDENTITIES[::3]:
+    for identity in identities()[::3]:
         mark = identity.mark
         if mark is None or mark.shape == "band":
             continue
@@ -59,7 +64,7 @@ def test_a_mark_is_described_with_colour_symbol_and_place():
 
 
 def test_at_most_one_attribute_is_left_out():
-    for identity in IDENTITIES:
+    for identity in identities():
         for caption in captions(identity, 3):
             mentions_trim = identity.pattern == "plain" and "trim" in caption
             mentioned = [
@@ -73,13 +78,13 @@ def test_at_most_one_attribute_is_left_out():
 
 
 def test_wording_varies():
-    identity = IDENTITIES[0]
+    identity = identities()[0]
 
     assert len(set(captions(identity, 200))) > 30
 
 
 def test_each_attribute_is_left_out_sometimes():
-    identity = next(one for one in IDENTITIES if one.mark is not None and one.pattern == "dots")
+    identity = next(one for one in identities() if one.mark is not None and one.pattern == "dots")
     spoken = captions(identity, 200)
 
     for word in (identity.main_colour, identity.second_colour, "dots", identity.mark.shape):
@@ -88,7 +93,7 @@ def test_each_attribute_is_left_out_sometimes():
 
 
 def test_sentences_are_well_formed():
-    for identity in IDENTITIES:
+    for identity in identities():
         for caption in captions(identity, 4):
             assert caption[0].isupper()
             assert caption.endswith(".")
@@ -99,20 +104,20 @@ def test_sentences_are_well_formed():
 def test_articles_fit_the_following_word():
     wrong_article = re.compile(r"(^A|\ba) [aeiou]|(^An|\ban) [^aeiou]")
 
-    for identity in IDENTITIES:
+    for identity in identities():
         for caption in captions(identity, 4):
             assert not wrong_article.search(caption), caption
 
 
 def test_trousers_come_in_pairs():
-    identity = next(one for one in IDENTITIES if one.kind == "trousers")
+    identity = next(one for one in identities() if one.kind == "trousers")
 
     assert all("pair of" in caption for caption in captions(identity))
 
 
 def test_a_plain_unmarked_object_may_be_described_by_kind_and_colour_only():
     plain = replace(
-        IDENTITIES[0],
+        identities()[0],
         kind="mug",
         main_colour="red",
         second_colour="white",
@@ -126,6 +131,6 @@ def test_a_plain_unmarked_object_may_be_described_by_kind_and_colour_only():
 
 
 def test_a_band_needs_no_place():
-    banded = replace(IDENTITIES[0], mark=Mark("band", "", "orange", "", 0))
+    banded = replace(identities()[0], mark=Mark("band", "", "orange", "", 0))
 
     assert any("an orange band across it" in caption for caption in captions(banded))

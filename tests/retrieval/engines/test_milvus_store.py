@@ -70,7 +70,7 @@ def test_rows_of_a_killed_writer_are_not_found(index, store):
 @pytest.mark.slow
 def test_a_writer_that_is_killed_loses_nothing_acknowledged(tmp_path):
     store = f"milvus:{tmp_path}/gallery.db"
-    subprocess.run([sys.executable, "-c", BUILDER, store], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", BUILDER, store], check=True, timeout=600)
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, store], stdout=subprocess.PIPE, text=True
     )

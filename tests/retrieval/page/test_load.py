@@ -24,7 +24,7 @@ def port(index):
     thread.start()
     yield listener.getsockname()[1]
     server.should_exit = True
-    thread.join(timeout=30)
+    thread.join(timeout=300)
 
 
 def ask(connection, path, body, kind="application/json"):
@@ -41,7 +41,7 @@ def test_sixty_four_clients_at_once(port, index, records):
 
     def client(number):
         key = number % 12
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
         together.wait()
         found = ask(connection, "/api/search", {"query": {"key": key}, "k": 3})
         content = Path(records[key].path).read_bytes()

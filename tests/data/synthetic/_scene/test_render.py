@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from clipreid_kit.data.synthetic._scene.render import render_view
 from clipreid_kit.data.synthetic.identities import make_identities
 
 SHAPES = all_shapes()
-IDENTITIES = make_identities(120, 0, SHAPES)
 CLEAN = replace(
     make_camera(0, 0),
     background="wall",
@@ -19,6 +19,11 @@ CLEAN = replace(
     blur=0.0,
     noise=0.0,
 )
+
+
+@cache
+def identities():
+    return make_identities(120, 0, SHAPES)
 
 
 def pixels(identity, camera=CLEAN, size=(64, 64), seed=0):
@@ -38,7 +43,7 @@ def roughness(image):
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (96, 32), (33, 47), (128, 256)])
 def test_any_size_shows_the_object(size):
-    plain = replace(IDENTITIES[0], pattern="plain", mark=None)
+    plain = replace(identities()[0], pattern="plain", mark=None)
     red = replace(plain, main_rgb=(250, 20, 20), second_rgb=(250, 20, 20))
     blue = replace(plain, main_rgb=(20, 20, 250), second_rgb=(20, 20, 250))
 
@@ -50,7 +55,7 @@ def test_any_size_shows_the_object(size):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_stands_out_from_its_background(kind):
     red = replace(
-        IDENTITIES[0],
+        identities()[0],
         kind=kind,
         main_rgb=(220, 30, 30),
         second_rgb=(30, 30, 30),
@@ -65,42 +70,42 @@ def test_every_kind_stands_out_from_its_background(kind):
 
 
 def test_brightness_makes_an_image_brighter():
-    brighter = pixels(IDENTITIES[3], replace(CLEAN, brightness=0.2))
+    brighter = pixels(identities()[3], replace(CLEAN, brightness=0.2))
 
-    assert brighter.mean() > pixels(IDENTITIES[3]).mean() + 20
+    assert brighter.mean() > pixels(identities()[3]).mean() + 20
 
 
 def test_low_contrast_makes_an_image_flatter():
-    flatter = pixels(IDENTITIES[3], replace(CLEAN, contrast=0.6))
+    flatter = pixels(identities()[3], replace(CLEAN, contrast=0.6))
 
-    assert flatter.std() < 0.8 * pixels(IDENTITIES[3]).std()
+    assert flatter.std() < 0.8 * pixels(identities()[3]).std()
 
 
 def test_a_warm_cast_adds_red_and_removes_blue():
-    neutral = mean_colour(pixels(IDENTITIES[3]))
-    warm = mean_colour(pixels(IDENTITIES[3], replace(CLEAN, cast=(1.2, 1.0, 0.7))))
+    neutral = mean_colour(pixels(identities()[3]))
+    warm = mean_colour(pixels(identities()[3], replace(CLEAN, cast=(1.2, 1.0, 0.7))))
 
     assert warm[0] > neutral[0]
     assert warm[2] < neutral[2]
 
 
 def test_noise_roughens_and_blur_smooths():
-    clean = roughness(pixels(IDENTITIES[3]))
+    clean = roughness(pixels(identities()[3]))
 
-    assert roughness(pixels(IDENTITIES[3], replace(CLEAN, noise=0.05))) > clean
-    assert roughness(pixels(IDENTITIES[3], replace(CLEAN, blur=1.5))) < clean
+    assert roughness(pixels(identities()[3], replace(CLEAN, noise=0.05))) > clean
+    assert roughness(pixels(identities()[3], replace(CLEAN, blur=1.5))) < clean
 
 
 def test_the_light_falls_off_along_its_direction():
-    toward_right = pixels(IDENTITIES[3], replace(CLEAN, light_angle=0.0, light=0.3))
-    toward_left = pixels(IDENTITIES[3], replace(CLEAN, light_angle=np.pi, light=0.3))
+    toward_right = pixels(identities()[3], replace(CLEAN, light_angle=0.0, light=0.3))
+    toward_left = pixels(identities()[3], replace(CLEAN, light_angle=np.pi, light=0.3))
 
     assert toward_right[:, -12:].mean() > toward_left[:, -12:].mean() + 20
     assert toward_right[:, :12].mean() < toward_left[:, :12].mean() - 20
 
 
 def test_views_differ_and_repeat():
-    first = pixels(IDENTITIES[5], seed=4)
+    first = pixels(identities()[5], seed=4)
 
-    np.testing.assert_array_equal(first, pixels(IDENTITIES[5], seed=4))
-    assert np.abs(first - pixels(IDENTITIES[5], seed=5)).mean() > 3
+    np.testing.assert_array_equal(first, pixels(identities()[5], seed=4))
+    assert np.abs(first - pixels(identities()[5], seed=5)).mean() > 3

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,22 @@ def test_as_a_module_whose_reader_ends_early():
 
     assert done.stdout.startswith("cross_modality/")
     assert done.stderr == ""
+
+
+def test_a_warning_is_one_line(monkeypatch):
+    shown = []
+
+    def warn(*_, **__):
+        shown.append(warnings.formatwarning("first\nsecond", UserWarning, "file.py", 1))
+        raise ValueError("the end")
+
+    monkeypatch.setattr("clipreid_kit.reports.gather_runs", warn)
+    main(["report", "runs"])
+
+    assert shown == ["warning: first second\n"]
+    assert "file.py:1" in warnings.formatwarning("later", UserWarning, "file.py", 1)
+
+
+def test_an_error_in_the_options_ends_before_the_help_begins(clipreid):
+    error = clipreid("index", "remove", "gallery.index")[2]
+    assert "one of the two. See clipreid index remove --help." in error

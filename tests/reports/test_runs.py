@@ -81,6 +81,9 @@ def test_a_damaged_file_of_every_run_is_named(folder):
 
 
 def test_folders_without_runs_are_named(tmp_path):
+    (tmp_path / "report.html").touch()
+    with pytest.raises(ValueError, match=r"report\.html is a file; pass the folder of a run"):
+        find_runs([tmp_path / "report.html"])
     with pytest.raises(ValueError, match=r"The folder .*nothing is missing"):
         find_runs([tmp_path / "nothing"])
     with pytest.raises(ValueError, match=r"holds no run \(a folder with a recipe.json\)"):

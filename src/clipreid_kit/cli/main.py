@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -80,11 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        status = build_app()(
-            args=None if arguments is None else list(arguments),
-            prog_name="clipreid",
-            standalone_mode=False,
-        )
+        with _warnings_on_one_line():
+            status = build_app()(
+                args=None if arguments is None else list(arguments),
+                prog_name="clipreid",
+                standalone_mode=False,
+            )
         sys.stdout.flush()
     except typer.TyperException as error:  # in the options
         return _fail_of_options(error)
@@ -97,6 +100,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error) or type(error).__name__, status=1)
 
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _warnings_on_one_line() -> Iterator[None]:
+    """Show warnings as errors are: as one line, without the line of code that warns."""
+    before = warnings.formatwarning
+    warnings.formatwarning = _warning_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 def _program(
@@ -118,7 +136,9 @@ def _fail_of_options(error: typer.TyperException) -> int:
         return 2
 
     path = "" if context is None else f" See {context.command_path} --help."
-    return _fail(f"{error.format_message()}{path}", status=2)
+    reason = error.format_message()
+    end = "" if reason.endswith((".", "?", ")")) else "."
+    return _fail(f"{reason}{end}{path}", status=2)
 
 
 def _fail(reason: str, *, status: int) -> int:

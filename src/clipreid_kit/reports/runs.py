@@ -93,6 +93,15 @@ class Run:
         return validation_rates(row, task)
 
 
+def _why_no_run(folder: Path) -> str:
+    """Say why a path leads to no run."""
+    if folder.is_dir():
+        return f"The folder {folder} holds no run (a folder with a recipe.json)."
+    if folder.exists():
+        return f"{folder} is a file; pass the folder of a run, or one that holds runs."
+    return f"The folder {folder} is missing."
+
+
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Read every run in the folders and below, ordered by name.
 
@@ -104,10 +113,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     for folder in folders:
         found = [path.resolve() for path in _run_folders(folder)]
         if not found:
-            reason = (
-                "holds no run (a folder with a recipe.json)" if folder.is_dir() else "is missing"
-            )
-            raise ValueError(f"The folder {folder} {reason}.")
+            raise ValueError(_why_no_run(folder))
         paths |= dict.fromkeys(found)
 
     runs, damaged = [], []

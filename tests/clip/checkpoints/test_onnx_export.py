@@ -111,3 +111,15 @@ def test_towers_in_bfloat16_are_exported_in_float32(build, tmp_path):
     towers = build("vit", image_size=(64, 32)).to(torch.bfloat16)
     assert export_image_tower(towers, tmp_path / "tower.onnx") <= 1e-4
     assert towers.logit_scale.dtype is torch.bfloat16
+
+
+def test_a_folder_that_cannot_be_written_is_not_blamed_on_torch(build, tmp_path, monkeypatch):
+    def export(*_, **__):
+        try:
+            (tmp_path / "missing" / "tower.onnx").touch()
+        except OSError as error:
+            raise RuntimeError("pages of text") from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(ValueError, match=r"cannot write to the folder .*missing: No such file"):
+        export_image_tower(build("vit"), tmp_path / "missing" / "tower.onnx")

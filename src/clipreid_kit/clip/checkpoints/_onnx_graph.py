@@ -70,7 +70,7 @@ def write_graph(owner: str, module: nn.Module, images: Tensor, path: Path) -> No
     """Write a module of one input ``images`` and one output ``embeddings``, for any batch size.
 
     Raises:
-        ValueError: If torch cannot export the module.
+        ValueError: If torch cannot export the module, or the file cannot be written.
     """
     options: dict[str, Any] = {"dynamic_shapes": {"images": {0: torch.export.Dim("batch", min=1)}}}
 
@@ -90,16 +90,22 @@ def write_graph(owner: str, module: nn.Module, images: Tensor, path: Path) -> No
                 **options,
             )
     except Exception as error:
-        reason = f"torch {torch.__version__} cannot export this tower ({_first_cause(error)})"
+        cause = _first_cause(error)
+        if isinstance(cause, OSError):
+            raise ValueError(
+                f"{owner}: cannot write to the folder {path.parent}: {cause.strerror}."
+            ) from error
+
+        described = f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')}"
+        reason = f"torch {torch.__version__} cannot export this tower ({described})"
         raise ValueError(f"{owner}: {reason}. Try a newer version of torch.") from error
 
 
-def _first_cause(error: BaseException) -> str:
-    """Describe what an error began with on one line; the exporter's own text has pages."""
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what an error began with; the exporter's own text has pages."""
     while error.__cause__ is not None:
         error = error.__cause__
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first_line}"
+    return error
 
 
 def run_file(owner: str, path: Path, batches: Sequence[Tensor], steps: Steps) -> list[Tensor]:

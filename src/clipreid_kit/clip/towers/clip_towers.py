@@ -87,7 +87,9 @@ class ClipTowers(nn.Module):
     are moved to the module's device and dtype. At the native image size, the embeddings are those
     of open_clip: texts to rounding, and images to the bit in evaluation mode. In training mode
     the last block of a ViT, or the attention pool of a ResNet, runs for the class token alone,
-    unless it has hooks.
+    unless it has hooks. Hooks of the image tower as a whole, or of its ``transformer``, are not
+    called where it runs in parts: for levels, for cameras, with masked patches, or in a ResNet
+    with gradient checkpointing. Those of a single block of a ViT are called.
 
     Args:
         model: A model of open_clip (CLIP, CustomTextCLIP or CoCa).

@@ -4,7 +4,8 @@ The hook wraps each function in jaxtyping's own decorator, which takes four fram
 checks the arguments twice. The decorator here makes the same checks once, in a single frame, and
 opens a scope for the sizes of axes only where an annotation names axes: a call with plain numbers
 costs 1 microsecond instead of 40. They are compiled at the first call of a function: most functions
-are never called in one process of a test run.
+are never called in one process of a test run. Tests marked unhooked switch them off: a second run
+without the hook would import everything anew.
 """
 
 import contextlib

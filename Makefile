@@ -9,10 +9,9 @@ KILLS ?= 50
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 PAGES := README.md $(wildcard docs/*.md docs/*/*.md)
 # Files with a mark, found without importing the others; tests/conftest.py refuses a mark that its file does not spell.
-UNHOOKED = $(shell grep -rlw unhooked tests --include='test_*.py')
+CALL_STACK = $(shell grep -rlw call_stack tests --include='test_*.py')
 SLOW = $(shell grep -rlw slow tests --include='test_*.py')
 PROPERTIES = $(shell grep -rl '@given' tests --include='test_*.py')
-SLOW_UNHOOKED = $(shell grep -lw unhooked $(SLOW))
 # the server of the tests listens on every address: it runs where there is only the loopback
 LOOPBACK := $(shell unshare -rn ip link set lo up 2>/dev/null && echo unshare -rn)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
@@ -47,9 +46,9 @@ lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## lint, tests with the shape hook, tests without it; all but the slow ones
-	$(PYTEST) $(HOOK) -m "not unhooked and not slow"
-	$(PYTEST) -m "unhooked and not slow" $(UNHOOKED)
+test: lint  ## lint, and all tests but the slow ones; nearly all with the shape hook
+	$(PYTEST) $(HOOK) -m "not call_stack and not slow"
+	$(PYTEST) -n 0 -m call_stack $(CALL_STACK)
 
 .venv-milvus/installed: | .venv/bin/python
 	$(PYTHON) -m venv .venv-milvus
@@ -64,8 +63,7 @@ test-servers: .venv/installed-dev  ## search over a real Milvus server, started 
 	  $(BIN)/python -m pytest $(HOOK) tests/retrieval/engines/test_milvus_token.py'; fi
 
 test-slow: .venv/installed-dev  ## whole runs: every recipe, every key, kills and resumes
-	$(PYTEST) $(HOOK) -m "slow and not unhooked" $(SLOW)
-	$(PYTEST) -m "slow and unhooked" $(SLOW_UNHOOKED)
+	$(PYTEST) $(HOOK) -m slow $(SLOW)
 
 test-exhaustive: .venv/installed-dev  ## each key of the recipes on a recipe, the longest pages; before a release
 	$(PYTEST) $(HOOK) tests/examples/exhaustive tests/exhaustive

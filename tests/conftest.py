@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import sys
 from collections.abc import Generator
 
 import hypothesis
@@ -42,7 +43,7 @@ def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a mark that its file does not spell: the Makefile finds the files by these words."""
-    for mark in ("slow", "unhooked"):
+    for mark in ("slow", "call_stack"):
         for path in {item.path for item in items if item.get_closest_marker(mark)}:
             if mark not in path.read_text(encoding="utf-8"):
                 raise pytest.UsageError(f"{path} has tests marked {mark!r} without the word.")
@@ -53,6 +54,17 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Switch the checks of the shape hook off, where it is, for tests marked unhooked."""
+    hook = sys.modules.get("shape_hook")
+    if hook is None or not item.get_closest_marker("unhooked"):
+        return (yield)
+
+    with hook.without_checks():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -4,15 +4,17 @@ The hook wraps each function in jaxtyping's own decorator, which takes four fram
 checks the arguments twice. The decorator here makes the same checks once, in a single frame, and
 opens a scope for the sizes of axes only where an annotation names axes: a call with plain numbers
 costs 1 microsecond instead of 40. They are compiled at the first call of a function: most functions
-are never called in one process of a test run.
+are never called in one process of a test run. Tests marked unhooked switch them off: a second run
+without the hook would import everything anew.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import jaxtyping
@@ -28,6 +30,20 @@ check = beartype(
 _jaxtyped = jaxtyping.jaxtyped
 
 
+class _Checks:
+    are_on = True
+
+
+@contextlib.contextmanager
+def without_checks() -> Iterator[None]:
+    """Within, functions of the library are called as without the hook, but for one frame more."""
+    _Checks.are_on = False
+    try:
+        yield
+    finally:
+        _Checks.are_on = True
+
+
 def _of_hook(*, typechecker: Any) -> Callable[[Any], Any]:
     """The decorator that the hook writes in front of every function and class."""
     return checked
@@ -40,6 +56,8 @@ def checked(function_or_class: Any) -> Any:
     """Check the arguments and the return value of every call; of a dataclass, its fields."""
     if inspect.isclass(function_or_class):
         return _checked_class(function_or_class)
+    if inspect.isgeneratorfunction(function_or_class):
+        return _checked_generator(function_or_class)
     if not isinstance(function_or_class, types.FunctionType) or _runs_later(function_or_class):
         return _jaxtyped(function_or_class, typechecker=check)
 
@@ -54,7 +72,17 @@ def _checked_class(cls: type) -> type:
 
 def _runs_later(function: types.FunctionType) -> bool:
     """Whether a call returns before the body has run."""
-    return inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)
+    return inspect.iscoroutinefunction(function)
+
+
+def _checked_generator(function: types.FunctionType) -> Callable[..., Any]:
+    with_checks = _jaxtyped(function, typechecker=check)
+
+    @functools.wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        return (yield from (with_checks if _Checks.are_on else function)(*args, **kwargs))
+
+    return generator
 
 
 def _checked_function(function: types.FunctionType) -> Callable[..., Any]:
@@ -66,6 +94,9 @@ def _checked_function(function: types.FunctionType) -> Callable[..., Any]:
     @functools.wraps(function)
     def with_checks(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
+        if not _Checks.are_on:
+            return function(*args, **kwargs)
+
         if not compiled:
             compiled.extend(_compile_checks(function))
 

@@ -54,7 +54,7 @@ def test_the_variables_of_other_modules_are_not_read(monkeypatch):
     assert find() is None
 
 
-@pytest.mark.unhooked  # the hook calls through wrappers
+@pytest.mark.call_stack
 def test_a_warning_shows_the_first_line_outside_the_package():
     inner = class_in("clipreid_kit.samplers")()
     outer = class_in("clipreid_kit")()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError
-from shape_hook import checked
+from shape_hook import checked, without_checks
 from torch import Tensor
 
 TWO_BY_THREE = torch.ones(2, 3)
@@ -65,7 +65,7 @@ def test_right_calls_pass():
         lambda: sums(TWO_BY_THREE, dim="1"),
         lambda: half("3"),
         lambda: half(3, 4),
-        lambda: each("2"),
+        lambda: next(each("2")),
         lambda: applied(3, TWO_BY_THREE),
         lambda: Pair(TWO_BY_THREE, torch.ones(3)),
         lambda: Pair(TWO_BY_THREE, torch.ones(2), name=3),
@@ -82,6 +82,17 @@ def test_wrong_results_are_refused():
     with pytest.raises(TypeCheckError, match="return"):
         sums(TWO_BY_THREE, dim=0)
     with pytest.raises(TypeCheckError, match="return"):
+        half(0)
+
+
+def test_switched_off_nothing_is_checked():
+    with without_checks():
+        assert half(0) == "nothing"
+        assert Pair(TWO_BY_THREE, torch.ones(3)).name == ""
+        with pytest.raises(TypeError, match="interpreted as an integer"):
+            next(each("2"))
+
+    with pytest.raises(TypeCheckError):
         half(0)
 
 

@@ -75,7 +75,7 @@ def test_tracklets_are_not_called_images():
         BUILD["TrackletSampler"](num_instances=3, if_too_few="drop")
 
 
-@pytest.mark.unhooked
+@pytest.mark.call_stack
 @pytest.mark.parametrize("name", [name for name in BUILD if name != "TrackletSampler"])
 def test_a_warning_shows_the_line_that_built_the_sampler(name):
     with pytest.warns(UserWarning, match="have a single image") as caught:

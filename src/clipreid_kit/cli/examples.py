@@ -16,7 +16,7 @@ pythonpath = . tests tests/examples
 addopts = --strict-markers --import-mode=importlib
 filterwarnings = error
 markers =
-    unhooked: runs without the shape-checking import hook
+    unhooked: runs without the checks of a shape-checking import hook
     reference: equivalence with an installed peer
     slow: more than ten seconds
 """

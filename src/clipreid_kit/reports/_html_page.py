@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from PIL import Image
 from clipreid_kit.viz import ImageLike, Theme, figure_png, image_png
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.figure import Figure
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -98,6 +100,12 @@ class RankedQuery(NamedTuple):
 
 def render_page(template: str = "report.html", **content: Any) -> str:  # noqa: ANN401 (variables)
     """Render a template, which lists its variables at the top."""
+    return _environment().get_template(template).render(content)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> "Environment":
+    """Where templates are compiled, each once: the pages of many runs use the same ones."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -110,7 +118,7 @@ def render_page(template: str = "report.html", **content: Any) -> str:  # noqa: 
     environment.filters["percent"] = _percent
     environment.filters["similarities"] = similarity_texts
     environment.filters["found"] = found_text
-    return environment.get_template(template).render(content)
+    return environment
 
 
 def similarity_texts(images: Sequence[RankedImage]) -> list[str]:

@@ -278,7 +278,7 @@ class TestTokens:
         with pytest.warns(UserWarning, match="and are cut there"):
             assert towers.tokenize(["red " * 99], too_long="cut").shape == (1, 77)
 
-    @pytest.mark.unhooked  # the hook puts frames of its own between
+    @pytest.mark.call_stack
     def test_a_cut_points_to_the_line_of_the_caller(self, towers):
         with pytest.warns(UserWarning, match="and are cut there") as warned:
             towers.tokenize(["red " * 99], too_long="cut")

@@ -175,7 +175,7 @@ def test_other_counts_are_an_error_if_asked_for(tmp_path, name):
         read(name, make(name, tmp_path), counts="raise")
 
 
-@pytest.mark.unhooked  # the hook puts itself between caller and reader
+@pytest.mark.call_stack
 @every_reader
 def test_the_warning_points_at_the_caller(tmp_path, name):
     base = make(name, tmp_path)

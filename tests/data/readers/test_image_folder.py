@@ -287,7 +287,7 @@ def test_images_of_other_formats_in_several_splits_are_one_warning(tmp_path):
         assert len(caught) == 1
 
 
-@pytest.mark.unhooked  # the hook puts itself between caller and reader
+@pytest.mark.call_stack
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("options", [{}, {"pattern": "{identity}/*"}])
 def test_the_warning_points_at_the_caller(tmp_path, packed, options):

@@ -89,7 +89,7 @@ def _checked_function(function: types.FunctionType) -> Callable[..., Any]:
     if not function.__annotations__:
         return function
 
-    compiled: list[Any] = []
+    compiled: list[tuple[Callable[..., Any], bool]] = []  # two threads may compile it at once
 
     @functools.wraps(function)
     def with_checks(*args: Any, **kwargs: Any) -> Any:
@@ -98,9 +98,9 @@ def _checked_function(function: types.FunctionType) -> Callable[..., Any]:
             return function(*args, **kwargs)
 
         if not compiled:
-            compiled.extend(_compile_checks(function))
+            compiled.append(_compile_checks(function))
 
-        in_one_frame, names_axes = compiled
+        in_one_frame, names_axes = compiled[0]
         if not names_axes:
             return in_one_frame(*args, **kwargs)
         with _jaxtyped("context"):

@@ -1,7 +1,10 @@
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+import shape_hook
 import torch
 from jaxtyping import Float, TypeCheckError
 from shape_hook import checked, without_checks
@@ -94,6 +97,20 @@ def test_switched_off_nothing_is_checked():
 
     with pytest.raises(TypeCheckError):
         half(0)
+
+
+def test_threads_may_call_a_function_for_the_first_time_at_once(monkeypatch):
+    compile_checks = shape_hook._compile_checks
+    together = threading.Barrier(2, timeout=60)
+
+    def compile_together(function):
+        together.wait()
+        return compile_checks(function)
+
+    monkeypatch.setattr(shape_hook, "_compile_checks", compile_together)
+    doubled = checked(half.__wrapped__)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(doubled, [2, 4])) == [1.0, 2.0]
 
 
 def test_axes_are_those_of_one_call():

@@ -16,7 +16,7 @@ PROPERTIES = $(shell grep -rl '@given' tests --include='test_*.py')
 LOOPBACK := $(shell unshare -rn ip link set lo up 2>/dev/null && echo unshare -rn)
 HOOK := --jaxtyping-packages=clipreid_kit,shape_hook.check
 
-.PHONY: quickstart test test-servers test-slow test-browser test-exhaustive properties fuzz kills lint bench docs wheel clean
+.PHONY: quickstart test test-hooked test-call-stack test-servers test-slow test-browser test-exhaustive properties fuzz kills lint bench docs wheel clean
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -46,8 +46,14 @@ lint: .venv/installed-dev  ## format, rules, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## lint, and all tests but the slow ones; nearly all with the shape hook
+# at once: mypy and the tests without the hook are one process each, beside which a core would be idle
+test: .venv/installed-dev  ## lint, and all tests but the slow ones; nearly all with the shape hook
+	$(MAKE) --jobs lint test-hooked test-call-stack
+
+test-hooked: .venv/installed-dev
 	$(PYTEST) $(HOOK) -m "not call_stack and not slow"
+
+test-call-stack: .venv/installed-dev
 	$(PYTEST) -n 0 -m call_stack $(CALL_STACK)
 
 .venv-milvus/installed: | .venv/bin/python

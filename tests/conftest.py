@@ -28,6 +28,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
+os.fsync = os.fstat  # the same errors, without the disk, for which tests that write would wait
+
 gc.disable()  # until all is imported: almost nothing of that is garbage
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores

@@ -1,7 +1,6 @@
 """Train, resume, evaluate, report and export by the command, on a recipe of a second."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -21,7 +20,6 @@ def images(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _without_report(monkeypatch):
     monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Fixtures of the trainer's tests: many runs in one process, each with a fresh accelerator."""
 
-import os
-
 import layouts
 import pytest
 from accelerate.state import AcceleratorState
@@ -42,9 +40,8 @@ def _fresh_accelerator():
 
 @pytest.fixture
 def without_report(monkeypatch):
-    """Write no reports of runs, and do not wait for the disk."""
+    """Write no reports of runs."""
     monkeypatch.setattr("examples.trainer.run.write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")

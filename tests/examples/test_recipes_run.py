@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
@@ -141,7 +140,6 @@ def test_recipe_trains(tmp_path, monkeypatch, roots, name):
         if recipe.stage == "clip_reid" and recipe.prompt.epochs:
             small.prompt.epochs = 10
 
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     if name not in WITH_REPORT:
         monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
 

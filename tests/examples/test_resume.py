@@ -202,7 +202,6 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
 def test_a_disk_that_is_full_again_and_again(tmp_path, images, capsys, monkeypatch, stage):
     """The n-th write fails, for every n: one line each time, and finally the undisturbed run."""
     monkeypatch.setattr(trainer, "write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     path = write_recipe(tmp_path, stage)
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert command(capsys, path, "--out", whole, *settings(images))[0] == 0

@@ -1,6 +1,7 @@
 """Settings shared by all tests."""
 
 import gc
+import logging
 import os
 import socket
 import sys
@@ -27,6 +28,9 @@ hypothesis.settings.register_profile(
     print_blob=True,
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# else a warning of another library's logger is written to what a test reads from stderr
+logging.getLogger().addHandler(logging.NullHandler())
 
 os.fsync = os.fstat  # the same errors, without the disk, for which tests that write would wait
 

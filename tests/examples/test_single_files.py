@@ -168,13 +168,14 @@ def test_with_transformers():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch has no gloo here")
-def test_two_processes():
+def test_two_processes(tmp_path):
     """The script itself checks that its results equal those of one process."""
     code = (
         "import torch; torch.set_num_threads(1); "
         "from examples.two_processes import main; main(60, 4)"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--log-dir", str(tmp_path)]  # else a folder that stays among the temporary ones
     command = [*launcher, "--nproc-per-node=2", "--no-python", sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
 

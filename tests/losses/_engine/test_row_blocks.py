@@ -318,9 +318,20 @@ def test_two_precisions(first, second):
 
 @pytest.mark.unhooked
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
-@pytest.mark.parametrize("block_size", [None, 7])
 @pytest.mark.parametrize(
-    "name", ["supcon", "supcon-text", "info_nce", "siglip-labels", "hard_negative"]
+    ("name", "block_size"),
+    [
+        ("supcon", None),
+        ("supcon-text", 7),
+        ("info_nce", 7),
+        ("siglip-labels", None),
+        ("hard_negative", 7),
+        pytest.param("supcon", 7, marks=pytest.mark.slow),
+        pytest.param("supcon-text", None, marks=pytest.mark.slow),
+        pytest.param("info_nce", None, marks=pytest.mark.slow),
+        pytest.param("siglip-labels", 7, marks=pytest.mark.slow),
+        pytest.param("hard_negative", None, marks=pytest.mark.slow),
+    ],
 )
 def test_compiles_with_its_gradient(name, block_size):
     torch._dynamo.reset()

@@ -143,7 +143,9 @@ def _is_spread(gallery: Tensor, factors: Tensor) -> bool:
     """
     step = -(-len(gallery) // _SAMPLE)
     rows = gallery[::step].double() * factors[::step, None]
-    return float((rows - rows.mean(dim=0)).square().sum(dim=1).mean()) > _PAYS_FROM**2
+    from_mean = rows - rows.mean(dim=0)
+    squared_distance = from_mean.square().sum(dim=1)
+    return float(squared_distance.mean()) > _PAYS_FROM**2
 
 
 def _unit_rows(gallery: Tensor, norms: Tensor) -> Tensor:

@@ -592,21 +592,29 @@ class GalleryIndex:
         """
         owner = "GalleryIndex.recall"
         self._check_k(owner, k)
-        options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
+
         if queries is None:
             if query_ids is not None or query_cameras is not None:
-                raise ValueError(f"{owner}: query_ids and query_cameras go with queries.")
+                raise ValueError(
+                    f"{owner}: query_ids and query_cameras describe queries; pass queries, too."
+                )
             queries = self._noisy_images(seed)
+
         if query_ids is not None and len(query_ids) != len(queries):
-            raise ValueError(f"{owner}: got {len(query_ids)} query_ids for {len(queries)} queries.")
+            raise ValueError(
+                f"{owner}: there are {len(query_ids)} query_ids for {len(queries)} queries; pass "
+                "one for each."
+            )
         if len(queries) < 2:
             raise ValueError(f"{owner}: pass two queries at least, as one has no interval.")
 
+        options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
         exact = self.search(queries, k, **options)
         found = self.search(queries, k, approximate=True, **options)
         if query_ids is None:
             return compare_answers(exact, found, seed=seed)
 
+        # With identities, compare Rank-1 and mAP, too.
         self._check_columns(owner, {"identity": None})
         keys = self._store.keys(owner, self._conditions(owner, where))
         rows = self._store.rows_of_keys(owner, keys)

@@ -76,7 +76,10 @@ def write_run_report(
 
     final = after or before
     if final.images is None and final.texts is None:
-        raise ValueError("write_run_report: the evaluation has no image-to-image or text result.")
+        raise ValueError(
+            "write_run_report: the evaluation has no result. Pass one with images, with texts or "
+            "with both."
+        )
 
     moments, rows = {"zero-shot": before}, []
     if after is not None:

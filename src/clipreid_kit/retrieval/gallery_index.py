@@ -315,9 +315,14 @@ class GalleryIndex:
         queries = self._check_queries(owner, vectors, k, fingerprint)
         conditions = self._conditions(owner, where)
         if combine != "each" and query_cameras is not None:
-            raise ValueError(f'{owner}: query_cameras goes with combine="each" only.')
+            raise ValueError(
+                f'{owner}: query_cameras has no meaning with combine="{combine}", which searches '
+                'for all queries at once; leave it out, or pass combine="each".'
+            )
         if combine == "max" and (expand is not None or rerank is not None):
-            raise ValueError(f'{owner}: combine="max" goes without expand and rerank.')
+            raise ValueError(
+                f'{owner}: expand and rerank are not defined for combine="max"; leave them out.'
+            )
 
         if combine == "mean":
             queries = mean_of_unit_rows(queries)
@@ -897,7 +902,8 @@ class GalleryIndex:
 
         if len(query_cameras) != num_queries:
             raise ValueError(
-                f"{owner}: got {len(query_cameras)} query_cameras for {num_queries} queries."
+                f"{owner}: there are {len(query_cameras)} query_cameras for {num_queries} queries; "
+                "pass one for each."
             )
         self._check_columns(owner, {"camera": None})
         cameras = [_plain(camera) for camera in query_cameras]

@@ -85,14 +85,14 @@ def test_a_file_without_boxes_is_empty(tmp_path):
         ('{"images": []}', "is not of COCO's format"),
         ("{", "cannot read .* as JSON"),
         ('{"images": 3, "annotations": []}', "'images' in .* has to be a list of objects"),
-        ('{"images": [{}], "annotations": []}', "every object of 'images' in .* needs an id"),
+        ('{"images": [{}], "annotations": []}', "an object of 'images' in .* has no id"),
         (
             '{"images": [{"id": 1}, {"id": 1}], "annotations": []}',
             "the id 1 occurs twice in 'images'",
         ),
         (
             '{"images": [], "annotations": [{"image_id": 8}]}',
-            "annotation 1 of .* names the image 8, which is not there",
+            "annotation 1 of .* names the image 8, which the file does not list",
         ),
         (
             '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "identity": 2}]}',

@@ -82,7 +82,7 @@ def write_embeddings(
     if target.exists() or target.is_symlink():  # a link to nothing, too
         raise ValueError(f"{_OWNER}: {target} exists. Delete it, or choose another name.")
     if not records:
-        raise ValueError(f"{_OWNER}: there are no records.")
+        raise ValueError(f"{_OWNER}: there are no records. Pass at least one.")
 
     size = -(-part_size // encoder.batch_size) * encoder.batch_size
     try:

@@ -169,7 +169,7 @@ def fit_method(
 
 
 def _towers_of(recipe: TrainingRecipe, session: Session) -> Mapping[str, Any]:
-    """How the towers were built, for a checkpoint that leaves out frozen ones."""
+    """Arguments that build the towers, for a checkpoint that leaves out frozen ones."""
     if recipe.init_from is not None:
         return {}
     model, categories = recipe.model, session.encoding.categories

@@ -120,7 +120,7 @@ def errors_on_all_ranks(owner: str, num_tensors: int, *, distributed: bool) -> I
 
 
 class _RowsHeader(NamedTuple):
-    """What a rank says about its rows.
+    """Description of a rank's rows, sent to the others.
 
     Attributes:
         num_rows: Size of the first dimension; -1 for ``None`` instead of rows.

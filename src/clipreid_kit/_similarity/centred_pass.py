@@ -36,7 +36,7 @@ _SAMPLE = 256  # rows that may show that others need not be looked at
 
 
 class CentredWindows(NamedTuple):
-    """What some queries' fast values with a centred tile say about exact similarities.
+    """Bounds on exact similarities, from some queries' fast values with a centred tile.
 
     Attributes:
         shifts: (Q,), what the fast values of each query lack.

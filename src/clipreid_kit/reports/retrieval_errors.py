@@ -70,7 +70,7 @@ class RetrievalError:
 
     @property
     def margin(self) -> float:
-        """How much more similar the wrong image is than the right one; 0 for a tie."""
+        """Similarity of the wrong image minus that of the right one; 0 for a tie."""
         return self.wrong_similarity - self.right_similarity
 
 
@@ -169,7 +169,7 @@ def _identities(evaluation: Evaluation) -> npt.NDArray[Any]:
 
 
 class _Clusters:
-    """How the embeddings of identities agree."""
+    """Agreement of the embeddings of each identity."""
 
     def __init__(self, evaluation: Evaluation, queries: Tensor, gallery: Tensor) -> None:
         self.evaluation = evaluation

@@ -246,7 +246,7 @@ class GalleryIndex:
 
     @property
     def name(self) -> str:
-        """What messages call the index: its folder, or its address in Milvus."""
+        """Name of the index in messages: its folder, or its address in Milvus."""
         return self._store.name
 
     @property

@@ -46,7 +46,7 @@ class Mark:
 
     @property
     def pair(self) -> tuple[object, ...]:
-        """What the mark is about: the query, and the hit."""
+        """The query and the hit that the mark is about."""
         hit = self.key if self.path is None else self.path
         return (self.query_path, self.query_sha256, self.query_text, hit)
 

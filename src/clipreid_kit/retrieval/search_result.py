@@ -1,4 +1,4 @@
-"""What a search returns: for each query the nearest images, their similarities and records."""
+"""Result of a search: for each query the nearest images, their similarities and records."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -206,7 +206,7 @@ class DomainPKSampler(Sampler[list[int]]):
         yield from self._position.iterate(self._batches)
 
     def _settings(self, domain_of_row: IntArray) -> dict[str, object]:
-        """What the batches of an epoch depend on, besides the rank."""
+        """Options that the batches of an epoch depend on, besides the rank."""
         checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
         return {
             "identities_of_domain": list(self._identities_of_domain),

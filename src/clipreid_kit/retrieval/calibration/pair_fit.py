@@ -21,7 +21,7 @@ class TooFewPairsError(ValueError):
 
 
 class FitOptions(NamedTuple):
-    """How pairs are calibrated; see :func:`calibrate`."""
+    """Options of a calibration; see :func:`calibrate`."""
 
     method: Literal["isotonic", "logistic"]
     false_positive_rate: float

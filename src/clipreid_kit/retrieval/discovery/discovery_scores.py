@@ -11,7 +11,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryScores:
-    """How well found identities agree with known ones; an unmatched image is its own identity.
+    """Agreement of found identities with known ones; an unmatched image is its own identity.
 
     Attributes:
         ari: Adjusted Rand index: agreement about pairs, 0 for chance and 1 for equality.

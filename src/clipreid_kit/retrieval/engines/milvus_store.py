@@ -78,7 +78,7 @@ class MilvusStore:
 
     @property
     def facts(self) -> StoreFacts:
-        """What the index knows of its embeddings."""
+        """Facts about the embeddings of the index."""
         return self._state.facts
 
     @property

@@ -241,8 +241,8 @@ def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
         numbers = log.get(options.task, log.get(f"{options.task}.retrieval"))
         if numbers is None:
             raise ValueError(
-                f"evaluate.task: the validation identities have no result of {options.task}; "
-                f"set it to {' or '.join(log)}."
+                f"evaluate.task: the validation identities have results of {' and '.join(log)}, "
+                f"but none of {options.task}. Choose one of those tasks."
             )
         # A retrieval between modalities calls Rank-1 the hit rate at 1.
         name = options.metric if options.metric in numbers else "hit_rate_1"

@@ -137,7 +137,7 @@ class IdentityBranch(nn.Module):
         if num_identities is not None:
             self.classifier = classifier(self.out_dim, num_identities)
 
-        # A margin loss with sampled classes is a classifier that returns its loss, and no logits.
+        # A margin loss is a classifier that returns its loss, and no logits.
         self.has_own_loss = isinstance(self.classifier, ArcFaceLoss | CosFaceLoss)
         if isinstance(self.classifier, ArcFaceLoss | CosFaceLoss):
             if label_smoothing or adaptive_smoothing or focal_gamma:

@@ -136,7 +136,7 @@ def evaluate_rank(
     use_metric_cuhk03: bool = False,
     use_cython: bool = True,  # noqa: ARG001 (as there)
 ) -> tuple[Curve, float]:
-    """As torchreid's ``evaluate_rank``: CMC and mAP of a matrix of distances.
+    """CMC and mAP of a matrix of distances, as torchreid's ``evaluate_rank``.
 
     Raises:
         ValueError: For ``use_metric_cuhk03``, whose gallery is drawn at random there.

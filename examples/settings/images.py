@@ -30,7 +30,7 @@ _BALANCED = Needs("data.balance")
 
 
 class Images(Section):
-    """Where images, identities and captions come from."""
+    """Source of images, identities and captions."""
 
     protocols: ClassVar[tuple[Protocol, ...]] = ("query_gallery",)
     """How the source is evaluated if `evaluate.protocols` is empty."""
@@ -73,7 +73,7 @@ class Images(Section):
     """Load batches into page-locked memory, for a GPU."""
 
     def too_long(self) -> Literal["sentence", "cut"]:
-        """Where a caption ends that is longer than the model's context."""
+        """End of a caption that is longer than the model's context."""
         return "sentence" if self.token_safe else "cut"
 
 

@@ -142,7 +142,7 @@ class TextToPersonRecipe(TrainingRecipe):
         return self
 
     def reads_patches(self) -> bool:
-        """Where informative patches are selected, or words are predicted from patches."""
+        """Selection of informative patches, and prediction of words from patches."""
         return self.tokens.selection_dim > 0 or self.loss.masked_language > 0
 
     def trains_on_captions(self) -> bool:

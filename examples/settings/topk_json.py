@@ -116,7 +116,7 @@ def _apply(rule: str, config: _Reader) -> Keys:
 
 
 def _data(paths: list[str], source: str) -> Keys:
-    """Where the images are: one annotation file, or one folder of the three splits."""
+    """Find the images: one annotation file, or one folder of the three splits."""
     folders = [PurePosixPath(path) for path in paths]
     if len(set(folders)) == 1:
         return {"data.source": "annotations", "data.root": paths[0]}
@@ -133,7 +133,7 @@ def _data(paths: list[str], source: str) -> Keys:
 
 
 def _data_at(root: str) -> Keys:
-    """Where the images are below a root: format A if it is or has an annotation file, or else B."""
+    """Find the images below a root: format A if it is or has an annotation file, or else B."""
     path = Path(root)
     is_annotated = path.suffix == ".json" or (path / "annotations.json").is_file()
     source = "annotations" if is_annotated else "captioned_folder"
@@ -148,7 +148,7 @@ def _positives(choice: str, source: str) -> str:
 
 
 def _evaluation(config: _Reader, source: str) -> Keys:
-    """Which metric chooses the best epoch, and at which ranks retrieval is reported."""
+    """The metric that chooses the best epoch, and the ranks at which retrieval is reported."""
     metrics = config["metrics"]
     cuts = [re.fullmatch(r"mAP|ndcg|recall@([1-9]\d*)", str(name)) for name in metrics]
     if not all(cuts) or not {"mAP", "recall@1"} & set(metrics):

@@ -8,7 +8,7 @@ from examples.settings.section import Needs, Section
 
 
 class Track(Section):
-    """Where the log goes besides metrics.jsonl."""
+    """Logging besides metrics.jsonl, alarms, and which checkpoints are kept."""
 
     console: Literal["epochs", "results", "nothing"] = "epochs"
     """Lines that are printed."""

@@ -1,4 +1,4 @@
-"""Which variant of a union a tree of keys selects, and which keys belong to another variant."""
+"""Find the variant of a union that keys select, and keys that belong to another variant."""
 
 import difflib
 import functools

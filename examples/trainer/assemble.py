@@ -76,8 +76,8 @@ def _sampler(
     index = CategoryIndex(dataset.records, recipe.batch.across)
     if instances % len(index):
         raise ValueError(
-            f"batch.num_instances: {instances} images of an identity are not evenly of "
-            f"{len(index)} {recipe.batch.across} values. Set it to a multiple of {len(index)}."
+            f"batch.num_instances: {instances} images of an identity cannot be shared evenly by "
+            f"{len(index)} values of {recipe.batch.across}. Set it to a multiple of {len(index)}."
         )
     modalities = index.of(dataset.records).repeat_interleave(recipe.data.orientations)
     return CrossModalityPKSampler(
@@ -169,7 +169,7 @@ def fit_method(
 
 
 def _towers_of(recipe: TrainingRecipe, session: Session) -> Mapping[str, Any]:
-    """How the towers were built, for a checkpoint that leaves out frozen ones."""
+    """Arguments that build the towers, for a checkpoint that leaves out frozen ones."""
     if recipe.init_from is not None:
         return {}
     model, categories = recipe.model, session.encoding.categories
@@ -241,8 +241,8 @@ def _validation(recipe: TrainingRecipe, session: Session) -> Validation | None:
         numbers = log.get(options.task, log.get(f"{options.task}.retrieval"))
         if numbers is None:
             raise ValueError(
-                f"evaluate.task: the validation identities give {' and '.join(log)}, and no "
-                f"{options.task}."
+                f"evaluate.task: the validation identities have results of {' and '.join(log)}, "
+                f"but none of {options.task}. Choose one of those tasks."
             )
         # A retrieval between modalities calls Rank-1 the hit rate at 1.
         name = options.metric if options.metric in numbers else "hit_rate_1"

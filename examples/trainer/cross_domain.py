@@ -50,7 +50,9 @@ def _runs_in(folder: Path) -> list[Path]:
 
     runs = sorted(file.parent for file in folder.glob("*/recipe.json"))
     if not runs:
-        raise ValueError(f"{folder}: it is no run (a folder with a recipe.json), and holds none.")
+        raise ValueError(
+            f"{folder}: this is neither a run (a folder with a recipe.json) nor a folder of runs."
+        )
     return runs
 
 
@@ -62,7 +64,9 @@ def _evaluated(run: Path, test: Path, out: Path) -> dict[str, Any]:
         _evaluate(run, test, out)
         done.write_text(json.dumps(wanted), encoding="utf-8")
     elif read_object(done) != wanted:
-        raise ValueError(f"{out}: it holds the evaluation of another run or test set. Move it.")
+        raise ValueError(
+            f"{out}: this folder holds the evaluation of another run or test set. Move it away."
+        )
 
     results = read_object(out / "results.json")
     tasks: dict[str, Any] = results.get("after") or results["before"]
@@ -92,7 +96,9 @@ def _test_data(test: Path) -> tuple[list[str], str]:
     if isinstance(data, Synthetic):
         return ["data.source=table"], str(_generated_table(test))
     if data.root is None:
-        raise ValueError(f"{test}: its recipe names no images (data.root).")
+        raise ValueError(
+            f"{test}: the recipe of this run names no images (data.root). Pass the images instead."
+        )
 
     # The options of this source; those of loading images are the evaluated run's own.
     options = data.model_dump(mode="json", exclude=set(Images.model_fields) | {"root", "source"})
@@ -105,5 +111,8 @@ def _generated_table(run: Path) -> Path:
     """The table of the images that a run generated."""
     table = run / "data" / "records.csv"
     if not table.is_file():
-        raise ValueError(f"{run}: its generated images have several looks, or are gone.")
+        raise ValueError(
+            f"{run}: this run has no single table of generated images: they have several looks, or "
+            "were deleted. Pass the images instead."
+        )
     return table

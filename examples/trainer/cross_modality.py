@@ -105,13 +105,17 @@ def sysu_mm01(
 
 def llcm(test: Records, embed: Embed, options: dict[str, Any]) -> dict[str, Result]:
     """Results of LLCM in each direction."""
-    names = names_of(test, "modality")
+    modality_of_row = names_of(test, "modality")
+    modalities = sorted(set(modality_of_row.tolist()))
+    protocol = LLCMProtocol(**options)
+
     results: dict[str, Result] = {}
-    for source, target in permutations(sorted(set(names.tolist())), 2):
-        query = [test[row] for row in np.flatnonzero(names == source)]
-        gallery = [test[row] for row in np.flatnonzero(names == target)]
+    for source, target in permutations(modalities, 2):
+        query = [test[row] for row in np.flatnonzero(modality_of_row == source)]
+        gallery = [test[row] for row in np.flatnonzero(modality_of_row == target)]
+
         columns: dict[str, Any] = evaluation_ids(query, gallery, cameras=True)
-        results[f"{source}_to_{target}"] = LLCMProtocol(**options).evaluate(
-            embed(query), embed(gallery), **columns
-        )
+        result = protocol.evaluate(embed(query), embed(gallery), **columns)
+        results[f"{source}_to_{target}"] = result
+
     return results

@@ -1,4 +1,4 @@
-"""How a run encodes images and captions: options of the library's encoder."""
+"""Options of the library's encoder, by which a run encodes images and captions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from examples.settings.evaluate import Evaluate
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images and captions are encoded for an evaluation.
+    """Encoding of images and captions for an evaluation.
 
     Attributes:
         spec: How images are shown to the towers.

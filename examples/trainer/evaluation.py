@@ -38,7 +38,7 @@ Embeds = tuple[Embed, Embed]  # of queries and of galleries
 
 @dataclass(frozen=True)
 class Scoring:
-    """How embeddings are compared.
+    """Options by which embeddings are compared.
 
     Attributes:
         options: Distance, camera rule and re-ranking.
@@ -63,7 +63,7 @@ class Scoring:
         return None if self.options.cameras else False
 
     def similarity(self, *, rerank: bool) -> dict[str, Any]:
-        """How a protocol compares embeddings: by a distance, or re-ranked."""
+        """Comparison of a protocol: by a distance, or re-ranked."""
         if not rerank:
             return {"distance": self.options.distance}
 
@@ -92,7 +92,7 @@ class Scoring:
 
 
 def scoring_of(recipe: Recipe) -> Scoring:
-    """How the embeddings of a recipe are compared."""
+    """Options by which a recipe compares embeddings."""
     both_directions = recipe.stage == "retrieval"
     fixed_draws = None
     if isinstance(recipe.data, SysuMM01) and recipe.data.trial_identities is None:

@@ -22,7 +22,7 @@ from examples.settings.model import Model
 
 
 def image_spec(towers: ClipTowers, model: Model, fill: int) -> ImageSpec:
-    """How images are shown to the towers, in training and evaluation alike."""
+    """Size, fit and colours of images for the towers, in training and in evaluation."""
     return ImageSpec(
         image_size=towers.image_size,
         mean=towers.image_mean,
@@ -78,7 +78,7 @@ def training_set(
 
 
 def _stripes(records: Sequence[ImageRecord], spec: ImageSpec, augment: Augment) -> StripeMasking:
-    """How stripes of training images are masked."""
+    """Masking of stripes of training images."""
     of_others = augment.stripe_fill == "image"
     return StripeMasking(
         augment.stripes,

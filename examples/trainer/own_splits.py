@@ -60,7 +60,10 @@ def _without_unknown(data: OwnImages, records: Sequence[ImageRecord]) -> tuple[R
     unknown = [record for record in records if str(record.identity) == data.unknown]
     if not unknown or not named:
         count = "no image" if not unknown else "every image"
-        raise ValueError(f"data.unknown: {count} has the identity {data.unknown!r}. Correct it.")
+        raise ValueError(
+            f"data.unknown: {count} has the identity {data.unknown!r}. Set it to the identity that "
+            "unknown individuals have."
+        )
     return named, unknown
 
 

@@ -357,8 +357,8 @@ def _sides_of(protocol: str, recipe: Recipe, records: Sequence[ImageRecord]) -> 
     for query, gallery in _names_of(protocol, recipe, known):
         if not has_distractors or not {query, gallery or query} <= known:
             raise ValueError(
-                f"evaluate.protocols: {protocol} needs other splits than "
-                f"{', '.join(sorted(known))}."
+                f"evaluate.protocols: {protocol} cannot be computed from the splits "
+                f"{', '.join(sorted(known))}. Choose another protocol, or add the splits it needs."
             )
 
         compared = records_of(records, gallery) if gallery else None

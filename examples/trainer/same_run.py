@@ -1,4 +1,4 @@
-"""What a run is trained on, kept in its folder: a run is resumed with the same only."""
+"""Facts about the data of a run, kept in its folder; a run is resumed on the same data only."""
 
 import hashlib
 import json
@@ -124,7 +124,7 @@ def _counts(facts: dict[str, Any]) -> str:
 
 
 def _hint(kept: dict[str, Any], facts: dict[str, Any]) -> str:
-    """What differs where the numbers are the same."""
+    """Describe the difference if the numbers are the same."""
     if _counts(kept) != _counts(facts):
         return ""
     return ", but with other names, captions or splits, or in another order"

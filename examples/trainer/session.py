@@ -1,4 +1,4 @@
-"""What a run has before a stage begins: its folder, devices, records and towers."""
+"""Parts that a run has before a stage begins: folder, devices, records and towers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from examples.trainer.plugin import NO_PLUGIN, Plugin
 
 @dataclass(frozen=True)
 class Session:
-    """What a run has before a stage begins.
+    """Parts that a run has before a stage begins.
 
     Attributes:
         out: Folder of the run.
@@ -96,7 +96,7 @@ def make_towers(model: Model, categories: Sequence[CategoryIndex], seed: int) ->
 def encoding_of(
     recipe: Recipe, towers: ClipTowers, categories: Sequence[CategoryIndex], *, quiet: bool
 ) -> Encoding:
-    """How images and captions are encoded for an evaluation."""
+    """Encoding of images and captions for an evaluation."""
     return Encoding(
         spec=image_spec(towers, recipe.model, recipe.augment.fill),
         options=recipe.evaluate,

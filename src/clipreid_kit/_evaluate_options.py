@@ -238,8 +238,7 @@ def unused_option(options: argparse.Namespace, protocol: str) -> str | None:
 
 
 def _unused_rerank_option(options: argparse.Namespace, protocol: str) -> str | None:
-    has_rerank_options = not (options.k1 is options.k2 is options.lambda_value is None)
-    if has_rerank_options and not options.rerank:
+    if _any_given(options.k1, options.k2, options.lambda_value) and not options.rerank:
         return "--k1, --k2 and --lambda-value need --rerank"
     if options.rerank and protocol == "leave-one-out":
         return "--rerank does not suit leave-one-out: an image would be its own neighbour"
@@ -254,25 +253,38 @@ def _unused_data_option(options: argparse.Namespace, protocol: str) -> str | Non
     if options.state is not None and (options.rerank or protocol in (*DRAWN, "tracklets")):
         return "--state has no effect with --rerank, cuhk03, vehicleid, hands and tracklets"
 
-    has_draw_options = not (options.splits is options.seed is None)
-    has_rules = bool(options.exclude or options.junk_id)
-    has_two_files = not (options.query_embeddings is options.gallery_embeddings is None)
-
-    if has_draw_options and protocol not in DRAWN:
+    if _any_given(options.splits, options.seed) and protocol not in DRAWN:
         return f"--splits and --seed have no effect: {protocol} draws no galleries"
-    if has_rules and protocol in DRAWN:
-        return f"--exclude and --junk-id have no effect: {protocol} draws its galleries"
+
+    return _unused_rule(options, protocol) or _unused_file(options, protocol)
+
+
+def _unused_rule(options: argparse.Namespace, protocol: str) -> str | None:
+    """Return a message about a rule that leaves nothing out under a protocol."""
     if options.exclude and protocol == "tracklets":
         return "--exclude has no effect: tracklets leaves out those of one camera alone"
-    if has_rules and protocol == "text-to-person":
+    if not options.exclude and not options.junk_id:
+        return None
+
+    if protocol in DRAWN:
+        return f"--exclude and --junk-id have no effect: {protocol} draws its galleries"
+    if protocol == "text-to-person":
         return "--exclude and --junk-id have no effect: text-to-person leaves nothing out"
-    if has_two_files and protocol == "text-to-person":
-        return (
-            "--query-embeddings and --gallery-embeddings have no effect: text-to-person takes "
-            "captions and images from the file"
-        )
-    if has_two_files and protocol in _ONE_SET:
-        return (
-            f"--query-embeddings and --gallery-embeddings have no effect: {protocol} takes one set"
-        )
     return None
+
+
+def _unused_file(options: argparse.Namespace, protocol: str) -> str | None:
+    """Return a message about a file of embeddings that a protocol does not read."""
+    if not _any_given(options.query_embeddings, options.gallery_embeddings):
+        return None
+
+    names = "--query-embeddings and --gallery-embeddings"
+    if protocol == "text-to-person":
+        return f"{names} have no effect: text-to-person takes captions and images from the file"
+    if protocol in _ONE_SET:
+        return f"{names} have no effect: {protocol} takes one set"
+    return None
+
+
+def _any_given(*values: object) -> bool:
+    return any(value is not None for value in values)

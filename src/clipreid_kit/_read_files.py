@@ -348,13 +348,14 @@ def _check_size(size: int, verb: str) -> None:
 def _without_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Build an object from its pairs; raise InvalidJsonError if a key is repeated."""
     content = dict(pairs)
-    if len(content) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        repeated = sorted(name for name, count in counts.items() if count > 1)
-        more = ", ..." if len(repeated) > 3 else ""
-        names = ", ".join(repr(name[:60]) for name in repeated[:3])
-        raise InvalidJsonError(f"{names}{more} more than once in an object")
-    return content
+    if len(content) == len(pairs):
+        return content
+
+    counts = Counter(name for name, _ in pairs)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    names = ", ".join(repr(name[:60]) for name in repeated[:3])
+    more = ", ..." if len(repeated) > 3 else ""
+    raise InvalidJsonError(f"{names}{more} more than once in an object")
 
 
 def _check_depth(value: object) -> None:

@@ -1,4 +1,4 @@
-"""How many threads this process may use, and threads whose operations start no others.
+"""The number of threads that this process may use, and threads whose operations start no others.
 
 Each parallel operation of torch ends where all of its OpenMP threads meet, and they spin while they
 wait for each other. With thousands of short operations, two processes on the same cores take

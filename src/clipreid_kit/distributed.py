@@ -120,7 +120,7 @@ def errors_on_all_ranks(owner: str, num_tensors: int, *, distributed: bool) -> I
 
 
 class _RowsHeader(NamedTuple):
-    """What a rank says about its rows.
+    """Description of a rank's rows, sent to the others.
 
     Attributes:
         num_rows: Size of the first dimension; -1 for ``None`` instead of rows.
@@ -167,13 +167,16 @@ def _exchange_headers(
 ) -> list[list[list[int]]]:
     """Headers of all ranks: one of the rank itself (error, options), and one of each tensor."""
     padding = [0] * (_MAX_DIMS + 1)
-    own = [[int(error is not None), zlib.crc32(repr(options).encode()), *padding]]
-    own += [_header(tensor) if error is None else _header(None) for tensor in tensors]
+    has_error = int(error is not None)
+    checksum = zlib.crc32(repr(options).encode())
 
-    header = torch.tensor(own, device=_device_for(tensors, error))
-    headers = [torch.empty_like(header) for _ in range(world_size())]
-    dist.all_gather(headers, header)
-    return [of_rank.tolist() for of_rank in headers]
+    lines = [[has_error, checksum, *padding]]
+    lines += [_header(None if has_error else tensor) for tensor in tensors]
+
+    own_header = torch.tensor(lines, device=_device_for(tensors, error))
+    headers = [torch.empty_like(own_header) for _ in range(world_size())]
+    dist.all_gather(headers, own_header)
+    return [header.tolist() for header in headers]
 
 
 def _header(tensor: Tensor | None) -> list[int]:

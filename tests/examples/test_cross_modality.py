@@ -135,7 +135,9 @@ def test_a_batch_has_equally_many_of_each(tmp_path, images, column):
 
 
 def test_uneven_instances_are_refused(tmp_path, images):
-    with pytest.raises(ValueError, match="3 images of an identity are not evenly of 2 modality"):
+    with pytest.raises(
+        ValueError, match="3 images of an identity cannot be shared evenly by 2 values of modality"
+    ):
         batches(tmp_path, images, "batch.across=modality", "batch.num_instances=3")
 
 

@@ -161,7 +161,7 @@ def test_texts_alone_make_a_report(tmp_path):
 
 
 def test_an_evaluation_of_neither_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="has no image-to-image or text result"):
+    with pytest.raises(ValueError, match="the evaluation has no result"):
         write(tmp_path, [], evaluation(tmp_path, 0, results=("image_to_text",)))
 
 

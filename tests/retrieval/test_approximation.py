@@ -240,7 +240,7 @@ def test_mistakes(index, store):
         index.search(rows_of(1), 3, approximate=True)
     with pytest.raises(ValueError, match="pass two queries at least"):
         index.recall(rows_of(1), 3)
-    with pytest.raises(ValueError, match="got 1 query_ids for 2 queries"):
+    with pytest.raises(ValueError, match="there are 1 query_ids for 2 queries"):
         index.recall(rows_of(2), 3, query_ids=[1])
     with pytest.raises(ValueError, match="go with queries"):
         index.recall(query_ids=[1])

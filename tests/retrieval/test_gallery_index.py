@@ -218,9 +218,9 @@ def test_query_cameras(index):
         assert (result.rows[query, len(alone[0]) :] == -1).all()
         assert np.isnan(result.similarities[query, len(alone[0]) :]).all()
 
-    with pytest.raises(ValueError, match="got 1 query_cameras for 3 queries"):
+    with pytest.raises(ValueError, match="there are 1 query_cameras for 3 queries"):
         index.search(queries, 3, query_cameras=[1])
-    with pytest.raises(ValueError, match='query_cameras goes with combine="each" only'):
+    with pytest.raises(ValueError, match='query_cameras has no meaning with combine="'):
         index.search(queries, 3, query_cameras=[1, 1, 1], combine="max")
 
 

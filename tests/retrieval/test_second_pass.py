@@ -118,5 +118,5 @@ def test_options_out_of_range(index, queries):
         Rerank(1)
     with pytest.raises(ValueError, match=r"lambda_value is 2.0; it has to be from 0 to 1"):
         Rerank(lambda_value=2.0)
-    with pytest.raises(ValueError, match='combine="max" goes without expand and rerank'):
+    with pytest.raises(ValueError, match='expand and rerank are not defined for combine="max"'):
         index.search(queries, k=2, combine="max", rerank=Rerank(5))

@@ -111,7 +111,10 @@ def test_cameras_and_images_belong_to_their_rows():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_identities": 2}, "num_identities of at least 3 domains, got 2"),
+        (
+            {"num_identities": 2},
+            "num_identities is 2, and each of the 3 domains needs one identity",
+        ),
         ({"shares": (1, 1)}, "3 shares, one for each domain, got 2"),
         ({"shares": (1, 0, 1)}, "each share > 0, got 0"),
         ({"num_identities": 16}, "a step needs num_identities x world_size = 5 .* there are 4"),

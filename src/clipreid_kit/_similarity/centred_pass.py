@@ -36,7 +36,7 @@ _SAMPLE = 256  # rows that may show that others need not be looked at
 
 
 class CentredWindows(NamedTuple):
-    """What some queries' fast values with a centred tile say about exact similarities.
+    """Bounds on exact similarities, from some queries' fast values with a centred tile.
 
     Attributes:
         shifts: (Q,), what the fast values of each query lack.
@@ -143,7 +143,9 @@ def _is_spread(gallery: Tensor, factors: Tensor) -> bool:
     """
     step = -(-len(gallery) // _SAMPLE)
     rows = gallery[::step].double() * factors[::step, None]
-    return float((rows - rows.mean(dim=0)).square().sum(dim=1).mean()) > _PAYS_FROM**2
+    from_mean = rows - rows.mean(dim=0)
+    squared_distance = from_mean.square().sum(dim=1)
+    return float(squared_distance.mean()) > _PAYS_FROM**2
 
 
 def _unit_rows(gallery: Tensor, norms: Tensor) -> Tensor:

@@ -108,13 +108,14 @@ def split_rows(rows: Tensor, distance: Distance) -> SplitRows:
         part = slice(start, start + step)
         values = rows[part].double()
 
+        # Scale every row to a norm in [0.5, 1).
         size = _square_root(halving_sum(values.square()))
         exponent = torch.frexp(size).exponent
         factor = _power_of_two(-exponent)
         norm[part] = size * factor
         scale[part] = _power_of_two(exponent)
-
         values = values * factor[:, None]
+
         high = values.add(coarse).sub_(coarse)
         low = values.sub_(high).add_(fine).sub_(fine)
         parts[part, 0] = high
@@ -136,9 +137,11 @@ def all_products(queries: SplitRows, gallery: SplitRows) -> PartProducts:
     with torch.autocast(queries.parts.device.type, enabled=False):
         flat = queries.parts.view(-1, dim) @ gallery.parts.view(-1, dim).T
 
-    four = flat.view(num_queries, 2, num_gallery, 2)
-    middle = four[:, 0, :, 1] + four[:, 1, :, 0]
-    return PartProducts(four[:, 0, :, 0], middle, four[:, 1, :, 1])
+    # Axes: query, its high or low part, gallery row, its high or low part.
+    products = flat.view(num_queries, 2, num_gallery, 2)
+    high, low = products[:, 0, :, 0], products[:, 1, :, 1]
+    high_with_low, low_with_high = products[:, 0, :, 1], products[:, 1, :, 0]
+    return PartProducts(high, high_with_low + low_with_high, low)
 
 
 def pair_products(queries: SplitRows, gallery: SplitRows) -> PartProducts:
@@ -160,6 +163,8 @@ def combine_products(
     high, middle, low = products
     q_norm, q_scale, q_square = queries.norm, queries.scale, queries.square
     g_norm, g_scale, g_square = gallery.norm, gallery.scale, gallery.square
+
+    # For products (Q, G), queries become a column and gallery rows a row.
     if high.ndim == 2:
         q_norm, q_scale, q_square = q_norm[:, None], q_scale[:, None], q_square[:, :, None]
         g_norm, g_scale, g_square = g_norm[None], g_scale[None], g_square[:, None]

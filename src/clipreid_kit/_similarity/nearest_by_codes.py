@@ -32,6 +32,7 @@ from clipreid_kit._threads import OwnThreads
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+Levels8 = npt.NDArray[np.uint8]
 
 BLOCK = 2048  # rows of a block; a tile has the rows of one block and the columns of another
 _TOP_LEVEL = 255
@@ -104,6 +105,24 @@ class _Pairs(NamedTuple):
     row: IntArray
     column: IntArray
     value: Tensor
+
+
+class _Bounds(NamedTuple):
+    """Products of a tile with codes, and from which of them on a pair may matter.
+
+    Attributes:
+        products: (R, C), products as levels of 8 bits.
+        near_row: (R,), lowest level of a pair that may enter the list of its row.
+        near_column: (C,), the same for the list of its column.
+        far_row: (R,), highest level of a pair that may be the farthest of its row.
+        far_column: (C,), the same for its column.
+    """
+
+    products: Levels8
+    near_row: Levels8
+    near_column: Levels8
+    far_row: Levels8
+    far_column: Levels8
 
 
 class _CodeSearch:
@@ -209,32 +228,49 @@ class _CodeSearch:
             numbers: Whole numbers of the columns.
             product: Multiplies codes with these.
         """
-        lost, lost_by_columns = self._residuals[rows], numbers.residuals
-        row_error = error_bounds(lost, float(lost_by_columns.max())) + self._error
-        column_error = error_bounds(float(lost.max()), lost_by_columns) + self._error
+        bounds = self._bounds(rows, columns, numbers, product)
+        products = bounds.products
+        is_found = np.empty(products.shape, dtype=bool)
+
+        for start in range(0, len(products), _COMPARED):
+            part = slice(start, start + _COMPARED)
+            near = np.minimum(bounds.near_row[part, None], bounds.near_column)
+            far = np.maximum(bounds.far_row[part, None], bounds.far_column)
+            np.greater_equal(products[part], near, out=is_found[part])
+            is_found[part] |= products[part] <= far
+
+        return np.flatnonzero(is_found)
+
+    def _bounds(
+        self, rows: slice, columns: slice, numbers: RowNumbers, product: CodeProduct
+    ) -> _Bounds:
+        """Multiply the codes of a tile, and bound the products that may matter."""
+        # How far a product of codes may be from the float32 product, for each row and column.
+        lost_by_rows = self._residuals[rows]
+        lost_by_columns = numbers.residuals
+        row_error = error_bounds(lost_by_rows, float(lost_by_columns.max())) + self._error
+        column_error = error_bounds(float(lost_by_rows.max()), lost_by_columns) + self._error
+
+        # A pair matters if it is nearer than the last of a list, or farther than the farthest.
         nearest_row = self._nearness[rows, -1].numpy() - row_error
         nearest_column = self._nearness[columns, -1].numpy() - column_error
         farthest_row = self._least[rows] + row_error
         farthest_column = self._least[columns] + column_error
 
+        # The levels span the range from the lowest of these similarities to the highest.
         lowest = min(farthest_row.min(), farthest_column.min())
         highest = max(nearest_row.max(), nearest_column.max())
         step = max(float(highest - lowest), _NARROWEST) / _TOP_LEVEL
         unit = self._scales[self.blocks.index(rows)] * numbers.scale
         levels = Levels(unit, step, round(-lowest / step))
-        tile = product.levels(self._codes[rows], levels).numpy()
 
-        near_row, near_column = (_first_level(end, levels) for end in (nearest_row, nearest_column))
-        far_row, far_column = (_last_level(end, levels) for end in (farthest_row, farthest_column))
-
-        is_found = np.empty(tile.shape, dtype=bool)
-        for start in range(0, len(tile), _COMPARED):
-            part = slice(start, start + _COMPARED)
-            near = np.minimum(near_row[part, None], near_column)
-            far = np.maximum(far_row[part, None], far_column)
-            np.greater_equal(tile[part], near, out=is_found[part])
-            is_found[part] |= tile[part] <= far
-        return np.flatnonzero(is_found)
+        return _Bounds(
+            products=product.levels(self._codes[rows], levels).numpy(),
+            near_row=_first_level(nearest_row, levels),
+            near_column=_first_level(nearest_column, levels),
+            far_row=_last_level(farthest_row, levels),
+            far_column=_last_level(farthest_column, levels),
+        )
 
     def _offer_pairs(self, rows: slice, columns: slice, pairs: _Pairs) -> None:
         """Update the lists of the rows and of the columns with some pairs."""
@@ -297,13 +333,13 @@ class _CodeSearch:
         self._farthest[row[order]] = other[order]
 
 
-def _first_level(similarity: FloatArray, levels: Levels) -> npt.NDArray[np.uint8]:
+def _first_level(similarity: FloatArray, levels: Levels) -> Levels8:
     """Return the lowest levels that products of at least these similarities may have."""
     level = np.ceil(similarity / levels.step + levels.zero - _ROUNDED)
     return level.clip(0, _TOP_LEVEL).astype(np.uint8)
 
 
-def _last_level(similarity: FloatArray, levels: Levels) -> npt.NDArray[np.uint8]:
+def _last_level(similarity: FloatArray, levels: Levels) -> Levels8:
     """Return the highest levels that products of at most these similarities may have."""
     level = np.floor(similarity / levels.step + levels.zero + _ROUNDED)
     return level.clip(0, _TOP_LEVEL).astype(np.uint8)

@@ -129,30 +129,38 @@ class Float64Scorer:
         if len(rows) < _LONG_RUN * len(runs) and device.type == "cpu":
             return self._with_errors(self._score_short_runs(query, rows), query, rows)
 
-        step = 4 * rows_per_chunk(self.gallery)
+        pairs_at_once = 4 * rows_per_chunk(self.gallery)
         for first, last in itertools.pairwise(runs):
-            q = self.queries[int(query[first])]
-            for start in range(first, last, step):
-                part = slice(start, min(start + step, last))
-                g = self.gallery.index_select(0, chosen[part]).double()
-                values[part] = g @ q if self.distance == "cosine" else -(g - q).square_().sum(1)
+            query_row = self.queries[int(query[first])]
+
+            for start in range(first, last, pairs_at_once):
+                part = slice(start, min(start + pairs_at_once, last))
+                gallery_rows = self.gallery.index_select(0, chosen[part]).double()
+                if self.distance == "cosine":
+                    values[part] = gallery_rows @ query_row
+                else:
+                    values[part] = -(gallery_rows - query_row).square_().sum(1)
 
         return self._with_errors(values.cpu().numpy(), query, rows)
 
     def _score_short_runs(self, query: IntArray, rows: IntArray) -> FloatArray:
         """Score a chunk of pairs at a time, where few pairs have the same query."""
-        queries, gallery = self.queries.numpy(), self.gallery
+        queries = self.queries.numpy()
+        chosen = torch.from_numpy(rows)
         values = np.empty(len(rows))
-        step = 2 * rows_per_chunk(gallery)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            q = queries[query[part]]
-            g = gallery.index_select(0, torch.from_numpy(rows[part])).double().numpy()
-            if self.distance == "euclidean":
-                g -= q
-                values[part] = -np.einsum("nd,nd->n", g, g)
+
+        pairs_at_once = 2 * rows_per_chunk(self.gallery)
+        for start in range(0, len(rows), pairs_at_once):
+            part = slice(start, start + pairs_at_once)
+            query_rows = queries[query[part]]
+            gallery_rows = self.gallery.index_select(0, chosen[part]).double().numpy()
+
+            if self.distance == "cosine":
+                values[part] = np.einsum("nd,nd->n", query_rows, gallery_rows)
             else:
-                values[part] = np.einsum("nd,nd->n", q, g)
+                difference = np.subtract(gallery_rows, query_rows, out=gallery_rows)
+                values[part] = -np.einsum("nd,nd->n", difference, difference)
+
         return values
 
     def _with_errors(
@@ -188,18 +196,21 @@ class ExactScorer:
         if self.distance == "cosine" and device.type == "cpu":
             return exact_cosines(self.queries, query, self.gallery, rows), np.zeros(len(rows))
 
+        # Each distinct query is split once.
         distinct, position = np.unique(query, return_inverse=True)
-        split_queries = split_rows(
-            self.queries[torch.from_numpy(distinct).to(device)], self.distance
-        )
+        distinct_queries = self.queries[torch.from_numpy(distinct).to(device)]
+        split_queries = split_rows(distinct_queries, self.distance)
 
         values = np.empty(len(rows))
-        step = 8 * rows_per_chunk(self.gallery)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            q = split_queries.take(torch.from_numpy(position[part]).to(device))
-            g = split_rows(self.gallery[torch.from_numpy(rows[part]).to(device)], self.distance)
-            exact = combine_products(pair_products(q, g), q, g, self.distance)
+        pairs_at_once = 8 * rows_per_chunk(self.gallery)
+        for start in range(0, len(rows), pairs_at_once):
+            part = slice(start, start + pairs_at_once)
+            own_queries = split_queries.take(torch.from_numpy(position[part]).to(device))
+            chosen = torch.from_numpy(rows[part]).to(device)
+            own_rows = split_rows(self.gallery[chosen], self.distance)
+
+            products = pair_products(own_queries, own_rows)
+            exact = combine_products(products, own_queries, own_rows, self.distance)
             values[part] = exact.cpu().numpy()
 
         return values, np.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""What the base installation and each extra need, from the metadata of the installed package."""
+"""Requirements of the base installation and of each extra, from the package's metadata."""
 
 from importlib import metadata
 
@@ -36,7 +36,7 @@ def extras() -> list[str]:
 
 
 def problem_of(requirement: Requirement) -> str | None:
-    """What is wrong with an installed package; ``None`` if it is as required."""
+    """Describe the problem of an installed package; ``None`` if it is as required."""
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:

@@ -54,7 +54,10 @@ def evaluate(
     of_run = (checkpoint, data, changes, out, features, plugin)
     if source.is_dir() and not (source / "columns.npz").is_file():  # of `clipreid embed`
         if of_features:
-            raise typer.TyperException(f"{of_features[0]} is no option for a run.")
+            raise typer.TyperException(
+                f"{of_features[0]} is an option for a file of features, and {source} is a run. "
+                "Leave it out."
+            )
 
         more = ["evaluate.features=true"] if features else []
         trainer_function("trainer.evaluate", "evaluate_run")(
@@ -69,8 +72,8 @@ def evaluate(
 
     if any(of_run):
         raise typer.TyperException(
-            f"{source} is no folder, so it is read as features, which have "
-            "none of the options `Of a run`."
+            f"{source} is not a folder, so it is read as a file of features. Leave out the "
+            "options of a run."
         )
     from clipreid_kit.evaluate import main
 

@@ -26,7 +26,7 @@ class User(str, Enum):
 
 
 class Pixels(str, Enum):
-    """What a tracker feeds."""
+    """Kind of pixels that a tracker feeds."""
 
     unit = "0..1"
     bytes_as_floats = "0..255"

@@ -123,7 +123,7 @@ def convert_recipe(
 
 
 def _note(file: Path) -> str:
-    """What a recipe says about itself, on one line."""
+    """The note of a recipe, on one line."""
     from clipreid_kit._read_files import read_text
 
     tree = trainer_function("settings.yaml_files", "parse_yaml")(read_text(file), str(file))

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -72,34 +72,20 @@ def search(
     from clipreid_kit.retrieval import Expand, Rerank
 
     index = open_index(store, milvus_token_file)
-    found = max(1, min(k, len(index)))  # an empty index says so itself
-    conditions = parse_conditions(where)
-    group: Literal["identity"] | None = "identity" if by_identity else None
-    mixture = None if expand is None else Expand(expand)
-    order = None if rerank is None else Rerank(rerank)
+    count = max(1, min(k, len(index)))  # an empty index says so itself
+    options: dict[str, Any] = {
+        "where": parse_conditions(where),
+        "combine": combine,
+        "group_by": "identity" if by_identity else None,
+        "expand": None if expand is None else Expand(expand),
+        "rerank": None if rerank is None else Rerank(rerank),
+        "approximate": approximate,
+    }
     if text:
-        result = index.search_text(
-            text,
-            found,
-            where=conditions,
-            combine=combine,
-            group_by=group,
-            expand=mixture,
-            rerank=order,
-            approximate=approximate,
-        )
+        result = index.search_text(text, count, **options)
     else:
-        result = index.search_image(
-            image,
-            found,
-            where=conditions,
-            query_cameras=_cameras(index, not_camera, len(image)),
-            combine=combine,
-            group_by=group,
-            expand=mixture,
-            rerank=order,
-            approximate=approximate,
-        )
+        cameras = _cameras(index, not_camera, len(image))
+        result = index.search_image(image, count, query_cameras=cameras, **options)
 
     queries = [str(query) for query in (text or image)]
     if combine != "each":

@@ -44,7 +44,7 @@ def join_domains(sources: Mapping[str, Sequence[ImageRecord]]) -> list[ImageReco
     """
     owner = "join_domains"
     if not sources:
-        raise ValueError(f"{owner}: there are no domains.")
+        raise ValueError(f"{owner}: there are no domains. Pass a name and records for each.")
 
     joined = []
     for name, records in sources.items():

@@ -60,33 +60,31 @@ class ImageRecord:
                 )
 
         if not _is_integer_or_name(self.identity):
-            raise fail(
-                "ImageRecord",
-                "identity as an integer or a non-empty string",
-                f"{shown(self.identity)} for {self.path}",
+            raise self._wrong(
+                "identity",
+                "an integer or a non-empty string",
                 "Map identities to integers or strings before building records.",
             )
+
         for column in ("camera", "tracklet"):
             value = getattr(self, column)
             if value is not None and not _is_integer_or_name(value):
-                raise fail(
-                    "ImageRecord",
-                    f"{column} as an integer, a non-empty string or None",
-                    f"{shown(value)} for {self.path}",
-                )
+                raise self._wrong(column, "an integer, a non-empty string or None")
+
         if self.frame is not None and not _is_integer(self.frame):
-            raise fail(
-                "ImageRecord",
-                "frame as an integer or None",
-                f"{shown(self.frame)} for {self.path}",
-            )
+            raise self._wrong("frame", "an integer or None")
+
         if self.modality is not None and not _is_name(self.modality):
-            raise fail(
-                "ImageRecord",
-                "modality as a non-empty string or None",
-                f"{shown(self.modality)} for {self.path}",
+            raise self._wrong(
+                "modality",
+                "a non-empty string or None",
                 "Use names such as 'visible' and 'infrared'.",
             )
+
+    def _wrong(self, column: str, expected: str, remedy: str = "") -> ValueError:
+        """Return the error of a column whose value is not as expected."""
+        got = f"{shown(getattr(self, column))} for {self.path}"
+        return fail("ImageRecord", f"{column} as {expected}", got, remedy)
 
 
 def check_records(owner: str, records: Iterable[object]) -> None:

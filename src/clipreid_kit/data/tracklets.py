@@ -131,39 +131,50 @@ def _rows_of_tracklets(owner: str, records: Sequence[ImageRecord]) -> dict[int |
             )
         rows_of.setdefault(record.tracklet, []).append(row)
 
-    return {
-        tracklet: _in_order(owner, tracklet, rows, records) for tracklet, rows in rows_of.items()
-    }
+    for tracklet, rows in rows_of.items():
+        images = [records[row] for row in rows]
+        _check_one_value(owner, tracklet, images, "identity", "identities")
+        _check_one_value(owner, tracklet, images, "camera", "cameras")
+        rows_of[tracklet] = _in_order(owner, tracklet, rows, images)
+
+    return rows_of
+
+
+def _check_one_value(
+    owner: str, tracklet: int | str, images: Sequence[ImageRecord], column: str, plural: str
+) -> None:
+    """Require that all images of a tracklet have the same value in a column."""
+    first = images[0]
+    expected = getattr(first, column)
+
+    for image in images:
+        value = getattr(image, column)
+        if value != expected:
+            raise ValueError(
+                f"{owner}: tracklet {shown(tracklet)} has two {plural}, {shown(expected)} "
+                f"({first.path}) and {shown(value)} ({image.path}). {_REMEDY}"
+            )
 
 
 def _in_order(
-    owner: str, tracklet: int | str, rows: list[int], records: Sequence[ImageRecord]
+    owner: str, tracklet: int | str, rows: list[int], images: Sequence[ImageRecord]
 ) -> list[int]:
-    """Return the rows of a tracklet in the order of its frames, checked."""
-    first = records[rows[0]]
-    for row in rows:
-        record = records[row]
-        for column, plural in (("identity", "identities"), ("camera", "cameras")):
-            one, other = getattr(first, column), getattr(record, column)
-            if one != other:
-                raise ValueError(
-                    f"{owner}: tracklet {shown(tracklet)} has two {plural}, {shown(one)} "
-                    f"({first.path}) and {shown(other)} ({record.path}). {_REMEDY}"
-                )
-
-    frames = {row: records[row].frame for row in rows}
-    known = {row: frame for row, frame in frames.items() if frame is not None}
-    if not known:
+    """Return the rows of a tracklet in the order of its frames; as they are if none has one."""
+    frames = [image.frame for image in images if image.frame is not None]
+    if not frames:
         return rows
-    if len(known) < len(rows):
-        without = next(records[row].path for row in rows if row not in known)
+
+    if len(frames) < len(rows):
+        without = next(image.path for image in images if image.frame is None)
         raise ValueError(
-            f"{owner}: {len(rows) - len(known)} of {len(rows)} images of tracklet "
+            f"{owner}: {len(rows) - len(frames)} of {len(rows)} images of tracklet "
             f"{shown(tracklet)} have no frame ({without}). Number all of them, or none."
         )
-    if len(set(known.values())) < len(rows):
+    if len(set(frames)) < len(rows):
         raise ValueError(
             f"{owner}: two images of tracklet {shown(tracklet)} have the same frame. Number the "
             "images of a tracklet in their order."
         )
-    return sorted(rows, key=lambda row: known[row])
+
+    row_of_frame = dict(zip(frames, rows, strict=True))
+    return [row_of_frame[frame] for frame in sorted(frames)]

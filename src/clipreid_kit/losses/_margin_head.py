@@ -1,4 +1,4 @@
-"""What the heads with a margin share: options, weight, and the identities of a training step.
+"""Shared parts of the heads with a margin: options, weight, and the identities of a step.
 
 ``ArcFaceHead`` and ``CosFaceHead``, and the losses around them, differ in their margin alone.
 """

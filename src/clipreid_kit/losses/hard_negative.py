@@ -50,25 +50,28 @@ def hard_negative_contrastive_definition(
     negative_NN = ~pair_NN if labels is None else labels[:, None] != labels[None, :]
     if ignore is not None:
         negative_NN = negative_NN & ~ignore
-    of_pairs_N = cosine_NN.new_zeros(len(cosine_NN))
+    num_pairs = len(cosine_NN)
+    num_hardest = max(0, min(num_hard, num_pairs - 1))
+    loss_N = cosine_NN.new_zeros(num_pairs)
 
     # Image to text, then text to image.
     for direction_NN in (cosine_NN, cosine_NN.T):
         # Siblings are neither positives nor negatives.
-        logits_NN = (direction_NN / temperature).masked_fill(~(pair_NN | negative_NN), -torch.inf)
+        is_left_out_NN = ~(pair_NN | negative_NN)
+        logits_NN = (direction_NN / temperature).masked_fill(is_left_out_NN, -torch.inf)
         info_nce_N = -logits_NN.log_softmax(dim=1).diagonal()
 
         negatives_NN = direction_NN.masked_fill(~negative_NN, -torch.inf)
-        hardest_NK = negatives_NN.topk(max(0, min(num_hard, len(cosine_NN) - 1)), dim=1).values
+        hardest_NK = negatives_NN.topk(num_hardest, dim=1).values
         num_mined_N = (hardest_NK > -torch.inf).sum(dim=1)
         hinge_N = (hardest_NK - margin).clamp(min=0).sum(dim=1) / num_mined_N.clamp(min=1)
 
         # The mean of a hinge is over the rows that have negatives.
         num_mining = (num_mined_N > 0).sum().clamp(min=1).to(cosine_NN.dtype)
-        share = len(cosine_NN) / num_mining
-        of_pairs_N = of_pairs_N + 0.5 * (info_nce_N + hard_weight * share * hinge_N)
+        share = num_pairs / num_mining
+        loss_N = loss_N + 0.5 * (info_nce_N + hard_weight * share * hinge_N)
 
-    return of_pairs_N if reduction == "none" else of_pairs_N.mean()
+    return loss_N if reduction == "none" else loss_N.mean()
 
 
 def hard_negative_contrastive_loss(

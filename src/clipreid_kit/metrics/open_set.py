@@ -183,15 +183,23 @@ def evaluate_open_set(
         )
 
     query_codes, gallery_codes = (torch.from_numpy(side).to(space.rows.device) for side in codes)
+    gallery = slice(num_queries, len(space))
+    queries_at_once = max(1, _BLOCK // num_gallery)
+
     nearest, ranks = [], []
-    step = max(1, _BLOCK // num_gallery)
-    for start in range(0, num_queries, step):
-        part = slice(start, min(start + step, num_queries))
-        block = space.nearness(part, slice(num_queries, len(space)))
-        is_own = query_codes[part, None] == gallery_codes[None]
-        own = torch.where(is_own, block, -torch.inf).amax(dim=1)
-        nearest.append(torch.where(own > -torch.inf, own, block.amax(dim=1)))
-        ranks.append(((block >= own[:, None]) & ~is_own).sum(dim=1) + 1)
+    for start in range(0, num_queries, queries_at_once):
+        queries = slice(start, min(start + queries_at_once, num_queries))
+        nearness = space.nearness(queries, gallery)
+        is_own = query_codes[queries, None] == gallery_codes[None]
+
+        # The nearest row of the query's own identity; -inf for a query that is not enrolled.
+        nearest_own = torch.where(is_own, nearness, -torch.inf).amax(dim=1)
+        is_enrolled = nearest_own > -torch.inf
+        nearest.append(torch.where(is_enrolled, nearest_own, nearness.amax(dim=1)))
+
+        # Ties with rows of others count against the query.
+        is_above = (nearness >= nearest_own[:, None]) & ~is_own
+        ranks.append(is_above.sum(dim=1) + 1)
 
     similarity = space.cosines(torch.cat(nearest)).cpu().numpy()
     rank = torch.cat(ranks).cpu().numpy()

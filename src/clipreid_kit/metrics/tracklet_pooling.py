@@ -89,18 +89,24 @@ def one_of_each(owner: str, name: str, values: Ids, tracklets: Ids) -> npt.NDArr
     Raises:
         ValueError: If a tracklet has two values.
     """
-    named = id_array(owner, "tracklets", tracklets, len(values))
-    array = id_array(owner, name, values, len(named))
-    number, first = _numbered(named)
-    differs = np.flatnonzero(array != array[first][number])
-    if len(differs):
-        row = int(differs[0])
-        raise ValueError(
-            f"{owner}: tracklet {shown(named[row].item())} has two {name}, "
-            f"{shown(array[first][number][row].item())} and {shown(array[row].item())} in row "
-            f"{row}. Number tracklets through all rows of a side."
+    tracklet_of_row = id_array(owner, "tracklets", tracklets, len(values))
+    value_of_row = id_array(owner, name, values, len(tracklet_of_row))
+    number_of_row, first_row = _numbered(tracklet_of_row)
+
+    value_of_tracklet = value_of_row[first_row]
+    expected_of_row = value_of_tracklet[number_of_row]
+    differing_rows = np.flatnonzero(value_of_row != expected_of_row)
+    if len(differing_rows):
+        row = int(differing_rows[0])
+        tracklet, expected, value = (
+            shown(column[row].item()) for column in (tracklet_of_row, expected_of_row, value_of_row)
         )
-    return array[first]
+        raise ValueError(
+            f"{owner}: tracklet {tracklet} has two {name}, {expected} and {value} in row {row}. "
+            "Number tracklets through all rows of a side."
+        )
+
+    return value_of_tracklet
 
 
 def _numbered(names: npt.NDArray[np.generic]) -> tuple[IntArray, IntArray]:
@@ -131,13 +137,15 @@ def _padded(frames: Tensor, number: IntArray, pool: Pool) -> Tensor:
 
     pooled: Tensor | None = None
     for batch in _batches(by_length, count):
-        size = torch.from_numpy(count[batch]).to(frames.device)
-        place = torch.arange(int(size.max()), device=frames.device)
-        valid = place < size[:, None]
+        length = torch.from_numpy(count[batch]).to(frames.device)
+        place = torch.arange(int(length.max()), device=frames.device)
+        is_frame = place < length[:, None]  # (tracklets, places); False in the padding
+
         row = torch.from_numpy(first[batch]).to(frames.device)[:, None] + place
         padded = frames[order[row.clamp(max=len(frames) - 1)]]
+        padded = torch.where(is_frame[:, :, None], padded, 0)
 
-        found = pool(torch.where(valid[:, :, None], padded, 0), valid)
+        found = pool(padded, is_frame)
         if found.ndim != 2 or len(found) != len(batch):
             raise fail(_OWNER, f"{len(batch)} rows (n, D) of pool", describe(found))
         if pooled is None:

@@ -249,18 +249,23 @@ class _PairBlocks:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield nearness, and whether each pair is genuine, and an impostor."""
-        num_queries, num_gallery = len(self.query_codes), len(self.gallery_codes)
+        num_queries = len(self.query_codes)
+        num_gallery = len(self.gallery_codes)
         gallery = slice(len(self.space) - num_gallery, len(self.space))
-        step = max(1, _BLOCK // num_gallery)
-        for start in range(0, num_queries, step):
-            part = slice(start, min(start + step, num_queries))
-            is_genuine = self.query_codes[part, None] == self.gallery_codes[None]
+        queries_at_once = max(1, _BLOCK // num_gallery)
+
+        for start in range(0, num_queries, queries_at_once):
+            queries = slice(start, min(start + queries_at_once, num_queries))
+            is_genuine = self.query_codes[queries, None] == self.gallery_codes[None]
             is_impostor = ~is_genuine
+
+            # Within one set, (i, j) and (j, i) are the same pair, and (i, i) is none.
             if self.within_queries:
-                is_later = self.columns[None] > self.columns[part, None]
+                is_later = self.columns[None] > self.columns[queries, None]
                 is_genuine = is_genuine & is_later
                 is_impostor = is_impostor & is_later
-            yield self.space.nearness(part, gallery), is_genuine, is_impostor
+
+            yield self.space.nearness(queries, gallery), is_genuine, is_impostor
 
 
 def _count_impostors(pairs: _PairBlocks, genuine: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,13 +280,15 @@ def _count_impostors(pairs: _PairBlocks, genuine: Tensor) -> tuple[Tensor, Tenso
         and the number of those that are at least as similar as exactly k genuine pairs.
     """
     num_genuine = genuine.numel()
-    shape = 2, num_genuine + 1
-    num_above, num_reaching = torch.zeros(shape, dtype=torch.int64, device=genuine.device)
+    num_above = torch.zeros(num_genuine + 1, dtype=torch.int64, device=genuine.device)
+    num_reaching = torch.zeros_like(num_above)
+
     for block, _, is_impostor in pairs:
         values = block.masked_fill_(~is_impostor, -torch.inf).flatten()
         position = torch.searchsorted(genuine, values)
         num_above += torch.bincount(position, minlength=num_genuine + 1)
 
+        # An impostor that is tied with genuine pairs reaches all of these.
         is_tied = values == genuine[position.clamp_(max=num_genuine - 1)]
         position[is_tied] = torch.searchsorted(genuine, values[is_tied], right=True)
         position[values > genuine[-1]] = num_genuine

@@ -105,7 +105,7 @@ def render_page(template: str = "report.html", **content: Any) -> str:  # noqa: 
 
 @lru_cache(maxsize=1)
 def _environment() -> "Environment":
-    """Where templates are compiled, each once: the pages of many runs use the same ones."""
+    """Environment in which each template is compiled once, for the pages of many runs."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -141,7 +141,7 @@ def similarity_texts(images: Sequence[RankedImage]) -> list[str]:
 
 
 def found_text(images: Sequence[RankedImage], num_matches: int) -> str:
-    """How many of the matches are among the first images of a list.
+    """Say how many of the matches are among the first images of a list.
 
     Example:
         >>> image = RankedImage(EmbeddedImage("", 1, 1), True, 0.5)

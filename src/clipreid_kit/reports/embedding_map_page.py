@@ -126,30 +126,32 @@ def sample_identities(
 
 
 def _points(records: Sequence[ImageRecord], places: npt.NDArray[np.float64]) -> list[Point]:
+    """Put each image on the map, in percent of its width and height."""
     low = places.min(axis=0)
     spread = float((places - low).max()) or 1.0
     percent = _EDGE + (100 - 2 * _EDGE) * (places - low) / spread
 
     identities = _numbers([str(record.identity) for record in records])
     cameras = _numbers([str(record.camera) for record in records])
+
     points = []
-    for record, (left, up), identity, camera in zip(
-        records, percent.tolist(), identities, cameras, strict=True
-    ):
+    for row, record in enumerate(records):
+        left, up = percent[row].tolist()
         about = f"identity {record.identity}"
         if record.camera is not None:
             about += f", camera {record.camera}"
-        points.append(
-            Point(
-                left,
-                100 - up,
-                about,
-                identity,
-                round(360 * hue_of(identity)),
-                round(360 * hue_of(camera)),
-                embed_thumbnail(load_image(record.path), max_side=_SIDE),
-            )
+
+        point = Point(
+            left=left,
+            top=100 - up,
+            about=about,
+            identity=identities[row],
+            identity_hue=round(360 * hue_of(identities[row])),
+            camera_hue=round(360 * hue_of(cameras[row])),
+            image=embed_thumbnail(load_image(record.path), max_side=_SIDE),
         )
+        points.append(point)
+
     return points
 
 

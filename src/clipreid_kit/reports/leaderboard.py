@@ -135,12 +135,16 @@ def _order(row: BoardRow) -> float:
 def _about(model: Model, fingerprint: str) -> list[str]:
     """Texts on the runs of a model: seeds, stage, versions and revision."""
     files = [file for file in model.files if (file.fingerprint or "") == fingerprint]
+    recipes = [file.recipe for file in files]
+    versions = [file.versions for file in files]
+    revisions = [str(version.get("revision") or "") for version in versions]
+
     return [
-        _joined(file.recipe.get("seed") for file in files),
-        _joined(file.recipe.get("stage") for file in files),
-        _joined(file.versions.get("clipreid_kit") for file in files),
-        _joined(file.versions.get("torch") for file in files),
-        _joined(str(file.versions.get("revision") or "")[:9] for file in files),
+        _joined(recipe.get("seed") for recipe in recipes),
+        _joined(recipe.get("stage") for recipe in recipes),
+        _joined(version.get("clipreid_kit") for version in versions),
+        _joined(version.get("torch") for version in versions),
+        _joined(revision[:9] for revision in revisions),
     ]
 
 

@@ -20,7 +20,7 @@ _ONLY = "image_to_image"  # the task of a file that names none
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """What a result file holds.
+    """Content of a result file.
 
     Attributes:
         recipe: Every setting of the run; empty of a result that no run wrote.

@@ -70,7 +70,7 @@ class RetrievalError:
 
     @property
     def margin(self) -> float:
-        """How much more similar the wrong image is than the right one; 0 for a tie."""
+        """Similarity of the wrong image minus that of the right one; 0 for a tie."""
         return self.wrong_similarity - self.right_similarity
 
 
@@ -136,14 +136,16 @@ def _failed_queries(
 ) -> Iterator[RetrievalError]:
     """Yield the errors, without their kinds, in the order of the queries."""
     identities = _identities(evaluation)
-    num_rows = max(1, _BLOCK // max(1, len(gallery)))
-    for start in range(0, len(queries), num_rows):
-        block = (queries[start : start + num_rows] @ gallery.T).numpy()
-        for query, similarity in enumerate(block, start=start):
+    queries_at_once = max(1, _BLOCK // max(1, len(gallery)))
+
+    for start in range(0, len(queries), queries_at_once):
+        similarities = (queries[start : start + queries_at_once] @ gallery.T).numpy()
+
+        for query, similarity in enumerate(similarities, start=start):
             similarity[evaluation.excluded_rows(query)] = -np.inf
-            error = _error_of(
-                query, similarity, identities == str(evaluation.query[query].identity)
-            )
+            is_match = identities == str(evaluation.query[query].identity)
+
+            error = _error_of(query, similarity, is_match)
             if error is not None:
                 yield error
 
@@ -169,7 +171,7 @@ def _identities(evaluation: Evaluation) -> npt.NDArray[Any]:
 
 
 class _Clusters:
-    """How the embeddings of identities agree."""
+    """Agreement of the embeddings of each identity."""
 
     def __init__(self, evaluation: Evaluation, queries: Tensor, gallery: Tensor) -> None:
         self.evaluation = evaluation
@@ -194,11 +196,13 @@ class _Clusters:
         """Whether the first hits are all of one other identity, and as near as its own are."""
         similarity = self.gallery @ self.queries[error.query]
         similarity[self.evaluation.excluded_rows(error.query)] = -np.inf
-        first = np.argsort(-similarity, kind="stable")[:_NUM_FIRST_HITS]
-        other = self.identities[error.wrong]
-        if len(first) < _NUM_FIRST_HITS or not (self.identities[first] == other).all():
+        first_hits = np.argsort(-similarity, kind="stable")[:_NUM_FIRST_HITS]
+
+        is_other = self.identities == self.identities[error.wrong]
+        if len(first_hits) < _NUM_FIRST_HITS or not is_other[first_hits].all():
             return False
-        return bool(similarity[self.identities == other].mean() >= self.typical)
+
+        return bool(similarity[is_other].mean() >= self.typical)
 
     def _agreement(self) -> tuple[float, float]:
         """Typical similarity of two images of one identity, and how much an image's differs."""

@@ -76,13 +76,22 @@ def write_run_report(
 
     final = after or before
     if final.images is None and final.texts is None:
-        raise ValueError("write_run_report: the evaluation has no image-to-image or text result.")
+        raise ValueError(
+            "write_run_report: the evaluation has no result. Pass one with images, with texts or "
+            "with both."
+        )
 
-    moments, rows = {"zero-shot": before}, []
+    moments = {"zero-shot": before}
+    rows = []
     if after is not None:
         moments = {"before": before, "after": after}
         rows = read_json_lines(run / "metrics.jsonl")
     best_epoch = _best_epoch(rows)
+
+    similarities = cameras = None
+    if final.images is not None:
+        similarities = similarity_chart(final, calibration)
+        cameras = camera_table(final)
 
     page = render_page(
         title=title,
@@ -91,8 +100,8 @@ def write_run_report(
         tasks=_tasks(before, after),
         other_tasks=_other_tasks(before, after),
         cmc=_cmc_chart(moments),
-        similarities=None if final.images is None else similarity_chart(final, calibration),
-        cameras=None if final.images is None else camera_table(final),
+        similarities=similarities,
+        cameras=cameras,
         occlusion=_occlusion_chart(final),
         training=_training_chart(rows, validation_task, best_epoch),
         best_epoch=best_epoch,

@@ -1,4 +1,4 @@
-"""What an approximate search loses: recall, and Rank-1 and mAP beside those of the exact answer."""
+"""Loss by an approximate search: recall, and Rank-1 and mAP beside those of the exact answer."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ApproximationReport:
-    """What an approximate search loses, beside the exact one. All values are in [0, 1].
+    """Comparison of an approximate search with the exact one. All values are in [0, 1].
 
     Each interval is the 95 % bootstrap interval over identities, or over queries where none were
     given. mAP is that of the first ``k`` images, divided by the number of matches that ``k`` images
@@ -66,7 +66,7 @@ class ApproximationReport:
 
 
 class QueryLabels(NamedTuple):
-    """What is known of the queries.
+    """Identities and cameras of the queries.
 
     Attributes:
         identities: Identity of each query.
@@ -78,7 +78,7 @@ class QueryLabels(NamedTuple):
 
 
 class LabelledGallery(NamedTuple):
-    """What is known of the images that a search may find.
+    """Identities and cameras of the images that a search may find.
 
     Attributes:
         identities: Identity of each image.

@@ -246,7 +246,7 @@ class GalleryIndex:
 
     @property
     def name(self) -> str:
-        """What messages call the index: its folder, or its address in Milvus."""
+        """Name of the index in messages: its folder, or its address in Milvus."""
         return self._store.name
 
     @property
@@ -315,9 +315,14 @@ class GalleryIndex:
         queries = self._check_queries(owner, vectors, k, fingerprint)
         conditions = self._conditions(owner, where)
         if combine != "each" and query_cameras is not None:
-            raise ValueError(f'{owner}: query_cameras goes with combine="each" only.')
+            raise ValueError(
+                f'{owner}: query_cameras has no meaning with combine="{combine}", which searches '
+                'for all queries at once; leave it out, or pass combine="each".'
+            )
         if combine == "max" and (expand is not None or rerank is not None):
-            raise ValueError(f'{owner}: combine="max" goes without expand and rerank.')
+            raise ValueError(
+                f'{owner}: expand and rerank are not defined for combine="max"; leave them out.'
+            )
 
         if combine == "mean":
             queries = mean_of_unit_rows(queries)
@@ -592,21 +597,29 @@ class GalleryIndex:
         """
         owner = "GalleryIndex.recall"
         self._check_k(owner, k)
-        options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
+
         if queries is None:
             if query_ids is not None or query_cameras is not None:
-                raise ValueError(f"{owner}: query_ids and query_cameras go with queries.")
+                raise ValueError(
+                    f"{owner}: query_ids and query_cameras describe queries; pass queries, too."
+                )
             queries = self._noisy_images(seed)
+
         if query_ids is not None and len(query_ids) != len(queries):
-            raise ValueError(f"{owner}: got {len(query_ids)} query_ids for {len(queries)} queries.")
+            raise ValueError(
+                f"{owner}: there are {len(query_ids)} query_ids for {len(queries)} queries; pass "
+                "one for each."
+            )
         if len(queries) < 2:
             raise ValueError(f"{owner}: pass two queries at least, as one has no interval.")
 
+        options: dict[str, Any] = {"where": where, "query_cameras": query_cameras}
         exact = self.search(queries, k, **options)
         found = self.search(queries, k, approximate=True, **options)
         if query_ids is None:
             return compare_answers(exact, found, seed=seed)
 
+        # With identities, compare Rank-1 and mAP, too.
         self._check_columns(owner, {"identity": None})
         keys = self._store.keys(owner, self._conditions(owner, where))
         rows = self._store.rows_of_keys(owner, keys)
@@ -889,7 +902,8 @@ class GalleryIndex:
 
         if len(query_cameras) != num_queries:
             raise ValueError(
-                f"{owner}: got {len(query_cameras)} query_cameras for {num_queries} queries."
+                f"{owner}: there are {len(query_cameras)} query_cameras for {num_queries} queries; "
+                "pass one for each."
             )
         self._check_columns(owner, {"camera": None})
         cameras = [_plain(camera) for camera in query_cameras]

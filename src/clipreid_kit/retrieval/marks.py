@@ -46,7 +46,7 @@ class Mark:
 
     @property
     def pair(self) -> tuple[object, ...]:
-        """What the mark is about: the query, and the hit."""
+        """The query and the hit that the mark is about."""
         hit = self.key if self.path is None else self.path
         return (self.query_path, self.query_sha256, self.query_text, hit)
 
@@ -177,14 +177,17 @@ def _mark_of(file: str | os.PathLike[str], number: int, line: str) -> Mark:
     try:
         fields: Any = parse_json(line)
     except InvalidJsonError as error:
-        raise ValueError(f"read_marks: line {number} of {file} is not JSON: {error}.") from error
+        raise ValueError(
+            f"read_marks: line {number} of {file} is not JSON: {error}. Correct or remove the line."
+        ) from error
 
+    problem = f"read_marks: line {number} of {file} is not a mark. Correct or remove the line."
     try:
         known = {name: fields[name] for name in Mark.__dataclass_fields__ if name in fields}
         mark = Mark(**known)
     except TypeError:
-        raise ValueError(f"read_marks: line {number} of {file} is not a mark.") from None
+        raise ValueError(problem) from None
 
     if mark.is_match not in (True, False, None) or not isinstance(mark.key, int):
-        raise ValueError(f"read_marks: line {number} of {file} is not a mark.")
+        raise ValueError(problem)
     return mark

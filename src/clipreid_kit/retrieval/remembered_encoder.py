@@ -1,4 +1,4 @@
-"""How an index remembers its encoder, and finds it again."""
+"""Remember the encoder of an index, and find it again."""
 
 import os
 from pathlib import Path

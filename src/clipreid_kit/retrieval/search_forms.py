@@ -72,11 +72,17 @@ def find_nearest_to_any(queries: Tensor, search: Searcher, count: int) -> Found:
     """
     found = search(queries, count)
     is_found = found.rows >= 0
-    rows, similarities = found.rows[is_found], found.similarities[is_found]
+    rows = found.rows[is_found]
+    similarities = found.similarities[is_found]
+
     order = np.lexsort((rows, -similarities))
-    by_similarity = rows[order]
-    first = np.sort(np.unique(by_similarity, return_index=True)[1])[:count]
-    return Found(by_similarity[first][None], similarities[order][first][None])
+    rows = rows[order]
+    similarities = similarities[order]
+
+    # A row that several queries found counts once, where it is most similar.
+    _, first_place = np.unique(rows, return_index=True)
+    nearest = np.sort(first_place)[:count]
+    return Found(rows[None, nearest], similarities[None, nearest])
 
 
 def group_by_identity(

@@ -1,4 +1,4 @@
-"""What a search returns: for each query the nearest images, their similarities and records."""
+"""Result of a search: for each query the nearest images, their similarities and records."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,18 +76,17 @@ class SearchResult:
 
     def __getitem__(self, query: int) -> list[Hit]:
         """Return the images found for one query."""
-        found = self.records[query]
-        probabilities: list[float | None] = [None] * len(found)
+        records = self.records[query]
+        rows = self.rows[query].tolist()
+        keys = self.keys[query].tolist()
+        similarities = self.similarities[query].tolist()
+
+        probabilities: list[float | None] = [None] * len(records)
         if self.probabilities is not None:
             probabilities = self.probabilities[query].tolist()
-        columns = zip(
-            self.rows[query].tolist(),
-            self.keys[query].tolist(),
-            self.similarities[query].tolist(),
-            found,
-            probabilities,
-            strict=False,  # arrays are padded
-        )
+
+        # The arrays are padded to the longest list; the records are not.
+        columns = zip(rows, keys, similarities, records, probabilities, strict=False)
         return [Hit(*values) for values in columns]
 
     def __iter__(self) -> Iterator[list[Hit]]:

@@ -1,4 +1,4 @@
-"""What a sampler's state belongs to: its options and its data."""
+"""Fingerprint of a sampler's options and data, to which its state belongs."""
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping

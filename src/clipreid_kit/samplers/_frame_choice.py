@@ -1,4 +1,4 @@
-"""Which frames of a tracklet a batch shows."""
+"""Choose the frames of a tracklet that a batch shows."""
 
 import numpy as np
 import torch

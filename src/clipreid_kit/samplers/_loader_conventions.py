@@ -1,4 +1,4 @@
-"""What Lightning and Accelerate expect of a batch sampler, and where they would mislead one."""
+"""Conventions of Lightning and Accelerate for batch samplers, and warnings where these mislead."""
 
 import warnings
 from collections.abc import Callable

@@ -60,7 +60,7 @@ class PKOptions:
         return self.coverage == "images"
 
     def settings(self, data: int) -> dict[str, int | str]:
-        """What the batches of an epoch depend on, besides the rank: for a sampler's state.
+        """Options that the batches of an epoch depend on, besides the rank: for a sampler's state.
 
         Args:
             data: Checksum of the columns.

@@ -206,7 +206,7 @@ class DomainPKSampler(Sampler[list[int]]):
         yield from self._position.iterate(self._batches)
 
     def _settings(self, domain_of_row: IntArray) -> dict[str, object]:
-        """What the batches of an epoch depend on, besides the rank."""
+        """Options that the batches of an epoch depend on, besides the rank."""
         checksum = zlib.crc32(domain_of_row.astype(np.int64).tobytes())
         return {
             "identities_of_domain": list(self._identities_of_domain),
@@ -259,23 +259,36 @@ def _deal_identities(
 ) -> list[int]:
     """Identities of each domain in a batch: largest remainders, at least one each."""
     shares = [1.0] * num_domains if shares is None else list(shares)
+    _check_shares(shares, num_domains)
+    if num_identities < num_domains:
+        raise ValueError(
+            f"{_OWNER}: num_identities is {num_identities}, and each of the {num_domains} domains "
+            f"needs one identity in a batch. Set it to {num_domains} or more."
+        )
+
+    # Each domain has one identity; the others are dealt by what its share is above one.
+    num_free = num_identities - num_domains
+    above_one = [max(0.0, num_identities * share / sum(shares) - 1) for share in shares]
+    scale = num_free / sum(above_one) if sum(above_one) else 0.0
+
+    exact = [value * scale for value in above_one]
+    dealt = [int(value + 1e-9) for value in exact]
+
+    # What rounding down has left over goes to the largest remainders, then to the first domains.
+    num_left = num_free - sum(dealt)
+    by_remainder = sorted(range(num_domains), key=lambda domain: dealt[domain] - exact[domain])
+    for domain in by_remainder[:num_left]:
+        dealt[domain] += 1
+
+    return [1 + count for count in dealt]
+
+
+def _check_shares(shares: Sequence[float], num_domains: int) -> None:
+    """Require a share above 0 for each domain."""
     if len(shares) != num_domains:
         raise fail(_OWNER, f"{num_domains} shares, one for each domain", len(shares))
+
     for share in shares:
         check_number(_OWNER, "each share", share)
         if not 0 < share < float("inf"):
             raise fail(_OWNER, "each share > 0", share)
-    if num_identities < num_domains:
-        raise fail(_OWNER, f"num_identities of at least {num_domains} domains", num_identities)
-
-    free = num_identities - num_domains
-    exact = [max(0.0, num_identities * share / sum(shares) - 1) for share in shares]
-    scale = free / sum(exact) if sum(exact) else 0.0
-    counts = [1 + int(value * scale + 1e-9) for value in exact]
-
-    by_remainder = sorted(
-        range(num_domains), key=lambda domain: (counts[domain] - 1 - exact[domain] * scale, domain)
-    )
-    for domain in by_remainder[: num_identities - sum(counts)]:
-        counts[domain] += 1
-    return counts

@@ -219,7 +219,7 @@ class TrackletSampler(Sampler[list[int]]):
         self._position.load_state_dict(state["tracklets"])
 
     def _settings(self) -> dict[str, int | str]:
-        """What the frames of a batch depend on, besides its tracklets and the rank."""
+        """Options that the frames of a batch depend on, besides its tracklets and the rank."""
         return {
             "num_frames": self.num_frames,
             "selection": self.selection,

@@ -204,8 +204,11 @@ def _draw_groups(
     palette: Palette,
 ) -> None:
     groups = in_natural_order(names.tolist())
-    is_dark = palette.surface != "#ffffff"
     is_camera = title == "cameras"
+    has_labels = len(groups) <= _MOST_LABELS
+    is_dark = palette.surface != "#ffffff"
+    lightness = 0.66 if is_dark else 0.42
+
     for index, group in enumerate(groups):
         of_group = places[names == group]
         axes.scatter(
@@ -213,33 +216,37 @@ def _draw_groups(
             of_group[:, 1],
             s=14,
             marker=_MARKERS[index % len(_MARKERS)] if is_camera else "o",
-            color=colorsys.hls_to_rgb(hue_of(index), 0.66 if is_dark else 0.42, 0.62),
+            color=colorsys.hls_to_rgb(hue_of(index), lightness, 0.62),
             linewidths=0,
             alpha=0.85,
             label=group,
         )
-        if not is_camera and len(groups) <= _MOST_LABELS:
+        if has_labels and not is_camera:
             _name_group(axes, group, of_group, palette)
 
     axes.set_title(f"{len(groups)} {title}", loc="left", fontsize=10, color=palette.text)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_facecolor(palette.surface)
     axes.spines[:].set_color(palette.grid)
-    if is_camera and len(groups) <= _MOST_LABELS:
-        columns = min(len(groups), 6)
-        legend = axes.legend(
-            loc="lower right",
-            bbox_to_anchor=(1.0, 1.0),  # above the panel, where no point is
-            borderpad=0.2,
-            ncols=columns,
-            fontsize=8,
-            frameon=False,
-            labelcolor=palette.text,
-            handletextpad=0.1,
-            columnspacing=0.8,
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+    if has_labels and is_camera:
+        _draw_legend(axes, len(groups), palette)
+
+
+def _draw_legend(axes: "matplotlib.axes.Axes", num_groups: int, palette: Palette) -> None:
+    """Name the groups above the panel, where no point is."""
+    legend = axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderpad=0.2,
+        ncols=min(num_groups, 6),
+        fontsize=8,
+        frameon=False,
+        labelcolor=palette.text,
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _name_group(

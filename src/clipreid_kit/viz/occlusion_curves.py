@@ -79,14 +79,17 @@ def _draw_curves(
     curves: Mapping[str, Mapping[float, float]],
     palette: Palette,
 ) -> None:
+    """Draw each curve in percent, and write its name at its end."""
     colours, ends = [], []
     for index, curve in enumerate(curves.values()):
         colour = palette.series[index % len(palette.series)]
         shares = sorted(curve)
-        percents = [100 * curve[share] for share in shares]
+        occluded = [100 * share for share in shares]
+        rates = [100 * curve[share] for share in shares]
+
         axes.plot(
-            [100 * share for share in shares],
-            percents,
+            occluded,
+            rates,
             color=colour,
             linewidth=2.2,
             marker="o",
@@ -94,7 +97,8 @@ def _draw_curves(
             clip_on=False,
         )
         colours.append(colour)
-        ends.append((100 * shares[-1], percents[-1]))
+        ends.append((occluded[-1], rates[-1]))
+
     write_labels(figure, axes, list(curves), ends, colours, gap=0.17)
 
 

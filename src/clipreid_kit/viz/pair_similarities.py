@@ -254,7 +254,10 @@ def _range(blocks: Iterator[tuple[npt.NDArray[np.float32], BoolArray, BoolArray]
         high = float(similarity.max(where=is_valid, initial=high))
 
     if low > high:
-        raise ValueError("similarity_histogram: the rules leave no pair of query and gallery.")
+        raise ValueError(
+            "similarity_histogram: the rules leave no pair of query and gallery. "
+            "Check ids and cameras."
+        )
     if high - low < 1e-6:  # all equal, as of a collapsed model
         return low - 0.01, high + 0.01
     return low, high

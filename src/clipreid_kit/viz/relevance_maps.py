@@ -98,7 +98,7 @@ def relevance_figure(
 
 
 class _Page(NamedTuple):
-    """Where the columns of a figure are, in inches.
+    """Layout of a figure, in inches.
 
     Attributes:
         size: (width, height) of the figure.

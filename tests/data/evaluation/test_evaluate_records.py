@@ -77,9 +77,9 @@ def test_one_embedding_for_each_record():
 
 
 def test_half_a_gallery_is_an_error():
-    with pytest.raises(ValueError, match="gallery_records came alone"):
+    with pytest.raises(ValueError, match="gallery_records is given without gallery_embeddings"):
         evaluate_records(ROWS[:2], None, QUERY, GALLERY)
-    with pytest.raises(ValueError, match="gallery_embeddings came alone"):
+    with pytest.raises(ValueError, match="gallery_embeddings is given without gallery_records"):
         evaluate_records(ROWS[:2], ROWS[2:], QUERY, None)
 
 

@@ -108,7 +108,7 @@ def test_wrong_options_are_explained(folder, options, problem):
     ("text", "problem"),
     [
         ("{", r".*a\.json is not valid JSON"),
-        ("[]", r".*a\.json has to hold an object, not list"),
+        ("[]", r".*a\.json holds a list, not an object"),
     ],
 )
 def test_a_bad_json_beside_an_image_is_named(folder, text, problem):

@@ -85,14 +85,14 @@ def test_a_file_without_boxes_is_empty(tmp_path):
         ('{"images": []}', "is not of COCO's format"),
         ("{", "cannot read .* as JSON"),
         ('{"images": 3, "annotations": []}', "'images' in .* has to be a list of objects"),
-        ('{"images": [{}], "annotations": []}', "every object of 'images' in .* needs an id"),
+        ('{"images": [{}], "annotations": []}', "an object of 'images' in .* has no id"),
         (
             '{"images": [{"id": 1}, {"id": 1}], "annotations": []}',
             "the id 1 occurs twice in 'images'",
         ),
         (
             '{"images": [], "annotations": [{"image_id": 8}]}',
-            "annotation 1 of .* names the image 8, which is not there",
+            "annotation 1 of .* names the image 8, which the file does not list",
         ),
         (
             '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "identity": 2}]}',
@@ -112,7 +112,7 @@ def test_a_bad_file_is_explained(tmp_path, content, problem):
         (box(identity=[1]), r"expected identity as a whole number or a string, got \[1\]"),
         (box(identity=1, bbox=(0, 0, 0, 5)), "annotation 1 of .* holds no pixel"),
         (box(identity=1, bbox=(0, 0, 5)), "a box of four numbers in annotation 1"),
-        (box(identity=1, category=9), "names the category 9, which is not there"),
+        (box(identity=1, category=9), "names the category 9, which the file does not list"),
     ],
 )
 def test_a_bad_annotation_is_explained(tmp_path, annotation, problem):
@@ -139,7 +139,7 @@ def test_values_are_those_of_other_readers(tmp_path):
         ([box(identity=1, split=["train"])], r"expected split as a string, got \['train'\]"),
         ([box(identity=1, caption={"en": "x"})], "expected a caption as a text or a list of texts"),
         ([box(identity=2.0**53)], "may have lost its last digits"),
-        ([box(image=True, identity=1)], "names the image True, which is not there"),
+        ([box(image=True, identity=1)], "names the image True, which the file does not list"),
         ([box(identity=1, id=5), box(identity=2, id=5)], "the id 5 occurs twice in 'annotations'"),
         ([box(identity="  ")], "1 of 1 annotations of .* have no 'identity'"),
     ],

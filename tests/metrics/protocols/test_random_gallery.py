@@ -171,7 +171,7 @@ def test_re_ranks_each_split_and_reads_a_mapped_file(tmp_path):
         ),
         (
             lambda rows: HandsProtocol().evaluate(rows, [1, 1, 2], distractor_ids=[1]),
-            "distractor_ids given without distractor_embeddings",
+            "distractor_ids is given without distractor_embeddings",
         ),
         (
             lambda rows: HandsProtocol().evaluate(

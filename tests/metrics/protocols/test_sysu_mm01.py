@@ -141,7 +141,7 @@ def test_fixed_draws():
     [
         ({}, "permutations has no trial 1 of identity 7 and camera 1. Leave it out"),
         ({(7, 1): np.array([[0]])}, "no trial 2 of identity 7"),
-        ({(7, 1): np.array([[0], [4]])}, "has an image 5 of identity 7 and camera 1, of which"),
+        ({(7, 1): np.array([[0], [4]])}, "names image 5 of identity 7 and camera 1, but"),
     ],
 )
 def test_fixed_draws_that_do_not_fit(permutations, message):

@@ -174,7 +174,7 @@ def test_what_is_missing_is_said(tmp_path):
         discover_identities(index, min_probability=0.5, min_similarity=0.5)
     with pytest.raises(ValueError, match=r"min_probability is 1.5; it has to be above 0"):
         discover_identities(index, min_probability=1.5)
-    with pytest.raises(ValueError, match="images_per_identity moves probabilities"):
+    with pytest.raises(ValueError, match="images_per_identity has no effect with min_similarity"):
         discover_identities(index, min_similarity=0.5, images_per_identity=5)
     with pytest.raises(ValueError, match="no image of the index meets the conditions"):
         discover_identities(index, where={"camera": 9})

@@ -40,5 +40,5 @@ def test_unmatched_images_are_their_own_identities():
 def test_labels_that_say_nothing():
     with pytest.raises(ValueError, match=r"all images have the identity '\.', so there is nothing"):
         score_identities("evaluate", np.array([0, 0]), [".", "."])
-    with pytest.raises(ValueError, match="got 1 identities for 2 images"):
+    with pytest.raises(ValueError, match="there are 1 identities for 2 images"):
         score_identities("evaluate", np.array([0, 0]), [1])

@@ -228,11 +228,11 @@ def test_what_is_missing_is_said(galleries, queries, tmp_path):
     records = one.records(one.keys())
     with pytest.raises(ValueError, match="pass at least one index"):
         FusedIndex([])
-    with pytest.raises(ValueError, match="got 1 weights for 2 indexes"):
+    with pytest.raises(ValueError, match="there are 1 weights for 2 indexes"):
         FusedIndex([one, other], weights=[1.0])
     with pytest.raises(ValueError, match=r"a weight is 0\.0; all have to be positive"):
         FusedIndex([one, other], weights=[1.0, 0.0])
-    with pytest.raises(ValueError, match="got 1 calibrations for 2 indexes"):
+    with pytest.raises(ValueError, match="there are 1 calibrations for 2 indexes"):
         FusedIndex([one, other], calibrations=[CURVE])
     with pytest.raises(ValueError, match="got 1 arrays of vectors for 2 indexes"):
         FusedIndex([one, other]).search([queries[0]])

@@ -48,7 +48,7 @@ def test_what_is_no_time_is_in_no_range(value):
 def test_time_zones_are_given_on_both_sides():
     with pytest.raises(ValueError, match=r"of an image has a time zone, and one has none"):
         matches(Between(datetime.fromisoformat("2026-11-29"), None), "2026-11-29T12:00:00Z")
-    with pytest.raises(ValueError, match="has a time zone, and one has none"):
+    with pytest.raises(ValueError, match=r"only one of .* has a time zone"):
         Between(datetime.fromisoformat("2026-01-01"), datetime(2026, 2, 1, tzinfo=timezone.utc))
     with pytest.raises(ValueError, match="both as numbers, both as text or both as dates"):
         Between(DAY, "2026-12-01")

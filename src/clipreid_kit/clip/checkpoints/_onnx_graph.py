@@ -126,7 +126,7 @@ def run_file(owner: str, path: Path, batches: Sequence[Tensor], steps: Steps) ->
         raise ValueError(
             f"{owner}: The exported graph does not run with batches of "
             f"{', '.join(str(len(images)) for images in batches)} "
-            f"({type(error).__name__}: {error})."
+            f"({type(error).__name__}: {error}). Try newer versions of torch and onnxruntime."
         ) from error
 
     return embeddings

@@ -100,7 +100,9 @@ def load_adapters(towers: ClipTowers, path: str | PathLike[str]) -> LoadReport:
             parameter.requires_grad = name in trainable
         if isinstance(error, ValueError):
             raise
-        raise ValueError(f"{owner}: The card of {file} is damaged ({error}).") from None
+        raise ValueError(
+            f"{owner}: The card of {file} is damaged ({error}). Save the adapters again."
+        ) from None
 
     return load_weights(towers, tensors, strict=False)
 

@@ -29,7 +29,7 @@ _TAGS = ("re-identification", "image-retrieval", "metric-learning", "clip")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a user of published weights has to know, written to the ``README.md`` beside them.
+    """Facts that a user of published weights has to know, for the ``README.md`` beside them.
 
     Args:
         title: Name of the model.

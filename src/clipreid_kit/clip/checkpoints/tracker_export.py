@@ -59,7 +59,7 @@ _FLOAT32_OPERATORS = ("LayerNormalization", "Softmax", "ReduceL2")
 
 
 class TrackerExport(NamedTuple):
-    """How an exported file compares with the towers.
+    """Comparison of an exported file with the towers.
 
     Attributes:
         difference: Largest absolute difference between two numbers of the outputs.

@@ -237,7 +237,9 @@ class TrainingCheckpoints:
             tensors |= named_tensors(method, inside_towers=True)
 
         if not tensors:
-            raise ValueError(f"{_OWNER}: There are no weights in {folder}.")
+            raise ValueError(
+                f"{_OWNER}: There are no weights in {folder}. Load another checkpoint of the run."
+            )
         return load_weights(method, tensors, source_image_size=trained_image_size(folder))
 
     def state(self, which: Literal["last", "best"] = "last") -> dict[str, Any]:
@@ -279,7 +281,8 @@ class TrainingCheckpoints:
             names = {which: str(index[which]) for which in ("last", "best")}
         except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(
-                f"{_OWNER}: {path} is damaged: it does not name the last and the best checkpoint."
+                f"{_OWNER}: {path} is damaged: it does not name the last and the best checkpoint. "
+                "Restore the file."
             ) from None
 
         self._check_names(names.values())

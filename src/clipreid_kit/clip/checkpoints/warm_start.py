@@ -100,7 +100,9 @@ def read_card(source: str | PathLike[str]) -> dict[str, Any]:
         card: dict[str, Any] = read_json(path)
         return dict(card.get("extra", {}))
     except (OSError, ValueError, AttributeError, TypeError):
-        raise ValueError(f"read_card: The card {path} is damaged.") from None
+        raise ValueError(
+            f"read_card: The card {path} is damaged. Restore the checkpoint from a copy."
+        ) from None
 
 
 def _card_in_heads(path: Path) -> dict[str, Any]:
@@ -111,7 +113,9 @@ def _card_in_heads(path: Path) -> dict[str, Any]:
     try:
         return dict(parse_json(read_metadata(path).get("card", "{}")))
     except (OSError, ValueError, TypeError, SafetensorError):
-        raise ValueError(f"read_card: The card in {path} is damaged.") from None
+        raise ValueError(
+            f"read_card: The card in {path} is damaged. Restore the checkpoint from a copy."
+        ) from None
 
 
 def _checkpoint_folder(source: str | PathLike[str]) -> Path:

@@ -59,7 +59,7 @@ class ImportedBackbone(NamedTuple):
 
 @dataclass
 class _Plan:
-    """How a checkpoint becomes a tower.
+    """Plan for turning a checkpoint into a tower.
 
     Attributes:
         config: Configuration of the trunk.

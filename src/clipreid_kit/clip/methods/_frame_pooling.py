@@ -1,4 +1,4 @@
-"""How the pooling of a method's frames is built again: its construction as JSON."""
+"""Describe the pooling of a method's frames as JSON, and build it again."""
 
 from collections.abc import Mapping
 from typing import Any

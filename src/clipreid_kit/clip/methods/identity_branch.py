@@ -122,31 +122,29 @@ class IdentityBranch(nn.Module):
         super().__init__()
         check_fraction(_OWNER, "dropout", dropout)
         check_identity_options(_OWNER, label_smoothing, adaptive_smoothing, focal_gamma)
-        if reduced_dim is not None and not use_neck:
-            raise ValueError(
-                f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, "
-                "or pass use_neck=True."
-            )
-        if sync_neck and not use_neck:
-            raise ValueError(
-                f"{_OWNER}: sync_neck needs a neck; leave it out, or pass use_neck=True."
-            )
+        if not use_neck:
+            _check_no_neck_options(reduced_dim, sync_neck)
 
         self.out_dim = dim if reduced_dim is None else reduced_dim
         self.distributed = distributed
+
         self.neck: BNNeck | None = None
         if use_neck:
             self.neck = BNNeck(dim, reduced_dim, distributed=sync_neck and distributed)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = (
-            None if num_identities is None else classifier(self.out_dim, num_identities)
-        )
+
+        self.classifier = None
+        if num_identities is not None:
+            self.classifier = classifier(self.out_dim, num_identities)
+
+        # A margin loss is a classifier that returns its loss, and no logits.
         self.has_own_loss = isinstance(self.classifier, ArcFaceLoss | CosFaceLoss)
         if isinstance(self.classifier, ArcFaceLoss | CosFaceLoss):
             if label_smoothing or adaptive_smoothing or focal_gamma:
+                name = type(self.classifier).__name__
                 raise ValueError(
-                    f"{_OWNER}: {type(self.classifier).__name__} has a label smoothing of its own "
-                    "and no adaptive or focal one; give it that, and pass label_smoothing=0.0."
+                    f"{_OWNER}: smoothing and focal weights have no effect with {name}, which has "
+                    "its own label_smoothing. Pass label_smoothing=0.0 here, and set it there."
                 )
             self.classifier.distributed = distributed
 
@@ -192,6 +190,16 @@ class IdentityBranch(nn.Module):
     def extra_repr(self) -> str:
         """Return the option that no submodule shows, for ``print(module)``."""
         return f"distributed={self.distributed}"
+
+
+def _check_no_neck_options(reduced_dim: int | None, sync_neck: bool) -> None:
+    """Raise ValueError if an option of the neck is given without one."""
+    if reduced_dim is not None:
+        raise ValueError(
+            f"{_OWNER}: reduced_dim is a layer of the neck; leave it out, or pass use_neck=True."
+        )
+    if sync_neck:
+        raise ValueError(f"{_OWNER}: sync_neck needs a neck; leave it out, or pass use_neck=True.")
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""How a trained method is built again: its construction as JSON, and the method from it.
+"""Describe a trained method as JSON, and build it again.
 
 Only what the descriptor needs is kept and built: towers, necks, prompt, inversion, interaction and
 token selections.

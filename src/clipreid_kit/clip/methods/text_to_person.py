@@ -437,7 +437,7 @@ def _importance(tokens: Tensor, pooled: Tensor) -> Tensor:
 
 
 def _is_word(tokens: Tensor, end: Tensor) -> Tensor:
-    """Which tokens are words: those between the start and the end of a text."""
+    """Mask of the tokens that are words, between the start and the end of a text."""
     position = torch.arange(tokens.shape[1], device=tokens.device)
     return (position > 0) & (position < end.to(tokens.device)[:, None])
 
@@ -456,7 +456,7 @@ def _weighted_mean(value: Tensor, loss: nn.Module, pair_weights: Tensor | None) 
 
 
 def _selection_card(selection: Any) -> dict[str, Any]:  # noqa: ANN401 (a TokenSelection)
-    """How a token selection is built."""
+    """Arguments that build a token selection."""
     return {
         "token_dim": selection.token_dim,
         "dim": selection.dim,

@@ -231,26 +231,30 @@ class IdentityPromptLearner(nn.Module):
         if labels.shape[0] == 0:
             no_texts = towers.logit_scale.new_zeros(0, towers.embed_dim)
             return next(self.parameters()).sum() * 0 + no_texts
+
         # A compiled graph cannot find the distinct labels, and encodes every row.
         if instances is not None or torch.compiler.is_compiling():
             return self._encode(towers, labels, cameras, modalities, instances)
 
-        columns = {"cameras": cameras, "modalities": modalities}
-        for name, column in columns.items():
+        # Columns of the numbers that choose the words of a row: (N, 1), (N, 2) or (N, 3).
+        columns = [labels]
+        for name, column in (("cameras", cameras), ("modalities", modalities)):
             if column is not None:
                 check_labels(_OWNER, name, column, labels.shape[0])
+                columns.append(column.to(labels))
 
-        given = [labels, *(column.to(labels) for column in columns.values() if column is not None)]
-        distinct, row_of_label = torch.unique(torch.stack(given, dim=1), dim=0, return_inverse=True)
-        parts = iter(distinct.unbind(dim=1))
+        table = torch.stack(columns, dim=1)
+        distinct_rows, distinct_of_row = torch.unique(table, dim=0, return_inverse=True)
+
+        distinct_columns = iter(distinct_rows.unbind(dim=1))
         texts = self._encode(
             towers,
-            next(parts),
-            None if cameras is None else next(parts),
-            None if modalities is None else next(parts),
-            None,
+            labels=next(distinct_columns),
+            cameras=None if cameras is None else next(distinct_columns),
+            modalities=None if modalities is None else next(distinct_columns),
+            instances=None,
         )
-        return texts.index_select(0, row_of_label.to(texts.device))
+        return texts.index_select(0, distinct_of_row.to(texts.device))
 
     @torch.no_grad()
     def encode_all(self, towers: ClipTowers, *, block_size: int = 256) -> Float[Tensor, "c e"]:

@@ -1,1 +1,1 @@
-"""What an image tower looked at, and which words counted: relevance of patches and of words."""
+"""Relevance of patches and of words for a match."""

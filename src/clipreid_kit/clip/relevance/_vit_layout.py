@@ -1,4 +1,4 @@
-"""Where a ViT's attention layers are, and what its embedding is read from."""
+"""Layout of a ViT: its attention layers, and the tokens that its embedding is read from."""
 
 from typing import Any, NamedTuple
 

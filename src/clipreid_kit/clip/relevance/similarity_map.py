@@ -1,4 +1,4 @@
-"""What a match was decided by: the relevance map that suits an image tower."""
+"""Relevance map of a match, by the method that suits an image tower."""
 
 from jaxtyping import Float
 from torch import Tensor

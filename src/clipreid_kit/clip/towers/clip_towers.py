@@ -580,7 +580,10 @@ class ClipTowers(nn.Module):
         check_has_text("vocabulary_size", self)
         size = vocabulary_size(self.model)
         if size is None:
-            raise ValueError("vocabulary_size: this text tower has no table of word embeddings.")
+            raise ValueError(
+                "vocabulary_size: this text tower has no table of word embeddings, so its size is "
+                "not known. Use a text tower of open_clip."
+            )
         return size
 
     @property

@@ -128,23 +128,16 @@ def convert_weights(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     state = {key: value for key, value in state.items() if not key.endswith(".position_ids")}
     converted = _join_query_key_value(state, kind)
 
-    names = _CLIP_NAMES if kind == "clip" else _SIGLIP_NAMES
     for key, tensor in state.items():
         layer = _LAYER.fullmatch(key)
-        if layer is not None:
-            name = _name_in_block(kind, layer)
-            if name is not None:
-                converted[name] = tensor
-        elif key in names:
-            converted[names[key]] = tensor
-        elif kind == "clip" and key in _CLIP_PROJECTIONS:
-            converted[_CLIP_PROJECTIONS[key]] = tensor.T.contiguous()
-        elif kind == "siglip" and key == _SIGLIP_POSITIONS:
-            converted["visual.trunk.pos_embed"] = tensor[None]
-        elif kind == "siglip" and key.startswith(_SIGLIP_POOL_INPUTS):
-            converted |= _pool_inputs(key.removeprefix(_SIGLIP_POOL_INPUTS), tensor)
-        else:
-            converted[key] = tensor
+        if layer is None:
+            converted |= _outside_blocks(kind, key, tensor)
+            continue
+
+        name = _name_in_block(kind, layer)
+        if name is not None:
+            converted[name] = tensor
+
     return converted
 
 
@@ -282,6 +275,23 @@ def _name_in_block(kind: str, layer: re.Match[str]) -> str | None:
 
     names = _IN_TIMM_BLOCK if kind == "siglip" and tower == "vision" else _IN_BLOCK
     return f"{_block_name(kind, tower, number)}{names.get(part, part)}.{suffix}"
+
+
+def _outside_blocks(kind: str, key: str, tensor: Tensor) -> dict[str, Tensor]:
+    """Rename a tensor that is in no block, and give it open_clip's shape."""
+    names = _CLIP_NAMES if kind == "clip" else _SIGLIP_NAMES
+    if key in names:
+        return {names[key]: tensor}
+
+    if kind == "clip" and key in _CLIP_PROJECTIONS:
+        return {_CLIP_PROJECTIONS[key]: tensor.T.contiguous()}
+
+    if kind == "siglip" and key == _SIGLIP_POSITIONS:
+        return {"visual.trunk.pos_embed": tensor[None]}
+    if kind == "siglip" and key.startswith(_SIGLIP_POOL_INPUTS):
+        return _pool_inputs(key.removeprefix(_SIGLIP_POOL_INPUTS), tensor)
+
+    return {key: tensor}
 
 
 def _join_query_key_value(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _prefix_of_image_tower(key: str) -> str | None:
-    """What comes before the name of the image tower; ``None`` for a tensor outside of it."""
+    """Prefix before the name of the image tower; ``None`` for a tensor outside of it."""
     for tower in _IMAGE_TOWERS:
         before, found, _ = f".{key}".partition(f".{tower}.")
         if found:

@@ -166,7 +166,7 @@ def _convolutional_parts(trunk: Torchvision) -> list[Any]:
 
 
 def _pool(trunk: Torchvision, final: Tensor) -> Tensor:
-    """What the classifier of a convolutional network reads."""
+    """Pooled features that the classifier of a convolutional network reads."""
     if isinstance(trunk, ResNet | RegNet):
         pooled: Tensor = trunk.avgpool(final).flatten(1)
     elif isinstance(trunk, ConvNeXt):

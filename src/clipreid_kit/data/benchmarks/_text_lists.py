@@ -23,8 +23,10 @@ def bad_row(owner: str, file: str, form: str, number: int, line: str) -> ValueEr
 
 def listed_identities(owner: str, tree: FileTree, file: str) -> list[int]:
     """Read identities that are separated by commas."""
-    cells = [cell.strip() for cell in tree.text(owner, file).replace("\n", ",").split(",")]
+    text = tree.text(owner, file).replace("\n", ",")
+    cells = [cell.strip() for cell in text.split(",")]
     filled = [cell for cell in cells if cell]
+
     wrong = [cell for cell in filled if not cell.isdecimal()]
     if wrong or not filled:
         found = shown(wrong[0]) if wrong else "nothing"

@@ -115,20 +115,19 @@ def _tracklets(tree: FileTree, side: Literal["train", "test"]) -> list[list[Imag
                 f"and {names_file} has {len(names)}. The two do not belong together; download both "
                 "again."
             )
+
         images = names[first - 1 : last]
         _check_names(images, (identity, camera), f"tracklet {number} of {tracks_file}")
+
+        tracklet = f"{side}_{number:05d}"
+        paths = [tree.path(path_of[image]) for image in images]
         tracklets.append(
             [
-                ImageRecord(
-                    tree.path(path_of[image]),
-                    identity,
-                    camera=camera,
-                    tracklet=f"{side}_{number:05d}",
-                    frame=frame,
-                )
-                for frame, image in enumerate(images)
+                ImageRecord(path, identity, camera=camera, tracklet=tracklet, frame=frame)
+                for frame, path in enumerate(paths)
             ]
         )
+
     return tracklets
 
 

@@ -67,10 +67,12 @@ def evaluate_records(
         (3, 2)
     """
     if (gallery_embeddings is None) != (gallery_records is None):
-        given = "gallery_records" if gallery_embeddings is None else "gallery_embeddings"
+        given, missing = "gallery_embeddings", "gallery_records"
+        if gallery_embeddings is None:
+            given, missing = missing, given
         raise ValueError(
-            f"evaluate_records: {given} came alone. Give gallery embeddings and records, or None "
-            "for both to evaluate leave-one-out."
+            f"evaluate_records: {given} is given without {missing}. Pass both; or None for both, "
+            "to evaluate leave-one-out."
         )
 
     _check_lengths("query", query_embeddings, query_records)

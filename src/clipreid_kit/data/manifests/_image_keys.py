@@ -43,7 +43,7 @@ def images_of(
 ) -> dict[int | str, dict[str, ImageRecord]]:
     """Group images by identity, both in sorted order; an image of several records counts once."""
     if not records:
-        raise ValueError(f"{owner}: there are no records to split.")
+        raise ValueError(f"{owner}: there are no records to split. Pass at least one.")
 
     check_records(owner, records)
     kinds = {type(record.identity).__name__ for record in records}

@@ -80,8 +80,8 @@ def _is_from(record: ImageRecord, column: str, moment: datetime) -> bool:
     taken = _parse(text, f"{column!r} of {record.path}")
     if (taken.tzinfo is None) != (moment.tzinfo is None):
         raise ValueError(
-            f"{_OWNER}: of since and {column!r} of {record.path}, one has a time zone and one has "
-            "none. Write both with one, or both without."
+            f"{_OWNER}: only one of since and {column!r} of {record.path} has a time zone. Write "
+            "both with one, or both without."
         )
     return taken >= moment
 

@@ -275,20 +275,18 @@ def _by_captions(
         is_negative[groups.pairs(rows)] = False
         is_positive &= image[rows, None] != image
 
+        # The farthest positive; or the nearest, with negatives that are farther than it.
         if strategy == "hardest":
             to_positive, positive = similarity.masked_fill(~is_positive, torch.inf).min(dim=1)
         else:
             to_positive, positive = similarity.masked_fill(~is_positive, -torch.inf).max(dim=1)
             is_negative &= similarity < to_positive[:, None]
+
         to_negative, negative = similarity.masked_fill(~is_negative, -torch.inf).max(dim=1)
 
-        found.append(
-            _Candidates(
-                positive.masked_fill(torch.isinf(to_positive), -1),
-                to_positive,
-                negative.masked_fill(torch.isinf(to_negative), -1),
-                to_negative,
-            )
-        )
+        # -1 for rows that have none
+        positive = positive.masked_fill(torch.isinf(to_positive), -1)
+        negative = negative.masked_fill(torch.isinf(to_negative), -1)
+        found.append(_Candidates(positive, to_positive, negative, to_negative))
 
     return _Candidates(*(torch.cat(column) for column in zip(*found, strict=True)))

@@ -153,10 +153,13 @@ def _read_object(tree: FileTree, name: str) -> dict[str, object]:
     try:
         content = parse_json(tree.text("read_captioned_folder", name))
     except InvalidJsonError as error:
-        raise ValueError(f"read_captioned_folder: {path} is not valid JSON: {error}.") from error
+        raise ValueError(
+            f"read_captioned_folder: {path} is not valid JSON: {error}. Correct or remove the file."
+        ) from error
 
     if not isinstance(content, dict):
         raise ValueError(
-            f"read_captioned_folder: {path} has to hold an object, not {type(content).__name__}."
+            f"read_captioned_folder: {path} holds a {type(content).__name__}, not an object. Write "
+            'the caption as {"caption": "..."}.'
         )
     return content

@@ -219,7 +219,9 @@ def _by_id(file: Path, content: Object, key: str) -> dict[object, Object]:
     objects = _objects(file, content, key)
     ids = [one.get("id") for one in objects]
     if not all(_is_id(number) for number in ids):
-        raise ValueError(f"{_OWNER}: every object of {key!r} in {file} needs an id.")
+        raise ValueError(
+            f"{_OWNER}: an object of {key!r} in {file} has no id. Give each object its own."
+        )
 
     _check_distinct(file, objects, key)
     return dict(zip(ids, objects, strict=True))
@@ -235,7 +237,8 @@ def _check_distinct(file: Path, objects: Sequence[Object], key: str) -> None:
     repeated = [number for number, count in counts.items() if count > 1]
     if repeated:
         raise ValueError(
-            f"{_OWNER}: the id {shown(repeated[0])} occurs twice in {key!r} of {file}."
+            f"{_OWNER}: the id {shown(repeated[0])} occurs twice in {key!r} of {file}. Give each "
+            "object its own id."
         )
 
 
@@ -243,7 +246,10 @@ def _named(objects: Mapping[object, Object], number: object, kind: str, where: s
     """Return the image or category that an annotation names."""
     if _is_id(number) and number in objects:
         return objects[number]
-    raise ValueError(f"{_OWNER}: {where} names the {kind} {shown(number)}, which is not there.")
+    raise ValueError(
+        f"{_OWNER}: {where} names the {kind} {shown(number)}, which the file does not list. Add "
+        "it, or remove the annotation."
+    )
 
 
 def _without_identity(

@@ -278,16 +278,19 @@ def _find_delimiter(text: str, needed: Sequence[str]) -> str:
 
     Without one, it is that of most columns, so that the error lists them.
     """
+    names = {name.strip() for name in needed}
     widths: dict[str, int] = {}
     for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         try:
-            header = [cell.strip() for cell in next((row for row in reader if row), [])]
+            header = next(filter(None, reader), [])  # the first row that is not empty
         except csv.Error:
             continue
-        if set(header).issuperset(name.strip() for name in needed):
+
+        if names <= {cell.strip() for cell in header}:
             return delimiter
         widths[delimiter] = len(header)
+
     return max(widths, key=widths.__getitem__, default=",")
 
 

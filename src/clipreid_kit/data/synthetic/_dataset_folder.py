@@ -102,7 +102,7 @@ def _drawn_by(workers: int, images: _MissingImages) -> "DataLoader[int]":
 
 
 def _workers_that_pay(num_images: int) -> int:
-    """As many processes as cores; none for few images, which take less time than their start."""
+    """Number of processes to draw with: one per core; 0 for few images."""
     cores = usable_cores()
     return cores if cores > 1 and num_images >= _MANY_IMAGES else 0
 

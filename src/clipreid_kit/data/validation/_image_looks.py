@@ -27,7 +27,7 @@ Thumbnails = npt.NDArray[np.float32]
 
 
 class ImageLook(NamedTuple):
-    """What is compared of a decoded image.
+    """Values of a decoded image that are compared.
 
     Attributes:
         pixels: Digest of its size and pixels.

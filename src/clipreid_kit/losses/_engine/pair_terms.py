@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class PairStatistics(NamedTuple):
-    """What the first pass over the (N, N) logits of images and texts finds.
+    """Results of the first pass over the (N, N) logits of images and texts.
 
     Attributes:
         pair: Logit of each true pair.

@@ -40,7 +40,7 @@ class UnitRows:
 
 
 class LogitNeeds(NamedTuple):
-    """Which inputs of logits ``scale * first @ second.T`` need a gradient."""
+    """Inputs of logits ``scale * first @ second.T`` that need a gradient."""
 
     first: bool
     second: bool

@@ -220,7 +220,10 @@ def _read_distractors(
     """Check the distractors; ``None`` if there are none."""
     if embeddings is None:
         if ids is not None:
-            raise ValueError(f"{owner}: distractor_ids given without distractor_embeddings.")
+            raise ValueError(
+                f"{owner}: distractor_ids is given without distractor_embeddings; pass both, or "
+                "neither."
+            )
         return None
 
     distractors = check_all_rows(owner, "distractor_embeddings", embeddings, rows.device)

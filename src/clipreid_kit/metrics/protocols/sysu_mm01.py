@@ -199,21 +199,24 @@ def _fixed_draw(
     """The gallery of one trial by the permutations of the set."""
     rows_of: dict[tuple[int | str, int], list[int]] = {}
     for row in rows.tolist():
-        rows_of.setdefault((ids[row].item(), int(cameras[row])), []).append(row)
+        key = (ids[row].item(), int(cameras[row]))
+        rows_of.setdefault(key, []).append(row)
 
     drawn: list[int] = []
-    for (identity, camera), own in rows_of.items():
+    for (identity, camera), images in rows_of.items():
         permutation = permutations.get((identity, camera))
         if permutation is None or trial >= len(permutation):
             raise ValueError(
                 f"{_OWNER}: permutations has no trial {trial + 1} of identity {identity} and "
                 f"camera {camera}. Leave it out to draw by the seed."
             )
+
         numbers = permutation[trial, :num_shots].tolist()
-        if max(numbers, default=0) >= len(own):
+        if max(numbers, default=0) >= len(images):
             raise ValueError(
-                f"{_OWNER}: permutations has an image {max(numbers) + 1} of identity {identity} "
-                f"and camera {camera}, of which there are {len(own)}. Pass all images of the set."
+                f"{_OWNER}: permutations names image {max(numbers) + 1} of identity {identity} and "
+                f"camera {camera}, but there are only {len(images)}. Pass all images of the set."
             )
-        drawn += [own[number] for number in numbers]
+        drawn += [images[number] for number in numbers]
+
     return np.sort(np.array(drawn, dtype=np.int64))

@@ -190,7 +190,7 @@ def bounded_ranges(
 
 
 class Meetings(NamedTuple):
-    """Where the sets of queries and gallery rows meet; a pair comes once for each common image.
+    """Pairs of queries and gallery rows with a common image; a pair comes once for each of these.
 
     Attributes:
         pair: Flat number of the pair in (queries, G).

@@ -261,13 +261,16 @@ def _encode(
         keep_nearness: Where to write the nearness (Q, G) of queries and gallery; ``None`` for not
             keeping it.
     """
-    total = len(space)
     keep = None if keep_nearness is None else (num_queries, keep_nearness)
     weights, largest = neighbour_sets(space, k1, k2, keep=keep)
-    last = int(weights.begin[num_queries])
+
+    # The sets of the queries come first. Those of the gallery are looked up by their members.
+    end = int(weights.begin[num_queries])
     of_queries = SparseRows(
-        weights.begin[: num_queries + 1], weights.column[:last], weights.weight[:last]
+        weights.begin[: num_queries + 1], weights.column[:end], weights.weight[:end]
     )
+    postings = transpose_rows(weights, num_queries, len(space))
+
     device = space.rows.device
     return _Encoding(
         space,
@@ -275,7 +278,7 @@ def _encode(
         lambda_value,
         largest[:num_queries],
         _to_device(of_queries, device),
-        _to_device(transpose_rows(weights, num_queries, total), device),
+        _to_device(postings, device),
     )
 
 

@@ -135,15 +135,29 @@ def _check_options(owner: str, k: int, alpha: float | None) -> None:
 
 
 def _mix(own: Tensor, others: Tensor, nearest: Tensor, alpha: float | None) -> Tensor:
-    """Add to each unit row its nearest rows, weighted, and normalise the sum."""
-    out = torch.empty_like(own)
-    step = max(1, _CHUNK // (nearest.shape[1] * own.shape[1]))
-    for start in range(0, len(own), step):
-        part = slice(start, start + step)
-        neighbours = others[nearest[part]].to(own.dtype)
+    """Add to each unit row its nearest rows, weighted, and normalise the sum.
+
+    Shape suffixes: B rows of a chunk, K neighbours of each, D dimensions.
+
+    Args:
+        own: Unit rows (N, D).
+        others: Unit rows (M, D) that neighbours are taken from.
+        nearest: (N, K), the rows of ``others`` that are nearest to each row.
+        alpha: Exponent of the weights; ``None`` for the plain average.
+    """
+    mixed = torch.empty_like(own)
+    rows_at_once = max(1, _CHUNK // (nearest.shape[1] * own.shape[1]))
+
+    for start in range(0, len(own), rows_at_once):
+        chunk = slice(start, start + rows_at_once)
+        own_BD = own[chunk]
+        neighbours_BKD = others[nearest[chunk]].to(own.dtype)
+
         if alpha is not None:
-            cosine = (own[part, None] * neighbours).sum(dim=2, keepdim=True)
-            weight = torch.where(cosine > 0, cosine.clamp(min=0).pow(alpha), 0.0)
-            neighbours = neighbours * weight
-        out[part] = own[part] + neighbours.sum(dim=1)
-    return l2_normalize(out)
+            cosine_BK1 = (own_BD[:, None] * neighbours_BKD).sum(dim=2, keepdim=True)
+            weight_BK1 = torch.where(cosine_BK1 > 0, cosine_BK1.clamp(min=0).pow(alpha), 0.0)
+            neighbours_BKD = neighbours_BKD * weight_BK1
+
+        mixed[chunk] = own_BD + neighbours_BKD.sum(dim=1)
+
+    return l2_normalize(mixed)

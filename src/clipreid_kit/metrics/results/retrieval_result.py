@@ -173,47 +173,61 @@ class RetrievalResult:
         if k is not None:
             check_integer(owner, "k", k, 1)
 
-        gains, ideal = self._gains(measure, self.num_gallery if k is None else k)
-        terms = gains.tolist()
+        last_rank = self.num_gallery if k is None else k
+        gains = self._gains(measure, last_rank).tolist()
         begin = self.begin.tolist()
         # fsum rounds once, as for re-identification
-        sums = [math.fsum(terms[start:stop]) for start, stop in itertools.pairwise(begin)]
-        return np.where(self.num_relevant > 0, np.array(sums) / ideal, np.nan)
+        sums = [math.fsum(gains[start:stop]) for start, stop in itertools.pairwise(begin)]
 
-    def _gains(self, measure: Measure, last: int) -> tuple[FloatArray, FloatArray]:
-        """Return the contribution of each relevant row to a measure, and the divisor of each query.
+        values = np.array(sums) / self._divisors(measure, last_rank)
+        return np.where(self.num_relevant > 0, values, np.nan)
+
+    def _gains(self, measure: Measure, last_rank: int) -> FloatArray:
+        """Return what each relevant row adds to the measure of its query.
 
         Args:
             measure: Name of the measure.
-            last: Last rank that counts, for the measures that have a k.
+            last_rank: Last rank that counts, for the measures that have a k.
         """
-        ranks, num_relevant = self.ranks, self.num_relevant
-        query = np.repeat(np.arange(self.num_queries), num_relevant)
-        number = np.arange(len(ranks)) - self.begin[query] + 1  # 1 for the first relevant row
-        at_least_one = np.maximum(num_relevant, 1)
-        divisor = at_least_one.astype(np.float64)
+        ranks = self.ranks
+        query = np.repeat(np.arange(self.num_queries), self.num_relevant)
+        num_found = np.arange(len(ranks)) - self.begin[query] + 1  # relevant rows up to this one
+        is_first = num_found == 1
+        is_within_k = (ranks <= last_rank).astype(np.float64)
+        is_within_r = (ranks <= self.num_relevant[query]).astype(np.float64)
 
+        gains: FloatArray
         match measure:
             case "hit_rate":
-                gains = (ranks <= last).astype(np.float64) * (number == 1)
-                return gains, np.ones_like(divisor)
-            case "recall":
-                return (ranks <= last).astype(np.float64), divisor
-            case "precision":
-                return (ranks <= last).astype(np.float64), np.full_like(divisor, last)
+                gains = is_within_k * is_first
+            case "recall" | "precision":
+                gains = is_within_k
             case "ndcg":
-                gains = (ranks <= last).astype(np.float64) / np.log2(ranks + 1.0)
-                discounts = 1 / np.log2(np.arange(int(divisor.max(initial=1))) + 2.0)
-                return gains, np.cumsum(discounts)[np.minimum(at_least_one, last) - 1]
+                gains = is_within_k / np.log2(ranks + 1.0)
             case "reciprocal_rank":
-                return (number == 1) / ranks, np.ones_like(divisor)
+                gains = is_first / ranks
             case "r_precision":
-                return (ranks <= num_relevant[query]).astype(np.float64), divisor
+                gains = is_within_r
             case "average_precision_at_r":
-                is_within_r = (ranks <= num_relevant[query]).astype(np.float64)
-                return is_within_r * (number / ranks), divisor
+                gains = is_within_r * (num_found / ranks)
             case _:
-                return number / ranks, divisor
+                gains = num_found / ranks
+        return gains
+
+    def _divisors(self, measure: Measure, last_rank: int) -> FloatArray:
+        """Return the number that the sum of each query's gains is divided by."""
+        num_relevant = np.maximum(self.num_relevant, 1)
+
+        divisors: FloatArray = num_relevant.astype(np.float64)
+        if measure in ("hit_rate", "reciprocal_rank"):
+            divisors = np.ones_like(divisors)
+        elif measure == "precision":
+            divisors = np.full_like(divisors, last_rank)
+        elif measure == "ndcg":
+            # The gains of the best ranking, which has all relevant rows first.
+            discounts = 1 / np.log2(np.arange(int(num_relevant.max(initial=1))) + 2.0)
+            divisors = np.cumsum(discounts)[np.minimum(num_relevant, last_rank) - 1]
+        return divisors
 
     def interval(
         self,

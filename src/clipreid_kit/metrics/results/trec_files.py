@@ -169,9 +169,11 @@ def _scores(owner: str, ranked: RankedList) -> list[float]:
     similarities = np.asarray(ranked.similarities, dtype=np.float64)
     who = f"{owner}: similarities of query {shown(ranked.query)}"
     if similarities.shape != (count,):
-        raise ValueError(f"{who} are of shape {similarities.shape}, for {count} names.")
+        raise ValueError(
+            f"{who} are of shape {similarities.shape}, for {count} names; pass one for each name."
+        )
     if not np.isfinite(similarities).all():
-        raise ValueError(f"{who} hold NaN or infinity.")
+        raise ValueError(f"{who} hold NaN or infinity; check the embeddings they come from.")
     if (np.diff(similarities) > 0).any():
         raise ValueError(f"{who} increase; sort each list, nearest first.")
 
@@ -196,7 +198,7 @@ def _scores(owner: str, ranked: RankedList) -> list[float]:
 def _new_name(owner: str, what: str, name: str, seen: set[str]) -> str:
     """Escape a name, which must not have been seen before."""
     if name in seen:
-        raise ValueError(f"{owner}: {what} {shown(name)} occurs twice.")
+        raise ValueError(f"{owner}: {what} {shown(name)} occurs twice; give each its own name.")
     seen.add(name)
     return _escape(owner, name)
 
@@ -224,7 +226,10 @@ def _columns(path: PathLike, count: int) -> Iterator[tuple[str, list[str]]]:
 
         place = f"{path}, line {number}"
         if len(columns) != count:
-            raise ValueError(f"{place}: there are {len(columns)} columns, and {count} are needed.")
+            raise ValueError(
+                f"{place}: there are {len(columns)} columns, and {count} are needed. "
+                "Correct the line."
+            )
         yield place, [unquote(column, errors="surrogatepass") for column in columns]
 
 
@@ -244,5 +249,8 @@ def _add(
     """Add a value, unless the item is there."""
     row = table.setdefault(query, {})
     if item in row:
-        raise ValueError(f"{place}: query {shown(query)} has the item {shown(item)} twice.")
+        raise ValueError(
+            f"{place}: query {shown(query)} has the item {shown(item)} twice. "
+            "Remove one of the lines."
+        )
     row[item] = value

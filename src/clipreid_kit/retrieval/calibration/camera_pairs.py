@@ -1,5 +1,6 @@
 """Calibrations of single pairs of cameras, and the judgement of hits by them."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -51,30 +52,38 @@ def fit_camera_pairs(
         texts: (N, D), embeddings of texts to compare with the images; ``None`` for the images.
         progress: Called with the number of pairs of cameras that are done, and that of all.
     """
-    cameras, numbers = number_cameras([record.camera for record in records])
-    total = len(cameras) * (len(cameras) - 1) // 2 + len(cameras) * (not across_cameras)
-    if progress is not None:
-        progress(0, total)
+    cameras, camera_of_row = number_cameras([record.camera for record in records])
 
-    found = []
-    for first in range(len(cameras)):
-        for second in range(first + across_cameras, len(cameras)):
-            rows = np.flatnonzero((numbers == first) | (numbers == second))
-            pairs = labelled_pairs(
-                embeddings[rows],
-                [records[row] for row in rows.tolist()],
-                across_cameras=first != second,
-                max_pairs=max_pairs,
-                seed=options.seed,
-                texts=None if texts is None else texts[rows],
-            )
-            own = _fit_if_enough(pairs, options, min_pairs, fingerprint)
-            num_same = int(pairs.is_same.sum())
-            num_other = len(pairs.is_same) - num_same
-            found.append(CameraPair((cameras[first], cameras[second]), num_same, num_other, own))
-            if progress is not None:
-                progress(len(found), total)
-    return tuple(found)
+    # A camera is also paired with itself, unless images of one camera are not compared.
+    numbers = range(len(cameras))
+    camera_pairs = list(itertools.combinations_with_replacement(numbers, 2))
+    if across_cameras:
+        camera_pairs = list(itertools.combinations(numbers, 2))
+    if progress is not None:
+        progress(0, len(camera_pairs))
+
+    fitted = []
+    for first, second in camera_pairs:
+        rows = np.flatnonzero((camera_of_row == first) | (camera_of_row == second))
+        pairs = labelled_pairs(
+            embeddings[rows],
+            [records[row] for row in rows.tolist()],
+            across_cameras=first != second,
+            max_pairs=max_pairs,
+            seed=options.seed,
+            texts=None if texts is None else texts[rows],
+        )
+
+        calibration = _fit_if_enough(pairs, options, min_pairs, fingerprint)
+        num_same = int(pairs.is_same.sum())
+        num_other = len(pairs.is_same) - num_same
+        names = (cameras[first], cameras[second])
+        fitted.append(CameraPair(names, num_same, num_other, calibration))
+
+        if progress is not None:
+            progress(len(fitted), len(camera_pairs))
+
+    return tuple(fitted)
 
 
 def number_cameras(cameras: Sequence[Camera]) -> tuple[list[int | str], IntArray]:

@@ -84,11 +84,13 @@ def labelled_pairs(
     generator = np.random.default_rng(seed)
     same = _same_pairs(identity, camera)
     num_same = len(same)
-    num_other = _count_pairs(len(records), camera) - num_same
     if num_same > max_pairs:
-        same = same[np.sort(generator.choice(num_same, max_pairs, replace=False))]
+        chosen = generator.choice(num_same, max_pairs, replace=False)
+        same = same[np.sort(chosen)]
 
+    num_other = _count_pairs(len(records), camera) - num_same
     other = _other_pairs(identity, camera, min(num_other, max_pairs), num_other, generator)
+
     pairs = np.concatenate([same, other])
     return LabelledPairs(
         similarity=_similarities(embeddings if texts is None else texts, embeddings, pairs),

@@ -21,7 +21,7 @@ class TooFewPairsError(ValueError):
 
 
 class FitOptions(NamedTuple):
-    """How pairs are calibrated; see :func:`calibrate`."""
+    """Options of a calibration; see :func:`calibrate`."""
 
     method: Literal["isotonic", "logistic"]
     false_positive_rate: float
@@ -181,26 +181,28 @@ def _predict_held_out(
 def _bins(
     predicted: FloatArray, is_same: npt.NDArray[np.bool_], weights: FloatArray
 ) -> tuple[float, tuple[ReliabilityBin, ...]]:
-    """Gather predictions into bins of equal width."""
+    """Gather predictions into bins of equal width; return the calibration error and the bins."""
     edges = np.linspace(0, 1, _BINS + 1)
-    number = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
+    bin_of_pair = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
     total = weights.sum()
 
     bins = []
-    for position in range(_BINS):
-        own = number == position
-        weight = weights[own].sum()
+    for number in range(_BINS):
+        is_inside = bin_of_pair == number
+        own = weights[is_inside]
+        weight = own.sum()
         if weight == 0:
             continue
-        bins.append(
-            ReliabilityBin(
-                low=float(edges[position]),
-                high=float(edges[position + 1]),
-                share=float(weight / total),
-                predicted=float((weights[own] * predicted[own]).sum() / weight),
-                observed=float((weights[own] * is_same[own]).sum() / weight),
-            )
+
+        found = ReliabilityBin(
+            low=float(edges[number]),
+            high=float(edges[number + 1]),
+            share=float(weight / total),
+            predicted=float((own * predicted[is_inside]).sum() / weight),
+            observed=float((own * is_same[is_inside]).sum() / weight),
         )
+        bins.append(found)
+
     error = sum(part.share * abs(part.predicted - part.observed) for part in bins)
     return float(error), tuple(bins)
 
@@ -226,7 +228,9 @@ def _threshold(
     for _ in range(num_resamples):
         drawn = generator.integers(0, pairs.num_identities, pairs.num_identities)
         times = np.bincount(drawn, minlength=pairs.num_identities)
-        found.append(_above(similarity, times[identities].prod(axis=1).astype(float), rate))
+        weights = times[identities].prod(axis=1).astype(float)
+        found.append(_above(similarity, weights, rate))
+
         if advance is not None:
             advance()
 

@@ -1,1 +1,1 @@
-"""Which images of a gallery show the same identity, without labels."""
+"""Find the images of a gallery that show the same identity, without labels."""

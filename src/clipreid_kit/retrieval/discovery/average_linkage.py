@@ -93,19 +93,25 @@ def split_large(
         New labels, with gaps in their numbers, and the number of images in split components.
     """
     sizes = np.bincount(labels[labels >= 0], minlength=1)
-    split, num_split = labels.copy(), 0
+    split = labels.copy()
+    num_split = 0
     next_label = len(sizes)
+
     for label in np.flatnonzero(sizes > MOST_IMAGES).tolist():
-        own = np.flatnonzero(labels == label)
+        images = np.flatnonzero(labels == label)
         is_inside = labels[first] == label
+
+        # Inside a component, images are numbered by their place in `images`.
         parts = bounded_components(
-            np.searchsorted(own, first[is_inside]),
-            np.searchsorted(own, second[is_inside]),
+            np.searchsorted(images, first[is_inside]),
+            np.searchsorted(images, second[is_inside]),
             pair_values[is_inside],
-            len(own),
+            len(images),
             MOST_IMAGES,
         )
-        split[own] = next_label + parts
+
+        split[images] = next_label + parts
         next_label += int(parts.max()) + 1
-        num_split += len(own)
+        num_split += len(images)
+
     return split, num_split

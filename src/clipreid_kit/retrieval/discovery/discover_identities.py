@@ -83,7 +83,7 @@ class DiscoveredIdentities:
         found = []
         for record, label, number in zip(self._records, self.labels, numbers, strict=True):
             if record is None:
-                raise ValueError(f"{owner}: the index has no records.")
+                raise ValueError(f"{owner}: the index has no records. Build it with records.")
             if label < 0 and unmatched == "leave_out":
                 continue
             identity = "unknown" if label < 0 and unmatched == "unknown" else f"id-{number:05d}"
@@ -187,7 +187,9 @@ def discover_identities(
     graph = index.neighbours(num_neighbours, where=where)
     count = len(graph.keys)
     if count == 0:
-        raise ValueError(f"{_OWNER}: no image of the index meets the conditions.")
+        raise ValueError(
+            f"{_OWNER}: no image of the index meets the conditions. Change or leave out where."
+        )
 
     records = index.records(graph.keys)
     calibration = index.calibration if min_similarity is None else None
@@ -225,7 +227,8 @@ def _least_value(
         check_number(_OWNER, "min_similarity", min_similarity)
         if images_per_identity is not None:
             raise ValueError(
-                f"{_OWNER}: images_per_identity moves probabilities, not similarities."
+                f"{_OWNER}: images_per_identity has no effect with min_similarity, as it changes "
+                "probabilities only. Pass min_probability, or leave it out."
             )
         return min_similarity
 

@@ -11,7 +11,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryScores:
-    """How well found identities agree with known ones; an unmatched image is its own identity.
+    """Agreement of found identities with known ones; an unmatched image is its own identity.
 
     Attributes:
         ari: Adjusted Rand index: agreement about pairs, 0 for chance and 1 for equality.
@@ -72,7 +72,10 @@ def score_identities(
     number_of: dict[int | str, int] = {}
     known = np.array([number_of.setdefault(one, len(number_of)) for one in identities])
     if len(known) != len(found):
-        raise ValueError(f"{owner}: got {len(known)} identities for {len(found)} images.")
+        raise ValueError(
+            f"{owner}: there are {len(known)} identities for {len(found)} images; pass one "
+            "for each."
+        )
     if len(number_of) == 1:
         raise ValueError(
             f"{owner}: all images have the identity {identities[0]!r}, so there is nothing to "

@@ -82,7 +82,7 @@ def write_embeddings(
     if target.exists() or target.is_symlink():  # a link to nothing, too
         raise ValueError(f"{_OWNER}: {target} exists. Delete it, or choose another name.")
     if not records:
-        raise ValueError(f"{_OWNER}: there are no records.")
+        raise ValueError(f"{_OWNER}: there are no records. Pass at least one.")
 
     size = -(-part_size // encoder.batch_size) * encoder.batch_size
     try:
@@ -290,11 +290,14 @@ def _write_matrix(path: Path, parts: Sequence[Matrix], rows: npt.NDArray[np.int6
     }
     with replaced_file(path) as temporary, temporary.open("xb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
+
         start = 0
         for part in parts:
-            own = rows[(rows >= start) & (rows < start + len(part))] - start
-            stream.write(np.ascontiguousarray(part[own]).tobytes())
+            is_inside = (rows >= start) & (rows < start + len(part))
+            chosen = part[rows[is_inside] - start]
+            stream.write(np.ascontiguousarray(chosen).tobytes())
             start += len(part)
+
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -1,4 +1,4 @@
-"""What an encoder needs of a model: of towers, a trained method, or any module."""
+"""One interface of an encoder to towers, trained methods and other modules."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast, runtime_checkable

@@ -1,4 +1,4 @@
-"""What an encoder returns of records: embeddings, and which images it had to leave out."""
+"""Embeddings of records, and the images that an encoder had to leave out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -447,7 +447,7 @@ class Encoder:
         listed = [texts] if isinstance(texts, str) else list(texts)
         check_texts(listed)
         if not listed:
-            raise ValueError(f"{_OWNER}.encode_texts: there are no texts.")
+            raise ValueError(f"{_OWNER}.encode_texts: there are no texts. Pass at least one.")
 
         obstacle = self._model.text_obstacle()
         if obstacle is not None:
@@ -476,7 +476,7 @@ class Encoder:
             stop: Whether to return at the first image that cannot be read.
         """
         if not images:
-            raise ValueError(f"{_OWNER}: there are no images.")
+            raise ValueError(f"{_OWNER}: there are no images. Pass at least one.")
 
         disable = None if self.progress is None else not self.progress
         total = len(images) * len(self.rotations)

@@ -1,1 +1,1 @@
-"""Where the rows of an index are kept and searched: a folder, or Milvus."""
+"""Engines that keep and search the rows of an index: a folder, or Milvus."""

@@ -79,16 +79,23 @@ def _candidates(
     num_allowed: int,
 ) -> IntArray:
     """Return rows near to each query that may be found; -1 in between and behind."""
-    share = num_allowed / structure.num_rows
-    factor, spare = (1, _FEW_SPARE) if structure.has_whole_rows else (_FACTOR, _SPARE)
-    count = min(structure.num_rows, int((factor * wanted + spare) / share))
+    num_candidates = _FACTOR * wanted + _SPARE
+    if structure.has_whole_rows:
+        num_candidates = wanted + _FEW_SPARE
+
+    # The structure does not filter: ask for more, so that about enough are left.
+    share_allowed = num_allowed / structure.num_rows
+    count = min(structure.num_rows, int(num_candidates / share_allowed))
+
     while True:
         rows = structure.neighbours(queries, count).rows
         if allowed is not None:
             rows = np.where((rows >= 0) & allowed[rows], rows, -1)
-        is_enough = (rows >= 0).sum(axis=1).min(initial=wanted) >= wanted
-        if is_enough or 2 * count > structure.num_rows:
+
+        fewest = (rows >= 0).sum(axis=1).min(initial=wanted)
+        if fewest >= wanted or 2 * count > structure.num_rows:
             return rows
+
         count = min(4 * count, structure.num_rows)
 
 
@@ -105,24 +112,36 @@ def nearest_of(queries: Tensor, rows: IntArray, gallery: GalleryRows, count: int
         count: How many rows to return; -1 and NaN where there are fewer candidates.
     """
     is_open = rows >= 0
-    if rows.shape[1] > 2 * count > 0:  # many more than are asked for
-        values, errors = np.full(rows.shape, -np.inf), np.zeros(rows.shape)
-        step = max(1, _CHUNK // (rows.shape[1] * queries.shape[1]))
-        for start in range(0, len(queries), step):
-            part = slice(start, start + step)
-            values[part], errors[part] = _float64_scores(queries[part], rows[part], gallery)
+    has_many_candidates = rows.shape[1] > 2 * count > 0
+    if has_many_candidates:
+        is_open &= _may_be_nearest(queries, rows, gallery, count)
 
-        threshold = np.partition(values - errors, -count, axis=1)[:, -count, None]
-        is_open &= values + errors >= threshold
     query, place = np.nonzero(is_open)
-
     exact = np.full(rows.shape, -np.inf)
     exact[query, place] = exact_pairs(queries, query, gallery.take(rows[query, place]))
+
+    # The largest similarity first; of equals, the lower row.
     order = np.lexsort((rows, -exact))[:, :count]
     chosen = np.take_along_axis(rows, order, axis=1)
     similarities = np.take_along_axis(exact, order, axis=1)
+
     is_found = np.isfinite(similarities)
     return Found(np.where(is_found, chosen, -1), np.where(is_found, similarities, np.nan))
+
+
+def _may_be_nearest(queries: Tensor, rows: IntArray, gallery: GalleryRows, count: int) -> BoolArray:
+    """Return which candidates (Q, C) may be among the ``count`` nearest of their query."""
+    values = np.full(rows.shape, -np.inf)
+    errors = np.zeros(rows.shape)
+
+    queries_at_once = max(1, _CHUNK // (rows.shape[1] * queries.shape[1]))
+    for start in range(0, len(queries), queries_at_once):
+        part = slice(start, start + queries_at_once)
+        values[part], errors[part] = _float64_scores(queries[part], rows[part], gallery)
+
+    # So many candidates are at least as near as this, whatever the errors are.
+    least_of_nearest = np.partition(values - errors, -count, axis=1)[:, -count, None]
+    return values + errors >= least_of_nearest
 
 
 def _float64_scores(

@@ -75,7 +75,7 @@ class FolderStore:
 
     @property
     def facts(self) -> StoreFacts:
-        """What the manifest says of the embeddings."""
+        """Facts about the embeddings, from the manifest."""
         manifest = self._snapshot.manifest
         return StoreFacts(
             manifest.dim,

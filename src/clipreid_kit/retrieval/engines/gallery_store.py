@@ -1,4 +1,4 @@
-"""What :class:`GalleryIndex` needs of the place that keeps its rows: one protocol, two engines.
+"""Protocol of the engines that keep the rows of a :class:`GalleryIndex`.
 
 The index checks what callers pass, encodes images and shapes answers; a store keeps rows and finds
 the nearest ones. A store numbers its rows in the order of insertion, so that "the lower row first
@@ -27,7 +27,7 @@ Conditions = Sequence[Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """What an index knows of its embeddings.
+    """Facts about the embeddings of an index.
 
     Attributes:
         dim: Width of the embeddings.
@@ -74,7 +74,7 @@ class GalleryStore(Protocol):
 
     @property
     def name(self) -> str:
-        """What users call the index: its folder or its URI, without secrets."""
+        """Name of the index for users: its folder or its URI, without secrets."""
         ...
 
     @property
@@ -84,7 +84,7 @@ class GalleryStore(Protocol):
 
     @property
     def facts(self) -> StoreFacts:
-        """What the index knows of its embeddings."""
+        """Facts about the embeddings of the index."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Where a Milvus is, and calls to it: with a timeout, with retries, and with errors of our own."""
+"""Address of a Milvus, and calls to it with a timeout, with retries and with our own errors."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class MilvusAddress:
-    """Where an index is kept in Milvus.
+    """Address of an index in Milvus.
 
     Attributes:
         uri: What the client takes: a file of Milvus Lite, or the URL of a server.

@@ -135,14 +135,16 @@ class StateCollection:
 
 def _join(parts: dict[int, str], generation: int) -> str | None:
     """Return the text of a generation; ``None`` if it is not complete."""
+    # Each part begins with the number of parts, the checksum of the whole text, and a space.
     first = generation * _MOST_PARTS
-    heads = parts.get(first, "").split(" ", 2)
-    if len(heads) < 3 or not (heads[0].isdigit() and heads[1].isdigit()):
+    head = parts.get(first, "").split(" ", 2)
+    if len(head) < 3 or not (head[0].isdigit() and head[1].isdigit()):
         return None
+    num_parts, checksum = int(head[0]), int(head[1])
 
-    pieces = [parts.get(first + number, "") for number in range(int(heads[0]))]
+    pieces = [parts.get(first + number, "") for number in range(num_parts)]
     text = "".join(piece.split(" ", 2)[-1] for piece in pieces)
-    return text if zlib.crc32(text.encode()) == int(heads[1]) else None
+    return text if zlib.crc32(text.encode()) == checksum else None
 
 
 def _parse(name: str, text: str) -> MilvusState:

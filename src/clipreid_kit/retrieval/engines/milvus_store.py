@@ -78,7 +78,7 @@ class MilvusStore:
 
     @property
     def facts(self) -> StoreFacts:
-        """What the index knows of its embeddings."""
+        """Facts about the embeddings of the index."""
         return self._state.facts
 
     @property
@@ -314,18 +314,16 @@ class MilvusStore:
 
         rows = np.full((len(queries), count), -1, dtype=np.int64)
         similarities = np.full((len(queries), count), np.nan)
-        for number, one in enumerate(hits):
-            if len(one) == 0:
+        for number, hits_of_query in enumerate(hits):
+            if len(hits_of_query) == 0:
                 continue
-            keys = np.array([_key(hit) for hit in one], dtype=np.int64)
-            found = [list(hit["entity"]["vector"]) for hit in one]
-            vectors = torch.tensor(found, dtype=torch.float32, device="cpu")
-            query = queries[number : number + 1]
-            scores = exact_pairs(query, np.zeros(len(keys), dtype=np.int64), vectors)
-            order = np.lexsort((keys, -scores))[:count]
-            rows[number, : len(order)] = keys[order]
-            similarities[number, : len(order)] = scores[order]
-            self._remember(one)
+
+            keys, scores = _exact_hits(queries[number : number + 1], hits_of_query)
+            num_found = min(count, len(keys))
+            rows[number, :num_found] = keys[:num_found]
+            similarities[number, :num_found] = scores[:num_found]
+            self._remember(hits_of_query)
+
         return rows, similarities
 
     def _remember(self, hits: Sequence[Any]) -> None:
@@ -485,6 +483,18 @@ def new_collection(owner: str, connection: MilvusConnection, dim: int) -> str:
     return name
 
 
+def _exact_hits(query: Tensor, hits: Sequence[Any]) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Return the keys of the hits of one query (1, D), nearest first, and their similarities."""
+    keys = np.array([_key(hit) for hit in hits], dtype=np.int64)
+    found = [list(hit["entity"]["vector"]) for hit in hits]
+    vectors = torch.tensor(found, dtype=torch.float32, device="cpu")
+    similarities = exact_pairs(query, np.zeros(len(keys), dtype=np.int64), vectors)
+
+    # Of equals the lower key first.
+    order = np.lexsort((keys, -similarities))
+    return keys[order], similarities[order]
+
+
 def insert_rows(
     owner: str,
     connection: MilvusConnection,
@@ -500,6 +510,7 @@ def insert_rows(
     for start in range(0, len(embeddings), step):
         stop = min(start + step, len(embeddings))
         vectors = embeddings.block(start, stop).float().tolist()
+
         batch = []
         for position, vector in enumerate(vectors, start=start):
             record = None if records is None else records[position]

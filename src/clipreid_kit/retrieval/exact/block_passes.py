@@ -23,7 +23,7 @@ _MANY = 1024  # candidates of a block from which on they are scored at once
 
 
 class BlockScan(NamedTuple):
-    """What is known of a block.
+    """Candidates of a block, and a bound on the similarities of its other rows.
 
     Attributes:
         block: The block.

@@ -245,7 +245,10 @@ def _calibrations(
     """Return the calibration of each index."""
     if given is not None:
         if len(given) != len(indexes):
-            raise ValueError(f"{_OWNER}: got {len(given)} calibrations for {len(indexes)} indexes.")
+            raise ValueError(
+                f"{_OWNER}: there are {len(given)} calibrations for {len(indexes)} indexes; pass "
+                "one for each."
+            )
         return list(given)
 
     found = []
@@ -265,7 +268,9 @@ def _weights(count: int, given: Sequence[float] | None) -> list[float]:
     if given is None:
         return [1.0] * count
     if len(given) != count:
-        raise ValueError(f"{_OWNER}: got {len(given)} weights for {count} indexes.")
+        raise ValueError(
+            f"{_OWNER}: there are {len(given)} weights for {count} indexes; pass one for each."
+        )
     for weight in given:
         check_number(_OWNER, "weights", weight)
         if weight <= 0:
@@ -302,7 +307,10 @@ def _paths(index: GalleryIndex, keys: IntArray) -> list[str]:
     paths = []
     for record in index.records(keys):
         if record is None:
-            raise ValueError(f"{_OWNER}: the index {index.name} has no records to match images by.")
+            raise ValueError(
+                f"{_OWNER}: the index {index.name} has no records to match images by. Build it "
+                "with records."
+            )
         paths.append(record.path)
 
     if len(set(paths)) < len(paths):
@@ -327,7 +335,10 @@ def _queries(owner: str, vectors: Sequence[Any], count: int) -> list[Tensor]:
 
     numbers = {len(rows) for rows in found}
     if len(numbers) > 1:
-        raise ValueError(f"{owner}: the arrays hold different numbers of queries: {numbers}.")
+        raise ValueError(
+            f"{owner}: the arrays hold different numbers of queries: {numbers}. Encode the same "
+            "queries by every model."
+        )
     return found
 
 

@@ -96,7 +96,7 @@ class HitBody(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """What one index found."""
+    """Answer of one index."""
 
     index: int
     generation: int
@@ -121,7 +121,7 @@ class QueryEcho(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """What a search found."""
+    """Answer to a search."""
 
     query: QueryEcho
     answers: list[AnswerBody]
@@ -165,7 +165,7 @@ class IndexFacts(BaseModel):
 
 
 class PageFacts(BaseModel):
-    """What the page offers."""
+    """Choices that the page offers."""
 
     indexes: list[IndexFacts]
     max_upload_bytes: int

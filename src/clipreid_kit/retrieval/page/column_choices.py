@@ -1,4 +1,4 @@
-"""What the filters of the page offer: the values of each column of an index."""
+"""Choices of the page's filters: the values of each column of an index."""
 
 import math
 from collections import Counter

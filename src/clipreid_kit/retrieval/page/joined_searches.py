@@ -47,7 +47,7 @@ class Question:
 
 
 class Answer(NamedTuple):
-    """What was found.
+    """Answer to one search.
 
     Attributes:
         hits: The nearest images, nearest first.

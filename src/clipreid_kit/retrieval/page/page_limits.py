@@ -7,7 +7,7 @@ _MB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PageLimits:
-    """What the search page accepts from its clients, and what it keeps in memory.
+    """Limits on what the search page accepts from its clients and keeps in memory.
 
     Attributes:
         max_upload_bytes: Largest file of an image.

@@ -42,7 +42,7 @@ class IndexState:
 
     @property
     def columns(self) -> list[dict[str, Any]]:
-        """What the filters offer; read when it is first needed."""
+        """Choices of the filters, read when they are first needed."""
         if self._columns is None:
             self._columns = column_choices(self.index)
         return self._columns

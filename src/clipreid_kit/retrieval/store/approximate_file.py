@@ -45,7 +45,7 @@ _WHOLE_ROWS = re.compile(r"(IVF[0-9]+(_HNSW[0-9]*)?,)?Flat|(HNSW|NSG)[0-9]*(,Fla
 
 
 class ApproximateEntry(TypedDict):
-    """What a manifest says of an approximate structure.
+    """Entry of an approximate structure in a manifest.
 
     Attributes:
         factory: The factory string of faiss that built it.

@@ -40,7 +40,8 @@ class Between:
         zones = {end.tzinfo is None for end in ends if isinstance(end, datetime)}
         if len(zones) > 1:
             raise ValueError(
-                f"Between: one of {self.low} and {self.high} has a time zone, and one has none."
+                f"Between: only one of {self.low} and {self.high} has a time zone. Give both with "
+                "one, or both without."
             )
 
 

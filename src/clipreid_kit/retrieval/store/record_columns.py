@@ -158,7 +158,8 @@ def check_column_names(owner: str, where: Mapping[str, object], names: Sequence[
 
         if not names:
             raise ValueError(
-                f"{owner}: where has {name!r}, but the index was built without records."
+                f"{owner}: where has {name!r}, but the index was built without records. Leave "
+                "where out."
             )
         near = get_close_matches(str(name).lower(), names, n=1, cutoff=0.0)
         raise ValueError(

@@ -36,7 +36,7 @@ class DamagedFileError(ValueError):
 
 
 class FileEntry(TypedDict):
-    """What a manifest says of a file: enough to notice another one in its place."""
+    """Entry of a file in a manifest: enough to notice another one in its place."""
 
     name: str
     size: int
@@ -45,7 +45,7 @@ class FileEntry(TypedDict):
 
 
 class _Plan(NamedTuple):
-    """Where an array is, and how it is checked.
+    """Place of an array in a file, and of its checksums.
 
     Attributes:
         dtype: Type of its numbers.

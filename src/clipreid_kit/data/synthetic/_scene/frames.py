@@ -16,7 +16,7 @@ _TURN = 8.0  # largest turn in degrees
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """How a later frame of a view differs from its first.
+    """Difference of a later frame of a view from its first.
 
     Attributes:
         shift: Shift to the right and downwards, as fractions of the short side.

@@ -1,4 +1,4 @@
-"""What an infrared camera makes of a drawn scene: grey, inverted, blurred and noisy."""
+"""Draw a scene as an infrared camera sees it: grey, inverted, blurred and noisy."""
 
 import numpy as np
 from PIL import Image, ImageFilter

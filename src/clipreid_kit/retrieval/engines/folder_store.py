@@ -63,6 +63,10 @@ class FolderStore:
         self._device = device
         self.reload()
 
+    def __reduce__(self) -> tuple[type["FolderStore"], tuple[Path, torch.device | None]]:
+        """Copies and pickles open the folder again: mapped files belong to one process."""
+        return type(self), (self._path.absolute(), self._device)
+
     @property
     def name(self) -> str:
         """The folder."""

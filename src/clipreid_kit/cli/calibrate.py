@@ -8,6 +8,7 @@ import typer
 
 from clipreid_kit._progress_line import progress_line
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
+from clipreid_kit.cli._outputs import figure_to_write
 from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 
 
@@ -33,7 +34,10 @@ def calibrate(
         ),
     ] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw a reliability diagram (.png, .svg or .pdf).")
+        Path | None,
+        typer.Option(
+            help="Draw a reliability diagram (.png, .svg or .pdf).", callback=figure_to_write
+        ),
     ] = None,
     milvus_token_file: TokenFileOption = None,
 ) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from clipreid_kit._files import write_whole
 from clipreid_kit.cli._cross_domain import TEST_SET, cross_domain
+from clipreid_kit.cli._outputs import file_to_write
 from clipreid_kit.cli._recipe_names import recipes_folder
 from clipreid_kit.cli._trainer import trainer_module
 from clipreid_kit.cli.report import report
@@ -71,7 +72,7 @@ def compare(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(help="Write a leaderboard of runs to this file."),
+        typer.Option(help="Write a leaderboard of runs to this file.", callback=file_to_write),
     ] = None,
     table_format: Annotated[
         str | None,
@@ -168,6 +169,7 @@ def _table_format(out: Path | None, asked: str | None) -> str:
         raise typer.BadParameter(
             f"--out {out}: with --test or --train, name a .md, .tex or .html file, without --format"
         )
+    file_to_write(out)
     return formats[out.suffix.lower()]
 
 

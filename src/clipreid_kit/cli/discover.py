@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from clipreid_kit.cli._outputs import table_to_write
 from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
@@ -12,7 +13,11 @@ from clipreid_kit.cli._where import WhereOption, parse_conditions
 def discover(
     store: StoreArgument,
     out: Annotated[
-        Path, typer.Option(help="Table to write, with the found identities (.csv, .json, ...).")
+        Path,
+        typer.Option(
+            help="Table to write, with the found identities (.csv, .json, ...).",
+            callback=table_to_write,
+        ),
     ],
     method: Annotated[
         Literal["average", "threshold"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipreid_kit._progress_line import progress_line
+from clipreid_kit.cli._outputs import file_to_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,7 @@ class Precision(str, Enum):
 
 def export(
     source: Annotated[Path, typer.Argument(help="A run, one of its checkpoints, or saved towers.")],
-    file: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    file: Annotated[Path, typer.Argument(help="The ONNX file to write.", callback=file_to_write)],
     user: Annotated[
         User, typer.Option("--for", help="tracker: with resizing and normalisation inside.")
     ] = User.program,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit._files import error_line
 from clipreid_kit.cli._cross_domain import CompareCommand
 from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except _FAILURES as error:
-        return _fail(str(error) or type(error).__name__, status=1)
+        return _fail(error_line(error), status=1)
 
     return status if isinstance(status, int) else 0
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clipreid_kit.cli._outputs import file_to_write
 from clipreid_kit.cli._recipe_names import find_recipe, recipe_names, recipes_folder
 from clipreid_kit.cli._trainer import trainer_function
 
@@ -96,7 +97,10 @@ def convert_recipe(
     file: Annotated[
         Path, typer.Argument(help="YAML (hands), JSON (top-k), or a text of command lines.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the recipe into this file.", callback=file_to_write),
+    ] = None,
     version: Annotated[
         str | None, typer.Option(help="Of the hands pipeline: version of the file, such as v9.")
     ] = None,

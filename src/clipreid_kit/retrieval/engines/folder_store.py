@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._files import flush_folder
+from clipreid_kit._files import check_creatable, flush_folder
 from clipreid_kit._read_files import exists, identity_of_file, is_folder
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
@@ -312,7 +312,7 @@ def folder_to_build(owner: str, path: Path) -> Path:
     """Return the folder that a new index goes to, with links followed.
 
     Raises:
-        ValueError: If there is something already.
+        ValueError: If there is something already, or the folder cannot be made.
     """
     if path.is_symlink():
         path = Path(os.path.realpath(path))
@@ -320,6 +320,9 @@ def folder_to_build(owner: str, path: Path) -> Path:
         raise ValueError(
             f"{owner}: {path} exists. Choose another store, or open the index and add to it."
         )
+
+    with readable_errors(owner, path):
+        check_creatable(path)
     return path
 
 

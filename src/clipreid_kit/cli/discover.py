@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipreid_kit.cli._outputs import table_to_write
+from clipreid_kit.cli._outputs import check_output
 from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
@@ -13,11 +13,7 @@ from clipreid_kit.cli._where import WhereOption, parse_conditions
 def discover(
     store: StoreArgument,
     out: Annotated[
-        Path,
-        typer.Option(
-            help="Table to write, with the found identities (.csv, .json, ...).",
-            callback=table_to_write,
-        ),
+        Path, typer.Option(help="Table to write, with the found identities (.csv, .json, ...).")
     ],
     method: Annotated[
         Literal["average", "threshold"],
@@ -50,10 +46,15 @@ def discover(
     Example: clipreid discover gallery.index --out found.csv
     """
     from clipreid_kit.data import write_table
+    from clipreid_kit.data.readers.table_by_suffix import written_suffix
     from clipreid_kit.retrieval import discover_identities
 
+    index = open_index(store, milvus_token_file)
+    check_output("--out", out)
+    written_suffix("--out", out)
+
     found = discover_identities(
-        open_index(store, milvus_token_file),
+        index,
         method=method,
         min_probability=min_probability,
         min_similarity=min_similarity,

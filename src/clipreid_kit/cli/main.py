@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from clipreid_kit._files import error_line
+from clipreid_kit.cli._command import Command
 from clipreid_kit.cli._cross_domain import CompareCommand
 from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
@@ -58,15 +59,15 @@ def build_app() -> typer.Typer:
 
     app.command()(train)
     app.command(context_settings=PASS_ON)(evaluate)
-    app.command()(report)
+    app.command(cls=Command)(report)
     app.command(cls=CompareCommand)(compare)
-    app.command()(embed)
+    app.command(cls=Command)(embed)
     app.add_typer(index_app(), name="index")
-    app.command()(search)
-    app.command()(serve)
-    app.command()(calibrate)
-    app.command()(discover)
-    app.command()(export)
+    app.command(cls=Command)(search)
+    app.command(cls=Command)(serve)
+    app.command(cls=Command)(calibrate)
+    app.command(cls=Command)(discover)
+    app.command(cls=Command)(export)
     app.add_typer(recipes_app(), name="recipes")
     app.command()(examples)
     app.command()(doctor)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipreid_kit.cli._outputs import file_to_write
+from clipreid_kit.cli._outputs import check_output
 from clipreid_kit.cli._recipe_names import find_recipe, recipe_names, recipes_folder
 from clipreid_kit.cli._trainer import trainer_function
 
@@ -99,7 +99,7 @@ def convert_recipe(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the recipe into this file.", callback=file_to_write),
+        typer.Option(help="Write the recipe into this file."),
     ] = None,
     version: Annotated[
         str | None, typer.Option(help="Of the hands pipeline: version of the file, such as v9.")
@@ -112,6 +112,9 @@ def convert_recipe(
 
     Example: clipreid recipes convert config.yml --out mine.yaml
     """
+    if out is not None:
+        check_output("--out", out)
+
     convert = trainer_function("prepare.convert_recipe", "convert")
     text, remarks = convert(file, version)
     for remark in remarks:

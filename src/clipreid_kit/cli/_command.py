@@ -1,0 +1,34 @@
+"""Commands whose errors name options as they are written on a command line."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand
+
+
+class Command(TyperCommand):
+    """A command that writes ``--min-probability`` where the library says ``min_probability``."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer exports no type)
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            names = [parameter.name for parameter in self.params]
+            raise ValueError(with_option_names(str(error), names)) from error
+
+
+def with_option_names(message: str, names: Iterable[str]) -> str:
+    """Write arguments of the library as the options that they came from.
+
+    Names of a single word stay, as they may be words of the sentence.
+
+    >>> with_option_names("pass min_rate= or k, and no data.min_rate.", ["min_rate", "k"])
+    'pass --min-rate or k, and no data.min_rate.'
+    """
+    for name in names:
+        if "_" in name:
+            option = f"--{name.replace('_', '-')}"
+            message = re.sub(rf"(?<![\w./-]){name}(?![\w/])=?", option, message)
+    return message

@@ -1,10 +1,22 @@
-"""Commands whose errors name options as they are written on a command line."""
+"""Commands and their program: errors that name options, and interrupts that are seen."""
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from typer.core import TyperCommand
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class Program(TyperGroup):
+    """A group of commands that ends by ``typer.Abort`` on Ctrl-C, and not in silence."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer exports no type)
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
 
 
 class Command(TyperCommand):

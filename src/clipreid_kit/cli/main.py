@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from clipreid_kit._files import error_line
-from clipreid_kit.cli._command import Command
+from clipreid_kit.cli._command import Command, Program
 from clipreid_kit.cli._cross_domain import CompareCommand
 from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
@@ -49,6 +49,7 @@ def build_app() -> typer.Typer:
     """The program with all its commands."""
     app = typer.Typer(
         name="clipreid",
+        cls=Program,
         help=_HELP,
         no_args_is_help=True,
         rich_markup_mode=None,  # plain text: the same in a pipe, a log and a terminal

@@ -1,12 +1,14 @@
 """Compare all that two objects hold: attributes, parameters, containers, random states."""
 
 import functools
+import mmap
 import types
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import regex
 import torch
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device)
@@ -28,6 +30,10 @@ def first_difference(left: Any, right: Any, path: str = "it", seen: Any = None) 
         return None if np.array_equal(left, right) else path
     if isinstance(left, torch.Generator):
         return None if torch.equal(left.get_state(), right.get_state()) else path
+    if isinstance(left, mmap.mmap):
+        return None if left[:] == right[:] else path
+    if isinstance(left, regex.Pattern):
+        return None if (left.pattern, left.flags) == (right.pattern, right.flags) else path
     if isinstance(left, _PLAIN):
         return None if left == right else path
     if isinstance(left, weakref.ref):

@@ -1,11 +1,19 @@
 import os
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from clipreid_kit._files import append_line, replaced_file, write_whole
+from clipreid_kit._files import (
+    append_line,
+    check_creatable,
+    check_replaceable,
+    error_line,
+    replaced_file,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("flush", [True, False])
@@ -164,3 +172,44 @@ def test_lines_are_appended_whole(tmp_path):
 def test_a_new_file_of_lines_is_private(tmp_path):
     append_line(tmp_path / "lines.jsonl", b"one")
     assert stat.S_IMODE((tmp_path / "lines.jsonl").stat().st_mode) == 0o600
+
+
+class TestErrors:
+    def test_name_the_file_and_not_the_temporary_one(self, tmp_path):
+        path = tmp_path / "a.bin"
+        with pytest.raises(FileNotFoundError) as caught, replaced_file(path) as temporary:
+            temporary.open()
+
+        assert caught.value.filename == str(path)
+        assert error_line(caught.value) == f"{path}: No such file or directory."
+
+    def test_say_what_is_wrong_with_the_place(self, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        for path, reason in {
+            tmp_path: "it is a folder; name a file",
+            tmp_path / "no" / "a": f"there is no folder {tmp_path / 'no'}; create it first",
+            tmp_path / "file" / "a": f"{tmp_path / 'file'} is a file, and no folder",
+        }.items():
+            for write in (check_replaceable, lambda path: write_whole(path, b"")):
+                with pytest.raises(OSError, match=re.escape(reason)) as caught:
+                    write(path)
+                assert error_line(caught.value) == f"{path}: {reason}."
+
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(PermissionError, match="you may not write to the folder"):
+            check_replaceable(tmp_path / "a")
+
+    def test_a_folder_can_be_made_below_one_that_is_there(self, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        check_creatable(tmp_path)
+        check_creatable(tmp_path / "a" / "b")
+        with pytest.raises(NotADirectoryError, match="file is a file, and no folder"):
+            check_creatable(tmp_path / "file" / "a")
+
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(PermissionError, match="you may not write to"):
+            check_creatable(tmp_path / "a")
+
+    @posix
+    def test_a_stream_is_a_place_to_write_to(self):
+        check_replaceable(Path(os.devnull))

@@ -17,6 +17,7 @@ import yaml
 from examples.prepare import fashion_command
 from examples.prepare.hands_yaml import convert_hands
 from examples.prepare.one_line_errors import run
+from examples.settings.errors import content
 from examples.settings.topk_json import parse_topk_json, recipe_of_topk_json
 from examples.settings.yaml_files import parse_yaml
 
@@ -80,7 +81,7 @@ def _recipe_of_json(text: str, file: Path) -> str:
     """A recipe with all values of a configuration of the text-to-image pipeline."""
     tree = parse_topk_json(text, str(file))
     if not isinstance(tree, dict):
-        raise ValueError(f"{file}: a configuration is an object, got {type(tree).__name__}.")
+        raise ValueError(f"{file}: a configuration is an object, got {content(tree)}.")
     return _dump(recipe_of_topk_json(tree, str(file)))
 
 
@@ -88,7 +89,7 @@ def _recipe_of_yaml(text: str, file: Path, version: str | None) -> tuple[str, li
     """A child of the recipe of the same stage of the hands pipeline."""
     tree = parse_yaml(text, str(file))
     if not isinstance(tree, dict):
-        raise ValueError(f"{file}: a configuration is a mapping, got {type(tree).__name__}.")
+        raise ValueError(f"{file}: a configuration is a mapping, got {content(tree)}.")
     if {"note", "base"} & tree.keys():
         raise ValueError(f"{file}: this is a recipe of the trainer already.")
 

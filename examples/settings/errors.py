@@ -26,7 +26,18 @@ _MUST_BE = {
     "tuple_type": "a list",
 }
 
-_SHORT = reprlib.Repr()
+
+class _AsYaml(reprlib.Repr):
+    """A ``repr`` that writes what YAML and JSON call by other names than Python."""
+
+    def repr_NoneType(self, _value: None, _level: int) -> str:  # noqa: N802 (reprlib's rule)
+        return "null"
+
+    def repr_bool(self, value: bool, _level: int) -> str:
+        return str(value).lower()
+
+
+_SHORT = _AsYaml()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = 100
 
@@ -34,6 +45,11 @@ _SHORT.maxstring = _SHORT.maxother = 100
 def shorten(value: object) -> str:
     """The ``repr`` of a value on one line, short whatever the value holds."""
     return " ".join(_SHORT.repr(value).split())
+
+
+def content(tree: object) -> str:
+    """What a file holds that should hold keys, in short."""
+    return "nothing" if tree is None else shorten(tree)
 
 
 def sentence_of(error: ValidationError, tree: dict[str, Any]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from examples.settings.base_recipes import Recipe
 from examples.settings.captions import without_foreign_captions
-from examples.settings.errors import sentence_of, shorten
+from examples.settings.errors import content, sentence_of, shorten
 from examples.settings.layers import Layer, Tree
 from examples.settings.stages import RECIPES
 from examples.settings.topk_json import parse_topk_json, recipe_of_topk_json
@@ -112,7 +112,7 @@ def _read_file(path: Path, data: str | None) -> tuple[Layer, Path | None]:
     is_json = path.suffix == ".json"
     tree = parse_topk_json(text, str(path)) if is_json else _parse(text, str(path))
     if not isinstance(tree, dict):
-        raise ValueError(f"{path}: a recipe is a mapping of keys, got {type(tree).__name__}.")
+        raise ValueError(f"{path}: a recipe is a mapping of keys, got {content(tree)}.")
     if is_json:
         return Layer(str(path), recipe_of_topk_json(tree, str(path), data)), None
     if "note" not in tree:

@@ -189,11 +189,13 @@ def _checked(tree: Keys, source: str) -> Keys:
 
 
 def _check_value(name: str, value: object, usual: object, source: str) -> None:
+    expected = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
     also = {float: (int,), int: (float,), type(None): (str,)}
     kind = type(usual)
     if type(value) not in (kind, *also.get(kind, ())):
         raise ValueError(
-            f"{source}: {name} must be {kind.__name__}, such as {usual!r}, got {shorten(value)}."
+            f"{source}: {name} must be {expected.get(kind, 'text')}, such as {shorten(usual)}, "
+            f"got {shorten(value)}."
         )
 
     choices = SCHEMA["choices"].get(name.rpartition(".")[2])

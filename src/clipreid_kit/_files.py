@@ -38,6 +38,54 @@ def write_whole(path: Path, content: bytes | memoryview, *, flush: bool = True) 
             os.fsync(stream.fileno())
 
 
+def check_replaceable(path: Path) -> None:
+    """Require a place that :func:`write_whole` can write to, before there is anything to write.
+
+    Raises:
+        OSError: As :func:`write_whole`, if the path is a folder, or in one that is missing or that
+            cannot be written to.
+    """
+    if _is_stream(path):
+        return
+
+    folder = _target_of(path).parent
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, f"you may not write to the folder {folder}", str(path))
+
+
+def check_creatable(folder: Path) -> None:
+    """Require a place where a folder is or can be made, with the folders above it.
+
+    Raises:
+        OSError: If the nearest one that is there is a file, or cannot be written to.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file, and no folder", str(folder))
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(errno.EACCES, f"you may not write to {nearest}", str(folder))
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the system says of an error, without number and type.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.csv"))
+    'No such file or directory'
+    """
+    return error.strerror or str(error) or type(error).__name__
+
+
+def error_line(error: BaseException) -> str:
+    """Return an error as a line for a person; one of the system as its file and the reason.
+
+    >>> error_line(FileNotFoundError(2, "No such file or directory", "a.csv"))
+    'a.csv: No such file or directory.'
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason_of(error)}."
+    return str(error) or type(error).__name__
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append a line to a file, and flush it to the disk; a new file is private to its owner.
 
@@ -80,6 +128,10 @@ def replaced_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
         yield temporary
         _keep_permissions(target, temporary)
         temporary.replace(target)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename, error.filename2 = str(path), None  # nobody knows the other name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -126,17 +178,24 @@ def _write_to_stream(path: Path, content: bytes | memoryview) -> None:
 def _target_of(path: Path) -> Path:
     """Return the regular file that a path leads to, which may not exist yet."""
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    folder = target.parent
+    if not folder.exists():
+        reason = f"there is no folder {folder}; create it first"
+        raise FileNotFoundError(errno.ENOENT, reason, str(path))
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, and no folder", str(path))
+
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
         return target
 
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file", str(path))
     if stat.S_ISLNK(mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "Not a regular file, so it is not replaced", str(path))
+        raise OSError(errno.EINVAL, "it is no regular file, so it is not replaced", str(path))
     return target
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from clipreid_kit import __version__
 from clipreid_kit._evaluate_options import DRAWN, option_parser, unused_option
 from clipreid_kit._feature_file import Array, FeatureFile
-from clipreid_kit._files import write_whole
+from clipreid_kit._files import check_replaceable, error_line, write_whole
 from clipreid_kit._progress_line import progress_line
 from clipreid_kit._read_files import parse_json
 from clipreid_kit.metrics import (
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = _evaluate(features, protocol, options)
         _write_files(options, protocol, result)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
     except MemoryError:
         sys.stderr.write(
@@ -282,7 +282,12 @@ def _convert_like(ids: Array, junk_ids: Sequence[str]) -> list[str] | list[int]:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise ValueError if a file to write is one of those that are read, or both are one."""
+    """Check the files to write, before there is anything to write.
+
+    Raises:
+        ValueError: If one is of those that are read, or two are the same.
+        OSError: If one cannot be written.
+    """
     taken = {"the features": options.features}
     for name in ("query_embeddings", "gallery_embeddings"):
         if getattr(options, name) is not None:
@@ -300,6 +305,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
             if _is_one_file(target, path):
                 raise ValueError(f"{option} {target}: it would replace {other}. Name another file.")
         taken[option] = target
+        check_replaceable(target)
 
 
 def _is_one_file(first: Path, second: Path) -> bool:

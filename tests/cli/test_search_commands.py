@@ -319,7 +319,7 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
         (["search", built, "a red coat"], 1, 'by a sentence, write --text "a red coat"'),
         (["search", built, "a" * 300], 1, "there is no such file: aaa"),
         (["search", built, photos / "rex_c0.png", "--text", "x"], 2, "one of the two"),
-        (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no such file"),
+        (["search", built, "--image", "x.png", "--milvus-token-file", table], 1, "no effect"),
         (["index", "info", built, "--milvus-token-file", table], 1, "not on a server of Milvus"),
         (["search", tmp_path, "--text", "x"], 1, "is not an index"),
         (["search", built, "--text", ""], 1, "the text is empty. Write a sentence"),
@@ -334,9 +334,49 @@ def test_mistakes_are_errors_of_one_line(built, model, photos, tmp_path, capsys)
         (["embed", model, table, tmp_path / "o", "--split", "test"], 1, "it has train"),
         (["embed", model, table, tmp_path / "o", "--pattern", "{identity}.png"], 1, "is a table"),
         (["embed", model, tmp_path, tmp_path / "o"], 1, "is an image"),
+        (["embed", model, photos, tmp_path / "o", "--device", "moon"], 2, "--device moon: "),
+        (["embed", model, photos, tmp_path / "o", "--device", "xpu"], 2, "--device xpu: "),
+        (["search", built, "--text", "x", "--approximate"], 1, f"index approximate {built} HNSW32"),
+        (["index", "recall", built], 1, f"index approximate {built} HNSW32` builds one"),
+        (["index", "duplicates", built, "--min-similarity", "2"], 2, "'--min-similarity'"),
     ]:
         code, _, error = answer(capsys, *arguments)
         assert (code, words in error, error.count("\n")) == (status, True, 1), (arguments, error)
+
+
+def test_the_first_argument_is_blamed_first(built, model, tmp_path, capsys):
+    gone = tmp_path / "gone"
+    for arguments, words in [
+        (["search", gone, "x.jpg"], "there is no index"),
+        (["index", "add", gone, "images"], "there is no index"),
+        (["index", "build", built, "model", "images"], f"{built} exists"),
+        (["index", "build", gone, "nowhere", "images"], "there is no nowhere"),
+        (["index", "build", gone, model, "images"], "there is nothing at images"),
+        (["index", "reembed", gone, "nowhere"], "there is no index"),
+        (["embed", "nowhere", "images", gone], "there is no nowhere"),
+        (["calibrate", gone, "images", "--figure", tmp_path], "there is no index"),
+        (["discover", gone, "--out", tmp_path], "there is no index"),
+        (["export", gone, tmp_path], f"{gone} is no run"),
+        (["compare", gone, tmp_path, "--test"], f"there is no {gone}"),
+    ]:
+        code, _, error = answer(capsys, *arguments)
+        assert (code, words in error, error.count("\n")) == (1, True, 1), (arguments, error)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--combine", "max", "--expand", "2"], "--expand and --rerank do not go with --combine"),
+        (["--combine", "max", "--rerank", "2"], "--expand and --rerank do not go with --combine"),
+        (
+            ["--combine", "mean", "--not-camera", "1"],
+            "--not-camera does not go with --combine mean",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(built, photos, options, words, capsys):
+    code, _, error = answer(capsys, "search", built, photos / "rex_c0.png", *options)
+    assert (code, words in error) == (2, True), error
 
 
 @pytest.mark.parametrize(

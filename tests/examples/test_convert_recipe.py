@@ -140,7 +140,7 @@ def test_what_has_no_effect_is_a_remark(tmp_path):
         ({"n_ctx": 4, "stage_mode": "prompt_only"}, "prompts alone are not trained here"),
         ({"n_ctx": 4, "lr_visual": "fast"}, r"their\.yml: .*optim\.lr"),
         ({"note": "a", "stage": "joint"}, "this is a recipe of the trainer already"),
-        ([1], "a configuration is a mapping, got list"),
+        ([1], r"a configuration is a mapping, got \[1\]"),
     ],
 )
 def test_what_cannot_be_translated_is_explained(tmp_path, tree, problem):

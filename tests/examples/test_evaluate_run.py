@@ -127,7 +127,7 @@ def test_last_and_named_checkpoints(trained, tmp_path, capsys, images):
 
     code, _, error = answer(capsys, finished / "checkpoints" / "epoch-0002", "--checkpoint", "last")
     assert code == 2
-    assert "this is a single checkpoint; leave out last" in error
+    assert "this is a single checkpoint; leave out the name 'last'" in error
 
 
 def test_other_images_and_another_protocol(trained, tmp_path, capsys, images):

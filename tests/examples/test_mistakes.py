@@ -35,14 +35,14 @@ MISTAKES = {
     "stage=clip_reid": "`loss` needs a term",
     "seed=123456789012345678901234567890": "`seed` must be below 4.29497e\\+09",
     "seed=-1": "`seed` must be at least 0",
-    "note=": "`note` must be text, got None",
+    "note=": "`note` must be text, got null",
     "model.image_size=256x128": "`model.image_size` must be a list, got '256x128'",
     "model.image_size=[64]": "the list `model.image_size` is too short",
     "model.image_size=[0, 32]": r"`model.image_size\[0\]` must be above 0, got 0",
     "model.image_blocks=most": "`model.image_blocks` must be a whole number, or one of all or none",
     "model.image_blocks=99": "blocks",
     "model.name=ViT-B-61": "ViT-B-16",
-    "model.name=": "`model.name` must be text, got None",
+    "model.name=": "`model.name` must be text, got null",
     "model.pretrained=nowhere.safetensors": "nowhere",
     "model.patch_stride=6": "patch",
     "model.camera_embedding=true": "ResNet|ViT|camera",
@@ -93,8 +93,14 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.yaml", "", "a recipe is a mapping of keys, got NoneType"),
-        ("a.yaml", "note a\nstage joint\n", "a recipe is a mapping of keys, got str"),
+        ("a.yaml", "", "a recipe is a mapping of keys, got nothing."),
+        ("a.yaml", "[1, null, true]", r"a recipe is a mapping of keys, got \[1, null, true\]\."),
+        ("a.json", "null", "a recipe is a mapping of keys, got nothing."),
+        (
+            "a.yaml",
+            "note a\nstage joint\n",
+            "a recipe is a mapping of keys, got 'note a stage joint'",
+        ),
         ("a.yaml", "note: a\n\tstage: joint\n", "not valid YAML"),
         (
             "a.yaml",
@@ -110,7 +116,7 @@ def test_a_mistyped_change(tmp_path, capsys, images, change):
         ("a.yaml", "note: a\nbase: tiny.yaml\ndata: null\n", "`data` must be a section of keys"),
         ("a.yaml", "!!python/object/apply:os.getcwd []\n", "not valid YAML"),
         ("a.json", "{", "not valid JSON"),
-        ("a.json", "[]", "a recipe is a mapping of keys, got list"),
+        ("a.json", "[]", r"a recipe is a mapping of keys, got \[\]"),
         (
             "a.json",
             '{"training_config": {"epochs": 3}}',

@@ -215,11 +215,11 @@ def test_one_annotation_file_or_three_folders(tmp_path):
         ({"los_config": {}, "epochs": 3}, r"'epochs'. Did you mean training_config.epochs"),
         (
             {"training_config": {"epochs": "3"}},
-            "training_config.epochs must be int, such as 20, got '3'",
+            "training_config.epochs must be a whole number, such as 20, got '3'",
         ),
         (
             {"training_config": {"save_checkpoints": 1}},
-            "training_config.save_checkpoints must be bool",
+            "training_config.save_checkpoints must be true or false, such as ",
         ),
         (
             {"loss_config": {"loss_type": "circle"}},

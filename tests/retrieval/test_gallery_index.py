@@ -1,7 +1,9 @@
 """The index against a list in memory and brute force; snapshots, writers, and bad input."""
 
+import copy
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -534,3 +536,28 @@ def test_vectors_and_columns_by_key(store):
         index.vectors([1])
     with pytest.raises(ValueError, match="'identity'"):
         index.column("identiti")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda index: pickle.loads(pickle.dumps(index))])
+def test_a_copy_opens_the_folder_again(index, monkeypatch, tmp_path, copied):
+    monkeypatch.chdir(tmp_path)
+    opened = GalleryIndex.open("gallery.index")
+    pickled = pickle.dumps(opened)
+    index.remove([0])
+
+    twin = copied(opened)
+    assert (len(opened), len(twin)) == (40, 39)
+    assert (
+        twin.search(rows_of(1), k=39).keys.tolist() == index.search(rows_of(1), k=39).keys.tolist()
+    )
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(pickle.loads(pickled)) == 39
+
+    twin.remove([1])
+    index.reload()
+    assert len(index) == 38
+    (tmp_path / "gallery.index").rename(tmp_path / "moved.index")
+    with pytest.raises(ValueError, match=r"gallery\.index"):
+        pickle.loads(pickled)

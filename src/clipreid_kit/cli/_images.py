@@ -113,6 +113,8 @@ def open_encoder(
     """Open the model that a command was given."""
     from clipreid_kit.retrieval import Encoder
 
+    if device is not None:
+        _check_device(device)
     return Encoder.open(
         model,
         checkpoint=checkpoint,
@@ -121,6 +123,17 @@ def open_encoder(
         workers=workers,
         device=device,
     )
+
+
+def _check_device(device: str) -> None:
+    """Raise BadParameter if torch has no such device, or this machine has not."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise typer.BadParameter(f"--device {device}: {reason}") from error
 
 
 @contextmanager

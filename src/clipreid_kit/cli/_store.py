@@ -46,6 +46,31 @@ def open_indexes(stores: "list[str]", token_file: Path | None = None) -> "list[G
     return [GalleryIndex.open(store, token=token) for store in stores]
 
 
+def check_free(store: str) -> None:
+    """Require that a new index can go to a folder, before a model is opened for it.
+
+    Raises:
+        ValueError: If there is something already, or the folder cannot be made.
+    """
+    from clipreid_kit.retrieval.engines.folder_store import folder_to_build
+
+    if not store.startswith("milvus:"):
+        folder_to_build("index build", Path(store))
+
+
+def check_structure(store: str, index: "GalleryIndex") -> None:
+    """Require an approximate structure.
+
+    Raises:
+        ValueError: If an index with images has none.
+    """
+    if len(index) > 0 and index.info().approximate is None and not store.startswith("milvus:"):
+        raise ValueError(
+            f"{store} has no approximate structure. `clipreid index approximate {store} HNSW32` "
+            "builds one."
+        )
+
+
 def _check_folder(store: str) -> None:
     """Raise ValueError if a folder is missing, or holds other things than an index."""
     from clipreid_kit.retrieval.store.manifest import NAME

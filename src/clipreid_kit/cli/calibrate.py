@@ -8,6 +8,7 @@ import typer
 
 from clipreid_kit._progress_line import progress_line
 from clipreid_kit.cli._images import ImagesArgument, PatternOption, SplitOption, read_records
+from clipreid_kit.cli._outputs import check_output
 from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 
 
@@ -48,8 +49,13 @@ def calibrate(
     """
     from clipreid_kit.retrieval import calibrate as calibrate_pairs
     from clipreid_kit.viz import reliability_figure, save_figure
+    from clipreid_kit.viz.write_figures import figure_kind
 
     index = open_index(store, milvus_token_file)
+    if figure is not None:
+        check_output("--figure", figure)
+        figure_kind("--figure", figure)
+
     calibration = calibrate_pairs(
         index.encoder,
         read_records(images, pattern, split),

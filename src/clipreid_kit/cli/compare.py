@@ -9,6 +9,7 @@ import typer
 
 from clipreid_kit._files import write_whole
 from clipreid_kit.cli._cross_domain import TEST_SET, cross_domain
+from clipreid_kit.cli._outputs import check_output
 from clipreid_kit.cli._recipe_names import recipes_folder
 from clipreid_kit.cli._trainer import trainer_module
 from clipreid_kit.cli.report import report
@@ -112,6 +113,7 @@ def compare(
         _check_unused({**of_test, "--format": table_format}, "need --test")
 
     if html is not None:
+        check_output("--html", html)
         _write_leaderboard(paths, html)
     if test:
         table = _test(
@@ -168,6 +170,7 @@ def _table_format(out: Path | None, asked: str | None) -> str:
         raise typer.BadParameter(
             f"--out {out}: with --test or --train, name a .md, .tex or .html file, without --format"
         )
+    check_output("--out", out)
     return formats[out.suffix.lower()]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from clipreid_kit.cli._outputs import check_output
 from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
@@ -45,10 +46,15 @@ def discover(
     Example: clipreid discover gallery.index --out found.csv
     """
     from clipreid_kit.data import write_table
+    from clipreid_kit.data.readers.table_by_suffix import written_suffix
     from clipreid_kit.retrieval import discover_identities
 
+    index = open_index(store, milvus_token_file)
+    check_output("--out", out)
+    written_suffix("--out", out)
+
     found = discover_identities(
-        open_index(store, milvus_token_file),
+        index,
         method=method,
         min_probability=min_probability,
         min_similarity=min_similarity,

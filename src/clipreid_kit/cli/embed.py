@@ -49,7 +49,6 @@ def embed(
     """
     from clipreid_kit.retrieval import write_embeddings
 
-    records = read_records(images, pattern, split)
     encoder = open_encoder(
         model,
         checkpoint=checkpoint,
@@ -58,6 +57,7 @@ def embed(
         workers=workers,
         device=device,
     )
+    records = read_records(images, pattern, split)
     with offering_to_skip(on_error):
         written = write_embeddings(encoder, records, out, on_error=on_error)
 

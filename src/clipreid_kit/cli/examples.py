@@ -44,11 +44,15 @@ def write_examples(folder: Path) -> None:
 
     Raises:
         ValueError: If the folder holds files.
+        OSError: If it cannot be made.
     """
-    from clipreid_kit._files import write_whole
+    from clipreid_kit._files import check_creatable, write_whole
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"examples: {folder} is not empty. Name a new folder.")
+        problem = "is not empty" if folder.is_dir() else "is a file"
+        raise ValueError(f"examples: {folder} {problem}. Name a new folder.")
+
+    check_creatable(folder)
 
     root = examples_root()
     compiled = shutil.ignore_patterns("__pycache__", "*.pyc")

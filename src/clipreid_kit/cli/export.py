@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipreid_kit._progress_line import progress_line
+from clipreid_kit.cli._outputs import check_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,7 @@ def export(
     from clipreid_kit.clip import export_image_tower, load_towers
 
     checkpoint = _checkpoint_of(source)
+    check_output("", file)
     of_tracker = (pixels, input_size, precision, images)
     if user is User.program:
         if any(option is not None for option in of_tracker):
@@ -170,6 +172,13 @@ def _crops_of(folder: Path, size: tuple[int, int]) -> "tuple[Tensor, Tensor]":
 def _checkpoint_of(source: Path) -> Path:
     """The folder with the weights: of the best epoch, if a run is given."""
     from clipreid_kit.clip import TrainingCheckpoints
+    from clipreid_kit.clip.checkpoints.save_load import CARD_FILE
 
     checkpoints = TrainingCheckpoints(source / "checkpoints")
-    return checkpoints.path("best") if checkpoints.exists() else source
+    if checkpoints.exists():
+        return checkpoints.path("best")
+    if not (source / CARD_FILE).exists():
+        raise ValueError(
+            f"export: {source} is no run, no checkpoint, and holds no saved towers (a {CARD_FILE})."
+        )
+    return source

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit.cli._command import Command
 from clipreid_kit.cli._images import (
     BatchOption,
     CheckpointOption,
@@ -26,6 +27,8 @@ from clipreid_kit.cli._images import (
 from clipreid_kit.cli._store import (
     StoreArgument,
     TokenFileOption,
+    check_free,
+    check_structure,
     counted_images,
     open_index,
     read_token,
@@ -38,14 +41,14 @@ def index_app() -> typer.Typer:
     app = typer.Typer(
         help="Build and change a gallery to search.", no_args_is_help=True, rich_markup_mode=None
     )
-    app.command()(build)
-    app.command()(add)
-    app.command()(remove)
-    app.command()(reembed)
-    app.command()(info)
-    app.command()(duplicates)
-    app.command()(approximate)
-    app.command()(recall)
+    app.command(cls=Command)(build)
+    app.command(cls=Command)(add)
+    app.command(cls=Command)(remove)
+    app.command(cls=Command)(reembed)
+    app.command(cls=Command)(info)
+    app.command(cls=Command)(duplicates)
+    app.command(cls=Command)(approximate)
+    app.command(cls=Command)(recall)
     return app
 
 
@@ -70,7 +73,7 @@ def build(
     from clipreid_kit.retrieval import GalleryIndex
 
     token = read_token(milvus_token_file, [store])
-    records = read_records(images, pattern, split)
+    check_free(store)
     encoder = open_encoder(
         model,
         checkpoint=checkpoint,
@@ -79,6 +82,7 @@ def build(
         workers=workers,
         device=device,
     )
+    records = read_records(images, pattern, split)
     with offering_to_skip(on_error):
         index = GalleryIndex.build(encoder, records, store=store, on_error=on_error, token=token)
     print_skipped(index.skipped)
@@ -154,6 +158,7 @@ def reembed(
 
     Example: clipreid index reembed gallery.index runs/better
     """
+    index = open_index(store, milvus_token_file)
     encoder = open_encoder(
         model,
         checkpoint=checkpoint,
@@ -162,7 +167,6 @@ def reembed(
         workers=workers,
         device=device,
     )
-    index = open_index(store, milvus_token_file)
     with offering_to_skip(on_error):
         index.reembed(encoder, on_error=on_error)
     print_skipped(index.skipped)
@@ -235,6 +239,7 @@ def recall(
     Example: clipreid index recall gallery.index queries/
     """
     index = open_index(store, milvus_token_file)
+    check_structure(store, index)
     found = max(1, min(k, len(index)))  # an empty index says so itself
     if images is None:
         print(index.recall(None, found).table())
@@ -255,7 +260,11 @@ def duplicates(
     store: StoreArgument,
     min_similarity: Annotated[
         float | None,
-        typer.Option(help="Also images at least as similar, such as 0.99, whatever their files."),
+        typer.Option(
+            min=-1.0,
+            max=1.0,
+            help="Also images at least as similar, such as 0.99, whatever their files.",
+        ),
     ] = None,
     where: WhereOption = None,
     on_error: OnErrorOption = "raise",

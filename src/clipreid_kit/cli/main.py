@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from clipreid_kit._files import error_line
+from clipreid_kit.cli._command import Command, Program
 from clipreid_kit.cli._cross_domain import CompareCommand
 from clipreid_kit.cli.calibrate import calibrate
 from clipreid_kit.cli.compare import compare
@@ -47,6 +49,7 @@ def build_app() -> typer.Typer:
     """The program with all its commands."""
     app = typer.Typer(
         name="clipreid",
+        cls=Program,
         help=_HELP,
         no_args_is_help=True,
         rich_markup_mode=None,  # plain text: the same in a pipe, a log and a terminal
@@ -57,15 +60,15 @@ def build_app() -> typer.Typer:
 
     app.command()(train)
     app.command(context_settings=PASS_ON)(evaluate)
-    app.command()(report)
+    app.command(cls=Command)(report)
     app.command(cls=CompareCommand)(compare)
-    app.command()(embed)
+    app.command(cls=Command)(embed)
     app.add_typer(index_app(), name="index")
-    app.command()(search)
-    app.command()(serve)
-    app.command()(calibrate)
-    app.command()(discover)
-    app.command()(export)
+    app.command(cls=Command)(search)
+    app.command(cls=Command)(serve)
+    app.command(cls=Command)(calibrate)
+    app.command(cls=Command)(discover)
+    app.command(cls=Command)(export)
     app.add_typer(recipes_app(), name="recipes")
     app.command()(examples)
     app.command()(doctor)
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except _FAILURES as error:
-        return _fail(str(error) or type(error).__name__, status=1)
+        return _fail(error_line(error), status=1)
 
     return status if isinstance(status, int) else 0
 

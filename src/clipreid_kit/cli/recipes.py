@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clipreid_kit.cli._outputs import check_output
 from clipreid_kit.cli._recipe_names import find_recipe, recipe_names, recipes_folder
 from clipreid_kit.cli._trainer import trainer_function
 
@@ -96,7 +97,10 @@ def convert_recipe(
     file: Annotated[
         Path, typer.Argument(help="YAML (hands), JSON (top-k), or a text of command lines.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the recipe into this file."),
+    ] = None,
     version: Annotated[
         str | None, typer.Option(help="Of the hands pipeline: version of the file, such as v9.")
     ] = None,
@@ -108,6 +112,9 @@ def convert_recipe(
 
     Example: clipreid recipes convert config.yml --out mine.yaml
     """
+    if out is not None:
+        check_output("--out", out)
+
     convert = trainer_function("prepare.convert_recipe", "convert")
     text, remarks = convert(file, version)
     for remark in remarks:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clipreid_kit.cli._store import StoreArgument, TokenFileOption, open_index
+from clipreid_kit.cli._store import StoreArgument, TokenFileOption, check_structure, open_index
 from clipreid_kit.cli._where import WhereOption, parse_conditions
 
 if TYPE_CHECKING:
@@ -68,10 +68,14 @@ def search(
     if text and not_camera is not None:
         raise typer.BadParameter("--not-camera is the camera of images; a sentence has none")
 
-    _check_files(image)
+    _check_options(combine, not_camera, expand, rerank)
     from clipreid_kit.retrieval import Expand, Rerank
 
     index = open_index(store, milvus_token_file)
+    if approximate:
+        check_structure(store, index)
+    _check_files(image)
+
     count = max(1, min(k, len(index)))  # an empty index says so itself
     options: dict[str, Any] = {
         "where": parse_conditions(where),
@@ -91,6 +95,16 @@ def search(
     if combine != "each":
         queries = [_COMBINED]
     print(_json(queries, result) if as_json else _table(queries, result))
+
+
+def _check_options(
+    combine: str, not_camera: str | None, expand: int | None, rerank: int | None
+) -> None:
+    """Raise BadParameter if an option does not go with --combine."""
+    if combine != "each" and not_camera is not None:
+        raise typer.BadParameter(f"--not-camera does not go with --combine {combine}")
+    if combine == "max" and (expand is not None or rerank is not None):
+        raise typer.BadParameter("--expand and --rerank do not go with --combine max")
 
 
 def _check_files(images: list[Path]) -> None:

@@ -35,8 +35,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: the file of the run is damaged ({error}). Restore it.") from None
 
     if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise ValueError(f"{path}: the file has to hold a JSON object, not a {kind}. Restore it.")
+        raise ValueError(f"{path}: the file has to hold a JSON object. Restore it.")
     return content
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipreid_kit._read_files import is_folder
+from clipreid_kit._read_files import exists, is_folder
 from clipreid_kit.metrics import Comparison, ReidResult, compare_results
 from clipreid_kit.reports.result_file import ResultFile, read_result_file, result_file_of
 from clipreid_kit.reports.runs import Run, distinct_names, find_runs
@@ -86,6 +86,10 @@ def read_models(paths: Iterable[Path]) -> list[Model]:
     paths = list(paths)
     folders = [path for path in paths if is_folder(path)]
     singles = [path for path in paths if path not in folders]
+
+    for path in singles:
+        if not exists(path):
+            raise ValueError(f"compare: there is no {path}. Pass folders of runs, or result files.")
 
     runs: list[Run] = []
     read: dict[str, ResultFile] = {}

@@ -80,6 +80,7 @@ class GalleryIndex:
     any other queries beside.
 
     An open index is a snapshot: it does not see what others write later, until :meth:`reload`.
+    Copies and pickles of an index in a folder open the folder again, as worker processes need it.
 
     With an :class:`Encoder` it takes images and texts instead of vectors: :meth:`search_image`,
     :meth:`search_text`, and records alone in :meth:`build` and :meth:`add`. It remembers where the

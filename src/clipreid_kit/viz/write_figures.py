@@ -76,15 +76,25 @@ def save_figure(
     """
     owner = "save_figure"
     path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in _NO_METADATA:
-        raise fail(owner, "path ending in .png, .svg or .pdf", path.name or "an empty name")
+    kind = figure_kind(owner, path)
     if not is_folder(path.parent):
         raise ValueError(f"{owner}: there is no folder {path.parent}. Create it first.")
     check_at_least(owner, "dpi", dpi, 10.0, " pixels per inch")
     exists(path)  # refuses names that cannot be
 
     write_whole(path, _encoded(owner, figure, kind, dpi, transparent=False))
+
+
+def figure_kind(owner: str, path: Path) -> str:
+    """Return the kind of figure that a file holds by its name: png, svg or pdf.
+
+    Raises:
+        ValueError: If the ending is another.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in _NO_METADATA:
+        raise fail(owner, "path ending in .png, .svg or .pdf", path.name or "an empty name")
+    return kind
 
 
 def image_png(image: ImageLike, *, max_side: int | None = None) -> bytes:

@@ -113,13 +113,17 @@ def test_towers_in_bfloat16_are_exported_in_float32(build, tmp_path):
     assert towers.logit_scale.dtype is torch.bfloat16
 
 
-def test_a_folder_that_cannot_be_written_is_not_blamed_on_torch(build, tmp_path, monkeypatch):
+def test_a_full_disk_is_not_blamed_on_torch(build, tmp_path, monkeypatch):
     def export(*_, **__):
-        try:
-            (tmp_path / "missing" / "tower.onnx").touch()
-        except OSError as error:
-            raise RuntimeError("pages of text") from error
+        full = OSError(28, "No space left on device")
+        raise RuntimeError("pages of text") from full
 
     monkeypatch.setattr(torch.onnx, "export", export)
-    with pytest.raises(ValueError, match=r"cannot write to the folder .*missing: No such file"):
-        export_image_tower(build("vit"), tmp_path / "missing" / "tower.onnx")
+    with pytest.raises(ValueError, match=r"cannot write to the folder .*: No space left"):
+        export_image_tower(build("vit"), tmp_path / "tower.onnx")
+
+
+def test_the_place_is_checked_first(build, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", None)
+    with pytest.raises(ValueError, match=r"cannot write .*: it is a folder; name a file\.$"):
+        export_image_tower(build("vit"), tmp_path)

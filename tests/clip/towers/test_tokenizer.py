@@ -112,9 +112,16 @@ def test_marks_inside_a_text_are_refused(tokenizer):
         tokenizer(["a <end_of_text> b"])
 
 
-def test_survives_pickling(tokenizer):
+@pytest.mark.parametrize("given", [False, True])
+def test_survives_pickling(tokenizer, given):
+    if given:
+        tokenizer = TextTokenizer({}, open_clip.get_tokenizer("ViT-B-32"))
     tokenizer.count("loaded")
-    twin = pickle.loads(pickle.dumps(tokenizer))
+
+    pickled = pickle.dumps(tokenizer)
+    assert (len(pickled) > 1_000_000) == given  # the vocabulary that all share is left out
+
+    twin = pickle.loads(pickled)
     assert torch.equal(twin(["a coat"]), tokenizer(["a coat"]))
 
 

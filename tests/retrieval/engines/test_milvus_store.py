@@ -1,5 +1,7 @@
 """What is particular to Milvus: its state, writers that were killed, and collections of others."""
 
+import copy
+import pickle
 import signal
 import subprocess
 import sys
@@ -48,6 +50,12 @@ def store(tmp_path):
 @pytest.fixture
 def index(store):
     return GalleryIndex.build(rows_of(20), records_of(20), store=store)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_connection_is_not_copied(index, copied):
+    with pytest.raises(TypeError, match=r"^GalleryIndex: milvus:.* Call GalleryIndex\.open where"):
+        copied(index)
 
 
 def test_rows_of_a_killed_writer_are_not_found(index, store):

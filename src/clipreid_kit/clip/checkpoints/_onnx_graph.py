@@ -3,16 +3,26 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipreid_kit._files import check_replaceable, reason_of
 from clipreid_kit.clip.towers.clip_towers import ClipTowers
 from clipreid_kit.clip.tuning.lora import merge_lora
 
 OpenSession = Any  # onnxruntime's, which has no types
+
+
+def check_file_to_write(owner: str, path: str | PathLike[str]) -> None:
+    """Raise ValueError if there can be no file at a path."""
+    try:
+        check_replaceable(Path(path))
+    except OSError as error:
+        raise ValueError(f"{owner}: cannot write {path}: {reason_of(error)}.") from error
 
 
 class Steps:

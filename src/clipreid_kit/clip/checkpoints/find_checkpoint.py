@@ -34,7 +34,9 @@ def find_checkpoint(source: str | PathLike[str], which: str = "best") -> Path | 
     source = Path(source)
     if _is_checkpoint(source):
         if which not in ("best", source.name):
-            raise ValueError(f"{source}: this is a single checkpoint; leave out {which}.")
+            raise ValueError(
+                f"{source}: this is a single checkpoint; leave out the name {which!r}."
+            )
         return source
 
     folder = source if source.name == "checkpoints" else source / "checkpoints"

@@ -12,6 +12,7 @@ from clipreid_kit._checks import check_integer, check_positive, check_seed, fail
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.checkpoints._onnx_graph import (
     Steps,
+    check_file_to_write,
     exportable,
     largest_difference,
     require_onnx,
@@ -71,6 +72,7 @@ def export_image_tower(
     check_seed(_OWNER, seed)
 
     require_onnx(_OWNER)
+    check_file_to_write(_OWNER, path)
 
     check_towers(_OWNER, towers)
     training = towers.training

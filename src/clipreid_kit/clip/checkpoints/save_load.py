@@ -292,7 +292,7 @@ def _parse_card(path: Path, text: bytes) -> dict[str, Any]:
         remedy = "Save the towers again."
         raise fail(owner, f"a card in JSON in {path}", f"{error}", remedy) from None
 
-    found = card.get("format") if isinstance(card, dict) else type(card).__name__
+    found = card.get("format") if isinstance(card, dict) else "no JSON object"
     if not isinstance(card, dict) or found != _FORMAT:
         raise fail(owner, f"a card of the format {_FORMAT} in {path}", repr(found))
 

@@ -24,6 +24,7 @@ from clipreid_kit._checks import (
 from clipreid_kit._files import replaced_file
 from clipreid_kit.clip.checkpoints._onnx_graph import (
     Steps,
+    check_file_to_write,
     exportable,
     largest_difference,
     require_onnx,
@@ -150,6 +151,7 @@ def export_for_tracker(
     crops = _checked_crops(images, labels, precision, size, seed)
     colours = _checked_colours(towers, mean, std)
     require_onnx(_OWNER)
+    check_file_to_write(_OWNER, path)
 
     training = towers.training
     try:

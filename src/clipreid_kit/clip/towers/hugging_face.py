@@ -175,7 +175,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         ) from None
 
     if not isinstance(settings, dict):
-        raise fail(_OWNER, f"a mapping in {path}", type(settings).__name__)
+        raise ValueError(f"{_OWNER}: {path} holds no JSON object, so no configuration.")
     return settings
 
 

@@ -48,6 +48,13 @@ class TextTokenizer:
         """Show the context length."""
         return f"TextTokenizer(context_length={self.context_length})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the vocabulary that all towers of a process share: it is 2 MB."""
+        state = dict(vars(self))
+        if self._loaded is not None and self._loaded is _openai_tokenizer(self.context_length):
+            state["_loaded"] = None
+        return state
+
     def __call__(self, texts: Sequence[str], too_long: TooLong = "error") -> Int[Tensor, "n l"]:
         """Convert texts to rows of token ids, padded to the context length.
 

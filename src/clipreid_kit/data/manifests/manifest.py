@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipreid_kit import _read_files
 from clipreid_kit._checks import fail, shown
-from clipreid_kit._files import write_whole
+from clipreid_kit._files import reason_of, write_whole
 from clipreid_kit._read_files import describe_error
 from clipreid_kit.data.files.write_target import check_target
 from clipreid_kit.data.manifests._image_keys import keys_of
@@ -87,10 +87,8 @@ def write_split(manifest: SplitManifest, path: str | os.PathLike[str]) -> None:
     check_target("write_split", path)
     try:
         write_whole(Path(path), text.encode())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"write_split: cannot write {path} ({error}). Check the folder."
-        ) from error
+    except OSError as error:
+        raise ValueError(f"write_split: cannot write {path}: {reason_of(error)}.") from error
 
 
 def read_split(path: str | os.PathLike[str]) -> SplitManifest:

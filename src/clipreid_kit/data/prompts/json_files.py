@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from clipreid_kit import _read_files
 from clipreid_kit._checks import fail
-from clipreid_kit._files import write_whole
+from clipreid_kit._files import reason_of, write_whole
 from clipreid_kit._read_files import describe_error, is_folder
 from clipreid_kit.data.files.write_target import check_target
 from clipreid_kit.data.readers._near_names import warn_of_near_names
@@ -242,10 +242,10 @@ def _write(owner: str, path: PathLike, content: object) -> None:
     check_target(owner, path)
     try:
         write_whole(Path(path), text.encode())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{owner}: cannot write {path} ({error}). Check the folder and the texts."
-        ) from error
+    except OSError as error:
+        raise ValueError(f"{owner}: cannot write {path}: {reason_of(error)}.") from error
+    except ValueError as error:  # of the encoding
+        raise ValueError(f"{owner}: cannot write {path} ({error}). Check the texts.") from error
 
 
 def _shortened(value: object) -> str:

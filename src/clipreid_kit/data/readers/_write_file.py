@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipreid_kit._files import write_whole
+from clipreid_kit._files import reason_of, write_whole
 from clipreid_kit.data.files.write_target import check_target
 from clipreid_kit.data.records import ImageRecord
 
@@ -46,6 +46,6 @@ def write_table_file(
 
 def unwritable(owner: str, target: Path, error: Exception) -> ValueError:
     """Build the error for a file that cannot be written."""
-    return ValueError(
-        f"{owner}: cannot write {target}: {error}. Check the folder and the records' texts."
-    )
+    if isinstance(error, OSError):
+        return ValueError(f"{owner}: cannot write {target}: {reason_of(error)}.")
+    return ValueError(f"{owner}: cannot write {target}: {error}. Check the texts of the records.")

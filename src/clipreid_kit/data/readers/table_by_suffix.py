@@ -132,13 +132,22 @@ def write_table(
         ...     print(table.read_text().strip())
         {"path": "a.jpg", "identity": 7, "camera": "door"}
     """
-    suffix = _suffix_of("write_table", path, _WRITTEN)
+    suffix = written_suffix("write_table", path)
     if suffix == ".csv":
         write_csv(records, path, relative_to=relative_to)
     elif suffix == ".parquet":
         write_parquet_records("write_table", records, path, relative_to)
     else:
         write_json_records("write_table", records, path, relative_to)
+
+
+def written_suffix(owner: str, path: str | os.PathLike[str]) -> str:
+    """Return the suffix of a table to write.
+
+    Raises:
+        ValueError: If it is of no format that can be written.
+    """
+    return _suffix_of(owner, path, _WRITTEN)
 
 
 def _suffix_of(owner: str, path: str | os.PathLike[str], known: Sequence[str]) -> str:

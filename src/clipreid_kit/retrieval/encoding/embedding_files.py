@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipreid_kit._checks import check_choice, check_integer
-from clipreid_kit._files import replaced_file, write_whole
+from clipreid_kit._files import reason_of, replaced_file, write_whole
 from clipreid_kit._read_files import describe_error, map_array, read_json
 from clipreid_kit.data.evaluation.evaluation_ids import evaluation_ids
 from clipreid_kit.data.readers.csv_table import write_csv
@@ -97,7 +97,7 @@ def write_embeddings(
         _write_target(target, parts.embeddings(), kept, encoder)
         parts.delete()
     except OSError as error:
-        raise ValueError(f"{_OWNER}: cannot write {target}: {describe_error(error)}.") from error
+        raise ValueError(f"{_OWNER}: cannot write {target}: {reason_of(error)}.") from error
 
     return WrittenEmbeddings(
         path=target,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._files import flush_folder
+from clipreid_kit._files import check_creatable, flush_folder
 from clipreid_kit._read_files import exists, identity_of_file, is_folder
 from clipreid_kit._similarity.embedding_rows import EmbeddingRows
 from clipreid_kit.data.records import ImageRecord
@@ -62,6 +62,10 @@ class FolderStore:
         self._path = path
         self._device = device
         self.reload()
+
+    def __reduce__(self) -> tuple[type["FolderStore"], tuple[Path, torch.device | None]]:
+        """Copies and pickles open the folder again: mapped files belong to one process."""
+        return type(self), (self._path.absolute(), self._device)
 
     @property
     def name(self) -> str:
@@ -308,7 +312,7 @@ def folder_to_build(owner: str, path: Path) -> Path:
     """Return the folder that a new index goes to, with links followed.
 
     Raises:
-        ValueError: If there is something already.
+        ValueError: If there is something already, or the folder cannot be made.
     """
     if path.is_symlink():
         path = Path(os.path.realpath(path))
@@ -316,6 +320,9 @@ def folder_to_build(owner: str, path: Path) -> Path:
         raise ValueError(
             f"{owner}: {path} exists. Choose another store, or open the index and add to it."
         )
+
+    with readable_errors(owner, path):
+        check_creatable(path)
     return path
 
 

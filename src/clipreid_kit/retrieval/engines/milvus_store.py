@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,13 @@ class MilvusStore:
         self._state = self._states.read(owner)
         self._texts: dict[int, str] = {}
         self._load(owner)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a connection belongs to one process, and a pickle must hold no token."""
+        raise TypeError(
+            f"GalleryIndex: {self.name} is a connection to Milvus, which cannot be copied or "
+            "pickled. Call GalleryIndex.open where it is needed."
+        )
 
     @property
     def name(self) -> str:

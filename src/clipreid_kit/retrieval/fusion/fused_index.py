@@ -23,6 +23,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _OWNER = "FusedIndex"
+_MATCHED = ("_keys", "_orders")  # attributes that follow from the indexes
 
 
 @fixed_options(not_kept=("indexes", "calibrations", "weights", "rule", "min_probability"))
@@ -93,7 +94,19 @@ class FusedIndex:
         self._rule: Rule = rule
         self._min_probability = min_probability
 
-        # the images of each index, in the order of the first one
+        self._match_images()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out how the images match: the indexes of a copy are opened anew."""
+        return {name: value for name, value in vars(self).items() if name not in _MATCHED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Match the images of the opened indexes."""
+        vars(self).update(state)
+        self._match_images()
+
+    def _match_images(self) -> None:
+        """Find the images of each index, in the order of the first one."""
         self._keys = _same_images(self._indexes)
         self._orders = [np.argsort(keys, kind="stable") for keys in self._keys]
 

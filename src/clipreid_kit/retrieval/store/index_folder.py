@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipreid_kit._files import flush_folder
+from clipreid_kit._files import flush_folder, reason_of
 from clipreid_kit.data.records import ImageRecord
 from clipreid_kit.retrieval.exact.gallery_blocks import GalleryRows
 from clipreid_kit.retrieval.store.approximate_file import (
@@ -215,9 +215,8 @@ def readable_errors(owner: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
         raise ValueError(
-            f"{owner}: cannot write to {folder}: {reason}. The index is unchanged."
+            f"{owner}: cannot write to {folder}: {reason_of(error)}. The index is unchanged."
         ) from error
 
 

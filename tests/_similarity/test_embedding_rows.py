@@ -193,6 +193,13 @@ def test_broken_queries_of_a_later_part_are_named_by_the_callers_number(monkeypa
             )
 
 
+def test_some_rows_keep_their_norms():
+    rows = EmbeddingRows("test", "rows", np.array([[3, 4], [0, 0], [0, 2]], dtype=np.float16))
+    some = rows.select(np.array([0, 2]))
+    assert some.block(0, 2).tolist() == [[3, 4], [0, 2]]
+    assert some.norms(0, 2).tolist() == [5, 2]
+
+
 def test_a_private_map_is_left_alone():
     memory = mmap.mmap(-1, 4 * 4 * 30, flags=mmap.MAP_PRIVATE)
     rows = np.frombuffer(memory, dtype=np.float32).reshape(30, 4)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clipreid_kit._similarity.exact_similarity import (
     all_products,
     combine_products,
+    float64_chunks,
     halving_sum,
     pair_products,
     split_rows,
@@ -143,3 +144,9 @@ def test_zero_rows():
         [0, -25],
         [-25, 0],
     ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_chunks_in_float64_are_exact(dtype):
+    rows = (torch.arange(-300, 300).view(-1, 3) * 1e-3).to(dtype)
+    assert torch.equal(torch.cat([part.clone() for _, part in float64_chunks(rows)]), rows.double())

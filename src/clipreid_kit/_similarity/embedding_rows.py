@@ -77,6 +77,14 @@ class EmbeddingRows:
         part._norms = self.norms(start, stop, part.block(0, len(part)))
         return part
 
+    def select(self, rows: IntArray) -> "EmbeddingRows":
+        """Return some of the rows, in memory."""
+        part = EmbeddingRows(self.owner, self.name, self.take(rows), self.device)
+        # of all rows, so that a broken one is found among the others, too
+        norms = self.norms(0, len(self))
+        part._norms = norms[torch.from_numpy(rows).to(norms.device)]
+        return part
+
     def block(self, start: int, stop: int) -> Tensor:
         """Return the rows ``start`` to ``stop``."""
         return self._read(slice(start, stop))

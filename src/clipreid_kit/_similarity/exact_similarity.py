@@ -74,7 +74,9 @@ def float64_chunks(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
-        yield part, buffer[: part.stop - start].copy_(rows[part])
+        # half precision is converted by way of float32, which takes half as long
+        values = rows[part].float() if rows.element_size() == 2 else rows[part]
+        yield part, buffer[: part.stop - start].copy_(values)
 
 
 def halving_sum(values: Tensor) -> Tensor:

@@ -15,3 +15,12 @@ def test_ranges_are_bounded_and_complete(counts, most):
 def test_query_of_every_pair():
     pairs = MatchPairs(np.array([0, 2, 2, 3]), np.array([4, 7, 1]), np.ones(3, dtype=bool))
     assert pairs.query.tolist() == [0, 0, 2]
+
+
+def test_pairs_of_some_queries():
+    valid = np.array([True, False, True, True])
+    pairs = MatchPairs(np.array([0, 2, 2, 3, 4]), np.array([4, 7, 1, 9]), valid)
+    some = pairs.select(np.array([0, 1, 3]))
+    assert some.begin.tolist() == [0, 2, 2, 3]
+    assert some.rows.tolist() == [4, 7, 9]
+    assert some.valid.tolist() == [True, False, True]

@@ -20,6 +20,8 @@ Keys = npt.NDArray[np.signedinteger[Any]]
 
 COLUMN_BITS = 17  # of a packed item, at most: the widest tile
 _CELL_BITS = 24  # at most, for float32 holds no more
+_QUERY_SHIFT = COLUMN_BITS + _CELL_BITS
+_FEW = 64  # items of a query, on average, up to which those of all queries are sorted as one
 _MANY = 0.4  # share of items from which on whole rows are packed: they need no list of positions
 
 
@@ -69,11 +71,13 @@ class ContendingItems(NamedTuple):
         packed: (N,).
         ends: (Q,), for each query the position after its last item.
         cells: How they are packed.
+        holds_query: Whether the bits above the cell hold the query, so that all items ascend.
     """
 
     packed: Keys
     ends: IntArray
     cells: Cells
+    holds_query: bool = False
 
     def near(
         self, query: IntArray, low: Float32Array, beyond: Float32Array
@@ -90,6 +94,11 @@ class ContendingItems(NamedTuple):
         first = self.cells.pack(low, query, 0)
         last = self.cells.pack(beyond, query, (1 << self.cells.column_bits) - 1)
         edges = np.stack([first, last + 1])
+        if self.holds_query:
+            edges += query << _QUERY_SHIFT
+            begin, end = self.packed.searchsorted(edges)
+            return begin, end
+
         found = np.empty(edges.shape, dtype=np.int64)
 
         numbers = np.arange(len(self.ends) + 1)
@@ -172,6 +181,14 @@ def find_contending_items(
 
     ends = flat.searchsorted(np.arange(1, num_queries + 1) * width)
     query = np.repeat(np.arange(num_queries), np.diff(ends, prepend=0))
+    if len(flat) <= _FEW * num_queries:
+        # a step for each query would take longer than the items
+        cells = cells._replace(dtype=np.int64)
+        packed = cells.pack(found, query, flat - query * width)
+        packed += query << _QUERY_SHIFT
+        packed.sort()
+        return ContendingItems(packed, ends, cells, holds_query=True)
+
     packed = cells.pack(found, query, (flat - query * width).astype(cells.dtype))
     start = 0
     for end in ends.tolist():

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,6 +31,10 @@ _WORTH_THREADS = 1 << 26  # multiplications of an evaluation that pays for threa
 _TILE = 1 << 17  # gallery rows of a tile, which QueryBlock packs into 17 bits
 # so many times fewer if they come from a file: then 500 queries share a block, a faster product
 _FILE_DIVISOR = 16
+# queries without a match are left out if they are more than 1/8: the others are copied
+_IDLE_DIVISOR = 8
+
+AfterTile = Callable[[int], None]
 
 
 def tile_width(gallery: EmbeddingRows) -> int:
@@ -45,6 +49,10 @@ def count_nonmatches(
     junk_rows: IntArray,
     matches: MatchCounts,
     distance: Distance,
+    *,
+    first_row: int = 0,
+    max_width: int = _TILE,
+    after_tile: AfterTile | None = None,
 ) -> None:
     """Count the non-matches of this gallery above and tied with each match; add to ``matches``.
 
@@ -60,14 +68,18 @@ def count_nonmatches(
         matches: The matches. Their exact similarities have to be known, unless the gallery is a
             single tile that holds all matches.
         distance: ``"cosine"`` or ``"euclidean"``.
+        first_row: Gallery row to begin with; those before it were counted already.
+        max_width: Gallery rows of a tile, at most.
+        after_tile: Called after each tile with the number of gallery rows that are counted.
     """
+    queries, pairs, matches = _leave_out_idle_queries(queries, pairs, matches)
     with own_threads(_num_threads(queries, gallery)) as threads, ignore_sparse_warning():
         counter = _Counter(queries, pairs, matches, distance, threads)
-        width = tile_width(gallery)
+        width = min(tile_width(gallery), max_width)
         allowance = threads.call(lambda: bfloat16_allowance(queries, gallery, distance))
         choice = PassChoice(allowance)
 
-        for left, rows, row_norms in _read_tiles(gallery, width):
+        for left, rows, row_norms in _read_tiles(gallery, width, first_row):
             right = left + len(rows)
 
             # junk is no non-match, and never a match
@@ -76,10 +88,25 @@ def count_nonmatches(
             if is_kept.any():
                 counter.count_tile(left, rows, row_norms, is_kept, choice)
             del rows  # before the next tile is read
+            if after_tile is not None:
+                after_tile(right)
 
 
-def _read_tiles(gallery: EmbeddingRows, width: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield the first row of each tile, its rows and their norms.
+def _leave_out_idle_queries(
+    queries: EmbeddingRows, pairs: MatchPairs, matches: MatchCounts
+) -> tuple[EmbeddingRows, MatchPairs, MatchCounts]:
+    """Return the queries that have a match, with their pairs and a view of the matches."""
+    chosen, of_chosen = matches.with_matches()
+    num_idle = len(queries) - len(chosen)
+    if num_idle * _IDLE_DIVISOR <= len(queries) or len(chosen) == 0:
+        return queries, pairs, matches
+    return queries.select(chosen), pairs.select(chosen), of_chosen
+
+
+def _read_tiles(
+    gallery: EmbeddingRows, width: int, first_row: int = 0
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the first row of each tile from ``first_row`` on, its rows and their norms.
 
     Each tile of a file is read while the one before it is counted, if there is a thread for it.
     """
@@ -89,13 +116,13 @@ def _read_tiles(gallery: EmbeddingRows, width: int) -> Iterator[tuple[int, Tenso
         rows = gallery.block(left, right)
         return left, rows, gallery.norms(left, right, rows)
 
-    starts = range(0, len(gallery), width)
+    starts = range(first_row, len(gallery), width)
     if not gallery.streamed or default_threads() == 1:
         yield from map(read, starts)
         return
 
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, 0)
+        coming = reader.submit(read, first_row)
         for left in starts[1:]:
             tile = coming.result()
             coming = reader.submit(read, left)

@@ -70,7 +70,7 @@ class IdentityMatches:
 
         self.num_gallery_rows = len(is_junk)
         self.num_gallery = int((~is_junk).sum())
-        self.num_identities = len(np.unique(gallery_codes))
+        self.num_identities = int(np.count_nonzero(np.bincount(gallery_codes)))
         self.num_cameras: int | None = None
         self.meets_camera: BoolArray | None = None
         self.junk_rows = np.flatnonzero(is_junk)

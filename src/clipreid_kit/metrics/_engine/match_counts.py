@@ -54,6 +54,13 @@ class MatchCounts:
         part.tied = self.tied[matches]
         return part
 
+    def with_matches(self) -> tuple[IntArray, "MatchCounts"]:
+        """Return the queries that have matches, and a view of the matches for these alone."""
+        chosen = np.flatnonzero(np.diff(self.begin))
+        part = copy.copy(self)
+        part.begin = np.append(self.begin[chosen], len(self.rows))
+        return chosen, part
+
     @property
     def query(self) -> IntArray:
         """The query of every match."""

@@ -30,6 +30,16 @@ class MatchPairs:
         """The query of every pair."""
         return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
 
+    def select(self, chosen: IntArray) -> "MatchPairs":
+        """Return the pairs of some queries, which ascend."""
+        num_pairs = np.diff(self.begin)
+        is_chosen = np.zeros(len(num_pairs), dtype=bool)
+        is_chosen[chosen] = True
+
+        is_kept = np.repeat(is_chosen, num_pairs)
+        begin = np.concatenate([[0], np.cumsum(num_pairs[chosen])])
+        return MatchPairs(begin, self.rows[is_kept], self.valid[is_kept])
+
 
 def split_queries(num_pairs: IntArray, max_queries: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of queries: at most ``max_queries``, and a bounded number of pairs each.

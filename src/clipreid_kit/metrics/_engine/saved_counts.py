@@ -1,7 +1,7 @@
 """The counts of a long evaluation: reported as they grow, and saved so that a killed run continues.
 
-The gallery is counted part after part. What a part adds to the counts depends on no other part, so
-the counts of the parts so far, and the number of their rows, are all that has to be kept.
+The gallery is counted tile after tile. What a tile adds to the counts depends on no other tile, so
+the counts of the tiles so far, and the number of their rows, are all that has to be kept.
 """
 
 import io
@@ -26,7 +26,7 @@ from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 IntArray = npt.NDArray[np.int64]
 Report = Callable[[int, int], None]
 
-PART = 1 << 25  # elements of a part of the gallery
+PART = 1 << 25  # elements of a tile of the gallery, at most
 SAVE_SECONDS = 5.0
 _RANGE = "queries from"  # begin of the names of the arrays of a range
 _NUM_PROBES = 1000  # gallery rows that tell galleries of one size apart
@@ -82,30 +82,25 @@ class SavedCounts:
             num_done = len(gallery)  # there is nothing to count
         self._tell(len(queries), num_done, len(gallery))
 
-        query_of_pair = pairs.query
-        step = max(1, PART // gallery.shape[1])
-        for left in range(num_done, len(gallery), step):
-            right = min(left + step, len(gallery))
-            of_part = (pairs.rows >= left) & (pairs.rows < right)
-            num_pairs = np.bincount(query_of_pair[of_part], minlength=len(queries))
-            count_nonmatches(
-                queries,
-                gallery.part(left, right),
-                MatchPairs(
-                    np.concatenate([[0], np.cumsum(num_pairs)]),
-                    pairs.rows[of_part] - left,
-                    pairs.valid[of_part],
-                ),
-                junk_rows[(junk_rows >= left) & (junk_rows < right)] - left,
-                matches,
-                distance,
-            )
-
+        def keep(num_rows: int) -> None:
             self._arrays[f"{name}: above"] = matches.above
             self._arrays[f"{name}: tied"] = matches.tied
-            self._arrays[f"{name}: position"] = np.array([checksum, right])
-            self._save(at_once=right == len(gallery))
-            self._tell(len(queries), right, len(gallery))
+            self._arrays[f"{name}: position"] = np.array([checksum, num_rows])
+            self._save(at_once=num_rows == len(gallery))
+            self._tell(len(queries), num_rows, len(gallery))
+
+        if num_done < len(gallery):
+            count_nonmatches(
+                queries,
+                gallery,
+                pairs,
+                junk_rows,
+                matches,
+                distance,
+                first_row=num_done,
+                max_width=max(1, PART // gallery.shape[1]),
+                after_tile=keep,
+            )
 
         self._num_queries_done += len(queries)
 

@@ -7,7 +7,13 @@ from oracles import reid as oracle
 
 from clipreid_kit.metrics import evaluate_reid
 from clipreid_kit.metrics._engine import count_nonmatches, query_block
-from clipreid_kit.metrics._engine.sorted_rows import count_run, nearness, rank_row, write_keys
+from clipreid_kit.metrics._engine.sorted_rows import (
+    count_run,
+    mark_identity,
+    nearness,
+    rank_row,
+    write_keys,
+)
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0, 3, 9, 40, 200, 10**6]))
@@ -22,7 +28,8 @@ def test_keys_with_their_largest_errors_rank_like_exact_numbers(seed, spread):
     error = rng.choice([-1, 0, 1], 60) * (near - 5) / 2
     keys = np.trunc(exact + error).astype(np.int32) & ~1
 
-    found = rank_row(keys.copy(), np.flatnonzero(kind == 0), np.flatnonzero(kind != 1), near)
+    marks = mark_identity(np.flatnonzero(kind != 1), len(kind))
+    found = rank_row(keys.copy(), marks, np.flatnonzero(kind == 2), near)
     above, tied = found.above.copy(), np.zeros_like(found.above)
     for run in found.runs:
         assert not (kind[run.columns] == 2).any()

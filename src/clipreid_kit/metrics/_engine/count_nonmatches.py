@@ -17,7 +17,12 @@ from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs
-from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock, padded
+from clipreid_kit.metrics._engine.query_block import (
+    GalleryTile,
+    QueryBlock,
+    SameIdentity,
+    padded,
+)
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -147,11 +152,11 @@ class _Counter:
             choice: Which pass goes first.
         """
         position = np.cumsum(is_kept) - 1
-        query, row = self._query_of_pair, self.pairs.rows
+        query, row, is_match = self._query_of_pair, self.pairs.rows, self.pairs.valid
         if left > 0 or int(row.max(initial=-1)) >= len(rows):
             inside = (row >= left) & (row < left + len(rows))
-            query, row = query[inside], row[inside] - left
-        same_identity = query, row if is_kept.all() else position[row]
+            query, row, is_match = query[inside], row[inside] - left, is_match[inside]
+        same_identity = SameIdentity(query, row if is_kept.all() else position[row], is_match)
 
         tile = self.threads.call(lambda: self._tile(rows, norms, is_kept, position, choice))
         size = self._queries_of_block(len(rows))
@@ -208,7 +213,7 @@ class _Counter:
         tile: GalleryTile,
         start: int,
         stop: int,
-        same_identity: tuple[IntArray, IntArray],
+        same_identity: SameIdentity,
         choice: PassChoice,
     ) -> None:
         """Count a block while the faster pass is being chosen."""
@@ -226,19 +231,17 @@ class _Counter:
         tile: GalleryTile,
         start: int,
         stop: int,
-        same_identity: tuple[IntArray, IntArray],
+        same_identity: SameIdentity,
         *,
         try_bfloat16: bool,
     ) -> None:
         """Count the non-matches of one tile for some queries."""
-        query, rows = same_identity
-        part = slice(*query.searchsorted([start, stop]).tolist())
         block = QueryBlock(
             tile,
             self.queries.block(start, stop),
             self._norms[start:stop],
             np.arange(start, stop),
-            (query[part] - start, rows[part]),
+            same_identity.part(start, stop),
             self.matches,
         )
 

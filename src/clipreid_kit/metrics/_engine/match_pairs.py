@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-_MAX_PAIRS = 1 << 22  # pairs that are held at once
+MAX_PAIRS = 1 << 22  # pairs that are held at once
 
 
 @dataclass(slots=True)
@@ -31,17 +31,22 @@ class MatchPairs:
         return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
 
 
-def split_queries(num_pairs: IntArray, max_queries: int) -> Iterator[tuple[int, int]]:
+def split_queries(
+    num_pairs: IntArray, max_queries: int, max_pairs: int | None = None
+) -> Iterator[tuple[int, int]]:
     """Yield ranges of queries: at most ``max_queries``, and a bounded number of pairs each.
 
     Args:
         num_pairs: Number of pairs of every query.
         max_queries: Largest number of queries in a range.
+        max_pairs: Largest number of pairs in a range of several queries; defaults to
+            ``MAX_PAIRS``, and is never more.
     """
+    most = MAX_PAIRS if max_pairs is None else min(max_pairs, MAX_PAIRS)
     num_before = np.concatenate([[0], np.cumsum(num_pairs)])
     start = 0
     while start < len(num_pairs):
-        stop = int(num_before.searchsorted(num_before[start] + _MAX_PAIRS, side="right")) - 1
+        stop = int(num_before.searchsorted(num_before[start] + most, side="right")) - 1
         stop = min(max(stop, start + 1), start + max_queries, len(num_pairs))
         yield start, stop
         start = stop

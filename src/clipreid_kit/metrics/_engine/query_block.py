@@ -34,12 +34,14 @@ from clipreid_kit.metrics._engine.sorted_rows import (
     RankedRow,
     Run,
     count_run,
+    mark_identity,
     nearness,
     rank_row,
     write_keys,
 )
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 Windows = tuple[Float32Array, Float32Array]
@@ -122,6 +124,35 @@ class _BlockMatches(NamedTuple):
     errors: FloatArray
 
 
+class SameIdentity(NamedTuple):
+    """Pairs of a query of a block and a row of the tile of its identity, ascending by query.
+
+    Attributes:
+        query: Query, within the block.
+        row: Row, within the tile.
+        is_match: Whether the row is a match; else it is left out for this query.
+    """
+
+    query: IntArray
+    row: IntArray
+    is_match: BoolArray
+
+    def part(self, first: int, last: int) -> "SameIdentity":
+        """Return the pairs of the queries from ``first`` to before ``last``, numbered from 0."""
+        pairs = slice(*self.query.searchsorted([first, last]).tolist())
+        return SameIdentity(self.query[pairs] - first, self.row[pairs], self.is_match[pairs])
+
+    def of_queries(self, chosen: IntArray) -> "SameIdentity":
+        """Return the pairs of some queries, which are numbered from 0."""
+        first, last = self.query.searchsorted([chosen, chosen + 1])
+        spans = [slice(*span) for span in zip(first.tolist(), last.tolist(), strict=True)]
+        return SameIdentity(
+            np.repeat(np.arange(len(chosen)), last - first),
+            np.concatenate([self.row[:0], *(self.row[span] for span in spans)]),
+            np.concatenate([self.is_match[:0], *(self.is_match[span] for span in spans)]),
+        )
+
+
 class _OpenPairs(NamedTuple):
     """Pairs of a match and a non-match that may be equally near; a pass left them undecided.
 
@@ -147,8 +178,7 @@ class QueryBlock:
         queries: Rows of the queries.
         norms: Their norms.
         numbers: Their numbers among all queries.
-        same_identity: Query and gallery row, both within the block, of all pairs of one identity,
-            ascending by query.
+        same_identity: All pairs of one identity.
         matches: Matches of all queries.
     """
 
@@ -156,7 +186,7 @@ class QueryBlock:
     queries: Tensor
     norms: Tensor
     numbers: IntArray
-    same_identity: tuple[IntArray, IntArray]
+    same_identity: SameIdentity
     matches: MatchCounts
 
     def count(self, buffer: Tensor, *, try_bfloat16: bool) -> None:
@@ -198,7 +228,7 @@ class QueryBlock:
         else:
             block, windows = self._multiply_float32(buffer, block_matches)
 
-        _mask(block, *self.same_identity)
+        _mask(block, self.same_identity.query, self.same_identity.row)
         dense = self._count_block(block, block_matches, windows, scorers)
         if len(dense) == 0:
             return
@@ -210,7 +240,7 @@ class QueryBlock:
         else:
             self._select(dense).count_exactly()
 
-    def _have_many_matches(self) -> npt.NDArray[np.bool_]:
+    def _have_many_matches(self) -> BoolArray:
         """Whether each query has so many matches that to sort its row pays."""
         begin = self.matches.begin
         num_matches = begin[self.numbers + 1] - begin[self.numbers]
@@ -377,9 +407,11 @@ class QueryBlock:
         tile, counts = self.tile, self.matches
         width = len(tile.norms)
         near = nearness(tile.rows.shape[1])
-        of_query, of_row = self.same_identity
-        first_row, last_row = of_query.searchsorted([chosen, chosen + 1])
+        same = self.same_identity
+        first_row, last_row = same.query.searchsorted([chosen, chosen + 1])
         ranked: list[tuple[int, slice, RankedRow]] = []
+        of_identity = same.row[:0]  # columns that are marked
+        marks = mark_identity(of_identity, width)
 
         step = buffer.numel() // width
         for start in range(0, len(chosen), step):
@@ -389,10 +421,15 @@ class QueryBlock:
             write_keys(self.queries[queries], self.norms[queries], tile.rows, tile.norms, keys)
 
             for i, row in enumerate(keys.cpu().numpy(), start=start):
+                span = slice(first_row[i], last_row[i])
+                if not np.array_equal(of_identity, same.row[span]):
+                    of_identity = same.row[span]
+                    marks = mark_identity(of_identity, width)
+
+                excluded = of_identity[np.flatnonzero(~same.is_match[span])]
+                found = rank_row(row, marks, excluded, near)
                 number = self.numbers[chosen[i]]
                 match = slice(*counts.begin[number : number + 2].tolist())
-                columns = tile.position[counts.rows[match]]
-                found = rank_row(row, columns, of_row[first_row[i] : last_row[i]], near)
                 counts.above[match] = found.above
                 if found.runs:
                     ranked.append((int(chosen[i]), match, found))
@@ -438,7 +475,7 @@ class QueryBlock:
             similarities, _ = exact(query, tile.position[counts.rows[match]])
 
         runs = np.flatnonzero(np.diff(query, prepend=-1, append=len(self.norms))).tolist()
-        of_query, of_row = self.same_identity
+        of_query, of_row, _ = self.same_identity
         split_queries = split_rows(self.queries, tile.distance)
         for left in range(0, len(tile.norms), _EXACT_TILE):
             split_gallery = split_rows(tile.rows[left : left + _EXACT_TILE], tile.distance)
@@ -455,18 +492,13 @@ class QueryBlock:
 
     def _select(self, chosen: IntArray) -> "QueryBlock":
         """Return the block of some of the queries."""
-        of_query, of_row = self.same_identity
-        first, last = of_query.searchsorted([chosen, chosen + 1])
-        query = np.repeat(np.arange(len(chosen)), last - first)
-        rows_of = [of_row[span] for span in map(slice, first.tolist(), last.tolist())]
-
         rows = torch.from_numpy(chosen).to(self.queries.device)
         return QueryBlock(
             self.tile,
             self.queries[rows],
             self.norms[rows],
             self.numbers[chosen],
-            (query, np.concatenate([of_row[:0], *rows_of])),
+            self.same_identity.of_queries(chosen),
             self.matches,
         )
 

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,7 @@ from clipreid_kit._threads import OwnThreads, default_threads, own_threads
 from clipreid_kit.metrics._engine.bfloat16_pass import PassChoice, bfloat16_allowance
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.match_pairs import MatchPairs
-from clipreid_kit.metrics._engine.query_block import (
-    GalleryTile,
-    QueryBlock,
-    SameIdentity,
-    padded,
-)
+from clipreid_kit.metrics._engine.query_block import GalleryTile, QueryBlock, padded
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -134,7 +130,6 @@ class _Counter:
         self.distance = distance
         self.threads = threads
 
-        self._query_of_pair = pairs.query
         self._norms = queries.norms(0, len(queries))
         self._largest_norm = float(self._norms.max())
         self._buffers: deque[Tensor] = deque()  # those that no thread is using
@@ -152,11 +147,11 @@ class _Counter:
             choice: Which pass goes first.
         """
         position = np.cumsum(is_kept) - 1
-        query, row, is_match = self._query_of_pair, self.pairs.rows, self.pairs.valid
-        if left > 0 or int(row.max(initial=-1)) >= len(rows):
-            inside = (row >= left) & (row < left + len(rows))
-            query, row, is_match = query[inside], row[inside] - left, is_match[inside]
-        same_identity = SameIdentity(query, row if is_kept.all() else position[row], is_match)
+        same_identity = self.pairs
+        if left > 0 or int(same_identity.rows.max(initial=-1)) >= len(rows):
+            same_identity = same_identity.within(left, left + len(rows))
+        if not is_kept.all():
+            same_identity = replace(same_identity, rows=position[same_identity.rows])
 
         tile = self.threads.call(lambda: self._tile(rows, norms, is_kept, position, choice))
         size = self._queries_of_block(len(rows))
@@ -213,7 +208,7 @@ class _Counter:
         tile: GalleryTile,
         start: int,
         stop: int,
-        same_identity: SameIdentity,
+        same_identity: MatchPairs,
         choice: PassChoice,
     ) -> None:
         """Count a block while the faster pass is being chosen."""
@@ -231,7 +226,7 @@ class _Counter:
         tile: GalleryTile,
         start: int,
         stop: int,
-        same_identity: SameIdentity,
+        same_identity: MatchPairs,
         *,
         try_bfloat16: bool,
     ) -> None:

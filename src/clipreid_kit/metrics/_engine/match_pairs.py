@@ -30,6 +30,28 @@ class MatchPairs:
         """The query of every pair."""
         return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
 
+    def part(self, first: int, last: int) -> "MatchPairs":
+        """Return a view of the pairs of the queries from ``first`` to before ``last``."""
+        pairs = slice(*self.begin[[first, last]].tolist())
+        begin = self.begin[first : last + 1] - self.begin[first]
+        return MatchPairs(begin, self.rows[pairs], self.valid[pairs])
+
+    def of_queries(self, chosen: IntArray) -> "MatchPairs":
+        """Return the pairs of some queries, which are numbered from 0."""
+        first, last = self.begin[chosen], self.begin[chosen + 1]
+        spans = [slice(*span) for span in zip(first.tolist(), last.tolist(), strict=True)]
+        return MatchPairs(
+            np.concatenate([[0], np.cumsum(last - first)]),
+            np.concatenate([self.rows[:0], *(self.rows[span] for span in spans)]),
+            np.concatenate([self.valid[:0], *(self.valid[span] for span in spans)]),
+        )
+
+    def within(self, left: int, right: int) -> "MatchPairs":
+        """Return the pairs with a part of the gallery, whose rows are numbered from 0."""
+        inside = (self.rows >= left) & (self.rows < right)
+        num_before = np.concatenate([[0], np.cumsum(inside)])
+        return MatchPairs(num_before[self.begin], self.rows[inside] - left, self.valid[inside])
+
 
 def split_queries(
     num_pairs: IntArray, max_queries: int, max_pairs: int | None = None

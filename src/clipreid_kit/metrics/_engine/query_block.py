@@ -30,6 +30,7 @@ from clipreid_kit._similarity.rescore import (
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
 from clipreid_kit.metrics._engine.contending_items import find_contending_items
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 from clipreid_kit.metrics._engine.sorted_rows import (
     RankedRow,
     Run,
@@ -124,35 +125,6 @@ class _BlockMatches(NamedTuple):
     errors: FloatArray
 
 
-class SameIdentity(NamedTuple):
-    """Pairs of a query of a block and a row of the tile of its identity, ascending by query.
-
-    Attributes:
-        query: Query, within the block.
-        row: Row, within the tile.
-        is_match: Whether the row is a match; else it is left out for this query.
-    """
-
-    query: IntArray
-    row: IntArray
-    is_match: BoolArray
-
-    def part(self, first: int, last: int) -> "SameIdentity":
-        """Return the pairs of the queries from ``first`` to before ``last``, numbered from 0."""
-        pairs = slice(*self.query.searchsorted([first, last]).tolist())
-        return SameIdentity(self.query[pairs] - first, self.row[pairs], self.is_match[pairs])
-
-    def of_queries(self, chosen: IntArray) -> "SameIdentity":
-        """Return the pairs of some queries, which are numbered from 0."""
-        first, last = self.query.searchsorted([chosen, chosen + 1])
-        spans = [slice(*span) for span in zip(first.tolist(), last.tolist(), strict=True)]
-        return SameIdentity(
-            np.repeat(np.arange(len(chosen)), last - first),
-            np.concatenate([self.row[:0], *(self.row[span] for span in spans)]),
-            np.concatenate([self.is_match[:0], *(self.is_match[span] for span in spans)]),
-        )
-
-
 class _OpenPairs(NamedTuple):
     """Pairs of a match and a non-match that may be equally near; a pass left them undecided.
 
@@ -178,7 +150,7 @@ class QueryBlock:
         queries: Rows of the queries.
         norms: Their norms.
         numbers: Their numbers among all queries.
-        same_identity: All pairs of one identity.
+        same_identity: For each query the rows of the tile that are of its identity.
         matches: Matches of all queries.
     """
 
@@ -186,7 +158,7 @@ class QueryBlock:
     queries: Tensor
     norms: Tensor
     numbers: IntArray
-    same_identity: SameIdentity
+    same_identity: MatchPairs
     matches: MatchCounts
 
     def count(self, buffer: Tensor, *, try_bfloat16: bool) -> None:
@@ -228,7 +200,7 @@ class QueryBlock:
         else:
             block, windows = self._multiply_float32(buffer, block_matches)
 
-        _mask(block, self.same_identity.query, self.same_identity.row)
+        _mask(block, self.same_identity.query, self.same_identity.rows)
         dense = self._count_block(block, block_matches, windows, scorers)
         if len(dense) == 0:
             return
@@ -408,9 +380,8 @@ class QueryBlock:
         width = len(tile.norms)
         near = nearness(tile.rows.shape[1])
         same = self.same_identity
-        first_row, last_row = same.query.searchsorted([chosen, chosen + 1])
         ranked: list[tuple[int, slice, RankedRow]] = []
-        of_identity = same.row[:0]  # columns that are marked
+        of_identity = same.rows[:0]  # columns that are marked
         marks = mark_identity(of_identity, width)
 
         step = buffer.numel() // width
@@ -421,12 +392,12 @@ class QueryBlock:
             write_keys(self.queries[queries], self.norms[queries], tile.rows, tile.norms, keys)
 
             for i, row in enumerate(keys.cpu().numpy(), start=start):
-                span = slice(first_row[i], last_row[i])
-                if not np.array_equal(of_identity, same.row[span]):
-                    of_identity = same.row[span]
+                span = slice(*same.begin[chosen[i] : chosen[i] + 2].tolist())
+                if not np.array_equal(of_identity, same.rows[span]):
+                    of_identity = same.rows[span]
                     marks = mark_identity(of_identity, width)
 
-                excluded = of_identity[np.flatnonzero(~same.is_match[span])]
+                excluded = of_identity[(~same.valid[span]).nonzero()[0]]
                 found = rank_row(row, marks, excluded, near)
                 number = self.numbers[chosen[i]]
                 match = slice(*counts.begin[number : number + 2].tolist())
@@ -475,7 +446,7 @@ class QueryBlock:
             similarities, _ = exact(query, tile.position[counts.rows[match]])
 
         runs = np.flatnonzero(np.diff(query, prepend=-1, append=len(self.norms))).tolist()
-        of_query, of_row, _ = self.same_identity
+        of_query, of_row = self.same_identity.query, self.same_identity.rows
         split_queries = split_rows(self.queries, tile.distance)
         for left in range(0, len(tile.norms), _EXACT_TILE):
             split_gallery = split_rows(tile.rows[left : left + _EXACT_TILE], tile.distance)

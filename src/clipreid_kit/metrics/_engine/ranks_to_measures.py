@@ -83,13 +83,14 @@ def _ascending(matches: MatchCounts) -> tuple[IntArray, IntArray]:
     counts = matches.above * base + matches.tied if base > 1 else matches.above
     is_descent = counts[1:] < counts[:-1]
     is_descent[matches.begin[(matches.begin > 0) & (matches.begin < len(counts))] - 1] = False
-    if not is_descent.any():
+    descents = np.flatnonzero(is_descent)
+    if len(descents) == 0:
         return matches.above, matches.tied
 
     counts = counts.copy()
-    starts = np.flatnonzero(np.diff(matches.begin) > 1)
+    unsorted = np.flatnonzero(np.diff(descents.searchsorted(matches.begin)))
     for first, last in zip(
-        matches.begin[starts].tolist(), matches.begin[starts + 1].tolist(), strict=True
+        matches.begin[unsorted].tolist(), matches.begin[unsorted + 1].tolist(), strict=True
     ):
         counts[first:last].sort()
 

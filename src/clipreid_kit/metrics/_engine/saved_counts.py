@@ -82,20 +82,13 @@ class SavedCounts:
             num_done = len(gallery)  # there is nothing to count
         self._tell(len(queries), num_done, len(gallery))
 
-        query_of_pair = pairs.query
         step = max(1, PART // gallery.shape[1])
         for left in range(num_done, len(gallery), step):
             right = min(left + step, len(gallery))
-            of_part = (pairs.rows >= left) & (pairs.rows < right)
-            num_pairs = np.bincount(query_of_pair[of_part], minlength=len(queries))
             count_nonmatches(
                 queries,
                 gallery.part(left, right),
-                MatchPairs(
-                    np.concatenate([[0], np.cumsum(num_pairs)]),
-                    pairs.rows[of_part] - left,
-                    pairs.valid[of_part],
-                ),
+                pairs.within(left, right),
                 junk_rows[(junk_rows >= left) & (junk_rows < right)] - left,
                 matches,
                 distance,

@@ -110,13 +110,13 @@ def rank_row(keys: Keys, marks: Keys, excluded: IntArray, near: int) -> RankedRo
     keys[excluded] = _EXCLUDED
 
     ascending = np.sort(keys)
-    places = np.flatnonzero((ascending & _MATCH).astype(bool))
+    (places,) = (ascending & _MATCH).astype(bool).nonzero()
     above = places - np.arange(len(places))
 
     # where two kinds are neighbours, which is where keys differ by an odd number, those around them
     # may be in another order than it seems; a difference beyond 31 bits is one of 32 bits unsigned
     steps = np.subtract(ascending[1:], ascending[:-1]).view(np.uint32)
-    close = np.flatnonzero(steps <= near)
+    (close,) = (steps <= near).nonzero()
     open_places = close[steps[close] % 2 == 1]
     if len(open_places) == 0:
         return RankedRow(above, [])

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clipreid_kit._threads import default_threads, own_threads
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 
 Ties = Literal["pessimistic", "optimistic", "mean"]
@@ -14,6 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _LARGEST = 2**63 - 1
 _CACHED = 1 << 17  # matches that are measured at once: their numbers fit the cache
+_WORTH_THREADS = 8  # such parts pay for threads
 _SUM_BITS = 51  # of a sum in float64 that no sum of parts needs more than
 _FRACTION_BITS = 52  # of a number in float64, below its leading bit
 
@@ -126,23 +128,33 @@ def _sum_exactly(values: FloatArray, begin: IntArray) -> FloatArray:
         part -= shift
         rest = rest - part
         largest = unit / 2
-        totals.append(np.add.reduceat(part, begin).tolist())
+        totals.append(np.add.reduceat(part, begin))
 
-    totals.append(np.add.reduceat(rest, begin).tolist())
-    return np.array([math.fsum(parts) for parts in zip(*totals, strict=True)])
+    totals.append(np.add.reduceat(rest, begin))
+    if len(totals) <= 2:  # a single sum is rounded once
+        return sum(totals[1:], start=totals[0])
+
+    columns = [total.tolist() for total in totals]
+    return np.array([math.fsum(parts) for parts in zip(*columns, strict=True)])
 
 
 def measure_queries(matches: MatchCounts, ties: Ties) -> QueryMeasures:
     """Compute the measures of each query from the ranks of its matches."""
     num_queries = len(matches.begin) - 1
-    parts = []
+    ranges = []
     first = 0
     while first < num_queries:  # as many queries as the cache holds matches of
         limit = matches.begin[first] + _CACHED
         last = max(first + 1, int(matches.begin.searchsorted(limit, side="right")) - 1)
-        parts.append(_measure_part(matches.part(first, last), ties))
+        ranges.append((first, last))
         first = last
 
+    def measure(span: tuple[int, int]) -> QueryMeasures:
+        return _measure_part(matches.part(*span), ties)
+
+    num_threads = default_threads() if len(ranges) >= _WORTH_THREADS else 1
+    with own_threads(num_threads) as threads:
+        parts = list(threads.map(measure, ranges))
     return QueryMeasures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from oracles import reid as oracle
 
 from clipreid_kit.metrics import evaluate_reid
-from clipreid_kit.metrics._engine import count_nonmatches, query_block
+from clipreid_kit.metrics._engine import count_nonmatches, query_block, sorted_rows
 from clipreid_kit.metrics._engine.sorted_rows import (
     count_run,
     mark_identity,
@@ -40,7 +40,9 @@ def test_keys_with_their_largest_errors_rank_like_exact_numbers(seed, spread):
     assert tied.tolist() == [(others == one).sum() for one in own]
 
 
-def test_keys_by_hand():
+@pytest.mark.parametrize("panel", [1024, 3])
+def test_keys_by_hand(monkeypatch, panel):
+    monkeypatch.setattr(sorted_rows, "_PANEL", panel)
     queries = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
     gallery = torch.tensor([[3.0, 4.0], [-6.0, -8.0], [4.0, -3.0], [0.0, 5.0]])
     keys = torch.empty(2, 4, dtype=torch.int32)
@@ -80,12 +82,12 @@ def test_same_bits_on_both_sides_of_the_switch(monkeypatch, kind, num_matches):
     queries, gallery, query_ids, ids, query_cameras, cameras = half_of_the_gallery(
         kind, num_matches
     )
-    sorted_rows = []
+    ranked_rows = []
     rank = query_block.rank_row
 
     def counted(*args):
-        sorted_rows.append(rank(*args))
-        return sorted_rows[-1]
+        ranked_rows.append(rank(*args))
+        return ranked_rows[-1]
 
     def run(**options):
         return evaluate_reid(
@@ -103,16 +105,16 @@ def test_same_bits_on_both_sides_of_the_switch(monkeypatch, kind, num_matches):
     found = {ties: run(ties=ties) for ties in ("pessimistic", "optimistic", "mean")}
 
     # the third query shares no camera with the gallery, so it has 20 matches more
-    assert len(sorted_rows) == 3 * (3 if num_matches > 256 else 1)
+    assert len(ranked_rows) == 3 * (3 if num_matches > 256 else 1)
     if num_matches > 256:
-        assert any(row.runs for row in sorted_rows) == (kind != "spread")
+        assert any(row.runs for row in ranked_rows) == (kind != "spread")
 
     monkeypatch.setattr(query_block, "_FEW_MATCHES", 10**9)
     for ties, result in found.items():
         want = run(ties=ties)
         for measure in ("average_precision", "inverse_negative_penalty", "first_rank"):
             np.testing.assert_array_equal(getattr(result, measure), getattr(want, measure))
-    assert len(sorted_rows) == 3 * (3 if num_matches > 256 else 1)
+    assert len(ranked_rows) == 3 * (3 if num_matches > 256 else 1)
 
 
 @pytest.mark.parametrize("ties", ["pessimistic", "optimistic"])

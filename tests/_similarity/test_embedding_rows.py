@@ -184,7 +184,7 @@ def test_broken_queries_of_a_later_part_are_named_by_the_callers_number(monkeypa
     rows[33] = np.nan
     np.save(tmp_path / "rows.npy", rows)
     monkeypatch.setattr(find_matches, "_STREAMED_QUERIES", 10)
-    monkeypatch.setattr(match_pairs, "_MAX_PAIRS", 50)
+    monkeypatch.setattr(match_pairs, "MAX_PAIRS", 50)
 
     for queries in (rows, np.load(tmp_path / "rows.npy", mmap_mode="r")):
         with pytest.raises(ValueError, match=r"1 of 40 rows \(first: \[33\]\)"):

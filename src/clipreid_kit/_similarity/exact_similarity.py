@@ -63,13 +63,17 @@ def rows_per_chunk(rows: Tensor) -> int:
     return max(1, elements // rows.shape[1])
 
 
-def float64_chunks(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def float64_chunks(rows: Tensor, step: int | None = None) -> Iterator[tuple[slice, Tensor]]:
     """Yield the rows in float64, a chunk at a time, in one buffer that each chunk overwrites.
 
     A fresh buffer for each chunk would fragment the heap of the allocator.
+
+    Args:
+        rows: (N, D).
+        step: Rows of a chunk; defaults to :func:`rows_per_chunk`.
     """
     count, dim = rows.shape
-    step = rows_per_chunk(rows)
+    step = rows_per_chunk(rows) if step is None else step
     buffer = torch.empty(min(step, count), dim, dtype=torch.float64, device=rows.device)
 
     for start in range(0, count, step):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipreid_kit.metrics._engine import ranks_to_measures
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
 from clipreid_kit.metrics._engine.ranks_to_measures import (
     _ascending,
@@ -65,6 +66,19 @@ def test_adding_counts():
 
     assert matches.above.tolist() == [0, 4, 1]
     assert matches.tied.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ties", ["optimistic", "pessimistic", "mean"])
+def test_threads_measure_like_one(monkeypatch, ties):
+    rng = np.random.default_rng(0)
+    begin = np.concatenate([[0], np.cumsum(rng.integers(0, 9, 50))])
+    matches = counted(begin, rng.integers(0, 99, begin[-1]), rng.integers(0, 3, begin[-1]))
+    want = measure_queries(matches, ties)
+
+    monkeypatch.setattr(ranks_to_measures, "_CACHED", 5)
+    monkeypatch.setattr(ranks_to_measures, "default_threads", lambda: 3)
+    for measure, wanted in zip(measure_queries(matches, ties), want, strict=True):
+        np.testing.assert_array_equal(measure, wanted)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 300))

@@ -34,7 +34,7 @@ def test_in_leave_one_out_a_query_is_not_its_own_match():
 
 @pytest.mark.parametrize(("most", "pairs"), [(100, 100), (1, 100), (2, 100), (100, 1), (100, 3)])
 def test_ranges_cover_all_queries_once(monkeypatch, most, pairs):
-    monkeypatch.setattr(match_pairs, "_MAX_PAIRS", pairs)
+    monkeypatch.setattr(match_pairs, "MAX_PAIRS", pairs)
     found = lists([[0, 1], [], [2], [0, 1, 2, 3], [], []], 4)
     parts = list(found.query_ranges(most))
 

@@ -74,7 +74,7 @@ def test_any_parts_give_the_result_of_the_whole(tmp_path, monkeypatch, rows_in_p
 def test_a_killed_run_continues(tmp_path, monkeypatch, num_reports, ties):
     monkeypatch.setattr(saved_counts, "SAVE_SECONDS", 0)
     monkeypatch.setattr(saved_counts, "PART", 70 * DIM)
-    monkeypatch.setattr(match_pairs, "_MAX_PAIRS", 80)  # several ranges of queries
+    monkeypatch.setattr(match_pairs, "MAX_PAIRS", 80)  # several ranges of queries
     queries, gallery, case = make_case(tmp_path)
     expected = evaluate_reid(queries, np.array(gallery), ties=ties, **case)
 

@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 from oracles import reid as oracle
 
 from clipreid_kit.metrics import evaluate_reid
-from clipreid_kit.metrics._engine import count_nonmatches, query_block
-from clipreid_kit.metrics._engine.sorted_rows import count_run, nearness, rank_row, write_keys
+from clipreid_kit.metrics._engine import count_nonmatches, query_block, sorted_rows
+from clipreid_kit.metrics._engine.sorted_rows import (
+    count_run,
+    mark_identity,
+    nearness,
+    rank_row,
+    write_keys,
+)
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0, 3, 9, 40, 200, 10**6]))
@@ -22,7 +28,8 @@ def test_keys_with_their_largest_errors_rank_like_exact_numbers(seed, spread):
     error = rng.choice([-1, 0, 1], 60) * (near - 5) / 2
     keys = np.trunc(exact + error).astype(np.int32) & ~1
 
-    found = rank_row(keys.copy(), np.flatnonzero(kind == 0), np.flatnonzero(kind != 1), near)
+    marks = mark_identity(np.flatnonzero(kind != 1), len(kind))
+    found = rank_row(keys.copy(), marks, np.flatnonzero(kind == 2), near)
     above, tied = found.above.copy(), np.zeros_like(found.above)
     for run in found.runs:
         assert not (kind[run.columns] == 2).any()
@@ -33,7 +40,9 @@ def test_keys_with_their_largest_errors_rank_like_exact_numbers(seed, spread):
     assert tied.tolist() == [(others == one).sum() for one in own]
 
 
-def test_keys_by_hand():
+@pytest.mark.parametrize("panel", [1024, 3])
+def test_keys_by_hand(monkeypatch, panel):
+    monkeypatch.setattr(sorted_rows, "_PANEL", panel)
     queries = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
     gallery = torch.tensor([[3.0, 4.0], [-6.0, -8.0], [4.0, -3.0], [0.0, 5.0]])
     keys = torch.empty(2, 4, dtype=torch.int32)
@@ -73,12 +82,12 @@ def test_same_bits_on_both_sides_of_the_switch(monkeypatch, kind, num_matches):
     queries, gallery, query_ids, ids, query_cameras, cameras = half_of_the_gallery(
         kind, num_matches
     )
-    sorted_rows = []
+    ranked_rows = []
     rank = query_block.rank_row
 
     def counted(*args):
-        sorted_rows.append(rank(*args))
-        return sorted_rows[-1]
+        ranked_rows.append(rank(*args))
+        return ranked_rows[-1]
 
     def run(**options):
         return evaluate_reid(
@@ -96,16 +105,16 @@ def test_same_bits_on_both_sides_of_the_switch(monkeypatch, kind, num_matches):
     found = {ties: run(ties=ties) for ties in ("pessimistic", "optimistic", "mean")}
 
     # the third query shares no camera with the gallery, so it has 20 matches more
-    assert len(sorted_rows) == 3 * (3 if num_matches > 256 else 1)
+    assert len(ranked_rows) == 3 * (3 if num_matches > 256 else 1)
     if num_matches > 256:
-        assert any(row.runs for row in sorted_rows) == (kind != "spread")
+        assert any(row.runs for row in ranked_rows) == (kind != "spread")
 
     monkeypatch.setattr(query_block, "_FEW_MATCHES", 10**9)
     for ties, result in found.items():
         want = run(ties=ties)
         for measure in ("average_precision", "inverse_negative_penalty", "first_rank"):
             np.testing.assert_array_equal(getattr(result, measure), getattr(want, measure))
-    assert len(sorted_rows) == 3 * (3 if num_matches > 256 else 1)
+    assert len(ranked_rows) == 3 * (3 if num_matches > 256 else 1)
 
 
 @pytest.mark.parametrize("ties", ["pessimistic", "optimistic"])

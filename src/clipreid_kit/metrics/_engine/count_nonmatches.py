@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +101,7 @@ def _leave_out_idle_queries(
     num_idle = len(queries) - len(chosen)
     if num_idle * _IDLE_DIVISOR <= len(queries) or len(chosen) == 0:
         return queries, pairs, matches
-    return queries.select(chosen), pairs.select(chosen), of_chosen
+    return queries.select(chosen), pairs.of_queries(chosen), of_chosen
 
 
 def _read_tiles(
@@ -156,7 +157,6 @@ class _Counter:
         self.distance = distance
         self.threads = threads
 
-        self._query_of_pair = pairs.query
         self._norms = queries.norms(0, len(queries))
         self._largest_norm = float(self._norms.max())
         self._buffers: deque[Tensor] = deque()  # those that no thread is using
@@ -174,11 +174,11 @@ class _Counter:
             choice: Which pass goes first.
         """
         position = np.cumsum(is_kept) - 1
-        query, row = self._query_of_pair, self.pairs.rows
-        if left > 0 or int(row.max(initial=-1)) >= len(rows):
-            inside = (row >= left) & (row < left + len(rows))
-            query, row = query[inside], row[inside] - left
-        same_identity = query, row if is_kept.all() else position[row]
+        same_identity = self.pairs
+        if left > 0 or int(same_identity.rows.max(initial=-1)) >= len(rows):
+            same_identity = same_identity.within(left, left + len(rows))
+        if not is_kept.all():
+            same_identity = replace(same_identity, rows=position[same_identity.rows])
 
         tile = self.threads.call(lambda: self._tile(rows, norms, is_kept, position, choice))
         size = self._queries_of_block(len(rows))
@@ -235,7 +235,7 @@ class _Counter:
         tile: GalleryTile,
         start: int,
         stop: int,
-        same_identity: tuple[IntArray, IntArray],
+        same_identity: MatchPairs,
         choice: PassChoice,
     ) -> None:
         """Count a block while the faster pass is being chosen."""
@@ -253,19 +253,17 @@ class _Counter:
         tile: GalleryTile,
         start: int,
         stop: int,
-        same_identity: tuple[IntArray, IntArray],
+        same_identity: MatchPairs,
         *,
         try_bfloat16: bool,
     ) -> None:
         """Count the non-matches of one tile for some queries."""
-        query, rows = same_identity
-        part = slice(*query.searchsorted([start, stop]).tolist())
         block = QueryBlock(
             tile,
             self.queries.block(start, stop),
             self._norms[start:stop],
             np.arange(start, stop),
-            (query[part] - start, rows[part]),
+            same_identity.part(start, stop),
             self.matches,
         )
 

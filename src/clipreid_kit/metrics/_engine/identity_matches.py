@@ -92,10 +92,12 @@ class IdentityMatches:
         last = self._sorted_codes.searchsorted(codes, "right")
         return first, last
 
-    def query_ranges(self, max_queries: int) -> Iterator[tuple[int, int]]:
+    def query_ranges(
+        self, max_queries: int, max_pairs: int | None = None
+    ) -> Iterator[tuple[int, int]]:
         """Yield ranges of queries: at most ``max_queries``, and a bounded number of pairs each."""
         first, last = self.span(self.query_codes)
-        yield from split_queries(last - first, max_queries)
+        yield from split_queries(last - first, max_queries, max_pairs)
 
     def pairs(self, start: int, stop: int) -> MatchPairs:
         """Return all pairs of one identity for the queries of a range, numbered from 0."""

@@ -33,7 +33,8 @@ class MatchCounts:
     tied: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.above, self.tied = np.zeros((2, len(self.rows)), dtype=np.int64)
+        self.above = np.zeros(len(self.rows), dtype=np.int64)
+        self.tied = np.zeros(len(self.rows), dtype=np.int64)
 
     @classmethod
     def from_pairs(cls, pairs: MatchPairs, similarities: FloatArray | None = None) -> "MatchCounts":

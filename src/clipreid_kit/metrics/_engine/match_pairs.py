@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-_MAX_PAIRS = 1 << 22  # pairs that are held at once
+MAX_PAIRS = 1 << 22  # pairs that are held at once
 
 
 @dataclass(slots=True)
@@ -30,28 +30,45 @@ class MatchPairs:
         """The query of every pair."""
         return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
 
-    def select(self, chosen: IntArray) -> "MatchPairs":
-        """Return the pairs of some queries, which ascend."""
-        num_pairs = np.diff(self.begin)
-        is_chosen = np.zeros(len(num_pairs), dtype=bool)
-        is_chosen[chosen] = True
+    def part(self, first: int, last: int) -> "MatchPairs":
+        """Return a view of the pairs of the queries from ``first`` to before ``last``."""
+        pairs = slice(*self.begin[[first, last]].tolist())
+        begin = self.begin[first : last + 1] - self.begin[first]
+        return MatchPairs(begin, self.rows[pairs], self.valid[pairs])
 
-        is_kept = np.repeat(is_chosen, num_pairs)
-        begin = np.concatenate([[0], np.cumsum(num_pairs[chosen])])
-        return MatchPairs(begin, self.rows[is_kept], self.valid[is_kept])
+    def of_queries(self, chosen: IntArray) -> "MatchPairs":
+        """Return the pairs of some queries, which are numbered from 0."""
+        first, last = self.begin[chosen], self.begin[chosen + 1]
+        spans = [slice(*span) for span in zip(first.tolist(), last.tolist(), strict=True)]
+        return MatchPairs(
+            np.concatenate([[0], np.cumsum(last - first)]),
+            np.concatenate([self.rows[:0], *(self.rows[span] for span in spans)]),
+            np.concatenate([self.valid[:0], *(self.valid[span] for span in spans)]),
+        )
+
+    def within(self, left: int, right: int) -> "MatchPairs":
+        """Return the pairs with a part of the gallery, whose rows are numbered from 0."""
+        inside = (self.rows >= left) & (self.rows < right)
+        num_before = np.concatenate([[0], np.cumsum(inside)])
+        return MatchPairs(num_before[self.begin], self.rows[inside] - left, self.valid[inside])
 
 
-def split_queries(num_pairs: IntArray, max_queries: int) -> Iterator[tuple[int, int]]:
+def split_queries(
+    num_pairs: IntArray, max_queries: int, max_pairs: int | None = None
+) -> Iterator[tuple[int, int]]:
     """Yield ranges of queries: at most ``max_queries``, and a bounded number of pairs each.
 
     Args:
         num_pairs: Number of pairs of every query.
         max_queries: Largest number of queries in a range.
+        max_pairs: Largest number of pairs in a range of several queries; defaults to
+            ``MAX_PAIRS``, and is never more.
     """
+    most = MAX_PAIRS if max_pairs is None else min(max_pairs, MAX_PAIRS)
     num_before = np.concatenate([[0], np.cumsum(num_pairs)])
     start = 0
     while start < len(num_pairs):
-        stop = int(num_before.searchsorted(num_before[start] + _MAX_PAIRS, side="right")) - 1
+        stop = int(num_before.searchsorted(num_before[start] + most, side="right")) - 1
         stop = min(max(stop, start + 1), start + max_queries, len(num_pairs))
         yield start, stop
         start = stop

@@ -30,16 +30,19 @@ from clipreid_kit._similarity.rescore import (
 from clipreid_kit.metrics._engine.bfloat16_pass import BFloat16Tile
 from clipreid_kit.metrics._engine.contending_items import find_contending_items
 from clipreid_kit.metrics._engine.match_counts import MatchCounts
+from clipreid_kit.metrics._engine.match_pairs import MatchPairs
 from clipreid_kit.metrics._engine.sorted_rows import (
     RankedRow,
     Run,
     count_run,
+    mark_identity,
     nearness,
     rank_row,
     write_keys,
 )
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 Windows = tuple[Float32Array, Float32Array]
@@ -147,8 +150,7 @@ class QueryBlock:
         queries: Rows of the queries.
         norms: Their norms.
         numbers: Their numbers among all queries.
-        same_identity: Query and gallery row, both within the block, of all pairs of one identity,
-            ascending by query.
+        same_identity: For each query the rows of the tile that are of its identity.
         matches: Matches of all queries.
     """
 
@@ -156,7 +158,7 @@ class QueryBlock:
     queries: Tensor
     norms: Tensor
     numbers: IntArray
-    same_identity: tuple[IntArray, IntArray]
+    same_identity: MatchPairs
     matches: MatchCounts
 
     def count(self, buffer: Tensor, *, try_bfloat16: bool) -> None:
@@ -198,7 +200,7 @@ class QueryBlock:
         else:
             block, windows = self._multiply_float32(buffer, block_matches)
 
-        _mask(block, *self.same_identity)
+        _mask(block, self.same_identity.query, self.same_identity.rows)
         dense = self._count_block(block, block_matches, windows, scorers)
         if len(dense) == 0:
             return
@@ -210,7 +212,7 @@ class QueryBlock:
         else:
             self._select(dense).count_exactly()
 
-    def _have_many_matches(self) -> npt.NDArray[np.bool_]:
+    def _have_many_matches(self) -> BoolArray:
         """Whether each query has so many matches that to sort its row pays."""
         begin = self.matches.begin
         num_matches = begin[self.numbers + 1] - begin[self.numbers]
@@ -377,9 +379,10 @@ class QueryBlock:
         tile, counts = self.tile, self.matches
         width = len(tile.norms)
         near = nearness(tile.rows.shape[1])
-        of_query, of_row = self.same_identity
-        first_row, last_row = of_query.searchsorted([chosen, chosen + 1])
+        same = self.same_identity
         ranked: list[tuple[int, slice, RankedRow]] = []
+        of_identity = same.rows[:0]  # columns that are marked
+        marks = mark_identity(of_identity, width)
 
         step = buffer.numel() // width
         for start in range(0, len(chosen), step):
@@ -389,10 +392,15 @@ class QueryBlock:
             write_keys(self.queries[queries], self.norms[queries], tile.rows, tile.norms, keys)
 
             for i, row in enumerate(keys.cpu().numpy(), start=start):
+                span = slice(*same.begin[chosen[i] : chosen[i] + 2].tolist())
+                if not np.array_equal(of_identity, same.rows[span]):
+                    of_identity = same.rows[span]
+                    marks = mark_identity(of_identity, width)
+
+                excluded = of_identity[(~same.valid[span]).nonzero()[0]]
+                found = rank_row(row, marks, excluded, near)
                 number = self.numbers[chosen[i]]
                 match = slice(*counts.begin[number : number + 2].tolist())
-                columns = tile.position[counts.rows[match]]
-                found = rank_row(row, columns, of_row[first_row[i] : last_row[i]], near)
                 counts.above[match] = found.above
                 if found.runs:
                     ranked.append((int(chosen[i]), match, found))
@@ -438,7 +446,7 @@ class QueryBlock:
             similarities, _ = exact(query, tile.position[counts.rows[match]])
 
         runs = np.flatnonzero(np.diff(query, prepend=-1, append=len(self.norms))).tolist()
-        of_query, of_row = self.same_identity
+        of_query, of_row = self.same_identity.query, self.same_identity.rows
         split_queries = split_rows(self.queries, tile.distance)
         for left in range(0, len(tile.norms), _EXACT_TILE):
             split_gallery = split_rows(tile.rows[left : left + _EXACT_TILE], tile.distance)
@@ -455,18 +463,13 @@ class QueryBlock:
 
     def _select(self, chosen: IntArray) -> "QueryBlock":
         """Return the block of some of the queries."""
-        of_query, of_row = self.same_identity
-        first, last = of_query.searchsorted([chosen, chosen + 1])
-        query = np.repeat(np.arange(len(chosen)), last - first)
-        rows_of = [of_row[span] for span in map(slice, first.tolist(), last.tolist())]
-
         rows = torch.from_numpy(chosen).to(self.queries.device)
         return QueryBlock(
             self.tile,
             self.queries[rows],
             self.norms[rows],
             self.numbers[chosen],
-            (query, np.concatenate([of_row[:0], *rows_of])),
+            self.same_identity.of_queries(chosen),
             self.matches,
         )
 

@@ -54,9 +54,11 @@ class RelevanceLists:
         self._begin = np.cumsum([0, *map(len, rows)])
         self._rows = np.concatenate(rows)
 
-    def query_ranges(self, max_queries: int) -> Iterator[tuple[int, int]]:
+    def query_ranges(
+        self, max_queries: int, max_pairs: int | None = None
+    ) -> Iterator[tuple[int, int]]:
         """Yield ranges of queries: at most ``max_queries``, and a bounded number of pairs each."""
-        yield from split_queries(np.diff(self._begin), max_queries)
+        yield from split_queries(np.diff(self._begin), max_queries, max_pairs)
 
     def pairs(self, start: int, stop: int) -> MatchPairs:
         """Return the relevant gallery rows of a range of queries, numbered from 0."""

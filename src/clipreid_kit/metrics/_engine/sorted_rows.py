@@ -25,6 +25,8 @@ _STEPS = 2.0**30  # of a similarity of 1: twice as many do not fit into 32 bits
 _MATCH = 1  # the bit of a match
 _EXCLUDED = np.iinfo(np.int32).max - 1  # even, and behind all others
 _COLUMN_BITS = 32
+# gallery rows of a product, and their numbers: more rows make a faster one while they fit the cache
+_PANEL, _PANEL_NUMBERS = 1 << 10, 1 << 19
 
 
 class Run(NamedTuple):
@@ -67,11 +69,22 @@ def write_keys(
     factors = inverse_norms(query_norms) * -_STEPS
     scaled = queries.double() * factors[:, None]
     gallery_factors = inverse_norms(gallery_norms)
+    panel = max(1, min(_PANEL, _PANEL_NUMBERS // gallery.shape[1], len(gallery)))
+    buffer = torch.empty(len(queries) * panel, dtype=torch.float64, device=out.device)
+
     with torch.autocast(queries.device.type, enabled=False):
-        for rows, values in float64_chunks(gallery):
+        for rows, values in float64_chunks(gallery, panel):
             values.mul_(gallery_factors[rows, None])
-            out[:, rows] = scaled @ values.T
+            products = buffer[: len(queries) * len(values)].view(len(queries), -1)
+            out[:, rows] = torch.mm(scaled, values.T, out=products)
     out.bitwise_and_(~_MATCH)
+
+
+def mark_identity(columns: IntArray, width: int) -> Keys:
+    """Return (G,) zeros with the bit of a match at these columns."""
+    marks = np.zeros(width, dtype=np.int32)
+    marks[columns] = _MATCH
+    return marks
 
 
 def nearness(dim: int) -> int:
@@ -83,32 +96,32 @@ def nearness(dim: int) -> int:
     return 5 + math.ceil(2 * float64_error_bound(dim) * _STEPS)
 
 
-def rank_row(keys: Keys, matches: IntArray, same_identity: IntArray, near: int) -> RankedRow:
+def rank_row(keys: Keys, marks: Keys, excluded: IntArray, near: int) -> RankedRow:
     """Rank the matches of one query.
 
     Args:
         keys: (G,), from :func:`write_keys`; matches are marked, and other rows of the identity
             excluded.
-        matches: Columns of its matches.
-        same_identity: Columns of its identity.
+        marks: (G,), from :func:`mark_identity`.
+        excluded: Columns of its identity that are no matches.
         near: From :func:`nearness`.
     """
-    marked = keys[matches] | _MATCH
-    keys[same_identity] = _EXCLUDED
-    keys[matches] = marked
+    keys |= marks
+    keys[excluded] = _EXCLUDED
 
     ascending = np.sort(keys)
-    is_match = (ascending & _MATCH).astype(bool)
-    places = np.flatnonzero(is_match)
+    (places,) = (ascending & _MATCH).astype(bool).nonzero()
     above = places - np.arange(len(places))
 
-    # where two kinds are neighbours, those around them may be in another order than it seems
-    is_open = ascending[1:] - near <= ascending[:-1]
-    is_open &= is_match[1:] != is_match[:-1]
-    if not is_open.any():
+    # where two kinds are neighbours, which is where keys differ by an odd number, those around them
+    # may be in another order than it seems; a difference beyond 31 bits is one of 32 bits unsigned
+    steps = np.subtract(ascending[1:], ascending[:-1]).view(np.uint32)
+    (close,) = (steps <= near).nonzero()
+    open_places = close[steps[close] % 2 == 1]
+    if len(open_places) == 0:
         return RankedRow(above, [])
 
-    return RankedRow(above, _find_runs(keys, ascending, places, np.flatnonzero(is_open), near))
+    return RankedRow(above, _find_runs(keys, ascending, places, open_places, near))
 
 
 def _find_runs(

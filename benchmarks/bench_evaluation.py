@@ -164,12 +164,12 @@ def check_bits(contenders: dict[str, Work]) -> None:
     print(found[OURS])
 
 
-def from_file(folder: Path, dtype: type[np.floating]) -> dict[str, Work]:
-    """Return 1,000 queries against 1,000,000 rows of a memory-mapped file of this type.
+def from_file(folder: Path, dtype: type[np.floating], total: int) -> dict[str, Work]:
+    """Return 1,000 queries against ``total`` rows of a memory-mapped file of this type.
 
     The floor reads the file as well.
     """
-    path, step, total = folder / f"gallery_{dtype.__name__}.npy", 50_000, 1_000_000
+    path, step = folder / f"gallery_{total}_{dtype.__name__}.npy", 50_000
     (query,) = clustered(1000, identities=50_000)
     first = clustered(1000, step, identities=50_000)[1]
     ids = torch.arange(total) + 50_000  # other identities, except for the first part
@@ -303,6 +303,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--million", type=Path, help="1,000 x 1,000,000 from a file (2 GB) in this folder"
     )
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="of the file of --million; a multiple of 50,000"
+    )
     parser.add_argument("--float16", action="store_true", help="the file of --million has float16")
     parser.add_argument(
         "--collapsed", action="store_true", help="3,368 x 15,913, all similarities nearly equal"
@@ -325,11 +328,11 @@ def chosen_contenders(options: argparse.Namespace) -> tuple[str, dict[str, Work]
     """Return a title, the contenders, and the flags that select them in another process."""
     if options.million is not None:
         dtype = np.float16 if options.float16 else np.float32
-        title = f"1000 x 1000000 from a file, 512-d, {dtype.__name__}"
-        flags = ["--million", str(options.million)]
+        title = f"1000 x {options.rows} from a file, 512-d, {dtype.__name__}"
+        flags = ["--million", str(options.million), "--rows", str(options.rows)]
         if options.float16:
             flags.append("--float16")
-        return title, from_file(options.million, dtype), flags
+        return title, from_file(options.million, dtype, options.rows), flags
 
     sizes = (11_659, 82_161, 3_060) if options.large else (3_368, 15_913, 751)
     size = f"{sizes[0]} x {sizes[1]}, 512-d"

@@ -5,13 +5,16 @@ import mmap
 import types
 import weakref
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import regex
 import torch
 
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device)
+_NUMBERS = (bool, int, float, complex)
+# a path remembers its text once it was asked for
+_PLAIN = (str, bytes, *_NUMBERS, type(None), type, torch.dtype, torch.device, PurePath)
 
 
 def first_difference(left: Any, right: Any, path: str = "it", seen: Any = None) -> str | None:

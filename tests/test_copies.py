@@ -49,6 +49,7 @@ def with_its_vocabulary(value):
     return value
 
 
+@pytest.mark.unhooked  # checks of protocols ask for properties, which load what they hold
 @pytest.mark.parametrize("name", sorted(CASES.keys() - SCHEDULERS))
 def test_a_copy_holds_the_same(name, tmp_path):
     case = CASES[name]

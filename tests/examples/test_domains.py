@@ -124,5 +124,5 @@ def test_evaluations_of_a_matrix_are_made_once(tmp_path, monkeypatch):
 
     with pytest.raises(ValueError, match="another run or test set"):
         evaluate_matrix({"A": tmp_path / "a"}, {"B": table}, tmp_path / "out")
-    with pytest.raises(ValueError, match="holds none"):
+    with pytest.raises(ValueError, match="neither a run"):
         evaluate_matrix({"A": tmp_path / "out"}, tests, tmp_path / "out")

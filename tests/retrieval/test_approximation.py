@@ -242,7 +242,7 @@ def test_mistakes(index, store):
         index.recall(rows_of(1), 3)
     with pytest.raises(ValueError, match="there are 1 query_ids for 2 queries"):
         index.recall(rows_of(2), 3, query_ids=[1])
-    with pytest.raises(ValueError, match="go with queries"):
+    with pytest.raises(ValueError, match="describe queries; pass queries"):
         index.recall(query_ids=[1])
     with pytest.raises(ValueError, match="expected effort as a whole number >= 1, got 0"):
         index.build_approximate("Flat", effort=0)

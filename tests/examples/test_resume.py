@@ -175,7 +175,7 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
     class StopError(ValueError):
         pass
 
-    original = os.replace
+    original = Path.replace
 
     def until_the_first_epoch(source, target):
         original(source, target)
@@ -183,7 +183,7 @@ def test_another_recipe_is_refused(tmp_path, images, capsys, monkeypatch, stage)
             raise StopError("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", until_the_first_epoch)
+        patch.setattr(Path, "replace", until_the_first_epoch)
         assert command(capsys, path, "--out", out, *settings(images))[0] == 2
     assert done(out) == 1
     code, text = command(

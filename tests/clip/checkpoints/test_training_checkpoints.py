@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import pathlib
 import shutil
 import signal
 import stat
@@ -278,7 +279,10 @@ class FailingDisk:
     def install(self, patch):
         patch.setattr(os, "fsync", self.failing(os.fsync, before_failure=truncate_to_half))
         for name in ("replace", "rename", "mkdir", "rmdir", "unlink"):
-            patch.setattr(os, name, self.failing(getattr(os, name)))
+            failing = self.failing(getattr(os, name))
+            patch.setattr(os, name, failing)
+            if sys.version_info < (3, 11):  # there, paths hold functions of their own
+                patch.setattr(pathlib._NormalAccessor, name, staticmethod(failing))
 
     def failing(self, operation, before_failure=None):
         def call(*arguments, **options):

@@ -191,8 +191,8 @@ def _sigmoid_by_blocks(
             slope_BM = _negate_positives(logits_BM.sigmoid_(), positive_BM, start)
 
             gradient.add_block(start, stop, slope_BM)
-            if needs_bias:
-                bias_slopes.append(slope_BM.sum())
+            # no statement of its own: torch does not compile one here under Python 3.13
+            bias_slopes += [slope_BM.sum()] if needs_bias else []
 
         value = torch.stack(losses).sum() / num_images
         input_gradients = gradient.input_gradients(num_images / scale, num_images)

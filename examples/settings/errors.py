@@ -48,7 +48,7 @@ def shorten(value: object) -> str:
 
 
 def content(tree: object) -> str:
-    """What a file holds that should hold keys, in short."""
+    """The content of a file that should hold keys, in short."""
     return "nothing" if tree is None else shorten(tree)
 
 

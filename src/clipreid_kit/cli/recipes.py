@@ -97,10 +97,7 @@ def convert_recipe(
     file: Annotated[
         Path, typer.Argument(help="YAML (hands), JSON (top-k), or a text of command lines.")
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Write the recipe into this file."),
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
     version: Annotated[
         str | None, typer.Option(help="Of the hands pipeline: version of the file, such as v9.")
     ] = None,
